@@ -1,0 +1,288 @@
+"""The catalog: syncs, origins, heads, versions, and what is to be installed.
+
+Every method is one short transaction: after a kill at any statement the catalog is as before it or as after it.
+All raise `StoreError` where the disk is full, read-only or damaged, or another process holds the write lock too long.
+Nothing here logs, and no digest of a list is stored.
+"""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+from sqlalchemy import Connection, Engine, Select, Table, func, select, update
+from sqlalchemy import delete as delete_from
+from sqlalchemy.dialects.sqlite import insert
+
+from syncd.catalog.database import copy, make_engine, make_file, reading, writing
+from syncd.catalog.records import (
+    AuditEntry,
+    Commit,
+    FloorsRecord,
+    HeadRecord,
+    OriginRecord,
+    Outcome,
+    Publication,
+    SignedFiles,
+    SourceState,
+    SyncRecord,
+    VersionRecord,
+)
+from syncd.catalog.schema import bring_up
+from syncd.catalog.tables import audit, heads, origins, publications, signed_files, sources, syncs, versions
+from syncd.errors import RefusedError, StoreError, UsageError
+from syncd.model import ListName
+
+LOCK_WAIT: Final = 10.0
+"""Seconds that a writer waits for another; no transaction here takes a hundredth of that."""
+
+
+class Catalog:
+    """The SQL database of one state folder. Safe to share between threads and between processes."""
+
+    def __init__(self, path: Path, engine: Engine) -> None:
+        self.path = path
+        self._engine = engine
+
+    @classmethod
+    def open(cls, path: Path, *, lock_wait: float = LOCK_WAIT) -> Self:
+        """Open the catalog at ``path``, made or migrated where needed.
+
+        An older catalog is kept as ``<name>.before-<revision>``. Raises `UsageError` where a newer syncd wrote it or
+        the file is no catalog, and `StoreError`.
+        """
+        make_file(path)
+        bring_up(path, lock_wait)
+        return cls(path, make_engine(path, lock_wait))
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._engine.dispose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    # sources
+
+    def source(self, name: str) -> SourceState:
+        """What is remembered of a source; of an unknown one, nothing."""
+        found = self._rows(select(sources).where(sources.c.name == name))
+        return SourceState(**found[0]) if found else SourceState(name)
+
+    def floors(self, source: str) -> FloorsRecord:
+        """The versions below which nothing is accepted from ``source``."""
+        return self.source(source).floors
+
+    def note_attempt(self, source: str, now: datetime) -> None:
+        """Remember that a sync of ``source`` began."""
+        statement = insert(sources).values(name=source, floors=FloorsRecord(), last_attempt_at=now)
+        with writing(self._engine, self.path) as connection:
+            connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_={"last_attempt_at": now}))
+
+    def note_verified(self, source: str, floors: FloorsRecord, root_sha256: str, now: datetime) -> None:
+        """Remember what was verified of ``source``, under which pinned root. The floors are stored as given."""
+        changed = {"floors": floors, "root_sha256": root_sha256, "last_verified_at": now}
+        statement = insert(sources).values(name=source, **changed)
+        with writing(self._engine, self.path) as connection:
+            connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_=changed))
+
+    # syncs
+
+    def begin_sync(self, sync_id: str, source: str, now: datetime) -> None:
+        """Record a sync that is running."""
+        with writing(self._engine, self.path) as connection:
+            connection.execute(insert(syncs).values(_values(SyncRecord(sync_id, source, now))))
+
+    def finish_sync(
+        self, sync_id: str, outcome: Outcome, *, reason: str = "", message: str = "", now: datetime, bytes_: int = 0
+    ) -> None:
+        """Record how a running sync ended. Raises `StoreError` where no such sync is running."""
+        statement = (
+            update(syncs)
+            .where(syncs.c.id == sync_id, syncs.c.outcome == Outcome.RUNNING)
+            .values(outcome=outcome, reason=reason, message=message, finished_at=now, bytes=bytes_)
+        )
+        with writing(self._engine, self.path) as connection:
+            if connection.execute(statement).rowcount != 1:
+                raise StoreError(f"{self.path}: sync {sync_id} is not running", hint="see the outcomes of recent syncs")
+
+    def mark_interrupted(self, now: datetime) -> int:
+        """End the syncs that a killed process left running; return how many. The caller holds the state's lock."""
+        statement = (
+            update(syncs).where(syncs.c.outcome == Outcome.RUNNING).values(outcome=Outcome.INTERRUPTED, finished_at=now)
+        )
+        with writing(self._engine, self.path) as connection:
+            return connection.execute(statement).rowcount
+
+    def recent_syncs(self, source: str | None = None, limit: int = 20) -> tuple[SyncRecord, ...]:
+        """The latest syncs, of one source or of all, newest first."""
+        statement = select(syncs).order_by(syncs.c.started_at.desc(), syncs.c.id.desc()).limit(limit)
+        if source is not None:
+            statement = statement.where(syncs.c.source == source)
+        return tuple(SyncRecord(**row) for row in self._rows(statement))
+
+    # lists
+
+    def origin(self, source: str, name: ListName) -> OriginRecord | None:
+        """The verified state of a source's list."""
+        found = self._rows(select(origins).where(origins.c.source == source, origins.c.list == name))
+        return OriginRecord(**found[0]) if found else None
+
+    def origins(self) -> tuple[OriginRecord, ...]:
+        """Every origin, by source and list."""
+        found = self._rows(select(origins).order_by(origins.c.source, origins.c.list))
+        return tuple(OriginRecord(**row) for row in found)
+
+    def touch_verified(self, source: str, serials: Mapping[ListName, int], now: datetime) -> None:
+        """Record that each list was verified to be still at its serial; one that has moved since is left alone."""
+        with writing(self._engine, self.path) as connection:
+            for name, serial in serials.items():
+                connection.execute(
+                    update(origins)
+                    .where(origins.c.source == source, origins.c.list == name, origins.c.serial == serial)
+                    .values(verified_at=now)
+                )
+
+    def head(self, name: ListName) -> HeadRecord | None:
+        """What is published of a list now."""
+        found = self._rows(select(heads).where(heads.c.list == name))
+        return HeadRecord(**found[0]) if found else None
+
+    def heads(self) -> tuple[HeadRecord, ...]:
+        """Every head, by list."""
+        return tuple(HeadRecord(**row) for row in self._rows(select(heads).order_by(heads.c.list)))
+
+    def version(self, name: ListName, version: int) -> VersionRecord | None:
+        """One published version."""
+        found = self._rows(select(versions).where(versions.c.list == name, versions.c.version == version))
+        return VersionRecord(**found[0]) if found else None
+
+    def versions(self, name: ListName, limit: int | None = None) -> tuple[VersionRecord, ...]:
+        """The published versions of a list, newest first, each with its manifest."""
+        statement = select(versions).where(versions.c.list == name).order_by(versions.c.version.desc()).limit(limit)
+        return tuple(VersionRecord(**row) for row in self._rows(statement))
+
+    # publications
+
+    def commit(self, commit: Commit) -> int:
+        """The commit point: compare, then write origin, head, version and signed files; return the publication's id.
+
+        Raises `RefusedError`, and changes nothing, where origin or head are no longer what the caller started from.
+        """
+        with writing(self._engine, self.path) as connection:
+            _compare(connection, commit)
+            _put_lists(connection, commit)
+            if commit.audit is not None:
+                connection.execute(insert(audit).values(_values(commit.audit)))
+            return _put_publication(connection, commit)
+
+    def pending_publications(self) -> tuple[Publication, ...]:
+        """Publications committed and not yet installed, oldest first: the order in which to install them."""
+        statement = select(publications).where(publications.c.installed.is_(False)).order_by(publications.c.id)
+        with reading(self._engine, self.path) as connection:
+            return tuple(
+                Publication(row.id, row.created_at, row.kind, _files(connection, row.id))
+                for row in connection.execute(statement).all()
+            )
+
+    def mark_installed(self, publication_id: int) -> None:
+        """Record that every file of a publication is in place. Raises `StoreError` where there is no such one."""
+        statement = update(publications).where(publications.c.id == publication_id).values(installed=True)
+        with writing(self._engine, self.path) as connection:
+            if connection.execute(statement).rowcount != 1:
+                raise StoreError(f"{self.path} has no publication {publication_id}", hint="was it restored meanwhile?")
+
+    def prune_publications(self, keep: int) -> int:
+        """Forget all but the newest ``keep`` publications, never the newest nor one not installed; return how many."""
+        newest = select(publications.c.id).order_by(publications.c.id.desc()).limit(max(keep, 1))
+        statement = delete_from(publications).where(publications.c.installed, publications.c.id.not_in(newest))
+        with writing(self._engine, self.path) as connection:
+            return connection.execute(statement).rowcount
+
+    # audit
+
+    def audit(self, entry: AuditEntry) -> None:
+        """Add an entry to the audit log."""
+        with writing(self._engine, self.path) as connection:
+            connection.execute(insert(audit).values(_values(entry)))
+
+    def audit_entries(self, limit: int = 100) -> tuple[AuditEntry, ...]:
+        """The latest entries of the audit log, newest first."""
+        wanted = [column for column in audit.c if column.name != "id"]
+        return tuple(AuditEntry(**row) for row in self._rows(select(*wanted).order_by(audit.c.id.desc()).limit(limit)))
+
+    # the file itself
+
+    def backup(self, target: Path) -> None:
+        """Put a consistent copy at ``target``, durably; syncs may go on. Raises `UsageError` where a file is there."""
+        if target.exists() or target.is_symlink():
+            raise UsageError(f"{target} exists already", hint="name a file that does not exist; nothing was written")
+        copy(self._engine, target)
+
+    def _rows(self, statement: Select[Any]) -> list[dict[str, Any]]:
+        with reading(self._engine, self.path) as connection:
+            return [dict(row) for row in connection.execute(statement).mappings()]
+
+
+def _values(record: Any) -> dict[str, Any]:
+    """A record's fields as column values; not `asdict`, which would take the values apart as well."""
+    return {field.name: getattr(record, field.name) for field in fields(record)}
+
+
+def _compare(connection: Connection, commit: Commit) -> None:
+    if commit.origin is not None:
+        key = (origins.c.source == commit.origin.source, origins.c.list == commit.origin.list)
+        found = connection.execute(select(origins.c.manifest_sha256).where(*key)).scalar_one_or_none()
+        _refuse_unless(found == commit.expected_origin, commit.origin.list)
+    if commit.head is not None:
+        name = commit.head.list
+        head = connection.execute(select(heads.c.version).where(heads.c.list == name)).scalar_one_or_none()
+        _refuse_unless(head == commit.expected_head, name)
+        newest = connection.execute(select(func.max(versions.c.version)).where(versions.c.list == name)).scalar_one()
+        _refuse_unless(newest is None or newest < commit.head.version, name)
+
+
+def _refuse_unless(unchanged: bool, name: ListName) -> None:
+    if not unchanged:
+        raise RefusedError(
+            f"somebody else published {name} meanwhile", hint="nothing was changed; the next sync starts from there"
+        )
+
+
+def _put_lists(connection: Connection, commit: Commit) -> None:
+    if commit.origin is not None:
+        _replace(connection, origins, commit.origin)
+    if commit.version is not None:
+        connection.execute(insert(versions).values(_values(commit.version)))
+    if commit.head is not None:
+        _replace(connection, heads, commit.head)
+
+
+def _replace(connection: Connection, table: Table, record: Any) -> None:
+    values = _values(record)
+    keys = [column.name for column in table.primary_key]
+    others = {name: value for name, value in values.items() if name not in keys}
+    connection.execute(insert(table).values(values).on_conflict_do_update(index_elements=keys, set_=others))
+
+
+def _put_publication(connection: Connection, commit: Commit) -> int:
+    statement = insert(publications).values(created_at=commit.created_at, kind=commit.kind, installed=False)
+    (publication_id,) = connection.execute(statement).inserted_primary_key or (0,)
+    for position, (path, content) in enumerate(commit.files):
+        file = {"publication_id": publication_id, "position": position, "path": path, "content": content}
+        connection.execute(insert(signed_files).values(file))
+    return int(publication_id)
+
+
+def _files(connection: Connection, publication_id: int) -> SignedFiles:
+    statement = (
+        select(signed_files.c.path, signed_files.c.content)
+        .where(signed_files.c.publication_id == publication_id)
+        .order_by(signed_files.c.position)
+    )
+    return tuple((path, content) for path, content in connection.execute(statement))

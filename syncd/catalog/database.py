@@ -1,0 +1,127 @@
+"""SQLite underneath: connections, transactions, copies, and its errors as ours."""
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import Connection, Engine, QueuePool, create_engine, event
+from sqlalchemy.exc import DBAPIError
+
+from syncd.errors import StoreError
+from syncd.files import PRIVATE_FILE, install_file, make_folder, storage, sync_folder, temporary_path
+
+_BEGIN: Final = "syncd_begin"
+
+_HINTS: Final = {
+    sqlite3.SQLITE_FULL: "free disk space, then run the command again; nothing was changed",
+    sqlite3.SQLITE_BUSY: "another process is writing to it; try again when that has finished",
+    sqlite3.SQLITE_LOCKED: "another process is writing to it; try again when that has finished",
+    sqlite3.SQLITE_READONLY: "run as the user that owns the folder; the file system may be mounted read-only",
+    sqlite3.SQLITE_PERM: "run as the user that owns the folder, or correct its mode",
+    sqlite3.SQLITE_CANTOPEN: "does it exist, and may this user write to its folder?",
+    sqlite3.SQLITE_CORRUPT: "stop the daemon, move the file aside and restore it from a backup",
+    sqlite3.SQLITE_NOTADB: "stop the daemon, move the file aside and restore it from a backup",
+    sqlite3.SQLITE_IOERR: "check the disk and the kernel's log",
+}
+
+
+@contextlib.contextmanager
+def guard(path: Path) -> Iterator[None]:
+    """Turn an error of the database at ``path`` into a `StoreError` that says what to do."""
+    try:
+        yield
+    except DBAPIError as error:
+        raise _store_error(path, error.orig) from error
+    except sqlite3.Error as error:
+        raise _store_error(path, error) from error
+
+
+def _store_error(path: Path, error: BaseException | None) -> StoreError:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the primary code: https://sqlite.org/rescode.html
+    return StoreError(f"cannot use the catalog {path}: {error}", hint=_HINTS.get(code, "see the file named above"))
+
+
+def make_engine(path: Path, lock_wait: float, *, foreign_keys: bool = True) -> Engine:
+    """Return an engine on the existing file ``path``; a writer waits ``lock_wait`` seconds for another."""
+    uri = f"{path.absolute().as_uri()}?mode=rw"  # a file that vanished is an error, not a new empty catalog
+
+    def connect() -> sqlite3.Connection:
+        # isolation_level=None: the transactions are ours, not guessed by the driver from the statements
+        connection = sqlite3.connect(uri, uri=True, timeout=lock_wait, isolation_level=None, check_same_thread=False)
+        try:
+            _configure(connection, foreign_keys=foreign_keys)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    engine = create_engine(
+        "sqlite://",
+        creator=connect,
+        poolclass=QueuePool,
+        max_overflow=-1,  # transactions are short: a thread never waits for a connection
+        hide_parameters=True,
+    )
+    event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _configure(connection: sqlite3.Connection, *, foreign_keys: bool) -> None:
+    (mode,) = connection.execute("PRAGMA journal_mode=WAL").fetchone()
+    if mode != "wal":
+        raise sqlite3.OperationalError(f"write-ahead logging is not available here (journal mode {mode})")
+    connection.execute("PRAGMA synchronous=FULL")  # in WAL mode NORMAL may lose the newest commits in a power cut
+    connection.execute(f"PRAGMA foreign_keys={'ON' if foreign_keys else 'OFF'}")
+
+
+def _begin(connection: Connection) -> None:
+    connection.exec_driver_sql(connection.get_execution_options().get(_BEGIN, "BEGIN"))
+
+
+@contextlib.contextmanager
+def reading(engine: Engine, path: Path) -> Iterator[Connection]:
+    """One consistent view. Raises `StoreError`."""
+    with guard(path), engine.begin() as connection:
+        yield connection
+
+
+@contextlib.contextmanager
+def writing(engine: Engine, path: Path) -> Iterator[Connection]:
+    """One transaction that owns the write lock from its start: what it reads stays so. Raises `StoreError`."""
+    with guard(path), engine.execution_options(**{_BEGIN: "BEGIN IMMEDIATE"}).begin() as connection:
+        yield connection
+
+
+def make_file(path: Path) -> None:
+    """Make ``path`` where it does not exist, readable by its owner only. Raises `StoreError`."""
+    make_folder(path.parent)
+    with storage(path, "open the catalog"):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE)
+        try:
+            if os.fstat(descriptor).st_mode & 0o077:  # a copy put back by hand
+                os.fchmod(descriptor, PRIVATE_FILE)
+        finally:
+            os.close(descriptor)
+        sync_folder(path.parent)
+
+
+def copy(engine: Engine, target: Path) -> None:
+    """Put a consistent copy of the database at ``target``, in one file, durably. Raises `StoreError`."""
+    staged = temporary_path(target.parent)
+    with guard(target), storage(target, "write"):
+        os.close(os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE_FILE))
+        try:
+            with contextlib.closing(engine.raw_connection()) as pooled:
+                _copy_pages(pooled.driver_connection, staged)
+            install_file(staged, target, PRIVATE_FILE)
+        finally:
+            staged.unlink(missing_ok=True)
+
+
+def _copy_pages(source: Any, staged: Path) -> None:
+    with contextlib.closing(sqlite3.connect(staged, isolation_level=None)) as copied:
+        source.backup(copied)
+        copied.execute("PRAGMA journal_mode=DELETE")  # no second file: the copy alone is the whole database

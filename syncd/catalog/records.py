@@ -1,0 +1,165 @@
+"""What the catalog keeps, as frozen values. No SQL here.
+
+Times are aware and UTC; hashes are SHA-256 in hex. No record holds a digest of a list.
+"""
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from pydantic import JsonValue
+
+from syncd.feed.layout import TIMESTAMP
+from syncd.format.manifest import EndState, SegmentRef
+from syncd.model import Algorithm, Counts, ListName
+
+
+class Outcome(enum.StrEnum):
+    """How a sync ended; `RUNNING` until it has."""
+
+    RUNNING = "running"
+    PUBLISHED = "published"
+    UP_TO_DATE = "up_to_date"
+    HELD = "held"
+    REJECTED = "rejected"
+    UNREACHABLE = "unreachable"
+    REFUSED = "refused"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+
+
+@dataclass(frozen=True)
+class FloorsRecord:
+    """The highest metadata versions ever verified from a source; 0 where none was. ``clock``: ours, at that time."""
+
+    root: int = 0
+    timestamp: int = 0
+    snapshot: int = 0
+    roles: Mapping[str, int] = field(default_factory=dict)
+    clock: datetime | None = None
+
+
+@dataclass(frozen=True)
+class SourceState:
+    """What is remembered of a source between syncs. ``root_sha256`` names the pinned root that the floors belong to."""
+
+    name: str
+    floors: FloorsRecord = FloorsRecord()
+    root_sha256: str | None = None
+    last_attempt_at: datetime | None = None
+    last_verified_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class SyncRecord:
+    """One attempt for one source. ``bytes`` were received from it."""
+
+    id: str
+    source: str
+    started_at: datetime
+    finished_at: datetime | None = None
+    outcome: Outcome = Outcome.RUNNING
+    reason: str = ""
+    message: str = ""
+    bytes: int = 0
+
+
+@dataclass(frozen=True)
+class OriginRecord:
+    """A source's list as its signer stated it. ``list`` is the source's own name for it."""
+
+    source: str
+    list: ListName
+    serial: int
+    manifest_sha256: str
+    manifest: bytes = field(repr=False)
+    stack: tuple[SegmentRef, ...] = field(repr=False)
+    end_state: Mapping[Algorithm, EndState] = field(repr=False)
+    verified_at: datetime
+
+
+@dataclass(frozen=True)
+class HeadRecord:
+    """What is published of a list now. ``origin_serial`` is None where it follows no source."""
+
+    list: ListName
+    source: str
+    version: int
+    manifest_sha256: str
+    origin_serial: int | None
+    published_at: datetime
+
+
+@dataclass(frozen=True)
+class VersionRecord:
+    """One published version of a list, with the exact manifest bytes that were signed. ``rows`` are in force."""
+
+    list: ListName
+    version: int
+    manifest_sha256: str
+    manifest: bytes = field(repr=False)
+    created_at: datetime
+    sync_id: str | None
+    plan: str
+    counts: Mapping[Algorithm, Counts]
+    rows: int
+
+
+@dataclass(frozen=True)
+class AuditEntry:
+    """Who did what to what. ``detail`` never holds a digest, an entry id or a token."""
+
+    at: datetime
+    actor: str
+    action: str
+    subject: str
+    detail: Mapping[str, JsonValue] = field(default_factory=dict)
+
+
+SignedFiles = tuple[tuple[str, bytes], ...]
+"""(path in the feed, exact bytes), in the order in which they are installed: the timestamp last."""
+
+
+@dataclass(frozen=True)
+class Publication:
+    """Signed files of one commit, to be installed in order."""
+
+    id: int
+    created_at: datetime
+    kind: str
+    files: SignedFiles = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Commit:
+    """All that one publication changes, and what it was computed from.
+
+    ``expected_origin`` is the manifest hash of the origin, ``expected_head`` the version of the head that the
+    caller started from; None: there was none. Each is compared where the record beside it is given. A re-signing has
+    neither origin nor head; an origin that moves without publishing has no head.
+
+    Raises `ValueError` where the parts do not belong together: that is a bug of the caller.
+    """
+
+    kind: str
+    files: SignedFiles = field(repr=False)
+    created_at: datetime
+    origin: OriginRecord | None = None
+    expected_origin: str | None = None
+    head: HeadRecord | None = None
+    expected_head: int | None = None
+    version: VersionRecord | None = None
+    audit: AuditEntry | None = None
+
+    def __post_init__(self) -> None:
+        if _named(self.head) != _named(self.version):
+            raise ValueError("a head and its version are committed together")
+        if self.head is not None and self.head.version <= (self.expected_head or 0):
+            raise ValueError("a version only goes up")
+        if TIMESTAMP in [path for path, _ in self.files[:-1]]:
+            raise ValueError("the timestamp is installed last")
+
+
+def _named(snapshot: HeadRecord | VersionRecord | None) -> tuple[str, int, str] | None:
+    return snapshot and (snapshot.list, snapshot.version, snapshot.manifest_sha256)

@@ -1,0 +1,179 @@
+"""The tables, and how values are stored in their columns. Column names are the records' field names.
+
+A change here needs a new file in ``migrations/versions`` and a new `REVISION`.
+"""
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from pydantic import JsonValue, TypeAdapter
+from sqlalchemy import (
+    Boolean,
+    Column,
+    Dialect,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+)
+from sqlalchemy.types import TypeDecorator
+
+from syncd.catalog.records import FloorsRecord, Outcome
+from syncd.errors import StoreError
+from syncd.format.manifest import EndState, SegmentRef
+from syncd.model import Algorithm, Counts
+
+REVISION: Final = "0001"
+"""The schema that this code reads and writes."""
+
+
+class Stored(TypeDecorator[Any]):
+    """A value kept as text: ``write`` makes the text, ``read`` takes it back or raises `ValueError`."""
+
+    impl = Text
+    cache_ok = True
+
+    def __init__(self, write: Callable[[Any], str], read: Callable[[str], Any]) -> None:
+        super().__init__()
+        self.write, self.read = write, read
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:  # noqa: ARG002 - SQLAlchemy's signature
+        """Python to column."""
+        return None if value is None else self.write(value)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Any:  # noqa: ARG002 - as above
+        """Column to Python; raises `StoreError` on a value that this code never writes."""
+        try:
+            return None if value is None else self.read(value)
+        except ValueError:
+            raise StoreError(
+                "the catalog holds a value that cannot be read", hint="restore the catalog from a backup"
+            ) from None
+
+
+def _write_time(value: datetime) -> str:
+    if value.tzinfo is None:
+        raise ValueError("a time in the catalog has a zone")
+    return value.astimezone(UTC).isoformat(timespec="microseconds")  # of fixed width, so that text sorts as time
+
+
+def _json(kind: Any) -> Stored:
+    adapter = TypeAdapter[Any](kind)
+    return Stored(lambda value: adapter.dump_json(value).decode(), adapter.validate_json)
+
+
+TIME: Final = Stored(_write_time, datetime.fromisoformat)
+OUTCOME: Final = Stored(str, Outcome)
+FLOORS: Final = _json(FloorsRecord)
+STACK: Final = _json(tuple[SegmentRef, ...])
+END_STATE: Final = _json(dict[Algorithm, EndState])
+COUNTS: Final = _json(dict[Algorithm, Counts])
+DETAIL: Final = _json(Mapping[str, JsonValue])
+
+metadata: Final = MetaData(
+    naming_convention={  # a later migration can then name what it drops
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+sources: Final = Table(
+    "sources",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("floors", FLOORS, nullable=False),
+    Column("root_sha256", Text),
+    Column("last_attempt_at", TIME),
+    Column("last_verified_at", TIME),
+)
+
+syncs: Final = Table(
+    "syncs",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("source", Text, nullable=False),
+    Column("started_at", TIME, nullable=False),
+    Column("finished_at", TIME),
+    Column("outcome", OUTCOME, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("message", Text, nullable=False),
+    Column("bytes", Integer, nullable=False),
+    Index(None, "source", "started_at"),
+    Index(None, "started_at"),
+)
+
+origins: Final = Table(
+    "origins",
+    metadata,
+    Column("source", Text, primary_key=True),
+    Column("list", Text, primary_key=True),
+    Column("serial", Integer, nullable=False),
+    Column("manifest_sha256", Text, nullable=False),
+    Column("manifest", LargeBinary, nullable=False),
+    Column("stack", STACK, nullable=False),
+    Column("end_state", END_STATE, nullable=False),
+    Column("verified_at", TIME, nullable=False),
+)
+
+versions: Final = Table(
+    "versions",
+    metadata,
+    Column("list", Text, primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("manifest_sha256", Text, nullable=False),
+    Column("manifest", LargeBinary, nullable=False),
+    Column("created_at", TIME, nullable=False),
+    Column("sync_id", Text),  # no foreign key: syncs may be forgotten, versions are not
+    Column("plan", Text, nullable=False),
+    Column("counts", COUNTS, nullable=False),
+    Column("rows", Integer, nullable=False),
+)
+
+heads: Final = Table(
+    "heads",
+    metadata,
+    Column("list", Text, primary_key=True),
+    Column("source", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("manifest_sha256", Text, nullable=False),
+    Column("origin_serial", Integer),
+    Column("published_at", TIME, nullable=False),
+    ForeignKeyConstraint(["list", "version"], ["versions.list", "versions.version"]),
+)
+
+publications: Final = Table(
+    "publications",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("created_at", TIME, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("installed", Boolean, nullable=False),
+    sqlite_autoincrement=True,  # a number is never used again, pruned or not
+)
+
+signed_files: Final = Table(
+    "signed_files",
+    metadata,
+    Column("publication_id", ForeignKey("publications.id", ondelete="CASCADE"), primary_key=True),
+    Column("position", Integer, primary_key=True),
+    Column("path", Text, nullable=False),
+    Column("content", LargeBinary, nullable=False),
+)
+
+audit: Final = Table(
+    "audit",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("at", TIME, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("detail", DETAIL, nullable=False),
+    sqlite_autoincrement=True,
+)

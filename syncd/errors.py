@@ -1,0 +1,196 @@
+"""Every error a user can meet, sorted by what the caller does next.
+
+::
+
+    SyncdError                  exit 1
+    ├── UsageError              exit 2   the command, a flag, a file name or the configuration is wrong
+    │   ├── ConfigError                  the configuration file
+    │   └── RowError                     a row of a list file (line, column, reason)
+    ├── SourceError             exit 5   try at the next sync: unreachable, refused, too slow
+    │   ├── DeadlineExceeded
+    │   ├── HttpStatusError              carries the status and Retry-After
+    │   └── TruncatedError               fewer or more bytes than announced
+    ├── FeedError               exit 4   rejected: keep the evidence, alarm, never retry the same bytes
+    │   ├── TrustError                   signatures, thresholds, roots
+    │   │   ├── ExpiredError
+    │   │   ├── RollbackError
+    │   │   └── EquivocationError
+    │   ├── MismatchError                bytes, counts or an end state other than what was signed
+    │   ├── ManifestError
+    │   ├── UnknownListError
+    │   └── SegmentError                 one subclass for each way a segment can be wrong
+    ├── StoreError              exit 1   abort, keep serving, alarm: disk full, not writable, damaged state
+    └── RefusedError            exit 6   locked, pinned, not permitted
+
+A hold is a verdict, not an error.
+"""
+
+from pathlib import Path
+from typing import ClassVar
+
+
+class SyncdError(Exception):
+    """What happened, what is still being served, and what to do next.
+
+    ``serving`` is filled in by the layer that knows it (`at`), not by the one that found the fault.
+    """
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, hint: str = "", serving: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.serving = serving
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class UsageError(SyncdError):
+    """The command line, a named file or a value in it is wrong."""
+
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    """The configuration is wrong."""
+
+
+class RowError(UsageError):
+    """A row of a list file is wrong. ``line`` counts from 1; the value itself is never shown."""
+
+    def __init__(self, file: str, line: int, column: str, reason: str) -> None:
+        super().__init__(f"{file}, line {line}, column {column}: {reason}")
+        self.file, self.line, self.column, self.reason = file, line, column, reason
+
+
+class SourceError(SyncdError):
+    """The peer could not be reached or did not answer properly; the next sync tries again."""
+
+    exit_code = 5
+
+
+class DeadlineExceeded(SourceError):  # noqa: N818 - reads as what happened, in code and in log
+    """The time allowed for the whole operation ran out."""
+
+
+class HttpStatusError(SourceError):
+    """The peer answered with a status that is not a success. ``retry_after`` is in seconds, where it gave one."""
+
+    def __init__(self, message: str, status: int, *, retry_after: float | None = None, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.status, self.retry_after = status, retry_after
+
+
+class TruncatedError(SourceError):
+    """The peer sent fewer or more bytes than it announced."""
+
+
+class FeedError(SyncdError):
+    """What the peer signed or sent is refused. Nobody may release it."""
+
+    exit_code = 4
+
+
+class TrustError(FeedError):
+    """Signatures, thresholds, key rotation."""
+
+
+class ExpiredError(TrustError):
+    """Signed metadata is past its expiry."""
+
+
+class RollbackError(TrustError):
+    """Signed, but older than what was already verified."""
+
+
+class EquivocationError(TrustError):
+    """The same version was signed twice with different content."""
+
+
+class MismatchError(FeedError):
+    """Bytes, counts or an end state differ from what was signed."""
+
+
+class ManifestError(FeedError):
+    """A manifest that is not well formed."""
+
+
+class UnknownListError(FeedError):
+    """The feed has no such list."""
+
+
+class SegmentError(FeedError):
+    """A segment file is not what format 1 allows. ``row`` is the first offending row, from 0, where there is one."""
+
+    def __init__(self, file: Path, reason: str, row: int | None = None) -> None:
+        where = "" if row is None else f", row {row}"
+        super().__init__(f"segment {file.name}{where}: {reason}")
+        self.file, self.reason, self.row = file, reason, row
+
+
+class NotArrowError(SegmentError):
+    """Not an Arrow IPC file."""
+
+
+class TruncatedSegmentError(SegmentError):
+    """Shorter than the manifest says, or cut."""
+
+
+class TrailingBytesError(SegmentError):
+    """Longer than the manifest says, or bytes after the end."""
+
+
+class SchemaError(SegmentError):
+    """Columns, types or metadata other than format 1's."""
+
+
+class FormatVersionError(SegmentError):
+    """A format version this reader does not know."""
+
+
+class WidthError(SegmentError):
+    """A digest column whose width is not the algorithm's."""
+
+
+class UnsortedError(SegmentError):
+    """Rows not in ascending order of (digest, entry)."""
+
+
+class DuplicateRowError(SegmentError):
+    """The same (digest, entry) twice."""
+
+
+class RemovalInBaseError(SegmentError):
+    """A base has only rows that add."""
+
+
+class NullValueError(SegmentError):
+    """A missing value."""
+
+
+class CompressedError(SegmentError):
+    """A compressed buffer."""
+
+
+class SegmentHashError(SegmentError):
+    """The bytes do not have the SHA-256 that names them."""
+
+
+class RowCountError(SegmentError):
+    """Rows or removals other than the manifest says."""
+
+
+class CapError(SegmentError):
+    """More rows or bytes than this reader accepts."""
+
+
+class StoreError(SyncdError):
+    """Local storage failed."""
+
+
+class RefusedError(SyncdError):
+    """Not now, or not by you."""
+
+    exit_code = 6

@@ -1,0 +1,46 @@
+"""Where things lie in a feed: the same relative paths in URLs and on disk. Pure.
+
+::
+
+    metadata/N.root.json  N.targets.json  N.<role>.json  N.snapshot.json  timestamp.json
+    v1/<list>/<sha256>.manifest.json         the TUF target v1/<list>/manifest.json, consistent snapshot
+    v1/<list>/segments/<sha256>.arrow
+    v1/<list>/evidence/<sha256>.json         the upstream's signed metadata for one version
+    root.json                                the first root, to hand out of band
+"""
+
+from typing import Final
+
+from syncd.model import LIST_NAME, ListName
+
+METADATA: Final = "metadata"
+TIMESTAMP: Final = "metadata/timestamp.json"
+_TARGET: Final = "manifest.json"
+
+
+def target_name(name: ListName) -> str:
+    """The TUF target of a list: constant, so that metadata stays small."""
+    return f"v1/{name}/{_TARGET}"
+
+
+def list_of(target: str) -> ListName | None:
+    """The list that a TUF target describes; None for a target that is none of this format's."""
+    match target.split("/"):
+        case ["v1", name, "manifest.json"] if LIST_NAME.fullmatch(name):
+            return ListName(name)
+    return None
+
+
+def manifest_path(name: ListName, sha256: str) -> str:
+    """A manifest, under its consistent-snapshot name (TUF specification 1.0.34, 6.2)."""
+    return f"v1/{name}/{sha256}.{_TARGET}"
+
+
+def segment_path(name: ListName, sha256: str) -> str:
+    """A segment."""
+    return f"v1/{name}/segments/{sha256}.arrow"
+
+
+def evidence_path(name: ListName, sha256: str) -> str:
+    """The upstream's signed documents behind one version."""
+    return f"v1/{name}/evidence/{sha256}.json"

@@ -1,0 +1,28 @@
+"""All HTTP out: bytes from a peer that may be slow, endless, wrong or hostile.
+
+::
+
+    with open_peer(Endpoint("https://feed.example.org/", token=token), Deadline(120)) as peer:
+        timestamp = peer.get("metadata/timestamp.json", limit=65_536)
+        download_all(peer, [Download(path, staged, length, sha256)])
+
+Every call ends by the deadline, takes no more bytes than it was allowed, and raises only errors of `syncd.errors`.
+A peer is an HTTP(S) server or, for ``file://``, a folder; both keep the same promises.
+"""
+
+from syncd.fetch.endpoint import Deadline, Endpoint
+from syncd.fetch.folder import FilePeer
+from syncd.fetch.http import HttpPeer
+from syncd.fetch.peer import Download, Peer, Progress, download_all
+
+__all__ = ["Deadline", "Download", "Endpoint", "FilePeer", "HttpPeer", "Peer", "Progress", "download_all", "open_peer"]
+
+
+def open_peer(endpoint: Endpoint, deadline: Deadline, *, connections: int = 8) -> Peer:
+    """Return a peer for one operation; close it afterwards. Nothing is sent yet.
+
+    Raises `UsageError` where a certificate file cannot be used, and `SourceError` where a ``file://`` folder is missing.
+    """
+    if endpoint.folder is not None:
+        return FilePeer(endpoint.folder, deadline)
+    return HttpPeer(endpoint, deadline, connections=connections)

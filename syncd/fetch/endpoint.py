@@ -1,0 +1,105 @@
+"""Where to fetch from, and until when."""
+
+import ipaddress
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+
+from syncd.errors import DeadlineExceeded, UsageError
+
+_ADDRESS_HINT = "use https://host/path/, http:// on this machine only, or file:///absolute/folder"
+
+
+class Deadline:
+    """A point in time by which the whole operation must be over. ``seconds`` from now, on a monotonic ``clock``."""
+
+    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._seconds, self._clock = seconds, clock
+        self._end = clock() + seconds
+
+    def left(self) -> float:
+        """Seconds left, always more than 0; raises `DeadlineExceeded`."""
+        left = self._end - self._clock()
+        if left <= 0:
+            raise DeadlineExceeded(
+                f"not finished within the {self._seconds:g} seconds allowed",
+                hint="the next sync tries again; if it stays so, the peer or the line is too slow for this limit",
+            )
+        return left
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One peer: its address, and what it needs to let us in.
+
+    ``url`` is ``https://``, ``http://`` on loopback, or ``file://`` and an absolute folder (which is never shown the
+    token); it is kept with a final ``/``. ``ca`` replaces the system's certificate authorities. Files are PEM; the
+    key may lie in ``client_cert``. Raises `UsageError` for anything else.
+    """
+
+    url: str
+    token: str | None = field(default=None, repr=False)
+    ca: Path | None = None
+    client_cert: Path | None = None
+    client_key: Path | None = None
+
+    def __post_init__(self) -> None:
+        url = _parsed(self.url)
+        _check_address(url)
+        # RFC 6750, 2.1 allows less, but partners hand out what they like; a line break would forge headers.
+        if self.token is not None and not re.fullmatch(r"[\x21-\x7e]+", self.token):
+            raise UsageError("the token is empty or holds white space or unprintable characters", hint="see token_file")
+        if self.client_key is not None and self.client_cert is None:
+            raise UsageError("client_key is given without client_cert", hint="give both, or neither")
+        path = url.raw_path.decode("ascii")
+        object.__setattr__(self, "url", str(url.copy_with(raw_path=(path.rstrip("/") + "/").encode("ascii"))))
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder behind a ``file://`` address; None for a server."""
+        url = httpx.URL(self.url)
+        return Path(url.path) if url.scheme == "file" else None
+
+    @property
+    def host(self) -> str:
+        """Host and port, for messages."""
+        return httpx.URL(self.url).netloc.decode("ascii")
+
+
+def _parsed(text: str) -> httpx.URL:
+    """Messages here do not repeat the address: it may hold a password or a key."""
+    if "?" in text or "#" in text or "\\" in text:
+        raise UsageError("an address has no '?', '#' or '\\'", hint=_ADDRESS_HINT)
+    try:
+        url = httpx.URL(text)
+    except (httpx.InvalidURL, ValueError):
+        raise UsageError("not a valid address", hint=_ADDRESS_HINT) from None
+    if url.userinfo:
+        raise UsageError("the address holds a user name or password", hint="put the secret in token_file instead")
+    return url
+
+
+def _check_address(url: httpx.URL) -> None:
+    match url.scheme:
+        case "https" if url.host:
+            return
+        case "http" if _is_loopback(url.host):
+            return
+        case "file" if url.host in {"", "localhost"} and url.path.startswith("/") and "\0" not in url.path:
+            return
+        case "http":
+            raise UsageError(
+                f"http:// to {url.netloc.decode('ascii')} would send everything in the clear", hint=_ADDRESS_HINT
+            )
+    raise UsageError(f"not an address to fetch from (scheme {url.scheme or 'missing'})", hint=_ADDRESS_HINT)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

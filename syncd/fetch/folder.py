@@ -1,0 +1,80 @@
+"""A peer that is a folder: ``file://``, for feeds that arrive on a share or a stick."""
+
+import contextlib
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from syncd.errors import HttpStatusError, SourceError
+from syncd.fetch.endpoint import Deadline
+from syncd.fetch.peer import BLOCK, Peer, Tail, announced_otherwise, checked_path, too_large
+
+
+class FilePeer(Peer):
+    """A folder. A missing file is the same `HttpStatusError` (404) that a server gives."""
+
+    def __init__(self, folder: Path, deadline: Deadline) -> None:
+        super().__init__(deadline)
+        with _reading(str(folder)):
+            self._folder = folder.resolve()
+            if not self._folder.is_dir():
+                raise SourceError(f"there is no folder {folder}", hint="is it mounted?")
+
+    def stream(self, path: str, limit: int) -> Iterator[bytes]:
+        """See `Peer.stream`."""
+        with self._opened(path) as (file, size):
+            if size > limit:
+                raise too_large(path, limit)
+            yield from self._blocks(file, path, size)
+
+    @contextlib.contextmanager
+    def open_tail(self, path: str, start: int, length: int) -> Iterator[Tail]:
+        """See `Peer.open_tail`."""
+        with self._opened(path) as (file, size):
+            if size != length:
+                raise announced_otherwise(path, size, length)
+            file.seek(start)
+            yield Tail(start, self._blocks(file, path, length - start))
+
+    @contextlib.contextmanager
+    def _opened(self, path: str) -> Iterator[tuple[BinaryIO, int]]:
+        self._deadline.left()
+        with _reading(path):
+            file = (self._folder / checked_path(path)).resolve()
+            if not file.is_relative_to(self._folder):
+                raise SourceError(f"{path} is a link out of the folder", hint="the feed's files must lie in the folder")
+            # Not blocking: a named pipe would hold us for ever before we saw what it is.
+            descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(descriptor, "rb", buffering=0) as stream:  # noqa: PTH123 - a descriptor, for its flags
+            found = os.fstat(descriptor)
+            if not stat.S_ISREG(found.st_mode):
+                raise SourceError(f"{path} is not a file", hint="is this folder a syncd feed?")
+            yield stream, found.st_size
+
+    def _blocks(self, file: BinaryIO, path: str, count: int) -> Iterator[bytes]:
+        """At most ``count`` bytes: the file may grow while it is read."""
+        while count:
+            self._deadline.left()
+            with _reading(path):
+                block = file.read(min(BLOCK, count))
+            if not block:
+                return
+            count -= len(block)
+            yield block
+
+
+@contextlib.contextmanager
+def _reading(name: str) -> Iterator[None]:
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError):
+        raise HttpStatusError(
+            f"the folder has no {name}", 404, hint="check the url and the list names; is the copy complete?"
+        ) from None
+    except PermissionError as error:
+        raise SourceError(f"may not read {name}", hint="let the user that runs syncd read the folder") from error
+    except (OSError, RuntimeError) as error:  # Path.resolve reports a loop of links as RuntimeError before 3.13
+        reason = getattr(error, "strerror", None) or "a loop of links"
+        raise SourceError(f"cannot read {name}: {reason}", hint="is the share or stick sound?") from error

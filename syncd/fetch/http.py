@@ -1,0 +1,235 @@
+"""A peer that is an HTTP server (RFC 9110)."""
+
+import contextlib
+import re
+import socket
+import ssl
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Final
+
+import httpcore
+import httpx
+
+from syncd import __version__
+from syncd.errors import HttpStatusError, SourceError
+from syncd.fetch.endpoint import Deadline, Endpoint
+from syncd.fetch.network import Transport
+from syncd.fetch.peer import CutShort, Peer, Tail, Unreachable, announced_otherwise, checked_path, too_large
+
+OK: Final = 200
+PARTIAL: Final = 206
+NOT_SATISFIABLE: Final = 416
+CONNECT_TIMEOUT: Final = 10.0
+"""Seconds for each of: name look-up, connecting to one address, TLS handshake."""
+
+_HINTS: Final = {
+    401: "the peer did not accept our token or client certificate: check token_file, client_cert and their age",
+    403: "the peer knows us but does not let us have this: ask it to grant the list",
+    404: "check the url and the list names; a peer that prunes may have replaced the file meanwhile",
+    416: "the file at the peer is shorter than was signed; tell its operator",
+    429: "the peer asks for fewer requests: lengthen the interval",
+}
+_PEER_TROUBLE: Final = "the trouble is the peer's; the next sync tries again"
+
+Now = Callable[[], datetime]
+
+
+def utc_now() -> datetime:
+    """The wall clock."""
+    return datetime.now(UTC)
+
+
+class HttpPeer(Peer):
+    """An HTTP(S) server. ``inactivity`` is the longest silence in seconds; ``now`` serves to read ``Retry-After``."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        deadline: Deadline,
+        *,
+        connections: int = 8,
+        inactivity: float = 30.0,
+        now: Now = utc_now,
+    ) -> None:
+        super().__init__(deadline)
+        self._endpoint, self._inactivity, self._now = endpoint, inactivity, now
+        self._client = httpx.Client(
+            transport=Transport(endpoint, deadline, connections),
+            headers=_headers(endpoint),
+            follow_redirects=False,
+            trust_env=False,
+        )
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._client.close()
+
+    def stream(self, path: str, limit: int) -> Iterator[bytes]:
+        """See `Peer.stream`."""
+        with self._answer(path) as response:
+            self._require(response, path, OK)
+            announced = _announced(response)
+            if announced is not None and announced > limit:
+                raise too_large(path, limit)
+            count = 0
+            for chunk in self._chunks(response, path):
+                count += len(chunk)
+                if count > limit:
+                    raise too_large(path, limit)
+                yield chunk
+
+    @contextlib.contextmanager
+    def open_tail(self, path: str, start: int, length: int) -> Iterator[Tail]:
+        """See `Peer.open_tail`."""
+        if start:
+            with self._answer(path, start) as response:
+                if response.status_code == PARTIAL and _continues(response, start, length):
+                    yield self._tail(response, path, start, length)
+                    return
+                if response.status_code not in {PARTIAL, NOT_SATISFIABLE}:
+                    self._require(response, path, OK)
+                    yield self._tail(response, path, 0, length)
+                    return
+        with self._answer(path) as response:
+            self._require(response, path, OK)
+            yield self._tail(response, path, 0, length)
+
+    def _tail(self, response: httpx.Response, path: str, start: int, length: int) -> Tail:
+        announced = _announced(response)
+        if announced is not None and start + announced != length:
+            raise announced_otherwise(path, start + announced, length)
+        return Tail(start, self._chunks(response, path))
+
+    @contextlib.contextmanager
+    def _answer(self, path: str, start: int = 0) -> Iterator[httpx.Response]:
+        """Send the request and yield the answer once its headers are in."""
+        url = self._endpoint.url + checked_path(path)
+        headers = {"Range": f"bytes={start}-"} if start else {}
+        timeout = httpx.Timeout(self._inactivity, connect=CONNECT_TIMEOUT, pool=self._deadline.left())
+        with (
+            self._own_errors(path, Unreachable),
+            self._client.stream("GET", url, headers=headers, timeout=timeout) as response,
+        ):
+            yield response
+
+    def _chunks(self, response: httpx.Response, path: str) -> Iterator[bytes]:
+        with self._own_errors(path, CutShort):
+            yield from response.iter_raw()
+
+    @contextlib.contextmanager
+    def _own_errors(self, path: str, broken: type[Unreachable | CutShort]) -> Iterator[None]:
+        """Turn every exception of httpx and httpcore into one of ours; ``broken`` for a connection that breaks."""
+        host = self._endpoint.host
+        try:
+            yield
+        except (httpx.TimeoutException, httpcore.TimeoutException) as error:
+            self._deadline.left()
+            raise Unreachable(f"{host} fell silent at {path}", hint=_PEER_TROUBLE) from error
+        except (httpx.ConnectError, httpcore.ConnectError) as error:
+            raise _no_connection(host, error) from error
+        except (*_BROKEN, OSError) as error:
+            raise broken(f"{host} broke off at {path}", hint=_PEER_TROUBLE) from error
+        except (*_BAD, ValueError, RuntimeError) as error:
+            raise SourceError(f"{host} gave an answer to {path} that is no HTTP", hint=_PEER_TROUBLE) from error
+
+    def _require(self, response: httpx.Response, path: str, status: int) -> None:
+        host = self._endpoint.host
+        if response.status_code != status:
+            raise self._refusal(response, path)
+        if response.headers.get("content-encoding", "identity") != "identity":
+            raise SourceError(f"{host} sent {path} compressed, unasked", hint="switch compression off at the peer")
+
+    def _refusal(self, response: httpx.Response, path: str) -> SourceError:
+        host, status = self._endpoint.host, response.status_code
+        if response.has_redirect_location:
+            return SourceError(
+                f"{host} redirects {path} to {_host_of(response)}: refused",
+                hint="redirects are not followed; if the peer moved, set its new url",
+            )
+        pause = self._retry_after(response)
+        later = "" if pause is None else f"; it asks to wait {pause:.0f} s"
+        return HttpStatusError(
+            f"{host} answered {status} to {path}{later}",
+            status,
+            retry_after=pause,
+            hint=_HINTS.get(status, _PEER_TROUBLE),
+        )
+
+    def _retry_after(self, response: httpx.Response) -> float | None:
+        """Seconds (RFC 9110, 10.2.3: a number of them, or a date); None where absent or not understood."""
+        value = response.headers.get("retry-after", "").strip()
+        if re.fullmatch("[0-9]{1,9}", value):
+            return float(value)
+        try:
+            when = parsedate_to_datetime(value)
+        except (ValueError, OverflowError):
+            return None
+        when = when if when.tzinfo else when.replace(tzinfo=UTC)
+        return max(0.0, (when - self._now()).total_seconds())
+
+
+_BROKEN: Final = (
+    httpx.NetworkError,
+    httpx.RemoteProtocolError,
+    httpcore.NetworkError,
+    httpcore.RemoteProtocolError,
+)
+_BAD: Final = (
+    httpx.HTTPError,
+    httpx.InvalidURL,
+    httpx.StreamError,
+    httpcore.ProtocolError,
+    httpcore.ProxyError,
+    httpcore.UnsupportedProtocol,
+    httpcore.ConnectionNotAvailable,
+)
+
+
+def _headers(endpoint: Endpoint) -> dict[str, str]:
+    headers = {"User-Agent": f"syncd/{__version__}", "Accept": "*/*", "Accept-Encoding": "identity"}
+    if endpoint.token is not None:
+        headers["Authorization"] = f"Bearer {endpoint.token}"
+    return headers
+
+
+def _announced(response: httpx.Response) -> int | None:
+    value = response.headers.get("content-length", "")
+    return int(value) if re.fullmatch("[0-9]{1,18}", value) else None
+
+
+def _continues(response: httpx.Response, start: int, length: int) -> bool:
+    """Whether a 206 is the very rest that was asked for (RFC 9110, 14.4)."""
+    return response.headers.get("content-range", "") in {
+        f"bytes {start}-{length - 1}/{total}" for total in (length, "*")
+    }
+
+
+def _host_of(response: httpx.Response) -> str:
+    """Where a redirect points: the host alone, since the rest may hold secrets."""
+    try:
+        return response.url.join(response.headers["location"]).raw_host.decode("ascii") or "nowhere"
+    except (httpx.InvalidURL, ValueError):
+        return "no valid address"
+
+
+def _no_connection(host: str, error: Exception) -> SourceError:
+    cause = _root_cause(error)
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return SourceError(
+            f"the certificate of {host} is not trusted: {cause.verify_message}",
+            hint="set ca to the authority that signed it, or check the host name and this machine's clock",
+        )
+    if isinstance(cause, (socket.gaierror, UnicodeError)):
+        return Unreachable(f"the name of {host} has no address", hint="check the url and this machine's name service")
+    if isinstance(cause, ssl.SSLError):
+        return SourceError(f"no TLS with {host}", hint="does it speak https there, and accept our client certificate?")
+    reason = getattr(cause, "strerror", None) or "no connection"
+    return Unreachable(f"{host} cannot be reached: {reason}", hint="is it up, and does the firewall let us through?")
+
+
+def _root_cause(error: BaseException) -> BaseException:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error

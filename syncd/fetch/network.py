@@ -1,0 +1,186 @@
+"""Sockets that know the deadline.
+
+HTTP libraries limit the silence between two bytes, not the whole answer: a peer that drips one byte of a header each
+second holds them for ever. Here every look-up, connect, handshake, read and write gets at most the time left.
+"""
+
+import contextlib
+import queue
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpcore
+import httpx
+
+from syncd.errors import UsageError
+from syncd.fetch.endpoint import Deadline, Endpoint
+
+Resolve = Callable[[str, int], list[str]]
+
+
+class Transport(httpx.BaseTransport):
+    """httpx over an httpcore pool with our network backend: `httpx.HTTPTransport` has no public way to give it one.
+
+    httpcore's exceptions pass through as they are.
+    """
+
+    def __init__(self, endpoint: Endpoint, deadline: Deadline, connections: int) -> None:
+        self._pool = httpcore.ConnectionPool(
+            ssl_context=tls_context(endpoint) if endpoint.url.startswith("https:") else None,
+            max_connections=connections,
+            network_backend=BoundedBackend(deadline),
+        )
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Send; the body of the response is read by whoever iterates over it."""
+        url = request.url
+        response = self._pool.handle_request(
+            httpcore.Request(
+                method=request.method,
+                url=httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
+                headers=request.headers.raw,
+                content=request.read(),
+                extensions=request.extensions,
+            )
+        )
+        return httpx.Response(response.status, headers=response.headers, stream=_Body(response))
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._pool.close()
+
+
+class _Body(httpx.SyncByteStream):
+    def __init__(self, response: httpcore.Response) -> None:
+        self._response = response
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self._response.iter_stream()
+
+    def close(self) -> None:
+        self._response.close()
+
+
+def look_up(host: str, port: int) -> list[str]:
+    """The addresses of ``host``, in the system's order of preference; raises `OSError` or `UnicodeError`."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(address[0]) for *_, address in found))
+
+
+class BoundedBackend(httpcore.NetworkBackend):
+    """httpcore's network, with every wait cut to the time left."""
+
+    def __init__(self, deadline: Deadline, resolve: Resolve = look_up) -> None:
+        self._deadline, self._resolve = deadline, resolve
+        self._inner = httpcore.SyncBackend()
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ASYNC109 - not async; the signature is httpcore's
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.NetworkStream:
+        """Try each address of ``host`` in turn: the system's own connect would give each one the whole timeout."""
+        trouble: Exception = httpcore.ConnectError("the name has no address")
+        for address in self._addresses(host, port, timeout):
+            try:
+                with _clamped(self._deadline, timeout) as bound:
+                    stream = self._inner.connect_tcp(address, port, bound, local_address, socket_options)
+                    return BoundedStream(stream, self._deadline)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                trouble = error
+        raise trouble
+
+    def _addresses(self, host: str, port: int, timeout: float | None) -> list[str]:
+        """A name look-up cannot be given a time limit or stopped, so a thread makes it and we stop waiting."""
+        answer: queue.SimpleQueue[list[str] | Exception] = queue.SimpleQueue()
+
+        def ask() -> None:
+            try:
+                answer.put(self._resolve(host, port))
+            except (OSError, UnicodeError) as error:
+                answer.put(error)
+
+        threading.Thread(target=ask, name="syncd-look-up", daemon=True).start()
+        with _clamped(self._deadline, timeout) as bound:
+            try:
+                found = answer.get(timeout=bound)
+            except queue.Empty:
+                raise httpcore.ConnectTimeout("name look-up") from None
+        if isinstance(found, Exception):
+            raise httpcore.ConnectError("name look-up") from found
+        return found
+
+
+class BoundedStream(httpcore.NetworkStream):
+    """One connection, with every wait cut to the time left."""
+
+    def __init__(self, inner: httpcore.NetworkStream, deadline: Deadline) -> None:
+        self._inner, self._deadline = inner, deadline
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        """Read at most ``max_bytes``."""
+        with _clamped(self._deadline, timeout) as bound:
+            return self._inner.read(max_bytes, bound)
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        """Write all of ``buffer``."""
+        with _clamped(self._deadline, timeout) as bound:
+            self._inner.write(buffer, bound)
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._inner.close()
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.NetworkStream:
+        """Do the handshake. CPython applies a socket's timeout to the handshake as a whole, so a drip ends as well."""
+        with _clamped(self._deadline, timeout) as bound:
+            return BoundedStream(self._inner.start_tls(ssl_context, server_hostname, bound), self._deadline)
+
+    def get_extra_info(self, info: str) -> Any:
+        """What httpcore asks of a connection (is it readable? its TLS object?)."""
+        return self._inner.get_extra_info(info)
+
+
+@contextlib.contextmanager
+def _clamped(deadline: Deadline, timeout: float | None) -> Iterator[float]:
+    left = deadline.left()
+    try:
+        yield left if timeout is None else min(left, timeout)
+    except httpcore.TimeoutException:
+        deadline.left()  # raises where it is the deadline, not the silence, that ended the wait
+        raise
+
+
+def tls_context(endpoint: Endpoint) -> ssl.SSLContext:
+    """The system's certificate authorities or the endpoint's own, and its client certificate. Raises `UsageError`."""
+    with _readable_pem("ca", endpoint.ca):
+        context = ssl.create_default_context(cafile=endpoint.ca)
+    if endpoint.client_cert is not None:
+        with _readable_pem("client_cert", endpoint.client_cert):
+            # The empty password keeps OpenSSL from asking for one on the terminal.
+            context.load_cert_chain(endpoint.client_cert, endpoint.client_key, password="")
+    return context
+
+
+@contextlib.contextmanager
+def _readable_pem(setting: str, path: Path | None) -> Iterator[None]:
+    try:
+        yield
+    except (ssl.SSLError, ValueError):
+        raise UsageError(
+            f"{setting}: {path} holds no usable PEM certificate (or key)",
+            hint="the file must be PEM, its key unencrypted and belonging to the certificate",
+        ) from None
+    except OSError as error:
+        raise UsageError(
+            f"{setting}: cannot read {path}: {error.strerror}", hint="check the path and the file's mode"
+        ) from error

@@ -1,0 +1,266 @@
+"""What every peer promises, and downloads that are resumed and proved."""
+
+import abc
+import contextlib
+import hashlib
+import os
+import re
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self, TypeVar
+
+import stamina
+
+from syncd.errors import HttpStatusError, MismatchError, SourceError, TruncatedError
+from syncd.fetch.endpoint import Deadline
+from syncd.files import PRIVATE_FILE, storage
+
+BLOCK: Final = 1 << 20
+ATTEMPTS: Final = 3
+LONGEST_WAIT: Final = 5.0
+"""Seconds between two attempts, at most. With less time left than that there is no further attempt."""
+
+Progress = Callable[[int], None]
+"""Told of each further piece: bytes gained, or, where a part had to be thrown away, lost (negative)."""
+
+_T = TypeVar("_T")
+_SEGMENT: Final = re.compile(r"(?!\.\.?$)[A-Za-z0-9._-]+")
+
+
+class Unreachable(SourceError):
+    """No answer came: trouble that may pass within seconds."""
+
+
+class CutShort(TruncatedError):
+    """An answer broke off: trouble that may pass within seconds."""
+
+
+@dataclass(frozen=True)
+class Download:
+    """One file to fetch: ``length`` in bytes, ``sha256`` in hex, ``target`` a staging name."""
+
+    path: str
+    target: Path
+    length: int
+    sha256: str
+
+
+class Peer(abc.ABC):
+    """A place to fetch from, for one operation. Safe to use from several threads.
+
+    Paths are relative, of letters, digits, ``.``, ``_``, ``-`` and ``/``.
+    """
+
+    def __init__(self, deadline: Deadline) -> None:
+        self._deadline = deadline
+
+    @abc.abstractmethod
+    def stream(self, path: str, limit: int) -> Iterator[bytes]:
+        """Yield the bytes of ``path`` as they come, in one attempt. Errors come from the iteration, none before it.
+
+        Raises `HttpStatusError` (404: no such file), `TruncatedError`, `DeadlineExceeded`, and `SourceError` for
+        everything else, a file of more than ``limit`` bytes included.
+        """
+
+    @abc.abstractmethod
+    def open_tail(self, path: str, start: int, length: int) -> contextlib.AbstractContextManager["Tail"]:
+        """Open a file of ``length`` bytes from ``start``, or from 0 where the peer cannot continue.
+
+        Raises as `stream` does; `TruncatedError` where the peer announces another length.
+        """
+
+    def close(self) -> None:  # noqa: B027 - a folder has nothing to close
+        """Close all connections."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self.close()
+
+    def get(self, path: str, limit: int) -> bytes:
+        """Return the bytes of ``path``. Raises as `stream` does, but tries again where the trouble may pass."""
+        return self._retried(lambda: b"".join(self.stream(path, limit)))
+
+    def download(self, path: str, target: Path, length: int, sha256: str, progress: Progress | None = None) -> None:
+        """Fetch ``path`` into ``target`` and prove ``length`` and ``sha256``; continue what an earlier try left there.
+
+        Raises as `get` does. `TruncatedError`: the part is kept, the next call continues it. `MismatchError`: the
+        bytes are not those, and the file is removed. `StoreError`: the disk. Not durable yet: `files.install_file`.
+        """
+        job = Download(path, target, length, sha256)
+        with Part.open(target, progress or _ignore) as part:
+            self._retried(lambda: self._fill(part, job))
+            if part.pieced and part.sha256 != sha256:
+                # A power cut can spoil what an earlier try left: the peer is to blame only for what it sent whole.
+                part.restart()
+                self._retried(lambda: self._fill(part, job))
+            if part.sha256 != sha256:
+                part.discard()
+                raise MismatchError(
+                    f"{path} is not the file that was signed: its {length} bytes have another SHA-256",
+                    hint="the file is damaged or was replaced at the peer; tell its operator",
+                )
+
+    def _fill(self, part: "Part", job: Download) -> None:
+        if part.size > job.length:
+            part.restart()
+        if part.size == job.length:
+            return
+        with self.open_tail(job.path, part.size, job.length) as tail:
+            if tail.start == 0:
+                part.restart()
+            for chunk in tail.chunks:
+                if part.size + len(chunk) > job.length:
+                    raise TruncatedError(f"{job.path}: more came than the {job.length} bytes announced")
+                part.append(chunk)
+        if part.size < job.length:
+            raise CutShort(f"{job.path}: {part.size} of {job.length} bytes came", hint="the next sync continues there")
+
+    def _retried(self, work: Callable[[], _T]) -> _T:
+        retry = stamina.RetryingCaller(attempts=ATTEMPTS, timeout=None, wait_initial=0.5, wait_max=LONGEST_WAIT)
+        return retry(self._try_again, work)
+
+    def _try_again(self, error: Exception) -> bool | float:
+        """Whether to try again, or after how many seconds."""
+        passing = isinstance(error, (Unreachable, CutShort))
+        asked = None
+        if isinstance(error, HttpStatusError):
+            passing, asked = error.status >= 500, error.retry_after  # noqa: PLR2004 - RFC 9110, 15.6
+        if not passing or self._deadline.left() <= LONGEST_WAIT:
+            return False
+        if asked is not None:
+            return asked if asked <= LONGEST_WAIT else False
+        return True
+
+
+@dataclass(frozen=True)
+class Tail:
+    """The rest of a file: the offset where ``chunks`` begin."""
+
+    start: int
+    chunks: Iterator[bytes]
+
+
+class Part:
+    """A staging file that is hashed while it grows. `open` reads what an earlier try left in it."""
+
+    def __init__(self, path: Path, descriptor: int, progress: Progress) -> None:
+        self._path, self._descriptor, self._progress = path, descriptor, progress
+        self._hash = hashlib.sha256()
+        self.size = 0
+        self.pieced = False
+        """True where the bytes do not all come from this run."""
+
+    @classmethod
+    @contextlib.contextmanager
+    def open(cls, path: Path, progress: Progress) -> Iterator["Part"]:
+        """Open or create ``path``, mode 0600, for the caller alone. Raises `StoreError`, for a symlink as well."""
+        with storage(path, "write"):
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, PRIVATE_FILE)
+        try:
+            part = cls(path, descriptor, progress)
+            with storage(path, "write"):
+                os.fchmod(descriptor, PRIVATE_FILE)
+            part._read_what_is_there()
+            yield part
+        finally:
+            os.close(descriptor)
+
+    def _read_what_is_there(self) -> None:
+        with storage(self._path, "read"):
+            while block := os.read(self._descriptor, BLOCK):
+                self._hash.update(block)
+                self.size += len(block)
+        self.pieced = self.size > 0
+        self._progress(self.size)
+
+    @property
+    def sha256(self) -> str:
+        """Of all bytes so far, in hex."""
+        return self._hash.hexdigest()
+
+    def append(self, chunk: bytes) -> None:
+        """Write ``chunk`` at the end. Raises `StoreError`."""
+        rest = memoryview(chunk)
+        with storage(self._path, "write"):
+            while rest:
+                rest = rest[os.write(self._descriptor, rest) :]
+        self._hash.update(chunk)
+        self.size += len(chunk)
+        self._progress(len(chunk))
+
+    def restart(self) -> None:
+        """Throw all bytes away."""
+        if self.size:
+            with storage(self._path, "write"):
+                os.ftruncate(self._descriptor, 0)
+                os.lseek(self._descriptor, 0, os.SEEK_SET)
+            self._progress(-self.size)
+        self._hash, self.size, self.pieced = hashlib.sha256(), 0, False
+
+    def discard(self) -> None:
+        """Remove the file."""
+        with storage(self._path, "remove"):
+            self._path.unlink(missing_ok=True)
+        self._progress(-self.size)
+
+
+class _Cancelled(Exception):  # noqa: N818 - no error: it ends a download that nobody waits for any more
+    pass
+
+
+def download_all(peer: Peer, jobs: Sequence[Download], *, parallel: int = 4, progress: Progress | None = None) -> None:
+    """Download ``jobs``, each target once, ``parallel`` at a time. ``progress`` is called by one thread at a time.
+
+    Raises the first error, as `Peer.download` does, after the others were stopped; their parts are kept.
+    """
+    stopped, turn = threading.Event(), threading.Lock()
+
+    def report(count: int) -> None:
+        if stopped.is_set():
+            raise _Cancelled
+        if progress is not None:
+            with turn:
+                progress(count)
+
+    def run(job: Download) -> None:
+        peer.download(job.path, job.target, job.length, job.sha256, report)
+
+    with ThreadPoolExecutor(parallel, "syncd-download") as pool:
+        futures = [pool.submit(run, job) for job in {job.target: job for job in jobs}.values()]
+        try:
+            for future in as_completed(futures):
+                future.result()
+        except BaseException:  # Ctrl-C too: leaving the pool waits for its threads
+            stopped.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def checked_path(path: str) -> str:
+    """Return ``path`` if it is a relative path that stays below the peer's address; raises `SourceError`."""
+    if not all(_SEGMENT.fullmatch(name) for name in path.split("/")):
+        raise SourceError("the peer's metadata leads to a path that no feed has", hint="tell its operator")
+    return path
+
+
+def too_large(path: str, limit: int) -> SourceError:
+    """The error of a file that exceeds its limit."""
+    return SourceError(f"{path} is larger than the {limit} bytes allowed", hint="is this address a syncd feed?")
+
+
+def announced_otherwise(path: str, announced: int, length: int) -> TruncatedError:
+    """The error of a peer whose file has another length than was signed."""
+    return TruncatedError(
+        f"{path} has {announced} bytes at the peer, not {length}",
+        hint="a proxy may answer in its place, or it is damaged",
+    )
+
+
+def _ignore(_: int) -> None:
+    pass

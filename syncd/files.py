@@ -1,0 +1,187 @@
+"""Durable files and locks. Nothing else in syncd calls fsync or rename.
+
+A published file is never truncated or rewritten in place: readers have it mapped.
+"""
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from syncd.errors import RefusedError, StoreError
+
+PRIVATE_FILE: Final = 0o600
+FEED_FILE: Final = 0o640
+PRIVATE_FOLDER: Final = 0o750
+TEMPORARY_PREFIX: Final = ".tmp-"
+
+_CHUNK: Final = 1 << 20
+
+
+@contextlib.contextmanager
+def storage(path: Path, doing: str) -> Iterator[None]:
+    """Turn the `OSError` of a disk operation into a `StoreError` that names the path and what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(f"cannot {doing} {path}: {error.strerror or error}", hint=_hint(error)) from error
+
+
+def _hint(error: OSError) -> str:
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return "free disk space, then run the command again; nothing was published"
+    if error.errno in {errno.EACCES, errno.EPERM}:
+        return "run as the user that owns the folder, or correct its mode"
+    if error.errno == errno.EROFS:
+        return "the file system is mounted read-only"
+    return "see the path named above"
+
+
+def make_folder(path: Path, mode: int = PRIVATE_FOLDER) -> Path:
+    """Make ``path`` and its parents, durably, and return it. Existing folders keep their mode."""
+    with storage(path, "create folder"):
+        missing = [path, *path.parents]
+        for folder in reversed(missing):
+            if not folder.is_dir():
+                folder.mkdir(mode=mode, exist_ok=True)
+                sync_folder(folder.parent)
+    return path
+
+
+def sync_folder(path: Path) -> None:
+    """Make the names in ``path`` survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_file(path: Path) -> None:
+    """Make the content of ``path`` survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def temporary_path(folder: Path) -> Path:
+    """Return a fresh name in ``folder``; left-overs of a crash are recognised by `TEMPORARY_PREFIX`."""
+    return folder / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
+
+
+def install_bytes(path: Path, content: bytes, mode: int = FEED_FILE) -> None:
+    """Put ``content`` at ``path`` whole or not at all, durably. Raises `StoreError`."""
+    make_folder(path.parent)
+    temporary = temporary_path(path.parent)
+    with storage(path, "write"):
+        try:
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+            with open(descriptor, "wb") as stream:  # noqa: PTH123 - a descriptor, for its mode and O_EXCL
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+            temporary.replace(path)
+            sync_folder(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def install_file(staged: Path, path: Path, mode: int = FEED_FILE) -> None:
+    """Move a finished file to its published name, durably. Both must be on one file system."""
+    make_folder(path.parent)
+    with storage(path, "install"):
+        staged.chmod(mode)
+        sync_file(staged)
+        staged.replace(path)
+        sync_folder(path.parent)
+
+
+def link_file(existing: Path, path: Path) -> None:
+    """Give an immutable file a second name, durably; copies where links cannot reach."""
+    make_folder(path.parent)
+    with storage(path, "install"):
+        if path.exists():
+            return
+        temporary = temporary_path(path.parent)
+        try:
+            try:
+                os.link(existing, temporary)
+            except OSError as error:
+                if error.errno not in {errno.EXDEV, errno.EMLINK, errno.EPERM}:
+                    raise
+                _copy(existing, temporary)
+            temporary.replace(path)
+            sync_folder(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _copy(source: Path, target: Path) -> None:
+    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FEED_FILE)
+    with source.open("rb") as reader, open(descriptor, "wb") as writer:  # noqa: PTH123 - as in install_bytes
+        while block := reader.read(_CHUNK):
+            writer.write(block)
+        writer.flush()
+        os.fsync(writer.fileno())
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Remove what a killed process left half-written in ``folder``. Call with the folder's lock held."""
+    for path in folder.glob(f"{TEMPORARY_PREFIX}*"):
+        with storage(path, "remove"):
+            path.unlink(missing_ok=True)
+
+
+def sha256_file(path: Path) -> str:
+    """Return the SHA-256 of a file in hex."""
+    with storage(path, "read"), path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def read_bytes(path: Path, limit: int) -> bytes:
+    """Read a small file whole; raises `StoreError` where it cannot be read or exceeds ``limit`` bytes."""
+    with storage(path, "read"), path.open("rb") as stream:
+        content = stream.read(limit + 1)
+    if len(content) > limit:
+        raise StoreError(f"{path} is larger than {limit} bytes", hint="is it the right file?")
+    return content
+
+
+@contextlib.contextmanager
+def lock(path: Path, purpose: str) -> Iterator[None]:
+    """Hold the one lock at ``path``, or raise `RefusedError` that says which process holds it, and for what.
+
+    The kernel releases it when the process ends, however it ends.
+    """
+    make_folder(path.parent)
+    with storage(path, "open lock"):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RefusedError(
+                f"{path.parent} is in use by {_holder(descriptor)}",
+                hint="wait for it to finish, or stop it; nothing was changed",
+            ) from None
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, json.dumps({"pid": os.getpid(), "purpose": purpose}).encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _holder(descriptor: int) -> str:
+    try:
+        held = json.loads(os.pread(descriptor, 4096, 0))
+        return f"process {held['pid']} ({held['purpose']})"
+    except (ValueError, KeyError, TypeError):
+        return "another process"

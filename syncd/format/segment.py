@@ -1,0 +1,318 @@
+"""A segment: an immutable Arrow IPC file of rows of one algorithm, sorted by (digest, entry).
+
+`Segment.open` maps a file that was proved before; `Segment.check` proves one. ``docs/format.md`` is the specification.
+"""
+
+import contextlib
+import mmap
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final, Self
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from syncd.errors import (
+    CapError,
+    DuplicateRowError,
+    FormatVersionError,
+    NotArrowError,
+    NullValueError,
+    RemovalInBaseError,
+    RowCountError,
+    SchemaError,
+    SegmentHashError,
+    TrailingBytesError,
+    TruncatedSegmentError,
+    UnsortedError,
+    WidthError,
+)
+from syncd.files import sha256_file, storage
+from syncd.format import container
+from syncd.format.checksum import entry_bytes
+from syncd.format.manifest import FORMAT, SegmentRef
+from syncd.format.rows import Digests, Entries, Index, Mask, Rows, equal_entries, less_entries, repeats
+from syncd.model import MAX_ENTRY_BYTES, MAX_LABEL_BYTES, Algorithm
+
+MAGIC: Final = b"ARROW1"
+KEY_FORMAT: Final = b"syncd.format"
+KEY_ALGORITHM: Final = b"syncd.algorithm"
+KEY_KIND: Final = b"syncd.kind"
+_CHUNK: Final = 1 << 20
+
+
+@dataclass(frozen=True)
+class Caps:
+    """What a reader accepts of one segment, at most."""
+
+    rows: int = 500_000_000
+    length: int = 64 << 30
+    """bytes"""
+
+
+DEFAULT_CAPS: Final = Caps()
+
+
+def schema(algorithm: Algorithm, kind: str) -> Any:
+    """The one Arrow schema of format 1 for an algorithm and a kind."""
+    fields = [
+        pa.field("digest", pa.binary(algorithm.width), nullable=False),
+        pa.field("entry", pa.large_utf8(), nullable=False),
+        pa.field("label", pa.dictionary(pa.int32(), pa.utf8()), nullable=False),
+    ]
+    if kind == "delta":
+        fields.append(pa.field("removed", pa.bool_(), nullable=False))
+    metadata = {KEY_FORMAT: str(FORMAT).encode(), KEY_ALGORITHM: algorithm.encode(), KEY_KIND: kind.encode()}
+    return pa.schema(fields, metadata=metadata)
+
+
+class Segment:
+    """One mapped segment. Its columns are views of the file: no parsing, no private copy."""
+
+    def __init__(self, path: Path, ref: SegmentRef, batch: Any) -> None:
+        self.path, self.ref, self._batch = path, ref, batch
+        width = ref.algorithm.width
+        self.digests: Digests = np.frombuffer(batch.column(0).buffers()[1], f"S{width}", len(batch))
+        self.entries: Entries = batch.column(1)
+        label = batch.column(2)
+        self._codes: NDArray[np.int32] = np.frombuffer(label.indices.buffers()[1], np.int32, len(batch))
+        self._dictionary: Any = label.dictionary
+
+    def __len__(self) -> int:
+        return len(self.digests)
+
+    def __repr__(self) -> str:
+        return f"Segment({self.path.name[:12]}, {self.ref.kind}, {len(self)} rows)"
+
+    @property
+    def algorithm(self) -> Algorithm:
+        """Of all its digests."""
+        return self.ref.algorithm
+
+    @cached_property
+    def labels(self) -> tuple[str, ...]:
+        """The label dictionary, sorted."""
+        return tuple(self._dictionary.to_pylist())
+
+    @classmethod
+    def open(cls, path: Path, ref: SegmentRef) -> Self:
+        """Map a segment whose hash was proved when it was installed. Raises `StoreError`, `SegmentError`."""
+        with storage(path, "open segment"):
+            size = path.stat().st_size
+        if size != ref.length:
+            kind = TruncatedSegmentError if size < ref.length else TrailingBytesError
+            raise kind(path, f"{size} bytes, not the {ref.length} of the manifest")
+        return cls(path, ref, _read_batch(path, ref))
+
+    @classmethod
+    def check(cls, path: Path, ref: SegmentRef, caps: Caps = DEFAULT_CAPS) -> Self:
+        """Prove every property of format 1, the hash first. Raises the `SegmentError` that names the fault."""
+        if ref.rows > caps.rows or ref.length > caps.length:
+            raise CapError(path, f"{ref.rows} rows in {ref.length} bytes; accepted are {caps.rows} in {caps.length}")
+        with storage(path, "open segment"):
+            size = path.stat().st_size
+        if size != ref.length:
+            kind = TruncatedSegmentError if size < ref.length else TrailingBytesError
+            raise kind(path, f"{size} bytes, not the {ref.length} of the manifest")
+        if sha256_file(path) != ref.sha256:
+            raise SegmentHashError(path, "its bytes do not have the SHA-256 that names it")
+        segment = cls(path, ref, _read_batch(path, ref, prove=True))
+        segment._check_rows()
+        return segment
+
+    def rows(self, start: int = 0, stop: int | None = None) -> Rows:
+        """Rows ``start`` to ``stop`` as views of the file."""
+        stop = len(self) if stop is None else min(stop, len(self))
+        return Rows(
+            self.algorithm,
+            self.digests[start:stop],
+            self.entries.slice(start, stop - start),
+            self._codes[start:stop],
+            self.labels,
+            self._removed(start, stop),
+        )
+
+    def _removed(self, start: int, stop: int) -> Mask:
+        if self.ref.kind == "base":
+            return np.zeros(stop - start, bool)
+        column = self._batch.column(3).slice(start, stop - start)
+        return np.asarray(column.to_numpy(zero_copy_only=False), dtype=bool)
+
+    def chunks(self, size: int = _CHUNK) -> Iterator[Rows]:
+        """All rows in order, ``size`` at a time."""
+        for start in range(0, len(self), size):
+            yield self.rows(start, start + size)
+
+    def row_range(self, digest: bytes) -> tuple[int, int]:
+        """The rows [start, stop) of one digest; empty where it is not here."""
+        start = int(self.digests.searchsorted(digest))
+        stop = start
+        while stop < len(self) and self.digests[stop] == digest.rstrip(b"\0"):  # numpy strips NULs off a scalar
+            stop += 1
+        return start, stop
+
+    def take(self, rows: Index) -> Rows:
+        """The rows at these positions, copied, in that order."""
+        if self.ref.kind == "base":
+            removed = np.zeros(len(rows), bool)
+        else:
+            removed = np.asarray(self._batch.column(3).take(pa.array(rows)).to_numpy(zero_copy_only=False), dtype=bool)
+        entries = self.entries.take(pa.array(rows))
+        return Rows(self.algorithm, self.digests[rows], entries, self._codes[rows], self.labels, removed)
+
+    def removes(self, row: int) -> bool:
+        """Whether one row removes."""
+        return self.ref.kind == "delta" and bool(self._batch.column(3)[row].as_py())
+
+    def entry_and_label(self, row: int) -> tuple[str, str]:
+        """The entry and label of one row."""
+        return self.entries[row].as_py(), self.labels[self._codes[row]]
+
+    def ranges(self, digests: Digests) -> tuple[Index, Index]:
+        """For each digest the rows [start, stop) that hold it. O(k log n)."""
+        start = np.searchsorted(self.digests, digests).astype(np.int64)
+        return start, self._range_ends(start, digests)
+
+    def _range_ends(self, start: Index, digests: Digests) -> Index:
+        stop = start.copy()
+        last = len(self)
+        here = np.flatnonzero(start < last)
+        here = here[self.digests[start[here]] == digests[here]]
+        stop[here] += 1
+        more = here[stop[here] < last]
+        more = more[self.digests[stop[more]] == digests[more]]
+        stop[more] = np.searchsorted(self.digests, digests[more], side="right")
+        return stop
+
+    def positions(self, digests: Digests, entries: Entries) -> tuple[Index, Mask]:
+        """For each (digest, entry) the first row not before it, and whether that row is it. O(k log n)."""
+        low, high = self.ranges(digests)
+        while len(open_ := np.flatnonzero(low < high)):  # halve the rows of one digest by entry
+            middle = (low[open_] + high[open_]) // 2
+            before = less_entries(self.entries.take(pa.array(middle)), entries.take(pa.array(open_)))
+            low[open_[before]] = middle[before] + 1
+            high[open_[~before]] = middle[~before]
+        return low, self._is_at(low, digests, entries)
+
+    def _is_at(self, position: Index, digests: Digests, entries: Entries) -> Mask:
+        found = np.zeros(len(position), bool)
+        inside = np.flatnonzero(position < len(self))
+        inside = inside[self.digests[position[inside]] == digests[inside]]
+        if len(inside):
+            here = self.entries.take(pa.array(position[inside]))
+            found[inside] = equal_entries(here, entries.take(pa.array(inside)))
+        return found
+
+    def _check_rows(self) -> None:
+        self._check_order()
+        self._check_labels()
+        offsets, _ = entry_bytes(self.entries)
+        long = np.flatnonzero(np.diff(offsets) > MAX_ENTRY_BYTES)
+        if len(long):
+            raise SchemaError(self.path, f"entry longer than {MAX_ENTRY_BYTES} bytes", int(long[0]))
+
+    def _check_order(self) -> None:
+        for start in range(0, len(self), _CHUNK):
+            first = max(0, start - 1)
+            stop = min(len(self), start + _CHUNK)
+            wrong = repeats(self.digests[first:stop], self.entries.slice(first, stop - first))
+            if not len(wrong):
+                continue
+            row = first + int(wrong[0])
+            pair = self.rows(row - 1, row + 1)
+            same = pair.digests[0] == pair.digests[1] and pair.entries[0] == pair.entries[1]
+            kind = DuplicateRowError if same else UnsortedError
+            raise kind(self.path, "the (digest, entry) of the row before" if same else "out of order", row)
+
+    def _check_labels(self) -> None:
+        labels = self.labels
+        encoded = [label.encode() for label in labels]
+        if encoded != sorted(set(encoded)) or any(len(label) > MAX_LABEL_BYTES for label in encoded):
+            raise SchemaError(self.path, f"labels must be sorted, unique and at most {MAX_LABEL_BYTES} bytes")
+        used = np.bincount(self._codes, minlength=len(labels))
+        if not used.all():
+            raise SchemaError(self.path, "a label that no row uses")
+        removed = self._removed(0, len(self))
+        removals = int(removed.sum())
+        if removals != self.ref.removals:
+            raise RowCountError(self.path, f"{removals} removals, not the {self.ref.removals} of the manifest")
+        if self.ref.removals:
+            labelled = np.flatnonzero(removed & (self._codes != (labels.index("") if "" in labels else -1)))
+            if len(labelled):
+                raise SchemaError(self.path, "a row that removes has the label ''", int(labelled[0]))
+
+
+def _read_batch(path: Path, ref: SegmentRef, *, prove: bool = False) -> Any:
+    buffer = _map(path)
+    content = memoryview(buffer)
+    if bytes(content[: len(MAGIC)]) != MAGIC:
+        raise NotArrowError(path, "does not begin as an Arrow IPC file")
+    if bytes(content[-len(MAGIC) :]) != MAGIC:
+        raise TruncatedSegmentError(path, "does not end as an Arrow IPC file")
+    if prove:
+        container.check(path, buffer)
+    with _arrow_errors(path):
+        reader = pa.ipc.open_file(buffer)
+        if reader.num_record_batches != 1:
+            raise SchemaError(path, f"{reader.num_record_batches} record batches instead of one")
+        _check_schema(path, ref, reader.schema)
+        batch = reader.get_batch(0)
+    if len(batch) != ref.rows:
+        raise RowCountError(path, f"{len(batch)} rows, not the {ref.rows} of the manifest")
+    if not len(batch):
+        raise RowCountError(path, "no rows")
+    if prove:
+        _check_values(path, batch)
+    return batch
+
+
+def _map(path: Path) -> Any:
+    with storage(path, "map"), path.open("rb") as stream:
+        try:
+            mapped = mmap.mmap(stream.fileno(), 0, prot=mmap.PROT_READ)
+        except ValueError:
+            raise TruncatedSegmentError(path, "an empty file") from None
+        mapped.madvise(mmap.MADV_RANDOM)  # look-ups touch single pages: reading ahead costs more than it brings
+    return pa.py_buffer(mapped)
+
+
+@contextlib.contextmanager
+def _arrow_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise NotArrowError(path, f"cannot be read as Arrow: {str(error).splitlines()[0][:120]}") from None
+
+
+def _check_schema(path: Path, ref: SegmentRef, found: Any) -> None:
+    stated = found.metadata or {}
+    if stated.get(KEY_FORMAT) != str(FORMAT).encode():
+        version = stated.get(KEY_FORMAT, b"none").decode("ascii", "replace")[:20]
+        raise FormatVersionError(path, f"format version {version!r}; this reader knows {FORMAT}")
+    digest_type: Any = found.field(0).type if len(found) else pa.null()
+    if pa.types.is_fixed_size_binary(digest_type) and digest_type.byte_width != ref.algorithm.width:
+        raise WidthError(path, f"digests of {digest_type.byte_width} bytes; {ref.algorithm} has {ref.algorithm.width}")
+    if ref.kind == "base" and found.get_field_index("removed") >= 0:
+        raise RemovalInBaseError(path, "a base with a column of removals")
+    if not found.equals(schema(ref.algorithm, ref.kind), check_metadata=True):
+        raise SchemaError(path, f"columns or metadata are not those of a {ref.algorithm} {ref.kind}")
+
+
+def _check_values(path: Path, batch: Any) -> None:
+    for number, column in enumerate(batch.columns):
+        if column.null_count or column.buffers()[0] is not None:
+            missing = np.flatnonzero(np.asarray(column.is_null()))
+            raise NullValueError(
+                path, f"a missing {batch.schema.names[number]}", int(missing[0]) if len(missing) else None
+            )
+    if batch.column(2).dictionary.null_count:
+        raise NullValueError(path, "a missing value in the label dictionary")
+    with _arrow_errors(path):
+        batch.validate(full=True)
+
+
+Opener = Callable[[SegmentRef], Segment]
+"""Opens a segment by reference: the caller knows the folder."""

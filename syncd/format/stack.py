@@ -1,0 +1,219 @@
+"""A stack: a base and the deltas over it, of one algorithm. The newest row for a (digest, entry) wins.
+
+Everything here costs the size of the change, times the logarithm of the list, except `Stack.effective`, which reads
+the whole list in order.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Final
+
+import numpy as np
+
+from syncd.format.checksum import Checksum, checksum
+from syncd.format.rows import Digests, Mask, Rows, concatenate, repeats, sort_order
+from syncd.format.segment import Segment
+from syncd.model import Algorithm, Counts
+
+_CHUNK: Final = 1 << 18
+_INDEXED_ROWS: Final = 1 << 17
+"""Delta rows up to which single look-ups use a dictionary; beyond, deltas are searched like bases."""
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """What a stack holds of some (digest, entry) pairs."""
+
+    present: Mask
+    """for each pair: whether it is in force"""
+    current: Rows
+    """the rows in force, in the order of the pairs that are present"""
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What a delta does to a stack."""
+
+    counts: Counts = field(default_factory=Counts)
+    by_label: dict[str, Counts] = field(default_factory=dict)
+    change: Checksum = field(default_factory=Checksum)
+    """to add to the end state's checksum"""
+
+
+class Stack:
+    """Segments of one algorithm, oldest first."""
+
+    def __init__(self, algorithm: Algorithm, segments: Sequence[Segment]) -> None:
+        self.algorithm, self.segments = algorithm, tuple(segments)
+        has_base = bool(self.segments) and self.segments[0].ref.kind == "base"
+        self.base: Segment | None = self.segments[0] if has_base else None
+        self.deltas: tuple[Segment, ...] = self.segments[1:] if has_base else self.segments
+
+    def __repr__(self) -> str:
+        return f"Stack({self.algorithm}, {len(self.segments)} segments)"
+
+    def entries_of(self, digest: bytes) -> list[tuple[str, str]]:
+        """The (entry, label) pairs in force that support one digest, by entry. The single look-up."""
+        recent = self._delta_rows_of(digest)
+        if not recent:
+            return [] if self.base is None else _pairs(self.base, digest)
+        found = {} if self.base is None else dict(_pairs(self.base, digest))
+        for segment, row in recent:  # oldest first, so that the newest has the last word
+            entry, label = segment.entry_and_label(row)
+            if segment.removes(row):
+                found.pop(entry, None)
+            else:
+                found[entry] = label
+        return sorted(found.items())
+
+    def _delta_rows_of(self, digest: bytes) -> Sequence[tuple[Segment, int]]:
+        if self._index is not None:
+            return self._index.get(digest, ())
+        return [(segment, row) for segment in self.deltas for row in range(*segment.row_range(digest))]
+
+    @cached_property
+    def _index(self) -> dict[bytes, list[tuple[Segment, int]]] | None:
+        if sum(len(segment) for segment in self.deltas) > _INDEXED_ROWS:
+            return None
+        index: dict[bytes, list[tuple[Segment, int]]] = defaultdict(list)
+        width = self.algorithm.width
+        for segment in self.deltas:
+            content = segment.digests.tobytes()
+            for row in range(len(segment)):
+                index[content[row * width : (row + 1) * width]].append((segment, row))
+        return dict(index)
+
+    def contains(self, digests: Digests) -> Mask:
+        """For each digest whether any entry in force supports it. The batch look-up; shape (n,) in and out."""
+        if self.base is None:
+            present = np.zeros(len(digests), bool)
+        else:
+            start, stop = self.base.ranges(digests)
+            present = start < stop
+        changed, supported = self._changed
+        if len(changed):
+            position = np.minimum(np.searchsorted(changed, digests), len(changed) - 1)
+            hit = changed[position] == digests
+            present[hit] = supported[position[hit]]
+        return present
+
+    @cached_property
+    def _changed(self) -> tuple[Digests, Mask]:
+        """The digests that deltas name, sorted, and whether each is still supported by some entry."""
+        rows = self.overlay
+        digests, group = np.unique(rows.digests, return_inverse=True)
+        added = np.bincount(group, weights=~rows.removed, minlength=len(digests)) > 0
+        if self.base is None or not len(rows):
+            return digests, added
+        _, replaced = self.base.positions(rows.digests, rows.entries)
+        start, stop = self.base.ranges(digests)
+        left = (stop - start) - np.bincount(group, weights=replaced, minlength=len(digests))
+        return digests, added | (left > 0)
+
+    @cached_property
+    def overlay(self) -> Rows:
+        """All deltas as one: sorted, the newest row of each (digest, entry), removals kept."""
+        return merge_deltas(self.algorithm, self.deltas)
+
+    def resolve(self, rows: Rows) -> Resolved:
+        """Look (digest, entry) of each row up. O(k log n)."""
+        present = np.zeros(len(rows), bool)
+        waiting = np.arange(len(rows))
+        parts, places = [rows.slice(0, 0)], [waiting[:0]]
+        for segment in reversed(self.segments):
+            asked = rows.take(waiting)
+            position, found = segment.positions(asked.digests, asked.entries)
+            current = segment.take(position[found])
+            kept = ~current.removed
+            hits = waiting[found][kept]
+            present[hits] = True
+            parts.append(current.take(kept))
+            places.append(hits)
+            waiting = waiting[~found]
+        order = np.argsort(np.concatenate(places))
+        return Resolved(present, concatenate(parts).take(order))
+
+    def effect(self, delta: Rows) -> Effect:
+        """Count what the rows of ``delta`` do to this stack, and how the checksum changes. O(k log n)."""
+        resolved = self.resolve(delta)
+        present, current = resolved.present, resolved.current
+        adds = ~delta.removed
+        same = np.zeros(len(delta), bool)
+        same[present] = delta.take(present).same_labels(current)
+        kinds = {
+            "added": adds & ~present,
+            "relabelled": adds & present & ~same,
+            "unchanged": adds & present & same,
+            "removed": ~adds & present,
+            "absent": ~adds & ~present,
+        }
+        gone = (kinds["relabelled"] | kinds["removed"])[present]
+        change = checksum(delta.take(kinds["added"] | kinds["relabelled"])) - checksum(current.take(gone))
+        counts = Counts(**{kind: int(mask.sum()) for kind, mask in kinds.items()})
+        return Effect(counts, _by_label(delta, current, present, kinds), change)
+
+    def effective(self, size: int = _CHUNK) -> Iterator[Rows]:
+        """The entries in force, sorted, about ``size`` rows at a time."""
+        if self.base is None:
+            rows = self.overlay.take(~self.overlay.removed)
+            yield from (rows.slice(start, start + size) for start in range(0, len(rows), size))
+            return
+        position, found = self.base.positions(self.overlay.digests, self.overlay.entries)
+        for start in range(0, len(self.base), size):
+            stop = min(start + size, len(self.base))
+            last = stop == len(self.base)
+            low = np.searchsorted(position, start)
+            high = len(position) if last else np.searchsorted(position, stop)
+            chunk = self.base.rows(start, stop)
+            if low == high:
+                yield chunk
+            else:
+                changes = self.overlay.slice(int(low), int(high))
+                yield _merge(chunk, changes, position[low:high] - start, found[low:high])
+
+    def total(self) -> tuple[int, Checksum]:
+        """Entries in force and their checksum, from the rows themselves. Reads the whole list."""
+        count, total = 0, Checksum()
+        for rows in self.effective():
+            count += len(rows)
+            total += checksum(rows)
+        return count, total
+
+
+def _pairs(base: Segment, digest: bytes) -> list[tuple[str, str]]:
+    return [base.entry_and_label(row) for row in range(*base.row_range(digest))]
+
+
+def _merge(base: Rows, changes: Rows, position: np.ndarray, found: Mask) -> Rows:
+    """Put ``changes`` into a slice of the base: each before the base row at its position, in place of it if found."""
+    keep = np.ones(len(base), bool)
+    keep[position[found]] = False
+    adds = ~changes.removed
+    rank = np.concatenate([2 * np.flatnonzero(keep) + 1, 2 * position[adds]])
+    merged = concatenate([base.take(keep), changes.take(adds)])
+    return merged.take(np.argsort(rank, kind="stable"))
+
+
+def merge_deltas(algorithm: Algorithm, deltas: Sequence[Segment]) -> Rows:
+    """Deltas, oldest first, as one: applying it equals applying them in order."""
+    if not deltas:
+        return Rows.empty(algorithm)
+    rows = concatenate([segment.rows() for segment in reversed(deltas)])
+    if len(deltas) == 1:
+        return rows
+    rows = rows.take(sort_order(rows))  # stable: of equal rows the newest comes first
+    keep = np.ones(len(rows), bool)
+    keep[repeats(rows.digests, rows.entries)] = False
+    return rows.take(keep)
+
+
+def _by_label(delta: Rows, current: Rows, present: Mask, kinds: dict[str, Mask]) -> dict[str, Counts]:
+    """Counts by label: the new label of a row that adds, the label in force of one that removes."""
+    counts: dict[str, Counts] = defaultdict(Counts)
+    for kind, mask in kinds.items():
+        rows, chosen = (current, mask[present]) if kind == "removed" else (delta, mask)
+        for label, count in rows.label_counts(chosen).items():
+            counts[label] += Counts(**{kind: count})
+    return dict(counts)
