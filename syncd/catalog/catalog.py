@@ -99,13 +99,13 @@ class Catalog:
             connection.execute(insert(syncs).values(_values(SyncRecord(sync_id, source, now))))
 
     def finish_sync(
-        self, sync_id: str, outcome: Outcome, *, reason: str = "", message: str = "", now: datetime, bytes_: int = 0
+        self, sync_id: str, outcome: Outcome, *, reason: str = "", message: str = "", now: datetime, received: int = 0
     ) -> None:
-        """Record how a running sync ended. Raises `StoreError` where no such sync is running."""
+        """Record how a running sync ended, ``received`` bytes later. Raises `StoreError` where it is not running."""
         statement = (
             update(syncs)
             .where(syncs.c.id == sync_id, syncs.c.outcome == Outcome.RUNNING)
-            .values(outcome=outcome, reason=reason, message=message, finished_at=now, bytes=bytes_)
+            .values(outcome=outcome, reason=reason, message=message, finished_at=now, bytes=received)
         )
         with writing(self._engine, self.path) as connection:
             if connection.execute(statement).rowcount != 1:
@@ -272,11 +272,11 @@ def _replace(connection: Connection, table: Table, record: Any) -> None:
 
 def _put_publication(connection: Connection, commit: Commit) -> int:
     statement = insert(publications).values(created_at=commit.created_at, kind=commit.kind, installed=False)
-    (publication_id,) = connection.execute(statement).inserted_primary_key or (0,)
+    publication_id = connection.execute(statement).lastrowid
     for position, (path, content) in enumerate(commit.files):
         file = {"publication_id": publication_id, "position": position, "path": path, "content": content}
         connection.execute(insert(signed_files).values(file))
-    return int(publication_id)
+    return publication_id
 
 
 def _files(connection: Connection, publication_id: int) -> SignedFiles:

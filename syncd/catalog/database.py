@@ -3,6 +3,7 @@
 import contextlib
 import os
 import sqlite3
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -99,13 +100,13 @@ def make_file(path: Path) -> None:
     """Make ``path`` where it does not exist, readable by its owner only. Raises `StoreError`."""
     make_folder(path.parent)
     with storage(path, "open the catalog"):
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE)
-        try:
-            if os.fstat(descriptor).st_mode & 0o077:  # a copy put back by hand
-                os.fchmod(descriptor, PRIVATE_FILE)
-        finally:
-            os.close(descriptor)
-        sync_folder(path.parent)
+        # Never opened here: closing any descriptor of a database drops the locks that this process holds on it
+        # through other connections (https://sqlite.org/howtocorrupt.html, section 2.2).
+        with contextlib.suppress(FileExistsError):
+            os.mknod(path, stat.S_IFREG | PRIVATE_FILE)
+            sync_folder(path.parent)
+        if path.stat().st_mode & 0o077:  # a copy put back by hand
+            path.chmod(PRIVATE_FILE)
 
 
 def copy(engine: Engine, target: Path) -> None:

@@ -162,4 +162,4 @@ class Commit:
 
 
 def _named(snapshot: HeadRecord | VersionRecord | None) -> tuple[str, int, str] | None:
-    return snapshot and (snapshot.list, snapshot.version, snapshot.manifest_sha256)
+    return None if snapshot is None else (snapshot.list, snapshot.version, snapshot.manifest_sha256)

@@ -21,7 +21,7 @@ __all__ = ["Deadline", "Download", "Endpoint", "FilePeer", "HttpPeer", "Peer", "
 def open_peer(endpoint: Endpoint, deadline: Deadline, *, connections: int = 8) -> Peer:
     """Return a peer for one operation; close it afterwards. Nothing is sent yet.
 
-    Raises `UsageError` where a certificate file cannot be used, and `SourceError` where a ``file://`` folder is missing.
+    Raises `UsageError` where a certificate file cannot be used, `SourceError` where a ``file://`` folder is missing.
     """
     if endpoint.folder is not None:
         return FilePeer(endpoint.folder, deadline)

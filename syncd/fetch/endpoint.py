@@ -55,8 +55,9 @@ class Endpoint:
             raise UsageError("the token is empty or holds white space or unprintable characters", hint="see token_file")
         if self.client_key is not None and self.client_cert is None:
             raise UsageError("client_key is given without client_cert", hint="give both, or neither")
-        path = url.raw_path.decode("ascii")
-        object.__setattr__(self, "url", str(url.copy_with(raw_path=(path.rstrip("/") + "/").encode("ascii"))))
+        path = url.raw_path.decode("ascii").rstrip("/") + "/"
+        full = f"file://{path}" if url.scheme == "file" else str(url.copy_with(raw_path=path.encode("ascii")))
+        object.__setattr__(self, "url", full)
 
     @property
     def folder(self) -> Path | None:

@@ -5,7 +5,6 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 from syncd.errors import HttpStatusError, SourceError
 from syncd.fetch.endpoint import Deadline
@@ -24,22 +23,22 @@ class FilePeer(Peer):
 
     def stream(self, path: str, limit: int) -> Iterator[bytes]:
         """See `Peer.stream`."""
-        with self._opened(path) as (file, size):
+        with self._opened(path) as (descriptor, size):
             if size > limit:
                 raise too_large(path, limit)
-            yield from self._blocks(file, path, size)
+            yield from self._blocks(descriptor, path, size)
 
     @contextlib.contextmanager
     def open_tail(self, path: str, start: int, length: int) -> Iterator[Tail]:
         """See `Peer.open_tail`."""
-        with self._opened(path) as (file, size):
+        with self._opened(path) as (descriptor, size):
             if size != length:
                 raise announced_otherwise(path, size, length)
-            file.seek(start)
-            yield Tail(start, self._blocks(file, path, length - start))
+            os.lseek(descriptor, start, os.SEEK_SET)
+            yield Tail(start, self._blocks(descriptor, path, length - start))
 
     @contextlib.contextmanager
-    def _opened(self, path: str) -> Iterator[tuple[BinaryIO, int]]:
+    def _opened(self, path: str) -> Iterator[tuple[int, int]]:
         self._deadline.left()
         with _reading(path):
             file = (self._folder / checked_path(path)).resolve()
@@ -47,18 +46,20 @@ class FilePeer(Peer):
                 raise SourceError(f"{path} is a link out of the folder", hint="the feed's files must lie in the folder")
             # Not blocking: a named pipe would hold us for ever before we saw what it is.
             descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(descriptor, "rb", buffering=0) as stream:  # noqa: PTH123 - a descriptor, for its flags
+        try:
             found = os.fstat(descriptor)
             if not stat.S_ISREG(found.st_mode):
                 raise SourceError(f"{path} is not a file", hint="is this folder a syncd feed?")
-            yield stream, found.st_size
+            yield descriptor, found.st_size
+        finally:
+            os.close(descriptor)
 
-    def _blocks(self, file: BinaryIO, path: str, count: int) -> Iterator[bytes]:
+    def _blocks(self, descriptor: int, path: str, count: int) -> Iterator[bytes]:
         """At most ``count`` bytes: the file may grow while it is read."""
         while count:
             self._deadline.left()
             with _reading(path):
-                block = file.read(min(BLOCK, count))
+                block = os.read(descriptor, min(BLOCK, count))
             if not block:
                 return
             count -= len(block)

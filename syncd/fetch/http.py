@@ -16,7 +16,7 @@ from syncd import __version__
 from syncd.errors import HttpStatusError, SourceError
 from syncd.fetch.endpoint import Deadline, Endpoint
 from syncd.fetch.network import Transport
-from syncd.fetch.peer import CutShort, Peer, Tail, Unreachable, announced_otherwise, checked_path, too_large
+from syncd.fetch.peer import CutShortError, Peer, Tail, UnreachableError, announced_otherwise, checked_path, too_large
 
 OK: Final = 200
 PARTIAL: Final = 206
@@ -108,30 +108,30 @@ class HttpPeer(Peer):
         url = self._endpoint.url + checked_path(path)
         headers = {"Range": f"bytes={start}-"} if start else {}
         timeout = httpx.Timeout(self._inactivity, connect=CONNECT_TIMEOUT, pool=self._deadline.left())
-        with (
-            self._own_errors(path, Unreachable),
-            self._client.stream("GET", url, headers=headers, timeout=timeout) as response,
-        ):
+        request = self._client.build_request("GET", url, headers=headers, timeout=timeout)
+        with self._own_errors(path, UnreachableError):
+            response = self._client.send(request, stream=True)
+        with contextlib.closing(response):
             yield response
 
     def _chunks(self, response: httpx.Response, path: str) -> Iterator[bytes]:
-        with self._own_errors(path, CutShort):
+        with self._own_errors(path, CutShortError):
             yield from response.iter_raw()
 
     @contextlib.contextmanager
-    def _own_errors(self, path: str, broken: type[Unreachable | CutShort]) -> Iterator[None]:
+    def _own_errors(self, path: str, broken: type[UnreachableError | CutShortError]) -> Iterator[None]:
         """Turn every exception of httpx and httpcore into one of ours; ``broken`` for a connection that breaks."""
         host = self._endpoint.host
         try:
             yield
         except (httpx.TimeoutException, httpcore.TimeoutException) as error:
             self._deadline.left()
-            raise Unreachable(f"{host} fell silent at {path}", hint=_PEER_TROUBLE) from error
+            raise UnreachableError(f"{host} fell silent at {path}", hint=_PEER_TROUBLE) from error
         except (httpx.ConnectError, httpcore.ConnectError) as error:
             raise _no_connection(host, error) from error
         except (*_BROKEN, OSError) as error:
             raise broken(f"{host} broke off at {path}", hint=_PEER_TROUBLE) from error
-        except (*_BAD, ValueError, RuntimeError) as error:
+        except (*_BAD, ValueError) as error:
             raise SourceError(f"{host} gave an answer to {path} that is no HTTP", hint=_PEER_TROUBLE) from error
 
     def _require(self, response: httpx.Response, path: str, status: int) -> None:
@@ -215,21 +215,29 @@ def _host_of(response: httpx.Response) -> str:
 
 
 def _no_connection(host: str, error: Exception) -> SourceError:
-    cause = _root_cause(error)
+    cause = _system_error(error)
     if isinstance(cause, ssl.SSLCertVerificationError):
         return SourceError(
             f"the certificate of {host} is not trusted: {cause.verify_message}",
             hint="set ca to the authority that signed it, or check the host name and this machine's clock",
         )
     if isinstance(cause, (socket.gaierror, UnicodeError)):
-        return Unreachable(f"the name of {host} has no address", hint="check the url and this machine's name service")
+        return UnreachableError(
+            f"the name of {host} has no address", hint="check the url and this machine's name service"
+        )
     if isinstance(cause, ssl.SSLError):
         return SourceError(f"no TLS with {host}", hint="does it speak https there, and accept our client certificate?")
     reason = getattr(cause, "strerror", None) or "no connection"
-    return Unreachable(f"{host} cannot be reached: {reason}", hint="is it up, and does the firewall let us through?")
+    return UnreachableError(
+        f"{host} cannot be reached: {reason}", hint="is it up, and does the firewall let us through?"
+    )
 
 
-def _root_cause(error: BaseException) -> BaseException:
-    while error.__cause__ is not None:
-        error = error.__cause__
+def _system_error(error: BaseException) -> BaseException:
+    """What the system said. By context, not by cause: httpcore's pool raises ``from None``."""
+    found: BaseException | None = error
+    while found is not None:
+        if isinstance(found, (OSError, UnicodeError)):
+            return found
+        found = found.__cause__ or found.__context__
     return error

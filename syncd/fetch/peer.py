@@ -31,11 +31,11 @@ _T = TypeVar("_T")
 _SEGMENT: Final = re.compile(r"(?!\.\.?$)[A-Za-z0-9._-]+")
 
 
-class Unreachable(SourceError):
+class UnreachableError(SourceError):
     """No answer came: trouble that may pass within seconds."""
 
 
-class CutShort(TruncatedError):
+class CutShortError(TruncatedError):
     """An answer broke off: trouble that may pass within seconds."""
 
 
@@ -96,7 +96,7 @@ class Peer(abc.ABC):
         with Part.open(target, progress or _ignore) as part:
             self._retried(lambda: self._fill(part, job))
             if part.pieced and part.sha256 != sha256:
-                # A power cut can spoil what an earlier try left: the peer is to blame only for what it sent whole.
+                # A power cut or a proxy's error page can spoil a piece: the peer is to blame for what it sent whole.
                 part.restart()
                 self._retried(lambda: self._fill(part, job))
             if part.sha256 != sha256:
@@ -114,12 +114,15 @@ class Peer(abc.ABC):
         with self.open_tail(job.path, part.size, job.length) as tail:
             if tail.start == 0:
                 part.restart()
+            part.pieced = part.size > 0
             for chunk in tail.chunks:
                 if part.size + len(chunk) > job.length:
                     raise TruncatedError(f"{job.path}: more came than the {job.length} bytes announced")
                 part.append(chunk)
         if part.size < job.length:
-            raise CutShort(f"{job.path}: {part.size} of {job.length} bytes came", hint="the next sync continues there")
+            raise CutShortError(
+                f"{job.path}: {part.size} of {job.length} bytes came", hint="the next sync continues there"
+            )
 
     def _retried(self, work: Callable[[], _T]) -> _T:
         retry = stamina.RetryingCaller(attempts=ATTEMPTS, timeout=None, wait_initial=0.5, wait_max=LONGEST_WAIT)
@@ -127,7 +130,7 @@ class Peer(abc.ABC):
 
     def _try_again(self, error: Exception) -> bool | float:
         """Whether to try again, or after how many seconds."""
-        passing = isinstance(error, (Unreachable, CutShort))
+        passing = isinstance(error, (UnreachableError, CutShortError))
         asked = None
         if isinstance(error, HttpStatusError):
             passing, asked = error.status >= 500, error.retry_after  # noqa: PLR2004 - RFC 9110, 15.6
@@ -154,7 +157,7 @@ class Part:
         self._hash = hashlib.sha256()
         self.size = 0
         self.pieced = False
-        """True where the bytes do not all come from this run."""
+        """True where the bytes do not all come from one answer."""
 
     @classmethod
     @contextlib.contextmanager

@@ -41,6 +41,7 @@ MAGIC: Final = b"ARROW1"
 KEY_FORMAT: Final = b"syncd.format"
 KEY_ALGORITHM: Final = b"syncd.algorithm"
 KEY_KIND: Final = b"syncd.kind"
+_FIRST_MESSAGE: Final = 8
 _CHUNK: Final = 1 << 20
 
 
@@ -51,6 +52,8 @@ class Caps:
     rows: int = 500_000_000
     length: int = 64 << 30
     """bytes"""
+    labels: int = 1 << 16
+    """different labels: readers hold these in memory"""
 
 
 DEFAULT_CAPS: Final = Caps()
@@ -120,7 +123,7 @@ class Segment:
         if sha256_file(path) != ref.sha256:
             raise SegmentHashError(path, "its bytes do not have the SHA-256 that names it")
         segment = cls(path, ref, _read_batch(path, ref, prove=True))
-        segment._check_rows()
+        segment._check_rows(caps)
         return segment
 
     def rows(self, start: int = 0, stop: int | None = None) -> Rows:
@@ -206,13 +209,20 @@ class Segment:
             found[inside] = equal_entries(here, entries.take(pa.array(inside)))
         return found
 
-    def _check_rows(self) -> None:
+    def _check_rows(self, caps: Caps) -> None:
+        if len(self._dictionary) > caps.labels:
+            raise CapError(self.path, f"{len(self._dictionary)} labels; accepted are {caps.labels}")
         self._check_order()
+        self._check_entries()
         self._check_labels()
-        offsets, _ = entry_bytes(self.entries)
-        long = np.flatnonzero(np.diff(offsets) > MAX_ENTRY_BYTES)
-        if len(long):
-            raise SchemaError(self.path, f"entry longer than {MAX_ENTRY_BYTES} bytes", int(long[0]))
+        self._check_removals()
+
+    def _check_entries(self) -> None:
+        for start in range(0, len(self), _CHUNK):
+            offsets, _ = entry_bytes(self.entries.slice(start, _CHUNK))
+            long = np.flatnonzero(np.diff(offsets) > MAX_ENTRY_BYTES)
+            if len(long):
+                raise SchemaError(self.path, f"entry longer than {MAX_ENTRY_BYTES} bytes", start + int(long[0]))
 
     def _check_order(self) -> None:
         for start in range(0, len(self), _CHUNK):
@@ -228,19 +238,26 @@ class Segment:
             raise kind(self.path, "the (digest, entry) of the row before" if same else "out of order", row)
 
     def _check_labels(self) -> None:
-        labels = self.labels
-        encoded = [label.encode() for label in labels]
-        if encoded != sorted(set(encoded)) or any(len(label) > MAX_LABEL_BYTES for label in encoded):
-            raise SchemaError(self.path, f"labels must be sorted, unique and at most {MAX_LABEL_BYTES} bytes")
-        used = np.bincount(self._codes, minlength=len(labels))
+        encoded = [label.encode() for label in self.labels]
+        if encoded != sorted(set(encoded)):
+            raise SchemaError(self.path, "labels must be sorted and unique")
+        used = np.zeros(len(encoded), bool)
+        for start in range(0, len(self), _CHUNK):
+            used[self._codes[start : start + _CHUNK]] = True
         if not used.all():
             raise SchemaError(self.path, "a label that no row uses")
+        long = [code for code, label in enumerate(encoded) if len(label) > MAX_LABEL_BYTES]
+        if long:
+            row = int(np.flatnonzero(np.isin(self._codes, long))[0])
+            raise SchemaError(self.path, f"label longer than {MAX_LABEL_BYTES} bytes", row)
+
+    def _check_removals(self) -> None:
         removed = self._removed(0, len(self))
         removals = int(removed.sum())
         if removals != self.ref.removals:
             raise RowCountError(self.path, f"{removals} removals, not the {self.ref.removals} of the manifest")
-        if self.ref.removals:
-            labelled = np.flatnonzero(removed & (self._codes != (labels.index("") if "" in labels else -1)))
+        if removals:
+            labelled = np.flatnonzero(removed & (self._codes != (self.labels.index("") if "" in self.labels else -1)))
             if len(labelled):
                 raise SchemaError(self.path, "a row that removes has the label ''", int(labelled[0]))
 
@@ -256,10 +273,13 @@ def _read_batch(path: Path, ref: SegmentRef, *, prove: bool = False) -> Any:
         container.check(path, buffer)
     with _arrow_errors(path):
         reader = pa.ipc.open_file(buffer)
+        if prove and not reader.schema.equals(pa.ipc.read_schema(buffer.slice(_FIRST_MESSAGE)), check_metadata=True):
+            raise SchemaError(path, "the footer's schema is not that of the first message")
         if reader.num_record_batches != 1:
             raise SchemaError(path, f"{reader.num_record_batches} record batches instead of one")
         _check_schema(path, ref, reader.schema)
         batch = reader.get_batch(0)
+        batch.validate()  # that each buffer is as long as the rows need: nothing may read beyond the file
     if len(batch) != ref.rows:
         raise RowCountError(path, f"{len(batch)} rows, not the {ref.rows} of the manifest")
     if not len(batch):
@@ -284,7 +304,7 @@ def _arrow_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise NotArrowError(path, f"cannot be read as Arrow: {str(error).splitlines()[0][:120]}") from None
+        raise NotArrowError(path, f"cannot be read as Arrow: {ascii(str(error))[1:120]}") from None
 
 
 def _check_schema(path: Path, ref: SegmentRef, found: Any) -> None:
@@ -310,8 +330,23 @@ def _check_values(path: Path, batch: Any) -> None:
             )
     if batch.column(2).dictionary.null_count:
         raise NullValueError(path, "a missing value in the label dictionary")
-    with _arrow_errors(path):
+    try:
         batch.validate(full=True)
+    except (pa.ArrowException, ValueError):
+        raise SchemaError(path, "not UTF-8, or a label code out of range", _first_invalid(batch)) from None
+
+
+def _first_invalid(batch: Any) -> int:
+    """The first row that full validation refuses, by halving."""
+    low, high = 0, len(batch)
+    while high - low > 1:
+        middle = (low + high) // 2
+        try:
+            batch.slice(low, middle - low).validate(full=True)
+            low = middle
+        except (pa.ArrowException, ValueError):
+            high = middle
+    return low
 
 
 Opener = Callable[[SegmentRef], Segment]

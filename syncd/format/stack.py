@@ -11,6 +11,8 @@ from functools import cached_property
 from typing import Final
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from syncd.format.checksum import Checksum, checksum
 from syncd.format.rows import Digests, Mask, Rows, concatenate, repeats, sort_order
@@ -173,6 +175,25 @@ class Stack:
                 changes = self.overlay.slice(int(low), int(high))
                 yield _merge(chunk, changes, position[low:high] - start, found[low:high])
 
+    def rows_of(self, digests: Digests) -> Rows:
+        """Every row in force of sorted, unique ``digests``. O(k log n)."""
+        named = self.overlay.take(_among(self.overlay.digests, digests))
+        if self.base is not None:
+            start, stop = self.base.ranges(digests)
+            index = np.concatenate([np.arange(low, high) for low, high in zip(start, stop, strict=True)] or [start])
+            named = concatenate([self.base.take(index), named])
+            named = named.take(sort_order(named))
+            keep = np.ones(len(named), bool)
+            keep[repeats(named.digests, named.entries)] = False
+            named = named.take(keep)
+        return self.resolve(named).current
+
+    def rows_with_entries(self, entries: Sequence[str]) -> Rows:
+        """Every row in force of these entries, sorted. Reads the whole list: rows are not sorted by entry."""
+        wanted = pa.array(entries, pa.large_utf8())
+        found = [rows.take(np.asarray(pc.is_in(rows.entries, wanted), dtype=bool)) for rows in self.effective()]
+        return concatenate([Rows.empty(self.algorithm), *found])
+
     def total(self) -> tuple[int, Checksum]:
         """Entries in force and their checksum, from the rows themselves. Reads the whole list."""
         count, total = 0, Checksum()
@@ -180,6 +201,14 @@ class Stack:
             count += len(rows)
             total += checksum(rows)
         return count, total
+
+
+def _among(digests: Digests, wanted: Digests) -> Mask:
+    """For each of ``digests`` whether it is one of ``wanted`` (sorted)."""
+    if not len(wanted):
+        return np.zeros(len(digests), bool)
+    position = np.minimum(np.searchsorted(wanted, digests), len(wanted) - 1)
+    return np.asarray(wanted[position] == digests)
 
 
 def _pairs(base: Segment, digest: bytes) -> list[tuple[str, str]]:

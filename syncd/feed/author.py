@@ -1,0 +1,278 @@
+"""Publishing a list from files: what a partner does, and the gateway for partners that sign nothing.
+
+The feed folder is all the state there is; a journal in its private corner is the commit point.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Final, Literal
+
+from syncd.errors import StoreError, UsageError
+from syncd.feed import layout, publish
+from syncd.feed.folder import FeedFolder, Snapshot
+from syncd.feed.publish import Current, ListChange
+from syncd.feed.rows import Removals, load_removals, load_rows
+from syncd.files import install_bytes, install_file, lock, make_folder
+from syncd.format.delta import difference, drop_empty, end_state_after, whole_state
+from syncd.format.manifest import SegmentRef, now_in_seconds
+from syncd.format.rows import Rows, concatenate, repeats, sort_order
+from syncd.format.segment import Segment
+from syncd.format.stack import Stack
+from syncd.format.writer import write_segment
+from syncd.model import Algorithm, Counts, ListName
+from syncd.trust import keys
+from syncd.trust.keys import Signers
+from syncd.trust.repository import Repository, create
+from syncd.trust.values import Freshness
+
+Progress = Callable[[int, int], None]
+"""Told the bytes read so far, and of how many."""
+
+ROOT_FILE: Final = "root.json"
+
+
+@dataclass(frozen=True)
+class Edit:
+    """What to publish: the whole list, or what to add and remove. Each is a CSV or NDJSON file."""
+
+    full: Path | None = None
+    add: Path | None = None
+    remove: Path | None = None
+    skip_bad: Path | None = None
+    """where to write bad rows; None: a bad row stops everything"""
+
+    def __post_init__(self) -> None:
+        if (self.full is None) == (self.add is None and self.remove is None):
+            raise UsageError("say what to publish", hint="either --full FILE, or --add FILE and/or --remove FILE")
+
+
+@dataclass(frozen=True)
+class Published:
+    """What came of a publication. ``version`` is that in force; ``changed`` says whether it is a new one."""
+
+    list: ListName
+    version: int
+    changed: bool
+    rows: int
+    counts: Mapping[Algorithm, Counts]
+    skipped: int = 0
+    """bad rows written aside"""
+    needless: int = 0
+    """rows that asked for nothing: adds of what is there, removals of what is not"""
+
+
+def keys_folder(feed: Path) -> Path:
+    """Where the online keys of a feed lie by default: beside it, so that no web server serves them."""
+    return feed.parent / f"{feed.name}.keys"
+
+
+def init(feed: Path, offline_keys: Path, online_keys: Path, *, count: int, threshold: int, now: datetime) -> Path:
+    """Make a feed folder and its keys; returns the root to hand out. Existing offline keys are used.
+
+    Raises `UsageError`, `RefusedError`, `StoreError`.
+    """
+    folder = FeedFolder(feed)
+    _keep_apart(feed, offline_keys, online_keys)
+    with lock(folder.lock, "feed init"):
+        if folder.path(ROOT_FILE).exists() or folder.path(layout.TIMESTAMP).exists():
+            raise UsageError(f"{feed} is a feed already", hint="`syncd feed status` shows it; nothing was changed")
+        if not 1 <= threshold <= count:
+            raise UsageError(f"a threshold of {threshold} with {count} keys", hint="give 1 <= threshold <= keys")
+        update = create(_offline(offline_keys, count), keys.make_online_keys(online_keys), threshold, now)
+        publish.install(folder, publish.metadata_files(update.files))
+        root = folder.path(ROOT_FILE)
+        install_bytes(root, dict(update.files)["1.root.json"])
+    return root
+
+
+def _keep_apart(feed: Path, *others: Path) -> None:
+    for other in others:
+        if other.resolve().is_relative_to(feed.resolve()):
+            raise UsageError(f"{other} lies in the feed that is served", hint="name a folder outside of it")
+
+
+def _offline(folder: Path, count: int) -> Signers:
+    existing = keys.load_signers(folder, keys.OFFLINE_ROLES) if folder.is_dir() else {}
+    if all(existing.get(role) for role in keys.OFFLINE_ROLES):
+        return existing
+    return keys.make_offline_keys(make_folder(folder, 0o700), count)
+
+
+def publish_edit(
+    folder: FeedFolder, name: ListName, edit: Edit, signers: Signers, now: datetime, progress: Progress | None = None
+) -> Published:
+    """Publish the next version of a list, or nothing where the content is the same.
+
+    Raises `RowError` (nothing was published), `UsageError`, `RefusedError`, `StoreError`.
+    """
+    with lock(folder.lock, f"feed publish {name}"):
+        publish.recover(folder)
+        repository = load_repository(folder)
+        current = open_list(folder, repository, name)
+        draft = _Draft(folder.make_staging(), current)
+        skipped = draft.load(edit, progress)
+        change = draft.change(name)
+        if change is None:
+            version, rows = (current.manifest.version, current.manifest.rows) if current else (0, 0)
+            if current is None:
+                raise UsageError(f"{name} would be an empty list", hint="the first version needs at least one row")
+            return Published(name, version, False, rows, {}, skipped, draft.needless)
+        for path, ref in draft.written:
+            target = folder.segment_path(name, ref)
+            if not target.exists():
+                install_file(path, target)
+        basis = Current(current.manifest, current.sha256) if current else None
+        manifest = publish.next_manifest(basis, change, created=now, min_root=repository.versions["root"])
+        freshness = {**repository.freshness(), name: Freshness(now_in_seconds(now), manifest.version)}
+        commit(folder, publish.sign(repository, [manifest], freshness, signers, now))
+    return Published(name, manifest.version, True, manifest.rows, change.counts, skipped, draft.needless)
+
+
+def commit(folder: FeedFolder, files: publish.SignedFiles) -> None:
+    """Keep the signed bytes, then make them visible. Call with the folder's lock held."""
+    publish.write_journal(folder, files)
+    publish.install(folder, files)
+    publish.clear_journal(folder)
+
+
+def load_repository(folder: FeedFolder) -> Repository:
+    """Read a feed's signed metadata; raises `UsageError` where the folder is no feed."""
+    if folder.metadata("timestamp.json") is None:
+        raise UsageError(f"{folder.root} is not a feed", hint="make one with `syncd feed init`")
+    return Repository.load(folder.metadata)
+
+
+def open_list(folder: FeedFolder, repository: Repository, name: ListName) -> Snapshot | None:
+    """Open the version of a list that is in force, or None."""
+    target = repository.targets().get(layout.target_name(name))
+    return folder.snapshot(name, target.sha256) if target else None
+
+
+class _Draft:
+    """The delta in the making: rows read, compared with what is in force, written as segments in staging."""
+
+    def __init__(self, staging: Path, current: Snapshot | None) -> None:
+        self._staging, self._current = staging, current
+        self._deltas: dict[Algorithm, Rows] = {}
+        self._bases: dict[Algorithm, SegmentRef] = {}
+        self.written: list[tuple[Path, SegmentRef]] = []
+        self.needless = 0
+
+    def load(self, edit: Edit, progress: Progress | None) -> int:
+        """Read the files of ``edit``; returns how many bad rows were written aside."""
+        if edit.full is not None:
+            return self._load_full(edit.full, edit.skip_bad, progress)
+        loaded = load_rows(edit.add, self._staging, skip_bad=edit.skip_bad, progress=progress) if edit.add else None
+        adds = {algorithm: segment.rows() for algorithm, segment in loaded.segments.items()} if loaded else {}
+        removals: dict[Algorithm, Rows] = {}
+        if edit.remove is not None:
+            removals = self._resolve(load_removals(edit.remove, self._staging, skip_bad=edit.skip_bad))
+        for algorithm in sorted({*adds, *removals}):
+            parts = [rows[algorithm] for rows in (adds, removals) if algorithm in rows]
+            self._deltas[algorithm] = self._needed(algorithm, _joined(parts))
+        return loaded.skipped if loaded else 0
+
+    def _load_full(self, path: Path, skip_bad: Path | None, progress: Progress | None) -> int:
+        loaded = load_rows(path, self._staging, skip_bad=skip_bad, progress=progress)
+        if not loaded.segments:
+            raise UsageError(f"{path} holds no rows", hint="to empty a list, remove its entries with --remove")
+        if self._current is None:
+            for algorithm, segment in loaded.segments.items():
+                self._bases[algorithm] = segment.ref
+                self.written.append((segment.path, segment.ref))
+            return loaded.skipped
+        for algorithm in sorted({*loaded.segments, *self._current.stacks}):
+            segments = [loaded.segments[algorithm]] if algorithm in loaded.segments else []
+            self._deltas[algorithm] = difference(self._stack(algorithm), Stack(algorithm, segments))
+        return loaded.skipped
+
+    def _stack(self, algorithm: Algorithm) -> Stack:
+        stacks = self._current.stacks if self._current else {}
+        return stacks.get(algorithm) or Stack(algorithm, [])
+
+    def _resolve(self, removals: Removals) -> dict[Algorithm, Rows]:
+        """Rows that remove: those given whole, all entries of a digest, and entries wherever they are."""
+        rows: dict[Algorithm, Rows] = {}
+        for algorithm in Algorithm:
+            stack = self._stack(algorithm)
+            parts = []
+            if algorithm in removals.exact:
+                parts.append(removals.exact[algorithm].as_removals())
+            if algorithm in removals.digests:
+                parts.append(stack.rows_of(removals.digests[algorithm]).as_removals())
+            if entries := removals.entries_under(algorithm):
+                parts.append(stack.rows_with_entries(entries).as_removals())
+            if parts:
+                rows[algorithm] = _unique(concatenate(parts))
+        return rows
+
+    def _needed(self, algorithm: Algorithm, rows: Rows) -> Rows:
+        held = self._stack(algorithm).resolve(rows)
+        needed = held.present == rows.removed
+        same = rows.take(held.present).same_labels(held.current)
+        needed[held.present] |= ~rows.removed[held.present] & ~same
+        self.needless += int((~needed).sum())
+        return rows.take(needed)
+
+    def change(self, name: ListName) -> ListChange | None:
+        """Write the delta's segments and return the change; None where nothing changes."""
+        if self._current is None:
+            return self._first(name)
+        states = dict(self._current.manifest.end_state)
+        counts: dict[Algorithm, Counts] = {}
+        segments: list[SegmentRef] = []
+        for algorithm, rows in self._deltas.items():
+            if not len(rows):
+                continue
+            effect = self._stack(algorithm).effect(rows)
+            states[algorithm] = end_state_after(states.get(algorithm), effect)
+            counts[algorithm] = effect.counts
+            segments.append(self._write(algorithm, "delta", [rows]))
+        if not segments:
+            return None
+        stack = (*self._current.manifest.stack, *segments)
+        return ListChange(name, tuple(segments), counts, drop_empty(states), stack)
+
+    def _first(self, name: ListName) -> ListChange | None:
+        for algorithm, rows in self._deltas.items():
+            if len(rows):
+                self._bases[algorithm] = self._write(algorithm, "base", [rows])
+        stack = tuple(ref for _, ref in self.written)
+        if not stack:
+            return None
+        effects = {}
+        for path, ref in self.written:
+            effects[ref.algorithm] = whole_state(Stack(ref.algorithm, [Segment.open(path, ref)]))
+        states = {algorithm: state for algorithm, (state, _) in effects.items()}
+        counts = {algorithm: count for algorithm, (_, count) in effects.items()}
+        return ListChange(name, (), counts, states, stack)
+
+    def _write(self, algorithm: Algorithm, kind: Literal["base", "delta"], rows: Iterable[Rows]) -> SegmentRef:
+        path = self._staging / f"{algorithm}.{kind}"
+        ref = write_segment(path, algorithm, kind, rows)
+        if ref is None:
+            raise StoreError(f"no rows to write at {path}")
+        self.written.append((path, ref))
+        return ref
+
+
+def _joined(parts: list[Rows]) -> Rows:
+    rows = concatenate(parts)
+    rows = rows.take(sort_order(rows))
+    both = repeats(rows.digests, rows.entries)
+    if len(both):
+        raise UsageError(
+            f"{len(both)} {rows.algorithm} entries are to be added and removed at once",
+            hint="an entry may be in --add or in --remove; nothing was published",
+        )
+    return rows
+
+
+def _unique(rows: Rows) -> Rows:
+    rows = rows.take(sort_order(rows))
+    keep = repeats(rows.digests, rows.entries)
+    mask = rows.removed.copy()
+    mask[keep] = False
+    return rows.take(mask)

@@ -1,0 +1,183 @@
+"""Sorting more rows than fit in memory: split by leading digits of the digest on scratch, then sort each part.
+
+Digests of cryptographic algorithms spread evenly; those of others may share long beginnings. A bucket that is too
+large is split again at the first digit in which its digests differ, so memory is bounded for any list in which the
+rows of one single digest fit.
+"""
+
+import mmap
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Final, Self
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from syncd.format.rows import Digests, Entries, Index, Rows, repeats, sort_order
+from syncd.model import Algorithm
+
+IN_MEMORY: Final = 128 << 20
+"""bytes of a bucket that is sorted in memory; sorting takes about three times as much"""
+_WAYS: Final = 16
+
+
+@dataclass(frozen=True)
+class Conflicts:
+    """Rows that give an entry another label than an earlier row."""
+
+    lines: Index
+    """of these rows ..."""
+    firsts: Index
+    """... and of the earlier ones"""
+
+
+@dataclass(frozen=True)
+class Settled:
+    """Sorted rows, each (digest, entry) once: the first by line. The others are counted or listed."""
+
+    rows: Rows
+    duplicates: int
+    """rows that say the same again"""
+    conflicts: Conflicts
+
+
+class _Bucket:
+    """Rows in a file that has no name, so that it goes when the process does."""
+
+    def __init__(self, folder: Path, schema: Any) -> None:
+        self._stream: IO[bytes] = tempfile.TemporaryFile(dir=folder)
+        self._writer = pa.ipc.new_stream(self._stream, schema)
+
+    def add(self, batch: Any) -> None:
+        self._writer.write_batch(batch)
+
+    def finish(self) -> int:
+        """End writing; returns the bytes written."""
+        self._writer.close()
+        self._stream.flush()
+        return self._stream.tell()
+
+    def batches(self) -> Iterator[Any]:
+        """What was added, in order, mapped."""
+        content = pa.py_buffer(mmap.mmap(self._stream.fileno(), 0, prot=mmap.PROT_READ))
+        yield from pa.ipc.open_stream(content)
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+class Buckets:
+    """Rows of one algorithm, to be had sorted once all were added. Use as a context manager.
+
+    Raises `OSError` where the scratch folder is full.
+    """
+
+    def __init__(self, folder: Path, algorithm: Algorithm, *, in_memory: int = IN_MEMORY, digit: int = 0) -> None:
+        self._folder, self._algorithm, self._in_memory, self._digit = folder, algorithm, in_memory, digit
+        self._buckets: dict[int, _Bucket] = {}
+        self._schema = pa.schema(
+            {"digest": pa.binary(algorithm.width), "entry": pa.large_utf8(), "code": pa.int32(), "line": pa.int64()}
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give back the scratch space."""
+        for bucket in self._buckets.values():
+            bucket.close()
+
+    def add(self, digests: Digests, entries: Entries, codes: NDArray[np.int32], lines: Index) -> None:
+        """Add rows; those of one (digest, entry) in the order of their lines. ``codes`` number the labels."""
+        column = pa.FixedSizeBinaryArray.from_buffers(
+            self._schema.field(0).type, len(digests), [None, pa.py_buffer(np.ascontiguousarray(digests))]
+        )
+        columns = [column, entries, pa.array(codes), pa.array(lines)]
+        self._distribute(pa.RecordBatch.from_arrays(columns, schema=self._schema))
+
+    def _distribute(self, batch: Any) -> None:
+        digits = _digits(_digests(batch), self._digit)
+        ordered = batch.take(pa.array(np.argsort(digits, kind="stable")))
+        bounds = np.concatenate([[0], np.cumsum(np.bincount(digits, minlength=_WAYS))]).tolist()
+        for number in range(_WAYS):
+            start, stop = bounds[number], bounds[number + 1]
+            if start < stop:
+                self._bucket(number).add(ordered.slice(start, stop - start))
+
+    def _bucket(self, number: int) -> _Bucket:
+        if number not in self._buckets:
+            self._buckets[number] = _Bucket(self._folder, self._schema)
+        return self._buckets[number]
+
+    def settled(self, labels: tuple[str, ...]) -> Iterator[Settled]:
+        """All rows in order of (digest, entry), some at a time. Call once."""
+        for number in sorted(self._buckets):
+            bucket = self._buckets.pop(number)
+            try:
+                large = bucket.finish() > self._in_memory
+                digit = _first_difference(bucket) if large else None
+                if digit is None:
+                    yield self._settle(bucket, labels)
+                else:
+                    yield from self._split(bucket, digit, labels)
+            finally:
+                bucket.close()
+
+    def _split(self, bucket: _Bucket, digit: int, labels: tuple[str, ...]) -> Iterator[Settled]:
+        with Buckets(self._folder, self._algorithm, in_memory=self._in_memory, digit=digit) as smaller:
+            for batch in bucket.batches():
+                smaller._distribute(batch)
+            yield from smaller.settled(labels)
+
+    def _settle(self, bucket: _Bucket, labels: tuple[str, ...]) -> Settled:
+        digest, entry, code, line = (column.chunk(0) for column in _table(bucket).columns)
+        digests = np.frombuffer(digest.buffers()[1], f"S{self._algorithm.width}", len(digest))
+        rows = Rows(self._algorithm, digests, entry, code.to_numpy(), labels, np.zeros(len(digest), bool))
+        return _settle(rows, line.to_numpy())
+
+
+def _table(bucket: _Bucket) -> Any:
+    return pa.Table.from_batches(bucket.batches()).combine_chunks()
+
+
+def _digests(batch: Any) -> Digests:
+    column = batch.column(0)
+    width = column.type.byte_width
+    found: Digests = np.frombuffer(column.buffers()[1], f"S{width}", len(batch), column.offset * width)
+    return found
+
+
+def _digits(digests: Digests, digit: int) -> NDArray[np.uint8]:
+    """One hexadecimal digit of each digest."""
+    content = digests.view(np.uint8).reshape(len(digests), -1)[:, digit // 2]
+    return content & 15 if digit % 2 else content >> 4
+
+
+def _first_difference(bucket: _Bucket) -> int | None:
+    """The first hexadecimal digit in which the digests differ; None where all are equal."""
+    edges: list[bytes] = []
+    width = 0
+    for batch in bucket.batches():
+        ordered = np.sort(_digests(batch))
+        width = ordered.dtype.itemsize
+        edges += [bytes(ordered[0]), bytes(ordered[-1])]
+    low, high = (edge.ljust(width, b"\0").hex() for edge in (min(edges), max(edges)))  # numpy strips NULs
+    return next((digit for digit in range(2 * width) if low[digit] != high[digit]), None)
+
+
+def _settle(unsorted: Rows, lines: Index) -> Settled:
+    order = sort_order(unsorted)
+    rows = unsorted.take(order)
+    again = repeats(rows.digests, rows.entries)
+    kept = np.ones(len(rows), bool)
+    kept[again] = False
+    first = np.maximum.accumulate(np.where(kept, np.arange(len(rows)), 0))[again]  # the order is stable: by line
+    other = rows.codes[again] != rows.codes[first]
+    conflicts = Conflicts(lines[order[again[other]]], lines[order[first[other]]])
+    return Settled(rows.take(kept) if len(again) else rows, int(np.count_nonzero(~other)), conflicts)

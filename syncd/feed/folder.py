@@ -1,0 +1,112 @@
+"""A feed on disk, as partner, operator and follower hold it: reading, and a private corner to work in.
+
+``.work/`` holds the lock, the staging folder and the journal. It has mode 0700 and is never served.
+"""
+
+import hashlib
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from syncd.errors import MismatchError, StoreError
+from syncd.feed import layout
+from syncd.files import make_folder, read_bytes, storage
+from syncd.format import manifest as manifests
+from syncd.format.manifest import Manifest, ManifestRef, SegmentRef
+from syncd.format.segment import Segment
+from syncd.format.stack import Stack
+from syncd.model import Algorithm, ListName
+
+MAX_METADATA_BYTES: Final = 8 << 20
+_PRIVATE: Final = 0o700
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One published version of a list, with its segments mapped."""
+
+    manifest: Manifest
+    sha256: str
+    stacks: Mapping[Algorithm, Stack]
+
+    @property
+    def ref(self) -> ManifestRef:
+        """Its version and hash."""
+        return ManifestRef(version=self.manifest.version, sha256=self.sha256)
+
+
+class FeedFolder:
+    """The files of one feed under ``root``."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.work = root / ".work"
+        self.lock = self.work / "lock"
+        self.staging = self.work / "staging"
+
+    def __repr__(self) -> str:
+        return f"FeedFolder({self.root})"
+
+    def path(self, relative: str) -> Path:
+        """Where a path of `layout` lies on this disk."""
+        return self.root / relative
+
+    def read(self, relative: str, limit: int = MAX_METADATA_BYTES) -> bytes | None:
+        """Return a small file, or None where there is none. Raises `StoreError`."""
+        path = self.path(relative)
+        return read_bytes(path, limit) if path.exists() else None
+
+    def metadata(self, name: str) -> bytes | None:
+        """Return one file of signed metadata, or None."""
+        return self.read(f"{layout.METADATA}/{name}")
+
+    def manifest(self, name: ListName, sha256: str) -> Manifest:
+        """Return a manifest, its hash proved. Raises `StoreError`, `MismatchError`, `ManifestError`."""
+        return manifests.parse(self.manifest_bytes(name, sha256))
+
+    def manifest_bytes(self, name: ListName, sha256: str) -> bytes:
+        """Return the exact bytes of a manifest, their hash proved. Raises `StoreError`, `MismatchError`."""
+        content = self.read(layout.manifest_path(name, sha256), manifests.MAX_MANIFEST_BYTES)
+        if content is None:
+            raise StoreError(
+                f"the manifest of {name} is missing from {self.root}", hint="syncd verify names all faults"
+            )
+        if hashlib.sha256(content).hexdigest() != sha256:
+            raise MismatchError(f"the manifest of {name} in {self.root} was altered", hint="fetch the copy again")
+        return content
+
+    def segment_path(self, name: ListName, ref: SegmentRef) -> Path:
+        """Where a segment lies."""
+        return self.path(layout.segment_path(name, ref.sha256))
+
+    def missing(self, name: ListName, refs: Iterable[SegmentRef]) -> list[SegmentRef]:
+        """Those of ``refs`` that are not here in full length."""
+        return [ref for ref in refs if not _has_length(self.segment_path(name, ref), ref.length)]
+
+    def open_stacks(self, name: ListName, refs: Iterable[SegmentRef]) -> dict[Algorithm, Stack]:
+        """Map the segments of a stack, by algorithm. Raises `StoreError`, `SegmentError`."""
+        segments: dict[Algorithm, list[Segment]] = {}
+        for ref in refs:
+            segments.setdefault(ref.algorithm, []).append(Segment.open(self.segment_path(name, ref), ref))
+        return {algorithm: Stack(algorithm, found) for algorithm, found in segments.items()}
+
+    def snapshot(self, name: ListName, sha256: str) -> Snapshot:
+        """Open a version by the hash of its manifest."""
+        manifest = self.manifest(name, sha256)
+        return Snapshot(manifest, sha256, self.open_stacks(name, manifest.stack))
+
+    def make_staging(self) -> Path:
+        """Return the private staging folder, empty. Call with the lock held."""
+        make_folder(self.work, _PRIVATE)
+        with storage(self.staging, "empty"):
+            shutil.rmtree(self.staging, ignore_errors=True)
+        return make_folder(self.staging, _PRIVATE)
+
+
+def _has_length(path: Path, length: int) -> bool:
+    try:
+        return path.stat().st_size == length
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,61 @@
+"""What vouches for a manifest: the statement of a trusted role, held against the bytes. Pure."""
+
+import hashlib
+from dataclasses import dataclass
+
+from syncd.errors import ManifestError, MismatchError, TrustError, UnknownListError
+from syncd.feed import layout
+from syncd.format import manifest as manifests
+from syncd.format.manifest import Manifest, ManifestRef
+from syncd.model import ListName
+from syncd.trust.values import SignedTarget, TrustedFeed
+
+
+@dataclass(frozen=True)
+class SignedManifest:
+    """A manifest whose exact bytes a trusted role vouches for."""
+
+    manifest: Manifest
+    sha256: str
+    content: bytes
+
+    @property
+    def ref(self) -> ManifestRef:
+        """Its version and hash."""
+        return ManifestRef(version=self.manifest.version, sha256=self.sha256)
+
+
+def target_of(trusted: TrustedFeed, name: ListName) -> SignedTarget:
+    """The signed statement about a list; raises `UnknownListError` that names those there are."""
+    target = trusted.targets.get(layout.target_name(name))
+    if target is None:
+        known = sorted(filter(None, (layout.list_of(target) for target in trusted.targets)))
+        raise UnknownListError(
+            f"the feed has no list {name!r}", hint=f"it has: {', '.join(known) or 'none yet'}; check the spelling"
+        )
+    return target
+
+
+def prove_manifest(trusted: TrustedFeed, name: ListName, content: bytes) -> SignedManifest:
+    """Return ``content`` as the manifest that was signed for ``name``, or raise what is wrong with it."""
+    target = target_of(trusted, name)
+    sha256 = hashlib.sha256(content).hexdigest()
+    if sha256 != target.sha256 or len(content) != target.length:
+        raise MismatchError(
+            f"the manifest of {name} is not the one that was signed", hint="the copy at the peer is damaged or replaced"
+        )
+    manifest = manifests.parse(content)
+    if manifest.list != name or manifest.version != target.version:
+        raise ManifestError(f"the manifest signed as {name} version {target.version} calls itself something else")
+    if manifest.min_root > trusted.versions["root"]:
+        raise TrustError(
+            f"{name} needs root {manifest.min_root}, the newest that the peer serves is {trusted.versions['root']}",
+            hint="the peer, or something between, withholds a key rotation; tell its operator",
+        )
+    return SignedManifest(manifest, sha256, content)
+
+
+def evidence(trusted: TrustedFeed, signed: SignedManifest) -> bytes:
+    """The signed documents behind a manifest in one, as exact text, for whoever asks later who signed what."""
+    metadata = {name: content.decode() for name, content in trusted.files.items()}
+    return manifests.canonical({"manifest": signed.content.decode(), "metadata": metadata})

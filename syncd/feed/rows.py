@@ -1,0 +1,190 @@
+"""Reading the list files that a publisher gives: CSV or NDJSON of ``algorithm,digest,entry,label``.
+
+`load_rows` reads rows to add, `load_removals` rows to remove. Nothing is guessed and nothing dropped in silence: the
+first bad line of the file ends the reading with a `RowError`, or, where the caller names a file for them, all bad rows
+are written there. ``text`` reads lines, ``values`` judges rows, ``collect`` and ``buckets`` sort them.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+
+from syncd.feed.collect import BadRows, Sorter, bad_rows
+from syncd.feed.text import ListFile, Part, open_list, parsed
+from syncd.feed.values import (
+    Columns,
+    Decoded,
+    addition_fault,
+    algorithm_of,
+    decode_additions,
+    decode_removals,
+    removal_fault,
+)
+from syncd.files import storage
+from syncd.format.checksum import entry_bytes
+from syncd.format.rows import Digests, Rows
+from syncd.format.segment import Segment
+from syncd.model import Algorithm
+
+Progress = Callable[[int, int], None]
+"""Takes the bytes read so far, and the bytes of the file."""
+
+_TO_ADD: Final = (frozenset({"algorithm", "digest"}),)
+_TO_REMOVE: Final = (frozenset({"algorithm", "digest"}), frozenset({"entry"}))
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The rows of a list file, sorted, each (algorithm, digest, entry) once."""
+
+    segments: Mapping[Algorithm, Segment]
+    """base segments, their files in the scratch folder; none for an algorithm without rows"""
+    rows: int
+    """rows of all segments"""
+    duplicates: int
+    """rows that said the same again; they were collapsed"""
+    skipped: int
+    """bad rows that were set aside"""
+
+
+@dataclass(frozen=True)
+class Removals:
+    """What a list file says to remove."""
+
+    exact: Mapping[Algorithm, Rows]
+    """digest and entry: rows that remove, sorted; nearly always views of files in the scratch folder"""
+    digests: Mapping[Algorithm, Digests]
+    """digest alone: all its entries go; sorted, unique"""
+    entries: tuple[str, ...]
+    """entry alone: it goes under every algorithm; sorted, unique"""
+    entries_under: Mapping[Algorithm, tuple[str, ...]]
+    """entry and algorithm: it goes under that one; sorted, unique"""
+    rows: int
+    """different removals"""
+    duplicates: int
+    """rows that said the same again"""
+    skipped: int
+    """bad rows that were set aside"""
+
+
+def load_rows(path: Path, scratch: Path, *, skip_bad: Path | None = None, progress: Progress | None = None) -> Loaded:
+    """Read rows to add: ``algorithm`` and ``digest``, optionally ``entry`` and ``label`` ('' where absent).
+
+    Hexadecimal digits and algorithm names may be in either case; entries and labels are kept verbatim. The file is
+    NDJSON where its name ends in .ndjson or .jsonl, CSV where in .csv, and else NDJSON where it begins with '{'.
+    ``scratch`` is an existing folder; twice the size of the file is plenty. ``skip_bad`` is replaced by the bad rows,
+    mode 0600: CSV of ``line,column,reason,original``, rows that contradict an earlier row last.
+
+    Raises `RowError` for the first bad line (with ``skip_bad``: for a bad header, and for a line without end),
+    `UsageError` where the file cannot be read, `StoreError` where ``scratch`` or ``skip_bad`` cannot be written.
+    """
+    with _reading(path, scratch, skip_bad) as (source, bad, sorter):
+        for part in _parts(source, _TO_ADD, bad, progress):
+            found = decode_additions(part[1], sorter.label_code)
+            bad.judge(part, found, addition_fault)
+            sorter.add(part[1], found)
+        segments = sorter.write(source, bad)
+    return Loaded(segments, sum(map(len, segments.values())), sorter.duplicates, bad.count)
+
+
+def load_removals(
+    path: Path, scratch: Path, *, skip_bad: Path | None = None, progress: Progress | None = None
+) -> Removals:
+    """Read rows to remove. What a row removes depends on what it gives:
+
+    - ``digest`` and ``entry`` (and ``algorithm``): that one entry;
+    - ``digest`` alone (and ``algorithm``): all entries of the digest. In CSV and NDJSON alike *an empty entry is no
+      entry*: it means all of them;
+    - ``entry`` alone: that entry, under ``algorithm`` where it is given, else under every algorithm.
+
+    ``label`` is ignored. A digest that may not be added may be removed. Arguments and errors are those of `load_rows`.
+    """
+    entries = _EntriesAlone()
+    with _reading(path, scratch, skip_bad) as (source, bad, sorter):
+        for part in _parts(source, _TO_REMOVE, bad, progress):
+            found = decode_removals(part[1])
+            bad.judge(part, found, removal_fault)
+            sorter.add(part[1], found)
+            entries.add(part[1], found)
+        segments = sorter.write(source, bad)
+    return _removals(segments, entries, sorter.duplicates + entries.duplicates, bad.count)
+
+
+@contextlib.contextmanager
+def _reading(path: Path, scratch: Path, skip_bad: Path | None) -> Iterator[tuple[ListFile, BadRows, Sorter]]:
+    with (
+        open_list(path) as source,
+        bad_rows(path, skip_bad) as bad,
+        storage(scratch, "sort rows in"),
+        Sorter(scratch) as sorter,
+    ):
+        yield source, bad, sorter
+
+
+def _parts(
+    source: ListFile, needed: Sequence[frozenset[str]], bad: BadRows, progress: Progress | None
+) -> Iterator[Part]:
+    """The rows of a list file, up to one that ends the reading."""
+    for part in parsed(source, needed, bad.report):
+        yield part
+        if bad.ended:
+            return
+        if progress is not None:
+            progress(source.position, source.size)
+    source.check_unchanged()
+
+
+class _EntriesAlone:
+    """Removals that give an entry and no digest."""
+
+    def __init__(self) -> None:
+        self._found: dict[Algorithm | None, set[str]] = {}
+        self._rows = 0
+
+    def __len__(self) -> int:
+        return sum(map(len, self._found.values()))
+
+    def add(self, columns: Columns, found: Decoded) -> None:
+        """Add the good rows that have no digest."""
+        alone = found.good.copy()
+        for index, _ in found.digests.values():
+            alone[index] = False
+        for ordinal in np.unique(found.ordinals[alone]).tolist():
+            entries = columns.entry.filter(pa.array(alone & (found.ordinals == ordinal)))
+            self._found.setdefault(algorithm_of(ordinal), set()).update(entries.to_pylist())
+            self._rows += len(entries)
+
+    @property
+    def duplicates(self) -> int:
+        """Rows that said the same again."""
+        return self._rows - len(self)
+
+    def of(self, algorithm: Algorithm | None) -> tuple[str, ...]:
+        """The entries given under this algorithm, or under none; sorted."""
+        return tuple(sorted(self._found.get(algorithm, ())))
+
+
+def _removals(segments: Mapping[Algorithm, Segment], entries: _EntriesAlone, duplicates: int, skipped: int) -> Removals:
+    split = {algorithm: _split(segment.rows()) for algorithm, segment in segments.items()}
+    under = {algorithm: entries.of(algorithm) for algorithm in Algorithm}
+    return Removals(
+        exact={algorithm: rows for algorithm, (rows, _) in split.items() if len(rows)},
+        digests={algorithm: whole for algorithm, (_, whole) in split.items() if len(whole)},
+        entries=entries.of(None),
+        entries_under={algorithm: found for algorithm, found in under.items() if found},
+        rows=sum(map(len, segments.values())) + len(entries),
+        duplicates=duplicates,
+        skipped=skipped,
+    )
+
+
+def _split(rows: Rows) -> tuple[Rows, Digests]:
+    """Rows that remove one entry, and the digests of rows without an entry."""
+    whole = np.diff(entry_bytes(rows.entries)[0]) == 0
+    exact = rows.take(~whole) if whole.any() else rows
+    return exact.as_removals(), rows.digests[whole]

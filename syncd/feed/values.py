@@ -1,0 +1,271 @@
+"""The values of list rows: which are good, and exactly what is wrong with the others.
+
+Two statements of the same rules: vectorised over columns to find the bad rows, and in words for each of those.
+No reason ever holds a value.
+"""
+
+import binascii
+import hashlib
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple, Self
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from syncd.format.checksum import entry_bytes
+from syncd.format.rows import Digests, Entries, Index, Mask
+from syncd.model import MAX_ENTRY_BYTES, MAX_LABEL_BYTES, Algorithm
+
+COLUMNS: Final = ("algorithm", "digest", "entry", "label")
+
+
+class Fault(NamedTuple):
+    """What is wrong with a row. Holds no value of it."""
+
+    column: str
+    reason: str
+
+
+_ALGORITHMS: Final = tuple(Algorithm)
+_UNKNOWN, _NONE = -1, -2
+_HEX: Final = re.compile("[0-9a-fA-F]*")
+_CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f]")
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+_OF_NOTHING: Final = {
+    algorithm: hashlib.new(algorithm, usedforsecurity=False).digest()
+    for algorithm in (Algorithm.MD5, Algorithm.SHA1, Algorithm.SHA256, Algorithm.SHA512)
+}
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Rows of a list file as text; ``lines`` holds the line number of each. No nulls; '' where a column is absent."""
+
+    lines: Index
+    algorithm: Any
+    """``pyarrow.DictionaryArray``, as ``label``"""
+    digest: Entries
+    entry: Entries
+    label: Any
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    def __repr__(self) -> str:
+        return f"Columns({len(self)} rows)"
+
+    @classmethod
+    def build(cls, lines: Index, found: Mapping[str, Any]) -> Self:
+        """Fill the columns that a file does not have."""
+        columns = dict(found)
+        for name in COLUMNS:
+            if name not in columns:
+                few = name in {"algorithm", "label"}
+                columns[name] = _same("", len(lines)) if few else pa.array([""] * len(lines), pa.large_utf8())
+        return cls(lines, **columns)
+
+    @classmethod
+    def from_rows(cls, rows: Sequence[tuple[str, ...]], lines: Index) -> Self:
+        """From Python values in the order of `COLUMNS`."""
+        values = list(zip(*rows, strict=True)) or [()] * len(COLUMNS)
+        algorithm, digest, entry, label = (pa.array(column, pa.large_utf8()) for column in values)
+        return cls(lines, algorithm.dictionary_encode(), digest, entry, label.dictionary_encode())
+
+    def row(self, number: int) -> tuple[str, str, str, str]:
+        """The values of one row."""
+        columns = (self.algorithm, self.digest, self.entry, self.label)
+        algorithm, digest, entry, label = (column[number].as_py() for column in columns)
+        return algorithm, digest, entry, label
+
+
+def _same(value: str, count: int) -> Any:
+    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, np.int32)), pa.array([value]))
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What the columns of some rows amount to, and which rows are good."""
+
+    good: Mask
+    digests: Mapping[Algorithm, tuple[Index, Digests]]
+    """by algorithm: the numbers of the good rows that have a digest, ascending, and their digests"""
+    codes: NDArray[np.int32]
+    """of the labels, as the caller's ``code`` gives them"""
+    ordinals: NDArray[np.int64]
+    """positions in `Algorithm`; negative where the row names none"""
+
+
+def decode_additions(columns: Columns, code: Callable[[str], int]) -> Decoded:
+    """Judge rows to add. ``code`` numbers the labels."""
+    ordinals = _ordinals(columns.algorithm)
+    found, good = _digests(columns, ordinals)
+    for algorithm, (index, digests) in found.items():
+        good[index] = ~_harmless(algorithm, digests)
+    long_labels, codes = _labels(columns.label, code)
+    good &= (_lengths(columns.entry) <= MAX_ENTRY_BYTES) & ~long_labels
+    return Decoded(good, _only(found, good), codes, ordinals)
+
+
+def decode_removals(columns: Columns) -> Decoded:
+    """Judge rows to remove: a digest under its algorithm, an entry, or both."""
+    ordinals, entries = _ordinals(columns.algorithm), _lengths(columns.entry)
+    found, good = _digests(columns, ordinals)
+    good |= (_lengths(columns.digest) == 0) & (entries > 0) & (ordinals != _UNKNOWN)
+    good &= entries <= MAX_ENTRY_BYTES
+    return Decoded(good, _only(found, good), np.zeros(len(columns), np.int32), ordinals)
+
+
+def algorithm_of(ordinal: int) -> Algorithm | None:
+    """The algorithm of one of `Decoded.ordinals`."""
+    return _ALGORITHMS[ordinal] if ordinal >= 0 else None
+
+
+def _ordinals(column: Any) -> NDArray[np.int64]:
+    names = [_ordinal(name) for name in column.dictionary.to_pylist()]
+    return np.array([*names, _NONE], np.int64)[np.asarray(column.indices)]
+
+
+def _ordinal(name: str) -> int:
+    algorithm = find_algorithm(name)
+    if algorithm is None:
+        return _UNKNOWN if name else _NONE
+    return _ALGORITHMS.index(algorithm)
+
+
+def find_algorithm(name: str) -> Algorithm | None:
+    """The algorithm of this name, in either case."""
+    return next((algorithm for algorithm in _ALGORITHMS if algorithm == name.lower()), None)
+
+
+def _lengths(column: Any) -> NDArray[np.int64]:
+    return np.diff(entry_bytes(column)[0])
+
+
+def _labels(column: Any, code: Callable[[str], int]) -> tuple[Mask, NDArray[np.int32]]:
+    """Which labels are too long, and the codes of all the others."""
+    names = column.dictionary.to_pylist()
+    long = [len(name.encode()) > MAX_LABEL_BYTES for name in names]
+    codes = [0 if bad else code(name) for name, bad in zip(names, long, strict=True)]
+    indices = np.asarray(column.indices)
+    return np.array([*long, False])[indices], np.array([*codes, 0], np.int32)[indices]
+
+
+Found = dict[Algorithm, tuple[Index, Digests]]
+
+
+def _digests(columns: Columns, ordinals: NDArray[np.int64]) -> tuple[Found, Mask]:
+    """The digests that can be read, by algorithm, and the mask of their rows."""
+    lengths = _lengths(columns.digest)
+    found, good = {}, np.zeros(len(columns), bool)
+    for ordinal in np.unique(ordinals[ordinals >= 0]).tolist():
+        algorithm = _ALGORITHMS[ordinal]
+        index = np.flatnonzero((ordinals == ordinal) & (lengths == 2 * algorithm.width))
+        text = columns.digest if len(index) == len(columns) else columns.digest.take(pa.array(index))
+        digests, hexadecimal = _unhex(text, algorithm.width)
+        index = index[hexadecimal]
+        found[algorithm] = index, digests
+        good[index] = True
+    return found, good
+
+
+def _unhex(text: Entries, width: int) -> tuple[Digests, Mask]:
+    """Digests of texts of twice their width, and which texts are hexadecimal: the others are left out."""
+    _, content = entry_bytes(text)
+    dtype = f"S{width}"
+    try:
+        return np.frombuffer(binascii.unhexlify(content), dtype), np.ones(len(text), bool)
+    except binascii.Error:
+        good = [_HEX.fullmatch(value) is not None for value in text.to_pylist()]
+        mask = np.array(good, bool)
+        _, content = entry_bytes(text.filter(pa.array(mask)))
+        return np.frombuffer(binascii.unhexlify(content), dtype), mask
+
+
+def _harmless(algorithm: Algorithm, digests: Digests) -> Mask:
+    zero = np.asarray(digests == b"")  # numpy strips NULs: all zero is equal to empty
+    if algorithm not in _OF_NOTHING:
+        return zero
+    return np.asarray(zero | (digests == _OF_NOTHING[algorithm]))
+
+
+def _only(found: Found, good: Mask) -> Found:
+    """Leave out the digests of rows that are bad for another reason."""
+    if good.all():
+        return found
+    return {algorithm: (index[good[index]], digests[good[index]]) for algorithm, (index, digests) in found.items()}
+
+
+def addition_fault(algorithm: str, digest: str, entry: str, label: str) -> Fault:
+    """What is wrong with a row to add that `decode_additions` found bad."""
+    return next(_addition_faults(algorithm, digest, entry, label))
+
+
+def _addition_faults(algorithm: str, digest: str, entry: str, label: str) -> Iterator[Fault]:
+    yield from _digest_faults(algorithm, digest)
+    known = find_algorithm(algorithm)
+    value = bytes.fromhex(digest)
+    if not any(value):
+        yield Fault("digest", "all zero")
+    if known in _OF_NOTHING and value == _OF_NOTHING[known]:
+        yield Fault("digest", "digest of an empty file")
+    yield from _length_faults("entry", entry, MAX_ENTRY_BYTES)
+    yield from _length_faults("label", label, MAX_LABEL_BYTES)
+
+
+def removal_fault(algorithm: str, digest: str, entry: str, _label: str) -> Fault:
+    """What is wrong with a row to remove that `decode_removals` found bad."""
+    return next(_removal_faults(algorithm, digest, entry))
+
+
+def _removal_faults(algorithm: str, digest: str, entry: str) -> Iterator[Fault]:
+    if not digest and not entry:
+        yield Fault("digest", "missing, and no entry either")
+    if digest or algorithm:
+        faults = _digest_faults(algorithm, digest)
+        yield from (fault for fault in faults if digest or fault.column == "algorithm")
+    yield from _length_faults("entry", entry, MAX_ENTRY_BYTES)
+
+
+def _digest_faults(algorithm: str, digest: str) -> Iterator[Fault]:
+    known = find_algorithm(algorithm)
+    if known is None:
+        yield Fault("algorithm", _name_fault(algorithm))
+    if not digest:
+        yield Fault("digest", "missing")
+    elif digest.strip() != digest:
+        yield Fault("digest", "white space around it")
+    elif not _HEX.fullmatch(digest):
+        yield Fault("digest", "not hexadecimal")
+    elif known is not None and len(digest) != 2 * known.width:
+        yield Fault("digest", f"{len(digest)} hexadecimal digits; {known} has {2 * known.width}")
+
+
+def _name_fault(name: str) -> str:
+    if not name:
+        return "missing"
+    if find_algorithm(name.strip()):
+        return "white space around it"
+    return f"unknown algorithm; known are {', '.join(_ALGORITHMS)}"
+
+
+def _length_faults(column: str, value: str, most: int) -> Iterator[Fault]:
+    length = len(value.encode())
+    if length > most:
+        yield Fault(column, f"{length} bytes of UTF-8; at most {most}")
+
+
+def character_fault(row: Sequence[str]) -> Fault | None:
+    """The first character, if any, that no column may hold; bytes that are not UTF-8 come as surrogates."""
+    if "".join(row).isprintable():
+        return None
+    for column, value in zip(COLUMNS, row, strict=True):
+        if _SURROGATE.search(value):
+            return Fault(column, "not valid UTF-8")
+        if "\0" in value:
+            return Fault(column, "a NUL byte")
+        if _CONTROL.search(value):
+            return Fault(column, "a control character")
+    return None

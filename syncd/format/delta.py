@@ -1,0 +1,44 @@
+"""Making deltas: the difference of two stacks, as rows that lead from one to the other."""
+
+from collections.abc import Mapping
+
+from syncd.format.checksum import Checksum
+from syncd.format.manifest import EndState
+from syncd.format.rows import Rows, concatenate, sort_order
+from syncd.format.stack import Effect, Stack
+from syncd.model import Algorithm, Counts
+
+
+def difference(old: Stack, new: Stack) -> Rows:
+    """The sorted rows that turn ``old`` into ``new``. Reads both lists once; memory is that of the result."""
+    parts = [Rows.empty(old.algorithm)]
+    for rows in new.effective():
+        held = old.resolve(rows)
+        changed = ~held.present
+        changed[held.present] = ~rows.take(held.present).same_labels(held.current)
+        if changed.any():
+            parts.append(rows.take(changed))
+    for rows in old.effective():
+        gone = ~new.resolve(rows).present
+        if gone.any():
+            parts.append(rows.take(gone).as_removals())
+    merged = concatenate(parts)
+    return merged.take(sort_order(merged))
+
+
+def whole_state(stack: Stack) -> tuple[EndState, Counts]:
+    """The end state of a stack from its rows, and the counts of a first version. Reads the whole list."""
+    rows, total = stack.total()
+    return EndState(rows=rows, checksum=str(total)), Counts(added=rows)
+
+
+def end_state_after(before: EndState | None, effect: Effect) -> EndState:
+    """The end state that a delta leads to, from the one before it and its effect."""
+    rows = before.rows if before else 0
+    total = Checksum.parse(before.checksum) if before else Checksum()
+    return EndState(rows=rows + effect.counts.growth, checksum=str(total + effect.change))
+
+
+def drop_empty(states: Mapping[Algorithm, EndState]) -> dict[Algorithm, EndState]:
+    """End states as manifests state them: an algorithm with no entry in force is left out."""
+    return {algorithm: state for algorithm, state in sorted(states.items()) if state.rows}

@@ -1,0 +1,83 @@
+"""A pulled copy: a feed's files on a matcher's host, and ``current.json``, which names what is in force.
+
+``current.json`` is replaced atomically and last, so that a reader sees one whole generation or the one before. It
+states, for each list, the manifest and the versions of the signed metadata that vouch for it: they are kept under
+those names in ``metadata/``, so that the proof can be repeated without the network.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from syncd.errors import StoreError, UsageError
+from syncd.feed.folder import FeedFolder
+from syncd.files import install_bytes
+from syncd.format.manifest import Sha256, Time, Version, canonical
+from syncd.model import ListName
+
+CURRENT: Final = "current.json"
+ROOT: Final = "root.json"
+_MAX_CURRENT: Final = 1 << 22
+
+
+class Held(BaseModel):
+    """One list of a copy: which manifest is in force, and the metadata versions, by role, that vouch for it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    version: Version
+    manifest: Sha256
+    metadata: Mapping[str, Version]
+
+
+class Current(BaseModel):
+    """The content of ``current.json``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    format: Literal[1] = 1
+    updated: Time
+    """when the copy was last brought up to date"""
+    metadata: Mapping[str, Version]
+    """the newest metadata verified, by role: its timestamp says how fresh the lists are"""
+    lists: Annotated[Mapping[ListName, Held], ...]
+
+
+def read_current(folder: FeedFolder) -> Current | None:
+    """Return what a copy holds, or None where nothing was pulled yet. Raises `StoreError`."""
+    content = folder.read(CURRENT, _MAX_CURRENT)
+    if content is None:
+        return None
+    try:
+        return Current.model_validate_json(content)
+    except ValidationError as error:
+        place = ".".join(str(part) for part in error.errors(include_input=False)[0]["loc"])
+        raise StoreError(
+            f"{folder.path(CURRENT)} is damaged at {place or 'its start'}",
+            hint="remove that one file and pull again: nothing that is intact is fetched twice",
+        ) from None
+
+
+def write_current(folder: FeedFolder, current: Current) -> None:
+    """Make a generation current, durably and at once."""
+    install_bytes(folder.path(CURRENT), canonical(current.model_dump(mode="json")))
+
+
+def pin_root(folder: FeedFolder, root: bytes) -> None:
+    """Keep the root that a copy is trusted by; raises `UsageError` where it was made with another."""
+    kept = folder.read(ROOT)
+    if kept is None:
+        install_bytes(folder.path(ROOT), root)
+    elif kept != root:
+        raise UsageError(
+            f"{folder.root} was pulled with another root",
+            hint="give the root it was made with, or pull into an empty folder; what it holds still answers",
+        )
+
+
+def copy_at(path: Path) -> FeedFolder:
+    """The folder of a pulled copy; raises `UsageError` where there is none."""
+    folder = FeedFolder(path)
+    if not folder.path(CURRENT).exists():
+        raise UsageError(f"{path} holds no pulled copy", hint="make one with `syncd pull URL --root ROOT --dir DIR`")
+    return folder

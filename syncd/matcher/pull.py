@@ -1,0 +1,172 @@
+"""Bringing a matcher host's copy up to date: verify everything, install it, then make it current in one rename."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from syncd.errors import EquivocationError, FeedError, RollbackError, SyncdError
+from syncd.feed import layout
+from syncd.feed.folder import FeedFolder
+from syncd.feed.follow import Follower
+from syncd.feed.proof import SignedManifest
+from syncd.fetch import Deadline, Endpoint, open_peer
+from syncd.files import install_bytes, lock
+from syncd.format.manifest import now_in_seconds
+from syncd.format.segment import DEFAULT_CAPS, Caps
+from syncd.matcher.copy import Current, Held, pin_root, read_current, write_current
+from syncd.model import ListName
+from syncd.trust.values import Floors, TrustedFeed
+
+Progress = Callable[[int, int], None]
+"""Told the bytes fetched, and of how many."""
+
+
+@dataclass(frozen=True)
+class ListPull:
+    """What came of one list: the version in force before and after, and what kept a newer one out."""
+
+    list: ListName
+    before: int | None
+    after: int | None
+    forked: bool = False
+    """the new version does not descend from the old one: its signer went back to a backup"""
+    error: SyncdError | None = None
+
+
+@dataclass(frozen=True)
+class Pulled:
+    """What came of a pull."""
+
+    lists: tuple[ListPull, ...]
+    bytes: int = 0
+    trusted: TrustedFeed | None = field(default=None, repr=False)
+
+    @property
+    def changed(self) -> bool:
+        """Whether any list has another version now."""
+        return any(one.before != one.after for one in self.lists)
+
+    @property
+    def errors(self) -> list[SyncdError]:
+        """What kept lists from going on."""
+        return [one.error for one in self.lists if one.error]
+
+
+def pull(
+    endpoint: Endpoint,
+    root: bytes,
+    folder: Path,
+    *,
+    now: datetime,
+    lists: Sequence[ListName] = (),
+    deadline: float = 600.0,
+    caps: Caps = DEFAULT_CAPS,
+    progress: Progress | None = None,
+) -> Pulled:
+    """Bring the copy in ``folder`` up to date with the feed at ``endpoint``, trusted by ``root``.
+
+    ``lists``: which to hold; none named: all that the feed has. A fault in one list keeps it at its version and lets
+    the others go on (`Pulled.errors`). A fault in the metadata raises, and everything stays as it was: `SourceError`,
+    `TrustError`, `RefusedError`, `StoreError`, `UsageError`.
+    """
+    copy = FeedFolder(folder)
+    with lock(copy.lock, "a pull"), open_peer(endpoint, Deadline(deadline)) as peer:
+        pin_root(copy, root)
+        current = read_current(copy)
+        try:
+            work = _Pull(copy, Follower(copy, root, peer, caps), current, progress)
+            return work.run(tuple(lists), now)
+        except SyncdError as error:
+            error.serving = error.serving or _serving(current)
+            raise
+
+
+def _serving(current: Current | None) -> str:
+    held = current.lists if current else {}
+    return ", ".join(f"{name} version {one.version}" for name, one in sorted(held.items())) or "nothing yet"
+
+
+@dataclass
+class _Pull:
+    copy: FeedFolder
+    follower: Follower
+    current: Current | None
+    progress: Progress | None
+    received: int = 0
+
+    def run(self, wanted: tuple[ListName, ...], now: datetime) -> Pulled:
+        trusted = self.follower.refresh(self._floors(), now)
+        for name, content in trusted.files.items():
+            path = self.copy.path(f"{layout.METADATA}/{name}")
+            if not path.exists():
+                install_bytes(path, content)
+        held = dict(self.current.lists) if self.current else {}
+        names = wanted or tuple(sorted({*held, *filter(None, map(layout.list_of, trusted.targets))}))
+        outcomes = tuple(self._list(trusted, name, held) for name in names)
+        write_current(
+            self.copy, Current(updated=now_in_seconds(now), metadata=dict(trusted.versions), lists=dict(held))
+        )
+        return Pulled(outcomes, self.received, trusted)
+
+    def _floors(self) -> Floors:
+        """What ``current.json`` remembers, for when the metadata client's own folder was lost."""
+        if self.current is None:
+            return Floors()
+        versions = dict(self.current.metadata)
+        root, timestamp, snapshot = (versions.pop(role, 0) for role in ("root", "timestamp", "snapshot"))
+        return Floors(root, timestamp, snapshot, versions, self.current.updated)
+
+    def _list(self, trusted: TrustedFeed, name: ListName, held: dict[ListName, Held]) -> ListPull:
+        before = held.get(name)
+        version = before.version if before else None
+        try:
+            signed = self.follower.manifest(trusted, name)
+            forked = _check_follows(before, signed)
+            self._install(name, signed)
+        except SyncdError as error:
+            error.serving = f"{name} version {version}" if version else f"nothing of {name} yet"
+            return ListPull(name, version, version, error=error)
+        held[name] = Held(version=signed.manifest.version, manifest=signed.sha256, metadata=dict(trusted.versions))
+        return ListPull(name, version, signed.manifest.version, forked)
+
+    def _install(self, name: ListName, signed: SignedManifest) -> None:
+        refs = signed.manifest.stack
+        total = sum(ref.length for ref in self.copy.missing(name, refs))
+        done = 0
+
+        def report(gained: int) -> None:
+            nonlocal done
+            done += gained
+            if self.progress:
+                self.progress(done, total)
+
+        self.follower.fetch(name, refs, report)
+        self.received += total
+        path = self.copy.path(layout.manifest_path(name, signed.sha256))
+        if not path.exists():
+            install_bytes(path, signed.content)
+
+
+def _check_follows(held: Held | None, signed: SignedManifest) -> bool:
+    """Refuse what goes back or contradicts; True where a newer version does not descend from the one held."""
+    manifest = signed.manifest
+    if held is None or held.manifest == signed.sha256:
+        return False
+    if manifest.version < held.version:
+        raise RollbackError(
+            f"{manifest.list} went back from version {held.version} to {manifest.version}",
+            hint="the feed was restored from a backup (its operator runs `syncd recover`), or an old one is replayed",
+        )
+    if manifest.version == held.version:
+        raise EquivocationError(
+            f"{manifest.list} version {held.version} was signed twice with different content",
+            hint="call the feed's operator: its keys may be in other hands",
+        )
+    reach = [step for step in manifest.recent if step.previous.version <= held.version]
+    return bool(reach) and not any(step.previous.sha256 == held.manifest for step in reach)
+
+
+def first_error(pulled: Pulled) -> SyncdError | None:
+    """The error to show first: a rejected list before an unreachable one."""
+    return next((error for error in pulled.errors if isinstance(error, FeedError)), next(iter(pulled.errors), None))

@@ -1,0 +1,30 @@
+"""Compose: from the next origin and the verdict to the head's next delta. Pure.
+
+Where both lanes pass, head and origin do not differ, and the upstream's segments are published byte for byte.
+"""
+
+from syncd.feed.publish import ListChange
+from syncd.format.manifest import FileRef, Manifest, Origin
+from syncd.model import ListName
+from syncd.pipeline.values import Candidate, Pass
+
+
+def compose(
+    name: ListName, candidate: Candidate, passed: tuple[Pass, Pass], head: Manifest | None, evidence: FileRef
+) -> ListChange | None:
+    """Return the change of the head ``name``; None where it does not change. Pure.
+
+    ``passed`` is the gate's word for both lanes: without it there is nothing to call this with. Which rows of a
+    half-held update may flow is the policy's to say.
+    """
+    del passed
+    if head is not None and not candidate.total.effective:
+        return None
+    return ListChange(
+        list=name,
+        segments=candidate.delta if head else (),
+        counts=candidate.counts,
+        end_state=candidate.end_state,
+        stack=(*head.stack, *candidate.delta) if head else candidate.stack,
+        origin=Origin(serial=candidate.manifest.version, manifest=candidate.sha256, evidence=evidence),
+    )

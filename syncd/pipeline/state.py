@@ -1,0 +1,218 @@
+"""The operator's state folder: what lies where, and opening it for work.
+
+::
+
+    catalog.sqlite3      the catalog
+    feed/                the published feed, plain files
+    keys/                online keys, 0600
+    sources/<name>/      each source's lists as its signer stated them (their segments are links to the same files)
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from syncd.catalog.catalog import Catalog
+from syncd.catalog.records import AuditEntry, Commit, HeadRecord, OriginRecord, VersionRecord
+from syncd.errors import UsageError
+from syncd.feed import author, layout, publish
+from syncd.feed.folder import FeedFolder
+from syncd.feed.publish import Current, ListChange
+from syncd.files import link_file, lock, make_folder
+from syncd.format import manifest as manifests
+from syncd.format.manifest import Manifest, SegmentRef
+from syncd.model import ListName
+from syncd.trust import keys
+from syncd.trust.keys import Signers
+from syncd.trust.values import Freshness, lifetime
+
+_KEPT_PUBLICATIONS: Final = 20
+_PRIVATE: Final = 0o700
+
+
+@dataclass(frozen=True)
+class StateFolder:
+    """Paths below one state folder."""
+
+    root: Path
+
+    @property
+    def catalog(self) -> Path:
+        """The catalog's database."""
+        return self.root / "catalog.sqlite3"
+
+    @property
+    def feed(self) -> FeedFolder:
+        """What is published."""
+        return FeedFolder(self.root / "feed")
+
+    @property
+    def keys(self) -> Path:
+        """The online keys."""
+        return self.root / "keys"
+
+    def source(self, name: str) -> FeedFolder:
+        """The origins of one source."""
+        return FeedFolder(self.root / "sources" / name)
+
+
+def init(folder: StateFolder, offline_keys: Path, *, count: int, threshold: int, now: datetime) -> Path:
+    """First set-up; returns the root to hand to matchers. Raises `UsageError` where there is a state already."""
+    if folder.catalog.exists():
+        raise UsageError(f"{folder.root} is set up already", hint="`syncd status` shows it; nothing was changed")
+    if offline_keys.resolve().is_relative_to(folder.root.resolve()):
+        raise UsageError(
+            f"the offline keys in {offline_keys} would lie in the state folder",
+            hint="name a folder that this host does not keep, such as a mounted stick",
+        )
+    make_folder(folder.root)
+    make_folder(folder.keys.parent, _PRIVATE)
+    root = author.init(folder.feed.root, offline_keys, folder.keys, count=count, threshold=threshold, now=now)
+    with Catalog.open(folder.catalog) as catalog:
+        catalog.audit(AuditEntry(now, "operator", "init", str(folder.root)))
+    return root
+
+
+@dataclass(frozen=True)
+class Publisher:
+    """Publishes heads: the commit point is one transaction of the catalog that holds the exact signed bytes."""
+
+    folder: StateFolder
+    catalog: Catalog
+    signers: Signers
+
+    def recover(self) -> int:
+        """Install what was committed and not yet installed, by the same code path; returns how many commits."""
+        with lock(self.folder.feed.lock, "recovery"):
+            return self._install_pending()
+
+    def _install_pending(self) -> int:
+        pending = self.catalog.pending_publications()
+        for publication in pending:
+            publish.install(self.folder.feed, publication.files)
+            self.catalog.mark_installed(publication.id)
+        return len(pending)
+
+    def publish(
+        self,
+        change: ListChange,
+        origin: OriginRecord,
+        expected_origin: str | None,
+        *,
+        evidence: bytes,
+        plan: str,
+        sync_id: str,
+        now: datetime,
+    ) -> Manifest:
+        """Publish the next version of a head, with the origin it follows. Raises `StoreError`, `RefusedError`."""
+        feed = self.folder.feed
+        with lock(feed.lock, f"publishing {change.list}"):
+            self._install_pending()
+            current = self.current(change.list)
+            self._link_segments(origin, change)
+            repository = author.load_repository(feed)
+            manifest = publish.next_manifest(current, change, created=now, min_root=repository.versions["root"])
+            content = manifests.encode(manifest)
+            signed = publish.sign(repository, [manifest], self.freshness(origin), self.signers, now)
+            kept = change.origin.evidence if change.origin else None
+            files = ((layout.evidence_path(change.list, kept.sha256), evidence), *signed) if kept else signed
+            head, version = _records(manifest, content, origin, plan, sync_id, now)
+            publication = self.catalog.commit(
+                Commit(
+                    kind="publish",
+                    files=files,
+                    created_at=now,
+                    origin=origin,
+                    expected_origin=expected_origin,
+                    head=head,
+                    expected_head=current.manifest.version if current else None,
+                    version=version,
+                )
+            )
+            publish.install(feed, files)
+            self.catalog.mark_installed(publication)
+            self.catalog.prune_publications(_KEPT_PUBLICATIONS)
+        return manifest
+
+    def move_origin(self, origin: OriginRecord, expected_origin: str | None, now: datetime) -> None:
+        """Record a newer origin that changes nothing that is published."""
+        commit = Commit(kind="origin", files=(), created_at=now, origin=origin, expected_origin=expected_origin)
+        self.catalog.mark_installed(self.catalog.commit(commit))
+
+    def resign(self, now: datetime) -> None:
+        """Sign the timestamp anew, with when each upstream was last verified. Raises `StoreError`, `RefusedError`."""
+        feed = self.folder.feed
+        with lock(feed.lock, "signing the timestamp"):
+            self._install_pending()
+            update = author.load_repository(feed).resign(self.freshness(), self.signers, now)
+            files = publish.metadata_files(update.files)
+            publication = self.catalog.commit(Commit(kind="resign", files=files, created_at=now))
+            publish.install(feed, files)
+            self.catalog.mark_installed(publication)
+            self.catalog.prune_publications(_KEPT_PUBLICATIONS)
+
+    def last_signed(self) -> datetime:
+        """When the feed's timestamp was last signed."""
+        return author.load_repository(self.folder.feed).expiries()["timestamp"] - lifetime("timestamp")
+
+    def current(self, name: ListName) -> Current | None:
+        """The version of a head that is in force, from the catalog."""
+        head = self.catalog.head(name)
+        if head is None:
+            return None
+        version = self.catalog.version(name, head.version)
+        if version is None:
+            raise UsageError(f"the catalog has no record of {name} version {head.version}", hint="syncd verify")
+        return Current(manifests.parse(version.manifest), head.manifest_sha256)
+
+    def freshness(self, newest: OriginRecord | None = None) -> Mapping[str, Freshness]:
+        """Per head: when its upstream was last verified, and its serial. ``newest`` is about to be recorded."""
+        origins = {head_name(origin.source, origin.list): origin for origin in self.catalog.origins()}
+        if newest:
+            origins[head_name(newest.source, newest.list)] = newest
+        return {
+            name: Freshness(manifests.now_in_seconds(origin.verified_at), origin.serial)
+            for name, origin in origins.items()
+        }
+
+    def _link_segments(self, origin: OriginRecord, change: ListChange) -> None:
+        source, feed = self.folder.source(origin.source), self.folder.feed
+        for ref in _named(change):
+            target = feed.segment_path(change.list, ref)
+            if not target.exists():
+                link_file(source.segment_path(origin.list, ref), target)
+
+
+def head_name(source: str, name: ListName) -> ListName:
+    """How a source's list is published: ``<source>.<list>``."""
+    return ListName(f"{source}.{name}")
+
+
+def _named(change: ListChange) -> tuple[SegmentRef, ...]:
+    return tuple({ref.sha256: ref for ref in (*change.stack, *change.segments)}.values())
+
+
+def _records(
+    manifest: Manifest, content: bytes, origin: OriginRecord, plan: str, sync_id: str, now: datetime
+) -> tuple[HeadRecord, VersionRecord]:
+    sha256 = hashlib.sha256(content).hexdigest()
+    counts = manifest.recent[-1].counts if manifest.recent else {}
+    head = HeadRecord(manifest.list, origin.source, manifest.version, sha256, origin.serial, now)
+    version = VersionRecord(manifest.list, manifest.version, sha256, content, now, sync_id, plan, counts, manifest.rows)
+    return head, version
+
+
+@contextmanager
+def open_publisher(folder: StateFolder, *, online: bool = True) -> Iterator[Publisher]:
+    """Open the catalog and the online keys, and finish what a crash interrupted. Raises `UsageError`, `StoreError`."""
+    if not folder.catalog.exists():
+        raise UsageError(f"{folder.root} is not set up", hint="run `syncd init --offline-keys DIR` first")
+    signers = keys.load_signers(folder.keys, keys.ONLINE_ROLES) if online else {}
+    with Catalog.open(folder.catalog) as catalog:
+        publisher = Publisher(folder, catalog, signers)
+        publisher.recover()
+        yield publisher

@@ -1,0 +1,147 @@
+"""What the steps of the road hand to one another: a type for each stage. No step is imported here.
+
+``Plan`` -> ``Candidate`` -> ``Verdict``; what is composed of them is `syncd.feed.publish.ListChange`.
+"""
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from syncd.format.manifest import EndState, Manifest, ManifestRef, SegmentRef, Step
+from syncd.format.stack import Stack
+from syncd.model import Algorithm, Counts
+
+LabelCounts = Mapping[Algorithm, Mapping[str, Counts]]
+
+
+class FullReason(enum.StrEnum):
+    """Why a list is fetched whole."""
+
+    FIRST = "first"
+    """nothing is held of it yet"""
+    CHAIN_GAP = "chain_gap"
+    """the deltas that the manifest names do not reach back to what is held"""
+    FORKED = "forked"
+    """newer, validly signed, and not descended from what is held"""
+    LOCAL_LOSS = "local_loss"
+    """segments that were held are gone"""
+
+
+@dataclass(frozen=True)
+class UpToDate:
+    """The upstream's newest version is the one held."""
+
+
+@dataclass(frozen=True)
+class Deltas:
+    """The steps that lead from what is held to the upstream's newest version, oldest first."""
+
+    steps: tuple[Step, ...]
+
+    def __str__(self) -> str:
+        return "deltas"
+
+
+@dataclass(frozen=True)
+class Full:
+    """The whole list."""
+
+    reason: FullReason
+
+    def __str__(self) -> str:
+        return f"full:{self.reason}"
+
+
+Plan = UpToDate | Deltas | Full
+
+
+@dataclass(frozen=True)
+class Basis:
+    """The origin as it is held: its segments, and what they amount to."""
+
+    refs: tuple[SegmentRef, ...] = ()
+    stacks: Mapping[Algorithm, Stack] = field(default_factory=dict)
+    end_state: Mapping[Algorithm, EndState] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> int:
+        """Entries in force."""
+        return sum(state.rows for state in self.end_state.values())
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """The next origin: verified, staged, not yet judged."""
+
+    manifest: Manifest
+    """the upstream's"""
+    sha256: str
+    plan: str
+    """how it was obtained, for the record"""
+    forked: bool
+    delta: tuple[SegmentRef, ...]
+    """what leads from the origin held to this one; empty at first"""
+    counts: Mapping[Algorithm, Counts]
+    labels: LabelCounts
+    end_state: Mapping[Algorithm, EndState]
+    stack: tuple[SegmentRef, ...]
+    """the origin's next stack"""
+    rows_before: int
+
+    @property
+    def ref(self) -> ManifestRef:
+        """The upstream's serial and manifest hash."""
+        return ManifestRef(version=self.manifest.version, sha256=self.sha256)
+
+    @property
+    def total(self) -> Counts:
+        """Counts over all algorithms."""
+        return sum(self.counts.values(), Counts())
+
+    @property
+    def rows(self) -> int:
+        """Entries in force."""
+        return sum(state.rows for state in self.end_state.values())
+
+
+class HoldReason(enum.StrEnum):
+    """Why an authentic update waits for an operator."""
+
+    EMPTIED = "emptied"
+    """the list would be left without any entry"""
+    FORKED = "forked"
+    """the update does not descend from the version held"""
+
+
+@dataclass(frozen=True)
+class Pass:
+    """Goes on."""
+
+
+@dataclass(frozen=True)
+class Hold:
+    """Waits."""
+
+    reasons: tuple[HoldReason, ...]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One judgement for each lane."""
+
+    additions: Pass | Hold
+    removals: Pass | Hold
+
+    @property
+    def passed(self) -> tuple[Pass, Pass] | None:
+        """Both lanes' pass, or None where either holds."""
+        match (self.additions, self.removals):
+            case (Pass() as additions, Pass() as removals):
+                return additions, removals
+        return None
+
+    @property
+    def reasons(self) -> tuple[HoldReason, ...]:
+        """Every reason to hold, of both lanes, each once."""
+        lanes = (self.additions, self.removals)
+        return tuple(dict.fromkeys(reason for lane in lanes if isinstance(lane, Hold) for reason in lane.reasons))

@@ -1,0 +1,56 @@
+"""A partner that publishes a signed feed: the source that needs no gateway."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from syncd.errors import ConfigError, StoreError
+from syncd.feed.folder import FeedFolder
+from syncd.feed.follow import Follower
+from syncd.fetch import Deadline, Endpoint, open_peer
+from syncd.files import read_bytes
+from syncd.format.segment import DEFAULT_CAPS, Caps
+from syncd.model import ListName
+
+_MAX_ROOT = 1 << 20
+_MAX_TOKEN = 4096
+
+
+@dataclass(frozen=True)
+class SignedFeed:
+    """One configured source: where it is, what it is trusted by, and what is accepted of it."""
+
+    name: str
+    url: str
+    root: Path
+    lists: tuple[ListName, ...] = ()
+    """which of its lists to follow; none named: all"""
+    token_file: Path | None = None
+    ca: Path | None = None
+    client_cert: Path | None = None
+    client_key: Path | None = None
+    deadline: float = 600.0
+    """seconds for a whole sync"""
+    caps: Caps = DEFAULT_CAPS
+
+    def root_bytes(self) -> bytes:
+        """The pinned root, as given out of band. Raises `ConfigError`."""
+        return _configured(self.root, _MAX_ROOT, f"the root of source {self.name}")
+
+    @contextmanager
+    def follow(self, folder: FeedFolder) -> Iterator[Follower]:
+        """Open the connection for one sync. Raises `UsageError`, `SourceError`."""
+        token = None
+        if self.token_file is not None:
+            token = _configured(self.token_file, _MAX_TOKEN, f"the token of source {self.name}").decode().strip()
+        endpoint = Endpoint(self.url, token, self.ca, self.client_cert, self.client_key)
+        with open_peer(endpoint, Deadline(self.deadline)) as peer:
+            yield Follower(folder, self.root_bytes(), peer, self.caps)
+
+
+def _configured(path: Path, limit: int, what: str) -> bytes:
+    try:
+        return read_bytes(path, limit)
+    except StoreError as error:
+        raise ConfigError(f"{what}: {error.message}", hint="check the path in the configuration") from error

@@ -1,0 +1,177 @@
+"""Signing keys: made and loaded, never shown.
+
+A folder of keys holds, for a role, ``<role>.pem`` and ``<role>-<number>.pem``: Ed25519 private keys (PKCS#8 PEM), mode
+0600. A key that lives elsewhere (HSM, cloud KMS, Vault) is a pair: ``<role>.uri``, one line with its securesystemslib
+signer URI, and ``<role>.pub``, its public key in PEM.
+"""
+
+import os
+import re
+import struct
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Final
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
+from securesystemslib.signer import SIGNER_FOR_URI_SCHEME, CryptoSigner, Signer, SSlibKey
+
+from syncd import files
+from syncd.errors import RefusedError, StoreError, UsageError
+from syncd.trust.values import LISTS
+
+Signers = Mapping[str, tuple[Signer, ...]]
+"""The signers at hand, by role. Keys that a role does not list are passed over when it signs."""
+
+OFFLINE_ROLES: Final = ("root", "targets")
+ONLINE_ROLES: Final = ("timestamp", "snapshot", LISTS)
+
+_KEY_FOLDER: Final = 0o700
+_KEY_LIMIT: Final = 64_000
+_OTHERS: Final = 0o077
+
+# Linux stores an ACL as a version and then (tag, permissions, id) each (linux/posix_acl_xattr.h).
+_ACL: Final = "system.posix_acl_access"
+_ACL_ENTRY: Final = struct.Struct("<HHI")
+_ACL_HEADER_BYTES: Final = 4
+_ACL_OWNER, _ACL_USER, _ACL_MASK = 0x01, 0x02, 0x10
+
+
+def generate_key(path: Path) -> Signer:
+    """Make an Ed25519 key and write it to ``path``, durably, mode 0600; never over an existing file.
+
+    Raises `RefusedError` where ``path`` exists and `StoreError` where it cannot be written.
+    """
+    signer = CryptoSigner.generate_ed25519()
+    files.make_folder(path.parent, _KEY_FOLDER)
+    try:
+        _write_new(path, signer.private_bytes)
+    except FileExistsError:
+        raise _would_overwrite(path) from None
+    return signer
+
+
+def _write_new(path: Path, content: bytes) -> None:
+    # Written in place, not by rename: O_EXCL is what keeps an existing key, on USB sticks without links as well.
+    with files.storage(path, "write"):
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, files.PRIVATE_FILE)
+        except FileExistsError:
+            raise _would_overwrite(path) from None
+        try:
+            with open(descriptor, "wb") as stream:  # noqa: PTH123 - a descriptor, for its mode and O_EXCL
+                stream.write(content)
+            files.sync_file(path)
+            files.sync_folder(path.parent)
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise
+
+
+def _would_overwrite(path: Path) -> RefusedError:
+    return RefusedError(f"{path} exists and is not overwritten", hint="name another folder, or move the key away")
+
+
+def make_offline_keys(folder: Path, count: int) -> Signers:
+    """Make ``root-1.pem`` to ``root-<count>.pem`` and ``targets.pem``; raises as `generate_key`, `UsageError`."""
+    if count < 1:
+        raise UsageError(f"{count} root keys cannot sign anything", hint="make at least 1; 3 with threshold 2 is usual")
+    roots = [folder / f"root-{number}.pem" for number in range(1, count + 1)]
+    return _make_keys({"root": roots, "targets": [folder / "targets.pem"]})
+
+
+def make_online_keys(folder: Path) -> Signers:
+    """Make ``timestamp.pem``, ``snapshot.pem`` and ``lists.pem``; raises as `generate_key`."""
+    return _make_keys({role: [folder / f"{role}.pem"] for role in ONLINE_ROLES})
+
+
+def _make_keys(paths: Mapping[str, list[Path]]) -> Signers:
+    for path in (path for of_role in paths.values() for path in of_role):
+        if path.exists():  # before the first is made: a set of keys is made whole or not at all
+            raise _would_overwrite(path)
+    return {role: tuple(generate_key(path) for path in of_role) for role, of_role in paths.items()}
+
+
+def load_signers(folder: Path, roles: Iterable[str]) -> Signers:
+    """Load every key in ``folder`` of each of ``roles``; a role without one gets ``()``.
+
+    Raises `StoreError` where the folder or a key cannot be read, `RefusedError` where others may read it, `UsageError`
+    where it is not a key.
+    """
+    with files.storage(folder, "read the keys in"):
+        names = sorted(path.name for path in folder.iterdir())
+    return {role: tuple(_load_named(folder, name) for name in names if _belongs(name, role)) for role in roles}
+
+
+def _belongs(name: str, role: str) -> bool:
+    return re.fullmatch(rf"{re.escape(role)}(-[0-9]+)?\.(pem|uri)", name) is not None
+
+
+def _load_named(folder: Path, name: str) -> Signer:
+    path = folder / name
+    if path.suffix == ".pem":
+        return load_signer(str(path))
+    uri = files.read_bytes(path, _KEY_LIMIT).decode(errors="replace").strip()
+    return load_signer(uri, path.with_suffix(".pub"))
+
+
+def load_signer(uri: str, public_key: Path | None = None) -> Signer:
+    """Load one signer: a path or ``file2:PATH`` to a PEM, or any other securesystemslib URI with its public key.
+
+    Raises `StoreError`, `RefusedError` and `UsageError` as `load_signers` does. No message holds key material.
+    """
+    scheme, colon, rest = uri.partition(":")
+    if colon and scheme == CryptoSigner.SCHEME:
+        return _load_file(Path(rest))
+    if not colon or scheme not in SIGNER_FOR_URI_SCHEME:
+        return _load_file(Path(uri))
+    if public_key is None:
+        raise UsageError(f"a {scheme}: key needs its public key", hint="put it beside the URI, as a PEM file")
+    public = _load_public(public_key)
+    try:
+        return Signer.from_priv_key_uri(uri, public)
+    except Exception as error:  # each signer raises its own library's errors, as Signer's docstring warns
+        raise StoreError(
+            f"the {scheme}: key is not available ({type(error).__name__})",
+            hint="is its library installed, the service reachable, and the public key its own?",
+        ) from error
+
+
+def _load_public(path: Path) -> SSlibKey:
+    try:
+        return SSlibKey.from_crypto(load_pem_public_key(files.read_bytes(path, _KEY_LIMIT)))
+    except (ValueError, UnsupportedAlgorithm):
+        raise UsageError(f"{path} is not a public key in PEM", hint="is it the right file?") from None
+
+
+def _load_file(path: Path) -> Signer:
+    pem = _read_private(path)
+    try:
+        return CryptoSigner(load_pem_private_key(pem, None))
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise UsageError(
+            f"{path} is not an unencrypted private key in PEM (PKCS#8)", hint="is it the right file?"
+        ) from None
+
+
+def _read_private(path: Path) -> bytes:
+    with files.storage(path, "read key"), path.open("rb") as stream:
+        if _open_to_others(stream.fileno()):
+            raise RefusedError(f"others can read the key {path}", hint=f"chmod 600 {path}")
+        return stream.read(_KEY_LIMIT)
+
+
+def _open_to_others(descriptor: int) -> bool:
+    """True where anyone but this user may use the file.
+
+    systemd hands credentials to a service by an ACL for its user; the group bits of the mode are then only the ACL's
+    mask (acl(5)), so that the entries themselves decide.
+    """
+    try:
+        acl = os.getxattr(descriptor, _ACL)
+    except OSError:
+        return bool(os.fstat(descriptor).st_mode & _OTHERS)
+    return any(
+        permissions and tag not in {_ACL_OWNER, _ACL_MASK} and (tag, holder) != (_ACL_USER, os.geteuid())
+        for tag, permissions, holder in _ACL_ENTRY.iter_unpack(acl[_ACL_HEADER_BYTES:])
+    )

@@ -1,0 +1,303 @@
+"""Verification from bytes at hand: no network, no writes, no clock.
+
+The workflow is that of the TUF specification 1.0.34, section 5, without its expiry checks: a matcher that was cut off
+keeps answering from what was verified, and says how old it is (`TrustedFeed.stale`).
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final, TypeVar
+
+from tuf.api.exceptions import (
+    BadVersionNumberError,
+    LengthOrHashMismatchError,
+    RepositoryError,
+    UnsignedMetadataError,
+)
+from tuf.api.metadata import DelegatedRole, Metadata, MetaFile, Root, Snapshot, TargetFile, Targets, Timestamp
+from tuf.api.serialization import DeserializationError
+
+from syncd.errors import FeedError, MismatchError, RollbackError, StoreError, TrustError
+from syncd.trust.values import Floors, Freshness, SignedTarget, TrustedFeed
+
+Read = Callable[[str], bytes | None]
+"""Returns a metadata file by its name relative to ``metadata/``; None where there is none."""
+
+TIME_FORMAT: Final = "%Y-%m-%dT%H:%M:%SZ"
+FRESHNESS_FIELD: Final = "lists"
+"""The field of timestamp.json, beyond TUF's own and signed with them, that carries each list's `Freshness`."""
+
+_MAX_ROLES: Final = 256
+_ROLE_NAME: Final = re.compile(r"[a-z][a-z0-9._-]{0,68}")
+_SHA256: Final = re.compile("[0-9a-f]{64}")
+
+S = TypeVar("S", Root, Timestamp, Snapshot, Targets)
+
+
+@dataclass(frozen=True)
+class Verified:
+    """Metadata whose signatures, thresholds, versions, lengths and hashes hold together. ``roots``: oldest first."""
+
+    roots: tuple[Root, ...]
+    timestamp: Timestamp
+    snapshot: Snapshot
+    targets: Targets
+    roles: Mapping[str, Targets]
+    files: Mapping[str, bytes] = field(repr=False)
+
+    @property
+    def root(self) -> Root:
+        """The newest root: the only one whose keys and expiry count."""
+        return self.roots[-1]
+
+    @property
+    def signed(self) -> dict[str, Root | Timestamp | Snapshot | Targets]:
+        """Every role's newest metadata, by role."""
+        return {
+            "root": self.root,
+            "timestamp": self.timestamp,
+            "snapshot": self.snapshot,
+            "targets": self.targets,
+            **self.roles,
+        }
+
+    @property
+    def versions(self) -> dict[str, int]:
+        """Every role's newest version."""
+        return {role: signed.version for role, signed in self.signed.items()}
+
+    @property
+    def expires(self) -> dict[str, datetime]:
+        """When every role's newest metadata expires."""
+        return {role: signed.expires for role, signed in self.signed.items()}
+
+    def entitled(self) -> dict[str, SignedTarget]:
+        """Every target, each from the one role that is entitled to it."""
+        names = set(self.targets.targets).union(*(role.targets for role in self.roles.values()))
+        found = {name: self._find(name) for name in sorted(names)}
+        return {name: _signed_target(file) for name, file in found.items() if file}
+
+    def _find(self, name: str) -> TargetFile | None:
+        """Look a target up as TUF's pre-order walk does (5.6.7), over the one level of delegations we allow."""
+        if name in self.targets.targets:
+            return self.targets.targets[name]
+        for role in delegated_roles(self.targets).values():
+            if role.is_delegated_path(name):
+                file = self.roles[role.name].targets.get(name)
+                if file or role.terminating:
+                    return file
+        return None
+
+
+def verify_offline(read: Read, names: Mapping[str, int], root: bytes) -> TrustedFeed:
+    """Verify a feed's metadata from files at hand.
+
+    ``names`` gives each role's version (root: the newest), ``root`` is the pinned root. Expiry is not enforced.
+    Raises `TrustError`, `RollbackError` or `MismatchError` where anything was altered or does not fit together, and
+    `StoreError` where a file is missing.
+    """
+    verified = verify(read, root, names["root"], names["timestamp"])
+    if dict(names) != verified.versions:
+        wrong = sorted(role for role, _ in names.items() ^ verified.versions.items())
+        raise TrustError(
+            f"the versions stated for {', '.join(dict.fromkeys(wrong))} are not the signed ones",
+            hint="the copy is damaged or was altered: pull it again",
+        )
+    return trusted_feed(verified, clock=None)
+
+
+def trusted_feed(verified: Verified, clock: datetime | None) -> TrustedFeed:
+    """Return what callers may know of verified metadata, with floors as of ``clock``."""
+    versions = verified.versions
+    roles = {role: version for role, version in versions.items() if role not in {"root", "timestamp", "snapshot"}}
+    return TrustedFeed(
+        targets=verified.entitled(),
+        freshness=read_freshness(verified.timestamp),
+        files=verified.files,
+        versions=versions,
+        expires=verified.expires,
+        floors=Floors(versions["root"], versions["timestamp"], versions["snapshot"], roles, clock),
+    )
+
+
+def verify(read: Read, root: bytes, newest_root: int, timestamp_version: int) -> Verified:
+    """Verify everything from the pinned ``root`` down to the delegated roles. Raises as `verify_offline` does."""
+    files = _Files(read)
+    roots = _verify_roots(files, root, newest_root)
+    name = f"{timestamp_version}.timestamp.json"
+    timestamp = parse(Timestamp, files.take(name), name)
+    _check_signatures(roots[-1], "timestamp", timestamp, name)
+    _check_version(timestamp.signed.version, timestamp_version, name)
+    snapshot = _verify_listed(files, Snapshot, roots[-1], "snapshot", timestamp.signed.snapshot_meta)
+    targets = _verify_listed(files, Targets, roots[-1], "targets", _listed(snapshot, "targets"))
+    roles = {
+        role: _verify_listed(files, Targets, targets, role, _listed(snapshot, role))
+        for role in delegated_roles(targets)
+    }
+    return Verified(roots, timestamp.signed, snapshot, targets, roles, files.taken)
+
+
+class _Files:
+    """Reads metadata files and remembers what was read."""
+
+    def __init__(self, read: Read) -> None:
+        self._read = read
+        self.taken: dict[str, bytes] = {}
+
+    def take(self, name: str) -> bytes:
+        content = self._read(name)
+        if content is None:
+            raise StoreError(f"the metadata file {name} is missing", hint="pull or restore it")
+        self.taken[name] = content
+        return content
+
+
+def _verify_roots(files: _Files, pinned: bytes, newest: int) -> tuple[Root, ...]:
+    """Follow root rotation (5.3): each root is signed by the one before it and by itself."""
+    first = parse(Root, pinned, "the pinned root")
+    _check_signatures(first.signed, "root", first, "the pinned root")
+    files.taken[f"{first.signed.version}.root.json"] = pinned
+    if newest < first.signed.version:
+        raise RollbackError(
+            f"the newest root at hand is version {newest}, older than the pinned version {first.signed.version}",
+            hint="pull again with the pinned root",
+        )
+    roots = [first.signed]
+    for version in range(first.signed.version + 1, newest + 1):
+        name = f"{version}.root.json"
+        root = parse(Root, files.take(name), name)
+        _check_signatures(roots[-1], "root", root, name)
+        _check_signatures(root.signed, "root", root, name)
+        _check_version(root.signed.version, version, name)
+        roots.append(root.signed)
+    return tuple(roots)
+
+
+def _verify_listed(files: _Files, kind: type[S], delegator: Root | Targets, role: str, meta: MetaFile) -> S:
+    """Verify a file whose version, length and hash other signed metadata gives."""
+    name = f"{meta.version}.{role}.json"
+    content = files.take(name)
+    with typed_errors(name):
+        meta.verify_length_and_hashes(content)
+    metadata = parse(kind, content, name)
+    _check_signatures(delegator, role, metadata, name)
+    _check_version(metadata.signed.version, meta.version, name)
+    return metadata.signed
+
+
+def _listed(snapshot: Snapshot, role: str) -> MetaFile:
+    try:
+        return snapshot.meta[f"{role}.json"]
+    except KeyError:
+        raise TrustError(f"the snapshot does not list the role {role}") from None
+
+
+def parse(kind: type[S], content: bytes, name: str) -> Metadata[S]:
+    """Parse metadata of one kind; raises `TrustError` where ``content`` is none. Its signatures are not checked."""
+    with typed_errors(name):
+        metadata: Metadata[S] = Metadata.from_bytes(content)
+    if not isinstance(metadata.signed, kind):
+        raise TrustError(f"{name} is {metadata.signed.type} metadata, not {kind.type}")
+    return metadata
+
+
+def _check_signatures(delegator: Root | Targets, role: str, metadata: Metadata[Any], name: str) -> None:
+    with typed_errors(name):
+        delegator.verify_delegate(role, metadata.signed_bytes, metadata.signatures)
+
+
+def _check_version(found: int, expected: int, name: str) -> None:
+    if found != expected:
+        raise RollbackError(f"{name} holds version {found}", hint="the copy is damaged or was altered: pull it again")
+
+
+def delegated_roles(targets: Targets) -> dict[str, DelegatedRole]:
+    """The roles that targets delegates to, most trusted first; raises `TrustError` for what this format has not."""
+    if targets.delegations is None:
+        return {}
+    roles = targets.delegations.roles
+    if roles is None or len(roles) > _MAX_ROLES:
+        raise TrustError(f"targets delegates to bins or to more than {_MAX_ROLES} roles")
+    if unknown := [name for name in roles if not _ROLE_NAME.fullmatch(name)]:
+        raise TrustError(f"targets delegates to a role with the name {unknown[0]!r}", hint="a-z, 0-9, '.', '_' and '-'")
+    return roles
+
+
+def _signed_target(file: TargetFile) -> SignedTarget:
+    """Raises `TrustError` where a target lacks what this format requires of it."""
+    version = file.custom.get("version") if isinstance(file.custom, dict) else None
+    sha256 = file.hashes.get("sha256", "")
+    if type(version) is not int or version < 1 or not _SHA256.fullmatch(sha256):
+        raise TrustError(f"the target {file.path} has no version or no SHA-256")
+    return SignedTarget(file.path, version, sha256, file.length)
+
+
+def read_freshness(timestamp: Timestamp) -> dict[str, Freshness]:
+    """What the timestamp says of each list; raises `TrustError` where it is not well formed."""
+    try:
+        stated = timestamp.unrecognized_fields.get(FRESHNESS_FIELD, {})
+        return {name: Freshness(_read_time(of["verified_at"]), int(of["serial"])) for name, of in stated.items()}
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise TrustError(f"the field {FRESHNESS_FIELD!r} of the timestamp is not well formed") from None
+
+
+def write_freshness(freshness: Mapping[str, Freshness]) -> dict[str, dict[str, str | int]]:
+    """The signed form of `read_freshness`."""
+    return {
+        name: {"verified_at": of.verified_at.astimezone(UTC).strftime(TIME_FORMAT), "serial": of.serial}
+        for name, of in freshness.items()
+    }
+
+
+def _read_time(text: str) -> datetime:
+    return datetime.strptime(text, TIME_FORMAT).replace(tzinfo=UTC)
+
+
+@contextmanager
+def typed_errors(name: str) -> Iterator[None]:
+    """Turn tuf's errors about the file ``name`` into this project's."""
+    try:
+        yield
+    except (RepositoryError, ValueError) as error:
+        raise translate(error, name) from error
+
+
+_TRANSLATIONS: Final[tuple[tuple[type[Exception], type[FeedError], str, str], ...]] = (
+    (
+        UnsignedMetadataError,
+        TrustError,
+        "is not signed by enough of the keys trusted for it",
+        "is the pinned root the one that the publisher gave out? If so, treat it as an attack",
+    ),
+    (
+        BadVersionNumberError,
+        RollbackError,
+        "is older than what was already verified, or not the version that was announced",
+        "a mirror or cache that lags behind does this: try again later, or another mirror",
+    ),
+    (
+        LengthOrHashMismatchError,
+        MismatchError,
+        "is not the file that was signed for",
+        "a mirror may be half updated: try again later",
+    ),
+    (
+        DeserializationError,
+        TrustError,
+        "is not TUF metadata",
+        "is the URL right? A log-in page or a proxy may be answering in the feed's place",
+    ),
+)
+
+
+def translate(error: Exception, name: str) -> FeedError:
+    """The typed error for one of tuf's about the file ``name``. Where its own text holds hashes it is not quoted."""
+    for kind, typed, message, hint in _TRANSLATIONS:
+        if isinstance(error, kind):
+            return typed(f"{name} {message}", hint=hint)
+    if "missing info" in str(error):  # a role that the snapshot before listed: tuf has no class of its own for it
+        return RollbackError(f"{name} no longer lists a role that it listed before", hint="ask the publisher")
+    return TrustError(f"{name} is refused: {error}", hint="ask the publisher")

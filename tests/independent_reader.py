@@ -1,0 +1,146 @@
+"""A second reader of format 1, written from ``docs/format.md`` alone: it imports nothing of syncd.
+
+    python tests/independent_reader.py DIR ALG:HEX...
+
+reads a pulled copy, proves it from ``current.json`` down to the last row, and prints the entries that support each
+digest. It is plain rather than quick. Signatures are not its business: whoever pulled the copy checked them.
+"""
+
+import hashlib
+import json
+import mmap
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+WIDTH = {"md5": 16, "sha1": 20, "sha256": 32, "sha512": 64, "pdq": 32, "photodna": 144}
+MODULUS = 1 << 64
+SEEDS = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F)
+FACTORS = (0xD6E8FEB86659FD93, 0xA0761D6478BD642F)
+FINAL = 0xE7037ED1A0B428DB
+
+Table = dict[tuple[bytes, str], str]
+"""(digest, entry) -> label"""
+
+
+def word_of(text: str) -> int:
+    """The word that stands for an algorithm or a label."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")
+
+
+def words_of(content: bytes) -> list[int]:
+    """Little-endian words of eight bytes, the last one filled up with zeros."""
+    return [int.from_bytes(content[at : at + 8], "little") for at in range(0, len(content), 8)]
+
+
+def row_hash(algorithm: str, digest: bytes, entry: str, label: str) -> tuple[int, int]:
+    """The two lanes of one row."""
+    text = entry.encode()
+    words = [*words_of(digest), len(text), *words_of(text), word_of(label)]
+    lanes = []
+    for seed, factor in zip(SEEDS, FACTORS, strict=True):
+        h = seed ^ word_of(algorithm)
+        for word in words:
+            h = (h ^ word) * factor % MODULUS
+            h ^= h >> 32
+        h = h * FINAL % MODULUS
+        lanes.append(h ^ h >> 32)
+    return lanes[0], lanes[1]
+
+
+def end_state(algorithm: str, table: Table) -> dict[str, Any]:
+    """Rows and checksum of what is in force."""
+    hashes = [row_hash(algorithm, digest, entry, label) for (digest, entry), label in table.items()]
+    lanes = [sum(lane) % MODULUS for lane in zip(*hashes, strict=True)] or [0, 0]
+    return {"rows": len(table), "checksum": f"{lanes[0]:016x}{lanes[1]:016x}"}
+
+
+def need(truth: bool, what: str) -> None:
+    """Refuse what does not hold."""
+    if not truth:
+        raise ValueError(what)
+
+
+def read_segment(path: Path, ref: dict[str, Any]) -> list[tuple[bytes, str, str | None]]:
+    """The rows of one segment, (digest, entry, label), with None for the label of a row that removes."""
+    with path.open("rb") as stream:
+        content = mmap.mmap(stream.fileno(), 0, prot=mmap.PROT_READ)
+    need(len(content) == ref["length"], "length")
+    need(hashlib.sha256(content).hexdigest() == ref["sha256"], "hash of a segment")
+    reader = pa.ipc.open_file(pa.py_buffer(content))
+    need(reader.num_record_batches == 1, "one batch")
+    batch = reader.get_batch(0)
+    metadata = {b"syncd.format": b"1", b"syncd.algorithm": ref["algorithm"].encode(), b"syncd.kind": ref["kind"].encode()}
+    names = ["digest", "entry", "label"] + ["removed"] * (ref["kind"] == "delta")
+    need(batch.schema.metadata == metadata and batch.schema.names == names, "schema")
+    need(batch.column(0).type == pa.binary(WIDTH[ref["algorithm"]]), "width")
+    columns = [column.to_pylist() for column in batch.columns]
+    removed = columns[3] if ref["kind"] == "delta" else [False] * len(batch)
+    need((len(batch), sum(removed)) == (ref["rows"], ref["removals"]), "rows and removals")
+    keys = [(digest, entry.encode()) for digest, entry in zip(columns[0], columns[1], strict=True)]
+    need(all(a < b for a, b in zip(keys, keys[1:], strict=False)), "sorted by (digest, entry), each once")
+    rows = zip(columns[0], columns[1], columns[2], removed, strict=True)
+    return [(digest, entry, None if gone else label) for digest, entry, label, gone in rows]
+
+
+def apply(table: Table, rows: list[tuple[bytes, str, str | None]]) -> None:
+    """Put one segment over the ones before it."""
+    for digest, entry, label in rows:
+        if label is None:
+            table.pop((digest, entry), None)
+        else:
+            table[digest, entry] = label
+
+
+def read_manifest(path: Path, sha256: str) -> dict[str, Any]:
+    """One manifest, by the hash that names it."""
+    content = path.read_bytes()
+    need(hashlib.sha256(content).hexdigest() == sha256, "hash of the manifest")
+    manifest: dict[str, Any] = json.loads(content)
+    need(json.dumps(manifest, sort_keys=True, separators=(",", ":")).encode() == content, "canonical JSON")
+    need(manifest["format"] == 1, "format")
+    return manifest
+
+
+def read_list(folder: Path, sha256: str) -> dict[str, Table]:
+    """The entries in force of one list, by algorithm, proved against the manifest's end state."""
+    manifest = read_manifest(folder / f"{sha256}.manifest.json", sha256)
+    need(manifest["list"] == folder.name, "the list's name")
+    tables: dict[str, Table] = {algorithm: {} for algorithm in manifest["end_state"]}
+    for ref in manifest["stack"]:  # oldest first: the newest row for a (digest, entry) wins
+        apply(tables[ref["algorithm"]], read_segment(folder / "segments" / f"{ref['sha256']}.arrow", ref))
+    for algorithm, table in tables.items():
+        need(end_state(algorithm, table) == manifest["end_state"][algorithm], "end state")
+    return tables
+
+
+def read_copy(folder: Path) -> dict[str, dict[str, Table]]:
+    """Every list of a pulled copy."""
+    current = json.loads((folder / "current.json").read_bytes())
+    need(current["format"] == 1, "format")
+    return {name: read_list(folder / "v1" / name, state["manifest"]) for name, state in current["lists"].items()}
+
+
+def look_up(lists: dict[str, dict[str, Table]], digest: str) -> list[tuple[str, str, str]]:
+    """The (list, entry, label) triples that support ``ALG:HEX``, sorted by list, then entry."""
+    algorithm, _, text = digest.lower().partition(":")
+    wanted = bytes.fromhex(text)
+    need(len(wanted) == WIDTH[algorithm], "width of the digest asked for")
+    tables = {name: by_algorithm.get(algorithm, {}) for name, by_algorithm in lists.items()}
+    return sorted(
+        (name, entry, label) for name, table in tables.items() for (d, entry), label in table.items() if d == wanted
+    )
+
+
+def main(folder: str, *asked: str) -> int:
+    """Print a line for each entry found; exit 0 where something was, 10 where nothing was."""
+    found = [line for digest in asked for line in look_up(read_copy(Path(folder)), digest)]
+    for line in found:
+        print("\t".join(line))
+    return 0 if found else 10
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

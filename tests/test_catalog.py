@@ -1,0 +1,695 @@
+"""The catalog: one transaction a method, compare-and-swap at the commit point, migrations that lose nothing."""
+
+import contextlib
+import errno
+import os
+import sqlite3
+import stat
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from syncd.catalog import database, schema, tables
+from syncd.catalog.catalog import Catalog
+from syncd.catalog.records import (
+    AuditEntry,
+    Commit,
+    FloorsRecord,
+    HeadRecord,
+    OriginRecord,
+    Outcome,
+    SourceState,
+    SyncRecord,
+    VersionRecord,
+)
+from syncd.errors import RefusedError, StoreError, UsageError
+from syncd.format.manifest import EndState, SegmentRef
+from syncd.model import Algorithm, Counts, ListName
+
+NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+ONE = datetime(2026, 3, 1, 13, 0, tzinfo=UTC)
+IMAGES = ListName("images")
+PUBLISHED = ListName("iwf.images")
+FIXTURE = Path(__file__).parent / "fixtures" / "catalog_v1.sqlite3.sql"
+
+BASE = SegmentRef(sha256="5" * 64, length=4096, algorithm=Algorithm.SHA256, kind="base", rows=10, removals=0)
+ORIGIN = OriginRecord(
+    source="iwf",
+    list=IMAGES,
+    serial=7,
+    manifest_sha256="a" * 64,
+    manifest=b'{"serial":7}',
+    stack=(BASE,),
+    end_state={Algorithm.SHA256: EndState(rows=10, checksum="c" * 32)},
+    verified_at=NOON,
+)
+HEAD = HeadRecord(PUBLISHED, "iwf", 1, "b" * 64, 7, NOON)
+VERSION = VersionRecord(
+    list=PUBLISHED,
+    version=1,
+    manifest_sha256="b" * 64,
+    manifest=b'{"version":1}',
+    created_at=NOON,
+    sync_id="5afe",
+    plan="full: first",
+    counts={Algorithm.SHA256: Counts(added=10)},
+    rows=10,
+)
+FILES = (("metadata/1.snapshot.json", b"snapshot 1"), ("metadata/timestamp.json", b"timestamp 1"))
+ENTRY = AuditEntry(NOON, "operator", "sync", "iwf", {"version": 1})
+FIRST = Commit("publish", FILES, NOON, ORIGIN, None, HEAD, None, VERSION, ENTRY)
+SECOND = Commit(
+    "publish",
+    (("metadata/timestamp.json", b"timestamp 2"),),
+    ONE,
+    replace(ORIGIN, serial=8, manifest_sha256="d" * 64),
+    "a" * 64,
+    replace(HEAD, version=2, manifest_sha256="e" * 64),
+    1,
+    replace(VERSION, version=2, manifest_sha256="e" * 64),
+)
+RESIGNED = Commit("resign", (("metadata/timestamp.json", b"timestamp 3"),), ONE)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "catalog.sqlite3"
+
+
+@pytest.fixture
+def catalog(path: Path) -> Iterator[Catalog]:
+    with Catalog.open(path) as opened:
+        yield opened
+
+
+def dump(path: Path) -> list[str]:
+    """All of a database as SQL text."""
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        return list(connection.iterdump())
+
+
+# records
+
+
+def test_a_new_catalog_is_empty(catalog: Catalog) -> None:
+    """A new catalog knows nothing and says so without errors."""
+    assert (catalog.heads(), catalog.origins(), catalog.recent_syncs()) == ((), (), ())
+    assert (catalog.pending_publications(), catalog.versions(PUBLISHED), catalog.audit_entries()) == ((), (), ())
+    assert (catalog.head(PUBLISHED), catalog.origin("iwf", IMAGES)) == (None, None)
+    assert catalog.version(PUBLISHED, 1) is None
+    assert catalog.source("iwf") == SourceState("iwf")
+    assert catalog.floors("iwf") == FloorsRecord(0, 0, 0, {}, None)
+
+
+def test_files_are_private(path: Path) -> None:
+    """The catalog and SQLite's files beside it are readable by their owner only, also after a copy put back by hand."""
+    Catalog.open(path).close()
+    path.chmod(0o644)
+    with Catalog.open(path) as catalog:
+        catalog.note_attempt("iwf", NOON)
+        modes = {file.name: oct(stat.S_IMODE(file.stat().st_mode)) for file in path.parent.iterdir()}
+    assert modes == {"catalog.sqlite3": "0o600", "catalog.sqlite3-wal": "0o600", "catalog.sqlite3-shm": "0o600"}
+
+
+def test_connections_are_durable_and_checked(catalog: Catalog) -> None:
+    """Every connection writes ahead, syncs each commit, checks foreign keys and waits for a lock."""
+    with catalog._engine.connect() as connection:
+        values = [
+            connection.exec_driver_sql(f"PRAGMA {name}").scalar_one()
+            for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
+        ]
+    assert values == ["wal", 2, 1, 10_000]
+
+
+def test_attempts_do_not_move_verification(catalog: Catalog) -> None:
+    """A failed attempt moves last_attempt_at only: floors and the last verification stay what they were."""
+    floors = FloorsRecord(root=1, timestamp=41, snapshot=12, roles={"lists": 9}, clock=NOON)
+    catalog.note_attempt("iwf", NOON)
+    catalog.note_verified("iwf", floors, "f" * 64, NOON)
+    catalog.note_attempt("iwf", ONE)
+    assert catalog.source("iwf") == SourceState("iwf", floors, "f" * 64, ONE, NOON)
+    assert catalog.floors("iwf") == floors
+    assert catalog.floors("other") == FloorsRecord()
+
+
+def test_a_first_verification_needs_no_attempt(catalog: Catalog) -> None:
+    """Verification of a source that was never seen is stored, and later ones replace it as given."""
+    catalog.note_verified("iwf", FloorsRecord(timestamp=5), "f" * 64, NOON)
+    catalog.note_verified("iwf", FloorsRecord(timestamp=1), "0" * 64, ONE)
+    assert catalog.source("iwf") == SourceState("iwf", FloorsRecord(timestamp=1), "0" * 64, None, ONE)
+
+
+def test_syncs_run_and_finish(catalog: Catalog) -> None:
+    """A sync is running until it is finished, once; the newest comes first."""
+    catalog.begin_sync("01", "iwf", NOON)
+    catalog.begin_sync("02", "ncmec", ONE)
+    assert catalog.recent_syncs("iwf") == (SyncRecord("01", "iwf", NOON, None, Outcome.RUNNING, "", "", 0),)
+    catalog.finish_sync("01", Outcome.HELD, reason="SHRINK", message="12 % fewer", now=ONE, received=512)
+    finished = SyncRecord("01", "iwf", NOON, ONE, Outcome.HELD, "SHRINK", "12 % fewer", 512)
+    assert catalog.recent_syncs() == (SyncRecord("02", "ncmec", ONE), finished)
+    assert catalog.recent_syncs(limit=1) == (SyncRecord("02", "ncmec", ONE),)
+    with pytest.raises(StoreError, match="sync 01 is not running"):
+        catalog.finish_sync("01", Outcome.PUBLISHED, now=ONE)
+    assert catalog.recent_syncs("iwf") == (finished,)
+
+
+def test_a_sync_id_is_used_once(catalog: Catalog) -> None:
+    """The same sync cannot begin twice, and the error is one of ours."""
+    catalog.begin_sync("01", "iwf", NOON)
+    with pytest.raises(StoreError, match="UNIQUE constraint"):
+        catalog.begin_sync("01", "iwf", NOON)
+
+
+def test_interrupted_syncs_are_marked(catalog: Catalog) -> None:
+    """Syncs that a killed process left running become interrupted; finished ones stay as they were."""
+    catalog.begin_sync("01", "iwf", NOON)
+    catalog.begin_sync("02", "iwf", NOON + timedelta(seconds=1))
+    catalog.finish_sync("01", Outcome.UP_TO_DATE, now=NOON)
+    assert catalog.mark_interrupted(ONE) == 1
+    assert [(sync.id, sync.outcome, sync.finished_at) for sync in catalog.recent_syncs()] == [
+        ("02", Outcome.INTERRUPTED, ONE),
+        ("01", Outcome.UP_TO_DATE, NOON),
+    ]
+    assert catalog.mark_interrupted(ONE) == 0
+
+
+def test_times_come_back_in_utc(catalog: Catalog) -> None:
+    """A time in any zone is stored and returned as the same instant in UTC."""
+    catalog.note_attempt("iwf", datetime(2026, 3, 1, 14, 30, 0, 250, tzinfo=timezone(timedelta(hours=2))))
+    found = catalog.source("iwf").last_attempt_at
+    assert found is not None
+    assert found.isoformat() == "2026-03-01T12:30:00.000250+00:00"
+
+
+def test_audit_entries_come_newest_first(catalog: Catalog) -> None:
+    """The audit log returns what was written, newest first."""
+    later = AuditEntry(ONE, "operator", "retrust", "iwf", {"reason": "rebuilt", "root": 2, "lists": ["images"]})
+    catalog.audit(ENTRY)
+    catalog.audit(later)
+    assert catalog.audit_entries() == (later, ENTRY)
+    assert catalog.audit_entries(limit=1) == (later,)
+
+
+def test_touch_verified_moves_only_what_was_verified(catalog: Catalog) -> None:
+    """Only the origin that is still at the verified serial is marked as verified later."""
+    catalog.commit(FIRST)
+    catalog.commit(Commit("origin", (), NOON, replace(ORIGIN, list=ListName("videos"), serial=3)))
+    catalog.touch_verified("iwf", {IMAGES: 7, ListName("videos"): 2, ListName("unknown"): 1}, ONE)
+    assert [(origin.list, origin.verified_at) for origin in catalog.origins()] == [("images", ONE), ("videos", NOON)]
+
+
+# the commit point
+
+
+def test_a_commit_writes_everything(catalog: Catalog) -> None:
+    """One commit stores origin, head, version, audit entry and the exact signed bytes."""
+    assert catalog.commit(FIRST) == 1
+    assert catalog.origin("iwf", IMAGES) == ORIGIN
+    assert catalog.origins() == (ORIGIN,)
+    assert catalog.head(PUBLISHED) == HEAD
+    assert catalog.heads() == (HEAD,)
+    assert catalog.version(PUBLISHED, 1) == VERSION
+    assert catalog.audit_entries() == (ENTRY,)
+    (pending,) = catalog.pending_publications()
+    assert (pending.id, pending.kind, pending.created_at, pending.files) == (1, "publish", NOON, FILES)
+
+
+def test_a_second_commit_replaces_head_and_keeps_history(catalog: Catalog) -> None:
+    """The next commit moves origin and head and keeps every published version, newest first."""
+    catalog.commit(FIRST)
+    assert catalog.commit(SECOND) == 2
+    assert (catalog.origin("iwf", IMAGES), catalog.head(PUBLISHED)) == (SECOND.origin, SECOND.head)
+    assert catalog.versions(PUBLISHED) == (SECOND.version, VERSION)
+    assert catalog.versions(PUBLISHED, limit=1) == (SECOND.version,)
+
+
+def test_a_resigning_touches_no_list(catalog: Catalog) -> None:
+    """A re-signing stores files only."""
+    catalog.commit(FIRST)
+    catalog.commit(RESIGNED)
+    assert (catalog.origins(), catalog.heads(), catalog.versions(PUBLISHED)) == ((ORIGIN,), (HEAD,), (VERSION,))
+    assert [pending.files for pending in catalog.pending_publications()] == [FILES, RESIGNED.files]
+
+
+@pytest.mark.parametrize(
+    "stale",
+    [
+        FIRST,
+        replace(SECOND, expected_origin="9" * 64),
+        replace(SECOND, expected_origin=None),
+        replace(SECOND, expected_head=None),
+        replace(SECOND, expected_head=0),
+        replace(SECOND, origin=None, expected_head=None),
+        replace(SECOND, head=None, version=None, expected_origin="9" * 64),
+    ],
+)
+def test_a_stale_commit_is_refused_whole(catalog: Catalog, stale: Commit) -> None:
+    """A commit computed from another origin or head changes nothing at all."""
+    catalog.commit(FIRST)
+    before = dump(catalog.path)
+    with pytest.raises(RefusedError, match="somebody else published") as caught:
+        catalog.commit(stale)
+    assert caught.value.exit_code == 6
+    assert dump(catalog.path) == before
+
+
+def test_a_vanished_origin_or_head_is_a_conflict(catalog: Catalog) -> None:
+    """Expecting an origin or a head where there is none is refused too."""
+    with pytest.raises(RefusedError):
+        catalog.commit(replace(FIRST, expected_origin="a" * 64))
+    with pytest.raises(RefusedError):
+        catalog.commit(replace(SECOND, origin=None))
+
+
+def test_a_version_number_is_published_once(catalog: Catalog) -> None:
+    """A number that was published is refused even if the head is not at it."""
+    catalog.commit(FIRST)
+    with contextlib.closing(sqlite3.connect(catalog.path)) as connection, connection:
+        connection.execute("DELETE FROM heads")
+    with pytest.raises(RefusedError):
+        catalog.commit(replace(FIRST, origin=None, expected_head=None))
+
+
+def test_of_two_connections_one_publishes(path: Path) -> None:
+    """Of two processes that computed from the same state, at the same moment, exactly one publishes."""
+    start = threading.Barrier(2)
+    outcomes: list[object] = []
+
+    def publish() -> None:
+        with Catalog.open(path) as mine:
+            start.wait()
+            try:
+                outcomes.append(mine.commit(SECOND))
+            except RefusedError as error:
+                outcomes.append(error.exit_code)
+
+    with Catalog.open(path) as catalog:
+        catalog.commit(FIRST)
+        threads = [threading.Thread(target=publish) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(map(str, outcomes)) == ["2", "6"]
+        assert len(catalog.pending_publications()) == 2
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"version": None},
+        {"version": replace(VERSION, version=3)},
+        {"expected_head": 1},
+        {"files": (*reversed(FILES),)},
+    ],
+)
+def test_parts_that_do_not_belong_together_are_a_bug(change: dict[str, object]) -> None:
+    """A head without its version, a version that does not rise and a timestamp not last cannot even be built."""
+    with pytest.raises(ValueError, match=r"together|goes up|last"):
+        replace(FIRST, **change)  # type: ignore[arg-type]  # wrong on purpose
+
+
+def test_records_show_no_content() -> None:
+    """No repr shows manifest or signed bytes."""
+    assert "snapshot 1" not in repr(FIRST)
+    assert '"serial"' not in repr(FIRST)
+    assert '"version"' not in repr(VERSION)
+
+
+# what is to be installed
+
+
+def test_publications_are_installed_in_order(catalog: Catalog) -> None:
+    """What is committed stays pending, oldest first, until it is marked as installed."""
+    for commit in (FIRST, SECOND, RESIGNED):
+        catalog.commit(commit)
+    assert [pending.id for pending in catalog.pending_publications()] == [1, 2, 3]
+    catalog.mark_installed(1)
+    assert [pending.id for pending in catalog.pending_publications()] == [2, 3]
+    with pytest.raises(StoreError, match="no publication 9"):
+        catalog.mark_installed(9)
+
+
+def test_pruning_spares_the_newest_and_the_pending(catalog: Catalog) -> None:
+    """Pruning removes installed publications with their files, and never a pending one, the newest, or a version."""
+    for commit in (FIRST, SECOND, RESIGNED, RESIGNED):
+        catalog.commit(commit)
+    for publication_id in (1, 3, 4):
+        catalog.mark_installed(publication_id)
+    assert catalog.prune_publications(3) == 1
+    assert catalog.prune_publications(0) == 1
+    with contextlib.closing(sqlite3.connect(catalog.path)) as connection:
+        assert connection.execute("SELECT id, installed FROM publications").fetchall() == [(2, 0), (4, 1)]
+        assert connection.execute("SELECT publication_id FROM signed_files").fetchall() == [(2,), (4,)]
+    assert len(catalog.versions(PUBLISHED)) == 2
+
+
+def test_publication_numbers_are_not_used_again(catalog: Catalog) -> None:
+    """A publication committed after the newest was lost gets a new number."""
+    assert catalog.commit(RESIGNED) == 1
+    with contextlib.closing(sqlite3.connect(catalog.path)) as connection, connection:
+        connection.execute("DELETE FROM signed_files")
+        connection.execute("DELETE FROM publications")
+    assert catalog.commit(RESIGNED) == 2
+
+
+# killed
+
+KILLED_COMMIT = textwrap.dedent(
+    """
+    import os, shutil, signal, sys
+    from pathlib import Path
+    from sqlalchemy import event
+    from syncd.catalog.catalog import Catalog
+    import test_catalog
+
+    def commit_and_block_at(path, step, ready, never):
+        catalog, left = Catalog.open(path), [step]
+
+        def block(*_):
+            left[0] -= 1
+            if left[0] == 0:
+                os.write(ready, b"in")
+                os.read(never, 1)
+
+        event.listen(catalog._engine, "before_cursor_execute", block)
+        event.listen(catalog._engine, "commit", block)
+        catalog.commit(test_catalog.SECOND)
+        os.write(ready, b"done")
+        os.read(never, 1)
+
+    start, step, said = Path(sys.argv[1]), 0, b""
+    while said != b"done":
+        step += 1
+        path = start.with_name(f"killed-{step}.sqlite3")
+        shutil.copy(start, path)
+        (told, ready), (never, _) = os.pipe(), os.pipe()
+        child = os.fork()
+        if child == 0:
+            commit_and_block_at(path, step, ready, never)
+        os.close(ready)
+        said = os.read(told, 4)
+        os.kill(child, signal.SIGKILL)
+        assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+    print(step)
+    """
+)
+
+
+def test_killed_at_any_statement_it_is_before_or_after(path: Path) -> None:
+    """A process killed at any statement of a commit leaves the catalog as before it, and after COMMIT as after it."""
+    with Catalog.open(path) as catalog:
+        catalog.commit(FIRST)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    script = [sys.executable, "-W", "error", "-c", KILLED_COMMIT, str(path)]
+    steps = int(subprocess.run(script, env=environment, check=True, capture_output=True, timeout=60).stdout)
+    assert (
+        steps == 11
+    )  # BEGIN, 3 comparisons, origin, version, head, publication, its file, COMMIT; and once not killed
+    seen = []
+    for step in range(1, steps + 1):
+        with Catalog.open(path.with_name(f"killed-{step}.sqlite3")) as catalog:
+            seen.append((catalog.origins(), catalog.heads(), len(catalog.pending_publications())))
+    assert seen == [((ORIGIN,), (HEAD,), 1)] * 10 + [((SECOND.origin,), (SECOND.head,), 2)]
+
+
+# the disk and other processes
+
+
+def test_a_full_disk_changes_nothing(catalog: Catalog) -> None:
+    """A commit that meets a full disk is refused whole, says what to do, and succeeds once there is room."""
+    catalog.commit(FIRST)
+    with catalog._engine.connect() as connection:
+        pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
+        connection.exec_driver_sql(f"PRAGMA max_page_count={pages}")
+    before = dump(catalog.path)
+    large = replace(SECOND, files=(("metadata/timestamp.json", b"0" * 65536),))
+    with pytest.raises(StoreError, match="database or disk is full") as caught:
+        catalog.commit(large)
+    assert "free disk space" in caught.value.hint
+    assert dump(catalog.path) == before
+    with catalog._engine.connect() as connection:
+        connection.exec_driver_sql("PRAGMA max_page_count=1000000")
+    assert catalog.commit(large) == 2
+
+
+def test_a_read_only_disk_is_a_store_error(catalog: Catalog) -> None:
+    """A write where nothing may be written is a StoreError, and reading goes on."""
+    with catalog._engine.connect() as connection:
+        connection.exec_driver_sql("PRAGMA query_only=ON")
+    with pytest.raises(StoreError, match="readonly database") as caught:
+        catalog.commit(FIRST)
+    assert "read-only" in caught.value.hint
+    assert catalog.heads() == ()
+
+
+def test_a_read_only_folder_is_a_store_error(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Making a catalog in a read-only folder says so."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(os, "mknod", refuse)
+    with pytest.raises(StoreError, match="Read-only file system") as caught:
+        Catalog.open(path)
+    assert caught.value.hint == "the file system is mounted read-only"
+
+
+def test_a_folder_in_its_place_is_a_store_error(path: Path) -> None:
+    """A folder where the catalog should be is a StoreError that names it."""
+    path.mkdir(mode=0o700)
+    with pytest.raises(StoreError, match=r"catalog\.sqlite3: unable to open database file"):
+        Catalog.open(path)
+
+
+def test_a_catalog_that_vanishes_is_not_made_anew(catalog: Catalog) -> None:
+    """A file removed under a running process is an error, never a silently empty catalog."""
+    catalog.note_attempt("iwf", NOON)
+    catalog._engine.dispose()
+    catalog.path.unlink()
+    with pytest.raises(StoreError, match="unable to open"):
+        catalog.heads()
+    assert not catalog.path.exists()
+
+
+def test_a_lock_held_too_long_is_a_store_error(path: Path) -> None:
+    """A writer that waits in vain for another gives up with a StoreError; readers are not disturbed."""
+    with Catalog.open(path, lock_wait=0) as catalog, contextlib.closing(sqlite3.connect(path)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreError, match="database is locked") as caught:
+            catalog.commit(FIRST)
+        assert catalog.heads() == ()
+    assert "another process is writing" in caught.value.hint
+
+
+@pytest.mark.parametrize("content", [b"no database at all" * 100, b"SQLite format 3\x00" + b"\xff" * 4080])
+def test_a_damaged_file_is_a_store_error(path: Path, content: bytes) -> None:
+    """A file that is no database is left untouched and reported as a StoreError."""
+    path.write_bytes(content)
+    with pytest.raises(StoreError, match="file is not a database") as caught:
+        Catalog.open(path)
+    assert "backup" in caught.value.hint
+    assert path.read_bytes() == content
+
+
+def test_damaged_pages_are_a_store_error(path: Path) -> None:
+    """A catalog whose inner pages were overwritten is reported as a StoreError."""
+    with Catalog.open(path) as catalog:
+        catalog.commit(FIRST)
+    content = path.read_bytes()
+    path.write_bytes(content[:4096] + b"\xff" * (len(content) - 4096))
+    with pytest.raises(StoreError, match="malformed"), Catalog.open(path) as catalog:
+        catalog.heads()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE origins SET stack = '[{}]'",
+        "UPDATE origins SET verified_at = 'noon'",
+        "UPDATE origins SET end_state = ''",
+    ],
+)
+def test_a_damaged_value_is_a_store_error(catalog: Catalog, damage: str) -> None:
+    """A value that this code never writes is a StoreError that does not show it."""
+    catalog.commit(FIRST)
+    with contextlib.closing(sqlite3.connect(catalog.path)) as connection, connection:
+        connection.execute(damage)
+    with pytest.raises(StoreError, match="a value that cannot be read"):
+        catalog.origin("iwf", IMAGES)
+
+
+# schema and copies
+
+
+def test_the_migrations_build_the_tables(catalog: Catalog) -> None:
+    """Migrating an empty file gives exactly the tables that the code reads, and the newest revision is the code's."""
+    with catalog._engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, tables.metadata) == []
+        assert context.get_current_revision() == tables.REVISION
+    assert ScriptDirectory(str(schema.MIGRATIONS)).get_heads() == [tables.REVISION]
+
+
+def test_a_catalog_of_the_first_release_opens(path: Path) -> None:
+    """A catalog as the first release wrote it opens with all that it held."""
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.executescript(FIXTURE.read_text())
+    with Catalog.open(path) as catalog:
+        floors = FloorsRecord(root=1, timestamp=41, snapshot=12, roles={"lists": 9}, clock=NOON)
+        assert catalog.source("iwf") == SourceState("iwf", floors, "f" * 64, ONE, NOON)
+        assert catalog.recent_syncs() == (SyncRecord("5afe", "iwf", NOON, ONE, Outcome.PUBLISHED, "", "done", 512),)
+        assert catalog.origins() == (ORIGIN,)
+        assert catalog.heads() == (HEAD,)
+        assert catalog.versions(PUBLISHED) == (VERSION,)
+        assert catalog.audit_entries() == (ENTRY,)
+        assert [(pending.id, pending.files) for pending in catalog.pending_publications()] == [(1, FILES)]
+        assert catalog.commit(SECOND) == 2
+
+
+def later_scripts(folder: Path, upgrade: str) -> Path:
+    """The shipped migrations and one more, as a later release will have."""
+    for script in ("env.py", "versions/v0001_first.py"):
+        (folder / script).parent.mkdir(parents=True, exist_ok=True)
+        (folder / script).write_text((schema.MIGRATIONS / script).read_text())
+    (folder / "versions" / "v0002_later.py").write_text(
+        "from alembic import op\nimport sqlalchemy as sa\n"
+        f"revision, down_revision = '0002', '0001'\ndef upgrade():\n    {upgrade}\n"
+    )
+    return folder
+
+
+REBUILD = (
+    "with op.batch_alter_table('publications', recreate='always') as table:\n"
+    "        table.add_column(sa.Column('note', sa.Text))"
+)
+
+
+def test_an_older_catalog_is_kept_before_it_is_migrated(path: Path, tmp_path: Path) -> None:
+    """A migration keeps a private, whole copy of the old catalog, and loses no row even where it rebuilds a table."""
+    with Catalog.open(path) as catalog:
+        catalog.commit(FIRST)
+    before = dump(path)
+    scripts = later_scripts(tmp_path / "100% later", REBUILD)
+    schema.bring_up(path, 0, revision="0002", scripts=scripts)
+    kept = path.with_name("catalog.sqlite3.before-0001")
+    assert dump(kept) == before
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("0002",)]
+        assert connection.execute("SELECT id, note FROM publications").fetchall() == [(1, None)]
+        assert connection.execute("SELECT count(*) FROM signed_files").fetchall() == [(2,)]
+
+
+def test_a_new_catalog_keeps_no_copy(path: Path) -> None:
+    """Making a catalog, or opening one that is up to date, leaves no copy beside it."""
+    Catalog.open(path).close()
+    Catalog.open(path).close()
+    assert [file.name for file in path.parent.iterdir()] == ["catalog.sqlite3"]
+
+
+@pytest.mark.parametrize(
+    ("upgrade", "message"),
+    [
+        ("op.drop_table('audit'); op.execute('INSERT INTO nowhere VALUES (1)')", "no such table: nowhere"),
+        ("op.drop_table('audit'); op.execute('DELETE FROM publications')", "rows refer to others that are missing"),
+    ],
+)
+def test_a_failed_migration_changes_nothing(path: Path, tmp_path: Path, upgrade: str, message: str) -> None:
+    """A migration that fails half-way leaves the old schema and every row."""
+    with Catalog.open(path) as catalog:
+        catalog.commit(FIRST)
+    before = dump(path)
+    with pytest.raises(StoreError, match=message):
+        schema.bring_up(path, 0, revision="0002", scripts=later_scripts(tmp_path / "later", upgrade))
+    assert dump(path) == before
+
+
+def test_of_two_that_migrate_the_second_finds_it_done(path: Path) -> None:
+    """A process that waited while another migrated neither migrates again nor copies the new catalog as an old one."""
+    Catalog.open(path).close()
+    engine = database.make_engine(path, 0)
+    schema._migrate(engine, path, tables.REVISION, schema.MIGRATIONS)
+    engine.dispose()
+    assert [file.name for file in path.parent.iterdir()] == ["catalog.sqlite3"]
+
+
+def test_a_newer_schema_is_refused(path: Path) -> None:
+    """A catalog that a newer syncd wrote is refused as a usage error, untouched, with a way out."""
+    Catalog.open(path).close()
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = '0099'")
+    before = dump(path)
+    with pytest.raises(UsageError, match="has schema 0099, which this syncd does not know") as caught:
+        Catalog.open(path)
+    assert caught.value.exit_code == 2
+    assert "newer syncd" in caught.value.hint
+    assert dump(path) == before
+    assert not path.with_name("catalog.sqlite3.before-0099").exists()
+
+
+def test_another_programs_database_is_refused(path: Path) -> None:
+    """A database of another program gets no tables of ours."""
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("CREATE TABLE recipes (name TEXT)")
+    before = dump(path)
+    with pytest.raises(UsageError, match="is not a syncd catalog"):
+        Catalog.open(path)
+    assert dump(path) == before
+
+
+def test_a_backup_is_a_whole_catalog(catalog: Catalog, tmp_path: Path) -> None:
+    """A backup is one private file, free of a write-ahead log, that opens as a catalog with all committed so far."""
+    catalog.commit(FIRST)
+    target = tmp_path / "backups" / "catalog.sqlite3"
+    target.parent.mkdir()
+    catalog.backup(target)
+    assert [file.name for file in target.parent.iterdir()] == ["catalog.sqlite3"]
+    assert stat.S_IMODE(target.stat().st_mode) == 0o600
+    assert target.read_bytes()[18:20] == b"\x01\x01"  # rollback journal: https://sqlite.org/fileformat.html, 1.3.3
+    catalog.commit(SECOND)
+    with Catalog.open(target) as restored:
+        assert (restored.heads(), restored.versions(PUBLISHED)) == ((HEAD,), (VERSION,))
+
+
+def test_a_backup_overwrites_nothing(catalog: Catalog, tmp_path: Path) -> None:
+    """A backup to an existing name, even a dangling link, is refused and leaves it as it was."""
+    target, link = tmp_path / "precious", tmp_path / "link"
+    target.write_text("mine")
+    link.symlink_to(tmp_path / "nowhere")
+    for name in (target, link):
+        with pytest.raises(UsageError, match="exists already"):
+            catalog.backup(name)
+    assert target.read_text() == "mine"
+    assert link.is_symlink()
+
+
+def test_a_backup_into_nowhere_is_a_store_error(catalog: Catalog, tmp_path: Path) -> None:
+    """A backup into a folder that does not exist is a StoreError and makes no folder."""
+    with pytest.raises(StoreError, match="cannot write"):
+        catalog.backup(tmp_path / "unmounted" / "catalog.sqlite3")
+    assert not (tmp_path / "unmounted").exists()
+
+
+def test_a_backup_that_fails_leaves_nothing(catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A backup that fails half-way is a StoreError and leaves no file behind."""
+
+    def fail(*_: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(database, "_copy_pages", fail)
+    target = tmp_path / "backups" / "catalog.sqlite3"
+    target.parent.mkdir()
+    with pytest.raises(StoreError, match="disk is full"):
+        catalog.backup(target)
+    assert list(target.parent.iterdir()) == []
