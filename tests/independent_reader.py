@@ -3,10 +3,11 @@
     python tests/independent_reader.py DIR ALG:HEX...
 
 reads a pulled copy, proves it from ``current.json`` down to the last row, and prints the entries that support each
-digest. It is plain rather than quick. Signatures are not its business: whoever pulled the copy checked them.
+digest. Signatures are not its business: whoever pulled the copy checked them.
 """
 
 import hashlib
+import itertools
 import json
 import mmap
 import sys
@@ -72,7 +73,11 @@ def read_segment(path: Path, ref: dict[str, Any]) -> list[tuple[bytes, str, str 
     reader = pa.ipc.open_file(pa.py_buffer(content))
     need(reader.num_record_batches == 1, "one batch")
     batch = reader.get_batch(0)
-    metadata = {b"syncd.format": b"1", b"syncd.algorithm": ref["algorithm"].encode(), b"syncd.kind": ref["kind"].encode()}
+    metadata = {
+        b"syncd.format": b"1",
+        b"syncd.algorithm": ref["algorithm"].encode(),
+        b"syncd.kind": ref["kind"].encode(),
+    }
     names = ["digest", "entry", "label"] + ["removed"] * (ref["kind"] == "delta")
     need(batch.schema.metadata == metadata and batch.schema.names == names, "schema")
     need(batch.column(0).type == pa.binary(WIDTH[ref["algorithm"]]), "width")
@@ -80,7 +85,7 @@ def read_segment(path: Path, ref: dict[str, Any]) -> list[tuple[bytes, str, str 
     removed = columns[3] if ref["kind"] == "delta" else [False] * len(batch)
     need((len(batch), sum(removed)) == (ref["rows"], ref["removals"]), "rows and removals")
     keys = [(digest, entry.encode()) for digest, entry in zip(columns[0], columns[1], strict=True)]
-    need(all(a < b for a, b in zip(keys, keys[1:], strict=False)), "sorted by (digest, entry), each once")
+    need(all(a < b for a, b in itertools.pairwise(keys)), "sorted by (digest, entry), each once")
     rows = zip(columns[0], columns[1], columns[2], removed, strict=True)
     return [(digest, entry, None if gone else label) for digest, entry, label, gone in rows]
 
@@ -136,7 +141,8 @@ def look_up(lists: dict[str, dict[str, Table]], digest: str) -> list[tuple[str, 
 
 def main(folder: str, *asked: str) -> int:
     """Print a line for each entry found; exit 0 where something was, 10 where nothing was."""
-    found = [line for digest in asked for line in look_up(read_copy(Path(folder)), digest)]
+    lists = read_copy(Path(folder))
+    found = [line for digest in asked for line in look_up(lists, digest)]
     for line in found:
         print("\t".join(line))
     return 0 if found else 10

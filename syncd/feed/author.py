@@ -9,6 +9,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final, Literal
 
+import numpy as np
+
 from syncd.errors import StoreError, UsageError
 from syncd.feed import layout, publish
 from syncd.feed.folder import FeedFolder, Snapshot
@@ -164,18 +166,24 @@ class _Draft:
         """Read the files of ``edit``; returns how many bad rows were written aside."""
         if edit.full is not None:
             return self._load_full(edit.full, edit.skip_bad, progress)
-        loaded = load_rows(edit.add, self._staging, skip_bad=edit.skip_bad, progress=progress) if edit.add else None
-        adds = {algorithm: segment.rows() for algorithm, segment in loaded.segments.items()} if loaded else {}
+        adds: dict[Algorithm, Rows] = {}
         removals: dict[Algorithm, Rows] = {}
+        skipped = 0
+        if edit.add is not None:
+            loaded = load_rows(edit.add, self._scratch("add"), skip_bad=edit.skip_bad, progress=progress)
+            adds = {algorithm: segment.rows() for algorithm, segment in loaded.segments.items()}
+            skipped += loaded.skipped
         if edit.remove is not None:
-            removals = self._resolve(load_removals(edit.remove, self._staging, skip_bad=edit.skip_bad))
+            named = load_removals(edit.remove, self._scratch("remove"), skip_bad=edit.skip_bad)
+            removals = self._resolve(named)
+            skipped += named.skipped
         for algorithm in sorted({*adds, *removals}):
             parts = [rows[algorithm] for rows in (adds, removals) if algorithm in rows]
             self._deltas[algorithm] = self._needed(algorithm, _joined(parts))
-        return loaded.skipped if loaded else 0
+        return skipped
 
     def _load_full(self, path: Path, skip_bad: Path | None, progress: Progress | None) -> int:
-        loaded = load_rows(path, self._staging, skip_bad=skip_bad, progress=progress)
+        loaded = load_rows(path, self._scratch("full"), skip_bad=skip_bad, progress=progress)
         if not loaded.segments:
             raise UsageError(f"{path} holds no rows", hint="to empty a list, remove its entries with --remove")
         if self._current is None:
@@ -188,6 +196,9 @@ class _Draft:
             self._deltas[algorithm] = difference(self._stack(algorithm), Stack(algorithm, segments))
         return loaded.skipped
 
+    def _scratch(self, name: str) -> Path:
+        return make_folder(self._staging / name)
+
     def _stack(self, algorithm: Algorithm) -> Stack:
         stacks = self._current.stacks if self._current else {}
         return stacks.get(algorithm) or Stack(algorithm, [])
@@ -195,17 +206,25 @@ class _Draft:
     def _resolve(self, removals: Removals) -> dict[Algorithm, Rows]:
         """Rows that remove: those given whole, all entries of a digest, and entries wherever they are."""
         rows: dict[Algorithm, Rows] = {}
+        unmatched = set(removals.entries)
         for algorithm in Algorithm:
             stack = self._stack(algorithm)
-            parts = []
-            if algorithm in removals.exact:
-                parts.append(removals.exact[algorithm].as_removals())
+            parts = [removals.exact[algorithm].as_removals()] if algorithm in removals.exact else []
             if algorithm in removals.digests:
-                parts.append(stack.rows_of(removals.digests[algorithm]).as_removals())
-            if entries := removals.entries_under(algorithm):
-                parts.append(stack.rows_with_entries(entries).as_removals())
+                named = removals.digests[algorithm]
+                found = stack.rows_of(named)
+                self.needless += len(named) - len(np.unique(found.digests))
+                parts.append(found.as_removals())
+            under = removals.entries_under.get(algorithm, ())
+            if removals.entries or under:
+                found = stack.rows_with_entries([*removals.entries, *under])
+                matched = set(found.entries.to_pylist())
+                self.needless += len(set(under) - matched)
+                unmatched -= matched
+                parts.append(found.as_removals())
             if parts:
                 rows[algorithm] = _unique(concatenate(parts))
+        self.needless += len(unmatched)
         return rows
 
     def _needed(self, algorithm: Algorithm, rows: Rows) -> Rows:

@@ -13,6 +13,7 @@ import re
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import IO, Any, Final, Protocol, Self
 
@@ -48,7 +49,7 @@ class Block:
     content: bytes
     first: int
 
-    @property
+    @cached_property
     def lines(self) -> int:
         """How many."""
         return self.content.count(b"\n") + (not self.content.endswith(b"\n"))
@@ -224,7 +225,7 @@ class CsvParser:
 
     def _parse_fast(self, block: Block) -> Columns | None:
         """The whole block at once; None where anything in it looks odd."""
-        if not _is_plain(block.content):
+        if not _is_plain(block):
             return None
         read, parse, convert = self._options
         try:
@@ -278,10 +279,11 @@ def _split(text: str) -> list[str] | None:
     return None
 
 
-def _is_plain(content: bytes) -> bool:
+def _is_plain(block: Block) -> bool:
     """Whether a block has no control characters, empty lines or doubtful quotation marks."""
+    content = block.content
     table = np.frombuffer(content, np.uint8)
-    ends = content.count(b"\n")
+    ends = block.lines - (not content.endswith(b"\n"))
     returns = content.count(b"\r\n") if b"\r" in content else 0
     if np.count_nonzero(table < ord(" ")) != ends + returns or b"\x7f" in content:
         return False

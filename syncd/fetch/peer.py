@@ -232,7 +232,14 @@ def download_all(peer: Peer, jobs: Sequence[Download], *, parallel: int = 4, pro
                 progress(count)
 
     def run(job: Download) -> None:
-        peer.download(job.path, job.target, job.length, job.sha256, report)
+        try:
+            report(0)
+            peer.download(job.path, job.target, job.length, job.sha256, report)
+        except _Cancelled:
+            return
+        except BaseException:
+            stopped.set()
+            raise
 
     with ThreadPoolExecutor(parallel, "syncd-download") as pool:
         futures = [pool.submit(run, job) for job in {job.target: job for job in jobs}.values()]
@@ -241,7 +248,6 @@ def download_all(peer: Peer, jobs: Sequence[Download], *, parallel: int = 4, pro
                 future.result()
         except BaseException:  # Ctrl-C too: leaving the pool waits for its threads
             stopped.set()
-            pool.shutdown(wait=False, cancel_futures=True)
             raise
 
 

@@ -6,6 +6,7 @@ out white space is all that the standard asks). ``docs/format.md`` is the specif
 
 import json
 from collections.abc import Iterator
+from dataclasses import astuple
 from datetime import UTC, datetime
 from typing import Annotated, Final, Literal, Self
 
@@ -28,6 +29,9 @@ RECENT: Final = 64
 """Deltas that a manifest names; a follower further behind loads the stack."""
 MAX_MANIFEST_BYTES: Final = 1 << 20
 
+_SHOWN: Final = 100
+"""Characters that an error shows of a place: an unknown field's name is the sender's to choose."""
+
 Sha256 = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
 ChecksumText = Annotated[str, StringConstraints(pattern="^[0-9a-f]{32}$")]
 Count = Annotated[int, Field(ge=0, lt=1 << 53)]
@@ -45,6 +49,12 @@ Time = Annotated[
     AfterValidator(_whole_utc_seconds),
     PlainSerializer(lambda value: value.strftime("%Y-%m-%dT%H:%M:%SZ"), return_type=str),
 ]
+
+
+def _not_negative(counts: Counts) -> Counts:
+    if min(astuple(counts)) < 0:
+        raise ValueError("a count is not negative")
+    return counts
 
 
 class _Model(BaseModel):
@@ -83,7 +93,7 @@ class Step(_Model):
     version: Version
     previous: ManifestRef
     segments: tuple[SegmentRef, ...]
-    counts: dict[Algorithm, Counts]
+    counts: dict[Algorithm, Annotated[Counts, AfterValidator(_not_negative)]]
     end_state: dict[Algorithm, EndState]
 
 
@@ -130,7 +140,9 @@ class Manifest(_Model):
     def _coherent(self) -> Self:
         if self.previous is not None and self.previous.version >= self.version:
             raise ValueError("previous must be an older version")
+        _check_refs([*self.stack, *(ref for step in self.recent for ref in step.segments)])
         _check_stack(self.stack)
+        _check_end_state(self)
         _check_recent(self)
         return self
 
@@ -165,16 +177,29 @@ class Manifest(_Model):
         return None
 
 
+def _check_refs(refs: list[SegmentRef]) -> None:
+    known: dict[str, SegmentRef] = {}
+    for ref in refs:  # an addition, its withdrawal and the addition again give one file twice in a stack
+        if known.setdefault(ref.sha256, ref) != ref:
+            raise ValueError("a segment named twice is described in one way")
+        if ref.removals > ref.rows:
+            raise ValueError("a segment has no more removals than rows")
+
+
 def _check_stack(stack: tuple[SegmentRef, ...]) -> None:
     seen: set[Algorithm] = set()
-    hashes: set[str] = set()
     for ref in stack:
         if ref.kind == "base" and (ref.algorithm in seen or ref.removals):
             raise ValueError("a base comes first, once, and removes nothing")
-        if ref.removals > ref.rows or ref.sha256 in hashes:
-            raise ValueError("a stack names each segment once, with no more removals than rows")
         seen.add(ref.algorithm)
-        hashes.add(ref.sha256)
+
+
+def _check_end_state(manifest: Manifest) -> None:
+    stacked = {ref.algorithm for ref in manifest.stack}
+    if not stacked <= manifest.end_state.keys():
+        raise ValueError("every algorithm of the stack has an end state")
+    if any(state.rows for algorithm, state in manifest.end_state.items() if algorithm not in stacked):
+        raise ValueError("an end state with rows has a stack")
 
 
 def _check_recent(manifest: Manifest) -> None:
@@ -189,6 +214,8 @@ def _check_recent(manifest: Manifest) -> None:
             raise ValueError("recent deltas must be consecutive")
         if step.previous.version >= step.version:
             raise ValueError("a delta leads to a newer version")
+        if any(ref.kind != "delta" for ref in step.segments):
+            raise ValueError("a recent delta names segments of the kind delta")
         newer = step
 
 
@@ -210,7 +237,7 @@ def parse(content: bytes) -> Manifest:
         manifest = Manifest.model_validate_json(content, strict=False)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(str(part) for part in first["loc"]) or "document"
+        place = ascii(".".join(str(part) for part in first["loc"]) or "document")[1:-1][:_SHOWN]
         raise ManifestError(
             f"manifest: {place}: {first['msg']}", hint="the publisher's syncd may be newer than this one"
         ) from None

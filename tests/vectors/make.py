@@ -1,8 +1,9 @@
 """Make the test vectors of ``docs/format.md``, and the JSON Schema of manifests.
 
-    python tests/vectors/make.py [FOLDER]
+    python tests/vectors/make.py           # into the source tree
+    python tests/vectors/make.py FOLDER    # all of it under another folder
 
-Writes ``feed/`` (a pulled copy without metadata), ``expected.json`` and ``manifest.schema.json``. The answers come
+Writes ``feed/`` (a pulled copy without metadata), ``expected.json`` and ``docs/manifest.schema.json``. The answers come
 from a plain dictionary to which the same changes are applied, not from a stack. The bytes of the segments are those
 of the locked pyarrow. No digest here is of any real file: each is made of a short text.
 """
@@ -235,9 +236,25 @@ def make(folder: Path) -> None:
         "rows": row_vectors(),
     }
     (folder / "expected.json").write_text(json.dumps(expected, indent=1, sort_keys=True, ensure_ascii=True) + "\n")
-    described = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Manifest.model_json_schema(mode="serialization")}
-    (folder / "manifest.schema.json").write_text(json.dumps(described, indent=2) + "\n")
+
+
+def described() -> str:
+    """The JSON Schema of a manifest as it is written: canonical JSON leaves no field out."""
+    made = Manifest.model_json_schema(mode="serialization")
+    counts = made["$defs"]["Counts"]
+    counts["required"] = list(counts["properties"])
+    for count in counts["properties"].values():
+        count["minimum"] = count.pop("default")
+    return json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **made}, indent=2) + "\n"
+
+
+def main() -> None:
+    """Write everything, into the source tree or under one folder."""
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else HERE
+    docs = folder if len(sys.argv) > 1 else HERE.parent.parent / "docs"
+    make(folder)
+    (docs / "manifest.schema.json").write_text(described())
 
 
 if __name__ == "__main__":
-    make(Path(sys.argv[1]) if len(sys.argv) > 1 else HERE)
+    main()
