@@ -531,7 +531,7 @@ def test_a_wait_for_a_free_connection_ends_by_the_deadline() -> None:
     with respx.mock() as mock, open_peer(Endpoint("https://feed.example.org/"), deadline) as peer:
         mock.get("https://feed.example.org/a").mock(side_effect=wait)
         with pytest.raises(DeadlineExceeded):
-            peer.get("a", 100)
+            list(peer.stream("a", 100))
 
 
 def test_nothing_is_sent_after_the_deadline() -> None:

@@ -73,7 +73,7 @@ def document() -> Json:
     return decoded
 
 
-def test_the_smallest_manifest_is_this():
+def test_the_smallest_manifest_is_this() -> None:
     """The bytes of a manifest are canonical JSON, every field present, times in whole seconds of UTC."""
     first = Manifest(list=ListName("a"), version=1, previous=None, created=CREATED, end_state={}, stack=())
     assert encode(first) == (
@@ -92,7 +92,7 @@ REFS = st.builds(
     name=st.from_regex(LIST_NAME, fullmatch=True).filter(str.isascii),
     previous=st.none() | REFS,
     created=st.datetimes(datetime(1970, 1, 1), datetime(9999, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001 - made aware
-    rows=st.integers(0, 2**53 - 1),
+    rows=st.integers(1, 2**53 - 1),
     algorithm=st.sampled_from(Algorithm),
 )
 def test_what_is_encoded_is_parsed(name, previous, created, rows, algorithm):  # type: ignore[no-untyped-def]
@@ -141,8 +141,8 @@ REFUSED: dict[str, tuple[Spoil, str]] = {
         "no more removals than rows",
     ),
     "a segment described in two ways": (lambda d: d["recent"][0]["segments"][0].update(length=1), "in one way"),
-    "a stack without an end state": (lambda d: d.update(end_state={}, recent=[]), "has an end state"),
-    "an end state without a stack": (lambda d: d.update(stack=[]), "has a stack"),
+    "an end state without a stack": (lambda d: d.update(stack=[]), "an end state has a stack"),
+    "an end state of nothing": (lambda d: d["end_state"]["md5"].update(rows=0), "is left out of the end state"),
     "an end state of an unknown algorithm": (lambda d: d["end_state"].update(crc=d["end_state"]["md5"]), "end_state"),
     "a short checksum": (lambda d: d["end_state"]["md5"].update(checksum="ab"), "end_state.md5.checksum"),
     "another newest end state": (lambda d: d["end_state"]["md5"].update(rows=8), "must give this version's end state"),
@@ -176,7 +176,7 @@ def test_whatever_is_not_a_manifest_is_refused(fault):  # type: ignore[no-untype
     assert reason in str(caught.value)
 
 
-def test_too_many_recent_deltas_are_refused():
+def test_too_many_recent_deltas_are_refused() -> None:
     """A manifest names at most 64 recent deltas, so that its size is bounded."""
     refs = {"version": RECENT + 3, "previous": manifest_ref(RECENT + 2), "end_state": state(RECENT + 3)}
     good = manifest().model_copy(update={**refs, "recent": tuple(step(n + 1, n) for n in range(3, RECENT + 3))})
@@ -220,13 +220,13 @@ def test_other_documents_are_refused(content):  # type: ignore[no-untyped-def]
         parse(content)
 
 
-def test_a_manifest_has_a_largest_size():
+def test_a_manifest_has_a_largest_size() -> None:
     """A document over the cap is refused before it is read."""
     with pytest.raises(ManifestError, match="exceeds the cap of 1048576"):
         parse(b" " * (MAX_MANIFEST_BYTES + 1))
 
 
-def test_an_error_shows_little_of_what_was_sent():
+def test_an_error_shows_little_of_what_was_sent() -> None:
     """A field's name from the sender cannot fill a log or forge a line of it."""
     with pytest.raises(ManifestError) as caught:
         parse(canonical({**document(), "x\n" + "y" * 1000: 1}))
@@ -234,7 +234,7 @@ def test_an_error_shows_little_of_what_was_sent():
     assert "\n" not in str(caught.value)
 
 
-def test_a_delta_may_come_again():
+def test_a_delta_may_come_again() -> None:
     """An entry added, withdrawn and added again is the same file twice in a stack, and that is a good manifest."""
     made = manifest()
     again = made.model_copy(update={"stack": (*made.stack, made.stack[1])})
@@ -242,7 +242,7 @@ def test_a_delta_may_come_again():
     assert len(list(again.named_segments())) == 4
 
 
-def test_steps_lead_from_where_a_follower_stands():
+def test_steps_lead_from_where_a_follower_stands() -> None:
     """A follower at a recent version gets the deltas after it, oldest first; one that is elsewhere gets none."""
     made = manifest()
     assert made.steps_from(manifest_ref(6)) == (step(9, 6),)
@@ -256,7 +256,7 @@ def test_steps_lead_from_where_a_follower_stands():
     assert made.model_copy(update={"recent": ()}).steps_from(manifest_ref(6)) is None
 
 
-def test_named_segments_are_each_named_once():
+def test_named_segments_are_each_named_once() -> None:
     """The stack and the recent deltas share files; whoever fetches them fetches each once."""
     made = manifest()
     assert [ref.sha256 for ref in made.named_segments()] == [
@@ -269,7 +269,7 @@ def test_named_segments_are_each_named_once():
     assert made.segments_of(Algorithm.PDQ) == ()
 
 
-def test_times_are_whole_seconds_of_utc():
+def test_times_are_whole_seconds_of_utc() -> None:
     """A moment anywhere becomes the second of UTC that a manifest states."""
     moment = datetime(2026, 1, 2, 5, 4, 5, 999_999, tzinfo=timezone(timedelta(hours=2)))
     assert now_in_seconds(moment) == CREATED

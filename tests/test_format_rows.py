@@ -1,5 +1,7 @@
 """The end state's checksum against literal vectors and a plain-Python second opinion."""
 
+from pathlib import Path
+
 from hypothesis import example, given
 from hypothesis import strategies as st
 from independent_reader import row_hash, word_of
@@ -13,6 +15,8 @@ EMPTY_MD5 = bytes.fromhex("d41d8cd98f00b204e9800998ecf8427e")
 WORD_MD5 = 0x7C63C0621BF3BF3E
 WORD_A1 = 0xD4D5FEF6866EA316
 WORKED = "87ec17ac6fc922cc0d3a45366931a916"
+SECOND = "e4b3d6204ccae4b82d41cc0480632c50"
+BOTH = "6c9fedccbc9407843a7c113ae994d566"
 LITERALS = {
     "md5 ": "2ecf4575f9afb9f4dd682fc7f269e217",
     "md5 1234567": "01e882208c79899437198ba05ecaecce",
@@ -45,14 +49,19 @@ def of(algorithm: Algorithm, digest: bytes, entry: str, label: str, removed: boo
     return str(checksum(Rows.build(algorithm, [digest], [entry], [label], [removed])))
 
 
-def test_the_worked_vector():
+def test_the_worked_vector() -> None:
     """The example that docs/format.md works through, word by word."""
     assert word_of("md5") == module.word_of("md5") == WORD_MD5
     assert word_of("A1") == module.word_of("A1") == WORD_A1
     assert of(Algorithm.MD5, EMPTY_MD5, "entry-0001", "A1") == WORKED
+    assert of(Algorithm.MD5, bytes(16), "", "") == SECOND
+    both = Rows.build(Algorithm.MD5, [EMPTY_MD5, bytes(16)], ["entry-0001", ""], ["A1", ""])
+    assert str(checksum(both)) == BOTH
+    specification = (Path(__file__).parent.parent / "docs" / "format.md").read_text()
+    assert all(text in specification for text in (WORKED, SECOND, BOTH, f"{WORD_MD5:016x}", f"{WORD_A1:016x}"))
 
 
-def test_literal_vectors():
+def test_literal_vectors() -> None:
     """Checksums of single rows, written down once: every width, and entries around the eight bytes of a word."""
     found = {}
     for algorithm in Algorithm:
@@ -62,19 +71,19 @@ def test_literal_vectors():
     assert found == LITERALS
 
 
-def test_no_rows_sum_to_nought():
+def test_no_rows_sum_to_nought() -> None:
     """An empty list has the checksum of 32 zeros."""
     assert str(checksum(Rows.empty(Algorithm.SHA1))) == "0" * 32
     assert Checksum.parse("0" * 32) == Checksum()
 
 
-def test_whether_a_row_removes_does_not_enter():
+def test_whether_a_row_removes_does_not_enter() -> None:
     """The checksum is of the entry, so that a removal can be looked up by what it removes."""
     args = (Algorithm.MD5, EMPTY_MD5, "e", "")
     assert of(*args, removed=True) == of(*args, removed=False)
 
 
-def test_text_form():
+def test_text_form() -> None:
     """The first lane comes first, each as 16 hexadecimal digits; sums wrap at 2^64 in each lane, without a carry."""
     largest = Checksum((1 << 64) - 1, (1 << 64) - 1)
     assert str(Checksum(1, 2)) == "00000000000000010000000000000002"
@@ -101,7 +110,7 @@ def test_the_sum_over_columns_is_the_sum_over_rows(table):  # type: ignore[no-un
     expected = Checksum()
     for digest, entry, label in rows:
         expected += Checksum(*row_hash(algorithm, digest, entry, label))
-    made = Rows.build(algorithm, *(list(column) for column in zip(*rows, strict=True)))  # type: ignore[arg-type]
+    made = Rows.build(algorithm, *(list(column) for column in zip(*rows, strict=True)))
     assert checksum(made) == expected
     half = len(made) // 2
     assert checksum(made.slice(0, half)) + checksum(made.slice(half, len(made))) == expected
@@ -119,5 +128,5 @@ def test_chunks_do_not_show(monkeypatch):  # type: ignore[no-untyped-def]
 def test_rows_sort_by_digest_then_entry_as_bytes(table):  # type: ignore[no-untyped-def]
     """Sorting is by bytes, digest first, then the UTF-8 of the entry; equal rows keep their order."""
     algorithm, rows = table
-    made = Rows.build(algorithm, *(list(column) for column in zip(*rows, strict=True)))  # type: ignore[arg-type]
+    made = Rows.build(algorithm, *(list(column) for column in zip(*rows, strict=True)))
     assert sort_order(made).tolist() == sorted(range(len(rows)), key=lambda n: (rows[n][0], rows[n][1].encode()))

@@ -342,18 +342,19 @@ def test_bytes_that_no_reader_sees_are_refused(tmp_path):  # type: ignore[no-unt
     for at in range(batch, len(grown) - 8):  # in the message, and in the footer's block
         if struct.unpack_from("<q", grown, at)[0] == body and at % 4 == 0:
             struct.pack_into("<q", grown, at, body + 64)
-    assert isinstance(refused(tmp_path, bytes(grown)), TrailingBytesError)
+    error = refused(tmp_path, bytes(grown))
+    assert isinstance(error, TrailingBytesError)
+    assert "buffers" in str(error)
 
 
 def batch_message(content: bytes) -> tuple[int, int]:
     """Where the record batch's message lies, and the length of its body."""
     position = 8
-    with pa.ipc.open_stream(content[8:]):
-        for message in pa.ipc.MessageReader.open_stream(content[8:]):
-            length = 8 + struct.unpack_from("<I", content, position + 4)[0]
-            if message.type == "record batch":
-                return position, message.body.size
-            position += length + (message.body.size if message.body else 0)
+    for message in pa.ipc.MessageReader.open_stream(content[8:]):
+        body = message.body.size if message.body else 0
+        if message.type == "record batch":
+            return position, body
+        position += 8 + struct.unpack_from("<I", content, position + 4)[0] + body
     raise AssertionError
 
 
@@ -362,10 +363,10 @@ def test_walking_and_the_footer_must_agree(tmp_path):  # type: ignore[no-untyped
     content = arrow(columns())
     other = arrow(columns(), like=with_metadata(format="9"))
     swapped = other[: end_of_messages(other)] + content[end_of_messages(content) :]
-    assert isinstance(refused(tmp_path, swapped), SchemaError)
+    assert str(refused(tmp_path, swapped)).endswith("the footer's schema is not that of the first message")
     longer = arrow(columns(entries=["1" * 8, "2" * 8, "3" * 8]))
     mixed = longer[: end_of_messages(longer)] + content[end_of_messages(content) :]
-    assert isinstance(refused(tmp_path, mixed), SchemaError)
+    assert str(refused(tmp_path, mixed)).endswith("the footer names other messages than those before it")
 
 
 def test_big_endian_is_refused(tmp_path):  # type: ignore[no-untyped-def]

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 from feed_simulator import DAY, NOW, MetadataPeer
-from tuf.api.metadata import DelegatedRole, Delegations, Targets
+from tuf.api.metadata import DelegatedRole, Delegations, Metadata, Root, Targets
 
 from syncd.errors import FeedError, RollbackError, StoreError, TrustError
 from syncd.trust.client import verify_offline
@@ -93,6 +93,24 @@ def test_a_later_pinned_root_suffices(peer: MetadataPeer, stored: dict[str, byte
     """Whoever pins root 2 needs no root 1."""
     del stored["1.root.json"]
     assert "1.root.json" not in verify_offline(stored.get, NAMES, stored["2.root.json"]).files
+
+
+def test_a_root_under_another_number_is_refused() -> None:
+    """A root signed as it should be, but not the next in number, is not followed."""
+    peer = MetadataPeer()
+    root: Metadata[Root] = Metadata.from_bytes(peer.root)
+    root.signed.version = 3
+    root.sign(peer.offline["root"][0])
+    stored = {"2.root.json": root.to_bytes(), "1.timestamp.json": peer.files["metadata/timestamp.json"]}
+    with pytest.raises(RollbackError, match=r"2\.root\.json holds version 3"):
+        verify_offline(stored.get, {"root": 2, "timestamp": 1}, peer.root)
+
+
+def test_the_pinned_root_vouches_for_itself(peer: MetadataPeer, stored: dict[str, bytes]) -> None:
+    """A pinned root that its own keys did not sign is refused: the file was altered."""
+    altered = peer.root.replace(b"2027-", b"2028-")
+    with pytest.raises(TrustError, match="the pinned root is not signed by enough"):
+        verify_offline(stored.get, NAMES, altered)
 
 
 def test_another_feeds_copy_is_refused(stored: dict[str, bytes]) -> None:

@@ -12,13 +12,15 @@ from typing import Final, Literal
 import numpy as np
 
 from syncd.errors import StoreError, UsageError
-from syncd.feed import layout, publish
+from syncd.feed import compact as compaction
+from syncd.feed import garbage, layout, publish
 from syncd.feed.folder import FeedFolder, Snapshot
+from syncd.feed.garbage import Collected
 from syncd.feed.publish import Current, ListChange
 from syncd.feed.rows import Removals, load_removals, load_rows
 from syncd.files import install_bytes, install_file, lock, make_folder
 from syncd.format.delta import difference, drop_empty, end_state_after, whole_state
-from syncd.format.manifest import SegmentRef, now_in_seconds
+from syncd.format.manifest import Manifest, SegmentRef, now_in_seconds
 from syncd.format.rows import Rows, concatenate, repeats, sort_order
 from syncd.format.segment import Segment
 from syncd.format.stack import Stack
@@ -130,6 +132,44 @@ def publish_edit(
         freshness = {**repository.freshness(), name: Freshness(now_in_seconds(now), manifest.version)}
         commit(folder, publish.sign(repository, [manifest], freshness, signers, now))
     return Published(name, manifest.version, True, manifest.rows, change.counts, skipped, draft.needless)
+
+
+def compact(
+    folder: FeedFolder, name: ListName, signers: Signers, now: datetime, *, everything: bool = False
+) -> Manifest | None:
+    """Publish a version of a list with a shorter stack and the same end state; None where nothing is due.
+
+    Raises `UsageError` where there is no such list, `MismatchError`, `RefusedError`, `StoreError`.
+    """
+    with lock(folder.lock, f"feed compact {name}"):
+        publish.recover(folder)
+        repository = load_repository(folder)
+        current = open_list(folder, repository, name)
+        if current is None:
+            raise UsageError(f"{folder.root} has no list {name}", hint="`syncd feed status` names those there are")
+        change = compaction.compact(folder, current.manifest, everything=everything)
+        if change is None:
+            return None
+        basis = Current(current.manifest, current.sha256)
+        manifest = publish.next_manifest(basis, change, created=now, min_root=repository.versions["root"])
+        freshness = {**repository.freshness(), name: Freshness(now_in_seconds(now), manifest.version)}
+        commit(folder, publish.sign(repository, [manifest], freshness, signers, now))
+    return manifest
+
+
+def collect_garbage(folder: FeedFolder, now: datetime) -> Collected:
+    """Remove what no kept version names. Raises `RefusedError`, `StoreError`."""
+    with lock(folder.lock, "removing old files"):
+        repository = load_repository(folder)
+        heads = {
+            name: target.sha256
+            for target in repository.targets().values()
+            if (name := layout.list_of(target.name)) is not None
+        }
+        metadata = [f"{version}.{role}.json" for role, version in repository.versions.items()]
+        roots = [f"{version}.root.json" for version in range(1, repository.versions["root"] + 1)]
+        named = garbage.named_by_feed(folder, heads, [*metadata, *roots, "timestamp.json"])
+        return garbage.collect(folder, named, now)
 
 
 def commit(folder: FeedFolder, files: publish.SignedFiles) -> None:

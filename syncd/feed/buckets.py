@@ -48,7 +48,7 @@ class _Bucket:
     """Rows in a file that has no name, so that it goes when the process does."""
 
     def __init__(self, folder: Path, schema: Any) -> None:
-        self._stream: IO[bytes] = tempfile.TemporaryFile(dir=folder)
+        self._stream: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - `close` closes it
         self._writer = pa.ipc.new_stream(self._stream, schema)
 
     def add(self, batch: Any) -> None:
@@ -156,7 +156,7 @@ def _digests(batch: Any) -> Digests:
 def _digits(digests: Digests, digit: int) -> NDArray[np.uint8]:
     """One hexadecimal digit of each digest."""
     content = digests.view(np.uint8).reshape(len(digests), -1)[:, digit // 2]
-    return content & 15 if digit % 2 else content >> 4
+    return np.bitwise_and(content, np.uint8(15)) if digit % 2 else np.right_shift(content, np.uint8(4))
 
 
 def _first_difference(bucket: _Bucket) -> int | None:

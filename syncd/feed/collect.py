@@ -11,7 +11,8 @@ import pyarrow as pa
 
 from syncd.errors import RowError, UsageError
 from syncd.feed.buckets import Buckets, Conflicts
-from syncd.feed.text import ListFile, Part, originals, row_error
+from syncd.feed.parsers import Part
+from syncd.feed.text import ListFile, originals, row_error
 from syncd.feed.values import Columns, Decoded, Fault
 from syncd.files import PRIVATE_FILE, storage, temporary_path
 from syncd.format.manifest import SegmentRef
@@ -64,10 +65,13 @@ class BadRows:
             if self.ended:
                 return
 
-    def raise_first(self) -> None:
-        """Raise the `RowError` of the first bad line, where that ends the reading."""
+    def finish(self) -> None:
+        """Raise the `RowError` of the first bad line, where that ends the reading; else have all rows written."""
         if self._first is not None:
             raise self._first
+        if self._sink is not None and self._target is not None:
+            with storage(self._target, "write"):
+                self._sink.flush()
 
 
 def _quoted(value: bytes) -> bytes:
@@ -86,10 +90,11 @@ def bad_rows(source: Path, target: Path | None) -> Iterator[BadRows]:
     with storage(target, "write"):
         if target.exists() and target.samefile(source):
             raise UsageError(f"{target} is the list file itself", hint="name another file for the bad rows")
-        sink = open(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, PRIVATE_FILE), "wb")  # noqa: PTH123, SIM115 - a descriptor, for its mode; closed below
+        sink = open(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, PRIVATE_FILE), "wb")  # noqa: PTH123, SIM115 - opened for its mode, closed below
     try:
         with storage(target, "write"):
-            os.fchmod(sink.fileno(), PRIVATE_FILE)  # it may have been there, with another mode
+            if target.is_file():  # not /dev/null; a file may have been there, with another mode
+                os.fchmod(sink.fileno(), PRIVATE_FILE)
             sink.write(_HEADER)
         yield BadRows(source, target, sink)
     finally:
@@ -121,6 +126,8 @@ class Sorter:
     def add(self, columns: Columns, found: Decoded) -> None:
         """Add the good rows that have a digest."""
         for algorithm, (index, digests) in found.digests.items():
+            if not len(index):
+                continue
             if algorithm not in self._buckets:
                 self._buckets[algorithm] = Buckets(self._scratch, algorithm)
             entries = columns.entry if len(index) == len(columns) else columns.entry.take(pa.array(index))
@@ -136,7 +143,7 @@ class Sorter:
         try:
             refs = {algorithm: self._write(file, algorithm) for algorithm, file in files.items()}
             self._report_conflicts(source, bad)
-            bad.raise_first()
+            bad.finish()
             return {algorithm: Segment.open(files[algorithm], ref) for algorithm, ref in refs.items() if ref}
         except BaseException:
             for file in files.values():
@@ -145,7 +152,7 @@ class Sorter:
 
     def _write(self, file: Path, algorithm: Algorithm) -> SegmentRef | None:
         with SegmentWriter(file, algorithm, "base") as writer:
-            for settled in self._buckets[algorithm].settled(tuple(self._codes)):
+            for settled in self._buckets[algorithm].settled(tuple(self._codes) or ("",)):
                 writer.append(settled.rows)
                 self.duplicates += settled.duplicates
                 self._conflicts.append(settled.conflicts)

@@ -4,18 +4,21 @@ What comes out is proved: metadata by the trust root, a manifest by the hash tha
 in the manifest, and its content by `Segment.check`. Nothing is mapped before its hash is proved.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Final
 
-from syncd.errors import HttpStatusError
+from syncd.errors import HttpStatusError, SyncdError
 from syncd.feed import layout
 from syncd.feed.folder import FeedFolder
 from syncd.feed.proof import SignedManifest, prove_manifest, target_of
 from syncd.fetch import Download, Peer, Progress, download_all
 from syncd.files import install_file, make_folder
-from syncd.format.manifest import SegmentRef
+from syncd.format.fold import fold
+from syncd.format.manifest import Manifest, SegmentRef
 from syncd.format.segment import DEFAULT_CAPS, Caps, Segment
 from syncd.model import ListName
 from syncd.trust import client
@@ -52,6 +55,32 @@ class Follower:
             raise
         return prove_manifest(trusted, name, content)
 
+    def obtain(
+        self, name: ListName, manifest: Manifest, held: Iterable[SegmentRef] = (), progress: Progress | None = None
+    ) -> None:
+        """Bring the whole stack of ``manifest`` into the folder, folding here what need not be downloaded.
+
+        ``held``: segments named before, which may be inputs of folds. Raises as `fetch`.
+        """
+        todo = ways(manifest, held, lambda ref: not self._folder.missing(name, [ref]))
+        self.fetch(name, todo.downloads, progress)
+        for ref, inputs in todo.folds:
+            if not self._fold(name, ref, inputs):
+                self.fetch(name, [ref], progress)
+
+    def _fold(self, name: ListName, ref: SegmentRef, inputs: Sequence[SegmentRef]) -> bool:
+        """Make a segment from those it was folded from; False where the bytes are not those that were signed."""
+        path = make_folder(self._folder.work / "download", _PRIVATE) / f"{ref.sha256}.fold"
+        try:
+            made = fold([Segment.open(self._folder.segment_path(name, one), one) for one in inputs], ref.kind, path)
+        except SyncdError:  # whatever is wrong here, the signed bytes can be had from the peer
+            made = None
+        if made != ref:
+            path.unlink(missing_ok=True)
+            return False
+        install_file(path, self._folder.segment_path(name, ref))
+        return True
+
     def fetch(self, name: ListName, refs: Sequence[SegmentRef], progress: Progress | None = None) -> None:
         """Bring the missing ones of ``refs`` into the folder, each proved whole. Raises as `Peer.download`, and
         `SegmentError`."""
@@ -66,3 +95,47 @@ class Follower:
             staged = staging / ref.sha256
             Segment.check(staged, ref, self._caps)
             install_file(staged, self._folder.segment_path(name, ref))
+
+
+@dataclass(frozen=True)
+class Ways:
+    """How to come by a stack: what to download, then what to fold, in this order, from what."""
+
+    downloads: tuple[SegmentRef, ...]
+    folds: tuple[tuple[SegmentRef, tuple[SegmentRef, ...]], ...]
+
+
+def ways(manifest: Manifest, held: Iterable[SegmentRef], is_here: Callable[[SegmentRef], bool]) -> Ways:
+    """Choose, for each missing segment of a stack, between downloading it and folding it from smaller ones. Pure."""
+    known = {ref.sha256: ref for ref in (*held, *manifest.named_segments())}
+    folds = {one.output: one.inputs for one in manifest.folds}
+    downloads: dict[str, SegmentRef] = {}
+    made: dict[str, tuple[SegmentRef, tuple[SegmentRef, ...]]] = {}
+
+    @cache
+    def cost(ref: SegmentRef) -> int:
+        """Bytes to download for ``ref``."""
+        return 0 if is_here(ref) else min(ref.length, by_fold(ref))
+
+    @cache
+    def by_fold(ref: SegmentRef) -> int:
+        inputs = [known.get(sha256) for sha256 in folds.get(ref.sha256, ())]
+        known_inputs = [one for one in inputs if one is not None]
+        if not inputs or len(known_inputs) < len(inputs):
+            return ref.length + 1
+        return sum(cost(one) for one in known_inputs)
+
+    def choose(ref: SegmentRef) -> None:
+        if is_here(ref) or ref.sha256 in made or ref.sha256 in downloads:
+            return
+        if by_fold(ref) >= ref.length:
+            downloads[ref.sha256] = ref
+            return
+        inputs = tuple(known[sha256] for sha256 in folds[ref.sha256])
+        for one in inputs:
+            choose(one)
+        made[ref.sha256] = (ref, inputs)
+
+    for ref in manifest.stack:
+        choose(ref)
+    return Ways(tuple(downloads.values()), tuple(made.values()))

@@ -75,8 +75,6 @@ def next_manifest(
             end_state=dict(change.end_state),
         )
         recent = (*recent, step)[-RECENT:]
-    loaded = {ref.sha256 for ref in change.stack}
-    folds = tuple(fold for fold in (*(before.folds if before else ()), *change.folds) if fold.output in loaded)
     return Manifest(
         list=change.list,
         version=version,
@@ -86,9 +84,20 @@ def next_manifest(
         end_state=dict(change.end_state),
         stack=change.stack,
         recent=recent,
-        folds=folds,
+        folds=_useful_folds((*(before.folds if before else ()), *change.folds), change.stack),
         origin=change.origin,
     )
+
+
+def _useful_folds(folds: Sequence[Fold], stack: Sequence[SegmentRef]) -> tuple[Fold, ...]:
+    """Those that lead, also through one another, to a segment of the stack."""
+    wanted = {ref.sha256 for ref in stack}
+    kept: list[Fold] = []
+    for fold in reversed(folds):  # newest first: an output is an input only of later folds
+        if fold.output in wanted:
+            kept.insert(0, fold)
+            wanted |= set(fold.inputs)
+    return tuple(kept[-RECENT:])
 
 
 def sign(

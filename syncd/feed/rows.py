@@ -15,7 +15,8 @@ import numpy as np
 import pyarrow as pa
 
 from syncd.feed.collect import BadRows, Sorter, bad_rows
-from syncd.feed.text import ListFile, Part, open_list, parsed
+from syncd.feed.parsers import Part, parsed
+from syncd.feed.text import ListFile, open_list
 from syncd.feed.values import (
     Columns,
     Decoded,
@@ -107,7 +108,7 @@ def load_removals(
     entries = _EntriesAlone()
     with _reading(path, scratch, skip_bad) as (source, bad, sorter):
         for part in _parts(source, _TO_REMOVE, bad, progress):
-            found = decode_removals(part[1])
+            found = decode_removals(part[1], sorter.label_code)
             bad.judge(part, found, removal_fault)
             sorter.add(part[1], found)
             entries.add(part[1], found)

@@ -109,13 +109,13 @@ def decode_additions(columns: Columns, code: Callable[[str], int]) -> Decoded:
     return Decoded(good, _only(found, good), codes, ordinals)
 
 
-def decode_removals(columns: Columns) -> Decoded:
-    """Judge rows to remove: a digest under its algorithm, an entry, or both."""
+def decode_removals(columns: Columns, code: Callable[[str], int]) -> Decoded:
+    """Judge rows to remove: a digest under its algorithm, an entry, or both. Their label is ''."""
     ordinals, entries = _ordinals(columns.algorithm), _lengths(columns.entry)
     found, good = _digests(columns, ordinals)
     good |= (_lengths(columns.digest) == 0) & (entries > 0) & (ordinals != _UNKNOWN)
     good &= entries <= MAX_ENTRY_BYTES
-    return Decoded(good, _only(found, good), np.zeros(len(columns), np.int32), ordinals)
+    return Decoded(good, _only(found, good), np.full(len(columns), code(""), np.int32), ordinals)
 
 
 def algorithm_of(ordinal: int) -> Algorithm | None:
@@ -125,7 +125,7 @@ def algorithm_of(ordinal: int) -> Algorithm | None:
 
 def _ordinals(column: Any) -> NDArray[np.int64]:
     names = [_ordinal(name) for name in column.dictionary.to_pylist()]
-    return np.array([*names, _NONE], np.int64)[np.asarray(column.indices)]
+    return np.asarray(np.array([*names, _NONE], np.int64)[np.asarray(column.indices)])
 
 
 def _ordinal(name: str) -> int:
@@ -176,12 +176,12 @@ def _unhex(text: Entries, width: int) -> tuple[Digests, Mask]:
     _, content = entry_bytes(text)
     dtype = f"S{width}"
     try:
-        return np.frombuffer(binascii.unhexlify(content), dtype), np.ones(len(text), bool)
+        return np.frombuffer(binascii.unhexlify(content.data), dtype), np.ones(len(text), bool)
     except binascii.Error:
         good = [_HEX.fullmatch(value) is not None for value in text.to_pylist()]
         mask = np.array(good, bool)
         _, content = entry_bytes(text.filter(pa.array(mask)))
-        return np.frombuffer(binascii.unhexlify(content), dtype), mask
+        return np.frombuffer(binascii.unhexlify(content.data), dtype), mask
 
 
 def _harmless(algorithm: Algorithm, digests: Digests) -> Mask:

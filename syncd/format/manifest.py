@@ -133,7 +133,8 @@ class Manifest(_Model):
     stack: tuple[SegmentRef, ...]
     """What to load: for each algorithm at most one base, then its deltas, oldest first."""
     recent: Annotated[tuple[Step, ...], Field(max_length=RECENT)] = ()
-    folds: tuple[Fold, ...] = ()
+    folds: Annotated[tuple[Fold, ...], Field(max_length=RECENT)] = ()
+    """Oldest first: an output is an input of later folds only."""
     origin: Origin | None = None
 
     @model_validator(mode="after")
@@ -144,6 +145,7 @@ class Manifest(_Model):
         _check_stack(self.stack)
         _check_end_state(self)
         _check_recent(self)
+        _check_folds(self.folds)
         return self
 
     @property
@@ -195,11 +197,18 @@ def _check_stack(stack: tuple[SegmentRef, ...]) -> None:
 
 
 def _check_end_state(manifest: Manifest) -> None:
-    stacked = {ref.algorithm for ref in manifest.stack}
-    if not stacked <= manifest.end_state.keys():
-        raise ValueError("every algorithm of the stack has an end state")
-    if any(state.rows for algorithm, state in manifest.end_state.items() if algorithm not in stacked):
-        raise ValueError("an end state with rows has a stack")
+    if not manifest.end_state.keys() <= {ref.algorithm for ref in manifest.stack}:
+        raise ValueError("an end state has a stack")
+    if not all(state.rows for state in manifest.end_state.values()):
+        raise ValueError("an algorithm with no entry in force is left out of the end state")
+
+
+def _check_folds(folds: tuple[Fold, ...]) -> None:
+    used: set[str] = set()
+    for fold in folds:
+        used |= set(fold.inputs)
+        if fold.output in used:
+            raise ValueError("folds come oldest first, and none is made of itself")
 
 
 def _check_recent(manifest: Manifest) -> None:

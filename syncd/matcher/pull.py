@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 
 from syncd.errors import EquivocationError, FeedError, RollbackError, SyncdError
-from syncd.feed import layout
+from syncd.feed import garbage, layout
 from syncd.feed.folder import FeedFolder
 from syncd.feed.follow import Follower
 from syncd.feed.proof import SignedManifest
@@ -104,9 +104,9 @@ class _Pull:
         held = dict(self.current.lists) if self.current else {}
         names = wanted or tuple(sorted({*held, *filter(None, map(layout.list_of, trusted.targets))}))
         outcomes = tuple(self._list(trusted, name, held) for name in names)
-        write_current(
-            self.copy, Current(updated=now_in_seconds(now), metadata=dict(trusted.versions), lists=dict(held))
-        )
+        current = Current(updated=now_in_seconds(now), metadata=dict(trusted.versions), lists=dict(held))
+        write_current(self.copy, current)
+        self._collect(trusted, current, now)
         return Pulled(outcomes, self.received, trusted)
 
     def _floors(self) -> Floors:
@@ -123,26 +123,33 @@ class _Pull:
         try:
             signed = self.follower.manifest(trusted, name)
             forked = _check_follows(before, signed)
-            self._install(name, signed)
+            self._install(name, signed, before)
         except SyncdError as error:
             error.serving = f"{name} version {version}" if version else f"nothing of {name} yet"
             return ListPull(name, version, version, error=error)
         held[name] = Held(version=signed.manifest.version, manifest=signed.sha256, metadata=dict(trusted.versions))
         return ListPull(name, version, signed.manifest.version, forked)
 
-    def _install(self, name: ListName, signed: SignedManifest) -> None:
-        refs = signed.manifest.stack
-        total = sum(ref.length for ref in self.copy.missing(name, refs))
-        done = 0
+    def _collect(self, trusted: TrustedFeed, current: Current, now: datetime) -> None:
+        """Let go of what neither this generation nor, for a day, the ones before it name."""
+        metadata = set(trusted.files)
+        named: set[str] = set()
+        for name, held in current.lists.items():
+            metadata |= {f"{version}.{role}.json" for role, version in held.metadata.items()}
+            named |= set(garbage.named_by_manifest(self.copy.manifest(name, held.manifest), held.manifest))
+        garbage.collect(self.copy, named | {f"{layout.METADATA}/{file}" for file in metadata}, now)
+        garbage.remove_old_parts(self.copy.work / "download", now)
+
+    def _install(self, name: ListName, signed: SignedManifest, before: Held | None) -> None:
+        held = tuple(self.copy.manifest(name, before.manifest).named_segments()) if before else ()
+        total = sum(ref.length for ref in self.copy.missing(name, signed.manifest.stack))
 
         def report(gained: int) -> None:
-            nonlocal done
-            done += gained
+            self.received += gained
             if self.progress:
-                self.progress(done, total)
+                self.progress(self.received, max(total, self.received))
 
-        self.follower.fetch(name, refs, report)
-        self.received += total
+        self.follower.obtain(name, signed.manifest, held, report)
         path = self.copy.path(layout.manifest_path(name, signed.sha256))
         if not path.exists():
             install_bytes(path, signed.content)

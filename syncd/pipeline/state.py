@@ -9,17 +9,18 @@
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Final
 
 from syncd.catalog.catalog import Catalog
 from syncd.catalog.records import AuditEntry, Commit, HeadRecord, OriginRecord, VersionRecord
-from syncd.errors import UsageError
-from syncd.feed import author, layout, publish
+from syncd.errors import StoreError, UsageError
+from syncd.feed import author, garbage, layout, publish
+from syncd.feed import compact as compaction
 from syncd.feed.folder import FeedFolder
 from syncd.feed.publish import Current, ListChange
 from syncd.files import link_file, lock, make_folder
@@ -121,7 +122,7 @@ class Publisher:
             kept = change.origin.evidence if change.origin else None
             files = ((layout.evidence_path(change.list, kept.sha256), evidence), *signed) if kept else signed
             head, version = _records(manifest, content, origin, plan, sync_id, now)
-            publication = self.catalog.commit(
+            self._commit(
                 Commit(
                     kind="publish",
                     files=files,
@@ -133,10 +134,65 @@ class Publisher:
                     version=version,
                 )
             )
-            publish.install(feed, files)
-            self.catalog.mark_installed(publication)
-            self.catalog.prune_publications(_KEPT_PUBLICATIONS)
         return manifest
+
+    def compact(self, name: ListName, now: datetime, *, everything: bool = False) -> Manifest | None:
+        """Publish a version of a head with a shorter stack and the same end state; None where nothing is due.
+
+        The origin takes the same stack, so that the segments folded away can go.
+        """
+        feed = self.folder.feed
+        with lock(feed.lock, f"compacting {name}"):
+            self._install_pending()
+            current = self.current(name)
+            change = compaction.compact(feed, current.manifest, everything=everything) if current else None
+            if current is None or change is None:
+                return None
+            origin = self._origin_of(current.manifest, change)
+            repository = author.load_repository(feed)
+            manifest = publish.next_manifest(current, change, created=now, min_root=repository.versions["root"])
+            signed = publish.sign(repository, [manifest], self.freshness(), self.signers, now)
+            head, version = _records(manifest, manifests.encode(manifest), origin, "compaction", None, now)
+            self._commit(
+                Commit(
+                    kind="compact",
+                    files=signed,
+                    created_at=now,
+                    origin=origin,
+                    expected_origin=origin.manifest_sha256,
+                    head=head,
+                    expected_head=current.manifest.version,
+                    version=version,
+                )
+            )
+        return manifest
+
+    def _origin_of(self, head: Manifest, change: ListChange) -> OriginRecord:
+        source, _, name = head.list.partition(".")
+        origin = self.catalog.origin(source, ListName(name))
+        if origin is None:
+            raise StoreError(f"the catalog has no origin of {head.list}", hint="run `syncd verify`")
+        if dict(origin.end_state) != dict(head.end_state):
+            return origin
+        for ref in change.stack:
+            target = self.folder.source(source).segment_path(origin.list, ref)
+            if not target.exists():
+                link_file(self.folder.feed.segment_path(head.list, ref), target)
+        return replace(origin, stack=change.stack)
+
+    def collect_garbage(self, source: str, now: datetime) -> None:
+        """Remove what no kept version names, in the feed and in one source's origins, whose lock the caller holds."""
+        author.collect_garbage(self.folder.feed, now)
+        folder = self.folder.source(source)
+        garbage.collect(folder, _named_by_origins(self.catalog.origins(), source), now)
+        garbage.remove_old_parts(folder.work / "download", now)
+
+    def _commit(self, commit: Commit) -> None:
+        """The commit point, then what makes it visible."""
+        publication = self.catalog.commit(commit)
+        publish.install(self.folder.feed, commit.files)
+        self.catalog.mark_installed(publication)
+        self.catalog.prune_publications(_KEPT_PUBLICATIONS)
 
     def move_origin(self, origin: OriginRecord, expected_origin: str | None, now: datetime) -> None:
         """Record a newer origin that changes nothing that is published."""
@@ -150,10 +206,7 @@ class Publisher:
             self._install_pending()
             update = author.load_repository(feed).resign(self.freshness(), self.signers, now)
             files = publish.metadata_files(update.files)
-            publication = self.catalog.commit(Commit(kind="resign", files=files, created_at=now))
-            publish.install(feed, files)
-            self.catalog.mark_installed(publication)
-            self.catalog.prune_publications(_KEPT_PUBLICATIONS)
+            self._commit(Commit(kind="resign", files=files, created_at=now))
 
     def last_signed(self) -> datetime:
         """When the feed's timestamp was last signed."""
@@ -196,8 +249,17 @@ def _named(change: ListChange) -> tuple[SegmentRef, ...]:
     return tuple({ref.sha256: ref for ref in (*change.stack, *change.segments)}.values())
 
 
+def _named_by_origins(origins: Iterable[OriginRecord], source: str) -> set[str]:
+    return {
+        layout.segment_path(origin.list, ref.sha256)
+        for origin in origins
+        if origin.source == source
+        for ref in origin.stack
+    }
+
+
 def _records(
-    manifest: Manifest, content: bytes, origin: OriginRecord, plan: str, sync_id: str, now: datetime
+    manifest: Manifest, content: bytes, origin: OriginRecord, plan: str, sync_id: str | None, now: datetime
 ) -> tuple[HeadRecord, VersionRecord]:
     sha256 = hashlib.sha256(content).hexdigest()
     counts = manifest.recent[-1].counts if manifest.recent else {}

@@ -168,6 +168,8 @@ class _Sync:
             wanted = self.source.lists or tuple(sorted(filter(None, map(layout.list_of, trusted.targets))))
             outcomes = tuple(self._list(follower, trusted, one) for one in wanted)
         self._sign_if_due()
+        if any(one.outcome is Outcome.PUBLISHED for one in outcomes):
+            self.publisher.collect_garbage(self.source.name, self.clock())
         return outcomes
 
     def _sign_if_due(self) -> None:
@@ -219,7 +221,10 @@ class _Sync:
             sync_id=self.sync_id,
             now=self.clock(),
         )
-        return self._outcome(name, candidate, Outcome.PUBLISHED, "")
+        outcome = self._outcome(name, candidate, Outcome.PUBLISHED, "")
+        self.progress("compact", 0, 0)
+        self.publisher.compact(change.list, self.clock())
+        return outcome
 
     def _missing(self, origin: OriginRecord) -> bool:
         return bool(self.folder.missing(origin.list, origin.stack))

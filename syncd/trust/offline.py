@@ -130,7 +130,6 @@ def verify(read: Read, root: bytes, newest_root: int, timestamp_version: int) ->
     name = f"{timestamp_version}.timestamp.json"
     timestamp = parse(Timestamp, files.take(name), name)
     _check_signatures(roots[-1], "timestamp", timestamp, name)
-    _check_version(timestamp.signed.version, timestamp_version, name)
     snapshot = _verify_listed(files, Snapshot, roots[-1], "snapshot", timestamp.signed.snapshot_meta)
     targets = _verify_listed(files, Targets, roots[-1], "targets", _listed(snapshot, "targets"))
     roles = {

@@ -17,12 +17,15 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+from tuf.api.exceptions import DownloadError, RepositoryError
+
 from syncd import files
 from syncd.errors import SyncdError
-from syncd.fetch import Deadline, Endpoint, HttpPeer
+from syncd.fetch import Deadline, Endpoint, open_peer
 from syncd.trust import client
 
 PINNED = "pinned-root"
+TARGETS = "targets/"  # below the address above metadata/, in every repository of the suite
 SECONDS = 30
 
 
@@ -35,7 +38,7 @@ def init(folder: Path, root: Path) -> None:
 def refresh(folder: Path, url: str, now: datetime) -> None:
     """Refresh, and verify what is on disk again."""
     pinned = (folder / PINNED).read_bytes()
-    with HttpPeer(Endpoint(url.removesuffix("metadata/")), Deadline(SECONDS)) as peer:
+    with open_peer(Endpoint(url.removesuffix("metadata/")), Deadline(SECONDS)) as peer:
         fetcher = client._Fetcher(peer)
         with files.lock(folder / ".lock", "conformance"):
             client._remove_left_overs(folder)
@@ -46,19 +49,16 @@ def refresh(folder: Path, url: str, now: datetime) -> None:
 
 def download(folder: Path, arguments: argparse.Namespace, now: datetime) -> None:
     """Find targets by TUF's own walk through delegations, and fetch them."""
-    metadata = HttpPeer(Endpoint(arguments.metadata_url.removesuffix("metadata/")), Deadline(SECONDS))
-    targets = HttpPeer(Endpoint(arguments.target_base_url), Deadline(SECONDS))
-    with metadata, targets:
-        updater = client._open_updater(folder, (folder / PINNED).read_bytes(), client._Fetcher(metadata), now)
+    with open_peer(Endpoint(arguments.metadata_url.removesuffix("metadata/")), Deadline(SECONDS)) as peer:
+        pinned = (folder / PINNED).read_bytes()
+        updater = client._open_updater(folder, pinned, client._Fetcher(peer), now)
         updater.target_dir = arguments.target_dir
         for name in arguments.target_name:
             found = updater.get_targetinfo(name)
             if found is None:
                 raise SystemExit(f"{name} not found")
             if not updater.find_cached_target(found):
-                updater._fetcher = client._Fetcher(targets)
-                updater.download_target(found, target_base_url="./")
-                updater._fetcher = client._Fetcher(metadata)
+                updater.download_target(found, target_base_url=TARGETS)
 
 
 def main() -> int:
@@ -86,6 +86,6 @@ def main() -> int:
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except (SyncdError, client.RepositoryError) as error:
+    except (SyncdError, RepositoryError, DownloadError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         sys.exit(1)

@@ -225,8 +225,9 @@ def make(folder: Path) -> None:
     """Write everything under ``folder``."""
     published = make_feed(Maker(folder / "feed"))
     newest = published[-2]
-    state = {"version": newest.version, "manifest": newest.sha256, "metadata": {}}
-    current = {"format": 1, "updated": "2026-01-02T08:04:05Z", "timestamp": 10, "lists": {LIST: state}}
+    vouching = {"root": 1, "timestamp": 10, "snapshot": 8, "targets": 1, "lists": 8}
+    state = {"version": newest.version, "manifest": newest.sha256, "metadata": vouching}
+    current = {"format": 1, "updated": "2026-01-02T08:04:05Z", "metadata": vouching, "lists": {LIST: state}}
     (folder / "feed" / "current.json").write_bytes(canonical(current))
     expected = {
         "list": LIST,

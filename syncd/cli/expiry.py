@@ -1,0 +1,82 @@
+"""When signed metadata has to be signed anew, and how urgently. Pure."""
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from syncd.cli.output import span, stamp
+from syncd.trust.keys import OFFLINE_ROLES
+from syncd.trust.values import lifetime
+
+_WARN: Final = (timedelta(days=7), timedelta(days=30), timedelta(days=60))
+"""For root and targets, which only a person with the offline keys can sign."""
+_LAST_PART: Final = 4
+"""The other roles are signed automatically at half their life: less than a quarter left means that nobody does."""
+
+
+class Urgency(enum.StrEnum):
+    """How soon a person must act."""
+
+    FINE = "ok"
+    SOON = "within 60 days"
+    NEXT = "within 30 days"
+    URGENT = "within 7 days"
+    OVERDUE = "overdue"
+    EXPIRED = "expired"
+
+
+@dataclass(frozen=True)
+class Expiry:
+    """The expiry of one role's metadata, seen at one time."""
+
+    role: str
+    version: int
+    expires: datetime
+    left: timedelta
+
+    @property
+    def urgency(self) -> Urgency:
+        """How soon a person must act."""
+        if self.left <= timedelta(0):
+            return Urgency.EXPIRED
+        if self.role in OFFLINE_ROLES:
+            levels = zip(_WARN, (Urgency.URGENT, Urgency.NEXT, Urgency.SOON), strict=True)
+            return next((level for limit, level in levels if self.left <= limit), Urgency.FINE)
+        return Urgency.OVERDUE if self.left < lifetime(self.role) / _LAST_PART else Urgency.FINE
+
+    @property
+    def red(self) -> bool:
+        """Whether a person must act now."""
+        return self.urgency in {Urgency.URGENT, Urgency.OVERDUE, Urgency.EXPIRED}
+
+    @property
+    def shown(self) -> str:
+        """In words, for a table."""
+        return "expired" if self.urgency is Urgency.EXPIRED else f"in {span(self.left)}"
+
+    @property
+    def warning(self) -> str | None:
+        """What to tell, and what to do about it; None where all is well."""
+        if self.urgency is Urgency.FINE:
+            return None
+        when = f"{self.role} expired {span(-self.left)} ago" if self.left <= timedelta(0) else None
+        keys = "the offline keys" if self.role in OFFLINE_ROLES else "the online keys"
+        return f"{when or f'{self.role} expires in {span(self.left)}'}: sign it anew with {keys}"
+
+    def document(self) -> dict[str, object]:
+        """As JSON."""
+        return {
+            "role": self.role,
+            "version": self.version,
+            "expires": stamp(self.expires),
+            "seconds_left": int(self.left.total_seconds()),
+            "state": str(self.urgency),
+        }
+
+
+def expiries(versions: Mapping[str, int], expires: Mapping[str, datetime], now: datetime) -> list[Expiry]:
+    """Every role's expiry, the soonest first."""
+    found = [Expiry(role, versions[role], when, when - now) for role, when in expires.items()]
+    return sorted(found, key=lambda one: (one.left, one.role))

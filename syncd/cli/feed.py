@@ -1,0 +1,293 @@
+"""The publishing side: ``syncd feed ...``."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from syncd.cli.output import (
+    JsonFlag,
+    clean,
+    day,
+    note,
+    print_json,
+    progress,
+    say,
+    show_table,
+    stamp,
+    utc_now,
+)
+from syncd.errors import UsageError
+
+if TYPE_CHECKING:
+    from syncd.cli.expiry import Expiry
+    from syncd.feed.author import Published
+    from syncd.feed.folder import FeedFolder
+    from syncd.format.manifest import Manifest
+    from syncd.trust.repository import Repository
+
+app = typer.Typer(rich_markup_mode=None)
+
+Feed = Annotated[Path, typer.Argument(metavar="FEED", help="The folder of the feed.")]
+OnlineKeys = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="The keys that sign day by day; default: FEED.keys, beside FEED."),
+]
+
+_JOURNAL: Final = "journal.json"
+_MAX_TOKEN: Final = 4096
+
+
+@app.callback(invoke_without_command=True)
+def _feed(context: typer.Context) -> None:
+    """Publish signed hash lists: make a feed, publish into it, serve it, look after it."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@app.command("init")
+def init(
+    feed: Feed,
+    offline_keys: Annotated[
+        Path, typer.Option(metavar="DIR", help="The keys that stay off this machine; made where DIR has none.")
+    ],
+    online_keys: OnlineKeys = None,
+    keys: Annotated[int, typer.Option(min=1, help="How many root keys to make; 3 is usual.")] = 1,
+    threshold: Annotated[int, typer.Option(min=1, help="How many of them must sign; 2 is usual.")] = 1,
+) -> None:
+    """Make a feed folder, its keys, and its trust root.
+
+    FEED/root.json is the trust root: hand it to those who follow the feed, by another way than the feed itself.
+    The offline keys sign only new keys: keep DIR on a stick in a safe. With --keys 3 --threshold 2 one of three may be
+    lost or stolen, and nothing is lost. Nothing is ever overwritten.
+
+    \b
+    Exit codes: 0 made; 1 storage; 2 a feed is there already, or keys would lie in it; 6 refused.
+
+    \b
+    Example:
+      syncd feed init /srv/feed --offline-keys /media/stick/keys --keys 3 --threshold 2
+    """
+    from syncd.feed import author
+
+    online = online_keys or author.keys_folder(feed)
+    root = author.init(feed, offline_keys, online, count=keys, threshold=threshold, now=utc_now())
+    say(f"feed          {feed}")
+    say(f"trust root    {root}  (hand it out, not through the feed)")
+    say(f"offline keys  {offline_keys}  (take them off this machine)")
+    say(f"online keys   {online}  (publishing needs them here)")
+    say(f"next: syncd feed publish {feed} --list NAME --full FILE")
+
+
+@app.command("publish")
+def publish(
+    feed: Feed,
+    name: Annotated[str, typer.Option("--list", metavar="L", help="The list; a new name makes a new list.")],
+    full: Annotated[Path | None, typer.Option(metavar="FILE", help="The whole list as it shall be.")] = None,
+    add: Annotated[Path | None, typer.Option(metavar="FILE", help="Rows to add, or to give another label.")] = None,
+    remove: Annotated[Path | None, typer.Option(metavar="FILE", help="Rows to remove.")] = None,
+    skip_bad: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Go on past bad rows and write them, with reasons, to FILE.")
+    ] = None,
+    online_keys: OnlineKeys = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Publish the next version of a list.
+
+    Files are CSV with a header, or NDJSON: algorithm,digest,entry,label. Only algorithm and digest are needed.
+    A row to remove may give the entry alone, or the digest alone for all its entries. --full is compared with what is
+    published, and followers fetch the difference only. Where nothing differs, nothing is published.
+    A bad row stops everything, named by file, line and column, unless --skip-bad is given.
+
+    \b
+    Exit codes: 0 published, or nothing to publish; 1 storage; 2 a bad row or command line; 6 the feed is in use,
+    or the keys are not at hand.
+
+    \b
+    Example:
+      syncd feed publish /srv/feed --list images --full all.csv
+      syncd feed publish /srv/feed --list images --add new.csv --remove gone.csv
+    """
+    from syncd.feed import author
+    from syncd.feed.folder import FeedFolder
+    from syncd.model import list_name
+    from syncd.trust.keys import ONLINE_ROLES, load_signers
+
+    folder = FeedFolder(feed)
+    edit = author.Edit(full, add, remove, skip_bad)
+    listed = list_name(name)
+    author.load_repository(folder)
+    signers = load_signers(online_keys or author.keys_folder(feed), ONLINE_ROLES)
+    with progress(f"publishing {listed}") as tell:
+        done = author.publish_edit(
+            folder, listed, edit, signers, utc_now(), lambda read, total: tell("reading", read, total)
+        )
+    if done.skipped:
+        note(f"{done.skipped:,} bad rows were left out; they are in {skip_bad}")
+    if as_json:
+        print_json(_published_document(done))
+    else:
+        _show_published(done)
+
+
+def _published_document(done: "Published") -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return {
+        "list": done.list,
+        "version": done.version,
+        "changed": done.changed,
+        "rows": done.rows,
+        "counts": {str(algorithm): asdict(counts) for algorithm, counts in done.counts.items()},
+        "skipped": done.skipped,
+        "needless": done.needless,
+    }
+
+
+def _show_published(done: "Published") -> None:
+    if not done.changed:
+        say(f"{done.list} is up to date: version {done.version}, {done.rows:,} rows")
+        return
+    say(f"{done.list} version {done.version} published: {done.rows:,} rows")
+    for algorithm, counts in sorted(done.counts.items()):
+        say(f"  {algorithm}: {counts.added:,} added, {counts.removed:,} removed, {counts.relabelled:,} relabelled")
+    if done.needless:
+        say(f"  {done.needless:,} rows asked for nothing: adds of what is there, or removals of what is not")
+
+
+@app.command("status")
+def status(feed: Feed, as_json: JsonFlag = False) -> None:
+    """Show a feed's lists, and when its signed metadata has to be signed anew.
+
+    Warns 60, 30 and 7 days before root or targets expire: these need the offline keys. timestamp, snapshot and the
+    lists' roles are signed by publishing; they are shown as overdue when less than a quarter of their life is left.
+
+    \b
+    Exit codes: 0 shown, whatever it says; 1 the feed is damaged; 2 FEED is no feed.
+
+    \b
+    Example:
+      syncd feed status /srv/feed --json
+    """
+    from syncd.cli.expiry import expiries
+    from syncd.feed import author
+    from syncd.feed.folder import FeedFolder
+
+    folder = FeedFolder(feed)
+    repository = author.load_repository(folder)
+    roles = expiries(repository.versions, repository.expiries(), utc_now())
+    manifests = _manifests(folder, repository)
+    pending = (folder.work / _JOURNAL).exists()
+    if as_json:
+        print_json(_status_document(feed, manifests, repository, roles, pending))
+        return
+    _show_status(manifests, repository, roles)
+    for one in roles:
+        if one.warning:
+            note(one.warning)
+    if pending:
+        note("a publication was interrupted after its commit; the next `syncd feed publish` finishes it")
+
+
+def _manifests(folder: "FeedFolder", repository: "Repository") -> "list[Manifest]":
+    from syncd.feed.layout import list_of
+
+    found = ((list_of(name), target) for name, target in sorted(repository.targets().items()))
+    return [folder.manifest(name, target.sha256) for name, target in found if name]
+
+
+def _status_document(
+    feed: Path, manifests: "list[Manifest]", repository: "Repository", roles: "list[Expiry]", pending: bool
+) -> dict[str, Any]:
+    fresh = repository.freshness()
+    return {
+        "feed": str(feed),
+        "lists": [
+            {
+                "list": one.list,
+                "version": one.version,
+                "rows": one.rows,
+                "algorithms": {str(algorithm): state.rows for algorithm, state in one.end_state.items()},
+                "created": stamp(one.created),
+                "verified_at": stamp(fresh[one.list].verified_at) if one.list in fresh else None,
+            }
+            for one in manifests
+        ],
+        "metadata": [one.document() for one in roles],
+        "interrupted_publication": pending,
+    }
+
+
+def _show_status(manifests: "list[Manifest]", repository: "Repository", roles: "list[Expiry]") -> None:
+    fresh = repository.freshness()
+    rows = [
+        (
+            one.list,
+            str(one.version),
+            f"{one.rows:,}",
+            ", ".join(sorted(one.end_state)),
+            day(fresh[one.list].verified_at) if one.list in fresh else "",
+        )
+        for one in manifests
+    ]
+    if rows:
+        show_table(("list", "version#", "rows#", "algorithms", "verified (UTC)"), rows)
+    else:
+        say("no list yet: syncd feed publish FEED --list NAME --full FILE")
+    say("")
+    red = frozenset(number for number, one in enumerate(roles) if one.red)
+    table = [(one.role, str(one.version), day(one.expires), one.shown, str(one.urgency)) for one in roles]
+    show_table(("role", "version#", "expires (UTC)", "", "state"), table, red)
+
+
+@app.command("serve")
+def serve(
+    feed: Feed,
+    listen: Annotated[str, typer.Option(metavar="HOST:PORT", help="Where to listen; port 0: any free one.")],
+    tls_cert: Annotated[Path | None, typer.Option(metavar="FILE", help="Certificate chain, PEM.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="Its private key, PEM.")] = None,
+    token_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Who does not send the token in FILE gets nothing.")
+    ] = None,
+) -> None:
+    """Serve a feed over HTTP, until it is told to stop.
+
+    Serves metadata, manifests, segments, evidence and root.json, nothing else. Beyond this machine only with TLS and a
+    token. The feed's files are plain: any web server may serve them instead. Nothing about requests is logged.
+
+    \b
+    Exit codes: 0 stopped by SIGTERM or Ctrl-C; 1 the address is taken; 2 FEED is no feed, or neither TLS nor token.
+
+    \b
+    Example:
+      syncd feed serve /srv/feed --listen 127.0.0.1:8470
+      syncd feed serve /srv/feed --listen 0.0.0.0:443 --tls-cert c.pem --tls-key k.pem --token-file t
+    """
+    from syncd.feed import author
+    from syncd.feed import serve as server
+    from syncd.feed.folder import FeedFolder
+
+    host, port = _address(listen)
+    token = _token(token_file) if token_file else None
+    author.load_repository(FeedFolder(feed))
+
+    def announce(url: str) -> None:
+        typer.echo(f"serving {clean(str(feed))} at {url}")
+
+    server.serve(feed, host, port, token=token, tls_cert=tls_cert, tls_key=tls_key, announce=announce)
+
+
+def _address(listen: str) -> tuple[str, int]:
+    host, _, port = listen.rpartition(":")
+    if not host or not port.isascii() or not port.isdigit() or int(port) > 0xFFFF:
+        raise UsageError("--listen is not HOST:PORT", hint="such as 127.0.0.1:8470 or [::1]:8470")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def _token(path: Path) -> str:
+    from syncd.files import read_bytes
+
+    token = read_bytes(path, _MAX_TOKEN).decode(errors="replace").strip()
+    if not token:
+        raise UsageError(f"{path} holds no token", hint="write one into it, such as the output of `openssl rand -hex 32`")
+    return token

@@ -1,0 +1,161 @@
+"""How commands speak: results on standard output, everything else on standard error.
+
+Colour only where a person reads it (and not with ``NO_COLOR``); tables of 80 columns; with ``--json`` one document.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from syncd.errors import SyncdError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document, errors included.")]
+
+_ORDER: Final = (1, 4, 3, 6, 5, 0)
+_MINUTE, _HOUR, _DAY = 60, 3600, 86400
+
+
+def worst_code(codes: Iterable[int]) -> int:
+    """Of several exit codes the first of 1, 4, 3, 6, 5, 0 that occurred."""
+    occurred = set(codes)
+    return next((code for code in _ORDER if code in occurred), max(occurred, default=0))
+
+
+def utc_now() -> datetime:
+    """The wall clock; tests replace it."""
+    return datetime.now(UTC)
+
+
+def console(*, stderr: bool = False) -> "Console":
+    """A rich console that writes what it is given and nothing more."""
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=False)
+
+
+def clean(text: str) -> str:
+    """``text`` without control characters: labels and names are a partner's, and terminals obey them."""
+    return "".join(c if c.isprintable() or c == "\n" else f"\\x{ord(c):02x}" for c in text)
+
+
+def say(text: str) -> None:
+    """One line of the result."""
+    print(clean(text))  # noqa: T201 - the result of a command
+
+
+def note(text: str, *, kind: str = "warning") -> None:
+    """One remark beside the result; ``kind`` is its first word."""
+    print(f"{_coloured(kind, '33')}: {clean(text)}", file=sys.stderr)  # noqa: T201 - for the person
+
+
+def alarm(text: str, hint: str) -> None:
+    """Something a person must look into at once."""
+    print(f"{_coloured('ALARM', '1;31')}: {clean(text)}\n  to do: {clean(hint)}", file=sys.stderr)  # noqa: T201 - for the person
+
+
+def print_json(document: object) -> None:
+    """The one JSON document of a command."""
+    print(json.dumps(document, indent=2, default=_as_json))  # noqa: T201 - the result of a command
+
+
+def _as_json(value: object) -> object:
+    if isinstance(value, datetime):
+        return stamp(value)
+    return str(value)
+
+
+def show_error(error: SyncdError, *, as_json: bool = False) -> None:
+    """Say what happened, what is still served and what to do."""
+    if as_json:
+        print_json({"error": error_document(error)})
+        return
+    lines = [f"{_coloured('error', '1;31')}: {clean(error.message)}"]
+    if error.serving:
+        lines.append(f"  still served: {clean(error.serving)}")
+    if error.hint:
+        lines.append(f"  to do: {clean(error.hint)}")
+    print("\n".join(lines), file=sys.stderr)  # noqa: T201 - for the person
+
+
+def error_document(error: SyncdError) -> dict[str, Any]:
+    """An error as JSON."""
+    return {
+        "kind": type(error).__name__,
+        "message": error.message,
+        "still_served": error.serving,
+        "to_do": error.hint,
+        "exit_code": error.exit_code,
+    }
+
+
+def _coloured(word: str, code: str) -> str:
+    if sys.stderr.isatty() and not os.environ.get("NO_COLOR"):
+        return f"\x1b[{code}m{word}\x1b[0m"
+    return word
+
+
+def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]], red: frozenset[int] = frozenset()) -> None:
+    """A table that folds within the terminal's width; columns whose name ends in '#' hold numbers. ``red``: rows."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for column in columns:
+        table.add_column(column.removesuffix("#"), justify="right" if column.endswith("#") else "left", overflow="fold")
+    for number, row in enumerate(rows):
+        table.add_row(*(Text(clean(cell)) for cell in row), style="red" if number in red else None)
+    console().print(table)
+
+
+@contextmanager
+def progress(what: str) -> Iterator[Callable[[str, int, int], None]]:
+    """A bar on the terminal, and nothing elsewhere. Yields what to tell: stage, done, of how much (0: not known)."""
+    if not sys.stderr.isatty():
+        yield lambda _stage, _done, _total: None
+        return
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
+    with Progress(*columns, TimeElapsedColumn(), console=console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=None)
+
+        def tell(stage: str, done: int, total: int) -> None:
+            bar.update(task, description=f"{what}: {stage}", completed=done, total=total or None)
+
+        yield tell
+
+
+def stamp(time: datetime) -> str:
+    """A time as documents state it."""
+    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def day(time: datetime) -> str:
+    """A time as tables show it."""
+    return time.astimezone(UTC).strftime("%Y-%m-%d %H:%M")
+
+
+def span(length: timedelta) -> str:
+    """A length of time in its largest unit, rounded down: ``3 days``."""
+    seconds = max(0, int(length.total_seconds()))
+    for size, unit in ((_DAY, "day"), (_HOUR, "hour"), (_MINUTE, "minute"), (1, "second")):
+        if seconds >= size or size == 1:
+            count = seconds // size
+            return f"{count} {unit}" if count == 1 else f"{count} {unit}s"
+    raise AssertionError("unreachable: a second is the smallest unit")
+
+
+def quiet_retries() -> None:
+    """Retries are told by their outcome: their default log would go to standard output, into the result."""
+    import stamina.instrumentation
+
+    stamina.instrumentation.set_on_retry_hooks(())

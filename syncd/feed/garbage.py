@@ -1,0 +1,122 @@
+"""Garbage collection: removing files that nothing names any more, a day after that was first noticed.
+
+One mechanism for the feed, the origins and a pulled copy: the caller says which files are named, and a small ledger in
+the private corner remembers since when another one was not. A reader that has a file mapped keeps it in any case; the
+day is for those that are between reading a manifest and opening its files.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from syncd.feed import layout
+from syncd.feed.folder import FeedFolder
+from syncd.files import install_bytes, storage
+from syncd.format.manifest import Manifest
+from syncd.model import ListName
+
+GRACE: Final = timedelta(hours=24)
+KEPT_VERSIONS: Final = 16
+"""Versions of a list whose files are kept, the one in force included."""
+
+_LEDGER: Final = "unnamed.json"
+_MAX_LEDGER: Final = 64 << 20
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What was removed."""
+
+    files: int = 0
+    bytes: int = 0
+
+
+def collect(folder: FeedFolder, named: Iterable[str], now: datetime, grace: timedelta = GRACE) -> Collected:
+    """Remove the files below ``v1`` and ``metadata`` that were not ``named`` for ``grace``. Call with the lock held.
+
+    ``named``: paths of `layout`. Raises `StoreError`.
+    """
+    keep = set(named)
+    since = _read_ledger(folder)
+    unnamed = {path: since.get(path, now.timestamp()) for path in _files(folder) if path not in keep}
+    files = length = 0
+    for path, noticed in sorted(unnamed.items()):
+        if now.timestamp() - noticed >= grace.total_seconds():
+            with storage(folder.path(path), "remove"):
+                length += folder.path(path).stat().st_size
+                folder.path(path).unlink()
+            files += 1
+            del unnamed[path]
+    if unnamed != since:
+        install_bytes(folder.work / _LEDGER, json.dumps(unnamed).encode(), mode=0o600)
+    return Collected(files, length)
+
+
+def _read_ledger(folder: FeedFolder) -> dict[str, float]:
+    """A damaged ledger costs a day, not a file."""
+    try:
+        content = folder.read(f"{folder.work.name}/{_LEDGER}", _MAX_LEDGER)
+        found = json.loads(content) if content else {}
+        return {str(path): float(noticed) for path, noticed in found.items()}
+    except (ValueError, AttributeError, TypeError):
+        return {}
+
+
+def _files(folder: FeedFolder) -> Iterator[str]:
+    for part in ("v1", layout.METADATA):
+        for path in folder.path(part).rglob("*"):
+            if path.is_file():
+                yield str(path.relative_to(folder.root))
+
+
+def named_by_manifest(manifest: Manifest, sha256: str) -> Iterator[str]:
+    """The files that one version needs: the manifest, its evidence, its stack, and the deltas that followers apply."""
+    yield layout.manifest_path(manifest.list, sha256)
+    if manifest.origin and manifest.origin.evidence:
+        yield layout.evidence_path(manifest.list, manifest.origin.evidence.sha256)
+    for ref in manifest.named_segments():
+        yield layout.segment_path(manifest.list, ref.sha256)
+
+
+def history(
+    folder: FeedFolder, name: ListName, sha256: str, kept: int = KEPT_VERSIONS
+) -> Iterator[tuple[Manifest, str]]:
+    """The newest ``kept`` versions of a list that are still here, newest first."""
+    for _ in range(kept):
+        if not folder.path(layout.manifest_path(name, sha256)).exists():
+            return
+        manifest = folder.manifest(name, sha256)
+        yield manifest, sha256
+        if manifest.previous is None:
+            return
+        sha256 = manifest.previous.sha256
+
+
+def named_by_feed(
+    folder: FeedFolder, heads: dict[ListName, str], metadata: Iterable[str], kept: int = KEPT_VERSIONS
+) -> set[str]:
+    """The files that a published feed needs: of each list the newest versions, and its signed metadata."""
+    named = {f"{layout.METADATA}/{file}" for file in metadata}
+    for name, sha256 in heads.items():
+        for number, (manifest, found) in enumerate(history(folder, name, sha256, kept)):
+            if number == 0:
+                named |= set(named_by_manifest(manifest, found))
+            else:  # an older version: to go back to and to compare with, not to follow
+                named.add(layout.manifest_path(name, found))
+                named |= {layout.segment_path(name, ref.sha256) for ref in manifest.stack}
+                if manifest.origin and manifest.origin.evidence:
+                    named.add(layout.evidence_path(name, manifest.origin.evidence.sha256))
+    return named
+
+
+def remove_old_parts(folder: Path, now: datetime, age: timedelta = timedelta(days=7)) -> None:
+    """Remove downloads that nobody continued for ``age``."""
+    if not folder.is_dir():
+        return
+    for path in folder.iterdir():
+        with storage(path, "remove"):
+            if now - datetime.fromtimestamp(path.stat().st_mtime, UTC) > age:
+                path.unlink()

@@ -1,0 +1,237 @@
+"""The lines of a list file as columns: CSV or NDJSON.
+
+A block is read by vectorised code where nothing in it looks odd, and else line by line, to name the line, the column
+and the reason. Both read the same language: CSV is RFC 4180 without line breaks in values, so that a value that holds
+a comma or a quotation mark is quoted; NDJSON is one JSON object (RFC 8259) a line.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final, Protocol, Self
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyarrow import csv as arrow_csv
+
+from syncd.feed.text import BLOCK, WHOLE_LINE, Block, ListFile, row_error
+from syncd.feed.values import COLUMNS, Columns, Fault, character_fault
+
+SMALL: Final = 64 << 10
+"""bytes of the parts that an odd block is cut into, so that one odd line does not slow the others down"""
+_QUOTES: Final = "quotation marks do not pair up on this line, or stand inside a value that is not quoted"
+_KNOWN: Final = ", ".join(COLUMNS)
+_C1_LEAD, _C1_END = 0xC2, 0xA0  # the control characters U+0080 to U+009F are C2 80 to C2 9F
+_FIELD: Final = re.compile(r'(?:"((?:[^"]|"")*)"|([^",]*))(,|\Z)')
+
+Row = tuple[str, ...]
+"""The values of one row in the order of `COLUMNS`."""
+Report = Callable[[int, Fault, bytes], None]
+"""Takes a bad row: its number, what is wrong, and the line itself."""
+Part = tuple[Block, Columns]
+"""Some lines, and the rows in them."""
+
+
+class Parser(Protocol):
+    """Turns lines into columns; hands lines that are not rows to ``report``."""
+
+    def parse(self, block: Block, report: Report) -> Iterator[Part]:
+        """The rows of ``block``, in their order."""
+        ...
+
+
+def parsed(source: ListFile, needed: Sequence[frozenset[str]], report: Report) -> Iterator[Part]:
+    """All rows of a file. ``needed``: sets of columns of which a CSV header must hold one. Raises `RowError`."""
+    parser: Parser | None = NdjsonParser() if source.is_ndjson() else None
+    empty = True
+    for block in source.blocks():
+        empty, rows = False, block
+        if parser is None:
+            head, _, content = block.content.partition(b"\n")
+            parser = CsvParser.from_header(source.path, head.removesuffix(b"\r"), needed)
+            rows = Block(content, block.first + 1)
+        if rows.content:
+            yield from parser.parse(rows, report)
+    if empty:
+        raise row_error(source.path, 1, WHOLE_LINE, "empty file")
+
+
+class CsvParser:
+    """CSV under one header."""
+
+    def __init__(self, header: Sequence[str]) -> None:
+        self._header = tuple(header)
+        self._options = _arrow_options(self._header)
+
+    @classmethod
+    def from_header(cls, path: Path, line: bytes, needed: Sequence[frozenset[str]]) -> Self:
+        """Read the header; raises `RowError` for line 1."""
+        names = _split(line.decode("utf-8", "replace")) or []
+        if not set(names) & set(COLUMNS):  # its values may be a row of the list: say nothing of them
+            raise row_error(path, 1, WHOLE_LINE, f"no header; the first line names the columns, of {_KNOWN}")
+        for number, name in enumerate(names, 1):
+            if name not in COLUMNS:
+                raise row_error(path, 1, str(number), f"unknown column; known are {_KNOWN}")
+            if name in names[: number - 1]:
+                raise row_error(path, 1, name, "named twice")
+        if not any(columns <= set(names) for columns in needed):
+            wanted = " or ".join(" and ".join(name for name in COLUMNS if name in columns) for columns in needed)
+            raise row_error(path, 1, WHOLE_LINE, f"the header must name {wanted}")
+        return cls(names)
+
+    def parse(self, block: Block, report: Report) -> Iterator[Part]:
+        """The rows of ``block``, in their order."""
+        columns = self.parse_fast(block)
+        if columns is not None:
+            yield block, columns
+            return
+        for part in block.parts(SMALL):
+            columns = self.parse_fast(part)
+            yield part, self.parse_lines(part, report) if columns is None else columns
+
+    def parse_fast(self, block: Block) -> Columns | None:
+        """The whole block at once; None where anything in it looks odd."""
+        if not _is_plain(block):
+            return None
+        read, parse, convert = self._options
+        try:
+            table = arrow_csv.read_csv(pa.BufferReader(block.content), read, parse, convert)
+        except pa.ArrowInvalid:  # its text quotes the row: never pass it on
+            return None
+        if len(table) != block.lines:
+            return None
+        found = {name: table[name].combine_chunks() for name in self._header}
+        return Columns.build(np.arange(block.first, block.first + len(table), dtype=np.int64), found)
+
+    def parse_lines(self, block: Block, report: Report) -> Columns:
+        """The same, line by line."""
+        return _parse_lines(block, self._parse_line, report)
+
+    def _parse_line(self, original: bytes) -> Row | Fault:
+        text = original.decode("utf-8", "surrogateescape")
+        values = _split(text)
+        if values is None:
+            return Fault(WHOLE_LINE, _QUOTES)
+        if len(values) != len(self._header):
+            return Fault(WHOLE_LINE, f"{len(values)} columns; the header has {len(self._header)}")
+        return _checked(dict(zip(self._header, values, strict=True)))
+
+
+def _arrow_options(header: Sequence[str]) -> tuple[Any, Any, Any]:
+    few = pa.dictionary(pa.int32(), pa.utf8())
+    types = {"algorithm": few, "digest": pa.large_utf8(), "entry": pa.large_utf8(), "label": few}
+    return (
+        # a block is whole lines: read as one piece, so that its rows stay one array
+        arrow_csv.ReadOptions(column_names=list(header), block_size=2 * BLOCK + 1),
+        arrow_csv.ParseOptions(newlines_in_values=False, ignore_empty_lines=False),
+        arrow_csv.ConvertOptions(
+            column_types={name: types[name] for name in header},
+            null_values=[],
+            strings_can_be_null=False,
+            check_utf8=True,
+        ),
+    )
+
+
+def _split(text: str) -> list[str] | None:
+    """The values of one line; None where its quotation marks are wrong."""
+    values, position = [], 0
+    while match := _FIELD.match(text, position):
+        quoted, bare, end = match.groups()
+        values.append(bare if quoted is None else quoted.replace('""', '"'))
+        if not end:
+            return values
+        position = match.end()
+    return None
+
+
+def _is_plain(block: Block) -> bool:
+    """Whether a block has no control characters, empty lines or doubtful quotation marks."""
+    content = block.content
+    table = np.frombuffer(content, np.uint8)
+    ends = block.lines - (not content.endswith(b"\n"))
+    returns = content.count(b"\r\n") if b"\r" in content else 0
+    if np.count_nonzero(table < ord(" ")) != ends + returns or b"\x7f" in content:
+        return False
+    empty_line = content.startswith((b"\n", b"\r")) or _has_pair(table, ord("\n"), ord("\r") + 1)
+    if empty_line or (not content.isascii() and _has_pair(table, _C1_LEAD, _C1_END)):
+        return False
+    return b'"' not in content or _is_well_quoted(content)
+
+
+def _has_pair(table: NDArray[np.uint8], first: int, below: int) -> bool:
+    """Whether a byte ``first`` is followed by one below ``below``."""
+    return bool(np.any((table[:-1] == first) & (table[1:] < below)))
+
+
+def _is_well_quoted(content: bytes) -> bool:
+    """Whether the quotation marks of every line pair up, each pair around a value, or doubled inside one."""
+    table = np.frombuffer(b"\n" + content + b"\n", np.uint8)
+    quotes = np.flatnonzero(table == ord('"'))
+    if np.any(np.searchsorted(quotes, np.flatnonzero(table == ord("\n"))) % 2):
+        return False
+    before, after = table[quotes[0::2] - 1], table[quotes[1::2] + 1]
+    return bool(_is_one_of(before, b'\n,"').all() and _is_one_of(after, b'\r\n,"').all())
+
+
+def _is_one_of(found: NDArray[np.uint8], allowed: bytes) -> NDArray[np.bool_]:
+    table = np.zeros(256, bool)
+    table[list(allowed)] = True
+    return table[found]
+
+
+class NdjsonParser:
+    """One JSON object a line, its values strings (RFC 8259)."""
+
+    def parse(self, block: Block, report: Report) -> Iterator[Part]:
+        """The rows of ``block``, in their order."""
+        for part in block.parts(1 << 20):  # Python objects take ten times the bytes
+            yield part, _parse_lines(part, self._parse_line, report)
+
+    def _parse_line(self, original: bytes) -> Row | Fault:
+        try:
+            pairs = json.loads(original.decode(), object_pairs_hook=_Pairs)
+        except UnicodeDecodeError:
+            return Fault(WHOLE_LINE, "not valid UTF-8")
+        except (ValueError, RecursionError):
+            return Fault(WHOLE_LINE, "not JSON")
+        if not isinstance(pairs, _Pairs):
+            return Fault(WHOLE_LINE, "not a JSON object")
+        return _row_of(pairs)
+
+
+def _row_of(pairs: "_Pairs") -> Row | Fault:
+    found: dict[str, str] = {}
+    for name, value in pairs:
+        if name not in COLUMNS:
+            return Fault(WHOLE_LINE, f"unknown key; known are {_KNOWN}")
+        if not isinstance(value, str):
+            return Fault(name, "not a string")
+        if name in found:
+            return Fault(name, "named twice")
+        found[name] = value
+    return _checked(found)
+
+
+def _checked(found: dict[str, str]) -> Row | Fault:
+    row = tuple(found.get(name, "") for name in COLUMNS)
+    return character_fault(row) or row
+
+
+class _Pairs(list[tuple[str, object]]):
+    """The members of a JSON object, as read."""
+
+
+def _parse_lines(block: Block, parse: Callable[[bytes], Row | Fault], report: Report) -> Columns:
+    rows: list[Row] = []
+    lines: list[int] = []
+    for line, original in enumerate(block.originals(), block.first):
+        row = parse(original) if original else Fault(WHOLE_LINE, "empty line")
+        if isinstance(row, Fault):
+            report(line, row, original)
+        else:
+            rows.append(row)
+            lines.append(line)
+    return Columns.from_rows(rows, np.array(lines, np.int64))

@@ -1,0 +1,251 @@
+"""Serving a feed folder over HTTP (RFC 9110): what is in the layout, and nothing else in the folder.
+
+Immutable files may be cached by the one who asked for them; what changes is never stored. No request is logged: paths
+name lists, and headers hold tokens.
+"""
+
+import contextlib
+import hashlib
+import hmac
+import ipaddress
+import os
+import re
+import signal
+import socket
+import ssl
+import stat
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import FileResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from syncd.errors import StoreError, UsageError
+from syncd.feed.layout import METADATA, TIMESTAMP
+from syncd.files import storage
+from syncd.model import LIST_NAME
+
+IMMUTABLE: Final = "private, immutable, max-age=31536000"
+NO_STORE: Final = "no-store"
+ROOT: Final = "root.json"
+
+_SHA256: Final = "[0-9a-f]{64}"
+_IMMUTABLE_PATH: Final = re.compile(
+    rf"{METADATA}/[0-9]{{1,10}}\.[a-z][a-z0-9._-]{{0,68}}\.json"
+    rf"|v1/{LIST_NAME.pattern}/(?:{_SHA256}\.manifest\.json|segments/{_SHA256}\.arrow|evidence/{_SHA256}\.json)"
+)
+_CHANGING: Final = frozenset({TIMESTAMP, ROOT})
+_SECONDS_TO_FINISH: Final = 5
+
+
+def build_app(folder: Path, token: str | None = None) -> Starlette:
+    """The application that serves ``folder``; with ``token``, only to those who send it as a bearer token."""
+    return Starlette(routes=[Route("/{path:path}", _Files(folder, token).answer, methods=["GET"])])
+
+
+class _Blocks(FileResponse):
+    chunk_size = 1 << 20
+    max_ranges = 1
+
+
+class _Files:
+    def __init__(self, folder: Path, token: str | None) -> None:
+        self._folder = folder.resolve()
+        self._token = None if token is None else _digest(token)
+        self._changing = {path: _InMemory(self._folder / path) for path in _CHANGING}
+
+    async def answer(self, request: Request) -> Response:
+        """Answer one request; GET and HEAD get here."""
+        if not self._admitted(request):
+            headers = {"WWW-Authenticate": "Bearer", "Cache-Control": NO_STORE}
+            return PlainTextResponse("unauthorised\n", 401, headers)
+        path = request.path_params["path"]
+        response = self._small(path) if path in _CHANGING else self._file(path)
+        if response is None:
+            return PlainTextResponse("not found\n", 404, {"Cache-Control": NO_STORE})
+        return _unless_known(request, response)
+
+    def _admitted(self, request: Request) -> bool:
+        if self._token is None:
+            return True
+        scheme, _, given = request.headers.get("authorization", "").partition(" ")
+        # Digests of one length: the time that comparing takes tells nothing of the token, not even how long it is.
+        return hmac.compare_digest(_digest(given.strip()), self._token) and scheme.lower() == "bearer"
+
+    def _small(self, path: str) -> Response | None:
+        found = self._changing[path].read()
+        if found is None:
+            return None
+        content, tag = found
+        return Response(content, headers={"Cache-Control": NO_STORE, "ETag": tag}, media_type="application/json")
+
+    def _file(self, path: str) -> Response | None:
+        """A file that never changes. Names are matched, never cleaned: no dot file, no way up."""
+        if not _IMMUTABLE_PATH.fullmatch(path):
+            return None
+        try:
+            file = (self._folder / path).resolve(strict=True)
+            found = file.stat()
+        except (OSError, RuntimeError):  # Path.resolve reports a loop of links as RuntimeError before 3.13
+            return None
+        if not file.is_relative_to(self._folder) or not stat.S_ISREG(found.st_mode):
+            return None
+        kind = "application/vnd.apache.arrow.file" if file.suffix == ".arrow" else "application/json"
+        return _Blocks(file, headers={"Cache-Control": IMMUTABLE}, media_type=kind, stat_result=found)
+
+
+class _InMemory:
+    """A small file that is replaced now and then; read again when it was."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._stamp: tuple[int, int, int] | None = None
+        self._held: tuple[bytes, str] = (b"", "")
+
+    def read(self) -> tuple[bytes, str] | None:
+        """The content and its entity tag, or None where there is no such file."""
+        try:
+            with open(os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as stream:  # noqa: PTH123 - a descriptor, for O_NOFOLLOW
+                found = os.fstat(stream.fileno())
+                stamp = (found.st_ino, found.st_mtime_ns, found.st_size)
+                if stamp != self._stamp:
+                    content = stream.read()
+                    self._stamp, self._held = stamp, (content, f'"{hashlib.sha256(content).hexdigest()[:32]}"')
+        except OSError:
+            return None
+        return self._held
+
+
+def _unless_known(request: Request, response: Response) -> Response:
+    """304 where the client holds this very file (RFC 9110, 13.1.2)."""
+    asked = request.headers.get("if-none-match", "")
+    if response.headers["etag"] in {tag.strip().removeprefix("W/") for tag in asked.split(",")}:
+        kept = {name: response.headers[name] for name in ("etag", "cache-control")}
+        return Response(status_code=304, headers=kept)
+    return response
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()
+
+
+def check_exposure(host: str, *, tls: bool, token: bool) -> None:
+    """Beyond this machine a feed goes out encrypted and to those who are let in only. Raises `UsageError`."""
+    if not _is_loopback(host) and not (tls and token):
+        raise UsageError(
+            f"{host} is not on this machine only: without TLS and a token anybody could read the feed",
+            hint="give --tls-cert, --tls-key and --token-file, or listen on 127.0.0.1",
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def serve(
+    folder: Path,
+    host: str,
+    port: int,
+    *,
+    token: str | None = None,
+    tls_cert: Path | None = None,
+    tls_key: Path | None = None,
+    announce: Callable[[str], None] = lambda url: None,
+) -> None:
+    """Serve ``folder`` until SIGTERM or SIGINT, then finish what is being sent and return.
+
+    ``announce`` is told the address once it listens. Raises `UsageError` where the address is open to others without
+    TLS and token, or the certificate cannot be used, and `StoreError` where the address cannot be had.
+    """
+    if (tls_cert is None) != (tls_key is None):
+        raise UsageError("a certificate and its key belong together", hint="give --tls-cert and --tls-key, or neither")
+    check_exposure(host, tls=tls_cert is not None, token=token is not None)
+    server = _Server(_settings(folder, token, tls_cert, tls_key))
+    with _listening(host, port) as listener:
+        announce(_url(listener, tls=tls_cert is not None))
+        server.run_until_told(listener)
+
+
+@contextlib.contextmanager
+def running_server(folder: Path, token: str | None = None) -> Iterator[str]:
+    """Serve ``folder`` on a free port of this machine from a thread; yields the address. For tests and the demo."""
+    server = _Server(_settings(folder, token, None, None))
+    with _listening("127.0.0.1", 0) as listener:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="syncd-serve", daemon=True)
+        thread.start()
+        try:
+            yield _url(listener, tls=False)
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals alone: uvicorn would raise them again once it has stopped."""
+        yield
+
+    def run_until_told(self, listener: socket.socket) -> None:
+        """Run in the main thread."""
+        before = {number: signal.signal(number, self._stop) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            self.run(sockets=[listener])
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        del number, frame
+        self.force_exit = self.should_exit  # told twice: do not wait for those who still receive
+        self.should_exit = True
+
+
+def _settings(folder: Path, token: str | None, tls_cert: Path | None, tls_key: Path | None) -> uvicorn.Config:
+    config = uvicorn.Config(
+        build_app(folder, token),
+        ssl_certfile=tls_cert,
+        ssl_keyfile=tls_key,
+        access_log=False,
+        log_config=None,
+        log_level="error",
+        server_header=False,
+        headers=[("server", "syncd")],
+        proxy_headers=False,
+        lifespan="off",
+        ws="none",
+        timeout_graceful_shutdown=_SECONDS_TO_FINISH,
+    )
+    try:
+        config.load()
+    except (OSError, ssl.SSLError) as error:
+        raise UsageError(f"the certificate {tls_cert} or its key cannot be used", hint="both are PEM files") from error
+    return config
+
+
+@contextlib.contextmanager
+def _listening(host: str, port: int) -> Iterator[socket.socket]:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listener = socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        raise StoreError(
+            f"cannot listen on {host} port {port}: {error.strerror or error}", hint="is another process using it?"
+        ) from error
+    with listener:
+        yield listener
+
+
+def _url(listener: socket.socket, *, tls: bool) -> str:
+    host, port = listener.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    return f"{'https' if tls else 'http'}://{shown}:{port}/"

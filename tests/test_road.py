@@ -1,0 +1,109 @@
+"""The road, from a partner's file to a matcher's answer."""
+
+from syncd.catalog.records import Outcome
+from syncd.model import Counts, Hit
+from world import HEAD, World, row, rows
+
+
+def test_a_published_list_reaches_a_matcher(world: World) -> None:
+    """What a partner publishes is what a matcher answers."""
+    world.publish(full=rows(0, 300))
+    outcome = world.sync()
+    assert (outcome.exit_code, outcome.outcome, outcome.lists[0].plan) == (0, Outcome.PUBLISHED, "full:first")
+    world.pull()
+    assert world.hits(7) == [Hit(HEAD, 1, "e7", "B")]
+    assert world.hits(300) == []
+
+
+def test_a_delta_travels_as_the_very_segment_that_the_partner_made(world: World) -> None:
+    """Where origin and head do not differ, the upstream's segment is published byte for byte."""
+    world.publish(full=rows(0, 300))
+    world.sync()
+    world.publish(add=[row(300), row(7, "C")], remove=[row(5)])
+    outcome = world.sync()
+    assert outcome.lists[0].plan == "deltas"
+    assert outcome.lists[0].counts == {"sha256": Counts(added=1, relabelled=1, removed=1)}
+    assert outcome.lists[0].labels == {
+        "sha256": {"A": Counts(added=1), "C": Counts(relabelled=1, removed=1)},
+    }
+    world.pull()
+    assert [len(world.hits(number)) for number in (5, 6, 300)] == [0, 1, 1]
+    assert world.hits(7)[0].label == "C"
+    theirs = {path.name for path in world.partner.path("v1/images/segments").iterdir()}
+    ours = {path.name for path in world.state.feed.path("v1/iwf.images/segments").iterdir()}
+    assert ours == theirs
+
+
+def test_nothing_new_makes_no_version(world: World) -> None:
+    """A sync without news publishes nothing, and the same file again makes no version."""
+    world.publish(full=rows(0, 30))
+    world.sync()
+    assert world.publish(full=rows(0, 30)).changed is False
+    outcome = world.sync()
+    assert (outcome.outcome, outcome.lists[0].version) == (Outcome.UP_TO_DATE, 1)
+
+
+def test_several_versions_at_once_become_one_step(world: World) -> None:
+    """An operator who was away applies all deltas in order."""
+    world.publish(full=rows(0, 30))
+    world.sync()
+    for number in range(30, 35):
+        world.publish(add=[row(number)], remove=[row(number - 30)])
+    outcome = world.sync()
+    assert (outcome.lists[0].plan, outcome.lists[0].serial, outcome.lists[0].version) == ("deltas", 6, 2)
+    world.pull()
+    assert [bool(world.hits(number)) for number in (4, 5, 34)] == [False, True, True]
+
+
+def test_a_gap_in_the_chain_is_closed_by_a_full_that_travels_as_a_delta(world: World) -> None:
+    """Beyond the recent deltas the list is fetched whole, and matchers still receive only the difference."""
+    world.publish(full=rows(0, 30))
+    world.sync()
+    for number in range(30, 100):
+        world.publish(add=[row(number)])
+    outcome = world.sync()
+    assert outcome.lists[0].plan == "full:chain_gap"
+    assert outcome.lists[0].counts == {"sha256": Counts(added=70)}
+    with world.publisher() as publisher:
+        current = publisher.current(HEAD)
+    assert current is not None
+    assert [ref.rows for ref in current.manifest.recent[-1].segments] == [70]
+
+
+def test_deltas_are_folded_and_a_matcher_folds_them_itself(world: World) -> None:
+    """Stacks stay short; a follower that holds the inputs makes the folded segment without downloading it."""
+    world.publish(full=rows(0, 3000))
+    world.sync()
+    world.pull()
+    for number in range(3000, 3008):
+        world.publish(add=[row(number)])
+        world.sync()
+        if number < 3007:
+            world.pull()
+    with world.publisher() as publisher:
+        current = publisher.current(HEAD)
+    assert current is not None
+    assert [ref.rows for ref in current.manifest.stack] == [3000, 8]
+    assert [len(fold.inputs) for fold in current.manifest.folds] == [8]
+    folded = current.manifest.stack[-1]
+    world.state.feed.segment_path(HEAD, folded).unlink()  # so that nobody can download it
+    assert world.pull().errors == []
+    assert all(world.hits(number) for number in (0, 2999, 3000, 3007))
+
+
+def test_a_head_says_when_its_upstream_was_last_verified(world: World) -> None:
+    """Freshness moves with each verification, is signed hourly, and tells "no news" from "dead"."""
+    world.publish(full=rows(0, 3))
+    world.sync()
+    world.clock.forward(hours=5)
+    world.publish(full=rows(0, 3))
+    world.sync()
+    world.pull()
+    world.clock.forward(hours=1)
+    status = world.matcher().status()[0]
+    assert status.age is not None
+    assert status.age.total_seconds() == 3600
+    assert status.expired == ()
+    world.clock.forward(hours=72)
+    assert world.matcher().status()[0].expired == ("timestamp",)
+    assert world.hits(1), "an expired copy goes on answering"

@@ -1,0 +1,128 @@
+"""A small world for stories: a partner that publishes, an operator that syncs, a matcher that pulls.
+
+Everything is real (files, keys, signatures, the catalog); only the clock is ours, and the line between them is a
+folder, or whatever peer a test puts in its place.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from syncd.feed import author
+from syncd.feed.author import Edit, Published
+from syncd.feed.folder import FeedFolder
+from syncd.fetch import Endpoint
+from syncd.matcher import Matcher
+from syncd.matcher.pull import Pulled, pull
+from syncd.model import Hit, ListName
+from syncd.pipeline.state import Publisher, StateFolder, init, open_publisher
+from syncd.pipeline.sync import SyncOutcome, sync_source
+from syncd.sources.signed_feed import SignedFeed
+from syncd.trust import keys
+
+IMAGES = ListName("images")
+HEAD = ListName("iwf.images")
+START = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+Row = tuple[str, str, str, str]
+"""algorithm, digest, entry, label"""
+
+
+def row(number: int, label: str = "A", algorithm: str = "sha256") -> Row:
+    """A row made from a number: entry ``e<number>``."""
+    return (algorithm, hashlib.new(algorithm, str(number).encode()).hexdigest(), f"e{number}", label)
+
+
+def rows(start: int, stop: int) -> list[Row]:
+    """Rows of several numbers, labelled A, B and C in turn."""
+    return [row(number, "ABC"[number % 3]) for number in range(start, stop)]
+
+
+@dataclass
+class Clock:
+    """A clock that stands still until it is told to go on."""
+
+    now: datetime = START
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def forward(self, **kinds: float) -> None:
+        """Let time pass, as `timedelta` takes it."""
+        self.now += timedelta(**kinds)
+
+
+@dataclass
+class World:
+    """Partner, operator and matcher in one folder."""
+
+    base: Path
+    clock: Clock = field(default_factory=Clock)
+    url: str = ""
+    """where the operator finds the partner; the folder itself unless a test says otherwise"""
+
+    def __post_init__(self) -> None:
+        self.partner = FeedFolder(self.base / "partner")
+        self.partner_keys = self.base / "partner.keys"
+        self.partner_offline = self.base / "partner-offline"
+        self.root = author.init(
+            self.partner.root, self.partner_offline, self.partner_keys, count=1, threshold=1, now=self.clock()
+        )
+        self.state = StateFolder(self.base / "state")
+        self.offline = self.base / "operator-offline"
+        self.operator_root = init(self.state, self.offline, count=1, threshold=1, now=self.clock())
+        self.copy = self.base / "copy"
+        self.url = self.url or self.partner.root.as_uri()
+
+    def publish(
+        self, *, full: Iterable[Row] = (), add: Iterable[Row] = (), remove: Iterable[Row] = (), name: ListName = IMAGES
+    ) -> Published:
+        """The partner publishes."""
+        edit = Edit(
+            full=self._file("full", full), add=self._file("add", add), remove=self._file("remove", remove)
+        )
+        return author.publish_edit(self.partner, name, edit, self.partner_signers(), self.clock())
+
+    def partner_signers(self) -> keys.Signers:
+        """The partner's online keys."""
+        return keys.load_signers(self.partner_keys, keys.ONLINE_ROLES)
+
+    def _file(self, kind: str, content: Iterable[Row]) -> Path | None:
+        lines = [",".join(one) for one in content]
+        if not lines:
+            return None
+        path = self.base / f"{kind}.csv"
+        path.write_text("\n".join(["algorithm,digest,entry,label", *lines, ""]))
+        return path
+
+    def source(self, **changes: object) -> SignedFeed:
+        """The operator's configuration of the partner."""
+        settings: dict[str, object] = {"name": "iwf", "url": self.url, "root": self.root, "deadline": 20.0, **changes}
+        return SignedFeed(**settings)  # type: ignore[arg-type]  # values as a test gives them
+
+    @contextmanager
+    def publisher(self) -> Iterator[Publisher]:
+        """The operator's state, open."""
+        with open_publisher(self.state) as publisher:
+            yield publisher
+
+    def sync(self, *, dry_run: bool = False, **changes: object) -> SyncOutcome:
+        """The operator syncs."""
+        with self.publisher() as publisher:
+            return sync_source(publisher, self.source(**changes), self.clock, dry_run=dry_run)
+
+    def pull(self, url: str = "") -> Pulled:
+        """The matcher's host pulls."""
+        endpoint = Endpoint(url or self.state.feed.root.as_uri())
+        return pull(endpoint, self.operator_root.read_bytes(), self.copy, now=self.clock(), deadline=20.0)
+
+    def matcher(self) -> Matcher:
+        """A matcher on the pulled copy."""
+        return Matcher.open(self.copy, clock=self.clock)
+
+    def hits(self, number: int, matcher: Matcher | None = None) -> list[Hit]:
+        """What a matcher answers for the digest of a number."""
+        return (matcher or self.matcher()).lookup("sha256", row(number)[1])
