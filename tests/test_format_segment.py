@@ -369,12 +369,42 @@ def test_walking_and_the_footer_must_agree(tmp_path):  # type: ignore[no-untyped
     assert str(refused(tmp_path, mixed)).endswith("the footer names other messages than those before it")
 
 
-def test_big_endian_is_refused(tmp_path):  # type: ignore[no-untyped-def]
-    """Both schemas state little-endian; a file that states big-endian would be mapped wrongly."""
+def test_what_the_container_states_of_itself(tmp_path):  # type: ignore[no-untyped-def]
+    """A file that states big-endian, or that its one dictionary is a delta, would be mapped wrongly."""
     content = arrow(columns())
-    spoiled = [content[:at] + b"\1" + content[at + 1 :] for at in range(8, 500) if content[at] == 0]
-    reasons = {str(refused_or_none(tmp_path, mutant)) for mutant in spoiled}
-    assert any("endian" in reason for reason in reasons)
+    spoiled = [content[:at] + bytes([new]) + content[at + 1 :] for at in range(8, 700) for new in (1, 4, 12)]
+    reasons = " ".join({str(refused_or_none(tmp_path, mutant)) for mutant in spoiled})
+    assert "big-endian" in reasons
+    assert "a delta dictionary" in reasons
+
+
+def test_other_metadata_in_the_container_is_refused(tmp_path):  # type: ignore[no-untyped-def]
+    """Metadata version V4, and metadata on a message or in the footer, are refused."""
+    old = arrow(columns(), metadata_version=pa.ipc.MetadataVersion.V4)
+    assert "other version than V5" in str(refused(tmp_path, old)) or "another version than V5" in str(
+        refused(tmp_path, old)
+    )
+    like = schema(MD5, "base")
+    batch = pa.RecordBatch.from_arrays(columns(), schema=like)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, like) as writer:
+        writer.write_batch(batch, custom_metadata={"x": "y"})
+    assert "metadata of its own" in str(refused(tmp_path, bytes(sink.getvalue())))
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, like, metadata={"x": "y"}) as writer:
+        writer.write_batch(batch)
+    assert "footer" in str(refused(tmp_path, bytes(sink.getvalue())))
+
+
+def test_opening_a_short_column_does_not_read_beyond_it(tmp_path):  # type: ignore[no-untyped-def]
+    """Mapping a file whose digests are fewer than its rows is refused, also without the whole check."""
+    content = arrow(columns())
+    assert content.count(struct.pack("<qq", 0, 48)) == 1
+    short = content.replace(struct.pack("<qq", 0, 48), struct.pack("<qq", 0, 40))
+    (tmp_path / "seg.arrow").write_bytes(short)
+    with pytest.raises(NotArrowError):
+        Segment.open(tmp_path / "seg.arrow", ref_of(short))
+    assert isinstance(refused(tmp_path, short), NotArrowError)
 
 
 def refused_or_none(folder: Path, content: bytes) -> SegmentError | None:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from syncd.cli import arguments
 from syncd.cli.output import (
     JsonFlag,
     clean,
@@ -17,7 +18,6 @@ from syncd.cli.output import (
     stamp,
     utc_now,
 )
-from syncd.errors import UsageError
 
 if TYPE_CHECKING:
     from syncd.cli.expiry import Expiry
@@ -35,7 +35,6 @@ OnlineKeys = Annotated[
 ]
 
 _JOURNAL: Final = "journal.json"
-_MAX_TOKEN: Final = 4096
 
 
 @app.callback(invoke_without_command=True)
@@ -267,27 +266,11 @@ def serve(
     from syncd.feed import serve as server
     from syncd.feed.folder import FeedFolder
 
-    host, port = _address(listen)
-    token = _token(token_file) if token_file else None
+    host, port = arguments.address(listen)
+    token = arguments.token(token_file)
     author.load_repository(FeedFolder(feed))
 
     def announce(url: str) -> None:
         typer.echo(f"serving {clean(str(feed))} at {url}")
 
     server.serve(feed, host, port, token=token, tls_cert=tls_cert, tls_key=tls_key, announce=announce)
-
-
-def _address(listen: str) -> tuple[str, int]:
-    host, _, port = listen.rpartition(":")
-    if not host or not port.isascii() or not port.isdigit() or int(port) > 0xFFFF:
-        raise UsageError("--listen is not HOST:PORT", hint="such as 127.0.0.1:8470 or [::1]:8470")
-    return host.removeprefix("[").removesuffix("]"), int(port)
-
-
-def _token(path: Path) -> str:
-    from syncd.files import read_bytes
-
-    token = read_bytes(path, _MAX_TOKEN).decode(errors="replace").strip()
-    if not token:
-        raise UsageError(f"{path} holds no token", hint="write one into it, such as the output of `openssl rand -hex 32`")
-    return token

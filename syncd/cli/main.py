@@ -3,6 +3,7 @@
 Every module that a command needs beyond these is imported by the command, so that ``syncd --help`` stays quick.
 """
 
+import importlib
 import importlib.util
 import os
 import sys
@@ -82,9 +83,7 @@ app.command("pull")(pull.pull)
 app.command("lookup")(lookup.lookup)
 app.command("match")(lookup.match)
 if importlib.util.find_spec("syncd.cli.demo"):
-    from syncd.cli import demo
-
-    app.command("demo")(demo.demo)
+    app.command("demo")(importlib.import_module("syncd.cli.demo").demo)
 
 
 def run() -> None:
@@ -156,5 +155,5 @@ def _internal(error: Exception) -> SyncdError:
         traceback.print_exception(error, file=sys.stderr)
     return SyncdError(
         f"internal error ({type(error).__name__})",
-        hint="this is a bug in syncd: run again with SYNCD_DEBUG=1 and report what it prints, without the secrets in it",
+        hint="a bug in syncd: run again with SYNCD_DEBUG=1 and report what it prints, without the secrets in it",
     )

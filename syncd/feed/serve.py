@@ -28,7 +28,6 @@ from starlette.routing import Route
 
 from syncd.errors import StoreError, UsageError
 from syncd.feed.layout import METADATA, TIMESTAMP
-from syncd.files import storage
 from syncd.model import LIST_NAME
 
 IMMUTABLE: Final = "private, immutable, max-age=31536000"
@@ -58,7 +57,7 @@ class _Files:
     def __init__(self, folder: Path, token: str | None) -> None:
         self._folder = folder.resolve()
         self._token = None if token is None else _digest(token)
-        self._changing = {path: _InMemory(self._folder / path) for path in _CHANGING}
+        self._changing = {path: _InMemory(self._folder, path) for path in _CHANGING}
 
     async def answer(self, request: Request) -> Response:
         """Answer one request; GET and HEAD get here."""
@@ -89,36 +88,42 @@ class _Files:
         """A file that never changes. Names are matched, never cleaned: no dot file, no way up."""
         if not _IMMUTABLE_PATH.fullmatch(path):
             return None
-        try:
-            file = (self._folder / path).resolve(strict=True)
-            found = file.stat()
-        except (OSError, RuntimeError):  # Path.resolve reports a loop of links as RuntimeError before 3.13
+        inside = _inside(self._folder, path)
+        if inside is None:
             return None
-        if not file.is_relative_to(self._folder) or not stat.S_ISREG(found.st_mode):
-            return None
+        file, found = inside
         kind = "application/vnd.apache.arrow.file" if file.suffix == ".arrow" else "application/json"
         return _Blocks(file, headers={"Cache-Control": IMMUTABLE}, media_type=kind, stat_result=found)
+
+
+def _inside(folder: Path, path: str) -> tuple[Path, os.stat_result] | None:
+    """A regular file below ``folder``, links followed no further than that; None where there is none."""
+    try:
+        file = (folder / path).resolve(strict=True)
+        found = file.stat()
+    except (OSError, RuntimeError):  # Path.resolve reports a loop of links as RuntimeError before 3.13
+        return None
+    return (file, found) if file.is_relative_to(folder) and stat.S_ISREG(found.st_mode) else None
 
 
 class _InMemory:
     """A small file that is replaced now and then; read again when it was."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, folder: Path, path: str) -> None:
+        self._folder, self._path = folder, path
         self._stamp: tuple[int, int, int] | None = None
         self._held: tuple[bytes, str] = (b"", "")
 
     def read(self) -> tuple[bytes, str] | None:
         """The content and its entity tag, or None where there is no such file."""
-        try:
-            with open(os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as stream:  # noqa: PTH123 - a descriptor, for O_NOFOLLOW
-                found = os.fstat(stream.fileno())
-                stamp = (found.st_ino, found.st_mtime_ns, found.st_size)
-                if stamp != self._stamp:
-                    content = stream.read()
-                    self._stamp, self._held = stamp, (content, f'"{hashlib.sha256(content).hexdigest()[:32]}"')
-        except OSError:
+        inside = _inside(self._folder, self._path)
+        if inside is None:
             return None
+        file, found = inside
+        stamp = (found.st_ino, found.st_mtime_ns, found.st_size)
+        if stamp != self._stamp:  # replaced between the two looks at it: read once more next time
+            content = file.read_bytes()
+            self._stamp, self._held = stamp, (content, f'"{hashlib.sha256(content).hexdigest()[:32]}"')
         return self._held
 
 
@@ -159,7 +164,7 @@ def serve(
     token: str | None = None,
     tls_cert: Path | None = None,
     tls_key: Path | None = None,
-    announce: Callable[[str], None] = lambda url: None,
+    announce: Callable[[str], None],
 ) -> None:
     """Serve ``folder`` until SIGTERM or SIGINT, then finish what is being sent and return.
 
@@ -182,6 +187,7 @@ def running_server(folder: Path, token: str | None = None) -> Iterator[str]:
     with _listening("127.0.0.1", 0) as listener:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="syncd-serve", daemon=True)
         thread.start()
+        server.ready.wait()
         try:
             yield _url(listener, tls=False)
         finally:
@@ -190,6 +196,15 @@ def running_server(folder: Path, token: str | None = None) -> Iterator[str]:
 
 
 class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.ready = threading.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Tell when it can be stopped again."""
+        await super().startup(sockets)
+        self.ready.set()
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Leave signals alone: uvicorn would raise them again once it has stopped."""

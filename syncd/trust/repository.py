@@ -9,46 +9,23 @@ A feed's metadata, consistent snapshots throughout (TUF specification 1.0.34, 6.
 """
 
 import copy
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import Any, Final, TypeAlias
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
 
 from securesystemslib.signer import Signer
-from tuf.api.exceptions import UnsignedMetadataError
-from tuf.api.metadata import (
-    DelegatedRole,
-    Delegations,
-    Metadata,
-    MetaFile,
-    Root,
-    Snapshot,
-    TargetFile,
-    Targets,
-    Timestamp,
-)
+from tuf.api.metadata import DelegatedRole, Delegations, Root, Snapshot, TargetFile, Targets, Timestamp
 
 from syncd.errors import FeedError, RefusedError, StoreError, UsageError
-from syncd.trust.keys import ONLINE_ROLES, Signers
-from syncd.trust.offline import FRESHNESS_FIELD, Read, Verified, delegated_roles, parse, read_freshness, verify
-from syncd.trust.offline import write_freshness as _write_freshness
-from syncd.trust.values import (
-    LISTS,
-    LISTS_PATH,
-    TOP_LEVEL_ROLES,
-    Freshness,
-    MetadataUpdate,
-    SignedTarget,
-    lifetime,
-    size_limit,
-)
+from syncd.trust.draft import TIMESTAMP, Draft, set_keys
+from syncd.trust.keys import Signers
+from syncd.trust.offline import Read, Verified, parse, read_freshness, verify
+from syncd.trust.values import LISTS, LISTS_PATH, TOP_LEVEL_ROLES, Freshness, MetadataUpdate, SignedTarget
 
 __all__ = ["Freshness", "MetadataUpdate", "Repository", "SignedTarget", "create"]
 
-_TIMESTAMP: Final = "timestamp.json"
 _GLOB_CHARACTERS: Final = frozenset("*?[")
-
-_Signed: TypeAlias = Root | Timestamp | Snapshot | Targets
 
 
 def create(offline: Signers, online: Signers, root_threshold: int, now: datetime) -> MetadataUpdate:
@@ -59,9 +36,9 @@ def create(offline: Signers, online: Signers, root_threshold: int, now: datetime
     signers = {**offline, **online}
     root, targets = Root(consistent_snapshot=True), Targets(delegations=Delegations({}, {}))
     for role in TOP_LEVEL_ROLES:
-        _set_keys(root, role, signers.get(role, ()), root_threshold if role == "root" else 1)
+        set_keys(root, role, signers.get(role, ()), root_threshold if role == "root" else 1)
     _delegate(targets, DelegatedRole(LISTS, [], 1, terminating=True, paths=[LISTS_PATH]), signers.get(LISTS, ()), 1)
-    draft = _Draft(root, Timestamp(), Snapshot(meta={}), targets, {LISTS: Targets()}, signers, now)
+    draft = Draft(root, Timestamp(), Snapshot(meta={}), targets, {LISTS: Targets()}, signers, now)
     draft.sign("root")
     draft.sign("targets")
     draft.sign(LISTS)
@@ -79,11 +56,11 @@ class Repository:
         """Load from a feed's metadata folder; raises `StoreError` where it is missing, damaged or incomplete."""
         try:
             first, newest = _first_and_newest_root(read)
-            content = read(_TIMESTAMP)
+            content = read(TIMESTAMP)
             if content is None:
-                raise StoreError(f"the metadata file {_TIMESTAMP} is missing", hint="restore it from a backup")
-            version = parse(Timestamp, content, _TIMESTAMP).signed.version
-            named = {f"{version}.{_TIMESTAMP}": content}
+                raise StoreError(f"the metadata file {TIMESTAMP} is missing", hint="restore it from a backup")
+            version = parse(Timestamp, content, TIMESTAMP).signed.version
+            named = {f"{version}.{TIMESTAMP}": content}
             return cls(verify(lambda name: named.get(name) or read(name), first, newest, version))
         except FeedError as error:
             raise StoreError(
@@ -92,7 +69,7 @@ class Repository:
 
     def after(self, update: MetadataUpdate) -> "Repository":
         """The repository once ``update`` is installed."""
-        old = {name: content for name, content in self._verified.files.items() if not name.endswith(f".{_TIMESTAMP}")}
+        old = {name: content for name, content in self._verified.files.items() if not name.endswith(f".{TIMESTAMP}")}
         return Repository.load({**old, **dict(update.files)}.get)
 
     def targets(self) -> dict[str, SignedTarget]:
@@ -155,10 +132,10 @@ class Repository:
         signers = {**online, **offline, role: (*offline.get(role, ()), *keys)}
         draft = self._draft(signers, now)
         if role in TOP_LEVEL_ROLES:
-            _set_keys(draft.root, role, keys, threshold)
+            set_keys(draft.root, role, keys, threshold)
             draft.sign("root", self._verified.root)
         elif role in draft.roles:
-            _set_keys(draft.targets, role, keys, threshold)
+            set_keys(draft.targets, role, keys, threshold)
             draft.sign("targets")
         else:
             raise RefusedError(f"the feed has no role {role}", hint=f"it has {', '.join(self.versions)}")
@@ -202,115 +179,9 @@ class Repository:
         draft.sign("targets")
         return draft.finish(self.freshness())
 
-    def _draft(self, signers: Signers, now: datetime, above: int = 0) -> "_Draft":
+    def _draft(self, signers: Signers, now: datetime, above: int = 0) -> Draft:
         of = copy.deepcopy(self._verified)
-        return _Draft(
-            of.root, of.timestamp, of.snapshot, of.targets, dict(of.roles), signers, now, above, self.versions
-        )
-
-
-@dataclass
-class _Draft:
-    """One update in the making."""
-
-    root: Root
-    timestamp: Timestamp
-    snapshot: Snapshot
-    targets: Targets
-    roles: dict[str, Targets]
-    signers: Signers
-    now: datetime
-    above: int = 0
-    versions: dict[str, int] = field(default_factory=dict)
-    files: list[tuple[str, bytes]] = field(default_factory=list)
-
-    def role_for(self, target: str) -> str:
-        """The one role that may sign ``target``."""
-        for role in delegated_roles(self.targets).values():
-            if role.is_delegated_path(target):
-                return role.name
-        raise RefusedError(f"no role of the feed may sign the target {target}")
-
-    def can_sign(self, role: str) -> bool:
-        """True where enough of the role's keys are at hand."""
-        delegated = self._delegator(role).get_delegated_role(role)
-        return len(self._usable(role, self._delegator(role))) >= delegated.threshold
-
-    def is_due(self, role: str) -> bool:
-        """True where the role should be signed though nothing in it changed, and its keys are at hand."""
-        half_spent = self._signed(role).expires - self.now < lifetime(role) / 2
-        return (half_spent or self.versions.get(role, 0) <= self.above) and self.can_sign(role)
-
-    def sign(self, role: str, previous_root: Root | None = None) -> None:
-        """Sign the role's metadata as its next version; a root also for the root before it (5.3.4)."""
-        signed = self._signed(role)
-        above = 0 if role == "root" else self.above  # clients take roots one by one (5.3.5)
-        signed.version = max(self.versions.get(role, 0), above) + 1
-        signed.expires = self.now.astimezone(UTC) + lifetime(role)
-        delegators = [self._delegator(role), *([previous_root] if previous_root else [])]
-        content = self._sign(role, signed, delegators)
-        self.files.append((_TIMESTAMP if role == "timestamp" else f"{signed.version}.{role}.json", content))
-        meta = MetaFile.from_data(signed.version, content, ["sha256"])
-        if role == "snapshot":
-            self.timestamp.snapshot_meta = meta
-        elif isinstance(signed, Targets):
-            self.snapshot.meta[f"{role}.json"] = meta
-
-    def finish(self, freshness: Mapping[str, Freshness], *, snapshot: bool = False) -> MetadataUpdate:
-        """Sign the snapshot, where it has to change or is due, and the timestamp."""
-        changed = any(not name.endswith(".root.json") for name, _ in self.files)
-        if snapshot or changed or self.is_due("snapshot"):
-            self.sign("snapshot")
-        self.timestamp.unrecognized_fields[FRESHNESS_FIELD] = _write_freshness(freshness)
-        self.sign("timestamp")
-        return MetadataUpdate(tuple(self.files))
-
-    def _signed(self, role: str) -> _Signed:
-        match role:
-            case "root":
-                return self.root
-            case "timestamp":
-                return self.timestamp
-            case "snapshot":
-                return self.snapshot
-        return self.targets if role == "targets" else self.roles[role]
-
-    def _delegator(self, role: str) -> Root | Targets:
-        return self.root if role in TOP_LEVEL_ROLES else self.targets
-
-    def _usable(self, role: str, delegator: Root | Targets) -> dict[str, Signer]:
-        keyids = delegator.get_delegated_role(role).keyids
-        return {s.public_key.keyid: s for s in self.signers.get(role, ()) if s.public_key.keyid in keyids}
-
-    def _sign(self, role: str, signed: _Signed, delegators: Iterable[Root | Targets]) -> bytes:
-        metadata: Metadata[Any] = Metadata(signed)
-        for delegator in delegators:
-            usable, threshold = self._usable(role, delegator), delegator.get_delegated_role(role).threshold
-            if len(usable) < threshold:
-                raise _too_few_keys(role, len(usable), threshold)
-            for keyid in usable.keys() - metadata.signatures.keys():
-                _add_signature(metadata, usable[keyid], role)
-        content = metadata.to_bytes()
-        if len(content) > size_limit(role):
-            raise RefusedError(
-                f"{role} would have {len(content)} bytes; clients read {size_limit(role)} at most",
-                hint="split the feed: it has too many lists",
-            )
-        return content
-
-
-def _too_few_keys(role: str, found: int, threshold: int) -> RefusedError:
-    folder = "the online keys" if role in ONLINE_ROLES else "the folder of offline keys"
-    return RefusedError(
-        f"{role} needs {threshold} of its keys to sign and {found} are at hand", hint=f"is {folder} the right one?"
-    )
-
-
-def _add_signature(metadata: Metadata[Any], signer: Signer, role: str) -> None:
-    try:
-        metadata.sign(signer, append=True)
-    except UnsignedMetadataError as error:
-        raise StoreError(f"a key of {role} failed to sign", hint="is its HSM or key service reachable?") from error
+        return Draft(of.root, of.timestamp, of.snapshot, of.targets, dict(of.roles), signers, now, above, self.versions)
 
 
 def _first_and_newest_root(read: Read) -> tuple[bytes, int]:
@@ -325,28 +196,12 @@ def _first_and_newest_root(read: Read) -> tuple[bytes, int]:
     return first, newest
 
 
-def _set_keys(delegator: Root | Targets, role: str, keys: tuple[Signer, ...], threshold: int) -> None:
-    """Make ``keys`` the only keys of a role."""
-    distinct = {signer.public_key.keyid: signer.public_key for signer in keys}
-    if not 1 <= threshold <= len(distinct):
-        raise UsageError(
-            f"{role} cannot require {threshold} of {len(distinct)} keys",
-            hint="the threshold is at least 1 and at most the number of keys",
-        )
-    delegated = delegator.get_delegated_role(role)
-    for keyid in tuple(delegated.keyids):
-        delegator.revoke_key(keyid, role)
-    for key in distinct.values():
-        delegator.add_key(key, role)
-    delegated.threshold = threshold
-
-
 def _delegate(targets: Targets, role: DelegatedRole, keys: tuple[Signer, ...], threshold: int) -> None:
     """Delegate to ``role`` before all others: TUF takes the first that matches."""
     if targets.delegations is None or targets.delegations.roles is None:
         raise StoreError("targets has no list of delegated roles", hint="was it made by another tool?")
     targets.delegations.roles = {role.name: role, **targets.delegations.roles}
-    _set_keys(targets, role.name, keys, threshold)
+    set_keys(targets, role.name, keys, threshold)
 
 
 def _check_rises(target: SignedTarget, published: SignedTarget | None) -> None:

@@ -54,13 +54,15 @@ def verify_root(root: bytes) -> None:
 
 
 def _check_exact(name: str, content: bytes, found: Metadata[Any], delegators: Iterable[Root], role: str) -> None:
-    if content not in _layouts(content):
+    if content not in _layouts(content) or json.loads(content) != found.to_dict():
         raise MismatchError(f"{name} is not laid out as it was signed", hint="it was altered: fetch or restore it")
     allowed = {keyid: key for delegator in delegators for keyid, key in _keys(delegator, role).items()}
     for keyid, signature in found.signatures.items():
         lower = signature.signature == signature.signature.lower()
         if keyid not in allowed or not lower or not _signs(found, allowed[keyid]):
-            raise TrustError(f"{name} carries a signature that does not hold", hint="it was altered: fetch or restore it")
+            raise TrustError(
+                f"{name} carries a signature that does not hold", hint="it was altered: fetch or restore it"
+            )
 
 
 def _layouts(content: bytes) -> tuple[bytes, ...]:

@@ -3,12 +3,13 @@
 
 Run it from a checkout of https://github.com/theupdateframework/tuf-conformance::
 
-    PATH=.../tests/tuf_conformance/bin:$PATH pytest tuf_conformance --entrypoint .../tests/tuf_conformance/client.py
+    PATH=.../tests/tuf_conformance/bin:$PATH \\
+        pytest -c pyproject.toml tuf_conformance --entrypoint .../tests/tuf_conformance/client.py
 
 ``refresh`` is `syncd.trust.client.refresh` but for the last step, which reads this project's own format from the
 metadata. ``download`` looks a target up with the very updater that refresh opens; syncd itself fetches its manifests by
 hash. ``bin/faketime`` stands in for the tool of that name: it hands the time over as an argument, which is how the
-trust client takes it.
+trust client takes it. ``client.py.xfails`` lists where this client means to differ, and why.
 """
 
 import argparse

@@ -1,0 +1,111 @@
+"""Real hashes of this machine for the demo: of installed Python files, of installed Debian packages, of files.
+
+Only hashes of ordinary software are made; nothing is read but the lists that installers leave, and files themselves
+where those lists are too short.
+"""
+
+import base64
+import binascii
+import csv
+import hashlib
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+DPKG: Final = Path("/var/lib/dpkg/info")
+ENOUGH: Final = 30_000
+_FOLDERS: Final = (sys.base_prefix, sys.prefix, "/usr/share", "/usr/lib")
+_LARGEST: Final = 4 << 20
+
+
+@dataclass(frozen=True)
+class Known:
+    """One file of this machine: its hash as the installer recorded it, and where it lies."""
+
+    algorithm: str
+    digest: str
+    path: Path
+
+
+def real_hashes(enough: int = ENOUGH) -> list[Known]:
+    """At least ``enough`` different hashes, or all there are on a small machine; SHA-256 and MD5 among them."""
+    found: dict[tuple[str, str], Known] = {}
+    for known in (*_python_records(), *_debian_sums()):
+        found.setdefault((known.algorithm, known.digest), known)
+    if len(found) < enough or len({known.algorithm for known in found.values()}) == 1:
+        for known in _hashed_files():
+            found.setdefault((known.algorithm, known.digest), known)
+            if len(found) >= 2 * enough:
+                break
+    for algorithm in ("md5", "sha256"):  # an empty file is on no list
+        found.pop((algorithm, hashlib.new(algorithm, b"", usedforsecurity=False).hexdigest()), None)
+    return list(found.values())
+
+
+def _python_records() -> Iterator[Known]:
+    """``RECORD`` of every installed distribution (PEP 376, PEP 427): path, sha256=..., size."""
+    for folder in {Path(entry) for entry in sys.path if entry.endswith("-packages")}:
+        for record in sorted(folder.glob("*.dist-info/RECORD")):
+            with record.open(newline="", encoding="utf-8", errors="replace") as stream:
+                for line in csv.reader(stream):
+                    if len(line) > 1 and line[1].startswith("sha256="):
+                        yield from _decoded(line[1].removeprefix("sha256="), Path(os.path.normpath(folder / line[0])))
+
+
+def _decoded(text: str, path: Path) -> Iterator[Known]:
+    try:
+        digest = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    except binascii.Error:
+        return
+    if len(digest) == hashlib.sha256().digest_size:
+        yield Known("sha256", digest.hex(), path)
+
+
+def _debian_sums() -> Iterator[Known]:
+    """``*.md5sums`` of dpkg: digest, two spaces, path."""
+    for sums in sorted(DPKG.glob("*.md5sums")):
+        for line in sums.read_text(encoding="utf-8", errors="replace").splitlines():
+            digest, _, path = line.partition("  ")
+            if len(digest) == 2 * hashlib.md5(usedforsecurity=False).digest_size:
+                yield Known("md5", digest, Path("/") / path)
+
+
+def _hashed_files() -> Iterator[Known]:
+    for path in _files(_FOLDERS):
+        try:
+            content = path.read_bytes() if path.stat().st_size <= _LARGEST else b""
+        except OSError:
+            continue
+        if content:
+            yield Known("sha256", hashlib.sha256(content).hexdigest(), path)
+            yield Known("md5", hashlib.md5(content, usedforsecurity=False).hexdigest(), path)
+
+
+def _files(folders: Iterable[str]) -> Iterator[Path]:
+    for folder in dict.fromkeys(folders):
+        for path in Path(folder).rglob("*"):
+            if path.is_file() and not path.is_symlink():
+                yield path
+
+
+def still_there(known: Iterable[Known], count: int) -> list[Known]:
+    """Up to ``count`` files whose content still has the recorded hash, spread over the list, both algorithms."""
+    chosen: list[Known] = []
+    by_algorithm: dict[str, list[Known]] = {}
+    for one in known:
+        by_algorithm.setdefault(one.algorithm, []).append(one)
+    for several in by_algorithm.values():
+        step = max(1, len(several) // 50)
+        good = [one for one in several[::step] if _has_hash(one)]
+        chosen += good[: max(1, count // len(by_algorithm))]
+    return chosen
+
+
+def _has_hash(known: Known) -> bool:
+    try:
+        return hashlib.new(known.algorithm, known.path.read_bytes(), usedforsecurity=False).hexdigest() == known.digest
+    except OSError:
+        return False

@@ -1,0 +1,123 @@
+"""``syncd pull``: what a matcher's host runs."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from syncd.cli import arguments
+from syncd.cli.output import (
+    JsonFlag,
+    alarm,
+    error_document,
+    note,
+    print_json,
+    progress,
+    quiet_retries,
+    say,
+    show_error,
+    utc_now,
+    worst_code,
+)
+
+if TYPE_CHECKING:
+    from syncd.matcher.pull import ListPull, Pulled
+
+
+def pull(
+    url: Annotated[str, typer.Argument(metavar="URL", help="The feed: https://, file://, or http:// on this machine.")],
+    root: Annotated[Path, typer.Option(metavar="ROOT", help="The feed's trust root, obtained by another way.")],
+    folder: Annotated[Path, typer.Option("--dir", metavar="DIR", help="The copy to make or bring up to date.")],
+    token_file: Annotated[Path | None, typer.Option(metavar="FILE", help="The token to send.")] = None,
+    lists: Annotated[
+        list[str] | None, typer.Option("--list", metavar="L", help="A list to hold; may be repeated. Default: all.")
+    ] = None,
+    ca: Annotated[Path | None, typer.Option(metavar="FILE", help="Certificate authorities, PEM.")] = None,
+    client_cert: Annotated[Path | None, typer.Option(metavar="FILE", help="Our certificate, PEM.")] = None,
+    client_key: Annotated[Path | None, typer.Option(metavar="FILE", help="Its private key, PEM.")] = None,
+    deadline: Annotated[str, typer.Option(metavar="TIME", help="Give up after 90s, 10m, 2h ...")] = "10m",
+    as_json: JsonFlag = False,
+) -> int:
+    """Bring a local copy of a feed up to date, and prove every byte of it.
+
+    Signatures, thresholds, manifests and segments are verified before anything becomes current, in one rename: readers
+    of DIR see one whole version or the one before. What is there already is not fetched again. Where one list fails, it
+    stays at its version and the others go on.
+
+    \b
+    Exit codes: 0 up to date; 1 storage; 2 command line; 4 rejected; 5 unreachable or deadline; 6 another pull is at it,
+    or the clock runs backwards. Of several lists the first of 1, 4, 3, 6, 5, 0.
+
+    \b
+    Example:
+      syncd pull https://feed.example.org/ --root root.json --dir /var/lib/hashes --list images
+    """
+    from syncd.config import parse_duration
+    from syncd.fetch import Endpoint
+    from syncd.matcher.pull import pull as bring_up_to_date
+    from syncd.model import list_name
+
+    quiet_retries()
+    endpoint = Endpoint(url, arguments.token(token_file), ca, client_cert, client_key)
+    names = [list_name(one) for one in lists or ()]
+    seconds, trusted = parse_duration(deadline), arguments.root(root)
+    with progress("pulling") as tell:
+        pulled = bring_up_to_date(
+            endpoint,
+            trusted,
+            folder,
+            now=utc_now(),
+            lists=names,
+            deadline=seconds,
+            progress=lambda done, total: tell("fetch", done, total),
+        )
+    if as_json:
+        print_json(_document(pulled))
+    else:
+        _show(pulled)
+    for one in pulled.lists:
+        if one.forked:
+            _alarm_of_fork(one)
+    return worst_code(error.exit_code for error in pulled.errors)
+
+
+def _document(pulled: "Pulled") -> dict[str, Any]:
+    return {
+        "changed": pulled.changed,
+        "bytes": pulled.bytes,
+        "lists": [
+            {
+                "list": one.list,
+                "before": one.before,
+                "after": one.after,
+                "forked": one.forked,
+                "error": error_document(one.error) if one.error else None,
+            }
+            for one in pulled.lists
+        ],
+    }
+
+
+def _show(pulled: "Pulled") -> None:
+    for one in pulled.lists:
+        if one.error is None:
+            say(_line(one))
+    for error in pulled.errors:
+        show_error(error)
+    if not pulled.lists:
+        note("the feed has no list yet")
+
+
+def _line(one: "ListPull") -> str:
+    if one.before == one.after:
+        return f"{one.list} is up to date: version {one.after}"
+    if one.before is None:
+        return f"{one.list} version {one.after}, new here"
+    return f"{one.list} version {one.after}, was {one.before}"
+
+
+def _alarm_of_fork(one: "ListPull") -> None:
+    alarm(
+        f"{one.list} version {one.after} does not descend from version {one.before}: its signer went back to a backup",
+        "ask the feed's operator whether that was meant; look-ups answer from the new version",
+    )

@@ -1,0 +1,139 @@
+"""One update in the making: the next version of whatever changed, signed. Used by `syncd.trust.repository` alone."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final, TypeAlias
+
+from securesystemslib.signer import Signer
+from tuf.api.exceptions import UnsignedMetadataError
+from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, Targets, Timestamp
+
+from syncd.errors import RefusedError, StoreError, UsageError
+from syncd.trust.keys import ONLINE_ROLES, Signers
+from syncd.trust.offline import FRESHNESS_FIELD, delegated_roles, write_freshness
+from syncd.trust.values import TOP_LEVEL_ROLES, Freshness, MetadataUpdate, lifetime, size_limit
+
+TIMESTAMP: Final = "timestamp.json"
+
+_Signed: TypeAlias = Root | Timestamp | Snapshot | Targets
+
+
+@dataclass
+class Draft:
+    """One update in the making."""
+
+    root: Root
+    timestamp: Timestamp
+    snapshot: Snapshot
+    targets: Targets
+    roles: dict[str, Targets]
+    signers: Signers
+    now: datetime
+    above: int = 0
+    versions: dict[str, int] = field(default_factory=dict)
+    files: list[tuple[str, bytes]] = field(default_factory=list)
+
+    def role_for(self, target: str) -> str:
+        """The one role that may sign ``target``."""
+        for role in delegated_roles(self.targets).values():
+            if role.is_delegated_path(target):
+                return role.name
+        raise RefusedError(f"no role of the feed may sign the target {target}")
+
+    def can_sign(self, role: str) -> bool:
+        """True where enough of the role's keys are at hand."""
+        delegated = self._delegator(role).get_delegated_role(role)
+        return len(self._usable(role, self._delegator(role))) >= delegated.threshold
+
+    def is_due(self, role: str) -> bool:
+        """True where the role should be signed though nothing in it changed, and its keys are at hand."""
+        half_spent = self._signed(role).expires - self.now < lifetime(role) / 2
+        return (half_spent or self.versions.get(role, 0) <= self.above) and self.can_sign(role)
+
+    def sign(self, role: str, previous_root: Root | None = None) -> None:
+        """Sign the role's metadata as its next version; a root also for the root before it (5.3.4)."""
+        signed = self._signed(role)
+        above = 0 if role == "root" else self.above  # clients take roots one by one (5.3.5)
+        signed.version = max(self.versions.get(role, 0), above) + 1
+        signed.expires = self.now.astimezone(UTC) + lifetime(role)
+        delegators = [self._delegator(role), *([previous_root] if previous_root else [])]
+        content = self._sign(role, signed, delegators)
+        self.files.append((TIMESTAMP if role == "timestamp" else f"{signed.version}.{role}.json", content))
+        meta = MetaFile.from_data(signed.version, content, ["sha256"])
+        if role == "snapshot":
+            self.timestamp.snapshot_meta = meta
+        elif isinstance(signed, Targets):
+            self.snapshot.meta[f"{role}.json"] = meta
+
+    def finish(self, freshness: Mapping[str, Freshness], *, snapshot: bool = False) -> MetadataUpdate:
+        """Sign the snapshot, where it has to change or is due, and the timestamp."""
+        changed = any(not name.endswith(".root.json") for name, _ in self.files)
+        if snapshot or changed or self.is_due("snapshot"):
+            self.sign("snapshot")
+        self.timestamp.unrecognized_fields[FRESHNESS_FIELD] = write_freshness(freshness)
+        self.sign("timestamp")
+        return MetadataUpdate(tuple(self.files))
+
+    def _signed(self, role: str) -> _Signed:
+        match role:
+            case "root":
+                return self.root
+            case "timestamp":
+                return self.timestamp
+            case "snapshot":
+                return self.snapshot
+        return self.targets if role == "targets" else self.roles[role]
+
+    def _delegator(self, role: str) -> Root | Targets:
+        return self.root if role in TOP_LEVEL_ROLES else self.targets
+
+    def _usable(self, role: str, delegator: Root | Targets) -> dict[str, Signer]:
+        keyids = delegator.get_delegated_role(role).keyids
+        return {s.public_key.keyid: s for s in self.signers.get(role, ()) if s.public_key.keyid in keyids}
+
+    def _sign(self, role: str, signed: _Signed, delegators: Iterable[Root | Targets]) -> bytes:
+        metadata: Metadata[Any] = Metadata(signed)
+        for delegator in delegators:
+            usable, threshold = self._usable(role, delegator), delegator.get_delegated_role(role).threshold
+            if len(usable) < threshold:
+                raise _too_few_keys(role, len(usable), threshold)
+            for keyid in usable.keys() - metadata.signatures.keys():
+                _add_signature(metadata, usable[keyid], role)
+        content = metadata.to_bytes()
+        if len(content) > size_limit(role):
+            raise RefusedError(
+                f"{role} would have {len(content)} bytes; clients read {size_limit(role)} at most",
+                hint="split the feed: it has too many lists",
+            )
+        return content
+
+
+def _too_few_keys(role: str, found: int, threshold: int) -> RefusedError:
+    folder = "the online keys" if role in ONLINE_ROLES else "the folder of offline keys"
+    return RefusedError(
+        f"{role} needs {threshold} of its keys to sign and {found} are at hand", hint=f"is {folder} the right one?"
+    )
+
+
+def _add_signature(metadata: Metadata[Any], signer: Signer, role: str) -> None:
+    try:
+        metadata.sign(signer, append=True)
+    except UnsignedMetadataError as error:
+        raise StoreError(f"a key of {role} failed to sign", hint="is its HSM or key service reachable?") from error
+
+
+def set_keys(delegator: Root | Targets, role: str, keys: tuple[Signer, ...], threshold: int) -> None:
+    """Make ``keys`` the only keys of a role."""
+    distinct = {signer.public_key.keyid: signer.public_key for signer in keys}
+    if not 1 <= threshold <= len(distinct):
+        raise UsageError(
+            f"{role} cannot require {threshold} of {len(distinct)} keys",
+            hint="the threshold is at least 1 and at most the number of keys",
+        )
+    delegated = delegator.get_delegated_role(role)
+    for keyid in tuple(delegated.keyids):
+        delegator.revoke_key(keyid, role)
+    for key in distinct.values():
+        delegator.add_key(key, role)
+    delegated.threshold = threshold
