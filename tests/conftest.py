@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import stamina
+
 from world import World
 
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from hypothesis import example, given
 from hypothesis import strategies as st
-from independent_reader import row_hash, word_of
 
+from independent_reader import row_hash, word_of
 from syncd.format import checksum as module
 from syncd.format.checksum import Checksum, checksum
 from syncd.format.rows import Rows, sort_order

@@ -318,7 +318,7 @@ def test_other_files_are_not_arrow(tmp_path):  # type: ignore[no-untyped-def]
 def test_a_cut_file_is_refused_wherever_it_is_cut(tmp_path):  # type: ignore[no-untyped-def]
     """Every proper beginning of a segment is refused, even where the manifest vouches for it."""
     content = arrow(columns())
-    for length in range(len(content)):
+    for length in (*range(64), *range(64, len(content), 7), *range(len(content) - 16, len(content))):
         error = refused(tmp_path, content[:length])
         assert isinstance(error, TruncatedSegmentError | NotArrowError), length
         if 8 < length < len(content) - 6:
@@ -372,7 +372,8 @@ def test_walking_and_the_footer_must_agree(tmp_path):  # type: ignore[no-untyped
 def test_what_the_container_states_of_itself(tmp_path):  # type: ignore[no-untyped-def]
     """A file that states big-endian, or that its one dictionary is a delta, would be mapped wrongly."""
     content = arrow(columns())
-    spoiled = [content[:at] + bytes([new]) + content[at + 1 :] for at in range(8, 700) for new in (1, 4, 12)]
+    places = (*range(8, 64), *range(450, 500))  # where the first tables of the two messages keep their offsets
+    spoiled = [content[:at] + bytes([new]) + content[at + 1 :] for at in places for new in (1, 4)]
     reasons = " ".join({str(refused_or_none(tmp_path, mutant)) for mutant in spoiled})
     assert "big-endian" in reasons
     assert "a delta dictionary" in reasons
@@ -381,9 +382,7 @@ def test_what_the_container_states_of_itself(tmp_path):  # type: ignore[no-untyp
 def test_other_metadata_in_the_container_is_refused(tmp_path):  # type: ignore[no-untyped-def]
     """Metadata version V4, and metadata on a message or in the footer, are refused."""
     old = arrow(columns(), metadata_version=pa.ipc.MetadataVersion.V4)
-    assert "other version than V5" in str(refused(tmp_path, old)) or "another version than V5" in str(
-        refused(tmp_path, old)
-    )
+    assert "another version than V5" in str(refused(tmp_path, old))
     like = schema(MD5, "base")
     batch = pa.RecordBatch.from_arrays(columns(), schema=like)
     sink = pa.BufferOutputStream()
@@ -399,8 +398,9 @@ def test_other_metadata_in_the_container_is_refused(tmp_path):  # type: ignore[n
 def test_opening_a_short_column_does_not_read_beyond_it(tmp_path):  # type: ignore[no-untyped-def]
     """Mapping a file whose digests are fewer than its rows is refused, also without the whole check."""
     content = arrow(columns())
-    assert content.count(struct.pack("<qq", 0, 48)) == 1
-    short = content.replace(struct.pack("<qq", 0, 48), struct.pack("<qq", 0, 40))
+    batch, _ = batch_message(content)
+    digests = content.index(struct.pack("<qq", 0, 48), batch)
+    short = content[:digests] + struct.pack("<qq", 0, 40) + content[digests + 16 :]
     (tmp_path / "seg.arrow").write_bytes(short)
     with pytest.raises(NotArrowError):
         Segment.open(tmp_path / "seg.arrow", ref_of(short))
@@ -432,7 +432,7 @@ def test_no_flipped_byte_passes(tmp_path_factory, at, flip):  # type: ignore[no-
 def signed_garbage() -> Iterator[bytes]:
     """What a broken publisher might sign: bytes flipped, words overwritten, parts cut out or doubled."""
     chance = random.Random(1)  # the same mutants on every run
-    for _ in range(4000):
+    for _ in range(2500):
         spoiled = bytearray(DELTA)
         for _ in range(chance.choice([1, 1, 1, 2, 3])):
             at = chance.randrange(len(spoiled))
@@ -481,7 +481,7 @@ def test_a_signed_but_damaged_segment_never_crashes_the_reader(tmp_path):  # typ
     child = multiprocessing.get_context("spawn").Process(target=judge_garbage, args=(tmp_path, send))
     child.start()
     send.close()
-    verdict = receive.recv() if receive.poll(60) else "no answer"
+    verdict = receive.recv() if receive.poll(100) else "no answer"
     child.join()
     receive.close()
     assert (verdict, child.exitcode) == ("done", 0)

@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import independent_reader
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import independent_reader
 from syncd.feed.layout import manifest_path, segment_path
 from syncd.format.checksum import checksum
 from syncd.format.manifest import EndState, Manifest, SegmentRef, canonical, encode, parse

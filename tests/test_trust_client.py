@@ -9,9 +9,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from feed_simulator import DAY, HOUR, NOW, MetadataPeer, new_key
 from tuf.api.metadata import Metadata, Snapshot, Targets, Timestamp
 
+from feed_simulator import DAY, HOUR, NOW, MetadataPeer, new_key
 from syncd import files
 from syncd.errors import (
     EquivocationError,

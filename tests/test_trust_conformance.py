@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 
 from feed_simulator import DAY, NOW, MetadataPeer
-
 from syncd import files
 
 DRIVER = Path(__file__).parent / "tuf_conformance" / "client.py"

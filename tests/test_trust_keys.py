@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
-from feed_simulator import NOW
 
+from feed_simulator import NOW
 from syncd.errors import RefusedError, StoreError, UsageError
 from syncd.trust.keys import (
     OFFLINE_ROLES,

@@ -3,9 +3,9 @@
 from datetime import UTC, datetime
 
 import pytest
-from feed_simulator import DAY, NOW, MetadataPeer
 from tuf.api.metadata import DelegatedRole, Delegations, Metadata, Root, Targets
 
+from feed_simulator import DAY, NOW, MetadataPeer
 from syncd.errors import FeedError, RollbackError, StoreError, TrustError
 from syncd.trust.client import verify_offline
 from syncd.trust.offline import delegated_roles

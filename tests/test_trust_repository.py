@@ -4,9 +4,9 @@ import json
 from datetime import timedelta
 
 import pytest
-from feed_simulator import DAY, HOUR, NOW, MetadataPeer, new_key, target
 from securesystemslib.signer import CryptoSigner, Signature
 
+from feed_simulator import DAY, HOUR, NOW, MetadataPeer, new_key, target
 from syncd.errors import RefusedError, StoreError, UsageError
 from syncd.trust.repository import Freshness, Repository, create
 

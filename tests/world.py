@@ -81,9 +81,7 @@ class World:
         self, *, full: Iterable[Row] = (), add: Iterable[Row] = (), remove: Iterable[Row] = (), name: ListName = IMAGES
     ) -> Published:
         """The partner publishes."""
-        edit = Edit(
-            full=self._file("full", full), add=self._file("add", add), remove=self._file("remove", remove)
-        )
+        edit = Edit(full=self._file("full", full), add=self._file("add", add), remove=self._file("remove", remove))
         return author.publish_edit(self.partner, name, edit, self.partner_signers(), self.clock())
 
     def partner_signers(self) -> keys.Signers:

@@ -61,7 +61,11 @@ def init(
     lost or stolen, and nothing is lost. Nothing is ever overwritten.
 
     \b
-    Exit codes: 0 made; 1 storage; 2 a feed is there already, or keys would lie in it; 6 refused.
+    Exit codes:
+      0   made
+      1   storage
+      2   a feed is there already, or keys would lie in it
+      6   refused
 
     \b
     Example:
@@ -99,8 +103,11 @@ def publish(
     A bad row stops everything, named by file, line and column, unless --skip-bad is given.
 
     \b
-    Exit codes: 0 published, or nothing to publish; 1 storage; 2 a bad row or command line; 6 the feed is in use,
-    or the keys are not at hand.
+    Exit codes:
+      0   published, or nothing to publish
+      1   storage
+      2   a bad row or command line
+      6   the feed is in use, or the keys are not at hand
 
     \b
     Example:
@@ -162,7 +169,10 @@ def status(feed: Feed, as_json: JsonFlag = False) -> None:
     lists' roles are signed by publishing; they are shown as overdue when less than a quarter of their life is left.
 
     \b
-    Exit codes: 0 shown, whatever it says; 1 the feed is damaged; 2 FEED is no feed.
+    Exit codes:
+      0   shown, whatever it says
+      1   the feed is damaged
+      2   FEED is no feed
 
     \b
     Example:
@@ -255,7 +265,10 @@ def serve(
     token. The feed's files are plain: any web server may serve them instead. Nothing about requests is logged.
 
     \b
-    Exit codes: 0 stopped by SIGTERM or Ctrl-C; 1 the address is taken; 2 FEED is no feed, or neither TLS nor token.
+    Exit codes:
+      0   stopped by SIGTERM or Ctrl-C
+      1   the address is taken
+      2   FEED is no feed, or neither TLS nor token
 
     \b
     Example:

@@ -61,8 +61,13 @@ def lookup(
     list and the shell's history. A copy that nobody vouches for any more still answers, with a warning.
 
     \b
-    Exit codes: 0 something matched; 10 nothing matched; 1 storage; 2 not a digest, or DIR is no copy; 4 the copy was
-    altered; 6 others may write DIR.
+    Exit codes:
+      0   something matched
+      10  nothing matched
+      1   storage
+      2   not a digest, or DIR is no copy
+      4   the copy was altered
+      6   others may write DIR
 
     \b
     Example:
@@ -177,8 +182,13 @@ def match(
     lists (pdq, photodna) need near matching: they are named as not checked.
 
     \b
-    Exit codes: 0 something matched; 10 nothing matched; 1 storage; 2 a file could not be read (the others were
-    checked), or DIR is no copy; 4 the copy was altered; 6 others may write DIR.
+    Exit codes:
+      0   something matched
+      10  nothing matched
+      1   storage
+      2   a file could not be read (the others were checked), or DIR is no copy
+      4   the copy was altered
+      6   others may write DIR
 
     \b
     Example:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -25,6 +25,7 @@ from syncd.cli.output import (
     span,
     stamp,
     utc_now,
+    worst_code,
 )
 from syncd.errors import RefusedError, UsageError
 
@@ -43,6 +44,8 @@ ConfigFile = Annotated[
 
 _NO_ACTION: Final = frozenset({"published", "up_to_date", "running"})
 _LIMIT: Final = 20
+_PATIENCE: Final = timedelta(hours=1)
+_MISSED_SYNCS: Final = 3
 
 
 def init(
@@ -61,8 +64,11 @@ def init(
     Run it once, as the user that will run the syncs. Nothing is ever overwritten.
 
     \b
-    Exit codes: 0 set up; 1 storage; 2 set up already, or keys would lie in the state folder; 6 the folder is another
-    user's.
+    Exit codes:
+      0   set up
+      1   storage
+      2   set up already, or keys would lie in the state folder
+      6   the folder is another user's
 
     \b
     Example:
@@ -121,15 +127,21 @@ def sync(
     The timestamp that tells matchers how fresh the lists are is signed anew where it is an hour old.
 
     \b
-    Exit codes: 0 published, or up to date; 1 storage; 2 configuration; 3 held; 4 rejected; 5 unreachable or deadline;
-    6 refused. Of several lists or sources the first of 1, 4, 3, 6, 5, 0.
+    Exit codes:
+      0   published, or up to date
+      1   storage
+      2   configuration
+      3   held
+      4   rejected
+      5   unreachable or deadline
+      6   refused
+    Of several lists or sources the first of 1, 4, 3, 6, 5, 0.
 
     \b
     Example:
       syncd sync iwf --json
     """
     from syncd.pipeline.state import open_publisher
-    from syncd.pipeline.sync import worst_code
 
     quiet_retries()
     settings = _load(config)
@@ -202,7 +214,7 @@ def _show_outcomes(outcomes: "Sequence[SyncOutcome]", *, dry_run: bool) -> None:
     if lists:
         red = frozenset(number for number, one in enumerate(lists) if one.exit_code)
         columns = ("list", "outcome", "version#", "rows#", "added#", "removed#", "relabelled#", "why")
-        show_table(columns, [_outcome_row(one) for one in lists], red)
+        show_table(columns, [_outcome_row(one, dry_run=dry_run) for one in lists], red)
     for outcome in outcomes:
         if outcome.error:
             show_error(outcome.error)
@@ -215,13 +227,15 @@ def _show_outcomes(outcomes: "Sequence[SyncOutcome]", *, dry_run: bool) -> None:
         note("a dry run: nothing was published", kind="note")
 
 
-def _outcome_row(one: "ListOutcome") -> tuple[str, ...]:
+def _outcome_row(one: "ListOutcome", *, dry_run: bool) -> tuple[str, ...]:
     from syncd.model import Counts
 
     total = sum(one.counts.values(), Counts())
-    why = type(one.error).__name__ if one.error else one.reason
+    why = type(one.error).__name__ if one.error else one.reason.replace("dry run", "")
     changes = (f"{total.added:,}", f"{total.removed:,}", f"{total.relabelled:,}") if one.counts else ("", "", "")
-    return (one.list, _words(one.outcome), str(one.version or ""), f"{one.rows:,}" if one.rows else "", *changes, why)
+    would = dry_run and one.error is None and bool(one.counts)
+    outcome = "would be published" if would and one.reason == "dry run" else _words(one.outcome)
+    return (one.list, outcome, str(one.version or ""), f"{one.rows:,}" if one.rows else "", *changes, why)
 
 
 def _words(name: str) -> str:
@@ -236,13 +250,25 @@ class _Row:
     rows: int
     origin: "OriginRecord | None"
     last: "SyncRecord | None"
+    patience: timedelta | None
+    """how old the verified state may be; None: its source is not configured"""
+    now: datetime
+
+    @property
+    def age(self) -> timedelta | None:
+        """How long ago the source was last proved to be in this state."""
+        return self.now - self.origin.verified_at if self.origin else None
 
     @property
     def why(self) -> str:
         """Why a person must act; '' where nobody must."""
-        if self.last is None or self.last.outcome in _NO_ACTION:
-            return ""
-        return self.last.message or self.last.reason or f"the last sync was {_words(self.last.outcome)}"
+        if self.patience is None:
+            return f"source {self.head.source} is no longer configured: nobody keeps this list up to date"
+        if self.last and self.last.outcome not in _NO_ACTION:
+            return self.last.message or self.last.reason or f"the last sync was {_words(self.last.outcome)}"
+        if self.age and self.age > self.patience:
+            return f"not verified for {span(self.age)}: syncs do not run"
+        return ""
 
 
 @dataclass(frozen=True)
@@ -260,7 +286,11 @@ def status(config: ConfigFile = None, as_json: JsonFlag = False) -> None:
     person must act are red, with the reason. Warns 60, 30 and 7 days before root or targets expire.
 
     \b
-    Exit codes: 0 shown, whatever it says; 1 storage; 2 not set up; 6 the state folder is another user's.
+    Exit codes:
+      0   shown, whatever it says
+      1   storage
+      2   not set up
+      6   the state folder is another user's
 
     \b
     Example:
@@ -272,14 +302,16 @@ def status(config: ConfigFile = None, as_json: JsonFlag = False) -> None:
     folder = _state(settings)
     now = utc_now()
     with Catalog.open(folder.catalog) as catalog:
-        found = _read_status(folder, catalog, tuple(settings.sources), now)
+        intervals = {name: source.interval for name, source in settings.sources.items()}
+        found = _read_status(folder, catalog, intervals, now)
     if as_json:
-        print_json(_status_document(found, now))
+        print_json(_status_document(found))
     else:
-        _show_status(found, now)
+        _show_status(found)
 
 
-def _read_status(folder: "StateFolder", catalog: "Catalog", sources: Sequence[str], now: datetime) -> _Status:
+def _read_status(folder: "StateFolder", catalog: "Catalog", intervals: Mapping[str, float], now: datetime) -> _Status:
+    """``intervals``: seconds between syncs, of each configured source."""
     from syncd.cli.expiry import expiries
     from syncd.feed.author import load_repository
     from syncd.pipeline.state import head_name
@@ -289,10 +321,12 @@ def _read_status(folder: "StateFolder", catalog: "Catalog", sources: Sequence[st
     rows = []
     for head in catalog.heads():
         version = catalog.version(head.list, head.version)
+        interval = intervals.get(head.source)
+        patience = None if interval is None else max(_PATIENCE, _MISSED_SYNCS * timedelta(seconds=interval))
         last = _last(catalog, head.source)
-        rows.append(_Row(head, version.rows if version else 0, origins.get(head.list), last))
+        rows.append(_Row(head, version.rows if version else 0, origins.get(head.list), last, patience, now))
     published = {row.head.source for row in rows}
-    waiting = tuple((name, _last(catalog, name)) for name in sources if name not in published)
+    waiting = tuple((name, _last(catalog, name)) for name in intervals if name not in published)
     return _Status(tuple(rows), waiting, tuple(expiries(repository.versions, repository.expiries(), now)))
 
 
@@ -300,7 +334,7 @@ def _last(catalog: "Catalog", source: str) -> "SyncRecord | None":
     return next(iter(catalog.recent_syncs(source, 1)), None)
 
 
-def _status_document(found: _Status, now: datetime) -> dict[str, Any]:
+def _status_document(found: _Status) -> dict[str, Any]:
     return {
         "lists": [
             {
@@ -311,7 +345,7 @@ def _status_document(found: _Status, now: datetime) -> dict[str, Any]:
                 "serial": row.head.origin_serial,
                 "published_at": stamp(row.head.published_at),
                 "verified_at": stamp(row.origin.verified_at) if row.origin else None,
-                "age_seconds": int((now - row.origin.verified_at).total_seconds()) if row.origin else None,
+                "age_seconds": int(row.age.total_seconds()) if row.age is not None else None,
                 "last_sync": _last_document(row.last),
                 "act": row.why or None,
             }
@@ -336,11 +370,11 @@ def _last_document(last: "SyncRecord | None") -> dict[str, Any] | None:
     }
 
 
-def _show_status(found: _Status, now: datetime) -> None:
+def _show_status(found: _Status) -> None:
     if found.rows:
         red = frozenset(number for number, row in enumerate(found.rows) if row.why)
         columns = ("list", "version#", "rows#", "verified", "last sync", "outcome")
-        show_table(columns, [_status_row(row, now) for row in found.rows], red)
+        show_table(columns, [_status_row(row) for row in found.rows], red)
     for name, last in found.waiting:
         say(f"{name}: nothing published yet; {_told(last)}")
     if not found.rows and not found.waiting:
@@ -353,9 +387,9 @@ def _show_status(found: _Status, now: datetime) -> None:
             note(role.warning)
 
 
-def _status_row(row: _Row, now: datetime) -> tuple[str, ...]:
-    verified = f"{span(now - row.origin.verified_at)} ago" if row.origin else "never"
-    started = f"{span(now - row.last.started_at)} ago" if row.last else "never"
+def _status_row(row: _Row) -> tuple[str, ...]:
+    verified = f"{span(row.age)} ago" if row.age is not None else "never"
+    started = f"{span(row.now - row.last.started_at)} ago" if row.last else "never"
     outcome = _words(row.last.outcome) if row.last else ""
     return row.head.list, str(row.head.version), f"{row.rows:,}", verified, started, outcome
 
@@ -376,7 +410,11 @@ def snapshots(
     """Show the published versions of a list, the newest first.
 
     \b
-    Exit codes: 0 shown; 1 storage; 2 there is no such list; 6 the state folder is another user's.
+    Exit codes:
+      0   shown
+      1   storage
+      2   there is no such list
+      6   the state folder is another user's
 
     \b
     Example:

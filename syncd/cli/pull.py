@@ -45,8 +45,14 @@ def pull(
     stays at its version and the others go on.
 
     \b
-    Exit codes: 0 up to date; 1 storage; 2 command line; 4 rejected; 5 unreachable or deadline; 6 another pull is at it,
-    or the clock runs backwards. Of several lists the first of 1, 4, 3, 6, 5, 0.
+    Exit codes:
+      0   up to date
+      1   storage
+      2   command line
+      4   rejected
+      5   unreachable or deadline
+      6   another pull is at it, or the clock runs backwards
+    Of several lists the first of 1, 4, 3, 6, 5, 0.
 
     \b
     Example:
