@@ -57,7 +57,7 @@ class Clock:
 
 @dataclass
 class World:
-    """Partner, operator and matcher in one folder."""
+    """Partner, operator and matcher in one folder; one that is there already is opened."""
 
     base: Path
     clock: Clock = field(default_factory=Clock)
@@ -68,14 +68,19 @@ class World:
         self.partner = FeedFolder(self.base / "partner")
         self.partner_keys = self.base / "partner.keys"
         self.partner_offline = self.base / "partner-offline"
-        self.root = author.init(
-            self.partner.root, self.partner_offline, self.partner_keys, count=1, threshold=1, now=self.clock()
-        )
+        self.root = self.partner.path(author.ROOT_FILE)
         self.state = StateFolder(self.base / "state")
         self.offline = self.base / "operator-offline"
-        self.operator_root = init(self.state, self.offline, count=1, threshold=1, now=self.clock())
+        self.operator_root = self.state.feed.path(author.ROOT_FILE)
         self.copy = self.base / "copy"
+        self.mirror = self.base / "mirror"
         self.url = self.url or self.partner.root.as_uri()
+        if not self.base.joinpath("partner").exists():
+            self._make()
+
+    def _make(self) -> None:
+        author.init(self.partner.root, self.partner_offline, self.partner_keys, count=1, threshold=1, now=self.clock())
+        init(self.state, self.offline, count=1, threshold=1, now=self.clock())
 
     def publish(
         self, *, full: Iterable[Row] = (), add: Iterable[Row] = (), remove: Iterable[Row] = (), name: ListName = IMAGES
@@ -116,6 +121,10 @@ class World:
         """The matcher's host pulls."""
         endpoint = Endpoint(url or self.state.feed.root.as_uri())
         return pull(endpoint, self.operator_root.read_bytes(), self.copy, now=self.clock(), deadline=20.0)
+
+    def follow(self, url: str = "", *, deadline: float = 20.0) -> Pulled:
+        """A matcher's host that pulls straight from the partner."""
+        return pull(Endpoint(url or self.url), self.root.read_bytes(), self.mirror, now=self.clock(), deadline=deadline)
 
     def matcher(self) -> Matcher:
         """A matcher on the pulled copy."""

@@ -39,7 +39,7 @@ _JOURNAL: Final = "journal.json"
 
 @app.callback(invoke_without_command=True)
 def _feed(context: typer.Context) -> None:
-    """Publish signed hash lists: make a feed, publish into it, serve it, look after it."""
+    """Publish signed hash lists, as partners do."""
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from syncd.cli.output import JsonFlag, error_document, note, print_json, say, show_error, span, stamp
+from syncd.cli.output import JsonFlag, error_document, note, print_json, say, show_error, span, stamp, utc_now
 from syncd.errors import SyncdError, UsageError
 from syncd.model import Algorithm, Digest, Hit
 
@@ -116,7 +116,7 @@ def _open(folder: Path, root: Path | None = None) -> "Matcher":
 
     if root is not None:
         arguments.root(root)
-    return Matcher.open(folder, root=root)
+    return Matcher.open(folder, root=root, clock=utc_now)
 
 
 def _warn_of_age(matcher: "Matcher") -> None:

@@ -59,9 +59,10 @@ def init(
     threshold: Annotated[int, typer.Option(min=1, help="How many of them must sign; 2 is usual.")] = 1,
     config: ConfigFile = None,
 ) -> None:
-    """Set up an operator: state folder, catalog, keys, and a trust root of its own for matchers.
+    """Set up an operator: folders, keys, and a trust root.
 
-    Run it once, as the user that will run the syncs. Nothing is ever overwritten.
+    Matchers pin that root, not the partners'. Run this once, as the user that will run the syncs. Nothing is ever
+    overwritten.
 
     \b
     Exit codes:
@@ -280,7 +281,7 @@ class _Status:
 
 
 def status(config: ConfigFile = None, as_json: JsonFlag = False) -> None:
-    """Show every list: version, rows, how old the verified state of its source is, and how the last sync ended.
+    """Show every list, its age, and how its last sync ended.
 
     "verified" is when the source was last proved to be in this state; a failed sync does not move it. Lists where a
     person must act are red, with the reason. Warns 60, 30 and 7 days before root or targets expire.

@@ -38,7 +38,7 @@ def pull(
     deadline: Annotated[str, typer.Option(metavar="TIME", help="Give up after 90s, 10m, 2h ...")] = "10m",
     as_json: JsonFlag = False,
 ) -> int:
-    """Bring a local copy of a feed up to date, and prove every byte of it.
+    """Bring a copy of a feed up to date, and prove it.
 
     Signatures, thresholds, manifests and segments are verified before anything becomes current, in one rename: readers
     of DIR see one whole version or the one before. What is there already is not fetched again. Where one list fails, it

@@ -45,7 +45,18 @@ _SECONDS_TO_FINISH: Final = 5
 
 def build_app(folder: Path, token: str | None = None) -> Starlette:
     """The application that serves ``folder``; with ``token``, only to those who send it as a bearer token."""
-    return Starlette(routes=[Route("/{path:path}", _Files(folder, token).answer, methods=["GET"])])
+    routes = [Route("/{path:path}", _Files(folder, token).answer, methods=["GET"])]
+    return Starlette(routes=routes, exception_handlers={404: _no_route})
+
+
+def _not_found() -> Response:
+    return PlainTextResponse("not found\n", 404, {"Cache-Control": NO_STORE})
+
+
+async def _no_route(request: Request, error: Exception) -> Response:
+    """A path that not even the router takes."""
+    del request, error
+    return _not_found()
 
 
 class _Blocks(FileResponse):
@@ -67,7 +78,7 @@ class _Files:
         path = request.path_params["path"]
         response = self._small(path) if path in _CHANGING else self._file(path)
         if response is None:
-            return PlainTextResponse("not found\n", 404, {"Cache-Control": NO_STORE})
+            return _not_found()
         return _unless_known(request, response)
 
     def _admitted(self, request: Request) -> bool:
@@ -254,10 +265,15 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
         listener = socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
         raise StoreError(
-            f"cannot listen on {host} port {port}: {error.strerror or error}", hint="is another process using it?"
+            f"cannot listen on {host} port {port}: {_reason(error)}", hint="is another process using it?"
         ) from error
     with listener:
         yield listener
+
+
+def _reason(error: OSError) -> str:
+    """The system's words alone: `socket.create_server` adds the address to them."""
+    return os.strerror(error.errno) if error.errno else str(error)
 
 
 def _url(listener: socket.socket, *, tls: bool) -> str:

@@ -1,0 +1,161 @@
+"""Lists to measure with: as many SHA-256 rows as wanted, made from a seed, and a partner that publishes them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+
+from syncd.feed import author, publish
+from syncd.feed.author import Edit
+from syncd.feed.folder import FeedFolder
+from syncd.feed.publish import ListChange
+from syncd.files import install_file, lock
+from syncd.format.delta import whole_state
+from syncd.format.manifest import SegmentRef
+from syncd.format.rows import Digests, Entries, Rows
+from syncd.format.segment import Segment
+from syncd.format.stack import Stack
+from syncd.format.writer import write_segment
+from syncd.model import Algorithm, ListName
+from syncd.trust import keys
+from syncd.trust.values import Freshness
+
+LIST: Final = ListName("images")
+ENTRY_LENGTH: Final = 13
+LABELS: Final = ("A", "B", "C")
+_CHUNK: Final = 1 << 20
+_SEED: Final = 20260101
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def chunks(count: int, size: int = _CHUNK) -> Iterator[Rows]:
+    """``count`` sorted rows of random digests: each chunk's digests lie in a range of their own."""
+    parts = -(-count // size)
+    for part in range(parts):
+        start, stop = part * size, min((part + 1) * size, count)
+        random = np.random.default_rng((_SEED, count, part))
+        low, high = (part << 64) // parts, ((part + 1) << 64) // parts - 1
+        first = np.sort(random.integers(low, high, stop - start, np.uint64, endpoint=True))
+        yield _rows(first, random, start)
+
+
+def _rows(first: np.ndarray, random: np.random.Generator, start: int) -> Rows:
+    words = np.empty((len(first), 4), ">u8")
+    words[:, 0] = first
+    words[:, 1:] = random.integers(0, 1 << 64, (len(first), 3), np.uint64)
+    codes = random.integers(0, len(LABELS), len(first), np.int32)
+    entries = numbered("e", start, len(first))
+    return Rows(Algorithm.SHA256, as_digests(words), entries, codes, LABELS, np.zeros(len(first), bool))
+
+
+def as_digests(words: np.ndarray) -> Digests:
+    return np.frombuffer(words.tobytes(), "S32")
+
+
+def numbered(letter: str, start: int, count: int) -> Entries:
+    """Entries of `ENTRY_LENGTH` characters: a letter and a number."""
+    text = np.empty((count, ENTRY_LENGTH), np.uint8)
+    text[:, 0] = ord(letter)
+    left = np.arange(start, start + count, dtype=np.int64)
+    for column in range(ENTRY_LENGTH - 1, 0, -1):
+        left, digit = np.divmod(left, 10)
+        text[:, column] = digit + ord("0")
+    offsets = np.arange(0, (count + 1) * ENTRY_LENGTH, ENTRY_LENGTH, dtype=np.int64)
+    return pa.LargeStringArray.from_buffers(count, pa.py_buffer(offsets), pa.py_buffer(text))
+
+
+def write_csv(path: Path, parts: Iterator[Rows] | list[Rows], *, label: bool = True) -> None:
+    """Rows as a publisher gives them; the digests in an order that is not sorted would change nothing for pyarrow."""
+    with path.open("wb") as out:
+        out.write(b"algorithm,digest,entry,label\n" if label else b"algorithm,digest,entry\n")
+        for rows in parts:
+            out.write(_csv_lines(rows, label=label))
+
+
+_HEX: Final = np.frombuffer(b"0123456789abcdef", np.uint8)
+
+
+def _csv_lines(rows: Rows, *, label: bool) -> bytes:
+    count, head = len(rows), b"sha256,"
+    digests = np.frombuffer(rows.digests.tobytes(), np.uint8).reshape(count, 32)
+    entries = np.frombuffer("".join(rows.entries.to_pylist()).encode(), np.uint8).reshape(count, ENTRY_LENGTH)
+    line = np.full((count, len(head) + 64 + 1 + ENTRY_LENGTH + (2 if label else 0) + 1), ord(","), np.uint8)
+    line[:, : len(head)] = np.frombuffer(head, np.uint8)
+    line[:, len(head) : len(head) + 64 : 2] = _HEX[digests >> 4]
+    line[:, len(head) + 1 : len(head) + 65 : 2] = _HEX[digests & 15]
+    line[:, len(head) + 65 : len(head) + 65 + ENTRY_LENGTH] = entries
+    if label:
+        line[:, -2] = np.frombuffer("".join(rows.labels).encode(), np.uint8)[rows.codes]
+    line[:, -1] = ord("\n")
+    return line.tobytes()
+
+
+@dataclass(frozen=True)
+class Partner:
+    """A feed that publishes one list."""
+
+    feed: FeedFolder
+
+    @classmethod
+    def make(cls, base: Path, count: int) -> "Partner":
+        """A feed in ``base`` whose list has ``count`` rows, as one base: made past the CSV reader."""
+        partner = cls(FeedFolder(base / "partner"))
+        author.init(partner.feed.root, base / "offline", partner.key_folder, count=1, threshold=1, now=now())
+        with lock(partner.feed.lock, "benchmark"):
+            path = partner.feed.make_staging() / "base"
+            ref = write_segment(path, Algorithm.SHA256, "base", chunks(count))
+            assert ref is not None
+            partner._publish(path, ref)
+        return partner
+
+    @property
+    def key_folder(self) -> Path:
+        return author.keys_folder(self.feed.root)
+
+    @property
+    def signers(self) -> keys.Signers:
+        return keys.load_signers(self.key_folder, keys.ONLINE_ROLES)
+
+    @property
+    def root(self) -> Path:
+        return self.feed.path(author.ROOT_FILE)
+
+    def _publish(self, path: Path, ref: SegmentRef) -> None:
+        state, counts = whole_state(Stack(ref.algorithm, [Segment.open(path, ref)]))
+        install_file(path, self.feed.segment_path(LIST, ref))
+        change = ListChange(LIST, (), {ref.algorithm: counts}, {ref.algorithm: state}, (ref,))
+        manifest = publish.next_manifest(None, change, created=now(), min_root=1)
+        repository = author.load_repository(self.feed)
+        fresh = {LIST: Freshness(now().replace(microsecond=0), manifest.version)}
+        author.commit(self.feed, publish.sign(repository, [manifest], fresh, self.signers, now()))
+
+    def publish_delta(self, number: int, count: int) -> None:
+        """Add nine tenths of ``count`` rows, and remove as many old ones as are left of them."""
+        adds = _delta_rows(number, count - count // 10)
+        add, remove = self.feed.work / "add.csv", self.feed.work / "remove.csv"
+        write_csv(add, [adds])
+        write_csv(remove, [self._old_rows(number, count // 10)], label=False)
+        author.publish_edit(self.feed, LIST, Edit(add=add, remove=remove), self.signers, now())
+
+    def _old_rows(self, number: int, count: int) -> Rows:
+        """Rows of the base that no earlier delta removed."""
+        snapshot = author.open_list(self.feed, author.load_repository(self.feed), LIST)
+        assert snapshot is not None
+        base = snapshot.stacks[Algorithm.SHA256].segments[0]
+        step = len(base) // count
+        return base.take(np.arange(count, dtype=np.int64) * step + number % step)
+
+
+def _delta_rows(number: int, count: int) -> Rows:
+    random = np.random.default_rng((_SEED, number, count, 1))
+    words = random.integers(0, 1 << 64, (count, 4), np.uint64).astype(">u8")
+    codes = random.integers(0, len(LABELS), count, np.int32)
+    entries = numbered("d", number * count, count)
+    return Rows(Algorithm.SHA256, as_digests(words), entries, codes, LABELS, np.zeros(count, bool))

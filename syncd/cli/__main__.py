@@ -1,0 +1,6 @@
+"""``python -m syncd.cli``: the console script, for where it is not on the path."""
+
+from syncd.cli.main import run
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,212 @@
+"""Finding digests, and (digest, entry) pairs, in sorted columns that may be mapped from a file.
+
+Every answer is exact. What is fast about it is where it looks: the first word of a digest as a number stands for the
+whole, a table of the 65,536 values of its first two bytes says between which rows to look, and whoever shares its
+first word with another digest is searched again by the whole digest. Digests need not be uniform (those of perceptual
+algorithms are not): buckets are then larger, and more halvings are made.
+"""
+
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from syncd.format.gather import Gather
+from syncd.format.lazy import lazy
+from syncd.format.rows import Digests, Entries, Index, Mask, equal_entries, less_entries
+
+Words = NDArray[Any]
+"""unsigned integers that sort as the first bytes of digests do"""
+
+_CHUNK: Final = 4096
+"""keys at a time: everything about them stays in the processor's first- and second-level cache"""
+_FANOUT_BITS: Final = 16
+_WORTH_A_TABLE: Final = 1 << 14
+"""keys asked for, one after the other, before the table is built: it costs as much as searching some 50,000"""
+_NEAR: Final = 4
+"""rows a key up to which a window of neighbouring rows is searched as a whole"""
+
+
+class DigestSearch:
+    """Searches one sorted column of digests: shape (n,), dtype ``S<width>``. Holds no copy of it."""
+
+    def __init__(self, digests: Digests) -> None:
+        self.digests = digests
+        self._content = memoryview(digests.view(np.uint8)) if len(digests) else memoryview(b"")
+        self._width = digests.dtype.itemsize
+        self._asked = 0
+
+    def row_range(self, digest: bytes) -> tuple[int, int]:
+        """The rows [start, stop) of one digest of this width; empty where it is not here."""
+        start = stop = int(self.digests.searchsorted(digest))
+        # Compared as raw bytes: numpy strips trailing NULs off a value taken out of an array.
+        at, width, content = start * self._width, self._width, self._content
+        while content[at : at + width] == digest:
+            stop += 1
+            at += width
+        return start, stop
+
+    def find(self, keys: Digests) -> tuple[Index, Mask]:
+        """For each key the first row not before it, and whether that row holds it. Keys may come in any order."""
+        self._asked += len(keys)
+        position = np.empty(len(keys), np.int64)
+        found = np.zeros(len(keys), bool)
+        if not len(keys) or not len(self.digests):
+            position[:] = 0
+        elif not self._find_in_window(keys, position, found):
+            self._find_anywhere(keys, position, found)
+        return position, found
+
+    def ranges(self, keys: Digests) -> tuple[Index, Index]:
+        """For each key the rows [start, stop) that hold it; empty ranges lie where it would be."""
+        start, found = self.find(keys)
+        stop = start.copy()
+        here = np.flatnonzero(found)
+        stop[here] += 1
+        more = here[stop[here] < len(self.digests)]
+        more = more[self.digests[stop[more]] == keys[more]]
+        stop[more] = np.searchsorted(self.digests, keys[more], side="right")
+        return start, stop
+
+    def _find_in_window(self, keys: Digests, position: Index, found: Mask) -> bool:
+        """Find sorted keys among the rows between the first and the last; False where that is no way to do it."""
+        wanted = self._first_words(keys)
+        if (wanted[1:] < wanted[:-1]).any():
+            return False
+        low = int(np.searchsorted(self.digests, keys[:1])[0])
+        high = int(np.searchsorted(self.digests, keys[-1:], side="right")[0])
+        if high - low > _NEAR * len(keys):
+            return False
+        words = self._first_words(self.digests[low:high])
+        position[:] = np.searchsorted(words, wanted)
+        position += low
+        self._settle(keys, wanted, position, found)
+        return True
+
+    def _find_anywhere(self, keys: Digests, position: Index, found: Mask) -> None:
+        for start in range(0, len(keys), _CHUNK):
+            part = slice(start, start + _CHUNK)
+            wanted = self._first_words(keys[part])
+            if self._asked < _WORTH_A_TABLE:
+                position[part] = np.searchsorted(self.digests, keys[part])
+                self._settle(keys[part], wanted, position[part], found[part])
+            else:
+                self._find_by_table(keys[part], wanted, position[part], found[part])
+
+    def _find_by_table(self, keys: Digests, wanted: Words, position: Index, found: Mask) -> None:
+        bucket = (wanted >> (8 * wanted.itemsize - _FANOUT_BITS)).astype(np.int64)
+        table = self._fanout
+        position[:] = table.take(bucket)
+        size = table.take(bucket + 1) - position
+        filled = np.flatnonzero(size)
+        if 2 * len(filled) > len(keys):
+            self._halve(wanted, position, int(size.max()))
+            self._settle(keys, wanted, position, found)
+        elif len(filled):  # the first two bytes alone rule most keys out
+            some, where, here = wanted[filled], position[filled], np.zeros(len(filled), bool)
+            self._halve(some, where, int(size.max()))
+            self._settle(keys[filled], some, where, here)
+            position[filled], found[filled] = where, here
+
+    def _halve(self, wanted: Words, position: Index, most: int) -> None:
+        """Move each position, at most ``most`` rows, to the first row whose first word is not below the wanted one.
+
+        A step too far beyond the last row is taken only past rows that are all below, and is undone at the end.
+        """
+        stride = self._stride
+        first_words = self._words[: len(self.digests) * stride - stride + 1]
+        at, probe = position * stride, np.empty_like(position)
+        word, below = np.empty_like(wanted), np.empty(len(wanted), bool)
+        for bit in reversed(range(most.bit_length())):
+            np.add(at, ((1 << bit) - 1) * stride, out=probe)
+            first_words.take(probe, out=word, mode="clip")
+            np.less(word.byteswap(inplace=True), wanted, out=below)
+            np.multiply(below, stride << bit, out=probe)
+            at += probe
+        np.minimum(at // stride, len(self.digests), out=position)
+
+    def _settle(self, keys: Digests, wanted: Words, position: Index, found: Mask) -> None:
+        """Say where a key is at its position; search the whole digest where another one has its first word."""
+        found[:] = self._holds(keys, position)
+        here = np.minimum(position, len(self.digests) - 1) * self._stride
+        alike = (self._words.take(here).byteswap(inplace=True) == wanted) & (position < len(self.digests))
+        tied = np.flatnonzero(alike & ~found)
+        if len(tied):
+            position[tied] = np.searchsorted(self.digests, keys[tied])
+            found[tied] = self._holds(keys[tied], position[tied])
+
+    def _holds(self, keys: Digests, position: Index) -> Mask:
+        """Whether the row at each position holds the key: word by word, since numpy compares strings slowly."""
+        stride = self._stride
+        held = position < len(self.digests)
+        words = self._words_of(keys)
+        for number in range(stride):
+            here = np.flatnonzero(held)
+            if not len(here):
+                break
+            held[here] = self._words.take(position[here] * stride + number) == words[here * stride + number]
+        return held
+
+    @lazy
+    def _fanout(self) -> NDArray[np.uint32]:
+        """For each value of the first two bytes the first row that has it or a greater one, and the number of rows."""
+        buckets = 1 << _FANOUT_BITS
+        keys = np.zeros((buckets, self._width), np.uint8)
+        keys[:, :2] = np.arange(buckets, dtype=">u2").view(np.uint8).reshape(-1, 2)
+        firsts = np.searchsorted(self.digests, keys.view(self.digests.dtype).reshape(-1))
+        return np.append(firsts, len(self.digests)).astype(np.uint32)
+
+    @property
+    def _word(self) -> np.dtype[Any]:
+        return np.dtype("<u8" if self._width % 8 == 0 else "<u4")  # a SHA-1 has 20 bytes
+
+    @property
+    def _stride(self) -> int:
+        """Words a digest."""
+        return self._width // self._word.itemsize
+
+    @lazy
+    def _words(self) -> Words:
+        return self._words_of(self.digests)
+
+    def _words_of(self, digests: Digests) -> Words:
+        # Aligned, or numpy would copy the column for each take: only files of a strange writer need the one copy here.
+        return np.require(np.ascontiguousarray(digests).view(self._word), requirements="A")
+
+    def _first_words(self, digests: Digests) -> Words:
+        return np.ascontiguousarray(digests).view(self._word)[:: self._stride].byteswap()
+
+
+class RowSearch(DigestSearch):
+    """Searches columns sorted by (digest, entry)."""
+
+    def __init__(self, digests: Digests, entries: Entries) -> None:
+        super().__init__(digests)
+        self._entries = entries
+
+    def positions(self, digests: Digests, entries: Entries) -> tuple[Index, Mask]:
+        """For each (digest, entry) the first row not before it, and whether that row is it."""
+        low, found = self.find(digests)
+        here = np.flatnonzero(found)
+        found[here] = self._same(low[here], entries, here)
+        rest = here[~found[here]]  # digests with several entries, or with another one
+        if len(rest):
+            low[rest], found[rest] = self._among(digests[rest], entries.take(pa.array(rest)))
+        return low, found
+
+    def _among(self, digests: Digests, entries: Entries) -> tuple[Index, Mask]:
+        low, high = self.ranges(digests)
+        last = high.copy()
+        while len(open_ := np.flatnonzero(low < high)):  # halve the rows of one digest by entry
+            middle = (low[open_] + high[open_]) // 2
+            before = less_entries(self._entries.take(pa.array(middle)), entries.take(pa.array(open_)))
+            low[open_[before]] = middle[before] + 1
+            high[open_[~before]] = middle[~before]
+        found = low < last
+        inside = np.flatnonzero(found)
+        found[inside] = self._same(low[inside], entries, inside)
+        return low, found
+
+    def _same(self, rows: Index, entries: Entries, index: Index) -> Mask:
+        return equal_entries(Gather(rows).entries(self._entries), Gather(index).entries(entries))

@@ -1,0 +1,53 @@
+"""Runs the command line in this process, as a shell would see it."""
+
+import contextlib
+import io
+import json
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from syncd.cli.main import main
+from world import Clock
+
+CLOCKED = ("feed", "pull", "operator", "lookup")
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """Standard output as the one JSON document it must be."""
+        return json.loads(self.out)
+
+
+def syncd(*arguments: object, stdin: str = "") -> Ran:
+    """Run ``syncd`` with these arguments."""
+    out, err, before = io.StringIO(), io.StringIO(), sys.stdin
+    sys.stdin = io.StringIO(stdin)
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            code = main([str(one) for one in arguments])
+    finally:
+        sys.stdin = before
+    return Ran(code, out.getvalue(), err.getvalue())
+
+
+def use_clock(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every command take the time from ``clock``."""
+    for module in CLOCKED:
+        monkeypatch.setattr(f"syncd.cli.{module}.utc_now", clock)
+
+
+def configure(path: Any, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make ``text`` the configuration that commands find."""
+    path.write_text(text)
+    monkeypatch.setenv("SYNCD_CONFIG", str(path))

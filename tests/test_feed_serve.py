@@ -1,0 +1,261 @@
+import http.client
+import logging
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from syncd.errors import StoreError, UsageError
+from syncd.feed.serve import check_exposure, running_server, serve
+
+SHA = "ab" * 32
+SEGMENT = f"v1/images/segments/{SHA}.arrow"
+MANIFEST = f"v1/images/{SHA}.manifest.json"
+EVIDENCE = f"v1/images/evidence/{SHA}.json"
+IMMUTABLE = [SEGMENT, MANIFEST, EVIDENCE, "metadata/1.root.json", "metadata/12.list-images.json"]
+TOKEN = "s3cret-token"
+
+
+def make_folder(base: Path) -> Path:
+    feed = base / "feed"
+    for path in [*IMMUTABLE, "metadata/timestamp.json", "root.json", ".work/journal.json", "metadata/.tmp-1", "notes"]:
+        (feed / path).parent.mkdir(parents=True, exist_ok=True)
+        (feed / path).write_bytes(f"content of {path}".encode())
+    (base / "secret.json").write_text("secret")
+    return feed
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """For tests that change nothing in it."""
+    return make_folder(tmp_path_factory.mktemp("read-only"))
+
+
+@pytest.fixture(scope="module")
+def url(folder: Path) -> Iterator[str]:
+    with running_server(folder) as address:
+        yield address
+
+
+def raw(url: str, path: str, method: str = "GET") -> tuple[int, bytes]:
+    """Ask for exactly this path: httpx would clean it first."""
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=5)
+    connection.putrequest(method, path, skip_host=False)
+    connection.endheaders()
+    response = connection.getresponse()
+    found = response.status, response.read()
+    connection.close()
+    return found
+
+
+@pytest.mark.parametrize("path", IMMUTABLE)
+def test_files_named_by_content_or_number_may_be_kept_for_ever(url: str, path: str) -> None:
+    """Segments, manifests, evidence and numbered metadata are immutable to caches, and private."""
+    answer = httpx.get(url + path)
+    assert (answer.status_code, answer.text) == (200, f"content of {path}")
+    assert answer.headers["cache-control"] == "private, immutable, max-age=31536000"
+    assert answer.headers["server"] == "syncd"
+
+
+@pytest.mark.parametrize("path", ["metadata/timestamp.json", "root.json"])
+def test_what_changes_is_never_stored(url: str, path: str) -> None:
+    """A cache that kept the timestamp would freeze every matcher behind it."""
+    answer = httpx.get(url + path)
+    assert (answer.status_code, answer.text) == (200, f"content of {path}")
+    assert answer.headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "",
+        "notes",
+        ".work/journal.json",
+        "metadata/.tmp-1",
+        "metadata/",
+        "metadata",
+        "metadata/2.root.json",
+        "metadata/root.json",
+        f"v1/images/segments/{SHA[:-1]}.arrow",
+        f"v1/Images/segments/{SHA}.arrow",
+        f"{SEGMENT}/",
+        f"{SEGMENT}%00",
+        f"{SEGMENT}%0a",
+        "metadata//timestamp.json",
+        "../secret.json",
+        "metadata/../../secret.json",
+        "%2e%2e/secret.json",
+        "metadata/%2e%2e/%2e%2e/secret.json",
+        "v1/../../secret.json",
+        "/etc/passwd",
+    ],
+)
+def test_nothing_outside_the_layout_is_served(url: str, path: str) -> None:
+    """Dot files, folders, unknown names and ways up are all the same 404."""
+    assert raw(url, f"/{path}") == (404, b"not found\n")
+
+
+def test_a_404_is_never_stored(url: str) -> None:
+    """The next root is asked for before it exists: a cached 404 would hide a key rotation."""
+    assert httpx.get(f"{url}metadata/2.root.json").headers["cache-control"] == "no-store"
+
+
+def test_links_out_of_the_folder_are_not_followed(tmp_path: Path) -> None:
+    """A symbolic link serves what lies in the feed, and nothing else."""
+    folder = make_folder(tmp_path)
+    outside, inside = f"v1/images/segments/{'cd' * 32}.arrow", f"v1/images/segments/{'ef' * 32}.arrow"
+    (folder / outside).symlink_to("../../../../secret.json")
+    (folder / inside).symlink_to(f"{SHA}.arrow")
+    (folder / "root.json").unlink()
+    (folder / "root.json").symlink_to("../secret.json")
+    with running_server(folder) as url:
+        codes = [httpx.get(url + path).status_code for path in (outside, inside, "root.json")]
+    assert codes == [404, 200, 404]
+
+
+def test_a_replaced_timestamp_is_served_at_once(tmp_path: Path) -> None:
+    """It is answered from memory, and read again when the file was replaced."""
+    folder = make_folder(tmp_path)
+    with running_server(folder) as url:
+        before = httpx.get(f"{url}metadata/timestamp.json")
+        fresh = folder / "metadata/.tmp-2"
+        fresh.write_text("a newer one")
+        fresh.replace(folder / "metadata/timestamp.json")
+        after = httpx.get(f"{url}metadata/timestamp.json", headers={"If-None-Match": before.headers["etag"]})
+    assert (after.status_code, after.text) == (200, "a newer one")
+
+
+@pytest.mark.parametrize("path", [SEGMENT, "metadata/timestamp.json"])
+def test_a_client_that_holds_the_file_is_told_so(url: str, path: str) -> None:
+    """A conditional request costs no body."""
+    tag = httpx.get(url + path).headers["etag"]
+    for asked in (tag, f'"other", W/{tag}'):
+        answer = httpx.get(url + path, headers={"If-None-Match": asked})
+        assert (answer.status_code, answer.content) == (304, b"")
+    assert httpx.get(url + path, headers={"If-None-Match": '"other"'}).status_code == 200
+
+
+def test_a_download_continues_where_it_stopped(url: str) -> None:
+    """One range is served; several are refused."""
+    part = httpx.get(url + SEGMENT, headers={"Range": "bytes=8-"})
+    assert (part.status_code, part.text) == (206, f"of {SEGMENT}")
+    assert part.headers["content-range"] == f"bytes 8-{len(SEGMENT) + 10}/{len(SEGMENT) + 11}"
+    assert httpx.get(url + SEGMENT, headers={"Range": "bytes=900-"}).status_code == 416
+    assert httpx.get(url + SEGMENT, headers={"Range": "bytes=0-1,3-4"}).text != "co"
+
+
+def test_head_tells_the_length_and_writing_is_refused(url: str) -> None:
+    """Nothing but reading is offered."""
+    head = httpx.head(url + SEGMENT)
+    assert (head.status_code, head.headers["content-length"], head.content) == (200, str(len(SEGMENT) + 11), b"")
+    assert [httpx.request(method, url + SEGMENT).status_code for method in ("POST", "PUT", "DELETE")] == [405] * 3
+
+
+@pytest.fixture(scope="module")
+def closed_url(folder: Path) -> Iterator[str]:
+    with running_server(folder, TOKEN) as address:
+        yield address
+
+
+@pytest.mark.parametrize(
+    "header", [None, "Bearer", f"Bearer {TOKEN}x", f"Basic {TOKEN}", TOKEN, f"Bearer {TOKEN[:-1]}", "Bearer \xe9"]
+)
+def test_without_the_token_nothing_is_told(closed_url: str, header: str | None) -> None:
+    """Not even whether a file exists."""
+    headers = {} if header is None else {"Authorization": header.encode("latin-1")}
+    answers = [httpx.get(closed_url + path, headers=headers) for path in ("root.json", "nothing", SEGMENT)]
+    assert [(one.status_code, one.text) for one in answers] == [(401, "unauthorised\n")] * 3
+    assert [one.headers["www-authenticate"] for one in answers] == ["Bearer"] * 3
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer"])
+def test_with_the_token_everything_is_as_without_one(closed_url: str, scheme: str) -> None:
+    """The scheme's case does not matter (RFC 9110, 11.1)."""
+    assert httpx.get(f"{closed_url}root.json", headers={"Authorization": f"{scheme} {TOKEN}"}).status_code == 200
+
+
+def test_requests_leave_no_trace_in_the_log(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Paths name lists and headers hold tokens: neither is logged."""
+    caplog.set_level(logging.DEBUG)
+    with running_server(folder, TOKEN) as url:
+        httpx.get(url + SEGMENT, headers={"Authorization": f"Bearer {TOKEN}"})
+        httpx.get(url + "nothing")
+    mine = [record for record in caplog.records if record.name.startswith(("uvicorn", "starlette", "syncd"))]
+    assert mine == []
+
+
+@pytest.mark.parametrize(
+    ("host", "tls", "token", "allowed"),
+    [
+        ("127.0.0.1", False, False, True),
+        ("::1", False, False, True),
+        ("localhost", False, False, True),
+        ("0.0.0.0", False, False, False),
+        ("0.0.0.0", True, False, False),
+        ("0.0.0.0", False, True, False),
+        ("::", True, True, True),
+        ("192.0.2.7", False, True, False),
+        ("localhost.example", False, False, False),
+    ],
+)
+def test_a_feed_leaves_the_machine_only_encrypted_and_to_those_let_in(
+    host: str, tls: bool, token: bool, allowed: bool
+) -> None:
+    """Beyond loopback it takes both TLS and a token."""
+    if allowed:
+        check_exposure(host, tls=tls, token=token)
+        return
+    with pytest.raises(UsageError, match="without TLS and a token anybody could read the feed"):
+        check_exposure(host, tls=tls, token=token)
+
+
+def test_an_address_in_use_is_told_plainly(folder: Path, url: str) -> None:
+    """With the address, and what to look for."""
+    port = urlsplit(url).port
+    assert port is not None
+    with pytest.raises(StoreError) as caught:
+        serve(folder, "127.0.0.1", port, announce=print)
+    assert caught.value.message == f"cannot listen on 127.0.0.1 port {port}: Address already in use"
+    assert caught.value.hint == "is another process using it?"
+
+
+def test_a_certificate_that_is_none_is_told_plainly(folder: Path) -> None:
+    """Before anything listens."""
+    with pytest.raises(UsageError) as caught:
+        serve(folder, "127.0.0.1", 0, tls_cert=folder / "notes", tls_key=folder / "notes", announce=print)
+    assert caught.value.message == f"the certificate {folder}/notes or its key cannot be used"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_serving_with_success(world_feed: Path, number: int) -> None:
+    """As systemd and Ctrl-C send them; what is being sent is finished first."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "syncd.cli", "feed", "serve", str(world_feed), "--listen", "127.0.0.1:0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    url = line.split(" at ")[1].strip()
+    assert httpx.get(f"{url}root.json").status_code == 200
+    process.send_signal(number)
+    out, err = process.communicate(timeout=20)
+    assert (process.returncode, out, err) == (0, "", "")
+
+
+@pytest.fixture
+def world_feed(tmp_path: Path) -> Path:
+    from datetime import UTC, datetime
+
+    from syncd.feed import author
+
+    author.init(tmp_path / "f", tmp_path / "off", tmp_path / "on", count=1, threshold=1, now=datetime.now(UTC))
+    return tmp_path / "f"
