@@ -1,11 +1,13 @@
 """Fixtures for stories."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import stamina
 
+from standing import make_standing
 from world import World
 
 
@@ -20,3 +22,18 @@ def _no_waiting_between_attempts() -> Iterator[None]:
 def world(tmp_path: Path) -> World:
     """A partner, an operator and a matcher that know one another."""
     return World(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def standing_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a world with one list that everybody holds: copied, not used."""
+    folder = tmp_path_factory.mktemp("standing") / "world"
+    folder.mkdir()
+    make_standing(folder)
+    return folder
+
+
+@pytest.fixture
+def standing(standing_folder: Path, tmp_path: Path) -> World:
+    """A world with one list, published, synced and pulled: numbers 0 to 29."""
+    return World(Path(shutil.copytree(standing_folder, tmp_path / "world")))

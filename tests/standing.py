@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +10,11 @@ from syncd.feed import author
 from syncd.feed.folder import FeedFolder
 from syncd.format.delta import drop_empty, whole_state
 from syncd.format.segment import Segment
+from syncd.matcher import Matcher
+from syncd.model import ListName
 from syncd.pipeline.sync import SyncOutcome
-from syncd.trust.strict import verify_strictly
-from world import HEAD, IMAGES, World, row, rows
+from syncd.trust.strict import verify_exactly
+from world import IMAGES, World, row, rows
 
 OLD = frozenset(range(30))
 """Numbers on the list that stands."""
@@ -47,8 +47,6 @@ def tree(folder: Path) -> dict[str, str]:
 
 def matched(world: World, copy: Path | None = None) -> frozenset[int]:
     """Which of the numbers 0 to 39 a matcher that opens the copy now answers."""
-    from syncd.matcher import Matcher
-
     matcher = Matcher.open(copy or world.copy, clock=world.clock)
     return frozenset(number for number in range(40) if world.hits(number, matcher))
 
@@ -88,16 +86,43 @@ def _held(mirror: Path) -> int:
 
 
 def prove_feed(folder: FeedFolder) -> None:
-    """Prove a feed as `syncd verify` would: signatures, chain, every segment, every end state."""
-    repository = author.load_repository(folder)
-    versions = repository.versions
-    verify_strictly_if_there(folder, versions)
-    for target in repository.targets().values():
-        name = target.name.split("/")[1]
-        manifest = folder.manifest(type(IMAGES)(name), target.sha256)
+    """Prove a feed as `syncd verify` does: signatures, every segment, every end state."""
+    versions = author.load_repository(folder).versions
+    first = folder.metadata("1.root.json")
+    newest = f"{versions['timestamp']}.timestamp.json"
+    assert first is not None
+    trusted = verify_exactly(lambda name: folder.metadata("timestamp.json" if name == newest else name), versions, first)
+    for target in trusted.targets.values():
+        manifest = folder.manifest(ListName(target.name.split("/")[1]), target.sha256)
         assert manifest.version == target.version
         for ref in manifest.named_segments():
             Segment.check(folder.segment_path(manifest.list, ref), ref)
         stacks = folder.open_stacks(manifest.list, manifest.stack)
         states = {algorithm: whole_state(stack)[0] for algorithm, stack in stacks.items()}
         assert drop_empty(states) == manifest.end_state
+
+
+def fault_of(outcome: SyncOutcome) -> SyncdError:
+    """The one error of a sync, once it is seen to say what is served and what to do."""
+    faults = [error for error in (outcome.error, *(one.error for one in outcome.lists)) if error]
+    assert len(faults) == 1
+    return checked(faults[0])
+
+
+def checked(error: SyncdError) -> SyncdError:
+    """The error, once it is seen to say what happened, what is served and what to do."""
+    assert error.message
+    assert "version 1" in error.serving or "nothing" in error.serving
+    assert error.hint
+    return error
+
+
+def followed(world: World, url: str = "", *, deadline: float = 20.0) -> SyncdError:
+    """The one error of a pull from the partner."""
+    try:
+        pulled = world.follow(url, deadline=deadline)
+    except SyncdError as error:
+        return checked(error)
+    assert [one.after for one in pulled.lists] == [1]
+    (found,) = pulled.errors
+    return checked(found)

@@ -168,7 +168,7 @@ def closed_url(folder: Path) -> Iterator[str]:
 )
 def test_without_the_token_nothing_is_told(closed_url: str, header: str | None) -> None:
     """Not even whether a file exists."""
-    headers = {} if header is None else {"Authorization": header.encode("latin-1")}
+    headers = {} if header is None else {b"Authorization": header.encode("latin-1")}
     answers = [httpx.get(closed_url + path, headers=headers) for path in ("root.json", "nothing", SEGMENT)]
     assert [(one.status_code, one.text) for one in answers] == [(401, "unauthorised\n")] * 3
     assert [one.headers["www-authenticate"] for one in answers] == ["Bearer"] * 3

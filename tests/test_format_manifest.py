@@ -111,6 +111,10 @@ def test_what_is_encoded_is_parsed(name, previous, created, rows, algorithm):  #
     assert made.rows == rows
 
 
+def fold(output: str, *inputs: str) -> Json:
+    return {"output": sha(output), "inputs": [sha(name) for name in inputs]}
+
+
 Spoil = Callable[[Json], Any]
 REFUSED: dict[str, tuple[Spoil, str]] = {
     "a later format": (lambda d: d.update(format=2), "format: Input should be 1"),
@@ -160,6 +164,9 @@ REFUSED: dict[str, tuple[Spoil, str]] = {
     ),
     "a negative count": (lambda d: d["recent"][0]["counts"]["md5"].update(added=-1), "not negative"),
     "a fold of nothing": (lambda d: d.update(folds=[{"output": "a" * 64, "inputs": []}]), "folds.0.inputs"),
+    "a fold of itself": (lambda d: d.update(folds=[fold("a", "b", "a")]), "made of itself"),
+    "folds in a ring": (lambda d: d.update(folds=[fold("a", "b"), fold("b", "a")]), "oldest first"),
+    "too many folds": (lambda d: d.update(folds=[fold("a", "b")] * 65), "folds: Tuple should have at most 64"),
     "an origin without a serial": (lambda d: d.update(origin={"manifest": "a" * 64}), "origin.serial"),
     "no trusted root so old": (lambda d: d.update(min_root=0), "min_root"),
 }

@@ -43,6 +43,15 @@ def test_nothing_new_makes_no_version(world: World) -> None:
     assert (outcome.outcome, outcome.lists[0].version) == (Outcome.UP_TO_DATE, 1)
 
 
+def test_the_same_content_again_signs_that_it_still_holds(world: World) -> None:
+    """A partner without news keeps its feed from expiring by publishing the same file."""
+    world.publish(full=rows(0, 3))
+    world.clock.forward(hours=40)
+    world.publish(full=rows(0, 3))
+    world.clock.forward(hours=40)
+    assert world.sync().exit_code == 0
+
+
 def test_several_versions_at_once_become_one_step(world: World) -> None:
     """An operator who was away applies all deltas in order."""
     world.publish(full=rows(0, 30))

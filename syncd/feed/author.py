@@ -107,10 +107,21 @@ def _offline(folder: Path, count: int) -> Signers:
 def publish_edit(
     folder: FeedFolder, name: ListName, edit: Edit, signers: Signers, now: datetime, progress: Progress | None = None
 ) -> Published:
-    """Publish the next version of a list, or nothing where the content is the same.
+    """Publish the next version of a list; where the content is the same, only sign that it still is.
 
+    Afterwards the stack is folded where that is due, under a version of its own, and old files are removed.
     Raises `RowError` (nothing was published), `UsageError`, `RefusedError`, `StoreError`.
     """
+    published = _publish(folder, name, edit, signers, now, progress)
+    if published.changed:
+        compact(folder, name, signers, now)
+        collect_garbage(folder, now)
+    return published
+
+
+def _publish(
+    folder: FeedFolder, name: ListName, edit: Edit, signers: Signers, now: datetime, progress: Progress | None
+) -> Published:
     with lock(folder.lock, f"feed publish {name}"):
         publish.recover(folder)
         repository = load_repository(folder)
@@ -122,6 +133,8 @@ def publish_edit(
             version, rows = (current.manifest.version, current.manifest.rows) if current else (0, 0)
             if current is None:
                 raise UsageError(f"{name} would be an empty list", hint="the first version needs at least one row")
+            update = repository.resign(_signed_now(repository, now), signers, now)
+            commit(folder, publish.metadata_files(update.files))
             return Published(name, version, False, rows, {}, skipped, draft.needless)
         for path, ref in draft.written:
             target = folder.segment_path(name, ref)
@@ -129,7 +142,7 @@ def publish_edit(
                 install_file(path, target)
         basis = Current(current.manifest, current.sha256) if current else None
         manifest = publish.next_manifest(basis, change, created=now, min_root=repository.versions["root"])
-        freshness = {**repository.freshness(), name: Freshness(now_in_seconds(now), manifest.version)}
+        freshness = {**_signed_now(repository, now), name: Freshness(now_in_seconds(now), manifest.version)}
         commit(folder, publish.sign(repository, [manifest], freshness, signers, now))
     return Published(name, manifest.version, True, manifest.rows, change.counts, skipped, draft.needless)
 
@@ -152,7 +165,7 @@ def compact(
             return None
         basis = Current(current.manifest, current.sha256)
         manifest = publish.next_manifest(basis, change, created=now, min_root=repository.versions["root"])
-        freshness = {**repository.freshness(), name: Freshness(now_in_seconds(now), manifest.version)}
+        freshness = {**_signed_now(repository, now), name: Freshness(now_in_seconds(now), manifest.version)}
         commit(folder, publish.sign(repository, [manifest], freshness, signers, now))
     return manifest
 
@@ -190,6 +203,12 @@ def open_list(folder: FeedFolder, repository: Repository, name: ListName) -> Sna
     """Open the version of a list that is in force, or None."""
     target = repository.targets().get(layout.target_name(name))
     return folder.snapshot(name, target.sha256) if target else None
+
+
+def _signed_now(repository: Repository, now: datetime) -> dict[str, Freshness]:
+    """A feed with no upstream vouches for all its lists whenever it signs."""
+    lists = {layout.list_of(target.name): target.version for target in repository.targets().values()}
+    return {name: Freshness(now_in_seconds(now), version) for name, version in lists.items() if name}
 
 
 class _Draft:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from syncd.format.gather import Gather
 from syncd.model import Algorithm
 
 Digests = NDArray[np.bytes_]
@@ -70,13 +71,14 @@ class Rows:
         """The rows at ``index`` (positions, or a mask), in that order."""
         if index.dtype == np.bool_:
             index = np.flatnonzero(index)
+        some = Gather(index)
         return type(self)(
             self.algorithm,
-            self.digests[index],
-            self.entries.take(pa.array(index)),
-            self.codes[index],
+            some.values(self.digests),
+            some.entries(self.entries),
+            some.values(self.codes),
             self.labels,
-            self.removed[index],
+            some.values(self.removed),
         )
 
     def slice(self, start: int, stop: int) -> Self:

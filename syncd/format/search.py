@@ -24,6 +24,8 @@ _CHUNK: Final = 4096
 _FANOUT_BITS: Final = 16
 _WORTH_A_TABLE: Final = 1 << 14
 """keys asked for, one after the other, before the table is built: it costs as much as searching some 50,000"""
+_WINDOW: Final = 1 << 18
+"""sorted keys searched at once, among the rows between the first and the last of them"""
 _NEAR: Final = 4
 """rows a key up to which a window of neighbouring rows is searched as a whole"""
 
@@ -33,8 +35,10 @@ class DigestSearch:
 
     def __init__(self, digests: Digests) -> None:
         self.digests = digests
-        self._content = memoryview(digests.view(np.uint8)) if len(digests) else memoryview(b"")
         self._width = digests.dtype.itemsize
+        self._content = memoryview(digests.view(np.uint8)) if len(digests) else memoryview(b"")
+        self._word = np.dtype("<u8" if self._width % 8 == 0 else "<u4")  # a SHA-1 has 20 bytes
+        self._stride = self._width // self._word.itemsize
         self._asked = 0
 
     def row_range(self, digest: bytes) -> tuple[int, int]:
@@ -50,72 +54,69 @@ class DigestSearch:
     def find(self, keys: Digests) -> tuple[Index, Mask]:
         """For each key the first row not before it, and whether that row holds it. Keys may come in any order."""
         self._asked += len(keys)
-        position = np.empty(len(keys), np.int64)
-        found = np.zeros(len(keys), bool)
-        if not len(keys) or not len(self.digests):
-            position[:] = 0
-        elif not self._find_in_window(keys, position, found):
-            self._find_anywhere(keys, position, found)
+        position, found = np.zeros(len(keys), np.int64), np.zeros(len(keys), bool)
+        if len(self.digests):
+            for start in range(0, len(keys), _WINDOW):
+                part = slice(start, start + _WINDOW)
+                if not self._find_in_window(keys[part], position[part], found[part]):
+                    self._find_anywhere(keys[part], position[part], found[part])
         return position, found
 
     def ranges(self, keys: Digests) -> tuple[Index, Index]:
         """For each key the rows [start, stop) that hold it; empty ranges lie where it would be."""
         start, found = self.find(keys)
-        stop = start.copy()
-        here = np.flatnonzero(found)
-        stop[here] += 1
-        more = here[stop[here] < len(self.digests)]
-        more = more[self.digests[stop[more]] == keys[more]]
+        stop = start + found
+        more = np.flatnonzero(found & (stop < len(self.digests)))
+        more = more[self._holds(keys[more], stop[more])]
         stop[more] = np.searchsorted(self.digests, keys[more], side="right")
         return start, stop
 
     def _find_in_window(self, keys: Digests, position: Index, found: Mask) -> bool:
         """Find sorted keys among the rows between the first and the last; False where that is no way to do it."""
-        wanted = self._first_words(keys)
-        if (wanted[1:] < wanted[:-1]).any():
+        if not _sorted(self._first_words(keys[:_CHUNK])) or not _sorted(wanted := self._first_words(keys)):
             return False
         low = int(np.searchsorted(self.digests, keys[:1])[0])
         high = int(np.searchsorted(self.digests, keys[-1:], side="right")[0])
         if high - low > _NEAR * len(keys):
             return False
-        words = self._first_words(self.digests[low:high])
-        position[:] = np.searchsorted(words, wanted)
+        if low < high:
+            position[:] = np.searchsorted(self._first_words(self.digests[low:high]), wanted)
         position += low
-        self._settle(keys, wanted, position, found)
+        if low < high:
+            self._settle(keys, wanted, position, found)
         return True
 
     def _find_anywhere(self, keys: Digests, position: Index, found: Mask) -> None:
+        find = self._find_by_table if self._asked >= _WORTH_A_TABLE else self._find_by_halving
         for start in range(0, len(keys), _CHUNK):
             part = slice(start, start + _CHUNK)
-            wanted = self._first_words(keys[part])
-            if self._asked < _WORTH_A_TABLE:
-                position[part] = np.searchsorted(self.digests, keys[part])
-                self._settle(keys[part], wanted, position[part], found[part])
-            else:
-                self._find_by_table(keys[part], wanted, position[part], found[part])
+            find(keys[part], self._first_words(keys[part]), position[part], found[part])
+
+    def _find_by_halving(self, keys: Digests, wanted: Words, position: Index, found: Mask) -> None:
+        position[:] = np.searchsorted(self.digests, keys)
+        self._settle(keys, wanted, position, found)
 
     def _find_by_table(self, keys: Digests, wanted: Words, position: Index, found: Mask) -> None:
-        bucket = (wanted >> (8 * wanted.itemsize - _FANOUT_BITS)).astype(np.int64)
-        table = self._fanout
-        position[:] = table.take(bucket)
-        size = table.take(bucket + 1) - position
+        bucket = (wanted >> (8 * self._word.itemsize - _FANOUT_BITS)).astype(np.int64)
+        position[:] = self._fanout.take(bucket)
+        size = self._fanout.take(bucket + 1) - position
         filled = np.flatnonzero(size)
         if 2 * len(filled) > len(keys):
             self._halve(wanted, position, int(size.max()))
             self._settle(keys, wanted, position, found)
         elif len(filled):  # the first two bytes alone rule most keys out
-            some, where, here = wanted[filled], position[filled], np.zeros(len(filled), bool)
-            self._halve(some, where, int(size.max()))
-            self._settle(keys[filled], some, where, here)
-            position[filled], found[filled] = where, here
+            some, at, here = wanted[filled], position[filled], np.zeros(len(filled), bool)
+            self._halve(some, at, int(size.max()))
+            self._settle(keys[filled], some, at, here)
+            position[filled], found[filled] = at, here
 
     def _halve(self, wanted: Words, position: Index, most: int) -> None:
-        """Move each position, at most ``most`` rows, to the first row whose first word is not below the wanted one.
+        """Move each position, by at most ``most`` rows, to the first row whose first word is not below the wanted.
 
-        A step too far beyond the last row is taken only past rows that are all below, and is undone at the end.
+        Steps beyond the last row see the last row; where that too is below, the end of the column is the answer.
         """
-        stride = self._stride
-        first_words = self._words[: len(self.digests) * stride - stride + 1]
+        stride, rows = self._stride, len(self.digests)
+        first_words = self._words[: rows * stride - stride + 1]
         at, probe = position * stride, np.empty_like(position)
         word, below = np.empty_like(wanted), np.empty(len(wanted), bool)
         for bit in reversed(range(most.bit_length())):
@@ -124,58 +125,55 @@ class DigestSearch:
             np.less(word.byteswap(inplace=True), wanted, out=below)
             np.multiply(below, stride << bit, out=probe)
             at += probe
-        np.minimum(at // stride, len(self.digests), out=position)
+        np.minimum(at // stride, rows, out=position)
 
     def _settle(self, keys: Digests, wanted: Words, position: Index, found: Mask) -> None:
-        """Say where a key is at its position; search the whole digest where another one has its first word."""
-        found[:] = self._holds(keys, position)
-        here = np.minimum(position, len(self.digests) - 1) * self._stride
-        alike = (self._words.take(here).byteswap(inplace=True) == wanted) & (position < len(self.digests))
-        tied = np.flatnonzero(alike & ~found)
+        """Say where a key is at its position. Where the row there only shares its first word, search all of it."""
+        at = position * self._stride
+        first_words = self._words.take(at, mode="clip").byteswap(inplace=True)
+        alike = np.flatnonzero((first_words == wanted) & (position < len(self.digests)))
+        if not len(alike):
+            return
+        holds = self._holds(keys[alike], position[alike])
+        found[alike] = holds
+        tied = alike[~holds]
         if len(tied):
             position[tied] = np.searchsorted(self.digests, keys[tied])
-            found[tied] = self._holds(keys[tied], position[tied])
+            inside = tied[position[tied] < len(self.digests)]
+            found[inside] = self._holds(keys[inside], position[inside])
 
     def _holds(self, keys: Digests, position: Index) -> Mask:
-        """Whether the row at each position holds the key: word by word, since numpy compares strings slowly."""
-        stride = self._stride
-        held = position < len(self.digests)
-        words = self._words_of(keys)
-        for number in range(stride):
-            here = np.flatnonzero(held)
-            if not len(here):
-                break
-            held[here] = self._words.take(position[here] * stride + number) == words[here * stride + number]
+        """Whether the row at each position, which exists, holds the key. Word by word: numpy compares strings slowly."""
+        at, words = position * self._stride, self._words_of(keys)
+        held = np.ones(len(keys), bool)
+        for number in range(self._stride):
+            held &= self._words.take(at) == words[number :: self._stride]
+            at += 1
         return held
 
     @lazy
     def _fanout(self) -> NDArray[np.uint32]:
-        """For each value of the first two bytes the first row that has it or a greater one, and the number of rows."""
+        """For each value of the first two bytes the first row that has it or a greater one; last, the rows in all."""
         buckets = 1 << _FANOUT_BITS
         keys = np.zeros((buckets, self._width), np.uint8)
-        keys[:, :2] = np.arange(buckets, dtype=">u2").view(np.uint8).reshape(-1, 2)
+        keys[:, :2] = np.arange(buckets).astype(">u2").view(np.uint8).reshape(-1, 2)
         firsts = np.searchsorted(self.digests, keys.view(self.digests.dtype).reshape(-1))
         return np.append(firsts, len(self.digests)).astype(np.uint32)
-
-    @property
-    def _word(self) -> np.dtype[Any]:
-        return np.dtype("<u8" if self._width % 8 == 0 else "<u4")  # a SHA-1 has 20 bytes
-
-    @property
-    def _stride(self) -> int:
-        """Words a digest."""
-        return self._width // self._word.itemsize
 
     @lazy
     def _words(self) -> Words:
         return self._words_of(self.digests)
 
     def _words_of(self, digests: Digests) -> Words:
-        # Aligned, or numpy would copy the column for each take: only files of a strange writer need the one copy here.
+        # Aligned, or numpy would copy the column at each take: only files of a strange writer cost this one copy.
         return np.require(np.ascontiguousarray(digests).view(self._word), requirements="A")
 
     def _first_words(self, digests: Digests) -> Words:
         return np.ascontiguousarray(digests).view(self._word)[:: self._stride].byteswap()
+
+
+def _sorted(words: Words) -> bool:
+    return not (words[1:] < words[:-1]).any()
 
 
 class RowSearch(DigestSearch):

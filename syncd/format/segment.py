@@ -7,7 +7,6 @@ import contextlib
 import mmap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -33,8 +32,11 @@ from syncd.errors import (
 from syncd.files import sha256_file, storage
 from syncd.format import container
 from syncd.format.checksum import entry_bytes
+from syncd.format.gather import Gather
+from syncd.format.lazy import lazy
 from syncd.format.manifest import FORMAT, SegmentRef
-from syncd.format.rows import Digests, Entries, Index, Mask, Rows, equal_entries, less_entries, repeats
+from syncd.format.rows import Digests, Entries, Index, Mask, Rows, repeats
+from syncd.format.search import RowSearch
 from syncd.model import MAX_ENTRY_BYTES, MAX_LABEL_BYTES, Algorithm
 
 MAGIC: Final = b"ARROW1"
@@ -83,6 +85,12 @@ class Segment:
         label = batch.column(2)
         self._codes: NDArray[np.int32] = np.frombuffer(label.indices.buffers()[1], np.int32, len(batch))
         self._dictionary: Any = label.dictionary
+        self.search = RowSearch(self.digests, self.entries)
+        # The same columns once more for single look-ups: an item of a memoryview costs a tenth of an Arrow scalar.
+        offsets, content = self.entries.buffers()[1:]
+        self._entry_offsets = memoryview(offsets).cast("q")
+        self._entry_bytes = memoryview(content or b"")
+        self._label_codes = memoryview(self._codes)
 
     def __len__(self) -> int:
         return len(self.digests)
@@ -95,7 +103,7 @@ class Segment:
         """Of all its digests."""
         return self.ref.algorithm
 
-    @cached_property
+    @lazy
     def labels(self) -> tuple[str, ...]:
         """The label dictionary, sorted."""
         return tuple(self._dictionary.to_pylist())
@@ -151,20 +159,17 @@ class Segment:
 
     def row_range(self, digest: bytes) -> tuple[int, int]:
         """The rows [start, stop) of one digest; empty where it is not here."""
-        start = int(self.digests.searchsorted(digest))
-        stop = start
-        while stop < len(self) and self.digests[stop] == digest.rstrip(b"\0"):  # numpy strips NULs off a scalar
-            stop += 1
-        return start, stop
+        return self.search.row_range(digest)
 
     def take(self, rows: Index) -> Rows:
-        """The rows at these positions, copied, in that order."""
+        """The rows at these positions, in that order."""
         if self.ref.kind == "base":
             removed = np.zeros(len(rows), bool)
         else:
             removed = np.asarray(self._batch.column(3).take(pa.array(rows)).to_numpy(zero_copy_only=False), dtype=bool)
-        entries = self.entries.take(pa.array(rows))
-        return Rows(self.algorithm, self.digests[rows], entries, self._codes[rows], self.labels, removed)
+        some = Gather(rows)
+        entries = some.entries(self.entries)
+        return Rows(self.algorithm, some.values(self.digests), entries, some.values(self._codes), self.labels, removed)
 
     def removes(self, row: int) -> bool:
         """Whether one row removes."""
@@ -172,42 +177,16 @@ class Segment:
 
     def entry_and_label(self, row: int) -> tuple[str, str]:
         """The entry and label of one row."""
-        return self.entries[row].as_py(), self.labels[self._codes[row]]
+        start, stop = self._entry_offsets[row : row + 2]
+        return str(self._entry_bytes[start:stop], "utf-8"), self.labels[self._label_codes[row]]
 
     def ranges(self, digests: Digests) -> tuple[Index, Index]:
         """For each digest the rows [start, stop) that hold it. O(k log n)."""
-        start = np.searchsorted(self.digests, digests).astype(np.int64)
-        return start, self._range_ends(start, digests)
-
-    def _range_ends(self, start: Index, digests: Digests) -> Index:
-        stop = start.copy()
-        last = len(self)
-        here = np.flatnonzero(start < last)
-        here = here[self.digests[start[here]] == digests[here]]
-        stop[here] += 1
-        more = here[stop[here] < last]
-        more = more[self.digests[stop[more]] == digests[more]]
-        stop[more] = np.searchsorted(self.digests, digests[more], side="right")
-        return stop
+        return self.search.ranges(digests)
 
     def positions(self, digests: Digests, entries: Entries) -> tuple[Index, Mask]:
         """For each (digest, entry) the first row not before it, and whether that row is it. O(k log n)."""
-        low, high = self.ranges(digests)
-        while len(open_ := np.flatnonzero(low < high)):  # halve the rows of one digest by entry
-            middle = (low[open_] + high[open_]) // 2
-            before = less_entries(self.entries.take(pa.array(middle)), entries.take(pa.array(open_)))
-            low[open_[before]] = middle[before] + 1
-            high[open_[~before]] = middle[~before]
-        return low, self._is_at(low, digests, entries)
-
-    def _is_at(self, position: Index, digests: Digests, entries: Entries) -> Mask:
-        found = np.zeros(len(position), bool)
-        inside = np.flatnonzero(position < len(self))
-        inside = inside[self.digests[position[inside]] == digests[inside]]
-        if len(inside):
-            here = self.entries.take(pa.array(position[inside]))
-            found[inside] = equal_entries(here, entries.take(pa.array(inside)))
-        return found
+        return self.search.positions(digests, entries)
 
     def _check_rows(self, caps: Caps) -> None:
         if len(self._dictionary) > caps.labels:

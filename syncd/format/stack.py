@@ -7,7 +7,6 @@ the whole list in order.
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -15,13 +14,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from syncd.format.checksum import Checksum, checksum
+from syncd.format.lazy import lazy
 from syncd.format.rows import Digests, Mask, Rows, concatenate, repeats, sort_order
+from syncd.format.search import DigestSearch
 from syncd.format.segment import Segment
 from syncd.model import Algorithm, Counts
 
 _CHUNK: Final = 1 << 18
-_INDEXED_ROWS: Final = 1 << 17
-"""Delta rows up to which single look-ups use a dictionary; beyond, deltas are searched like bases."""
+_TOUCHED_ROWS: Final = 1 << 17
+"""Delta rows up to which single look-ups ask a set first (some 120 bytes a row); beyond, they search each delta."""
 
 
 @dataclass(frozen=True)
@@ -58,63 +59,55 @@ class Stack:
 
     def entries_of(self, digest: bytes) -> list[tuple[str, str]]:
         """The (entry, label) pairs in force that support one digest, by entry. The single look-up."""
-        recent = self._delta_rows_of(digest)
-        if not recent:
-            return [] if self.base is None else _pairs(self.base, digest)
-        found = {} if self.base is None else dict(_pairs(self.base, digest))
-        for segment, row in recent:  # oldest first, so that the newest has the last word
-            entry, label = segment.entry_and_label(row)
-            if segment.removes(row):
-                found.pop(entry, None)
-            else:
-                found[entry] = label
+        held = [] if self.base is None else _pairs(self.base, digest)
+        if self._touched is not None and digest not in self._touched:
+            return held
+        found = dict(held)
+        for segment in self.deltas:  # oldest first, so that the newest has the last word
+            for row in range(*segment.row_range(digest)):
+                entry, label = segment.entry_and_label(row)
+                if segment.removes(row):
+                    found.pop(entry, None)
+                else:
+                    found[entry] = label
         return sorted(found.items())
 
-    def _delta_rows_of(self, digest: bytes) -> Sequence[tuple[Segment, int]]:
-        if self._index is not None:
-            return self._index.get(digest, ())
-        return [(segment, row) for segment in self.deltas for row in range(*segment.row_range(digest))]
-
-    @cached_property
-    def _index(self) -> dict[bytes, list[tuple[Segment, int]]] | None:
-        if sum(len(segment) for segment in self.deltas) > _INDEXED_ROWS:
+    @lazy
+    def _touched(self) -> frozenset[bytes] | None:
+        """The digests that deltas name: most look-ups are done with it. None where it would take too much memory."""
+        if sum(len(segment) for segment in self.deltas) > _TOUCHED_ROWS:
             return None
-        index: dict[bytes, list[tuple[Segment, int]]] = defaultdict(list)
+        contents = [segment.digests.tobytes() for segment in self.deltas]
         width = self.algorithm.width
-        for segment in self.deltas:
-            content = segment.digests.tobytes()
-            for row in range(len(segment)):
-                index[content[row * width : (row + 1) * width]].append((segment, row))
-        return dict(index)
+        return frozenset(
+            content[start : start + width] for content in contents for start in range(0, len(content), width)
+        )
 
     def contains(self, digests: Digests) -> Mask:
         """For each digest whether any entry in force supports it. The batch look-up; shape (n,) in and out."""
-        if self.base is None:
-            present = np.zeros(len(digests), bool)
-        else:
-            start, stop = self.base.ranges(digests)
-            present = start < stop
-        changed, supported = self._changed
-        if len(changed):
-            position = np.minimum(np.searchsorted(changed, digests), len(changed) - 1)
-            hit = changed[position] == digests
-            present[hit] = supported[position[hit]]
+        present = np.zeros(len(digests), bool) if self.base is None else self.base.search.find(digests)[1]
+        if self.deltas:
+            search, supported = self._changed
+            position, changed = search.find(digests)
+            present[changed] = supported[position[changed]]
         return present
 
-    @cached_property
-    def _changed(self) -> tuple[Digests, Mask]:
+    @lazy
+    def _changed(self) -> tuple[DigestSearch, Mask]:
         """The digests that deltas name, sorted, and whether each is still supported by some entry."""
         rows = self.overlay
-        digests, group = np.unique(rows.digests, return_inverse=True)
+        first = np.ones(len(rows), bool)
+        first[1:] = rows.digests[1:] != rows.digests[:-1]
+        digests, group = rows.digests[first], np.cumsum(first) - 1
         added = np.bincount(group, weights=~rows.removed, minlength=len(digests)) > 0
-        if self.base is None or not len(rows):
-            return digests, added
-        _, replaced = self.base.positions(rows.digests, rows.entries)
-        start, stop = self.base.ranges(digests)
-        left = (stop - start) - np.bincount(group, weights=replaced, minlength=len(digests))
-        return digests, added | (left > 0)
+        if self.base is not None:
+            _, replaced = self.base.positions(rows.digests, rows.entries)
+            start, stop = self.base.ranges(digests)
+            left = (stop - start) - np.bincount(group, weights=replaced, minlength=len(digests))
+            added |= left > 0
+        return DigestSearch(digests), added
 
-    @cached_property
+    @lazy
     def overlay(self) -> Rows:
         """All deltas as one: sorted, the newest row of each (digest, entry), removals kept."""
         return merge_deltas(self.algorithm, self.deltas)
@@ -125,7 +118,7 @@ class Stack:
         waiting = np.arange(len(rows))
         parts, places = [rows.slice(0, 0)], [waiting[:0]]
         for segment in reversed(self.segments):
-            asked = rows.take(waiting)
+            asked = rows if len(waiting) == len(rows) else rows.take(waiting)
             position, found = segment.positions(asked.digests, asked.entries)
             current = segment.take(position[found])
             kept = ~current.removed
@@ -134,7 +127,7 @@ class Stack:
             parts.append(current.take(kept))
             places.append(hits)
             waiting = waiting[~found]
-        order = np.argsort(np.concatenate(places))
+        order = np.argsort(np.concatenate(places), kind="stable")
         return Resolved(present, concatenate(parts).take(order))
 
     def effect(self, delta: Rows) -> Effect:

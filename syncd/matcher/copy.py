@@ -5,6 +5,7 @@ states, for each list, the manifest and the versions of the signed metadata that
 those names in ``metadata/``, so that the proof can be repeated without the network.
 """
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -41,6 +42,8 @@ class Current(BaseModel):
     metadata: Mapping[str, Version]
     """the newest metadata verified, by role: its timestamp says how fresh the lists are"""
     lists: Annotated[Mapping[ListName, Held], ...]
+    checksum: Sha256 | None = None
+    """SHA-256 of the canonical rest: it guards against accidents, since whoever may write the file may write this"""
 
 
 def read_current(folder: FeedFolder) -> Current | None:
@@ -60,7 +63,18 @@ def read_current(folder: FeedFolder) -> Current | None:
 
 def write_current(folder: FeedFolder, current: Current) -> None:
     """Make a generation current, durably and at once."""
-    install_bytes(folder.path(CURRENT), canonical(current.model_dump(mode="json")))
+    sealed = current.model_copy(update={"checksum": _checksum(current)})
+    install_bytes(folder.path(CURRENT), canonical(sealed.model_dump(mode="json")))
+
+
+def is_intact(folder: FeedFolder, current: Current) -> bool:
+    """Whether ``current.json`` is, byte for byte, as it was written. Only `syncd verify` asks."""
+    content = folder.read(CURRENT, _MAX_CURRENT)
+    return canonical(current.model_dump(mode="json")) == content and current.checksum in {None, _checksum(current)}
+
+
+def _checksum(current: Current) -> str:
+    return hashlib.sha256(canonical(current.model_dump(mode="json", exclude={"checksum"}))).hexdigest()
 
 
 def pin_root(folder: FeedFolder, root: bytes) -> None:

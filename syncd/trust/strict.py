@@ -7,70 +7,88 @@ such bytes; roots and the timestamp have. Here every signature must hold, and th
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from securesystemslib.exceptions import UnverifiedSignatureError, VerificationError
 from tuf.api.metadata import Key, Metadata, Root, Timestamp
 
-from syncd.errors import MismatchError, TrustError
-from syncd.trust.offline import Read, parse, verify_offline
-from syncd.trust.values import TrustedFeed
+from syncd.errors import MismatchError, StoreError, TrustError
+from syncd.trust.offline import Read, parse, trusted_feed, verify, verify_offline
+from syncd.trust.values import TOP_LEVEL_ROLES, TrustedFeed
+
+_TIMESTAMP: Final = "timestamp.json"
+_ALTERED: Final = "it was altered: fetch it again, or restore it from a backup"
 
 
 def verify_exactly(read: Read, names: Mapping[str, int], root: bytes) -> TrustedFeed:
     """As `verify_offline`, and refuses any other altered byte. The pinned ``root`` is taken as it is."""
     trusted = verify_offline(read, names, root)
-    before = parse(Root, root, "the pinned root").signed
-    for version in range(before.version + 1, trusted.versions["root"] + 1):
-        name = f"{version}.root.json"
-        found = parse(Root, trusted.files[name], name)
-        _check_exact(name, trusted.files[name], found, (before, found.signed), "root")
-        before = found.signed
-    name = f"{trusted.versions['timestamp']}.timestamp.json"
-    _check_exact(name, trusted.files[name], parse(Timestamp, trusted.files[name], name), (before,), "timestamp")
+    _check_every_signature(trusted, root)
     return trusted
 
 
-def first_version(root: bytes) -> int:
-    """The version of a pinned root that is signed by its own threshold; raises `TrustError` where it is none."""
-    version = parse(Root, root, "the root").signed.version
-    verify_root(root)
-    return version
+def verify_published(read: Read, root: bytes) -> TrustedFeed:
+    """The same for a feed as it is published: the newest root there is, and the one ``timestamp.json``."""
+    newest = verify_root(root)
+    while read(f"{newest + 1}.root.json") is not None:
+        newest += 1
+    if read(f"{newest + 2}.root.json") is not None:
+        raise StoreError(f"the metadata file {newest + 1}.root.json is missing", hint="restore it from a backup")
+    content = read(_TIMESTAMP)
+    if content is None:
+        raise StoreError(f"the metadata file {_TIMESTAMP} is missing", hint="restore it from a backup")
+    version = parse(Timestamp, content, _TIMESTAMP).signed.version
+    named = {f"{version}.{_TIMESTAMP}": content}
+    trusted = trusted_feed(verify(lambda name: named.get(name) or read(name), root, newest, version), clock=None)
+    _check_every_signature(trusted, root)
+    return trusted
 
 
-def verify_root(root: bytes) -> None:
-    """Prove that a root is what it calls itself: signed by enough of the keys that it names. Raises `TrustError`."""
+def verify_root(root: bytes) -> int:
+    """Prove that a root is what it calls itself, signed by enough of the keys that it names; returns its version.
+
+    Raises `TrustError`.
+    """
     found = parse(Root, root, "the root")
-    missing = {"root", "timestamp", "snapshot", "targets"} - found.signed.roles.keys()
-    if missing or not found.signed.consistent_snapshot:
+    if set(TOP_LEVEL_ROLES) != found.signed.roles.keys() or not found.signed.consistent_snapshot:
         raise TrustError("the root is not that of a syncd feed", hint="is it the file that the publisher gave out?")
-    good = [key for key in _keys(found.signed, "root").values() if _signs(found, key)]
+    good = [key for key in _keys(found.signed, "root").values() if _holds(found, key)]
     threshold = found.signed.roles["root"].threshold
     if len(good) < threshold:
         raise TrustError(
             f"the root is signed by {len(good)} of its own keys and requires {threshold}",
             hint="the file is damaged or forged: ask the publisher for it again, out of band",
         )
+    return found.signed.version
+
+
+def _check_every_signature(trusted: TrustedFeed, root: bytes) -> None:
+    before = parse(Root, root, "the pinned root").signed
+    for version in range(before.version + 1, trusted.versions["root"] + 1):
+        name = f"{version}.root.json"
+        found = parse(Root, trusted.files[name], name)
+        _check_exact(name, trusted.files[name], found, (before, found.signed), "root")
+        before = found.signed
+    name = f"{trusted.versions['timestamp']}.{_TIMESTAMP}"
+    _check_exact(name, trusted.files[name], parse(Timestamp, trusted.files[name], name), (before,), "timestamp")
 
 
 def _check_exact(name: str, content: bytes, found: Metadata[Any], delegators: Iterable[Root], role: str) -> None:
     if content not in _layouts(content) or json.loads(content) != found.to_dict():
-        raise MismatchError(f"{name} is not laid out as it was signed", hint="it was altered: fetch or restore it")
+        raise MismatchError(f"{name} is not laid out as it was signed", hint=_ALTERED)
     allowed = {keyid: key for delegator in delegators for keyid, key in _keys(delegator, role).items()}
     for keyid, signature in found.signatures.items():
         lower = signature.signature == signature.signature.lower()
-        if keyid not in allowed or not lower or not _signs(found, allowed[keyid]):
-            raise TrustError(
-                f"{name} carries a signature that does not hold", hint="it was altered: fetch or restore it"
-            )
+        if keyid not in allowed or not lower or not _holds(found, allowed[keyid]):
+            raise TrustError(f"{name} carries a signature that does not hold", hint=_ALTERED)
 
 
-def _layouts(content: bytes) -> tuple[bytes, ...]:
-    """The two layouts in use: one space of indent a level, and canonical."""
+def _layouts(content: bytes) -> tuple[bytes, bytes]:
+    """The two layouts that python-tuf writes: compact, and one space of indent a level. Keys are sorted in both."""
     value = json.loads(content)
     return (
-        json.dumps(value, indent=1, separators=(",", ": "), sort_keys=True).encode(),
         json.dumps(value, separators=(",", ":"), sort_keys=True).encode(),
+        json.dumps(value, indent=1, separators=(",", ": "), sort_keys=True).encode(),
     )
 
 
@@ -78,7 +96,7 @@ def _keys(root: Root, role: str) -> dict[str, Key]:
     return {keyid: root.keys[keyid] for keyid in root.roles[role].keyids if keyid in root.keys}
 
 
-def _signs(metadata: Metadata[Any], key: Key) -> bool:
+def _holds(metadata: Metadata[Any], key: Key) -> bool:
     signature = metadata.signatures.get(key.keyid)
     if signature is None:
         return False

@@ -1,0 +1,325 @@
+"""Proving what lies on a disk, from the trust root to the last byte: what `syncd verify` does for every kind of folder.
+
+Nothing is locked and nothing is written: publishing and pulling go on meanwhile (`prove_steadily`).
+"""
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+from syncd.errors import MismatchError, StoreError, SyncdError, UsageError
+from syncd.feed import layout
+from syncd.feed.folder import FeedFolder
+from syncd.feed.proof import SignedManifest, prove_manifest
+from syncd.feed.replay import replay
+from syncd.files import TEMPORARY_PREFIX, sha256_file, storage
+from syncd.format.delta import drop_empty, whole_state
+from syncd.format.manifest import EndState, FileRef, Manifest, SegmentRef
+from syncd.format.segment import Caps, Segment
+from syncd.model import Algorithm, ListName
+from syncd.trust.strict import verify_published
+from syncd.trust.values import TrustedFeed
+
+ROOT: Final = "root.json"
+_UNLIMITED: Final = Caps(rows=1 << 53, length=1 << 53)
+"""What was accepted once may be proved again, whatever the caps of its source are now."""
+_BY_CONTENT: Final = re.compile(
+    r"v1/[^/]+/(?:(?:segments/)([0-9a-f]{64})\.arrow|(?:evidence/)([0-9a-f]{64})\.json|([0-9a-f]{64})\.manifest\.json)"
+)
+_SUPERSEDED: Final = re.compile(r"metadata/[0-9]+\.[a-z][a-z0-9._-]*\.json")
+_ATTEMPTS: Final = 3
+
+Progress = Callable[[int, int], None]
+"""Told the bytes proved, and of how many."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that is not as it was signed. ``file`` is relative to the folder."""
+
+    file: str
+    error: SyncdError
+
+    @property
+    def storage(self) -> bool:
+        """Whether the disk failed, so that nothing is known of the content."""
+        cause = self.error.__cause__
+        return isinstance(self.error, StoreError) and cause is not None and not isinstance(cause, FileNotFoundError)
+
+
+@dataclass(frozen=True)
+class ListProof:
+    """One list whose manifest is proved. ``sound``: so are its segments and its end state."""
+
+    list: str
+    version: int
+    rows: int
+    segments: int
+    bytes: int
+    replayed: int
+    """recent deltas that were applied again, with the counts and end states that were signed"""
+    sound: bool
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What came of proving a folder. ``notes`` are no faults: files that nothing names, metadata past its expiry."""
+
+    folder: Path
+    lists: tuple[ListProof, ...]
+    faults: tuple[Fault, ...]
+    notes: tuple[str, ...]
+    files: int
+    bytes: int
+
+    @property
+    def exit_code(self) -> int:
+        """0: all proved; 1: the disk failed; 4: a fault."""
+        if not self.faults:
+            return 0
+        return 1 if any(fault.storage for fault in self.faults) else 4
+
+
+@dataclass
+class Tally:
+    """What is proved so far, over all folders of one run."""
+
+    progress: Progress | None = None
+    total: int = 0
+    bytes: int = 0
+    files: int = 0
+    lists: list[ListProof] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    checked: dict[tuple[int, int], SegmentRef] = field(default_factory=dict)
+    """segments by device and inode: one that several lists share is read once"""
+    states: dict[tuple[str, ...], EndState] = field(default_factory=dict)
+    """end states recomputed, by the hashes of the stack"""
+
+    def count(self, length: int) -> None:
+        """One more file is proved."""
+        self.files += 1
+        self.bytes += length
+        if self.progress:
+            self.progress(self.bytes, max(self.total, self.bytes))
+
+    def proof(self, folder: Path) -> Proof:
+        """The result."""
+        notes = tuple(dict.fromkeys(self.notes))
+        return Proof(folder, tuple(self.lists), tuple(self.faults), notes, self.files, self.bytes)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A context that turns an error into a fault. A class, so that type checkers know that it swallows."""
+
+    tally: Tally
+    file: str
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> bool:
+        if not isinstance(error, SyncdError):
+            return False
+        self.tally.faults.append(Fault(self.file, error))
+        return True
+
+
+class Prover:
+    """Proves the files of one folder into a `Tally`. ``prefix`` goes before file names: ``feed/``."""
+
+    def __init__(self, folder: FeedFolder, tally: Tally, prefix: str = "") -> None:
+        self.folder, self.tally, self.prefix = folder, tally, prefix
+        self.proved: set[str] = set()
+        tally.total += sum(path.stat().st_size for path in _files(folder, "v1"))
+
+    def attempt(self, file: str) -> "Attempt":
+        """Turn an error into a fault of ``file``, and go on after the block."""
+        return Attempt(self.tally, self.prefix + file)
+
+    def done(self, file: str) -> None:
+        """``file`` is proved."""
+        if file not in self.proved:
+            self.proved.add(file)
+            with storage(self.folder.path(file), "read"):
+                self.tally.count(self.folder.path(file).stat().st_size)
+
+    def root(self, given: bytes | None) -> bytes | None:
+        """The trust root: ``given`` out of band, or else the folder's own. Both must be the same."""
+        with self.attempt(ROOT):
+            own = self.folder.read(ROOT)
+            if own is None and given is None:
+                raise StoreError(f"{ROOT} is missing", hint="give the trust root with --root")
+            if own is not None and given is not None and own != given:
+                raise MismatchError(
+                    f"{ROOT} is not the trust root that was given", hint="use the root that the copy was made with"
+                )
+            if own is not None:
+                self.done(ROOT)
+        return given or own
+
+    def metadata(self, trusted: TrustedFeed, root: bytes, now: datetime) -> None:
+        """Take the files that prove ``trusted`` as proved; the first root is the pinned one itself."""
+        for name, content in trusted.files.items():
+            file = f"{layout.METADATA}/{name}"
+            if name.endswith(".timestamp.json") and not self.folder.path(file).exists():
+                file = layout.TIMESTAMP
+            with self.attempt(file):
+                if name.endswith(".root.json") and content == root and self.folder.read(file) != root:
+                    raise MismatchError(f"{file} is not the trust root", hint="it was altered: restore it")
+                self.done(file)
+        for role in trusted.stale(now):
+            self.tally.notes.append(f"the {role} metadata expired on {trusted.expires[role]:%Y-%m-%d %H:%M} UTC")
+
+    def list(self, trusted: TrustedFeed, name: ListName, sha256: str, *, evidence: bool = False) -> Manifest | None:
+        """Prove one list: manifest, segments, end state, recent deltas. None where the manifest is at fault."""
+        file = layout.manifest_path(name, sha256)
+        signed: SignedManifest | None = None
+        with self.attempt(file):
+            signed = prove_manifest(trusted, name, self.folder.manifest_bytes(name, sha256))
+            self.done(file)
+        if signed is None:
+            return None
+        before = len(self.tally.faults)
+        manifest = signed.manifest
+        self.segments(name, manifest.named_segments(), needed=manifest.stack)
+        if evidence and manifest.origin and manifest.origin.evidence:
+            self._evidence(name, manifest.origin.evidence)
+        replayed = 0
+        if len(self.tally.faults) == before:
+            with self.attempt(file):
+                self.end_state(name, manifest.stack, manifest.end_state, f"{name} version {manifest.version}")
+                replayed = replay(self.folder, manifest)
+        length = sum(ref.length for ref in manifest.stack)
+        sound = len(self.tally.faults) == before
+        proof = ListProof(name, manifest.version, manifest.rows, len(manifest.stack), length, replayed, sound)
+        self.tally.lists.append(proof)
+        return manifest
+
+    def segments(self, name: ListName, refs: Iterator[SegmentRef], needed: Sequence[SegmentRef]) -> None:
+        """Prove the files of ``refs``; those that are not ``needed`` may be absent."""
+        for ref in refs:
+            file = layout.segment_path(name, ref.sha256)
+            path = self.folder.path(file)
+            if ref not in needed and not path.exists():
+                continue
+            with self.attempt(file):
+                self._check(path, ref)
+                self.done(file)
+
+    def _check(self, path: Path, ref: SegmentRef) -> None:
+        if not path.exists():
+            raise StoreError(f"segment {path.name} is missing", hint="fetch it again, or restore it from a backup")
+        found = path.stat()
+        if self.tally.checked.get((found.st_dev, found.st_ino)) != ref:
+            Segment.check(path, ref, _UNLIMITED)
+            self.tally.checked[found.st_dev, found.st_ino] = ref
+
+    def end_state(
+        self, name: ListName, stack: Sequence[SegmentRef], stated: Mapping[Algorithm, EndState], what: str
+    ) -> None:
+        """Recompute an end state from the rows of proved segments. Raises `MismatchError`."""
+        found = {}
+        for algorithm in {ref.algorithm for ref in stack}:
+            refs = [ref for ref in stack if ref.algorithm == algorithm]
+            key = tuple(ref.sha256 for ref in refs)
+            if key not in self.tally.states:
+                state, _ = whole_state(self.folder.open_stacks(name, refs)[algorithm])
+                self.tally.states[key] = state
+            found[algorithm] = self.tally.states[key]
+        if drop_empty(found) != dict(stated):
+            raise MismatchError(
+                f"the rows of {what} do not give the end state that was signed",
+                hint="its publisher's state has drifted: it should publish the list whole",
+            )
+
+    def _evidence(self, name: ListName, ref: FileRef) -> None:
+        file = layout.evidence_path(name, ref.sha256)
+        with self.attempt(file):
+            if not self.folder.path(file).exists():
+                raise StoreError(f"the evidence of {name} is missing", hint="restore it from a backup")
+            self._content(file, ref.sha256)
+
+    def _content(self, file: str, sha256: str) -> None:
+        if sha256_file(self.folder.path(file)) != sha256:
+            raise MismatchError(f"{file} does not have the SHA-256 that names it", hint="remove it and fetch it again")
+        self.done(file)
+
+    def others(self, known: Sequence[str] = ()) -> None:
+        """Look at what nothing names: a file named by its content must have it; the rest is noted. ``known`` is not."""
+        superseded = 0
+        for file in sorted({str(path.relative_to(self.folder.root)) for path in _files(self.folder)} - self.proved):
+            named = _BY_CONTENT.fullmatch(file)
+            if named:
+                with self.attempt(file):
+                    self._content(file, next(filter(None, named.groups())))
+            elif _SUPERSEDED.fullmatch(file):
+                superseded += 1
+            elif file not in known and (self.folder.path(file).parent != self.folder.root or file != ROOT):
+                kind = "left over from an interrupted write" if TEMPORARY_PREFIX in file else "unknown file"
+                self.tally.notes.append(f"{self.prefix}{file}: {kind}")
+        if superseded:
+            self.tally.notes.append(f"{self.prefix}metadata: {superseded} superseded files, which nothing relies on")
+
+
+def _files(folder: FeedFolder, part: str = "") -> Iterator[Path]:
+    """The files of a folder; the private corner is not looked into."""
+    start = folder.root / part
+    for path in start.rglob("*") if start.is_dir() else ():
+        if path.is_file() and not path.is_relative_to(folder.work):
+            yield path
+
+
+def prove_feed(path: Path, root: bytes | None, now: datetime, progress: Progress | None = None) -> Proof:
+    """Prove a published feed from ``root`` (by default its own) to the last byte. Raises `UsageError`."""
+    folder = FeedFolder(path)
+    if not folder.path(layout.TIMESTAMP).exists() and not folder.path(ROOT).exists():
+        raise UsageError(f"{path} is not a feed", hint="name a feed, or a folder that `syncd pull` made")
+
+    def once() -> Proof:
+        tally = Tally(progress)
+        feed_into(tally, folder, root, now)
+        return tally.proof(path)
+
+    return prove_steadily(once, lambda: _stamp(folder.path(layout.TIMESTAMP)))
+
+
+def feed_into(
+    tally: Tally, folder: FeedFolder, root: bytes | None, now: datetime, prefix: str = ""
+) -> tuple[TrustedFeed, dict[ListName, Manifest]] | None:
+    """Prove a published feed into ``tally``; returns what is signed, or None where the metadata is at fault."""
+    prover = Prover(folder, tally, prefix)
+    trusted: TrustedFeed | None = None
+    pinned = prover.root(root)
+    with prover.attempt(layout.METADATA):
+        if pinned is not None:
+            trusted = verify_published(folder.metadata, pinned)
+            prover.metadata(trusted, pinned, now)
+    manifests: dict[ListName, Manifest] = {}
+    for target in trusted.targets.values() if trusted else ():
+        name = layout.list_of(target.name)
+        manifest = prover.list(trusted, name, target.sha256, evidence=True) if trusted and name else None
+        if name and manifest:
+            manifests[name] = manifest
+    prover.others()
+    return (trusted, manifests) if trusted else None
+
+
+def prove_steadily(prove: Callable[[], Proof], stamp: Callable[[], object]) -> Proof:
+    """Prove again where a fault was found while somebody published: it may have been half old and half new."""
+    for _ in range(_ATTEMPTS - 1):
+        before = stamp()
+        proof = prove()
+        if not proof.faults or stamp() == before:
+            return proof
+    return prove()
+
+
+def _stamp(path: Path) -> object:
+    return hashlib.sha256(path.read_bytes()).digest() if path.exists() else None

@@ -1,0 +1,80 @@
+"""Proving a pulled copy, from the trust root to the last byte."""
+
+import hashlib
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+
+from syncd.errors import MismatchError, StoreError
+from syncd.feed import layout
+from syncd.feed.prove import Progress, Proof, Prover, Tally, prove_steadily
+from syncd.matcher.copy import CURRENT, Current, copy_at, is_intact, read_current
+from syncd.model import ListName
+from syncd.trust.strict import verify_exactly
+from syncd.trust.values import TrustedFeed
+
+
+def prove_copy(path: Path, root: bytes | None, now: datetime, progress: Progress | None = None) -> Proof:
+    """Prove the copy in ``path`` from ``root`` (by default the one it was pulled with). Raises `UsageError`.
+
+    What a fault of one list says nothing about is proved all the same.
+    """
+    folder = copy_at(path)
+
+    def once() -> Proof:
+        tally = Tally(progress)
+        _Copy(Prover(folder, tally), root, now).prove()
+        return tally.proof(path)
+
+    return prove_steadily(once, lambda: hashlib.sha256(folder.path(CURRENT).read_bytes()).digest())
+
+
+class _Copy:
+    def __init__(self, prover: Prover, root: bytes | None, now: datetime) -> None:
+        self._prover, self._given, self._now = prover, root, now
+        self._proved: dict[tuple[tuple[str, int], ...], TrustedFeed] = {}
+
+    def prove(self) -> None:
+        prover = self._prover
+        root = prover.root(self._given)
+        current: Current | None = None
+        with prover.attempt(CURRENT):
+            current = self._current()
+        if root is None or current is None:
+            return
+        self._trusted(current.metadata, root)
+        for name, held in sorted(current.lists.items()):
+            trusted = self._trusted(held.metadata, root)
+            if trusted is not None:
+                self._list(trusted, name, held.version, held.manifest)
+        prover.others()
+
+    def _current(self) -> Current:
+        folder = self._prover.folder
+        current = read_current(folder)
+        if current is None or not is_intact(folder, current):
+            raise MismatchError(
+                f"{CURRENT} is not as it was written", hint="remove that one file and pull again: it is written anew"
+            )
+        if current.updated > self._now:
+            raise StoreError(
+                f"{CURRENT} was written in the future", hint="set the clock of this machine, or pull again"
+            )
+        self._prover.done(CURRENT)
+        return current
+
+    def _trusted(self, versions: Mapping[str, int], root: bytes) -> TrustedFeed | None:
+        """The signed metadata of these versions, proved once."""
+        key = tuple(sorted(versions.items()))
+        if key not in self._proved:
+            with self._prover.attempt(layout.METADATA):
+                trusted = verify_exactly(self._prover.folder.metadata, versions, root)
+                self._prover.metadata(trusted, root, self._now)
+                self._proved[key] = trusted
+        return self._proved.get(key)
+
+    def _list(self, trusted: TrustedFeed, name: ListName, version: int, manifest: str) -> None:
+        proved = self._prover.list(trusted, name, manifest)
+        with self._prover.attempt(CURRENT):
+            if proved is not None and proved.version != version:
+                raise MismatchError(f"{CURRENT} gives {name} another version than it has", hint="pull again")

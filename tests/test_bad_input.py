@@ -1,0 +1,432 @@
+"""Whatever comes in: a typed error that says what is served and what to do, and the old snapshot goes on being served."""
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from securesystemslib.signer import CryptoSigner
+
+from bad_peer import (
+    BadPeer,
+    Fault,
+    answer,
+    dripping_body,
+    dripping_headers,
+    endless,
+    flipped,
+    longer,
+    page,
+    serve,
+    truncated,
+)
+from standing import NEW, OLD, Standing, fault_of, followed, matched, prove_feed, publish_news
+from syncd.catalog.records import Outcome
+from syncd.errors import (
+    ConfigError,
+    DeadlineExceeded,
+    EquivocationError,
+    ExpiredError,
+    HttpStatusError,
+    ManifestError,
+    MismatchError,
+    NotArrowError,
+    RefusedError,
+    RollbackError,
+    SourceError,
+    SyncdError,
+    TruncatedError,
+    TrustError,
+    UnknownListError,
+    UnsortedError,
+    UsageError,
+)
+from syncd.feed import author, layout, publish
+from syncd.feed.publish import Current, metadata_files
+from syncd.files import install_file
+from syncd.format import manifest as manifests
+from syncd.format.manifest import EndState, Fold, Manifest, ManifestRef, SegmentRef
+from syncd.format.rows import Rows
+from syncd.format.writer import write_segment
+from syncd.model import Algorithm, Counts, ListName
+from syncd.trust import keys, repository
+from world import HEAD, IMAGES, START, World, row, rows
+
+TIMESTAMP = "metadata/timestamp.json"
+NEXT_ROOT = "metadata/2.root.json"
+MANIFEST = "*.manifest.json"
+SEGMENT = "*.arrow"
+
+
+@pytest.fixture
+def before(standing: World) -> Standing:
+    """What is served before anything bad comes in."""
+    return Standing.of(standing)
+
+
+# What a peer may answer
+
+
+@pytest.fixture(scope="module")
+def shared(standing_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Standing, BadPeer]]:
+    """One world for every answer: none of them may change anything. The partner has news, behind a server."""
+    world = World(Path(shutil.copytree(standing_folder, tmp_path_factory.mktemp("shared") / "world")))
+    publish_news(world)
+    with serve(world.partner.root) as peer:
+        world.url = peer.url
+        yield Standing.of(world), peer
+
+
+ANSWERS: list[tuple[str, Fault, str, type[SyncdError], int]] = [
+    ("403", answer(403), TIMESTAMP, HttpStatusError, 5),
+    ("403", answer(403), MANIFEST, HttpStatusError, 5),
+    ("403", answer(403), SEGMENT, HttpStatusError, 5),
+    ("404", answer(404), TIMESTAMP, HttpStatusError, 5),
+    ("404", answer(404), MANIFEST, HttpStatusError, 5),
+    ("404", answer(404), SEGMENT, HttpStatusError, 5),
+    ("429", answer(429, Retry_After="120"), TIMESTAMP, HttpStatusError, 5),
+    ("429", answer(429, Retry_After="120"), SEGMENT, HttpStatusError, 5),
+    ("500", answer(500), NEXT_ROOT, HttpStatusError, 5),
+    ("500", answer(500), TIMESTAMP, HttpStatusError, 5),
+    ("500", answer(500), MANIFEST, HttpStatusError, 5),
+    ("500", answer(500), SEGMENT, HttpStatusError, 5),
+    ("a page with 200", page, NEXT_ROOT, TrustError, 4),
+    ("a page with 200", page, TIMESTAMP, TrustError, 4),
+    ("a page with 200", page, MANIFEST, MismatchError, 4),
+    ("a page with 200", page, SEGMENT, TruncatedError, 5),
+    ("an endless body", endless, TIMESTAMP, SourceError, 5),
+    ("an endless body", endless, MANIFEST, SourceError, 5),
+    ("an endless body", endless, SEGMENT, TruncatedError, 5),
+    ("a redirect to another host", answer(302, Location="https://evil.example/x"), TIMESTAMP, SourceError, 5),
+    ("a redirect to another host", answer(302, Location="https://evil.example/x"), SEGMENT, SourceError, 5),
+    ("a redirect to plain http", answer(302, Location="http://127.0.0.1:1/x"), MANIFEST, SourceError, 5),
+    ("a truncated body", truncated, TIMESTAMP, TruncatedError, 5),
+    ("a truncated body", truncated, MANIFEST, TruncatedError, 5),
+    ("a truncated body", truncated, SEGMENT, TruncatedError, 5),
+    ("a wrong Content-Length", longer, MANIFEST, SourceError, 5),
+    ("a wrong Content-Length", longer, SEGMENT, TruncatedError, 5),
+    ("another bit", flipped, TIMESTAMP, TrustError, 4),
+    ("another bit", flipped, MANIFEST, MismatchError, 4),
+    ("another bit", flipped, SEGMENT, MismatchError, 4),
+]
+
+
+@pytest.mark.parametrize(
+    ("fault", "path", "kind", "code"), [one[1:] for one in ANSWERS], ids=[f"{one[0]}-{one[2]}" for one in ANSWERS]
+)
+def test_a_bad_answer(
+    shared: tuple[Standing, BadPeer], fault: Fault, path: str, kind: type[SyncdError], code: int
+) -> None:
+    """Whatever a peer answers in place of a file is a typed error, for a sync and for a pull, and changes nothing."""
+    stands, peer = shared
+    peer.mend()
+    peer.fault(path, fault)
+    outcome = stands.world.sync()
+    errors = [fault_of(outcome), followed(stands.world)]
+    assert [type(error).mro()[: -len(SyncdError.mro())].__contains__(kind) for error in errors] == [True, True]
+    assert (outcome.exit_code, errors[1].exit_code) == (code, code)
+    stands.check()
+    stands.check_mirror()
+
+
+def test_the_pause_that_a_peer_asks_for_is_told(shared: tuple[Standing, BadPeer]) -> None:
+    """429 with Retry-After: the error carries the seconds, and nobody asks again meanwhile."""
+    stands, peer = shared
+    peer.mend()
+    peer.fault(TIMESTAMP, answer(429, Retry_After="120"))
+    error = fault_of(stands.world.sync())
+    assert isinstance(error, HttpStatusError)
+    assert (error.status, error.retry_after) == (429, 120.0)
+    assert peer.requests.count(TIMESTAMP) == 1
+
+
+@pytest.mark.parametrize("fault", [dripping_body, dripping_headers])
+@pytest.mark.parametrize("path", [TIMESTAMP, SEGMENT])
+def test_a_peer_that_drips(shared: tuple[Standing, BadPeer], fault: Fault, path: str) -> None:
+    """One byte now and then, in the body or in the headers, ends at the deadline of the whole sync or pull."""
+    stands, peer = shared
+    peer.mend()
+    peer.fault(path, fault)
+    started = time.monotonic()
+    outcome = stands.world.sync(deadline=0.5)
+    errors = [fault_of(outcome), followed(stands.world, deadline=0.5)]
+    assert [type(error) for error in errors] == [DeadlineExceeded, DeadlineExceeded]
+    assert outcome.exit_code == 5
+    assert time.monotonic() - started < 5
+    stands.check()
+    stands.check_mirror()
+
+
+def test_what_was_refused_arrives_once_the_peer_is_mended(standing: World) -> None:
+    """A bad answer leaves nothing behind that keeps the next sync or pull from going on."""
+    publish_news(standing)
+    with serve(standing.partner.root) as peer:
+        standing.url = peer.url
+        for fault in (truncated, flipped, page):
+            peer.fault(SEGMENT, fault)
+            standing.sync()
+            standing.follow()
+        peer.mend()
+        assert standing.sync().outcome is Outcome.PUBLISHED
+        assert standing.follow().errors == []
+    standing.pull()
+    assert matched(standing) == matched(standing, standing.mirror) == NEW
+    prove_feed(standing.state.feed)
+
+
+# What a configuration may hold
+
+
+def test_an_unknown_list(before: Standing) -> None:
+    """A list that the feed does not have is refused by name, and the others go on."""
+    publish_news(before.world)
+    outcome = before.world.sync(lists=(ListName("video"), IMAGES))
+    error = fault_of(outcome)
+    assert isinstance(error, UnknownListError)
+    assert "images" in error.hint
+    assert [one.outcome for one in outcome.lists] == [Outcome.REJECTED, Outcome.PUBLISHED]
+    assert outcome.exit_code == 4
+    with pytest.raises(AssertionError):
+        before.check()
+
+
+def test_a_list_that_the_partner_no_longer_has(standing: World) -> None:
+    """A list that we publish and that its feed no longer names is an error, not silence."""
+    before = Standing.of(standing)
+    repo = author.load_repository(standing.partner)
+    update = repo.add_list_role(
+        layout.target_name(IMAGES),
+        "list-images",
+        (CryptoSigner.generate_ed25519(),),
+        1,
+        offline=keys.load_signers(standing.partner_offline, keys.OFFLINE_ROLES),
+        online=standing.partner_signers(),
+        now=standing.clock(),
+    )
+    dropped = json.loads(dict(update.files)["1.list-images.json"])
+    assert dropped["signed"]["targets"]
+    publish.install(standing.partner, metadata_files(update.files))
+    assert standing.sync().exit_code == 0  # moved to a role of its own: the same list
+    _drop_target(standing)
+    outcome = standing.sync()
+    assert isinstance(fault_of(outcome), UnknownListError)
+    assert isinstance(followed(standing), UnknownListError)
+    before.check()
+
+
+def _drop_target(world: World) -> None:
+    """The partner's lists role (all lists) no longer names the list."""
+    folder = world.partner
+    world.partner = folder
+    offline = keys.load_signers(world.partner_offline, keys.OFFLINE_ROLES)
+    update = author.load_repository(folder).rotate(
+        "list-images", (CryptoSigner.generate_ed25519(),), 1, offline=offline, online=world.partner_signers(), now=START
+    )
+    publish.install(folder, metadata_files(update.files))
+
+
+def test_a_missing_root_file(before: Standing) -> None:
+    """A root that cannot be read is a fault of the configuration."""
+    outcome = before.world.sync(root=before.world.base / "nowhere.json")
+    assert isinstance(fault_of(outcome), ConfigError)
+    assert outcome.exit_code == 2
+    before.check()
+
+
+def test_an_address_that_is_none(before: Standing) -> None:
+    """Plain http beyond this machine is refused before anything is sent."""
+    outcome = before.world.sync(url="http://feed.example.org/")
+    assert isinstance(fault_of(outcome), UsageError)
+    assert outcome.exit_code == 2
+    before.check()
+
+
+def test_nobody_there(before: Standing) -> None:
+    """A peer that refuses the connection is unreachable."""
+    outcome = before.world.sync(url="http://127.0.0.1:9/")
+    assert isinstance(fault_of(outcome), SourceError)
+    assert outcome.exit_code == 5
+    before.check()
+
+
+def test_a_root_that_does_not_match(before: Standing, tmp_path: Path) -> None:
+    """A feed that another root signed is refused."""
+    other = tmp_path / "other-root.json"
+    other.write_bytes(before.world.operator_root.read_bytes())
+    outcome = before.world.sync(root=other)
+    assert isinstance(fault_of(outcome), TrustError)
+    assert outcome.exit_code == 4
+    before.check()
+
+
+# What time does
+
+
+def test_an_expired_timestamp(before: Standing) -> None:
+    """Nobody vouches for freshness any more: a sync and a pull are refused, and answers go on."""
+    publish_news(before.world)
+    before.world.clock.forward(hours=49)
+    outcome = before.world.sync()
+    errors = [fault_of(outcome), followed(before.world)]
+    assert [type(error) for error in errors] == [ExpiredError, ExpiredError]
+    assert ["timestamp" in error.message for error in errors] == [True, True]
+    assert outcome.exit_code == 4
+    before.check()
+    before.check_mirror()
+
+
+def _resign(world: World, *without: str) -> None:
+    signers = {role: found for role, found in world.partner_signers().items() if role not in without}
+    repo = author.load_repository(world.partner)
+    publish.install(world.partner, metadata_files(repo.resign(repo.freshness(), signers, world.clock()).files))
+
+
+def test_an_expired_role(before: Standing) -> None:
+    """The role that signs lists lapses although the timestamp is signed hourly."""
+    before.world.clock.forward(days=31)
+    _resign(before.world, "lists")
+    outcome = before.world.sync()
+    error = fault_of(outcome)
+    assert isinstance(error, ExpiredError)
+    assert "lists" in error.message
+    assert isinstance(followed(before.world), ExpiredError)
+    before.check()
+
+
+def test_an_expired_root(before: Standing) -> None:
+    """A root that nobody renewed in a year ends what it vouches for."""
+    before.world.clock.forward(days=366)
+    _resign(before.world)
+    outcome = before.world.sync()
+    error = fault_of(outcome)
+    assert isinstance(error, ExpiredError)
+    assert "root" in error.message
+    assert isinstance(followed(before.world), ExpiredError)
+    before.check()
+
+
+def test_a_clock_set_back_a_year(before: Standing) -> None:
+    """Time that runs backwards past the last verification is refused: it would make what expired valid again."""
+    publish_news(before.world)
+    before.world.clock.forward(days=-365)
+    outcome = before.world.sync()
+    errors = [fault_of(outcome), followed(before.world)]
+    assert [type(error) for error in errors] == [RefusedError, RefusedError]
+    assert ["clock" in error.message for error in errors] == [True, True]
+    assert outcome.exit_code == 6
+    before.check()
+    before.check_mirror()
+
+
+def test_a_publisher_whose_clock_is_set_back(standing: World) -> None:
+    """A publisher does not sign what would be expired at once, older than what it signed before."""
+    standing.clock.forward(days=-365)
+    with pytest.raises(RefusedError, match="clock"):
+        publish_news(standing)
+    standing.clock.forward(days=365)
+    publish_news(standing)
+
+
+# What a hostile or broken partner may sign
+
+
+def _rotate(world: World, count: int, threshold: int) -> dict[str, bytes]:
+    """The partner replaces its root keys; returns the files, which are not installed."""
+    fresh = tuple(CryptoSigner.generate_ed25519() for _ in range(count))
+    offline = keys.load_signers(world.partner_offline, keys.OFFLINE_ROLES)
+    update = author.load_repository(world.partner).rotate(
+        "root", fresh, threshold, offline=offline, online=world.partner_signers(), now=world.clock()
+    )
+    return dict(update.files)
+
+
+def _install(world: World, files: Mapping[str, bytes]) -> None:
+    publish.install(world.partner, metadata_files(tuple(files.items())))
+
+
+def test_a_rotation_skipped(before: Standing) -> None:
+    """A root two versions on, served in place of the next, is refused."""
+    world = before.world
+    files = _rotate(world, 1, 1)
+    root = json.loads(files["2.root.json"])
+    root["signed"]["version"] = 3
+    _install(world, {"2.root.json": json.dumps(root).encode()})
+    outcome = world.sync()
+    assert isinstance(fault_of(outcome), TrustError)
+    assert outcome.exit_code == 4
+    assert isinstance(followed(world), TrustError)
+    before.check()
+
+
+def test_a_rotation_withheld(before: Standing) -> None:
+    """Whoever holds back a key rotation is found out by the next manifest, which names the root it needs."""
+    world = before.world
+    _install(world, _rotate(world, 1, 1))
+    publish_news(world)
+    world.partner.path(NEXT_ROOT).rename(world.base / "withheld.json")
+    errors = [fault_of(world.sync()), followed(world)]
+    assert [type(error) for error in errors] == [TrustError, TrustError]
+    assert ["needs root 2" in error.message for error in errors] == [True, True]
+    before.check()
+    before.check_mirror()
+    (world.base / "withheld.json").rename(world.partner.path(NEXT_ROOT))
+    assert world.sync().outcome is Outcome.PUBLISHED
+
+
+def test_a_threshold_missed(before: Standing) -> None:
+    """A root that asks for two signatures and carries one is refused."""
+    world = before.world
+    files = _rotate(world, 2, 2)
+    root = json.loads(files["2.root.json"])
+    assert len(root["signatures"]) == 3
+    root["signatures"] = root["signatures"][:2]
+    _install(world, {"2.root.json": json.dumps(root).encode()})
+    outcome = world.sync()
+    assert isinstance(fault_of(outcome), TrustError)
+    assert outcome.exit_code == 4
+    assert isinstance(followed(world), TrustError)
+    before.check()
+    before.check_mirror()
+    _install(world, files)
+    assert world.sync().exit_code == 0
+
+
+def _newest(world: World) -> Current:
+    found = author.open_list(world.partner, author.load_repository(world.partner), IMAGES)
+    assert found is not None
+    return Current(found.manifest, found.sha256)
+
+
+def _sign(world: World, manifest: Manifest, content: bytes | None = None) -> None:
+    """The partner signs a manifest, whatever it says."""
+    found = manifests.encode(manifest) if content is None else content
+    sha256 = publish.hashlib.sha256(found).hexdigest()
+    target = repository.SignedTarget(layout.target_name(IMAGES), manifest.version, sha256, len(found))
+    repo = author.load_repository(world.partner)
+    update = repo.publish({target.name: target}, repo.freshness(), world.partner_signers(), world.clock())
+    publish.install(
+        world.partner, ((layout.manifest_path(IMAGES, sha256), found), *metadata_files(update.files))
+    )
+
+
+def _forge(world: World, **changes: Any) -> None:
+    """The partner publishes news whose manifest is changed before it is signed, no rule of the format checked."""
+    before = _newest(world)
+    publish_news(world)
+    honest = _newest(world).manifest
+    shutil.copytree  # noqa: B018
+    del before
+    _sign_over(world, honest, **changes)
+
+
+def _sign_over(world: World, honest: Manifest, **changes: Any) -> None:
+    changed = honest.model_copy(update={"version": honest.version + 1, **changes})
+    _sign(world, changed)
+
+
+def _drop_unused() -> None: ...

@@ -1,0 +1,288 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from syncd import config
+from syncd.config import Config, FeedSource, load, parse_duration
+from syncd.errors import ConfigError, UsageError
+from syncd.format.segment import Caps
+from syncd.sources.signed_feed import SignedFeed
+
+SOURCE = """
+[sources.iwf]
+type = "feed"
+url = "https://feed.example.org/"
+root = "/etc/syncd/iwf-root.json"
+"""
+WHOLE = """
+state_dir = "/var/lib/syncd"
+
+[sources.iwf]
+type = "feed"
+url = "https://feed.example.org/"
+root = "/etc/syncd/iwf-root.json"
+interval = "10m"
+lists = ["images", "videos"]
+token_file = "/etc/syncd/iwf.token"
+client_cert = "/etc/syncd/iwf.pem"
+client_key = "/etc/syncd/iwf.key"
+ca = "/etc/syncd/ca.pem"
+deadline = "2h"
+max_rows = 5000000
+max_bytes = 1000000000
+"""
+
+
+@pytest.fixture(autouse=True)
+def _clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in [name for name in os.environ if name.startswith("SYNCD_")]:
+        monkeypatch.delenv(variable)
+
+
+def written(path: Path, text: str) -> Path:
+    file = path / "syncd.toml"
+    file.write_text(text)
+    return file
+
+
+def fault(file: Path | None) -> tuple[str, str]:
+    with pytest.raises(ConfigError) as caught:
+        load(file)
+    return caught.value.message.replace(f"{file}", "FILE"), caught.value.hint
+
+
+def test_every_key_reaches_the_source(tmp_path: Path) -> None:
+    """What the file says is what a sync gets."""
+    found = load(written(tmp_path, WHOLE))
+    assert found.state_dir == Path("/var/lib/syncd")
+    assert found.sources["iwf"].interval == 600.0
+    assert found.feeds() == (
+        SignedFeed(
+            name="iwf",
+            url="https://feed.example.org/",
+            root=Path("/etc/syncd/iwf-root.json"),
+            lists=("images", "videos"),  # type: ignore[arg-type]  # literals
+            token_file=Path("/etc/syncd/iwf.token"),
+            ca=Path("/etc/syncd/ca.pem"),
+            client_cert=Path("/etc/syncd/iwf.pem"),
+            client_key=Path("/etc/syncd/iwf.key"),
+            deadline=7200.0,
+            caps=Caps(rows=5_000_000, length=1_000_000_000),
+        ),
+    )
+
+
+def test_what_is_left_out_has_a_default(tmp_path: Path) -> None:
+    """A source needs a type, an address and a root."""
+    found = load(written(tmp_path, f'state_dir = "/s"{SOURCE}'))
+    assert found.feed("iwf") == SignedFeed("iwf", "https://feed.example.org/", Path("/etc/syncd/iwf-root.json"))
+    assert (found.sources["iwf"].interval, found.feed("iwf").deadline) == (600.0, 600.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "hint"),
+    [
+        ('statedir = "/s"', "FILE: statedir: unknown key", "did you mean state_dir?"),
+        ("[gate]", "FILE: gate: unknown key", "known keys: state_dir, sources"),
+        (f'{SOURCE}tokenfile = "/t"', "FILE: sources.iwf.tokenfile: unknown key", "did you mean token_file?"),
+        (
+            f"{SOURCE}[sources.iwf.gate]",
+            "FILE: sources.iwf.gate: unknown key",
+            "known keys: type, url, root, interval, lists, token_file, client_cert, client_key, ca, deadline, "
+            "max_rows, max_bytes",
+        ),
+        (
+            '[sources.iwf]\ntype = "feed"\nurl = "https://x/"',
+            "FILE: sources.iwf.root: missing",
+            "this key has no default; see docs/configuration.md",
+        ),
+        (
+            SOURCE.replace('"feed"', '"ncmec"'),
+            "FILE: sources.iwf.type: input should be 'feed'",
+            "see docs/configuration.md",
+        ),
+        (
+            f'{SOURCE}interval = "10"',
+            "FILE: sources.iwf.interval: not a duration",
+            'write a whole number and a unit, such as "90s", "10m", "2h" or "1d"',
+        ),
+        (
+            f'{SOURCE}interval = "59s"',
+            "FILE: sources.iwf.interval: shorter than a minute",
+            'the shortest interval is "1m"',
+        ),
+        (
+            f"{SOURCE}deadline = 600",
+            "FILE: sources.iwf.deadline: not a duration",
+            'write a whole number and a unit, such as "90s", "10m", "2h" or "1d"',
+        ),
+        (
+            f'{SOURCE}lists = ["Images"]',
+            "FILE: sources.iwf.lists.0: 'Images' is not a list name",
+            "use lower-case letters, digits, '.', '_' and '-', at most 64, the first a letter or digit",
+        ),
+        (
+            f'{SOURCE}lists = ["{"l" * 61}"]',
+            f"FILE: sources.iwf.lists: iwf.{'l' * 61} would have more than 64 characters",
+            "give the source a shorter name",
+        ),
+        (
+            SOURCE.replace("https", "http"),
+            "FILE: sources.iwf.url: http:// to feed.example.org would send everything in the clear",
+            "use https://host/path/, http:// on this machine only, or file:///absolute/folder",
+        ),
+        (
+            SOURCE.replace("/etc/syncd/iwf-root.json", "iwf-root.json"),
+            "FILE: sources.iwf.root: not an absolute path",
+            "write the whole path, from / on",
+        ),
+        (
+            f'{SOURCE}client_key = "/k"',
+            "FILE: sources.iwf.client_key: given without client_cert",
+            "give both, or neither",
+        ),
+        (
+            f"{SOURCE}max_rows = 0",
+            "FILE: sources.iwf.max_rows: input should be greater than 0",
+            "see docs/configuration.md",
+        ),
+        (
+            SOURCE.replace("iwf]", '"i.w"]'),
+            "FILE: sources.i.w: not a name for a source",
+            "use lower-case letters, digits, '-' and single '_', at most 31, the first a letter or digit",
+        ),
+    ],
+)
+def test_a_fault_names_the_key_and_what_to_do(tmp_path: Path, text: str, message: str, hint: str) -> None:
+    """File, key, what is wrong, and the next step."""
+    head = "" if "state" in text else 'state_dir = "/s"\n'
+    assert fault(written(tmp_path, head + text)) == (message, hint)
+
+
+def test_a_file_that_is_not_toml_is_told_by_line_without_its_text(tmp_path: Path) -> None:
+    """The text might be a secret pasted by mistake."""
+    file = written(tmp_path, 'state_dir = "/s"\nhunter2\n')
+    assert fault(file) == (
+        "FILE is not TOML: a fault at line 2, column 8",
+        "see https://toml.io for the syntax",
+    )
+
+
+def test_a_password_in_an_address_is_refused_and_not_repeated(tmp_path: Path) -> None:
+    """Secrets are in files of their own."""
+    file = written(tmp_path, f'state_dir = "/s"{SOURCE}'.replace("https://", "https://me:hunter2@"))
+    assert fault(file) == (
+        "FILE: sources.iwf.url: the address holds a user name or password",
+        "put the secret in token_file instead",
+    )
+
+
+def test_the_environment_overrides_every_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each key of a source has its variable, and the environment wins."""
+    file = written(tmp_path, WHOLE)
+    changed = {
+        "type": "feed",
+        "url": "https://other.example.org/",
+        "root": "/o/root.json",
+        "interval": "1h",
+        "lists": "images, audio",
+        "token_file": "/o/token",
+        "client_cert": "/o/cert",
+        "client_key": "/o/key",
+        "ca": "/o/ca",
+        "deadline": "30s",
+        "max_rows": "7",
+        "max_bytes": "8",
+    }
+    assert changed.keys() == FeedSource.model_fields.keys()
+    monkeypatch.setenv("SYNCD_STATE_DIR", "/o/state")
+    for key, value in changed.items():
+        monkeypatch.setenv(f"SYNCD_SOURCES__IWF__{key.upper()}", value)
+    found = load(file)
+    assert found.state_dir == Path("/o/state")
+    assert found.sources["iwf"] == FeedSource.model_validate({**changed, "max_rows": 7, "max_bytes": 8})
+    assert found.sources["iwf"].lists == ("images", "audio")
+
+
+def test_one_variable_changes_one_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rest of the source stays as the file has it; JSON is understood for lists."""
+    monkeypatch.setenv("SYNCD_SOURCES__IWF__LISTS", '["videos"]')
+    found = load(written(tmp_path, WHOLE)).sources["iwf"]
+    assert (found.lists, found.url) == (("videos",), "https://feed.example.org/")
+
+
+def test_a_misspelt_variable_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else it would be ignored, and nobody would know."""
+    monkeypatch.setenv("SYNCD_STATEDIR", "/s")
+    assert fault(written(tmp_path, WHOLE)) == ("unknown variable SYNCD_STATEDIR", "did you mean SYNCD_STATE_DIR?")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "message", "hint"),
+    [
+        ("SYNCD_SOURCES__IWF__URLL", "x", "SYNCD_SOURCES__IWF__URLL: unknown key", "did you mean url?"),
+        ("SYNCD_SOURCES__IWF__INTERVAL", "5s", "SYNCD_SOURCES__IWF__INTERVAL: shorter than a minute", ""),
+        ("SYNCD_STATE_DIR", "state", "SYNCD_STATE_DIR: not an absolute path", "write the whole path, from / on"),
+    ],
+)
+def test_a_fault_in_a_variable_names_the_variable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, message: str, hint: str
+) -> None:
+    """Not the file, which is innocent."""
+    monkeypatch.setenv(variable, value)
+    found = fault(written(tmp_path, WHOLE))
+    assert found[0] == message
+    assert not hint or found[1] == hint
+
+
+def test_the_file_is_the_named_one_then_the_variables_then_the_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """--config wins over SYNCD_CONFIG, and that over /etc."""
+    files = [tmp_path / name for name in ("named", "variable", "default")]
+    for file in files:
+        file.write_text(f'state_dir = "/{file.name}"')
+    assert Path("/etc/syncd/syncd.toml") == config.DEFAULT_FILE
+    monkeypatch.setattr(config, "DEFAULT_FILE", files[2])
+    assert load().state_dir == Path("/default")
+    monkeypatch.setenv("SYNCD_CONFIG", str(files[1]))
+    assert load().state_dir == Path("/variable")
+    assert load(files[0]).state_dir == Path("/named")
+
+
+def test_a_named_file_must_exist_and_the_default_may_be_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container may say everything by environment."""
+    absent = tmp_path / "absent"
+    monkeypatch.setattr(config, "DEFAULT_FILE", absent)
+    assert fault(absent) == ("FILE does not exist", "name the file with --config, or in SYNCD_CONFIG")
+    assert fault(None) == (
+        f"there is no configuration: {absent} does not exist",
+        "write it, or name another file with --config or SYNCD_CONFIG",
+    )
+    monkeypatch.setenv("SYNCD_STATE_DIR", "/s")
+    assert load() == Config(state_dir=Path("/s"))
+
+
+def test_an_unknown_source_names_the_nearest(tmp_path: Path) -> None:
+    """`syncd sync iwff` tells what was meant."""
+    with pytest.raises(UsageError) as caught:
+        load(written(tmp_path, WHOLE)).feed("iwff")
+    assert (caught.value.message, caught.value.hint) == ("no source 'iwff' is configured", "did you mean iwf?")
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("1s", 1.0), ("90s", 90.0), ("10m", 600.0), ("2h", 7200.0), ("1d", 86400.0)]
+)
+def test_durations_are_a_number_and_a_unit(text: str, seconds: float) -> None:
+    """In seconds, minutes, hours or days."""
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize(
+    "text", ["", "10", "m", "0m", "-1m", "1.5h", "10 m", "10min", "1h30m", "١٠m", "9999999999s", None, 10]
+)
+def test_everything_else_is_no_duration(text: object) -> None:
+    """Nothing is guessed."""
+    with pytest.raises(UsageError, match="not a duration"):
+        parse_duration(text)
