@@ -136,6 +136,11 @@ class Partner:
         fresh = {LIST: Freshness(now().replace(microsecond=0), manifest.version)}
         author.commit(self.feed, publish.sign(repository, [manifest], fresh, self.signers, now()))
 
+    def version(self) -> int:
+        """The version in force."""
+        snapshot = author.open_list(self.feed, author.load_repository(self.feed), LIST)
+        return snapshot.manifest.version if snapshot else 0
+
     def publish_delta(self, number: int, count: int) -> None:
         """Add nine tenths of ``count`` rows, and remove as many old ones as are left of them."""
         adds = _delta_rows(number, count - count // 10)

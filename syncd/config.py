@@ -11,6 +11,7 @@ Secrets are never in it, only the names of files that hold them. ``docs/configur
 """
 
 import difflib
+import json
 import os
 import re
 import tomllib
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from syncd.errors import ConfigError, UsageError
 from syncd.fetch import Endpoint
@@ -79,8 +80,19 @@ def _address(url: str) -> str:
 
 
 def _comma_separated(value: object) -> object:
-    """In the environment a list may be written ``images,videos``."""
-    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+    """In the environment a list is written ``images,videos``; JSON is understood as well."""
+    if not isinstance(value, str):
+        return value
+    if value.lstrip().startswith("["):
+        return _as_value_error(_json, value)
+    return [part.strip() for part in value.split(",")]
+
+
+def _json(text: str) -> object:
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise UsageError("not JSON", hint="write the names with commas between them") from None
 
 
 def _list(name: str) -> ListName:
@@ -105,7 +117,9 @@ class FeedSource(BaseModel):
     url: Annotated[str, AfterValidator(_address)]
     root: AbsolutePath
     interval: Annotated[Seconds, AfterValidator(_long_enough)] = 600.0
-    lists: Annotated[tuple[Annotated[str, AfterValidator(_list)], ...], BeforeValidator(_comma_separated)] = ()
+    lists: Annotated[
+        tuple[Annotated[str, AfterValidator(_list)], ...], BeforeValidator(_comma_separated), NoDecode
+    ] = ()
     token_file: AbsolutePath | None = None
     client_cert: AbsolutePath | None = None
     client_key: AbsolutePath | None = None
@@ -255,7 +269,9 @@ def _check_sources(config: Config, path: Path) -> None:
 
 def _explained(error: ValidationError, path: Path, *, present: bool) -> ConfigError:
     """The first fault in words. No value is ever shown."""
-    first = error.errors(include_url=False, include_input=False)[0]
+    found = error.errors(include_url=False, include_input=False)
+    # A misspelt key is also a missing one: say what was written, not what was not.
+    first = next((one for one in found if one["type"] == "extra_forbidden"), found[0])
     place = tuple(str(part) for part in first["loc"])
     if place == ("state_dir",) and first["type"] == "missing" and not present:
         return ConfigError(

@@ -91,7 +91,9 @@ def prove_feed(folder: FeedFolder) -> None:
     first = folder.metadata("1.root.json")
     newest = f"{versions['timestamp']}.timestamp.json"
     assert first is not None
-    trusted = verify_exactly(lambda name: folder.metadata("timestamp.json" if name == newest else name), versions, first)
+    trusted = verify_exactly(
+        lambda name: folder.metadata("timestamp.json" if name == newest else name), versions, first
+    )
     for target in trusted.targets.values():
         manifest = folder.manifest(ListName(target.name.split("/")[1]), target.sha256)
         assert manifest.version == target.version

@@ -5,7 +5,6 @@ times; all of a stack is folded into a new base once its deltas come to an eight
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Final
 
 from syncd.errors import MismatchError
@@ -15,9 +14,9 @@ from syncd.files import install_file
 from syncd.format.checksum import Checksum
 from syncd.format.fold import fold
 from syncd.format.manifest import EndState, Fold, Manifest, SegmentRef
+from syncd.format.rows import Rows
 from syncd.format.segment import Segment
 from syncd.format.stack import Stack
-from syncd.model import Algorithm
 
 RUN: Final = 8
 """Deltas of a like size that are folded into one."""
@@ -59,31 +58,40 @@ def compact(folder: FeedFolder, manifest: Manifest, *, everything: bool = False)
 
     Call with the folder's lock held. The end state stays; `MismatchError` says where folding would change it.
     """
-    stack = list(manifest.stack)
+    stack: list[SegmentRef] = []
     folds: list[Fold] = []
-    for algorithm in sorted({ref.algorithm for ref in stack}):
-        run = run_to_fold(manifest.segments_of(algorithm), everything=everything)
-        if not run:
-            continue
-        output = _fold(folder, manifest, run)
-        place = stack.index(run[0])
-        stack = [ref for ref in stack if ref not in run]
+    for algorithm in dict.fromkeys(ref.algorithm for ref in manifest.stack):
+        refs = manifest.segments_of(algorithm)
+        run = run_to_fold(refs, everything=everything)
+        kept = refs[: len(refs) - len(run)]  # by place: one file may lie in a stack twice
+        stack += kept
+        output = _fold(folder, manifest, kept, run) if run else None
         if output is not None:
-            stack.insert(place, output)
+            stack.append(output)
             folds.append(Fold(output=output.sha256, inputs=tuple(ref.sha256 for ref in run)))
-    if tuple(stack) == manifest.stack:
+    if len(stack) == len(manifest.stack):
         return None
     return ListChange(manifest.list, (), {}, manifest.end_state, tuple(stack), tuple(folds), manifest.origin)
 
 
-def _fold(folder: FeedFolder, manifest: Manifest, run: tuple[SegmentRef, ...]) -> SegmentRef | None:
+def _fold(
+    folder: FeedFolder, manifest: Manifest, kept: tuple[SegmentRef, ...], run: tuple[SegmentRef, ...]
+) -> SegmentRef | None:
     algorithm = run[0].algorithm
-    whole = run == manifest.segments_of(algorithm)
     path = folder.make_staging() / "fold"
-    inputs = [Segment.open(folder.segment_path(manifest.list, ref), ref) for ref in run]
-    output = fold(inputs, "base" if whole else "delta", path)
-    if whole:
-        _check_total(manifest, algorithm, output, path)
+    inputs = _open(folder, manifest, run)
+    output = fold(inputs, "delta" if kept else "base", path)
+    folded = [Segment.open(path, output)] if output else []
+    if kept:
+        below = _open(folder, manifest, kept)
+        same = _means_the_same(Stack(algorithm, [*below, *inputs]), Stack(algorithm, [*below, *folded]), folded)
+    else:
+        same = _gives_end_state(manifest, Stack(algorithm, folded))
+    if not same:
+        raise MismatchError(
+            f"folding {manifest.list} version {manifest.version} does not give its end state",
+            hint="run `syncd verify`: a segment on this disk is damaged; what is published stays as it is",
+        )
     if output is not None:
         target = folder.segment_path(manifest.list, output)
         if not target.exists():
@@ -91,13 +99,19 @@ def _fold(folder: FeedFolder, manifest: Manifest, run: tuple[SegmentRef, ...]) -
     return output
 
 
-def _check_total(manifest: Manifest, algorithm: Algorithm, output: SegmentRef | None, path: Path) -> None:
+def _open(folder: FeedFolder, manifest: Manifest, refs: Sequence[SegmentRef]) -> list[Segment]:
+    return [Segment.open(folder.segment_path(manifest.list, ref), ref) for ref in refs]
+
+
+def _means_the_same(old: Stack, new: Stack, folded: Sequence[Segment]) -> bool:
+    """Look every row of the folded deltas up in both stacks: the other rows are not touched."""
+    rows = folded[0].rows() if folded else Rows.empty(old.algorithm)
+    before, after = old.resolve(rows), new.resolve(rows)
+    return bool((before.present == after.present).all() and before.current.same_labels(after.current).all())
+
+
+def _gives_end_state(manifest: Manifest, stack: Stack) -> bool:
     """Read a new base once more before the old one is let go."""
-    stack = Stack(algorithm, [Segment.open(path, output)] if output else [])
     rows, total = stack.total()
-    stated = manifest.end_state.get(algorithm) or EndState(rows=0, checksum=str(Checksum()))
-    if (rows, str(total)) != (stated.rows, stated.checksum):
-        raise MismatchError(
-            f"folding {manifest.list} version {manifest.version} does not give its end state",
-            hint="run `syncd verify`: a segment on this disk is damaged; what is published stays as it is",
-        )
+    stated = manifest.end_state.get(stack.algorithm) or EndState(rows=0, checksum=str(Checksum()))
+    return (rows, str(total)) == (stated.rows, stated.checksum)

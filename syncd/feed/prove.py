@@ -22,7 +22,7 @@ from syncd.format.delta import drop_empty, whole_state
 from syncd.format.manifest import EndState, FileRef, Manifest, SegmentRef
 from syncd.format.segment import Caps, Segment
 from syncd.model import Algorithm, ListName
-from syncd.trust.strict import verify_published
+from syncd.trust.strict import check_superseded, verify_published
 from syncd.trust.values import TrustedFeed
 
 ROOT: Final = "root.json"
@@ -31,7 +31,7 @@ _UNLIMITED: Final = Caps(rows=1 << 53, length=1 << 53)
 _BY_CONTENT: Final = re.compile(
     r"v1/[^/]+/(?:(?:segments/)([0-9a-f]{64})\.arrow|(?:evidence/)([0-9a-f]{64})\.json|([0-9a-f]{64})\.manifest\.json)"
 )
-_SUPERSEDED: Final = re.compile(r"metadata/[0-9]+\.[a-z][a-z0-9._-]*\.json")
+_METADATA: Final = re.compile(r"metadata/[0-9]+\.[a-z][a-z0-9._-]*\.json")
 _ATTEMPTS: Final = 3
 
 Progress = Callable[[int, int], None]
@@ -251,21 +251,27 @@ class Prover:
             raise MismatchError(f"{file} does not have the SHA-256 that names it", hint="remove it and fetch it again")
         self.done(file)
 
-    def others(self, known: Sequence[str] = ()) -> None:
-        """Look at what nothing names: a file named by its content must have it; the rest is noted. ``known`` is not."""
-        superseded = 0
-        for file in sorted({str(path.relative_to(self.folder.root)) for path in _files(self.folder)} - self.proved):
+    def others(self, trusted: TrustedFeed | None) -> None:
+        """Prove what is left as far as it goes: a file named by its content must have it, superseded metadata must be
+        signed. The rest is noted."""
+        here = {str(path.relative_to(self.folder.root)) for path in _files(self.folder)}
+        for file in sorted(here - self.proved):
             named = _BY_CONTENT.fullmatch(file)
-            if named:
-                with self.attempt(file):
+            with self.attempt(file):
+                if named:
                     self._content(file, next(filter(None, named.groups())))
-            elif _SUPERSEDED.fullmatch(file):
-                superseded += 1
-            elif file not in known and (self.folder.path(file).parent != self.folder.root or file != ROOT):
-                kind = "left over from an interrupted write" if TEMPORARY_PREFIX in file else "unknown file"
-                self.tally.notes.append(f"{self.prefix}{file}: {kind}")
-        if superseded:
-            self.tally.notes.append(f"{self.prefix}metadata: {superseded} superseded files, which nothing relies on")
+                elif trusted and _METADATA.fullmatch(file):
+                    self._superseded(trusted, file)
+                elif file not in {ROOT, layout.TIMESTAMP}:
+                    kind = "left over from an interrupted write" if TEMPORARY_PREFIX in file else "unknown file"
+                    self.tally.notes.append(f"{self.prefix}{file}: {kind}")
+
+    def _superseded(self, trusted: TrustedFeed, file: str) -> None:
+        targets = [path.read_bytes() for path in self.folder.path(layout.METADATA).glob("*.targets.json")]
+        content = self.folder.read(file)
+        if content is not None:
+            check_superseded(file.rpartition("/")[2], content, trusted, targets)
+            self.done(file)
 
 
 def _files(folder: FeedFolder, part: str = "") -> Iterator[Path]:
@@ -307,7 +313,7 @@ def feed_into(
         manifest = prover.list(trusted, name, target.sha256, evidence=True) if trusted and name else None
         if name and manifest:
             manifests[name] = manifest
-    prover.others()
+    prover.others(trusted)
     return (trusted, manifests) if trusted else None
 
 

@@ -97,7 +97,13 @@ def _useful_folds(folds: Sequence[Fold], stack: Sequence[SegmentRef]) -> tuple[F
         if fold.output in wanted:
             kept.insert(0, fold)
             wanted |= set(fold.inputs)
-    return tuple(kept[-RECENT:])
+    used: set[str] = set()
+    lasting: list[Fold] = []
+    for fold in kept[-RECENT:]:
+        used |= set(fold.inputs)
+        if fold.output not in used:  # rows came and went: the same bytes again, which need no recipe
+            lasting.append(fold)
+    return tuple(lasting)
 
 
 def sign(

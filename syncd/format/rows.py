@@ -69,9 +69,7 @@ class Rows:
 
     def take(self, index: Index | Mask) -> Self:
         """The rows at ``index`` (positions, or a mask), in that order."""
-        if index.dtype == np.bool_:
-            index = np.flatnonzero(index)
-        some = Gather(index)
+        some = Gather(np.flatnonzero(index) if index.dtype == np.bool_ else index.astype(np.int64, copy=False))
         return type(self)(
             self.algorithm,
             some.values(self.digests),

@@ -36,7 +36,7 @@ class DigestSearch:
     def __init__(self, digests: Digests) -> None:
         self.digests = digests
         self._width = digests.dtype.itemsize
-        self._content = memoryview(digests.view(np.uint8)) if len(digests) else memoryview(b"")
+        self._content = digests.view(np.uint8).data if len(digests) else memoryview(b"")
         self._word = np.dtype("<u8" if self._width % 8 == 0 else "<u4")  # a SHA-1 has 20 bytes
         self._stride = self._width // self._word.itemsize
         self._asked = 0
@@ -143,7 +143,7 @@ class DigestSearch:
             found[inside] = self._holds(keys[inside], position[inside])
 
     def _holds(self, keys: Digests, position: Index) -> Mask:
-        """Whether the row at each position, which exists, holds the key. Word by word: numpy compares strings slowly."""
+        """Whether the row at each position, which exists, holds the key. Word by word: numpy is slow at strings."""
         at, words = position * self._stride, self._words_of(keys)
         held = np.ones(len(keys), bool)
         for number in range(self._stride):

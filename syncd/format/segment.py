@@ -90,7 +90,7 @@ class Segment:
         offsets, content = self.entries.buffers()[1:]
         self._entry_offsets = memoryview(offsets).cast("q")
         self._entry_bytes = memoryview(content or b"")
-        self._label_codes = memoryview(self._codes)
+        self._label_codes = self._codes.data
 
     def __len__(self) -> int:
         return len(self.digests)

@@ -13,12 +13,12 @@ from typing import IO, Any, Final, Literal, Self
 import numpy as np
 import pyarrow as pa
 
-from syncd.errors import StoreError
+from syncd.errors import StoreError, UsageError
 from syncd.files import sha256_file, storage
 from syncd.format.checksum import entry_bytes
 from syncd.format.manifest import SegmentRef
 from syncd.format.rows import Rows
-from syncd.format.segment import schema
+from syncd.format.segment import DEFAULT_CAPS, schema
 from syncd.model import Algorithm
 
 _REMAP_ROWS: Final = 1 << 20
@@ -70,6 +70,11 @@ class SegmentWriter:
         """Write the file and return its reference; None, and no file, where there were no rows."""
         if not self._rows:
             return None
+        if len(self._codes) > DEFAULT_CAPS.labels:
+            raise UsageError(
+                f"{len(self._codes)} different labels; a segment has at most {DEFAULT_CAPS.labels}",
+                hint="is a column of free text used as the label?",
+            )
         with storage(self._path, "write"):
             batch = self._batch()
             try:

@@ -42,12 +42,12 @@ class _Copy:
             current = self._current()
         if root is None or current is None:
             return
-        self._trusted(current.metadata, root)
+        newest = self._trusted(current.metadata, root)
         for name, held in sorted(current.lists.items()):
             trusted = self._trusted(held.metadata, root)
             if trusted is not None:
                 self._list(trusted, name, held.version, held.manifest)
-        prover.others()
+        prover.others(newest)
 
     def _current(self) -> Current:
         folder = self._prover.folder

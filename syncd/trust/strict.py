@@ -10,13 +10,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from securesystemslib.exceptions import UnverifiedSignatureError, VerificationError
-from tuf.api.metadata import Key, Metadata, Root, Timestamp
+from tuf.api.metadata import Key, Metadata, Root, Snapshot, Targets, Timestamp
 
 from syncd.errors import MismatchError, StoreError, TrustError
 from syncd.trust.offline import Read, parse, trusted_feed, verify, verify_offline
 from syncd.trust.values import TOP_LEVEL_ROLES, TrustedFeed
 
 _TIMESTAMP: Final = "timestamp.json"
+_KINDS: Final[Mapping[str, type[Any]]] = {"root": Root, "snapshot": Snapshot, "timestamp": Timestamp}
 _ALTERED: Final = "it was altered: fetch it again, or restore it from a backup"
 
 
@@ -42,6 +43,24 @@ def verify_published(read: Read, root: bytes) -> TrustedFeed:
     trusted = trusted_feed(verify(lambda name: named.get(name) or read(name), root, newest, version), clock=None)
     _check_every_signature(trusted, root)
     return trusted
+
+
+def check_superseded(name: str, content: bytes, trusted: TrustedFeed, targets: Iterable[bytes]) -> None:
+    """Prove a metadata file that newer ones replaced: signed, as it is, by keys that its role had at some time.
+
+    ``targets``: every targets file at hand. Raises `TrustError`, `RollbackError`, `MismatchError`.
+    """
+    version, role = name.removesuffix(".json").split(".", 1)
+    kind = _KINDS.get(role, Targets)
+    found = parse(kind, content, name)
+    delegators: list[Root | Targets] = [
+        parse(Root, file, each).signed for each, file in trusted.files.items() if each.endswith(".root.json")
+    ]
+    if role not in TOP_LEVEL_ROLES:
+        delegators = [parse(Targets, file, "targets").signed for file in targets]
+    _check_exact(name, content, found, delegators, role)
+    if not found.signatures or found.signed.version != int(version):
+        raise TrustError(f"{name} is not what its name says", hint=_ALTERED)
 
 
 def verify_root(root: bytes) -> int:
@@ -73,7 +92,7 @@ def _check_every_signature(trusted: TrustedFeed, root: bytes) -> None:
     _check_exact(name, trusted.files[name], parse(Timestamp, trusted.files[name], name), (before,), "timestamp")
 
 
-def _check_exact(name: str, content: bytes, found: Metadata[Any], delegators: Iterable[Root], role: str) -> None:
+def _check_exact(name: str, content: bytes, found: Metadata[Any], delegators: Iterable[Root | Targets], role: str) -> None:
     if content not in _layouts(content) or json.loads(content) != found.to_dict():
         raise MismatchError(f"{name} is not laid out as it was signed", hint=_ALTERED)
     allowed = {keyid: key for delegator in delegators for keyid, key in _keys(delegator, role).items()}
@@ -92,8 +111,14 @@ def _layouts(content: bytes) -> tuple[bytes, bytes]:
     )
 
 
-def _keys(root: Root, role: str) -> dict[str, Key]:
-    return {keyid: root.keys[keyid] for keyid in root.roles[role].keyids if keyid in root.keys}
+def _keys(delegator: Root | Targets, role: str) -> dict[str, Key]:
+    if isinstance(delegator, Root):
+        keyids, keys = delegator.roles[role].keyids, delegator.keys
+    elif delegator.delegations is None or role not in (delegator.delegations.roles or {}):
+        return {}
+    else:
+        keyids, keys = delegator.get_delegated_role(role).keyids, delegator.delegations.keys
+    return {keyid: keys[keyid] for keyid in keyids if keyid in keys}
 
 
 def _holds(metadata: Metadata[Any], key: Key) -> bool:

@@ -1,0 +1,209 @@
+import errno
+import os
+import subprocess
+import sys
+
+import pytest
+
+from command_line import syncd
+from syncd.cli.output import clean, worst_code
+from syncd.errors import SourceError, TrustError
+
+ENVIRONMENT = {**os.environ, "COLUMNS": "80"}
+
+
+def shell(*arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
+    """Run the program itself."""
+    return subprocess.run(
+        [sys.executable, "-m", "syncd.cli", *arguments],
+        capture_output=True,
+        text=True,
+        env={**ENVIRONMENT, **changes},
+        timeout=60,
+        check=False,
+    )
+
+
+def fail_with(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
+    def raises(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("syncd.cli.arguments.root", raises)
+
+
+PULL = ("pull", "https://x.example/", "--root", "r", "--dir", "d")
+
+
+def test_an_error_says_what_happened_what_is_served_and_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this shape, on standard error, with the error's own exit code."""
+    fail_with(TrustError("it is forged", hint="call them", serving="images version 3"), monkeypatch)
+    ran = syncd(*PULL)
+    assert (ran.code, ran.out) == (4, "")
+    assert ran.err == "error: it is forged\n  still served: images version 3\n  to do: call them\n"
+
+
+def test_an_error_says_no_more_than_there_is_to_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Empty lines are left out."""
+    fail_with(SourceError("no answer"), monkeypatch)
+    ran = syncd(*PULL)
+    assert (ran.code, ran.out, ran.err) == (5, "", "error: no answer\n")
+
+
+def test_with_json_an_error_is_the_document(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scripts read one document on standard output, whatever happens."""
+    fail_with(TrustError("it is forged", hint="call them", serving="images version 3"), monkeypatch)
+    ran = syncd(*PULL, "--json")
+    assert (ran.code, ran.err) == (4, "")
+    assert ran.json == {
+        "error": {
+            "kind": "TrustError",
+            "message": "it is forged",
+            "still_served": "images version 3",
+            "to_do": "call them",
+            "exit_code": 4,
+        }
+    }
+
+
+def test_an_unexpected_exception_shows_neither_traceback_nor_its_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its words may hold a digest."""
+    fail_with(KeyError("d41d8cd98f00b204e9800998ecf8427e"), monkeypatch)
+    monkeypatch.delenv("SYNCD_DEBUG", raising=False)
+    ran = syncd(*PULL)
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.err == (
+        "error: internal error (KeyError)\n  to do: a bug in syncd: run again with SYNCD_DEBUG=1 and report what it "
+        "prints, without the secrets in it\n"
+    )
+
+
+def test_a_developer_gets_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With SYNCD_DEBUG=1, and only then."""
+    fail_with(KeyError("k"), monkeypatch)
+    monkeypatch.setenv("SYNCD_DEBUG", "1")
+    ran = syncd(*PULL)
+    assert ran.code == 1
+    assert "Traceback (most recent call last)" in ran.err
+    assert ran.err.endswith("without the secrets in it\n")
+
+
+def test_a_full_disk_is_told_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever it is met."""
+    fail_with(OSError(errno.ENOSPC, "No space left on device", "/srv/x"), monkeypatch)
+    ran = syncd(*PULL)
+    assert ran.code == 1
+    assert ran.err == (
+        "error: cannot use /srv/x: No space left on device\n"
+        "  to do: free disk space, then run the command again; nothing was published\n"
+    )
+
+
+def test_a_package_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A matcher's host has the light installation."""
+    fail_with(ModuleNotFoundError("No module named 'uvicorn'", name="uvicorn"), monkeypatch)
+    ran = syncd(*PULL)
+    assert (ran.code, ran.err) == (
+        2,
+        "error: this command needs the package uvicorn\n  to do: pip install 'syncd[daemon]' brings what it needs\n",
+    )
+
+
+def test_ctrl_c_ends_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As shells expect, without a word."""
+    fail_with(KeyboardInterrupt(), monkeypatch)
+    ran = syncd(*PULL)
+    assert (ran.code, ran.out, ran.err) == (130, "", "\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message", "hint"),
+    [
+        (("pull",), "Missing argument 'URL'.", "`syncd pull --help` says how"),
+        (("lookup", "d"), "Missing argument 'ALG:DIGEST...'.", "`syncd lookup --help` says how"),
+        (("feed", "init", "f"), "Missing option '--offline-keys'.", "`syncd feed init --help` says how"),
+        (("status", "--jsn"), "No such option: --jsn Did you mean --json?", "`syncd status --help` says how"),
+    ],
+)
+def test_a_wrong_command_line_names_the_help(arguments: tuple[str, ...], message: str, hint: str) -> None:
+    """Exit code 2, in the same shape as every error."""
+    ran = syncd(*arguments)
+    assert (ran.code, ran.out, ran.err) == (2, "", f"error: {message}\n  to do: {hint}\n")
+
+
+def test_version_and_help_are_results() -> None:
+    """On standard output, with success; without a command there is the help."""
+    assert (syncd("--version").code, syncd("--version").out) == (0, "syncd 0.1.0\n")
+    for arguments in ((), ("--help",), ("-h",)):
+        ran = syncd(*arguments)
+        assert (ran.code, ran.err) == (0, "")
+        assert "Exit codes of every command:" in ran.out
+    assert syncd("feed").out == syncd("feed", "--help").out
+
+
+def test_help_loads_nothing_heavy() -> None:
+    """What a command needs beyond typer it imports itself: that keeps start-up quick."""
+    code = (
+        "import sys, syncd.cli.main as m; m.main(['--help']); heavy = {'numpy', 'pyarrow', 'httpx', 'sqlalchemy', "
+        "'tuf', 'pydantic', 'uvicorn', 'starlette', 'rich'} & set(sys.modules); print('heavy:', sorted(heavy))"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert ran.stdout.endswith("heavy: []\n")
+
+
+def test_help_is_quick() -> None:
+    """Under 0.3 s of processor time."""
+    before = os.times()
+    shell("--help")
+    after = os.times()
+    assert (after.children_user + after.children_system) - (before.children_user + before.children_system) < 0.3
+
+
+def test_a_reader_that_has_gone_ends_the_command_quietly() -> None:
+    """As `syncd ... | head -1`."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "syncd.cli", "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    err = process.stderr.read()
+    process.stderr.close()
+    assert (process.wait(30), err) == (1, b"")
+
+
+def test_colour_is_for_terminals_that_want_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pipe gets none, nor does anybody with NO_COLOR."""
+    assert "\x1b" not in shell("status", "--config", "/nowhere").stderr
+    assert "\x1b[1;31merror\x1b[0m: /nowhere does not exist" in on_terminal("status", "--config", "/nowhere")
+    assert "\x1b" not in on_terminal("status", "--config", "/nowhere", NO_COLOR="1")
+
+
+def on_terminal(*arguments: str, **changes: str) -> str:
+    """Run the program on a terminal and return what it showed."""
+    ours, theirs = os.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "syncd.cli", *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=theirs,
+        stderr=theirs,
+        env={**ENVIRONMENT, "TERM": "xterm", **changes},
+    )
+    os.close(theirs)
+    process.wait(30)
+    shown = os.read(ours, 1 << 16).decode()
+    os.close(ours)
+    return shown
+
+
+def test_what_a_partner_wrote_cannot_steer_the_terminal() -> None:
+    """Control characters are shown, not obeyed."""
+    assert clean("a\x1b[2Jb\x9b\r\ntail é") == "a\\x1b[2Jb\\x9b\\x0d\ntail é"
+
+
+@pytest.mark.parametrize(
+    ("codes", "worst"),
+    [([], 0), ([0, 5], 5), ([5, 6], 6), ([6, 3], 3), ([3, 4], 4), ([4, 1], 1), ([0, 2], 0), ([2], 2)],
+)
+def test_of_several_exit_codes_the_worst_stands(codes: list[int], worst: int) -> None:
+    """The first of 1, 4, 3, 6, 5, 0."""
+    assert worst_code(codes) == worst

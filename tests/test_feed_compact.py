@@ -1,0 +1,113 @@
+"""Compaction: stacks stay short, and what they say stays the same."""
+
+from typing import Literal
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from syncd.feed import author
+from syncd.feed.compact import run_to_fold
+from syncd.feed.publish import _useful_folds
+from syncd.format.manifest import Fold, Manifest, SegmentRef
+from syncd.model import Algorithm
+from world import IMAGES, World, row, rows
+
+
+def ref(number: int, size: int, kind: Literal["base", "delta"] = "delta") -> SegmentRef:
+    return SegmentRef(
+        sha256=f"{number:064x}",
+        length=size,
+        algorithm=Algorithm.MD5,
+        kind=kind,
+        rows=size,
+        removals=0,
+    )
+
+
+def stack(*sizes: int, base: int = 1_000_000) -> list[SegmentRef]:
+    return [ref(0, base, "base"), *(ref(number, size) for number, size in enumerate(sizes, 1))]
+
+
+def test_few_deltas_are_left_alone() -> None:
+    """Folding costs reading and writing: seven deltas are not worth it."""
+    assert run_to_fold(stack(*[10] * 7)) == ()
+
+
+def test_eight_deltas_of_a_size_are_folded_together() -> None:
+    """Young deltas become one; the base is not touched."""
+    assert run_to_fold(stack(*[10] * 8)) == tuple(stack(*[10] * 8)[1:])
+
+
+def test_a_large_old_delta_stays_out_of_the_run() -> None:
+    """A row is rewritten a logarithmic number of times, not at each fold."""
+    assert run_to_fold(stack(100_000, *[10] * 8)) == tuple(stack(100_000, *[10] * 8)[2:])
+
+
+def test_deltas_of_an_eighth_of_the_base_make_a_new_base() -> None:
+    """The overlay that look-ups consult stays small beside the list."""
+    refs = stack(*[10] * 8, base=640)
+    assert run_to_fold(refs) == tuple(refs)
+
+
+@settings(max_examples=200)
+@given(sizes=st.lists(st.integers(1, 1000), max_size=300))
+def test_stacks_stay_short_and_rows_are_seldom_rewritten(sizes: list[int]) -> None:
+    """However deltas come, a stack keeps under 24 segments, and each row is written a few times."""
+    refs = stack(base=10_000_000)
+    written = 0
+    for number, size in enumerate(sizes, 1):
+        refs.append(ref(number, size))
+        run = run_to_fold(refs)
+        if run:
+            rows_in_run = sum(one.rows for one in run)
+            written += rows_in_run
+            refs = [*refs[: len(refs) - len(run)], ref(1000 + number, rows_in_run)]
+        assert len(refs) <= 24
+    assert written <= 8 * sum(sizes)
+
+
+def current(world: World) -> Manifest:
+    repository = author.load_repository(world.partner)
+    found = author.open_list(world.partner, repository, IMAGES)
+    assert found is not None
+    return found.manifest
+
+
+def test_a_row_that_comes_and_goes_survives_folding(world: World) -> None:
+    """The same delta twice is the same file twice in a stack; folding goes by place, not by name."""
+    world.publish(full=rows(0, 2000))
+    world.publish(add=[row(5000)])
+    world.publish(add=rows(3000, 3200), remove=[row(5000)])
+    world.publish(add=[row(5000)])
+    for number in range(7000, 7008):
+        world.publish(add=[row(number)])
+    world.sync()
+    world.pull()
+    assert current(world).rows == 2000 + 1 + 200 + 8
+    assert all(world.hits(number) for number in (0, 3000, 5000, 7000, 7007))
+    world.publish(remove=[row(5000)])
+    manifest = author.compact(world.partner, IMAGES, world.partner_signers(), world.clock(), everything=True)
+    assert manifest is not None
+    assert [one.kind for one in manifest.stack] == ["base"]
+    world.sync()
+    world.pull()
+    assert [bool(world.hits(number)) for number in (5000, 7007)] == [False, True]
+
+
+def test_folding_back_to_the_same_bytes_is_no_fault(world: World) -> None:
+    """A list that came back to what it was folds to the base it had."""
+    world.publish(full=rows(0, 50))
+    before = current(world).stack
+    world.publish(add=[row(99)])
+    world.publish(remove=[row(99)])
+    author.compact(world.partner, IMAGES, world.partner_signers(), world.clock(), everything=True)
+    assert current(world).stack == before
+    assert current(world).folds == ()
+    assert world.sync().exit_code == 0
+
+
+def test_recipes_never_go_in_circles() -> None:
+    """A fold whose output is made of itself is of no use to anybody."""
+    there = Fold(output="b" * 64, inputs=("a" * 64, "c" * 64))
+    back = Fold(output="a" * 64, inputs=("b" * 64, "d" * 64))
+    assert _useful_folds([there, back], [ref(0xA, 1).model_copy(update={"sha256": "a" * 64})]) == (there,)
