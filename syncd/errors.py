@@ -126,7 +126,10 @@ class SegmentError(FeedError):
 
     def __init__(self, file: Path, reason: str, row: int | None = None) -> None:
         where = "" if row is None else f", row {row}"
-        super().__init__(f"segment {file.name}{where}: {reason}")
+        super().__init__(
+            f"segment {file.name}{where}: {reason}",
+            hint="it is not what format 1 allows, though its hash is signed: tell whoever publishes the feed",
+        )
         self.file, self.reason, self.row = file, reason, row
 
 

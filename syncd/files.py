@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import secrets
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -22,6 +23,8 @@ PRIVATE_FOLDER: Final = 0o750
 TEMPORARY_PREFIX: Final = ".tmp-"
 
 _CHUNK: Final = 1 << 20
+_LOCK_POLL: Final = 0.05
+"""Seconds between two looks at a lock that is waited for."""
 
 
 @contextlib.contextmanager
@@ -35,12 +38,12 @@ def storage(path: Path, doing: str) -> Iterator[None]:
 
 def _hint(error: OSError) -> str:
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return "free disk space, then run the command again; nothing was published"
+        return "free disk space, then run the command again: it goes on from here"
     if error.errno in {errno.EACCES, errno.EPERM}:
         return "run as the user that owns the folder, or correct its mode"
     if error.errno == errno.EROFS:
         return "the file system is mounted read-only"
-    return "see the path named above"
+    return "check that disk and the kernel's log, then run the command again"
 
 
 def make_folder(path: Path, mode: int = PRIVATE_FOLDER) -> Path:
@@ -156,27 +159,40 @@ def read_bytes(path: Path, limit: int) -> bytes:
 
 
 @contextlib.contextmanager
-def lock(path: Path, purpose: str) -> Iterator[None]:
+def lock(path: Path, purpose: str, wait: float = 0.0) -> Iterator[None]:
     """Hold the one lock at ``path``, or raise `RefusedError` that says which process holds it, and for what.
 
-    The kernel releases it when the process ends, however it ends.
+    ``wait``: seconds to wait for whoever holds it, where that is somebody's short work. The kernel releases a lock
+    when its process ends, however it ends.
     """
     make_folder(path.parent)
     with storage(path, "open lock"):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _taken(descriptor, wait):
             raise RefusedError(
                 f"{path.parent} is in use by {_holder(descriptor)}",
                 hint="wait for it to finish, or stop it; nothing was changed",
-            ) from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps({"pid": os.getpid(), "purpose": purpose}).encode(), 0)
+            )
+        with contextlib.suppress(OSError):  # who holds it is for messages: a full disk does not keep us from working
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, json.dumps({"pid": os.getpid(), "purpose": purpose}).encode(), 0)
         yield
     finally:
         os.close(descriptor)
+
+
+def _taken(descriptor: int, wait: float) -> bool:
+    end = time.monotonic() + wait
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= end:
+                return False
+            time.sleep(_LOCK_POLL)
+        else:
+            return True
 
 
 def _holder(descriptor: int) -> str:

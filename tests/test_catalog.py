@@ -693,3 +693,13 @@ def test_a_backup_that_fails_leaves_nothing(catalog: Catalog, tmp_path: Path, mo
     with pytest.raises(StoreError, match="disk is full"):
         catalog.backup(target)
     assert list(target.parent.iterdir()) == []
+
+
+def test_old_versions_are_forgotten_and_the_head_never(catalog: Catalog) -> None:
+    """Manifests of old versions do not pile up for ever."""
+    catalog.commit(FIRST)
+    catalog.commit(SECOND)
+    assert catalog.prune_versions(PUBLISHED, 5) == 0
+    assert catalog.prune_versions(PUBLISHED, 1) == 1
+    assert [version.version for version in catalog.versions(PUBLISHED)] == [2]
+    assert catalog.prune_versions(PUBLISHED, 0) == 0

@@ -173,6 +173,12 @@ def test_the_format_goes_by_suffix_else_by_the_first_byte(tmp_path: Path, scratc
         assert content(load_rows(tmp_path / name, scratch)) == {"md5": [(MD5, "e", "A")]}
     (tmp_path / "b").write_text(HEADER + f"md5,{MD5},e,A\n")
     assert content(load_rows(tmp_path / "b", scratch)) == {"md5": [(MD5, "e", "A")]}
+    (tmp_path / "b").rename(tmp_path / "b.ndjson")
+    with pytest.raises(RowError, match="line 1, column -: not JSON"):
+        load_rows(tmp_path / "b.ndjson", scratch)
+    (tmp_path / "a").rename(tmp_path / "a.csv")
+    with pytest.raises(RowError, match="line 1, column -: no header"):
+        load_rows(tmp_path / "a.csv", scratch)
 
 
 def test_progress_counts_bytes(csv_file: Write, scratch: Path) -> None:
@@ -555,10 +561,14 @@ def test_a_full_disk_is_an_error_of_storage(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
+    def never(*_: object) -> None:
+        raise AssertionError("a device keeps its mode")
+
     path = csv_file(HEADER + f"md5,{MD5},e,A\noops\n")
+    monkeypatch.setattr(os, "fchmod", never)
     with pytest.raises(StoreError, match=r"cannot write /dev/full: No space left on device"):
         load_rows(path, scratch, skip_bad=Path("/dev/full"))
-    assert Path("/dev/full").stat().st_mode & 0o777 == 0o666  # a device keeps its mode
+    monkeypatch.undo()
     monkeypatch.setattr(Buckets, "add", full)
     with pytest.raises(StoreError, match=r"cannot sort rows in .*scratch: No space left on device") as caught:
         load_rows(path, scratch, skip_bad=tmp_path / "bad.csv")

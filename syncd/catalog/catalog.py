@@ -18,6 +18,7 @@ from sqlalchemy.dialects.sqlite import insert
 
 from syncd.catalog.database import copy, make_engine, make_file, reading, writing
 from syncd.catalog.records import (
+    RETRUSTED,
     AuditEntry,
     Commit,
     FloorsRecord,
@@ -167,6 +168,14 @@ class Catalog:
         statement = select(versions).where(versions.c.list == name).order_by(versions.c.version.desc()).limit(limit)
         return tuple(VersionRecord(**row) for row in self._rows(statement))
 
+    def prune_versions(self, name: ListName, keep: int) -> int:
+        """Forget all but the newest ``keep`` versions of a list, never the head's; return how many."""
+        newest = select(versions.c.version).where(versions.c.list == name).order_by(versions.c.version.desc())
+        old = delete_from(versions).where(versions.c.list == name, versions.c.version.not_in(newest.limit(max(keep, 1))))
+        head = select(heads.c.version).where(heads.c.list == name)
+        with writing(self._engine, self.path) as connection:
+            return connection.execute(old.where(versions.c.version.not_in(head))).rowcount
+
     # publications
 
     def commit(self, commit: Commit) -> int:
@@ -217,6 +226,28 @@ class Catalog:
         return tuple(AuditEntry(**row) for row in self._rows(select(*wanted).order_by(audit.c.id.desc()).limit(limit)))
 
     # the file itself
+
+    def damage(self) -> tuple[str, ...]:
+        """What SQLite finds wrong with the file and its references; () where it is sound. Reads all of it."""
+        with reading(self._engine, self.path) as connection:
+            found = [str(one) for one in connection.exec_driver_sql("PRAGMA integrity_check").scalars()]
+            dangling = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
+        lost = [f"{len(dangling)} rows refer to others that are missing"] if dangling else []
+        return tuple([one for one in found if one != "ok"] + lost)
+
+    def retrust(self, source: str, root_sha256: str, entry: AuditEntry) -> None:
+        """Pin another root for a source, in one transaction with its audit entry.
+
+        Floors are reset (but for our own clock), and so is every serial of its lists: what comes first under the new
+        root is compared with what is held, whatever its number.
+        """
+        clock = self.source(source).floors.clock
+        changed = {"floors": FloorsRecord(clock=clock), "root_sha256": root_sha256}
+        statement = insert(sources).values(name=source, **changed)
+        with writing(self._engine, self.path) as connection:
+            connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_=changed))
+            connection.execute(update(origins).where(origins.c.source == source).values(serial=RETRUSTED))
+            connection.execute(insert(audit).values(_values(entry)))
 
     def backup(self, target: Path) -> None:
         """Put a consistent copy at ``target``, durably; syncs may go on. Raises `UsageError` where a file is there."""

@@ -7,6 +7,7 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Final
 
 from pydantic import JsonValue
 
@@ -65,9 +66,14 @@ class SyncRecord:
     bytes: int = 0
 
 
+RETRUSTED: Final = 0
+"""The serial of an origin whose source was given another root: of that, nothing is verified yet."""
+
+
 @dataclass(frozen=True)
 class OriginRecord:
-    """A source's list as its signer stated it. ``list`` is the source's own name for it."""
+    """A source's list as its signer stated it. ``list`` is the source's own name for it; for ``serial`` see also
+    `RETRUSTED`."""
 
     source: str
     list: ListName

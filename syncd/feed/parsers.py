@@ -19,8 +19,9 @@ from pyarrow import csv as arrow_csv
 from syncd.feed.text import BLOCK, WHOLE_LINE, Block, ListFile, row_error
 from syncd.feed.values import COLUMNS, Columns, Fault, character_fault
 
-SMALL: Final = 64 << 10
-"""bytes of the parts that an odd block is cut into, so that one odd line does not slow the others down"""
+SMALL: Final = 8 << 10
+"""bytes that are read line by line; a larger odd block is cut up first, so that one odd line slows few others down"""
+_WAYS: Final = 8
 _QUOTES: Final = "quotation marks do not pair up on this line, or stand inside a value that is not quoted"
 _KNOWN: Final = ", ".join(COLUMNS)
 _C1_LEAD, _C1_END = 0xC2, 0xA0  # the control characters U+0080 to U+009F are C2 80 to C2 9F
@@ -87,9 +88,12 @@ class CsvParser:
         if columns is not None:
             yield block, columns
             return
-        for part in block.parts(SMALL):
-            columns = self.parse_fast(part)
-            yield part, self.parse_lines(part, report) if columns is None else columns
+        parts = list(block.parts(max(SMALL, len(block.content) // _WAYS)))
+        if len(parts) == 1:
+            yield block, self.parse_lines(block, report)
+            return
+        for part in parts:
+            yield from self.parse(part, report)
 
     def parse_fast(self, block: Block) -> Columns | None:
         """The whole block at once; None where anything in it looks odd."""
@@ -100,7 +104,7 @@ class CsvParser:
             table = arrow_csv.read_csv(pa.BufferReader(block.content), read, parse, convert)
         except pa.ArrowInvalid:  # its text quotes the row: never pass it on
             return None
-        if len(table) != block.lines:
+        if len(table) != block.lines:  # a value holds a line end
             return None
         found = {name: table[name].combine_chunks() for name in self._header}
         return Columns.build(np.arange(block.first, block.first + len(table), dtype=np.int64), found)
@@ -167,10 +171,13 @@ def _has_pair(table: NDArray[np.uint8], first: int, below: int) -> bool:
 
 
 def _is_well_quoted(content: bytes) -> bool:
-    """Whether the quotation marks of every line pair up, each pair around a value, or doubled inside one."""
+    """Whether each pair of quotation marks stands around a value, or doubled inside one.
+
+    A pair may hold a line end here; then there are fewer rows than lines.
+    """
     table = np.frombuffer(b"\n" + content + b"\n", np.uint8)
     quotes = np.flatnonzero(table == ord('"'))
-    if np.any(np.searchsorted(quotes, np.flatnonzero(table == ord("\n"))) % 2):
+    if len(quotes) % 2:
         return False
     before, after = table[quotes[0::2] - 1], table[quotes[1::2] + 1]
     return bool(_is_one_of(before, b'\n,"').all() and _is_one_of(after, b'\r\n,"').all())
@@ -180,6 +187,13 @@ def _is_one_of(found: NDArray[np.uint8], allowed: bytes) -> NDArray[np.bool_]:
     table = np.zeros(256, bool)
     table[list(allowed)] = True
     return table[found]
+
+
+class _Pairs(list[tuple[str, object]]):
+    """The members of a JSON object, as read."""
+
+
+_JSON: Final = json.JSONDecoder(object_pairs_hook=_Pairs)
 
 
 class NdjsonParser:
@@ -192,7 +206,7 @@ class NdjsonParser:
 
     def _parse_line(self, original: bytes) -> Row | Fault:
         try:
-            pairs = json.loads(original.decode(), object_pairs_hook=_Pairs)
+            pairs = _JSON.decode(original.decode())
         except UnicodeDecodeError:
             return Fault(WHOLE_LINE, "not valid UTF-8")
         except (ValueError, RecursionError):
@@ -202,7 +216,7 @@ class NdjsonParser:
         return _row_of(pairs)
 
 
-def _row_of(pairs: "_Pairs") -> Row | Fault:
+def _row_of(pairs: _Pairs) -> Row | Fault:
     found: dict[str, str] = {}
     for name, value in pairs:
         if name not in COLUMNS:
@@ -216,12 +230,9 @@ def _row_of(pairs: "_Pairs") -> Row | Fault:
 
 
 def _checked(found: dict[str, str]) -> Row | Fault:
-    row = tuple(found.get(name, "") for name in COLUMNS)
+    value = found.get
+    row = (value("algorithm", ""), value("digest", ""), value("entry", ""), value("label", ""))
     return character_fault(row) or row
-
-
-class _Pairs(list[tuple[str, object]]):
-    """The members of a JSON object, as read."""
 
 
 def _parse_lines(block: Block, parse: Callable[[bytes], Row | Fault], report: Report) -> Columns:

@@ -46,7 +46,10 @@ def prove_manifest(trusted: TrustedFeed, name: ListName, content: bytes) -> Sign
         )
     manifest = manifests.parse(content)
     if manifest.list != name or manifest.version != target.version:
-        raise ManifestError(f"the manifest signed as {name} version {target.version} calls itself something else")
+        raise ManifestError(
+            f"the manifest signed as {name} version {target.version} calls itself something else",
+            hint="its publisher signed the wrong file, or somebody else holds its keys: call them",
+        )
     if manifest.min_root > trusted.versions["root"]:
         raise TrustError(
             f"{name} needs root {manifest.min_root}, the newest that the peer serves is {trusted.versions['root']}",

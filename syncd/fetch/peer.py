@@ -117,7 +117,10 @@ class Peer(abc.ABC):
             part.pieced = part.size > 0
             for chunk in tail.chunks:
                 if part.size + len(chunk) > job.length:
-                    raise TruncatedError(f"{job.path}: more came than the {job.length} bytes announced")
+                    raise TruncatedError(
+                        f"{job.path}: more came than the {job.length} bytes that were signed",
+                        hint="a proxy may answer in the peer's place, or the file is damaged there",
+                    )
                 part.append(chunk)
         if part.size < job.length:
             raise CutShortError(

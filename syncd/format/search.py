@@ -79,11 +79,13 @@ class DigestSearch:
         high = int(np.searchsorted(self.digests, keys[-1:], side="right")[0])
         if high - low > _NEAR * len(keys):
             return False
+        position[:] = low
         if low < high:
-            position[:] = np.searchsorted(self._first_words(self.digests[low:high]), wanted)
-        position += low
-        if low < high:
-            self._settle(keys, wanted, position, found)
+            words = self._first_words(self.digests[low:high])
+            place = np.searchsorted(words, wanted)
+            alike = words.take(place, mode="clip") == wanted
+            position += place
+            self._settle(keys, alike, position, found)
         return True
 
     def _find_anywhere(self, keys: Digests, position: Index, found: Mask) -> None:
@@ -94,7 +96,7 @@ class DigestSearch:
 
     def _find_by_halving(self, keys: Digests, wanted: Words, position: Index, found: Mask) -> None:
         position[:] = np.searchsorted(self.digests, keys)
-        self._settle(keys, wanted, position, found)
+        self._settle(keys, self._alike(wanted, position), position, found)
 
     def _find_by_table(self, keys: Digests, wanted: Words, position: Index, found: Mask) -> None:
         bucket = (wanted >> (8 * self._word.itemsize - _FANOUT_BITS)).astype(np.int64)
@@ -103,11 +105,11 @@ class DigestSearch:
         filled = np.flatnonzero(size)
         if 2 * len(filled) > len(keys):
             self._halve(wanted, position, int(size.max()))
-            self._settle(keys, wanted, position, found)
+            self._settle(keys, self._alike(wanted, position), position, found)
         elif len(filled):  # the first two bytes alone rule most keys out
             some, at, here = wanted[filled], position[filled], np.zeros(len(filled), bool)
             self._halve(some, at, int(size.max()))
-            self._settle(keys[filled], some, at, here)
+            self._settle(keys[filled], self._alike(some, at), at, here)
             position[filled], found[filled] = at, here
 
     def _halve(self, wanted: Words, position: Index, most: int) -> None:
@@ -127,16 +129,19 @@ class DigestSearch:
             at += probe
         np.minimum(at // stride, rows, out=position)
 
-    def _settle(self, keys: Digests, wanted: Words, position: Index, found: Mask) -> None:
-        """Say where a key is at its position. Where the row there only shares its first word, search all of it."""
-        at = position * self._stride
-        first_words = self._words.take(at, mode="clip").byteswap(inplace=True)
-        alike = np.flatnonzero((first_words == wanted) & (position < len(self.digests)))
-        if not len(alike):
+    def _alike(self, wanted: Words, position: Index) -> Mask:
+        """Whether the row at each position has the wanted first word."""
+        words = self._words.take(position * self._stride, mode="clip").byteswap(inplace=True)
+        return np.asarray(words == wanted)
+
+    def _settle(self, keys: Digests, alike: Mask, position: Index, found: Mask) -> None:
+        """Say where a key is at its position. Where the row there only shares its first word, search the whole key."""
+        near = np.flatnonzero(alike & (position < len(self.digests)))
+        if not len(near):
             return
-        holds = self._holds(keys[alike], position[alike])
-        found[alike] = holds
-        tied = alike[~holds]
+        every = len(near) == len(keys)
+        found[near] = self._holds(keys if every else keys[near], position if every else position[near])
+        tied = near[~found[near]]
         if len(tied):
             position[tied] = np.searchsorted(self.digests, keys[tied])
             inside = tied[position[tied] < len(self.digests)]

@@ -116,7 +116,7 @@ class Stack:
         """Look (digest, entry) of each row up. O(k log n)."""
         present = np.zeros(len(rows), bool)
         waiting = np.arange(len(rows))
-        parts, places = [rows.slice(0, 0)], [waiting[:0]]
+        parts, places = [], [waiting[:0]]
         for segment in reversed(self.segments):
             asked = rows if len(waiting) == len(rows) else rows.take(waiting)
             position, found = segment.positions(asked.digests, asked.entries)
@@ -124,11 +124,13 @@ class Stack:
             kept = ~current.removed
             hits = waiting[found][kept]
             present[hits] = True
-            parts.append(current.take(kept))
-            places.append(hits)
+            if len(hits):
+                parts.append(current.take(kept))
+                places.append(hits)
             waiting = waiting[~found]
         order = np.argsort(np.concatenate(places), kind="stable")
-        return Resolved(present, concatenate(parts).take(order))
+        joined = concatenate(parts) if len(parts) > 1 else [*parts, rows.slice(0, 0)][0]
+        return Resolved(present, joined.take(order))
 
     def effect(self, delta: Rows) -> Effect:
         """Count what the rows of ``delta`` do to this stack, and how the checksum changes. O(k log n)."""

@@ -32,6 +32,8 @@ from syncd.trust.keys import Signers
 from syncd.trust.values import Freshness, lifetime
 
 _KEPT_PUBLICATIONS: Final = 20
+_KEPT_RECORDS: Final = 1000
+"""Versions of a list that the catalog remembers, each with its manifest (some 10 kB)."""
 _PRIVATE: Final = 0o700
 
 
@@ -183,6 +185,8 @@ class Publisher:
     def collect_garbage(self, source: str, now: datetime) -> None:
         """Remove what no kept version names, in the feed and in one source's origins, whose lock the caller holds."""
         author.collect_garbage(self.folder.feed, now)
+        for head in self.catalog.heads():
+            self.catalog.prune_versions(head.list, _KEPT_RECORDS)
         folder = self.folder.source(source)
         garbage.collect(folder, _named_by_origins(self.catalog.origins(), source), now)
         garbage.remove_old_parts(folder.work / "download", now)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
-from syncd.catalog.records import FloorsRecord, OriginRecord, Outcome
+from syncd.catalog.records import RETRUSTED, FloorsRecord, OriginRecord, Outcome, SourceState
 from syncd.errors import FeedError, RefusedError, SourceError, SyncdError
 from syncd.feed import layout
 from syncd.feed.folder import FeedFolder
@@ -158,12 +158,12 @@ class _Sync:
     def _follow(self) -> tuple[ListOutcome, ...]:
         catalog, name = self.publisher.catalog, self.source.name
         catalog.note_attempt(name, self.clock())
-        root = self.source.root_bytes()
+        pinned = hashlib.sha256(self.source.root_bytes()).hexdigest()
+        known = catalog.source(name)
+        _check_pinned(name, known, pinned)
         with self.source.follow(self.folder) as follower:
             self.progress("verify", 0, 0)
-            known = catalog.source(name)
             trusted = follower.refresh(_floors(known.floors), self.clock())
-            pinned = hashlib.sha256(root).hexdigest()
             catalog.note_verified(name, _floors_record(trusted.floors), pinned, self.clock())
             wanted = self.source.lists or tuple(sorted(filter(None, map(layout.list_of, trusted.targets))))
             outcomes = tuple(self._list(follower, trusted, one) for one in wanted)
@@ -188,10 +188,11 @@ class _Sync:
 
     def _road(self, follower: Follower, trusted: TrustedFeed, name: ListName) -> ListOutcome:
         origin = self.publisher.catalog.origin(self.source.name, name)
-        held = ManifestRef(version=origin.serial, sha256=origin.manifest_sha256) if origin else None
+        retrusted = origin is not None and origin.serial == RETRUSTED
+        held = ManifestRef(version=origin.serial, sha256=origin.manifest_sha256) if origin and not retrusted else None
         complete = origin is None or not self._missing(origin)
         signed = follower.manifest(trusted, name)
-        planned = plan.plan(held, signed.manifest, signed.sha256, complete=complete)
+        planned = plan.plan(held, signed.manifest, signed.sha256, complete=complete, retrusted=retrusted)
         if isinstance(planned, UpToDate):
             return self._up_to_date(name, signed)
         candidate = self._stage(follower, name, origin if complete else None, signed, planned)
@@ -312,6 +313,15 @@ class _Sync:
             candidate.labels,
             candidate.rows,
             reason,
+        )
+
+
+def _check_pinned(name: str, known: SourceState, pinned: str) -> None:
+    """A root file that was replaced, by whomever, would be followed without a question."""
+    if known.root_sha256 not in {None, pinned}:
+        raise RefusedError(
+            f"the root of source {name} is not the one that it was followed by",
+            hint=f"if the partner gave out another, by a way that you trust: syncd retrust {name} --root F --reason R",
         )
 
 

@@ -25,6 +25,8 @@ class FullReason(enum.StrEnum):
     """newer, validly signed, and not descended from what is held"""
     LOCAL_LOSS = "local_loss"
     """segments that were held are gone"""
+    RETRUSTED = "retrusted"
+    """the source was given another root, and this is the first of it"""
 
 
 @dataclass(frozen=True)

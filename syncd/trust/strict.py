@@ -92,7 +92,9 @@ def _check_every_signature(trusted: TrustedFeed, root: bytes) -> None:
     _check_exact(name, trusted.files[name], parse(Timestamp, trusted.files[name], name), (before,), "timestamp")
 
 
-def _check_exact(name: str, content: bytes, found: Metadata[Any], delegators: Iterable[Root | Targets], role: str) -> None:
+def _check_exact(
+    name: str, content: bytes, found: Metadata[Any], delegators: Iterable[Root | Targets], role: str
+) -> None:
     if content not in _layouts(content) or json.loads(content) != found.to_dict():
         raise MismatchError(f"{name} is not laid out as it was signed", hint=_ALTERED)
     allowed = {keyid: key for delegator in delegators for keyid, key in _keys(delegator, role).items()}

@@ -1,0 +1,167 @@
+"""Changing who signs a feed: rotating keys, giving a list keys of its own, renewing what offline keys sign.
+
+What to sign is decided here, for partner and operator alike; how it is committed is the caller's (`Apply`): a journal
+beside a partner's feed, the catalog of an operator.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from securesystemslib.signer import Signer
+
+from syncd.errors import RefusedError, UsageError
+from syncd.feed import author, layout, publish
+from syncd.feed.folder import FeedFolder
+from syncd.files import lock
+from syncd.model import ListName
+from syncd.trust import keys
+from syncd.trust.keys import Signers
+from syncd.trust.repository import Repository
+from syncd.trust.values import MetadataUpdate
+
+Change = Callable[[Repository], MetadataUpdate]
+Apply = Callable[[str, Change], None]
+"""Takes what is being done, in words, and what signs it; commits the outcome."""
+
+LIST_ROLE: Final = "list-"
+
+
+@dataclass(frozen=True)
+class KeyFolders:
+    """Where the keys of a feed are: ``offline`` of one or several custodians, ``online`` on this machine."""
+
+    online: Path
+    offline: tuple[Path, ...] = ()
+
+    def of(self, role: str) -> Path:
+        """Where keys of ``role`` belong."""
+        if role not in keys.OFFLINE_ROLES:
+            return self.online
+        if not self.offline:
+            raise UsageError(f"the keys of {role} are offline", hint="say where, with --offline-keys")
+        return self.offline[0]
+
+    def offline_signers(self) -> Signers:
+        """Every offline key at hand."""
+        found = [keys.load_signers(folder, keys.OFFLINE_ROLES) for folder in self.offline]
+        return {role: tuple(signer for one in found for signer in one[role]) for role in keys.OFFLINE_ROLES}
+
+
+@dataclass(frozen=True)
+class NewKeys:
+    """The keys that a role gets: ``files`` (or signer URIs); or all of the role in ``folder``; or else fresh ones."""
+
+    files: tuple[str, ...] = ()
+    folder: Path | None = None
+    threshold: int | None = None
+    """None: as it was"""
+
+
+@dataclass(frozen=True)
+class Rotated:
+    """What came of a rotation. ``made``: the files of keys that are new."""
+
+    role: str
+    keys: int
+    threshold: int
+    made: tuple[Path, ...] = ()
+
+
+def in_feed(folder: FeedFolder) -> Apply:
+    """Commit to a partner's feed: the journal first, then what readers see."""
+
+    def apply(purpose: str, change: Change) -> None:
+        with lock(folder.lock, purpose):
+            publish.recover(folder)
+            update = change(author.load_repository(folder))
+            author.commit(folder, publish.metadata_files(update.files))
+
+    return apply
+
+
+def rotate(folder: FeedFolder, apply: Apply, role: str, new: NewKeys, at: KeyFolders, now: datetime) -> Rotated:
+    """Replace the keys of ``role`` by ``new``. The new keys are on disk before anything is signed with them.
+
+    Raises `UsageError` where the threshold does not fit, `RefusedError` where keys are not at hand or there is no such
+    role, `StoreError`.
+    """
+    count, threshold = author.load_repository(folder).signing(role)
+    offline, online = at.offline_signers(), online_signers(folder, at.online)
+    signers, made = _new_signers(role, new, at.of(role), count)
+    wanted = new.threshold or min(threshold, len(signers))
+    apply(
+        f"rotating the keys of {role}",
+        lambda repository: repository.rotate(role, signers, wanted, offline=offline, online=online, now=now),
+    )
+    return Rotated(role, len(signers), wanted, made)
+
+
+def _new_signers(role: str, new: NewKeys, belongs: Path, count: int) -> tuple[tuple[Signer, ...], tuple[Path, ...]]:
+    if new.files:
+        return load_files(new.files), ()
+    folder = new.folder or belongs
+    present = keys.load_signers(folder, [role])[role] if new.folder and folder.is_dir() else ()
+    if present:
+        return present, ()
+    made = keys.make_role_keys(folder, role, count)
+    return tuple(signer for _, signer in made), tuple(path for path, _ in made)
+
+
+def load_files(files: Iterable[str]) -> tuple[Signer, ...]:
+    """Signers by path or URI; ``NAME.uri`` has its public key beside it, in ``NAME.pub``."""
+    return tuple(keys.load_named(file) for file in files)
+
+
+def add_role(
+    folder: FeedFolder,
+    apply: Apply,
+    name: ListName,
+    signers: tuple[Signer, ...],
+    threshold: int,
+    at: KeyFolders,
+    now: datetime,
+) -> Rotated:
+    """Give a list keys of its own, ``threshold`` of which must sign it from now on. Raises as `rotate`."""
+    role = LIST_ROLE + name
+    offline, online = at.offline_signers(), online_signers(folder, at.online)
+    target = layout.target_name(name)
+    apply(
+        f"giving {name} its own keys",
+        lambda repository: repository.add_list_role(
+            target, role, signers, threshold, offline=offline, online=online, now=now
+        ),
+    )
+    return Rotated(role, len(signers), threshold)
+
+
+def renew(folder: FeedFolder, apply: Apply, at: KeyFolders, now: datetime) -> Mapping[str, datetime]:
+    """Sign root and targets anew, keys unchanged; returns when every role expires now. Raises as `rotate`."""
+    offline, online = at.offline_signers(), online_signers(folder, at.online)
+    apply("renewing root and targets", lambda repository: repository.renew_offline(offline, online, now))
+    return author.load_repository(folder).expiries()
+
+
+def online_signers(folder: FeedFolder, online: Path, name: ListName | None = None, extra: Iterable[str] = ()) -> Signers:
+    """The online keys, those of lists with keys of their own among them, and ``extra`` keys for the list ``name``."""
+    versions = author.load_repository(folder).versions
+    roles = [*keys.ONLINE_ROLES, *(role for role in versions if role.startswith(LIST_ROLE))]
+    found = dict(keys.load_signers(online, roles))
+    more = load_files(extra)
+    if more and name is None:
+        raise UsageError("keys are given, and no list to sign with them")
+    if more and name is not None:
+        role = LIST_ROLE + name if LIST_ROLE + name in roles else "lists"
+        found[role] = (*found[role], *more)
+    return found
+
+
+def refuse_operators(folder: Path) -> None:
+    """What an operator publishes is committed in the catalog: a change beside it would be undone."""
+    if folder.resolve().parent.joinpath("catalog.sqlite3").exists():
+        raise RefusedError(
+            f"{folder} is what an operator publishes",
+            hint=f"give the state folder and --state: {folder.resolve().parent} --state",
+        )

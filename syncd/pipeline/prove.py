@@ -1,0 +1,135 @@
+"""Proving the operator's state: the catalog, the published feed, the origins, and that they say the same."""
+
+import hashlib
+import json
+from datetime import datetime
+from itertools import pairwise
+
+from syncd.catalog.catalog import Catalog
+from syncd.catalog.records import RETRUSTED, HeadRecord, OriginRecord, VersionRecord
+from syncd.errors import MismatchError, StoreError, UsageError
+from syncd.feed import layout
+from syncd.feed.prove import Attempt, Progress, Proof, Prover, Tally, feed_into, prove_steadily
+from syncd.format import manifest as manifests
+from syncd.format.manifest import Manifest
+from syncd.model import ListName
+from syncd.pipeline.state import StateFolder
+
+_CATALOG = "catalog.sqlite3"
+_RESTORE = "restore it from a backup, then `syncd recover --above N`"
+
+
+def prove_state(folder: StateFolder, root: bytes | None, now: datetime, progress: Progress | None = None) -> Proof:
+    """Prove a state folder from ``root`` (by default its feed's own) to the last byte.
+
+    Raises `UsageError` where there is none, `StoreError` where the catalog cannot be opened.
+    """
+    if not folder.catalog.exists():
+        raise UsageError(f"{folder.root} is not set up", hint="run `syncd init --offline-keys DIR` first")
+    with Catalog.open(folder.catalog) as catalog:
+
+        def once() -> Proof:
+            tally = Tally(progress)
+            _State(folder, catalog, tally, now).prove(root)
+            return tally.proof(folder.root)
+
+        return prove_steadily(once, lambda: (folder.feed.read(layout.TIMESTAMP), catalog.origins()))
+
+
+class _State:
+    def __init__(self, folder: StateFolder, catalog: Catalog, tally: Tally, now: datetime) -> None:
+        self._folder, self._catalog, self._tally, self._now = folder, catalog, tally, now
+
+    def prove(self, root: bytes | None) -> None:
+        damage = self._catalog.damage()
+        for one in damage:
+            with Attempt(self._tally, _CATALOG):
+                raise StoreError(f"the catalog is damaged: {one}", hint=_RESTORE)
+        if damage:
+            return
+        found = feed_into(self._tally, self._folder.feed, root, self._now, "feed/")
+        published = found[1] if found else {}
+        heads = self._catalog.heads()
+        for head in heads:
+            self._head(head, published.get(head.list))
+        if found:
+            for name in sorted(published.keys() - {head.list for head in heads}):
+                self._tally.notes.append(f"feed/: {name} is signed, and the catalog does not know it")
+        for origin in self._catalog.origins():
+            self._origin(origin)
+        if self._catalog.pending_publications():
+            self._tally.notes.append("a publication is committed and not installed yet: the next sync does it")
+
+    def _head(self, head: HeadRecord, published: Manifest | None) -> None:
+        with Attempt(self._tally, _CATALOG):
+            versions = self._catalog.versions(head.list)
+            for version in versions:
+                _check_version(version)
+            for newer, older in pairwise(versions):
+                _check_chain(newer, older)
+            if not versions or (versions[0].version, versions[0].manifest_sha256) != (
+                head.version,
+                head.manifest_sha256,
+            ):
+                raise StoreError(f"the newest version of {head.list} is not its head", hint=_RESTORE)
+        with Attempt(self._tally, f"feed/{layout.manifest_path(head.list, head.manifest_sha256)}"):
+            if self._catalog.pending_publications():
+                return
+            content = self._folder.feed.manifest_bytes(head.list, head.manifest_sha256)
+            if versions and content != versions[0].manifest:
+                raise MismatchError(f"the manifest of {head.list} is not the one in the catalog", hint=_RESTORE)
+            if published and published.version != head.version:
+                raise MismatchError(
+                    f"the feed has {head.list} at version {published.version}, the catalog at {head.version}",
+                    hint=_RESTORE,
+                )
+            self._evidence(manifests.parse(content))
+
+    def _evidence(self, manifest: Manifest) -> None:
+        """The upstream's manifest that the evidence holds is the one that the head names as its origin."""
+        kept = manifest.origin.evidence if manifest.origin else None
+        content = self._folder.feed.read(layout.evidence_path(manifest.list, kept.sha256)) if kept else None
+        if manifest.origin is None or content is None:
+            return
+        if _manifest_in(content) != manifest.origin.manifest:
+            raise MismatchError(f"the evidence of {manifest.list} is that of another version", hint=_RESTORE)
+
+    def _origin(self, origin: OriginRecord) -> None:
+        what = f"{origin.list} of source {origin.source}"
+        with Attempt(self._tally, _CATALOG):
+            if hashlib.sha256(origin.manifest).hexdigest() != origin.manifest_sha256:
+                raise StoreError(f"the signed manifest of {what} was altered", hint=_RESTORE)
+            signed = manifests.parse(origin.manifest)
+            if origin.serial not in {RETRUSTED, signed.version} or dict(origin.end_state) != dict(signed.end_state):
+                raise StoreError(f"the record of {what} is not what its manifest says", hint=_RESTORE)
+        prover = Prover(self._folder.source(origin.source), self._tally, f"sources/{origin.source}/")
+        before = len(self._tally.faults)
+        prover.segments(origin.list, iter(dict.fromkeys(origin.stack)), needed=origin.stack)
+        if len(self._tally.faults) == before:
+            with prover.attempt(f"v1/{origin.list}"):
+                prover.end_state(ListName(origin.list), origin.stack, origin.end_state, what)
+
+
+def _manifest_in(evidence: bytes) -> str | None:
+    """The hash of the manifest in a file of evidence; None where it is none."""
+    try:
+        return hashlib.sha256(json.loads(evidence)["manifest"].encode()).hexdigest()
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _check_version(version: VersionRecord) -> None:
+    what = f"{version.list} version {version.version}"
+    if hashlib.sha256(version.manifest).hexdigest() != version.manifest_sha256:
+        raise StoreError(f"the manifest of {what} was altered", hint=_RESTORE)
+    manifest = manifests.parse(version.manifest)
+    if (manifest.list, manifest.version, manifest.rows) != (version.list, version.version, version.rows):
+        raise StoreError(f"the record of {what} is not what its manifest says", hint=_RESTORE)
+
+
+def _check_chain(newer: VersionRecord, older: VersionRecord) -> None:
+    previous = manifests.parse(newer.manifest).previous
+    if previous is None or (previous.version, previous.sha256) != (older.version, older.manifest_sha256):
+        raise StoreError(
+            f"{newer.list} version {newer.version} does not descend from version {older.version}", hint=_RESTORE
+        )

@@ -1,0 +1,246 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from command_line import configure, syncd, use_clock
+from syncd.catalog.records import Outcome
+from world import HEAD, World, row, rows
+
+
+@pytest.fixture
+def configured(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    """The operator's commands, by the world's clock."""
+    use_clock(world.clock, monkeypatch)
+    monkeypatch.setenv("COLUMNS", "80")
+    configure(tmp_path / "syncd.toml", text(world), monkeypatch)
+    return world
+
+
+def text(world: World, more: str = "") -> str:
+    return (
+        f'state_dir = "{world.state.root}"\n[sources.iwf]\ntype = "feed"\nurl = "{world.url}"\n'
+        f'root = "{world.root}"\n{more}'
+    )
+
+
+def test_a_sync_tells_what_it_did(configured: World) -> None:
+    """As a table of 80 columns."""
+    configured.publish(full=rows(0, 1200))
+    ran = syncd("sync")
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.out == (
+        "list        outcome    version   rows  added  removed  relabelled  why\n"
+        "iwf.images  published        1  1,200  1,200        0           0     \n"
+    )
+
+
+def test_a_sync_tells_the_same_as_json(configured: World) -> None:
+    """Counts by algorithm and label, and how it was obtained."""
+    configured.publish(full=rows(0, 3))
+    syncd("sync")
+    configured.publish(add=[row(3)], remove=[row(0)])
+    document = syncd("sync", "--json").json
+    sync = document["syncs"][0]
+    assert (document["dry_run"], sync["source"], sync["outcome"], sync["exit_code"]) == (False, "iwf", "published", 0)
+    listed = sync["lists"][0]
+    assert (listed["list"], listed["version"], listed["serial"], listed["plan"]) == ("iwf.images", 2, 2, "deltas")
+    assert listed["counts"] == {
+        "sha256": {"added": 1, "relabelled": 0, "unchanged": 0, "removed": 1, "absent": 0},
+    }
+
+
+def test_a_held_update_is_exit_code_3(configured: World) -> None:
+    """What the gate holds is shown with its reason; the list stays as it was."""
+    configured.publish(full=rows(0, 2))
+    syncd("sync")
+    configured.publish(remove=rows(0, 2))
+    ran = syncd("sync")
+    assert ran.code == 3
+    assert "held" in ran.out
+    assert "emptied" in ran.out
+    status = syncd("status")
+    assert status.err == "warning: iwf.images: emptied\n"
+
+
+def test_a_rejected_list_is_told_with_what_is_still_served(configured: World) -> None:
+    """Exit code 4, and the error in full."""
+    configured.publish(full=rows(0, 2))
+    syncd("sync")
+    configured.publish(add=[row(9)])
+    newest = max(configured.partner.root.glob("v1/images/segments/*"), key=lambda path: path.stat().st_mtime_ns)
+    newest.write_bytes(bytes(newest.stat().st_size))
+    ran = syncd("sync")
+    assert ran.code == 4
+    assert "MismatchError" in ran.out
+    assert "\n  still served: iwf.images version 1\n" in ran.err
+    assert syncd("sync", "--json").json["syncs"][0]["lists"][0]["error"]["kind"] == "MismatchError"
+
+
+def test_one_bad_source_does_not_stop_the_others(configured: World, tmp_path: Path) -> None:
+    """Sources are synced in turn, and the worst exit code stands."""
+    configured.publish(full=rows(0, 2))
+    other = f'[sources.aaa]\ntype = "feed"\nurl = "file://{tmp_path}/nowhere"\nroot = "{configured.root}"\n'
+    (tmp_path / "syncd.toml").write_text(text(configured, other))
+    ran = syncd("sync")
+    assert ran.code == 5
+    assert "iwf.images  published" in ran.out
+    assert ran.err == (
+        f"error: there is no folder {tmp_path}/nowhere\n"
+        "  still served: nothing of this source yet\n"
+        "  to do: is it mounted?\n"
+    )
+    assert syncd("sync", "iwf").code == 0
+
+
+@pytest.mark.parametrize(
+    ("source", "message", "hint"),
+    [
+        ("iwff", "no source 'iwff' is configured", "did you mean iwf?"),
+        ("x", "no source 'x' is configured", "known sources: iwf"),
+    ],
+)
+def test_an_unknown_source_is_a_usage_error(configured: World, source: str, message: str, hint: str) -> None:
+    """It names the nearest."""
+    ran = syncd("sync", source)
+    assert (ran.code, ran.err) == (2, f"error: {message}\n  to do: {hint}\n")
+
+
+def test_without_sources_there_is_nothing_to_sync(configured: World, tmp_path: Path) -> None:
+    """And it says where to name them."""
+    (tmp_path / "syncd.toml").write_text(f'state_dir = "{configured.state.root}"')
+    ran = syncd("sync")
+    assert (ran.code, ran.err) == (
+        2,
+        "error: no source is configured\n  to do: add [sources.NAME] to the configuration\n",
+    )
+    assert syncd("status").out == "no source is configured: add [sources.NAME] to the configuration\n"
+
+
+def test_status_shows_age_rows_and_the_last_sync(configured: World) -> None:
+    """The age is that of the verified state: a failed sync does not move it."""
+    configured.publish(full=rows(0, 1200))
+    syncd("sync")
+    configured.clock.forward(minutes=50)
+    ran = syncd("status")
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.out == (
+        "list        version   rows  verified        last sync       outcome  \n"
+        "iwf.images        1  1,200  50 minutes ago  50 minutes ago  published\n"
+    )
+    listed = syncd("status", "--json").json["lists"][0]
+    assert (listed["age_seconds"], listed["verified_at"], listed["act"]) == (3000, "2026-01-01T12:00:00Z", None)
+
+
+def test_status_says_when_syncs_do_not_run(configured: World) -> None:
+    """A list that nobody verified for an hour, or for three intervals, needs a person."""
+    configured.publish(full=rows(0, 2))
+    syncd("sync")
+    configured.clock.forward(hours=3, minutes=1)
+    assert syncd("status").err == "warning: iwf.images: not verified for 3 hours: syncs do not run\n"
+
+
+def test_status_says_when_a_source_is_no_longer_configured(configured: World, tmp_path: Path) -> None:
+    """Its list would grow old in silence."""
+    configured.publish(full=rows(0, 2))
+    syncd("sync")
+    (tmp_path / "syncd.toml").write_text(f'state_dir = "{configured.state.root}"')
+    assert syncd("status").err == (
+        "warning: iwf.images: source iwf is no longer configured: nobody keeps this list up to date\n"
+    )
+
+
+def test_status_warns_before_the_offline_keys_are_needed(configured: World) -> None:
+    """targets lasts 180 days: the warning comes 60 days before, and names the keys."""
+    configured.publish(full=rows(0, 2))
+    syncd("sync")
+    configured.clock.forward(days=121)
+    assert "warning: targets expires in 59 days: sign it anew with the offline keys\n" in syncd("status").err
+
+
+def test_snapshots_shows_every_version(configured: World) -> None:
+    """The newest first, with what changed."""
+    configured.publish(full=rows(0, 2))
+    syncd("sync")
+    configured.publish(add=[row(5)], remove=[row(0)])
+    syncd("sync")
+    ran = syncd("snapshots", HEAD)
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.out == (
+        "version  created (UTC)     rows  added  removed  relabelled  plan      \n"
+        "      2  2026-01-01 12:00     2      1        1           0  deltas    \n"
+        "      1  2026-01-01 12:00     2                              full:first\n"
+    )
+    assert [one["version"] for one in syncd("snapshots", HEAD, "--limit", "1", "--json").json["snapshots"]] == [2]
+
+
+def test_an_unknown_list_names_the_nearest(configured: World) -> None:
+    """Published lists carry their source's name."""
+    configured.publish(full=rows(0, 2))
+    syncd("sync")
+    ran = syncd("snapshots", "iwf.image")
+    assert (ran.code, ran.err) == (2, "error: there is no list iwf.image\n  to do: did you mean iwf.images?\n")
+
+
+def test_a_second_init_changes_nothing(configured: World) -> None:
+    """It says so, and what to run instead."""
+    ran = syncd("init", "--offline-keys", configured.offline)
+    assert (ran.code, ran.err) == (
+        2,
+        f"error: {configured.state.root} is set up already\n  to do: `syncd status` shows it; nothing was changed\n",
+    )
+
+
+def test_before_init_every_command_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first step is named."""
+    configure(tmp_path / "c.toml", f'state_dir = "{tmp_path}/state"\n', monkeypatch)
+    for command in (("status",), ("snapshots", "iwf.images")):
+        ran = syncd(*command)
+        assert (ran.code, ran.err) == (
+            2,
+            f"error: {tmp_path}/state is not set up\n  to do: run `syncd init --offline-keys DIR` first\n",
+        )
+
+
+def test_init_takes_the_folder_from_the_command_line(tmp_path: Path) -> None:
+    """No configuration is needed yet."""
+    ran = syncd("init", "--state-dir", tmp_path / "state", "--offline-keys", tmp_path / "off")
+    assert ran.code == 0
+    assert (tmp_path / "state" / "feed" / "root.json").exists()
+
+
+@pytest.mark.parametrize(
+    "command", [("sync",), ("status",), ("snapshots", "iwf.images"), ("init", "--offline-keys", "o")]
+)
+def test_another_users_state_is_left_alone(
+    configured: World, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    """Root's files in it would lock its owner out: the owner is named."""
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    ran = syncd(*command)
+    assert (ran.code, ran.err) == (
+        6,
+        f"error: {configured.state.root} belongs to root\n  to do: run this command as root; nothing was changed\n",
+    )
+
+
+def test_two_syncs_at_once_are_refused(configured: World) -> None:
+    """The second names the first, and what it is doing."""
+    from syncd.files import lock
+
+    with lock(configured.state.root / "lock", "syncd sync"):
+        ran = syncd("sync")
+    assert ran.code == 6
+    assert ran.err.startswith(f"error: {configured.state.root} is in use by process {os.getpid()} (syncd sync)\n")
+
+
+def test_a_killed_sync_is_told_as_interrupted(configured: World) -> None:
+    """The next one cleans up after it."""
+    with configured.publisher() as publisher:
+        publisher.catalog.begin_sync("killed", "iwf", configured.clock())
+    configured.publish(full=rows(0, 2))
+    configured.clock.forward(minutes=1)
+    syncd("sync")
+    with configured.publisher() as publisher:
+        found = {one.id: one.outcome for one in publisher.catalog.recent_syncs()}
+    assert found["killed"] is Outcome.INTERRUPTED

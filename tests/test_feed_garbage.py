@@ -1,0 +1,93 @@
+"""Garbage collection: never what a reader may still need."""
+
+from datetime import timedelta
+
+from syncd.feed import author, garbage
+from syncd.feed.folder import FeedFolder
+from world import HEAD, IMAGES, World, row, rows
+
+
+def files(folder: FeedFolder) -> set[str]:
+    return {str(path.relative_to(folder.root)) for path in folder.root.rglob("*") if path.is_file()}
+
+
+def manifests(folder: FeedFolder) -> int:
+    return sum(1 for path in files(folder) if path.endswith(".manifest.json"))
+
+
+def churn(world: World, start: int, count: int) -> None:
+    """Versions enough that folding leaves files behind."""
+    for number in range(start, start + count):
+        world.publish(add=[row(number)])
+        world.sync()
+        world.pull()
+
+
+def test_what_is_no_longer_named_stays_for_a_day_and_then_goes(world: World) -> None:
+    """Files folded away are kept for those who are about to open them, and removed the day after."""
+    world.publish(full=rows(0, 40))
+    churn(world, 100, 9)
+    copy = FeedFolder(world.copy)
+    before = manifests(copy)
+    world.clock.forward(hours=23)
+    churn(world, 200, 1)
+    assert manifests(copy) == before + 1
+    world.clock.forward(hours=2)
+    churn(world, 201, 1)
+    assert manifests(copy) == 3, "the one in force, the one of two hours ago, and the one before that"
+    assert all(world.hits(number) for number in (0, 39, 100, 108, 200, 201))
+
+
+def test_a_mapped_reader_goes_on_answering(world: World) -> None:
+    """Removing a file takes nothing from a matcher that has it open."""
+    world.publish(full=rows(0, 40))
+    churn(world, 100, 9)
+    matcher = world.matcher()
+    for _ in range(3):
+        world.clock.forward(hours=25)
+        churn(world, 300, 9)
+    assert [len(world.hits(number, matcher)) for number in (0, 100, 108, 999)] == [1, 1, 1, 0]
+
+
+def test_recent_deltas_and_versions_stay(world: World) -> None:
+    """A follower that is some versions behind still finds the deltas, however old they are."""
+    world.publish(full=rows(0, 40))
+    world.sync()
+    for number in range(20):
+        world.clock.forward(days=2)
+        world.publish(add=[row(100 + number)])
+    assert world.sync().lists[0].plan == "deltas"
+    repository = author.load_repository(world.partner)
+    target = repository.targets()["v1/images/manifest.json"]
+    kept = list(garbage.history(world.partner, IMAGES, target.sha256))
+    assert len(kept) == garbage.KEPT_VERSIONS
+    named = {path for manifest, sha256 in kept for path in garbage.named_by_manifest(manifest, sha256)}
+    assert named - files(world.partner) == set()
+
+
+def test_a_damaged_ledger_costs_a_day_and_nothing_else(world: World) -> None:
+    """When nobody knows since when a file is unnamed, it counts from now."""
+    world.publish(full=rows(0, 5))
+    stray = world.partner.path(f"v1/images/segments/{'0' * 64}.arrow")
+    stray.write_bytes(b"stray")
+    author.collect_garbage(world.partner, world.clock())
+    (world.partner.work / "unnamed.json").write_text("{")
+    world.clock.forward(hours=25)
+    assert author.collect_garbage(world.partner, world.clock()).files == 0
+    world.clock.forward(hours=25)
+    assert author.collect_garbage(world.partner, world.clock()).files > 0
+    assert not stray.exists()
+    world.publish(full=rows(0, 5))
+    assert world.sync().exit_code == 0
+
+
+def test_parts_of_downloads_that_nobody_continues_go_after_a_week(world: World) -> None:
+    """A part is worth keeping for the next attempt, not for ever."""
+    folder = world.base / "download"
+    folder.mkdir()
+    (folder / "part").write_bytes(b"part")
+    now = world.clock.now.fromtimestamp((folder / "part").stat().st_mtime, world.clock.now.tzinfo)
+    garbage.remove_old_parts(folder, now + timedelta(days=6))
+    assert list(folder.iterdir()) != []
+    garbage.remove_old_parts(folder, now + timedelta(days=8))
+    assert list(folder.iterdir()) == []
