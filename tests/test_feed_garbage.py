@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from syncd.feed import author, garbage
 from syncd.feed.folder import FeedFolder
-from world import HEAD, IMAGES, World, row, rows
+from world import IMAGES, World, row, rows
 
 
 def files(folder: FeedFolder) -> set[str]:

@@ -71,7 +71,9 @@ class Rotated:
 
 
 def in_feed(folder: FeedFolder) -> Apply:
-    """Commit to a partner's feed: the journal first, then what readers see."""
+    """Commit to a partner's feed: the journal first, then what readers see. Finishes first what a crash interrupted."""
+    with lock(folder.lock, "recovery"):
+        publish.recover(folder)
 
     def apply(purpose: str, change: Change) -> None:
         with lock(folder.lock, purpose):
@@ -88,15 +90,20 @@ def rotate(folder: FeedFolder, apply: Apply, role: str, new: NewKeys, at: KeyFol
     Raises `UsageError` where the threshold does not fit, `RefusedError` where keys are not at hand or there is no such
     role, `StoreError`.
     """
-    count, threshold = author.load_repository(folder).signing(role)
+    count, before = author.load_repository(folder).signing(role)
+    threshold = new.threshold or before
     offline, online = at.offline_signers(), online_signers(folder, at.online)
-    signers, made = _new_signers(role, new, at.of(role), count)
-    wanted = new.threshold or min(threshold, len(signers))
-    apply(
-        f"rotating the keys of {role}",
-        lambda repository: repository.rotate(role, signers, wanted, offline=offline, online=online, now=now),
-    )
-    return Rotated(role, len(signers), wanted, made)
+    signers, made = _new_signers(role, new, at.of(role), max(count, threshold))
+    try:
+        apply(
+            f"rotating the keys of {role}",
+            lambda repository: repository.rotate(role, signers, threshold, offline=offline, online=online, now=now),
+        )
+    except (RefusedError, UsageError):  # before anything was committed: keys that nothing names would only confuse
+        for path in made:
+            path.unlink(missing_ok=True)
+        raise
+    return Rotated(role, len(signers), threshold, made)
 
 
 def _new_signers(role: str, new: NewKeys, belongs: Path, count: int) -> tuple[tuple[Signer, ...], tuple[Path, ...]]:

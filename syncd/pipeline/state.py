@@ -23,6 +23,7 @@ from syncd.feed import author, garbage, layout, publish
 from syncd.feed import compact as compaction
 from syncd.feed.folder import FeedFolder
 from syncd.feed.publish import Current, ListChange
+from syncd.feed.rotate import Change, online_signers
 from syncd.files import link_file, lock, make_folder
 from syncd.format import manifest as manifests
 from syncd.format.manifest import Manifest, SegmentRef
@@ -212,6 +213,14 @@ class Publisher:
             files = publish.metadata_files(update.files)
             self._commit(Commit(kind="resign", files=files, created_at=now))
 
+    def change_metadata(self, purpose: str, change: Change, now: datetime, entry: AuditEntry | None = None) -> None:
+        """Commit what ``change`` signs on top of the feed's metadata: rotated keys, a renewed root."""
+        feed = self.folder.feed
+        with lock(feed.lock, purpose):
+            self._install_pending()
+            files = publish.metadata_files(change(author.load_repository(feed)).files)
+            self._commit(Commit(kind="metadata", files=files, created_at=now, audit=entry))
+
     def last_signed(self) -> datetime:
         """When the feed's timestamp was last signed."""
         return author.load_repository(self.folder.feed).expiries()["timestamp"] - lifetime("timestamp")
@@ -277,8 +286,7 @@ def open_publisher(folder: StateFolder, *, online: bool = True) -> Iterator[Publ
     """Open the catalog and the online keys, and finish what a crash interrupted. Raises `UsageError`, `StoreError`."""
     if not folder.catalog.exists():
         raise UsageError(f"{folder.root} is not set up", hint="run `syncd init --offline-keys DIR` first")
-    signers = keys.load_signers(folder.keys, keys.ONLINE_ROLES) if online else {}
     with Catalog.open(folder.catalog) as catalog:
-        publisher = Publisher(folder, catalog, signers)
-        publisher.recover()
-        yield publisher
+        publisher = Publisher(folder, catalog, {})
+        publisher.recover()  # before the roles are read, which tell what keys to load
+        yield replace(publisher, signers=online_signers(folder.feed, folder.keys)) if online else publisher

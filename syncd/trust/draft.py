@@ -111,9 +111,8 @@ class Draft:
 
 def _too_few_keys(role: str, found: int, threshold: int) -> RefusedError:
     folder = "the online keys" if role in ONLINE_ROLES else "the folder of offline keys"
-    return RefusedError(
-        f"{role} needs {threshold} of its keys to sign and {found} are at hand", hint=f"is {folder} the right one?"
-    )
+    hint = "give more of the list's own keys" if role.startswith("list-") else f"is {folder} the right one?"
+    return RefusedError(f"{role} needs {threshold} of its keys to sign and {found} are at hand", hint=hint)
 
 
 def _add_signature(metadata: Metadata[Any], signer: Signer, role: str) -> None:

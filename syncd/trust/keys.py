@@ -5,6 +5,7 @@ A folder of keys holds, for a role, ``<role>.pem`` and ``<role>-<number>.pem``: 
 signer URI, and ``<role>.pub``, its public key in PEM.
 """
 
+import itertools
 import os
 import re
 import struct
@@ -92,6 +93,18 @@ def _make_keys(paths: Mapping[str, list[Path]]) -> Signers:
     return {role: tuple(generate_key(path) for path in of_role) for role, of_role in paths.items()}
 
 
+def make_role_keys(folder: Path, role: str, count: int) -> list[tuple[Path, Signer]]:
+    """Make ``count`` further keys of one role beside those there are; raises `StoreError`."""
+    files.make_folder(folder, _KEY_FOLDER)
+    numbers = (number for number in itertools.count(1) if not _is_taken(folder, role, number))
+    paths = [folder / f"{role}-{number}.pem" for number in itertools.islice(numbers, count)]
+    return [(path, generate_key(path)) for path in paths]
+
+
+def _is_taken(folder: Path, role: str, number: int) -> bool:
+    return any((folder / f"{role}-{number}{suffix}").exists() for suffix in (".pem", ".uri"))
+
+
 def load_signers(folder: Path, roles: Iterable[str]) -> Signers:
     """Load every key in ``folder`` of each of ``roles``; a role without one gets ``()``.
 
@@ -100,17 +113,18 @@ def load_signers(folder: Path, roles: Iterable[str]) -> Signers:
     """
     with files.storage(folder, "read the keys in"):
         names = sorted(path.name for path in folder.iterdir())
-    return {role: tuple(_load_named(folder, name) for name in names if _belongs(name, role)) for role in roles}
+    return {role: tuple(load_named(str(folder / name)) for name in names if _belongs(name, role)) for role in roles}
 
 
 def _belongs(name: str, role: str) -> bool:
     return re.fullmatch(rf"{re.escape(role)}(-[0-9]+)?\.(pem|uri)", name) is not None
 
 
-def _load_named(folder: Path, name: str) -> Signer:
-    path = folder / name
-    if path.suffix == ".pem":
-        return load_signer(str(path))
+def load_named(name: str) -> Signer:
+    """Load one signer by its file: a key in PEM, or ``NAME.uri`` with ``NAME.pub`` beside it; or by ``file2:PATH``."""
+    path = Path(name)
+    if path.suffix != ".uri":
+        return load_signer(name)
     uri = files.read_bytes(path, _KEY_LIMIT).decode(errors="replace").strip()
     return load_signer(uri, path.with_suffix(".pub"))
 

@@ -9,7 +9,7 @@ A feed's metadata, consistent snapshots throughout (TUF specification 1.0.34, 6.
 """
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -89,6 +89,14 @@ class Repository:
         """Each role's newest version."""
         return self._verified.versions
 
+    def signing(self, role: str) -> tuple[int, int]:
+        """How many keys a role has, and how many of them must sign. Raises `RefusedError` where there is none."""
+        if role not in self.versions:
+            raise _no_such_role(role, self.versions)
+        delegator = self._verified.root if role in TOP_LEVEL_ROLES else self._verified.targets
+        delegated = delegator.get_delegated_role(role)
+        return len(delegated.keyids), delegated.threshold
+
     def publish(
         self,
         targets: Mapping[str, SignedTarget],
@@ -138,7 +146,7 @@ class Repository:
             set_keys(draft.targets, role, keys, threshold)
             draft.sign("targets")
         else:
-            raise RefusedError(f"the feed has no role {role}", hint=f"it has {', '.join(self.versions)}")
+            raise _no_such_role(role, self.versions)
         if role not in {"root", "snapshot", "timestamp"}:
             draft.sign(role)
         return draft.finish(self.freshness(), snapshot=role == "snapshot")
@@ -182,6 +190,10 @@ class Repository:
     def _draft(self, signers: Signers, now: datetime, above: int = 0) -> Draft:
         of = copy.deepcopy(self._verified)
         return Draft(of.root, of.timestamp, of.snapshot, of.targets, dict(of.roles), signers, now, above, self.versions)
+
+
+def _no_such_role(role: str, known: Iterable[str]) -> RefusedError:
+    return RefusedError(f"the feed has no role {role}", hint=f"it has {', '.join(known)}")
 
 
 def _first_and_newest_root(read: Read) -> tuple[bytes, int]:
