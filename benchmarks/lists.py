@@ -36,12 +36,11 @@ def now() -> datetime:
 
 
 def chunks(count: int, size: int = _CHUNK) -> Iterator[Rows]:
-    """``count`` sorted rows of random digests: each chunk's digests lie in a range of their own."""
-    parts = -(-count // size)
-    for part in range(parts):
-        start, stop = part * size, min((part + 1) * size, count)
-        random = np.random.default_rng((_SEED, count, part))
-        low, high = (part << 64) // parts, ((part + 1) << 64) // parts - 1
+    """``count`` sorted rows of random digests: each chunk's digests lie in a range of their own, as wide as it is long."""
+    for start in range(0, count, size):
+        stop = min(start + size, count)
+        random = np.random.default_rng((_SEED, count, start))
+        low, high = (start << 64) // count, (stop << 64) // count - 1
         first = np.sort(random.integers(low, high, stop - start, np.uint64, endpoint=True))
         yield _rows(first, random, start)
 

@@ -36,11 +36,12 @@ class SyncdError(Exception):
     """
 
     exit_code: ClassVar[int] = 1
+    usual_hint: ClassVar[str] = ""
 
     def __init__(self, message: str, *, hint: str = "", serving: str = "") -> None:
         super().__init__(message)
         self.message = message
-        self.hint = hint
+        self.hint = hint or self.usual_hint
         self.serving = serving
 
     def __str__(self) -> str:
@@ -69,6 +70,7 @@ class SourceError(SyncdError):
     """The peer could not be reached or did not answer properly; the next sync tries again."""
 
     exit_code = 5
+    usual_hint = "the next sync tries again; if it stays so, tell the peer's operator"
 
 
 class DeadlineExceeded(SourceError):  # noqa: N818 - reads as what happened, in code and in log
@@ -91,6 +93,7 @@ class FeedError(SyncdError):
     """What the peer signed or sent is refused. Nobody may release it."""
 
     exit_code = 4
+    usual_hint = "nothing of it was taken: tell whoever publishes the feed"
 
 
 class TrustError(FeedError):
@@ -191,6 +194,8 @@ class CapError(SegmentError):
 
 class StoreError(SyncdError):
     """Local storage failed."""
+
+    usual_hint = "check the disk and the kernel's log, then run the command again"
 
 
 class RefusedError(SyncdError):

@@ -6,14 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from syncd.errors import SyncdError
-from syncd.feed import author
-from syncd.feed.folder import FeedFolder
-from syncd.format.delta import drop_empty, whole_state
-from syncd.format.segment import Segment
+from syncd.feed import prove
 from syncd.matcher import Matcher
-from syncd.model import ListName
+from syncd.matcher.prove import prove_copy
+from syncd.pipeline.prove import prove_state
 from syncd.pipeline.sync import SyncOutcome
-from syncd.trust.strict import verify_exactly
 from world import IMAGES, World, row, rows
 
 OLD = frozenset(range(30))
@@ -69,7 +66,7 @@ class Standing:
         """The feed's bytes are as before, verify, and are answered from as before."""
         assert tree(self.world.state.feed.root) == self.feed
         assert tree(self.world.copy) == self.copy
-        prove_feed(self.world.state.feed)
+        prove_feed(self.world)
         assert matched(self.world) == OLD
 
     def check_mirror(self) -> None:
@@ -85,23 +82,19 @@ def _held(mirror: Path) -> int:
     return int(json.loads((mirror / "current.json").read_text())["lists"][IMAGES]["version"])
 
 
-def prove_feed(folder: FeedFolder) -> None:
-    """Prove a feed as `syncd verify` does: signatures, every segment, every end state."""
-    versions = author.load_repository(folder).versions
-    first = folder.metadata("1.root.json")
-    newest = f"{versions['timestamp']}.timestamp.json"
-    assert first is not None
-    trusted = verify_exactly(
-        lambda name: folder.metadata("timestamp.json" if name == newest else name), versions, first
-    )
-    for target in trusted.targets.values():
-        manifest = folder.manifest(ListName(target.name.split("/")[1]), target.sha256)
-        assert manifest.version == target.version
-        for ref in manifest.named_segments():
-            Segment.check(folder.segment_path(manifest.list, ref), ref)
-        stacks = folder.open_stacks(manifest.list, manifest.stack)
-        states = {algorithm: whole_state(stack)[0] for algorithm, stack in stacks.items()}
-        assert drop_empty(states) == manifest.end_state
+def prove_feed(world: World) -> None:
+    """Prove the operator's state and the matcher's copy as `syncd verify` does."""
+    _sound(prove_state(world.state, None, world.clock()))
+    _sound(prove_copy(world.copy, world.operator_root.read_bytes(), world.clock()))
+
+
+def prove_partner(world: World) -> None:
+    """Prove the partner's feed as `syncd verify` does."""
+    _sound(prove.prove_feed(world.partner.root, world.root.read_bytes(), world.clock()))
+
+
+def _sound(proof: prove.Proof) -> None:
+    assert [(fault.file, fault.error.message) for fault in proof.faults] == []
 
 
 def fault_of(outcome: SyncOutcome) -> SyncdError:

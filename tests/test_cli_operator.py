@@ -1,4 +1,5 @@
 import os
+import pwd
 from pathlib import Path
 
 import pytest
@@ -216,11 +217,12 @@ def test_another_users_state_is_left_alone(
     configured: World, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
 ) -> None:
     """Root's files in it would lock its owner out: the owner is named."""
+    me = pwd.getpwuid(os.geteuid()).pw_name
     monkeypatch.setattr(os, "geteuid", lambda: 12345)
     ran = syncd(*command)
     assert (ran.code, ran.err) == (
         6,
-        f"error: {configured.state.root} belongs to root\n  to do: run this command as root; nothing was changed\n",
+        f"error: {configured.state.root} belongs to {me}\n  to do: run this command as {me}; nothing was changed\n",
     )
 
 

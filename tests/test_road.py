@@ -1,5 +1,7 @@
 """The road, from a partner's file to a matcher's answer."""
 
+import pytest
+
 from syncd.catalog.records import Outcome
 from syncd.model import Counts, Hit
 from world import HEAD, World, row, rows
@@ -64,19 +66,22 @@ def test_several_versions_at_once_become_one_step(world: World) -> None:
     assert [bool(world.hits(number)) for number in (4, 5, 34)] == [False, True, True]
 
 
-def test_a_gap_in_the_chain_is_closed_by_a_full_that_travels_as_a_delta(world: World) -> None:
+def test_a_gap_in_the_chain_is_closed_by_a_full_that_travels_as_a_delta(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Beyond the recent deltas the list is fetched whole, and matchers still receive only the difference."""
     world.publish(full=rows(0, 30))
     world.sync()
-    for number in range(30, 100):
+    monkeypatch.setattr("syncd.feed.publish.RECENT", 4)  # 64 in life
+    for number in range(30, 36):
         world.publish(add=[row(number)])
     outcome = world.sync()
     assert outcome.lists[0].plan == "full:chain_gap"
-    assert outcome.lists[0].counts == {"sha256": Counts(added=70)}
+    assert outcome.lists[0].counts == {"sha256": Counts(added=6)}
     with world.publisher() as publisher:
         current = publisher.current(HEAD)
     assert current is not None
-    assert [ref.rows for ref in current.manifest.recent[-1].segments] == [70]
+    assert [ref.rows for ref in current.manifest.recent[-1].segments] == [6]
 
 
 def test_deltas_are_folded_and_a_matcher_folds_them_itself(world: World) -> None:

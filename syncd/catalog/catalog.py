@@ -171,7 +171,9 @@ class Catalog:
     def prune_versions(self, name: ListName, keep: int) -> int:
         """Forget all but the newest ``keep`` versions of a list, never the head's; return how many."""
         newest = select(versions.c.version).where(versions.c.list == name).order_by(versions.c.version.desc())
-        old = delete_from(versions).where(versions.c.list == name, versions.c.version.not_in(newest.limit(max(keep, 1))))
+        old = delete_from(versions).where(
+            versions.c.list == name, versions.c.version.not_in(newest.limit(max(keep, 1)))
+        )
         head = select(heads.c.version).where(heads.c.list == name)
         with writing(self._engine, self.path) as connection:
             return connection.execute(old.where(versions.c.version.not_in(head))).rowcount

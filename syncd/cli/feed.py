@@ -69,7 +69,7 @@ def init(
 
     \b
     Example:
-      syncd feed init /srv/feed --offline-keys /media/stick/keys --keys 3 --threshold 2
+      syncd feed init /srv/feed --offline-keys /media/keys --keys 3 --threshold 2
     """
     from syncd.feed import author
 
@@ -163,7 +163,7 @@ def _show_published(done: "Published") -> None:
 
 @app.command("status")
 def status(feed: Feed, as_json: JsonFlag = False) -> None:
-    """Show a feed's lists, and when its signed metadata has to be signed anew.
+    """Show a feed's lists, and when its signatures expire.
 
     Warns 60, 30 and 7 days before root or targets expire: these need the offline keys. timestamp, snapshot and the
     lists' roles are signed by publishing; they are shown as overdue when less than a quarter of their life is left.
@@ -273,7 +273,8 @@ def serve(
     \b
     Example:
       syncd feed serve /srv/feed --listen 127.0.0.1:8470
-      syncd feed serve /srv/feed --listen 0.0.0.0:443 --tls-cert c.pem --tls-key k.pem --token-file t
+      syncd feed serve /srv/feed --listen 0.0.0.0:443 \\
+        --tls-cert cert.pem --tls-key key.pem --token-file token
     """
     from syncd.feed import author
     from syncd.feed import serve as server

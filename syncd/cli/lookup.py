@@ -72,7 +72,7 @@ def lookup(
     \b
     Example:
       syncd lookup /var/lib/hashes md5:0123456789abcdef0123456789abcdef
-      sha256sum FILE | sed 's/ .*//; s/^/sha256:/' | syncd lookup /var/lib/hashes -
+      syncd lookup /var/lib/hashes - < digests
     """
     asked = list(_asked(digests))
     matcher = _open(folder, root)

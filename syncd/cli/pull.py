@@ -56,7 +56,7 @@ def pull(
 
     \b
     Example:
-      syncd pull https://feed.example.org/ --root root.json --dir /var/lib/hashes --list images
+      syncd pull https://feed.example.org/ --root root.json --dir /var/lib/hashes
     """
     from syncd.config import parse_duration
     from syncd.fetch import Endpoint

@@ -5,13 +5,13 @@ The feed folder is all the state there is; a journal in its private corner is th
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final, Literal
 
 import numpy as np
 
-from syncd.errors import StoreError, UsageError
+from syncd.errors import RefusedError, StoreError, SyncdError, UsageError
 from syncd.feed import compact as compaction
 from syncd.feed import garbage, layout, publish
 from syncd.feed.folder import FeedFolder, Snapshot
@@ -29,12 +29,13 @@ from syncd.model import Algorithm, Counts, ListName
 from syncd.trust import keys
 from syncd.trust.keys import Signers
 from syncd.trust.repository import Repository, create
-from syncd.trust.values import Freshness
+from syncd.trust.values import Freshness, lifetime
 
 Progress = Callable[[int, int], None]
 """Told the bytes read so far, and of how many."""
 
 ROOT_FILE: Final = "root.json"
+_CLOCK_TOLERANCE: Final = timedelta(minutes=5)
 
 
 @dataclass(frozen=True)
@@ -112,38 +113,51 @@ def publish_edit(
     Afterwards the stack is folded where that is due, under a version of its own, and old files are removed.
     Raises `RowError` (nothing was published), `UsageError`, `RefusedError`, `StoreError`.
     """
-    published = _publish(folder, name, edit, signers, now, progress)
-    if published.changed:
-        compact(folder, name, signers, now)
-        collect_garbage(folder, now)
-    return published
+    try:
+        with lock(folder.lock, f"feed publish {name}"):
+            published = _publish(folder, name, edit, signers, now, progress)
+            if published.changed:
+                _compact(folder, name, signers, now)
+                _collect_garbage(folder, now)
+        return published
+    except SyncdError as error:
+        error.serving = error.serving or _serving(folder, name)
+        raise
+
+
+def _serving(folder: FeedFolder, name: ListName) -> str:
+    try:
+        target = load_repository(folder).targets().get(layout.target_name(name))
+    except SyncdError:
+        return f"{folder.root} as it was published last"
+    return f"{name} version {target.version}" if target else f"nothing of {name} yet"
 
 
 def _publish(
     folder: FeedFolder, name: ListName, edit: Edit, signers: Signers, now: datetime, progress: Progress | None
 ) -> Published:
-    with lock(folder.lock, f"feed publish {name}"):
-        publish.recover(folder)
-        repository = load_repository(folder)
-        current = open_list(folder, repository, name)
-        draft = _Draft(folder.make_staging(), current)
-        skipped = draft.load(edit, progress)
-        change = draft.change(name)
-        if change is None:
-            version, rows = (current.manifest.version, current.manifest.rows) if current else (0, 0)
-            if current is None:
-                raise UsageError(f"{name} would be an empty list", hint="the first version needs at least one row")
-            update = repository.resign(_signed_now(repository, now), signers, now)
-            commit(folder, publish.metadata_files(update.files))
-            return Published(name, version, False, rows, {}, skipped, draft.needless)
-        for path, ref in draft.written:
-            target = folder.segment_path(name, ref)
-            if not target.exists():
-                install_file(path, target)
-        basis = Current(current.manifest, current.sha256) if current else None
-        manifest = publish.next_manifest(basis, change, created=now, min_root=repository.versions["root"])
-        freshness = {**_signed_now(repository, now), name: Freshness(now_in_seconds(now), manifest.version)}
-        commit(folder, publish.sign(repository, [manifest], freshness, signers, now))
+    publish.recover(folder)
+    repository = load_repository(folder)
+    _check_clock(repository, now)
+    current = open_list(folder, repository, name)
+    draft = _Draft(folder.make_staging(), current)
+    skipped = draft.load(edit, progress)
+    change = draft.change(name)
+    if change is None:
+        version, rows = (current.manifest.version, current.manifest.rows) if current else (0, 0)
+        if current is None:
+            raise UsageError(f"{name} would be an empty list", hint="the first version needs at least one row")
+        update = repository.resign(_signed_now(repository, now), signers, now)
+        commit(folder, publish.metadata_files(update.files))
+        return Published(name, version, False, rows, {}, skipped, draft.needless)
+    for path, ref in draft.written:
+        target = folder.segment_path(name, ref)
+        if not target.exists():
+            install_file(path, target)
+    basis = Current(current.manifest, current.sha256) if current else None
+    manifest = publish.next_manifest(basis, change, created=now, min_root=repository.versions["root"])
+    freshness = {**_signed_now(repository, now), name: Freshness(now_in_seconds(now), manifest.version)}
+    commit(folder, publish.sign(repository, [manifest], freshness, signers, now))
     return Published(name, manifest.version, True, manifest.rows, change.counts, skipped, draft.needless)
 
 
@@ -155,34 +169,57 @@ def compact(
     Raises `UsageError` where there is no such list, `MismatchError`, `RefusedError`, `StoreError`.
     """
     with lock(folder.lock, f"feed compact {name}"):
-        publish.recover(folder)
-        repository = load_repository(folder)
-        current = open_list(folder, repository, name)
-        if current is None:
-            raise UsageError(f"{folder.root} has no list {name}", hint="`syncd feed status` names those there are")
-        change = compaction.compact(folder, current.manifest, everything=everything)
-        if change is None:
-            return None
-        basis = Current(current.manifest, current.sha256)
-        manifest = publish.next_manifest(basis, change, created=now, min_root=repository.versions["root"])
-        freshness = {**_signed_now(repository, now), name: Freshness(now_in_seconds(now), manifest.version)}
-        commit(folder, publish.sign(repository, [manifest], freshness, signers, now))
+        return _compact(folder, name, signers, now, everything=everything)
+
+
+def _compact(
+    folder: FeedFolder, name: ListName, signers: Signers, now: datetime, *, everything: bool = False
+) -> Manifest | None:
+    publish.recover(folder)
+    repository = load_repository(folder)
+    _check_clock(repository, now)
+    current = open_list(folder, repository, name)
+    if current is None:
+        raise UsageError(f"{folder.root} has no list {name}", hint="`syncd feed status` names those there are")
+    change = compaction.compact(folder, current.manifest, everything=everything)
+    if change is None:
+        return None
+    basis = Current(current.manifest, current.sha256)
+    manifest = publish.next_manifest(basis, change, created=now, min_root=repository.versions["root"])
+    freshness = {**_signed_now(repository, now), name: Freshness(now_in_seconds(now), manifest.version)}
+    commit(folder, publish.sign(repository, [manifest], freshness, signers, now))
     return manifest
 
 
-def collect_garbage(folder: FeedFolder, now: datetime) -> Collected:
-    """Remove what no kept version names. Raises `RefusedError`, `StoreError`."""
-    with lock(folder.lock, "removing old files"):
-        repository = load_repository(folder)
-        heads = {
-            name: target.sha256
-            for target in repository.targets().values()
-            if (name := layout.list_of(target.name)) is not None
-        }
-        metadata = [f"{version}.{role}.json" for role, version in repository.versions.items()]
-        roots = [f"{version}.root.json" for version in range(1, repository.versions["root"] + 1)]
-        named = garbage.named_by_feed(folder, heads, [*metadata, *roots, "timestamp.json"])
-        return garbage.collect(folder, named, now)
+def collect_garbage(folder: FeedFolder, now: datetime, patience: float = 0.0) -> Collected:
+    """Remove what no kept version names. Raises `RefusedError` where the folder is not free within ``patience``
+    seconds, and `StoreError`."""
+    with lock(folder.lock, "removing old files", patience):
+        return _collect_garbage(folder, now)
+
+
+def _collect_garbage(folder: FeedFolder, now: datetime) -> Collected:
+    repository = load_repository(folder)
+    heads = {
+        name: target.sha256
+        for target in repository.targets().values()
+        if (name := layout.list_of(target.name)) is not None
+    }
+    metadata = [f"{version}.{role}.json" for role, version in repository.versions.items()]
+    roots = [f"{version}.root.json" for version in range(1, repository.versions["root"] + 1)]
+    named = garbage.named_by_feed(folder, heads, [*metadata, *roots, "timestamp.json"])
+    return garbage.collect(folder, named, now)
+
+
+def _check_clock(repository: Repository, now: datetime) -> None:
+    """What a clock that was set back signs is expired at once, and older than what readers hold."""
+    last = repository.expiries()["timestamp"] - lifetime("timestamp")
+    if now < last - _CLOCK_TOLERANCE:
+        raise RefusedError(
+            f"the local clock runs backwards: it says {now:%Y-%m-%d %H:%M} UTC, and the feed was last signed at "
+            f"{last:%Y-%m-%d %H:%M} UTC",
+            hint="set the clock of this machine (is time synchronisation running?), then publish again",
+        )
 
 
 def commit(folder: FeedFolder, files: publish.SignedFiles) -> None:

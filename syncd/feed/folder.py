@@ -56,7 +56,10 @@ class FeedFolder:
     def read(self, relative: str, limit: int = MAX_METADATA_BYTES) -> bytes | None:
         """Return a small file, or None where there is none. Raises `StoreError`."""
         path = self.path(relative)
-        return read_bytes(path, limit) if path.exists() else None
+        with storage(path, "read"):
+            if not path.exists():
+                return None
+        return read_bytes(path, limit)
 
     def metadata(self, name: str) -> bytes | None:
         """Return one file of signed metadata, or None."""
@@ -106,7 +109,8 @@ class FeedFolder:
 
 
 def _has_length(path: Path, length: int) -> bool:
-    try:
-        return path.stat().st_size == length
-    except FileNotFoundError:
-        return False
+    with storage(path, "read"):
+        try:
+            return path.stat().st_size == length
+        except FileNotFoundError:
+            return False

@@ -14,7 +14,7 @@ from typing import Final
 
 from syncd.feed import layout
 from syncd.feed.folder import FeedFolder
-from syncd.files import install_bytes, storage
+from syncd.files import TEMPORARY_PREFIX, install_bytes, remove_temporaries, storage
 from syncd.format.manifest import Manifest
 from syncd.model import ListName
 
@@ -37,11 +37,16 @@ class Collected:
 def collect(folder: FeedFolder, named: Iterable[str], now: datetime, grace: timedelta = GRACE) -> Collected:
     """Remove the files below ``v1`` and ``metadata`` that were not ``named`` for ``grace``. Call with the lock held.
 
+    What a killed process left half-written goes at once: whoever writes holds the lock.
+
     ``named``: paths of `layout`. Raises `StoreError`.
     """
     keep = set(named)
     since = _read_ledger(folder)
+    remove_temporaries(folder.root)
+    remove_temporaries(folder.work)
     unnamed = {path: since.get(path, now.timestamp()) for path in _files(folder) if path not in keep}
+    unnamed |= {path: 0.0 for path in unnamed if path.rpartition("/")[2].startswith(TEMPORARY_PREFIX)}
     files = length = 0
     for path, noticed in sorted(unnamed.items()):
         if now.timestamp() - noticed >= grace.total_seconds():

@@ -44,6 +44,8 @@ class ListChange:
     folds: tuple[Fold, ...] = ()
     """how segments of the stack were folded, where this change did so"""
     origin: Origin | None = None
+    whole: bool = False
+    """no delta leads here: followers load the stack"""
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,8 @@ def next_manifest(
     """Return the manifest that follows ``current``. ``above``: a version number already given away. Pure."""
     before = current.manifest if current else None
     version = max(before.version if before else 0, above) + 1
-    recent = before.recent if before else ()
-    if current:
+    recent = before.recent if before and not change.whole else ()
+    if current and not change.whole:
         step = Step(
             version=version,
             previous=current.ref,
@@ -112,15 +114,19 @@ def sign(
     freshness: Mapping[str, Freshness],
     signers: Signers,
     now: datetime,
+    above: int = 0,
 ) -> SignedFiles:
-    """Sign ``published`` manifests into the feed, in memory. The result is what the commit point keeps."""
+    """Sign ``published`` manifests into the feed, in memory. The result is what the commit point keeps.
+
+    ``above``: metadata versions already given away, as in `Repository.publish`.
+    """
     contents = {manifest.list: manifests.encode(manifest) for manifest in published}
     targets = {}
     for manifest in published:
         content = contents[manifest.list]
         name = layout.target_name(manifest.list)
         targets[name] = SignedTarget(name, manifest.version, hashlib.sha256(content).hexdigest(), len(content))
-    update = repository.publish(targets, freshness, signers, now)
+    update = repository.publish(targets, freshness, signers, now, above)
     documents = [
         (layout.manifest_path(name, hashlib.sha256(content).hexdigest()), content) for name, content in contents.items()
     ]

@@ -151,18 +151,15 @@ def renew(folder: FeedFolder, apply: Apply, at: KeyFolders, now: datetime) -> Ma
     return author.load_repository(folder).expiries()
 
 
-def online_signers(folder: FeedFolder, online: Path, name: ListName | None = None, extra: Iterable[str] = ()) -> Signers:
-    """The online keys, those of lists with keys of their own among them, and ``extra`` keys for the list ``name``."""
-    versions = author.load_repository(folder).versions
-    roles = [*keys.ONLINE_ROLES, *(role for role in versions if role.startswith(LIST_ROLE))]
-    found = dict(keys.load_signers(online, roles))
+def online_signers(folder: FeedFolder, online: Path, extra: Iterable[str] = ()) -> Signers:
+    """The online keys, those of lists with keys of their own among them.
+
+    ``extra``: files or URIs of further keys, for whichever list names them.
+    """
+    own = [role for role in author.load_repository(folder).versions if role.startswith(LIST_ROLE)]
+    found = dict(keys.load_signers(online, [*keys.ONLINE_ROLES, *own]))
     more = load_files(extra)
-    if more and name is None:
-        raise UsageError("keys are given, and no list to sign with them")
-    if more and name is not None:
-        role = LIST_ROLE + name if LIST_ROLE + name in roles else "lists"
-        found[role] = (*found[role], *more)
-    return found
+    return found | {role: (*found[role], *more) for role in ("lists", *own)}
 
 
 def refuse_operators(folder: Path) -> None:

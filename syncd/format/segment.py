@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from syncd.errors import (
     CapError,
+    CompressedError,
     DuplicateRowError,
     FormatVersionError,
     NotArrowError,
@@ -77,8 +78,8 @@ def schema(algorithm: Algorithm, kind: str) -> Any:
 class Segment:
     """One mapped segment. Its columns are views of the file: no parsing, no private copy."""
 
-    def __init__(self, path: Path, ref: SegmentRef, batch: Any) -> None:
-        self.path, self.ref, self._batch = path, ref, batch
+    def __init__(self, path: Path, ref: SegmentRef, mapped: mmap.mmap, batch: Any) -> None:
+        self.path, self.ref, self._mapped, self._batch = path, ref, mapped, batch
         width = ref.algorithm.width
         self.digests: Digests = np.frombuffer(batch.column(0).buffers()[1], f"S{width}", len(batch))
         self.entries: Entries = batch.column(1)
@@ -86,10 +87,11 @@ class Segment:
         self._codes: NDArray[np.int32] = np.frombuffer(label.indices.buffers()[1], np.int32, len(batch))
         self._dictionary: Any = label.dictionary
         self.search = RowSearch(self.digests, self.entries)
-        # The same columns once more for single look-ups: an item of a memoryview costs a tenth of an Arrow scalar.
+        # The same columns once more for single look-ups: a slice of the map costs a tenth of an Arrow scalar.
         offsets, content = self.entries.buffers()[1:]
+        self._digests_at = _place(path, mapped, batch.column(0).buffers()[1])
+        self._entries_at = _place(path, mapped, content) if content else 0
         self._entry_offsets = memoryview(offsets).cast("q")
-        self._entry_bytes = memoryview(content or b"")
         self._label_codes = self._codes.data
 
     def __len__(self) -> int:
@@ -116,7 +118,7 @@ class Segment:
         if size != ref.length:
             kind = TruncatedSegmentError if size < ref.length else TrailingBytesError
             raise kind(path, f"{size} bytes, not the {ref.length} of the manifest")
-        return cls(path, ref, _read_batch(path, ref))
+        return cls(path, ref, *_read_batch(path, ref))
 
     @classmethod
     def check(cls, path: Path, ref: SegmentRef, caps: Caps = DEFAULT_CAPS) -> Self:
@@ -130,7 +132,7 @@ class Segment:
             raise kind(path, f"{size} bytes, not the {ref.length} of the manifest")
         if sha256_file(path) != ref.sha256:
             raise SegmentHashError(path, "its bytes do not have the SHA-256 that names it")
-        segment = cls(path, ref, _read_batch(path, ref, prove=True))
+        segment = cls(path, ref, *_read_batch(path, ref, prove=True))
         segment._check_rows(caps)
         return segment
 
@@ -159,7 +161,18 @@ class Segment:
 
     def row_range(self, digest: bytes) -> tuple[int, int]:
         """The rows [start, stop) of one digest; empty where it is not here."""
-        return self.search.row_range(digest)
+        start = stop = int(self.digests.searchsorted(digest))
+        # Compared as raw bytes: numpy strips trailing NULs off a value taken out of an array.
+        at, width, mapped = self._digests_at + start * len(digest), len(digest), self._mapped
+        while stop < self.ref.rows and mapped[at : at + width] == digest:
+            stop += 1
+            at += width
+        return start, stop
+
+    def entries_of(self, digest: bytes) -> list[tuple[str, str]]:
+        """The (entry, label) of every row of one digest."""
+        start, stop = self.row_range(digest)
+        return [self.entry_and_label(row) for row in range(start, stop)] if start < stop else []
 
     def take(self, rows: Index) -> Rows:
         """The rows at these positions, in that order."""
@@ -177,8 +190,9 @@ class Segment:
 
     def entry_and_label(self, row: int) -> tuple[str, str]:
         """The entry and label of one row."""
-        start, stop = self._entry_offsets[row : row + 2]
-        return str(self._entry_bytes[start:stop], "utf-8"), self.labels[self._label_codes[row]]
+        at, offsets = self._entries_at, self._entry_offsets
+        entry = self._mapped[at + offsets[row] : at + offsets[row + 1]].decode()
+        return entry, self.labels[self._label_codes[row]]
 
     def ranges(self, digests: Digests) -> tuple[Index, Index]:
         """For each digest the rows [start, stop) that hold it. O(k log n)."""
@@ -241,8 +255,9 @@ class Segment:
                 raise SchemaError(self.path, "a row that removes has the label ''", int(labelled[0]))
 
 
-def _read_batch(path: Path, ref: SegmentRef, *, prove: bool = False) -> Any:
-    buffer = _map(path)
+def _read_batch(path: Path, ref: SegmentRef, *, prove: bool = False) -> tuple[mmap.mmap, Any]:
+    mapped = _map(path)
+    buffer = pa.py_buffer(mapped)
     content = memoryview(buffer)
     if bytes(content[: len(MAGIC)]) != MAGIC:
         raise NotArrowError(path, "does not begin as an Arrow IPC file")
@@ -265,17 +280,25 @@ def _read_batch(path: Path, ref: SegmentRef, *, prove: bool = False) -> Any:
         raise RowCountError(path, "no rows")
     if prove:
         _check_values(path, batch)
-    return batch
+    return mapped, batch
 
 
-def _map(path: Path) -> Any:
+def _place(path: Path, mapped: mmap.mmap, buffer: Any) -> int:
+    """Where in the map a column's buffer begins; an expanded one, which a proved file has not, lies elsewhere."""
+    place = buffer.address - pa.py_buffer(mapped).address
+    if not 0 <= place <= len(mapped) - buffer.size:
+        raise CompressedError(path, "a buffer that is not the file's own bytes")
+    return int(place)
+
+
+def _map(path: Path) -> mmap.mmap:
     with storage(path, "map"), path.open("rb") as stream:
         try:
             mapped = mmap.mmap(stream.fileno(), 0, prot=mmap.PROT_READ)
         except ValueError:
             raise TruncatedSegmentError(path, "an empty file") from None
         mapped.madvise(mmap.MADV_RANDOM)  # look-ups touch single pages: reading ahead costs more than it brings
-    return pa.py_buffer(mapped)
+    return mapped
 
 
 @contextlib.contextmanager

@@ -59,7 +59,7 @@ class Stack:
 
     def entries_of(self, digest: bytes) -> list[tuple[str, str]]:
         """The (entry, label) pairs in force that support one digest, by entry. The single look-up."""
-        held = [] if self.base is None else _pairs(self.base, digest)
+        held = [] if self.base is None else self.base.entries_of(digest)
         if self._touched is not None and digest not in self._touched:
             return held
         found = dict(held)
@@ -204,10 +204,6 @@ def _among(digests: Digests, wanted: Digests) -> Mask:
         return np.zeros(len(digests), bool)
     position = np.minimum(np.searchsorted(wanted, digests), len(wanted) - 1)
     return np.asarray(wanted[position] == digests)
-
-
-def _pairs(base: Segment, digest: bytes) -> list[tuple[str, str]]:
-    return [base.entry_and_label(row) for row in range(*base.row_range(digest))]
 
 
 def _merge(base: Rows, changes: Rows, position: np.ndarray, found: Mask) -> Rows:

@@ -4,6 +4,7 @@ The same rows always give the same bytes: the label dictionary is rebuilt as the
 validity bitmaps, and the metadata is fixed. So whoever holds the inputs of a fold can make its output.
 """
 
+import contextlib
 import mmap
 import tempfile
 from collections.abc import Iterable
@@ -38,15 +39,20 @@ class SegmentWriter:
         self._columns: dict[str, IO[bytes]] = {}
 
     def __enter__(self) -> Self:
-        with storage(self._path, "write"):
-            for column in ("digest", "offset", "entry", "code", "removed"):
-                self._columns[column] = tempfile.TemporaryFile(dir=self._path.parent)
-            self._columns["offset"].write(np.zeros(1, np.int64).tobytes())
+        try:
+            with storage(self._path, "write"):
+                for column in ("digest", "offset", "entry", "code", "removed"):
+                    self._columns[column] = tempfile.TemporaryFile(dir=self._path.parent)
+                self._columns["offset"].write(np.zeros(1, np.int64).tobytes())
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
         for stream in self._columns.values():
-            stream.close()
+            with contextlib.suppress(OSError):  # nothing of them is kept; a full disk was told where it was met
+                stream.close()
 
     def append(self, rows: Rows) -> None:
         """Add rows that sort after all before. The order is the caller's promise; `Segment.check` proves it."""

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from syncd.errors import StoreError, UsageError
 from syncd.feed.folder import FeedFolder
-from syncd.files import install_bytes
+from syncd.files import install_bytes, storage
 from syncd.format.manifest import Sha256, Time, Version, canonical
 from syncd.model import ListName
 
@@ -92,6 +92,8 @@ def pin_root(folder: FeedFolder, root: bytes) -> None:
 def copy_at(path: Path) -> FeedFolder:
     """The folder of a pulled copy; raises `UsageError` where there is none."""
     folder = FeedFolder(path)
-    if not folder.path(CURRENT).exists():
+    with storage(folder.path(CURRENT), "read"):
+        found = folder.path(CURRENT).exists()
+    if not found:
         raise UsageError(f"{path} holds no pulled copy", hint="make one with `syncd pull URL --root ROOT --dir DIR`")
     return folder

@@ -20,8 +20,9 @@ from typing import Any, Self
 import numpy as np
 
 from syncd.errors import RefusedError, UsageError
-from syncd.feed.folder import FeedFolder, Snapshot
+from syncd.feed.folder import MAX_METADATA_BYTES, FeedFolder, Snapshot
 from syncd.feed.proof import prove_manifest
+from syncd.files import read_bytes, storage
 from syncd.format.rows import Digests, Mask
 from syncd.matcher.copy import CURRENT, ROOT, Held, copy_at, read_current
 from syncd.model import Algorithm, Digest, Hit, ListName
@@ -83,7 +84,7 @@ class Matcher:
         """
         copy = copy_at(Path(folder))
         _check_private(copy)
-        trusted_root = Path(root).read_bytes() if root is not None else copy.read(ROOT)
+        trusted_root = read_bytes(Path(root), MAX_METADATA_BYTES) if root is not None else copy.read(ROOT)
         if trusted_root is None:
             raise UsageError(f"{copy.root} has no {ROOT}", hint="give the trusted root, or pull again")
         return cls(copy, trusted_root, load(copy, trusted_root), clock)
@@ -186,7 +187,10 @@ def _stamp(copy: FeedFolder) -> tuple[int, int]:
 def _check_private(copy: FeedFolder) -> None:
     """Whoever may write the folder decides what matches: that must be this user or root alone."""
     for path in (copy.root, copy.path(CURRENT), copy.path("metadata"), copy.path("v1")):
-        found = path.stat()
+        with storage(path, "read"):
+            if not path.exists():  # a copy of a feed with no list yet
+                continue
+            found = path.stat()
         if found.st_mode & _OTHERS_WRITE or found.st_uid not in {0, os.geteuid()}:
             raise RefusedError(f"others may write {path}", hint=f"chmod go-w {path}, and let this user or root own it")
 

@@ -12,7 +12,7 @@ from syncd.feed.follow import Follower
 from syncd.feed.proof import SignedManifest
 from syncd.fetch import Deadline, Endpoint, open_peer
 from syncd.files import install_bytes, lock
-from syncd.format.manifest import now_in_seconds
+from syncd.format.manifest import SegmentRef, now_in_seconds
 from syncd.format.segment import DEFAULT_CAPS, Caps
 from syncd.matcher.copy import Current, Held, pin_root, read_current, write_current
 from syncd.model import ListName
@@ -71,18 +71,21 @@ def pull(
     `TrustError`, `RefusedError`, `StoreError`, `UsageError`.
     """
     copy = FeedFolder(folder)
-    with lock(copy.lock, "a pull"), open_peer(endpoint, Deadline(deadline)) as peer:
-        pin_root(copy, root)
-        current = read_current(copy)
-        try:
-            work = _Pull(copy, Follower(copy, root, peer, caps), current, progress)
+    try:
+        with lock(copy.lock, "a pull"), open_peer(endpoint, Deadline(deadline)) as peer:
+            pin_root(copy, root)
+            work = _Pull(copy, Follower(copy, root, peer, caps), read_current(copy), progress)
             return work.run(tuple(lists), now)
-        except SyncdError as error:
-            error.serving = error.serving or _serving(current)
-            raise
+    except SyncdError as error:
+        error.serving = error.serving or _serving(copy)
+        raise
 
 
-def _serving(current: Current | None) -> str:
+def _serving(copy: FeedFolder) -> str:
+    try:
+        current = read_current(copy)
+    except SyncdError:
+        return "what matchers have loaded; the copy on disk cannot be read"
     held = current.lists if current else {}
     return ", ".join(f"{name} version {one.version}" for name, one in sorted(held.items())) or "nothing yet"
 
@@ -98,9 +101,7 @@ class _Pull:
     def run(self, wanted: tuple[ListName, ...], now: datetime) -> Pulled:
         trusted = self.follower.refresh(self._floors(), now)
         for name, content in trusted.files.items():
-            path = self.copy.path(f"{layout.METADATA}/{name}")
-            if not path.exists():
-                install_bytes(path, content)
+            self._keep(f"{layout.METADATA}/{name}", content)
         held = dict(self.current.lists) if self.current else {}
         names = wanted or tuple(sorted({*held, *filter(None, map(layout.list_of, trusted.targets))}))
         outcomes = tuple(self._list(trusted, name, held) for name in names)
@@ -141,7 +142,7 @@ class _Pull:
         garbage.remove_old_parts(self.copy.work / "download", now)
 
     def _install(self, name: ListName, signed: SignedManifest, before: Held | None) -> None:
-        held = tuple(self.copy.manifest(name, before.manifest).named_segments()) if before else ()
+        held = self._held_segments(name, before)
         total = sum(ref.length for ref in self.copy.missing(name, signed.manifest.stack))
 
         def report(gained: int) -> None:
@@ -150,9 +151,18 @@ class _Pull:
                 self.progress(self.received, max(total, self.received))
 
         self.follower.obtain(name, signed.manifest, held, report)
-        path = self.copy.path(layout.manifest_path(name, signed.sha256))
-        if not path.exists():
-            install_bytes(path, signed.content)
+        self._keep(layout.manifest_path(name, signed.sha256), signed.content)
+
+    def _held_segments(self, name: ListName, before: Held | None) -> tuple[SegmentRef, ...]:
+        try:
+            return tuple(self.copy.manifest(name, before.manifest).named_segments()) if before else ()
+        except FeedError:  # damaged here: it only saves downloads, and the next manifest takes its place
+            return ()
+
+    def _keep(self, path: str, content: bytes) -> None:
+        """Install a proved file, also over one of this name that the disk has damaged since."""
+        if self.copy.read(path) != content:
+            install_bytes(self.copy.path(path), content)
 
 
 def _check_follows(held: Held | None, signed: SignedManifest) -> bool:

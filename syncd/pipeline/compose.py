@@ -15,16 +15,19 @@ def compose(
     """Return the change of the head ``name``; None where it does not change. Pure.
 
     ``passed`` is the gate's word for both lanes: without it there is nothing to call this with. Which rows of a
-    half-held update may flow is the policy's to say.
+    half-held update may flow is the policy's to say. A candidate with no delta over a head (what was held is lost, from
+    the head as well) replaces its stack.
     """
     del passed
     if head is not None and not candidate.total.effective:
         return None
+    whole = head is not None and not candidate.delta
     return ListChange(
         list=name,
         segments=candidate.delta if head else (),
+        whole=whole,
         counts=candidate.counts,
         end_state=candidate.end_state,
-        stack=(*head.stack, *candidate.delta) if head else candidate.stack,
+        stack=(*head.stack, *candidate.delta) if head and not whole else candidate.stack,
         origin=Origin(serial=candidate.manifest.version, manifest=candidate.sha256, evidence=evidence),
     )

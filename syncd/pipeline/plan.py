@@ -5,7 +5,9 @@ from syncd.format.manifest import Manifest, ManifestRef
 from syncd.pipeline.values import Deltas, Full, FullReason, Plan, UpToDate
 
 
-def plan(held: ManifestRef | None, upstream: Manifest, sha256: str, *, complete: bool = True, retrusted: bool = False) -> Plan:
+def plan(
+    held: ManifestRef | None, upstream: Manifest, sha256: str, *, complete: bool = True, retrusted: bool = False
+) -> Plan:
     """Decide how to get from ``held`` to ``upstream`` (whose hash is ``sha256``). Pure.
 
     ``complete``: every held segment is still here. ``retrusted``: what is held was signed under a root that is trusted

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from syncd.errors import MismatchError
+from syncd.errors import MismatchError, StoreError
 from syncd.format.delta import difference, drop_empty, end_state_after, whole_state
 from syncd.format.manifest import EndState, Manifest, SegmentRef, Step
 from syncd.format.segment import Segment
@@ -115,6 +115,11 @@ def stage_full(
         for path, ref in _write_difference(basis.stacks, stacks, algorithm, scratch)
     ]
     _apply(tally, [Segment.open(path, ref) for path, ref in written])
+    if drop_empty(tally.end_state) != end_state:
+        raise StoreError(
+            f"what is held of {upstream.list} on this disk is not what was verified",
+            hint="`syncd verify` names the damaged file: remove it, and the next sync replaces it",
+        )
     delta = tuple(ref for _, ref in written)
     candidate = Candidate(
         upstream,

@@ -10,7 +10,7 @@
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -18,17 +18,16 @@ from typing import Final
 
 from syncd.catalog.catalog import Catalog
 from syncd.catalog.records import AuditEntry, Commit, HeadRecord, OriginRecord, VersionRecord
-from syncd.errors import StoreError, UsageError
+from syncd.errors import StoreError, SyncdError, UsageError
 from syncd.feed import author, garbage, layout, publish
 from syncd.feed import compact as compaction
 from syncd.feed.folder import FeedFolder
 from syncd.feed.publish import Current, ListChange
 from syncd.feed.rotate import Change, online_signers
-from syncd.files import link_file, lock, make_folder
+from syncd.files import link_file, lock, make_folder, storage
 from syncd.format import manifest as manifests
 from syncd.format.manifest import Manifest, SegmentRef
 from syncd.model import ListName
-from syncd.trust import keys
 from syncd.trust.keys import Signers
 from syncd.trust.values import Freshness, lifetime
 
@@ -36,6 +35,8 @@ _KEPT_PUBLICATIONS: Final = 20
 _KEPT_RECORDS: Final = 1000
 """Versions of a list that the catalog remembers, each with its manifest (some 10 kB)."""
 _PRIVATE: Final = 0o700
+_PATIENCE: Final = 60.0
+"""Seconds to wait for another source's sync that publishes into the same feed."""
 
 
 @dataclass(frozen=True)
@@ -91,10 +92,13 @@ class Publisher:
 
     def recover(self) -> int:
         """Install what was committed and not yet installed, by the same code path; returns how many commits."""
-        with lock(self.folder.feed.lock, "recovery"):
-            return self._install_pending()
+        if not self.catalog.pending_publications():
+            return 0
+        with lock(self.folder.feed.lock, "recovery", _PATIENCE):
+            return self.install_pending()
 
-    def _install_pending(self) -> int:
+    def install_pending(self) -> int:
+        """As `recover`, for who holds the feed's lock."""
         pending = self.catalog.pending_publications()
         for publication in pending:
             publish.install(self.folder.feed, publication.files)
@@ -114,8 +118,8 @@ class Publisher:
     ) -> Manifest:
         """Publish the next version of a head, with the origin it follows. Raises `StoreError`, `RefusedError`."""
         feed = self.folder.feed
-        with lock(feed.lock, f"publishing {change.list}"):
-            self._install_pending()
+        with lock(feed.lock, f"publishing {change.list}", _PATIENCE):
+            self.install_pending()
             current = self.current(change.list)
             self._link_segments(origin, change)
             repository = author.load_repository(feed)
@@ -125,7 +129,7 @@ class Publisher:
             kept = change.origin.evidence if change.origin else None
             files = ((layout.evidence_path(change.list, kept.sha256), evidence), *signed) if kept else signed
             head, version = _records(manifest, content, origin, plan, sync_id, now)
-            self._commit(
+            self.commit(
                 Commit(
                     kind="publish",
                     files=files,
@@ -145,8 +149,8 @@ class Publisher:
         The origin takes the same stack, so that the segments folded away can go.
         """
         feed = self.folder.feed
-        with lock(feed.lock, f"compacting {name}"):
-            self._install_pending()
+        with lock(feed.lock, f"compacting {name}", _PATIENCE):
+            self.install_pending()
             current = self.current(name)
             change = compaction.compact(feed, current.manifest, everything=everything) if current else None
             if current is None or change is None:
@@ -156,7 +160,7 @@ class Publisher:
             manifest = publish.next_manifest(current, change, created=now, min_root=repository.versions["root"])
             signed = publish.sign(repository, [manifest], self.freshness(), self.signers, now)
             head, version = _records(manifest, manifests.encode(manifest), origin, "compaction", None, now)
-            self._commit(
+            self.commit(
                 Commit(
                     kind="compact",
                     files=signed,
@@ -183,17 +187,29 @@ class Publisher:
                 link_file(self.folder.feed.segment_path(head.list, ref), target)
         return replace(origin, stack=change.stack)
 
+    def relink(self, origin: OriginRecord) -> bool:
+        """Take back from the feed, where they are named by content too, files that an origin lost; False where some
+        are gone from both."""
+        source = self.folder.source(origin.source)
+        published = head_name(origin.source, origin.list)
+        lost = source.missing(origin.list, origin.stack)
+        if self.folder.feed.missing(published, lost):
+            return False
+        for ref in lost:
+            link_file(self.folder.feed.segment_path(published, ref), source.segment_path(origin.list, ref))
+        return not source.missing(origin.list, lost)
+
     def collect_garbage(self, source: str, now: datetime) -> None:
         """Remove what no kept version names, in the feed and in one source's origins, whose lock the caller holds."""
-        author.collect_garbage(self.folder.feed, now)
+        author.collect_garbage(self.folder.feed, now, _PATIENCE)
         for head in self.catalog.heads():
             self.catalog.prune_versions(head.list, _KEPT_RECORDS)
         folder = self.folder.source(source)
         garbage.collect(folder, _named_by_origins(self.catalog.origins(), source), now)
         garbage.remove_old_parts(folder.work / "download", now)
 
-    def _commit(self, commit: Commit) -> None:
-        """The commit point, then what makes it visible."""
+    def commit(self, commit: Commit) -> None:
+        """The commit point, then what makes it visible. Call with the feed's lock held."""
         publication = self.catalog.commit(commit)
         publish.install(self.folder.feed, commit.files)
         self.catalog.mark_installed(publication)
@@ -207,19 +223,19 @@ class Publisher:
     def resign(self, now: datetime) -> None:
         """Sign the timestamp anew, with when each upstream was last verified. Raises `StoreError`, `RefusedError`."""
         feed = self.folder.feed
-        with lock(feed.lock, "signing the timestamp"):
-            self._install_pending()
+        with lock(feed.lock, "signing the timestamp", _PATIENCE):
+            self.install_pending()
             update = author.load_repository(feed).resign(self.freshness(), self.signers, now)
             files = publish.metadata_files(update.files)
-            self._commit(Commit(kind="resign", files=files, created_at=now))
+            self.commit(Commit(kind="resign", files=files, created_at=now))
 
     def change_metadata(self, purpose: str, change: Change, now: datetime, entry: AuditEntry | None = None) -> None:
         """Commit what ``change`` signs on top of the feed's metadata: rotated keys, a renewed root."""
         feed = self.folder.feed
         with lock(feed.lock, purpose):
-            self._install_pending()
+            self.install_pending()
             files = publish.metadata_files(change(author.load_repository(feed)).files)
-            self._commit(Commit(kind="metadata", files=files, created_at=now, audit=entry))
+            self.commit(Commit(kind="metadata", files=files, created_at=now, audit=entry))
 
     def last_signed(self) -> datetime:
         """When the feed's timestamp was last signed."""
@@ -283,10 +299,23 @@ def _records(
 
 @contextmanager
 def open_publisher(folder: StateFolder, *, online: bool = True) -> Iterator[Publisher]:
-    """Open the catalog and the online keys, and finish what a crash interrupted. Raises `UsageError`, `StoreError`."""
-    if not folder.catalog.exists():
-        raise UsageError(f"{folder.root} is not set up", hint="run `syncd init --offline-keys DIR` first")
-    with Catalog.open(folder.catalog) as catalog:
-        publisher = Publisher(folder, catalog, {})
-        publisher.recover()  # before the roles are read, which tell what keys to load
-        yield replace(publisher, signers=online_signers(folder.feed, folder.keys)) if online else publisher
+    """Open the catalog and the online keys, and finish what a crash interrupted.
+
+    Raises `UsageError`, `RefusedError`, `StoreError`.
+    """
+    with ExitStack() as opened:
+        try:
+            publisher = _open_publisher(folder, opened, online=online)
+        except SyncdError as error:
+            error.serving = error.serving or f"{folder.feed.root} as it was published last"
+            raise
+        yield publisher
+
+
+def _open_publisher(folder: StateFolder, opened: ExitStack, *, online: bool) -> Publisher:
+    with storage(folder.catalog, "open"):
+        if not folder.catalog.exists():
+            raise UsageError(f"{folder.root} is not set up", hint="run `syncd init --offline-keys DIR` first")
+    publisher = Publisher(folder, opened.enter_context(Catalog.open(folder.catalog)), {})
+    publisher.recover()  # before the roles are read, which tell what keys to load
+    return replace(publisher, signers=online_signers(folder.feed, folder.keys)) if online else publisher

@@ -7,7 +7,7 @@ import hashlib
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -83,7 +83,7 @@ class SyncOutcome:
     @property
     def exit_code(self) -> int:
         """Of several the first of 1, 4, 3, 6, 5, 0 that occurred."""
-        return worst_code([self.error.exit_code] if self.error else [one.exit_code for one in self.lists])
+        return worst_code([error.exit_code for error in (self.error, *self.lists) if error])
 
 
 def worst_code(codes: list[int]) -> int:
@@ -106,9 +106,9 @@ def sync_source(
     try:
         with lock(folder.lock, f"a sync of {source.name}"):
             return sync.run()
-    except RefusedError as error:
+    except SyncdError as error:  # somebody else syncs it, or the catalog cannot be written
         sync.explain(error)
-        return SyncOutcome(sync.sync_id, source.name, error=error)
+        return SyncOutcome(sync.sync_id, source.name, tuple(sync.lists), error=error)
 
 
 def _silent(stage: str, done: int, total: int) -> None:
@@ -125,18 +125,19 @@ class _Sync:
     sync_id: str
     dry_run: bool
     received: int = 0
+    lists: list[ListOutcome] = field(default_factory=list)
 
     def run(self) -> SyncOutcome:
         catalog = self.publisher.catalog
         started = time.monotonic()
         catalog.begin_sync(self.sync_id, self.source.name, self.clock())
-        lists: tuple[ListOutcome, ...] = ()
         failure: SyncdError | None = None
         try:
-            lists = self._follow()
+            self._follow()
         except SyncdError as error:
             self.explain(error)
             failure = error
+        lists = tuple(self.lists)
         seconds = time.monotonic() - started
         outcome = SyncOutcome(self.sync_id, self.source.name, lists, seconds, self.received, failure)
         faults = [error for error in (failure, *(one.error for one in lists)) if error]
@@ -149,13 +150,17 @@ class _Sync:
 
     def explain(self, error: SyncdError, name: ListName | None = None) -> None:
         """Say in an error what is still served."""
-        heads = [head for head in self.publisher.catalog.heads() if head.source == self.source.name]
+        try:
+            heads = [head for head in self.publisher.catalog.heads() if head.source == self.source.name]
+        except SyncdError:
+            error.serving = f"{self.publisher.folder.feed.root} as it was published last"
+            return
         if name is not None:
             heads = [head for head in heads if head.list == head_name(self.source.name, name)]
         served = ", ".join(f"{head.list} version {head.version}" for head in heads)
         error.serving = served or "nothing of this source yet"
 
-    def _follow(self) -> tuple[ListOutcome, ...]:
+    def _follow(self) -> None:
         catalog, name = self.publisher.catalog, self.source.name
         catalog.note_attempt(name, self.clock())
         pinned = hashlib.sha256(self.source.root_bytes()).hexdigest()
@@ -165,12 +170,16 @@ class _Sync:
             self.progress("verify", 0, 0)
             trusted = follower.refresh(_floors(known.floors), self.clock())
             catalog.note_verified(name, _floors_record(trusted.floors), pinned, self.clock())
-            wanted = self.source.lists or tuple(sorted(filter(None, map(layout.list_of, trusted.targets))))
-            outcomes = tuple(self._list(follower, trusted, one) for one in wanted)
+            for one in self.source.lists or self._all_lists(trusted):
+                self.lists.append(self._list(follower, trusted, one))
         self._sign_if_due()
-        if any(one.outcome is Outcome.PUBLISHED for one in outcomes):
+        if any(one.outcome is Outcome.PUBLISHED for one in self.lists):
             self.publisher.collect_garbage(self.source.name, self.clock())
-        return outcomes
+
+    def _all_lists(self, trusted: TrustedFeed) -> list[ListName]:
+        """Those that the feed has, and those that we follow: one that it no longer has is not passed over."""
+        followed = {one.list for one in self.publisher.catalog.origins() if one.source == self.source.name}
+        return sorted({*followed, *filter(None, map(layout.list_of, trusted.targets))})
 
     def _sign_if_due(self) -> None:
         """Tell matchers at least hourly when the upstream was last verified, also where nothing changed."""
@@ -190,12 +199,14 @@ class _Sync:
         origin = self.publisher.catalog.origin(self.source.name, name)
         retrusted = origin is not None and origin.serial == RETRUSTED
         held = ManifestRef(version=origin.serial, sha256=origin.manifest_sha256) if origin and not retrusted else None
-        complete = origin is None or not self._missing(origin)
+        complete = origin is None or self.publisher.relink(origin)
         signed = follower.manifest(trusted, name)
         planned = plan.plan(held, signed.manifest, signed.sha256, complete=complete, retrusted=retrusted)
         if isinstance(planned, UpToDate):
             return self._up_to_date(name, signed)
         candidate = self._stage(follower, name, origin if complete else None, signed, planned)
+        if origin is not None and not complete:  # the gate compares with what was held, though its rows are gone
+            candidate = replace(candidate, rows_before=sum(state.rows for state in origin.end_state.values()))
         verdict = gate.judge(candidate)
         passed = verdict.passed
         shown = self._outcome(name, candidate, Outcome.HELD, ", ".join(verdict.reasons))
@@ -226,9 +237,6 @@ class _Sync:
         self.progress("compact", 0, 0)
         self.publisher.compact(change.list, self.clock())
         return outcome
-
-    def _missing(self, origin: OriginRecord) -> bool:
-        return bool(self.folder.missing(origin.list, origin.stack))
 
     def _up_to_date(self, name: ListName, signed: SignedManifest) -> ListOutcome:
         if not self.dry_run:

@@ -1,0 +1,184 @@
+"""A backup: one tar file from which a state folder is restored by unpacking it.
+
+What changes in place (the catalog, the feed's timestamp) is taken under the feed's lock, so that it belongs together;
+what never changes (manifests, segments) is read afterwards, while syncs go on.
+"""
+
+import io
+import os
+import tarfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from syncd.catalog.catalog import Catalog
+from syncd.errors import StoreError, UsageError
+from syncd.feed import garbage, layout
+from syncd.feed.folder import FeedFolder
+from syncd.files import PRIVATE_FILE, install_file, lock, make_folder, read_bytes, storage, temporary_path
+from syncd.format import manifest as manifests
+from syncd.format.manifest import Manifest
+from syncd.pipeline.state import Publisher
+
+Progress = Callable[[int, int], None]
+"""Told the bytes written, and of how many."""
+
+_MAX_KEY: Final = 1 << 20
+_METADATA: Final = "feed/metadata"
+
+
+@dataclass(frozen=True)
+class BackedUp:
+    """What a backup holds."""
+
+    file: Path
+    files: int
+    bytes: int
+    lists: int
+    keys: int
+
+
+def backup(
+    publisher: Publisher,
+    target: Path,
+    now: datetime,
+    *,
+    with_keys: bool = False,
+    with_segments: bool = True,
+    progress: Progress | None = None,
+) -> BackedUp:
+    """Write the state to ``target``, mode 0600, whole or not at all. Private keys only ``with_keys``, online ones then.
+
+    Raises `UsageError` where ``target`` exists or would be served, `RefusedError` where somebody publishes right now,
+    `StoreError`.
+    """
+    _check_target(publisher, target)
+    staged = temporary_path(target.parent)
+    with storage(target, "write"):
+        descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE_FILE)
+    try:
+        with storage(target, "write"), open(descriptor, "wb") as stream, tarfile.open(fileobj=stream, mode="w") as tar:  # noqa: PTH123 - a descriptor, for its mode and O_EXCL
+            done = _Writer(publisher, tar, now, progress).write(with_keys=with_keys, with_segments=with_segments)
+        install_file(staged, target, PRIVATE_FILE)
+    finally:
+        staged.unlink(missing_ok=True)
+    return BackedUp(target, done.files, done.bytes, len(publisher.catalog.heads()), done.keys)
+
+
+def _check_target(publisher: Publisher, target: Path) -> None:
+    if target.exists() or target.is_symlink():
+        raise UsageError(f"{target} exists already", hint="name a file that does not exist; nothing was written")
+    if not target.parent.is_dir():
+        raise UsageError(f"there is no folder {target.parent}", hint="make it first, readable by this user only")
+    if target.resolve().is_relative_to(publisher.folder.feed.root.resolve()):
+        raise UsageError(f"{target} would lie in the feed that is served", hint="name a folder outside of it")
+
+
+class _Writer:
+    def __init__(self, publisher: Publisher, tar: tarfile.TarFile, now: datetime, progress: Progress | None) -> None:
+        self._state, self._publisher, self._tar = publisher.folder, publisher, tar
+        self._now, self._progress = now, progress
+        self._inodes: dict[tuple[int, int], str] = {}
+        self._total = 0
+        self.files = self.bytes = self.keys = 0
+
+    def write(self, *, with_keys: bool, with_segments: bool) -> "_Writer":
+        feed = self._state.feed
+        with lock(feed.lock, "a backup"):
+            self._publisher.install_pending()
+            catalog = self._copy_catalog()
+            metadata = {path.name: path.read_bytes() for path in sorted(feed.path(layout.METADATA).glob("*.json"))}
+            root = feed.read("root.json") or b""
+        try:
+            with Catalog.open(catalog) as frozen:
+                named = dict(self._named(frozen, with_segments=with_segments))
+            self._total = sum(self._length(path) for path in {*named.values(), catalog})
+            self._add("catalog.sqlite3", catalog, PRIVATE_FILE)
+        finally:
+            _remove(catalog)
+        for name, content in metadata.items():
+            self._put(f"{_METADATA}/{name}", content)
+        self._put("feed/root.json", root)
+        for name, path in sorted(named.items()):
+            self._add(name, path)
+        if with_keys:
+            self._add_keys()
+        return self
+
+    def _copy_catalog(self) -> Path:
+        path = temporary_path(make_folder(self._state.root))
+        self._publisher.catalog.backup(path)
+        return path
+
+    def _named(self, catalog: Catalog, *, with_segments: bool) -> Iterator[tuple[str, Path]]:
+        """Every immutable file that the heads and origins of ``catalog`` need, by its name in the backup."""
+        feed = self._state.feed
+        for head in catalog.heads():
+            version = catalog.version(head.list, head.version)
+            manifest = manifests.parse(version.manifest) if version else None
+            for file in garbage.named_by_manifest(manifest, head.manifest_sha256) if manifest else ():
+                if with_segments or not file.endswith(".arrow"):
+                    yield from _if_needed(feed, "feed", file, manifest)
+        for origin in catalog.origins() if with_segments else ():
+            source = self._state.source(origin.source)
+            for ref in origin.stack:
+                file = layout.segment_path(origin.list, ref.sha256)
+                yield f"sources/{origin.source}/{file}", source.path(file)
+
+    def _add_keys(self) -> None:
+        for path in sorted(self._state.keys.iterdir()):
+            self._put(f"keys/{path.name}", read_bytes(path, _MAX_KEY), PRIVATE_FILE)
+            self.keys += 1
+
+    def _put(self, name: str, content: bytes, mode: int = 0o640) -> None:
+        entry = self._entry(name, mode)
+        entry.size = len(content)
+        self._tar.addfile(entry, io.BytesIO(content))
+        self._count(len(content))
+
+    def _add(self, name: str, path: Path, mode: int = 0o640) -> None:
+        """A file; where it is another name of one that is in already, a link."""
+        with storage(path, "read"), path.open("rb") as stream:
+            found = os.fstat(stream.fileno())
+            entry = self._entry(name, mode)
+            first = self._inodes.setdefault((found.st_dev, found.st_ino), name)
+            if first != name:
+                entry.type, entry.linkname = tarfile.LNKTYPE, first
+                self._tar.addfile(entry)
+                self.files += 1
+                return
+            entry.size = found.st_size
+            self._tar.addfile(entry, stream)
+        self._count(entry.size)
+
+    def _entry(self, name: str, mode: int) -> tarfile.TarInfo:
+        entry = tarfile.TarInfo(name)
+        entry.mode, entry.mtime = mode, int(self._now.timestamp())
+        return entry
+
+    def _count(self, length: int) -> None:
+        self.files += 1
+        self.bytes += length
+        if self._progress:
+            self._progress(self.bytes, max(self._total, self.bytes))
+
+    def _length(self, path: Path) -> int:
+        with storage(path, "read"):
+            return path.stat().st_size
+
+
+def _if_needed(feed: FeedFolder, prefix: str, file: str, manifest: Manifest | None) -> Iterator[tuple[str, Path]]:
+    """Segments of recent deltas may have been folded away here; those of the stack may not."""
+    path = feed.path(file)
+    stacked = {layout.segment_path(manifest.list, ref.sha256) for ref in manifest.stack} if manifest else set()
+    if path.exists() or file in stacked or not file.endswith(".arrow"):
+        if not path.exists():
+            raise StoreError(f"{path} is missing", hint="run `syncd verify`: a backup of this state would not be whole")
+        yield f"{prefix}/{file}", path
+
+
+def _remove(catalog: Path) -> None:
+    for path in (catalog, catalog.with_name(catalog.name + "-wal"), catalog.with_name(catalog.name + "-shm")):
+        path.unlink(missing_ok=True)

@@ -1,0 +1,114 @@
+"""What changed between two published versions of a list: counts, never rows."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from syncd.catalog.catalog import Catalog
+from syncd.errors import UsageError
+from syncd.feed.folder import FeedFolder
+from syncd.format import manifest as manifests
+from syncd.format.delta import difference
+from syncd.format.manifest import Manifest, ManifestRef, SegmentRef
+from syncd.format.rows import Rows
+from syncd.format.stack import Stack, merge_deltas
+from syncd.model import Algorithm, Counts, ListName
+
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What leads from version ``old`` to ``new``, net: what came and went in between is not counted.
+
+    ``labels`` counts additions and relabellings under the new label, removals under the old one. ``rows`` are in force.
+    """
+
+    list: ListName
+    old: int
+    new: int
+    how: Literal["deltas", "stacks"]
+    counts: Mapping[Algorithm, Counts]
+    labels: Mapping[Algorithm, Mapping[str, Counts]]
+    rows_old: int
+    rows_new: int
+
+
+def diff(catalog: Catalog, feed: FeedFolder, name: ListName, old: int, new: int) -> Difference:
+    """Compare two published versions, in either order: by their deltas where these lead from one to the other.
+
+    Raises `UsageError` where there is no such list or version, or the files of one are gone, `StoreError`.
+    """
+    before, after = _version(catalog, name, old), _version(catalog, name, new)
+    steps = _delta(catalog, before, after)
+    if steps is not None and not feed.missing(name, steps):
+        changes = _by_deltas(feed, before, steps)
+    else:
+        steps = None
+        changes = _by_stacks(feed, before, after)
+    counts: dict[Algorithm, Counts] = {}
+    labels: dict[Algorithm, dict[str, Counts]] = {}
+    for stack, rows in changes:
+        effect = stack.effect(rows)
+        counts[stack.algorithm] = _effective(effect.counts)
+        labels[stack.algorithm] = {
+            label: _effective(count) for label, count in sorted(effect.by_label.items()) if count.effective
+        }
+    counts = {algorithm: count for algorithm, count in counts.items() if count.effective}
+    labels = {algorithm: labels[algorithm] for algorithm in counts}
+    how: Literal["deltas", "stacks"] = "stacks" if steps is None else "deltas"
+    return Difference(name, old, new, how, counts, labels, before.rows, after.rows)
+
+
+def _version(catalog: Catalog, name: ListName, version: int) -> Manifest:
+    found = catalog.version(name, version)
+    if found is None:
+        raise UsageError(f"{name} has no version {version}", hint=_known(catalog, name))
+    return manifests.parse(found.manifest)
+
+
+def _known(catalog: Catalog, name: ListName) -> str:
+    known = [str(one.version) for one in catalog.versions(name, _SHOWN)]
+    if known:
+        return f"its newest are {', '.join(known)}; `syncd snapshots {name}` shows all"
+    lists = ", ".join(head.list for head in catalog.heads())
+    return f"there is no such list; there are {lists or 'none yet'}"
+
+
+def _delta(catalog: Catalog, before: Manifest, after: Manifest) -> tuple[SegmentRef, ...] | None:
+    """The segments of the recent deltas that lead from one version to the other; None where they do not reach."""
+    kept = catalog.version(before.list, before.version)
+    if kept is None or before.version == after.version:
+        return () if kept else None
+    steps = after.steps_from(ManifestRef(version=before.version, sha256=kept.manifest_sha256))
+    return None if steps is None else tuple(ref for step in steps for ref in step.segments)
+
+
+def _by_deltas(feed: FeedFolder, before: Manifest, delta: Sequence[SegmentRef]) -> Iterator[tuple[Stack, Rows]]:
+    changes = feed.open_stacks(before.list, delta)
+    stacks = _stacks(feed, before, [ref for ref in before.stack if ref.algorithm in changes])
+    for algorithm, change in changes.items():
+        yield stacks.get(algorithm, Stack(algorithm, [])), merge_deltas(algorithm, change.segments)
+
+
+def _by_stacks(feed: FeedFolder, before: Manifest, after: Manifest) -> Iterator[tuple[Stack, Rows]]:
+    """Reads both lists whole."""
+    old, new = _stacks(feed, before, before.stack), _stacks(feed, after, after.stack)
+    for algorithm in sorted({*old, *new}):
+        empty = Stack(algorithm, [])
+        below = old.get(algorithm, empty)
+        yield below, difference(below, new.get(algorithm, empty))
+
+
+def _stacks(feed: FeedFolder, manifest: Manifest, refs: Sequence[SegmentRef]) -> Mapping[Algorithm, Stack]:
+    missing = feed.missing(manifest.list, refs)
+    if missing:
+        raise UsageError(
+            f"{len(missing)} files of {manifest.list} version {manifest.version} are no longer kept",
+            hint="compare newer versions; what it did is in `syncd snapshots`",
+        )
+    return feed.open_stacks(manifest.list, refs)
+
+
+def _effective(counts: Counts) -> Counts:
+    return Counts(added=counts.added, relabelled=counts.relabelled, removed=counts.removed)

@@ -1,0 +1,149 @@
+"""When things were lost or reset: going on after a restored backup, and following a partner that rebuilt its feed."""
+
+import hashlib
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from syncd.catalog.records import AuditEntry, Commit, HeadRecord, VersionRecord
+from syncd.errors import RefusedError, StoreError, UsageError
+from syncd.feed import author, publish
+from syncd.feed.publish import Current, ListChange
+from syncd.feed.rotate import Apply, Change
+from syncd.files import lock, storage
+from syncd.format import manifest as manifests
+from syncd.format.manifest import Manifest
+from syncd.model import ListName
+from syncd.pipeline.state import Publisher
+from syncd.sources.signed_feed import SignedFeed
+from syncd.trust.keys import Signers
+from syncd.trust.repository import Repository
+from syncd.trust.strict import verify_root
+
+HIGHEST: Final = 1 << 40
+"""A version number to go on above, at most: readers take 53 bits, and a slip of the finger must leave room."""
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """What came of a recovery: the version of every list, and of every role's metadata."""
+
+    lists: Mapping[ListName, int]
+    metadata: Mapping[str, int]
+
+
+def recover(publisher: Publisher, above: int, now: datetime, actor: str, offline: Signers | None = None) -> Recovered:
+    """Publish every head anew under a version above ``above``, and sign all metadata above it.
+
+    The end state is that of the backup, and each manifest names the version before as its origin: a matcher that holds
+    a version of the lost history sees that the new one does not descend from it. With ``offline`` keys targets goes
+    above as well (roots never jump: clients take them one by one). Raises `UsageError`, `RefusedError` where something
+    is above ``above`` already or a segment is missing, `StoreError`.
+    """
+    feed = publisher.folder.feed
+    with lock(feed.lock, "recovery of a backup"):
+        repository = author.load_repository(feed)
+        _check_above(publisher, repository, above)
+        current = [_complete(publisher, head.list) for head in publisher.catalog.heads()]
+        if offline is not None:
+            update = repository.renew_offline(offline, publisher.signers, now, above)
+            publisher.commit(Commit("recover", publish.metadata_files(update.files), now))
+        lists = {one.manifest.list: _publish_again(publisher, one, above, now) for one in current}
+        entry = AuditEntry(now, actor, "recover", str(publisher.folder.root), {"above": above, "lists": len(lists)})
+        update = author.load_repository(feed).resign(publisher.freshness(), publisher.signers, now, above)
+        publisher.commit(Commit("recover", publish.metadata_files(update.files), now, audit=entry))
+        return Recovered(lists, author.load_repository(feed).versions)
+
+
+def _check_above(publisher: Publisher, repository: Repository, above: int) -> None:
+    if not 0 < above <= HIGHEST:
+        raise UsageError(f"--above {above} is no version to go on above", hint=f"give a number from 1 to {HIGHEST}")
+    used: dict[str, int] = {head.list: head.version for head in publisher.catalog.heads()}
+    used |= {role: version for role, version in repository.versions.items() if role not in {"root", "targets"}}
+    highest = max(used, key=lambda name: used[name])
+    if used[highest] > above:
+        raise RefusedError(
+            f"{highest} is at version {used[highest]} already, above {above}",
+            hint="give a number that is above everything any matcher may have seen; nothing was changed",
+        )
+
+
+def _complete(publisher: Publisher, name: ListName) -> Current:
+    current = publisher.current(name)
+    if current is None:
+        raise StoreError(f"the catalog has no version of {name}", hint="run `syncd verify`")
+    missing = publisher.folder.feed.missing(name, current.manifest.stack)
+    if missing:
+        raise RefusedError(
+            f"{len(missing)} segments of {name} are missing from {publisher.folder.feed.root}",
+            hint="copy v1 from a mirror or a matcher's copy into the feed, then run this again; nothing was changed",
+        )
+    return current
+
+
+def _publish_again(publisher: Publisher, current: Current, above: int, now: datetime) -> int:
+    feed, before = publisher.folder.feed, current.manifest
+    change = ListChange(before.list, (), {}, before.end_state, before.stack, origin=before.origin)
+    repository = author.load_repository(feed)
+    manifest = publish.next_manifest(current, change, created=now, min_root=repository.versions["root"], above=above)
+    signed = publish.sign(repository, [manifest], publisher.freshness(), publisher.signers, now, above)
+    head, version = _records(publisher, manifest, now)
+    publisher.commit(
+        Commit("recover", signed, now, head=head, expected_head=before.version, version=version),
+    )
+    return manifest.version
+
+
+def _records(publisher: Publisher, manifest: Manifest, now: datetime) -> tuple[HeadRecord, VersionRecord]:
+    content = manifests.encode(manifest)
+    sha256 = hashlib.sha256(content).hexdigest()
+    before = publisher.catalog.head(manifest.list)
+    if before is None:
+        raise StoreError(f"the catalog has no head of {manifest.list}", hint="run `syncd verify`")
+    head = HeadRecord(manifest.list, before.source, manifest.version, sha256, before.origin_serial, now)
+    return head, VersionRecord(
+        manifest.list, manifest.version, sha256, content, now, None, "recovery", {}, manifest.rows
+    )
+
+
+def retrust(publisher: Publisher, source: SignedFeed, root: bytes, reason: str, now: datetime, actor: str) -> int:
+    """Follow ``source`` by another root from now on; returns that root's version.
+
+    Its floors and serials are forgotten, what is held of it stays: the next sync compares the first whole list with it,
+    and the gate judges the difference. Raises `TrustError` where ``root`` is none, `UsageError` where it is not the one
+    that the configuration names, `RefusedError` where a sync is running.
+    """
+    if not reason.strip():
+        raise UsageError("a reason is needed", hint="say with --reason how you know that this root is the partner's")
+    version = verify_root(root)
+    if source.root_bytes() != root:
+        raise UsageError(
+            f"{source.root}, which the configuration names as the root of {source.name}, is another file",
+            hint=f"put the new root there first: install -m 644 ROOT {source.root}",
+        )
+    folder = publisher.folder.source(source.name)
+    with lock(folder.lock, f"retrust of {source.name}"):
+        _forget(folder.work / "trust")  # first: until the pin is moved, the floors in the catalog hold
+        entry = AuditEntry(now, actor, "retrust", source.name, {"reason": reason, "root_version": version})
+        publisher.catalog.retrust(source.name, hashlib.sha256(root).hexdigest(), entry)
+    return version
+
+
+def _forget(trust: Path) -> None:
+    with storage(trust, "remove"):
+        if trust.exists():
+            shutil.rmtree(trust)
+
+
+def in_state(publisher: Publisher, now: datetime, actor: str, reason: str) -> Apply:
+    """Commit changed keys of the operator's own feed to the catalog, with an entry in the audit log."""
+
+    def apply(purpose: str, change: Change) -> None:
+        detail = {"reason": reason, "did": purpose}
+        entry = AuditEntry(now, actor, "rotate", str(publisher.folder.root), detail)
+        publisher.change_metadata(purpose, change, now, entry)
+
+    return apply

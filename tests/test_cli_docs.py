@@ -1,0 +1,83 @@
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.main import get_command
+
+from syncd.cli.main import app
+from syncd.config import Config, FeedSource
+from syncd.format.segment import DEFAULT_CAPS
+
+DOCS = Path(__file__).parents[1] / "docs"
+CLI, CONFIGURATION = (DOCS / "cli.md").read_text(), (DOCS / "configuration.md").read_text()
+
+
+def commands(group: Any, name: str = "syncd") -> Iterator[tuple[str, Any]]:
+    """Every command under its whole name."""
+    for key, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, f"{name} {key}")
+        else:
+            yield f"{name} {key}", command
+
+
+COMMANDS = dict(commands(get_command(app)))
+
+
+def section(name: str) -> str:
+    """What docs/cli.md says of a command."""
+    found = re.search(rf"^## {name}(?: [A-Z[][^\n]*)?\n(.*?)(?=^## |\Z)", CLI, re.M | re.S)
+    assert found, f"docs/cli.md has no section on {name}"
+    return found[1]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_and_option_is_documented(name: str) -> None:
+    """Each command has a section that names each of its options, and no option that it does not have."""
+    options = {flag for one in COMMANDS[name].params for flag in one.opts if flag.startswith("--")} - {"--help"}
+    rows = [line for line in section(name).splitlines() if line.startswith("| `--")]
+    assert {flag for line in rows for flag in re.findall(r"`(--[a-z-]+)", line.split("|")[1])} == options
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name != "syncd demo"])
+def test_every_command_explains_itself(name: str) -> None:
+    """What it does, its exit codes and an example that begins with its name, within 80 columns."""
+    text = COMMANDS[name].help
+    assert "Exit codes:\n" in text
+    assert f"Example:\n  {name} " in text
+    first = text.splitlines()[0]
+    assert first.endswith(".")
+    assert len(first) < 70
+    shown = [line for line in text.splitlines() if line.startswith("  ")]
+    assert max(map(len, shown)) <= 78
+
+
+@pytest.mark.parametrize("code", [0, 1, 2, 3, 4, 5, 6, 10, 130])
+def test_every_exit_code_is_documented(code: int) -> None:
+    """In the documentation and in the program's help."""
+    assert re.search(rf"^\| {code} \| .+ \|$", CLI, re.M)
+    assert re.search(rf"^  {code} +[a-z]", get_command(app).help or "", re.M)
+
+
+@pytest.mark.parametrize("key", [*(key for key in Config.model_fields if key != "sources"), *FeedSource.model_fields])
+def test_every_key_is_documented(key: str) -> None:
+    """Each has a row, with its default."""
+    assert re.search(rf"^\| (`[a-z_]+`, )*`{key}`(, `[a-z_]+`)* \| .+ \| .+ \|$", CONFIGURATION, re.M)
+
+
+def test_the_defaults_are_those_of_the_program() -> None:
+    """Numbers in documents rot first."""
+    assert f"| {DEFAULT_CAPS.rows} |" in CONFIGURATION
+    assert f"| {DEFAULT_CAPS.length} |" in CONFIGURATION
+
+
+def test_the_example_is_a_configuration(tmp_path: Path) -> None:
+    """It can be copied."""
+    from syncd.config import load
+
+    found = re.search(r"```toml\n(.*?)```", CONFIGURATION, re.S)
+    assert found
+    (tmp_path / "c.toml").write_text(found[1])
+    assert load(tmp_path / "c.toml").feed("iwf").lists == ("images", "videos")

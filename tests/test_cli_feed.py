@@ -1,0 +1,250 @@
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from command_line import Ran, syncd, use_clock
+from syncd.cli.expiry import Expiry, Urgency
+from syncd.cli.output import span
+from world import World, row, rows
+
+
+@pytest.fixture
+def partner(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
+    """The partner's commands, by the world's clock."""
+    use_clock(world.clock, monkeypatch)
+    monkeypatch.setenv("COLUMNS", "80")
+    return world
+
+
+def csv(world: World, *content: tuple[str, ...]) -> Path:
+    path = world.base / "rows.csv"
+    path.write_text("\n".join(["algorithm,digest,entry,label", *(",".join(one) for one in content), ""]))
+    return path
+
+
+def publish(world: World, *more: object) -> Ran:
+    return syncd("feed", "publish", world.partner.root, "--list", "images", *more)
+
+
+def test_a_second_init_changes_nothing(partner: World) -> None:
+    """It says what to run instead."""
+    feed = partner.partner.root
+    ran = syncd("feed", "init", feed, "--offline-keys", partner.partner_offline)
+    assert ran == Ran(
+        2,
+        "",
+        f"error: {feed} is a feed already\n  to do: `syncd feed status` shows it; nothing was changed\n",
+    )
+
+
+def test_keys_never_lie_in_the_feed(tmp_path: Path) -> None:
+    """What is served holds no key."""
+    ran = syncd("feed", "init", tmp_path / "f", "--offline-keys", tmp_path / "f" / "off")
+    assert (ran.code, ran.err.splitlines()[0]) == (2, f"error: {tmp_path}/f/off lies in the feed that is served")
+
+
+def test_publishing_the_same_again_publishes_nothing(partner: World) -> None:
+    """And says which version is in force."""
+    file = csv(partner, *rows(0, 2))
+    publish(partner, "--full", file)
+    assert publish(partner, "--full", file) == Ran(0, "images is up to date: version 1, 2 rows\n", "")
+    assert publish(partner, "--full", file, "--json").json == {
+        "list": "images",
+        "version": 1,
+        "changed": False,
+        "rows": 2,
+        "counts": {},
+        "skipped": 0,
+        "needless": 0,
+    }
+
+
+def test_rows_that_ask_for_nothing_are_counted(partner: World) -> None:
+    """An add of what is there is no fault, and no news."""
+    publish(partner, "--full", csv(partner, *rows(0, 2)))
+    ran = publish(partner, "--add", csv(partner, *rows(1, 3)))
+    assert ran == Ran(
+        0,
+        "images version 2 published: 3 rows\n  sha256: 1 added, 0 removed, 0 relabelled\n"
+        "  1 rows asked for nothing: adds of what is there, or removals of what is not\n",
+        "",
+    )
+
+
+def test_a_bad_row_stops_everything_and_is_named_by_place(partner: World) -> None:
+    """File, line, column and reason; the value never."""
+    file = csv(partner, row(0), ("sha256", "00ff", "e", "A"))
+    ran = publish(partner, "--full", file)
+    assert (ran.code, ran.out) == (2, "")
+    assert "rows.csv, line 3, column digest: 4 hexadecimal digits; sha256 has 64\n" in ran.err
+    assert "00ff" not in ran.err
+
+
+def test_bad_rows_can_be_set_aside(partner: World) -> None:
+    """They are counted, and the good ones are published."""
+    file = csv(partner, row(0), ("sha256", "00ff", "e", "A"))
+    aside = partner.base / "bad.csv"
+    ran = publish(partner, "--full", file, "--skip-bad", aside)
+    assert (ran.code, ran.out.splitlines()[0]) == (0, "images version 1 published: 1 rows")
+    assert ran.err == f"warning: 1 bad rows were left out; they are in {aside}\n"
+    assert aside.exists()
+
+
+@pytest.mark.parametrize("more", [(), ("--full", "a", "--add", "b")])
+def test_what_to_publish_must_be_said_once(partner: World, more: tuple[str, ...]) -> None:
+    """The whole, or what changed."""
+    assert publish(partner, *more) == Ran(
+        2, "", "error: say what to publish\n  to do: either --full FILE, or --add FILE and/or --remove FILE\n"
+    )
+
+
+def test_a_folder_that_is_no_feed_is_told(tmp_path: Path) -> None:
+    """By every command that takes one."""
+    expected = Ran(2, "", f"error: {tmp_path} is not a feed\n  to do: make one with `syncd feed init`\n")
+    assert syncd("feed", "status", tmp_path) == expected
+    assert syncd("feed", "publish", tmp_path, "--list", "images", "--full", "x") == expected
+    assert syncd("feed", "serve", tmp_path, "--listen", "127.0.0.1:0") == expected
+
+
+def test_status_shows_lists_and_expiry(partner: World) -> None:
+    """Everything on one screen."""
+    publish(partner, "--full", csv(partner, *rows(0, 1200)))
+    ran = syncd("feed", "status", partner.partner.root)
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.out == (
+        "list    version   rows  algorithms  verified (UTC)  \n"
+        "images        1  1,200  sha256      2026-01-01 12:00\n"
+        "\n"
+        "role       version  expires (UTC)                  state\n"
+        "timestamp        2  2026-01-03 12:00  in 2 days    ok   \n"
+        "snapshot         2  2026-01-08 12:00  in 7 days    ok   \n"
+        "lists            2  2026-01-31 12:00  in 30 days   ok   \n"
+        "targets          1  2026-06-30 12:00  in 180 days  ok   \n"
+        "root             1  2027-01-01 12:00  in 365 days  ok   \n"
+    )
+
+
+def test_status_tells_the_same_as_json(partner: World) -> None:
+    """Times in ISO 8601, seconds to count with."""
+    publish(partner, "--full", csv(partner, *rows(0, 3)))
+    document = syncd("feed", "status", partner.partner.root, "--json").json
+    assert document["lists"] == [
+        {
+            "list": "images",
+            "version": 1,
+            "rows": 3,
+            "algorithms": {"sha256": 3},
+            "created": "2026-01-01T12:00:00Z",
+            "verified_at": "2026-01-01T12:00:00Z",
+        }
+    ]
+    assert document["metadata"][0] == {
+        "role": "timestamp",
+        "version": 2,
+        "expires": "2026-01-03T12:00:00Z",
+        "seconds_left": 172800,
+        "state": "ok",
+    }
+    assert document["interrupted_publication"] is False
+
+
+def test_status_tells_of_an_interrupted_publication(partner: World) -> None:
+    """A crash after the commit is finished by the next publish."""
+    (partner.partner.work / "journal.json").write_text("[]")
+    ran = syncd("feed", "status", partner.partner.root)
+    assert ran.err == (
+        "warning: a publication was interrupted after its commit; the next `syncd feed publish` finishes it\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("role", "left", "urgency", "red", "warning"),
+    [
+        ("root", timedelta(days=61), Urgency.FINE, False, None),
+        (
+            "root",
+            timedelta(days=60),
+            Urgency.SOON,
+            False,
+            "root expires in 60 days: sign it anew with the offline keys",
+        ),
+        (
+            "targets",
+            timedelta(days=30),
+            Urgency.NEXT,
+            False,
+            "targets expires in 30 days: sign it anew with the offline keys",
+        ),
+        ("root", timedelta(days=7), Urgency.URGENT, True, "root expires in 7 days: sign it anew with the offline keys"),
+        (
+            "root",
+            timedelta(days=-2),
+            Urgency.EXPIRED,
+            True,
+            "root expired 2 days ago: sign it anew with the offline keys",
+        ),
+        ("timestamp", timedelta(hours=12), Urgency.FINE, False, None),
+        (
+            "timestamp",
+            timedelta(hours=11),
+            Urgency.OVERDUE,
+            True,
+            "timestamp expires in 11 hours: sign it anew with the online keys",
+        ),
+        ("lists", timedelta(days=8), Urgency.FINE, False, None),
+        (
+            "lists",
+            timedelta(0),
+            Urgency.EXPIRED,
+            True,
+            "lists expired 0 seconds ago: sign it anew with the online keys",
+        ),
+    ],
+)
+def test_expiry_warns_in_time(role: str, left: timedelta, urgency: Urgency, red: bool, warning: str | None) -> None:
+    """60, 30 and 7 days for what needs the offline keys; a quarter of its life for what is signed automatically."""
+    one = Expiry(role, 1, datetime(2026, 1, 1, tzinfo=UTC), left)
+    assert (one.urgency, one.red, one.warning) == (urgency, red, warning)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (0, "0 seconds"),
+        (1, "1 second"),
+        (59, "59 seconds"),
+        (60, "1 minute"),
+        (7199, "1 hour"),
+        (7200, "2 hours"),
+        (86400, "1 day"),
+        (10**7, "115 days"),
+        (-5, "0 seconds"),
+    ],
+)
+def test_lengths_of_time_are_shown_in_their_largest_unit(seconds: int, shown: str) -> None:
+    """Rounded down."""
+    assert span(timedelta(seconds=seconds)) == shown
+
+
+@pytest.mark.parametrize("listen", ["8470", ":8470", "127.0.0.1:", "127.0.0.1:x", "127.0.0.1:65536", "127.0.0.1:-1"])
+def test_an_address_to_listen_on_is_host_and_port(partner: World, listen: str) -> None:
+    """With an example of each kind."""
+    ran = syncd("feed", "serve", partner.partner.root, "--listen", listen)
+    assert ran == Ran(2, "", "error: --listen is not HOST:PORT\n  to do: such as 127.0.0.1:8470 or [::1]:8470\n")
+
+
+@pytest.mark.parametrize("more", [(), ("--token-file", "token")])
+def test_serving_beyond_this_machine_needs_tls_and_a_token(
+    partner: World, more: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A list must never leak by a wrong option."""
+    monkeypatch.chdir(partner.base)
+    Path("token").write_text("t0ken")
+    ran = syncd("feed", "serve", partner.partner.root, "--listen", "0.0.0.0:0", *more)
+    assert ran == Ran(
+        2,
+        "",
+        "error: 0.0.0.0 is not on this machine only: without TLS and a token anybody could read the feed\n"
+        "  to do: give --tls-cert, --tls-key and --token-file, or listen on 127.0.0.1\n",
+    )

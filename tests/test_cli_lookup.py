@@ -1,0 +1,136 @@
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from command_line import Ran, syncd, use_clock
+from world import World, row, rows
+
+PDQ = "ab" * 32
+
+
+def of_file(content: bytes, algorithm: str, entry: str) -> tuple[str, str, str, str]:
+    return (algorithm, hashlib.new(algorithm, content, usedforsecurity=False).hexdigest(), entry, "A")
+
+
+@pytest.fixture
+def copied(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
+    """A pulled copy of two rows of each kind of digest, by the world's clock."""
+    use_clock(world.clock, monkeypatch)
+    content = b"x" * (3 << 20)
+    kept = [of_file(content, "md5", "m"), of_file(content, "sha1", "s"), ("pdq", PDQ, "p", "B"), *rows(0, 2)]
+    world.publish(full=kept)
+    syncd("pull", world.partner.root.as_uri(), "--root", world.root, "--dir", world.copy)
+    return world
+
+
+def test_every_entry_of_a_digest_is_told(copied: World) -> None:
+    """One line a digest and entry, in the order asked; the digest as it was typed."""
+    known, unknown = f"SHA256:{row(1)[1].upper()}", f"md5:{'0' * 32}"
+    assert syncd("lookup", copied.copy, unknown, known) == Ran(
+        0, f"{unknown}  no match\n{known}  MATCH images version 1  label B  entry e1\n", ""
+    )
+
+
+def test_nothing_found_is_exit_code_10(copied: World) -> None:
+    """Also for an algorithm that no list holds."""
+    assert syncd("lookup", copied.copy, f"sha512:{'0' * 128}").code == 10
+    ran = syncd("lookup", copied.copy, f"sha256:{'0' * 64}", "--json")
+    assert ran.code == 10
+    assert ran.json["digests"] == [
+        {"digest": f"sha256:{'0' * 64}", "matched": False, "exact_only": False, "hits": []},
+    ]
+
+
+def test_perceptual_look_ups_say_that_they_are_exact(copied: World) -> None:
+    """A miss would otherwise read as a clearance."""
+    ran = syncd("lookup", copied.copy, f"pdq:{PDQ}", "--json")
+    assert (ran.code, ran.err) == (0, "note: pdq digests are compared exactly; near matches are not found\n")
+    assert ran.json["digests"][0]["exact_only"] is True
+    assert ran.json["digests"][0]["hits"] == [{"list": "images", "version": 1, "entry": "p", "label": "B"}]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stdin", "message", "hint"),
+    [
+        (("x",), "", "digest 1: a digest is written ALG:HEX", "ALG is one of md5, sha1, sha256, sha512, pdq, photodna"),
+        (
+            (f"md5:{'0' * 32}", "md5:123"),
+            "",
+            "digest 2: not a md5 digest: 3 characters after the colon",
+            "md5 has 32 hexadecimal digits",
+        ),
+        (
+            ("-",),
+            f"md5:{'0' * 32}\n\nmd6:77\n",
+            "standard input, line 3: unknown algorithm in ALG:HEX",
+            "ALG is one of md5, sha1, sha256, sha512, pdq, photodna",
+        ),
+    ],
+)
+def test_a_wrong_digest_is_named_by_place_not_by_value(
+    copied: World, arguments: tuple[str, ...], stdin: str, message: str, hint: str
+) -> None:
+    """Errors end up in logs."""
+    ran = syncd("lookup", copied.copy, *arguments, stdin=stdin)
+    assert ran == Ran(2, "", f"error: {message}\n  to do: {hint}\n")
+
+
+def test_files_are_read_once_and_checked_by_every_digest_held(copied: World, tmp_path: Path) -> None:
+    """Larger than a block; both lists' algorithms match."""
+    (tmp_path / "big").write_bytes(b"x" * (3 << 20))
+    (tmp_path / "none").write_bytes(b"")
+    ran = syncd("match", copied.copy, tmp_path / "big", tmp_path / "none")
+    assert ran.code == 0
+    assert ran.out == (
+        f"{tmp_path}/big  MATCH images version 1  md5  label A  entry m\n"
+        f"{tmp_path}/big  MATCH images version 1  sha1  label A  entry s\n"
+        f"{tmp_path}/none  no match\n"
+    )
+    assert ran.err == "note: not checked: pdq of images; perceptual digests need near matching\n"
+
+
+def test_a_file_that_cannot_be_read_is_not_cleared(copied: World, tmp_path: Path) -> None:
+    """The others are checked, and the exit code says that not all were."""
+    (tmp_path / "none").write_bytes(b"")
+    ran = syncd("match", copied.copy, tmp_path / "absent", tmp_path, tmp_path / "none")
+    assert (ran.code, ran.out) == (2, f"{tmp_path}/none  no match\n")
+    assert f"error: cannot read {tmp_path}/absent: No such file or directory\n  to do: it was not checked\n" in ran.err
+    assert f"error: cannot read {tmp_path}: Is a directory\n" in ran.err
+    document = syncd("match", copied.copy, tmp_path / "absent", "--json").json
+    assert document["not_checked"] == {"images": ["pdq"]}
+    assert document["files"][0]["error"]["message"] == f"cannot read {tmp_path}/absent: No such file or directory"
+
+
+def test_a_stale_copy_answers_and_says_how_old_it_is(copied: World) -> None:
+    """Old is better than nothing, but somebody must look."""
+    copied.clock.forward(days=3)
+    ran = syncd("lookup", copied.copy, f"sha256:{row(1)[1]}")
+    assert ran.code == 0
+    assert ran.err == (
+        "warning: this copy is stale: its timestamp metadata expired; run `syncd pull`\n"
+        "warning: images was last verified 3 days ago\n"
+    )
+
+
+def test_the_copy_is_proved_by_the_root_given(copied: World) -> None:
+    """Another root does not vouch for it."""
+    known = f"sha256:{row(1)[1]}"
+    assert syncd("lookup", copied.copy, known, "--root", copied.root).code == 0
+    assert syncd("lookup", copied.copy, known, "--root", copied.operator_root).code == 4
+
+
+def test_a_folder_that_is_no_copy_is_a_usage_error(tmp_path: Path) -> None:
+    """It says how to make one."""
+    assert syncd("lookup", tmp_path, f"md5:{'0' * 32}") == Ran(
+        2,
+        "",
+        f"error: {tmp_path} holds no pulled copy\n  to do: make one with `syncd pull URL --root ROOT --dir DIR`\n",
+    )
+
+
+def test_a_copy_that_others_may_write_is_refused(copied: World) -> None:
+    """They could decide what matches."""
+    copied.copy.chmod(0o777)
+    ran = syncd("lookup", copied.copy, f"md5:{'0' * 32}")
+    assert (ran.code, ran.err.splitlines()[0]) == (6, f"error: others may write {copied.copy}")

@@ -1,0 +1,134 @@
+from pathlib import Path
+
+import pytest
+
+from command_line import Ran, syncd, use_clock
+from world import IMAGES, World, row, rows
+
+VIDEOS = "videos"
+
+
+@pytest.fixture
+def published(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
+    """A partner's feed with one list, by the world's clock."""
+    use_clock(world.clock, monkeypatch)
+    world.publish(full=rows(0, 3))
+    return world
+
+
+def pull(world: World, *more: object) -> Ran:
+    return syncd("pull", world.partner.root.as_uri(), "--root", world.root, "--dir", world.copy, *more)
+
+
+def break_newest_segment(world: World, name: str) -> None:
+    newest = max(world.partner.root.glob(f"v1/{name}/segments/*"), key=lambda path: path.stat().st_mtime_ns)
+    newest.write_bytes(bytes(newest.stat().st_size))
+
+
+def test_json_tells_each_list(published: World) -> None:
+    """Versions before and after, and the bytes that were fetched."""
+    document = pull(published, "--json").json
+    assert document["changed"] is True
+    assert document["bytes"] > 0
+    assert document["lists"] == [{"list": "images", "before": None, "after": 1, "forked": False, "error": None}]
+
+
+def test_only_the_named_lists_are_held(published: World) -> None:
+    """--list may be repeated."""
+    published.publish(full=rows(5, 7), name=IMAGES.__class__(VIDEOS))
+    assert pull(published, "--list", VIDEOS).out == "videos version 1, new here\n"
+    assert pull(published, "--list", VIDEOS, "--list", "images").out == (
+        "videos is up to date: version 1\nimages version 1, new here\n"
+    )
+
+
+def test_a_rejected_list_keeps_its_version_and_the_others_go_on(published: World) -> None:
+    """Exit code 4; the good list is updated."""
+    published.publish(full=rows(5, 7), name=IMAGES.__class__(VIDEOS))
+    pull(published)
+    published.publish(add=[row(8)])
+    published.publish(add=[row(9)], name=IMAGES.__class__(VIDEOS))
+    break_newest_segment(published, "images")
+    ran = pull(published)
+    assert (ran.code, ran.out) == (4, "videos version 2, was 1\n")
+    assert "\n  still served: images version 1\n" in ran.err
+    document = pull(published, "--json").json
+    assert [(one["list"], one["after"], bool(one["error"])) for one in document["lists"]] == [
+        ("images", 1, True),
+        ("videos", 2, False),
+    ]
+    assert document["lists"][0]["error"]["exit_code"] == 4
+
+
+def test_an_unknown_list_is_rejected_by_name(published: World) -> None:
+    """It says which lists there are."""
+    ran = pull(published, "--list", "image")
+    assert (ran.code, ran.out) == (4, "")
+    assert ran.err.startswith(
+        "error: the feed has no list 'image'\n  still served: nothing of image yet\n  to do: it has: images;"
+    )
+
+
+def test_a_fork_is_an_alarm(published: World, tmp_path: Path) -> None:
+    """The feed's signer went back to a backup: the list is taken, and a person must ask why."""
+    import shutil
+
+    backup = tmp_path / "backup"
+    published.publish(add=[row(4)])
+    shutil.copytree(published.partner.root, backup)
+    published.publish(add=[row(5)])
+    pull(published)
+    shutil.rmtree(published.partner.root)
+    shutil.copytree(backup, published.partner.root)
+    for number in (6, 7):
+        published.publish(add=[row(number)])
+    for _ in range(2):
+        published.publish(add=[row(8)], remove=[row(7)])
+        published.publish(add=[row(7)], remove=[row(8)])
+    ran = pull(published)
+    assert ran.code == 0
+    assert ran.err.startswith(
+        "ALARM: images version 8 does not descend from version 3: its signer went back to a backup\n"
+    )
+    assert "\n  to do: ask the feed's operator whether that was meant; " in ran.err
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (("--deadline", "soon"), "not a duration"),
+        (("--list", "Images"), "'Images' is not a list name"),
+        (("--token-file", "absent"), "the token: cannot read absent: No such file or directory"),
+        (("--root", "absent"), "the trust root: cannot read absent: No such file or directory"),
+        (("--client-key", "k"), "client_key is given without client_cert"),
+    ],
+)
+def test_a_wrong_argument_is_a_usage_error(published: World, more: tuple[str, ...], message: str) -> None:
+    """Before anything is fetched."""
+    ran = pull(published, *more)
+    assert (ran.code, ran.out, ran.err.splitlines()[0]) == (2, "", f"error: {message}")
+    assert not published.copy.exists()
+
+
+def test_an_empty_token_file_is_told(published: World, tmp_path: Path) -> None:
+    """Rather than sent."""
+    (tmp_path / "token").write_text("\n")
+    ran = pull(published, "--token-file", tmp_path / "token")
+    assert (ran.code, ran.err.splitlines()[0]) == (2, f"error: {tmp_path}/token holds no token")
+
+
+def test_a_feed_without_lists_is_no_error(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is nothing to hold yet."""
+    use_clock(world.clock, monkeypatch)
+    assert pull(world) == Ran(0, "", "warning: the feed has no list yet\n")
+
+
+def test_what_is_expired_is_rejected_and_the_copy_stays(published: World) -> None:
+    """Exit code 4, naming the role and what is still served."""
+    pull(published)
+    published.clock.forward(days=3)
+    ran = pull(published)
+    assert (ran.code, ran.out) == (4, "")
+    assert ran.err.startswith(
+        "error: the feed's timestamp metadata expired on 2026-01-03 12:00 UTC\n  still served: images version 1\n"
+    )

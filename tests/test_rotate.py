@@ -1,0 +1,227 @@
+"""Changing who signs a feed, and followers that go on."""
+
+import pytest
+
+from syncd.errors import RefusedError, UsageError
+from syncd.feed import author, publish, rotate
+from syncd.feed.rotate import KeyFolders, NewKeys
+from syncd.format.manifest import now_in_seconds
+from syncd.pipeline.repair import in_state
+from syncd.trust import keys
+from syncd.trust.values import Freshness
+from world import IMAGES, World, row, rows
+
+
+def partner_keys(world: World) -> KeyFolders:
+    return KeyFolders(world.partner_keys, (world.partner_offline,))
+
+
+def rotate_partner(world: World, role: str, new: NewKeys = NewKeys()) -> rotate.Rotated:  # noqa: B008 - frozen
+    return rotate.rotate(world.partner, rotate.in_feed(world.partner), role, new, partner_keys(world), world.clock())
+
+
+def rotate_operator(world: World, role: str) -> rotate.Rotated:
+    at = KeyFolders(world.state.keys, (world.offline,))
+    with world.publisher() as publisher:
+        apply = in_state(publisher, world.clock(), "tester", "planned")
+        return rotate.rotate(world.state.feed, apply, role, NewKeys(), at, world.clock())
+
+
+@pytest.fixture
+def running(world: World) -> World:
+    """A list that was published, synced and pulled."""
+    world.publish(full=rows(0, 30))
+    assert world.sync().exit_code == 0
+    assert not world.pull().errors
+    return world
+
+
+@pytest.mark.parametrize("role", ["root", "targets", "timestamp", "snapshot", "lists"])
+def test_a_sync_goes_on_after_a_partner_rotates(running: World, role: str) -> None:
+    """Whichever role's keys a partner rotates, the operator's next sync takes the next version."""
+    rotated = rotate_partner(running, role)
+    assert (rotated.keys, rotated.threshold, len(rotated.made)) == (1, 1, 1)
+    assert running.sync().exit_code == 0
+    running.publish(add=[row(30)])
+    assert running.sync().exit_code == 0
+    running.pull()
+    assert len(running.hits(30)) == 1
+
+
+@pytest.mark.parametrize("role", ["root", "targets", "timestamp", "snapshot", "lists"])
+def test_a_pull_goes_on_after_the_operator_rotates(running: World, role: str) -> None:
+    """Whichever role's keys the operator rotates, matchers pull the next version, and the audit log says who and why."""
+    rotate_operator(running, role)
+    assert not running.pull().errors
+    running.publish(add=[row(30)])
+    assert running.sync().exit_code == 0
+    assert not running.pull().errors
+    assert len(running.hits(30)) == 1
+    with running.publisher() as publisher:
+        entry = publisher.catalog.audit_entries(1)[0]
+    assert (entry.actor, entry.action, entry.detail) == (
+        "tester",
+        "rotate",
+        {"reason": "planned", "did": f"rotating the keys of {role}"},
+    )
+
+
+@pytest.mark.parametrize("role", ["timestamp", "snapshot", "lists"])
+def test_a_revoked_key_signs_nothing_any_more(running: World, role: str) -> None:
+    """Once a role's keys are rotated, the old key alone can publish nothing."""
+    rotated = rotate_partner(running, role)
+    for path in rotated.made:
+        path.unlink()
+    with pytest.raises(RefusedError, match=f"{role} needs 1 of its keys to sign and 0 are at hand"):
+        running.publish(add=[row(30)])
+
+
+def test_a_revoked_keys_signature_is_refused(running: World) -> None:
+    """A thief of the old timestamp key who signs a newer timestamp is refused by those who saw the rotation."""
+    stolen = keys.load_signers(running.partner_keys, keys.ONLINE_ROLES)
+    before = author.load_repository(running.partner)
+    rotate_partner(running, "timestamp")
+    assert running.sync().exit_code == 0
+    forged = before.resign({IMAGES: Freshness(now_in_seconds(running.clock()), 1)}, stolen, running.clock(), above=50)
+    publish.install(
+        running.partner, publish.metadata_files([one for one in forged.files if one[0] == "timestamp.json"])
+    )
+    outcome = running.sync()
+    assert outcome.exit_code == 4
+    assert outcome.error is not None
+    assert outcome.error.message == "timestamp.json is not signed by enough of the keys trusted for it"
+
+
+def test_fresh_keys_lie_beside_the_old_ones(running: World) -> None:
+    """New keys get the next free number in the folder where the role's keys belong, readable by this user only."""
+    assert [path.name for path in rotate_partner(running, "timestamp").made] == ["timestamp-1.pem"]
+    made = rotate_partner(running, "timestamp").made
+    assert made == (running.partner_keys / "timestamp-2.pem",)
+    assert made[0].stat().st_mode & 0o777 == 0o600
+    assert rotate_partner(running, "root").made == (running.partner_offline / "root-2.pem",)
+
+
+def test_a_threshold_that_no_keys_meet_leaves_nothing(running: World) -> None:
+    """Where a rotation is refused, no key is left behind and the feed is as before."""
+    before = author.load_repository(running.partner).versions
+    lone = keys.generate_key(running.base / "lone.pem")
+    assert lone
+    with pytest.raises(UsageError, match="root cannot require 2 of 1 keys"):
+        rotate_partner(running, "root", NewKeys(files=(str(running.base / "lone.pem"),), threshold=2))
+    with pytest.raises(RefusedError, match="the feed has no role nobody"):
+        rotate_partner(running, "nobody")
+    wrong = keys.make_offline_keys(running.base / "wrong", 1)
+    assert wrong
+    with pytest.raises(RefusedError, match="root needs 1 of its keys to sign and 0 are at hand"):
+        rotate.rotate(
+            running.partner,
+            rotate.in_feed(running.partner),
+            "timestamp",
+            NewKeys(),
+            KeyFolders(running.partner_keys, (running.base / "wrong",)),
+            running.clock(),
+        )
+    assert not list(running.partner_keys.glob("timestamp-*"))
+    assert author.load_repository(running.partner).versions == before
+
+
+def test_root_keys_of_several_custodians(running: World) -> None:
+    """A root is moved to 2 of 3 keys in three folders, and two of the custodians suffice for the next rotation."""
+    folders = [running.base / f"custodian{number}" for number in range(3)]
+    for folder in folders:
+        keys.make_role_keys(folder, "root", 1)
+    files = tuple(str(folder / "root-1.pem") for folder in folders)
+    rotated = rotate_partner(running, "root", NewKeys(files=files, threshold=2))
+    assert (rotated.keys, rotated.threshold) == (3, 2)
+    with pytest.raises(RefusedError, match="root needs 2 of its keys to sign and 0 are at hand"):
+        rotate_partner(running, "snapshot")
+    at = KeyFolders(running.partner_keys, tuple(folders[:2]))
+    rotate.rotate(running.partner, rotate.in_feed(running.partner), "snapshot", NewKeys(), at, running.clock())
+    assert running.sync().exit_code == 0
+
+
+def give_own_keys(world: World) -> list[str]:
+    """The list's own role: 2 of 3 keys."""
+    made = keys.make_role_keys(world.base / "bodies", "list-images", 3)
+    rotate.add_role(
+        world.partner,
+        rotate.in_feed(world.partner),
+        IMAGES,
+        tuple(signer for _, signer in made),
+        2,
+        partner_keys(world),
+        world.clock(),
+    )
+    return [str(path) for path, _ in made]
+
+
+def publish_with(world: World, files: list[str]) -> author.Published:
+    signers = rotate.online_signers(world.partner, world.partner_keys, files)
+    add = world.base / "more.csv"
+    add.write_text("algorithm,digest,entry,label\n" + ",".join(row(30)) + "\n")
+    return author.publish_edit(world.partner, IMAGES, author.Edit(add=add), signers, world.clock())
+
+
+def test_a_list_with_two_of_three_keys_stops_when_one_signs(running: World) -> None:
+    """A list with a role of its own needs that role's threshold; other lists need the online key only."""
+    files = give_own_keys(running)
+    assert running.sync().exit_code == 0
+    with pytest.raises(RefusedError, match="list-images needs 2 of its keys to sign and 1 are at hand"):
+        publish_with(running, files[:1])
+    assert running.publish(full=rows(0, 3), name=type(IMAGES)("videos")).version == 1
+    assert publish_with(running, files[1:]).version == 2
+    assert running.sync().exit_code == 0
+    running.pull()
+    assert len(running.hits(30)) == 1
+
+
+def test_a_lists_own_keys_can_be_rotated(running: World) -> None:
+    """Rotating a list's role works as any other, and needs the offline keys of targets."""
+    give_own_keys(running)
+    rotated = rotate_partner(running, "list-images")
+    assert (rotated.keys, rotated.threshold) == (3, 2)
+    assert [path.name for path in rotated.made] == [f"list-images-{number}.pem" for number in (1, 2, 3)]
+    assert publish_with(running, []).version == 2
+    assert running.sync().exit_code == 0
+
+
+def test_renewing_moves_the_expiry(running: World) -> None:
+    """Renewed root and targets expire a whole lifetime from now, and followers go on."""
+    running.clock.forward(days=100)
+    running.publish(full=rows(0, 30))
+    apply = rotate.in_feed(running.partner)
+    expires = rotate.renew(running.partner, apply, partner_keys(running), running.clock())
+    assert (expires["root"] - running.clock()).days == 365
+    assert (expires["targets"] - running.clock()).days == 180
+    assert running.sync().exit_code == 0
+
+
+def test_a_crash_after_the_commit_is_finished_by_the_next_command(
+    running: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rotation killed between root and timestamp is completed with the very bytes that were committed."""
+
+    class Killed(BaseException):
+        pass
+
+    def install_one(folder: object, files: publish.SignedFiles) -> None:
+        done = real(running.partner, files[:1])
+        assert done is None
+        raise Killed
+
+    real = publish.install
+    monkeypatch.setattr(publish, "install", install_one)
+    with pytest.raises(Killed):
+        rotate_partner(running, "timestamp")
+    monkeypatch.undo()
+    assert rotate_partner(running, "snapshot").keys == 1
+    assert author.load_repository(running.partner).versions["root"] == 3
+    running.publish(add=[row(30)])
+    assert running.sync().exit_code == 0
+
+
+def test_the_operators_feed_is_not_rotated_beside_its_catalog(running: World) -> None:
+    """What an operator publishes is changed through its state folder only."""
+    with pytest.raises(RefusedError, match="is what an operator publishes"):
+        rotate.refuse_operators(running.state.feed.root)
+    rotate.refuse_operators(running.partner.root)
