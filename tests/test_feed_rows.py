@@ -15,11 +15,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from syncd.errors import RowError, StoreError, UsageError
-from syncd.feed.buckets import Buckets
-from syncd.feed.parsers import CsvParser, parsed
 from syncd.feed.rows import Loaded, Removals, load_removals, load_rows
-from syncd.feed.text import BLOCK, Block, open_list
-from syncd.feed.values import Columns, Fault
+from syncd.feed.rows.buckets import Buckets
+from syncd.feed.rows.parsers import CsvParser, parsed
+from syncd.feed.rows.text import BLOCK, Block, open_list
+from syncd.feed.rows.values import Columns, Fault
 from syncd.format.rows import Rows
 from syncd.format.segment import Segment
 from syncd.model import Algorithm

@@ -117,8 +117,8 @@ def _state(config: Any) -> "StateFolder":
 
 
 def sync(
-    source: Annotated[str | None, typer.Argument(metavar="[SOURCE]", help="One source; default: all, in turn.")] = None,
-    dry_run: Annotated[bool, typer.Option(help="Fetch, verify and judge, and publish nothing.")] = False,
+    source: Annotated[str | None, typer.Argument(metavar="SOURCE", help="One source; default: all, in turn.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Fetch, verify and judge, and publish nothing.")] = False,
     config: ConfigFile = None,
     as_json: JsonFlag = False,
 ) -> int:

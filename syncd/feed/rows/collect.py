@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 
 from syncd.errors import RowError, UsageError
-from syncd.feed.buckets import Buckets, Conflicts
-from syncd.feed.parsers import Part
-from syncd.feed.text import ListFile, originals, row_error
-from syncd.feed.values import Columns, Decoded, Fault
+from syncd.feed.rows.buckets import Buckets, Conflicts
+from syncd.feed.rows.parsers import Part
+from syncd.feed.rows.text import ListFile, originals, row_error
+from syncd.feed.rows.values import Columns, Decoded, Fault
 from syncd.files import PRIVATE_FILE, storage, temporary_path
 from syncd.format.manifest import SegmentRef
 from syncd.format.segment import Segment

@@ -14,10 +14,10 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
-from syncd.feed.collect import BadRows, Sorter, bad_rows
-from syncd.feed.parsers import Part, parsed
-from syncd.feed.text import ListFile, open_list
-from syncd.feed.values import (
+from syncd.feed.rows.collect import BadRows, Sorter, bad_rows
+from syncd.feed.rows.parsers import Part, parsed
+from syncd.feed.rows.text import ListFile, open_list
+from syncd.feed.rows.values import (
     Columns,
     Decoded,
     addition_fault,

@@ -1,0 +1,321 @@
+"""Backup and restore, recovery, and a partner that rebuilt its feed."""
+
+import hashlib
+import shutil
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from syncd.catalog.records import Outcome
+from syncd.errors import RefusedError, RollbackError, StoreError, TrustError, UsageError
+from syncd.feed import author
+from syncd.pipeline.backup import BackedUp, backup
+from syncd.pipeline.prove import prove_state
+from syncd.pipeline.repair import Recovered, recover, retrust
+from syncd.trust import keys
+from world import HEAD, World, row, rows
+
+REASON = "called the partner"
+
+
+@pytest.fixture
+def running(world: World) -> World:
+    """A list that was published, synced and pulled, twice."""
+    world.publish(full=rows(0, 30))
+    assert world.sync().exit_code == 0
+    world.publish(add=[row(30)])
+    assert world.sync().exit_code == 0
+    assert not world.pull().errors
+    return world
+
+
+def back_up(world: World, name: str = "backup.tar", **options: bool) -> BackedUp:
+    with world.publisher() as publisher:
+        return backup(publisher, world.base / name, world.clock(), **options)
+
+
+def restore(world: World, name: str = "backup.tar") -> None:
+    """As docs/operations.md says."""
+    kept = world.base / "lost"
+    world.state.root.rename(kept)
+    world.state.root.mkdir(mode=0o750)
+    with tarfile.open(world.base / name) as tar:
+        tar.extractall(world.state.root, filter="data")
+    if not world.state.keys.exists():
+        shutil.copytree(kept / "keys", world.state.keys)
+
+
+def go_on_above(world: World, above: int) -> Recovered:
+    with world.publisher() as publisher:
+        return recover(publisher, above, world.clock(), "tester")
+
+
+def retrust_partner(world: World, root: Path | None = None, reason: str = REASON) -> int:
+    with world.publisher() as publisher:
+        content = (root or world.root).read_bytes()
+        return retrust(publisher, world.source(), content, reason, world.clock(), "tester")
+
+
+def test_a_backup_is_private_whole_and_without_keys(running: World) -> None:
+    """A backup holds catalog, metadata, root, manifests and segments of the heads, mode 0600, and no private key."""
+    done = back_up(running)
+    assert (done.lists, done.keys, done.file.stat().st_mode & 0o777) == (1, 0, 0o600)
+    with tarfile.open(done.file) as tar:
+        names = tar.getnames()
+        assert b"PRIVATE KEY" not in done.file.read_bytes()
+    assert len(names) == len(set(names)) == done.files
+    assert {"catalog.sqlite3", "feed/root.json", "feed/metadata/timestamp.json"} <= set(names)
+    ours = sorted(name for name in names if name.startswith("feed/v1/iwf.images/segments/"))
+    theirs = sorted(name for name in names if name.startswith("sources/iwf/v1/images/segments/"))
+    assert (len(ours), len(theirs)) == (2, 2)
+    assert sorted(path.name for path in running.base.iterdir() if path.name.startswith(".tmp")) == []
+    assert not list(running.state.root.glob(".tmp*"))
+
+
+def test_a_backup_with_keys_holds_the_online_ones(running: World) -> None:
+    """Private keys are in a backup only where that is asked for, and offline keys never."""
+    done = back_up(running, with_keys=True)
+    with tarfile.open(done.file) as tar:
+        found = {entry.name: entry.mode for entry in tar.getmembers() if entry.name.startswith("keys/")}
+    assert found == {"keys/lists.pem": 0o600, "keys/snapshot.pem": 0o600, "keys/timestamp.pem": 0o600}
+    assert done.keys == 3
+
+
+def test_a_backup_overwrites_nothing(running: World) -> None:
+    """An existing file, a folder that is not there and the served feed are refused, and nothing is left behind."""
+    back_up(running)
+    before = sha256(running.base / "backup.tar")
+    with pytest.raises(UsageError, match="exists already"):
+        back_up(running)
+    assert sha256(running.base / "backup.tar") == before
+    with pytest.raises(UsageError, match="there is no folder"):
+        back_up(running, "nowhere/backup.tar")
+    with pytest.raises(UsageError, match="would lie in the feed that is served"):
+        back_up(running, "state/feed/backup.tar")
+
+
+def test_a_backup_of_a_damaged_state_says_so(running: World) -> None:
+    """A missing segment stops the backup, and no half of one is left."""
+    next(running.state.feed.path("v1/iwf.images/segments").iterdir()).unlink()
+    with pytest.raises(StoreError, match="is missing"):
+        back_up(running)
+    assert not (running.base / "backup.tar").exists()
+
+
+def test_a_restored_backup_is_the_state_of_then(running: World) -> None:
+    """Unpacked, a backup proves whole, and the next sync goes on from it."""
+    back_up(running)
+    restore(running)
+    assert prove_state(running.state, None, running.clock()).faults == ()
+    outcome = running.sync()
+    assert (outcome.exit_code, outcome.outcome) == (0, Outcome.UP_TO_DATE)
+
+
+def test_without_recovery_matchers_refuse_a_restored_backup(running: World) -> None:
+    """Matchers that saw later versions take a restored feed for a rollback."""
+    back_up(running)
+    lose_two_versions(running)
+    restore(running)
+    with pytest.raises(RollbackError):
+        running.pull()
+
+
+def lose_two_versions(world: World) -> None:
+    for number in (31, 32):
+        world.publish(add=[row(number)])
+        world.sync()
+    assert not world.pull().errors
+    assert len(world.hits(32)) == 1
+
+
+def test_recovery_goes_on_above_what_matchers_saw(running: World) -> None:
+    """After `recover --above N` matchers take N + 1 as a fork, with the content of the backup, and then go on."""
+    back_up(running)
+    lose_two_versions(running)
+    restore(running)
+    done = go_on_above(running, 100)
+    assert done.lists == {HEAD: 101}
+    assert {role: version for role, version in done.metadata.items() if role in {"lists", "snapshot"}} == {
+        "lists": 101,
+        "snapshot": 101,
+    }
+    assert done.metadata["timestamp"] > 101 > 100 > done.metadata["targets"]
+    pulled = running.pull()
+    assert [(one.before, one.after, one.forked, one.error) for one in pulled.lists] == [(4, 101, True, None)]
+    assert [len(running.hits(number)) for number in (30, 31, 32)] == [1, 0, 0]
+    assert running.sync().exit_code == 0
+    assert not running.pull().lists[0].forked
+    assert [len(running.hits(number)) for number in (30, 31, 32)] == [1, 1, 1]
+    assert running.matcher().status()[0].version == 102
+    assert prove_state(running.state, None, running.clock()).faults == ()
+
+
+def test_recovery_is_no_fork_to_who_holds_the_version_of_the_backup(running: World) -> None:
+    """A matcher that never saw the lost versions goes on without an alarm."""
+    back_up(running)
+    restore(running)
+    go_on_above(running, 100)
+    pulled = running.pull()
+    assert [(one.before, one.after, one.forked, one.error) for one in pulled.lists] == [(2, 101, False, None)]
+
+
+def test_recovery_refuses_a_number_that_is_used(running: World) -> None:
+    """A number below what the catalog or the metadata has already is refused, and nothing is changed."""
+    before = author.load_repository(running.state.feed).versions
+    with pytest.raises(RefusedError, match="timestamp is at version 3 already, above 2"):
+        go_on_above(running, 2)
+    for above in (0, -1, (1 << 40) + 1):
+        with pytest.raises(UsageError, match="no version to go on above"):
+            go_on_above(running, above)
+    assert author.load_repository(running.state.feed).versions == before
+
+
+def test_recovery_with_offline_keys_raises_targets_too(running: World) -> None:
+    """Where targets was signed anew in the lost time, the offline keys lift it above as well."""
+    offline = keys.load_signers(running.offline, keys.OFFLINE_ROLES)
+    with running.publisher() as publisher:
+        done = recover(publisher, 50, running.clock(), "tester", offline)
+    assert (done.metadata["targets"], done.metadata["root"]) == (51, 2)
+    assert not running.pull().errors
+
+
+def test_recovery_without_segments_publishes_nothing(running: World) -> None:
+    """A backup without segments needs them copied back first."""
+    back_up(running, with_segments=False)
+    restore(running)
+    with pytest.raises(RefusedError, match="2 segments of iwf.images are missing"):
+        go_on_above(running, 100)
+    shutil.copytree(running.base / "lost" / "feed" / "v1", running.state.feed.path("v1"), dirs_exist_ok=True)
+    assert go_on_above(running, 100).lists == {HEAD: 101}
+    assert not running.pull().errors
+
+
+def test_an_audit_entry_tells_of_the_recovery(running: World) -> None:
+    """Who recovered, and above what, is in the audit log."""
+    go_on_above(running, 100)
+    with running.publisher() as publisher:
+        entry = publisher.catalog.audit_entries(1)[0]
+    assert (entry.actor, entry.action, entry.detail) == ("tester", "recover", {"above": 100, "lists": 1})
+
+
+def rebuild_partner(world: World) -> None:
+    """The partner lost everything, keys included, and starts anew at version 1 with other content."""
+    shutil.rmtree(world.partner.root)
+    shutil.rmtree(world.partner_keys)
+    shutil.rmtree(world.partner_offline)
+    author.init(world.partner.root, world.partner_offline, world.partner_keys, count=1, threshold=1, now=world.clock())
+    world.publish(full=rows(1, 32))
+
+
+def test_a_replaced_root_is_not_followed(running: World) -> None:
+    """A root file other than the one a source was followed by stops the sync until somebody says why."""
+    rebuild_partner(running)
+    outcome = running.sync()
+    assert outcome.exit_code == 6
+    assert outcome.error is not None
+    assert outcome.error.message == "the root of source iwf is not the one that it was followed by"
+    assert "syncd retrust iwf" in outcome.error.hint
+    assert outcome.error.serving == "iwf.images version 2"
+
+
+def test_a_rebuilt_feed_is_followed_after_retrust(running: World) -> None:
+    """After a retrust the partner's first version arrives as a delta over what is held, whatever its number."""
+    rebuild_partner(running)
+    assert retrust_partner(running) == 1
+    outcome = running.sync()
+    assert (outcome.exit_code, outcome.lists[0].plan, outcome.lists[0].version) == (0, "full:retrusted", 3)
+    total = outcome.lists[0].counts["sha256"]
+    assert (total.added, total.removed) == (1, 1)
+    assert not running.pull().lists[0].forked
+    assert [len(running.hits(number)) for number in (0, 1, 31)] == [0, 1, 1]
+    running.publish(add=[row(40)])
+    assert running.sync().lists[0].plan == "deltas"
+    assert prove_state(running.state, None, running.clock()).faults == ()
+
+
+def test_a_rebuilt_feed_with_the_same_keys(running: World) -> None:
+    """A partner that kept its keys and lost its history is refused as a rollback until it is retrusted."""
+    shutil.rmtree(running.partner.root)
+    shutil.rmtree(running.partner_keys)
+    author.init(
+        running.partner.root, running.partner_offline, running.partner_keys, count=1, threshold=1, now=running.clock()
+    )
+    running.publish(full=rows(0, 31))
+    retrust_partner(running)
+    outcome = running.sync()
+    assert (outcome.exit_code, outcome.outcome) == (0, Outcome.UP_TO_DATE)
+    running.publish(add=[row(40)])
+    assert running.sync().lists[0].plan == "deltas"
+
+
+def test_an_emptied_rebuilt_feed_is_held(running: World) -> None:
+    """The gate judges a rebuilt feed as any update: a list left without an entry waits for an operator."""
+    rebuild_partner(running)
+    running.publish(remove=rows(1, 32))
+    retrust_partner(running)
+    assert running.sync().exit_code == 3
+    assert len(running.hits(30)) == 1
+
+
+def test_retrust_survives_a_sync_that_failed(running: World) -> None:
+    """The floors stay forgotten per list until the first list of the new feed is in."""
+    rebuild_partner(running)
+    retrust_partner(running)
+    segments = running.partner.path("v1/images/segments")
+    segments.rename(segments.with_name("away"))
+    assert running.sync().exit_code == 5
+    segments.with_name("away").rename(segments)
+    assert running.sync().lists[0].plan == "full:retrusted"
+
+
+def test_retrust_wants_a_root_a_reason_and_the_same_file(running: World) -> None:
+    """What is no root, a root that the configuration does not name, and a missing reason are refused."""
+    other = running.base / "other.json"
+    shutil.copy(running.operator_root, other)
+    with pytest.raises(UsageError, match="which the configuration names as the root of iwf, is another file"):
+        retrust_partner(running, other)
+    other.write_text("{}")
+    with pytest.raises(TrustError):
+        retrust_partner(running, other)
+    forged = running.root.read_bytes().replace(b'"version":1', b'"version":2')
+    other.write_bytes(forged)
+    with pytest.raises(TrustError, match="the root is signed by 0 of its own keys and requires 1"):
+        retrust_partner(running, other)
+    with pytest.raises(UsageError, match="a reason is needed"):
+        retrust_partner(running, reason="  ")
+    assert running.sync().exit_code == 0
+
+
+def test_retrust_is_audited(running: World) -> None:
+    """Who changed the root and why is in the audit log."""
+    rebuild_partner(running)
+    retrust_partner(running)
+    with running.publisher() as publisher:
+        entry = publisher.catalog.audit_entries(1)[0]
+    assert (entry.actor, entry.action, entry.subject) == ("tester", "retrust", "iwf")
+    assert entry.detail == {"reason": REASON, "root_version": 1}
+
+
+def test_a_killed_recovery_is_finished_by_the_next_command(running: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between commit and install a kill loses nothing: the stored bytes are installed, no number is signed twice."""
+    from syncd.feed import publish
+
+    class Killed(BaseException):
+        pass
+
+    def killed(*_: object) -> None:
+        raise Killed
+
+    monkeypatch.setattr(publish, "install", killed)
+    with pytest.raises(Killed):
+        go_on_above(running, 100)
+    monkeypatch.undo()
+    with running.publisher() as publisher:
+        assert publisher.catalog.pending_publications() == ()
+    pulled = running.pull()
+    assert [(one.before, one.after) for one in pulled.lists] == [(2, 101)]
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
