@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 _SAMPLE_SECONDS: Final = 0.01
+_BLOCK: Final = 8 << 20
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,14 @@ def median(timings: Sequence[Timing]) -> Timing:
 def settle() -> None:
     """Let the disk finish what the preparation wrote, so that it is not charged to what is measured."""
     os.sync()
+
+
+def warm(folder: Path) -> None:
+    """Bring the segments below a folder into the page cache."""
+    for path in folder.rglob("*.arrow"):
+        with path.open("rb", buffering=0) as stream:
+            while stream.read(_BLOCK):
+                pass
 
 
 def copy_and_hash(source: Path, scratch: Path) -> float:

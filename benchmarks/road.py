@@ -133,6 +133,7 @@ def deltas(world: World, rows: int, count: int = DELTA, rounds: int = ROUNDS) ->
         _checked(sync_source(publisher, source, now))
         _pull(world, downstream)
         for turn in range(rounds + 1):
+            measure.warm(world.base)
             number = world.version()
             measure.settle()
             publishes.append(measure.timed(lambda: world.partner.publish_delta(number, count)))

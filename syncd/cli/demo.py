@@ -199,7 +199,9 @@ class _Demo:
         self.matcher.reload()
         self._attack("an old version, replayed", before)
         self._attack("a list signed with a wrong key", self._wrong_key())
-        self._attack("an expired timestamp (the partner fell silent)", self.partner, later=timedelta(days=3))
+        self._attack("an expired timestamp (the partner fell silent three days ago)", self._silent())
+        with self._served(self.partner) as url:
+            self._sync(url)
 
     def _flipped(self) -> Path:
         folder = self.base / "flipped"
@@ -219,18 +221,26 @@ class _Demo:
         self._publish(full=self.known[:100], folder=folder)
         self._publish(add=self.known[100:110], folder=folder)
         for _ in range(9):  # numbers above all that the operator has seen, so that only the keys can be at fault
-            self._resign(folder)
+            self._resign(folder, author.keys_folder(folder), _now())
         return folder
 
-    def _resign(self, folder: Path) -> None:
+    def _silent(self) -> Path:
+        from syncd.feed import author
+
+        folder = self.base / "silent"
+        shutil.copytree(self.partner, folder)
+        self._resign(folder, author.keys_folder(self.partner), _now() - timedelta(days=3))
+        return folder
+
+    def _resign(self, folder: Path, online_keys: Path, when: datetime) -> None:
         from syncd.feed import author, publish
         from syncd.feed.folder import FeedFolder
         from syncd.trust import keys
 
         feed = FeedFolder(folder)
         repository = author.load_repository(feed)
-        signers = keys.load_signers(author.keys_folder(folder), keys.ONLINE_ROLES)
-        update = repository.resign(repository.freshness(), signers, _now())
+        signers = keys.load_signers(online_keys, keys.ONLINE_ROLES)
+        update = repository.resign(repository.freshness(), signers, when)
         author.commit(feed, publish.metadata_files(update.files))
 
     @contextlib.contextmanager
@@ -240,10 +250,10 @@ class _Demo:
         with running_server(folder) as url:
             yield url
 
-    def _attack(self, what: str, folder: Path, later: timedelta = timedelta()) -> None:
+    def _attack(self, what: str, folder: Path) -> None:
         version = self._version()
         with self._served(folder) as url:
-            outcome = self._sync(url, later)
+            outcome = self._sync(url)
         error = outcome.error or next((one.error for one in outcome.lists if one.error), None)
         if error is None:
             raise StoreError(f"not refused: {what}", hint="a bug in syncd: please report it")
@@ -286,7 +296,7 @@ class _Demo:
         path.write_text("algorithm,digest,entry,label\n" + "".join(lines))
         return path
 
-    def _sync(self, url: str, later: timedelta = timedelta()) -> "SyncOutcome":
+    def _sync(self, url: str) -> "SyncOutcome":
         from syncd.pipeline.state import open_publisher
         from syncd.pipeline.sync import sync_source
         from syncd.sources.signed_feed import SignedFeed
@@ -294,7 +304,7 @@ class _Demo:
         source = SignedFeed("partner", url, self.partner / "root.json")
         publisher: Publisher
         with open_publisher(self.state) as publisher, output.progress("sync") as progress:
-            return sync_source(publisher, source, lambda: _now() + later, progress)
+            return sync_source(publisher, source, _now, progress)
 
     def _pull(self, url: str = "") -> None:
         from syncd.fetch import Endpoint

@@ -2,34 +2,39 @@
 
 ::
 
-    matcher = Matcher.open("/var/lib/syncd-pull")
-    for hit in matcher.lookup("sha256", digest):
-        print(hit.list, hit.entry, hit.label)
+    with Matcher.open("/var/lib/syncd-pull") as matcher:
+        matcher.watch()
+        for hit in matcher.lookup("sha256", digest):
+            print(hit.list, hit.entry, hit.label)
 
-Segments are mapped, so the processes of a host share one copy in memory, and opening costs the metadata alone.
+Segments are mapped, so the processes of a host share one copy in memory, and opening costs the metadata alone. A
+matcher opened before a fork works in the children, each of which watches for itself.
 """
 
 import os
-import stat
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+import random
+import threading
+import weakref
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import numpy as np
 
-from syncd.errors import RefusedError, UsageError
+from syncd.errors import StoreError, SyncdError, UsageError
 from syncd.feed.folder import MAX_METADATA_BYTES, FeedFolder, Snapshot
-from syncd.feed.proof import prove_manifest
-from syncd.files import read_bytes, storage
+from syncd.files import read_bytes
 from syncd.format.rows import Digests, Mask
-from syncd.matcher.copy import CURRENT, ROOT, Held, copy_at, read_current
+from syncd.matcher.copy import ROOT, copy_at
+from syncd.matcher.load import Generation, load, stamp_of
+from syncd.matcher.watch import JITTER, Poller, Wait, vary
 from syncd.model import Algorithm, Digest, Hit, ListName
-from syncd.trust.offline import verify_offline
 from syncd.trust.values import TrustedFeed
 
-_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+_LONGEST_PAUSE: Final = 60.0
+"""Seconds after which a generation that cannot be loaded is tried again, at most."""
 
 
 @dataclass(frozen=True)
@@ -46,16 +51,8 @@ class ListStatus:
     age: timedelta | None
     expired: tuple[str, ...]
     """roles of the signed metadata past their expiry: nobody vouches for freshness any more"""
-
-
-@dataclass(frozen=True)
-class Generation:
-    """One proved state of a copy. Replaced whole, never changed."""
-
-    snapshots: Mapping[ListName, Snapshot]
-    newest: TrustedFeed
-    stamp: tuple[int, int]
-    stacks: Mapping[Algorithm, tuple[tuple[ListName, int, Any], ...]] = field(repr=False)
+    error: SyncdError | None = None
+    """what keeps a newer generation out"""
 
 
 def _utc_now() -> datetime:
@@ -67,10 +64,20 @@ class Matcher:
 
     def __init__(self, folder: FeedFolder, root: bytes, generation: Generation, clock: Callable[[], datetime]) -> None:
         self._folder, self._root, self._generation, self._clock = folder, root, generation, clock
+        self._last_error: SyncdError | None = None
+        self._reloading = threading.Lock()
+        self._poller: Poller | None = None
+        _call_in_children(weakref.WeakMethod(self._start_in_child))
 
     def __repr__(self) -> str:
         versions = {name: snapshot.manifest.version for name, snapshot in self._generation.snapshots.items()}
         return f"Matcher({self._folder.root}, {versions})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     @classmethod
     def open(
@@ -80,11 +87,10 @@ class Matcher:
 
         ``root``: the trusted root; without it, the one that the copy was pulled with. Segment bytes were proved by the
         pull (`syncd verify` proves them again); expiry is reported by `status`, never a reason to answer nothing.
-        Raises `UsageError`, `RefusedError`, `TrustError`, `MismatchError`, `StoreError`.
+        Raises `UsageError`, `RefusedError`, `TrustError`, `MismatchError`, `SegmentError`, `StoreError`.
         """
         copy = copy_at(Path(folder))
-        _check_private(copy)
-        trusted_root = read_bytes(Path(root), MAX_METADATA_BYTES) if root is not None else copy.read(ROOT)
+        trusted_root = copy.read(ROOT) if root is None else read_bytes(Path(root), MAX_METADATA_BYTES)
         if trusted_root is None:
             raise UsageError(f"{copy.root} has no {ROOT}", hint="give the trusted root, or pull again")
         return cls(copy, trusted_root, load(copy, trusted_root), clock)
@@ -99,11 +105,13 @@ class Matcher:
 
         Raises `UsageError` for an unknown algorithm or a digest of another width.
         """
-        value = digest if isinstance(digest, bytes) else Digest.parse(f"{algorithm}:{digest}").value
-        stacks = self._generation.stacks.get(_algorithm(algorithm, len(value)), ())
+        value = digest if isinstance(digest, bytes) else _from_hex(algorithm, digest)
+        searched = self._generation.searched.get(algorithm)
+        if searched is None or len(value) != searched.width:
+            raise _misuse(algorithm, f"{len(value)} bytes")
         return [
             Hit(name, version, entry, label)
-            for name, version, stack in stacks
+            for name, version, stack in searched.stacks
             for entry, label in stack.entries_of(value)
         ]
 
@@ -113,16 +121,24 @@ class Matcher:
         ``digests``: a numpy array of dtype ``S<width>`` and shape (n,), or of uint8 and shape (n, width), or an
         iterable of bytes. Returns a bool array of shape (n,). Raises `UsageError` as `lookup` does.
         """
-        keys = _as_digests(algorithm, digests)
+        searched = self._generation.searched.get(algorithm)
+        if searched is None:
+            raise _misuse(algorithm, "")
+        keys = _as_digests(algorithm, searched.width, digests)
         found = np.zeros(len(keys), bool)
-        for _, _, stack in self._generation.stacks.get(Algorithm(algorithm), ()):
+        for _, _, stack in searched.stacks:
             found |= stack.contains(keys)
         return found
 
     def status(self) -> list[ListStatus]:
-        """What is answered from, and how old it is."""
-        generation, now = self._generation, self._clock()
-        return [_status(snapshot, generation.newest, now) for snapshot in generation.snapshots.values()]
+        """What is answered from, how old it is, and what keeps a newer generation out."""
+        generation, now, error = self._generation, self._clock(), self._last_error
+        return [_status(snapshot, generation.newest, now, error) for snapshot in generation.snapshots.values()]
+
+    @property
+    def last_error(self) -> SyncdError | None:
+        """Why the last `reload` failed, also one by `watch`; None where it did not."""
+        return self._last_error
 
     @property
     def algorithms(self) -> tuple[Algorithm, ...]:
@@ -131,71 +147,94 @@ class Matcher:
 
     def reload(self) -> bool:
         """Load what a pull made current since; False where that is what is loaded. Raises as `open`; the old
-        generation then goes on answering."""
-        if _stamp(self._folder) == self._generation.stamp:
-            return False
-        self._generation = load(self._folder, self._root, self._generation)
-        return True
+        generation then goes on answering, as it does during the load."""
+        with self._reloading:
+            try:
+                changed = stamp_of(self._folder) != self._generation.stamp
+                if changed:
+                    self._generation = load(self._folder, self._root, self._generation)
+            except SyncdError as error:
+                self._last_error = error
+                raise
+            self._last_error = None
+            return changed
+
+    def watch(
+        self,
+        interval: float = 1.0,
+        *,
+        jitter: float = JITTER,
+        on_change: Callable[[list[ListStatus]], None] | None = None,
+        on_error: Callable[[SyncdError], None] | None = None,
+        wait: Wait = threading.Event.wait,
+    ) -> None:
+        """Look every ``interval`` seconds, give or take ``jitter``, whether there is a new generation, and load it.
+
+        Looking costs one `stat` on this host. What cannot be loaded is tried again, less and less often, while the old
+        generation answers. ``on_change`` and ``on_error`` are called in the thread that watches; `close` ends it.
+        """
+        self.close()
+        step = _Step(self, interval, jitter, on_change, on_error)
+        self._poller = Poller(step, step.seconds(), wait)
+
+    def close(self) -> None:
+        """Stop watching. Look-ups still work; the map goes with the last reference to this matcher."""
+        if self._poller is not None:
+            self._poller.stop()
+            self._poller = None
+
+    def _start_in_child(self) -> None:
+        """After a fork: threads did not come along, and a lock that one held would never be released."""
+        self._reloading = threading.Lock()
+        if self._poller is not None:
+            self._poller.start()
 
 
-def load(copy: FeedFolder, root: bytes, before: Generation | None = None) -> Generation:
-    """Prove and map what ``current.json`` names. Lists that did not change keep their mapped snapshots."""
-    stamp = _stamp(copy)
-    current = read_current(copy)
-    if current is None:
-        raise UsageError(f"{copy.root} holds no pulled copy", hint="pull it again")
-    proved = _Proofs(copy, root)
-    snapshots = {name: _snapshot(copy, name, held, proved, before) for name, held in sorted(current.lists.items())}
-    stacks: dict[Algorithm, tuple[tuple[ListName, int, Any], ...]] = {}
-    for name, snapshot in snapshots.items():
-        for algorithm, stack in snapshot.stacks.items():
-            stacks[algorithm] = (*stacks.get(algorithm, ()), (name, snapshot.manifest.version, stack))
-    return Generation(snapshots, proved.feed(current.metadata), stamp, stacks)
+def _call_in_children(method: "weakref.WeakMethod[Callable[[], None]]") -> None:
+    """Call a method in each forked child, while its object lives."""
+
+    def call() -> None:
+        if alive := method():
+            alive()
+
+    os.register_at_fork(after_in_child=call)
 
 
-class _Proofs:
-    """Offline verifications of metadata, each made once."""
+@dataclass
+class _Step:
+    """One look of a watching matcher; returns the seconds until the next."""
 
-    def __init__(self, copy: FeedFolder, root: bytes) -> None:
-        self._copy, self._root = copy, root
-        self._made: dict[tuple[tuple[str, int], ...], TrustedFeed] = {}
+    matcher: Matcher
+    interval: float
+    jitter: float
+    on_change: Callable[[list[ListStatus]], None] | None
+    on_error: Callable[[SyncdError], None] | None
+    failures: int = 0
 
-    def feed(self, versions: Mapping[str, int]) -> TrustedFeed:
-        key = tuple(sorted(versions.items()))
-        if key not in self._made:
-            self._made[key] = verify_offline(self._copy.metadata, versions, self._root)
-        return self._made[key]
+    def __call__(self) -> float:
+        try:
+            changed = self.matcher.reload()
+        except SyncdError as error:
+            self._failed(error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the old generation answers and this thread goes on
+            self._failed(StoreError(f"cannot load a new generation: {type(error).__name__}", hint="report this fault"))
+        else:
+            self.failures = 0
+            if changed and self.on_change:
+                self.on_change(self.matcher.status())
+        return self.seconds()
 
+    def seconds(self) -> float:
+        pause = min(self.interval * 2 ** min(self.failures, 16), max(self.interval, _LONGEST_PAUSE))
+        return vary(pause, self.jitter, random.random())  # noqa: S311 - spreads load, guards nothing
 
-def _snapshot(copy: FeedFolder, name: ListName, held: Held, proofs: _Proofs, before: Generation | None) -> Snapshot:
-    known = before.snapshots.get(name) if before else None
-    if known and known.sha256 == held.manifest:
-        return known
-    signed = prove_manifest(proofs.feed(held.metadata), name, copy.manifest_bytes(name, held.manifest))
-    return Snapshot(signed.manifest, signed.sha256, copy.open_stacks(name, signed.manifest.stack))
-
-
-def _stamp(copy: FeedFolder) -> tuple[int, int]:
-    """Changes whenever ``current.json`` is replaced."""
-    try:
-        found = copy.path(CURRENT).stat()
-    except FileNotFoundError:
-        raise UsageError(f"{copy.root} holds no pulled copy", hint="pull it again") from None
-    return found.st_ino, found.st_mtime_ns
-
-
-def _check_private(copy: FeedFolder) -> None:
-    """Whoever may write the folder decides what matches: that must be this user or root alone."""
-    for path in (copy.root, copy.path(CURRENT), copy.path("metadata"), copy.path("v1")):
-        with storage(path, "read"):
-            if not path.exists():  # a copy of a feed with no list yet
-                continue
-            found = path.stat()
-        if found.st_mode & _OTHERS_WRITE or found.st_uid not in {0, os.geteuid()}:
-            raise RefusedError(f"others may write {path}", hint=f"chmod go-w {path}, and let this user or root own it")
+    def _failed(self, error: SyncdError) -> None:
+        self.failures += 1
+        if self.on_error:
+            self.on_error(error)
 
 
-def _status(snapshot: Snapshot, newest: TrustedFeed, now: datetime) -> ListStatus:
+def _status(snapshot: Snapshot, newest: TrustedFeed, now: datetime, error: SyncdError | None) -> ListStatus:
     name = snapshot.manifest.list
     fresh = newest.freshness.get(name)
     return ListStatus(
@@ -206,29 +245,41 @@ def _status(snapshot: Snapshot, newest: TrustedFeed, now: datetime) -> ListStatu
         fresh.verified_at if fresh else None,
         now - fresh.verified_at if fresh else None,
         newest.stale(now),
+        error,
     )
 
 
-def _algorithm(name: str, width: int) -> Algorithm:
+def _misuse(algorithm: str, given: str) -> UsageError:
+    """What is wrong with a look-up. Its arguments are not repeated: exchanged, one would be a digest."""
     try:
-        algorithm = Algorithm(name)
+        known = Algorithm(algorithm)
     except ValueError:
-        raise UsageError(f"unknown algorithm {name!r}", hint=f"known are {', '.join(Algorithm)}") from None
-    if width != algorithm.width:
-        raise UsageError(f"a {algorithm} digest has {algorithm.width} bytes, not {width}")
-    return algorithm
+        return UsageError("unknown algorithm", hint=f"the first argument is one of {', '.join(Algorithm)}")
+    return UsageError(f"a {known} digest has {known.width} bytes, not {given}", hint="give bytes, or hexadecimal text")
 
 
-def _as_digests(algorithm: str, digests: Any) -> Digests:
+def _from_hex(algorithm: str, digest: object) -> bytes:
+    if not isinstance(digest, str):
+        raise UsageError(f"a digest is bytes or text, not {type(digest).__name__}", hint="convert it with bytes()")
+    return Digest.parse(f"{algorithm}:{digest}").value
+
+
+def _as_digests(algorithm: str, width: int, digests: Any) -> Digests:
     if not isinstance(digests, np.ndarray):
-        values: Iterable[bytes] = list(digests)
-        wrong = {len(value) for value in values} - {_algorithm(algorithm, Algorithm(algorithm).width).width}
-        if wrong:
-            _algorithm(algorithm, wrong.pop())
-        return np.array(values, dtype=f"S{Algorithm(algorithm).width}")
-    if digests.dtype == np.uint8 and digests.ndim == 2:  # noqa: PLR2004 - n digests of width bytes
-        digests = np.ascontiguousarray(digests).view(f"S{digests.shape[1]}").reshape(-1)
-    if digests.dtype.kind != "S" or digests.ndim != 1:
-        raise UsageError(f"digests of dtype {digests.dtype} and {digests.ndim} dimensions", hint="see lookup_many")
-    _algorithm(algorithm, digests.dtype.itemsize)
+        return _joined(algorithm, width, digests)
+    if digests.dtype == np.uint8 and digests.ndim == 2 and digests.shape[1] == width:  # noqa: PLR2004 - (n, width)
+        return np.ascontiguousarray(digests).view(f"S{width}").reshape(-1)
+    if digests.dtype != np.dtype(f"S{width}") or digests.ndim != 1:
+        raise _misuse(algorithm, f"an array of {digests.dtype} with {digests.ndim} dimensions")
     return digests
+
+
+def _joined(algorithm: str, width: int, digests: Iterable[object]) -> Digests:
+    values = []
+    for value in digests:
+        if not isinstance(value, bytes):
+            raise UsageError(f"digests are bytes, not {type(value).__name__}", hint="see lookup_many")
+        if len(value) != width:
+            raise _misuse(algorithm, f"{len(value)} bytes")
+        values.append(value)
+    return np.frombuffer(b"".join(values), f"S{width}")

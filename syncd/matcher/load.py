@@ -1,0 +1,154 @@
+"""Proving and mapping one generation of a pulled copy."""
+
+import os
+import stat
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from syncd.errors import RefusedError, SyncdError, UsageError
+from syncd.feed import layout
+from syncd.feed.folder import FeedFolder, Snapshot
+from syncd.feed.proof import prove_manifest
+from syncd.files import storage
+from syncd.format.manifest import Manifest, SegmentRef
+from syncd.format.segment import Segment
+from syncd.format.stack import Stack
+from syncd.matcher.copy import CURRENT, Held, read_current
+from syncd.model import Algorithm, ListName
+from syncd.trust.offline import verify_offline
+from syncd.trust.values import TrustedFeed
+
+Stamp = tuple[int, int]
+"""Changes whenever ``current.json`` is replaced."""
+
+_OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
+_TRIES: Final = 3
+
+
+@dataclass(frozen=True)
+class Searched:
+    """What a look-up of one algorithm asks: each list's stack."""
+
+    width: int
+    """bytes of a digest"""
+    stacks: tuple[tuple[ListName, int, Stack], ...]
+    """list, version, stack"""
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One proved state of a copy. Replaced whole, never changed."""
+
+    snapshots: Mapping[ListName, Snapshot]
+    newest: TrustedFeed
+    stamp: Stamp
+    searched: Mapping[str, Searched] = field(repr=False)
+    """by every algorithm there is"""
+
+    @property
+    def stacks(self) -> dict[Algorithm, tuple[tuple[ListName, int, Stack], ...]]:
+        """List, version and stack of each list that holds digests of an algorithm."""
+        return {Algorithm(name): found.stacks for name, found in self.searched.items() if found.stacks}
+
+
+def stamp_of(copy: FeedFolder) -> Stamp:
+    """What tells this ``current.json`` from the one before; raises `UsageError` where there is none."""
+    path = copy.path(CURRENT)
+    with storage(path, "look at"):
+        try:
+            found = path.stat()
+        except FileNotFoundError:
+            raise UsageError(f"{copy.root} holds no pulled copy", hint="pull it again") from None
+    return found.st_ino, found.st_mtime_ns
+
+
+def load(copy: FeedFolder, root: bytes, before: Generation | None = None) -> Generation:
+    """Prove and map what ``current.json`` names. What ``before`` has mapped already is shared with it.
+
+    A pull that replaced ``current.json`` meanwhile may have taken away what the old one named: then again, from the
+    new one. Raises as `Matcher.open`.
+    """
+    for _ in range(_TRIES):
+        stamp = stamp_of(copy)
+        try:
+            return _load(copy, root, before, stamp)
+        except SyncdError:
+            if stamp_of(copy) == stamp:
+                raise
+    return _load(copy, root, before, stamp_of(copy))
+
+
+def _load(copy: FeedFolder, root: bytes, before: Generation | None, stamp: Stamp) -> Generation:
+    _check_private(copy.root, copy.path(CURRENT), copy.path(layout.METADATA), copy.path("v1"))
+    current = read_current(copy)
+    if current is None:
+        raise UsageError(f"{copy.root} holds no pulled copy", hint="pull it again")
+    loader = _Loader(copy, root, before)
+    snapshots = {name: loader.snapshot(name, held) for name, held in sorted(current.lists.items())}
+    searched = {algorithm.value: _searched(algorithm, snapshots.values()) for algorithm in Algorithm}
+    return Generation(snapshots, loader.feed(current.metadata), stamp, searched)
+
+
+class _Loader:
+    """Proves metadata and manifests, each once, and maps segments, each once for all generations."""
+
+    def __init__(self, copy: FeedFolder, root: bytes, before: Generation | None) -> None:
+        self._copy, self._root = copy, root
+        self._before = before.snapshots if before else {}
+        self._proved: dict[tuple[tuple[str, int], ...], TrustedFeed] = {}
+
+    def feed(self, versions: Mapping[str, int]) -> TrustedFeed:
+        key = tuple(sorted(versions.items()))
+        if key not in self._proved:
+            self._proved[key] = verify_offline(self._copy.metadata, versions, self._root)
+        return self._proved[key]
+
+    def snapshot(self, name: ListName, held: Held) -> Snapshot:
+        known = self._before.get(name)
+        if known and known.sha256 == held.manifest:
+            return known
+        signed = prove_manifest(self.feed(held.metadata), name, self._copy.manifest_bytes(name, held.manifest))
+        _check_private(*self._places(name, signed.manifest))
+        return Snapshot(signed.manifest, signed.sha256, self._stacks(name, signed.manifest, known))
+
+    def _places(self, name: ListName, manifest: Manifest) -> Iterator[Path]:
+        """Nothing but file modes guards segments between the pull and the map."""
+        segments = {self._copy.segment_path(name, ref) for ref in manifest.stack}
+        folders = {path.parent for path in segments}
+        yield from {*segments, *folders, *(folder.parent for folder in folders)}
+
+    def _stacks(self, name: ListName, manifest: Manifest, known: Snapshot | None) -> dict[Algorithm, Stack]:
+        mapped = {
+            segment.ref: segment for stack in (known.stacks if known else {}).values() for segment in stack.segments
+        }
+        segments: dict[Algorithm, list[Segment]] = {}
+        for ref in manifest.stack:
+            segments.setdefault(ref.algorithm, []).append(mapped.get(ref) or self._open(name, ref))
+        stacks = {algorithm: Stack(algorithm, found) for algorithm, found in segments.items()}
+        for algorithm, stack in stacks.items():
+            stack.entries_of(bytes(algorithm.width))  # the first look-up prepares those that follow
+        return stacks
+
+    def _open(self, name: ListName, ref: SegmentRef) -> Segment:
+        return Segment.open(self._copy.segment_path(name, ref), ref)
+
+
+def _searched(algorithm: Algorithm, snapshots: Iterable[Snapshot]) -> Searched:
+    found = [
+        (snapshot.manifest.list, snapshot.manifest.version, snapshot.stacks[algorithm])
+        for snapshot in snapshots
+        if algorithm in snapshot.stacks
+    ]
+    return Searched(algorithm.width, tuple(found))
+
+
+def _check_private(*paths: Path) -> None:
+    """Whoever may write the copy decides what matches: that must be this user or root alone."""
+    trusted = {0, os.geteuid()}
+    for path in paths:
+        with storage(path, "look at"):
+            found = path.stat()
+        if found.st_mode & _OTHERS_WRITE or found.st_uid not in trusted:
+            raise RefusedError(f"others may write {path}", hint=f"chmod go-w {path}, and let this user or root own it")

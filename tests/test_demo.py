@@ -1,0 +1,58 @@
+"""The demo is the first thing that anybody runs."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """One run of the demo, kept."""
+    folder = tmp_path_factory.mktemp("demo") / "kept"
+    done = syncd("demo", "--keep", "--dir", str(folder))
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return folder, done.stdout
+
+
+def syncd(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "syncd.cli", *arguments], capture_output=True, text=True, timeout=100, check=False
+    )
+
+
+def test_the_demo_tells_the_whole_road(shown: tuple[Path, str]) -> None:
+    """Publish, sync, pull, recognise, change, and four attacks refused by name, on 30,000 real hashes or more."""
+    _, told = shown
+    found = re.search(r"published  images version 1: ([\d,]+) \w+, ([\d,]+) \w+", told)
+    assert found is not None
+    assert sum(int(number.replace(",", "")) for number in found.groups()) >= 30_000
+    assert "ms from the partner's publish to the matcher's changed answer" in told
+    refused = re.findall(r"refused  (\w+), exit code 4", told)
+    assert refused == ["MismatchError", "RollbackError", "TrustError", "ExpiredError"]
+    assert told.count("still served  partner.images version") == 4
+    assert all(len(line) <= 100 for line in told.splitlines() if "/" not in line)
+
+
+def test_the_commands_that_the_demo_prints_work(shown: tuple[Path, str]) -> None:
+    """What --keep leaves can be explored with the very commands that it prints."""
+    folder, told = shown
+    commands = [line.strip() for line in told.splitlines() if line.startswith("  ") and "syncd " in line]
+    commands = [line for line in commands if line.startswith(("syncd ", "SYNCD_CONFIG="))]
+    assert len(commands) == 7
+    program = f"{sys.executable} -m syncd.cli "
+    for command in commands:
+        shell = re.sub(r"(^|(?<=toml ))syncd ", program, command)
+        done = subprocess.run(shell, shell=True, capture_output=True, text=True, timeout=60, check=False)
+        wanted = 10 if " lookup " in command else 0
+        assert (command, done.returncode, done.stderr) == (command, wanted, "")
+    assert folder.exists()
+
+
+def test_the_demo_does_not_write_into_a_folder_that_is_there(tmp_path: Path) -> None:
+    """Nothing of anybody's is overwritten."""
+    done = syncd("demo", "--dir", str(tmp_path))
+    assert (done.returncode, done.stderr.splitlines()[0]) == (2, f"error: {tmp_path} exists")
