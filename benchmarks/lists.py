@@ -132,7 +132,7 @@ class Partner:
         change = ListChange(LIST, (), {ref.algorithm: counts}, {ref.algorithm: state}, (ref,))
         manifest = publish.next_manifest(None, change, created=now(), min_root=1)
         repository = author.load_repository(self.feed)
-        fresh = {LIST: Freshness(now().replace(microsecond=0), manifest.version)}
+        fresh: dict[str, Freshness] = {LIST: Freshness(now().replace(microsecond=0), manifest.version)}
         author.commit(self.feed, publish.sign(repository, [manifest], fresh, self.signers, now()))
 
     def version(self) -> int:

@@ -73,7 +73,7 @@ def copy_and_hash(source: Path, scratch: Path) -> float:
     """The yardstick of a first sync: seconds to copy the file durably and to hash it."""
     settle()
     started = time.perf_counter()
-    target = scratch / "copy"
+    target = scratch / "yardstick"
     shutil.copyfile(source, target)
     with target.open("rb") as stream:
         hashlib.file_digest(stream, "sha256")

@@ -2,6 +2,7 @@ import errno
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -157,10 +158,15 @@ def test_help_is_quick() -> None:
     assert (after.children_user + after.children_system) - (before.children_user + before.children_system) < 0.3
 
 
-def test_a_reader_that_has_gone_ends_the_command_quietly() -> None:
+@pytest.mark.parametrize("arguments", [("--help",), ("feed", "init", "feed", "--offline-keys", "off")])
+def test_a_reader_that_has_gone_ends_the_command_quietly(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     """As `syncd ... | head -1`."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "syncd.cli", "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT
+        [sys.executable, "-m", "syncd.cli", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=ENVIRONMENT,
+        cwd=tmp_path,
     )
     assert process.stdout is not None
     assert process.stderr is not None

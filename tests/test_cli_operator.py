@@ -56,6 +56,7 @@ def test_a_held_update_is_exit_code_3(configured: World) -> None:
     configured.publish(full=rows(0, 2))
     syncd("sync")
     configured.publish(remove=rows(0, 2))
+    configured.clock.forward(minutes=1)
     ran = syncd("sync")
     assert ran.code == 3
     assert "held" in ran.out

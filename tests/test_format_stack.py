@@ -135,7 +135,7 @@ def test_the_checksum_does_not_depend_on_order(table):  # type: ignore[no-untype
     assert checksum(concatenate(parts)) == checksum(rows)
 
 
-def test_rows_that_swap_entries_or_labels_change_the_checksum():
+def test_rows_that_swap_entries_or_labels_change_the_checksum() -> None:
     """The checksum sees which entry and which label belong to which digest."""
     straight = rows_of({(b"a" * 16, "1"): "A", (b"b" * 16, "2"): "B"})
     entries_swapped = rows_of({(b"a" * 16, "2"): "A", (b"b" * 16, "1"): "B"})

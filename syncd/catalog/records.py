@@ -84,6 +84,11 @@ class OriginRecord:
     end_state: Mapping[Algorithm, EndState] = field(repr=False)
     verified_at: datetime
 
+    @property
+    def rows(self) -> int:
+        """Entries in force."""
+        return sum(state.rows for state in self.end_state.values())
+
 
 @dataclass(frozen=True)
 class HeadRecord:

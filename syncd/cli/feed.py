@@ -92,6 +92,9 @@ def publish(
     skip_bad: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Go on past bad rows and write them, with reasons, to FILE.")
     ] = None,
+    sign_with: Annotated[
+        list[str] | None, typer.Option(metavar="FILE", help="A key of a list with keys of its own; may be repeated.")
+    ] = None,
     online_keys: OnlineKeys = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -116,14 +119,14 @@ def publish(
     """
     from syncd.feed import author
     from syncd.feed.folder import FeedFolder
+    from syncd.feed.rotate import finish, online_signers
     from syncd.model import list_name
-    from syncd.trust.keys import ONLINE_ROLES, load_signers
 
     folder = FeedFolder(feed)
     edit = author.Edit(full, add, remove, skip_bad)
     listed = list_name(name)
-    author.load_repository(folder)
-    signers = load_signers(online_keys or author.keys_folder(feed), ONLINE_ROLES)
+    finish(folder)
+    signers = online_signers(folder, online_keys or author.keys_folder(feed), sign_with or ())
     with progress(f"publishing {listed}") as tell:
         done = author.publish_edit(
             folder, listed, edit, signers, utc_now(), lambda read, total: tell("reading", read, total)

@@ -15,7 +15,7 @@ import typer
 from typer.main import get_command
 
 from syncd import __version__
-from syncd.cli import feed, lookup, operator, pull
+from syncd.cli import feed, history, lookup, operator, pull, repair, rotate, status, verify
 from syncd.cli.output import show_error
 from syncd.errors import SyncdError, UsageError
 
@@ -46,8 +46,10 @@ def _syncd(
 
     \b
     Partners publish:    syncd feed init, feed publish, feed status, feed serve
-    Operators follow:    syncd init, sync, status, snapshots
-    Matchers' hosts:     syncd pull, lookup, match
+    and change keys:     syncd feed rotate, feed add-role, feed renew
+    Operators follow:    syncd init, sync, status, snapshots, diff
+    and look after it:   syncd verify, backup, recover, retrust
+    Matchers' hosts:     syncd pull, lookup, match, verify
 
     \b
     Exit codes of every command:
@@ -74,11 +76,19 @@ def _syncd(
         typer.echo(context.get_help())
 
 
+feed.app.command("rotate")(rotate.rotate)
+feed.app.command("add-role")(rotate.add_role)
+feed.app.command("renew")(rotate.renew)
 app.add_typer(feed.app, name="feed")
 app.command("init")(operator.init)
 app.command("sync")(operator.sync)
-app.command("status")(operator.status)
-app.command("snapshots")(operator.snapshots)
+app.command("status")(status.status)
+app.command("snapshots")(status.snapshots)
+app.command("diff")(history.diff)
+app.command("verify")(verify.verify)
+app.command("backup")(repair.backup)
+app.command("recover")(repair.recover)
+app.command("retrust")(repair.retrust)
 app.command("pull")(pull.pull)
 app.command("lookup")(lookup.lookup)
 app.command("match")(lookup.match)

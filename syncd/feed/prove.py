@@ -255,7 +255,8 @@ class Prover:
         """Prove what is left as far as it goes: a file named by its content must have it, superseded metadata must be
         signed. The rest is noted."""
         here = {str(path.relative_to(self.folder.root)) for path in _files(self.folder)}
-        for file in sorted(here - self.proved):
+        told = {fault.file.removeprefix(self.prefix) for fault in self.tally.faults}
+        for file in sorted(here - self.proved - told):
             named = _BY_CONTENT.fullmatch(file)
             with self.attempt(file):
                 if named:

@@ -72,8 +72,7 @@ class Rotated:
 
 def in_feed(folder: FeedFolder) -> Apply:
     """Commit to a partner's feed: the journal first, then what readers see. Finishes first what a crash interrupted."""
-    with lock(folder.lock, "recovery"):
-        publish.recover(folder)
+    finish(folder)
 
     def apply(purpose: str, change: Change) -> None:
         with lock(folder.lock, purpose):
@@ -82,6 +81,17 @@ def in_feed(folder: FeedFolder) -> Apply:
             author.commit(folder, publish.metadata_files(update.files))
 
     return apply
+
+
+def finish(folder: FeedFolder) -> None:
+    """Finish what a crash interrupted: between a new root and the timestamp that goes with it nothing can be loaded.
+
+    Raises `UsageError` where the folder is no feed.
+    """
+    if folder.metadata("timestamp.json") is None:
+        raise UsageError(f"{folder.root} is not a feed", hint="make one with `syncd feed init`")
+    with lock(folder.lock, "recovery"):
+        publish.recover(folder)
 
 
 def rotate(folder: FeedFolder, apply: Apply, role: str, new: NewKeys, at: KeyFolders, now: datetime) -> Rotated:

@@ -216,13 +216,8 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         self.ready.set()
 
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave signals alone: uvicorn would raise them again once it has stopped."""
-        yield
-
     def run_until_told(self, listener: socket.socket) -> None:
-        """Run in the main thread."""
+        """Run in the main thread. uvicorn raises the signal that stopped it once more at the end: it is done with."""
         before = {number: signal.signal(number, self._stop) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
             self.run(sockets=[listener])
@@ -232,7 +227,6 @@ class _Server(uvicorn.Server):
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         del number, frame
-        self.force_exit = self.should_exit  # told twice: do not wait for those who still receive
         self.should_exit = True
 
 

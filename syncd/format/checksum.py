@@ -8,7 +8,7 @@ that swap their entries or labels do not cancel out.
 
 import hashlib
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -116,31 +116,46 @@ def _digest_words(digests: Digests) -> list[Words]:
 
 def _mix_entries(lanes: _Lanes, entries: Entries) -> None:
     offsets, content = entry_bytes(entries)
-    lengths = np.diff(offsets)
-    lanes.mix(lengths.astype(np.uint64))
-    longest = int(lengths.max(initial=0))
-    if not longest:
-        return
-    starts = offsets[:-1] - offsets[0]
-    padded = np.zeros(len(content) + 8, np.uint8)
+    lengths = offsets[1:] - offsets[:-1]
+    lanes.mix(lengths.view(np.uint64))
+    shortest, longest = int(lengths.min(initial=0)), int(lengths.max(initial=0))
+    padded = np.empty(len(content) + 8, np.uint8)
     padded[: len(content)] = content
+    padded[len(content) :] = 0
+    if lengths.size * longest == len(content):
+        _mix_equally_long(lanes, padded, longest)
+    else:
+        _mix_words_of(lanes, padded, offsets[:-1] - offsets[0], lengths, shortest)
+
+
+def _mix_equally_long(lanes: _Lanes, content: NDArray[np.uint8], length: int) -> None:
+    """Entries that are all of one length, as most publishers' are, need no index."""
+    count = len(content) // length if length else 0
+    for start in range(0, length, 8):
+        words: Words = np.ndarray((count,), "<u8", content.data, start, (length,))
+        left = np.int64(length - start)
+        lanes.mix(words & _mask(left) if left < 8 else words.copy())  # noqa: PLR2004 - bytes of a word
+
+
+def _mix_words_of(
+    lanes: _Lanes, content: NDArray[np.uint8], starts: NDArray[np.int64], lengths: NDArray[np.int64], shortest: int
+) -> None:
     # a word starts at every byte: one view with a stride of 1 reads them all without a loop
-    windows = np.ndarray((len(content) + 1,), dtype="<u8", buffer=padded.data, strides=(1,))
-    shortest = int(lengths.min())
-    for start in range(0, longest, 8):
-        if shortest > start:
-            lanes.mix(_masked(windows[starts + start], lengths - start))
+    windows: Words = np.ndarray((len(content) - 7,), "<u8", content.data, 0, (1,))
+    for start in range(0, int(lengths.max()), 8):
+        if shortest >= start + 8:
+            lanes.mix(windows[starts + start])
+        elif shortest > start:
+            lanes.mix(windows[starts + start] & _mask(lengths - start))
         else:
             some = np.flatnonzero(lengths > start)
-            lanes.mix_some(_masked(windows[starts[some] + start], lengths[some] - start), some)
+            lanes.mix_some(windows[starts[some] + start] & _mask(lengths[some] - start), some)
 
 
-def _masked(words: Words, left: NDArray[np.int64]) -> Words:
-    """Keep the bytes of each word that belong to its entry; ``left`` counts them."""
-    if int(left.min()) >= 8:  # noqa: PLR2004 - bytes of a word
-        return words
+def _mask(left: Any) -> Any:
+    """The bits of the first ``left`` bytes of a word, 1 or more."""
     unused = (8 - np.minimum(left, 8)).astype(np.uint64) * np.uint64(8)
-    return np.asarray(words & (np.uint64(_MODULUS - 1) >> unused))
+    return np.uint64(_MODULUS - 1) >> unused
 
 
 def entry_bytes(entries: Entries) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:

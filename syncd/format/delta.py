@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from syncd.format.checksum import Checksum
 from syncd.format.manifest import EndState
 from syncd.format.rows import Rows, concatenate, sort_order
-from syncd.format.stack import Effect, Stack
+from syncd.format.stack import Amount, Effect, Stack
 from syncd.model import Algorithm, Counts
 
 
@@ -28,8 +28,13 @@ def difference(old: Stack, new: Stack) -> Rows:
 
 def whole_state(stack: Stack) -> tuple[EndState, Counts]:
     """The end state of a stack from its rows, and the counts of a first version. Reads the whole list."""
-    rows, total = stack.total()
-    return EndState(rows=rows, checksum=str(total)), Counts(added=rows)
+    amount = stack.amount()
+    return state_of(amount), Counts(added=amount.rows)
+
+
+def state_of(amount: Amount) -> EndState:
+    """An amount as manifests state it."""
+    return EndState(rows=amount.rows, checksum=str(amount.checksum))
 
 
 def end_state_after(before: EndState | None, effect: Effect) -> EndState:

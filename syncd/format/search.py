@@ -67,11 +67,12 @@ class DigestSearch:
         return start, stop
 
     def _find_in_window(self, keys: Digests, position: Index, found: Mask) -> bool:
-        """Find sorted keys among the rows between the first and the last; False where that is no way to do it."""
+        """Find keys sorted by first word among the rows from the first to the last; False where that is no way."""
         if not _sorted(self._first_words(keys[:_CHUNK])) or not _sorted(wanted := self._first_words(keys)):
             return False
-        low = int(np.searchsorted(self.digests, keys[:1])[0])
-        high = int(np.searchsorted(self.digests, keys[-1:], side="right")[0])
+        first, last = keys[:1].tobytes()[: self._word.itemsize], keys[-1:].tobytes()[: self._word.itemsize]
+        low = int(self.digests.searchsorted(first))
+        high = int(self.digests.searchsorted(last.ljust(self._width, b"\xff"), side="right"))
         if high - low > _NEAR * len(keys):
             return False
         position[:] = low
@@ -114,7 +115,7 @@ class DigestSearch:
         around = self._words.take((start[:, None] + np.arange(_AROUND)) * stride).byteswap()
         below = (around < wanted[:, None]).sum(axis=1)
         position[:] = start + below
-        return ((below > 0) | (start == 0)) & ((below < _AROUND) | (start + _AROUND == rows))
+        return np.asarray(((below > 0) | (start == 0)) & ((below < _AROUND) | (start + _AROUND == rows)))
 
     def _find_by_table(self, keys: Digests, wanted: Words, position: Index, found: Mask) -> None:
         bucket = (wanted >> (8 * self._word.itemsize - _FANOUT_BITS)).astype(np.int64)

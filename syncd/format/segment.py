@@ -89,6 +89,7 @@ class Segment:
         self.search = RowSearch(self.digests, self.entries)
         # The same columns once more for single look-ups: a slice of the map costs a tenth of an Arrow scalar.
         offsets, content = self.entries.buffers()[1:]
+        self._count = len(batch)
         self._digests_at = _place(path, mapped, batch.column(0).buffers()[1])
         self._entries_at = _place(path, mapped, content) if content else 0
         self._entry_offsets = memoryview(offsets).cast("q")
@@ -113,25 +114,24 @@ class Segment:
     @classmethod
     def open(cls, path: Path, ref: SegmentRef) -> Self:
         """Map a segment whose hash was proved when it was installed. Raises `StoreError`, `SegmentError`."""
-        with storage(path, "open segment"):
-            size = path.stat().st_size
-        if size != ref.length:
-            kind = TruncatedSegmentError if size < ref.length else TrailingBytesError
-            raise kind(path, f"{size} bytes, not the {ref.length} of the manifest")
+        _check_length(path, ref)
         return cls(path, ref, *_read_batch(path, ref))
 
     @classmethod
     def check(cls, path: Path, ref: SegmentRef, caps: Caps = DEFAULT_CAPS) -> Self:
         """Prove every property of format 1, the hash first. Raises the `SegmentError` that names the fault."""
-        if ref.rows > caps.rows or ref.length > caps.length:
-            raise CapError(path, f"{ref.rows} rows in {ref.length} bytes; accepted are {caps.rows} in {caps.length}")
-        with storage(path, "open segment"):
-            size = path.stat().st_size
-        if size != ref.length:
-            kind = TruncatedSegmentError if size < ref.length else TrailingBytesError
-            raise kind(path, f"{size} bytes, not the {ref.length} of the manifest")
+        _check_size(path, ref, caps)
         if sha256_file(path) != ref.sha256:
             raise SegmentHashError(path, "its bytes do not have the SHA-256 that names it")
+        return cls.check_all_but_hash(path, ref, caps)
+
+    @classmethod
+    def check_all_but_hash(cls, path: Path, ref: SegmentRef, caps: Caps = DEFAULT_CAPS) -> Self:
+        """Prove a file whose SHA-256 was proved while it was written, as by `Peer.download`, and of no other.
+
+        Reading it twice would cost as much as fetching it. Raises as `check`.
+        """
+        _check_size(path, ref, caps)
         segment = cls(path, ref, *_read_batch(path, ref, prove=True))
         segment._check_rows(caps)
         return segment
@@ -156,15 +156,20 @@ class Segment:
 
     def chunks(self, size: int = _CHUNK) -> Iterator[Rows]:
         """All rows in order, ``size`` at a time."""
-        for start in range(0, len(self), size):
-            yield self.rows(start, start + size)
+        self._mapped.madvise(mmap.MADV_SEQUENTIAL)
+        try:
+            for start in range(0, len(self), size):
+                yield self.rows(start, start + size)
+        finally:
+            self._mapped.madvise(mmap.MADV_RANDOM)
 
     def row_range(self, digest: bytes) -> tuple[int, int]:
         """The rows [start, stop) of one digest; empty where it is not here."""
         start = stop = int(self.digests.searchsorted(digest))
         # Compared as raw bytes: numpy strips trailing NULs off a value taken out of an array.
-        at, width, mapped = self._digests_at + start * len(digest), len(digest), self._mapped
-        while stop < self.ref.rows and mapped[at : at + width] == digest:
+        width, mapped, rows = len(digest), self._mapped, self._count
+        at = self._digests_at + start * width
+        while stop < rows and mapped[at : at + width] == digest:
             stop += 1
             at += width
         return start, stop
@@ -172,7 +177,10 @@ class Segment:
     def entries_of(self, digest: bytes) -> list[tuple[str, str]]:
         """The (entry, label) of every row of one digest."""
         start, stop = self.row_range(digest)
-        return [self.entry_and_label(row) for row in range(start, stop)] if start < stop else []
+        if start == stop:
+            return []
+        first = self.entry_and_label(start)
+        return [first] if stop == start + 1 else [first, *map(self.entry_and_label, range(start + 1, stop))]
 
     def take(self, rows: Index) -> Rows:
         """The rows at these positions, in that order."""
@@ -253,6 +261,20 @@ class Segment:
             labelled = np.flatnonzero(removed & (self._codes != (self.labels.index("") if "" in self.labels else -1)))
             if len(labelled):
                 raise SchemaError(self.path, "a row that removes has the label ''", int(labelled[0]))
+
+
+def _check_size(path: Path, ref: SegmentRef, caps: Caps) -> None:
+    if ref.rows > caps.rows or ref.length > caps.length:
+        raise CapError(path, f"{ref.rows} rows in {ref.length} bytes; accepted are {caps.rows} in {caps.length}")
+    _check_length(path, ref)
+
+
+def _check_length(path: Path, ref: SegmentRef) -> None:
+    with storage(path, "open segment"):
+        size = path.stat().st_size
+    if size != ref.length:
+        kind = TruncatedSegmentError if size < ref.length else TrailingBytesError
+        raise kind(path, f"{size} bytes, not the {ref.length} of the manifest")
 
 
 def _read_batch(path: Path, ref: SegmentRef, *, prove: bool = False) -> tuple[mmap.mmap, Any]:

@@ -1,11 +1,11 @@
 """A stack: a base and the deltas over it, of one algorithm. The newest row for a (digest, entry) wins.
 
-Everything here costs the size of the change, times the logarithm of the list, except `Stack.effective`, which reads
-the whole list in order.
+Everything here costs the size of the change, times the logarithm of the list, except `Stack.effective` and
+`Stack.amount`, which read the whole list in order.
 """
 
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -45,6 +45,19 @@ class Effect:
     """to add to the end state's checksum"""
 
 
+@dataclass(frozen=True)
+class Amount:
+    """What rows amount to: how many there are of each label, and their checksum."""
+
+    by_label: Mapping[str, int]
+    checksum: Checksum
+
+    @property
+    def rows(self) -> int:
+        """How many there are."""
+        return sum(self.by_label.values())
+
+
 class Stack:
     """Segments of one algorithm, oldest first."""
 
@@ -60,7 +73,8 @@ class Stack:
     def entries_of(self, digest: bytes) -> list[tuple[str, str]]:
         """The (entry, label) pairs in force that support one digest, by entry. The single look-up."""
         held = [] if self.base is None else self.base.entries_of(digest)
-        if self._touched is not None and digest not in self._touched:
+        touched = self._touched
+        if touched is not None and digest not in touched:
             return held
         found = dict(held)
         for segment in self.deltas:  # oldest first, so that the newest has the last word
@@ -189,13 +203,29 @@ class Stack:
         found = [rows.take(np.asarray(pc.is_in(rows.entries, wanted), dtype=bool)) for rows in self.effective()]
         return concatenate([Rows.empty(self.algorithm), *found])
 
-    def total(self) -> tuple[int, Checksum]:
-        """Entries in force and their checksum, from the rows themselves. Reads the whole list."""
-        count, total = 0, Checksum()
-        for rows in self.effective():
-            count += len(rows)
+    def amount(self) -> Amount:
+        """What the rows in force amount to, from the rows themselves. Reads the whole base once, in order."""
+        labels: Counter[str] = Counter()
+        total = Checksum()
+        for rows in self.base.chunks(_CHUNK) if self.base else ():
+            labels.update(rows.label_counts())
             total += checksum(rows)
-        return count, total
+        added, replaced = self.overlay.take(~self.overlay.removed), self._replaced()
+        labels.update(added.label_counts())
+        labels.subtract(replaced.label_counts())
+        return Amount(dict(+labels), total + checksum(added) - checksum(replaced))
+
+    def _replaced(self) -> Rows:
+        """The rows of the base that deltas remove or say anew."""
+        if self.base is None:
+            return Rows.empty(self.algorithm)
+        position, found = self.base.positions(self.overlay.digests, self.overlay.entries)
+        return self.base.take(position[found])
+
+    def total(self) -> tuple[int, Checksum]:
+        """Entries in force and their checksum, as `amount` finds them."""
+        amount = self.amount()
+        return amount.rows, amount.checksum
 
 
 def _among(digests: Digests, wanted: Digests) -> Mask:

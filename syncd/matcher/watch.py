@@ -76,7 +76,7 @@ def _attempt(pull_once: Callable[[], Pulled]) -> tuple[Pulled | None, SyncdError
 
 def vary(interval: float, jitter: float, chance: float) -> float:
     """``interval`` longer or shorter by up to the part ``jitter``; ``chance`` is from 0 to 1."""
-    return interval * (1 + jitter * (2 * chance - 1))
+    return interval * (1.0 + jitter * (2.0 * chance - 1.0))
 
 
 def backoff(error: SourceError, failures: int, interval: float, chance: float) -> float:
@@ -85,7 +85,7 @@ def backoff(error: SourceError, failures: int, interval: float, chance: float) -
     Anything up to the longest wait, so that those who failed together do not come back together; never earlier than
     the peer asks for (RFC 9110, 10.2.3), up to an hour.
     """
-    longest = min(interval * 2 ** min(failures, _DOUBLINGS), max(interval, _LONGEST_BACKOFF))
+    longest = min(interval * (1 << min(failures, _DOUBLINGS)), max(interval, _LONGEST_BACKOFF))
     seconds = max(_SHORTEST, longest * chance)
     asked = error.retry_after if isinstance(error, HttpStatusError) else None
     return (

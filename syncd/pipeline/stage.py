@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Literal
 
 from syncd.errors import MismatchError, StoreError
-from syncd.format.delta import difference, drop_empty, end_state_after, whole_state
+from syncd.format.delta import difference, drop_empty, end_state_after, state_of
 from syncd.format.manifest import EndState, Manifest, SegmentRef, Step
 from syncd.format.segment import Segment
-from syncd.format.stack import Stack
+from syncd.format.stack import Amount, Stack
 from syncd.format.writer import write_segment
 from syncd.model import Algorithm, Counts
 from syncd.pipeline.values import Basis, Candidate, FullReason
@@ -96,16 +96,16 @@ def stage_full(
     Returns the candidate and the files of new delta segments in ``scratch``. Raises `MismatchError` where the end
     state is not the signed one.
     """
-    states = {algorithm: whole_state(stack) for algorithm, stack in stacks.items()}
-    end_state = drop_empty({algorithm: state for algorithm, (state, _) in states.items()})
+    amounts = {algorithm: stack.amount() for algorithm, stack in stacks.items()}
+    end_state = drop_empty({algorithm: state_of(amount) for algorithm, amount in amounts.items()})
     if end_state != dict(upstream.end_state):
         raise MismatchError(
             f"{upstream.list} serial {upstream.version}: its segments do not give the end state that was signed",
             hint="the publisher's state has drifted; it should publish the list whole",
         )
     if basis is None:
-        counts = {algorithm: count for algorithm, (_, count) in states.items()}
-        labels = {algorithm: _all_added(stack) for algorithm, stack in stacks.items()}
+        counts = {algorithm: Counts(added=amount.rows) for algorithm, amount in amounts.items()}
+        labels = {algorithm: _all_added(amount) for algorithm, amount in amounts.items()}
         plan, stack = f"full:{reason}", upstream.stack
         return Candidate(upstream, sha256, plan, False, (), counts, labels, end_state, stack, 0), []
     tally = _Tally(basis.refs, dict(basis.stacks), dict(basis.end_state))
@@ -136,12 +136,8 @@ def stage_full(
     return candidate, [path for path, _ in written]
 
 
-def _all_added(stack: Stack) -> dict[str, Counts]:
-    labels: dict[str, Counts] = {}
-    for rows in stack.effective():
-        for label, count in rows.label_counts().items():
-            labels[label] = labels.get(label, Counts()) + Counts(added=count)
-    return labels
+def _all_added(amount: Amount) -> dict[str, Counts]:
+    return {label: Counts(added=count) for label, count in amount.by_label.items()}
 
 
 def _write_difference(

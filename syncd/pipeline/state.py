@@ -241,6 +241,13 @@ class Publisher:
         """When the feed's timestamp was last signed."""
         return author.load_repository(self.folder.feed).expiries()["timestamp"] - lifetime("timestamp")
 
+    def served(self, source: str) -> dict[ListName, int]:
+        """The version of each list of a source that readers are given now: the feed's word, since the catalog may be
+        one commit ahead. Raises `StoreError`."""
+        targets = author.load_repository(self.folder.feed).targets().values()
+        named = {layout.list_of(target.name): target.version for target in targets}
+        return {name: version for name, version in named.items() if name and name.partition(".")[0] == source}
+
     def current(self, name: ListName) -> Current | None:
         """The version of a head that is in force, from the catalog."""
         head = self.catalog.head(name)

@@ -16,7 +16,7 @@ from syncd.errors import FeedError, RefusedError, SourceError, SyncdError
 from syncd.feed import layout
 from syncd.feed.folder import FeedFolder
 from syncd.feed.follow import Follower
-from syncd.feed.proof import SignedManifest, evidence
+from syncd.feed.proof import SignedManifest, evidence, target_of
 from syncd.files import install_file, lock
 from syncd.format.manifest import FileRef, ManifestRef, SegmentRef
 from syncd.format.segment import Segment
@@ -151,14 +151,15 @@ class _Sync:
     def explain(self, error: SyncdError, name: ListName | None = None) -> None:
         """Say in an error what is still served."""
         try:
-            heads = [head for head in self.publisher.catalog.heads() if head.source == self.source.name]
+            served = self.publisher.served(self.source.name)
         except SyncdError:
             error.serving = f"{self.publisher.folder.feed.root} as it was published last"
             return
         if name is not None:
-            heads = [head for head in heads if head.list == head_name(self.source.name, name)]
-        served = ", ".join(f"{head.list} version {head.version}" for head in heads)
-        error.serving = served or "nothing of this source yet"
+            published = head_name(self.source.name, name)
+            served = {published: served[published]} if published in served else {}
+        told = ", ".join(f"{one} version {version}" for one, version in sorted(served.items()))
+        error.serving = told or "nothing of this source yet"
 
     def _follow(self) -> None:
         catalog, name = self.publisher.catalog, self.source.name
@@ -200,13 +201,16 @@ class _Sync:
         retrusted = origin is not None and origin.serial == RETRUSTED
         held = ManifestRef(version=origin.serial, sha256=origin.manifest_sha256) if origin and not retrusted else None
         complete = origin is None or self.publisher.relink(origin)
+        target = target_of(trusted, name)
+        if origin and complete and held == ManifestRef(version=target.version, sha256=target.sha256):
+            return self._up_to_date(name, held, origin.rows)  # the manifest signed is the one held: not asked for
         signed = follower.manifest(trusted, name)
         planned = plan.plan(held, signed.manifest, signed.sha256, complete=complete, retrusted=retrusted)
         if isinstance(planned, UpToDate):
-            return self._up_to_date(name, signed)
+            return self._up_to_date(name, signed.ref, signed.manifest.rows)
         candidate = self._stage(follower, name, origin if complete else None, signed, planned)
         if origin is not None and not complete:  # the gate compares with what was held, though its rows are gone
-            candidate = replace(candidate, rows_before=sum(state.rows for state in origin.end_state.values()))
+            candidate = replace(candidate, rows_before=origin.rows)
         verdict = gate.judge(candidate)
         passed = verdict.passed
         shown = self._outcome(name, candidate, Outcome.HELD, ", ".join(verdict.reasons))
@@ -238,19 +242,13 @@ class _Sync:
         self.publisher.compact(change.list, self.clock())
         return outcome
 
-    def _up_to_date(self, name: ListName, signed: SignedManifest) -> ListOutcome:
+    def _up_to_date(self, name: ListName, held: ManifestRef, rows: int) -> ListOutcome:
         if not self.dry_run:
-            self.publisher.catalog.touch_verified(self.source.name, {name: signed.manifest.version}, self.clock())
-        head = self.publisher.catalog.head(head_name(self.source.name, name))
+            self.publisher.catalog.touch_verified(self.source.name, {name: held.version}, self.clock())
+        published = head_name(self.source.name, name)
+        head = self.publisher.catalog.head(published)
         version = head.version if head else None
-        return ListOutcome(
-            head_name(self.source.name, name),
-            Outcome.UP_TO_DATE,
-            version,
-            signed.manifest.version,
-            "up_to_date",
-            rows=signed.manifest.rows,
-        )
+        return ListOutcome(published, Outcome.UP_TO_DATE, version, held.version, "up_to_date", rows=rows)
 
     def _stage(
         self,

@@ -1,0 +1,354 @@
+"""A disk that is full, read-only or another user's: a typed error, the old snapshot goes on, and the next run heals."""
+
+import errno
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from standing import NEW, OLD, Standing, checked, fault_of, matched, prove_feed, prove_partner, publish_news
+from syncd.catalog.records import Outcome
+from syncd.errors import RefusedError, StoreError, SyncdError
+from syncd.files import lock
+from world import World, row
+
+NOBODY = 65534
+CHANGES = ("fsync", "replace", "rename", "link", "mkdir", "unlink", "rmdir", "write", "ftruncate")
+
+
+class Disk:
+    """Counts what changes the disk, and fails from the ``full_at``-th time on as a full disk does."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.count, self.full_at = 0, 0
+        for name in CHANGES:
+            monkeypatch.setattr(os, name, self._counting(getattr(os, name), lambda _: True))
+        monkeypatch.setattr(os, "open", self._counting(os.open, _writes))
+
+    def _counting(self, real: Callable[..., Any], changes: Callable[[tuple[Any, ...]], bool]) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            if changes(arguments):
+                self.count += 1
+                if self.full_at and self.count >= self.full_at and real.__name__ not in {"unlink", "rmdir"}:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return real(*arguments, **options)
+
+        return call
+
+    @contextmanager
+    def full(self, at: int) -> Iterator[None]:
+        """The disk is full from the ``at``-th change on."""
+        self.count, self.full_at = 0, at
+        try:
+            yield
+        finally:
+            self.full_at = 0
+
+
+def _writes(arguments: tuple[Any, ...]) -> bool:
+    flags = arguments[1] if len(arguments) > 1 else 0
+    return bool(flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
+    """A disk that can be full."""
+    return Disk(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def with_news(standing_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The standing world, once the partner has published version 2."""
+    folder = Path(shutil.copytree(standing_folder, tmp_path_factory.mktemp("news") / "world"))
+    publish_news(World(folder))
+    return folder
+
+
+def _sync(world: World) -> SyncdError | None:
+    try:
+        outcome = world.sync()
+    except SyncdError as error:  # the state could not even be opened
+        return _told(error)
+    faults = [_told(error) for error in (outcome.error, *(one.error for one in outcome.lists)) if error]
+    assert outcome.exit_code == (faults[0].exit_code if faults else 0)
+    return faults[0] if faults else None
+
+
+def _pull(world: World) -> SyncdError | None:
+    try:
+        errors = world.follow().errors
+    except SyncdError as error:
+        return _told(error)
+    return _told(errors[0]) if errors else None
+
+
+def _publish(world: World) -> SyncdError | None:
+    try:
+        world.publish(add=[row(30)], remove=[row(5)])
+    except SyncdError as error:
+        return _told(error)
+    return None
+
+
+def _told(error: SyncdError) -> SyncdError:
+    assert error.serving
+    assert error.hint
+    return error
+
+
+def test_a_disk_full_at_any_change_of_a_sync(with_news: Path, tmp_path: Path, disk: Disk) -> None:
+    """Wherever the disk fills up, a sync ends typed, readers see one whole version, and the next sync completes."""
+    for at, world in _worlds(with_news, tmp_path):
+        with disk.full(at):
+            error = _sync(world)
+        if error is None:
+            break
+        assert (type(error), error.exit_code) == (StoreError, 1)
+        assert world.pull().errors == []
+        assert matched(world) == _served(error)
+        assert _sync(world) is None
+        world.pull()
+        assert matched(world) == NEW
+        if at % 8 == 0:
+            prove_feed(world)
+    assert at > 30
+
+
+def _served(error: SyncdError | None) -> frozenset[int]:
+    """What readers find, by the error's own word."""
+    return OLD if error and error.serving.endswith(("version 1", "last")) else NEW
+
+
+def _worlds(template: Path, tmp_path: Path) -> Iterator[tuple[int, World]]:
+    for at in range(1, 1000):
+        folder = tmp_path / "world"
+        shutil.copytree(template, folder)
+        yield at, World(folder)
+        shutil.rmtree(folder)
+
+
+def test_a_disk_full_at_any_change_of_a_pull(with_news: Path, tmp_path: Path, disk: Disk) -> None:
+    """Wherever the disk fills up, a pull ends typed, the copy answers as one whole version, and the next one heals."""
+    for at, world in _worlds(with_news, tmp_path):
+        with disk.full(at):
+            error = _pull(world)
+        if error is None:
+            break
+        assert (type(error), error.exit_code) == (StoreError, 1)
+        assert matched(world, world.mirror) in {OLD, NEW}
+        assert _pull(world) is None
+        assert matched(world, world.mirror) == NEW
+    assert at > 20
+
+
+def test_a_disk_full_at_any_change_of_a_publication(standing_folder: Path, tmp_path: Path, disk: Disk) -> None:
+    """Wherever the disk fills up, the feed stays whole, and publishing the same again completes."""
+    for at, world in _worlds(standing_folder, tmp_path):
+        with disk.full(at):
+            error = _publish(world)
+        if error is None:
+            break
+        assert (type(error), error.exit_code) == (StoreError, 1)
+        assert _pull(world) is None
+        assert matched(world, world.mirror) in {OLD, NEW}
+        assert _publish(world) is None
+        if at % 8 == 0:
+            prove_partner(world)
+        assert _pull(world) is None
+        assert matched(world, world.mirror) == NEW
+    assert at > 20
+
+
+def _root_only() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("mounting and changing users takes root")
+
+
+@contextmanager
+def mounted(target: Path, *options: str) -> Iterator[None]:
+    """Mount for the length of a test."""
+    _root_only()
+    found = subprocess.run(["mount", *options, str(target)], capture_output=True, text=True, check=False)
+    if found.returncode:
+        pytest.skip(f"cannot mount here: {found.stderr.strip()}")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(target)], check=True)
+
+
+def test_a_real_disk_of_every_size(with_news: Path, tmp_path: Path) -> None:
+    """On a real file system that fills up, the catalog's pages included, a sync ends typed or done, and heals."""
+    state = tmp_path / "world" / "state"
+    shutil.copytree(with_news, tmp_path / "world", ignore=shutil.ignore_patterns("state"))
+    state.mkdir()
+    failed = 0
+    with mounted(state, "-t", "tmpfs", "-o", "mode=0750", "tmpfs"):
+        for free in range(0, 400, 16):
+            _resize(state, "50%")
+            for path in state.iterdir():
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            shutil.copytree(with_news / "state", state, dirs_exist_ok=True)
+            _resize(state, str((_used(state) + free * 1024 // 4096 + 1) * 4096))
+            world = World(tmp_path / "world")
+            error = _sync(world)
+            failed += error is not None
+            assert error is None or (type(error), error.exit_code) == (StoreError, 1)
+            _resize(state, "50%")
+            assert _sync(world) is None
+            prove_feed(world)
+    assert failed > 5
+
+
+def _resize(state: Path, size: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,size={size}", str(state)], check=True)
+
+
+def _used(state: Path) -> int:
+    found = os.statvfs(state)
+    return found.f_blocks - found.f_bfree
+
+
+@pytest.fixture
+def open_world(standing_folder: Path) -> Iterator[World]:
+    """The standing world, with news, where every user may enter the folders above it."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o755)
+    try:
+        world = World(Path(shutil.copytree(standing_folder, folder / "world")))
+        publish_news(world)
+        for path in [world.base, world.partner.root, *world.partner.root.rglob("*")]:
+            path.chmod(path.stat().st_mode | 0o055)
+        yield world
+    finally:
+        shutil.rmtree(folder)
+
+
+@contextmanager
+def as_nobody() -> Iterator[None]:
+    """Do it as a user that owns nothing."""
+    _root_only()
+    groups, group = os.getgroups(), os.getegid()
+    os.setgroups([])
+    os.setegid(NOBODY)
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(group)
+        os.setgroups(groups)
+
+
+def test_folders_of_another_user(open_world: World) -> None:
+    """State, copy and feed of another user: nothing is touched, and the hint says whom to run as."""
+    before = Standing.of(open_world)
+    for path in open_world.base.glob("*.csv"):
+        path.unlink()
+    open_world.base.chmod(0o777)  # so that this user can write what it wants to publish
+    with as_nobody():
+        errors = [_sync(open_world), _pull(open_world), _publish(open_world)]
+    assert [type(error) for error in errors] == [StoreError, StoreError, StoreError]
+    assert ["run as the user" in error.hint for error in errors if error] == [True, True, True]
+    before.check()
+    before.check_mirror()
+    assert [_sync(open_world), _pull(open_world)] == [None, None]
+
+
+@pytest.mark.parametrize(
+    "part", ["feed/metadata", "feed/v1/iwf.images", "feed/.work", "sources/iwf/.work/download", "sources/iwf", "."]
+)
+def test_a_folder_that_is_not_writable(open_world: World, part: str) -> None:
+    """One folder of the state lost its write permission: typed or not needed, the feed stays whole, and it heals."""
+    for path in [open_world.state.root, *open_world.state.root.rglob("*")]:
+        os.chown(path, NOBODY, NOBODY)
+    folder = open_world.state.root / part
+    mode = folder.stat().st_mode
+    folder.chmod(0o555)
+    with as_nobody():
+        error = _sync(open_world)
+    assert error is None or type(error) is StoreError
+    assert error or part in {"feed/.work", "sources/iwf"}
+    assert open_world.pull().errors == []
+    assert matched(open_world) == _served(error)
+    folder.chmod(mode)
+    with as_nobody():
+        assert _sync(open_world) is None
+    open_world.pull()
+    assert matched(open_world) == NEW
+
+
+@pytest.mark.parametrize("part", ["state", "mirror", "partner"])
+def test_a_file_system_that_is_read_only(standing: World, part: str) -> None:
+    """A read-only mount: typed, the hint says so, and nothing changes."""
+    before = Standing.of(standing)
+    run = {"state": _sync, "mirror": _pull, "partner": _publish}[part]
+    if part != "partner":
+        publish_news(standing)
+    folder = str(standing.base / part)
+    with mounted(standing.base / part, "--bind", folder):
+        subprocess.run(["mount", "-o", "remount,ro,bind", folder], check=True)
+        error = run(standing)
+        assert type(error) is StoreError
+        assert "read-only" in error.hint
+        before.check_mirror() if part == "mirror" else None
+        matched(standing)
+    before.check()
+    assert run(standing) is None
+
+
+def test_segments_lost_from_the_origin_are_taken_from_the_feed(standing: World) -> None:
+    """A file that an origin lost lies in the feed under the same name: nothing is fetched again."""
+    publish_news(standing)
+    for path in standing.state.source("iwf").path("v1/images/segments").iterdir():
+        path.unlink()
+    outcome = standing.sync()
+    assert (outcome.outcome, outcome.lists[0].plan) == (Outcome.PUBLISHED, "deltas")
+    standing.pull()
+    assert matched(standing) == NEW
+    prove_feed(standing)
+
+
+def test_segments_lost_everywhere_are_fetched_and_published_whole(standing: World) -> None:
+    """Where the feed lost them too, the list is fetched whole, and what is published is that."""
+    publish_news(standing)
+    for path in standing.state.root.glob("**/segments/*.arrow"):
+        path.unlink()
+    outcome = standing.sync()
+    assert (outcome.outcome, outcome.lists[0].plan, outcome.lists[0].version) == (
+        Outcome.PUBLISHED,
+        "full:local_loss",
+        2,
+    )
+    standing.pull()
+    assert matched(standing) == NEW
+    prove_feed(standing)
+
+
+def test_a_damaged_copy_heals_itself(standing: World) -> None:
+    """A manifest or signed metadata that the disk damaged in a copy is replaced by the next pull."""
+    for path in [*standing.copy.glob("v1/*/*.manifest.json"), *standing.copy.glob("metadata/*.json")]:
+        path.write_bytes(b"\0" * 100)
+    publish_news(standing)
+    standing.sync()
+    assert standing.pull().errors == []
+    assert matched(standing) == NEW
+
+
+def test_a_source_that_is_being_synced(standing: World) -> None:
+    """The second sync of one source is refused, and says who is at it."""
+    before = Standing.of(standing)
+    publish_news(standing)
+    with lock(standing.state.source("iwf").lock, "a sync of iwf"):
+        outcome = standing.sync()
+    error = checked(fault_of(outcome))
+    assert type(error) is RefusedError
+    assert f"process {os.getpid()} (a sync of iwf)" in error.message
+    assert (outcome.exit_code, outcome.outcome) == (6, Outcome.REFUSED)
+    before.check()

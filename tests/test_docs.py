@@ -1,0 +1,67 @@
+"""Documents that cannot rot: what they name exists, and what exists is named."""
+
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+from typer.main import get_command
+
+from syncd.catalog.records import Outcome
+from syncd.cli.main import app
+from syncd.pipeline.values import FullReason, HoldReason
+
+PROJECT = Path(__file__).parent.parent
+DOCUMENTS = sorted([PROJECT / "README.md", PROJECT / "CHANGELOG.md", *PROJECT.glob("docs/**/*.md")])
+
+
+def commands() -> list[tuple[Path, str]]:
+    """Every command line of syncd in a document's shell examples."""
+    found = []
+    for document in DOCUMENTS:
+        for block in re.findall(r"```sh\n(.*?)```", document.read_text(), re.DOTALL):
+            joined = block.replace("\\\n", " ")
+            found += [(document, line) for line in joined.splitlines() if re.match(r"(sudo )?(-u \w+ )?syncd ", line)]
+    return found
+
+
+@pytest.mark.parametrize(("document", "line"), commands())
+def test_every_command_in_a_document_exists(document: Path, line: str) -> None:
+    """Commands and options in examples are those of the program."""
+    words = shlex.split(line.partition(" #")[0])
+    words = words[words.index("syncd") + 1 :]
+    command: click.Command = get_command(app)  # type: ignore[assignment]  # typer's own base class
+    while words and hasattr(command, "commands"):
+        name = words.pop(0)
+        if name.startswith("-"):
+            assert name in {"--help", "--version"}
+            return
+        assert name in command.commands, f"{document.name}: {line}"
+        command = command.commands[name]
+    options = {option for parameter in command.params for option in parameter.opts}
+    used = {word for word in words if word.startswith("--")}
+    assert used - options - {"--help"} == set(), f"{document.name}: {line}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_between_documents_lead_somewhere(document: Path) -> None:
+    """Relative links name files that are there."""
+    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", document.read_text()):
+        if not target.startswith(("http://", "https://")):
+            assert (document.parent / target).exists(), target
+
+
+def test_every_reason_and_outcome_is_documented() -> None:
+    """What a sync may answer is explained to the operator."""
+    told = (PROJECT / "docs" / "operations.md").read_text()
+    missing = [str(one) for kind in (Outcome, FullReason, HoldReason) for one in kind if f"`{one}`" not in told]
+    assert missing == []
+
+
+def test_every_decision_says_what_it_costs() -> None:
+    """A decision record has its drawbacks, and is one page."""
+    for record in sorted((PROJECT / "docs" / "adr").glob("*.md")):
+        text = record.read_text()
+        assert re.search(r"^## (Drawbacks|Consequences)", text, re.MULTILINE), record.name
+        assert len(text.splitlines()) <= 80, record.name

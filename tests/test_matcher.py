@@ -1,0 +1,354 @@
+"""A matcher on a pulled copy: what it answers, what it refuses to open, and what it never does."""
+
+import json
+import os
+import shutil
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from syncd.errors import (
+    ManifestError,
+    MismatchError,
+    RefusedError,
+    RollbackError,
+    SegmentError,
+    StoreError,
+    SyncdError,
+    TrustError,
+    UsageError,
+)
+from syncd.matcher import Hit, Matcher
+from syncd.model import ListName
+from world import IMAGES, World, row, rows
+
+OTHER = ListName("videos")
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    """Partner with one list of nine rows, pulled straight."""
+    world = World(tmp_path)
+    world.publish(full=rows(0, 9))
+    world.follow()
+    return world
+
+
+def opened(world: World, **options: Any) -> Matcher:
+    return Matcher.open(world.mirror, clock=world.clock, **options)
+
+
+def digest(number: int, algorithm: str = "sha256") -> bytes:
+    return bytes.fromhex(row(number, algorithm=algorithm)[1])
+
+
+def test_a_hit_names_list_version_entry_and_label(world: World) -> None:
+    """Bytes, lower-case and upper-case hex find the same entry; what is on no list finds nothing."""
+    with opened(world) as matcher:
+        hit = [Hit(IMAGES, 1, "e4", "B")]
+        assert matcher.lookup("sha256", digest(4)) == hit
+        assert matcher.lookup("sha256", digest(4).hex()) == hit
+        assert matcher.lookup("sha256", digest(4).hex().upper()) == hit
+        assert matcher.lookup("sha256", digest(99)) == []
+        assert matcher.lookup("md5", digest(4, "md5")) == []
+        assert matcher.algorithms == ("sha256",)
+
+
+def test_every_entry_of_every_list_is_a_hit(world: World) -> None:
+    """Entries that share a digest are all named, over all lists; a removal takes only its own away."""
+    again = ("sha256", digest(4).hex(), "another", "C")
+    world.publish(add=[again])
+    world.publish(full=[row(4, "X")], name=OTHER)
+    world.follow()
+    matcher = opened(world)
+    assert matcher.lookup("sha256", digest(4)) == [
+        Hit(IMAGES, 2, "another", "C"),
+        Hit(IMAGES, 2, "e4", "B"),
+        Hit(OTHER, 1, "e4", "X"),
+    ]
+    world.publish(remove=[row(4)])
+    world.follow()
+    assert matcher.reload()
+    assert matcher.lookup("sha256", digest(4)) == [Hit(IMAGES, 3, "another", "C"), Hit(OTHER, 1, "e4", "X")]
+    assert matcher.lookup_many("sha256", [digest(4), digest(5), digest(99)]).tolist() == [True, True, False]
+
+
+def test_batches_come_in_three_shapes(world: World) -> None:
+    """A list of bytes, an array of bytes and a table of uint8 give the same answer; an empty batch an empty one."""
+    values = [digest(number) for number in (3, 99, 8, 3)]
+    matcher = opened(world)
+    flat = np.frombuffer(b"".join(values), "S32")
+    for batch in (values, iter(values), flat, flat.view(np.uint8).reshape(-1, 32), np.repeat(flat, 2)[::2]):
+        assert matcher.lookup_many("sha256", batch).tolist() == [True, False, True, True]
+    assert matcher.lookup_many("sha256", []).tolist() == []
+    assert matcher.lookup_many("pdq", [bytes(32)]).tolist() == [False]
+
+
+MISUSES: dict[str, tuple[Callable[[Matcher], object], str]] = {
+    "unknown algorithm": (lambda matcher: matcher.lookup("sha3", digest(1)), "unknown algorithm"),
+    "arguments exchanged": (lambda matcher: matcher.lookup(digest(1).hex(), "sha256"), "unknown algorithm in ALG:HEX"),
+    "another width": (lambda matcher: matcher.lookup("md5", digest(1)), "a md5 digest has 16 bytes, not 32 bytes"),
+    "not hex": (lambda matcher: matcher.lookup("md5", "z" * 32), "not a md5 digest: 32 characters after the colon"),
+    "neither": (lambda matcher: matcher.lookup("md5", None), "a digest is bytes or text, not NoneType"),  # type: ignore[arg-type]
+    "unknown in a batch": (lambda matcher: matcher.lookup_many("sha3", []), "unknown algorithm"),
+    "text in a batch": (lambda matcher: matcher.lookup_many("md5", ["a" * 32]), "digests are bytes, not str"),
+    "one digest as a batch": (lambda matcher: matcher.lookup_many("md5", bytes(16)), "digests are bytes, not int"),
+    "widths mixed": (
+        lambda matcher: matcher.lookup_many("md5", [bytes(16), bytes(20)]),
+        "a md5 digest has 16 bytes, not 20 bytes",
+    ),
+    "array of another width": (
+        lambda matcher: matcher.lookup_many("md5", np.zeros(3, "S20")),
+        "a md5 digest has 16 bytes, not an array of |S20 with 1 dimensions",
+    ),
+    "array of numbers": (
+        lambda matcher: matcher.lookup_many("md5", np.zeros(16)),
+        "a md5 digest has 16 bytes, not an array of float64 with 1 dimensions",
+    ),
+}
+
+
+@pytest.mark.parametrize("misuse", MISUSES)
+def test_misuse_is_named_and_no_digest_repeated(world: World, misuse: str) -> None:
+    """A wrong call raises a `UsageError` that says what is wrong, says what to do, and shows no digest."""
+    call, message = MISUSES[misuse]
+    with pytest.raises(UsageError) as caught:
+        call(opened(world))
+    assert caught.value.message == message
+    assert caught.value.hint
+    assert digest(1).hex() not in caught.value.message + caught.value.hint
+
+
+def test_a_folder_without_a_copy_is_named(tmp_path: Path) -> None:
+    """Opening a folder that nothing was pulled into says how to pull."""
+    with pytest.raises(UsageError, match="holds no pulled copy"):
+        Matcher.open(tmp_path)
+
+
+def test_expired_metadata_still_answers_and_says_so(world: World) -> None:
+    """Three days on, the timestamp has expired: the age is told, the role is named, and every hash still matches."""
+    with opened(world) as matcher:
+        assert matcher.status()[0].expired == ()
+        world.clock.forward(days=3, seconds=5)
+        (status,) = matcher.status()
+        assert (status.list, status.version, status.rows, status.serial) == (IMAGES, 1, 9, 1)
+        assert (status.age, status.expired, status.error) == (timedelta(days=3, seconds=5), ("timestamp",), None)
+        assert matcher.lookup("sha256", digest(4)) == [Hit(IMAGES, 1, "e4", "B")]
+    assert opened(world).lookup("sha256", digest(4)) == [Hit(IMAGES, 1, "e4", "B")]
+
+
+def test_the_given_root_is_what_counts(world: World, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A copy whose own root.json was replaced opens with the root given out of band; one of a stranger does not."""
+    stranger = World(tmp_path_factory.mktemp("stranger"))
+    assert opened(world, root=world.root).lookup("sha256", digest(1))
+    with pytest.raises(TrustError, match="not signed by enough"):
+        opened(world, root=stranger.root)
+    with pytest.raises(StoreError, match="cannot read"):
+        opened(world, root=world.base / "absent.json")
+    (world.mirror / "root.json").unlink()
+    with pytest.raises(UsageError, match=r"has no root\.json"):
+        opened(world)
+    shutil.copy(stranger.root, world.mirror / "root.json")
+    with pytest.raises(TrustError, match="not signed by enough"):
+        opened(world)
+    assert opened(world, root=world.root).lookup("sha256", digest(1))
+
+
+def only(world: World, pattern: str) -> Path:
+    return sorted(world.mirror.glob(pattern))[-1]
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(bytes(content))
+
+
+def lengthen(path: Path) -> None:
+    path.write_bytes(path.read_bytes() + b"x" * 8)
+
+
+def current(world: World, **changes: object) -> None:
+    path = world.mirror / "current.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+TAMPERINGS: dict[str, tuple[Callable[[World], object], type[SyncdError]]] = {
+    "timestamp": (lambda world: flip(only(world, "metadata/*.timestamp.json")), TrustError),
+    "snapshot": (lambda world: flip(only(world, "metadata/*.snapshot.json")), MismatchError),
+    "targets": (lambda world: flip(only(world, "metadata/*.targets.json")), MismatchError),
+    "list role": (lambda world: flip(only(world, "metadata/*.lists.json")), MismatchError),
+    "a role gone": (lambda world: only(world, "metadata/*.lists.json").unlink(), StoreError),
+    "manifest": (lambda world: flip(only(world, "v1/images/*.manifest.json")), MismatchError),
+    "manifest gone": (lambda world: only(world, "v1/images/*.manifest.json").unlink(), StoreError),
+    "segment cut": (lambda world: os.truncate(only(world, "v1/images/segments/*"), 500), SegmentError),
+    "segment longer": (lambda world: lengthen(only(world, "v1/images/segments/*")), SegmentError),
+    "segment gone": (lambda world: only(world, "v1/images/segments/*").unlink(), StoreError),
+    "current.json cut": (lambda world: os.truncate(world.mirror / "current.json", 20), StoreError),
+    "current.json empty": (lambda world: os.truncate(world.mirror / "current.json", 0), StoreError),
+    "current.json of another format": (lambda world: current(world, format=2), StoreError),
+    "current.json of another timestamp": (
+        lambda world: current(world, metadata={"root": 1, "timestamp": 1, "snapshot": 1, "targets": 1, "lists": 1}),
+        SyncdError,
+    ),
+}
+
+
+@pytest.mark.parametrize("tampering", TAMPERINGS)
+def test_what_was_altered_is_not_opened(world: World, tampering: str) -> None:
+    """Altered, cut or missing metadata, manifests, segments and current.json are refused, with advice."""
+    alter, kind = TAMPERINGS[tampering]
+    alter(world)
+    with pytest.raises(kind) as caught:
+        opened(world)
+    assert caught.value.hint or isinstance(caught.value, SegmentError)
+
+
+def test_an_older_manifest_in_current_json_is_refused(world: World) -> None:
+    """current.json is unsigned: naming a manifest other than the signed one does not bring it back."""
+    older = json.loads((world.mirror / "current.json").read_text())["lists"]["images"]["manifest"]
+    world.publish(remove=[row(4)])
+    world.follow()
+    lists = json.loads((world.mirror / "current.json").read_text())["lists"]
+    lists["images"]["manifest"] = older
+    current(world, lists=lists)
+    with pytest.raises((MismatchError, RollbackError, ManifestError)):
+        opened(world)
+
+
+@pytest.mark.parametrize(
+    "place", [".", "current.json", "metadata", "v1", "v1/images", "v1/images/segments", "v1/images/segments/*.arrow"]
+)
+@pytest.mark.parametrize("mode", [0o020, 0o002])
+def test_a_copy_that_others_may_write_is_refused(world: World, place: str, mode: int) -> None:
+    """Whoever may write a folder or a segment decides what matches: group and others must not."""
+    path = world.mirror if place == "." else only(world, place)
+    path.chmod(path.stat().st_mode | mode)
+    with pytest.raises(RefusedError, match=f"others may write {path}") as caught:
+        opened(world)
+    assert caught.value.hint.startswith(f"chmod go-w {path}")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_a_copy_of_another_user_is_refused(world: World) -> None:
+    """A segment folder that another user owns is as good as writable."""
+    os.chown(only(world, "v1/images/segments"), 12345, -1)
+    with pytest.raises(RefusedError, match="others may write"):
+        opened(world)
+
+
+def test_a_fault_keeps_the_generation_before(world: World) -> None:
+    """A new generation that cannot be proved is refused on reload; the old one answers on, and status says why."""
+    matcher = opened(world)
+    world.publish(remove=[row(4)])
+    world.follow()
+    manifest = only(world, "v1/images/*.manifest.json")
+    for path in world.mirror.glob("v1/images/*.manifest.json"):
+        flip(path)
+    for _ in range(2):
+        with pytest.raises(MismatchError) as caught:
+            matcher.reload()
+        assert matcher.lookup("sha256", digest(4)) == [Hit(IMAGES, 1, "e4", "B")]
+        assert matcher.last_error is caught.value
+        assert matcher.status()[0].error is caught.value
+    for path in manifest.parent.glob("*.manifest.json"):
+        flip(path)
+    assert matcher.reload()
+    assert (matcher.last_error, matcher.lookup("sha256", digest(4))) == (None, [])
+    assert not matcher.reload()
+
+
+def test_a_copy_that_vanished_goes_on_answering(world: World) -> None:
+    """From good to empty, never: with every file gone the mapped generation still answers."""
+    matcher = opened(world)
+    shutil.rmtree(world.mirror)
+    with pytest.raises(UsageError, match="holds no pulled copy"):
+        matcher.reload()
+    assert matcher.lookup("sha256", digest(4)) == [Hit(IMAGES, 1, "e4", "B")]
+    assert matcher.lookup_many("sha256", [digest(4)]).tolist() == [True]
+
+
+def test_a_reload_maps_only_what_is_new(world: World) -> None:
+    """Generations share the segments that they have in common: a change costs the size of the change."""
+    matcher = opened(world)
+    before = matcher.generation.snapshots[IMAGES].stacks
+    world.publish(add=[row(20)])
+    world.follow()
+    assert matcher.reload()
+    after = matcher.generation.snapshots[IMAGES].stacks
+    (algorithm,) = after
+    assert after[algorithm].base is before[algorithm].base
+    assert len(after[algorithm].segments) == 2
+
+
+@pytest.fixture
+def quick_switches() -> Iterator[None]:
+    """Threads take turns fifty times as often: more interleavings in less time."""
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(usual / 50)
+    yield
+    sys.setswitchinterval(usual)
+
+
+@pytest.mark.usefixtures("quick_switches")
+def test_no_answer_mixes_versions(world: World) -> None:
+    """While fifty pulls are installed and loaded, every answer is from one version, and never an empty one."""
+    world.publish(full=[row(0, "v"), row(1, "1"), row(2, "1")])
+    world.follow()
+    matcher = opened(world)
+    labels: dict[int, set[str]] = {}
+    faults: list[str] = []
+    answered, stop = threading.Event(), threading.Event()
+
+    def hammer() -> None:
+        while not stop.is_set():
+            for hits in (matcher.lookup("sha256", digest(1)), matcher.lookup("sha256", digest(2))):
+                faults.extend([] if len(hits) == 1 else ["not one hit"])
+                labels.setdefault(hits[0].version, set()).add(hits[0].label)
+            if not matcher.lookup_many("sha256", [digest(0), digest(1)]).all():
+                faults.append("a batch without its hits")
+            answered.set()
+
+    thread = threading.Thread(target=hammer)
+    thread.start()
+    try:
+        for number in range(2, 52):
+            world.publish(add=[row(1, str(number)), row(2, str(number))])
+            answered.clear()
+            world.follow()
+            assert matcher.reload()
+            assert answered.wait(30)
+    finally:
+        stop.set()
+        thread.join()
+    assert faults == []
+    assert {version: found for version, found in labels.items() if len(found) != 1} == {}
+    assert {label for found in labels.values() for label in found} >= {str(number) for number in range(2, 51)}
+    assert matcher.lookup("sha256", digest(1))[0].label == "51"
+
+
+def test_a_matcher_opened_before_a_fork_answers_in_the_child(world: World) -> None:
+    """A child shares the map, answers the same, and reloads for itself, whatever its parent's threads held."""
+    matcher = opened(world)
+    with matcher._reloading:  # as if a thread of the parent were in the middle of a reload
+        child = os.fork()
+        if child == 0:
+            os._exit(_in_child(matcher, world))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert matcher.lookup("sha256", digest(4)) == [Hit(IMAGES, 1, "e4", "B")]
+
+
+def _in_child(matcher: Matcher, world: World) -> int:
+    try:
+        good = matcher.lookup("sha256", digest(4)) == [Hit(IMAGES, 1, "e4", "B")]
+        world.publish(remove=[row(4)])
+        world.follow()
+        return 0 if good and matcher.reload() and matcher.lookup("sha256", digest(4)) == [] else 1
+    except BaseException:  # noqa: BLE001 - a child of a test must end, not go on as pytest
+        return 2
