@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN     = $(VENV)/bin
 
-.PHONY: run test lint types imports unit lock clean
+.PHONY: run test lint types imports unit bench lock clean
 
 run: $(VENV)/.ready          ## the whole road on this machine, on real data
 	$(BIN)/syncd demo
@@ -28,6 +28,9 @@ imports: $(VENV)/.ready
 
 unit: $(VENV)/.ready
 	$(BIN)/pytest
+
+bench: $(VENV)/.ready        ## every figure in one run: some minutes and 25 GB below the temporary folder
+	$(BIN)/python -m benchmarks
 
 lock:                        ## refresh requirements.lock from pyproject.toml (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \

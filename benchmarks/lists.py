@@ -36,7 +36,7 @@ def now() -> datetime:
 
 
 def chunks(count: int, size: int = _CHUNK) -> Iterator[Rows]:
-    """``count`` sorted rows of random digests: each chunk's digests lie in a range of their own, as wide as it is long."""
+    """``count`` sorted rows of random digests: each chunk's digests lie in a range of their own."""
     for start in range(0, count, size):
         stop = min(start + size, count)
         random = np.random.default_rng((_SEED, count, start))
@@ -70,8 +70,16 @@ def numbered(letter: str, start: int, count: int) -> Entries:
     return pa.LargeStringArray.from_buffers(count, pa.py_buffer(offsets), pa.py_buffer(text))
 
 
+def unsorted(count: int, size: int = _CHUNK) -> Iterator[Rows]:
+    """``count`` rows of random digests in no order, as a publisher's file has them."""
+    for start in range(0, count, size):
+        random = np.random.default_rng((_SEED, count, start, 2))
+        first = random.integers(0, 1 << 64, min(size, count - start), np.uint64)
+        yield _rows(first, random, start)
+
+
 def write_csv(path: Path, parts: Iterator[Rows] | list[Rows], *, label: bool = True) -> None:
-    """Rows as a publisher gives them; the digests in an order that is not sorted would change nothing for pyarrow."""
+    """Rows as a publisher gives them."""
     with path.open("wb") as out:
         out.write(b"algorithm,digest,entry,label\n" if label else b"algorithm,digest,entry\n")
         for rows in parts:
@@ -139,6 +147,12 @@ class Partner:
         """The version in force."""
         snapshot = author.open_list(self.feed, author.load_repository(self.feed), LIST)
         return snapshot.manifest.version if snapshot else 0
+
+    def base_segment(self) -> Path:
+        """The largest file that a first sync fetches."""
+        snapshot = author.open_list(self.feed, author.load_repository(self.feed), LIST)
+        assert snapshot is not None
+        return self.feed.segment_path(LIST, snapshot.manifest.stack[0])
 
     def publish_delta(self, number: int, count: int) -> None:
         """Add nine tenths of ``count`` rows, and remove as many old ones as are left of them."""

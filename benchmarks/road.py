@@ -1,21 +1,23 @@
 """The write side of the road: syncs of deltas, of nothing and of everything, over loopback HTTP."""
 
 import contextlib
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from benchmarks import measure
-from benchmarks.lists import LIST, Partner, now
-from benchmarks.measure import Figure, Timing
-from syncd.errors import SyncdError
-from syncd.fetch import Endpoint
+from benchmarks.lists import Partner, now
+from benchmarks.measure import Run, Timing
+from benchmarks.relay import counting_relay
 from syncd.feed.folder import FeedFolder
+from syncd.fetch import Endpoint
 from syncd.matcher.pull import Pulled, pull
-from syncd.pipeline.state import StateFolder, init, open_publisher
+from syncd.pipeline.state import Publisher, StateFolder, init, open_publisher
 from syncd.pipeline.sync import SyncOutcome, sync_source
 from syncd.sources.signed_feed import SignedFeed
 
@@ -52,6 +54,8 @@ class World:
 
     base: Path
     partner: Partner
+    rows: int
+    """in the base of the partner's list"""
 
     @classmethod
     def at(cls, base: Path, count: int) -> "World":
@@ -62,7 +66,7 @@ class World:
             Partner.make(base, count)
             init(StateFolder(base / "state"), base / "operator-offline", count=1, threshold=1, now=now())
             ready.touch()
-        return cls(base, Partner(FeedFolder(base / "partner")))
+        return cls(base, Partner(FeedFolder(base / "partner")), count)
 
     @property
     def state(self) -> StateFolder:
@@ -74,6 +78,8 @@ class World:
 
     def fresh_state(self, name: str) -> StateFolder:
         """Another operator's state, with nothing in it yet."""
+        for path in (self.base / name, self.base / f"{name}-offline"):
+            shutil.rmtree(path, ignore_errors=True)
         state = StateFolder(self.base / name)
         init(state, self.base / f"{name}-offline", count=1, threshold=1, now=now())
         return state
@@ -110,7 +116,7 @@ def _pull(world: World, url: str) -> Pulled:
 
 @dataclass(frozen=True)
 class DeltaTimes:
-    """Medians of what one delta costs at each step, of a list of ``rows``; and its slowest sync."""
+    """Medians of what one delta costs at each step, of a list of ``rows``; its slowest sync; and a poll for nothing."""
 
     rows: int
     publish: Timing
@@ -119,31 +125,81 @@ class DeltaTimes:
     pull: Timing
     nothing: Timing
     pull_nothing: Timing
+    idle_requests: int
+    idle_bytes: int
 
 
-def deltas(world: World, rows: int, count: int = DELTA, rounds: int = ROUNDS) -> DeltaTimes:
-    """Publish, sync and pull ``rounds`` deltas of ``count`` rows, each step in this running process."""
-    publishes, syncs, pulls, idle, idle_pulls = [], [], [], [], []
-    with (
-        server(world.partner.feed) as upstream,
-        server(world.state.feed) as downstream,
-        open_publisher(world.state) as publisher,
-    ):
-        source = _source(world.partner, upstream)
-        _checked(sync_source(publisher, source, now))
-        _pull(world, downstream)
-        for turn in range(rounds + 1):
-            measure.warm(world.base)
-            number = world.version()
-            measure.settle()
-            publishes.append(measure.timed(lambda: world.partner.publish_delta(number, count)))
-            syncs.append(measure.timed(lambda: _checked(sync_source(publisher, source, now))))
-            pulls.append(measure.timed(lambda: _pull(world, downstream)))
-            idle.append(measure.timed(lambda: _checked(sync_source(publisher, source, now))))
-            idle_pulls.append(measure.timed(lambda: _pull(world, downstream)))
-            if not turn:  # the first one finds pages and caches cold
-                for times in (publishes, syncs, pulls, idle, idle_pulls):
-                    times.clear()
-    medians = [measure.median(times) for times in (publishes, syncs, pulls, idle, idle_pulls)]
-    slowest = max(syncs, key=lambda one: one.wall)
-    return DeltaTimes(rows, medians[0], medians[1], slowest, medians[2], medians[3], medians[4])
+class _Site:
+    """A world with its servers and its operator's process running, and the times taken there."""
+
+    def __init__(self, world: World, upstream: str, downstream: str, publisher: Publisher) -> None:
+        self.world, self._upstream, self._downstream, self._publisher = world, upstream, downstream, publisher
+        self._times: dict[str, list[Timing]] = defaultdict(list)
+        self.sync()
+        self.pull()
+
+    @classmethod
+    @contextlib.contextmanager
+    def running(cls, world: World) -> Iterator["_Site"]:
+        with (
+            server(world.partner.feed) as upstream,
+            server(world.state.feed) as downstream,
+            open_publisher(world.state) as publisher,
+        ):
+            yield cls(world, upstream, downstream, publisher)
+
+    def sync(self, url: str = "") -> None:
+        _checked(sync_source(self._publisher, _source(self.world.partner, url or self._upstream), now))
+
+    def pull(self) -> None:
+        _pull(self.world, self._downstream)
+
+    def round(self, count: int, *, counts: bool) -> None:
+        """One delta's way, and polls that find nothing new; ``counts`` says whether the times do."""
+        measure.warm(self.world.base)
+        measure.settle()
+        number = self.world.version()
+        steps: list[tuple[str, Callable[[], None]]] = [
+            ("publish", lambda: self.world.partner.publish_delta(number, count)),
+            ("sync", self.sync),
+            ("pull", self.pull),
+            ("nothing", self.sync),
+            ("pull_nothing", self.pull),
+        ]
+        for name, step in steps:
+            timing = measure.timed(step)
+            if counts:
+                self._times[name].append(timing)
+
+    def times(self) -> DeltaTimes:
+        medians = {name: measure.median(taken) for name, taken in self._times.items()}
+        slowest = max(self._times["sync"], key=lambda one: one.wall)
+        with counting_relay(self._upstream) as relay:
+            self.sync(relay.url)
+        return DeltaTimes(
+            self.world.rows, slowest=slowest, idle_requests=relay.requests, idle_bytes=relay.received, **medians
+        )
+
+
+def deltas(worlds: Sequence[World], count: int = DELTA, rounds: int = ROUNDS) -> list[DeltaTimes]:
+    """Publish, sync and pull ``rounds`` deltas of ``count`` rows in each world, each step in this running process.
+
+    The worlds take turns, so that a busy spell of the machine falls on all of them.
+    """
+    with contextlib.ExitStack() as stack:
+        sites = [stack.enter_context(_Site.running(world)) for world in worlds]
+        for number in range(rounds + 1):
+            for site in sites:
+                site.round(count, counts=number > 0)  # the first one finds caches cold
+        return [site.times() for site in sites]
+
+
+def first_sync(world: World) -> tuple[Run, float]:
+    """A first sync in a process of its own, and the yardstick: seconds to copy, hash and sync the same file."""
+    state = world.fresh_state("first")
+    base = world.partner.base_segment()
+    measure.warm(world.partner.feed.root)
+    before = measure.copy_and_hash(base, world.base)
+    with server(world.partner.feed) as upstream:
+        run = measure.in_process(sync_once, state, world.partner, upstream)
+    return run, (before + measure.copy_and_hash(base, world.base)) / 2

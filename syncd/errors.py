@@ -25,8 +25,17 @@
 A hold is a verdict, not an error.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Final
+
+_EXIT_CODE_ORDER: Final = (1, 4, 3, 6, 5, 0)
+
+
+def worst_code(codes: Iterable[int]) -> int:
+    """The exit code that stands for several: the first of 1, 4, 3, 6, 5, 0 that occurred."""
+    occurred = set(codes)
+    return next((code for code in _EXIT_CODE_ORDER if code in occurred), max(occurred, default=0))
 
 
 class SyncdError(Exception):

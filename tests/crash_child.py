@@ -64,7 +64,7 @@ class _Moments:
         event.listen(Engine, "commit", lambda _: self._next())
         real = os.fsync
 
-        def fsync(descriptor: int) -> None:
+        def fsync(descriptor: Any) -> None:
             self._next()
             real(descriptor)
 

@@ -252,6 +252,7 @@ def test_folders_of_another_user(open_world: World) -> None:
     for path in open_world.base.glob("*.csv"):
         path.unlink()
     open_world.base.chmod(0o777)  # so that this user can write what it wants to publish
+    open_world.signers = open_world.partner_signers()
     with as_nobody():
         errors = [_sync(open_world), _pull(open_world), _publish(open_world)]
     assert [type(error) for error in errors] == [StoreError, StoreError, StoreError]

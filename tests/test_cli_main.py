@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from command_line import syncd
-from syncd.cli.output import clean, worst_code
-from syncd.errors import SyncdError, TrustError
+from syncd.cli.output import clean
+from syncd.errors import SyncdError, TrustError, worst_code
 
-ENVIRONMENT = {**os.environ, "COLUMNS": "80"}
+ENVIRONMENT = {**os.environ, "COLUMNS": "80", "PYTHONUNBUFFERED": ""}
 
 
 def shell(*arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:

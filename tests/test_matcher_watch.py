@@ -2,6 +2,7 @@
 
 import os
 import queue
+import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -144,13 +145,19 @@ def watching(world: World) -> Iterator[tuple[Matcher, Ticks, list[list[ListStatu
         matcher.close()
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    """Partner with one list of nine rows, pulled straight."""
-    world = World(tmp_path)
+@pytest.fixture(scope="module")
+def pulled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a partner with one list of nine rows, pulled straight: copied, not used."""
+    world = World(tmp_path_factory.mktemp("pulled"))
     world.publish(full=rows(0, 9))
     world.follow()
-    return world
+    return world.base
+
+
+@pytest.fixture
+def world(pulled: Path, tmp_path: Path) -> World:
+    """A partner with one list of nine rows, pulled straight."""
+    return World(Path(shutil.copytree(pulled, tmp_path / "world")))
 
 
 def hits(matcher: Matcher, number: int) -> list[Hit]:

@@ -9,12 +9,13 @@ import pytest
 
 from syncd.catalog.records import Outcome
 from syncd.errors import RefusedError, RollbackError, StoreError, TrustError, UsageError
-from syncd.feed import author
+from syncd.feed import author, publish
 from syncd.model import Algorithm
 from syncd.pipeline.backup import BackedUp, backup
 from syncd.pipeline.prove import prove_state
 from syncd.pipeline.repair import Recovered, recover, retrust
 from syncd.trust import keys
+from syncd.trust.repository import create
 from world import HEAD, World, row, rows
 
 REASON = "called the partner"
@@ -238,12 +239,16 @@ def test_a_rebuilt_feed_is_followed_after_retrust(running: World) -> None:
 
 def test_a_rebuilt_feed_with_the_same_keys(running: World) -> None:
     """A partner that kept its keys and lost its history is refused as a rollback until it is retrusted."""
+    root = running.root.read_bytes()
     shutil.rmtree(running.partner.root)
-    shutil.rmtree(running.partner_keys)
-    author.init(
-        running.partner.root, running.partner_offline, running.partner_keys, count=1, threshold=1, now=running.clock()
+    offline = keys.load_signers(running.partner_offline, keys.OFFLINE_ROLES)
+    update = create(offline, running.partner_signers(), 1, running.clock())
+    publish.install(
+        running.partner, (*publish.metadata_files(update.files), ("root.json", dict(update.files)["1.root.json"]))
     )
+    assert running.root.read_bytes() == root
     running.publish(full=rows(0, 31))
+    assert running.sync().exit_code == 4
     retrust_partner(running)
     outcome = running.sync()
     assert (outcome.exit_code, outcome.outcome) == (0, Outcome.UP_TO_DATE)
@@ -301,7 +306,6 @@ def test_retrust_is_audited(running: World) -> None:
 
 def test_a_killed_recovery_is_finished_by_the_next_command(running: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between commit and install a kill loses nothing: the stored bytes are installed, no number is signed twice."""
-    from syncd.feed import publish
 
     class Killed(BaseException):
         pass

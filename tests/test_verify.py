@@ -157,6 +157,15 @@ def test_every_signature_counts(own: World, position: int) -> None:
             assert copy_of(own).exit_code == 4
 
 
+def test_white_space_counts(own: World) -> None:
+    """Bytes that no signature covers are faults too."""
+    for path in (own.copy / "metadata").iterdir():
+        content = path.read_bytes()
+        path.write_bytes(content + b"\n")
+        assert copy_of(own).exit_code == 4, path.name
+        path.write_bytes(content)
+
+
 def test_every_missing_file_is_refused(own: World) -> None:
     """A file that what is current relies on is a fault where it is missing; what was superseded may go."""
     needless = []
@@ -385,3 +394,15 @@ def test_no_copy_no_feed_no_state(tmp_path: Path) -> None:
         prove_copy(tmp_path, None, NOW)
     with pytest.raises(UsageError, match="is not a feed"):
         prove_feed(tmp_path, None, NOW)
+
+
+def test_a_damaged_copy_heals(own: World) -> None:
+    """What docs/operations.md says of a damaged copy: remove the files that are named, and pull again."""
+    for path in (next(own.copy.rglob("*.arrow")), next(own.copy.rglob(f"{HEAD}/*.manifest.json"))):
+        path.write_bytes(path.read_bytes()[:-1] + b"?")
+    faults = copy_of(own).faults
+    assert faults
+    for fault in faults:
+        (own.copy / fault.file).unlink()
+    assert not own.pull().errors
+    assert copy_of(own).exit_code == 0

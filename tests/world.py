@@ -5,6 +5,7 @@ folder, or whatever peer a test puts in its place.
 """
 
 import hashlib
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -63,6 +64,8 @@ class World:
     clock: Clock = field(default_factory=Clock)
     url: str = ""
     """where the operator finds the partner; the folder itself unless a test says otherwise"""
+    signers: keys.Signers = field(default_factory=dict)
+    """what the partner signs with; by default the online keys on disk"""
 
     def __post_init__(self) -> None:
         self.partner = FeedFolder(self.base / "partner")
@@ -91,13 +94,13 @@ class World:
 
     def partner_signers(self) -> keys.Signers:
         """The partner's online keys."""
-        return keys.load_signers(self.partner_keys, keys.ONLINE_ROLES)
+        return self.signers or keys.load_signers(self.partner_keys, keys.ONLINE_ROLES)
 
     def _file(self, kind: str, content: Iterable[Row]) -> Path | None:
         lines = [",".join(one) for one in content]
         if not lines:
             return None
-        path = self.base / f"{kind}.csv"
+        path = self.base / f"{kind}-{os.getpid()}.csv"
         path.write_text("\n".join(["algorithm,digest,entry,label", *lines, ""]))
         return path
 

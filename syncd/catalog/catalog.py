@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from sqlalchemy import Connection, Engine, Select, Table, func, select, update
+from sqlalchemy import Connection, Engine, Select, Table, func, literal_column, select, update
 from sqlalchemy import delete as delete_from
 from sqlalchemy.dialects.sqlite import insert
 
@@ -122,7 +122,7 @@ class Catalog:
 
     def recent_syncs(self, source: str | None = None, limit: int = 20) -> tuple[SyncRecord, ...]:
         """The latest syncs, of one source or of all, newest first."""
-        statement = select(syncs).order_by(syncs.c.started_at.desc(), syncs.c.id.desc()).limit(limit)
+        statement = select(syncs).order_by(syncs.c.started_at.desc(), literal_column("rowid").desc()).limit(limit)
         if source is not None:
             statement = statement.where(syncs.c.source == source)
         return tuple(SyncRecord(**row) for row in self._rows(statement))

@@ -22,7 +22,7 @@ _HINTS: Final = {
     sqlite3.SQLITE_LOCKED: "another process is writing to it; try again when that has finished",
     sqlite3.SQLITE_READONLY: "run as the user that owns the folder; the file system may be mounted read-only",
     sqlite3.SQLITE_PERM: "run as the user that owns the folder, or correct its mode",
-    sqlite3.SQLITE_CANTOPEN: "does it exist, may this user write to its folder, or is the file system mounted read-only?",
+    sqlite3.SQLITE_CANTOPEN: "does it exist, may this user write to its folder, or is it mounted read-only?",
     sqlite3.SQLITE_CORRUPT: "stop the daemon, move the file aside and restore it from a backup",
     sqlite3.SQLITE_NOTADB: "stop the daemon, move the file aside and restore it from a backup",
     sqlite3.SQLITE_IOERR: "check the disk and the kernel's log",

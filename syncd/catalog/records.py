@@ -22,6 +22,7 @@ class Outcome(enum.StrEnum):
     RUNNING = "running"
     PUBLISHED = "published"
     UP_TO_DATE = "up_to_date"
+    STAGED = "staged"
     HELD = "held"
     REJECTED = "rejected"
     UNREACHABLE = "unreachable"

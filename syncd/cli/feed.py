@@ -1,7 +1,7 @@
 """The publishing side: ``syncd feed ...``."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -33,8 +33,6 @@ OnlineKeys = Annotated[
     Path | None,
     typer.Option(metavar="DIR", help="The keys that sign day by day; default: FEED.keys, beside FEED."),
 ]
-
-_JOURNAL: Final = "journal.json"
 
 
 @app.callback(invoke_without_command=True)
@@ -139,6 +137,46 @@ def publish(
         _show_published(done)
 
 
+@app.command("compact")
+def compact(
+    feed: Feed,
+    names: Annotated[
+        list[str] | None, typer.Option("--list", metavar="L", help="A list; may be repeated. Default: all.")
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Fold each list into a single base, due or not.")] = False,
+    online_keys: OnlineKeys = None,
+) -> None:
+    """Fold deltas that have come together, so that look-ups stay quick.
+
+    `syncd feed publish` does this by itself where it is due. The content stays the same; it is published as a version
+    of its own, and followers that hold the deltas fold them without downloading anything.
+
+    \b
+    Exit codes:
+      0   folded, or nothing was due
+      1   storage
+      2   command line
+      4   a segment on this disk is damaged
+      6   the feed is in use, or the keys are not at hand
+
+    \b
+    Example:
+      syncd feed compact /srv/feed --all
+    """
+    from syncd.feed import author, layout
+    from syncd.feed.folder import FeedFolder
+    from syncd.feed.rotate import online_signers
+    from syncd.model import list_name
+
+    folder = FeedFolder(feed)
+    published = map(layout.list_of, author.load_repository(folder).targets())
+    chosen = [list_name(one) for one in names] if names else sorted(filter(None, published))
+    signers = online_signers(folder, online_keys or author.keys_folder(feed))
+    for name in chosen:
+        manifest = author.compact(folder, name, signers, utc_now(), everything=everything)
+        say(f"{name}: nothing to fold" if manifest is None else f"{name} version {manifest.version}: folded")
+
+
 def _published_document(done: "Published") -> dict[str, Any]:
     from dataclasses import asdict
 
@@ -184,12 +222,13 @@ def status(feed: Feed, as_json: JsonFlag = False) -> None:
     from syncd.cli.expiry import expiries
     from syncd.feed import author
     from syncd.feed.folder import FeedFolder
+    from syncd.feed.publish import has_journal
 
     folder = FeedFolder(feed)
     repository = author.load_repository(folder)
     roles = expiries(repository.versions, repository.expiries(), utc_now())
     manifests = _manifests(folder, repository)
-    pending = (folder.work / _JOURNAL).exists()
+    pending = has_journal(folder)
     if as_json:
         print_json(_status_document(feed, manifests, repository, roles, pending))
         return

@@ -21,9 +21,8 @@ from syncd.cli.output import (
     show_error,
     show_table,
     utc_now,
-    worst_code,
 )
-from syncd.errors import RefusedError, UsageError
+from syncd.errors import RefusedError, UsageError, worst_code
 
 if TYPE_CHECKING:
     from syncd.model import Algorithm, Counts
@@ -206,7 +205,7 @@ def _show_outcomes(outcomes: "Sequence[SyncOutcome]", *, dry_run: bool) -> None:
     if lists:
         red = frozenset(number for number, one in enumerate(lists) if one.exit_code)
         columns = ("list", "outcome", "version#", "rows#", "added#", "removed#", "relabelled#", "why")
-        show_table(columns, [_outcome_row(one, dry_run=dry_run) for one in lists], red)
+        show_table(columns, [_outcome_row(one) for one in lists], red)
     for outcome in outcomes:
         if outcome.error:
             show_error(outcome.error)
@@ -219,17 +218,15 @@ def _show_outcomes(outcomes: "Sequence[SyncOutcome]", *, dry_run: bool) -> None:
         note("a dry run: nothing was published", kind="note")
 
 
-def _outcome_row(one: "ListOutcome", *, dry_run: bool) -> tuple[str, ...]:
+def _outcome_row(one: "ListOutcome") -> tuple[str, ...]:
     from syncd.model import Counts
 
     total = sum(one.counts.values(), Counts())
-    why = type(one.error).__name__ if one.error else one.reason.replace("dry run", "")
+    why = type(one.error).__name__ if one.error else one.reason
     changes = (f"{total.added:,}", f"{total.removed:,}", f"{total.relabelled:,}") if one.counts else ("", "", "")
-    would = dry_run and one.error is None and bool(one.counts)
-    outcome = "would be published" if would and one.reason == "dry run" else words(one.outcome)
-    return (one.list, outcome, str(one.version or ""), f"{one.rows:,}" if one.rows else "", *changes, why)
+    return (one.list, words(one.outcome), str(one.version or ""), f"{one.rows:,}" if one.rows else "", *changes, why)
 
 
 def words(name: str) -> str:
     """An outcome as people read it."""
-    return name.replace("_", " ")
+    return "would be published" if name == "staged" else name.replace("_", " ")

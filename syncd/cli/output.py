@@ -6,10 +6,10 @@ Colour only where a person reads it (and not with ``NO_COLOR``); tables of 80 co
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,14 +20,7 @@ if TYPE_CHECKING:
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document, errors included.")]
 
-_ORDER: Final = (1, 4, 3, 6, 5, 0)
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
-
-
-def worst_code(codes: Iterable[int]) -> int:
-    """Of several exit codes the first of 1, 4, 3, 6, 5, 0 that occurred."""
-    occurred = set(codes)
-    return next((code for code in _ORDER if code in occurred), max(occurred, default=0))
 
 
 def utc_now() -> datetime:

@@ -1,5 +1,9 @@
 """``syncd pull``: what a matcher's host runs."""
 
+import json
+import signal
+import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,12 +20,16 @@ from syncd.cli.output import (
     quiet_retries,
     say,
     show_error,
+    stamp,
     utc_now,
-    worst_code,
 )
+from syncd.errors import worst_code
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from syncd.matcher.pull import ListPull, Pulled
+    from syncd.matcher.watch import Attempt
 
 
 def pull(
@@ -36,6 +44,8 @@ def pull(
     client_cert: Annotated[Path | None, typer.Option(metavar="FILE", help="Our certificate, PEM.")] = None,
     client_key: Annotated[Path | None, typer.Option(metavar="FILE", help="Its private key, PEM.")] = None,
     deadline: Annotated[str, typer.Option(metavar="TIME", help="Give up after 90s, 10m, 2h ...")] = "10m",
+    watch: Annotated[bool, typer.Option("--watch", help="Keep the copy up to date until stopped.")] = False,
+    interval: Annotated[str, typer.Option(metavar="TIME", help="With --watch: how often, give or take.")] = "1m",
     as_json: JsonFlag = False,
 ) -> int:
     """Bring a copy of a feed up to date, and prove it.
@@ -44,9 +54,12 @@ def pull(
     of DIR see one whole version or the one before. What is there already is not fetched again. Where one list fails, it
     stays at its version and the others go on.
 
+    With --watch it goes on until SIGTERM or SIGINT, at the interval give or take a fifth, and leaves a feed alone
+    longer and longer while it cannot be reached. It says what changed and what went wrong, a line each.
+
     \b
     Exit codes:
-      0   up to date
+      0   up to date; with --watch: stopped
       1   storage
       2   command line
       4   rejected
@@ -67,16 +80,22 @@ def pull(
     endpoint = Endpoint(url, arguments.token(token_file), ca, client_cert, client_key)
     names = [list_name(one) for one in lists or ()]
     seconds, trusted = parse_duration(deadline), arguments.root(root)
-    with progress("pulling") as tell:
-        pulled = bring_up_to_date(
-            endpoint,
-            trusted,
-            folder,
-            now=utc_now(),
-            lists=names,
-            deadline=seconds,
-            progress=lambda done, total: tell("fetch", done, total),
-        )
+
+    def pull_once() -> "Pulled":
+        with progress("pulling") as tell:
+            return bring_up_to_date(
+                endpoint,
+                trusted,
+                folder,
+                now=utc_now(),
+                lists=names,
+                deadline=seconds,
+                progress=lambda done, total: tell("fetch", done, total),
+            )
+
+    if watch:
+        return _watch(pull_once, parse_duration(interval), as_json=as_json)
+    pulled = pull_once()
     if as_json:
         print_json(_document(pulled))
     else:
@@ -85,6 +104,36 @@ def pull(
         if one.forked:
             _alarm_of_fork(one)
     return worst_code(error.exit_code for error in pulled.errors)
+
+
+def _watch(pull_once: "Callable[[], Pulled]", interval: float, *, as_json: bool) -> int:
+    from syncd.matcher.watch import follow
+
+    stop = threading.Event()
+    before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        follow(pull_once, interval=interval, stop=stop, on_event=lambda attempt: _tell(attempt, as_json=as_json))
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return 0
+
+
+def _tell(attempt: "Attempt", *, as_json: bool) -> None:
+    """What changed and what went wrong; nothing where there is no news."""
+    changed = [one for one in attempt.pulled.lists if one.before != one.after] if attempt.pulled else []
+    if as_json and (changed or attempt.errors):
+        document = _document(attempt.pulled) if attempt.pulled else {}
+        errors = [error_document(error) for error in attempt.errors]
+        say(json.dumps({"at": stamp(utc_now()), **document, "errors": errors, "next_in": round(attempt.wait, 1)}))
+        return
+    for one in changed:
+        say(f"{stamp(utc_now())}  {_line(one)}")
+        if one.forked:
+            _alarm_of_fork(one)
+    for error in attempt.errors:
+        show_error(error)
+    sys.stdout.flush()
 
 
 def _document(pulled: "Pulled") -> dict[str, Any]:

@@ -132,7 +132,7 @@ def add_role(
       0   done
       1   storage, or a key service did not answer
       2   FEED is no feed, or the threshold does not fit
-      6   keys are not at hand, the list has its own already, or the feed is in use
+      6   keys are not at hand, the list has its own, or the feed is in use
 
     \b
     Example:

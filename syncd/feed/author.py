@@ -18,7 +18,7 @@ from syncd.feed.folder import FeedFolder, Snapshot
 from syncd.feed.garbage import Collected
 from syncd.feed.publish import Current, ListChange
 from syncd.feed.rows import Removals, load_removals, load_rows
-from syncd.files import install_bytes, install_file, lock, make_folder
+from syncd.files import install_bytes, install_file, lock, make_folder, storage
 from syncd.format.delta import difference, drop_empty, end_state_after, whole_state
 from syncd.format.manifest import Manifest, SegmentRef, now_in_seconds
 from syncd.format.rows import Rows, concatenate, repeats, sort_order
@@ -115,7 +115,10 @@ def publish_edit(
     """
     try:
         with lock(folder.lock, f"feed publish {name}"):
-            published = _publish(folder, name, edit, signers, now, progress)
+            try:
+                published = _publish(folder, name, edit, signers, now, progress)
+            finally:
+                folder.remove_staging()  # the list in the clear, and as large
             if published.changed:
                 _compact(folder, name, signers, now)
                 _collect_garbage(folder, now)
@@ -293,7 +296,10 @@ class _Draft:
         return loaded.skipped
 
     def _scratch(self, name: str) -> Path:
-        return make_folder(self._staging / name)
+        folder = self._staging / name
+        with storage(folder, "create folder"):
+            folder.mkdir()
+        return folder
 
     def _stack(self, algorithm: Algorithm) -> Stack:
         stacks = self._current.stacks if self._current else {}

@@ -103,9 +103,15 @@ class FeedFolder:
     def make_staging(self) -> Path:
         """Return the private staging folder, empty. Call with the lock held."""
         make_folder(self.work, _PRIVATE)
+        self.remove_staging()
+        with storage(self.staging, "create folder"):
+            self.staging.mkdir(_PRIVATE)  # scratch, which need not survive a power cut
+        return self.staging
+
+    def remove_staging(self) -> None:
+        """Remove the private staging folder: what lies there is secret, and may be large."""
         with storage(self.staging, "empty"):
             shutil.rmtree(self.staging, ignore_errors=True)
-        return make_folder(self.staging, _PRIVATE)
 
 
 def _has_length(path: Path, length: int) -> bool:

@@ -31,7 +31,8 @@ def target_of(trusted: TrustedFeed, name: ListName) -> SignedTarget:
     if target is None:
         known = sorted(filter(None, (layout.list_of(target) for target in trusted.targets)))
         raise UnknownListError(
-            f"the feed has no list {name!r}", hint=f"it has: {', '.join(known) or 'none yet'}; check the spelling, or ask its operator"
+            f"the feed has no list {name!r}",
+            hint=f"it has: {', '.join(known) or 'none yet'}; check the spelling, or ask its operator",
         )
     return target
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-from syncd.errors import MismatchError, StoreError, SyncdError, UsageError
+from syncd.errors import MismatchError, SegmentError, StoreError, SyncdError, UsageError
 from syncd.feed import layout
 from syncd.feed.folder import FeedFolder
 from syncd.feed.proof import SignedManifest, prove_manifest
@@ -218,7 +218,12 @@ class Prover:
             raise StoreError(f"segment {path.name} is missing", hint="fetch it again, or restore it from a backup")
         found = path.stat()
         if self.tally.checked.get((found.st_dev, found.st_ino)) != ref:
-            Segment.check(path, ref, _UNLIMITED)
+            try:
+                Segment.check(path, ref, _UNLIMITED)
+            except SegmentError as error:
+                if found.st_size != ref.length or sha256_file(path) != ref.sha256:
+                    error.hint = "it was damaged or altered here: remove it, then fetch or restore it"
+                raise
             self.tally.checked[found.st_dev, found.st_ino] = ref
 
     def end_state(

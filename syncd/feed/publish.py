@@ -151,6 +151,11 @@ def write_journal(folder: FeedFolder, files: SignedFiles) -> None:
     install_bytes(folder.work / _JOURNAL, json.dumps(document).encode(), mode=0o600)
 
 
+def has_journal(folder: FeedFolder) -> bool:
+    """Whether a publication waits to be finished."""
+    return (folder.work / _JOURNAL).exists()
+
+
 def clear_journal(folder: FeedFolder) -> None:
     """Everything in the journal is installed."""
     with storage(folder.work, "write"):

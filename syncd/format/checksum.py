@@ -117,20 +117,19 @@ def _digest_words(digests: Digests) -> list[Words]:
 def _mix_entries(lanes: _Lanes, entries: Entries) -> None:
     offsets, content = entry_bytes(entries)
     lengths = offsets[1:] - offsets[:-1]
-    lanes.mix(lengths.view(np.uint64))
+    lanes.mix(lengths.view(np.uint64))  # none is negative
     shortest, longest = int(lengths.min(initial=0)), int(lengths.max(initial=0))
     padded = np.empty(len(content) + 8, np.uint8)
     padded[: len(content)] = content
     padded[len(content) :] = 0
-    if lengths.size * longest == len(content):
-        _mix_equally_long(lanes, padded, longest)
+    if shortest == longest:
+        _mix_equally_long(lanes, padded, longest, len(lengths))
     else:
         _mix_words_of(lanes, padded, offsets[:-1] - offsets[0], lengths, shortest)
 
 
-def _mix_equally_long(lanes: _Lanes, content: NDArray[np.uint8], length: int) -> None:
+def _mix_equally_long(lanes: _Lanes, content: NDArray[np.uint8], length: int, count: int) -> None:
     """Entries that are all of one length, as most publishers' are, need no index."""
-    count = len(content) // length if length else 0
     for start in range(0, length, 8):
         words: Words = np.ndarray((count,), "<u8", content.data, start, (length,))
         left = np.int64(length - start)

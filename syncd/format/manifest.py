@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import astuple
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import (
@@ -28,6 +29,9 @@ FORMAT: Final = 1
 RECENT: Final = 64
 """Deltas that a manifest names; a follower further behind loads the stack."""
 MAX_MANIFEST_BYTES: Final = 1 << 20
+
+_KEPT: Final = 32
+"""Manifests kept in memory once parsed: each sync reads those of the last versions again. They never change."""
 
 _SHOWN: Final = 100
 """Characters that an error shows of a place: an unknown field's name is the sender's to choose."""
@@ -238,6 +242,7 @@ def canonical(value: object) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode()
 
 
+@lru_cache(maxsize=_KEPT)
 def parse(content: bytes) -> Manifest:
     """Read a manifest; raises `ManifestError`. The caller has verified the hash of ``content``."""
     if len(content) > MAX_MANIFEST_BYTES:

@@ -113,7 +113,7 @@ class Matcher:
         hits = []
         for name, version, stack in searched.stacks:
             for entry, label in stack.entries_of(value):
-                hits.append(Hit(name, version, entry, label))  # noqa: PERF401 - a comprehension in one would be slower
+                hits.append(Hit(name, version, entry, label))
         return hits
 
     def lookup_many(self, algorithm: str, digests: Any) -> Mask:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from syncd.errors import EquivocationError, FeedError, MismatchError, RollbackError, SyncdError
+from syncd.errors import EquivocationError, FeedError, MismatchError, RollbackError, StoreError, SyncdError
 from syncd.feed import garbage, layout
 from syncd.feed.folder import FeedFolder
 from syncd.feed.follow import Follower
@@ -165,7 +165,7 @@ class _Pull:
     def _held_segments(self, name: ListName, before: Held | None) -> tuple[SegmentRef, ...]:
         try:
             return tuple(self.copy.manifest(name, before.manifest).named_segments()) if before else ()
-        except FeedError:  # damaged here: it only saves downloads, and the next manifest takes its place
+        except (FeedError, StoreError):  # damaged or gone: it only saves downloads, and the next one replaces it
             return ()
 
     def _keep(self, path: str, content: bytes) -> None:

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from syncd.catalog.records import RETRUSTED, FloorsRecord, OriginRecord, Outcome, SourceState
-from syncd.errors import FeedError, RefusedError, SourceError, SyncdError
+from syncd.errors import FeedError, RefusedError, SourceError, SyncdError, worst_code
 from syncd.feed import layout
 from syncd.feed.folder import FeedFolder
 from syncd.feed.follow import Follower
@@ -28,8 +28,6 @@ from syncd.sources.signed_feed import SignedFeed
 from syncd.trust.values import Floors, TrustedFeed
 
 RESIGN_AFTER: Final = timedelta(hours=1)
-_ORDER: Final = (1, 4, 3, 6, 5, 0)
-"""Of several outcomes the first of these exit codes is the command's."""
 
 Clock = Callable[[], datetime]
 Progress = Callable[[str, int, int], None]
@@ -84,11 +82,6 @@ class SyncOutcome:
     def exit_code(self) -> int:
         """Of several the first of 1, 4, 3, 6, 5, 0 that occurred."""
         return worst_code([error.exit_code for error in (self.error, *self.lists) if error])
-
-
-def worst_code(codes: list[int]) -> int:
-    """The exit code that stands for several."""
-    return next((code for code in _ORDER if code in codes), max(codes, default=0))
 
 
 def outcome_of(error: SyncdError) -> Outcome:
@@ -215,7 +208,7 @@ class _Sync:
         passed = verdict.passed
         shown = self._outcome(name, candidate, Outcome.HELD, ", ".join(verdict.reasons))
         if passed is None or self.dry_run:
-            return shown if passed is None else self._outcome(name, candidate, Outcome.UP_TO_DATE, "dry run")
+            return shown if passed is None else self._outcome(name, candidate, Outcome.STAGED, "")
         self.progress("publish", 0, 0)
         document = evidence(trusted, signed)
         kept = FileRef(sha256=hashlib.sha256(document).hexdigest(), length=len(document))

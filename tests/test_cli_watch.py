@@ -1,0 +1,67 @@
+"""``syncd pull --watch`` as a host runs it, and ``syncd feed compact``."""
+
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from command_line import syncd
+from world import HEAD, Clock, World, row, rows
+
+
+@contextmanager
+def watching(world: World) -> Iterator[subprocess.Popen[str]]:
+    """A real process that pulls about every second."""
+    command = ["pull", world.state.feed.root.as_uri(), "--root", str(world.operator_root), "--dir", str(world.copy)]
+    with subprocess.Popen(
+        [sys.executable, "-m", "syncd.cli", *command, "--watch", "--interval", "1s"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def said(process: subprocess.Popen[str]) -> str:
+    """The next line, without its time."""
+    assert process.stdout is not None
+    return process.stdout.readline().partition("  ")[2].strip()
+
+
+def test_a_watched_copy_follows_the_feed(tmp_path: Path) -> None:
+    """News arrive by themselves, trouble is told and survived, and SIGTERM ends it cleanly."""
+    world = World(tmp_path, Clock(datetime.now(UTC)))  # a real process looks at the real clock
+    world.publish(full=rows(0, 30))
+    world.sync()
+    with watching(world) as process:
+        assert said(process) == f"{HEAD} version 1, new here"
+        world.publish(add=[row(99)])
+        world.sync()
+        assert said(process) == f"{HEAD} version 2, was 1"
+        assert world.hits(99)
+        moved = world.state.root / "gone"
+        shutil.move(world.state.feed.root, moved)
+        assert process.stderr is not None
+        assert process.stderr.readline().startswith("error: ")
+        shutil.move(moved, world.state.feed.root)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == 0
+    assert world.hits(99), "the copy answers on"
+
+
+def test_a_list_is_folded_on_request(world: World) -> None:
+    """`feed compact --all` leaves one base a list, and nothing to do the second time."""
+    world.publish(full=rows(0, 30))
+    world.publish(add=[row(99)])
+    feed = str(world.partner.root)
+    assert syncd("feed", "compact", feed).out == "images: nothing to fold\n"
+    assert syncd("feed", "compact", feed, "--all").out == "images version 3: folded\n"
+    assert syncd("feed", "compact", feed, "--all").out == "images: nothing to fold\n"
+    assert syncd("feed", "compact", feed, "--list", "other").code == 2
