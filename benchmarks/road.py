@@ -18,7 +18,8 @@ from syncd.feed.folder import FeedFolder
 from syncd.fetch import Endpoint
 from syncd.matcher.pull import Pulled, pull
 from syncd.pipeline.state import Publisher, StateFolder, init, open_publisher
-from syncd.pipeline.sync import SyncOutcome, sync_source
+from syncd.pipeline.outcome import SyncOutcome
+from syncd.pipeline.sync import sync_source
 from syncd.sources.signed_feed import SignedFeed
 
 DELTA: Final = 1000

@@ -80,8 +80,11 @@ def temporary_path(folder: Path) -> Path:
     return folder / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
 
 
-def install_bytes(path: Path, content: bytes, mode: int = FEED_FILE) -> None:
-    """Put ``content`` at ``path`` whole or not at all, durably. Raises `StoreError`."""
+def install_bytes(path: Path, content: bytes, mode: int = FEED_FILE, *, durable: bool = True) -> None:
+    """Put ``content`` at ``path`` whole or not at all. Raises `StoreError`.
+
+    Not ``durable``, for notes that can be made again: a power cut may leave the old content, or a damaged file.
+    """
     make_folder(path.parent)
     temporary = temporary_path(path.parent)
     with storage(path, "write"):
@@ -90,9 +93,11 @@ def install_bytes(path: Path, content: bytes, mode: int = FEED_FILE) -> None:
             with open(descriptor, "wb") as stream:  # noqa: PTH123 - a descriptor, for its mode and O_EXCL
                 stream.write(content)
                 stream.flush()
-                os.fsync(stream.fileno())
+                if durable:
+                    os.fsync(stream.fileno())
             temporary.replace(path)
-            sync_folder(path.parent)
+            if durable:
+                sync_folder(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
 

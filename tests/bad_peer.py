@@ -67,6 +67,11 @@ def dripping_headers(send: Send, body: bytes) -> None:
         time.sleep(0.05)
 
 
+def silent(send: Send, body: bytes) -> None:
+    """Not a word, for longer than anybody should wait here."""
+    time.sleep(3)
+
+
 def truncated(send: Send, body: bytes) -> None:
     """The right length announced, and half of the bytes."""
     send(head(200, len(body)) + body[: len(body) // 2])

@@ -10,8 +10,8 @@ from syncd.errors import SyncdError
 from syncd.feed import prove
 from syncd.matcher import Matcher
 from syncd.matcher.prove import prove_copy
+from syncd.pipeline.outcome import SyncOutcome
 from syncd.pipeline.prove import prove_state
-from syncd.pipeline.sync import SyncOutcome
 from world import IMAGES, World, row, rows
 
 OLD = frozenset(range(30))

@@ -16,7 +16,7 @@ from standing import NEW, OLD, Standing, checked, fault_of, matched, prove_feed,
 from syncd.catalog.records import Outcome
 from syncd.errors import RefusedError, StoreError, SyncdError
 from syncd.files import lock
-from world import World, row
+from world import World, row, rows
 
 NOBODY = 65534
 CHANGES = ("fsync", "replace", "rename", "link", "mkdir", "unlink", "rmdir", "write", "ftruncate")
@@ -183,36 +183,50 @@ def mounted(target: Path, *options: str) -> Iterator[None]:
         subprocess.run(["umount", "--lazy", str(target)], check=True)
 
 
-def test_a_real_disk_of_every_size(with_news: Path, tmp_path: Path) -> None:
-    """On a real file system that fills up, the catalog's pages included, a sync ends typed or done, and heals."""
-    state = tmp_path / "world" / "state"
-    shutil.copytree(with_news, tmp_path / "world", ignore=shutil.ignore_patterns("state"))
-    state.mkdir()
-    failed = 0
-    with mounted(state, "-t", "tmpfs", "-o", "mode=0750", "tmpfs"):
-        for free in range(0, 400, 16):
-            _resize(state, "50%")
-            for path in state.iterdir():
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-            shutil.copytree(with_news / "state", state, dirs_exist_ok=True)
-            _resize(state, str((_used(state) + free * 1024 // 4096 + 1) * 4096))
-            world = World(tmp_path / "world")
-            error = _sync(world)
-            failed += error is not None
+@pytest.mark.parametrize(("part", "most"), [("state", 400), ("partner", 800)])
+def test_a_real_disk_of_every_size(with_news: Path, tmp_path: Path, part: str, most: int) -> None:
+    """On a real file system that fills up, the catalog's pages and the writer's columns included: typed, and it heals.
+
+    ``most``: KiB free, with which the work succeeds.
+    """
+    run = {"state": _sync, "partner": _publish_many}[part]
+    base = tmp_path / "world"
+    shutil.copytree(with_news, base, ignore=shutil.ignore_patterns(part))
+    (base / part).mkdir()
+    errors = []
+    with mounted(base / part, "-t", "tmpfs", "-o", "mode=0750", "tmpfs"):
+        for free in range(0, most, 24):
+            _refill(base / part, with_news / part, free)
+            error = run(World(base))
             assert error is None or (type(error), error.exit_code) == (StoreError, 1)
-            _resize(state, "50%")
-            assert _sync(world) is None
-            prove_feed(world)
-    assert failed > 5
+            errors.append(error)
+            _resize(base / part, "50%")
+            assert run(World(base)) is None
+            prove_partner(World(base))
+    assert len([error for error in errors if error]) > 5
+    assert errors[-1] is None
+
+
+def _publish_many(world: World) -> SyncdError | None:
+    try:
+        world.publish(add=rows(1000, 4000))
+    except SyncdError as error:
+        return _told(error)
+    return None
+
+
+def _refill(folder: Path, template: Path, free: int) -> None:
+    """The folder as at first, with ``free`` KiB left."""
+    _resize(folder, "50%")
+    for path in folder.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    shutil.copytree(template, folder, dirs_exist_ok=True)
+    used = os.statvfs(folder)
+    _resize(folder, str((used.f_blocks - used.f_bfree + free // 4 + 1) * 4096))
 
 
 def _resize(state: Path, size: str) -> None:
     subprocess.run(["mount", "-o", f"remount,size={size}", str(state)], check=True)
-
-
-def _used(state: Path) -> int:
-    found = os.statvfs(state)
-    return found.f_blocks - found.f_bfree
 
 
 @pytest.fixture

@@ -1,10 +1,13 @@
 """The road, from a partner's file to a matcher's answer."""
 
+import json
+
 import pytest
 
 from syncd.catalog.records import Outcome
+from syncd.errors import MismatchError
 from syncd.model import Counts, Hit
-from world import HEAD, World, row, rows
+from world import HEAD, IMAGES, World, row, rows
 
 
 def test_a_published_list_reaches_a_matcher(world: World) -> None:
@@ -121,3 +124,23 @@ def test_a_head_says_when_its_upstream_was_last_verified(world: World) -> None:
     world.clock.forward(hours=72)
     assert world.matcher().status()[0].expired == ("timestamp",)
     assert world.hits(1), "an expired copy goes on answering"
+
+
+def test_what_was_refused_is_kept_as_evidence(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks the partner about a rejected version can show what was signed; the newest few are kept."""
+    world.publish(full=rows(0, 30))
+    world.sync()
+
+    def refuse(*_: object) -> None:
+        raise MismatchError("not what was signed")
+
+    monkeypatch.setattr("syncd.pipeline.stage.stage_deltas", refuse)
+    for number in range(20):
+        world.publish(add=[row(100 + number)])
+        assert world.sync().exit_code == 4
+    kept = list((world.state.source("iwf").work / "rejected").iterdir())
+    assert len(kept) == 16
+    document = json.loads(max(kept, key=lambda path: path.stat().st_mtime_ns).read_text())
+    assert document["error"] == "MismatchError"
+    assert json.loads(document["manifest"])["list"] == IMAGES
+    assert "1.root.json" in document["metadata"]

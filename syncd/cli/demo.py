@@ -20,8 +20,8 @@ from syncd.model import ListName
 if TYPE_CHECKING:
     from syncd.feed.author import Published
     from syncd.matcher import Matcher
+    from syncd.pipeline.outcome import SyncOutcome
     from syncd.pipeline.state import Publisher
-    from syncd.pipeline.sync import SyncOutcome
 
 _T = TypeVar("_T")
 

@@ -26,8 +26,8 @@ from syncd.errors import RefusedError, UsageError, worst_code
 
 if TYPE_CHECKING:
     from syncd.model import Algorithm, Counts
+    from syncd.pipeline.outcome import ListOutcome, SyncOutcome
     from syncd.pipeline.state import Publisher, StateFolder
-    from syncd.pipeline.sync import ListOutcome, SyncOutcome
 
 ConfigFile = Annotated[
     Path | None,

@@ -57,7 +57,7 @@ def collect(folder: FeedFolder, named: Iterable[str], now: datetime, grace: time
             files += 1
             del unnamed[path]
     if unnamed != since:
-        install_bytes(folder.work / _LEDGER, json.dumps(unnamed).encode(), mode=0o600)
+        install_bytes(folder.work / _LEDGER, json.dumps(unnamed).encode(), mode=0o600, durable=False)
     return Collected(files, length)
 
 

@@ -6,88 +6,28 @@ verify -> plan -> stage -> gate -> compose -> publish. A fault in one list does 
 import hashlib
 import time
 import uuid
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
-from syncd.catalog.records import RETRUSTED, FloorsRecord, OriginRecord, Outcome, SourceState
-from syncd.errors import FeedError, RefusedError, SourceError, SyncdError, worst_code
+from syncd.catalog.records import FloorsRecord, OriginRecord, Outcome, SourceState
+from syncd.errors import RefusedError, SyncdError
 from syncd.feed import layout
 from syncd.feed.folder import FeedFolder
-from syncd.feed.follow import Follower
-from syncd.feed.proof import SignedManifest, evidence, target_of
-from syncd.files import install_file, lock
-from syncd.format.manifest import FileRef, ManifestRef, SegmentRef
-from syncd.format.segment import Segment
-from syncd.model import Algorithm, Counts, ListName
-from syncd.pipeline import compose, gate, plan, stage
+from syncd.files import lock
+from syncd.model import ListName
+from syncd.pipeline import compose, gate
+from syncd.pipeline.outcome import ListOutcome, SyncOutcome, outcome_of
+from syncd.pipeline.prepare import Held, Preparation, Progress, Staged
 from syncd.pipeline.state import Publisher, head_name
-from syncd.pipeline.values import Basis, Candidate, Deltas, Full, UpToDate
+from syncd.pipeline.values import Pass, UpToDate
 from syncd.sources.signed_feed import SignedFeed
 from syncd.trust.values import Floors, TrustedFeed
 
 RESIGN_AFTER: Final = timedelta(hours=1)
 
 Clock = Callable[[], datetime]
-Progress = Callable[[str, int, int], None]
-"""Told the stage, how much of it is done, and of how much (0: not known)."""
-
-
-@dataclass(frozen=True)
-class ListOutcome:
-    """What came of one list."""
-
-    list: ListName
-    outcome: Outcome
-    version: int | None = None
-    """what is served now"""
-    serial: int | None = None
-    plan: str = ""
-    counts: Mapping[Algorithm, Counts] = field(default_factory=dict)
-    labels: Mapping[Algorithm, Mapping[str, Counts]] = field(default_factory=dict)
-    rows: int = 0
-    reason: str = ""
-    error: SyncdError | None = None
-
-    @property
-    def exit_code(self) -> int:
-        """As the commands return it."""
-        if self.error is not None:
-            return self.error.exit_code
-        return 3 if self.outcome is Outcome.HELD else 0
-
-
-@dataclass(frozen=True)
-class SyncOutcome:
-    """What came of one sync. ``error`` is what kept the whole of it from going on."""
-
-    sync_id: str
-    source: str
-    lists: tuple[ListOutcome, ...] = ()
-    seconds: float = 0.0
-    bytes: int = 0
-    error: SyncdError | None = None
-
-    @property
-    def outcome(self) -> Outcome:
-        """The worst, or where all went well, whether anything was published."""
-        if self.error is not None:
-            return outcome_of(self.error)
-        code = self.exit_code
-        worst = [one.outcome for one in self.lists if one.exit_code == code]
-        return Outcome.PUBLISHED if Outcome.PUBLISHED in worst else worst[0] if worst else Outcome.UP_TO_DATE
-
-    @property
-    def exit_code(self) -> int:
-        """Of several the first of 1, 4, 3, 6, 5, 0 that occurred."""
-        return worst_code([error.exit_code for error in (self.error, *self.lists) if error])
-
-
-def outcome_of(error: SyncdError) -> Outcome:
-    """The outcome that an error ends in."""
-    kinds = ((SourceError, Outcome.UNREACHABLE), (FeedError, Outcome.REJECTED), (RefusedError, Outcome.REFUSED))
-    return next((outcome for kind, outcome in kinds if isinstance(error, kind)), Outcome.FAILED)
 
 
 def sync_source(
@@ -164,8 +104,10 @@ class _Sync:
             self.progress("verify", 0, 0)
             trusted = follower.refresh(_floors(known.floors), self.clock())
             catalog.note_verified(name, _floors_record(trusted.floors), pinned, self.clock())
+            preparation = Preparation(self.folder, follower, trusted, self.progress, self.clock())
             for one in self.source.lists or self._all_lists(trusted):
-                self.lists.append(self._list(follower, trusted, one))
+                self.lists.append(self._list(preparation, one))
+                self.received = preparation.received
         self._sign_if_due()
         if any(one.outcome is Outcome.PUBLISHED for one in self.lists):
             self.publisher.collect_garbage(self.source.name, self.clock())
@@ -180,132 +122,80 @@ class _Sync:
         if not self.dry_run and self.clock() - self.publisher.last_signed() >= RESIGN_AFTER:
             self.publisher.resign(self.clock())
 
-    def _list(self, follower: Follower, trusted: TrustedFeed, name: ListName) -> ListOutcome:
+    def _list(self, preparation: Preparation, name: ListName) -> ListOutcome:
+        """Take one list down the road."""
         try:
-            return self._road(follower, trusted, name)
+            origin = self.publisher.catalog.origin(self.source.name, name)
+            held = Held(origin, origin is None or self.publisher.relink(origin))
+            prepared = preparation.prepare(name, held)
+            if isinstance(prepared, UpToDate):
+                return self._up_to_date(name, held)
+            verdict = gate.judge(prepared.candidate)
+            if verdict.passed is None:
+                return self._outcome(name, prepared, Outcome.HELD, ", ".join(verdict.reasons))
+            if self.dry_run:
+                return self._outcome(name, prepared, Outcome.STAGED)
+            return self._publish(name, held, prepared, verdict.passed)
         except SyncdError as error:
             self.explain(error, name)
-            head = self.publisher.catalog.head(head_name(self.source.name, name))
-            version = head.version if head else None
-            return ListOutcome(head_name(self.source.name, name), outcome_of(error), version, error=error)
+            return ListOutcome(head_name(self.source.name, name), outcome_of(error), self._version(name), error=error)
 
-    def _road(self, follower: Follower, trusted: TrustedFeed, name: ListName) -> ListOutcome:
-        origin = self.publisher.catalog.origin(self.source.name, name)
-        retrusted = origin is not None and origin.serial == RETRUSTED
-        held = ManifestRef(version=origin.serial, sha256=origin.manifest_sha256) if origin and not retrusted else None
-        complete = origin is None or self.publisher.relink(origin)
-        target = target_of(trusted, name)
-        if origin and complete and held == ManifestRef(version=target.version, sha256=target.sha256):
-            return self._up_to_date(name, held, origin.rows)  # the manifest signed is the one held: not asked for
-        signed = follower.manifest(trusted, name)
-        planned = plan.plan(held, signed.manifest, signed.sha256, complete=complete, retrusted=retrusted)
-        if isinstance(planned, UpToDate):
-            return self._up_to_date(name, signed.ref, signed.manifest.rows)
-        candidate = self._stage(follower, name, origin if complete else None, signed, planned)
-        if origin is not None and not complete:  # the gate compares with what was held, though its rows are gone
-            candidate = replace(candidate, rows_before=origin.rows)
-        verdict = gate.judge(candidate)
-        passed = verdict.passed
-        shown = self._outcome(name, candidate, Outcome.HELD, ", ".join(verdict.reasons))
-        if passed is None or self.dry_run:
-            return shown if passed is None else self._outcome(name, candidate, Outcome.STAGED, "")
+    def _publish(self, name: ListName, held: Held, staged: Staged, passed: tuple[Pass, Pass]) -> ListOutcome:
         self.progress("publish", 0, 0)
-        document = evidence(trusted, signed)
-        kept = FileRef(sha256=hashlib.sha256(document).hexdigest(), length=len(document))
-        head = self.publisher.current(head_name(self.source.name, name))
-        change = compose.compose(
-            head_name(self.source.name, name), candidate, passed, head.manifest if head else None, kept
-        )
-        next_origin = self._next_origin(name, candidate, signed)
-        expected = origin.manifest_sha256 if origin else None
+        published = head_name(self.source.name, name)
+        current = self.publisher.current(published)
+        head = current.manifest if current else None
+        change = compose.compose(published, staged.candidate, passed, head, staged.evidence_ref)
+        origin = self._next_origin(name, staged)
+        expected = held.origin.manifest_sha256 if held.origin else None
         if change is None:
-            self.publisher.move_origin(next_origin, expected, self.clock())
-            return self._outcome(name, candidate, Outcome.UP_TO_DATE, "")
+            self.publisher.move_origin(origin, expected, self.clock())
+            return self._outcome(name, staged, Outcome.UP_TO_DATE)
         self.publisher.publish(
             change,
-            next_origin,
+            origin,
             expected,
-            evidence=document,
-            plan=candidate.plan,
+            evidence=staged.evidence,
+            plan=staged.candidate.plan,
             sync_id=self.sync_id,
             now=self.clock(),
         )
-        outcome = self._outcome(name, candidate, Outcome.PUBLISHED, "")
+        outcome = self._outcome(name, staged, Outcome.PUBLISHED)
         self.progress("compact", 0, 0)
         self.publisher.compact(change.list, self.clock())
         return outcome
 
-    def _up_to_date(self, name: ListName, held: ManifestRef, rows: int) -> ListOutcome:
-        if not self.dry_run:
-            self.publisher.catalog.touch_verified(self.source.name, {name: held.version}, self.clock())
-        published = head_name(self.source.name, name)
-        head = self.publisher.catalog.head(published)
-        version = head.version if head else None
-        return ListOutcome(published, Outcome.UP_TO_DATE, version, held.version, "up_to_date", rows=rows)
-
-    def _stage(
-        self,
-        follower: Follower,
-        name: ListName,
-        origin: OriginRecord | None,
-        signed: SignedManifest,
-        planned: Deltas | Full,
-    ) -> Candidate:
-        basis = self._basis(origin)
-        if isinstance(planned, Deltas):
-            self._fetch(follower, name, [ref for step in planned.steps for ref in step.segments])
-            self.progress("stage", 0, 0)
-            return stage.stage_deltas(
-                basis or Basis(), planned.steps, signed.manifest, signed.sha256, self._opener(name)
-            )
-        self._fetch(follower, name, list(signed.manifest.stack))
-        self.progress("stage", 0, 0)
-        stacks = self.folder.open_stacks(name, signed.manifest.stack)
-        scratch = self.folder.make_staging()
-        candidate, written = stage.stage_full(basis, stacks, signed.manifest, signed.sha256, planned.reason, scratch)
-        for path, ref in zip(written, candidate.delta, strict=True):
-            install_file(path, self.folder.segment_path(name, ref))
-        return candidate
-
-    def _basis(self, origin: OriginRecord | None) -> Basis | None:
-        if origin is None:
-            return None
-        return Basis(origin.stack, self.folder.open_stacks(origin.list, origin.stack), origin.end_state)
-
-    def _fetch(self, follower: Follower, name: ListName, refs: list[SegmentRef]) -> None:
-        total = sum(ref.length for ref in self.folder.missing(name, refs))
-        self.received += total
-        done = 0
-
-        def report(gained: int) -> None:
-            nonlocal done
-            done += gained
-            self.progress("fetch", done, total)
-
-        follower.fetch(name, refs, report)
-
-    def _opener(self, name: ListName) -> Callable[[SegmentRef], Segment]:
-        return lambda ref: Segment.open(self.folder.segment_path(name, ref), ref)
-
-    def _next_origin(self, name: ListName, candidate: Candidate, signed: SignedManifest) -> OriginRecord:
+    def _next_origin(self, name: ListName, staged: Staged) -> OriginRecord:
+        candidate = staged.candidate
         return OriginRecord(
             self.source.name,
             name,
             candidate.ref.version,
             candidate.sha256,
-            signed.content,
+            staged.signed.content,
             candidate.stack,
             candidate.end_state,
             self.clock(),
         )
 
-    def _outcome(self, name: ListName, candidate: Candidate, outcome: Outcome, reason: str) -> ListOutcome:
+    def _version(self, name: ListName) -> int | None:
+        """What is served now."""
+        head = self.publisher.catalog.head(head_name(self.source.name, name))
+        return head.version if head else None
+
+    def _up_to_date(self, name: ListName, held: Held) -> ListOutcome:
+        serial = held.ref.version if held.ref else 0
+        if not self.dry_run:
+            self.publisher.catalog.touch_verified(self.source.name, {name: serial}, self.clock())
         published = head_name(self.source.name, name)
-        head = self.publisher.catalog.head(published)
+        return ListOutcome(published, Outcome.UP_TO_DATE, self._version(name), serial, "up_to_date", rows=held.rows)
+
+    def _outcome(self, name: ListName, staged: Staged, outcome: Outcome, reason: str = "") -> ListOutcome:
+        candidate = staged.candidate
         return ListOutcome(
-            published,
+            head_name(self.source.name, name),
             outcome,
-            head.version if head else None,
+            self._version(name),
             candidate.ref.version,
             candidate.plan,
             candidate.counts,

@@ -1,0 +1,64 @@
+"""What came of a sync, as the catalog keeps it and the commands tell it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from syncd.catalog.records import Outcome
+from syncd.errors import FeedError, RefusedError, SourceError, SyncdError, worst_code
+from syncd.model import Algorithm, Counts, ListName
+
+
+@dataclass(frozen=True)
+class ListOutcome:
+    """What came of one list."""
+
+    list: ListName
+    outcome: Outcome
+    version: int | None = None
+    """what is served now"""
+    serial: int | None = None
+    plan: str = ""
+    counts: Mapping[Algorithm, Counts] = field(default_factory=dict)
+    labels: Mapping[Algorithm, Mapping[str, Counts]] = field(default_factory=dict)
+    rows: int = 0
+    reason: str = ""
+    error: SyncdError | None = None
+
+    @property
+    def exit_code(self) -> int:
+        """As the commands return it."""
+        if self.error is not None:
+            return self.error.exit_code
+        return 3 if self.outcome is Outcome.HELD else 0
+
+
+@dataclass(frozen=True)
+class SyncOutcome:
+    """What came of one sync. ``error`` is what kept the whole of it from going on."""
+
+    sync_id: str
+    source: str
+    lists: tuple[ListOutcome, ...] = ()
+    seconds: float = 0.0
+    bytes: int = 0
+    error: SyncdError | None = None
+
+    @property
+    def outcome(self) -> Outcome:
+        """The worst, or where all went well, whether anything was published."""
+        if self.error is not None:
+            return outcome_of(self.error)
+        code = self.exit_code
+        worst = [one.outcome for one in self.lists if one.exit_code == code]
+        return Outcome.PUBLISHED if Outcome.PUBLISHED in worst else worst[0] if worst else Outcome.UP_TO_DATE
+
+    @property
+    def exit_code(self) -> int:
+        """Of several the first of 1, 4, 3, 6, 5, 0 that occurred."""
+        return worst_code([error.exit_code for error in (self.error, *self.lists) if error])
+
+
+def outcome_of(error: SyncdError) -> Outcome:
+    """The outcome that an error ends in."""
+    kinds = ((SourceError, Outcome.UNREACHABLE), (FeedError, Outcome.REJECTED), (RefusedError, Outcome.REFUSED))
+    return next((outcome for kind, outcome in kinds if isinstance(error, kind)), Outcome.FAILED)

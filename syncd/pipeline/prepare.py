@@ -1,0 +1,159 @@
+"""The first half of the road: verify, plan, fetch and stage what a source has of a list.
+
+It parses foreign bytes, writes only below the source's own folder, and holds no keys.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Final
+
+from syncd.catalog.records import RETRUSTED, OriginRecord
+from syncd.errors import FeedError
+from syncd.feed.folder import FeedFolder
+from syncd.feed.follow import Follower
+from syncd.feed.proof import SignedManifest, evidence, target_of
+from syncd.files import install_bytes, install_file, storage
+from syncd.format.manifest import FileRef, ManifestRef, SegmentRef
+from syncd.format.segment import Segment
+from syncd.model import ListName
+from syncd.pipeline import plan, stage
+from syncd.pipeline.values import Basis, Candidate, Deltas, Full, UpToDate
+from syncd.trust.values import TrustedFeed
+
+Progress = Callable[[str, int, int], None]
+"""Told the stage, how much of it is done, and of how much (0: not known)."""
+
+_KEPT_EVIDENCE: Final = 16
+_PRIVATE: Final = 0o600
+
+
+@dataclass(frozen=True)
+class Held:
+    """What is held of a list: its origin, and whether all segments of it are still here."""
+
+    origin: OriginRecord | None
+    complete: bool = True
+
+    @property
+    def retrusted(self) -> bool:
+        """The operator gave the source another root since."""
+        return self.origin is not None and self.origin.serial == RETRUSTED
+
+    @property
+    def ref(self) -> ManifestRef | None:
+        """The upstream's version that is held, where it counts."""
+        if self.origin is None or self.retrusted:
+            return None
+        return ManifestRef(version=self.origin.serial, sha256=self.origin.manifest_sha256)
+
+    @property
+    def rows(self) -> int:
+        """Entries in force."""
+        return self.origin.rows if self.origin else 0
+
+
+@dataclass(frozen=True)
+class Staged:
+    """A candidate with the signed documents that vouch for it: all that judging and publishing need."""
+
+    candidate: Candidate
+    signed: SignedManifest
+    evidence: bytes
+
+    @property
+    def evidence_ref(self) -> FileRef:
+        """The evidence, by content."""
+        return FileRef(sha256=hashlib.sha256(self.evidence).hexdigest(), length=len(self.evidence))
+
+
+@dataclass
+class Preparation:
+    """One source's lists, prepared one after the other from metadata that was verified once."""
+
+    folder: FeedFolder
+    follower: Follower
+    trusted: TrustedFeed
+    progress: Progress
+    now: datetime
+    received: int = 0
+    """bytes of segments"""
+
+    def prepare(self, name: ListName, held: Held) -> UpToDate | Staged:
+        """Bring the newest version of a list here and stage it. Raises `FeedError`, `SourceError`, `StoreError`.
+
+        What is rejected is kept as evidence in the source's private corner.
+        """
+        target = target_of(self.trusted, name)
+        if held.complete and held.ref == ManifestRef(version=target.version, sha256=target.sha256):
+            return UpToDate()  # the manifest that was signed is the one held: it is not even asked for
+        signed = self.follower.manifest(self.trusted, name)
+        try:
+            return self._stage(name, held, signed)
+        except FeedError as error:
+            self._keep(name, signed, error)
+            raise
+
+    def _stage(self, name: ListName, held: Held, signed: SignedManifest) -> UpToDate | Staged:
+        upstream, sha256 = signed.manifest, signed.sha256
+        planned = plan.plan(held.ref, upstream, sha256, complete=held.complete, retrusted=held.retrusted)
+        match planned:
+            case UpToDate():
+                return planned
+            case Deltas():
+                candidate = self._deltas(name, held, signed, planned)
+            case Full():
+                candidate = self._full(name, held, signed, planned)
+        return Staged(candidate, signed, evidence(self.trusted, signed))
+
+    def _deltas(self, name: ListName, held: Held, signed: SignedManifest, planned: Deltas) -> Candidate:
+        self._fetch(name, [ref for step in planned.steps for ref in step.segments])
+        basis = self._basis(held) or Basis()
+        return stage.stage_deltas(basis, planned.steps, signed.manifest, signed.sha256, self._opener(name))
+
+    def _full(self, name: ListName, held: Held, signed: SignedManifest, planned: Full) -> Candidate:
+        self._fetch(name, list(signed.manifest.stack))
+        stacks = self.folder.open_stacks(name, signed.manifest.stack)
+        candidate, written = stage.stage_full(
+            self._basis(held), stacks, signed.manifest, signed.sha256, planned.reason, self.folder.make_staging()
+        )
+        for path, ref in zip(written, candidate.delta, strict=True):
+            install_file(path, self.folder.segment_path(name, ref))
+        # the gate compares with what was held, also where its rows are gone
+        return candidate if held.complete else replace(candidate, rows_before=held.rows)
+
+    def _basis(self, held: Held) -> Basis | None:
+        if held.origin is None or not held.complete:
+            return None
+        origin = held.origin
+        return Basis(origin.stack, self.folder.open_stacks(origin.list, origin.stack), origin.end_state)
+
+    def _fetch(self, name: ListName, refs: list[SegmentRef]) -> None:
+        total = sum(ref.length for ref in self.folder.missing(name, refs))
+        self.received += total
+        done = 0
+
+        def report(gained: int) -> None:
+            nonlocal done
+            done += gained
+            self.progress("fetch", done, total)
+
+        self.follower.fetch(name, refs, report)
+        self.progress("stage", 0, 0)
+
+    def _opener(self, name: ListName) -> Callable[[SegmentRef], Segment]:
+        return lambda ref: Segment.open(self.folder.segment_path(name, ref), ref)
+
+    def _keep(self, name: ListName, signed: SignedManifest, error: FeedError) -> None:
+        """Keep what was signed and refused, for whoever asks the partner about it; the newest few."""
+        folder = self.folder.work / "rejected"
+        document = json.loads(evidence(self.trusted, signed))
+        content = {"at": f"{self.now:%Y-%m-%dT%H:%M:%SZ}", "error": type(error).__name__, **document}
+        kept = f"{name}.{signed.manifest.version}.{signed.sha256[:16]}.json"
+        install_bytes(folder / kept, json.dumps(content, sort_keys=True).encode(), mode=_PRIVATE)
+        with storage(folder, "clean"):
+            oldest = sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
+            for path in oldest[:-_KEPT_EVIDENCE]:
+                path.unlink()
