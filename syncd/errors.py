@@ -21,13 +21,14 @@
     │   └── SegmentError                 one subclass for each way a segment can be wrong
     ├── StoreError              exit 1   abort, keep serving, alarm: disk full, not writable, damaged state
     └── RefusedError            exit 6   locked, pinned, not permitted
+        └── AbandonedError               the daemon stopped before it was done
 
 A hold is a verdict, not an error.
 """
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 _EXIT_CODE_ORDER: Final = (1, 4, 3, 6, 5, 0)
 
@@ -211,3 +212,18 @@ class RefusedError(SyncdError):
     """Not now, or not by you."""
 
     exit_code = 6
+
+
+class AbandonedError(RefusedError):
+    """The daemon was stopped, or asked to; what was begun is taken up again later."""
+
+
+def error_document(error: SyncdError) -> dict[str, Any]:
+    """An error as JSON."""
+    return {
+        "kind": type(error).__name__,
+        "message": error.message,
+        "still_served": error.serving,
+        "to_do": error.hint,
+        "exit_code": error.exit_code,
+    }

@@ -557,14 +557,33 @@ def test_a_catalog_of_the_first_release_opens(path: Path) -> None:
         assert catalog.commit(SECOND) == 2
 
 
+def test_a_catalog_of_the_first_release_takes_a_schedule(path: Path) -> None:
+    """Migrated, it knows of no run to come and no failure, remembers both, and the old file is kept beside it."""
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.executescript(FIXTURE.read_text())
+    with Catalog.open(path) as catalog:
+        before = catalog.source("iwf")
+        assert (before.next_run_at, before.cool_down_until, before.failures) == (None, None, 0)
+        catalog.note_schedule("iwf", ONE, cool_down_until=ONE, failures=3)
+        assert catalog.source("iwf") == replace(before, next_run_at=ONE, cool_down_until=ONE, failures=3)
+    assert path.with_name("catalog.sqlite3.before-0001").exists()
+
+
+def test_a_sync_is_found_by_its_name(catalog: Catalog) -> None:
+    """Whoever started one without waiting can ask for it; an unknown name is none."""
+    catalog.begin_sync("5afe", "iwf", NOON)
+    assert catalog.sync("5afe") == SyncRecord("5afe", "iwf", NOON)
+    assert catalog.sync("other") is None
+
+
 def later_scripts(folder: Path, upgrade: str) -> Path:
     """The shipped migrations and one more, as a later release will have."""
-    for script in ("env.py", "versions/v0001_first.py"):
+    for script in ("env.py", "versions/v0001_first.py", "versions/v0002_schedule.py"):
         (folder / script).parent.mkdir(parents=True, exist_ok=True)
         (folder / script).write_text((schema.MIGRATIONS / script).read_text())
-    (folder / "versions" / "v0002_later.py").write_text(
+    (folder / "versions" / "v0003_later.py").write_text(
         "from alembic import op\nimport sqlalchemy as sa\n"
-        f"revision, down_revision = '0002', '0001'\ndef upgrade():\n    {upgrade}\n"
+        f"revision, down_revision = '0003', '0002'\ndef upgrade():\n    {upgrade}\n"
     )
     return folder
 
@@ -581,12 +600,12 @@ def test_an_older_catalog_is_kept_before_it_is_migrated(path: Path, tmp_path: Pa
         catalog.commit(FIRST)
     before = dump(path)
     scripts = later_scripts(tmp_path / "100% later", REBUILD)
-    schema.bring_up(path, 0, revision="0002", scripts=scripts)
-    kept = path.with_name("catalog.sqlite3.before-0001")
+    schema.bring_up(path, 0, revision="0003", scripts=scripts)
+    kept = path.with_name("catalog.sqlite3.before-0002")
     assert dump(kept) == before
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
     with contextlib.closing(sqlite3.connect(path)) as connection:
-        assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("0002",)]
+        assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("0003",)]
         assert connection.execute("SELECT id, note FROM publications").fetchall() == [(1, None)]
         assert connection.execute("SELECT count(*) FROM signed_files").fetchall() == [(2,)]
 
@@ -611,7 +630,7 @@ def test_a_failed_migration_changes_nothing(path: Path, tmp_path: Path, upgrade:
         catalog.commit(FIRST)
     before = dump(path)
     with pytest.raises(StoreError, match=message):
-        schema.bring_up(path, 0, revision="0002", scripts=later_scripts(tmp_path / "later", upgrade))
+        schema.bring_up(path, 0, revision="0003", scripts=later_scripts(tmp_path / "later", upgrade))
     assert dump(path) == before
 
 

@@ -92,6 +92,15 @@ class Catalog:
         with writing(self._engine, self.path) as connection:
             connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_=changed))
 
+    def note_schedule(
+        self, source: str, next_run_at: datetime | None, *, cool_down_until: datetime | None = None, failures: int = 0
+    ) -> None:
+        """Remember when the daemon syncs ``source`` next, and how often in a row it was not reached."""
+        changed = {"next_run_at": next_run_at, "cool_down_until": cool_down_until, "failures": failures}
+        statement = insert(sources).values(name=source, floors=FloorsRecord(), **changed)
+        with writing(self._engine, self.path) as connection:
+            connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_=changed))
+
     # syncs
 
     def begin_sync(self, sync_id: str, source: str, now: datetime) -> None:
@@ -126,6 +135,11 @@ class Catalog:
         if source is not None:
             statement = statement.where(syncs.c.source == source)
         return tuple(SyncRecord(**row) for row in self._rows(statement))
+
+    def sync(self, sync_id: str) -> SyncRecord | None:
+        """One sync, running or ended."""
+        found = self._rows(select(syncs).where(syncs.c.id == sync_id))
+        return SyncRecord(**found[0]) if found else None
 
     # lists
 

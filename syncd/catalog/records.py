@@ -51,6 +51,12 @@ class SourceState:
     root_sha256: str | None = None
     last_attempt_at: datetime | None = None
     last_verified_at: datetime | None = None
+    next_run_at: datetime | None = None
+    """when the daemon syncs it next; None: it never did"""
+    cool_down_until: datetime | None = None
+    """until when it is left alone, since it could not be reached or asked for patience"""
+    failures: int = 0
+    """syncs in a row that did not reach it"""
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from syncd.errors import StoreError
 from syncd.format.manifest import EndState, SegmentRef
 from syncd.model import Algorithm, Counts
 
-REVISION: Final = "0001"
+REVISION: Final = "0002"
 """The schema that this code reads and writes."""
 
 
@@ -91,6 +91,9 @@ sources: Final = Table(
     Column("root_sha256", Text),
     Column("last_attempt_at", TIME),
     Column("last_verified_at", TIME),
+    Column("next_run_at", TIME),
+    Column("cool_down_until", TIME),
+    Column("failures", Integer, nullable=False, server_default="0"),
 )
 
 syncs: Final = Table(

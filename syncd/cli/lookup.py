@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from syncd.cli.output import JsonFlag, error_document, note, print_json, say, show_error, span, stamp, utc_now
-from syncd.errors import SyncdError, UsageError
+from syncd.cli.output import JsonFlag, note, print_json, say, show_error, span, stamp, utc_now
+from syncd.errors import SyncdError, UsageError, error_document
 from syncd.model import Algorithm, Digest, Hit
 
 if TYPE_CHECKING:

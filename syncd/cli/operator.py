@@ -12,7 +12,6 @@ import typer
 
 from syncd.cli.output import (
     JsonFlag,
-    error_document,
     note,
     print_json,
     progress,
@@ -22,7 +21,7 @@ from syncd.cli.output import (
     show_table,
     utc_now,
 )
-from syncd.errors import RefusedError, UsageError, worst_code
+from syncd.errors import RefusedError, UsageError, error_document, worst_code
 
 if TYPE_CHECKING:
     from syncd.model import Algorithm, Counts

@@ -9,11 +9,11 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from syncd.errors import SyncdError
+from syncd.errors import SyncdError, error_document
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -77,17 +77,6 @@ def show_error(error: SyncdError, *, as_json: bool = False) -> None:
     if error.hint:
         lines.append(f"  to do: {clean(error.hint)}")
     print("\n".join(lines), file=sys.stderr)  # noqa: T201 - for the person
-
-
-def error_document(error: SyncdError) -> dict[str, Any]:
-    """An error as JSON."""
-    return {
-        "kind": type(error).__name__,
-        "message": error.message,
-        "still_served": error.serving,
-        "to_do": error.hint,
-        "exit_code": error.exit_code,
-    }
 
 
 def _coloured(word: str, code: str) -> str:

@@ -13,7 +13,6 @@ from syncd.cli import arguments
 from syncd.cli.output import (
     JsonFlag,
     alarm,
-    error_document,
     note,
     print_json,
     progress,
@@ -23,7 +22,7 @@ from syncd.cli.output import (
     stamp,
     utc_now,
 )
-from syncd.errors import worst_code
+from syncd.errors import error_document, worst_code
 
 if TYPE_CHECKING:
     from collections.abc import Callable

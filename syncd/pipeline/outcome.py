@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from syncd.catalog.records import Outcome
-from syncd.errors import FeedError, RefusedError, SourceError, SyncdError, worst_code
+from syncd.errors import AbandonedError, FeedError, RefusedError, SourceError, SyncdError, worst_code
 from syncd.model import Algorithm, Counts, ListName
 
 
@@ -60,5 +60,10 @@ class SyncOutcome:
 
 def outcome_of(error: SyncdError) -> Outcome:
     """The outcome that an error ends in."""
-    kinds = ((SourceError, Outcome.UNREACHABLE), (FeedError, Outcome.REJECTED), (RefusedError, Outcome.REFUSED))
+    kinds = (
+        (SourceError, Outcome.UNREACHABLE),
+        (FeedError, Outcome.REJECTED),
+        (AbandonedError, Outcome.INTERRUPTED),
+        (RefusedError, Outcome.REFUSED),
+    )
     return next((outcome for kind, outcome in kinds if isinstance(error, kind)), Outcome.FAILED)

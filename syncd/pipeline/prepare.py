@@ -5,13 +5,15 @@ It parses foreign bytes, writes only below the source's own folder, and holds no
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from pathlib import Path
 from typing import Final
 
-from syncd.catalog.records import RETRUSTED, OriginRecord
-from syncd.errors import FeedError
+from syncd.catalog.records import RETRUSTED, FloorsRecord, OriginRecord
+from syncd.errors import FeedError, SyncdError
+from syncd.feed import layout
 from syncd.feed.folder import FeedFolder
 from syncd.feed.follow import Follower
 from syncd.feed.proof import SignedManifest, evidence, target_of
@@ -21,7 +23,8 @@ from syncd.format.segment import Segment
 from syncd.model import ListName
 from syncd.pipeline import plan, stage
 from syncd.pipeline.values import Basis, Candidate, Deltas, Full, UpToDate
-from syncd.trust.values import TrustedFeed
+from syncd.sources.signed_feed import SignedFeed
+from syncd.trust.values import Floors, TrustedFeed
 
 Progress = Callable[[str, int, int], None]
 """Told the stage, how much of it is done, and of how much (0: not known)."""
@@ -67,6 +70,76 @@ class Staged:
     def evidence_ref(self) -> FileRef:
         """The evidence, by content."""
         return FileRef(sha256=hashlib.sha256(self.evidence).hexdigest(), length=len(self.evidence))
+
+
+@dataclass(frozen=True)
+class Request:
+    """All that a preparation is told: no key, and nothing of the catalog but what is held of this source."""
+
+    source: SignedFeed
+    folder: Path
+    """the source's own; the caller holds its lock"""
+    floors: FloorsRecord
+    held: Mapping[ListName, Held]
+    now: datetime
+
+    def of(self, name: ListName) -> Held:
+        """What is held of a list."""
+        return self.held.get(name, Held(None))
+
+
+@dataclass(frozen=True)
+class Verified:
+    """The source's metadata was verified; ``floors`` are those for the next time. Comes first."""
+
+    floors: FloorsRecord
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What came of one list; ``received`` counts the bytes of segments so far."""
+
+    name: ListName
+    result: UpToDate | Staged | SyncdError
+    received: int
+
+
+Preparing = Generator[Verified | Prepared, None, None]
+Prepare = Callable[[Request, Progress], Preparing]
+"""Prepares one source's lists one after the other: `prepare` in this process, or a worker process that runs it.
+
+Raises the `SyncdError` that keeps the whole source from going on. Closing it ends the work.
+"""
+
+
+def prepare(request: Request, progress: Progress) -> Preparing:
+    """See `Prepare`."""
+    folder = FeedFolder(request.folder)
+    with request.source.follow(folder) as follower:
+        progress("verify", 0, 0)
+        trusted = follower.refresh(_floors(request.floors), request.now)
+        yield Verified(_floors_record(trusted.floors))
+        preparation = Preparation(folder, follower, trusted, progress, request.now)
+        for name in request.source.lists or _all_lists(request, trusted):
+            result: UpToDate | Staged | SyncdError
+            try:
+                result = preparation.prepare(name, request.of(name))
+            except SyncdError as error:
+                result = error
+            yield Prepared(name, result, preparation.received)
+
+
+def _all_lists(request: Request, trusted: TrustedFeed) -> list[ListName]:
+    """Those that the feed has, and those that we follow: one that it no longer has is not passed over."""
+    return sorted({*request.held, *filter(None, map(layout.list_of, trusted.targets))})
+
+
+def _floors(record: FloorsRecord) -> Floors:
+    return Floors(record.root, record.timestamp, record.snapshot, dict(record.roles), record.clock)
+
+
+def _floors_record(floors: Floors) -> FloorsRecord:
+    return FloorsRecord(floors.root, floors.timestamp, floors.snapshot, dict(floors.roles), floors.clock)
 
 
 @dataclass

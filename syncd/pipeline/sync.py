@@ -7,23 +7,22 @@ import hashlib
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
-from syncd.catalog.records import FloorsRecord, OriginRecord, Outcome, SourceState
-from syncd.errors import RefusedError, SyncdError
-from syncd.feed import layout
+from syncd.catalog.records import OriginRecord, Outcome, SourceState
+from syncd.errors import RefusedError, StoreError, SyncdError
 from syncd.feed.folder import FeedFolder
 from syncd.files import lock
 from syncd.model import ListName
 from syncd.pipeline import compose, gate
 from syncd.pipeline.outcome import ListOutcome, SyncOutcome, outcome_of
-from syncd.pipeline.prepare import Held, Preparation, Progress, Staged
+from syncd.pipeline.prepare import Held, Prepare, Prepared, Progress, Request, Staged, Verified, prepare
 from syncd.pipeline.state import Publisher, head_name
 from syncd.pipeline.values import Pass, UpToDate
 from syncd.sources.signed_feed import SignedFeed
-from syncd.trust.values import Floors, TrustedFeed
 
 RESIGN_AFTER: Final = timedelta(hours=1)
 
@@ -31,17 +30,43 @@ Clock = Callable[[], datetime]
 
 
 def sync_source(
-    publisher: Publisher, source: SignedFeed, clock: Clock, progress: Progress | None = None, *, dry_run: bool = False
+    publisher: Publisher,
+    source: SignedFeed,
+    clock: Clock,
+    progress: Progress | None = None,
+    *,
+    dry_run: bool = False,
+    prepared_by: Prepare = prepare,
+    sync_id: str | None = None,
 ) -> SyncOutcome:
-    """Bring one source up to date. Every `SyncdError` ends in the outcome, and what is published stays."""
+    """Bring one source up to date. Every `SyncdError` ends in the outcome, and what is published stays.
+
+    ``prepared_by`` does the half that parses foreign bytes; judging, signing and committing are done here.
+    """
     folder = publisher.folder.source(source.name)
-    sync = _Sync(publisher, source, folder, clock, progress or _silent, uuid.uuid4().hex, dry_run)
+    sync = _Sync(publisher, source, folder, clock, progress or _silent, sync_id or new_sync_id(), dry_run, prepared_by)
     try:
         with lock(folder.lock, f"a sync of {source.name}"):
             return sync.run()
     except SyncdError as error:  # somebody else syncs it, or the catalog cannot be written
         sync.explain(error)
         return SyncOutcome(sync.sync_id, source.name, tuple(sync.lists), error=error)
+
+
+def new_sync_id() -> str:
+    """A name for one sync, never used before."""
+    return uuid.uuid4().hex
+
+
+def sign_if_due(publisher: Publisher, now: datetime) -> bool:
+    """Tell matchers at least hourly when each upstream was last verified, also where nothing changed.
+
+    Returns whether it was due. Raises `StoreError`, `RefusedError`.
+    """
+    due = now - publisher.last_signed() >= RESIGN_AFTER
+    if due:
+        publisher.resign(now)
+    return due
 
 
 def _silent(stage: str, done: int, total: int) -> None:
@@ -57,6 +82,7 @@ class _Sync:
     progress: Progress
     sync_id: str
     dry_run: bool
+    prepared_by: Prepare
     received: int = 0
     lists: list[ListOutcome] = field(default_factory=list)
 
@@ -100,45 +126,52 @@ class _Sync:
         pinned = hashlib.sha256(self.source.root_bytes()).hexdigest()
         known = catalog.source(name)
         _check_pinned(name, known, pinned)
-        with self.source.follow(self.folder) as follower:
-            self.progress("verify", 0, 0)
-            trusted = follower.refresh(_floors(known.floors), self.clock())
-            catalog.note_verified(name, _floors_record(trusted.floors), pinned, self.clock())
-            preparation = Preparation(self.folder, follower, trusted, self.progress, self.clock())
-            for one in self.source.lists or self._all_lists(trusted):
-                self.lists.append(self._list(preparation, one))
-                self.received = preparation.received
-        self._sign_if_due()
+        request = Request(self.source, self.folder.root, known.floors, self._held(), self.clock())
+        with closing(self.prepared_by(request, self.progress)) as preparing:
+            for step in preparing:
+                if isinstance(step, Verified):
+                    catalog.note_verified(name, step.floors, pinned, self.clock())
+                    continue
+                self.received = step.received
+                self.lists.append(self._list(step, request.of(step.name)))
+        if not self.dry_run:
+            sign_if_due(self.publisher, self.clock())
         if any(one.outcome is Outcome.PUBLISHED for one in self.lists):
             self.publisher.collect_garbage(self.source.name, self.clock())
 
-    def _all_lists(self, trusted: TrustedFeed) -> list[ListName]:
-        """Those that the feed has, and those that we follow: one that it no longer has is not passed over."""
-        followed = {one.list for one in self.publisher.catalog.origins() if one.source == self.source.name}
-        return sorted({*followed, *filter(None, map(layout.list_of, trusted.targets))})
+    def _held(self) -> dict[ListName, Held]:
+        """The origins of this source, and whether each is whole."""
+        followed = [one for one in self.publisher.catalog.origins() if one.source == self.source.name]
+        return {one.list: Held(one, self._complete(one)) for one in followed}
 
-    def _sign_if_due(self) -> None:
-        """Tell matchers at least hourly when the upstream was last verified, also where nothing changed."""
-        if not self.dry_run and self.clock() - self.publisher.last_signed() >= RESIGN_AFTER:
-            self.publisher.resign(self.clock())
-
-    def _list(self, preparation: Preparation, name: ListName) -> ListOutcome:
-        """Take one list down the road."""
+    def _complete(self, origin: OriginRecord) -> bool:
         try:
-            origin = self.publisher.catalog.origin(self.source.name, name)
-            held = Held(origin, origin is None or self.publisher.relink(origin))
-            prepared = preparation.prepare(name, held)
-            if isinstance(prepared, UpToDate):
-                return self._up_to_date(name, held)
-            verdict = gate.judge(prepared.candidate)
-            if verdict.passed is None:
-                return self._outcome(name, prepared, Outcome.HELD, ", ".join(verdict.reasons))
-            if self.dry_run:
-                return self._outcome(name, prepared, Outcome.STAGED)
-            return self._publish(name, held, prepared, verdict.passed)
+            return self.publisher.relink(origin)
+        except StoreError:  # one list's files must not keep the others from going on: what is fetched anew replaces it
+            return False
+
+    def _list(self, prepared: Prepared, held: Held) -> ListOutcome:
+        """Take one list down the rest of the road."""
+        name = prepared.name
+        try:
+            match prepared.result:
+                case SyncdError() as error:
+                    raise error
+                case UpToDate():
+                    return self._up_to_date(name, held)
+                case Staged() as staged:
+                    return self._judge(name, held, staged)
         except SyncdError as error:
             self.explain(error, name)
             return ListOutcome(head_name(self.source.name, name), outcome_of(error), self._version(name), error=error)
+
+    def _judge(self, name: ListName, held: Held, staged: Staged) -> ListOutcome:
+        verdict = gate.judge(staged.candidate)
+        if verdict.passed is None:
+            return self._outcome(name, staged, Outcome.HELD, ", ".join(verdict.reasons))
+        if self.dry_run:
+            return self._outcome(name, staged, Outcome.STAGED)
+        return self._publish(name, held, staged, verdict.passed)
 
     def _publish(self, name: ListName, held: Held, staged: Staged, passed: tuple[Pass, Pass]) -> ListOutcome:
         self.progress("publish", 0, 0)
@@ -212,11 +245,3 @@ def _check_pinned(name: str, known: SourceState, pinned: str) -> None:
             f"the root of source {name} is not the one that it was followed by",
             hint=f"if the partner gave out another, by a way that you trust: syncd retrust {name} --root F --reason R",
         )
-
-
-def _floors(record: FloorsRecord) -> Floors:
-    return Floors(record.root, record.timestamp, record.snapshot, dict(record.roles), record.clock)
-
-
-def _floors_record(floors: Floors) -> FloorsRecord:
-    return FloorsRecord(floors.root, floors.timestamp, floors.snapshot, dict(floors.roles), floors.clock)

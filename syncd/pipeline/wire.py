@@ -1,0 +1,149 @@
+"""A preparation in another process, as lines of JSON: one request, then what came of it.
+
+Never pickle: whoever prepares parses foreign bytes, and what it answers must not be able to run code where the keys
+are. Every value is checked as it is read.
+"""
+
+import hashlib
+from typing import Any, Final
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from syncd import errors
+from syncd.catalog.records import FloorsRecord
+from syncd.errors import HttpStatusError, StoreError, SyncdError
+from syncd.format import manifest as manifests
+from syncd.model import ListName, list_name
+from syncd.pipeline.prepare import Prepared, Request, Staged, Verified
+from syncd.pipeline.values import UpToDate
+
+MAX_LINE: Final = 64 << 20
+"""Bytes of one answer: a manifest (1 MiB at most) three times over, quoted, and the metadata that vouches for it."""
+
+_REQUEST: Final = TypeAdapter(Request)
+
+
+class Fault(BaseModel):
+    """An error, by the name of its class."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    kind: str
+    message: str
+    hint: str = ""
+    serving: str = ""
+    status: int | None = None
+    retry_after: float | None = None
+
+
+class Told(BaseModel):
+    """How far it is; ``stage``, how much is done, of how much (0: not known)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    stage: str
+    done: int
+    total: int
+
+
+class Result(BaseModel):
+    """What came of one list; neither ``staged`` nor ``fault``: it is up to date."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    name: str
+    received: int
+    staged: Staged | None = None
+    fault: Fault | None = None
+
+
+class Answer(BaseModel):
+    """One line: exactly one of these. ``end`` is the last; where it never comes, the process died."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    told: Told | None = None
+    verified: FloorsRecord | None = None
+    result: Result | None = None
+    fault: Fault | None = None
+    end: bool = False
+
+
+def encode_request(request: Request) -> bytes:
+    """One line."""
+    return _REQUEST.dump_json(request) + b"\n"
+
+
+def decode_request(line: bytes) -> Request:
+    """Raises `ValueError` where it is none."""
+    return _REQUEST.validate_json(line)
+
+
+def encode(answer: Answer) -> bytes:
+    """One line."""
+    return answer.model_dump_json(exclude_defaults=True).encode() + b"\n"
+
+
+def answer_of(step: Verified | Prepared) -> Answer:
+    """A step of a preparation as a line tells it."""
+    if isinstance(step, Verified):
+        return Answer(verified=step.floors)
+    staged = step.result if isinstance(step.result, Staged) else None
+    fault = fault_of(step.result) if isinstance(step.result, SyncdError) else None
+    return Answer(result=Result(name=step.name, received=step.received, staged=staged, fault=fault))
+
+
+def decode(line: bytes) -> Answer:
+    """Raises `StoreError` on a line that no preparation writes."""
+    try:
+        return Answer.model_validate_json(line)
+    except ValidationError:
+        raise _nonsense() from None
+
+
+def prepared(result: Result) -> Prepared:
+    """The step that a line told, once it is seen to be consistent. Raises `StoreError`."""
+    name = _name(result.name)
+    if result.fault is not None:
+        return Prepared(name, error_of(result.fault), result.received)
+    if result.staged is None:
+        return Prepared(name, UpToDate(), result.received)
+    signed, candidate = result.staged.signed, result.staged.candidate
+    consistent = (
+        hashlib.sha256(signed.content).hexdigest() == signed.sha256 == candidate.sha256
+        and manifests.parse(signed.content) == signed.manifest == candidate.manifest
+        and signed.manifest.list == name
+    )
+    if not consistent:
+        raise _nonsense()
+    return Prepared(name, result.staged, result.received)
+
+
+def _name(text: str) -> ListName:
+    try:
+        return list_name(text)
+    except SyncdError:
+        raise _nonsense() from None
+
+
+def _nonsense() -> StoreError:
+    return StoreError(
+        "the process that fetches and stages gave an answer that makes no sense",
+        hint="nothing of it was taken; if it happens again, look for what this partner sends, and report it",
+    )
+
+
+def fault_of(error: SyncdError) -> Fault:
+    """An error as a line tells it."""
+    fault = Fault(kind=type(error).__name__, message=error.message, hint=error.hint, serving=error.serving)
+    if isinstance(error, HttpStatusError):
+        return fault.model_copy(update={"status": error.status, "retry_after": error.retry_after})
+    return fault
+
+
+def error_of(fault: Fault) -> SyncdError:
+    """The error that was told, of the same class; a class of `syncd.errors` or none."""
+    kind: Any = getattr(errors, fault.kind, None)
+    if not (isinstance(kind, type) and issubclass(kind, SyncdError)):
+        kind = SyncdError
+    error: SyncdError = kind.__new__(kind)  # what each class composes of its parts has been composed already
+    SyncdError.__init__(error, fault.message, hint=fault.hint, serving=fault.serving)
+    if isinstance(error, HttpStatusError):
+        error.status, error.retry_after = fault.status or 0, fault.retry_after
+    return error
