@@ -1,0 +1,12 @@
+"""The daemon: schedules syncs, has each prepared by a worker process without keys, and answers operators.
+
+::
+
+    daemon.py      ``syncd run``: start, signals, reload, stop
+    scheduler.py   when each source is due (APScheduler)
+    syncs.py       the syncs under way: one at a time per source, joined by whoever asks for the same
+    worker.py      the process that fetches and stages, seen from the daemon; child.py, seen from inside
+    control.py     the unix socket; client.py, its other end
+    log.py         events, as JSON or readable
+    notify.py      what systemd is told
+"""

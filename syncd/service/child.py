@@ -1,0 +1,88 @@
+"""The worker process: fetches, verifies and stages one source, as the request on standard input says.
+
+It is started with nothing but that, holds no keys, and gives its memory back by ending. Run by
+`syncd.service.worker` as ``python -m syncd.service.child``.
+"""
+
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from typing import BinaryIO, Final
+
+from syncd.errors import SyncdError
+from syncd.pipeline import wire
+from syncd.pipeline.prepare import Progress, prepare
+from syncd.pipeline.wire import Answer, Told
+
+NICENESS: Final = 10
+"""Staging a long list must not slow the daemon's answers."""
+TELL_EVERY: Final = 0.1
+"""Seconds between two reports of the same stage."""
+
+_PR_SET_PDEATHSIG: Final = 1
+
+
+def run(reader: BinaryIO, writer: BinaryIO, clock: Callable[[], float] = time.monotonic) -> None:
+    """Answer the one request of ``reader``, line by line."""
+
+    def say(answer: Answer) -> None:
+        writer.write(wire.encode(answer))
+        writer.flush()
+
+    try:
+        request = wire.decode_request(reader.readline(wire.MAX_LINE))
+        for step in prepare(request, _sparing(say, clock)):
+            say(wire.answer_of(step))
+    except SyncdError as error:
+        say(Answer(fault=wire.fault_of(error)))
+    except Exception as error:  # noqa: BLE001 - its words may hold a digest: only its kind leaves this process
+        say(Answer(fault=wire.fault_of(_internal(error))))
+    say(Answer(end=True))
+
+
+def _internal(error: Exception) -> SyncdError:
+    return SyncdError(
+        f"internal error ({type(error).__name__}) while fetching or staging", hint="a bug in syncd: please report it"
+    )
+
+
+def _sparing(say: Callable[[Answer], None], clock: Callable[[], float]) -> Progress:
+    """Report each stage at once, and how it goes on now and then."""
+    before, last = "", 0.0
+
+    def tell(stage: str, done: int, total: int) -> None:
+        nonlocal before, last
+        now = clock()
+        if stage != before or now - last >= TELL_EVERY or done == total:
+            before, last = stage, now
+            say(Answer(told=Told(stage=stage, done=done, total=total)))
+
+    return tell
+
+
+def _die_with_parent() -> None:
+    """A killed daemon leaves nobody behind who still writes into the folder that its successor works in."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def main() -> None:
+    """The process."""
+    import stamina.instrumentation
+
+    _die_with_parent()
+    for number in (signal.SIGINT, signal.SIGHUP):  # meant for the daemon, whose process group this is not
+        signal.signal(number, signal.SIG_IGN)
+    with contextlib.suppress(OSError):
+        os.nice(NICENESS)
+    stamina.instrumentation.set_on_retry_hooks(())
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever a library prints is no answer
+    run(sys.stdin.buffer, answers)
+
+
+if __name__ == "__main__":
+    main()

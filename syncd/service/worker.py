@@ -1,0 +1,136 @@
+"""The worker process, seen from the daemon: started for one sync, listened to, killed when its time is over."""
+
+import contextlib
+import os
+import select
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from syncd.errors import AbandonedError, DeadlineExceeded, StoreError
+from syncd.pipeline import wire
+from syncd.pipeline.prepare import Preparing, Progress, Request, Verified
+from syncd.pipeline.wire import Answer
+
+COMMAND: Final = (sys.executable, "-P", "-m", "syncd.service.child")
+GRACE: Final = 5.0
+"""Seconds that the worker has, past the sync's deadline, to say so itself and leave its parts in order."""
+
+_BLOCK: Final = 1 << 16
+_PASSED_ON: Final = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONPATH", "SSL_CERT_FILE", "SSL_CERT_DIR")
+"""All that the worker gets of the environment: credentials may lie in the rest."""
+
+
+@dataclass
+class Worker:
+    """Prepares one source in a process of its own: a `syncd.pipeline.prepare.Prepare`, for one sync."""
+
+    on_killed: Callable[[int, float], None] = lambda _pid, _seconds: None
+    """told the process id and its age in seconds"""
+    command: Sequence[str] = COMMAND
+    grace: float = GRACE
+    _abandoned: threading.Event = field(default_factory=threading.Event)
+    _process: subprocess.Popen[bytes] | None = None
+
+    def __call__(self, request: Request, progress: Progress) -> Preparing:
+        """See `Prepare`. Raises `DeadlineExceeded`, `AbandonedError`, and `StoreError` where the process died."""
+        end = time.monotonic() + request.source.deadline + self.grace
+        with self._started() as process:
+            if self._abandoned.is_set():
+                raise _stopped(request.source.name)
+            try:
+                yield from self._listen(process, request, progress, end)
+            except TimeoutError:
+                self.on_killed(process.pid, request.source.deadline + self.grace)
+                raise DeadlineExceeded(
+                    f"source {request.source.name}: not prepared within {request.source.deadline:g} seconds: its "
+                    "worker was killed",
+                    hint="the next sync tries again; if it stays so, raise deadline for this source",
+                ) from None
+
+    def abandon(self) -> None:
+        """End the process at once, from any thread: whoever listens gets an `AbandonedError`."""
+        self._abandoned.set()
+        process = self._process
+        if process is not None:
+            process.kill()
+
+    @contextlib.contextmanager
+    def _started(self) -> Iterator[subprocess.Popen[bytes]]:
+        environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+        with subprocess.Popen(
+            self.command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,  # a traceback may hold what the lists hold
+            env=environment,
+            cwd="/",
+            start_new_session=True,
+        ) as process:
+            self._process = process
+            try:
+                yield process
+            finally:
+                process.kill()
+
+    def _listen(self, process: subprocess.Popen[bytes], request: Request, progress: Progress, end: float) -> Preparing:
+        assert process.stdin  # noqa: S101 - for the type checker: it is a pipe
+        with contextlib.suppress(BrokenPipeError):  # it died already: the end of its answers says so
+            process.stdin.write(wire.encode_request(request))
+            process.stdin.close()
+        for answer in self._answers(process, end):
+            if answer.told is not None:
+                progress(answer.told.stage, answer.told.done, answer.told.total)
+            elif answer.verified is not None:
+                yield Verified(answer.verified)
+            elif answer.result is not None:
+                yield wire.prepared(answer.result)
+            elif answer.fault is not None:
+                raise wire.error_of(answer.fault)
+            elif answer.end:
+                return
+        if self._abandoned.is_set():
+            raise _stopped(request.source.name)
+        raise _died(request.source.name, process.wait())
+
+    def _answers(self, process: subprocess.Popen[bytes], end: float) -> Iterator[Answer]:
+        assert process.stdout  # noqa: S101 - for the type checker: it is a pipe
+        for line in _lines(process.stdout.fileno(), end):
+            yield wire.decode(line)
+
+
+def _lines(descriptor: int, end: float) -> Iterator[bytes]:
+    """Whole lines until the end of the pipe. Raises `TimeoutError`: what came before is read first, however late."""
+    held = bytearray()
+    while True:
+        ready, _, _ = select.select([descriptor], [], [], max(0.0, end - time.monotonic()))
+        if not ready:
+            raise TimeoutError
+        block = os.read(descriptor, _BLOCK)
+        if not block:
+            return
+        held += block
+        *lines, rest = held.split(b"\n")
+        held = bytearray(rest)
+        yield from map(bytes, lines)
+        if len(held) > wire.MAX_LINE:
+            raise StoreError("the worker process does not stop talking", hint="look for what this partner sends")
+
+
+def _stopped(source: str) -> AbandonedError:
+    return AbandonedError(
+        f"the sync of {source} was abandoned: the daemon is stopping",
+        hint="what was fetched is kept; the next sync goes on from there",
+    )
+
+
+def _died(source: str, status: int) -> StoreError:
+    how = f"by signal {-status}" if status < 0 else f"with status {status}"
+    return StoreError(
+        f"source {source}: the worker process ended {how} before it was done",
+        hint="signal 9 without a stop: the kernel may have run out of memory; see its log",
+    )

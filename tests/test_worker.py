@@ -1,0 +1,215 @@
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bad_peer import answer, serve
+from syncd import errors
+from syncd.catalog.records import Outcome
+from syncd.errors import (
+    AbandonedError,
+    DeadlineExceeded,
+    HttpStatusError,
+    StoreError,
+    SyncdError,
+)
+from syncd.pipeline import wire
+from syncd.pipeline.outcome import SyncOutcome
+from syncd.pipeline.prepare import Held, Prepare, Prepared, Request, Staged, prepare
+from syncd.pipeline.sync import sync_source
+from syncd.service.worker import Worker
+from world import HEAD, IMAGES, World, row, rows
+
+
+def sync(
+    world: World, by: Prepare, told: Callable[[str, int, int], None] | None = None, **changes: object
+) -> SyncOutcome:
+    """The operator syncs, prepared by a process."""
+    with world.publisher() as publisher:
+        return sync_source(publisher, world.source(**changes), world.clock, told, prepared_by=by)
+
+
+def request(world: World) -> Request:
+    """What a worker is asked for."""
+    with world.publisher() as publisher:
+        held = {one.list: Held(one) for one in publisher.catalog.origins()}
+        floors = publisher.catalog.floors("iwf")
+    return Request(world.source(), world.state.source("iwf").root, floors, held, world.clock())
+
+
+def _never(stop: threading.Event) -> None:
+    stop.wait(30)
+
+
+def stuck(tmp_path: Path) -> Worker:
+    """A worker that is stuck in a loop of C that no Python signal handler ever interrupts, and ignores SIGTERM."""
+    code = (
+        "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "import hashlib; hashlib.pbkdf2_hmac('sha512', b'x', b'y', 1 << 30)"
+    )
+    return Worker(command=(sys.executable, "-c", code), grace=0.3)
+
+
+def test_a_worker_process_prepares_what_this_process_would(world: World) -> None:
+    """The same versions, counts and bytes are published from what it hands over: first whole, then by deltas."""
+    stages: list[str] = []
+    world.publish(full=rows(0, 30))
+    first = sync(world, Worker(), lambda stage, _done, _total: stages.append(stage))
+    assert (first.outcome, first.lists[0].plan, first.lists[0].rows) == (Outcome.PUBLISHED, "full:first", 30)
+    assert list(dict.fromkeys(stages)) == ["verify", "fetch", "stage", "publish", "compact"]
+    world.publish(add=[row(99)], remove=[row(5)])
+    world.clock.forward(minutes=1)
+    second = sync(world, Worker())
+    assert (second.lists[0].version, second.lists[0].plan) == (2, "deltas")
+    world.pull()
+    assert (len(world.hits(99)), len(world.hits(5))) == (1, 0)
+    world.clock.forward(minutes=1)
+    assert sync(world, Worker()).outcome is Outcome.UP_TO_DATE
+
+
+def test_what_crosses_between_the_processes_is_the_same_on_both_sides(world: World) -> None:
+    """A request and every answer are equal to what was sent."""
+    world.publish(full=rows(0, 30))
+    world.sync()
+    world.publish(add=[row(99)])
+    asked = request(world)
+    assert wire.decode_request(wire.encode_request(asked)) == asked
+    results = [step for step in prepare(asked, lambda *_: None) if isinstance(step, Prepared)]
+    decoded = wire.decode(wire.encode(wire.answer_of(results[0]))).result
+    assert decoded
+    assert wire.prepared(decoded) == results[0]
+
+
+def test_a_worker_that_lies_about_what_was_signed_is_not_believed(world: World) -> None:
+    """The manifest must be the bytes that were signed, of the list that was asked for, and the line must be one."""
+    world.publish(full=rows(0, 3))
+    step = next(one for one in prepare(request(world), lambda *_: None) if isinstance(one, Prepared))
+    assert isinstance(step.result, Staged)
+    told = wire.answer_of(step).result
+    assert told
+    other = replace(step.result, candidate=replace(step.result.candidate, sha256="0" * 64))
+    for lie in (told.model_copy(update={"name": "../x"}), told.model_copy(update={"staged": other})):
+        with pytest.raises(StoreError, match="makes no sense"):
+            wire.prepared(lie)
+    with pytest.raises(StoreError, match="makes no sense"):
+        wire.decode(b'{"result":{"name":1}}')
+
+
+def test_a_worker_cannot_name_code_to_run() -> None:
+    """An error is one of syncd's own classes, or the plain one."""
+    for kind in ("Path", "worst_code", "KeyboardInterrupt", "nothing"):
+        assert type(wire.error_of(wire.Fault(kind=kind, message="m"))) is SyncdError
+
+
+@pytest.mark.parametrize(
+    "kind", [name for name, one in vars(errors).items() if isinstance(one, type) and issubclass(one, SyncdError)]
+)
+def test_every_error_crosses_with_its_class_and_words(kind: str) -> None:
+    """So that the exit code and the advice are those of the fault."""
+    error = wire.error_of(wire.Fault(kind=kind, message="what", hint="do", serving="list 1"))
+    assert (type(error).__name__, error.message, error.hint, error.serving) == (kind, "what", "do", "list 1")
+
+
+def test_what_a_partner_asks_for_crosses_too() -> None:
+    """Status and Retry-After, which the schedule heeds."""
+    crossed = wire.error_of(wire.fault_of(HttpStatusError("busy", 429, retry_after=120.0)))
+    assert isinstance(crossed, HttpStatusError)
+    assert (crossed.status, crossed.retry_after) == (429, 120.0)
+
+
+def test_errors_of_a_worker_are_told_as_those_of_this_process(world: World) -> None:
+    """A refused segment is rejected, with its class, its words and what is still served."""
+    world.publish(full=rows(0, 30))
+    with serve(world.partner.root) as peer:
+        peer.fault("*.arrow", answer(200, b"x"))
+        outcome = sync(world, Worker(), url=peer.url)
+    error = outcome.lists[0].error
+    assert error is not None
+    assert error.serving == "nothing of this source yet"
+    peer_fault = sync(world, Worker(), url="file:///nowhere/at/all").error
+    assert peer_fault is not None
+    assert peer_fault.message == "there is no folder /nowhere/at/all"
+
+
+def test_a_worker_that_hangs_in_a_loop_is_killed_at_its_deadline(world: World, tmp_path: Path) -> None:
+    """However it is stuck: the sync ends as a deadline, and what is served stays."""
+    killed: list[int] = []
+    worker = stuck(tmp_path)
+    worker.on_killed = lambda pid, _seconds: killed.append(pid)
+    outcome = sync(world, worker, deadline=0.2)
+    assert isinstance(outcome.error, DeadlineExceeded)
+    assert outcome.outcome is Outcome.UNREACHABLE
+    with pytest.raises(ProcessLookupError):
+        os.kill(killed[0], 0)
+
+
+def test_a_partner_that_never_answers_ends_by_the_deadline(world: World) -> None:
+    """The worker says so itself; it need not be killed."""
+    killed: list[int] = []
+    stop = threading.Event()
+    with serve(world.partner.root) as peer:
+        peer.fault("*", lambda _send, _body: _never(stop))
+        try:
+            outcome = sync(world, Worker(lambda pid, _: killed.append(pid)), url=peer.url, deadline=0.5)
+        finally:
+            stop.set()
+    assert isinstance(outcome.error, DeadlineExceeded)
+    assert killed == []
+
+
+def test_an_abandoned_worker_ends_at_once(world: World, tmp_path: Path) -> None:
+    """Whoever listens is told that the daemon stops, and the sync is recorded as interrupted."""
+    worker = stuck(tmp_path)
+    worker.grace = 60.0
+    outcomes: list[SyncOutcome] = []
+    thread = threading.Thread(target=lambda: outcomes.append(sync(world, worker)))
+    thread.start()
+    while worker._process is None:
+        thread.join(0.01)
+    worker.abandon()
+    thread.join()
+    assert isinstance(outcomes[0].error, AbandonedError)
+    assert outcomes[0].outcome is Outcome.INTERRUPTED
+
+
+def test_a_worker_abandoned_before_it_began_does_not_begin(world: World) -> None:
+    """A stop that comes early is a stop."""
+    worker = Worker()
+    worker.abandon()
+    assert isinstance(sync(world, worker).error, AbandonedError)
+
+
+def test_a_worker_that_dies_is_told(world: World) -> None:
+    """With the signal: where the kernel ran out of memory, that is how it looks."""
+    killed = Worker(command=(sys.executable, "-c", f"import os; os.kill(os.getpid(), {signal.SIGKILL:d})"))
+    error = sync(world, killed).error
+    assert isinstance(error, StoreError)
+    assert error.message == "source iwf: the worker process ended by signal 9 before it was done"
+
+
+def test_a_worker_gets_neither_credentials_nor_open_files(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its environment holds a few harmless variables, and of descriptors only the three standard ones."""
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", "/run/credentials/syncd.service")
+    code = (
+        "import json, os, sys; sys.stdin.readline(); print(json.dumps({'fault': {'kind': 'SyncdError', 'message': "
+        "f\"{'CREDENTIALS_DIRECTORY' in os.environ} {sorted(os.listdir('/proc/self/fd'))[:3]} \" "
+        "f\"{len(os.listdir('/proc/self/fd'))} {os.getcwd()}\"}}))"
+    )
+    error = sync(world, Worker(command=(sys.executable, "-c", code))).error
+    assert error is not None
+    assert error.message == "False ['0', '1', '2'] 4 /"
+
+
+def test_a_list_that_fails_in_the_worker_does_not_stop_the_others(world: World) -> None:
+    """Each list has its own result."""
+    world.publish(full=rows(0, 3))
+    outcome = sync(world, Worker(), lists=(IMAGES, "nothing"))
+    assert [(one.list, one.outcome) for one in outcome.lists] == [
+        (HEAD, Outcome.PUBLISHED),
+        ("iwf.nothing", Outcome.REJECTED),
+    ]
