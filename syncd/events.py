@@ -1,0 +1,265 @@
+"""Every event that the daemon logs: a closed set, one class each. ``docs/events.md`` explains them.
+
+An event's name in the log is its class's, in lower case with underscores. What belongs to a sync carries its
+``sync_id``. No event ever holds a digest, an entry id or a token; no field is free text of a partner but the messages
+of errors, which hold none of these either.
+"""
+
+import re
+from dataclasses import dataclass, fields
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, ClassVar
+
+
+class Level(StrEnum):
+    """How much an event matters to a person."""
+
+    INFO = "info"
+    """things go their way"""
+    WARNING = "warning"
+    """something did not work that is tried again by itself"""
+    ERROR = "error"
+    """a person must act"""
+
+
+@dataclass(frozen=True)
+class Event:
+    """What happened."""
+
+    level: ClassVar[Level] = Level.INFO
+
+    @classmethod
+    def name(cls) -> str:
+        """As the log names it."""
+        return re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
+
+    @property
+    def importance(self) -> Level:
+        """The level of this one; most events have that of their class."""
+        return self.level
+
+    def document(self) -> dict[str, Any]:
+        """Its fields, as values that JSON has."""
+        return {field.name: _plain(getattr(self, field.name)) for field in fields(self)}
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case datetime():
+            return value.strftime("%Y-%m-%dT%H:%M:%SZ")
+        case tuple():
+            return [_plain(one) for one in value]
+    return value
+
+
+@dataclass(frozen=True)
+class DaemonStarted(Event):
+    """The daemon holds the state; syncs that a kill cut short are marked, commits that it left are installed."""
+
+    version: str
+    pid: int
+    state_dir: str
+    sources: tuple[str, ...]
+    interrupted_syncs: int
+
+
+@dataclass(frozen=True)
+class DaemonReady(Event):
+    """Schedules run, and the control socket answers."""
+
+    control_socket: str
+
+
+@dataclass(frozen=True)
+class DaemonStopping(Event):
+    """Asked to stop: no sync begins any more."""
+
+    signal: str
+    running: tuple[str, ...]
+    """sources whose sync is under way"""
+
+
+@dataclass(frozen=True)
+class DaemonStopped(Event):
+    """The last event. What was not finished is taken up by the next start."""
+
+    unfinished: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ConfigReloaded(Event):
+    """The configuration was read again and is in force."""
+
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+    changed: tuple[str, ...]
+    """``source.key``"""
+
+
+@dataclass(frozen=True)
+class ConfigRejected(Event):
+    """The configuration was read again, is wrong, and nothing of it is in force: the one before stays."""
+
+    level = Level.ERROR
+    message: str
+    to_do: str
+
+
+@dataclass(frozen=True)
+class SyncScheduled(Event):
+    """When a source is due next."""
+
+    source: str
+    next_run_at: datetime
+    why: str
+    """``interval``, ``start``, ``stored``, ``reload`` or ``cool_down``"""
+
+
+@dataclass(frozen=True)
+class SyncStarted(Event):
+    """A sync began."""
+
+    sync_id: str
+    source: str
+    asked_by: str
+    """``schedule``, or the user at the control socket"""
+    dry_run: bool
+
+
+@dataclass(frozen=True)
+class SyncJoined(Event):
+    """Somebody asked for a sync that is under way already, and waits for that one."""
+
+    sync_id: str
+    source: str
+    asked_by: str
+
+
+@dataclass(frozen=True)
+class ListSynced(Event):
+    """What came of one list."""
+
+    sync_id: str
+    source: str
+    list: str
+    outcome: str
+    version: int | None
+    serial: int | None
+    plan: str
+    added: int
+    removed: int
+    relabelled: int
+    rows: int
+    reason: str
+    message: str
+    to_do: str
+
+    @property
+    def importance(self) -> Level:
+        """That of the outcome."""
+        return _LEVELS.get(self.outcome, Level.INFO)
+
+
+@dataclass(frozen=True)
+class SyncFinished(Event):
+    """What came of the whole sync."""
+
+    sync_id: str
+    source: str
+    outcome: str
+    seconds: float
+    bytes: int
+    message: str
+    to_do: str
+
+    @property
+    def importance(self) -> Level:
+        """That of the outcome."""
+        return _LEVELS.get(self.outcome, Level.INFO)
+
+
+@dataclass(frozen=True)
+class CoolDown(Event):
+    """A source could not be reached, or asked for patience, and is left alone for a while."""
+
+    level = Level.WARNING
+    sync_id: str
+    source: str
+    until: datetime
+    failures: int
+    """in a row"""
+
+
+@dataclass(frozen=True)
+class WorkerKilled(Event):
+    """The process that fetched and staged did not end by its deadline."""
+
+    level = Level.ERROR
+    sync_id: str
+    source: str
+    pid: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class TimestampSigned(Event):
+    """Our own timestamp was an hour old and was signed anew."""
+
+
+@dataclass(frozen=True)
+class TimestampNotSigned(Event):
+    """Our own timestamp could not be signed anew; it is tried again every minute."""
+
+    level = Level.ERROR
+    message: str
+    to_do: str
+
+
+@dataclass(frozen=True)
+class ControlRefused(Event):
+    """A request at the control socket was refused."""
+
+    level = Level.WARNING
+    asked_by: str
+    message: str
+
+
+@dataclass(frozen=True)
+class InternalError(Event):
+    """A bug: the daemon goes on. Its words may hold what the lists hold, so only kind and place are told."""
+
+    level = Level.ERROR
+    kind: str
+    where: str
+
+
+_LEVELS = {
+    "held": Level.ERROR,
+    "rejected": Level.ERROR,
+    "failed": Level.ERROR,
+    "refused": Level.WARNING,
+    "unreachable": Level.WARNING,
+    "interrupted": Level.WARNING,
+}
+
+EVENTS: tuple[type[Event], ...] = (
+    DaemonStarted,
+    DaemonReady,
+    DaemonStopping,
+    DaemonStopped,
+    ConfigReloaded,
+    ConfigRejected,
+    SyncScheduled,
+    SyncStarted,
+    SyncJoined,
+    ListSynced,
+    SyncFinished,
+    CoolDown,
+    WorkerKilled,
+    TimestampSigned,
+    TimestampNotSigned,
+    ControlRefused,
+    InternalError,
+)
+"""All of them."""
