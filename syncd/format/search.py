@@ -159,18 +159,21 @@ class DigestSearch:
         if not len(near):
             return
         every = len(near) == len(keys)
-        found[near] = self._holds(keys if every else keys[near], position if every else position[near])
+        found[near] = self._holds(keys if every else keys[near], position if every else position[near], known=1)
         tied = near[~found[near]]
         if len(tied):
             position[tied] = np.searchsorted(self.digests, keys[tied])
             inside = tied[position[tied] < len(self.digests)]
             found[inside] = self._holds(keys[inside], position[inside])
 
-    def _holds(self, keys: Digests, position: Index) -> Mask:
-        """Whether the row at each position, which exists, holds the key. Word by word: numpy is slow at strings."""
-        at, words = position * self._stride, self._words_of(keys)
+    def _holds(self, keys: Digests, position: Index, known: int = 0) -> Mask:
+        """Whether the row at each position, which exists, holds the key, of which so many words are known to agree.
+
+        Word by word: numpy is slow at strings.
+        """
+        at, words = position * self._stride + known, self._words_of(keys)
         held = np.ones(len(keys), bool)
-        for number in range(self._stride):
+        for number in range(known, self._stride):
             held &= self._words.take(at) == words[number :: self._stride]
             at += 1
         return held
