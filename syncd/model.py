@@ -6,7 +6,7 @@ Nothing here touches a file, a socket or the clock.
 import enum
 import re
 from dataclasses import dataclass, fields
-from typing import Final, NewType
+from typing import Final, NamedTuple, NewType
 
 from syncd.errors import UsageError
 
@@ -123,9 +123,8 @@ class Counts:
         return self.added - self.removed
 
 
-@dataclass(frozen=True)
-class Hit:
-    """One entry that supports a digest."""
+class Hit(NamedTuple):
+    """One entry that supports a digest. A tuple, because a matcher makes one for each answer."""
 
     list: ListName
     version: int

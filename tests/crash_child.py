@@ -68,7 +68,7 @@ class _Moments:
             self._next()
             real(descriptor)
 
-        os.fsync = fsync
+        os.fsync = fsync  # type: ignore[assignment]  # its parameter has another name; this process alone sees it
 
     def _audit(self, name: str, arguments: tuple[Any, ...]) -> None:
         if name in EVENTS or (name == "open" and isinstance(arguments[2], int) and arguments[2] & os.O_ACCMODE):

@@ -10,12 +10,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
 from standing import NEW, OLD, Standing, checked, fault_of, matched, prove_feed, prove_partner, publish_news
 from syncd.catalog.records import Outcome
 from syncd.errors import RefusedError, StoreError, SyncdError
 from syncd.files import lock
+from syncd.format.rows import Rows
+from syncd.format.writer import write_segment
+from syncd.model import Algorithm
 from world import World, row, rows
 
 NOBODY = 65534
@@ -205,6 +210,16 @@ def test_a_real_disk_of_every_size(with_news: Path, tmp_path: Path, part: str, m
             prove_partner(World(base))
     assert len([error for error in errors if error]) > 5
     assert errors[-1] is None
+
+
+def test_columns_that_do_not_fit(tmp_path: Path) -> None:
+    """A segment whose scratch columns fill the disk is typed, though closing them fails once more."""
+    count = 100
+    digests = np.array([bytes([number]) * 32 for number in range(count)], "S32")
+    entries = pa.array([f"e{number}" for number in range(count)], pa.large_utf8())
+    chunk = Rows(Algorithm.SHA256, digests, entries, np.zeros(count, np.int32), ("A",), np.zeros(count, bool))
+    with mounted(tmp_path, "-t", "tmpfs", "-o", "size=64k", "tmpfs"), pytest.raises(StoreError, match="No space"):
+        write_segment(tmp_path / "segment", Algorithm.SHA256, "delta", [chunk] * 50)
 
 
 def _publish_many(world: World) -> SyncdError | None:

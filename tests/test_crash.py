@@ -82,7 +82,7 @@ def moments(children: Children, what: str, template: Path, tmp_path: Path, runs:
     whole = Path(shutil.copytree(template, tmp_path / "whole"))
     count = children.start(what, whole).answer()["count"]
     assert count > 30
-    for at in range(1, count + 1, max(1, count // runs)):
+    for at in range(1, count + 1, -(-count // runs)):
         base = Path(shutil.copytree(template, tmp_path / "world"))
         assert children.start(what, base, at=at).died(), f"moment {at} of {count}"
         yield base

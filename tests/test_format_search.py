@@ -161,3 +161,13 @@ def test_look_ups_of_every_algorithm_equal_a_dictionary(tmp_path_factory, algori
     for batch in (asked, sorted(asked)):
         mask = stack.contains(column(batch, algorithm.width))
         assert mask.tolist() == [bool(expected.get(digest)) for digest in batch]
+
+
+def test_what_follows_the_last_digest_is_no_digest(tmp_path: Path) -> None:
+    """The offsets of the entries come next in the file, and begin as the digest of zeros does."""
+    rows = Rows.build(Algorithm.MD5, [bytes(16)], [""], ["A"])
+    ref = write_segment(tmp_path / "base", Algorithm.MD5, "base", [rows])
+    assert ref is not None
+    segment = Segment.open(tmp_path / "base", ref)
+    assert segment.row_range(bytes(16)) == (0, 1)
+    assert segment.entries_of(bytes(16)) == [("", "A")]

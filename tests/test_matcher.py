@@ -328,6 +328,7 @@ def test_no_answer_mixes_versions(world: World) -> None:
     assert matcher.lookup("sha256", digest(1))[0].label == "51"
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 def test_a_matcher_opened_before_a_fork_answers_in_the_child(world: World) -> None:
     """A child shares the map, answers the same, and reloads for itself, whatever its parent's threads held."""
     matcher = opened(world)

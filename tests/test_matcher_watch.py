@@ -265,6 +265,7 @@ def test_closing_ends_the_thread_and_keeps_answering(world: World) -> None:
     assert hits(matcher, 4)
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 def test_a_forked_child_watches_for_itself(world: World) -> None:
     """The watching thread stays behind in the parent; the child starts its own, which loads what comes later."""
     matcher = Matcher.open(world.mirror, clock=world.clock)

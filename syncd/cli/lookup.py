@@ -3,7 +3,7 @@
 import hashlib
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -140,7 +140,7 @@ def _lookup_document(matcher: "Matcher", found: "Sequence[tuple[Asked, list[Hit]
                 "digest": one.text,
                 "matched": bool(hits),
                 "exact_only": not one.digest.algorithm.cryptographic,
-                "hits": [asdict(hit) for hit in hits],
+                "hits": [hit._asdict() for hit in hits],
             }
             for one, hits in found
         ],
@@ -250,7 +250,7 @@ def _match_document(
             {
                 "file": str(one.file),
                 "matched": bool(one.hits),
-                "hits": [{"algorithm": str(algorithm), **asdict(hit)} for algorithm, hit in one.hits],
+                "hits": [{"algorithm": str(algorithm), **hit._asdict()} for algorithm, hit in one.hits],
                 "error": error_document(one.error) if one.error else None,
             }
             for one in checked

@@ -1,8 +1,8 @@
 """Finding digests, and (digest, entry) pairs, in sorted columns that may be mapped from a file.
 
 Every answer is exact. What is fast about it is where it looks: the first word of a digest as a number stands for the
-whole, a table of the 65,536 values of its first two bytes says between which rows to look, and whoever shares its
-first word with another digest is searched again by the whole digest. Digests need not be uniform (those of perceptual
+whole, a table of the values of its first bits says between which rows to look, and whoever shares its first word with
+another digest is searched again by the whole digest. Digests need not be uniform (those of perceptual
 algorithms are not): buckets are then larger, and more halvings are made.
 """
 
@@ -21,9 +21,12 @@ Words = NDArray[Any]
 
 _CHUNK: Final = 4096
 """keys at a time: everything about them stays in the processor's first- and second-level cache"""
-_FANOUT_BITS: Final = 16
+_FANOUT_BITS: Final = 20
+"""of the table for a large column, at most: 4 MB, so that it stays in the processor's cache"""
+_ROWS_A_BUCKET: Final = 8
+"""how many rows the table leaves to search, on the average, where its size is not the limit"""
 _WORTH_A_TABLE: Final = 1 << 14
-"""keys asked for, one after the other, before the table is built: it costs as much as searching some 50,000"""
+"""keys asked for, one after the other, before the table is built: it costs one pass over the column"""
 _WORTH_A_GUESS: Final = 1 << 14
 """rows from which guessing is better than halving"""
 _GUESSES: Final = 2
@@ -118,14 +121,14 @@ class DigestSearch:
         return np.asarray(((below > 0) | (start == 0)) & ((below < _AROUND) | (start + _AROUND == rows)))
 
     def _find_by_table(self, keys: Digests, wanted: Words, position: Index, found: Mask) -> None:
-        bucket = (wanted >> (8 * self._word.itemsize - _FANOUT_BITS)).astype(np.int64)
+        bucket = (wanted >> self._bucket_shift).astype(np.int64)
         position[:] = self._fanout.take(bucket)
         size = self._fanout.take(bucket + 1) - position
         filled = np.flatnonzero(size)
         if 2 * len(filled) > len(keys):
             self._halve(wanted, position, int(size.max()))
             self._settle(keys, self._alike(wanted, position), position, found)
-        elif len(filled):  # the first two bytes alone rule most keys out
+        elif len(filled):  # the first bits alone rule most keys out
             some, at, here = wanted[filled], position[filled], np.zeros(len(filled), bool)
             self._halve(some, at, int(size.max()))
             self._settle(keys[filled], self._alike(some, at), at, here)
@@ -167,26 +170,34 @@ class DigestSearch:
             found[inside] = self._holds(keys[inside], position[inside])
 
     def _holds(self, keys: Digests, position: Index) -> Mask:
-        """Whether the row at each position, which exists, holds the key. Word by word: numpy is slow at strings."""
-        at, words = position * self._stride, self._words_of(keys)
-        held = np.ones(len(keys), bool)
-        for number in range(self._stride):
-            held &= self._words.take(at) == words[number :: self._stride]
-            at += 1
-        return held
+        """Whether the row at each position, which exists, holds the key. As words: numpy is slow at strings."""
+        same = self._table.take(position, axis=0) == self._words_of(keys).reshape(-1, self._stride)
+        return np.asarray(same.all(axis=1))
+
+    @lazy
+    def _bucket_shift(self) -> int:
+        """How far a first word is shifted to give its bucket."""
+        bits = min(_FANOUT_BITS, max(8, (len(self.digests) // _ROWS_A_BUCKET).bit_length()))
+        return 8 * self._word.itemsize - bits
 
     @lazy
     def _fanout(self) -> NDArray[np.uint32]:
-        """For each value of the first two bytes the first row that has it or a greater one; last, the rows in all."""
-        buckets = 1 << _FANOUT_BITS
-        keys = np.zeros((buckets, self._width), np.uint8)
-        keys[:, :2] = np.arange(buckets).astype(">u2").view(np.uint8).reshape(-1, 2)
-        firsts = np.searchsorted(self.digests, keys.view(self.digests.dtype).reshape(-1))
-        return np.append(firsts, len(self.digests)).astype(np.uint32)
+        """For each bucket the first row that is in it or in a later one; last, the rows in all."""
+        buckets = 1 << (8 * self._word.itemsize - self._bucket_shift)
+        counts = np.zeros(buckets + 1, np.int64)
+        for start in range(0, len(self.digests), _WINDOW):
+            found = (self._first_words(self.digests[start : start + _WINDOW]) >> self._bucket_shift).astype(np.int64)
+            first, last = int(found[0]), int(found[-1])  # sorted: a window fills neighbouring buckets only
+            counts[first + 1 : last + 2] += np.bincount(found - first, minlength=last - first + 1)
+        return np.cumsum(counts).astype(np.uint32)
 
     @lazy
     def _words(self) -> Words:
         return self._words_of(self.digests)
+
+    @lazy
+    def _table(self) -> Words:
+        return self._words.reshape(-1, self._stride)
 
     def _words_of(self, digests: Digests) -> Words:
         # Aligned, or numpy would copy the column at each take: only files of a strange writer cost this one copy.
