@@ -30,6 +30,7 @@ from syncd.model import LIST_NAME, ListName, list_name
 from syncd.sources.signed_feed import SignedFeed
 
 DEFAULT_FILE: Final = Path("/etc/syncd/syncd.toml")
+DEFAULT_SOCKET: Final = Path("/run/syncd/control.sock")
 ENVIRONMENT: Final = "SYNCD_"
 FILE_VARIABLE: Final = "SYNCD_CONFIG"
 SOURCE_NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]|_(?!_)){0,30}")
@@ -37,6 +38,7 @@ SOURCE_NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]|_(?!_)){0,30}")
 environment."""
 
 _NOT_SETTINGS: Final = frozenset({FILE_VARIABLE, "SYNCD_DEBUG"})
+_LONGEST_SOCKET: Final = 107
 _MAX_FILE: Final = 1 << 20
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION: Final = re.compile(r"([0-9]{1,9})([smhd])")
@@ -105,6 +107,12 @@ def _long_enough(seconds: float) -> float:
     return seconds
 
 
+def _bindable(path: Path) -> Path:
+    if len(os.fsencode(path)) > _LONGEST_SOCKET:
+        raise ValueError(f"longer than {_LONGEST_SOCKET} bytes{_HINT}the kernel takes no longer address (unix(7))")
+    return path
+
+
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 Seconds = Annotated[float, BeforeValidator(_duration)]
 
@@ -151,6 +159,7 @@ class Config(BaseSettings):
         frozen=True, extra="forbid", env_prefix=ENVIRONMENT, env_nested_delimiter="__", env_ignore_empty=True
     )
     state_dir: AbsolutePath
+    control_socket: Annotated[AbsolutePath, AfterValidator(_bindable)] = DEFAULT_SOCKET
     sources: dict[str, FeedSource] = {}
 
     @classmethod

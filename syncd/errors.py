@@ -227,3 +227,13 @@ def error_document(error: SyncdError) -> dict[str, Any]:
         "to_do": error.hint,
         "exit_code": error.exit_code,
     }
+
+
+def error_named(kind: str, message: str, hint: str = "", serving: str = "") -> SyncdError:
+    """The error that another process told by the name of its class; the plain `SyncdError` where that is none."""
+    known = globals().get(kind)
+    if not (isinstance(known, type) and issubclass(known, SyncdError)):
+        known = SyncdError
+    error = known.__new__(known)  # what each class composes of its parts has been composed already
+    SyncdError.__init__(error, message, hint=hint, serving=serving)
+    return error

@@ -12,10 +12,11 @@ import pytest
 
 from syncd.errors import DeadlineExceeded, HttpStatusError, MismatchError, RefusedError, SyncdError, TrustError
 from syncd.feed.folder import FeedFolder
+from syncd.fetch.patience import backoff, vary
 from syncd.matcher import Hit, ListStatus, Matcher
 from syncd.matcher.copy import Current, read_current
 from syncd.matcher.pull import ListPull, Pulled
-from syncd.matcher.watch import Attempt, backoff, follow, vary
+from syncd.matcher.watch import Attempt, follow
 from syncd.model import ListName
 from world import IMAGES, World, row, rows
 

@@ -15,12 +15,12 @@ import typer
 from typer.main import get_command
 
 from syncd import __version__
-from syncd.cli import feed, history, lookup, operator, pull, repair, rotate, status, verify
+from syncd.cli import daemon, feed, history, lookup, operator, pull, repair, rotate, status, sync, verify
 from syncd.cli.output import show_error
 from syncd.errors import SyncdError, UsageError
 
 _INTERRUPTED: Final = 130
-_DAEMON_PACKAGES: Final = frozenset({"sqlalchemy", "alembic", "starlette", "uvicorn"})
+_DAEMON_PACKAGES: Final = frozenset({"sqlalchemy", "alembic", "apscheduler", "structlog", "starlette", "uvicorn"})
 
 app = typer.Typer(
     name="syncd",
@@ -47,7 +47,7 @@ def _syncd(
     \b
     Partners publish:    syncd feed init, feed publish, feed status, feed serve
     and change keys:     syncd feed rotate, feed add-role, feed renew
-    Operators follow:    syncd init, sync, status, snapshots, diff
+    Operators follow:    syncd init, run, sync, status, snapshots, diff
     and look after it:   syncd verify, backup, recover, retrust
     Matchers' hosts:     syncd pull, lookup, match, verify
 
@@ -81,7 +81,8 @@ feed.app.command("add-role")(rotate.add_role)
 feed.app.command("renew")(rotate.renew)
 app.add_typer(feed.app, name="feed")
 app.command("init")(operator.init)
-app.command("sync")(operator.sync)
+app.command("run")(daemon.run)
+app.command("sync")(sync.sync)
 app.command("status")(status.status)
 app.command("snapshots")(status.snapshots)
 app.command("diff")(history.diff)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from syncd.cli import arguments
-from syncd.cli.operator import ConfigFile, counts_document, load_config, state_folder, words
+from syncd.cli.operator import ConfigFile, load_config, state_folder, words
 from syncd.cli.output import JsonFlag, day, note, print_json, say, show_table, span, stamp, utc_now
 from syncd.errors import UsageError
 
@@ -219,6 +219,8 @@ def snapshots(
 
 
 def _snapshot_document(one: "VersionRecord") -> dict[str, Any]:
+    from syncd.pipeline.document import counts_document
+
     return {
         "version": one.version,
         "created_at": stamp(one.created_at),

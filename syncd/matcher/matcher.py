@@ -25,11 +25,12 @@ import numpy as np
 
 from syncd.errors import StoreError, SyncdError, UsageError
 from syncd.feed.folder import MAX_METADATA_BYTES, FeedFolder, Snapshot
+from syncd.fetch.patience import JITTER, vary
 from syncd.files import read_bytes
 from syncd.format.rows import Digests, Mask
 from syncd.matcher.copy import ROOT, copy_at
 from syncd.matcher.load import Generation, load, stamp_of
-from syncd.matcher.watch import JITTER, Poller, Wait, vary
+from syncd.matcher.watch import Poller, Wait
 from syncd.model import Algorithm, Digest, Hit, ListName
 from syncd.trust.values import TrustedFeed
 

@@ -5,13 +5,12 @@ are. Every value is checked as it is read.
 """
 
 import hashlib
-from typing import Any, Final
+from typing import Final
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from syncd import errors
 from syncd.catalog.records import FloorsRecord
-from syncd.errors import HttpStatusError, StoreError, SyncdError
+from syncd.errors import HttpStatusError, StoreError, SyncdError, error_named
 from syncd.format import manifest as manifests
 from syncd.model import ListName, list_name
 from syncd.pipeline.prepare import Prepared, Request, Staged, Verified
@@ -139,11 +138,7 @@ def fault_of(error: SyncdError) -> Fault:
 
 def error_of(fault: Fault) -> SyncdError:
     """The error that was told, of the same class; a class of `syncd.errors` or none."""
-    kind: Any = getattr(errors, fault.kind, None)
-    if not (isinstance(kind, type) and issubclass(kind, SyncdError)):
-        kind = SyncdError
-    error: SyncdError = kind.__new__(kind)  # what each class composes of its parts has been composed already
-    SyncdError.__init__(error, fault.message, hint=fault.hint, serving=fault.serving)
+    error = error_named(fault.kind, fault.message, fault.hint, fault.serving)
     if isinstance(error, HttpStatusError):
         error.status, error.retry_after = fault.status or 0, fault.retry_after
     return error

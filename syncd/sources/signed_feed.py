@@ -38,6 +38,13 @@ class SignedFeed:
         """The pinned root, as given out of band. Raises `ConfigError`."""
         return _configured(self.root, _MAX_ROOT, f"the root of source {self.name}")
 
+    def check(self) -> None:
+        """See that every file named here can be read. Raises `ConfigError`."""
+        self.root_bytes()
+        for path in (self.token_file, self.ca, self.client_cert, self.client_key):
+            if path is not None:
+                _configured(path, _MAX_ROOT, f"{path.name} of source {self.name}")
+
     @contextmanager
     def follow(self, folder: FeedFolder) -> Iterator[Follower]:
         """Open the connection for one sync. Raises `UsageError`, `SourceError`."""

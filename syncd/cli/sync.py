@@ -1,0 +1,201 @@
+"""``syncd sync``: by the running daemon, or in this process where none runs."""
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from syncd.cli.operator import ConfigFile, load_config, sole_writer, state_folder, words
+from syncd.cli.output import JsonFlag, note, print_json, progress, quiet_retries, say, show_error, show_table, utc_now
+from syncd.errors import UsageError, worst_code
+
+if TYPE_CHECKING:
+    from syncd.pipeline.state import Publisher
+
+Document = Mapping[str, Any]
+
+
+def sync(
+    source: Annotated[str | None, typer.Argument(metavar="SOURCE", help="One source; default: all.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Fetch, verify and judge, and publish nothing.")] = False,
+    no_wait: Annotated[
+        bool, typer.Option("--no-wait", help="Have the daemon start it, print its ID, and do not wait.")
+    ] = False,
+    status: Annotated[
+        str | None, typer.Option("--status", metavar="ID", help="Tell how the sync of that ID stands instead.")
+    ] = None,
+    config: ConfigFile = None,
+    as_json: JsonFlag = False,
+) -> int:
+    """Bring sources up to date now: fetch, verify, judge, publish.
+
+    The running daemon does it; a sync that is under way is joined, not started again. Where no daemon runs it is done
+    here, source by source. A fault in one list or source does not keep the others from going on, and what is published
+    stays published.
+
+    \b
+    Exit codes:
+      0   published, or up to date; --no-wait: started
+      1   storage
+      2   configuration
+      3   held
+      4   rejected
+      5   unreachable or deadline
+      6   refused, or the daemon stopped before it was done
+    Of several lists or sources the first of 1, 4, 3, 6, 5, 0.
+
+    \b
+    Example:
+      syncd sync iwf --json
+    """
+    settings = load_config(config)
+    if status is not None:
+        return _show_status(settings, status, as_json=as_json)
+    order = {"do": "sync", "source": source, "dry_run": dry_run, "wait": not no_wait}
+    answers = _daemon(settings, order)
+    if no_wait:
+        if answers is None:
+            raise UsageError("--no-wait needs a running daemon", hint="start it, or leave --no-wait out")
+        return _show_started(answers, as_json=as_json)
+    done = _here(settings, source, dry_run=dry_run) if answers is None else _listen(answers)
+    if as_json:
+        print_json({"dry_run": dry_run, "syncs": done})
+    else:
+        _show(done, dry_run=dry_run)
+    return worst_code([one["exit_code"] for one in done])
+
+
+def _daemon(settings: Any, order: Mapping[str, Any]) -> Iterable[Document] | None:
+    """The answers of the daemon that holds this state; None where there is none."""
+    from syncd.service.client import ask
+
+    answers = ask(settings.control_socket, {**order, "state_dir": str(settings.state_dir)})
+    if answers is None:
+        return None
+    first = next(answers)
+    if "other" in first:  # it serves another state: our own is free, or its lock says who has it
+        return None
+    return _checked(itertools.chain([first], answers))
+
+
+def _checked(answers: Iterable[Document]) -> Iterable[Document]:
+    from syncd.service.client import error_of
+
+    for answer in answers:
+        if "error" in answer:
+            raise error_of(answer["error"])
+        yield answer
+
+
+def _listen(answers: Iterable[Document]) -> list[Document]:
+    """Show how it goes, and return what came of it."""
+    done = []
+    with progress("syncing") as tell:
+        for answer in answers:
+            if "accepted" in answer and answer["accepted"]["joined"]:
+                note(f"a sync of {answer['accepted']['source']} is under way: waiting for it", kind="note")
+            elif "progress" in answer:
+                told = answer["progress"]
+                tell(f"{told['source']}: {told['stage']}", told["done"], told["total"])
+            elif "sync" in answer:
+                done.append(answer["sync"])
+    return done
+
+
+def _show_started(answers: Iterable[Document], *, as_json: bool) -> int:
+    started = [answer["accepted"] for answer in answers if "accepted" in answer]
+    if as_json:
+        print_json({"started": started})
+        return 0
+    for one in started:
+        say(f"{one['sync_id']}  {one['source']}{'  (under way already)' if one['joined'] else ''}")
+    return 0
+
+
+def _show_status(settings: Any, sync_id: str, *, as_json: bool) -> int:
+    answers = _daemon(settings, {"do": "sync_status", "sync_id": sync_id})
+    told = _recorded(settings, sync_id) if answers is None else next(iter(answers))["status"]
+    if as_json:
+        print_json(told)
+    else:
+        stage = f" ({told['stage']})" if told.get("stage") else ""
+        why = f": {told['message'] or told['reason']}" if told.get("message") or told.get("reason") else ""
+        say(f"{told['source']}: {words(told['outcome'])}{stage}{why}")
+    return int(told["exit_code"])
+
+
+def _recorded(settings: Any, sync_id: str) -> Document:
+    from syncd.catalog.catalog import Catalog
+    from syncd.pipeline.document import record_document, unknown_sync
+
+    with Catalog.open(state_folder(settings).catalog) as catalog:
+        record = catalog.sync(sync_id)
+    if record is None:
+        raise unknown_sync(sync_id)
+    return record_document(record)
+
+
+def _here(settings: Any, source: str | None, *, dry_run: bool) -> list[Document]:
+    """Sync in this process."""
+    from syncd.pipeline.state import open_publisher
+
+    quiet_retries()
+    folder = state_folder(settings)
+    feeds = settings.feeds() if source is None else (settings.feed(source),)
+    if not feeds:
+        raise UsageError("no source is configured", hint="add [sources.NAME] to the configuration")
+    with sole_writer(folder), open_publisher(folder) as publisher:
+        publisher.catalog.mark_interrupted(utc_now())
+        return [_sync(publisher, feed, dry_run=dry_run) for feed in feeds]
+
+
+def _sync(publisher: "Publisher", feed: Any, *, dry_run: bool) -> Document:
+    from syncd.pipeline.document import sync_document
+    from syncd.pipeline.sync import sync_source
+
+    with progress(f"syncing {feed.name}") as tell:
+        return sync_document(sync_source(publisher, feed, utc_now, tell, dry_run=dry_run))
+
+
+def _show(syncs: Sequence[Document], *, dry_run: bool) -> None:
+    from syncd.service.client import error_of
+
+    lists = [one for sync in syncs for one in sync["lists"]]
+    if lists:
+        red = frozenset(number for number, one in enumerate(lists) if one["error"] or one["outcome"] == "held")
+        columns = ("list", "outcome", "version#", "rows#", "added#", "removed#", "relabelled#", "why")
+        show_table(columns, [_row(one) for one in lists], red)
+    for sync in syncs:
+        if sync["error"]:
+            show_error(error_of(sync["error"]))
+        elif not sync["lists"]:
+            note(f"{sync['source']}: the feed has no list yet")
+    for one in lists:
+        if one["error"]:
+            show_error(error_of(one["error"]))
+    if dry_run:
+        _show_labels(lists)
+        note("a dry run: nothing was published", kind="note")
+
+
+def _row(one: Document) -> tuple[str, ...]:
+    counts = one["counts"].values()
+    changes = tuple(f"{sum(count[kind] for count in counts):,}" for kind in ("added", "removed", "relabelled"))
+    why = one["error"]["kind"] if one["error"] else one["reason"]
+    version, rows = str(one["version"] or ""), f"{one['rows']:,}" if one["rows"] else ""
+    return (one["list"], words(one["outcome"]), version, rows, *(changes if counts else ("", "", "")), why)
+
+
+def _show_labels(lists: Sequence[Document]) -> None:
+    """What a dry run is for: the change by algorithm and label."""
+    rows = [
+        (one["list"], algorithm, label, *(f"{count[kind]:,}" for kind in ("added", "removed", "relabelled")))
+        for one in lists
+        for algorithm, labels in one["labels"].items()
+        for label, count in labels.items()
+        if count["added"] or count["removed"] or count["relabelled"]
+    ]
+    if rows:
+        say("")
+        show_table(("list", "algorithm", "label", "added#", "removed#", "relabelled#"), rows)

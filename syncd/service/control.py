@@ -1,0 +1,190 @@
+"""The control socket: one JSON line asks, JSON lines answer. Whoever may open it may give orders.
+
+The kernel says who asks (SO_PEERCRED, unix(7)); that name goes into the audit log.
+"""
+
+import contextlib
+import grp
+import json
+import os
+import pwd
+import socket
+import socketserver
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from syncd import events
+from syncd.errors import RefusedError, StoreError, SyncdError, UsageError, error_document
+from syncd.files import make_folder, storage
+from syncd.service.log import Emit
+
+GROUP: Final = "syncd-operators"
+MODE: Final = 0o660
+
+_MAX_REQUEST: Final = 1 << 16
+_MAX_CLIENTS: Final = 32
+_ASK_WITHIN: Final = 10.0
+"""Seconds for the request to come, and for each answer to be taken: nobody holds a place by doing nothing."""
+_CREDENTIALS: Final = struct.Struct("3i")
+
+
+class Order(BaseModel):
+    """One request. ``state_dir``: of the daemon that is meant; another one does nothing."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    do: str
+    state_dir: str = ""
+    source: str | None = None
+    dry_run: bool = False
+    wait: bool = True
+    sync_id: str = ""
+
+
+Answers = Iterator[dict[str, Any]]
+Handle = Callable[[Order, str], Answers]
+"""Carries an order out for the named user, answer by answer. May raise `SyncdError`."""
+
+
+class ControlSocket:
+    """Listens at ``path`` from `open` to `close`."""
+
+    def __init__(self, path: Path, handle: Handle, emit: Emit) -> None:
+        self.path, self._handle, self._emit = path, handle, emit
+        self._clients = 0
+        self._change = threading.Condition()
+        self._server: _Server | None = None
+
+    def open(self) -> None:
+        """Begin to listen. Raises `RefusedError` where somebody else does, `StoreError` where the folder is missing."""
+        _clear(self.path)
+        make_folder(self.path.parent)
+        with storage(self.path, "listen at"):
+            self._server = _Server(str(self.path), self._serve)
+        thread = threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.2}, name="syncd-control", daemon=True
+        )
+        thread.start()
+
+    def close(self) -> None:
+        """Stop listening and remove the socket; answers under way go on."""
+        if self._server is not None:
+            with contextlib.suppress(FileNotFoundError):
+                self.path.unlink()
+            self._server.shutdown()
+            self._server.server_close()
+            self._server = None
+
+    def _serve(self, connection: socket.socket) -> None:
+        user = peer(connection)
+        with contextlib.suppress(OSError):  # whoever asked has gone: what was begun goes on
+            connection.settimeout(_ASK_WITHIN)
+            with self._place() as free:
+                if not free:
+                    _send(connection, _refusal(RefusedError("too many ask at once", hint="ask again in a moment")))
+                    return
+                for answer in self._answers(connection, user):
+                    _send(connection, answer)
+
+    @contextlib.contextmanager
+    def _place(self) -> Iterator[bool]:
+        """Counts who is being answered; whether there is room for one more."""
+        with self._change:
+            self._clients += 1
+            free = self._clients <= _MAX_CLIENTS
+        try:
+            yield free
+        finally:
+            with self._change:
+                self._clients -= 1
+                self._change.notify_all()
+
+    def drain(self, seconds: float) -> None:
+        """Let those who wait take the last of their answers."""
+        with self._change:
+            self._change.wait_for(lambda: not self._clients, seconds)
+
+    def _answers(self, connection: socket.socket, user: str) -> Answers:
+        try:
+            order = _order(connection)
+            yield from self._handle(order, user)
+        except SyncdError as error:
+            self._emit(events.ControlRefused(user, error.message))
+            yield _refusal(error)
+        except OSError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a bug in one request must not end the daemon
+            self._emit(events.InternalError(type(error).__name__, "control socket"))
+            yield _refusal(SyncdError(f"internal error ({type(error).__name__})", hint="see the daemon's log"))
+
+
+class _Server(socketserver.ThreadingUnixStreamServer):
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = _MAX_CLIENTS
+
+    def __init__(self, address: str, serve: Callable[[socket.socket], None]) -> None:
+        class Handler(socketserver.BaseRequestHandler):
+            def handle(self) -> None:
+                serve(self.request)
+
+        super().__init__(address, Handler)
+
+    def server_bind(self) -> None:
+        """Closed to all but its owner until its group is set: fchmod before bind sets the mode that bind gives."""
+        os.fchmod(self.socket.fileno(), 0o600)
+        super().server_bind()
+        path = str(self.server_address)
+        with contextlib.suppress(KeyError, PermissionError):  # the group is not here, or not ours to give
+            os.chown(path, -1, grp.getgrnam(GROUP).gr_gid)
+        os.chmod(path, MODE)  # noqa: PTH101 - beside os.chown, which pathlib has not
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client's trouble is told by `ControlSocket`, not by a traceback."""
+
+
+def peer(connection: socket.socket) -> str:
+    """Who is at the other end, by name where the user has one."""
+    raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    _, user, _ = _CREDENTIALS.unpack(raw)
+    try:
+        return pwd.getpwuid(user).pw_name
+    except KeyError:
+        return f"user {user}"
+
+
+def _clear(path: Path) -> None:
+    """Remove the socket of a daemon that was killed; the state's lock says that it is not ours of now."""
+    if not path.is_socket():
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            with storage(path, "remove"):
+                path.unlink(missing_ok=True)
+            return
+        except OSError as error:
+            raise StoreError(f"cannot use {path}: {error.strerror or error}", hint="set control_socket") from error
+    raise RefusedError(f"another daemon listens at {path}", hint="give each its own control_socket")
+
+
+def _order(connection: socket.socket) -> Order:
+    with connection.makefile("rb") as reader:
+        line = reader.readline(_MAX_REQUEST)
+    try:
+        return Order.model_validate_json(line)
+    except ValidationError:
+        raise UsageError("not a request", hint="is this client of the same version as the daemon?") from None
+
+
+def _refusal(error: SyncdError) -> dict[str, Any]:
+    return {"error": error_document(error), "end": error.exit_code}
+
+
+def _send(connection: socket.socket, answer: dict[str, Any]) -> None:
+    connection.sendall(json.dumps(answer).encode() + b"\n")

@@ -1,0 +1,229 @@
+"""The daemon: start, signals, reload, stop. All work is done by the parts that it puts together."""
+
+import os
+import queue
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from syncd import __version__, events
+from syncd.config import Config
+from syncd.errors import AbandonedError, ConfigError, RefusedError, SyncdError
+from syncd.files import lock
+from syncd.pipeline.outcome import SyncOutcome
+from syncd.pipeline.state import Publisher, StateFolder, open_publisher
+from syncd.pipeline.sync import sign_if_due
+from syncd.service import client, notify
+from syncd.service.control import ControlSocket
+from syncd.service.log import Emit
+from syncd.service.orders import Orders
+from syncd.service.scheduler import Planned, Random, Schedule
+from syncd.service.syncs import Syncs
+from syncd.service.worker import Worker
+from syncd.sources.signed_feed import SignedFeed
+
+PURPOSE: Final = "syncd run"
+FINISH_WITHIN: Final = 2.0
+"""Seconds that syncs under way get to finish when the daemon is stopped, before their workers are ended."""
+PUBLISH_WITHIN: Final = 5.0
+"""Seconds, after that, for what is being published."""
+LAST_WORDS: Final = 1.0
+"""Seconds for those who wait at the control socket to take their answers; all three stay below ten."""
+
+_SIGN_EVERY: Final = 60.0
+_BEAT: Final = 10.0
+_DRY_RUN: Final = 60.0
+"""Seconds after which a source is tried again that was due during a dry run."""
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What the daemon takes from the world; tests put their own in its place."""
+
+    emit: Emit
+    clock: Callable[[], datetime]
+    chance: Random
+    environment: Mapping[str, str]
+    make_worker: Callable[..., Worker] = Worker
+
+
+def run(load: Callable[[], Config], around: Surroundings) -> None:
+    """Serve until SIGTERM or SIGINT. ``load`` reads the configuration, again at SIGHUP.
+
+    Raises `RefusedError` where another process holds the state, naming it, `UsageError`, `StoreError`.
+    """
+    with signals() as inbox:  # first: a signal that comes during the start is not lost
+        config = load()
+        folder = StateFolder(config.state_dir)
+        with lock(folder.root / "lock", PURPOSE), open_publisher(folder) as publisher:
+            Daemon(config, load, publisher, around).run(inbox)
+
+
+@contextmanager
+def signals() -> Iterator["queue.SimpleQueue[int]"]:
+    """The signals that come meanwhile, in order."""
+    inbox: queue.SimpleQueue[int] = queue.SimpleQueue()  # whose put may interrupt its get, as a handler does
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    before = {number: signal.signal(number, lambda number, _: inbox.put(number)) for number in numbers}
+    try:
+        yield inbox
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class Daemon:
+    """One daemon on one state, whose lock the caller holds."""
+
+    def __init__(self, config: Config, load: Callable[[], Config], publisher: Publisher, around: Surroundings) -> None:
+        self._config, self._load, self._publisher, self._around = config, load, publisher, around
+        self._emit = around.emit
+        self._syncs = Syncs(publisher, around.clock, around.emit, self._finished, around.make_worker)
+        self._schedule = Schedule(publisher.catalog, self._due, around.clock, around.chance, self._planned, self._fault)
+        orders = Orders(str(config.state_dir), self._syncs, publisher.catalog, self._feeds)
+        self._control = ControlSocket(config.control_socket, orders, around.emit)
+        self._beat = (notify.watchdog_seconds(around.environment) or 3 * _BEAT) / 3
+        self._last_beat = time.monotonic()
+
+    def run(self, inbox: "queue.SimpleQueue[int]") -> None:
+        """Serve until told to stop."""
+        self._start()
+        while True:
+            try:
+                number = inbox.get(timeout=self._beat)
+            except queue.Empty:
+                self._show_life()
+                continue
+            if number != signal.SIGHUP:
+                self._stop(signal.Signals(number).name)
+                return
+            self._reload()
+
+    def _start(self) -> None:
+        interrupted = self._publisher.catalog.mark_interrupted(self._around.clock())
+        sources = tuple(self._config.sources)
+        self._control.open()
+        self._emit(events.DaemonStarted(__version__, os.getpid(), str(self._config.state_dir), sources, interrupted))
+        self._schedule.set_sources(_intervals(self._config))
+        self._schedule.add_chore("timestamp", _SIGN_EVERY, self._sign)
+        self._schedule.add_chore("beat", self._beat, self._note_beat)
+        self._schedule.start()
+        self._emit(events.DaemonReady(str(self._config.control_socket)))
+        self._notify_status("READY=1")
+
+    def _stop(self, name: str) -> None:
+        self._emit(events.DaemonStopping(name, tuple(one.source for one in self._syncs.running())))
+        self._notify("STOPPING=1", "STATUS=stopping")
+        self._schedule.stop()
+        self._control.close()
+        unfinished = self._syncs.stop(FINISH_WITHIN, PUBLISH_WITHIN)
+        self._control.drain(LAST_WORDS)
+        self._emit(events.DaemonStopped(unfinished))
+
+    def _reload(self) -> None:
+        self._notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        before = self._config
+        try:
+            config = self._load()
+            check_reload(before, config)
+            self._config = config  # first: a new source may be due at once
+            self._schedule.set_sources(_intervals(config))
+        except SyncdError as error:
+            self._config = before
+            self._emit(events.ConfigRejected(error.message, error.hint))
+        else:
+            self._emit(changes(before, config))
+        self._notify_status("READY=1")
+
+    def _feeds(self, name: str | None) -> tuple[SignedFeed, ...]:
+        return self._config.feeds() if name is None else (self._config.feed(name),)
+
+    def _due(self, name: str) -> None:
+        """The schedule says so. One that is under way already, since somebody asked for it, will do."""
+        if name not in self._config.sources:
+            return
+        try:
+            self._syncs.start(self._config.feed(name))
+        except AbandonedError:
+            return
+        except RefusedError:
+            self._schedule.postpone(name, _DRY_RUN)
+
+    def _finished(self, outcome: SyncOutcome) -> None:
+        planned = self._schedule.finished(outcome)
+        if planned is not None:
+            failures = self._publisher.catalog.source(outcome.source).failures
+            self._emit(events.CoolDown(outcome.sync_id, outcome.source, planned.at, failures))
+        self._notify_status()
+
+    def _planned(self, name: str, planned: Planned) -> None:
+        self._emit(events.SyncScheduled(name, planned.at, planned.why))
+
+    def _fault(self, job: str, error: BaseException) -> None:
+        self._emit(events.InternalError(type(error).__name__, job))
+
+    def _sign(self) -> None:
+        try:
+            if sign_if_due(self._publisher, self._around.clock()):
+                self._emit(events.TimestampSigned())
+        except SyncdError as error:
+            self._emit(events.TimestampNotSigned(error.message, error.hint))
+
+    def _note_beat(self) -> None:
+        self._last_beat = time.monotonic()
+
+    def _show_life(self) -> None:
+        """Tell the watchdog only what was seen: the scheduler runs its jobs, and the control socket answers."""
+        if time.monotonic() - self._last_beat < 3 * self._beat and self._answers():
+            self._notify("WATCHDOG=1")
+
+    def _answers(self) -> bool:
+        request = {"do": "ping", "state_dir": str(self._config.state_dir)}
+        try:
+            answers = client.ask(self._config.control_socket, request, self._beat)
+            return answers is not None and any("pid" in answer for answer in answers)
+        except SyncdError:
+            return False
+
+    def _notify_status(self, *states: str) -> None:
+        runs = self._schedule.next_runs().values()
+        following = f"; next sync {min(runs):%H:%M:%S} UTC" if runs else ""
+        running = [one.source for one in self._syncs.running()]
+        now = f"; syncing {', '.join(running)}" if running else ""
+        self._notify(*states, f"STATUS={len(self._config.sources)} sources{now}{following}")
+
+    def _notify(self, *states: str) -> None:
+        with suppress(SyncdError):  # systemd restarts what it does not hear of
+            notify.notify(self._around.environment, *states)
+
+
+def _intervals(config: Config) -> dict[str, float]:
+    return {name: source.interval for name, source in config.sources.items()}
+
+
+def check_reload(before: Config, after: Config) -> None:
+    """See that all of ``after`` can be put in force now. Raises `ConfigError`."""
+    for key in ("state_dir", "control_socket"):
+        if getattr(before, key) != getattr(after, key):
+            raise ConfigError(f"{key} cannot change while the daemon runs", hint="restart it; nothing was changed")
+    for feed in after.feeds():
+        feed.check()
+
+
+def changes(before: Config, after: Config) -> events.ConfigReloaded:
+    """What differs, by name; values may be secret."""
+    both = sorted(before.sources.keys() & after.sources.keys())
+    changed = [f"{name}.{key}" for name in both for key in _differing(before.sources[name], after.sources[name])]
+    return events.ConfigReloaded(
+        tuple(sorted(after.sources.keys() - before.sources.keys())),
+        tuple(sorted(before.sources.keys() - after.sources.keys())),
+        tuple(changed),
+    )
+
+
+def _differing(before: Any, after: Any) -> list[str]:
+    return [key for key in type(before).model_fields if getattr(before, key) != getattr(after, key)]

@@ -1,0 +1,84 @@
+"""What the daemon does for whoever asks at the control socket."""
+
+import os
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from syncd.catalog.catalog import Catalog
+from syncd.errors import RefusedError, UsageError, worst_code
+from syncd.pipeline.document import record_document, sync_document, unknown_sync
+from syncd.pipeline.outcome import SyncOutcome
+from syncd.service.control import Order
+from syncd.service.syncs import Running, Syncs
+from syncd.sources.signed_feed import SignedFeed
+
+_RUNNING: Final = "running"
+
+
+class Orders:
+    """A `syncd.service.control.Handle`. ``feeds`` gives one source by name, or all, as configured now."""
+
+    def __init__(
+        self, state_dir: str, syncs: Syncs, catalog: Catalog, feeds: Callable[[str | None], tuple[SignedFeed, ...]]
+    ) -> None:
+        self._state_dir, self._syncs, self._catalog, self._feeds = state_dir, syncs, catalog, feeds
+
+    def __call__(self, order: Order, user: str) -> Iterator[dict[str, Any]]:
+        """Carry one out."""
+        if order.state_dir != self._state_dir:
+            yield {"other": self._state_dir, "end": 0}
+            return
+        match order.do:
+            case "ping":
+                yield {"pid": os.getpid(), "end": 0}
+            case "sync":
+                yield from self._sync(order, user)
+            case "sync_status":
+                yield self._status(order.sync_id)
+            case _:
+                raise UsageError(f"no order {order.do[:20]!r}", hint="is this client newer than the daemon?")
+
+    def _sync(self, order: Order, user: str) -> Iterator[dict[str, Any]]:
+        feeds = self._feeds(order.source)
+        if not feeds:
+            raise UsageError("no source is configured", hint="add [sources.NAME] to the configuration")
+        started = []
+        for feed in feeds:
+            running, joined = self._syncs.start(feed, user, dry_run=order.dry_run)
+            started.append(running)
+            yield {"accepted": {"sync_id": running.sync_id, "source": running.source, "joined": joined}}
+        if not order.wait:
+            yield {"end": 0}
+            return
+        codes = []
+        for running in started:
+            yield from _progress(running)
+            outcome = _outcome(running)
+            codes.append(outcome.exit_code)
+            yield {"sync": sync_document(outcome)}
+        yield {"end": worst_code(codes)}
+
+    def _status(self, sync_id: str) -> dict[str, Any]:
+        running = self._syncs.find(sync_id)
+        record = self._catalog.sync(sync_id)
+        if running is not None:
+            told = {"sync_id": sync_id, "source": running.source, "outcome": _RUNNING, "exit_code": 0}
+            stage = running.stage
+            return {"status": {**told, "stage": stage.name, "done": stage.done, "total": stage.total}, "end": 0}
+        if record is None:
+            raise unknown_sync(sync_id)
+        document = record_document(record)
+        return {"status": document, "end": document["exit_code"]}
+
+
+def _progress(running: Running) -> Iterator[dict[str, Any]]:
+    told = {"sync_id": running.sync_id, "source": running.source}
+    for stage in running.stages():
+        yield {"progress": {**told, "stage": stage.name, "done": stage.done, "total": stage.total}}
+
+
+def _outcome(running: Running) -> SyncOutcome:
+    outcome = running.wait()
+    if outcome is None:
+        raise RefusedError("the sync was given up", hint="see the daemon's log")
+    return outcome
