@@ -4,6 +4,7 @@ import pytest
 
 from syncd.errors import RefusedError, UsageError
 from syncd.feed import author, publish, rotate
+from syncd.feed.draft import Edit
 from syncd.feed.rotate import KeyFolders, NewKeys
 from syncd.format.manifest import now_in_seconds
 from syncd.pipeline.repair import in_state
@@ -157,7 +158,7 @@ def publish_with(world: World, files: list[str]) -> author.Published:
     signers = rotate.online_signers(world.partner, world.partner_keys, files)
     add = world.base / "more.csv"
     add.write_text("algorithm,digest,entry,label\n" + ",".join(row(30)) + "\n")
-    return author.publish_edit(world.partner, IMAGES, author.Edit(add=add), signers, world.clock())
+    return author.publish_edit(world.partner, IMAGES, Edit(add=add), signers, world.clock())
 
 
 def test_a_list_with_two_of_three_keys_stops_when_one_signs(running: World) -> None:
