@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from syncd.feed import author, publish
-from syncd.feed.author import Edit
+from syncd.feed.draft import Edit
 from syncd.feed.folder import FeedFolder
 from syncd.feed.publish import ListChange
 from syncd.files import install_file, lock

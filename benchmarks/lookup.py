@@ -22,7 +22,7 @@ import numpy as np
 from benchmarks.lists import LIST, Partner, now
 from benchmarks.measure import Figure, warm
 from syncd.feed import author
-from syncd.feed.author import Edit
+from syncd.feed.draft import Edit
 from syncd.feed.folder import FeedFolder
 from syncd.fetch import Endpoint
 from syncd.format.delta import difference

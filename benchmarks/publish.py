@@ -8,7 +8,7 @@ from benchmarks import lists, measure
 from benchmarks.lists import LIST, now
 from benchmarks.measure import Run
 from syncd.feed import author
-from syncd.feed.author import Edit
+from syncd.feed.draft import Edit
 from syncd.feed.folder import FeedFolder
 from syncd.format.checksum import checksum
 from syncd.trust import keys

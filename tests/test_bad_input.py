@@ -21,7 +21,7 @@ from bad_peer import (
     silent,
     truncated,
 )
-from standing import NEW, Standing, fault_of, followed, matched, prove_feed, publish_news
+from standing import NEW, OLD, Standing, fault_of, followed, matched, prove_feed, publish_news
 from syncd.catalog.records import Outcome
 from syncd.errors import (
     ConfigError,
@@ -291,7 +291,9 @@ def test_an_expired_role(before: Standing) -> None:
     assert isinstance(error, ExpiredError)
     assert "lists" in error.message
     assert isinstance(followed(before.world), ExpiredError)
-    before.check()
+    prove_feed(before.world)
+    assert matched(before.world) == OLD
+    before.check_mirror()
 
 
 def test_an_expired_root(before: Standing) -> None:

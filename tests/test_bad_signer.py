@@ -380,3 +380,15 @@ def test_a_list_emptied_is_held(before: Standing) -> None:
     before.check()
     before.world.publish(add=rows(0, 31))
     assert before.world.sync().outcome is Outcome.PUBLISHED  # a hold never blocks what comes after it
+
+
+def test_a_publisher_whose_state_drifted_heals_by_publishing_the_list_whole(standing: World) -> None:
+    """`--full` checks the end state against the list itself, and begins anew where the one signed before is wrong."""
+    wrong = EndState(rows=31, checksum="0" * 32)
+    _sign(standing, _with_step(_draft(standing), end_state={SHA256: wrong}))
+    assert standing.sync().exit_code == 4
+    standing.publish(full=rows(0, 40))
+    outcome = standing.sync()
+    assert (outcome.exit_code, outcome.lists[0].plan, outcome.lists[0].rows) == (0, "full:chain_gap", 40)
+    standing.pull()
+    assert [bool(standing.hits(number)) for number in (0, 39, 40)] == [True, True, False]

@@ -2,14 +2,19 @@
 
 import pytest
 
-from syncd.errors import RefusedError, UsageError
+from syncd.catalog.records import Outcome
+from syncd.errors import ExpiredError, RefusedError, UsageError
 from syncd.feed import author, publish, rotate
+from syncd.feed.draft import Edit
 from syncd.feed.rotate import KeyFolders, NewKeys
 from syncd.format.manifest import now_in_seconds
+from syncd.model import ListName
 from syncd.pipeline.repair import in_state
 from syncd.trust import keys
 from syncd.trust.values import Freshness
 from world import IMAGES, World, row, rows
+
+VIDEOS = ListName("videos")
 
 
 def partner_keys(world: World) -> KeyFolders:
@@ -157,7 +162,7 @@ def publish_with(world: World, files: list[str]) -> author.Published:
     signers = rotate.online_signers(world.partner, world.partner_keys, files)
     add = world.base / "more.csv"
     add.write_text("algorithm,digest,entry,label\n" + ",".join(row(30)) + "\n")
-    return author.publish_edit(world.partner, IMAGES, author.Edit(add=add), signers, world.clock())
+    return author.publish_edit(world.partner, IMAGES, Edit(add=add), signers, world.clock())
 
 
 def test_a_list_with_two_of_three_keys_stops_when_one_signs(running: World) -> None:
@@ -166,11 +171,24 @@ def test_a_list_with_two_of_three_keys_stops_when_one_signs(running: World) -> N
     assert running.sync().exit_code == 0
     with pytest.raises(RefusedError, match="list-images needs 2 of its keys to sign and 1 are at hand"):
         publish_with(running, files[:1])
-    assert running.publish(full=rows(0, 3), name=type(IMAGES)("videos")).version == 1
+    assert running.publish(full=rows(0, 3), name=VIDEOS).version == 1
     assert publish_with(running, files[1:]).version == 2
     assert running.sync().exit_code == 0
     running.pull()
     assert len(running.hits(30)) == 1
+
+
+def test_a_body_that_lapses_stops_its_own_list_only(running: World) -> None:
+    """A list whose own role expired is refused by name; the feed's other lists go on."""
+    give_own_keys(running)
+    running.clock.forward(days=40)
+    running.publish(full=rows(0, 3), name=VIDEOS)
+    images, videos = running.sync().lists
+    assert isinstance(images.error, ExpiredError)
+    assert "list-images metadata, which signs images, expired" in images.error.message
+    assert (videos.list, videos.outcome) == ("iwf.videos", Outcome.PUBLISHED)
+    running.pull()
+    assert {hit.list for hit in running.hits(1)} == {"iwf.images", "iwf.videos"}
 
 
 def test_a_lists_own_keys_can_be_rotated(running: World) -> None:

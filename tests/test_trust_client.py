@@ -234,7 +234,6 @@ def test_root_of_another_version_is_refused(folder: Path, peer: MetadataPeer) ->
     [
         ("timestamp", 3 * DAY, "timestamp metadata expired on 2026-11-24 17:09 UTC"),
         ("snapshot", 8 * DAY, "snapshot metadata expired on 2026-11-29 17:09 UTC"),
-        ("lists", 31 * DAY, "lists metadata expired on 2026-12-22 17:09 UTC"),
         ("targets", 181 * DAY, "targets metadata expired on 2027-05-21 17:09 UTC"),
         ("root", 366 * DAY, "root metadata expired on 2027-11-22 17:09 UTC"),
     ],
@@ -253,14 +252,22 @@ def test_expired_metadata_is_refused_by_name(
             peer.files["metadata/timestamp.json"] = edited(
                 peer, "metadata/timestamp.json", "timestamp", {"version": 3, "expires": "2030-01-01T00:00:00Z"}
             )
-        case "lists":
-            del peer.online["lists"]
-            peer.resign()
         case _:
             peer.resign()
     peer.online = kept
     with pytest.raises(ExpiredError, match=message):
         sync(folder, peer, now=now)
+
+
+def test_an_expired_list_role_is_told_and_stops_no_other_list(folder: Path, peer: MetadataPeer) -> None:
+    """Whoever asks for a list judges the role that signs it: a body that lapses does not stop the lists of others."""
+    later = NOW + 31 * DAY
+    peer.now = later
+    del peer.online["lists"]
+    peer.resign()
+    feed = sync(folder, peer, now=later)
+    assert feed.stale(later) == ("lists",)
+    assert set(feed.signed_by.values()) <= {"lists"}
 
 
 def test_an_expired_root_is_recovered_by_the_next(folder: Path, peer: MetadataPeer) -> None:

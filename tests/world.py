@@ -13,7 +13,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from syncd.feed import author
-from syncd.feed.author import Edit, Published
+from syncd.feed.author import Published
+from syncd.feed.draft import Edit
 from syncd.feed.folder import FeedFolder
 from syncd.fetch import Endpoint
 from syncd.matcher import Matcher

@@ -280,12 +280,13 @@ class _Demo:
         folder: Path | None = None,
     ) -> "Published":
         from syncd.feed import author
+        from syncd.feed.draft import Edit
         from syncd.feed.folder import FeedFolder
         from syncd.trust import keys
 
         feed = folder or self.partner
         signers = keys.load_signers(author.keys_folder(feed), keys.ONLINE_ROLES)
-        edit = author.Edit(full=self._csv("full", full), add=self._csv("add", add), remove=self._csv("remove", remove))
+        edit = Edit(full=self._csv("full", full), add=self._csv("add", add), remove=self._csv("remove", remove))
         return author.publish_edit(FeedFolder(feed), _LIST, edit, signers, _now())
 
     def _csv(self, kind: str, known: Iterable[Known]) -> Path | None:

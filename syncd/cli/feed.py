@@ -116,12 +116,13 @@ def publish(
       syncd feed publish /srv/feed --list images --add new.csv --remove gone.csv
     """
     from syncd.feed import author
+    from syncd.feed.draft import Edit
     from syncd.feed.folder import FeedFolder
     from syncd.feed.rotate import finish, online_signers
     from syncd.model import list_name
 
     folder = FeedFolder(feed)
-    edit = author.Edit(full, add, remove, skip_bad)
+    edit = Edit(full, add, remove, skip_bad)
     listed = list_name(name)
     finish(folder)
     signers = online_signers(folder, online_keys or author.keys_folder(feed), sign_with or ())

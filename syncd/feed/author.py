@@ -3,28 +3,21 @@
 The feed folder is all the state there is; a journal in its private corner is the commit point.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
-import numpy as np
-
-from syncd.errors import RefusedError, StoreError, SyncdError, UsageError
+from syncd.errors import RefusedError, SyncdError, UsageError
 from syncd.feed import compact as compaction
 from syncd.feed import garbage, layout, publish
+from syncd.feed.draft import Draft, Edit
 from syncd.feed.folder import FeedFolder, Snapshot
 from syncd.feed.garbage import Collected
-from syncd.feed.publish import Current, ListChange
-from syncd.feed.rows import Removals, load_removals, load_rows
-from syncd.files import install_bytes, install_file, lock, make_folder, storage
-from syncd.format.delta import difference, drop_empty, end_state_after, whole_state
-from syncd.format.manifest import Manifest, SegmentRef, now_in_seconds
-from syncd.format.rows import Rows, concatenate, repeats, sort_order
-from syncd.format.segment import Segment
-from syncd.format.stack import Stack
-from syncd.format.writer import write_segment
+from syncd.feed.publish import Current
+from syncd.files import install_bytes, install_file, lock, make_folder
+from syncd.format.manifest import Manifest, now_in_seconds
 from syncd.model import Algorithm, Counts, ListName
 from syncd.trust import keys
 from syncd.trust.keys import Signers
@@ -36,21 +29,6 @@ Progress = Callable[[int, int], None]
 
 ROOT_FILE: Final = "root.json"
 _CLOCK_TOLERANCE: Final = timedelta(minutes=5)
-
-
-@dataclass(frozen=True)
-class Edit:
-    """What to publish: the whole list, or what to add and remove. Each is a CSV or NDJSON file."""
-
-    full: Path | None = None
-    add: Path | None = None
-    remove: Path | None = None
-    skip_bad: Path | None = None
-    """where to write bad rows; None: a bad row stops everything"""
-
-    def __post_init__(self) -> None:
-        if (self.full is None) == (self.add is None and self.remove is None):
-            raise UsageError("say what to publish", hint="either --full FILE, or --add FILE and/or --remove FILE")
 
 
 @dataclass(frozen=True)
@@ -143,7 +121,7 @@ def _publish(
     repository = load_repository(folder)
     _check_clock(repository, now)
     current = open_list(folder, repository, name)
-    draft = _Draft(folder.make_staging(), current)
+    draft = Draft(folder.make_staging(), current)
     skipped = draft.load(edit, progress)
     change = draft.change(name)
     if change is None:
@@ -249,151 +227,3 @@ def _signed_now(repository: Repository, now: datetime) -> dict[str, Freshness]:
     """A feed with no upstream vouches for all its lists whenever it signs."""
     lists = {layout.list_of(target.name): target.version for target in repository.targets().values()}
     return {name: Freshness(now_in_seconds(now), version) for name, version in lists.items() if name}
-
-
-class _Draft:
-    """The delta in the making: rows read, compared with what is in force, written as segments in staging."""
-
-    def __init__(self, staging: Path, current: Snapshot | None) -> None:
-        self._staging, self._current = staging, current
-        self._deltas: dict[Algorithm, Rows] = {}
-        self._bases: dict[Algorithm, SegmentRef] = {}
-        self.written: list[tuple[Path, SegmentRef]] = []
-        self.needless = 0
-
-    def load(self, edit: Edit, progress: Progress | None) -> int:
-        """Read the files of ``edit``; returns how many bad rows were written aside."""
-        if edit.full is not None:
-            return self._load_full(edit.full, edit.skip_bad, progress)
-        adds: dict[Algorithm, Rows] = {}
-        removals: dict[Algorithm, Rows] = {}
-        skipped = 0
-        if edit.add is not None:
-            loaded = load_rows(edit.add, self._scratch("add"), skip_bad=edit.skip_bad, progress=progress)
-            adds = {algorithm: segment.rows() for algorithm, segment in loaded.segments.items()}
-            skipped += loaded.skipped
-        if edit.remove is not None:
-            named = load_removals(edit.remove, self._scratch("remove"), skip_bad=edit.skip_bad)
-            removals = self._resolve(named)
-            skipped += named.skipped
-        for algorithm in sorted({*adds, *removals}):
-            parts = [rows[algorithm] for rows in (adds, removals) if algorithm in rows]
-            self._deltas[algorithm] = self._needed(algorithm, _joined(parts))
-        return skipped
-
-    def _load_full(self, path: Path, skip_bad: Path | None, progress: Progress | None) -> int:
-        loaded = load_rows(path, self._scratch("full"), skip_bad=skip_bad, progress=progress)
-        if not loaded.segments:
-            raise UsageError(f"{path} holds no rows", hint="to empty a list, remove its entries with --remove")
-        if self._current is None:
-            for algorithm, segment in loaded.segments.items():
-                self._bases[algorithm] = segment.ref
-                self.written.append((segment.path, segment.ref))
-            return loaded.skipped
-        for algorithm in sorted({*loaded.segments, *self._current.stacks}):
-            segments = [loaded.segments[algorithm]] if algorithm in loaded.segments else []
-            self._deltas[algorithm] = difference(self._stack(algorithm), Stack(algorithm, segments))
-        return loaded.skipped
-
-    def _scratch(self, name: str) -> Path:
-        folder = self._staging / name
-        with storage(folder, "create folder"):
-            folder.mkdir()
-        return folder
-
-    def _stack(self, algorithm: Algorithm) -> Stack:
-        stacks = self._current.stacks if self._current else {}
-        return stacks.get(algorithm) or Stack(algorithm, [])
-
-    def _resolve(self, removals: Removals) -> dict[Algorithm, Rows]:
-        """Rows that remove: those given whole, all entries of a digest, and entries wherever they are."""
-        rows: dict[Algorithm, Rows] = {}
-        unmatched = set(removals.entries)
-        for algorithm in Algorithm:
-            stack = self._stack(algorithm)
-            parts = [removals.exact[algorithm].as_removals()] if algorithm in removals.exact else []
-            if algorithm in removals.digests:
-                named = removals.digests[algorithm]
-                found = stack.rows_of(named)
-                self.needless += len(named) - len(np.unique(found.digests))
-                parts.append(found.as_removals())
-            under = removals.entries_under.get(algorithm, ())
-            if removals.entries or under:
-                found = stack.rows_with_entries([*removals.entries, *under])
-                matched = set(found.entries.to_pylist())
-                self.needless += len(set(under) - matched)
-                unmatched -= matched
-                parts.append(found.as_removals())
-            if parts:
-                rows[algorithm] = _unique(concatenate(parts))
-        self.needless += len(unmatched)
-        return rows
-
-    def _needed(self, algorithm: Algorithm, rows: Rows) -> Rows:
-        held = self._stack(algorithm).resolve(rows)
-        needed = held.present == rows.removed
-        same = rows.take(held.present).same_labels(held.current)
-        needed[held.present] |= ~rows.removed[held.present] & ~same
-        self.needless += int((~needed).sum())
-        return rows.take(needed)
-
-    def change(self, name: ListName) -> ListChange | None:
-        """Write the delta's segments and return the change; None where nothing changes."""
-        if self._current is None:
-            return self._first(name)
-        states = dict(self._current.manifest.end_state)
-        counts: dict[Algorithm, Counts] = {}
-        segments: list[SegmentRef] = []
-        for algorithm, rows in self._deltas.items():
-            if not len(rows):
-                continue
-            effect = self._stack(algorithm).effect(rows)
-            states[algorithm] = end_state_after(states.get(algorithm), effect)
-            counts[algorithm] = effect.counts
-            segments.append(self._write(algorithm, "delta", [rows]))
-        if not segments:
-            return None
-        stack = (*self._current.manifest.stack, *segments)
-        return ListChange(name, tuple(segments), counts, drop_empty(states), stack)
-
-    def _first(self, name: ListName) -> ListChange | None:
-        for algorithm, rows in self._deltas.items():
-            if len(rows):
-                self._bases[algorithm] = self._write(algorithm, "base", [rows])
-        stack = tuple(ref for _, ref in self.written)
-        if not stack:
-            return None
-        effects = {}
-        for path, ref in self.written:
-            effects[ref.algorithm] = whole_state(Stack(ref.algorithm, [Segment.open(path, ref)]))
-        states = {algorithm: state for algorithm, (state, _) in effects.items()}
-        counts = {algorithm: count for algorithm, (_, count) in effects.items()}
-        return ListChange(name, (), counts, states, stack)
-
-    def _write(self, algorithm: Algorithm, kind: Literal["base", "delta"], rows: Iterable[Rows]) -> SegmentRef:
-        path = self._staging / f"{algorithm}.{kind}"
-        ref = write_segment(path, algorithm, kind, rows)
-        if ref is None:
-            raise StoreError(f"no rows to write at {path}")
-        self.written.append((path, ref))
-        return ref
-
-
-def _joined(parts: list[Rows]) -> Rows:
-    rows = concatenate(parts)
-    rows = rows.take(sort_order(rows))
-    both = repeats(rows.digests, rows.entries)
-    if len(both):
-        raise UsageError(
-            f"{len(both)} {rows.algorithm} entries are to be added and removed at once",
-            hint="an entry may be in --add or in --remove; nothing was published",
-        )
-    return rows
-
-
-def _unique(rows: Rows) -> Rows:
-    rows = rows.take(sort_order(rows))
-    keep = repeats(rows.digests, rows.entries)
-    mask = rows.removed.copy()
-    mask[keep] = False
-    return rows.take(mask)

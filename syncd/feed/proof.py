@@ -2,8 +2,9 @@
 
 import hashlib
 from dataclasses import dataclass
+from datetime import datetime
 
-from syncd.errors import ManifestError, MismatchError, TrustError, UnknownListError
+from syncd.errors import ExpiredError, ManifestError, MismatchError, TrustError, UnknownListError
 from syncd.feed import layout
 from syncd.format import manifest as manifests
 from syncd.format.manifest import Manifest, ManifestRef
@@ -35,6 +36,16 @@ def target_of(trusted: TrustedFeed, name: ListName) -> SignedTarget:
             hint=f"it has: {', '.join(known) or 'none yet'}; check the spelling, or ask its operator",
         )
     return target
+
+
+def check_fresh(trusted: TrustedFeed, name: ListName, now: datetime) -> None:
+    """Raise `ExpiredError` where the role that vouches for a list is past its expiry, or `UnknownListError`."""
+    role = trusted.signed_by[target_of(trusted, name).name]
+    if now >= trusted.expires[role]:
+        raise ExpiredError(
+            f"the feed's {role} metadata, which signs {name}, expired on {trusted.expires[role]:%Y-%m-%d %H:%M} UTC",
+            hint="the publisher has to sign it anew; where a mirror or cache is used, it may lag behind",
+        )
 
 
 def prove_manifest(trusted: TrustedFeed, name: ListName, content: bytes) -> SignedManifest:

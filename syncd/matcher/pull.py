@@ -10,7 +10,7 @@ from syncd.errors import EquivocationError, FeedError, MismatchError, RollbackEr
 from syncd.feed import garbage, layout
 from syncd.feed.folder import FeedFolder
 from syncd.feed.follow import Follower
-from syncd.feed.proof import SignedManifest, prove_manifest, target_of
+from syncd.feed.proof import SignedManifest, check_fresh, prove_manifest, target_of
 from syncd.fetch import Deadline, Endpoint, open_peer
 from syncd.files import install_bytes, lock
 from syncd.format.manifest import SegmentRef, now_in_seconds
@@ -105,7 +105,7 @@ class _Pull:
             self._keep(f"{layout.METADATA}/{name}", content)
         held = dict(self.current.lists) if self.current else {}
         names = wanted or tuple(sorted({*held, *filter(None, map(layout.list_of, trusted.targets))}))
-        outcomes = tuple(self._list(trusted, name, held) for name in names)
+        outcomes = tuple(self._list(trusted, name, held, now) for name in names)
         current = Current(updated=now_in_seconds(now), metadata=dict(trusted.versions), lists=dict(held))
         write_current(self.copy, current)
         self._collect(trusted, current, now)
@@ -119,10 +119,11 @@ class _Pull:
         root, timestamp, snapshot = (versions.pop(role, 0) for role in ("root", "timestamp", "snapshot"))
         return Floors(root, timestamp, snapshot, versions, self.current.updated)
 
-    def _list(self, trusted: TrustedFeed, name: ListName, held: dict[ListName, Held]) -> ListPull:
+    def _list(self, trusted: TrustedFeed, name: ListName, held: dict[ListName, Held], now: datetime) -> ListPull:
         before = held.get(name)
         version = before.version if before else None
         try:
+            check_fresh(trusted, name, now)
             signed = self._signed(trusted, name)
             forked = _check_follows(before, signed)
             self._install(name, signed, before)

@@ -16,7 +16,7 @@ from syncd.errors import FeedError, SyncdError
 from syncd.feed import layout
 from syncd.feed.folder import FeedFolder
 from syncd.feed.follow import Follower
-from syncd.feed.proof import SignedManifest, evidence, target_of
+from syncd.feed.proof import SignedManifest, check_fresh, evidence, target_of
 from syncd.files import install_bytes, install_file, storage
 from syncd.format.manifest import FileRef, ManifestRef, SegmentRef
 from syncd.format.segment import Segment
@@ -159,6 +159,7 @@ class Preparation:
 
         What is rejected is kept as evidence in the source's private corner.
         """
+        check_fresh(self.trusted, name, self.now)
         target = target_of(self.trusted, name)
         if held.complete and held.ref == ManifestRef(version=target.version, sha256=target.sha256):
             return UpToDate()  # the manifest that was signed is the one held: it is not even asked for

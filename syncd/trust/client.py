@@ -10,7 +10,7 @@ What is added to ngclient, and why:
 
 import re
 from collections.abc import Iterator, Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, Protocol
 from urllib.parse import quote
@@ -37,6 +37,8 @@ __all__ = ["Floors", "Peer", "TrustedFeed", "refresh", "verify_offline"]
 _METADATA: Final = "metadata/"
 _CLOCK_TOLERANCE: Final = timedelta(minutes=5)
 _LEFT_OVER: Final = re.compile(r"tmp[a-z0-9_]{8}")
+_NEVER_EXPIRED: Final = datetime.min.replace(tzinfo=UTC)
+"""An expired list role is for the caller to judge (`TrustedFeed.expires`): it must not stop the lists of others."""
 _NO_SUCH_ROOT: Final = frozenset({403, 404})  # object stores answer 403 for what is not there
 
 _CONFIG: Final = UpdaterConfig(
@@ -98,6 +100,7 @@ def _update(folder: Path, root: bytes, fetcher: "_Fetcher", now: datetime) -> tu
         trusted = updater._trusted_set
         try:
             updater.refresh()
+            trusted.reference_time = _NEVER_EXPIRED
             for role in delegated_roles(trusted.targets):
                 updater._load_targets(role, "targets")  # get_targetinfo() would load a role by naming its target only
         except ExpiredMetadataError as error:
@@ -122,7 +125,7 @@ def _expired(trusted: Mapping[str, Signed], fetcher: "_Fetcher", now: datetime) 
     for role in ("root", "timestamp", "snapshot"):
         if role in trusted and trusted[role].is_expired(now):
             return _expired_error(role, trusted[role].expires)
-    # Not kept by ngclient, but its signatures were verified before its expiry.
+    # targets: not kept by ngclient, but its signatures were verified before its expiry.
     role = fetcher.name.removesuffix(".json").split(".", 1)[1]
     return _expired_error(role, parse(Targets, fetcher.content, fetcher.name).signed.expires)
 

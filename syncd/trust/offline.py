@@ -74,22 +74,22 @@ class Verified:
         """When every role's newest metadata expires."""
         return {role: signed.expires for role, signed in self.signed.items()}
 
-    def entitled(self) -> dict[str, SignedTarget]:
-        """Every target, each from the one role that is entitled to it."""
+    def entitled(self) -> dict[str, tuple[str, SignedTarget]]:
+        """Every target, with the one role that is entitled to it."""
         names = set(self.targets.targets).union(*(role.targets for role in self.roles.values()))
         found = {name: self._find(name) for name in sorted(names)}
-        return {name: _signed_target(file) for name, file in found.items() if file}
+        return {name: (role, _signed_target(file)) for name, (role, file) in found.items() if file}
 
-    def _find(self, name: str) -> TargetFile | None:
+    def _find(self, name: str) -> tuple[str, TargetFile | None]:
         """Look a target up as TUF's pre-order walk does (5.6.7), over the one level of delegations we allow."""
         if name in self.targets.targets:
-            return self.targets.targets[name]
+            return "targets", self.targets.targets[name]
         for role in delegated_roles(self.targets).values():
             if role.is_delegated_path(name):
                 file = self.roles[role.name].targets.get(name)
                 if file or role.terminating:
-                    return file
-        return None
+                    return role.name, file
+        return "", None
 
 
 def verify_offline(read: Read, names: Mapping[str, int], root: bytes) -> TrustedFeed:
@@ -113,8 +113,10 @@ def trusted_feed(verified: Verified, clock: datetime | None) -> TrustedFeed:
     """Return what callers may know of verified metadata, with floors as of ``clock``."""
     versions = verified.versions
     roles = {role: version for role, version in versions.items() if role not in {"root", "timestamp", "snapshot"}}
+    entitled = verified.entitled()
     return TrustedFeed(
-        targets=verified.entitled(),
+        targets={name: target for name, (_, target) in entitled.items()},
+        signed_by={name: role for name, (role, _) in entitled.items()},
         freshness=read_freshness(verified.timestamp),
         files=verified.files,
         versions=versions,

@@ -74,7 +74,7 @@ class Repository:
 
     def targets(self) -> dict[str, SignedTarget]:
         """Every target, each from the role entitled to it, by name."""
-        return self._verified.entitled()
+        return {name: target for name, (_, target) in self._verified.entitled().items()}
 
     def freshness(self) -> dict[str, Freshness]:
         """What the timestamp says of each list."""

@@ -81,6 +81,8 @@ class TrustedFeed:
     """
 
     targets: Mapping[str, SignedTarget]
+    signed_by: Mapping[str, str]
+    """for each target the role that vouches for it"""
     freshness: Mapping[str, Freshness]
     files: Mapping[str, bytes] = field(repr=False)
     versions: Mapping[str, int]

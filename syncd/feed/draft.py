@@ -1,0 +1,195 @@
+"""A list's next delta in the making: rows read, compared with what is in force, written as segments in staging."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from syncd.errors import StoreError, UsageError
+from syncd.feed.folder import Snapshot
+from syncd.feed.publish import ListChange
+from syncd.feed.rows import Progress, Removals, load_removals, load_rows
+from syncd.files import storage
+from syncd.format.delta import difference, drop_empty, end_state_after, whole_state
+from syncd.format.manifest import EndState, SegmentRef
+from syncd.format.rows import Rows, concatenate, repeats, sort_order
+from syncd.format.segment import Segment
+from syncd.format.stack import Stack
+from syncd.format.writer import write_segment
+from syncd.model import Algorithm, Counts, ListName
+
+
+@dataclass(frozen=True)
+class Edit:
+    """What to publish: the whole list, or what to add and remove. Each is a CSV or NDJSON file."""
+
+    full: Path | None = None
+    add: Path | None = None
+    remove: Path | None = None
+    skip_bad: Path | None = None
+    """where to write bad rows; None: a bad row stops everything"""
+
+    def __post_init__(self) -> None:
+        if (self.full is None) == (self.add is None and self.remove is None):
+            raise UsageError("say what to publish", hint="either --full FILE, or --add FILE and/or --remove FILE")
+
+
+class Draft:
+    """The change that an `Edit` makes to the version in force. ``written``: new segments, to be installed."""
+
+    def __init__(self, staging: Path, current: Snapshot | None) -> None:
+        self._staging, self._current = staging, current
+        self._deltas: dict[Algorithm, Rows] = {}
+        self._whole: Mapping[Algorithm, Segment] | None = None
+        self.written: list[tuple[Path, SegmentRef]] = []
+        self.needless = 0
+
+    def load(self, edit: Edit, progress: Progress | None) -> int:
+        """Read the files of ``edit``; returns how many bad rows were written aside."""
+        if edit.full is not None:
+            return self._load_full(edit.full, edit.skip_bad, progress)
+        adds: dict[Algorithm, Rows] = {}
+        removals: dict[Algorithm, Rows] = {}
+        skipped = 0
+        if edit.add is not None:
+            loaded = load_rows(edit.add, self._scratch("add"), skip_bad=edit.skip_bad, progress=progress)
+            adds = {algorithm: segment.rows() for algorithm, segment in loaded.segments.items()}
+            skipped += loaded.skipped
+        if edit.remove is not None:
+            named = load_removals(edit.remove, self._scratch("remove"), skip_bad=edit.skip_bad)
+            removals = self._resolve(named)
+            skipped += named.skipped
+        for algorithm in sorted({*adds, *removals}):
+            parts = [rows[algorithm] for rows in (adds, removals) if algorithm in rows]
+            self._deltas[algorithm] = self._needed(algorithm, _joined(parts))
+        return skipped
+
+    def _load_full(self, path: Path, skip_bad: Path | None, progress: Progress | None) -> int:
+        loaded = load_rows(path, self._scratch("full"), skip_bad=skip_bad, progress=progress)
+        if not loaded.segments:
+            raise UsageError(f"{path} holds no rows", hint="to empty a list, remove its entries with --remove")
+        self._whole = loaded.segments
+        for algorithm in sorted({*loaded.segments, *self._current.stacks}) if self._current else ():
+            segments = [loaded.segments[algorithm]] if algorithm in loaded.segments else []
+            self._deltas[algorithm] = difference(self._stack(algorithm), Stack(algorithm, segments))
+        return loaded.skipped
+
+    def _scratch(self, name: str) -> Path:
+        folder = self._staging / name
+        with storage(folder, "create folder"):
+            folder.mkdir()
+        return folder
+
+    def _stack(self, algorithm: Algorithm) -> Stack:
+        stacks = self._current.stacks if self._current else {}
+        return stacks.get(algorithm) or Stack(algorithm, [])
+
+    def _resolve(self, removals: Removals) -> dict[Algorithm, Rows]:
+        """Rows that remove: those given whole, all entries of a digest, and entries wherever they are."""
+        rows: dict[Algorithm, Rows] = {}
+        unmatched = set(removals.entries)
+        for algorithm in Algorithm:
+            stack = self._stack(algorithm)
+            parts = [removals.exact[algorithm].as_removals()] if algorithm in removals.exact else []
+            if algorithm in removals.digests:
+                named = removals.digests[algorithm]
+                found = stack.rows_of(named)
+                self.needless += len(named) - len(np.unique(found.digests))
+                parts.append(found.as_removals())
+            under = removals.entries_under.get(algorithm, ())
+            if removals.entries or under:
+                found = stack.rows_with_entries([*removals.entries, *under])
+                matched = set(found.entries.to_pylist())
+                self.needless += len(set(under) - matched)
+                unmatched -= matched
+                parts.append(found.as_removals())
+            if parts:
+                rows[algorithm] = _unique(concatenate(parts))
+        self.needless += len(unmatched)
+        return rows
+
+    def _needed(self, algorithm: Algorithm, rows: Rows) -> Rows:
+        held = self._stack(algorithm).resolve(rows)
+        needed = held.present == rows.removed
+        same = rows.take(held.present).same_labels(held.current)
+        needed[held.present] |= ~rows.removed[held.present] & ~same
+        self.needless += int((~needed).sum())
+        return rows.take(needed)
+
+    def change(self, name: ListName) -> ListChange | None:
+        """Write the delta's segments and return the change; None where nothing changes."""
+        if self._current is None:
+            return self._anew(name, self._whole if self._whole is not None else self._bases())
+        states = dict(self._current.manifest.end_state)
+        counts: dict[Algorithm, Counts] = {}
+        segments: list[SegmentRef] = []
+        for algorithm, rows in self._deltas.items():
+            if len(rows):
+                effect = self._stack(algorithm).effect(rows)
+                states[algorithm] = end_state_after(states.get(algorithm), effect)
+                counts[algorithm] = effect.counts
+                segments.append(self._write(algorithm, "delta", rows))
+        states = drop_empty(states)
+        if self._whole is not None and states != _states(self._whole)[0]:
+            self.written.clear()  # the end state signed before had drifted: begin again from the list itself
+            return self._anew(name, self._whole)
+        if not segments:
+            return None
+        return ListChange(name, tuple(segments), counts, states, (*self._current.manifest.stack, *segments))
+
+    def _bases(self) -> dict[Algorithm, Segment]:
+        """The first rows of a list, given as rows to add."""
+        found = {}
+        for algorithm, rows in self._deltas.items():
+            if len(rows):
+                ref = self._write(algorithm, "base", rows)
+                found[algorithm] = Segment.open(self.written[-1][0], ref)
+        self.written.clear()
+        return found
+
+    def _anew(self, name: ListName, whole: Mapping[Algorithm, Segment]) -> ListChange | None:
+        """A version that no delta leads to: the first, or one after a drift."""
+        self.written += [(segment.path, segment.ref) for segment in whole.values()]
+        if not whole:
+            return None
+        states, counts = _states(whole)
+        return ListChange(
+            name, (), counts, states, tuple(segment.ref for segment in whole.values()), whole=self._current is not None
+        )
+
+    def _write(self, algorithm: Algorithm, kind: Literal["base", "delta"], rows: Rows) -> SegmentRef:
+        path = self._staging / f"{algorithm}.{kind}"
+        ref = write_segment(path, algorithm, kind, [rows])
+        if ref is None:
+            raise StoreError(f"no rows to write at {path}")
+        self.written.append((path, ref))
+        return ref
+
+
+def _states(whole: Mapping[Algorithm, Segment]) -> tuple[dict[Algorithm, EndState], dict[Algorithm, Counts]]:
+    """End states and counts from the rows themselves."""
+    found = {algorithm: whole_state(Stack(algorithm, [segment])) for algorithm, segment in sorted(whole.items())}
+    states = {algorithm: state for algorithm, (state, _) in found.items()}
+    return states, {algorithm: count for algorithm, (_, count) in found.items()}
+
+
+def _joined(parts: list[Rows]) -> Rows:
+    rows = concatenate(parts)
+    rows = rows.take(sort_order(rows))
+    both = repeats(rows.digests, rows.entries)
+    if len(both):
+        raise UsageError(
+            f"{len(both)} {rows.algorithm} entries are to be added and removed at once",
+            hint="an entry may be in --add or in --remove; nothing was published",
+        )
+    return rows
+
+
+def _unique(rows: Rows) -> Rows:
+    rows = rows.take(sort_order(rows))
+    keep = repeats(rows.digests, rows.entries)
+    mask = rows.removed.copy()
+    mask[keep] = False
+    return rows.take(mask)
