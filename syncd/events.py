@@ -113,7 +113,7 @@ class SyncScheduled(Event):
     source: str
     next_run_at: datetime
     why: str
-    """``interval``, ``start``, ``stored``, ``reload`` or ``cool_down``"""
+    """``start``, ``stored`` or ``cool_down``"""
 
 
 @dataclass(frozen=True)
