@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -10,7 +11,7 @@ import typer
 from syncd.cli import arguments
 from syncd.cli.operator import ConfigFile, load_config, state_folder, words
 from syncd.cli.output import JsonFlag, day, note, print_json, say, show_table, span, stamp, utc_now
-from syncd.errors import UsageError
+from syncd.errors import SyncdError, UsageError
 
 if TYPE_CHECKING:
     from syncd.catalog.catalog import Catalog
@@ -18,14 +19,15 @@ if TYPE_CHECKING:
     from syncd.cli.expiry import Expiry
     from syncd.pipeline.state import StateFolder
 
-_NO_ACTION: Final = frozenset({"published", "up_to_date", "running"})
+_NO_ACTION: Final = frozenset({"published", "up_to_date", "running", "staged", "interrupted"})
+"""Of these nobody need think: a stopped daemon goes on by itself, and where it does not, the age tells."""
 _LIMIT: Final = 20
 _PATIENCE: Final = timedelta(hours=1)
 _MISSED_SYNCS: Final = 3
 
 
 @dataclass(frozen=True)
-class _Row:
+class Row:
     """One published list as `status` shows it."""
 
     head: "HeadRecord"
@@ -42,6 +44,11 @@ class _Row:
         return self.now - self.origin.verified_at if self.origin else None
 
     @property
+    def stale(self) -> bool:
+        """Whether nobody keeps it up to date any more."""
+        return self.patience is None or (self.age is not None and self.age > self.patience)
+
+    @property
     def why(self) -> str:
         """Why a person must act; '' where nobody must."""
         if self.patience is None:
@@ -54,14 +61,22 @@ class _Row:
 
 
 @dataclass(frozen=True)
-class _Status:
-    rows: tuple[_Row, ...]
+class Status:
+    """All that `status` shows."""
+
+    rows: tuple[Row, ...]
     waiting: tuple[tuple[str, "SyncRecord | None"], ...]
     """configured sources of which nothing is published, with their last sync"""
     roles: "tuple[Expiry, ...]"
 
 
-def status(config: ConfigFile = None, as_json: JsonFlag = False) -> None:
+def status(
+    check: Annotated[
+        bool, typer.Option("--check", help="One line and exit code 0 to 3, for Nagios and its like.")
+    ] = False,
+    config: ConfigFile = None,
+    as_json: JsonFlag = False,
+) -> int:
     """Show every list, its age, and how its last sync ended.
 
     "verified" is when the source was last proved to be in this state; a failed sync does not move it. Lists where a
@@ -73,26 +88,44 @@ def status(config: ConfigFile = None, as_json: JsonFlag = False) -> None:
       1   storage
       2   not set up
       6   the state folder is another user's
+    With --check: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN, whatever happens.
 
     \b
     Example:
       syncd status --json
     """
-    from syncd.catalog.catalog import Catalog
-
-    settings = load_config(config)
-    folder = state_folder(settings)
-    now = utc_now()
-    with Catalog.open(folder.catalog) as catalog:
-        intervals = {name: source.interval for name, source in settings.sources.items()}
-        found = _read_status(folder, catalog, intervals, now)
+    if check:
+        return _probe(config)
+    found = _read(config)
     if as_json:
         print_json(_status_document(found))
     else:
         _show_status(found)
+    return 0
 
 
-def _read_status(folder: "StateFolder", catalog: "Catalog", intervals: Mapping[str, float], now: datetime) -> _Status:
+def _probe(config: Path | None) -> int:
+    from syncd.cli import probe
+
+    try:
+        result = probe.judge(_read(config))
+    except SyncdError as error:
+        result = probe.unknown(error)
+    say(result.line)
+    return result.code
+
+
+def _read(config: Path | None) -> Status:
+    from syncd.catalog.catalog import Catalog
+
+    settings = load_config(config)
+    folder = state_folder(settings)
+    with Catalog.open(folder.catalog) as catalog:
+        intervals = {name: source.interval for name, source in settings.sources.items()}
+        return _read_status(folder, catalog, intervals, utc_now())
+
+
+def _read_status(folder: "StateFolder", catalog: "Catalog", intervals: Mapping[str, float], now: datetime) -> Status:
     """``intervals``: seconds between syncs, of each configured source."""
     from syncd.cli.expiry import expiries
     from syncd.feed.author import load_repository
@@ -106,17 +139,17 @@ def _read_status(folder: "StateFolder", catalog: "Catalog", intervals: Mapping[s
         interval = intervals.get(head.source)
         patience = None if interval is None else max(_PATIENCE, _MISSED_SYNCS * timedelta(seconds=interval))
         last = _last(catalog, head.source)
-        rows.append(_Row(head, version.rows if version else 0, origins.get(head.list), last, patience, now))
+        rows.append(Row(head, version.rows if version else 0, origins.get(head.list), last, patience, now))
     published = {row.head.source for row in rows}
     waiting = tuple((name, _last(catalog, name)) for name in intervals if name not in published)
-    return _Status(tuple(rows), waiting, tuple(expiries(repository.versions, repository.expiries(), now)))
+    return Status(tuple(rows), waiting, tuple(expiries(repository.versions, repository.expiries(), now)))
 
 
 def _last(catalog: "Catalog", source: str) -> "SyncRecord | None":
     return next(iter(catalog.recent_syncs(source, 1)), None)
 
 
-def _status_document(found: _Status) -> dict[str, Any]:
+def _status_document(found: Status) -> dict[str, Any]:
     return {
         "lists": [
             {
@@ -152,7 +185,7 @@ def _last_document(last: "SyncRecord | None") -> dict[str, Any] | None:
     }
 
 
-def _show_status(found: _Status) -> None:
+def _show_status(found: Status) -> None:
     if found.rows:
         red = frozenset(number for number, row in enumerate(found.rows) if row.why)
         columns = ("list", "version#", "rows#", "verified", "last sync", "outcome")
@@ -169,7 +202,7 @@ def _show_status(found: _Status) -> None:
             note(role.warning)
 
 
-def _status_row(row: _Row) -> tuple[str, ...]:
+def _status_row(row: Row) -> tuple[str, ...]:
     verified = f"{span(row.age)} ago" if row.age is not None else "never"
     started = f"{span(row.now - row.last.started_at)} ago" if row.last else "never"
     outcome = words(row.last.outcome) if row.last else ""

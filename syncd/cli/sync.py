@@ -1,7 +1,8 @@
 """``syncd sync``: by the running daemon, or in this process where none runs."""
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import closing
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -75,17 +76,19 @@ def _daemon(settings: Any, order: Mapping[str, Any]) -> Iterable[Document] | Non
         return None
     first = next(answers)
     if "other" in first:  # it serves another state: our own is free, or its lock says who has it
+        answers.close()
         return None
-    return _checked(itertools.chain([first], answers))
+    return _checked(first, answers)
 
 
-def _checked(answers: Iterable[Document]) -> Iterable[Document]:
+def _checked(first: Document, rest: Generator[dict[str, Any], None, None]) -> Iterable[Document]:
     from syncd.service.client import error_of
 
-    for answer in answers:
-        if "error" in answer:
-            raise error_of(answer["error"])
-        yield answer
+    with closing(rest):
+        for answer in itertools.chain([first], rest):
+            if "error" in answer:
+                raise error_of(answer["error"])
+            yield answer
 
 
 def _listen(answers: Iterable[Document]) -> list[Document]:
@@ -115,7 +118,11 @@ def _show_started(answers: Iterable[Document], *, as_json: bool) -> int:
 
 def _show_status(settings: Any, sync_id: str, *, as_json: bool) -> int:
     answers = _daemon(settings, {"do": "sync_status", "sync_id": sync_id})
-    told = _recorded(settings, sync_id) if answers is None else next(iter(answers))["status"]
+    if answers is None:
+        told = _recorded(settings, sync_id)
+    else:
+        (answer,) = answers
+        told = answer["status"]
     if as_json:
         print_json(told)
     else:

@@ -5,7 +5,7 @@ A request is one line of JSON, and so is each answer; ``docs/operations.md`` nam
 
 import json
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
@@ -16,8 +16,11 @@ CONNECT_WITHIN: Final = 10.0
 """Seconds for the daemon to take the request; for its answers nobody hurries it, since a sync has its own deadline."""
 MAX_LINE: Final = 16 << 20
 
+Answers = Generator[dict[str, Any], None, None]
+"""Close it where it is not read to its end."""
 
-def ask(path: Path, request: Mapping[str, Any], within: float | None = None) -> Iterator[dict[str, Any]] | None:
+
+def ask(path: Path, request: Mapping[str, Any], within: float | None = None) -> Answers | None:
     """The daemon's answers, as they come, each ``within`` so many seconds; None where no daemon listens.
 
     Raises `RefusedError` where the socket is not for this user, `StoreError` where it cannot be used or the daemon ends
@@ -53,7 +56,7 @@ def _connect(path: Path, within: float | None) -> socket.socket | None:
 _SEE_LOG: Final = "see its log; is it stuck?"
 
 
-def _answers(connection: socket.socket, path: Path, request: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def _answers(connection: socket.socket, path: Path, request: Mapping[str, Any]) -> Answers:
     with closing(connection), connection.makefile("rb") as reader:
         try:
             connection.sendall(json.dumps(request).encode() + b"\n")

@@ -1,0 +1,350 @@
+"""`syncd run` as a real process: what operators, systemd and a second daemon see of it."""
+
+import getpass
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+
+from bad_peer import Send, good, serve
+from command_line import configure, syncd
+from syncd.catalog.records import Outcome
+from syncd.service import client
+from world import Clock, World, row, rows
+
+SYNCD = (sys.executable, "-c", "from syncd.cli.main import run; run()")
+
+
+class Process:
+    """A daemon, and what it logs."""
+
+    def __init__(self, config: Path, **environment: str) -> None:
+        self.process = subprocess.Popen(
+            [*SYNCD, "run", "--config", str(config)],
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **environment},
+        )
+        self.pid = self.process.pid
+
+    def __enter__(self) -> Self:
+        self.until("daemon_ready")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+    def until(self, name: str) -> dict[str, Any]:
+        """Read the log up to an event."""
+        assert self.process.stderr
+        for line in self.process.stderr:
+            event: dict[str, Any] = json.loads(line)
+            if event["event"] == name:
+                return event
+        raise AssertionError(f"ended before {name}")
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal."""
+        self.process.send_signal(number)
+
+    def stop(self) -> dict[str, Any]:
+        """Stop it by SIGTERM; its last event, once it has ended well."""
+        self.send(signal.SIGTERM)
+        last = self.until("daemon_stopped")
+        assert self.process.wait(20) == 0
+        return last
+
+
+@pytest.fixture
+def today(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    """A world by the clock on the wall, which a daemon lives by, and its configuration."""
+    world = World(tmp_path, Clock(datetime.now(UTC)))
+    world.publish(full=rows(0, 3))
+    configure(tmp_path / "syncd.toml", text(world), monkeypatch)
+    yield world
+    while _asked:
+        _asked.pop().close()
+
+
+_asked: list[client.Answers] = []
+"""Closed after each test, read to their end or not."""
+
+
+def text(world: World, url: str = "", more: str = "") -> str:
+    """A configuration; the socket's address is short whatever the folder."""
+    return (
+        f'state_dir = "{world.state.root}"\ncontrol_socket = "{world.base}/c.sock"\n[sources.iwf]\ntype = "feed"\n'
+        f'url = "{url or world.url}"\nroot = "{world.root}"\ninterval = "1d"\n{more}'
+    )
+
+
+def daemon(world: World, **environment: str) -> Process:
+    """The daemon of a world."""
+    return Process(world.base / "syncd.toml", **environment)
+
+
+def ask(world: World, **order: object) -> Iterator[dict[str, Any]]:
+    """Give an order at the socket."""
+    answers = client.ask(world.base / "c.sock", {"state_dir": str(world.state.root), **order}, 60)
+    assert answers is not None
+    _asked.append(answers)
+    return answers
+
+
+@contextmanager
+def slow_partner(world: World) -> Iterator[tuple[threading.Event, threading.Event]]:
+    """A partner that answers nothing until the second event is set; the first says that it was asked."""
+    asked, go_on = threading.Event(), threading.Event()
+
+    def wait(send: Send, body: bytes) -> None:
+        asked.set()
+        go_on.wait(60)
+        good(send, body)
+
+    with serve(world.partner.root) as peer:
+        peer.fault("metadata/timestamp.json", wait)
+        (world.base / "syncd.toml").write_text(text(world, peer.url))
+        try:
+            yield asked, go_on
+        finally:
+            go_on.set()
+
+
+def test_a_sync_is_done_by_the_running_daemon(today: World) -> None:
+    """It returns outcome and exit code as without one; who asked is in the audit log; the log tells it by its ID."""
+    with daemon(today) as running:
+        document = syncd("sync", "--json").json
+        sync = document["syncs"][0]
+        assert (sync["outcome"], sync["lists"][0]["version"], document["dry_run"]) == ("published", 1, False)
+        assert running.until("sync_started")["asked_by"] == getpass.getuser()
+        finished = running.until("sync_finished")
+        assert (finished["sync_id"], finished["outcome"], finished["level"]) == (sync["sync_id"], "published", "info")
+        today.publish(add=[row(9, "B")])
+        dry = syncd("sync", "--dry-run")
+        assert dry.code == 0
+        assert "would be published" in dry.out
+        assert "iwf.images  sha256     B          1        0           0" in dry.out
+        table = syncd("sync", "iwf")
+        assert (table.code, table.err) == (0, "")
+        assert "iwf.images  published        2     4      1" in table.out
+        assert running.stop()["unfinished"] == []
+    with today.publisher() as publisher:
+        entries = publisher.catalog.audit_entries()
+    assert [(one.actor, one.action, one.subject) for one in entries[:3]] == [(getpass.getuser(), "sync", "iwf")] * 3
+    assert entries[2].detail == {"sync_id": sync["sync_id"], "dry_run": False, "joined": False}
+
+
+def test_a_sync_can_be_started_and_asked_for_later(today: World) -> None:
+    """By its ID, while it runs, when it has ended, and when the daemon has, from the catalog."""
+    with daemon(today) as running:
+        started = syncd("sync", "--no-wait", "--json").json["started"][0]
+        assert started["joined"] is False
+        running.until("sync_finished")
+        told = syncd("sync", "--status", started["sync_id"], "--json")
+        assert (told.code, told.json["outcome"], told.json["source"]) == (0, "published", "iwf")
+        assert syncd("sync", "--status", "nothing").code == 2
+        running.stop()
+    assert syncd("sync", "--status", started["sync_id"]).out == "iwf: published\n"
+    refused = syncd("sync", "--no-wait")
+    assert (refused.code, refused.err.splitlines()[0]) == (2, "error: --no-wait needs a running daemon")
+
+
+def test_an_error_in_the_daemon_is_the_command_s(today: World) -> None:
+    """With its class, words and exit code; an unknown source as well."""
+    (today.base / "syncd.toml").write_text(text(today, f"file://{today.base}/nowhere"))
+    with daemon(today) as running:
+        failed = syncd("sync")
+        assert failed.code == 5
+        assert failed.err.startswith(f"error: there is no folder {today.base}/nowhere\n  still served: nothing")
+        cooled = running.until("cool_down")
+        assert (cooled["source"], cooled["failures"]) == ("iwf", 1)
+        unknown = syncd("sync", "iwff")
+        assert (unknown.code, unknown.err.splitlines()[1]) == (2, "  to do: did you mean iwf?")
+
+
+def test_who_asks_twice_waits_for_the_same_sync(today: World) -> None:
+    """The second joins; a dry run is not what it asked for and is refused; progress tells the stages."""
+    with slow_partner(today) as (asked, go_on), daemon(today):
+        first = ask(today, do="sync", source="iwf")
+        accepted = next(first)["accepted"]
+        assert asked.wait(60)
+        second = ask(today, do="sync")
+        assert next(second)["accepted"] == {**accepted, "joined": True}
+        refused = list(ask(today, do="sync", dry_run=True))[-1]
+        assert (refused["end"], refused["error"]["message"]) == (6, "a sync of iwf is under way")
+        status = next(ask(today, do="sync_status", sync_id=accepted["sync_id"]))["status"]
+        assert (status["outcome"], status["stage"]) == ("running", "verify")
+        go_on.set()
+        told, joined = list(first), list(second)
+    assert told[-2]["sync"] == joined[-2]["sync"]
+    assert told[-2]["sync"]["sync_id"] == accepted["sync_id"]
+    assert (told[-1], joined[-1]) == ({"end": 0}, {"end": 0})
+    stages = [answer["progress"]["stage"] for answer in told if "progress" in answer]
+    assert stages[0] in {"start", "verify"}
+
+
+def test_one_source_does_not_block_another(today: World) -> None:
+    """While a partner says nothing, the other's list is published."""
+    with slow_partner(today) as (asked, _):
+        config = today.base / "syncd.toml"
+        more = f'[sources.other]\ntype = "feed"\nurl = "{today.url}"\nroot = "{today.root}"\ninterval = "1d"\n'
+        config.write_text(config.read_text() + more)
+        with daemon(today):
+            stuck = ask(today, do="sync", source="iwf")
+            next(stuck)
+            assert asked.wait(60)
+            assert syncd("sync", "other").code == 0
+
+
+def test_a_stop_abandons_what_hangs_and_tells_who_waits(today: World) -> None:
+    """Within ten seconds, exit code 0; the sync is interrupted, whoever waited gets exit code 6, nothing is left."""
+    with slow_partner(today) as (asked, _), daemon(today) as running:
+        waiting = ask(today, do="sync")
+        next(waiting)
+        assert asked.wait(60)
+        began = datetime.now(UTC)
+        assert running.stop()["unfinished"] == []
+        assert (datetime.now(UTC) - began).total_seconds() < 10
+        answers = list(waiting)
+    assert answers[-1] == {"end": 6}
+    assert answers[-2]["sync"]["error"]["kind"] == "AbandonedError"
+    assert not (today.base / "c.sock").exists()
+    with today.publisher() as publisher:
+        assert publisher.catalog.recent_syncs()[0].outcome is Outcome.INTERRUPTED
+
+
+def test_a_killed_daemon_takes_its_worker_along_and_the_next_one_goes_on(today: World) -> None:
+    """The sync is told as interrupted, the socket left behind is taken over, and the list arrives."""
+    with slow_partner(today) as (asked, go_on), daemon(today) as killed:
+        next(ask(today, do="sync"))
+        assert asked.wait(60)
+        children = Path(f"/proc/{killed.pid}/task").glob("*/children")
+        workers = [int(pid) for one in children for pid in one.read_text().split()]
+        assert len(workers) == 1
+        watched = os.pidfd_open(workers[0])
+        killed.send(signal.SIGKILL)
+        killed.process.wait()
+        assert _ended(watched)
+        go_on.set()
+        running = daemon(today)
+        assert running.until("daemon_started")["interrupted_syncs"] == 1
+        with running:
+            assert syncd("sync").code == 0
+
+
+def _ended(descriptor: int) -> bool:
+    """Wait for the end of a process, which is when its descriptor becomes readable (pidfd_open(2))."""
+    import select
+
+    try:
+        return bool(select.select([descriptor], [], [], 20)[0])
+    finally:
+        os.close(descriptor)
+
+
+def test_a_second_daemon_and_other_writers_are_refused(today: World) -> None:
+    """They are told which process holds the state; the first goes on."""
+    with daemon(today) as running:
+        expected = f"error: {today.state.root} is in use by process {running.pid} (syncd run)\n"
+        second = subprocess.run([*SYNCD, "run"], capture_output=True, text=True, timeout=60, check=False)
+        assert (second.returncode, second.stderr.startswith(expected)) == (6, True)
+        for command in (("recover", "--above", "9"), ("retrust", "iwf", "--root", today.root, "--reason", "r")):
+            ran = syncd(*command)
+            assert (ran.code, ran.err.startswith(expected)) == (6, True)
+        assert syncd("status").code == 0
+        assert syncd("sync").code == 0
+
+
+def test_a_reload_takes_all_of_the_configuration_or_nothing(today: World) -> None:
+    """It says what changed, by name; what is wrong leaves everything as it was."""
+    config = today.base / "syncd.toml"
+    with daemon(today) as running:
+        more = f'[sources.new]\ntype = "feed"\nurl = "{today.url}"\nroot = "{today.root}"\ninterval = "1d"\n'
+        config.write_text(text(today, more=more).replace('"1d"', '"2d"', 1))
+        running.send(signal.SIGHUP)
+        told = running.until("config_reloaded")
+        assert (told["added"], told["removed"], told["changed"]) == (["new"], [], ["iwf.interval"])
+        for wrong, said in _WRONG.items():
+            config.write_text(wrong(text(today)))
+            running.send(signal.SIGHUP)
+            assert said in running.until("config_rejected")["message"]
+        assert [
+            answer["accepted"]["source"] for answer in ask(today, do="sync", wait=False) if "accepted" in answer
+        ] == [
+            "iwf",
+            "new",
+        ]
+
+
+_WRONG: dict[Callable[[str], str], str] = {
+    lambda good: good + "interval = 1": "is not TOML",
+    lambda good: good.replace("interval", "intervall"): "unknown key",
+    lambda good: good.replace("c.sock", "d.sock"): "control_socket cannot change while the daemon runs",
+    lambda good: good.replace("root.json", "lost.json"): "the root of source iwf",
+}
+
+
+def test_systemd_hears_of_start_life_reload_and_stop(today: World) -> None:
+    """READY once the socket answers, WATCHDOG while schedule and socket do, RELOADING and READY, STOPPING."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.settimeout(60)
+        systemd.bind(str(today.base / "n"))
+        heard: list[str] = []
+
+        def hear(what: str) -> str:
+            while not (heard and what in heard[-1]):
+                heard.append(systemd.recv(4096).decode())
+            return heard[-1]
+
+        with daemon(today, NOTIFY_SOCKET=str(today.base / "n"), WATCHDOG_USEC="300000") as running:
+            assert hear("READY=1").splitlines()[1].startswith("STATUS=1 sources; next sync ")
+            hear("WATCHDOG=1")
+            running.send(signal.SIGHUP)
+            hear("RELOADING=1")
+            hear("READY=1")
+            running.send(signal.SIGTERM)
+            hear("STOPPING=1")
+            assert running.process.wait(20) == 0
+
+
+def test_a_daemon_of_another_state_does_nothing_for_us(today: World, tmp_path: Path) -> None:
+    """A socket that belongs to another state is passed by: the sync is done here."""
+    with daemon(today):
+        (tmp_path / "other").mkdir()
+        other = World(tmp_path / "other", Clock(datetime.now(UTC)))
+        other.publish(full=rows(0, 2))
+        config = tmp_path / "other.toml"
+        config.write_text(text(other).replace(f"{other.base}/c.sock", f"{today.base}/c.sock"))
+        assert syncd("sync", "--config", config, "--json").json["syncs"][0]["lists"][0]["rows"] == 2
+
+
+def test_a_check_says_what_would_be_scheduled(today: World) -> None:
+    """Without starting anything; a file that cannot be read is an error of the configuration."""
+    ran = syncd("run", "--check")
+    assert (ran.code, ran.err) == (0, "")
+    assert "iwf     1 day  10 minutes  within 1 minute" in ran.out
+    (today.base / "syncd.toml").write_text(text(today).replace("root.json", "lost.json"))
+    assert syncd("run", "--check").code == 2
+
+
+def test_the_timestamp_is_signed_whatever_the_partner_does(today: World) -> None:
+    """At once where it is an hour old at the start: the partner need not even be there."""
+    (today.base / "syncd.toml").write_text(text(today, f"file://{today.base}/nowhere"))
+    timestamp = today.state.feed.path("metadata/timestamp.json")
+    with today.publisher() as publisher:
+        publisher.resign(datetime.now(UTC) - timedelta(hours=2))
+    before = json.loads(timestamp.read_text())["signed"]["version"]
+    with daemon(today) as running:
+        assert running.until("timestamp_signed")["level"] == "info"
+        assert json.loads(timestamp.read_text())["signed"]["version"] == before + 1

@@ -1,0 +1,81 @@
+import io
+import json
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from syncd import events
+from syncd.events import EVENTS, CoolDown, Event, Level, ListSynced, SyncFinished
+from syncd.service.log import emitter
+from world import START, Clock
+
+DOCUMENT = (Path(__file__).parents[1] / "docs" / "events.md").read_text()
+
+
+@pytest.mark.parametrize("kind", EVENTS, ids=lambda kind: kind.name())
+def test_every_event_and_field_is_documented(kind: type[Event]) -> None:
+    """Each event has a section, and the section a row for each field and no other."""
+    found = re.search(rf"^## {kind.name()}\n(.*?)(?=^## |\Z)", DOCUMENT, re.M | re.S)
+    assert found
+    rows = re.findall(r"^\| `([a-z_]+)` \| .+ \|$", found[1], re.M)
+    assert rows == [field.name for field in fields(kind)]
+
+
+def test_the_set_is_closed() -> None:
+    """Every class of the module is in the set, and the document names no other."""
+    classes = {one for one in vars(events).values() if isinstance(one, type) and issubclass(one, Event)} - {Event}
+    assert classes == set(EVENTS)
+    assert re.findall(r"^## ([a-z_]+)$", DOCUMENT, re.M) == [kind.name() for kind in EVENTS]
+
+
+def test_no_field_could_hold_what_is_secret() -> None:
+    """No event has a field for a digest, an entry or a token."""
+    names = {field.name for kind in EVENTS for field in fields(kind)}
+    assert not [name for name in names if re.search("digest|entry|token|hash|key|url", name)]
+
+
+def test_an_event_is_one_line_of_json() -> None:
+    """With time, level and name beside its fields."""
+    stream = io.StringIO()
+    emitter(stream, Clock())(CoolDown("5afe", "iwf", START, 2))
+    assert json.loads(stream.getvalue()) == {
+        "timestamp": "2026-01-01T12:00:00.000000Z",
+        "level": "warning",
+        "event": "cool_down",
+        "sync_id": "5afe",
+        "source": "iwf",
+        "until": "2026-01-01T12:00:00Z",
+        "failures": 2,
+    }
+    assert stream.getvalue().count("\n") == 1
+
+
+class Terminal(io.StringIO):
+    """Where a person looks on."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_on_a_terminal_an_event_is_readable_and_cannot_forge_lines() -> None:
+    """Plain words instead of JSON; control characters are shown, not obeyed."""
+    stream = Terminal()
+    emitter(stream, Clock())(events.ConfigRejected("bad\n\x1b[2J", "do"))
+    assert "config_rejected" in stream.getvalue()
+    assert "bad\\x0a\\x1b[2J" in stream.getvalue()
+    assert stream.getvalue().count("\n") == 1
+    with pytest.raises(ValueError, match="Expecting value"):
+        json.loads(stream.getvalue())
+
+
+@pytest.mark.parametrize(
+    ("outcome", "level"),
+    [("published", Level.INFO), ("unreachable", Level.WARNING), ("held", Level.ERROR), ("rejected", Level.ERROR)],
+)
+def test_an_outcome_that_needs_a_person_is_an_error_in_the_log(outcome: str, level: Level) -> None:
+    """What is tried again by itself is a warning."""
+    finished = SyncFinished("5afe", "iwf", outcome, 0.1, 0, "", "")
+    synced = ListSynced("5afe", "iwf", "iwf.images", outcome, 1, 1, "deltas", 0, 0, 0, 0, "", "", "")
+    assert (finished.importance, synced.importance) == (level, level)

@@ -1,0 +1,87 @@
+from pathlib import Path
+
+import pytest
+
+from command_line import configure, syncd, use_clock
+from world import World, row, rows
+
+
+@pytest.fixture
+def configured(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    """An operator with one source."""
+    use_clock(world.clock, monkeypatch)
+    text = (
+        f'state_dir = "{world.state.root}"\n[sources.iwf]\ntype = "feed"\nurl = "{world.url}"\nroot = "{world.root}"\n'
+    )
+    configure(tmp_path / "syncd.toml", text, monkeypatch)
+    return world
+
+
+def probe() -> tuple[int, str]:
+    """What a monitoring system sees."""
+    ran = syncd("status", "--check")
+    assert ran.err == ""
+    return ran.code, ran.out
+
+
+def test_all_is_well(configured: World) -> None:
+    """One line, the age of the oldest list, and each age as performance data."""
+    configured.publish(full=rows(0, 3))
+    syncd("sync")
+    configured.clock.forward(minutes=4)
+    assert probe() == (0, "SYNCD OK - 1 list, the oldest verified 4 minutes ago | 'iwf.images'=240s;;3600\n")
+
+
+def test_a_list_that_nobody_keeps_up_is_critical(configured: World) -> None:
+    """Whatever the last sync said: age is counted from the last verification."""
+    configured.publish(full=rows(0, 3))
+    syncd("sync")
+    configured.clock.forward(hours=3)
+    code, line = probe()
+    assert code == 2
+    assert line == (
+        "SYNCD CRITICAL - iwf.images: not verified for 3 hours: syncs do not run | 'iwf.images'=10800s;;3600\n"
+    )
+
+
+def test_a_hold_is_a_warning(configured: World) -> None:
+    """A person decides; what is served goes on being served."""
+    configured.publish(full=rows(0, 2))
+    syncd("sync")
+    configured.publish(remove=rows(0, 2))
+    configured.clock.forward(minutes=1)
+    syncd("sync")
+    assert probe() == (1, "SYNCD WARNING - iwf.images: emptied | 'iwf.images'=60s;;3600\n")
+
+
+def test_a_rejected_update_is_critical(configured: World) -> None:
+    """It does not get better by itself."""
+    configured.publish(full=rows(0, 2))
+    syncd("sync")
+    configured.publish(add=[row(9)])
+    newest = max(configured.partner.root.glob("v1/images/segments/*"), key=lambda path: path.stat().st_mtime_ns)
+    newest.write_bytes(bytes(newest.stat().st_size))
+    syncd("sync")
+    assert probe()[0] == 2
+
+
+def test_before_the_first_sync_it_is_a_warning(configured: World) -> None:
+    """Nothing is wrong yet, but nothing is served."""
+    assert probe() == (1, "SYNCD WARNING - iwf: nothing published yet, never synced\n")
+
+
+def test_a_state_that_cannot_be_read_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Never another exit code: 1 and 2 have meanings of their own here."""
+    configure(tmp_path / "c.toml", f'state_dir = "{tmp_path}/state"\n', monkeypatch)
+    assert probe() == (3, f"SYNCD UNKNOWN - {tmp_path}/state is not set up\n")
+
+
+def test_metadata_about_to_expire_is_told(configured: World) -> None:
+    """A warning 60 days ahead, critical in the last week."""
+    configured.publish(full=rows(0, 2))
+    syncd("sync")
+    for days, code in ((121, 1), (54, 2)):
+        configured.clock.forward(days=days)
+        configured.publish(add=[row(days)])
+        syncd("sync")
+        assert probe()[0] == code
