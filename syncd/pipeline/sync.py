@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
-from syncd.catalog.records import FloorsRecord, OriginRecord, Outcome, SourceState
+from syncd.catalog.records import OriginRecord, Outcome, SourceState
 from syncd.errors import RefusedError, SyncdError
 from syncd.feed import layout
 from syncd.feed.folder import FeedFolder
@@ -23,7 +23,7 @@ from syncd.pipeline.prepare import Held, Preparation, Progress, Staged
 from syncd.pipeline.state import Publisher, head_name
 from syncd.pipeline.values import Pass, UpToDate
 from syncd.sources.signed_feed import SignedFeed
-from syncd.trust.values import Floors, TrustedFeed
+from syncd.trust.values import TrustedFeed
 
 RESIGN_AFTER: Final = timedelta(hours=1)
 
@@ -102,8 +102,8 @@ class _Sync:
         _check_pinned(name, known, pinned)
         with self.source.follow(self.folder) as follower:
             self.progress("verify", 0, 0)
-            trusted = follower.refresh(_floors(known.floors), self.clock())
-            catalog.note_verified(name, _floors_record(trusted.floors), pinned, self.clock())
+            trusted = follower.refresh(known.floors, self.clock())
+            catalog.note_verified(name, trusted.floors, pinned, self.clock())
             preparation = Preparation(self.folder, follower, trusted, self.progress, self.clock())
             for one in self.source.lists or self._all_lists(trusted):
                 self.lists.append(self._list(preparation, one))
@@ -212,11 +212,3 @@ def _check_pinned(name: str, known: SourceState, pinned: str) -> None:
             f"the root of source {name} is not the one that it was followed by",
             hint=f"if the partner gave out another, by a way that you trust: syncd retrust {name} --root F --reason R",
         )
-
-
-def _floors(record: FloorsRecord) -> Floors:
-    return Floors(record.root, record.timestamp, record.snapshot, dict(record.roles), record.clock)
-
-
-def _floors_record(floors: Floors) -> FloorsRecord:
-    return FloorsRecord(floors.root, floors.timestamp, floors.snapshot, dict(floors.roles), floors.clock)
