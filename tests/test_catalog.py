@@ -24,7 +24,6 @@ from syncd.catalog.catalog import Catalog
 from syncd.catalog.records import (
     AuditEntry,
     Commit,
-    FloorsRecord,
     HeadRecord,
     OriginRecord,
     Outcome,
@@ -35,6 +34,7 @@ from syncd.catalog.records import (
 from syncd.errors import RefusedError, StoreError, UsageError
 from syncd.format.manifest import EndState, SegmentRef
 from syncd.model import Algorithm, Counts, ListName
+from syncd.trust.values import Floors
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 ONE = datetime(2026, 3, 1, 13, 0, tzinfo=UTC)
@@ -108,7 +108,7 @@ def test_a_new_catalog_is_empty(catalog: Catalog) -> None:
     assert (catalog.head(PUBLISHED), catalog.origin("iwf", IMAGES)) == (None, None)
     assert catalog.version(PUBLISHED, 1) is None
     assert catalog.source("iwf") == SourceState("iwf")
-    assert catalog.floors("iwf") == FloorsRecord(0, 0, 0, {}, None)
+    assert catalog.floors("iwf") == Floors(0, 0, 0, {}, None)
 
 
 def test_files_are_private(path: Path) -> None:
@@ -133,20 +133,20 @@ def test_connections_are_durable_and_checked(catalog: Catalog) -> None:
 
 def test_attempts_do_not_move_verification(catalog: Catalog) -> None:
     """A failed attempt moves last_attempt_at only: floors and the last verification stay what they were."""
-    floors = FloorsRecord(root=1, timestamp=41, snapshot=12, roles={"lists": 9}, clock=NOON)
+    floors = Floors(root=1, timestamp=41, snapshot=12, roles={"lists": 9}, clock=NOON)
     catalog.note_attempt("iwf", NOON)
     catalog.note_verified("iwf", floors, "f" * 64, NOON)
     catalog.note_attempt("iwf", ONE)
     assert catalog.source("iwf") == SourceState("iwf", floors, "f" * 64, ONE, NOON)
     assert catalog.floors("iwf") == floors
-    assert catalog.floors("other") == FloorsRecord()
+    assert catalog.floors("other") == Floors()
 
 
 def test_a_first_verification_needs_no_attempt(catalog: Catalog) -> None:
     """Verification of a source that was never seen is stored, and later ones replace it as given."""
-    catalog.note_verified("iwf", FloorsRecord(timestamp=5), "f" * 64, NOON)
-    catalog.note_verified("iwf", FloorsRecord(timestamp=1), "0" * 64, ONE)
-    assert catalog.source("iwf") == SourceState("iwf", FloorsRecord(timestamp=1), "0" * 64, None, ONE)
+    catalog.note_verified("iwf", Floors(timestamp=5), "f" * 64, NOON)
+    catalog.note_verified("iwf", Floors(timestamp=1), "0" * 64, ONE)
+    assert catalog.source("iwf") == SourceState("iwf", Floors(timestamp=1), "0" * 64, None, ONE)
 
 
 def test_syncs_run_and_finish(catalog: Catalog) -> None:
@@ -546,7 +546,7 @@ def test_a_catalog_of_the_first_release_opens(path: Path) -> None:
     with contextlib.closing(sqlite3.connect(path)) as connection:
         connection.executescript(FIXTURE.read_text())
     with Catalog.open(path) as catalog:
-        floors = FloorsRecord(root=1, timestamp=41, snapshot=12, roles={"lists": 9}, clock=NOON)
+        floors = Floors(root=1, timestamp=41, snapshot=12, roles={"lists": 9}, clock=NOON)
         assert catalog.source("iwf") == SourceState("iwf", floors, "f" * 64, ONE, NOON)
         assert catalog.recent_syncs() == (SyncRecord("5afe", "iwf", NOON, ONE, Outcome.PUBLISHED, "", "done", 512),)
         assert catalog.origins() == (ORIGIN,)

@@ -21,7 +21,6 @@ from syncd.catalog.records import (
     RETRUSTED,
     AuditEntry,
     Commit,
-    FloorsRecord,
     HeadRecord,
     OriginRecord,
     Outcome,
@@ -35,6 +34,7 @@ from syncd.catalog.schema import bring_up
 from syncd.catalog.tables import audit, heads, origins, publications, signed_files, sources, syncs, versions
 from syncd.errors import RefusedError, StoreError, UsageError
 from syncd.model import ListName
+from syncd.trust.values import Floors
 
 LOCK_WAIT: Final = 10.0
 """Seconds that a writer waits for another; no transaction here takes a hundredth of that."""
@@ -75,17 +75,17 @@ class Catalog:
         found = self._rows(select(sources).where(sources.c.name == name))
         return SourceState(**found[0]) if found else SourceState(name)
 
-    def floors(self, source: str) -> FloorsRecord:
+    def floors(self, source: str) -> Floors:
         """The versions below which nothing is accepted from ``source``."""
         return self.source(source).floors
 
     def note_attempt(self, source: str, now: datetime) -> None:
         """Remember that a sync of ``source`` began."""
-        statement = insert(sources).values(name=source, floors=FloorsRecord(), last_attempt_at=now)
+        statement = insert(sources).values(name=source, floors=Floors(), last_attempt_at=now)
         with writing(self._engine, self.path) as connection:
             connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_={"last_attempt_at": now}))
 
-    def note_verified(self, source: str, floors: FloorsRecord, root_sha256: str, now: datetime) -> None:
+    def note_verified(self, source: str, floors: Floors, root_sha256: str, now: datetime) -> None:
         """Remember what was verified of ``source``, under which pinned root. The floors are stored as given."""
         changed = {"floors": floors, "root_sha256": root_sha256, "last_verified_at": now}
         statement = insert(sources).values(name=source, **changed)
@@ -97,7 +97,7 @@ class Catalog:
     ) -> None:
         """Remember when the daemon syncs ``source`` next, and how often in a row it was not reached."""
         changed = {"next_run_at": next_run_at, "cool_down_until": cool_down_until, "failures": failures}
-        statement = insert(sources).values(name=source, floors=FloorsRecord(), **changed)
+        statement = insert(sources).values(name=source, floors=Floors(), **changed)
         with writing(self._engine, self.path) as connection:
             connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_=changed))
 
@@ -258,7 +258,7 @@ class Catalog:
         root is compared with what is held, whatever its number.
         """
         clock = self.source(source).floors.clock
-        changed = {"floors": FloorsRecord(clock=clock), "root_sha256": root_sha256}
+        changed = {"floors": Floors(clock=clock), "root_sha256": root_sha256}
         statement = insert(sources).values(name=source, **changed)
         with writing(self._engine, self.path) as connection:
             connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_=changed))

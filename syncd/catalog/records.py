@@ -14,6 +14,7 @@ from pydantic import JsonValue
 from syncd.feed.layout import TIMESTAMP
 from syncd.format.manifest import EndState, SegmentRef
 from syncd.model import Algorithm, Counts, ListName
+from syncd.trust.values import Floors
 
 
 class Outcome(enum.StrEnum):
@@ -32,22 +33,11 @@ class Outcome(enum.StrEnum):
 
 
 @dataclass(frozen=True)
-class FloorsRecord:
-    """The highest metadata versions ever verified from a source; 0 where none was. ``clock``: ours, at that time."""
-
-    root: int = 0
-    timestamp: int = 0
-    snapshot: int = 0
-    roles: Mapping[str, int] = field(default_factory=dict)
-    clock: datetime | None = None
-
-
-@dataclass(frozen=True)
 class SourceState:
     """What is remembered of a source between syncs. ``root_sha256`` names the pinned root that the floors belong to."""
 
     name: str
-    floors: FloorsRecord = FloorsRecord()
+    floors: Floors = field(default_factory=Floors)
     root_sha256: str | None = None
     last_attempt_at: datetime | None = None
     last_verified_at: datetime | None = None

@@ -23,10 +23,11 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeDecorator
 
-from syncd.catalog.records import FloorsRecord, Outcome
+from syncd.catalog.records import Outcome
 from syncd.errors import StoreError
 from syncd.format.manifest import EndState, SegmentRef
 from syncd.model import Algorithm, Counts
+from syncd.trust.values import Floors
 
 REVISION: Final = "0002"
 """The schema that this code reads and writes."""
@@ -69,7 +70,7 @@ def _json(kind: Any) -> Stored:
 
 TIME: Final = Stored(_write_time, datetime.fromisoformat)
 OUTCOME: Final = Stored(str, Outcome)
-FLOORS: Final = _json(FloorsRecord)
+FLOORS: Final = _json(Floors)
 STACK: Final = _json(tuple[SegmentRef, ...])
 END_STATE: Final = _json(dict[Algorithm, EndState])
 COUNTS: Final = _json(dict[Algorithm, Counts])

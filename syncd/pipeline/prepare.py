@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from syncd.catalog.records import RETRUSTED, FloorsRecord, OriginRecord
+from syncd.catalog.records import RETRUSTED, OriginRecord
 from syncd.errors import FeedError, SyncdError
 from syncd.feed import layout
 from syncd.feed.folder import FeedFolder
@@ -79,7 +79,7 @@ class Request:
     source: SignedFeed
     folder: Path
     """the source's own; the caller holds its lock"""
-    floors: FloorsRecord
+    floors: Floors
     held: Mapping[ListName, Held]
     now: datetime
 
@@ -92,7 +92,7 @@ class Request:
 class Verified:
     """The source's metadata was verified; ``floors`` are those for the next time. Comes first."""
 
-    floors: FloorsRecord
+    floors: Floors
 
 
 @dataclass(frozen=True)
@@ -117,8 +117,8 @@ def prepare(request: Request, progress: Progress) -> Preparing:
     folder = FeedFolder(request.folder)
     with request.source.follow(folder) as follower:
         progress("verify", 0, 0)
-        trusted = follower.refresh(_floors(request.floors), request.now)
-        yield Verified(_floors_record(trusted.floors))
+        trusted = follower.refresh(request.floors, request.now)
+        yield Verified(trusted.floors)
         preparation = Preparation(folder, follower, trusted, progress, request.now)
         for name in request.source.lists or _all_lists(request, trusted):
             result: UpToDate | Staged | SyncdError
@@ -132,14 +132,6 @@ def prepare(request: Request, progress: Progress) -> Preparing:
 def _all_lists(request: Request, trusted: TrustedFeed) -> list[ListName]:
     """Those that the feed has, and those that we follow: one that it no longer has is not passed over."""
     return sorted({*request.held, *filter(None, map(layout.list_of, trusted.targets))})
-
-
-def _floors(record: FloorsRecord) -> Floors:
-    return Floors(record.root, record.timestamp, record.snapshot, dict(record.roles), record.clock)
-
-
-def _floors_record(floors: Floors) -> FloorsRecord:
-    return FloorsRecord(floors.root, floors.timestamp, floors.snapshot, dict(floors.roles), floors.clock)
 
 
 @dataclass

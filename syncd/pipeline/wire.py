@@ -9,12 +9,12 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from syncd.catalog.records import FloorsRecord
 from syncd.errors import HttpStatusError, StoreError, SyncdError, error_named
 from syncd.format import manifest as manifests
 from syncd.model import ListName, list_name
 from syncd.pipeline.prepare import Prepared, Request, Staged, Verified
 from syncd.pipeline.values import UpToDate
+from syncd.trust.values import Floors
 
 MAX_LINE: Final = 64 << 20
 """Bytes of one answer: a manifest (1 MiB at most) three times over, quoted, and the metadata that vouches for it."""
@@ -58,7 +58,7 @@ class Answer(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     told: Told | None = None
-    verified: FloorsRecord | None = None
+    verified: Floors | None = None
     result: Result | None = None
     fault: Fault | None = None
     end: bool = False
