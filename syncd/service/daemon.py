@@ -60,7 +60,8 @@ def run(load: Callable[[], Config], around: Surroundings) -> None:
         config = load()
         folder = StateFolder(config.state_dir)
         with lock(folder.root / "lock", PURPOSE), open_publisher(folder) as publisher:
-            Daemon(config, load, publisher, around).run(inbox)
+            if not Daemon(config, load, publisher, around).run(inbox):
+                os._exit(0)  # a thread is still at it and would keep us: a kill at any moment loses nothing
 
 
 @contextmanager
@@ -89,8 +90,8 @@ class Daemon:
         self._beat = (notify.watchdog_seconds(around.environment) or 3 * _BEAT) / 3
         self._last_beat = time.monotonic()
 
-    def run(self, inbox: "queue.SimpleQueue[int]") -> None:
-        """Serve until told to stop."""
+    def run(self, inbox: "queue.SimpleQueue[int]") -> bool:
+        """Serve until told to stop; whether everything came to its end."""
         self._start()
         while True:
             try:
@@ -99,8 +100,7 @@ class Daemon:
                 self._show_life()
                 continue
             if number != signal.SIGHUP:
-                self._stop(signal.Signals(number).name)
-                return
+                return self._stop(signal.Signals(number).name)
             self._reload()
 
     def _start(self) -> None:
@@ -115,14 +115,17 @@ class Daemon:
         self._emit(events.DaemonReady(str(self._config.control_socket)))
         self._notify_status("READY=1")
 
-    def _stop(self, name: str) -> None:
+    def _stop(self, name: str) -> bool:
+        """Whether everything came to its end."""
         self._emit(events.DaemonStopping(name, tuple(one.source for one in self._syncs.running())))
         self._notify("STOPPING=1", "STATUS=stopping")
-        self._schedule.stop()
+        self._schedule.pause()
         self._control.close()
         unfinished = self._syncs.stop(FINISH_WITHIN, PUBLISH_WITHIN)
         self._control.drain(LAST_WORDS)
+        self._schedule.stop()
         self._emit(events.DaemonStopped(unfinished))
+        return not unfinished
 
     def _reload(self) -> None:
         self._notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")

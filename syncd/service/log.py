@@ -1,5 +1,6 @@
 """Events on standard error: a line of JSON each, or readable where a person looks on."""
 
+import contextlib
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, TextIO
@@ -24,7 +25,8 @@ def emitter(stream: TextIO, clock: Callable[[], datetime]) -> Emit:
         at = clock().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         level = str(event.importance)
         fields = {key: _printable(value) for key, value in event.document().items()}
-        getattr(logger, level)(event.name(), timestamp=at, level=level, **fields)
+        with contextlib.suppress(OSError, ValueError):  # whoever read the log has gone: the work goes on
+            getattr(logger, level)(event.name(), timestamp=at, level=level, **fields)
 
     return emit
 

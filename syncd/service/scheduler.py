@@ -18,7 +18,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.interval import IntervalTrigger
 
 from syncd.catalog.catalog import Catalog
-from syncd.catalog.records import SourceState
+from syncd.catalog.records import Outcome, SourceState
 from syncd.errors import SourceError
 from syncd.fetch.patience import backoff
 from syncd.pipeline.outcome import SyncOutcome
@@ -131,8 +131,12 @@ class Schedule:
         """From now on what is due is run."""
         self._scheduler.start()
 
+    def pause(self) -> None:
+        """Run nothing more; what is running goes on, and is planned again as ever."""
+        self._scheduler.pause()
+
     def stop(self) -> None:
-        """Run nothing more; what is running goes on."""
+        """Forget everything."""
         if self._scheduler.running:
             self._scheduler.shutdown(wait=False)
 
@@ -150,8 +154,8 @@ class Schedule:
         source = outcome.source
         with self._turn:
             interval = self._intervals.get(source)
-            if interval is None:  # no longer configured
-                return None
+            if interval is None or outcome.outcome is Outcome.INTERRUPTED:
+                return None  # no longer configured; or it says nothing about the source
             failures = self._catalog.source(source).failures + 1
             seconds = cool_down(outcome, failures, interval, self._chance())
             if seconds is None:
