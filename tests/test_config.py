@@ -52,6 +52,16 @@ def fault(file: Path | None) -> tuple[str, str]:
     return caught.value.message.replace(f"{file}", "FILE"), caught.value.hint
 
 
+def test_the_control_socket_has_an_address_that_the_kernel_takes(tmp_path: Path) -> None:
+    """107 bytes at most (unix(7)); said when the file is read, not when the daemon starts."""
+    assert load(written(tmp_path, 'state_dir = "/s"')).control_socket == Path("/run/syncd/control.sock")
+    message, hint = fault(written(tmp_path, f'state_dir = "/s"\ncontrol_socket = "/{"x" * 107}"'))
+    assert (message, hint) == (
+        "FILE: control_socket: longer than 107 bytes",
+        "the kernel takes no longer address (unix(7))",
+    )
+
+
 def test_every_key_reaches_the_source(tmp_path: Path) -> None:
     """What the file says is what a sync gets."""
     found = load(written(tmp_path, WHOLE))
@@ -84,7 +94,7 @@ def test_what_is_left_out_has_a_default(tmp_path: Path) -> None:
     ("text", "message", "hint"),
     [
         ('statedir = "/s"', "FILE: statedir: unknown key", "did you mean state_dir?"),
-        ("[gate]", "FILE: gate: unknown key", "known keys: state_dir, sources"),
+        ("[gate]", "FILE: gate: unknown key", "known keys: state_dir, control_socket, sources"),
         (f'{SOURCE}tokenfile = "/t"', "FILE: sources.iwf.tokenfile: unknown key", "did you mean token_file?"),
         (
             f"{SOURCE}[sources.iwf.gate]",

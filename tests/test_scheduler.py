@@ -8,7 +8,7 @@ import pytest
 
 from syncd.catalog.catalog import Catalog
 from syncd.catalog.records import SourceState
-from syncd.errors import ExpiredError, HttpStatusError, SourceError
+from syncd.errors import AbandonedError, ExpiredError, HttpStatusError, SourceError
 from syncd.model import ListName
 from syncd.pipeline.outcome import ListOutcome, SyncOutcome, outcome_of
 from syncd.service.scheduler import Planned, Schedule, cool_down, first_run
@@ -113,6 +113,16 @@ def test_a_cool_down_survives_a_restart(ran: Ran) -> None:
     assert restarted.finished(outcome(None)) is None
     known = ran.catalog.source("iwf")
     assert (known.failures, known.cool_down_until) == (0, None)
+
+
+def test_a_stop_says_nothing_about_the_source(ran: Ran) -> None:
+    """A sync that was abandoned neither counts as a failure nor makes those before it forgotten."""
+    schedule = ran.schedule()
+    schedule.set_sources({"iwf": 600.0})
+    schedule.finished(outcome(UNREACHABLE))
+    before = ran.catalog.source("iwf")
+    assert schedule.finished(SyncOutcome("5afe", "iwf", error=AbandonedError("stopping"))) is None
+    assert ran.catalog.source("iwf") == before
 
 
 def test_a_daemon_killed_in_each_sync_asks_no_more_often(ran: Ran) -> None:
