@@ -132,7 +132,8 @@ class Preparation:
         return Basis(origin.stack, self.folder.open_stacks(origin.list, origin.stack), origin.end_state)
 
     def _fetch(self, name: ListName, refs: list[SegmentRef]) -> None:
-        total = sum(ref.length for ref in self.folder.missing(name, refs))
+        wanted = list({ref.sha256: ref for ref in refs}.values())
+        total = sum(ref.length for ref in self.folder.missing(name, wanted))
         self.received += total
         done = 0
 
@@ -141,7 +142,7 @@ class Preparation:
             done += gained
             self.progress("fetch", done, total)
 
-        self.follower.fetch(name, refs, report)
+        self.follower.fetch(name, wanted, report)
         self.progress("stage", 0, 0)
 
     def _opener(self, name: ListName) -> Callable[[SegmentRef], Segment]:

@@ -18,7 +18,7 @@ from typing import Final
 
 from syncd.catalog.catalog import Catalog
 from syncd.catalog.records import AuditEntry, Commit, HeadRecord, OriginRecord, VersionRecord
-from syncd.errors import StoreError, SyncdError, UsageError
+from syncd.errors import FeedError, StoreError, SyncdError, UsageError
 from syncd.feed import author, garbage, layout, publish
 from syncd.feed import compact as compaction
 from syncd.feed.folder import FeedFolder
@@ -27,7 +27,7 @@ from syncd.feed.rotate import Change, online_signers
 from syncd.files import link_file, lock, make_folder, storage
 from syncd.format import manifest as manifests
 from syncd.format.manifest import Manifest, SegmentRef
-from syncd.model import ListName
+from syncd.model import LIST_NAME, ListName
 from syncd.trust.keys import Signers
 from syncd.trust.values import Freshness, lifetime
 
@@ -279,6 +279,15 @@ class Publisher:
 def head_name(source: str, name: ListName) -> ListName:
     """How a source's list is published: ``<source>.<list>``."""
     return ListName(f"{source}.{name}")
+
+
+def check_head_name(source: str, name: ListName) -> None:
+    """Raise `FeedError` where a list cannot be published under its source's name."""
+    if not LIST_NAME.fullmatch(head_name(source, name)):
+        raise FeedError(
+            f"the list {name} cannot be published: with its source's name before it, its name is too long",
+            hint=f"give source {source} a shorter name, or name the lists to follow in its `lists`",
+        )
 
 
 def _named(change: ListChange) -> tuple[SegmentRef, ...]:

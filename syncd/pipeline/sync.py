@@ -20,7 +20,7 @@ from syncd.model import ListName
 from syncd.pipeline import compose, gate
 from syncd.pipeline.outcome import ListOutcome, SyncOutcome, outcome_of
 from syncd.pipeline.prepare import Held, Preparation, Progress, Staged
-from syncd.pipeline.state import Publisher, head_name
+from syncd.pipeline.state import Publisher, check_head_name, head_name
 from syncd.pipeline.values import Pass, UpToDate
 from syncd.sources.signed_feed import SignedFeed
 from syncd.trust.values import TrustedFeed
@@ -67,9 +67,10 @@ class _Sync:
         failure: SyncdError | None = None
         try:
             self._follow()
-        except SyncdError as error:
-            self.explain(error)
-            failure = error
+        except Exception as fault:  # noqa: BLE001 - whatever it was, the catalog says how the sync ended
+            failure = as_known(fault)
+            self.explain(failure)
+        failure = self._sign_if_due() or failure  # also where the source is dead: matchers shall know that we are not
         lists = tuple(self.lists)
         seconds = time.monotonic() - started
         outcome = SyncOutcome(self.sync_id, self.source.name, lists, seconds, self.received, failure)
@@ -108,7 +109,6 @@ class _Sync:
             for one in self.source.lists or self._all_lists(trusted):
                 self.lists.append(self._list(preparation, one))
                 self.received = preparation.received
-        self._sign_if_due()
         if any(one.outcome is Outcome.PUBLISHED for one in self.lists):
             self.publisher.collect_garbage(self.source.name, self.clock())
 
@@ -117,14 +117,20 @@ class _Sync:
         followed = {one.list for one in self.publisher.catalog.origins() if one.source == self.source.name}
         return sorted({*followed, *filter(None, map(layout.list_of, trusted.targets))})
 
-    def _sign_if_due(self) -> None:
-        """Tell matchers at least hourly when the upstream was last verified, also where nothing changed."""
-        if not self.dry_run and self.clock() - self.publisher.last_signed() >= RESIGN_AFTER:
-            self.publisher.resign(self.clock())
+    def _sign_if_due(self) -> SyncdError | None:
+        """Tell matchers at least hourly when the upstream was last verified; returns what kept it from being signed."""
+        try:
+            if not self.dry_run and self.clock() - self.publisher.last_signed() >= RESIGN_AFTER:
+                self.publisher.resign(self.clock())
+        except SyncdError as error:
+            self.explain(error)
+            return error
+        return None
 
     def _list(self, preparation: Preparation, name: ListName) -> ListOutcome:
         """Take one list down the road."""
         try:
+            check_head_name(self.source.name, name)
             origin = self.publisher.catalog.origin(self.source.name, name)
             held = Held(origin, origin is None or self.publisher.relink(origin))
             prepared = preparation.prepare(name, held)
@@ -136,7 +142,8 @@ class _Sync:
             if self.dry_run:
                 return self._outcome(name, prepared, Outcome.STAGED)
             return self._publish(name, held, prepared, verdict.passed)
-        except SyncdError as error:
+        except Exception as fault:  # noqa: BLE001 - a fault in one list must not keep the others back
+            error = as_known(fault)
             self.explain(error, name)
             return ListOutcome(head_name(self.source.name, name), outcome_of(error), self._version(name), error=error)
 
@@ -203,6 +210,15 @@ class _Sync:
             candidate.rows,
             reason,
         )
+
+
+def as_known(fault: Exception) -> SyncdError:
+    """Any exception as an error that a sync can end in. Its own words are not repeated: they may hold a digest."""
+    if isinstance(fault, SyncdError):
+        return fault
+    return SyncdError(
+        f"internal error ({type(fault).__name__})", hint="a bug in syncd: please report it; the other lists went on"
+    )
 
 
 def _check_pinned(name: str, known: SourceState, pinned: str) -> None:
