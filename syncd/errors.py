@@ -237,3 +237,12 @@ def error_named(kind: str, message: str, hint: str = "", serving: str = "") -> S
     error = known.__new__(known)  # what each class composes of its parts has been composed already
     SyncdError.__init__(error, message, hint=hint, serving=serving)
     return error
+
+
+def as_known(fault: Exception) -> SyncdError:
+    """Any exception as an error that a sync can end in. Its own words are not repeated: they may hold a digest."""
+    if isinstance(fault, SyncdError):
+        return fault
+    return SyncdError(
+        f"internal error ({type(fault).__name__})", hint="a bug in syncd: please report it; the other lists went on"
+    )

@@ -348,3 +348,31 @@ def _in_child(matcher: Matcher, world: World) -> int:
         return 0 if good and matcher.reload() and matcher.lookup("sha256", digest(4)) == [] else 1
     except BaseException:  # noqa: BLE001 - a child of a test must end, not go on as pytest
         return 2
+
+
+def test_a_digest_that_numpy_took_from_an_array_is_found(world: World) -> None:
+    """numpy strips trailing NULs off single values: they are put back; text of another width stays misuse."""
+    digest = "ab" * 31 + "00"
+    world.publish(full=[("sha256", digest, "e", "A")])
+    world.sync()
+    world.pull()
+    array = np.array([bytes.fromhex(digest)], dtype="S32")
+    with world.matcher() as matcher:
+        assert len(matcher.lookup("sha256", array[0])) == 1
+        assert matcher.lookup_many("sha256", list(array)).tolist() == [True]
+        with pytest.raises(UsageError):
+            matcher.lookup("sha256", bytes.fromhex(digest)[:31])
+
+
+def test_a_copy_of_a_feed_without_lists_opens(world: World) -> None:
+    """An operator that has published nothing yet is no fault of the matcher's."""
+    world.pull()
+    assert world.matcher().lookup("md5", bytes(16)) == []
+
+
+@pytest.mark.parametrize("interval", [0.0, -1.0, float("inf"), float("nan")])
+def test_an_interval_that_cannot_be_waited_is_refused(world: World, interval: float) -> None:
+    """A watcher that would spin, or die at its first wait, is not started."""
+    world.pull()
+    with pytest.raises(UsageError, match="an interval of"):
+        world.matcher().watch(interval)

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from syncd.catalog.records import Outcome
-from syncd.errors import MismatchError
-from syncd.model import Counts, Hit
+from syncd.errors import FeedError, MismatchError, UsageError
+from syncd.model import Counts, Hit, ListName
 from world import HEAD, IMAGES, World, row, rows
 
 
@@ -144,3 +144,63 @@ def test_what_was_refused_is_kept_as_evidence(world: World, monkeypatch: pytest.
     assert document["error"] == "MismatchError"
     assert json.loads(document["manifest"])["list"] == IMAGES
     assert "1.root.json" in document["metadata"]
+
+
+def test_a_list_whose_name_is_too_long_keeps_no_other_back(world: World) -> None:
+    """One list that cannot be published is named; the others, and other sources, go on."""
+    world.publish(full=rows(0, 3), name=ListName("a" * 64))
+    world.publish(full=rows(0, 30))
+    outcome = world.sync()
+    bad, good = outcome.lists
+    assert (outcome.exit_code, bad.error.__class__, good.outcome) == (4, FeedError, Outcome.PUBLISHED)
+
+
+def test_a_fault_of_ours_in_one_list_keeps_no_other_back(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even a bug ends in an outcome, in the catalog as well, and shows nothing of the data."""
+    world.publish(full=rows(0, 3))
+    monkeypatch.setattr("syncd.pipeline.gate.judge", lambda _: 1 / 0)
+    outcome = world.sync()
+    assert (outcome.exit_code, outcome.lists[0].outcome) == (1, Outcome.FAILED)
+    assert str(outcome.lists[0].error) == "internal error (ZeroDivisionError)"
+    with world.publisher() as publisher:
+        assert publisher.catalog.recent_syncs()[0].outcome is Outcome.FAILED
+
+
+def test_the_same_delta_twice_between_two_syncs(world: World) -> None:
+    """Rows that were added, withdrawn and added again are one file, named twice, fetched once."""
+    world.publish(full=rows(0, 30))
+    world.publish(add=[row(99)])
+    world.publish(remove=[row(99)])
+    world.publish(add=[row(99)])
+    assert world.sync().exit_code == 0
+    world.pull()
+    assert len(world.hits(99)) == 1
+
+
+def test_a_dead_partner_does_not_make_the_operator_look_dead(world: World) -> None:
+    """The operator's timestamp is signed hourly whatever the upstream does; how old the upstream is stays told."""
+    world.publish(full=rows(0, 30))
+    world.sync()
+    for _ in range(3):
+        world.clock.forward(hours=30)
+        assert world.sync(url=(world.base / "gone").as_uri()).exit_code == 5
+    assert world.pull().errors == []
+    status = world.matcher().status()[0]
+    assert status.expired == ()
+    assert status.age is not None
+    assert status.age.total_seconds() == 90 * 3600
+
+
+def test_a_copy_is_made_only_where_it_harms_nothing(world: World) -> None:
+    """A pull into a feed, or among other files, would one day collect them as garbage: it is refused."""
+    world.publish(full=rows(0, 3))
+    world.sync()
+    world.copy = world.state.feed.root
+    with pytest.raises(UsageError, match="is a published feed"):
+        world.pull()
+    world.copy = world.base / "home"
+    (world.copy / "metadata").mkdir(parents=True)
+    with pytest.raises(UsageError, match="holds other files"):
+        world.pull()
+    (world.copy / "metadata").rmdir()
+    assert world.pull().errors == []

@@ -129,7 +129,7 @@ def _read_status(folder: "StateFolder", catalog: "Catalog", intervals: Mapping[s
     """``intervals``: seconds between syncs, of each configured source."""
     from syncd.cli.expiry import expiries
     from syncd.feed.author import load_repository
-    from syncd.pipeline.state import head_name
+    from syncd.pipeline.values import head_name
 
     repository = load_repository(folder.feed)
     origins = {head_name(one.source, one.list): one for one in catalog.origins()}

@@ -91,6 +91,8 @@ def publish_edit(
     Afterwards the stack is folded where that is due, under a version of its own, and old files are removed.
     Raises `RowError` (nothing was published), `UsageError`, `RefusedError`, `StoreError`.
     """
+    if edit.skip_bad is not None:
+        _keep_apart(folder.root, edit.skip_bad)
     try:
         with lock(folder.lock, f"feed publish {name}"):
             try:

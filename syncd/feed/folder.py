@@ -20,6 +20,8 @@ from syncd.format.stack import Stack
 from syncd.model import Algorithm, ListName
 
 MAX_METADATA_BYTES: Final = 8 << 20
+TRUST: Final = "trust"
+"""In the private corner of a follower's folder: the state of its metadata client."""
 _PRIVATE: Final = 0o700
 
 

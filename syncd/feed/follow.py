@@ -13,7 +13,7 @@ from typing import Final
 
 from syncd.errors import HttpStatusError, SyncdError
 from syncd.feed import layout
-from syncd.feed.folder import FeedFolder
+from syncd.feed.folder import TRUST, FeedFolder
 from syncd.feed.proof import SignedManifest, prove_manifest, target_of
 from syncd.fetch import Download, Peer, Progress, download_all
 from syncd.files import install_file, make_folder
@@ -37,7 +37,7 @@ class Follower:
     @property
     def trust_folder(self) -> Path:
         """Where the metadata client keeps its own state."""
-        return self._folder.work / "trust"
+        return self._folder.work / TRUST
 
     def refresh(self, floors: Floors, now: datetime) -> TrustedFeed:
         """Fetch and verify the newest metadata. Raises `SourceError`, `TrustError`, `StoreError`."""
@@ -85,7 +85,7 @@ class Follower:
         """Bring the missing ones of ``refs`` into the folder, each proved whole. Raises as `Peer.download`, and
         `SegmentError`."""
         staging = make_folder(self._folder.work / "download", _PRIVATE)
-        missing = self._folder.missing(name, refs)
+        missing = self._folder.missing(name, {ref.sha256: ref for ref in refs}.values())  # a stack may name one twice
         jobs = [
             Download(layout.segment_path(name, ref.sha256), staging / ref.sha256, ref.length, ref.sha256)
             for ref in missing

@@ -13,7 +13,8 @@ from typing import Annotated, Final, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from syncd.errors import StoreError, UsageError
-from syncd.feed.folder import FeedFolder
+from syncd.feed import layout
+from syncd.feed.folder import TRUST, FeedFolder
 from syncd.files import install_bytes, storage
 from syncd.format.manifest import Sha256, Time, Version, canonical
 from syncd.model import ListName
@@ -75,6 +76,19 @@ def is_intact(folder: FeedFolder, current: Current) -> bool:
 
 def _checksum(current: Current) -> str:
     return hashlib.sha256(canonical(current.model_dump(mode="json", exclude={"checksum"}))).hexdigest()
+
+
+def check_target(folder: FeedFolder) -> None:
+    """Raise `UsageError` where a copy must not be made: what is there would be taken for old files of the copy."""
+    if folder.path(layout.TIMESTAMP).exists():
+        raise UsageError(f"{folder.root} is a published feed", hint="name another folder for the copy")
+    ours = folder.path(CURRENT).exists() or (folder.work / TRUST).exists()
+    with storage(folder.root, "look into"):
+        found = [] if ours or not folder.root.is_dir() else [path.name for path in folder.root.iterdir()]
+    if set(found) - {folder.work.name, ROOT}:
+        raise UsageError(
+            f"{folder.root} holds other files", hint="name an empty folder, or one that a pull made before"
+        )
 
 
 def pin_root(folder: FeedFolder, root: bytes) -> None:

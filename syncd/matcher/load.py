@@ -81,7 +81,7 @@ def load(copy: FeedFolder, root: bytes, before: Generation | None = None) -> Gen
 
 
 def _load(copy: FeedFolder, root: bytes, before: Generation | None, stamp: Stamp) -> Generation:
-    _check_private(copy.root, copy.path(CURRENT), copy.path(layout.METADATA), copy.path("v1"))
+    _check_private(copy.root, copy.path(CURRENT), copy.path(layout.METADATA))
     current = read_current(copy)
     if current is None:
         raise UsageError(f"{copy.root} holds no pulled copy", hint="pull it again")
@@ -117,7 +117,7 @@ class _Loader:
         """Nothing but file modes guards segments between the pull and the map."""
         segments = {self._copy.segment_path(name, ref) for ref in manifest.stack}
         folders = {path.parent for path in segments}
-        yield from {*segments, *folders, *(folder.parent for folder in folders)}
+        yield from {self._copy.path("v1"), *segments, *folders, *(folder.parent for folder in folders)}
 
     def _stacks(self, name: ListName, manifest: Manifest, known: Snapshot | None) -> dict[Algorithm, Stack]:
         mapped = {

@@ -110,7 +110,8 @@ class Matcher:
         value = digest if isinstance(digest, bytes) else _from_hex(algorithm, digest)
         searched = self._generation.searched.get(algorithm)
         if searched is None or len(value) != searched.width:
-            raise _misuse(algorithm, f"{len(value)} bytes")
+            value = _restored(algorithm, value)
+            return self.lookup(algorithm, value)
         hits = []
         for name, version, stack in searched.stacks:
             for entry, label in stack.entries_of(value):
@@ -178,6 +179,8 @@ class Matcher:
         Looking costs one `stat` on this host. What cannot be loaded is tried again, less and less often, while the old
         generation answers. ``on_change`` and ``on_error`` are called in the thread that watches; `close` ends it.
         """
+        if not 0 < interval < threading.TIMEOUT_MAX:
+            raise UsageError(f"an interval of {interval} seconds", hint="give seconds, more than 0")
         self.close()
         step = _Step(self, interval, jitter, on_change, on_error)
         self._poller = Poller(step, step.seconds(), wait)
@@ -261,6 +264,13 @@ def _misuse(algorithm: str, given: str) -> UsageError:
     return UsageError(f"a {known} digest has {known.width} bytes, not {given}", hint="give bytes, or hexadecimal text")
 
 
+def _restored(algorithm: str, value: bytes) -> bytes:
+    """A digest that numpy took out of an array loses its trailing NULs; anything else of another width is misuse."""
+    if not isinstance(value, np.bytes_) or algorithm not in set(Algorithm) or len(value) > Algorithm(algorithm).width:
+        raise _misuse(algorithm, f"{len(value)} bytes")
+    return bytes(value).ljust(Algorithm(algorithm).width, b"\0")
+
+
 def _from_hex(algorithm: str, digest: object) -> bytes:
     if not isinstance(digest, str):
         raise UsageError(f"a digest is bytes or text, not {type(digest).__name__}", hint="convert it with bytes()")
@@ -282,7 +292,5 @@ def _joined(algorithm: str, width: int, digests: Iterable[object]) -> Digests:
     for value in digests:
         if not isinstance(value, bytes):
             raise UsageError(f"digests are bytes, not {type(value).__name__}", hint="see lookup_many")
-        if len(value) != width:
-            raise _misuse(algorithm, f"{len(value)} bytes")
-        values.append(value)
+        values.append(value if len(value) == width else _restored(algorithm, value))
     return np.frombuffer(b"".join(values), f"S{width}")

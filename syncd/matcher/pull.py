@@ -15,7 +15,7 @@ from syncd.fetch import Deadline, Endpoint, open_peer
 from syncd.files import install_bytes, lock
 from syncd.format.manifest import SegmentRef, now_in_seconds
 from syncd.format.segment import DEFAULT_CAPS, Caps
-from syncd.matcher.copy import Current, Held, pin_root, read_current, write_current
+from syncd.matcher.copy import Current, Held, check_target, pin_root, read_current, write_current
 from syncd.model import ListName
 from syncd.trust.values import Floors, TrustedFeed
 
@@ -72,6 +72,7 @@ def pull(
     `TrustError`, `RefusedError`, `StoreError`, `UsageError`.
     """
     copy = FeedFolder(folder)
+    check_target(copy)
     try:
         with lock(copy.lock, "a pull"), open_peer(endpoint, Deadline(deadline)) as peer:
             pin_root(copy, root)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from syncd.catalog.records import RETRUSTED, OriginRecord
-from syncd.errors import FeedError, SyncdError
+from syncd.errors import FeedError, SyncdError, as_known
 from syncd.feed import layout
 from syncd.feed.folder import FeedFolder
 from syncd.feed.follow import Follower
@@ -22,7 +22,7 @@ from syncd.format.manifest import FileRef, ManifestRef, SegmentRef
 from syncd.format.segment import Segment
 from syncd.model import ListName
 from syncd.pipeline import plan, stage
-from syncd.pipeline.values import Basis, Candidate, Deltas, Full, UpToDate
+from syncd.pipeline.values import Basis, Candidate, Deltas, Full, UpToDate, check_head_name
 from syncd.sources.signed_feed import SignedFeed
 from syncd.trust.values import Floors, TrustedFeed
 
@@ -123,9 +123,10 @@ def prepare(request: Request, progress: Progress) -> Preparing:
         for name in request.source.lists or _all_lists(request, trusted):
             result: UpToDate | Staged | SyncdError
             try:
+                check_head_name(request.source.name, name)
                 result = preparation.prepare(name, request.of(name))
-            except SyncdError as error:
-                result = error
+            except Exception as fault:  # noqa: BLE001 - a fault in one list must not keep the others back
+                result = as_known(fault)
             yield Prepared(name, result, preparation.received)
 
 
@@ -197,7 +198,8 @@ class Preparation:
         return Basis(origin.stack, self.folder.open_stacks(origin.list, origin.stack), origin.end_state)
 
     def _fetch(self, name: ListName, refs: list[SegmentRef]) -> None:
-        total = sum(ref.length for ref in self.folder.missing(name, refs))
+        wanted = list({ref.sha256: ref for ref in refs}.values())
+        total = sum(ref.length for ref in self.folder.missing(name, wanted))
         self.received += total
         done = 0
 
@@ -206,7 +208,7 @@ class Preparation:
             done += gained
             self.progress("fetch", done, total)
 
-        self.follower.fetch(name, refs, report)
+        self.follower.fetch(name, wanted, report)
         self.progress("stage", 0, 0)
 
     def _opener(self, name: ListName) -> Callable[[SegmentRef], Segment]:

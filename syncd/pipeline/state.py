@@ -28,6 +28,7 @@ from syncd.files import link_file, lock, make_folder, storage
 from syncd.format import manifest as manifests
 from syncd.format.manifest import Manifest, SegmentRef
 from syncd.model import ListName
+from syncd.pipeline.values import head_name
 from syncd.trust.keys import Signers
 from syncd.trust.values import Freshness, lifetime
 
@@ -274,11 +275,6 @@ class Publisher:
             target = feed.segment_path(change.list, ref)
             if not target.exists():
                 link_file(source.segment_path(origin.list, ref), target)
-
-
-def head_name(source: str, name: ListName) -> ListName:
-    """How a source's list is published: ``<source>.<list>``."""
-    return ListName(f"{source}.{name}")
 
 
 def _named(change: ListChange) -> tuple[SegmentRef, ...]:

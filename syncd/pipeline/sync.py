@@ -13,15 +13,15 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from syncd.catalog.records import OriginRecord, Outcome, SourceState
-from syncd.errors import RefusedError, StoreError, SyncdError
+from syncd.errors import RefusedError, StoreError, SyncdError, as_known
 from syncd.feed.folder import FeedFolder
 from syncd.files import lock
 from syncd.model import ListName
 from syncd.pipeline import compose, gate
 from syncd.pipeline.outcome import ListOutcome, SyncOutcome, outcome_of
 from syncd.pipeline.prepare import Held, Prepare, Prepared, Progress, Request, Staged, Verified, prepare
-from syncd.pipeline.state import Publisher, head_name
-from syncd.pipeline.values import Pass, UpToDate
+from syncd.pipeline.state import Publisher
+from syncd.pipeline.values import Pass, UpToDate, check_head_name, head_name
 from syncd.sources.signed_feed import SignedFeed
 
 RESIGN_AFTER: Final = timedelta(hours=1)
@@ -93,9 +93,10 @@ class _Sync:
         failure: SyncdError | None = None
         try:
             self._follow()
-        except SyncdError as error:
-            self.explain(error)
-            failure = error
+        except Exception as fault:  # noqa: BLE001 - whatever it was, the catalog says how the sync ended
+            failure = as_known(fault)
+            self.explain(failure)
+        failure = self._sign_if_due() or failure  # also where the source is dead: matchers shall know that we are not
         lists = tuple(self.lists)
         seconds = time.monotonic() - started
         outcome = SyncOutcome(self.sync_id, self.source.name, lists, seconds, self.received, failure)
@@ -134,8 +135,6 @@ class _Sync:
                     continue
                 self.received = step.received
                 self.lists.append(self._list(step, request.of(step.name)))
-        if not self.dry_run:
-            sign_if_due(self.publisher, self.clock())
         if any(one.outcome is Outcome.PUBLISHED for one in self.lists):
             self.publisher.collect_garbage(self.source.name, self.clock())
 
@@ -150,18 +149,30 @@ class _Sync:
         except StoreError:  # one list's files must not keep the others from going on: what is fetched anew replaces it
             return False
 
+    def _sign_if_due(self) -> SyncdError | None:
+        """What kept the timestamp from being signed anew."""
+        try:
+            if not self.dry_run:
+                sign_if_due(self.publisher, self.clock())
+        except SyncdError as error:
+            self.explain(error)
+            return error
+        return None
+
     def _list(self, prepared: Prepared, held: Held) -> ListOutcome:
         """Take one list down the rest of the road."""
         name = prepared.name
         try:
+            check_head_name(self.source.name, name)
             match prepared.result:
-                case SyncdError() as error:
-                    raise error
+                case SyncdError() as refused:
+                    raise refused
                 case UpToDate():
                     return self._up_to_date(name, held)
                 case Staged() as staged:
                     return self._judge(name, held, staged)
-        except SyncdError as error:
+        except Exception as fault:  # noqa: BLE001 - a fault in one list must not keep the others back
+            error = as_known(fault)
             self.explain(error, name)
             return ListOutcome(head_name(self.source.name, name), outcome_of(error), self._version(name), error=error)
 

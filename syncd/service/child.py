@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import BinaryIO, Final
 
-from syncd.errors import SyncdError
+from syncd.errors import as_known
 from syncd.pipeline import wire
 from syncd.pipeline.prepare import Progress, prepare
 from syncd.pipeline.wire import Answer, Told
@@ -37,17 +37,9 @@ def run(reader: BinaryIO, writer: BinaryIO, clock: Callable[[], float] = time.mo
         request = wire.decode_request(reader.readline(wire.MAX_LINE))
         for step in prepare(request, _sparing(say, clock)):
             say(wire.answer_of(step))
-    except SyncdError as error:
-        say(Answer(fault=wire.fault_of(error)))
-    except Exception as error:  # noqa: BLE001 - its words may hold a digest: only its kind leaves this process
-        say(Answer(fault=wire.fault_of(_internal(error))))
+    except Exception as fault:  # noqa: BLE001 - its words may hold a digest: only its kind leaves this process
+        say(Answer(fault=wire.fault_of(as_known(fault))))
     say(Answer(end=True))
-
-
-def _internal(error: Exception) -> SyncdError:
-    return SyncdError(
-        f"internal error ({type(error).__name__}) while fetching or staging", hint="a bug in syncd: please report it"
-    )
 
 
 def _sparing(say: Callable[[Answer], None], clock: Callable[[], float]) -> Progress:

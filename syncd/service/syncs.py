@@ -11,7 +11,7 @@ from pydantic import JsonValue
 
 from syncd import events
 from syncd.catalog.records import AuditEntry
-from syncd.errors import AbandonedError, RefusedError, SyncdError
+from syncd.errors import AbandonedError, RefusedError, as_known
 from syncd.model import Counts
 from syncd.pipeline.outcome import SyncOutcome
 from syncd.pipeline.state import Publisher
@@ -201,8 +201,7 @@ class Syncs:
             )
         except Exception as error:  # noqa: BLE001 - a bug in one sync must not end the daemon, nor leave others waiting
             self._emit(events.InternalError(type(error).__name__, f"sync of {source.name}"))
-            internal = SyncdError(f"internal error ({type(error).__name__})", hint="a bug in syncd: please report it")
-            return SyncOutcome(running.sync_id, source.name, error=internal)
+            return SyncOutcome(running.sync_id, source.name, error=as_known(error))
 
     def _tell(self, outcome: SyncOutcome) -> None:
         for one in outcome.lists:

@@ -111,6 +111,8 @@ def load_signers(folder: Path, roles: Iterable[str]) -> Signers:
     Raises `StoreError` where the folder or a key cannot be read, `RefusedError` where others may read it, `UsageError`
     where it is not a key.
     """
+    if not folder.is_dir():
+        raise RefusedError(f"there are no keys in {folder}", hint="mount or name the folder that holds them")
     with files.storage(folder, "read the keys in"):
         names = sorted(path.name for path in folder.iterdir())
     return {role: tuple(load_named(str(folder / name)) for name in names if _belongs(name, role)) for role in roles}
