@@ -72,6 +72,9 @@ def today(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     world = World(tmp_path, Clock(datetime.now(UTC)))
     world.publish(full=rows(0, 3))
     configure(tmp_path / "syncd.toml", text(world), monkeypatch)
+    with world.publisher() as publisher:  # so that nothing is synced but what a test asks for
+        for name in ("iwf", "other", "new"):
+            publisher.catalog.note_schedule(name, world.clock.now + timedelta(hours=2))
     yield world
     while _asked:
         _asked.pop().close()
@@ -333,7 +336,7 @@ def test_a_check_says_what_would_be_scheduled(today: World) -> None:
     """Without starting anything; a file that cannot be read is an error of the configuration."""
     ran = syncd("run", "--check")
     assert (ran.code, ran.err) == (0, "")
-    assert "iwf     1 day  10 minutes  within 1 minute" in ran.out
+    assert "iwf     1 day  10 minutes  in 1 hour (stored)" in ran.out
     (today.base / "syncd.toml").write_text(text(today).replace("root.json", "lost.json"))
     assert syncd("run", "--check").code == 2
 

@@ -80,10 +80,10 @@ def _checksum(current: Current) -> str:
 
 def check_target(folder: FeedFolder) -> None:
     """Raise `UsageError` where a copy must not be made: what is there would be taken for old files of the copy."""
-    if folder.path(layout.TIMESTAMP).exists():
-        raise UsageError(f"{folder.root} is a published feed", hint="name another folder for the copy")
-    ours = folder.path(CURRENT).exists() or (folder.work / TRUST).exists()
     with storage(folder.root, "look into"):
+        if folder.path(layout.TIMESTAMP).exists():
+            raise UsageError(f"{folder.root} is a published feed", hint="name another folder for the copy")
+        ours = folder.path(CURRENT).exists() or (folder.work / TRUST).exists()
         found = [] if ours or not folder.root.is_dir() else [path.name for path in folder.root.iterdir()]
     if set(found) - {folder.work.name, ROOT}:
         raise UsageError(
