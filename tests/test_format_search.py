@@ -4,6 +4,7 @@ import bisect
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -171,3 +172,28 @@ def test_what_follows_the_last_digest_is_no_digest(tmp_path: Path) -> None:
     segment = Segment.open(tmp_path / "base", ref)
     assert segment.row_range(bytes(16)) == (0, 1)
     assert segment.entries_of(bytes(16)) == [("", "A")]
+
+
+def test_single_look_ups_by_guessing_are_exact(tmp_path: Path) -> None:
+    """In a large segment, evenly spread or not, each digest is found with all its rows, and no other is."""
+    rng = np.random.default_rng(5)
+    even = rng.integers(0, 256, (70_000, 16), dtype=np.uint8)
+    crowded = even.copy()
+    crowded[:60_000, :3] = 7  # most digests close together: guesses are far off
+    for number, table in enumerate((even, crowded)):
+        digests = np.sort(np.unique(table.view("S16").reshape(-1)))
+        digests = np.sort(np.concatenate([digests, digests[::1000], digests[:2], digests[-2:]]))
+        entries = pa.array([f"{place:08}" for place in range(len(digests))], pa.large_utf8())
+        zeros = np.zeros(len(digests), np.int32)
+        rows = Rows(Algorithm.MD5, digests, entries, zeros, ("A",), np.zeros(len(digests), bool))
+        ref = write_segment(tmp_path / str(number), Algorithm.MD5, "base", [rows])
+        assert ref is not None
+        segment = Segment.check(tmp_path / str(number), ref)
+        content = digests.tobytes()
+        asked = [content[place : place + 16] for place in range(0, len(content), 16 * 37)]
+        asked += [content[:16], content[-16:], bytes(16), b"\xff" * 16, content[16 * 500 : 16 * 500 + 15] + b"\0"]
+        for digest in asked:
+            start = int(np.searchsorted(digests, np.array([digest], "S16"))[0])
+            stop = int(np.searchsorted(digests, np.array([digest], "S16"), side="right")[0])
+            low, high = segment.row_range(digest)
+            assert (high - low, low if high > low else 0) == (stop - start, start if stop > start else 0)
