@@ -72,8 +72,8 @@ def pull(
     `TrustError`, `RefusedError`, `StoreError`, `UsageError`.
     """
     copy = FeedFolder(folder)
-    check_target(copy)
     try:
+        check_target(copy)
         with lock(copy.lock, "a pull"), open_peer(endpoint, Deadline(deadline)) as peer:
             pin_root(copy, root)
             work = _Pull(copy, Follower(copy, root, peer, caps), read_current(copy), progress)
