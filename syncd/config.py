@@ -22,7 +22,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
-from syncd.errors import ConfigError, UsageError
+from syncd.errors import ConfigError, StoreError, UsageError
 from syncd.fetch import Endpoint
 from syncd.files import read_bytes, storage
 from syncd.format.segment import DEFAULT_CAPS, Caps
@@ -215,11 +215,11 @@ def _from_environment() -> Path | None:
 
 
 def _read(path: Path, *, required: bool) -> dict[str, Any] | None:
-    if not required and not _exists(path):
+    content = _content(path)
+    if content is None:
+        if required:
+            raise ConfigError(f"{path} does not exist", hint=f"name the file with --config, or in {FILE_VARIABLE}")
         return None
-    if not _exists(path):
-        raise ConfigError(f"{path} does not exist", hint=f"name the file with --config, or in {FILE_VARIABLE}")
-    content = read_bytes(path, _MAX_FILE)
     try:
         return tomllib.loads(content.decode())
     except UnicodeDecodeError:
@@ -228,9 +228,14 @@ def _read(path: Path, *, required: bool) -> dict[str, Any] | None:
         raise ConfigError(f"{path} is not TOML: {_place(error)}", hint="see https://toml.io for the syntax") from None
 
 
-def _exists(path: Path) -> bool:
-    with storage(path, "read"):
-        return path.exists()
+def _content(path: Path) -> bytes | None:
+    try:
+        with storage(path, "read"):
+            return read_bytes(path, _MAX_FILE) if path.exists() else None
+    except StoreError as error:
+        raise ConfigError(
+            error.message, hint=f"name a file that can be read with --config, or in {FILE_VARIABLE}"
+        ) from error
 
 
 def _place(error: tomllib.TOMLDecodeError) -> str:

@@ -67,7 +67,7 @@ def test_rows_that_ask_for_nothing_are_counted(partner: World) -> None:
     assert ran == Ran(
         0,
         "images version 2 published: 3 rows\n  sha256: 1 added, 0 removed, 0 relabelled\n"
-        "  1 rows asked for nothing: adds of what is there, or removals of what is not\n",
+        "  1 row asked for nothing: adds of what is there, or removals of what is not\n",
         "",
     )
 
@@ -86,8 +86,8 @@ def test_bad_rows_can_be_set_aside(partner: World) -> None:
     file = csv(partner, row(0), ("sha256", "00ff", "e", "A"))
     aside = partner.base / "bad.csv"
     ran = publish(partner, "--full", file, "--skip-bad", aside)
-    assert (ran.code, ran.out.splitlines()[0]) == (0, "images version 1 published: 1 rows")
-    assert ran.err == f"warning: 1 bad rows were left out; they are in {aside}\n"
+    assert (ran.code, ran.out.splitlines()[0]) == (0, "images version 1 published: 1 row")
+    assert ran.err == f"warning: 1 bad row left out: see {aside}\n"
     assert aside.exists()
 
 
@@ -153,9 +153,7 @@ def test_status_tells_of_an_interrupted_publication(partner: World) -> None:
     """A crash after the commit is finished by the next publish."""
     (partner.partner.work / "journal.json").write_text("[]")
     ran = syncd("feed", "status", partner.partner.root)
-    assert ran.err == (
-        "warning: a publication was interrupted after its commit; the next `syncd feed publish` finishes it\n"
-    )
+    assert ran.err == "warning: publishing was interrupted; the next `syncd feed publish` finishes it\n"
 
 
 @pytest.mark.parametrize(

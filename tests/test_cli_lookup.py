@@ -1,4 +1,5 @@
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
@@ -33,13 +34,90 @@ def test_every_entry_of_a_digest_is_told(copied: World) -> None:
 
 
 def test_nothing_found_is_exit_code_10(copied: World) -> None:
-    """Also for an algorithm that no list holds."""
-    assert syncd("lookup", copied.copy, f"sha512:{'0' * 128}").code == 10
+    """Of what was checked."""
     ran = syncd("lookup", copied.copy, f"sha256:{'0' * 64}", "--json")
     assert ran.code == 10
     assert ran.json["digests"] == [
-        {"digest": f"sha256:{'0' * 64}", "matched": False, "exact_only": False, "hits": []},
+        {"digest": f"sha256:{'0' * 64}", "matched": False, "not_checked": False, "exact_only": False, "hits": []},
     ]
+
+
+def test_a_digest_that_no_list_could_hold_was_not_checked(copied: World) -> None:
+    """It is neither a match nor a clearance: exit code 2 where nothing was checked at all."""
+    unheld, unknown = f"sha512:{'0' * 128}", f"sha256:{'0' * 64}"
+    assert syncd("lookup", copied.copy, unheld) == Ran(
+        2, f"{unheld}  not checked: no list holds sha512\n", "warning: not checked: no list holds sha512\n"
+    )
+    assert syncd("lookup", copied.copy, unheld, unknown).code == 10
+    assert syncd("lookup", copied.copy, unheld, f"sha256:{row(1)[1]}").code == 0
+    ran = syncd("lookup", copied.copy, unheld, "--json")
+    assert ran.code == 2
+    assert ran.json["digests"] == [
+        {"digest": unheld, "matched": False, "not_checked": True, "exact_only": False, "hits": []},
+    ]
+
+
+def test_no_digest_at_all_is_a_usage_error(copied: World) -> None:
+    """An upstream command that failed must not read as "nothing matched"."""
+    assert syncd("lookup", copied.copy, "-", stdin="\n") == Ran(
+        2,
+        "",
+        "error: no digest was given: standard input is empty\n  to do: write one ALG:HEX a line into it\n",
+    )
+
+
+def test_files_are_not_cleared_by_perceptual_lists(world: World, tmp_path: Path) -> None:
+    """A copy with no cryptographic list checks no file: exit code 2, not 10."""
+    world.publish(full=[("pdq", PDQ, "p", "B")])
+    world.follow()
+    (tmp_path / "file").write_bytes(b"x")
+    ran = syncd("match", world.mirror, tmp_path / "file")
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err.startswith(
+        f"error: no list of {world.mirror} holds cryptographic digests: files were not checked\n  to do: "
+    )
+
+
+def test_a_file_name_makes_no_line_of_its_own(copied: World, tmp_path: Path) -> None:
+    """Whoever names an upload could otherwise write "no match" for another."""
+    file = tmp_path / "x\nupload.jpg  no match"
+    file.write_bytes(b"y")
+    assert syncd("match", copied.copy, file).out == f"{tmp_path}/x\\x0aupload.jpg  no match  no match\n"
+    assert syncd("match", copied.copy, tmp_path / "a\nb").err.splitlines()[-2] == (
+        f"error: cannot read {tmp_path}/a\\x0ab: No such file or directory"
+    )
+
+
+def test_only_regular_files_are_read(copied: World, tmp_path: Path) -> None:
+    """A pipe would be waited for without end."""
+    os.mkfifo(tmp_path / "fifo")
+    for name in (tmp_path / "fifo", Path("/dev/zero")):
+        ran = syncd("match", copied.copy, name)
+        assert (ran.code, ran.out) == (2, "")
+        assert f"error: cannot read {name}: not a regular file\n" in ran.err
+
+
+def test_a_clock_that_was_set_back_is_told(copied: World) -> None:
+    """A stale copy would otherwise look fresh for ever; a few minutes between hosts are nothing."""
+    known = f"sha256:{row(1)[1]}"
+    copied.clock.forward(minutes=-5)
+    assert syncd("lookup", copied.copy, known) == Ran(0, f"{known}  MATCH images version 1  label B  entry e1\n", "")
+    copied.clock.forward(hours=-3)
+    warning = "warning: the local clock is behind by 3 hours: set it; until then no age is known\n"
+    assert syncd("lookup", copied.copy, known).err == warning
+    assert warning in syncd("match", copied.copy, copied.root).err
+
+
+def test_a_root_that_is_none_is_a_fault_of_the_command_line(copied: World, tmp_path: Path) -> None:
+    """The file is here: no publisher need be told."""
+    for content in (b"algorithm,digest\n", b"[]", b'{"signed": {"_type": "targets"}}', b"[" * 100_000):
+        (tmp_path / "garbage.csv").write_bytes(content)
+        assert syncd("lookup", copied.copy, f"md5:{'0' * 32}", "--root", tmp_path / "garbage.csv") == Ran(
+            2,
+            "",
+            f"error: {tmp_path}/garbage.csv is no trust root\n"
+            "  to do: name the feed's root.json as it was obtained out of band\n",
+        )
 
 
 def test_perceptual_look_ups_say_that_they_are_exact(copied: World) -> None:

@@ -202,7 +202,7 @@ def on_terminal(*arguments: str, **changes: str) -> str:
 
 def test_what_a_partner_wrote_cannot_steer_the_terminal() -> None:
     """Control characters are shown, not obeyed."""
-    assert clean("a\x1b[2Jb\x9b\r\ntail é") == "a\\x1b[2Jb\\x9b\\x0d\ntail é"
+    assert clean("a\x1b[2Jb\x9b\r\ntail é") == "a\\x1b[2Jb\\x9b\\x0d\\x0atail é"
 
 
 @pytest.mark.parametrize(

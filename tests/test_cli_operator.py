@@ -142,14 +142,40 @@ def test_status_says_when_syncs_do_not_run(configured: World) -> None:
     assert syncd("status").err == "warning: iwf.images: not verified for 3 hours: syncs do not run\n"
 
 
+def test_status_says_when_the_clock_was_set_back(configured: World) -> None:
+    """Ages that lie in the future are not "0 seconds ago"."""
+    configured.publish(full=rows(0, 2))
+    syncd("sync")
+    configured.clock.forward(minutes=-4)
+    assert "0 seconds ago" in syncd("status").out
+    configured.clock.forward(hours=-2)
+    ran = syncd("status")
+    assert ran.err == "warning: iwf.images: the local clock is 2 hours behind the last verification: set it\n"
+    assert "in the future" in ran.out
+    assert "ago" not in ran.out
+
+
+def test_status_tells_a_killed_sync_from_a_running_one(configured: World) -> None:
+    """The catalog says "running" of both; only one of them holds the source's lock."""
+    from syncd.files import lock
+
+    configured.publish(full=rows(0, 2))
+    syncd("sync")
+    with configured.publisher() as publisher:
+        publisher.catalog.begin_sync("killed", "iwf", configured.clock())
+    with lock(configured.state.source("iwf").lock, "a sync of iwf"):
+        assert syncd("status").err == ""
+        assert syncd("status", "--json").json["lists"][0]["last_sync"]["outcome"] == "running"
+    assert syncd("status").err == "warning: iwf.images: the last sync was interrupted\n"
+    assert syncd("status", "--json").json["lists"][0]["act"] == "the last sync was interrupted"
+
+
 def test_status_says_when_a_source_is_no_longer_configured(configured: World, tmp_path: Path) -> None:
     """Its list would grow old in silence."""
     configured.publish(full=rows(0, 2))
     syncd("sync")
     (tmp_path / "syncd.toml").write_text(f'state_dir = "{configured.state.root}"')
-    assert syncd("status").err == (
-        "warning: iwf.images: source iwf is no longer configured: nobody keeps this list up to date\n"
-    )
+    assert syncd("status").err == ("warning: iwf.images: source iwf is no longer configured: it grows old\n")
 
 
 def test_status_warns_before_the_offline_keys_are_needed(configured: World) -> None:

@@ -53,7 +53,7 @@ def test_verify_names_faults(running: World) -> None:
     shown = syncd("verify", running.copy)
     assert shown.code == 4
     assert "FAULT" in shown.out
-    assert shown.out.splitlines()[-1].startswith("1 faults: ")
+    assert shown.out.splitlines()[-1].startswith("1 fault: ")
     assert shown.err.splitlines() == [
         f"error: segment {path.name}: its bytes do not have the SHA-256 that names it",
         "  to do: it was damaged or altered here: remove it, then fetch or restore it",
@@ -140,7 +140,7 @@ def test_rotate_a_partners_key(running: World) -> None:
     assert (ran.code, ran.out.splitlines()) == (
         0,
         [
-            "timestamp has 1 keys from now on, 1 of which must sign",
+            "timestamp has 1 key from now on, 1 of which must sign",
             f"made      {running.partner_keys / 'timestamp-1.pem'}",
         ],
     )
@@ -180,6 +180,17 @@ def test_a_list_with_its_own_keys(running: World) -> None:
     done = syncd(*publish, "--sign-with", made[0], "--sign-with", made[1], "--json")
     assert json.loads(done.out)["version"] == 3
     assert syncd("sync").code == 0
+
+
+def test_a_list_with_its_own_keys_is_folded_with_them(running: World) -> None:
+    """`feed compact` takes them as `feed publish` does."""
+    path = str(keys.make_role_keys(running.base / "body", "list-images", 1)[0][0])
+    feed, offline = running.partner.root, ("--offline-keys", running.partner_offline)
+    ran = syncd("feed", "add-role", feed, "--list", "images", "--keys", path, "--threshold", 1, *offline)
+    assert ran.out == "images has 1 key of its own from now on, 1 of which must sign\n"
+    assert syncd("feed", "compact", feed, "--all").code == 6
+    ran = syncd("feed", "compact", feed, "--all", "--sign-with", path, "--json")
+    assert ran.json == {"lists": [{"list": "images", "folded": 3}]}
 
 
 def test_renew_says_until_when(running: World) -> None:

@@ -1,8 +1,12 @@
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from command_line import Ran, syncd, use_clock
+from syncd.matcher.pull import Pulled
+from syncd.matcher.watch import Attempt
 from world import IMAGES, World, row, rows
 
 VIDEOS = "videos"
@@ -69,10 +73,8 @@ def test_an_unknown_list_is_rejected_by_name(published: World) -> None:
     )
 
 
-def test_a_fork_is_an_alarm(published: World, tmp_path: Path) -> None:
-    """The feed's signer went back to a backup: the list is taken, and a person must ask why."""
-    import shutil
-
+def fork(published: World, tmp_path: Path) -> None:
+    """Let the copy hold version 3, and the feed's signer go back to version 2 and on to version 8."""
     backup = tmp_path / "backup"
     published.publish(add=[row(4)])
     shutil.copytree(published.partner.root, backup)
@@ -85,12 +87,33 @@ def test_a_fork_is_an_alarm(published: World, tmp_path: Path) -> None:
     for _ in range(2):
         published.publish(add=[row(8)], remove=[row(7)])
         published.publish(add=[row(7)], remove=[row(8)])
+
+
+def test_a_fork_is_an_alarm(published: World, tmp_path: Path) -> None:
+    """The feed's signer went back to a backup: the list is taken, and a person must ask why."""
+    fork(published, tmp_path)
     ran = pull(published)
     assert ran.code == 0
     assert ran.err.startswith(
         "ALARM: images version 8 does not descend from version 3: its signer went back to a backup\n"
     )
     assert "\n  to do: ask the feed's operator whether that was meant; " in ran.err
+
+
+def test_a_fork_is_an_alarm_in_every_form(published: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With --watch --json too: the document says `forked`, and standard error says ALARM."""
+
+    def once(
+        pull_once: Callable[[], Pulled], *, on_event: Callable[[Attempt], None], interval: float, stop: object
+    ) -> None:
+        on_event(Attempt(pull_once(), None, 1.0))
+
+    fork(published, tmp_path)
+    monkeypatch.setattr("syncd.matcher.watch.follow", once)
+    ran = pull(published, "--watch", "--json")
+    assert (ran.code, ran.json["lists"][0]["forked"], ran.json["next_in"]) == (0, True, 1.0)
+    assert ran.err.startswith("ALARM: images version 8 does not descend from version 3: ")
+    assert pull(published, "--watch", "--json") == Ran(0, "", "")
 
 
 @pytest.mark.parametrize(

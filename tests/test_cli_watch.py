@@ -1,5 +1,7 @@
 """``syncd pull --watch`` as a host runs it, and ``syncd feed compact``."""
 
+import json
+import os
 import shutil
 import signal
 import subprocess
@@ -14,14 +16,15 @@ from world import HEAD, Clock, World, row, rows
 
 
 @contextmanager
-def watching(world: World) -> Iterator[subprocess.Popen[str]]:
+def watching(world: World, *more: str) -> Iterator[subprocess.Popen[str]]:
     """A real process that pulls about every second."""
     command = ["pull", world.state.feed.root.as_uri(), "--root", str(world.operator_root), "--dir", str(world.copy)]
     with subprocess.Popen(
-        [sys.executable, "-m", "syncd.cli", *command, "--watch", "--interval", "1s"],
+        [sys.executable, "-m", "syncd.cli", *command, "--watch", "--interval", "1s", *more],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": ""},
     ) as process:
         try:
             yield process
@@ -56,6 +59,17 @@ def test_a_watched_copy_follows_the_feed(tmp_path: Path) -> None:
     assert world.hits(99), "the copy answers on"
 
 
+def test_news_in_json_arrive_at_once(tmp_path: Path) -> None:
+    """A document a line, not kept back until the next pull."""
+    world = World(tmp_path, Clock(datetime.now(UTC)))
+    world.publish(full=rows(0, 3))
+    world.sync()
+    with watching(world, "--json", "--interval", "10m") as process:
+        assert process.stdout is not None
+        news = json.loads(process.stdout.readline())
+    assert (news["changed"], news["lists"][0]["after"], news["errors"]) == (True, 1, [])
+
+
 def test_a_list_is_folded_on_request(world: World) -> None:
     """`feed compact --all` leaves one base a list, and nothing to do the second time."""
     world.publish(full=rows(0, 30))
@@ -64,4 +78,5 @@ def test_a_list_is_folded_on_request(world: World) -> None:
     assert syncd("feed", "compact", feed).out == "images: nothing to fold\n"
     assert syncd("feed", "compact", feed, "--all").out == "images version 3: folded\n"
     assert syncd("feed", "compact", feed, "--all").out == "images: nothing to fold\n"
+    assert syncd("feed", "compact", feed, "--json").json == {"lists": [{"list": "images", "folded": None}]}
     assert syncd("feed", "compact", feed, "--list", "other").code == 2

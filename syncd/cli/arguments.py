@@ -1,11 +1,13 @@
 """Values from the command line, made into what commands work with. All raise `UsageError`."""
 
 import difflib
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from syncd.errors import StoreError, UsageError
+from syncd.errors import RefusedError, StoreError, UsageError
 
 _MAX_PORT: Final = 0xFFFF
 _MAX_TOKEN: Final = 4096
@@ -23,8 +25,30 @@ def named_file(path: Path, limit: int, what: str) -> bytes:
 
 
 def root(path: Path) -> bytes:
-    """A trust root."""
-    return named_file(path, _MAX_ROOT, "the trust root")
+    """A trust root. Whether it vouches for anything is not asked here."""
+    content = named_file(path, _MAX_ROOT, "the trust root")
+    if not _is_root(content):
+        raise UsageError(f"{path} is no trust root", hint="name the feed's root.json as it was obtained out of band")
+    return content
+
+
+def _is_root(content: bytes) -> bool:
+    try:
+        return bool(json.loads(content)["signed"]["_type"] == "root")
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return False
+
+
+@contextmanager
+def readable(folder: Path) -> Iterator[None]:
+    """Say that the caller may not read ``folder``, where that is why its files cannot be read."""
+    try:
+        yield
+    except (PermissionError, StoreError) as error:
+        if not isinstance(error.__cause__ or error, PermissionError):
+            raise
+        message = error.message if isinstance(error, StoreError) else f"cannot read {error.filename}: {error.strerror}"
+        raise RefusedError(message, hint=f"run as a user that may read all of {folder}") from error
 
 
 def token(path: Path | None) -> str | None:

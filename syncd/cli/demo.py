@@ -61,7 +61,7 @@ def demo(
 
 
 def _explain(base: Path) -> None:
-    output.say(f"\nKept in {base}. To explore it:")
+    output.say("", f"Kept in {base}. To explore it:")
     for command in (
         f"syncd feed status {base}/partner",
         f"SYNCD_CONFIG={base}/syncd.toml syncd status",
@@ -92,12 +92,12 @@ class _Demo:
         self.recognise()
         self.change()
         self.attacks()
-        output.say(f"\nDone in {time.monotonic() - self.started:.1f} s.")
+        output.say("", f"Done in {time.monotonic() - self.started:.1f} s.")
 
     def step(self, title: str) -> None:
         """Begin a step."""
         self.number += 1
-        output.say(f"\n{self.number}. {title}")
+        output.say("", f"{self.number}. {title}")
 
     def publish_first(self) -> None:
         """The partner's side."""
@@ -179,7 +179,8 @@ class _Demo:
             self._show(upload, expected=True)
             answered = time.monotonic()
         counts = sum((count.effective for count in outcome.lists[0].counts.values()), 0)
-        _tell("delta", f"{counts} rows, fetched {outcome.bytes / 1e3:.1f} kB; {_HEAD} is at {outcome.lists[0].version}")
+        fetched, version = f"{outcome.bytes / 1e3:.1f} kB", outcome.lists[0].version
+        _tell("delta", f"{output.count(counts, 'row')}, fetched {fetched}; {_HEAD} is at {version}")
         self._show(withdrawn.path, expected=False)
         _tell("signing", f"{(published - begun) * 1e3:.0f} ms")
         _tell("sync", f"{(synced - published) * 1e3:.0f} ms")
@@ -263,7 +264,7 @@ class _Demo:
         answers = all(_hits(self.matcher, one.path) for one in still_there(self.known[100:], 4)[1:])
         output.say(f"   - {what}")
         _tell("refused", f"{type(error).__name__}, exit code {error.exit_code}")
-        _tell("because", _wrapped(error))
+        _tell("because", *_wrapped(error))
         if served != version or not answers:
             raise StoreError("the snapshot that is served changed", hint="a bug in syncd: please report it")
         _tell("still served", f"{_HEAD} version {served}, and the matcher answers from it")
@@ -330,8 +331,8 @@ def _timed(work: Callable[[], _T]) -> tuple[float, _T]:
     return time.monotonic() - begun, result
 
 
-def _tell(word: str, text: str) -> None:
-    output.say(f"   {word:>12}  {text}")
+def _tell(word: str, text: str, *more: str) -> None:
+    output.say(f"   {word:>12}  {text}", *(" " * 17 + line for line in more))
 
 
 def _entry(known: Known) -> str:
@@ -354,7 +355,7 @@ def _short(path: Path) -> str:
     return text if len(text) <= 60 else f"...{text[-57:]}"  # noqa: PLR2004 - what fits beside the first column
 
 
-def _wrapped(error: SyncdError) -> str:
+def _wrapped(error: SyncdError) -> list[str]:
     import textwrap
 
-    return ("\n" + " " * 17).join(textwrap.wrap(error.message, 62))
+    return textwrap.wrap(error.message, 62)

@@ -9,6 +9,7 @@ from syncd.cli import arguments
 from syncd.cli.output import (
     JsonFlag,
     clean,
+    count,
     day,
     note,
     print_json,
@@ -32,6 +33,9 @@ Feed = Annotated[Path, typer.Argument(metavar="FEED", help="The folder of the fe
 OnlineKeys = Annotated[
     Path | None,
     typer.Option(metavar="DIR", help="The keys that sign day by day; default: FEED.keys, beside FEED."),
+]
+SignWith = Annotated[
+    list[str] | None, typer.Option(metavar="FILE", help="A key of a list with keys of its own; may be repeated.")
 ]
 
 
@@ -90,9 +94,7 @@ def publish(
     skip_bad: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Go on past bad rows and write them, with reasons, to FILE.")
     ] = None,
-    sign_with: Annotated[
-        list[str] | None, typer.Option(metavar="FILE", help="A key of a list with keys of its own; may be repeated.")
-    ] = None,
+    sign_with: SignWith = None,
     online_keys: OnlineKeys = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -131,7 +133,7 @@ def publish(
             folder, listed, edit, signers, utc_now(), lambda read, total: tell("reading", read, total)
         )
     if done.skipped:
-        note(f"{done.skipped:,} bad rows were left out; they are in {skip_bad}")
+        note(f"{count(done.skipped, 'bad row')} left out: see {skip_bad}")
     if as_json:
         print_json(_published_document(done))
     else:
@@ -145,7 +147,9 @@ def compact(
         list[str] | None, typer.Option("--list", metavar="L", help="A list; may be repeated. Default: all.")
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Fold each list into a single base, due or not.")] = False,
+    sign_with: SignWith = None,
     online_keys: OnlineKeys = None,
+    as_json: JsonFlag = False,
 ) -> None:
     """Fold deltas that have come together, so that look-ups stay quick.
 
@@ -166,15 +170,20 @@ def compact(
     """
     from syncd.feed import author, layout
     from syncd.feed.folder import FeedFolder
-    from syncd.feed.rotate import online_signers
+    from syncd.feed.rotate import finish, online_signers
     from syncd.model import list_name
 
     folder = FeedFolder(feed)
+    finish(folder)
     published = map(layout.list_of, author.load_repository(folder).targets())
     chosen = [list_name(one) for one in names] if names else sorted(filter(None, published))
-    signers = online_signers(folder, online_keys or author.keys_folder(feed))
-    for name in chosen:
-        manifest = author.compact(folder, name, signers, utc_now(), everything=everything)
+    signers = online_signers(folder, online_keys or author.keys_folder(feed), sign_with or ())
+    folded = {name: author.compact(folder, name, signers, utc_now(), everything=everything) for name in chosen}
+    if as_json:
+        versions = {name: manifest.version if manifest else None for name, manifest in folded.items()}
+        print_json({"lists": [{"list": name, "folded": versions[name]} for name in versions]})
+        return
+    for name, manifest in folded.items():
         say(f"{name}: nothing to fold" if manifest is None else f"{name} version {manifest.version}: folded")
 
 
@@ -194,13 +203,13 @@ def _published_document(done: "Published") -> dict[str, Any]:
 
 def _show_published(done: "Published") -> None:
     if not done.changed:
-        say(f"{done.list} is up to date: version {done.version}, {done.rows:,} rows")
+        say(f"{done.list} is up to date: version {done.version}, {count(done.rows, 'row')}")
         return
-    say(f"{done.list} version {done.version} published: {done.rows:,} rows")
+    say(f"{done.list} version {done.version} published: {count(done.rows, 'row')}")
     for algorithm, counts in sorted(done.counts.items()):
         say(f"  {algorithm}: {counts.added:,} added, {counts.removed:,} removed, {counts.relabelled:,} relabelled")
     if done.needless:
-        say(f"  {done.needless:,} rows asked for nothing: adds of what is there, or removals of what is not")
+        say(f"  {count(done.needless, 'row')} asked for nothing: adds of what is there, or removals of what is not")
 
 
 @app.command("status")
@@ -238,7 +247,7 @@ def status(feed: Feed, as_json: JsonFlag = False) -> None:
         if one.warning:
             note(one.warning)
     if pending:
-        note("a publication was interrupted after its commit; the next `syncd feed publish` finishes it")
+        note("publishing was interrupted; the next `syncd feed publish` finishes it")
 
 
 def _manifests(folder: "FeedFolder", repository: "Repository") -> "list[Manifest]":

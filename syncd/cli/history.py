@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from syncd.cli.operator import ConfigFile, load_config, state_folder
-from syncd.cli.output import JsonFlag, print_json, say, show_table
+from syncd.cli.output import JsonFlag, count, print_json, say, show_table
 
 if TYPE_CHECKING:
     from syncd.model import Counts
@@ -71,7 +71,8 @@ def _counts(counts: "Counts") -> dict[str, int]:
 
 
 def _show(found: "Difference") -> None:
-    say(f"{found.list}: version {found.old} ({found.rows_old:,} rows) to {found.new} ({found.rows_new:,} rows)")
+    old, new = count(found.rows_old, "row"), count(found.rows_new, "row")
+    say(f"{found.list}: version {found.old} ({old}) to {found.new} ({new})")
     rows = [
         (str(algorithm), label, f"{one.added:,}", f"{one.removed:,}", f"{one.relabelled:,}")
         for algorithm, labels in found.labels.items()

@@ -1,16 +1,28 @@
 """``syncd lookup`` and ``syncd match``: ask a pulled copy."""
 
 import hashlib
+import stat
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from syncd.cli.output import JsonFlag, note, print_json, say, show_error, span, stamp, utc_now
+from syncd.cli import arguments
+from syncd.cli.output import (
+    JsonFlag,
+    behind,
+    note,
+    print_json,
+    say,
+    show_error,
+    span,
+    stamp,
+    utc_now,
+)
 from syncd.errors import SyncdError, UsageError, error_document
 from syncd.model import Algorithm, Digest, Hit
 
@@ -23,9 +35,11 @@ _STALE_AFTER: Final = timedelta(hours=48)
 _BLOCK: Final = 1 << 20
 _STDIN: Final = "-"
 
-Copy = Annotated[Path, typer.Argument(metavar="DIR", help="A copy made by `syncd pull`.")]
+Copy = Annotated[Path, typer.Argument(metavar="DIR", readable=False, help="A copy made by `syncd pull`.")]
+"""``readable=False``, here and below: typer would check first, and answer in its own words and exit code."""
 Root = Annotated[
-    Path | None, typer.Option(metavar="ROOT", help="The trust root to prove DIR by; default: the one it was pulled by.")
+    Path | None,
+    typer.Option(metavar="ROOT", readable=False, help="The trust root to prove DIR by; default: that of the pull."),
 ]
 
 
@@ -35,6 +49,14 @@ class Asked:
 
     text: str
     digest: Digest
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What was found of a digest; None: no list holds digests of its algorithm, so that nothing was checked."""
+
+    asked: Asked
+    hits: tuple[Hit, ...] | None
 
 
 @dataclass(frozen=True)
@@ -60,14 +82,16 @@ def lookup(
     matches are not found. With - one digest a line is read from standard input, which keeps them out of the process
     list and the shell's history. A copy that nobody vouches for any more still answers, with a warning.
 
+    A digest whose algorithm no list holds is named as not checked.
+
     \b
     Exit codes:
       0   something matched
-      10  nothing matched
+      10  nothing matched of what was checked
       1   storage
-      2   not a digest, or DIR is no copy
+      2   not a digest, none could be checked, or DIR is no copy
       4   the copy was altered
-      6   others may write DIR
+      6   others may write DIR, or you may not read it
 
     \b
     Example:
@@ -75,24 +99,52 @@ def lookup(
       syncd lookup /var/lib/hashes - < digests
     """
     asked = list(_asked(digests))
+    if not asked:
+        raise UsageError("no digest was given: standard input is empty", hint="write one ALG:HEX a line into it")
     matcher = _open(folder, root)
-    found = [(one, matcher.lookup(one.digest.algorithm, one.digest.value)) for one in asked]
-    _warn_of_age(matcher)
-    exact = sorted({one.digest.algorithm for one in asked if not one.digest.algorithm.cryptographic})
-    for algorithm in exact:
-        note(f"{algorithm} digests are compared exactly; near matches are not found", kind="note")
+    answers = [_answer(matcher, one) for one in asked]
+    _warn_of_age(matcher, folder)
+    _note_limits(answers)
     if as_json:
-        print_json(_lookup_document(matcher, found))
+        print_json(_lookup_document(matcher, answers))
     else:
-        for one, hits in found:
-            _show_hits(one.text, hits)
-    return 0 if any(hits for _, hits in found) else NOTHING_MATCHED
+        for answer in answers:
+            _show_answer(answer)
+    if all(answer.hits is None for answer in answers):
+        return UsageError.exit_code
+    return 0 if any(answer.hits for answer in answers) else NOTHING_MATCHED
+
+
+def _answer(matcher: "Matcher", asked: Asked) -> Answer:
+    algorithm = asked.digest.algorithm
+    if algorithm not in matcher.algorithms:
+        return Answer(asked, None)
+    return Answer(asked, tuple(matcher.lookup(algorithm, asked.digest.value)))
+
+
+def _note_limits(answers: Sequence[Answer]) -> None:
+    """What a miss does not mean."""
+    for algorithm in sorted({one.asked.digest.algorithm for one in answers if one.hits is None}):
+        note(f"not checked: no list holds {algorithm}")
+    for algorithm in sorted({one.asked.digest.algorithm for one in answers if one.hits is not None}):
+        if not algorithm.cryptographic:
+            note(f"{algorithm} digests are compared exactly; near matches are not found", kind="note")
+
+
+def _show_answer(answer: Answer) -> None:
+    if answer.hits is None:
+        say(f"{answer.asked.text}  not checked: no list holds {answer.asked.digest.algorithm}")
+    else:
+        _show_hits(answer.asked.text, answer.hits)
 
 
 def _asked(texts: Sequence[str]) -> Iterator[Asked]:
     for number, text in enumerate(texts, 1):
         if text == _STDIN:
-            yield from _from_lines(sys.stdin)
+            try:
+                yield from _from_lines(sys.stdin)
+            except UnicodeDecodeError:
+                raise UsageError("standard input is not text", hint="write one ALG:HEX a line into it") from None
         else:
             yield _parsed(text, f"digest {number}")
 
@@ -111,17 +163,20 @@ def _parsed(text: str, place: str) -> Asked:
 
 
 def _open(folder: Path, root: Path | None = None) -> "Matcher":
-    from syncd.cli import arguments
     from syncd.matcher import Matcher
 
     if root is not None:
         arguments.root(root)
-    return Matcher.open(folder, root=root, clock=utc_now)
+    with arguments.readable(folder):
+        return Matcher.open(folder, root=root, clock=utc_now)
 
 
-def _warn_of_age(matcher: "Matcher") -> None:
+def _warn_of_age(matcher: "Matcher", folder: Path) -> None:
     """On standard error: the answer stands, but somebody must look after the copy."""
     statuses = matcher.status()
+    age = utc_now() - max(_known_times(statuses, folder))
+    if behind(age):
+        note(f"the local clock is behind by {span(-age)}: set it; until then no age is known")
     expired = sorted({role for one in statuses for role in one.expired})
     if expired:
         note(f"this copy is stale: its {' and '.join(expired)} metadata expired; run `syncd pull`")
@@ -132,17 +187,28 @@ def _warn_of_age(matcher: "Matcher") -> None:
             note(f"{one.list} was last verified {span(one.age)} ago")
 
 
-def _lookup_document(matcher: "Matcher", found: "Sequence[tuple[Asked, list[Hit]]]") -> dict[str, Any]:
+def _known_times(statuses: "Sequence[ListStatus]", folder: Path) -> Iterator[datetime]:
+    """Times that were the present once, for the host's clock or the feed's."""
+    from syncd.matcher.copy import copy_at, read_current
+
+    current = read_current(copy_at(folder))
+    if current is not None:
+        yield current.updated
+    yield from (one.verified_at for one in statuses if one.verified_at)
+
+
+def _lookup_document(matcher: "Matcher", answers: Sequence[Answer]) -> dict[str, Any]:
     return {
         "lists": _lists_document(matcher.status()),
         "digests": [
             {
-                "digest": one.text,
-                "matched": bool(hits),
-                "exact_only": not one.digest.algorithm.cryptographic,
-                "hits": [hit._asdict() for hit in hits],
+                "digest": one.asked.text,
+                "matched": bool(one.hits),
+                "not_checked": one.hits is None,
+                "exact_only": not one.asked.digest.algorithm.cryptographic,
+                "hits": [hit._asdict() for hit in one.hits or ()],
             }
-            for one, hits in found
+            for one in answers
         ],
     }
 
@@ -173,22 +239,23 @@ def _show_hits(name: str, hits: "Sequence[Hit]", algorithm: str = "") -> None:
 
 def match(
     folder: Copy,
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Files to check.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", readable=False, help="Files to check.")],
     as_json: JsonFlag = False,
 ) -> int:
     """Ask a pulled copy whether files are on its lists.
 
     Computes the cryptographic digests that the copy holds (md5, sha1, sha256, sha512), each file read once. Perceptual
-    lists (pdq, photodna) need near matching: they are named as not checked.
+    lists (pdq, photodna) need near matching: they are named as not checked. Pipes and devices are not read.
 
     \b
     Exit codes:
       0   something matched
       10  nothing matched
       1   storage
-      2   a file could not be read (the others were checked), or DIR is no copy
+      2   a file could not be read (the others were checked), DIR is no copy,
+          or no list of it holds cryptographic digests
       4   the copy was altered
-      6   others may write DIR
+      6   others may write DIR, or you may not read it
 
     \b
     Example:
@@ -196,8 +263,13 @@ def match(
     """
     matcher = _open(folder)
     algorithms = [algorithm for algorithm in matcher.algorithms if algorithm.cryptographic]
+    if not algorithms:
+        raise UsageError(
+            f"no list of {folder} holds cryptographic digests: files were not checked",
+            hint="pull a list that does; perceptual digests (pdq, photodna) need near matching",
+        )
     checked = [_check(matcher, file, algorithms) for file in files]
-    _warn_of_age(matcher)
+    _warn_of_age(matcher, folder)
     not_checked = _perceptual(matcher)
     for name, left_out in not_checked.items():
         note(f"not checked: {', '.join(left_out)} of {name}; perceptual digests need near matching", kind="note")
@@ -223,11 +295,18 @@ def _check(matcher: "Matcher", file: Path, algorithms: Sequence[Algorithm]) -> C
 def _digests(file: Path, algorithms: Sequence[Algorithm]) -> Mapping[Algorithm, bytes]:
     """Every digest from one pass over the file."""
     hashes = {algorithm: hashlib.new(algorithm, usedforsecurity=False) for algorithm in algorithms}
+    if _would_block(file.stat().st_mode):
+        raise OSError("not a regular file")
     with file.open("rb") as stream:
         while block := stream.read(_BLOCK):
             for one in hashes.values():
                 one.update(block)
     return {algorithm: one.digest() for algorithm, one in hashes.items()}
+
+
+def _would_block(mode: int) -> bool:
+    """A pipe may never end, nor a device; what a folder is, opening it says."""
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def _perceptual(matcher: "Matcher") -> dict[str, list[str]]:

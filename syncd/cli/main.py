@@ -3,12 +3,14 @@
 Every module that a command needs beyond these is imported by the command, so that ``syncd --help`` stays quick.
 """
 
+import errno
 import importlib
 import importlib.util
 import os
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Final
 
 import typer
@@ -16,10 +18,11 @@ from typer.main import get_command
 
 from syncd import __version__
 from syncd.cli import daemon, feed, history, lookup, operator, pull, repair, rotate, status, sync, verify
-from syncd.cli.output import show_error
+from syncd.cli.output import OutputError, flush, output_error, show_error
 from syncd.errors import SyncdError, UsageError
 
 _INTERRUPTED: Final = 130
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 _DAEMON_PACKAGES: Final = frozenset({"sqlalchemy", "alembic", "apscheduler", "structlog", "starlette", "uvicorn"})
 
 app = typer.Typer(
@@ -99,30 +102,51 @@ if importlib.util.find_spec("syncd.cli.demo"):
 
 def run() -> None:
     """The entry point of the console script."""
+    _open_streams()
     sys.exit(main(sys.argv[1:]))
+
+
+def _open_streams() -> None:
+    """A standard stream that the caller closed (``>&-``) is as one to nowhere."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 - open as long as the process lives
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code. Every error is shown here, and none as a traceback."""
-    as_json = "--json" in arguments
     try:
-        code = get_command(app).main(args=list(arguments), prog_name="syncd", standalone_mode=False)
-        sys.stdout.flush()
+        return _run(arguments)
     except (KeyboardInterrupt, typer.Abort):
         return _INTERRUPTED
-    except BrokenPipeError:
-        return _hang_up()
-    except Exception as error:  # noqa: BLE001 - the last line of defence: a traceback at a user is a bug
+    except BrokenPipeError:  # whoever read our output has gone, as `head` does: end quietly
+        _hang_up()
+        return 1
+    except OutputError as error:
+        _hang_up()
+        show_error(error)
+        return error.exit_code
+
+
+def _run(arguments: Sequence[str]) -> int:
+    """Run one command; raises `OutputError` and `BrokenPipeError` where its output is lost."""
+    try:
+        code = get_command(app).main(args=list(arguments), prog_name="syncd", standalone_mode=False)
+    except (KeyboardInterrupt, typer.Abort, BrokenPipeError, OutputError):
+        raise
+    except Exception as error:  # the last line of defence: a traceback at a user is a bug
         known = _explained(error)
-        show_error(known, as_json=as_json)
-        return known.exit_code
+        if isinstance(known, OutputError):
+            raise known from error
+        show_error(known, as_json="--json" in arguments)
+        code = known.exit_code
+    flush()
     return code or 0
 
 
-def _hang_up() -> int:
-    """Whoever read our output has gone, as `head` does: end quietly, also when Python flushes at exit."""
+def _hang_up() -> None:
+    """What is left to write goes nowhere, also when Python flushes at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 1
 
 
 def _explained(error: Exception) -> SyncdError:
@@ -136,6 +160,8 @@ def _explained(error: Exception) -> SyncdError:
             return UsageError(
                 f"this command needs the package {error.name}", hint="pip install 'syncd[daemon]' brings what it needs"
             )
+        case OSError() if error.filename is None and error.errno in _FULL:  # typer writes help by itself
+            return output_error(error)
         case OSError():
             return _storage(error)
     return _internal(error)
@@ -148,8 +174,6 @@ def _usage(error: typer.TyperException) -> UsageError:
 
 
 def _storage(error: OSError) -> SyncdError:
-    from pathlib import Path
-
     from syncd.errors import StoreError
     from syncd.files import storage
 

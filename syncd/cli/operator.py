@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 ConfigFile = Annotated[
     Path | None,
-    typer.Option("--config", metavar="FILE", help="Default: $SYNCD_CONFIG, or /etc/syncd/syncd.toml."),
+    typer.Option("--config", metavar="FILE", readable=False, help="Default: $SYNCD_CONFIG, or /etc/syncd/syncd.toml."),
 ]
 
 

@@ -7,13 +7,13 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from syncd.errors import SyncdError, error_document
+from syncd.errors import StoreError, SyncdError, error_document
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,6 +21,29 @@ if TYPE_CHECKING:
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document, errors included.")]
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
+_TOLERANCE: Final = timedelta(minutes=5)
+
+
+class OutputError(StoreError):
+    """Standard output cannot be written: the result did not arrive."""
+
+
+@contextmanager
+def writing() -> Iterator[None]:
+    """Turn the `OSError` of standard output into an `OutputError`; a reader that has gone is none."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise output_error(error) from error
+
+
+def output_error(error: OSError) -> OutputError:
+    """What to say of it."""
+    return OutputError(
+        f"cannot write the output: {error.strerror or error}", hint="the result is not whole: run the command again"
+    )
 
 
 def utc_now() -> datetime:
@@ -36,28 +59,47 @@ def console(*, stderr: bool = False) -> "Console":
 
 
 def clean(text: str) -> str:
-    """``text`` without control characters: labels and names are a partner's, and terminals obey them."""
-    return "".join(c if c.isprintable() or c == "\n" else f"\\x{ord(c):02x}" for c in text)
+    """``text`` on one line without control characters: labels and names are others', and terminals obey them.
+
+    A line feed in a file's name would make a line of its own, such as a false "no match".
+    """
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
 
 
-def say(text: str) -> None:
-    """One line of the result."""
-    print(clean(text))  # noqa: T201 - the result of a command
+def say(*lines: str) -> None:
+    """Lines of the result."""
+    _result("\n".join(map(clean, lines)))
+
+
+def _result(text: str) -> None:
+    with writing():
+        print(text)  # noqa: T201 - the result of a command
+
+
+def flush() -> None:
+    """Let what was said arrive."""
+    with writing():
+        sys.stdout.flush()
 
 
 def note(text: str, *, kind: str = "warning") -> None:
     """One remark beside the result; ``kind`` is its first word."""
-    print(f"{_coloured(kind, '33')}: {clean(text)}", file=sys.stderr)  # noqa: T201 - for the person
+    _remark(f"{_coloured(kind, '33')}: {clean(text)}")
 
 
 def alarm(text: str, hint: str) -> None:
     """Something a person must look into at once."""
-    print(f"{_coloured('ALARM', '1;31')}: {clean(text)}\n  to do: {clean(hint)}", file=sys.stderr)  # noqa: T201 - for the person
+    _remark(f"{_coloured('ALARM', '1;31')}: {clean(text)}\n  to do: {clean(hint)}")
+
+
+def _remark(text: str) -> None:
+    with suppress(OSError):  # where nobody listens the exit code has to do
+        print(text, file=sys.stderr)  # noqa: T201 - for the person
 
 
 def print_json(document: object) -> None:
     """The one JSON document of a command."""
-    print(json.dumps(document, indent=2, default=_as_json))  # noqa: T201 - the result of a command
+    _result(json.dumps(document, indent=2, default=_as_json))
 
 
 def _as_json(value: object) -> object:
@@ -76,7 +118,7 @@ def show_error(error: SyncdError, *, as_json: bool = False) -> None:
         lines.append(f"  still served: {clean(error.serving)}")
     if error.hint:
         lines.append(f"  to do: {clean(error.hint)}")
-    print("\n".join(lines), file=sys.stderr)  # noqa: T201 - for the person
+    _remark("\n".join(lines))
 
 
 def _coloured(word: str, code: str) -> str:
@@ -95,7 +137,8 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]], red: froze
         table.add_column(column.removesuffix("#"), justify="right" if column.endswith("#") else "left", overflow="fold")
     for number, row in enumerate(rows):
         table.add_row(*(Text(clean(cell)) for cell in row), style="red" if number in red else None)
-    console().print(table)
+    with writing():
+        console().print(table)
 
 
 @contextmanager
@@ -131,9 +174,23 @@ def span(length: timedelta) -> str:
     seconds = max(0, int(length.total_seconds()))
     for size, unit in ((_DAY, "day"), (_HOUR, "hour"), (_MINUTE, "minute"), (1, "second")):
         if seconds >= size or size == 1:
-            count = seconds // size
-            return f"{count} {unit}" if count == 1 else f"{count} {unit}s"
+            return count(seconds // size, unit)
     raise AssertionError("unreachable: a second is the smallest unit")
+
+
+def ago(age: timedelta) -> str:
+    """How long ago something was; a clock that was set back is not read as "just now"."""
+    return "in the future" if behind(age) else f"{span(age)} ago"
+
+
+def behind(age: timedelta) -> bool:
+    """Whether the age of something past shows that the local clock was set back; clocks of hosts differ a little."""
+    return age < -_TOLERANCE
+
+
+def count(number: int, one: str) -> str:
+    """``1 row``, ``1,200 rows``."""
+    return f"{number:,} {one}" if number == 1 else f"{number:,} {one}s"
 
 
 def quiet_retries() -> None:

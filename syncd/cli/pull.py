@@ -2,7 +2,6 @@
 
 import json
 import signal
-import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +12,7 @@ from syncd.cli import arguments
 from syncd.cli.output import (
     JsonFlag,
     alarm,
+    flush,
     note,
     print_json,
     progress,
@@ -121,18 +121,25 @@ def _watch(pull_once: "Callable[[], Pulled]", interval: float, *, as_json: bool)
 def _tell(attempt: "Attempt", *, as_json: bool) -> None:
     """What changed and what went wrong; nothing where there is no news."""
     changed = [one for one in attempt.pulled.lists if one.before != one.after] if attempt.pulled else []
-    if as_json and (changed or attempt.errors):
-        document = _document(attempt.pulled) if attempt.pulled else {}
-        errors = [error_document(error) for error in attempt.errors]
-        say(json.dumps({"at": stamp(utc_now()), **document, "errors": errors, "next_in": round(attempt.wait, 1)}))
+    if not changed and not attempt.errors:
         return
+    if as_json:
+        say(json.dumps(_event(attempt)))
+    else:
+        for one in changed:
+            say(f"{stamp(utc_now())}  {_line(one)}")
+        for error in attempt.errors:
+            show_error(error)
     for one in changed:
-        say(f"{stamp(utc_now())}  {_line(one)}")
         if one.forked:
             _alarm_of_fork(one)
-    for error in attempt.errors:
-        show_error(error)
-    sys.stdout.flush()
+    flush()
+
+
+def _event(attempt: "Attempt") -> dict[str, Any]:
+    document = _document(attempt.pulled) if attempt.pulled else {}
+    errors = [error_document(error) for error in attempt.errors]
+    return {"at": stamp(utc_now()), **document, "errors": errors, "next_in": round(attempt.wait, 1)}
 
 
 def _document(pulled: "Pulled") -> dict[str, Any]:

@@ -8,7 +8,7 @@ import typer
 
 from syncd.cli import arguments
 from syncd.cli.operator import ConfigFile, load_config, sole_writer, state_folder
-from syncd.cli.output import JsonFlag, print_json, progress, say, utc_now
+from syncd.cli.output import JsonFlag, count, print_json, progress, say, utc_now
 
 if TYPE_CHECKING:
     from syncd.pipeline.repair import Recovered
@@ -70,7 +70,7 @@ def backup(
             {"file": str(done.file), "files": done.files, "bytes": done.bytes, "lists": done.lists, "keys": done.keys}
         )
         return
-    say(f"{done.file}: {done.lists} lists, {done.files:,} files, {done.bytes / 1e6:,.1f} MB")
+    say(f"{done.file}: {count(done.lists, 'list')}, {count(done.files, 'file')}, {done.bytes / 1e6:,.1f} MB")
     say(f"private keys: {done.keys or 'none; keep the online keys elsewhere'}")
 
 
@@ -143,8 +143,8 @@ def retrust(
     Exit codes:
       0   done; the next sync follows the new root
       1   storage
-      2   another root is configured, or no reason given
-      4   F is no trust root
+      2   F is no trust root, another is configured, or no reason given
+      4   F does not hold by its own signatures
       6   a sync is running
 
     \b

@@ -10,7 +10,7 @@ import typer
 
 from syncd.cli.feed import Feed, OnlineKeys
 from syncd.cli.operator import check_owner, sole_writer
-from syncd.cli.output import day, say, utc_now
+from syncd.cli.output import count, day, say, utc_now
 from syncd.cli.repair import actor
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def rotate(
 
 
 def _show(done: "Rotated", belongs: Path) -> None:
-    say(f"{done.role} has {done.keys} keys from now on, {done.threshold} of which must sign")
+    say(f"{done.role} has {count(done.keys, 'key')} from now on, {done.threshold} of which must sign")
     for path in done.made:
         say(f"made      {path}")
     if not all(path.parent == belongs for path in done.made) or not done.made:
@@ -146,7 +146,7 @@ def add_role(
     signers = signing.load_files(keys)
     with _target(feed, state, offline_keys, online_keys, reason) as at:
         done = signing.add_role(at.folder, at.apply, listed, signers, threshold, at.keys, utc_now())
-    say(f"{listed} has {done.keys} keys of its own from now on, {done.threshold} of which must sign")
+    say(f"{listed} has {count(done.keys, 'key')} of its own from now on, {done.threshold} of which must sign")
 
 
 def renew(

@@ -1,7 +1,7 @@
 """The operator's view: ``syncd status`` and ``syncd snapshots``."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -10,8 +10,8 @@ import typer
 
 from syncd.cli import arguments
 from syncd.cli.operator import ConfigFile, load_config, state_folder, words
-from syncd.cli.output import JsonFlag, day, note, print_json, say, show_table, span, stamp, utc_now
-from syncd.errors import SyncdError, UsageError
+from syncd.cli.output import JsonFlag, ago, behind, day, note, print_json, say, show_table, span, stamp, utc_now
+from syncd.errors import RefusedError, StoreError, SyncdError, UsageError
 
 if TYPE_CHECKING:
     from syncd.catalog.catalog import Catalog
@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from syncd.cli.expiry import Expiry
     from syncd.pipeline.state import StateFolder
 
-_NO_ACTION: Final = frozenset({"published", "up_to_date", "running", "staged", "interrupted"})
-"""Of these nobody need think: a stopped daemon goes on by itself, and where it does not, the age tells."""
+_NO_ACTION: Final = frozenset({"published", "up_to_date", "running", "staged"})
 _LIMIT: Final = 20
 _PATIENCE: Final = timedelta(hours=1)
 _MISSED_SYNCS: Final = 3
@@ -52,9 +51,11 @@ class Row:
     def why(self) -> str:
         """Why a person must act; '' where nobody must."""
         if self.patience is None:
-            return f"source {self.head.source} is no longer configured: nobody keeps this list up to date"
+            return f"source {self.head.source} is no longer configured: it grows old"
         if self.last and self.last.outcome not in _NO_ACTION:
             return self.last.message or self.last.reason or f"the last sync was {words(self.last.outcome)}"
+        if self.age and behind(self.age):
+            return f"the local clock is {span(-self.age)} behind the last verification: set it"
         if self.age and self.age > self.patience:
             return f"not verified for {span(self.age)}: syncs do not run"
         return ""
@@ -138,15 +139,36 @@ def _read_status(folder: "StateFolder", catalog: "Catalog", intervals: Mapping[s
         version = catalog.version(head.list, head.version)
         interval = intervals.get(head.source)
         patience = None if interval is None else max(_PATIENCE, _MISSED_SYNCS * timedelta(seconds=interval))
-        last = _last(catalog, head.source)
+        last = _last(folder, catalog, head.source)
         rows.append(Row(head, version.rows if version else 0, origins.get(head.list), last, patience, now))
     published = {row.head.source for row in rows}
-    waiting = tuple((name, _last(catalog, name)) for name in intervals if name not in published)
+    waiting = tuple((name, _last(folder, catalog, name)) for name in intervals if name not in published)
     return Status(tuple(rows), waiting, tuple(expiries(repository.versions, repository.expiries(), now)))
 
 
-def _last(catalog: "Catalog", source: str) -> "SyncRecord | None":
+def _last(folder: "StateFolder", catalog: "Catalog", source: str) -> "SyncRecord | None":
+    """The newest sync of a source. One that was killed is still "running" in the catalog, but holds no lock."""
+    from syncd.catalog.records import Outcome
+
+    last = _newest(catalog, source)
+    if last is None or last.outcome is not Outcome.RUNNING or _is_locked(folder.source(source).lock):
+        return last
+    now = _newest(catalog, source)  # it may have ended between the two looks
+    return replace(last, outcome=Outcome.INTERRUPTED) if now == last else now
+
+
+def _newest(catalog: "Catalog", source: str) -> "SyncRecord | None":
     return next(iter(catalog.recent_syncs(source, 1)), None)
+
+
+def _is_locked(path: Path) -> bool:
+    from syncd.files import lock
+
+    try:
+        with lock(path, "syncd status"):
+            return False
+    except (RefusedError, StoreError):  # a disk that cannot be written says nothing either way
+        return True
 
 
 def _status_document(found: Status) -> dict[str, Any]:
@@ -203,8 +225,8 @@ def _show_status(found: Status) -> None:
 
 
 def _status_row(row: Row) -> tuple[str, ...]:
-    verified = f"{span(row.age)} ago" if row.age is not None else "never"
-    started = f"{span(row.now - row.last.started_at)} ago" if row.last else "never"
+    verified = ago(row.age) if row.age is not None else "never"
+    started = ago(row.now - row.last.started_at) if row.last else "never"
     outcome = words(row.last.outcome) if row.last else ""
     return row.head.list, str(row.head.version), f"{row.rows:,}", verified, started, outcome
 

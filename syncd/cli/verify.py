@@ -7,7 +7,17 @@ import typer
 
 from syncd.cli import arguments
 from syncd.cli.operator import ConfigFile, load_config, state_folder
-from syncd.cli.output import JsonFlag, note, print_json, progress, say, show_error, show_table, utc_now
+from syncd.cli.output import (
+    JsonFlag,
+    count,
+    note,
+    print_json,
+    progress,
+    say,
+    show_error,
+    show_table,
+    utc_now,
+)
 from syncd.errors import error_document
 
 if TYPE_CHECKING:
@@ -17,10 +27,13 @@ if TYPE_CHECKING:
 def verify(
     folder: Annotated[
         Path | None,
-        typer.Argument(metavar="DIR", help="A pulled copy, a feed, or a state folder; default: the own state."),
+        typer.Argument(
+            metavar="DIR", readable=False, help="A pulled copy, a feed, or a state folder; default: the own state."
+        ),
     ] = None,
     root: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The trust root, given out of band; default: DIR's own.")
+        Path | None,
+        typer.Option(metavar="FILE", readable=False, help="The trust root, given out of band; default: DIR's own."),
     ] = None,
     config: ConfigFile = None,
     as_json: JsonFlag = False,
@@ -38,14 +51,14 @@ def verify(
       1   the disk failed
       2   DIR is no copy, feed or state
       4   a fault: each is named, with what to do
-      6   the state folder is another user's
+      6   you may not read DIR, or the state folder is another user's
 
     \b
     Example:
       syncd verify /var/lib/hashes --root root.json
     """
     given = arguments.root(root) if root else None
-    with progress("proving") as tell:
+    with progress("proving") as tell, arguments.readable(folder or Path("the state folder")):
         proof = _prove(folder, given, config, lambda done, total: tell("files", done, total))
     if as_json:
         print_json(_document(proof))
@@ -56,11 +69,11 @@ def verify(
 
 def _prove(folder: Path | None, root: bytes | None, config: Path | None, tell: "Progress") -> "Proof":
     """By what DIR holds. The catalog's packages are loaded for a state only."""
-    if folder is not None and (folder / "current.json").exists():
+    if folder is not None and _holds(folder, "current.json"):
         from syncd.matcher.prove import prove_copy
 
         return prove_copy(folder, root, utc_now(), tell)
-    if folder is not None and not (folder / "catalog.sqlite3").exists():
+    if folder is not None and not _holds(folder, "catalog.sqlite3"):
         from syncd.feed.prove import prove_feed
 
         return prove_feed(folder, root, utc_now(), tell)
@@ -69,6 +82,15 @@ def _prove(folder: Path | None, root: bytes | None, config: Path | None, tell: "
 
     state = StateFolder(folder) if folder is not None else state_folder(load_config(config))
     return prove_state(state, root, utc_now(), tell)
+
+
+def _holds(folder: Path, name: str) -> bool:
+    """Raises `PermissionError` where that cannot be seen: `Path.exists` would say no in newer Pythons."""
+    try:
+        (folder / name).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def _document(proof: "Proof") -> dict[str, Any]:
@@ -113,8 +135,8 @@ def _show(proof: "Proof") -> None:
         note(text, kind="note")
     for fault in proof.faults:
         show_error(_named(fault))
-    said = "all is proved" if not proof.faults else f"{len(proof.faults)} faults"
-    say(f"{said}: {proof.files:,} files, {proof.bytes / 1e6:,.1f} MB in {proof.folder}")
+    said = "all is proved" if not proof.faults else count(len(proof.faults), "fault")
+    say(f"{said}: {count(proof.files, 'file')}, {proof.bytes / 1e6:,.1f} MB in {proof.folder}")
 
 
 def _named(fault: "Fault") -> Any:

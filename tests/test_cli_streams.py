@@ -1,0 +1,132 @@
+"""Where a shell points the standard streams, and what the user may read: real processes."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from world import World
+
+SYNCD = f"{sys.executable} -m syncd.cli"
+AS_NOBODY = """
+import os, sys
+import syncd.cli.main, syncd.cli.lookup, syncd.matcher, syncd.matcher.prove, syncd.feed.prove  # while they can be read
+if os.geteuid() == 0:
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+sys.exit(syncd.cli.main.main(sys.argv[1:]))
+"""
+
+
+def shell(line: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run a line of shell in which ``syncd`` is the program."""
+    return subprocess.run(
+        ["/bin/sh", "-c", line.replace("syncd ", f"{SYNCD} ")],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.fixture
+def copied(standing: World) -> World:
+    """A pulled copy, seen with the real clock; and a file."""
+    (standing.base / "file").write_bytes(b"x")
+    return standing
+
+
+FULL = (
+    "error: cannot write the output: No space left on device\n  to do: the result is not whole: run the command again\n"
+)
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "syncd match copy file --json",
+        "syncd match copy file",
+        "syncd lookup nowhere md5:00 --json",
+        "syncd --help",
+        "syncd feed status partner",
+    ],
+)
+def test_a_full_disk_under_the_output_is_told(
+    copied: World, line: str, unbuffered: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On standard error, with exit code 1, and no traceback."""
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
+    ran = shell(f"{line} > /dev/full", copied.base)
+    assert (ran.returncode, ran.stderr.removeprefix(warnings(ran.stderr))) == (1, FULL)
+
+
+def warnings(text: str) -> str:
+    """The warnings at the beginning: the standing copy is old."""
+    return "".join(line for line in text.splitlines(keepends=True) if line.startswith("warning: "))
+
+
+def test_a_closed_output_is_as_none(copied: World) -> None:
+    """The exit code says all: 10, nothing matched."""
+    ran = shell("syncd match copy file >&-", copied.base)
+    assert (ran.returncode, ran.stderr.removeprefix(warnings(ran.stderr))) == (10, "")
+    assert shell("syncd match copy file >&- 2>&-", copied.base).returncode == 10
+    assert shell("syncd match copy file 2> /dev/full", copied.base).stdout == "file  no match\n"
+
+
+def test_a_closed_input_holds_no_digest(copied: World) -> None:
+    """As an empty one."""
+    ran = shell("syncd lookup copy - <&-", copied.base)
+    assert (ran.returncode, ran.stderr.splitlines()[0]) == (2, "error: no digest was given: standard input is empty")
+
+
+def test_an_input_that_is_no_text_is_told(copied: World) -> None:
+    """No traceback, and nothing of it is repeated."""
+    ran = shell("printf '\\377\\376' | PYTHONIOENCODING=utf-8:strict syncd lookup copy -", copied.base)
+    assert (ran.returncode, ran.stderr.splitlines()[0]) == (2, "error: standard input is not text")
+
+
+def test_a_configuration_that_is_a_folder_is_a_configuration_error(tmp_path: Path) -> None:
+    """Exit code 2, as of everything that is wrong with it."""
+    ran = shell(f"SYNCD_CONFIG={tmp_path} syncd status", tmp_path)
+    assert (ran.returncode, ran.stderr) == (
+        2,
+        f"error: cannot read {tmp_path}: Is a directory\n"
+        "  to do: name a file that can be read with --config, or in SYNCD_CONFIG\n",
+    )
+
+
+@pytest.fixture
+def private(copied: World) -> Iterator[Path]:
+    """A folder that all may enter, with a copy that only its owner may read."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        shutil.copytree(copied.copy, folder / "copy")
+        (folder / "copy").chmod(0o700 if os.geteuid() == 0 else 0)
+        yield folder
+        (folder / "copy").chmod(0o700)
+
+
+@pytest.mark.parametrize("line", [f"lookup copy md5:{'0' * 32}", "match copy /bin/ls", "verify copy"])
+def test_a_copy_that_the_user_may_not_read_is_refused(private: Path, line: str) -> None:
+    """Exit code 6, and whom to run it as."""
+    ran = subprocess.run(
+        [sys.executable, "-c", AS_NOBODY, *line.split()],
+        capture_output=True,
+        text=True,
+        cwd=private,
+        timeout=60,
+        check=False,
+    )
+    assert (ran.returncode, ran.stdout) == (6, "")
+    assert ran.stderr == (
+        "error: cannot read copy/current.json: Permission denied\n  to do: run as a user that may read all of copy\n"
+    )
