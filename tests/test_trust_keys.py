@@ -118,7 +118,7 @@ def test_a_missing_key_or_folder_is_a_store_error(tmp_path: Path) -> None:
     """A path that is not there is named."""
     with pytest.raises(StoreError, match=r"cannot read key .*gone\.pem"):
         load_signer(str(tmp_path / "gone.pem"))
-    with pytest.raises(StoreError, match=r"cannot read the keys in .*gone"):
+    with pytest.raises(RefusedError, match=r"there are no keys in .*gone"):
         load_signers(tmp_path / "gone", ["root"])
 
 
