@@ -170,8 +170,9 @@ class Segment:
 
     def row_range(self, digest: bytes) -> tuple[int, int]:
         """The rows [start, stop) of one digest; empty where it is not here."""
-        guessed = self._guess(digest) if self._evenly_spread else None
-        start = stop = int(self.digests.searchsorted(digest)) if guessed is None else guessed
+        if self._evenly_spread and (guessed := self._guess(digest)):
+            return guessed
+        start = stop = int(self.digests.searchsorted(digest))
         # Compared as raw bytes: numpy strips trailing NULs off a value taken out of an array.
         width, mapped, rows = len(digest), self._mapped, self._count
         at = self._digests_at + start * width
@@ -180,8 +181,8 @@ class Segment:
             at += width
         return start, stop
 
-    def _guess(self, digest: bytes) -> int | None:
-        """The first row of a digest, or any place to see that it is not there; None where a look nearby does not tell.
+    def _guess(self, digest: bytes) -> tuple[int, int] | None:
+        """The one row of a digest, or an empty range where it is not here; None where a look nearby does not tell.
 
         A halving of a large file waits for memory at each step; where digests are spread evenly, two guesses land
         within a few rows.
@@ -197,9 +198,13 @@ class Segment:
             return None
         near = mapped[base + first * width : base + (at + _AROUND) * width]
         found = near.find(digest)
-        if found > 0 and found % width == 0:  # at 0 the row before may hold it as well
-            return first + found // width
-        return first if found < 0 and near[:width] < digest < near[-width:] else None
+        if found < 0:
+            return (first, first) if near[:width] < digest < near[-width:] else None
+        after = found + width
+        if found % width or not found or near[after : after + width] in {digest, b""}:
+            return None  # it may have several rows
+        start = first + found // width
+        return start, start + 1
 
     def entries_of(self, digest: bytes) -> list[tuple[str, str]]:
         """The (entry, label) of every row of one digest."""
