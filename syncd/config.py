@@ -179,6 +179,10 @@ class Config(BaseSettings):
         """Every source, in the order of the file."""
         return tuple(source.signed_feed(name) for name, source in self.sources.items())
 
+    def intervals(self) -> dict[str, float]:
+        """Seconds between the syncs of each source."""
+        return {name: source.interval for name, source in self.sources.items()}
+
     def feed(self, name: str) -> SignedFeed:
         """One source by its name; raises `UsageError` that names the nearest."""
         if name not in self.sources:

@@ -11,6 +11,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, ClassVar
 
+from syncd.units import stamp
+
 
 class Level(StrEnum):
     """How much an event matters to a person."""
@@ -47,7 +49,7 @@ class Event:
 def _plain(value: Any) -> Any:
     match value:
         case datetime():
-            return value.strftime("%Y-%m-%dT%H:%M:%SZ")
+            return stamp(value)
         case tuple():
             return [_plain(one) for one in value]
     return value

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from command_line import Ran, syncd, use_clock
-from syncd.cli.expiry import Expiry, Urgency
-from syncd.cli.output import span
+from syncd.feed.expiry import Expiry, Urgency
+from syncd.units import span
 from world import World, row, rows
 
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from syncd.cli.operator import ConfigFile, load_config, state_folder
-from syncd.cli.output import note, quiet_retries, say, show_table, span, utc_now
+from syncd.cli.output import note, quiet_retries, say, show_table, utc_now
+from syncd.units import span
 
 if TYPE_CHECKING:
     from datetime import datetime

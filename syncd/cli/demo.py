@@ -16,6 +16,7 @@ from syncd.cli import output
 from syncd.cli.demo_data import Known, real_hashes, still_there
 from syncd.errors import StoreError, SyncdError, UsageError
 from syncd.model import ListName
+from syncd.units import count
 
 if TYPE_CHECKING:
     from syncd.feed.author import Published
@@ -180,7 +181,7 @@ class _Demo:
             answered = time.monotonic()
         counts = sum((count.effective for count in outcome.lists[0].counts.values()), 0)
         fetched, version = f"{outcome.bytes / 1e3:.1f} kB", outcome.lists[0].version
-        _tell("delta", f"{output.count(counts, 'row')}, fetched {fetched}; {_HEAD} is at {version}")
+        _tell("delta", f"{count(counts, 'row')}, fetched {fetched}; {_HEAD} is at {version}")
         self._show(withdrawn.path, expected=False)
         _tell("signing", f"{(published - begun) * 1e3:.0f} ms")
         _tell("sync", f"{(synced - published) * 1e3:.0f} ms")

@@ -6,23 +6,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from syncd.cli import arguments
-from syncd.cli.output import (
-    JsonFlag,
-    clean,
-    count,
-    day,
-    note,
-    print_json,
-    progress,
-    say,
-    show_table,
-    stamp,
-    utc_now,
-)
+from syncd.cli.output import JsonFlag, clean, note, print_json, progress, say, show_table, utc_now
+from syncd.units import count, day, stamp
 
 if TYPE_CHECKING:
-    from syncd.cli.expiry import Expiry
     from syncd.feed.author import Published
+    from syncd.feed.expiry import Expiry
     from syncd.feed.folder import FeedFolder
     from syncd.format.manifest import Manifest
     from syncd.trust.repository import Repository
@@ -229,8 +218,8 @@ def status(feed: Feed, as_json: JsonFlag = False) -> None:
     Example:
       syncd feed status /srv/feed --json
     """
-    from syncd.cli.expiry import expiries
     from syncd.feed import author
+    from syncd.feed.expiry import expiries
     from syncd.feed.folder import FeedFolder
     from syncd.feed.publish import has_journal
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from syncd.cli.operator import ConfigFile, load_config, state_folder
-from syncd.cli.output import JsonFlag, count, print_json, say, show_table
+from syncd.cli.output import JsonFlag, print_json, say, show_table
+from syncd.units import count
 
 if TYPE_CHECKING:
     from syncd.model import Counts

@@ -12,19 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from syncd.cli import arguments
-from syncd.cli.output import (
-    JsonFlag,
-    behind,
-    note,
-    print_json,
-    say,
-    show_error,
-    span,
-    stamp,
-    utc_now,
-)
+from syncd.cli.output import JsonFlag, note, print_json, say, show_error, utc_now
 from syncd.errors import SyncdError, UsageError, error_document
 from syncd.model import Algorithm, Digest, Hit
+from syncd.units import behind, span, stamp
 
 if TYPE_CHECKING:
     from syncd.matcher import ListStatus, Matcher

@@ -99,8 +99,3 @@ def sole_writer(folder: "StateFolder", purpose: str = "syncd sync") -> Iterator[
 
     with lock(folder.root / "lock", purpose):
         yield
-
-
-def words(name: str) -> str:
-    """An outcome as people read it."""
-    return "would be published" if name == "staged" else name.replace("_", " ")

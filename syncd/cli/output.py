@@ -8,20 +8,18 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Annotated, Final
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from syncd.errors import StoreError, SyncdError, error_document
+from syncd.units import stamp
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document, errors included.")]
-
-_MINUTE, _HOUR, _DAY = 60, 3600, 86400
-_TOLERANCE: Final = timedelta(minutes=5)
 
 
 class OutputError(StoreError):
@@ -157,40 +155,6 @@ def progress(what: str) -> Iterator[Callable[[str, int, int], None]]:
             bar.update(task, description=f"{what}: {stage}", completed=done, total=total or None)
 
         yield tell
-
-
-def stamp(time: datetime) -> str:
-    """A time as documents state it."""
-    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def day(time: datetime) -> str:
-    """A time as tables show it."""
-    return time.astimezone(UTC).strftime("%Y-%m-%d %H:%M")
-
-
-def span(length: timedelta) -> str:
-    """A length of time in its largest unit, rounded down: ``3 days``."""
-    seconds = max(0, int(length.total_seconds()))
-    for size, unit in ((_DAY, "day"), (_HOUR, "hour"), (_MINUTE, "minute"), (1, "second")):
-        if seconds >= size or size == 1:
-            return count(seconds // size, unit)
-    raise AssertionError("unreachable: a second is the smallest unit")
-
-
-def ago(age: timedelta) -> str:
-    """How long ago something was; a clock that was set back is not read as "just now"."""
-    return "in the future" if behind(age) else f"{span(age)} ago"
-
-
-def behind(age: timedelta) -> bool:
-    """Whether the age of something past shows that the local clock was set back; clocks of hosts differ a little."""
-    return age < -_TOLERANCE
-
-
-def count(number: int, one: str) -> str:
-    """``1 row``, ``1,200 rows``."""
-    return f"{number:,} {one}" if number == 1 else f"{number:,} {one}s"
 
 
 def quiet_retries() -> None:

@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from syncd.cli.expiry import Urgency
-from syncd.cli.output import span
 from syncd.errors import SyncdError
+from syncd.feed.expiry import Urgency
+from syncd.units import span
 
 if TYPE_CHECKING:
-    from syncd.cli.status import Row, Status
+    from syncd.pipeline.overview import ListView, Overview
 
 
 class Level(enum.IntEnum):
@@ -50,13 +50,13 @@ _CRITICAL: Final = frozenset({"rejected", "failed"})
 """Outcomes that do not get better by themselves; a source out of reach may, until its lists are too old."""
 
 
-def judge(found: "Status") -> Result:
+def judge(found: "Overview") -> Result:
     """The worst of all that was found, and what it is."""
     faults = sorted(_faults(found), key=lambda one: -one[0])
-    data = " ".join(_age(row) for row in found.rows if row.age is not None)
+    data = " ".join(_age(row) for row in found.lists if row.age is not None)
     if faults:
         return Result(faults[0][0], "; ".join(text for _, text in faults), data)
-    ages = [row.age for row in found.rows if row.age is not None]
+    ages = [row.age for row in found.lists if row.age is not None]
     if not ages:
         return Result(Level.UNKNOWN, "nothing is published, and no source is configured")
     lists = "1 list" if len(ages) == 1 else f"{len(ages)} lists"
@@ -68,12 +68,13 @@ def unknown(error: SyncdError) -> Result:
     return Result(Level.UNKNOWN, error.message)
 
 
-def _faults(found: "Status") -> Iterator[tuple[Level, str]]:
-    for row in found.rows:
+def _faults(found: "Overview") -> Iterator[tuple[Level, str]]:
+    for row in found.lists:
         if row.why:
-            grave = row.stale or (row.last is not None and row.last.outcome in _CRITICAL)
+            grave = row.stale or (row.source.last is not None and row.source.last.outcome in _CRITICAL)
             yield (Level.CRITICAL if grave else Level.WARNING), f"{row.head.list}: {row.why}"
-    for name, last in found.waiting:
+    for source in found.waiting:
+        name, last = source.name, source.last
         told = f"the last sync was {last.outcome}" if last else "never synced"
         grave = last is not None and last.outcome in _CRITICAL
         yield (Level.CRITICAL if grave else Level.WARNING), f"{name}: nothing published yet, {told}"
@@ -83,8 +84,8 @@ def _faults(found: "Status") -> Iterator[tuple[Level, str]]:
             yield (Level.CRITICAL if grave else Level.WARNING), role.warning
 
 
-def _age(row: "Row") -> str:
+def _age(row: "ListView") -> str:
     """Seconds since the upstream was last verified; critical where patience ends."""
     age = int(row.age.total_seconds()) if row.age is not None else 0
-    limit = int(row.patience.total_seconds()) if row.patience is not None else 0
+    limit = int(row.source.patience.total_seconds()) if row.source.patience is not None else 0
     return f"'{row.head.list}'={age}s;;{limit}"

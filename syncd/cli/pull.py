@@ -9,20 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from syncd.cli import arguments
-from syncd.cli.output import (
-    JsonFlag,
-    alarm,
-    flush,
-    note,
-    print_json,
-    progress,
-    quiet_retries,
-    say,
-    show_error,
-    stamp,
-    utc_now,
-)
+from syncd.cli.output import JsonFlag, alarm, flush, note, print_json, progress, quiet_retries, say, show_error, utc_now
 from syncd.errors import error_document, worst_code
+from syncd.units import stamp
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,7 +8,8 @@ import typer
 
 from syncd.cli import arguments
 from syncd.cli.operator import ConfigFile, load_config, sole_writer, state_folder
-from syncd.cli.output import JsonFlag, count, print_json, progress, say, utc_now
+from syncd.cli.output import JsonFlag, print_json, progress, say, utc_now
+from syncd.units import count
 
 if TYPE_CHECKING:
     from syncd.pipeline.repair import Recovered

@@ -10,8 +10,9 @@ import typer
 
 from syncd.cli.feed import Feed, OnlineKeys
 from syncd.cli.operator import check_owner, sole_writer
-from syncd.cli.output import count, day, say, utc_now
+from syncd.cli.output import say, utc_now
 from syncd.cli.repair import actor
+from syncd.units import count, day
 
 if TYPE_CHECKING:
     from syncd.feed.folder import FeedFolder

@@ -1,7 +1,5 @@
 """The operator's view: ``syncd status`` and ``syncd snapshots``."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -9,66 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from syncd.cli import arguments
-from syncd.cli.operator import ConfigFile, load_config, state_folder, words
-from syncd.cli.output import JsonFlag, ago, behind, day, note, print_json, say, show_table, span, stamp, utc_now
-from syncd.errors import RefusedError, StoreError, SyncdError, UsageError
+from syncd.cli.operator import ConfigFile, load_config, state_folder
+from syncd.cli.output import JsonFlag, note, print_json, say, show_table, utc_now
+from syncd.errors import SyncdError, UsageError
+from syncd.units import ago, count, day, in_words, span, stamp
 
 if TYPE_CHECKING:
-    from syncd.catalog.catalog import Catalog
-    from syncd.catalog.records import HeadRecord, OriginRecord, SyncRecord, VersionRecord
-    from syncd.cli.expiry import Expiry
-    from syncd.pipeline.state import StateFolder
+    from syncd.catalog.records import SyncRecord, VersionRecord
+    from syncd.pipeline.overview import ListView, Overview, SourceView
 
-_NO_ACTION: Final = frozenset({"published", "up_to_date", "running", "staged"})
 _LIMIT: Final = 20
-_PATIENCE: Final = timedelta(hours=1)
-_MISSED_SYNCS: Final = 3
-
-
-@dataclass(frozen=True)
-class Row:
-    """One published list as `status` shows it."""
-
-    head: "HeadRecord"
-    rows: int
-    origin: "OriginRecord | None"
-    last: "SyncRecord | None"
-    patience: timedelta | None
-    """how old the verified state may be; None: its source is not configured"""
-    now: datetime
-
-    @property
-    def age(self) -> timedelta | None:
-        """How long ago the source was last proved to be in this state."""
-        return self.now - self.origin.verified_at if self.origin else None
-
-    @property
-    def stale(self) -> bool:
-        """Whether nobody keeps it up to date any more."""
-        return self.patience is None or (self.age is not None and self.age > self.patience)
-
-    @property
-    def why(self) -> str:
-        """Why a person must act; '' where nobody must."""
-        if self.patience is None:
-            return f"source {self.head.source} is no longer configured: it grows old"
-        if self.last and self.last.outcome not in _NO_ACTION:
-            return self.last.message or self.last.reason or f"the last sync was {words(self.last.outcome)}"
-        if self.age and behind(self.age):
-            return f"the local clock is {span(-self.age)} behind the last verification: set it"
-        if self.age and self.age > self.patience:
-            return f"not verified for {span(self.age)}: syncs do not run"
-        return ""
-
-
-@dataclass(frozen=True)
-class Status:
-    """All that `status` shows."""
-
-    rows: tuple[Row, ...]
-    waiting: tuple[tuple[str, "SyncRecord | None"], ...]
-    """configured sources of which nothing is published, with their last sync"""
-    roles: "tuple[Expiry, ...]"
+_OVERDUE: Final = timedelta(minutes=5)
 
 
 def status(
@@ -99,7 +48,9 @@ def status(
         return _probe(config)
     found = _read(config)
     if as_json:
-        print_json(_status_document(found))
+        from syncd.pipeline.status import status_document
+
+        print_json(status_document(found).model_dump(mode="json"))
     else:
         _show_status(found)
     return 0
@@ -116,126 +67,59 @@ def _probe(config: Path | None) -> int:
     return result.code
 
 
-def _read(config: Path | None) -> Status:
+def _read(config: Path | None) -> "Overview":
     from syncd.catalog.catalog import Catalog
+    from syncd.pipeline import overview
 
     settings = load_config(config)
     folder = state_folder(settings)
     with Catalog.open(folder.catalog) as catalog:
-        intervals = {name: source.interval for name, source in settings.sources.items()}
-        return _read_status(folder, catalog, intervals, utc_now())
+        return overview.read(folder, catalog, settings.intervals(), utc_now())
 
 
-def _read_status(folder: "StateFolder", catalog: "Catalog", intervals: Mapping[str, float], now: datetime) -> Status:
-    """``intervals``: seconds between syncs, of each configured source."""
-    from syncd.cli.expiry import expiries
-    from syncd.feed.author import load_repository
-    from syncd.pipeline.values import head_name
-
-    repository = load_repository(folder.feed)
-    origins = {head_name(one.source, one.list): one for one in catalog.origins()}
-    rows = []
-    for head in catalog.heads():
-        version = catalog.version(head.list, head.version)
-        interval = intervals.get(head.source)
-        patience = None if interval is None else max(_PATIENCE, _MISSED_SYNCS * timedelta(seconds=interval))
-        last = _last(folder, catalog, head.source)
-        rows.append(Row(head, version.rows if version else 0, origins.get(head.list), last, patience, now))
-    published = {row.head.source for row in rows}
-    waiting = tuple((name, _last(folder, catalog, name)) for name in intervals if name not in published)
-    return Status(tuple(rows), waiting, tuple(expiries(repository.versions, repository.expiries(), now)))
-
-
-def _last(folder: "StateFolder", catalog: "Catalog", source: str) -> "SyncRecord | None":
-    """The newest sync of a source. One that was killed is still "running" in the catalog, but holds no lock."""
-    from syncd.catalog.records import Outcome
-
-    last = _newest(catalog, source)
-    if last is None or last.outcome is not Outcome.RUNNING or _is_locked(folder.source(source).lock):
-        return last
-    now = _newest(catalog, source)  # it may have ended between the two looks
-    return replace(last, outcome=Outcome.INTERRUPTED) if now == last else now
-
-
-def _newest(catalog: "Catalog", source: str) -> "SyncRecord | None":
-    return next(iter(catalog.recent_syncs(source, 1)), None)
-
-
-def _is_locked(path: Path) -> bool:
-    from syncd.files import lock
-
-    try:
-        with lock(path, "syncd status"):
-            return False
-    except (RefusedError, StoreError):  # a disk that cannot be written says nothing either way
-        return True
-
-
-def _status_document(found: Status) -> dict[str, Any]:
-    return {
-        "lists": [
-            {
-                "list": row.head.list,
-                "source": row.head.source,
-                "version": row.head.version,
-                "rows": row.rows,
-                "serial": row.head.origin_serial,
-                "published_at": stamp(row.head.published_at),
-                "verified_at": stamp(row.origin.verified_at) if row.origin else None,
-                "age_seconds": int(row.age.total_seconds()) if row.age is not None else None,
-                "last_sync": _last_document(row.last),
-                "act": row.why or None,
-            }
-            for row in found.rows
-        ],
-        "not_published": [{"source": name, "last_sync": _last_document(last)} for name, last in found.waiting],
-        "metadata": [one.document() for one in found.roles],
-    }
-
-
-def _last_document(last: "SyncRecord | None") -> dict[str, Any] | None:
-    if last is None:
-        return None
-    return {
-        "sync_id": last.id,
-        "started_at": stamp(last.started_at),
-        "finished_at": stamp(last.finished_at) if last.finished_at else None,
-        "outcome": str(last.outcome),
-        "reason": last.reason,
-        "message": last.message,
-        "bytes": last.bytes,
-    }
-
-
-def _show_status(found: Status) -> None:
-    if found.rows:
-        red = frozenset(number for number, row in enumerate(found.rows) if row.why)
+def _show_status(found: "Overview") -> None:
+    if found.lists:
+        red = frozenset(number for number, one in enumerate(found.lists) if one.why)
         columns = ("list", "version#", "rows#", "verified", "last sync", "outcome")
-        show_table(columns, [_status_row(row) for row in found.rows], red)
-    for name, last in found.waiting:
-        say(f"{name}: nothing published yet; {_told(last)}")
-    if not found.rows and not found.waiting:
+        show_table(columns, [_status_row(one) for one in found.lists], red)
+    for source in found.waiting:
+        say(f"{source.name}: nothing published yet; {_told(source.last)}")
+    for source in found.sources:
+        if source.next_run_at is not None and source.configured:
+            say(f"{source.name}: {_next(source, found.now)}")
+    if not found.lists and not found.waiting:
         say("no source is configured: add [sources.NAME] to the configuration")
-    for row in found.rows:
-        if row.why:
-            note(f"{row.head.list}: {row.why}")
+    for one in found.lists:
+        if one.why:
+            note(f"{one.head.list}: {one.why}")
     for role in found.roles:
         if role.warning:
             note(role.warning)
 
 
-def _status_row(row: Row) -> tuple[str, ...]:
-    verified = ago(row.age) if row.age is not None else "never"
-    started = ago(row.now - row.last.started_at) if row.last else "never"
-    outcome = words(row.last.outcome) if row.last else ""
-    return row.head.list, str(row.head.version), f"{row.rows:,}", verified, started, outcome
+def _status_row(one: "ListView") -> tuple[str, ...]:
+    last = one.source.last
+    verified = ago(one.age) if one.age is not None else "never"
+    started = ago(one.now - last.started_at) if last else "never"
+    outcome = in_words(last.outcome) if last else ""
+    return one.head.list, str(one.head.version), f"{one.rows:,}", verified, started, outcome
+
+
+def _next(source: "SourceView", now: datetime) -> str:
+    """When it is synced next, as the daemon planned it; a time that has passed says that none runs."""
+    if source.next_run_at is None or source.next_run_at < now - _OVERDUE:
+        return "the next sync is overdue: does the daemon run?"
+    due = f"next sync in {span(source.next_run_at - now)}"
+    if source.cool_down_until is not None and source.cool_down_until > now:
+        return f"{due}: left alone, after {count(source.failures, 'failure')} in a row"
+    return due
 
 
 def _told(last: "SyncRecord | None") -> str:
     if last is None:
         return "run `syncd sync`"
     said = f": {last.message}" if last.message else ""
-    return f"the last sync was {words(last.outcome)}{said}"
+    return f"the last sync was {in_words(last.outcome)}{said}"
 
 
 def snapshots(

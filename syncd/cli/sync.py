@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from syncd.cli.operator import ConfigFile, load_config, sole_writer, state_folder, words
+from syncd.cli.operator import ConfigFile, load_config, sole_writer, state_folder
 from syncd.cli.output import JsonFlag, note, print_json, progress, quiet_retries, say, show_error, show_table, utc_now
 from syncd.errors import UsageError, worst_code
+from syncd.units import in_words
 
 if TYPE_CHECKING:
     from syncd.pipeline.state import Publisher
@@ -128,7 +129,7 @@ def _show_status(settings: Any, sync_id: str, *, as_json: bool) -> int:
     else:
         stage = f" ({told['stage']})" if told.get("stage") else ""
         why = f": {told['message'] or told['reason']}" if told.get("message") or told.get("reason") else ""
-        say(f"{told['source']}: {words(told['outcome'])}{stage}{why}")
+        say(f"{told['source']}: {in_words(told['outcome'])}{stage}{why}")
     return int(told["exit_code"])
 
 
@@ -191,7 +192,7 @@ def _row(one: Document) -> tuple[str, ...]:
     changes = tuple(f"{sum(count[kind] for count in counts):,}" for kind in ("added", "removed", "relabelled"))
     why = one["error"]["kind"] if one["error"] else one["reason"]
     version, rows = str(one["version"] or ""), f"{one['rows']:,}" if one["rows"] else ""
-    return (one["list"], words(one["outcome"]), version, rows, *(changes if counts else ("", "", "")), why)
+    return (one["list"], in_words(one["outcome"]), version, rows, *(changes if counts else ("", "", "")), why)
 
 
 def _show_labels(lists: Sequence[Document]) -> None:

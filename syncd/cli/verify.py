@@ -7,18 +7,9 @@ import typer
 
 from syncd.cli import arguments
 from syncd.cli.operator import ConfigFile, load_config, state_folder
-from syncd.cli.output import (
-    JsonFlag,
-    count,
-    note,
-    print_json,
-    progress,
-    say,
-    show_error,
-    show_table,
-    utc_now,
-)
+from syncd.cli.output import JsonFlag, note, print_json, progress, say, show_error, show_table, utc_now
 from syncd.errors import error_document
+from syncd.units import count
 
 if TYPE_CHECKING:
     from syncd.feed.prove import Fault, Progress, Proof

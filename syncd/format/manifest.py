@@ -24,6 +24,7 @@ from pydantic import (
 
 from syncd.errors import ManifestError
 from syncd.model import LIST_NAME, Algorithm, Counts, ListName
+from syncd.units import stamp
 
 FORMAT: Final = 1
 RECENT: Final = 64
@@ -51,7 +52,7 @@ def _whole_utc_seconds(value: datetime) -> datetime:
 Time = Annotated[
     datetime,
     AfterValidator(_whole_utc_seconds),
-    PlainSerializer(lambda value: value.strftime("%Y-%m-%dT%H:%M:%SZ"), return_type=str),
+    PlainSerializer(stamp, return_type=str),
 ]
 
 

@@ -8,6 +8,7 @@ from syncd.catalog.records import Outcome, SyncRecord
 from syncd.errors import UsageError, error_document
 from syncd.model import Algorithm, Counts
 from syncd.pipeline.outcome import ListOutcome, SyncOutcome
+from syncd.units import stamp
 
 _CODES: Final = {
     Outcome.FAILED: 1,
@@ -41,7 +42,7 @@ def record_document(record: SyncRecord) -> dict[str, Any]:
         "source": record.source,
         "outcome": str(record.outcome),
         "exit_code": _CODES.get(record.outcome, 0),
-        "started_at": record.started_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "started_at": stamp(record.started_at),
         "seconds": round((ended - record.started_at).total_seconds(), 3) if ended else None,
         "bytes": record.bytes,
         "reason": record.reason,

@@ -108,7 +108,7 @@ class Daemon:
         sources = tuple(self._config.sources)
         self._control.open()
         self._emit(events.DaemonStarted(__version__, os.getpid(), str(self._config.state_dir), sources, interrupted))
-        self._schedule.set_sources(_intervals(self._config))
+        self._schedule.set_sources(self._config.intervals())
         self._schedule.add_chore("timestamp", _SIGN_EVERY, self._sign)
         self._schedule.add_chore("beat", self._beat, self._note_beat)
         self._schedule.start()
@@ -134,7 +134,7 @@ class Daemon:
             config = self._load()
             check_reload(before, config)
             self._config = config  # first: a new source may be due at once
-            self._schedule.set_sources(_intervals(config))
+            self._schedule.set_sources(config.intervals())
         except SyncdError as error:
             self._config = before
             self._emit(events.ConfigRejected(error.message, error.hint))
@@ -202,10 +202,6 @@ class Daemon:
     def _notify(self, *states: str) -> None:
         with suppress(SyncdError):  # systemd restarts what it does not hear of
             notify.notify(self._around.environment, *states)
-
-
-def _intervals(config: Config) -> dict[str, float]:
-    return {name: source.interval for name, source in config.sources.items()}
 
 
 def check_reload(before: Config, after: Config) -> None:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from syncd.cli.output import span, stamp
 from syncd.trust.keys import OFFLINE_ROLES
 from syncd.trust.values import lifetime
+from syncd.units import span, stamp
 
 _WARN: Final = (timedelta(days=7), timedelta(days=30), timedelta(days=60))
 """For root and targets, which only a person with the offline keys can sign."""

@@ -1,0 +1,162 @@
+"""How everything stands: what `syncd status`, the dashboard, `/metrics` and monitoring probes all show.
+
+One look gathers it; what a person must act on, and why, is decided here and nowhere else.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from syncd.catalog.catalog import Catalog
+from syncd.catalog.records import HeadRecord, OriginRecord, Outcome, SyncRecord
+from syncd.errors import RefusedError, StoreError
+from syncd.feed.author import load_repository
+from syncd.feed.expiry import Expiry, expiries
+from syncd.files import lock
+from syncd.pipeline.state import StateFolder
+from syncd.pipeline.values import head_name
+from syncd.units import behind, in_words, span
+
+_NO_ACTION: Final = frozenset({Outcome.PUBLISHED, Outcome.UP_TO_DATE, Outcome.RUNNING, Outcome.STAGED})
+_PATIENCE: Final = timedelta(hours=1)
+_MISSED_SYNCS: Final = 3
+
+
+@dataclass(frozen=True)
+class SourceView:
+    """One source: how its last sync ended, and when the next is due."""
+
+    name: str
+    interval: timedelta | None
+    """between syncs; None: it is no longer configured"""
+    last: SyncRecord | None
+    next_run_at: datetime | None = None
+    """None: no daemon has planned one"""
+    cool_down_until: datetime | None = None
+    """it could not be reached, or asked for patience"""
+    failures: int = 0
+    """syncs in a row that did not reach it"""
+    last_verified_at: datetime | None = None
+
+    @property
+    def configured(self) -> bool:
+        """Whether anybody keeps it up to date."""
+        return self.interval is not None
+
+    @property
+    def patience(self) -> timedelta | None:
+        """How old its verified state may be; None: it is no longer configured."""
+        return None if self.interval is None else max(_PATIENCE, _MISSED_SYNCS * self.interval)
+
+
+@dataclass(frozen=True)
+class ListView:
+    """One published list."""
+
+    head: HeadRecord
+    rows: int
+    origin: OriginRecord | None
+    source: SourceView
+    now: datetime
+
+    @property
+    def age(self) -> timedelta | None:
+        """How long ago the source was last proved to be in this state."""
+        return self.now - self.origin.verified_at if self.origin else None
+
+    @property
+    def stale(self) -> bool:
+        """Whether nobody keeps it up to date any more."""
+        patience = self.source.patience
+        return patience is None or (self.age is not None and self.age > patience)
+
+    @property
+    def why(self) -> str:
+        """Why a person must act; '' where nobody must."""
+        last, patience = self.source.last, self.source.patience
+        if patience is None:
+            return f"source {self.head.source} is no longer configured: it grows old"
+        if last and last.outcome not in _NO_ACTION:
+            return last.message or last.reason or f"the last sync was {in_words(last.outcome)}"
+        if self.age and behind(self.age):
+            return f"the local clock is {span(-self.age)} behind the last verification: set it"
+        if self.age and self.age > patience:
+            return f"not verified for {span(self.age)}: syncs do not run"
+        return ""
+
+
+@dataclass(frozen=True)
+class Overview:
+    """All of it, at one time."""
+
+    now: datetime
+    lists: tuple[ListView, ...]
+    sources: tuple[SourceView, ...]
+    """every configured one, and those that published lists come from"""
+    roles: tuple[Expiry, ...]
+    """of our own metadata, the soonest to expire first"""
+
+    @property
+    def waiting(self) -> tuple[SourceView, ...]:
+        """Configured sources of which nothing is published."""
+        published = {one.head.source for one in self.lists}
+        return tuple(one for one in self.sources if one.configured and one.name not in published)
+
+
+def read(folder: StateFolder, catalog: Catalog, intervals: Mapping[str, float], now: datetime) -> Overview:
+    """Look at everything; ``intervals``: seconds between syncs, of each configured source.
+
+    Costs some reads of the catalog and of small files, whatever the size of the lists. Raises `StoreError`,
+    `UsageError`.
+    """
+    repository = load_repository(folder.feed)
+    heads = catalog.heads()
+    names = dict.fromkeys((*intervals, *(head.source for head in heads)))
+    sources = {name: _source(folder, catalog, name, intervals.get(name)) for name in names}
+    origins = {head_name(one.source, one.list): one for one in catalog.origins()}
+    lists = tuple(
+        ListView(head, _rows(catalog, head), origins.get(head.list), sources[head.source], now) for head in heads
+    )
+    roles = tuple(expiries(repository.versions, repository.expiries(), now))
+    return Overview(now, lists, tuple(sources.values()), roles)
+
+
+def _rows(catalog: Catalog, head: HeadRecord) -> int:
+    version = catalog.version(head.list, head.version)
+    return version.rows if version else 0
+
+
+def _source(folder: StateFolder, catalog: Catalog, name: str, interval: float | None) -> SourceView:
+    known = catalog.source(name)
+    return SourceView(
+        name,
+        None if interval is None else timedelta(seconds=interval),
+        _last(folder, catalog, name),
+        known.next_run_at,
+        known.cool_down_until,
+        known.failures,
+        known.last_verified_at,
+    )
+
+
+def _last(folder: StateFolder, catalog: Catalog, source: str) -> SyncRecord | None:
+    """The newest sync of a source. One that was killed is still "running" in the catalog, but holds no lock."""
+    last = _newest(catalog, source)
+    if last is None or last.outcome is not Outcome.RUNNING or _is_locked(folder.source(source).lock):
+        return last
+    now = _newest(catalog, source)  # it may have ended between the two looks
+    return replace(last, outcome=Outcome.INTERRUPTED) if now == last else now
+
+
+def _newest(catalog: Catalog, source: str) -> SyncRecord | None:
+    return next(iter(catalog.recent_syncs(source, 1)), None)
+
+
+def _is_locked(path: Path) -> bool:
+    try:
+        with lock(path, "syncd status"):
+            return False
+    except (RefusedError, StoreError):  # a disk that cannot be written says nothing either way
+        return True

@@ -1,0 +1,150 @@
+"""The status document: what ``syncd status --json`` prints and ``/api/v1/status`` answers.
+
+Its JSON Schema is ``docs/status.schema.json``. Keys are only ever added.
+"""
+
+from datetime import datetime, timedelta
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
+
+from syncd.catalog.records import SyncRecord
+from syncd.feed.expiry import Expiry
+from syncd.pipeline.overview import ListView, Overview, SourceView
+from syncd.units import stamp
+
+Time = Annotated[datetime, PlainSerializer(stamp), WithJsonSchema({"type": "string", "format": "date-time"})]
+"""UTC, in whole seconds."""
+
+
+class _Document(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SyncStatus(_Document):
+    """The last sync of a source."""
+
+    sync_id: str
+    started_at: Time
+    finished_at: Time | None
+    outcome: str = Field(description="published, up_to_date, held, rejected, unreachable, refused, failed, ...")
+    reason: str
+    message: str
+    bytes: int = Field(description="received from the source")
+
+
+class ListStatus(_Document):
+    """One published list."""
+
+    list: str
+    source: str
+    version: int
+    rows: int
+    serial: int | None = Field(description="the upstream's own number")
+    published_at: Time
+    verified_at: Time | None = Field(description="when the source was last proved to be in this state")
+    age_seconds: int | None = Field(description="since verified_at")
+    stale: bool = Field(description="whether nobody keeps it up to date any more")
+    last_sync: SyncStatus | None
+    act: str | None = Field(description="why a person must act; null: nobody must")
+
+
+class SourceStatus(_Document):
+    """One configured source, or one that published lists came from."""
+
+    source: str
+    interval_seconds: float | None = Field(description="between syncs; null: no longer configured")
+    next_sync_at: Time | None = Field(description="null: no daemon has planned one")
+    cool_down_until: Time | None = Field(description="it is left alone until then, since it could not be reached")
+    failures: int = Field(description="syncs in a row that did not reach it")
+    verified_at: Time | None
+    last_sync: SyncStatus | None
+
+
+class WaitingStatus(_Document):
+    """A configured source of which nothing is published yet."""
+
+    source: str
+    last_sync: SyncStatus | None
+
+
+class RoleStatus(_Document):
+    """One role of the published metadata."""
+
+    role: str
+    version: int
+    expires: Time
+    seconds_left: int
+    state: str = Field(description="ok, within 60 days, within 30 days, within 7 days, overdue, expired")
+
+
+class StatusDocument(_Document):
+    """How everything stands."""
+
+    at: Time
+    lists: tuple[ListStatus, ...]
+    not_published: tuple[WaitingStatus, ...]
+    sources: tuple[SourceStatus, ...]
+    metadata: tuple[RoleStatus, ...]
+
+
+def status_document(found: Overview) -> StatusDocument:
+    """What was found, as a document."""
+    return StatusDocument(
+        at=found.now,
+        lists=tuple(_list(one) for one in found.lists),
+        not_published=tuple(WaitingStatus(source=one.name, last_sync=_sync(one.last)) for one in found.waiting),
+        sources=tuple(_source(one) for one in found.sources),
+        metadata=tuple(_role(one) for one in found.roles),
+    )
+
+
+def _list(one: ListView) -> ListStatus:
+    return ListStatus(
+        list=one.head.list,
+        source=one.head.source,
+        version=one.head.version,
+        rows=one.rows,
+        serial=one.head.origin_serial,
+        published_at=one.head.published_at,
+        verified_at=one.origin.verified_at if one.origin else None,
+        age_seconds=_seconds(one.age),
+        stale=one.stale,
+        last_sync=_sync(one.source.last),
+        act=one.why or None,
+    )
+
+
+def _source(one: SourceView) -> SourceStatus:
+    return SourceStatus(
+        source=one.name,
+        interval_seconds=one.interval.total_seconds() if one.interval is not None else None,
+        next_sync_at=one.next_run_at,
+        cool_down_until=one.cool_down_until,
+        failures=one.failures,
+        verified_at=one.last_verified_at,
+        last_sync=_sync(one.last),
+    )
+
+
+def _role(one: Expiry) -> RoleStatus:
+    left = int(one.left.total_seconds())
+    return RoleStatus(role=one.role, version=one.version, expires=one.expires, seconds_left=left, state=one.urgency)
+
+
+def _sync(last: SyncRecord | None) -> SyncStatus | None:
+    if last is None:
+        return None
+    return SyncStatus(
+        sync_id=last.id,
+        started_at=last.started_at,
+        finished_at=last.finished_at,
+        outcome=last.outcome,
+        reason=last.reason,
+        message=last.message,
+        bytes=last.bytes,
+    )
+
+
+def _seconds(age: timedelta | None) -> int | None:
+    return int(age.total_seconds()) if age is not None else None
