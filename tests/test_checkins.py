@@ -138,6 +138,29 @@ def test_a_restart_knows_who_has_what(catalog: Catalog) -> None:
     assert again.snapshot()[1] == Loaded("web", "web-1", IMAGES, 7, after(seconds=2), after(minutes=5))
 
 
+def test_a_restart_knows_who_was_silent_longest(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever its name: it makes room first."""
+    found = Checkins(catalog)
+    found.note("web", "b-old", {IMAGES: 7}, NOON)
+    found.note("web", "a-new", {IMAGES: 7}, after(seconds=1))
+    found.flush()
+    monkeypatch.setattr(checkins, "MAX_INSTANCES_OF_ONE", 2)
+    again = Checkins(catalog)
+    again.note("web", "c", {IMAGES: 7}, after(seconds=2))
+    assert sorted(one.instance for one in again.snapshot()) == ["a-new", "c"]
+
+
+def test_one_that_comes_back_and_goes_again_is_gone(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two flushes: the catalog forgets it as well, and keeps it where it only came back."""
+    monkeypatch.setattr(checkins, "MAX_INSTANCES_OF_ONE", 1)
+    found = Checkins(catalog)
+    for instances, left in ((["1"], "1"), (["2", "1", "3"], "3"), (["4", "3"], "3")):
+        for instance in instances:
+            found.note("web", instance, {IMAGES: 7}, NOON)
+        found.flush()
+        assert [one.instance for one in catalog.loaded()] == [left]
+
+
 def test_a_flush_writes_what_has_changed_only(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
     """In one transaction, and none where nothing has."""
     found, replace = Checkins(catalog), catalog.replace_loaded
@@ -353,7 +376,8 @@ def test_a_matcher_stands_as_its_instances_do() -> None:
         ("web-3", False, False, ""),
     ]
     assert [one.name for one in web.laggards] == ["web-1", "web-2"]
-    assert (web.seen_at, web.versions) == (NOON, {IMAGES: {6, 7}, VIDEOS: {2}})
+    assert web.seen_at == NOON
+    assert web.versions == {IMAGES: frozenset({6, 7}), VIDEOS: frozenset({2})}
 
 
 # pulls
@@ -384,6 +408,9 @@ def test_pulls_are_summed_up_by_the_hour(catalog: Catalog) -> None:
         (after(hours=1), "web", "iwf.videos", {"manifests": 0, "segments": 1, "bytes": 5}),
     ]
     found.flush(after(hours=2))
+    assert len(pulled(catalog)) == 3
+    found.note("mail", "v1/iwf.images/segments/0a.arrow", 7)
+    found.flush(after(hours=2, minutes=1))
     assert len(pulled(catalog)) == 3
 
 
