@@ -168,11 +168,12 @@ def lock(path: Path, purpose: str, wait: float = 0.0) -> Iterator[None]:
     """Hold the one lock at ``path``, or raise `RefusedError` that says which process holds it, and for what.
 
     ``wait``: seconds to wait for whoever holds it, where that is somebody's short work. The kernel releases a lock
-    when its process ends, however it ends.
+    when its process ends, however it ends; a child forked meanwhile has no share in it.
     """
     make_folder(path.parent)
     with storage(path, "open lock"):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE)
+        _held.add(descriptor)
     try:
         if not _taken(descriptor, wait):
             raise RefusedError(
@@ -184,7 +185,22 @@ def lock(path: Path, purpose: str, wait: float = 0.0) -> Iterator[None]:
             os.pwrite(descriptor, json.dumps({"pid": os.getpid(), "purpose": purpose}).encode(), 0)
         yield
     finally:
+        if descriptor in _held:  # else this is a forked child
+            _held.discard(descriptor)
+            os.close(descriptor)
+
+
+_held: Final[set[int]] = set()
+"""Locks of this process. A child forked by another thread would share them, and hold them for as long as it lives."""
+
+
+def _give_up_locks() -> None:
+    for descriptor in _held:
         os.close(descriptor)
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_give_up_locks)
 
 
 def _taken(descriptor: int, wait: float) -> bool:

@@ -103,9 +103,7 @@ def test_a_fork_is_an_alarm(published: World, tmp_path: Path) -> None:
 def test_a_fork_is_an_alarm_in_every_form(published: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With --watch --json too: the document says `forked`, and standard error says ALARM."""
 
-    def once(
-        pull_once: Callable[[], Pulled], *, on_event: Callable[[Attempt], None], interval: float, stop: object
-    ) -> None:
+    def once(pull_once: Callable[[], Pulled], *, on_event: Callable[[Attempt], None], **_: object) -> None:
         on_event(Attempt(pull_once(), None, 1.0))
 
     fork(published, tmp_path)

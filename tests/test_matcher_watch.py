@@ -33,6 +33,7 @@ def run(
     left = list(outcomes)
     attempts: list[Attempt] = []
     waits: list[float] = []
+    now = 0.0
 
     def pull_once() -> Pulled:
         outcome = left.pop(0)
@@ -41,7 +42,9 @@ def run(
         return outcome
 
     def wait(_: threading.Event, seconds: float) -> bool:
+        nonlocal now
         waits.append(seconds)
+        now += seconds
         return not left
 
     follow(
@@ -51,6 +54,7 @@ def run(
         on_event=attempts.append,
         wait=wait,
         rng=lambda: chance,
+        clock=lambda: now,
     )
     return attempts, waits
 

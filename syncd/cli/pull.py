@@ -1,5 +1,6 @@
 """``syncd pull``: what a matcher's host runs."""
 
+import contextlib
 import json
 import signal
 import threading
@@ -16,8 +17,11 @@ from syncd.units import stamp
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from syncd.errors import SyncdError
+    from syncd.fetch import Endpoint
     from syncd.matcher.pull import ListPull, Pulled
     from syncd.matcher.watch import Attempt
+    from syncd.model import ListName
 
 
 def pull(
@@ -34,6 +38,9 @@ def pull(
     deadline: Annotated[str, typer.Option(metavar="TIME", help="Give up after 90s, 10m, 2h ...")] = "10m",
     watch: Annotated[bool, typer.Option("--watch", help="Keep the copy up to date until stopped.")] = False,
     interval: Annotated[str, typer.Option(metavar="TIME", help="With --watch: how often, give or take.")] = "1m",
+    instance: Annotated[
+        str | None, typer.Option(metavar="NAME", help="With --watch: this host, to the operator. Default: its name.")
+    ] = None,
     as_json: JsonFlag = False,
 ) -> int:
     """Bring a copy of a feed up to date, and prove it.
@@ -42,8 +49,10 @@ def pull(
     of DIR see one whole version or the one before. What is there already is not fetched again. Where one list fails, it
     stays at its version and the others go on.
 
-    With --watch it goes on until SIGTERM or SIGINT, at the interval give or take a fifth, and leaves a feed alone
-    longer and longer while it cannot be reached. It says what changed and what went wrong, a line each.
+    With --watch it goes on until SIGTERM or SIGINT. Where the URL is that of a syncd (it ends in /feed/) it follows the
+    feed's events, pulls at once when a version is published, and tells the operator which versions are here. Elsewhere,
+    and while there are no events, it polls at the interval give or take a fifth, and leaves a feed alone longer and
+    longer while it cannot be reached. It says what changed and what went wrong, a line each.
 
     \b
     Exit codes:
@@ -82,7 +91,7 @@ def pull(
             )
 
     if watch:
-        return _watch(pull_once, parse_duration(interval), as_json=as_json)
+        return _watch(pull_once, endpoint, names, parse_duration(interval), instance, as_json=as_json)
     pulled = pull_once()
     if as_json:
         print_json(_document(pulled))
@@ -94,17 +103,58 @@ def pull(
     return worst_code(error.exit_code for error in pulled.errors)
 
 
-def _watch(pull_once: "Callable[[], Pulled]", interval: float, *, as_json: bool) -> int:
+def _watch(
+    pull_once: "Callable[[], Pulled]",
+    endpoint: "Endpoint",
+    names: "list[ListName]",
+    interval: float,
+    instance: str | None,
+    *,
+    as_json: bool,
+) -> int:
+    from syncd.matcher.check_in import CheckIn, checked_instance, host_instance
+    from syncd.matcher.news import News
+    from syncd.matcher.threads import Wake
     from syncd.matcher.watch import follow
 
-    stop = threading.Event()
-    before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)}
+    name = checked_instance(instance) if instance else host_instance()
+    wake, stop, api = Wake(), threading.Event(), endpoint.api
+
+    def end(*_: object) -> None:
+        stop.set()
+        wake()
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        follow(pull_once, interval=interval, stop=stop, on_event=lambda attempt: _tell(attempt, as_json=as_json))
+        with contextlib.ExitStack() as open_:
+            follow(
+                pull_once,
+                interval=interval,
+                stop=stop,
+                on_event=lambda attempt: _tell(attempt, as_json=as_json),
+                lists=names,
+                news=open_.enter_context(contextlib.closing(News(api, wake))) if api else None,
+                check_in=open_.enter_context(contextlib.closing(CheckIn(api, name))) if api else None,
+                on_stream=lambda trouble: _tell_of_stream(trouble, interval),
+                wait=wake.wait,
+            )
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
     return 0
+
+
+def _tell_of_stream(trouble: "SyncdError | None", interval: float) -> None:
+    """Where the news come from, when that changes: they come either way."""
+    from syncd.errors import HttpStatusError
+    from syncd.matcher.news import REFUSALS
+
+    if trouble is None:
+        note("following events again", kind="note")
+    elif isinstance(trouble, HttpStatusError) and trouble.status in REFUSALS:
+        show_error(trouble)
+    else:
+        note(f"{trouble.message}: polling every {interval:.0f} seconds instead", kind="note")
 
 
 def _tell(attempt: "Attempt", *, as_json: bool) -> None:

@@ -1,10 +1,13 @@
 """Where to fetch from, and until when."""
 
+import contextlib
 import ipaddress
 import re
+import socket
 import time
+import weakref
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import httpx
@@ -13,17 +16,48 @@ from syncd.errors import DeadlineExceeded, UsageError
 
 _ADDRESS_HINT = "use https://host/path/, http:// on this machine only, or file:///absolute/folder"
 
+_FEED_PATH = "/feed/"
+_API_PATH = "/api/v1/"
+
 
 class Deadline:
     """A point in time by which the whole operation must be over. ``seconds`` from now, on a monotonic ``clock``."""
 
     def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._seconds, self._clock = seconds, clock
-        self._end = clock() + seconds
+        self._ended = False
+        self._sockets: list[weakref.ref[socket.socket]] = []
+        self.renew()
+
+    def renew(self) -> None:
+        """Begin anew: what counts is the silence since."""
+        self._end = self._clock() + self._seconds
+
+    def end(self) -> None:
+        """Leave no time at all. From any thread: whoever waits for a connection of this operation waits no longer."""
+        self._ended = True
+        for connection in self._connections():
+            with contextlib.suppress(OSError):  # closed meanwhile, or never connected
+                # Not SSLSocket.shutdown: it takes the TLS state away from the thread that reads.
+                socket.socket.shutdown(connection, socket.SHUT_RDWR)
+
+    def holds(self, connection: socket.socket) -> None:
+        """A connection of this operation was opened."""
+        self._sockets.append(weakref.ref(connection))
+        if self._ended:
+            self.end()
+
+    def leave(self) -> None:
+        """In a forked child: close its share of the parent's connections, and say nothing to the peer."""
+        for connection in self._connections():
+            connection.close()
+
+    def _connections(self) -> list[socket.socket]:
+        return [found for one in tuple(self._sockets) if (found := one()) is not None]
 
     def left(self) -> float:
         """Seconds left, always more than 0; raises `DeadlineExceeded`."""
-        left = self._end - self._clock()
+        left = 0.0 if self._ended else self._end - self._clock()
         if left <= 0:
             raise DeadlineExceeded(
                 f"not finished within the {self._seconds:g} seconds allowed",
@@ -64,6 +98,13 @@ class Endpoint:
         """The folder behind a ``file://`` address; None for a server."""
         url = httpx.URL(self.url)
         return Path(url.path) if url.scheme == "file" else None
+
+    @property
+    def api(self) -> "Endpoint | None":
+        """Where a syncd that serves this feed tells of news: ``../api/v1/``. None but for a path ending ``/feed/``."""
+        if self.folder is not None or not httpx.URL(self.url).path.endswith(_FEED_PATH):
+            return None
+        return replace(self, url=self.url.removesuffix(_FEED_PATH) + _API_PATH)
 
     @property
     def host(self) -> str:

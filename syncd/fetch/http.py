@@ -4,7 +4,7 @@ import contextlib
 import re
 import socket
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final
@@ -84,7 +84,7 @@ class HttpPeer(Peer):
     def open_tail(self, path: str, start: int, length: int) -> Iterator[Tail]:
         """See `Peer.open_tail`."""
         if start:
-            with self._answer(path, start) as response:
+            with self._answer(path, headers={"Range": f"bytes={start}-"}) as response:
                 if response.status_code == PARTIAL and _continues(response, start, length):
                     yield self._tail(response, path, start, length)
                     return
@@ -103,12 +103,13 @@ class HttpPeer(Peer):
         return Tail(start, self._chunks(response, path))
 
     @contextlib.contextmanager
-    def _answer(self, path: str, start: int = 0) -> Iterator[httpx.Response]:
+    def _answer(
+        self, path: str, method: str = "GET", headers: Mapping[str, str] | None = None, content: bytes | None = None
+    ) -> Iterator[httpx.Response]:
         """Send the request and yield the answer once its headers are in."""
         url = self._endpoint.url + checked_path(path)
-        headers = {"Range": f"bytes={start}-"} if start else {}
         timeout = httpx.Timeout(self._inactivity, connect=CONNECT_TIMEOUT, pool=self._deadline.left())
-        request = self._client.build_request("GET", url, headers=headers, timeout=timeout)
+        request = self._client.build_request(method, url, headers=headers, content=content, timeout=timeout)
         with self._own_errors(path, UnreachableError):
             response = self._client.send(request, stream=True)
         with contextlib.closing(response):

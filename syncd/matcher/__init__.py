@@ -1,6 +1,7 @@
 """What a matching service imports."""
 
+from syncd.matcher.feed import Feed
 from syncd.matcher.matcher import ListStatus, Matcher
 from syncd.model import Hit
 
-__all__ = ["Hit", "ListStatus", "Matcher"]
+__all__ = ["Feed", "Hit", "ListStatus", "Matcher"]

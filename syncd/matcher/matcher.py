@@ -12,7 +12,6 @@ matcher opened before a fork works in the children, each of which watches for it
 """
 
 import os
-import random
 import threading
 import weakref
 from collections.abc import Callable, Iterable
@@ -25,19 +24,19 @@ import numpy as np
 
 from syncd.errors import StoreError, SyncdError, UsageError
 from syncd.feed.folder import MAX_METADATA_BYTES, FeedFolder, Snapshot
-from syncd.fetch.patience import JITTER, vary
+from syncd.fetch.patience import JITTER
 from syncd.files import read_bytes
 from syncd.format.rows import Digests, Mask
 from syncd.matcher.copy import ROOT, copy_at
+from syncd.matcher.feed import Feed
 from syncd.matcher.load import Generation, load, stamp_of
-from syncd.matcher.watch import Poller, Wait
+from syncd.matcher.threads import Wait
+from syncd.matcher.watcher import FeedWatcher, FolderWatcher, Look, Source, Watcher
 from syncd.model import Algorithm, Digest, Hit, ListName
 from syncd.trust.values import TrustedFeed
 
 _new: Final = tuple.__new__
 """A quarter of a microsecond less than calling a named tuple's class; look-ups are counted in those."""
-_LONGEST_PAUSE: Final = 60.0
-"""Seconds after which a generation that cannot be loaded is tried again, at most."""
 _REPORT: Final = "report this fault; what was loaded before still answers"
 
 
@@ -70,12 +69,12 @@ class Matcher:
         self._folder, self._root, self._generation, self._clock = folder, root, generation, clock
         self._last_error: SyncdError | None = None
         self._reloading = threading.Lock()
-        self._poller: Poller | None = None
+        self._watcher: Watcher | None = None
+        self._begin: Callable[[], Watcher]
         _call_in_children(weakref.WeakMethod(self._start_in_child))
 
     def __repr__(self) -> str:
-        versions = {name: snapshot.manifest.version for name, snapshot in self._generation.snapshots.items()}
-        return f"Matcher({self._folder.root}, {versions})"
+        return f"Matcher({self._folder.root}, {self.versions})"
 
     def __enter__(self) -> Self:
         return self
@@ -141,6 +140,11 @@ class Matcher:
         return [_status(snapshot, generation.newest, now, error) for snapshot in generation.snapshots.values()]
 
     @property
+    def versions(self) -> dict[ListName, int]:
+        """What is answered from."""
+        return {name: snapshot.manifest.version for name, snapshot in self._generation.snapshots.items()}
+
+    @property
     def last_error(self) -> SyncdError | None:
         """Why the last `reload` failed, also one by `watch`; None where it did not."""
         return self._last_error
@@ -171,6 +175,7 @@ class Matcher:
         self,
         interval: float = 1.0,
         *,
+        feed: Feed | None = None,
         jitter: float = JITTER,
         on_change: Callable[[list[ListStatus]], None] | None = None,
         on_error: Callable[[SyncdError], None] | None = None,
@@ -180,24 +185,34 @@ class Matcher:
 
         Looking costs one `stat` on this host. What cannot be loaded is tried again, less and less often, while the old
         generation answers. ``on_change`` and ``on_error`` are called in the thread that watches; `close` ends it.
+
+        Without ``feed`` somebody else pulls. With it this process does: it follows the feed's events, or polls where
+        there are none, pulls into the folder (one process of a host at a time), loads at once, and tells the operator
+        which versions it answers from. Raises `UsageError` for what cannot be; trouble with the feed is told.
         """
         if not 0 < interval < threading.TIMEOUT_MAX:
             raise UsageError(f"an interval of {interval} seconds", hint="give seconds, more than 0")
         self.close()
-        step = _Step(self, interval, jitter, on_change, on_error)
-        self._poller = Poller(step, step.seconds(), wait)
+        look = Look(self, interval, jitter, on_change, on_error)
+        if feed is None:
+            self._begin = lambda: FolderWatcher(look, wait)
+        else:
+            source = Source(feed, feed.endpoint(), self._root, self._folder.root, self._clock)
+            self._begin = lambda: FeedWatcher(look, source)
+        self._watcher = self._begin()
 
     def close(self) -> None:
         """Stop watching. Look-ups still work; the map goes with the last reference to this matcher."""
-        if self._poller is not None:
-            self._poller.stop()
-            self._poller = None
+        if self._watcher is not None:
+            self._watcher.close()
+            self._watcher = None
 
     def _start_in_child(self) -> None:
         """After a fork: threads did not come along, and a lock that one held would never be released."""
         self._reloading = threading.Lock()
-        if self._poller is not None:
-            self._poller.start()
+        if self._watcher is not None:
+            self._watcher.leave()
+            self._watcher = self._begin()
 
 
 def _call_in_children(method: "weakref.WeakMethod[Callable[[], None]]") -> None:
@@ -208,38 +223,6 @@ def _call_in_children(method: "weakref.WeakMethod[Callable[[], None]]") -> None:
             alive()
 
     os.register_at_fork(after_in_child=call)
-
-
-@dataclass
-class _Step:
-    """One look of a watching matcher; returns the seconds until the next."""
-
-    matcher: Matcher
-    interval: float
-    jitter: float
-    on_change: Callable[[list[ListStatus]], None] | None
-    on_error: Callable[[SyncdError], None] | None
-    failures: int = 0
-
-    def __call__(self) -> float:
-        try:
-            changed = self.matcher.reload()
-        except SyncdError as error:
-            self._failed(error)
-        else:
-            self.failures = 0
-            if changed and self.on_change:
-                self.on_change(self.matcher.status())
-        return self.seconds()
-
-    def seconds(self) -> float:
-        pause = min(self.interval * 2 ** min(self.failures, 16), max(self.interval, _LONGEST_PAUSE))
-        return vary(pause, self.jitter, random.random())  # noqa: S311 - spreads load, guards nothing
-
-    def _failed(self, error: SyncdError) -> None:
-        self.failures += 1
-        if self.on_error:
-            self.on_error(error)
 
 
 def _status(snapshot: Snapshot, newest: TrustedFeed, now: datetime, error: SyncdError | None) -> ListStatus:

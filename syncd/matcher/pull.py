@@ -1,12 +1,20 @@
 """Bringing a matcher host's copy up to date: verify everything, install it, then make it current in one rename."""
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from syncd.errors import EquivocationError, FeedError, MismatchError, RollbackError, StoreError, SyncdError
+from syncd.errors import (
+    EquivocationError,
+    FeedError,
+    MismatchError,
+    RefusedError,
+    RollbackError,
+    StoreError,
+    SyncdError,
+)
 from syncd.feed import garbage, layout
 from syncd.feed.folder import FeedFolder
 from syncd.feed.follow import Follower
@@ -49,6 +57,11 @@ class Pulled:
         return any(one.before != one.after for one in self.lists)
 
     @property
+    def versions(self) -> dict[ListName, int]:
+        """What is in force now."""
+        return {one.list: one.after for one in self.lists if one.after is not None}
+
+    @property
     def errors(self) -> list[SyncdError]:
         """What kept lists from going on."""
         return [one.error for one in self.lists if one.error]
@@ -72,12 +85,49 @@ def pull(
     `TrustError`, `RefusedError`, `StoreError`, `UsageError`.
     """
     copy = FeedFolder(folder)
-    try:
+    with _telling_what_serves(copy):
         check_target(copy)
-        with lock(copy.lock, "a pull"), open_peer(endpoint, Deadline(deadline)) as peer:
-            pin_root(copy, root)
-            work = _Pull(copy, Follower(copy, root, peer, caps), read_current(copy), progress)
-            return work.run(tuple(lists), now)
+        with lock(copy.lock, "a pull"):
+            work = _Work(copy, root, tuple(lists), now, caps, progress)
+            return work.run(endpoint, Deadline(deadline))
+
+
+def pull_in_turn(
+    endpoint: Endpoint, root: bytes, folder: Path, *, now: datetime, lists: Sequence[ListName], deadline: Deadline
+) -> Pulled | None:
+    """As `pull`, for one of several processes that keep one copy: None where another one is at it."""
+    copy = FeedFolder(folder)
+    with _telling_what_serves(copy), contextlib.ExitStack() as turn:
+        check_target(copy)
+        try:
+            turn.enter_context(lock(copy.lock, "a pull"))
+        except RefusedError:
+            return None
+        return _Work(copy, root, tuple(lists), now).run(endpoint, deadline)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What a pull does once the copy is its own."""
+
+    copy: FeedFolder
+    root: bytes
+    lists: tuple[ListName, ...]
+    now: datetime
+    caps: Caps = DEFAULT_CAPS
+    progress: Progress | None = None
+
+    def run(self, endpoint: Endpoint, deadline: Deadline) -> Pulled:
+        with open_peer(endpoint, deadline) as peer:
+            pin_root(self.copy, self.root)
+            follower = Follower(self.copy, self.root, peer, self.caps)
+            return _Pull(self.copy, follower, read_current(self.copy), self.progress).run(self.lists, self.now)
+
+
+@contextlib.contextmanager
+def _telling_what_serves(copy: FeedFolder) -> Iterator[None]:
+    try:
+        yield
     except SyncdError as error:
         error.serving = error.serving or _serving(copy)
         raise

@@ -1,19 +1,19 @@
-"""Staying up to date: the loop of ``syncd pull --watch``, and the thread behind `Matcher.watch`."""
+"""Staying up to date: the loop of ``syncd pull --watch``."""
 
 import random
-import sys
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from syncd.errors import SourceError, SyncdError
-from syncd.fetch.patience import JITTER, backoff, vary
+from syncd.errors import SyncdError
+from syncd.fetch.patience import JITTER
+from syncd.matcher.check_in import CheckIn
+from syncd.matcher.news import News
+from syncd.matcher.pace import Pacer, Random
 from syncd.matcher.pull import Pulled
-
-Wait = Callable[[threading.Event, float], bool]
-"""Waits until the event is set, at most so many seconds; returns whether it is: `threading.Event.wait`."""
-Random = Callable[[], float]
-"""From 0 to 1."""
+from syncd.matcher.threads import Wait
+from syncd.model import ListName
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Attempt:
     pulled: Pulled | None
     error: SyncdError | None
     wait: float
-    """seconds until the next"""
+    """seconds until the next, at the latest"""
 
     @property
     def errors(self) -> list[SyncdError]:
@@ -37,25 +37,37 @@ def follow(
     interval: float,
     stop: threading.Event,
     on_event: Callable[[Attempt], None],
+    lists: Iterable[ListName] = (),
+    news: News | None = None,
+    check_in: CheckIn | None = None,
+    on_stream: Callable[[SyncdError | None], None] | None = None,
     jitter: float = JITTER,
     wait: Wait = threading.Event.wait,
     rng: Random = random.random,
+    clock: Callable[[], float] = time.monotonic,
 ) -> None:
-    """Pull every ``interval`` seconds, give or take, until ``stop`` is set. No `SyncdError` ends it.
+    """Pull at once, for ``news``, and every ``interval`` seconds, give or take, until ``stop`` is set.
 
-    A peer that cannot be reached, or asks for patience, is left alone longer and longer; a rejected feed is asked
-    again at the usual pace and reported each time, while the copy stays as it was.
+    No `SyncdError` ends it. A peer that cannot be reached, or asks for patience, is left alone longer and longer; a
+    rejected feed is asked again at the usual pace and reported each time, while the copy stays as it was. ``wait`` also
+    returns where the ``news`` wake it. ``on_stream`` is told why events are not followed, and None once they are again.
     """
-    failures = 0
+    pacer = Pacer(interval, lists, now=clock(), jitter=jitter, rng=rng)
+    stream = _Stream(news, pacer, on_stream)
+    held: Mapping[ListName, int] = {}
     while not stop.is_set():
-        pulled, error = _attempt(pull_once)
-        troubles = [error] if error else pulled.errors if pulled else []
-        unreachable = next((one for one in troubles if isinstance(one, SourceError)), None)
-        failures = failures + 1 if unreachable else 0
-        seconds = backoff(unreachable, failures, interval, rng()) if unreachable else vary(interval, jitter, rng())
-        on_event(Attempt(pulled, error, seconds))
-        if wait(stop, seconds):
-            return
+        left = pacer.left(clock())
+        if left > 0:
+            if wait(stop, left):
+                return
+        else:
+            pulled, error = _attempt(pull_once)
+            held = pulled.versions if pulled else held
+            errors = [error] if error else pulled.errors if pulled else []
+            on_event(Attempt(pulled, error, pacer.pulled(held, errors, clock())))
+            if check_in and pulled:
+                check_in.report(held)
+        stream.look(clock())
 
 
 def _attempt(pull_once: Callable[[], Pulled]) -> tuple[Pulled | None, SyncdError | None]:
@@ -65,33 +77,19 @@ def _attempt(pull_once: Callable[[], Pulled]) -> tuple[Pulled | None, SyncdError
         return None, error
 
 
-class Poller:
-    """A daemon thread that calls ``step``, waits the seconds that it returns, and so on until it is stopped."""
+class _Stream:
+    """Passes news on, and tells each loss of the stream once."""
 
-    def __init__(self, step: Callable[[], float], first: float, wait: Wait = threading.Event.wait) -> None:
-        self._step, self._first, self._wait = step, first, wait
-        self.start()
+    def __init__(self, news: News | None, pacer: Pacer, on_stream: Callable[[SyncdError | None], None] | None) -> None:
+        self._news, self._pacer, self._on_stream = news, pacer, on_stream
+        self._lost = False
 
-    def start(self) -> None:
-        """Start the thread; again in a forked child, where it did not come along."""
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, args=(self._stop,), name="syncd-watch", daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End the thread, and wait for its end unless it is the one that asks."""
-        self._stop.set()
-        if self._thread is not threading.current_thread():
-            self._thread.join()
-
-    def _run(self, stop: threading.Event) -> None:
-        seconds = self._first
-        while not self._wait(stop, seconds):
-            try:
-                seconds = self._step()
-            except Exception:  # noqa: BLE001 - a callback's fault is shown; ending the thread would freeze the lists
-                _show_fault(threading.current_thread())
-
-
-def _show_fault(thread: threading.Thread) -> None:
-    threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), thread)))
+    def look(self, now: float) -> None:
+        if self._news is None:
+            return
+        self._news.tell(self._pacer, now)
+        trouble = self._news.trouble
+        if self._lost != (trouble is not None):
+            self._lost = trouble is not None
+            if self._on_stream:
+                self._on_stream(trouble)
