@@ -187,6 +187,7 @@ def lock(path: Path, purpose: str, wait: float = 0.0) -> Iterator[None]:
     finally:
         if descriptor in _held:  # else this is a forked child
             _held.discard(descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_UN)  # closing alone would leave it to a child that was just forked
             os.close(descriptor)
 
 

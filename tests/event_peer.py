@@ -131,7 +131,10 @@ class EventPeer:
             self._behaviour(self, connection)
         elif path == "/api/v1/checkin" and method == "POST":
             self.check_ins.put({**json.loads(body), "token": headers.get("authorization")})
-            connection.sendall(answer(self.check_in_status))
+            if self.check_in_status:
+                connection.sendall(answer(self.check_in_status))
+            else:  # no answer at all
+                self.hold(connection)
         else:
             self._file(path, connection)
 

@@ -12,13 +12,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from command_line import syncd
+from event_peer import following, refusal, serve
 from world import HEAD, Clock, World, row, rows
 
 
 @contextmanager
-def watching(world: World, *more: str) -> Iterator[subprocess.Popen[str]]:
+def watching(world: World, *more: str, url: str = "") -> Iterator[subprocess.Popen[str]]:
     """A real process that pulls about every second."""
-    command = ["pull", world.state.feed.root.as_uri(), "--root", str(world.operator_root), "--dir", str(world.copy)]
+    url = url or world.state.feed.root.as_uri()
+    command = ["pull", url, "--root", str(world.operator_root), "--dir", str(world.copy)]
     with subprocess.Popen(
         [sys.executable, "-m", "syncd.cli", *command, "--watch", "--interval", "1s", *more],
         stdout=subprocess.PIPE,
@@ -57,6 +59,56 @@ def test_a_watched_copy_follows_the_feed(tmp_path: Path) -> None:
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=30) == 0
     assert world.hits(99), "the copy answers on"
+
+
+def test_a_watched_copy_follows_events(tmp_path: Path) -> None:
+    """What is published is here at once, and the operator is told; a lost stream is told once, and so is its return."""
+    world = World(tmp_path, Clock(datetime.now(UTC)))
+    world.publish(full=rows(0, 30))
+    world.sync()
+    with serve(world.state.feed.root) as peer:
+        peer.versions = {HEAD: 1}
+        with watching(world, "--interval", "1h", "--instance", "web-3", url=peer.url) as process:
+            assert process.stderr is not None
+            assert said(process) == f"{HEAD} version 1, new here"
+            check_in = peer.check_ins.get(timeout=30)
+            assert (check_in["instance"], check_in["lists"]) == ("web-3", {HEAD: 1})
+            world.publish(add=[row(99)])
+            world.sync()
+            peer.tell(HEAD, 2)
+            assert said(process) == f"{HEAD} version 2, was 1"
+            assert peer.check_ins.get(timeout=30)["lists"] == {HEAD: 2}
+            peer.behave(refusal(503))
+            peer.drop()
+            lost = process.stderr.readline()
+            assert lost.endswith(" answered 503 to events: polling every 3600 seconds instead\n")
+            peer.behave(following)
+            assert process.stderr.readline() == "note: following events again\n"
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(timeout=10) == 0
+            assert process.stderr.read() == ""
+
+
+def test_a_refused_token_is_an_error_line(tmp_path: Path) -> None:
+    """As for a pull, with what to do."""
+    world = World(tmp_path, Clock(datetime.now(UTC)))
+    world.publish(full=rows(0, 3))
+    world.sync()
+    with serve(world.state.feed.root) as peer:
+        peer.behave(refusal(401))
+        with watching(world, url=peer.url) as process:
+            assert process.stderr is not None
+            assert process.stderr.readline().endswith(" answered 401 to events\n")
+            assert process.stderr.readline().startswith("  to do: the peer did not accept our token")
+            process.send_signal(signal.SIGINT)
+            assert process.wait(timeout=10) == 0
+
+
+def test_a_name_that_cannot_be_is_told(world: World) -> None:
+    """Before anything is fetched."""
+    ran = syncd("pull", "https://a/feed/", "--root", world.root, "--dir", world.copy, "--watch", "--instance", "a b")
+    assert (ran.code, ran.err.splitlines()[0]) == (2, "error: 'a b' cannot name an instance")
+    assert not world.copy.exists()
 
 
 def test_news_in_json_arrive_at_once(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ import os
 import random
 import re
 import socket
-import threading
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -14,7 +13,7 @@ from syncd.fetch.api import check_in
 from syncd.fetch.endpoint import Deadline, Endpoint
 from syncd.fetch.patience import JITTER, vary
 from syncd.matcher.pace import Random
-from syncd.matcher.threads import Poller, Wake
+from syncd.matcher.threads import Poller, Wait, Wake
 from syncd.model import ListName
 
 EVERY: Final = 300.0
@@ -58,14 +57,20 @@ class CheckIn:
     """
 
     def __init__(
-        self, endpoint: Endpoint, instance: str, *, send: Send = check_in, rng: Random = random.random
+        self,
+        endpoint: Endpoint,
+        instance: str,
+        *,
+        send: Send = check_in,
+        wait: Wait | None = None,
+        rng: Random = random.random,
     ) -> None:
         self._endpoint, self._instance, self._send, self._rng = endpoint, checked_instance(instance), send, rng
         self._loaded: Mapping[ListName, int] | None = None
         self._deadline = Deadline(_DEADLINE)
         self._wake = Wake()
         self._poller = Poller(
-            self._tell, threading.TIMEOUT_MAX, self._wake.wait, name="syncd-check-in", interrupt=self._interrupt
+            self._tell, EVERY, wait or self._wake.wait, name="syncd-check-in", interrupt=self._interrupt
         )
         self._poller.start()
 

@@ -31,6 +31,10 @@ _TOO_MANY: Final = 429
 _SERVER_ERROR: Final = 500
 
 
+OnStream = Callable[[SyncdError | None], None]
+"""Told why events are not followed, once, and None once they are again."""
+
+
 class News:
     """Follows the events of the API at ``endpoint`` until it is closed; calls ``wake`` whenever something is new."""
 
@@ -48,14 +52,16 @@ class News:
         """whether the stream is open now"""
         self.trouble: SyncdError | None = None
         """why the last attempt to open it failed; None once one did not"""
+        self._lost = False
         self._told: queue.SimpleQueue[tuple[ListName, int]] = queue.SimpleQueue()
         self._last_id, self._retry, self._failures = "", _RETRY, 0
         self._deadline = Deadline(silence)
         self._poller = Poller(self._listen, 0.0, wait, name="syncd-events", interrupt=self._interrupt)
         self._poller.start()
 
-    def tell(self, pacer: Pacer, now: float) -> None:
+    def tell(self, pacer: Pacer, now: float, on_stream: OnStream | None = None) -> None:
         """Pass on what came since."""
+        self._tell_of_stream(on_stream)
         pacer.follows(self.following, now)
         told: dict[ListName, int] = {}
         with contextlib.suppress(queue.Empty):
@@ -63,6 +69,13 @@ class News:
                 name, version = self._told.get_nowait()
                 told[name] = version
         pacer.heard(told, now)
+
+    def _tell_of_stream(self, on_stream: OnStream | None) -> None:
+        trouble = self.trouble
+        if self._lost != (trouble is not None):
+            self._lost = trouble is not None
+            if on_stream:
+                on_stream(trouble)
 
     def close(self) -> None:
         """Stop at once. A thread that is still connecting ends by itself within seconds."""

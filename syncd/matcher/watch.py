@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from syncd.errors import SyncdError
 from syncd.fetch.patience import JITTER
 from syncd.matcher.check_in import CheckIn
-from syncd.matcher.news import News
+from syncd.matcher.news import News, OnStream
 from syncd.matcher.pace import Pacer, Random
 from syncd.matcher.pull import Pulled
 from syncd.matcher.threads import Wait
@@ -40,7 +40,7 @@ def follow(
     lists: Iterable[ListName] = (),
     news: News | None = None,
     check_in: CheckIn | None = None,
-    on_stream: Callable[[SyncdError | None], None] | None = None,
+    on_stream: OnStream | None = None,
     jitter: float = JITTER,
     wait: Wait = threading.Event.wait,
     rng: Random = random.random,
@@ -50,10 +50,9 @@ def follow(
 
     No `SyncdError` ends it. A peer that cannot be reached, or asks for patience, is left alone longer and longer; a
     rejected feed is asked again at the usual pace and reported each time, while the copy stays as it was. ``wait`` also
-    returns where the ``news`` wake it. ``on_stream`` is told why events are not followed, and None once they are again.
+    returns where the ``news`` wake it.
     """
     pacer = Pacer(interval, lists, now=clock(), jitter=jitter, rng=rng)
-    stream = _Stream(news, pacer, on_stream)
     held: Mapping[ListName, int] = {}
     while not stop.is_set():
         left = pacer.left(clock())
@@ -67,7 +66,8 @@ def follow(
             on_event(Attempt(pulled, error, pacer.pulled(held, errors, clock())))
             if check_in and pulled:
                 check_in.report(held)
-        stream.look(clock())
+        if news:
+            news.tell(pacer, clock(), on_stream)
 
 
 def _attempt(pull_once: Callable[[], Pulled]) -> tuple[Pulled | None, SyncdError | None]:
@@ -75,21 +75,3 @@ def _attempt(pull_once: Callable[[], Pulled]) -> tuple[Pulled | None, SyncdError
         return pull_once(), None
     except SyncdError as error:
         return None, error
-
-
-class _Stream:
-    """Passes news on, and tells each loss of the stream once."""
-
-    def __init__(self, news: News | None, pacer: Pacer, on_stream: Callable[[SyncdError | None], None] | None) -> None:
-        self._news, self._pacer, self._on_stream = news, pacer, on_stream
-        self._lost = False
-
-    def look(self, now: float) -> None:
-        if self._news is None:
-            return
-        self._news.tell(self._pacer, now)
-        trouble = self._news.trouble
-        if self._lost != (trouble is not None):
-            self._lost = trouble is not None
-            if self._on_stream:
-                self._on_stream(trouble)

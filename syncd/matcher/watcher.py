@@ -9,12 +9,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
-from syncd.errors import SyncdError
+from syncd.errors import HttpStatusError, SyncdError
 from syncd.fetch.endpoint import Deadline, Endpoint
 from syncd.fetch.patience import vary
 from syncd.matcher.check_in import CheckIn, process_instance
 from syncd.matcher.feed import Feed
-from syncd.matcher.news import News
+from syncd.matcher.news import REFUSALS, News
 from syncd.matcher.pace import Pacer
 from syncd.matcher.pull import Pulled, pull_in_turn
 from syncd.matcher.threads import Poller, Wait, Wake
@@ -179,9 +179,14 @@ class _FeedStep:
         if self.look.changed:
             self.pacer.noticed(self.look.matcher.versions, time.monotonic())
         if self.news:
-            self.news.tell(self.pacer, time.monotonic())
+            self.news.tell(self.pacer, time.monotonic(), self._tell_refusal)
         self.turn = self._pulled() if self.pacer.left(time.monotonic()) <= 0 else 0.0
         return min(seconds, self.turn or self.pacer.left(time.monotonic()))
+
+    def _tell_refusal(self, trouble: SyncdError | None) -> None:
+        """That events are lost is no error: it is polled instead. That we are not let in is one."""
+        if isinstance(trouble, HttpStatusError) and trouble.status in REFUSALS:
+            self.look.tell(trouble)
 
     def _looked(self) -> float:
         seconds = self.look()

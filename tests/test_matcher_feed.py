@@ -1,0 +1,265 @@
+"""A matcher whose own process follows a feed: event, pull, load, check-in."""
+
+import os
+import queue
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from event_peer import EventPeer, refusal, serve
+from syncd.errors import HttpStatusError, SyncdError, UsageError
+from syncd.files import lock
+from syncd.matcher import Feed, ListStatus, Matcher
+from world import IMAGES, Clock, World, row, rows
+
+
+@pytest.fixture(scope="module")
+def pulled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a partner with one list of nine rows, pulled straight: copied, not used."""
+    world = World(tmp_path_factory.mktemp("pulled"), Clock(datetime.now(UTC)))
+    world.publish(full=rows(0, 9))
+    world.follow()
+    return world.base
+
+
+@pytest.fixture
+def world(pulled: Path, tmp_path: Path) -> World:
+    """A partner with one list of nine rows, pulled straight; by the real clock."""
+    return World(Path(shutil.copytree(pulled, tmp_path / "world")), Clock(datetime.now(UTC)))
+
+
+@pytest.fixture
+def peer(world: World) -> Iterator[EventPeer]:
+    """A syncd that serves the partner's feed, and tells of its versions."""
+    with serve(world.partner.root) as found:
+        found.versions = {IMAGES: 1}
+        yield found
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_is_left() -> Iterator[None]:
+    """Whoever closes a matcher is rid of it."""
+    yield
+    assert not [one.name for one in threading.enumerate() if one.name.startswith("syncd-")]
+
+
+class Seen:
+    """A matcher that follows the feed, and what it told."""
+
+    def __init__(self, matcher: Matcher) -> None:
+        self.matcher = matcher
+        self.changes: queue.Queue[int] = queue.Queue()
+        self.errors: queue.Queue[SyncdError] = queue.Queue()
+
+    def change(self, status: list[ListStatus]) -> None:
+        self.changes.put(status[0].version)
+
+    def until(self, version: int) -> None:
+        """Wait until it has told that it loaded a version."""
+        while self.changes.get(timeout=20) != version:
+            pass
+
+
+@contextmanager
+def following(world: World, peer: EventPeer, **feed: object) -> Iterator[Seen]:
+    seen = Seen(Matcher.open(world.mirror))
+    settings = Feed(peer.url, **feed)  # type: ignore[arg-type]  # values as a test gives them
+    # Looking for what others pulled is for the tests that are about it.
+    seen.matcher.watch(3600.0, feed=settings, on_change=seen.change, on_error=seen.errors.put)
+    try:
+        yield seen
+    finally:
+        seen.matcher.close()
+
+
+def publish(world: World, peer: EventPeer, number: int) -> None:
+    """Take a row away, and tell it."""
+    version = world.publish(remove=[row(number)]).version
+    assert version is not None
+    peer.tell(IMAGES, version)
+
+
+def test_an_event_is_loaded_at_once_and_checked_in(world: World, peer: EventPeer) -> None:
+    """Nobody waits for a look or a poll; the operator hears which version this process answers from."""
+    with following(world, peer, instance="web-3") as seen:
+        first = peer.check_ins.get(timeout=20)
+        assert (first["instance"], first["lists"]) == (f"web-3.{os.getpid()}", {"images": 1})
+        seen.until(1)
+        publish(world, peer, 4)
+        seen.until(2)
+        assert seen.matcher.lookup("sha256", row(4)[1]) == []
+        assert peer.check_ins.get(timeout=20)["lists"] == {"images": 2}
+        assert seen.errors.empty()
+
+
+def test_what_was_published_before_the_stream_opened_is_not_lost(world: World, peer: EventPeer) -> None:
+    """The state at the stream's beginning is compared with what is loaded."""
+    peer.feed_lock.clear()
+    with following(world, peer) as seen:
+        peer.pulls.get(timeout=20)  # has begun, and will get the old timestamp or the new one
+        publish(world, peer, 4)
+        peer.feed_lock.set()
+        seen.until(2)
+
+
+def test_a_burst_costs_few_pulls(world: World, peer: EventPeer) -> None:
+    """What is told while a pull is under way, and is brought by it, is not pulled again."""
+    with following(world, peer) as seen:
+        seen.until(1)
+        peer.feed_lock.clear()
+        publish(world, peer, 4)
+        peer.pulls.get(timeout=20)
+        for _ in range(50):
+            peer.send(peer.event(IMAGES, 2))
+        peer.pulls.get(timeout=20)
+        peer.feed_lock.set()
+        seen.until(2)
+        publish(world, peer, 5)
+        seen.until(3)
+        assert peer.pulls.qsize() == 1
+
+
+def test_the_processes_of_a_host_share_one_pull(world: World, peer: EventPeer) -> None:
+    """While another is at it there is no error, and what it brought is loaded soon after, by those who were told."""
+    with following(world, peer) as first, following(world, peer) as second:
+        for one in (first, second):
+            one.until(1)
+        for version, number in ((2, 4), (3, 5), (4, 6)):
+            publish(world, peer, number)
+            for one in (first, second):
+                one.until(version)
+        assert first.errors.empty()
+        assert second.errors.empty()
+
+
+def test_a_lock_that_is_released_with_nothing_new_is_taken(world: World, peer: EventPeer) -> None:
+    """A process that waited for another's pull, which failed or was killed, pulls by itself."""
+    with following(world, peer) as seen:
+        seen.until(1)
+        with lock(world.mirror / ".work" / "lock", "a test"):
+            publish(world, peer, 4)
+            with pytest.raises(queue.Empty):
+                seen.changes.get(timeout=0.1)
+        seen.until(2)
+        assert seen.errors.empty()
+
+
+def test_a_pull_that_fails_is_told_and_the_old_version_answers(world: World, peer: EventPeer) -> None:
+    """Recovery comes with the next pull: soon, as the stream shows that the peer is up."""
+    with following(world, peer) as seen:
+        seen.until(1)
+        newest = world.partner.path("metadata/timestamp.json")
+        good = newest.read_bytes()
+        newest.unlink()
+        peer.tell(IMAGES, 2)
+        assert isinstance(seen.errors.get(timeout=20), HttpStatusError)
+        assert seen.matcher.lookup("sha256", row(4)[1])
+        newest.write_bytes(good)
+        publish(world, peer, 4)
+        seen.until(2)
+
+
+def test_a_refused_token_is_told(world: World, peer: EventPeer) -> None:
+    """It is an error, unlike a stream that is lost."""
+    peer.behave(refusal(401))
+    with following(world, peer) as seen:
+        error = seen.errors.get(timeout=20)
+        assert isinstance(error, HttpStatusError)
+        assert error.status == 401
+
+
+def test_a_feed_without_events_is_polled(world: World) -> None:
+    """A folder, or any server that is no syncd."""
+    with following(world, EventPeer(world.partner.root, world.partner.root.as_uri()), interval=0.01) as seen:
+        seen.until(1)
+        world.publish(remove=[row(4)])
+        seen.until(2)
+
+
+def test_closing_ends_a_pull_that_hangs(world: World, peer: EventPeer) -> None:
+    """At once, however long its deadline; nothing is told of it."""
+    peer.feed_lock.clear()
+    with following(world, peer, deadline=3600.0) as seen:
+        peer.pulls.get(timeout=20)
+        begin = time.monotonic()
+        seen.matcher.close()
+        assert time.monotonic() - begin < 2
+        assert seen.errors.empty()
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+def test_a_forked_child_follows_by_itself(world: World, peer: EventPeer) -> None:
+    """Its own connection, its own name at the operator's; the parent's stream goes on, and so does its lock."""
+    with following(world, peer, instance="web") as seen:
+        seen.until(1)
+        peer.asked.get(timeout=20)
+        peer.check_ins.get(timeout=20)
+        told = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os._exit(_in_child(seen, told[1]))
+        peer.asked.get(timeout=20)
+        assert peer.check_ins.get(timeout=20)["instance"] == f"web.{child}"
+        publish(world, peer, 4)
+        seen.until(2)
+        assert os.read(told[0], 1) == b"2"
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        publish(world, peer, 5)
+        seen.until(3)
+        for end in told:
+            os.close(end)
+
+
+def _in_child(seen: Seen, told: int) -> int:
+    try:
+        seen.until(2)
+        os.write(told, b"2")
+        seen.matcher.close()
+    except BaseException:  # noqa: BLE001 - a child of a test must end, not go on as pytest
+        return 2
+    return 0 if seen.matcher.lookup("sha256", row(4)[1]) == [] else 1
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+def test_a_child_forked_during_a_pull_does_not_keep_its_lock(world: World) -> None:
+    """Else nobody could pull for as long as that child lives."""
+    release, wait = os.pipe()
+    path = world.mirror / ".work" / "lock"
+    with lock(path, "a pull"):
+        child = os.fork()
+        if child == 0:
+            os.close(wait)
+            os.read(release, 1)
+            os._exit(0)
+    try:
+        with lock(path, "another pull"):
+            pass
+    finally:
+        os.close(wait)
+        os.close(release)
+        os.waitpid(child, 0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"lists": ["Images"]}, "'Images' is not a list name"),
+        ({"instance": "a b"}, "'a b' cannot name an instance"),
+        ({"interval": 0}, "an interval or deadline of 0 seconds"),
+        ({"token_file": "/absent"}, "the token: cannot read /absent"),
+        ({"ca": "/absent"}, "ca: cannot read /absent"),
+        ({"url": "http://example.org/feed/"}, "would send everything in the clear"),
+    ],
+)
+def test_what_cannot_be_is_told_before_anything_starts(world: World, settings: dict[str, object], message: str) -> None:
+    """A typing error is not something to find in a log."""
+    matcher = Matcher.open(world.mirror)
+    with pytest.raises(UsageError, match=message):
+        matcher.watch(feed=Feed(**{"url": "https://example.org/feed/", **settings}))  # type: ignore[arg-type]  # as above
+    assert not [one.name for one in threading.enumerate() if one.name.startswith("syncd-")]
