@@ -130,10 +130,16 @@ def test_the_processes_of_a_host_share_one_pull(world: World, peer: EventPeer) -
     with following(world, peer) as first, following(world, peer) as second:
         for one in (first, second):
             one.until(1)
+        while not peer.pulls.empty():
+            peer.pulls.get()
         for version, number in ((2, 4), (3, 5), (4, 6)):
+            peer.feed_lock.clear()
             publish(world, peer, number)
+            peer.pulls.get(timeout=20)
+            peer.feed_lock.set()
             for one in (first, second):
                 one.until(version)
+        assert peer.pulls.empty()
         assert first.errors.empty()
         assert second.errors.empty()
 
@@ -244,6 +250,29 @@ def test_a_child_forked_during_a_pull_does_not_keep_its_lock(world: World) -> No
         os.close(wait)
         os.close(release)
         os.waitpid(child, 0)
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+def test_a_lock_dies_with_its_process_and_not_with_its_children(world: World) -> None:
+    """A process killed during a pull keeps nobody from pulling, though one that it forked lives on."""
+    path = world.mirror / ".work" / "lock"
+    forked, child_is_there = os.pipe()
+    wait, release = os.pipe()
+    parent = os.fork()
+    if parent == 0:
+        with lock(path, "a pull"):
+            if os.fork() == 0:
+                os.close(release)
+                os.write(child_is_there, b"1")
+                os.read(wait, 1)
+            else:
+                os.read(forked, 1)
+            os._exit(0)
+    os.waitpid(parent, 0)
+    with lock(path, "another pull"):
+        pass
+    for end in (forked, child_is_there, wait, release):
+        os.close(end)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from event_peer import STREAM, Behaviour, EventPeer, dripping, following, refusal, serve, streaming
+from syncd.errors import SyncdError
 from syncd.fetch import Endpoint
 from syncd.fetch.event_stream import Event
 from syncd.matcher.news import News, read_published
@@ -31,6 +32,8 @@ class Heard:
         self.changed = threading.Condition()
         self.told: dict[ListName, int] = {}
         self.waits: list[float] = []
+        self.troubles: list[SyncdError | None] = []
+        """as of the begin of each wait"""
         self.news: News
 
     def wake(self) -> None:
@@ -46,6 +49,7 @@ class Heard:
         """Instead of waiting: note how long it would have been, and go on soon."""
         with self.changed:
             self.waits.append(seconds)
+            self.troubles.append(self.news.trouble if len(self.waits) > 1 else None)
             self.changed.notify_all()
         return stop.wait(min(seconds, 0.01))
 
@@ -98,7 +102,7 @@ def test_a_broken_stream_is_opened_again_from_where_it_was(peer: EventPeer) -> N
         assert "last-event-id" not in peer.asked.get(timeout=20)
         assert peer.asked.get(timeout=20)["last-event-id"] == "epoch-1"
         heard.until(lambda: heard.news.following)
-        assert heard.news.trouble is None
+        assert heard.troubles == [None, None]
         assert heard.waits[1] == 1.0  # half of twice the 0.1 s, and never less than one
 
 

@@ -159,7 +159,7 @@ class Matcher:
         generation then goes on answering, as it does during the load."""
         with self._reloading:
             try:
-                changed = stamp_of(self._folder) != self._generation.stamp
+                changed = not self.is_newest()
                 if changed:
                     self._generation = load(self._folder, self._root, self._generation)
             except SyncdError as error:
@@ -170,6 +170,10 @@ class Matcher:
                 raise self._last_error from error
             self._last_error = None
             return changed
+
+    def is_newest(self) -> bool:
+        """Whether what is loaded is what a pull made current last. One `stat`; raises `StoreError`, `UsageError`."""
+        return stamp_of(self._folder) == self._generation.stamp
 
     def watch(
         self,

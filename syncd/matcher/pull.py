@@ -93,15 +93,27 @@ def pull(
 
 
 def pull_in_turn(
-    endpoint: Endpoint, root: bytes, folder: Path, *, now: datetime, lists: Sequence[ListName], deadline: Deadline
+    endpoint: Endpoint,
+    root: bytes,
+    folder: Path,
+    *,
+    now: datetime,
+    lists: Sequence[ListName],
+    deadline: Deadline,
+    overtaken: Callable[[], bool],
 ) -> Pulled | None:
-    """As `pull`, for one of several processes that keep one copy: None where another one is at it."""
+    """As `pull`, for one of several processes that keep one copy: None where another one is at it.
+
+    ``overtaken``: whether one was since we decided to; asked once nobody is any more. Then too it is None.
+    """
     copy = FeedFolder(folder)
     with _telling_what_serves(copy), contextlib.ExitStack() as turn:
         check_target(copy)
         try:
             turn.enter_context(lock(copy.lock, "a pull"))
         except RefusedError:
+            return None
+        if overtaken():
             return None
         return _Work(copy, root, tuple(lists), now).run(endpoint, deadline)
 

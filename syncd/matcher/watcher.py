@@ -38,6 +38,10 @@ class Loads(Protocol):
         """See `Matcher.reload`."""
         ...
 
+    def is_newest(self) -> bool:
+        """See `Matcher.is_newest`."""
+        ...
+
     def status(self) -> "list[ListStatus]":
         """See `Matcher.status`."""
         ...
@@ -220,7 +224,12 @@ class _FeedStep:
                 now=self.source.clock(),
                 lists=feed.list_names(),
                 deadline=self.deadline,
+                overtaken=self._overtaken,
             )
         except SyncdError as error:
             return None, [error]
         return pulled, pulled.errors if pulled else []
+
+    def _overtaken(self) -> bool:
+        """What another process pulled since our look is to be loaded first, unless it cannot be."""
+        return not self.look.failures and not self.look.matcher.is_newest()
