@@ -77,6 +77,7 @@ class EventPeer:
     check_ins: "queue.Queue[dict[str, Any]]" = field(default_factory=queue.Queue)
     pulls: "queue.Queue[float]" = field(default_factory=queue.Queue)
     """when each pull began"""
+    pull_count: int = 0
     check_in_status: int = 204
     feed_lock: threading.Event = field(default_factory=threading.Event)
     _behaviour: Behaviour = following
@@ -140,6 +141,7 @@ class EventPeer:
 
     def _file(self, path: str, connection: socket.socket) -> None:
         if path.endswith("/timestamp.json"):
+            self.pull_count += 1
             self.pulls.put(time.monotonic())
             self.feed_lock.wait(30)
         file = self.folder / path.removeprefix("/feed/")
