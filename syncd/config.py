@@ -361,8 +361,8 @@ def _where(place: Sequence[str], path: Path) -> str:
 
 
 def _keys_beside(place: Sequence[str]) -> Sequence[str]:
-    table = {"sources": FeedSource, "serve": Serve}.get(place[0], Config) if len(place) > 1 else Config
-    return tuple(table.model_fields)
+    tables: dict[str, type[BaseModel]] = {"sources": FeedSource, "serve": Serve}
+    return tuple((tables.get(place[0], Config) if len(place) > 1 else Config).model_fields)
 
 
 def _nearest(name: str, known: Sequence[str], what: str) -> str:

@@ -94,7 +94,7 @@ def test_what_is_left_out_has_a_default(tmp_path: Path) -> None:
     ("text", "message", "hint"),
     [
         ('statedir = "/s"', "FILE: statedir: unknown key", "did you mean state_dir?"),
-        ("[gate]", "FILE: gate: unknown key", "known keys: state_dir, control_socket, sources"),
+        ("[gate]", "FILE: gate: unknown key", "known keys: state_dir, control_socket, sources, serve"),
         (f'{SOURCE}tokenfile = "/t"', "FILE: sources.iwf.tokenfile: unknown key", "did you mean token_file?"),
         (
             f"{SOURCE}[sources.iwf.gate]",

@@ -6,25 +6,34 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from syncd import __version__, events
-from syncd.config import Config
+from syncd.config import Config, Serve
 from syncd.errors import AbandonedError, ConfigError, RefusedError, SyncdError
 from syncd.files import lock
+from syncd.model import ListName
+from syncd.pipeline import overview
 from syncd.pipeline.outcome import SyncOutcome
 from syncd.pipeline.state import Publisher, StateFolder, open_publisher
 from syncd.pipeline.sync import sign_if_due
 from syncd.service import client, notify
+from syncd.service.access import Access
+from syncd.service.checkins import Checkins
 from syncd.service.control import ControlSocket
 from syncd.service.log import Emit
+from syncd.service.news import News
 from syncd.service.orders import Orders
+from syncd.service.pulls import Pulls
 from syncd.service.scheduler import Planned, Random, Schedule
 from syncd.service.syncs import Syncs
 from syncd.service.worker import Worker
 from syncd.sources.signed_feed import SignedFeed
+
+if TYPE_CHECKING:
+    from syncd.service.web.site import Site
 
 PURPOSE: Final = "syncd run"
 FINISH_WITHIN: Final = 2.0
@@ -35,6 +44,8 @@ LAST_WORDS: Final = 1.0
 """Seconds for those who wait at the control socket to take their answers; all three stay below ten."""
 
 _SIGN_EVERY: Final = 60.0
+_LOOK_EVERY: Final = 60.0
+"""Seconds between two looks at certificates, and at what could not be proved."""
 _BEAT: Final = 10.0
 _DRY_RUN: Final = 60.0
 """Seconds after which a source is tried again that was due during a dry run."""
@@ -81,18 +92,25 @@ class Daemon:
     """One daemon on one state, whose lock the caller holds."""
 
     def __init__(self, config: Config, load: Callable[[], Config], publisher: Publisher, around: Surroundings) -> None:
-        self._config, self._load, self._publisher, self._around = config, load, publisher, around
+        self._config, self._load, self._around = config, load, around
         self._emit = around.emit
+        self._news = News(f"{int(around.clock().timestamp() * 1000):x}.{os.getpid()}")
+        self._publisher = publisher = replace(publisher, announce=self._announce)
         self._syncs = Syncs(publisher, around.clock, around.emit, self._finished, around.make_worker)
         self._schedule = Schedule(publisher.catalog, self._due, around.clock, around.chance, self._planned, self._fault)
         orders = Orders(str(config.state_dir), self._syncs, publisher.catalog, self._feeds)
+        self._site = self._make_site(config.serve) if config.serve else None
         self._control = ControlSocket(config.control_socket, orders, around.emit)
         self._beat = (notify.watchdog_seconds(around.environment) or 3 * _BEAT) / 3
         self._last_beat = time.monotonic()
 
     def run(self, inbox: "queue.SimpleQueue[int]") -> bool:
         """Serve until told to stop; whether everything came to its end."""
-        self._start()
+        try:
+            self._start()
+        except SyncdError:
+            self._control.close()
+            raise
         while True:
             try:
                 number = inbox.get(timeout=self._beat)
@@ -111,6 +129,9 @@ class Daemon:
         self._schedule.set_sources(self._config.intervals())
         self._schedule.add_chore("timestamp", _SIGN_EVERY, self._sign)
         self._schedule.add_chore("beat", self._beat, self._note_beat)
+        if self._site:
+            self._site.start()
+            self._schedule.add_chore("site", _LOOK_EVERY, self._site.look)
         self._schedule.start()
         self._emit(events.DaemonReady(str(self._config.control_socket)))
         self._notify_status("READY=1")
@@ -121,11 +142,15 @@ class Daemon:
         self._notify("STOPPING=1", "STATUS=stopping")
         self._schedule.pause()
         self._control.close()
+        end = time.monotonic() + FINISH_WITHIN + PUBLISH_WITHIN + LAST_WORDS
+        if self._site:
+            self._site.tell_to_stop()
         unfinished = self._syncs.stop(FINISH_WITHIN, PUBLISH_WITHIN)
         self._control.drain(LAST_WORDS)
+        ended = self._site is None or self._site.stop(max(LAST_WORDS, end - time.monotonic()))
         self._schedule.stop()
         self._emit(events.DaemonStopped(unfinished))
-        return not unfinished
+        return ended and not unfinished
 
     def _reload(self) -> None:
         self._notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
@@ -135,6 +160,8 @@ class Daemon:
             check_reload(before, config)
             self._config = config  # first: a new source may be due at once
             self._schedule.set_sources(config.intervals())
+            if self._site and config.serve:
+                self._site.reload(config.serve)
         except SyncdError as error:
             self._config = before
             self._emit(events.ConfigRejected(error.message, error.hint))
@@ -156,7 +183,38 @@ class Daemon:
         except RefusedError:
             self._schedule.postpone(name, _DRY_RUN)
 
+    def _announce(self, name: ListName, version: int) -> None:
+        """Readers can see a version: they are told."""
+        if self._site:
+            self._site.app.feed.refresh()
+        self._news.tell(name, version)
+
+    def _make_site(self, serve: Serve) -> "Site":
+        from syncd.service.web.context import Context, Limits
+        from syncd.service.web.health import Health
+        from syncd.service.web.site import Site, read_tokens
+
+        catalog, folder = self._publisher.catalog, self._publisher.folder
+        tokens = read_tokens(serve)
+        for head in catalog.heads():
+            self._news.tell(head.list, head.version)
+        context = Context(
+            publisher=self._publisher,
+            access=Access(catalog, tokens.operator, tokens.metrics),
+            checkins=Checkins(catalog, lambda *_: None),
+            pulls=Pulls(catalog),
+            news=self._news,
+            health=Health(folder.feed, catalog, self._emit),
+            clock=self._around.clock,
+            emit=self._emit,
+            overview=lambda: overview.read(folder, catalog, self._config.intervals(), self._around.clock()),
+            config=lambda: self._config,
+            limits=Limits(connections=serve.max_connections, streams=serve.max_streams),
+        )
+        return Site(serve, context)
+
     def _finished(self, outcome: SyncOutcome) -> None:
+        self._news.changed()
         planned = self._schedule.finished(outcome)
         if planned is not None:
             failures = self._publisher.catalog.source(outcome.source).failures
@@ -188,9 +246,11 @@ class Daemon:
         request = {"do": "ping", "state_dir": str(self._config.state_dir)}
         try:
             answers = client.ask(self._config.control_socket, request, self._beat)
-            return answers is not None and any("pid" in answer for answer in answers)
+            if answers is None or not any("pid" in answer for answer in answers):
+                return False
         except SyncdError:
             return False
+        return self._site is None or self._site.answers(self._beat)
 
     def _notify_status(self, *states: str) -> None:
         runs = self._schedule.next_runs().values()
@@ -209,6 +269,10 @@ def check_reload(before: Config, after: Config) -> None:
     for key in ("state_dir", "control_socket"):
         if getattr(before, key) != getattr(after, key):
             raise ConfigError(f"{key} cannot change while the daemon runs", hint="restart it; nothing was changed")
+    if before.serve or after.serve:
+        from syncd.service.web.site import check_change
+
+        check_change(before.serve, after.serve)
     for feed in after.feeds():
         feed.check()
 
@@ -217,6 +281,8 @@ def changes(before: Config, after: Config) -> events.ConfigReloaded:
     """What differs, by name; values may be secret."""
     both = sorted(before.sources.keys() & after.sources.keys())
     changed = [f"{name}.{key}" for name in both for key in _differing(before.sources[name], after.sources[name])]
+    if before.serve and after.serve:
+        changed += [f"serve.{key}" for key in _differing(before.serve, after.serve)]
     return events.ConfigReloaded(
         tuple(sorted(after.sources.keys() - before.sources.keys())),
         tuple(sorted(before.sources.keys() - after.sources.keys())),
