@@ -236,6 +236,24 @@ class InternalError(Event):
     where: str
 
 
+@dataclass(frozen=True)
+class MatcherAdded(Event):
+    """A matcher may pull from now on."""
+
+    matcher: str
+    lists: tuple[str, ...]
+    """none named: all"""
+    asked_by: str
+
+
+@dataclass(frozen=True)
+class MatcherRevoked(Event):
+    """A matcher may pull no more; its streams end at once."""
+
+    matcher: str
+    asked_by: str
+
+
 _LEVELS = {
     "held": Level.ERROR,
     "rejected": Level.ERROR,
@@ -263,5 +281,7 @@ EVENTS: tuple[type[Event], ...] = (
     TimestampNotSigned,
     ControlRefused,
     InternalError,
+    MatcherAdded,
+    MatcherRevoked,
 )
 """All of them."""

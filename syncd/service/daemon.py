@@ -18,6 +18,7 @@ from syncd.pipeline.outcome import SyncOutcome
 from syncd.pipeline.state import Publisher, StateFolder, open_publisher
 from syncd.pipeline.sync import sign_if_due
 from syncd.service import client, notify
+from syncd.service.access import Access
 from syncd.service.control import ControlSocket
 from syncd.service.log import Emit
 from syncd.service.orders import Orders
@@ -85,7 +86,16 @@ class Daemon:
         self._emit = around.emit
         self._syncs = Syncs(publisher, around.clock, around.emit, self._finished, around.make_worker)
         self._schedule = Schedule(publisher.catalog, self._due, around.clock, around.chance, self._planned, self._fault)
-        orders = Orders(str(config.state_dir), self._syncs, publisher.catalog, self._feeds)
+        self._access = Access(publisher.catalog)
+        orders = Orders(
+            str(config.state_dir),
+            self._syncs,
+            publisher.catalog,
+            self._feeds,
+            self._access,
+            around.clock,
+            around.emit,
+        )
         self._control = ControlSocket(config.control_socket, orders, around.emit)
         self._beat = (notify.watchdog_seconds(around.environment) or 3 * _BEAT) / 3
         self._last_beat = time.monotonic()

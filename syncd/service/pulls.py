@@ -16,7 +16,9 @@ OTHER_LISTS: Final = "*"
 """The subject under which lists are counted that are too many to be counted apart."""
 
 _MAX_COUNTS: Final = 10_000
-_PATH: Final = re.compile(rf"v1/({LIST_NAME.pattern})/(?:(segments/[^/]+\.arrow)|([^/]+\.manifest\.json)|evidence/[^/]+)")
+_PATH: Final = re.compile(
+    rf"v1/({LIST_NAME.pattern})/(?:(segments/[^/]+\.arrow)|([^/]+\.manifest\.json)|evidence/[^/]+)"
+)
 
 
 @dataclass
@@ -52,23 +54,25 @@ class Pulls:
         self._add((visitor_name, name), _Count(int(manifest is not None), int(segment is not None), sent))
 
     def flush(self, now: datetime, *, final: bool = False) -> None:
-        """Write the hour that has ended into the audit log, an entry for each matcher and list; ``final``: all there is.
+        """Write the hour that has ended into the audit log, an entry for each matcher and list.
 
-        Raises `StoreError`: what was counted is kept and written by the next.
+        ``final``: write what there is, since no other flush will come.
+        Raises `StoreError`: what was counted is kept, and written by the next.
         """
         hour = now.replace(minute=0, second=0, microsecond=0)
         with self._turn:
-            ended = self._hour is not None and self._hour != hour
-            self._hour = hour
-            if not (ended or final):
+            self._hour = self._hour or hour
+            if self._hour == hour and not final:
                 return
             counts, self._counts = self._counts, {}
         try:
-            self._catalog.audit(*_entries(counts, now))
+            if counts:
+                self._catalog.audit(*_entries(counts, now))
         except BaseException:
             for key, count in counts.items():
                 self._add(key, count)
             raise
+        self._hour = hour
 
     def _add(self, key: tuple[str, str], count: _Count) -> None:
         with self._turn:
