@@ -106,4 +106,4 @@ def _own(operator: str | None, metrics: str | None) -> Iterator[tuple[bytes, Vis
 
 
 def _key(token: str) -> bytes:
-    return hashlib.sha256(token.encode()).digest()
+    return hashlib.sha256(token.encode(errors="surrogatepass")).digest()
