@@ -153,7 +153,7 @@ def _by_list(found: "Sequence[Standing]") -> dict[str, set[int]]:
 
 
 def _versions(found: set[int]) -> str:
-    return str(min(found)) if len(found) == 1 else f"{min(found)} to {max(found)}"
+    return str(min(found)) if len(found) == 1 else f"{min(found)}-{max(found)}"
 
 
 def _name_laggards(row: Row, now: datetime) -> None:
