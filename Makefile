@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN     = $(VENV)/bin
 
-.PHONY: run test lint types imports unit bench lock clean
+.PHONY: run test lint types imports unit system bench lock clean
 
 run: $(VENV)/.ready          ## the whole road on this machine, on real data
 	$(BIN)/syncd demo
@@ -26,8 +26,23 @@ types: $(VENV)/.ready
 imports: $(VENV)/.ready
 	$(BIN)/lint-imports
 
-unit: $(VENV)/.ready
+unit: $(VENV)/.ready system
 	$(BIN)/pytest
+
+# Programs that tests use and pip does not bring, as PROGRAM:PACKAGE of Debian. Where we may not install them, the tests
+# that need one skip and say so.
+SYSTEM = chromium:chromium nginx:nginx-light promtool:prometheus /lib/systemd/systemd:systemd
+
+system:
+	@for pair in $(SYSTEM); do \
+	  command -v $${pair%%:*} >/dev/null || missing="$$missing $${pair##*:}"; \
+	done; \
+	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  echo "installing$$missing"; \
+	  apt-get update -q >/dev/null && \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $$missing >/dev/null || \
+	  echo "could not: the tests that need them will skip"; \
+	fi
 
 bench: $(VENV)/.ready        ## every figure in one run: some minutes and 25 GB below the temporary folder
 	$(BIN)/python -m benchmarks

@@ -283,6 +283,24 @@ class StateNotProved(Event):
     to_do: str
 
 
+@dataclass(frozen=True)
+class MatcherAdded(Event):
+    """A matcher may pull from now on."""
+
+    matcher: str
+    lists: tuple[str, ...]
+    """none named: all"""
+    asked_by: str
+
+
+@dataclass(frozen=True)
+class MatcherRevoked(Event):
+    """A matcher may pull no more; its streams end at once."""
+
+    matcher: str
+    asked_by: str
+
+
 _LEVELS = {
     "held": Level.ERROR,
     "rejected": Level.ERROR,
@@ -316,5 +334,7 @@ EVENTS: tuple[type[Event], ...] = (
     CertificateRejected,
     StateProved,
     StateNotProved,
+    MatcherAdded,
+    MatcherRevoked,
 )
 """All of them."""

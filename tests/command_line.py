@@ -12,7 +12,7 @@ import pytest
 from syncd.cli.main import main
 from world import Clock
 
-CLOCKED = ("feed", "pull", "operator", "sync", "daemon", "status", "lookup", "verify", "repair", "rotate")
+CLOCKED = ("feed", "pull", "operator", "sync", "daemon", "status", "lookup", "verify", "repair", "rotate", "matchers")
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,8 @@ from syncd.catalog.records import (
     AuditEntry,
     Commit,
     HeadRecord,
+    Loaded,
+    MatcherRecord,
     OriginRecord,
     Outcome,
     SourceState,
@@ -41,6 +43,7 @@ ONE = datetime(2026, 3, 1, 13, 0, tzinfo=UTC)
 IMAGES = ListName("images")
 PUBLISHED = ListName("iwf.images")
 FIXTURE = Path(__file__).parent / "fixtures" / "catalog_v1.sqlite3.sql"
+SECOND_FIXTURE = FIXTURE.with_name("catalog_v2.sqlite3.sql")
 
 BASE = SegmentRef(sha256="5" * 64, length=4096, algorithm=Algorithm.SHA256, kind="base", rows=10, removals=0)
 ORIGIN = OriginRecord(
@@ -65,6 +68,9 @@ VERSION = VersionRecord(
     counts={Algorithm.SHA256: Counts(added=10)},
     rows=10,
 )
+WEB = MatcherRecord("web", "1" * 64, (PUBLISHED,), NOON, "alice")
+ALL = MatcherRecord("all", "2" * 64, None, NOON, "alice")
+LOADED = Loaded("web", "web-1", PUBLISHED, 1, NOON, ONE)
 FILES = (("metadata/1.snapshot.json", b"snapshot 1"), ("metadata/timestamp.json", b"timestamp 1"))
 ENTRY = AuditEntry(NOON, "operator", "sync", "iwf", {"version": 1})
 FIRST = Commit("publish", FILES, NOON, ORIGIN, None, HEAD, None, VERSION, ENTRY)
@@ -208,6 +214,70 @@ def test_touch_verified_moves_only_what_was_verified(catalog: Catalog) -> None:
     assert [(origin.list, origin.verified_at) for origin in catalog.origins()] == [("images", ONE), ("videos", NOON)]
 
 
+# matchers
+
+
+def test_matchers_are_added_and_revoked(catalog: Catalog) -> None:
+    """Each with its audit entry, in one transaction; a revoked one is in force no more, and may be added again."""
+    revoked, again = AuditEntry(ONE, "bob", "revoke", "web"), replace(WEB, token_sha256="3" * 64, created_at=ONE)
+    catalog.add_matcher(WEB, ENTRY)
+    catalog.add_matcher(ALL, ENTRY)
+    assert catalog.matchers() == (ALL, WEB)
+    catalog.revoke_matcher("web", revoked)
+    assert catalog.matchers() == (ALL,)
+    catalog.add_matcher(again, ENTRY)
+    assert catalog.matchers() == (ALL, again)
+    assert catalog.audit_entries() == (ENTRY, revoked, ENTRY, ENTRY)
+
+
+def test_a_name_in_force_is_not_given_twice(catalog: Catalog) -> None:
+    """Nothing changes, and what to do is said; so it is where there is nothing to revoke."""
+    catalog.add_matcher(WEB, ENTRY)
+    before = dump(catalog.path)
+    with pytest.raises(UsageError, match="there is a matcher web already") as caught:
+        catalog.add_matcher(replace(WEB, token_sha256="3" * 64), ENTRY)
+    assert "syncd matchers revoke web" in caught.value.hint
+    with pytest.raises(UsageError, match="there is no matcher other"):
+        catalog.revoke_matcher("other", ENTRY)
+    assert dump(catalog.path) == before
+
+
+def test_what_is_loaded_is_replaced_by_instance(catalog: Catalog) -> None:
+    """What an instance says is the whole truth about it; others are left alone, however many are replaced."""
+    catalog.add_matcher(WEB, ENTRY)
+    many = [Loaded("web", f"web-{number:04}", PUBLISHED, 1, NOON, NOON) for number in range(1200)]
+    catalog.replace_loaded((), many)
+    assert catalog.loaded() == tuple(many)
+    catalog.replace_loaded([(one.matcher, one.instance) for one in many[1:]], [replace(many[1], version=2)])
+    assert catalog.loaded() == (many[0], replace(many[1], version=2))
+
+
+def test_a_revoked_matcher_has_nothing_loaded(catalog: Catalog) -> None:
+    """What it had is forgotten with it, and what was still under way is not remembered."""
+    catalog.add_matcher(WEB, ENTRY)
+    catalog.replace_loaded((), [LOADED])
+    catalog.revoke_matcher("web", ENTRY)
+    assert catalog.loaded() == ()
+    catalog.replace_loaded((), [LOADED, replace(LOADED, matcher="unknown")])
+    assert catalog.loaded() == ()
+
+
+def test_due_is_the_newest_version_of_then(catalog: Catalog) -> None:
+    """A version that was published after that moment is not due."""
+    catalog.commit(FIRST)
+    assert catalog.due_versions(NOON - timedelta(seconds=1)) == {}
+    catalog.commit(replace(SECOND, version=replace(SECOND.version or VERSION, created_at=ONE)))
+    assert catalog.due_versions(NOON) == {PUBLISHED: 1}
+    assert catalog.due_versions(ONE) == {PUBLISHED: 2}
+
+
+def test_several_audit_entries_are_written_at_once(catalog: Catalog) -> None:
+    """In their order."""
+    later = replace(ENTRY, at=ONE)
+    catalog.audit(ENTRY, later)
+    assert catalog.audit_entries() == (later, ENTRY)
+
+
 # the commit point
 
 
@@ -321,6 +391,7 @@ def test_parts_that_do_not_belong_together_are_a_bug(change: dict[str, object]) 
 
 def test_records_show_no_content() -> None:
     """No repr shows manifest or signed bytes."""
+    assert "1111" not in repr(WEB)
     assert "snapshot 1" not in repr(FIRST)
     assert '"serial"' not in repr(FIRST)
     assert '"version"' not in repr(VERSION)
@@ -569,6 +640,20 @@ def test_a_catalog_of_the_first_release_takes_a_schedule(path: Path) -> None:
     assert path.with_name("catalog.sqlite3.before-0001").exists()
 
 
+def test_a_catalog_of_the_second_schema_takes_matchers(path: Path) -> None:
+    """Migrated, it keeps schedule and lists, knows of no matcher, and takes one; the old file is kept beside it."""
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.executescript(SECOND_FIXTURE.read_text())
+    with Catalog.open(path) as catalog:
+        before = catalog.source("iwf")
+        assert (before.next_run_at, before.failures, before.last_verified_at) == (ONE, 2, NOON)
+        assert (catalog.heads(), catalog.versions(PUBLISHED)) == ((HEAD,), (VERSION,))
+        assert (catalog.matchers(), catalog.loaded()) == ((), ())
+        catalog.add_matcher(WEB, ENTRY)
+        assert catalog.matchers() == (WEB,)
+    assert path.with_name("catalog.sqlite3.before-0002").exists()
+
+
 def test_a_sync_is_found_by_its_name(catalog: Catalog) -> None:
     """Whoever started one without waiting can ask for it; an unknown name is none."""
     catalog.begin_sync("5afe", "iwf", NOON)
@@ -578,12 +663,12 @@ def test_a_sync_is_found_by_its_name(catalog: Catalog) -> None:
 
 def later_scripts(folder: Path, upgrade: str) -> Path:
     """The shipped migrations and one more, as a later release will have."""
-    for script in ("env.py", "versions/v0001_first.py", "versions/v0002_schedule.py"):
+    for script in ("env.py", "versions/v0001_first.py", "versions/v0002_schedule.py", "versions/v0003_matchers.py"):
         (folder / script).parent.mkdir(parents=True, exist_ok=True)
         (folder / script).write_text((schema.MIGRATIONS / script).read_text())
-    (folder / "versions" / "v0003_later.py").write_text(
+    (folder / "versions" / "v0004_later.py").write_text(
         "from alembic import op\nimport sqlalchemy as sa\n"
-        f"revision, down_revision = '0003', '0002'\ndef upgrade():\n    {upgrade}\n"
+        f"revision, down_revision = '0004', '0003'\ndef upgrade():\n    {upgrade}\n"
     )
     return folder
 
@@ -600,12 +685,12 @@ def test_an_older_catalog_is_kept_before_it_is_migrated(path: Path, tmp_path: Pa
         catalog.commit(FIRST)
     before = dump(path)
     scripts = later_scripts(tmp_path / "100% later", REBUILD)
-    schema.bring_up(path, 0, revision="0003", scripts=scripts)
-    kept = path.with_name("catalog.sqlite3.before-0002")
+    schema.bring_up(path, 0, revision="0004", scripts=scripts)
+    kept = path.with_name("catalog.sqlite3.before-0003")
     assert dump(kept) == before
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
     with contextlib.closing(sqlite3.connect(path)) as connection:
-        assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("0003",)]
+        assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("0004",)]
         assert connection.execute("SELECT id, note FROM publications").fetchall() == [(1, None)]
         assert connection.execute("SELECT count(*) FROM signed_files").fetchall() == [(2,)]
 
@@ -630,7 +715,7 @@ def test_a_failed_migration_changes_nothing(path: Path, tmp_path: Path, upgrade:
         catalog.commit(FIRST)
     before = dump(path)
     with pytest.raises(StoreError, match=message):
-        schema.bring_up(path, 0, revision="0003", scripts=later_scripts(tmp_path / "later", upgrade))
+        schema.bring_up(path, 0, revision="0004", scripts=later_scripts(tmp_path / "later", upgrade))
     assert dump(path) == before
 
 

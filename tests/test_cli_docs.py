@@ -18,6 +18,8 @@ def commands(group: Any, name: str = "syncd") -> Iterator[tuple[str, Any]]:
     """Every command under its whole name."""
     for key, command in group.commands.items():
         if hasattr(command, "commands"):
+            if "Exit codes:" in (command.help or ""):  # a command by itself as well
+                yield f"{name} {key}", command
             yield from commands(command, f"{name} {key}")
         else:
             yield f"{name} {key}", command

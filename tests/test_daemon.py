@@ -148,6 +148,29 @@ def test_a_sync_is_done_by_the_running_daemon(today: World) -> None:
     assert entries[2].detail == {"sync_id": sync["sync_id"], "dry_run": False, "joined": False}
 
 
+def test_matchers_are_added_and_revoked_by_the_running_daemon(today: World) -> None:
+    """The token goes to who asked, and neither into the log nor into the answer to anybody else."""
+    with daemon(today) as running:
+        added = syncd("matchers", "add", "web", "--list", "iwf.images", "--json")
+        token = added.json["matcher"].pop("token")
+        told = running.until("matcher_added")
+        assert (told["matcher"], told["lists"], told["asked_by"]) == ("web", ["iwf.images"], getpass.getuser())
+        assert token not in json.dumps(told)
+        again = syncd("matchers", "add", "web")
+        assert (again.code, again.err.splitlines()[0]) == (2, "error: there is a matcher web already")
+        assert [one["name"] for one in syncd("matchers", "--json").json["matchers"]] == ["web"]
+        assert syncd("matchers", "revoke", "web").out == "web may pull no more\n"
+        assert running.until("matcher_revoked")["matcher"] == "web"
+        assert syncd("matchers", "revoke", "web").code == 2
+        running.stop()
+    with today.publisher() as publisher:
+        entries = publisher.catalog.audit_entries()
+    assert [(one.actor, one.action, one.subject) for one in entries[:2]] == [
+        (getpass.getuser(), "matchers revoke", "web"),
+        (getpass.getuser(), "matchers add", "web"),
+    ]
+
+
 def test_a_sync_can_be_started_and_asked_for_later(today: World) -> None:
     """By its ID, while it runs, when it has ended, and when the daemon has, from the catalog."""
     with daemon(today) as running:

@@ -1,20 +1,18 @@
 """The HTTP side of a world, on a free port of this machine, with tokens that are known."""
 
-import hashlib
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from syncd.catalog.catalog import Catalog
 from syncd.config import Config, Serve
 from syncd.events import Event
 from syncd.model import ListName
-from syncd.pipeline import overview
+from syncd.pipeline import matchers, overview
 from syncd.pipeline.state import Publisher
-from syncd.service.access import Access, Kind, Visitor
+from syncd.service.access import Access
 from syncd.service.checkins import Checkins
 from syncd.service.news import News
 from syncd.service.pulls import Pulls
@@ -25,62 +23,19 @@ from world import World
 
 OPERATOR = "operator-token-0123456789"
 METRICS = "metrics-token-0123456789"
-
-
-class Visitors(Access):
-    """Known tokens, which can be taken away."""
-
-    def __init__(self) -> None:
-        self.known: dict[bytes, Visitor] = {}
-        self._heard: list[Callable[[], None]] = []
-        self.set_tokens(OPERATOR, METRICS)
-
-    def set_tokens(self, operator: str | None, metrics: str | None) -> None:
-        for kind, token in ((Kind.OPERATOR, operator), (Kind.METRICS, metrics)):
-            self.known = {key: one for key, one in self.known.items() if one.kind is not kind}
-            if token:
-                self.known[hashlib.sha256(token.encode()).digest()] = Visitor(str(kind), kind, None)
-
-    def add(self, token: str, *lists: str) -> None:
-        """Let a matcher in."""
-        scope = frozenset(map(ListName, lists)) or None
-        self.known[hashlib.sha256(token.encode()).digest()] = Visitor(f"m-{token}", Kind.MATCHER, scope)
-
-    def revoke(self, token: str) -> None:
-        """And out again."""
-        del self.known[hashlib.sha256(token.encode()).digest()]
-        for one in self._heard:
-            one()
-
-    def admit(self, authorization: bytes) -> Visitor | None:
-        scheme, _, token = authorization.partition(b" ")
-        return self.known.get(hashlib.sha256(token.strip()).digest()) if scheme.lower() == b"bearer" else None
-
-    def is_in_force(self, visitor: Visitor) -> bool:
-        return visitor in self.known.values()
-
-    def on_change(self, callback: Callable[[], None]) -> None:
-        self._heard.append(callback)
-
-
-class Told(Checkins):
-    """Check-ins as they came."""
-
-    def __init__(self) -> None:
-        self.told: list[tuple[str, str, dict[ListName, int]]] = []
-
-    def note(self, visitor_name: str, instance: str, lists: Any, now: datetime) -> None:
-        self.told.append((visitor_name, instance, dict(lists)))
+LIMITS = Limits()
 
 
 class Counted(Pulls):
-    """Pulls as they were."""
+    """Pulls, as they came too."""
 
-    def __init__(self) -> None:
+    def __init__(self, catalog: Catalog) -> None:
+        super().__init__(catalog)
         self.told: list[tuple[str, str, int]] = []
 
     def note(self, visitor_name: str, path: str, sent: int) -> None:
         self.told.append((visitor_name, path, sent))
+        super().note(visitor_name, path, sent)
 
 
 @dataclass
@@ -90,8 +45,8 @@ class Running:
     site: Site
     world: World
     publisher: Publisher
-    visitors: Visitors
-    checkins: Told
+    access: Access
+    checkins: Checkins
     pulls: Counted
     news: News
     events: list[Event] = field(default_factory=list)
@@ -106,6 +61,18 @@ class Running:
         """Of this machine."""
         return self.site.server.address.port
 
+    def add(self, name: str, *lists: str) -> dict[str, str]:
+        """Let a matcher in; returns the header that shows its token."""
+        token, scope = matchers.new_token(), tuple(map(ListName, lists))
+        matchers.add(self.publisher.catalog, name, scope, asked_by="me", now=self.world.clock(), token=token)
+        self.access.reload()
+        return bearer(token)
+
+    def revoke(self, name: str) -> None:
+        """And out again."""
+        matchers.revoke(self.publisher.catalog, name, asked_by="me", now=self.world.clock())
+        self.access.reload()
+
     def stop(self, seconds: float = 10.0) -> bool:
         """Stop it; whether it came to its end."""
         return self.site.stop(seconds)
@@ -116,13 +83,15 @@ class Running:
 
 
 @contextmanager
-def running(world: World, limits: Limits = Limits(), prove: bool = True, **settings: Any) -> Iterator[Running]:
+def running(world: World, limits: Limits = LIMITS, **settings: Any) -> Iterator[Running]:
     """Serve a world's state."""
     serve = Serve(**{"listen": "127.0.0.1:0", **settings})
     config = Config(state_dir=world.state.root, serve=serve)
     told: list[Event] = []
-    visitors, checkins, pulls, news = Visitors(), Told(), Counted(), News("e1")
+    news = News("e1")
     with world.publisher() as opened:
+        access, checkins = Access(opened.catalog, OPERATOR, METRICS), Checkins(opened.catalog)
+        pulls = Counted(opened.catalog)
         holder: list[Site] = []
 
         def announce(name: ListName, version: int) -> None:
@@ -134,7 +103,7 @@ def running(world: World, limits: Limits = Limits(), prove: bool = True, **setti
             news.tell(head.list, head.version)
         context = Context(
             publisher=publisher,
-            access=visitors,
+            access=access,
             checkins=checkins,
             pulls=pulls,
             news=news,
@@ -149,7 +118,7 @@ def running(world: World, limits: Limits = Limits(), prove: bool = True, **setti
         holder.append(site)
         site.start()
         try:
-            yield Running(site, world, publisher, visitors, checkins, pulls, news, told)
+            yield Running(site, world, publisher, access, checkins, pulls, news, told)
         finally:
             assert site.stop(10)
 
@@ -157,13 +126,6 @@ def running(world: World, limits: Limits = Limits(), prove: bool = True, **setti
 def bearer(token: str) -> dict[str, str]:
     """The header that shows a token."""
     return {"Authorization": f"Bearer {token}"}
-
-
-def in_thread(work: Callable[[], Any]) -> threading.Thread:
-    """Do something meanwhile."""
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    return thread
 
 
 def named_file(world: World, pattern: str) -> str:

@@ -6,17 +6,17 @@ Nothing here logs, and no digest of a list is stored.
 """
 
 from collections.abc import Mapping
-from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from sqlalchemy import Connection, Engine, Select, Table, func, literal_column, select, update
+from sqlalchemy import Connection, Engine, Table, func, literal_column, select, update
 from sqlalchemy import delete as delete_from
 from sqlalchemy.dialects.sqlite import insert
 
-from syncd.catalog.database import copy, make_engine, make_file, reading, writing
+from syncd.catalog.database import copy, make_engine, make_file, reading, values_of, writing
+from syncd.catalog.matchers import MatcherTables
 from syncd.catalog.records import (
     RETRUSTED,
     AuditEntry,
@@ -40,12 +40,11 @@ LOCK_WAIT: Final = 10.0
 """Seconds that a writer waits for another; no transaction here takes a hundredth of that."""
 
 
-class Catalog:
+class Catalog(MatcherTables):
     """The SQL database of one state folder. Safe to share between threads and between processes."""
 
     def __init__(self, path: Path, engine: Engine) -> None:
-        self.path = path
-        self._engine = engine
+        super().__init__(path, engine)
 
     @classmethod
     def open(cls, path: Path, *, lock_wait: float = LOCK_WAIT) -> Self:
@@ -106,7 +105,7 @@ class Catalog:
     def begin_sync(self, sync_id: str, source: str, now: datetime) -> None:
         """Record a sync that is running."""
         with writing(self._engine, self.path) as connection:
-            connection.execute(insert(syncs).values(_values(SyncRecord(sync_id, source, now))))
+            connection.execute(insert(syncs).values(values_of(SyncRecord(sync_id, source, now))))
 
     def finish_sync(
         self, sync_id: str, outcome: Outcome, *, reason: str = "", message: str = "", now: datetime, received: int = 0
@@ -203,7 +202,7 @@ class Catalog:
             _compare(connection, commit)
             _put_lists(connection, commit)
             if commit.audit is not None:
-                connection.execute(insert(audit).values(_values(commit.audit)))
+                connection.execute(insert(audit).values(values_of(commit.audit)))
             return _put_publication(connection, commit)
 
     def pending_publications(self) -> tuple[Publication, ...]:
@@ -231,10 +230,11 @@ class Catalog:
 
     # audit
 
-    def audit(self, entry: AuditEntry) -> None:
-        """Add an entry to the audit log."""
+    def audit(self, *entries: AuditEntry) -> None:
+        """Add to the audit log, all or none."""
         with writing(self._engine, self.path) as connection:
-            connection.execute(insert(audit).values(_values(entry)))
+            for entry in entries:
+                connection.execute(insert(audit).values(values_of(entry)))
 
     def audit_entries(self, limit: int = 100) -> tuple[AuditEntry, ...]:
         """The latest entries of the audit log, newest first."""
@@ -263,22 +263,13 @@ class Catalog:
         with writing(self._engine, self.path) as connection:
             connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_=changed))
             connection.execute(update(origins).where(origins.c.source == source).values(serial=RETRUSTED))
-            connection.execute(insert(audit).values(_values(entry)))
+            connection.execute(insert(audit).values(values_of(entry)))
 
     def backup(self, target: Path) -> None:
         """Put a consistent copy at ``target``, durably; syncs may go on. Raises `UsageError` where a file is there."""
         if target.exists() or target.is_symlink():
             raise UsageError(f"{target} exists already", hint="name a file that does not exist; nothing was written")
         copy(self._engine, target)
-
-    def _rows(self, statement: Select[Any]) -> list[dict[str, Any]]:
-        with reading(self._engine, self.path) as connection:
-            return [dict(row) for row in connection.execute(statement).mappings()]
-
-
-def _values(record: Any) -> dict[str, Any]:
-    """A record's fields as column values; not `asdict`, which would take the values apart as well."""
-    return {field.name: getattr(record, field.name) for field in fields(record)}
 
 
 def _compare(connection: Connection, commit: Commit) -> None:
@@ -305,13 +296,13 @@ def _put_lists(connection: Connection, commit: Commit) -> None:
     if commit.origin is not None:
         _replace(connection, origins, commit.origin)
     if commit.version is not None:
-        connection.execute(insert(versions).values(_values(commit.version)))
+        connection.execute(insert(versions).values(values_of(commit.version)))
     if commit.head is not None:
         _replace(connection, heads, commit.head)
 
 
 def _replace(connection: Connection, table: Table, record: Any) -> None:
-    values = _values(record)
+    values = values_of(record)
     keys = [column.name for column in table.primary_key]
     others = {name: value for name, value in values.items() if name not in keys}
     connection.execute(insert(table).values(values).on_conflict_do_update(index_elements=keys, set_=others))

@@ -5,6 +5,7 @@ import os
 import sqlite3
 import stat
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Final
 
@@ -94,6 +95,11 @@ def writing(engine: Engine, path: Path) -> Iterator[Connection]:
     """One transaction that owns the write lock from its start: what it reads stays so. Raises `StoreError`."""
     with guard(path), engine.execution_options(**{_BEGIN: "BEGIN IMMEDIATE"}).begin() as connection:
         yield connection
+
+
+def values_of(record: Any) -> dict[str, Any]:
+    """A record's fields as column values; not `asdict`, which would take the values apart as well."""
+    return {field.name: getattr(record, field.name) for field in fields(record)}
 
 
 def make_file(path: Path) -> None:

@@ -125,6 +125,32 @@ class AuditEntry:
     detail: Mapping[str, JsonValue] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class MatcherRecord:
+    """Who may pull: a matcher, and the hash of its token. ``lists`` None: all."""
+
+    name: str
+    token_sha256: str = field(repr=False)
+    lists: tuple[ListName, ...] | None
+    created_at: datetime
+    created_by: str
+    revoked_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The version of one list that one instance (process or host) of a matcher has loaded, as it said itself."""
+
+    matcher: str
+    instance: str
+    list: ListName
+    version: int
+    loaded_at: datetime
+    """when it first said so"""
+    seen_at: datetime
+    """when it last did"""
+
+
 SignedFiles = tuple[tuple[str, bytes], ...]
 """(path in the feed, exact bytes), in the order in which they are installed: the timestamp last."""
 

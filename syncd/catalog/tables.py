@@ -26,10 +26,10 @@ from sqlalchemy.types import TypeDecorator
 from syncd.catalog.records import Outcome
 from syncd.errors import StoreError
 from syncd.format.manifest import EndState, SegmentRef
-from syncd.model import Algorithm, Counts
+from syncd.model import Algorithm, Counts, ListName
 from syncd.trust.values import Floors
 
-REVISION: Final = "0002"
+REVISION: Final = "0003"
 """The schema that this code reads and writes."""
 
 
@@ -75,6 +75,7 @@ STACK: Final = _json(tuple[SegmentRef, ...])
 END_STATE: Final = _json(dict[Algorithm, EndState])
 COUNTS: Final = _json(dict[Algorithm, Counts])
 DETAIL: Final = _json(Mapping[str, JsonValue])
+LISTS: Final = _json(tuple[ListName, ...])
 
 metadata: Final = MetaData(
     naming_convention={  # a later migration can then name what it drops
@@ -180,4 +181,26 @@ audit: Final = Table(
     Column("subject", Text, nullable=False),
     Column("detail", DETAIL, nullable=False),
     sqlite_autoincrement=True,
+)
+
+matchers: Final = Table(
+    "matchers",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("token_sha256", Text, nullable=False),
+    Column("lists", LISTS),
+    Column("created_at", TIME, nullable=False),
+    Column("created_by", Text, nullable=False),
+    Column("revoked_at", TIME),
+)
+
+loaded: Final = Table(
+    "loaded",
+    metadata,
+    Column("matcher", ForeignKey("matchers.name"), primary_key=True),
+    Column("instance", Text, primary_key=True),
+    Column("list", Text, primary_key=True),
+    Column("version", Integer, nullable=False),
+    Column("loaded_at", TIME, nullable=False),
+    Column("seen_at", TIME, nullable=False),
 )

@@ -17,7 +17,7 @@ import typer
 from typer.main import get_command
 
 from syncd import __version__
-from syncd.cli import daemon, feed, history, lookup, operator, pull, repair, rotate, status, sync, verify
+from syncd.cli import daemon, feed, history, lookup, matchers, operator, pull, repair, rotate, status, sync, verify
 from syncd.cli.output import OutputError, flush, output_error, show_error
 from syncd.errors import SyncdError, UsageError
 
@@ -93,6 +93,7 @@ app.command("verify")(verify.verify)
 app.command("backup")(repair.backup)
 app.command("recover")(repair.recover)
 app.command("retrust")(repair.retrust)
+app.add_typer(matchers.app, name="matchers")
 app.command("pull")(pull.pull)
 app.command("lookup")(lookup.lookup)
 app.command("match")(lookup.match)

@@ -1,21 +1,18 @@
 """``syncd sync``: by the running daemon, or in this process where none runs."""
 
-import itertools
-from collections.abc import Generator, Iterable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from syncd.cli.operator import ConfigFile, load_config, sole_writer, state_folder
+from syncd.cli.orders import Document, give
 from syncd.cli.output import JsonFlag, note, print_json, progress, quiet_retries, say, show_error, show_table, utc_now
 from syncd.errors import UsageError, worst_code
 from syncd.units import in_words
 
 if TYPE_CHECKING:
     from syncd.pipeline.state import Publisher
-
-Document = Mapping[str, Any]
 
 
 def sync(
@@ -55,7 +52,7 @@ def sync(
     if status is not None:
         return _show_status(settings, status, as_json=as_json)
     order = {"do": "sync", "source": source, "dry_run": dry_run, "wait": not no_wait}
-    answers = _daemon(settings, order)
+    answers = give(settings, order)
     if no_wait:
         if answers is None:
             raise UsageError("--no-wait needs a running daemon", hint="start it, or leave --no-wait out")
@@ -66,30 +63,6 @@ def sync(
     else:
         _show(done, dry_run=dry_run)
     return worst_code([one["exit_code"] for one in done])
-
-
-def _daemon(settings: Any, order: Mapping[str, Any]) -> Iterable[Document] | None:
-    """The answers of the daemon that holds this state; None where there is none."""
-    from syncd.service.client import ask
-
-    answers = ask(settings.control_socket, {**order, "state_dir": str(settings.state_dir)})
-    if answers is None:
-        return None
-    first = next(answers)
-    if "other" in first:  # it serves another state: our own is free, or its lock says who has it
-        answers.close()
-        return None
-    return _checked(first, answers)
-
-
-def _checked(first: Document, rest: Generator[dict[str, Any], None, None]) -> Iterable[Document]:
-    from syncd.service.client import error_of
-
-    with closing(rest):
-        for answer in itertools.chain([first], rest):
-            if "error" in answer:
-                raise error_of(answer["error"])
-            yield answer
 
 
 def _listen(answers: Iterable[Document]) -> list[Document]:
@@ -118,7 +91,7 @@ def _show_started(answers: Iterable[Document], *, as_json: bool) -> int:
 
 
 def _show_status(settings: Any, sync_id: str, *, as_json: bool) -> int:
-    answers = _daemon(settings, {"do": "sync_status", "sync_id": sync_id})
+    answers = give(settings, {"do": "sync_status", "sync_id": sync_id})
     if answers is None:
         told = _recorded(settings, sync_id)
     else:

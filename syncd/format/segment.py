@@ -34,6 +34,7 @@ from syncd.files import sha256_file, storage
 from syncd.format import container
 from syncd.format.checksum import entry_bytes
 from syncd.format.gather import Gather
+from syncd.format.guess import ABSENT, GUESSABLE, UNTOLD, make_guess
 from syncd.format.lazy import lazy
 from syncd.format.manifest import FORMAT, SegmentRef
 from syncd.format.rows import Digests, Entries, Index, Mask, Rows, repeats
@@ -46,10 +47,6 @@ KEY_ALGORITHM: Final = b"syncd.algorithm"
 KEY_KIND: Final = b"syncd.kind"
 _FIRST_MESSAGE: Final = 8
 _CHUNK: Final = 1 << 20
-_WORTH_A_GUESS: Final = 1 << 16
-"""rows from which a single look-up guesses before it halves"""
-_AROUND: Final = 16
-"""rows on each side of a guess that are looked at"""
 
 
 @dataclass(frozen=True)
@@ -94,8 +91,9 @@ class Segment:
         # The same columns once more for single look-ups: a slice of the map costs a tenth of an Arrow scalar.
         offsets, content = self.entries.buffers()[1:]
         self._count = len(batch)
-        self._evenly_spread = ref.algorithm.cryptographic and self._count >= _WORTH_A_GUESS
         self._digests_at = _place(path, mapped, batch.column(0).buffers()[1])
+        evenly_spread = ref.algorithm.cryptographic and self._count in GUESSABLE
+        self._guess = make_guess(mapped, self._digests_at, self._count, width) if evenly_spread else _no_guess
         self._entries_at = _place(path, mapped, content) if content else 0
         self._entry_offsets = memoryview(offsets).cast("q")
         self._label_codes = self._codes.data
@@ -170,8 +168,10 @@ class Segment:
 
     def row_range(self, digest: bytes) -> tuple[int, int]:
         """The rows [start, stop) of one digest; empty where it is not here."""
-        if self._evenly_spread and (guessed := self._guess(digest)):
-            return guessed
+        row = self._guess(digest)
+        return (row, row + 1) if row >= 0 else (0, 0) if row == ABSENT else self._halve(digest)
+
+    def _halve(self, digest: bytes) -> tuple[int, int]:
         start = stop = int(self.digests.searchsorted(digest))
         # Compared as raw bytes: numpy strips trailing NULs off a value taken out of an array.
         width, mapped, rows = len(digest), self._mapped, self._count
@@ -181,38 +181,12 @@ class Segment:
             at += width
         return start, stop
 
-    def _guess(self, digest: bytes) -> tuple[int, int] | None:
-        """The one row of a digest, or an empty range where it is not here; None where a look nearby does not tell.
-
-        A halving of a large file waits for memory at each step; where digests are spread evenly, two guesses land
-        within a few rows.
-        """
-        width, mapped, rows, base = len(digest), self._mapped, self._count, self._digests_at
-        key = int.from_bytes(digest[:8], "big")
-        at = key * rows >> 64
-        for _ in range(2):
-            there = base + at * width
-            at += (key - int.from_bytes(mapped[there : there + 8], "big")) * rows >> 64
-        first = at - _AROUND
-        if first < 0 or at + _AROUND > rows:
-            return None
-        near = mapped[base + first * width : base + (at + _AROUND) * width]
-        found = near.find(digest)
-        if found < 0:
-            return (first, first) if near[:width] < digest < near[-width:] else None
-        after = found + width
-        if found % width or not found or near[after : after + width] in {digest, b""}:
-            return None  # it may have several rows
-        start = first + found // width
-        return start, start + 1
-
     def entries_of(self, digest: bytes) -> list[tuple[str, str]]:
         """The (entry, label) of every row of one digest."""
-        start, stop = self.row_range(digest)
-        if start == stop:
-            return []
-        first = self.entry_and_label(start)
-        return [first] if stop == start + 1 else [first, *map(self.entry_and_label, range(start + 1, stop))]
+        row = self._guess(digest)
+        if row >= 0:
+            return [self.entry_and_label(row)]
+        return [] if row == ABSENT else [self.entry_and_label(row) for row in range(*self._halve(digest))]
 
     def take(self, rows: Index) -> Rows:
         """The rows at these positions, in that order."""
@@ -335,6 +309,10 @@ def _read_batch(path: Path, ref: SegmentRef, *, prove: bool = False) -> tuple[mm
     if prove:
         _check_values(path, batch)
     return mapped, batch
+
+
+def _no_guess(digest: bytes) -> int:  # noqa: ARG001 - as one that guesses
+    return UNTOLD
 
 
 def _place(path: Path, mapped: mmap.mmap, buffer: Any) -> int:

@@ -34,6 +34,8 @@ from syncd.matcher.watch import Poller, Wait
 from syncd.model import Algorithm, Digest, Hit, ListName
 from syncd.trust.values import TrustedFeed
 
+_new: Final = tuple.__new__
+"""A quarter of a microsecond less than calling a named tuple's class; look-ups are counted in those."""
 _LONGEST_PAUSE: Final = 60.0
 """Seconds after which a generation that cannot be loaded is tried again, at most."""
 _REPORT: Final = "report this fault; what was loaded before still answers"
@@ -115,7 +117,7 @@ class Matcher:
         hits = []
         for name, version, stack in searched.stacks:
             for entry, label in stack.entries_of(value):
-                hits.append(Hit(name, version, entry, label))
+                hits.append(_new(Hit, (name, version, entry, label)))
         return hits
 
     def lookup_many(self, algorithm: str, digests: Any) -> Mask:

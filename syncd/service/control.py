@@ -43,6 +43,8 @@ class Order(BaseModel):
     dry_run: bool = False
     wait: bool = True
     sync_id: str = ""
+    name: str = ""
+    lists: tuple[str, ...] = ()
 
 
 Answers = Iterator[dict[str, Any]]

@@ -44,6 +44,8 @@ LAST_WORDS: Final = 1.0
 """Seconds for those who wait at the control socket to take their answers; all three stay below ten."""
 
 _SIGN_EVERY: Final = 60.0
+_WRITE_EVERY: Final = 5.0
+"""Seconds between two times that check-ins are written down."""
 _LOOK_EVERY: Final = 60.0
 """Seconds between two looks at certificates, and at what could not be proved."""
 _BEAT: Final = 10.0
@@ -98,7 +100,17 @@ class Daemon:
         self._publisher = publisher = replace(publisher, announce=self._announce)
         self._syncs = Syncs(publisher, around.clock, around.emit, self._finished, around.make_worker)
         self._schedule = Schedule(publisher.catalog, self._due, around.clock, around.chance, self._planned, self._fault)
-        orders = Orders(str(config.state_dir), self._syncs, publisher.catalog, self._feeds)
+        self._access = Access(publisher.catalog)
+        self._checkins, self._pulls = Checkins(publisher.catalog), Pulls(publisher.catalog)
+        orders = Orders(
+            str(config.state_dir),
+            self._syncs,
+            publisher.catalog,
+            self._feeds,
+            self._access,
+            around.clock,
+            around.emit,
+        )
         self._site = self._make_site(config.serve) if config.serve else None
         self._control = ControlSocket(config.control_socket, orders, around.emit)
         self._beat = (notify.watchdog_seconds(around.environment) or 3 * _BEAT) / 3
@@ -132,6 +144,8 @@ class Daemon:
         if self._site:
             self._site.start()
             self._schedule.add_chore("site", _LOOK_EVERY, self._site.look)
+            self._schedule.add_chore("check-ins", _WRITE_EVERY, self._checkins.flush)
+            self._schedule.add_chore("pulls", _LOOK_EVERY, lambda: self._pulls.flush(self._around.clock()))
         self._schedule.start()
         self._emit(events.DaemonReady(str(self._config.control_socket)))
         self._notify_status("READY=1")
@@ -149,8 +163,17 @@ class Daemon:
         self._control.drain(LAST_WORDS)
         ended = self._site is None or self._site.stop(max(LAST_WORDS, end - time.monotonic()))
         self._schedule.stop()
+        self._write_down()
         self._emit(events.DaemonStopped(unfinished))
         return ended and not unfinished
+
+    def _write_down(self) -> None:
+        """What was kept in memory of matchers."""
+        try:
+            self._checkins.flush()
+            self._pulls.flush(self._around.clock(), final=True)
+        except SyncdError as error:
+            self._emit(events.InternalError(type(error).__name__, "check-ins"))
 
     def _reload(self) -> None:
         self._notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
@@ -196,13 +219,14 @@ class Daemon:
 
         catalog, folder = self._publisher.catalog, self._publisher.folder
         tokens = read_tokens(serve)
+        self._access.set_tokens(tokens.operator, tokens.metrics)
         for head in catalog.heads():
             self._news.tell(head.list, head.version)
         context = Context(
             publisher=self._publisher,
-            access=Access(catalog, tokens.operator, tokens.metrics),
-            checkins=Checkins(catalog, lambda *_: None),
-            pulls=Pulls(catalog),
+            access=self._access,
+            checkins=self._checkins,
+            pulls=self._pulls,
             news=self._news,
             health=Health(folder.feed, catalog, self._emit),
             clock=self._around.clock,

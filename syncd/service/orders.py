@@ -2,13 +2,18 @@
 
 import os
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from typing import Any, Final
 
+from syncd import events
 from syncd.catalog.catalog import Catalog
 from syncd.errors import RefusedError, UsageError, worst_code
+from syncd.pipeline import matchers
 from syncd.pipeline.document import record_document, sync_document, unknown_sync
 from syncd.pipeline.outcome import SyncOutcome
+from syncd.service.access import Access
 from syncd.service.control import Order
+from syncd.service.log import Emit
 from syncd.service.syncs import Running, Syncs
 from syncd.sources.signed_feed import SignedFeed
 
@@ -19,9 +24,17 @@ class Orders:
     """A `syncd.service.control.Handle`. ``feeds`` gives one source by name, or all, as configured now."""
 
     def __init__(
-        self, state_dir: str, syncs: Syncs, catalog: Catalog, feeds: Callable[[str | None], tuple[SignedFeed, ...]]
+        self,
+        state_dir: str,
+        syncs: Syncs,
+        catalog: Catalog,
+        feeds: Callable[[str | None], tuple[SignedFeed, ...]],
+        access: Access,
+        clock: Callable[[], datetime],
+        emit: Emit,
     ) -> None:
         self._state_dir, self._syncs, self._catalog, self._feeds = state_dir, syncs, catalog, feeds
+        self._access, self._clock, self._emit = access, clock, emit
 
     def __call__(self, order: Order, user: str) -> Iterator[dict[str, Any]]:
         """Carry one out."""
@@ -35,6 +48,10 @@ class Orders:
                 yield from self._sync(order, user)
             case "sync_status":
                 yield self._status(order.sync_id)
+            case "matchers_add":
+                yield self._add_matcher(order, user)
+            case "matchers_revoke":
+                yield self._revoke_matcher(order.name, user)
             case _:
                 raise UsageError(f"no order {order.do[:20]!r}", hint="is this client newer than the daemon?")
 
@@ -69,6 +86,20 @@ class Orders:
             raise unknown_sync(sync_id)
         document = record_document(record)
         return {"status": document, "end": document["exit_code"]}
+
+    def _add_matcher(self, order: Order, user: str) -> dict[str, Any]:
+        """The token goes to who asked, and nowhere else."""
+        token, now = matchers.new_token(), self._clock()
+        added = matchers.add(self._catalog, order.name, order.lists, asked_by=user, now=now, token=token)
+        self._access.reload()
+        self._emit(events.MatcherAdded(added.name, added.lists or (), user))
+        return {"added": {**added.document(), "token": token}, "end": 0}
+
+    def _revoke_matcher(self, name: str, user: str) -> dict[str, Any]:
+        matchers.revoke(self._catalog, name, asked_by=user, now=self._clock())
+        self._access.reload()
+        self._emit(events.MatcherRevoked(name, user))
+        return {"revoked": {"name": name}, "end": 0}
 
 
 def _progress(running: Running) -> Iterator[dict[str, Any]]:

@@ -1,17 +1,86 @@
-"""Who pulled what: a stand-in."""
+"""Who pulled what, summed up by the hour for the audit log."""
 
+import re
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Final
+
+from syncd.catalog.catalog import Catalog
+from syncd.catalog.records import AuditEntry
+from syncd.model import LIST_NAME
+
+PULLED: Final = "pulled"
+OTHER_LISTS: Final = "*"
+"""The subject under which lists are counted that are too many to be counted apart."""
+
+_MAX_COUNTS: Final = 10_000
+_PATH: Final = re.compile(
+    rf"v1/({LIST_NAME.pattern})/(?:(segments/[^/]+\.arrow)|([^/]+\.manifest\.json)|evidence/[^/]+)"
+)
+
+
+@dataclass
+class _Count:
+    manifests: int = 0
+    segments: int = 0
+    bytes: int = 0
+
+    def add(self, other: "_Count") -> None:
+        self.manifests += other.manifests
+        self.segments += other.segments
+        self.bytes += other.bytes
 
 
 class Pulls:
-    """Counts what is sent to whom."""
+    """Counts what was sent of each list to each matcher. Safe to share between threads."""
 
-    def __init__(self, catalog: Any) -> None:
-        del catalog
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self._counts: dict[tuple[str, str], _Count] = {}
+        self._turn = threading.Lock()
+        self._hour: datetime | None = None
 
     def note(self, visitor_name: str, path: str, sent: int) -> None:
-        """Count one answer."""
+        """Count an answer of ``sent`` bytes for ``path`` below the feed, such as ``v1/iwf.images/segments/...arrow``.
 
-    def flush(self, now: datetime) -> None:
-        """Write what the hour brought."""
+        Metadata that all matchers share is not counted, nor is what was not sent.
+        """
+        found = _PATH.fullmatch(path.lstrip("/"))
+        if found is None or sent <= 0:
+            return
+        name, segment, manifest = found.groups()
+        self._add((visitor_name, name), _Count(int(manifest is not None), int(segment is not None), sent))
+
+    def flush(self, now: datetime, *, final: bool = False) -> None:
+        """Write the hour that has ended into the audit log, an entry for each matcher and list.
+
+        ``final``: write what there is, since no other flush will come.
+        Raises `StoreError`: what was counted is kept, and written by the next.
+        """
+        hour = now.replace(minute=0, second=0, microsecond=0)
+        with self._turn:
+            self._hour = self._hour or hour
+            if self._hour == hour and not final:
+                return
+            counts, self._counts = self._counts, {}
+        try:
+            if counts:
+                self._catalog.audit(*_entries(counts, now))
+        except BaseException:
+            for key, count in counts.items():
+                self._add(key, count)
+            raise
+        self._hour = hour
+
+    def _add(self, key: tuple[str, str], count: _Count) -> None:
+        with self._turn:
+            if key not in self._counts and len(self._counts) >= _MAX_COUNTS:
+                key = (key[0], OTHER_LISTS)
+            self._counts.setdefault(key, _Count()).add(count)
+
+
+def _entries(counts: dict[tuple[str, str], _Count], now: datetime) -> Iterator[AuditEntry]:
+    for (matcher, name), count in sorted(counts.items()):
+        yield AuditEntry(now, matcher, PULLED, name, vars(count))

@@ -1,5 +1,6 @@
 """What is not asked for all the time, and the OpenAPI document of all of it."""
 
+from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import unquote
 
@@ -78,6 +79,7 @@ def visitor_of(context: Context, request: Request, *kinds: Kind) -> Visitor:
 _ERRORS: dict[int | str, dict[str, Any]] = {
     401: {"model": Error, "description": "no token, or one that is not in force"},
     403: {"model": Error, "description": "the token is not for that, or a list is out of its scope"},
+    409: {"model": Error, "description": "a version that was never published here"},
     413: {"model": Error, "description": "more than 64 KiB"},
     422: {"model": Error, "description": "malformed"},
     503: {"model": Error, "description": "full; see Retry-After"},
@@ -128,14 +130,16 @@ def _add_matcher_routes(app: FastAPI, context: Context) -> None:
         "/api/v1/checkin",
         status_code=204,
         dependencies=secured,
-        responses=_errors(401, 403, 413, 422, 503),
+        responses=_errors(401, 403, 409, 413, 422, 503),
         tags=["matchers"],
     )
-    async def checkin(visitor: Matcher, body: Checkin) -> Response:
+    def checkin(visitor: Matcher, body: Checkin) -> Response:
         """Say which version of each list is loaded: after each change, and every 5 minutes."""
         lists = {ListName(name): version for name, version in body.lists.items()}
         if not all(visitor.may_read(name) for name in lists):
             raise ApiError(403, "a list is out of this token's scope", "leave it out, or use another token")
+        if context.checkins.never_published(lists):
+            raise ApiError(409, "a version that was never published here", "is the copy of another feed?")
         context.checkins.note(visitor.name, body.instance, lists, context.clock())
         context.news.changed()
         return Response(status_code=204, headers=_NO_STORE)
@@ -153,8 +157,16 @@ def _add_matcher_routes(app: FastAPI, context: Context) -> None:
         if inside == path or not is_offered(inside) or (name and not visitor.may_read(name)):
             raise ApiError(403, "not a file that this token may read", "ask for files of the feed in its scope")
         if name:
-            context.pulls.note(visitor.name, inside, 0)
+            context.pulls.note(visitor.name, inside, _length(context.publisher.folder.feed.path(inside)))
         return Response(status_code=204, headers=_NO_STORE)
+
+
+def _length(path: Path) -> int:
+    """What the proxy will send, or some of it."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def _add_status_routes(app: FastAPI, context: Context) -> None:

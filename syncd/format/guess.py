@@ -1,0 +1,66 @@
+"""Finding one digest where digests are spread evenly, as those of a cryptographic algorithm are.
+
+A halving of a large file waits for memory at each step. Where digests are spread evenly, the place of one follows from
+its value, but for a drift that changes slowly along the file. It is measured where it is first needed, and remembered.
+"""
+
+import mmap
+from array import array
+from collections.abc import Callable
+from struct import Struct
+from typing import Final
+
+ABSENT: Final = -1
+UNTOLD: Final = -2
+GUESSABLE: Final = range(1 << 16, 1 << 29)
+"""Numbers of rows: from where guessing is quicker than halving, up to where drifts take more than 32 bits."""
+
+_AROUND: Final = 24
+"""rows on each side of a guess that are looked at"""
+_REGIONS: Final = 15
+"""bits of a digest that name the region for which a drift is remembered: 128 kB in all"""
+_LOOKS: Final = 2
+_HEAD: Final = Struct(">I")
+
+Guess = Callable[[bytes], int]
+"""The row of a digest, or `ABSENT`; `UNTOLD` where a look nearby does not tell, or there are several."""
+
+
+def make_guess(mapped: mmap.mmap, base: int, rows: int, width: int) -> Guess:
+    """Return what guesses in the ``rows`` sorted digests of ``width`` bytes that begin at ``base`` in the map.
+
+    One function that holds all it needs: calls and attributes would cost as much as the search itself.
+    """
+    head, size, last, end = _HEAD.unpack_from, 2 * _AROUND * width, -width, base + rows * width
+    shift, before = 32 - _REGIONS, base - _AROUND * width
+    drifts = array("i", bytes(4 << _REGIONS))
+
+    def guess(digest: bytes) -> int:
+        (key,) = head(digest)
+        even, region = key * rows >> 32, key >> shift
+        at = even + drifts[region]
+        for _ in range(_LOOKS):
+            there = before + at * width
+            near = mapped[there : there + size]
+            found = near.find(digest)
+            if there < base or there + size > end:
+                return UNTOLD
+            if found > 0 and not found % width:
+                after = found + width
+                return UNTOLD if near[after : after + width] in (digest, b"") else at - _AROUND + found // width
+            if found < 0 and near[:width] < digest < near[last:]:
+                return ABSENT
+            at = _measured(digest, even, mapped, base, rows, width)
+            drifts[region] = at - even
+        return UNTOLD
+
+    return guess
+
+
+def _measured(digest: bytes, at: int, mapped: mmap.mmap, base: int, rows: int, width: int) -> int:
+    """About where a digest lies: a look at the row guessed so far tells how far off that is, the second time better."""
+    key = int.from_bytes(digest[:8], "big")
+    for _ in range(2):
+        there = base + at * width
+        at += (key - int.from_bytes(mapped[there : there + 8], "big")) * rows >> 64
+    return at

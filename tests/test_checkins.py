@@ -1,0 +1,420 @@
+"""What each instance of a matcher has loaded, who does not follow, and who pulled what."""
+
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from syncd.catalog.catalog import Catalog
+from syncd.catalog.records import AuditEntry, Commit, HeadRecord, Loaded, MatcherRecord, VersionRecord
+from syncd.errors import StoreError
+from syncd.model import ListName
+from syncd.pipeline.laggards import BEHIND_AFTER, Standing, standings
+from syncd.service import checkins, pulls
+from syncd.service.checkins import Checkins, never_published
+from syncd.service.pulls import Pulls
+
+NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+IMAGES, VIDEOS = ListName("iwf.images"), ListName("iwf.videos")
+
+
+def after(**kinds: float) -> datetime:
+    """So long after noon."""
+    return NOON + timedelta(**kinds)
+
+
+def publish(catalog: Catalog, name: ListName, version: int, at: datetime) -> None:
+    head = HeadRecord(name, "iwf", version, "b" * 64, 7, at)
+    record = VersionRecord(name, version, "b" * 64, b"{}", at, None, "deltas", {}, 1)
+    before = catalog.head(name)
+    catalog.commit(
+        Commit("publish", (), at, head=head, expected_head=before.version if before else None, version=record)
+    )
+
+
+@pytest.fixture
+def catalog(tmp_path: Path) -> Iterator[Catalog]:
+    """Images at version 7, published at noon; the matchers web, mail and chat."""
+    with Catalog.open(tmp_path / "catalog.sqlite3") as opened:
+        for name in ("web", "mail", "chat"):
+            opened.add_matcher(
+                MatcherRecord(name, name * 16, None, NOON, "alice"), AuditEntry(NOON, "alice", "matchers add", name)
+            )
+        publish(opened, IMAGES, 7, NOON)
+        yield opened
+
+
+class Told(list[tuple[ListName, float]]):
+    """Publish-to-loaded times as they were told."""
+
+    def __call__(self, name: ListName, seconds: float) -> None:
+        self.append((name, seconds))
+
+
+# check-ins
+
+
+def test_a_check_in_is_the_whole_truth(catalog: Catalog) -> None:
+    """A list left out is not loaded any more; the time of loading stays while the version does."""
+    publish(catalog, VIDEOS, 1, NOON)
+    found = Checkins(catalog)
+    found.note("web", "web-1", {IMAGES: 7, VIDEOS: 1}, after(seconds=2))
+    found.note("web", "web-1", {IMAGES: 7}, after(minutes=5))
+    assert found.snapshot() == (Loaded("web", "web-1", IMAGES, 7, after(seconds=2), after(minutes=5)),)
+    found.note("web", "web-1", {}, after(minutes=6))
+    assert (found.snapshot(), found.instances) == ((), 1)
+
+
+def test_the_time_from_publishing_to_loading_is_told_once(catalog: Catalog) -> None:
+    """For each instance, list and current version, by the daemon's clock; never below zero."""
+    told = Told()
+    found = Checkins(catalog, told)
+    found.note("web", "web-1", {IMAGES: 7}, after(seconds=2.5))
+    found.note("web", "web-1", {IMAGES: 7}, after(minutes=5))
+    found.note("web", "web-2", {IMAGES: 7}, after(seconds=-1))
+    found.note("mail", "web-1", {IMAGES: 6}, after(seconds=3))
+    found.note("web", "web-1", {}, after(minutes=5))
+    found.note("web", "web-1", {IMAGES: 7}, after(minutes=5))
+    assert told == [(IMAGES, 2.5), (IMAGES, 0.0)]
+    publish(catalog, IMAGES, 8, after(minutes=10))
+    found.note("web", "web-1", {IMAGES: 7}, after(minutes=11))
+    found.note("web", "web-1", {IMAGES: 8}, after(minutes=40))
+    assert told[2:] == [(IMAGES, 1800.0)]
+
+
+def test_who_begins_late_does_not_load_late(catalog: Catalog) -> None:
+    """An instance that had nothing of a list is not counted for what was published long before it began."""
+    told = Told()
+    found = Checkins(catalog, told)
+    found.note("web", "web-1", {IMAGES: 7}, after(hours=3))
+    found.note("web", "web-2", {}, after(hours=3))
+    found.note("web", "web-2", {IMAGES: 7}, after(hours=3))
+    publish(catalog, IMAGES, 8, after(hours=4))
+    found.note("web", "web-1", {IMAGES: 8}, after(hours=4, seconds=9))
+    assert told == [(IMAGES, 9.0)]
+
+
+def test_a_version_that_was_never_published_is_known(catalog: Catalog) -> None:
+    """What was published meanwhile is looked up; older versions, pruned or not, were published."""
+    heads = {IMAGES: HeadRecord(IMAGES, "iwf", 7, "b" * 64, 7, NOON)}
+    assert never_published({IMAGES: 7}, heads) == ()
+    assert never_published({IMAGES: 8, VIDEOS: 1}, heads) == (IMAGES, VIDEOS)
+    assert never_published({IMAGES: 0}, heads) == (IMAGES,)
+    found = Checkins(catalog)
+    assert found.never_published({IMAGES: 8}) == (IMAGES,)
+    publish(catalog, IMAGES, 8, after(minutes=1))
+    assert found.never_published({IMAGES: 8}) == ()
+
+
+def test_the_catalog_is_not_asked_about_what_is_known(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thousands check in with the current version: it is looked up once."""
+    found, heads = Checkins(catalog), catalog.heads
+    asked: list[int] = []
+
+    def ask() -> tuple[HeadRecord, ...]:
+        asked.append(1)
+        return heads()
+
+    monkeypatch.setattr(catalog, "heads", ask)
+    publish(catalog, IMAGES, 8, NOON)
+    for number in range(100):
+        found.note("web", f"web-{number}", {IMAGES: 8 - number % 2}, NOON)
+    assert len(asked) == 1
+
+
+def test_a_restart_knows_who_has_what(catalog: Catalog) -> None:
+    """What was flushed is read back; a time that was told before is not told again."""
+    told = Told()
+    found = Checkins(catalog, told)
+    found.note("web", "web-1", {IMAGES: 7}, after(seconds=2))
+    found.note("web", "web-2", {IMAGES: 6}, after(seconds=3))
+    found.flush()
+    again = Checkins(catalog, told)
+    assert again.snapshot() == catalog.loaded() == found.snapshot()
+    again.note("web", "web-1", {IMAGES: 7}, after(minutes=5))
+    assert told == [(IMAGES, 2.0)]
+    assert again.snapshot()[1] == Loaded("web", "web-1", IMAGES, 7, after(seconds=2), after(minutes=5))
+
+
+def test_a_flush_writes_what_has_changed_only(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one transaction, and none where nothing has."""
+    found, replace = Checkins(catalog), catalog.replace_loaded
+    written: list[tuple[set[tuple[str, str]], int]] = []
+
+    def write(keys: set[tuple[str, str]], rows: list[Loaded]) -> None:
+        written.append((set(keys), len(rows)))
+        replace(keys, rows)
+
+    monkeypatch.setattr(catalog, "replace_loaded", write)
+    found.note("web", "web-1", {IMAGES: 7}, NOON)
+    found.note("web", "web-2", {IMAGES: 7}, NOON)
+    found.flush()
+    found.flush()
+    found.note("web", "web-2", {}, after(minutes=1))
+    found.flush()
+    assert written == [({("web", "web-1"), ("web", "web-2")}, 2), ({("web", "web-2")}, 0)]
+    assert [one.instance for one in catalog.loaded()] == ["web-1"]
+
+
+def test_what_could_not_be_written_is_written_by_the_next(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk loses nothing, neither what came nor what went, nor what came meanwhile."""
+    monkeypatch.setattr(checkins, "MAX_INSTANCES_OF_ONE", 2)
+    found = Checkins(catalog)
+    found.note("web", "web-1", {IMAGES: 7}, NOON)
+    found.flush()
+    found.note("web", "web-2", {IMAGES: 7}, after(minutes=1))
+    found.note("web", "web-3", {IMAGES: 7}, after(minutes=2))  # web-1 makes room
+
+    def fail(*_: object) -> None:
+        found.note("web", "web-4", {IMAGES: 7}, after(minutes=3))  # web-2 does, while it is written
+        raise StoreError("disk full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(catalog, "replace_loaded", fail)
+        with pytest.raises(StoreError, match="disk full"):
+            found.flush()
+    found.flush()
+    assert [one.instance for one in catalog.loaded()] == ["web-3", "web-4"]
+
+
+def test_one_dropped_while_it_is_written_does_not_stay_in_the_catalog(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next flush removes it; one that comes back meanwhile stays."""
+    monkeypatch.setattr(checkins, "MAX_INSTANCES_OF_ONE", 1)
+    found, replace = Checkins(catalog), catalog.replace_loaded
+    found.note("web", "web-1", {IMAGES: 7}, NOON)
+
+    def slow(*written: object) -> None:
+        replace(*written)  # type: ignore[arg-type]  # as it was called
+        found.note("web", "web-2", {IMAGES: 7}, after(minutes=1))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(catalog, "replace_loaded", slow)
+        found.flush()
+    found.flush()
+    assert catalog.loaded() == found.snapshot() == (Loaded("web", "web-2", IMAGES, 7, *[after(minutes=1)] * 2),)
+    found.note("web", "web-1", {IMAGES: 7}, after(minutes=2))
+    found.note("web", "web-2", {IMAGES: 7}, after(minutes=3))
+    found.flush()
+    assert [one.instance for one in catalog.loaded()] == ["web-2"]
+
+
+def test_made_up_names_grow_nothing(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one matcher a thousand instances are kept; who makes them up pushes out its own only, the silent first."""
+    found = Checkins(catalog)
+    found.note("mail", "mail-1", {IMAGES: 7}, NOON)
+    found.note("web", "real", {IMAGES: 7}, NOON)
+    for number in range(2500):
+        found.note("web", f"x{number}", {IMAGES: 7}, after(seconds=number))
+        if number % 500 == 0:
+            found.note("web", "real", {IMAGES: 7}, after(seconds=number))
+            found.flush()
+            assert len(catalog.loaded()) <= 1001
+    found.flush()
+    names = {one.instance for one in found.snapshot()}
+    assert (found.instances, len(names)) == (1001, 1001)
+    assert {"real", "mail-1", "x2499", "x1501"} <= names
+    assert "x1500" not in names
+    assert {one.instance for one in catalog.loaded()} == names
+    assert (len(found._changed), len(found._gone)) == (0, 0)
+
+
+def test_of_all_matchers_the_longest_silent_makes_room(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At ten thousand in all, here four."""
+    monkeypatch.setattr(checkins, "MAX_INSTANCES", 4)
+    found = Checkins(catalog)
+    for number, matcher in enumerate(("mail", "web", "web", "chat")):
+        found.note(matcher, f"{number}", {IMAGES: 7}, after(seconds=number))
+    found.note("mail", "0", {IMAGES: 7}, after(seconds=4))
+    found.note("chat", "5", {IMAGES: 7}, after(seconds=5))
+    assert sorted((one.matcher, one.instance) for one in found.snapshot()) == [
+        ("chat", "3"),
+        ("chat", "5"),
+        ("mail", "0"),
+        ("web", "2"),
+    ]
+
+
+def test_who_is_silent_for_a_week_is_forgotten(catalog: Catalog) -> None:
+    """In memory and in the catalog, at the next check-in of anybody."""
+    found = Checkins(catalog)
+    found.note("mail", "old", {IMAGES: 7}, NOON)
+    found.note("web", "new", {IMAGES: 7}, after(days=1))
+    found.flush()
+    found.note("web", "new", {IMAGES: 7}, after(days=7))
+    assert found.instances == 2
+    found.note("web", "new", {IMAGES: 7}, after(days=7, hours=1))
+    assert found.instances == 1
+    found.flush()
+    assert [one.instance for one in catalog.loaded()] == ["new"]
+
+
+def test_a_revoked_matcher_is_no_laggard(catalog: Catalog) -> None:
+    """What it had loaded is forgotten with the next flush."""
+    found = Checkins(catalog)
+    found.note("web", "web-1", {IMAGES: 6}, NOON)
+    found.note("mail", "mail-1", {IMAGES: 6}, NOON)
+    found.flush()
+    catalog.revoke_matcher("web", AuditEntry(NOON, "bob", "matchers revoke", "web"))
+    found.note("web", "web-1", {IMAGES: 6}, NOON)  # was under way
+    found.flush()
+    found.flush()
+    assert [one.matcher for one in found.snapshot()] == ["mail"]
+    assert catalog.loaded() == found.snapshot()
+
+
+def test_check_ins_of_many_threads_are_all_kept(catalog: Catalog) -> None:
+    """While the catalog is written."""
+    told = Told()
+    found, start = Checkins(catalog, told), threading.Barrier(5)
+
+    def check_in(matcher: str) -> None:
+        start.wait()
+        for number in range(300):
+            found.note(matcher, f"{number}", {IMAGES: 7}, after(seconds=1))
+
+    def flush() -> None:
+        start.wait()
+        for _ in range(5):
+            found.flush()
+
+    threads = [threading.Thread(target=check_in, args=(name,)) for name in ("web", "mail", "chat")]
+    threads += [threading.Thread(target=flush) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    found.flush()
+    assert (found.instances, len(told), len(catalog.loaded())) == (900, 900, 900)
+
+
+# laggards
+
+
+@pytest.mark.parametrize(
+    ("version", "seen_at", "behind", "silent"),
+    [
+        (7, after(), False, False),
+        (8, after(), False, False),
+        (6, after(), True, False),
+        (7, after(minutes=-15), False, False),
+        (7, after(minutes=-15, seconds=-1), False, True),
+        (6, after(days=-7), True, True),
+        (7, after(hours=1), False, False),
+    ],
+)
+def test_a_laggard_is_behind_or_silent(version: int, seen_at: datetime, behind: bool, silent: bool) -> None:
+    """Without the version that is due, or without three check-ins; a clock that was set back makes nobody silent."""
+    one = Loaded("web", "web-1", IMAGES, version, seen_at, seen_at)
+    assert standings([one], {IMAGES: 7}, NOON) == (Standing(one, 7, behind, silent),)
+    assert Standing(one, 7, behind, silent).lags == (behind or silent)
+
+
+def test_of_a_list_of_which_nothing_is_due_nobody_is_behind() -> None:
+    """It was published just now, or is not any more."""
+    one = Loaded("web", "web-1", IMAGES, 1, NOON, NOON)
+    assert standings([one], {VIDEOS: 7}, NOON) == (Standing(one, None, False, False),)
+
+
+def test_who_is_gone_for_a_week_is_no_laggard() -> None:
+    """It is gone for good."""
+    one = Loaded("web", "web-1", IMAGES, 1, NOON, NOON)
+    assert len(standings([one], {}, after(days=7))) == 1
+    assert standings([one], {}, after(days=7, seconds=1)) == ()
+
+
+def test_a_version_is_due_after_five_minutes(catalog: Catalog) -> None:
+    """Also of a list that gets another version before: whoever misses the one before that is behind."""
+    publish(catalog, IMAGES, 8, after(minutes=4))
+    now = after(minutes=5)
+    due = catalog.due_versions(now - BEHIND_AFTER)
+    found = standings([Loaded("web", f"{n}", IMAGES, n, now, now) for n in (6, 7, 8)], due, now)
+    assert [(one.loaded.version, one.behind) for one in found] == [(6, True), (7, False), (8, False)]
+
+
+# pulls
+
+
+def pulled(catalog: Catalog) -> list[tuple[datetime, str, str, object]]:
+    """What the audit log says of pulls, the oldest first."""
+    found = [one for one in catalog.audit_entries() if one.action == "pulled"]
+    return [(one.at, one.actor, one.subject, one.detail) for one in reversed(found)]
+
+
+def test_pulls_are_summed_up_by_the_hour(catalog: Catalog) -> None:
+    """An entry for each matcher and list, once the hour has ended, and nothing for an hour without."""
+    found = Pulls(catalog)
+    found.flush(NOON)
+    found.note("web", "v1/iwf.images/0a.manifest.json", 100)
+    found.note("web", "/v1/iwf.images/segments/0a.arrow", 1000)
+    found.note("web", "v1/iwf.images/segments/0b.arrow", 2000)
+    found.note("web", "v1/iwf.images/evidence/0a.json", 10)
+    found.note("web", "v1/iwf.videos/segments/0a.arrow", 5)
+    found.note("mail", "v1/iwf.images/segments/0a.arrow", 7)
+    found.flush(after(minutes=59))
+    assert pulled(catalog) == []
+    found.flush(after(minutes=60))
+    assert pulled(catalog) == [
+        (after(hours=1), "mail", "iwf.images", {"manifests": 0, "segments": 1, "bytes": 7}),
+        (after(hours=1), "web", "iwf.images", {"manifests": 1, "segments": 2, "bytes": 3110}),
+        (after(hours=1), "web", "iwf.videos", {"manifests": 0, "segments": 1, "bytes": 5}),
+    ]
+    found.flush(after(hours=2))
+    assert len(pulled(catalog)) == 3
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["metadata/timestamp.json", "root.json", "v1/iwf.images", "v1/../segments/0a.arrow", "v1/A/segments/0a.arrow", ""],
+)
+def test_what_is_not_of_a_list_is_not_counted(catalog: Catalog, path: str) -> None:
+    """Nor is an answer without a body."""
+    found = Pulls(catalog)
+    found.note("web", path, 100)
+    found.note("web", "v1/iwf.images/segments/0a.arrow", 0)
+    found.flush(NOON, final=True)
+    assert pulled(catalog) == []
+
+
+def test_at_the_end_what_there_is_is_written(catalog: Catalog) -> None:
+    """Though the hour has not ended; what was written is not written again."""
+    found = Pulls(catalog)
+    found.note("web", "v1/iwf.images/segments/0a.arrow", 7)
+    found.flush(after(minutes=1), final=True)
+    found.flush(after(minutes=2), final=True)
+    assert pulled(catalog) == [(after(minutes=1), "web", "iwf.images", {"manifests": 0, "segments": 1, "bytes": 7})]
+
+
+def test_pulls_that_could_not_be_written_are_by_the_next(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With those that came meanwhile."""
+    found = Pulls(catalog)
+    found.flush(NOON)
+    found.note("web", "v1/iwf.images/segments/0a.arrow", 7)
+
+    def fail(*_: object) -> None:
+        found.note("web", "v1/iwf.images/segments/0b.arrow", 3)
+        raise StoreError("disk full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(catalog, "audit", fail)
+        with pytest.raises(StoreError, match="disk full"):
+            found.flush(after(hours=1))
+    found.flush(after(hours=1, minutes=1))
+    assert [detail for *_, detail in pulled(catalog)] == [{"manifests": 0, "segments": 2, "bytes": 10}]
+
+
+def test_made_up_lists_are_counted_together(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond ten thousand, here two; nothing grows and nothing is lost."""
+    monkeypatch.setattr(pulls, "_MAX_COUNTS", 2)
+    found = Pulls(catalog)
+    for number in range(5):
+        found.note("web", f"v1/list{number}/segments/0a.arrow", 1)
+    found.flush(NOON, final=True)
+    assert [(subject, detail) for _, _, subject, detail in pulled(catalog)] == [
+        ("*", {"manifests": 0, "segments": 3, "bytes": 3}),
+        ("list0", {"manifests": 0, "segments": 1, "bytes": 1}),
+        ("list1", {"manifests": 0, "segments": 1, "bytes": 1}),
+    ]
