@@ -1,10 +1,14 @@
 """The HTTP side of a world, on a free port of this machine, with tokens that are known."""
 
+import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+import httpx
 
 from syncd.catalog.catalog import Catalog
 from syncd.config import Config, Serve
@@ -77,6 +81,14 @@ class Running:
         """Stop it; whether it came to its end."""
         return self.site.stop(seconds)
 
+    def gone(self) -> None:
+        """Wait until no connection is left."""
+        for _ in range(1000):
+            if not self.site.server.connections:
+                return
+            threading.Event().wait(0.01)
+        raise AssertionError("connections are left")
+
     def named(self, name: str) -> list[Event]:
         """The events of one name."""
         return [one for one in self.events if one.name() == name]
@@ -132,3 +144,53 @@ def named_file(world: World, pattern: str) -> str:
     """The path, in the feed, of the only file that fits."""
     (found,) = Path(world.state.feed.root).glob(pattern)
     return str(found.relative_to(world.state.feed.root))
+
+
+class Reader:
+    """Reads a stream of news."""
+
+    def __init__(self, response: httpx.Response) -> None:
+        self.response = response
+        self._lines = response.iter_lines()
+
+    def block(self) -> list[str]:
+        """The lines up to the next empty one; [] at the end of the stream."""
+        found: list[str] = []
+        for line in self._lines:
+            if not line:
+                return found
+            found.append(line)
+        return found
+
+    def event(self) -> dict[str, str]:
+        """The next event, past comments."""
+        while block := self.block():
+            if not block[0].startswith((":", "retry")):
+                return dict(line.split(": ", 1) for line in block)
+        return {}
+
+
+@contextmanager
+def stream(web: Running, headers: dict[str, str]) -> Iterator[Reader]:
+    """Read the news."""
+    with httpx.stream("GET", f"{web.url}/api/v1/events", headers=headers, timeout=20) as response:
+        yield Reader(response)
+
+
+def raw(web: Running, request: bytes) -> socket.socket:
+    """A connection on which something was sent."""
+    connection = socket.create_connection(("127.0.0.1", web.port), 20)
+    connection.sendall(request)
+    return connection
+
+
+def to_the_end(connection: socket.socket) -> bytes:
+    """All that comes until it is closed, or aborted."""
+    found = b""
+    with connection:
+        try:
+            while more := connection.recv(1 << 16):
+                found += more
+        except ConnectionResetError:
+            pass
+    return found

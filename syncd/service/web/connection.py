@@ -46,7 +46,7 @@ class Connection(HttpToolsProtocol):
     def look(self, now: float) -> None:
         """Abort where the client has sent no request, or taken nothing, for too long."""
         left = self.transport.get_write_buffer_size()
-        if left < self._left or not left:
+        if left < self._left or not self._left:  # some of it was taken, or it has only begun
             self._moved = now
         self._left = left
         stuck = left and now - self._moved > self._patience
