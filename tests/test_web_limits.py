@@ -76,10 +76,8 @@ def test_an_idle_connection_is_let_go(web: Running) -> None:
 def test_a_head_without_end_is_cut(web: Running) -> None:
     """It is not kept in memory until it ends."""
     connection = raw(web, b"GET / HTTP/1.1\r\nX: ")
-    with pytest.raises(OSError):
-        for _ in range(1000):
-            connection.sendall(b"x" * 4096)
-    connection.close()
+    with connection, pytest.raises((ConnectionResetError, BrokenPipeError)):
+        connection.sendall(b"x" * (64 << 20))
 
 
 def test_a_body_too_long_is_refused_before_it_is_read(web: Running) -> None:

@@ -106,6 +106,7 @@ def build(context: Context, more: list[BaseRoute]) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _malformed)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(SyncdError, _syncd_error)
+    app.add_exception_handler(Exception, _bug)
     app.openapi = lambda: document_of(app)  # type: ignore[method-assign]  # as FastAPI's documentation does it
     return app
 
@@ -199,7 +200,10 @@ def _add_status_routes(app: FastAPI, context: Context) -> None:
         """What is stored is proved, and served. Names lists to the operator only."""
         visitor = context.access.admit(request.headers.get("authorization", "").encode("latin-1"))
         named = visitor is not None and visitor.kind is Kind.OPERATOR
-        ready, text = readiness(context.health, context.overview(), named=named)
+        try:
+            ready, text = readiness(context.health.faults, context.overview(), named=named)
+        except SyncdError:  # it may name paths, which are told in the log alone
+            ready, text = False, "not ready: the state cannot be read\n"
         return PlainTextResponse(text, 200 if ready else 503, headers=_NO_STORE)
 
 
@@ -231,6 +235,12 @@ async def _http_error(request: Request, error: Exception) -> Response:
     del request
     assert isinstance(error, HTTPException)  # noqa: S101 - as above
     return _answer(error.status_code, str(error.detail).lower(), "see /openapi.json", **(error.headers or {}))
+
+
+async def _bug(request: Request, error: Exception) -> Response:
+    """Starlette raises it again, and `App` tells it."""
+    del request, error
+    return _answer(500, "internal error", "see the daemon's log")
 
 
 async def _syncd_error(request: Request, error: Exception) -> Response:

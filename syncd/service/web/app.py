@@ -45,7 +45,7 @@ class App:
             connection = scope.get(KEY)
             if not sent.started:
                 await _BUG(send)
-            elif connection is not None:
+            elif connection is not None and not sent.ended:
                 connection.abort()
 
     async def _answer(self, scope: Scope, receive: Receive, send: "_Started") -> None:
@@ -75,14 +75,16 @@ class App:
 
 
 class _Started:
-    """Sends, and knows whether it has."""
+    """Sends, and knows how far it is."""
 
     def __init__(self, send: Send) -> None:
-        self._send, self.started = send, False
+        self._send = send
+        self.started = self.ended = False
 
     async def __call__(self, message: Message) -> None:
         self.started = True
         await self._send(message)
+        self.ended = message["type"] == "http.response.body" and not message.get("more_body")
 
 
 async def _body(scope: Scope, receive: Receive) -> bytes | None:

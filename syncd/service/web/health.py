@@ -67,9 +67,9 @@ class Health:
         self._faults: Faults | None = None
 
     @property
-    def faults(self) -> Faults | None:
-        """What is wrong, by list; None: nobody has looked yet."""
-        return self._faults
+    def faults(self) -> Faults:
+        """What is wrong, by list."""
+        return self._faults or {}
 
     def prove(self) -> None:
         """Look, and tell what is new of it."""
@@ -89,11 +89,8 @@ class Health:
             self.prove()
 
 
-def readiness(health: Health, found: Overview, *, named: bool) -> tuple[bool, str]:
-    """Whether all that is stored is proved, and how old it is, in words; with names only for those let in."""
-    faults = health.faults
-    if faults is None:
-        return False, "not ready: what is stored is being proved\n"
+def readiness(faults: Faults, found: Overview, *, named: bool) -> tuple[bool, str]:
+    """Whether all that is stored is proved, and how old it is, in words; with names only for those let in. Pure."""
     at_fault = len(found.lists) if "" in faults else len(faults)
     stale = sum(one.stale for one in found.lists)
     lines = [

@@ -1,5 +1,6 @@
 """The HTTP side as the daemon holds it: what it is made of, its chores, reload, and a look from outside."""
 
+import contextlib
 import http.client
 import socket
 import ssl
@@ -126,12 +127,13 @@ class Site:
 def alive(address: Address, *, tls: bool, seconds: float) -> bool:
     """Ask a server for its health."""
     try:
-        with _connect(address, seconds) as plain:
-            connection = http.client.HTTPConnection("localhost")
-            connection.sock = _client().wrap_socket(plain, server_hostname="localhost") if tls else plain
-            connection.sock.settimeout(seconds)
+        with contextlib.closing(http.client.HTTPConnection("localhost")) as connection:
+            connection.sock = _connect(address, seconds)
+            if tls:
+                connection.sock = _client().wrap_socket(connection.sock, server_hostname="localhost")
             connection.request("GET", HEALTH)
-            return connection.getresponse().status == http.client.OK
+            with connection.getresponse() as answer:
+                return answer.status == http.client.OK
     except (TimeoutError, ConnectionRefusedError, FileNotFoundError):
         return False
     except (OSError, http.client.HTTPException):  # it said no, or closed: somebody is there
