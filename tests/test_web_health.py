@@ -54,13 +54,13 @@ def test_what_is_not_proved_is_not_ready(standing: World, pattern: str) -> None:
         assert ready(web.url) == (503, "not ready: 1 list, 1 not proved, 0 stale\n")
         named = ready(web.url, bearer(OPERATOR))[1]
         assert named.splitlines()[1] == "iwf.images version 1: not proved, verified 0 seconds ago"
-        web.site.look()
+        web.health.prove_again()
         (told,) = web.named("state_not_proved")
         assert (told.importance, told.document()["list"]) == ("error", "iwf.images")
         assert told.document()["message"].startswith(DAMAGE[pattern])
         assert httpx.get(f"{web.url}/healthz").status_code == 200
         _put(file, good)
-        web.site.look()
+        web.health.prove_again()
         assert ready(web.url)[0] == 200
         assert [one.document() for one in web.named("state_proved")] == [{"lists": 1}]
 
@@ -70,9 +70,10 @@ def test_metadata_that_was_altered_is_not_ready(standing: World) -> None:
     file = standing.state.feed.path("metadata/timestamp.json")
     document = json.loads(file.read_bytes())
     document["signed"]["expires"] = "2999-01-01T00:00:00Z"
-    _put(file, json.dumps(document).encode())
     with running(standing) as web:
-        assert ready(web.url) == (503, "not ready: 1 list, 1 not proved, 0 stale\n")
+        _put(file, json.dumps(document).encode())
+        web.health.prove()
+        assert ready(web.url) == (503, "not ready: the state cannot be read\n")
         (told,) = web.named("state_not_proved")
         assert told.document()["list"] == ""
         token = web.add("m")

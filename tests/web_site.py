@@ -53,6 +53,7 @@ class Running:
     checkins: Checkins
     pulls: Counted
     news: News
+    health: Health
     events: list[Event] = field(default_factory=list)
 
     @property
@@ -128,9 +129,10 @@ def running(world: World, limits: Limits = LIMITS, **settings: Any) -> Iterator[
         )
         site = Site(serve, context)
         holder.append(site)
+        context.health.prove()
         site.start()
         try:
-            yield Running(site, world, publisher, access, checkins, pulls, news, told)
+            yield Running(site, world, publisher, access, checkins, pulls, news, context.health, told)
         finally:
             assert site.stop(10)
 

@@ -5,14 +5,14 @@ import queue
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from syncd import __version__, events
 from syncd.config import Config, Serve
-from syncd.errors import AbandonedError, ConfigError, RefusedError, SyncdError
+from syncd.errors import AbandonedError, ConfigError, RefusedError, StoreError, SyncdError
 from syncd.files import lock
 from syncd.model import ListName
 from syncd.pipeline import overview
@@ -29,6 +29,7 @@ from syncd.service.orders import Orders
 from syncd.service.pulls import Pulls
 from syncd.service.scheduler import Planned, Random, Schedule
 from syncd.service.syncs import Syncs
+from syncd.service.web.health import Health
 from syncd.service.worker import Worker
 from syncd.sources.signed_feed import SignedFeed
 
@@ -72,9 +73,23 @@ def run(load: Callable[[], Config], around: Surroundings) -> None:
     with signals() as inbox:  # first: a signal that comes during the start is not lost
         config = load()
         folder = StateFolder(config.state_dir)
-        with lock(folder.root / "lock", PURPOSE), open_publisher(folder) as publisher:
+        with lock(folder.root / "lock", PURPOSE), _opened(folder) as publisher:
             if not Daemon(config, load, publisher, around).run(inbox):
                 os._exit(0)  # a thread is still at it and would keep us: a kill at any moment loses nothing
+
+
+@contextmanager
+def _opened(folder: StateFolder) -> Iterator[Publisher]:
+    """The state; without keys where what is published is damaged, since it is served, and told of, all the same.
+
+    Raises `StoreError` where the catalog is, and as `open_publisher`.
+    """
+    with ExitStack() as opened:
+        try:
+            publisher = opened.enter_context(open_publisher(folder))
+        except StoreError:
+            publisher = opened.enter_context(open_publisher(folder, online=False))
+        yield publisher
 
 
 @contextmanager
@@ -111,6 +126,7 @@ class Daemon:
             around.clock,
             around.emit,
         )
+        self._health = Health(publisher.folder.feed, publisher.catalog, around.emit)
         self._site = self._make_site(config.serve) if config.serve else None
         self._control = ControlSocket(config.control_socket, orders, around.emit)
         self._beat = (notify.watchdog_seconds(around.environment) or 3 * _BEAT) / 3
@@ -141,6 +157,8 @@ class Daemon:
         self._schedule.set_sources(self._config.intervals())
         self._schedule.add_chore("timestamp", _SIGN_EVERY, self._sign)
         self._schedule.add_chore("beat", self._beat, self._note_beat)
+        self._health.prove()
+        self._schedule.add_chore("proof", _LOOK_EVERY, self._health.prove_again)
         if self._site:
             self._site.start()
             self._schedule.add_chore("site", _LOOK_EVERY, self._site.look)
@@ -214,7 +232,6 @@ class Daemon:
 
     def _make_site(self, serve: Serve) -> "Site":
         from syncd.service.web.context import Context, Limits
-        from syncd.service.web.health import Health
         from syncd.service.web.site import Site, read_tokens
 
         catalog, folder = self._publisher.catalog, self._publisher.folder
@@ -228,7 +245,7 @@ class Daemon:
             checkins=self._checkins,
             pulls=self._pulls,
             news=self._news,
-            health=Health(folder.feed, catalog, self._emit),
+            health=self._health,
             clock=self._around.clock,
             emit=self._emit,
             overview=lambda: overview.read(folder, catalog, self._config.intervals(), self._around.clock()),

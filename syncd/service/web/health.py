@@ -13,8 +13,8 @@ from syncd.catalog.records import HeadRecord
 from syncd.errors import MismatchError, StoreError, SyncdError
 from syncd.feed import layout
 from syncd.feed.folder import FeedFolder
-from syncd.feed.offer import ROOT
 from syncd.feed.proof import prove_manifest
+from syncd.feed.prove import ROOT
 from syncd.pipeline.overview import Overview
 from syncd.service.log import Emit
 from syncd.trust.strict import verify_published

@@ -93,15 +93,13 @@ class Site:
         )
 
     def start(self) -> None:
-        """Prove what is stored, then listen. Raises as `WebServer.start`."""
-        self._context.health.prove()
+        """Listen. Raises as `WebServer.start`."""
         self.server.start()
 
     def look(self) -> None:
         """The chore of each minute."""
         if self._certificates:
             self._certificates.reload()
-        self._context.health.prove_again()
 
     def reload(self, serve: Serve) -> None:
         """Put another configuration in force, which `check_change` has let through. Raises `ConfigError`."""
