@@ -8,7 +8,7 @@ from fastapi import Depends, FastAPI, Header, Request, Response, Security
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
 from fastapi.security import HTTPBearer
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute
 
@@ -51,7 +51,14 @@ class Error(BaseModel):
 
 
 ListText = Annotated[str, StringConstraints(pattern=f"^{LIST_NAME.pattern}$")]
-Version = Annotated[int, Field(ge=1, le=(1 << 53) - 1, strict=True)]
+
+
+def _whole(value: object) -> object:
+    """JSON knows no difference between 7 and 7.0; "7" and true are no numbers."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Version = Annotated[int, Field(ge=1, le=(1 << 53) - 1, strict=True), BeforeValidator(_whole)]
 
 
 class Checkin(BaseModel):
@@ -63,7 +70,10 @@ class Checkin(BaseModel):
         StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,63}$"),
         Field(description="which process or host of the matcher this is", examples=["web-3.4711"]),
     ]
-    lists: Annotated[dict[ListText, Version], Field(max_length=_MOST_LISTS, examples=[{"iwf.images": 7}])]
+    lists: Annotated[
+        dict[ListText, Version],
+        Field(max_length=_MOST_LISTS, examples=[{"iwf.images": 7}], json_schema_extra={"additionalProperties": False}),
+    ]
 
 
 def visitor_of(context: Context, request: Request, *kinds: Kind) -> Visitor:
@@ -234,6 +244,8 @@ _FIELDS = {"instance", "lists", "x-original-uri"}
 async def _http_error(request: Request, error: Exception) -> Response:
     del request
     assert isinstance(error, HTTPException)  # noqa: S101 - as above
+    if error.status_code == 400:  # noqa: PLR2004 - what FastAPI says of a body that is no JSON at all
+        return _answer(422, "malformed: not JSON", "see /openapi.json")
     return _answer(error.status_code, str(error.detail).lower(), "see /openapi.json", **(error.headers or {}))
 
 

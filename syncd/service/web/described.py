@@ -2,6 +2,8 @@
 
 from typing import Any, Final
 
+_ARROW: Final = "application/vnd.apache.arrow.file"
+_JSON: Final = "application/json"
 _SECURITY: Final[list[dict[str, list[str]]]] = [{"HTTPBearer": []}]
 _TEXT: Final = {"text/plain": {"schema": {"type": "string"}}}
 _ERROR: Final = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
@@ -17,7 +19,8 @@ _HASH: Final = _path("sha256", "^[0-9a-f]{64}$", "of the file")
 
 
 def _file(summary: str, kind: str, *parameters: dict[str, Any], immutable: bool = True) -> dict[str, Any]:
-    content = {kind: {"schema": {"type": "string", "format": "binary"}}}
+    schema = {"type": "object"} if kind == _JSON else {"type": "string", "format": "binary"}
+    content = {kind: {"schema": schema}}
     answers: dict[str, Any] = {
         "200": {"description": "the file", "content": content},
         "304": {"description": "what If-None-Match names"},
@@ -33,8 +36,6 @@ def _file(summary: str, kind: str, *parameters: dict[str, Any], immutable: bool 
     return {"get": {**operation, "parameters": list(parameters)} if parameters else operation}
 
 
-_ARROW: Final = "application/vnd.apache.arrow.file"
-_JSON: Final = "application/json"
 _VERSIONED: Final = _path("file", r"^[0-9]{1,10}\.[a-z][a-z0-9._-]{0,68}\.json$", "VERSION.ROLE.json")
 
 DESCRIBED: Final[dict[str, Any]] = {
