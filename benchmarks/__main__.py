@@ -17,7 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
-from benchmarks import lookup, publish, road
+from benchmarks import load, lookup, publish, road
 from benchmarks.measure import Figure, Timing
 
 ROWS: Final = 10_000_000
@@ -37,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         *_first_sync_figures(workdir, rows),
         *_publish_figures(workdir, rows),
         *lookup.figures(workdir / "lookup", max(rows, FEWEST), options.threatexchange),
+        *load.figures(workdir, rows, options.syncs),
     ]
     print(_table(figures))
     content = {"rows": rows, "machine": _machine(), "figures": [_as_json(figure) for figure in figures]}
@@ -49,6 +50,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--rows", type=lambda text: int(float(text)), default=ROWS, help="of the list (10e6)")
     parser.add_argument("--rounds", type=int, default=road.ROUNDS, help="deltas measured (9)")
+    parser.add_argument("--syncs", type=int, default=load.SYNCS, help="of the running daemon (1,000)")
     parser.add_argument("--workdir", type=Path, default=Path(tempfile.gettempdir()) / "syncd-benchmarks")
     parser.add_argument("--json", type=Path, help="where to write the figures (WORKDIR/figures.json)")
     parser.add_argument(

@@ -5,20 +5,26 @@ import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from syncd.catalog.catalog import Catalog
 from syncd.catalog.records import AuditEntry
 from syncd.errors import StoreError, UsageError
+from syncd.events import Event, MatcherAdded, MatcherRevoked
 from syncd.model import ListName
 from syncd.pipeline import matchers
 from syncd.service.access import Access, Kind, Visitor
+from syncd.service.control import Order
+from syncd.service.orders import Orders
+from syncd.service.syncs import Syncs
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 IMAGES, VIDEOS = ListName("iwf.images"), ListName("iwf.videos")
 WEB = Visitor("web", Kind.MATCHER, frozenset({IMAGES}))
 OPERATOR = Visitor("operator", Kind.OPERATOR, None)
+NO_SYNCS = cast(Syncs, None)
 METRICS = Visitor("metrics", Kind.METRICS, frozenset())
 
 
@@ -153,6 +159,22 @@ def test_a_revoked_token_is_nobodys_at_once(catalog: Catalog) -> None:
     assert told.is_set()
     assert access.admit(b"Bearer token-of-web") is None
     assert (access.is_in_force(web), access.is_in_force(operator)) == (False, True)
+
+
+def test_an_order_is_in_force_at_once(catalog: Catalog) -> None:
+    """Whoever the operator lets in is admitted by the next request, and whoever is revoked is not; both are logged."""
+    access, log = Access(catalog), list[Event]()
+    give = Orders("state", NO_SYNCS, catalog, lambda _: (), access, lambda: NOON, log.append)
+    (answer,) = give(Order(do="matchers_add", state_dir="state", name="mail", lists=(IMAGES,)), "alice")
+    token = answer["added"].pop("token")
+    assert answer == {"added": {"name": "mail", "lists": (IMAGES,), "not_published": (IMAGES,)}, "end": 0}
+    mail = access.admit(f"Bearer {token}".encode())
+    assert mail == Visitor("mail", Kind.MATCHER, frozenset({IMAGES}))
+    assert list(give(Order(do="matchers_revoke", state_dir="state", name="mail"), "bob")) == [
+        {"revoked": {"name": "mail"}, "end": 0}
+    ]
+    assert access.admit(f"Bearer {token}".encode()) is None
+    assert log == [MatcherAdded("mail", (IMAGES,), "alice"), MatcherRevoked("mail", "bob")]
 
 
 def test_a_name_given_again_does_not_revive_the_old_token(catalog: Catalog) -> None:

@@ -11,7 +11,7 @@ from syncd.catalog.catalog import Catalog
 from syncd.catalog.records import AuditEntry, Commit, HeadRecord, Loaded, MatcherRecord, VersionRecord
 from syncd.errors import StoreError
 from syncd.model import ListName
-from syncd.pipeline.laggards import BEHIND_AFTER, Standing, standings
+from syncd.pipeline.laggards import BEHIND_AFTER, Standing, standings, views
 from syncd.service import checkins, pulls
 from syncd.service.checkins import Checkins, never_published
 from syncd.service.pulls import Pulls
@@ -136,6 +136,29 @@ def test_a_restart_knows_who_has_what(catalog: Catalog) -> None:
     again.note("web", "web-1", {IMAGES: 7}, after(minutes=5))
     assert told == [(IMAGES, 2.0)]
     assert again.snapshot()[1] == Loaded("web", "web-1", IMAGES, 7, after(seconds=2), after(minutes=5))
+
+
+def test_a_restart_knows_who_was_silent_longest(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever its name: it makes room first."""
+    found = Checkins(catalog)
+    found.note("web", "b-old", {IMAGES: 7}, NOON)
+    found.note("web", "a-new", {IMAGES: 7}, after(seconds=1))
+    found.flush()
+    monkeypatch.setattr(checkins, "MAX_INSTANCES_OF_ONE", 2)
+    again = Checkins(catalog)
+    again.note("web", "c", {IMAGES: 7}, after(seconds=2))
+    assert sorted(one.instance for one in again.snapshot()) == ["a-new", "c"]
+
+
+def test_one_that_comes_back_and_goes_again_is_gone(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two flushes: the catalog forgets it as well, and keeps it where it only came back."""
+    monkeypatch.setattr(checkins, "MAX_INSTANCES_OF_ONE", 1)
+    found = Checkins(catalog)
+    for instances, left in ((["1"], "1"), (["2", "1", "3"], "3"), (["4", "3"], "3")):
+        for instance in instances:
+            found.note("web", instance, {IMAGES: 7}, NOON)
+        found.flush()
+        assert [one.instance for one in catalog.loaded()] == [left]
 
 
 def test_a_flush_writes_what_has_changed_only(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -310,7 +333,6 @@ def test_a_laggard_is_behind_or_silent(version: int, seen_at: datetime, behind: 
     """Without the version that is due, or without three check-ins; a clock that was set back makes nobody silent."""
     one = Loaded("web", "web-1", IMAGES, version, seen_at, seen_at)
     assert standings([one], {IMAGES: 7}, NOON) == (Standing(one, 7, behind, silent),)
-    assert Standing(one, 7, behind, silent).lags == (behind or silent)
 
 
 def test_of_a_list_of_which_nothing_is_due_nobody_is_behind() -> None:
@@ -333,6 +355,29 @@ def test_a_version_is_due_after_five_minutes(catalog: Catalog) -> None:
     due = catalog.due_versions(now - BEHIND_AFTER)
     found = standings([Loaded("web", f"{n}", IMAGES, n, now, now) for n in (6, 7, 8)], due, now)
     assert [(one.loaded.version, one.behind) for one in found] == [(6, True), (7, False), (8, False)]
+
+
+def test_a_matcher_stands_as_its_instances_do() -> None:
+    """Each with all its lists; one without any is shown as well."""
+    late, fine = after(minutes=-20), NOON
+    found = [
+        Loaded("web", "web-1", IMAGES, 6, fine, fine),
+        Loaded("web", "web-1", VIDEOS, 2, fine, fine),
+        Loaded("web", "web-2", IMAGES, 6, late, late),
+        Loaded("web", "web-3", IMAGES, 7, fine, fine),
+        Loaded("gone", "gone-1", IMAGES, 7, fine, fine),
+    ]
+    records = [MatcherRecord(name, "", None, NOON, "alice") for name in ("mail", "web")]
+    mail, web = views(records, found, {IMAGES: 7, VIDEOS: 3}, NOON)
+    assert (mail.instances, mail.laggards, mail.seen_at, mail.versions) == ((), (), None, {})
+    assert [(one.name, one.behind, one.silent, one.why(NOON)) for one in web.instances] == [
+        ("web-1", True, False, "has iwf.images 6 and should have 7, iwf.videos 2 and should have 3"),
+        ("web-2", True, True, "was not heard of for 20 minutes"),
+        ("web-3", False, False, ""),
+    ]
+    assert [one.name for one in web.laggards] == ["web-1", "web-2"]
+    assert web.seen_at == NOON
+    assert web.versions == {IMAGES: frozenset({6, 7}), VIDEOS: frozenset({2})}
 
 
 # pulls
@@ -363,6 +408,9 @@ def test_pulls_are_summed_up_by_the_hour(catalog: Catalog) -> None:
         (after(hours=1), "web", "iwf.videos", {"manifests": 0, "segments": 1, "bytes": 5}),
     ]
     found.flush(after(hours=2))
+    assert len(pulled(catalog)) == 3
+    found.note("mail", "v1/iwf.images/segments/0a.arrow", 7)
+    found.flush(after(hours=2, minutes=1))
     assert len(pulled(catalog)) == 3
 
 

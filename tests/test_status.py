@@ -7,6 +7,8 @@ import pytest
 
 from command_line import configure, syncd, use_clock
 from schemas import DOCS, SCHEMAS, schema
+from syncd.catalog.records import Loaded
+from syncd.pipeline.matchers import add
 from syncd.pipeline.status import StatusDocument
 from world import HEAD, World, rows
 
@@ -57,6 +59,35 @@ def test_status_says_whether_a_list_is_stale(configured: World) -> None:
     configured.clock.forward(hours=3)
     listed = syncd("status", "--json").json["lists"][0]
     assert (listed["list"], listed["stale"], listed["age_seconds"]) == (HEAD, True, 10800)
+
+
+def test_status_names_matchers_that_do_not_follow(configured: World) -> None:
+    """Who they are, and why somebody should look."""
+    with configured.publisher() as publisher:
+        add(publisher.catalog, "web", (), asked_by="test", now=configured.clock.now, token="secret")
+        loaded = Loaded("web", "web-3", HEAD, 1, configured.clock.now, configured.clock.now)
+        publisher.catalog.replace_loaded((), [loaded])
+    assert syncd("status").err == ""
+    configured.clock.forward(minutes=16)
+    assert syncd("status").err == "warning: matcher web: web-3 was not heard of for 16 minutes\n"
+    assert syncd("status", "--json").json["matchers"] == [
+        {
+            "matcher": "web",
+            "lists": None,
+            "created_at": "2026-01-01T12:00:00Z",
+            "seen_at": "2026-01-01T12:00:00Z",
+            "instances": 1,
+            "behind": 0,
+            "silent": 1,
+            "laggards": [
+                {
+                    "instance": "web-3",
+                    "seen_at": "2026-01-01T12:00:00Z",
+                    "act": "was not heard of for 16 minutes",
+                }
+            ],
+        }
+    ]
 
 
 def test_the_document_is_its_schema(configured: World) -> None:

@@ -1,4 +1,6 @@
+import contextlib
 import os
+import resource
 import signal
 import sys
 import threading
@@ -203,6 +205,18 @@ def test_a_worker_gets_neither_credentials_nor_open_files(world: World, monkeypa
     error = sync(world, Worker(command=(sys.executable, "-c", code))).error
     assert error is not None
     assert error.message == "False ['0', '1', '2'] 4 /"
+
+
+def test_a_worker_is_heard_also_where_a_thousand_streams_are_open(world: World) -> None:
+    """Descriptors beyond 1,023, which not every way of waiting takes."""
+    world.publish(full=rows(0, 3))
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(2000, before[1]), before[1]))
+    with contextlib.ExitStack() as opened:
+        opened.callback(resource.setrlimit, resource.RLIMIT_NOFILE, before)
+        for _ in range(1030):
+            opened.callback(os.close, os.open("/dev/null", os.O_RDONLY))
+        assert sync(world, Worker()).outcome is Outcome.PUBLISHED
 
 
 def test_a_list_that_fails_in_the_worker_does_not_stop_the_others(world: World) -> None:

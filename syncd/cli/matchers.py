@@ -1,8 +1,7 @@
 """``syncd matchers``: who may pull, and which version each has loaded."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -14,44 +13,17 @@ from syncd.cli.orders import give
 from syncd.cli.output import JsonFlag, note, print_json, say, show_table, utc_now
 from syncd.cli.repair import actor
 from syncd.errors import StoreError, UsageError
-from syncd.units import ago, span, stamp
+from syncd.units import ago, stamp
 
 if TYPE_CHECKING:
     from syncd.catalog.catalog import Catalog
-    from syncd.catalog.records import MatcherRecord
-    from syncd.pipeline.laggards import Standing
+    from syncd.pipeline.laggards import InstanceView, MatcherView
 
 app = typer.Typer(rich_markup_mode=None)
 
 MatcherName = Annotated[str, typer.Argument(metavar="NAME", help="The matcher.")]
 _NAMED: Final = 5
 """Laggards of one matcher that are named."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One matcher as `matchers` shows it."""
-
-    matcher: "MatcherRecord"
-    standings: "tuple[Standing, ...]"
-
-    @property
-    def instances(self) -> "dict[str, list[Standing]]":
-        """Its instances, and what each has loaded."""
-        found: dict[str, list[Standing]] = {}
-        for one in self.standings:
-            found.setdefault(one.loaded.instance, []).append(one)
-        return found
-
-    @property
-    def laggards(self) -> "dict[str, list[Standing]]":
-        """Those that are behind, or silent."""
-        return {name: found for name, found in self.instances.items() if any(one.lags for one in found)}
-
-    @property
-    def seen_at(self) -> datetime | None:
-        """When any of them was heard of last."""
-        return max((one.loaded.seen_at for one in self.standings), default=None)
 
 
 @app.callback(invoke_without_command=True)
@@ -78,98 +50,78 @@ def matchers(context: typer.Context, config: ConfigFile = None, as_json: JsonFla
             raise UsageError("--config and --json come after the word `add` or `revoke`", hint="nothing was changed")
         return
     from syncd.catalog.catalog import Catalog
+    from syncd.pipeline import laggards
 
     now = utc_now()
     with Catalog.open(state_folder(load_config(config)).catalog) as catalog:
-        rows = _read(catalog, now)
+        due = catalog.due_versions(now - laggards.BEHIND_AFTER)
+        found = laggards.views(catalog.matchers(), catalog.loaded(), due, now)
     if as_json:
-        print_json({"matchers": [_document(row) for row in rows]})
+        print_json({"matchers": [_document(view) for view in found]})
     else:
-        _show(rows, now)
+        _show(found, now)
 
 
-def _read(catalog: "Catalog", now: datetime) -> list[Row]:
-    from syncd.pipeline.laggards import BEHIND_AFTER, standings
-
-    found = standings(catalog.loaded(), catalog.due_versions(now - BEHIND_AFTER), now)
-    return [Row(one, tuple(each for each in found if each.loaded.matcher == one.name)) for one in catalog.matchers()]
-
-
-def _document(row: Row) -> dict[str, Any]:
+def _document(view: "MatcherView") -> dict[str, Any]:
     return {
-        "name": row.matcher.name,
-        "lists": row.matcher.lists,
-        "created_at": stamp(row.matcher.created_at),
-        "created_by": row.matcher.created_by,
-        "seen_at": stamp(row.seen_at) if row.seen_at else None,
-        "behind": sum(any(one.behind for one in found) for found in row.instances.values()),
-        "silent": sum(found[0].silent for found in row.instances.values()),
-        "instances": [_instance_document(name, found) for name, found in row.instances.items()],
+        "name": view.matcher.name,
+        "lists": view.matcher.lists,
+        "created_at": stamp(view.matcher.created_at),
+        "created_by": view.matcher.created_by,
+        "seen_at": stamp(view.seen_at) if view.seen_at else None,
+        "behind": sum(one.behind for one in view.instances),
+        "silent": sum(one.silent for one in view.instances),
+        "instances": [_instance_document(one) for one in view.instances],
     }
 
 
-def _instance_document(name: str, found: "Sequence[Standing]") -> dict[str, Any]:
+def _instance_document(one: "InstanceView") -> dict[str, Any]:
     return {
-        "instance": name,
-        "seen_at": stamp(found[0].loaded.seen_at),
-        "silent": found[0].silent,
+        "instance": one.name,
+        "seen_at": stamp(one.seen_at),
+        "silent": one.silent,
         "lists": [
             {
-                "list": one.loaded.list,
-                "version": one.loaded.version,
-                "loaded_at": stamp(one.loaded.loaded_at),
-                "due": one.due,
-                "behind": one.behind,
+                "list": each.loaded.list,
+                "version": each.loaded.version,
+                "loaded_at": stamp(each.loaded.loaded_at),
+                "due": each.due,
+                "behind": each.behind,
             }
-            for one in found
+            for each in one.standings
         ],
     }
 
 
-def _show(rows: Sequence[Row], now: datetime) -> None:
-    if not rows:
+def _show(found: "Sequence[MatcherView]", now: datetime) -> None:
+    if not found:
         say("no matcher may pull: `syncd matchers add NAME` lets one")
         return
-    red = frozenset(number for number, row in enumerate(rows) if row.laggards)
+    red = frozenset(number for number, view in enumerate(found) if view.laggards)
     columns = ("name", "lists", "created", "instances#", "loaded", "behind#", "last seen")
-    show_table(columns, [_table_row(row, now) for row in rows], red)
-    for row in rows:
-        _name_laggards(row, now)
+    show_table(columns, [_row(view, now) for view in found], red)
+    for view in found:
+        _name_laggards(view, now)
 
 
-def _table_row(row: Row, now: datetime) -> tuple[str, ...]:
-    lists = ", ".join(row.matcher.lists) if row.matcher.lists else "all"
-    seen = ago(now - row.seen_at) if row.seen_at else "never"
-    created = stamp(row.matcher.created_at)[:10]
-    loaded = "; ".join(f"{name} {_versions(found)}" for name, found in _by_list(row.standings).items())
-    return row.matcher.name, lists, created, str(len(row.instances)), loaded, str(len(row.laggards)), seen
+def _row(view: "MatcherView", now: datetime) -> tuple[str, ...]:
+    lists = ", ".join(view.matcher.lists) if view.matcher.lists else "all"
+    seen = ago(now - view.seen_at) if view.seen_at else "never"
+    created = stamp(view.matcher.created_at)[:10]
+    loaded = "; ".join(f"{name} {_versions(found)}" for name, found in view.versions.items())
+    return view.matcher.name, lists, created, str(len(view.instances)), loaded, str(len(view.laggards)), seen
 
 
-def _by_list(found: "Sequence[Standing]") -> dict[str, set[int]]:
-    versions: dict[str, set[int]] = {}
-    for one in found:
-        versions.setdefault(one.loaded.list, set()).add(one.loaded.version)
-    return dict(sorted(versions.items()))
-
-
-def _versions(found: set[int]) -> str:
+def _versions(found: Collection[int]) -> str:
     return str(min(found)) if len(found) == 1 else f"{min(found)}-{max(found)}"
 
 
-def _name_laggards(row: Row, now: datetime) -> None:
-    for name, found in list(row.laggards.items())[:_NAMED]:
-        note(f"{row.matcher.name}: {name} {_why(found, now)}")
-    more = len(row.laggards) - _NAMED
+def _name_laggards(view: "MatcherView", now: datetime) -> None:
+    for one in view.laggards[:_NAMED]:
+        note(f"{view.matcher.name}: {one.name} {one.why(now)}")
+    more = len(view.laggards) - _NAMED
     if more > 0:
-        note(f"{row.matcher.name}: and {more:,} more; --json names all")
-
-
-def _why(found: "Sequence[Standing]", now: datetime) -> str:
-    if found[0].silent:
-        return f"was not heard of for {span(now - found[0].loaded.seen_at)}"
-    return "has " + ", ".join(
-        f"{one.loaded.list} {one.loaded.version} and should have {one.due}" for one in found if one.behind
-    )
+        note(f"{view.matcher.name}: and {more:,} more; --json names all")
 
 
 @app.command("add")

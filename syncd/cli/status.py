@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from syncd.pipeline.overview import ListView, Overview, SourceView
 
 _LIMIT: Final = 20
+_NAMED: Final = 5
 _OVERDUE: Final = timedelta(minutes=5)
 
 
@@ -95,6 +96,15 @@ def _show_status(found: "Overview") -> None:
     for role in found.roles:
         if role.warning:
             note(role.warning)
+    _note_laggards(found)
+
+
+def _note_laggards(found: "Overview") -> None:
+    lagging = [(matcher.matcher.name, one) for matcher in found.matchers for one in matcher.laggards]
+    for name, one in lagging[:_NAMED]:
+        note(f"matcher {name}: {one.name} {one.why(found.now)}")
+    if len(lagging) > _NAMED:
+        note(f"and {count(len(lagging) - _NAMED, 'instance')} more: see `syncd matchers`")
 
 
 def _status_row(one: "ListView") -> tuple[str, ...]:

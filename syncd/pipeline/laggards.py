@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from syncd.catalog.records import Loaded
+from syncd.catalog.records import Loaded, MatcherRecord
 from syncd.model import ListName
+from syncd.units import span
 
 BEHIND_AFTER: Final = timedelta(minutes=5)
 """How long after publishing everybody is to have loaded it."""
@@ -29,10 +30,76 @@ class Standing:
     behind: bool
     silent: bool
 
+
+@dataclass(frozen=True)
+class InstanceView:
+    """One process or host of a matcher, and how it stands with each list that it has loaded: with one at least."""
+
+    name: str
+    standings: tuple[Standing, ...]
+
     @property
-    def lags(self) -> bool:
-        """Whether somebody should look."""
-        return self.behind or self.silent
+    def seen_at(self) -> datetime:
+        """When it was heard of last."""
+        return self.standings[0].loaded.seen_at
+
+    @property
+    def silent(self) -> bool:
+        """Whether it was not heard of for long."""
+        return self.standings[0].silent
+
+    @property
+    def behind(self) -> bool:
+        """Whether it lacks a version of any list that it should have by now."""
+        return any(one.behind for one in self.standings)
+
+    def why(self, now: datetime) -> str:
+        """Why somebody should look, as the end of a sentence; '' where nobody need."""
+        if self.silent:
+            return f"was not heard of for {span(now - self.seen_at)}"
+        lacks = (
+            f"{one.loaded.list} {one.loaded.version} and should have {one.due}" for one in self.standings if one.behind
+        )
+        return f"has {', '.join(lacks)}" if self.behind else ""
+
+
+@dataclass(frozen=True)
+class MatcherView:
+    """One matcher and its instances."""
+
+    matcher: MatcherRecord
+    instances: tuple[InstanceView, ...]
+
+    @property
+    def laggards(self) -> tuple[InstanceView, ...]:
+        """Those that are behind or silent."""
+        return tuple(one for one in self.instances if one.behind or one.silent)
+
+    @property
+    def seen_at(self) -> datetime | None:
+        """When any of them was heard of last."""
+        return max((one.seen_at for one in self.instances), default=None)
+
+    @property
+    def versions(self) -> Mapping[ListName, frozenset[int]]:
+        """Which versions of each list they have, by list."""
+        found: dict[ListName, set[int]] = {}
+        for one in (each.loaded for instance in self.instances for each in instance.standings):
+            found.setdefault(one.list, set()).add(one.version)
+        return {name: frozenset(found[name]) for name in sorted(found)}
+
+
+def views(
+    matchers: Iterable[MatcherRecord], loaded: Iterable[Loaded], due: Mapping[ListName, int], now: datetime
+) -> tuple[MatcherView, ...]:
+    """Every matcher, and how its instances stand; as `standings`."""
+    found: dict[str, dict[str, list[Standing]]] = {}
+    for one in standings(loaded, due, now):
+        found.setdefault(one.loaded.matcher, {}).setdefault(one.loaded.instance, []).append(one)
+    return tuple(
+        MatcherView(one, tuple(InstanceView(name, tuple(each)) for name, each in found.get(one.name, {}).items()))
+        for one in matchers
+    )
 
 
 def standings(loaded: Iterable[Loaded], due: Mapping[ListName, int], now: datetime) -> tuple[Standing, ...]:

@@ -15,6 +15,8 @@ from syncd.errors import RefusedError, StoreError
 from syncd.feed.author import load_repository
 from syncd.feed.expiry import Expiry, expiries
 from syncd.files import lock
+from syncd.pipeline import laggards
+from syncd.pipeline.laggards import MatcherView
 from syncd.pipeline.state import StateFolder
 from syncd.pipeline.values import head_name
 from syncd.units import behind, in_words, span
@@ -97,6 +99,8 @@ class Overview:
     """every configured one, and those that published lists come from"""
     roles: tuple[Expiry, ...]
     """of our own metadata, the soonest to expire first"""
+    matchers: tuple[MatcherView, ...]
+    """whose token is in force, and which versions they have loaded"""
 
     @property
     def waiting(self) -> tuple[SourceView, ...]:
@@ -120,7 +124,9 @@ def read(folder: StateFolder, catalog: Catalog, intervals: Mapping[str, float], 
         ListView(head, _rows(catalog, head), origins.get(head.list), sources[head.source], now) for head in heads
     )
     roles = tuple(expiries(repository.versions, repository.expiries(), now))
-    return Overview(now, lists, tuple(sources.values()), roles)
+    due = catalog.due_versions(now - laggards.BEHIND_AFTER)
+    matchers = laggards.views(catalog.matchers(), catalog.loaded(), due, now)
+    return Overview(now, lists, tuple(sources.values()), roles, matchers)
 
 
 def _rows(catalog: Catalog, head: HeadRecord) -> int:

@@ -4,17 +4,19 @@ Its JSON Schema is ``docs/status.schema.json``. Keys are only ever added.
 """
 
 from datetime import datetime, timedelta
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
 from syncd.catalog.records import SyncRecord
 from syncd.feed.expiry import Expiry
+from syncd.pipeline.laggards import InstanceView, MatcherView
 from syncd.pipeline.overview import ListView, Overview, SourceView
 from syncd.units import stamp
 
 Time = Annotated[datetime, PlainSerializer(stamp), WithJsonSchema({"type": "string", "format": "date-time"})]
 """UTC, in whole seconds."""
+_NAMED: Final = 20
 
 
 class _Document(BaseModel):
@@ -78,6 +80,27 @@ class RoleStatus(_Document):
     state: str = Field(description="ok, within 60 days, within 30 days, within 7 days, overdue, expired")
 
 
+class LaggardStatus(_Document):
+    """One process or host of a matcher that is behind or silent."""
+
+    instance: str
+    seen_at: Time = Field(description="when it was heard of last")
+    act: str = Field(description="why somebody should look")
+
+
+class MatcherStatus(_Document):
+    """One matcher whose token is in force; `syncd matchers --json` has each of its instances."""
+
+    matcher: str
+    lists: tuple[str, ...] | None = Field(description="which it may pull; null: all")
+    created_at: Time
+    seen_at: Time | None = Field(description="when any instance of it was heard of last")
+    instances: int
+    behind: int = Field(description="instances that lack a version that they should have by now")
+    silent: int = Field(description="instances that were not heard of for long")
+    laggards: tuple[LaggardStatus, ...] = Field(description="those behind or silent, 20 at most")
+
+
 class StatusDocument(_Document):
     """How everything stands."""
 
@@ -86,6 +109,7 @@ class StatusDocument(_Document):
     not_published: tuple[WaitingStatus, ...]
     sources: tuple[SourceStatus, ...]
     metadata: tuple[RoleStatus, ...]
+    matchers: tuple[MatcherStatus, ...]
 
 
 def status_document(found: Overview) -> StatusDocument:
@@ -96,6 +120,7 @@ def status_document(found: Overview) -> StatusDocument:
         not_published=tuple(WaitingStatus(source=one.name, last_sync=_sync(one.last)) for one in found.waiting),
         sources=tuple(_source(one) for one in found.sources),
         metadata=tuple(_role(one) for one in found.roles),
+        matchers=tuple(_matcher(one, found.now) for one in found.matchers),
     )
 
 
@@ -130,6 +155,23 @@ def _source(one: SourceView) -> SourceStatus:
 def _role(one: Expiry) -> RoleStatus:
     left = int(one.left.total_seconds())
     return RoleStatus(role=one.role, version=one.version, expires=one.expires, seconds_left=left, state=one.urgency)
+
+
+def _matcher(one: MatcherView, now: datetime) -> MatcherStatus:
+    return MatcherStatus(
+        matcher=one.matcher.name,
+        lists=one.matcher.lists,
+        created_at=one.matcher.created_at,
+        seen_at=one.seen_at,
+        instances=len(one.instances),
+        behind=sum(each.behind for each in one.instances),
+        silent=sum(each.silent for each in one.instances),
+        laggards=tuple(_laggard(each, now) for each in one.laggards[:_NAMED]),
+    )
+
+
+def _laggard(one: InstanceView, now: datetime) -> LaggardStatus:
+    return LaggardStatus(instance=one.name, seen_at=one.seen_at, act=one.why(now))
 
 
 def _sync(last: SyncRecord | None) -> SyncStatus | None:

@@ -7,6 +7,7 @@
     syncs.py       the syncs under way: one at a time per source, joined by whoever asks for the same
     worker.py      the process that fetches and stages, seen from the daemon; child.py, seen from inside
     control.py     the unix socket; client.py, its other end
+    access.py      whose token is in force; checkins.py, what matchers have loaded; pulls.py, what they pulled
     log.py         events, as JSON or readable
     notify.py      what systemd is told
 """

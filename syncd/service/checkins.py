@@ -54,7 +54,7 @@ class Checkins:
         """instances of each matcher, the longest silent first"""
         self._changed: set[tuple[str, str]] = set()
         self._gone: set[tuple[str, str]] = set()
-        """dropped, and still in the catalog"""
+        """in the catalog, and dropped since; one that came back is written anew"""
         self._pruned_at: datetime | None = None
         self._read()
 
@@ -129,9 +129,7 @@ class Checkins:
                 self._drop(matcher)
             elif sum(map(len, self._matchers.values())) >= MAX_INSTANCES:
                 self._drop(min((name for name in self._matchers if self._matchers[name]), key=self._silent_since))
-            key = (matcher, instance)
-            found[instance] = _Instance(now, stored=key in self._gone)
-            self._gone.discard(key)
+            found[instance] = _Instance(now)
         found.move_to_end(instance)
         found[instance].seen_at = now
         return found[instance]
@@ -164,9 +162,8 @@ class Checkins:
 
     def _put_back(self, changed: set[tuple[str, str]], gone: set[tuple[str, str]]) -> None:
         with self._turn:
-            still = {key for key in changed if self._find(*key)}
-            self._changed |= still
-            self._gone |= gone - still
+            self._changed |= {key for key in changed if self._find(*key)}
+            self._gone |= gone
 
     def _mark_stored(self, written: Collection[tuple[str, str]]) -> None:
         with self._turn:

@@ -106,9 +106,10 @@ class Worker:
 def _lines(descriptor: int, end: float) -> Iterator[bytes]:
     """Whole lines until the end of the pipe. Raises `TimeoutError`: what came before is read first, however late."""
     held = bytearray()
+    ready = select.poll()  # select(2) ends at descriptor 1,023, and a daemon with many readers has more
+    ready.register(descriptor, select.POLLIN)
     while True:
-        ready, _, _ = select.select([descriptor], [], [], max(0.0, end - time.monotonic()))
-        if not ready:
+        if not ready.poll(max(0.0, end - time.monotonic()) * 1e3):
             raise TimeoutError
         block = os.read(descriptor, _BLOCK)
         if not block:
