@@ -51,7 +51,7 @@ def test_the_document_is_the_one_that_is_kept(web: Running) -> None:
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
 def test_every_answer_is_as_the_document_says(web: Running, mode: GenerationMode) -> None:
     """Whatever is asked, well formed or not, with and without a token."""
-    mine, asked = web.add("m"), []
+    mine, asked = web.add("m"), list[str]()
     schema = schemathesis.openapi.from_url(f"{web.url}/openapi.json")
     schema.config.generation.update(modes=[mode])
     for found in schema.get_all_operations():

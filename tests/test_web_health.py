@@ -6,8 +6,12 @@ from pathlib import Path
 import httpx
 import pytest
 
+from syncd.service.web.context import Limits
 from web_site import OPERATOR, bearer, named_file, running
 from world import World
+
+EACH_TIME = Limits(remember=0.0)
+"""How everything stands is looked at for each question."""
 
 
 def ready(url: str, headers: dict[str, str] | None = None) -> tuple[int, str]:
@@ -21,7 +25,7 @@ def ready(url: str, headers: dict[str, str] | None = None) -> tuple[int, str]:
 
 def test_what_is_proved_is_ready(standing: World) -> None:
     """Counts for anybody, names and ages for the operator; what is old is called stale and is served all the same."""
-    with running(standing) as web:
+    with running(standing, EACH_TIME) as web:
         assert ready(web.url) == (200, "ready: 1 list, 0 not proved, 0 stale\n")
         standing.clock.forward(hours=3)
         text = "ready: 1 list, 0 not proved, 1 stale\n"
@@ -34,7 +38,7 @@ def test_what_is_proved_is_ready(standing: World) -> None:
 
 def test_nothing_stored_is_ready(world: World) -> None:
     """There is nothing to be proved before the first sync."""
-    with running(world) as web:
+    with running(world, EACH_TIME) as web:
         assert ready(web.url) == (200, "ready: 0 lists, 0 not proved, 0 stale\n")
 
 
@@ -50,7 +54,7 @@ def test_what_is_not_proved_is_not_ready(standing: World, pattern: str) -> None:
     file = standing.state.feed.path(named_file(standing, pattern))
     good = file.read_bytes()
     _put(file, good[:-20])
-    with running(standing) as web:
+    with running(standing, EACH_TIME) as web:
         assert ready(web.url) == (503, "not ready: 1 list, 1 not proved, 0 stale\n")
         named = ready(web.url, bearer(OPERATOR))[1]
         assert named.splitlines()[1] == "iwf.images version 1: not proved, verified 0 seconds ago"
@@ -70,7 +74,7 @@ def test_metadata_that_was_altered_is_not_ready(standing: World) -> None:
     file = standing.state.feed.path("metadata/timestamp.json")
     document = json.loads(file.read_bytes())
     document["signed"]["expires"] = "2999-01-01T00:00:00Z"
-    with running(standing) as web:
+    with running(standing, EACH_TIME) as web:
         _put(file, json.dumps(document).encode())
         web.health.prove()
         assert ready(web.url) == (503, "not ready: the state cannot be read\n")
@@ -87,7 +91,7 @@ def _put(file: Path, content: bytes) -> None:
 
 def test_a_state_that_cannot_be_read_is_no_traceback(standing: World) -> None:
     """What fails while an answer is made names no path to who asked."""
-    with running(standing) as web:
+    with running(standing, EACH_TIME) as web:
         standing.state.feed.path("metadata/timestamp.json").unlink()
         assert ready(web.url) == (503, "not ready: the state cannot be read\n")
         answer = httpx.get(f"{web.url}/api/v1/status", headers=bearer(OPERATOR))
@@ -96,7 +100,7 @@ def test_a_state_that_cannot_be_read_is_no_traceback(standing: World) -> None:
 
 def test_a_bug_is_told_by_its_kind(standing: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not by its words, which may hold what the lists hold; the connection is closed, and the server goes on."""
-    with running(standing) as web:
+    with running(standing, EACH_TIME) as web:
 
         def fails(*_: object) -> None:
             raise ValueError("a digest")

@@ -18,7 +18,7 @@ from world import World
 
 IMAGES = ListName("iwf.images")
 LARGE = f"v1/iwf.images/segments/{'ab' * 32}.arrow"
-QUICK = Limits(head_within=0.3, idle=1.0, take_within=0.3, stream_take_within=0.3, look=0.05, finish_within=1.0)
+QUICK = Limits(head_within=0.3, idle=1.0, take_within=0.3, stream_take_within=0.3, look=0.05, finish_within=5.0)
 
 
 @pytest.fixture
@@ -122,6 +122,18 @@ def test_a_file_is_not_read_on_for_who_has_gone(web: Running) -> None:
     connection.close()
     web.gone()
     assert web.pulls.told[0][2] < 32 << 20
+
+
+def test_a_stop_lets_a_download_finish(web: Running) -> None:
+    """Of who takes it; who takes nothing is not waited for longer than was said."""
+    asked = request(web.add("m"), f"/feed/{LARGE}")
+    taking, stuck = raw(web, asked), raw(web, asked)
+    assert taking.recv(1000).startswith(b"HTTP/1.1 200 ")
+    assert stuck.recv(1000).startswith(b"HTTP/1.1 200 ")
+    with stuck:
+        web.site.tell_to_stop()
+        assert len(to_the_end(taking)) > (64 << 20) - 1000
+        assert web.stop(QUICK.finish_within + 2)
 
 
 def test_who_takes_nothing_of_a_stream_is_dropped(web: Running) -> None:

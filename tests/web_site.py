@@ -188,11 +188,11 @@ def raw(web: Running, request: bytes) -> socket.socket:
 
 def to_the_end(connection: socket.socket) -> bytes:
     """All that comes until it is closed, or aborted."""
-    found = b""
+    found = []
     with connection:
         try:
-            while more := connection.recv(1 << 16):
-                found += more
+            while more := connection.recv(1 << 20):
+                found.append(more)
         except ConnectionResetError:
             pass
-    return found
+    return b"".join(found)

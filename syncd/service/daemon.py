@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from syncd import __version__, events
 from syncd.config import Config, Serve
-from syncd.errors import AbandonedError, ConfigError, RefusedError, StoreError, SyncdError
+from syncd.errors import AbandonedError, RefusedError, StoreError, SyncdError
 from syncd.files import lock
 from syncd.model import ListName
 from syncd.pipeline import overview
@@ -27,6 +27,7 @@ from syncd.service.log import Emit
 from syncd.service.news import News
 from syncd.service.orders import Orders
 from syncd.service.pulls import Pulls
+from syncd.service.reload import changes, check_reload
 from syncd.service.scheduler import Planned, Random, Schedule
 from syncd.service.syncs import Syncs
 from syncd.service.web.health import Health
@@ -45,6 +46,8 @@ LAST_WORDS: Final = 1.0
 """Seconds for those who wait at the control socket to take their answers; all three stay below ten."""
 
 _SIGN_EVERY: Final = 60.0
+_ANSWER_WITHIN: Final = 5.0
+"""Seconds for our own HTTP side to answer us."""
 _WRITE_EVERY: Final = 5.0
 """Seconds between two times that check-ins are written down."""
 _LOOK_EVERY: Final = 60.0
@@ -291,7 +294,7 @@ class Daemon:
                 return False
         except SyncdError:
             return False
-        return self._site is None or self._site.answers(self._beat)
+        return self._site is None or self._site.answers(min(self._beat, _ANSWER_WITHIN))
 
     def _notify_status(self, *states: str) -> None:
         runs = self._schedule.next_runs().values()
@@ -303,33 +306,3 @@ class Daemon:
     def _notify(self, *states: str) -> None:
         with suppress(SyncdError):  # systemd restarts what it does not hear of
             notify.notify(self._around.environment, *states)
-
-
-def check_reload(before: Config, after: Config) -> None:
-    """See that all of ``after`` can be put in force now. Raises `ConfigError`."""
-    for key in ("state_dir", "control_socket"):
-        if getattr(before, key) != getattr(after, key):
-            raise ConfigError(f"{key} cannot change while the daemon runs", hint="restart it; nothing was changed")
-    if before.serve or after.serve:
-        from syncd.service.web.site import check_change
-
-        check_change(before.serve, after.serve)
-    for feed in after.feeds():
-        feed.check()
-
-
-def changes(before: Config, after: Config) -> events.ConfigReloaded:
-    """What differs, by name; values may be secret."""
-    both = sorted(before.sources.keys() & after.sources.keys())
-    changed = [f"{name}.{key}" for name in both for key in _differing(before.sources[name], after.sources[name])]
-    if before.serve and after.serve:
-        changed += [f"serve.{key}" for key in _differing(before.serve, after.serve)]
-    return events.ConfigReloaded(
-        tuple(sorted(after.sources.keys() - before.sources.keys())),
-        tuple(sorted(before.sources.keys() - after.sources.keys())),
-        tuple(changed),
-    )
-
-
-def _differing(before: Any, after: Any) -> list[str]:
-    return [key for key in type(before).model_fields if getattr(before, key) != getattr(after, key)]

@@ -22,7 +22,7 @@ from syncd.service.web.answers import error_body
 from syncd.service.web.context import Context
 from syncd.service.web.described import DESCRIBED
 from syncd.service.web.feed import PREFIX
-from syncd.service.web.health import readiness
+from syncd.service.web.health import Recent, readiness
 
 _NO_STORE = {"Cache-Control": "no-store"}
 _BEARER = HTTPBearer(auto_error=False, description="a token of `syncd matchers add`, or the operator's")
@@ -181,6 +181,8 @@ def _length(path: Path) -> int:
 
 
 def _add_status_routes(app: FastAPI, context: Context) -> None:
+    recent = Recent(context.overview, context.limits.remember)
+
     def operator(request: Request) -> Visitor:
         return visitor_of(context, request, Kind.OPERATOR)
 
@@ -211,7 +213,7 @@ def _add_status_routes(app: FastAPI, context: Context) -> None:
         visitor = context.access.admit(request.headers.get("authorization", "").encode("latin-1"))
         named = visitor is not None and visitor.kind is Kind.OPERATOR
         try:
-            ready, text = readiness(context.health.faults, context.overview(), named=named)
+            ready, text = readiness(context.health.faults, recent(), named=named)
         except SyncdError:  # it may name paths, which are told in the log alone
             ready, text = False, "not ready: the state cannot be read\n"
         return PlainTextResponse(text, 200 if ready else 503, headers=_NO_STORE)

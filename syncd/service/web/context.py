@@ -40,7 +40,9 @@ class Limits:
     """between two signs of life on a stream"""
     look: float = 1.0
     """between two looks at connections, and at files that change"""
-    finish_within: float = 8.0
+    remember: float = 1.0
+    """how long what `/readyz` says is kept"""
+    finish_within: float = 6.0
     """for answers under way when the server is stopped"""
 
 

@@ -5,7 +5,8 @@ themselves, and the last good snapshot is sacred.
 """
 
 import threading
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 
 from syncd import events
 from syncd.catalog.catalog import Catalog
@@ -104,3 +105,20 @@ def readiness(faults: Faults, found: Overview, *, named: bool) -> tuple[bool, st
                 f"{one.head.list} version {one.head.version}: {wrong}{verified}{', stale' if one.stale else ''}"
             )
     return not faults, "\n".join([*lines, ""])
+
+
+class Recent:
+    """What ``look`` gave, for a second: whoever asks without a token shall not make us read the catalog all day."""
+
+    def __init__(self, look: Callable[[], Overview], keep: float) -> None:
+        self._look, self._keep = look, keep
+        self._turn = threading.Lock()
+        self._held: tuple[float, Overview] | None = None
+
+    def __call__(self) -> Overview:
+        """Look, or not. Raises what ``look`` raises."""
+        with self._turn:
+            now = time.monotonic()
+            if self._held is None or now - self._held[0] >= self._keep:
+                self._held = (now, self._look())
+            return self._held[1]

@@ -33,6 +33,8 @@ _ACKNOWLEDGE_WITHIN: Final = 30_000
 """Milliseconds (TCP_USER_TIMEOUT, tcp(7))."""
 _OPEN_TO_ALL: Final = 0o666
 """As a port of this machine is: it is tokens that admit, and a folder can keep others out."""
+_LAST: Final = 1.0
+"""Seconds for what was aborted to close its files."""
 _OUT_OF_FILES: Final = 0.5
 """Seconds to accept nothing after the system gave no more."""
 
@@ -149,6 +151,8 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets)
         for connection in list(self.server_state.connections):
             connection.transport.abort()
+        if self.server_state.tasks:
+            await asyncio.wait(self.server_state.tasks, timeout=_LAST)
 
     def _accept(self, listener: socket.socket) -> None:
         for _ in range(_AT_ONCE):
