@@ -1,6 +1,7 @@
 """What clients cannot do to the HTTP side: each with real sockets, and limits that are short."""
 
 import os
+import resource
 import socket
 import threading
 from collections.abc import Iterator
@@ -9,9 +10,11 @@ from pathlib import Path
 import httpx
 import pytest
 
+from syncd.errors import ConfigError
 from syncd.listen import Address
 from syncd.model import ListName
 from syncd.service.web.context import Limits
+from syncd.service.web.server import allow_files
 from syncd.service.web.site import alive
 from web_site import Running, raw, running, stream, to_the_end
 from world import World
@@ -223,3 +226,23 @@ def _until(connection: socket.socket, mark: bytes) -> None:
 
 def _resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.parametrize(("soft", "hard", "put"), [(1024, 524_288, [(4416, 524_288)]), (8192, 8192, []), (-1, -1, [])])
+def test_as_many_files_may_be_open_as_are_needed(
+    monkeypatch: pytest.MonkeyPatch, soft: int, hard: int, put: list[tuple[int, int]]
+) -> None:
+    """Connections are files: the soft limit, 1024 as a rule, is raised where it does not do."""
+    found: list[tuple[int, int]] = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (soft, hard))
+    monkeypatch.setattr(resource, "setrlimit", lambda _, limits: found.append(limits))
+    allow_files(4416)
+    assert found == put
+
+
+def test_a_system_that_allows_too_few_files_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the start, and not when it is full."""
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 4096))
+    with pytest.raises(ConfigError) as caught:
+        allow_files(4416)
+    assert caught.value.message == "serve.max_connections: 4416 open files are needed, and the system allows 4096"

@@ -70,7 +70,7 @@ class WebServer:
 
     def start(self) -> None:
         """Listen and answer. Raises `StoreError`, `RefusedError`, `ConfigError`."""
-        _allow_files(self._limits.connections + self._limits.spare + _FILES)
+        allow_files(self._limits.connections + self._limits.spare + _FILES)
         listener = self._stack.enter_context(_listener(self._address))
         if self._address.path is None:
             host, port = listener.getsockname()[:2]
@@ -233,7 +233,7 @@ def _settings(app: ASGIApp, limits: Limits) -> uvicorn.Config:
     )
 
 
-def _allow_files(wanted: int) -> None:
+def allow_files(wanted: int) -> None:
     """Let this process have so many files open. Raises `ConfigError` where the system does not."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < wanted:
