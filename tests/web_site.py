@@ -2,7 +2,7 @@
 
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -84,11 +84,12 @@ class Running:
 
     def gone(self) -> None:
         """Wait until no connection is left."""
-        for _ in range(1000):
-            if not self.site.server.connections:
-                return
-            threading.Event().wait(0.01)
-        raise AssertionError("connections are left")
+        _until(lambda: not self.site.server.connections)
+
+    def pulled(self) -> int:
+        """The bytes of the first file that was sent, once that has come to its end."""
+        _until(lambda: bool(self.pulls.told))
+        return self.pulls.told[0][2]
 
     def named(self, name: str) -> list[Event]:
         """The events of one name."""
@@ -146,6 +147,14 @@ def named_file(world: World, pattern: str) -> str:
     """The path, in the feed, of the only file that fits."""
     (found,) = Path(world.state.feed.root).glob(pattern)
     return str(found.relative_to(world.state.feed.root))
+
+
+def _until(what: Callable[[], bool]) -> None:
+    for _ in range(2000):
+        if what():
+            return
+        threading.Event().wait(0.01)
+    raise AssertionError("it never came to be")
 
 
 class Reader:

@@ -14,7 +14,6 @@ from syncd.feed.offer import CHANGING, NO_STORE, InMemory, file_response, is_kno
 from syncd.service.access import Access, Kind, Visitor
 from syncd.service.pulls import Pulls
 from syncd.service.web.answers import Answer, header, plain
-from syncd.service.web.connection import KEY
 
 PREFIX: Final = "/feed/"
 
@@ -31,10 +30,6 @@ class _Held:
     tag: bytes
     whole: Answer
     known: Answer
-
-
-class _GoneError(Exception):
-    """The client has gone: no more of the file is read."""
 
 
 class Feed:
@@ -93,26 +88,21 @@ class Feed:
             kept = [(key, value) for key, value in response.raw_headers if key in {b"etag", b"cache-control"}]
             await Answer(304, kept, b"")(send)
             return
-        counted = _Counted(scope, send)
+        counted = _Counted(send)
         try:
-            await response(scope, receive, counted)
-        except _GoneError:
-            pass
+            await response(scope, receive, counted)  # which ends where the client has gone
         finally:
             if name is not None:
                 self._pulls.note(visitor.name, path, counted.sent)
 
 
 class _Counted:
-    """Counts the bytes of a body, and stops when nobody takes them any more."""
+    """Counts the bytes of a body."""
 
-    def __init__(self, scope: Scope, send: Send) -> None:
-        self._connection, self._send = scope.get(KEY), send
-        self.sent = 0
+    def __init__(self, send: Send) -> None:
+        self._send, self.sent = send, 0
 
     async def __call__(self, message: Message) -> None:
-        if self._connection is not None and self._connection.gone:
-            raise _GoneError
         await self._send(message)
         self.sent += len(message.get("body", b""))
 
