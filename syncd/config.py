@@ -26,6 +26,8 @@ from syncd.errors import ConfigError, StoreError, UsageError
 from syncd.fetch import Endpoint
 from syncd.files import read_bytes, storage
 from syncd.format.segment import DEFAULT_CAPS, Caps
+from syncd.listen import Address
+from syncd.listen import parse as parse_address
 from syncd.model import LIST_NAME, ListName, list_name
 from syncd.sources.signed_feed import SignedFeed
 
@@ -152,6 +154,45 @@ class FeedSource(BaseModel):
         )
 
 
+def _listen(text: str) -> str:
+    _as_value_error(parse_address, text)
+    return text
+
+
+class Serve(BaseModel):
+    """``[serve]``: the feed and the API over HTTP."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    listen: Annotated[str, AfterValidator(_listen)]
+    tls_cert: AbsolutePath | None = None
+    tls_key: AbsolutePath | None = None
+    client_ca: AbsolutePath | None = None
+    behind_proxy: bool = False
+    operator_token_file: AbsolutePath | None = None
+    metrics_token_file: AbsolutePath | None = None
+    max_connections: Annotated[int, Field(ge=16, le=1_000_000)] = 4096
+    max_streams: Annotated[int, Field(ge=1, le=1_000_000)] = 2000
+
+    @property
+    def address(self) -> Address:
+        """Where it listens."""
+        return parse_address(self.listen)
+
+    def fault(self) -> tuple[str, str, str] | None:
+        """Key, what is wrong with it and what to do, where keys do not go together."""
+        if self.tls_cert is None and (self.tls_key or self.client_ca):
+            key = "tls_key" if self.tls_key else "client_ca"
+            return key, "given without tls_cert", "give the certificate too"
+        if not (self.address.local or self.tls_cert or self.behind_proxy):
+            return (
+                "listen",
+                f"{self.address.host} is not on this machine only, and there is no TLS: tokens and lists could be read",
+                "give tls_cert and tls_key; or listen on 127.0.0.1 or a unix socket; or, where only a proxy that does "
+                "TLS can reach it, set behind_proxy = true",
+            )
+        return None
+
+
 class Config(BaseSettings):
     """All settings. Made by `load` only."""
 
@@ -161,6 +202,7 @@ class Config(BaseSettings):
     state_dir: AbsolutePath
     control_socket: Annotated[AbsolutePath, AfterValidator(_bindable)] = DEFAULT_SOCKET
     sources: dict[str, FeedSource] = {}
+    serve: Serve | None = None
 
     @classmethod
     def settings_customise_sources(
@@ -210,6 +252,9 @@ def load(file: Path | None = None) -> Config:
             "an environment variable SYNCD_... cannot be read", hint="a table is written as JSON, or key by key"
         ) from None
     _check_sources(config, path)
+    fault = config.serve.fault() if config.serve else None
+    if fault:
+        raise ConfigError(f"{path}: serve.{fault[0]}: {fault[1]}", hint=fault[2])
     return config
 
 
@@ -316,7 +361,8 @@ def _where(place: Sequence[str], path: Path) -> str:
 
 
 def _keys_beside(place: Sequence[str]) -> Sequence[str]:
-    return tuple(FeedSource.model_fields if place[0] == "sources" else Config.model_fields)
+    tables: dict[str, type[BaseModel]] = {"sources": FeedSource, "serve": Serve}
+    return tuple((tables.get(place[0], Config) if len(place) > 1 else Config).model_fields)
 
 
 def _nearest(name: str, known: Sequence[str], what: str) -> str:

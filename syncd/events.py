@@ -237,6 +237,53 @@ class InternalError(Event):
 
 
 @dataclass(frozen=True)
+class HttpListening(Event):
+    """The HTTP side answers."""
+
+    address: str
+
+
+@dataclass(frozen=True)
+class ConnectionsFull(Event):
+    """There are as many connections as allowed, or as the system gives: others are refused. Told once a minute."""
+
+    level = Level.WARNING
+    max_connections: int
+
+
+@dataclass(frozen=True)
+class CertificateReloaded(Event):
+    """The certificate files had changed and are in force."""
+
+
+@dataclass(frozen=True)
+class CertificateRejected(Event):
+    """The certificate files have changed and cannot be used: those before stay in force."""
+
+    level = Level.ERROR
+    message: str
+    to_do: str
+
+
+@dataclass(frozen=True)
+class StateProved(Event):
+    """What is stored is what was signed: manifests, and the segments that they name, in full length."""
+
+    lists: int
+
+
+@dataclass(frozen=True)
+class StateNotProved(Event):
+    """What is stored of a list is not what was signed. What can be read is served; matchers verify for themselves."""
+
+    level = Level.ERROR
+    list: str
+    """empty: the metadata, and so every list"""
+    message: str
+    to_do: str
+
+
+@dataclass(frozen=True)
 class MatcherAdded(Event):
     """A matcher may pull from now on."""
 
@@ -281,6 +328,12 @@ EVENTS: tuple[type[Event], ...] = (
     TimestampNotSigned,
     ControlRefused,
     InternalError,
+    HttpListening,
+    ConnectionsFull,
+    CertificateReloaded,
+    CertificateRejected,
+    StateProved,
+    StateNotProved,
     MatcherAdded,
     MatcherRevoked,
 )

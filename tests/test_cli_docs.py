@@ -7,7 +7,7 @@ import pytest
 from typer.main import get_command
 
 from syncd.cli.main import app
-from syncd.config import Config, FeedSource
+from syncd.config import Config, FeedSource, Serve
 from syncd.format.segment import DEFAULT_CAPS
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -63,7 +63,14 @@ def test_every_exit_code_is_documented(code: int) -> None:
     assert re.search(rf"^  {code} +[a-z]", get_command(app).help or "", re.M)
 
 
-@pytest.mark.parametrize("key", [*(key for key in Config.model_fields if key != "sources"), *FeedSource.model_fields])
+@pytest.mark.parametrize(
+    "key",
+    [
+        *(key for key in Config.model_fields if key not in {"sources", "serve"}),
+        *FeedSource.model_fields,
+        *Serve.model_fields,
+    ],
+)
 def test_every_key_is_documented(key: str) -> None:
     """Each has a row, with its default."""
     assert re.search(rf"^\| (`[a-z_]+`, )*`{key}`(, `[a-z_]+`)* \| .+ \| .+ \|$", CONFIGURATION, re.M)

@@ -94,7 +94,7 @@ def test_what_is_left_out_has_a_default(tmp_path: Path) -> None:
     ("text", "message", "hint"),
     [
         ('statedir = "/s"', "FILE: statedir: unknown key", "did you mean state_dir?"),
-        ("[gate]", "FILE: gate: unknown key", "known keys: state_dir, control_socket, sources"),
+        ("[gate]", "FILE: gate: unknown key", "known keys: state_dir, control_socket, sources, serve"),
         (f'{SOURCE}tokenfile = "/t"', "FILE: sources.iwf.tokenfile: unknown key", "did you mean token_file?"),
         (
             f"{SOURCE}[sources.iwf.gate]",
@@ -296,3 +296,54 @@ def test_everything_else_is_no_duration(text: object) -> None:
     """Nothing is guessed."""
     with pytest.raises(UsageError, match="not a duration"):
         parse_duration(text)
+
+
+SERVE = """
+state_dir = "/s"
+[serve]
+listen = "127.0.0.1:8470"
+"""
+
+
+def test_what_is_served_has_an_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without [serve] there is none; limits are as documented; the environment overrides."""
+    assert load(written(tmp_path, 'state_dir = "/s"')).serve is None
+    serve = load(written(tmp_path, SERVE)).serve
+    assert serve
+    assert (serve.max_connections, serve.max_streams, serve.behind_proxy) == (4096, 2000, False)
+    monkeypatch.setenv("SYNCD_SERVE__LISTEN", "unix:/run/syncd/http.sock")
+    serve = load(written(tmp_path, SERVE)).serve
+    assert serve
+    assert serve.address.path == Path("/run/syncd/http.sock")
+
+
+@pytest.mark.parametrize(
+    ("listen", "more", "key"),
+    [
+        ("0.0.0.0:80", "", "listen"),
+        ("[::]:80", "", "listen"),
+        ("syncd.example:80", "", "listen"),
+        ("nonsense", "", "listen"),
+        ("127.0.0.1:99999", "", "listen"),
+        ("::1:80", "", "listen"),
+        ("unix:relative", "", "listen"),
+        (f"unix:/{'x' * 107}", "", "listen"),
+        ("127.0.0.1:1", 'tls_key = "/k"', "tls_key"),
+        ("127.0.0.1:1", 'client_ca = "/k"', "client_ca"),
+        ("127.0.0.1:1", "max_stream = 1", "max_stream"),
+        ("127.0.0.1:1", "max_streams = 0", "max_streams"),
+        ("0.0.0.0:80", 'tls_cert = "/c"', ""),
+        ("0.0.0.0:80", "behind_proxy = true", ""),
+        ("[::1]:80", "", ""),
+        ("localhost:80", "", ""),
+    ],
+)
+def test_what_is_served_beyond_this_machine_is_encrypted(tmp_path: Path, listen: str, more: str, key: str) -> None:
+    """Or a proxy does it, which must be said; every fault names its key and what to do."""
+    file = written(tmp_path, f'state_dir = "/s"\n[serve]\nlisten = "{listen}"\n{more}\n')
+    if not key:
+        assert load(file).serve
+        return
+    message, hint = fault(file)
+    assert message.startswith(f"FILE: serve.{key}: ")
+    assert hint

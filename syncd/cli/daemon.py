@@ -53,8 +53,14 @@ def run(
 def _check(settings: Any) -> None:
     for feed in settings.feeds():
         feed.check()
+    if settings.serve:
+        from syncd.service.web.site import check
+
+        check(settings.serve)
     say(f"state folder    {settings.state_dir}")
     say(f"control socket  {settings.control_socket}")
+    if settings.serve:
+        say(f"http            {settings.serve.address.url(tls=settings.serve.tls_cert is not None)}")
     if not settings.sources:
         note("no source is configured: nothing would be synced")
         return

@@ -1,19 +1,12 @@
-"""Serving a feed folder over HTTP (RFC 9110): what is in the layout, and nothing else in the folder.
-
-Immutable files may be cached by the one who asked for them; what changes is never stored. No request is logged: paths
-name lists, and headers hold tokens.
-"""
+"""A server for a feed folder, as partners use it. No request is logged: paths name lists, and headers hold tokens."""
 
 import contextlib
 import hashlib
 import hmac
-import ipaddress
 import os
-import re
 import signal
 import socket
 import ssl
-import stat
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,23 +16,13 @@ from typing import Final
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import FileResponse, PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from syncd.errors import StoreError, UsageError
-from syncd.feed.layout import METADATA, TIMESTAMP
-from syncd.model import LIST_NAME
+from syncd.feed.offer import CHANGING, NO_STORE, InMemory, file_response, is_known
+from syncd.listen import is_loopback
 
-IMMUTABLE: Final = "private, immutable, max-age=31536000"
-NO_STORE: Final = "no-store"
-ROOT: Final = "root.json"
-
-_SHA256: Final = "[0-9a-f]{64}"
-_IMMUTABLE_PATH: Final = re.compile(
-    rf"{METADATA}/[0-9]{{1,10}}\.[a-z][a-z0-9._-]{{0,68}}\.json"
-    rf"|v1/{LIST_NAME.pattern}/(?:{_SHA256}\.manifest\.json|segments/{_SHA256}\.arrow|evidence/{_SHA256}\.json)"
-)
-_CHANGING: Final = frozenset({TIMESTAMP, ROOT})
 _SECONDS_TO_FINISH: Final = 5
 
 
@@ -59,16 +42,11 @@ async def _no_route(request: Request, error: Exception) -> Response:
     return _not_found()
 
 
-class _Blocks(FileResponse):
-    chunk_size = 1 << 20
-    max_ranges = 1
-
-
 class _Files:
     def __init__(self, folder: Path, token: str | None) -> None:
         self._folder = folder.resolve()
         self._token = None if token is None else _digest(token)
-        self._changing = {path: _InMemory(self._folder, path) for path in _CHANGING}
+        self._changing = {path: InMemory(self._folder, path) for path in CHANGING}
 
     async def answer(self, request: Request) -> Response:
         """Answer one request; GET and HEAD get here."""
@@ -76,7 +54,7 @@ class _Files:
             headers = {"WWW-Authenticate": "Bearer", "Cache-Control": NO_STORE}
             return PlainTextResponse("unauthorised\n", 401, headers)
         path = request.scope["path"].removeprefix("/")  # the router's parameter loses a line break at its end
-        response = self._small(path) if path in _CHANGING else self._file(path)
+        response = self._small(path) if path in CHANGING else file_response(self._folder, path)
         if response is None:
             return _not_found()
         return _unless_known(request, response)
@@ -95,53 +73,11 @@ class _Files:
         content, tag = found
         return Response(content, headers={"Cache-Control": NO_STORE, "ETag": tag}, media_type="application/json")
 
-    def _file(self, path: str) -> Response | None:
-        """A file that never changes. Names are matched, never cleaned: no dot file, no way up."""
-        if not _IMMUTABLE_PATH.fullmatch(path):
-            return None
-        inside = _inside(self._folder, path)
-        if inside is None:
-            return None
-        file, found = inside
-        kind = "application/vnd.apache.arrow.file" if file.suffix == ".arrow" else "application/json"
-        return _Blocks(file, headers={"Cache-Control": IMMUTABLE}, media_type=kind, stat_result=found)
-
-
-def _inside(folder: Path, path: str) -> tuple[Path, os.stat_result] | None:
-    """A regular file below ``folder``, links followed no further than that; None where there is none."""
-    try:
-        file = (folder / path).resolve(strict=True)
-        found = file.stat()
-    except (OSError, RuntimeError):  # Path.resolve reports a loop of links as RuntimeError before 3.13
-        return None
-    return (file, found) if file.is_relative_to(folder) and stat.S_ISREG(found.st_mode) else None
-
-
-class _InMemory:
-    """A small file that is replaced now and then; read again when it was."""
-
-    def __init__(self, folder: Path, path: str) -> None:
-        self._folder, self._path = folder, path
-        self._stamp: tuple[int, int, int] | None = None
-        self._held: tuple[bytes, str] = (b"", "")
-
-    def read(self) -> tuple[bytes, str] | None:
-        """The content and its entity tag, or None where there is no such file."""
-        inside = _inside(self._folder, self._path)
-        if inside is None:
-            return None
-        file, found = inside
-        stamp = (found.st_ino, found.st_mtime_ns, found.st_size)
-        if stamp != self._stamp:  # replaced between the two looks at it: read once more next time
-            content = file.read_bytes()
-            self._stamp, self._held = stamp, (content, f'"{hashlib.sha256(content).hexdigest()[:32]}"')
-        return self._held
-
 
 def _unless_known(request: Request, response: Response) -> Response:
     """304 where the client holds this very file (RFC 9110, 13.1.2)."""
     asked = request.headers.get("if-none-match", "")
-    if response.headers["etag"] in {tag.strip().removeprefix("W/") for tag in asked.split(",")}:
+    if is_known(response.headers["etag"], asked):
         kept = {name: response.headers[name] for name in ("etag", "cache-control")}
         return Response(status_code=304, headers=kept)
     return response
@@ -153,18 +89,11 @@ def _digest(token: str) -> bytes:
 
 def check_exposure(host: str, *, tls: bool, token: bool) -> None:
     """Beyond this machine a feed goes out encrypted and to those who are let in only. Raises `UsageError`."""
-    if not _is_loopback(host) and not (tls and token):
+    if not is_loopback(host) and not (tls and token):
         raise UsageError(
             f"{host} is not on this machine only: without TLS and a token anybody could read the feed",
             hint="give --tls-cert, --tls-key and --token-file, or listen on 127.0.0.1",
         )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def serve(
@@ -186,7 +115,7 @@ def serve(
         raise UsageError("a certificate and its key belong together", hint="give --tls-cert and --tls-key, or neither")
     check_exposure(host, tls=tls_cert is not None, token=token is not None)
     server = _Server(_settings(folder, token, tls_cert, tls_key))
-    with _listening(host, port) as listener:
+    with listening(host, port) as listener:
         announce(_url(listener, tls=tls_cert is not None))
         server.run_until_told(listener)
 
@@ -195,7 +124,7 @@ def serve(
 def running_server(folder: Path, token: str | None = None) -> Iterator[str]:
     """Serve ``folder`` on a free port of this machine from a thread; yields the address. For tests and the demo."""
     server = _Server(_settings(folder, token, None, None))
-    with _listening("127.0.0.1", 0) as listener:
+    with listening("127.0.0.1", 0) as listener:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="syncd-serve", daemon=True)
         thread.start()
         server.ready.wait()
@@ -253,7 +182,8 @@ def _settings(folder: Path, token: str | None, tls_cert: Path | None, tls_key: P
 
 
 @contextlib.contextmanager
-def _listening(host: str, port: int) -> Iterator[socket.socket]:
+def listening(host: str, port: int) -> Iterator[socket.socket]:
+    """A socket that listens. Raises `StoreError`."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         listener = socket.create_server((host, port), family=family, backlog=2048)

@@ -9,7 +9,7 @@
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -83,6 +83,14 @@ def init(folder: StateFolder, offline_keys: Path, *, count: int, threshold: int,
     return root
 
 
+Announce = Callable[[ListName, int], None]
+"""Told a list and its version; from any thread."""
+
+
+def _no_one(name: ListName, version: int) -> None:
+    """Nobody waits for news."""
+
+
 @dataclass(frozen=True)
 class Publisher:
     """Publishes heads: the commit point is one transaction of the catalog that holds the exact signed bytes."""
@@ -90,6 +98,8 @@ class Publisher:
     folder: StateFolder
     catalog: Catalog
     signers: Signers
+    announce: Announce = _no_one
+    """told each version of a head once readers can see it"""
 
     def recover(self) -> int:
         """Install what was committed and not yet installed, by the same code path; returns how many commits."""
@@ -104,6 +114,9 @@ class Publisher:
         for publication in pending:
             publish.install(self.folder.feed, publication.files)
             self.catalog.mark_installed(publication.id)
+        if pending:
+            for head in self.catalog.heads():  # which of them the publications moved is not recorded
+                self.announce(head.list, head.version)
         return len(pending)
 
     def publish(
@@ -214,6 +227,8 @@ class Publisher:
         publication = self.catalog.commit(commit)
         publish.install(self.folder.feed, commit.files)
         self.catalog.mark_installed(publication)
+        if commit.head is not None:
+            self.announce(commit.head.list, commit.head.version)
         self.catalog.prune_publications(_KEPT_PUBLICATIONS)
 
     def move_origin(self, origin: OriginRecord, expected_origin: str | None, now: datetime) -> None:

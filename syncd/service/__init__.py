@@ -8,6 +8,9 @@
     worker.py      the process that fetches and stages, seen from the daemon; child.py, seen from inside
     control.py     the unix socket; client.py, its other end
     access.py      whose token is in force; checkins.py, what matchers have loaded; pulls.py, what they pulled
+    news.py        what is new, for who waits for it
+    web/           the HTTP side: feed, news, API, health
+    reload.py      what a reload may change
     log.py         events, as JSON or readable
     notify.py      what systemd is told
 """

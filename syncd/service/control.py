@@ -63,7 +63,7 @@ class ControlSocket:
 
     def open(self) -> None:
         """Begin to listen. Raises `RefusedError` where somebody else does, `StoreError` where the folder is missing."""
-        _clear(self.path)
+        take_over(self.path)
         make_folder(self.path.parent)
         with storage(self.path, "listen at"):
             self._server = _Server(str(self.path), self._serve)
@@ -159,8 +159,11 @@ def peer(connection: socket.socket) -> str:
         return f"user {user}"
 
 
-def _clear(path: Path) -> None:
-    """Remove the socket of a daemon that was killed; the state's lock says that it is not ours of now."""
+def take_over(path: Path) -> None:
+    """Remove the socket of a daemon that was killed; the state's lock says that it is not ours of now.
+
+    Raises `RefusedError` where somebody listens there, `StoreError`.
+    """
     if not path.is_socket():
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
@@ -171,8 +174,8 @@ def _clear(path: Path) -> None:
                 path.unlink(missing_ok=True)
             return
         except OSError as error:
-            raise StoreError(f"cannot use {path}: {error.strerror or error}", hint="set control_socket") from error
-    raise RefusedError(f"another daemon listens at {path}", hint="give each its own control_socket")
+            raise StoreError(f"cannot use {path}: {error.strerror or error}", hint="name another path") from error
+    raise RefusedError(f"another daemon listens at {path}", hint="give each its own path")
 
 
 def _order(connection: socket.socket) -> Order:

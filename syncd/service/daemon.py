@@ -5,27 +5,37 @@ import queue
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 from syncd import __version__, events
-from syncd.config import Config
-from syncd.errors import AbandonedError, ConfigError, RefusedError, SyncdError
+from syncd.config import Config, Serve
+from syncd.errors import AbandonedError, RefusedError, StoreError, SyncdError
 from syncd.files import lock
+from syncd.model import ListName
+from syncd.pipeline import overview
 from syncd.pipeline.outcome import SyncOutcome
 from syncd.pipeline.state import Publisher, StateFolder, open_publisher
 from syncd.pipeline.sync import sign_if_due
 from syncd.service import client, notify
 from syncd.service.access import Access
+from syncd.service.checkins import Checkins
 from syncd.service.control import ControlSocket
 from syncd.service.log import Emit
+from syncd.service.news import News
 from syncd.service.orders import Orders
+from syncd.service.pulls import Pulls
+from syncd.service.reload import changes, check_reload
 from syncd.service.scheduler import Planned, Random, Schedule
 from syncd.service.syncs import Syncs
+from syncd.service.web.health import Health
 from syncd.service.worker import Worker
 from syncd.sources.signed_feed import SignedFeed
+
+if TYPE_CHECKING:
+    from syncd.service.web.site import Site
 
 PURPOSE: Final = "syncd run"
 FINISH_WITHIN: Final = 2.0
@@ -36,6 +46,12 @@ LAST_WORDS: Final = 1.0
 """Seconds for those who wait at the control socket to take their answers; all three stay below ten."""
 
 _SIGN_EVERY: Final = 60.0
+_ANSWER_WITHIN: Final = 5.0
+"""Seconds for our own HTTP side to answer us."""
+_WRITE_EVERY: Final = 5.0
+"""Seconds between two times that check-ins are written down."""
+_LOOK_EVERY: Final = 60.0
+"""Seconds between two looks at certificates, and at what could not be proved."""
 _BEAT: Final = 10.0
 _DRY_RUN: Final = 60.0
 """Seconds after which a source is tried again that was due during a dry run."""
@@ -60,9 +76,23 @@ def run(load: Callable[[], Config], around: Surroundings) -> None:
     with signals() as inbox:  # first: a signal that comes during the start is not lost
         config = load()
         folder = StateFolder(config.state_dir)
-        with lock(folder.root / "lock", PURPOSE), open_publisher(folder) as publisher:
+        with lock(folder.root / "lock", PURPOSE), _opened(folder) as publisher:
             if not Daemon(config, load, publisher, around).run(inbox):
                 os._exit(0)  # a thread is still at it and would keep us: a kill at any moment loses nothing
+
+
+@contextmanager
+def _opened(folder: StateFolder) -> Iterator[Publisher]:
+    """The state; without keys where what is published is damaged, since it is served, and told of, all the same.
+
+    Raises `StoreError` where the catalog is, and as `open_publisher`.
+    """
+    with ExitStack() as opened:
+        try:
+            publisher = opened.enter_context(open_publisher(folder))
+        except StoreError:
+            publisher = opened.enter_context(open_publisher(folder, online=False))
+        yield publisher
 
 
 @contextmanager
@@ -82,11 +112,14 @@ class Daemon:
     """One daemon on one state, whose lock the caller holds."""
 
     def __init__(self, config: Config, load: Callable[[], Config], publisher: Publisher, around: Surroundings) -> None:
-        self._config, self._load, self._publisher, self._around = config, load, publisher, around
+        self._config, self._load, self._around = config, load, around
         self._emit = around.emit
+        self._news = News(f"{int(around.clock().timestamp() * 1000):x}.{os.getpid()}")
+        self._publisher = publisher = replace(publisher, announce=self._announce)
         self._syncs = Syncs(publisher, around.clock, around.emit, self._finished, around.make_worker)
         self._schedule = Schedule(publisher.catalog, self._due, around.clock, around.chance, self._planned, self._fault)
         self._access = Access(publisher.catalog)
+        self._checkins, self._pulls = Checkins(publisher.catalog), Pulls(publisher.catalog)
         orders = Orders(
             str(config.state_dir),
             self._syncs,
@@ -96,13 +129,19 @@ class Daemon:
             around.clock,
             around.emit,
         )
+        self._health = Health(publisher.folder.feed, publisher.catalog, around.emit)
+        self._site = self._make_site(config.serve) if config.serve else None
         self._control = ControlSocket(config.control_socket, orders, around.emit)
         self._beat = (notify.watchdog_seconds(around.environment) or 3 * _BEAT) / 3
         self._last_beat = time.monotonic()
 
     def run(self, inbox: "queue.SimpleQueue[int]") -> bool:
         """Serve until told to stop; whether everything came to its end."""
-        self._start()
+        try:
+            self._start()
+        except SyncdError:
+            self._control.close()
+            raise
         while True:
             try:
                 number = inbox.get(timeout=self._beat)
@@ -121,6 +160,13 @@ class Daemon:
         self._schedule.set_sources(self._config.intervals())
         self._schedule.add_chore("timestamp", _SIGN_EVERY, self._sign)
         self._schedule.add_chore("beat", self._beat, self._note_beat)
+        self._health.prove()
+        self._schedule.add_chore("proof", _LOOK_EVERY, self._health.prove_again)
+        if self._site:
+            self._site.start()
+            self._schedule.add_chore("site", _LOOK_EVERY, self._site.look)
+            self._schedule.add_chore("check-ins", _WRITE_EVERY, self._checkins.flush)
+            self._schedule.add_chore("pulls", _LOOK_EVERY, lambda: self._pulls.flush(self._around.clock()))
         self._schedule.start()
         self._emit(events.DaemonReady(str(self._config.control_socket)))
         self._notify_status("READY=1")
@@ -131,11 +177,24 @@ class Daemon:
         self._notify("STOPPING=1", "STATUS=stopping")
         self._schedule.pause()
         self._control.close()
+        end = time.monotonic() + FINISH_WITHIN + PUBLISH_WITHIN + LAST_WORDS
+        if self._site:
+            self._site.tell_to_stop()
         unfinished = self._syncs.stop(FINISH_WITHIN, PUBLISH_WITHIN)
         self._control.drain(LAST_WORDS)
+        ended = self._site is None or self._site.stop(max(LAST_WORDS, end - time.monotonic()))
         self._schedule.stop()
+        self._write_down()
         self._emit(events.DaemonStopped(unfinished))
-        return not unfinished
+        return ended and not unfinished
+
+    def _write_down(self) -> None:
+        """What was kept in memory of matchers."""
+        try:
+            self._checkins.flush()
+            self._pulls.flush(self._around.clock(), final=True)
+        except SyncdError as error:
+            self._emit(events.InternalError(type(error).__name__, "check-ins"))
 
     def _reload(self) -> None:
         self._notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
@@ -145,6 +204,8 @@ class Daemon:
             check_reload(before, config)
             self._config = config  # first: a new source may be due at once
             self._schedule.set_sources(config.intervals())
+            if self._site and config.serve:
+                self._site.reload(config.serve)
         except SyncdError as error:
             self._config = before
             self._emit(events.ConfigRejected(error.message, error.hint))
@@ -166,7 +227,38 @@ class Daemon:
         except RefusedError:
             self._schedule.postpone(name, _DRY_RUN)
 
+    def _announce(self, name: ListName, version: int) -> None:
+        """Readers can see a version: they are told."""
+        if self._site:
+            self._site.app.feed.refresh()
+        self._news.tell(name, version)
+
+    def _make_site(self, serve: Serve) -> "Site":
+        from syncd.service.web.context import Context, Limits
+        from syncd.service.web.site import Site, read_tokens
+
+        catalog, folder = self._publisher.catalog, self._publisher.folder
+        tokens = read_tokens(serve)
+        self._access.set_tokens(tokens.operator, tokens.metrics)
+        for head in catalog.heads():
+            self._news.tell(head.list, head.version)
+        context = Context(
+            publisher=self._publisher,
+            access=self._access,
+            checkins=self._checkins,
+            pulls=self._pulls,
+            news=self._news,
+            health=self._health,
+            clock=self._around.clock,
+            emit=self._emit,
+            overview=lambda: overview.read(folder, catalog, self._config.intervals(), self._around.clock()),
+            config=lambda: self._config,
+            limits=Limits(connections=serve.max_connections, streams=serve.max_streams),
+        )
+        return Site(serve, context)
+
     def _finished(self, outcome: SyncOutcome) -> None:
+        self._news.changed()
         planned = self._schedule.finished(outcome)
         if planned is not None:
             failures = self._publisher.catalog.source(outcome.source).failures
@@ -198,9 +290,11 @@ class Daemon:
         request = {"do": "ping", "state_dir": str(self._config.state_dir)}
         try:
             answers = client.ask(self._config.control_socket, request, self._beat)
-            return answers is not None and any("pid" in answer for answer in answers)
+            if answers is None or not any("pid" in answer for answer in answers):
+                return False
         except SyncdError:
             return False
+        return self._site is None or self._site.answers(min(self._beat, _ANSWER_WITHIN))
 
     def _notify_status(self, *states: str) -> None:
         runs = self._schedule.next_runs().values()
@@ -212,27 +306,3 @@ class Daemon:
     def _notify(self, *states: str) -> None:
         with suppress(SyncdError):  # systemd restarts what it does not hear of
             notify.notify(self._around.environment, *states)
-
-
-def check_reload(before: Config, after: Config) -> None:
-    """See that all of ``after`` can be put in force now. Raises `ConfigError`."""
-    for key in ("state_dir", "control_socket"):
-        if getattr(before, key) != getattr(after, key):
-            raise ConfigError(f"{key} cannot change while the daemon runs", hint="restart it; nothing was changed")
-    for feed in after.feeds():
-        feed.check()
-
-
-def changes(before: Config, after: Config) -> events.ConfigReloaded:
-    """What differs, by name; values may be secret."""
-    both = sorted(before.sources.keys() & after.sources.keys())
-    changed = [f"{name}.{key}" for name in both for key in _differing(before.sources[name], after.sources[name])]
-    return events.ConfigReloaded(
-        tuple(sorted(after.sources.keys() - before.sources.keys())),
-        tuple(sorted(before.sources.keys() - after.sources.keys())),
-        tuple(changed),
-    )
-
-
-def _differing(before: Any, after: Any) -> list[str]:
-    return [key for key in type(before).model_fields if getattr(before, key) != getattr(after, key)]

@@ -1,0 +1,92 @@
+"""What of a feed folder is offered over HTTP (RFC 9110), and how: what is in the layout, and nothing else in it.
+
+Immutable files may be cached by the one who asked for them; what changes is never stored.
+"""
+
+import hashlib
+import os
+import re
+import stat
+from pathlib import Path
+from typing import Final
+
+from starlette.responses import FileResponse
+
+from syncd.feed.layout import METADATA, TIMESTAMP
+from syncd.model import LIST_NAME, ListName
+
+IMMUTABLE: Final = "private, immutable, max-age=31536000"
+NO_STORE: Final = "no-store"
+ROOT: Final = "root.json"
+CHANGING: Final = frozenset({TIMESTAMP, ROOT})
+"""Small files that are replaced now and then."""
+
+_SHA256: Final = "[0-9a-f]{64}"
+_IMMUTABLE_PATH: Final = re.compile(
+    rf"{METADATA}/[0-9]{{1,10}}\.[a-z][a-z0-9._-]{{0,68}}\.json"
+    rf"|v1/({LIST_NAME.pattern})/(?:{_SHA256}\.manifest\.json|segments/{_SHA256}\.arrow|evidence/{_SHA256}\.json)"
+)
+
+
+def is_offered(path: str) -> bool:
+    """Whether ``path`` is one of the layout. Names are matched, never cleaned: no dot file, no way up."""
+    return path in CHANGING or _IMMUTABLE_PATH.fullmatch(path) is not None
+
+
+def list_at(path: str) -> ListName | None:
+    """The list that an offered path belongs to; None for metadata, which everybody may read."""
+    found = _IMMUTABLE_PATH.fullmatch(path)
+    return ListName(found[1]) if found and found[1] else None
+
+
+class Blocks(FileResponse):
+    """A file that never changes, in blocks; one range of it where that is asked for."""
+
+    chunk_size = 1 << 17
+    max_ranges = 1
+
+
+def file_response(folder: Path, path: str) -> Blocks | None:
+    """The answer for an immutable file below ``folder``, which is resolved; None where there is none."""
+    inside = _inside(folder, path) if _IMMUTABLE_PATH.fullmatch(path) else None
+    if inside is None:
+        return None
+    file, found = inside
+    kind = "application/vnd.apache.arrow.file" if file.suffix == ".arrow" else "application/json"
+    return Blocks(file, headers={"Cache-Control": IMMUTABLE}, media_type=kind, stat_result=found)
+
+
+def _inside(folder: Path, path: str) -> tuple[Path, os.stat_result] | None:
+    """A regular file below ``folder``, links followed no further than that; None where there is none."""
+    try:
+        file = (folder / path).resolve(strict=True)
+        found = file.stat()
+    except (OSError, RuntimeError):  # Path.resolve reports a loop of links as RuntimeError before 3.13
+        return None
+    return (file, found) if file.is_relative_to(folder) and stat.S_ISREG(found.st_mode) else None
+
+
+class InMemory:
+    """A small file that is replaced now and then; read again when it was."""
+
+    def __init__(self, folder: Path, path: str) -> None:
+        self._folder, self._path = folder, path
+        self._stamp: tuple[int, int, int] | None = None
+        self._held: tuple[bytes, str] = (b"", "")
+
+    def read(self) -> tuple[bytes, str] | None:
+        """The content and its entity tag, or None where there is no such file."""
+        inside = _inside(self._folder, self._path)
+        if inside is None:
+            return None
+        file, found = inside
+        stamp = (found.st_ino, found.st_mtime_ns, found.st_size)
+        if stamp != self._stamp:  # replaced between the two looks at it: read once more next time
+            content = file.read_bytes()
+            self._stamp, self._held = stamp, (content, f'"{hashlib.sha256(content).hexdigest()[:32]}"')
+        return self._held
+
+
+def is_known(tag: str, asked: str) -> bool:
+    """Whether ``asked``, an If-None-Match, names the entity tag: the client holds this very file (RFC 9110, 13.1.2)."""
+    return tag in {one.strip().removeprefix("W/") for one in asked.split(",")}

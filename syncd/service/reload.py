@@ -1,0 +1,37 @@
+"""What a reload may change, and what it did."""
+
+from typing import Any
+
+from syncd import events
+from syncd.config import Config
+from syncd.errors import ConfigError
+
+
+def check_reload(before: Config, after: Config) -> None:
+    """See that all of ``after`` can be put in force now. Raises `ConfigError`."""
+    for key in ("state_dir", "control_socket"):
+        if getattr(before, key) != getattr(after, key):
+            raise ConfigError(f"{key} cannot change while the daemon runs", hint="restart it; nothing was changed")
+    if before.serve or after.serve:
+        from syncd.service.web.site import check_change
+
+        check_change(before.serve, after.serve)
+    for feed in after.feeds():
+        feed.check()
+
+
+def changes(before: Config, after: Config) -> events.ConfigReloaded:
+    """What differs, by name; values may be secret."""
+    both = sorted(before.sources.keys() & after.sources.keys())
+    changed = [f"{name}.{key}" for name in both for key in _differing(before.sources[name], after.sources[name])]
+    if before.serve and after.serve:
+        changed += [f"serve.{key}" for key in _differing(before.serve, after.serve)]
+    return events.ConfigReloaded(
+        tuple(sorted(after.sources.keys() - before.sources.keys())),
+        tuple(sorted(before.sources.keys() - after.sources.keys())),
+        tuple(changed),
+    )
+
+
+def _differing(before: Any, after: Any) -> list[str]:
+    return [key for key in type(before).model_fields if getattr(before, key) != getattr(after, key)]

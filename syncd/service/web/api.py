@@ -1,0 +1,263 @@
+"""What is not asked for all the time, and the OpenAPI document of all of it."""
+
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import unquote
+
+from fastapi import Depends, FastAPI, Header, Request, Response, Security
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.security import HTTPBearer
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute
+
+from syncd import __version__
+from syncd.errors import SyncdError
+from syncd.feed.offer import is_offered, list_at
+from syncd.model import LIST_NAME, ListName
+from syncd.pipeline.status import StatusDocument, status_document
+from syncd.service.access import Kind, Visitor
+from syncd.service.web.answers import error_body
+from syncd.service.web.context import Context
+from syncd.service.web.described import DESCRIBED
+from syncd.service.web.feed import PREFIX
+from syncd.service.web.health import Recent, readiness
+
+_NO_STORE = {"Cache-Control": "no-store"}
+_BEARER = HTTPBearer(auto_error=False, description="a token of `syncd matchers add`, or the operator's")
+_MOST_LISTS = 1024
+
+
+class ApiError(Exception):
+    """An answer that is an error."""
+
+    def __init__(self, status: int, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.status, self.message, self.hint = status, message, hint
+
+
+class ErrorText(BaseModel):
+    """What is wrong, and what to do."""
+
+    message: str
+    hint: str
+
+
+class Error(BaseModel):
+    """An error."""
+
+    error: ErrorText
+
+
+ListText = Annotated[str, StringConstraints(pattern=f"^{LIST_NAME.pattern}$")]
+
+
+def _whole(value: object) -> object:
+    """JSON knows no difference between 7 and 7.0; "7" and true are no numbers."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Version = Annotated[int, Field(ge=1, le=(1 << 53) - 1, strict=True), BeforeValidator(_whole)]
+
+
+class Checkin(BaseModel):
+    """Which version of each list a matcher's process has loaded now. A list left out is not loaded any more."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    instance: Annotated[
+        str,
+        StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,63}$"),
+        Field(description="which process or host of the matcher this is", examples=["web-3.4711"]),
+    ]
+    lists: Annotated[
+        dict[ListText, Version],
+        Field(max_length=_MOST_LISTS, examples=[{"iwf.images": 7}], json_schema_extra={"additionalProperties": False}),
+    ]
+
+
+def visitor_of(context: Context, request: Request, *kinds: Kind) -> Visitor:
+    """Whose token came along, where it is of one of ``kinds``. Raises `ApiError`."""
+    visitor = context.access.admit(request.headers.get("authorization", "").encode("latin-1"))
+    if visitor is None:
+        raise ApiError(401, "no token, or one that is not in force", "send Authorization: Bearer TOKEN")
+    if visitor.kind not in kinds:
+        raise ApiError(403, "this token is not for that", "use a token that is made for it")
+    return visitor
+
+
+_ERRORS: dict[int | str, dict[str, Any]] = {
+    401: {"model": Error, "description": "no token, or one that is not in force"},
+    403: {"model": Error, "description": "the token is not for that, or a list is out of its scope"},
+    409: {"model": Error, "description": "a version that was never published here"},
+    413: {"model": Error, "description": "more than 64 KiB"},
+    422: {"model": Error, "description": "malformed"},
+    503: {"model": Error, "description": "full; see Retry-After"},
+}
+
+
+def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    return {status: _ERRORS[status] for status in statuses}
+
+
+def build(context: Context, more: list[BaseRoute]) -> FastAPI:
+    """The application for all but the feed's files and the stream of news; ``more``: other pieces' routes."""
+    app = FastAPI(
+        title="syncd",
+        version=__version__,
+        description="The feed of an operator, and what goes with it.",
+        docs_url=None,
+        redoc_url=None,
+    )
+    _add_matcher_routes(app, context)
+    _add_status_routes(app, context)
+    app.router.routes.extend(more)
+    app.add_exception_handler(ApiError, _api_error)
+    app.add_exception_handler(RequestValidationError, _malformed)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(SyncdError, _syncd_error)
+    app.add_exception_handler(Exception, _bug)
+    app.openapi = lambda: document_of(app)  # type: ignore[method-assign]  # as FastAPI's documentation does it
+    return app
+
+
+def document_of(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document, with what is served without FastAPI."""
+    if app.openapi_schema is None:
+        document = FastAPI.openapi(app)
+        document["paths"].update(DESCRIBED)
+        app.openapi_schema = document
+    return app.openapi_schema
+
+
+def _add_matcher_routes(app: FastAPI, context: Context) -> None:
+    def matcher(request: Request) -> Visitor:
+        return visitor_of(context, request, Kind.MATCHER)
+
+    Matcher = Annotated[Visitor, Depends(matcher)]  # noqa: N806 - a type
+    secured = [Security(_BEARER)]
+
+    @app.post(
+        "/api/v1/checkin",
+        status_code=204,
+        dependencies=secured,
+        responses=_errors(401, 403, 409, 413, 422, 503),
+        tags=["matchers"],
+    )
+    def checkin(visitor: Matcher, body: Checkin) -> Response:
+        """Say which version of each list is loaded: after each change, and every 5 minutes."""
+        lists = {ListName(name): version for name, version in body.lists.items()}
+        if not all(visitor.may_read(name) for name in lists):
+            raise ApiError(403, "a list is out of this token's scope", "leave it out, or use another token")
+        if context.checkins.never_published(lists):
+            raise ApiError(409, "a version that was never published here", "is the copy of another feed?")
+        context.checkins.note(visitor.name, body.instance, lists, context.clock())
+        context.news.changed()
+        return Response(status_code=204, headers=_NO_STORE)
+
+    @app.get(
+        "/api/v1/auth", status_code=204, dependencies=secured, responses=_errors(401, 403, 422, 503), tags=["matchers"]
+    )
+    async def auth(
+        visitor: Matcher, x_original_uri: Annotated[str, Header(description="the path that is asked for")]
+    ) -> Response:
+        """Whether the token may read a file of the feed: for nginx's auth_request."""
+        path = unquote(x_original_uri.partition("?")[0])
+        inside = path.removeprefix(PREFIX)
+        name = list_at(inside)
+        if inside == path or not is_offered(inside) or (name and not visitor.may_read(name)):
+            raise ApiError(403, "not a file that this token may read", "ask for files of the feed in its scope")
+        if name:
+            context.pulls.note(visitor.name, inside, _length(context.publisher.folder.feed.path(inside)))
+        return Response(status_code=204, headers=_NO_STORE)
+
+
+def _length(path: Path) -> int:
+    """What the proxy will send, or some of it."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _add_status_routes(app: FastAPI, context: Context) -> None:
+    recent = Recent(context.overview, context.limits.remember)
+
+    def operator(request: Request) -> Visitor:
+        return visitor_of(context, request, Kind.OPERATOR)
+
+    @app.get(
+        "/api/v1/status",
+        dependencies=[Security(_BEARER), Depends(operator)],
+        responses=_errors(401, 403, 503),
+        tags=["operators"],
+    )
+    def status(response: Response) -> StatusDocument:
+        """How everything stands, as `syncd status --json` says it."""
+        response.headers.update(_NO_STORE)
+        return status_document(context.overview())
+
+    @app.get("/healthz", response_class=PlainTextResponse, tags=["health"])
+    async def healthz() -> Response:
+        """The process is alive."""
+        return PlainTextResponse("ok\n", headers=_NO_STORE)
+
+    @app.get(
+        "/readyz",
+        response_class=PlainTextResponse,
+        responses={503: {"description": "not proved", "content": {"text/plain": {}}}},
+        tags=["health"],
+    )
+    def readyz(request: Request) -> Response:
+        """What is stored is proved, and served. Names lists to the operator only."""
+        visitor = context.access.admit(request.headers.get("authorization", "").encode("latin-1"))
+        named = visitor is not None and visitor.kind is Kind.OPERATOR
+        try:
+            ready, text = readiness(context.health.faults, recent(), named=named)
+        except SyncdError:  # it may name paths, which are told in the log alone
+            ready, text = False, "not ready: the state cannot be read\n"
+        return PlainTextResponse(text, 200 if ready else 503, headers=_NO_STORE)
+
+
+def _answer(status: int, message: str, hint: str, **headers: str) -> Response:
+    return JSONResponse(error_body(message, hint), status, headers={**_NO_STORE, **headers})
+
+
+async def _api_error(request: Request, error: Exception) -> Response:
+    del request
+    assert isinstance(error, ApiError)  # noqa: S101 - as registered; Starlette's type is wider
+    headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else {}  # noqa: PLR2004 - RFC 9110, 15.5.2
+    return _answer(error.status, error.message, error.hint, **headers)
+
+
+async def _malformed(request: Request, error: Exception) -> Response:
+    """Which field, and never what was in it."""
+    del request
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - as above
+    names = {str(one["loc"][1]) for one in error.errors() if len(one["loc"]) > 1 and one["loc"][1] in _FIELDS}
+    return _answer(
+        422, f"malformed: {', '.join(sorted(names)) or 'not the document that is expected'}", "see /openapi.json"
+    )
+
+
+_FIELDS = {"instance", "lists", "x-original-uri"}
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    del request
+    assert isinstance(error, HTTPException)  # noqa: S101 - as above
+    if error.status_code == 400:  # noqa: PLR2004 - what FastAPI says of a body that is no JSON at all
+        return _answer(422, "malformed: not JSON", "see /openapi.json")
+    return _answer(error.status_code, str(error.detail).lower(), "see /openapi.json", **(error.headers or {}))
+
+
+async def _bug(request: Request, error: Exception) -> Response:
+    """Starlette raises it again, and `App` tells it."""
+    del request, error
+    return _answer(500, "internal error", "see the daemon's log")
+
+
+async def _syncd_error(request: Request, error: Exception) -> Response:
+    """Only operators ask what can fail so. The error may name paths, which are told in the log alone."""
+    del request, error
+    return _answer(503, "the state cannot be read", "see the daemon's log; run `syncd verify`", **{"Retry-After": "10"})

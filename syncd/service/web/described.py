@@ -1,0 +1,74 @@
+"""What is served without FastAPI, as its OpenAPI document describes it."""
+
+from typing import Any, Final
+
+_ARROW: Final = "application/vnd.apache.arrow.file"
+_JSON: Final = "application/json"
+_SECURITY: Final[list[dict[str, list[str]]]] = [{"HTTPBearer": []}]
+_TEXT: Final = {"text/plain": {"schema": {"type": "string"}}}
+_ERROR: Final = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
+
+
+def _path(name: str, pattern: str, what: str) -> dict[str, Any]:
+    schema = {"type": "string", "pattern": pattern}
+    return {"name": name, "in": "path", "required": True, "schema": schema, "description": what}
+
+
+_LIST: Final = _path("list", "^[a-z0-9][a-z0-9._-]{0,63}$", "as published")
+_HASH: Final = _path("sha256", "^[0-9a-f]{64}$", "of the file")
+
+
+def _file(summary: str, kind: str, *parameters: dict[str, Any], immutable: bool = True) -> dict[str, Any]:
+    schema = {"type": "object"} if kind == _JSON else {"type": "string", "format": "binary"}
+    content = {kind: {"schema": schema}}
+    answers: dict[str, Any] = {
+        "200": {"description": "the file", "content": content},
+        "304": {"description": "what If-None-Match names"},
+        "401": {"description": "no token, or one that is not in force", "content": _TEXT},
+        "403": {"description": "out of the token's scope", "content": _TEXT},
+        "404": {"description": "not there", "content": _TEXT},
+        "503": {"description": "full; see Retry-After", "content": _TEXT},
+    }
+    if immutable:
+        answers["206"] = {"description": "the range that was asked for", "content": content}
+        answers["416"] = {"description": "no such range", "content": _TEXT}
+    operation = {"summary": summary, "tags": ["feed"], "security": _SECURITY, "responses": answers}
+    return {"get": {**operation, "parameters": list(parameters)} if parameters else operation}
+
+
+_VERSIONED: Final = _path("file", r"^[0-9]{1,10}\.[a-z][a-z0-9._-]{0,68}\.json$", "VERSION.ROLE.json")
+
+DESCRIBED: Final[dict[str, Any]] = {
+    "/feed/metadata/timestamp.json": _file("The newest state of the feed", _JSON, immutable=False),
+    "/feed/root.json": _file("The first root", _JSON, immutable=False),
+    "/feed/metadata/{file}": _file("Signed metadata", _JSON, _VERSIONED),
+    "/feed/v1/{list}/{sha256}.manifest.json": _file("A manifest", _JSON, _LIST, _HASH),
+    "/feed/v1/{list}/segments/{sha256}.arrow": _file("A segment", _ARROW, _LIST, _HASH),
+    "/feed/v1/{list}/evidence/{sha256}.json": _file("The upstream's signed documents", _JSON, _LIST, _HASH),
+    "/api/v1/events": {
+        "get": {
+            "summary": "Each publication as it happens",
+            "description": "Server-sent events (WHATWG HTML, 9.2).",
+            "tags": ["matchers"],
+            "security": _SECURITY,
+            "parameters": [
+                {
+                    "name": "Last-Event-ID",
+                    "in": "header",
+                    "required": False,
+                    "schema": {"type": "string"},
+                    "description": "the newest event seen: only lists that changed since are sent",
+                }
+            ],
+            "responses": {
+                "200": {
+                    "description": "a stream without end",
+                    "content": {"text/event-stream": {"schema": {"type": "string"}}},
+                },
+                "401": {"description": "no token, or one that is not in force", "content": _ERROR},
+                "403": {"description": "the token is not a matcher's", "content": _ERROR},
+                "503": {"description": "full; see Retry-After", "content": _ERROR},
+            },
+        }
+    },
+}

@@ -1,0 +1,177 @@
+"""TLS of the HTTP side: its certificate, its clients', and new ones without a restart."""
+
+import shutil
+import socket
+import ssl
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from certificates import Authority
+from syncd.config import Serve
+from syncd.errors import ConfigError
+from syncd.service.web.context import Limits
+from syncd.service.web.site import check
+from web_site import Running, running, to_the_end
+from world import World
+
+
+@pytest.fixture
+def ours(tmp_path: Path) -> Authority:
+    return Authority(tmp_path, "ours")
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Authority:
+    return Authority(tmp_path, "other")
+
+
+@pytest.fixture
+def files(ours: Authority) -> dict[str, Any]:
+    """As the configuration names them."""
+    cert, key = ours.certificate("server")
+    return {"tls_cert": cert, "tls_key": key}
+
+
+def trust(authority: Authority, client: tuple[Path, Path] | None = None) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=authority.file)
+    if client:
+        context.load_cert_chain(*client)
+    return context
+
+
+def health(web: Running, verify: ssl.SSLContext) -> int:
+    return httpx.get(f"{web.url}/healthz", verify=verify).status_code
+
+
+def put(new: tuple[Path, Path], files: dict[str, Any]) -> None:
+    """As who renews certificates does it."""
+    for source, target in zip(new, (files["tls_cert"], files["tls_key"]), strict=True):
+        shutil.copyfile(source, target.with_suffix(".new"))
+        target.with_suffix(".new").replace(target)
+
+
+def test_its_own_certificate_is_shown(
+    standing: World, ours: Authority, other: Authority, files: dict[str, Any]
+) -> None:
+    """https, and nothing else at that port; the look at its health goes over TLS too."""
+    with running(standing, **files) as web:
+        assert web.url.startswith("https://127.0.0.1:")
+        assert health(web, trust(ours)) == 200
+        with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
+            health(web, trust(other))
+        with pytest.raises(httpx.RemoteProtocolError):
+            httpx.get(web.url.replace("https", "http"))
+        assert web.site.answers(5)
+        assert [one.name() for one in web.events] == ["state_proved", "http_listening"]
+
+
+def test_certificates_come_into_force_without_a_restart(
+    standing: World, ours: Authority, other: Authority, files: dict[str, Any]
+) -> None:
+    """When the files have changed; a connection that is open goes on."""
+    with running(standing, **files) as web, httpx.Client(verify=trust(ours)) as client:
+        assert client.get(f"{web.url}/healthz").status_code == 200
+        put(other.certificate("renewed"), files)
+        web.site.look()
+        assert health(web, trust(other)) == 200
+        assert client.get(f"{web.url}/healthz").status_code == 200
+        web.site.look()
+        assert [one.document() for one in web.named("certificate_reloaded")] == [{}]
+
+
+def test_a_certificate_that_is_none_changes_nothing(standing: World, ours: Authority, files: dict[str, Any]) -> None:
+    """The one before stays; it is told once, as an error, and tried again when the files change."""
+    good = [path.read_bytes() for path in files.values()]
+    with running(standing, **files) as web:
+        files["tls_cert"].write_text("not a certificate")
+        web.site.look()
+        web.site.look()
+        assert health(web, trust(ours)) == 200
+        (told,) = web.named("certificate_rejected")
+        assert (told.importance, told.document()["message"]) == (
+            "error",
+            f"the certificate {files['tls_cert']} or its key cannot be used",
+        )
+        for path, content in zip(files.values(), good, strict=True):
+            path.write_bytes(content)
+        web.site.look()
+        assert len(web.named("certificate_reloaded")) == 1
+
+
+def test_only_clients_with_a_certificate_are_answered(
+    standing: World, ours: Authority, other: Authority, files: dict[str, Any]
+) -> None:
+    """Of the authority that is named, and with a token as well."""
+    mine, strange = ours.certificate("mine"), other.certificate("strange")
+    with running(standing, client_ca=ours.file, **files) as web:
+        url = f"{web.url}/feed/root.json"
+        token = web.add("m")
+        for client in (None, strange):
+            with pytest.raises((httpx.ReadError, httpx.RemoteProtocolError, httpx.ConnectError)):
+                httpx.get(url, headers=token, verify=trust(ours, client))
+        assert httpx.get(url, verify=trust(ours, mine)).status_code == 401
+        assert httpx.get(url, headers=token, verify=trust(ours, mine)).status_code == 200
+        assert web.site.answers(5)
+
+
+def test_an_authority_of_clients_is_replaced_without_a_restart(
+    standing: World, ours: Authority, other: Authority, files: dict[str, Any], tmp_path: Path
+) -> None:
+    """Who is of the old one is not admitted any more, by an old session either."""
+    authority = tmp_path / "clients.pem"
+    shutil.copyfile(ours.file, authority)
+    before, after = trust(ours, ours.certificate("before")), trust(ours, other.certificate("after"))
+    with running(standing, client_ca=authority, **files) as web:
+        assert health(web, before) == 200
+        shutil.copyfile(other.file, authority)
+        web.site.look()
+        assert health(web, after) == 200
+        with pytest.raises((httpx.ReadError, httpx.RemoteProtocolError)):
+            health(web, before)
+
+
+def test_who_never_says_hello_is_dropped(standing: World, files: dict[str, Any]) -> None:
+    """A connection without TLS takes a place too, and not for long."""
+    with running(standing, Limits(head_within=0.3, look=0.05), **files) as web:
+        assert to_the_end(socket.create_connection(("127.0.0.1", web.port), 20)) == b""
+        web.gone()
+
+
+def test_a_unix_socket_is_listened_at(standing: World, tmp_path: Path) -> None:
+    """One left behind is taken over; it is gone after the end."""
+    path = tmp_path / "http.sock"
+    for _ in range(2):
+        with socket.socket(socket.AF_UNIX) as left:
+            left.bind(str(path))
+        with running(standing, listen=f"unix:{path}") as web:
+            assert web.url == f"unix:{path}"
+            with httpx.Client(transport=httpx.HTTPTransport(uds=str(path))) as client:
+                assert client.get("http://syncd/healthz").status_code == 200
+            assert web.site.answers(5)
+        assert not path.exists()
+
+
+@pytest.fixture
+def wrong(tmp_path: Path, files: dict[str, Any], other: Authority) -> dict[str, dict[str, Any]]:
+    tmp_path.joinpath("short").write_text("abc\n")
+    tmp_path.joinpath("none").write_bytes(b"\xff" * 40)
+    lost = tmp_path / "lost"
+    return {
+        "the certificate": {"tls_cert": files["tls_cert"], "tls_key": other.certificate("x")[1]},
+        "client_ca": {**files, "client_ca": lost},
+        "serve.operator_token_file: cannot read": {"operator_token_file": lost},
+        "holds no token of 16 characters": {"operator_token_file": tmp_path / "short"},
+        "serve.metrics_token_file": {"metrics_token_file": tmp_path / "none"},
+    }
+
+
+def test_files_that_cannot_be_used_are_errors_of_the_configuration(wrong: dict[str, dict[str, Any]]) -> None:
+    """Before anything listens, each with what to do."""
+    for said, settings in wrong.items():
+        with pytest.raises(ConfigError) as caught:
+            check(Serve(listen="127.0.0.1:0", **settings))
+        assert said in caught.value.message
+        assert caught.value.hint

@@ -1,0 +1,207 @@
+"""The HTTP side of a world, on a free port of this machine, with tokens that are known."""
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from syncd.catalog.catalog import Catalog
+from syncd.config import Config, Serve
+from syncd.events import Event
+from syncd.model import ListName
+from syncd.pipeline import matchers, overview
+from syncd.pipeline.state import Publisher
+from syncd.service.access import Access
+from syncd.service.checkins import Checkins
+from syncd.service.news import News
+from syncd.service.pulls import Pulls
+from syncd.service.web.context import Context, Limits
+from syncd.service.web.health import Health
+from syncd.service.web.site import Site
+from world import World
+
+OPERATOR = "operator-token-0123456789"
+METRICS = "metrics-token-0123456789"
+LIMITS = Limits()
+
+
+class Counted(Pulls):
+    """Pulls, as they came too."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        super().__init__(catalog)
+        self.told: list[tuple[str, str, int]] = []
+
+    def note(self, visitor_name: str, path: str, sent: int) -> None:
+        self.told.append((visitor_name, path, sent))
+        super().note(visitor_name, path, sent)
+
+
+@dataclass
+class Running:
+    """A site that answers, and what goes on behind it."""
+
+    site: Site
+    world: World
+    publisher: Publisher
+    access: Access
+    checkins: Checkins
+    pulls: Counted
+    news: News
+    health: Health
+    events: list[Event] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        """Without a slash at its end."""
+        return self.site.server.url
+
+    @property
+    def port(self) -> int:
+        """Of this machine."""
+        return self.site.server.address.port
+
+    def add(self, name: str, *lists: str) -> dict[str, str]:
+        """Let a matcher in; returns the header that shows its token."""
+        token, scope = matchers.new_token(), tuple(map(ListName, lists))
+        matchers.add(self.publisher.catalog, name, scope, asked_by="me", now=self.world.clock(), token=token)
+        self.access.reload()
+        return bearer(token)
+
+    def revoke(self, name: str) -> None:
+        """And out again."""
+        matchers.revoke(self.publisher.catalog, name, asked_by="me", now=self.world.clock())
+        self.access.reload()
+
+    def stop(self, seconds: float = 10.0) -> bool:
+        """Stop it; whether it came to its end."""
+        return self.site.stop(seconds)
+
+    def gone(self) -> None:
+        """Wait until no connection is left."""
+        _until(lambda: not self.site.server.connections)
+
+    def pulled(self) -> int:
+        """The bytes of the first file that was sent, once that has come to its end."""
+        _until(lambda: bool(self.pulls.told))
+        return self.pulls.told[0][2]
+
+    def named(self, name: str) -> list[Event]:
+        """The events of one name."""
+        return [one for one in self.events if one.name() == name]
+
+
+@contextmanager
+def running(world: World, limits: Limits = LIMITS, **settings: Any) -> Iterator[Running]:
+    """Serve a world's state."""
+    serve = Serve(**{"listen": "127.0.0.1:0", **settings})
+    config = Config(state_dir=world.state.root, serve=serve)
+    told: list[Event] = []
+    news = News("e1")
+    with world.publisher() as opened:
+        access, checkins = Access(opened.catalog, OPERATOR, METRICS), Checkins(opened.catalog)
+        pulls = Counted(opened.catalog)
+        holder: list[Site] = []
+
+        def announce(name: ListName, version: int) -> None:
+            holder[0].app.feed.refresh()
+            news.tell(name, version)
+
+        publisher = replace(opened, announce=announce)
+        for head in publisher.catalog.heads():
+            news.tell(head.list, head.version)
+        context = Context(
+            publisher=publisher,
+            access=access,
+            checkins=checkins,
+            pulls=pulls,
+            news=news,
+            health=Health(world.state.feed, publisher.catalog, told.append),
+            clock=world.clock,
+            emit=told.append,
+            overview=lambda: overview.read(world.state, publisher.catalog, {"iwf": 600.0}, world.clock()),
+            config=lambda: config,
+            limits=limits,
+        )
+        site = Site(serve, context)
+        holder.append(site)
+        context.health.prove()
+        site.start()
+        try:
+            yield Running(site, world, publisher, access, checkins, pulls, news, context.health, told)
+        finally:
+            assert site.stop(10)
+
+
+def bearer(token: str) -> dict[str, str]:
+    """The header that shows a token."""
+    return {"Authorization": f"Bearer {token}"}
+
+
+def named_file(world: World, pattern: str) -> str:
+    """The path, in the feed, of the only file that fits."""
+    (found,) = Path(world.state.feed.root).glob(pattern)
+    return str(found.relative_to(world.state.feed.root))
+
+
+def _until(what: Callable[[], bool]) -> None:
+    for _ in range(2000):
+        if what():
+            return
+        threading.Event().wait(0.01)
+    raise AssertionError("it never came to be")
+
+
+class Reader:
+    """Reads a stream of news."""
+
+    def __init__(self, response: httpx.Response) -> None:
+        self.response = response
+        self._lines = response.iter_lines()
+
+    def block(self) -> list[str]:
+        """The lines up to the next empty one; [] at the end of the stream."""
+        found: list[str] = []
+        for line in self._lines:
+            if not line:
+                return found
+            found.append(line)
+        return found
+
+    def event(self) -> dict[str, str]:
+        """The next event, past comments."""
+        while block := self.block():
+            if not block[0].startswith((":", "retry")):
+                return dict(line.split(": ", 1) for line in block)
+        return {}
+
+
+@contextmanager
+def stream(web: Running, headers: dict[str, str]) -> Iterator[Reader]:
+    """Read the news."""
+    with httpx.stream("GET", f"{web.url}/api/v1/events", headers=headers, timeout=20) as response:
+        yield Reader(response)
+
+
+def raw(web: Running, request: bytes) -> socket.socket:
+    """A connection on which something was sent."""
+    connection = socket.create_connection(("127.0.0.1", web.port), 20)
+    connection.sendall(request)
+    return connection
+
+
+def to_the_end(connection: socket.socket) -> bytes:
+    """All that comes until it is closed, or aborted."""
+    found = []
+    with connection:
+        try:
+            while more := connection.recv(1 << 20):
+                found.append(more)
+        except ConnectionResetError:
+            pass
+    return b"".join(found)
