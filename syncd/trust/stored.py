@@ -2,35 +2,35 @@
 
 from datetime import datetime
 from pathlib import Path
-from typing import Final
 from urllib.parse import quote
 
-from tuf.api.metadata import Root, Snapshot, Targets, Timestamp
+from tuf.api.metadata import Metadata, Targets
 
 from syncd.files import read_bytes
-from syncd.trust.offline import delegated_roles, parse
-from syncd.trust.values import LISTS, TARGETS_LIMIT
-
-_KINDS: Final = {"root": Root, "timestamp": Timestamp, "snapshot": Snapshot, "targets": Targets}
+from syncd.trust.offline import delegated_roles, parse, typed_errors
+from syncd.trust.values import LISTS, TARGETS_LIMIT, TOP_LEVEL_ROLES
 
 
 def stored_expiries(folder: Path) -> dict[str, datetime]:
     """When each role expires; of those for lists, whose number is their signer's to choose, the soonest, as `LISTS`.
 
-    ``folder`` is that of `syncd.trust.client.refresh`. What is not there is left out. Raises `StoreError`, `TrustError`.
+    ``folder`` is that of `syncd.trust.client.refresh`. What is not there is left out. Raises `StoreError`,
+    `TrustError`.
     """
-    found = {role: _expiry(folder, role, kind) for role, kind in _KINDS.items() if _path(folder, role).is_file()}
+    found = {role: _expiry(folder, role) for role in TOP_LEVEL_ROLES if _path(folder, role).is_file()}
     if "targets" in found:
         targets = parse(Targets, read_bytes(_path(folder, "targets"), TARGETS_LIMIT), "targets.json").signed
         delegated = [role for role in delegated_roles(targets) if _path(folder, role).is_file()]
         if delegated:
-            found[LISTS] = min(_expiry(folder, role, Targets) for role in delegated)
+            found[LISTS] = min(_expiry(folder, role) for role in delegated)
     return found
 
 
-def _expiry(folder: Path, role: str, kind: type[Root | Timestamp | Snapshot | Targets]) -> datetime:
+def _expiry(folder: Path, role: str) -> datetime:
     path = _path(folder, role)
-    return parse(kind, read_bytes(path, TARGETS_LIMIT), path.name).signed.expires
+    content = read_bytes(path, TARGETS_LIMIT)
+    with typed_errors(path.name):
+        return Metadata.from_bytes(content).signed.expires
 
 
 def _path(folder: Path, role: str) -> Path:

@@ -1,4 +1,4 @@
-"""The registry of one daemon, and the route that shows it."""
+"""The registry of one daemon."""
 
 from collections.abc import Callable, Iterator
 
@@ -6,15 +6,11 @@ from prometheus_client import CollectorRegistry, Gauge, ProcessCollector
 from prometheus_client.core import Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
-from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
-from starlette.routing import BaseRoute, Route
 
 from syncd import __version__
 from syncd.config import Config
 from syncd.pipeline.overview import Overview
 from syncd.pipeline.state import StateFolder
-from syncd.service.access import Access, Kind
 from syncd.service.metrics.activity import Activity
 from syncd.service.metrics.expiry import ExpiryCollector
 from syncd.service.metrics.matchers import MATCHER_GAUGES
@@ -53,21 +49,3 @@ class Metrics(Collector):
 
     def _fault(self, error: Exception) -> None:
         self.activity.fault(type(error).__name__)
-
-
-def metrics_route(metrics: Metrics, access: Access) -> Route:
-    """``/metrics``, for the operator and for who collects metrics."""
-
-    def show(request: Request) -> Response:  # not async: it reads the catalog, and so has a thread to itself
-        visitor = access.admit(request.headers.get("authorization", "").encode("latin-1"))
-        if visitor is None:
-            return PlainTextResponse("unauthorised\n", 401, {**_NO_STORE, "www-authenticate": "Bearer"})
-        if visitor.kind not in {Kind.OPERATOR, Kind.METRICS}:
-            return PlainTextResponse("forbidden\n", 403, _NO_STORE)
-        content, content_type = metrics.text(request.headers.get("accept", ""))
-        return Response(content, headers={**_NO_STORE, "content-type": content_type})
-
-    return Route("/metrics", show, methods=["GET"])
-
-
-_NO_STORE = {"cache-control": "no-store"}

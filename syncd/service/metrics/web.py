@@ -48,24 +48,22 @@ class Traffic:
     def __init__(self, registry: CollectorRegistry) -> None:
         requests = Counter("syncd_http_requests_total", "Requests answered.", ("kind", "status"), registry=registry)
         sent = Counter("syncd_http_response_bytes_total", "Bytes of bodies sent.", ("kind",), registry=registry)
-        self._requests = {(kind, status): requests.labels(kind, status) for kind in RequestKind for status in STATUS_CLASSES}
+        self._requests = {(kind, one): requests.labels(kind, one) for kind in RequestKind for one in STATUS_CLASSES}
         self._sent = {kind: sent.labels(kind) for kind in RequestKind}
-        self._streams = Gauge("syncd_http_event_streams", "Streams of events that are open.", registry=registry)
-        self._limits = {
-            "connections": Gauge(
-                "syncd_http_connections_limit", "Connections that may be open at once.", registry=registry
-            ),
-            "streams": Gauge(
-                "syncd_http_event_streams_limit", "Streams of events that may be open at once.", registry=registry
-            ),
-        }
-        self._connections = Gauge("syncd_http_connections", "Connections that are open.", registry=registry)
+
+        def gauge(name: str, text: str) -> Gauge:
+            return Gauge(name, text, registry=registry)
+
+        self._connections = gauge("syncd_http_connections", "Connections that are open.")
+        self._connections_limit = gauge("syncd_http_connections_limit", "Connections that may be open at once.")
+        self._streams = gauge("syncd_http_event_streams", "Streams of events that are open.")
+        self._streams_limit = gauge("syncd_http_event_streams_limit", "Streams of events that may be open at once.")
 
     def watch(self, connections: Callable[[], int], *, max_connections: int, max_streams: int) -> None:
         """Tell how many connections are open, asked at each scrape, and how many may be."""
         self._connections.set_function(connections)
-        self._limits["connections"].set(max_connections)
-        self._limits["streams"].set(max_streams)
+        self._connections_limit.set(max_connections)
+        self._streams_limit.set(max_streams)
 
     def answered(self, kind: RequestKind, status: int) -> None:
         """An answer began."""
