@@ -31,7 +31,7 @@ FAULTS: Final = (
 )
 """Kinds of internal errors that are counted apart."""
 _SYNC_SECONDS: Final = (0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)
-_LOADED_SECONDS: Final = (0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 21600)
+_LOADED_SECONDS: Final = (1, 2, 5, 10, 30, 60, 300, 900, 3600)
 
 _COUNTERS: Final = {
     "syncs": ("syncd_syncs_total", "Syncs that ended, dry runs included.", ("source", "outcome")),
@@ -42,6 +42,7 @@ _COUNTERS: Final = {
     "cool_downs": ("syncd_source_cool_downs_total", "Times that the source was left alone for a while.", ("source",)),
     "reloads": ("syncd_config_reloads_total", "Configurations read again.", ("result",)),
     "signatures": ("syncd_timestamp_signatures_total", "Hourly signatures of our own timestamp.", ("result",)),
+    "certificates": ("syncd_certificate_reloads_total", "Certificate files of the server read again.", ("result",)),
     "refusals": ("syncd_control_refusals_total", "Requests refused at the control socket.", ()),
     "faults": ("syncd_internal_errors_total", "Bugs met; the daemon went on.", ("kind",)),
 }
@@ -75,10 +76,13 @@ class Activity:
             events.ConfigRejected: lambda _: self._count("reloads", "refused"),
             events.TimestampSigned: lambda _: self._count("signatures", "signed"),
             events.TimestampNotSigned: lambda _: self._count("signatures", "failed"),
+            events.CertificateReloaded: lambda _: self._count("certificates", "applied"),
+            events.CertificateRejected: lambda _: self._count("certificates", "refused"),
             events.ControlRefused: lambda _: self._count("refusals"),
             events.InternalError: lambda event: self.fault(event.kind),
         }
         self._begin("reloads", "result", ("applied", "refused"))
+        self._begin("certificates", "result", ("applied", "refused"))
         self._begin("signatures", "result", ("signed", "failed"))
         self._begin("faults", "kind", FAULTS)
 
