@@ -7,8 +7,7 @@
     expiry.py      certificates, and the metadata of partners
     activity.py    what happened since the start: counters and histograms, fed by the daemon's events
     web.py         the same of the HTTP side
-    scrape.py      the registry that holds them all
-    route.py       /metrics
+    scrape.py      the registry that holds them all, and the route /metrics
 
 Labels are names of sources, lists, matchers and roles, and words of closed sets; never an instance, a digest, an entry
 id or a token.

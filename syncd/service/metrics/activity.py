@@ -13,8 +13,7 @@ from syncd import events
 from syncd.catalog.records import Outcome
 from syncd.events import Event
 from syncd.model import ListName
-from syncd.pipeline.overview import Overview
-from syncd.service.metrics.state import ENDS
+from syncd.service.metrics.state import ENDS, State
 
 CHANGES: Final = ("added", "removed", "relabelled")
 FAULTS: Final = (
@@ -79,7 +78,7 @@ class Activity:
             events.CertificateReloaded: lambda _: self._count("certificates", "applied"),
             events.CertificateRejected: lambda _: self._count("certificates", "refused"),
             events.ControlRefused: lambda _: self._count("refusals"),
-            events.InternalError: lambda event: self.fault(event.kind),
+            events.InternalError: lambda event: self._count("faults", event.kind if event.kind in FAULTS else "other"),
         }
         self._begin("reloads", "result", ("applied", "refused"))
         self._begin("certificates", "result", ("applied", "refused"))
@@ -96,14 +95,10 @@ class Activity:
         """An instance has loaded a version, so many seconds after it was published."""
         self._loads.labels(name).observe(seconds)
 
-    def fault(self, kind: str) -> None:
-        """A bug was met."""
-        self._count("faults", kind if kind in FAULTS else "other")
-
-    def know(self, found: Overview) -> None:
+    def know(self, found: State) -> None:
         """Begin the series of every source and list."""
-        sources = {(one.name, "") for one in found.sources}
-        lists = {(one.head.source, str(one.head.list)) for one in found.lists}
+        sources = {(one.name, "") for one in found.overview.sources}
+        lists = {(one.head.source, str(one.head.list)) for one in found.overview.lists}
         with self._turn:
             new = (sources | lists) - self._known
             self._known |= new

@@ -44,7 +44,7 @@ def certificates(config: Config) -> Iterator[Certificate]:
 
 
 def certificate_expiry(path: Path) -> datetime:
-    """When the first certificate of a PEM file to expire does (RFC 5280, 4.1.2.5). Raises `StoreError`, `ValueError`."""
+    """When the first of a PEM file to expire does (RFC 5280, 4.1.2.5). Raises `StoreError`, `ValueError`."""
     return min(one.not_valid_after_utc for one in load_pem_x509_certificates(read_bytes(path, _MAX_CERTIFICATE)))
 
 

@@ -1,7 +1,7 @@
-"""How everything stands, as gauges. Read from the overview at each scrape."""
+"""How everything stands, as gauges. Read anew at each scrape."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -22,6 +22,7 @@ from syncd.errors import (
     UnknownListError,
     error_named,
 )
+from syncd.pipeline.laggards import MatcherView
 from syncd.pipeline.overview import ListView, Overview, SourceView
 from syncd.pipeline.values import HoldReason
 
@@ -47,15 +48,25 @@ REFUSALS: Final = (*(word for _, word in _REFUSALS), _OTHER)
 
 
 @dataclass(frozen=True)
+class State:
+    """All of it, at one time."""
+
+    overview: Overview
+    matchers: tuple[MatcherView, ...] = ()
+    not_proved: Collection[str] = ()
+    """lists whose files are not what was signed; ``""``: all, since the metadata is not"""
+
+
+@dataclass(frozen=True)
 class Gauge:
     """One metric, and where its samples come from."""
 
     name: str
     help: str
     labels: tuple[str, ...]
-    samples: Callable[[Overview], Iterable[Sample]]
+    samples: Callable[[State], Iterable[Sample]]
 
-    def family(self, found: Overview | None) -> Metric:
+    def family(self, found: State | None) -> Metric:
         """Its samples now; none where nothing could be read."""
         family = GaugeMetricFamily(self.name, self.help, labels=self.labels)
         for labels, value in self.samples(found) if found else ():
@@ -64,16 +75,16 @@ class Gauge:
 
 
 class StateCollector(Collector):
-    """Gauges from the overview. Where it cannot be read they are absent, and a gauge says so."""
+    """Gauges from the state. Where it cannot be read they are absent, and a gauge says so."""
 
     def __init__(
         self,
-        look: Callable[[], Overview],
+        look: Callable[[], State],
         gauges: tuple[Gauge, ...],
-        seen: Callable[[Overview], None],
+        seen: Callable[[State], None],
         fault: Callable[[Exception], None],
     ) -> None:
-        """``seen`` is told every overview, ``fault`` what was raised that is a bug."""
+        """``seen`` is told every state, ``fault`` what was raised that is a bug."""
         self._look, self._gauges, self._seen, self._fault = look, gauges, seen, fault
 
     def collect(self) -> Iterator[Metric]:
@@ -82,12 +93,12 @@ class StateCollector(Collector):
         found = self._found()
         seconds = time.monotonic() - began
         yield GaugeMetricFamily(
-            "syncd_overview_success", "1: the state behind the other metrics could be read at this scrape.", bool(found)
+            "syncd_state_read_success", "1: the state could be read at this scrape.", found is not None
         )
-        yield GaugeMetricFamily("syncd_overview_duration_seconds", "How long reading it took.", seconds)
+        yield GaugeMetricFamily("syncd_state_read_duration_seconds", "How long reading it took.", seconds)
         yield from (gauge.family(found) for gauge in self._gauges)
 
-    def _found(self) -> Overview | None:
+    def _found(self) -> State | None:
         try:
             found = self._look()
             self._seen(found)
@@ -110,9 +121,9 @@ def refusal(reason: str) -> str:
     return next((word for known, word in _REFUSALS if issubclass(kind, known)), _OTHER)
 
 
-def _per_list(value: Callable[[ListView], float | None]) -> Callable[[Overview], Iterator[Sample]]:
-    def samples(found: Overview) -> Iterator[Sample]:
-        for one in found.lists:
+def _per_list(value: Callable[[ListView], float | None]) -> Callable[[State], Iterator[Sample]]:
+    def samples(found: State) -> Iterator[Sample]:
+        for one in found.overview.lists:
             number = value(one)
             if number is not None:
                 yield (one.head.source, one.head.list), number
@@ -120,9 +131,9 @@ def _per_list(value: Callable[[ListView], float | None]) -> Callable[[Overview],
     return samples
 
 
-def _per_source(value: Callable[[SourceView], float | None]) -> Callable[[Overview], Iterator[Sample]]:
-    def samples(found: Overview) -> Iterator[Sample]:
-        for one in found.sources:
+def _per_source(value: Callable[[SourceView], float | None]) -> Callable[[State], Iterator[Sample]]:
+    def samples(found: State) -> Iterator[Sample]:
+        for one in found.overview.sources:
             number = value(one)
             if number is not None:
                 yield (one.name,), number
@@ -130,32 +141,37 @@ def _per_source(value: Callable[[SourceView], float | None]) -> Callable[[Overvi
     return samples
 
 
-def _outcomes(found: Overview) -> Iterator[Sample]:
-    for one in found.sources:
+def _outcomes(found: State) -> Iterator[Sample]:
+    for one in found.overview.sources:
         for outcome in ENDS:
             yield (one.name, outcome), one.last is not None and one.last.outcome is outcome
 
 
-def _refusals(found: Overview) -> Iterator[Sample]:
-    for one in found.sources:
+def _refusals(found: State) -> Iterator[Sample]:
+    for one in found.overview.sources:
         last = one.last
         now = refusal(last.reason) if last and last.outcome is Outcome.REJECTED else None
         yield from (((one.name, kind), kind == now) for kind in REFUSALS)
 
 
-def _holds(found: Overview) -> Iterator[Sample]:
-    for one in found.sources:
+def _holds(found: State) -> Iterator[Sample]:
+    for one in found.overview.sources:
         held = one.last.reason.split(", ") if one.last and one.last.outcome is Outcome.HELD else ()
         yield from (((one.name, reason), reason in held) for reason in HoldReason)
 
 
-def _published(found: Overview) -> Iterator[Sample]:
-    for one in found.sources:
-        yield (one.name,), sum(view.head.source == one.name for view in found.lists)
+def _published(found: State) -> Iterator[Sample]:
+    for one in found.overview.sources:
+        yield (one.name,), sum(view.head.source == one.name for view in found.overview.lists)
 
 
-def _roles(found: Overview) -> Iterator[Sample]:
-    return (((one.role,), seconds(one.expires)) for one in found.roles)
+def _proved(found: State) -> Iterator[Sample]:
+    for one in found.overview.lists:
+        yield (one.head.source, one.head.list), not {"", one.head.list} & set(found.not_proved)
+
+
+def _roles(found: State) -> Iterator[Sample]:
+    return (((one.role,), seconds(one.expires)) for one in found.overview.roles)
 
 
 _LIST: Final = ("source", "list")
@@ -182,6 +198,12 @@ GAUGES: Final = (
         _per_list(lambda one: one.head.origin_serial),
     ),
     Gauge("syncd_list_rows", "Entries in force in the version that is served.", _LIST, _per_list(lambda one: one.rows)),
+    Gauge(
+        "syncd_list_proved",
+        "1: its files were found to be what was signed, at the start or since; 0: they were not.",
+        _LIST,
+        _proved,
+    ),
     Gauge(
         "syncd_source_configured",
         "1: it is synced; 0: lists of it are published, but it is no longer configured.",

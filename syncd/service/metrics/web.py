@@ -1,11 +1,13 @@
-"""What is asked for over HTTP: an ASGI layer that counts what passes through it."""
+"""What is asked for over HTTP, and what is sent."""
 
 import enum
 from collections.abc import Callable
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message, Send
+
+from syncd.service.web.context import Limits
 
 STATUS_CLASSES: Final = ("2xx", "3xx", "4xx", "5xx")
 
@@ -59,53 +61,27 @@ class Traffic:
         self._streams = gauge("syncd_http_event_streams", "Streams of events that are open.")
         self._streams_limit = gauge("syncd_http_event_streams_limit", "Streams of events that may be open at once.")
 
-    def watch(self, connections: Callable[[], int], *, max_connections: int, max_streams: int) -> None:
-        """Tell how many connections are open, asked at each scrape, and how many may be."""
+    def watch(self, connections: Callable[[], int], streams: Callable[[], int], limits: Limits) -> None:
+        """Tell how many are open, asked at each scrape, and how many may be."""
         self._connections.set_function(connections)
-        self._connections_limit.set(max_connections)
-        self._streams_limit.set(max_streams)
+        self._streams.set_function(streams)
+        self._connections_limit.set(limits.connections)
+        self._streams_limit.set(limits.streams)
 
-    def answered(self, kind: RequestKind, status: int) -> None:
-        """An answer began."""
+    def counted(self, path: str, send: Send) -> Send:
+        """As ``send``, for the answer to one request, and counted."""
+        kind = kind_of(path)
+
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self._answered(kind, message["status"])
+            elif message["type"] == "http.response.body":
+                self._sent[kind].inc(len(message.get("body", b"")))
+            await send(message)
+
+        return sending
+
+    def _answered(self, kind: RequestKind, status: int) -> None:
         counter = self._requests.get((kind, f"{status // 100}xx"))
         if counter is not None:
             counter.inc()
-
-    def sent(self, kind: RequestKind, length: int) -> None:
-        """A part of a body went out."""
-        self._sent[kind].inc(length)
-
-    def opened(self, by: int) -> None:
-        """So many streams more, or less, are open."""
-        self._streams.inc(by)
-
-
-class Counted:
-    """The application within, and all that it answers counted."""
-
-    def __init__(self, app: ASGIApp, traffic: Traffic) -> None:
-        self._app, self._traffic = app, traffic
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """As ASGI has it (ASGI specification 3.0, HTTP)."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        kind, traffic, streaming = kind_of(scope["path"]), self._traffic, False
-
-        async def counted(message: Message) -> None:
-            nonlocal streaming
-            if message["type"] == "http.response.start":
-                traffic.answered(kind, message["status"])
-                if kind is RequestKind.EVENTS and message["status"] == 200 and not streaming:  # noqa: PLR2004 - RFC 9110
-                    streaming = True
-                    traffic.opened(1)
-            elif message["type"] == "http.response.body":
-                traffic.sent(kind, len(message.get("body", b"")))
-            await send(message)
-
-        try:
-            await self._app(scope, receive, counted)
-        finally:
-            if streaming:
-                traffic.opened(-1)
