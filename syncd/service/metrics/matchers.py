@@ -9,14 +9,14 @@ from syncd.service.metrics.state import Gauge, Sample, State, seconds
 
 def _each(value: Callable[[MatcherView], float]) -> Callable[[State], Iterator[Sample]]:
     def samples(found: State) -> Iterator[Sample]:
-        return (((one.matcher.name,), value(one)) for one in found.matchers)
+        return (((one.matcher.name,), value(one)) for one in found.overview.matchers)
 
     return samples
 
 
 def _each_list(value: Callable[[list[Standing]], float]) -> Callable[[State], Iterator[Sample]]:
     def samples(found: State) -> Iterator[Sample]:
-        for matcher in found.matchers:
+        for matcher in found.overview.matchers:
             by_list: dict[str, list[Standing]] = {}
             for one in (each for instance in matcher.instances for each in instance.standings):
                 by_list.setdefault(one.loaded.list, []).append(one)

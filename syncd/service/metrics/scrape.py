@@ -12,7 +12,6 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from syncd import __version__, events
-from syncd.pipeline.laggards import BEHIND_AFTER, views
 from syncd.service.access import Access, Kind
 from syncd.service.metrics.activity import Activity
 from syncd.service.metrics.expiry import ExpiryCollector
@@ -74,7 +73,4 @@ def routes(metrics: Metrics, access: Access) -> list[BaseRoute]:
 
 def _look(context: Context) -> State:
     """Raises `StoreError`, `UsageError`."""
-    overview, catalog = context.overview(), context.publisher.catalog
-    due = catalog.due_versions(overview.now - BEHIND_AFTER)
-    matchers = views(catalog.matchers(), context.checkins.snapshot(), due, overview.now)
-    return State(overview, matchers, tuple(context.health.faults))
+    return State(context.overview(), tuple(context.health.faults))

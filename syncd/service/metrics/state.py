@@ -22,7 +22,6 @@ from syncd.errors import (
     UnknownListError,
     error_named,
 )
-from syncd.pipeline.laggards import MatcherView
 from syncd.pipeline.overview import ListView, Overview, SourceView
 from syncd.pipeline.values import HoldReason
 
@@ -52,7 +51,6 @@ class State:
     """All of it, at one time."""
 
     overview: Overview
-    matchers: tuple[MatcherView, ...] = ()
     not_proved: Collection[str] = ()
     """lists whose files are not what was signed; ``""``: all, since the metadata is not"""
 
