@@ -29,8 +29,10 @@ FAULTS: Final = (
     "other",
 )
 """Kinds of internal errors that are counted apart."""
+_LIST_ENDS: Final = tuple(one for one in ENDS if one not in {Outcome.STAGED, Outcome.REFUSED, Outcome.INTERRUPTED})
+"""Those that say something of a list: with many lists every series costs."""
 _SYNC_SECONDS: Final = (0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)
-_LOADED_SECONDS: Final = (1, 2, 5, 10, 30, 60, 300, 900, 3600)
+_LOADED_SECONDS: Final = (1, 5, 10, 30, 60, 300, 3600)
 
 _COUNTERS: Final = {
     "syncs": ("syncd_syncs_total", "Syncs that ended, dry runs included.", ("source", "outcome")),
@@ -112,7 +114,7 @@ class Activity:
         self._durations.labels(source)
 
     def _begin_list(self, source: str, name: str) -> None:
-        self._begin("list_syncs", "outcome", ENDS, source=source, list=name)
+        self._begin("list_syncs", "outcome", _LIST_ENDS, source=source, list=name)
         self._begin("changes", "change", CHANGES, source=source, list=name)
         self._loads.labels(name)
 
