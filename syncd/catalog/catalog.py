@@ -140,6 +140,16 @@ class Catalog(MatcherTables):
         found = self._rows(select(syncs).where(syncs.c.id == sync_id))
         return SyncRecord(**found[0]) if found else None
 
+    def last_success(self, source: str) -> datetime | None:
+        """When a sync of ``source`` last verified all that it follows."""
+        found = self._rows(
+            select(syncs.c.finished_at)
+            .where(syncs.c.source == source, syncs.c.outcome.in_((Outcome.PUBLISHED, Outcome.UP_TO_DATE)))
+            .order_by(syncs.c.started_at.desc())
+            .limit(1)
+        )
+        return found[0]["finished_at"] if found else None
+
     # lists
 
     def origin(self, source: str, name: ListName) -> OriginRecord | None:
@@ -180,6 +190,13 @@ class Catalog(MatcherTables):
         """The published versions of a list, newest first, each with its manifest."""
         statement = select(versions).where(versions.c.list == name).order_by(versions.c.version.desc()).limit(limit)
         return tuple(VersionRecord(**row) for row in self._rows(statement))
+
+    def head_rows(self) -> dict[ListName, int]:
+        """Entries in force in each head: all at once, and without the manifests."""
+        statement = select(heads.c.list, versions.c.rows).join(
+            versions, (versions.c.list == heads.c.list) & (versions.c.version == heads.c.version)
+        )
+        return {ListName(row["list"]): int(row["rows"]) for row in self._rows(statement)}
 
     def prune_versions(self, name: ListName, keep: int) -> int:
         """Forget all but the newest ``keep`` versions of a list, never the head's; return how many."""

@@ -41,6 +41,9 @@ class SourceView:
     failures: int = 0
     """syncs in a row that did not reach it"""
     last_verified_at: datetime | None = None
+    """when its metadata last was; whatever became of its lists"""
+    last_success_at: datetime | None = None
+    """when a sync last verified all that is followed"""
 
     @property
     def configured(self) -> bool:
@@ -120,18 +123,14 @@ def read(folder: StateFolder, catalog: Catalog, intervals: Mapping[str, float], 
     names = dict.fromkeys((*intervals, *(head.source for head in heads)))
     sources = {name: _source(folder, catalog, name, intervals.get(name)) for name in names}
     origins = {head_name(one.source, one.list): one for one in catalog.origins()}
+    rows = catalog.head_rows()
     lists = tuple(
-        ListView(head, _rows(catalog, head), origins.get(head.list), sources[head.source], now) for head in heads
+        ListView(head, rows.get(head.list, 0), origins.get(head.list), sources[head.source], now) for head in heads
     )
     roles = tuple(expiries(repository.versions, repository.expiries(), now))
     due = catalog.due_versions(now - laggards.BEHIND_AFTER)
     matchers = laggards.views(catalog.matchers(), catalog.loaded(), due, now)
     return Overview(now, lists, tuple(sources.values()), roles, matchers)
-
-
-def _rows(catalog: Catalog, head: HeadRecord) -> int:
-    version = catalog.version(head.list, head.version)
-    return version.rows if version else 0
 
 
 def _source(folder: StateFolder, catalog: Catalog, name: str, interval: float | None) -> SourceView:
@@ -144,6 +143,7 @@ def _source(folder: StateFolder, catalog: Catalog, name: str, interval: float | 
         known.cool_down_until,
         known.failures,
         known.last_verified_at,
+        catalog.last_success(name),
     )
 
 

@@ -113,13 +113,13 @@ class Daemon:
 
     def __init__(self, config: Config, load: Callable[[], Config], publisher: Publisher, around: Surroundings) -> None:
         self._config, self._load, self._around = config, load, around
-        self._emit = around.emit
+        self._site: Site | None = None
         self._news = News(f"{int(around.clock().timestamp() * 1000):x}.{os.getpid()}")
         self._publisher = publisher = replace(publisher, announce=self._announce)
-        self._syncs = Syncs(publisher, around.clock, around.emit, self._finished, around.make_worker)
+        self._syncs = Syncs(publisher, around.clock, self._emit, self._finished, around.make_worker)
         self._schedule = Schedule(publisher.catalog, self._due, around.clock, around.chance, self._planned, self._fault)
         self._access = Access(publisher.catalog)
-        self._checkins, self._pulls = Checkins(publisher.catalog), Pulls(publisher.catalog)
+        self._checkins, self._pulls = Checkins(publisher.catalog, self._loaded), Pulls(publisher.catalog)
         orders = Orders(
             str(config.state_dir),
             self._syncs,
@@ -127,11 +127,12 @@ class Daemon:
             self._feeds,
             self._access,
             around.clock,
-            around.emit,
+            self._emit,
         )
-        self._health = Health(publisher.folder.feed, publisher.catalog, around.emit)
-        self._site = self._make_site(config.serve) if config.serve else None
-        self._control = ControlSocket(config.control_socket, orders, around.emit)
+        self._health = Health(publisher.folder.feed, publisher.catalog, self._emit)
+        if config.serve:
+            self._site = self._make_site(config.serve)
+        self._control = ControlSocket(config.control_socket, orders, self._emit)
         self._beat = (notify.watchdog_seconds(around.environment) or 3 * _BEAT) / 3
         self._last_beat = time.monotonic()
 
@@ -226,6 +227,17 @@ class Daemon:
             return
         except RefusedError:
             self._schedule.postpone(name, _DRY_RUN)
+
+    def _emit(self, event: events.Event) -> None:
+        """Log an event, and count it."""
+        self._around.emit(event)
+        if self._site:
+            self._site.app.metrics.activity.tell(event)
+
+    def _loaded(self, name: ListName, seconds: float) -> None:
+        """An instance of a matcher has loaded a version, so long after it was published."""
+        if self._site:
+            self._site.app.metrics.activity.loaded(name, seconds)
 
     def _announce(self, name: ListName, version: int) -> None:
         """Readers can see a version: they are told."""

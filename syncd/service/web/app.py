@@ -3,10 +3,11 @@
 import asyncio
 from typing import Final
 
-from starlette.routing import BaseRoute
 from starlette.types import Message, Receive, Scope, Send
 
 from syncd import events
+from syncd.service.metrics.scrape import Metrics
+from syncd.service.metrics.scrape import routes as metrics_routes
 from syncd.service.web import api
 from syncd.service.web.answers import document, header, plain
 from syncd.service.web.connection import KEY
@@ -33,10 +34,12 @@ class App:
         limits = context.limits
         self.feed = Feed(context.publisher.folder.feed.root, context.access, context.pulls, limits.look)
         self.streams = Streams(context.news, context.access, limits)
-        self.api = api.build(context, _routes(context))
+        self.metrics = Metrics(context)
+        self.api = api.build(context, metrics_routes(self.metrics, context.access))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
+        send = self.metrics.traffic.counted(scope["path"], send)
         sent = _Started(send)
         try:
             await self._answer(scope, receive, sent)
@@ -109,9 +112,3 @@ def _replay(body: bytes, receive: Receive) -> Receive:
         return left.pop() if left else await receive()
 
     return again
-
-
-def _routes(context: Context) -> list[BaseRoute]:
-    """Those of the other pieces."""
-    del context
-    return []

@@ -91,6 +91,7 @@ class Site:
             context.emit,
             self.app.streams.close,
         )
+        self.app.metrics.traffic.watch(lambda: self.server.connections, lambda: self.app.streams.count, context.limits)
 
     def start(self) -> None:
         """Listen. Raises as `WebServer.start`."""

@@ -1,0 +1,138 @@
+"""What happened since the daemon started, as counters and histograms; fed by its events.
+
+A series exists at 0 before its first event, so that Prometheus sees the first one as an increase.
+"""
+
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+
+from syncd import events
+from syncd.catalog.records import Outcome
+from syncd.events import Event
+from syncd.model import ListName
+from syncd.service.metrics.state import ENDS, State
+
+CHANGES: Final = ("added", "removed", "relabelled")
+FAULTS: Final = (
+    "AssertionError",
+    "AttributeError",
+    "IndexError",
+    "KeyError",
+    "MemoryError",
+    "OSError",
+    "RuntimeError",
+    "TypeError",
+    "ValueError",
+    "other",
+)
+"""Kinds of internal errors that are counted apart."""
+_LIST_ENDS: Final = tuple(one for one in ENDS if one not in {Outcome.STAGED, Outcome.REFUSED, Outcome.INTERRUPTED})
+"""Those that say something of a list: with many lists every series costs."""
+_SYNC_SECONDS: Final = (0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)
+_LOADED_SECONDS: Final = (1, 5, 10, 30, 60, 300, 3600)
+
+_COUNTERS: Final = {
+    "syncs": ("syncd_syncs_total", "Syncs that ended, dry runs included.", ("source", "outcome")),
+    "list_syncs": ("syncd_list_syncs_total", "What came of each list in them.", ("source", "list", "outcome")),
+    "changes": ("syncd_list_changed_entries_total", "Entries that publishing changed.", ("source", "list", "change")),
+    "received": ("syncd_source_received_bytes_total", "Bytes received from the source.", ("source",)),
+    "kills": ("syncd_worker_kills_total", "Workers killed, since they did not end by the deadline.", ("source",)),
+    "cool_downs": ("syncd_source_cool_downs_total", "Times that the source was left alone for a while.", ("source",)),
+    "reloads": ("syncd_config_reloads_total", "Configurations read again.", ("result",)),
+    "signatures": ("syncd_timestamp_signatures_total", "Hourly signatures of our own timestamp.", ("result",)),
+    "certificates": ("syncd_certificate_reloads_total", "Certificate files of the server read again.", ("result",)),
+    "refusals": ("syncd_control_refusals_total", "Requests refused at the control socket.", ()),
+    "faults": ("syncd_internal_errors_total", "Bugs met; the daemon went on.", ("kind",)),
+}
+
+
+class Activity:
+    """Counts events. Safe to share between threads."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._known: set[tuple[str, str]] = set()
+        self._turn = threading.Lock()
+        self._counters = {
+            key: Counter(name, text, labels, registry=registry) for key, (name, text, labels) in _COUNTERS.items()
+        }
+        self._durations = Histogram(
+            "syncd_sync_duration_seconds", "How long syncs took.", ("source",), buckets=_SYNC_SECONDS, registry=registry
+        )
+        self._loads = Histogram(
+            "syncd_publish_to_loaded_seconds",
+            "From publishing a version to the check-in of each instance that loaded it.",
+            ("list",),
+            buckets=_LOADED_SECONDS,
+            registry=registry,
+        )
+        self._handlers: Mapping[type[Event], Callable[[Any], None]] = {
+            events.SyncFinished: self._sync_finished,
+            events.ListSynced: self._list_synced,
+            events.WorkerKilled: lambda event: self._count("kills", event.source),
+            events.CoolDown: lambda event: self._count("cool_downs", event.source),
+            events.ConfigReloaded: lambda _: self._count("reloads", "applied"),
+            events.ConfigRejected: lambda _: self._count("reloads", "refused"),
+            events.TimestampSigned: lambda _: self._count("signatures", "signed"),
+            events.TimestampNotSigned: lambda _: self._count("signatures", "failed"),
+            events.CertificateReloaded: lambda _: self._count("certificates", "applied"),
+            events.CertificateRejected: lambda _: self._count("certificates", "refused"),
+            events.ControlRefused: lambda _: self._count("refusals"),
+            events.InternalError: lambda event: self._count("faults", event.kind if event.kind in FAULTS else "other"),
+        }
+        self._begin("reloads", "result", ("applied", "refused"))
+        self._begin("certificates", "result", ("applied", "refused"))
+        self._begin("signatures", "result", ("signed", "failed"))
+        self._begin("faults", "kind", FAULTS)
+
+    def tell(self, event: Event) -> None:
+        """Count an event."""
+        handler = self._handlers.get(type(event))
+        if handler is not None:
+            handler(event)
+
+    def loaded(self, name: ListName, seconds: float) -> None:
+        """An instance has loaded a version, so many seconds after it was published."""
+        self._loads.labels(name).observe(seconds)
+
+    def know(self, found: State) -> None:
+        """Begin the series of every source and list."""
+        sources = {(one.name, "") for one in found.overview.sources}
+        lists = {(one.head.source, str(one.head.list)) for one in found.overview.lists}
+        with self._turn:
+            new = (sources | lists) - self._known
+            self._known |= new
+        for source, name in new:
+            self._begin_list(source, name) if name else self._begin_source(source)
+
+    def _begin_source(self, source: str) -> None:
+        self._begin("syncs", "outcome", ENDS, source=source)
+        for key in ("received", "kills", "cool_downs"):
+            self._counters[key].labels(source)
+        self._durations.labels(source)
+
+    def _begin_list(self, source: str, name: str) -> None:
+        self._begin("list_syncs", "outcome", _LIST_ENDS, source=source, list=name)
+        self._begin("changes", "change", CHANGES, source=source, list=name)
+        self._loads.labels(name)
+
+    def _begin(self, key: str, label: str, values: Iterable[str], **labels: str) -> None:
+        for value in values:
+            self._counters[key].labels(**labels, **{label: value})
+
+    def _count(self, key: str, *labels: str, by: float = 1) -> None:
+        counter = self._counters[key]
+        (counter.labels(*labels) if labels else counter).inc(by)
+
+    def _sync_finished(self, event: events.SyncFinished) -> None:
+        self._count("syncs", event.source, event.outcome)
+        self._count("received", event.source, by=event.bytes)
+        self._durations.labels(event.source).observe(event.seconds)
+
+    def _list_synced(self, event: events.ListSynced) -> None:
+        self._count("list_syncs", event.source, event.list, event.outcome)
+        if event.outcome == Outcome.PUBLISHED:
+            for change in CHANGES:
+                self._count("changes", event.source, event.list, change, by=getattr(event, change))

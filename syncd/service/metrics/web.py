@@ -1,0 +1,87 @@
+"""What is asked for over HTTP, and what is sent."""
+
+import enum
+from collections.abc import Callable
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
+from starlette.types import Message, Send
+
+from syncd.service.web.context import Limits
+
+STATUS_CLASSES: Final = ("2xx", "3xx", "4xx", "5xx")
+
+
+class RequestKind(enum.StrEnum):
+    """What is asked for."""
+
+    FEED = "feed"
+    EVENTS = "events"
+    CHECKIN = "checkin"
+    AUTH = "auth"
+    STATUS = "status"
+    METRICS = "metrics"
+    HEALTH = "health"
+    DASHBOARD = "dashboard"
+    OTHER = "other"
+
+
+_PATHS: Final = {
+    "/api/v1/events": RequestKind.EVENTS,
+    "/api/v1/checkin": RequestKind.CHECKIN,
+    "/api/v1/auth": RequestKind.AUTH,
+    "/api/v1/status": RequestKind.STATUS,
+    "/metrics": RequestKind.METRICS,
+    "/healthz": RequestKind.HEALTH,
+    "/readyz": RequestKind.HEALTH,
+    "/": RequestKind.DASHBOARD,
+}
+_BELOW: Final = (("/feed/", RequestKind.FEED), ("/dashboard", RequestKind.DASHBOARD))
+
+
+def kind_of(path: str) -> RequestKind:
+    """What a path asks for."""
+    return _PATHS.get(path) or next((kind for start, kind in _BELOW if path.startswith(start)), RequestKind.OTHER)
+
+
+class Traffic:
+    """Counts requests, bytes and open streams. Safe to share between threads."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        requests = Counter("syncd_http_requests_total", "Requests answered.", ("kind", "status"), registry=registry)
+        sent = Counter("syncd_http_response_bytes_total", "Bytes of bodies sent.", ("kind",), registry=registry)
+        self._requests = {(kind, one): requests.labels(kind, one) for kind in RequestKind for one in STATUS_CLASSES}
+        self._sent = {kind: sent.labels(kind) for kind in RequestKind}
+
+        def gauge(name: str, text: str) -> Gauge:
+            return Gauge(name, text, registry=registry)
+
+        self._connections = gauge("syncd_http_connections", "Connections that are open.")
+        self._connections_limit = gauge("syncd_http_connections_limit", "Connections that may be open at once.")
+        self._streams = gauge("syncd_http_event_streams", "Streams of events that are open.")
+        self._streams_limit = gauge("syncd_http_event_streams_limit", "Streams of events that may be open at once.")
+
+    def watch(self, connections: Callable[[], int], streams: Callable[[], int], limits: Limits) -> None:
+        """Tell how many are open, asked at each scrape, and how many may be."""
+        self._connections.set_function(connections)
+        self._streams.set_function(streams)
+        self._connections_limit.set(limits.connections)
+        self._streams_limit.set(limits.streams)
+
+    def counted(self, path: str, send: Send) -> Send:
+        """As ``send``, for the answer to one request, and counted."""
+        kind = kind_of(path)
+
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self._answered(kind, message["status"])
+            elif message["type"] == "http.response.body":
+                self._sent[kind].inc(len(message.get("body", b"")))
+            await send(message)
+
+        return sending
+
+    def _answered(self, kind: RequestKind, status: int) -> None:
+        counter = self._requests.get((kind, f"{status // 100}xx"))
+        if counter is not None:
+            counter.inc()
