@@ -55,7 +55,7 @@ def test_who_comes_back_is_told_what_was_missed(web: Running) -> None:
         assert reader.event() == {"id": "e1-5", "event": "published", "data": '{"list":"iwf.images","version":4}'}
         web.news.tell(VIDEOS, 2)
         assert reader.event()["data"] == '{"list":"iwf.videos","version":2}'
-    for unknown in ("e0-2", "e1-99", "nonsense", "e1-", "e1-" + "9" * 30):
+    for unknown in ("e0-5", "e1-99", "nonsense", "e1-", "e1-" + "9" * 30):
         with stream(web, {**mine, "Last-Event-ID": unknown}) as reader:
             assert [reader.event()["id"] for _ in range(2)] == ["e1-5", "e1-6"]
 
