@@ -13,6 +13,7 @@ from syncd.feed import author, publish
 from syncd.feed.draft import Edit
 from syncd.feed.folder import FeedFolder
 from syncd.feed.publish import ListChange
+from syncd.feed.signed import load_repository
 from syncd.files import install_file, lock
 from syncd.format.delta import whole_state
 from syncd.format.manifest import SegmentRef
@@ -139,18 +140,18 @@ class Partner:
         install_file(path, self.feed.segment_path(LIST, ref))
         change = ListChange(LIST, (), {ref.algorithm: counts}, {ref.algorithm: state}, (ref,))
         manifest = publish.next_manifest(None, change, created=now(), min_root=1)
-        repository = author.load_repository(self.feed)
+        repository = load_repository(self.feed)
         fresh: dict[str, Freshness] = {LIST: Freshness(now().replace(microsecond=0), manifest.version)}
         author.commit(self.feed, publish.sign(repository, [manifest], fresh, self.signers, now()))
 
     def version(self) -> int:
         """The version in force."""
-        snapshot = author.open_list(self.feed, author.load_repository(self.feed), LIST)
+        snapshot = author.open_list(self.feed, load_repository(self.feed), LIST)
         return snapshot.manifest.version if snapshot else 0
 
     def base_segment(self) -> Path:
         """The largest file that a first sync fetches."""
-        snapshot = author.open_list(self.feed, author.load_repository(self.feed), LIST)
+        snapshot = author.open_list(self.feed, load_repository(self.feed), LIST)
         assert snapshot is not None
         return self.feed.segment_path(LIST, snapshot.manifest.stack[0])
 
@@ -164,7 +165,7 @@ class Partner:
 
     def _old_rows(self, number: int, count: int) -> Rows:
         """Rows of the base that no earlier delta removed."""
-        snapshot = author.open_list(self.feed, author.load_repository(self.feed), LIST)
+        snapshot = author.open_list(self.feed, load_repository(self.feed), LIST)
         assert snapshot is not None
         base = snapshot.stacks[Algorithm.SHA256].segments[0]
         step = len(base) // count

@@ -10,6 +10,7 @@ from benchmarks.measure import Run
 from syncd.feed import author
 from syncd.feed.draft import Edit
 from syncd.feed.folder import FeedFolder
+from syncd.feed.signed import load_repository
 from syncd.format.checksum import checksum
 from syncd.trust import keys
 
@@ -28,7 +29,7 @@ def csv(base: Path, rows: int) -> Run:
         shutil.rmtree(folder, ignore_errors=True)
     author.init(feed.root, offline, online, count=1, threshold=1, now=now())
     run = measure.in_process(publish_csv, feed, path)
-    assert author.load_repository(feed).targets()
+    assert load_repository(feed).targets()
     return run
 
 

@@ -17,8 +17,9 @@ from benchmarks.relay import counting_relay
 from syncd.feed.folder import FeedFolder
 from syncd.fetch import Endpoint
 from syncd.matcher.pull import Pulled, pull
+from syncd.pipeline.folder import StateFolder
 from syncd.pipeline.outcome import SyncOutcome
-from syncd.pipeline.state import Publisher, StateFolder, init, open_publisher
+from syncd.pipeline.state import Publisher, init, open_publisher
 from syncd.pipeline.sync import sync_source
 from syncd.sources.signed_feed import SignedFeed
 

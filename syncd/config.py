@@ -17,19 +17,20 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from syncd.errors import ConfigError, StoreError, UsageError
-from syncd.fetch import Endpoint
 from syncd.files import read_bytes, storage
-from syncd.format.segment import DEFAULT_CAPS, Caps
+from syncd.format.caps import DEFAULT_CAPS, Caps
 from syncd.listen import Address
 from syncd.listen import parse as parse_address
 from syncd.model import LIST_NAME, ListName, list_name
-from syncd.sources.signed_feed import SignedFeed
+
+if TYPE_CHECKING:
+    from syncd.sources.signed_feed import SignedFeed
 
 DEFAULT_FILE: Final = Path("/etc/syncd/syncd.toml")
 DEFAULT_SOCKET: Final = Path("/run/syncd/control.sock")
@@ -79,6 +80,8 @@ def _absolute(path: Path) -> Path:
 
 
 def _address(url: str) -> str:
+    from syncd.fetch.endpoint import Endpoint
+
     _as_value_error(Endpoint, url)
     return url
 
@@ -138,8 +141,10 @@ class FeedSource(BaseModel):
     max_rows: Annotated[int, Field(gt=0)] = DEFAULT_CAPS.rows
     max_bytes: Annotated[int, Field(gt=0)] = DEFAULT_CAPS.length
 
-    def signed_feed(self, name: str) -> SignedFeed:
+    def signed_feed(self, name: str) -> "SignedFeed":
         """The source as a sync takes it."""
+        from syncd.sources.signed_feed import SignedFeed
+
         return SignedFeed(
             name,
             self.url,
@@ -217,7 +222,7 @@ class Config(BaseSettings):
         del settings_cls, dotenv_settings, file_secret_settings
         return env_settings, init_settings
 
-    def feeds(self) -> tuple[SignedFeed, ...]:
+    def feeds(self) -> "tuple[SignedFeed, ...]":
         """Every source, in the order of the file."""
         return tuple(source.signed_feed(name) for name, source in self.sources.items())
 
@@ -225,7 +230,7 @@ class Config(BaseSettings):
         """Seconds between the syncs of each source."""
         return {name: source.interval for name, source in self.sources.items()}
 
-    def feed(self, name: str) -> SignedFeed:
+    def feed(self, name: str) -> "SignedFeed":
         """One source by its name; raises `UsageError` that names the nearest."""
         if name not in self.sources:
             raise UsageError(f"no source {name!r} is configured", hint=_nearest(name, tuple(self.sources), "source"))

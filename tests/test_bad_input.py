@@ -37,8 +37,9 @@ from syncd.errors import (
     UnknownListError,
     UsageError,
 )
-from syncd.feed import author, layout, publish
+from syncd.feed import layout, publish
 from syncd.feed.publish import metadata_files
+from syncd.feed.signed import load_repository
 from syncd.model import ListName
 from world import IMAGES, World, rows
 
@@ -200,7 +201,7 @@ def test_an_unknown_list(before: Standing) -> None:
 def test_a_list_that_the_partner_no_longer_has(before: Standing) -> None:
     """A list that we publish and that its feed no longer names is an error, not silence."""
     world = before.world
-    repo = author.load_repository(world.partner)
+    repo = load_repository(world.partner)
     draft = repo._draft(world.partner_signers(), world.clock())
     del draft.roles["lists"].targets[layout.target_name(IMAGES)]
     draft.sign("lists")
@@ -278,7 +279,7 @@ def test_an_expired_timestamp(before: Standing) -> None:
 
 def _resign(world: World, *without: str) -> None:
     signers = {role: found for role, found in world.partner_signers().items() if role not in without}
-    repo = author.load_repository(world.partner)
+    repo = load_repository(world.partner)
     publish.install(world.partner, metadata_files(repo.resign(repo.freshness(), signers, world.clock()).files))
 
 

@@ -28,6 +28,7 @@ from syncd.errors import (
 from syncd.feed import author, layout, publish
 from syncd.feed.folder import FeedFolder
 from syncd.feed.publish import metadata_files
+from syncd.feed.signed import load_repository
 from syncd.format import manifest as manifests
 from syncd.format.manifest import EndState, Fold, Manifest, ManifestRef, SegmentRef
 from syncd.format.rows import Rows
@@ -50,7 +51,7 @@ def _rotate(world: World, count: int, threshold: int) -> dict[str, bytes]:
     """The partner replaces its root keys; returns the files, which are not installed."""
     fresh = tuple(CryptoSigner.generate_ed25519() for _ in range(count))
     offline = keys.load_signers(world.partner_offline, keys.OFFLINE_ROLES)
-    update = author.load_repository(world.partner).rotate(
+    update = load_repository(world.partner).rotate(
         "root", fresh, threshold, offline=offline, online=world.partner_signers(), now=world.clock()
     )
     return dict(update.files)
@@ -112,7 +113,7 @@ def _draft(world: World) -> Manifest:
     real = world.partner
     world.partner = FeedFolder(Path(shutil.copytree(real.root, world.base / "draft")))
     world.publish(add=[row(30)], remove=[row(5)])
-    found = author.open_list(world.partner, author.load_repository(world.partner), IMAGES)
+    found = author.open_list(world.partner, load_repository(world.partner), IMAGES)
     assert found is not None
     shutil.copytree(world.partner.path("v1/images/segments"), real.path("v1/images/segments"), dirs_exist_ok=True)
     world.partner = real
@@ -123,7 +124,7 @@ def _sign(world: World, manifest: Manifest, content: bytes | None = None) -> Non
     """The partner signs a manifest, whatever it says; ``model_copy`` did not check it."""
     found = manifests.encode(manifest) if content is None else content
     target = SignedTarget(layout.target_name(IMAGES), manifest.version, hashlib.sha256(found).hexdigest(), len(found))
-    repo = author.load_repository(world.partner)
+    repo = load_repository(world.partner)
     update = repo.publish({target.name: target}, repo.freshness(), world.partner_signers(), world.clock())
     document = (layout.manifest_path(IMAGES, target.sha256), found)
     publish.install(world.partner, (document, *metadata_files(update.files)))
@@ -256,7 +257,7 @@ def test_a_stack_that_is_not_the_list_at_first(tmp_path: Path) -> None:
     world = World(tmp_path)
     world.publish(full=rows(0, 30))
     state = {SHA256: EndState(rows=31, checksum="0" * 32)}
-    found = author.open_list(world.partner, author.load_repository(world.partner), IMAGES)
+    found = author.open_list(world.partner, load_repository(world.partner), IMAGES)
     assert found is not None
     _sign(world, found.manifest.model_copy(update={"version": 2, "end_state": state}))
     outcome = world.sync()
@@ -332,7 +333,7 @@ def test_the_same_version_with_other_content(before: Standing, monkeypatch: pyte
 
 def test_a_lower_version(standing: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A serial that goes back is a rollback, however newly it is signed."""
-    first = author.open_list(standing.partner, author.load_repository(standing.partner), IMAGES)
+    first = author.open_list(standing.partner, load_repository(standing.partner), IMAGES)
     publish_news(standing)
     standing.sync()
     standing.pull()

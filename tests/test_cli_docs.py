@@ -8,7 +8,7 @@ from typer.main import get_command
 
 from syncd.cli.main import app
 from syncd.config import Config, FeedSource, Serve
-from syncd.format.segment import DEFAULT_CAPS
+from syncd.format.caps import DEFAULT_CAPS
 
 DOCS = Path(__file__).parents[1] / "docs"
 CLI, CONFIGURATION = (DOCS / "cli.md").read_text(), (DOCS / "configuration.md").read_text()

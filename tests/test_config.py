@@ -6,7 +6,7 @@ import pytest
 from syncd import config
 from syncd.config import Config, FeedSource, load, parse_duration
 from syncd.errors import ConfigError, UsageError
-from syncd.format.segment import Caps
+from syncd.format.caps import Caps
 from syncd.sources.signed_feed import SignedFeed
 
 SOURCE = """

@@ -9,7 +9,7 @@ import pytest
 
 from crash_child import Children, run
 from standing import prove_feed, prove_partner
-from syncd.feed import author
+from syncd.feed.signed import load_repository
 from syncd.matcher import Matcher
 from syncd.pipeline import state
 from world import START, Clock, World, row, rows
@@ -234,4 +234,4 @@ def _catches_up(world: World, newest: int) -> None:
 
 
 def _newest(world: World) -> int:
-    return max(target.version for target in author.load_repository(world.partner).targets().values())
+    return max(target.version for target in load_repository(world.partner).targets().values())

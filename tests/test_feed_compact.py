@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from syncd.feed import author
 from syncd.feed.compact import run_to_fold
 from syncd.feed.publish import _useful_folds
+from syncd.feed.signed import load_repository
 from syncd.format.manifest import Fold, Manifest, SegmentRef
 from syncd.model import Algorithm
 from world import IMAGES, World, row, rows
@@ -67,7 +68,7 @@ def test_stacks_stay_short_and_rows_are_seldom_rewritten(sizes: list[int]) -> No
 
 
 def current(world: World) -> Manifest:
-    repository = author.load_repository(world.partner)
+    repository = load_repository(world.partner)
     found = author.open_list(world.partner, repository, IMAGES)
     assert found is not None
     return found.manifest

@@ -4,6 +4,7 @@ from datetime import timedelta
 
 from syncd.feed import author, garbage
 from syncd.feed.folder import FeedFolder
+from syncd.feed.signed import load_repository
 from world import IMAGES, World, row, rows
 
 
@@ -57,7 +58,7 @@ def test_recent_deltas_and_versions_stay(world: World) -> None:
         world.clock.forward(days=2)
         world.publish(add=[row(100 + number)])
     assert world.sync().lists[0].plan == "deltas"
-    repository = author.load_repository(world.partner)
+    repository = load_repository(world.partner)
     target = repository.targets()["v1/images/manifest.json"]
     kept = list(garbage.history(world.partner, IMAGES, target.sha256))
     assert len(kept) == garbage.KEPT_VERSIONS

@@ -31,9 +31,10 @@ from syncd.errors import (
     UnsortedError,
     WidthError,
 )
+from syncd.format.caps import Caps
 from syncd.format.manifest import SegmentRef
 from syncd.format.rows import Rows, sort_order
-from syncd.format.segment import Caps, Segment, schema
+from syncd.format.segment import Segment, schema
 from syncd.format.writer import write_segment
 from syncd.model import MAX_ENTRY_BYTES, MAX_LABEL_BYTES, Algorithm
 

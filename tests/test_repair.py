@@ -10,6 +10,7 @@ import pytest
 from syncd.catalog.records import Outcome
 from syncd.errors import RefusedError, RollbackError, StoreError, TrustError, UsageError
 from syncd.feed import author, publish
+from syncd.feed.signed import load_repository
 from syncd.model import Algorithm
 from syncd.pipeline.backup import BackedUp, backup
 from syncd.pipeline.prove import prove_state
@@ -165,13 +166,13 @@ def test_recovery_is_no_fork_to_who_holds_the_version_of_the_backup(running: Wor
 
 def test_recovery_refuses_a_number_that_is_used(running: World) -> None:
     """A number below what the catalog or the metadata has already is refused, and nothing is changed."""
-    before = author.load_repository(running.state.feed).versions
+    before = load_repository(running.state.feed).versions
     with pytest.raises(RefusedError, match="timestamp is at version 3 already, above 2"):
         go_on_above(running, 2)
     for above in (0, -1, (1 << 40) + 1):
         with pytest.raises(UsageError, match="no version to go on above"):
             go_on_above(running, above)
-    assert author.load_repository(running.state.feed).versions == before
+    assert load_repository(running.state.feed).versions == before
 
 
 def test_recovery_with_offline_keys_raises_targets_too(running: World) -> None:

@@ -7,6 +7,7 @@ from syncd.errors import ExpiredError, RefusedError, UsageError
 from syncd.feed import author, publish, rotate
 from syncd.feed.draft import Edit
 from syncd.feed.rotate import KeyFolders, NewKeys
+from syncd.feed.signed import load_repository
 from syncd.format.manifest import now_in_seconds
 from syncd.model import ListName
 from syncd.pipeline.repair import in_state
@@ -84,7 +85,7 @@ def test_a_revoked_key_signs_nothing_any_more(running: World, role: str) -> None
 def test_a_revoked_keys_signature_is_refused(running: World) -> None:
     """A thief of the old timestamp key who signs a newer timestamp is refused by those who saw the rotation."""
     stolen = keys.load_signers(running.partner_keys, keys.ONLINE_ROLES)
-    before = author.load_repository(running.partner)
+    before = load_repository(running.partner)
     rotate_partner(running, "timestamp")
     assert running.sync().exit_code == 0
     forged = before.resign({IMAGES: Freshness(now_in_seconds(running.clock()), 1)}, stolen, running.clock(), above=50)
@@ -108,7 +109,7 @@ def test_fresh_keys_lie_beside_the_old_ones(running: World) -> None:
 
 def test_a_threshold_that_no_keys_meet_leaves_nothing(running: World) -> None:
     """Where a rotation is refused, no key is left behind and the feed is as before."""
-    before = author.load_repository(running.partner).versions
+    before = load_repository(running.partner).versions
     keys.generate_key(running.base / "lone.pem")
     with pytest.raises(UsageError, match="root cannot require 2 of 1 keys"):
         rotate_partner(running, "root", NewKeys(files=(str(running.base / "lone.pem"),), threshold=2))
@@ -125,7 +126,7 @@ def test_a_threshold_that_no_keys_meet_leaves_nothing(running: World) -> None:
             running.clock(),
         )
     assert not list(running.partner_keys.glob("timestamp-*"))
-    assert author.load_repository(running.partner).versions == before
+    assert load_repository(running.partner).versions == before
 
 
 def test_root_keys_of_several_custodians(running: World) -> None:
@@ -231,7 +232,7 @@ def test_a_crash_after_the_commit_is_finished_by_the_next_command(
         rotate_partner(running, "timestamp")
     monkeypatch.undo()
     assert rotate_partner(running, "snapshot").keys == 1
-    assert author.load_repository(running.partner).versions["root"] == 3
+    assert load_repository(running.partner).versions["root"] == 3
     running.publish(add=[row(30)])
     assert running.sync().exit_code == 0
 

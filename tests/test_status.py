@@ -1,5 +1,7 @@
 """What `syncd status` says of what is to come, and the document that it prints."""
 
+import subprocess
+import sys
 from datetime import timedelta
 from pathlib import Path
 
@@ -88,6 +90,16 @@ def test_status_names_matchers_that_do_not_follow(configured: World) -> None:
             ],
         }
     ]
+
+
+def test_status_needs_nothing_of_what_reads_lists(configured: World) -> None:
+    """It answers at once: loading numpy and pyarrow would take longer than all that it does."""
+    code = (
+        "import sys\nfrom syncd.cli.main import main\ncode = main(['status', '--json'])\n"
+        "sys.exit(code or ', '.join({'numpy', 'pyarrow', 'tuf.ngclient'} & set(sys.modules)) or 0)"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert (ran.returncode, ran.stderr) == (0, "")
 
 
 def test_the_document_is_its_schema(configured: World) -> None:

@@ -18,6 +18,7 @@ from syncd.errors import StoreError, UsageError
 from syncd.feed import author, publish
 from syncd.feed.prove import Fault, Proof, prove_feed
 from syncd.feed.rotate import KeyFolders, NewKeys, in_feed, rotate
+from syncd.feed.signed import load_repository
 from syncd.format import manifest as manifests
 from syncd.matcher.copy import Current, write_current
 from syncd.matcher.prove import prove_copy
@@ -265,7 +266,7 @@ def test_a_version_that_is_not_the_manifests(own: World) -> None:
 
 def sign_drifted(world: World, field: str, value: object) -> None:
     """The partner signs a version 9 that is as its newest, but for what it says of SHA-256 in ``field``."""
-    repository = author.load_repository(world.partner)
+    repository = load_repository(world.partner)
     snapshot = author.open_list(world.partner, repository, IMAGES)
     assert snapshot is not None
     document = json.loads(manifests.encode(snapshot.manifest))
@@ -377,7 +378,7 @@ def test_publishing_meanwhile_makes_no_fault(own: World, monkeypatch: pytest.Mon
         found = verify_published(read, root)
         if calls[0] == 1:
             own.publish(remove=[row(0)])
-            newest = author.load_repository(own.partner).targets()["v1/images/manifest.json"].sha256
+            newest = load_repository(own.partner).targets()["v1/images/manifest.json"].sha256
             for path in own.partner.path("v1/images").glob("*.manifest.json"):
                 if newest not in path.name:
                     path.unlink()

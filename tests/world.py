@@ -20,8 +20,9 @@ from syncd.fetch import Endpoint
 from syncd.matcher import Matcher
 from syncd.matcher.pull import Pulled, pull
 from syncd.model import Hit, ListName
+from syncd.pipeline.folder import StateFolder
 from syncd.pipeline.outcome import SyncOutcome
-from syncd.pipeline.state import Publisher, StateFolder, init, open_publisher
+from syncd.pipeline.state import Publisher, init, open_publisher
 from syncd.pipeline.sync import sync_source
 from syncd.sources.signed_feed import SignedFeed
 from syncd.trust import keys

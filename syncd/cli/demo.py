@@ -15,6 +15,7 @@ import typer
 from syncd.cli import output
 from syncd.cli.demo_data import Known, real_hashes, still_there
 from syncd.errors import StoreError, SyncdError, UsageError
+from syncd.feed.signed import load_repository
 from syncd.model import ListName
 from syncd.units import count
 
@@ -116,7 +117,8 @@ class _Demo:
 
     def sync_first(self) -> None:
         """The operator's side."""
-        from syncd.pipeline.state import StateFolder, init
+        from syncd.pipeline.folder import StateFolder
+        from syncd.pipeline.state import init
 
         self.step("An operator syncs it over HTTP, verifies it and publishes a snapshot")
         self.state = StateFolder(self.base / "state")
@@ -240,7 +242,7 @@ class _Demo:
         from syncd.trust import keys
 
         feed = FeedFolder(folder)
-        repository = author.load_repository(feed)
+        repository = load_repository(feed)
         signers = keys.load_signers(online_keys, keys.ONLINE_ROLES)
         update = repository.resign(repository.freshness(), signers, when)
         author.commit(feed, publish.metadata_files(update.files))

@@ -7,6 +7,7 @@ import typer
 
 from syncd.cli import arguments
 from syncd.cli.output import JsonFlag, clean, note, print_json, progress, say, show_table, utc_now
+from syncd.feed.signed import load_repository
 from syncd.units import count, day, stamp
 
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ def compact(
 
     folder = FeedFolder(feed)
     finish(folder)
-    published = map(layout.list_of, author.load_repository(folder).targets())
+    published = map(layout.list_of, load_repository(folder).targets())
     chosen = [list_name(one) for one in names] if names else sorted(filter(None, published))
     signers = online_signers(folder, online_keys or author.keys_folder(feed), sign_with or ())
     folded = {name: author.compact(folder, name, signers, utc_now(), everything=everything) for name in chosen}
@@ -218,13 +219,12 @@ def status(feed: Feed, as_json: JsonFlag = False) -> None:
     Example:
       syncd feed status /srv/feed --json
     """
-    from syncd.feed import author
     from syncd.feed.expiry import expiries
     from syncd.feed.folder import FeedFolder
     from syncd.feed.publish import has_journal
 
     folder = FeedFolder(feed)
-    repository = author.load_repository(folder)
+    repository = load_repository(folder)
     roles = expiries(repository.versions, repository.expiries(), utc_now())
     manifests = _manifests(folder, repository)
     pending = has_journal(folder)
@@ -317,13 +317,12 @@ def serve(
       syncd feed serve /srv/feed --listen 0.0.0.0:443 \\
         --tls-cert cert.pem --tls-key key.pem --token-file token
     """
-    from syncd.feed import author
     from syncd.feed import serve as server
     from syncd.feed.folder import FeedFolder
 
     host, port = arguments.address(listen)
     token = arguments.token(token_file)
-    author.load_repository(FeedFolder(feed))
+    load_repository(FeedFolder(feed))
 
     def announce(url: str) -> None:
         typer.echo(f"serving {clean(str(feed))} at {url}")

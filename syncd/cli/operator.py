@@ -15,7 +15,7 @@ from syncd.cli.output import (
 from syncd.errors import RefusedError, UsageError
 
 if TYPE_CHECKING:
-    from syncd.pipeline.state import StateFolder
+    from syncd.pipeline.folder import StateFolder
 
 ConfigFile = Annotated[
     Path | None,
@@ -51,8 +51,9 @@ def init(
       syncd init --offline-keys /media/stick/keys --keys 3 --threshold 2
     """
     from syncd.pipeline import state
+    from syncd.pipeline.folder import StateFolder
 
-    folder = state.StateFolder(state_dir or load_config(config).state_dir)
+    folder = StateFolder(state_dir or load_config(config).state_dir)
     check_owner(folder.root)
     root = state.init(folder, offline_keys, count=keys, threshold=threshold, now=utc_now())
     say(f"state folder  {folder.root}")
@@ -83,7 +84,7 @@ def check_owner(folder: Path) -> None:
 
 def state_folder(config: Any) -> "StateFolder":
     """The state folder, set up and ours."""
-    from syncd.pipeline.state import StateFolder
+    from syncd.pipeline.folder import StateFolder
 
     folder = StateFolder(config.state_dir)
     check_owner(folder.root)

@@ -68,8 +68,8 @@ def _prove(folder: Path | None, root: bytes | None, config: Path | None, tell: "
         from syncd.feed.prove import prove_feed
 
         return prove_feed(folder, root, utc_now(), tell)
+    from syncd.pipeline.folder import StateFolder
     from syncd.pipeline.prove import prove_state
-    from syncd.pipeline.state import StateFolder
 
     state = StateFolder(folder) if folder is not None else state_folder(load_config(config))
     return prove_state(state, root, utc_now(), tell)

@@ -13,9 +13,11 @@ from syncd.errors import RefusedError, SyncdError, UsageError
 from syncd.feed import compact as compaction
 from syncd.feed import garbage, layout, publish
 from syncd.feed.draft import Draft, Edit
-from syncd.feed.folder import FeedFolder, Snapshot
+from syncd.feed.folder import FeedFolder
 from syncd.feed.garbage import Collected
 from syncd.feed.publish import Current
+from syncd.feed.signed import load_repository
+from syncd.feed.snapshot import Snapshot, open_snapshot
 from syncd.files import install_bytes, install_file, lock, make_folder
 from syncd.format.manifest import Manifest, now_in_seconds
 from syncd.model import Algorithm, Counts, ListName
@@ -212,17 +214,10 @@ def commit(folder: FeedFolder, files: publish.SignedFiles) -> None:
     publish.clear_journal(folder)
 
 
-def load_repository(folder: FeedFolder) -> Repository:
-    """Read a feed's signed metadata; raises `UsageError` where the folder is no feed."""
-    if folder.metadata("timestamp.json") is None:
-        raise UsageError(f"{folder.root} is not a feed", hint="make one with `syncd feed init`")
-    return Repository.load(folder.metadata)
-
-
 def open_list(folder: FeedFolder, repository: Repository, name: ListName) -> Snapshot | None:
     """Open the version of a list that is in force, or None."""
     target = repository.targets().get(layout.target_name(name))
-    return folder.snapshot(name, target.sha256) if target else None
+    return open_snapshot(folder, name, target.sha256) if target else None
 
 
 def _signed_now(repository: Repository, now: datetime) -> dict[str, Freshness]:

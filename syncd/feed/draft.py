@@ -8,9 +8,9 @@ from typing import Literal
 import numpy as np
 
 from syncd.errors import StoreError, UsageError
-from syncd.feed.folder import Snapshot
 from syncd.feed.publish import ListChange
 from syncd.feed.rows import Progress, Removals, load_removals, load_rows
+from syncd.feed.snapshot import Snapshot
 from syncd.files import storage
 from syncd.format.delta import difference, drop_empty, end_state_after, whole_state
 from syncd.format.manifest import EndState, SegmentRef

@@ -5,8 +5,7 @@
 
 import hashlib
 import shutil
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -14,29 +13,13 @@ from syncd.errors import MismatchError, StoreError
 from syncd.feed import layout
 from syncd.files import make_folder, read_bytes, storage
 from syncd.format import manifest as manifests
-from syncd.format.manifest import Manifest, ManifestRef, SegmentRef
-from syncd.format.segment import Segment
-from syncd.format.stack import Stack
-from syncd.model import Algorithm, ListName
+from syncd.format.manifest import Manifest, SegmentRef
+from syncd.model import ListName
 
 MAX_METADATA_BYTES: Final = 8 << 20
 TRUST: Final = "trust"
 """In the private corner of a follower's folder: the state of its metadata client."""
 _PRIVATE: Final = 0o700
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """One published version of a list, with its segments mapped."""
-
-    manifest: Manifest
-    sha256: str
-    stacks: Mapping[Algorithm, Stack]
-
-    @property
-    def ref(self) -> ManifestRef:
-        """Its version and hash."""
-        return ManifestRef(version=self.manifest.version, sha256=self.sha256)
 
 
 class FeedFolder:
@@ -89,18 +72,6 @@ class FeedFolder:
     def missing(self, name: ListName, refs: Iterable[SegmentRef]) -> list[SegmentRef]:
         """Those of ``refs`` that are not here in full length."""
         return [ref for ref in refs if not _has_length(self.segment_path(name, ref), ref.length)]
-
-    def open_stacks(self, name: ListName, refs: Iterable[SegmentRef]) -> dict[Algorithm, Stack]:
-        """Map the segments of a stack, by algorithm. Raises `StoreError`, `SegmentError`."""
-        segments: dict[Algorithm, list[Segment]] = {}
-        for ref in refs:
-            segments.setdefault(ref.algorithm, []).append(Segment.open(self.segment_path(name, ref), ref))
-        return {algorithm: Stack(algorithm, found) for algorithm, found in segments.items()}
-
-    def snapshot(self, name: ListName, sha256: str) -> Snapshot:
-        """Open a version by the hash of its manifest."""
-        manifest = self.manifest(name, sha256)
-        return Snapshot(manifest, sha256, self.open_stacks(name, manifest.stack))
 
     def make_staging(self) -> Path:
         """Return the private staging folder, empty. Call with the lock held."""

@@ -17,9 +17,10 @@ from syncd.feed.folder import TRUST, FeedFolder
 from syncd.feed.proof import SignedManifest, prove_manifest, target_of
 from syncd.fetch import Download, Peer, Progress, download_all
 from syncd.files import install_file, make_folder
+from syncd.format.caps import DEFAULT_CAPS, Caps
 from syncd.format.fold import fold
 from syncd.format.manifest import Manifest, SegmentRef
-from syncd.format.segment import DEFAULT_CAPS, Caps, Segment
+from syncd.format.segment import Segment
 from syncd.model import ListName
 from syncd.trust import client
 from syncd.trust.values import Floors, TrustedFeed

@@ -17,10 +17,12 @@ from syncd.feed import layout
 from syncd.feed.folder import FeedFolder
 from syncd.feed.proof import SignedManifest, prove_manifest
 from syncd.feed.replay import replay
+from syncd.feed.snapshot import open_stacks
 from syncd.files import TEMPORARY_PREFIX, sha256_file, storage
+from syncd.format.caps import Caps
 from syncd.format.delta import drop_empty, whole_state
 from syncd.format.manifest import EndState, FileRef, Manifest, SegmentRef
-from syncd.format.segment import Caps, Segment
+from syncd.format.segment import Segment
 from syncd.model import Algorithm, ListName
 from syncd.trust.strict import check_superseded, verify_published
 from syncd.trust.values import TrustedFeed
@@ -235,7 +237,7 @@ class Prover:
             refs = [ref for ref in stack if ref.algorithm == algorithm]
             key = tuple(ref.sha256 for ref in refs)
             if key not in self.tally.states:
-                state, _ = whole_state(self.folder.open_stacks(name, refs)[algorithm])
+                state, _ = whole_state(open_stacks(self.folder, name, refs)[algorithm])
                 self.tally.states[key] = state
             found[algorithm] = self.tally.states[key]
         if drop_empty(found) != dict(stated):

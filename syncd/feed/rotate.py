@@ -15,6 +15,7 @@ from securesystemslib.signer import Signer
 from syncd.errors import RefusedError, UsageError
 from syncd.feed import author, layout, publish
 from syncd.feed.folder import FeedFolder
+from syncd.feed.signed import load_repository
 from syncd.files import lock
 from syncd.model import ListName
 from syncd.trust import keys
@@ -77,7 +78,7 @@ def in_feed(folder: FeedFolder) -> Apply:
     def apply(purpose: str, change: Change) -> None:
         with lock(folder.lock, purpose):
             publish.recover(folder)
-            update = change(author.load_repository(folder))
+            update = change(load_repository(folder))
             author.commit(folder, publish.metadata_files(update.files))
 
     return apply
@@ -100,7 +101,7 @@ def rotate(folder: FeedFolder, apply: Apply, role: str, new: NewKeys, at: KeyFol
     Raises `UsageError` where the threshold does not fit, `RefusedError` where keys are not at hand or there is no such
     role, `StoreError`.
     """
-    count, before = author.load_repository(folder).signing(role)
+    count, before = load_repository(folder).signing(role)
     threshold = new.threshold or before
     offline, online = at.offline_signers(), online_signers(folder, at.online)
     signers, made = _new_signers(role, new, at.of(role), max(count, threshold))
@@ -158,7 +159,7 @@ def renew(folder: FeedFolder, apply: Apply, at: KeyFolders, now: datetime) -> Ma
     """Sign root and targets anew, keys unchanged; returns when every role expires now. Raises as `rotate`."""
     offline, online = at.offline_signers(), online_signers(folder, at.online)
     apply("renewing root and targets", lambda repository: repository.renew_offline(offline, online, now))
-    return author.load_repository(folder).expiries()
+    return load_repository(folder).expiries()
 
 
 def online_signers(folder: FeedFolder, online: Path, extra: Iterable[str] = ()) -> Signers:
@@ -166,7 +167,7 @@ def online_signers(folder: FeedFolder, online: Path, extra: Iterable[str] = ()) 
 
     ``extra``: files or URIs of further keys, for whichever list names them.
     """
-    own = [role for role in author.load_repository(folder).versions if role.startswith(LIST_ROLE)]
+    own = [role for role in load_repository(folder).versions if role.startswith(LIST_ROLE)]
     found = dict(keys.load_signers(online, [*keys.ONLINE_ROLES, *own]))
     more = load_files(extra)
     return found | {role: (*found[role], *more) for role in ("lists", *own)}

@@ -6,7 +6,6 @@
 import contextlib
 import mmap
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -32,6 +31,7 @@ from syncd.errors import (
 )
 from syncd.files import sha256_file, storage
 from syncd.format import container
+from syncd.format.caps import DEFAULT_CAPS, Caps
 from syncd.format.checksum import entry_bytes
 from syncd.format.gather import Gather
 from syncd.format.guess import ABSENT, GUESSABLE, UNTOLD, make_guess
@@ -47,20 +47,6 @@ KEY_ALGORITHM: Final = b"syncd.algorithm"
 KEY_KIND: Final = b"syncd.kind"
 _FIRST_MESSAGE: Final = 8
 _CHUNK: Final = 1 << 20
-
-
-@dataclass(frozen=True)
-class Caps:
-    """What a reader accepts of one segment, at most."""
-
-    rows: int = 500_000_000
-    length: int = 64 << 30
-    """bytes"""
-    labels: int = 1 << 16
-    """different labels: readers hold these in memory"""
-
-
-DEFAULT_CAPS: Final = Caps()
 
 
 def schema(algorithm: Algorithm, kind: str) -> Any:

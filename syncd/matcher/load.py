@@ -9,8 +9,9 @@ from typing import Final
 
 from syncd.errors import RefusedError, SyncdError, UsageError
 from syncd.feed import layout
-from syncd.feed.folder import FeedFolder, Snapshot
+from syncd.feed.folder import FeedFolder
 from syncd.feed.proof import prove_manifest
+from syncd.feed.snapshot import Snapshot
 from syncd.files import storage
 from syncd.format.manifest import Manifest, SegmentRef
 from syncd.format.segment import Segment

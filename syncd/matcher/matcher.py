@@ -23,7 +23,8 @@ from typing import Any, Final, Self
 import numpy as np
 
 from syncd.errors import StoreError, SyncdError, UsageError
-from syncd.feed.folder import MAX_METADATA_BYTES, FeedFolder, Snapshot
+from syncd.feed.folder import MAX_METADATA_BYTES, FeedFolder
+from syncd.feed.snapshot import Snapshot
 from syncd.fetch.patience import JITTER
 from syncd.files import read_bytes
 from syncd.format.rows import Digests, Mask

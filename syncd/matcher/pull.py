@@ -21,8 +21,8 @@ from syncd.feed.follow import Follower
 from syncd.feed.proof import SignedManifest, check_fresh, prove_manifest, target_of
 from syncd.fetch import Deadline, Endpoint, open_peer
 from syncd.files import install_bytes, lock
+from syncd.format.caps import DEFAULT_CAPS, Caps
 from syncd.format.manifest import SegmentRef, now_in_seconds
-from syncd.format.segment import DEFAULT_CAPS, Caps
 from syncd.matcher.copy import Current, Held, check_target, pin_root, read_current, write_current
 from syncd.model import ListName
 from syncd.trust.values import Floors, TrustedFeed

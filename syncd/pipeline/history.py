@@ -7,6 +7,7 @@ from typing import Literal
 from syncd.catalog.catalog import Catalog
 from syncd.errors import UsageError
 from syncd.feed.folder import FeedFolder
+from syncd.feed.snapshot import open_stacks
 from syncd.format import manifest as manifests
 from syncd.format.delta import difference
 from syncd.format.manifest import Manifest, ManifestRef, SegmentRef
@@ -85,7 +86,7 @@ def _delta(catalog: Catalog, before: Manifest, after: Manifest) -> tuple[Segment
 
 
 def _by_deltas(feed: FeedFolder, before: Manifest, delta: Sequence[SegmentRef]) -> Iterator[tuple[Stack, Rows]]:
-    changes = feed.open_stacks(before.list, delta)
+    changes = open_stacks(feed, before.list, delta)
     stacks = _stacks(feed, before, [ref for ref in before.stack if ref.algorithm in changes])
     for algorithm, change in changes.items():
         yield stacks.get(algorithm, Stack(algorithm, [])), merge_deltas(algorithm, change.segments)
@@ -107,7 +108,7 @@ def _stacks(feed: FeedFolder, manifest: Manifest, refs: Sequence[SegmentRef]) ->
             f"{len(missing)} files of {manifest.list} version {manifest.version} are no longer kept",
             hint="compare newer versions; what it did is in `syncd snapshots`",
         )
-    return feed.open_stacks(manifest.list, refs)
+    return open_stacks(feed, manifest.list, refs)
 
 
 def _effective(counts: Counts) -> Counts:

@@ -12,13 +12,13 @@ from typing import Final
 from syncd.catalog.catalog import Catalog
 from syncd.catalog.records import HeadRecord, OriginRecord, Outcome, SyncRecord
 from syncd.errors import RefusedError, StoreError
-from syncd.feed.author import load_repository
 from syncd.feed.expiry import Expiry, expiries
+from syncd.feed.signed import load_repository
 from syncd.files import lock
 from syncd.pipeline import laggards
+from syncd.pipeline.folder import StateFolder
 from syncd.pipeline.laggards import MatcherView
-from syncd.pipeline.state import StateFolder
-from syncd.pipeline.values import head_name
+from syncd.pipeline.names import head_name
 from syncd.units import behind, in_words, span
 
 _NO_ACTION: Final = frozenset({Outcome.PUBLISHED, Outcome.UP_TO_DATE, Outcome.RUNNING, Outcome.STAGED})

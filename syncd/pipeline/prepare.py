@@ -17,12 +17,14 @@ from syncd.feed import layout
 from syncd.feed.folder import FeedFolder
 from syncd.feed.follow import Follower
 from syncd.feed.proof import SignedManifest, check_fresh, evidence, target_of
+from syncd.feed.snapshot import open_stacks
 from syncd.files import install_bytes, install_file, storage
 from syncd.format.manifest import FileRef, ManifestRef, SegmentRef
 from syncd.format.segment import Segment
 from syncd.model import ListName
 from syncd.pipeline import plan, stage
-from syncd.pipeline.values import Basis, Candidate, Deltas, Full, UpToDate, check_head_name
+from syncd.pipeline.names import check_head_name
+from syncd.pipeline.values import Basis, Candidate, Deltas, Full, UpToDate
 from syncd.sources.signed_feed import SignedFeed
 from syncd.trust.values import Floors, TrustedFeed
 
@@ -182,7 +184,7 @@ class Preparation:
 
     def _full(self, name: ListName, held: Held, signed: SignedManifest, planned: Full) -> Candidate:
         self._fetch(name, list(signed.manifest.stack))
-        stacks = self.folder.open_stacks(name, signed.manifest.stack)
+        stacks = open_stacks(self.folder, name, signed.manifest.stack)
         candidate, written = stage.stage_full(
             self._basis(held), stacks, signed.manifest, signed.sha256, planned.reason, self.folder.make_staging()
         )
@@ -195,7 +197,7 @@ class Preparation:
         if held.origin is None or not held.complete:
             return None
         origin = held.origin
-        return Basis(origin.stack, self.folder.open_stacks(origin.list, origin.stack), origin.end_state)
+        return Basis(origin.stack, open_stacks(self.folder, origin.list, origin.stack), origin.end_state)
 
     def _fetch(self, name: ListName, refs: list[SegmentRef]) -> None:
         wanted = list({ref.sha256: ref for ref in refs}.values())

@@ -13,7 +13,7 @@ from syncd.feed.prove import Attempt, Progress, Proof, Prover, Tally, feed_into,
 from syncd.format import manifest as manifests
 from syncd.format.manifest import Manifest
 from syncd.model import ListName
-from syncd.pipeline.state import StateFolder
+from syncd.pipeline.folder import StateFolder
 
 _CATALOG = "catalog.sqlite3"
 _RESTORE = "restore it from a backup, then `syncd recover --above N`"

@@ -10,9 +10,10 @@ from typing import Final
 
 from syncd.catalog.records import AuditEntry, Commit, HeadRecord, VersionRecord
 from syncd.errors import RefusedError, StoreError, UsageError
-from syncd.feed import author, publish
+from syncd.feed import publish
 from syncd.feed.publish import Current, ListChange
 from syncd.feed.rotate import Apply, Change
+from syncd.feed.signed import load_repository
 from syncd.files import lock, storage
 from syncd.format import manifest as manifests
 from syncd.format.manifest import Manifest
@@ -45,7 +46,7 @@ def recover(publisher: Publisher, above: int, now: datetime, actor: str, offline
     """
     feed = publisher.folder.feed
     with lock(feed.lock, "recovery of a backup"):
-        repository = author.load_repository(feed)
+        repository = load_repository(feed)
         _check_above(publisher, repository, above)
         current = [_complete(publisher, head.list) for head in publisher.catalog.heads()]
         if offline is not None:
@@ -53,9 +54,9 @@ def recover(publisher: Publisher, above: int, now: datetime, actor: str, offline
             publisher.commit(Commit("recover", publish.metadata_files(update.files), now))
         lists = {one.manifest.list: _publish_again(publisher, one, above, now) for one in current}
         entry = AuditEntry(now, actor, "recover", str(publisher.folder.root), {"above": above, "lists": len(lists)})
-        update = author.load_repository(feed).resign(publisher.freshness(), publisher.signers, now, above)
+        update = load_repository(feed).resign(publisher.freshness(), publisher.signers, now, above)
         publisher.commit(Commit("recover", publish.metadata_files(update.files), now, audit=entry))
-        return Recovered(lists, author.load_repository(feed).versions)
+        return Recovered(lists, load_repository(feed).versions)
 
 
 def _check_above(publisher: Publisher, repository: Repository, above: int) -> None:
@@ -87,7 +88,7 @@ def _complete(publisher: Publisher, name: ListName) -> Current:
 def _publish_again(publisher: Publisher, current: Current, above: int, now: datetime) -> int:
     feed, before = publisher.folder.feed, current.manifest
     change = ListChange(before.list, (), {}, before.end_state, before.stack, origin=before.origin)
-    repository = author.load_repository(feed)
+    repository = load_repository(feed)
     manifest = publish.next_manifest(current, change, created=now, min_root=repository.versions["root"], above=above)
     signed = publish.sign(repository, [manifest], publisher.freshness(), publisher.signers, now, above)
     head, version = _records(publisher, manifest, now)

@@ -1,12 +1,4 @@
-"""The operator's state folder: what lies where, and opening it for work.
-
-::
-
-    catalog.sqlite3      the catalog
-    feed/                the published feed, plain files
-    keys/                online keys, 0600
-    sources/<name>/      each source's lists as its signer stated them (their segments are links to the same files)
-"""
+"""Opening the operator's state for work, and publishing from it."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -21,14 +13,15 @@ from syncd.catalog.records import AuditEntry, Commit, HeadRecord, OriginRecord, 
 from syncd.errors import StoreError, SyncdError, UsageError
 from syncd.feed import author, garbage, layout, publish
 from syncd.feed import compact as compaction
-from syncd.feed.folder import FeedFolder
 from syncd.feed.publish import Current, ListChange
 from syncd.feed.rotate import Change, online_signers
+from syncd.feed.signed import load_repository
 from syncd.files import link_file, lock, make_folder, storage
 from syncd.format import manifest as manifests
 from syncd.format.manifest import Manifest, SegmentRef
 from syncd.model import ListName
-from syncd.pipeline.values import head_name
+from syncd.pipeline.folder import StateFolder
+from syncd.pipeline.names import head_name
 from syncd.trust.keys import Signers
 from syncd.trust.values import Freshness, lifetime
 
@@ -38,32 +31,6 @@ _KEPT_RECORDS: Final = 1000
 _PRIVATE: Final = 0o700
 _PATIENCE: Final = 60.0
 """Seconds to wait for another source's sync that publishes into the same feed."""
-
-
-@dataclass(frozen=True)
-class StateFolder:
-    """Paths below one state folder."""
-
-    root: Path
-
-    @property
-    def catalog(self) -> Path:
-        """The catalog's database."""
-        return self.root / "catalog.sqlite3"
-
-    @property
-    def feed(self) -> FeedFolder:
-        """What is published."""
-        return FeedFolder(self.root / "feed")
-
-    @property
-    def keys(self) -> Path:
-        """The online keys."""
-        return self.root / "keys"
-
-    def source(self, name: str) -> FeedFolder:
-        """The origins of one source."""
-        return FeedFolder(self.root / "sources" / name)
 
 
 def init(folder: StateFolder, offline_keys: Path, *, count: int, threshold: int, now: datetime) -> Path:
@@ -136,7 +103,7 @@ class Publisher:
             self.install_pending()
             current = self.current(change.list)
             self._link_segments(origin, change)
-            repository = author.load_repository(feed)
+            repository = load_repository(feed)
             manifest = publish.next_manifest(current, change, created=now, min_root=repository.versions["root"])
             content = manifests.encode(manifest)
             signed = publish.sign(repository, [manifest], self.freshness(origin), self.signers, now)
@@ -170,7 +137,7 @@ class Publisher:
             if current is None or change is None:
                 return None
             origin = self._origin_of(current.manifest, change)
-            repository = author.load_repository(feed)
+            repository = load_repository(feed)
             manifest = publish.next_manifest(current, change, created=now, min_root=repository.versions["root"])
             signed = publish.sign(repository, [manifest], self.freshness(), self.signers, now)
             head, version = _records(manifest, manifests.encode(manifest), origin, "compaction", None, now)
@@ -241,7 +208,7 @@ class Publisher:
         feed = self.folder.feed
         with lock(feed.lock, "signing the timestamp", _PATIENCE):
             self.install_pending()
-            update = author.load_repository(feed).resign(self.freshness(), self.signers, now)
+            update = load_repository(feed).resign(self.freshness(), self.signers, now)
             files = publish.metadata_files(update.files)
             self.commit(Commit(kind="resign", files=files, created_at=now))
 
@@ -250,17 +217,17 @@ class Publisher:
         feed = self.folder.feed
         with lock(feed.lock, purpose):
             self.install_pending()
-            files = publish.metadata_files(change(author.load_repository(feed)).files)
+            files = publish.metadata_files(change(load_repository(feed)).files)
             self.commit(Commit(kind="metadata", files=files, created_at=now, audit=entry))
 
     def last_signed(self) -> datetime:
         """When the feed's timestamp was last signed."""
-        return author.load_repository(self.folder.feed).expiries()["timestamp"] - lifetime("timestamp")
+        return load_repository(self.folder.feed).expiries()["timestamp"] - lifetime("timestamp")
 
     def served(self, source: str) -> dict[ListName, int]:
         """The version of each list of a source that readers are given now: the feed's word, since the catalog may be
         one commit ahead. Raises `StoreError`."""
-        targets = author.load_repository(self.folder.feed).targets().values()
+        targets = load_repository(self.folder.feed).targets().values()
         named = {layout.list_of(target.name): target.version for target in targets}
         return {name: version for name, version in named.items() if name and name.partition(".")[0] == source}
 

@@ -18,10 +18,11 @@ from syncd.feed.folder import FeedFolder
 from syncd.files import lock
 from syncd.model import ListName
 from syncd.pipeline import compose, gate
+from syncd.pipeline.names import check_head_name, head_name
 from syncd.pipeline.outcome import ListOutcome, SyncOutcome, outcome_of
 from syncd.pipeline.prepare import Held, Prepare, Prepared, Progress, Request, Staged, Verified, prepare
 from syncd.pipeline.state import Publisher
-from syncd.pipeline.values import Pass, UpToDate, check_head_name, head_name
+from syncd.pipeline.values import Pass, UpToDate
 from syncd.sources.signed_feed import SignedFeed
 
 RESIGN_AFTER: Final = timedelta(hours=1)

@@ -7,10 +7,9 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from syncd.errors import FeedError
 from syncd.format.manifest import EndState, Manifest, ManifestRef, SegmentRef, Step
 from syncd.format.stack import Stack
-from syncd.model import LIST_NAME, Algorithm, Counts, ListName
+from syncd.model import Algorithm, Counts
 
 LabelCounts = Mapping[Algorithm, Mapping[str, Counts]]
 
@@ -148,17 +147,3 @@ class Verdict:
         """Every reason to hold, of both lanes, each once."""
         lanes = (self.additions, self.removals)
         return tuple(dict.fromkeys(reason for lane in lanes if isinstance(lane, Hold) for reason in lane.reasons))
-
-
-def head_name(source: str, name: ListName) -> ListName:
-    """How a source's list is published: ``<source>.<list>``."""
-    return ListName(f"{source}.{name}")
-
-
-def check_head_name(source: str, name: ListName) -> None:
-    """Raise `FeedError` where a list cannot be published under its source's name."""
-    if not LIST_NAME.fullmatch(head_name(source, name)):
-        raise FeedError(
-            f"the list {name} cannot be published: with its source's name before it, its name is too long",
-            hint=f"give source {source} a shorter name, or name the lists to follow in its `lists`",
-        )

@@ -16,8 +16,9 @@ from syncd.errors import AbandonedError, RefusedError, StoreError, SyncdError
 from syncd.files import lock
 from syncd.model import ListName
 from syncd.pipeline import overview
+from syncd.pipeline.folder import StateFolder
 from syncd.pipeline.outcome import SyncOutcome
-from syncd.pipeline.state import Publisher, StateFolder, open_publisher
+from syncd.pipeline.state import Publisher, open_publisher
 from syncd.pipeline.sync import sign_if_due
 from syncd.service import client, notify
 from syncd.service.access import Access

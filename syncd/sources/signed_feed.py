@@ -10,7 +10,7 @@ from syncd.feed.folder import FeedFolder
 from syncd.feed.follow import Follower
 from syncd.fetch import Deadline, Endpoint, open_peer
 from syncd.files import read_bytes
-from syncd.format.segment import DEFAULT_CAPS, Caps
+from syncd.format.caps import DEFAULT_CAPS, Caps
 from syncd.model import ListName
 
 _MAX_ROOT = 1 << 20

@@ -14,7 +14,7 @@ from syncd.config import Config
 from syncd.errors import SyncdError
 from syncd.feed.folder import TRUST
 from syncd.files import read_bytes
-from syncd.pipeline.state import StateFolder
+from syncd.pipeline.folder import StateFolder
 from syncd.service.metrics.state import seconds
 from syncd.trust.stored import stored_expiries
 from syncd.trust.values import TOP_LEVEL_ROLES

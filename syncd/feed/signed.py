@@ -1,0 +1,12 @@
+"""The signed metadata of a feed, as its publisher reads it."""
+
+from syncd.errors import UsageError
+from syncd.feed.folder import FeedFolder
+from syncd.trust.repository import Repository
+
+
+def load_repository(folder: FeedFolder) -> Repository:
+    """Read a feed's signed metadata; raises `UsageError` where the folder is no feed."""
+    if folder.metadata("timestamp.json") is None:
+        raise UsageError(f"{folder.root} is not a feed", hint="make one with `syncd feed init`")
+    return Repository.load(folder.metadata)
