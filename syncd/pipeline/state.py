@@ -316,9 +316,7 @@ def _records(
 
 
 @contextmanager
-def open_publisher(
-    folder: StateFolder, *, online: bool = True, credentials: Path | None = None
-) -> Iterator[Publisher]:
+def open_publisher(folder: StateFolder, *, online: bool = True, credentials: Path | None = None) -> Iterator[Publisher]:
     """Open the catalog and the online keys, and finish what a crash interrupted.
 
     ``credentials``: where systemd hands them over; keys that are there are used rather than those in ``folder``.
