@@ -5,8 +5,6 @@ import re
 import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -230,7 +228,7 @@ def test_the_state_is_closed_to_all_but_its_group(host: Host) -> None:
 
 
 def test_nothing_can_be_written_but_the_state(host: Host) -> None:
-    """Not even by root, once it is shut in as the daemon is; no new code in memory, no namespaces, nobody's processes."""
+    """Not even by root, once shut in as the daemon is; no new code in memory, no namespaces, no others' processes."""
     host.write("/opt/probe.py", PROBE)
     host.run("cp", f"{UNITS}/syncd.service", "/run/systemd/system/probe.service")
     host.write("/run/systemd/system/probe.service.d/probe.conf", PROBE_UNIT)

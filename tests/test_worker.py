@@ -230,7 +230,7 @@ def test_a_list_that_fails_in_the_worker_does_not_stop_the_others(world: World) 
 
 
 def test_a_partner_that_cannot_be_reached_is_no_fault_of_ours(world: World) -> None:
-    """The worker's error keeps its kind on the way, so that outcome, exit code and patience are those of the partner."""
+    """The worker's error keeps its kind on the way: outcome, exit code and patience are those of the partner."""
     with serve(world.partner.root) as peer:
         gone = peer.url
     outcome = sync(world, Worker(), url=gone)

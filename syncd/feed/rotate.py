@@ -166,8 +166,8 @@ def online_signers(
 ) -> Signers:
     """The online keys, those of lists with keys of their own among them.
 
-    ``extra``: files or URIs of further keys, for whichever list names them. ``credentials``: the folder in which systemd
-    hands credentials over; a role that has keys there is not looked for in ``online``.
+    ``extra``: files or URIs of further keys, for whichever list names them. ``credentials``: where systemd hands them
+    over; a role that has keys there is not looked for in ``online``.
     """
     own = [role for role in author.load_repository(folder).versions if role.startswith(LIST_ROLE)]
     found = _at_hand(online, credentials, [*keys.ONLINE_ROLES, *own])
