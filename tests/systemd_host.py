@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import sysconfig
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ _UNSHARE: Final = (
     *("unshare", "--mount", "--pid", "--fork", "--kill-child", "--cgroup", "--ipc", "--uts", "--net"),
     *("/bin/sh", "-euc"),
 )
+_LONGEST: Final = 45.0
+"""Seconds that anything in the host may take."""
 _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 # /sys and /proc/sys are read-only, and /dev is another: what this systemd sets must not be set on the real machine.
@@ -129,7 +132,7 @@ class Host:
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=_LONGEST,
             cwd="/",
             env={"PATH": _PATH, "HOME": "/", "LANG": "C.UTF-8"},
         )
@@ -153,9 +156,12 @@ class Host:
         last = json.loads(self.run("journalctl", "--lines=1", "--output=json").stdout)["__CURSOR"]
         command = self.command("journalctl", "--unit", unit, "--follow", "--after-cursor", last, "--output=json")
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd="/") as follower:
+            limit = threading.Timer(_LONGEST, follower.kill)
+            limit.start()
             try:
                 yield Journal(follower)
             finally:
+                limit.cancel()
                 follower.kill()
 
 
@@ -172,7 +178,7 @@ class Journal:
             message = str(json.loads(line).get("MESSAGE"))
             if text in message:
                 return message
-        raise AssertionError(f"the journal ended before {text!r}")
+        raise AssertionError(f"the journal did not tell {text!r}")
 
     def event(self, name: str) -> dict[str, Any]:
         """Read up to an event of the daemon."""
@@ -187,13 +193,14 @@ def boot(scratch: Path, shared: Path) -> Iterator[Host]:
     ``scratch``: an empty folder; ``shared``: the folder that is ``/run/host`` in there, which all may enter.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready:
-        ready.settimeout(60)
         ready.bind(str(shared / "notify"))
         process = subprocess.Popen(
             [*_UNSHARE, _MOUNTS + _ROOT], env=_settings(scratch, shared), start_new_session=True, stderr=subprocess.PIPE
         )
         try:
-            yield _booted(process, ready)
+            host = _booted(process, ready)
+            ready.close()  # it would go on telling, and wait for ever for whoever does not listen
+            yield host
         finally:
             process.kill()
             process.communicate()
@@ -215,6 +222,7 @@ def _settings(scratch: Path, shared: Path) -> Mapping[str, str]:
 
 def _booted(process: "subprocess.Popen[bytes]", ready: socket.socket) -> Host:
     """Wait until systemd says that the boot is over, as it tells whoever starts a container (systemd(1))."""
+    ready.settimeout(_LONGEST)
     try:
         while b"READY=1" not in ready.recv(4096):
             pass

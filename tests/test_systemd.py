@@ -2,13 +2,16 @@
 
 import json
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
-from systemd_host import Host, boot, lacking
+from syncd.config import load
+from systemd_host import PROJECT, Host, boot, lacking
 from world import Clock, World, row, rows
 
 UNITS = "/usr/local/lib/systemd/system"
@@ -159,6 +162,35 @@ def set_up(host: Host) -> None:
     host.run("useradd", "mallory")
 
 
+def test_an_installation_can_be_staged_and_taken_away(tmp_path: Path) -> None:
+    """Below DESTDIR, with paths for the prefix; nothing is left of it afterwards."""
+    if not shutil.which("make"):
+        pytest.skip("needs make")
+    make = ("make", "--silent", "-C", str(PROJECT), f"DESTDIR={tmp_path}", "prefix=/usr")
+    subprocess.run([*make, "install"], check=True)
+    files = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
+    assert files == [
+        "usr/lib/systemd/system/syncd-pull@.service",
+        "usr/lib/systemd/system/syncd-sync.service",
+        "usr/lib/systemd/system/syncd-sync.timer",
+        "usr/lib/systemd/system/syncd.service",
+        "usr/lib/sysusers.d/syncd.conf",
+        "usr/lib/tmpfiles.d/syncd.conf",
+        "usr/share/doc/syncd/feed.env",
+        "usr/share/doc/syncd/syncd.toml",
+    ]
+    starts = [line for path in tmp_path.rglob("*.service") for line in path.read_text().splitlines() if "Exec" in line]
+    assert sum(line.startswith("ExecStart=/usr/bin/syncd ") for line in starts) == 3
+    subprocess.run([*make, "uninstall"], check=True)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_the_example_is_a_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It can be copied."""
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    assert load(PROJECT / "systemd" / "examples" / "syncd.toml").feed("iwf").url == "https://feed.example.org/"
+
+
 def sync(host: Host, user: str = "olga") -> "subprocess.CompletedProcess[str]":
     """Somebody forces a sync."""
     return host.run("syncd", "sync", "--json", user=user, check=False)
@@ -306,10 +338,13 @@ def test_a_wrong_configuration_is_no_restart_loop(host: Host) -> None:
 
 
 def test_a_timer_does_the_same_without_the_daemon(host: Host) -> None:
-    """The one-shot unit syncs with the same credentials."""
+    """The one-shot unit syncs with the same credentials; so does what an operator runs as docs/install.md says."""
     host.run("systemctl", "stop", "syncd")
     host.run("systemctl", "start", "syncd-sync")
     assert host.show("syncd-sync", "Result") == "success"
+    found = re.search(r"^systemd-run .*\\\n.*$", (PROJECT / "docs" / "install.md").read_text(), re.M)
+    assert found
+    assert "iwf.images version 5001 published" in host.run("/bin/sh", "-c", found[0]).stdout
 
 
 def test_a_matcher_host_follows_a_feed(host: Host) -> None:
