@@ -32,7 +32,7 @@ TOKEN = "partner-token-0123456789abcdef"
 QUICK = """
 [Service]
 RestartSec=100ms
-WatchdogSec=5
+WatchdogSec=4
 Environment=PYTHONPATH=/opt/hang
 """
 HANG = """
@@ -330,11 +330,13 @@ def test_a_wrong_configuration_is_no_restart_loop(host: Host) -> None:
     """It fails once, and the journal says what to do."""
     host.run("systemctl", "stop", "syncd")
     host.write("/etc/syncd/syncd.toml", CONFIG.replace("interval", "intervall"))
-    with host.journal("syncd") as journal:
-        assert host.run("systemctl", "start", "syncd", check=False).returncode == 1
-        journal.until("did you mean interval?")
-    assert (host.show("syncd", "SubState"), host.show("syncd", "NRestarts")) == ("failed", "0")
-    host.write("/etc/syncd/syncd.toml", CONFIG)
+    try:
+        with host.journal("syncd") as journal:
+            assert host.run("systemctl", "start", "syncd", check=False).returncode == 1
+            journal.until("did you mean interval?")
+        assert (host.show("syncd", "SubState"), host.show("syncd", "NRestarts")) == ("failed", "0")
+    finally:
+        host.write("/etc/syncd/syncd.toml", CONFIG)
 
 
 def test_a_timer_does_the_same_without_the_daemon(host: Host) -> None:
