@@ -181,12 +181,12 @@ class Serve(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     listen: Annotated[str, AfterValidator(_listen)]
-    tls_cert: AbsolutePath | None = None
-    tls_key: AbsolutePath | None = None
-    client_ca: AbsolutePath | None = None
+    tls_cert: GivenFile | None = None
+    tls_key: GivenFile | None = None
+    client_ca: GivenFile | None = None
     behind_proxy: bool = False
-    operator_token_file: AbsolutePath | None = None
-    metrics_token_file: AbsolutePath | None = None
+    operator_token_file: GivenFile | None = None
+    metrics_token_file: GivenFile | None = None
     max_connections: Annotated[int, Field(ge=16, le=1_000_000)] = 4096
     max_streams: Annotated[int, Field(ge=1, le=1_000_000)] = 2000
 

@@ -21,6 +21,10 @@ root = "/etc/syncd/iwf-root.json"
 token_file = "$CREDENTIALS_DIRECTORY/secrets_iwf.token"
 client_key = "$CREDENTIALS_DIRECTORY/secrets_client.pem"
 client_cert = "/etc/syncd/client.pem"
+
+[serve]
+listen = "127.0.0.1:8470"
+operator_token_file = "$CREDENTIALS_DIRECTORY/secrets_operator.token"
 """
 
 
@@ -80,10 +84,13 @@ def test_a_command_that_systemd_runs_finds_its_keys(world: World, monkeypatch: p
 def test_a_path_below_the_credentials_is_where_systemd_put_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each key of a source that names a file may be one."""
+    """Each key of a source or of the API that names a file may be one."""
     (tmp_path / "c.toml").write_text(CONFIG)
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", "/run/credentials/syncd.service")
-    feed = load(tmp_path / "c.toml").feed("iwf")
+    config = load(tmp_path / "c.toml")
+    assert config.serve
+    assert config.serve.operator_token_file == Path("/run/credentials/syncd.service/secrets_operator.token")
+    feed = config.feed("iwf")
     assert feed.token_file == Path("/run/credentials/syncd.service/secrets_iwf.token")
     assert feed.client_key == Path("/run/credentials/syncd.service/secrets_client.pem")
 

@@ -21,6 +21,10 @@ EXPOSURE = 15
 CONFIG = f"""
 state_dir = "{STATE}"
 
+[serve]
+listen = "127.0.0.1:8470"
+operator_token_file = "$CREDENTIALS_DIRECTORY/secrets_operator.token"
+
 [sources.iwf]
 type = "feed"
 url = "http://127.0.0.1:8480/"
@@ -29,6 +33,7 @@ token_file = "$CREDENTIALS_DIRECTORY/secrets_iwf.token"
 interval = "1d"
 """
 TOKEN = "partner-token-0123456789abcdef"
+OPERATOR = "operator-token-0123456789abcdef"
 QUICK = """
 [Service]
 RestartSec=100ms
@@ -40,14 +45,35 @@ import signal
 import time
 
 
-def hang(*_: object) -> None:
+def hang(*_):
     while True:
         time.sleep(1)
 
 
+def hang_the_loop(*_):
+    import asyncio, gc
+
+    for one in gc.get_objects():
+        if isinstance(one, asyncio.AbstractEventLoop) and one.is_running():
+            one.call_soon_threadsafe(hang)
+
+
 signal.signal(signal.SIGUSR1, hang)
+signal.signal(signal.SIGUSR2, hang_the_loop)
 """
 
+ASK = """
+import sys
+import urllib.error
+import urllib.request
+
+request = urllib.request.Request(sys.argv[1], headers={"Authorization": f"Bearer {sys.argv[2]}"})
+try:
+    with urllib.request.urlopen(request, timeout=20) as answer:
+        print(answer.status, answer.read().decode())
+except urllib.error.HTTPError as answer:
+    print(answer.code, answer.read().decode())
+"""
 PROBE = """
 import ctypes
 import json
@@ -158,6 +184,7 @@ def set_up(host: Host) -> None:
     host.run("syncd", "init", "--offline-keys", "/media/stick/keys", user="syncd")
     host.run("/bin/sh", "-ec", f"mv {STATE}/keys/* /etc/syncd/keys/; rmdir {STATE}/keys; chown root: /etc/syncd/keys/*")
     host.run("/bin/sh", "-ec", "umask 077; cat >/etc/syncd/secrets/iwf.token", stdin=TOKEN)
+    host.run("/bin/sh", "-ec", "umask 077; cat >/etc/syncd/secrets/operator.token", stdin=OPERATOR)
     host.run("useradd", "--groups", "syncd-operators", "olga")
     host.run("useradd", "mallory")
 
@@ -196,6 +223,13 @@ def sync(host: Host, user: str = "olga") -> "subprocess.CompletedProcess[str]":
     return host.run("syncd", "sync", "--json", user=user, check=False)
 
 
+def ask(host: Host, path: str, token: str = "") -> tuple[int, str]:
+    """Ask the API: status and body."""
+    done = host.run("/opt/syncd/bin/python", "-c", ASK, f"http://127.0.0.1:8470{path}", token)
+    status, _, body = done.stdout.partition(" ")
+    return int(status), body
+
+
 def main_pid(host: Host) -> int:
     """The daemon's."""
     return int(host.show("syncd", "MainPID"))
@@ -221,8 +255,10 @@ def test_the_units_are_sound_and_shut_in(host: Host) -> None:
 def test_a_dead_partner_at_the_first_start_is_a_state(host: Host) -> None:
     """The daemon gets ready, says what it is about, and stays; a sync tells that nobody is there."""
     host.run("systemctl", "start", "syncd")
+    assert ask(host, "/readyz")[0] == 200
+    assert int(host.run("prlimit", "-p", main_pid(host), "--nofile", "-o", "SOFT", "--noheadings").stdout) > 4096
     assert host.show("syncd", "SubState") == "running"
-    assert re.match(r"1 sources; next sync \d\d:\d\d:\d\d UTC", host.show("syncd", "StatusText"))
+    assert re.match(r"1 source; next sync \d\d:\d\d:\d\d UTC", host.show("syncd", "StatusText"))
     assert sync(host).returncode == 5
     assert (host.show("syncd", "ActiveState"), host.show("syncd", "NRestarts")) == ("active", "0")
 
@@ -300,19 +336,22 @@ def test_a_killed_daemon_comes_back(host: Host) -> None:
         host.run("kill", "-KILL", pid)
         journal.event("daemon_ready")
     assert main_pid(host) not in {0, pid}
+    assert ask(host, "/readyz")[0] == 200
     assert json.loads(sync(host).stdout)["syncs"][0]["outcome"] == "up_to_date"
 
 
-def test_a_hung_daemon_is_ended_by_the_watchdog_and_comes_back(host: Host) -> None:
-    """It says where it hung, since nobody could look; then it serves again."""
+@pytest.mark.parametrize("number", ["-USR1", "-USR2"], ids=["daemon", "event loop"])
+def test_what_hangs_is_ended_by_the_watchdog_and_comes_back(host: Host, number: str) -> None:
+    """The daemon, or the event loop of its API alone; it says where, since nobody could look; then it serves again."""
     pid = started(host)
     with host.journal("syncd") as journal:
-        host.run("kill", "-USR1", pid)
+        host.run("kill", number, pid)
         journal.until("Watchdog timeout")
         assert journal.until("in hang") == '  File "/opt/hang/sitecustomize.py", line 8 in hang'
         journal.event("daemon_ready")
     assert main_pid(host) not in {0, pid}
-    assert json.loads(sync(host).stdout)["syncs"][0]["outcome"] == "up_to_date"
+    assert ask(host, "/readyz")[0] == 200
+    assert ask(host, "/api/v1/status", OPERATOR)[0] == 200
 
 
 def test_a_stop_is_clean(host: Host) -> None:
@@ -324,6 +363,19 @@ def test_a_stop_is_clean(host: Host) -> None:
     assert (host.show("syncd", "Result"), host.show("syncd", "ExecMainStatus")) == ("success", "0")
     assert host.run("ls", "/run/syncd", check=False).returncode == 2
     assert host.run("syncd", "verify", user="syncd").returncode == 0
+
+
+def test_damage_is_served_on_and_told(host: Host) -> None:
+    """What is stored is proved before the service is ready; what is wrong with it is in its status and its log."""
+    host.run("systemctl", "stop", "syncd")
+    host.run("mv", f"{STATE}/feed/v1", f"{STATE}/aside")
+    with host.journal("syncd") as journal:
+        host.run("systemctl", "start", "syncd")
+        assert journal.event("state_not_proved")["list"] == "iwf.images"
+    assert host.show("syncd", "StatusText").startswith("not proved: iwf.images; 1 source;")
+    assert ask(host, "/readyz")[0] == 503
+    host.run("systemctl", "stop", "syncd")
+    host.run("mv", f"{STATE}/aside", f"{STATE}/feed/v1")
 
 
 def test_a_wrong_configuration_is_no_restart_loop(host: Host) -> None:
@@ -350,18 +402,20 @@ def test_a_timer_does_the_same_without_the_daemon(host: Host) -> None:
 
 
 def test_a_matcher_host_follows_a_feed(host: Host) -> None:
-    """Its copy is for the group of those who match, and for nobody else; the token is root's."""
+    """By a token of its own; its copy is for the group of those who match, and for nobody else."""
+    started(host)
     digest = f"sha256:{row(7)[1]}"
-    host.write("/etc/syncd/pull/iwf/feed.env", 'URL=http://127.0.0.1:8480/\nOPTIONS="--list images"\n')
-    host.run("cp", "/etc/syncd/iwf-root.json", "/etc/syncd/pull/iwf/root.json")
-    host.run("install", "-m", "600", "/etc/syncd/secrets/iwf.token", "/etc/syncd/pull/iwf/token")
+    token = host.run("syncd", "matchers", "add", "web", "--list", "iwf.images", user="olga").stdout
+    host.write("/etc/syncd/pull/own/feed.env", 'URL=http://127.0.0.1:8470/feed/\nOPTIONS="--list iwf.images"\n')
+    host.run("cp", f"{STATE}/feed/root.json", "/etc/syncd/pull/own/root.json")
+    host.run("/bin/sh", "-ec", "umask 077; cat >/etc/syncd/pull/own/token", stdin=token)
     host.run("useradd", "--groups", "syncd-pull", "matcher")
-    with host.journal("syncd-pull@iwf") as journal:
-        host.run("systemctl", "start", "syncd-pull@iwf")
-        assert "images version 1, new here" in journal.until("images")
-    copy = "/var/lib/syncd-pull/iwf"
+    with host.journal("syncd-pull@own") as journal:
+        host.run("systemctl", "start", "syncd-pull@own")
+        assert ", new here" in journal.until("iwf.images version")
+    copy = "/var/lib/syncd-pull/own"
     assert host.run("stat", "-c", "%a %U:%G", copy).stdout == "750 syncd-pull:syncd-pull\n"
     assert host.run("syncd", "lookup", copy, digest, user="matcher").returncode == 0
     assert host.run("ls", copy, user="mallory", check=False).returncode == 2
-    host.run("systemctl", "stop", "syncd-pull@iwf")
-    assert host.show("syncd-pull@iwf", "Result") == "success"
+    host.run("systemctl", "stop", "syncd-pull@own")
+    assert host.show("syncd-pull@own", "Result") == "success"

@@ -34,6 +34,7 @@ from syncd.service.syncs import Syncs
 from syncd.service.web.health import Health
 from syncd.service.worker import Worker
 from syncd.sources.signed_feed import SignedFeed
+from syncd.units import count
 
 if TYPE_CHECKING:
     from syncd.service.web.site import Site
@@ -315,7 +316,9 @@ class Daemon:
         following = f"; next sync {min(runs):%H:%M:%S} UTC" if runs else ""
         running = [one.source for one in self._syncs.running()]
         now = f"; syncing {', '.join(running)}" if running else ""
-        self._notify(*states, f"STATUS={len(self._config.sources)} sources{now}{following}")
+        faults = sorted(name or "the metadata" for name in self._health.faults)
+        wrong = f"not proved: {', '.join(faults)}; " if faults else ""
+        self._notify(*states, f"STATUS={wrong}{count(len(self._config.sources), 'source')}{now}{following}")
 
     def _notify(self, *states: str) -> None:
         with suppress(SyncdError):  # systemd restarts what it does not hear of
