@@ -3,7 +3,15 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN     = $(VENV)/bin
 
-.PHONY: run test lint types imports unit system bench lock clean
+# Where `make install` puts what belongs to systemd; the program itself: docs/install.md.
+DESTDIR ?=
+prefix  ?= /usr/local
+UNITS    = $(notdir $(wildcard systemd/*.service systemd/*.timer))
+EXAMPLES = $(notdir $(wildcard systemd/examples/*))
+lib      = $(DESTDIR)$(prefix)/lib
+examples = $(DESTDIR)$(prefix)/share/doc/syncd
+
+.PHONY: run test lint types imports unit system bench install uninstall lock clean
 
 run: $(VENV)/.ready          ## the whole road on this machine, on real data
 	$(BIN)/syncd demo
@@ -31,7 +39,7 @@ unit: $(VENV)/.ready system
 
 # Programs that tests use and pip does not bring, as PROGRAM:PACKAGE of Debian. Where we may not install them, the tests
 # that need one skip and say so.
-SYSTEM = chromium:chromium nginx:nginx-light promtool:prometheus /lib/systemd/systemd:systemd
+SYSTEM = chromium:chromium nginx:nginx-light promtool:prometheus /lib/systemd/systemd:systemd /bin/kill:procps
 
 system:
 	@for pair in $(SYSTEM); do \
@@ -46,6 +54,18 @@ system:
 
 bench: $(VENV)/.ready        ## every figure in one run: some minutes and 25 GB below the temporary folder
 	$(BIN)/python -m benchmarks
+
+install:                     ## units, users, folders and examples; prefix=/usr/local, DESTDIR= (docs/install.md)
+	for unit in $(UNITS); do \
+	  sed 's|/usr/local/bin/|$(prefix)/bin/|' "systemd/$$unit" | install -D -m 644 /dev/stdin "$(lib)/systemd/system/$$unit" || exit; \
+	done
+	install -D -m 644 systemd/sysusers.d/syncd.conf "$(lib)/sysusers.d/syncd.conf"
+	install -D -m 644 systemd/tmpfiles.d/syncd.conf "$(lib)/tmpfiles.d/syncd.conf"
+	install -D -m 644 -t "$(examples)" systemd/examples/*
+
+uninstall:                   ## what `make install` put there; configuration and state stay
+	rm -f $(UNITS:%="$(lib)/systemd/system/%") "$(lib)/sysusers.d/syncd.conf" "$(lib)/tmpfiles.d/syncd.conf"
+	rm -f $(EXAMPLES:%="$(examples)/%")
 
 lock:                        ## refresh requirements.lock from pyproject.toml (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \

@@ -36,6 +36,8 @@ DEFAULT_FILE: Final = Path("/etc/syncd/syncd.toml")
 DEFAULT_SOCKET: Final = Path("/run/syncd/control.sock")
 ENVIRONMENT: Final = "SYNCD_"
 FILE_VARIABLE: Final = "SYNCD_CONFIG"
+CREDENTIALS: Final = "CREDENTIALS_DIRECTORY"
+"""The variable in which systemd names the folder of a service's credentials (systemd.exec(5), Credentials)."""
 SOURCE_NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]|_(?!_)){0,30}")
 """As a list name, but short and without a dot, so that ``<source>.<list>`` is a list name; ``__`` parts keys in the
 environment."""
@@ -79,6 +81,19 @@ def _absolute(path: Path) -> Path:
     return path
 
 
+def credentials(environment: Mapping[str, str]) -> Path | None:
+    """Where systemd hands credentials over to this process."""
+    folder = environment.get(CREDENTIALS)
+    return Path(folder) if folder else None
+
+
+def _handed_over(path: Path) -> Path:
+    """A path below ``$CREDENTIALS_DIRECTORY``. Where there is none it stays as it is: most commands never read it."""
+    if path.parts[:1] == (f"${CREDENTIALS}",):
+        return (credentials(os.environ) or Path(path.parts[0])).joinpath(*path.parts[1:])
+    return _absolute(path)
+
+
 def _address(url: str) -> str:
     from syncd.fetch.endpoint import Endpoint
 
@@ -119,6 +134,8 @@ def _bindable(path: Path) -> Path:
 
 
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
+GivenFile = Annotated[Path, AfterValidator(_handed_over)]
+"""A file that somebody else puts there, maybe as a credential."""
 Seconds = Annotated[float, BeforeValidator(_duration)]
 
 
@@ -128,15 +145,15 @@ class FeedSource(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     type: Literal["feed"]
     url: Annotated[str, AfterValidator(_address)]
-    root: AbsolutePath
+    root: GivenFile
     interval: Annotated[Seconds, AfterValidator(_long_enough)] = 600.0
     lists: Annotated[
         tuple[Annotated[str, AfterValidator(_list)], ...], BeforeValidator(_comma_separated), NoDecode
     ] = ()
-    token_file: AbsolutePath | None = None
-    client_cert: AbsolutePath | None = None
-    client_key: AbsolutePath | None = None
-    ca: AbsolutePath | None = None
+    token_file: GivenFile | None = None
+    client_cert: GivenFile | None = None
+    client_key: GivenFile | None = None
+    ca: GivenFile | None = None
     deadline: Seconds = 600.0
     max_rows: Annotated[int, Field(gt=0)] = DEFAULT_CAPS.rows
     max_bytes: Annotated[int, Field(gt=0)] = DEFAULT_CAPS.length
@@ -169,12 +186,12 @@ class Serve(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     listen: Annotated[str, AfterValidator(_listen)]
-    tls_cert: AbsolutePath | None = None
-    tls_key: AbsolutePath | None = None
-    client_ca: AbsolutePath | None = None
+    tls_cert: GivenFile | None = None
+    tls_key: GivenFile | None = None
+    client_ca: GivenFile | None = None
     behind_proxy: bool = False
-    operator_token_file: AbsolutePath | None = None
-    metrics_token_file: AbsolutePath | None = None
+    operator_token_file: GivenFile | None = None
+    metrics_token_file: GivenFile | None = None
     max_connections: Annotated[int, Field(ge=16, le=1_000_000)] = 4096
     max_streams: Annotated[int, Field(ge=1, le=1_000_000)] = 2000
 

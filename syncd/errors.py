@@ -221,12 +221,17 @@ class AbandonedError(RefusedError):
 def error_document(error: SyncdError) -> dict[str, Any]:
     """An error as JSON."""
     return {
-        "kind": type(error).__name__,
+        "kind": kind_of(error),
         "message": error.message,
         "still_served": error.serving,
         "to_do": error.hint,
         "exit_code": error.exit_code,
     }
+
+
+def kind_of(error: SyncdError) -> str:
+    """The name by which other processes know an error: of its class, or of the nearest above it that is in here."""
+    return next(one.__name__ for one in type(error).__mro__ if one.__module__ == __name__)
 
 
 def error_named(kind: str, message: str, hint: str = "", serving: str = "") -> SyncdError:

@@ -334,7 +334,7 @@ def test_systemd_hears_of_start_life_reload_and_stop(today: World) -> None:
             return heard[-1]
 
         with daemon(today, NOTIFY_SOCKET=str(today.base / "n"), WATCHDOG_USEC="300000") as running:
-            assert hear("READY=1").splitlines()[1].startswith("STATUS=1 sources; next sync ")
+            assert hear("READY=1").splitlines()[1].startswith("STATUS=1 source; next sync ")
             hear("WATCHDOG=1")
             running.send(signal.SIGHUP)
             hear("RELOADING=1")

@@ -29,7 +29,7 @@ def commands() -> list[tuple[Path, str]]:
 @pytest.mark.parametrize(("document", "line"), commands())
 def test_every_command_in_a_document_exists(document: Path, line: str) -> None:
     """Commands and options in examples are those of the program."""
-    words = shlex.split(line.partition(" #")[0])
+    words = shlex.split(re.sub(r"^sudo (-u \w+ )?", "", line.partition(" #")[0]))
     words = words[words.index("syncd") + 1 :]
     command: click.Command = get_command(app)  # type: ignore[assignment]  # typer's own base class
     while words and hasattr(command, "commands"):

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -244,6 +245,19 @@ def test_a_copy_that_others_may_write_is_refused(world: World, place: str, mode:
 def test_a_copy_of_another_user_is_refused(world: World) -> None:
     """A segment folder that another user owns is as good as writable."""
     os.chown(only(world, "v1/images/segments"), 12345, -1)
+    with pytest.raises(RefusedError, match="others may write"):
+        opened(world)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_a_copy_of_the_hosts_agent_is_trusted(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The user syncd-pull pulls for every service of a host; any other user does not."""
+    names = {12345: "syncd-pull", 12346: "somebody"}
+    monkeypatch.setattr("pwd.getpwuid", lambda user: SimpleNamespace(pw_name=names[user]))
+    for path in (world.mirror, *world.mirror.rglob("*")):
+        os.chown(path, 12345, -1)
+    assert opened(world).lookup("sha256", digest(4)) == [Hit(IMAGES, 1, "e4", "B")]
+    os.chown(world.mirror, 12346, -1)
     with pytest.raises(RefusedError, match="others may write"):
         opened(world)
 

@@ -227,3 +227,22 @@ def test_a_list_that_fails_in_the_worker_does_not_stop_the_others(world: World) 
         (HEAD, Outcome.PUBLISHED),
         ("iwf.nothing", Outcome.REJECTED),
     ]
+
+
+def test_a_partner_that_cannot_be_reached_is_no_fault_of_ours(world: World) -> None:
+    """The worker's error keeps its kind on the way: outcome, exit code and patience are those of the partner."""
+    with serve(world.partner.root) as peer:
+        gone = peer.url
+    outcome = sync(world, Worker(), url=gone)
+    assert (outcome.outcome, outcome.exit_code) == (Outcome.UNREACHABLE, 5)
+    assert "cannot be reached" in (outcome.error.message if outcome.error else "")
+
+
+def test_a_worker_is_told_nothing_of_credentials(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys are the daemon's alone: not even where they lie is in a worker's environment."""
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", "/run/credentials/syncd.service")
+    show = "import json, os, sys; print(json.dumps({'fault': {'kind': 'StoreError', 'message': ' '.join(os.environ)}}))"
+    with pytest.raises(StoreError) as told:
+        list(Worker(command=(sys.executable, "-c", show))(request(world), lambda *_: None))
+    assert "CREDENTIALS" not in told.value.message
+    assert "PATH" in told.value.message

@@ -106,14 +106,15 @@ def recover(
     """
     from dataclasses import replace
 
+    from syncd.config import credentials
     from syncd.feed.rotate import KeyFolders, online_signers
     from syncd.pipeline import repair
     from syncd.pipeline.state import open_publisher
 
     folder = state_folder(load_config(config))
     offline = KeyFolders(folder.keys, tuple(offline_keys)).offline_signers() if offline_keys else None
-    with sole_writer(folder, "syncd recover"), open_publisher(folder) as publisher:
-        signers = online_signers(folder.feed, folder.keys, sign_with or ())
+    with sole_writer(folder, "syncd recover"), open_publisher(folder, online=False) as publisher:
+        signers = online_signers(folder.feed, folder.keys, sign_with or (), credentials(os.environ))
         done = repair.recover(replace(publisher, signers=signers), above, utc_now(), actor(), offline)
     if as_json:
         print_json({"lists": dict(done.lists), "metadata": dict(done.metadata)})

@@ -1,5 +1,6 @@
 """``syncd sync``: by the running daemon, or in this process where none runs."""
 
+import os
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -119,6 +120,7 @@ def _recorded(settings: Any, sync_id: str) -> Document:
 
 def _here(settings: Any, source: str | None, *, dry_run: bool) -> list[Document]:
     """Sync in this process."""
+    from syncd.config import credentials
     from syncd.pipeline.state import open_publisher
 
     quiet_retries()
@@ -126,7 +128,7 @@ def _here(settings: Any, source: str | None, *, dry_run: bool) -> list[Document]
     feeds = settings.feeds() if source is None else (settings.feed(source),)
     if not feeds:
         raise UsageError("no source is configured", hint="add [sources.NAME] to the configuration")
-    with sole_writer(folder), open_publisher(folder) as publisher:
+    with sole_writer(folder), open_publisher(folder, credentials=credentials(os.environ)) as publisher:
         publisher.catalog.mark_interrupted(utc_now())
         return [_sync(publisher, feed, dry_run=dry_run) for feed in feeds]
 

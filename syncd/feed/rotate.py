@@ -162,15 +162,25 @@ def renew(folder: FeedFolder, apply: Apply, at: KeyFolders, now: datetime) -> Ma
     return load_repository(folder).expiries()
 
 
-def online_signers(folder: FeedFolder, online: Path, extra: Iterable[str] = ()) -> Signers:
+def online_signers(
+    folder: FeedFolder, online: Path, extra: Iterable[str] = (), credentials: Path | None = None
+) -> Signers:
     """The online keys, those of lists with keys of their own among them.
 
-    ``extra``: files or URIs of further keys, for whichever list names them.
+    ``extra``: files or URIs of further keys, for whichever list names them. ``credentials``: where systemd hands them
+    over; a role that has keys there is not looked for in ``online``.
     """
     own = [role for role in load_repository(folder).versions if role.startswith(LIST_ROLE)]
-    found = dict(keys.load_signers(online, [*keys.ONLINE_ROLES, *own]))
+    found = _at_hand(online, credentials, [*keys.ONLINE_ROLES, *own])
     more = load_files(extra)
     return found | {role: (*found[role], *more) for role in ("lists", *own)}
+
+
+def _at_hand(online: Path, credentials: Path | None, roles: list[str]) -> dict[str, tuple[Signer, ...]]:
+    given = dict(keys.load_signers(credentials, roles, keys.CREDENTIAL)) if credentials else {}
+    lacking = [role for role in roles if not given.get(role)]
+    needless = not online.is_dir() and not any(role in keys.ONLINE_ROLES for role in lacking)
+    return given if needless else given | dict(keys.load_signers(online, lacking))
 
 
 def refuse_operators(folder: Path) -> None:

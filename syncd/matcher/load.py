@@ -1,6 +1,7 @@
 """Proving and mapping one generation of a pulled copy."""
 
 import os
+import pwd
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -23,6 +24,9 @@ from syncd.trust.values import TrustedFeed
 
 Stamp = tuple[int, int]
 """Changes whenever ``current.json`` is replaced."""
+
+AGENT: Final = "syncd-pull"
+"""The user that pulls for all services of a host (systemd/syncd-pull@.service); root alone makes users."""
 
 _OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 _TRIES: Final = 3
@@ -146,10 +150,18 @@ def _searched(algorithm: Algorithm, snapshots: Iterable[Snapshot]) -> Searched:
 
 
 def _check_private(*paths: Path) -> None:
-    """Whoever may write the copy decides what matches: that must be this user or root alone."""
-    trusted = {0, os.geteuid()}
+    """Whoever may write the copy decides what matches: that must be this user, root or the host's agent alone."""
     for path in paths:
         with storage(path, "look at"):
             found = path.stat()
-        if found.st_mode & _OTHERS_WRITE or found.st_uid not in trusted:
+        if found.st_mode & _OTHERS_WRITE or not _is_trusted(found.st_uid):
             raise RefusedError(f"others may write {path}", hint=f"chmod go-w {path}, and let this user or root own it")
+
+
+def _is_trusted(user: int) -> bool:
+    if user in {0, os.geteuid()}:
+        return True
+    try:
+        return pwd.getpwuid(user).pw_name == AGENT
+    except KeyError:
+        return False

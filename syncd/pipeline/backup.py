@@ -128,7 +128,7 @@ class _Writer:
                 yield f"sources/{origin.source}/{file}", source.path(file)
 
     def _add_keys(self) -> None:
-        for path in sorted(self._state.keys.iterdir()):
+        for path in sorted(self._state.keys.glob("*")):
             self._put(f"keys/{path.name}", read_bytes(path, _MAX_KEY), PRIVATE_FILE)
             self.keys += 1
 

@@ -283,24 +283,28 @@ def _records(
 
 
 @contextmanager
-def open_publisher(folder: StateFolder, *, online: bool = True) -> Iterator[Publisher]:
+def open_publisher(folder: StateFolder, *, online: bool = True, credentials: Path | None = None) -> Iterator[Publisher]:
     """Open the catalog and the online keys, and finish what a crash interrupted.
 
+    ``credentials``: where systemd hands them over; keys that are there are used rather than those in ``folder``.
     Raises `UsageError`, `RefusedError`, `StoreError`.
     """
     with ExitStack() as opened:
         try:
-            publisher = _open_publisher(folder, opened, online=online)
+            publisher = _open_publisher(folder, opened)
+            if online:
+                signers = online_signers(folder.feed, folder.keys, credentials=credentials)
+                publisher = replace(publisher, signers=signers)
         except SyncdError as error:
             error.serving = error.serving or f"{folder.feed.root} as it was published last"
             raise
         yield publisher
 
 
-def _open_publisher(folder: StateFolder, opened: ExitStack, *, online: bool) -> Publisher:
+def _open_publisher(folder: StateFolder, opened: ExitStack) -> Publisher:
     with storage(folder.catalog, "open"):
         if not folder.catalog.exists():
             raise UsageError(f"{folder.root} is not set up", hint="run `syncd init --offline-keys DIR` first")
     publisher = Publisher(folder, opened.enter_context(Catalog.open(folder.catalog)), {})
     publisher.recover()  # before the roles are read, which tell what keys to load
-    return replace(publisher, signers=online_signers(folder.feed, folder.keys)) if online else publisher
+    return publisher

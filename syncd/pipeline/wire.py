@@ -9,7 +9,7 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from syncd.errors import HttpStatusError, StoreError, SyncdError, error_named
+from syncd.errors import HttpStatusError, StoreError, SyncdError, error_named, kind_of
 from syncd.format import manifest as manifests
 from syncd.model import ListName, list_name
 from syncd.pipeline.prepare import Prepared, Request, Staged, Verified
@@ -130,7 +130,7 @@ def _nonsense() -> StoreError:
 
 def fault_of(error: SyncdError) -> Fault:
     """An error as a line tells it."""
-    fault = Fault(kind=type(error).__name__, message=error.message, hint=error.hint, serving=error.serving)
+    fault = Fault(kind=kind_of(error), message=error.message, hint=error.hint, serving=error.serving)
     if isinstance(error, HttpStatusError):
         return fault.model_copy(update={"status": error.status, "retry_after": error.retry_after})
     return fault

@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from syncd import __version__, events
-from syncd.config import Config, Serve
+from syncd.config import Config, Serve, credentials
 from syncd.errors import AbandonedError, RefusedError, StoreError, SyncdError
 from syncd.files import lock
 from syncd.model import ListName
@@ -34,6 +35,7 @@ from syncd.service.syncs import Syncs
 from syncd.service.web.health import Health
 from syncd.service.worker import Worker
 from syncd.sources.signed_feed import SignedFeed
+from syncd.units import count
 
 if TYPE_CHECKING:
     from syncd.service.web.site import Site
@@ -77,20 +79,21 @@ def run(load: Callable[[], Config], around: Surroundings) -> None:
     with signals() as inbox:  # first: a signal that comes during the start is not lost
         config = load()
         folder = StateFolder(config.state_dir)
-        with lock(folder.root / "lock", PURPOSE), _opened(folder) as publisher:
+        given = credentials(around.environment)
+        with lock(folder.root / "lock", PURPOSE), _opened(folder, given) as publisher:
             if not Daemon(config, load, publisher, around).run(inbox):
                 os._exit(0)  # a thread is still at it and would keep us: a kill at any moment loses nothing
 
 
 @contextmanager
-def _opened(folder: StateFolder) -> Iterator[Publisher]:
+def _opened(folder: StateFolder, given: Path | None) -> Iterator[Publisher]:
     """The state; without keys where what is published is damaged, since it is served, and told of, all the same.
 
     Raises `StoreError` where the catalog is, and as `open_publisher`.
     """
     with ExitStack() as opened:
         try:
-            publisher = opened.enter_context(open_publisher(folder))
+            publisher = opened.enter_context(open_publisher(folder, credentials=given))
         except StoreError:
             publisher = opened.enter_context(open_publisher(folder, online=False))
         yield publisher
@@ -314,7 +317,9 @@ class Daemon:
         following = f"; next sync {min(runs):%H:%M:%S} UTC" if runs else ""
         running = [one.source for one in self._syncs.running()]
         now = f"; syncing {', '.join(running)}" if running else ""
-        self._notify(*states, f"STATUS={len(self._config.sources)} sources{now}{following}")
+        faults = sorted(name or "the metadata" for name in self._health.faults)
+        wrong = f"not proved: {', '.join(faults)}; " if faults else ""
+        self._notify(*states, f"STATUS={wrong}{count(len(self._config.sources), 'source')}{now}{following}")
 
     def _notify(self, *states: str) -> None:
         with suppress(SyncdError):  # systemd restarts what it does not hear of

@@ -15,6 +15,7 @@ from syncd.model import ListName
 
 _MAX_ROOT = 1 << 20
 _MAX_TOKEN = 4096
+_ONLY_SERVICES = "systemd hands credentials to services alone: run it as one, or name a file"
 
 
 @dataclass(frozen=True)
@@ -60,4 +61,5 @@ def _configured(path: Path, limit: int, what: str) -> bytes:
     try:
         return read_bytes(path, limit)
     except StoreError as error:
-        raise ConfigError(f"{what}: {error.message}", hint="check the path in the configuration") from error
+        hint = "check the path in the configuration" if path.is_absolute() else _ONLY_SERVICES
+        raise ConfigError(f"{what}: {error.message}", hint=hint) from error

@@ -2,7 +2,8 @@
 
 A folder of keys holds, for a role, ``<role>.pem`` and ``<role>-<number>.pem``: Ed25519 private keys (PKCS#8 PEM), mode
 0600. A key that lives elsewhere (HSM, cloud KMS, Vault) is a pair: ``<role>.uri``, one line with its securesystemslib
-signer URI, and ``<role>.pub``, its public key in PEM.
+signer URI, and ``<role>.pub``, its public key in PEM. Credentials that systemd loaded from such a folder as ``keys``
+(systemd.exec(5), LoadCredential=) are the same files, ``keys_`` before their names.
 """
 
 import itertools
@@ -26,6 +27,9 @@ Signers = Mapping[str, tuple[Signer, ...]]
 
 OFFLINE_ROLES: Final = ("root", "targets")
 ONLINE_ROLES: Final = ("timestamp", "snapshot", LISTS)
+
+CREDENTIAL: Final = "keys_"
+"""Begins the name of a credential that is a key."""
 
 _KEY_FOLDER: Final = 0o700
 _KEY_LIMIT: Final = 64_000
@@ -105,8 +109,8 @@ def _is_taken(folder: Path, role: str, number: int) -> bool:
     return any((folder / f"{role}-{number}{suffix}").exists() for suffix in (".pem", ".uri"))
 
 
-def load_signers(folder: Path, roles: Iterable[str]) -> Signers:
-    """Load every key in ``folder`` of each of ``roles``; a role without one gets ``()``.
+def load_signers(folder: Path, roles: Iterable[str], prefix: str = "") -> Signers:
+    """Load every key in ``folder`` of each of ``roles``; a role without one gets ``()``. ``prefix``: before each name.
 
     Raises `StoreError` where the folder or a key cannot be read, `RefusedError` where others may read it, `UsageError`
     where it is not a key.
@@ -115,7 +119,9 @@ def load_signers(folder: Path, roles: Iterable[str]) -> Signers:
         raise RefusedError(f"there are no keys in {folder}", hint="mount or name the folder that holds them")
     with files.storage(folder, "read the keys in"):
         names = sorted(path.name for path in folder.iterdir())
-    return {role: tuple(load_named(str(folder / name)) for name in names if _belongs(name, role)) for role in roles}
+    return {
+        role: tuple(load_named(str(folder / name)) for name in names if _belongs(name, prefix + role)) for role in roles
+    }
 
 
 def _belongs(name: str, role: str) -> bool:

@@ -1,0 +1,422 @@
+"""The units under a real systemd: what an operator's host does. One boot serves all of these, in their order."""
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from syncd.config import load
+from systemd_host import PROJECT, Host, boot, lacking
+from world import Clock, World, row, rows
+
+UNITS = "/usr/local/lib/systemd/system"
+STATE = "/var/lib/syncd"
+EXPOSURE = 15
+"""The most that systemd-analyze(1) may find, in tenths."""
+CONFIG = f"""
+state_dir = "{STATE}"
+
+[serve]
+listen = "127.0.0.1:8470"
+operator_token_file = "$CREDENTIALS_DIRECTORY/secrets_operator.token"
+
+[sources.iwf]
+type = "feed"
+url = "http://127.0.0.1:8480/"
+root = "/etc/syncd/iwf-root.json"
+token_file = "$CREDENTIALS_DIRECTORY/secrets_iwf.token"
+interval = "1d"
+"""
+TOKEN = "partner-token-0123456789abcdef"
+OPERATOR = "operator-token-0123456789abcdef"
+QUICK = """
+[Service]
+RestartSec=100ms
+WatchdogSec=4
+Environment=PYTHONPATH=/opt/hang
+"""
+HANG = """
+import signal
+import time
+
+
+def hang(*_):
+    while True:
+        time.sleep(1)
+
+
+def hang_the_loop(*_):
+    import asyncio, gc
+
+    for one in gc.get_objects():
+        if isinstance(one, asyncio.AbstractEventLoop) and one.is_running():
+            one.call_soon_threadsafe(hang)
+
+
+signal.signal(signal.SIGUSR1, hang)
+signal.signal(signal.SIGUSR2, hang_the_loop)
+"""
+
+ASK = """
+import sys
+import urllib.error
+import urllib.request
+
+request = urllib.request.Request(sys.argv[1], headers={"Authorization": f"Bearer {sys.argv[2]}"})
+try:
+    with urllib.request.urlopen(request, timeout=20) as answer:
+        print(answer.status, answer.read().decode())
+except urllib.error.HTTPError as answer:
+    print(answer.code, answer.read().decode())
+"""
+PROBE = """
+import ctypes
+import json
+import mmap
+import os
+import sys
+from pathlib import Path
+
+
+def try_to(what, act):
+    try:
+        return act()
+    except OSError:
+        denied.append(what)
+
+
+def system_call(function, *arguments):
+    if function(*arguments) == -1:
+        raise OSError(ctypes.get_errno(), "refused")
+
+
+def can_write(folder):
+    try:
+        (Path(folder) / "probe").touch()
+        (Path(folder) / "probe").unlink()
+    except OSError:
+        return False
+    return True
+
+
+libc = ctypes.CDLL(None, use_errno=True)
+folders = ["/"]
+for folder, below, _ in os.walk("/"):
+    below[:] = [name for name in below if not os.path.islink(f"{folder}/{name}")]
+    if folder in ("/proc", "/sys") or folder.count("/") > 3:
+        below.clear()
+    folders.extend(os.path.join(folder, name) for name in below)
+denied = []
+try_to("new code", lambda: mmap.mmap(-1, 4096, prot=mmap.PROT_WRITE | mmap.PROT_EXEC))
+try_to("namespaces", lambda: system_call(libc.unshare, 0x10000000))
+try_to("debugging", lambda: system_call(libc.ptrace, 0, 0, 0, 0))
+try_to("host name", lambda: system_call(libc.sethostname, b"x", 1))
+try_to("own priority up", lambda: os.setpriority(os.PRIO_PROCESS, 0, -5))
+status = dict(line.split(":\\t") for line in Path("/proc/self/status").read_text().splitlines() if ":\\t" in line)
+json.dump(
+    {
+        "written": sorted(folder for folder in folders if can_write(folder)),
+        "denied": denied,
+        "capabilities": status["CapEff"],
+        "seen": sorted({path.owner() for path in Path("/proc").glob("[0-9]*")}),
+    },
+    sys.stdout,
+)
+"""
+PROBE_UNIT = """
+[Service]
+Type=oneshot
+Restart=no
+WatchdogSec=0
+StateDirectory=
+StateDirectory=probe
+RuntimeDirectory=
+RuntimeDirectory=probe
+ExecStart=
+ExecStart=/opt/syncd/bin/python /opt/probe.py
+StandardOutput=truncate:/run/probe.json
+"""
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """A partner with one list; its folder is ``/run/host`` in the host."""
+    folder = tmp_path_factory.mktemp("shared")
+    folder.chmod(0o755)
+    world = World(folder, Clock(datetime.now(UTC)))
+    world.publish(full=rows(0, 30))
+    return world
+
+
+@pytest.fixture(scope="module")
+def host(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+    """A Debian host on which syncd was installed and set up as docs/install.md says."""
+    scratch = tmp_path_factory.mktemp("scratch")
+    reason = lacking(scratch)
+    if reason:
+        pytest.skip(f"no systemd can be booted here: {reason}")
+    with boot(scratch, world.base) as host:
+        install(host)
+        set_up(host)
+        yield host
+
+
+def install(host: Host) -> None:
+    """Units, users and folders."""
+    host.run("make", "--silent", "-C", "/srv/project", "install")
+    host.run("systemd-sysusers")
+    host.run("systemd-tmpfiles", "--create", "--prefix=/etc/syncd", "--prefix=/var/lib/syncd")
+    host.write("/etc/systemd/system/syncd.service.d/test.conf", QUICK)
+    host.write("/opt/hang/sitecustomize.py", HANG)
+    host.run("systemctl", "daemon-reload")
+
+
+def set_up(host: Host) -> None:
+    """An operator with keys in the hands of root, and two people: one may give orders."""
+    host.write("/etc/syncd/syncd.toml", CONFIG)
+    host.run("install", "-m", "644", "/run/host/partner/root.json", "/etc/syncd/iwf-root.json")
+    host.run("install", "-d", "-o", "syncd", "/media/stick")
+    host.run("syncd", "init", "--offline-keys", "/media/stick/keys", user="syncd")
+    host.run("/bin/sh", "-ec", f"mv {STATE}/keys/* /etc/syncd/keys/; rmdir {STATE}/keys; chown root: /etc/syncd/keys/*")
+    host.run("/bin/sh", "-ec", "umask 077; cat >/etc/syncd/secrets/iwf.token", stdin=TOKEN)
+    host.run("/bin/sh", "-ec", "umask 077; cat >/etc/syncd/secrets/operator.token", stdin=OPERATOR)
+    host.run("useradd", "--groups", "syncd-operators", "olga")
+    host.run("useradd", "mallory")
+
+
+def test_an_installation_can_be_staged_and_taken_away(tmp_path: Path) -> None:
+    """Below DESTDIR, with paths for the prefix; nothing is left of it afterwards."""
+    if not shutil.which("make"):
+        pytest.skip("needs make")
+    make = ("make", "--silent", "-C", str(PROJECT), f"DESTDIR={tmp_path}", "prefix=/usr")
+    subprocess.run([*make, "install"], check=True)
+    files = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
+    assert files == [
+        "usr/lib/systemd/system/syncd-pull@.service",
+        "usr/lib/systemd/system/syncd-sync.service",
+        "usr/lib/systemd/system/syncd-sync.timer",
+        "usr/lib/systemd/system/syncd.service",
+        "usr/lib/sysusers.d/syncd.conf",
+        "usr/lib/tmpfiles.d/syncd.conf",
+        "usr/share/doc/syncd/feed.env",
+        "usr/share/doc/syncd/syncd.toml",
+    ]
+    starts = [line for path in tmp_path.rglob("*.service") for line in path.read_text().splitlines() if "Exec" in line]
+    assert sum(line.startswith("ExecStart=/usr/bin/syncd ") for line in starts) == 3
+    subprocess.run([*make, "uninstall"], check=True)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_the_example_is_a_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It can be copied."""
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    assert load(PROJECT / "systemd" / "examples" / "syncd.toml").feed("iwf").url == "https://feed.example.org/"
+
+
+def sync(host: Host, user: str = "olga") -> "subprocess.CompletedProcess[str]":
+    """Somebody forces a sync."""
+    return host.run("syncd", "sync", "--json", user=user, check=False)
+
+
+def ask(host: Host, path: str, token: str = "") -> tuple[int, str]:
+    """Ask the API: status and body."""
+    done = host.run("/opt/syncd/bin/python", "-c", ASK, f"http://127.0.0.1:8470{path}", token)
+    status, _, body = done.stdout.partition(" ")
+    return int(status), body
+
+
+def main_pid(host: Host) -> int:
+    """The daemon's."""
+    return int(host.show("syncd", "MainPID"))
+
+
+def started(host: Host) -> int:
+    """The daemon, running; its process."""
+    host.run("systemctl", "start", "syncd")
+    return main_pid(host)
+
+
+def test_the_units_are_sound_and_shut_in(host: Host) -> None:
+    """As installed: nothing that systemd does not understand, and hardly anything that they need not do."""
+    units = host.run("find", UNITS, "-name", "syncd*").stdout.split()
+    assert len(units) == 4
+    verified = host.run("systemd-analyze", "verify", "--man=no", *units)
+    assert (verified.stdout, verified.stderr) == ("", "")
+    for unit in units:
+        if unit.endswith(".service"):
+            host.run("systemd-analyze", "security", "--offline=true", f"--threshold={EXPOSURE}", unit)
+
+
+def test_a_dead_partner_at_the_first_start_is_a_state(host: Host) -> None:
+    """The daemon gets ready, says what it is about, and stays; a sync tells that nobody is there."""
+    host.run("systemctl", "start", "syncd")
+    assert ask(host, "/readyz")[0] == 200
+    limit = host.run("sed", "-n", "s/^Max open files *//p", f"/proc/{main_pid(host)}/limits").stdout
+    assert int(limit.split()[0]) > 4096
+    assert host.show("syncd", "SubState") == "running"
+    assert re.match(r"1 source; next sync \d\d:\d\d:\d\d UTC", host.show("syncd", "StatusText"))
+    assert sync(host).returncode == 5
+    assert (host.show("syncd", "ActiveState"), host.show("syncd", "NRestarts")) == ("active", "0")
+
+
+def test_a_sync_is_forced_through_the_socket_by_operators_alone(host: Host) -> None:
+    """Key and token come as credentials: neither is anywhere that the daemon's user could read them on disk."""
+    host.write("/run/host/token", TOKEN)
+    with host.journal("partner") as journal:
+        host.run(
+            *("systemd-run", "--unit=partner", "--collect", "syncd", "feed", "serve", "/run/host/partner"),
+            *("--listen", "127.0.0.1:8480", "--token-file", "/run/host/token"),
+        )
+        journal.until("8480")
+    started(host)
+    done = sync(host)
+    assert json.loads(done.stdout)["syncs"][0]["outcome"] == "published", done.stdout
+    assert sync(host, "mallory").returncode == 6
+    assert host.run("ls", f"{STATE}/keys", check=False).returncode == 2
+    assert host.run("cat", "/etc/syncd/secrets/iwf.token", user="syncd", check=False).returncode == 1
+
+
+def test_the_state_is_closed_to_all_but_its_group(host: Host) -> None:
+    """What is published is for the group to read; catalog, locks and what was seen of partners for the daemon alone."""
+    find = "find {} {} -not -type l -printf '%y %m %u:%g\\n' | sort -u"
+    published = host.run("/bin/sh", "-ec", find.format(f"{STATE}/feed", "-not -path '*/.work/*'")).stdout
+    assert published.splitlines() == ["d 750 syncd:syncd", "f 640 syncd:syncd"]
+    private = host.run("/bin/sh", "-ec", find.format(STATE, "-type f -not -path '*/v1/*' -not -path '*/feed/*'")).stdout
+    assert private.splitlines() == ["f 600 syncd:syncd"]
+    open_to_others = host.run("find", STATE, "-not", "-type", "l", "-perm", "/0027").stdout
+    assert open_to_others == ""
+    assert host.run("stat", "-c", "%a %U:%G", "/run/syncd", "/run/syncd/control.sock").stdout.splitlines() == [
+        "711 syncd:syncd",
+        "660 syncd:syncd-operators",
+    ]
+
+
+def test_nothing_can_be_written_but_the_state(host: Host) -> None:
+    """Not even by root, once shut in as the daemon is; no new code in memory, no namespaces, no others' processes."""
+    host.write("/opt/probe.py", PROBE)
+    host.run("cp", f"{UNITS}/syncd.service", "/run/systemd/system/probe.service")
+    host.write("/run/systemd/system/probe.service.d/probe.conf", PROBE_UNIT)
+    host.run("systemctl", "daemon-reload")
+    for user in ("root", "syncd"):
+        host.write("/run/systemd/system/probe.service.d/user.conf", f"[Service]\nUser={user}\nGroup={user}\n")
+        host.run("systemctl", "daemon-reload")
+        host.run("systemctl", "start", "probe")
+        found = json.loads(host.run("cat", "/run/probe.json").stdout)
+        assert found["written"] == ["/run/probe", "/tmp", "/var/lib/probe", "/var/tmp"]  # /tmp: of its own
+        assert found["capabilities"] == "0000000000000000"
+        assert found["denied"] == ["new code", "namespaces", "debugging", "host name", "own priority up"]
+    assert found["seen"] == ["syncd"]
+
+
+def test_a_changed_configuration_is_in_force_after_reload(host: Host) -> None:
+    """The same process goes on by the new one; a wrong one changes nothing and the unit stays up."""
+    pid = started(host)
+    with host.journal("syncd") as journal:
+        host.write("/etc/syncd/syncd.toml", CONFIG.replace('"1d"', '"2d"'))
+        host.run("systemctl", "reload", "syncd")
+        assert journal.event("config_reloaded")["changed"] == ["iwf.interval"]
+        host.write("/etc/syncd/syncd.toml", CONFIG.replace("interval", "intervall"))
+        host.run("systemctl", "reload", "syncd")
+        assert "unknown key" in journal.event("config_rejected")["message"]
+        host.write("/etc/syncd/syncd.toml", CONFIG)
+        host.run("systemctl", "reload", "syncd")
+        journal.event("config_reloaded")
+    assert main_pid(host) == pid
+    assert host.show("syncd", "ActiveState") == "active"
+
+
+def test_a_killed_daemon_comes_back(host: Host) -> None:
+    """By itself, with its state, and answers."""
+    pid = started(host)
+    with host.journal("syncd") as journal:
+        host.run("kill", "-KILL", pid)
+        journal.event("daemon_ready")
+    assert main_pid(host) not in {0, pid}
+    assert ask(host, "/readyz")[0] == 200
+    assert json.loads(sync(host).stdout)["syncs"][0]["outcome"] == "up_to_date"
+
+
+@pytest.mark.parametrize("number", ["-USR1", "-USR2"], ids=["daemon", "event loop"])
+def test_what_hangs_is_ended_by_the_watchdog_and_comes_back(host: Host, number: str) -> None:
+    """The daemon, or the event loop of its API alone; it says where, since nobody could look; then it serves again."""
+    pid = started(host)
+    with host.journal("syncd") as journal:
+        host.run("kill", number, pid)
+        journal.until("Watchdog timeout")
+        assert journal.until("in hang") == '  File "/opt/hang/sitecustomize.py", line 8 in hang'
+        journal.event("daemon_ready")
+    assert main_pid(host) not in {0, pid}
+    assert ask(host, "/readyz")[0] == 200
+    assert ask(host, "/api/v1/status", OPERATOR)[0] == 200
+
+
+def test_a_stop_is_clean(host: Host) -> None:
+    """Told by its last event and by its exit status; the socket is gone, the state stays."""
+    started(host)
+    with host.journal("syncd") as journal:
+        host.run("systemctl", "stop", "syncd")
+        assert journal.event("daemon_stopped")["unfinished"] == []
+    assert (host.show("syncd", "Result"), host.show("syncd", "ExecMainStatus")) == ("success", "0")
+    assert host.run("ls", "/run/syncd", check=False).returncode == 2
+    assert host.run("syncd", "verify", user="syncd").returncode == 0
+
+
+def test_damage_is_served_on_and_told(host: Host) -> None:
+    """What is stored is proved before the service is ready; what is wrong with it is in its status and its log."""
+    host.run("systemctl", "stop", "syncd")
+    host.run("mv", f"{STATE}/feed/v1", f"{STATE}/aside")
+    with host.journal("syncd") as journal:
+        host.run("systemctl", "start", "syncd")
+        assert journal.event("state_not_proved")["list"] == "iwf.images"
+    assert host.show("syncd", "StatusText").startswith("not proved: iwf.images; 1 source;")
+    assert ask(host, "/readyz")[0] == 503
+    host.run("systemctl", "stop", "syncd")
+    host.run("mv", f"{STATE}/aside", f"{STATE}/feed/v1")
+
+
+def test_a_wrong_configuration_is_no_restart_loop(host: Host) -> None:
+    """It fails once, and the journal says what to do."""
+    host.run("systemctl", "stop", "syncd")
+    host.write("/etc/syncd/syncd.toml", CONFIG.replace("interval", "intervall"))
+    try:
+        with host.journal("syncd") as journal:
+            assert host.run("systemctl", "start", "syncd", check=False).returncode == 1
+            journal.until("did you mean interval?")
+        assert (host.show("syncd", "SubState"), host.show("syncd", "NRestarts")) == ("failed", "0")
+    finally:
+        host.write("/etc/syncd/syncd.toml", CONFIG)
+
+
+def test_a_timer_does_the_same_without_the_daemon(host: Host) -> None:
+    """The one-shot unit syncs with the same credentials; so does what an operator runs as docs/install.md says."""
+    host.run("systemctl", "stop", "syncd")
+    host.run("systemctl", "start", "syncd-sync")
+    assert host.show("syncd-sync", "Result") == "success"
+    found = re.search(r"^systemd-run .*\\\n.*$", (PROJECT / "docs" / "install.md").read_text(), re.M)
+    assert found
+    assert "iwf.images version 5001 published" in host.run("/bin/sh", "-c", found[0]).stdout
+
+
+def test_a_matcher_host_follows_a_feed(host: Host) -> None:
+    """By a token of its own; its copy is for the group of those who match, and for nobody else."""
+    started(host)
+    digest = f"sha256:{row(7)[1]}"
+    token = host.run("syncd", "matchers", "add", "web", "--list", "iwf.images", user="olga").stdout
+    host.write("/etc/syncd/pull/own/feed.env", 'URL=http://127.0.0.1:8470/feed/\nOPTIONS="--list iwf.images"\n')
+    host.run("cp", f"{STATE}/feed/root.json", "/etc/syncd/pull/own/root.json")
+    host.run("/bin/sh", "-ec", "umask 077; cat >/etc/syncd/pull/own/token", stdin=token)
+    host.run("useradd", "--groups", "syncd-pull", "matcher")
+    with host.journal("syncd-pull@own") as journal:
+        host.run("systemctl", "start", "syncd-pull@own")
+        assert ", new here" in journal.until("iwf.images version")
+    copy = "/var/lib/syncd-pull/own"
+    assert host.run("stat", "-c", "%a %U:%G", copy).stdout == "750 syncd-pull:syncd-pull\n"
+    assert host.run("syncd", "lookup", copy, digest, user="matcher").returncode == 0
+    assert host.run("ls", copy, user="mallory", check=False).returncode == 2
+    host.run("systemctl", "stop", "syncd-pull@own")
+    assert host.show("syncd-pull@own", "Result") == "success"
