@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from syncd.catalog.records import Outcome, SyncRecord, VersionSummary
+from syncd.catalog.records import SyncRecord, VersionSummary
 from syncd.model import Counts
 from syncd.pipeline.overview import ListView, Overview, SourceView
 from syncd.service.web.dashboard.chart import chart
@@ -14,7 +14,6 @@ from syncd.service.web.dashboard.html import Child, Html, h, join
 from syncd.service.web.dashboard.overview import list_state
 from syncd.service.web.dashboard.parts import (
     Fact,
-    Mark,
     exact,
     facts,
     in_full,
@@ -23,15 +22,14 @@ from syncd.service.web.dashboard.parts import (
     moment,
     next_sync,
     outcome,
-    outcome_mark,
     past,
     section,
     size,
     source_link,
-    state,
     table_section,
 )
 from syncd.service.web.dashboard.plot import Point
+from syncd.service.web.dashboard.tasks import task_list
 from syncd.units import in_words, span
 
 
@@ -41,7 +39,7 @@ def list_page(found: Found, one: ListView, history: History) -> Html:
     points = [Point(each.created_at, each.rows, f"Version {each.version}") for each in history]
     return join(
         heading(one.head.list, _crumb("A list of", source_link(one.head.source))),
-        section("standing", "Where it stands", _why(one), facts(_list_facts(one))),
+        section("standing", "Where it stands", _matters(found, one.head.source), facts(_list_facts(one))),
         section("rows", "Rows over time", chart(points, now)),
         _versions(history),
         loaded_by([each for each in found.standings if each.loaded.list == one.head.list], found),
@@ -51,10 +49,9 @@ def list_page(found: Found, one: ListView, history: History) -> Html:
 def source_page(found: Found, one: SourceView, syncs: Sequence[SyncRecord]) -> Html:
     """One source: when it is synced, its lists, how its last syncs ended."""
     its = [each for each in found.overview.lists if each.head.source == one.name]
-    why = next((each.why for each in its if each.why), "")
     return join(
         heading(one.name, h("p", "A source", class_="crumb")),
-        section("standing", "Where it stands", _callout(why, one), facts(_source_facts(found.overview, one))),
+        section("standing", "Where it stands", _matters(found, one.name), facts(_source_facts(found.overview, one))),
         _lists_of(its),
         _syncs(syncs),
     )
@@ -74,16 +71,8 @@ def _crumb(before: str, link: Html) -> Html:
     return h("p", before, " ", link, class_="crumb")
 
 
-def _why(one: ListView) -> Html | None:
-    return _callout(one.why, one.source)
-
-
-def _callout(why: str, source: SourceView) -> Html | None:
-    if not why:
-        return None
-    ended = source.last.outcome if source.last else Outcome.FAILED
-    mark = outcome_mark(ended)
-    return h("p", state(mark, "Why"), in_full(why), class_=f"callout {'watch' if mark is Mark.WATCH else 'act'}")
+def _matters(found: Found, source: str) -> Html | None:
+    return task_list([one for one in found.tasks if one.source == source])
 
 
 def _list_facts(one: ListView) -> Sequence[Fact]:
@@ -133,11 +122,15 @@ def _versions(history: History) -> Html:
 
 
 def _version_row(one: VersionSummary) -> Sequence[Child]:
+    return (str(one.version), moment(one.created_at), one.rows, *_changes(one), _plan(one.plan))
+
+
+def _changes(one: VersionSummary) -> Sequence[Child]:
+    """Nothing for the first version, and for one that folds segments."""
+    if not one.counts:
+        return None, None, None
     total = sum(one.counts.values(), Counts())
-    changes = (
-        (f"+{total.added:,}", f"\N{MINUS SIGN}{total.removed:,}", total.relabelled) if one.counts else ("", "", "")
-    )
-    return (str(one.version), moment(one.created_at), one.rows, *changes, _plan(one.plan))
+    return _signed("+", total.added), _signed("\N{MINUS SIGN}", total.removed), total.relabelled
 
 
 def _signed(sign: str, number: int) -> str:

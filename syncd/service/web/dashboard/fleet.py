@@ -96,8 +96,8 @@ def _instance_row(one: _Instance, found: Found) -> Sequence[Child]:
 
 
 def _loaded(one: Standing) -> Html:
-    late = h("strong", f", {one.due} is due") if one.behind else None
-    return join(list_link(one.loaded.list), f" {one.loaded.version}", late)
+    late = h("strong", f": {one.due} is due") if one.behind else None
+    return join(list_link(one.loaded.list), f" version {one.loaded.version}", late)
 
 
 def _lag(*, behind: bool, silent: bool) -> Html:

@@ -3,6 +3,7 @@
 from datetime import datetime
 from typing import Final
 
+from syncd import __version__
 from syncd.service.web.dashboard.assets import address
 from syncd.service.web.dashboard.html import Child, Html, h, join
 from syncd.units import stamp
@@ -14,19 +15,14 @@ def page(title: str, path: str, now: datetime, form: str, *content: Child) -> Ht
     """A page for whoever has a session. ``form``: what the sign-out form proves itself by."""
     bar = h(
         "header",
-        h("a", "syncd", href="/", class_="brand", aria_label="syncd: overview"),
+        h("a", _icon(), "syncd", href="/", class_="brand"),
         h("nav", (_place(where, name, path) for where, name in _PAGES), aria_label="Pages"),
         h("p", h("span", "Not live: ", h("a", "load again", href=path)), id="live", role="status"),
         h("form", _hidden("form", form), h("button", "Sign out", type="submit"), method="post", action="/logout"),
         class_="bar",
     )
-    foot = h(
-        "footer",
-        "As of ",
-        h("time", f"{now:%Y-%m-%d %H:%M:%S} UTC", datetime=stamp(now)),
-        id="as-of",
-        data_live="as-of",
-    )
+    shown = h("time", f"{now:%Y-%m-%d %H:%M:%S} UTC", datetime=stamp(now))
+    foot = h("footer", h("span", "As of ", shown), h("span", f"syncd {__version__}"), id="as-of", data_live="as-of")
     said = h("p", id="said", class_="unseen", aria_live="polite")
     return _whole(title, now, bar, h("main", *content, id="main", tabindex="-1"), foot, said)
 
@@ -48,7 +44,7 @@ def login_page(form: str, after: str, fault: str, now: datetime) -> Html:
     )
     asked = h(
         "form",
-        h("h1", "syncd"),
+        h("h1", _icon(), "syncd", class_="brand"),
         told,
         h("input", type="text", name="user", value="operator", autocomplete="username", hidden=True),
         h("label", "Operator token", for_="token"),
@@ -103,6 +99,10 @@ def _whole(title: str, now: datetime, *content: Child) -> Html:
     )
     skip = h("a", "Skip to the content", href="#main", class_="skip")
     return h("html", head, h("body", skip, join(*content)), lang="en", data_now=stamp(now))
+
+
+def _icon() -> Html:
+    return h("img", src=address("icon.svg"), alt="", width=20, height=20)
 
 
 def _place(where: str, name: str, path: str) -> Html:

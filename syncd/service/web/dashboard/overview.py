@@ -17,14 +17,13 @@ from syncd.service.web.dashboard.parts import (
     outcome,
     outcome_mark,
     past,
-    prose,
     section,
     source_link,
     state,
     table_section,
 )
 from syncd.service.web.dashboard.plot import Point
-from syncd.service.web.dashboard.tasks import Task
+from syncd.service.web.dashboard.tasks import Task, task_list
 from syncd.units import count, in_words, span
 
 
@@ -48,26 +47,15 @@ def _tasks(tasks: Sequence[Task], lists: int) -> Html:
         return section("tasks", "Nothing needs a person", h("p", told, class_="lead"), level=1)
     title = f"{_matters(urgent)} a person" if urgent else "Nothing needs a person now"
     beside = h("p", f"{watched:,} to keep an eye on", class_="faint") if watched else None
-    return section("tasks", title, h("ul", map(_task, tasks), class_="tasks"), beside=beside, level=1)
+    return section("tasks", title, task_list(tasks), beside=beside, level=1)
 
 
 def _matters(number: int) -> str:
     return "1 matter needs" if number == 1 else f"{number:,} matters need"
 
 
-def _task(one: Task) -> Html:
-    mark = state(Mark.ACT, "Act now") if one.urgent else state(Mark.WATCH, "Watch")
-    what = h("div", mark, h("strong", one.subject), class_="what")
-    said = (_said("Why", one.why), _said("To do", prose(one.to_do)))
-    return h("li", what, said, class_="task act" if one.urgent else "task watch")
-
-
-def _said(word: str, told: Child) -> Html:
-    return h("p", h("span", word, " ", class_="word"), h("span", told))
-
-
 def _lists(seen: Overview, histories: Mapping[ListName, History]) -> Html:
-    columns = ("List", "State", "Version#", "Rows#", "Course", "Verified", "Last sync", "Next sync")
+    columns = ("List", "State", "Version#", "Rows#", "Trend", "Verified", "Last sync", "Next sync")
     rows = [_list_row(one, histories.get(one.head.list, ())) for one in seen.lists]
     empty = None if rows else h("p", "None is published yet.", class_="faint")
     return table_section("lists", "Lists", columns, rows, after=empty)

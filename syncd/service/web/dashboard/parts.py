@@ -101,7 +101,8 @@ def next_sync(source: SourceView, now: datetime) -> Html:
         return h("span", "not planned", class_="faint")
     shown = h("time", due(at - now), datetime=stamp(at), data_tick="due", title=exact(at))
     cooling = source.cool_down_until is not None and source.cool_down_until > now
-    said = f"left alone after {count(source.failures, 'failure')} in a row" if cooling else None
+    row = " in a row" if source.failures > 1 else ""
+    said = f"left alone after {count(source.failures, 'failure')}{row}" if cooling else None
     return join(shown, h("small", said) if said else None)
 
 
@@ -213,7 +214,9 @@ def _column(column: str) -> Html:
 
 def _cell(column: str, value: Child, *, first: bool) -> Html:
     if first:
-        return h("th", value, scope="row", role="rowheader", class_=_number(column))
+        return h(
+            "th", value, scope="row", role="rowheader", class_=_number(column), data_label=column.removesuffix("#")
+        )
     return h("td", value, role="cell", class_=_number(column), data_label=column.removesuffix("#"))
 
 

@@ -12,8 +12,8 @@ from syncd.catalog.records import Outcome
 from syncd.feed.expiry import Expiry
 from syncd.pipeline.laggards import Standing
 from syncd.pipeline.overview import ListView, Overview, SourceView
-from syncd.service.web.dashboard.html import Html, join
-from syncd.service.web.dashboard.parts import in_full, list_link, source_link
+from syncd.service.web.dashboard.html import Child, Html, h, join
+from syncd.service.web.dashboard.parts import Mark, in_full, list_link, prose, source_link, state
 from syncd.trust.keys import OFFLINE_ROLES
 from syncd.units import behind, count
 
@@ -39,6 +39,8 @@ class Task:
     subject: Html
     why: str
     to_do: str
+    source: str = ""
+    """the one that it is about"""
 
 
 def tasks(found: Overview, matchers: Sequence[Standing]) -> tuple[Task, ...]:
@@ -52,10 +54,10 @@ def _of_lists(lists: Sequence[ListView]) -> Iterator[Task]:
     for one in lists:
         if one.why:
             matters.setdefault((one.head.source, one.why), []).append(one)
-    for (_, why), concerned in matters.items():
+    for (source, why), concerned in matters.items():
         first = concerned[0]
-        urgent = first.stale or _is_clock(first) or _ended(first.source) in _URGENT
-        yield Task(urgent, _commas([one.head.list for one in concerned]), in_full(why), _to_do(first))
+        urgent = _is_clock(first) or first.stale or _ended(first.source) in _URGENT
+        yield Task(urgent, _commas([one.head.list for one in concerned]), in_full(why), _to_do(first), source)
 
 
 def _commas(names: Sequence[str]) -> Html:
@@ -66,11 +68,13 @@ def _to_do(one: ListView) -> str:
     name = one.source.name
     if not one.source.configured:
         return f"Configure [sources.{name}] again, or let the list go: matchers keep what they hold."
-    ended = _ended(one.source)
-    if ended is not None and ended in _TO_DO:
-        return _TO_DO[ended].format(source=name)
     if _is_clock(one):
         return "Set the clock of this host: `timedatectl` shows it. Until then ages say little."
+    ended = _ended(one.source)
+    if ended is Outcome.UNREACHABLE and one.stale:
+        return f"Look at the network from this host, and ask the partner: this has lasted too long. {_STAYS}"
+    if ended is not None and ended in _TO_DO:
+        return _TO_DO[ended].format(source=name)
     return f"See whether the daemon logs errors; ask for a sync now: `syncd sync {name}`."
 
 
@@ -84,15 +88,13 @@ def _ended(source: SourceView) -> Outcome | None:
 
 def _of_waiting(found: Overview) -> Iterator[Task]:
     for one in found.waiting:
-        last = one.last
+        link, last = source_link(one.name), one.last
         if last is None:
-            yield Task(
-                False, source_link(one.name), "nothing published yet: no sync was made", "Wait for the first sync."
-            )
+            yield Task(False, link, "nothing published yet: no sync was made", "Wait for the first sync.", one.name)
         elif last.outcome in _TO_DO:
             why = in_full(last.message or last.reason) or "the last sync came to nothing"
             to_do = _TO_DO[last.outcome].format(source=one.name).removesuffix(_STAYS)
-            yield Task(last.outcome in _URGENT, source_link(one.name), f"nothing published yet: {why}", to_do)
+            yield Task(last.outcome in _URGENT, link, f"nothing published yet: {why}", to_do, one.name)
 
 
 def _of_roles(roles: Sequence[Expiry]) -> Iterator[Task]:
@@ -125,8 +127,24 @@ def _late(silent: bool, instances: Sequence[str]) -> tuple[str, str]:
     named = ", ".join(instances[:_NAMED]) + (f" and {more:,} more" if more > 0 else "")
     which = f"{count(len(instances), 'instance')} ({named})"
     if silent:
-        return f"{which} not heard of for 15 minutes", "See whether they run, and whether they reach this host."
+        return f"{which} not heard of for over 15 minutes", "See whether they run, and whether they reach this host."
     return (
         f"{which} without what was published over 5 minutes ago",
         "Look at the log of the matcher there: its last pull failed, or it was not made.",
     )
+
+
+def task_list(matters: Sequence[Task]) -> Html | None:
+    """Matters as a page shows them; None where there is none."""
+    return h("ul", map(_task, matters), class_="tasks") if matters else None
+
+
+def _task(one: Task) -> Html:
+    mark = state(Mark.ACT, "Act now") if one.urgent else state(Mark.WATCH, "Watch")
+    what = h("div", mark, h("strong", one.subject), class_="what")
+    said = (_said("Why", one.why), _said("To do", prose(one.to_do)))
+    return h("li", what, said, class_="task act" if one.urgent else "task watch")
+
+
+def _said(word: str, told: Child) -> Html:
+    return h("p", h("span", word, " ", class_="word"), h("span", told))
