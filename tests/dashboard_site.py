@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from syncd.catalog.records import AuditEntry, MatcherRecord
@@ -31,17 +31,17 @@ INTERVALS = {"iwf": 600.0, "hotline": 3600.0, "stopncii": 900.0}
 
 
 def publish_past(world: World) -> None:
-    """Nine days of two lists: additions, removals, relabels."""
+    """Six days of two lists: additions, removals, relabels."""
     world.publish(full=rows(0, 400))
     world.publish(full=rows(1000, 1090), name=VIDEOS)
     world.sync()
     world.sync(name="hotline", lists=("images",))
-    for number in range(1, 10):
-        world.clock.forward(hours=20 + 3 * (number % 3))
-        gone = [row(one, "ABC"[one % 3]) for one in range(4 * number, 4 * number + (40 if number == 6 else 3))]
+    for number in range(1, 7):
+        world.clock.forward(hours=20 + 3 * (number % 3), minutes=17 * number)
+        gone = [row(one, "ABC"[one % 3]) for one in range(4 * number, 4 * number + (40 if number == 4 else 3))]
         new = rows(400 + 17 * number, 417 + 17 * number + number)
         world.publish(add=[*new, row(390 + number, "relabelled")], remove=gone)
-        if number % 4 == 0:
+        if number % 3 == 0:
             world.publish(add=rows(1090 + number, 1094 + number), name=VIDEOS)
         world.sync()
     world.sync(name="hotline", lists=("images",))
@@ -65,15 +65,6 @@ def make_trouble(world: World) -> None:
         for name, minutes, failures in (("iwf", 7, 0), ("hotline", 4, 3), ("stopncii", 2, 1)):
             at = now + timedelta(minutes=minutes)
             publisher.catalog.note_schedule(name, at, cool_down_until=at if failures else None, failures=failures)
-
-
-def check_in(checkins: Checkins, now: datetime) -> None:
-    """Four instances: two current, one behind, one not heard of for 32 minutes."""
-    newest = {ListName("iwf.images"): 11, ListName("iwf.videos"): 3}
-    checkins.note("scanner", "batch-7", newest, now - timedelta(minutes=32))
-    checkins.note("uploads", "web-1", newest, now - timedelta(minutes=4))
-    checkins.note("uploads", "web-2", newest, now - timedelta(minutes=2))
-    checkins.note("uploads", "web-3", {**newest, ListName("iwf.images"): 8}, now - timedelta(minutes=1))
 
 
 @dataclass
@@ -132,3 +123,14 @@ def serving(world: World, intervals: dict[str, float] = INTERVALS, **serve: Any)
             yield Running(site, world, publisher, access, checkins, news, told)
         finally:
             assert site.stop(10)
+
+
+def check_in(run: Running) -> None:
+    """Four instances: two current, one behind, one not heard of for 32 minutes."""
+    now, checkins = run.world.clock(), run.checkins
+    newest = {one.list: one.version for one in run.publisher.catalog.heads() if one.source == "iwf"}
+    images = ListName("iwf.images")
+    checkins.note("scanner", "batch-7", newest, now - timedelta(minutes=32))
+    checkins.note("uploads", "web-1", newest, now - timedelta(minutes=4))
+    checkins.note("uploads", "web-2", newest, now - timedelta(minutes=2))
+    checkins.note("uploads", "web-3", {**newest, images: newest[images] - 1}, now - timedelta(minutes=1))

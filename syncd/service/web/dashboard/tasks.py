@@ -68,13 +68,13 @@ def _to_do(one: ListView) -> str:
     name = one.source.name
     if not one.source.configured:
         return f"Configure [sources.{name}] again, or let the list go: matchers keep what they hold."
-    if _is_clock(one):
-        return "Set the clock of this host: `timedatectl` shows it. Until then ages say little."
     ended = _ended(one.source)
     if ended is Outcome.UNREACHABLE and one.stale:
         return f"Look at the network from this host, and ask the partner: this has lasted too long. {_STAYS}"
     if ended is not None and ended in _TO_DO:
         return _TO_DO[ended].format(source=name)
+    if _is_clock(one):
+        return "Set the clock of this host: `timedatectl` shows it. Until then ages say little."
     return f"See whether the daemon logs errors; ask for a sync now: `syncd sync {name}`."
 
 
