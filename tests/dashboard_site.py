@@ -63,7 +63,7 @@ def make_trouble(world: World) -> None:
     now = world.clock()
     with world.publisher() as publisher:
         for name, minutes, failures in (("iwf", 7, 0), ("hotline", 4, 3), ("stopncii", 2, 1)):
-            at = now + timedelta(minutes=minutes)
+            at = now + timedelta(minutes=minutes, seconds=30)
             publisher.catalog.note_schedule(name, at, cool_down_until=at if failures else None, failures=failures)
 
 

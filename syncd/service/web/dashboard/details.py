@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from syncd.catalog.records import SyncRecord, VersionSummary
+from syncd.catalog.records import HeadRecord, SyncRecord, VersionSummary
 from syncd.model import Counts
 from syncd.pipeline.overview import ListView, Overview, SourceView
 from syncd.service.web.dashboard.chart import chart
@@ -63,8 +63,7 @@ def _lists_of(its: Sequence[ListView]) -> Html:
         (list_link(one.head.list), list_state(one), one.head.version, one.rows, past(one.head.published_at, one.now))
         for one in its
     ]
-    empty = None if rows else h("p", "None is published yet.", class_="faint")
-    return table_section("lists", "Its lists", columns, rows, after=empty)
+    return table_section("lists", "Its lists", columns, rows)
 
 
 def _crumb(before: str, link: Html) -> Html:
@@ -79,7 +78,7 @@ def _list_facts(one: ListView) -> Sequence[Fact]:
     last, origin = one.source.last, one.origin
     return (
         Fact("State", list_state(one)),
-        Fact("Version", one.head.version, join("published ", past(one.head.published_at, one.now))),
+        Fact("Version", one.head.version, join("published ", past(one.head.published_at, one.now), _serial(one.head))),
         Fact("Rows", one.rows, _algorithms(one)),
         Fact(
             "Verified",
@@ -88,8 +87,13 @@ def _list_facts(one: ListView) -> Sequence[Fact]:
         ),
         Fact("Last sync", outcome(last), past(last.started_at, one.now) if last else None),
         Fact("Next sync", next_sync(one.source, one.now)),
-        Fact("Upstream serial", str(one.head.origin_serial or "none")),
     )
+
+
+def _serial(head: HeadRecord) -> Html | None:
+    """The upstream's own number, where it is another one."""
+    serial = head.origin_serial
+    return h("small", f"upstream serial {serial}") if serial not in {None, head.version} else None
 
 
 def _algorithms(one: ListView) -> str | None:

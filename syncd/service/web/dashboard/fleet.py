@@ -151,5 +151,5 @@ def _registered(found: Found) -> Html:
         )
         for one in found.matchers
     ]
-    none = h("p", prose("None: `syncd matchers add NAME` lets one pull."), class_="faint")
-    return table_section("registered", "Who may pull", columns, rows, after=None if rows else none)
+    empty = prose("Nobody: `syncd matchers add NAME` lets a matcher pull.")
+    return table_section("registered", "Who may pull", columns, rows, empty=empty)

@@ -57,8 +57,7 @@ def _matters(number: int) -> str:
 def _lists(seen: Overview, histories: Mapping[ListName, History]) -> Html:
     columns = ("List", "State", "Version#", "Rows#", "Trend", "Verified", "Last sync", "Next sync")
     rows = [_list_row(one, histories.get(one.head.list, ())) for one in seen.lists]
-    empty = None if rows else h("p", "None is published yet.", class_="faint")
-    return table_section("lists", "Lists", columns, rows, after=empty)
+    return table_section("lists", "Lists", columns, rows)
 
 
 def _list_row(one: ListView, history: History) -> Sequence[Child]:

@@ -171,8 +171,11 @@ def table_section(
     *,
     beside: Child = None,
     after: Child = None,
+    empty: Child = "None yet.",
 ) -> Html:
-    """A part of a page that is one table: the heading is the caption. See `table`."""
+    """A part of a page that is one table: the heading is the caption. See `table`. ``empty``: without rows."""
+    if not rows:
+        return section(key, title, h("p", empty, class_="faint"), beside=beside)
     return h("section", table(_head(key, title, beside), columns, rows), after, **_live(key))
 
 

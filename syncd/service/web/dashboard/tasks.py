@@ -10,12 +10,12 @@ from typing import Final
 
 from syncd.catalog.records import Outcome
 from syncd.feed.expiry import Expiry
-from syncd.pipeline.laggards import Standing
+from syncd.pipeline.laggards import BEHIND_AFTER, SILENT_AFTER, Standing
 from syncd.pipeline.overview import ListView, Overview, SourceView
 from syncd.service.web.dashboard.html import Child, Html, h, join
 from syncd.service.web.dashboard.parts import Mark, in_full, list_link, prose, source_link, state
 from syncd.trust.keys import OFFLINE_ROLES
-from syncd.units import behind, count
+from syncd.units import behind, count, span
 
 _STAYS: Final = "What was proved last stays served."
 _TO_DO: Final[Mapping[Outcome, str]] = {
@@ -127,9 +127,12 @@ def _late(silent: bool, instances: Sequence[str]) -> tuple[str, str]:
     named = ", ".join(instances[:_NAMED]) + (f" and {more:,} more" if more > 0 else "")
     which = f"{count(len(instances), 'instance')} ({named})"
     if silent:
-        return f"{which} not heard of for over 15 minutes", "See whether they run, and whether they reach this host."
+        return (
+            f"{which} not heard of for over {span(SILENT_AFTER)}",
+            "See whether they run, and whether they reach this host.",
+        )
     return (
-        f"{which} without what was published over 5 minutes ago",
+        f"{which} without what was published over {span(BEHIND_AFTER)} ago",
         "Look at the log of the matcher there: its last pull failed, or it was not made.",
     )
 
