@@ -11,10 +11,10 @@ import pytest
 from starlette.requests import Request
 
 from dashboard_site import HOSTILE
-from syncd.catalog.records import HeadRecord, Loaded, Outcome, SyncRecord, VersionSummary
+from syncd.catalog.records import HeadRecord, Loaded, MatcherRecord, Outcome, SyncRecord, VersionSummary
 from syncd.feed.expiry import Expiry
 from syncd.model import Algorithm, Counts, ListName
-from syncd.pipeline.laggards import Standing
+from syncd.pipeline.laggards import views
 from syncd.pipeline.overview import ListView, Overview, SourceView
 from syncd.service.access import Kind, Visitor
 from syncd.service.news import News
@@ -61,16 +61,22 @@ def listed(view: SourceView, name: ListName = IWF, now: datetime = NOW) -> ListV
     return ListView(head, 1205, None, view, now)
 
 
-def found(*lists: ListView, standings: tuple[Standing, ...] = (), roles: tuple[Expiry, ...] = ()) -> Found:
+def instance(name: str, version: int, *, minutes: float = 1) -> Loaded:
+    """An instance of uploads that has that version, of which 2 is due, and was heard of so long ago."""
+    return Loaded("uploads", name, IWF, version, START, NOW - timedelta(minutes=minutes))
+
+
+def found(*lists: ListView, loaded: tuple[Loaded, ...] = ()) -> Found:
     """What was read."""
     sources = tuple({one.source.name: one.source for one in lists}.values())
-    seen = Overview(NOW, lists, sources, roles)
-    return Found(seen, tasks(seen, standings), (), standings)
+    matchers = views((MatcherRecord("uploads", "0" * 64, None, START, "admin"),), loaded, {IWF: 2}, NOW)
+    seen = Overview(NOW, lists, sources, (), matchers)
+    return Found(seen, tasks(seen))
 
 
-def matters(*lists: ListView, standings: tuple[Standing, ...] = ()) -> tuple[Task, ...]:
+def matters(*lists: ListView, loaded: tuple[Loaded, ...] = ()) -> tuple[Task, ...]:
     """What needs a person."""
-    return tuple(found(*lists, standings=standings).tasks)
+    return tuple(found(*lists, loaded=loaded).tasks)
 
 
 HISTORY = (
@@ -82,13 +88,12 @@ HISTORY = (
 def every_page(message: str) -> Iterator[str]:
     """All pages, after a sync that failed with that message."""
     last = ended(Outcome.REJECTED, message, message)
-    loaded = Loaded("uploads", message, IWF, 1, START, START)
-    shown = found(listed(source(last)), standings=(Standing(loaded, 2, behind=True, silent=True),))
+    shown = found(listed(source(last)), loaded=(instance(message, 1),))
     contents = (
         overview_page(shown, {IWF: HISTORY}),
         list_page(shown, shown.overview.lists[0], HISTORY),
         source_page(shown, shown.overview.sources[0], [last]),
-        matchers_page(shown),
+        matchers_page(shown.overview),
     )
     return (str(page("T", "/", NOW, "proof", one)) for one in contents)
 
@@ -232,8 +237,8 @@ def test_what_was_never_published_is_told_by_its_source() -> None:
     """A source that came to nothing yet, and one that was not synced yet."""
     new = SourceView("new", timedelta(minutes=5), None)
     bad = SourceView("bad", timedelta(minutes=5), ended(Outcome.REFUSED, "the root is another one"))
-    seen = Overview(NOW, (), (new, bad), ())
-    assert [(one.urgent, one.why, one.source) for one in tasks(seen, ())] == [
+    seen = Overview(NOW, (), (new, bad), (), ())
+    assert [(one.urgent, one.why, one.source) for one in tasks(seen)] == [
         (True, "nothing published yet: the root is another one", "bad"),
         (False, "nothing published yet: no sync was made", "new"),
     ]
@@ -245,31 +250,41 @@ def test_metadata_that_expires_says_who_signs_it() -> None:
         Expiry("timestamp", 3, NOW, timedelta(0)),
         Expiry("root", 1, NOW + timedelta(days=40), timedelta(days=40)),
     )
-    seen = Overview(NOW, (), (), roles)
-    assert [(one.urgent, one.why, one.to_do.partition(":")[0]) for one in tasks(seen, ())] == [
+    seen = Overview(NOW, (), (), roles, ())
+    assert [(one.urgent, one.why, one.to_do.partition(":")[0]) for one in tasks(seen)] == [
         (True, "timestamp expired 0 seconds ago", "The daemon should have signed it long ago"),
         (False, "root expires in 40 days", "Sign it anew with the offline keys"),
     ]
 
 
 def test_instances_that_lag_are_named_up_to_three() -> None:
-    """One matter for each matcher, whatever is cut off with it."""
-    standings = tuple(
-        Standing(Loaded("uploads", f"web-{number}", IWF, 1, START, NOW), 2, behind=True, silent=False)
-        for number in range(1, 6)
-    )
-    (matter,) = matters(standings=standings)
-    told = "5 instances (web-1, web-2, web-3 and 2 more) without what was published over 5 minutes ago"
-    assert (matter.urgent, matter.why) == (True, told)
+    """One matter for each matcher and way of lagging, whatever is cut off with it."""
+    late = tuple(instance(f"web-{number}", 1) for number in range(1, 6))
+    silent = (instance("job-1", 2, minutes=16), instance("job-2", 1, minutes=30))
+    assert [(text(one.subject), one.urgent, one.why) for one in matters(loaded=late + silent)] == [
+        (
+            "Matcher uploads",
+            True,
+            "5 instances (web-1, web-2, web-3 and 2 more) lack what was published over 5 minutes ago",
+        ),
+        ("Matcher uploads", False, "2 instances (job-1, job-2) were not heard of for over 15 minutes"),
+    ]
+
+
+def test_a_single_instance_that_lags_is_told_with_its_versions() -> None:
+    """As everywhere else."""
+    assert [one.why for one in matters(loaded=(instance("web-1", 1),))] == ["web-1 has iwf.images 1 and should have 2"]
+    assert [one.why for one in matters(loaded=(instance("web-1", 2, minutes=31),))] == [
+        "web-1 was not heard of for 31 minutes"
+    ]
 
 
 def test_an_instance_shows_what_it_has_and_what_is_due() -> None:
     """On one line, those that lag first."""
-    good = Standing(Loaded("uploads", "web-1", IWF, 2, START, NOW), 2, behind=False, silent=False)
-    late = Standing(Loaded("uploads", "web-2", IWF, 1, START, NOW), 2, behind=True, silent=False)
-    shown = text(matchers_page(found(standings=(good, late))))
+    shown = text(matchers_page(found(loaded=(instance("web-1", 2), instance("web-2", 1))).overview))
     assert "2 instances of 1 matcher: 1 behind, 0 silent." in shown
     assert shown.index("web-2 uploads behind iwf.images version 1 : 2 is due") < shown.index("web-1 uploads current")
+    assert "uploads all 2 2026-01-01 12:00 admin" in shown
 
 
 def test_versions_show_what_changed() -> None:

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from dashboard_site import HOSTILE, OPERATOR, Running, check_in, serving
+from dashboard_site import HOSTILE, check_in, serving, sync_now
 from syncd.catalog.records import Outcome
 from syncd.service.web.dashboard.assets import address
+from web_site import OPERATOR, Running
 from world import World, rows
 
 OURS = {"Sec-Fetch-Site": "same-origin"}
@@ -231,7 +232,7 @@ def test_the_stream_tells_and_ends(run: Running, browser: httpx.Client) -> None:
         lines = answer.iter_lines()
         assert next(lines) == "retry: 2000"
         run.world.publish(add=rows(100, 103))
-        run.sync()
+        sync_now(run)
         assert next(one for one in lines if one.startswith("event")) == "event: tick"
         assert browser.post("/logout", data=form).status_code == 303
         assert "event: ended" in list(lines)

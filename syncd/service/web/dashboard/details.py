@@ -42,7 +42,7 @@ def list_page(found: Found, one: ListView, history: History) -> Html:
         section("standing", "Where it stands", _matters(found, one.head.source), facts(_list_facts(one))),
         section("rows", "Rows over time", chart(points, now)),
         _versions(history),
-        loaded_by([each for each in found.standings if each.loaded.list == one.head.list], found),
+        loaded_by(found.overview, one.head.list),
     )
 
 

@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from syncd.catalog.records import MatcherRecord, VersionSummary
-from syncd.pipeline.laggards import Standing
+from syncd.catalog.records import VersionSummary
 from syncd.pipeline.overview import Overview
 from syncd.service.web.dashboard.tasks import Task
 
@@ -14,11 +13,7 @@ History = Sequence[VersionSummary]
 
 @dataclass(frozen=True)
 class Found:
-    """How everything stands, what needs a person, and the matchers."""
+    """How everything stands, and what needs a person."""
 
     overview: Overview
     tasks: Sequence[Task]
-    matchers: Sequence[MatcherRecord]
-    """who may pull"""
-    standings: Sequence[Standing]
-    """what each instance of them has loaded, by matcher, instance and list"""

@@ -34,7 +34,7 @@ def overview_page(found: Found, histories: Mapping[ListName, History]) -> Html:
         _tasks(found.tasks, len(seen.lists)),
         _lists(seen, histories),
         _sources(seen),
-        matchers_in_short(found),
+        matchers_in_short(seen),
         _metadata(seen.roles),
     )
 

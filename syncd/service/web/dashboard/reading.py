@@ -1,10 +1,10 @@
 """What each page needs, read from the catalog: in a worker thread, since it may wait for the disk."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from syncd.model import ListName
-from syncd.pipeline.laggards import BEHIND_AFTER, standings
+from syncd.pipeline.laggards import BEHIND_AFTER, views
 from syncd.service.web.context import Context
 from syncd.service.web.dashboard.details import list_page, source_page
 from syncd.service.web.dashboard.fleet import matchers_page
@@ -58,11 +58,14 @@ def one_source(context: Context, name: str) -> Shown | None:
 
 def matchers(context: Context) -> Shown:
     """The matchers."""
-    return Shown("Matchers", matchers_page(_found(context)))
+    return Shown("Matchers", matchers_page(_found(context).overview))
 
 
 def _found(context: Context) -> Found:
-    seen, catalog = context.overview(), context.publisher.catalog
+    """With check-ins as they came: the catalog has them some seconds later."""
+    seen = context.overview()
+    due = context.publisher.catalog.due_versions(seen.now - BEHIND_AFTER)
     loaded = sorted(context.checkins.snapshot(), key=lambda one: (one.matcher, one.instance, one.list))
-    standing = standings(loaded, catalog.due_versions(seen.now - BEHIND_AFTER), seen.now)
-    return Found(seen, tasks(seen, standing), catalog.matchers(), standing)
+    matchers = views([one.matcher for one in seen.matchers], loaded, due, seen.now)
+    fresh = replace(seen, matchers=matchers)
+    return Found(fresh, tasks(fresh))

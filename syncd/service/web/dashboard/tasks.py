@@ -6,16 +6,17 @@ that cannot be reached is one matter however many lists it has, and the next ste
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from syncd.catalog.records import Outcome
 from syncd.feed.expiry import Expiry
-from syncd.pipeline.laggards import BEHIND_AFTER, SILENT_AFTER, Standing
+from syncd.pipeline.laggards import BEHIND_AFTER, SILENT_AFTER, InstanceView
 from syncd.pipeline.overview import ListView, Overview, SourceView
 from syncd.service.web.dashboard.html import Child, Html, h, join
 from syncd.service.web.dashboard.parts import Mark, in_full, list_link, prose, source_link, state
 from syncd.trust.keys import OFFLINE_ROLES
-from syncd.units import behind, count, span
+from syncd.units import behind, span
 
 _STAYS: Final = "What was proved last stays served."
 _TO_DO: Final[Mapping[Outcome, str]] = {
@@ -26,6 +27,8 @@ _TO_DO: Final[Mapping[Outcome, str]] = {
     Outcome.FAILED: "Look at the storage of this host: free space, modes. Then `syncd sync {source}`.",
     Outcome.INTERRUPTED: "Nothing: the next sync goes on from there. Or ask for it now: `syncd sync {source}`.",
 }
+_BEHIND: Final = "Look at the log of the matcher there: its last pull failed, or it was not made."
+_SILENT: Final = "See whether it runs, and whether it reaches this host."
 _URGENT: Final = frozenset({Outcome.HELD, Outcome.REJECTED, Outcome.REFUSED, Outcome.FAILED})
 _NAMED: Final = 3
 """Instances that a matter names, the others being counted."""
@@ -43,9 +46,9 @@ class Task:
     """the one that it is about"""
 
 
-def tasks(found: Overview, matchers: Sequence[Standing]) -> tuple[Task, ...]:
+def tasks(found: Overview) -> tuple[Task, ...]:
     """Every matter, the urgent ones first."""
-    every = (*_of_lists(found.lists), *_of_waiting(found), *_of_roles(found.roles), *_of_matchers(matchers))
+    every = (*_of_lists(found.lists), *_of_waiting(found), *_of_roles(found.roles), *_of_matchers(found))
     return tuple(sorted(every, key=lambda one: not one.urgent))
 
 
@@ -112,29 +115,25 @@ def _sign(role: str) -> str:
     )
 
 
-def _of_matchers(matchers: Sequence[Standing]) -> Iterator[Task]:
+def _of_matchers(found: Overview) -> Iterator[Task]:
     """One matter for each matcher and each way of lagging: a site that is cut off is not a hundred matters."""
-    late: dict[tuple[str, bool], dict[str, None]] = {}
-    for one in matchers:
-        if one.lags:
-            late.setdefault((one.loaded.matcher, one.silent), {})[one.loaded.instance] = None
-    for (name, silent), instances in late.items():
-        yield Task(not silent, join(f"Matcher {name}"), *_late(silent, tuple(instances)))
+    for one in found.matchers:
+        subject = join(f"Matcher {one.matcher.name}")
+        for silent, to_do in ((False, _BEHIND), (True, _SILENT)):
+            late = [each for each in one.laggards if each.silent is silent]
+            if late:
+                yield Task(not silent, subject, _late(late, found.now), to_do)
 
 
-def _late(silent: bool, instances: Sequence[str]) -> tuple[str, str]:
-    more = len(instances) - _NAMED
-    named = ", ".join(instances[:_NAMED]) + (f" and {more:,} more" if more > 0 else "")
-    which = f"{count(len(instances), 'instance')} ({named})"
-    if silent:
-        return (
-            f"{which} not heard of for over {span(SILENT_AFTER)}",
-            "See whether they run, and whether they reach this host.",
-        )
-    return (
-        f"{which} without what was published over {span(BEHIND_AFTER)} ago",
-        "Look at the log of the matcher there: its last pull failed, or it was not made.",
-    )
+def _late(late: Sequence[InstanceView], now: datetime) -> str:
+    first = late[0]
+    if len(late) == 1:
+        return f"{first.name} {first.why(now)}"
+    more = len(late) - _NAMED
+    named = ", ".join(one.name for one in late[:_NAMED]) + (f" and {more:,} more" if more > 0 else "")
+    if first.silent:
+        return f"{len(late):,} instances ({named}) were not heard of for over {span(SILENT_AFTER)}"
+    return f"{len(late):,} instances ({named}) lack what was published over {span(BEHIND_AFTER)} ago"
 
 
 def task_list(matters: Sequence[Task]) -> Html | None:
