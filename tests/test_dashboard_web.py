@@ -2,16 +2,21 @@
 
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta
 
 import httpx
 import pytest
 
 from dashboard_site import HOSTILE, check_in, serving, sync_now
 from syncd.catalog.records import Outcome
+from syncd.pipeline import overview
+from syncd.pipeline.overview import Overview
 from syncd.service.web.dashboard.assets import address
+from syncd.service.web.dashboard.reading import Reading
 from web_site import OPERATOR, Running
-from world import World, rows
+from world import START, World, rows
 
 OURS = {"Sec-Fetch-Site": "same-origin"}
 POLICY = (
@@ -257,3 +262,38 @@ def test_streams_end_with_the_server(run: Running, browser: httpx.Client) -> Non
     reader.join(5)
     assert not reader.is_alive()
     assert "event: ended" not in read
+
+
+def in_thread(work: Callable[[], None]) -> threading.Thread:
+    """Do something meanwhile."""
+    thread = threading.Thread(target=work)
+    thread.start()
+    return thread
+
+
+def test_who_asks_at_the_same_time_shares_one_look(run: Running) -> None:
+    """Of those who ask while a look is under way, all are given the next one: never what was seen before they asked."""
+    looks: list[int] = []
+    begun, go_on = threading.Event(), threading.Event()
+
+    def look() -> Overview:
+        looks.append(len(looks))
+        begun.set()
+        assert go_on.wait(10)
+        return overview.read(run.world.state, run.publisher.catalog, {}, START + timedelta(days=len(looks)))
+
+    reading = Reading(replace(run.context, overview=look))
+    seen: list[datetime] = []
+
+    def ask() -> None:
+        seen.append(reading.found().overview.now)
+
+    first = in_thread(ask)
+    assert begun.wait(10)
+    others = [in_thread(ask) for _ in range(5)]
+    while reading.asking < 6:
+        threading.Event().wait(0.001)
+    go_on.set()
+    for one in (first, *others):
+        one.join(10)
+    assert sorted(seen) == [START + timedelta(days=1)] + [START + timedelta(days=2)] * 5

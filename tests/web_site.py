@@ -55,6 +55,7 @@ class Running:
     pulls: Counted
     news: News
     health: Health
+    context: Context
     events: list[Event] = field(default_factory=list)
 
     @property
@@ -136,7 +137,7 @@ def running(
         context.health.prove()
         site.start()
         try:
-            yield Running(site, world, publisher, access, checkins, pulls, news, context.health, told)
+            yield Running(site, world, publisher, access, checkins, pulls, news, context.health, context, told)
         finally:
             assert site.stop(10)
 

@@ -8,8 +8,10 @@ from typing import Final
 
 from syncd.service.news import News, wake
 
-GAP: Final = 1.0
-"""Seconds between two ticks, at least: a burst of check-ins is one."""
+GAP: Final = 5.0
+"""Seconds between two ticks, at least: the first is told at once, and a thousand check-ins after it are one more."""
+_LOOK: Final = 0.5
+"""Seconds between two looks whether the session holds, meanwhile."""
 
 
 class Line(Enum):
@@ -37,11 +39,17 @@ async def stream(news: News, look: Callable[[], Line], beat: float, gap: float =
             if look() is Line.OPEN:
                 yield _tick(news, seen)
                 seen = news.number
-                await asyncio.sleep(gap)
+                await _pause(look, gap)
         if look() is Line.ENDED:
             yield b"event: ended\ndata: {}\n\n"
     finally:
         stop_listening()
+
+
+async def _pause(look: Callable[[], Line], seconds: float) -> None:
+    end = asyncio.get_running_loop().time() + seconds
+    while look() is Line.OPEN and (left := end - asyncio.get_running_loop().time()) > 0:
+        await asyncio.sleep(min(left, _LOOK))
 
 
 async def _within(happened: asyncio.Event, seconds: float) -> bool:

@@ -22,7 +22,7 @@ from syncd.service.web.dashboard.sessions import Attempts, Sessions
 _STREAMS: Final = 64
 """Open pages that are told of changes at a time."""
 
-Read = Callable[[Context], reading.Shown | None]
+Read = Callable[[reading.Reading], reading.Shown | None]
 
 
 class Dashboard:
@@ -30,6 +30,7 @@ class Dashboard:
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self._reading = reading.Reading(context)
         self._sessions = Sessions(context.clock, context.access.is_in_force)
         self._attempts = Attempts(context.clock)
         self._forms = guard.Forms()
@@ -63,12 +64,12 @@ class Dashboard:
     async def list_of_name(self, request: Request) -> Response:
         """One list."""
         name = request.path_params["name"]
-        return await self._page(request, lambda context: reading.one_list(context, name))
+        return await self._page(request, lambda read: reading.one_list(read, name))
 
     async def source(self, request: Request) -> Response:
         """One source."""
         name = request.path_params["name"]
-        return await self._page(request, lambda context: reading.one_source(context, name))
+        return await self._page(request, lambda read: reading.one_source(read, name))
 
     async def matchers(self, request: Request) -> Response:
         """Who may pull, and how far they are."""
@@ -147,7 +148,7 @@ class Dashboard:
                 return guard.answer(again_page())
             return guard.redirect(f"/login?after={guard.inside(path)}" if guard.inside(path) != "/" else "/login")
         try:
-            shown = await run_in_threadpool(read, self._context)
+            shown = await run_in_threadpool(read, self._reading)
         except SyncdError as error:
             return guard.answer(self._told("This cannot be shown now", f"{error.message}. {error.hint}"), 503)
         if shown is None:
