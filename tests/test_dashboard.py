@@ -157,6 +157,9 @@ def test_a_clock_that_was_set_back_does_not_turn_the_axis() -> None:
     laid = plot([Point(START, 10)], START - timedelta(days=1))
     assert laid is not None
     assert laid.times[0] < laid.times[-1]
+    laid = plot([Point(START, 10), Point(START + timedelta(hours=1), 20)], START)
+    assert laid is not None
+    assert laid.times[-1] == START + timedelta(hours=1)
     assert plot([], START) is None
 
 

@@ -98,7 +98,7 @@ def visit(run: Running, chromium: Browser, request: pytest.FixtureRequest) -> It
 
 def is_live(page: Page) -> None:
     """The stream is open."""
-    expect(page.locator("#live")).to_have_text("Live")
+    expect(page.locator("#live")).to_have_text("Live", timeout=15_000)
 
 
 def test_signing_in_by_keyboard_leads_to_everything(visit: Visit) -> None:
@@ -162,6 +162,19 @@ def test_a_lost_stream_is_said_and_found_again(visit: Visit) -> None:
     visit.context.unroute("**/dashboard/events")
     is_live(page)
     visit.said.clear()  # of what was kept away
+
+
+def test_an_update_that_fails_is_said(run: Running, visit: Visit) -> None:
+    """Until one comes through again: what is shown is not called live."""
+    page = visit.sign_in("/matchers")
+    is_live(page)
+    visit.context.route("**/matchers", lambda route: route.fulfill(status=503))
+    run.news.changed()
+    expect(page.get_by_role("status")).to_have_text("Not updated")
+    visit.context.unroute("**/matchers")
+    run.news.changed()
+    expect(page.get_by_role("status")).to_have_text("Live", timeout=15_000)
+    visit.said.clear()  # of what failed
 
 
 def test_times_are_said_in_the_same_words_by_server_and_script(visit: Visit) -> None:

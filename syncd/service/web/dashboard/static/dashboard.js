@@ -58,6 +58,13 @@
     return true;
   };
 
+  const show = (state, text) => {
+    if (live.textContent === text) return;
+    live.dataset.state = state;
+    live.textContent = text;
+  };
+
+  let stream;
   let busy = false;
   let more = false;
 
@@ -71,15 +78,16 @@
     try {
       const answer = await fetch(location.pathname, { cache: "no-store", redirect: "manual" });
       if (answer.type === "opaqueredirect") return location.reload(); // to sign in
-      if (!answer.ok) return;
+      if (!answer.ok) throw new Error(answer.statusText);
       const page = new DOMParser().parseFromString(await answer.text(), "text/html");
       setClock(page);
       tell(page);
       document.title = page.title;
       const there = [...page.querySelectorAll("[data-live]")].map(put);
       if (there.includes(false)) location.reload();
+      if (stream.readyState === EventSource.OPEN) show("live", "Live");
     } catch {
-      // not reached: the stream says so, and comes back
+      show("lost", "Not updated");
     } finally {
       busy = false;
       if (more && !document.hidden) refresh();
@@ -88,12 +96,6 @@
 
   // The stream.
 
-  const show = (state, text) => {
-    if (live.dataset.state === state) return;
-    live.dataset.state = state;
-    live.textContent = text;
-  };
-
   const announce = ({ lists }) => {
     const told = Object.entries(lists).map(([name, version]) => `${name}: version ${version}`);
     if (told.length) said.textContent = told.join(", ");
@@ -101,6 +103,7 @@
 
   const listen = () => {
     const events = new EventSource("/dashboard/events");
+    stream = events;
     events.onopen = () => {
       show("live", "Live");
       refresh(); // something may have happened since
