@@ -250,6 +250,17 @@ def test_the_stream_tells_and_ends(run: Running, browser: httpx.Client) -> None:
         assert "event: ended" in list(lines)
 
 
+def test_signing_out_ends_a_quiet_stream_at_once(run: Running, browser: httpx.Client) -> None:
+    """It does not wait for the next beat."""
+    sign_in(browser)
+    form = {"form": proof(browser.get("/"))}
+    with httpx.stream("GET", f"{run.url}/dashboard/events", cookies=dict(browser.cookies)) as answer:
+        lines = answer.iter_lines()
+        assert next(lines) == "retry: 2000"
+        assert browser.post("/logout", data=form).status_code == 303
+        assert [one for one in lines if one] == ["event: ended", "data: {}"]
+
+
 def test_streams_end_with_the_server(run: Running, browser: httpx.Client) -> None:
     """At once: nobody waits for a beat."""
     sign_in(browser)
