@@ -190,7 +190,7 @@ def _live(key: str) -> dict[str, str]:
 def table(caption: Child, columns: Sequence[str], rows: Iterable[Sequence[Child]]) -> Html:
     """A table whose first column names the row; columns whose name ends in ``#`` hold numbers.
 
-    Roles are stated although they are those of the elements: on a narrow screen rows are laid out as blocks, and
+    Roles are stated although they are those of the elements: on a narrow screen rows are laid out as blocks, and some
     browsers then forget that this is a table.
     """
     head = h("tr", (_column(one) for one in columns), role="row")
