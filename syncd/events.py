@@ -301,6 +301,22 @@ class MatcherRevoked(Event):
     asked_by: str
 
 
+@dataclass(frozen=True)
+class DashboardSignedIn(Event):
+    """Somebody signed in to the dashboard with the operator token."""
+
+    peer: str
+    """the address it came from; a proxy's where one stands before us"""
+
+
+@dataclass(frozen=True)
+class DashboardRefused(Event):
+    """Somebody tried to, with another token."""
+
+    level = Level.WARNING
+    peer: str
+
+
 _LEVELS = {
     "held": Level.ERROR,
     "rejected": Level.ERROR,
@@ -336,5 +352,7 @@ EVENTS: tuple[type[Event], ...] = (
     StateNotProved,
     MatcherAdded,
     MatcherRevoked,
+    DashboardSignedIn,
+    DashboardRefused,
 )
 """All of them."""

@@ -807,3 +807,16 @@ def test_old_versions_are_forgotten_and_the_head_never(catalog: Catalog) -> None
     assert catalog.prune_versions(PUBLISHED, 1) == 1
     assert [version.version for version in catalog.versions(PUBLISHED)] == [2]
     assert catalog.prune_versions(PUBLISHED, 0) == 0
+
+
+def test_the_history_of_a_list_is_its_newest_versions_in_order(catalog: Catalog) -> None:
+    """Without their manifests, of which a page of many would read megabytes."""
+    catalog.commit(FIRST)
+    catalog.commit(SECOND)
+    assert FIRST.version
+    assert SECOND.version
+    both = [(one.version, one.created_at, one.plan, one.counts, one.rows) for one in (FIRST.version, SECOND.version)]
+    found = [(one.version, one.created_at, one.plan, one.counts, one.rows) for one in catalog.history(PUBLISHED, 5)]
+    assert found == both
+    assert [one.version for one in catalog.history(PUBLISHED, 1)] == [2]
+    assert catalog.history(ListName("none"), 5) == ()

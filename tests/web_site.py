@@ -2,7 +2,7 @@
 
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,6 +28,7 @@ from world import World
 OPERATOR = "operator-token-0123456789"
 METRICS = "metrics-token-0123456789"
 LIMITS = Limits()
+INTERVALS = {"iwf": 600.0}
 
 
 class Counted(Pulls):
@@ -54,6 +55,7 @@ class Running:
     pulls: Counted
     news: News
     health: Health
+    context: Context
     events: list[Event] = field(default_factory=list)
 
     @property
@@ -97,7 +99,9 @@ class Running:
 
 
 @contextmanager
-def running(world: World, limits: Limits = LIMITS, **settings: Any) -> Iterator[Running]:
+def running(
+    world: World, limits: Limits = LIMITS, intervals: Mapping[str, float] = INTERVALS, **settings: Any
+) -> Iterator[Running]:
     """Serve a world's state."""
     serve = Serve(**{"listen": "127.0.0.1:0", **settings})
     config = Config(state_dir=world.state.root, serve=serve)
@@ -124,7 +128,7 @@ def running(world: World, limits: Limits = LIMITS, **settings: Any) -> Iterator[
             health=Health(world.state.feed, publisher.catalog, told.append),
             clock=world.clock,
             emit=told.append,
-            overview=lambda: overview.read(world.state, publisher.catalog, {"iwf": 600.0}, world.clock()),
+            overview=lambda: overview.read(world.state, publisher.catalog, intervals, world.clock()),
             config=lambda: config,
             limits=limits,
         )
@@ -133,7 +137,7 @@ def running(world: World, limits: Limits = LIMITS, **settings: Any) -> Iterator[
         context.health.prove()
         site.start()
         try:
-            yield Running(site, world, publisher, access, checkins, pulls, news, context.health, told)
+            yield Running(site, world, publisher, access, checkins, pulls, news, context.health, context, told)
         finally:
             assert site.stop(10)
 

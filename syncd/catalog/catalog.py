@@ -6,6 +6,7 @@ Nothing here logs, and no digest of a list is stored.
 """
 
 from collections.abc import Mapping
+from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -29,6 +30,7 @@ from syncd.catalog.records import (
     SourceState,
     SyncRecord,
     VersionRecord,
+    VersionSummary,
 )
 from syncd.catalog.schema import bring_up
 from syncd.catalog.tables import audit, heads, origins, publications, signed_files, sources, syncs, versions
@@ -197,6 +199,12 @@ class Catalog(MatcherTables):
             versions, (versions.c.list == heads.c.list) & (versions.c.version == heads.c.version)
         )
         return {ListName(row["list"]): int(row["rows"]) for row in self._rows(statement)}
+
+    def history(self, name: ListName, limit: int) -> tuple[VersionSummary, ...]:
+        """The newest versions of a list, the oldest of them first, without their manifests."""
+        wanted = [versions.c[one.name] for one in fields(VersionSummary)]
+        statement = select(*wanted).where(versions.c.list == name).order_by(versions.c.version.desc()).limit(limit)
+        return tuple(VersionSummary(**row) for row in reversed(self._rows(statement)))
 
     def prune_versions(self, name: ListName, keep: int) -> int:
         """Forget all but the newest ``keep`` versions of a list, never the head's; return how many."""

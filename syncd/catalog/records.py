@@ -115,6 +115,17 @@ class VersionRecord:
 
 
 @dataclass(frozen=True)
+class VersionSummary:
+    """One published version without its manifest, which is most of it."""
+
+    version: int
+    created_at: datetime
+    plan: str
+    counts: Mapping[Algorithm, Counts]
+    rows: int
+
+
+@dataclass(frozen=True)
 class AuditEntry:
     """Who did what to what. ``detail`` never holds a digest, an entry id or a token."""
 

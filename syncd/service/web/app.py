@@ -12,6 +12,7 @@ from syncd.service.web import api
 from syncd.service.web.answers import document, header, plain
 from syncd.service.web.connection import KEY
 from syncd.service.web.context import MAX_BODY, Context
+from syncd.service.web.dashboard import Dashboard
 from syncd.service.web.events import PATH as EVENTS
 from syncd.service.web.events import Streams
 from syncd.service.web.feed import PREFIX as FEED
@@ -35,7 +36,13 @@ class App:
         self.feed = Feed(context.publisher.folder.feed.root, context.access, context.pulls, limits.look)
         self.streams = Streams(context.news, context.access, limits)
         self.metrics = Metrics(context)
-        self.api = api.build(context, metrics_routes(self.metrics, context.access))
+        self.dashboard = Dashboard(context)
+        self.api = api.build(context, [*metrics_routes(self.metrics, context.access), *self.dashboard.routes()])
+
+    def close(self) -> None:
+        """The server stops: end every stream."""
+        self.streams.close()
+        self.dashboard.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""

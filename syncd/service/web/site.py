@@ -89,7 +89,7 @@ class Site:
             self._certificates.listening if self._certificates else None,
             context.limits,
             context.emit,
-            self.app.streams.close,
+            self.app.close,
         )
         self.app.metrics.traffic.watch(lambda: self.server.connections, lambda: self.app.streams.count, context.limits)
 

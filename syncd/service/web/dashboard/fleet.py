@@ -1,0 +1,112 @@
+"""The matchers: who may pull, which version each instance has loaded, who lags. Pure."""
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from syncd.model import ListName
+from syncd.pipeline.laggards import InstanceView, MatcherView, Standing
+from syncd.pipeline.overview import Overview
+from syncd.service.web.dashboard.frame import heading
+from syncd.service.web.dashboard.html import Child, Html, h, join
+from syncd.service.web.dashboard.parts import Mark, list_link, moment, past, prose, section, state, table_section
+from syncd.units import count
+
+_NAMED: Final = 10
+"""Instances that lag which the overview names."""
+_SHOWN: Final = 200
+"""Rows that a table shows, those that lag first."""
+_INSTANCE: Final = ("Instance", "Matcher", "State", "Loaded", "Heard of")
+
+
+def matchers_page(seen: Overview) -> Html:
+    """Who may pull, and which version each instance has loaded."""
+    return join(heading("Matchers"), _checked_in(seen), _registered(seen.matchers))
+
+
+def matchers_in_short(seen: Overview) -> Html:
+    """Those that lag, or that none does: a part of the overview."""
+    late = [one for one in _late_first(seen) if one[1].behind or one[1].silent]
+    link, told = h("a", "All matchers", href="/matchers"), _fleet(seen)
+    if not late:
+        return section("matchers", "Matchers", h("p", told), beside=link)
+    rows = [_instance_row(*one, seen) for one in late[:_NAMED]]
+    after = h("p", told, class_="faint")
+    return table_section("matchers", "Matchers that lag", _INSTANCE, rows, beside=link, after=after)
+
+
+def loaded_by(seen: Overview, name: ListName) -> Html:
+    """Who has loaded one list, and in which version: a part of its page."""
+    its = [one for one in _standings(seen) if one.loaded.list == name]
+    late_first = sorted(its, key=lambda one: (not one.behind, not one.silent))
+    columns = ("Instance", "Matcher", "State", "Version#", "Due#", "Loaded", "Heard of")
+    rows = [_loaded_row(one, seen) for one in late_first[:_SHOWN]]
+    empty = "No matcher has checked in with this list."
+    return table_section("loaded", "Loaded by", columns, rows, after=_more(len(its)), empty=empty)
+
+
+def _late_first(seen: Overview) -> Sequence[tuple[str, InstanceView]]:
+    """Every instance with the name of its matcher: those behind, then those silent, then the others."""
+    every = [(one.matcher.name, instance) for one in seen.matchers for instance in one.instances]
+    return sorted(every, key=lambda one: (not one[1].behind, not one[1].silent))
+
+
+def _standings(seen: Overview) -> Iterator[Standing]:
+    return (standing for one in seen.matchers for instance in one.instances for standing in instance.standings)
+
+
+def _fleet(seen: Overview) -> str:
+    every = [instance for one in seen.matchers for instance in one.instances]
+    if not every:
+        return "No matcher has checked in."
+    told = f"{count(len(every), 'instance')} of {count(sum(bool(one.instances) for one in seen.matchers), 'matcher')}"
+    behind, silent = sum(one.behind for one in every), sum(one.silent for one in every)
+    if not behind and not silent:
+        return f"{told}: all have loaded what was published."
+    return f"{told}: {behind:,} behind, {silent:,} silent."
+
+
+def _instance_row(matcher: str, one: InstanceView, seen: Overview) -> Sequence[Child]:
+    loaded = h("ul", (h("li", _loaded(each)) for each in one.standings), class_="plain")
+    return one.name, matcher, _lag(behind=one.behind, silent=one.silent), loaded, past(one.seen_at, seen.now)
+
+
+def _loaded(one: Standing) -> Html:
+    late = h("strong", f": {one.due} is due") if one.behind else None
+    return join(list_link(one.loaded.list), f" version {one.loaded.version}", late)
+
+
+def _lag(*, behind: bool, silent: bool) -> Html:
+    if behind:
+        return state(Mark.ACT, "behind, silent" if silent else "behind")
+    return state(Mark.WATCH, "silent") if silent else state(Mark.GOOD, "current")
+
+
+def _loaded_row(one: Standing, seen: Overview) -> Sequence[Child]:
+    its, now = one.loaded, seen.now
+    mark = _lag(behind=one.behind, silent=one.silent)
+    return its.instance, its.matcher, mark, its.version, one.due, past(its.loaded_at, now), past(its.seen_at, now)
+
+
+def _more(number: int) -> Html | None:
+    if number <= _SHOWN:
+        return None
+    return h("p", prose(f"{number - _SHOWN:,} more: `syncd matchers --json` names all."), class_="faint")
+
+
+def _checked_in(seen: Overview) -> Html:
+    every = _late_first(seen)
+    rows = [_instance_row(*one, seen) for one in every[:_SHOWN]]
+    beside = h("p", _fleet(seen), class_="faint")
+    return table_section("instances", "Instances", _INSTANCE, rows, beside=beside, after=_more(len(every)))
+
+
+def _registered(matchers: Sequence[MatcherView]) -> Html:
+    columns = ("Matcher", "Lists", "Instances#", "Since (UTC)", "Added by")
+    empty = prose("Nobody: `syncd matchers add NAME` lets a matcher pull.")
+    return table_section("registered", "Who may pull", columns, [_matcher_row(one) for one in matchers], empty=empty)
+
+
+def _matcher_row(one: MatcherView) -> Sequence[Child]:
+    its = one.matcher
+    lists = "all" if its.lists is None else ", ".join(its.lists)
+    return its.name, lists, len(one.instances), moment(its.created_at), its.created_by

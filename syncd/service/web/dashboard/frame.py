@@ -1,0 +1,113 @@
+"""The frame around every page, and the two that stand without a session."""
+
+from datetime import datetime
+from typing import Final
+
+from syncd import __version__
+from syncd.service.web.dashboard.assets import address
+from syncd.service.web.dashboard.html import Child, Html, h, join
+from syncd.units import stamp
+
+_PAGES: Final = (("/", "Overview"), ("/matchers", "Matchers"))
+
+
+def page(title: str, path: str, now: datetime, form: str, *content: Child) -> Html:
+    """A page for whoever has a session. ``form``: what the sign-out form proves itself by."""
+    bar = h(
+        "header",
+        h("a", _icon(), "syncd", href="/", class_="brand"),
+        h("nav", (_place(where, name, path) for where, name in _PAGES), aria_label="Pages"),
+        h("p", h("span", "Not live: ", h("a", "load again", href=path)), id="live", role="status"),
+        h("form", _hidden("form", form), h("button", "Sign out", type="submit"), method="post", action="/logout"),
+        class_="bar",
+    )
+    shown = h("time", f"{now:%Y-%m-%d %H:%M:%S} UTC", datetime=stamp(now))
+    foot = h("footer", h("span", "As of ", shown), h("span", f"syncd {__version__}"), id="as-of", data_live="as-of")
+    said = h("p", id="said", class_="unseen", aria_live="polite")
+    return _whole(title, now, bar, h("main", *content, id="main", tabindex="-1"), foot, said)
+
+
+def login_page(form: str, after: str, fault: str, now: datetime) -> Html:
+    """Where the operator token is asked for. ``fault``: why the last attempt came to nothing; '': there was none."""
+    told = h("p", fault, id="fault", class_="fault", role="alert") if fault else None
+    token = h(
+        "input",
+        id="token",
+        name="token",
+        type="password",
+        required=True,
+        autofocus=True,
+        autocomplete="current-password",
+        spellcheck="false",
+        aria_describedby="fault where" if fault else "where",
+        aria_invalid="true" if fault else None,
+    )
+    asked = h(
+        "form",
+        h("h1", _icon(), "syncd", class_="brand"),
+        told,
+        h("input", type="text", name="user", value="operator", autocomplete="username", hidden=True),
+        h("label", "Operator token", for_="token"),
+        token,
+        h(
+            "p",
+            "It is in the file that ",
+            h("code", "serve.operator_token_file"),
+            " names.",
+            id="where",
+            class_="faint",
+        ),
+        _hidden("form", form),
+        _hidden("after", after),
+        h("button", "Sign in", type="submit"),
+        method="post",
+        action="/login",
+        class_="login",
+    )
+    return _whole("Sign in", now, h("main", asked, id="main"))
+
+
+def told_page(title: str, told: str, now: datetime) -> Html:
+    """One sentence, and a way back."""
+    return _whole(
+        title,
+        now,
+        h("main", h("h1", title), h("p", told), h("p", h("a", "To the overview", href="/")), id="main", class_="told"),
+    )
+
+
+def again_page() -> Html:
+    """Has the browser ask once more, from here. See `syncd.service.web.dashboard.guard`."""
+    return h("html", h("head", h("meta", http_equiv="refresh", content="0"), h("title", "syncd")), h("body"), lang="en")
+
+
+def heading(title: str, beside: Child = None) -> Html:
+    """The first line of a page."""
+    return h("div", h("h1", title), beside, class_="title")
+
+
+def _whole(title: str, now: datetime, *content: Child) -> Html:
+    head = h(
+        "head",
+        h("meta", charset="utf-8"),
+        h("title", f"{title} · syncd" if title != "syncd" else title),
+        h("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        h("meta", name="color-scheme", content="light dark"),
+        h("link", rel="icon", href=address("icon.svg"), type="image/svg+xml"),
+        h("link", rel="stylesheet", href=address("dashboard.css")),
+        h("script", src=address("dashboard.js"), defer=True),
+    )
+    skip = h("a", "Skip to the content", href="#main", class_="skip")
+    return h("html", head, h("body", skip, join(*content)), lang="en", data_now=stamp(now))
+
+
+def _icon() -> Html:
+    return h("img", src=address("icon.svg"), alt="", width=20, height=20)
+
+
+def _place(where: str, name: str, path: str) -> Html:
+    return h("a", name, href=where, aria_current="page" if where == path else None)
+
+
+def _hidden(name: str, value: str) -> Html:
+    return h("input", type="hidden", name=name, value=value)

@@ -1,0 +1,131 @@
+"""What keeps a page to whom it is for: its headers, its cookies, and proof that a form came from a page of ours."""
+
+import hashlib
+import hmac
+import re
+import secrets
+from dataclasses import dataclass, field
+from typing import Final
+from urllib.parse import parse_qsl, urlsplit
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from syncd.model import LIST_NAME
+from syncd.service.web.dashboard.html import Html, document
+from syncd.service.web.dashboard.sessions import LASTS
+
+HEADERS: Final = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self';"
+    " img-src 'self' data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=()",
+    "Cache-Control": "no-store",
+}
+"""Of every answer; static files alone replace the last."""
+
+MAX_FORM: Final = 8192
+"""Bytes."""
+
+_OURS: Final = re.compile(rf"/(?:lists/{LIST_NAME.pattern}|sources/{LIST_NAME.pattern}|matchers)?")
+
+
+def answer(page: Html, status: int = 200, **headers: str) -> Response:
+    """A page with every header that it has to have."""
+    more = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Response(document(page), status, {**HEADERS, **more}, "text/html; charset=utf-8")
+
+
+def redirect(where: str) -> Response:
+    """Go there, with GET."""
+    return Response(status_code=303, headers={**HEADERS, "Location": where})
+
+
+def inside(path: str) -> str:
+    """A page of ours to go to after signing in; anything else is the first one."""
+    return path if _OURS.fullmatch(path) else "/"
+
+
+@dataclass(frozen=True)
+class Cookies:
+    """Names and attributes of our cookies. ``secure``: browsers reach us by TLS.
+
+    Without TLS, on loopback, browsers would not keep one that is ``Secure`` or has the prefix (RFC 6265bis, 4.1.3).
+    """
+
+    secure: bool
+
+    @property
+    def session(self) -> str:
+        """The name of the one that holds a session's id."""
+        return "__Host-syncd" if self.secure else "syncd"
+
+    @property
+    def form(self) -> str:
+        """The name of the one that belongs to a sign-in form."""
+        return f"{self.session}-form"
+
+    def put(self, response: Response, name: str, value: str) -> None:
+        """Have the browser keep a value for as long as a session lasts, and send it from our own pages only."""
+        seconds = int(LASTS.total_seconds())
+        response.set_cookie(name, value, seconds, path="/", secure=self.secure, httponly=True, samesite="strict")
+
+    def drop(self, response: Response, name: str) -> None:
+        """Have the browser forget it."""
+        response.delete_cookie(name, path="/", secure=self.secure, httponly=True, samesite="strict")
+
+
+@dataclass(frozen=True)
+class Forms:
+    """Proof that a form was made for the browser that sends it: a keyed hash of that browser's cookie."""
+
+    key: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
+
+    def proof(self, purpose: str, cookie: str) -> str:
+        """What the form of that purpose carries."""
+        return hmac.new(self.key, f"{purpose}\0{cookie}".encode(), hashlib.sha256).hexdigest()
+
+    def proves(self, given: str, purpose: str, cookie: str) -> bool:
+        """Whether this is it."""
+        return bool(cookie) and hmac.compare_digest(given.encode(), self.proof(purpose, cookie).encode())
+
+
+def from_our_page(request: Request) -> bool:
+    """Whether the browser says that a page of ours sent this (W3C Fetch Metadata, 2.3; RFC 6454, 7).
+
+    With our referrer policy browsers send ``Origin: null``, even to ourselves (WHATWG Fetch, 3.2): then the newer
+    header alone decides, which every current browser sends where there is TLS, and to loopback.
+    """
+    site = request.headers.get("sec-fetch-site")
+    if site is not None:
+        return site == "same-origin"
+    origin = request.headers.get("origin", "")
+    return bool(origin) and urlsplit(origin).netloc == request.headers.get("host")
+
+
+def came_from_elsewhere(request: Request) -> bool:
+    """Whether a link of another site, or of a chat, led here: then the browser keeps our strict cookies back.
+
+    It sends them where our own page asks once more.
+    """
+    elsewhere = request.headers.get("sec-fetch-site") in {"cross-site", "same-site"}
+    return elsewhere and request.headers.get("sec-fetch-mode") == "navigate"
+
+
+async def read_form(request: Request) -> dict[str, str] | None:
+    """The fields of a form; None where it is none, or too long."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/x-www-form-urlencoded":
+        return None
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > MAX_FORM:
+            return None
+    try:
+        return dict(parse_qsl(body.decode("ascii"), max_num_fields=16))
+    except ValueError:
+        return None

@@ -1,0 +1,113 @@
+"""The overview: everything at once, what needs a person first. Pure: from what was read to markup."""
+
+from collections.abc import Mapping, Sequence
+
+from syncd.feed.expiry import Expiry, Urgency
+from syncd.model import ListName
+from syncd.pipeline.overview import ListView, Overview, SourceView
+from syncd.service.web.dashboard.chart import spark
+from syncd.service.web.dashboard.fleet import matchers_in_short
+from syncd.service.web.dashboard.found import Found, History
+from syncd.service.web.dashboard.html import Child, Html, h, join
+from syncd.service.web.dashboard.parts import (
+    Mark,
+    list_link,
+    moment,
+    next_sync,
+    outcome,
+    outcome_mark,
+    past,
+    section,
+    source_link,
+    state,
+    table_section,
+)
+from syncd.service.web.dashboard.plot import Point
+from syncd.service.web.dashboard.tasks import Task, task_list
+from syncd.units import count, in_words, span
+
+
+def overview_page(found: Found, histories: Mapping[ListName, History]) -> Html:
+    """Everything at once, what needs a person first."""
+    seen = found.overview
+    return join(
+        _tasks(found.tasks, len(seen.lists)),
+        _lists(seen, histories),
+        _sources(seen),
+        matchers_in_short(seen),
+        _metadata(seen.roles),
+    )
+
+
+def _tasks(tasks: Sequence[Task], lists: int) -> Html:
+    urgent = sum(one.urgent for one in tasks)
+    watched = len(tasks) - urgent
+    if not tasks:
+        told = f"{count(lists, 'list')}, verified and current." if lists else "Nothing is published yet."
+        return section("tasks", "Nothing needs a person", h("p", told, class_="lead"), level=1)
+    title = f"{_matters(urgent)} a person" if urgent else "Nothing needs a person now"
+    beside = h("p", f"{watched:,} to keep an eye on", class_="faint") if watched else None
+    return section("tasks", title, task_list(tasks), beside=beside, level=1)
+
+
+def _matters(number: int) -> str:
+    return "1 matter needs" if number == 1 else f"{number:,} matters need"
+
+
+def _lists(seen: Overview, histories: Mapping[ListName, History]) -> Html:
+    columns = ("List", "State", "Version#", "Rows#", "Trend", "Verified", "Last sync", "Next sync")
+    rows = [_list_row(one, histories.get(one.head.list, ())) for one in seen.lists]
+    return table_section("lists", "Lists", columns, rows)
+
+
+def _list_row(one: ListView, history: History) -> Sequence[Child]:
+    last = one.source.last
+    course = spark([Point(each.created_at, each.rows) for each in history], one.now)
+    return (
+        list_link(one.head.list),
+        list_state(one),
+        one.head.version,
+        one.rows,
+        course,
+        past(one.origin.verified_at if one.origin else None, one.now),
+        join(past(last.started_at if last else None, one.now), h("small", in_words(last.outcome)) if last else None),
+        next_sync(one.source, one.now),
+    )
+
+
+def list_state(one: ListView) -> Html:
+    """How a list stands, in a word or two; `ListView.why` has the whole of it."""
+    if one.stale:
+        return state(Mark.ACT, "stale")
+    if one.why:
+        last = one.source.last
+        return outcome(last) if last and outcome_mark(last.outcome) is not Mark.GOOD else state(Mark.ACT, "look at it")
+    return state(Mark.GOOD, "current")
+
+
+def _sources(seen: Overview) -> Html:
+    columns = ("Source", "Last sync", "When", "Verified", "Next sync", "Every")
+    rows = [_source_row(one, seen) for one in seen.sources]
+    return table_section("sources", "Sources", columns, rows)
+
+
+def _source_row(one: SourceView, seen: Overview) -> Sequence[Child]:
+    return (
+        source_link(one.name),
+        outcome(one.last),
+        past(one.last.started_at if one.last else None, seen.now),
+        past(one.last_verified_at, seen.now),
+        next_sync(one, seen.now),
+        span(one.interval) if one.interval is not None else "",
+    )
+
+
+def _metadata(roles: Sequence[Expiry]) -> Html:
+    columns = ("Role", "State", "Version#", "Expires", "When (UTC)")
+    return table_section("metadata", "Signed metadata", columns, [_role_row(one) for one in roles])
+
+
+def _role_row(one: Expiry) -> Sequence[Child]:
+    mark = Mark.ACT if one.red else Mark.WATCH if one.warning else Mark.GOOD
+    words = "current" if one.urgency is Urgency.FINE else str(one.urgency)
+    return one.role, state(mark, words), one.version, one.shown, moment(one.expires)

@@ -1,0 +1,196 @@
+"""The dashboard's routes: who is signed in sees how everything stands, and changes nothing."""
+
+import secrets
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from typing import Final
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import BaseRoute, Route
+
+from syncd import events
+from syncd.errors import SyncdError
+from syncd.service.web.connection import KEY, Connection
+from syncd.service.web.context import Context
+from syncd.service.web.dashboard import assets, guard, live, reading
+from syncd.service.web.dashboard.frame import again_page, login_page, page, told_page
+from syncd.service.web.dashboard.html import Html
+from syncd.service.web.dashboard.sessions import Attempts, Sessions
+
+_STREAMS: Final = 64
+"""Open pages that are told of changes at a time."""
+
+Read = Callable[[reading.Reading], reading.Shown | None]
+
+
+class Dashboard:
+    """Answers requests for pages, and knows who is signed in."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._reading = reading.Reading(context)
+        self._sessions = Sessions(context.clock, context.access.is_in_force)
+        self._attempts = Attempts(context.clock)
+        self._forms = guard.Forms()
+        self._streams = 0
+        self._closed = False
+        context.access.on_change(context.news.changed)  # streams then see whether their sessions still hold
+
+    def routes(self) -> list[BaseRoute]:
+        """Everything that people look at."""
+        return [
+            Route("/", self.overview),
+            Route("/lists/{name}", self.list_of_name),
+            Route("/sources/{name}", self.source),
+            Route("/matchers", self.matchers),
+            Route("/login", self.login),
+            Route("/login", self.sign_in, methods=["POST"]),
+            Route("/logout", self.sign_out, methods=["POST"]),
+            Route("/dashboard/events", self.events),
+            Route(f"{assets.PREFIX}/{{edition}}/{{name}}", self.asset),
+        ]
+
+    def close(self) -> None:
+        """The server stops: end every stream."""
+        self._closed = True
+        self._context.news.changed()
+
+    async def overview(self, request: Request) -> Response:
+        """Everything at once."""
+        return await self._page(request, reading.overview)
+
+    async def list_of_name(self, request: Request) -> Response:
+        """One list."""
+        name = request.path_params["name"]
+        return await self._page(request, lambda read: reading.one_list(read, name))
+
+    async def source(self, request: Request) -> Response:
+        """One source."""
+        name = request.path_params["name"]
+        return await self._page(request, lambda read: reading.one_source(read, name))
+
+    async def matchers(self, request: Request) -> Response:
+        """Who may pull, and how far they are."""
+        return await self._page(request, reading.matchers)
+
+    async def login(self, request: Request) -> Response:
+        """The form that asks for the token."""
+        after = guard.inside(request.query_params.get("after", "/"))
+        if self._session(request):
+            return guard.redirect(after)
+        return self._ask(request, after)
+
+    async def sign_in(self, request: Request) -> Response:
+        """Take the token."""
+        form = await guard.read_form(request)
+        cookies = self._cookies()
+        before = request.cookies.get(cookies.form, "")
+        if form is None or not guard.from_our_page(request):
+            return self._ask(request, "/", "That did not come from this page. Sign in here.", 403)
+        after = guard.inside(form.get("after", "/"))
+        if not self._forms.proves(form.get("form", ""), "login", before):
+            return self._ask(request, after, "This page was open for too long, or cookies are off. Try again.", 403)
+        wait = self._attempts.wait()
+        if wait:
+            told = f"Too many wrong tokens. Try again in {wait} seconds."
+            return self._ask(request, after, told, 429, Retry_After=str(wait))
+        visitor = self._context.access.admit_operator(form.get("token", "").strip())
+        if visitor is None:
+            self._attempts.failed()
+            self._context.emit(events.DashboardRefused(_peer(request)))
+            return self._ask(request, after, "That is not the operator token.", 403)
+        self._context.emit(events.DashboardSignedIn(_peer(request)))
+        response = guard.redirect(after)
+        cookies.put(response, cookies.session, self._sessions.open(visitor))
+        cookies.drop(response, cookies.form)
+        return response
+
+    async def sign_out(self, request: Request) -> Response:
+        """End the session, where a page of ours asks for it."""
+        session, form = self._session(request), await guard.read_form(request)
+        proved = form is not None and self._forms.proves(form.get("form", ""), "logout", session)
+        if session and not (proved and guard.from_our_page(request)):
+            return guard.answer(self._told("Not signed out", "That did not come from this page."), 403)
+        self._sessions.close(session)
+        self._context.news.changed()  # its other pages are told at once
+        response = guard.redirect("/login")
+        self._cookies().drop(response, self._cookies().session)
+        return response
+
+    async def events(self, request: Request) -> Response:
+        """Tell an open page of changes."""
+        session = self._session(request)
+        if not session:
+            return Response(status_code=401, headers=guard.HEADERS)
+        if self._streams >= _STREAMS:
+            return Response(status_code=503, headers={**guard.HEADERS, "Retry-After": "30"})
+        connection: Connection | None = request.scope.get(KEY)
+        if connection is not None:
+            connection.as_stream()
+        headers = {**guard.HEADERS, "X-Accel-Buffering": "no"}
+        return StreamingResponse(self._ticks(session), headers=headers, media_type="text/event-stream")
+
+    async def asset(self, request: Request) -> Response:
+        """Style sheet, script or icon: for anybody, they say nothing."""
+        name, edition = request.path_params["name"], request.path_params["edition"]
+        if name not in assets.KINDS or edition != assets.edition(name):
+            return Response(status_code=404, headers=guard.HEADERS)
+        headers = {**guard.HEADERS, "Cache-Control": assets.IMMUTABLE}
+        return Response(assets.content(name), headers=headers, media_type=assets.KINDS[name])
+
+    async def _page(self, request: Request, read: Read) -> Response:
+        session = self._session(request)
+        path = request.url.path
+        if not session:
+            if guard.came_from_elsewhere(request):
+                return guard.answer(again_page())
+            return guard.redirect(f"/login?after={guard.inside(path)}" if guard.inside(path) != "/" else "/login")
+        try:
+            shown = await run_in_threadpool(read, self._reading)
+        except SyncdError as error:
+            return guard.answer(self._told("This cannot be shown now", f"{error.message}. {error.hint}"), 503)
+        if shown is None:
+            return guard.answer(self._told("There is no such page", "The list or source is not known."), 404)
+        proof = self._forms.proof("logout", session)
+        return guard.answer(page(shown.title, path, self._context.clock(), proof, shown.content))
+
+    async def _ticks(self, session: str) -> AsyncIterator[bytes]:
+        self._streams += 1
+        try:
+            ticks = live.stream(self._context.news, lambda: self._look(session), self._context.limits.beat)
+            async with aclosing(ticks):
+                async for tick in ticks:
+                    yield tick
+        finally:
+            self._streams -= 1
+
+    def _look(self, session: str) -> live.Line:
+        if self._closed:
+            return live.Line.CLOSED
+        return live.Line.OPEN if self._sessions.is_open(session) else live.Line.ENDED
+
+    def _ask(self, request: Request, after: str, fault: str = "", status: int = 200, **headers: str) -> Response:
+        cookies = self._cookies()
+        cookie = request.cookies.get(cookies.form) or secrets.token_urlsafe(32)
+        proof = self._forms.proof("login", cookie)
+        response = guard.answer(login_page(proof, after, fault, self._context.clock()), status, **headers)
+        cookies.put(response, cookies.form, cookie)
+        return response
+
+    def _session(self, request: Request) -> str:
+        """The id of the session in force that a request belongs to; '': there is none."""
+        session = request.cookies.get(self._cookies().session, "")
+        return session if session and self._sessions.is_open(session) else ""
+
+    def _cookies(self) -> guard.Cookies:
+        serve = self._context.config().serve
+        return guard.Cookies(serve is not None and (serve.tls_cert is not None or serve.behind_proxy))
+
+    def _told(self, title: str, told: str) -> Html:
+        return told_page(title, told, self._context.clock())
+
+
+def _peer(request: Request) -> str:
+    return request.client.host if request.client else ""

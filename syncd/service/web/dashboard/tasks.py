@@ -1,0 +1,152 @@
+"""What needs a person: what stands how, why, and what to do about it. Pure.
+
+That something is wrong, and why, comes from `syncd.pipeline.overview`; here it is gathered by cause, so that a partner
+that cannot be reached is one matter however many lists it has, and the next step is added.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from syncd.catalog.records import Outcome
+from syncd.feed.expiry import Expiry
+from syncd.pipeline.laggards import BEHIND_AFTER, SILENT_AFTER, InstanceView
+from syncd.pipeline.overview import ListView, Overview, SourceView
+from syncd.service.web.dashboard.html import Child, Html, h, join
+from syncd.service.web.dashboard.parts import Mark, in_full, list_link, prose, source_link, state
+from syncd.trust.keys import OFFLINE_ROLES
+from syncd.units import behind, span
+
+_STAYS: Final = "What was proved last stays served."
+_TO_DO: Final[Mapping[Outcome, str]] = {
+    Outcome.HELD: "Ask the partner whether this was meant. What is served stays; the next version is judged afresh.",
+    Outcome.REJECTED: f"Ask the partner: the same bytes will not get better. {_STAYS}",
+    Outcome.UNREACHABLE: f"Wait: syncd tries again. If it lasts, look at the network, or ask the partner. {_STAYS}",
+    Outcome.REFUSED: "Do what the reason says, then `syncd sync {source}`.",
+    Outcome.FAILED: "Look at the storage of this host: free space, modes. Then `syncd sync {source}`.",
+    Outcome.INTERRUPTED: "Nothing: the next sync goes on from there. Or ask for it now: `syncd sync {source}`.",
+}
+_BEHIND: Final = "Look at the log of the matcher there: its last pull failed, or it was not made."
+_SILENT: Final = "See whether it runs, and whether it reaches this host."
+_URGENT: Final = frozenset({Outcome.HELD, Outcome.REJECTED, Outcome.REFUSED, Outcome.FAILED})
+_NAMED: Final = 3
+"""Instances that a matter names, the others being counted."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One matter. ``urgent``: now, rather than to be kept an eye on."""
+
+    urgent: bool
+    subject: Html
+    why: str
+    to_do: str
+    source: str = ""
+    """the one that it is about"""
+
+
+def tasks(found: Overview) -> tuple[Task, ...]:
+    """Every matter, the urgent ones first."""
+    every = (*_of_lists(found.lists), *_of_waiting(found), *_of_roles(found.roles), *_of_matchers(found))
+    return tuple(sorted(every, key=lambda one: not one.urgent))
+
+
+def _of_lists(lists: Sequence[ListView]) -> Iterator[Task]:
+    matters: dict[tuple[str, str], list[ListView]] = {}
+    for one in lists:
+        if one.why:
+            matters.setdefault((one.head.source, one.why), []).append(one)
+    for (source, why), concerned in matters.items():
+        first = concerned[0]
+        urgent = _is_clock(first) or first.stale or _ended(first.source) in _URGENT
+        yield Task(urgent, _commas([one.head.list for one in concerned]), in_full(why), _to_do(first), source)
+
+
+def _commas(names: Sequence[str]) -> Html:
+    return join((", " if number else None, list_link(name)) for number, name in enumerate(names))
+
+
+def _to_do(one: ListView) -> str:
+    name = one.source.name
+    if not one.source.configured:
+        return f"Configure [sources.{name}] again, or let the list go: matchers keep what they hold."
+    ended = _ended(one.source)
+    if ended is Outcome.UNREACHABLE and one.stale:
+        return f"Look at the network from this host, and ask the partner: this has lasted too long. {_STAYS}"
+    if ended is not None and ended in _TO_DO:
+        return _TO_DO[ended].format(source=name)
+    if _is_clock(one):
+        return "Set the clock of this host: `timedatectl` shows it. Until then ages say little."
+    return f"See whether the daemon logs errors; ask for a sync now: `syncd sync {name}`."
+
+
+def _is_clock(one: ListView) -> bool:
+    return one.age is not None and behind(one.age)
+
+
+def _ended(source: SourceView) -> Outcome | None:
+    return source.last.outcome if source.last else None
+
+
+def _of_waiting(found: Overview) -> Iterator[Task]:
+    for one in found.waiting:
+        link, last = source_link(one.name), one.last
+        if last is None:
+            yield Task(False, link, "nothing published yet: no sync was made", "Wait for the first sync.", one.name)
+        elif last.outcome in _TO_DO:
+            why = in_full(last.message or last.reason) or "the last sync came to nothing"
+            to_do = _TO_DO[last.outcome].format(source=one.name).removesuffix(_STAYS)
+            yield Task(last.outcome in _URGENT, link, f"nothing published yet: {why}", to_do, one.name)
+
+
+def _of_roles(roles: Sequence[Expiry]) -> Iterator[Task]:
+    for one in roles:
+        if one.warning:
+            why, _, _ = one.warning.partition(": ")
+            yield Task(one.red, join(f"Signed metadata: {one.role}"), why, _sign(one.role))
+
+
+def _sign(role: str) -> str:
+    if role in OFFLINE_ROLES:
+        return "Sign it anew with the offline keys: `syncd feed renew`. Once it has expired, matchers take nothing new."
+    return (
+        "The daemon should have signed it long ago: see whether it logs errors, and whether its online keys are there."
+    )
+
+
+def _of_matchers(found: Overview) -> Iterator[Task]:
+    """One matter for each matcher and each way of lagging: a site that is cut off is not a hundred matters."""
+    for one in found.matchers:
+        subject = join(f"Matcher {one.matcher.name}")
+        for silent, to_do in ((False, _BEHIND), (True, _SILENT)):
+            late = [each for each in one.laggards if each.silent is silent]
+            if late:
+                yield Task(not silent, subject, _late(late, found.now), to_do)
+
+
+def _late(late: Sequence[InstanceView], now: datetime) -> str:
+    first = late[0]
+    if len(late) == 1:
+        return f"{first.name} {first.why(now)}"
+    more = len(late) - _NAMED
+    named = ", ".join(one.name for one in late[:_NAMED]) + (f" and {more:,} more" if more > 0 else "")
+    if first.silent:
+        return f"{len(late):,} instances ({named}) were not heard of for over {span(SILENT_AFTER)}"
+    return f"{len(late):,} instances ({named}) lack what was published over {span(BEHIND_AFTER)} ago"
+
+
+def task_list(matters: Sequence[Task]) -> Html | None:
+    """Matters as a page shows them; None where there is none."""
+    return h("ul", map(_task, matters), class_="tasks") if matters else None
+
+
+def _task(one: Task) -> Html:
+    mark = state(Mark.ACT, "Act now") if one.urgent else state(Mark.WATCH, "Watch")
+    what = h("div", mark, h("strong", one.subject), class_="what")
+    said = (_said("Why", one.why), _said("To do", prose(one.to_do)))
+    return h("li", what, said, class_="task act" if one.urgent else "task watch")
+
+
+def _said(word: str, told: Child) -> Html:
+    return h("p", h("span", word, " ", class_="word"), h("span", told))

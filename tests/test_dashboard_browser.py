@@ -1,0 +1,269 @@
+"""The dashboard in a real Chromium, against a real server. Screenshots go to ``ci-output/``."""
+
+import re
+import shutil
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, Request, expect, sync_playwright
+
+from dashboard_site import VIDEOS, check_in, make_trouble, publish_past, serving, sync_now
+from web_site import OPERATOR, Running
+from world import World, rows
+
+CHROMIUM = shutil.which("chromium")
+SHOTS = Path(__file__).parent.parent / "ci-output"
+QUIET = (
+    "--no-sandbox",  # tests may run as root, in a container
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+WIDTHS = {"wide": 1280, "phone": 375}
+PAGES = {"overview": "/", "list": "/lists/iwf.images", "source": "/sources/hotline", "matchers": "/matchers"}
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's chromium")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """An operator's morning."""
+    world = World(tmp_path_factory.mktemp("dashboard"))
+    publish_past(world)
+    make_trouble(world)
+    with serving(world) as running:
+        check_in(running)
+        yield running
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    """One browser, with an empty profile."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(QUIET))
+        yield browser
+        browser.close()
+
+
+class Visit:
+    """A window, and all that it complained of or asked for."""
+
+    def __init__(self, context: BrowserContext, url: str) -> None:
+        self.context, self.url = context, url
+        self.said: list[str] = []
+        self.asked: list[str] = []
+        self.page = context.new_page()
+        self.page.set_default_timeout(15_000)
+        self.page.on("console", lambda message: self.said.append(message.text))
+        self.page.on("pageerror", lambda error: self.said.append(str(error)))
+        self.page.on("request", self._ask)
+
+    def _ask(self, request: Request) -> None:
+        self.asked.append(request.url)
+
+    def open(self, path: str) -> Page:
+        """Go to a page of ours."""
+        self.page.goto(f"{self.url}{path}")
+        return self.page
+
+    def sign_in(self, path: str = "/") -> Page:
+        """By the keyboard alone: the field has the focus."""
+        page = self.open(path)
+        page.keyboard.type(OPERATOR)
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("button", name="Sign out")).to_be_visible()
+        return page
+
+    def check(self) -> None:
+        """Nothing was complained of, no policy was broken, and nobody else was asked for anything."""
+        refused = re.compile("status of 40[13]")  # Chromium's own words for a token that was wrong
+        assert [one for one in self.said if not refused.search(one)] == []
+        assert [one for one in self.asked if not one.startswith(f"{self.url}/")] == []
+
+
+@pytest.fixture
+def visit(run: Running, chromium: Browser, request: pytest.FixtureRequest) -> Iterator[Visit]:
+    """A window of nobody who is signed in."""
+    context = chromium.new_context(**getattr(request, "param", {}), viewport={"width": 1280, "height": 900})
+    found = Visit(context, run.url)
+    yield found
+    found.check()
+    context.close()
+
+
+def is_live(page: Page) -> None:
+    """The stream is open."""
+    expect(page.locator("#live")).to_have_text("Live", timeout=15_000)
+
+
+def test_signing_in_by_keyboard_leads_to_everything(visit: Visit) -> None:
+    """What needs a person stands first; then the lists, each with its state in words."""
+    page = visit.sign_in()
+    expect(page.get_by_role("heading", level=1)).to_have_text("1 matter needs a person")
+    expect(page.locator(".task.act")).to_contain_text("Matcher uploads")
+    expect(page.locator(".task.watch").first).to_contain_text("cannot be reached")
+    row = page.get_by_role("row", name=re.compile("^iwf.images"))
+    expect(row).to_contain_text("current")
+    expect(row).to_contain_text("3 minutes ago")
+    is_live(page)
+
+
+def test_a_wrong_token_is_told_where_it_was_typed(visit: Visit) -> None:
+    """In words that a screen reader is given at once, with the focus in the field again."""
+    page = visit.open("/")
+    page.keyboard.type("wrong")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("alert")).to_have_text("That is not the operator token.")
+    expect(page.get_by_label("Operator token")).to_be_focused()
+    expect(page.get_by_label("Operator token")).to_have_accessible_description(re.compile("^That is not"))
+    page.screenshot(path=SHOTS / "dashboard-login.png")
+
+
+def test_a_sync_appears_without_loading_the_page_again(run: Running, visit: Visit) -> None:
+    """The version rises while one looks on; what was open stays open, and the focus where it was."""
+    page = visit.sign_in("/lists/iwf.images")
+    is_live(page)
+    page.evaluate("window.same = true")
+    page.get_by_text("The numbers as a table").click()
+    before = page.locator("#versions tbody tr").count()
+    run.world.publish(add=rows(5000, 5040))
+    sync_now(run)
+    expect(page.locator("#versions tbody tr")).to_have_count(before + 1)
+    expect(page.locator("#said")).to_have_text(re.compile(r"^iwf\.images: version \d+$"))
+    expect(page.locator("#rows-numbers tbody tr")).to_have_count(before + 1)
+    expect(page.locator("#rows-numbers")).to_have_attribute("open", "")
+    assert page.evaluate("window.same")
+
+
+def test_an_update_leaves_the_focus_where_it_was(run: Running, visit: Visit) -> None:
+    """The part of the page that changed is another one, and the reader is still at the same link."""
+    page = visit.sign_in()
+    is_live(page)
+    link = page.locator("#lists").get_by_role("link", name="iwf.videos")
+    link.focus()
+    run.world.publish(add=rows(6000, 6001), name=VIDEOS)
+    version = page.get_by_role("row", name=re.compile("^iwf.videos")).get_by_role("cell").nth(1)
+    before = int(version.inner_text())
+    sync_now(run)
+    expect(version).to_have_text(str(before + 1))
+    expect(link).to_be_focused()
+
+
+def test_a_lost_stream_is_said_and_found_again(visit: Visit) -> None:
+    """What is shown may be old meanwhile."""
+    visit.context.route("**/dashboard/events", lambda route: route.abort())
+    page = visit.sign_in()
+    expect(page.get_by_role("status")).to_have_text("Reconnecting")
+    visit.context.unroute("**/dashboard/events")
+    is_live(page)
+    visit.said.clear()  # of what was kept away
+
+
+def test_an_update_that_fails_is_said(run: Running, visit: Visit) -> None:
+    """Until one comes through again: what is shown is not called live."""
+    page = visit.sign_in("/matchers")
+    is_live(page)
+    visit.context.route("**/matchers", lambda route: route.fulfill(status=503))
+    run.news.changed()
+    expect(page.get_by_role("status")).to_have_text("Not updated")
+    visit.context.unroute("**/matchers")
+    run.news.changed()
+    expect(page.get_by_role("status")).to_have_text("Live", timeout=15_000)
+    visit.said.clear()  # of what failed
+
+
+def test_times_are_said_in_the_same_words_by_server_and_script(visit: Visit) -> None:
+    """So nothing moves when the script takes over."""
+    visit.context.route("**/*.js", lambda route: route.abort())
+    page = visit.sign_in()
+    told = ticking(page)
+    visit.said.clear()  # of the script that was kept away
+    visit.context.unroute("**/*.js")
+    page.reload()
+    is_live(page)
+    assert ticking(page) == told
+    assert len(told) > 10
+
+
+def ticking(page: Page) -> list[str]:
+    """Times that go on counting; not those that change while one looks."""
+    return [one for one in page.locator("time[data-tick]").all_text_contents() if "second" not in one]
+
+
+def test_signing_out_ends_every_window(visit: Visit) -> None:
+    """The other one is told by its stream, and shows the form."""
+    page = visit.sign_in()
+    is_live(page)
+    other = visit.context.new_page()
+    other.goto(f"{visit.url}/matchers")
+    is_live(other)
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_label("Operator token")).to_be_visible()
+    expect(other.get_by_label("Operator token")).to_be_visible()
+
+
+def test_everything_has_a_name(visit: Visit) -> None:
+    """Landmarks, tables and the plot, as assistive technology is given them."""
+    page = visit.sign_in("/lists/iwf.images")
+    for role, name in (("banner", ""), ("navigation", "Pages"), ("main", ""), ("contentinfo", "")):
+        expect(page.get_by_role(role, name=name or None)).to_have_count(1)  # type: ignore[arg-type]  # a few of them
+    expect(page.get_by_role("img")).to_have_accessible_name(re.compile(r"^[\d,]+ rows now, "))
+    expect(page.get_by_role("table", name="Recent versions")).to_be_visible()
+    columns = page.get_by_role("table", name="Recent versions").get_by_role("columnheader").all_text_contents()
+    assert columns == ["Version", "Published (UTC)", "Rows", "Added", "Removed", "Relabelled", "Plan"]
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("#main")).to_be_focused()
+
+
+@pytest.mark.parametrize("visit", [{"java_script_enabled": False}], indirect=True)
+def test_it_works_without_a_script(visit: Visit) -> None:
+    """Everything but the updates, and it says how to get those."""
+    page = visit.sign_in("/sources/hotline")
+    expect(page.locator("#live")).to_have_text("Not live: load again")
+    expect(page.get_by_role("table", name="Recent syncs")).to_contain_text("cannot be reached")
+    page.get_by_role("link", name="Overview").click()
+    expect(page.get_by_role("table", name="Lists")).to_contain_text("iwf.videos")
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_label("Operator token")).to_be_visible()
+
+
+def test_no_window_is_too_narrow(visit: Visit) -> None:
+    """Down to 320 pixels (WCAG 2.2, 1.4.10) nothing is cut off, and no name is broken letter by letter."""
+    page = visit.sign_in()
+    for path in reversed(PAGES.values()):
+        visit.open(path)
+        for pixels in (2000, 1160, 1140, 800, 600, 320):
+            page.set_viewport_size({"width": pixels, "height": 900})
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), (path, pixels)
+            for name in page.locator("tbody th a").all() if path == "/" else ():
+                box = name.bounding_box()
+                assert box is not None
+                assert box["height"] < 30, pixels
+
+
+def told_roles(page: Page) -> set[str]:
+    """Every role in the tree that Chromium itself gives to assistive technology."""
+    tree = page.context.new_cdp_session(page).send("Accessibility.getFullAXTree")
+    return {one["role"]["value"] for one in tree["nodes"] if not one["ignored"]}
+
+
+def test_every_page_fits_a_telephone_and_a_desk(visit: Visit) -> None:
+    """No page is wider than its window, and tables stay tables where they are laid out as blocks."""
+    page = visit.sign_in()
+    for (width, pixels), (name, path) in product(WIDTHS.items(), PAGES.items()):
+        page.set_viewport_size({"width": pixels, "height": 900})
+        visit.open(path)
+        is_live(page)
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        assert {"table", "row", "columnheader", "rowheader", "cell"} <= told_roles(page)
+        page.screenshot(path=SHOTS / f"dashboard-{name}-{width}-light.png", full_page=True)
+        page.emulate_media(color_scheme="dark")
+        page.screenshot(path=SHOTS / f"dashboard-{name}-{width}-dark.png", full_page=True)
+        page.emulate_media(color_scheme="light")
