@@ -15,7 +15,6 @@ import typer
 from syncd.cli import output
 from syncd.cli.demo_data import Known, real_hashes, still_there
 from syncd.errors import StoreError, SyncdError, UsageError
-from syncd.feed.signed import load_repository
 from syncd.model import ListName
 from syncd.units import count
 
@@ -239,6 +238,7 @@ class _Demo:
     def _resign(self, folder: Path, online_keys: Path, when: datetime) -> None:
         from syncd.feed import author, publish
         from syncd.feed.folder import FeedFolder
+        from syncd.feed.signed import load_repository
         from syncd.trust import keys
 
         feed = FeedFolder(folder)

@@ -7,7 +7,6 @@ import typer
 
 from syncd.cli import arguments
 from syncd.cli.output import JsonFlag, clean, note, print_json, progress, say, show_table, utc_now
-from syncd.feed.signed import load_repository
 from syncd.units import count, day, stamp
 
 if TYPE_CHECKING:
@@ -161,6 +160,7 @@ def compact(
     from syncd.feed import author, layout
     from syncd.feed.folder import FeedFolder
     from syncd.feed.rotate import finish, online_signers
+    from syncd.feed.signed import load_repository
     from syncd.model import list_name
 
     folder = FeedFolder(feed)
@@ -222,6 +222,7 @@ def status(feed: Feed, as_json: JsonFlag = False) -> None:
     from syncd.feed.expiry import expiries
     from syncd.feed.folder import FeedFolder
     from syncd.feed.publish import has_journal
+    from syncd.feed.signed import load_repository
 
     folder = FeedFolder(feed)
     repository = load_repository(folder)
@@ -319,6 +320,7 @@ def serve(
     """
     from syncd.feed import serve as server
     from syncd.feed.folder import FeedFolder
+    from syncd.feed.signed import load_repository
 
     host, port = arguments.address(listen)
     token = arguments.token(token_file)
