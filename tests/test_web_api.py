@@ -91,3 +91,10 @@ def test_errors_have_one_shape(web: Running, method: str, path: str, status: int
     """What is wrong, and what to do."""
     answer = httpx.request(method, f"{web.url}{path}")
     assert (answer.status_code, answer.json()["error"]["hint"]) == (status, "see /openapi.json")
+
+
+@pytest.mark.parametrize("path", ["/api/v1/status/", "/matchers/", "/api/v1/checkin/"])
+def test_nobody_is_sent_to_an_address_of_their_own_making(web: Running, path: str) -> None:
+    """One slash too many is 404: a redirect would be made of the Host header, and be plain HTTP behind a proxy."""
+    answer = httpx.get(f"{web.url}{path}", headers={"Host": "elsewhere.example"})
+    assert (answer.status_code, answer.headers.get("location")) == (404, None)

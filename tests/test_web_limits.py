@@ -84,6 +84,14 @@ def test_a_head_without_end_is_cut(standing: World) -> None:
             connection.sendall(b"x" * (32 << 20))
 
 
+def test_who_asks_far_ahead_of_the_answers_is_dropped(web: Running) -> None:
+    """A few requests may wait for their turn; thousands in one packet would cost many times their bytes."""
+    few = request({}, "/healthz") * 16 + request({}, "/healthz", "Connection: close")
+    assert to_the_end(raw(web, few)).count(b"HTTP/1.1 200 ") == 17
+    connection = raw(web, request({}, "/api/v1/nothing") * 2000)
+    assert to_the_end(connection).count(b"HTTP/1.1 404 ") < 50
+
+
 def test_a_body_too_long_is_refused_before_it_is_read(web: Running) -> None:
     """By its stated length, or where that is not stated when it has become too long."""
     mine = web.add("m")

@@ -108,6 +108,7 @@ def build(context: Context, more: list[BaseRoute]) -> FastAPI:
         description="The feed of an operator, and what goes with it.",
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # to an address made of the Host header, by plain HTTP behind a proxy
     )
     _add_matcher_routes(app, context)
     _add_status_routes(app, context)

@@ -16,6 +16,8 @@ from syncd.service.web.context import Limits
 
 MAX_HEAD: Final = 32 << 10
 """Bytes of a request's line and headers, at most."""
+MAX_WAITING: Final = 16
+"""Requests that a client may send ahead of their answers; each costs many times its bytes while it waits."""
 KEY: Final = "syncd"
 """Where a request's scope holds its `Connection`."""
 
@@ -88,8 +90,11 @@ class Connection(HttpToolsProtocol):
         cast(dict[str, Any], self.scope)[KEY] = self
 
     def on_headers_complete(self) -> None:
-        """It is answered from now on."""
+        """It is answered from now on. One that waits behind too many others ends them all."""
         self._in_head, self._asked_since = False, None
+        if len(self.pipeline) >= MAX_WAITING:
+            self.abort()
+            return
         super().on_headers_complete()
 
     def resume_writing(self) -> None:
