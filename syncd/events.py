@@ -9,8 +9,9 @@ import re
 from dataclasses import dataclass, fields
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
+from syncd.errors import SyncdError
 from syncd.units import stamp
 
 
@@ -229,11 +230,23 @@ class ControlRefused(Event):
 
 @dataclass(frozen=True)
 class InternalError(Event):
-    """A bug: the daemon goes on. Its words may hold what the lists hold, so only kind and place are told."""
+    """A bug, or storage that fails: the daemon goes on.
+
+    The words of a bug may hold what the lists hold, so only kind and place are told; those of our own errors do not.
+    """
 
     level = Level.ERROR
     kind: str
     where: str
+    message: str = ""
+    to_do: str = ""
+
+    @classmethod
+    def of(cls, error: BaseException, where: str) -> Self:
+        """What of an error may be told."""
+        if isinstance(error, SyncdError):
+            return cls(type(error).__name__, where, error.message, error.hint)
+        return cls(type(error).__name__, where)
 
 
 @dataclass(frozen=True)

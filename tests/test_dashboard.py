@@ -430,6 +430,16 @@ def test_wrong_tokens_are_slowed() -> None:
     assert attempts.wait() == 0
 
 
+def test_a_clock_that_was_set_back_keeps_nobody_out() -> None:
+    """Ten wrong tokens of a time that is yet to come count no more."""
+    clock = Clock()
+    attempts = Attempts(clock)
+    for _ in range(10):
+        attempts.failed()
+    clock.forward(hours=-24)
+    assert attempts.wait() == 0
+
+
 # guard
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from syncd import events
-from syncd.events import EVENTS, CoolDown, Event, Level, ListSynced, SyncFinished
+from syncd.errors import StoreError
+from syncd.events import EVENTS, CoolDown, Event, InternalError, Level, ListSynced, SyncFinished
 from syncd.service.log import emitter
 from world import START, Clock
 
@@ -79,3 +80,10 @@ def test_an_outcome_that_needs_a_person_is_an_error_in_the_log(outcome: str, lev
     finished = SyncFinished("5afe", "iwf", outcome, 0.1, 0, "", "")
     synced = ListSynced("5afe", "iwf", "iwf.images", outcome, 1, 1, "deltas", 0, 0, 0, 0, "", "", "")
     assert (finished.importance, synced.importance) == (level, level)
+
+
+def test_storage_that_fails_is_told_in_words_and_a_bug_is_not() -> None:
+    """Who reads the log learns that the disk is full; the words of a bug may hold what the lists hold."""
+    full = StoreError("the disk is full", hint="free some")
+    assert InternalError.of(full, "here") == InternalError("StoreError", "here", "the disk is full", "free some")
+    assert InternalError.of(ValueError("secret"), "here") == InternalError("ValueError", "here", "", "")

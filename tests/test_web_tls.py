@@ -158,6 +158,8 @@ def test_a_unix_socket_is_listened_at(standing: World, tmp_path: Path) -> None:
 def wrong(tmp_path: Path, files: dict[str, Any], other: Authority) -> dict[str, dict[str, Any]]:
     tmp_path.joinpath("short").write_text("abc\n")
     tmp_path.joinpath("none").write_bytes(b"\xff" * 40)
+    tmp_path.joinpath("one").write_text("0123456789abcdef\n")
+    tmp_path.joinpath("same").write_text("0123456789abcdef")
     lost = tmp_path / "lost"
     return {
         "the certificate": {"tls_cert": files["tls_cert"], "tls_key": other.certificate("x")[1]},
@@ -165,6 +167,10 @@ def wrong(tmp_path: Path, files: dict[str, Any], other: Authority) -> dict[str, 
         "serve.operator_token_file: cannot read": {"operator_token_file": lost},
         "holds no token of 16 characters": {"operator_token_file": tmp_path / "short"},
         "serve.metrics_token_file": {"metrics_token_file": tmp_path / "none"},
+        "holds the operator's token": {
+            "operator_token_file": tmp_path / "one",
+            "metrics_token_file": tmp_path / "same",
+        },
     }
 
 

@@ -120,7 +120,7 @@ class ControlSocket:
         except OSError:
             raise
         except Exception as error:  # noqa: BLE001 - a bug in one request must not end the daemon
-            self._emit(events.InternalError(type(error).__name__, "control socket"))
+            self._emit(events.InternalError.of(error, "control socket"))
             yield _refusal(SyncdError(f"internal error ({type(error).__name__})", hint="see the daemon's log"))
 
 

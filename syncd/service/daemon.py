@@ -199,7 +199,7 @@ class Daemon:
             self._checkins.flush()
             self._pulls.flush(self._around.clock(), final=True)
         except SyncdError as error:
-            self._emit(events.InternalError(type(error).__name__, "check-ins"))
+            self._emit(events.InternalError.of(error, "check-ins"))
 
     def _reload(self) -> None:
         self._notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
@@ -285,7 +285,7 @@ class Daemon:
         self._emit(events.SyncScheduled(name, planned.at, planned.why))
 
     def _fault(self, job: str, error: BaseException) -> None:
-        self._emit(events.InternalError(type(error).__name__, job))
+        self._emit(events.InternalError.of(error, job))
 
     def _sign(self) -> None:
         try:

@@ -182,7 +182,7 @@ class Syncs:
             if not running.dry_run:
                 self._finished(outcome)
         except Exception as error:  # noqa: BLE001 - whoever waits must hear the outcome, whatever else goes wrong
-            self._emit(events.InternalError(type(error).__name__, "after a sync"))
+            self._emit(events.InternalError.of(error, "after a sync"))
         finally:
             with self._turn:
                 del self._running[source.name]
@@ -200,7 +200,7 @@ class Syncs:
                 sync_id=running.sync_id,
             )
         except Exception as error:  # noqa: BLE001 - a bug in one sync must not end the daemon, nor leave others waiting
-            self._emit(events.InternalError(type(error).__name__, f"sync of {source.name}"))
+            self._emit(events.InternalError.of(error, f"sync of {source.name}"))
             return SyncOutcome(running.sync_id, source.name, error=as_known(error))
 
     def _tell(self, outcome: SyncOutcome) -> None:

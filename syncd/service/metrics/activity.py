@@ -24,6 +24,7 @@ FAULTS: Final = (
     "MemoryError",
     "OSError",
     "RuntimeError",
+    "StoreError",
     "TypeError",
     "ValueError",
     "other",

@@ -53,7 +53,7 @@ class Metrics(Collector):
         self.activity.know(found)
 
     def _fault(self, error: Exception) -> None:
-        self._emit(events.InternalError(type(error).__name__, "metrics"))
+        self._emit(events.InternalError.of(error, "metrics"))
 
 
 def routes(metrics: Metrics, access: Access) -> list[BaseRoute]:

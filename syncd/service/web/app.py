@@ -51,7 +51,7 @@ class App:
         try:
             await self._answer(scope, receive, sent)
         except Exception as error:  # noqa: BLE001 - its words may hold what the lists hold
-            self._context.emit(events.InternalError(type(error).__name__, "http request"))
+            self._context.emit(events.InternalError.of(error, "http request"))
             connection = scope.get(KEY)
             if not sent.started:
                 await _BUG(send)

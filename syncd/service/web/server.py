@@ -103,7 +103,7 @@ class WebServer:
             self._server.ready.set()
 
     def _fault(self, error: BaseException) -> None:
-        self._emit(events.InternalError(type(error).__name__, "http server"))
+        self._emit(events.InternalError.of(error, "http server"))
 
     def _full(self) -> None:
         now = time.monotonic()

@@ -32,9 +32,14 @@ class Tokens:
 
 def read_tokens(serve: Serve) -> Tokens:
     """Read them. Raises `ConfigError`."""
-    return Tokens(
-        _token(serve.operator_token_file, "operator_token_file"), _token(serve.metrics_token_file, "metrics_token_file")
-    )
+    operator = _token(serve.operator_token_file, "operator_token_file")
+    metrics = _token(serve.metrics_token_file, "metrics_token_file")
+    if metrics is not None and metrics == operator:
+        raise ConfigError(
+            f"serve.metrics_token_file: {serve.metrics_token_file} holds the operator's token, which opens more",
+            hint=f"make another: openssl rand -hex 32 > {serve.metrics_token_file}",
+        )
+    return Tokens(operator, metrics)
 
 
 def _token(path: Path | None, key: str) -> str | None:

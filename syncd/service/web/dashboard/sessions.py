@@ -80,7 +80,11 @@ class Attempts:
         with self._turn:
             if len(self._failed) < FAILURES:
                 return 0
-            left = self._failed[0] + WITHIN - self._clock()
+            now = self._clock()
+            if now < self._failed[-1]:  # the clock was set back: they would keep everybody out until it is there again
+                self._failed.clear()
+                return 0
+            left = self._failed[0] + WITHIN - now
             return max(0, -(-left // timedelta(seconds=1)))
 
     def failed(self) -> None:
