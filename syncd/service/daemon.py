@@ -19,6 +19,7 @@ from syncd.model import ListName
 from syncd.pipeline import overview
 from syncd.pipeline.folder import StateFolder
 from syncd.pipeline.outcome import SyncOutcome
+from syncd.pipeline.overview import Overview
 from syncd.pipeline.state import Publisher, open_publisher
 from syncd.pipeline.sync import sign_if_due
 from syncd.service import client, notify
@@ -129,6 +130,7 @@ class Daemon:
             self._syncs,
             publisher.catalog,
             self._feeds,
+            self._overview,
             self._access,
             around.clock,
             self._emit,
@@ -221,6 +223,10 @@ class Daemon:
     def _feeds(self, name: str | None) -> tuple[SignedFeed, ...]:
         return self._config.feeds() if name is None else (self._config.feed(name),)
 
+    def _overview(self) -> Overview:
+        publisher, intervals = self._publisher, self._config.intervals()
+        return overview.read(publisher.folder, publisher.catalog, intervals, self._around.clock())
+
     def _due(self, name: str) -> None:
         """The schedule says so. One that is under way already, since somebody asked for it, will do."""
         if name not in self._config.sources:
@@ -253,7 +259,7 @@ class Daemon:
         from syncd.service.web.context import Context, Limits
         from syncd.service.web.site import Site, read_tokens
 
-        catalog, folder = self._publisher.catalog, self._publisher.folder
+        catalog = self._publisher.catalog
         tokens = read_tokens(serve)
         self._access.set_tokens(tokens.operator, tokens.metrics)
         for head in catalog.heads():
@@ -267,7 +273,7 @@ class Daemon:
             health=self._health,
             clock=self._around.clock,
             emit=self._emit,
-            overview=lambda: overview.read(folder, catalog, self._config.intervals(), self._around.clock()),
+            overview=self._overview,
             config=lambda: self._config,
             limits=Limits(connections=serve.max_connections, streams=serve.max_streams),
         )
