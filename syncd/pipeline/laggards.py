@@ -100,14 +100,6 @@ class MatcherView:
         """When any of them was heard of last."""
         return max((one.seen_at for one in self.instances), default=None)
 
-    @property
-    def versions(self) -> Mapping[ListName, frozenset[int]]:
-        """Which versions of each list they have, by list."""
-        found: dict[ListName, set[int]] = {}
-        for one in (each.loaded for instance in self.instances for each in instance.standings):
-            found.setdefault(one.list, set()).add(one.version)
-        return {name: frozenset(found[name]) for name in sorted(found)}
-
     def document(self, now: datetime) -> dict[str, Any]:
         """As JSON; no token, and no hash of one."""
         return {
