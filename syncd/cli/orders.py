@@ -18,10 +18,10 @@ def told(settings: Any, what: str) -> Document | None:
     None where none runs, or it cannot tell (it is older, stuck, or not for this user): who owns the state looks itself.
     """
     try:
-        answers = give(settings, {"do": what}, _TELL_WITHIN)
-        return next((answer["document"] for answer in list(answers)), None) if answers is not None else None
+        answers = list(give(settings, {"do": what}, _TELL_WITHIN) or ())
     except SyncdError:
         return None
+    return answers[0].get("document") if answers else None
 
 
 def give(settings: Any, order: Document, within: float | None = None) -> Iterable[Document] | None:
