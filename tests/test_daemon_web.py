@@ -162,7 +162,9 @@ def test_a_daemon_runs_on_what_is_damaged(today: World) -> None:
 
 def test_a_key_that_cannot_be_used_ends_the_start(today: World) -> None:
     """A daemon that can publish nothing would look alive: the key is named, with what to do."""
-    (today.state.keys / "timestamp.pem").write_text("no key")
+    key = today.state.keys / "timestamp.pem"
+    key.unlink()
+    key.mkdir()
     ran = syncd("run")
     assert ran.code != 0
     assert f"{today.state.keys / 'timestamp.pem'}" in ran.err
