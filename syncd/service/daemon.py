@@ -5,7 +5,7 @@ import queue
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Final
 from syncd import __version__, events
 from syncd.config import Config, Serve, credentials
 from syncd.errors import AbandonedError, RefusedError, StoreError, SyncdError
+from syncd.feed.folder import FeedFolder
+from syncd.feed.signed import load_repository
 from syncd.files import lock
 from syncd.model import ListName
 from syncd.pipeline import overview
@@ -90,14 +92,20 @@ def run(load: Callable[[], Config], around: Surroundings) -> None:
 def _opened(folder: StateFolder, given: Path | None) -> Iterator[Publisher]:
     """The state; without keys where what is published is damaged, since it is served, and told of, all the same.
 
-    Raises `StoreError` where the catalog is, and as `open_publisher`.
+    Raises as `open_publisher`, also where it is the keys that cannot be used.
     """
-    with ExitStack() as opened:
-        try:
-            publisher = opened.enter_context(open_publisher(folder, credentials=given))
-        except StoreError:
-            publisher = opened.enter_context(open_publisher(folder, online=False))
+    with open_publisher(folder, online=False):  # installs what a crash left, which may be what is missing
+        readable = _readable(folder.feed)
+    with open_publisher(folder, online=readable, credentials=given) as publisher:
         yield publisher
+
+
+def _readable(feed: FeedFolder) -> bool:
+    try:
+        load_repository(feed)
+    except StoreError:
+        return False
+    return True
 
 
 @contextmanager
