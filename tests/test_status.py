@@ -123,14 +123,14 @@ def loads(*modules: str, by: tuple[str, ...]) -> list[str]:
     return [one for one in modules if one in loaded]
 
 
-@pytest.mark.parametrize("command", [("status", "--json"), ("status", "--check"), ("matchers",)])
-def test_beside_a_daemon_status_needs_next_to_nothing(today: World, command: tuple[str, ...]) -> None:
+def test_beside_a_daemon_status_needs_next_to_nothing(today: World) -> None:
     """It answers at once: the daemon has read the catalog, and is asked."""
-    assert loads("sqlalchemy", by=command) == ["sqlalchemy"]
+    assert loads("sqlalchemy", by=("status",)) == ["sqlalchemy"]
     (today.base / "syncd.toml").write_text(text(today, "https://feed.example.org/"))
     heavy = ("sqlalchemy", "httpx", "cryptography", "numpy", "pyarrow", "rich", "syncd.pipeline.overview")
     with daemon(today):
-        assert loads(*heavy, by=command) == []
+        for command in (("status", "--json"), ("status", "--check"), ("matchers",)):
+            assert loads(*heavy, by=command) == []
 
 
 @contextmanager
