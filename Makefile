@@ -35,7 +35,7 @@ imports: $(VENV)/.ready
 	$(BIN)/lint-imports
 
 unit: $(VENV)/.ready system
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses auto --dist loadfile
 
 # Programs that tests use and pip does not bring, as PROGRAM:PACKAGE of Debian. Where we may not install them, the tests
 # that need one skip and say so.

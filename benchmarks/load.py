@@ -8,6 +8,7 @@ with a token. Everything stays on this machine and ends by itself.
 import argparse
 import contextlib
 import functools
+import os
 import re
 import secrets
 import shutil
@@ -298,15 +299,16 @@ def copies(site: Site, count: int) -> list[Path]:
     warm(first)
     others = [site.base / f"copy-{number}" for number in range(1, count)]
     for other in others:
-        subprocess.run(["cp", "-al", str(first), str(other)], check=True)
-        for name in ("lock", "current.json"):
-            path = other / name
-            if path.exists():  # what is replaced or locked is each copy's own
-                content = path.read_bytes()
-                path.unlink()
-                path.write_bytes(content)
-                path.chmod(0o640)
+        shutil.copytree(first, other, copy_function=_link_or_copy)
     return [first, *others]
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    """Segments never change, so that one file will do for all; locks and what is replaced are each copy's own."""
+    if source.endswith(".arrow"):
+        os.link(source, target)
+    else:
+        shutil.copy2(source, target)
 
 
 @dataclass(frozen=True)

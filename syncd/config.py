@@ -49,6 +49,13 @@ _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION: Final = re.compile(r"([0-9]{1,9})([smhd])")
 _MIN_INTERVAL: Final = 60.0
 _PUBLISHED_NAME: Final = 64
+_PLAIN_ADDRESS: Final = re.compile(
+    r"(?:https://(?:[a-z][a-z0-9]{0,40}[.-]){0,5}[a-z]{1,40}(?::[1-9][0-9]{0,3})?"
+    r"|http://(?:localhost|127\.0\.0\.1|\[::1\])(?::[1-9][0-9]{0,3})?|file:///[A-Za-z0-9_]{1,99})"
+    r"(?:/[A-Za-z0-9_-]{1,99}){0,20}/?"
+)
+"""An address with which nothing can be wrong. Every command reads the configuration: what is needed for looking closely
+takes longer to load than most do."""
 
 
 def parse_duration(value: object) -> float:
@@ -95,6 +102,8 @@ def _handed_over(path: Path) -> Path:
 
 
 def _address(url: str) -> str:
+    if _PLAIN_ADDRESS.fullmatch(url):
+        return url
     from syncd.fetch.endpoint import Endpoint
 
     _as_value_error(Endpoint, url)

@@ -122,6 +122,15 @@ class EquivocationError(TrustError):
     """The same version was signed twice with different content."""
 
 
+def worst_error(errors: Iterable[SyncdError]) -> SyncdError | None:
+    """The error that a person has to hear of first: an equivocation, then by exit code as `worst_code`; of several the
+    first."""
+    found = list(errors)
+    twice = next((error for error in found if isinstance(error, EquivocationError)), None)
+    worst = worst_code(error.exit_code for error in found)
+    return twice or next((error for error in found if error.exit_code == worst), None)
+
+
 class MismatchError(FeedError):
     """Bytes, counts or an end state differ from what was signed."""
 

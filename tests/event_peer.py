@@ -40,17 +40,17 @@ def streaming(content: bytes = b"", *, end: bool = False) -> Behaviour:
     """A stream of these bytes, and then silence, or its end."""
 
     def behave(peer: "EventPeer", connection: socket.socket) -> None:
-        connection.sendall(STREAM + content)
-        if not end:
-            peer.hold(connection)
+        if end:
+            connection.sendall(STREAM + content)
+        else:
+            peer.hold(connection, STREAM + content)
 
     return behave
 
 
 def following(peer: "EventPeer", connection: socket.socket) -> None:
     """As it should be: the newest versions, then each as it happens."""
-    connection.sendall(STREAM + b"retry: 100\n\n" + b"".join(peer.event(*one) for one in peer.versions.items()))
-    peer.hold(connection)
+    peer.hold(connection, STREAM + b"retry: 100\n\n" + b"".join(peer.event(*one) for one in peer.versions.items()))
 
 
 def dripping(head: bytes) -> Behaviour:
@@ -114,10 +114,11 @@ class EventPeer:
             with suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)
 
-    def hold(self, connection: socket.socket) -> None:
-        """Keep a stream open until it is closed by either side."""
-        self._streams.append(connection)
+    def hold(self, connection: socket.socket, content: bytes = b"") -> None:
+        """Send this, and keep a stream open until it is closed by either side."""
+        self._streams.append(connection)  # first: whoever has read the content may break the stream
         try:
+            connection.sendall(content)
             while not self.stopped.is_set():
                 readable, _, _ = select.select([connection], [], [], 0.02)
                 if readable and not connection.recv(1024):

@@ -2,7 +2,7 @@
 
 import hashlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
@@ -15,6 +15,7 @@ from syncd.errors import StoreError, UsageError
 from syncd.events import Event, MatcherAdded, MatcherRevoked
 from syncd.model import ListName
 from syncd.pipeline import matchers
+from syncd.pipeline.overview import Overview
 from syncd.service.access import Access, Kind, Visitor
 from syncd.service.control import Order
 from syncd.service.orders import Orders
@@ -25,6 +26,7 @@ IMAGES, VIDEOS = ListName("iwf.images"), ListName("iwf.videos")
 WEB = Visitor("web", Kind.MATCHER, frozenset({IMAGES}))
 OPERATOR = Visitor("operator", Kind.OPERATOR, None)
 NO_SYNCS = cast(Syncs, None)
+NO_OVERVIEW = cast(Callable[[], Overview], None)
 METRICS = Visitor("metrics", Kind.METRICS, frozenset())
 
 
@@ -164,7 +166,7 @@ def test_a_revoked_token_is_nobodys_at_once(catalog: Catalog) -> None:
 def test_an_order_is_in_force_at_once(catalog: Catalog) -> None:
     """Whoever the operator lets in is admitted by the next request, and whoever is revoked is not; both are logged."""
     access, log = Access(catalog), list[Event]()
-    give = Orders("state", NO_SYNCS, catalog, lambda _: (), access, lambda: NOON, log.append)
+    give = Orders("state", NO_SYNCS, catalog, lambda _: (), NO_OVERVIEW, access, lambda: NOON, log.append)
     (answer,) = give(Order(do="matchers_add", state_dir="state", name="mail", lists=(IMAGES,)), "alice")
     token = answer["added"].pop("token")
     assert answer == {"added": {"name": "mail", "lists": (IMAGES,), "not_published": (IMAGES,)}, "end": 0}

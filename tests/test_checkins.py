@@ -369,7 +369,7 @@ def test_a_matcher_stands_as_its_instances_do() -> None:
     ]
     records = [MatcherRecord(name, "", None, NOON, "alice") for name in ("mail", "web")]
     mail, web = views(records, found, {IMAGES: 7, VIDEOS: 3}, NOON)
-    assert (mail.instances, mail.laggards, mail.seen_at, mail.versions) == ((), (), None, {})
+    assert (mail.instances, mail.laggards, mail.seen_at) == ((), (), None)
     assert [(one.name, one.behind, one.silent, one.why(NOON)) for one in web.instances] == [
         ("web-1", True, False, "has iwf.images 6 and should have 7, iwf.videos 2 and should have 3"),
         ("web-2", True, True, "was not heard of for 20 minutes"),
@@ -377,7 +377,6 @@ def test_a_matcher_stands_as_its_instances_do() -> None:
     ]
     assert [one.name for one in web.laggards] == ["web-1", "web-2"]
     assert web.seen_at == NOON
-    assert web.versions == {IMAGES: frozenset({6, 7}), VIDEOS: frozenset({2})}
 
 
 # pulls

@@ -8,7 +8,8 @@ import pytest
 
 from command_line import syncd
 from syncd.cli.output import clean
-from syncd.errors import SyncdError, TrustError, worst_code
+from syncd.errors import EquivocationError, MismatchError, SyncdError, TrustError, worst_code, worst_error
+from syncd.fetch.peer import UnreachableError
 
 ENVIRONMENT = {**os.environ, "COLUMNS": "80", "PYTHONUNBUFFERED": ""}
 
@@ -212,3 +213,11 @@ def test_what_a_partner_wrote_cannot_steer_the_terminal() -> None:
 def test_of_several_exit_codes_the_worst_stands(codes: list[int], worst: int) -> None:
     """The first of 1, 4, 3, 6, 5, 0."""
     assert worst_code(codes) == worst
+
+
+def test_the_worst_error_is_heard_first() -> None:
+    """A feed that was signed twice before anything else, then by exit code; nothing where nothing went wrong."""
+    far, bad, twice = UnreachableError("far"), MismatchError("bad"), EquivocationError("twice")
+    assert worst_error([far, bad, twice]) is twice
+    assert worst_error([far, bad]) is bad
+    assert worst_error([]) is None

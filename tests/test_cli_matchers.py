@@ -198,6 +198,7 @@ def test_the_same_as_json(configured: World) -> None:
                         "instance": "web-1",
                         "seen_at": "2026-01-01T12:06:00Z",
                         "silent": False,
+                        "act": None,
                         "lists": [
                             {
                                 "list": "iwf.images",

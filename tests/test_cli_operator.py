@@ -62,7 +62,7 @@ def test_a_held_update_is_exit_code_3(configured: World) -> None:
     assert "held" in ran.out
     assert "emptied" in ran.out
     status = syncd("status")
-    assert status.err == "warning: iwf.images: emptied\n"
+    assert status.err == "warning: iwf.images: the update would leave the list without any entry\n"
 
 
 def test_a_rejected_list_is_told_with_what_is_still_served(configured: World) -> None:

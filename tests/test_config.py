@@ -2,10 +2,13 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from syncd import config
 from syncd.config import Config, FeedSource, load, parse_duration
 from syncd.errors import ConfigError, UsageError
+from syncd.fetch import Endpoint
 from syncd.format.caps import Caps
 from syncd.sources.signed_feed import SignedFeed
 
@@ -347,3 +350,15 @@ def test_what_is_served_beyond_this_machine_is_encrypted(tmp_path: Path, listen:
     message, hint = fault(file)
     assert message.startswith(f"FILE: serve.{key}: ")
     assert hint
+
+
+@given(st.from_regex(config._PLAIN_ADDRESS, fullmatch=True))
+def test_an_address_that_is_not_looked_at_closely_is_one(url: str) -> None:
+    """Whatever is plainly an address may be fetched from, and is the same where it is used."""
+    assert Endpoint(url).url == url.rstrip("/") + "/"
+
+
+@pytest.mark.parametrize("url", ["https://feed.example.org/", "http://127.0.0.1:8470/feed/", "file:///srv/feed"])
+def test_a_usual_address_is_plain(url: str) -> None:
+    """Or every command would load what fetches."""
+    assert config._PLAIN_ADDRESS.fullmatch(url)

@@ -160,6 +160,17 @@ def test_a_daemon_runs_on_what_is_damaged(today: World) -> None:
         assert syncd("sync").code == 1
 
 
+def test_a_key_that_cannot_be_used_ends_the_start(today: World) -> None:
+    """A daemon that can publish nothing would look alive: the key is named, with what to do."""
+    key = today.state.keys / "timestamp.pem"
+    key.unlink()
+    key.mkdir()
+    ran = syncd("run")
+    assert ran.code != 0
+    assert f"{today.state.keys / 'timestamp.pem'}" in ran.err
+    assert "to do:" in ran.err
+
+
 def test_an_address_in_use_ends_the_start(today: World) -> None:
     """With the address and what to do, and no socket left behind."""
     with socket.create_server(("127.0.0.1", 0)) as taken:

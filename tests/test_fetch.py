@@ -188,6 +188,7 @@ def test_endpoint_normalises_its_address(given: str, kept: str) -> None:
         "http://feed.example.org/",
         "http://128.0.0.1/",
         "http://127.0.0.1.example.org/",
+        "https://xn--a/",
         "https://",
         "https:feed.example.org",
         "https://feed.example.org/?key=hunter2",

@@ -51,7 +51,10 @@ def test_a_hold_is_a_warning(configured: World) -> None:
     configured.publish(remove=rows(0, 2))
     configured.clock.forward(minutes=1)
     syncd("sync")
-    assert probe() == (1, "SYNCD WARNING - iwf.images: emptied | 'iwf.images'=60s;;3600\n")
+    assert probe() == (
+        1,
+        "SYNCD WARNING - iwf.images: the update would leave the list without any entry | 'iwf.images'=60s;;3600\n",
+    )
 
 
 def test_a_rejected_update_is_critical(configured: World) -> None:

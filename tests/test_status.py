@@ -1,18 +1,34 @@
 """What `syncd status` says of what is to come, and the document that it prints."""
 
+import os
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from command_line import configure, syncd, use_clock
 from schemas import DOCS, SCHEMAS, schema
 from syncd.catalog.records import Loaded
+from syncd.errors import RefusedError, StoreError, SyncdError, UsageError
+from syncd.pipeline import overview
 from syncd.pipeline.matchers import add
+from syncd.pipeline.overview import in_full
 from syncd.pipeline.status import StatusDocument
+from syncd.pipeline.values import HoldReason
+from syncd.service.access import Access
+from syncd.service.control import ControlSocket, Handle, Order
+from syncd.service.orders import Orders
+from syncd.service.syncs import Syncs
+from test_daemon import daemon, text, today
 from world import HEAD, World, rows
+
+__all__ = ["today"]  # a fixture
 
 
 @pytest.fixture
@@ -20,7 +36,8 @@ def configured(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     """An operator with one source, of which something is published."""
     use_clock(world.clock, monkeypatch)
     text = f'[sources.iwf]\ntype = "feed"\nurl = "{world.url}"\nroot = "{world.root}"\n'
-    configure(tmp_path / "syncd.toml", f'state_dir = "{world.state.root}"\n{text}', monkeypatch)
+    at = f'state_dir = "{world.state.root}"\ncontrol_socket = "{world.base}/c.sock"\n'
+    configure(tmp_path / "syncd.toml", at + text, monkeypatch)
     world.publish(full=rows(0, 3))
     syncd("sync")
     return world
@@ -81,6 +98,7 @@ def test_status_names_matchers_that_do_not_follow(configured: World) -> None:
             "instances": 1,
             "behind": 0,
             "silent": 1,
+            "lagging": 1,
             "laggards": [
                 {
                     "instance": "web-3",
@@ -94,12 +112,124 @@ def test_status_names_matchers_that_do_not_follow(configured: World) -> None:
 
 def test_status_needs_nothing_of_what_reads_lists(configured: World) -> None:
     """It answers at once: loading numpy and pyarrow would take longer than all that it does."""
-    code = (
-        "import sys\nfrom syncd.cli.main import main\ncode = main(['status', '--json'])\n"
-        "sys.exit(code or ', '.join({'numpy', 'pyarrow', 'tuf.ngclient'} & set(sys.modules)) or 0)"
+    assert loads("numpy", "pyarrow", "tuf.ngclient", by=("status",)) == []
+
+
+def loads(*modules: str, by: tuple[str, ...]) -> list[str]:
+    """Which of these a command loads."""
+    code = f"import sys\nfrom syncd.cli.main import main\nmain({by!r})\nprint('', *sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    loaded = ran.stdout.splitlines()[-1].split()
+    return [one for one in modules if one in loaded]
+
+
+def test_beside_a_daemon_status_needs_next_to_nothing(today: World) -> None:
+    """It answers at once: the daemon has read the catalog, and is asked."""
+    assert loads("sqlalchemy", by=("status",)) == ["sqlalchemy"]
+    (today.base / "syncd.toml").write_text(text(today, "https://feed.example.org/"))
+    heavy = ("sqlalchemy", "httpx", "cryptography", "numpy", "pyarrow", "rich", "syncd.pipeline.overview")
+    with daemon(today):
+        for command in (("status", "--json"), ("status", "--check"), ("matchers",)):
+            assert loads(*heavy, by=command) == []
+
+
+@contextmanager
+def listening(world: World, handle: Handle | None = None) -> Iterator[None]:
+    """A daemon's control socket, by the world's clock."""
+    with world.publisher() as publisher:
+
+        def look() -> overview.Overview:
+            return overview.read(publisher.folder, publisher.catalog, {"iwf": 600.0}, world.clock())
+
+        catalog, nobody = publisher.catalog, cast(Syncs, None)
+        orders = Orders(
+            str(world.state.root),
+            nobody,
+            catalog,
+            lambda _: (),
+            look,
+            Access(catalog),
+            world.clock,
+            lambda _: None,
+        )
+        socket = ControlSocket(world.base / "c.sock", handle or orders, lambda _: None)
+        socket.open()
+        with closing(socket):
+            yield
+
+
+LOOKS = (("status",), ("status", "--json"), ("status", "--check"), ("matchers",), ("matchers", "--json"))
+
+
+def troubled(world: World) -> None:
+    """A world in which there is something to say of everything."""
+    world.publish(remove=rows(0, 3))
+    world.clock.forward(minutes=1)
+    syncd("sync")
+    with world.publisher() as publisher:
+        for name, instances in (("web", 24), ("mail", 1)):
+            add(publisher.catalog, name, (), asked_by="test", now=world.clock.now, token=name)
+            for number in range(instances):
+                loaded = Loaded(name, f"{name}-{number:02}", HEAD, 1, world.clock.now, world.clock.now)
+                publisher.catalog.replace_loaded((), [loaded])
+    plan(world, 25, cool_down_until=world.clock.now + timedelta(minutes=25), failures=2)
+    world.clock.forward(minutes=20)
+
+
+def test_a_daemon_tells_the_same(configured: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To the byte, on the screen and for machines; also to an operator who does not own the state."""
+    troubled(configured)
+    alone = [syncd(*look) for look in LOOKS]
+    assert [ran.code for ran in alone] == [0, 0, 1, 0, 0]
+    assert alone[0].err == (
+        "warning: iwf.images: the update would leave the list without any entry\n"
+        "warning: matcher mail: mail-00 was not heard of for 20 minutes\n"
+        + "".join(f"warning: matcher web: web-0{number} was not heard of for 20 minutes\n" for number in range(4))
+        + "warning: and 20 instances more: see `syncd matchers`\n"
     )
-    ran = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
-    assert (ran.returncode, ran.stderr) == (0, "")
+    with listening(configured):
+        monkeypatch.setattr(os, "geteuid", lambda: 12345)
+        assert [syncd(*look) for look in LOOKS] == alone
+
+
+def test_who_is_not_let_in_hears_of_the_owner(configured: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As without a daemon."""
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    for look in LOOKS:
+        ran = syncd(*look)
+        assert (ran.code, "belongs to" in ran.out + ran.err) == (3 if "--check" in look else 6, True)
+
+
+@pytest.mark.parametrize("error", [UsageError("no order"), RefusedError("not for this user"), StoreError("broke off")])
+def test_a_daemon_that_cannot_tell_is_passed_by(configured: World, error: SyncdError) -> None:
+    """It is older, busy, or refuses: the owner of the state looks for himself."""
+    alone = [syncd(*look) for look in LOOKS]
+
+    def refuse(order: Order, user: str) -> Iterator[dict[str, Any]]:
+        raise error
+
+    with listening(configured, refuse):
+        assert [syncd(*look) for look in LOOKS] == alone
+
+
+def test_a_daemon_that_is_stuck_is_not_waited_for(configured: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Monitoring is answered all the same."""
+    monkeypatch.setattr("syncd.cli.orders._TELL_WITHIN", 0.1)
+    go_on = threading.Event()
+
+    def wait(order: Order, user: str) -> Iterator[dict[str, Any]]:
+        go_on.wait(60)
+        yield {"end": 0}
+
+    with listening(configured, wait):
+        assert syncd("status", "--check").code == 0
+        go_on.set()
+
+
+@pytest.mark.parametrize("reason", HoldReason)
+def test_every_reason_to_hold_is_told_in_words(reason: HoldReason) -> None:
+    """Nobody is shown the bare code."""
+    assert in_full(reason).startswith("the update ")
 
 
 def test_the_document_is_its_schema(configured: World) -> None:

@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from syncd.cli.operator import ConfigFile, load_config, sole_writer, state_folder
-from syncd.cli.orders import give
+from syncd.cli.orders import Document, give, told
 from syncd.cli.output import JsonFlag, note, print_json, say, show_table, utc_now
 from syncd.cli.repair import actor
 from syncd.errors import StoreError, UsageError
-from syncd.units import ago, stamp
+from syncd.units import ago
 
 if TYPE_CHECKING:
     from syncd.catalog.catalog import Catalog
-    from syncd.pipeline.laggards import InstanceView, MatcherView
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -32,7 +31,7 @@ def matchers(context: typer.Context, config: ConfigFile = None, as_json: JsonFla
 
     An instance is one process or host of a matcher. Red: some of them are behind (without the version that was
     published more than five minutes ago) or silent (not heard of for 15 minutes); they are named below. Who is not
-    heard of for a week is forgotten.
+    heard of for a week is forgotten. Where `syncd run` holds the state, that daemon is asked.
 
     \b
     Exit codes:
@@ -49,79 +48,66 @@ def matchers(context: typer.Context, config: ConfigFile = None, as_json: JsonFla
         if config or as_json:  # or they would be passed over, and another state be changed than was meant
             raise UsageError("--config and --json come after the word `add` or `revoke`", hint="nothing was changed")
         return
+    settings = load_config(config)
+    found = told(settings, "matchers") or _read_here(settings)
+    if as_json:
+        print_json(found)
+    else:
+        _show(found["matchers"], utc_now())
+
+
+def _read_here(settings: Any) -> Document:
     from syncd.catalog.catalog import Catalog
     from syncd.pipeline import laggards
 
     now = utc_now()
-    with Catalog.open(state_folder(load_config(config)).catalog) as catalog:
+    with Catalog.open(state_folder(settings).catalog) as catalog:
         due = catalog.due_versions(now - laggards.BEHIND_AFTER)
-        found = laggards.views(catalog.matchers(), catalog.loaded(), due, now)
-    if as_json:
-        print_json({"matchers": [_document(view) for view in found]})
-    else:
-        _show(found, now)
+        return laggards.document(laggards.views(catalog.matchers(), catalog.loaded(), due, now), now)
 
 
-def _document(view: "MatcherView") -> dict[str, Any]:
-    return {
-        "name": view.matcher.name,
-        "lists": view.matcher.lists,
-        "created_at": stamp(view.matcher.created_at),
-        "created_by": view.matcher.created_by,
-        "seen_at": stamp(view.seen_at) if view.seen_at else None,
-        "behind": sum(one.behind for one in view.instances),
-        "silent": sum(one.silent for one in view.instances),
-        "instances": [_instance_document(one) for one in view.instances],
-    }
-
-
-def _instance_document(one: "InstanceView") -> dict[str, Any]:
-    return {
-        "instance": one.name,
-        "seen_at": stamp(one.seen_at),
-        "silent": one.silent,
-        "lists": [
-            {
-                "list": each.loaded.list,
-                "version": each.loaded.version,
-                "loaded_at": stamp(each.loaded.loaded_at),
-                "due": each.due,
-                "behind": each.behind,
-            }
-            for each in one.standings
-        ],
-    }
-
-
-def _show(found: "Sequence[MatcherView]", now: datetime) -> None:
+def _show(found: Sequence[Document], now: datetime) -> None:
     if not found:
         say("no matcher may pull: `syncd matchers add NAME` lets one")
         return
-    red = frozenset(number for number, view in enumerate(found) if view.laggards)
+    red = frozenset(number for number, one in enumerate(found) if _laggards(one))
     columns = ("name", "lists", "created", "instances#", "loaded", "behind#", "last seen")
-    show_table(columns, [_row(view, now) for view in found], red)
-    for view in found:
-        _name_laggards(view, now)
+    show_table(columns, [_row(one, now) for one in found], red)
+    for one in found:
+        _name_laggards(one)
 
 
-def _row(view: "MatcherView", now: datetime) -> tuple[str, ...]:
-    lists = ", ".join(view.matcher.lists) if view.matcher.lists else "all"
-    seen = ago(now - view.seen_at) if view.seen_at else "never"
-    created = stamp(view.matcher.created_at)[:10]
-    loaded = "; ".join(f"{name} {_versions(found)}" for name, found in view.versions.items())
-    return view.matcher.name, lists, created, str(len(view.instances)), loaded, str(len(view.laggards)), seen
+def _laggards(matcher: Document) -> Sequence[Document]:
+    return [one for one in matcher["instances"] if one["act"]]
+
+
+def _row(matcher: Document, now: datetime) -> tuple[str, ...]:
+    lists = ", ".join(matcher["lists"]) if matcher["lists"] else "all"
+    seen = ago(now - datetime.fromisoformat(matcher["seen_at"])) if matcher["seen_at"] else "never"
+    created = matcher["created_at"][:10]
+    instances, behind = len(matcher["instances"]), len(_laggards(matcher))
+    return matcher["name"], lists, created, str(instances), _loaded(matcher), str(behind), seen
+
+
+def _loaded(matcher: Document) -> str:
+    """Of each list the oldest and the newest version that any instance has."""
+    found: dict[str, set[int]] = {}
+    for one in (each for instance in matcher["instances"] for each in instance["lists"]):
+        found.setdefault(one["list"], set()).add(one["version"])
+    return "; ".join(f"{name} {_versions(found[name])}" for name in sorted(found))
 
 
 def _versions(found: Collection[int]) -> str:
     return str(min(found)) if len(found) == 1 else f"{min(found)}-{max(found)}"
 
 
-def _name_laggards(view: "MatcherView", now: datetime) -> None:
-    for one in view.laggards[:_NAMED]:
-        note(f"{view.matcher.name}: {one.name} {one.why(now)}")
-    more = len(view.laggards) - _NAMED
+def _name_laggards(matcher: Document) -> None:
+    laggards = _laggards(matcher)
+    for one in laggards[:_NAMED]:
+        note(f"{matcher['name']}: {one['instance']} {one['act']}")
+    more = len(laggards) - _NAMED
     if more > 0:
-        note(f"{view.matcher.name}: and {more:,} more; --json names all")
+        note(f"{matcher['name']}: and {more:,} more; --json names all")
 
 
 @app.command("add")

@@ -3,16 +3,35 @@
 import itertools
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import closing
-from typing import Any
+from typing import Any, Final
+
+from syncd.errors import SyncdError
 
 Document = Mapping[str, Any]
+_TELL_WITHIN: Final = 5.0
+"""Seconds for what the daemon only has to look up."""
 
 
-def give(settings: Any, order: Document) -> Iterable[Document] | None:
-    """The answers of the daemon that holds this state; None where there is none. Raises what the daemon raised."""
+def told(settings: Any, what: str) -> Document | None:
+    """What the daemon that holds this state tells: "status" or "matchers".
+
+    None where none runs, or it cannot tell (it is older, stuck, or not for this user): who owns the state looks itself.
+    """
+    try:
+        answers = list(give(settings, {"do": what}, _TELL_WITHIN) or ())
+    except SyncdError:
+        return None
+    return answers[0].get("document") if answers else None
+
+
+def give(settings: Any, order: Document, within: float | None = None) -> Iterable[Document] | None:
+    """The answers of the daemon that holds this state, each ``within`` so many seconds; None where there is none.
+
+    Raises what the daemon raised, and as `syncd.service.client.ask`.
+    """
     from syncd.service.client import ask
 
-    answers = ask(settings.control_socket, {**order, "state_dir": str(settings.state_dir)})
+    answers = ask(settings.control_socket, {**order, "state_dir": str(settings.state_dir)}, within)
     if answers is None:
         return None
     first = next(answers)

@@ -7,14 +7,12 @@ data): ``SYNCD OK - text | 'label'=value;warn;crit``.
 import enum
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from datetime import timedelta
+from typing import Final
 
+from syncd.cli.orders import Document
 from syncd.errors import SyncdError
-from syncd.feed.expiry import Urgency
 from syncd.units import span
-
-if TYPE_CHECKING:
-    from syncd.pipeline.overview import ListView, Overview
 
 
 class Level(enum.IntEnum):
@@ -48,19 +46,22 @@ class Result:
 
 _CRITICAL: Final = frozenset({"rejected", "failed"})
 """Outcomes that do not get better by themselves; a source out of reach may, until its lists are too old."""
+_URGENT: Final = frozenset({"within 7 days", "overdue", "expired"})
+"""States of metadata."""
 
 
-def judge(found: "Overview") -> Result:
-    """The worst of all that was found, and what it is."""
+def judge(found: Document) -> Result:
+    """The worst of all that a status document tells, and what it is."""
     faults = sorted(_faults(found), key=lambda one: -one[0])
-    data = " ".join(_age(row) for row in found.lists if row.age is not None)
+    aged = [one for one in found["lists"] if one["age_seconds"] is not None]
+    data = " ".join(f"'{one['list']}'={one['age_seconds']}s;;{one['limit_seconds'] or 0}" for one in aged)
     if faults:
         return Result(faults[0][0], "; ".join(text for _, text in faults), data)
-    ages = [row.age for row in found.lists if row.age is not None]
-    if not ages:
+    if not aged:
         return Result(Level.UNKNOWN, "nothing is published, and no source is configured")
-    lists = "1 list" if len(ages) == 1 else f"{len(ages)} lists"
-    return Result(Level.OK, f"{lists}, the oldest verified {span(max(ages))} ago", data)
+    lists = "1 list" if len(aged) == 1 else f"{len(aged)} lists"
+    oldest = timedelta(seconds=max(one["age_seconds"] for one in aged))
+    return Result(Level.OK, f"{lists}, the oldest verified {span(oldest)} ago", data)
 
 
 def unknown(error: SyncdError) -> Result:
@@ -68,24 +69,22 @@ def unknown(error: SyncdError) -> Result:
     return Result(Level.UNKNOWN, error.message)
 
 
-def _faults(found: "Overview") -> Iterator[tuple[Level, str]]:
-    for row in found.lists:
-        if row.why:
-            grave = row.stale or (row.source.last is not None and row.source.last.outcome in _CRITICAL)
-            yield (Level.CRITICAL if grave else Level.WARNING), f"{row.head.list}: {row.why}"
-    for source in found.waiting:
-        name, last = source.name, source.last
-        told = f"the last sync was {last.outcome}" if last else "never synced"
-        grave = last is not None and last.outcome in _CRITICAL
-        yield (Level.CRITICAL if grave else Level.WARNING), f"{name}: nothing published yet, {told}"
-    for role in found.roles:
-        if role.warning:
-            grave = role.urgency in {Urgency.EXPIRED, Urgency.URGENT, Urgency.OVERDUE}
-            yield (Level.CRITICAL if grave else Level.WARNING), role.warning
+def _faults(found: Document) -> Iterator[tuple[Level, str]]:
+    for one in found["lists"]:
+        if one["act"]:
+            yield _level(one["stale"] or _is_grave(one["last_sync"])), f"{one['list']}: {one['act']}"
+    for source in found["not_published"]:
+        last = source["last_sync"]
+        ended = f"the last sync was {last['outcome']}" if last else "never synced"
+        yield _level(_is_grave(last)), f"{source['source']}: nothing published yet, {ended}"
+    for role in found["metadata"]:
+        if role["act"]:
+            yield _level(role["state"] in _URGENT), role["act"]
 
 
-def _age(row: "ListView") -> str:
-    """Seconds since the upstream was last verified; critical where patience ends."""
-    age = int(row.age.total_seconds()) if row.age is not None else 0
-    limit = int(row.source.patience.total_seconds()) if row.source.patience is not None else 0
-    return f"'{row.head.list}'={age}s;;{limit}"
+def _is_grave(last: Document | None) -> bool:
+    return last is not None and last["outcome"] in _CRITICAL
+
+
+def _level(grave: bool) -> Level:
+    return Level.CRITICAL if grave else Level.WARNING

@@ -1,5 +1,6 @@
 """The operator's view: ``syncd status`` and ``syncd snapshots``."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -8,13 +9,13 @@ import typer
 
 from syncd.cli import arguments
 from syncd.cli.operator import ConfigFile, load_config, state_folder
+from syncd.cli.orders import Document, told
 from syncd.cli.output import JsonFlag, note, print_json, say, show_table, utc_now
 from syncd.errors import SyncdError, UsageError
 from syncd.units import ago, count, day, in_words, span, stamp
 
 if TYPE_CHECKING:
-    from syncd.catalog.records import SyncRecord, VersionRecord
-    from syncd.pipeline.overview import ListView, Overview, SourceView
+    from syncd.catalog.records import VersionRecord
 
 _LIMIT: Final = 20
 _NAMED: Final = 5
@@ -31,7 +32,8 @@ def status(
     """Show every list, its age, and how its last sync ended.
 
     "verified" is when the source was last proved to be in this state; a failed sync does not move it. Lists where a
-    person must act are red, with the reason. Warns 60, 30 and 7 days before root or targets expire.
+    person must act are red, with the reason. Warns 60, 30 and 7 days before root or targets expire. Where `syncd run`
+    holds the state, that daemon is asked.
 
     \b
     Exit codes:
@@ -49,9 +51,7 @@ def status(
         return _probe(config)
     found = _read(config)
     if as_json:
-        from syncd.pipeline.status import status_document
-
-        print_json(status_document(found).model_dump(mode="json"))
+        print_json(found)
     else:
         _show_status(found)
     return 0
@@ -68,68 +68,82 @@ def _probe(config: Path | None) -> int:
     return result.code
 
 
-def _read(config: Path | None) -> "Overview":
+def _read(config: Path | None) -> Document:
+    """The status document: from the daemon, or read here."""
+    settings = load_config(config)
+    return told(settings, "status") or _read_here(settings)
+
+
+def _read_here(settings: Any) -> Document:
     from syncd.catalog.catalog import Catalog
     from syncd.pipeline import overview
+    from syncd.pipeline.status import status_document
 
-    settings = load_config(config)
     folder = state_folder(settings)
     with Catalog.open(folder.catalog) as catalog:
-        return overview.read(folder, catalog, settings.intervals(), utc_now())
+        found = overview.read(folder, catalog, settings.intervals(), utc_now())
+    return status_document(found).model_dump(mode="json")
 
 
-def _show_status(found: "Overview") -> None:
-    if found.lists:
-        red = frozenset(number for number, one in enumerate(found.lists) if one.why)
+def _show_status(found: Document) -> None:
+    now, lists, waiting = _time(found["at"]), found["lists"], found["not_published"]
+    if lists:
+        red = frozenset(number for number, one in enumerate(lists) if one["act"])
         columns = ("list", "version#", "rows#", "verified", "last sync", "outcome")
-        show_table(columns, [_status_row(one) for one in found.lists], red)
-    for source in found.waiting:
-        say(f"{source.name}: nothing published yet; {_told(source.last)}")
-    for source in found.sources:
-        if source.next_run_at is not None and source.configured:
-            say(f"{source.name}: {_next(source, found.now)}")
-    if not found.lists and not found.waiting:
+        show_table(columns, [_status_row(one, now) for one in lists], red)
+    for source in waiting:
+        say(f"{source['source']}: nothing published yet; {_how_ended(source['last_sync'])}")
+    for source in found["sources"]:
+        if source["next_sync_at"] is not None and source["interval_seconds"] is not None:
+            say(f"{source['source']}: {_next(source, now)}")
+    if not lists and not waiting:
         say("no source is configured: add [sources.NAME] to the configuration")
-    for one in found.lists:
-        if one.why:
-            note(f"{one.head.list}: {one.why}")
-    for role in found.roles:
-        if role.warning:
-            note(role.warning)
-    _note_laggards(found)
+    for one in lists:
+        if one["act"]:
+            note(f"{one['list']}: {one['act']}")
+    for role in found["metadata"]:
+        if role["act"]:
+            note(role["act"])
+    _note_laggards(found["matchers"])
 
 
-def _note_laggards(found: "Overview") -> None:
-    lagging = [(matcher.matcher.name, one) for matcher in found.matchers for one in matcher.laggards]
+def _note_laggards(matchers: Sequence[Document]) -> None:
+    lagging = [(matcher["matcher"], one) for matcher in matchers for one in matcher["laggards"]]
     for name, one in lagging[:_NAMED]:
-        note(f"matcher {name}: {one.name} {one.why(found.now)}")
-    if len(lagging) > _NAMED:
-        note(f"and {count(len(lagging) - _NAMED, 'instance')} more: see `syncd matchers`")
+        note(f"matcher {name}: {one['instance']} {one['act']}")
+    more = sum(matcher["lagging"] for matcher in matchers) - _NAMED
+    if more > 0:
+        note(f"and {count(more, 'instance')} more: see `syncd matchers`")
 
 
-def _status_row(one: "ListView") -> tuple[str, ...]:
-    last = one.source.last
-    verified = ago(one.age) if one.age is not None else "never"
-    started = ago(one.now - last.started_at) if last else "never"
-    outcome = in_words(last.outcome) if last else ""
-    return one.head.list, str(one.head.version), f"{one.rows:,}", verified, started, outcome
+def _status_row(one: Document, now: datetime) -> tuple[str, ...]:
+    last, age = one["last_sync"], one["age_seconds"]
+    verified = ago(timedelta(seconds=age)) if age is not None else "never"
+    started = ago(now - _time(last["started_at"])) if last else "never"
+    outcome = in_words(last["outcome"]) if last else ""
+    return one["list"], str(one["version"]), f"{one['rows']:,}", verified, started, outcome
 
 
-def _next(source: "SourceView", now: datetime) -> str:
+def _next(source: Document, now: datetime) -> str:
     """When it is synced next, as the daemon planned it; a time that has passed says that none runs."""
-    if source.next_run_at is None or source.next_run_at < now - _OVERDUE:
+    at, cool_down_until = _time(source["next_sync_at"]), source["cool_down_until"]
+    if at < now - _OVERDUE:
         return "the next sync is overdue: does the daemon run?"
-    due = f"next sync in {span(source.next_run_at - now)}"
-    if source.cool_down_until is not None and source.cool_down_until > now:
-        return f"{due}: left alone, after {count(source.failures, 'failure')} in a row"
+    due = f"next sync in {span(at - now)}"
+    if cool_down_until is not None and _time(cool_down_until) > now:
+        return f"{due}: left alone, after {count(source['failures'], 'failure')} in a row"
     return due
 
 
-def _told(last: "SyncRecord | None") -> str:
+def _how_ended(last: Document | None) -> str:
     if last is None:
         return "run `syncd sync`"
-    said = f": {last.message}" if last.message else ""
-    return f"the last sync was {in_words(last.outcome)}{said}"
+    said = f": {last['message']}" if last["message"] else ""
+    return f"the last sync was {in_words(last['outcome'])}{said}"
+
+
+def _time(stated: str) -> datetime:
+    return datetime.fromisoformat(stated)
 
 
 def snapshots(

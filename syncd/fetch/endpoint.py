@@ -118,6 +118,7 @@ def _parsed(text: str) -> httpx.URL:
         raise UsageError("an address has no '?', '#' or '\\'", hint=_ADDRESS_HINT)
     try:
         url = httpx.URL(text)
+        _ = url.host  # decoded from Punycode where it is asked for
     except (httpx.InvalidURL, ValueError):
         raise UsageError("not a valid address", hint=_ADDRESS_HINT) from None
     if url.userinfo:

@@ -1,7 +1,8 @@
 """What a matching service imports."""
 
 from syncd.matcher.feed import Feed
-from syncd.matcher.matcher import ListStatus, Matcher
+from syncd.matcher.matcher import Matcher
+from syncd.matcher.status import ListStatus
 from syncd.model import Hit
 
 __all__ = ["Feed", "Hit", "ListStatus", "Matcher"]

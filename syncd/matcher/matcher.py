@@ -15,8 +15,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -24,39 +23,20 @@ import numpy as np
 
 from syncd.errors import StoreError, SyncdError, UsageError
 from syncd.feed.folder import MAX_METADATA_BYTES, FeedFolder
-from syncd.feed.snapshot import Snapshot
 from syncd.fetch.patience import JITTER
 from syncd.files import read_bytes
 from syncd.format.rows import Digests, Mask
 from syncd.matcher.copy import ROOT, copy_at
 from syncd.matcher.feed import Feed
 from syncd.matcher.load import Generation, load, stamp_of
+from syncd.matcher.status import ListStatus, list_status
 from syncd.matcher.threads import Wait
 from syncd.matcher.watcher import FeedWatcher, FolderWatcher, Look, Source, Watcher
 from syncd.model import Algorithm, Digest, Hit, ListName
-from syncd.trust.values import TrustedFeed
 
 _new: Final = tuple.__new__
 """A quarter of a microsecond less than calling a named tuple's class; look-ups are counted in those."""
 _REPORT: Final = "report this fault; what was loaded before still answers"
-
-
-@dataclass(frozen=True)
-class ListStatus:
-    """One list as this matcher answers from it."""
-
-    list: ListName
-    version: int
-    rows: int
-    serial: int | None
-    """the upstream's own number"""
-    verified_at: datetime | None
-    """when the feed's operator last verified the upstream"""
-    age: timedelta | None
-    expired: tuple[str, ...]
-    """roles of the signed metadata past their expiry: nobody vouches for freshness any more"""
-    error: SyncdError | None = None
-    """what keeps a newer generation out"""
 
 
 def _utc_now() -> datetime:
@@ -138,7 +118,7 @@ class Matcher:
     def status(self) -> list[ListStatus]:
         """What is answered from, how old it is, and what keeps a newer generation out."""
         generation, now, error = self._generation, self._clock(), self._last_error
-        return [_status(snapshot, generation.newest, now, error) for snapshot in generation.snapshots.values()]
+        return [list_status(snapshot, generation.newest, now, error) for snapshot in generation.snapshots.values()]
 
     @property
     def versions(self) -> dict[ListName, int]:
@@ -228,21 +208,6 @@ def _call_in_children(method: "weakref.WeakMethod[Callable[[], None]]") -> None:
             alive()
 
     os.register_at_fork(after_in_child=call)
-
-
-def _status(snapshot: Snapshot, newest: TrustedFeed, now: datetime, error: SyncdError | None) -> ListStatus:
-    name = snapshot.manifest.list
-    fresh = newest.freshness.get(name)
-    return ListStatus(
-        name,
-        snapshot.manifest.version,
-        snapshot.manifest.rows,
-        fresh.serial if fresh else None,
-        fresh.verified_at if fresh else None,
-        now - fresh.verified_at if fresh else None,
-        newest.stale(now),
-        error,
-    )
 
 
 def _misuse(algorithm: str, given: str) -> UsageError:

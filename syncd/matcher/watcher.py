@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol
 
 from syncd.errors import HttpStatusError, SyncdError
 from syncd.fetch.endpoint import Deadline, Endpoint
@@ -17,11 +17,9 @@ from syncd.matcher.feed import Feed
 from syncd.matcher.news import REFUSALS, News
 from syncd.matcher.pace import Pacer
 from syncd.matcher.pull import Pulled, pull_in_turn
+from syncd.matcher.status import ListStatus
 from syncd.matcher.threads import Poller, Wait, Wake
 from syncd.model import ListName
-
-if TYPE_CHECKING:
-    from syncd.matcher.matcher import ListStatus
 
 _LONGEST_PAUSE: Final = 60.0
 """Seconds after which a generation that cannot be loaded is tried again, at most."""
@@ -42,7 +40,7 @@ class Loads(Protocol):
         """See `Matcher.is_newest`."""
         ...
 
-    def status(self) -> "list[ListStatus]":
+    def status(self) -> list[ListStatus]:
         """See `Matcher.status`."""
         ...
 
@@ -71,7 +69,7 @@ class Look:
     matcher: Loads
     interval: float
     jitter: float
-    on_change: "Callable[[list[ListStatus]], None] | None"
+    on_change: Callable[[list[ListStatus]], None] | None
     on_error: Callable[[SyncdError], None] | None
     failures: int = 0
     changed: bool = False

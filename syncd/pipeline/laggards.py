@@ -6,11 +6,11 @@ An instance checks in after each change of what it has loaded, and otherwise eve
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from syncd.catalog.records import Loaded, MatcherRecord
 from syncd.model import ListName
-from syncd.units import span
+from syncd.units import span, stamp
 
 BEHIND_AFTER: Final = timedelta(minutes=5)
 """How long after publishing everybody is to have loaded it."""
@@ -29,6 +29,16 @@ class Standing:
     """the newest version that it should have by now; None: of that list nothing is"""
     behind: bool
     silent: bool
+
+    def document(self) -> dict[str, Any]:
+        """As JSON."""
+        return {
+            "list": self.loaded.list,
+            "version": self.loaded.version,
+            "loaded_at": stamp(self.loaded.loaded_at),
+            "due": self.due,
+            "behind": self.behind,
+        }
 
 
 @dataclass(frozen=True)
@@ -62,6 +72,16 @@ class InstanceView:
         )
         return f"has {', '.join(lacks)}" if self.behind else ""
 
+    def document(self, now: datetime) -> dict[str, Any]:
+        """As JSON."""
+        return {
+            "instance": self.name,
+            "seen_at": stamp(self.seen_at),
+            "silent": self.silent,
+            "act": self.why(now) or None,
+            "lists": [one.document() for one in self.standings],
+        }
+
 
 @dataclass(frozen=True)
 class MatcherView:
@@ -80,13 +100,23 @@ class MatcherView:
         """When any of them was heard of last."""
         return max((one.seen_at for one in self.instances), default=None)
 
-    @property
-    def versions(self) -> Mapping[ListName, frozenset[int]]:
-        """Which versions of each list they have, by list."""
-        found: dict[ListName, set[int]] = {}
-        for one in (each.loaded for instance in self.instances for each in instance.standings):
-            found.setdefault(one.list, set()).add(one.version)
-        return {name: frozenset(found[name]) for name in sorted(found)}
+    def document(self, now: datetime) -> dict[str, Any]:
+        """As JSON; no token, and no hash of one."""
+        return {
+            "name": self.matcher.name,
+            "lists": self.matcher.lists,
+            "created_at": stamp(self.matcher.created_at),
+            "created_by": self.matcher.created_by,
+            "seen_at": stamp(self.seen_at) if self.seen_at else None,
+            "behind": sum(one.behind for one in self.instances),
+            "silent": sum(one.silent for one in self.instances),
+            "instances": [one.document(now) for one in self.instances],
+        }
+
+
+def document(found: Iterable[MatcherView], now: datetime) -> dict[str, Any]:
+    """What ``syncd matchers --json`` prints. Keys are only ever added."""
+    return {"matchers": [one.document(now) for one in found]}
 
 
 def views(

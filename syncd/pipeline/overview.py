@@ -24,6 +24,15 @@ from syncd.units import behind, in_words, span
 _NO_ACTION: Final = frozenset({Outcome.PUBLISHED, Outcome.UP_TO_DATE, Outcome.RUNNING, Outcome.STAGED})
 _PATIENCE: Final = timedelta(hours=1)
 _MISSED_SYNCS: Final = 3
+_HELD_FOR: Final[Mapping[str, str]] = {  # each `syncd.pipeline.values.HoldReason`, without what that module loads
+    "emptied": "the update would leave the list without any entry",
+    "forked": "the update does not descend from the version held",
+}
+
+
+def in_full(reason: str) -> str:
+    """A sync's reason as people read it: why an update was held in words, and the kind of an error as it is."""
+    return ", ".join(_HELD_FOR.get(part, part) for part in reason.split(", ")) if reason else ""
 
 
 @dataclass(frozen=True)
@@ -84,7 +93,7 @@ class ListView:
         if patience is None:
             return f"source {self.head.source} is no longer configured: it grows old"
         if last and last.outcome not in _NO_ACTION:
-            return last.message or last.reason or f"the last sync was {in_words(last.outcome)}"
+            return last.message or in_full(last.reason) or f"the last sync was {in_words(last.outcome)}"
         if self.age and behind(self.age):
             return f"the local clock is {span(-self.age)} behind the last verification: set it"
         if self.age and self.age > patience:

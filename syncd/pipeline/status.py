@@ -46,6 +46,7 @@ class ListStatus(_Document):
     published_at: Time
     verified_at: Time | None = Field(description="when the source was last proved to be in this state")
     age_seconds: int | None = Field(description="since verified_at")
+    limit_seconds: int | None = Field(description="how large that may be; null: its source is no longer configured")
     stale: bool = Field(description="whether nobody keeps it up to date any more")
     last_sync: SyncStatus | None
     act: str | None = Field(description="why a person must act; null: nobody must")
@@ -78,6 +79,7 @@ class RoleStatus(_Document):
     expires: Time
     seconds_left: int
     state: str = Field(description="ok, within 60 days, within 30 days, within 7 days, overdue, expired")
+    act: str | None = Field(description="what a person must sign anew, and by when; null: nobody must")
 
 
 class LaggardStatus(_Document):
@@ -98,7 +100,8 @@ class MatcherStatus(_Document):
     instances: int
     behind: int = Field(description="instances that lack a version that they should have by now")
     silent: int = Field(description="instances that were not heard of for long")
-    laggards: tuple[LaggardStatus, ...] = Field(description="those behind or silent, 20 at most")
+    lagging: int = Field(description="instances that are either, or both")
+    laggards: tuple[LaggardStatus, ...] = Field(description="the first 20 of them")
 
 
 class StatusDocument(_Document):
@@ -134,6 +137,7 @@ def _list(one: ListView) -> ListStatus:
         published_at=one.head.published_at,
         verified_at=one.origin.verified_at if one.origin else None,
         age_seconds=_seconds(one.age),
+        limit_seconds=_seconds(one.source.patience),
         stale=one.stale,
         last_sync=_sync(one.source.last),
         act=one.why or None,
@@ -153,8 +157,14 @@ def _source(one: SourceView) -> SourceStatus:
 
 
 def _role(one: Expiry) -> RoleStatus:
-    left = int(one.left.total_seconds())
-    return RoleStatus(role=one.role, version=one.version, expires=one.expires, seconds_left=left, state=one.urgency)
+    return RoleStatus(
+        role=one.role,
+        version=one.version,
+        expires=one.expires,
+        seconds_left=int(one.left.total_seconds()),
+        state=one.urgency,
+        act=one.warning,
+    )
 
 
 def _matcher(one: MatcherView, now: datetime) -> MatcherStatus:
@@ -166,6 +176,7 @@ def _matcher(one: MatcherView, now: datetime) -> MatcherStatus:
         instances=len(one.instances),
         behind=sum(each.behind for each in one.instances),
         silent=sum(each.silent for each in one.instances),
+        lagging=len(one.laggards),
         laggards=tuple(_laggard(each, now) for each in one.laggards[:_NAMED]),
     )
 

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from syncd.catalog.records import OriginRecord, Outcome, SourceState
-from syncd.errors import RefusedError, StoreError, SyncdError, as_known
+from syncd.errors import RefusedError, StoreError, SyncdError, as_known, worst_error
 from syncd.feed.folder import FeedFolder
 from syncd.files import lock
 from syncd.model import ListName
@@ -101,9 +101,9 @@ class _Sync:
         lists = tuple(self.lists)
         seconds = time.monotonic() - started
         outcome = SyncOutcome(self.sync_id, self.source.name, lists, seconds, self.received, failure)
-        faults = [error for error in (failure, *(one.error for one in lists)) if error]
-        message = faults[0].message if faults else ""
-        reason = type(faults[0]).__name__ if faults else ", ".join(one.reason for one in lists if one.reason)
+        fault = worst_error(error for error in (failure, *(one.error for one in lists)) if error)
+        message = fault.message if fault else ""
+        reason = type(fault).__name__ if fault else ", ".join(one.reason for one in lists if one.reason)
         catalog.finish_sync(
             self.sync_id, outcome.outcome, reason=reason, message=message, now=self.clock(), received=self.received
         )

@@ -5,7 +5,7 @@ import queue
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -14,11 +14,14 @@ from typing import TYPE_CHECKING, Final
 from syncd import __version__, events
 from syncd.config import Config, Serve, credentials
 from syncd.errors import AbandonedError, RefusedError, StoreError, SyncdError
+from syncd.feed.folder import FeedFolder
+from syncd.feed.signed import load_repository
 from syncd.files import lock
 from syncd.model import ListName
 from syncd.pipeline import overview
 from syncd.pipeline.folder import StateFolder
 from syncd.pipeline.outcome import SyncOutcome
+from syncd.pipeline.overview import Overview
 from syncd.pipeline.state import Publisher, open_publisher
 from syncd.pipeline.sync import sign_if_due
 from syncd.service import client, notify
@@ -89,14 +92,20 @@ def run(load: Callable[[], Config], around: Surroundings) -> None:
 def _opened(folder: StateFolder, given: Path | None) -> Iterator[Publisher]:
     """The state; without keys where what is published is damaged, since it is served, and told of, all the same.
 
-    Raises `StoreError` where the catalog is, and as `open_publisher`.
+    Raises as `open_publisher`, also where it is the keys that cannot be used.
     """
-    with ExitStack() as opened:
-        try:
-            publisher = opened.enter_context(open_publisher(folder, credentials=given))
-        except StoreError:
-            publisher = opened.enter_context(open_publisher(folder, online=False))
+    with open_publisher(folder, online=False):  # installs what a crash left, which may be what is missing
+        readable = _readable(folder.feed)
+    with open_publisher(folder, online=readable, credentials=given) as publisher:
         yield publisher
+
+
+def _readable(feed: FeedFolder) -> bool:
+    try:
+        load_repository(feed)
+    except StoreError:
+        return False
+    return True
 
 
 @contextmanager
@@ -129,6 +138,7 @@ class Daemon:
             self._syncs,
             publisher.catalog,
             self._feeds,
+            self._overview,
             self._access,
             around.clock,
             self._emit,
@@ -221,6 +231,10 @@ class Daemon:
     def _feeds(self, name: str | None) -> tuple[SignedFeed, ...]:
         return self._config.feeds() if name is None else (self._config.feed(name),)
 
+    def _overview(self) -> Overview:
+        publisher, intervals = self._publisher, self._config.intervals()
+        return overview.read(publisher.folder, publisher.catalog, intervals, self._around.clock())
+
     def _due(self, name: str) -> None:
         """The schedule says so. One that is under way already, since somebody asked for it, will do."""
         if name not in self._config.sources:
@@ -253,7 +267,7 @@ class Daemon:
         from syncd.service.web.context import Context, Limits
         from syncd.service.web.site import Site, read_tokens
 
-        catalog, folder = self._publisher.catalog, self._publisher.folder
+        catalog = self._publisher.catalog
         tokens = read_tokens(serve)
         self._access.set_tokens(tokens.operator, tokens.metrics)
         for head in catalog.heads():
@@ -267,7 +281,7 @@ class Daemon:
             health=self._health,
             clock=self._around.clock,
             emit=self._emit,
-            overview=lambda: overview.read(folder, catalog, self._config.intervals(), self._around.clock()),
+            overview=self._overview,
             config=lambda: self._config,
             limits=Limits(connections=serve.max_connections, streams=serve.max_streams),
         )

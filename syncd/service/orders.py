@@ -8,9 +8,11 @@ from typing import Any, Final
 from syncd import events
 from syncd.catalog.catalog import Catalog
 from syncd.errors import RefusedError, UsageError, worst_code
-from syncd.pipeline import matchers
+from syncd.pipeline import laggards, matchers
 from syncd.pipeline.document import record_document, sync_document, unknown_sync
 from syncd.pipeline.outcome import SyncOutcome
+from syncd.pipeline.overview import Overview
+from syncd.pipeline.status import status_document
 from syncd.service.access import Access
 from syncd.service.control import Order
 from syncd.service.log import Emit
@@ -21,7 +23,10 @@ _RUNNING: Final = "running"
 
 
 class Orders:
-    """A `syncd.service.control.Handle`. ``feeds`` gives one source by name, or all, as configured now."""
+    """A `syncd.service.control.Handle`.
+
+    ``feeds`` gives one source by name, or all, as configured now; ``overview`` how everything stands.
+    """
 
     def __init__(
         self,
@@ -29,12 +34,13 @@ class Orders:
         syncs: Syncs,
         catalog: Catalog,
         feeds: Callable[[str | None], tuple[SignedFeed, ...]],
+        overview: Callable[[], Overview],
         access: Access,
         clock: Callable[[], datetime],
         emit: Emit,
     ) -> None:
         self._state_dir, self._syncs, self._catalog, self._feeds = state_dir, syncs, catalog, feeds
-        self._access, self._clock, self._emit = access, clock, emit
+        self._overview, self._access, self._clock, self._emit = overview, access, clock, emit
 
     def __call__(self, order: Order, user: str) -> Iterator[dict[str, Any]]:
         """Carry one out."""
@@ -44,10 +50,15 @@ class Orders:
         match order.do:
             case "ping":
                 yield {"pid": os.getpid(), "end": 0}
+            case "status":
+                yield {"document": status_document(self._overview()).model_dump(mode="json"), "end": 0}
+            case "matchers":
+                found = self._overview()
+                yield {"document": laggards.document(found.matchers, found.now), "end": 0}
             case "sync":
                 yield from self._sync(order, user)
             case "sync_status":
-                yield self._status(order.sync_id)
+                yield self._sync_status(order.sync_id)
             case "matchers_add":
                 yield self._add_matcher(order, user)
             case "matchers_revoke":
@@ -75,7 +86,7 @@ class Orders:
             yield {"sync": sync_document(outcome)}
         yield {"end": worst_code(codes)}
 
-    def _status(self, sync_id: str) -> dict[str, Any]:
+    def _sync_status(self, sync_id: str) -> dict[str, Any]:
         running = self._syncs.find(sync_id)
         record = self._catalog.sync(sync_id)
         if running is not None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from syncd.catalog.records import HeadRecord, SyncRecord, VersionSummary
 from syncd.model import Counts
-from syncd.pipeline.overview import ListView, Overview, SourceView
+from syncd.pipeline.overview import ListView, Overview, SourceView, in_full
 from syncd.service.web.dashboard.chart import chart
 from syncd.service.web.dashboard.fleet import loaded_by
 from syncd.service.web.dashboard.found import Found, History
@@ -16,7 +16,6 @@ from syncd.service.web.dashboard.parts import (
     Fact,
     exact,
     facts,
-    in_full,
     lasted,
     list_link,
     moment,

@@ -9,16 +9,11 @@ from urllib.parse import quote
 
 from syncd.catalog.records import Outcome, SyncRecord
 from syncd.pipeline.overview import SourceView
-from syncd.pipeline.values import HoldReason
 from syncd.service.web.dashboard.html import Child, Html, h, join
 from syncd.units import ago, count, day, in_words, span, stamp
 
 OVERDUE: Final = timedelta(minutes=5)
 _UNITS: Final = ((10**9, "GB"), (10**6, "MB"), (10**3, "kB"))
-_HELD_FOR: Final[Mapping[str, str]] = {
-    HoldReason.EMPTIED: "the update would leave the list without any entry",
-    HoldReason.FORKED: "the update does not descend from the version held",
-}
 
 
 class Mark(StrEnum):
@@ -61,11 +56,6 @@ def outcome_mark(outcome: Outcome) -> Mark:
 def outcome(last: SyncRecord | None) -> Html:
     """How a sync ended."""
     return state(Mark.IDLE, "never") if last is None else state(outcome_mark(last.outcome), in_words(last.outcome))
-
-
-def in_full(reason: str) -> str:
-    """A sync's reason as people read it: why an update was held in words, and the kind of an error as it is."""
-    return ", ".join(_HELD_FOR.get(part, part) for part in reason.split(", ")) if reason else ""
 
 
 def past(at: datetime | None, now: datetime, otherwise: str = "never") -> Html:

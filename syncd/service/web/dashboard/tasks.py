@@ -12,9 +12,9 @@ from typing import Final
 from syncd.catalog.records import Outcome
 from syncd.feed.expiry import Expiry
 from syncd.pipeline.laggards import BEHIND_AFTER, SILENT_AFTER, InstanceView
-from syncd.pipeline.overview import ListView, Overview, SourceView
+from syncd.pipeline.overview import ListView, Overview, SourceView, in_full
 from syncd.service.web.dashboard.html import Child, Html, h, join
-from syncd.service.web.dashboard.parts import Mark, in_full, list_link, prose, source_link, state
+from syncd.service.web.dashboard.parts import Mark, list_link, prose, source_link, state
 from syncd.trust.keys import OFFLINE_ROLES
 from syncd.units import behind, span
 
@@ -60,7 +60,7 @@ def _of_lists(lists: Sequence[ListView]) -> Iterator[Task]:
     for (source, why), concerned in matters.items():
         first = concerned[0]
         urgent = _is_clock(first) or first.stale or _ended(first.source) in _URGENT
-        yield Task(urgent, _commas([one.head.list for one in concerned]), in_full(why), _to_do(first), source)
+        yield Task(urgent, _commas([one.head.list for one in concerned]), why, _to_do(first), source)
 
 
 def _commas(names: Sequence[str]) -> Html:

@@ -1,0 +1,43 @@
+"""How one list stands, as a matcher answers from it."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from syncd.errors import SyncdError
+from syncd.feed.snapshot import Snapshot
+from syncd.model import ListName
+from syncd.trust.values import TrustedFeed
+
+
+@dataclass(frozen=True)
+class ListStatus:
+    """One list as this matcher answers from it."""
+
+    list: ListName
+    version: int
+    rows: int
+    serial: int | None
+    """the upstream's own number"""
+    verified_at: datetime | None
+    """when the feed's operator last verified the upstream"""
+    age: timedelta | None
+    expired: tuple[str, ...]
+    """roles of the signed metadata past their expiry: nobody vouches for freshness any more"""
+    error: SyncdError | None = None
+    """what keeps a newer generation out"""
+
+
+def list_status(snapshot: Snapshot, newest: TrustedFeed, now: datetime, error: SyncdError | None) -> ListStatus:
+    """The status of a snapshot; ``error``: what keeps a newer one out."""
+    name = snapshot.manifest.list
+    fresh = newest.freshness.get(name)
+    return ListStatus(
+        name,
+        snapshot.manifest.version,
+        snapshot.manifest.rows,
+        fresh.serial if fresh else None,
+        fresh.verified_at if fresh else None,
+        now - fresh.verified_at if fresh else None,
+        newest.stale(now),
+        error,
+    )
