@@ -114,3 +114,14 @@ def test_streams_end_when_the_server_stops(web: Running) -> None:
         reader.event()
         assert web.stop(5)
         assert reader.event() == {}
+
+
+def test_what_was_seen_can_be_claimed_at_no_cost_of_ours(standing: World) -> None:
+    """Whoever comes with every number there ever was does not fill the memory with what each is owed."""
+    with running(standing) as web:
+        for version in range(2, 1300):
+            web.news.tell(IMAGES, version)
+        streams, every = web.site.app.streams, frozenset({IMAGES})
+        for number in range(1298):
+            assert streams._since(number, every)[0] == 1299
+        assert len(streams._encoded) <= 1024

@@ -36,6 +36,8 @@ _RETRY: Final = b"retry: 2000\n\n"
 _BEAT: Final = b": beat\n\n"
 _TURNS: Final = 16
 """Beats are spread: each stream has its turn."""
+_MAX_ENCODED: Final = 1024
+"""Contents kept at a time: a reader may claim to have seen any number there ever was."""
 _ID: Final = re.compile(r"([^-]+)-([0-9]{1,18})")
 
 _Lists = frozenset[ListName] | None
@@ -123,7 +125,8 @@ class Streams:
             items = self._news.since(number)
             content = b"".join(self._event(one) for one in items if lists is None or one.list in lists)
             found = items[-1].number if items else number, content
-            self._encoded[number, lists] = found
+            if len(self._encoded) < _MAX_ENCODED:
+                self._encoded[number, lists] = found
         return found
 
     def _event(self, item: Item) -> bytes:

@@ -37,7 +37,7 @@ def read_tokens(serve: Serve) -> Tokens:
     if metrics is not None and metrics == operator:
         raise ConfigError(
             f"serve.metrics_token_file: {serve.metrics_token_file} holds the operator's token, which opens more",
-            hint=f"make another: openssl rand -hex 32 > {serve.metrics_token_file}",
+            hint=f"make another: (umask 077; openssl rand -hex 32 > {serve.metrics_token_file})",
         )
     return Tokens(operator, metrics)
 
@@ -48,13 +48,16 @@ def _token(path: Path | None, key: str) -> str | None:
     try:
         token = read_bytes(path, _MAX_TOKEN).decode().strip()
     except StoreError as error:
-        raise ConfigError(f"serve.{key}: {error.message}", hint="check the path in the configuration") from error
+        raise ConfigError(
+            f"serve.{key}: {error.message}",
+            hint=f"check the path, or make one: (umask 077; openssl rand -hex 32 > {path})",
+        ) from error
     except UnicodeDecodeError:
         token = ""
     if len(token) < _SHORTEST_TOKEN or not token.isascii() or not token.isprintable():
         raise ConfigError(
             f"serve.{key}: {path} holds no token of {_SHORTEST_TOKEN} characters or more",
-            hint=f"make one: openssl rand -hex 32 > {path}",
+            hint=f"make one: (umask 077; openssl rand -hex 32 > {path})",
         )
     return token
 
