@@ -5,6 +5,7 @@ import resource
 import socket
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -90,6 +91,19 @@ def test_who_asks_far_ahead_of_the_answers_is_dropped(web: Running) -> None:
     assert to_the_end(raw(web, few)).count(b"HTTP/1.1 200 ") == 17
     connection = raw(web, request({}, "/api/v1/nothing") * 2000)
     assert to_the_end(connection).count(b"HTTP/1.1 404 ") < 50
+
+
+def test_who_goes_while_a_request_waits_behind_a_stream_is_no_bug(standing: World) -> None:
+    """The stream ends with the connection, and nobody is told of an internal error."""
+    with running(standing, replace(QUICK, beat=0.1)) as web:
+        with raw(web, request(web.add("m"), "/api/v1/events")) as connection:
+            _until(connection, b'"version":1}')
+            connection.sendall(b"POST /api/v1/checkin HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\n")
+            connection.settimeout(0.2)
+            with pytest.raises((TimeoutError, ConnectionError)):  # it is not read on, once it waits
+                connection.sendall(b"x" * (64 << 20))
+        web.gone()
+    assert [one.name() for one in web.events] == ["state_proved", "http_listening"]
 
 
 def test_a_body_too_long_is_refused_before_it_is_read(web: Running) -> None:

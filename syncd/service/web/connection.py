@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, Final, cast
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from syncd.service.web.context import Limits
@@ -39,6 +39,7 @@ class Connection(HttpToolsProtocol):
         self._in_head, self._head = False, 0
         self._asked_since: float | None = loop.time()  # since when a request should come; None: one is answered
         self._left, self._moved = 0, 0.0
+        self._ahead: list[RequestResponseCycle] = []  # requests that have others waiting behind them
 
     def as_stream(self) -> None:
         """From now on nothing is sent before all that was sent is taken, and less patience is had."""
@@ -69,6 +70,9 @@ class Connection(HttpToolsProtocol):
         """Tell who waits for it."""
         self.gone = True
         super().connection_lost(exc)
+        for one in self._ahead:  # uvicorn tells the last request alone
+            one.disconnected = True
+            one.message_event.set()
         self._on_lost()
         if self.wake:
             self.wake()
@@ -95,7 +99,10 @@ class Connection(HttpToolsProtocol):
         if len(self.pipeline) >= MAX_WAITING:
             self.abort()
             return
+        before = self.cycle
         super().on_headers_complete()
+        if before is not None and not before.response_complete:
+            self._ahead = [*(one for one in self._ahead if not one.response_complete), before]
 
     def resume_writing(self) -> None:
         """The client has taken something."""
