@@ -99,7 +99,7 @@ class Connection(HttpToolsProtocol):
         if len(self.pipeline) >= MAX_WAITING:
             self.abort()
             return
-        before = self.cycle
+        before = cast("RequestResponseCycle | None", self.cycle)
         super().on_headers_complete()
         if before is not None and not before.response_complete:
             self._ahead = [*(one for one in self._ahead if not one.response_complete), before]
