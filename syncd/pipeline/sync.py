@@ -101,9 +101,9 @@ class _Sync:
         lists = tuple(self.lists)
         seconds = time.monotonic() - started
         outcome = SyncOutcome(self.sync_id, self.source.name, lists, seconds, self.received, failure)
-        fault = worst_error(error for error in (failure, *(one.error for one in lists)) if error)
-        message = fault.message if fault else ""
-        reason = type(fault).__name__ if fault else ", ".join(one.reason for one in lists if one.reason)
+        worst = worst_error(error for error in (failure, *(one.error for one in lists)) if error)
+        message = worst.message if worst else ""
+        reason = type(worst).__name__ if worst else ", ".join(one.reason for one in lists if one.reason)
         catalog.finish_sync(
             self.sync_id, outcome.outcome, reason=reason, message=message, now=self.clock(), received=self.received
         )
