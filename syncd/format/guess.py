@@ -19,7 +19,6 @@ _AROUND: Final = 24
 """rows on each side of a guess that are looked at"""
 _REGIONS: Final = 15
 """bits of a digest that name the region for which a drift is remembered: 128 kB in all"""
-_LOOKS: Final = 2
 _HEAD: Final = Struct(">I")
 
 Guess = Callable[[bytes], int]
@@ -32,27 +31,29 @@ def make_guess(mapped: mmap.mmap, base: int, rows: int, width: int) -> Guess:
     One function that holds all it needs: calls and attributes would cost as much as the search itself.
     """
     head, size, last, end = _HEAD.unpack_from, 2 * _AROUND * width, -width, base + rows * width
-    shift, before = 32 - _REGIONS, base - _AROUND * width
+    shift, before, highest = 32 - _REGIONS, base - _AROUND * width, end - size
     drifts = array("i", bytes(4 << _REGIONS))
 
-    def guess(digest: bytes) -> int:
+    def guess(digest: bytes, measured: int | None = None) -> int:
         (key,) = head(digest)
         even, region = key * rows >> 32, key >> shift
-        at = even + drifts[region]
-        for _ in range(_LOOKS):
-            there = before + at * width
-            near = mapped[there : there + size]
-            found = near.find(digest)
-            if there < base or there + size > end:
-                return UNTOLD
-            if found > 0 and not found % width:
-                after = found + width
-                return UNTOLD if near[after : after + width] in (digest, b"") else at - _AROUND + found // width
-            if found < 0 and near[:width] < digest < near[last:]:
-                return ABSENT
-            at = _measured(digest, even, mapped, base, rows, width)
-            drifts[region] = at - even
-        return UNTOLD
+        at = even + drifts[region] if measured is None else measured
+        there = before + at * width
+        near = mapped[there : there + size]
+        found = near.find(digest)
+        if not base <= there <= highest:
+            return UNTOLD
+        if found > 0 and not found % width:
+            after = found + width
+            alone = after < size and near[after : after + width] != digest
+            return at - _AROUND + found // width if alone else UNTOLD
+        if found < 0 and near[:width] < digest < near[last:]:
+            return ABSENT
+        if measured is not None:
+            return UNTOLD
+        at = _measured(digest, even, mapped, base, rows, width)
+        drifts[region] = at - even
+        return guess(digest, at)
 
     return guess
 

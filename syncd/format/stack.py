@@ -91,11 +91,7 @@ class Stack:
         """The digests that deltas name: most look-ups are done with it. None where it would take too much memory."""
         if sum(len(segment) for segment in self.deltas) > _TOUCHED_ROWS:
             return None
-        contents = [segment.digests.tobytes() for segment in self.deltas]
-        width = self.algorithm.width
-        return frozenset(
-            content[start : start + width] for content in contents for start in range(0, len(content), width)
-        )
+        return frozenset().union(*(segment.named for segment in self.deltas))  # most were there before the last change
 
     def contains(self, digests: Digests) -> Mask:
         """For each digest whether any entry in force supports it. The batch look-up; shape (n,) in and out."""
