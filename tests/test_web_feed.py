@@ -8,8 +8,10 @@ import httpx
 import pytest
 
 from standing import publish_news
+from syncd.feed.offer import Blocks, file_response
 from syncd.fetch import Endpoint
 from syncd.matcher.pull import pull
+from syncd.service.web import feed
 from web_site import METRICS, OPERATOR, Running, bearer, named_file, running
 from world import World
 
@@ -135,6 +137,29 @@ def test_what_lists_send_is_counted(web: Running) -> None:
     get(web, path, {**mine, "Range": "bytes=0-9"})
     get(web, f"v1/iwf.images/{'0' * 64}.manifest.json", mine)
     assert web.pulls.told == [("mine", path, len(whole)), ("mine", path, 10)]
+
+
+@pytest.mark.parametrize(("room", "looks"), [(1 << 20, 1), (0, 3)])
+def test_small_files_are_read_once_while_there_is_room(
+    web: Running, monkeypatch: pytest.MonkeyPatch, room: int, looks: int
+) -> None:
+    """All matchers ask for the same ones when a version is published; each gets all of it, counted, by its scope."""
+    asked: list[str] = []
+
+    def look(folder: Path, name: str) -> Blocks | None:
+        asked.append(name)
+        return file_response(folder, name)
+
+    monkeypatch.setattr(feed, "file_response", look)
+    monkeypatch.setattr(feed, "_SMALL_FILES", room)
+    path = named_file(web.world, "v1/iwf.images/*.manifest.json")
+    content = web.world.state.feed.path(path).read_bytes()
+    answers = [get(web, path, web.add(name)) for name in ("a", "b", "c")]
+    assert [(one.status_code, one.content) for one in answers] == [(200, content)] * 3
+    assert {one.headers["etag"] for one in answers} == {answers[0].headers["etag"]}
+    assert get(web, path, web.add("other", "iwf.videos")).status_code == 403
+    assert asked == [path] * looks
+    assert web.pulls.told == [(name, path, len(content)) for name in ("a", "b", "c")]
 
 
 def test_requests_leave_no_trace_in_the_log(web: Running, caplog: pytest.LogCaptureFixture) -> None:
