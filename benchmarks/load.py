@@ -41,9 +41,9 @@ PUBLICATIONS: Final = 20
 DELTA: Final = 1000
 SYNCS: Final = 1000
 POLL_SECONDS: Final = 6
-POLLERS: Final = 45
+POLLERS: Final = 52
 POLL_PAUSE: Final = 8
-"""milliseconds between the polls of one connection: 45 of them make some 5,300 a second"""
+"""milliseconds between the polls of one connection: 52 of them make some 5,500 a second"""
 _SYNCD: Final = (sys.executable, "-c", "from syncd.cli.main import run; run()")
 _HEAD: Final = f"iwf.{LIST}"
 
