@@ -35,6 +35,8 @@ class Heard:
         self.troubles: list[SyncdError | None] = []
         """as of the begin of each wait"""
         self.news: News
+        self.ready = threading.Event()
+        """once ``news`` is there: its thread begins before whoever makes it has it"""
 
     def wake(self) -> None:
         with self.changed:
@@ -47,6 +49,7 @@ class Heard:
 
     def pause(self, stop: threading.Event, seconds: float) -> bool:
         """Instead of waiting: note how long it would have been, and go on soon."""
+        assert len(self.waits) == 0 or self.ready.wait(20)
         with self.changed:
             self.waits.append(seconds)
             self.troubles.append(self.news.trouble if len(self.waits) > 1 else None)
@@ -72,6 +75,7 @@ def news_of(
     assert api is not None
     heard = Heard()
     heard.news = News(api, heard.wake, silence=silence, wait=heard.pause, rng=lambda: chance)
+    heard.ready.set()
     try:
         yield heard
     finally:
