@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--rows", type=lambda text: int(float(text)), default=ROWS, help="of the list (10e6)")
-    parser.add_argument("--rounds", type=int, default=road.ROUNDS, help="deltas measured (9)")
+    parser.add_argument("--rounds", type=int, default=road.ROUNDS, help=f"deltas measured ({road.ROUNDS})")
     parser.add_argument("--syncs", type=int, default=load.SYNCS, help="of the running daemon (1,000)")
     parser.add_argument("--workdir", type=Path, default=Path(tempfile.gettempdir()) / "syncd-benchmarks")
     parser.add_argument("--json", type=Path, help="where to write the figures (WORKDIR/figures.json)")

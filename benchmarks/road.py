@@ -24,7 +24,7 @@ from syncd.pipeline.sync import sync_source
 from syncd.sources.signed_feed import SignedFeed
 
 DELTA: Final = 1000
-ROUNDS: Final = 9
+ROUNDS: Final = 25
 """Deltas measured: more than `compact.RUN`, so that one of them folds."""
 
 _SERVE: Final = """

@@ -7,9 +7,11 @@ day is for those that are between reading a manifest and opening its files.
 
 import json
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -25,6 +27,9 @@ KEPT_VERSIONS: Final = 16
 
 _LEDGER: Final = "unnamed.json"
 _MAX_LEDGER: Final = 64 << 20
+_REMEMBERED: Final = 1024
+"""Older versions whose needs are kept in memory, some kilobytes each: reading their manifests anew after each
+publication would cost more than all else about it."""
 
 
 @dataclass(frozen=True)
@@ -87,35 +92,48 @@ def named_by_manifest(manifest: Manifest, sha256: str) -> Iterator[str]:
         yield layout.segment_path(manifest.list, ref.sha256)
 
 
-def history(
-    folder: FeedFolder, name: ListName, sha256: str, kept: int = KEPT_VERSIONS
-) -> Iterator[tuple[Manifest, str]]:
-    """The newest ``kept`` versions of a list that are still here, newest first."""
-    for _ in range(kept):
-        if not folder.path(layout.manifest_path(name, sha256)).exists():
-            return
-        manifest = folder.manifest(name, sha256)
-        yield manifest, sha256
-        if manifest.previous is None:
-            return
-        sha256 = manifest.previous.sha256
-
-
 def named_by_feed(
     folder: FeedFolder, heads: dict[ListName, str], metadata: Iterable[str], kept: int = KEPT_VERSIONS
 ) -> set[str]:
     """The files that a published feed needs: of each list the newest versions, and its signed metadata."""
     named = {f"{layout.METADATA}/{file}" for file in metadata}
-    for name, sha256 in heads.items():
-        for number, (manifest, found) in enumerate(history(folder, name, sha256, kept)):
-            if number == 0:
-                named |= set(named_by_manifest(manifest, found))
-            else:  # an older version: to go back to and to compare with, not to follow
-                named.add(layout.manifest_path(name, found))
-                named |= {layout.segment_path(name, ref.sha256) for ref in manifest.stack}
-                if manifest.origin and manifest.origin.evidence:
-                    named.add(layout.evidence_path(name, manifest.origin.evidence.sha256))
+    for name, head in heads.items():
+        if _is_here(folder, name, head):
+            named |= set(named_by_manifest(folder.manifest(name, head), head))
+        for version in _newest(folder, name, head, kept):
+            named |= version.needs
     return named
+
+
+@dataclass(frozen=True)
+class _Version:
+    needs: frozenset[str]
+    """the files that it takes to go back to it and to compare with it, not to follow"""
+    previous: str | None
+    """the SHA-256 of the manifest before"""
+
+
+def _newest(folder: FeedFolder, name: ListName, sha256: str | None, kept: int) -> Iterator[_Version]:
+    """The newest ``kept`` versions of a list that are still here, newest first."""
+    for _ in range(kept):
+        if sha256 is None or not _is_here(folder, name, sha256):
+            return
+        version = _version(folder.root, name, sha256)
+        yield version
+        sha256 = version.previous
+
+
+def _is_here(folder: FeedFolder, name: ListName, sha256: str) -> bool:
+    return folder.path(layout.manifest_path(name, sha256)).exists()
+
+
+@lru_cache(_REMEMBERED)
+def _version(root: Path, name: ListName, sha256: str) -> _Version:
+    manifest = FeedFolder(root).manifest(name, sha256)
+    needs = {layout.manifest_path(name, sha256), *(layout.segment_path(name, ref.sha256) for ref in manifest.stack)}
+    if manifest.origin and manifest.origin.evidence:
+        needs.add(layout.evidence_path(name, manifest.origin.evidence.sha256))
+    return _Version(frozenset(map(sys.intern, needs)), manifest.previous and manifest.previous.sha256)
 
 
 def remove_old_parts(folder: Path, now: datetime, age: timedelta = timedelta(days=7)) -> None:

@@ -6,7 +6,6 @@ out white space is all that the standard asks). ``docs/format.md`` is the specif
 
 import json
 from collections.abc import Iterator
-from dataclasses import astuple
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Annotated, Final, Literal, Self
@@ -57,7 +56,7 @@ Time = Annotated[
 
 
 def _not_negative(counts: Counts) -> Counts:
-    if min(astuple(counts)) < 0:
+    if min(counts.added, counts.relabelled, counts.unchanged, counts.removed, counts.absent) < 0:
         raise ValueError("a count is not negative")
     return counts
 
