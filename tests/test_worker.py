@@ -4,8 +4,9 @@ import resource
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ from syncd.pipeline import wire
 from syncd.pipeline.outcome import SyncOutcome
 from syncd.pipeline.prepare import Held, Prepare, Prepared, Request, Staged, prepare
 from syncd.pipeline.sync import sync_source
-from syncd.service.worker import Worker
+from syncd.service.worker import Process, Spare, Worker, start
 from world import HEAD, IMAGES, World, row, rows
 
 
@@ -44,6 +45,14 @@ def request(world: World) -> Request:
     return Request(world.source(), world.state.source("iwf").root, floors, held, world.clock())
 
 
+@pytest.fixture
+def spare() -> Iterator[Spare]:
+    """Ended with the test."""
+    made = Spare()
+    yield made
+    made.close()
+
+
 def _never(stop: threading.Event) -> None:
     stop.wait(30)
 
@@ -54,7 +63,7 @@ def stuck(tmp_path: Path) -> Worker:
         "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
         "import hashlib; hashlib.pbkdf2_hmac('sha512', b'x', b'y', 1 << 30)"
     )
-    return Worker(command=(sys.executable, "-c", code), grace=0.3)
+    return Worker(start=partial(start, (sys.executable, "-c", code)), grace=0.3)
 
 
 def test_a_worker_process_prepares_what_this_process_would(world: World) -> None:
@@ -188,7 +197,9 @@ def test_a_worker_abandoned_before_it_began_does_not_begin(world: World) -> None
 
 def test_a_worker_that_dies_is_told(world: World) -> None:
     """With the signal: where the kernel ran out of memory, that is how it looks."""
-    killed = Worker(command=(sys.executable, "-c", f"import os; os.kill(os.getpid(), {signal.SIGKILL:d})"))
+    killed = Worker(
+        start=partial(start, (sys.executable, "-c", f"import os; os.kill(os.getpid(), {signal.SIGKILL:d})"))
+    )
     error = sync(world, killed).error
     assert isinstance(error, StoreError)
     assert error.message == "source iwf: the worker process ended by signal 9 before it was done"
@@ -202,7 +213,7 @@ def test_a_worker_gets_neither_credentials_nor_open_files(world: World, monkeypa
         "f\"{'CREDENTIALS_DIRECTORY' in os.environ} {sorted(os.listdir('/proc/self/fd'))[:3]} \" "
         "f\"{len(os.listdir('/proc/self/fd'))} {os.getcwd()}\"}}))"
     )
-    error = sync(world, Worker(command=(sys.executable, "-c", code))).error
+    error = sync(world, Worker(start=partial(start, (sys.executable, "-c", code)))).error
     assert error is not None
     assert error.message == "False ['0', '1', '2'] 4 /"
 
@@ -243,6 +254,59 @@ def test_a_worker_is_told_nothing_of_credentials(world: World, monkeypatch: pyte
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", "/run/credentials/syncd.service")
     show = "import json, os, sys; print(json.dumps({'fault': {'kind': 'StoreError', 'message': ' '.join(os.environ)}}))"
     with pytest.raises(StoreError) as told:
-        list(Worker(command=(sys.executable, "-c", show))(request(world), lambda *_: None))
+        list(Worker(start=partial(start, (sys.executable, "-c", show)))(request(world), lambda *_: None))
     assert "CREDENTIALS" not in told.value.message
     assert "PATH" in told.value.message
+
+
+def test_a_worker_started_ahead_of_need_takes_the_next_sync(world: World, spare: Spare) -> None:
+    """Whichever thread asked for it, and however long ago that one ended."""
+    world.publish(full=rows(0, 3))
+    asking = threading.Thread(target=spare.refill)
+    asking.start()
+    asking.join()
+    spare.refill()  # one is enough
+    waiting = spare.take()
+    assert waiting.poll() is None
+    assert sync(world, Worker(start=lambda: waiting)).outcome is Outcome.PUBLISHED
+    another = spare.take()
+    assert another.pid != waiting.pid
+    assert sync(world, Worker(start=lambda: another)).outcome is Outcome.UP_TO_DATE
+
+
+def test_a_worker_killed_while_it_waited_is_replaced(world: World, spare: Spare) -> None:
+    """The next sync must not hear of it."""
+    world.publish(full=rows(0, 3))
+    spare.refill()
+    process = spare._spare.result() if spare._spare else None
+    assert process
+    process.kill()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    assert sync(world, Worker(start=spare.take)).outcome is Outcome.PUBLISHED
+
+
+def test_a_worker_that_could_not_be_started_ahead_of_need_is_started_when_it_is(world: World) -> None:
+    """No memory then is no reason to fail now."""
+    starts = [OSError(12, "no memory"), None]
+
+    def started() -> Process:
+        if fault := starts.pop(0):
+            raise fault
+        return start()
+
+    world.publish(full=rows(0, 3))
+    spare = Spare(started)
+    spare.refill()
+    assert sync(world, Worker(start=spare.take)).outcome is Outcome.PUBLISHED
+
+
+def test_no_worker_waits_for_a_daemon_that_stops() -> None:
+    """It is ended with it, and none is started any more."""
+    spare = Spare()
+    spare.refill()
+    process = spare._spare.result() if spare._spare else None
+    spare.close()
+    spare.refill()
+    assert process
+    assert process.returncode == -signal.SIGKILL
+    assert spare._spare is None

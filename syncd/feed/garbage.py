@@ -133,7 +133,8 @@ def _version(root: Path, name: ListName, sha256: str) -> _Version:
     needs = {layout.manifest_path(name, sha256), *(layout.segment_path(name, ref.sha256) for ref in manifest.stack)}
     if manifest.origin and manifest.origin.evidence:
         needs.add(layout.evidence_path(name, manifest.origin.evidence.sha256))
-    return _Version(frozenset(map(sys.intern, needs)), manifest.previous and manifest.previous.sha256)
+    previous = manifest.previous.sha256 if manifest.previous else None
+    return _Version(frozenset(map(sys.intern, needs)), previous)
 
 
 def remove_old_parts(folder: Path, now: datetime, age: timedelta = timedelta(days=7)) -> None:

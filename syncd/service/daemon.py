@@ -36,7 +36,6 @@ from syncd.service.reload import changes, check_reload
 from syncd.service.scheduler import Planned, Random, Schedule
 from syncd.service.syncs import Syncs
 from syncd.service.web.health import Health
-from syncd.service.worker import Worker
 from syncd.sources.signed_feed import SignedFeed
 from syncd.units import count
 
@@ -59,6 +58,8 @@ _WRITE_EVERY: Final = 5.0
 _LOOK_EVERY: Final = 60.0
 """Seconds between two looks at certificates, and at what could not be proved."""
 _BEAT: Final = 10.0
+_READY_EVERY: Final = 2.0
+"""Seconds between two looks whether a worker process waits for the next sync."""
 _DRY_RUN: Final = 60.0
 """Seconds after which a source is tried again that was due during a dry run."""
 
@@ -71,7 +72,6 @@ class Surroundings:
     clock: Callable[[], datetime]
     chance: Random
     environment: Mapping[str, str]
-    make_worker: Callable[..., Worker] = Worker
 
 
 def run(load: Callable[[], Config], around: Surroundings) -> None:
@@ -129,7 +129,7 @@ class Daemon:
         self._site: Site | None = None
         self._news = News(f"{int(around.clock().timestamp() * 1000):x}.{os.getpid()}")
         self._publisher = publisher = replace(publisher, announce=self._announce)
-        self._syncs = Syncs(publisher, around.clock, self._emit, self._finished, around.make_worker)
+        self._syncs = Syncs(publisher, around.clock, self._emit, self._finished)
         self._schedule = Schedule(publisher.catalog, self._due, around.clock, around.chance, self._planned, self._fault)
         self._access = Access(publisher.catalog)
         self._checkins, self._pulls = Checkins(publisher.catalog, self._loaded), Pulls(publisher.catalog)
@@ -175,6 +175,7 @@ class Daemon:
         self._schedule.set_sources(self._config.intervals())
         self._schedule.add_chore("timestamp", _SIGN_EVERY, self._sign)
         self._schedule.add_chore("beat", self._beat, self._note_beat)
+        self._schedule.add_chore("worker", _READY_EVERY, self._syncs.make_ready)
         self._health.prove()
         self._schedule.add_chore("proof", _LOOK_EVERY, self._health.prove_again)
         if self._site:

@@ -17,7 +17,7 @@ from syncd.pipeline.outcome import SyncOutcome
 from syncd.pipeline.state import Publisher
 from syncd.pipeline.sync import new_sync_id, sync_source
 from syncd.service.log import Emit
-from syncd.service.worker import Worker
+from syncd.service.worker import Spare, Worker
 from syncd.sources.signed_feed import SignedFeed
 
 SCHEDULE: Final = "schedule"
@@ -94,10 +94,9 @@ class Syncs:
         clock: Callable[[], datetime],
         emit: Emit,
         finished: Callable[[SyncOutcome], None],
-        make_worker: Callable[..., Worker] = Worker,
     ) -> None:
         self._publisher, self._clock, self._emit, self._finished = publisher, clock, emit, finished
-        self._make_worker = make_worker
+        self._spare = Spare()
         self._turn = threading.Lock()
         self._running: dict[str, Running] = {}
         self._stopping = False
@@ -135,6 +134,11 @@ class Syncs:
         """One under way, by its name."""
         return next((one for one in self.running() if one.sync_id == sync_id), None)
 
+    def make_ready(self) -> None:
+        """Start a worker process ahead of need, unless a sync has the processors now."""
+        if not self.running():
+            self._spare.refill()
+
     def stop(self, patience: float, last: float) -> tuple[str, ...]:
         """Begin none any more; let those under way finish for ``patience`` seconds, then end their workers.
 
@@ -143,6 +147,7 @@ class Syncs:
         """
         with self._turn:
             self._stopping = True
+        self._spare.close()
         self._wait(patience)
         for running in self.running():
             running.worker.abandon()
@@ -160,7 +165,7 @@ class Syncs:
         def killed(pid: int, seconds: float) -> None:
             self._emit(events.WorkerKilled(sync_id, source.name, pid, seconds))
 
-        return Running(sync_id, source.name, dry_run, self._make_worker(on_killed=killed))
+        return Running(sync_id, source.name, dry_run, Worker(killed, self._spare.take))
 
     def _audit(self, running: Running, asked_by: str, joined: bool) -> None:
         if asked_by != SCHEDULE:

@@ -1,4 +1,4 @@
-"""The worker process, seen from the daemon: started for one sync, listened to, killed when its time is over."""
+"""The worker process, seen from the daemon: takes one sync, is listened to, and killed when its time is over."""
 
 import contextlib
 import os
@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -25,16 +26,72 @@ _PASSED_ON: Final = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONPATH", "SS
 """All that the worker gets of the environment: credentials may lie in the rest."""
 
 
+Process = subprocess.Popen[bytes]
+
+
+def start(command: Sequence[str] = COMMAND) -> Process:
+    """Start a worker process. It ends with the thread that started it, or before."""
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,  # a traceback may hold what the lists hold
+        env={name: os.environ[name] for name in _PASSED_ON if name in os.environ},
+        cwd="/",
+        start_new_session=True,
+    )
+
+
+class Spare:
+    """Worker processes, one of them started ahead of need: that takes longer than most syncs."""
+
+    def __init__(self, start: Callable[[], Process] = start) -> None:
+        self._start = start
+        self._starter = ThreadPoolExecutor(1, "syncd-workers")  # lives as long as they may
+        self._turn = threading.Lock()
+        self._spare: Future[Process] | None = None
+        self._closed = False
+
+    def take(self) -> Process:
+        """Return the spare process, or a new one where there is none."""
+        with self._turn:
+            spare, self._spare = self._spare, None
+        if spare is not None and spare.exception() is None:
+            process = spare.result()
+            if process.poll() is None:
+                return process
+            _end(process)  # somebody killed it meanwhile
+        return self._starter.submit(self._start).result()
+
+    def refill(self) -> None:
+        """Start a process ahead of need, where there is none; does not wait for it."""
+        with self._turn:
+            if self._spare is None and not self._closed:
+                self._spare = self._starter.submit(self._start)
+
+    def close(self) -> None:
+        """End the spare process; those that were taken end with whoever took them."""
+        with self._turn:
+            self._closed, spare, self._spare = True, self._spare, None
+        if spare is not None and spare.exception() is None:
+            _end(spare.result())
+
+
+def _end(process: Process) -> None:
+    with process:
+        process.kill()
+
+
 @dataclass
 class Worker:
     """Prepares one source in a process of its own: a `syncd.pipeline.prepare.Prepare`, for one sync."""
 
     on_killed: Callable[[int, float], None] = lambda _pid, _seconds: None
     """told the process id and its age in seconds"""
-    command: Sequence[str] = COMMAND
+    start: Callable[[], Process] = start
     grace: float = GRACE
     _abandoned: threading.Event = field(default_factory=threading.Event)
-    _process: subprocess.Popen[bytes] | None = None
+    _process: Process | None = None
 
     def __call__(self, request: Request, progress: Progress) -> Preparing:
         """See `Prepare`. Raises `DeadlineExceeded`, `AbandonedError`, and `StoreError` where the process died."""
@@ -60,24 +117,15 @@ class Worker:
             process.kill()
 
     @contextlib.contextmanager
-    def _started(self) -> Iterator[subprocess.Popen[bytes]]:
-        environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-        with subprocess.Popen(
-            self.command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,  # a traceback may hold what the lists hold
-            env=environment,
-            cwd="/",
-            start_new_session=True,
-        ) as process:
+    def _started(self) -> Iterator[Process]:
+        with self.start() as process:
             self._process = process
             try:
                 yield process
             finally:
                 process.kill()
 
-    def _listen(self, process: subprocess.Popen[bytes], request: Request, progress: Progress, end: float) -> Preparing:
+    def _listen(self, process: Process, request: Request, progress: Progress, end: float) -> Preparing:
         assert process.stdin  # noqa: S101 - for the type checker: it is a pipe
         with contextlib.suppress(BrokenPipeError):  # it died already: the end of its answers says so
             process.stdin.write(wire.encode_request(request))
@@ -97,7 +145,7 @@ class Worker:
             raise _stopped(request.source.name)
         raise _died(request.source.name, process.wait())
 
-    def _answers(self, process: subprocess.Popen[bytes], end: float) -> Iterator[Answer]:
+    def _answers(self, process: Process, end: float) -> Iterator[Answer]:
         assert process.stdout  # noqa: S101 - for the type checker: it is a pipe
         for line in _lines(process.stdout.fileno(), end):
             yield wire.decode(line)

@@ -5,6 +5,7 @@ authority that was taken away admits nobody any more.
 """
 
 import ssl
+import threading
 from pathlib import Path
 
 from syncd import events
@@ -43,6 +44,7 @@ class Certificates:
 
     def __init__(self, serve: Serve, emit: Emit) -> None:
         self._serve, self._emit = serve, emit
+        self._turn = threading.Lock()  # a signal may come while the chore of the minute is at it
         self._stamp = _stamp(serve)
         self.listening = make_context(serve)
         self._current = self.listening
@@ -50,7 +52,10 @@ class Certificates:
 
     def reload(self, serve: Serve | None = None) -> None:
         """Put in force what the files hold now, where they, or their names, have changed."""
-        serve = serve or self._serve
+        with self._turn:
+            self._reload(serve or self._serve)
+
+    def _reload(self, serve: Serve) -> None:
         stamp = _stamp(serve)
         if serve == self._serve and stamp == self._stamp:
             return
