@@ -350,7 +350,7 @@ def _publication(site: Site, matchers: Sequence[Lines], heard: Lines) -> Spread:
     assert version is not None
     _, first, last = heard.wait(lambda line: line.startswith(f"{version} ")).split()
     ready = [float(one.wait(lambda line: int(line.split()[1]) >= version).split()[0]) for one in matchers]
-    time.sleep(0.5)  # check-ins of this one are not part of the next
+    time.sleep(3)  # check-ins of this one are not part of the next, for which a worker waits again
     return Spread(float(last) - float(first), [one - float(first) for one in ready], [one - begin for one in ready])
 
 
