@@ -130,10 +130,17 @@ def test_a_name_in_force_is_not_given_twice(configured: World) -> None:
     assert (admitted(configured, first), admitted(configured, second)) == (None, "web")
 
 
+@pytest.mark.parametrize("order", ["add", "revoke"])
+def test_a_token_given_as_a_name_is_not_repeated(configured: World, order: str) -> None:
+    """Neither at the terminal nor, by way of the daemon, in its log."""
+    ran = syncd("matchers", order, "syncd_Rk9MaV-secret")
+    assert (ran.code, "Rk9MaV" in ran.err) == (2, False)
+
+
 def test_an_unknown_matcher_is_not_revoked(configured: World) -> None:
     """A usage error."""
     ran = syncd("matchers", "revoke", "web", "--json")
-    assert (ran.code, ran.json["error"]["message"]) == (2, "there is no matcher web")
+    assert (ran.code, ran.json["error"]["message"]) == (2, "there is no matcher of that name")
     syncd("matchers", "add", "web")
     assert syncd("matchers", "revoke", "web", "--json").json == {"revoked": {"name": "web"}}
 

@@ -57,7 +57,7 @@ class MatcherTables:
         """
         with writing(self._engine, self.path) as connection:
             if not _in_force(connection, name):
-                raise UsageError(f"there is no matcher {name[:64]}", hint="`syncd matchers` lists them")
+                raise UsageError("there is no matcher of that name", hint="`syncd matchers` lists them")
             connection.execute(update(matchers).where(matchers.c.name == name).values(revoked_at=entry.at))
             connection.execute(delete_from(loaded).where(loaded.c.matcher == name))
             connection.execute(insert(audit).values(values_of(entry)))

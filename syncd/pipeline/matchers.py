@@ -46,7 +46,7 @@ def add(catalog: Catalog, name: str, lists: Iterable[str], *, asked_by: str, now
     """
     if not _NAME.fullmatch(name):
         raise UsageError(
-            f"{name[:80]!r} is not a matcher's name",
+            "that is not a matcher's name",  # not repeated: it may be a token, put there by mistake
             hint="use lower-case letters, digits, '.', '_' and '-', at most 64, the first a letter or digit",
         )
     scope = tuple(sorted({list_name(one) for one in lists})) or None
