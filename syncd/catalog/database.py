@@ -26,7 +26,7 @@ _HINTS: Final = {
     sqlite3.SQLITE_CANTOPEN: "does it exist, may this user write to its folder, or is it mounted read-only?",
     sqlite3.SQLITE_CORRUPT: "stop the daemon, move the file aside and restore it from a backup",
     sqlite3.SQLITE_NOTADB: "stop the daemon, move the file aside and restore it from a backup",
-    sqlite3.SQLITE_IOERR: "check the disk and the kernel's log",
+    sqlite3.SQLITE_IOERR: "free space where the disk is full; else check it and the kernel's log",
 }
 
 
