@@ -220,6 +220,14 @@ class TimestampNotSigned(Event):
 
 
 @dataclass(frozen=True)
+class ClockSetBack(Event):
+    """This host's clock was set back: what was planned comes as much earlier by the new time."""
+
+    level = Level.WARNING
+    seconds: float
+
+
+@dataclass(frozen=True)
 class ControlRefused(Event):
     """A request at the control socket was refused."""
 
@@ -355,6 +363,7 @@ EVENTS: tuple[type[Event], ...] = (
     WorkerKilled,
     TimestampSigned,
     TimestampNotSigned,
+    ClockSetBack,
     ControlRefused,
     InternalError,
     HttpListening,

@@ -186,3 +186,18 @@ def test_a_fault_in_a_job_is_told_and_the_schedule_goes_on(ran: Ran) -> None:
     assert told.wait(20)
     schedule.stop()
     assert faults == [("bad", "ValueError")]
+
+
+def test_a_clock_set_back_delays_nothing(ran: Ran) -> None:
+    """What was planned comes as much earlier by the new time, chores included."""
+    schedule = ran.schedule()
+    beaten = threading.Event()
+    schedule.add_chore("beat", 3600, beaten.set)
+    schedule.start()
+    try:
+        assert beaten.wait(20)
+        beaten.clear()
+        schedule.clock_went_back(timedelta(days=365))
+        assert beaten.wait(20)
+    finally:
+        schedule.stop()

@@ -171,6 +171,13 @@ class Schedule:
         with self._turn:
             self._move(name, self._clock() + timedelta(seconds=seconds))
 
+    def clock_went_back(self, by: timedelta) -> None:
+        """Have everything run as much earlier by the wall clock: after as long as it would have without that change."""
+        with self._turn:
+            for job in self._scheduler.get_jobs():
+                if job.next_run_time is not None:
+                    job.modify(next_run_time=job.next_run_time - by)
+
     def _add(self, name: str, interval: float, planned: Planned) -> None:
         trigger = IntervalTrigger(seconds=interval, jitter=interval * JITTER, timezone=UTC)
         self._scheduler.add_job(
