@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
@@ -342,6 +342,25 @@ def test_systemd_hears_of_start_life_reload_and_stop(today: World) -> None:
             running.send(signal.SIGTERM)
             hear("STOPPING=1")
             assert running.process.wait(20) == 0
+
+
+def test_many_who_ask_do_not_look_like_a_daemon_that_hangs(today: World) -> None:
+    """One that refuses an order since too many ask at once is alive: the watchdog hears so."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd, ExitStack() as silent:
+        systemd.settimeout(60)
+        systemd.bind(str(today.base / "n"))
+        with daemon(today, NOTIFY_SOCKET=str(today.base / "n"), WATCHDOG_USEC="300000"):
+            for _ in range(40):  # eight more than are answered; each keeps its place for ten seconds
+                one = silent.enter_context(socket.socket(socket.AF_UNIX))
+                one.connect(str(today.base / "c.sock"))
+            assert "too many ask at once" in next(ask(today, do="ping"))["error"]["message"]
+            systemd.setblocking(False)
+            with suppress(BlockingIOError):  # what was said before
+                while systemd.recv(4096):
+                    pass
+            systemd.settimeout(5)
+            while b"WATCHDOG=1" not in systemd.recv(4096):
+                pass
 
 
 def test_a_daemon_of_another_state_does_nothing_for_us(today: World, tmp_path: Path) -> None:

@@ -28,6 +28,8 @@ MODE: Final = 0o660
 
 _MAX_REQUEST: Final = 1 << 16
 _MAX_CLIENTS: Final = 32
+_BACKLOG: Final = 1024
+"""So that hundreds at once are told that they are too many; to the next the kernel says no."""
 _ASK_WITHIN: Final = 10.0
 """Seconds for the request to come, and for each answer to be taken: nobody holds a place by doing nothing."""
 _CREDENTIALS: Final = struct.Struct("3i")
@@ -127,7 +129,7 @@ class ControlSocket:
 class _Server(socketserver.ThreadingUnixStreamServer):
     daemon_threads = True
     block_on_close = False
-    request_queue_size = _MAX_CLIENTS
+    request_queue_size = _BACKLOG
 
     def __init__(self, address: str, serve: Callable[[socket.socket], None]) -> None:
         class Handler(socketserver.BaseRequestHandler):

@@ -27,6 +27,7 @@ from syncd.pipeline.sync import sign_if_due
 from syncd.service import client, notify
 from syncd.service.access import Access
 from syncd.service.checkins import Checkins
+from syncd.service.clock import WallClock
 from syncd.service.control import ControlSocket
 from syncd.service.log import Emit
 from syncd.service.news import News
@@ -149,6 +150,7 @@ class Daemon:
         self._control = ControlSocket(config.control_socket, orders, self._emit)
         self._beat = (notify.watchdog_seconds(around.environment) or 3 * _BEAT) / 3
         self._last_beat = time.monotonic()
+        self._wall_clock = WallClock(around.clock, time.monotonic)
 
     def run(self, inbox: "queue.SimpleQueue[int]") -> bool:
         """Serve until told to stop; whether everything came to its end."""
@@ -161,6 +163,7 @@ class Daemon:
             try:
                 number = inbox.get(timeout=self._beat)
             except queue.Empty:
+                self._look_at_clock()
                 self._show_life()
                 continue
             if number != signal.SIGHUP:
@@ -312,6 +315,12 @@ class Daemon:
     def _note_beat(self) -> None:
         self._last_beat = time.monotonic()
 
+    def _look_at_clock(self) -> None:
+        by = self._wall_clock.went_back()
+        if by is not None:
+            self._emit(events.ClockSetBack(round(by.total_seconds(), 3)))
+            self._schedule.clock_went_back(by)
+
     def _show_life(self) -> None:
         """Tell the watchdog only what was seen: the scheduler runs its jobs, and the control socket answers."""
         if time.monotonic() - self._last_beat < 3 * self._beat and self._answers():
@@ -321,8 +330,8 @@ class Daemon:
         request = {"do": "ping", "state_dir": str(self._config.state_dir)}
         try:
             answers = client.ask(self._config.control_socket, request, self._beat)
-            if answers is None or not any("pid" in answer for answer in answers):
-                return False
+            if answers is None or not any("end" in answer for answer in answers):
+                return False  # one that refuses, since too many ask at once, is alive
         except SyncdError:
             return False
         return self._site is None or self._site.answers(min(self._beat, _ANSWER_WITHIN))
