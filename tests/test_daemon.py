@@ -3,6 +3,7 @@
 import getpass
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -318,6 +319,7 @@ _WRONG: dict[Callable[[str], str], str] = {
     lambda good: good.replace("interval", "intervall"): "unknown key",
     lambda good: good.replace("c.sock", "d.sock"): "control_socket cannot change while the daemon runs",
     lambda good: good.replace("root.json", "lost.json"): "the root of source iwf",
+    lambda good: re.sub(r'root = ".*"', 'root = "/etc/passwd"', good): "the root of source iwf: the root is not",
 }
 
 

@@ -1,3 +1,4 @@
+import contextlib
 import os
 import socket
 from pathlib import Path
@@ -27,6 +28,20 @@ def test_an_address_where_nobody_listens_is_an_error(tmp_path: Path) -> None:
     """It names what is set wrong."""
     with pytest.raises(StoreError, match="cannot tell systemd"):
         notify({"NOTIFY_SOCKET": str(tmp_path / "nobody")}, "READY=1")
+
+
+def test_work_does_not_wait_for_a_systemd_that_takes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where its socket is full, the word is lost, and that is an error."""
+    monkeypatch.setattr("syncd.service.notify._WITHIN", 0.01)
+    address = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as full:
+        full.bind(address)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as busy, contextlib.suppress(BlockingIOError):
+            busy.setblocking(False)
+            while busy.sendto(b"other", address):
+                pass
+        with pytest.raises(StoreError, match="cannot tell systemd: timed out"):
+            notify({"NOTIFY_SOCKET": address}, "WATCHDOG=1")
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,12 @@
 import os
 import socket
 from collections.abc import Mapping
+from typing import Final
 
 from syncd.errors import StoreError
+
+_WITHIN: Final = 1.0
+"""Seconds for systemd to have room for a word: work does not wait for it."""
 
 
 def notify(environment: Mapping[str, str], *states: str) -> bool:
@@ -18,6 +22,7 @@ def notify(environment: Mapping[str, str], *states: str) -> bool:
     name = "\0" + address[1:] if address.startswith("@") else address
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
+            sender.settimeout(_WITHIN)
             sender.connect(name)
             sender.sendall("\n".join(state.replace("\n", " ") for state in states).encode())
     except OSError as error:

@@ -5,13 +5,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from syncd.errors import ConfigError, StoreError
+from syncd.errors import ConfigError, StoreError, TrustError
 from syncd.feed.folder import FeedFolder
 from syncd.feed.follow import Follower
 from syncd.fetch import Deadline, Endpoint, open_peer
 from syncd.files import read_bytes
 from syncd.format.caps import DEFAULT_CAPS, Caps
 from syncd.model import ListName
+from syncd.trust.strict import verify_root
 
 _MAX_ROOT = 1 << 20
 _MAX_TOKEN = 4096
@@ -40,8 +41,11 @@ class SignedFeed:
         return _configured(self.root, _MAX_ROOT, f"the root of source {self.name}")
 
     def check(self) -> None:
-        """See that every file named here can be read. Raises `ConfigError`."""
-        self.root_bytes()
+        """See that every file named here can be read, and that the root is one. Raises `ConfigError`."""
+        try:
+            verify_root(self.root_bytes())
+        except TrustError as error:
+            raise ConfigError(f"the root of source {self.name}: {error.message}", hint=error.hint) from error
         for path in (self.token_file, self.ca, self.client_cert, self.client_key):
             if path is not None:
                 _configured(path, _MAX_ROOT, f"{path.name} of source {self.name}")
