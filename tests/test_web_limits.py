@@ -85,6 +85,23 @@ def test_a_head_without_end_is_cut(standing: World) -> None:
             connection.sendall(b"x" * (32 << 20))
 
 
+@pytest.mark.parametrize(("length", "answer"), [(32_000, b"HTTP/1.1 200 OK"), (40_000, b"")])
+@pytest.mark.parametrize("long", ["/healthz?{}", "/healthz HTTP/1.1\r\nX: {}"])
+def test_a_head_too_long_is_not_answered(web: Running, long: str, length: int, answer: bytes) -> None:
+    """In one piece too, and for the length of its address or of a header; one that just fits is."""
+    asked = request({}, long.format("x" * length), "Connection: close")
+    assert to_the_end(raw(web, asked)).partition(b"\r\n")[0] == answer
+
+
+def test_a_body_counts_for_no_head(web: Running) -> None:
+    """What comes in one piece with the next request, and is none of it."""
+    headers = {**web.add("m"), "Content-Length": "60000"}
+    first = request(headers, "/api/v1/checkin").replace(b"GET", b"POST") + b"x" * 60_000
+    connection = raw(web, first + b"GET /healthz HTTP/1.1\r\nConnection: close\r\n")
+    connection.sendall(b"Host: x\r\n\r\n")
+    assert to_the_end(connection).count(b"HTTP/1.1 ") == 2
+
+
 def test_who_asks_far_ahead_of_the_answers_is_dropped(web: Running) -> None:
     """A few requests may wait for their turn; thousands in one packet would cost many times their bytes."""
     few = request({}, "/healthz") * 16 + request({}, "/healthz", "Connection: close")

@@ -18,8 +18,14 @@ MAX_HEAD: Final = 32 << 10
 """Bytes of a request's line and headers, at most."""
 MAX_WAITING: Final = 16
 """Requests that a client may send ahead of their answers; each costs many times its bytes while it waits."""
+_BETWEEN: Final = 4
+"""Bytes of a header's line that are neither name nor value."""
 KEY: Final = "syncd"
 """Where a request's scope holds its `Connection`."""
+
+
+class _TooMuchError(Exception):
+    """Ends the reading of what has come already; uvicorn takes it for a request that is none."""
 
 
 class Connection(HttpToolsProtocol):
@@ -36,7 +42,7 @@ class Connection(HttpToolsProtocol):
         """called when the client has gone"""
         self._limits, self._on_lost = limits, on_lost
         self._patience = limits.take_within
-        self._in_head, self._head = False, 0
+        self._in_head, self._head, self._unread = False, 0, 0  # bytes of the head, and those that may be half a header
         self._asked_since: float | None = loop.time()  # since when a request should come; None: one is answered
         self._left, self._moved = 0, 0.0
         self._ahead: list[RequestResponseCycle] = []  # requests that have others waiting behind them
@@ -81,24 +87,35 @@ class Connection(HttpToolsProtocol):
         """The time for the rest of a request runs from its first byte."""
         if self._asked_since is None and self.cycle.response_complete:
             self._asked_since = self.loop.time()
+        within = self._in_head
         super().data_received(data)
-        if self._in_head:
-            self._head += len(data)
-            if self._head > MAX_HEAD:
+        if within and self._in_head:  # the parser keeps half a header to itself until the rest has come
+            self._unread += len(data)
+            if self._unread > MAX_HEAD:
                 self.abort()
 
     def on_message_begin(self) -> None:
         """A request begins."""
         super().on_message_begin()
-        self._in_head, self._head = True, 0
+        self._in_head, self._head, self._unread = True, 0, 0
         cast(dict[str, Any], self.scope)[KEY] = self
 
+    def on_url(self, url: bytes) -> None:
+        """Some of the address has come."""
+        self._head += len(url)
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One header has come."""
+        self._head += len(name) + len(value) + _BETWEEN
+        super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
-        """It is answered from now on. One that waits behind too many others ends them all."""
+        """It is answered from now on. A head too long, or one that waits behind too many others, ends them all."""
         self._in_head, self._asked_since = False, None
-        if len(self.pipeline) >= MAX_WAITING:
+        if self._head > MAX_HEAD or len(self.pipeline) >= MAX_WAITING:
             self.abort()
-            return
+            raise _TooMuchError
         before = cast("RequestResponseCycle | None", self.cycle)
         super().on_headers_complete()
         if before is not None and not before.response_complete:
