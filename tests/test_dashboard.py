@@ -416,18 +416,48 @@ def test_sessions_are_bounded() -> None:
 
 
 def test_wrong_tokens_are_slowed() -> None:
-    """Ten within a minute, whoever showed them; then the tenth last has to be a minute ago."""
+    """Ten within a minute from one address; then the tenth last has to be a minute ago."""
     clock = Clock()
     attempts = Attempts(clock)
     for _ in range(10):
-        assert attempts.wait() == 0
-        attempts.failed()
+        assert attempts.wait("192.0.2.1") == 0
+        attempts.failed("192.0.2.1")
         clock.forward(seconds=3)
-    assert attempts.wait() == 30
+    assert attempts.wait("192.0.2.1") == 30
     clock.forward(seconds=29.5)
-    assert attempts.wait() == 1
+    assert attempts.wait("192.0.2.1") == 1
     clock.forward(seconds=0.5)
-    assert attempts.wait() == 0
+    assert attempts.wait("192.0.2.1") == 0
+
+
+@pytest.mark.parametrize(
+    ("guesser", "other", "wait"),
+    [
+        ("192.0.2.1", "192.0.2.2", 0),
+        ("192.0.2.1", "", 0),
+        ("2001:db8::1", "2001:db8:0:1::1", 0),
+        ("2001:db8::1", "2001:db8::2", 60),  # whoever has one has them all
+        ("", "", 60),  # a unix socket without a proxy that tells
+    ],
+)
+def test_one_who_guesses_keeps_nobody_else_out(guesser: str, other: str, wait: int) -> None:
+    """Addresses that one client has at will are one."""
+    attempts = Attempts(Clock())
+    for _ in range(10):
+        attempts.failed(guesser)
+    assert attempts.wait(other) == wait
+
+
+def test_many_who_guess_are_slowed_together() -> None:
+    """A hundred within a minute, from anywhere; and that is all that is remembered."""
+    clock = Clock()
+    attempts = Attempts(clock)
+    for number in range(100):
+        assert attempts.wait("198.51.100.1") == 0
+        attempts.failed(f"192.0.2.{number}")
+    assert attempts.wait("198.51.100.1") == 60
+    clock.forward(minutes=1)
+    assert attempts.wait("198.51.100.1") == 0
 
 
 def test_a_clock_that_was_set_back_keeps_nobody_out() -> None:
@@ -435,9 +465,9 @@ def test_a_clock_that_was_set_back_keeps_nobody_out() -> None:
     clock = Clock()
     attempts = Attempts(clock)
     for _ in range(10):
-        attempts.failed()
+        attempts.failed("192.0.2.1")
     clock.forward(hours=-24)
-    assert attempts.wait() == 0
+    assert attempts.wait("192.0.2.1") == 0
 
 
 # guard

@@ -145,7 +145,7 @@ def test_a_wrong_token_is_told_and_logged(run: Running, browser: httpx.Client) -
 
 
 def test_guessing_is_answered_with_patience(run: Running, browser: httpx.Client) -> None:
-    """After ten wrong tokens a minute nobody's is looked at, the right one's included."""
+    """After ten wrong tokens a minute from one address none is looked at from there, the right one included."""
     page = browser.get("/login")
     form = {"form": proof(page), "token": "guess"}
     assert [browser.post("/login", data=form).status_code for _ in range(10)] == [403] * 10
@@ -153,6 +153,30 @@ def test_guessing_is_answered_with_patience(run: Running, browser: httpx.Client)
     assert (answer.status_code, answer.headers["retry-after"]) == (429, "60")
     run.world.clock.forward(minutes=1)
     assert browser.post("/login", data={**form, "token": OPERATOR}).status_code == 303
+
+
+@pytest.mark.parametrize(
+    ("behind_proxy", "told", "peer", "status"),
+    [
+        (True, "203.0.113.9, 192.0.2.7", "192.0.2.7", 303),
+        (True, "192.0.2.7, unknown", "127.0.0.1", 303),
+        (False, "192.0.2.7", "127.0.0.1", 429),
+    ],
+)
+def test_who_guesses_is_known_by_what_the_proxy_says(
+    standing: World, behind_proxy: bool, told: str, peer: str, status: int
+) -> None:
+    """The last address, which the proxy added; without a proxy, the client's own: anybody can send a header."""
+    with serving(standing, behind_proxy=behind_proxy) as run, httpx.Client(base_url=run.url, headers=OURS) as browser:
+        page = browser.get("/login")
+        cookie = {"Cookie": page.headers["set-cookie"].partition(";")[0]}
+        form = {"form": proof(page), "token": "guess"}
+        for _ in range(10):
+            browser.post("/login", data=form, headers={**cookie, "X-Forwarded-For": told})
+        assert {one.document()["peer"] for one in run.named("dashboard_refused")} == {peer}
+        form["token"] = OPERATOR
+        answer = browser.post("/login", data=form, headers={**cookie, "X-Forwarded-For": "198.51.100.1"})
+        assert answer.status_code == status
 
 
 def test_another_site_cannot_sign_anybody_in(browser: httpx.Client) -> None:

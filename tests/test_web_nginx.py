@@ -18,7 +18,7 @@ from certificates import Authority
 from syncd.fetch import Endpoint
 from syncd.matcher.pull import pull
 from syncd.model import ListName
-from web_site import Running, named_file, running
+from web_site import OPERATOR, Running, named_file, running
 from world import World
 
 EXAMPLE = Path(__file__).parent.parent / "docs" / "nginx.conf"
@@ -161,3 +161,15 @@ def test_news_come_through_nginx_at_once(proxy: Proxy) -> None:
         assert 'data: {"list":"iwf.images","version":1}' in lines
         proxy.web.news.tell(ListName("iwf.images"), 2)
         assert 'data: {"list":"iwf.images","version":2}' in lines
+
+
+def test_the_dashboard_is_signed_in_to_through_nginx(proxy: Proxy) -> None:
+    """By a browser that sends no Fetch Metadata too; its cookies are Secure, and the log tells who it was."""
+    with httpx.Client(base_url=proxy.url, verify=proxy.trust(), headers={"Origin": proxy.url}) as browser:
+        form = re.findall(r'name="form" value="(\w+)"', browser.get("/login").text)[0]
+        lie = {"X-Forwarded-For": "203.0.113.9"}
+        wrong = browser.post("/login", data={"form": form, "token": "guess"}, headers=lie)
+        assert (wrong.status_code, proxy.web.named("dashboard_refused")[0].document()) == (403, {"peer": "127.0.0.1"})
+        right = browser.post("/login", data={"form": form, "token": OPERATOR}, headers=lie)
+        assert right.headers.get_list("set-cookie")[0].endswith("; SameSite=strict; Secure")
+        assert browser.get("/").status_code == 200

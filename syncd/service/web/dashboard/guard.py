@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import ipaddress
 import re
 import secrets
 from dataclasses import dataclass, field
@@ -113,6 +114,18 @@ def came_from_elsewhere(request: Request) -> bool:
     """
     elsewhere = request.headers.get("sec-fetch-site") in {"cross-site", "same-site"}
     return elsewhere and request.headers.get("sec-fetch-mode") == "navigate"
+
+
+def came_from(request: Request, *, behind_proxy: bool) -> str:
+    """The address of who asks; "" where there is none. Behind a proxy, the one that the proxy itself says: the last.
+
+    What stands before it in ``X-Forwarded-For`` was sent by the client, who may say anything.
+    """
+    told = ",".join(request.headers.getlist("x-forwarded-for")).rpartition(",")[2].strip() if behind_proxy else ""
+    try:
+        return str(ipaddress.ip_address(told))
+    except ValueError:
+        return request.client.host if request.client else ""
 
 
 async def read_form(request: Request) -> dict[str, str] | None:

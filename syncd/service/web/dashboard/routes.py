@@ -92,16 +92,17 @@ class Dashboard:
         after = guard.inside(form.get("after", "/"))
         if not self._forms.proves(form.get("form", ""), "login", before):
             return self._ask(request, after, "This page was open for too long, or cookies are off. Try again.", 403)
-        wait = self._attempts.wait()
+        peer = self._peer(request)
+        wait = self._attempts.wait(peer)
         if wait:
             told = f"Too many wrong tokens. Try again in {wait} seconds."
             return self._ask(request, after, told, 429, Retry_After=str(wait))
         visitor = self._context.access.admit_operator(form.get("token", "").strip())
         if visitor is None:
-            self._attempts.failed()
-            self._context.emit(events.DashboardRefused(_peer(request)))
+            self._attempts.failed(peer)
+            self._context.emit(events.DashboardRefused(peer))
             return self._ask(request, after, "That is not the operator token.", 403)
-        self._context.emit(events.DashboardSignedIn(_peer(request)))
+        self._context.emit(events.DashboardSignedIn(peer))
         response = guard.redirect(after)
         cookies.put(response, cookies.session, self._sessions.open(visitor))
         cookies.drop(response, cookies.form)
@@ -188,9 +189,9 @@ class Dashboard:
         serve = self._context.config().serve
         return guard.Cookies(serve is not None and (serve.tls_cert is not None or serve.behind_proxy))
 
+    def _peer(self, request: Request) -> str:
+        serve = self._context.config().serve
+        return guard.came_from(request, behind_proxy=serve is not None and serve.behind_proxy)
+
     def _told(self, title: str, told: str) -> Html:
         return told_page(title, told, self._context.clock())
-
-
-def _peer(request: Request) -> str:
-    return request.client.host if request.client else ""

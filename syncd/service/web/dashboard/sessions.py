@@ -1,10 +1,11 @@
 """Who is signed in: in memory only, so that a restart signs everybody out. Safe to share between threads."""
 
 import hashlib
+import ipaddress
 import secrets
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -15,7 +16,9 @@ LASTS: Final = timedelta(hours=12)
 MOST: Final = 256
 """Sessions at a time; one more ends the oldest."""
 FAILURES: Final = 10
-"""Wrong tokens that are answered within `WITHIN`."""
+"""Wrong tokens from one address that are answered within `WITHIN`."""
+FAILURES_OF_ALL: Final = 100
+"""The same, from anywhere: so few that guessing is hopeless, and so many that one who guesses keeps nobody else out."""
 WITHIN: Final = timedelta(minutes=1)
 
 Random = Callable[[int], str]
@@ -68,29 +71,44 @@ class Sessions:
 
 
 class Attempts:
-    """Wrong tokens of the last minute, whoever showed them: guessing is slowed for all, and nobody is kept waiting."""
+    """Wrong tokens of the last minute: who guesses waits, and everybody does only where many do. Nobody is kept waiting
+    for an answer."""
 
     def __init__(self, clock: Callable[[], datetime]) -> None:
         self._clock = clock
-        self._failed: deque[datetime] = deque(maxlen=FAILURES)
+        self._failed: deque[tuple[datetime, str]] = deque(maxlen=FAILURES_OF_ALL)
         self._turn = threading.Lock()
 
-    def wait(self) -> int:
-        """Seconds until another attempt is answered; 0: now."""
+    def wait(self, address: str) -> int:
+        """Seconds until another attempt from there is answered; 0: now."""
         with self._turn:
-            if len(self._failed) < FAILURES:
-                return 0
-            now = self._clock()
-            if now < self._failed[-1]:  # the clock was set back: they would keep everybody out until it is there again
-                self._failed.clear()
-                return 0
-            left = self._failed[0] + WITHIN - now
-            return max(0, -(-left // timedelta(seconds=1)))
+            now, network = self._clock(), _network(address)
+            if self._failed and now < self._failed[-1][0]:
+                self._failed.clear()  # the clock was set back: they would keep everybody out until it is there again
+            own = [at for at, whose in self._failed if whose == network]
+            return max(_left(own, FAILURES, now), _left([at for at, _ in self._failed], FAILURES_OF_ALL, now))
 
-    def failed(self) -> None:
+    def failed(self, address: str) -> None:
         """One was wrong."""
         with self._turn:
-            self._failed.append(self._clock())
+            self._failed.append((self._clock(), _network(address)))
+
+
+def _left(failed: Sequence[datetime], most: int, now: datetime) -> int:
+    """Seconds until fewer than ``most`` of them are of the last minute."""
+    left = failed[-most] + WITHIN - now if len(failed) >= most else timedelta()
+    return max(0, -(-left // timedelta(seconds=1)))
+
+
+def _network(address: str) -> str:
+    """What is one client's: an address of IPv4; of IPv6 all that share 64 bits (RFC 6177, section 2)."""
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return ""
+    if found.version == 4:  # noqa: PLR2004 - as the class says it
+        return address
+    return str(ipaddress.IPv6Network((int(found) >> 64 << 64, 64)))
 
 
 def _key(session: str) -> bytes:
