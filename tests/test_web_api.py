@@ -73,8 +73,16 @@ def test_a_proxy_is_told_who_may_read_what(web: Running) -> None:
     assert asked("/feed/metadata/timestamp.json", other) == 204
     wrong = ["/feed/", f"/{path}", "/feed/.work/lock", f"/feed//{path}", f"/feed/v1/../{path}", "/feed/notes", ""]
     assert [asked(uri, mine) for uri in wrong] == [403] * 7
-    length = web.world.state.feed.path(path).stat().st_size
-    assert web.pulls.told == [("m", path, length)] * 2
+    assert web.pulls.told == []
+
+
+def test_a_proxy_s_files_are_counted(standing: World) -> None:
+    """Where it alone can ask: elsewhere, as above, a matcher could have itself counted for what it never got."""
+    with running(standing, behind_proxy=True) as web:
+        path = named_file(standing, "v1/iwf.images/segments/*.arrow")
+        asked = {**web.add("m"), "X-Original-URI": f"/feed/{path}"}
+        assert httpx.get(f"{web.url}/api/v1/auth", headers=asked).status_code == 204
+        assert web.pulls.told == [("m", path, standing.state.feed.path(path).stat().st_size)]
 
 
 def test_status_is_the_operator_s(web: Running) -> None:

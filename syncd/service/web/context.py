@@ -63,3 +63,9 @@ class Context:
     config: Callable[[], Config]
     """the configuration in force"""
     limits: Limits = field(default_factory=Limits)
+
+    @property
+    def behind_proxy(self) -> bool:
+        """Whether only a proxy can ask us, so that what it says of who asks is true."""
+        serve = self.config().serve
+        return serve is not None and serve.behind_proxy

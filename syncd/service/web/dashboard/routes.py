@@ -92,7 +92,7 @@ class Dashboard:
         after = guard.inside(form.get("after", "/"))
         if not self._forms.proves(form.get("form", ""), "login", before):
             return self._ask(request, after, "This page was open for too long, or cookies are off. Try again.", 403)
-        peer = self._peer(request)
+        peer = guard.came_from(request, behind_proxy=self._context.behind_proxy)
         wait = self._attempts.wait(peer)
         if wait:
             told = f"Too many wrong tokens. Try again in {wait} seconds."
@@ -187,11 +187,7 @@ class Dashboard:
 
     def _cookies(self) -> guard.Cookies:
         serve = self._context.config().serve
-        return guard.Cookies(serve is not None and (serve.tls_cert is not None or serve.behind_proxy))
-
-    def _peer(self, request: Request) -> str:
-        serve = self._context.config().serve
-        return guard.came_from(request, behind_proxy=serve is not None and serve.behind_proxy)
+        return guard.Cookies(self._context.behind_proxy or (serve is not None and serve.tls_cert is not None))
 
     def _told(self, title: str, told: str) -> Html:
         return told_page(title, told, self._context.clock())
