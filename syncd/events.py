@@ -287,6 +287,15 @@ class CertificateRejected(Event):
 
 
 @dataclass(frozen=True)
+class CertificateNotValid(Event):
+    """The certificate in force has expired, or is not valid yet: clients refuse it. Told once, and at each start."""
+
+    level = Level.ERROR
+    message: str
+    to_do: str
+
+
+@dataclass(frozen=True)
 class StateProved(Event):
     """What is stored is what was signed: manifests, and the segments that they name, in full length."""
 
@@ -370,6 +379,7 @@ EVENTS: tuple[type[Event], ...] = (
     ConnectionsFull,
     CertificateReloaded,
     CertificateRejected,
+    CertificateNotValid,
     StateProved,
     StateNotProved,
     MatcherAdded,

@@ -107,6 +107,7 @@ def test_a_reload_takes_new_tokens_and_certificates(today: World, tmp_path: Path
         for lines, listen, said in (
             ((), "127.0.0.1:0", "serve.tls_cert cannot come or go while the daemon runs"),
             (tls, "127.0.0.1:1", "serve.listen cannot change while the daemon runs"),
+            ((f'tls_cert = "{key}"',), "127.0.0.1:0", f"the certificate {key} or its key cannot be used"),
             ((*tls, "max_streams = 9"), "127.0.0.1:0", "serve.max_streams cannot change while the daemon runs"),
         ):
             configure(today, *lines, listen=listen)
@@ -196,3 +197,7 @@ def test_a_check_names_the_address_and_refuses_an_open_one(today: World) -> None
     assert syncd("run", "--check").code == 0
     configure(today, f'tls_cert = "{today.base}/lost"')
     assert syncd("run", "--check").code == 2
+    expired, key = Authority(today.base, "ours").certificate("expired", hours=-2)
+    configure(today, f'tls_cert = "{expired}"', f'tls_key = "{key}"')
+    refused = syncd("run", "--check")
+    assert (refused.code, f"the certificate {expired}, or one of its chain, expired on 20" in refused.err) == (2, True)

@@ -3,6 +3,7 @@
 import shutil
 import socket
 import ssl
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ import pytest
 
 from certificates import Authority
 from syncd.config import Serve
-from syncd.errors import ConfigError
+from syncd.errors import ConfigError, SourceError
+from syncd.fetch import Endpoint
+from syncd.matcher.pull import pull
 from syncd.service.web.context import Limits
-from syncd.service.web.site import check
+from syncd.service.web.site import check, check_valid
 from web_site import Running, running, to_the_end
 from world import World
 
@@ -99,6 +102,54 @@ def test_a_certificate_that_is_none_changes_nothing(standing: World, ours: Autho
             path.write_bytes(content)
         web.site.look()
         assert len(web.named("certificate_reloaded")) == 1
+
+
+@pytest.mark.parametrize(
+    ("begins", "told", "pulled"),
+    [
+        (-2, "or one of its chain, expired on 20", "is not trusted: certificate has expired"),
+        (2, "or one of its chain, is not valid before 20", "is not trusted: certificate is not yet valid"),
+    ],
+)
+def test_a_certificate_of_another_time_is_told_on_both_sides(
+    standing: World, ours: Authority, files: dict[str, Any], tmp_path: Path, begins: float, told: str, pulled: str
+) -> None:
+    """At the start, once, and by `run --check`; the matcher is told what is wrong, and whose clock may be. A new one
+    mends it."""
+    standing.clock.now = datetime.now(UTC)
+    put(ours.certificate("dated", hours=begins), files)
+    with pytest.raises(ConfigError, match=told):
+        check_valid(Serve(listen="127.0.0.1:0", **files), standing.clock())
+    with running(standing, **files) as web:
+        endpoint = Endpoint(f"{web.url}/feed/", ca=ours.file)
+        with pytest.raises(SourceError) as caught:
+            pull(endpoint, standing.operator_root.read_bytes(), tmp_path / "own", now=standing.clock(), deadline=20.0)
+        assert caught.value.message == f"the certificate of 127.0.0.1:{web.port} {pulled}"
+        assert caught.value.hint.startswith("if this machine's clock is right, ")
+        web.site.look()
+        (event,) = web.named("certificate_not_valid")
+        assert (event.importance, told in event.document()["message"]) == ("error", True)
+        put(ours.certificate("renewed"), files)
+        web.site.look()
+        assert health(web, trust(ours)) == 200
+        assert len(web.named("certificate_not_valid")) == 1
+
+
+def test_a_certificate_that_expires_while_it_is_in_force_is_told(
+    standing: World, ours: Authority, files: dict[str, Any]
+) -> None:
+    """Within a minute; one that replaces it, and expires too, once more."""
+    standing.clock.now = datetime.now(UTC)
+    with running(standing, **files) as web:
+        web.site.look()
+        assert not web.named("certificate_not_valid")
+        standing.clock.forward(days=2)
+        web.site.look()
+        web.site.look()
+        assert len(web.named("certificate_not_valid")) == 1
+        put(ours.certificate("dated", hours=3), files)
+        web.site.look()
+        assert len(web.named("certificate_not_valid")) == 2
 
 
 def test_only_clients_with_a_certificate_are_answered(

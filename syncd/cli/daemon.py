@@ -54,9 +54,10 @@ def _check(settings: Any) -> None:
     for feed in settings.feeds():
         feed.check()
     if settings.serve:
-        from syncd.service.web.site import check
+        from syncd.service.web.site import check, check_valid
 
         check(settings.serve)
+        check_valid(settings.serve, utc_now())
     say(f"state folder    {settings.state_dir}")
     say(f"control socket  {settings.control_socket}")
     if settings.serve:

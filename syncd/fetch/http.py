@@ -31,6 +31,9 @@ _HINTS: Final = {
     416: "the file at the peer is shorter than was signed; tell its operator",
     429: "the peer asks for fewer requests: lengthen the interval",
 }
+_CLOCK: Final = "if this machine's clock is right, the peer's operator has to put a valid one in its place"
+_DATED: Final = {9: _CLOCK, 10: _CLOCK}
+"""By what OpenSSL says of a certificate: not valid yet, expired (openssl-verification-options(1), Diagnostics)."""
 _PEER_TROUBLE: Final = "the trouble is the peer's; the next sync tries again"
 
 Now = Callable[[], datetime]
@@ -220,7 +223,7 @@ def _no_connection(host: str, error: Exception) -> SourceError:
     if isinstance(cause, ssl.SSLCertVerificationError):
         return SourceError(
             f"the certificate of {host} is not trusted: {cause.verify_message}",
-            hint="set ca to the authority that signed it, or check the host name and this machine's clock",
+            hint=_DATED.get(cause.verify_code, "set ca to the authority that signed it, or check the host name"),
         )
     if isinstance(cause, (socket.gaierror, UnicodeError)):
         return UnreachableError(

@@ -5,6 +5,7 @@ import http.client
 import socket
 import ssl
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -15,7 +16,7 @@ from syncd.listen import Address
 from syncd.service.web.app import HEALTH, App
 from syncd.service.web.context import Context
 from syncd.service.web.server import WebServer
-from syncd.service.web.tls import Certificates, make_context
+from syncd.service.web.tls import Certificates, make_context, period_of
 
 _MAX_TOKEN: Final = 4096
 _SHORTEST_TOKEN: Final = 16
@@ -69,6 +70,12 @@ def check(serve: Serve) -> None:
         make_context(serve)
 
 
+def check_valid(serve: Serve, now: datetime) -> None:
+    """See that clients will take our certificate. Raises `ConfigError`."""
+    if serve.tls_cert and (period := period_of(serve)):
+        period.check(now)
+
+
 def check_change(before: Serve | None, after: Serve | None) -> None:
     """See that ``after`` can be put in force while the daemon runs. Raises `ConfigError`."""
     if (before is None) != (after is None):
@@ -81,7 +88,7 @@ def check_change(before: Serve | None, after: Serve | None) -> None:
     for key in ("tls_cert", "client_ca"):
         if (getattr(before, key) is None) != (getattr(after, key) is None):
             raise ConfigError(f"serve.{key} cannot come or go while the daemon runs", hint=_RESTART)
-    read_tokens(after)
+    check(after)
 
 
 class Site:
@@ -89,7 +96,7 @@ class Site:
 
     def __init__(self, serve: Serve, context: Context) -> None:
         self._context = context
-        self._certificates = Certificates(serve, context.emit) if serve.tls_cert else None
+        self._certificates = Certificates(serve, context.emit, context.clock) if serve.tls_cert else None
         self.app = App(context)
         self.server = WebServer(
             self.app,
@@ -104,11 +111,12 @@ class Site:
     def start(self) -> None:
         """Listen. Raises as `WebServer.start`."""
         self.server.start()
+        self.look()
 
     def look(self) -> None:
         """The chore of each minute."""
         if self._certificates:
-            self._certificates.reload()
+            self._certificates.look()
 
     def reload(self, serve: Serve) -> None:
         """Put another configuration in force, which `check_change` has let through. Raises `ConfigError`."""
