@@ -154,6 +154,24 @@ def test_an_update_leaves_the_focus_where_it_was(run: Running, visit: Visit) -> 
     expect(link).to_be_focused()
 
 
+@pytest.mark.parametrize(
+    ("visit", "moves", "number"),
+    [({"reduced_motion": "no-preference"}, True, 7000), ({"reduced_motion": "reduce"}, False, 7001)],
+    indirect=["visit"],
+)
+def test_an_update_moves_for_who_does_not_mind(run: Running, visit: Visit, moves: bool, number: int) -> None:
+    """It fades in, the only thing that ever moves, but for who asked the system for less motion."""
+    page = visit.sign_in()
+    is_live(page)
+    page.evaluate("void (Element.prototype.animate = () => { window.moved = true; })")
+    version = page.get_by_role("row", name=re.compile("^iwf.images")).get_by_role("cell").nth(1)
+    before = int(version.inner_text())
+    run.world.publish(add=rows(number, number + 1))
+    sync_now(run)
+    expect(version).to_have_text(str(before + 1))
+    assert page.evaluate("window.moved === true") is moves
+
+
 def test_a_lost_stream_is_said_and_found_again(visit: Visit) -> None:
     """What is shown may be old meanwhile."""
     visit.context.route("**/dashboard/events", lambda route: route.abort())
@@ -267,3 +285,13 @@ def test_every_page_fits_a_telephone_and_a_desk(visit: Visit) -> None:
         page.emulate_media(color_scheme="dark")
         page.screenshot(path=SHOTS / f"dashboard-{name}-{width}-dark.png", full_page=True)
         page.emulate_media(color_scheme="light")
+
+
+def test_paper_is_white_and_shows_all_that_can_be_shown(visit: Visit) -> None:
+    """Dark ink, whatever the screen's scheme; what is folded up, and nothing to press."""
+    page = visit.sign_in("/lists/iwf.images")
+    page.emulate_media(media="print", color_scheme="dark")
+    expect(page.locator("body")).to_have_css("color", "rgb(27, 30, 34)")
+    expect(page.locator("body")).to_have_css("background-color", "rgba(0, 0, 0, 0)")
+    expect(page.locator("details table").first).to_be_visible()
+    expect(page.get_by_role("button", name="Sign out")).to_be_hidden()
