@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import hmac
-import os
 import signal
 import socket
 import ssl
@@ -19,9 +18,9 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from syncd.errors import StoreError, UsageError
+from syncd.errors import UsageError
 from syncd.feed.offer import CHANGING, NO_STORE, InMemory, file_response, is_known
-from syncd.listen import is_loopback
+from syncd.listen import Address, is_loopback, listening
 
 _SECONDS_TO_FINISH: Final = 5
 
@@ -181,29 +180,6 @@ def _settings(folder: Path, token: str | None, tls_cert: Path | None, tls_key: P
     return config
 
 
-@contextlib.contextmanager
-def listening(host: str, port: int) -> Iterator[socket.socket]:
-    """A socket that listens. Raises `StoreError`."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        listener = socket.create_server((host, port), family=family, backlog=2048)
-    except OSError as error:
-        raise StoreError(
-            f"cannot listen on {host} port {port}: {_reason(error)}", hint="is another process using it?"
-        ) from error
-    with listener:
-        # Connections inherit it. asyncio sets it only on sockets that name their protocol, which these do not; without
-        # it, an answer of two packets waits 40 ms for the acknowledgement of the first.
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        yield listener
-
-
-def _reason(error: OSError) -> str:
-    """The system's words alone: `socket.create_server` adds the address to them."""
-    return os.strerror(error.errno) if error.errno else str(error)
-
-
 def _url(listener: socket.socket, *, tls: bool) -> str:
     host, port = listener.getsockname()[:2]
-    shown = f"[{host}]" if ":" in host else host
-    return f"{'https' if tls else 'http'}://{shown}:{port}/"
+    return f"{Address(host, port).url(tls=tls)}/"

@@ -16,9 +16,8 @@ from starlette.types import ASGIApp
 
 from syncd import events
 from syncd.errors import ConfigError
-from syncd.feed.serve import listening
 from syncd.files import make_folder, storage
-from syncd.listen import Address
+from syncd.listen import Address, listening
 from syncd.service.control import take_over
 from syncd.service.log import Emit
 from syncd.service.web.connection import Connection
