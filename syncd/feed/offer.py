@@ -89,4 +89,4 @@ class InMemory:
 
 def is_known(tag: str, asked: str) -> bool:
     """Whether ``asked``, an If-None-Match, names the entity tag: the client holds this very file (RFC 9110, 13.1.2)."""
-    return tag in {one.strip().removeprefix("W/") for one in asked.split(",")}
+    return not {tag, "*"}.isdisjoint(one.strip().removeprefix("W/") for one in asked.split(","))
