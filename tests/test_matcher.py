@@ -149,6 +149,25 @@ def test_expired_metadata_still_answers_and_says_so(world: World) -> None:
     assert opened(world).lookup("sha256", digest(4)) == [Hit(IMAGES, 1, "e4", "B")]
 
 
+def test_a_list_that_lags_grows_old_while_the_others_are_fresh(world: World) -> None:
+    """The age of a list is that of its own last pull: newer signed metadata beside it does not make it younger."""
+    world.publish(full=rows(20, 24), name=OTHER)
+    world.follow()
+    matcher = opened(world)
+    before = set(world.partner.root.rglob("*.arrow"))
+    world.clock.forward(hours=40)
+    world.publish(add=[row(9)])
+    (missing,) = set(world.partner.root.rglob("*.arrow")) - before
+    missing.unlink()
+    world.clock.forward(hours=10)
+    assert [error.exit_code for error in world.follow().errors] == [5]
+    assert matcher.reload()
+    for lagging, fresh in (matcher.status(), opened(world).status()):
+        assert (lagging.version, lagging.serial, lagging.age) == (1, 1, timedelta(hours=50))
+        assert lagging.expired == ("timestamp",)
+        assert (fresh.version, fresh.serial, fresh.age, fresh.expired) == (1, 1, timedelta(hours=10), ())
+
+
 def test_the_given_root_is_what_counts(world: World, tmp_path_factory: pytest.TempPathFactory) -> None:
     """A copy whose own root.json was replaced opens with the root given out of band; one of a stranger does not."""
     stranger = World(tmp_path_factory.mktemp("stranger"))

@@ -47,6 +47,8 @@ class Generation:
     """One proved state of a copy. Replaced whole, never changed."""
 
     snapshots: Mapping[ListName, Snapshot]
+    vouching: Mapping[ListName, TrustedFeed]
+    """by list, the metadata that it was last brought up to date with: the newest says nothing of a list that lags"""
     newest: TrustedFeed
     stamp: Stamp
     searched: Mapping[str, Searched] = field(repr=False)
@@ -92,8 +94,9 @@ def _load(copy: FeedFolder, root: bytes, before: Generation | None, stamp: Stamp
         raise UsageError(f"{copy.root} holds no pulled copy", hint="pull it again")
     loader = _Loader(copy, root, before)
     snapshots = {name: loader.snapshot(name, held) for name, held in sorted(current.lists.items())}
+    vouching = {name: loader.feed(held.metadata) for name, held in current.lists.items()}
     searched = {algorithm.value: _searched(algorithm, snapshots.values()) for algorithm in Algorithm}
-    return Generation(snapshots, loader.feed(current.metadata), stamp, searched)
+    return Generation(snapshots, vouching, loader.feed(current.metadata), stamp, searched)
 
 
 class _Loader:

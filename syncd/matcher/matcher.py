@@ -118,7 +118,8 @@ class Matcher:
     def status(self) -> list[ListStatus]:
         """What is answered from, how old it is, and what keeps a newer generation out."""
         generation, now, error = self._generation, self._clock(), self._last_error
-        return [list_status(snapshot, generation.newest, now, error) for snapshot in generation.snapshots.values()]
+        found = generation.snapshots.items()
+        return [list_status(snapshot, generation.vouching[name], now, error) for name, snapshot in found]
 
     @property
     def versions(self) -> dict[ListName, int]:

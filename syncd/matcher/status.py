@@ -19,18 +19,18 @@ class ListStatus:
     serial: int | None
     """the upstream's own number"""
     verified_at: datetime | None
-    """when the feed's operator last verified the upstream"""
+    """when the feed's operator last verified the upstream, as of the last pull that brought this list up to date"""
     age: timedelta | None
     expired: tuple[str, ...]
-    """roles of the signed metadata past their expiry: nobody vouches for freshness any more"""
+    """roles of the metadata of that pull that are past their expiry: nobody vouches for freshness any more"""
     error: SyncdError | None = None
     """what keeps a newer generation out"""
 
 
-def list_status(snapshot: Snapshot, newest: TrustedFeed, now: datetime, error: SyncdError | None) -> ListStatus:
-    """The status of a snapshot; ``error``: what keeps a newer one out."""
+def list_status(snapshot: Snapshot, trusted: TrustedFeed, now: datetime, error: SyncdError | None) -> ListStatus:
+    """The status of a snapshot that ``trusted`` vouches for; ``error``: what keeps a newer one out."""
     name = snapshot.manifest.list
-    fresh = newest.freshness.get(name)
+    fresh = trusted.freshness.get(name)
     return ListStatus(
         name,
         snapshot.manifest.version,
@@ -38,6 +38,6 @@ def list_status(snapshot: Snapshot, newest: TrustedFeed, now: datetime, error: S
         fresh.serial if fresh else None,
         fresh.verified_at if fresh else None,
         now - fresh.verified_at if fresh else None,
-        newest.stale(now),
+        trusted.stale(now),
         error,
     )
