@@ -1,10 +1,18 @@
 """Garbage collection: never what a reader may still need."""
 
+from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 
-from syncd.feed import author, garbage
+import pytest
+
+from syncd.feed import author, garbage, layout
 from syncd.feed.folder import FeedFolder
 from syncd.feed.signed import load_repository
+from syncd.fetch import Endpoint
+from syncd.matcher import Matcher
+from syncd.matcher.pull import pull
+from syncd.model import ListName
 from world import IMAGES, World, row, rows
 
 
@@ -48,6 +56,48 @@ def test_a_mapped_reader_goes_on_answering(world: World) -> None:
         world.clock.forward(hours=25)
         churn(world, 300, 9)
     assert [len(world.hits(number, matcher)) for number in (0, 100, 108, 999)] == [1, 1, 1, 0]
+
+
+@pytest.mark.parametrize("age", [0, 1])
+@pytest.mark.parametrize("spoil", [Path.unlink, lambda path: path.write_bytes(b"{}")], ids=["missing", "damaged"])
+def test_a_list_whose_manifest_is_spoilt_loses_nothing(world: World, spoil: Callable[[Path], object], age: int) -> None:
+    """A manifest that the disk lost can be restored; its segments too, had they been removed for lack of it."""
+    world.publish(full=rows(0, 40))
+    world.publish(add=[row(40)])
+    held = load_repository(world.partner).targets()[layout.target_name(IMAGES)].sha256
+    path = world.partner.path(layout.manifest_path(IMAGES, held))
+    if age:
+        previous = world.partner.manifest(IMAGES, held).previous
+        path = world.partner.path(layout.manifest_path(IMAGES, previous.sha256 if previous else ""))
+    before, content = files(world.partner), path.read_bytes()
+    spoil(path)
+    garbage._version.cache_clear()  # as for another process
+    for number in range(4):
+        world.clock.forward(hours=20)
+        world.publish(add=[row(number)], name=ListName("videos"))
+    path.write_bytes(content)
+    assert {one for one in before - files(world.partner) if one.startswith("v1/")} == set()
+    world.follow()
+    assert len(Matcher.open(world.mirror).lookup("sha256", row(40)[1])) == 1
+
+
+def test_a_list_that_a_copy_lost_keeps_no_other_back(world: World) -> None:
+    """A pull of one list tells what came of it, and removes old files, though the manifest of another is damaged."""
+    world.publish(full=rows(0, 40))
+    world.publish(full=rows(0, 4), name=ListName("videos"))
+    world.follow()
+    for path in world.mirror.glob("v1/videos/*.manifest.json"):
+        path.write_bytes(b"{}")
+    before = files(FeedFolder(world.mirror))
+    world.publish(add=[row(40)])
+    endpoint, root = Endpoint(world.url), world.root.read_bytes()
+    pulled = pull(endpoint, root, world.mirror, now=world.clock(), lists=[IMAGES])
+    assert [(one.list, one.after, one.error) for one in pulled.lists] == [(IMAGES, 2, None)]
+    world.clock.forward(hours=25)
+    pull(endpoint, root, world.mirror, now=world.clock(), lists=[IMAGES])
+    gone = {path.partition("/")[0] for path in before - files(FeedFolder(world.mirror))}
+    assert "v1" in gone
+    assert not any("videos" in path for path in before - files(FeedFolder(world.mirror)))
 
 
 def test_recent_deltas_and_versions_stay(world: World) -> None:

@@ -15,6 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
+from syncd.errors import FeedError, StoreError
 from syncd.feed import layout
 from syncd.feed.folder import FeedFolder
 from syncd.files import TEMPORARY_PREFIX, install_bytes, remove_temporaries, storage
@@ -95,13 +96,18 @@ def named_by_manifest(manifest: Manifest, sha256: str) -> Iterator[str]:
 def named_by_feed(
     folder: FeedFolder, heads: dict[ListName, str], metadata: Iterable[str], kept: int = KEPT_VERSIONS
 ) -> set[str]:
-    """The files that a published feed needs: of each list the newest versions, and its signed metadata."""
+    """The files that a feed, or a copy of one, needs: of each list the newest versions, and its signed metadata.
+
+    ``kept`` versions of each list can be gone back to. Of a list whose manifest cannot be read: all its files.
+    """
     named = {f"{layout.METADATA}/{file}" for file in metadata}
     for name, head in heads.items():
-        if _is_here(folder, name, head):
+        try:
             named |= set(named_by_manifest(folder.manifest(name, head), head))
-        for version in _newest(folder, name, head, kept):
-            named |= version.needs
+            for version in _newest(folder, name, head, kept):
+                named |= version.needs
+        except (FeedError, StoreError):  # a manifest is damaged or gone: what it needs is what heals the list
+            named |= {path for path in _files(folder) if path.startswith(f"v1/{name}/")}
     return named
 
 

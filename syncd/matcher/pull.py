@@ -207,11 +207,10 @@ class _Pull:
     def _collect(self, trusted: TrustedFeed, current: Current, now: datetime) -> None:
         """Let go of what neither this generation nor, for a day, the ones before it name."""
         metadata = set(trusted.files)
-        named: set[str] = set()
-        for name, held in current.lists.items():
+        for held in current.lists.values():
             metadata |= {f"{version}.{role}.json" for role, version in held.metadata.items()}
-            named |= set(garbage.named_by_manifest(self.copy.manifest(name, held.manifest), held.manifest))
-        garbage.collect(self.copy, named | {f"{layout.METADATA}/{file}" for file in metadata}, now)
+        newest = {name: held.manifest for name, held in current.lists.items()}
+        garbage.collect(self.copy, garbage.named_by_feed(self.copy, newest, metadata, kept=0), now)
         garbage.remove_old_parts(self.copy.work / "download", now)
 
     def _install(self, name: ListName, signed: SignedManifest, before: Held | None) -> None:
