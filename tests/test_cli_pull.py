@@ -64,6 +64,16 @@ def test_a_rejected_list_keeps_its_version_and_the_others_go_on(published: World
     assert document["lists"][0]["error"]["exit_code"] == 4
 
 
+def test_a_wrong_root_is_not_kept(published: World, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Whoever names the wrong root at first pulls with the right one into the same folder, and then with no other."""
+    other = World(tmp_path_factory.mktemp("other")).root
+    wrong = pull(published, "--root", str(other))
+    assert (wrong.code, "is not signed by enough of the keys" in wrong.err) == (4, True)
+    assert pull(published).code == 0
+    wrong = pull(published, "--root", str(other))
+    assert (wrong.code, "was pulled with another root" in wrong.err) == (2, True)
+
+
 def test_an_unknown_list_is_rejected_by_name(published: World) -> None:
     """It says which lists there are."""
     ran = pull(published, "--list", "image")

@@ -91,12 +91,9 @@ def check_target(folder: FeedFolder) -> None:
         )
 
 
-def pin_root(folder: FeedFolder, root: bytes) -> None:
-    """Keep the root that a copy is trusted by; raises `UsageError` where it was made with another."""
-    kept = folder.read(ROOT)
-    if kept is None:
-        install_bytes(folder.path(ROOT), root)
-    elif kept != root:
+def check_root(folder: FeedFolder, root: bytes) -> None:
+    """Raise `UsageError` where a copy was made with another root than this."""
+    if folder.read(ROOT) not in {None, root}:
         raise UsageError(
             f"{folder.root} was pulled with another root",
             hint="give the root it was made with, or pull into an empty folder; what it holds still answers",

@@ -23,7 +23,7 @@ from syncd.fetch import Deadline, Endpoint, open_peer
 from syncd.files import install_bytes, lock
 from syncd.format.caps import DEFAULT_CAPS, Caps
 from syncd.format.manifest import SegmentRef, now_in_seconds
-from syncd.matcher.copy import Current, Held, check_target, pin_root, read_current, write_current
+from syncd.matcher.copy import ROOT, Current, Held, check_root, check_target, read_current, write_current
 from syncd.model import ListName
 from syncd.trust.values import Floors, TrustedFeed
 
@@ -131,9 +131,10 @@ class _Work:
 
     def run(self, endpoint: Endpoint, deadline: Deadline) -> Pulled:
         with open_peer(endpoint, deadline) as peer:
-            pin_root(self.copy, self.root)
+            check_root(self.copy, self.root)
             follower = Follower(self.copy, self.root, peer, self.caps)
-            return _Pull(self.copy, follower, read_current(self.copy), self.progress).run(self.lists, self.now)
+            current = read_current(self.copy)
+            return _Pull(self.copy, self.root, follower, current, self.progress).run(self.lists, self.now)
 
 
 @contextlib.contextmanager
@@ -157,6 +158,7 @@ def _serving(copy: FeedFolder) -> str:
 @dataclass
 class _Pull:
     copy: FeedFolder
+    root: bytes
     follower: Follower
     current: Current | None
     progress: Progress | None
@@ -164,6 +166,7 @@ class _Pull:
 
     def run(self, wanted: tuple[ListName, ...], now: datetime) -> Pulled:
         trusted = self.follower.refresh(self._floors(), now)
+        self._keep(ROOT, self.root)  # not before: a wrong one would keep the right one out
         for name, content in trusted.files.items():
             self._keep(f"{layout.METADATA}/{name}", content)
         held = dict(self.current.lists) if self.current else {}
