@@ -15,7 +15,7 @@ import pytest
 from event_peer import EventPeer, refusal, serve
 from syncd.errors import HttpStatusError, SyncdError, UsageError
 from syncd.files import lock
-from syncd.matcher import Feed, ListStatus, Matcher
+from syncd.matcher import Feed, ListStatus, Matcher, watcher
 from world import IMAGES, Clock, World, row, rows
 
 
@@ -170,6 +170,25 @@ def test_a_pull_that_fails_is_told_and_the_old_version_answers(world: World, pee
         newest.write_bytes(good)
         publish(world, peer, 4)
         seen.until(2)
+
+
+def test_a_fault_nobody_foresaw_is_told_and_the_feed_left_alone(
+    world: World, peer: EventPeer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bug in pulling is an error without its words, and is met again at the next poll, not at once."""
+    pulls: list[object] = []
+
+    def fail(*arguments: object, **_: object) -> None:
+        pulls.append(arguments)
+        raise ZeroDivisionError(row(4)[1])
+
+    monkeypatch.setattr(watcher, "pull_in_turn", fail)
+    with following(world, peer) as seen:
+        assert seen.errors.get(timeout=20).message == "internal error (ZeroDivisionError)"
+        assert seen.matcher.lookup("sha256", row(4)[1])
+        with pytest.raises(queue.Empty):
+            seen.errors.get(timeout=0.2)
+    assert len(pulls) == 1
 
 
 def test_a_refused_token_is_told(world: World, peer: EventPeer) -> None:

@@ -16,6 +16,7 @@ from syncd.fetch.patience import backoff, vary
 from syncd.matcher import Hit, ListStatus, Matcher
 from syncd.matcher.copy import Current, read_current
 from syncd.matcher.pull import ListPull, Pulled
+from syncd.matcher.threads import Poller
 from syncd.matcher.watch import Attempt, follow
 from syncd.model import ListName
 from world import IMAGES, World, row, rows
@@ -222,6 +223,20 @@ def test_a_callback_that_fails_does_not_end_the_watch(world: World, monkeypatch:
     assert matcher.last_error is None
     ticks.end()
     matcher.close()
+
+
+def test_a_step_that_always_fails_is_not_repeated_without_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even where it fails before it could say when to come again."""
+
+    def fail() -> float:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    ticks = Ticks()
+    poller = Poller(fail, 0.0, ticks).start()
+    assert [ticks.start(), ticks.look(), ticks.look()] == [0.0, 1.0, 1.0]
+    ticks.end()
+    poller.stop()
 
 
 def test_a_fault_nobody_foresaw_becomes_an_error(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,10 @@ import queue
 import sys
 import threading
 from collections.abc import Callable
+from typing import Final
+
+_AFTER_A_FAULT: Final = 1.0
+"""Seconds to wait after a step that failed, at least: it may fail again at once, and for ever."""
 
 Wait = Callable[[threading.Event, float], bool]
 """Waits until the event is set, at most so many seconds; returns whether it is: `threading.Event.wait`."""
@@ -74,6 +78,7 @@ class Poller:
                 seconds = self._step()
             except Exception:  # noqa: BLE001 - a callback's fault is shown; ending the thread would freeze the lists
                 _show_fault(threading.current_thread())
+                seconds = max(seconds, _AFTER_A_FAULT)
 
 
 def _show_fault(thread: threading.Thread) -> None:

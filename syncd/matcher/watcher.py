@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final, Protocol
 
-from syncd.errors import HttpStatusError, SyncdError
+from syncd.errors import HttpStatusError, SyncdError, as_known
 from syncd.fetch.endpoint import Deadline, Endpoint
 from syncd.fetch.patience import vary
 from syncd.matcher.check_in import CheckIn, process_instance
@@ -224,8 +224,8 @@ class _FeedStep:
                 deadline=self.deadline,
                 overtaken=self._overtaken,
             )
-        except SyncdError as error:
-            return None, [error]
+        except Exception as fault:  # noqa: BLE001 - told, and tried again at the usual pace, whatever it was
+            return None, [as_known(fault)]
         return pulled, pulled.errors if pulled else []
 
     def _overtaken(self) -> bool:
