@@ -17,11 +17,12 @@ import pytest
 from standing import NEW, OLD, Standing, checked, fault_of, matched, prove_feed, prove_partner, publish_news
 from syncd.catalog.records import Outcome
 from syncd.errors import RefusedError, StoreError, SyncdError
+from syncd.feed import author
 from syncd.files import lock
 from syncd.format.rows import Rows
 from syncd.format.writer import write_segment
 from syncd.model import Algorithm
-from world import World, row, rows
+from world import IMAGES, World, row, rows
 
 NOBODY = 65534
 CHANGES = ("fsync", "replace", "rename", "link", "mkdir", "unlink", "rmdir", "write", "ftruncate")
@@ -369,6 +370,20 @@ def test_a_damaged_copy_heals_itself(standing: World) -> None:
     standing.sync()
     assert standing.pull().errors == []
     assert matched(standing) == NEW
+
+
+def test_a_segment_that_the_disk_damaged_is_not_folded(standing: World) -> None:
+    """What a pull could make of it is fetched instead, whatever the damage would lead to."""
+    publish_news(standing)
+    assert author.compact(standing.partner, IMAGES, standing.partner_signers(), standing.clock(), everything=True)
+    (held,) = standing.mirror.glob("v1/*/segments/*.arrow")
+    content = pa.py_buffer(held.read_bytes())
+    codes = pa.ipc.open_file(content).get_batch(0).column(2).indices.buffers()[1]
+    at = codes.address - content.address
+    held.unlink()
+    held.write_bytes(bytes(content[:at]) + b"\xff\xff\xff\x7f" + bytes(content[at + 4 :]))
+    assert standing.follow().errors == []
+    assert matched(standing, standing.mirror) == NEW
 
 
 def test_a_source_that_is_being_synced(standing: World) -> None:

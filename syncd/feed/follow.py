@@ -16,7 +16,7 @@ from syncd.feed import layout
 from syncd.feed.folder import TRUST, FeedFolder
 from syncd.feed.proof import SignedManifest, prove_manifest, target_of
 from syncd.fetch import Download, Peer, Progress, download_all
-from syncd.files import install_file, make_folder
+from syncd.files import install_file, make_folder, sha256_file
 from syncd.format.caps import DEFAULT_CAPS, Caps
 from syncd.format.fold import fold
 from syncd.format.manifest import Manifest, SegmentRef
@@ -72,10 +72,13 @@ class Follower:
     def _fold(self, name: ListName, ref: SegmentRef, inputs: Sequence[SegmentRef]) -> bool:
         """Make a segment from those it was folded from; False where the bytes are not those that were signed."""
         path = make_folder(self._folder.work / "download", _PRIVATE) / f"{ref.sha256}.fold"
+        made: SegmentRef | None = None
         try:
-            made = fold([Segment.open(self._folder.segment_path(name, one), one) for one in inputs], ref.kind, path)
+            # Hashed first: columns that the disk has damaged since could lead out of the file.
+            if all(sha256_file(self._folder.segment_path(name, one)) == one.sha256 for one in inputs):
+                made = fold([Segment.open(self._folder.segment_path(name, one), one) for one in inputs], ref.kind, path)
         except SyncdError:  # whatever is wrong here, the signed bytes can be had from the peer
-            made = None
+            pass
         if made != ref:
             path.unlink(missing_ok=True)
             return False
