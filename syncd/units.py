@@ -44,3 +44,8 @@ def count(number: int, one: str) -> str:
 def in_words(outcome: str) -> str:
     """How a sync ended, as people read it."""
     return "would be published" if outcome == "staged" else outcome.replace("_", " ")
+
+
+def brief(text: str, length: int = 100) -> str:
+    """What another party wrote, for a message: ASCII, on one line, and no longer than that."""
+    return ascii(text)[1:-1][:length]

@@ -3,12 +3,12 @@
 from datetime import UTC, datetime
 
 import pytest
-from tuf.api.metadata import DelegatedRole, Delegations, Metadata, Root, Targets
+from tuf.api.metadata import DelegatedRole, Delegations, Metadata, Root, Snapshot, TargetFile, Targets, Timestamp
 
 from feed_simulator import DAY, NOW, MetadataPeer
 from syncd.errors import FeedError, RollbackError, StoreError, TrustError
 from syncd.trust.client import verify_offline
-from syncd.trust.offline import delegated_roles
+from syncd.trust.offline import Verified, delegated_roles, translate
 
 NAMES = {"root": 2, "timestamp": 3, "snapshot": 2, "targets": 1, "lists": 2}
 
@@ -124,6 +124,21 @@ def test_a_thousand_roles_are_refused() -> None:
     roles = {f"list-{n}": DelegatedRole(f"list-{n}", [], 1, True, [f"v1/{n}/manifest.json"]) for n in range(257)}
     with pytest.raises(TrustError, match="more than 256 roles"):
         delegated_roles(Targets(delegations=Delegations({}, roles)))
+
+
+def test_no_message_is_as_long_as_a_peer_likes() -> None:
+    """What another party named is quoted in part, on one line: messages are kept, and logged, at every sync."""
+    name = "v1/" + "x\n" * 500_000 + "/manifest.json"
+    delegations = Delegations({}, {name: DelegatedRole(name, [], 1, terminating=True, paths=["v1/*"])})
+    targets = Targets(targets={name: TargetFile(5, {"sha256": "0" * 64}, name)}, delegations=delegations)
+    verified = Verified((), Timestamp(), Snapshot(), targets, {}, {})
+    messages = []
+    for refused in (verified.entitled, lambda: delegated_roles(targets)):
+        with pytest.raises(TrustError) as caught:
+            refused()
+        messages.append(str(caught.value))
+    messages.append(str(translate(ValueError(name), "timestamp.json")))
+    assert [len(message) < 200 and message.isprintable() for message in messages] == [True, True, True]
 
 
 def test_repr_shows_no_hash(peer: MetadataPeer, stored: dict[str, bytes]) -> None:

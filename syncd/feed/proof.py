@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from syncd.errors import ExpiredError, ManifestError, MismatchError, TrustError, UnknownListError
 from syncd.feed import layout
@@ -10,6 +11,10 @@ from syncd.format import manifest as manifests
 from syncd.format.manifest import Manifest, ManifestRef
 from syncd.model import ListName
 from syncd.trust.values import SignedTarget, TrustedFeed
+from syncd.units import brief
+
+_SHOWN: Final = 500
+"""Characters of the names of a feed's lists, of which there may be thousands."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,7 @@ def target_of(trusted: TrustedFeed, name: ListName) -> SignedTarget:
         known = sorted(filter(None, (layout.list_of(target) for target in trusted.targets)))
         raise UnknownListError(
             f"the feed has no list {name!r}",
-            hint=f"it has: {', '.join(known) or 'none yet'}; check the spelling, or ask its operator",
+            hint=f"it has: {brief(', '.join(known), _SHOWN) or 'none yet'}; check the spelling, or ask its operator",
         )
     return target
 

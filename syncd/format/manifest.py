@@ -23,7 +23,7 @@ from pydantic import (
 
 from syncd.errors import ManifestError
 from syncd.model import LIST_NAME, Algorithm, Counts, ListName
-from syncd.units import stamp
+from syncd.units import brief, stamp
 
 FORMAT: Final = 1
 RECENT: Final = 64
@@ -32,9 +32,6 @@ MAX_MANIFEST_BYTES: Final = 1 << 20
 
 _KEPT: Final = 32
 """Manifests kept in memory once parsed: each sync reads those of the last versions again. They never change."""
-
-_SHOWN: Final = 100
-"""Characters that an error shows of a place: an unknown field's name is the sender's to choose."""
 
 Sha256 = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
 ChecksumText = Annotated[str, StringConstraints(pattern="^[0-9a-f]{32}$")]
@@ -251,7 +248,7 @@ def parse(content: bytes) -> Manifest:
         manifest = Manifest.model_validate_json(content, strict=False)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        place = ascii(".".join(str(part) for part in first["loc"]) or "document")[1:-1][:_SHOWN]
+        place = brief(".".join(str(part) for part in first["loc"]) or "document")  # a field's name is the sender's
         raise ManifestError(
             f"manifest: {place}: {first['msg']}", hint="the publisher's syncd may be newer than this one"
         ) from None

@@ -22,6 +22,7 @@ from tuf.api.serialization import DeserializationError
 
 from syncd.errors import FeedError, MismatchError, RollbackError, StoreError, TrustError
 from syncd.trust.values import Floors, Freshness, SignedTarget, TrustedFeed
+from syncd.units import brief
 
 Read = Callable[[str], bytes | None]
 """Returns a metadata file by its name relative to ``metadata/``; None where there is none."""
@@ -223,7 +224,9 @@ def delegated_roles(targets: Targets) -> dict[str, DelegatedRole]:
     if roles is None or len(roles) > _MAX_ROLES:
         raise TrustError(f"targets delegates to bins or to more than {_MAX_ROLES} roles")
     if unknown := [name for name in roles if not _ROLE_NAME.fullmatch(name)]:
-        raise TrustError(f"targets delegates to a role with the name {unknown[0]!r}", hint="a-z, 0-9, '.', '_' and '-'")
+        raise TrustError(
+            f"targets delegates to a role with the name {brief(unknown[0])}", hint="a-z, 0-9, '.', '_' and '-'"
+        )
     return roles
 
 
@@ -232,7 +235,7 @@ def _signed_target(file: TargetFile) -> SignedTarget:
     version = file.custom.get("version") if isinstance(file.custom, dict) else None
     sha256 = file.hashes.get("sha256", "")
     if type(version) is not int or version < 1 or not _SHA256.fullmatch(sha256):
-        raise TrustError(f"the target {file.path} has no version or no SHA-256")
+        raise TrustError(f"the target {brief(file.path)} has no version or no SHA-256")
     return SignedTarget(file.path, version, sha256, file.length)
 
 
@@ -301,4 +304,4 @@ def translate(error: Exception, name: str) -> FeedError:
             return typed(f"{name} {message}", hint=hint)
     if "missing info" in str(error):  # a role that the snapshot before listed: tuf has no class of its own for it
         return RollbackError(f"{name} no longer lists a role that it listed before", hint="ask the publisher")
-    return TrustError(f"{name} is refused: {error}", hint="ask the publisher")
+    return TrustError(f"{name} is refused: {brief(str(error))}", hint="ask the publisher")
