@@ -9,6 +9,7 @@ from pathlib import Path
 
 from syncd.errors import SyncdError
 from syncd.feed import prove
+from syncd.feed.tally import Proof
 from syncd.matcher import Matcher
 from syncd.matcher.prove import prove_copy
 from syncd.pipeline.outcome import SyncOutcome
@@ -102,7 +103,7 @@ def prove_partner(world: World) -> None:
     _sound(prove.prove_feed(world.partner.root, world.root.read_bytes(), world.clock()))
 
 
-def _sound(proof: prove.Proof) -> None:
+def _sound(proof: Proof) -> None:
     assert [(fault.file, fault.error.message) for fault in proof.faults] == []
 
 

@@ -21,6 +21,7 @@ from syncd.errors import (
     NotArrowError,
     RollbackError,
     RowCountError,
+    StoreError,
     SyncdError,
     TrustError,
     UnsortedError,
@@ -34,6 +35,7 @@ from syncd.format.manifest import EndState, Fold, Manifest, ManifestRef, Segment
 from syncd.format.rows import Rows
 from syncd.format.writer import write_segment
 from syncd.model import Algorithm, Counts, ListName
+from syncd.pipeline import prepare
 from syncd.trust import keys, repository
 from syncd.trust.values import SignedTarget
 from world import IMAGES, Row, World, row, rows
@@ -329,6 +331,18 @@ def test_the_same_version_with_other_content(before: Standing, monkeypatch: pyte
     current = _draft(before.world)
     _sign(before.world, current.model_copy(update={"version": 1, "previous": None, "recent": ()}))
     _refused(before, EquivocationError)
+
+
+def test_what_was_refused_is_told_though_it_cannot_be_kept(before: Standing, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that is too full for the evidence hides no equivocation."""
+
+    def full(*_: object, **__: object) -> None:
+        raise StoreError("cannot write: No space left on device")
+
+    monkeypatch.setattr(repository, "_check_rises", lambda *_: None)
+    monkeypatch.setattr(prepare, "install_bytes", full)
+    _sign(before.world, _draft(before.world).model_copy(update={"version": 1, "previous": None, "recent": ()}))
+    assert type(fault_of(before.world.sync())) is EquivocationError
 
 
 def test_a_lower_version(standing: World, monkeypatch: pytest.MonkeyPatch) -> None:

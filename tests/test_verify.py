@@ -15,10 +15,13 @@ from hypothesis import strategies as st
 from syncd.catalog.catalog import Catalog
 from syncd.catalog.records import AuditEntry
 from syncd.errors import StoreError, UsageError
-from syncd.feed import author, publish
-from syncd.feed.prove import Fault, Proof, prove_feed
+from syncd.feed import author, prove, publish
+from syncd.feed.folder import FeedFolder
+from syncd.feed.prove import prove_feed
 from syncd.feed.rotate import KeyFolders, NewKeys, in_feed, rotate
 from syncd.feed.signed import load_repository
+from syncd.feed.tally import Fault, Proof
+from syncd.files import TEMPORARY_PREFIX
 from syncd.format import manifest as manifests
 from syncd.matcher.copy import Current, write_current
 from syncd.matcher.prove import prove_copy
@@ -387,6 +390,18 @@ def test_publishing_meanwhile_makes_no_fault(own: World, monkeypatch: pytest.Mon
     monkeypatch.setattr("syncd.feed.prove.verify_published", and_publish)
     assert prove_feed(own.partner.root, None, NOW).exit_code == 0
     assert calls[0] == 2
+
+
+def test_a_file_that_goes_meanwhile_is_no_fault(own: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A publication renames its temporary files while folders are looked through."""
+    seen = prove._files
+
+    def and_more(folder: FeedFolder, part: str = "") -> Iterator[Path]:
+        yield from seen(folder, part)
+        yield folder.path(f"v1/{TEMPORARY_PREFIX}0")
+
+    monkeypatch.setattr(prove, "_files", and_more)
+    assert prove_feed(own.partner.root, None, NOW).faults == ()
 
 
 def test_no_copy_no_feed_no_state(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from syncd.errors import error_document
 from syncd.units import count
 
 if TYPE_CHECKING:
-    from syncd.feed.prove import Fault, Progress, Proof
+    from syncd.feed.tally import Fault, Progress, Proof
 
 
 def verify(

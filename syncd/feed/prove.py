@@ -1,23 +1,22 @@
 """Proving what lies on a disk, from the trust root to the last byte: what `syncd verify` does for every kind of folder.
 
-Nothing is locked and nothing is written: publishing and pulling go on meanwhile (`prove_steadily`).
+Nothing is locked and nothing is written: publishing and pulling go on meanwhile (`syncd.feed.tally.prove_steadily`).
 """
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Final
 
-from syncd.errors import MismatchError, SegmentError, StoreError, SyncdError, UsageError
+from syncd.errors import MismatchError, SegmentError, StoreError, UsageError
 from syncd.feed import layout
 from syncd.feed.folder import FeedFolder
 from syncd.feed.proof import SignedManifest, prove_manifest
 from syncd.feed.replay import replay
 from syncd.feed.snapshot import open_stacks
+from syncd.feed.tally import Attempt, ListProof, Progress, Proof, Tally, prove_steadily
 from syncd.files import TEMPORARY_PREFIX, sha256_file, storage
 from syncd.format.caps import Caps
 from syncd.format.delta import drop_empty, whole_state
@@ -34,103 +33,6 @@ _BY_CONTENT: Final = re.compile(
     r"v1/[^/]+/(?:(?:segments/)([0-9a-f]{64})\.arrow|(?:evidence/)([0-9a-f]{64})\.json|([0-9a-f]{64})\.manifest\.json)"
 )
 _METADATA: Final = re.compile(r"metadata/[0-9]+\.[a-z][a-z0-9._-]*\.json")
-_ATTEMPTS: Final = 3
-
-Progress = Callable[[int, int], None]
-"""Told the bytes proved, and of how many."""
-
-
-@dataclass(frozen=True)
-class Fault:
-    """One thing that is not as it was signed. ``file`` is relative to the folder."""
-
-    file: str
-    error: SyncdError
-
-    @property
-    def storage(self) -> bool:
-        """Whether the disk failed, so that nothing is known of the content."""
-        cause = self.error.__cause__
-        return isinstance(self.error, StoreError) and cause is not None and not isinstance(cause, FileNotFoundError)
-
-
-@dataclass(frozen=True)
-class ListProof:
-    """One list whose manifest is proved. ``sound``: so are its segments and its end state."""
-
-    list: str
-    version: int
-    rows: int
-    segments: int
-    bytes: int
-    replayed: int
-    """recent deltas that were applied again, with the counts and end states that were signed"""
-    sound: bool
-
-
-@dataclass(frozen=True)
-class Proof:
-    """What came of proving a folder. ``notes`` are no faults: files that nothing names, metadata past its expiry."""
-
-    folder: Path
-    lists: tuple[ListProof, ...]
-    faults: tuple[Fault, ...]
-    notes: tuple[str, ...]
-    files: int
-    bytes: int
-
-    @property
-    def exit_code(self) -> int:
-        """0: all proved; 1: the disk failed; 4: a fault."""
-        if not self.faults:
-            return 0
-        return 1 if any(fault.storage for fault in self.faults) else 4
-
-
-@dataclass
-class Tally:
-    """What is proved so far, over all folders of one run."""
-
-    progress: Progress | None = None
-    total: int = 0
-    bytes: int = 0
-    files: int = 0
-    lists: list[ListProof] = field(default_factory=list)
-    faults: list[Fault] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    checked: dict[tuple[int, int], SegmentRef] = field(default_factory=dict)
-    """segments by device and inode: one that several lists share is read once"""
-    states: dict[tuple[str, ...], EndState] = field(default_factory=dict)
-    """end states recomputed, by the hashes of the stack"""
-
-    def count(self, length: int) -> None:
-        """One more file is proved."""
-        self.files += 1
-        self.bytes += length
-        if self.progress:
-            self.progress(self.bytes, max(self.total, self.bytes))
-
-    def proof(self, folder: Path) -> Proof:
-        """The result."""
-        notes = tuple(dict.fromkeys(self.notes))
-        return Proof(folder, tuple(self.lists), tuple(self.faults), notes, self.files, self.bytes)
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """A context that turns an error into a fault. A class, so that type checkers know that it swallows."""
-
-    tally: Tally
-    file: str
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> bool:
-        if not isinstance(error, SyncdError):
-            return False
-        self.tally.faults.append(Fault(self.file, error))
-        return True
 
 
 class Prover:
@@ -139,7 +41,7 @@ class Prover:
     def __init__(self, folder: FeedFolder, tally: Tally, prefix: str = "") -> None:
         self.folder, self.tally, self.prefix = folder, tally, prefix
         self.proved: set[str] = set()
-        tally.total += sum(path.stat().st_size for path in _files(folder, "v1"))
+        tally.total += sum(_size(path) for path in _files(folder, "v1"))
 
     def attempt(self, file: str) -> "Attempt":
         """Turn an error into a fault of ``file``, and go on after the block."""
@@ -275,7 +177,8 @@ class Prover:
                     self.tally.notes.append(f"{self.prefix}{file}: {kind}")
 
     def _superseded(self, trusted: TrustedFeed, file: str) -> None:
-        targets = [path.read_bytes() for path in self.folder.path(layout.METADATA).glob("*.targets.json")]
+        named = self.folder.path(layout.METADATA).glob("*.targets.json")
+        targets = [content for path in named if (content := self.folder.metadata(path.name)) is not None]
         content = self.folder.read(file)
         if content is not None:
             check_superseded(file.rpartition("/")[2], content, trusted, targets)
@@ -288,6 +191,14 @@ def _files(folder: FeedFolder, part: str = "") -> Iterator[Path]:
     for path in start.rglob("*") if start.is_dir() else ():
         if path.is_file() and not path.is_relative_to(folder.work):
             yield path
+
+
+def _size(path: Path) -> int:
+    """0 for what was renamed or removed meanwhile."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def prove_feed(path: Path, root: bytes | None, now: datetime, progress: Progress | None = None) -> Proof:
@@ -323,16 +234,6 @@ def feed_into(
             manifests[name] = manifest
     prover.others(trusted)
     return (trusted, manifests) if trusted else None
-
-
-def prove_steadily(prove: Callable[[], Proof], stamp: Callable[[], object]) -> Proof:
-    """Prove again where a fault was found while somebody published: it may have been half old and half new."""
-    for _ in range(_ATTEMPTS - 1):
-        before = stamp()
-        proof = prove()
-        if not proof.faults or stamp() == before:
-            return proof
-    return prove()
 
 
 def _stamp(path: Path) -> object:

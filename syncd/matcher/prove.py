@@ -7,7 +7,8 @@ from pathlib import Path
 
 from syncd.errors import MismatchError, StoreError
 from syncd.feed import layout
-from syncd.feed.prove import Progress, Proof, Prover, Tally, prove_steadily
+from syncd.feed.prove import Prover
+from syncd.feed.tally import Progress, Proof, Tally, prove_steadily
 from syncd.matcher.copy import CURRENT, Current, copy_at, is_intact, read_current
 from syncd.model import ListName
 from syncd.trust.strict import verify_exactly

@@ -3,6 +3,7 @@
 It parses foreign bytes, writes only below the source's own folder, and holds no keys.
 """
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Generator, Mapping
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from syncd.catalog.records import RETRUSTED, OriginRecord
-from syncd.errors import FeedError, SyncdError, as_known
+from syncd.errors import FeedError, StoreError, SyncdError, as_known
 from syncd.feed import layout
 from syncd.feed.folder import FeedFolder
 from syncd.feed.follow import Follower
@@ -162,7 +163,8 @@ class Preparation:
         try:
             return self._stage(name, held, signed)
         except FeedError as error:
-            self._keep(name, signed, error)
+            with contextlib.suppress(StoreError):  # a full disk must not hide what was refused
+                self._keep(name, signed, error)
             raise
 
     def _stage(self, name: ListName, held: Held, signed: SignedManifest) -> UpToDate | Staged:

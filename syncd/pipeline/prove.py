@@ -9,7 +9,8 @@ from syncd.catalog.catalog import Catalog
 from syncd.catalog.records import RETRUSTED, HeadRecord, OriginRecord, VersionRecord
 from syncd.errors import MismatchError, StoreError, UsageError
 from syncd.feed import layout
-from syncd.feed.prove import Attempt, Progress, Proof, Prover, Tally, feed_into, prove_steadily
+from syncd.feed.prove import Prover, feed_into
+from syncd.feed.tally import Attempt, Progress, Proof, Tally, prove_steadily
 from syncd.format import manifest as manifests
 from syncd.format.manifest import Manifest
 from syncd.model import ListName
