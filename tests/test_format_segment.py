@@ -31,10 +31,11 @@ from syncd.errors import (
     UnsortedError,
     WidthError,
 )
+from syncd.format.arrow import schema
 from syncd.format.caps import Caps
 from syncd.format.manifest import SegmentRef
 from syncd.format.rows import Rows, sort_order
-from syncd.format.segment import Segment, schema
+from syncd.format.segment import Segment
 from syncd.format.writer import write_segment
 from syncd.model import MAX_ENTRY_BYTES, MAX_LABEL_BYTES, Algorithm
 

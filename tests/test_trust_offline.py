@@ -8,7 +8,8 @@ from tuf.api.metadata import DelegatedRole, Delegations, Metadata, Root, Snapsho
 from feed_simulator import DAY, NOW, MetadataPeer
 from syncd.errors import FeedError, RollbackError, StoreError, TrustError
 from syncd.trust.client import verify_offline
-from syncd.trust.offline import Verified, delegated_roles, translate
+from syncd.trust.offline import Verified, delegated_roles
+from syncd.trust.parse import translate
 
 NAMES = {"root": 2, "timestamp": 3, "snapshot": 2, "targets": 1, "lists": 2}
 

@@ -3,9 +3,8 @@
 `Segment.open` maps a file that was proved before; `Segment.check` proves one. ``docs/format.md`` is the specification.
 """
 
-import contextlib
 import mmap
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -17,49 +16,24 @@ from syncd.errors import (
     CapError,
     CompressedError,
     DuplicateRowError,
-    FormatVersionError,
-    NotArrowError,
-    NullValueError,
-    RemovalInBaseError,
     RowCountError,
     SchemaError,
     SegmentHashError,
-    TrailingBytesError,
-    TruncatedSegmentError,
     UnsortedError,
-    WidthError,
 )
-from syncd.files import sha256_file, storage
-from syncd.format import container
+from syncd.files import sha256_file
+from syncd.format.arrow import check_length, check_size, read_batch
 from syncd.format.caps import DEFAULT_CAPS, Caps
 from syncd.format.checksum import entry_bytes
 from syncd.format.gather import Gather
 from syncd.format.guess import ABSENT, GUESSABLE, UNTOLD, make_guess
 from syncd.format.lazy import lazy
-from syncd.format.manifest import FORMAT, SegmentRef
+from syncd.format.manifest import SegmentRef
 from syncd.format.rows import Digests, Entries, Index, Mask, Rows, repeats
 from syncd.format.search import RowSearch
 from syncd.model import MAX_ENTRY_BYTES, MAX_LABEL_BYTES, Algorithm
 
-MAGIC: Final = b"ARROW1"
-KEY_FORMAT: Final = b"syncd.format"
-KEY_ALGORITHM: Final = b"syncd.algorithm"
-KEY_KIND: Final = b"syncd.kind"
-_FIRST_MESSAGE: Final = 8
 _CHUNK: Final = 1 << 20
-
-
-def schema(algorithm: Algorithm, kind: str) -> Any:
-    """The one Arrow schema of format 1 for an algorithm and a kind."""
-    fields = [
-        pa.field("digest", pa.binary(algorithm.width), nullable=False),
-        pa.field("entry", pa.large_utf8(), nullable=False),
-        pa.field("label", pa.dictionary(pa.int32(), pa.utf8()), nullable=False),
-    ]
-    if kind == "delta":
-        fields.append(pa.field("removed", pa.bool_(), nullable=False))
-    metadata = {KEY_FORMAT: str(FORMAT).encode(), KEY_ALGORITHM: algorithm.encode(), KEY_KIND: kind.encode()}
-    return pa.schema(fields, metadata=metadata)
 
 
 class Segment:
@@ -109,13 +83,13 @@ class Segment:
     @classmethod
     def open(cls, path: Path, ref: SegmentRef) -> Self:
         """Map a segment whose hash was proved when it was installed. Raises `StoreError`, `SegmentError`."""
-        _check_length(path, ref)
-        return cls(path, ref, *_read_batch(path, ref))
+        check_length(path, ref)
+        return cls(path, ref, *read_batch(path, ref))
 
     @classmethod
     def check(cls, path: Path, ref: SegmentRef, caps: Caps = DEFAULT_CAPS) -> Self:
         """Prove every property of format 1, the hash first. Raises the `SegmentError` that names the fault."""
-        _check_size(path, ref, caps)
+        check_size(path, ref, caps)
         if sha256_file(path) != ref.sha256:
             raise SegmentHashError(path, "its bytes do not have the SHA-256 that names it")
         return cls.check_all_but_hash(path, ref, caps)
@@ -126,8 +100,8 @@ class Segment:
 
         Reading it twice would cost as much as fetching it. Raises as `check`.
         """
-        _check_size(path, ref, caps)
-        segment = cls(path, ref, *_read_batch(path, ref, prove=True))
+        check_size(path, ref, caps)
+        segment = cls(path, ref, *read_batch(path, ref, prove=True))
         segment._check_rows(caps)
         return segment
 
@@ -263,48 +237,6 @@ class Segment:
                 raise SchemaError(self.path, "a row that removes has the label ''", int(labelled[0]))
 
 
-def _check_size(path: Path, ref: SegmentRef, caps: Caps) -> None:
-    if ref.rows > caps.rows or ref.length > caps.length:
-        raise CapError(path, f"{ref.rows} rows in {ref.length} bytes; accepted are {caps.rows} in {caps.length}")
-    _check_length(path, ref)
-
-
-def _check_length(path: Path, ref: SegmentRef) -> None:
-    with storage(path, "open segment"):
-        size = path.stat().st_size
-    if size != ref.length:
-        kind = TruncatedSegmentError if size < ref.length else TrailingBytesError
-        raise kind(path, f"{size} bytes, not the {ref.length} of the manifest")
-
-
-def _read_batch(path: Path, ref: SegmentRef, *, prove: bool = False) -> tuple[mmap.mmap, Any]:
-    mapped = _map(path)
-    buffer = pa.py_buffer(mapped)
-    content = memoryview(buffer)
-    if bytes(content[: len(MAGIC)]) != MAGIC:
-        raise NotArrowError(path, "does not begin as an Arrow IPC file")
-    if bytes(content[-len(MAGIC) :]) != MAGIC:
-        raise TruncatedSegmentError(path, "does not end as an Arrow IPC file")
-    if prove:
-        container.check(path, buffer)
-    with _arrow_errors(path):
-        reader = pa.ipc.open_file(buffer)
-        if prove and not reader.schema.equals(pa.ipc.read_schema(buffer.slice(_FIRST_MESSAGE)), check_metadata=True):
-            raise SchemaError(path, "the footer's schema is not that of the first message")
-        if reader.num_record_batches != 1:
-            raise SchemaError(path, f"{reader.num_record_batches} record batches instead of one")
-        _check_schema(path, ref, reader.schema)
-        batch = reader.get_batch(0)
-        batch.validate()  # that each buffer is as long as the rows need: nothing may read beyond the file
-    if len(batch) != ref.rows:
-        raise RowCountError(path, f"{len(batch)} rows, not the {ref.rows} of the manifest")
-    if not len(batch):
-        raise RowCountError(path, "no rows")
-    if prove:
-        _check_values(path, batch)
-    return mapped, batch
-
-
 def _no_guess(digest: bytes) -> int:  # noqa: ARG001 - as one that guesses
     return UNTOLD
 
@@ -315,67 +247,3 @@ def _place(path: Path, mapped: mmap.mmap, buffer: Any) -> int:
     if not 0 <= place <= len(mapped) - buffer.size:
         raise CompressedError(path, "a buffer that is not the file's own bytes")
     return int(place)
-
-
-def _map(path: Path) -> mmap.mmap:
-    with storage(path, "map"), path.open("rb") as stream:
-        try:
-            mapped = mmap.mmap(stream.fileno(), 0, prot=mmap.PROT_READ)
-        except ValueError:
-            raise TruncatedSegmentError(path, "an empty file") from None
-        mapped.madvise(mmap.MADV_RANDOM)  # look-ups touch single pages: reading ahead costs more than it brings
-    return mapped
-
-
-@contextlib.contextmanager
-def _arrow_errors(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise NotArrowError(path, f"cannot be read as Arrow: {ascii(str(error))[1:120]}") from None
-
-
-def _check_schema(path: Path, ref: SegmentRef, found: Any) -> None:
-    stated = found.metadata or {}
-    if stated.get(KEY_FORMAT) != str(FORMAT).encode():
-        version = stated.get(KEY_FORMAT, b"none").decode("ascii", "replace")[:20]
-        raise FormatVersionError(path, f"format version {version!r}; this reader knows {FORMAT}")
-    digest_type: Any = found.field(0).type if len(found) else pa.null()
-    if pa.types.is_fixed_size_binary(digest_type) and digest_type.byte_width != ref.algorithm.width:
-        raise WidthError(path, f"digests of {digest_type.byte_width} bytes; {ref.algorithm} has {ref.algorithm.width}")
-    if ref.kind == "base" and found.get_field_index("removed") >= 0:
-        raise RemovalInBaseError(path, "a base with a column of removals")
-    if not found.equals(schema(ref.algorithm, ref.kind), check_metadata=True):
-        raise SchemaError(path, f"columns or metadata are not those of a {ref.algorithm} {ref.kind}")
-
-
-def _check_values(path: Path, batch: Any) -> None:
-    for number, column in enumerate(batch.columns):
-        if column.null_count or column.buffers()[0] is not None:
-            missing = np.flatnonzero(np.asarray(column.is_null()))
-            raise NullValueError(
-                path, f"a missing {batch.schema.names[number]}", int(missing[0]) if len(missing) else None
-            )
-    if batch.column(2).dictionary.null_count:
-        raise NullValueError(path, "a missing value in the label dictionary")
-    try:
-        batch.validate(full=True)
-    except (pa.ArrowException, ValueError):
-        raise SchemaError(path, "not UTF-8, or a label code out of range", _first_invalid(batch)) from None
-
-
-def _first_invalid(batch: Any) -> int:
-    """The first row that full validation refuses, by halving."""
-    low, high = 0, len(batch)
-    while high - low > 1:
-        middle = (low + high) // 2
-        try:
-            batch.slice(low, middle - low).validate(full=True)
-            low = middle
-        except (pa.ArrowException, ValueError):
-            high = middle
-    return low
-
-
-Opener = Callable[[SegmentRef], Segment]
-"""Opens a segment by reference: the caller knows the folder."""

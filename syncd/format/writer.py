@@ -16,11 +16,11 @@ import pyarrow as pa
 
 from syncd.errors import StoreError, UsageError
 from syncd.files import sha256_file, storage
+from syncd.format.arrow import schema
 from syncd.format.caps import DEFAULT_CAPS
 from syncd.format.checksum import entry_bytes
 from syncd.format.manifest import SegmentRef
 from syncd.format.rows import Rows
-from syncd.format.segment import schema
 from syncd.model import Algorithm
 
 _REMAP_ROWS: Final = 1 << 20

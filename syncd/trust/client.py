@@ -29,7 +29,8 @@ from syncd.errors import (
     RollbackError,
     TrustError,
 )
-from syncd.trust.offline import Verified, delegated_roles, parse, translate, trusted_feed, verify, verify_offline
+from syncd.trust.offline import Verified, delegated_roles, trusted_feed, verify, verify_offline
+from syncd.trust.parse import parse, translate
 from syncd.trust.values import TARGETS_LIMIT, Floors, TrustedFeed, size_limit
 
 __all__ = ["Floors", "Peer", "TrustedFeed", "refresh", "verify_offline"]

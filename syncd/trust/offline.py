@@ -5,22 +5,15 @@ keeps answering from what was verified, and says how old it is (`TrustedFeed.sta
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
-from tuf.api.exceptions import (
-    BadVersionNumberError,
-    LengthOrHashMismatchError,
-    RepositoryError,
-    UnsignedMetadataError,
-)
 from tuf.api.metadata import DelegatedRole, Metadata, MetaFile, Root, Snapshot, TargetFile, Targets, Timestamp
-from tuf.api.serialization import DeserializationError
 
-from syncd.errors import FeedError, MismatchError, RollbackError, StoreError, TrustError
+from syncd.errors import RollbackError, StoreError, TrustError
+from syncd.trust.parse import S, parse, typed_errors
 from syncd.trust.values import Floors, Freshness, SignedTarget, TrustedFeed
 from syncd.units import brief
 
@@ -34,8 +27,6 @@ FRESHNESS_FIELD: Final = "lists"
 _MAX_ROLES: Final = 256
 _ROLE_NAME: Final = re.compile(r"[a-z][a-z0-9._-]{0,68}")
 _SHA256: Final = re.compile("[0-9a-f]{64}")
-
-S = TypeVar("S", Root, Timestamp, Snapshot, Targets)
 
 
 @dataclass(frozen=True)
@@ -197,15 +188,6 @@ def _listed(snapshot: Snapshot, role: str) -> MetaFile:
         raise TrustError(f"the snapshot does not list the role {role}") from None
 
 
-def parse(kind: type[S], content: bytes, name: str) -> Metadata[S]:
-    """Parse metadata of one kind; raises `TrustError` where ``content`` is none. Its signatures are not checked."""
-    with typed_errors(name):
-        metadata: Metadata[S] = Metadata.from_bytes(content)
-    if not isinstance(metadata.signed, kind):
-        raise TrustError(f"{name} is {metadata.signed.type} metadata, not {kind.type}")
-    return metadata
-
-
 def _check_signatures(delegator: Root | Targets, role: str, metadata: Metadata[Any], name: str) -> None:
     with typed_errors(name):
         delegator.verify_delegate(role, metadata.signed_bytes, metadata.signatures)
@@ -258,50 +240,3 @@ def write_freshness(freshness: Mapping[str, Freshness]) -> dict[str, dict[str, s
 
 def _read_time(text: str) -> datetime:
     return datetime.strptime(text, TIME_FORMAT).replace(tzinfo=UTC)
-
-
-@contextmanager
-def typed_errors(name: str) -> Iterator[None]:
-    """Turn tuf's errors about the file ``name`` into this project's."""
-    try:
-        yield
-    except (RepositoryError, ValueError) as error:
-        raise translate(error, name) from error
-
-
-_TRANSLATIONS: Final[tuple[tuple[type[Exception], type[FeedError], str, str], ...]] = (
-    (
-        UnsignedMetadataError,
-        TrustError,
-        "is not signed by enough of the keys trusted for it",
-        "is the pinned root the one that the publisher gave out? If so, treat it as an attack",
-    ),
-    (
-        BadVersionNumberError,
-        RollbackError,
-        "is older than what was already verified, or not the version that was announced",
-        "a mirror or cache that lags behind does this: try again later, or another mirror",
-    ),
-    (
-        LengthOrHashMismatchError,
-        MismatchError,
-        "is not the file that was signed for",
-        "a mirror may be half updated: try again later",
-    ),
-    (
-        DeserializationError,
-        TrustError,
-        "is not TUF metadata",
-        "is the URL right? A log-in page or a proxy may be answering in the feed's place",
-    ),
-)
-
-
-def translate(error: Exception, name: str) -> FeedError:
-    """The typed error for one of tuf's about the file ``name``. Where its own text holds hashes it is not quoted."""
-    for kind, typed, message, hint in _TRANSLATIONS:
-        if isinstance(error, kind):
-            return typed(f"{name} {message}", hint=hint)
-    if "missing info" in str(error):  # a role that the snapshot before listed: tuf has no class of its own for it
-        return RollbackError(f"{name} no longer lists a role that it listed before", hint="ask the publisher")
-    return TrustError(f"{name} is refused: {brief(str(error))}", hint="ask the publisher")

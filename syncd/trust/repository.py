@@ -20,7 +20,8 @@ from tuf.api.metadata import DelegatedRole, Delegations, Root, Snapshot, TargetF
 from syncd.errors import FeedError, RefusedError, StoreError, UsageError
 from syncd.trust.draft import TIMESTAMP, Draft, set_keys
 from syncd.trust.keys import Signers
-from syncd.trust.offline import Read, Verified, parse, read_freshness, verify
+from syncd.trust.offline import Read, Verified, read_freshness, verify
+from syncd.trust.parse import parse
 from syncd.trust.values import LISTS, LISTS_PATH, TOP_LEVEL_ROLES, Freshness, MetadataUpdate, SignedTarget
 
 __all__ = ["Freshness", "MetadataUpdate", "Repository", "SignedTarget", "create"]

@@ -7,7 +7,8 @@ from urllib.parse import quote
 from tuf.api.metadata import Metadata, Targets
 
 from syncd.files import read_bytes
-from syncd.trust.offline import delegated_roles, parse, typed_errors
+from syncd.trust.offline import delegated_roles
+from syncd.trust.parse import parse, typed_errors
 from syncd.trust.values import LISTS, TARGETS_LIMIT, TOP_LEVEL_ROLES
 
 

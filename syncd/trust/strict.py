@@ -13,7 +13,8 @@ from securesystemslib.exceptions import UnverifiedSignatureError, VerificationEr
 from tuf.api.metadata import Key, Metadata, Root, Snapshot, Targets, Timestamp
 
 from syncd.errors import MismatchError, StoreError, TrustError
-from syncd.trust.offline import Read, parse, trusted_feed, verify, verify_offline
+from syncd.trust.offline import Read, trusted_feed, verify, verify_offline
+from syncd.trust.parse import parse
 from syncd.trust.values import TOP_LEVEL_ROLES, TrustedFeed
 
 _TIMESTAMP: Final = "timestamp.json"
