@@ -65,3 +65,12 @@ def test_every_decision_says_what_it_costs() -> None:
         text = record.read_text()
         assert re.search(r"^## (Drawbacks|Consequences)", text, re.MULTILINE), record.name
         assert len(text.splitlines()) <= 80, record.name
+
+
+def test_every_defence_names_the_test_that_shows_it() -> None:
+    """The threat model promises nothing that is not tried."""
+    attacks = (PROJECT / "docs/threat-model.md").read_text().partition("## Attacks")[2].partition("\n## ")[0]
+    rows = [line for line in attacks.splitlines() if line.startswith("| ")][1:]
+    named = [re.findall(r"`(test_[a-z_]+\.py)`", line) for line in rows]
+    assert [line for line, tests in zip(rows, named, strict=True) if not tests] == []
+    assert [test for tests in named for test in tests if not (Path(__file__).parent / test).exists()] == []
