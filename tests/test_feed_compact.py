@@ -5,6 +5,7 @@ from typing import Literal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from syncd.catalog.records import Outcome
 from syncd.feed import author
 from syncd.feed.compact import run_to_fold
 from syncd.feed.publish import _useful_folds
@@ -105,6 +106,24 @@ def test_folding_back_to_the_same_bytes_is_no_fault(world: World) -> None:
     assert current(world).stack == before
     assert current(world).folds == ()
     assert world.sync().exit_code == 0
+
+
+def test_a_segment_that_the_disk_damaged_is_not_the_partners_fault(world: World) -> None:
+    """What folding finds is an error of storage, not a rejection; what is published stays."""
+    world.publish(full=rows(0, 40))
+    for number in range(100, 108):
+        assert world.sync().exit_code == 0
+        world.publish(add=[row(number)])
+    base = max(world.state.feed.path("v1/iwf.images/segments").iterdir(), key=lambda path: path.stat().st_size)
+    content = base.read_bytes()
+    base.chmod(0o600)
+    with base.open("r+b") as stream:
+        stream.seek(content.index(b"e1e2"))  # entries lie one after the other
+        stream.write(b"x")
+    outcome = world.sync()
+    assert (outcome.exit_code, outcome.outcome) == (1, Outcome.FAILED)
+    assert "does not give its end state" in str(outcome.lists[0].error)
+    assert outcome.lists[0].version == 9
 
 
 def test_recipes_never_go_in_circles() -> None:

@@ -148,9 +148,8 @@ def compact(
     \b
     Exit codes:
       0   folded, or nothing was due
-      1   storage
+      1   storage, or a segment on this disk is damaged
       2   command line
-      4   a segment on this disk is damaged
       6   the feed is in use, or the keys are not at hand
 
     \b

@@ -151,7 +151,7 @@ def compact(
 ) -> Manifest | None:
     """Publish a version of a list with a shorter stack and the same end state; None where nothing is due.
 
-    Raises `UsageError` where there is no such list, `MismatchError`, `RefusedError`, `StoreError`.
+    Raises `UsageError` where there is no such list, `RefusedError`, `StoreError`.
     """
     with lock(folder.lock, f"feed compact {name}"):
         return _compact(folder, name, signers, now, everything=everything)

@@ -7,7 +7,7 @@ times; all of a stack is folded into a new base once its deltas come to an eight
 from collections.abc import Sequence
 from typing import Final
 
-from syncd.errors import MismatchError
+from syncd.errors import StoreError
 from syncd.feed.folder import FeedFolder
 from syncd.feed.publish import ListChange
 from syncd.files import install_file
@@ -56,7 +56,7 @@ def run_to_fold(refs: Sequence[SegmentRef], *, everything: bool = False) -> tupl
 def compact(folder: FeedFolder, manifest: Manifest, *, everything: bool = False) -> ListChange | None:
     """Fold what is due in the stacks of ``manifest``, install the results, and return the change; None: nothing is due.
 
-    Call with the folder's lock held. The end state stays; `MismatchError` says where folding would change it.
+    Call with the folder's lock held. The end state stays; `StoreError` says where folding would change it.
     """
     stack: list[SegmentRef] = []
     folds: list[Fold] = []
@@ -88,7 +88,7 @@ def _fold(
     else:
         same = _gives_end_state(manifest, Stack(algorithm, folded))
     if not same:
-        raise MismatchError(
+        raise StoreError(
             f"folding {manifest.list} version {manifest.version} does not give its end state",
             hint="run `syncd verify`: a segment on this disk is damaged; what is published stays as it is",
         )
