@@ -348,10 +348,11 @@ def test_no_answer_mixes_versions(world: World) -> None:
     try:
         for number in range(2, 52):
             world.publish(add=[row(1, str(number)), row(2, str(number))])
-            answered.clear()
             world.follow()
             assert matcher.reload()
-            assert answered.wait(30)
+            for _ in range(2):  # the first may have been asked before the reload
+                answered.clear()
+                assert answered.wait(30)
     finally:
         stop.set()
         thread.join()
