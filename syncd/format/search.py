@@ -21,10 +21,12 @@ Words = NDArray[Any]
 
 _CHUNK: Final = 4096
 """keys at a time: everything about them stays in the processor's first- and second-level cache"""
-_FANOUT_BITS: Final = 20
-"""of the table for a large column, at most: 4 MB, so that it stays in the processor's cache"""
-_ROWS_A_BUCKET: Final = 8
+_FANOUT_BITS: Final = 22
+"""of the table for a large column, at most: 16 MB; each bit more is a step of the search less, and twice the table"""
+_ROWS_A_BUCKET: Final = 2
 """how many rows the table leaves to search, on the average, where its size is not the limit"""
+_FEWEST_BITS: Final = 16
+"""of the table for a small column, such as the changes over a base: most keys are then ruled out by it alone"""
 _WORTH_A_TABLE: Final = 1 << 14
 """keys asked for, one after the other, before the table is built: it costs one pass over the column"""
 _WORTH_A_GUESS: Final = 1 << 14
@@ -177,7 +179,7 @@ class DigestSearch:
     @lazy
     def _bucket_shift(self) -> int:
         """How far a first word is shifted to give its bucket."""
-        bits = min(_FANOUT_BITS, max(8, (len(self.digests) // _ROWS_A_BUCKET).bit_length()))
+        bits = min(_FANOUT_BITS, max(_FEWEST_BITS, (len(self.digests) // _ROWS_A_BUCKET).bit_length()))
         return 8 * self._word.itemsize - bits
 
     @lazy
