@@ -1,4 +1,4 @@
-"""The configuration: one TOML file, every key overridable by environment.
+"""What the configuration says: one TOML file, every key overridable by environment. `syncd.config_file` reads it.
 
 ::
 
@@ -10,45 +10,34 @@
 Secrets are never in it, only the names of files that hold them. ``docs/configuration.md`` explains every key.
 """
 
-import difflib
 import json
 import os
 import re
-import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
-from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
-from syncd.errors import ConfigError, StoreError, UsageError
-from syncd.files import read_bytes, storage
+from syncd.errors import UsageError, nearest
 from syncd.format.caps import DEFAULT_CAPS, Caps
 from syncd.listen import Address
 from syncd.listen import parse as parse_address
-from syncd.model import LIST_NAME, ListName, list_name
+from syncd.model import ListName, list_name
 
 if TYPE_CHECKING:
     from syncd.sources.signed_feed import SignedFeed
 
-DEFAULT_FILE: Final = Path("/etc/syncd/syncd.toml")
 DEFAULT_SOCKET: Final = Path("/run/syncd/control.sock")
 ENVIRONMENT: Final = "SYNCD_"
-FILE_VARIABLE: Final = "SYNCD_CONFIG"
 CREDENTIALS: Final = "CREDENTIALS_DIRECTORY"
 """The variable in which systemd names the folder of a service's credentials (systemd.exec(5), Credentials)."""
-SOURCE_NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]|_(?!_)){0,30}")
-"""As a list name, but short and without a dot, so that ``<source>.<list>`` is a list name; ``__`` parts keys in the
-environment."""
 
-_NOT_SETTINGS: Final = frozenset({FILE_VARIABLE, "SYNCD_DEBUG"})
 _LONGEST_SOCKET: Final = 107
-_MAX_FILE: Final = 1 << 20
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION: Final = re.compile(r"([0-9]{1,9})([smhd])")
 _MIN_INTERVAL: Final = 60.0
-_PUBLISHED_NAME: Final = 64
 _PLAIN_ADDRESS: Final = re.compile(
     r"(?:https://(?:[a-z][a-z0-9]{0,40}[.-]){0,5}[a-z]{1,40}(?::[1-9][0-9]{0,3})?"
     r"|http://(?:localhost|127\.0\.0\.1|\[::1\])(?::[1-9][0-9]{0,3})?|file:///[A-Za-z0-9_]{1,99})"
@@ -75,16 +64,16 @@ def _as_value_error(check: Any, value: Any) -> Any:
     try:
         return check(value)
     except UsageError as error:
-        raise ValueError(f"{error.message}{_HINT}{error.hint}") from None
+        raise ValueError(f"{error.message}{HINT}{error.hint}") from None
 
 
-_HINT: Final = "\0"
+HINT: Final = "\0"
 """Parts a message from its hint while pydantic carries both."""
 
 
 def _absolute(path: Path) -> Path:
     if not path.is_absolute():
-        raise ValueError(f"not an absolute path{_HINT}write the whole path, from / on")
+        raise ValueError(f"not an absolute path{HINT}write the whole path, from / on")
     return path
 
 
@@ -132,13 +121,13 @@ def _list(name: str) -> ListName:
 
 def _long_enough(seconds: float) -> float:
     if seconds < _MIN_INTERVAL:
-        raise ValueError(f'shorter than a minute{_HINT}the shortest interval is "1m"')
+        raise ValueError(f'shorter than a minute{HINT}the shortest interval is "1m"')
     return seconds
 
 
 def _bindable(path: Path) -> Path:
     if len(os.fsencode(path)) > _LONGEST_SOCKET:
-        raise ValueError(f"longer than {_LONGEST_SOCKET} bytes{_HINT}the kernel takes no longer address (unix(7))")
+        raise ValueError(f"longer than {_LONGEST_SOCKET} bytes{HINT}the kernel takes no longer address (unix(7))")
     return path
 
 
@@ -225,7 +214,7 @@ class Serve(BaseModel):
 
 
 class Config(BaseSettings):
-    """All settings. Made by `load` only."""
+    """All settings. Made by `syncd.config_file.load` only."""
 
     model_config = SettingsConfigDict(
         frozen=True, extra="forbid", env_prefix=ENVIRONMENT, env_nested_delimiter="__", env_ignore_empty=True
@@ -259,145 +248,5 @@ class Config(BaseSettings):
     def feed(self, name: str) -> "SignedFeed":
         """One source by its name; raises `UsageError` that names the nearest."""
         if name not in self.sources:
-            raise UsageError(f"no source {name!r} is configured", hint=_nearest(name, tuple(self.sources), "source"))
+            raise UsageError(f"no source {name!r} is configured", hint=nearest(name, tuple(self.sources), "source"))
         return self.sources[name].signed_feed(name)
-
-
-def load(file: Path | None = None) -> Config:
-    """Read the configuration: ``file``, or what ``SYNCD_CONFIG`` names, or `DEFAULT_FILE`; then the environment.
-
-    Raises `ConfigError` that names the file (or the variable), the key, what is wrong and what to do. The default file
-    may be absent where the environment says everything.
-    """
-    named = file or _from_environment()
-    path = named or DEFAULT_FILE
-    found = _read(path, required=named is not None)
-    _check_names(found or {}, path)
-    _check_environment()
-    try:
-        config = Config(**(found or {}))
-    except ValidationError as error:
-        raise _explained(error, path, present=found is not None) from None
-    except SettingsError:
-        raise ConfigError(
-            "an environment variable SYNCD_... cannot be read", hint="a table is written as JSON, or key by key"
-        ) from None
-    _check_sources(config, path)
-    fault = config.serve.fault() if config.serve else None
-    if fault:
-        raise ConfigError(f"{path}: serve.{fault[0]}: {fault[1]}", hint=fault[2])
-    return config
-
-
-def _from_environment() -> Path | None:
-    named = os.environ.get(FILE_VARIABLE)
-    return Path(named) if named else None
-
-
-def _read(path: Path, *, required: bool) -> dict[str, Any] | None:
-    content = _content(path)
-    if content is None:
-        if required:
-            raise ConfigError(f"{path} does not exist", hint=f"name the file with --config, or in {FILE_VARIABLE}")
-        return None
-    try:
-        return tomllib.loads(content.decode())
-    except UnicodeDecodeError:
-        raise ConfigError(f"{path} is not UTF-8", hint="TOML files are UTF-8") from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path} is not TOML: {_place(error)}", hint="see https://toml.io for the syntax") from None
-
-
-def _content(path: Path) -> bytes | None:
-    try:
-        with storage(path, "read"):
-            return read_bytes(path, _MAX_FILE) if path.exists() else None
-    except StoreError as error:
-        raise ConfigError(
-            error.message, hint=f"name a file that can be read with --config, or in {FILE_VARIABLE}"
-        ) from error
-
-
-def _place(error: tomllib.TOMLDecodeError) -> str:
-    """The fault and its place; never text of the file, which might be a secret put there by mistake."""
-    found = re.search(r"at line [0-9]+, column [0-9]+|at end of document", str(error))
-    return f"a fault {found[0]}" if found else "a fault"
-
-
-def _check_names(found: Mapping[str, Any], path: Path) -> None:
-    sources = found.get("sources")
-    for name in sources if isinstance(sources, dict) else ():
-        _check_source_name(name, str(path))
-
-
-def _check_source_name(name: str, where: str) -> None:
-    if not SOURCE_NAME.fullmatch(name):
-        raise ConfigError(
-            f"{where}: sources.{name}: not a name for a source",
-            hint="use lower-case letters, digits, '-' and single '_', at most 31, the first a letter or digit",
-        )
-
-
-def _check_environment() -> None:
-    """A misspelt variable would otherwise be ignored without a word."""
-    known = [f"{ENVIRONMENT}{key.upper()}" for key in Config.model_fields]
-    for variable in sorted(os.environ):
-        ours = variable.startswith(ENVIRONMENT) and variable not in _NOT_SETTINGS
-        if ours and variable.partition("__")[0] not in known:
-            raise ConfigError(f"unknown variable {variable}", hint=_nearest(variable, known, "variable"))
-
-
-def _check_sources(config: Config, path: Path) -> None:
-    for name, source in config.sources.items():
-        _check_source_name(name, f"{ENVIRONMENT}SOURCES__{name.upper()}__...")
-        where = f"{path}: sources.{name}"
-        if source.client_key and not source.client_cert:
-            raise ConfigError(f"{where}.client_key: given without client_cert", hint="give both, or neither")
-        for one in source.lists:
-            if not LIST_NAME.fullmatch(f"{name}.{one}"):
-                raise ConfigError(
-                    f"{where}.lists: {name}.{one} would have more than {_PUBLISHED_NAME} characters",
-                    hint="give the source a shorter name",
-                )
-
-
-def _explained(error: ValidationError, path: Path, *, present: bool) -> ConfigError:
-    """The first fault in words. No value is ever shown."""
-    found = error.errors(include_url=False, include_input=False)
-    # A misspelt key is also a missing one: say what was written, not what was not.
-    first = next((one for one in found if one["type"] == "extra_forbidden"), found[0])
-    place = tuple(str(part) for part in first["loc"])
-    if place == ("state_dir",) and first["type"] == "missing" and not present:
-        return ConfigError(
-            f"there is no configuration: {path} does not exist",
-            hint=f"write it, or name another file with --config or {FILE_VARIABLE}",
-        )
-    where = _where(place, path)
-    if first["type"] == "extra_forbidden":
-        return ConfigError(f"{where}: unknown key", hint=_nearest(place[-1], _keys_beside(place), "key"))
-    if first["type"] == "missing":
-        return ConfigError(f"{where}: missing", hint="this key has no default; see docs/configuration.md")
-    message, _, hint = first["msg"].removeprefix("Value error, ").partition(_HINT)
-    return ConfigError(f"{where}: {message[:1].lower()}{message[1:]}", hint=hint or "see docs/configuration.md")
-
-
-def _where(place: Sequence[str], path: Path) -> str:
-    """The variable that gave the value, or else the file and the key."""
-    given = {variable.upper(): variable for variable in os.environ}
-    for depth in range(len(place), 0, -1):
-        variable = ENVIRONMENT + "__".join(place[:depth]).upper()
-        if variable in given:
-            return given[variable]
-    return f"{path}: {'.'.join(place)}"
-
-
-def _keys_beside(place: Sequence[str]) -> Sequence[str]:
-    tables: dict[str, type[BaseModel]] = {"sources": FeedSource, "serve": Serve}
-    return tuple((tables.get(place[0], Config) if len(place) > 1 else Config).model_fields)
-
-
-def _nearest(name: str, known: Sequence[str], what: str) -> str:
-    close = difflib.get_close_matches(name, known, 1)
-    if close:
-        return f"did you mean {close[0]}?"
-    return f"known {what}s: {', '.join(known) or 'none'}"

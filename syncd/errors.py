@@ -227,6 +227,15 @@ class AbandonedError(RefusedError):
     """The daemon was stopped, or asked to; what was begun is taken up again later."""
 
 
+def nearest(name: str, known: Iterable[str], what: str) -> str:
+    """The hint for a name that is none: the known one that was meant, or else all."""
+    import difflib
+
+    names = tuple(known)
+    close = difflib.get_close_matches(name, names, 1)
+    return f"did you mean {close[0]}?" if close else f"known {what}s: {', '.join(names) or 'none'}"
+
+
 def error_document(error: SyncdError) -> dict[str, Any]:
     """An error as JSON."""
     return {

@@ -84,7 +84,7 @@ def test_the_defaults_are_those_of_the_program() -> None:
 
 def test_the_example_is_a_configuration(tmp_path: Path) -> None:
     """It can be copied."""
-    from syncd.config import load
+    from syncd.config_file import load
 
     found = re.search(r"```toml\n(.*?)```", CONFIGURATION, re.S)
     assert found

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncd import config
-from syncd.config import Config, FeedSource, load, parse_duration
+from syncd import config, config_file
+from syncd.config import Config, FeedSource, parse_duration
+from syncd.config_file import DEFAULT_FILE, load
 from syncd.errors import ConfigError, UsageError
 from syncd.fetch import Endpoint
 from syncd.format.caps import Caps
@@ -256,8 +257,8 @@ def test_the_file_is_the_named_one_then_the_variables_then_the_default(
     files = [tmp_path / name for name in ("named", "variable", "default")]
     for file in files:
         file.write_text(f'state_dir = "/{file.name}"')
-    assert Path("/etc/syncd/syncd.toml") == config.DEFAULT_FILE
-    monkeypatch.setattr(config, "DEFAULT_FILE", files[2])
+    assert Path("/etc/syncd/syncd.toml") == DEFAULT_FILE
+    monkeypatch.setattr(config_file, "DEFAULT_FILE", files[2])
     assert load().state_dir == Path("/default")
     monkeypatch.setenv("SYNCD_CONFIG", str(files[1]))
     assert load().state_dir == Path("/variable")
@@ -267,7 +268,7 @@ def test_the_file_is_the_named_one_then_the_variables_then_the_default(
 def test_a_named_file_must_exist_and_the_default_may_be_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A container may say everything by environment."""
     absent = tmp_path / "absent"
-    monkeypatch.setattr(config, "DEFAULT_FILE", absent)
+    monkeypatch.setattr(config_file, "DEFAULT_FILE", absent)
     assert fault(absent) == ("FILE does not exist", "name the file with --config, or in SYNCD_CONFIG")
     assert fault(None) == (
         f"there is no configuration: {absent} does not exist",

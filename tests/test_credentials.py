@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from command_line import configure, syncd, use_clock
-from syncd.config import load
+from syncd.config_file import load
 from syncd.errors import ConfigError, RefusedError
 from syncd.pipeline.backup import backup
 from syncd.pipeline.state import open_publisher

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from syncd.config import load
+from syncd.config_file import load
 from systemd_host import PROJECT, Host, boot, lacking
 from world import Clock, World, row, rows
 

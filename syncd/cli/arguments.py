@@ -1,8 +1,7 @@
 """Values from the command line, made into what commands work with. All raise `UsageError`."""
 
-import difflib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -67,10 +66,3 @@ def address(listen: str) -> tuple[str, int]:
     if not host or not port.isascii() or not port.isdigit() or int(port) > _MAX_PORT:
         raise UsageError("--listen is not HOST:PORT", hint="such as 127.0.0.1:8470 or [::1]:8470")
     return host.removeprefix("[").removesuffix("]"), int(port)
-
-
-def nearest(name: str, known: Iterable[str], what: str) -> str:
-    """The hint for a name that is none."""
-    names = sorted(known)
-    close = difflib.get_close_matches(name, names, 1)
-    return f"did you mean {close[0]}?" if close else f"known {what}s: {', '.join(names) or 'none'}"

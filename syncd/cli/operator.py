@@ -65,7 +65,7 @@ def init(
 
 def load_config(config: Path | None) -> Any:
     """The configuration, read when a command needs it."""
-    from syncd.config import load
+    from syncd.config_file import load
 
     return load(config)
 

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from syncd.cli import arguments
 from syncd.cli.operator import ConfigFile, load_config, state_folder
 from syncd.cli.orders import Document, told
 from syncd.cli.output import JsonFlag, note, print_json, say, show_table, utc_now
-from syncd.errors import SyncdError, UsageError
+from syncd.errors import SyncdError, UsageError, nearest
 from syncd.units import ago, count, day, in_words, span, stamp
 
 if TYPE_CHECKING:
@@ -173,7 +172,7 @@ def snapshots(
         found = catalog.versions(listed, limit)
         known = [head.list for head in catalog.heads()]
     if not found:
-        raise UsageError(f"there is no list {listed}", hint=arguments.nearest(listed, known, "list"))
+        raise UsageError(f"there is no list {listed}", hint=nearest(listed, known, "list"))
     if as_json:
         print_json({"list": listed, "snapshots": [_snapshot_document(one) for one in found]})
         return
