@@ -87,6 +87,19 @@ def test_a_name_is_plain(catalog: Catalog, name: str) -> None:
         add(catalog, "mail", "token", "No List")
 
 
+@pytest.mark.parametrize("name", ["operator", "metrics", "root"])
+def test_a_matcher_is_not_named_as_somebody_else(catalog: Catalog, name: str) -> None:
+    """Its pulls would read in the audit log as if the operator had made them."""
+    with pytest.raises(UsageError) as refused:
+        add(catalog, name, "token")
+    assert (refused.value.message, refused.value.hint) == (
+        f"no matcher may be named {name}: in the audit log it would read as somebody else",
+        f"take another name, such as {name}-web; nothing was changed",
+    )
+    assert name not in [one.name for one in catalog.matchers()]
+    assert add(catalog, f"{name}-web", "token").name == f"{name}-web"
+
+
 def test_a_list_need_not_be_published(catalog: Catalog) -> None:
     """It is said which are not; each is named once."""
     assert add(catalog, "mail", "token", VIDEOS, IMAGES, VIDEOS).not_published == (IMAGES, VIDEOS)

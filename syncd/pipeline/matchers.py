@@ -17,6 +17,8 @@ from syncd.model import ListName, list_name
 TOKEN_PREFIX: Final = "syncd_"  # noqa: S105 - so that whoever finds a token knows what it opens
 _TOKEN_BYTES: Final = 32
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_SOMEBODY_ELSE: Final = frozenset({"operator", "metrics", "root"})
+"""Who pulls is named in the audit log beside who gave orders. One of such a name may be there since before."""
 
 
 @dataclass(frozen=True)
@@ -42,19 +44,28 @@ def new_token(random: Callable[[int], bytes] = secrets.token_bytes) -> str:
 def add(catalog: Catalog, name: str, lists: Iterable[str], *, asked_by: str, now: datetime, token: str) -> Added:
     """Let ``name`` pull ``lists`` (none: all) by ``token``, of which the hash alone is stored.
 
-    Raises `UsageError` where a name is none or in force already, `StoreError`.
+    Raises `UsageError` where a name is none, reserved or in force already, `StoreError`.
     """
-    if not _NAME.fullmatch(name):
-        raise UsageError(
-            "that is not a matcher's name",  # not repeated: it may be a token, put there by mistake
-            hint="use lower-case letters, digits, '.', '_' and '-', at most 64, the first a letter or digit",
-        )
+    _check_name(name)
     scope = tuple(sorted({list_name(one) for one in lists})) or None
     published = {head.list for head in catalog.heads()}
     sha256 = hashlib.sha256(token.encode()).hexdigest()
     entry = AuditEntry(now, asked_by, "matchers add", name, {"lists": list(scope) if scope else None})
     catalog.add_matcher(MatcherRecord(name, sha256, scope, now, asked_by), entry)
     return Added(name, scope, tuple(one for one in scope or () if one not in published), token)
+
+
+def _check_name(name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise UsageError(
+            "that is not a matcher's name",  # not repeated: it may be a token, put there by mistake
+            hint="use lower-case letters, digits, '.', '_' and '-', at most 64, the first a letter or digit",
+        )
+    if name in _SOMEBODY_ELSE:
+        raise UsageError(
+            f"no matcher may be named {name}: in the audit log it would read as somebody else",
+            hint=f"take another name, such as {name}-web; nothing was changed",
+        )
 
 
 def revoke(catalog: Catalog, name: str, *, asked_by: str, now: datetime) -> None:
