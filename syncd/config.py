@@ -37,6 +37,7 @@ CREDENTIALS: Final = "CREDENTIALS_DIRECTORY"
 _LONGEST_SOCKET: Final = 107
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION: Final = re.compile(r"([0-9]{1,9})([smhd])")
+_MAX_DURATION: Final = 366 * 86400
 _MIN_INTERVAL: Final = 60.0
 _PLAIN_ADDRESS: Final = re.compile(
     r"(?:https://(?:[a-z][a-z0-9]{0,40}[.-]){0,5}[a-z]{1,40}(?::[1-9][0-9]{0,3})?"
@@ -52,7 +53,10 @@ def parse_duration(value: object) -> float:
     found = _DURATION.fullmatch(value) if isinstance(value, str) else None
     if found is None or int(found[1]) == 0:
         raise UsageError("not a duration", hint='write a whole number and a unit, such as "90s", "10m", "2h" or "1d"')
-    return float(int(found[1]) * _UNITS[found[2]])
+    seconds = int(found[1]) * _UNITS[found[2]]
+    if seconds > _MAX_DURATION:  # so that the times that are computed of it are times
+        raise UsageError("longer than a year", hint='the longest is "366d"')
+    return float(seconds)
 
 
 def _duration(value: object) -> float:
@@ -72,6 +76,8 @@ HINT: Final = "\0"
 
 
 def _absolute(path: Path) -> Path:
+    if "\0" in str(path):
+        raise ValueError(f"holds a NUL{HINT}no file can have such a name")
     if not path.is_absolute():
         raise ValueError(f"not an absolute path{HINT}write the whole path, from / on")
     return path
@@ -86,6 +92,7 @@ def credentials(environment: Mapping[str, str]) -> Path | None:
 def _handed_over(path: Path) -> Path:
     """A path below ``$CREDENTIALS_DIRECTORY``. Where there is none it stays as it is: most commands never read it."""
     if path.parts[:1] == (f"${CREDENTIALS}",):
+        _absolute(Path("/").joinpath(*path.parts[1:]))
         return (credentials(os.environ) or Path(path.parts[0])).joinpath(*path.parts[1:])
     return _absolute(path)
 
@@ -137,6 +144,12 @@ GivenFile = Annotated[Path, AfterValidator(_handed_over)]
 Seconds = Annotated[float, BeforeValidator(_duration)]
 
 
+def _named(table: BaseModel, *keys: str) -> dict[str, Path]:
+    """The files that a table names under ``keys``."""
+    found = ((key, getattr(table, key)) for key in keys)
+    return {key: path for key, path in found if path is not None}
+
+
 class FeedSource(BaseModel):
     """``[sources.NAME]``: a partner that publishes a signed feed."""
 
@@ -155,6 +168,10 @@ class FeedSource(BaseModel):
     deadline: Seconds = 600.0
     max_rows: Annotated[int, Field(gt=0)] = DEFAULT_CAPS.rows
     max_bytes: Annotated[int, Field(gt=0)] = DEFAULT_CAPS.length
+
+    def secrets(self) -> dict[str, Path]:
+        """The files with what nobody else may know, by their keys; a certificate's may hold its private key."""
+        return _named(self, "token_file", "client_key" if self.client_key else "client_cert")
 
     def signed_feed(self, name: str) -> "SignedFeed":
         """The source as a sync takes it."""
@@ -197,6 +214,10 @@ class Serve(BaseModel):
     def address(self) -> Address:
         """Where it listens."""
         return parse_address(self.listen)
+
+    def secrets(self) -> dict[str, Path]:
+        """As those of a source."""
+        return _named(self, "operator_token_file", "metrics_token_file", "tls_key" if self.tls_key else "tls_cert")
 
     def fault(self) -> tuple[str, str, str] | None:
         """Key, what is wrong with it and what to do, where keys do not go together."""

@@ -2,6 +2,7 @@
 
 import os
 import re
+import stat
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ environment."""
 _NOT_SETTINGS: Final = frozenset({FILE_VARIABLE, "SYNCD_DEBUG"})
 _MAX_FILE: Final = 1 << 20
 _PUBLISHED_NAME: Final = 64
+_EVERYBODY: Final = 0o007
 
 
 def load(file: Path | None = None) -> Config:
@@ -49,6 +51,7 @@ def load(file: Path | None = None) -> Config:
     fault = config.serve.fault() if config.serve else None
     if fault:
         raise ConfigError(f"{path}: serve.{fault[0]}: {fault[1]}", hint=fault[2])
+    _check_secrets(config, path)
     return config
 
 
@@ -68,7 +71,12 @@ def _read(path: Path, *, required: bool) -> dict[str, Any] | None:
     except UnicodeDecodeError:
         raise ConfigError(f"{path} is not UTF-8", hint="TOML files are UTF-8") from None
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path} is not TOML: {_place(error)}", hint="see https://toml.io for the syntax") from None
+        raise ConfigError(f"{path} is not TOML: {_place(error)}", hint=_SYNTAX) from None
+    except RecursionError:
+        raise ConfigError(f"{path} is not TOML: values within values, too deeply", hint=_SYNTAX) from None
+
+
+_SYNTAX: Final = "see https://toml.io for the syntax"
 
 
 def _content(path: Path) -> bytes | None:
@@ -122,6 +130,28 @@ def _check_sources(config: Config, path: Path) -> None:
                     f"{where}.lists: {name}.{one} would have more than {_PUBLISHED_NAME} characters",
                     hint="give the source a shorter name",
                 )
+
+
+def _check_secrets(config: Config, path: Path) -> None:
+    """Refuse a file with a token or a private key that every user of this machine may read or write."""
+    tables: dict[tuple[str, ...], FeedSource | Serve] = {("sources", name): one for name, one in config.sources.items()}
+    if config.serve:
+        tables["serve",] = config.serve
+    for place, file in (((*table, key), file) for table, one in tables.items() for key, file in one.secrets().items()):
+        mode = _mode(file)
+        if mode & _EVERYBODY:
+            raise ConfigError(
+                f"{_where(place, path)}: {file} is open to every user of this machine (mode {mode:04o})",
+                hint=f"chmod o= {file}; and put another secret into it, since this one may be known",
+            )
+
+
+def _mode(file: Path) -> int:
+    """Of a file that this user cannot see, nothing: whoever needs it says so."""
+    try:
+        return stat.S_IMODE(file.stat().st_mode)
+    except OSError:
+        return 0
 
 
 def _explained(error: ValidationError, path: Path, *, present: bool) -> ConfigError:

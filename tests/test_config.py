@@ -363,3 +363,113 @@ def test_an_address_that_is_not_looked_at_closely_is_one(url: str) -> None:
 def test_a_usual_address_is_plain(url: str) -> None:
     """Or every command would load what fetches."""
     assert config._PLAIN_ADDRESS.fullmatch(url)
+
+
+SECRET = """
+state_dir = "/s"
+
+[sources.iwf]
+type = "feed"
+url = "https://feed.example.org/"
+root = "/etc/syncd/iwf-root.json"
+token_file = "{0}/token"
+client_cert = "{0}/client.pem"
+client_key = "{0}/client.key"
+
+[serve]
+listen = "127.0.0.1:8470"
+tls_cert = "{0}/tls.pem"
+tls_key = "{0}/tls.key"
+operator_token_file = "{0}/operator"
+metrics_token_file = "{0}/metrics"
+"""
+SECRETS = {
+    "token": "sources.iwf.token_file",
+    "client.key": "sources.iwf.client_key",
+    "tls.key": "serve.tls_key",
+    "operator": "serve.operator_token_file",
+    "metrics": "serve.metrics_token_file",
+}
+
+
+def secrets(folder: Path) -> Path:
+    """The files that `SECRET` names, of modes as they should be, and it."""
+    for name in (*SECRETS, "client.pem", "tls.pem"):
+        (folder / name).write_text("x")
+        (folder / name).chmod(0o644 if name.endswith(".pem") else 0o600)
+    return written(folder, SECRET.format(folder))
+
+
+@pytest.mark.parametrize(("name", "key"), SECRETS.items())
+@pytest.mark.parametrize("mode", [0o604, 0o602, 0o644])
+def test_a_secret_that_is_open_to_everybody_is_refused(tmp_path: Path, name: str, key: str, mode: int) -> None:
+    """Tokens and private keys alike, whatever command reads the configuration; a certificate is no secret."""
+    file = secrets(tmp_path)
+    assert load(file)
+    (tmp_path / name).chmod(mode)
+    assert fault(file) == (
+        f"FILE: {key}: {tmp_path / name} is open to every user of this machine (mode {mode:04o})",
+        f"chmod o= {tmp_path / name}; and put another secret into it, since this one may be known",
+    )
+
+
+@pytest.mark.parametrize("mode", [0o400, 0o440, 0o600, 0o640])
+def test_a_secret_may_be_shared_with_a_group(tmp_path: Path, mode: int) -> None:
+    """Credentials of systemd are 0400 or 0440, and a token may be for a service's group."""
+    file = secrets(tmp_path)
+    for name in SECRETS:
+        (tmp_path / name).chmod(mode)
+    assert load(file)
+
+
+@pytest.mark.parametrize(
+    ("left_out", "key"), [("client_key", "sources.iwf.client_cert"), ("tls_key", "serve.tls_cert")]
+)
+def test_a_certificate_that_holds_its_key_is_a_secret(tmp_path: Path, left_out: str, key: str) -> None:
+    """As it does where no other file is named for the key."""
+    file = secrets(tmp_path)
+    text = file.read_text()
+    file.write_text("\n".join(line for line in text.splitlines() if not line.startswith(left_out)))
+    message, _ = fault(file)
+    assert message.startswith(f"FILE: {key}: ")
+    (tmp_path / f"{'client' if left_out == 'client_key' else 'tls'}.pem").chmod(0o600)
+    assert load(file)
+
+
+def test_a_secret_that_a_variable_names_is_told_by_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file that says otherwise is innocent."""
+    file = secrets(tmp_path)
+    (tmp_path / "other").write_text("x")
+    (tmp_path / "other").chmod(0o644)
+    monkeypatch.setenv("SYNCD_SERVE__OPERATOR_TOKEN_FILE", str(tmp_path / "other"))
+    message, _ = fault(file)
+    assert message.startswith("SYNCD_SERVE__OPERATOR_TOKEN_FILE: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ('state_dir = "/a\\u0000"', "state_dir"),
+        ('state_dir = "/s"\ncontrol_socket = "/a\\u0000"', "control_socket"),
+        (f'state_dir = "/s"\n{SOURCE}token_file = "/a\\u0000"', "sources.iwf.token_file"),
+    ],
+)
+def test_a_path_that_no_file_can_have_is_refused(tmp_path: Path, text: str, key: str) -> None:
+    """Python would fail at it in the midst of the work, and the daemon at a reload."""
+    assert fault(written(tmp_path, text)) == (f"FILE: {key}: holds a NUL", "no file can have such a name")
+
+
+@pytest.mark.parametrize("text", ["a = " + "[" * 20_000, "a = " + "{a=" * 20_000])
+def test_a_file_that_is_nested_too_deeply_is_an_error_as_others(tmp_path: Path, text: str) -> None:
+    """Not a bug, and no end of a daemon that is told to read it again."""
+    message, hint = fault(written(tmp_path, text))
+    assert message.startswith("FILE is not TOML: ")
+    assert hint == "see https://toml.io for the syntax"
+
+
+@pytest.mark.parametrize("key", ["interval", "deadline"])
+def test_a_duration_has_an_end(tmp_path: Path, key: str) -> None:
+    """So that every time that is computed of it is one."""
+    assert load(written(tmp_path, f'state_dir = "/s"\n{SOURCE}{key} = "366d"'))
+    message, hint = fault(written(tmp_path, f'state_dir = "/s"\n{SOURCE}{key} = "367d"'))
+    assert (message, hint) == (f"FILE: sources.iwf.{key}: longer than a year", 'the longest is "366d"')
