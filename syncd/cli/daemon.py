@@ -41,13 +41,15 @@ def run(
     if check:
         _check(settings)
         return
-    from syncd.service import daemon, log
+    from syncd.service import log
+    from syncd.service.daemon import Surroundings
+    from syncd.service.run import run as run_daemon
 
     state_folder(settings)
     quiet_retries()
     emit = log.emitter(sys.stderr, utc_now)
     chance = random.SystemRandom().random
-    daemon.run(lambda: load_config(config), daemon.Surroundings(emit, utc_now, chance, os.environ))
+    run_daemon(lambda: load_config(config), Surroundings(emit, utc_now, chance, os.environ))
 
 
 def _check(settings: Any) -> None:

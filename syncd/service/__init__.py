@@ -2,7 +2,8 @@
 
 ::
 
-    daemon.py      ``syncd run``: start, signals, reload, stop
+    run.py         ``syncd run``: takes the state, and hands signals to the daemon
+    daemon.py      start, reload, stop
     scheduler.py   when each source is due (APScheduler)
     syncs.py       the syncs under way: one at a time per source, joined by whoever asks for the same
     worker.py      the process that fetches and stages, seen from the daemon; child.py, seen from inside
@@ -12,5 +13,5 @@
     web/           the HTTP side: feed, news, API, health
     reload.py      what a reload may change
     log.py         events, as JSON or readable
-    notify.py      what systemd is told
+    life.py        what systemd is told: how the daemon stands, and that it lives; notify.py, how
 """

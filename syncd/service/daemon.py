@@ -1,34 +1,29 @@
-"""The daemon: start, signals, reload, stop. All work is done by the parts that it puts together."""
+"""The daemon: start, reload, stop. All work is done by the parts that it puts together."""
 
 import os
 import queue
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from syncd import __version__, events
-from syncd.config import Config, Serve, credentials
-from syncd.errors import AbandonedError, RefusedError, StoreError, SyncdError
-from syncd.feed.folder import FeedFolder
-from syncd.feed.signed import load_repository
-from syncd.files import lock
+from syncd.config import Config, Serve
+from syncd.errors import AbandonedError, RefusedError, SyncdError
 from syncd.model import ListName
 from syncd.pipeline import overview
-from syncd.pipeline.folder import StateFolder
 from syncd.pipeline.outcome import SyncOutcome
 from syncd.pipeline.overview import Overview
-from syncd.pipeline.state import Publisher, open_publisher
+from syncd.pipeline.state import Publisher
 from syncd.pipeline.sync import sign_if_due
-from syncd.service import client, notify
+from syncd.service import client
 from syncd.service.access import Access
 from syncd.service.checkins import Checkins
 from syncd.service.clock import WallClock
 from syncd.service.control import ControlSocket
+from syncd.service.life import Life
 from syncd.service.log import Emit
 from syncd.service.news import News
 from syncd.service.orders import Orders
@@ -43,7 +38,6 @@ from syncd.units import count
 if TYPE_CHECKING:
     from syncd.service.web.site import Site
 
-PURPOSE: Final = "syncd run"
 FINISH_WITHIN: Final = 2.0
 """Seconds that syncs under way get to finish when the daemon is stopped, before their workers are ended."""
 PUBLISH_WITHIN: Final = 5.0
@@ -58,7 +52,6 @@ _WRITE_EVERY: Final = 5.0
 """Seconds between two times that check-ins are written down."""
 _LOOK_EVERY: Final = 60.0
 """Seconds between two looks at certificates, and at what could not be proved."""
-_BEAT: Final = 10.0
 _READY_EVERY: Final = 2.0
 """Seconds between two looks whether a worker process waits for the next sync."""
 _DRY_RUN: Final = 60.0
@@ -75,51 +68,12 @@ class Surroundings:
     environment: Mapping[str, str]
 
 
-def run(load: Callable[[], Config], around: Surroundings) -> None:
-    """Serve until SIGTERM or SIGINT. ``load`` reads the configuration, again at SIGHUP.
-
-    Raises `RefusedError` where another process holds the state, naming it, `UsageError`, `StoreError`.
-    """
-    with signals() as inbox:  # first: a signal that comes during the start is not lost
-        config = load()
-        folder = StateFolder(config.state_dir)
-        given = credentials(around.environment)
-        with lock(folder.root / "lock", PURPOSE), _opened(folder, given) as publisher:
-            if not Daemon(config, load, publisher, around).run(inbox):
-                os._exit(0)  # a thread is still at it and would keep us: a kill at any moment loses nothing
-
-
-@contextmanager
-def _opened(folder: StateFolder, given: Path | None) -> Iterator[Publisher]:
-    """The state; without keys where what is published is damaged, since it is served, and told of, all the same.
-
-    Raises as `open_publisher`, also where it is the keys that cannot be used.
-    """
-    with open_publisher(folder, online=False):  # installs what a crash left, which may be what is missing
-        readable = _readable(folder.feed)
-    with open_publisher(folder, online=readable, credentials=given) as publisher:
-        yield publisher
-
-
-def _readable(feed: FeedFolder) -> bool:
+def _next(inbox: "queue.SimpleQueue[int]", seconds: float) -> int | None:
+    """The next signal; None where none comes within ``seconds``."""
     try:
-        load_repository(feed)
-    except StoreError:
-        return False
-    return True
-
-
-@contextmanager
-def signals() -> Iterator["queue.SimpleQueue[int]"]:
-    """The signals that come meanwhile, in order."""
-    inbox: queue.SimpleQueue[int] = queue.SimpleQueue()  # whose put may interrupt its get, as a handler does
-    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-    before = {number: signal.signal(number, lambda number, _: inbox.put(number)) for number in numbers}
-    try:
-        yield inbox
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        return inbox.get(timeout=seconds)
+    except queue.Empty:
+        return None
 
 
 class Daemon:
@@ -148,8 +102,7 @@ class Daemon:
         if config.serve:
             self._site = self._make_site(config.serve)
         self._control = ControlSocket(config.control_socket, orders, self._emit)
-        self._beat = (notify.watchdog_seconds(around.environment) or 3 * _BEAT) / 3
-        self._last_beat = time.monotonic()
+        self._life = Life(around.environment, self._answers, self._describe)
         self._wall_clock = WallClock(around.clock, time.monotonic)
 
     def run(self, inbox: "queue.SimpleQueue[int]") -> bool:
@@ -160,15 +113,13 @@ class Daemon:
             self._control.close()
             raise
         while True:
-            try:
-                number = inbox.get(timeout=self._beat)
-            except queue.Empty:
-                self._look_at_clock()
-                self._show_life()
-                continue
-            if number != signal.SIGHUP:
+            number = _next(inbox, self._life.beat)
+            if number == signal.SIGHUP:
+                self._reload()
+            elif number is not None:
                 return self._stop(signal.Signals(number).name)
-            self._reload()
+            self._look_at_clock()
+            self._life.show()  # however often it is told to reload
 
     def _start(self) -> None:
         interrupted = self._publisher.catalog.mark_interrupted(self._around.clock())
@@ -177,7 +128,7 @@ class Daemon:
         self._emit(events.DaemonStarted(__version__, os.getpid(), str(self._config.state_dir), sources, interrupted))
         self._schedule.set_sources(self._config.intervals())
         self._schedule.add_chore("timestamp", _SIGN_EVERY, self._sign)
-        self._schedule.add_chore("beat", self._beat, self._note_beat)
+        self._schedule.add_chore("beat", self._life.beat, self._life.note_beat)
         self._schedule.add_chore("worker", _READY_EVERY, self._syncs.make_ready)
         self._health.prove()
         self._schedule.add_chore("proof", _LOOK_EVERY, self._health.prove_again)
@@ -188,12 +139,12 @@ class Daemon:
             self._schedule.add_chore("pulls", _LOOK_EVERY, lambda: self._pulls.flush(self._around.clock()))
         self._schedule.start()
         self._emit(events.DaemonReady(str(self._config.control_socket)))
-        self._notify_status("READY=1")
+        self._life.tell_status("READY=1")
 
     def _stop(self, name: str) -> bool:
         """Whether everything came to its end."""
         self._emit(events.DaemonStopping(name, tuple(one.source for one in self._syncs.running())))
-        self._notify("STOPPING=1", "STATUS=stopping")
+        self._life.tell("STOPPING=1", "STATUS=stopping")
         self._schedule.pause()
         self._control.close()
         end = time.monotonic() + FINISH_WITHIN + PUBLISH_WITHIN + LAST_WORDS
@@ -216,7 +167,7 @@ class Daemon:
             self._emit(events.InternalError.of(error, "check-ins"))
 
     def _reload(self) -> None:
-        self._notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        self._life.tell("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
         before = self._config
         try:
             config = self._load()
@@ -230,7 +181,7 @@ class Daemon:
             self._emit(events.ConfigRejected(error.message, error.hint))
         else:
             self._emit(changes(before, config))
-        self._notify_status("READY=1")
+        self._life.tell_status("READY=1")
 
     def _feeds(self, name: str | None) -> tuple[SignedFeed, ...]:
         return self._config.feeds() if name is None else (self._config.feed(name),)
@@ -297,7 +248,7 @@ class Daemon:
         if planned is not None:
             failures = self._publisher.catalog.source(outcome.source).failures
             self._emit(events.CoolDown(outcome.sync_id, outcome.source, planned.at, failures))
-        self._notify_status()
+        self._life.tell_status()
 
     def _planned(self, name: str, planned: Planned) -> None:
         self._emit(events.SyncScheduled(name, planned.at, planned.why))
@@ -312,39 +263,28 @@ class Daemon:
         except SyncdError as error:
             self._emit(events.TimestampNotSigned(error.message, error.hint))
 
-    def _note_beat(self) -> None:
-        self._last_beat = time.monotonic()
-
     def _look_at_clock(self) -> None:
         by = self._wall_clock.went_back()
         if by is not None:
             self._emit(events.ClockSetBack(round(by.total_seconds(), 3)))
             self._schedule.clock_went_back(by)
 
-    def _show_life(self) -> None:
-        """Tell the watchdog only what was seen: the scheduler runs its jobs, and the control socket answers."""
-        if time.monotonic() - self._last_beat < 3 * self._beat and self._answers():
-            self._notify("WATCHDOG=1")
-
-    def _answers(self) -> bool:
+    def _answers(self, seconds: float) -> bool:
+        """Whether the control socket and the HTTP side do."""
         request = {"do": "ping", "state_dir": str(self._config.state_dir)}
         try:
-            answers = client.ask(self._config.control_socket, request, self._beat)
+            answers = client.ask(self._config.control_socket, request, seconds)
             if answers is None or not any("end" in answer for answer in answers):
                 return False  # one that refuses, since too many ask at once, is alive
         except SyncdError:
             return False
-        return self._site is None or self._site.answers(min(self._beat, _ANSWER_WITHIN))
+        return self._site is None or self._site.answers(min(seconds, _ANSWER_WITHIN))
 
-    def _notify_status(self, *states: str) -> None:
+    def _describe(self) -> str:
         runs = self._schedule.next_runs().values()
         following = f"; next sync {min(runs):%H:%M:%S} UTC" if runs else ""
         running = [one.source for one in self._syncs.running()]
         now = f"; syncing {', '.join(running)}" if running else ""
         faults = sorted(name or "the metadata" for name in self._health.faults)
         wrong = f"not proved: {', '.join(faults)}; " if faults else ""
-        self._notify(*states, f"STATUS={wrong}{count(len(self._config.sources), 'source')}{now}{following}")
-
-    def _notify(self, *states: str) -> None:
-        with suppress(SyncdError):  # systemd restarts what it does not hear of
-            notify.notify(self._around.environment, *states)
+        return f"{wrong}{count(len(self._config.sources), 'source')}{now}{following}"
