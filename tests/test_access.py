@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import cast
+from typing import NoReturn, cast
 
 import pytest
 
@@ -190,6 +190,24 @@ def test_an_order_is_in_force_at_once(catalog: Catalog) -> None:
     ]
     assert access.admit(f"Bearer {token}".encode()) is None
     assert log == [MatcherAdded("mail", (IMAGES,), "alice"), MatcherRevoked("mail", "bob")]
+
+
+def test_a_revoked_token_is_nobodys_also_where_the_catalog_fails_then(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was revoked is put out of force before anything else can go wrong: asking again would find no such name."""
+    access, told = Access(catalog, "op"), threading.Event()
+    access.on_change(told.set)
+    give = Orders("state", NO_SYNCS, catalog, lambda _: (), NO_OVERVIEW, access, lambda: NOON, lambda _: None)
+
+    def fail() -> NoReturn:
+        raise StoreError("disk I/O error")
+
+    monkeypatch.setattr(catalog, "matchers", fail)
+    assert list(give(Order(do="matchers_revoke", state_dir="state", name="web"), "bob"))[-1]["end"] == 0
+    assert told.is_set()
+    assert access.admit(b"Bearer token-of-web") is None
+    assert access.admit(b"Bearer op") == OPERATOR
 
 
 def test_a_name_given_again_does_not_revive_the_old_token(catalog: Catalog) -> None:

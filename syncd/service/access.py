@@ -74,6 +74,13 @@ class Access:
             self._visitors = {**self._matchers, **self._own}
         self._tell()
 
+    def drop(self, name: str) -> None:
+        """Put the token of a matcher out of force, and tell who listens. Reads nothing, so that nothing can fail."""
+        with self._turn:
+            self._matchers = {key: one for key, one in self._matchers.items() if one.name != name}
+            self._visitors = {**self._matchers, **self._own}
+        self._tell()
+
     def set_tokens(self, operator: str | None, metrics: str | None) -> None:
         """Put other tokens of our own in force; None: there is no such visitor."""
         with self._turn:

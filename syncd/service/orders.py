@@ -108,7 +108,7 @@ class Orders:
 
     def _revoke_matcher(self, name: str, user: str) -> dict[str, Any]:
         matchers.revoke(self._catalog, name, asked_by=user, now=self._clock())
-        self._access.reload()
+        self._access.drop(name)
         self._emit(events.MatcherRevoked(name, user))
         return {"revoked": {"name": name}, "end": 0}
 
