@@ -134,6 +134,19 @@ def test_a_daemon_that_ends_before_it_has_answered_is_told(tmp_path: Path) -> No
         thread.join()
 
 
+def test_a_refusal_is_heard_that_came_before_the_order_was_sent(tmp_path: Path) -> None:
+    """A daemon of whom too many ask at once says so, and reads nothing."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(str(tmp_path / "c.sock"))
+        listener.listen()
+        answers = client.ask(tmp_path / "c.sock", {"do": "status"}, 20)
+        connection, _ = listener.accept()
+        connection.sendall(b'{"error": {}, "end": 6}\n')
+        connection.close()
+        assert answers is not None
+        assert list(answers) == [{"error": {}, "end": 6}]
+
+
 def test_who_may_not_open_the_socket_is_told_which_group(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """Exit code 6, and no attempt to work without the daemon."""
 

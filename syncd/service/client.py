@@ -6,7 +6,7 @@ A request is one line of JSON, and so is each answer; ``docs/operations.md`` nam
 import json
 import socket
 from collections.abc import Generator, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -59,7 +59,8 @@ _SEE_LOG: Final = "see its log; is it stuck?"
 def _answers(connection: socket.socket, path: Path, request: Mapping[str, Any]) -> Answers:
     with closing(connection), connection.makefile("rb") as reader:
         try:
-            connection.sendall(json.dumps(request).encode() + b"\n")
+            with suppress(BrokenPipeError):  # it refused without reading, as where too many ask: that can be heard
+                connection.sendall(json.dumps(request).encode() + b"\n")
             while line := reader.readline(MAX_LINE):
                 answer = json.loads(line)
                 yield answer
