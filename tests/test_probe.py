@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -77,6 +78,17 @@ def test_a_state_that_cannot_be_read_is_unknown(tmp_path: Path, monkeypatch: pyt
     """Never another exit code: 1 and 2 have meanings of their own here."""
     configure(tmp_path / "c.toml", f'state_dir = "{tmp_path}/state"\n', monkeypatch)
     assert probe() == (3, f"SYNCD UNKNOWN - {tmp_path}/state is not set up\n")
+
+
+@pytest.mark.parametrize("fault", [PermissionError(13, "Permission denied", "/s"), ZeroDivisionError(b"\0" * 32)])
+def test_whatever_fails_is_unknown(configured: World, monkeypatch: pytest.MonkeyPatch, fault: Exception) -> None:
+    """Also a folder above the state that this user may not enter, and a bug, of which the kind alone is told."""
+
+    def fail(_: object) -> NoReturn:
+        raise fault
+
+    monkeypatch.setattr("syncd.cli.status.state_folder", fail)
+    assert probe() == (3, f"SYNCD UNKNOWN - internal error ({type(fault).__name__})\n")
 
 
 def test_metadata_about_to_expire_is_told(configured: World) -> None:

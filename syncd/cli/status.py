@@ -10,7 +10,7 @@ import typer
 from syncd.cli.operator import ConfigFile, load_config, state_folder
 from syncd.cli.orders import Document, told
 from syncd.cli.output import JsonFlag, note, print_json, say, show_table, utc_now
-from syncd.errors import SyncdError, UsageError, nearest
+from syncd.errors import UsageError, as_known, nearest
 from syncd.units import ago, count, day, in_words, span, stamp
 
 if TYPE_CHECKING:
@@ -61,8 +61,8 @@ def _probe(config: Path | None) -> int:
 
     try:
         result = probe.judge(_read(config))
-    except SyncdError as error:
-        result = probe.unknown(error)
+    except Exception as error:  # noqa: BLE001 - exit codes 1 and 2 have meanings of their own here, whatever happens
+        result = probe.unknown(as_known(error))
     say(result.line)
     return result.code
 
