@@ -405,7 +405,7 @@ def secrets(folder: Path) -> Path:
 def test_a_secret_that_is_open_to_everybody_is_refused(tmp_path: Path, name: str, key: str, mode: int) -> None:
     """Tokens and private keys alike, whatever command reads the configuration; a certificate is no secret."""
     file = secrets(tmp_path)
-    assert load(file)
+    assert load(file).serve
     (tmp_path / name).chmod(mode)
     assert fault(file) == (
         f"FILE: {key}: {tmp_path / name} is open to every user of this machine (mode {mode:04o})",
@@ -419,7 +419,7 @@ def test_a_secret_may_be_shared_with_a_group(tmp_path: Path, mode: int) -> None:
     file = secrets(tmp_path)
     for name in SECRETS:
         (tmp_path / name).chmod(mode)
-    assert load(file)
+    assert load(file).serve
 
 
 @pytest.mark.parametrize(
@@ -433,7 +433,7 @@ def test_a_certificate_that_holds_its_key_is_a_secret(tmp_path: Path, left_out: 
     message, _ = fault(file)
     assert message.startswith(f"FILE: {key}: ")
     (tmp_path / f"{'client' if left_out == 'client_key' else 'tls'}.pem").chmod(0o600)
-    assert load(file)
+    assert load(file).serve
 
 
 def test_a_secret_that_a_variable_names_is_told_by_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -470,6 +470,7 @@ def test_a_file_that_is_nested_too_deeply_is_an_error_as_others(tmp_path: Path, 
 @pytest.mark.parametrize("key", ["interval", "deadline"])
 def test_a_duration_has_an_end(tmp_path: Path, key: str) -> None:
     """So that every time that is computed of it is one."""
-    assert load(written(tmp_path, f'state_dir = "/s"\n{SOURCE}{key} = "366d"'))
+    found = load(written(tmp_path, f'state_dir = "/s"\n{SOURCE}{key} = "366d"')).sources["iwf"]
+    assert getattr(found, key) == 366 * 86400.0
     message, hint = fault(written(tmp_path, f'state_dir = "/s"\n{SOURCE}{key} = "367d"'))
     assert (message, hint) == (f"FILE: sources.iwf.{key}: longer than a year", 'the longest is "366d"')

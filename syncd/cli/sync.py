@@ -82,13 +82,16 @@ def _listen(answers: Iterable[Document]) -> list[Document]:
 
 
 def _show_started(answers: Iterable[Document], *, as_json: bool) -> int:
-    started = [answer["accepted"] for answer in answers if "accepted" in answer]
+    told = list(answers)
+    started = [answer["accepted"] for answer in told if "accepted" in answer]
+    refused = [answer["sync"] for answer in told if "sync" in answer]
     if as_json:
-        print_json({"started": started})
-        return 0
-    for one in started:
-        say(f"{one['sync_id']}  {one['source']}{'  (under way already)' if one['joined'] else ''}")
-    return 0
+        print_json({"started": started, "refused": refused})
+    else:
+        for one in started:
+            say(f"{one['sync_id']}  {one['source']}{'  (under way already)' if one['joined'] else ''}")
+        _show_errors(refused)
+    return worst_code([one["exit_code"] for one in refused])
 
 
 def _show_status(settings: Any, sync_id: str, *, as_json: bool) -> int:
@@ -142,24 +145,27 @@ def _sync(publisher: "Publisher", feed: Any, *, dry_run: bool) -> Document:
 
 
 def _show(syncs: Sequence[Document], *, dry_run: bool) -> None:
-    from syncd.service.client import error_of
-
     lists = [one for sync in syncs for one in sync["lists"]]
     if lists:
         red = frozenset(number for number, one in enumerate(lists) if one["error"] or one["outcome"] == "held")
         columns = ("list", "outcome", "version#", "rows#", "added#", "removed#", "relabelled#", "why")
         show_table(columns, [_row(one) for one in lists], red)
+    _show_errors(syncs)
     for sync in syncs:
-        if sync["error"]:
-            show_error(error_of(sync["error"]))
-        elif not sync["lists"]:
+        if not sync["error"] and not sync["lists"]:
             note(f"{sync['source']}: the feed has no list yet")
-    for one in lists:
-        if one["error"]:
-            show_error(error_of(one["error"]))
+    _show_errors(lists)
     if dry_run:
         _show_labels(lists)
         note("a dry run: nothing was published", kind="note")
+
+
+def _show_errors(ended: Iterable[Document]) -> None:
+    from syncd.service.client import error_of
+
+    for one in ended:
+        if one["error"]:
+            show_error(error_of(one["error"]))
 
 
 def _row(one: Document) -> tuple[str, ...]:

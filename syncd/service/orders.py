@@ -1,13 +1,13 @@
 """What the daemon does for whoever asks at the control socket."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, Final
 
 from syncd import events
 from syncd.catalog.catalog import Catalog
-from syncd.errors import RefusedError, UsageError, worst_code
+from syncd.errors import RefusedError, SyncdError, UsageError, worst_code
 from syncd.pipeline import laggards, matchers
 from syncd.pipeline.document import record_document, sync_document, unknown_sync
 from syncd.pipeline.outcome import SyncOutcome
@@ -70,21 +70,33 @@ class Orders:
         feeds = self._feeds(order.source)
         if not feeds:
             raise UsageError("no source is configured", hint="add [sources.NAME] to the configuration")
-        started = []
+        started: list[Running] = []
+        refused: list[SyncOutcome] = []
         for feed in feeds:
-            running, joined = self._syncs.start(feed, user, dry_run=order.dry_run)
+            try:
+                running, joined = self._syncs.start(feed, user, dry_run=order.dry_run)
+            except SyncdError as error:
+                refused.append(SyncOutcome("", feed.name, error=error))
+                continue
             started.append(running)
             yield {"accepted": {"sync_id": running.sync_id, "source": running.source, "joined": joined}}
-        if not order.wait:
-            yield {"end": 0}
-            return
-        codes = []
-        for running in started:
+        yield from self._refused(refused, user, alone=not started)
+        codes = [one.exit_code for one in refused]
+        for running in started if order.wait else ():
             yield from _progress(running)
             outcome = _outcome(running)
             codes.append(outcome.exit_code)
             yield {"sync": sync_document(outcome)}
         yield {"end": worst_code(codes)}
+
+    def _refused(self, refused: Sequence[SyncOutcome], user: str, *, alone: bool) -> Iterator[dict[str, Any]]:
+        """Syncs that could not be started. Where none could, the order is refused as a whole, with the first error."""
+        for one in refused:
+            if one.error and alone:
+                raise one.error
+            if one.error:
+                self._emit(events.ControlRefused(user, one.error.message))
+            yield {"sync": sync_document(one)}
 
     def _sync_status(self, sync_id: str) -> dict[str, Any]:
         running = self._syncs.find(sync_id)

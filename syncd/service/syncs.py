@@ -11,7 +11,7 @@ from pydantic import JsonValue
 
 from syncd import events
 from syncd.catalog.records import AuditEntry
-from syncd.errors import AbandonedError, RefusedError, as_known
+from syncd.errors import AbandonedError, RefusedError, StoreError, as_known
 from syncd.model import Counts
 from syncd.pipeline.outcome import SyncOutcome
 from syncd.pipeline.state import Publisher
@@ -112,7 +112,7 @@ class Syncs:
             if running is not None and running.dry_run != dry_run:
                 raise RefusedError(
                     f"{'a dry run' if running.dry_run else 'a sync'} of {source.name} is under way",
-                    hint="ask again when it is finished; nothing was started",
+                    hint="ask again when that is finished; this one was not started",
                 )
             if running is None and self._stopping:
                 raise AbandonedError("the daemon is stopping", hint="ask again when it is running")
@@ -173,14 +173,20 @@ class Syncs:
             self._publisher.catalog.audit(AuditEntry(self._clock(), asked_by, "sync", running.source, detail))
 
     def _begin(self, running: Running, source: SignedFeed, asked_by: str) -> None:
-        self._emit(events.SyncStarted(running.sync_id, source.name, asked_by, running.dry_run))
         thread = threading.Thread(
-            target=self._run, args=(running, source), name=f"syncd-sync-{source.name}", daemon=True
+            target=self._run, args=(running, source, asked_by), name=f"syncd-sync-{source.name}", daemon=True
         )
-        self._running[source.name] = running
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError as error:  # the system, or a limit of the service, gives no more
+            raise StoreError(
+                f"no sync of {source.name} could be started: {error}",
+                hint="is TasksMax= of the service, or memory, used up? ask again then",
+            ) from error
+        self._running[source.name] = running  # it ends no earlier: it waits for our turn
 
-    def _run(self, running: Running, source: SignedFeed) -> None:
+    def _run(self, running: Running, source: SignedFeed, asked_by: str) -> None:
+        self._emit(events.SyncStarted(running.sync_id, source.name, asked_by, running.dry_run))
         outcome = self._outcome(running, source)
         try:
             self._tell(outcome)
