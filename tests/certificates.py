@@ -25,6 +25,7 @@ class Authority:
         key = ec.generate_private_key(ec.SECP256R1())
         files = self._folder / f"{name}.pem", self._folder / f"{name}.key"
         files[0].write_bytes(self._signed(name, key.public_key(), hours=hours).public_bytes(Encoding.PEM))
+        files[1].touch(0o600)
         files[1].write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
         return files
 

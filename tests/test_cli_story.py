@@ -147,6 +147,7 @@ def test_no_digest_entry_or_token_is_ever_printed(
 ) -> None:
     """Only what the user typed comes back, and an entry only as the answer to a look-up that matched."""
     make_files()
+    Path("token").touch(0o600)
     Path("token").write_text(TOKEN)
     Path("bad.csv").write_text(f"{HEADER}\nsha256,{sha256(4)[:-1]},secret-entry-4,A\n")
     configure(

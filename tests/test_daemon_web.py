@@ -39,6 +39,7 @@ def serve(world: World, *lines: str, listen: str = "127.0.0.1:0", **environment:
 
 
 def configure(world: World, *lines: str, listen: str = "127.0.0.1:0", operator: str = OPERATOR) -> None:
+    (world.base / "operator").touch(0o600)
     (world.base / "operator").write_text(operator + "\n")
     more = ["[serve]", f'listen = "{listen}"', f'operator_token_file = "{world.base}/operator"', *lines, ""]
     (world.base / "syncd.toml").write_text(text(world, more="\n".join(more)))

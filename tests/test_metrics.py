@@ -498,6 +498,7 @@ class _Later:
 def served(world: World) -> Iterator[tuple[Process, httpx.Client]]:
     """A daemon that answers at a unix socket."""
     tokens, socket = world.base / "metrics.token", world.base / "h.sock"
+    tokens.touch(0o600)
     tokens.write_text(METRICS)
     serve = f'[serve]\nlisten = "unix:{socket}"\nmetrics_token_file = "{tokens}"\n'
     (world.base / "syncd.toml").write_text(text(world) + serve)
