@@ -465,3 +465,18 @@ def test_made_up_lists_are_counted_together(catalog: Catalog, monkeypatch: pytes
         ("list0", {"manifests": 0, "segments": 1, "bytes": 1}),
         ("list1", {"manifests": 0, "segments": 1, "bytes": 1}),
     ]
+
+
+def test_a_matcher_that_is_added_while_others_are_written_is_not_forgotten(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who is in force was read before it was; what it said since then stays."""
+    found, before = Checkins(catalog), catalog.matchers()
+
+    def added() -> tuple[MatcherRecord, ...]:
+        found.note("new", "host", {IMAGES: 1}, NOON)
+        return before
+
+    monkeypatch.setattr(catalog, "matchers", added)
+    found.flush()
+    assert [one.matcher for one in found.snapshot()] == ["new"]

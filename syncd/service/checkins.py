@@ -103,7 +103,7 @@ class Checkins:
         Raises `StoreError`: what was not written is by the next.
         """
         with self._writing:
-            self._keep({one.name for one in self._catalog.matchers()})
+            self._forget_revoked()
             with self._turn:
                 changed, self._changed = self._changed, set()
                 gone, self._gone = self._gone, set()
@@ -152,10 +152,13 @@ class Checkins:
             while found and now - self._silent_since(matcher) > FORGOTTEN_AFTER:
                 self._drop(matcher)
 
-    def _keep(self, in_force: Collection[str]) -> None:
-        """Forget other matchers than these."""
+    def _forget_revoked(self) -> None:
+        """Forget matchers that are not in force; one that is heard of since that was read may be new."""
         with self._turn:
-            for matcher in self._matchers.keys() - set(in_force):
+            known = set(self._matchers)
+        in_force = {one.name for one in self._catalog.matchers()}
+        with self._turn:
+            for matcher in known - in_force:
                 while self._matchers[matcher]:
                     self._drop(matcher)
                 del self._matchers[matcher]
