@@ -178,10 +178,18 @@ class Daemon:
                 self._site.reload(config.serve)
         except SyncdError as error:
             self._config = before
+            self._schedule_again()
             self._emit(events.ConfigRejected(error.message, error.hint))
         else:
             self._emit(changes(before, config))
         self._life.tell_status("READY=1")
+
+    def _schedule_again(self) -> None:
+        """As it was before a reload that failed half-way."""
+        try:
+            self._schedule.set_sources(self._config.intervals())
+        except SyncdError as error:
+            self._emit(events.InternalError.of(error, "reload"))
 
     def _feeds(self, name: str | None) -> tuple[SignedFeed, ...]:
         return self._config.feeds() if name is None else (self._config.feed(name),)
@@ -192,10 +200,11 @@ class Daemon:
 
     def _due(self, name: str) -> None:
         """The schedule says so. One that is under way already, since somebody asked for it, will do."""
-        if name not in self._config.sources:
+        config = self._config  # a reload may put another in its place
+        if name not in config.sources:
             return
         try:
-            self._syncs.start(self._config.feed(name))
+            self._syncs.start(config.feed(name))
         except AbandonedError:
             return
         except RefusedError:
