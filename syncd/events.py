@@ -1,59 +1,15 @@
 """Every event that the daemon logs: a closed set, one class each. ``docs/events.md`` explains them.
 
-An event's name in the log is its class's, in lower case with underscores. What belongs to a sync carries its
-``sync_id``. No event ever holds a digest, an entry id or a token; no field is free text of a partner but the messages
-of errors, which hold none of these either.
+No event ever holds a digest, an entry id or a token; no field is free text of a partner but the messages of errors,
+which hold none of these either.
 """
 
-import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
-from typing import Any, ClassVar, Self
+from typing import Self
 
 from syncd.errors import SyncdError
-from syncd.units import stamp
-
-
-class Level(StrEnum):
-    """How much an event matters to a person."""
-
-    INFO = "info"
-    """things go their way"""
-    WARNING = "warning"
-    """something did not work that is tried again by itself"""
-    ERROR = "error"
-    """a person must act"""
-
-
-@dataclass(frozen=True)
-class Event:
-    """What happened."""
-
-    level: ClassVar[Level] = Level.INFO
-
-    @classmethod
-    def name(cls) -> str:
-        """As the log names it."""
-        return re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
-
-    @property
-    def importance(self) -> Level:
-        """The level of this one; most events have that of their class."""
-        return self.level
-
-    def document(self) -> dict[str, Any]:
-        """Its fields, as values that JSON has."""
-        return {field.name: _plain(getattr(self, field.name)) for field in fields(self)}
-
-
-def _plain(value: Any) -> Any:
-    match value:
-        case datetime():
-            return stamp(value)
-        case tuple():
-            return [_plain(one) for one in value]
-    return value
+from syncd.event import Event, Fault, Level, SyncEnded, SyncEvent
 
 
 @dataclass(frozen=True)
@@ -101,12 +57,8 @@ class ConfigReloaded(Event):
 
 
 @dataclass(frozen=True)
-class ConfigRejected(Event):
+class ConfigRejected(Fault):
     """The configuration was read again, is wrong, and nothing of it is in force: the one before stays."""
-
-    level = Level.ERROR
-    message: str
-    to_do: str
 
 
 @dataclass(frozen=True)
@@ -120,33 +72,26 @@ class SyncScheduled(Event):
 
 
 @dataclass(frozen=True)
-class SyncStarted(Event):
+class SyncStarted(SyncEvent):
     """A sync began."""
 
-    sync_id: str
-    source: str
     asked_by: str
     """``schedule``, or the user at the control socket"""
     dry_run: bool
 
 
 @dataclass(frozen=True)
-class SyncJoined(Event):
+class SyncJoined(SyncEvent):
     """Somebody asked for a sync that is under way already, and waits for that one."""
 
-    sync_id: str
-    source: str
     asked_by: str
 
 
 @dataclass(frozen=True)
-class ListSynced(Event):
+class ListSynced(SyncEnded):
     """What came of one list."""
 
-    sync_id: str
-    source: str
     list: str
-    outcome: str
     version: int | None
     serial: int | None
     plan: str
@@ -158,49 +103,32 @@ class ListSynced(Event):
     message: str
     to_do: str
 
-    @property
-    def importance(self) -> Level:
-        """That of the outcome."""
-        return _LEVELS.get(self.outcome, Level.INFO)
-
 
 @dataclass(frozen=True)
-class SyncFinished(Event):
+class SyncFinished(SyncEnded):
     """What came of the whole sync."""
 
-    sync_id: str
-    source: str
-    outcome: str
     seconds: float
     bytes: int
     message: str
     to_do: str
 
-    @property
-    def importance(self) -> Level:
-        """That of the outcome."""
-        return _LEVELS.get(self.outcome, Level.INFO)
-
 
 @dataclass(frozen=True)
-class CoolDown(Event):
+class CoolDown(SyncEvent):
     """A source could not be reached, or asked for patience, and is left alone for a while."""
 
     level = Level.WARNING
-    sync_id: str
-    source: str
     until: datetime
     failures: int
     """in a row"""
 
 
 @dataclass(frozen=True)
-class WorkerKilled(Event):
+class WorkerKilled(SyncEvent):
     """The process that fetched and staged did not end by its deadline."""
 
     level = Level.ERROR
-    sync_id: str
-    source: str
     pid: int
     seconds: float
 
@@ -211,12 +139,8 @@ class TimestampSigned(Event):
 
 
 @dataclass(frozen=True)
-class TimestampNotSigned(Event):
+class TimestampNotSigned(Fault):
     """Our own timestamp could not be signed anew; it is tried again every minute."""
-
-    level = Level.ERROR
-    message: str
-    to_do: str
 
 
 @dataclass(frozen=True)
@@ -278,12 +202,8 @@ class CertificateReloaded(Event):
 
 
 @dataclass(frozen=True)
-class CertificateRejected(Event):
+class CertificateRejected(Fault):
     """The certificate files have changed and cannot be used: those before stay in force."""
-
-    level = Level.ERROR
-    message: str
-    to_do: str
 
 
 @dataclass(frozen=True)
@@ -346,15 +266,6 @@ class DashboardRefused(Event):
     level = Level.WARNING
     peer: str
 
-
-_LEVELS = {
-    "held": Level.ERROR,
-    "rejected": Level.ERROR,
-    "failed": Level.ERROR,
-    "refused": Level.WARNING,
-    "unreachable": Level.WARNING,
-    "interrupted": Level.WARNING,
-}
 
 EVENTS: tuple[type[Event], ...] = (
     DaemonStarted,

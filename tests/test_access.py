@@ -12,7 +12,8 @@ import pytest
 from syncd.catalog.catalog import Catalog
 from syncd.catalog.records import AuditEntry
 from syncd.errors import StoreError, UsageError
-from syncd.events import Event, MatcherAdded, MatcherRevoked
+from syncd.event import Event
+from syncd.events import MatcherAdded, MatcherRevoked
 from syncd.model import ListName
 from syncd.pipeline import matchers
 from syncd.pipeline.overview import Overview

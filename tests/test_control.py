@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from syncd.errors import AbandonedError, RefusedError, StoreError, SyncdError, UsageError
-from syncd.events import ControlRefused, Event, InternalError
+from syncd.event import Event
+from syncd.events import ControlRefused, InternalError
 from syncd.service import client
 from syncd.service.control import ControlSocket, Order
 

@@ -22,7 +22,7 @@ from syncd import events
 from syncd.catalog.records import AuditEntry, MatcherRecord, Outcome
 from syncd.config import Config, FeedSource
 from syncd.errors import StoreError
-from syncd.events import Event
+from syncd.event import Event
 from syncd.model import ListName
 from syncd.pipeline import overview
 from syncd.pipeline.state import Publisher
@@ -190,7 +190,7 @@ def test_every_rejection_has_a_word_of_a_closed_set(standing: World, error: str,
     assert now(standing).ones("syncd_source_rejected", "reason") == [word]
 
 
-SYNCED = events.ListSynced("1", "iwf", "iwf.images", "published", 2, 2, "deltas", 3, 2, 1, 31, "", "", "")
+SYNCED = events.ListSynced("1", "iwf", "published", "iwf.images", 2, 2, "deltas", 3, 2, 1, 31, "", "", "")
 HAPPENED: tuple[tuple[Event, str, dict[str, str], float], ...] = (
     (events.SyncFinished("1", "iwf", "published", 2.0, 50, "", ""), "syncd_source_received_bytes_total", IWF, 50),
     (

@@ -9,7 +9,8 @@ import pytest
 
 from command_line import configure, syncd
 from syncd.errors import RefusedError, StoreError, SyncdError
-from syncd.events import ControlRefused, Event
+from syncd.event import Event
+from syncd.events import ControlRefused
 from syncd.pipeline.outcome import SyncOutcome
 from syncd.service.access import Access
 from syncd.service.control import Order

@@ -12,7 +12,7 @@ import httpx
 
 from syncd.catalog.catalog import Catalog
 from syncd.config import Config, Serve
-from syncd.events import Event
+from syncd.event import Event
 from syncd.model import ListName
 from syncd.pipeline import matchers, overview
 from syncd.pipeline.state import Publisher

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from syncd import __version__, events
 from syncd.config import Config, Serve
 from syncd.errors import AbandonedError, RefusedError, SyncdError
+from syncd.event import Event
 from syncd.model import ListName
 from syncd.pipeline import overview
 from syncd.pipeline.outcome import SyncOutcome
@@ -210,7 +211,7 @@ class Daemon:
         except RefusedError:
             self._schedule.postpone(name, _DRY_RUN)
 
-    def _emit(self, event: events.Event) -> None:
+    def _emit(self, event: Event) -> None:
         """Log an event, and count it."""
         self._around.emit(event)
         if self._site:

@@ -7,7 +7,7 @@ from typing import Any, TextIO
 
 import structlog
 
-from syncd.events import Event
+from syncd.event import Event
 
 Emit = Callable[[Event], None]
 

@@ -221,8 +221,8 @@ class Syncs:
                 events.ListSynced(
                     outcome.sync_id,
                     outcome.source,
-                    one.list,
                     str(one.outcome),
+                    one.list,
                     one.version,
                     one.serial,
                     one.plan,

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from syncd import events
 from syncd.catalog.records import Outcome
-from syncd.events import Event
+from syncd.event import Event
 from syncd.model import ListName
 from syncd.service.metrics.state import ENDS, State
 
