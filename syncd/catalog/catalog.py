@@ -1,4 +1,5 @@
-"""The catalog: syncs, origins, heads, versions, and what is to be installed.
+"""The catalog: origins, heads, versions, what is to be installed, the audit log; `SyncTables` and `MatcherTables` add
+sources with their syncs, and matchers.
 
 Every method is one short transaction: after a kill at any statement the catalog is as before it or as after it.
 All raise `StoreError` where the disk is full, read-only or damaged, or another process holds the write lock too long.
@@ -12,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from sqlalchemy import Connection, Engine, Table, func, literal_column, select, update
+from sqlalchemy import Connection, Table, func, select, update
 from sqlalchemy import delete as delete_from
 from sqlalchemy.dialects.sqlite import insert
 
@@ -24,16 +25,14 @@ from syncd.catalog.records import (
     Commit,
     HeadRecord,
     OriginRecord,
-    Outcome,
     Publication,
     SignedFiles,
-    SourceState,
-    SyncRecord,
     VersionRecord,
     VersionSummary,
 )
 from syncd.catalog.schema import bring_up
-from syncd.catalog.tables import audit, heads, origins, publications, signed_files, sources, syncs, versions
+from syncd.catalog.syncs import SyncTables, put_source
+from syncd.catalog.tables import audit, heads, origins, publications, signed_files, versions
 from syncd.errors import RefusedError, StoreError, UsageError
 from syncd.model import ListName
 from syncd.trust.values import Floors
@@ -42,11 +41,8 @@ LOCK_WAIT: Final = 10.0
 """Seconds that a writer waits for another; no transaction here takes a hundredth of that."""
 
 
-class Catalog(MatcherTables):
+class Catalog(SyncTables, MatcherTables):
     """The SQL database of one state folder. Safe to share between threads and between processes."""
-
-    def __init__(self, path: Path, engine: Engine) -> None:
-        super().__init__(path, engine)
 
     @classmethod
     def open(cls, path: Path, *, lock_wait: float = LOCK_WAIT) -> Self:
@@ -68,89 +64,6 @@ class Catalog(MatcherTables):
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
-
-    # sources
-
-    def source(self, name: str) -> SourceState:
-        """What is remembered of a source; of an unknown one, nothing."""
-        found = self._rows(select(sources).where(sources.c.name == name))
-        return SourceState(**found[0]) if found else SourceState(name)
-
-    def floors(self, source: str) -> Floors:
-        """The versions below which nothing is accepted from ``source``."""
-        return self.source(source).floors
-
-    def note_attempt(self, source: str, now: datetime) -> None:
-        """Remember that a sync of ``source`` began."""
-        statement = insert(sources).values(name=source, floors=Floors(), last_attempt_at=now)
-        with writing(self._engine, self.path) as connection:
-            connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_={"last_attempt_at": now}))
-
-    def note_verified(self, source: str, floors: Floors, root_sha256: str, now: datetime) -> None:
-        """Remember what was verified of ``source``, under which pinned root. The floors are stored as given."""
-        changed = {"floors": floors, "root_sha256": root_sha256, "last_verified_at": now}
-        statement = insert(sources).values(name=source, **changed)
-        with writing(self._engine, self.path) as connection:
-            connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_=changed))
-
-    def note_schedule(
-        self, source: str, next_run_at: datetime | None, *, cool_down_until: datetime | None = None, failures: int = 0
-    ) -> None:
-        """Remember when the daemon syncs ``source`` next, and how often in a row it was not reached."""
-        changed = {"next_run_at": next_run_at, "cool_down_until": cool_down_until, "failures": failures}
-        statement = insert(sources).values(name=source, floors=Floors(), **changed)
-        with writing(self._engine, self.path) as connection:
-            connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_=changed))
-
-    # syncs
-
-    def begin_sync(self, sync_id: str, source: str, now: datetime) -> None:
-        """Record a sync that is running."""
-        with writing(self._engine, self.path) as connection:
-            connection.execute(insert(syncs).values(values_of(SyncRecord(sync_id, source, now))))
-
-    def finish_sync(
-        self, sync_id: str, outcome: Outcome, *, reason: str = "", message: str = "", now: datetime, received: int = 0
-    ) -> None:
-        """Record how a running sync ended, ``received`` bytes later. Raises `StoreError` where it is not running."""
-        statement = (
-            update(syncs)
-            .where(syncs.c.id == sync_id, syncs.c.outcome == Outcome.RUNNING)
-            .values(outcome=outcome, reason=reason, message=message, finished_at=now, bytes=received)
-        )
-        with writing(self._engine, self.path) as connection:
-            if connection.execute(statement).rowcount != 1:
-                raise StoreError(f"{self.path}: sync {sync_id} is not running", hint="see the outcomes of recent syncs")
-
-    def mark_interrupted(self, now: datetime) -> int:
-        """End the syncs that a killed process left running; return how many. The caller holds the state's lock."""
-        statement = (
-            update(syncs).where(syncs.c.outcome == Outcome.RUNNING).values(outcome=Outcome.INTERRUPTED, finished_at=now)
-        )
-        with writing(self._engine, self.path) as connection:
-            return connection.execute(statement).rowcount
-
-    def recent_syncs(self, source: str | None = None, limit: int = 20) -> tuple[SyncRecord, ...]:
-        """The latest syncs, of one source or of all, newest first."""
-        statement = select(syncs).order_by(syncs.c.started_at.desc(), literal_column("rowid").desc()).limit(limit)
-        if source is not None:
-            statement = statement.where(syncs.c.source == source)
-        return tuple(SyncRecord(**row) for row in self._rows(statement))
-
-    def sync(self, sync_id: str) -> SyncRecord | None:
-        """One sync, running or ended."""
-        found = self._rows(select(syncs).where(syncs.c.id == sync_id))
-        return SyncRecord(**found[0]) if found else None
-
-    def last_success(self, source: str) -> datetime | None:
-        """When a sync of ``source`` last verified all that it follows."""
-        found = self._rows(
-            select(syncs.c.finished_at)
-            .where(syncs.c.source == source, syncs.c.outcome.in_((Outcome.PUBLISHED, Outcome.UP_TO_DATE)))
-            .order_by(syncs.c.started_at.desc())
-            .limit(1)
-        )
-        return found[0]["finished_at"] if found else None
 
     # lists
 
@@ -283,10 +196,8 @@ class Catalog(MatcherTables):
         root is compared with what is held, whatever its number.
         """
         clock = self.source(source).floors.clock
-        changed = {"floors": Floors(clock=clock), "root_sha256": root_sha256}
-        statement = insert(sources).values(name=source, **changed)
         with writing(self._engine, self.path) as connection:
-            connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_=changed))
+            put_source(connection, source, floors=Floors(clock=clock), root_sha256=root_sha256)
             connection.execute(update(origins).where(origins.c.source == source).values(serial=RETRUSTED))
             connection.execute(insert(audit).values(values_of(entry)))
 

@@ -9,7 +9,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, QueuePool, create_engine, event
+from sqlalchemy import Connection, Engine, QueuePool, Select, create_engine, event
 from sqlalchemy.exc import DBAPIError
 
 from syncd.errors import StoreError
@@ -95,6 +95,18 @@ def writing(engine: Engine, path: Path) -> Iterator[Connection]:
     """One transaction that owns the write lock from its start: what it reads stays so. Raises `StoreError`."""
     with guard(path), engine.execution_options(**{_BEGIN: "BEGIN IMMEDIATE"}).begin() as connection:
         yield connection
+
+
+class Tables:
+    """One database, as a part of the catalog reads it."""
+
+    def __init__(self, path: Path, engine: Engine) -> None:
+        self.path = path
+        self._engine = engine
+
+    def _rows(self, statement: Select[Any]) -> list[dict[str, Any]]:
+        with reading(self._engine, self.path) as connection:
+            return [dict(row) for row in connection.execute(statement).mappings()]
 
 
 def values_of(record: Any) -> dict[str, Any]:

@@ -2,14 +2,12 @@
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from pathlib import Path
-from typing import Any
 
-from sqlalchemy import Connection, Engine, Select, func, select, tuple_, update
+from sqlalchemy import Connection, func, select, tuple_, update
 from sqlalchemy import delete as delete_from
 from sqlalchemy.dialects.sqlite import insert
 
-from syncd.catalog.database import reading, values_of, writing
+from syncd.catalog.database import Tables, values_of, writing
 from syncd.catalog.records import AuditEntry, Loaded, MatcherRecord
 from syncd.catalog.tables import audit, loaded, matchers, versions
 from syncd.errors import UsageError
@@ -22,12 +20,8 @@ _AT_ONCE = 500
 """Keys in one statement: SQLite takes some 32,000 variables (https://sqlite.org/limits.html, 9)."""
 
 
-class MatcherTables:
+class MatcherTables(Tables):
     """Base of `syncd.catalog.catalog.Catalog`: a method is one transaction, and raises `StoreError` as that does."""
-
-    def __init__(self, path: Path, engine: Engine) -> None:
-        self.path = path
-        self._engine = engine
 
     def matchers(self) -> tuple[MatcherRecord, ...]:
         """Those whose token is in force, by name."""
@@ -87,10 +81,6 @@ class MatcherTables:
         newest = select(versions.c.list, func.max(versions.c.version).label("version")).group_by(versions.c.list)
         rows = self._rows(newest.where(versions.c.created_at <= published_by))
         return {ListName(row["list"]): int(row["version"]) for row in rows}
-
-    def _rows(self, statement: Select[Any]) -> list[dict[str, Any]]:
-        with reading(self._engine, self.path) as connection:
-            return [dict(row) for row in connection.execute(statement).mappings()]
 
 
 def _in_force(connection: Connection, name: str) -> bool:

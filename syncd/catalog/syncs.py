@@ -1,0 +1,98 @@
+"""The part of the catalog that knows the sources, and how each sync of them went."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, literal_column, select, update
+from sqlalchemy.dialects.sqlite import insert
+
+from syncd.catalog.database import Tables, values_of, writing
+from syncd.catalog.records import Outcome, SourceState, SyncRecord
+from syncd.catalog.tables import sources, syncs
+from syncd.errors import StoreError
+from syncd.trust.values import Floors
+
+
+def put_source(connection: Connection, name: str, **changed: Any) -> None:
+    """Change these columns of a source, which is remembered from then on."""
+    statement = insert(sources).values({"name": name, "floors": Floors(), **changed})
+    connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_=changed))
+
+
+class SyncTables(Tables):
+    """Base of `syncd.catalog.catalog.Catalog`: a method is one transaction, and raises `StoreError` as that does."""
+
+    def source(self, name: str) -> SourceState:
+        """What is remembered of a source; of an unknown one, nothing."""
+        found = self._rows(select(sources).where(sources.c.name == name))
+        return SourceState(**found[0]) if found else SourceState(name)
+
+    def floors(self, source: str) -> Floors:
+        """The versions below which nothing is accepted from ``source``."""
+        return self.source(source).floors
+
+    def note_attempt(self, source: str, now: datetime) -> None:
+        """Remember that a sync of ``source`` began."""
+        with writing(self._engine, self.path) as connection:
+            put_source(connection, source, last_attempt_at=now)
+
+    def note_verified(self, source: str, floors: Floors, root_sha256: str, now: datetime) -> None:
+        """Remember what was verified of ``source``, under which pinned root. The floors are stored as given."""
+        with writing(self._engine, self.path) as connection:
+            put_source(connection, source, floors=floors, root_sha256=root_sha256, last_verified_at=now)
+
+    def note_schedule(
+        self, source: str, next_run_at: datetime | None, *, cool_down_until: datetime | None = None, failures: int = 0
+    ) -> None:
+        """Remember when the daemon syncs ``source`` next, and how often in a row it was not reached."""
+        changed = {"next_run_at": next_run_at, "cool_down_until": cool_down_until, "failures": failures}
+        with writing(self._engine, self.path) as connection:
+            put_source(connection, source, **changed)
+
+    def begin_sync(self, sync_id: str, source: str, now: datetime) -> None:
+        """Record a sync that is running."""
+        with writing(self._engine, self.path) as connection:
+            connection.execute(insert(syncs).values(values_of(SyncRecord(sync_id, source, now))))
+
+    def finish_sync(
+        self, sync_id: str, outcome: Outcome, *, reason: str = "", message: str = "", now: datetime, received: int = 0
+    ) -> None:
+        """Record how a running sync ended, ``received`` bytes later. Raises `StoreError` where it is not running."""
+        statement = (
+            update(syncs)
+            .where(syncs.c.id == sync_id, syncs.c.outcome == Outcome.RUNNING)
+            .values(outcome=outcome, reason=reason, message=message, finished_at=now, bytes=received)
+        )
+        with writing(self._engine, self.path) as connection:
+            if connection.execute(statement).rowcount != 1:
+                raise StoreError(f"{self.path}: sync {sync_id} is not running", hint="see the outcomes of recent syncs")
+
+    def mark_interrupted(self, now: datetime) -> int:
+        """End the syncs that a killed process left running; return how many. The caller holds the state's lock."""
+        statement = (
+            update(syncs).where(syncs.c.outcome == Outcome.RUNNING).values(outcome=Outcome.INTERRUPTED, finished_at=now)
+        )
+        with writing(self._engine, self.path) as connection:
+            return connection.execute(statement).rowcount
+
+    def recent_syncs(self, source: str | None = None, limit: int = 20) -> tuple[SyncRecord, ...]:
+        """The latest syncs, of one source or of all, newest first."""
+        statement = select(syncs).order_by(syncs.c.started_at.desc(), literal_column("rowid").desc()).limit(limit)
+        if source is not None:
+            statement = statement.where(syncs.c.source == source)
+        return tuple(SyncRecord(**row) for row in self._rows(statement))
+
+    def sync(self, sync_id: str) -> SyncRecord | None:
+        """One sync, running or ended."""
+        found = self._rows(select(syncs).where(syncs.c.id == sync_id))
+        return SyncRecord(**found[0]) if found else None
+
+    def last_success(self, source: str) -> datetime | None:
+        """When a sync of ``source`` last verified all that it follows."""
+        found = self._rows(
+            select(syncs.c.finished_at)
+            .where(syncs.c.source == source, syncs.c.outcome.in_((Outcome.PUBLISHED, Outcome.UP_TO_DATE)))
+            .order_by(syncs.c.started_at.desc())
+            .limit(1)
+        )
+        return found[0]["finished_at"] if found else None
