@@ -58,12 +58,11 @@ def matchers(context: typer.Context, config: ConfigFile = None, as_json: JsonFla
 
 def _read_here(settings: Any) -> Document:
     from syncd.catalog.catalog import Catalog
-    from syncd.pipeline import laggards
+    from syncd.pipeline import laggards, overview
 
     now = utc_now()
     with Catalog.open(state_folder(settings).catalog) as catalog:
-        due = catalog.due_versions(now - laggards.BEHIND_AFTER)
-        return laggards.document(laggards.views(catalog.matchers(), catalog.loaded(), due, now), now)
+        return laggards.document(overview.matcher_views(catalog, now), now)
 
 
 def _show(found: Sequence[Document], now: datetime) -> None:

@@ -137,9 +137,13 @@ def read(folder: StateFolder, catalog: Catalog, intervals: Mapping[str, float], 
         ListView(head, rows.get(head.list, 0), origins.get(head.list), sources[head.source], now) for head in heads
     )
     roles = tuple(expiries(repository.versions, repository.expiries(), now))
+    return Overview(now, lists, tuple(sources.values()), roles, matcher_views(catalog, now))
+
+
+def matcher_views(catalog: Catalog, now: datetime) -> tuple[MatcherView, ...]:
+    """Who may pull, and how their instances stand. Raises `StoreError`."""
     due = catalog.due_versions(now - laggards.BEHIND_AFTER)
-    matchers = laggards.views(catalog.matchers(), catalog.loaded(), due, now)
-    return Overview(now, lists, tuple(sources.values()), roles, matchers)
+    return laggards.views(catalog.matchers(), catalog.loaded(), due, now)
 
 
 def _source(folder: StateFolder, catalog: Catalog, name: str, interval: float | None) -> SourceView:
