@@ -325,9 +325,24 @@ _WRONG: dict[Callable[[str], str], str] = {
 
 def test_systemd_hears_of_start_life_reload_and_stop(today: World) -> None:
     """READY once the socket answers, WATCHDOG while schedule and socket do, RELOADING and READY, STOPPING."""
+    with heard_by_systemd(today, 0.3) as (hear, running):
+        assert hear("READY=1").splitlines()[1].startswith("STATUS=1 source; next sync ")
+        hear("WATCHDOG=1")
+        running.send(signal.SIGHUP)
+        hear("RELOADING=1")
+        hear("READY=1")
+        running.send(signal.SIGTERM)
+        hear("STOPPING=1")
+        assert running.process.wait(20) == 0
+
+
+@contextmanager
+def heard_by_systemd(world: World, watchdog: float) -> Iterator[tuple[Callable[[str], str], Process]]:
+    """What waits for the daemon to say something, and the daemon; ``watchdog`` in seconds."""
+    surroundings = {"NOTIFY_SOCKET": str(world.base / "n"), "WATCHDOG_USEC": str(round(watchdog * 1e6))}
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.settimeout(60)
-        systemd.bind(str(today.base / "n"))
+        systemd.bind(surroundings["NOTIFY_SOCKET"])
         heard: list[str] = []
 
         def hear(what: str) -> str:
@@ -335,15 +350,17 @@ def test_systemd_hears_of_start_life_reload_and_stop(today: World) -> None:
                 heard.append(systemd.recv(4096).decode())
             return heard[-1]
 
-        with daemon(today, NOTIFY_SOCKET=str(today.base / "n"), WATCHDOG_USEC="300000") as running:
-            assert hear("READY=1").splitlines()[1].startswith("STATUS=1 source; next sync ")
-            hear("WATCHDOG=1")
+        with daemon(world, **surroundings) as running:
+            yield hear, running
+
+
+def test_a_daemon_that_is_told_to_reload_again_and_again_shows_life(today: World) -> None:
+    """After each time, or it would be ended by the watchdog."""
+    with heard_by_systemd(today, 600) as (hear, running):
+        for _ in range(2):
             running.send(signal.SIGHUP)
             hear("RELOADING=1")
-            hear("READY=1")
-            running.send(signal.SIGTERM)
-            hear("STOPPING=1")
-            assert running.process.wait(20) == 0
+            hear("WATCHDOG=1")
 
 
 def test_many_who_ask_do_not_look_like_a_daemon_that_hangs(today: World) -> None:
