@@ -12,7 +12,20 @@ import pytest
 from syncd.cli.main import main
 from world import Clock
 
-CLOCKED = ("feed", "pull", "operator", "sync", "daemon", "status", "lookup", "verify", "repair", "rotate", "matchers")
+CLOCKED = (
+    "feed",
+    "feed_status",
+    "pull",
+    "operator",
+    "sync",
+    "daemon",
+    "status",
+    "pulled",
+    "verify",
+    "repair",
+    "rotate",
+    "matchers",
+)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from world import World
 SYNCD = f"{sys.executable} -m syncd.cli"
 AS_NOBODY = """
 import os, sys
-import syncd.cli.main, syncd.cli.lookup, syncd.matcher, syncd.matcher.prove, syncd.feed.prove  # while they can be read
+import syncd.cli.main, syncd.matcher, syncd.matcher.prove, syncd.feed.prove  # while they can be read
 if os.geteuid() == 0:
     os.setgroups([])
     os.setgid(65534)

@@ -17,7 +17,22 @@ import typer
 from typer.main import get_command
 
 from syncd import __version__
-from syncd.cli import daemon, feed, history, lookup, matchers, operator, pull, repair, rotate, status, sync, verify
+from syncd.cli import (
+    daemon,
+    feed,
+    feed_status,
+    history,
+    lookup,
+    match,
+    matchers,
+    operator,
+    pull,
+    repair,
+    rotate,
+    status,
+    sync,
+    verify,
+)
 from syncd.cli.output import OutputError, flush, output_error, show_error
 from syncd.errors import SyncdError, UsageError
 
@@ -79,6 +94,7 @@ def _syncd(
         typer.echo(context.get_help())
 
 
+feed.app.command("status")(feed_status.status)
 feed.app.command("rotate")(rotate.rotate)
 feed.app.command("add-role")(rotate.add_role)
 feed.app.command("renew")(rotate.renew)
@@ -96,7 +112,7 @@ app.command("retrust")(repair.retrust)
 app.add_typer(matchers.app, name="matchers")
 app.command("pull")(pull.pull)
 app.command("lookup")(lookup.lookup)
-app.command("match")(lookup.match)
+app.command("match")(match.match)
 if importlib.util.find_spec("syncd.cli.demo"):
     app.command("demo")(importlib.import_module("syncd.cli.demo").demo)
 
