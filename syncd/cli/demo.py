@@ -5,8 +5,7 @@ import hashlib
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
@@ -14,19 +13,18 @@ import typer
 
 from syncd.cli import output
 from syncd.cli.demo_data import Known, real_hashes, still_there
+from syncd.cli.demo_partner import LIST, Partner, now
 from syncd.errors import StoreError, SyncdError, UsageError
 from syncd.model import ListName
 from syncd.units import count
 
 if TYPE_CHECKING:
-    from syncd.feed.author import Published
     from syncd.matcher import Matcher
     from syncd.pipeline.outcome import SyncOutcome
     from syncd.pipeline.state import Publisher
 
 _T = TypeVar("_T")
 
-_LIST: Final = ListName("images")
 _HEAD: Final = ListName("partner.images")
 _SHOWN: Final = 6
 _ADDED: Final = 25
@@ -80,7 +78,7 @@ class _Demo:
 
     def __init__(self, base: Path) -> None:
         self.base = base
-        self.partner, self.copy = base / "partner", base / "copy"
+        self.partner, self.copy = Partner(base), base / "copy"
         self.started = time.monotonic()
         self.number = 0
 
@@ -102,16 +100,12 @@ class _Demo:
 
     def publish_first(self) -> None:
         """The partner's side."""
-        from syncd.feed import author
-
         self.step("A partner publishes a signed list of real hashes of this machine")
-        author.init(
-            self.partner, self.base / "partner-offline", self.base / "partner.keys", count=3, threshold=2, now=_now()
-        )
-        took, published = _timed(lambda: self._publish(full=self.known))
+        self.partner.init()
+        took, published = _timed(lambda: self.partner.publish(full=self.known))
         counts = ", ".join(f"{count.added:,} {algorithm}" for algorithm, count in published.counts.items())
         _tell("root", "2 of 3 offline keys")
-        _tell("published", f"{_LIST} version {published.version}: {counts}")
+        _tell("published", f"{LIST} version {published.version}: {counts}")
         _tell("took", f"{took:.2f} s")
 
     def sync_first(self) -> None:
@@ -121,13 +115,13 @@ class _Demo:
 
         self.step("An operator syncs it over HTTP, verifies it and publishes a snapshot")
         self.state = StateFolder(self.base / "state")
-        root = init(self.state, self.base / "operator-offline", count=1, threshold=1, now=_now())
+        root = init(self.state, self.base / "operator-offline", count=1, threshold=1, now=now())
         shutil.copy(root, self.base / "operator-root.json")
         (self.base / "syncd.toml").write_text(
             f'state_dir = "{self.state.root}"\n\n[sources.partner]\ntype = "feed"\n'
-            f'url = "{self.partner.as_uri()}"\nroot = "{self.partner}/root.json"\n'
+            f'url = "{self.partner.folder.as_uri()}"\nroot = "{self.partner.folder}/root.json"\n'
         )
-        with self._served(self.partner) as url:
+        with self._served(self.partner.folder) as url:
             took, outcome = _timed(lambda: self._sync(url))
         one = outcome.lists[0]
         if one.error:
@@ -170,9 +164,9 @@ class _Demo:
             Known("sha256", hashlib.sha256(f"entry {number}".encode()).hexdigest(), upload)
             for number in range(1, _ADDED)
         ]
-        with self._served(self.partner) as partner, self._served(self.state.feed.root) as feed:
+        with self._served(self.partner.folder) as partner, self._served(self.state.feed.root) as feed:
             begun = time.monotonic()
-            self._publish(add=added, remove=[withdrawn])
+            self.partner.publish(add=added, remove=[withdrawn])
             published = time.monotonic()
             outcome = self._sync(partner)
             synced = time.monotonic()
@@ -193,59 +187,18 @@ class _Demo:
         """Four, each refused by name while the old snapshot goes on being served."""
         self.step("Attacks: each is refused, and the matcher goes on answering")
         before = self.base / "replayed"
-        shutil.copytree(self.partner, before)
-        self._publish(add=[Known("md5", hashlib.md5(b"news", usedforsecurity=False).hexdigest(), Path("news"))])
-        self._attack("a flipped byte in a segment", self._flipped())
-        with self._served(self.partner) as url:
+        shutil.copytree(self.partner.folder, before)
+        self.partner.publish(add=[Known("md5", hashlib.md5(b"news", usedforsecurity=False).hexdigest(), Path("news"))])
+        self._attack("a flipped byte in a segment", self.partner.flipped())
+        with self._served(self.partner.folder) as url:
             self._sync(url)
         self._pull()
         self.matcher.reload()
         self._attack("an old version, replayed", before)
-        self._attack("a list signed with a wrong key", self._wrong_key())
-        self._attack("an expired timestamp (the partner fell silent three days ago)", self._silent())
-        with self._served(self.partner) as url:
+        self._attack("a list signed with a wrong key", self.partner.wrong_key(self.known))
+        self._attack("an expired timestamp (the partner fell silent three days ago)", self.partner.silent())
+        with self._served(self.partner.folder) as url:
             self._sync(url)
-
-    def _flipped(self) -> Path:
-        folder = self.base / "flipped"
-        shutil.copytree(self.partner, folder)
-        newest = max(folder.glob("v1/*/segments/*"), key=lambda path: path.stat().st_mtime_ns)
-        content = bytearray(newest.read_bytes())
-        content[len(content) // 2] ^= 1
-        newest.chmod(0o640)
-        newest.write_bytes(content)
-        return folder
-
-    def _wrong_key(self) -> Path:
-        from syncd.feed import author
-
-        folder = self.base / "forged"
-        author.init(folder, self.base / "forged-offline", self.base / "forged.keys", count=1, threshold=1, now=_now())
-        self._publish(full=self.known[:100], folder=folder)
-        self._publish(add=self.known[100:110], folder=folder)
-        for _ in range(9):  # numbers above all that the operator has seen, so that only the keys can be at fault
-            self._resign(folder, author.keys_folder(folder), _now())
-        return folder
-
-    def _silent(self) -> Path:
-        from syncd.feed import author
-
-        folder = self.base / "silent"
-        shutil.copytree(self.partner, folder)
-        self._resign(folder, author.keys_folder(self.partner), _now() - timedelta(days=3))
-        return folder
-
-    def _resign(self, folder: Path, online_keys: Path, when: datetime) -> None:
-        from syncd.feed import author, publish
-        from syncd.feed.folder import FeedFolder
-        from syncd.feed.signed import load_repository
-        from syncd.trust import keys
-
-        feed = FeedFolder(folder)
-        repository = load_repository(feed)
-        signers = keys.load_signers(online_keys, keys.ONLINE_ROLES)
-        update = repository.resign(repository.freshness(), signers, when)
-        author.commit(feed, publish.metadata_files(update.files))
 
     @contextlib.contextmanager
     def _served(self, folder: Path) -> Iterator[str]:
@@ -275,41 +228,15 @@ class _Demo:
     def _version(self) -> int:
         return self.matcher.status()[0].version
 
-    def _publish(
-        self,
-        *,
-        full: Iterable[Known] = (),
-        add: Iterable[Known] = (),
-        remove: Iterable[Known] = (),
-        folder: Path | None = None,
-    ) -> "Published":
-        from syncd.feed import author
-        from syncd.feed.draft import Edit
-        from syncd.feed.folder import FeedFolder
-        from syncd.trust import keys
-
-        feed = folder or self.partner
-        signers = keys.load_signers(author.keys_folder(feed), keys.ONLINE_ROLES)
-        edit = Edit(full=self._csv("full", full), add=self._csv("add", add), remove=self._csv("remove", remove))
-        return author.publish_edit(FeedFolder(feed), _LIST, edit, signers, _now())
-
-    def _csv(self, kind: str, known: Iterable[Known]) -> Path | None:
-        lines = [f"{one.algorithm},{one.digest},{_entry(one)},{'ABC'[len(one.path.name) % 3]}\n" for one in known]
-        if not lines:
-            return None
-        path = self.base / f"{kind}.csv"
-        path.write_text("algorithm,digest,entry,label\n" + "".join(lines))
-        return path
-
     def _sync(self, url: str) -> "SyncOutcome":
         from syncd.pipeline.state import open_publisher
         from syncd.pipeline.sync import sync_source
         from syncd.sources.signed_feed import SignedFeed
 
-        source = SignedFeed("partner", url, self.partner / "root.json")
+        source = SignedFeed("partner", url, self.partner.folder / "root.json")
         publisher: Publisher
         with open_publisher(self.state) as publisher, output.progress("sync") as progress:
-            return sync_source(publisher, source, _now, progress)
+            return sync_source(publisher, source, now, progress)
 
     def _pull(self, url: str = "") -> None:
         from syncd.fetch import Endpoint
@@ -319,13 +246,9 @@ class _Demo:
             with self._served(self.state.feed.root) as address:
                 return self._pull(address)
         root = (self.state.feed.root / "root.json").read_bytes()
-        for error in pull(Endpoint(url), root, self.copy, now=_now()).errors:
+        for error in pull(Endpoint(url), root, self.copy, now=now()).errors:
             raise error
         return None
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
 
 
 def _timed(work: Callable[[], _T]) -> tuple[float, _T]:
@@ -336,11 +259,6 @@ def _timed(work: Callable[[], _T]) -> tuple[float, _T]:
 
 def _tell(word: str, text: str, *more: str) -> None:
     output.say(f"   {word:>12}  {text}", *(" " * 17 + line for line in more))
-
-
-def _entry(known: Known) -> str:
-    """A stand-in for a partner's own entry id."""
-    return hashlib.blake2s(str(known.path).encode(), digest_size=6).hexdigest()
 
 
 def _hits(matcher: "Matcher", path: Path) -> list[object]:
