@@ -5,13 +5,14 @@ import queue
 import signal
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from syncd import __version__, events
 from syncd.config import Config, Serve
-from syncd.errors import AbandonedError, RefusedError, SyncdError
+from syncd.errors import AbandonedError, RefusedError, StoreError, SyncdError
 from syncd.event import Event
 from syncd.model import ListName
 from syncd.pipeline import overview
@@ -179,18 +180,12 @@ class Daemon:
                 self._site.reload(config.serve)
         except SyncdError as error:
             self._config = before
-            self._schedule_again()
+            with suppress(StoreError):  # where it fails once more, what is told below has its cause
+                self._schedule.set_sources(before.intervals())
             self._emit(events.ConfigRejected(error.message, error.hint))
         else:
             self._emit(changes(before, config))
         self._life.tell_status("READY=1")
-
-    def _schedule_again(self) -> None:
-        """As it was before a reload that failed half-way."""
-        try:
-            self._schedule.set_sources(self._config.intervals())
-        except SyncdError as error:
-            self._emit(events.InternalError.of(error, "reload"))
 
     def _feeds(self, name: str | None) -> tuple[SignedFeed, ...]:
         return self._config.feeds() if name is None else (self._config.feed(name),)
