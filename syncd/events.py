@@ -207,12 +207,8 @@ class CertificateRejected(Fault):
 
 
 @dataclass(frozen=True)
-class CertificateNotValid(Event):
+class CertificateNotValid(Fault):
     """The certificate in force has expired, or is not valid yet: clients refuse it. Told once, and at each start."""
-
-    level = Level.ERROR
-    message: str
-    to_do: str
 
 
 @dataclass(frozen=True)
