@@ -74,6 +74,7 @@ class Visit:
     def sign_in(self, path: str = "/") -> Page:
         """By the keyboard alone: the field has the focus."""
         page = self.open(path)
+        expect(page.get_by_label("Operator token")).to_be_focused()
         page.keyboard.type(OPERATOR)
         page.keyboard.press("Enter")
         expect(page.get_by_role("button", name="Sign out")).to_be_visible()
