@@ -5,7 +5,7 @@ import json
 import pytest
 
 from syncd.catalog.records import Outcome
-from syncd.errors import FeedError, MismatchError, UsageError
+from syncd.errors import FeedError, MismatchError, RefusedError, UsageError
 from syncd.model import Counts, Hit, ListName
 from world import HEAD, IMAGES, World, row, rows
 
@@ -203,4 +203,9 @@ def test_a_copy_is_made_only_where_it_harms_nothing(world: World) -> None:
     with pytest.raises(UsageError, match="holds other files"):
         world.pull()
     (world.copy / "metadata").rmdir()
+    world.copy.chmod(0o777)
+    with pytest.raises(RefusedError, match="others may write"):
+        world.pull()
+    assert list(world.copy.iterdir()) == []
+    world.copy.chmod(0o755)
     assert world.pull().errors == []

@@ -61,7 +61,7 @@ def pull(
       2   command line
       4   rejected
       5   unreachable or deadline
-      6   another pull is at it, or the clock runs backwards
+      6   another pull is at it, others may write DIR, or the clock runs backwards
     Of several lists the first of 1, 4, 3, 6, 5, 0.
 
     \b

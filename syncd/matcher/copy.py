@@ -12,7 +12,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from syncd.errors import StoreError, UsageError
+from syncd.errors import RefusedError, StoreError, UsageError
 from syncd.feed import layout
 from syncd.feed.folder import TRUST, FeedFolder
 from syncd.files import install_bytes, storage
@@ -22,6 +22,7 @@ from syncd.model import ListName
 CURRENT: Final = "current.json"
 ROOT: Final = "root.json"
 _MAX_CURRENT: Final = 1 << 22
+_OTHERS_WRITE: Final = 0o022
 
 
 class Held(BaseModel):
@@ -78,8 +79,23 @@ def _checksum(current: Current) -> str:
     return hashlib.sha256(canonical(current.model_dump(mode="json", exclude={"checksum"}))).hexdigest()
 
 
+def others_may_write(path: Path) -> bool:
+    """Whether more than its owner may write a file or folder: it then decides nothing. Raises `StoreError`."""
+    with storage(path, "look at"):
+        return bool(path.stat().st_mode & _OTHERS_WRITE)
+
+
 def check_target(folder: FeedFolder) -> None:
-    """Raise `UsageError` where a copy must not be made: what is there would be taken for old files of the copy."""
+    """See that a copy may be made here.
+
+    Raises `UsageError` where what is there would be taken for old files of the copy, and `RefusedError` where others
+    may write the folder: no reader would take it.
+    """
+    if folder.root.is_dir() and others_may_write(folder.root):
+        raise RefusedError(
+            f"others may write {folder.root}, so that no reader would trust it",
+            hint=f"chmod go-w {folder.root}; nothing was pulled",
+        )
     with storage(folder.root, "look into"):
         if folder.path(layout.TIMESTAMP).exists():
             raise UsageError(f"{folder.root} is a published feed", hint="name another folder for the copy")

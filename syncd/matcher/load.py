@@ -2,7 +2,6 @@
 
 import os
 import pwd
-import stat
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +16,7 @@ from syncd.files import storage
 from syncd.format.manifest import Manifest, SegmentRef
 from syncd.format.segment import Segment
 from syncd.format.stack import Stack
-from syncd.matcher.copy import CURRENT, Held, read_current
+from syncd.matcher.copy import CURRENT, Held, others_may_write, read_current
 from syncd.model import Algorithm, ListName
 from syncd.trust.offline import verify_offline
 from syncd.trust.values import TrustedFeed
@@ -28,7 +27,6 @@ Stamp = tuple[int, int]
 AGENT: Final = "syncd-pull"
 """The user that pulls for all services of a host (systemd/syncd-pull@.service); root alone makes users."""
 
-_OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 _TRIES: Final = 3
 
 
@@ -155,13 +153,13 @@ def _searched(algorithm: Algorithm, snapshots: Iterable[Snapshot]) -> Searched:
 def _check_private(*paths: Path) -> None:
     """Whoever may write the copy decides what matches: that must be this user, root or the host's agent alone."""
     for path in paths:
-        with storage(path, "look at"):
-            found = path.stat()
-        if found.st_mode & _OTHERS_WRITE or not _is_trusted(found.st_uid):
+        if others_may_write(path) or not _is_trusted(path):
             raise RefusedError(f"others may write {path}", hint=f"chmod go-w {path}, and let this user or root own it")
 
 
-def _is_trusted(user: int) -> bool:
+def _is_trusted(path: Path) -> bool:
+    with storage(path, "look at"):
+        user = path.stat().st_uid
     if user in {0, os.geteuid()}:
         return True
     try:
