@@ -39,9 +39,10 @@ _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION: Final = re.compile(r"([0-9]{1,9})([smhd])")
 _MAX_DURATION: Final = 366 * 86400
 _MIN_INTERVAL: Final = 60.0
+_PORT: Final = r"(?::(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}))?"
 _PLAIN_ADDRESS: Final = re.compile(
-    r"(?:https://(?:[a-z][a-z0-9]{0,40}[.-]){0,5}[a-z]{1,40}(?::[1-9][0-9]{0,3})?"
-    r"|http://(?:localhost|127\.0\.0\.1|\[::1\])(?::[1-9][0-9]{0,3})?|file:///[A-Za-z0-9_]{1,99})"
+    rf"(?:https://(?:[a-z][a-z0-9]{{0,40}}[.-]){{0,5}}[a-z]{{1,40}}{_PORT}"
+    rf"|http://(?:localhost|127\.0\.0\.1|\[::1\]){_PORT}|file:///[A-Za-z0-9_]{{1,99}})"
     r"(?:/[A-Za-z0-9_-]{1,99}){0,20}/?"
 )
 """An address with which nothing can be wrong. Every command reads the configuration: what is needed for looking closely

@@ -359,7 +359,16 @@ def test_an_address_that_is_not_looked_at_closely_is_one(url: str) -> None:
     assert Endpoint(url).url == url.rstrip("/") + "/"
 
 
-@pytest.mark.parametrize("url", ["https://feed.example.org/", "http://127.0.0.1:8470/feed/", "file:///srv/feed"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://feed.example.org/",
+        "https://h:64999",
+        "http://127.0.0.1:8470/feed/",
+        "http://[::1]:43210/",
+        "file:///srv/f",
+    ],
+)
 def test_a_usual_address_is_plain(url: str) -> None:
     """Or every command would load what fetches."""
     assert config._PLAIN_ADDRESS.fullmatch(url)

@@ -186,12 +186,12 @@ class DigestSearch:
     def _fanout(self) -> NDArray[np.uint32]:
         """For each bucket the first row that is in it or in a later one; last, the rows in all."""
         buckets = 1 << (8 * self._word.itemsize - self._bucket_shift)
-        counts = np.zeros(buckets + 1, np.int64)
+        counts = np.zeros(buckets + 1, np.uint32)
         for start in range(0, len(self.digests), _WINDOW):
             found = (self._first_words(self.digests[start : start + _WINDOW]) >> self._bucket_shift).astype(np.int64)
             first, last = int(found[0]), int(found[-1])  # sorted: a window fills neighbouring buckets only
-            counts[first + 1 : last + 2] += np.bincount(found - first, minlength=last - first + 1)
-        return np.cumsum(counts).astype(np.uint32)
+            counts[first + 1 : last + 2] += np.bincount(found - first, minlength=last - first + 1).astype(np.uint32)
+        return np.cumsum(counts, dtype=np.uint32, out=counts)
 
     @lazy
     def _words(self) -> Words:
