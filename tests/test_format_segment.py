@@ -1,5 +1,6 @@
 """What `Segment.check` proves: format 1 as ``docs/format.md`` states it, and nothing else."""
 
+import gc
 import hashlib
 import multiprocessing
 import random
@@ -528,3 +529,20 @@ def test_the_writer_forgets_labels_that_no_row_uses(tmp_path):  # type: ignore[n
     assert Segment.check(tmp_path / "1.arrow", base).labels == ("A", "B")
     assert write_segment(tmp_path / "3.arrow", MD5, "delta", [rows.slice(0, 0)]) is None
     assert not (tmp_path / "3.arrow").exists()
+
+
+def test_a_large_segment_that_nobody_holds_any_more_is_unmapped_at_once(tmp_path: Path) -> None:
+    """No cycle of references keeps its pages, and the disk space of a removed file, until garbage is looked for."""
+    digests = sorted(hashlib.md5(number.to_bytes(4, "big")).digest() for number in range(1 << 16))
+    content = arrow(columns(digests, ["e"] * len(digests), [0] * len(digests), ["A"]))
+    path = tmp_path / "large.arrow"
+    path.write_bytes(content)
+    segment = Segment.open(path, ref_of(content, rows=len(digests)))
+    assert [segment.entries_of(one) for one in (digests[40_000], bytes(16))] == [[("e", "A")], []]
+    assert str(path) in Path("/proc/self/maps").read_text()
+    gc.disable()
+    try:
+        del segment
+        assert str(path) not in Path("/proc/self/maps").read_text()
+    finally:
+        gc.enable()

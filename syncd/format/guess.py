@@ -25,19 +25,20 @@ Guess = Callable[[bytes], int]
 """The row of a digest, or `ABSENT`; `UNTOLD` where a look nearby does not tell, or there are several."""
 
 
-def make_guess(mapped: mmap.mmap, base: int, rows: int, width: int) -> Guess:
+def make_guess(mapped: mmap.mmap, base: int, rows: int, width: int, measured: "array[int] | None" = None) -> Guess:
     """Return what guesses in the ``rows`` sorted digests of ``width`` bytes that begin at ``base`` in the map.
 
-    One function that holds all it needs: calls and attributes would cost as much as the search itself.
+    One function that holds all it needs: calls and attributes would cost as much as the search itself. But not itself,
+    or the map would stay until a cycle of garbage is noticed. ``measured``: drifts that are as good as they get.
     """
     head, size, last, end = _HEAD.unpack_from, 2 * _AROUND * width, -width, base + rows * width
     shift, before, highest = 32 - _REGIONS, base - _AROUND * width, end - size
-    drifts = array("i", bytes(4 << _REGIONS))
+    drifts = array("i", bytes(4 << _REGIONS)) if measured is None else measured
 
-    def guess(digest: bytes, measured: int | None = None) -> int:
+    def guess(digest: bytes) -> int:
         (key,) = head(digest)
         even, region = key * rows >> 32, key >> shift
-        at = even + drifts[region] if measured is None else measured
+        at = even + drifts[region]
         there = before + at * width
         near = mapped[there : there + size]
         found = near.find(digest)
@@ -51,9 +52,8 @@ def make_guess(mapped: mmap.mmap, base: int, rows: int, width: int) -> Guess:
             return ABSENT
         if measured is not None:
             return UNTOLD
-        at = _measured(digest, even, mapped, base, rows, width)
-        drifts[region] = at - even
-        return guess(digest, at)
+        drifts[region] = _measured(digest, even, mapped, base, rows, width) - even
+        return make_guess(mapped, base, rows, width, drifts)(digest)
 
     return guess
 

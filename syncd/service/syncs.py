@@ -17,6 +17,7 @@ from syncd.pipeline.outcome import SyncOutcome
 from syncd.pipeline.state import Publisher
 from syncd.pipeline.sync import new_sync_id, sync_source
 from syncd.service.log import Emit
+from syncd.service.memory import give_back
 from syncd.service.worker import Spare, Worker
 from syncd.sources.signed_feed import SignedFeed
 
@@ -198,6 +199,7 @@ class Syncs:
             with self._turn:
                 del self._running[source.name]
             running.end(outcome)
+            give_back()  # last: nobody waits for it
 
     def _outcome(self, running: Running, source: SignedFeed) -> SyncOutcome:
         try:
