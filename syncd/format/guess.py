@@ -15,10 +15,12 @@ UNTOLD: Final = -2
 GUESSABLE: Final = range(1 << 16, 1 << 29)
 """Numbers of rows: from where guessing is quicker than halving, up to where drifts take more than 32 bits."""
 
-_AROUND: Final = 24
+_AROUND: Final = 16
 """rows on each side of a guess that are looked at"""
-_REGIONS: Final = 15
-"""bits of a digest that name the region for which a drift is remembered: 128 kB in all"""
+_REGION_ROWS: Final = 7
+"""bits of the number of rows that share a region, for which one drift is remembered: fewer stray less from it"""
+_MAX_REGIONS: Final = 18
+"""bits of the number of regions: 1 MB in all at the most"""
 _HEAD: Final = Struct(">I")
 
 Guess = Callable[[bytes], int]
@@ -32,8 +34,10 @@ def make_guess(mapped: mmap.mmap, base: int, rows: int, width: int, measured: "a
     or the map would stay until a cycle of garbage is noticed. ``measured``: drifts that are as good as they get.
     """
     head, size, last, end = _HEAD.unpack_from, 2 * _AROUND * width, -width, base + rows * width
-    shift, before, highest = 32 - _REGIONS, base - _AROUND * width, end - size
-    drifts = array("i", bytes(4 << _REGIONS)) if measured is None else measured
+    before, highest = base - _AROUND * width, end - size
+    regions = min(rows.bit_length() - _REGION_ROWS, _MAX_REGIONS)
+    shift = 32 - regions
+    drifts = array("i", bytes(4 << regions)) if measured is None else measured
 
     def guess(digest: bytes) -> int:
         (key,) = head(digest)
