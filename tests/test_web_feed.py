@@ -109,6 +109,52 @@ def test_a_download_continues_where_it_stopped(web: Running) -> None:
 
 
 @pytest.mark.parametrize(
+    "asked",
+    [
+        "items=0-1",
+        "nonsense",
+        "bytes",
+        "bytes=",
+        "bytes=x-y",
+        "bytes=-",
+        "bytes=--5",
+        "bytes=9-5",
+        "bytes=0-1,3-4",
+        f"bytes={'9' * 5000}-",
+    ],
+)
+def test_a_range_that_is_not_one_of_bytes_is_passed_over(web: Running, asked: str) -> None:
+    """The whole file is never wrong (RFC 9110, 14.2): another unit, several, malformed."""
+    mine, path = web.add("mine"), named_file(web.world, "v1/iwf.images/segments/*.arrow")
+    answer = get(web, path, {**mine, "Range": asked})
+    assert (answer.status_code, answer.content) == (200, web.world.state.feed.path(path).read_bytes())
+
+
+def test_ranges_at_the_ends_of_a_file(web: Running) -> None:
+    """A suffix, a last byte beyond the end, the unit in capitals; past the end is no range, and a HEAD has none."""
+    mine, path = web.add("mine"), named_file(web.world, "v1/iwf.images/segments/*.arrow")
+    whole = web.world.state.feed.path(path).read_bytes()
+    for asked, part in (("bytes=-5", whole[-5:]), ("BYTES=5-999999", whole[5:]), ("bytes=0-0", whole[:1])):
+        answer = get(web, path, {**mine, "Range": asked})
+        assert (answer.status_code, answer.content) == (206, part)
+    for asked in (f"bytes={len(whole)}-", f"bytes={'9' * 99}-", "bytes=-0"):
+        past = get(web, path, {**mine, "Range": asked})
+        assert (past.status_code, past.headers["content-range"]) == (416, f"bytes */{len(whole)}")
+    assert httpx.head(f"{web.url}/feed/{path}", headers={**mine, "Range": "bytes=0-0"}).status_code == 200
+
+
+def test_a_range_of_another_file_is_not_sent(web: Running) -> None:
+    """If-Range with its tag gives the part, with any other the whole (RFC 9110, 13.1.5)."""
+    mine, path = web.add("mine"), named_file(web.world, "v1/iwf.images/segments/*.arrow")
+    tag = get(web, path, mine).headers["etag"]
+    codes = [
+        get(web, path, {**mine, "Range": "bytes=0-0", "If-Range": named}).status_code
+        for named in (tag, '"other"', f"W/{tag}")
+    ]
+    assert codes == [206, 200, 200]
+
+
+@pytest.mark.parametrize(
     "path", ["", "notes", ".work/lock", "metadata/", "metadata/9.root.json", "%2e%2e/catalog.sqlite3"]
 )
 def test_nothing_outside_the_layout_is_served(web: Running, path: str) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from starlette.responses import FileResponse
+from starlette.types import Receive, Scope, Send
 
 from syncd.feed.layout import METADATA, TIMESTAMP
 from syncd.model import LIST_NAME, ListName
@@ -39,11 +40,27 @@ def list_at(path: str) -> ListName | None:
     return ListName(found[1]) if found and found[1] else None
 
 
+_ONE_RANGE: Final = re.compile(rb"(?i:bytes)=(?:([0-9]{1,99})-([0-9]{0,99})|-[0-9]{1,99})")
+
+
 class Blocks(FileResponse):
-    """A file that never changes, in blocks; one range of it where that is asked for."""
+    """A file that never changes, in blocks; one range of it where that is asked for.
+
+    What else a Range may say is passed over, as if it were not there (RFC 9110, 14.2): other units, several ranges,
+    what is malformed, any range in a HEAD.
+    """
 
     chunk_size = 1 << 17
-    max_ranges = 1
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer; Starlette would refuse what it does not understand."""
+        heeded = [one for one in scope["headers"] if one[0] != b"range" or _is_one_range(scope["method"], one[1])]
+        await super().__call__({**scope, "headers": heeded}, receive, send)
+
+
+def _is_one_range(method: str, asked: bytes) -> bool:
+    found = _ONE_RANGE.fullmatch(asked) if method == "GET" else None
+    return found is not None and (not found[1] or not found[2] or int(found[1]) <= int(found[2]))
 
 
 def file_response(folder: Path, path: str) -> Blocks | None:
