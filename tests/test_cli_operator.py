@@ -108,6 +108,21 @@ def test_an_unknown_source_is_a_usage_error(configured: World, source: str, mess
     assert (ran.code, ran.err) == (2, f"error: {message}\n  to do: {hint}\n")
 
 
+@pytest.mark.parametrize("more", [("iwf",), ("nosuch",), ("--dry-run",), ("--no-wait",)])
+def test_the_status_of_a_sync_is_asked_for_alone(configured: World, more: tuple[str, ...]) -> None:
+    """What else is asked for would be passed over: a sync of that source, that was never started."""
+    configured.publish(full=rows(0, 3))
+    sync_id = syncd("sync", "--json").json["syncs"][0]["sync_id"]
+    assert syncd("sync", "--status", sync_id).out == "iwf: published\n"
+    ran = syncd("sync", *more, "--status", sync_id)
+    assert (ran.code, ran.out, ran.err) == (
+        2,
+        "",
+        "error: --status asks about one sync: SOURCE, --dry-run and --no-wait do not go with it\n"
+        "  to do: give the ID alone: `syncd sync --status ID`; nothing was started\n",
+    )
+
+
 def test_without_sources_there_is_nothing_to_sync(configured: World, tmp_path: Path) -> None:
     """And it says where to name them."""
     (tmp_path / "syncd.toml").write_text(f'state_dir = "{configured.state.root}"')

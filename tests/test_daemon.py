@@ -198,6 +198,18 @@ def test_an_error_in_the_daemon_is_the_command_s(today: World) -> None:
         assert (cooled["source"], cooled["failures"]) == ("iwf", 1)
         unknown = syncd("sync", "iwff")
         assert (unknown.code, unknown.err.splitlines()[1]) == (2, "  to do: did you mean iwf?")
+        assert running.until("control_refused")["message"] == "no source 'iwff' is configured"
+        strange = syncd("sync", "nosuch", "--json")
+        assert (strange.code, strange.json["error"]) == (
+            2,
+            {
+                "kind": "UsageError",
+                "message": "no source 'nosuch' is configured",
+                "still_served": "",
+                "to_do": "known sources: iwf",
+                "exit_code": 2,
+            },
+        )
 
 
 def test_who_asks_twice_waits_for_the_same_sync(today: World) -> None:

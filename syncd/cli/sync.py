@@ -38,7 +38,7 @@ def sync(
     Exit codes:
       0   published, or up to date; --no-wait: started
       1   storage
-      2   configuration
+      2   configuration, or --status beside anything else that is asked for
       3   held
       4   rejected
       5   unreachable or deadline
@@ -49,6 +49,11 @@ def sync(
     Example:
       syncd sync iwf --json
     """
+    if status is not None and (source is not None or dry_run or no_wait):
+        raise UsageError(
+            "--status asks about one sync: SOURCE, --dry-run and --no-wait do not go with it",
+            hint="give the ID alone: `syncd sync --status ID`; nothing was started",
+        )
     settings = load_config(config)
     if status is not None:
         return _show_status(settings, status, as_json=as_json)
