@@ -211,6 +211,30 @@ def test_a_revoked_token_is_nobodys_also_where_the_catalog_fails_then(
     assert access.admit(b"Bearer op") == OPERATOR
 
 
+def test_a_token_is_handed_over_also_where_the_catalog_fails_then(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is stored by then, and shown this once: it is in force, and who asked gets it."""
+    access, told = Access(catalog, "op"), threading.Event()
+    access.on_change(told.set)
+    give = Orders("state", NO_SYNCS, catalog, lambda _: (), NO_OVERVIEW, access, lambda: NOON, lambda _: None)
+
+    def fail() -> NoReturn:
+        raise StoreError("disk I/O error")
+
+    monkeypatch.setattr(catalog, "matchers", fail)
+    (answer,) = give(Order(do="matchers_add", state_dir="state", name="mail"), "alice")
+    assert told.is_set()
+    mail = access.admit(f"Bearer {answer['added']['token']}".encode())
+    assert (mail, answer["end"]) == (Visitor("mail", Kind.MATCHER, None), 0)
+    assert mail is not None
+    assert access.is_in_force(mail)
+    assert access.admit(b"Bearer token-of-web") == WEB
+    monkeypatch.undo()
+    access.reload()
+    assert access.is_in_force(mail)
+
+
 def test_a_name_given_again_does_not_revive_the_old_token(catalog: Catalog) -> None:
     """Who was admitted by the old one is not in force, though name and lists are the same."""
     access = Access(catalog)

@@ -6,7 +6,7 @@ patient listener nothing of use: who could choose the hash could forge the token
 
 import hashlib
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
@@ -74,6 +74,14 @@ class Access:
             self._visitors = {**self._matchers, **self._own}
         self._tell()
 
+    def let_in(self, name: str, lists: Iterable[ListName] | None, token: str) -> None:
+        """Put the token of a matcher in force, and tell who listens. As `drop`, nothing here can fail."""
+        key = _key(token)
+        with self._turn:
+            self._matchers = {**self._matchers, key: _matcher(name, lists, key)}
+            self._visitors = {**self._matchers, **self._own}
+        self._tell()
+
     def drop(self, name: str) -> None:
         """Put the token of a matcher out of force, and tell who listens. Reads nothing, so that nothing can fail."""
         with self._turn:
@@ -101,7 +109,11 @@ class Access:
 def _matchers(catalog: Catalog) -> Iterator[tuple[bytes, Visitor]]:
     for one in catalog.matchers():
         key = bytes.fromhex(one.token_sha256)
-        yield key, Visitor(one.name, Kind.MATCHER, None if one.lists is None else frozenset(one.lists), key)
+        yield key, _matcher(one.name, one.lists, key)
+
+
+def _matcher(name: str, lists: Iterable[ListName] | None, key: bytes) -> Visitor:
+    return Visitor(name, Kind.MATCHER, None if lists is None else frozenset(lists), key)
 
 
 def _own(operator: str | None, metrics: str | None) -> Iterator[tuple[bytes, Visitor]]:

@@ -1,6 +1,7 @@
 """What the daemon does for whoever asks at the control socket."""
 
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, Final
@@ -41,6 +42,8 @@ class Orders:
     ) -> None:
         self._state_dir, self._syncs, self._catalog, self._feeds = state_dir, syncs, catalog, feeds
         self._overview, self._access, self._clock, self._emit = overview, access, clock, emit
+        self._turn = threading.Lock()
+        """One at a time lets matchers in or out: who is in force is who the catalog says."""
 
     def __call__(self, order: Order, user: str) -> Iterator[dict[str, Any]]:
         """Carry one out."""
@@ -111,16 +114,18 @@ class Orders:
         return {"status": document, "end": document["exit_code"]}
 
     def _add_matcher(self, order: Order, user: str) -> dict[str, Any]:
-        """The token goes to who asked, and nowhere else."""
+        """The token goes to who asked, and nowhere else. Once it is stored nothing may fail, or nobody would see it."""
         token, now = matchers.new_token(), self._clock()
-        added = matchers.add(self._catalog, order.name, order.lists, asked_by=user, now=now, token=token)
-        self._access.reload()
+        with self._turn:
+            added = matchers.add(self._catalog, order.name, order.lists, asked_by=user, now=now, token=token)
+            self._access.let_in(added.name, added.lists, token)
         self._emit(events.MatcherAdded(added.name, added.lists or (), user))
         return {"added": {**added.document(), "token": token}, "end": 0}
 
     def _revoke_matcher(self, name: str, user: str) -> dict[str, Any]:
-        matchers.revoke(self._catalog, name, asked_by=user, now=self._clock())
-        self._access.drop(name)
+        with self._turn:
+            matchers.revoke(self._catalog, name, asked_by=user, now=self._clock())
+            self._access.drop(name)
         self._emit(events.MatcherRevoked(name, user))
         return {"revoked": {"name": name}, "end": 0}
 
