@@ -1,5 +1,6 @@
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -36,6 +37,46 @@ def test_a_second_init_changes_nothing(partner: World) -> None:
         "",
         f"error: {feed} is a feed already\n  to do: `syncd feed status` shows it; nothing was changed\n",
     )
+
+
+def killed(name: str, monkeypatch: pytest.MonkeyPatch, *command: object) -> None:
+    """Run a command that is killed where it would call ``name``."""
+
+    def die(*_: object, **__: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as around:
+        around.setattr(name, die)
+        assert syncd(*command).code == 130
+
+
+def test_an_init_that_was_killed_is_finished_by_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where all but root.json is there; where there are keys alone they are named, and nothing is overwritten."""
+    feed, off = tmp_path / "f", tmp_path / "off"
+    command = ("feed", "init", feed, "--offline-keys", off)
+    killed("syncd.feed.author.publish.install", monkeypatch, *command)
+    ran = syncd(*command)
+    assert (ran.code, ran.err) == (
+        6,
+        f"error: {tmp_path}/f.keys/timestamp.pem exists and is not overwritten\n"
+        "  to do: name another folder, or move the key away\n",
+    )
+    (tmp_path / "f.keys").rename(tmp_path / "away")
+    killed("syncd.feed.author.install_bytes", monkeypatch, *command)
+    assert not (feed / "root.json").exists()
+    assert syncd(*command).code == 0
+    assert (feed / "root.json").read_bytes() == (feed / "metadata/1.root.json").read_bytes()
+    assert syncd("feed", "status", feed).code == 0
+
+
+def test_a_feed_that_was_used_is_not_made_anew(partner: World) -> None:
+    """Though its root.json was taken away, since it is handed out by another way."""
+    feed = partner.partner.root
+    publish(partner, "--full", csv(partner, *rows(0, 2)))
+    (feed / "root.json").unlink()
+    ran = syncd("feed", "init", feed, "--offline-keys", partner.partner_offline)
+    assert (ran.code, ran.err.splitlines()[0]) == (2, f"error: {feed} is a feed already")
+    assert not (feed / "root.json").exists()
 
 
 def test_keys_never_lie_in_the_feed(tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
 import os
 import pwd
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from command_line import configure, syncd, use_clock
+from syncd.catalog.catalog import Catalog
 from syncd.catalog.records import Outcome
 from world import HEAD, World, row, rows
 
@@ -250,6 +252,32 @@ def test_init_takes_the_folder_from_the_command_line(tmp_path: Path) -> None:
     ran = syncd("init", "--state-dir", tmp_path / "state", "--offline-keys", tmp_path / "off")
     assert ran.code == 0
     assert (tmp_path / "state" / "feed" / "root.json").exists()
+
+
+def test_an_init_that_was_killed_is_finished_by_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the feed was made and the catalog was not."""
+    command = ("init", "--state-dir", tmp_path / "state", "--offline-keys", tmp_path / "off")
+
+    def die(*_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as around:
+        around.setattr(Catalog, "open", die)
+        assert syncd(*command).code == 130
+    first = syncd(*command)
+    assert (first.code, first.err) == (0, "")
+    assert (tmp_path / "state/catalog.sqlite3").exists()
+    assert syncd(*command).code == 2
+
+
+def test_a_lost_catalog_is_not_made_anew(configured: World) -> None:
+    """Versions that matchers have seen would be given out again."""
+    configured.publish(full=rows(0, 3))
+    syncd("sync")
+    configured.state.catalog.unlink()
+    ran = syncd("init", "--offline-keys", configured.offline)
+    assert (ran.code, ran.err.splitlines()[0]) == (2, f"error: {configured.state.feed.root} is a feed already")
+    assert not configured.state.catalog.exists()
 
 
 @pytest.mark.parametrize(

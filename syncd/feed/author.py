@@ -13,12 +13,12 @@ from syncd.errors import RefusedError, SyncdError, UsageError
 from syncd.feed import compact as compaction
 from syncd.feed import garbage, layout, publish
 from syncd.feed.draft import Draft, Edit
-from syncd.feed.folder import FeedFolder
+from syncd.feed.folder import MAX_METADATA_BYTES, FeedFolder
 from syncd.feed.garbage import Collected
 from syncd.feed.publish import Current
 from syncd.feed.signed import load_repository
 from syncd.feed.snapshot import Snapshot, open_snapshot
-from syncd.files import install_bytes, install_file, lock, make_folder
+from syncd.files import install_bytes, install_file, lock, make_folder, read_bytes
 from syncd.format.manifest import Manifest, now_in_seconds
 from syncd.model import Algorithm, Counts, ListName
 from syncd.trust import keys
@@ -56,20 +56,30 @@ def keys_folder(feed: Path) -> Path:
 def init(feed: Path, offline_keys: Path, online_keys: Path, *, count: int, threshold: int, now: datetime) -> Path:
     """Make a feed folder and its keys; returns the root to hand out. Existing offline keys are used.
 
-    Raises `UsageError`, `RefusedError`, `StoreError`.
+    What was killed when only ``root.json`` was missing is finished. Raises `UsageError`, `RefusedError`, `StoreError`.
     """
     folder = FeedFolder(feed)
     _keep_apart(feed, offline_keys, online_keys)
     with lock(folder.lock, "feed init"):
-        if folder.path(ROOT_FILE).exists() or folder.path(layout.TIMESTAMP).exists():
+        root = folder.path(ROOT_FILE)
+        if root.exists() or _signed_again(folder):
             raise UsageError(f"{feed} is a feed already", hint="`syncd feed status` shows it; nothing was changed")
         if not 1 <= threshold <= count:
             raise UsageError(f"a threshold of {threshold} with {count} keys", hint="give 1 <= threshold <= keys")
-        update = create(_offline(offline_keys, count), keys.make_online_keys(online_keys), threshold, now)
-        publish.install(folder, publish.metadata_files(update.files))
-        root = folder.path(ROOT_FILE)
-        install_bytes(root, dict(update.files)["1.root.json"])
+        if not folder.path(layout.TIMESTAMP).exists():
+            update = create(_offline(offline_keys, count), keys.make_online_keys(online_keys), threshold, now)
+            publish.install(folder, publish.metadata_files(update.files))
+        install_bytes(root, read_bytes(folder.path(f"{layout.METADATA}/1.root.json"), MAX_METADATA_BYTES))
     return root
+
+
+def _signed_again(folder: FeedFolder) -> bool:
+    return folder.path(layout.TIMESTAMP).exists() and not is_untouched(folder)
+
+
+def is_untouched(folder: FeedFolder) -> bool:
+    """Whether nothing was signed since `init` made the feed. Raises `StoreError`."""
+    return load_repository(folder).versions["timestamp"] == 1
 
 
 def _keep_apart(feed: Path, *others: Path) -> None:
