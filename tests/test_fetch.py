@@ -435,6 +435,28 @@ def test_redirects_are_refused_and_named_by_host(location: str, named: str) -> N
     assert not isinstance(caught.value, HttpStatusError)
 
 
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize(
+    ("location", "named"),
+    [
+        ("http://other.example/a", "other.example"),
+        ("https://other.example/a", "other.example"),
+        ("//other.example/a", "other.example"),
+        ("http://feed.example.org/a", "feed.example.org"),
+    ],
+)
+def test_no_redirect_takes_the_token_elsewhere(status: int, location: str, named: str) -> None:
+    """Neither to another host, by TLS or without, nor in the clear to the same: nobody but the peer is asked."""
+    endpoint = Endpoint("https://feed.example.org/", "hunter2")
+    with respx.mock(assert_all_called=False) as mock, open_peer(endpoint, Deadline(30)) as peer:
+        mock.get("https://feed.example.org/a").respond(status, headers={"Location": location})
+        mock.get(host="other.example").respond(200, content=b"x")
+        mock.get(scheme="http").respond(200, content=b"x")
+        with pytest.raises(SourceError, match=f"feed.example.org redirects a to {named}: refused"):
+            peer.get("a", 100)
+        assert [str(call.request.url) for call in mock.calls] == ["https://feed.example.org/a"]
+
+
 # --- time -----------------------------------------------------------------------------------------------------------
 
 
