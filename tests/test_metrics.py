@@ -304,6 +304,22 @@ def test_certificates_are_told_by_the_soonest_of_their_chain(standing: World, tm
         assert told_now() == 0
 
 
+def test_a_certificate_that_is_not_valid_yet_is_told_by_the_last_of_its_chain(standing: World, tmp_path: Path) -> None:
+    """When it begins; 0 where it is none."""
+    later, _ = Authority(tmp_path, "one").certificate("later", hours=3)
+    begins = x509.load_pem_x509_certificate(later.read_bytes()).not_valid_before_utc.timestamp()
+    valid, _ = Authority(tmp_path, "two").certificate("valid")
+    mine = tmp_path / "mine.pem"
+    with told(standing, client_cert=mine, client_key=mine) as (_, metrics, _events):
+        chains = ((valid, 1735689600), (later, begins), (valid, later, begins))  # 2025-01-01
+        for *chain, expected in chains:
+            mine.write_bytes(b"".join(one.read_bytes() for one in chain))
+            found = scrape(metrics)
+            assert found("syncd_certificate_start_timestamp_seconds", use="client", source="iwf") == expected
+        mine.write_text("no certificate")
+        assert scrape(metrics)("syncd_certificate_start_timestamp_seconds", use="client", source="iwf") == 0
+
+
 def test_a_partner_s_metadata_is_told_as_it_was_verified_last(standing: World) -> None:
     """By role, those for lists as one, however many there are; nothing before the first sync."""
     with told(standing) as (_, metrics, _events):

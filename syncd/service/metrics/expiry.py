@@ -1,25 +1,21 @@
-"""When certificates, and the metadata of partners, expire. Files are read again only where they have changed."""
+"""When certificates are valid, and the metadata of partners expires. Files are read again where they have changed."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
-from typing import Final, Generic, TypeVar
+from typing import Generic, TypeVar
 
-from cryptography.x509 import load_pem_x509_certificates
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from syncd.config import Config
 from syncd.errors import SyncdError
 from syncd.feed.folder import TRUST
-from syncd.files import read_bytes
 from syncd.pipeline.folder import StateFolder
 from syncd.service.metrics.state import seconds
+from syncd.service.web.tls import Period
 from syncd.trust.stored import stored_expiries
 from syncd.trust.values import TOP_LEVEL_ROLES
-
-_MAX_CERTIFICATE: Final = 1 << 20
 
 T = TypeVar("T")
 
@@ -41,11 +37,6 @@ def certificates(config: Config) -> Iterator[Certificate]:
     for name, source in config.sources.items():
         if source.client_cert is not None:
             yield Certificate("client", name, source.client_cert)
-
-
-def certificate_expiry(path: Path) -> datetime:
-    """When the first of a PEM file to expire does (RFC 5280, 4.1.2.5). Raises `StoreError`, `ValueError`."""
-    return min(one.not_valid_after_utc for one in load_pem_x509_certificates(read_bytes(path, _MAX_CERTIFICATE)))
 
 
 _Mark = tuple[tuple[int, int, int], ...]
@@ -77,28 +68,36 @@ def _mark(path: Path) -> tuple[int, int, int]:
 
 
 class ExpiryCollector(Collector):
-    """Gauges of what expires and is no metadata of ours."""
+    """Gauges of what is valid for a time and is no metadata of ours."""
 
     def __init__(self, folder: StateFolder, config: Callable[[], Config]) -> None:
         self._folder, self._config = folder, config
-        self._certificate = Remembered(certificate_expiry)
+        self._certificate = Remembered(Period.of)
         self._metadata = Remembered(stored_expiries, [f"{role}.json" for role in TOP_LEVEL_ROLES])
 
     def collect(self) -> Iterator[Metric]:
         """Look, then tell."""
         config = self._config()
-        yield self._certificates(config)
+        yield from self._certificates(config)
         yield self._partners(config)
 
-    def _certificates(self, config: Config) -> Metric:
-        family = GaugeMetricFamily(
+    def _certificates(self, config: Config) -> Iterator[Metric]:
+        begins = GaugeMetricFamily(
+            "syncd_certificate_start_timestamp_seconds",
+            "When a certificate of ours, with all of the chain it comes with, becomes valid; 0: it cannot be read.",
+            labels=("use", "source"),
+        )
+        ends = GaugeMetricFamily(
             "syncd_certificate_expiry_timestamp_seconds",
             "When a certificate of ours, or one of the chain it comes with, expires; 0: it cannot be read.",
             labels=("use", "source"),
         )
         for one in certificates(config):
-            family.add_metric((one.use, one.source), seconds(self._certificate(one.path)))
-        return family
+            period = self._certificate(one.path)
+            begins.add_metric((one.use, one.source), seconds(period.begins if period else None))
+            ends.add_metric((one.use, one.source), seconds(period.ends if period else None))
+        yield begins
+        yield ends
 
     def _partners(self, config: Config) -> Metric:
         family = GaugeMetricFamily(
