@@ -1,5 +1,6 @@
 """Signing in, headers, forms, the stream: the dashboard over HTTP."""
 
+import asyncio
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -9,11 +10,13 @@ from urllib.parse import urlencode
 
 import httpx
 import pytest
+from starlette.types import Message
 
 from dashboard_site import HOSTILE, check_in, serving, sync_now
 from syncd.catalog.records import Outcome
 from syncd.pipeline import overview
 from syncd.pipeline.overview import Overview
+from syncd.service.web.dashboard import routes
 from syncd.service.web.dashboard.assets import address
 from syncd.service.web.dashboard.reading import Reading
 from web_site import OPERATOR, Running
@@ -304,6 +307,43 @@ def test_streams_end_with_the_server(run: Running, browser: httpx.Client) -> Non
     reader.join(5)
     assert not reader.is_alive()
     assert "event: ended" not in read
+
+
+def test_no_more_streams_are_open_than_may_be(
+    run: Running, browser: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many ask before the first is answered; who has gone, answered or not, makes room."""
+    monkeypatch.setattr(routes, "_STREAMS", 1)
+    sign_in(browser)
+    cookie = f"syncd={browser.cookies['syncd']}".encode()
+    path, method = "/dashboard/events", "GET"
+    scope = {"type": "http", "path": path, "method": method, "query_string": b"", "headers": [(b"cookie", cookie)]}
+
+    async def statuses() -> list[int]:
+        all_answered, told = asyncio.Event(), list[int]()
+
+        async def send(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                told.append(message["status"])
+                if len(told) == 3:
+                    all_answered.set()
+                await all_answered.wait()
+
+        async def ask() -> None:
+            request = [{"type": "http.request", "body": b""}]
+
+            async def receive() -> Message:
+                if not request:
+                    await all_answered.wait()
+                return request.pop() if request else {"type": "http.disconnect"}
+
+            await run.site.app(dict(scope), receive, send)
+
+        async with asyncio.timeout(20):
+            await asyncio.gather(ask(), ask(), ask())
+        return sorted(told)
+
+    assert [asyncio.run(statuses()) for _ in range(2)] == [[200, 503, 503]] * 2
 
 
 def in_thread(work: Callable[[], None]) -> threading.Thread:

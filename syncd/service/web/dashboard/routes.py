@@ -1,7 +1,7 @@
 """The dashboard's routes: who is signed in sees how everything stands, and changes nothing."""
 
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from typing import Final
 
@@ -9,6 +9,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
+from starlette.types import Receive, Scope, Send
 
 from syncd import events
 from syncd.errors import SyncdError
@@ -130,8 +131,9 @@ class Dashboard:
         connection: Connection | None = request.scope.get(KEY)
         if connection is not None:
             connection.as_stream()
+        self._streams += 1  # with the look at it: others are answered while the headers go out
         headers = {**guard.HEADERS, "X-Accel-Buffering": "no"}
-        return StreamingResponse(self._ticks(session), headers=headers, media_type="text/event-stream")
+        return _Stream(self._ticks(session), self._ended, headers)
 
     async def asset(self, request: Request) -> Response:
         """Style sheet, script or icon: for anybody, they say nothing."""
@@ -158,14 +160,13 @@ class Dashboard:
         return guard.answer(page(shown.title, path, self._context.clock(), proof, shown.content))
 
     async def _ticks(self, session: str) -> AsyncIterator[bytes]:
-        self._streams += 1
-        try:
-            ticks = live.stream(self._context.news, lambda: self._look(session), self._context.limits.beat)
-            async with aclosing(ticks):
-                async for tick in ticks:
-                    yield tick
-        finally:
-            self._streams -= 1
+        ticks = live.stream(self._context.news, lambda: self._look(session), self._context.limits.beat)
+        async with aclosing(ticks):
+            async for tick in ticks:
+                yield tick
+
+    def _ended(self) -> None:
+        self._streams -= 1
 
     def _look(self, session: str) -> live.Line:
         if self._closed:
@@ -191,3 +192,17 @@ class Dashboard:
 
     def _told(self, title: str, told: str) -> Html:
         return told_page(title, told, self._context.clock())
+
+
+class _Stream(StreamingResponse):
+    """Calls ``ended`` at its end, also where the client goes before anything was sent."""
+
+    def __init__(self, ticks: AsyncIterator[bytes], ended: Callable[[], None], headers: Mapping[str, str]) -> None:
+        super().__init__(ticks, headers=headers, media_type="text/event-stream")
+        self._ended = ended
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._ended()
