@@ -428,6 +428,10 @@ def test_wrong_tokens_are_slowed() -> None:
     assert attempts.wait("192.0.2.1") == 1
     clock.forward(seconds=0.5)
     assert attempts.wait("192.0.2.1") == 0
+    clock.forward(minutes=1)
+    for _ in range(10):  # those of before do not count, and do not hide these
+        attempts.failed("192.0.2.1")
+    assert attempts.wait("192.0.2.1") == 60
 
 
 @pytest.mark.parametrize(
@@ -437,6 +441,7 @@ def test_wrong_tokens_are_slowed() -> None:
         ("192.0.2.1", "", 0),
         ("2001:db8::1", "2001:db8:0:1::1", 0),
         ("2001:db8::1", "2001:db8::2", 60),  # whoever has one has them all
+        ("2001:db8::1", "2001:db8::8000:0:0:1", 60),
         ("", "", 60),  # a unix socket without a proxy that tells
     ],
 )
@@ -446,6 +451,22 @@ def test_one_who_guesses_keeps_nobody_else_out(guesser: str, other: str, wait: i
     for _ in range(10):
         attempts.failed(guesser)
     assert attempts.wait(other) == wait
+
+
+@pytest.mark.parametrize(
+    ("told", "peer"),
+    [
+        ((b"203.0.113.9", b"192.0.2.7"), "192.0.2.7"),
+        ((b"203.0.113.9, 198.51.100.1", b"2001:db8::7"), "2001:db8::7"),
+        ((b"192.0.2.7", b""), "127.0.0.1"),
+        ((), "127.0.0.1"),
+    ],
+)
+def test_a_proxy_that_adds_a_header_of_its_own_is_heard(told: tuple[bytes, ...], peer: str) -> None:
+    """Of several X-Forwarded-For they are one list, in their order (RFC 9110, section 5.3): the last is the proxy's."""
+    headers = [(b"x-forwarded-for", one) for one in told]
+    request = Request({"type": "http", "client": ("127.0.0.1", 1), "headers": headers})
+    assert guard.came_from(request, behind_proxy=True) == peer
 
 
 def test_many_who_guess_are_slowed_together() -> None:

@@ -77,12 +77,17 @@ def test_a_proxy_is_told_who_may_read_what(web: Running) -> None:
 
 
 def test_a_proxy_s_files_are_counted(standing: World) -> None:
-    """Where it alone can ask: elsewhere, as above, a matcher could have itself counted for what it never got."""
+    """Where it alone can ask: elsewhere, as above, a matcher could have itself counted for what it never got.
+
+    What is not there has no bytes; metadata is everybody's and is not counted.
+    """
     with running(standing, behind_proxy=True) as web:
-        path = named_file(standing, "v1/iwf.images/segments/*.arrow")
-        asked = {**web.add("m"), "X-Original-URI": f"/feed/{path}"}
-        assert httpx.get(f"{web.url}/api/v1/auth", headers=asked).status_code == 204
-        assert web.pulls.told == [("m", path, standing.state.feed.path(path).stat().st_size)]
+        mine, path = web.add("m"), named_file(standing, "v1/iwf.images/segments/*.arrow")
+        gone = f"v1/iwf.images/segments/{'0' * 64}.arrow"
+        for asked in (path, gone, "metadata/timestamp.json"):
+            answer = httpx.get(f"{web.url}/api/v1/auth", headers={**mine, "X-Original-URI": f"/feed/{asked}"})
+            assert answer.status_code == 204
+        assert web.pulls.told == [("m", path, standing.state.feed.path(path).stat().st_size), ("m", gone, 0)]
 
 
 def test_status_is_the_operator_s(web: Running) -> None:

@@ -180,6 +180,7 @@ def test_what_lists_send_is_counted(web: Running) -> None:
     mine, path = web.add("mine"), named_file(web.world, "v1/iwf.images/segments/*.arrow")
     whole = get(web, path, mine).content
     get(web, TIMESTAMP, mine)
+    assert get(web, "metadata/1.root.json", mine).status_code == 200
     get(web, path, {**mine, "Range": "bytes=0-9"})
     get(web, f"v1/iwf.images/{'0' * 64}.manifest.json", mine)
     assert web.pulls.told == [("mine", path, len(whole)), ("mine", path, 10)]
