@@ -26,6 +26,7 @@ _NOT_SETTINGS: Final = frozenset({FILE_VARIABLE, "SYNCD_DEBUG"})
 _MAX_FILE: Final = 1 << 20
 _PUBLISHED_NAME: Final = 64
 _EVERYBODY: Final = 0o007
+"""The group's bits say little: of an ACL they are the mask, and who may write a group's secret could read it anyway."""
 
 
 def load(file: Path | None = None) -> Config:

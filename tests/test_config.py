@@ -422,9 +422,10 @@ def test_a_secret_that_is_open_to_everybody_is_refused(tmp_path: Path, name: str
     )
 
 
-@pytest.mark.parametrize("mode", [0o400, 0o440, 0o600, 0o640])
+@pytest.mark.parametrize("mode", [0o400, 0o440, 0o600, 0o640, 0o660])
 def test_a_secret_may_be_shared_with_a_group(tmp_path: Path, mode: int) -> None:
-    """Credentials of systemd are 0400 or 0440, and a token may be for a service's group."""
+    """Credentials of systemd are 0400 or 0440, and a token may be for a service's group: of an ACL the mode shows the
+    mask only (acl(5)), and who may write it could read it anyway."""
     file = secrets(tmp_path)
     for name in SECRETS:
         (tmp_path / name).chmod(mode)
