@@ -24,11 +24,12 @@ sys.exit(syncd.cli.main.main(sys.argv[1:]))
 """
 
 
-def shell(line: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+def shell(line: str, cwd: Path, stdout: int = subprocess.PIPE) -> subprocess.CompletedProcess[str]:
     """Run a line of shell in which ``syncd`` is the program."""
     return subprocess.run(
         ["/bin/sh", "-c", line.replace("syncd ", f"{SYNCD} ")],
-        capture_output=True,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
         text=True,
         cwd=cwd,
         timeout=60,
@@ -129,4 +130,25 @@ def test_a_copy_that_the_user_may_not_read_is_refused(private: Path, line: str) 
     assert (ran.returncode, ran.stdout) == (6, "")
     assert ran.stderr == (
         "error: cannot read copy/current.json: Permission denied\n  to do: run as a user that may read all of copy\n"
+    )
+
+
+@pytest.mark.parametrize("more", ["", " --json"])
+def test_a_token_that_could_not_be_shown_is_told_as_lost(tmp_path: Path, more: str) -> None:
+    """On a full disk, or to a reader that has gone: the matcher is added by then, and its token is kept nowhere."""
+    own = f"SYNCD_STATE_DIR={tmp_path}/state"
+    assert shell(f"{own} syncd init --offline-keys off", tmp_path).returncode == 0
+    full = shell(f"{own} syncd matchers add web{more} >/dev/full", tmp_path)
+    read, write = os.pipe()
+    os.close(read)
+    gone = shell(f"{own} syncd matchers add mail{more}", tmp_path, write)
+    os.close(write)
+    assert (full.returncode, gone.returncode) == (1, 1)
+    assert full.stderr == (
+        "error: cannot write the output: No space left on device; web was added\n"
+        "  to do: its token is lost: `syncd matchers revoke web`, then add it again\n"
+    )
+    assert gone.stderr == (
+        "error: nobody reads the output; mail was added\n"
+        "  to do: its token is lost: `syncd matchers revoke mail`, then add it again\n"
     )

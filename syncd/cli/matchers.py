@@ -10,7 +10,7 @@ import typer
 
 from syncd.cli.operator import ConfigFile, load_config, sole_writer, state_folder
 from syncd.cli.orders import Document, give, told
-from syncd.cli.output import JsonFlag, note, print_json, say, show_table, utc_now
+from syncd.cli.output import JsonFlag, OutputError, flush, note, print_json, say, show_table, utc_now
 from syncd.cli.repair import actor
 from syncd.errors import StoreError, UsageError
 from syncd.units import ago
@@ -173,14 +173,31 @@ def _hand_over(added: dict[str, Any], token_file: Path | None, *, as_json: bool)
     if token_file is not None:
         _write(token_file, added.pop("token"), added["name"])
     if as_json:
-        print_json({"matcher": added})
+        with _arriving(added["name"]):
+            print_json({"matcher": added})
         return
     may = f"{added['name']} may pull {', '.join(added['lists'] or ['all lists'])}"
     if token_file is not None:
         say(f"{may}; its token is in {token_file}")
         return
-    say(added["token"])
+    with _arriving(added["name"]):
+        say(added["token"])
     note(f"{may}; this token is shown only now: keep it in a file of mode 0600", kind="note")
+
+
+@contextmanager
+def _arriving(name: str) -> Iterator[None]:
+    """What is printed within must be seen now, or never: also a reader that has gone is told of."""
+    try:
+        yield
+        flush()
+    except (OutputError, BrokenPipeError) as error:
+        what = error.message if isinstance(error, OutputError) else "nobody reads the output"
+        raise OutputError(f"{what}; {name} was added", hint=_lost(name)) from error
+
+
+def _lost(name: str) -> str:
+    return f"its token is lost: `syncd matchers revoke {name}`, then add it again"
 
 
 def _write(path: Path, token: str, name: str) -> None:
@@ -189,8 +206,7 @@ def _write(path: Path, token: str, name: str) -> None:
     try:
         install_bytes(path, f"{token}\n".encode(), PRIVATE_FILE)
     except StoreError as error:
-        lost = f"its token is lost: `syncd matchers revoke {name}`, then add it again"
-        raise StoreError(f"{error.message}; {name} was added", hint=lost) from error
+        raise StoreError(f"{error.message}; {name} was added", hint=_lost(name)) from error
 
 
 @app.command("revoke")
