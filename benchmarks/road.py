@@ -19,7 +19,8 @@ from syncd.fetch import Endpoint
 from syncd.matcher.pull import Pulled, pull
 from syncd.pipeline.folder import StateFolder
 from syncd.pipeline.outcome import SyncOutcome
-from syncd.pipeline.state import Publisher, init, open_publisher
+from syncd.pipeline.setup import init
+from syncd.pipeline.state import Publisher, open_publisher
 from syncd.pipeline.sync import sync_source
 from syncd.sources.signed_feed import SignedFeed
 

@@ -22,7 +22,8 @@ from syncd.matcher.pull import Pulled, pull
 from syncd.model import Hit, ListName
 from syncd.pipeline.folder import StateFolder
 from syncd.pipeline.outcome import SyncOutcome
-from syncd.pipeline.state import Publisher, init, open_publisher
+from syncd.pipeline.setup import init
+from syncd.pipeline.state import Publisher, open_publisher
 from syncd.pipeline.sync import sync_source
 from syncd.sources.signed_feed import SignedFeed
 from syncd.trust import keys

@@ -111,7 +111,7 @@ class _Demo:
     def sync_first(self) -> None:
         """The operator's side."""
         from syncd.pipeline.folder import StateFolder
-        from syncd.pipeline.state import init
+        from syncd.pipeline.setup import init
 
         self.step("An operator syncs it over HTTP, verifies it and publishes a snapshot")
         self.state = StateFolder(self.base / "state")

@@ -50,12 +50,12 @@ def init(
     Example:
       syncd init --offline-keys /media/stick/keys --keys 3 --threshold 2
     """
-    from syncd.pipeline import state
     from syncd.pipeline.folder import StateFolder
+    from syncd.pipeline.setup import init as set_up
 
     folder = StateFolder(state_dir or load_config(config).state_dir)
     check_owner(folder.root)
-    root = state.init(folder, offline_keys, count=keys, threshold=threshold, now=utc_now())
+    root = set_up(folder, offline_keys, count=keys, threshold=threshold, now=utc_now())
     say(f"state folder  {folder.root}")
     say(f"feed          {folder.feed.root}  (serve this folder to matchers)")
     say(f"trust root    {root}  (hand it to matchers, not through the feed)")

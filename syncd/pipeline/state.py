@@ -13,11 +13,10 @@ from syncd.catalog.records import AuditEntry, Commit, HeadRecord, OriginRecord, 
 from syncd.errors import StoreError, SyncdError, UsageError
 from syncd.feed import author, garbage, layout, publish
 from syncd.feed import compact as compaction
-from syncd.feed.folder import FeedFolder
 from syncd.feed.publish import Current, ListChange
 from syncd.feed.rotate import Change, online_signers
 from syncd.feed.signed import load_repository
-from syncd.files import link_file, lock, make_folder, storage
+from syncd.files import link_file, lock, storage
 from syncd.format import manifest as manifests
 from syncd.format.manifest import Manifest, SegmentRef
 from syncd.model import ListName
@@ -29,37 +28,8 @@ from syncd.trust.values import Freshness, lifetime
 _KEPT_PUBLICATIONS: Final = 20
 _KEPT_RECORDS: Final = 1000
 """Versions of a list that the catalog remembers, each with its manifest (some 10 kB)."""
-_PRIVATE: Final = 0o700
 _PATIENCE: Final = 60.0
 """Seconds to wait for another source's sync that publishes into the same feed."""
-
-
-def init(folder: StateFolder, offline_keys: Path, *, count: int, threshold: int, now: datetime) -> Path:
-    """First set-up; returns the root to hand to matchers. Raises `UsageError` where there is a state already.
-
-    What was killed before there was a catalog is finished.
-    """
-    if folder.catalog.exists():
-        raise UsageError(f"{folder.root} is set up already", hint="`syncd status` shows it; nothing was changed")
-    if offline_keys.resolve().is_relative_to(folder.root.resolve()):
-        raise UsageError(
-            f"the offline keys in {offline_keys} would lie in the state folder",
-            hint="name a folder that this host does not keep, such as a mounted stick",
-        )
-    make_folder(folder.root)
-    make_folder(folder.keys.parent, _PRIVATE)
-    root = _made_before(folder.feed) or author.init(
-        folder.feed.root, offline_keys, folder.keys, count=count, threshold=threshold, now=now
-    )
-    with Catalog.open(folder.catalog) as catalog:
-        catalog.audit(AuditEntry(now, "operator", "init", str(folder.root)))
-    return root
-
-
-def _made_before(feed: FeedFolder) -> Path | None:
-    """The root of a feed that was made and never used: any other has lost its catalog, which no new one replaces."""
-    root = feed.path(author.ROOT_FILE)
-    return root if root.exists() and author.is_untouched(feed) else None
 
 
 Announce = Callable[[ListName, int], None]
