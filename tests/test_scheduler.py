@@ -11,7 +11,7 @@ from syncd.catalog.records import SourceState
 from syncd.errors import AbandonedError, ExpiredError, HttpStatusError, SourceError
 from syncd.model import ListName
 from syncd.pipeline.outcome import ListOutcome, SyncOutcome, outcome_of
-from syncd.service.scheduler import Planned, Schedule, cool_down, first_run
+from syncd.service.scheduler import Every, Planned, Schedule, cool_down, first_run
 from world import START, Clock
 
 SECOND = timedelta(seconds=1)
@@ -201,3 +201,26 @@ def test_a_clock_set_back_delays_nothing(ran: Ran) -> None:
         assert beaten.wait(20)
     finally:
         schedule.stop()
+
+
+def test_a_clock_set_forward_has_what_was_missed_run_once(ran: Ran) -> None:
+    """At once: a host that is told the time only after the start does not go through each run that it missed."""
+    came = threading.Event()
+    ran.clock.now = datetime.now(START.tzinfo) - timedelta(days=1000)
+    schedule = ran.schedule()
+    schedule.add_chore("worker", 2.0, came.set)
+    schedule.start()
+    try:
+        assert came.wait(20)
+    finally:
+        schedule.stop()
+
+
+@pytest.mark.parametrize(
+    ("chance", "previous", "expected"),
+    [(0.5, None, 600), (0.5, 0, 600), (0.0, 0, 540), (1.0, 0, 660), (0.5, -595, 5), (0.5, -600, 600), (1.0, -9e8, 660)],
+)
+def test_a_run_follows_the_one_before(chance: float, previous: float | None, expected: float) -> None:
+    """An interval after it, give or take a tenth; where that has passed, after now."""
+    before = None if previous is None else START + previous * SECOND
+    assert Every(600.0, 0.1, lambda: chance).get_next_fire_time(before, START) == START + expected * SECOND

@@ -15,12 +15,12 @@ from apscheduler.events import EVENT_JOB_ERROR
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.jobstores.base import JobLookupError
 from apscheduler.schedulers.background import BackgroundScheduler
-from apscheduler.triggers.interval import IntervalTrigger
+from apscheduler.triggers.base import BaseTrigger
 
 from syncd.catalog.catalog import Catalog
 from syncd.catalog.records import Outcome, SourceState
 from syncd.errors import SourceError
-from syncd.fetch.patience import backoff
+from syncd.fetch.patience import backoff, vary
 from syncd.pipeline.outcome import SyncOutcome
 
 JITTER: Final = 0.1
@@ -70,6 +70,23 @@ def cool_down(outcome: SyncOutcome, failures: int, interval: float, chance: floa
     errors = (outcome.error, *(one.error for one in outcome.lists))
     error = next((one for one in errors if isinstance(one, SourceError)), None)
     return None if error is None else backoff(error, failures, min(interval, BACKOFF_BASE), chance)
+
+
+class Every(BaseTrigger):  # type: ignore[misc]  # APScheduler ships no types
+    """Every so many ``seconds``, give or take the part ``jitter`` of them.
+
+    What was missed counts once. APScheduler's own trigger goes through every run that was missed, with all other jobs
+    waiting: after a clock set forward by a year, half a minute and a gigabyte.
+    """
+
+    def __init__(self, seconds: float, jitter: float, chance: Random) -> None:
+        self._seconds, self._jitter, self._chance = seconds, jitter, chance
+
+    def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime:
+        """The first run after ``now``."""
+        wait = timedelta(seconds=vary(self._seconds, self._jitter, self._chance()))
+        due = (previous_fire_time or now) + wait
+        return due if due > now else now + wait
 
 
 class Schedule:
@@ -122,7 +139,7 @@ class Schedule:
 
     def add_chore(self, name: str, seconds: float, run: Callable[[], None]) -> None:
         """Run something else every ``seconds``, from now on."""
-        trigger = IntervalTrigger(seconds=seconds, timezone=UTC)
+        trigger = Every(seconds, 0.0, self._chance)
         self._scheduler.add_job(
             run, trigger, id=name, executor="chores", next_run_time=self._clock(), replace_existing=True
         )
@@ -179,7 +196,7 @@ class Schedule:
                     job.modify(next_run_time=job.next_run_time - by)
 
     def _add(self, name: str, interval: float, planned: Planned) -> None:
-        trigger = IntervalTrigger(seconds=interval, jitter=interval * JITTER, timezone=UTC)
+        trigger = Every(interval, JITTER, self._chance)
         self._scheduler.add_job(
             self._due, trigger, (name,), id=_SOURCE + name, next_run_time=planned.at, replace_existing=True
         )
