@@ -224,3 +224,25 @@ def test_a_run_follows_the_one_before(chance: float, previous: float | None, exp
     """An interval after it, give or take a tenth; where that has passed, after now."""
     before = None if previous is None else START + previous * SECOND
     assert Every(600.0, 0.1, lambda: chance).get_next_fire_time(before, START) == START + expected * SECOND
+
+
+def test_a_clock_that_ran_ahead_for_a_moment_delays_nothing(ran: Ran) -> None:
+    """Between two looks at it, so that nobody saw it: what was planned then comes in its time all the same."""
+    now, beaten = datetime.now(START.tzinfo), threading.Event()
+    schedule = ran.schedule()
+    ran.clock.now = now + timedelta(days=400)
+    schedule.add_chore("beat", 0.05, beaten.set)
+    schedule.set_sources({"a": 600.0, "b": 20000.0, "c": 60.0})
+    schedule.start()
+    try:
+        ran.clock.now = now
+        schedule.postpone("c", 7100.0)
+        schedule.bring_near()
+        assert beaten.wait(20)
+        assert schedule.next_runs() == {
+            "a": now + timedelta(hours=2),
+            "b": now + 22000 * SECOND,
+            "c": now + 7100 * SECOND,
+        }
+    finally:
+        schedule.stop()

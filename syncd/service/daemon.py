@@ -273,6 +273,7 @@ class Daemon:
         if by is not None:
             self._emit(events.ClockSetBack(round(by.total_seconds(), 3)))
             self._schedule.clock_went_back(by)
+        self._schedule.bring_near()
 
     def _answers(self, seconds: float) -> bool:
         """Whether the control socket and the HTTP side do."""

@@ -79,8 +79,10 @@ class Every(BaseTrigger):  # type: ignore[misc]  # APScheduler ships no types
     waiting: after a clock set forward by a year, half a minute and a gigabyte.
     """
 
-    def __init__(self, seconds: float, jitter: float, chance: Random) -> None:
+    def __init__(self, seconds: float, jitter: float, chance: Random, longest: timedelta = timedelta()) -> None:
         self._seconds, self._jitter, self._chance = seconds, jitter, chance
+        self.longest: Final = max(longest, timedelta(seconds=seconds * (1 + jitter)))
+        """how far ahead a run may be planned"""
 
     def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime:
         """The first run after ``now``."""
@@ -195,8 +197,16 @@ class Schedule:
                 if job.next_run_time is not None:
                     job.modify(next_run_time=job.next_run_time - by)
 
+    def bring_near(self) -> None:
+        """Have nothing wait longer than it ever may: a clock that ran ahead, unseen, for a moment had it planned so."""
+        now = self._clock()
+        with self._turn:
+            for job in self._scheduler.get_jobs():
+                if job.next_run_time is not None and job.next_run_time - now > job.trigger.longest:
+                    job.modify(next_run_time=now + job.trigger.longest)
+
     def _add(self, name: str, interval: float, planned: Planned) -> None:
-        trigger = Every(interval, JITTER, self._chance)
+        trigger = Every(interval, JITTER, self._chance, _LONGEST_COOL_DOWN)
         self._scheduler.add_job(
             self._due, trigger, (name,), id=_SOURCE + name, next_run_time=planned.at, replace_existing=True
         )
