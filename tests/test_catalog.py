@@ -553,6 +553,21 @@ def test_a_catalog_that_vanishes_is_not_made_anew(catalog: Catalog) -> None:
     assert not catalog.path.exists()
 
 
+@pytest.mark.parametrize("replaced", [False, True])
+def test_nothing_is_written_into_a_catalog_that_nobody_finds_again(catalog: Catalog, *, replaced: bool) -> None:
+    """Connections that are open still reach a file that was removed, or another put in its place; we say so instead."""
+    catalog.note_attempt("iwf", NOON)
+    other = catalog.path.with_name("copy.sqlite3")
+    catalog.backup(other)
+    catalog.path.unlink()
+    if replaced:
+        other.rename(catalog.path)
+    for use in (catalog.heads, lambda: catalog.note_attempt("iwf", ONE)):
+        with pytest.raises(StoreError, match="was removed or replaced while in use") as caught:
+            use()
+        assert caught.value.hint == "stop the daemon, move catalog.sqlite3* aside and restore it from a backup"
+
+
 def test_a_lock_held_too_long_is_a_store_error(path: Path) -> None:
     """A writer that waits in vain for another gives up with a StoreError; readers are not disturbed."""
     with Catalog.open(path, lock_wait=0) as catalog, contextlib.closing(sqlite3.connect(path)) as other:

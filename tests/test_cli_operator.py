@@ -247,6 +247,16 @@ def test_before_init_every_command_says_so(tmp_path: Path, monkeypatch: pytest.M
         )
 
 
+def test_a_state_without_its_catalog_is_not_taken_for_none(configured: World) -> None:
+    """It is to be restored; to begin anew beside the feed that matchers follow is no way out."""
+    configured.state.catalog.unlink()
+    for command in (("status",), ("snapshots", "iwf.images"), ("sync",), ("verify",), ("run",)):
+        ran = syncd(*command)
+        assert ran.code == 1
+        assert ran.err.startswith(f"error: the catalog {configured.state.catalog} is missing\n")
+        assert ran.err.endswith("to do: move what is left of catalog.sqlite3* aside and restore it from a backup\n")
+
+
 def test_init_takes_the_folder_from_the_command_line(tmp_path: Path) -> None:
     """No configuration is needed yet."""
     ran = syncd("init", "--state-dir", tmp_path / "state", "--offline-keys", tmp_path / "off")

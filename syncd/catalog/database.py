@@ -24,8 +24,8 @@ _HINTS: Final = {
     sqlite3.SQLITE_READONLY: "run as the user that owns the folder; the file system may be mounted read-only",
     sqlite3.SQLITE_PERM: "run as the user that owns the folder, or correct its mode",
     sqlite3.SQLITE_CANTOPEN: "does it exist, may this user write to its folder, or is it mounted read-only?",
-    sqlite3.SQLITE_CORRUPT: "stop the daemon, move the file aside and restore it from a backup",
-    sqlite3.SQLITE_NOTADB: "stop the daemon, move the file aside and restore it from a backup",
+    sqlite3.SQLITE_CORRUPT: "stop the daemon, move catalog.sqlite3* aside and restore it from a backup",
+    sqlite3.SQLITE_NOTADB: "stop the daemon, move catalog.sqlite3* aside and restore it from a backup",
     sqlite3.SQLITE_IOERR: "free space where the disk is full; else check it and the kernel's log",
 }
 
@@ -47,7 +47,12 @@ def _store_error(path: Path, error: BaseException | None) -> StoreError:
 
 
 def make_engine(path: Path, lock_wait: float, *, foreign_keys: bool = True) -> Engine:
-    """Return an engine on the existing file ``path``; a writer waits ``lock_wait`` seconds for another."""
+    """Return an engine on the existing file ``path``; a writer waits ``lock_wait`` seconds for another.
+
+    A transaction begins on that very file, or raises `StoreError`: open connections go on in one that was removed or
+    replaced, and all that they write is lost with the process.
+    """
+    opened = _identity(path)
     uri = f"{path.absolute().as_uri()}?mode=rw"  # a file that vanished is an error, not a new empty catalog
 
     def connect() -> sqlite3.Connection:
@@ -67,8 +72,26 @@ def make_engine(path: Path, lock_wait: float, *, foreign_keys: bool = True) -> E
         max_overflow=-1,  # transactions are short: a thread never waits for a connection
         hide_parameters=True,
     )
-    event.listen(engine, "begin", _begin)
+
+    def begin(connection: Connection) -> None:
+        if _identity(path) != opened:
+            raise StoreError(
+                f"the catalog {path} was removed or replaced while in use",
+                hint="stop the daemon, move catalog.sqlite3* aside and restore it from a backup",
+            )
+        _begin(connection)
+
+    event.listen(engine, "begin", begin)
     return engine
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Which file it is; None: there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _configure(connection: sqlite3.Connection, *, foreign_keys: bool) -> None:

@@ -12,7 +12,7 @@ from syncd.cli.output import (
     say,
     utc_now,
 )
-from syncd.errors import RefusedError, UsageError
+from syncd.errors import RefusedError
 
 if TYPE_CHECKING:
     from syncd.pipeline.folder import StateFolder
@@ -88,8 +88,7 @@ def state_folder(config: Any) -> "StateFolder":
 
     folder = StateFolder(config.state_dir)
     check_owner(folder.root)
-    if not folder.catalog.exists():
-        raise UsageError(f"{folder.root} is not set up", hint="run `syncd init --offline-keys DIR` first")
+    folder.check_set_up()
     return folder
 
 

@@ -11,7 +11,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from syncd.errors import StoreError, UsageError
 from syncd.feed.folder import FeedFolder
+from syncd.files import storage
 
 
 @dataclass(frozen=True)
@@ -38,3 +40,15 @@ class StateFolder:
     def source(self, name: str) -> FeedFolder:
         """The origins of one source."""
         return FeedFolder(self.root / "sources" / name)
+
+    def check_set_up(self) -> None:
+        """See that there is a state. Raises `UsageError`; `StoreError` where it has lost its catalog."""
+        with storage(self.catalog, "open"):
+            if self.catalog.exists():
+                return
+            if self.feed.root.exists():
+                raise StoreError(
+                    f"the catalog {self.catalog} is missing",
+                    hint="move what is left of catalog.sqlite3* aside and restore it from a backup",
+                )
+        raise UsageError(f"{self.root} is not set up", hint="run `syncd init --offline-keys DIR` first")

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from syncd.catalog.catalog import Catalog
 from syncd.catalog.records import RETRUSTED, HeadRecord, OriginRecord, VersionRecord
-from syncd.errors import MismatchError, StoreError, UsageError
+from syncd.errors import MismatchError, StoreError
 from syncd.feed import layout
 from syncd.feed.prove import Prover, feed_into
 from syncd.feed.tally import Attempt, Progress, Proof, Tally, prove_steadily
@@ -25,8 +25,7 @@ def prove_state(folder: StateFolder, root: bytes | None, now: datetime, progress
 
     Raises `UsageError` where there is none, `StoreError` where the catalog cannot be opened.
     """
-    if not folder.catalog.exists():
-        raise UsageError(f"{folder.root} is not set up", hint="run `syncd init --offline-keys DIR` first")
+    folder.check_set_up()
     with Catalog.open(folder.catalog) as catalog:
 
         def once() -> Proof:

@@ -16,7 +16,7 @@ from syncd.feed import compact as compaction
 from syncd.feed.publish import Current, ListChange
 from syncd.feed.rotate import Change, online_signers
 from syncd.feed.signed import load_repository
-from syncd.files import link_file, lock, storage
+from syncd.files import link_file, lock
 from syncd.format import manifest as manifests
 from syncd.format.manifest import Manifest, SegmentRef
 from syncd.model import ListName
@@ -284,9 +284,7 @@ def open_publisher(folder: StateFolder, *, online: bool = True, credentials: Pat
 
 
 def _open_publisher(folder: StateFolder, opened: ExitStack) -> Publisher:
-    with storage(folder.catalog, "open"):
-        if not folder.catalog.exists():
-            raise UsageError(f"{folder.root} is not set up", hint="run `syncd init --offline-keys DIR` first")
+    folder.check_set_up()
     publisher = Publisher(folder, opened.enter_context(Catalog.open(folder.catalog)), {})
     publisher.recover()  # before the roles are read, which tell what keys to load
     return publisher
