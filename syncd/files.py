@@ -113,11 +113,9 @@ def install_file(staged: Path, path: Path, mode: int = FEED_FILE) -> None:
 
 
 def link_file(existing: Path, path: Path) -> None:
-    """Give an immutable file a second name, durably; copies where links cannot reach."""
+    """Give an immutable file a second name, durably, in place of what is there; copies where links cannot reach."""
     make_folder(path.parent)
     with storage(path, "install"):
-        if path.exists():
-            return
         temporary = temporary_path(path.parent)
         try:
             try:

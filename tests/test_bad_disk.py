@@ -22,7 +22,7 @@ from syncd.files import lock
 from syncd.format.rows import Rows
 from syncd.format.writer import write_segment
 from syncd.model import Algorithm
-from world import IMAGES, World, row, rows
+from world import HEAD, IMAGES, World, row, rows
 
 NOBODY = 65534
 CHANGES = ("fsync", "replace", "rename", "link", "mkdir", "unlink", "rmdir", "write", "ftruncate")
@@ -359,6 +359,37 @@ def test_segments_lost_everywhere_are_fetched_and_published_whole(standing: Worl
     )
     standing.pull()
     assert matched(standing) == NEW
+    prove_feed(standing)
+
+
+def test_segments_lost_from_the_feed_are_taken_from_the_origin(standing: World) -> None:
+    """By the next sync, also where the partner has no news: whoever pulls anew needs them."""
+    for path in standing.state.feed.path(f"v1/{HEAD}/segments").iterdir():
+        path.unlink()
+    assert standing.sync().outcome is Outcome.UP_TO_DATE
+    prove_feed(standing)
+
+
+def test_a_segment_cut_short_is_replaced(standing: World) -> None:
+    """In the feed too, by what was fetched in its place: a version is never published with less than it names."""
+    for path in standing.state.root.glob("**/segments/*.arrow"):
+        os.truncate(path, 100)
+    outcome = standing.sync()
+    assert (outcome.outcome, outcome.lists[0].plan) == (Outcome.PUBLISHED, "full:local_loss")
+    prove_feed(standing)
+
+
+def test_a_damaged_segment_is_no_replacement(standing: World) -> None:
+    """An origin that lost a file does not take the feed's where that is damaged, but the partner's, and gives it on."""
+    for path in standing.state.feed.path(f"v1/{HEAD}/segments").iterdir():
+        with path.open("r+b") as stream:
+            stream.write(b"\0")
+    for path in standing.state.source("iwf").path("v1/images/segments").iterdir():
+        path.unlink()
+    assert standing.sync().lists[0].plan == "full:local_loss"
+    for path in standing.state.feed.path(f"v1/{HEAD}/segments").iterdir():
+        path.unlink()
+    standing.sync()
     prove_feed(standing)
 
 

@@ -47,6 +47,7 @@ def test_verify_of_all_three(running: World) -> None:
 def test_verify_names_faults(running: World) -> None:
     """A fault is named with its file and what to do; exit code 4, in tables and in JSON, and no digest in either."""
     path = next(running.copy.rglob("*.arrow"))
+    file = path.relative_to(running.copy)
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
@@ -55,7 +56,7 @@ def test_verify_names_faults(running: World) -> None:
     assert "FAULT" in shown.out
     assert shown.out.splitlines()[-1].startswith("1 fault: ")
     assert shown.err.splitlines() == [
-        f"error: segment {path.name}: its bytes do not have the SHA-256 that names it",
+        f"error: {file}: segment {path.name}: its bytes do not have the SHA-256 that names it",
         "  to do: it was damaged or altered here: remove it, then fetch or restore it",
     ]
     document = syncd("verify", running.copy, "--json")

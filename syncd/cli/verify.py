@@ -133,6 +133,6 @@ def _show(proof: "Proof") -> None:
 def _named(fault: "Fault") -> Any:
     """The error, with the file that it is about where it does not name it itself."""
     error = fault.error
-    if fault.file not in error.message and fault.file.rpartition("/")[2] not in error.message:
+    if fault.file not in error.message:
         error.message = f"{fault.file}: {error.message}"
     return error

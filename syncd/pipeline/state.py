@@ -16,7 +16,7 @@ from syncd.feed import compact as compaction
 from syncd.feed.publish import Current, ListChange
 from syncd.feed.rotate import Change, online_signers
 from syncd.feed.signed import load_repository
-from syncd.files import link_file, lock
+from syncd.files import link_file, lock, sha256_file
 from syncd.format import manifest as manifests
 from syncd.format.manifest import Manifest, SegmentRef
 from syncd.model import ListName
@@ -145,22 +145,24 @@ class Publisher:
         if dict(origin.end_state) != dict(head.end_state):
             return origin
         for ref in change.stack:
-            target = self.folder.source(source).segment_path(origin.list, ref)
-            if not target.exists():
+            if self.folder.source(source).missing(origin.list, [ref]):
+                target = self.folder.source(source).segment_path(origin.list, ref)
                 link_file(self.folder.feed.segment_path(head.list, ref), target)
         return replace(origin, stack=change.stack)
 
     def relink(self, origin: OriginRecord) -> bool:
-        """Take back from the feed, where they are named by content too, files that an origin lost; False where some
-        are gone from both."""
-        source = self.folder.source(origin.source)
+        """Have origin and feed take back from each other, by content, files that one of them lost; False where the
+        origin's are gone from both. The feed takes those of the version in force alone."""
+        source, feed = self.folder.source(origin.source), self.folder.feed
         published = head_name(origin.source, origin.list)
-        lost = source.missing(origin.list, origin.stack)
-        if self.folder.feed.missing(published, lost):
-            return False
-        for ref in lost:
-            link_file(self.folder.feed.segment_path(published, ref), source.segment_path(origin.list, ref))
-        return not source.missing(origin.list, lost)
+        for ref in source.missing(origin.list, origin.stack):
+            _take_back(feed.segment_path(published, ref), source.segment_path(origin.list, ref), ref)
+        gone = feed.missing(published, origin.stack)
+        current = self.current(published) if gone else None
+        for ref in gone:
+            if current and ref in current.manifest.stack:
+                _take_back(source.segment_path(origin.list, ref), feed.segment_path(published, ref), ref)
+        return not source.missing(origin.list, origin.stack)
 
     def collect_garbage(self, source: str, now: datetime) -> None:
         """Remove what no kept version names, in the feed and in one source's origins, whose lock the caller holds."""
@@ -235,10 +237,14 @@ class Publisher:
 
     def _link_segments(self, origin: OriginRecord, change: ListChange) -> None:
         source, feed = self.folder.source(origin.source), self.folder.feed
-        for ref in _named(change):
-            target = feed.segment_path(change.list, ref)
-            if not target.exists():
-                link_file(source.segment_path(origin.list, ref), target)
+        for ref in feed.missing(change.list, _named(change)):
+            link_file(source.segment_path(origin.list, ref), feed.segment_path(change.list, ref))
+
+
+def _take_back(kept: Path, lost: Path, ref: SegmentRef) -> None:
+    """Not one that was damaged: the partner may have it whole."""
+    if kept.exists() and sha256_file(kept) == ref.sha256:
+        link_file(kept, lost)
 
 
 def _named(change: ListChange) -> tuple[SegmentRef, ...]:
