@@ -8,6 +8,7 @@ import pytest
 from command_line import configure, syncd, use_clock
 from syncd.catalog.catalog import Catalog
 from syncd.catalog.records import Outcome
+from syncd.model import ListName
 from world import HEAD, World, row, rows
 
 
@@ -90,11 +91,23 @@ def test_one_bad_source_does_not_stop_the_others(configured: World, tmp_path: Pa
     assert ran.code == 5
     assert "iwf.images  published" in ran.out
     assert ran.err == (
-        f"error: there is no folder {tmp_path}/nowhere\n"
+        f"error: aaa: there is no folder {tmp_path}/nowhere\n"
         "  still served: nothing of this source yet\n"
         "  to do: is it mounted?\n"
     )
     assert syncd("sync", "iwf").code == 0
+
+
+def test_of_several_errors_each_says_whose_it_is(configured: World) -> None:
+    """Lists as well as sources: they may fail in the same words."""
+    configured.publish(full=rows(0, 2))
+    configured.publish(full=rows(0, 2), name=ListName("videos"))
+    for path in configured.partner.root.glob("v1/*/segments/*"):
+        path.unlink()
+    ran = syncd("sync")
+    assert ran.code == 5
+    told = [line.split(": ")[1] for line in ran.err.splitlines() if line.startswith("error: ")]
+    assert told == ["iwf.images", "iwf.videos"]
 
 
 @pytest.mark.parametrize(

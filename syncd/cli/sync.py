@@ -95,7 +95,7 @@ def _show_started(answers: Iterable[Document], *, as_json: bool) -> int:
     else:
         for one in started:
             say(f"{one['sync_id']}  {one['source']}{'  (under way already)' if one['joined'] else ''}")
-        _show_errors(refused)
+        _show_errors(refused, "source")
     return worst_code([one["exit_code"] for one in refused])
 
 
@@ -155,22 +155,26 @@ def _show(syncs: Sequence[Document], *, dry_run: bool) -> None:
         red = frozenset(number for number, one in enumerate(lists) if one["error"] or one["outcome"] == "held")
         columns = ("list", "outcome", "version#", "rows#", "added#", "removed#", "relabelled#", "why")
         show_table(columns, [_row(one) for one in lists], red)
-    _show_errors(syncs)
+    _show_errors(syncs, "source")
     for sync in syncs:
         if not sync["error"] and not sync["lists"]:
             note(f"{sync['source']}: the feed has no list yet")
-    _show_errors(lists)
+    _show_errors(lists, "list")
     if dry_run:
         _show_labels(lists)
         note("a dry run: nothing was published", kind="note")
 
 
-def _show_errors(ended: Iterable[Document]) -> None:
+def _show_errors(ended: Sequence[Document], kind: str) -> None:
+    """Of several, each with its name: they may fail in the same words."""
     from syncd.service.client import error_of
 
     for one in ended:
         if one["error"]:
-            show_error(error_of(one["error"]))
+            error = error_of(one["error"])
+            if len(ended) > 1:
+                error.message = f"{one[kind]}: {error.message}"
+            show_error(error)
 
 
 def _row(one: Document) -> tuple[str, ...]:
