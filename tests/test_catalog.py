@@ -669,6 +669,17 @@ def test_a_catalog_of_the_second_schema_takes_matchers(path: Path) -> None:
     assert path.with_name("catalog.sqlite3.before-0002").exists()
 
 
+def test_the_last_sync_is_the_last_whatever_the_clock_said(catalog: Catalog) -> None:
+    """One of an hour when the clock ran ahead is not the last one for as long as that."""
+    for number, at in enumerate((NOON + timedelta(days=400), ONE)):
+        catalog.begin_sync(f"0{number}", "iwf", at)
+        catalog.finish_sync(f"0{number}", Outcome.UP_TO_DATE, now=at)
+    assert [one.id for one in catalog.recent_syncs("iwf")] == ["01", "00"]
+    assert [one.id for one in catalog.recent_syncs(limit=1)] == ["01"]
+    assert catalog.last_success("iwf") == ONE
+    assert (catalog.recent_syncs("other"), catalog.last_success("other")) == ((), None)
+
+
 def test_a_sync_is_found_by_its_name(catalog: Catalog) -> None:
     """Whoever started one without waiting can ask for it; an unknown name is none."""
     catalog.begin_sync("5afe", "iwf", NOON)

@@ -1,9 +1,9 @@
 """The part of the catalog that knows the sources, and how each sync of them went."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import Connection, literal_column, select, update
+from sqlalchemy import Connection, Integer, literal_column, select, update
 from sqlalchemy.dialects.sqlite import insert
 
 from syncd.catalog.database import Tables, values_of, writing
@@ -11,6 +11,11 @@ from syncd.catalog.records import Outcome, SourceState, SyncRecord
 from syncd.catalog.tables import sources, syncs
 from syncd.errors import StoreError
 from syncd.trust.values import Floors
+
+_begun: Final = literal_column("syncs.rowid", Integer)
+"""Syncs in the order in which they were begun, whatever the clock said then."""
+_source: Final = literal_column("+syncs.source", syncs.c.source.type)
+"""Without an index (sqlite.org/optoverview.html, 2.1): the newest of a source are among the newest of all."""
 
 
 def put_source(connection: Connection, name: str, **changed: Any) -> None:
@@ -77,9 +82,9 @@ class SyncTables(Tables):
 
     def recent_syncs(self, source: str | None = None, limit: int = 20) -> tuple[SyncRecord, ...]:
         """The latest syncs, of one source or of all, newest first."""
-        statement = select(syncs).order_by(syncs.c.started_at.desc(), literal_column("rowid").desc()).limit(limit)
+        statement = select(syncs).order_by(_begun.desc()).limit(limit)
         if source is not None:
-            statement = statement.where(syncs.c.source == source)
+            statement = statement.where(_source == source)
         return tuple(SyncRecord(**row) for row in self._rows(statement))
 
     def sync(self, sync_id: str) -> SyncRecord | None:
@@ -91,8 +96,8 @@ class SyncTables(Tables):
         """When a sync of ``source`` last verified all that it follows."""
         found = self._rows(
             select(syncs.c.finished_at)
-            .where(syncs.c.source == source, syncs.c.outcome.in_((Outcome.PUBLISHED, Outcome.UP_TO_DATE)))
-            .order_by(syncs.c.started_at.desc())
+            .where(_source == source, syncs.c.outcome.in_((Outcome.PUBLISHED, Outcome.UP_TO_DATE)))
+            .order_by(_begun.desc())
             .limit(1)
         )
         return found[0]["finished_at"] if found else None
