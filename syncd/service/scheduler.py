@@ -203,7 +203,7 @@ class Schedule:
         with self._turn:
             for job in self._scheduler.get_jobs():
                 if job.next_run_time is not None and job.next_run_time - now > job.trigger.longest:
-                    job.modify(next_run_time=now + job.trigger.longest)
+                    job.modify(next_run_time=job.trigger.get_next_fire_time(None, now))
 
     def _add(self, name: str, interval: float, planned: Planned) -> None:
         trigger = Every(interval, JITTER, self._chance, _LONGEST_COOL_DOWN)
