@@ -330,3 +330,14 @@ def test_a_publisher_whose_clock_is_set_back(standing: World) -> None:
         publish_news(standing)
     standing.clock.forward(days=365)
     publish_news(standing)
+
+
+def test_only_what_came_is_told_as_received(shared: tuple[Standing, BadPeer]) -> None:
+    """A source that stops half-way sent half, and one that sends nothing, nothing."""
+    stands, peer = _fresh(shared)
+    segments = stands.world.partner.root.glob("v1/*/segments/*")
+    news = max(segments, key=lambda path: path.stat().st_mtime_ns)
+    peer.fault(SEGMENT, truncated)
+    assert stands.world.sync().bytes == news.stat().st_size // 2
+    _fresh(shared)[1].fault(SEGMENT, answer(404))
+    assert stands.world.sync().bytes == 0

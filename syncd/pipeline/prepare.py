@@ -204,12 +204,12 @@ class Preparation:
     def _fetch(self, name: ListName, refs: list[SegmentRef]) -> None:
         wanted = list({ref.sha256: ref for ref in refs}.values())
         total = sum(ref.length for ref in self.folder.missing(name, wanted))
-        self.received += total
         done = 0
 
         def report(gained: int) -> None:
             nonlocal done
             done += gained
+            self.received += gained  # as it comes: the rest may never
             self.progress("fetch", done, total)
 
         self.follower.fetch(name, wanted, report)
