@@ -63,9 +63,9 @@ def settle() -> None:
     os.sync()
 
 
-def warm(folder: Path) -> None:
-    """Bring the segments below a folder into the page cache."""
-    for path in folder.rglob("*.arrow"):
+def warm(folder: Path, files: str = "*.arrow") -> None:
+    """Bring the segments, or other files, below a folder into the page cache."""
+    for path in folder.rglob(files):
         with path.open("rb", buffering=0) as stream:
             while stream.read(_BLOCK):
                 pass
