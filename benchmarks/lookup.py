@@ -40,6 +40,8 @@ MD5_ROWS: Final = 1_000_000
 SINGLE: Final = 20_000
 BATCH: Final = 2_000_000
 RUNS: Final = 5
+PASSES: Final = 20
+"""over the same keys, of which the best counts: who else uses the machine slows memory by a third for seconds"""
 
 _OPEN: Final = """
 import json, sys, time
@@ -74,7 +76,7 @@ try:
 except ImportError:
     print("null")
     raise SystemExit
-index, keys, runs = sys.argv[1:]
+index, keys, passes = sys.argv[1:]
 if not pathlib.Path(index).exists():
     rows = [line.rstrip("\\n").split(",") for line in open(keys + ".rows")]
     with open(index, "wb") as out:
@@ -90,7 +92,7 @@ with open(index, "rb") as stream:
 result = {"load": time.perf_counter() - start, "memory": memory() - before}
 for kind, digests in json.load(open(keys)).items():
     result[kind] = float("inf")
-    for _ in range(int(runs)):
+    for _ in range(int(passes)):
         times = []
         for digest in digests:
             start = time.perf_counter_ns()
@@ -167,11 +169,11 @@ def cut(content: bytes, width: int) -> list[bytes]:
 
 
 def single(matcher: Matcher, algorithm: str, asked: Sequence[bytes]) -> float:
-    """Median microseconds of one look-up, every page touched before: the best of some runs, as of batches."""
+    """Median microseconds of one look-up, every page touched before: the best pass."""
     for digest in asked:
         matcher.lookup(algorithm, digest)
     medians = []
-    for _ in range(RUNS):
+    for _ in range(PASSES):
         times = []
         for digest in asked:
             start = time.perf_counter_ns()
@@ -182,9 +184,9 @@ def single(matcher: Matcher, algorithm: str, asked: Sequence[bytes]) -> float:
 
 
 def batch(matcher: Matcher, algorithm: Algorithm, asked: Digests) -> float:
-    """Million look-ups a second of one thread, of its own processor time: the best of some runs."""
+    """Million look-ups a second of one thread, of its own processor time: the best pass."""
     best = 0.0
-    for _ in range(RUNS):
+    for _ in range(PASSES):
         start = time.thread_time()
         matcher.lookup_many(algorithm, asked)
         best = max(best, len(asked) / (time.thread_time() - start) / 1e6)
@@ -242,7 +244,7 @@ def measure_threatexchange(copy: Path, base: Path, python: str) -> list[Figure]:
     held, missing = keys_of(stack_of(matcher, Algorithm.MD5), SINGLE)
     asked = base / "keys.json"
     asked.write_text(json.dumps({"hit": [one.hex() for one in held], "miss": [one.hex() for one in missing]}))
-    command = [python, "-c", _THREATEXCHANGE, str(base / "index"), str(asked), str(RUNS)]
+    command = [python, "-c", _THREATEXCHANGE, str(base / "index"), str(asked), str(PASSES)]
     subprocess.run(command, check=True, capture_output=True)  # makes its index
     theirs = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
     if theirs is None:
