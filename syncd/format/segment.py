@@ -4,7 +4,8 @@
 """
 
 import mmap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -35,6 +36,9 @@ from syncd.model import MAX_ENTRY_BYTES, MAX_LABEL_BYTES, Algorithm
 
 _CHUNK: Final = 1 << 20
 
+Lookup = Callable[[bytes], list[tuple[str, str]]]
+"""The (entry, label) pairs that support a digest."""
+
 
 class Segment:
     """One mapped segment. Its columns are views of the file: no parsing, no private copy."""
@@ -52,6 +56,7 @@ class Segment:
         offsets, content = self.entries.buffers()[1:]
         self._count = len(batch)
         self._digests_at = _place(path, mapped, batch.column(0).buffers()[1])
+        self._halve = partial(_halve, self.digests, mapped, self._digests_at)
         evenly_spread = ref.algorithm.cryptographic and self._count in GUESSABLE
         self._guess = make_guess(mapped, self._digests_at, self._count, width) if evenly_spread else _no_guess
         self._entries_at = _place(path, mapped, content) if content else 0
@@ -137,24 +142,23 @@ class Segment:
         row = self._guess(digest)
         return (row, row + 1) if row >= 0 else (0, 0) if row == ABSENT else self._halve(digest)
 
-    def _halve(self, digest: bytes) -> tuple[int, int]:
-        start = stop = int(self.digests.searchsorted(digest))
-        # Compared as raw bytes: numpy strips trailing NULs off a value taken out of an array.
-        width, mapped, rows = len(digest), self._mapped, self._count
-        at = self._digests_at + start * width
-        while stop < rows and mapped[at : at + width] == digest:
-            stop += 1
-            at += width
-        return start, stop
+    @lazy
+    def entries_of(self) -> Lookup:
+        """Returns the (entry, label) of every row of one digest.
 
-    def entries_of(self, digest: bytes) -> list[tuple[str, str]]:
-        """The (entry, label) of every row of one digest."""
-        row = self._guess(digest)
-        if row >= 0:  # as entry_and_label, without the call: this is what most hits are
-            at, offsets = self._entries_at, self._entry_offsets
-            entry = self._mapped[at + offsets[row] : at + offsets[row + 1]].decode()
-            return [(entry, self.labels[self._label_codes[row]])]
-        return [] if row == ABSENT else [self.entry_and_label(row) for row in range(*self._halve(digest))]
+        One function that holds all it needs, as in `make_guess`. But not the segment, which holds it.
+        """
+        guess, halve, mapped, at = self._guess, self._halve, self._mapped, self._entries_at
+        offsets, codes, labels = self._entry_offsets, self._label_codes, self.labels
+
+        def entries_of(digest: bytes) -> list[tuple[str, str]]:
+            row = guess(digest)
+            if row >= 0:  # as below, without a range: this is what most hits are
+                return [(mapped[at + offsets[row] : at + offsets[row + 1]].decode(), labels[codes[row]])]
+            rows = () if row == ABSENT else range(*halve(digest))
+            return [(mapped[at + offsets[row] : at + offsets[row + 1]].decode(), labels[codes[row]]) for row in rows]
+
+        return entries_of
 
     def take(self, rows: Index) -> Rows:
         """The rows at these positions, in that order."""
@@ -239,6 +243,18 @@ class Segment:
 
 def _no_guess(digest: bytes) -> int:  # noqa: ARG001 - as one that guesses
     return UNTOLD
+
+
+def _halve(digests: Digests, mapped: mmap.mmap, digests_at: int, digest: bytes) -> tuple[int, int]:
+    """The rows [start, stop) of one digest among those that begin at ``digests_at`` in the map."""
+    start = stop = int(digests.searchsorted(digest))
+    # Compared as raw bytes: numpy strips trailing NULs off a value taken out of an array.
+    width, rows = len(digest), len(digests)
+    at = digests_at + start * width
+    while stop < rows and mapped[at : at + width] == digest:
+        stop += 1
+        at += width
+    return start, stop
 
 
 def _place(path: Path, mapped: mmap.mmap, buffer: Any) -> int:

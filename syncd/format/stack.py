@@ -17,7 +17,7 @@ from syncd.format.checksum import Checksum, checksum
 from syncd.format.lazy import lazy
 from syncd.format.rows import Digests, Mask, Rows, concatenate, repeats, sort_order
 from syncd.format.search import DigestSearch
-from syncd.format.segment import Segment
+from syncd.format.segment import Lookup, Segment
 from syncd.model import Algorithm, Counts
 
 _CHUNK: Final = 1 << 18
@@ -70,21 +70,18 @@ class Stack:
     def __repr__(self) -> str:
         return f"Stack({self.algorithm}, {len(self.segments)} segments)"
 
-    def entries_of(self, digest: bytes) -> list[tuple[str, str]]:
-        """The (entry, label) pairs in force that support one digest, by entry. The single look-up."""
-        held = [] if self.base is None else self.base.entries_of(digest)
-        touched = self._touched
-        if touched is not None and digest not in touched:
-            return held
-        found = dict(held)
-        for segment in self.deltas:  # oldest first, so that the newest has the last word
-            for row in range(*segment.row_range(digest)):
-                entry, label = segment.entry_and_label(row)
-                if segment.removes(row):
-                    found.pop(entry, None)
-                else:
-                    found[entry] = label
-        return sorted(found.items())
+    @lazy
+    def entries_of(self) -> Lookup:
+        """Returns the (entry, label) pairs in force that support one digest, by entry. The single look-up."""
+        held = _nothing if self.base is None else self.base.entries_of
+        touched, deltas = self._touched, self.deltas
+
+        def entries_of(digest: bytes) -> list[tuple[str, str]]:
+            if touched is not None and digest not in touched:
+                return held(digest)
+            return _overlaid(held(digest), deltas, digest)
+
+        return entries_of
 
     @lazy
     def _touched(self) -> frozenset[bytes] | None:
@@ -222,6 +219,23 @@ class Stack:
         """Entries in force and their checksum, as `amount` finds them."""
         amount = self.amount()
         return amount.rows, amount.checksum
+
+
+def _nothing(digest: bytes) -> list[tuple[str, str]]:  # noqa: ARG001 - as a base that holds nothing
+    return []
+
+
+def _overlaid(held: list[tuple[str, str]], deltas: Sequence[Segment], digest: bytes) -> list[tuple[str, str]]:
+    """What a base holds of a digest, after the deltas over it."""
+    found = dict(held)
+    for segment in deltas:  # oldest first, so that the newest has the last word
+        for row in range(*segment.row_range(digest)):
+            entry, label = segment.entry_and_label(row)
+            if segment.removes(row):
+                found.pop(entry, None)
+            else:
+                found[entry] = label
+    return sorted(found.items())
 
 
 def _among(digests: Digests, wanted: Digests) -> Mask:

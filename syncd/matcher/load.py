@@ -14,7 +14,7 @@ from syncd.feed.proof import prove_manifest
 from syncd.feed.snapshot import Snapshot
 from syncd.files import storage
 from syncd.format.manifest import Manifest, SegmentRef
-from syncd.format.segment import Segment
+from syncd.format.segment import Lookup, Segment
 from syncd.format.stack import Stack
 from syncd.matcher.copy import CURRENT, Held, others_may_write, read_current
 from syncd.model import Algorithm, ListName
@@ -38,6 +38,8 @@ class Searched:
     """bytes of a digest"""
     stacks: tuple[tuple[ListName, int, Stack], ...]
     """list, version, stack"""
+    lookups: tuple[tuple[ListName, int, Lookup], ...]
+    """the same once more for single look-ups: list, version, `Stack.entries_of`"""
 
 
 @dataclass(frozen=True)
@@ -132,10 +134,7 @@ class _Loader:
         segments: dict[Algorithm, list[Segment]] = {}
         for ref in manifest.stack:
             segments.setdefault(ref.algorithm, []).append(mapped.get(ref) or self._open(name, ref))
-        stacks = {algorithm: Stack(algorithm, found) for algorithm, found in segments.items()}
-        for algorithm, stack in stacks.items():
-            stack.entries_of(bytes(algorithm.width))  # the first look-up prepares those that follow
-        return stacks
+        return {algorithm: Stack(algorithm, found) for algorithm, found in segments.items()}
 
     def _open(self, name: ListName, ref: SegmentRef) -> Segment:
         return Segment.open(self._copy.segment_path(name, ref), ref)
@@ -147,7 +146,8 @@ def _searched(algorithm: Algorithm, snapshots: Iterable[Snapshot]) -> Searched:
         for snapshot in snapshots
         if algorithm in snapshot.stacks
     ]
-    return Searched(algorithm.width, tuple(found))
+    lookups = [(name, version, stack.entries_of) for name, version, stack in found]
+    return Searched(algorithm.width, tuple(found), tuple(lookups))
 
 
 def _check_private(*paths: Path) -> None:

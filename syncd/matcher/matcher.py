@@ -89,14 +89,13 @@ class Matcher:
 
         Raises `UsageError` for an unknown algorithm or a digest of another width.
         """
-        value = digest if isinstance(digest, bytes) else _from_hex(algorithm, digest)
         searched = self._generation.searched.get(algorithm)
-        if searched is None or len(value) != searched.width:
-            value = _restored(algorithm, value)
-            return self.lookup(algorithm, value)
+        if searched is None or type(digest) is not bytes or len(digest) != searched.width:
+            plain = _restored(algorithm, digest) if isinstance(digest, bytes) else _from_hex(algorithm, digest)
+            return self.lookup(algorithm, plain)
         hits = []
-        for name, version, stack in searched.stacks:
-            for entry, label in stack.entries_of(value):
+        for name, version, entries_of in searched.lookups:
+            for entry, label in entries_of(digest):
                 hits.append(_new(Hit, (name, version, entry, label)))
         return hits
 
@@ -221,10 +220,14 @@ def _misuse(algorithm: str, given: str) -> UsageError:
 
 
 def _restored(algorithm: str, value: bytes) -> bytes:
-    """A digest that numpy took out of an array loses its trailing NULs; anything else of another width is misuse."""
-    if not isinstance(value, np.bytes_) or algorithm not in set(Algorithm) or len(value) > Algorithm(algorithm).width:
-        raise _misuse(algorithm, f"{len(value)} bytes")
-    return bytes(value).ljust(Algorithm(algorithm).width, b"\0")
+    """Plain bytes of the algorithm's width. numpy took the trailing NULs off a digest that it took out of an array."""
+    if algorithm not in set(Algorithm):
+        raise _misuse(algorithm, "")
+    width = Algorithm(algorithm).width
+    plain = bytes(value).ljust(width, b"\0") if isinstance(value, np.bytes_) else bytes(value)
+    if len(plain) != width:
+        raise _misuse(algorithm, f"{len(plain)} bytes")
+    return plain
 
 
 def _from_hex(algorithm: str, digest: object) -> bytes:
