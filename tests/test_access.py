@@ -193,18 +193,26 @@ def test_an_order_is_in_force_at_once(catalog: Catalog) -> None:
     assert log == [MatcherAdded("mail", (IMAGES,), "alice"), MatcherRevoked("mail", "bob")]
 
 
-def test_a_revoked_token_is_nobodys_also_where_the_catalog_fails_then(
-    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What was revoked is put out of force before anything else can go wrong: asking again would find no such name."""
-    access, told = Access(catalog, "op"), threading.Event()
-    access.on_change(told.set)
-    give = Orders("state", NO_SYNCS, catalog, lambda _: (), NO_OVERVIEW, access, lambda: NOON, lambda _: None)
+FailingCatalog = tuple[Access, threading.Event, Orders]
+
+
+@pytest.fixture
+def failing_catalog(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> FailingCatalog:
+    """Who may come in, what is set when that changes, and orders; the catalog no longer tells who there is."""
 
     def fail() -> NoReturn:
         raise StoreError("disk I/O error")
 
+    access, told = Access(catalog, "op"), threading.Event()
+    access.on_change(told.set)
     monkeypatch.setattr(catalog, "matchers", fail)
+    give = Orders("state", NO_SYNCS, catalog, lambda _: (), NO_OVERVIEW, access, lambda: NOON, lambda _: None)
+    return access, told, give
+
+
+def test_a_revoked_token_is_nobodys_also_where_the_catalog_fails_then(failing_catalog: FailingCatalog) -> None:
+    """What was revoked is put out of force before anything else can go wrong: asking again would find no such name."""
+    access, told, give = failing_catalog
     assert list(give(Order(do="matchers_revoke", state_dir="state", name="web"), "bob"))[-1]["end"] == 0
     assert told.is_set()
     assert access.admit(b"Bearer token-of-web") is None
@@ -212,17 +220,10 @@ def test_a_revoked_token_is_nobodys_also_where_the_catalog_fails_then(
 
 
 def test_a_token_is_handed_over_also_where_the_catalog_fails_then(
-    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+    failing_catalog: FailingCatalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is stored by then, and shown this once: it is in force, and who asked gets it."""
-    access, told = Access(catalog, "op"), threading.Event()
-    access.on_change(told.set)
-    give = Orders("state", NO_SYNCS, catalog, lambda _: (), NO_OVERVIEW, access, lambda: NOON, lambda _: None)
-
-    def fail() -> NoReturn:
-        raise StoreError("disk I/O error")
-
-    monkeypatch.setattr(catalog, "matchers", fail)
+    access, told, give = failing_catalog
     (answer,) = give(Order(do="matchers_add", state_dir="state", name="mail"), "alice")
     assert told.is_set()
     mail = access.admit(f"Bearer {answer['added']['token']}".encode())

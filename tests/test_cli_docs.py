@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
-from syncd.cli.main import app
+from syncd.cli.commands import app
 from syncd.config import Config, FeedSource, Serve
 from syncd.format.caps import DEFAULT_CAPS
 
@@ -25,7 +25,7 @@ def commands(group: Any, name: str = "syncd") -> Iterator[tuple[str, Any]]:
             yield f"{name} {key}", command
 
 
-COMMANDS = dict(commands(get_command(app)))
+COMMANDS = dict(commands(get_command(app())))
 
 
 def section(name: str) -> str:
@@ -60,7 +60,7 @@ def test_every_command_explains_itself(name: str) -> None:
 def test_every_exit_code_is_documented(code: int) -> None:
     """In the documentation and in the program's help."""
     assert re.search(rf"^\| {code} \| .+ \|$", CLI, re.M)
-    assert re.search(rf"^  {code} +[a-z]", get_command(app).help or "", re.M)
+    assert re.search(rf"^  {code} +[a-z]", get_command(app()).help or "", re.M)
 
 
 @pytest.mark.parametrize(

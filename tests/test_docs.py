@@ -9,7 +9,7 @@ import pytest
 from typer.main import get_command
 
 from syncd.catalog.records import Outcome
-from syncd.cli.main import app
+from syncd.cli.commands import app
 from syncd.pipeline.values import FullReason, HoldReason
 
 PROJECT = Path(__file__).parent.parent
@@ -31,7 +31,7 @@ def test_every_command_in_a_document_exists(document: Path, line: str) -> None:
     """Commands and options in examples are those of the program."""
     words = shlex.split(re.sub(r"^sudo (-u \w+ )?", "", line.partition(" #")[0]))
     words = words[words.index("syncd") + 1 :]
-    command: click.Command = get_command(app)  # type: ignore[assignment]  # typer's own base class
+    command: click.Command = get_command(app())  # type: ignore[assignment]  # typer's own base class
     while words and hasattr(command, "commands"):
         name = words.pop(0)
         if name.startswith("-"):

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from syncd.cli.feed import Feed
+from syncd.cli.feed import Feed, app
 from syncd.cli.output import JsonFlag, note, print_json, say, show_table, utc_now
 from syncd.units import day, stamp
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from syncd.trust.repository import Repository
 
 
+@app.command("status")
 def status(feed: Feed, as_json: JsonFlag = False) -> None:
     """Show a feed's lists, and when its signatures expire.
 

@@ -1,38 +1,20 @@
-"""The command line: what it offers, and what it says when something goes wrong.
+"""The command line: runs what it was asked for, and says what went wrong.
 
-Every module that a command needs beyond these is imported by the command, so that ``syncd --help`` stays quick.
+Every module that a command needs beyond its own is imported by its function, so that ``syncd --help`` stays quick.
 """
 
 import errno
-import importlib
-import importlib.util
 import os
 import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Final
 
 import typer
 from typer.main import get_command
 
-from syncd import __version__
-from syncd.cli import (
-    daemon,
-    feed,
-    feed_status,
-    history,
-    lookup,
-    match,
-    matchers,
-    operator,
-    pull,
-    repair,
-    rotate,
-    status,
-    sync,
-    verify,
-)
+from syncd.cli.commands import app
 from syncd.cli.output import OutputError, flush, output_error, show_error
 from syncd.errors import SyncdError, UsageError
 
@@ -40,86 +22,12 @@ _INTERRUPTED: Final = 130
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 _DAEMON_PACKAGES: Final = frozenset({"sqlalchemy", "alembic", "apscheduler", "structlog", "starlette", "uvicorn"})
 
-app = typer.Typer(
-    name="syncd",
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-)
-
-
-def _version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"syncd {__version__}")
-        raise typer.Exit
-
-
-@app.callback(invoke_without_command=True)
-def _syncd(
-    context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which.")] = False,
-) -> None:
-    """Signed hash-list deltas in, verified and versioned snapshots out.
-
-    \b
-    Partners publish:    syncd feed init, feed publish, feed status, feed serve
-    and change keys:     syncd feed rotate, feed add-role, feed renew
-    Operators follow:    syncd init, run, sync, status, snapshots, diff
-    and look after it:   syncd verify, backup, recover, retrust
-    Matchers' hosts:     syncd pull, lookup, match, verify
-
-    \b
-    Exit codes of every command:
-      0    done, or already up to date
-      1    internal or storage error
-      2    the command line or the configuration is wrong
-      3    held: authentic, but waits for an operator
-      4    rejected: verification failed
-      5    the source could not be reached, or the deadline passed
-      6    refused: locked, or not permitted
-      10   lookup and match only: nothing matched
-      130  interrupted
-    Of several lists or sources the first of 1, 4, 3, 6, 5, 0 that occurred.
-
-    \b
-    Environment:
-      SYNCD_CONFIG  the configuration file, where --config is not given
-      SYNCD_...     overrides any key of it (docs/configuration.md)
-      SYNCD_DEBUG   1: show the traceback of an internal error
-      NO_COLOR      no colour, ever
-    """
-    del version
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
-
-
-feed.app.command("status")(feed_status.status)
-feed.app.command("rotate")(rotate.rotate)
-feed.app.command("add-role")(rotate.add_role)
-feed.app.command("renew")(rotate.renew)
-app.add_typer(feed.app, name="feed")
-app.command("init")(operator.init)
-app.command("run")(daemon.run)
-app.command("sync")(sync.sync)
-app.command("status")(status.status)
-app.command("snapshots")(status.snapshots)
-app.command("diff")(history.diff)
-app.command("verify")(verify.verify)
-app.command("backup")(repair.backup)
-app.command("recover")(repair.recover)
-app.command("retrust")(repair.retrust)
-app.add_typer(matchers.app, name="matchers")
-app.command("pull")(pull.pull)
-app.command("lookup")(lookup.lookup)
-app.command("match")(match.match)
-if importlib.util.find_spec("syncd.cli.demo"):
-    app.command("demo")(importlib.import_module("syncd.cli.demo").demo)
-
 
 def run() -> None:
     """The entry point of the console script."""
     _open_streams()
+    # Else pydantic searches every package there is for plugins, at each start, and runs what it finds.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "1")
     sys.exit(main(sys.argv[1:]))
 
 
@@ -148,7 +56,8 @@ def main(arguments: Sequence[str]) -> int:
 def _run(arguments: Sequence[str]) -> int:
     """Run one command; raises `OutputError` and `BrokenPipeError` where its output is lost."""
     try:
-        code = get_command(app).main(args=list(arguments), prog_name="syncd", standalone_mode=False)
+        command = get_command(app(arguments[0] if arguments else ""))
+        code = command.main(args=list(arguments), prog_name="syncd", standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort, BrokenPipeError, OutputError):
         raise
     except Exception as error:  # the last line of defence: a traceback at a user is a bug

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from syncd.cli.feed import Feed, OnlineKeys
+from syncd.cli.feed import Feed, OnlineKeys, app
 from syncd.cli.operator import check_owner, sole_writer
 from syncd.cli.output import say, utc_now
 from syncd.cli.repair import actor
@@ -59,6 +59,7 @@ def _target(feed: Path, state: bool, offline: list[Path], online: Path | None, r
         yield _Target(operators.feed, in_state(publisher, utc_now(), actor(), reason), keys)
 
 
+@app.command("rotate")
 def rotate(
     feed: Feed,
     role: Annotated[
@@ -113,6 +114,7 @@ def _show(done: "Rotated", belongs: Path) -> None:
         say(f"the keys are looked for in {belongs}, as {done.role}-NUMBER.pem or .uri")
 
 
+@app.command("add-role")
 def add_role(
     feed: Feed,
     name: Annotated[str, typer.Option("--list", metavar="L", help="The list that gets keys of its own.")],
@@ -151,6 +153,7 @@ def add_role(
     say(f"{listed} has {count(done.keys, 'key')} of its own from now on, {done.threshold} of which must sign")
 
 
+@app.command("renew")
 def renew(
     feed: Feed,
     offline_keys: OfflineKeys,
