@@ -13,7 +13,7 @@ Secrets are never in it, only the names of files that hold them. ``docs/configur
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
@@ -27,6 +27,7 @@ from syncd.listen import parse as parse_address
 from syncd.model import ListName, list_name
 
 if TYPE_CHECKING:
+    from syncd.certificates import Certificate
     from syncd.sources.signed_feed import SignedFeed
 
 DEFAULT_SOCKET: Final = Path("/run/syncd/control.sock")
@@ -262,6 +263,16 @@ class Config(BaseSettings):
     def feeds(self) -> "tuple[SignedFeed, ...]":
         """Every source, in the order of the file."""
         return tuple(source.signed_feed(name) for name, source in self.sources.items())
+
+    def certificates(self) -> "Iterator[Certificate]":
+        """Every one that is named, but for authorities."""
+        from syncd.certificates import Certificate
+
+        if self.serve is not None and self.serve.tls_cert is not None:
+            yield Certificate("server", "", self.serve.tls_cert)
+        for name, source in self.sources.items():
+            if source.client_cert is not None:
+                yield Certificate("client", name, source.client_cert)
 
     def intervals(self) -> dict[str, float]:
         """Seconds between the syncs of each source."""

@@ -20,19 +20,25 @@ class Authority:
         self._own = self._signed(name, self._key.public_key(), authority=True)
         self.file.write_bytes(self._own.public_bytes(Encoding.PEM))
 
-    def certificate(self, name: str, hours: float | None = None) -> tuple[Path, Path]:
-        """A certificate and its key; valid from 2025 until tomorrow, or for an hour that begins in ``hours``."""
+    def certificate(self, name: str, hours: float | None = None, until: datetime | None = None) -> tuple[Path, Path]:
+        """A certificate and its key; valid from 2025 ``until`` tomorrow, or for an hour that begins in ``hours``."""
         key = ec.generate_private_key(ec.SECP256R1())
         files = self._folder / f"{name}.pem", self._folder / f"{name}.key"
-        files[0].write_bytes(self._signed(name, key.public_key(), hours=hours).public_bytes(Encoding.PEM))
+        files[0].write_bytes(self._signed(name, key.public_key(), hours=hours, until=until).public_bytes(Encoding.PEM))
         files[1].touch(0o600)
         files[1].write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
         return files
 
     def _signed(
-        self, name: str, key: ec.EllipticCurvePublicKey, *, authority: bool = False, hours: float | None = None
+        self,
+        name: str,
+        key: ec.EllipticCurvePublicKey,
+        *,
+        authority: bool = False,
+        hours: float | None = None,
+        until: datetime | None = None,
     ) -> x509.Certificate:
-        begin, end = datetime(2025, 1, 1, tzinfo=UTC), datetime.now(UTC) + timedelta(days=1)
+        begin, end = datetime(2025, 1, 1, tzinfo=UTC), until or datetime.now(UTC) + timedelta(days=1)
         if hours is not None:
             begin = datetime.now(UTC) + timedelta(hours=hours)
             end = begin + timedelta(hours=1)

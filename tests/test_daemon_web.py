@@ -101,10 +101,10 @@ def test_a_reload_takes_new_tokens_and_certificates(today: World, tmp_path: Path
         assert running.until("config_reloaded")["changed"] == []
         with httpx.Client(verify=ssl.create_default_context(cafile=ours.file)) as client:
             status = f"{running.url}/api/v1/status"
-            asked = [
-                client.get(status, headers=bearer(one)).status_code for one in (OPERATOR, "another-operator-token")
-            ]
-        assert asked == [401, 200]
+            asked = [client.get(status, headers=bearer(one)) for one in (OPERATOR, "another-operator-token")]
+        assert [one.status_code for one in asked] == [401, 200]
+        (shown,) = asked[1].json()["certificates"]
+        assert (shown["use"], shown["state"]) == ("server", "within 7 days")
         for lines, listen, said in (
             ((), "127.0.0.1:0", "serve.tls_cert cannot come or go while the daemon runs"),
             (tls, "127.0.0.1:1", "serve.listen cannot change while the daemon runs"),

@@ -12,6 +12,7 @@ from starlette.requests import Request
 
 from dashboard_site import HOSTILE
 from syncd.catalog.records import HeadRecord, Loaded, MatcherRecord, Outcome, SyncRecord, VersionSummary
+from syncd.certificates import Certificate, CertificateView, Period
 from syncd.feed.expiry import Expiry
 from syncd.model import Algorithm, Counts, ListName
 from syncd.pipeline.laggards import views
@@ -257,6 +258,20 @@ def test_metadata_that_expires_says_who_signs_it() -> None:
     assert [(one.urgent, one.why, one.to_do.partition(":")[0]) for one in tasks(seen)] == [
         (True, "timestamp expired 0 seconds ago", "The daemon should have signed it long ago"),
         (False, "root expires in 40 days", "Sign it anew with the offline keys"),
+    ]
+
+
+def test_a_certificate_that_ends_is_urgent() -> None:
+    """And says where the new one goes."""
+    path = Path("/etc/syncd/server.pem")
+    period = Period(path, NOW - timedelta(days=80), NOW + timedelta(days=5))
+    seen = Overview(NOW, (), (), (), (), (CertificateView(Certificate("server", "", path), period, NOW),))
+    assert [(one.urgent, one.why, one.to_do) for one in tasks(seen)] == [
+        (
+            True,
+            "the server's certificate expires in 5 days",
+            "Put a valid one at /etc/syncd/server.pem. What was proved last stays served.",
+        )
     ]
 
 

@@ -6,15 +6,17 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
+from certificates import Authority
 from command_line import configure, syncd, use_clock
 from schemas import DOCS, SCHEMAS, schema
 from syncd.catalog.records import Loaded
+from syncd.certificates import Certificate, views
 from syncd.errors import RefusedError, StoreError, SyncdError, UsageError
 from syncd.pipeline import overview
 from syncd.pipeline.matchers import add
@@ -26,7 +28,7 @@ from syncd.service.control import ControlSocket, Handle, Order
 from syncd.service.orders import Orders
 from syncd.service.syncs import Syncs
 from test_daemon import daemon, text, today
-from world import HEAD, World, rows
+from world import HEAD, START, World, rows
 
 __all__ = ["today"]  # a fixture
 
@@ -70,6 +72,72 @@ def test_status_says_when_the_next_sync_is_overdue(configured: World) -> None:
     """A planned time that has passed minutes ago: no daemon runs."""
     plan(configured, -6)
     assert syncd("status").out.endswith("\niwf: the next sync is overdue: does the daemon run?\n")
+
+
+def test_status_says_when_a_certificate_ends(configured: World, tmp_path: Path) -> None:
+    """A week before, since those who renew by themselves have failed by then; and what to do."""
+    ours, now = Authority(tmp_path, "ours"), configured.clock.now
+    path, key = ours.certificate("client", until=now + timedelta(days=8))
+    with (tmp_path / "syncd.toml").open("a") as config:
+        config.write(f'client_cert = "{path}"\nclient_key = "{key}"\n')
+    assert (syncd("status").err, syncd("status", "--check").code) == ("", 0)
+    assert syncd("status", "--json").json["certificates"] == [
+        {
+            "use": "client",
+            "source": "iwf",
+            "expires": "2026-01-09T12:00:00Z",
+            "seconds_left": 691200,
+            "state": "ok",
+            "act": None,
+        }
+    ]
+    ours.certificate("client", until=now + timedelta(days=6))
+    told = f"the client certificate for iwf expires in 6 days: put a valid one at {path}"
+    assert syncd("status").err == f"warning: {told}\n"
+    probed = syncd("status", "--check")
+    assert (probed.code, probed.out.partition(" | ")[0]) == (2, f"SYNCD CRITICAL - {told}")
+    assert [one["act"] for one in syncd("status", "--json").json["certificates"]] == [told]
+
+
+@pytest.mark.parametrize(
+    ("after", "state", "why"),
+    [
+        (timedelta(days=-7, seconds=-1), "ok", ""),
+        (timedelta(days=-7), "within 7 days", "the server's certificate expires in 7 days"),
+        (timedelta(0), "expired", "the server's certificate expired 0 seconds ago"),
+        (timedelta(hours=3), "expired", "the server's certificate expired 3 hours ago"),
+    ],
+)
+def test_a_certificate_is_judged_by_its_end(tmp_path: Path, after: timedelta, state: str, why: str) -> None:
+    """Expired: from the very second on."""
+    end = datetime(2026, 3, 1, 12, tzinfo=UTC)
+    path, _ = Authority(tmp_path, "ours").certificate("server", until=end)
+    (seen,) = views([Certificate("server", "", path)], end + after)
+    assert (seen.validity, seen.why) == (state, why)
+
+
+def test_a_certificate_that_is_not_valid_yet_may_be_the_fault_of_the_clock(tmp_path: Path) -> None:
+    """So that is to be checked as well."""
+    path, _ = Authority(tmp_path, "ours").certificate("server", until=datetime(2026, 3, 1, tzinfo=UTC))
+    (seen,) = views([Certificate("server", "", path)], datetime(2024, 12, 30, tzinfo=UTC))
+    assert (seen.validity, seen.why) == ("not yet valid", "the server's certificate is not valid for another 2 days")
+    assert seen.to_do == f"check the clock of this host, or put a valid one at {path}"
+
+
+def test_a_certificate_that_cannot_be_read_is_left_to_the_daemon(tmp_path: Path) -> None:
+    """It may be the daemon's alone."""
+    tmp_path.joinpath("none.pem").write_text("no certificate")
+    assert views([Certificate("server", "", tmp_path / name) for name in ("none.pem", "gone.pem")], START) == ()
+
+
+def test_an_older_daemon_says_nothing_of_certificates(configured: World) -> None:
+    """What it tells is shown all the same."""
+    alone = [syncd(*look) for look in (("status",), ("status", "--check"))]
+
+    document = syncd("status", "--json").json
+    del document["certificates"]
+    with listening(configured, lambda order, user: iter([{"document": document, "end": 0}])):
+        assert [syncd(*look) for look in (("status",), ("status", "--check"))] == alone
 
 
 def test_status_says_whether_a_list_is_stale(configured: World) -> None:

@@ -80,6 +80,9 @@ def _faults(found: Document) -> Iterator[tuple[Level, str]]:
     for role in found["metadata"]:
         if role["act"]:
             yield _level(role["state"] in _URGENT), role["act"]
+    for certificate in found.get("certificates", ()):  # a daemon may be older
+        if certificate["act"]:
+            yield Level.CRITICAL, certificate["act"]
 
 
 def _is_grave(last: Document | None) -> bool:

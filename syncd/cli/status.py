@@ -80,7 +80,7 @@ def _read_here(settings: Any) -> Document:
 
     folder = state_folder(settings)
     with Catalog.open(folder.catalog) as catalog:
-        found = overview.read(folder, catalog, settings.intervals(), utc_now())
+        found = overview.read(folder, catalog, settings.intervals(), utc_now(), settings.certificates())
     return status_document(found).model_dump(mode="json")
 
 
@@ -100,9 +100,9 @@ def _show_status(found: Document) -> None:
     for one in lists:
         if one["act"]:
             note(f"{one['list']}: {one['act']}")
-    for role in found["metadata"]:
-        if role["act"]:
-            note(role["act"])
+    for one in (*found["metadata"], *found.get("certificates", ())):  # a daemon may be older
+        if one["act"]:
+            note(one["act"])
     _note_laggards(found["matchers"])
 
 

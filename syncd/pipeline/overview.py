@@ -3,7 +3,7 @@
 One look gathers it; what a person must act on, and why, is decided here and nowhere else.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -11,6 +11,8 @@ from typing import Final
 
 from syncd.catalog.catalog import Catalog
 from syncd.catalog.records import HeadRecord, OriginRecord, Outcome, SyncRecord
+from syncd.certificates import Certificate, CertificateView
+from syncd.certificates import views as certificate_views
 from syncd.errors import RefusedError, StoreError
 from syncd.feed.expiry import Expiry, expiries
 from syncd.feed.signed import load_repository
@@ -113,6 +115,8 @@ class Overview:
     """of our own metadata, the soonest to expire first"""
     matchers: tuple[MatcherView, ...]
     """whose token is in force, and which versions they have loaded"""
+    certificates: tuple[CertificateView, ...] = ()
+    """of the server, and for sources; those that can be read"""
 
     @property
     def waiting(self) -> tuple[SourceView, ...]:
@@ -121,7 +125,13 @@ class Overview:
         return tuple(one for one in self.sources if one.configured and one.name not in published)
 
 
-def read(folder: StateFolder, catalog: Catalog, intervals: Mapping[str, float], now: datetime) -> Overview:
+def read(
+    folder: StateFolder,
+    catalog: Catalog,
+    intervals: Mapping[str, float],
+    now: datetime,
+    certificates: Iterable[Certificate] = (),
+) -> Overview:
     """Look at everything; ``intervals``: seconds between syncs, of each configured source.
 
     Costs some reads of the catalog and of small files, whatever the size of the lists. Raises `StoreError`,
@@ -137,7 +147,8 @@ def read(folder: StateFolder, catalog: Catalog, intervals: Mapping[str, float], 
         ListView(head, rows.get(head.list, 0), origins.get(head.list), sources[head.source], now) for head in heads
     )
     roles = tuple(expiries(repository.versions, repository.expiries(), now))
-    return Overview(now, lists, tuple(sources.values()), roles, matcher_views(catalog, now))
+    matchers = matcher_views(catalog, now)
+    return Overview(now, lists, tuple(sources.values()), roles, matchers, certificate_views(certificates, now))
 
 
 def matcher_views(catalog: Catalog, now: datetime) -> tuple[MatcherView, ...]:

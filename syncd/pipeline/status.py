@@ -9,6 +9,7 @@ from typing import Annotated, Final
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
 from syncd.catalog.records import SyncRecord
+from syncd.certificates import CertificateView
 from syncd.feed.expiry import Expiry
 from syncd.pipeline.laggards import InstanceView, MatcherView
 from syncd.pipeline.overview import ListView, Overview, SourceView
@@ -82,6 +83,17 @@ class RoleStatus(_Document):
     act: str | None = Field(description="what a person must sign anew, and by when; null: nobody must")
 
 
+class CertificateStatus(_Document):
+    """One certificate that the configuration names."""
+
+    use: str = Field(description="server: what matchers see; client: what a source sees")
+    source: str | None = Field(description="null: it is the server's")
+    expires: Time = Field(description="the soonest of its chain")
+    seconds_left: int
+    state: str = Field(description="ok, within 7 days, expired, not yet valid")
+    act: str | None = Field(description="why a person must act, and what to do; null: nobody must")
+
+
 class LaggardStatus(_Document):
     """One process or host of a matcher that is behind or silent."""
 
@@ -112,6 +124,7 @@ class StatusDocument(_Document):
     not_published: tuple[WaitingStatus, ...]
     sources: tuple[SourceStatus, ...]
     metadata: tuple[RoleStatus, ...]
+    certificates: tuple[CertificateStatus, ...] = Field(description="those that can be read")
     matchers: tuple[MatcherStatus, ...]
 
 
@@ -123,6 +136,7 @@ def status_document(found: Overview) -> StatusDocument:
         not_published=tuple(WaitingStatus(source=one.name, last_sync=_sync(one.last)) for one in found.waiting),
         sources=tuple(_source(one) for one in found.sources),
         metadata=tuple(_role(one) for one in found.roles),
+        certificates=tuple(_certificate(one) for one in found.certificates),
         matchers=tuple(_matcher(one, found.now) for one in found.matchers),
     )
 
@@ -164,6 +178,17 @@ def _role(one: Expiry) -> RoleStatus:
         seconds_left=int(one.left.total_seconds()),
         state=one.urgency,
         act=one.warning,
+    )
+
+
+def _certificate(one: CertificateView) -> CertificateStatus:
+    return CertificateStatus(
+        use=one.certificate.use,
+        source=one.certificate.source or None,
+        expires=one.period.ends,
+        seconds_left=int(one.left.total_seconds()),
+        state=one.validity,
+        act=f"{one.why}: {one.to_do}" if one.why else None,
     )
 
 

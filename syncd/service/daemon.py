@@ -191,8 +191,8 @@ class Daemon:
         return self._config.feeds() if name is None else (self._config.feed(name),)
 
     def _overview(self) -> Overview:
-        publisher, intervals = self._publisher, self._config.intervals()
-        return overview.read(publisher.folder, publisher.catalog, intervals, self._around.clock())
+        publisher, config, now = self._publisher, self._config, self._around.clock()
+        return overview.read(publisher.folder, publisher.catalog, config.intervals(), now, config.certificates())
 
     def _due(self, name: str) -> None:
         """The schedule says so. One that is under way already, since somebody asked for it, will do."""

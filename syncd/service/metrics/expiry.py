@@ -1,42 +1,22 @@
 """When certificates are valid, and the metadata of partners expires. Files are read again where they have changed."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from syncd.certificates import Period
 from syncd.config import Config
 from syncd.errors import SyncdError
 from syncd.feed.folder import TRUST
 from syncd.pipeline.folder import StateFolder
 from syncd.service.metrics.state import seconds
-from syncd.service.web.tls import Period
 from syncd.trust.stored import stored_expiries
 from syncd.trust.values import TOP_LEVEL_ROLES
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Certificate:
-    """A certificate of ours, and what it is for."""
-
-    use: str
-    """``server``: what matchers see; ``client``: what a source sees"""
-    source: str
-    path: Path
-
-
-def certificates(config: Config) -> Iterator[Certificate]:
-    """All that the configuration names, but for authorities."""
-    if config.serve is not None and config.serve.tls_cert is not None:
-        yield Certificate("server", "", config.serve.tls_cert)
-    for name, source in config.sources.items():
-        if source.client_cert is not None:
-            yield Certificate("client", name, source.client_cert)
 
 
 _Mark = tuple[tuple[int, int, int], ...]
@@ -92,7 +72,7 @@ class ExpiryCollector(Collector):
             "When a certificate of ours, or one of the chain it comes with, expires; 0: it cannot be read.",
             labels=("use", "source"),
         )
-        for one in certificates(config):
+        for one in config.certificates():
             period = self._certificate(one.path)
             begins.add_metric((one.use, one.source), seconds(period.begins if period else None))
             ends.add_metric((one.use, one.source), seconds(period.ends if period else None))

@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+from syncd.certificates import period_of
 from syncd.config import Serve
 from syncd.errors import ConfigError, StoreError
 from syncd.files import read_bytes
@@ -16,7 +17,7 @@ from syncd.listen import Address
 from syncd.service.web.app import HEALTH, App
 from syncd.service.web.context import Context
 from syncd.service.web.server import WebServer
-from syncd.service.web.tls import Certificates, make_context, period_of
+from syncd.service.web.tls import Certificates, make_context
 
 _MAX_TOKEN: Final = 4096
 _SHORTEST_TOKEN: Final = 16
@@ -72,7 +73,7 @@ def check(serve: Serve) -> None:
 
 def check_valid(serve: Serve, now: datetime) -> None:
     """See that clients will take our certificate. Raises `ConfigError`."""
-    if serve.tls_cert and (period := period_of(serve)):
+    if period := period_of(serve.tls_cert):
         period.check(now)
 
 

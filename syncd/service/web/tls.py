@@ -7,22 +7,14 @@ authority that was taken away admits nobody any more.
 import ssl
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Final
-
-from cryptography.x509 import load_pem_x509_certificates
 
 from syncd import events
+from syncd.certificates import period_of
 from syncd.config import Serve
 from syncd.errors import ConfigError, SyncdError
-from syncd.files import read_bytes
 from syncd.service.log import Emit
-from syncd.units import stamp
-
-_MAX_CERTIFICATE: Final = 1 << 20
-_RENEW: Final = "put one that is valid in its place; until then clients refuse to connect"
 
 Stamp = tuple[tuple[int, int, int] | None, ...]
 
@@ -50,33 +42,6 @@ def make_context(serve: Serve) -> ssl.SSLContext:
     return context
 
 
-@dataclass(frozen=True)
-class Period:
-    """When a certificate and all that come with it are valid."""
-
-    path: Path
-    begins: datetime
-    ends: datetime
-
-    @staticmethod
-    def of(path: Path) -> "Period":
-        """Read it (RFC 5280, 4.1.2.5). Raises `StoreError`, `ValueError`."""
-        chain = load_pem_x509_certificates(read_bytes(path, _MAX_CERTIFICATE))
-        return Period(
-            path, max(one.not_valid_before_utc for one in chain), min(one.not_valid_after_utc for one in chain)
-        )
-
-    def check(self, now: datetime) -> None:
-        """Raises `ConfigError` where it is over, or has not begun."""
-        what = f"the certificate {self.path}, or one of its chain,"
-        if now >= self.ends:
-            raise ConfigError(f"{what} expired on {stamp(self.ends)}", hint=_RENEW)
-        if now < self.begins:
-            raise ConfigError(
-                f"{what} is not valid before {stamp(self.begins)}", hint=f"check this machine's clock, or {_RENEW}"
-            )
-
-
 class Certificates:
     """The context in force. Raises `ConfigError` where there is none to begin with.
 
@@ -89,7 +54,7 @@ class Certificates:
         self._stamp = _stamp(serve)
         self.listening = make_context(serve)
         self._current = self.listening
-        self._period = period_of(serve)
+        self._period = period_of(serve.tls_cert)
         self._told = ""
         self.listening.sni_callback = self._choose
 
@@ -123,21 +88,13 @@ class Certificates:
         except SyncdError as error:
             self._emit(events.CertificateRejected(error.message, error.hint))
         else:
-            self._period = period_of(serve)
+            self._period = period_of(serve.tls_cert)
             self._emit(events.CertificateReloaded())
 
     def _choose(self, connection: ssl.SSLSocket | ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:
         """Called in each handshake, whether or not the client names a host."""
         del name, context
         connection.context = self._current
-
-
-def period_of(serve: Serve) -> Period | None:
-    """When its certificate is valid; None where there is none, or we cannot read what OpenSSL can."""
-    try:
-        return Period.of(serve.tls_cert) if serve.tls_cert else None
-    except (SyncdError, ValueError):
-        return None
 
 
 def _stamp(serve: Serve) -> Stamp:

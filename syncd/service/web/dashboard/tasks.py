@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Final
 
 from syncd.catalog.records import Outcome
+from syncd.certificates import CertificateView
 from syncd.feed.expiry import Expiry
 from syncd.pipeline.laggards import BEHIND_AFTER, SILENT_AFTER, InstanceView
 from syncd.pipeline.overview import ListView, Overview, SourceView, in_full
@@ -48,7 +49,8 @@ class Task:
 
 def tasks(found: Overview) -> tuple[Task, ...]:
     """Every matter, the urgent ones first."""
-    every = (*_of_lists(found.lists), *_of_waiting(found), *_of_roles(found.roles), *_of_matchers(found))
+    stored = (*_of_roles(found.roles), *_of_certificates(found.certificates))
+    every = (*_of_lists(found.lists), *_of_waiting(found), *stored, *_of_matchers(found))
     return tuple(sorted(every, key=lambda one: not one.urgent))
 
 
@@ -113,6 +115,13 @@ def _sign(role: str) -> str:
     return (
         "The daemon should have signed it long ago: see whether it logs errors, and whether its online keys are there."
     )
+
+
+def _of_certificates(certificates: Sequence[CertificateView]) -> Iterator[Task]:
+    for one in certificates:
+        if one.why:
+            to_do = one.to_do[0].upper() + one.to_do[1:]
+            yield Task(True, join("Certificate"), one.why, f"{to_do}. {_STAYS}", one.certificate.source)
 
 
 def _of_matchers(found: Overview) -> Iterator[Task]:
