@@ -20,7 +20,7 @@ def named_file(path: Path, limit: int, what: str) -> bytes:
     try:
         return read_bytes(path, limit)
     except StoreError as error:
-        raise UsageError(f"{what}: {error.message}", hint="check the path given") from error
+        raise UsageError(f"{what}: {error.message}", hint="check the path, and that this user may read it") from error
 
 
 def root(path: Path) -> bytes:

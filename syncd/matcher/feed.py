@@ -66,7 +66,9 @@ class Feed:
         try:
             found = read_bytes(Path(self.token_file), _MAX_TOKEN).decode(errors="replace").strip()
         except StoreError as error:
-            raise UsageError(f"the token: {error.message}", hint="check the path given") from error
+            raise UsageError(
+                f"the token: {error.message}", hint="check the path, and that this user may read it"
+            ) from error
         if not found:
             raise UsageError(f"{self.token_file} holds no token", hint="write the one that you were given into it")
         return found

@@ -65,5 +65,5 @@ def _configured(path: Path, limit: int, what: str) -> bytes:
     try:
         return read_bytes(path, limit)
     except StoreError as error:
-        hint = "check the path in the configuration" if path.is_absolute() else _ONLY_SERVICES
+        hint = "check the path configured, and that this user may read it" if path.is_absolute() else _ONLY_SERVICES
         raise ConfigError(f"{what}: {error.message}", hint=hint) from error
