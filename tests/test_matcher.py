@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from straight import pulled, world
 from syncd.errors import (
     ManifestError,
     MismatchError,
@@ -28,22 +29,9 @@ from syncd.matcher import Hit, Matcher
 from syncd.model import ListName
 from world import IMAGES, World, row, rows
 
+__all__ = ["pulled", "world"]  # fixtures
+
 OTHER = ListName("videos")
-
-
-@pytest.fixture(scope="module")
-def pulled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a partner with one list of nine rows, pulled straight: copied, not used."""
-    world = World(tmp_path_factory.mktemp("pulled"))
-    world.publish(full=rows(0, 9))
-    world.follow()
-    return world.base
-
-
-@pytest.fixture
-def world(pulled: Path, tmp_path: Path) -> World:
-    """A partner with one list of nine rows, pulled straight."""
-    return World(Path(shutil.copytree(pulled, tmp_path / "world")))
 
 
 def opened(world: World, **options: Any) -> Matcher:

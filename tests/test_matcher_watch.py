@@ -2,14 +2,13 @@
 
 import os
 import queue
-import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
+from straight import pulled, world
 from syncd.errors import DeadlineExceeded, HttpStatusError, MismatchError, RefusedError, SyncdError, TrustError
 from syncd.feed.folder import FeedFolder
 from syncd.fetch.patience import backoff, vary
@@ -19,7 +18,9 @@ from syncd.matcher.pull import ListPull, Pulled
 from syncd.matcher.threads import Poller
 from syncd.matcher.watch import Attempt, follow
 from syncd.model import ListName
-from world import IMAGES, World, row, rows
+from world import IMAGES, World, row
+
+__all__ = ["pulled", "world"]  # fixtures
 
 UNREACHABLE = DeadlineExceeded("not finished within the 5 seconds allowed")
 REJECTED = TrustError("timestamp.json is not signed by enough of the keys trusted for it")
@@ -149,21 +150,6 @@ def watching(world: World) -> Iterator[tuple[Matcher, Ticks, list[list[ListStatu
     finally:
         ticks.end()
         matcher.close()
-
-
-@pytest.fixture(scope="module")
-def pulled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a partner with one list of nine rows, pulled straight: copied, not used."""
-    world = World(tmp_path_factory.mktemp("pulled"))
-    world.publish(full=rows(0, 9))
-    world.follow()
-    return world.base
-
-
-@pytest.fixture
-def world(pulled: Path, tmp_path: Path) -> World:
-    """A partner with one list of nine rows, pulled straight."""
-    return World(Path(shutil.copytree(pulled, tmp_path / "world")))
 
 
 def hits(matcher: Matcher, number: int) -> list[Hit]:
