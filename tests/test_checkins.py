@@ -135,7 +135,7 @@ def test_a_restart_knows_who_has_what(catalog: Catalog) -> None:
     assert again.snapshot() == catalog.loaded() == found.snapshot()
     again.note("web", "web-1", {IMAGES: 7}, after(minutes=5))
     assert told == [(IMAGES, 2.0)]
-    assert again.snapshot()[1] == Loaded("web", "web-1", IMAGES, 7, after(seconds=2), after(minutes=5))
+    assert again.snapshot()[0] == Loaded("web", "web-1", IMAGES, 7, after(seconds=2), after(minutes=5))
 
 
 def test_a_restart_knows_who_was_silent_longest(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:

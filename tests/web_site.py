@@ -128,7 +128,9 @@ def running(
             health=Health(world.state.feed, publisher.catalog, told.append),
             clock=world.clock,
             emit=told.append,
-            overview=lambda: overview.read(world.state, publisher.catalog, intervals, world.clock()),
+            overview=lambda: overview.read(
+                world.state, publisher.catalog, intervals, world.clock(), loaded=checkins.snapshot()
+            ),
             config=lambda: config,
             limits=limits,
         )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from syncd.catalog.catalog import Catalog
-from syncd.catalog.records import HeadRecord, OriginRecord, Outcome, SyncRecord
+from syncd.catalog.records import HeadRecord, Loaded, OriginRecord, Outcome, SyncRecord
 from syncd.certificates import Certificate, CertificateView
 from syncd.certificates import views as certificate_views
 from syncd.errors import RefusedError, StoreError
@@ -131,8 +131,11 @@ def read(
     intervals: Mapping[str, float],
     now: datetime,
     certificates: Iterable[Certificate] = (),
+    loaded: Iterable[Loaded] | None = None,
 ) -> Overview:
     """Look at everything; ``intervals``: seconds between syncs, of each configured source.
+
+    ``loaded``: what matchers said they have; None: what the catalog was told, some seconds later.
 
     Costs some reads of the catalog and of small files, whatever the size of the lists. Raises `StoreError`,
     `UsageError`.
@@ -147,14 +150,14 @@ def read(
         ListView(head, rows.get(head.list, 0), origins.get(head.list), sources[head.source], now) for head in heads
     )
     roles = tuple(expiries(repository.versions, repository.expiries(), now))
-    matchers = matcher_views(catalog, now)
+    matchers = matcher_views(catalog, now, loaded)
     return Overview(now, lists, tuple(sources.values()), roles, matchers, certificate_views(certificates, now))
 
 
-def matcher_views(catalog: Catalog, now: datetime) -> tuple[MatcherView, ...]:
-    """Who may pull, and how their instances stand. Raises `StoreError`."""
+def matcher_views(catalog: Catalog, now: datetime, loaded: Iterable[Loaded] | None = None) -> tuple[MatcherView, ...]:
+    """Who may pull, and how their instances stand; ``loaded`` as in `read`. Raises `StoreError`."""
     due = catalog.due_versions(now - laggards.BEHIND_AFTER)
-    return laggards.views(catalog.matchers(), catalog.loaded(), due, now)
+    return laggards.views(catalog.matchers(), catalog.loaded() if loaded is None else loaded, due, now)
 
 
 def _source(folder: StateFolder, catalog: Catalog, name: str, interval: float | None) -> SourceView:

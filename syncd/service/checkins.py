@@ -87,9 +87,10 @@ class Checkins:
             self._on_loaded(name, seconds)
 
     def snapshot(self) -> tuple[Loaded, ...]:
-        """What everybody has loaded now, in no particular order."""
+        """What everybody has loaded now, by matcher, instance and list."""
         with self._turn:
-            return tuple(one for instance in self._all() for one in instance.lists.values())
+            found = [one for instance in self._all() for one in instance.lists.values()]
+        return tuple(sorted(found, key=lambda one: (one.matcher, one.instance, one.list)))
 
     @property
     def instances(self) -> int:

@@ -192,7 +192,8 @@ class Daemon:
 
     def _overview(self) -> Overview:
         publisher, config, now = self._publisher, self._config, self._around.clock()
-        return overview.read(publisher.folder, publisher.catalog, config.intervals(), now, config.certificates())
+        certificates, loaded = config.certificates(), self._checkins.snapshot()
+        return overview.read(publisher.folder, publisher.catalog, config.intervals(), now, certificates, loaded)
 
     def _due(self, name: str) -> None:
         """The schedule says so. One that is under way already, since somebody asked for it, will do."""

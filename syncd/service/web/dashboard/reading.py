@@ -1,11 +1,10 @@
 """What each page needs, read from the catalog: in a worker thread, since it may wait for the disk."""
 
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from syncd.model import ListName
-from syncd.pipeline.laggards import BEHIND_AFTER, views
 from syncd.service.web.context import Context
 from syncd.service.web.dashboard.details import list_page, source_page
 from syncd.service.web.dashboard.fleet import matchers_page
@@ -95,10 +94,5 @@ def matchers(reading: Reading) -> Shown:
 
 
 def _found(context: Context) -> Found:
-    """With check-ins as they came: the catalog has them some seconds later."""
     seen = context.overview()
-    due = context.publisher.catalog.due_versions(seen.now - BEHIND_AFTER)
-    loaded = sorted(context.checkins.snapshot(), key=lambda one: (one.matcher, one.instance, one.list))
-    matchers = views([one.matcher for one in seen.matchers], loaded, due, seen.now)
-    fresh = replace(seen, matchers=matchers)
-    return Found(fresh, tasks(fresh))
+    return Found(seen, tasks(seen))
