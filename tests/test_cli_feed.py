@@ -132,6 +132,33 @@ def test_bad_rows_can_be_set_aside(partner: World) -> None:
     assert aside.exists()
 
 
+def test_bad_rows_of_both_files_are_set_aside(partner: World) -> None:
+    """Additions and removals: none is dropped in silence, and each says where it was."""
+    publish(partner, "--full", csv(partner, row(0)))
+    added, removed = partner.base / "added.csv", partner.base / "removed.csv"
+    csv(partner, row(1), ("sha256", "00ff", "e", "A")).rename(added)
+    csv(partner, ("md5", "11", "", ""), row(0)).rename(removed)
+    aside = partner.base / "bad.csv"
+    ran = publish(partner, "--add", added, "--remove", removed, "--skip-bad", aside)
+    assert (ran.code, ran.err) == (0, f"warning: 2 bad rows left out: see {aside}\n")
+    assert [line.split(",")[:3] for line in aside.read_text().splitlines()[1:]] == [
+        ['"added.csv"', "3", "digest"],
+        ['"removed.csv"', "2", "digest"],
+    ]
+
+
+def test_no_list_file_is_taken_for_bad_rows(partner: World) -> None:
+    """Whichever of them it is: its rows stay."""
+    publish(partner, "--full", csv(partner, row(0)))
+    added, removed = partner.base / "added.csv", partner.base / "removed.csv"
+    csv(partner, row(1), ("sha256", "00ff", "e", "A")).rename(added)
+    csv(partner, row(0)).rename(removed)
+    before = removed.read_bytes()
+    ran = publish(partner, "--add", added, "--remove", removed, "--skip-bad", removed)
+    assert (ran.code, removed.read_bytes()) == (2, before)
+    assert f"{removed} is there, and holds no bad rows" in ran.err
+
+
 @pytest.mark.parametrize("more", [(), ("--full", "a", "--add", "b")])
 def test_what_to_publish_must_be_said_once(partner: World, more: tuple[str, ...]) -> None:
     """The whole, or what changed."""

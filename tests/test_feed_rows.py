@@ -395,7 +395,10 @@ def test_a_bad_row_is_named(
     assert content(loaded) == {"md5": [(MD5, "e", "A")], "sha256": [(SHA256, "f", "B")]}
     assert (loaded.rows, loaded.duplicates, loaded.skipped) == (2, 0, 1)
     with (tmp_path / "bad.csv").open(newline="") as stream:
-        assert list(csv.reader(stream)) == [["line", "column", "reason", "original"], ["3", column, reason, line]]
+        assert list(csv.reader(stream)) == [
+            ["file", "line", "column", "reason", "original"],
+            ["list.csv", "3", column, reason, line],
+        ]
 
 
 def test_the_message_of_a_bad_row_holds_no_value(csv_file: Write, scratch: Path) -> None:
@@ -486,32 +489,35 @@ def test_of_rows_that_contradict_the_first_by_line_stands(csv_file: Write, tmp_p
     assert content(loaded) == {"md5": [(MD5, "d", "C"), (MD5, "e", "B")]}
     assert (loaded.rows, loaded.duplicates, loaded.skipped) == (2, 1, 3)
     assert (tmp_path / "bad.csv").read_text() == (
-        "line,column,reason,original\n"
-        '7,-,"1 columns; the header has 4","x"\n'
-        f'4,label,"also on line 2 with another label","md5,{MD5},e,A"\n'
-        f'6,label,"also on line 2 with another label","md5,{MD5},e,C"\n'
+        "file,line,column,reason,original\n"
+        '"list.csv",7,-,"1 columns; the header has 4","x"\n'
+        f'"list.csv",4,label,"also on line 2 with another label","md5,{MD5},e,A"\n'
+        f'"list.csv",6,label,"also on line 2 with another label","md5,{MD5},e,C"\n'
     )
 
 
 def test_bad_rows_are_kept_verbatim_and_private(csv_file: Write, tmp_path: Path, scratch: Path) -> None:
     """The file of bad rows holds their bytes as they were, quotes doubled, and only its owner reads it."""
     bad = tmp_path / "bad.csv"
-    bad.write_text("from yesterday")
+    bad.write_text("file,line,column,reason,original\nfrom yesterday")
     bad.chmod(0o644)
     load_rows(csv_file(HEADER.encode() + b'\xff"\0,a\r\n'), scratch, skip_bad=bad)
     assert bad.read_bytes() == (
-        b"line,column,reason,original\n"
-        b'2,-,"quotation marks do not pair up on this line, or stand inside a value that is not quoted","\xff""\0,a"\n'
+        b"file,line,column,reason,original\n"
+        b'"list.csv",2,-,'
+        b'"quotation marks do not pair up on this line, or stand inside a value that is not quoted","\xff""\0,a"\n'
     )
     assert bad.stat().st_mode & 0o777 == 0o600
 
 
-def test_the_list_itself_is_never_the_file_of_bad_rows(csv_file: Write, scratch: Path) -> None:
-    """A slip of the operator does not overwrite the list."""
-    path = csv_file(HEADER + "oops\n")
-    with pytest.raises(UsageError, match="is the list file itself"):
-        load_rows(path, scratch, skip_bad=path)
-    assert path.read_text() == HEADER + "oops\n"
+def test_what_is_no_file_of_bad_rows_is_never_overwritten(csv_file: Write, tmp_path: Path, scratch: Path) -> None:
+    """A slip of the hand costs neither the list nor a key."""
+    path, key = csv_file(HEADER + "oops\n"), tmp_path / "lists-1.pem"
+    key.write_text("a key")
+    for target, content in ((path, HEADER + "oops\n"), (key, "a key")):
+        with pytest.raises(UsageError, match="is there, and holds no bad rows"):
+            load_rows(path, scratch, skip_bad=target)
+        assert target.read_text() == content
 
 
 def test_a_line_without_end_is_refused(csv_file: Write, scratch: Path) -> None:

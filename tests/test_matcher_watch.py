@@ -1,8 +1,10 @@
 """Staying up to date: the loop of ``pull --watch``, and a matcher that watches its copy."""
 
+import gc
 import os
 import queue
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,7 +14,7 @@ from straight import pulled, world
 from syncd.errors import DeadlineExceeded, HttpStatusError, MismatchError, RefusedError, SyncdError, TrustError
 from syncd.feed.folder import FeedFolder
 from syncd.fetch.patience import backoff, vary
-from syncd.matcher import Hit, ListStatus, Matcher
+from syncd.matcher import Feed, Hit, ListStatus, Matcher
 from syncd.matcher.copy import Current, read_current
 from syncd.matcher.pull import ListPull, Pulled
 from syncd.matcher.threads import Poller
@@ -293,3 +295,19 @@ def _watch_in_child(matcher: Matcher, world: World, loaded: threading.Event) -> 
         return 0 if loaded.wait(30) and hits(matcher, 4) == [] else 1
     except BaseException:  # noqa: BLE001 - a child of a test must end, not go on as pytest
         return 2
+
+
+@pytest.mark.parametrize("followed", [False, True])
+def test_the_map_goes_with_the_last_reference(world: World, followed: bool) -> None:
+    """Also after a watch, and without waiting for a collection of garbage: a copy may be some gigabytes."""
+    matcher = Matcher.open(world.mirror, clock=world.clock)
+    matcher.watch(feed=Feed(world.url) if followed else None)
+    matcher.close()
+    gone = weakref.ref(matcher)
+    gc.collect()
+    gc.disable()
+    try:
+        del matcher
+        assert gone() is None
+    finally:
+        gc.enable()

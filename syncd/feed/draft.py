@@ -58,7 +58,8 @@ class Draft:
             adds = {algorithm: segment.rows() for algorithm, segment in loaded.segments.items()}
             skipped += loaded.skipped
         if edit.remove is not None:
-            named = load_removals(edit.remove, self._scratch("remove"), skip_bad=edit.skip_bad)
+            both = edit.add is not None
+            named = load_removals(edit.remove, self._scratch("remove"), skip_bad=edit.skip_bad, append=both)
             removals = self._resolve(named)
             skipped += named.skipped
         for algorithm in sorted({*adds, *removals}):

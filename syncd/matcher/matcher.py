@@ -51,8 +51,8 @@ class Matcher:
         self._last_error: SyncdError | None = None
         self._reloading = threading.Lock()
         self._watcher: Watcher | None = None
-        self._begin: Callable[[], Watcher]
-        _call_in_children(weakref.WeakMethod(self._start_in_child))
+        self._begin: Callable[[], Watcher] | None = None
+        _alive.add(self)
 
     def __repr__(self) -> str:
         return f"Matcher({self._folder.root}, {self.versions})"
@@ -190,24 +190,25 @@ class Matcher:
         """Stop watching. Look-ups still work; the map goes with the last reference to this matcher."""
         if self._watcher is not None:
             self._watcher.close()
-            self._watcher = None
+            self._watcher = self._begin = None  # what begins one holds this matcher
 
     def _start_in_child(self) -> None:
         """After a fork: threads did not come along, and a lock that one held would never be released."""
         self._reloading = threading.Lock()
-        if self._watcher is not None:
+        if self._watcher is not None and self._begin is not None:
             self._watcher.leave()
             self._watcher = self._begin()
 
 
-def _call_in_children(method: "weakref.WeakMethod[Callable[[], None]]") -> None:
-    """Call a method in each forked child, while its object lives."""
+_alive: Final["weakref.WeakSet[Matcher]"] = weakref.WeakSet()
 
-    def call() -> None:
-        if alive := method():
-            alive()
 
-    os.register_at_fork(after_in_child=call)
+def _start_in_child() -> None:
+    for matcher in tuple(_alive):
+        matcher._start_in_child()
+
+
+os.register_at_fork(after_in_child=_start_in_child)
 
 
 def _misuse(algorithm: str, given: str) -> UsageError:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -137,7 +138,9 @@ class FeedWatcher:
         self._news = News(api, self._wake) if api else None
         self._check_in = CheckIn(api, process_instance(source.feed.instance_name())) if api else None
         self._step = _FeedStep(look, source, self._news, self._check_in)
-        self._poller = Poller(self._step, 0.0, self._wake.wait, interrupt=self._interrupt).start()
+        # Not a method of this object: in a cycle it would keep the matcher, and so the map, after `close`.
+        interrupt = partial(_interrupt, self._step, self._wake)
+        self._poller = Poller(self._step, 0.0, self._wake.wait, interrupt=interrupt).start()
 
     def close(self) -> None:
         """See `Watcher.close`."""
@@ -153,10 +156,11 @@ class FeedWatcher:
             if one:
                 one.leave()
 
-    def _interrupt(self) -> None:
-        self._step.stopped.set()
-        self._step.deadline.end()
-        self._wake()
+
+def _interrupt(step: "_FeedStep", wake: Wake) -> None:
+    step.stopped.set()
+    step.deadline.end()
+    wake()
 
 
 @dataclass

@@ -20,7 +20,7 @@ from syncd.format.segment import Segment
 from syncd.format.writer import SegmentWriter
 from syncd.model import Algorithm
 
-_HEADER: Final = b"line,column,reason,original\n"
+_HEADER: Final = b"file,line,column,reason,original\n"
 
 
 class BadRows:
@@ -49,7 +49,8 @@ class BadRows:
                 self._first = row_error(self._source, line, *fault)
             return
         with storage(self._target, "write"):
-            self._sink.write(b"%d,%s,%s," % (line, fault.column.encode(), _quoted(fault.reason.encode())))
+            self._sink.write(_quoted(os.fsencode(self._source.name)))
+            self._sink.write(b",%d,%s,%s," % (line, fault.column.encode(), _quoted(fault.reason.encode())))
             self._sink.write(_quoted(original) + b"\n")
 
     def judge(self, part: Part, found: Decoded, words: Callable[[str, str, str, str], Fault]) -> None:
@@ -79,27 +80,39 @@ def _quoted(value: bytes) -> bytes:
 
 
 @contextlib.contextmanager
-def bad_rows(source: Path, target: Path | None) -> Iterator[BadRows]:
+def bad_rows(source: Path, target: Path | None, *, append: bool = False) -> Iterator[BadRows]:
     """Collect the bad rows of ``source`` in ``target``, which is replaced; without it the first one will be raised.
 
-    Raises `UsageError` where both are one file, `StoreError` where ``target`` cannot be written.
+    ``append``: add them to those of another list file instead. Raises `UsageError` where ``target`` is something else
+    than bad rows, such as a list file or a key, and `StoreError` where it cannot be written.
     """
     if target is None:
         yield BadRows(source, None, None)
         return
     with storage(target, "write"):
-        if target.exists() and target.samefile(source):
-            raise UsageError(f"{target} is the list file itself", hint="name another file for the bad rows")
-        sink = open(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, PRIVATE_FILE), "wb")  # noqa: PTH123, SIM115 - opened for its mode, closed below
+        _check_replaceable(target)
+        flags = os.O_WRONLY | os.O_CREAT | (os.O_APPEND if append else os.O_TRUNC)
+        sink = open(os.open(target, flags, PRIVATE_FILE), "wb")  # noqa: PTH123, SIM115 - opened for its mode, closed below
     try:
         with storage(target, "write"):
             if target.is_file():  # not /dev/null; a file may have been there, with another mode
                 os.fchmod(sink.fileno(), PRIVATE_FILE)
-            sink.write(_HEADER)
+            if not append:
+                sink.write(_HEADER)
         yield BadRows(source, target, sink)
     finally:
         with storage(target, "write"):
             sink.close()
+
+
+def _check_replaceable(target: Path) -> None:
+    """A slip of the hand must not cost a list file or a key."""
+    if not target.is_file():
+        return
+    with target.open("rb") as found:
+        begins = found.read(len(_HEADER))
+    if begins not in {b"", _HEADER}:
+        raise UsageError(f"{target} is there, and holds no bad rows", hint="name another file for them, or remove it")
 
 
 class Sorter:

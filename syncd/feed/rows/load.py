@@ -79,7 +79,7 @@ def load_rows(path: Path, scratch: Path, *, skip_bad: Path | None = None, progre
     Hexadecimal digits and algorithm names may be in either case; entries and labels are kept verbatim. The file is
     NDJSON where its name ends in .ndjson or .jsonl, CSV where in .csv, and else NDJSON where it begins with '{'.
     ``scratch`` is an existing folder; twice the size of the file is plenty. ``skip_bad`` is replaced by the bad rows,
-    mode 0600: CSV of ``line,column,reason,original``, rows that contradict an earlier row last.
+    mode 0600: CSV of ``file,line,column,reason,original``, rows that contradict an earlier row last.
 
     Raises `RowError` for the first bad line (with ``skip_bad``: for a bad header, and for a line without end),
     `UsageError` where the file cannot be read, `StoreError` where ``scratch`` or ``skip_bad`` cannot be written.
@@ -94,7 +94,12 @@ def load_rows(path: Path, scratch: Path, *, skip_bad: Path | None = None, progre
 
 
 def load_removals(
-    path: Path, scratch: Path, *, skip_bad: Path | None = None, progress: Progress | None = None
+    path: Path,
+    scratch: Path,
+    *,
+    skip_bad: Path | None = None,
+    append: bool = False,
+    progress: Progress | None = None,
 ) -> Removals:
     """Read rows to remove. What a row removes depends on what it gives:
 
@@ -103,10 +108,11 @@ def load_removals(
       entry*: it means all of them;
     - ``entry`` alone: that entry, under ``algorithm`` where it is given, else under every algorithm.
 
-    ``label`` is ignored. A digest that may not be added may be removed. Arguments and errors are those of `load_rows`.
+    ``label`` is ignored. A digest that may not be added may be removed. ``append``: ``skip_bad`` keeps the bad rows
+    that it has. Other arguments, and errors, are those of `load_rows`.
     """
     entries = _EntriesAlone()
-    with _reading(path, scratch, skip_bad) as (source, bad, sorter):
+    with _reading(path, scratch, skip_bad, append=append) as (source, bad, sorter):
         for part in _parts(source, _TO_REMOVE, bad, progress):
             found = decode_removals(part[1], sorter.label_code)
             bad.judge(part, found, removal_fault)
@@ -117,10 +123,12 @@ def load_removals(
 
 
 @contextlib.contextmanager
-def _reading(path: Path, scratch: Path, skip_bad: Path | None) -> Iterator[tuple[ListFile, BadRows, Sorter]]:
+def _reading(
+    path: Path, scratch: Path, skip_bad: Path | None, *, append: bool = False
+) -> Iterator[tuple[ListFile, BadRows, Sorter]]:
     with (
         open_list(path) as source,
-        bad_rows(path, skip_bad) as bad,
+        bad_rows(path, skip_bad, append=append) as bad,
         storage(scratch, "sort rows in"),
         Sorter(scratch) as sorter,
     ):
