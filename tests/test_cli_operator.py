@@ -232,6 +232,14 @@ def test_snapshots_shows_every_version(configured: World) -> None:
     assert [one["version"] for one in syncd("snapshots", HEAD, "--limit", "1", "--json").json["snapshots"]] == [2]
 
 
+def test_numbers_that_no_version_has_are_refused(configured: World) -> None:
+    """Nothing asks the catalog for what it cannot hold."""
+    for arguments in (("snapshots", HEAD, "--limit", 2**63), ("diff", HEAD, 1, 2**70), ("init", "--keys", 10**8)):
+        ran = syncd(*arguments)
+        assert ran.code == 2
+        assert "less than or equal to" in ran.err
+
+
 def test_an_unknown_list_names_the_nearest(configured: World) -> None:
     """Published lists carry their source's name."""
     configured.publish(full=rows(0, 2))

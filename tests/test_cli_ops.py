@@ -183,6 +183,13 @@ def test_a_list_with_its_own_keys(running: World) -> None:
     assert syncd("sync").code == 0
 
 
+def test_a_key_file_that_is_not_there_is_a_usage_error(running: World) -> None:
+    """A slip on the command line says nothing about the disk."""
+    feed, offline = running.partner.root, ("--offline-keys", running.partner_offline)
+    ran = syncd("feed", "add-role", feed, "--list", "images", "--keys", "gone.pem", "--threshold", 1, *offline)
+    assert (ran.code, ran.err.splitlines()[0]) == (2, "error: there is no key file gone.pem")
+
+
 def test_a_list_with_its_own_keys_is_folded_with_them(running: World) -> None:
     """`feed compact` takes them as `feed publish` does."""
     path = str(keys.make_role_keys(running.base / "body", "list-images", 1)[0][0])

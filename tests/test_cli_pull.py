@@ -128,6 +128,7 @@ def test_a_fork_is_an_alarm_in_every_form(published: World, tmp_path: Path, monk
     ("more", "message"),
     [
         (("--deadline", "soon"), "not a duration"),
+        (("--interval", "soon"), "not a duration"),
         (("--list", "Images"), "'Images' is not a list name"),
         (("--token-file", "absent"), "the token: cannot read absent: No such file or directory"),
         (("--root", "absent"), "the trust root: cannot read absent: No such file or directory"),
@@ -139,6 +140,14 @@ def test_a_wrong_argument_is_a_usage_error(published: World, more: tuple[str, ..
     ran = pull(published, *more)
     assert (ran.code, ran.out, ran.err.splitlines()[0]) == (2, "", f"error: {message}")
     assert not published.copy.exists()
+
+
+def test_a_copy_is_a_folder(published: World) -> None:
+    """A file of that name stays as it is."""
+    published.copy.write_text("a list")
+    ran = pull(published)
+    assert (ran.code, ran.err.splitlines()[0]) == (2, f"error: {published.copy} is no folder")
+    assert published.copy.read_text() == "a list"
 
 
 def test_an_empty_token_file_is_told(published: World, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import shutil
 import threading
 from collections.abc import Callable
@@ -188,8 +189,9 @@ def lengthen(path: Path) -> None:
 
 
 def current(world: World, **changes: object) -> None:
+    """Changes what a copy says of itself, with no checksum to tell: as who may write the file can."""
     path = world.mirror / "current.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"checksum": None} | changes))
 
 
 TAMPERINGS: dict[str, tuple[Callable[[World], object], type[SyncdError]]] = {
@@ -398,3 +400,33 @@ def test_an_interval_that_cannot_be_waited_is_refused(world: World, interval: fl
     world.pull()
     with pytest.raises(UsageError, match="an interval of"):
         world.matcher().watch(interval)
+
+
+def test_a_damaged_current_json_says_how_to_mend_it(world: World) -> None:
+    """Also where it can still be read, as with another list's name in it; the next pull does not seal the damage."""
+    path = world.mirror / "current.json"
+    path.write_text(path.read_text().replace('"images"', '"imagex"'))
+    with pytest.raises(StoreError, match="is damaged: it is not as it was written") as caught:
+        opened(world)
+    assert caught.value.hint.startswith("remove that one file and pull again")
+    with pytest.raises(StoreError, match="is damaged"):
+        world.follow()
+    path.unlink()
+    world.follow()
+    assert opened(world).versions == {IMAGES: 1}
+
+
+def test_a_manifest_that_is_gone_comes_back_with_a_pull(world: World) -> None:
+    """As the error says."""
+    only(world, "v1/images/*.manifest.json").unlink()
+    with pytest.raises(StoreError, match="the manifest of images is missing") as caught:
+        opened(world)
+    assert caught.value.hint == "pull it again, or put the file back from a backup"
+    world.follow()
+    assert opened(world).versions == {IMAGES: 1}
+
+
+def test_a_matcher_is_not_pickled(world: World) -> None:
+    """Who hands one to a new process is told what to do instead."""
+    with pytest.raises(TypeError, match="open one in each process, or fork after opening it"):
+        pickle.dumps(opened(world))

@@ -114,9 +114,9 @@ def test_what_is_no_key_is_named(tmp_path: Path, content: bytes) -> None:
     assert "AAAA" not in str(caught.value)
 
 
-def test_a_missing_key_or_folder_is_a_store_error(tmp_path: Path) -> None:
+def test_a_missing_key_or_folder_is_told(tmp_path: Path) -> None:
     """A path that is not there is named."""
-    with pytest.raises(StoreError, match=r"cannot read key .*gone\.pem"):
+    with pytest.raises(UsageError, match=r"there is no key file .*gone\.pem"):
         load_signer(str(tmp_path / "gone.pem"))
     with pytest.raises(RefusedError, match=r"there are no keys in .*gone"):
         load_signers(tmp_path / "gone", ["root"])

@@ -253,7 +253,8 @@ def test_a_copy_without_checksum_is_accepted(own: World) -> None:
     assert copy_of(own).exit_code == 0
     content["checksum"] = "0" * 64
     (own.copy / "current.json").write_bytes(manifests.canonical(content))
-    assert messages(copy_of(own)) == ["current.json: current.json is not as it was written"]
+    path = own.copy / "current.json"
+    assert messages(copy_of(own)) == [f"current.json: {path} is damaged: it is not as it was written"]
 
 
 def test_a_version_that_is_not_the_manifests(own: World) -> None:

@@ -8,6 +8,10 @@ from typing import Final
 
 from syncd.errors import RefusedError, StoreError, UsageError
 
+LARGEST: Final = 2**53 - 1
+"""Of versions: as in manifests, which any JSON reader has to understand."""
+MOST_KEYS: Final = 100
+"""Of a role: nobody gathers more custodians."""
 _MAX_PORT: Final = 0xFFFF
 _MAX_TOKEN: Final = 4096
 _MAX_ROOT: Final = 1 << 20

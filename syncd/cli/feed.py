@@ -38,7 +38,9 @@ def init(
         Path, typer.Option(metavar="DIR", help="The keys that stay off this machine; made where DIR has none.")
     ],
     online_keys: OnlineKeys = None,
-    keys: Annotated[int, typer.Option(min=1, help="How many root keys to make; 3 is usual.")] = 1,
+    keys: Annotated[
+        int, typer.Option(min=1, max=arguments.MOST_KEYS, help="How many root keys to make; 3 is usual.")
+    ] = 1,
     threshold: Annotated[int, typer.Option(min=1, help="How many of them must sign; 2 is usual.")] = 1,
 ) -> None:
     """Make a feed folder, its keys, and its trust root.

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from syncd.cli.arguments import LARGEST
 from syncd.cli.operator import ConfigFile, load_config, state_folder
 from syncd.cli.output import JsonFlag, print_json, say, show_table
 from syncd.units import count
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
 
 def diff(
     name: Annotated[str, typer.Argument(metavar="LIST", help="A published list, such as iwf.images.")],
-    old: Annotated[int, typer.Argument(metavar="V1", min=1, help="A version.")],
-    new: Annotated[int, typer.Argument(metavar="V2", min=1, help="The version to compare with it.")],
+    old: Annotated[int, typer.Argument(metavar="V1", min=1, max=LARGEST, help="A version.")],
+    new: Annotated[int, typer.Argument(metavar="V2", min=1, max=LARGEST, help="The version to compare with it.")],
     config: ConfigFile = None,
     as_json: JsonFlag = False,
 ) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from syncd.cli.arguments import MOST_KEYS
 from syncd.cli.output import (
     say,
     utc_now,
@@ -30,7 +31,7 @@ def init(
     state_dir: Annotated[
         Path | None, typer.Option(metavar="DIR", help="The state folder; default: state_dir of the configuration.")
     ] = None,
-    keys: Annotated[int, typer.Option(min=1, help="How many root keys to make; 3 is usual.")] = 1,
+    keys: Annotated[int, typer.Option(min=1, max=MOST_KEYS, help="How many root keys to make; 3 is usual.")] = 1,
     threshold: Annotated[int, typer.Option(min=1, help="How many of them must sign; 2 is usual.")] = 1,
     config: ConfigFile = None,
 ) -> None:

@@ -76,7 +76,7 @@ def pull(
     quiet_retries()
     endpoint = Endpoint(url, arguments.token(token_file), ca, client_cert, client_key)
     names = [list_name(one) for one in lists or ()]
-    seconds, trusted = parse_duration(deadline), arguments.root(root)
+    seconds, pause, trusted = parse_duration(deadline), parse_duration(interval), arguments.root(root)
 
     def pull_once() -> "Pulled":
         with progress("pulling") as tell:
@@ -91,7 +91,7 @@ def pull(
             )
 
     if watch:
-        return _watch(pull_once, endpoint, names, parse_duration(interval), instance, as_json=as_json)
+        return _watch(pull_once, endpoint, names, pause, instance, as_json=as_json)
     pulled = pull_once()
     if as_json:
         print_json(_document(pulled))

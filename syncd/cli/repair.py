@@ -76,7 +76,9 @@ def backup(
 
 
 def recover(
-    above: Annotated[int, typer.Option(metavar="N", min=1, help="Every version number goes on above N.")],
+    above: Annotated[
+        int, typer.Option(metavar="N", min=1, max=arguments.LARGEST, help="Every version number goes on above N.")
+    ],
     offline_keys: Annotated[
         list[Path] | None, typer.Option(metavar="DIR", help="Sign root and targets anew as well.")
     ] = None,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from syncd.cli.arguments import LARGEST
 from syncd.cli.operator import ConfigFile, load_config, state_folder
 from syncd.cli.orders import Document, told
 from syncd.cli.output import JsonFlag, note, print_json, say, show_table, utc_now
@@ -147,7 +148,7 @@ def _time(stated: str) -> datetime:
 
 def snapshots(
     name: Annotated[str, typer.Argument(metavar="LIST", help="A published list, such as iwf.images.")],
-    limit: Annotated[int, typer.Option(min=1, help="How many, the newest first.")] = _LIMIT,
+    limit: Annotated[int, typer.Option(min=1, max=LARGEST, help="How many, the newest first.")] = _LIMIT,
     config: ConfigFile = None,
     as_json: JsonFlag = False,
 ) -> None:

@@ -33,8 +33,9 @@ def verify(
 
     Signatures, manifests, every segment's hash and content, the end state recomputed from all rows, and recent deltas
     applied again as far as the stack still holds them. Of the operator's state also the catalog and the origins, and
-    that all say the same. Files that nothing names are notes, not faults. Nothing is locked or written: publishing and
-    pulling go on. A copy's own root.json proves it whole; only --root proves whose it is.
+    that all say the same. Files that nothing names are notes, not faults. Nothing is locked or written, but for
+    SQLite's own files beside the catalog: publishing and pulling go on. A copy's own root.json proves it whole; only
+    --root proves whose it is.
 
     \b
     Exit codes:

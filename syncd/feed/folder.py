@@ -59,7 +59,8 @@ class FeedFolder:
         content = self.read(layout.manifest_path(name, sha256), manifests.MAX_MANIFEST_BYTES)
         if content is None:
             raise StoreError(
-                f"the manifest of {name} is missing from {self.root}", hint="syncd verify names all faults"
+                f"the manifest of {name} is missing from {self.root}",
+                hint="pull it again, or put the file back from a backup",
             )
         if hashlib.sha256(content).hexdigest() != sha256:
             raise MismatchError(f"the manifest of {name} in {self.root} was altered", hint="fetch the copy again")

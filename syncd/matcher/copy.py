@@ -23,6 +23,7 @@ CURRENT: Final = "current.json"
 ROOT: Final = "root.json"
 _MAX_CURRENT: Final = 1 << 22
 _OTHERS_WRITE: Final = 0o022
+_REMOVE: Final = "remove that one file and pull again: nothing that is intact is fetched twice"
 
 
 class Held(BaseModel):
@@ -54,13 +55,13 @@ def read_current(folder: FeedFolder) -> Current | None:
     if content is None:
         return None
     try:
-        return Current.model_validate_json(content)
+        current = Current.model_validate_json(content)
     except ValidationError as error:
         place = ".".join(str(part) for part in error.errors(include_input=False)[0]["loc"])
-        raise StoreError(
-            f"{folder.path(CURRENT)} is damaged at {place or 'its start'}",
-            hint="remove that one file and pull again: nothing that is intact is fetched twice",
-        ) from None
+        raise StoreError(f"{folder.path(CURRENT)} is damaged at {place or 'its start'}", hint=_REMOVE) from None
+    if current.checksum not in {None, _checksum(current)}:
+        raise StoreError(f"{folder.path(CURRENT)} is damaged: it is not as it was written", hint=_REMOVE)
+    return current
 
 
 def write_current(folder: FeedFolder, current: Current) -> None:
@@ -72,7 +73,7 @@ def write_current(folder: FeedFolder, current: Current) -> None:
 def is_intact(folder: FeedFolder, current: Current) -> bool:
     """Whether ``current.json`` is, byte for byte, as it was written. Only `syncd verify` asks."""
     content = folder.read(CURRENT, _MAX_CURRENT)
-    return canonical(current.model_dump(mode="json")) == content and current.checksum in {None, _checksum(current)}
+    return canonical(current.model_dump(mode="json")) == content
 
 
 def _checksum(current: Current) -> str:
@@ -97,6 +98,8 @@ def check_target(folder: FeedFolder) -> None:
             hint=f"chmod go-w {folder.root}; nothing was pulled",
         )
     with storage(folder.root, "look into"):
+        if folder.root.exists() and not folder.root.is_dir():
+            raise UsageError(f"{folder.root} is no folder", hint="name an empty folder, or one that a pull made before")
         if folder.path(layout.TIMESTAMP).exists():
             raise UsageError(f"{folder.root} is a published feed", hint="name another folder for the copy")
         ours = folder.path(CURRENT).exists() or (folder.work / TRUST).exists()

@@ -17,7 +17,7 @@ import weakref
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, NoReturn, Self
 
 import numpy as np
 
@@ -56,6 +56,9 @@ class Matcher:
 
     def __repr__(self) -> str:
         return f"Matcher({self._folder.root}, {self.versions})"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a matcher cannot be pickled: open one in each process, or fork after opening it")
 
     def __enter__(self) -> Self:
         return self

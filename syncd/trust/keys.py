@@ -177,6 +177,8 @@ def _load_file(path: Path) -> Signer:
 
 
 def _read_private(path: Path) -> bytes:
+    if not path.exists():
+        raise UsageError(f"there is no key file {path}", hint="name the file of one private key")
     with files.storage(path, "read key"), path.open("rb") as stream:
         if _open_to_others(stream.fileno()):
             raise RefusedError(f"others can read the key {path}", hint=f"chmod 600 {path}")
