@@ -49,6 +49,19 @@ class SourceState:
     """syncs in a row that did not reach it"""
 
 
+GOOD: Final = frozenset({Outcome.PUBLISHED, Outcome.UP_TO_DATE, Outcome.STAGED})
+"""Outcomes after which nobody must do anything."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What a list, or the whole of a sync, came to that was not good."""
+
+    outcome: Outcome
+    reason: str = ""
+    message: str = ""
+
+
 @dataclass(frozen=True)
 class SyncRecord:
     """One attempt for one source. ``bytes`` were received from it."""
@@ -61,6 +74,16 @@ class SyncRecord:
     reason: str = ""
     message: str = ""
     bytes: int = 0
+    dry_run: bool = False
+    faults: Mapping[str, Fault] = field(default_factory=dict)
+    """by published list; ``""``: the whole of it"""
+
+    @property
+    def told(self) -> Mapping[str, Fault]:
+        """``faults``; of a sync that told nothing of its lists (it was killed, say), how the whole of it ended."""
+        if self.faults or self.outcome in GOOD or self.outcome is Outcome.RUNNING:
+            return self.faults
+        return {"": Fault(self.outcome, self.reason, self.message)}
 
 
 RETRUSTED: Final = 0

@@ -1,5 +1,6 @@
 """The part of the catalog that knows the sources, and how each sync of them went."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
@@ -7,7 +8,7 @@ from sqlalchemy import Connection, Integer, literal_column, select, update
 from sqlalchemy.dialects.sqlite import insert
 
 from syncd.catalog.database import Tables, values_of, writing
-from syncd.catalog.records import Outcome, SourceState, SyncRecord
+from syncd.catalog.records import Fault, Outcome, SourceState, SyncRecord
 from syncd.catalog.tables import sources, syncs
 from syncd.errors import StoreError
 from syncd.trust.values import Floors
@@ -54,19 +55,31 @@ class SyncTables(Tables):
         with writing(self._engine, self.path) as connection:
             put_source(connection, source, **changed)
 
-    def begin_sync(self, sync_id: str, source: str, now: datetime) -> None:
+    def begin_sync(self, sync_id: str, source: str, now: datetime, *, dry_run: bool = False) -> None:
         """Record a sync that is running."""
         with writing(self._engine, self.path) as connection:
-            connection.execute(insert(syncs).values(values_of(SyncRecord(sync_id, source, now))))
+            connection.execute(insert(syncs).values(values_of(SyncRecord(sync_id, source, now, dry_run=dry_run))))
 
     def finish_sync(
-        self, sync_id: str, outcome: Outcome, *, reason: str = "", message: str = "", now: datetime, received: int = 0
+        self,
+        sync_id: str,
+        outcome: Outcome,
+        *,
+        reason: str = "",
+        message: str = "",
+        now: datetime,
+        received: int = 0,
+        faults: Mapping[str, Fault] | None = None,
     ) -> None:
-        """Record how a running sync ended, ``received`` bytes later. Raises `StoreError` where it is not running."""
+        """Record how a running sync ended, ``received`` bytes later; ``faults`` as in `SyncRecord`.
+
+        Raises `StoreError` where it is not running.
+        """
+        ended = {"outcome": outcome, "reason": reason, "message": message, "finished_at": now, "bytes": received}
         statement = (
             update(syncs)
             .where(syncs.c.id == sync_id, syncs.c.outcome == Outcome.RUNNING)
-            .values(outcome=outcome, reason=reason, message=message, finished_at=now, bytes=received)
+            .values(**ended, faults=faults or {})
         )
         with writing(self._engine, self.path) as connection:
             if connection.execute(statement).rowcount != 1:
@@ -92,12 +105,14 @@ class SyncTables(Tables):
         found = self._rows(select(syncs).where(syncs.c.id == sync_id))
         return SyncRecord(**found[0]) if found else None
 
+    def last_ended(self, source: str) -> SyncRecord | None:
+        """The latest sync of ``source`` that has ended; dry runs change nothing, and do not count."""
+        ended = (_source == source, syncs.c.outcome != Outcome.RUNNING, syncs.c.dry_run.is_(False))
+        found = self._rows(select(syncs).where(*ended).order_by(_begun.desc()).limit(1))
+        return SyncRecord(**found[0]) if found else None
+
     def last_success(self, source: str) -> datetime | None:
-        """When a sync of ``source`` last verified all that it follows."""
-        found = self._rows(
-            select(syncs.c.finished_at)
-            .where(_source == source, syncs.c.outcome.in_((Outcome.PUBLISHED, Outcome.UP_TO_DATE)))
-            .order_by(_begun.desc())
-            .limit(1)
-        )
+        """When a sync of ``source`` last verified all that it follows; dry runs do not count."""
+        good = (syncs.c.outcome.in_((Outcome.PUBLISHED, Outcome.UP_TO_DATE)), syncs.c.dry_run.is_(False))
+        found = self._rows(select(syncs.c.finished_at).where(_source == source, *good).order_by(_begun.desc()).limit(1))
         return found[0]["finished_at"] if found else None

@@ -20,16 +20,17 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    false,
 )
 from sqlalchemy.types import TypeDecorator
 
-from syncd.catalog.records import Outcome
+from syncd.catalog.records import Fault, Outcome
 from syncd.errors import StoreError
 from syncd.format.manifest import EndState, SegmentRef
 from syncd.model import Algorithm, Counts, ListName
 from syncd.trust.values import Floors
 
-REVISION: Final = "0003"
+REVISION: Final = "0004"
 """The schema that this code reads and writes."""
 
 
@@ -73,6 +74,7 @@ OUTCOME: Final = Stored(str, Outcome)
 FLOORS: Final = _json(Floors)
 STACK: Final = _json(tuple[SegmentRef, ...])
 END_STATE: Final = _json(dict[Algorithm, EndState])
+FAULTS: Final = _json(dict[str, Fault])
 COUNTS: Final = _json(dict[Algorithm, Counts])
 DETAIL: Final = _json(Mapping[str, JsonValue])
 LISTS: Final = _json(tuple[ListName, ...])
@@ -109,6 +111,8 @@ syncs: Final = Table(
     Column("reason", Text, nullable=False),
     Column("message", Text, nullable=False),
     Column("bytes", Integer, nullable=False),
+    Column("dry_run", Boolean, nullable=False, server_default=false()),
+    Column("faults", FAULTS, nullable=False, server_default="{}"),
     Index(None, "source", "started_at"),
     Index(None, "started_at"),
 )

@@ -75,14 +75,21 @@ def _faults(found: Document) -> Iterator[tuple[Level, str]]:
             yield _level(one["stale"] or _is_grave(one["last_sync"])), f"{one['list']}: {one['act']}"
     for source in found["not_published"]:
         last = source["last_sync"]
-        ended = f"the last sync was {last['outcome']}" if last else "never synced"
+        ended = f"the last sync was {last['outcome']}" if last else _first(source)
         yield _level(_is_grave(last)), f"{source['source']}: nothing published yet, {ended}"
+    for source in found["sources"]:
+        for one in source.get("faults", ()):  # a daemon may be older
+            yield _level(one["outcome"] in _CRITICAL), f"{source['source']}: {one['act']}"
     for role in found["metadata"]:
         if role["act"]:
             yield _level(role["state"] in _URGENT), role["act"]
     for certificate in found.get("certificates", ()):  # a daemon may be older
         if certificate["act"]:
             yield Level.CRITICAL, certificate["act"]
+
+
+def _first(source: Document) -> str:
+    return "the first sync is running" if source.get("running") else "never synced"
 
 
 def _is_grave(last: Document | None) -> bool:

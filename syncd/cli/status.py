@@ -92,19 +92,29 @@ def _show_status(found: Document) -> None:
         columns = ("list", "version#", "rows#", "verified", "last sync", "outcome")
         show_table(columns, [_status_row(one, now) for one in lists], red)
     for source in waiting:
-        say(f"{source['source']}: nothing published yet; {_how_ended(source['last_sync'])}")
+        say(f"{source['source']}: nothing published yet; {_how_ended(source)}")
     for source in found["sources"]:
+        if source.get("running"):  # a daemon may be older
+            say(f"{source['source']}: {_under_way(source['running'], now)}")
         if source["next_sync_at"] is not None and source["interval_seconds"] is not None:
             say(f"{source['source']}: {_next(source, now)}")
     if not lists and not waiting:
         say("no source is configured: add [sources.NAME] to the configuration")
-    for one in lists:
+    _note_faults(found)
+    _note_laggards(found["matchers"])
+
+
+def _note_faults(found: Document) -> None:
+    """Why a person must act."""
+    for one in found["lists"]:
         if one["act"]:
             note(f"{one['list']}: {one['act']}")
-    for one in (*found["metadata"], *found.get("certificates", ())):  # a daemon may be older
+    for source in found["sources"]:
+        for one in source.get("faults", ()):  # a daemon may be older: so below
+            note(f"{source['source']}: {one['act']}")
+    for one in (*found["metadata"], *found.get("certificates", ())):
         if one["act"]:
             note(one["act"])
-    _note_laggards(found["matchers"])
 
 
 def _note_laggards(matchers: Sequence[Document]) -> None:
@@ -135,9 +145,15 @@ def _next(source: Document, now: datetime) -> str:
     return due
 
 
-def _how_ended(last: Document | None) -> str:
+def _under_way(running: Document, now: datetime) -> str:
+    kind = "a dry run" if running["dry_run"] else "a sync"
+    return f"{kind} is running, begun {ago(now - _time(running['started_at']))}"
+
+
+def _how_ended(source: Document) -> str:
+    last = source["last_sync"]
     if last is None:
-        return "run `syncd sync`"
+        return "the first sync is not at its end" if source.get("running") else "run `syncd sync`"
     said = f": {last['message']}" if last["message"] else ""
     return f"the last sync was {in_words(last['outcome'])}{said}"
 

@@ -118,12 +118,14 @@ def _show_status(settings: Any, sync_id: str, *, as_json: bool) -> int:
 def _recorded(settings: Any, sync_id: str) -> Document:
     from syncd.catalog.catalog import Catalog
     from syncd.pipeline.document import record_document, unknown_sync
+    from syncd.pipeline.recorded import as_it_is
 
-    with Catalog.open(state_folder(settings).catalog) as catalog:
+    folder = state_folder(settings)
+    with Catalog.open(folder.catalog) as catalog:
         record = catalog.sync(sync_id)
-    if record is None:
-        raise unknown_sync(sync_id)
-    return record_document(record)
+        if record is None:
+            raise unknown_sync(sync_id)
+        return record_document(as_it_is(folder, catalog, record))
 
 
 def _here(settings: Any, source: str | None, *, dry_run: bool) -> list[Document]:

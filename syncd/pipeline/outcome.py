@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from syncd.catalog.records import Outcome
+from syncd.catalog.records import Fault, Outcome
 from syncd.errors import AbandonedError, FeedError, RefusedError, SourceError, SyncdError, worst_code
 from syncd.model import Algorithm, Counts, ListName
 
@@ -45,17 +45,28 @@ class SyncOutcome:
 
     @property
     def outcome(self) -> Outcome:
-        """The worst, or where all went well, whether anything was published."""
+        """The worst, or where all went well, whether anything was published, or would be."""
         if self.error is not None:
             return outcome_of(self.error)
         code = self.exit_code
         worst = [one.outcome for one in self.lists if one.exit_code == code]
-        return Outcome.PUBLISHED if Outcome.PUBLISHED in worst else worst[0] if worst else Outcome.UP_TO_DATE
+        news = [one for one in (Outcome.PUBLISHED, Outcome.STAGED) if one in worst]
+        return (news or worst or [Outcome.UP_TO_DATE])[0]
+
+    @property
+    def faults(self) -> dict[str, Fault]:
+        """What did not go well, by list; ``""``: the whole of it."""
+        found = {str(one.list): _fault(one.outcome, one.error, one.reason) for one in self.lists if one.exit_code}
+        return found if self.error is None else {**found, "": _fault(self.outcome, self.error)}
 
     @property
     def exit_code(self) -> int:
         """Of several the first of 1, 4, 3, 6, 5, 0 that occurred."""
         return worst_code([error.exit_code for error in (self.error, *self.lists) if error])
+
+
+def _fault(outcome: Outcome, error: SyncdError | None, reason: str = "") -> Fault:
+    return Fault(outcome, type(error).__name__, error.message) if error else Fault(outcome, reason)
 
 
 def outcome_of(error: SyncdError) -> Outcome:

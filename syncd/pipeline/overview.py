@@ -4,26 +4,23 @@ One look gathers it; what a person must act on, and why, is decided here and now
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Final
 
 from syncd.catalog.catalog import Catalog
-from syncd.catalog.records import HeadRecord, Loaded, OriginRecord, Outcome, SyncRecord
+from syncd.catalog.records import Fault, HeadRecord, Loaded, OriginRecord, Outcome, SyncRecord
 from syncd.certificates import Certificate, CertificateView
 from syncd.certificates import views as certificate_views
-from syncd.errors import RefusedError, StoreError
 from syncd.feed.expiry import Expiry, expiries
 from syncd.feed.signed import load_repository
-from syncd.files import lock
 from syncd.pipeline import laggards
 from syncd.pipeline.folder import StateFolder
 from syncd.pipeline.laggards import MatcherView
 from syncd.pipeline.names import head_name
+from syncd.pipeline.recorded import last_and_running
 from syncd.units import behind, in_words, span
 
-_NO_ACTION: Final = frozenset({Outcome.PUBLISHED, Outcome.UP_TO_DATE, Outcome.RUNNING, Outcome.STAGED})
 _PATIENCE: Final = timedelta(hours=1)
 _MISSED_SYNCS: Final = 3
 _HELD_FOR: Final[Mapping[str, str]] = {  # each `syncd.pipeline.values.HoldReason`, without what that module loads
@@ -37,9 +34,14 @@ def in_full(reason: str) -> str:
     return ", ".join(_HELD_FOR.get(part, part) for part in reason.split(", ")) if reason else ""
 
 
+def in_words_of(fault: Fault) -> str:
+    """A fault of a sync as people read it."""
+    return fault.message or in_full(fault.reason) or f"the last sync was {in_words(fault.outcome)}"
+
+
 @dataclass(frozen=True)
 class SourceView:
-    """One source: how its last sync ended, and when the next is due."""
+    """One source: how its last sync ended, dry runs apart, and when the next is due."""
 
     name: str
     interval: timedelta | None
@@ -51,10 +53,10 @@ class SourceView:
     """it could not be reached, or asked for patience"""
     failures: int = 0
     """syncs in a row that did not reach it"""
-    last_verified_at: datetime | None = None
-    """when its metadata last was; whatever became of its lists"""
     last_success_at: datetime | None = None
     """when a sync last verified all that is followed"""
+    running: SyncRecord | None = None
+    """the sync under way, dry or not; until it ends, all is judged by ``last``"""
 
     @property
     def configured(self) -> bool:
@@ -89,18 +91,53 @@ class ListView:
         return patience is None or (self.age is not None and self.age > patience)
 
     @property
+    def fault(self) -> Fault | None:
+        """What it came to in the last sync, where that was not good."""
+        last = self.source.last
+        told = last.told if last else {}
+        whole = None if self._verified_by(last) else told.get("")
+        return told.get(self.head.list, whole)
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """What it came to in the last sync; None: there was none."""
+        last, fault = self.source.last, self.fault
+        if last is None or fault is not None:
+            return fault.outcome if fault else None
+        new = last.outcome is not Outcome.UP_TO_DATE and self.head.published_at >= last.started_at
+        return Outcome.PUBLISHED if new else Outcome.UP_TO_DATE
+
+    def _verified_by(self, last: SyncRecord | None) -> bool:
+        return bool(last and self.origin and self.origin.verified_at > last.started_at)
+
+    @property
     def why(self) -> str:
         """Why a person must act; '' where nobody must."""
-        last, patience = self.source.last, self.source.patience
+        fault, patience = self.fault, self.source.patience
         if patience is None:
             return f"source {self.head.source} is no longer configured: it grows old"
-        if last and last.outcome not in _NO_ACTION:
-            return last.message or in_full(last.reason) or f"the last sync was {in_words(last.outcome)}"
+        if fault:
+            return in_words_of(fault)
         if self.age and behind(self.age):
             return f"the local clock is {span(-self.age)} behind the last verification: set it"
         if self.age and self.age > patience:
             return f"not verified for {span(self.age)}: syncs do not run"
         return ""
+
+
+@dataclass(frozen=True)
+class Untold:
+    """A fault of a source's last sync that none of its published lists tells."""
+
+    source: SourceView
+    list: str
+    """as it would be published; ``""``: the whole sync"""
+    fault: Fault
+
+    @property
+    def why(self) -> str:
+        """Why a person must act."""
+        return f"{self.list} was never published: {in_words_of(self.fault)}" if self.list else in_words_of(self.fault)
 
 
 @dataclass(frozen=True)
@@ -123,6 +160,22 @@ class Overview:
         """Configured sources of which nothing is published."""
         published = {one.head.source for one in self.lists}
         return tuple(one for one in self.sources if one.configured and one.name not in published)
+
+    @property
+    def untold(self) -> tuple[Untold, ...]:
+        """Faults of configured sources, of which something is published, that no published list tells."""
+        waiting = {one.name for one in self.waiting}
+        return tuple(
+            Untold(one, name, fault)
+            for one in self.sources
+            if one.last and one.configured and one.name not in waiting
+            for name, fault in one.last.told.items()
+            if not self._tells(one, name, fault)
+        )
+
+    def _tells(self, source: SourceView, name: str, fault: Fault) -> bool:
+        its = (one for one in self.lists if one.head.source == source.name)
+        return any(one.fault == fault if name == "" else one.head.list == name for one in its)
 
 
 def read(
@@ -162,34 +215,14 @@ def matcher_views(catalog: Catalog, now: datetime, loaded: Iterable[Loaded] | No
 
 def _source(folder: StateFolder, catalog: Catalog, name: str, interval: float | None) -> SourceView:
     known = catalog.source(name)
+    last, running = last_and_running(folder, catalog, name)
     return SourceView(
         name,
         None if interval is None else timedelta(seconds=interval),
-        _last(folder, catalog, name),
+        last,
         known.next_run_at,
         known.cool_down_until,
         known.failures,
-        known.last_verified_at,
         catalog.last_success(name),
+        running,
     )
-
-
-def _last(folder: StateFolder, catalog: Catalog, source: str) -> SyncRecord | None:
-    """The newest sync of a source. One that was killed is still "running" in the catalog, but holds no lock."""
-    last = _newest(catalog, source)
-    if last is None or last.outcome is not Outcome.RUNNING or _is_locked(folder.source(source).lock):
-        return last
-    now = _newest(catalog, source)  # it may have ended between the two looks
-    return replace(last, outcome=Outcome.INTERRUPTED) if now == last else now
-
-
-def _newest(catalog: Catalog, source: str) -> SyncRecord | None:
-    return next(iter(catalog.recent_syncs(source, 1)), None)
-
-
-def _is_locked(path: Path) -> bool:
-    try:
-        with lock(path, "syncd status"):
-            return False
-    except (RefusedError, StoreError):  # a disk that cannot be written says nothing either way
-        return True

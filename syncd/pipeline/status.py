@@ -3,16 +3,18 @@
 Its JSON Schema is ``docs/status.schema.json``. Keys are only ever added.
 """
 
+from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
-from syncd.catalog.records import SyncRecord
+from syncd.catalog.records import Fault, Outcome, SyncRecord
 from syncd.certificates import CertificateView
 from syncd.feed.expiry import Expiry
 from syncd.pipeline.laggards import InstanceView, MatcherView
-from syncd.pipeline.overview import ListView, Overview, SourceView
+from syncd.pipeline.overview import ListView, Overview, SourceView, Untold
 from syncd.units import stamp
 
 Time = Annotated[datetime, PlainSerializer(stamp), WithJsonSchema({"type": "string", "format": "date-time"})]
@@ -25,7 +27,7 @@ class _Document(BaseModel):
 
 
 class SyncStatus(_Document):
-    """The last sync of a source."""
+    """The last sync that ended, dry runs apart."""
 
     sync_id: str
     started_at: Time
@@ -34,6 +36,22 @@ class SyncStatus(_Document):
     reason: str
     message: str
     bytes: int = Field(description="received from the source")
+
+
+class RunningStatus(_Document):
+    """The sync under way; until it ends, all is judged by the one before."""
+
+    sync_id: str
+    started_at: Time
+    dry_run: bool
+
+
+class FaultStatus(_Document):
+    """A fault in the last sync of a source that none of its published lists tells."""
+
+    list: str | None = Field(description="one that was never published; null: the whole sync")
+    outcome: str
+    act: str = Field(description="why a person must act")
 
 
 class ListStatus(_Document):
@@ -49,7 +67,7 @@ class ListStatus(_Document):
     age_seconds: int | None = Field(description="since verified_at")
     limit_seconds: int | None = Field(description="how large that may be; null: its source is no longer configured")
     stale: bool = Field(description="whether nobody keeps it up to date any more")
-    last_sync: SyncStatus | None
+    last_sync: SyncStatus | None = Field(description="of its source; outcome, reason and message are the list's own")
     act: str | None = Field(description="why a person must act; null: nobody must")
 
 
@@ -61,8 +79,10 @@ class SourceStatus(_Document):
     next_sync_at: Time | None = Field(description="null: no daemon has planned one")
     cool_down_until: Time | None = Field(description="it is left alone until then, since it could not be reached")
     failures: int = Field(description="syncs in a row that did not reach it")
-    verified_at: Time | None
+    verified_at: Time | None = Field(description="when a sync last verified all that is followed of it; null: never")
     last_sync: SyncStatus | None
+    running: RunningStatus | None
+    faults: tuple[FaultStatus, ...] = Field(description="in its last sync, where no published list tells them")
 
 
 class WaitingStatus(_Document):
@@ -70,6 +90,7 @@ class WaitingStatus(_Document):
 
     source: str
     last_sync: SyncStatus | None
+    running: RunningStatus | None
 
 
 class RoleStatus(_Document):
@@ -133,8 +154,8 @@ def status_document(found: Overview) -> StatusDocument:
     return StatusDocument(
         at=found.now,
         lists=tuple(_list(one) for one in found.lists),
-        not_published=tuple(WaitingStatus(source=one.name, last_sync=_sync(one.last)) for one in found.waiting),
-        sources=tuple(_source(one) for one in found.sources),
+        not_published=tuple(_waiting(one) for one in found.waiting),
+        sources=tuple(_source(one, found.untold) for one in found.sources),
         metadata=tuple(_role(one) for one in found.roles),
         certificates=tuple(_certificate(one) for one in found.certificates),
         matchers=tuple(_matcher(one, found.now) for one in found.matchers),
@@ -153,21 +174,37 @@ def _list(one: ListView) -> ListStatus:
         age_seconds=_seconds(one.age),
         limit_seconds=_seconds(one.source.patience),
         stale=one.stale,
-        last_sync=_sync(one.source.last),
+        last_sync=_sync_of(one),
         act=one.why or None,
     )
 
 
-def _source(one: SourceView) -> SourceStatus:
+def _waiting(one: SourceView) -> WaitingStatus:
+    return WaitingStatus(source=one.name, last_sync=_sync(one.last), running=_running(one.running))
+
+
+def _source(one: SourceView, untold: Iterable[Untold]) -> SourceStatus:
     return SourceStatus(
         source=one.name,
         interval_seconds=one.interval.total_seconds() if one.interval is not None else None,
         next_sync_at=one.next_run_at,
         cool_down_until=one.cool_down_until,
         failures=one.failures,
-        verified_at=one.last_verified_at,
+        verified_at=one.last_success_at,
         last_sync=_sync(one.last),
+        running=_running(one.running),
+        faults=tuple(_fault(each) for each in untold if each.source is one),
     )
+
+
+def _running(sync: SyncRecord | None) -> RunningStatus | None:
+    if sync is None:
+        return None
+    return RunningStatus(sync_id=sync.id, started_at=sync.started_at, dry_run=sync.dry_run)
+
+
+def _fault(one: Untold) -> FaultStatus:
+    return FaultStatus(list=one.list or None, outcome=one.fault.outcome, act=one.why)
 
 
 def _role(one: Expiry) -> RoleStatus:
@@ -208,6 +245,14 @@ def _matcher(one: MatcherView, now: datetime) -> MatcherStatus:
 
 def _laggard(one: InstanceView, now: datetime) -> LaggardStatus:
     return LaggardStatus(instance=one.name, seen_at=one.seen_at, act=one.why(now))
+
+
+def _sync_of(one: ListView) -> SyncStatus | None:
+    """The last sync, as far as the list is concerned."""
+    last, fault = one.source.last, one.fault or Fault(one.outcome or Outcome.UP_TO_DATE)
+    if last is None:
+        return None
+    return _sync(replace(last, outcome=fault.outcome, reason=fault.reason, message=fault.message))
 
 
 def _sync(last: SyncRecord | None) -> SyncStatus | None:

@@ -90,7 +90,7 @@ class _Sync:
     def run(self) -> SyncOutcome:
         catalog = self.publisher.catalog
         started = time.monotonic()
-        catalog.begin_sync(self.sync_id, self.source.name, self.clock())
+        catalog.begin_sync(self.sync_id, self.source.name, self.clock(), dry_run=self.dry_run)
         failure: SyncdError | None = None
         try:
             self._follow()
@@ -103,9 +103,15 @@ class _Sync:
         outcome = SyncOutcome(self.sync_id, self.source.name, lists, seconds, self.received, failure)
         worst = worst_error(error for error in (failure, *(one.error for one in lists)) if error)
         message = worst.message if worst else ""
-        reason = type(worst).__name__ if worst else ", ".join(one.reason for one in lists if one.reason)
+        reason = type(worst).__name__ if worst else ", ".join(dict.fromkeys(one.reason for one in lists if one.reason))
         catalog.finish_sync(
-            self.sync_id, outcome.outcome, reason=reason, message=message, now=self.clock(), received=self.received
+            self.sync_id,
+            outcome.outcome,
+            reason=reason,
+            message=message,
+            now=self.clock(),
+            received=self.received,
+            faults=outcome.faults,
         )
         return outcome
 

@@ -4,6 +4,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Final
 
 from syncd import events
@@ -11,8 +12,10 @@ from syncd.catalog.catalog import Catalog
 from syncd.errors import RefusedError, SyncdError, UsageError, worst_code
 from syncd.pipeline import laggards, matchers
 from syncd.pipeline.document import record_document, sync_document, unknown_sync
+from syncd.pipeline.folder import StateFolder
 from syncd.pipeline.outcome import SyncOutcome
 from syncd.pipeline.overview import Overview
+from syncd.pipeline.recorded import as_it_is
 from syncd.pipeline.status import status_document
 from syncd.service.access import Access
 from syncd.service.control import Order
@@ -110,7 +113,7 @@ class Orders:
             return {"status": {**told, "stage": stage.name, "done": stage.done, "total": stage.total}, "end": 0}
         if record is None:
             raise unknown_sync(sync_id)
-        document = record_document(record)
+        document = record_document(as_it_is(StateFolder(Path(self._state_dir)), self._catalog, record))
         return {"status": document, "end": document["exit_code"]}
 
     def _add_matcher(self, order: Order, user: str) -> dict[str, Any]:

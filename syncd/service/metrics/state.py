@@ -147,15 +147,25 @@ def _outcomes(found: State) -> Iterator[Sample]:
 
 def _refusals(found: State) -> Iterator[Sample]:
     for one in found.overview.sources:
-        last = one.last
-        now = refusal(last.reason) if last and last.outcome is Outcome.REJECTED else None
-        yield from (((one.name, kind), kind == now) for kind in REFUSALS)
+        now = {refusal(reason) for reason in _reasons(one, Outcome.REJECTED)}
+        yield from (((one.name, kind), kind in now) for kind in REFUSALS)
 
 
 def _holds(found: State) -> Iterator[Sample]:
     for one in found.overview.sources:
-        held = one.last.reason.split(", ") if one.last and one.last.outcome is Outcome.HELD else ()
+        held = {part for reason in _reasons(one, Outcome.HELD) for part in reason.split(", ")}
         yield from (((one.name, reason), reason in held) for reason in HoldReason)
+
+
+def _reasons(one: SourceView, outcome: Outcome) -> Iterator[str]:
+    """Why lists of a source, or the whole of it, came to that outcome in its last sync."""
+    faults = one.last.told.values() if one.last else ()
+    return (fault.reason for fault in faults if fault.outcome is outcome)
+
+
+def _begun(one: SourceView) -> datetime | None:
+    sync = one.running if one.running and not one.running.dry_run else one.last
+    return sync.started_at if sync else None
 
 
 def _published(found: State) -> Iterator[Sample]:
@@ -228,9 +238,9 @@ GAUGES: Final = (
     ),
     Gauge(
         "syncd_source_last_sync_timestamp_seconds",
-        "When its last sync began, whatever came of it; 0: never.",
+        "When its last sync began, whatever came of it, dry runs apart; 0: never.",
         _SOURCE,
-        _per_source(lambda one: seconds(one.last.started_at if one.last else None)),
+        _per_source(lambda one: seconds(_begun(one))),
     ),
     Gauge(
         "syncd_source_next_sync_timestamp_seconds",
@@ -247,19 +257,19 @@ GAUGES: Final = (
     Gauge("syncd_source_lists", "Published lists that come from it.", _SOURCE, _published),
     Gauge(
         "syncd_source_last_sync_outcome",
-        "1 for the outcome of its last sync, 0 for every other; all 0 while it runs.",
+        "1 for the outcome of its last sync that ended, dry runs apart, 0 for every other.",
         ("source", "outcome"),
         _outcomes,
     ),
     Gauge(
         "syncd_source_rejected",
-        "1 for the reason why its last sync was rejected, 0 for every other.",
+        "1 for each reason why lists of it, or all, were rejected in that sync, 0 for every other.",
         ("source", "reason"),
         _refusals,
     ),
     Gauge(
         "syncd_source_held",
-        "1 for each reason why its last sync is held for a person to judge, 0 for every other.",
+        "1 for each reason why lists of it were held in that sync for a person to judge, 0 for every other.",
         ("source", "reason"),
         _holds,
     ),

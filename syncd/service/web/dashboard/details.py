@@ -14,6 +14,7 @@ from syncd.service.web.dashboard.html import Child, Html, h, join
 from syncd.service.web.dashboard.overview import list_state
 from syncd.service.web.dashboard.parts import (
     Fact,
+    begun,
     exact,
     facts,
     lasted,
@@ -38,7 +39,9 @@ def list_page(found: Found, one: ListView, history: History) -> Html:
     points = [Point(each.created_at, each.rows, f"Version {each.version}") for each in history]
     return join(
         heading(one.head.list, _crumb("A list of", source_link(one.head.source))),
-        section("standing", "Where it stands", _matters(found, one.head.source), facts(_list_facts(one))),
+        section(
+            "standing", "Where it stands", _matters(found, one.head.source, one.head.list), facts(_list_facts(one))
+        ),
         section("rows", "Rows over time", chart(points, now)),
         _versions(history),
         loaded_by(found.overview, one.head.list),
@@ -69,12 +72,14 @@ def _crumb(before: str, link: Html) -> Html:
     return h("p", before, " ", link, class_="crumb")
 
 
-def _matters(found: Found, source: str) -> Html | None:
-    return task_list([one for one in found.tasks if one.source == source])
+def _matters(found: Found, source: str, name: str = "") -> Html | None:
+    """What needs a person about a source; with ``name``, but for what concerns other lists of it."""
+    its = [one for one in found.tasks if one.source == source]
+    return task_list([one for one in its if not name or not one.lists or name in one.lists])
 
 
 def _list_facts(one: ListView) -> Sequence[Fact]:
-    last, origin = one.source.last, one.origin
+    origin = one.origin
     return (
         Fact("State", list_state(one)),
         Fact("Version", one.head.version, join("published ", past(one.head.published_at, one.now), _serial(one.head))),
@@ -84,7 +89,7 @@ def _list_facts(one: ListView) -> Sequence[Fact]:
             past(origin.verified_at if origin else None, one.now),
             exact(origin.verified_at) if origin else None,
         ),
-        Fact("Last sync", outcome(last), past(last.started_at, one.now) if last else None),
+        Fact("Last sync", outcome(one.outcome), begun(one.source, one.now)),
         Fact("Next sync", next_sync(one.source, one.now)),
     )
 
@@ -103,10 +108,9 @@ def _algorithms(one: ListView) -> str | None:
 
 
 def _source_facts(seen: Overview, one: SourceView) -> Sequence[Fact]:
-    last = one.last
-    verified = one.last_verified_at
+    last, verified = one.last, one.last_success_at
     return (
-        Fact("Last sync", outcome(last), past(last.started_at, seen.now) if last else None),
+        Fact("Last sync", outcome(last.outcome if last else None), begun(one, seen.now)),
         Fact("Verified", past(verified, seen.now), exact(verified) if verified else None),
         Fact(
             "Next sync",
@@ -147,7 +151,7 @@ def _plan(plan: str) -> str:
 
 def _syncs(syncs: Sequence[SyncRecord]) -> Html:
     columns = ("Started (UTC)", "Outcome", "Why", "Took#", "Received#")
-    rows = [(moment(one.started_at), outcome(one), _reason(one), lasted(one), size(one.bytes)) for one in syncs]
+    rows = [(moment(one.started_at), outcome(one.outcome), _reason(one), lasted(one), size(one.bytes)) for one in syncs]
     return table_section("syncs", "Recent syncs", columns, rows, beside=h("p", _tally(syncs), class_="faint"))
 
 

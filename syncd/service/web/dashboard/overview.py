@@ -11,11 +11,11 @@ from syncd.service.web.dashboard.found import Found, History
 from syncd.service.web.dashboard.html import Child, Html, h, join
 from syncd.service.web.dashboard.parts import (
     Mark,
+    begun,
     list_link,
     moment,
     next_sync,
     outcome,
-    outcome_mark,
     past,
     section,
     source_link,
@@ -61,7 +61,6 @@ def _lists(seen: Overview, histories: Mapping[ListName, History]) -> Html:
 
 
 def _list_row(one: ListView, history: History) -> Sequence[Child]:
-    last = one.source.last
     course = spark([Point(each.created_at, each.rows) for each in history], one.now)
     return (
         list_link(one.head.list),
@@ -70,7 +69,7 @@ def _list_row(one: ListView, history: History) -> Sequence[Child]:
         one.rows,
         course,
         past(one.origin.verified_at if one.origin else None, one.now),
-        join(past(last.started_at if last else None, one.now), h("small", in_words(last.outcome)) if last else None),
+        join(begun(one.source, one.now), h("small", in_words(one.outcome)) if one.outcome else None),
         next_sync(one.source, one.now),
     )
 
@@ -80,8 +79,7 @@ def list_state(one: ListView) -> Html:
     if one.stale:
         return state(Mark.ACT, "stale")
     if one.why:
-        last = one.source.last
-        return outcome(last) if last and outcome_mark(last.outcome) is not Mark.GOOD else state(Mark.ACT, "look at it")
+        return outcome(one.fault.outcome) if one.fault else state(Mark.ACT, "look at it")
     return state(Mark.GOOD, "current")
 
 
@@ -94,9 +92,9 @@ def _sources(seen: Overview) -> Html:
 def _source_row(one: SourceView, seen: Overview) -> Sequence[Child]:
     return (
         source_link(one.name),
-        outcome(one.last),
-        past(one.last.started_at if one.last else None, seen.now),
-        past(one.last_verified_at, seen.now),
+        outcome(one.last.outcome if one.last else None),
+        begun(one, seen.now),
+        past(one.last_success_at, seen.now),
         next_sync(one, seen.now),
         span(one.interval) if one.interval is not None else "",
     )

@@ -53,9 +53,16 @@ def outcome_mark(outcome: Outcome) -> Mark:
     return _MARKS.get(outcome, Mark.ACT)
 
 
-def outcome(last: SyncRecord | None) -> Html:
-    """How a sync ended."""
-    return state(Mark.IDLE, "never") if last is None else state(outcome_mark(last.outcome), in_words(last.outcome))
+def outcome(ended: Outcome | None) -> Html:
+    """How a sync ended, of a list or as a whole."""
+    return state(Mark.IDLE, "never") if ended is None else state(outcome_mark(ended), in_words(ended))
+
+
+def begun(source: SourceView, now: datetime) -> Html:
+    """When the last sync of a source began, and whether one is under way."""
+    running = source.running
+    kind = "a dry run is running" if running and running.dry_run else "running"
+    return join(past(source.last.started_at if source.last else None, now), h("small", kind) if running else None)
 
 
 def past(at: datetime | None, now: datetime, otherwise: str = "never") -> Html:

@@ -13,7 +13,7 @@ from syncd.catalog.records import Outcome
 from syncd.certificates import CertificateView
 from syncd.feed.expiry import Expiry
 from syncd.pipeline.laggards import BEHIND_AFTER, SILENT_AFTER, InstanceView
-from syncd.pipeline.overview import ListView, Overview, SourceView, in_full
+from syncd.pipeline.overview import ListView, Overview, in_full
 from syncd.service.web.dashboard.html import Child, Html, h, join
 from syncd.service.web.dashboard.parts import Mark, list_link, prose, source_link, state
 from syncd.trust.keys import OFFLINE_ROLES
@@ -45,24 +45,27 @@ class Task:
     to_do: str
     source: str = ""
     """the one that it is about"""
+    lists: tuple[str, ...] = ()
+    """of its lists, those that it is about; (): all of it"""
 
 
 def tasks(found: Overview) -> tuple[Task, ...]:
     """Every matter, the urgent ones first."""
     stored = (*_of_roles(found.roles), *_of_certificates(found.certificates))
-    every = (*_of_lists(found.lists), *_of_waiting(found), *stored, *_of_matchers(found))
+    sources = (*_of_lists(found.lists), *_of_untold(found), *_of_waiting(found))
+    every = (*sources, *stored, *_of_matchers(found))
     return tuple(sorted(every, key=lambda one: not one.urgent))
 
 
 def _of_lists(lists: Sequence[ListView]) -> Iterator[Task]:
-    matters: dict[tuple[str, str], list[ListView]] = {}
+    matters: dict[tuple[str, str, Outcome | None], list[ListView]] = {}
     for one in lists:
         if one.why:
-            matters.setdefault((one.head.source, one.why), []).append(one)
-    for (source, why), concerned in matters.items():
-        first = concerned[0]
-        urgent = _is_clock(first) or first.stale or _ended(first.source) in _URGENT
-        yield Task(urgent, _commas([one.head.list for one in concerned]), why, _to_do(first), source)
+            matters.setdefault((one.head.source, one.why, _ended(one)), []).append(one)
+    for (source, why, ended), concerned in matters.items():
+        first, names = concerned[0], tuple(one.head.list for one in concerned)
+        urgent = ended in _URGENT or any(_is_clock(one) or one.stale for one in concerned)
+        yield Task(urgent, _commas(names), why, _to_do(first), source, names)
 
 
 def _commas(names: Sequence[str]) -> Html:
@@ -73,7 +76,7 @@ def _to_do(one: ListView) -> str:
     name = one.source.name
     if not one.source.configured:
         return f"Configure [sources.{name}] again, or let the list go: matchers keep what they hold."
-    ended = _ended(one.source)
+    ended = _ended(one)
     if ended is Outcome.UNREACHABLE and one.stale:
         return f"Look at the network from this host, and ask the partner: this has lasted too long. {_STAYS}"
     if ended is not None and ended in _TO_DO:
@@ -87,15 +90,24 @@ def _is_clock(one: ListView) -> bool:
     return one.age is not None and behind(one.age)
 
 
-def _ended(source: SourceView) -> Outcome | None:
-    return source.last.outcome if source.last else None
+def _ended(one: ListView) -> Outcome | None:
+    """What a list came to, where that was not good."""
+    return one.fault.outcome if one.fault else None
+
+
+def _of_untold(found: Overview) -> Iterator[Task]:
+    for one in found.untold:
+        name, ended = one.source.name, one.fault.outcome
+        lists = (one.list,) if one.list else ()
+        yield Task(ended in _URGENT, source_link(name), one.why, _TO_DO[ended].format(source=name), name, lists)
 
 
 def _of_waiting(found: Overview) -> Iterator[Task]:
     for one in found.waiting:
         link, last = source_link(one.name), one.last
         if last is None:
-            yield Task(False, link, "nothing published yet: no sync was made", "Wait for the first sync.", one.name)
+            made = "the first sync is running" if one.running else "no sync was made"
+            yield Task(False, link, f"nothing published yet: {made}", "Wait for the first sync.", one.name)
         elif last.outcome in _TO_DO:
             why = in_full(last.message or last.reason) or "the last sync came to nothing"
             to_do = _TO_DO[last.outcome].format(source=one.name).removesuffix(_STAYS)
