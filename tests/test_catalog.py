@@ -24,6 +24,7 @@ from syncd.catalog.catalog import Catalog
 from syncd.catalog.records import (
     AuditEntry,
     Commit,
+    Fault,
     HeadRecord,
     Loaded,
     MatcherRecord,
@@ -44,6 +45,7 @@ IMAGES = ListName("images")
 PUBLISHED = ListName("iwf.images")
 FIXTURE = Path(__file__).parent / "fixtures" / "catalog_v1.sqlite3.sql"
 SECOND_FIXTURE = FIXTURE.with_name("catalog_v2.sqlite3.sql")
+THIRD_FIXTURE = FIXTURE.with_name("catalog_v3.sqlite3.sql")
 
 BASE = SegmentRef(sha256="5" * 64, length=4096, algorithm=Algorithm.SHA256, kind="base", rows=10, removals=0)
 ORIGIN = OriginRecord(
@@ -669,6 +671,37 @@ def test_a_catalog_of_the_second_schema_takes_matchers(path: Path) -> None:
     assert path.with_name("catalog.sqlite3.before-0002").exists()
 
 
+def test_a_catalog_of_the_third_schema_takes_faults(path: Path) -> None:
+    """Migrated, it knows a dry run that would have published as one, and takes what became of each list."""
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.executescript(THIRD_FIXTURE.read_text())
+    with Catalog.open(path) as catalog:
+        dry, held, published = catalog.recent_syncs("iwf")
+        assert (dry.dry_run, held.dry_run, published.dry_run) == (True, False, False)
+        assert catalog.last_ended("iwf") == held
+        assert held.told == {"": Fault(Outcome.HELD, "emptied", "")}
+        assert (dry.told, published.told) == ({}, {})
+        catalog.begin_sync("7e57", "iwf", ONE)
+        faults = {"iwf.videos": Fault(Outcome.HELD, "emptied")}
+        catalog.finish_sync("7e57", Outcome.HELD, now=ONE, faults=faults)
+        assert catalog.recent_syncs("iwf", 1)[0].told == faults
+    assert path.with_name("catalog.sqlite3.before-0003").exists()
+
+
+def test_a_dry_run_is_neither_the_last_sync_nor_a_success(catalog: Catalog) -> None:
+    """Whatever came of it: it changed nothing."""
+    catalog.begin_sync("01", "iwf", NOON)
+    catalog.finish_sync("01", Outcome.UP_TO_DATE, now=NOON)
+    for number, outcome in enumerate((Outcome.UP_TO_DATE, Outcome.STAGED, Outcome.FAILED)):
+        catalog.begin_sync(f"1{number}", "iwf", ONE, dry_run=True)
+        catalog.finish_sync(f"1{number}", outcome, now=ONE)
+    catalog.begin_sync("21", "iwf", ONE)
+    last = catalog.last_ended("iwf")
+    assert last is not None
+    assert (last.id, catalog.last_success("iwf")) == ("01", NOON)
+    assert catalog.last_ended("other") is None
+
+
 def test_the_last_sync_is_the_last_whatever_the_clock_said(catalog: Catalog) -> None:
     """One of an hour when the clock ran ahead is not the last one for as long as that."""
     for number, at in enumerate((NOON + timedelta(days=400), ONE)):
@@ -689,12 +722,13 @@ def test_a_sync_is_found_by_its_name(catalog: Catalog) -> None:
 
 def later_scripts(folder: Path, upgrade: str) -> Path:
     """The shipped migrations and one more, as a later release will have."""
-    for script in ("env.py", "versions/v0001_first.py", "versions/v0002_schedule.py", "versions/v0003_matchers.py"):
-        (folder / script).parent.mkdir(parents=True, exist_ok=True)
-        (folder / script).write_text((schema.MIGRATIONS / script).read_text())
-    (folder / "versions" / "v0004_later.py").write_text(
+    for script in (schema.MIGRATIONS / "env.py", *schema.MIGRATIONS.glob("versions/v*.py")):
+        copied = folder / script.relative_to(schema.MIGRATIONS)
+        copied.parent.mkdir(parents=True, exist_ok=True)
+        copied.write_text(script.read_text())
+    (folder / "versions" / "v0005_later.py").write_text(
         "from alembic import op\nimport sqlalchemy as sa\n"
-        f"revision, down_revision = '0004', '0003'\ndef upgrade():\n    {upgrade}\n"
+        f"revision, down_revision = '0005', '0004'\ndef upgrade():\n    {upgrade}\n"
     )
     return folder
 
@@ -711,12 +745,12 @@ def test_an_older_catalog_is_kept_before_it_is_migrated(path: Path, tmp_path: Pa
         catalog.commit(FIRST)
     before = dump(path)
     scripts = later_scripts(tmp_path / "100% later", REBUILD)
-    schema.bring_up(path, 0, revision="0004", scripts=scripts)
-    kept = path.with_name("catalog.sqlite3.before-0003")
+    schema.bring_up(path, 0, revision="0005", scripts=scripts)
+    kept = path.with_name("catalog.sqlite3.before-0004")
     assert dump(kept) == before
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
     with contextlib.closing(sqlite3.connect(path)) as connection:
-        assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("0004",)]
+        assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("0005",)]
         assert connection.execute("SELECT id, note FROM publications").fetchall() == [(1, None)]
         assert connection.execute("SELECT count(*) FROM signed_files").fetchall() == [(2,)]
 
@@ -741,7 +775,7 @@ def test_a_failed_migration_changes_nothing(path: Path, tmp_path: Path, upgrade:
         catalog.commit(FIRST)
     before = dump(path)
     with pytest.raises(StoreError, match=message):
-        schema.bring_up(path, 0, revision="0004", scripts=later_scripts(tmp_path / "later", upgrade))
+        schema.bring_up(path, 0, revision="0005", scripts=later_scripts(tmp_path / "later", upgrade))
     assert dump(path) == before
 
 

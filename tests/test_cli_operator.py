@@ -195,7 +195,13 @@ def test_status_tells_a_killed_sync_from_a_running_one(configured: World) -> Non
         publisher.catalog.begin_sync("killed", "iwf", configured.clock())
     with lock(configured.state.source("iwf").lock, "a sync of iwf"):
         assert syncd("status").err == ""
-        assert syncd("status", "--json").json["lists"][0]["last_sync"]["outcome"] == "running"
+        found = syncd("status", "--json").json
+        assert found["lists"][0]["last_sync"]["outcome"] == "published"
+        assert found["sources"][0]["running"] == {
+            "sync_id": "killed",
+            "started_at": "2026-01-01T12:00:00Z",
+            "dry_run": False,
+        }
     assert syncd("status").err == "warning: iwf.images: the last sync was interrupted\n"
     assert syncd("status", "--json").json["lists"][0]["act"] == "the last sync was interrupted"
 

@@ -15,7 +15,7 @@ def as_it_is(folder: StateFolder, catalog: Catalog, sync: SyncRecord) -> SyncRec
     if sync.outcome is not Outcome.RUNNING or _is_locked(folder.source(sync.source).lock):
         return sync
     now = catalog.sync(sync.id)  # it may have ended between the two looks
-    return replace(sync, outcome=Outcome.INTERRUPTED) if now in {None, sync} else now
+    return replace(sync, outcome=Outcome.INTERRUPTED) if now is None or now == sync else now
 
 
 def last_and_running(folder: StateFolder, catalog: Catalog, source: str) -> tuple[SyncRecord | None, SyncRecord | None]:

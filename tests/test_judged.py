@@ -1,0 +1,309 @@
+"""How status, dashboard and metrics judge: each list by what became of it, in the last sync that ended."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from command_line import configure, syncd, use_clock
+from syncd.catalog.records import Outcome
+from syncd.files import lock
+from syncd.model import ListName
+from syncd.pipeline import overview
+from syncd.pipeline.overview import Overview
+from syncd.pipeline.sync import sync_source
+from syncd.service.web.dashboard.details import list_page, source_page
+from syncd.service.web.dashboard.found import Found
+from syncd.service.web.dashboard.html import Html
+from syncd.service.web.dashboard.overview import overview_page
+from syncd.service.web.dashboard.tasks import tasks
+from syncd.service.web.health import readiness
+from test_metrics import now as scraped
+from world import World, row, rows
+
+VIDEOS = ListName("videos")
+EMPTIED = "the update would leave the list without any entry"
+
+
+@pytest.fixture
+def configured(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    """An operator of one source, of which two lists were published ten minutes ago."""
+    use_clock(world.clock, monkeypatch)
+    text = f'[sources.iwf]\ntype = "feed"\nurl = "{world.url}"\nroot = "{world.root}"\n'
+    at = f'state_dir = "{world.state.root}"\ncontrol_socket = "{world.base}/c.sock"\n'
+    configure(tmp_path / "syncd.toml", at + text, monkeypatch)
+    world.publish(full=rows(0, 3))
+    world.publish(full=rows(10, 12), name=VIDEOS)
+    assert syncd("sync").code == 0
+    world.clock.forward(minutes=10)
+    return world
+
+
+def hold_videos(world: World) -> None:
+    """A sync in which the videos are held, the images being up to date."""
+    world.publish(remove=rows(10, 12), name=VIDEOS)
+    assert syncd("sync").code == 3
+
+
+def reject(world: World, name: str) -> None:
+    """The partner signs a version of a list whose newest segment is another one."""
+    world.publish(add=[row(77)], name=ListName(name))
+    newest = max(world.partner.root.glob(f"v1/{name}/segments/*"), key=lambda path: path.stat().st_mtime_ns)
+    newest.write_bytes(bytes(newest.stat().st_size))
+
+
+def check() -> tuple[int, str]:
+    """What monitoring is told, without the ages."""
+    ran = syncd("status", "--check")
+    return ran.code, ran.out.partition(" | ")[0].rstrip()
+
+
+def look(world: World) -> Overview:
+    """How everything stands."""
+    with world.publisher() as publisher:
+        return overview.read(world.state, publisher.catalog, {"iwf": 600.0}, world.clock())
+
+
+def found(world: World) -> Found:
+    """What pages are made of."""
+    seen = look(world)
+    return Found(seen, tasks(seen))
+
+
+def text(markup: Html) -> str:
+    """What a reader sees, on one line."""
+    return " ".join(re.sub(r"<[^>]*>", " ", str(markup)).split())
+
+
+@contextmanager
+def under_way(world: World, *, dry_run: bool = False, source: str = "iwf") -> Iterator[None]:
+    """A sync that is running."""
+    with lock(world.state.source(source).lock, "a sync"), world.publisher() as publisher:
+        publisher.catalog.begin_sync("under-way", source, world.clock(), dry_run=dry_run)
+        yield
+
+
+# each list by itself
+
+
+def test_a_held_list_is_not_told_of_its_siblings(configured: World) -> None:
+    """They are up to date, and say so."""
+    hold_videos(configured)
+    ran = syncd("status")
+    assert ran.err == f"warning: iwf.videos: {EMPTIED}\n"
+    assert [line.split()[0] + ": " + line.split("ago")[-1].strip() for line in ran.out.splitlines()[1:3]] == [
+        "iwf.images: up to date",
+        "iwf.videos: held",
+    ]
+    assert check() == (1, f"SYNCD WARNING - iwf.videos: {EMPTIED}")
+    images, videos = syncd("status", "--json").json["lists"]
+    assert (images["act"], images["last_sync"]["outcome"], images["last_sync"]["reason"]) == (None, "up_to_date", "")
+    assert (videos["act"], videos["last_sync"]["outcome"], videos["last_sync"]["reason"]) == (
+        EMPTIED,
+        "held",
+        "emptied",
+    )
+
+
+def test_a_list_that_was_published_beside_a_held_one_says_so(configured: World) -> None:
+    """Its news are served."""
+    configured.publish(add=[row(5)])
+    hold_videos(configured)
+    assert [one["last_sync"]["outcome"] for one in syncd("status", "--json").json["lists"]] == ["published", "held"]
+
+
+def test_each_list_has_a_fault_of_its_own(configured: World) -> None:
+    """One rejected, one held: each in its own words, and as grave as it is."""
+    reject(configured, "images")
+    configured.publish(remove=rows(10, 12), name=VIDEOS)
+    assert syncd("sync").code == 4
+    code, line = check()
+    rejected, held = line.removeprefix("SYNCD CRITICAL - ").split("; ")
+    assert (code, held) == (2, f"iwf.videos: {EMPTIED}")
+    assert rejected.startswith("iwf.images: ")
+    assert "without any entry" not in rejected
+    assert [one.urgent for one in found(configured).tasks] == [True, True]
+    told = scraped(configured)
+    assert told.ones("syncd_source_held", "reason") == ["emptied"]
+    assert len(told.ones("syncd_source_rejected", "reason")) == 1
+
+
+def test_what_was_never_published_is_told_at_its_source(configured: World) -> None:
+    """Not of the lists beside it, which are well."""
+    configured.publish(full=rows(20, 22), name=ListName("audio"))
+    reject(configured, "audio")
+    assert syncd("sync").code == 4
+    assert [one["act"] for one in syncd("status", "--json").json["lists"]] == [None, None]
+    (fault,) = syncd("status", "--json").json["sources"][0]["faults"]
+    assert (fault["list"], fault["outcome"]) == ("iwf.audio", "rejected")
+    assert fault["act"].startswith("iwf.audio was never published: ")
+    assert syncd("status").err == f"warning: iwf: {fault['act']}\n"
+    assert check() == (2, f"SYNCD CRITICAL - iwf: {fault['act']}")
+    (task,) = found(configured).tasks
+    assert (task.urgent, task.why, task.lists) == (True, fault["act"], ("iwf.audio",))
+
+
+def test_a_fault_of_the_whole_sync_is_told_where_it_hit(configured: World) -> None:
+    """Of lists that it did not verify; of the source, where it verified all."""
+    catalog_id = "killed"
+    with configured.publisher() as publisher:
+        publisher.catalog.begin_sync(catalog_id, "iwf", configured.clock())
+        configured.clock.forward(seconds=1)
+        publisher.catalog.touch_verified("iwf", {ListName("images"): 1}, configured.clock())
+    assert syncd("status").err == "warning: iwf.videos: the last sync was interrupted\n"
+    with configured.publisher() as publisher:
+        publisher.catalog.touch_verified("iwf", {VIDEOS: 1}, configured.clock())
+    assert syncd("status").err == "warning: iwf: the last sync was interrupted\n"
+    assert check() == (1, "SYNCD WARNING - iwf: the last sync was interrupted")
+    (task,) = found(configured).tasks
+    assert (task.why, task.source, task.lists) == ("the last sync was interrupted", "iwf", ())
+
+
+def test_a_source_out_of_reach_is_told_of_each_list_and_once(configured: World) -> None:
+    """No list was verified."""
+    configured.partner.path("metadata/timestamp.json").unlink()
+    assert syncd("sync").code == 5
+    found_now = syncd("status", "--json").json
+    assert [one["last_sync"]["outcome"] for one in found_now["lists"]] == ["unreachable", "unreachable"]
+    assert found_now["sources"][0]["faults"] == []
+    assert len(found(configured).tasks) == 1
+
+
+# only what has ended
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_red_stays_while_the_next_sync_runs(configured: World, dry_run: bool) -> None:
+    """Until that ends, the one before is what is known."""
+    hold_videos(configured)
+    before, tasks_before, told = check(), found(configured).tasks, syncd("status")
+    with under_way(configured, dry_run=dry_run):
+        assert check() == before == (1, f"SYNCD WARNING - iwf.videos: {EMPTIED}")
+        ran = syncd("status")
+        kind = "a dry run" if dry_run else "a sync"
+        assert (ran.err, ran.out) == (told.err, f"{told.out}iwf: {kind} is running, begun 0 seconds ago\n")
+        assert [one.why for one in found(configured).tasks] == [one.why for one in tasks_before] == [EMPTIED]
+        assert "running" in text(overview_page(found(configured), {}))
+
+
+def test_what_was_never_published_stays_critical_while_the_next_sync_runs(configured: World) -> None:
+    """As lists do."""
+    config = configured.base / "syncd.toml"
+    text = config.read_text()
+    config.write_text(f'{text}[sources.new]\ntype = "feed"\nurl = "{configured.url}"\nroot = "{configured.root}"\n')
+    with under_way(configured, source="new"):
+        assert check() == (1, "SYNCD WARNING - new: nothing published yet, the first sync is running")
+        assert "\nnew: nothing published yet; the first sync is not at its end\n" in syncd("status").out
+    with configured.publisher() as publisher:
+        publisher.catalog.finish_sync("under-way", Outcome.REJECTED, now=configured.clock())
+        publisher.catalog.begin_sync("next", "new", configured.clock())
+    with lock(configured.state.source("new").lock, "a sync"):
+        assert check() == (2, "SYNCD CRITICAL - new: nothing published yet, the last sync was rejected")
+
+
+def test_metrics_keep_the_outcome_while_the_next_sync_runs(configured: World) -> None:
+    """An alert does not go out with each run."""
+    hold_videos(configured)
+    configured.clock.forward(minutes=1)
+    with under_way(configured):
+        told = scraped(configured)
+    assert told.ones("syncd_source_last_sync_outcome", "outcome") == ["held"]
+    assert told.ones("syncd_source_held", "reason") == ["emptied"]
+    assert told("syncd_source_last_sync_timestamp_seconds", source="iwf") == configured.clock().timestamp()
+
+
+# never a dry run
+
+
+def test_a_dry_run_puts_no_red_out(configured: World) -> None:
+    """Whether it would publish, finds nothing to do, or fails: it changes nothing."""
+    hold_videos(configured)
+    red = (1, f"SYNCD WARNING - iwf.videos: {EMPTIED}")
+    configured.publish(add=[row(13)], name=VIDEOS)
+    configured.clock.forward(minutes=1)
+    assert syncd("sync", "--dry-run").code == 0
+    assert check() == red
+    with configured.publisher() as publisher:
+        sync_source(publisher, configured.source(lists=("images",)), configured.clock, dry_run=True)
+    assert check() == red
+    assert scraped(configured).ones("syncd_source_last_sync_outcome", "outcome") == ["held"]
+    configured.clock.forward(minutes=1)
+    assert syncd("sync").code == 0
+    assert check()[0] == 0
+
+
+def test_a_dry_run_that_fails_makes_nothing_red(configured: World) -> None:
+    """Nor does one that was killed."""
+    timestamp = configured.partner.path("metadata/timestamp.json")
+    good = timestamp.read_bytes()
+    timestamp.unlink()
+    assert syncd("sync", "--dry-run").code == 5
+    timestamp.write_bytes(good)
+    assert check()[0] == 0
+    with configured.publisher() as publisher:
+        publisher.catalog.begin_sync("killed", "iwf", configured.clock(), dry_run=True)
+    assert check()[0] == 0
+
+
+def test_a_dry_run_that_would_publish_says_so(configured: World) -> None:
+    """Also where the first of the lists is up to date."""
+    configured.publish(add=[row(13)], name=VIDEOS)
+    (sync,) = syncd("sync", "--dry-run", "--json").json["syncs"]
+    assert (sync["outcome"], [one["outcome"] for one in sync["lists"]]) == ("staged", ["up_to_date", "staged"])
+    assert syncd("sync", "--status", sync["sync_id"]).out == "iwf: would be published\n"
+
+
+# what else is told
+
+
+def test_a_source_is_verified_when_all_of_it_was(configured: World) -> None:
+    """Metadata that was verified says nothing of lists that were not."""
+    reject(configured, "images")
+    assert syncd("sync").code == 4
+    (source,) = syncd("status", "--json").json["sources"]
+    assert source["verified_at"] == "2026-01-01T12:00:00Z"
+    shown = found(configured)
+    (view,) = shown.overview.sources
+    assert "Verified 10 minutes ago 2026-01-01 12:00 UTC" in text(source_page(shown, view, []))
+    assert "iwf rejected 0 seconds ago 10 minutes ago" in text(overview_page(shown, {}))
+
+
+def test_a_source_of_which_nothing_was_verified_never_was(world: World) -> None:
+    """Whatever of its metadata was."""
+    world.publish(full=rows(0, 3))
+    reject(world, "images")
+    assert world.sync().exit_code == 4
+    (view,) = look(world).sources
+    assert view.last_success_at is None
+
+
+def test_a_page_of_a_list_tells_no_fault_of_another(configured: World) -> None:
+    """It is current."""
+    hold_videos(configured)
+    shown = found(configured)
+    images, videos = (text(list_page(shown, one, ())) for one in shown.overview.lists)
+    assert EMPTIED not in images
+    assert "State current" in images
+    assert "Last sync up to date" in images
+    assert EMPTIED in videos
+    assert "State held" in videos
+    (view,) = shown.overview.sources
+    assert EMPTIED in text(source_page(shown, view, []))
+
+
+def test_readiness_does_not_go_by_syncs(configured: World) -> None:
+    """But by what is stored, and how old that is."""
+    hold_videos(configured)
+    ready, told = readiness({}, look(configured), named=True)
+    assert (ready, told.splitlines()[0]) == (True, "ready: 2 lists, 0 not proved, 0 stale")
+
+
+def test_a_killed_sync_is_told_as_such_by_its_name(configured: World) -> None:
+    """As by `syncd status`: it holds no lock."""
+    with under_way(configured):
+        ran = syncd("sync", "--status", "under-way")
+        assert (ran.code, ran.out) == (0, "iwf: running\n")
+    ran = syncd("sync", "--status", "under-way")
+    assert (ran.code, ran.out) == (6, "iwf: interrupted\n")
