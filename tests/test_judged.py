@@ -78,10 +78,12 @@ def text(markup: Html) -> str:
 
 
 @contextmanager
-def under_way(world: World, *, dry_run: bool = False, source: str = "iwf") -> Iterator[None]:
+def under_way(
+    world: World, *, dry_run: bool = False, source: str = "iwf", sync_id: str = "under-way"
+) -> Iterator[None]:
     """A sync that is running."""
     with lock(world.state.source(source).lock, "a sync"), world.publisher() as publisher:
-        publisher.catalog.begin_sync("under-way", source, world.clock(), dry_run=dry_run)
+        publisher.catalog.begin_sync(sync_id, source, world.clock(), dry_run=dry_run)
         yield
 
 
@@ -195,12 +197,25 @@ def test_what_was_never_published_stays_critical_while_the_next_sync_runs(config
     config.write_text(f'{text}[sources.new]\ntype = "feed"\nurl = "{configured.url}"\nroot = "{configured.root}"\n')
     with under_way(configured, source="new"):
         assert check() == (1, "SYNCD WARNING - new: nothing published yet, the first sync is running")
-        assert "\nnew: nothing published yet; the first sync is not at its end\n" in syncd("status").out
+        assert "\nnew: nothing published yet; the first sync is running\n" in syncd("status").out
     with configured.publisher() as publisher:
         publisher.catalog.finish_sync("under-way", Outcome.REJECTED, now=configured.clock())
         publisher.catalog.begin_sync("next", "new", configured.clock())
     with lock(configured.state.source("new").lock, "a sync"):
         assert check() == (2, "SYNCD CRITICAL - new: nothing published yet, the last sync was rejected")
+
+
+def test_a_dry_run_is_not_the_first_sync(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing comes of it."""
+    use_clock(world.clock, monkeypatch)
+    source = f'[sources.iwf]\ntype = "feed"\nurl = "{world.url}"\nroot = "{world.root}"\n'
+    configure(tmp_path / "syncd.toml", f'state_dir = "{world.state.root}"\n{source}', monkeypatch)
+    for dry_run, told in ((True, "no sync was made"), (False, "the first sync is running")):
+        with under_way(world, dry_run=dry_run, sync_id=told):
+            assert [one.why for one in found(world).tasks] == [f"nothing published yet: {told}"]
+            assert check()[1].endswith("yet, never synced" if dry_run else "yet, the first sync is running")
+        with world.publisher() as publisher:
+            publisher.catalog.mark_interrupted(world.clock())
 
 
 def test_metrics_keep_the_outcome_while_the_next_sync_runs(configured: World) -> None:

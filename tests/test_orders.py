@@ -38,6 +38,10 @@ class Started:
         done.end(SyncOutcome(done.sync_id, feed.name))
         return done, False
 
+    def find(self, sync_id: str) -> Running | None:
+        del sync_id
+        return None
+
 
 @pytest.fixture
 def give(world: World) -> Iterator[Callable[..., list[dict[str, Any]]]]:
@@ -120,3 +124,16 @@ def test_a_command_that_does_not_wait_shows_what_was_refused(
     assert ran.err == "error: a dry run of b is under way\n  to do: ask again\n"
     told = syncd("sync", "--no-wait", "--json").json
     assert ([one["source"] for one in told["started"]], told["refused"][0]["exit_code"]) == (["a", "c"], 6)
+
+
+def test_a_sync_that_nobody_makes_any_more_is_not_running(world: World) -> None:
+    """Its end could not be recorded, say: it holds no lock."""
+    with world.publisher() as publisher:
+        publisher.catalog.begin_sync("5afe", "iwf", world.clock())
+        syncs, state = Started({}), str(world.state.root)
+        access = Access(publisher.catalog)
+        orders = Orders(
+            state, cast(Syncs, syncs), publisher.catalog, lambda _: (), nothing, access, world.clock, lambda _: None
+        )
+        (answer,) = orders(Order(do="sync_status", state_dir=state, sync_id="5afe"), "alice")
+    assert (answer["status"]["outcome"], answer["end"]) == ("interrupted", 6)

@@ -89,7 +89,8 @@ def _faults(found: Document) -> Iterator[tuple[Level, str]]:
 
 
 def _first(source: Document) -> str:
-    return "the first sync is running" if source.get("running") else "never synced"
+    running = source.get("running")
+    return "the first sync is running" if running and not running["dry_run"] else "never synced"
 
 
 def _is_grave(last: Document | None) -> bool:

@@ -153,7 +153,8 @@ def _under_way(running: Document, now: datetime) -> str:
 def _how_ended(source: Document) -> str:
     last = source["last_sync"]
     if last is None:
-        return "the first sync is not at its end" if source.get("running") else "run `syncd sync`"
+        running = source.get("running")
+        return "the first sync is running" if running and not running["dry_run"] else "run `syncd sync`"
     said = f": {last['message']}" if last["message"] else ""
     return f"the last sync was {in_words(last['outcome'])}{said}"
 

@@ -106,7 +106,8 @@ def _of_waiting(found: Overview) -> Iterator[Task]:
     for one in found.waiting:
         link, last = source_link(one.name), one.last
         if last is None:
-            made = "the first sync is running" if one.running else "no sync was made"
+            first = one.running and not one.running.dry_run
+            made = "the first sync is running" if first else "no sync was made"
             yield Task(False, link, f"nothing published yet: {made}", "Wait for the first sync.", one.name)
         elif last.outcome in _TO_DO:
             why = in_full(last.message or last.reason) or "the last sync came to nothing"
