@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -332,12 +332,21 @@ def test_a_publisher_whose_clock_is_set_back(standing: World) -> None:
     publish_news(standing)
 
 
-def test_only_what_came_is_told_as_received(shared: tuple[Standing, BadPeer]) -> None:
-    """A source that stops half-way sent half, and one that sends nothing, nothing."""
+def test_all_that_came_is_told_as_received(shared: tuple[Standing, BadPeer]) -> None:
+    """Metadata and manifests too, what came of a segment that was cut off, and all of one that was refused."""
     stands, peer = _fresh(shared)
-    segments = stands.world.partner.root.glob("v1/*/segments/*")
-    news = max(segments, key=lambda path: path.stat().st_mtime_ns)
+    peer.fault(SEGMENT, answer(404))
+    stands.world.sync()  # from here on all metadata but the timestamp is held
+    root = stands.world.partner.root
+    signed = (root / TIMESTAMP).stat().st_size + _newest_size(root.glob(f"v1/*/{MANIFEST}"))
+    segment = _newest_size(root.glob("v1/*/segments/*"))
+    assert stands.world.sync().bytes == signed
     peer.fault(SEGMENT, truncated)
-    assert stands.world.sync().bytes == news.stat().st_size // 2
-    _fresh(shared)[1].fault(SEGMENT, answer(404))
-    assert stands.world.sync().bytes == 0
+    assert stands.world.sync().bytes == signed + 3 * (segment // 2)  # as often as it was asked
+    _fresh(shared)[1].fault(SEGMENT, answer(200, b"x" * segment))
+    outcome = stands.world.sync()
+    assert (outcome.outcome, outcome.bytes) == (Outcome.REJECTED, signed + segment)
+
+
+def _newest_size(files: Iterable[Path]) -> int:
+    return max((path.stat() for path in files), key=lambda found: found.st_mtime_ns).st_size

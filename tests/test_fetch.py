@@ -852,6 +852,33 @@ def test_download_of_other_bytes_is_a_mismatch_and_leaves_nothing(tmp_path: Path
     assert SHA256 not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("left", "script", "came"),
+    [
+        (b"", [answer(BODY)], 1_048_576),
+        (b"", [answer(OTHER)], 1_048_576),
+        (
+            BODY[:1000],
+            [answer(BODY[1000:], "206 Partial Content", "Content-Range: bytes 1000-1048575/1048576")],
+            1_047_576,
+        ),
+        (BODY[:1000], [answer(BODY)], 1_048_576),
+        (BODY, [answer(b"")], 0),
+        (b"", [answer(b"no such file", "404 Not Found")], 0),
+        (b"", [then_close(answer(BODY[:1000], length=len(BODY))), answer(BODY)], 1_049_576),
+    ],
+    ids=["whole", "refused", "continued", "started over", "here already", "no such file", "cut off, then whole"],
+)
+def test_each_byte_that_came_is_counted_once(tmp_path: Path, left: bytes, script: list[bytes], came: int) -> None:
+    """Whatever became of it; not what an earlier try left, and no body that nobody reads."""
+    target = tmp_path / "part"
+    target.write_bytes(left)
+    with Server(*script) as server, open_http(server) as peer:
+        with contextlib.suppress(SourceError, MismatchError):
+            peer.download("a", target, len(BODY), SHA256)
+        assert peer.meter.total == came
+
+
 def test_truncated_download_keeps_its_part(tmp_path: Path) -> None:
     """A peer that always breaks off leaves a part for the next sync to continue."""
     target = tmp_path / "part"

@@ -21,6 +21,7 @@ from syncd.errors import (
     StoreError,
     SyncdError,
 )
+from syncd.fetch import Meter
 from syncd.pipeline import wire
 from syncd.pipeline.outcome import SyncOutcome
 from syncd.pipeline.prepare import Held, Prepare, Prepared, Request, Staged, prepare
@@ -90,7 +91,7 @@ def test_what_crosses_between_the_processes_is_the_same_on_both_sides(world: Wor
     world.publish(add=[row(99)])
     asked = request(world)
     assert wire.decode_request(wire.encode_request(asked)) == asked
-    results = [step for step in prepare(asked, lambda *_: None) if isinstance(step, Prepared)]
+    results = [step for step in prepare(asked, lambda *_: None, Meter()) if isinstance(step, Prepared)]
     decoded = wire.decode(wire.encode(wire.answer_of(results[0]))).result
     assert decoded
     assert wire.prepared(decoded) == results[0]
@@ -99,7 +100,7 @@ def test_what_crosses_between_the_processes_is_the_same_on_both_sides(world: Wor
 def test_a_worker_that_lies_about_what_was_signed_is_not_believed(world: World) -> None:
     """The manifest must be the bytes that were signed, of the list that was asked for, and the line must be one."""
     world.publish(full=rows(0, 3))
-    step = next(one for one in prepare(request(world), lambda *_: None) if isinstance(one, Prepared))
+    step = next(one for one in prepare(request(world), lambda *_: None, Meter()) if isinstance(one, Prepared))
     assert isinstance(step.result, Staged)
     told = wire.answer_of(step).result
     assert told
@@ -254,7 +255,7 @@ def test_a_worker_is_told_nothing_of_credentials(world: World, monkeypatch: pyte
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", "/run/credentials/syncd.service")
     show = "import json, os, sys; print(json.dumps({'fault': {'kind': 'StoreError', 'message': ' '.join(os.environ)}}))"
     with pytest.raises(StoreError) as told:
-        list(Worker(start=partial(start, (sys.executable, "-c", show)))(request(world), lambda *_: None))
+        list(Worker(start=partial(start, (sys.executable, "-c", show)))(request(world), lambda *_: None, Meter()))
     assert "CREDENTIALS" not in told.value.message
     assert "PATH" in told.value.message
 
@@ -310,3 +311,23 @@ def test_no_worker_waits_for_a_daemon_that_stops() -> None:
     assert process
     assert process.returncode == -signal.SIGKILL
     assert spare._spare is None
+
+
+def test_what_came_is_counted_in_the_daemon_too(world: World) -> None:
+    """Also where it was refused, where the source broke off, and where the worker died on the way."""
+    world.publish(full=rows(0, 30))
+    with serve(world.partner.root) as peer:
+        (segment,) = world.partner.root.glob("v1/*/segments/*")
+        peer.fault("*.arrow", answer(200, b"x" * segment.stat().st_size))
+        sync(world, prepare, url=peer.url)  # from here on metadata is held
+        here, there = sync(world, prepare, url=peer.url), sync(world, Worker(), url=peer.url)
+        assert (there.outcome, there.bytes) == (Outcome.REJECTED, here.bytes)
+        peer.fault("*timestamp.json", answer(200, b"{}"))
+        refused = sync(world, Worker(), url=peer.url)
+    assert (refused.outcome, refused.bytes) == (Outcome.REJECTED, 2)
+    told = {"told": {"stage": "fetch", "done": 0, "total": 0}, "received": 7}
+    code = f"import json; print(json.dumps({told}))"
+    died = sync(world, Worker(start=partial(start, (sys.executable, "-c", code))))
+    assert (died.outcome, died.bytes) == (Outcome.FAILED, 7)
+    with world.publisher() as publisher:
+        assert [one.bytes for one in publisher.catalog.recent_syncs("iwf", 4)] == [7, 2, there.bytes, here.bytes]

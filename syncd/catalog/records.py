@@ -64,7 +64,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class SyncRecord:
-    """One attempt for one source. ``bytes`` were received from it."""
+    """One attempt for one source. ``bytes`` of bodies were received from it."""
 
     id: str
     source: str

@@ -40,6 +40,11 @@ class Follower:
         """Where the metadata client keeps its own state."""
         return self._folder.work / TRUST
 
+    @property
+    def received(self) -> int:
+        """Bytes of bodies that came from the peer so far, whatever became of them."""
+        return self._peer.meter.total
+
     def refresh(self, floors: Floors, now: datetime) -> TrustedFeed:
         """Fetch and verify the newest metadata. Raises `SourceError`, `TrustError`, `StoreError`."""
         make_folder(self._folder.work, _PRIVATE)

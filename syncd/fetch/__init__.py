@@ -13,16 +13,28 @@ A peer is an HTTP(S) server or, for ``file://``, a folder; both keep the same pr
 from syncd.fetch.endpoint import Deadline, Endpoint
 from syncd.fetch.folder import FilePeer
 from syncd.fetch.http import HttpPeer
+from syncd.fetch.meter import Meter
 from syncd.fetch.peer import Download, Peer, Progress, download_all
 
-__all__ = ["Deadline", "Download", "Endpoint", "FilePeer", "HttpPeer", "Peer", "Progress", "download_all", "open_peer"]
+__all__ = [
+    "Deadline",
+    "Download",
+    "Endpoint",
+    "FilePeer",
+    "HttpPeer",
+    "Meter",
+    "Peer",
+    "Progress",
+    "download_all",
+    "open_peer",
+]
 
 
-def open_peer(endpoint: Endpoint, deadline: Deadline, *, connections: int = 8) -> Peer:
-    """Return a peer for one operation; close it afterwards. Nothing is sent yet.
+def open_peer(endpoint: Endpoint, deadline: Deadline, *, connections: int = 8, meter: Meter | None = None) -> Peer:
+    """Return a peer for one operation; close it afterwards. Nothing is sent yet. ``meter`` counts what comes.
 
     Raises `UsageError` where a certificate file cannot be used, `SourceError` where a ``file://`` folder is missing.
     """
     if endpoint.folder is not None:
-        return FilePeer(endpoint.folder, deadline)
-    return HttpPeer(endpoint, deadline, connections=connections)
+        return FilePeer(endpoint.folder, deadline, meter)
+    return HttpPeer(endpoint, deadline, connections=connections, meter=meter)

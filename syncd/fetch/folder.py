@@ -8,14 +8,15 @@ from pathlib import Path
 
 from syncd.errors import HttpStatusError, SourceError
 from syncd.fetch.endpoint import Deadline
+from syncd.fetch.meter import Meter
 from syncd.fetch.peer import BLOCK, Peer, Tail, announced_otherwise, checked_path, too_large
 
 
 class FilePeer(Peer):
     """A folder. A missing file is the same `HttpStatusError` (404) that a server gives."""
 
-    def __init__(self, folder: Path, deadline: Deadline) -> None:
-        super().__init__(deadline)
+    def __init__(self, folder: Path, deadline: Deadline, meter: Meter | None = None) -> None:
+        super().__init__(deadline, meter)
         with _reading(str(folder)):
             self._folder = folder.resolve()
             if not self._folder.is_dir():
@@ -63,6 +64,7 @@ class FilePeer(Peer):
             if not block:
                 return
             count -= len(block)
+            self.meter.add(len(block))
             yield block
 
 

@@ -15,6 +15,7 @@ import httpx
 from syncd import __version__
 from syncd.errors import HttpStatusError, SourceError
 from syncd.fetch.endpoint import Deadline, Endpoint
+from syncd.fetch.meter import Meter
 from syncd.fetch.network import Transport
 from syncd.fetch.peer import CutShortError, Peer, Tail, UnreachableError, announced_otherwise, checked_path, too_large
 
@@ -55,8 +56,9 @@ class HttpPeer(Peer):
         connections: int = 8,
         inactivity: float = 30.0,
         now: Now = utc_now,
+        meter: Meter | None = None,
     ) -> None:
-        super().__init__(deadline)
+        super().__init__(deadline, meter)
         self._endpoint, self._inactivity, self._now = endpoint, inactivity, now
         self._client = httpx.Client(
             transport=Transport(endpoint, deadline, connections),
@@ -120,7 +122,9 @@ class HttpPeer(Peer):
 
     def _chunks(self, response: httpx.Response, path: str) -> Iterator[bytes]:
         with self._own_errors(path, CutShortError):
-            yield from response.iter_raw()
+            for chunk in response.iter_raw():
+                self.meter.add(len(chunk))
+                yield chunk
 
     @contextlib.contextmanager
     def _own_errors(self, path: str, broken: type[UnreachableError | CutShortError]) -> Iterator[None]:

@@ -17,6 +17,7 @@ import stamina
 
 from syncd.errors import HttpStatusError, MismatchError, SourceError, TruncatedError
 from syncd.fetch.endpoint import Deadline
+from syncd.fetch.meter import Meter
 from syncd.files import PRIVATE_FILE, storage
 
 BLOCK: Final = 1 << 20
@@ -55,8 +56,9 @@ class Peer(abc.ABC):
     Paths are relative, of letters, digits, ``.``, ``_``, ``-`` and ``/``.
     """
 
-    def __init__(self, deadline: Deadline) -> None:
+    def __init__(self, deadline: Deadline, meter: Meter | None = None) -> None:
         self._deadline = deadline
+        self.meter = meter or Meter()
 
     @abc.abstractmethod
     def stream(self, path: str, limit: int) -> Iterator[bytes]:

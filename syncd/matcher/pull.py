@@ -49,6 +49,7 @@ class Pulled:
 
     lists: tuple[ListPull, ...]
     bytes: int = 0
+    """received from the feed: bodies, whatever became of them"""
     trusted: TrustedFeed | None = field(default=None, repr=False)
 
     @property
@@ -162,7 +163,7 @@ class _Pull:
     follower: Follower
     current: Current | None
     progress: Progress | None
-    received: int = 0
+    gained: int = 0
 
     def run(self, wanted: tuple[ListName, ...], now: datetime) -> Pulled:
         trusted = self.follower.refresh(self._floors(), now)
@@ -175,7 +176,7 @@ class _Pull:
         current = Current(updated=now_in_seconds(now), metadata=dict(trusted.versions), lists=dict(held))
         write_current(self.copy, current)
         self._collect(trusted, current, now)
-        return Pulled(outcomes, self.received, trusted)
+        return Pulled(outcomes, self.follower.received, trusted)
 
     def _floors(self) -> Floors:
         """What ``current.json`` remembers, for when the metadata client's own folder was lost."""
@@ -221,9 +222,9 @@ class _Pull:
         total = sum(ref.length for ref in self.copy.missing(name, signed.manifest.stack))
 
         def report(gained: int) -> None:
-            self.received += gained
+            self.gained += gained
             if self.progress:
-                self.progress(self.received, max(total, self.received))
+                self.progress(self.gained, max(total, self.gained))
 
         self.follower.obtain(name, signed.manifest, held, report)
         self._keep(layout.manifest_path(name, signed.sha256), signed.content)

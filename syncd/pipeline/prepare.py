@@ -19,6 +19,7 @@ from syncd.feed.folder import FeedFolder
 from syncd.feed.follow import Follower
 from syncd.feed.proof import SignedManifest, check_fresh, evidence, target_of
 from syncd.feed.snapshot import open_stacks
+from syncd.fetch import Meter
 from syncd.files import install_bytes, install_file, storage
 from syncd.format.manifest import FileRef, ManifestRef, SegmentRef
 from syncd.format.segment import Segment
@@ -100,25 +101,25 @@ class Verified:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What came of one list; ``received`` counts the bytes of segments so far."""
+    """What came of one list."""
 
     name: ListName
     result: UpToDate | Staged | SyncdError
-    received: int
 
 
 Preparing = Generator[Verified | Prepared, None, None]
-Prepare = Callable[[Request, Progress], Preparing]
+Prepare = Callable[[Request, Progress, Meter], Preparing]
 """Prepares one source's lists one after the other: `prepare` in this process, or a worker process that runs it.
+The meter counts what comes from the source, also where nothing comes of it.
 
 Raises the `SyncdError` that keeps the whole source from going on. Closing it ends the work.
 """
 
 
-def prepare(request: Request, progress: Progress) -> Preparing:
+def prepare(request: Request, progress: Progress, meter: Meter) -> Preparing:
     """See `Prepare`."""
     folder = FeedFolder(request.folder)
-    with request.source.follow(folder) as follower:
+    with request.source.follow(folder, meter) as follower:
         progress("verify", 0, 0)
         trusted = follower.refresh(request.floors, request.now)
         yield Verified(trusted.floors)
@@ -130,7 +131,7 @@ def prepare(request: Request, progress: Progress) -> Preparing:
                 result = preparation.prepare(name, request.of(name))
             except Exception as fault:  # noqa: BLE001 - a fault in one list must not keep the others back
                 result = as_known(fault)
-            yield Prepared(name, result, preparation.received)
+            yield Prepared(name, result)
 
 
 def _all_lists(request: Request, trusted: TrustedFeed) -> list[ListName]:
@@ -147,8 +148,6 @@ class Preparation:
     trusted: TrustedFeed
     progress: Progress
     now: datetime
-    received: int = 0
-    """bytes of segments"""
 
     def prepare(self, name: ListName, held: Held) -> UpToDate | Staged:
         """Bring the newest version of a list here and stage it. Raises `FeedError`, `SourceError`, `StoreError`.
@@ -209,7 +208,6 @@ class Preparation:
         def report(gained: int) -> None:
             nonlocal done
             done += gained
-            self.received += gained  # as it comes: the rest may never
             self.progress("fetch", done, total)
 
         self.follower.fetch(name, wanted, report)

@@ -35,7 +35,7 @@ class SyncStatus(_Document):
     outcome: str = Field(description="published, up_to_date, held, rejected, unreachable, refused, failed, ...")
     reason: str
     message: str
-    bytes: int = Field(description="received from the source")
+    bytes: int = Field(description="of bodies received from the source, whatever became of them")
 
 
 class RunningStatus(_Document):

@@ -15,6 +15,7 @@ from typing import Final
 from syncd.catalog.records import OriginRecord, Outcome, SourceState
 from syncd.errors import RefusedError, StoreError, SyncdError, as_known, worst_error
 from syncd.feed.folder import FeedFolder
+from syncd.fetch import Meter
 from syncd.files import lock
 from syncd.model import ListName
 from syncd.pipeline import compose, gate
@@ -51,7 +52,7 @@ def sync_source(
             return sync.run()
     except SyncdError as error:  # somebody else syncs it, or the catalog cannot be written
         sync.explain(error)
-        return SyncOutcome(sync.sync_id, source.name, tuple(sync.lists), error=error)
+        return SyncOutcome(sync.sync_id, source.name, tuple(sync.lists), bytes=sync.meter.total, error=error)
 
 
 def new_sync_id() -> str:
@@ -84,7 +85,7 @@ class _Sync:
     sync_id: str
     dry_run: bool
     prepared_by: Prepare
-    received: int = 0
+    meter: Meter = field(default_factory=Meter)
     lists: list[ListOutcome] = field(default_factory=list)
 
     def run(self) -> SyncOutcome:
@@ -100,7 +101,7 @@ class _Sync:
         failure = self._sign_if_due() or failure  # also where the source is dead: matchers shall know that we are not
         lists = tuple(self.lists)
         seconds = time.monotonic() - started
-        outcome = SyncOutcome(self.sync_id, self.source.name, lists, seconds, self.received, failure)
+        outcome = SyncOutcome(self.sync_id, self.source.name, lists, seconds, self.meter.total, failure)
         worst = worst_error(error for error in (failure, *(one.error for one in lists)) if error)
         message = worst.message if worst else ""
         reason = type(worst).__name__ if worst else ", ".join(dict.fromkeys(one.reason for one in lists if one.reason))
@@ -110,7 +111,7 @@ class _Sync:
             reason=reason,
             message=message,
             now=self.clock(),
-            received=self.received,
+            received=self.meter.total,
             faults=outcome.faults,
         )
         return outcome
@@ -135,12 +136,11 @@ class _Sync:
         known = catalog.source(name)
         _check_pinned(name, known, pinned)
         request = Request(self.source, self.folder.root, known.floors, self._held(), self.clock())
-        with closing(self.prepared_by(request, self.progress)) as preparing:
+        with closing(self.prepared_by(request, self.progress, self.meter)) as preparing:
             for step in preparing:
                 if isinstance(step, Verified):
                     catalog.note_verified(name, step.floors, pinned, self.clock())
                     continue
-                self.received = step.received
                 self.lists.append(self._list(step, request.of(step.name)))
         if any(one.outcome is Outcome.PUBLISHED for one in self.lists):
             self.publisher.collect_garbage(self.source.name, self.clock())

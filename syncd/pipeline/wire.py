@@ -7,7 +7,7 @@ are. Every value is checked as it is read.
 import hashlib
 from typing import Final
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from syncd.errors import HttpStatusError, StoreError, SyncdError, error_named, kind_of
 from syncd.format import manifest as manifests
@@ -48,13 +48,15 @@ class Result(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     name: str
-    received: int
     staged: Staged | None = None
     fault: Fault | None = None
 
 
 class Answer(BaseModel):
-    """One line: exactly one of these. ``end`` is the last; where it never comes, the process died."""
+    """One line: exactly one of these. ``end`` is the last; where it never comes, the process died.
+
+    Each says how many bytes were ``received`` from the source so far (`syncd.fetch.Meter`).
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     told: Told | None = None
@@ -62,6 +64,7 @@ class Answer(BaseModel):
     result: Result | None = None
     fault: Fault | None = None
     end: bool = False
+    received: int = Field(0, ge=0, lt=1 << 63)
 
 
 def encode_request(request: Request) -> bytes:
@@ -85,7 +88,7 @@ def answer_of(step: Verified | Prepared) -> Answer:
         return Answer(verified=step.floors)
     staged = step.result if isinstance(step.result, Staged) else None
     fault = fault_of(step.result) if isinstance(step.result, SyncdError) else None
-    return Answer(result=Result(name=step.name, received=step.received, staged=staged, fault=fault))
+    return Answer(result=Result(name=step.name, staged=staged, fault=fault))
 
 
 def decode(line: bytes) -> Answer:
@@ -100,9 +103,9 @@ def prepared(result: Result) -> Prepared:
     """The step that a line told, once it is seen to be consistent. Raises `StoreError`."""
     name = _name(result.name)
     if result.fault is not None:
-        return Prepared(name, error_of(result.fault), result.received)
+        return Prepared(name, error_of(result.fault))
     if result.staged is None:
-        return Prepared(name, UpToDate(), result.received)
+        return Prepared(name, UpToDate())
     signed, candidate = result.staged.signed, result.staged.candidate
     consistent = (
         hashlib.sha256(signed.content).hexdigest() == signed.sha256 == candidate.sha256
@@ -111,7 +114,7 @@ def prepared(result: Result) -> Prepared:
     )
     if not consistent:
         raise _nonsense()
-    return Prepared(name, result.staged, result.received)
+    return Prepared(name, result.staged)
 
 
 def _name(text: str) -> ListName:

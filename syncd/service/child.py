@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import BinaryIO, Final
 
 from syncd.errors import as_known
+from syncd.fetch import Meter
 from syncd.pipeline import wire
 from syncd.pipeline.prepare import Progress, prepare
 from syncd.pipeline.wire import Answer, Told
@@ -28,14 +29,15 @@ _PR_SET_PDEATHSIG: Final = 1
 
 def run(reader: BinaryIO, writer: BinaryIO, clock: Callable[[], float] = time.monotonic) -> None:
     """Answer the one request of ``reader``, line by line."""
+    meter = Meter()
 
     def say(answer: Answer) -> None:
-        writer.write(wire.encode(answer))
+        writer.write(wire.encode(answer.model_copy(update={"received": meter.total})))
         writer.flush()
 
     try:
         request = wire.decode_request(reader.readline(wire.MAX_LINE))
-        for step in prepare(request, _sparing(say, clock)):
+        for step in prepare(request, _sparing(say, clock), meter):
             say(wire.answer_of(step))
     except Exception as fault:  # noqa: BLE001 - its words may hold a digest: only its kind leaves this process
         say(Answer(fault=wire.fault_of(as_known(fault))))

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from syncd.errors import AbandonedError, DeadlineExceeded, StoreError
+from syncd.fetch import Meter
 from syncd.pipeline import wire
 from syncd.pipeline.prepare import Preparing, Progress, Request, Verified
 from syncd.pipeline.wire import Answer
@@ -93,14 +94,14 @@ class Worker:
     _abandoned: threading.Event = field(default_factory=threading.Event)
     _process: Process | None = None
 
-    def __call__(self, request: Request, progress: Progress) -> Preparing:
+    def __call__(self, request: Request, progress: Progress, meter: Meter) -> Preparing:
         """See `Prepare`. Raises `DeadlineExceeded`, `AbandonedError`, and `StoreError` where the process died."""
         end = time.monotonic() + request.source.deadline + self.grace
         with self._started() as process:
             if self._abandoned.is_set():
                 raise _stopped(request.source.name)
             try:
-                yield from self._listen(process, request, progress, end)
+                yield from self._listen(process, request, progress, meter, end)
             except TimeoutError:
                 self.on_killed(process.pid, request.source.deadline + self.grace)
                 raise DeadlineExceeded(
@@ -125,12 +126,13 @@ class Worker:
             finally:
                 process.kill()
 
-    def _listen(self, process: Process, request: Request, progress: Progress, end: float) -> Preparing:
+    def _listen(self, process: Process, request: Request, progress: Progress, meter: Meter, end: float) -> Preparing:
         assert process.stdin  # noqa: S101 - for the type checker: it is a pipe
         with contextlib.suppress(BrokenPipeError):  # it died already: the end of its answers says so
             process.stdin.write(wire.encode_request(request))
             process.stdin.close()
         for answer in self._answers(process, end):
+            meter.reached(answer.received)
             if answer.told is not None:
                 progress(answer.told.stage, answer.told.done, answer.told.total)
             elif answer.verified is not None:

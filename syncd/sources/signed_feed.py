@@ -8,7 +8,7 @@ from pathlib import Path
 from syncd.errors import ConfigError, StoreError, TrustError
 from syncd.feed.folder import FeedFolder
 from syncd.feed.follow import Follower
-from syncd.fetch import Deadline, Endpoint, open_peer
+from syncd.fetch import Deadline, Endpoint, Meter, open_peer
 from syncd.files import read_bytes
 from syncd.format.caps import DEFAULT_CAPS, Caps
 from syncd.model import ListName
@@ -51,13 +51,13 @@ class SignedFeed:
                 _configured(path, _MAX_ROOT, f"{path.name} of source {self.name}")
 
     @contextmanager
-    def follow(self, folder: FeedFolder) -> Iterator[Follower]:
-        """Open the connection for one sync. Raises `UsageError`, `SourceError`."""
+    def follow(self, folder: FeedFolder, meter: Meter) -> Iterator[Follower]:
+        """Open the connection for one sync; ``meter`` counts what comes. Raises `UsageError`, `SourceError`."""
         token = None
         if self.token_file is not None:
             token = _configured(self.token_file, _MAX_TOKEN, f"the token of source {self.name}").decode().strip()
         endpoint = Endpoint(self.url, token, self.ca, self.client_cert, self.client_key)
-        with open_peer(endpoint, Deadline(self.deadline)) as peer:
+        with open_peer(endpoint, Deadline(self.deadline), meter=meter) as peer:
             yield Follower(folder, self.root_bytes(), peer, self.caps)
 
 

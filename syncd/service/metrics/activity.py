@@ -39,7 +39,11 @@ _COUNTERS: Final = {
     "syncs": ("syncd_syncs_total", "Syncs that ended, dry runs included.", ("source", "outcome")),
     "list_syncs": ("syncd_list_syncs_total", "What came of each list in them.", ("source", "list", "outcome")),
     "changes": ("syncd_list_changed_entries_total", "Entries that publishing changed.", ("source", "list", "change")),
-    "received": ("syncd_source_received_bytes_total", "Bytes received from the source.", ("source",)),
+    "received": (
+        "syncd_source_received_bytes_total",
+        "Bytes of bodies received from the source, whatever became of them.",
+        ("source",),
+    ),
     "kills": ("syncd_worker_kills_total", "Workers killed, since they did not end by the deadline.", ("source",)),
     "cool_downs": ("syncd_source_cool_downs_total", "Times that the source was left alone for a while.", ("source",)),
     "reloads": ("syncd_config_reloads_total", "Configurations read again.", ("result",)),
