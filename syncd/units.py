@@ -5,6 +5,10 @@ from typing import Final
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 _TOLERANCE: Final = timedelta(minutes=5)
+_BYTES: Final = ((10**9, "GB"), (10**6, "MB"), (10**3, "kB"))
+_LARGE: Final = 100
+_OF_ROWS: Final = frozenset({"check", "stage", "compare"})
+"""The stages of a sync that are measured in rows; all others are in bytes."""
 
 
 def stamp(time: datetime) -> str:
@@ -39,6 +43,21 @@ def behind(age: timedelta) -> bool:
 def count(number: int, one: str) -> str:
     """``1 row``, ``1,200 rows``."""
     return f"{number:,} {one}" if number == 1 else f"{number:,} {one}s"
+
+
+def done_of(stage: str, done: int, total: int) -> str:
+    """How far a stage is: ``12.3 of 320 MB``, ``1,200,000 of 10,000,000 rows``; '' where nothing is known."""
+    if not total:
+        return ""
+    if stage in _OF_ROWS:
+        return f"{done:,} of {count(total, 'row')}"
+    size, unit = next((one for one in _BYTES if total >= one[0]), (1, "bytes"))
+    return f"{_short(done, size)} of {_short(total, size)} {unit}"
+
+
+def _short(number: int, size: int) -> str:
+    amount = number / size
+    return f"{amount:,.0f}" if size == 1 or amount >= _LARGE else f"{amount:.1f}"
 
 
 def in_words(outcome: str) -> str:

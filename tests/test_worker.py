@@ -73,7 +73,7 @@ def test_a_worker_process_prepares_what_this_process_would(world: World) -> None
     world.publish(full=rows(0, 30))
     first = sync(world, Worker(), lambda stage, _done, _total: stages.append(stage))
     assert (first.outcome, first.lists[0].plan, first.lists[0].rows) == (Outcome.PUBLISHED, "full:first", 30)
-    assert list(dict.fromkeys(stages)) == ["verify", "fetch", "stage", "publish", "compact"]
+    assert list(dict.fromkeys(stages)) == ["verify", "fetch", "check", "stage", "publish", "compact"]
     world.publish(add=[row(99)], remove=[row(5)])
     world.clock.forward(minutes=1)
     second = sync(world, Worker())

@@ -67,7 +67,7 @@ def _check(settings: Any) -> None:
     if not settings.sources:
         note("no source is configured: nothing would be synced")
         return
-    show_table(("source", "every", "deadline", "next sync", "from"), _plan(settings))
+    show_table(("source", "every~", "deadline~", "next sync~", "from~"), _plan(settings))
 
 
 def _plan(settings: Any) -> list[tuple[str, ...]]:

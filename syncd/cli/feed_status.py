@@ -94,10 +94,10 @@ def _show_status(manifests: "list[Manifest]", repository: "Repository", roles: "
         for one in manifests
     ]
     if rows:
-        show_table(("list", "version#", "rows#", "algorithms", "verified (UTC)"), rows)
+        show_table(("list", "version#", "rows#", "algorithms~", "verified (UTC)~"), rows)
     else:
         say("no list yet: syncd feed publish FEED --list NAME --full FILE")
     say("")
     red = frozenset(number for number, one in enumerate(roles) if one.red)
     table = [(one.role, str(one.version), day(one.expires), one.shown, str(one.urgency)) for one in roles]
-    show_table(("role", "version#", "expires (UTC)", "", "state"), table, red)
+    show_table(("role", "version#", "expires (UTC)~", "~", "state~"), table, red)

@@ -81,6 +81,6 @@ def _show(found: "Difference") -> None:
         for label, one in labels.items()
     ]
     if rows:
-        show_table(("algorithm", "label", "added#", "removed#", "relabelled#"), rows)
+        show_table(("algorithm", "label~", "added#", "removed#", "relabelled#"), rows)
     else:
         say("nothing differs")

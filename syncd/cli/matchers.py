@@ -70,7 +70,7 @@ def _show(found: Sequence[Document], now: datetime) -> None:
         say("no matcher may pull: `syncd matchers add NAME` lets one")
         return
     red = frozenset(number for number, one in enumerate(found) if _laggards(one))
-    columns = ("name", "lists", "created", "instances#", "loaded", "behind#", "last seen")
+    columns = ("name", "lists~", "created~", "instances#", "loaded~", "behind#", "last seen~")
     show_table(columns, [_row(one, now) for one in found], red)
     for one in found:
         _name_laggards(one)

@@ -1,23 +1,30 @@
 """How commands speak: results on standard output, everything else on standard error.
 
-Colour only where a person reads it (and not with ``NO_COLOR``); tables of 80 columns; with ``--json`` one document.
+Colour only where a person reads it (and not with ``NO_COLOR``); tables fit the terminal, and elsewhere each row is one
+line; with ``--json`` one document.
 """
 
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final, Protocol
 
 import typer
 
 from syncd.errors import StoreError, SyncdError, error_document
-from syncd.units import stamp
+from syncd.units import done_of, stamp
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+_NO_TERMINAL: Final = 1 << 16
+"""Wider than any row."""
+_GAP: Final = 2
+_WORD: Final = 10
+"""What a column of words is left at least, where it has as many."""
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document, errors included.")]
 
@@ -126,33 +133,82 @@ def _coloured(word: str, code: str) -> str:
 
 
 def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]], red: frozenset[int] = frozenset()) -> None:
-    """A table that folds within the terminal's width; columns whose name ends in '#' hold numbers. ``red``: rows."""
+    """A table as wide as the terminal, or, where there is none, as wide as it is: a line for each row, for `grep`.
+
+    Columns whose name ends in '#' hold numbers, and in '~' words, which are folded first; the others hold names, which
+    are folded only where they would not fit. ``red``: rows.
+    """
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    printer = console()
+    if "COLUMNS" not in os.environ and not sys.stdout.isatty():
+        printer.width = _NO_TERMINAL
+    cells = [[clean(cell) for cell in row] for row in rows]
+    widest = _widest(columns, cells, printer.width)
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, _GAP, 0, 0))
     for column in columns:
-        table.add_column(column.removesuffix("#"), justify="right" if column.endswith("#") else "left", overflow="fold")
-    for number, row in enumerate(rows):
-        table.add_row(*(Text(clean(cell)) for cell in row), style="red" if number in red else None)
+        table.add_column(
+            column.rstrip("#~"),
+            justify="right" if column.endswith("#") else "left",
+            overflow="fold",
+            no_wrap=column not in widest,
+            max_width=widest.get(column),
+        )
+    for number, row in enumerate(cells):
+        table.add_row(*map(Text, row), style="red" if number in red else None)
     with writing():
-        console().print(table)
+        printer.print(table)
+
+
+def _widest(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> dict[str, int | None]:
+    """How wide each column may be, where it may be folded. Words first; then the longest names, if they must be."""
+    needed = {
+        name: max(map(len, cells))
+        for name, *cells in zip(columns, (one.rstrip("#~") for one in columns), *rows, strict=True)
+    }
+    words = {name: min(needed[name], _WORD) for name in columns if name.endswith("~")}
+    left = width - _GAP * (len(columns) - 1) - sum((needed | words).values())
+    if left >= 0:
+        return dict.fromkeys(words)
+    names = [name for name in columns if not name.endswith(("#", "~"))]
+    return {**words, max(names, key=lambda name: needed[name]): None}
+
+
+class Tell(Protocol):
+    """See `progress`."""
+
+    def __call__(self, stage: str, done: int, total: int, of: str = "") -> None:
+        """How far it is."""
+        ...
 
 
 @contextmanager
-def progress(what: str) -> Iterator[Callable[[str, int, int], None]]:
-    """A bar on the terminal, and nothing elsewhere. Yields what to tell: stage, done, of how much (0: not known)."""
+def progress(what: str) -> Iterator[Tell]:
+    """One line on the terminal that is drawn again and again, and nothing elsewhere: cron shall not mail it.
+
+    Yields what to tell: stage, how many bytes or rows are done, of how many (0: not known), and of what, where one
+    command does several.
+    """
     if not sys.stderr.isatty():
-        yield lambda _stage, _done, _total: None
+        yield lambda _stage, _done, _total, _of="": None
         return
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.table import Column
 
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
-    with Progress(*columns, TimeElapsedColumn(), console=console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=None)
+    columns = (
+        TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis")),
+        BarColumn(bar_width=None),
+        TextColumn("{task.fields[amount]}", markup=False, table_column=Column(no_wrap=True)),
+        TimeElapsedColumn(table_column=Column(no_wrap=True)),
+    )
+    with Progress(*columns, console=console(stderr=True), transient=True, expand=True) as bar:
+        task = bar.add_task(what, total=None, amount="")
 
-        def tell(stage: str, done: int, total: int) -> None:
-            bar.update(task, description=f"{what}: {stage}", completed=done, total=total or None)
+        def tell(stage: str, done: int, total: int, of: str = "") -> None:
+            said = ": ".join(filter(None, (what, of, stage)))
+            amount = done_of(stage, done, total)
+            bar.update(task, description=clean(said), completed=done, total=total or None, amount=amount)
 
         yield tell
 

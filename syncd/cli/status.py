@@ -89,7 +89,7 @@ def _show_status(found: Document) -> None:
     now, lists, waiting = _time(found["at"]), found["lists"], found["not_published"]
     if lists:
         red = frozenset(number for number, one in enumerate(lists) if one["act"])
-        columns = ("list", "version#", "rows#", "verified", "last sync", "outcome")
+        columns = ("list", "version#", "rows#", "verified~", "last sync~", "outcome")
         show_table(columns, [_status_row(one, now) for one in lists], red)
     for source in waiting:
         say(f"{source['source']}: nothing published yet; {_how_ended(source)}")
@@ -194,7 +194,7 @@ def snapshots(
     if as_json:
         print_json({"list": listed, "snapshots": [_snapshot_document(one) for one in found]})
         return
-    columns = ("version#", "created (UTC)", "rows#", "added#", "removed#", "relabelled#", "plan")
+    columns = ("version#", "created (UTC)~", "rows#", "added#", "removed#", "relabelled#", "plan")
     show_table(columns, [_snapshot_row(one) for one in found])
 
 

@@ -10,7 +10,7 @@ from syncd.cli.operator import ConfigFile, load_config, sole_writer, state_folde
 from syncd.cli.orders import Document, give
 from syncd.cli.output import JsonFlag, note, print_json, progress, quiet_retries, say, show_error, show_table, utc_now
 from syncd.errors import UsageError, worst_code
-from syncd.units import in_words
+from syncd.units import done_of, in_words
 
 if TYPE_CHECKING:
     from syncd.pipeline.state import Publisher
@@ -80,7 +80,7 @@ def _listen(answers: Iterable[Document]) -> list[Document]:
                 note(f"a sync of {answer['accepted']['source']} is under way: waiting for it", kind="note")
             elif "progress" in answer:
                 told = answer["progress"]
-                tell(f"{told['source']}: {told['stage']}", told["done"], told["total"])
+                tell(told["stage"], told["done"], told["total"], told["source"])
             elif "sync" in answer:
                 done.append(answer["sync"])
     return done
@@ -109,7 +109,8 @@ def _show_status(settings: Any, sync_id: str, *, as_json: bool) -> int:
     if as_json:
         print_json(told)
     else:
-        stage = f" ({told['stage']})" if told.get("stage") else ""
+        amount = done_of(told["stage"], told["done"], told["total"]) if told.get("stage") else ""
+        stage = f" ({', '.join(filter(None, (told['stage'], amount)))})" if told.get("stage") else ""
         why = f": {told['message'] or told['reason']}" if told.get("message") or told.get("reason") else ""
         say(f"{told['source']}: {in_words(told['outcome'])}{stage}{why}")
     return int(told["exit_code"])
@@ -155,7 +156,7 @@ def _show(syncs: Sequence[Document], *, dry_run: bool) -> None:
     lists = [one for sync in syncs for one in sync["lists"]]
     if lists:
         red = frozenset(number for number, one in enumerate(lists) if one["error"] or one["outcome"] == "held")
-        columns = ("list", "outcome", "version#", "rows#", "added#", "removed#", "relabelled#", "why")
+        columns = ("list", "outcome", "version#", "rows#", "added#", "removed#", "relabelled#", "why~")
         show_table(columns, [_row(one) for one in lists], red)
     _show_errors(syncs, "source")
     for sync in syncs:
@@ -198,4 +199,4 @@ def _show_labels(lists: Sequence[Document]) -> None:
     ]
     if rows:
         say("")
-        show_table(("list", "algorithm", "label", "added#", "removed#", "relabelled#"), rows)
+        show_table(("list", "algorithm", "label~", "added#", "removed#", "relabelled#"), rows)

@@ -122,7 +122,7 @@ def _show(proof: "Proof") -> None:
             )
             for one in proof.lists
         ]
-        show_table(("list", "version#", "rows#", "segments#", "deltas#", ""), rows, red)
+        show_table(("list", "version#", "rows#", "segments#", "deltas#", "~"), rows, red)
     for text in proof.notes:
         note(text, kind="note")
     for fault in proof.faults:

@@ -20,7 +20,7 @@ from syncd.files import install_file, make_folder, sha256_file
 from syncd.format.caps import DEFAULT_CAPS, Caps
 from syncd.format.fold import fold
 from syncd.format.manifest import Manifest, SegmentRef
-from syncd.format.segment import Segment
+from syncd.format.segment import Segment, Told, untold
 from syncd.model import ListName
 from syncd.trust import client
 from syncd.trust.values import Floors, TrustedFeed
@@ -90,9 +90,17 @@ class Follower:
         install_file(path, self._folder.segment_path(name, ref))
         return True
 
-    def fetch(self, name: ListName, refs: Sequence[SegmentRef], progress: Progress | None = None) -> None:
-        """Bring the missing ones of ``refs`` into the folder, each proved whole. Raises as `Peer.download`, and
-        `SegmentError`."""
+    def fetch(
+        self,
+        name: ListName,
+        refs: Sequence[SegmentRef],
+        progress: Progress | None = None,
+        checked: Told = untold,
+    ) -> None:
+        """Bring the missing ones of ``refs`` into the folder, each proved whole.
+
+        ``checked`` is told of their rows as they are. Raises as `Peer.download`, and `SegmentError`.
+        """
         staging = make_folder(self._folder.work / "download", _PRIVATE)
         missing = self._folder.missing(name, {ref.sha256: ref for ref in refs}.values())  # a stack may name one twice
         jobs = [
@@ -102,7 +110,7 @@ class Follower:
         download_all(self._peer, jobs, progress=progress)
         for ref in missing:
             staged = staging / ref.sha256
-            Segment.check_all_but_hash(staged, ref, self._caps)
+            Segment.check_all_but_hash(staged, ref, self._caps, checked)
             install_file(staged, self._folder.segment_path(name, ref))
 
 

@@ -5,12 +5,16 @@ from collections.abc import Mapping
 from syncd.format.checksum import Checksum
 from syncd.format.manifest import EndState
 from syncd.format.rows import Rows, concatenate, sort_order
+from syncd.format.segment import Told, untold
 from syncd.format.stack import Amount, Effect, Stack
 from syncd.model import Algorithm, Counts
 
 
-def difference(old: Stack, new: Stack) -> Rows:
-    """The sorted rows that turn ``old`` into ``new``. Reads both lists once; memory is that of the result."""
+def difference(old: Stack, new: Stack, read: Told = untold) -> Rows:
+    """The sorted rows that turn ``old`` into ``new``. Reads both lists once; memory is that of the result.
+
+    ``read`` is told of the rows in force of both as they are.
+    """
     parts = [Rows.empty(old.algorithm)]
     for rows in new.effective():
         held = old.resolve(rows)
@@ -18,10 +22,12 @@ def difference(old: Stack, new: Stack) -> Rows:
         changed[held.present] = ~rows.take(held.present).same_labels(held.current)
         if changed.any():
             parts.append(rows.take(changed))
+        read(len(rows))
     for rows in old.effective():
         gone = ~new.resolve(rows).present
         if gone.any():
             parts.append(rows.take(gone).as_removals())
+        read(len(rows))
     merged = concatenate(parts)
     return merged.take(sort_order(merged))
 

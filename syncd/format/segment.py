@@ -39,6 +39,14 @@ _CHUNK: Final = 1 << 20
 Lookup = Callable[[bytes], list[tuple[str, str]]]
 """The (entry, label) pairs that support a digest."""
 
+Told = Callable[[int], None]
+"""Told how many rows more are done, of something that takes a while."""
+
+
+def untold(rows: int) -> None:
+    """Nobody wants to know."""
+    del rows
+
 
 class Segment:
     """One mapped segment. Its columns are views of the file: no parsing, no private copy."""
@@ -100,14 +108,14 @@ class Segment:
         return cls.check_all_but_hash(path, ref, caps)
 
     @classmethod
-    def check_all_but_hash(cls, path: Path, ref: SegmentRef, caps: Caps = DEFAULT_CAPS) -> Self:
+    def check_all_but_hash(cls, path: Path, ref: SegmentRef, caps: Caps = DEFAULT_CAPS, checked: Told = untold) -> Self:
         """Prove a file whose SHA-256 was proved while it was written, as by `Peer.download`, and of no other.
 
-        Reading it twice would cost as much as fetching it. Raises as `check`.
+        Reading it twice would cost as much as fetching it. ``checked`` is told of rows as they are. Raises as `check`.
         """
         check_size(path, ref, caps)
         segment = cls(path, ref, *read_batch(path, ref, prove=True))
-        segment._check_rows(caps)
+        segment._check_rows(caps, checked)
         return segment
 
     def rows(self, start: int = 0, stop: int | None = None) -> Rows:
@@ -188,10 +196,10 @@ class Segment:
         """For each (digest, entry) the first row not before it, and whether that row is it. O(k log n)."""
         return self.search.positions(digests, entries)
 
-    def _check_rows(self, caps: Caps) -> None:
+    def _check_rows(self, caps: Caps, checked: Told) -> None:
         if len(self._dictionary) > caps.labels:
             raise CapError(self.path, f"{len(self._dictionary)} labels; accepted are {caps.labels}")
-        self._check_order()
+        self._check_order(checked)
         self._check_entries()
         self._check_labels()
         self._check_removals()
@@ -203,12 +211,13 @@ class Segment:
             if len(long):
                 raise SchemaError(self.path, f"entry longer than {MAX_ENTRY_BYTES} bytes", start + int(long[0]))
 
-    def _check_order(self) -> None:
+    def _check_order(self, checked: Told) -> None:
         for start in range(0, len(self), _CHUNK):
             first = max(0, start - 1)
             stop = min(len(self), start + _CHUNK)
             wrong = repeats(self.digests[first:stop], self.entries.slice(first, stop - first))
             if not len(wrong):
+                checked(stop - start)
                 continue
             row = first + int(wrong[0])
             pair = self.rows(row - 1, row + 1)

@@ -17,7 +17,7 @@ from syncd.format.checksum import Checksum, checksum
 from syncd.format.lazy import lazy
 from syncd.format.rows import Digests, Mask, Rows, concatenate, repeats, sort_order
 from syncd.format.search import DigestSearch
-from syncd.format.segment import Lookup, Segment
+from syncd.format.segment import Lookup, Segment, Told, untold
 from syncd.model import Algorithm, Counts
 
 _CHUNK: Final = 1 << 18
@@ -196,13 +196,17 @@ class Stack:
         found = [rows.take(np.asarray(pc.is_in(rows.entries, wanted), dtype=bool)) for rows in self.effective()]
         return concatenate([Rows.empty(self.algorithm), *found])
 
-    def amount(self) -> Amount:
-        """What the rows in force amount to, from the rows themselves. Reads the whole base once, in order."""
+    def amount(self, read: Told = untold) -> Amount:
+        """What the rows in force amount to, from the rows themselves. Reads the whole base once, in order.
+
+        ``read`` is told of the base's rows as they are.
+        """
         labels: Counter[str] = Counter()
         total = Checksum()
         for rows in self.base.chunks(_CHUNK) if self.base else ():
             labels.update(rows.label_counts())
             total += checksum(rows)
+            read(len(rows))
         added, replaced = self.overlay.take(~self.overlay.removed), self._replaced()
         labels.update(added.label_counts())
         labels.subtract(replaced.label_counts())

@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -181,13 +182,18 @@ class Preparation:
     def _deltas(self, name: ListName, held: Held, signed: SignedManifest, planned: Deltas) -> Candidate:
         self._fetch(name, [ref for step in planned.steps for ref in step.segments])
         basis = self._basis(held) or Basis()
-        return stage.stage_deltas(basis, planned.steps, signed.manifest, signed.sha256, self._opener(name))
+        rows = sum(ref.rows for step in planned.steps for ref in step.segments)
+        counted = self._counted({"stage": rows})
+        return stage.stage_deltas(basis, planned.steps, signed.manifest, signed.sha256, self._opener(name), counted)
 
     def _full(self, name: ListName, held: Held, signed: SignedManifest, planned: Full) -> Candidate:
         self._fetch(name, list(signed.manifest.stack))
         stacks = open_stacks(self.folder, name, signed.manifest.stack)
+        basis, new = self._basis(held), signed.manifest
+        bases = sum(len(one.base) for one in stacks.values() if one.base)
+        counted = self._counted({"stage": bases, "compare": new.rows + (basis.rows if basis else 0)})
         candidate, written = stage.stage_full(
-            self._basis(held), stacks, signed.manifest, signed.sha256, planned.reason, self.folder.make_staging()
+            basis, stacks, new, signed.sha256, planned.reason, self.folder.make_staging(), counted
         )
         for path, ref in zip(written, candidate.delta, strict=True):
             install_file(path, self.folder.segment_path(name, ref))
@@ -203,15 +209,19 @@ class Preparation:
     def _fetch(self, name: ListName, refs: list[SegmentRef]) -> None:
         wanted = list({ref.sha256: ref for ref in refs}.values())
         total = sum(ref.length for ref in self.folder.missing(name, wanted))
-        done = 0
+        rows = sum(ref.rows for ref in self.folder.missing(name, wanted))
+        counted = self._counted({"fetch": total, "check": rows})
+        self.follower.fetch(name, wanted, partial(counted, "fetch"), partial(counted, "check"))
 
-        def report(gained: int) -> None:
-            nonlocal done
-            done += gained
-            self.progress("fetch", done, total)
+    def _counted(self, totals: Mapping[str, int]) -> Callable[[str, int], None]:
+        """What to tell of each further piece: the stage, and how many bytes or rows more of it are done."""
+        done = dict.fromkeys(totals, 0)
 
-        self.follower.fetch(name, wanted, report)
-        self.progress("stage", 0, 0)
+        def count(stage: str, more: int) -> None:
+            done[stage] += more
+            self.progress(stage, done[stage], totals[stage])
+
+        return count
 
     def _opener(self, name: ListName) -> Callable[[SegmentRef], Segment]:
         return lambda ref: Segment.open(self.folder.segment_path(name, ref), ref)

@@ -6,19 +6,27 @@ recomputed and must equal the signed ones.
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from syncd.errors import MismatchError, StoreError
 from syncd.format.delta import difference, drop_empty, end_state_after, state_of
 from syncd.format.manifest import EndState, Manifest, SegmentRef, Step
-from syncd.format.segment import Segment
+from syncd.format.segment import Segment, Told
 from syncd.format.stack import Amount, Stack
 from syncd.format.writer import write_segment
 from syncd.model import Algorithm, Counts
 from syncd.pipeline.values import Basis, Candidate, FullReason
 
 Opener = Callable[[SegmentRef], Segment]
+Counted = Callable[[str, int], None]
+"""Told of rows as they are done: ``stage``, a list counted; ``compare``, two compared; and how many more."""
+
+
+def uncounted(stage: str, rows: int) -> None:
+    """Nobody wants to know."""
+    del stage, rows
 
 
 @dataclass(frozen=True)
@@ -32,16 +40,19 @@ class _Tally:
     labels: dict[Algorithm, dict[str, Counts]] = field(default_factory=dict)
 
 
-def stage_deltas(basis: Basis, steps: Iterable[Step], upstream: Manifest, sha256: str, opened: Opener) -> Candidate:
-    """Apply ``steps`` in order. ``opened`` gives their segments, fetched and proved.
+def stage_deltas(
+    basis: Basis, steps: Iterable[Step], upstream: Manifest, sha256: str, opened: Opener, counted: Counted = uncounted
+) -> Candidate:
+    """Apply ``steps`` in order. ``opened`` gives their segments, fetched and proved; ``counted`` is told their rows.
 
     Raises `MismatchError` where a step's counts or end state are not what applying it gives.
     """
     tally = _Tally(basis.refs, dict(basis.stacks), dict(basis.end_state))
     delta: list[SegmentRef] = []
     for step in steps:
-        counted = _apply(tally, [opened(ref) for ref in step.segments])
-        if counted != _stated(step.counts) or drop_empty(tally.end_state) != dict(step.end_state):
+        counts = _apply(tally, [opened(ref) for ref in step.segments])
+        counted("stage", sum(ref.rows for ref in step.segments))
+        if counts != _stated(step.counts) or drop_empty(tally.end_state) != dict(step.end_state):
             raise MismatchError(
                 f"{upstream.list} serial {step.version}: applying its delta does not give the counts or end state "
                 "that were signed",
@@ -90,13 +101,14 @@ def stage_full(
     sha256: str,
     reason: FullReason,
     scratch: Path,
+    counted: Counted = uncounted,
 ) -> tuple[Candidate, list[Path]]:
     """Prove a whole list, fetched as ``stacks``, and turn it into a delta over ``basis`` (None: there is nothing yet).
 
     Returns the candidate and the files of new delta segments in ``scratch``. Raises `MismatchError` where the end
     state is not the signed one.
     """
-    amounts = {algorithm: stack.amount() for algorithm, stack in stacks.items()}
+    amounts = {algorithm: stack.amount(partial(counted, "stage")) for algorithm, stack in stacks.items()}
     end_state = drop_empty({algorithm: state_of(amount) for algorithm, amount in amounts.items()})
     if end_state != dict(upstream.end_state):
         raise MismatchError(
@@ -112,7 +124,7 @@ def stage_full(
     written = [
         (path, ref)
         for algorithm in sorted({*stacks, *basis.stacks})
-        for path, ref in _write_difference(basis.stacks, stacks, algorithm, scratch)
+        for path, ref in _write_difference(basis.stacks, stacks, algorithm, scratch, partial(counted, "compare"))
     ]
     _apply(tally, [Segment.open(path, ref) for path, ref in written])
     if drop_empty(tally.end_state) != end_state:
@@ -141,10 +153,10 @@ def _all_added(amount: Amount) -> dict[str, Counts]:
 
 
 def _write_difference(
-    old: Mapping[Algorithm, Stack], new: Mapping[Algorithm, Stack], algorithm: Algorithm, scratch: Path
+    old: Mapping[Algorithm, Stack], new: Mapping[Algorithm, Stack], algorithm: Algorithm, scratch: Path, read: Told
 ) -> list[tuple[Path, SegmentRef]]:
     empty = Stack(algorithm, [])
-    rows = difference(old.get(algorithm, empty), new.get(algorithm, empty))
+    rows = difference(old.get(algorithm, empty), new.get(algorithm, empty), read)
     path = scratch / f"{algorithm}.difference"
     kind: Literal["delta"] = "delta"
     ref = write_segment(path, algorithm, kind, [rows])

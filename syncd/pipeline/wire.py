@@ -64,7 +64,7 @@ class Answer(BaseModel):
     result: Result | None = None
     fault: Fault | None = None
     end: bool = False
-    received: int = Field(0, ge=0, lt=1 << 63)
+    received: int = Field(default=0, ge=0, lt=1 << 63)
 
 
 def encode_request(request: Request) -> bytes:
