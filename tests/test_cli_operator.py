@@ -55,15 +55,31 @@ def test_a_sync_tells_the_same_as_json(configured: World) -> None:
 
 
 def test_a_held_update_is_exit_code_3(configured: World) -> None:
-    """What the gate holds is shown with its reason; the list stays as it was."""
+    """What the gate holds is shown with its reason, what is served and what to do; the list stays as it was."""
     configured.publish(full=rows(0, 2))
     syncd("sync")
     configured.publish(remove=rows(0, 2))
     configured.clock.forward(minutes=1)
     ran = syncd("sync")
     assert ran.code == 3
-    assert "held" in ran.out
-    assert "emptied" in ran.out
+    _, line = ran.out.splitlines()
+    assert line.split() == ["iwf.images", "held", "1", "2", "0", "2", "0", "emptied"]
+    assert ran.err == (
+        "held: iwf.images: the update would leave the list without any entry\n"
+        "  still served: iwf.images version 1\n"
+        "  to do: ask the partner whether this was meant; the next version is judged afresh\n"
+    )
+    (listed,) = syncd("sync", "--json").json["syncs"][0]["lists"]
+    assert (listed["rows"], listed["reason"], listed["hold"]) == (
+        2,
+        "emptied",
+        {
+            "message": "the update would leave the list without any entry",
+            "still_served": "iwf.images version 1",
+            "to_do": "ask the partner whether this was meant; the next version is judged afresh",
+            "exit_code": 3,
+        },
+    )
     status = syncd("status")
     assert status.err == "warning: iwf.images: the update would leave the list without any entry\n"
 

@@ -118,11 +118,16 @@ def show_error(error: SyncdError, *, as_json: bool = False) -> None:
     if as_json:
         print_json({"error": error_document(error)})
         return
-    lines = [f"{_coloured('error', '1;31')}: {clean(error.message)}"]
-    if error.serving:
-        lines.append(f"  still served: {clean(error.serving)}")
-    if error.hint:
-        lines.append(f"  to do: {clean(error.hint)}")
+    show_trouble("error", error.message, error.serving, error.hint)
+
+
+def show_trouble(kind: str, message: str, serving: str, hint: str) -> None:
+    """What happened, what is still served and what to do; ``kind`` is its first word."""
+    lines = [f"{_coloured(kind, '1;31')}: {clean(message)}"]
+    if serving:
+        lines.append(f"  still served: {clean(serving)}")
+    if hint:
+        lines.append(f"  to do: {clean(hint)}")
     _remark("\n".join(lines))
 
 

@@ -8,7 +8,18 @@ import typer
 
 from syncd.cli.operator import ConfigFile, load_config, sole_writer, state_folder
 from syncd.cli.orders import Document, give
-from syncd.cli.output import JsonFlag, note, print_json, progress, quiet_retries, say, show_error, show_table, utc_now
+from syncd.cli.output import (
+    JsonFlag,
+    note,
+    print_json,
+    progress,
+    quiet_retries,
+    say,
+    show_error,
+    show_table,
+    show_trouble,
+    utc_now,
+)
 from syncd.errors import UsageError, worst_code
 from syncd.units import done_of, in_words
 
@@ -163,6 +174,10 @@ def _show(syncs: Sequence[Document], *, dry_run: bool) -> None:
         if not sync["error"] and not sync["lists"]:
             note(f"{sync['source']}: the feed has no list yet")
     _show_errors(lists, "list")
+    for one in lists:
+        if one.get("hold"):  # a daemon may be older
+            hold = one["hold"]
+            show_trouble("held", f"{one['list']}: {hold['message']}", hold["still_served"], hold["to_do"])
     if dry_run:
         _show_labels(lists)
         note("a dry run: nothing was published", kind="note")

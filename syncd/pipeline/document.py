@@ -69,8 +69,14 @@ def _list_document(one: ListOutcome) -> dict[str, Any]:
             for algorithm, labels in one.labels.items()
         },
         "reason": one.reason,
+        "hold": _hold_document(one) if one.outcome is Outcome.HELD else None,
         "error": error_document(one.error) if one.error else None,
     }
+
+
+def _hold_document(one: ListOutcome) -> dict[str, Any]:
+    """As of an error, which a hold is not."""
+    return {"message": one.message, "still_served": one.serving, "to_do": one.to_do, "exit_code": one.exit_code}
 
 
 def counts_document(counts: Mapping[Algorithm, Counts]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from syncd.catalog.records import Fault, Outcome
 from syncd.errors import AbandonedError, FeedError, RefusedError, SourceError, SyncdError, worst_code
 from syncd.model import Algorithm, Counts, ListName
+from syncd.pipeline import reasons
 
 
 @dataclass(frozen=True)
@@ -15,7 +16,7 @@ class ListOutcome:
     list: ListName
     outcome: Outcome
     version: int | None = None
-    """what is served now"""
+    """what is served now, with ``rows``; those of a dry run's candidate"""
     serial: int | None = None
     plan: str = ""
     counts: Mapping[Algorithm, Counts] = field(default_factory=dict)
@@ -23,6 +24,27 @@ class ListOutcome:
     rows: int = 0
     reason: str = ""
     error: SyncdError | None = None
+
+    @property
+    def message(self) -> str:
+        """What kept the update out; '' where nothing did."""
+        if self.error is not None:
+            return self.error.message
+        return reasons.in_full(self.reason) if self.outcome is Outcome.HELD else ""
+
+    @property
+    def to_do(self) -> str:
+        """What to do about it."""
+        if self.error is not None:
+            return self.error.hint
+        return reasons.to_do(self.reason) if self.outcome is Outcome.HELD else ""
+
+    @property
+    def serving(self) -> str:
+        """What is served all the same."""
+        if self.error is not None:
+            return self.error.serving
+        return f"{self.list} version {self.version}" if self.version else f"nothing of {self.list} yet"
 
     @property
     def exit_code(self) -> int:

@@ -18,20 +18,12 @@ from syncd.pipeline import laggards
 from syncd.pipeline.folder import StateFolder
 from syncd.pipeline.laggards import MatcherView
 from syncd.pipeline.names import head_name
+from syncd.pipeline.reasons import in_full
 from syncd.pipeline.recorded import last_and_running
 from syncd.units import behind, in_words, span
 
 _PATIENCE: Final = timedelta(hours=1)
 _MISSED_SYNCS: Final = 3
-_HELD_FOR: Final[Mapping[str, str]] = {  # each `syncd.pipeline.values.HoldReason`, without what that module loads
-    "emptied": "the update would leave the list without any entry",
-    "forked": "the update does not descend from the version held",
-}
-
-
-def in_full(reason: str) -> str:
-    """A sync's reason as people read it: why an update was held in words, and the kind of an error as it is."""
-    return ", ".join(_HELD_FOR.get(part, part) for part in reason.split(", ")) if reason else ""
 
 
 def in_words_of(fault: Fault) -> str:

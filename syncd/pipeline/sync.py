@@ -181,7 +181,9 @@ class _Sync:
         except Exception as fault:  # noqa: BLE001 - a fault in one list must not keep the others back
             error = as_known(fault)
             self.explain(error, name)
-            return ListOutcome(head_name(self.source.name, name), outcome_of(error), self._version(name), error=error)
+            version, rows = self._served(name)
+            published = head_name(self.source.name, name)
+            return ListOutcome(published, outcome_of(error), version, rows=rows, error=error)
 
     def _judge(self, name: ListName, held: Held, staged: Staged) -> ListOutcome:
         verdict = gate.judge(staged.candidate)
@@ -229,29 +231,31 @@ class _Sync:
             self.clock(),
         )
 
-    def _version(self, name: ListName) -> int | None:
-        """What is served now."""
-        head = self.publisher.catalog.head(head_name(self.source.name, name))
-        return head.version if head else None
+    def _served(self, name: ListName) -> tuple[int | None, int]:
+        """The version that is served now, and its entries."""
+        published = head_name(self.source.name, name)
+        head = self.publisher.catalog.head(published)
+        return (head.version, self.publisher.catalog.head_rows()[published]) if head else (None, 0)
 
     def _up_to_date(self, name: ListName, held: Held) -> ListOutcome:
         serial = held.ref.version if held.ref else 0
         if not self.dry_run:
             self.publisher.catalog.touch_verified(self.source.name, {name: serial}, self.clock())
         published = head_name(self.source.name, name)
-        return ListOutcome(published, Outcome.UP_TO_DATE, self._version(name), serial, "up_to_date", rows=held.rows)
+        return ListOutcome(published, Outcome.UP_TO_DATE, self._served(name)[0], serial, "up_to_date", rows=held.rows)
 
     def _outcome(self, name: ListName, staged: Staged, outcome: Outcome, reason: str = "") -> ListOutcome:
         candidate = staged.candidate
+        version, rows = self._served(name)
         return ListOutcome(
             head_name(self.source.name, name),
             outcome,
-            self._version(name),
+            version,
             candidate.ref.version,
             candidate.plan,
             candidate.counts,
             candidate.labels,
-            candidate.rows,
+            candidate.rows if outcome is Outcome.STAGED else rows,
             reason,
         )
 

@@ -233,8 +233,8 @@ class Syncs:
                     total.relabelled,
                     one.rows,
                     one.reason,
-                    one.error.message if one.error else "",
-                    one.error.hint if one.error else "",
+                    one.message,
+                    one.to_do,
                 )
             )
         message, to_do = (outcome.error.message, outcome.error.hint) if outcome.error else ("", "")

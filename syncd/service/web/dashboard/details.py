@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 from syncd.catalog.records import HeadRecord, SyncRecord, VersionSummary
 from syncd.model import Counts
-from syncd.pipeline.overview import ListView, Overview, SourceView, in_full
+from syncd.pipeline.overview import ListView, Overview, SourceView
+from syncd.pipeline.reasons import in_full
 from syncd.service.web.dashboard.chart import chart
 from syncd.service.web.dashboard.fleet import loaded_by
 from syncd.service.web.dashboard.found import Found, History

@@ -13,7 +13,8 @@ from syncd.catalog.records import Outcome
 from syncd.certificates import CertificateView
 from syncd.feed.expiry import Expiry
 from syncd.pipeline.laggards import BEHIND_AFTER, SILENT_AFTER, InstanceView
-from syncd.pipeline.overview import ListView, Overview, in_full
+from syncd.pipeline.overview import ListView, Overview
+from syncd.pipeline.reasons import in_full
 from syncd.service.web.dashboard.html import Child, Html, h, join
 from syncd.service.web.dashboard.parts import Mark, list_link, prose, source_link, state
 from syncd.trust.keys import OFFLINE_ROLES
