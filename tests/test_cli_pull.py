@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from bad_peer import answer, serve
 from command_line import Ran, syncd, use_clock
 from syncd.matcher.pull import Pulled
 from syncd.matcher.watch import Attempt
@@ -35,6 +36,17 @@ def test_json_tells_each_list(published: World) -> None:
     assert document["changed"] is True
     assert document["bytes"] > 0
     assert document["lists"] == [{"list": "images", "before": None, "after": 1, "forked": False, "error": None}]
+
+
+def test_a_refused_token_is_told_by_the_commands_own_options(published: World) -> None:
+    """The command has no configuration whose keys could be meant."""
+    with serve(published.partner.root) as peer:
+        peer.fault("*", answer(401))
+        ran = syncd("pull", peer.url, "--root", published.root, "--dir", published.copy)
+    assert ran.code == 5
+    assert "check --token-file, --client-cert and their age\n" in ran.err
+    ran = syncd("pull", "https://me:secret@feed.example.org/", "--root", published.root, "--dir", published.copy)
+    assert (ran.code, ran.err.splitlines()[1]) == (2, "  to do: put the secret in --token-file instead")
 
 
 def test_only_the_named_lists_are_held(published: World) -> None:

@@ -10,7 +10,7 @@ from typer.main import get_command
 
 from syncd.catalog.records import Outcome
 from syncd.cli.commands import app
-from syncd.pipeline.values import FullReason, HoldReason
+from syncd.pipeline.values import Deltas, Full, FullReason, HoldReason
 
 PROJECT = Path(__file__).parent.parent
 DOCUMENTS = sorted([PROJECT / "README.md", PROJECT / "CHANGELOG.md", *PROJECT.glob("docs/**/*.md")])
@@ -55,7 +55,8 @@ def test_links_between_documents_lead_somewhere(document: Path) -> None:
 def test_every_reason_and_outcome_is_documented() -> None:
     """What a sync may answer is explained to the operator."""
     told = (PROJECT / "docs" / "operations.md").read_text()
-    missing = [str(one) for kind in (Outcome, FullReason, HoldReason) for one in kind if f"`{one}`" not in told]
+    plans = ("up_to_date", str(Deltas(())), *(str(Full(one)) for one in FullReason))
+    missing = [one for one in (*Outcome, *HoldReason, *plans) if f"| `{one}` |" not in told]
     assert missing == []
 
 

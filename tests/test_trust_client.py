@@ -27,6 +27,7 @@ from syncd.errors import (
 )
 from syncd.trust.client import Floors, TrustedFeed, refresh, verify_offline
 from syncd.trust.repository import Freshness, create
+from syncd.trust.strict import verify_root
 from syncd.trust.values import TARGETS_LIMIT
 
 IMAGES = "v1/images/manifest.json"
@@ -110,9 +111,14 @@ def test_wrong_root_is_refused(folder: Path, peer: MetadataPeer) -> None:
 
 @pytest.mark.parametrize("root", [b"", b"<html>", b"[]", b'{"signed": {"_type": "root"}}'])
 def test_a_pinned_root_that_is_none_is_refused(folder: Path, peer: MetadataPeer, root: bytes) -> None:
-    """A root file that is not TUF root metadata is named as such."""
-    with pytest.raises(TrustError, match="the pinned root is not TUF metadata"):
+    """A root file that is not TUF root metadata is named as such, and what to do is not about an address."""
+    with pytest.raises(TrustError, match="the pinned root is not TUF metadata") as caught:
         refresh(folder, root, peer, floors=Floors(), now=NOW)
+    told = "put the root.json that the publisher gave out in its place; a page saved from a site is none"
+    assert caught.value.hint == told
+    with pytest.raises(TrustError) as caught:
+        verify_root(root)
+    assert caught.value.hint == told
 
 
 def test_pinned_timestamp_is_no_root(folder: Path, peer: MetadataPeer) -> None:

@@ -21,11 +21,14 @@ from syncd.errors import (
     StoreError,
     SyncdError,
 )
+from syncd.event import Event
+from syncd.events import ListSynced
 from syncd.fetch import Meter
 from syncd.pipeline import wire
 from syncd.pipeline.outcome import SyncOutcome
 from syncd.pipeline.prepare import Held, Prepare, Prepared, Request, Staged, prepare
 from syncd.pipeline.sync import sync_source
+from syncd.service.syncs import Syncs
 from syncd.service.worker import Process, Spare, Worker, start
 from world import HEAD, IMAGES, World, row, rows
 
@@ -331,3 +334,20 @@ def test_what_came_is_counted_in_the_daemon_too(world: World) -> None:
     assert (died.outcome, died.bytes) == (Outcome.FAILED, 7)
     with world.publisher() as publisher:
         assert [one.bytes for one in publisher.catalog.recent_syncs("iwf", 4)] == [7, 2, there.bytes, here.bytes]
+
+
+def test_a_held_update_is_told_in_an_event(world: World) -> None:
+    """In words, with what to do, and the version and rows that are served."""
+    world.publish(full=rows(0, 3))
+    world.sync()
+    world.publish(remove=rows(0, 3))
+    world.clock.forward(minutes=1)
+    told: list[Event] = []
+    with world.publisher() as publisher:
+        syncs = Syncs(publisher, world.clock, told.append, lambda _: None)
+        syncs.start(world.source())[0].wait(30)
+        syncs.stop(5, 5)
+    (listed,) = [one for one in told if isinstance(one, ListSynced)]
+    assert (listed.outcome, listed.version, listed.rows, listed.removed, listed.reason) == ("held", 1, 3, 3, "emptied")
+    assert listed.message == "the update would leave the list without any entry"
+    assert listed.to_do == "ask the partner whether this was meant; the next version is judged afresh"

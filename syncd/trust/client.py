@@ -30,7 +30,7 @@ from syncd.errors import (
     TrustError,
 )
 from syncd.trust.offline import Verified, delegated_roles, trusted_feed, verify, verify_offline
-from syncd.trust.parse import parse, translate
+from syncd.trust.parse import given_out, parse, translate, typed_errors
 from syncd.trust.values import TARGETS_LIMIT, Floors, TrustedFeed, size_limit
 
 __all__ = ["Floors", "Peer", "TrustedFeed", "refresh", "verify_offline"]
@@ -112,10 +112,8 @@ def _update(folder: Path, root: bytes, fetcher: "_Fetcher", now: datetime) -> tu
 
 
 def _open_updater(folder: Path, root: bytes, fetcher: "_Fetcher", now: datetime) -> Updater:
-    try:
+    with given_out(), typed_errors("the pinned root"):
         updater = Updater(str(folder), _METADATA, fetcher=fetcher, config=_CONFIG, bootstrap=root)
-    except (RepositoryError, ValueError) as error:
-        raise translate(error, "the pinned root") from error
     # ngclient read the system clock just now, and has no public way to be told the time.
     updater._trusted_set.reference_time = now
     return updater

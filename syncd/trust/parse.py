@@ -65,6 +65,17 @@ _TRANSLATIONS: Final[tuple[tuple[type[Exception], type[FeedError], str, str], ..
 )
 
 
+@contextmanager
+def given_out() -> Iterator[None]:
+    """Say of a root that lies on this disk, and is none, what fits: no address was asked for it."""
+    try:
+        yield
+    except FeedError as error:
+        if isinstance(error.__cause__, DeserializationError):
+            error.hint = "put the root.json that the publisher gave out in its place; a page saved from a site is none"
+        raise
+
+
 def translate(error: Exception, name: str) -> FeedError:
     """The typed error for one of tuf's about the file ``name``. Where its own text holds hashes it is not quoted."""
     for kind, typed, message, hint in _TRANSLATIONS:
