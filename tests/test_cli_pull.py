@@ -41,7 +41,7 @@ def test_json_tells_each_list(published: World) -> None:
 def test_a_refused_token_is_told_by_the_commands_own_options(published: World) -> None:
     """The command has no configuration whose keys could be meant."""
     with serve(published.partner.root) as peer:
-        peer.fault("*", answer(401))
+        peer.fault("*timestamp.json", answer(401))
         ran = syncd("pull", peer.url, "--root", published.root, "--dir", published.copy)
     assert ran.code == 5
     assert "check --token-file, --client-cert and their age\n" in ran.err

@@ -20,7 +20,7 @@ from syncd.certificates import Certificate, views
 from syncd.errors import RefusedError, StoreError, SyncdError, UsageError
 from syncd.pipeline import overview
 from syncd.pipeline.matchers import add
-from syncd.pipeline.overview import in_full
+from syncd.pipeline.reasons import in_full
 from syncd.pipeline.status import StatusDocument
 from syncd.pipeline.values import HoldReason
 from syncd.service.access import Access
