@@ -17,7 +17,15 @@ Send = Callable[[bytes], None]
 Fault = Callable[[Send, bytes], None]
 """Answers a request, given how to send and what should have been sent."""
 
-_REASONS = {200: "OK", 302: "Found", 403: "Forbidden", 404: "Not Found", 429: "Too Many Requests", 500: "Error"}
+_REASONS = {
+    200: "OK",
+    302: "Found",
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "Not Found",
+    429: "Too Many Requests",
+    500: "Error",
+}
 
 
 def head(status: int, length: int | None, **headers: str) -> bytes:
