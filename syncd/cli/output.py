@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 _NO_TERMINAL: Final = 1 << 16
 """Wider than any row."""
-_GAP: Final = 2
+_GAPS: Final = (2, 1)
+"""Between columns: the second where the first does not fit."""
 _WORD: Final = 10
 """What a column of words is left at least, where it has as many."""
 
@@ -150,8 +151,8 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]], red: froze
     if "COLUMNS" not in os.environ and not sys.stdout.isatty():
         printer.width = _NO_TERMINAL
     cells = [[clean(cell) for cell in row] for row in rows]
-    widest = _widest(columns, cells, printer.width)
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, _GAP, 0, 0))
+    gap, widest = _layout(columns, cells, printer.width)
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, gap, 0, 0))
     for column in columns:
         table.add_column(
             column.rstrip("#~"),
@@ -166,18 +167,18 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]], red: froze
         printer.print(table)
 
 
-def _widest(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> dict[str, int | None]:
-    """How wide each column may be, where it may be folded. Words first; then the longest names, if they must be."""
+def _layout(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> tuple[int, dict[str, int | None]]:
+    """The gap between columns, and how wide each may be that may be folded: words; the longest names if they must."""
     needed = {
         name: max(map(len, cells))
         for name, *cells in zip(columns, (one.rstrip("#~") for one in columns), *rows, strict=True)
     }
     words = {name: min(needed[name], _WORD) for name in columns if name.endswith("~")}
-    left = width - _GAP * (len(columns) - 1) - sum((needed | words).values())
-    if left >= 0:
-        return dict.fromkeys(words)
+    for gap in _GAPS:
+        if gap * (len(columns) - 1) + sum((needed | words).values()) <= width:
+            return gap, dict.fromkeys(words)
     names = [name for name in columns if not name.endswith(("#", "~"))]
-    return {**words, max(names, key=lambda name: needed[name]): None}
+    return gap, {**words, max(names, key=lambda name: needed[name]): None}
 
 
 class Tell(Protocol):
