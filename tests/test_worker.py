@@ -24,6 +24,7 @@ from syncd.errors import (
 from syncd.event import Event
 from syncd.events import ListSynced
 from syncd.fetch import Meter
+from syncd.format.manifest import SegmentRef
 from syncd.pipeline import wire
 from syncd.pipeline.outcome import SyncOutcome
 from syncd.pipeline.prepare import Held, Prepare, Prepared, Request, Staged, prepare
@@ -72,11 +73,13 @@ def stuck(tmp_path: Path) -> Worker:
 
 def test_a_worker_process_prepares_what_this_process_would(world: World) -> None:
     """The same versions, counts and bytes are published from what it hands over: first whole, then by deltas."""
-    stages: list[str] = []
+    stages: dict[str, tuple[int, int]] = {}
     world.publish(full=rows(0, 30))
-    first = sync(world, Worker(), lambda stage, _done, _total: stages.append(stage))
+    first = sync(world, Worker(), lambda stage, done, total: stages.update({stage: (done, total)}))
     assert (first.outcome, first.lists[0].plan, first.lists[0].rows) == (Outcome.PUBLISHED, "full:first", 30)
-    assert list(dict.fromkeys(stages)) == ["verify", "fetch", "check", "stage", "publish", "compact"]
+    assert list(stages) == ["verify", "fetch", "check", "stage", "publish", "compact"]
+    assert stages["check"] == stages["stage"] == (30, 30)
+    assert stages["fetch"] == (length := sum(ref.length for ref in _segments(world)), length)
     world.publish(add=[row(99)], remove=[row(5)])
     world.clock.forward(minutes=1)
     second = sync(world, Worker())
@@ -85,6 +88,28 @@ def test_a_worker_process_prepares_what_this_process_would(world: World) -> None
     assert (len(world.hits(99)), len(world.hits(5))) == (1, 0)
     world.clock.forward(minutes=1)
     assert sync(world, Worker()).outcome is Outcome.UP_TO_DATE
+
+
+def _segments(world: World) -> tuple[SegmentRef, ...]:
+    with world.publisher() as publisher:
+        return publisher.catalog.origins()[0].stack
+
+
+def test_a_list_fetched_again_is_told_by_its_rows(world: World) -> None:
+    """All that is checked, deltas included, and the base that is counted."""
+    world.publish(full=rows(0, 30))
+    world.sync()
+    for segment in (*world.state.source("iwf").root.glob("v1/*/segments/*"), *_published(world)):
+        segment.unlink()
+    world.publish(add=[row(99)])
+    world.clock.forward(minutes=1)
+    told: dict[str, tuple[int, int]] = {}
+    outcome = sync(world, Worker(), lambda stage, done, total: told.update({stage: (done, total)}))
+    assert (outcome.lists[0].plan, told["check"], told["stage"]) == ("full:local_loss", (31, 31), (30, 30))
+
+
+def _published(world: World) -> list[Path]:
+    return list(world.state.feed.root.glob("v1/*/segments/*"))
 
 
 def test_what_crosses_between_the_processes_is_the_same_on_both_sides(world: World) -> None:
