@@ -12,6 +12,7 @@ import os
 import secrets
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +24,9 @@ PRIVATE_FOLDER: Final = 0o750
 TEMPORARY_PREFIX: Final = ".tmp-"
 
 _CHUNK: Final = 1 << 20
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+_RESERVE: Final = 64 << 20
+_RESERVED_SHARE: Final = 16
 _LOCK_POLL: Final = 0.05
 """Seconds between two looks at a lock that is waited for."""
 
@@ -37,13 +41,43 @@ def storage(path: Path, doing: str) -> Iterator[None]:
 
 
 def _hint(error: OSError) -> str:
-    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+    if error.errno in _FULL:
         return "free disk space, then run the command again: it goes on from here"
     if error.errno in {errno.EACCES, errno.EPERM}:
         return "run as the user that owns the folder, or correct its mode"
     if error.errno == errno.EROFS:
         return "the file system is mounted read-only"
     return "check that disk and the kernel's log, then run the command again"
+
+
+def is_full(error: StoreError) -> bool:
+    """Whether it was for want of space that a disk operation failed."""
+    return isinstance(error.__cause__, OSError) and error.__cause__.errno in _FULL
+
+
+@dataclass(frozen=True)
+class Room:
+    """Space on a file system, in bytes: ``free`` for this user, and how much of it large files are to leave.
+
+    The reserve is for what keeps others going: catalog (its write-ahead log takes some 4 MB), signed metadata, small
+    deltas. 64 MiB hold that for hundreds of lists; of a small file system a sixteenth, so that it can be used at all.
+    """
+
+    free: int
+    reserve: int
+
+    @classmethod
+    def at(cls, folder: Path) -> "Room | None":
+        """That of the file system of ``folder``; None where it does not say. Raises `StoreError`."""
+        with storage(folder, "look at"):
+            found = os.statvfs(folder)
+        if not found.f_blocks:  # some network file systems do not know
+            return None
+        return cls(found.f_bavail * found.f_frsize, min(_RESERVE, found.f_blocks * found.f_frsize // _RESERVED_SHARE))
+
+    def holds(self, needed: int) -> bool:
+        """Whether so many bytes more fit in."""
+        return needed + self.reserve <= self.free
 
 
 def make_folder(path: Path, mode: int = PRIVATE_FOLDER) -> Path:

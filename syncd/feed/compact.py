@@ -65,7 +65,8 @@ def compact(folder: FeedFolder, manifest: Manifest, *, everything: bool = False)
         run = run_to_fold(refs, everything=everything)
         kept = refs[: len(refs) - len(run)]  # by place: one file may lie in a stack twice
         stack += kept
-        output = _fold(folder, manifest, kept, run) if run else None
+        with folder.giving_way():
+            output = _fold(folder, manifest, kept, run) if run else None
         if output is not None:
             stack.append(output)
             folds.append(Fold(output=output.sha256, inputs=tuple(ref.sha256 for ref in run)))

@@ -3,15 +3,16 @@
 ``.work/`` holds the lock, the staging folder and the journal. It has mode 0700 and is never served.
 """
 
+import contextlib
 import hashlib
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
 from syncd.errors import MismatchError, StoreError
 from syncd.feed import layout
-from syncd.files import make_folder, read_bytes, storage
+from syncd.files import is_full, make_folder, read_bytes, storage
 from syncd.format import manifest as manifests
 from syncd.format.manifest import Manifest, SegmentRef
 from syncd.model import ListName
@@ -30,6 +31,7 @@ class FeedFolder:
         self.work = root / ".work"
         self.lock = self.work / "lock"
         self.staging = self.work / "staging"
+        self.downloads = self.work / "download"
 
     def __repr__(self) -> str:
         return f"FeedFolder({self.root})"
@@ -86,6 +88,24 @@ class FeedFolder:
         """Remove the private staging folder: what lies there is secret, and may be large."""
         with storage(self.staging, "empty"):
             shutil.rmtree(self.staging, ignore_errors=True)
+
+    @contextlib.contextmanager
+    def giving_way(self) -> Iterator[None]:
+        """Remove all scratch, and downloads that were begun, where the work ends for want of space: others share it.
+
+        Call with the lock held.
+        """
+        try:
+            yield
+        except StoreError as error:
+            if is_full(error):
+                self.remove_scratch()
+            raise
+
+    def remove_scratch(self) -> None:
+        """Remove what lies here of work that did not come to its end, where it can be. Call with the lock held."""
+        for folder in (self.staging, self.downloads):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _has_length(path: Path, length: int) -> bool:

@@ -4,6 +4,8 @@ What comes out is proved: metadata by the trust root, a manifest by the hash tha
 in the manifest, and its content by `Segment.check`. Nothing is mapped before its hash is proved.
 """
 
+import errno
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,12 +13,12 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-from syncd.errors import HttpStatusError, SyncdError
+from syncd.errors import HttpStatusError, StoreError, SyncdError
 from syncd.feed import layout
 from syncd.feed.folder import TRUST, FeedFolder
 from syncd.feed.proof import SignedManifest, prove_manifest, target_of
 from syncd.fetch import Download, Peer, Progress, download_all
-from syncd.files import install_file, make_folder, sha256_file
+from syncd.files import Room, install_file, make_folder, sha256_file, storage
 from syncd.format.caps import DEFAULT_CAPS, Caps
 from syncd.format.fold import fold
 from syncd.format.manifest import Manifest, SegmentRef
@@ -76,7 +78,7 @@ class Follower:
 
     def _fold(self, name: ListName, ref: SegmentRef, inputs: Sequence[SegmentRef]) -> bool:
         """Make a segment from those it was folded from; False where the bytes are not those that were signed."""
-        path = make_folder(self._folder.work / "download", _PRIVATE) / f"{ref.sha256}.fold"
+        path = make_folder(self._folder.downloads, _PRIVATE) / f"{ref.sha256}.fold"
         made: SegmentRef | None = None
         try:
             # Hashed first: columns that the disk has damaged since could lead out of the file.
@@ -99,19 +101,39 @@ class Follower:
     ) -> None:
         """Bring the missing ones of ``refs`` into the folder, each proved whole.
 
-        ``checked`` is told of their rows as they are. Raises as `Peer.download`, and `SegmentError`.
+        ``checked`` is told of their rows as they are. Raises as `Peer.download`, `SegmentError`, and `StoreError` before
+        anything is fetched that does not fit. Where the disk is too small or full no part is kept: to go on from it
+        later is worth less than that others can work meanwhile.
         """
-        staging = make_folder(self._folder.work / "download", _PRIVATE)
+        staging = make_folder(self._folder.downloads, _PRIVATE)
         missing = self._folder.missing(name, {ref.sha256: ref for ref in refs}.values())  # a stack may name one twice
         jobs = [
             Download(layout.segment_path(name, ref.sha256), staging / ref.sha256, ref.length, ref.sha256)
             for ref in missing
         ]
-        download_all(self._peer, jobs, progress=progress)
-        for ref in missing:
-            staged = staging / ref.sha256
-            Segment.check_all_but_hash(staged, ref, self._caps, checked)
-            install_file(staged, self._folder.segment_path(name, ref))
+        with self._folder.giving_way():
+            _check_room(staging, jobs)
+            download_all(self._peer, jobs, progress=progress)
+            for ref in missing:
+                staged = staging / ref.sha256
+                Segment.check_all_but_hash(staged, ref, self._caps, checked)
+                install_file(staged, self._folder.segment_path(name, ref))
+
+
+def _check_room(staging: Path, jobs: Sequence[Download]) -> None:
+    """Raises `StoreError` where what is still to come of ``jobs`` would leave others less than they need."""
+    needed, room = sum(job.length - _size(job.target) for job in jobs), Room.at(staging)
+    if jobs and room is not None and not room.holds(needed):
+        raise StoreError(
+            f"no room at {staging}: {needed:,} bytes to fetch, {room.free:,} bytes free, of which {room.reserve:,} are "
+            "left to others",
+            hint=f"free {needed + room.reserve - room.free:,} bytes there, or move the folder to a larger disk",
+        ) from OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _size(path: Path) -> int:
+    with storage(path, "read"):
+        return path.stat().st_size if path.exists() else 0
 
 
 @dataclass(frozen=True)

@@ -215,7 +215,7 @@ class _Pull:
             metadata |= {f"{version}.{role}.json" for role, version in held.metadata.items()}
         newest = {name: held.manifest for name, held in current.lists.items()}
         garbage.collect(self.copy, garbage.named_by_feed(self.copy, newest, metadata, kept=0), now)
-        garbage.remove_old_parts(self.copy.work / "download", now)
+        garbage.remove_old_parts(self.copy.downloads, now)
 
     def _install(self, name: ListName, signed: SignedManifest, before: Held | None) -> None:
         held = self._held_segments(name, before)

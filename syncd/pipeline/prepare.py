@@ -161,7 +161,8 @@ class Preparation:
             return UpToDate()  # the manifest that was signed is the one held: it is not even asked for
         signed = self.follower.manifest(self.trusted, name)
         try:
-            return self._stage(name, held, signed)
+            with self.folder.giving_way():
+                return self._stage(name, held, signed)
         except FeedError as error:
             with contextlib.suppress(StoreError):  # a full disk must not hide what was refused
                 self._keep(name, signed, error)

@@ -171,7 +171,7 @@ class Publisher:
             self.catalog.prune_versions(head.list, _KEPT_RECORDS)
         folder = self.folder.source(source)
         garbage.collect(folder, _named_by_origins(self.catalog.origins(), source), now)
-        garbage.remove_old_parts(folder.work / "download", now)
+        garbage.remove_old_parts(folder.downloads, now)
 
     def commit(self, commit: Commit) -> None:
         """The commit point, then what makes it visible. Call with the feed's lock held."""
