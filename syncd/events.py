@@ -182,6 +182,21 @@ class InternalError(Event):
 
 
 @dataclass(frozen=True)
+class StorageFailed(Fault):
+    """Storage kept something from being done, or from being recorded; it is tried again. Told every ten minutes."""
+
+    what: str
+    """``sync of SOURCE``, or the name of a chore"""
+
+
+@dataclass(frozen=True)
+class StorageRecovered(Event):
+    """What storage had kept from being done was done."""
+
+    what: str
+
+
+@dataclass(frozen=True)
 class HttpListening(Event):
     """The HTTP side answers."""
 
@@ -263,35 +278,9 @@ class DashboardRefused(Event):
     peer: str
 
 
-EVENTS: tuple[type[Event], ...] = (
-    DaemonStarted,
-    DaemonReady,
-    DaemonStopping,
-    DaemonStopped,
-    ConfigReloaded,
-    ConfigRejected,
-    SyncScheduled,
-    SyncStarted,
-    SyncJoined,
-    ListSynced,
-    SyncFinished,
-    CoolDown,
-    WorkerKilled,
-    TimestampSigned,
-    TimestampNotSigned,
-    ClockSetBack,
-    ControlRefused,
-    InternalError,
-    HttpListening,
-    ConnectionsFull,
-    CertificateReloaded,
-    CertificateRejected,
-    CertificateNotValid,
-    StateProved,
-    StateNotProved,
-    MatcherAdded,
-    MatcherRevoked,
-    DashboardSignedIn,
-    DashboardRefused,
+EVENTS: tuple[type[Event], ...] = tuple(
+    one
+    for one in list(globals().values())
+    if isinstance(one, type) and issubclass(one, Event) and one.__module__ == __name__
 )
 """All of them."""

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from disks import mounted, root_only
 from standing import NEW, OLD, Standing, checked, fault_of, matched, prove_feed, prove_partner, publish_news
 from syncd.catalog.records import Outcome
 from syncd.errors import RefusedError, StoreError, SyncdError
@@ -171,24 +172,6 @@ def test_a_disk_full_at_any_change_of_a_publication(standing_folder: Path, tmp_p
     assert at > 20
 
 
-def _root_only() -> None:
-    if os.geteuid() != 0:
-        pytest.skip("mounting and changing users takes root")
-
-
-@contextmanager
-def mounted(target: Path, *options: str) -> Iterator[None]:
-    """Mount for the length of a test."""
-    _root_only()
-    found = subprocess.run(["mount", *options, str(target)], capture_output=True, text=True, check=False)
-    if found.returncode:
-        pytest.skip(f"cannot mount here: {found.stderr.strip()}")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "--lazy", str(target)], check=True)
-
-
 @pytest.mark.parametrize(("part", "most"), [("state", 400), ("partner", 800)])
 def test_a_real_disk_of_every_size(with_news: Path, tmp_path: Path, part: str, most: int) -> None:
     """On a real file system that fills up, the catalog's pages and the writer's columns included: typed, and it heals.
@@ -263,7 +246,7 @@ def open_world(standing_folder: Path) -> Iterator[World]:
 @contextmanager
 def as_nobody() -> Iterator[None]:
     """Do it as a user that owns nothing."""
-    _root_only()
+    root_only()
     groups, group = os.getgroups(), os.getegid()
     os.setgroups([])
     os.setegid(NOBODY)

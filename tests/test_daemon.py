@@ -4,6 +4,7 @@ import getpass
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -19,7 +20,9 @@ import pytest
 
 from bad_peer import Send, good, serve
 from command_line import configure, syncd
+from disks import mounted
 from syncd.catalog.records import Outcome
+from syncd.model import ListName
 from syncd.service import client
 from world import Clock, World, row, rows
 
@@ -424,3 +427,60 @@ def test_the_timestamp_is_signed_whatever_the_partner_does(today: World) -> None
     with daemon(today) as running:
         assert running.until("timestamp_signed")["level"] == "info"
         assert json.loads(timestamp.read_text())["signed"]["version"] == before + 1
+
+
+@contextmanager
+def small_disk(world: World) -> Iterator[Callable[[], None]]:
+    """The operator's state on a file system of 3 MB; gives what fills it up, or, called again, makes room."""
+    before = shutil.copytree(world.state.root, world.base / "before")
+    with mounted(world.state.root, "-t", "tmpfs", "-o", "mode=0750,size=3m", "tmpfs"):
+        shutil.copytree(before, world.state.root, dirs_exist_ok=True)
+        filler = world.state.root / "filler"
+
+        def fill_or_empty() -> None:
+            if filler.exists():
+                filler.unlink()
+                return
+            with suppress(OSError), filler.open("wb", buffering=0) as stream:
+                while True:
+                    stream.write(bytes(4096))
+
+        yield fill_or_empty
+
+
+def test_a_source_that_fills_the_disk_keeps_no_other_from_going_on(today: World) -> None:
+    """What does not fit is not fetched, and the state can be written, and taken by the next daemon."""
+    today.publish(full=rows(0, 56_000), name=ListName("videos"))
+    sources = f'lists = ["images"]\n[sources.other]\ntype = "feed"\nurl = "{today.url}"\nroot = "{today.root}"\nlists = ["videos"]\n'
+    (today.base / "syncd.toml").write_text(text(today, more=sources))
+    with small_disk(today):
+        with daemon(today) as running:
+            failed = syncd("sync", "other")
+            assert failed.code == 1
+            assert "no room at" in failed.err
+            assert not today.state.source("other").downloads.exists()
+            assert syncd("sync", "iwf").code == 0
+            running.stop()
+        with daemon(today):
+            assert syncd("sync", "iwf").code == 0
+
+
+def test_a_disk_that_is_full_is_told_until_it_is_not(today: World) -> None:
+    """Where a sync cannot even be recorded: by status, by the check, and in the log."""
+    with small_disk(today) as fill_or_empty, daemon(today) as running:
+        assert syncd("sync").code == 0
+        assert syncd("status", "--check").code == 0
+        fill_or_empty()
+        assert syncd("sync").code == 1
+        failed = running.until("storage_failed")
+        assert (failed["level"], failed["what"]) == ("error", "sync of iwf")
+        assert "free disk space" in failed["to_do"]
+        (fault,) = syncd("status", "--json").json["faults"]
+        assert (fault["what"], fault["message"], fault["to_do"]) == ("sync of iwf", failed["message"], failed["to_do"])
+        assert syncd("status").err.startswith("warning: sync of iwf fails, for ")
+        check = syncd("status", "--check")
+        assert (check.code, check.out.startswith("SYNCD CRITICAL - sync of iwf: cannot use the catalog")) == (2, True)
+        fill_or_empty()
+        assert syncd("sync").code == 0
+        assert running.until("storage_recovered")["what"] == "sync of iwf"
+        assert syncd("status", "--check").code == 0

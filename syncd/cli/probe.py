@@ -86,6 +86,8 @@ def _faults(found: Document) -> Iterator[tuple[Level, str]]:
     for certificate in found.get("certificates", ()):  # a daemon may be older
         if certificate["act"]:
             yield Level.CRITICAL, certificate["act"]
+    for fault in found.get("faults", ()):
+        yield Level.CRITICAL, f"{fault['what']}: {fault['message']}"
 
 
 def _first(source: Document) -> str:

@@ -101,6 +101,7 @@ def _show_status(found: Document) -> None:
     if not lists and not waiting:
         say("no source is configured: add [sources.NAME] to the configuration")
     _note_faults(found)
+    _note_storage(found.get("faults", ()), now)
     _note_laggards(found["matchers"])
 
 
@@ -115,6 +116,11 @@ def _note_faults(found: Document) -> None:
     for one in (*found["metadata"], *found.get("certificates", ())):
         if one["act"]:
             note(one["act"])
+
+
+def _note_storage(faults: Sequence[Document], now: datetime) -> None:
+    for one in faults:
+        note(f"{one['what']} fails, for {span(now - _time(one['since']))}: {one['message']}: {one['to_do']}")
 
 
 def _note_laggards(matchers: Sequence[Document]) -> None:

@@ -15,6 +15,7 @@ from syncd.certificates import views as certificate_views
 from syncd.feed.expiry import Expiry, expiries
 from syncd.feed.signed import load_repository
 from syncd.pipeline import laggards
+from syncd.pipeline.faults import StorageFault
 from syncd.pipeline.folder import StateFolder
 from syncd.pipeline.laggards import MatcherView
 from syncd.pipeline.names import head_name
@@ -146,6 +147,8 @@ class Overview:
     """whose token is in force, and which versions they have loaded"""
     certificates: tuple[CertificateView, ...] = ()
     """of the server, and for sources; those that can be read"""
+    faults: tuple[StorageFault, ...] = ()
+    """what storage keeps a running daemon from doing, and the catalog may know nothing of"""
 
     @property
     def waiting(self) -> tuple[SourceView, ...]:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSche
 from syncd.catalog.records import Fault, Outcome, SyncRecord
 from syncd.certificates import CertificateView
 from syncd.feed.expiry import Expiry
+from syncd.pipeline.faults import StorageFault
 from syncd.pipeline.laggards import InstanceView, MatcherView
 from syncd.pipeline.overview import ListView, Overview, SourceView, Untold
 from syncd.units import stamp
@@ -137,6 +138,15 @@ class MatcherStatus(_Document):
     laggards: tuple[LaggardStatus, ...] = Field(description="the first 20 of them")
 
 
+class StorageFaultStatus(_Document):
+    """Something that storage keeps the daemon from doing."""
+
+    what: str = Field(description="sync of SOURCE, timestamp, or a chore of the daemon")
+    since: Time = Field(description="when it failed first; it has not succeeded since")
+    message: str = Field(description="of the last time")
+    to_do: str
+
+
 class StatusDocument(_Document):
     """How everything stands."""
 
@@ -147,6 +157,9 @@ class StatusDocument(_Document):
     metadata: tuple[RoleStatus, ...]
     certificates: tuple[CertificateStatus, ...] = Field(description="those that can be read")
     matchers: tuple[MatcherStatus, ...]
+    faults: tuple[StorageFaultStatus, ...] = Field(
+        description="what storage keeps the running daemon from doing or recording; without a daemon empty"
+    )
 
 
 def status_document(found: Overview) -> StatusDocument:
@@ -159,6 +172,7 @@ def status_document(found: Overview) -> StatusDocument:
         metadata=tuple(_role(one) for one in found.roles),
         certificates=tuple(_certificate(one) for one in found.certificates),
         matchers=tuple(_matcher(one, found.now) for one in found.matchers),
+        faults=tuple(_storage_fault(one) for one in found.faults),
     )
 
 
@@ -253,6 +267,10 @@ def _sync_of(one: ListView) -> SyncStatus | None:
     if last is None:
         return None
     return _sync(replace(last, outcome=fault.outcome, reason=fault.reason, message=fault.message))
+
+
+def _storage_fault(one: StorageFault) -> StorageFaultStatus:
+    return StorageFaultStatus(what=one.what, since=one.since, message=one.message, to_do=one.to_do)
 
 
 def _sync(last: SyncRecord | None) -> SyncStatus | None:

@@ -25,6 +25,7 @@ from syncd.service.access import Access
 from syncd.service.checkins import Checkins
 from syncd.service.clock import WallClock
 from syncd.service.control import ControlSocket
+from syncd.service.faults import TIMESTAMP, Faults
 from syncd.service.life import Life
 from syncd.service.log import Emit
 from syncd.service.news import News
@@ -86,8 +87,10 @@ class Daemon:
         self._site: Site | None = None
         self._news = News(f"{int(around.clock().timestamp() * 1000):x}.{os.getpid()}")
         self._publisher = publisher = replace(publisher, announce=self._announce)
-        self._syncs = Syncs(publisher, around.clock, self._emit, self._finished)
-        self._schedule = Schedule(publisher.catalog, self._due, around.clock, around.chance, self._planned, self._fault)
+        self._faults = faults = Faults(publisher.catalog, around.clock, self._emit)
+        self._syncs = Syncs(publisher, around.clock, self._emit, self._finished, faults.sync_failed)
+        told = (self._planned, faults.job_failed, faults.job_done)
+        self._schedule = Schedule(publisher.catalog, self._due, around.clock, around.chance, *told)
         self._access = Access(publisher.catalog)
         self._checkins, self._pulls = Checkins(publisher.catalog, self._loaded), Pulls(publisher.catalog)
         orders = Orders(
@@ -193,7 +196,8 @@ class Daemon:
     def _overview(self) -> Overview:
         publisher, config, now = self._publisher, self._config, self._around.clock()
         certificates, loaded = config.certificates(), self._checkins.snapshot()
-        return overview.read(publisher.folder, publisher.catalog, config.intervals(), now, certificates, loaded)
+        found = overview.read(publisher.folder, publisher.catalog, config.intervals(), now, certificates, loaded)
+        return replace(found, faults=self._faults.current())
 
     def _due(self, name: str) -> None:
         """The schedule says so. One that is under way already, since somebody asked for it, will do."""
@@ -250,6 +254,7 @@ class Daemon:
 
     def _finished(self, outcome: SyncOutcome) -> None:
         self._news.changed()
+        self._faults.sync_ended(outcome)
         planned = self._schedule.finished(outcome)
         if planned is not None:
             failures = self._publisher.catalog.source(outcome.source).failures
@@ -259,15 +264,13 @@ class Daemon:
     def _planned(self, name: str, planned: Planned) -> None:
         self._emit(events.SyncScheduled(name, planned.at, planned.why))
 
-    def _fault(self, job: str, error: BaseException) -> None:
-        self._emit(events.InternalError.of(error, job))
-
     def _sign(self) -> None:
         try:
             if sign_if_due(self._publisher, self._around.clock()):
                 self._emit(events.TimestampSigned())
+            self._faults.worked(TIMESTAMP)
         except SyncdError as error:
-            self._emit(events.TimestampNotSigned(error.message, error.hint))
+            self._faults.not_signed(error)
 
     def _look_at_clock(self) -> None:
         by = self._wall_clock.went_back()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from apscheduler.events import EVENT_JOB_ERROR
+from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_EXECUTED
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.jobstores.base import JobLookupError
 from apscheduler.schedulers.background import BackgroundScheduler
@@ -72,6 +72,11 @@ def cool_down(outcome: SyncOutcome, failures: int, interval: float, chance: floa
     return None if error is None else backoff(error, failures, min(interval, BACKOFF_BASE), chance)
 
 
+def source_of(job: str) -> str | None:
+    """The source that a job begins the syncs of; None: it is a chore."""
+    return job.removeprefix(_SOURCE) if job.startswith(_SOURCE) else None
+
+
 class Every(BaseTrigger):  # type: ignore[misc]  # APScheduler ships no types
     """Every so many ``seconds``, give or take the part ``jitter`` of them.
 
@@ -94,8 +99,9 @@ class Every(BaseTrigger):  # type: ignore[misc]  # APScheduler ships no types
 class Schedule:
     """Calls ``sync(source)``, which starts one and returns, whenever a source is due, each at its interval.
 
-    ``on_planned`` is told when a source was given its first run, ``on_fault`` what a job raised. ``chance`` gives
-    numbers from 0 to 1. Nothing runs before `start`.
+    ``on_planned`` is told when a source was given its first run, ``on_fault`` what a job raised, ``on_done`` which one
+    has run (of a source (`source_of`): its sync was begun). ``chance`` gives numbers from 0 to 1. Nothing runs before
+    `start`.
     """
 
     def __init__(
@@ -106,6 +112,7 @@ class Schedule:
         chance: Random,
         on_planned: Callable[[str, Planned], None],
         on_fault: Callable[[str, BaseException], None],
+        on_done: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._catalog, self._sync, self._clock, self._chance = catalog, sync, clock, chance
         self._on_planned = on_planned
@@ -118,6 +125,7 @@ class Schedule:
             job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
         )
         self._scheduler.add_listener(lambda event: on_fault(event.job_id, event.exception), EVENT_JOB_ERROR)
+        self._scheduler.add_listener(lambda event: on_done(event.job_id), EVENT_JOB_EXECUTED)
         logging.getLogger("apscheduler").propagate = False  # our events tell more, and never a traceback
         logging.getLogger("apscheduler").addHandler(logging.NullHandler())
 

@@ -86,7 +86,8 @@ class Running:
 class Syncs:
     """Starts syncs, each in a thread of its own that a worker process prepares for.
 
-    ``finished`` is told every outcome but those of dry runs, before whoever waits is.
+    ``finished`` is told every outcome but those of dry runs, before whoever waits is; ``failed``, which source it was
+    where storage keeps a sync from being begun, or its end from being acted on.
     """
 
     def __init__(
@@ -95,8 +96,10 @@ class Syncs:
         clock: Callable[[], datetime],
         emit: Emit,
         finished: Callable[[SyncOutcome], None],
+        failed: Callable[[str, StoreError], None] = lambda _source, _error: None,
     ) -> None:
-        self._publisher, self._clock, self._emit, self._finished = publisher, clock, emit, finished
+        self._publisher, self._clock, self._emit = publisher, clock, emit
+        self._finished, self._failed = finished, failed
         self._spare = Spare()
         self._turn = threading.Lock()
         self._running: dict[str, Running] = {}
@@ -108,6 +111,13 @@ class Syncs:
         What a person asks for goes into the audit log first. Raises `RefusedError` where one of the other kind (a dry
         run, or not) is under way, `AbandonedError` where the daemon is stopping, `StoreError`.
         """
+        try:
+            return self._start(source, asked_by, dry_run)
+        except StoreError as error:
+            self._failed(source.name, error)
+            raise
+
+    def _start(self, source: SignedFeed, asked_by: str, dry_run: bool) -> tuple[Running, bool]:
         with self._turn:
             running = self._running.get(source.name)
             if running is not None and running.dry_run != dry_run:
@@ -193,6 +203,8 @@ class Syncs:
             self._tell(outcome)
             if not running.dry_run:
                 self._finished(outcome)
+        except StoreError as error:
+            self._failed(running.source, error)
         except Exception as error:  # noqa: BLE001 - whoever waits must hear the outcome, whatever else goes wrong
             self._emit(events.InternalError.of(error, "after a sync"))
         finally:

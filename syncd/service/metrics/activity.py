@@ -85,6 +85,7 @@ class Activity:
             events.CertificateReloaded: lambda _: self._count("certificates", "applied"),
             events.CertificateRejected: lambda _: self._count("certificates", "refused"),
             events.ControlRefused: lambda _: self._count("refusals"),
+            events.StorageFailed: lambda _: self._count("faults", "StoreError"),
             events.InternalError: lambda event: self._count("faults", event.kind if event.kind in FAULTS else "other"),
         }
         self._begin("reloads", "result", ("applied", "refused"))

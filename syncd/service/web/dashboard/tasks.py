@@ -52,7 +52,7 @@ class Task:
 
 def tasks(found: Overview) -> tuple[Task, ...]:
     """Every matter, the urgent ones first."""
-    stored = (*_of_roles(found.roles), *_of_certificates(found.certificates))
+    stored = (*_of_faults(found), *_of_roles(found.roles), *_of_certificates(found.certificates))
     sources = (*_of_lists(found.lists), *_of_untold(found), *_of_waiting(found))
     every = (*sources, *stored, *_of_matchers(found))
     return tuple(sorted(every, key=lambda one: not one.urgent))
@@ -114,6 +114,13 @@ def _of_waiting(found: Overview) -> Iterator[Task]:
             why = in_full(last.message or last.reason) or "the last sync came to nothing"
             to_do = _TO_DO[last.outcome].format(source=one.name).removesuffix(_STAYS)
             yield Task(last.outcome in _URGENT, link, f"nothing published yet: {why}", to_do, one.name)
+
+
+def _of_faults(found: Overview) -> Iterator[Task]:
+    for one in found.faults:
+        to_do = one.to_do[0].upper() + one.to_do[1:]
+        why = f"for {span(found.now - one.since)}: {one.message}"
+        yield Task(True, join(f"Storage: {one.what}"), why, f"{to_do}. {_STAYS}")
 
 
 def _of_roles(roles: Sequence[Expiry]) -> Iterator[Task]:
