@@ -431,9 +431,9 @@ def test_the_timestamp_is_signed_whatever_the_partner_does(today: World) -> None
 
 @contextmanager
 def small_disk(world: World) -> Iterator[Callable[[], None]]:
-    """The operator's state on a file system of 3 MB; gives what fills it up, or, called again, makes room."""
+    """The operator's state on a file system of 2 MB; gives what fills it up, or, called again, makes room."""
     before = shutil.copytree(world.state.root, world.base / "before")
-    with mounted(world.state.root, "-t", "tmpfs", "-o", "mode=0750,size=3m", "tmpfs"):
+    with mounted(world.state.root, "-t", "tmpfs", "-o", "mode=0750,size=2m", "tmpfs"):
         shutil.copytree(before, world.state.root, dirs_exist_ok=True)
         filler = world.state.root / "filler"
 
@@ -450,7 +450,7 @@ def small_disk(world: World) -> Iterator[Callable[[], None]]:
 
 def test_a_source_that_fills_the_disk_keeps_no_other_from_going_on(today: World) -> None:
     """What does not fit is not fetched, and the state can be written, and taken by the next daemon."""
-    today.publish(full=rows(0, 56_000), name=ListName("videos"))
+    today.publish(full=rows(0, 48_000), name=ListName("videos"))
     sources = f'lists = ["images"]\n[sources.other]\ntype = "feed"\nurl = "{today.url}"\nroot = "{today.root}"\nlists = ["videos"]\n'
     (today.base / "syncd.toml").write_text(text(today, more=sources))
     with small_disk(today):
