@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -451,7 +452,8 @@ def small_disk(world: World) -> Iterator[Callable[[], None]]:
 def test_a_source_that_fills_the_disk_keeps_no_other_from_going_on(today: World) -> None:
     """What does not fit is not fetched, and the state can be written, and taken by the next daemon."""
     today.publish(full=rows(0, 48_000), name=ListName("videos"))
-    sources = f'lists = ["images"]\n[sources.other]\ntype = "feed"\nurl = "{today.url}"\nroot = "{today.root}"\nlists = ["videos"]\n'
+    other = f'[sources.other]\ntype = "feed"\nurl = "{today.url}"\nroot = "{today.root}"\nlists = ["videos"]\n'
+    sources = f'lists = ["images"]\n{other}'
     (today.base / "syncd.toml").write_text(text(today, more=sources))
     with small_disk(today):
         with daemon(today) as running:
@@ -477,10 +479,41 @@ def test_a_disk_that_is_full_is_told_until_it_is_not(today: World) -> None:
         assert "free disk space" in failed["to_do"]
         (fault,) = syncd("status", "--json").json["faults"]
         assert (fault["what"], fault["message"], fault["to_do"]) == ("sync of iwf", failed["message"], failed["to_do"])
-        assert syncd("status").err.startswith("warning: sync of iwf fails, for ")
+        assert syncd("status").err.startswith("warning: sync of iwf: cannot use the catalog")
         check = syncd("status", "--check")
         assert (check.code, check.out.startswith("SYNCD CRITICAL - sync of iwf: cannot use the catalog")) == (2, True)
         fill_or_empty()
         assert syncd("sync").code == 0
         assert running.until("storage_recovered")["what"] == "sync of iwf"
         assert syncd("status", "--check").code == 0
+
+
+def test_a_daemon_starts_on_a_full_disk_and_serves(today: World) -> None:
+    """What is published is there for matchers; that nothing new is taken is told, until there is room again."""
+    with small_disk(today) as fill_or_empty:
+        with daemon(today) as running:
+            assert syncd("sync").code == 0
+            _until((today.state.root / "ballast").exists)
+            running.stop()
+        fill_or_empty()
+        with daemon(today) as running:
+            assert not (today.state.root / "ballast").exists()
+            failed = running.until("storage_failed")
+            assert (failed["what"], failed["to_do"].split(":")[0]) == ("disk space", "free space there")
+            assert today.pull().errors == []
+            assert [one["version"] for one in syncd("status", "--json").json["lists"]] == [1]
+            assert syncd("status", "--check").code == 2
+            fill_or_empty()
+            running.stop()
+        with daemon(today):
+            _until((today.state.root / "ballast").exists)
+            assert syncd("status", "--check").code == 0
+
+
+def _until(holds: Callable[[], bool]) -> None:
+    """Wait for what another process does."""
+    for _ in range(500):
+        if holds():
+            return
+        time.sleep(0.02)
+    raise AssertionError("it did not come")

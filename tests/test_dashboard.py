@@ -15,6 +15,7 @@ from syncd.catalog.records import HeadRecord, Loaded, MatcherRecord, Outcome, Sy
 from syncd.certificates import Certificate, CertificateView, Period
 from syncd.feed.expiry import Expiry
 from syncd.model import Algorithm, Counts, ListName
+from syncd.pipeline.faults import StorageFault
 from syncd.pipeline.laggards import views
 from syncd.pipeline.overview import ListView, Overview, SourceView
 from syncd.service.access import Kind, Visitor
@@ -25,7 +26,7 @@ from syncd.service.web.dashboard.details import list_page, source_page
 from syncd.service.web.dashboard.fleet import matchers_page
 from syncd.service.web.dashboard.found import Found
 from syncd.service.web.dashboard.frame import page
-from syncd.service.web.dashboard.html import Html, clean, h
+from syncd.service.web.dashboard.html import Html, clean, h, join
 from syncd.service.web.dashboard.overview import overview_page
 from syncd.service.web.dashboard.parts import due, lasted, next_sync, size
 from syncd.service.web.dashboard.plot import Point, plot, round_marks, time_words
@@ -273,6 +274,19 @@ def test_a_certificate_that_ends_is_urgent() -> None:
             "Put a valid one at /etc/syncd/server.pem. What was proved last stays served.",
         )
     ]
+
+
+def test_what_storage_keeps_the_daemon_from_doing_is_urgent() -> None:
+    """Status may be green beside it: what cannot be recorded is not in the catalog."""
+    fault = StorageFault("sync of iwf", NOW - timedelta(minutes=3), "the disk is full", "free space")
+    assert tasks(Overview(NOW, (), (), (), (), faults=(fault,))) == (
+        Task(
+            True,
+            join("Storage: sync of iwf"),
+            "for 3 minutes: the disk is full",
+            "Free space. What was proved last stays served.",
+        ),
+    )
 
 
 def test_instances_that_lag_are_named_up_to_three() -> None:

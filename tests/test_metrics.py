@@ -215,6 +215,7 @@ HAPPENED: tuple[tuple[Event, str, dict[str, str], float], ...] = (
     (events.ControlRefused("me", "m"), "syncd_control_refusals_total", {}, 1),
     (events.InternalError("KeyError", "w"), "syncd_internal_errors_total", {"kind": "KeyError"}, 1),
     (events.InternalError("StoreError", "w"), "syncd_internal_errors_total", {"kind": "StoreError"}, 1),
+    (events.StorageFailed("m", "d", "w"), "syncd_internal_errors_total", {"kind": "StoreError"}, 1),
     (events.InternalError("OwnError", "w"), "syncd_internal_errors_total", {"kind": "other"}, 1),
 )
 

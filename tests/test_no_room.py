@@ -15,6 +15,7 @@ from syncd.feed.folder import FeedFolder
 from syncd.fetch.folder import FilePeer
 from syncd.files import Room, is_full, storage
 from syncd.pipeline.values import Full, FullReason
+from syncd.service.ballast import Ballast
 from world import IMAGES, World, row, rows
 
 MB = 1 << 20
@@ -173,3 +174,40 @@ def test_a_fold_that_does_not_fit_leaves_nothing(world: World, monkeypatch: pyte
     with pytest.raises(StoreError):
         author.compact(world.partner, IMAGES, world.partner_signers(), world.clock(), everything=True)
     assert not world.partner.staging.exists()
+
+
+def test_ballast_is_kept_where_there_is_room(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight megabytes, for nobody else's eyes; of a small disk less; where the size is not known none."""
+    ballast, path = Ballast(world.state), world.state.root / "ballast"
+    monkeypatch.setattr(os, "statvfs", disk_of(0, 0))
+    ballast.keep()
+    ballast.give_way()
+    assert not path.exists()
+    for size, length in ((1 << 40, 8 * MB), (32 * MB, MB)):
+        monkeypatch.setattr(os, "statvfs", disk_of(size, size // 2))
+        ballast.keep()
+        assert (path.stat().st_size, path.stat().st_mode & 0o777) == (length, 0o600)
+        path.unlink()
+
+
+def test_a_disk_without_room_for_ballast_is_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not what fills the disk up; one that is there is not asked for room."""
+    monkeypatch.setattr(os, "statvfs", disk_of(32 * MB, 2 * MB - BLOCK))
+    with pytest.raises(StoreError, match="is full: 2,093,056 bytes free"):
+        Ballast(world.state).keep()
+    assert not (world.state.root / "ballast").exists()
+    (world.state.root / "ballast").touch()
+    Ballast(world.state).keep()
+
+
+def test_ballast_gives_way_to_a_start(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With what was begun of lists; where there is space both stay."""
+    ballast, path = Ballast(world.state), world.state.root / "ballast"
+    part = world.state.source("iwf").downloads / "part"
+    part.parent.mkdir(parents=True)
+    for file in (part, path):
+        file.touch()
+    for free, stay in ((MB, True), (MB - BLOCK, False)):
+        monkeypatch.setattr(os, "statvfs", disk_of(32 * MB, free))
+        ballast.give_way()
+        assert (path.exists(), part.exists()) == (stay, stay)

@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -19,14 +20,16 @@ from syncd.catalog.records import Loaded
 from syncd.certificates import Certificate, views
 from syncd.errors import RefusedError, StoreError, SyncdError, UsageError
 from syncd.pipeline import overview
+from syncd.pipeline.faults import StorageFault
 from syncd.pipeline.matchers import add
 from syncd.pipeline.reasons import in_full
-from syncd.pipeline.status import StatusDocument
+from syncd.pipeline.status import StatusDocument, status_document
 from syncd.pipeline.values import HoldReason
 from syncd.service.access import Access
 from syncd.service.control import ControlSocket, Handle, Order
 from syncd.service.orders import Orders
 from syncd.service.syncs import Syncs
+from syncd.units import stamp
 from test_daemon import daemon, text, today
 from world import HEAD, START, World, rows
 
@@ -130,14 +133,41 @@ def test_a_certificate_that_cannot_be_read_is_left_to_the_daemon(tmp_path: Path)
     assert views([Certificate("server", "", tmp_path / name) for name in ("none.pem", "gone.pem")], START) == ()
 
 
-def test_an_older_daemon_says_nothing_of_certificates(configured: World) -> None:
+def test_an_older_daemon_says_nothing_of_certificates_and_faults(configured: World) -> None:
     """What it tells is shown all the same."""
     alone = [syncd(*look) for look in (("status",), ("status", "--check"))]
 
     document = syncd("status", "--json").json
-    del document["certificates"]
+    del document["certificates"], document["faults"]
     with listening(configured, lambda order, user: iter([{"document": document, "end": 0}])):
         assert [syncd(*look) for look in (("status",), ("status", "--check"))] == alone
+
+
+def test_status_says_what_storage_keeps_a_daemon_from_doing(configured: World) -> None:
+    """How long it has failed, why, and what to do; the check calls it critical, though no list is red yet."""
+    document = syncd("status", "--json").json
+    fault = {"what": "sync of iwf", "message": "the disk is full", "to_do": "free space"}
+    document["faults"] = [{**fault, "since": stamp(configured.clock() - timedelta(minutes=3))}]
+    with listening(configured, lambda order, user: iter([{"document": document, "end": 0}])):
+        assert syncd("status").err == "warning: sync of iwf: the disk is full (for 3 minutes): free space\n"
+        check = syncd("status", "--check")
+    assert (check.code, check.out.partition(" | ")[0]) == (2, "SYNCD CRITICAL - sync of iwf: the disk is full")
+
+
+def test_faults_are_in_the_document(configured: World) -> None:
+    """As the daemon found them."""
+    fault = StorageFault("sync of iwf", configured.clock(), "the disk is full", "free space")
+    with configured.publisher() as publisher:
+        found = overview.read(publisher.folder, publisher.catalog, {"iwf": 600.0}, configured.clock())
+    document = status_document(replace(found, faults=(fault,))).model_dump(mode="json")
+    assert document["faults"] == [
+        {
+            "what": "sync of iwf",
+            "since": stamp(configured.clock()),
+            "message": "the disk is full",
+            "to_do": "free space",
+        }
+    ]
 
 
 def test_status_says_whether_a_list_is_stale(configured: World) -> None:

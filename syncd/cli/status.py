@@ -120,7 +120,7 @@ def _note_faults(found: Document) -> None:
 
 def _note_storage(faults: Sequence[Document], now: datetime) -> None:
     for one in faults:
-        note(f"{one['what']} fails, for {span(now - _time(one['since']))}: {one['message']}: {one['to_do']}")
+        note(f"{one['what']}: {one['message']} (for {span(now - _time(one['since']))}): {one['to_do']}")
 
 
 def _note_laggards(matchers: Sequence[Document]) -> None:

@@ -2,6 +2,7 @@
 
 ::
 
+    ballast              nothing: space that a daemon lets go to start on a full disk
     catalog.sqlite3      the catalog
     feed/                the published feed, plain files
     keys/                online keys, 0600

@@ -32,6 +32,15 @@ def ask(path: Path, request: Mapping[str, Any], within: float | None = None) -> 
     return _answers(connection, path, request)
 
 
+def answers(path: Path, state_dir: str, within: float) -> bool:
+    """Whether the daemon of that state does; one that refuses, since too many ask at once, is alive."""
+    try:
+        found = ask(path, {"do": "ping", "state_dir": state_dir}, within)
+        return found is not None and any("end" in answer for answer in found)
+    except SyncdError:
+        return False
+
+
 def _connect(path: Path, within: float | None) -> socket.socket | None:
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:

@@ -20,8 +20,9 @@ from syncd.pipeline.outcome import SyncOutcome
 from syncd.pipeline.overview import Overview
 from syncd.pipeline.state import Publisher
 from syncd.pipeline.sync import sign_if_due
-from syncd.service import client
+from syncd.service import ballast, client
 from syncd.service.access import Access
+from syncd.service.ballast import Ballast
 from syncd.service.checkins import Checkins
 from syncd.service.clock import WallClock
 from syncd.service.control import ControlSocket
@@ -135,6 +136,7 @@ class Daemon:
         self._schedule.add_chore("timestamp", _SIGN_EVERY, self._sign)
         self._schedule.add_chore("beat", self._life.beat, self._life.note_beat)
         self._schedule.add_chore("worker", _READY_EVERY, self._syncs.make_ready)
+        self._schedule.add_chore(ballast.CHORE, _LOOK_EVERY, Ballast(self._publisher.folder).keep)
         self._health.prove()
         self._schedule.add_chore("proof", _LOOK_EVERY, self._health.prove_again)
         if self._site:
@@ -281,12 +283,7 @@ class Daemon:
 
     def _answers(self, seconds: float) -> bool:
         """Whether the control socket and the HTTP side do."""
-        request = {"do": "ping", "state_dir": str(self._config.state_dir)}
-        try:
-            answers = client.ask(self._config.control_socket, request, seconds)
-            if answers is None or not any("end" in answer for answer in answers):
-                return False  # one that refuses, since too many ask at once, is alive
-        except SyncdError:
+        if not client.answers(self._config.control_socket, str(self._config.state_dir), seconds):
             return False
         return self._site is None or self._site.answers(min(seconds, _ANSWER_WITHIN))
 

@@ -15,6 +15,7 @@ from syncd.feed.signed import load_repository
 from syncd.files import lock
 from syncd.pipeline.folder import StateFolder
 from syncd.pipeline.state import Publisher, open_publisher
+from syncd.service.ballast import Ballast
 from syncd.service.daemon import Daemon, Surroundings
 
 PURPOSE: Final = "syncd run"
@@ -29,9 +30,11 @@ def run(load: Callable[[], Config], around: Surroundings) -> None:
         config = load()
         folder = StateFolder(config.state_dir)
         given = credentials(around.environment)
-        with lock(folder.root / "lock", PURPOSE), _opened(folder, given) as publisher:
-            if not Daemon(config, load, publisher, around).run(inbox):
-                os._exit(0)  # a thread is still at it and would keep us: a kill at any moment loses nothing
+        with lock(folder.root / "lock", PURPOSE):
+            Ballast(folder).give_way()
+            with _opened(folder, given) as publisher:
+                if not Daemon(config, load, publisher, around).run(inbox):
+                    os._exit(0)  # a thread is still at it and would keep us: a kill at any moment loses nothing
 
 
 @contextmanager
