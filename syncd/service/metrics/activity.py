@@ -50,7 +50,7 @@ _COUNTERS: Final = {
     "signatures": ("syncd_timestamp_signatures_total", "Hourly signatures of our own timestamp.", ("result",)),
     "certificates": ("syncd_certificate_reloads_total", "Certificate files of the server read again.", ("result",)),
     "refusals": ("syncd_control_refusals_total", "Requests refused at the control socket.", ()),
-    "faults": ("syncd_internal_errors_total", "Bugs met; the daemon went on.", ("kind",)),
+    "faults": ("syncd_internal_errors_total", "Bugs met, and faults of storage; the daemon went on.", ("kind",)),
 }
 
 
