@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from standing import checked
+from standing import checked, fault_of
 from syncd.catalog.records import Outcome
 from syncd.errors import StoreError
 from syncd.feed import author
@@ -61,7 +61,7 @@ def test_a_list_that_does_not_fit_is_not_fetched(world: World, monkeypatch: pyte
         patched.setattr(os, "statvfs", disk_of(16 * MB, MB))
         patched.setattr(FilePeer, "open_tail", lambda *_: pytest.fail("it was asked for"))
         outcome = world.sync()
-    error = checked(outcome.lists[0].error)
+    error = checked(fault_of(outcome))
     (segment,) = world.partner.root.glob("v1/images/segments/*")
     length = segment.stat().st_size
     assert type(error) is StoreError
@@ -113,7 +113,8 @@ def test_a_pull_that_does_not_fit_keeps_what_is_in_force(world: World, monkeypat
 def test_a_disk_that_fills_up_meanwhile_keeps_no_part(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was fetched until then goes, so that the other sources can write."""
     world.publish(full=rows(0, 2000))
-    real, written = os.write, []
+    real = os.write
+    written: list[int] = []
 
     def write(descriptor: int, content: bytes) -> int:
         if "download" not in str(Path(f"/proc/self/fd/{descriptor}").readlink()):
@@ -125,7 +126,7 @@ def test_a_disk_that_fills_up_meanwhile_keeps_no_part(world: World, monkeypatch:
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "write", write)
-        error = checked(world.sync().lists[0].error)
+        error = checked(fault_of(world.sync()))
     assert (written, type(error)) == ([100], StoreError)
     assert not world.state.source("iwf").downloads.exists()
     assert world.sync().outcome is Outcome.PUBLISHED
