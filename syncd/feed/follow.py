@@ -101,9 +101,9 @@ class Follower:
     ) -> None:
         """Bring the missing ones of ``refs`` into the folder, each proved whole.
 
-        ``checked`` is told of their rows as they are. Raises as `Peer.download`, `SegmentError`, and `StoreError`
-        before anything is fetched that does not fit. Where the disk is too small or full no part is kept: to go on from it later
-        is worth less than that others can work.
+        ``checked`` is told of their rows as they are. Raises as `Peer.download`, `SegmentError`, and `StoreError` where
+        they do not fit, before anything is fetched. Where the disk is too small or full no part is kept: to go on from
+        it later is worth less than that others can work.
         """
         staging = make_folder(self._folder.downloads, _PRIVATE)
         missing = self._folder.missing(name, {ref.sha256: ref for ref in refs}.values())  # a stack may name one twice
