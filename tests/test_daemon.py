@@ -477,7 +477,7 @@ def test_a_disk_that_is_full_is_told_until_it_is_not(today: World) -> None:
         failed = running.until("storage_failed")
         assert (failed["level"], failed["what"]) == ("error", "sync of iwf")
         assert "free disk space" in failed["to_do"]
-        (fault,) = syncd("status", "--json").json["faults"]
+        (fault,) = syncd("status", "--json").json["storage_faults"]
         assert (fault["what"], fault["message"], fault["to_do"]) == ("sync of iwf", failed["message"], failed["to_do"])
         assert syncd("status").err.startswith("warning: sync of iwf: cannot use the catalog")
         check = syncd("status", "--check")

@@ -138,7 +138,7 @@ def test_an_older_daemon_says_nothing_of_certificates_and_faults(configured: Wor
     alone = [syncd(*look) for look in (("status",), ("status", "--check"))]
 
     document = syncd("status", "--json").json
-    del document["certificates"], document["faults"]
+    del document["certificates"], document["storage_faults"]
     with listening(configured, lambda order, user: iter([{"document": document, "end": 0}])):
         assert [syncd(*look) for look in (("status",), ("status", "--check"))] == alone
 
@@ -147,7 +147,7 @@ def test_status_says_what_storage_keeps_a_daemon_from_doing(configured: World) -
     """How long it has failed, why, and what to do; the check calls it critical, though no list is red yet."""
     document = syncd("status", "--json").json
     fault = {"what": "sync of iwf", "message": "the disk is full", "to_do": "free space"}
-    document["faults"] = [{**fault, "since": stamp(configured.clock() - timedelta(minutes=3))}]
+    document["storage_faults"] = [{**fault, "since": stamp(configured.clock() - timedelta(minutes=3))}]
     with listening(configured, lambda order, user: iter([{"document": document, "end": 0}])):
         assert syncd("status").err == "warning: sync of iwf: the disk is full (for 3 minutes): free space\n"
         check = syncd("status", "--check")
@@ -160,7 +160,7 @@ def test_faults_are_in_the_document(configured: World) -> None:
     with configured.publisher() as publisher:
         found = overview.read(publisher.folder, publisher.catalog, {"iwf": 600.0}, configured.clock())
     document = status_document(replace(found, faults=(fault,))).model_dump(mode="json")
-    assert document["faults"] == [
+    assert document["storage_faults"] == [
         {
             "what": "sync of iwf",
             "since": stamp(configured.clock()),

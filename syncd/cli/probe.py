@@ -86,7 +86,7 @@ def _faults(found: Document) -> Iterator[tuple[Level, str]]:
     for certificate in found.get("certificates", ()):  # a daemon may be older
         if certificate["act"]:
             yield Level.CRITICAL, certificate["act"]
-    yield from ((Level.CRITICAL, f"{fault['what']}: {fault['message']}") for fault in found.get("faults", ()))
+    yield from ((Level.CRITICAL, f"{fault['what']}: {fault['message']}") for fault in found.get("storage_faults", ()))
 
 
 def _first(source: Document) -> str:

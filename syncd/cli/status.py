@@ -101,7 +101,7 @@ def _show_status(found: Document) -> None:
     if not lists and not waiting:
         say("no source is configured: add [sources.NAME] to the configuration")
     _note_faults(found)
-    _note_storage(found.get("faults", ()), now)
+    _note_storage(found.get("storage_faults", ()), now)
     _note_laggards(found["matchers"])
 
 

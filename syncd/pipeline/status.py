@@ -157,7 +157,7 @@ class StatusDocument(_Document):
     metadata: tuple[RoleStatus, ...]
     certificates: tuple[CertificateStatus, ...] = Field(description="those that can be read")
     matchers: tuple[MatcherStatus, ...]
-    faults: tuple[StorageFaultStatus, ...] = Field(
+    storage_faults: tuple[StorageFaultStatus, ...] = Field(
         description="what storage keeps the running daemon from doing or recording; without a daemon empty"
     )
 
@@ -172,7 +172,7 @@ def status_document(found: Overview) -> StatusDocument:
         metadata=tuple(_role(one) for one in found.roles),
         certificates=tuple(_certificate(one) for one in found.certificates),
         matchers=tuple(_matcher(one, found.now) for one in found.matchers),
-        faults=tuple(_storage_fault(one) for one in found.faults),
+        storage_faults=tuple(_storage_fault(one) for one in found.faults),
     )
 
 
