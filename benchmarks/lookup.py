@@ -7,7 +7,6 @@ named by ``--threatexchange``; it is no dependency of syncd. Both are asked the 
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -20,7 +19,7 @@ from typing import Any, Final
 import numpy as np
 
 from benchmarks.lists import LIST, Partner, now
-from benchmarks.measure import Figure, warm
+from benchmarks.measure import Figure, forget, warm
 from syncd.feed import author
 from syncd.feed.draft import Edit
 from syncd.feed.folder import FeedFolder
@@ -133,15 +132,6 @@ def md5_copy(base: Path) -> Path:
     author.publish_edit(feed, LIST, Edit(full=base / "full.csv"), signers, now())
     pull(Endpoint(feed.root.as_uri()), root.read_bytes(), copy, now=now())
     return copy
-
-
-def forget(folder: Path) -> None:
-    """Drop the folder's files from the page cache."""
-    os.sync()
-    for path in folder.rglob("*"):
-        if path.is_file():
-            with path.open("rb") as stream:
-                os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def opening(copy: Path, algorithm: Algorithm, *, cold: bool) -> list[float]:

@@ -71,6 +71,15 @@ def warm(folder: Path, files: str = "*.arrow") -> None:
                 pass
 
 
+def forget(folder: Path) -> None:
+    """Drop the folder's files from the page cache."""
+    os.sync()
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as stream:
+                os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
 def copy_and_hash(source: Path, scratch: Path) -> float:
     """The yardstick of a first sync: seconds to copy the file durably and to hash it."""
     settle()

@@ -2,6 +2,7 @@
 
 import contextlib
 import shutil
+import statistics
 import subprocess
 import sys
 from collections import defaultdict
@@ -27,6 +28,9 @@ from syncd.sources.signed_feed import SignedFeed
 DELTA: Final = 1000
 ROUNDS: Final = 25
 """Deltas measured: more than `compact.RUN`, so that one of them folds."""
+
+COMPARED: Final = 120
+"""Syncs whose processor times are compared: they differ by more than lists of different sizes do."""
 
 _SERVE: Final = """
 import sys
@@ -157,6 +161,11 @@ class _Site:
     def pull(self) -> None:
         _pull(self.world, self._downstream)
 
+    def sync_of(self, count: int) -> Timing:
+        """What a delta of ``count`` rows costs to sync."""
+        self.world.partner.publish_delta(self.world.version(), count)
+        return measure.timed(self.sync)
+
     def round(self, count: int, *, counts: bool) -> None:
         """One delta's way, and polls that find nothing new; ``counts`` says whether the times do."""
         number = self.world.version()
@@ -196,6 +205,27 @@ def deltas(worlds: Sequence[World], count: int = DELTA, rounds: int = ROUNDS) ->
             for site in sites:
                 site.round(count, counts=number > 0)  # the first one finds caches cold
         return [site.times() for site in sites]
+
+
+def processor_times(worlds: Sequence[World], count: int = DELTA, rounds: int = COMPARED) -> list[float]:
+    """Seconds of processor time that the sync of a delta of ``count`` rows costs in each world, medians of ``rounds``.
+
+    Nothing else is done in between, and each world is as often the first of a round as the last.
+    """
+    taken: list[list[float]] = [[] for _ in worlds]
+    with contextlib.ExitStack() as stack:
+        sites = [stack.enter_context(_Site.running(world)) for world in worlds]
+        turns = list(zip(sites, taken, strict=True))
+        for world in worlds:
+            measure.forget(world.state.root)  # a machine that pages out what is idle leaves the files in shreds
+        for _ in range(rounds):
+            for world in worlds:
+                measure.warm(world.state.root)
+            measure.settle()
+            for site, times in turns:
+                times.append(site.sync_of(count).cpu)
+            turns.reverse()
+    return [statistics.median(times) for times in taken]
 
 
 def first_sync(world: World) -> tuple[Run, float]:

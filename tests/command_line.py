@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from syncd.cli.main import main
-from world import Clock
+from world import Clock, World
 
 CLOCKED = (
     "feed",
@@ -64,3 +64,17 @@ def configure(path: Any, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Make ``text`` the configuration that commands find."""
     path.write_text(text)
     monkeypatch.setenv("SYNCD_CONFIG", str(path))
+
+
+def settings(world: World, more: str = "") -> str:
+    """The configuration of a world's operator; ``more`` is of its source."""
+    return (
+        f'state_dir = "{world.state.root}"\ncontrol_socket = "{world.base}/c.sock"\n[sources.iwf]\ntype = "feed"\n'
+        f'url = "{world.url}"\nroot = "{world.root}"\n{more}'
+    )
+
+
+def operate(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every command work for a world's operator, by the world's clock."""
+    use_clock(world.clock, monkeypatch)
+    configure(world.base / "syncd.toml", settings(world), monkeypatch)

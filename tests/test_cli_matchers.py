@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from command_line import configure, syncd, use_clock
+from command_line import operate, syncd
 from syncd.catalog.records import Loaded
 from syncd.files import lock
 from syncd.service.access import Access
@@ -21,12 +21,8 @@ TOKEN = re.compile(r"syncd_[A-Za-z0-9_-]{43}\n")
 @pytest.fixture
 def configured(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     """An operator with one list, by the world's clock."""
-    use_clock(world.clock, monkeypatch)
+    operate(world, monkeypatch)
     monkeypatch.setenv("COLUMNS", "80")
-    text = (
-        f'state_dir = "{world.state.root}"\n[sources.iwf]\ntype = "feed"\nurl = "{world.url}"\nroot = "{world.root}"\n'
-    )
-    configure(tmp_path / "syncd.toml", text, monkeypatch)
     world.publish(full=rows(0, 3))
     world.sync()
     return world

@@ -5,7 +5,7 @@ from typing import NoReturn
 
 import pytest
 
-from command_line import configure, syncd, use_clock
+from command_line import configure, operate, settings, syncd
 from syncd.catalog.catalog import Catalog
 from syncd.catalog.records import Outcome
 from syncd.model import ListName
@@ -15,17 +15,9 @@ from world import HEAD, World, row, rows
 @pytest.fixture
 def configured(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     """The operator's commands, by the world's clock."""
-    use_clock(world.clock, monkeypatch)
+    operate(world, monkeypatch)
     monkeypatch.setenv("COLUMNS", "80")
-    configure(tmp_path / "syncd.toml", text(world), monkeypatch)
     return world
-
-
-def text(world: World, more: str = "") -> str:
-    return (
-        f'state_dir = "{world.state.root}"\n[sources.iwf]\ntype = "feed"\nurl = "{world.url}"\n'
-        f'root = "{world.root}"\n{more}'
-    )
 
 
 def test_a_sync_tells_what_it_did(configured: World) -> None:
@@ -102,7 +94,7 @@ def test_one_bad_source_does_not_stop_the_others(configured: World, tmp_path: Pa
     """Sources are synced in turn, and the worst exit code stands."""
     configured.publish(full=rows(0, 2))
     other = f'[sources.aaa]\ntype = "feed"\nurl = "file://{tmp_path}/nowhere"\nroot = "{configured.root}"\n'
-    (tmp_path / "syncd.toml").write_text(text(configured, other))
+    (tmp_path / "syncd.toml").write_text(settings(configured, other))
     ran = syncd("sync")
     assert ran.code == 5
     assert "iwf.images  published" in ran.out

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from command_line import configure, syncd, use_clock
+from command_line import operate, syncd
 from syncd.trust import keys
 from world import World, row, rows
 
@@ -15,11 +15,7 @@ from world import World, row, rows
 @pytest.fixture
 def running(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
     """A list that was published, synced and pulled, and the operator's configuration."""
-    use_clock(world.clock, monkeypatch)
-    text = (
-        f'state_dir = "{world.state.root}"\n[sources.iwf]\ntype = "feed"\nurl = "{world.url}"\nroot = "{world.root}"\n'
-    )
-    configure(world.base / "syncd.toml", text, monkeypatch)
+    operate(world, monkeypatch)
     world.publish(full=rows(0, 30))
     assert world.sync().exit_code == 0
     world.publish(add=[row(30, "B")], remove=[row(5)])

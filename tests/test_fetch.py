@@ -3,6 +3,7 @@ import datetime
 import hashlib
 import ipaddress
 import os
+import random
 import socket
 import ssl
 import stat
@@ -31,7 +32,7 @@ from syncd.errors import (
 )
 from syncd.fetch import Deadline, Download, Endpoint, FilePeer, HttpPeer, Peer, download_all, open_peer
 from syncd.fetch.network import BoundedBackend
-from syncd.fetch.peer import Tail
+from syncd.fetch.peer import Part, Tail
 
 BODY = bytes(range(256)) * 4096  # 1 MiB
 SHA256 = "fbbab289f7f94b25736c58be46a994c441fd02552cc6022352e3d86d2fab7c83"
@@ -772,6 +773,26 @@ def test_download_resumes_within_one_call_after_a_break(tmp_path: Path) -> None:
     assert target.read_bytes() == BODY
 
 
+def test_a_download_is_written_in_huge_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However its bytes come: the kernel can then cache 2 MB of it as one page. Only the end is less."""
+    content, lengths, write = random.Random(7).randbytes(5 << 20), list[int](), os.write
+
+    def watched(descriptor: int, piece: memoryview) -> int:
+        written = write(descriptor, piece)
+        lengths.append(written)
+        return written
+
+    target = tmp_path / "part"
+    target.write_bytes(content[:1000])
+    monkeypatch.setattr(os, "write", watched)
+    with Part.open(target, lambda count: None) as part:
+        for start in range(1000, len(content), 99_999):
+            part.append(content[start : start + 99_999])
+        assert part.sha256 == hashlib.sha256(content).hexdigest()
+    assert lengths == [(2 << 20) - 1000, 2 << 20, 1 << 20]
+    assert target.read_bytes() == content
+
+
 @pytest.mark.parametrize(
     "first",
     [
@@ -820,7 +841,7 @@ def test_a_spoilt_piece_is_no_fault_of_the_peer_either(tmp_path: Path) -> None:
 
 
 def test_a_body_that_ends_early_without_announcement_is_truncated(tmp_path: Path) -> None:
-    """Fewer bytes than were signed are no mismatch: the peer may have the rest later."""
+    """Fewer bytes than were signed are no mismatch: the peer may have the rest later, and these are kept."""
     short = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
     with (
         Server(short) as server,
@@ -828,6 +849,7 @@ def test_a_body_that_ends_early_without_announcement_is_truncated(tmp_path: Path
         pytest.raises(TruncatedError, match="a: 5 of 1048576 bytes came"),
     ):
         peer.download("a", tmp_path / "part", len(BODY), SHA256)
+    assert (tmp_path / "part").read_bytes() == b"hello"
 
 
 def test_a_finished_part_needs_no_request(tmp_path: Path) -> None:

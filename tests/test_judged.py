@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from command_line import configure, syncd, use_clock
+from command_line import configure, operate, syncd, use_clock
 from syncd.catalog.records import Outcome
 from syncd.files import lock
 from syncd.model import ListName
@@ -28,12 +28,9 @@ EMPTIED = "the update would leave the list without any entry"
 
 
 @pytest.fixture
-def configured(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+def configured(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
     """An operator of one source, of which two lists were published ten minutes ago."""
-    use_clock(world.clock, monkeypatch)
-    text = f'[sources.iwf]\ntype = "feed"\nurl = "{world.url}"\nroot = "{world.root}"\n'
-    at = f'state_dir = "{world.state.root}"\ncontrol_socket = "{world.base}/c.sock"\n'
-    configure(tmp_path / "syncd.toml", at + text, monkeypatch)
+    operate(world, monkeypatch)
     world.publish(full=rows(0, 3))
     world.publish(full=rows(10, 12), name=VIDEOS)
     assert syncd("sync").code == 0

@@ -14,7 +14,7 @@ from typing import Any, cast
 import pytest
 
 from certificates import Authority
-from command_line import configure, syncd, use_clock
+from command_line import operate, syncd
 from schemas import DOCS, SCHEMAS, schema
 from syncd.catalog.records import Loaded
 from syncd.certificates import Certificate, views
@@ -37,12 +37,9 @@ __all__ = ["today"]  # a fixture
 
 
 @pytest.fixture
-def configured(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+def configured(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
     """An operator with one source, of which something is published."""
-    use_clock(world.clock, monkeypatch)
-    text = f'[sources.iwf]\ntype = "feed"\nurl = "{world.url}"\nroot = "{world.root}"\n'
-    at = f'state_dir = "{world.state.root}"\ncontrol_socket = "{world.base}/c.sock"\n'
-    configure(tmp_path / "syncd.toml", at + text, monkeypatch)
+    operate(world, monkeypatch)
     world.publish(full=rows(0, 3))
     syncd("sync")
     return world

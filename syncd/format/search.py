@@ -117,7 +117,7 @@ class DigestSearch:
         some = np.unique(wanted[::_MEASURED])
         if len(some) * 2 < len(wanted):
             # How far rows lie from an even spread changes slowly: measured at some keys it is nearly right for those
-            # between, which then touch one place of the file instead of two.
+            # between, and their first look is near where they are.
             at += np.interp(wanted, some, self._nearer(some, self._even(some)) - self._even(some)).astype(np.int64)
         at = self._nearer(wanted, at)
         start = np.clip(at - _AROUND // 2, 0, rows - _AROUND)
