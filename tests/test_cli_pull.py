@@ -86,6 +86,18 @@ def test_a_wrong_root_is_not_kept(published: World, tmp_path_factory: pytest.Tem
     assert (wrong.code, "was pulled with another root" in wrong.err) == (2, True)
 
 
+def test_an_emptied_root_is_told_and_pulled_anew(published: World) -> None:
+    """By the root that is given; not as if another one had been."""
+    assert pull(published).code == 0
+    kept = published.copy / "root.json"
+    kept.write_bytes(b"")
+    ran = pull(published)
+    assert (ran.code, ran.err.splitlines()[0].partition(": it ")[0]) == (2, f"error: {kept} is empty")
+    kept.unlink()
+    assert pull(published).code == 0
+    assert kept.read_bytes() == published.root.read_bytes()
+
+
 def test_an_unknown_list_is_rejected_by_name(published: World) -> None:
     """It says which lists there are."""
     ran = pull(published, "--list", "image")

@@ -8,10 +8,12 @@ from typing import Any, NoReturn, cast
 import pytest
 
 from command_line import configure, syncd
+from syncd.catalog.records import Outcome
 from syncd.errors import RefusedError, StoreError, SyncdError
 from syncd.event import Event
 from syncd.events import ControlRefused
 from syncd.pipeline.outcome import SyncOutcome
+from syncd.pipeline.state import Publisher
 from syncd.service.access import Access
 from syncd.service.control import Order
 from syncd.service.orders import Orders
@@ -27,8 +29,8 @@ REFUSED = RefusedError("a dry run of b is under way", hint="ask again")
 class Started:
     """In place of the syncs: each has ended well at once, but for those that are refused."""
 
-    def __init__(self, refused: dict[str, SyncdError]) -> None:
-        self.refused = refused
+    def __init__(self, refused: dict[str, SyncdError], running: Running | None = None) -> None:
+        self.refused, self.running = refused, running
 
     def start(self, feed: SignedFeed, asked_by: str, *, dry_run: bool) -> tuple[Running, bool]:
         del asked_by
@@ -40,7 +42,7 @@ class Started:
 
     def find(self, sync_id: str) -> Running | None:
         del sync_id
-        return None
+        return self.running
 
 
 @pytest.fixture
@@ -126,14 +128,26 @@ def test_a_command_that_does_not_wait_shows_what_was_refused(
     assert ([one["source"] for one in told["started"]], told["refused"][0]["exit_code"]) == (["a", "c"], 6)
 
 
+def told(world: World, publisher: Publisher, running: Running | None) -> tuple[str, int]:
+    """What is told of a sync, and the exit code."""
+    syncs, state, catalog = cast(Syncs, Started({}, running)), str(world.state.root), publisher.catalog
+    orders = Orders(state, syncs, catalog, lambda _: (), nothing, Access(catalog), world.clock, lambda _: None)
+    (answer,) = orders(Order(do="sync_status", state_dir=state, sync_id="5afe"), "alice")
+    return answer["status"]["outcome"], answer["end"]
+
+
 def test_a_sync_that_nobody_makes_any_more_is_not_running(world: World) -> None:
     """Its end could not be recorded, say: it holds no lock."""
     with world.publisher() as publisher:
         publisher.catalog.begin_sync("5afe", "iwf", world.clock())
-        syncs, state = Started({}), str(world.state.root)
-        access = Access(publisher.catalog)
-        orders = Orders(
-            state, cast(Syncs, syncs), publisher.catalog, lambda _: (), nothing, access, world.clock, lambda _: None
-        )
-        (answer,) = orders(Order(do="sync_status", state_dir=state, sync_id="5afe"), "alice")
-    assert (answer["status"]["outcome"], answer["end"]) == ("interrupted", 6)
+        assert told(world, publisher, None) == ("interrupted", 6)
+
+
+def test_a_sync_is_told_as_it_ended_once_that_is_recorded(world: World) -> None:
+    """Though the daemon still tells others of it."""
+    under_way = Running("5afe", "iwf", dry_run=False, worker=cast(Worker, None))
+    with world.publisher() as publisher:
+        publisher.catalog.begin_sync("5afe", "iwf", world.clock())
+        assert told(world, publisher, under_way) == ("running", 0)
+        publisher.catalog.finish_sync("5afe", Outcome.HELD, now=world.clock())
+        assert told(world, publisher, under_way) == ("held", 3)

@@ -241,4 +241,7 @@ def test_the_operators_feed_is_not_rotated_beside_its_catalog(running: World) ->
     """What an operator publishes is changed through its state folder only."""
     with pytest.raises(RefusedError, match="is what an operator publishes"):
         rotate.refuse_operators(running.state.feed.root)
+    with pytest.raises(RefusedError, match="is an operator's state folder") as refused:
+        rotate.refuse_operators(running.state.root)
+    assert refused.value.hint.startswith("give --state as well")
     rotate.refuse_operators(running.partner.root)

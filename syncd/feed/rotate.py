@@ -185,6 +185,8 @@ def _at_hand(online: Path, credentials: Path | None, roles: list[str]) -> dict[s
 
 def refuse_operators(folder: Path) -> None:
     """What an operator publishes is committed in the catalog: a change beside it would be undone."""
+    if folder.joinpath("catalog.sqlite3").exists():
+        raise RefusedError(f"{folder} is an operator's state folder", hint="give --state as well; nothing was changed")
     if folder.resolve().parent.joinpath("catalog.sqlite3").exists():
         raise RefusedError(
             f"{folder} is what an operator publishes",

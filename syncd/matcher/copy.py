@@ -111,8 +111,14 @@ def check_target(folder: FeedFolder) -> None:
 
 
 def check_root(folder: FeedFolder, root: bytes) -> None:
-    """Raise `UsageError` where a copy was made with another root than this."""
-    if folder.read(ROOT) not in {None, root}:
+    """Raise `UsageError` where a copy was made with another root than this, or no longer says with which."""
+    held = folder.read(ROOT)
+    if held == b"":
+        raise UsageError(
+            f"{folder.path(ROOT)} is empty: it no longer says by which root {folder.root} was pulled",
+            hint="remove that file and pull again: what is there is then proved by the root you give",
+        )
+    if held not in {None, root}:
         raise UsageError(
             f"{folder.root} was pulled with another root",
             hint="give the root it was made with, or pull into an empty folder; what it holds still answers",

@@ -107,7 +107,7 @@ class Orders:
     def _sync_status(self, sync_id: str) -> dict[str, Any]:
         running = self._syncs.find(sync_id)
         record = self._catalog.sync(sync_id)
-        if running is not None:
+        if running is not None and (record is None or record.finished_at is None):
             told = {"sync_id": sync_id, "source": running.source, "outcome": _RUNNING, "exit_code": 0}
             stage = running.stage
             return {"status": {**told, "stage": stage.name, "done": stage.done, "total": stage.total}, "end": 0}
