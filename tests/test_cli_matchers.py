@@ -19,7 +19,7 @@ TOKEN = re.compile(r"syncd_[A-Za-z0-9_-]{43}\n")
 
 
 @pytest.fixture
-def configured(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+def configured(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
     """An operator with one list, by the world's clock."""
     operate(world, monkeypatch)
     monkeypatch.setenv("COLUMNS", "80")

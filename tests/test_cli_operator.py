@@ -13,7 +13,7 @@ from world import HEAD, World, row, rows
 
 
 @pytest.fixture
-def configured(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+def configured(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
     """The operator's commands, by the world's clock."""
     operate(world, monkeypatch)
     monkeypatch.setenv("COLUMNS", "80")

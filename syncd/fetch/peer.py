@@ -24,6 +24,8 @@ BLOCK: Final = 1 << 20
 PIECE: Final = 2 << 20
 """bytes written at once, each piece at a multiple: the kernel can then cache and map a file by huge pages (2 MB), which
 spares whoever looks rows up in it most page faults"""
+_MOST_WAITING: Final = 512
+"""chunks gathered for a piece: a peer may send its bytes one by one, and one call writes 1,024 chunks at the most"""
 ATTEMPTS: Final = 3
 LONGEST_WAIT: Final = 5.0
 """Seconds between two attempts, at most. With less time left than that there is no further attempt."""
@@ -162,7 +164,7 @@ class Part:
 
     def __init__(self, path: Path, descriptor: int, progress: Progress) -> None:
         self._path, self._descriptor, self._progress = path, descriptor, progress
-        self._hash, self._waiting = hashlib.sha256(), bytearray()
+        self._hash, self._waiting = hashlib.sha256(), list[memoryview]()
         self.size = 0
         self.pieced = False
         """True where the bytes do not all come from one answer."""
@@ -202,23 +204,28 @@ class Part:
 
     def append(self, chunk: bytes) -> None:
         """Write ``chunk`` at the end, sooner or later. Raises `StoreError`."""
-        self._waiting += chunk
         self._hash.update(chunk)
         self.size += len(chunk)
-        if len(self._waiting) > self.size % PIECE:
-            self._write(len(self._waiting) - self.size % PIECE)
+        rest, beyond = memoryview(chunk), self.size % PIECE
+        if beyond < len(chunk):  # a piece ends in it
+            self._waiting.append(rest[: len(chunk) - beyond])
+            self.flush()
+            rest = rest[len(chunk) - beyond :]
+        if rest:
+            self._waiting.append(rest)
+        if len(self._waiting) >= _MOST_WAITING:
+            self.flush()
         self._progress(len(chunk))
 
     def flush(self) -> None:
-        """Write what waits for more. Raises `StoreError`."""
-        self._write(len(self._waiting))
-
-    def _write(self, count: int) -> None:
+        """Write what waits for more, not copied together first: that costs more than writing. Raises `StoreError`."""
         with storage(self._path, "write"):
-            while count:
-                written = os.write(self._descriptor, memoryview(self._waiting)[:count])
-                del self._waiting[:written]
-                count -= written
+            while self._waiting:
+                written = os.writev(self._descriptor, self._waiting)
+                while self._waiting and written >= len(self._waiting[0]):
+                    written -= len(self._waiting.pop(0))
+                if written:
+                    self._waiting[0] = self._waiting[0][written:]
 
     def restart(self) -> None:
         """Throw all bytes away."""
