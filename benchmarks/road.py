@@ -210,14 +210,15 @@ def deltas(worlds: Sequence[World], count: int = DELTA, rounds: int = ROUNDS) ->
 def processor_times(worlds: Sequence[World], count: int = DELTA, rounds: int = COMPARED) -> list[float]:
     """Seconds of processor time that the sync of a delta of ``count`` rows costs in each world, medians of ``rounds``.
 
-    Nothing else is done in between, and each world is as often the first of a round as the last.
+    Nothing else is done in between, and each world is as often the first of a round as the last. The lists are read
+    anew before, as after a restart: how a file lies in the page cache depends on how it came there.
     """
     taken: list[list[float]] = [[] for _ in worlds]
     with contextlib.ExitStack() as stack:
         sites = [stack.enter_context(_Site.running(world)) for world in worlds]
         turns = list(zip(sites, taken, strict=True))
         for world in worlds:
-            measure.forget(world.state.root)  # a machine that pages out what is idle leaves the files in shreds
+            measure.forget(world.state.root)
         for _ in range(rounds):
             for world in worlds:
                 measure.warm(world.state.root)

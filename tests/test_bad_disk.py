@@ -26,7 +26,7 @@ from syncd.model import Algorithm
 from world import HEAD, IMAGES, World, row, rows
 
 NOBODY = 65534
-CHANGES = ("fsync", "replace", "rename", "link", "mkdir", "unlink", "rmdir", "write", "writev", "ftruncate")
+CHANGES = ("fsync", "replace", "rename", "link", "mkdir", "unlink", "rmdir", "write", "ftruncate")
 
 
 class Disk:

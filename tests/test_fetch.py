@@ -3,7 +3,6 @@ import datetime
 import hashlib
 import ipaddress
 import os
-import random
 import socket
 import ssl
 import stat
@@ -32,7 +31,7 @@ from syncd.errors import (
 )
 from syncd.fetch import Deadline, Download, Endpoint, FilePeer, HttpPeer, Peer, download_all, open_peer
 from syncd.fetch.network import BoundedBackend
-from syncd.fetch.peer import Part, Tail
+from syncd.fetch.peer import Tail
 
 BODY = bytes(range(256)) * 4096  # 1 MiB
 SHA256 = "fbbab289f7f94b25736c58be46a994c441fd02552cc6022352e3d86d2fab7c83"
@@ -773,54 +772,6 @@ def test_download_resumes_within_one_call_after_a_break(tmp_path: Path) -> None:
     assert target.read_bytes() == BODY
 
 
-def test_a_download_is_written_in_huge_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However its bytes come: the kernel can then cache 2 MB of it as one page. Only the end is less."""
-    content, lengths, writev = random.Random(7).randbytes(5 << 20), list[int](), os.writev
-
-    def watched(descriptor: int, chunks: Sequence[memoryview]) -> int:
-        written = writev(descriptor, chunks)
-        lengths.append(written)
-        return written
-
-    target = tmp_path / "part"
-    target.write_bytes(content[:1000])
-    monkeypatch.setattr(os, "writev", watched)
-    with Part.open(target, lambda count: None) as part:
-        for start in range(1000, len(content), 99_999):
-            part.append(content[start : start + 99_999])
-        assert part.sha256 == hashlib.sha256(content).hexdigest()
-    assert lengths == [(2 << 20) - 1000, 2 << 20, 1 << 20]
-    assert target.read_bytes() == content
-
-
-@pytest.mark.parametrize("size", [1, 7, 99_999, 2 << 20, 5 << 20])
-def test_a_download_is_whole_however_it_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
-    """Into chunks by the peer, few or thousands, and into short writes by the kernel."""
-    content = random.Random(8).randbytes(size if size > 1 << 20 else 3001 * size % (5 << 20))
-    content, calls = content + b"end", list[int]()
-
-    def short(descriptor: int, chunks: Sequence[memoryview]) -> int:
-        assert 0 < len(chunks) <= 1024
-        calls.append(len(chunks))
-        whole = b"".join(chunks)
-        return os.write(descriptor, whole[: 1 + len(whole) * (len(calls) % 3) // 2])
-
-    monkeypatch.setattr(os, "writev", short)
-    with Part.open(tmp_path / "part", lambda count: None) as part:
-        for start in range(0, len(content), size):
-            part.append(content[start : start + size])
-    assert (tmp_path / "part").read_bytes() == content
-
-
-def test_what_was_discarded_is_not_written_any_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file that is refused takes no space until it is closed, either."""
-    with Part.open(tmp_path / "part", lambda count: None) as part:
-        part.append(b"hello")
-        monkeypatch.setattr(os, "writev", lambda *_: pytest.fail("written"))
-        part.discard()
-    assert not (tmp_path / "part").exists()
-
-
 @pytest.mark.parametrize(
     "first",
     [
@@ -994,7 +945,7 @@ def test_a_full_disk_is_a_store_error(tmp_path: Path, monkeypatch: pytest.Monkey
         raise OSError(28, "No space left on device")
 
     with Server(answer(BODY)) as server, open_http(server) as peer:
-        monkeypatch.setattr(os, "writev", full)
+        monkeypatch.setattr(os, "write", full)
         with pytest.raises(StoreError, match="No space left on device") as caught:
             peer.download("a", tmp_path / "part", len(BODY), SHA256)
         assert len(server.requests) == 1

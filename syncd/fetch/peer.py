@@ -15,17 +15,12 @@ from typing import Final, Self, TypeVar
 
 import stamina
 
-from syncd.errors import HttpStatusError, MismatchError, SourceError, StoreError, TruncatedError
+from syncd.errors import HttpStatusError, MismatchError, SourceError, TruncatedError
 from syncd.fetch.endpoint import Deadline
 from syncd.fetch.meter import Meter
 from syncd.files import PRIVATE_FILE, storage
 
 BLOCK: Final = 1 << 20
-PIECE: Final = 2 << 20
-"""bytes written at once, each piece at a multiple: the kernel can then cache and map a file by huge pages (2 MB), which
-spares whoever looks rows up in it most page faults"""
-_MOST_WAITING: Final = 512
-"""chunks gathered for a piece: a peer may send its bytes one by one, and one call writes 1,024 chunks at the most"""
 ATTEMPTS: Final = 3
 LONGEST_WAIT: Final = 5.0
 """Seconds between two attempts, at most. With less time left than that there is no further attempt."""
@@ -164,7 +159,7 @@ class Part:
 
     def __init__(self, path: Path, descriptor: int, progress: Progress) -> None:
         self._path, self._descriptor, self._progress = path, descriptor, progress
-        self._hash, self._waiting = hashlib.sha256(), list[memoryview]()
+        self._hash = hashlib.sha256()
         self.size = 0
         self.pieced = False
         """True where the bytes do not all come from one answer."""
@@ -175,17 +170,12 @@ class Part:
         """Open or create ``path``, mode 0600, for the caller alone. Raises `StoreError`, for a symlink as well."""
         with storage(path, "write"):
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, PRIVATE_FILE)
-        part = cls(path, descriptor, progress)
         try:
+            part = cls(path, descriptor, progress)
             with storage(path, "write"):
                 os.fchmod(descriptor, PRIVATE_FILE)
             part._read_what_is_there()
             yield part
-            part.flush()
-        except BaseException:
-            with contextlib.suppress(StoreError):  # what came is kept for the next try; why this one failed matters
-                part.flush()
-            raise
         finally:
             os.close(descriptor)
 
@@ -203,33 +193,17 @@ class Part:
         return self._hash.hexdigest()
 
     def append(self, chunk: bytes) -> None:
-        """Write ``chunk`` at the end, sooner or later. Raises `StoreError`."""
+        """Write ``chunk`` at the end. Raises `StoreError`."""
+        rest = memoryview(chunk)
+        with storage(self._path, "write"):
+            while rest:
+                rest = rest[os.write(self._descriptor, rest) :]
         self._hash.update(chunk)
         self.size += len(chunk)
-        rest, beyond = memoryview(chunk), self.size % PIECE
-        if beyond < len(chunk):  # a piece ends in it
-            self._waiting.append(rest[: len(chunk) - beyond])
-            self.flush()
-            rest = rest[len(chunk) - beyond :]
-        if rest:
-            self._waiting.append(rest)
-        if len(self._waiting) >= _MOST_WAITING:
-            self.flush()
         self._progress(len(chunk))
-
-    def flush(self) -> None:
-        """Write what waits for more, not copied together first: that costs more than writing. Raises `StoreError`."""
-        with storage(self._path, "write"):
-            while self._waiting:
-                written = os.writev(self._descriptor, self._waiting)
-                while self._waiting and written >= len(self._waiting[0]):
-                    written -= len(self._waiting.pop(0))
-                if written:
-                    self._waiting[0] = self._waiting[0][written:]
 
     def restart(self) -> None:
         """Throw all bytes away."""
-        self._waiting.clear()
         if self.size:
             with storage(self._path, "write"):
                 os.ftruncate(self._descriptor, 0)
@@ -239,7 +213,6 @@ class Part:
 
     def discard(self) -> None:
         """Remove the file."""
-        self._waiting.clear()
         with storage(self._path, "remove"):
             self._path.unlink(missing_ok=True)
         self._progress(-self.size)
