@@ -2,14 +2,18 @@
 
 from typing import Literal
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from syncd.catalog.records import Outcome
+from syncd.errors import StoreError
 from syncd.feed import author
+from syncd.feed import compact as compaction
 from syncd.feed.compact import run_to_fold
 from syncd.feed.publish import _useful_folds
 from syncd.feed.signed import load_repository
+from syncd.format.fold import fold
 from syncd.format.manifest import Fold, Manifest, SegmentRef
 from syncd.model import Algorithm
 from world import IMAGES, World, row, rows
@@ -131,3 +135,28 @@ def test_recipes_never_go_in_circles() -> None:
     there = Fold(output="b" * 64, inputs=("a" * 64, "c" * 64))
     back = Fold(output="a" * 64, inputs=("b" * 64, "d" * 64))
     assert _useful_folds([there, back], [ref(0xA, 1).model_copy(update={"sha256": "a" * 64})]) == (there,)
+
+
+def test_a_damaged_delta_is_not_folded_into_a_sound_one(world: World) -> None:
+    """A row that the disk changed must not go out under a new hash: it would accuse whoever has that digest."""
+    world.publish(full=rows(0, 400))
+    for number in range(1000, 1007):
+        world.publish(add=[row(number)])
+    path = world.partner.segment_path(IMAGES, current(world).stack[3])
+    digest = bytes.fromhex(row(1002)[1])
+    content = path.read_bytes()
+    path.chmod(0o600)
+    path.write_bytes(content.replace(digest, digest[:-1] + bytes([digest[-1] ^ 1])))
+    with pytest.raises(StoreError, match="does not give its end state"):
+        world.publish(add=[row(1007)])
+    assert [one.kind for one in current(world).stack] == ["base", *["delta"] * 8]
+
+
+def test_a_fold_that_loses_a_row_is_found_out(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a fold left out is looked for as well: nobody else would miss it."""
+    world.publish(full=rows(0, 400))
+    for number in range(1000, 1007):
+        world.publish(add=[row(number)])
+    monkeypatch.setattr(compaction, "fold", lambda inputs, kind, path: fold(inputs[:-1], kind, path))
+    with pytest.raises(StoreError, match="does not give its end state"):
+        world.publish(add=[row(1007)])

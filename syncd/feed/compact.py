@@ -10,13 +10,12 @@ from typing import Final
 from syncd.errors import StoreError
 from syncd.feed.folder import FeedFolder
 from syncd.feed.publish import ListChange
-from syncd.files import install_file
+from syncd.files import install_file, sha256_file
 from syncd.format.checksum import Checksum
 from syncd.format.fold import fold
 from syncd.format.manifest import EndState, Fold, Manifest, SegmentRef
-from syncd.format.rows import Rows
 from syncd.format.segment import Segment
-from syncd.format.stack import Stack
+from syncd.format.stack import Stack, merge_deltas
 
 RUN: Final = 8
 """Deltas of a like size that are folded into one."""
@@ -84,8 +83,7 @@ def _fold(
     output = fold(inputs, "delta" if kept else "base", path)
     folded = [Segment.open(path, output)] if output else []
     if kept:
-        below = _open(folder, manifest, kept)
-        same = _means_the_same(Stack(algorithm, [*below, *inputs]), Stack(algorithm, [*below, *folded]), folded)
+        same = _are_whole(inputs) and _means_the_same(_open(folder, manifest, kept), inputs, folded)
     else:
         same = _gives_end_state(manifest, Stack(algorithm, folded))
     if not same:
@@ -104,11 +102,17 @@ def _open(folder: FeedFolder, manifest: Manifest, refs: Sequence[SegmentRef]) ->
     return [Segment.open(folder.segment_path(manifest.list, ref), ref) for ref in refs]
 
 
-def _means_the_same(old: Stack, new: Stack, folded: Sequence[Segment]) -> bool:
-    """Look every row of the folded deltas up in both stacks: the other rows are not touched."""
-    rows = folded[0].rows() if folded else Rows.empty(old.algorithm)
-    before, after = old.resolve(rows), new.resolve(rows)
-    return bool((before.present == after.present).all() and before.current.same_labels(after.current).all())
+def _are_whole(inputs: Sequence[Segment]) -> bool:
+    """What the disk has damaged since would be in both stacks, and go out under a new hash as if it had been signed."""
+    return all(sha256_file(one.path) == one.ref.sha256 for one in inputs)
+
+
+def _means_the_same(below: Sequence[Segment], inputs: Sequence[Segment], folded: Sequence[Segment]) -> bool:
+    """Look every row that deltas have up in the stack with them and in that with their fold: no other is touched."""
+    rows = merge_deltas(inputs[0].algorithm, inputs)
+    before, after = (Stack(rows.algorithm, [*below, *deltas]).resolve(rows) for deltas in (inputs, folded))
+    alike = (before.present == after.present).all() and before.current.same_labels(after.current).all()
+    return bool(alike) and len(rows) == sum(map(len, folded))
 
 
 def _gives_end_state(manifest: Manifest, stack: Stack) -> bool:
