@@ -27,7 +27,7 @@ from syncd.errors import (
 )
 from syncd.trust.client import Floors, TrustedFeed, refresh, verify_offline
 from syncd.trust.repository import Freshness, create
-from syncd.trust.strict import verify_root
+from syncd.trust.strict import check_superseded, verify_root
 from syncd.trust.values import TARGETS_LIMIT
 
 IMAGES = "v1/images/manifest.json"
@@ -449,6 +449,22 @@ def test_no_newer_root_by_either_status(folder: Path, peer: MetadataPeer, status
     """403 and 404 for the next root both mean that there is none: object stores answer with either."""
     peer.faults["metadata/2.root.json"] = HttpStatusError("no", status)
     assert sync(folder, peer).versions["root"] == 1
+
+
+def test_a_list_role_that_is_not_served_is_no_missing_root(folder: Path, peer: MetadataPeer) -> None:
+    """A role may be called ``list-a.root``: that its file is not there is the peer's error."""
+    peer.add_list_role("a.root", new_key())
+    del peer.files["metadata/1.list-a.root.json"]
+    with pytest.raises(HttpStatusError, match="404"):
+        sync(folder, peer)
+
+
+def test_superseded_files_of_such_a_role_are_no_roots(folder: Path, peer: MetadataPeer) -> None:
+    """`syncd verify` reads roots where it looks for roots."""
+    peer.add_list_role("a.root", new_key())
+    peer.publish("a.root", 1)
+    targets = [peer.files["metadata/2.targets.json"]]
+    check_superseded("1.lists.json", peer.files["metadata/1.lists.json"], sync(folder, peer), targets)
 
 
 @pytest.mark.parametrize(("name", "limit"), [("timestamp.json", 64_000), ("2.root.json", 64_000)])

@@ -199,6 +199,17 @@ def test_a_list_role_is_for_one_list(peer: MetadataPeer) -> None:
         peer.add_list_role("*", new_key())
 
 
+@pytest.mark.parametrize("name", ["a.root", "a.timestamp", "a.snapshot"])
+def test_a_list_may_be_named_as_a_role_is(peer: MetadataPeer, name: str) -> None:
+    """What a list's own role signs is published, whatever its files look like by the end of their names."""
+    peer.add_list_role(name, new_key())
+    peer.publish(name, 1)
+    peer.publish(name, 2)
+    assert peer.repository.targets()[f"v1/{name}/manifest.json"].version == 2
+    update = peer.repository.resign(peer.freshness, peer.online, NOW)
+    assert peer.repository.after(update).targets() == peer.repository.targets()
+
+
 def test_too_many_lists_for_clients_are_refused(peer: MetadataPeer) -> None:
     """A timestamp that clients would not read to the end is not signed."""
     many = {f"list{n}": Freshness(NOW, n) for n in range(1200)}

@@ -24,7 +24,7 @@ from syncd.format.manifest import EndState, FileRef, Manifest, SegmentRef
 from syncd.format.segment import Segment
 from syncd.model import Algorithm, ListName
 from syncd.trust.strict import check_superseded, verify_published
-from syncd.trust.values import TrustedFeed
+from syncd.trust.values import TrustedFeed, role_of
 
 ROOT: Final = "root.json"
 _UNLIMITED: Final = Caps(rows=1 << 53, length=1 << 53)
@@ -72,10 +72,10 @@ class Prover:
         """Take the files that prove ``trusted`` as proved; the first root is the pinned one itself."""
         for name, content in trusted.files.items():
             file = f"{layout.METADATA}/{name}"
-            if name.endswith(".timestamp.json") and not self.folder.path(file).exists():
+            if role_of(name) == "timestamp" and not self.folder.path(file).exists():
                 file = layout.TIMESTAMP
             with self.attempt(file):
-                if name.endswith(".root.json") and content == root and self.folder.read(file) != root:
+                if role_of(name) == "root" and content == root and self.folder.read(file) != root:
                     raise MismatchError(f"{file} is not the trust root", hint="it was altered: restore it")
                 self.done(file)
         for role in trusted.stale(now):

@@ -31,7 +31,7 @@ from syncd.errors import (
 )
 from syncd.trust.offline import Verified, delegated_roles, trusted_feed, verify, verify_offline
 from syncd.trust.parse import given_out, parse, translate, typed_errors
-from syncd.trust.values import TARGETS_LIMIT, Floors, TrustedFeed, size_limit
+from syncd.trust.values import TARGETS_LIMIT, Floors, TrustedFeed, role_of, size_limit
 
 __all__ = ["Floors", "Peer", "TrustedFeed", "refresh", "verify_offline"]
 
@@ -125,8 +125,7 @@ def _expired(trusted: Mapping[str, Signed], fetcher: "_Fetcher", now: datetime) 
         if role in trusted and trusted[role].is_expired(now):
             return _expired_error(role, trusted[role].expires)
     # targets: not kept by ngclient, but its signatures were verified before its expiry.
-    role = fetcher.name.removesuffix(".json").split(".", 1)[1]
-    return _expired_error(role, parse(Targets, fetcher.content, fetcher.name).signed.expires)
+    return _expired_error(role_of(fetcher.name), parse(Targets, fetcher.content, fetcher.name).signed.expires)
 
 
 def _expired_error(role: str, expires: datetime) -> ExpiredError:
@@ -233,7 +232,7 @@ class _Fetcher(FetcherInterface):
         try:
             self.content = self._limited(url, max_length)
         except HttpStatusError as error:
-            if self.name.endswith(".root.json") and error.status in _NO_SUCH_ROOT:
+            if role_of(self.name) == "root" and error.status in _NO_SUCH_ROOT:
                 raise DownloadHTTPError(error.message, error.status) from error  # ngclient: no newer root
             raise
         if self.name == "timestamp.json":

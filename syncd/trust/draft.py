@@ -12,7 +12,7 @@ from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, Targets, Timest
 from syncd.errors import RefusedError, StoreError, UsageError
 from syncd.trust.keys import ONLINE_ROLES, Signers
 from syncd.trust.offline import FRESHNESS_FIELD, delegated_roles, write_freshness
-from syncd.trust.values import TOP_LEVEL_ROLES, Freshness, MetadataUpdate, lifetime, size_limit
+from syncd.trust.values import TOP_LEVEL_ROLES, Freshness, MetadataUpdate, lifetime, role_of, size_limit
 
 TIMESTAMP: Final = "timestamp.json"
 
@@ -68,7 +68,7 @@ class Draft:
 
     def finish(self, freshness: Mapping[str, Freshness], *, snapshot: bool = False) -> MetadataUpdate:
         """Sign the snapshot, where it has to change or is due, and the timestamp."""
-        changed = any(not name.endswith(".root.json") for name, _ in self.files)
+        changed = any(role_of(name) != "root" for name, _ in self.files)
         if snapshot or changed or self.is_due("snapshot"):
             self.sign("snapshot")
         self.timestamp.unrecognized_fields[FRESHNESS_FIELD] = write_freshness(freshness)

@@ -22,7 +22,7 @@ from syncd.trust.draft import TIMESTAMP, Draft, set_keys
 from syncd.trust.keys import Signers
 from syncd.trust.offline import Read, Verified, read_freshness, verify
 from syncd.trust.parse import parse
-from syncd.trust.values import LISTS, LISTS_PATH, TOP_LEVEL_ROLES, Freshness, MetadataUpdate, SignedTarget
+from syncd.trust.values import LISTS, LISTS_PATH, TOP_LEVEL_ROLES, Freshness, MetadataUpdate, SignedTarget, role_of
 
 __all__ = ["Freshness", "MetadataUpdate", "Repository", "SignedTarget", "create"]
 
@@ -70,7 +70,7 @@ class Repository:
 
     def after(self, update: MetadataUpdate) -> "Repository":
         """The repository once ``update`` is installed."""
-        old = {name: content for name, content in self._verified.files.items() if not name.endswith(f".{TIMESTAMP}")}
+        old = {name: content for name, content in self._verified.files.items() if role_of(name) != "timestamp"}
         return Repository.load({**old, **dict(update.files)}.get)
 
     def targets(self) -> dict[str, SignedTarget]:

@@ -15,7 +15,7 @@ from tuf.api.metadata import Key, Metadata, Root, Snapshot, Targets, Timestamp
 from syncd.errors import MismatchError, StoreError, TrustError
 from syncd.trust.offline import Read, trusted_feed, verify, verify_offline
 from syncd.trust.parse import given_out, parse
-from syncd.trust.values import TOP_LEVEL_ROLES, TrustedFeed
+from syncd.trust.values import TOP_LEVEL_ROLES, TrustedFeed, role_of
 
 _TIMESTAMP: Final = "timestamp.json"
 _KINDS: Final[Mapping[str, type[Any]]] = {"root": Root, "snapshot": Snapshot, "timestamp": Timestamp}
@@ -55,7 +55,7 @@ def check_superseded(name: str, content: bytes, trusted: TrustedFeed, targets: I
     kind = _KINDS.get(role, Targets)
     found = parse(kind, content, name)
     delegators: list[Root | Targets] = [
-        parse(Root, file, each).signed for each, file in trusted.files.items() if each.endswith(".root.json")
+        parse(Root, file, each).signed for each, file in trusted.files.items() if role_of(each) == "root"
     ]
     if role not in TOP_LEVEL_ROLES:
         delegators = [parse(Targets, file, "targets").signed for file in targets]

@@ -1,5 +1,6 @@
 """The values that trust hands out, and the numbers that this format fixes. No file, peer or clock is touched."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -24,6 +25,15 @@ _LIST_ROLE_LIFETIME: Final = timedelta(days=30)
 _LIMITS: Final = {"root": 64_000, "timestamp": 64_000, "snapshot": 256_000}
 TARGETS_LIMIT: Final = 2_000_000
 """Bytes of targets.json, or of one list role: some 8,000 lists."""
+
+
+_NAME: Final = re.compile(r"[0-9]+\.(.+)\.json")
+
+
+def role_of(name: str) -> str:
+    """The role that a metadata file belongs to, by its name: a list's own role may be called ``list-a.root``."""
+    found = _NAME.fullmatch(name)
+    return found[1] if found else name.removesuffix(".json")
 
 
 def lifetime(role: str) -> timedelta:
