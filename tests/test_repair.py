@@ -10,11 +10,12 @@ import pytest
 from syncd.catalog.records import Outcome
 from syncd.errors import RefusedError, RollbackError, StoreError, TrustError, UsageError
 from syncd.feed import author, publish
+from syncd.feed.offer import is_offered
 from syncd.feed.signed import load_repository
 from syncd.model import Algorithm
 from syncd.pipeline.backup import BackedUp, backup
 from syncd.pipeline.prove import prove_state
-from syncd.pipeline.repair import Recovered, recover, retrust
+from syncd.pipeline.repair import HIGHEST, Recovered, recover, retrust
 from syncd.trust import keys
 from syncd.trust.repository import create
 from world import HEAD, World, row, rows
@@ -162,6 +163,12 @@ def test_recovery_is_no_fork_to_who_holds_the_version_of_the_backup(running: Wor
     go_on_above(running, 100)
     pulled = running.pull()
     assert [(one.before, one.after, one.forked, one.error) for one in pulled.lists] == [(2, 101, False, None)]
+
+
+def test_what_the_highest_recovery_signs_is_served() -> None:
+    """A matcher must be able to fetch it: there is no way back to a shorter number."""
+    for version in (HIGHEST + 1, (1 << 53) - 1):
+        assert is_offered(f"metadata/{version}.snapshot.json")
 
 
 def test_recovery_refuses_a_number_that_is_used(running: World) -> None:

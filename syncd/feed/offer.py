@@ -24,7 +24,7 @@ CHANGING: Final = frozenset({TIMESTAMP, ROOT})
 
 _SHA256: Final = "[0-9a-f]{64}"
 _IMMUTABLE_PATH: Final = re.compile(
-    rf"{METADATA}/[0-9]{{1,10}}\.[a-z][a-z0-9._-]{{0,68}}\.json"
+    rf"{METADATA}/[0-9]{{1,16}}\.[a-z][a-z0-9._-]{{0,68}}\.json"
     rf"|v1/({LIST_NAME.pattern})/(?:{_SHA256}\.manifest\.json|segments/{_SHA256}\.arrow|evidence/{_SHA256}\.json)"
 )
 

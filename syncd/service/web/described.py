@@ -36,7 +36,7 @@ def _file(summary: str, kind: str, *parameters: dict[str, Any], immutable: bool 
     return {"get": {**operation, "parameters": list(parameters)} if parameters else operation}
 
 
-_VERSIONED: Final = _path("file", r"^[0-9]{1,10}\.[a-z][a-z0-9._-]{0,68}\.json$", "VERSION.ROLE.json")
+_VERSIONED: Final = _path("file", r"^[0-9]{1,16}\.[a-z][a-z0-9._-]{0,68}\.json$", "VERSION.ROLE.json")
 
 DESCRIBED: Final[dict[str, Any]] = {
     "/feed/metadata/timestamp.json": _file("The newest state of the feed", _JSON, immutable=False),
