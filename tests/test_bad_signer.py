@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -385,6 +386,17 @@ def test_a_fork_is_held(before: Standing) -> None:
     before.check()
     assert [(one.forked, one.after) for one in before.world.follow().lists] == [(True, 2)]
     assert matched(before.world, before.world.mirror) == NEW
+
+
+@pytest.mark.parametrize(("version", "length"), [(2, (1 << 20) + 1), (1 << 53, 1000)])
+def test_a_manifest_that_cannot_be_is_not_fetched(before: Standing, version: int, length: int) -> None:
+    """A signed length beyond format 1's is not read into memory, nor a version taken that none can have."""
+    world, repo = before.world, load_repository(before.world.partner)
+    found = repo.targets()[layout.target_name(IMAGES)]
+    target = replace(found, version=version, length=length)
+    update = repo.publish({target.name: target}, repo.freshness(), world.partner_signers(), world.clock())
+    publish.install(world.partner, metadata_files(update.files))
+    _refused(before, ManifestError)
 
 
 def test_a_list_emptied_is_held(before: Standing) -> None:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -474,6 +475,36 @@ def test_endless_metadata_is_cut_off(folder: Path, peer: MetadataPeer, name: str
     with pytest.raises(TrustError, match=f"longer than {limit} bytes"):
         sync(folder, peer)
     assert peer.sent < 2 * limit
+
+
+def test_a_signed_length_does_not_lift_the_limit(
+    folder: Path, peer: MetadataPeer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How much is read into memory is the role's to say, not the signer's."""
+    asked = {}
+
+    def stream(path: str, limit: int) -> Iterator[bytes]:
+        asked[path] = limit
+        return served(path, limit)
+
+    served = peer.stream
+    monkeypatch.setattr(peer, "stream", stream)
+    change = {"version": 3, "meta": {"snapshot.json": {"version": 2, "length": 1 << 40}}}
+    peer.files["metadata/timestamp.json"] = edited(peer, "metadata/timestamp.json", "timestamp", change)
+    with pytest.raises(MismatchError):
+        sync(folder, peer)
+    assert asked["metadata/2.snapshot.json"] == 256_000
+
+
+@pytest.mark.parametrize("above", [(1 << 53) - 2, (1 << 53) - 1])
+def test_a_version_that_no_document_of_ours_holds_is_refused(folder: Path, peer: MetadataPeer, above: int) -> None:
+    """A number driven beyond 53 bits is rejected, as any other thing that is signed and wrong."""
+    peer.install(peer.repository.resign(peer.freshness, peer.online, NOW, above))
+    if above + 1 < 1 << 53:
+        assert sync(folder, peer).versions["timestamp"] == above + 1
+        return
+    with pytest.raises(TrustError, match="timestamp metadata has a version number beyond 53 bits"):
+        sync(folder, peer)
 
 
 @pytest.mark.parametrize(("back", "refused"), [(timedelta(minutes=5), False), (timedelta(minutes=6), True)])

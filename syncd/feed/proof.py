@@ -32,7 +32,11 @@ class SignedManifest:
 
 
 def target_of(trusted: TrustedFeed, name: ListName) -> SignedTarget:
-    """The signed statement about a list; raises `UnknownListError` that names those there are."""
+    """The signed statement about a list.
+
+    Raises `UnknownListError` that names those there are, and `ManifestError` for what no manifest can be: how much is
+    fetched and kept in memory is not the signer's to say.
+    """
     target = trusted.targets.get(layout.target_name(name))
     if target is None:
         known = sorted(filter(None, (layout.list_of(target) for target in trusted.targets)))
@@ -40,6 +44,8 @@ def target_of(trusted: TrustedFeed, name: ListName) -> SignedTarget:
             f"the feed has no list {name!r}",
             hint=f"it has: {brief(', '.join(known), _SHOWN) or 'none yet'}; check the spelling, or ask its operator",
         )
+    if target.version >= manifests.VERSIONS or target.length > manifests.MAX_MANIFEST_BYTES:
+        raise ManifestError(f"the feed signs a manifest of {name} whose version or length is beyond format 1's")
     return target
 
 

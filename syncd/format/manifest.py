@@ -29,6 +29,8 @@ FORMAT: Final = 1
 RECENT: Final = 64
 """Deltas that a manifest names; a follower further behind loads the stack."""
 MAX_MANIFEST_BYTES: Final = 1 << 20
+VERSIONS: Final = 1 << 53
+"""Versions are below it."""
 
 _KEPT: Final = 32
 """Manifests kept in memory once parsed: each sync reads those of the last versions again. They never change."""
@@ -36,7 +38,7 @@ _KEPT: Final = 32
 Sha256 = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
 ChecksumText = Annotated[str, StringConstraints(pattern="^[0-9a-f]{32}$")]
 Count = Annotated[int, Field(ge=0, lt=1 << 53)]
-Version = Annotated[int, Field(ge=1, lt=1 << 53)]
+Version = Annotated[int, Field(ge=1, lt=VERSIONS)]
 
 
 def _whole_utc_seconds(value: datetime) -> datetime:

@@ -230,7 +230,8 @@ class _Fetcher(FetcherInterface):
         """Return the whole of a file of at most ``max_length`` bytes."""
         self.name = url.removeprefix(_METADATA)
         try:
-            self.content = self._limited(url, max_length)
+            # A length that is signed is no reason to read more than the role may have: ngclient would.
+            self.content = self._limited(url, min(max_length, size_limit(role_of(self.name))))
         except HttpStatusError as error:
             if role_of(self.name) == "root" and error.status in _NO_SUCH_ROOT:
                 raise DownloadHTTPError(error.message, error.status) from error  # ngclient: no newer root

@@ -25,6 +25,8 @@ FRESHNESS_FIELD: Final = "lists"
 """The field of timestamp.json, beyond TUF's own and signed with them, that carries each list's `Freshness`."""
 
 _MAX_ROLES: Final = 256
+_TOO_HIGH: Final = 1 << 53
+"""Versions as all our documents hold them: JSON readers keep integers below it exact (RFC 8259, section 6)."""
 _ROLE_NAME: Final = re.compile(r"[a-z][a-z0-9._-]{0,68}")
 _SHA256: Final = re.compile("[0-9a-f]{64}")
 
@@ -130,7 +132,13 @@ def verify(read: Read, root: bytes, newest_root: int, timestamp_version: int) ->
         role: _verify_listed(files, Targets, targets, role, _listed(snapshot, role))
         for role in delegated_roles(targets)
     }
-    return Verified(roots, timestamp.signed, snapshot, targets, roles, files.taken)
+    verified = Verified(roots, timestamp.signed, snapshot, targets, roles, files.taken)
+    if beyond := [role for role, version in verified.versions.items() if version >= _TOO_HIGH]:
+        raise TrustError(
+            f"the feed's {brief(beyond[0])} metadata has a version number beyond 53 bits",
+            hint="its keys may be in other hands: ask the publisher, who can rotate them",
+        )
+    return verified
 
 
 class _Files:
