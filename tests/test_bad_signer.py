@@ -388,6 +388,20 @@ def test_a_fork_is_held(before: Standing) -> None:
     assert matched(before.world, before.world.mirror) == NEW
 
 
+def test_a_fork_is_held_where_segments_were_lost_as_well(before: Standing) -> None:
+    """What the disk lost does not open the gate to a history that is not ours."""
+    world, manifest = before.world, _draft(before.world)
+    other = ManifestRef(version=1, sha256="0" * 64)
+    _sign(world, _with_step(manifest, previous=other).model_copy(update={"previous": other}))
+    served = world.operator_root.parent.joinpath("metadata/timestamp.json").read_bytes()
+    for folder in (world.state.feed, world.state.source("iwf")):
+        for path in folder.root.glob("v1/*/segments/*"):
+            path.unlink()
+    outcome = world.sync()
+    assert (outcome.outcome, outcome.lists[0].reason, outcome.lists[0].version) == (Outcome.HELD, "forked", 1)
+    assert world.operator_root.parent.joinpath("metadata/timestamp.json").read_bytes() == served
+
+
 @pytest.mark.parametrize(("version", "length"), [(2, (1 << 20) + 1), (1 << 53, 1000)])
 def test_a_manifest_that_cannot_be_is_not_fetched(before: Standing, version: int, length: int) -> None:
     """A signed length beyond format 1's is not read into memory, nor a version taken that none can have."""

@@ -27,14 +27,14 @@ def plan(
             f"{upstream.list} serial {held.version} was signed twice with different content",
             hint="keep the evidence and call the partner: its keys may be in other hands",
         )
+    if upstream.version == held.version:
+        return UpToDate() if complete else Full(FullReason.LOCAL_LOSS)
+    steps = upstream.steps_from(held)
+    if steps is None and _contradicts(held, upstream):
+        return Full(FullReason.FORKED)  # also where segments were lost: to lose some must not open the gate
     if not complete:
         return Full(FullReason.LOCAL_LOSS)
-    if upstream.version == held.version:
-        return UpToDate()
-    steps = upstream.steps_from(held)
-    if steps is not None:
-        return Deltas(steps)
-    return Full(FullReason.FORKED if _contradicts(held, upstream) else FullReason.CHAIN_GAP)
+    return Full(FullReason.CHAIN_GAP) if steps is None else Deltas(steps)
 
 
 def _contradicts(held: ManifestRef, upstream: Manifest) -> bool:

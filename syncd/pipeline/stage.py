@@ -118,8 +118,8 @@ def stage_full(
     if basis is None:
         counts = {algorithm: Counts(added=amount.rows) for algorithm, amount in amounts.items()}
         labels = {algorithm: _all_added(amount) for algorithm, amount in amounts.items()}
-        plan, stack = f"full:{reason}", upstream.stack
-        return Candidate(upstream, sha256, plan, False, (), counts, labels, end_state, stack, 0), []
+        plan, stack, forked = f"full:{reason}", upstream.stack, reason == FullReason.FORKED
+        return Candidate(upstream, sha256, plan, forked, (), counts, labels, end_state, stack, 0), []
     tally = _Tally(basis.refs, dict(basis.stacks), dict(basis.end_state))
     written = [
         (path, ref)
