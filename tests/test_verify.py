@@ -17,6 +17,7 @@ from syncd.catalog.records import AuditEntry
 from syncd.errors import StoreError, UsageError
 from syncd.feed import author, prove, publish
 from syncd.feed.folder import FeedFolder
+from syncd.feed.proof import SignedManifest, evidence
 from syncd.feed.prove import prove_feed
 from syncd.feed.rotate import KeyFolders, NewKeys, in_feed, rotate
 from syncd.feed.signed import load_repository
@@ -25,6 +26,7 @@ from syncd.files import TEMPORARY_PREFIX
 from syncd.format import manifest as manifests
 from syncd.matcher.copy import Current, write_current
 from syncd.matcher.prove import prove_copy
+from syncd.pipeline import prepare
 from syncd.pipeline.prove import prove_state
 from syncd.trust.offline import Read
 from syncd.trust.strict import verify_published
@@ -423,3 +425,26 @@ def test_a_damaged_copy_heals(own: World) -> None:
         (own.copy / fault.file).unlink()
     assert not own.pull().errors
     assert copy_of(own).exit_code == 0
+
+
+def test_evidence_may_be_larger_than_metadata(own: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A partner may sign many roles: what vouches for a version is installed again after a crash, and proved."""
+    vouching = evidence
+
+    def long(trusted: TrustedFeed, signed: SignedManifest) -> bytes:
+        return json.dumps({**json.loads(vouching(trusted, signed)), "more": "x" * (9 << 20)}).encode()
+
+    def killed(_: Catalog, __: int) -> None:
+        raise StoreError("killed")
+
+    monkeypatch.setattr(prepare, "evidence", long)
+    own.publish(add=[row(500)])
+    with monkeypatch.context() as crashing:
+        crashing.setattr(Catalog, "mark_installed", killed)
+        assert own.sync().exit_code == 1
+    with own.publisher() as publisher:
+        assert not publisher.catalog.pending_publications()
+    assert messages(state_of(own)) == []
+    assert len(own.hits(500)) == 0
+    own.pull()
+    assert len(own.hits(500)) == 1

@@ -88,7 +88,8 @@ class _State:
     def _evidence(self, manifest: Manifest) -> None:
         """The upstream's manifest that the evidence holds is the one that the head names as its origin."""
         kept = manifest.origin.evidence if manifest.origin else None
-        content = self._folder.feed.read(layout.evidence_path(manifest.list, kept.sha256)) if kept else None
+        feed = self._folder.feed
+        content = feed.read(layout.evidence_path(manifest.list, kept.sha256), kept.length) if kept else None
         if manifest.origin is None or content is None:
             return
         if _manifest_in(content) != manifest.origin.manifest:
