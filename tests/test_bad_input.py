@@ -350,3 +350,12 @@ def test_all_that_came_is_told_as_received(shared: tuple[Standing, BadPeer]) -> 
 
 def _newest_size(files: Iterable[Path]) -> int:
     return max((path.stat() for path in files), key=lambda found: found.st_mtime_ns).st_size
+
+
+def test_a_token_that_is_no_text_is_named_so(world: World) -> None:
+    """A token file of arbitrary bytes is a slip of the operator's, not a bug to be reported."""
+    token = world.base / "token"
+    token.write_bytes(b"\xff\xfe t")
+    outcome = world.sync(url="http://127.0.0.1:9/", token_file=token)
+    assert isinstance(outcome.error, UsageError)
+    assert "the token is empty or holds white space or unprintable characters" in outcome.error.message

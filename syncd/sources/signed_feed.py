@@ -55,7 +55,8 @@ class SignedFeed:
         """Open the connection for one sync; ``meter`` counts what comes. Raises `UsageError`, `SourceError`."""
         token = None
         if self.token_file is not None:
-            token = _configured(self.token_file, _MAX_TOKEN, f"the token of source {self.name}").decode().strip()
+            content = _configured(self.token_file, _MAX_TOKEN, f"the token of source {self.name}")
+            token = content.decode(errors="replace").strip()
         endpoint = Endpoint(self.url, token, self.ca, self.client_cert, self.client_key)
         with open_peer(endpoint, Deadline(self.deadline), meter=meter) as peer:
             yield Follower(folder, self.root_bytes(), peer, self.caps)

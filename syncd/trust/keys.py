@@ -49,10 +49,7 @@ def generate_key(path: Path) -> Signer:
     """
     signer = CryptoSigner.generate_ed25519()
     files.make_folder(path.parent, _KEY_FOLDER)
-    try:
-        _write_new(path, signer.private_bytes)
-    except FileExistsError:
-        raise _would_overwrite(path) from None
+    _write_new(path, signer.private_bytes)
     return signer
 
 

@@ -24,7 +24,7 @@ _LIST_ROLE_LIFETIME: Final = timedelta(days=30)
 
 _LIMITS: Final = {"root": 64_000, "timestamp": 64_000, "snapshot": 256_000}
 TARGETS_LIMIT: Final = 2_000_000
-"""Bytes of targets.json, or of one list role: some 8,000 lists."""
+"""Bytes of targets.json, or of one list role. The timestamp, which tells of every list, is full before: at some 950."""
 
 
 _NAME: Final = re.compile(r"[0-9]+\.(.+)\.json")
