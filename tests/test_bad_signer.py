@@ -111,16 +111,21 @@ def test_a_threshold_missed(before: Standing) -> None:
     assert world.sync().exit_code == 0
 
 
+def _current(world: World) -> Manifest:
+    found = author.open_list(world.partner, load_repository(world.partner), IMAGES)
+    assert found is not None
+    return found.manifest
+
+
 def _draft(world: World) -> Manifest:
     """The partner's honest next version: its segments are in place, it is not signed yet."""
     real = world.partner
     world.partner = FeedFolder(Path(shutil.copytree(real.root, world.base / "draft")))
     world.publish(add=[row(30)], remove=[row(5)])
-    found = author.open_list(world.partner, load_repository(world.partner), IMAGES)
-    assert found is not None
+    found = _current(world)
     shutil.copytree(world.partner.path("v1/images/segments"), real.path("v1/images/segments"), dirs_exist_ok=True)
     world.partner = real
-    return found.manifest
+    return found
 
 
 def _sign(world: World, manifest: Manifest, content: bytes | None = None) -> None:
@@ -400,6 +405,23 @@ def test_a_fork_is_held_where_segments_were_lost_as_well(before: Standing) -> No
     outcome = world.sync()
     assert (outcome.outcome, outcome.lists[0].reason, outcome.lists[0].version) == (Outcome.HELD, "forked", 1)
     assert world.operator_root.parent.joinpath("metadata/timestamp.json").read_bytes() == served
+
+
+def test_a_fold_of_another_algorithms_segments_is_downloaded(world: World) -> None:
+    """A recipe that mixes algorithms is none; the other lists of the feed are not kept back."""
+    world.publish(full=rows(0, 500))
+    world.publish(full=rows(0, 4), name=ListName("videos"))
+    world.publish(add=[row(number, algorithm="md5") for number in range(3)])
+    world.follow()
+    before = _current(world).stack
+    author.compact(world.partner, IMAGES, world.partner_signers(), world.clock(), everything=True)
+    world.publish(full=rows(0, 1000))
+    author.compact(world.partner, IMAGES, world.partner_signers(), world.clock(), everything=True)
+    found = _current(world)
+    mixed = Fold(output=found.stack[0].sha256, inputs=tuple(ref.sha256 for ref in before))
+    changed = {"version": found.version + 1, "folds": (mixed,), "recent": (), "previous": None}
+    _sign(world, found.model_copy(update=changed))
+    assert [one.after for one in world.follow().lists] == [found.version + 1, 1]
 
 
 @pytest.mark.parametrize(("version", "length"), [(2, (1 << 20) + 1), (1 << 53, 1000)])

@@ -159,7 +159,7 @@ def ways(manifest: Manifest, held: Iterable[SegmentRef], is_here: Callable[[Segm
     @cache
     def by_fold(ref: SegmentRef) -> int:
         inputs = [known.get(sha256) for sha256 in folds.get(ref.sha256, ())]
-        known_inputs = [one for one in inputs if one is not None]
+        known_inputs = [one for one in inputs if one is not None and one.algorithm == ref.algorithm]
         if not inputs or len(known_inputs) < len(inputs):
             return ref.length + 1
         return sum(cost(one) for one in known_inputs)
