@@ -91,6 +91,9 @@ MISUSES: dict[str, tuple[Callable[[Matcher], object], str]] = {
     "another width": (lambda matcher: matcher.lookup("md5", digest(1)), "a md5 digest has 16 bytes, not 32 bytes"),
     "not hex": (lambda matcher: matcher.lookup("md5", "z" * 32), "not a md5 digest: 32 characters after the colon"),
     "neither": (lambda matcher: matcher.lookup("md5", None), "a digest is bytes or text, not NoneType"),  # type: ignore[arg-type]
+    "a list as algorithm": (lambda matcher: matcher.lookup(["md5"], bytes(16)), "unknown algorithm"),  # type: ignore[arg-type]
+    "a list as algorithm of a batch": (lambda matcher: matcher.lookup_many(["md5"], []), "unknown algorithm"),  # type: ignore[arg-type]
+    "no batch": (lambda matcher: matcher.lookup_many("md5", None), "digests are an array or an iterable, not NoneType"),
     "unknown in a batch": (lambda matcher: matcher.lookup_many("sha3", []), "unknown algorithm"),
     "text in a batch": (lambda matcher: matcher.lookup_many("md5", ["a" * 32]), "digests are bytes, not str"),
     "one digest as a batch": (lambda matcher: matcher.lookup_many("md5", bytes(16)), "digests are bytes, not int"),
@@ -100,11 +103,11 @@ MISUSES: dict[str, tuple[Callable[[Matcher], object], str]] = {
     ),
     "array of another width": (
         lambda matcher: matcher.lookup_many("md5", np.zeros(3, "S20")),
-        "a md5 digest has 16 bytes, not an array of |S20 with 1 dimensions",
+        "a md5 digest has 16 bytes, not an array of |S20 and shape (3,)",
     ),
     "array of numbers": (
         lambda matcher: matcher.lookup_many("md5", np.zeros(16)),
-        "a md5 digest has 16 bytes, not an array of float64 with 1 dimensions",
+        "a md5 digest has 16 bytes, not an array of float64 and shape (16,)",
     ),
 }
 
@@ -118,6 +121,20 @@ def test_misuse_is_named_and_no_digest_repeated(world: World, misuse: str) -> No
     assert caught.value.message == message
     assert caught.value.hint
     assert digest(1).hex() not in caught.value.message + caught.value.hint
+
+
+def test_a_batch_is_told_what_a_batch_takes(world: World) -> None:
+    """Not hexadecimal text, which single look-ups take and batches do not."""
+    for batch in (["a" * 32], np.zeros((3, 15), np.uint8), 5):
+        with pytest.raises(UsageError) as caught:
+            opened(world).lookup_many("md5", batch)
+        assert caught.value.hint == "give an iterable of bytes, or an array of S16, or of uint8 and shape (n, 16)"
+
+
+def test_a_mask_hides_no_digest(world: World) -> None:
+    """A masked array is asked for all that it holds: no answer is made up for what the mask covers."""
+    held = np.frombuffer(b"".join(sorted(digest(number) for number in (3, 8, 4))), "S32")
+    assert opened(world).lookup_many("sha256", np.ma.array(held, mask=True)).tolist() == [True] * 3
 
 
 def test_a_folder_without_a_copy_is_named(tmp_path: Path) -> None:

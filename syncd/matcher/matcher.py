@@ -92,7 +92,10 @@ class Matcher:
 
         Raises `UsageError` for an unknown algorithm or a digest of another width.
         """
-        searched = self._generation.searched.get(algorithm)
+        try:
+            searched = self._generation.searched.get(algorithm)
+        except TypeError:  # cannot be a key: a list, say
+            raise _misuse(algorithm, "") from None
         if searched is None or type(digest) is not bytes or len(digest) != searched.width:
             plain = _restored(algorithm, digest) if isinstance(digest, bytes) else _from_hex(algorithm, digest)
             return self.lookup(algorithm, plain)
@@ -108,9 +111,10 @@ class Matcher:
         ``digests``: a numpy array of dtype ``S<width>`` and shape (n,), or of uint8 and shape (n, width), or an
         iterable of bytes. Returns a bool array of shape (n,). Raises `UsageError` as `lookup` does.
         """
-        searched = self._generation.searched.get(algorithm)
-        if searched is None:
-            raise _misuse(algorithm, "")
+        try:
+            searched = self._generation.searched[algorithm]
+        except (KeyError, TypeError):
+            raise _misuse(algorithm, "") from None
         keys = _as_digests(algorithm, searched.width, digests)
         found = np.zeros(len(keys), bool)
         for _, _, stack in searched.stacks:
@@ -243,17 +247,25 @@ def _from_hex(algorithm: str, digest: object) -> bytes:
 def _as_digests(algorithm: str, width: int, digests: Any) -> Digests:
     if not isinstance(digests, np.ndarray):
         return _joined(algorithm, width, digests)
-    if digests.dtype == np.uint8 and digests.ndim == 2 and digests.shape[1] == width:  # noqa: PLR2004 - (n, width)
-        return np.ascontiguousarray(digests).view(f"S{width}").reshape(-1)
-    if digests.dtype != np.dtype(f"S{width}") or digests.ndim != 1:
-        raise _misuse(algorithm, f"an array of {digests.dtype} with {digests.ndim} dimensions")
-    return digests
+    array = np.asarray(digests)  # a mask would answer for what it covers
+    if array.dtype == np.uint8 and array.ndim == 2 and array.shape[1] == width:  # noqa: PLR2004 - (n, width)
+        return np.ascontiguousarray(array).view(f"S{width}").reshape(-1)
+    if array.dtype != np.dtype(f"S{width}") or array.ndim != 1:
+        given = f"an array of {array.dtype} and shape {array.shape}"
+        raise UsageError(f"a {algorithm} digest has {width} bytes, not {given}", hint=_shapes(width))
+    return array
+
+
+def _shapes(width: int) -> str:
+    return f"give an iterable of bytes, or an array of S{width}, or of uint8 and shape (n, {width})"
 
 
 def _joined(algorithm: str, width: int, digests: Iterable[object]) -> Digests:
+    if not isinstance(digests, Iterable):
+        raise UsageError(f"digests are an array or an iterable, not {type(digests).__name__}", hint=_shapes(width))
     values = []
     for value in digests:
         if not isinstance(value, bytes):
-            raise UsageError(f"digests are bytes, not {type(value).__name__}", hint="see lookup_many")
+            raise UsageError(f"digests are bytes, not {type(value).__name__}", hint=_shapes(width))
         values.append(value if len(value) == width else _restored(algorithm, value))
     return np.frombuffer(b"".join(values), f"S{width}")
