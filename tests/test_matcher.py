@@ -411,12 +411,22 @@ def test_a_copy_of_a_feed_without_lists_opens(world: World) -> None:
     assert world.matcher().lookup("md5", bytes(16)) == []
 
 
-@pytest.mark.parametrize("interval", [0.0, -1.0, float("inf"), float("nan")])
-def test_an_interval_that_cannot_be_waited_is_refused(world: World, interval: float) -> None:
+@pytest.mark.parametrize("interval", [0.0, -1.0, float("inf"), float("nan"), "10s", None])
+def test_an_interval_that_cannot_be_waited_is_refused(world: World, interval: Any) -> None:
     """A watcher that would spin, or die at its first wait, is not started."""
     world.pull()
     with pytest.raises(UsageError, match="an interval of"):
         world.matcher().watch(interval)
+
+
+def test_what_cannot_be_watched_is_told(world: World) -> None:
+    """An address where a `Feed` belongs, and a jitter with which the wait would be none, or go backwards."""
+    matcher = opened(world)
+    with pytest.raises(UsageError, match="a feed is a Feed, not str"):
+        matcher.watch(feed="https://example.org/feed/")  # type: ignore[arg-type]  # as callers without types may
+    for jitter in (-0.1, 5.0, float("nan")):
+        with pytest.raises(UsageError, match="a jitter of"):
+            matcher.watch(jitter=jitter)
 
 
 def test_a_damaged_current_json_says_how_to_mend_it(world: World) -> None:

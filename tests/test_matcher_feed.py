@@ -299,6 +299,8 @@ def test_a_lock_dies_with_its_process_and_not_with_its_children(world: World) ->
     ("settings", "message"),
     [
         ({"lists": ["Images"]}, "'Images' is not a list name"),
+        ({"lists": "images"}, "lists is one text, not several names"),
+        ({"interval": "1m"}, "an interval or deadline of 1m seconds"),
         ({"instance": "a b"}, "'a b' cannot name an instance"),
         ({"interval": 0}, "an interval or deadline of 0 seconds"),
         ({"token_file": "/absent"}, "the token: cannot read /absent"),

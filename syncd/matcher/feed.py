@@ -1,6 +1,5 @@
 """The feed that a matcher follows by itself."""
 
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from syncd.fetch.endpoint import Endpoint
 from syncd.fetch.network import tls_context
 from syncd.files import read_bytes
 from syncd.matcher.check_in import checked_instance, host_instance
+from syncd.matcher.threads import can_wait
 from syncd.model import ListName, list_name
 
 _MAX_TOKEN: Final = 4096
@@ -42,7 +42,7 @@ class Feed:
         self.list_names()
         self.instance_name()
         for seconds in (self.interval, self.deadline):
-            if not 0 < seconds < threading.TIMEOUT_MAX:
+            if not can_wait(seconds):
                 raise UsageError(f"an interval or deadline of {seconds} seconds", hint="give seconds, more than 0")
 
     def endpoint(self) -> Endpoint:
@@ -54,6 +54,8 @@ class Feed:
 
     def list_names(self) -> tuple[ListName, ...]:
         """The lists to hold."""
+        if isinstance(self.lists, str):  # each of its letters would be taken for a list
+            raise UsageError("lists is one text, not several names", hint=f"give [{self.lists!r}]")
         return tuple(list_name(one) for one in self.lists)
 
     def instance_name(self) -> str:

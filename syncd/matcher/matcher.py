@@ -30,7 +30,7 @@ from syncd.matcher.copy import ROOT, copy_at
 from syncd.matcher.feed import Feed
 from syncd.matcher.load import Generation, load, stamp_of
 from syncd.matcher.status import ListStatus, list_status
-from syncd.matcher.threads import Wait
+from syncd.matcher.threads import Wait, can_wait
 from syncd.matcher.watcher import FeedWatcher, FolderWatcher, Look, Source, Watcher
 from syncd.model import Algorithm, Digest, Hit, ListName
 
@@ -182,8 +182,12 @@ class Matcher:
         there are none, pulls into the folder (one process of a host at a time), loads at once, and tells the operator
         which versions it answers from. Raises `UsageError` for what cannot be; trouble with the feed is told.
         """
-        if not 0 < interval < threading.TIMEOUT_MAX:
+        if not can_wait(interval):
             raise UsageError(f"an interval of {interval} seconds", hint="give seconds, more than 0")
+        if not 0 <= jitter <= 1:
+            raise UsageError(f"a jitter of {jitter}", hint="give the part of the interval, from 0 to 1")
+        if not isinstance(feed, Feed | None):
+            raise UsageError(f"a feed is a Feed, not {type(feed).__name__}", hint='give Feed("https://HOST/feed/")')
         self.close()
         look = Look(self, interval, jitter, on_change, on_error)
         if feed is None:

@@ -13,6 +13,14 @@ Wait = Callable[[threading.Event, float], bool]
 """Waits until the event is set, at most so many seconds; returns whether it is: `threading.Event.wait`."""
 
 
+def can_wait(seconds: object) -> bool:
+    """Whether it is a number of seconds, more than 0, that a thread can wait."""
+    try:
+        return 0 < seconds < threading.TIMEOUT_MAX  # type: ignore[operator]  # found out by asking
+    except TypeError:
+        return False
+
+
 class Wake:
     """Ends the wait of one thread; for another one, or a signal handler, in which an Event could deadlock."""
 
