@@ -419,6 +419,17 @@ def test_an_interval_that_cannot_be_waited_is_refused(world: World, interval: An
         world.matcher().watch(interval)
 
 
+def test_a_pipe_in_a_files_place_blocks_nobody(world: World) -> None:
+    """A watcher would wait for a writer for ever, and `close` for the watcher."""
+    matcher = opened(world)
+    current = world.mirror / "current.json"
+    current.unlink()
+    os.mkfifo(current)
+    with pytest.raises(StoreError, match=r"cannot read .*current\.json: not a regular file"):
+        matcher.reload()
+    assert matcher.lookup("sha256", digest(4)) == [Hit(IMAGES, 1, "e4", "B")]
+
+
 def test_what_cannot_be_watched_is_told(world: World) -> None:
     """An address where a `Feed` belongs, and a jitter with which the wait would be none, or go backwards."""
     matcher = opened(world)

@@ -46,6 +46,8 @@ class FeedFolder:
         with storage(path, "read"):
             if not path.exists():
                 return None
+            if not path.is_file():
+                raise OSError("not a regular file")  # opening a pipe would wait for ever
         return read_bytes(path, limit)
 
     def metadata(self, name: str) -> bytes | None:
