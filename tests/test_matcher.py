@@ -180,8 +180,6 @@ def test_the_given_root_is_what_counts(world: World, tmp_path_factory: pytest.Te
     assert opened(world, root=world.root).lookup("sha256", digest(1))
     with pytest.raises(TrustError, match="not signed by enough"):
         opened(world, root=stranger.root)
-    with pytest.raises(StoreError, match="cannot read"):
-        opened(world, root=world.base / "absent.json")
     (world.mirror / "root.json").unlink()
     with pytest.raises(UsageError, match=r"has no root\.json"):
         opened(world)
@@ -468,3 +466,15 @@ def test_a_matcher_is_not_pickled(world: World) -> None:
     """Who hands one to a new process is told what to do instead."""
     with pytest.raises(TypeError, match="open one in each process, or fork after opening it"):
         pickle.dumps(opened(world))
+
+
+def test_a_file_that_is_no_root_is_named(world: World, tmp_path: Path) -> None:
+    """Nobody asked an address for it, and the disk is not at fault."""
+    page = tmp_path / "root.json"
+    page.write_text("<html>")
+    with pytest.raises(TrustError, match="the pinned root is not TUF metadata") as caught:
+        opened(world, root=page)
+    assert caught.value.hint.startswith("put the root.json that the publisher gave out in its place")
+    with pytest.raises(UsageError, match=r"the trusted root: cannot read .*absent: No such file") as absent:
+        opened(world, root=tmp_path / "absent")
+    assert absent.value.hint == "check the path, and that this user may read it"

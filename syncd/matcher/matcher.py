@@ -77,9 +77,7 @@ class Matcher:
         Raises `UsageError`, `RefusedError`, `TrustError`, `MismatchError`, `SegmentError`, `StoreError`.
         """
         copy = copy_at(Path(folder))
-        trusted_root = copy.read(ROOT) if root is None else read_bytes(Path(root), MAX_METADATA_BYTES)
-        if trusted_root is None:
-            raise UsageError(f"{copy.root} has no {ROOT}", hint="give the trusted root, or pull again")
+        trusted_root = _root_of(copy) if root is None else _given_root(Path(root))
         return cls(copy, trusted_root, load(copy, trusted_root), clock)
 
     @property
@@ -220,6 +218,21 @@ def _start_in_child() -> None:
 
 
 os.register_at_fork(after_in_child=_start_in_child)
+
+
+def _root_of(copy: FeedFolder) -> bytes:
+    found = copy.read(ROOT)
+    if found is None:
+        raise UsageError(f"{copy.root} has no {ROOT}", hint="give the trusted root, or pull again")
+    return found
+
+
+def _given_root(path: Path) -> bytes:
+    try:
+        return read_bytes(path, MAX_METADATA_BYTES)
+    except StoreError as error:
+        hint = "check the path, and that this user may read it"
+        raise UsageError(f"the trusted root: {error.message}", hint=hint) from error
 
 
 def _misuse(algorithm: str, given: str) -> UsageError:

@@ -13,7 +13,7 @@ from typing import Any, Final
 from tuf.api.metadata import DelegatedRole, Metadata, MetaFile, Root, Snapshot, TargetFile, Targets, Timestamp
 
 from syncd.errors import RollbackError, StoreError, TrustError
-from syncd.trust.parse import S, parse, typed_errors
+from syncd.trust.parse import S, at_hand, given_out, parse, typed_errors
 from syncd.trust.values import Floors, Freshness, SignedTarget, TrustedFeed
 from syncd.units import brief
 
@@ -123,6 +123,11 @@ def verify(read: Read, root: bytes, newest_root: int, timestamp_version: int) ->
     """Verify everything from the pinned ``root`` down to the delegated roles. Raises as `verify_offline` does."""
     files = _Files(read)
     roots = _verify_roots(files, root, newest_root)
+    with at_hand():
+        return _verify_below(files, roots, timestamp_version)
+
+
+def _verify_below(files: "_Files", roots: tuple[Root, ...], timestamp_version: int) -> Verified:
     name = f"{timestamp_version}.timestamp.json"
     timestamp = parse(Timestamp, files.take(name), name)
     _check_signatures(roots[-1], "timestamp", timestamp, name)
@@ -158,7 +163,7 @@ class _Files:
 
 def _verify_roots(files: _Files, pinned: bytes, newest: int) -> tuple[Root, ...]:
     """Follow root rotation (5.3): each root is signed by the one before it and by itself."""
-    first = parse(Root, pinned, "the pinned root")
+    first = _pinned(pinned)
     _check_signatures(first.signed, "root", first, "the pinned root")
     files.taken[f"{first.signed.version}.root.json"] = pinned
     if newest < first.signed.version:
@@ -175,6 +180,11 @@ def _verify_roots(files: _Files, pinned: bytes, newest: int) -> tuple[Root, ...]
         _check_version(root.signed.version, version, name)
         roots.append(root.signed)
     return tuple(roots)
+
+
+def _pinned(content: bytes) -> Metadata[Root]:
+    with given_out():
+        return parse(Root, content, "the pinned root")
 
 
 def _verify_listed(files: _Files, kind: type[S], delegator: Root | Targets, role: str, meta: MetaFile) -> S:

@@ -76,6 +76,17 @@ def given_out() -> Iterator[None]:
         raise
 
 
+@contextmanager
+def at_hand() -> Iterator[None]:
+    """Say of files that lie on this disk, and are not what was signed, what fits: no mirror was asked for them."""
+    try:
+        yield
+    except FeedError as error:
+        if isinstance(error.__cause__, LengthOrHashMismatchError | DeserializationError):
+            error.hint = "it was damaged or altered here: pull or fetch it again, or restore it from a backup"
+        raise
+
+
 def translate(error: Exception, name: str) -> FeedError:
     """The typed error for one of tuf's about the file ``name``. Where its own text holds hashes it is not quoted."""
     for kind, typed, message, hint in _TRANSLATIONS:
