@@ -317,6 +317,23 @@ def test_a_copy_that_vanished_goes_on_answering(world: World) -> None:
     assert matcher.lookup_many("sha256", [digest(4)]).tolist() == [True]
 
 
+def test_an_older_copy_does_not_replace_what_is_loaded(world: World, tmp_path: Path) -> None:
+    """A matcher that runs refuses the version before, signed as it is, and goes on answering; a pull mends it."""
+    old = tmp_path / "old"
+    shutil.copytree(world.mirror, old)
+    world.publish(add=[row(20)])
+    world.follow()
+    matcher = opened(world)
+    shutil.rmtree(world.mirror)
+    old.rename(world.mirror)
+    with pytest.raises(RollbackError, match="the copy went back to version 1 of images from 2"):
+        matcher.reload()
+    assert matcher.lookup("sha256", digest(20)) != []
+    world.follow()
+    assert matcher.reload()
+    assert matcher.versions == {IMAGES: 2}
+
+
 def test_a_reload_maps_only_what_is_new(world: World) -> None:
     """Generations share the segments that they have in common: a change costs the size of the change."""
     matcher = opened(world)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from syncd.errors import RefusedError, SyncdError, UsageError
+from syncd.errors import EquivocationError, RefusedError, RollbackError, SyncdError, UsageError
 from syncd.feed import layout
 from syncd.feed.folder import FeedFolder
 from syncd.feed.proof import prove_manifest
@@ -118,6 +118,7 @@ class _Loader:
         if known and known.sha256 == held.manifest:
             return known
         signed = prove_manifest(self.feed(held.metadata), name, self._copy.manifest_bytes(name, held.manifest))
+        _check_onward(signed.manifest, known)
         _check_private(*self._places(name, signed.manifest))
         return Snapshot(signed.manifest, signed.sha256, self._stacks(name, signed.manifest, known))
 
@@ -138,6 +139,18 @@ class _Loader:
 
     def _open(self, name: ListName, ref: SegmentRef) -> Segment:
         return Segment.open(self._copy.segment_path(name, ref), ref)
+
+
+def _check_onward(manifest: Manifest, known: Snapshot | None) -> None:
+    """Versions only rise (docs/format.md, section 8): an older copy put in this one's place was signed too."""
+    if known is None or manifest.version > known.manifest.version:
+        return
+    hint = "was an older copy put in its place? Pull again: that brings it up to date"
+    if manifest.version == known.manifest.version:
+        raise EquivocationError(f"the copy holds another version {manifest.version} of {manifest.list}", hint=hint)
+    raise RollbackError(
+        f"the copy went back to version {manifest.version} of {manifest.list} from {known.manifest.version}", hint=hint
+    )
 
 
 def _searched(algorithm: Algorithm, snapshots: Iterable[Snapshot]) -> Searched:
