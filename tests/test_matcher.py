@@ -16,6 +16,7 @@ import pytest
 
 from straight import pulled, world
 from syncd.errors import (
+    EquivocationError,
     ManifestError,
     MismatchError,
     RefusedError,
@@ -332,6 +333,21 @@ def test_an_older_copy_does_not_replace_what_is_loaded(world: World, tmp_path: P
     world.follow()
     assert matcher.reload()
     assert matcher.versions == {IMAGES: 2}
+
+
+def test_another_version_of_the_same_number_does_not_replace_what_is_loaded(world: World, tmp_path: Path) -> None:
+    """Somebody signed twice: a matcher that runs keeps what it has."""
+    shutil.copytree(world.base, tmp_path / "fork")
+    fork = World(tmp_path / "fork", world.clock)
+    for one, number in ((world, 20), (fork, 21)):
+        one.publish(add=[row(number)])
+        one.follow()
+    matcher = opened(world)
+    shutil.rmtree(world.mirror)
+    fork.mirror.rename(world.mirror)
+    with pytest.raises(EquivocationError, match="another version 2 of images"):
+        matcher.reload()
+    assert matcher.lookup("sha256", digest(20)) != []
 
 
 def test_a_reload_maps_only_what_is_new(world: World) -> None:
