@@ -85,6 +85,21 @@ def test_keys_never_lie_in_the_feed(tmp_path: Path) -> None:
     assert (ran.code, ran.err.splitlines()[0]) == (2, f"error: {tmp_path}/f/off lies in the feed that is served")
 
 
+@pytest.mark.parametrize("command", [("publish", "--list", "p.images", "--add"), ("compact", "--list", "p.images")])
+def test_nobody_publishes_beside_an_operators_catalog(partner: World, command: tuple[str, ...]) -> None:
+    """The catalog would not know that version, and refuse every sync after it."""
+    partner.publish(full=rows(0, 3))
+    assert partner.sync().exit_code == 0
+    file = [csv(partner, row(9))] if "--add" in command else []
+    name, *more = command
+    ran = syncd("feed", name, partner.state.feed.root, "--online-keys", partner.state.keys, *more, *file)
+    assert (ran.code, ran.out) == (6, "")
+    assert ran.err == (
+        f"error: {partner.state.feed.root} is what an operator publishes\n"
+        "  to do: `syncd sync` alone publishes there; rows of your own go into a feed of their own, as one more source\n"
+    )
+
+
 def test_publishing_the_same_again_publishes_nothing(partner: World) -> None:
     """And says which version is in force."""
     file = csv(partner, *rows(0, 2))

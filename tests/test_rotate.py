@@ -245,3 +245,19 @@ def test_the_operators_feed_is_not_rotated_beside_its_catalog(running: World) ->
         rotate.refuse_operators(running.state.root)
     assert refused.value.hint.startswith("give --state as well")
     rotate.refuse_operators(running.partner.root)
+
+
+def test_a_partners_feed_beside_a_catalog_is_a_partners(running: World) -> None:
+    """A gateway's feed that lies in the state folder is not taken for what the operator publishes."""
+    gateway = running.state.root / "gateway"
+    running.partner.root.rename(gateway)
+    rotate.refuse_operators(gateway)
+
+
+@pytest.mark.parametrize("role", ["timestamp", "root"])
+def test_new_keys_are_never_made_in_the_feed(running: World, role: str) -> None:
+    """What is served gets no private key, whichever role it is for."""
+    within = running.partner.root / "new"
+    with pytest.raises(UsageError, match="lies in the feed that is served"):
+        rotate_partner(running, role, NewKeys(folder=within))
+    assert not within.exists()

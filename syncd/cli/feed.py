@@ -22,6 +22,7 @@ OnlineKeys = Annotated[
 SignWith = Annotated[
     list[str] | None, typer.Option(metavar="FILE", help="A key of a list with keys of its own; may be repeated.")
 ]
+_OPERATORS = "`syncd sync` alone publishes there; rows of your own go into a feed of their own, as one more source"
 
 
 @app.callback(invoke_without_command=True)
@@ -107,12 +108,13 @@ def publish(
     from syncd.feed import author
     from syncd.feed.draft import Edit
     from syncd.feed.folder import FeedFolder
-    from syncd.feed.rotate import finish, online_signers
+    from syncd.feed.rotate import finish, online_signers, refuse_operators
     from syncd.model import list_name
 
     folder = FeedFolder(feed)
     edit = Edit(full, add, remove, skip_bad)
     listed = list_name(name)
+    refuse_operators(feed, _OPERATORS)
     finish(folder)
     signers = online_signers(folder, online_keys or author.keys_folder(feed), sign_with or ())
     with progress(f"publishing {listed}") as tell:
@@ -156,11 +158,12 @@ def compact(
     """
     from syncd.feed import author, layout
     from syncd.feed.folder import FeedFolder
-    from syncd.feed.rotate import finish, online_signers
+    from syncd.feed.rotate import finish, online_signers, refuse_operators
     from syncd.feed.signed import load_repository
     from syncd.model import list_name
 
     folder = FeedFolder(feed)
+    refuse_operators(feed, _OPERATORS)
     finish(folder)
     published = map(layout.list_of, load_repository(folder).targets())
     chosen = [list_name(one) for one in names] if names else sorted(filter(None, published))

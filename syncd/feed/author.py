@@ -59,7 +59,7 @@ def init(feed: Path, offline_keys: Path, online_keys: Path, *, count: int, thres
     What was killed when only ``root.json`` was missing is finished. Raises `UsageError`, `RefusedError`, `StoreError`.
     """
     folder = FeedFolder(feed)
-    _keep_apart(feed, offline_keys, online_keys)
+    keep_apart(feed, offline_keys, online_keys)
     with lock(folder.lock, "feed init"):
         root = folder.path(ROOT_FILE)
         if root.exists() or _signed_again(folder):
@@ -82,7 +82,8 @@ def is_untouched(folder: FeedFolder) -> bool:
     return load_repository(folder).versions["timestamp"] == 1
 
 
-def _keep_apart(feed: Path, *others: Path) -> None:
+def keep_apart(feed: Path, *others: Path) -> None:
+    """Refuse, with `UsageError`, what is no list for readers and would lie where they are served from."""
     for other in others:
         if other.resolve().is_relative_to(feed.resolve()):
             raise UsageError(f"{other} lies in the feed that is served", hint="name a folder outside of it")
@@ -104,7 +105,7 @@ def publish_edit(
     Raises `RowError` (nothing was published), `UsageError`, `RefusedError`, `StoreError`.
     """
     if edit.skip_bad is not None:
-        _keep_apart(folder.root, edit.skip_bad)
+        keep_apart(folder.root, edit.skip_bad)
     try:
         with lock(folder.lock, f"feed publish {name}"):
             try:

@@ -104,7 +104,7 @@ def rotate(folder: FeedFolder, apply: Apply, role: str, new: NewKeys, at: KeyFol
     count, before = load_repository(folder).signing(role)
     threshold = new.threshold or before
     offline, online = at.offline_signers(), online_signers(folder, at.online)
-    signers, made = _new_signers(role, new, at.of(role), max(count, threshold))
+    signers, made = _new_signers(folder.root, role, new, at.of(role), max(count, threshold))
     try:
         apply(
             f"rotating the keys of {role}",
@@ -117,13 +117,16 @@ def rotate(folder: FeedFolder, apply: Apply, role: str, new: NewKeys, at: KeyFol
     return Rotated(role, len(signers), threshold, made)
 
 
-def _new_signers(role: str, new: NewKeys, belongs: Path, count: int) -> tuple[tuple[Signer, ...], tuple[Path, ...]]:
+def _new_signers(
+    feed: Path, role: str, new: NewKeys, belongs: Path, count: int
+) -> tuple[tuple[Signer, ...], tuple[Path, ...]]:
     if new.files:
         return load_files(new.files), ()
     folder = new.folder or belongs
     present = keys.load_signers(folder, [role])[role] if new.folder and folder.is_dir() else ()
     if present:
         return present, ()
+    author.keep_apart(feed, folder)
     made = keys.make_role_keys(folder, role, count)
     return tuple(signer for _, signer in made), tuple(path for path, _ in made)
 
@@ -183,12 +186,15 @@ def _at_hand(online: Path, credentials: Path | None, roles: list[str]) -> dict[s
     return given if needless else given | dict(keys.load_signers(online, lacking))
 
 
-def refuse_operators(folder: Path) -> None:
-    """What an operator publishes is committed in the catalog: a change beside it would be undone."""
+def refuse_operators(folder: Path, hint: str | None = None) -> None:
+    """What an operator publishes is committed in the catalog: a change beside it would stop every sync after it.
+
+    ``hint``: what to do instead, where that is not to give ``--state``.
+    """
     if folder.joinpath("catalog.sqlite3").exists():
-        raise RefusedError(f"{folder} is an operator's state folder", hint="give --state as well; nothing was changed")
-    if folder.resolve().parent.joinpath("catalog.sqlite3").exists():
-        raise RefusedError(
-            f"{folder} is what an operator publishes",
-            hint=f"give the state folder and --state: {folder.resolve().parent} --state",
-        )
+        told = hint or "give --state as well; nothing was changed"
+        raise RefusedError(f"{folder} is an operator's state folder", hint=told)
+    at = folder.resolve()
+    if at.name == "feed" and at.parent.joinpath("catalog.sqlite3").exists():
+        told = hint or f"give the state folder and --state: {at.parent} --state"
+        raise RefusedError(f"{folder} is what an operator publishes", hint=told)
