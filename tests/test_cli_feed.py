@@ -96,7 +96,8 @@ def test_nobody_publishes_beside_an_operators_catalog(partner: World, command: t
     assert (ran.code, ran.out) == (6, "")
     assert ran.err == (
         f"error: {partner.state.feed.root} is what an operator publishes\n"
-        "  to do: `syncd sync` alone publishes there; rows of your own go into a feed of their own, as one more source\n"
+        "  to do: `syncd sync` alone publishes there; rows of your own go into a feed of their own, "
+        "as one more source\n"
     )
 
 

@@ -254,6 +254,39 @@ def test_a_partners_feed_beside_a_catalog_is_a_partners(running: World) -> None:
     rotate.refuse_operators(gateway)
 
 
+@pytest.mark.parametrize("what", ["rotate", "add-role", "renew"])
+def test_a_clock_set_back_a_year_signs_nothing(running: World, what: str) -> None:
+    """What it signed would be expired at once, root included: nobody could follow the feed any more."""
+    before = {path.name for path in running.partner.path("metadata").iterdir()}
+    apply, at = rotate.in_feed(running.partner), partner_keys(running)
+    signer = keys.generate_key(running.base / "own.pem")
+    running.clock.forward(days=-365)
+    now = running.clock()
+    change = {
+        "rotate": lambda: rotate.rotate(running.partner, apply, "timestamp", NewKeys(), at, now),
+        "add-role": lambda: rotate.add_role(running.partner, apply, IMAGES, (signer,), 1, at, now),
+        "renew": lambda: rotate.renew(running.partner, apply, at, now),
+    }
+    with pytest.raises(RefusedError, match="the local clock runs backwards"):
+        change[what]()
+    assert {path.name for path in running.partner.path("metadata").iterdir()} == before
+
+
+def test_a_feed_signed_by_a_clock_ahead_is_renewed(running: World) -> None:
+    """Publishing is refused until then, and says so; renewing by the right clock ends that, and followers go on."""
+    running.clock.forward(days=100)
+    running.publish(add=[row(30)])
+    running.clock.forward(days=-99)
+    with pytest.raises(RefusedError, match="the local clock runs backwards") as refused:
+        running.publish(add=[row(31)])
+    assert refused.value.hint.endswith("where it is right, and ran ahead then: `syncd feed renew`")
+    rotate.renew(running.partner, rotate.in_feed(running.partner), partner_keys(running), running.clock())
+    running.publish(add=[row(31)])
+    assert running.sync().exit_code == 0
+    assert not running.pull().errors
+    assert len(running.hits(31)) == 1
+
+
 @pytest.mark.parametrize("role", ["timestamp", "root"])
 def test_new_keys_are_never_made_in_the_feed(running: World, role: str) -> None:
     """What is served gets no private key, whichever role it is for."""

@@ -134,7 +134,7 @@ def _publish(
 ) -> Published:
     publish.recover(folder)
     repository = load_repository(folder)
-    _check_clock(repository, now)
+    check_clock(repository, now)
     current = open_list(folder, repository, name)
     draft = Draft(folder.make_staging(), current)
     skipped = draft.load(edit, progress)
@@ -173,7 +173,7 @@ def _compact(
 ) -> Manifest | None:
     publish.recover(folder)
     repository = load_repository(folder)
-    _check_clock(repository, now)
+    check_clock(repository, now)
     current = open_list(folder, repository, name)
     if current is None:
         raise UsageError(f"{folder.root} has no list {name}", hint="`syncd feed status` names those there are")
@@ -207,14 +207,18 @@ def _collect_garbage(folder: FeedFolder, now: datetime) -> Collected:
     return garbage.collect(folder, named, now)
 
 
-def _check_clock(repository: Repository, now: datetime) -> None:
-    """What a clock that was set back signs is expired at once, and older than what readers hold."""
-    last = repository.expiries()["timestamp"] - lifetime("timestamp")
+def check_clock(repository: Repository, now: datetime, *roles: str) -> None:
+    """What a clock that was set back signs is expired at once, and older than what readers hold.
+
+    ``roles``: whose last signature ``now`` must not be before; default: the timestamp's. Raises `RefusedError`.
+    """
+    expires = repository.expiries()
+    last = max(expires[role] - lifetime(role) for role in roles or ("timestamp",))
     if now < last - _CLOCK_TOLERANCE:
         raise RefusedError(
             f"the local clock runs backwards: it says {now:%Y-%m-%d %H:%M} UTC, and the feed was last signed at "
             f"{last:%Y-%m-%d %H:%M} UTC",
-            hint="set the clock of this machine (is time synchronisation running?), then publish again",
+            hint="set the clock of this machine; where it is right, and ran ahead then: `syncd feed renew`",
         )
 
 

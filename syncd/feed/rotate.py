@@ -28,6 +28,7 @@ Apply = Callable[[str, Change], None]
 """Takes what is being done, in words, and what signs it; commits the outcome."""
 
 LIST_ROLE: Final = "list-"
+_DATED: Final = (*keys.OFFLINE_ROLES, "timestamp")
 
 
 @dataclass(frozen=True)
@@ -99,9 +100,11 @@ def rotate(folder: FeedFolder, apply: Apply, role: str, new: NewKeys, at: KeyFol
     """Replace the keys of ``role`` by ``new``. The new keys are on disk before anything is signed with them.
 
     Raises `UsageError` where the threshold does not fit, `RefusedError` where keys are not at hand or there is no such
-    role, `StoreError`.
+    role or the clock was set back, `StoreError`.
     """
-    count, before = load_repository(folder).signing(role)
+    repository = load_repository(folder)
+    author.check_clock(repository, now, *_DATED)
+    count, before = repository.signing(role)
     threshold = new.threshold or before
     offline, online = at.offline_signers(), online_signers(folder, at.online)
     signers, made = _new_signers(folder.root, role, new, at.of(role), max(count, threshold))
@@ -147,6 +150,7 @@ def add_role(
 ) -> Rotated:
     """Give a list keys of its own, ``threshold`` of which must sign it from now on. Raises as `rotate`."""
     role = LIST_ROLE + name
+    author.check_clock(load_repository(folder), now, *_DATED)
     offline, online = at.offline_signers(), online_signers(folder, at.online)
     target = layout.target_name(name)
     apply(
@@ -159,7 +163,11 @@ def add_role(
 
 
 def renew(folder: FeedFolder, apply: Apply, at: KeyFolders, now: datetime) -> Mapping[str, datetime]:
-    """Sign root and targets anew, keys unchanged; returns when every role expires now. Raises as `rotate`."""
+    """Sign root and targets anew, keys unchanged; returns when every role expires now. Raises as `rotate`.
+
+    A timestamp that a clock which ran ahead has signed is no hindrance: this is how to replace it.
+    """
+    author.check_clock(load_repository(folder), now, *keys.OFFLINE_ROLES)
     offline, online = at.offline_signers(), online_signers(folder, at.online)
     apply("renewing root and targets", lambda repository: repository.renew_offline(offline, online, now))
     return load_repository(folder).expiries()
