@@ -292,6 +292,32 @@ def test_a_state_without_its_catalog_is_not_taken_for_none(configured: World) ->
         assert ran.err.endswith("to do: move what is left of catalog.sqlite3* aside and restore it from a backup\n")
 
 
+def test_an_emptied_catalog_is_not_taken_for_a_new_one(configured: World) -> None:
+    """SQLite would: every token, floor and version were forgotten, and the next sync refused for a version used."""
+    configured.publish(full=rows(0, 3))
+    assert syncd("sync").code == 0
+    configured.state.catalog.write_bytes(b"")
+    for command in (("status",), ("snapshots", "iwf.images"), ("sync",), ("verify",), ("run",)):
+        ran = syncd(*command)
+        assert (ran.code, ran.err.splitlines()[0]) == (1, f"error: the catalog {configured.state.catalog} is empty")
+    assert configured.state.catalog.read_bytes() == b""
+
+
+def test_a_feed_that_lost_its_metadata_is_restored_not_made_anew(configured: World, tmp_path: Path) -> None:
+    """To make a feed there is no way out: it is one; and no backup is written that lacks what was lost."""
+    configured.publish(full=rows(0, 3))
+    assert syncd("sync").code == 0
+    configured.state.feed.path("metadata/timestamp.json").unlink()
+    for command in (("sync",), ("backup", tmp_path / "b.tar"), ("recover", "--above", "9"), ("run",)):
+        ran = syncd(*command)
+        assert (ran.code, ran.err.splitlines()[0]) == (
+            1,
+            f"error: the metadata of {configured.state.feed.root} is missing",
+        )
+        assert "syncd feed init" not in ran.err
+    assert not (tmp_path / "b.tar").exists()
+
+
 def test_init_takes_the_folder_from_the_command_line(tmp_path: Path) -> None:
     """No configuration is needed yet."""
     ran = syncd("init", "--state-dir", tmp_path / "state", "--offline-keys", tmp_path / "off")

@@ -1,5 +1,7 @@
 """Changing who signs a feed, and followers that go on."""
 
+from collections.abc import Callable
+
 import pytest
 
 from syncd.catalog.records import Outcome
@@ -262,7 +264,7 @@ def test_a_clock_set_back_a_year_signs_nothing(running: World, what: str) -> Non
     signer = keys.generate_key(running.base / "own.pem")
     running.clock.forward(days=-365)
     now = running.clock()
-    change = {
+    change: dict[str, Callable[[], object]] = {
         "rotate": lambda: rotate.rotate(running.partner, apply, "timestamp", NewKeys(), at, now),
         "add-role": lambda: rotate.add_role(running.partner, apply, IMAGES, (signer,), 1, at, now),
         "renew": lambda: rotate.renew(running.partner, apply, at, now),

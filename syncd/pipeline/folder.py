@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from syncd.errors import StoreError, UsageError
+from syncd.feed.author import is_untouched
 from syncd.feed.folder import FeedFolder
 from syncd.files import storage
 
@@ -46,6 +47,7 @@ class StateFolder:
         """See that there is a state. Raises `UsageError`; `StoreError` where it has lost its catalog."""
         with storage(self.catalog, "open"):
             if self.catalog.exists():
+                self._check_catalog()
                 return
             if self.feed.root.exists():
                 raise StoreError(
@@ -53,3 +55,23 @@ class StateFolder:
                     hint="move what is left of catalog.sqlite3* aside and restore it from a backup",
                 )
         raise UsageError(f"{self.root} is not set up", hint="run `syncd init --offline-keys DIR` first")
+
+    def _check_catalog(self) -> None:
+        """SQLite takes an empty file for a new database: tokens, floors and versions would be forgotten unnoticed."""
+        if self.catalog.stat().st_size or self.feed.metadata("timestamp.json") is None:
+            return
+        if not is_untouched(self.feed):
+            raise StoreError(
+                f"the catalog {self.catalog} is empty",
+                hint="stop the daemon, move catalog.sqlite3* aside and restore it from a backup",
+            )
+
+    def check_feed(self) -> None:
+        """See that what is published has its metadata; raises `StoreError` where it was lost."""
+        if self.feed.metadata("timestamp.json") is None:
+            raise StoreError(
+                f"the metadata of {self.feed.root} is missing",
+                hint="restore feed/metadata from a backup or a matcher's copy; where that is older, then "
+                "`syncd recover --above N`",
+                serving="what matchers hold already; they cannot pull",
+            )

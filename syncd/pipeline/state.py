@@ -293,4 +293,5 @@ def _open_publisher(folder: StateFolder, opened: ExitStack) -> Publisher:
     folder.check_set_up()
     publisher = Publisher(folder, opened.enter_context(Catalog.open(folder.catalog)), {})
     publisher.recover()  # before the roles are read, which tell what keys to load
+    folder.check_feed()
     return publisher
