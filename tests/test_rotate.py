@@ -269,8 +269,9 @@ def test_a_clock_set_back_a_year_signs_nothing(running: World, what: str) -> Non
         "add-role": lambda: rotate.add_role(running.partner, apply, IMAGES, (signer,), 1, at, now),
         "renew": lambda: rotate.renew(running.partner, apply, at, now),
     }
-    with pytest.raises(RefusedError, match="the local clock runs backwards"):
+    with pytest.raises(RefusedError, match="the local clock runs backwards") as refused:
         change[what]()
+    assert ("`syncd feed renew`" in refused.value.hint) == (what != "renew")
     assert {path.name for path in running.partner.path("metadata").iterdir()} == before
 
 

@@ -215,10 +215,13 @@ def check_clock(repository: Repository, now: datetime, *roles: str) -> None:
     expires = repository.expiries()
     last = max(expires[role] - lifetime(role) for role in roles or ("timestamp",))
     if now < last - _CLOCK_TOLERANCE:
+        renew = (
+            "; where it is right, and ran ahead then: `syncd feed renew`" if "timestamp" in roles or not roles else ""
+        )
         raise RefusedError(
             f"the local clock runs backwards: it says {now:%Y-%m-%d %H:%M} UTC, and the feed was last signed at "
             f"{last:%Y-%m-%d %H:%M} UTC",
-            hint="set the clock of this machine; where it is right, and ran ahead then: `syncd feed renew`",
+            hint=f"set the clock of this machine{renew}",
         )
 
 

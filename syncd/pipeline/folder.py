@@ -71,7 +71,6 @@ class StateFolder:
         if self.feed.metadata("timestamp.json") is None:
             raise StoreError(
                 f"the metadata of {self.feed.root} is missing",
-                hint="restore feed/metadata from a backup or a matcher's copy; where that is older, then "
-                "`syncd recover --above N`",
+                hint="restore feed/metadata from a backup; where that is older, then `syncd recover --above N`",
                 serving="what matchers hold already; they cannot pull",
             )
