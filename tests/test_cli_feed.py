@@ -85,6 +85,13 @@ def test_keys_never_lie_in_the_feed(tmp_path: Path) -> None:
     assert (ran.code, ran.err.splitlines()[0]) == (2, f"error: {tmp_path}/f/off lies in the feed that is served")
 
 
+def test_offline_keys_are_not_online_keys(tmp_path: Path) -> None:
+    """One folder for both would leave root's keys on the machine that they are to be kept from."""
+    ran = syncd("feed", "init", tmp_path / "f", "--offline-keys", tmp_path / "k", "--online-keys", tmp_path / "k")
+    assert (ran.code, ran.err.splitlines()[0]) == (2, f"error: {tmp_path}/k is given for offline and online keys")
+    assert not (tmp_path / "k").exists()
+
+
 @pytest.mark.parametrize("command", [("publish", "--list", "p.images", "--add"), ("compact", "--list", "p.images")])
 def test_nobody_publishes_beside_an_operators_catalog(partner: World, command: tuple[str, ...]) -> None:
     """The catalog would not know that version, and refuse every sync after it."""

@@ -30,9 +30,7 @@ LOCKED = RefusedError("copy is in use by process 7 (a pull)")
 GOOD = Pulled((ListPull(IMAGES, 1, 2),))
 
 
-def run(
-    *outcomes: Pulled | SyncdError, interval: float = 60, chance: float = 0.75
-) -> tuple[list[Attempt], list[float]]:
+def run(*outcomes: Pulled | Exception, interval: float = 60, chance: float = 0.75) -> tuple[list[Attempt], list[float]]:
     """Follow through these outcomes; returns what was reported and how long was waited."""
     left = list(outcomes)
     attempts: list[Attempt] = []
@@ -41,7 +39,7 @@ def run(
 
     def pull_once() -> Pulled:
         outcome = left.pop(0)
-        if isinstance(outcome, SyncdError):
+        if isinstance(outcome, Exception):
             raise outcome
         return outcome
 
@@ -69,6 +67,24 @@ def test_each_pull_is_reported_and_the_next_is_jittered() -> None:
     assert waits == [66.0, 66.0]
     assert attempts == [Attempt(GOOD, None, 66.0)] * 2
     assert [vary(60, 0.2, chance) for chance in (0, 0.5, 1)] == [48.0, 60.0, 72.0]
+
+
+def test_a_bug_does_not_end_the_following() -> None:
+    """It is told without its words, which may hold a digest; the next pull comes as after any fault."""
+    attempts, _ = run(ZeroDivisionError(row(1)[1]), GOOD)
+    assert [str(one) for one in attempts[0].errors] == ["internal error (ZeroDivisionError)"]
+    assert attempts[1].pulled == GOOD
+
+
+def test_a_bug_in_one_list_keeps_no_other_back(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others are pulled, and what was held of that list stays."""
+    world.publish(full=[row(9)], name=ListName("videos"))
+    world.publish(add=[row(8)])
+
+    monkeypatch.setattr("syncd.matcher.pull.check_fresh", lambda _, name, __: 1 / (name != IMAGES))
+    pulled = world.follow()
+    assert [str(one.error) for one in pulled.lists] == ["internal error (ZeroDivisionError)", "None"]
+    assert pulled.versions == {IMAGES: 1, "videos": 1}
 
 
 def test_an_unreachable_peer_is_left_alone_longer_and_longer() -> None:

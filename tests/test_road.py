@@ -6,7 +6,11 @@ import pytest
 
 from syncd.catalog.records import Outcome
 from syncd.errors import FeedError, MismatchError, RefusedError, UsageError
+from syncd.feed.signed import load_repository
 from syncd.model import Counts, Hit, ListName
+from syncd.pipeline import names
+from syncd.trust import keys
+from syncd.trust.values import Freshness
 from world import HEAD, IMAGES, World, row, rows
 
 
@@ -209,3 +213,49 @@ def test_a_copy_is_made_only_where_it_harms_nothing(world: World) -> None:
     assert list(world.copy.iterdir()) == []
     world.copy.chmod(0o755)
     assert world.pull().errors == []
+
+
+@pytest.mark.parametrize(
+    ("limit", "outcome", "said"),
+    [
+        ("MOST_OF_A_SOURCE", Outcome.REJECTED, "iwf has more than the 2 lists that a source may have"),
+        ("MOST", Outcome.REFUSED, "2 lists are published already, and no more can be"),
+    ],
+)
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_source_with_lists_without_end_is_stopped(
+    world: World, monkeypatch: pytest.MonkeyPatch, limit: str, outcome: Outcome, said: str, *, at_once: bool
+) -> None:
+    """A timestamp that is full could be signed no more, for any source. The lists there are go on."""
+    monkeypatch.setattr(names, limit, 2)
+    for number, name in enumerate("abc"):
+        world.publish(full=rows(number, number + 1), name=ListName(name))
+        if not at_once:
+            world.sync()
+    first = world.sync()
+    assert (first.lists[2].outcome, str(first.lists[2].error)) == (outcome, said)
+    world.publish(add=[row(7)], name=ListName("b"))
+    assert [one.outcome for one in world.sync().lists] == [Outcome.UP_TO_DATE, Outcome.PUBLISHED, outcome]
+    assert not world.pull().errors
+    assert len(world.hits(7)) == 1
+
+
+def test_the_lists_of_all_sources_count(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second source gets what the first has left; what was published before goes on."""
+    monkeypatch.setattr(names, "MOST", 3)
+    for name in "ab":
+        world.publish(full=rows(0, 3), name=ListName(name))
+    assert world.sync().exit_code == 0
+    second = world.sync(name="second")
+    assert [one.outcome for one in second.lists] == [Outcome.PUBLISHED, Outcome.REFUSED]
+    assert str(second.lists[1].error) == "3 lists are published already, and no more can be"
+    world.publish(add=[row(7)], name=ListName("b"))
+    assert world.sync().lists[1].outcome is Outcome.PUBLISHED
+
+
+def test_as_many_lists_as_may_be_fit_into_a_timestamp(world: World) -> None:
+    """With names as long as they may be, and numbers as high."""
+    told = {f"{number:03}".ljust(64, "x"): Freshness(world.clock(), (1 << 53) - 1) for number in range(names.MOST)}
+    signers = keys.load_signers(world.state.keys, keys.ONLINE_ROLES)
+    update = load_repository(world.state.feed).resign(told, signers, world.clock())
+    assert 50_000 < len(dict(update.files)["timestamp.json"]) < 64_000

@@ -297,3 +297,13 @@ def test_new_keys_are_never_made_in_the_feed(running: World, role: str) -> None:
     with pytest.raises(UsageError, match="lies in the feed that is served"):
         rotate_partner(running, role, NewKeys(folder=within))
     assert not within.exists()
+
+
+@pytest.mark.parametrize("role", ["timestamp", "root"])
+def test_retired_keys_are_not_taken_for_new_ones(running: World, role: str) -> None:
+    """The folder of the keys in use may hold retired ones too: all in it would be trusted again."""
+    rotate_partner(running, role)
+    trusted = load_repository(running.partner).signing(role)
+    with pytest.raises(UsageError, match="maybe some that were retired before"):
+        rotate_partner(running, role, NewKeys(folder=partner_keys(running).of(role)))
+    assert load_repository(running.partner).signing(role) == trusted

@@ -91,7 +91,7 @@ def rotate(
       0   rotated
       1   storage, or a key service did not answer
       2   FEED is no feed, or the threshold does not fit
-      6   keys are not at hand, no such role, or the feed is in use
+      6   keys are not at hand, no such role, feed in use, or a clock set back
 
     \b
     Example:
@@ -136,7 +136,7 @@ def add_role(
       0   done
       1   storage, or a key service did not answer
       2   FEED is no feed, or the threshold does not fit
-      6   keys are not at hand, the list has its own, or the feed is in use
+      6   keys are not at hand, list has its own, feed in use, or a clock set back
 
     \b
     Example:
@@ -170,7 +170,7 @@ def renew(
       0   renewed
       1   storage, or a key service did not answer
       2   FEED is no feed
-      6   keys are not at hand, or the feed is in use
+      6   keys are not at hand, feed in use, or a clock set back
 
     \b
     Example:

@@ -60,6 +60,11 @@ def init(feed: Path, offline_keys: Path, online_keys: Path, *, count: int, thres
     """
     folder = FeedFolder(feed)
     keep_apart(feed, offline_keys, online_keys)
+    if offline_keys.resolve() == online_keys.resolve():
+        raise UsageError(
+            f"{offline_keys} is given for offline and online keys",
+            hint="offline keys leave this machine, online keys stay: name two folders",
+        )
     with lock(folder.lock, "feed init"):
         root = folder.path(ROOT_FILE)
         if root.exists() or _signed_again(folder):

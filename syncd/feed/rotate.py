@@ -107,7 +107,7 @@ def rotate(folder: FeedFolder, apply: Apply, role: str, new: NewKeys, at: KeyFol
     count, before = repository.signing(role)
     threshold = new.threshold or before
     offline, online = at.offline_signers(), online_signers(folder, at.online)
-    signers, made = _new_signers(folder.root, role, new, at.of(role), max(count, threshold))
+    signers, made = _new_signers(folder.root, role, new, at, max(count, threshold))
     try:
         apply(
             f"rotating the keys of {role}",
@@ -121,12 +121,17 @@ def rotate(folder: FeedFolder, apply: Apply, role: str, new: NewKeys, at: KeyFol
 
 
 def _new_signers(
-    feed: Path, role: str, new: NewKeys, belongs: Path, count: int
+    feed: Path, role: str, new: NewKeys, at: KeyFolders, count: int
 ) -> tuple[tuple[Signer, ...], tuple[Path, ...]]:
     if new.files:
         return load_files(new.files), ()
-    folder = new.folder or belongs
+    folder = new.folder or at.of(role)
     present = keys.load_signers(folder, [role])[role] if new.folder and folder.is_dir() else ()
+    if present and any(folder.resolve() == one.resolve() for one in (at.online, *at.offline)):
+        raise UsageError(
+            f"{folder} holds the keys of {role} that are to be replaced, and maybe some that were retired before",
+            hint="leave --new-keys out to make new ones there, or name a folder that has the new ones alone",
+        )
     if present:
         return present, ()
     author.keep_apart(feed, folder)

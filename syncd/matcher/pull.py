@@ -14,6 +14,7 @@ from syncd.errors import (
     RollbackError,
     StoreError,
     SyncdError,
+    as_known,
 )
 from syncd.feed import garbage, layout
 from syncd.feed.folder import FeedFolder
@@ -194,7 +195,8 @@ class _Pull:
             signed = self._signed(trusted, name)
             forked = _check_follows(before, signed)
             self._install(name, signed, before)
-        except SyncdError as error:
+        except Exception as fault:  # noqa: BLE001 - a fault in one list must not keep the others back
+            error = as_known(fault)
             error.serving = f"{name} version {version}" if version else f"nothing of {name} yet"
             return ListPull(name, version, version, error=error)
         held[name] = Held(version=signed.manifest.version, manifest=signed.sha256, metadata=dict(trusted.versions))

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from syncd.errors import SyncdError
+from syncd.errors import SyncdError, as_known
 from syncd.fetch.patience import JITTER
 from syncd.matcher.check_in import CheckIn
 from syncd.matcher.news import News, OnStream
@@ -73,5 +73,5 @@ def follow(
 def _attempt(pull_once: Callable[[], Pulled]) -> tuple[Pulled | None, SyncdError | None]:
     try:
         return pull_once(), None
-    except SyncdError as error:
-        return None, error
+    except Exception as fault:  # noqa: BLE001 - whatever it was, the next pull may do better
+        return None, as_known(fault)

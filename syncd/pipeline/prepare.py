@@ -26,7 +26,7 @@ from syncd.format.manifest import FileRef, ManifestRef, SegmentRef
 from syncd.format.segment import Segment
 from syncd.model import ListName
 from syncd.pipeline import plan, stage
-from syncd.pipeline.names import check_head_name
+from syncd.pipeline.names import check_head_name, check_room
 from syncd.pipeline.values import Basis, Candidate, Deltas, Full, UpToDate
 from syncd.sources.signed_feed import SignedFeed
 from syncd.trust.values import Floors, TrustedFeed
@@ -125,10 +125,13 @@ def prepare(request: Request, progress: Progress, meter: Meter) -> Preparing:
         trusted = follower.refresh(request.floors, request.now)
         yield Verified(trusted.floors)
         preparation = Preparation(folder, follower, trusted, progress, request.now)
+        followed = {(request.source.name, one) for one in request.held}
         for name in request.source.lists or _all_lists(request, trusted):
             result: UpToDate | Staged | SyncdError
             try:
                 check_head_name(request.source.name, name)
+                check_room(request.source.name, name, followed)
+                followed.add((request.source.name, name))
                 result = preparation.prepare(name, request.of(name))
             except Exception as fault:  # noqa: BLE001 - a fault in one list must not keep the others back
                 result = as_known(fault)

@@ -19,7 +19,7 @@ from syncd.fetch import Meter
 from syncd.files import lock
 from syncd.model import ListName
 from syncd.pipeline import compose, gate
-from syncd.pipeline.names import check_head_name, head_name
+from syncd.pipeline.names import check_head_name, check_room, head_name
 from syncd.pipeline.outcome import ListOutcome, SyncOutcome, outcome_of
 from syncd.pipeline.prepare import Held, Prepare, Prepared, Progress, Request, Staged, Verified, prepare
 from syncd.pipeline.state import Publisher
@@ -201,6 +201,8 @@ class _Sync:
         change = compose.compose(published, staged.candidate, passed, head, staged.evidence_ref)
         origin = self._next_origin(name, staged)
         expected = held.origin.manifest_sha256 if held.origin else None
+        if held.origin is None:
+            check_room(self.source.name, name, [(one.source, one.list) for one in self.publisher.catalog.origins()])
         if change is None:
             self.publisher.move_origin(origin, expected, self.clock())
             return self._outcome(name, staged, Outcome.UP_TO_DATE)
