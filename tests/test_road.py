@@ -234,6 +234,7 @@ def test_a_source_with_lists_without_end_is_stopped(
             world.sync()
     first = world.sync()
     assert (first.lists[2].outcome, str(first.lists[2].error)) == (outcome, said)
+    assert not world.state.source("iwf").path("v1/c").exists()
     world.publish(add=[row(7)], name=ListName("b"))
     assert [one.outcome for one in world.sync().lists] == [Outcome.UP_TO_DATE, Outcome.PUBLISHED, outcome]
     assert not world.pull().errors
