@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from syncd.errors import StoreError, UsageError
-from syncd.feed.author import is_untouched
 from syncd.feed.folder import FeedFolder
 from syncd.files import storage
 
@@ -60,6 +59,8 @@ class StateFolder:
         """SQLite takes an empty file for a new database: tokens, floors and versions would be forgotten unnoticed."""
         if self.catalog.stat().st_size or self.feed.metadata("timestamp.json") is None:
             return
+        from syncd.feed.author import is_untouched  # which loads what reads lists: `status` does without
+
         if not is_untouched(self.feed):
             raise StoreError(
                 f"the catalog {self.catalog} is empty",
