@@ -9,12 +9,9 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
-from syncd.feed import author, publish
-from syncd.feed.draft import Edit
 from syncd.feed.folder import FeedFolder
-from syncd.feed.publish import ListChange
 from syncd.feed.signed import load_repository
-from syncd.files import install_file, lock
+from syncd.files import install_file
 from syncd.format.delta import whole_state
 from syncd.format.manifest import SegmentRef
 from syncd.format.rows import Digests, Entries, Rows
@@ -22,8 +19,11 @@ from syncd.format.segment import Segment
 from syncd.format.stack import Stack
 from syncd.format.writer import write_segment
 from syncd.model import Algorithm, ListName
+from syncd.publish import author
+from syncd.publish.change import ListChange
+from syncd.publish.draft import Edit
+from syncd.publish.publication import Proposal
 from syncd.trust import keys
-from syncd.trust.values import Freshness
 
 LIST: Final = ListName("images")
 ENTRY_LENGTH: Final = 13
@@ -116,11 +116,10 @@ class Partner:
         """A feed in ``base`` whose list has ``count`` rows, as one base: made past the CSV reader."""
         partner = cls(FeedFolder(base / "partner"))
         author.init(partner.feed.root, base / "offline", partner.key_folder, count=1, threshold=1, now=now())
-        with lock(partner.feed.lock, "benchmark"):
-            path = partner.feed.make_staging() / "base"
-            ref = write_segment(path, Algorithm.SHA256, "base", chunks(count))
+        with partner.feed.scratch("benchmark") as scratch:
+            ref = write_segment(scratch / "base", Algorithm.SHA256, "base", chunks(count))
             assert ref is not None
-            partner._publish(path, ref)
+            partner._publish(scratch / "base", ref)
         return partner
 
     @property
@@ -139,10 +138,7 @@ class Partner:
         state, counts = whole_state(Stack(ref.algorithm, [Segment.open(path, ref)]))
         install_file(path, self.feed.segment_path(LIST, ref))
         change = ListChange(LIST, (), {ref.algorithm: counts}, {ref.algorithm: state}, (ref,))
-        manifest = publish.next_manifest(None, change, created=now(), min_root=1)
-        repository = load_repository(self.feed)
-        fresh: dict[str, Freshness] = {LIST: Freshness(now().replace(microsecond=0), manifest.version)}
-        author.commit(self.feed, publish.sign(repository, [manifest], fresh, self.signers, now()))
+        author.publisher(self.feed, self.signers).publish("benchmark", lambda _: Proposal("publish", (change,)), now())
 
     def version(self) -> int:
         """The version in force."""

@@ -25,9 +25,9 @@ from benchmarks.lists import LIST
 from benchmarks.lookup import show
 from benchmarks.measure import Figure, warm
 from benchmarks.site import Lines, Site, daemon, process, run, secret
-from syncd.feed import author
 from syncd.fetch import Endpoint
 from syncd.matcher.pull import pull
+from syncd.publish import author
 
 STREAMS: Final = 1000
 MATCHERS: Final = 20

@@ -20,8 +20,6 @@ import numpy as np
 
 from benchmarks.lists import LIST, Partner, now
 from benchmarks.measure import Figure, forget, warm
-from syncd.feed import author
-from syncd.feed.draft import Edit
 from syncd.feed.folder import FeedFolder
 from syncd.fetch import Endpoint
 from syncd.format.delta import difference
@@ -32,6 +30,8 @@ from syncd.format.writer import write_segment
 from syncd.matcher import Matcher
 from syncd.matcher.pull import pull
 from syncd.model import Algorithm
+from syncd.publish import author
+from syncd.publish.draft import Edit
 from syncd.trust import keys
 
 DELTAS: Final = 5

@@ -7,11 +7,11 @@ from typing import Final
 from benchmarks import lists, measure
 from benchmarks.lists import LIST, now
 from benchmarks.measure import Run
-from syncd.feed import author
-from syncd.feed.draft import Edit
 from syncd.feed.folder import FeedFolder
 from syncd.feed.signed import load_repository
 from syncd.format.checksum import checksum
+from syncd.publish import author
+from syncd.publish.draft import Edit
 from syncd.trust import keys
 
 _CHECKSUM_ROWS: Final = 1 << 20

@@ -21,7 +21,8 @@
     │   └── SegmentError                 one subclass for each way a segment can be wrong
     ├── StoreError              exit 1   abort, keep serving, alarm: disk full, not writable, damaged state
     └── RefusedError            exit 6   locked, pinned, not permitted
-        └── AbandonedError               the daemon stopped before it was done
+        ├── AbandonedError               the daemon stopped before it was done
+        └── LostRaceError                another process published first
 
 A hold is a verdict, not an error.
 """
@@ -221,6 +222,10 @@ class RefusedError(SyncdError):
     """Not now, or not by you."""
 
     exit_code = 6
+
+
+class LostRaceError(RefusedError):
+    """Another process published first: nothing was changed, and the same can be tried again from the new state."""
 
 
 class AbandonedError(RefusedError):

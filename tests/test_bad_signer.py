@@ -27,9 +27,8 @@ from syncd.errors import (
     TrustError,
     UnsortedError,
 )
-from syncd.feed import author, layout, publish
+from syncd.feed import layout
 from syncd.feed.folder import FeedFolder
-from syncd.feed.publish import metadata_files
 from syncd.feed.signed import load_repository
 from syncd.format import manifest as manifests
 from syncd.format.manifest import EndState, Fold, Manifest, ManifestRef, SegmentRef
@@ -37,6 +36,8 @@ from syncd.format.rows import Rows
 from syncd.format.writer import write_segment
 from syncd.model import Algorithm, Counts, ListName
 from syncd.pipeline import prepare
+from syncd.publish import author, publication
+from syncd.publish.change import metadata_files
 from syncd.trust import keys, repository
 from syncd.trust.values import SignedTarget
 from world import IMAGES, Row, World, row, rows
@@ -61,7 +62,7 @@ def _rotate(world: World, count: int, threshold: int) -> dict[str, bytes]:
 
 
 def _install(world: World, files: Mapping[str, bytes]) -> None:
-    publish.install(world.partner, metadata_files(tuple(files.items())))
+    publication.install(world.partner, metadata_files(tuple(files.items())))
 
 
 def test_a_rotation_skipped(before: Standing) -> None:
@@ -135,7 +136,7 @@ def _sign(world: World, manifest: Manifest, content: bytes | None = None) -> Non
     repo = load_repository(world.partner)
     update = repo.publish({target.name: target}, repo.freshness(), world.partner_signers(), world.clock())
     document = (layout.manifest_path(IMAGES, target.sha256), found)
-    publish.install(world.partner, (document, *metadata_files(update.files)))
+    publication.install(world.partner, (document, *metadata_files(update.files)))
 
 
 def _with_step(manifest: Manifest, **changes: Any) -> Manifest:
@@ -431,7 +432,7 @@ def test_a_manifest_that_cannot_be_is_not_fetched(before: Standing, version: int
     found = repo.targets()[layout.target_name(IMAGES)]
     target = replace(found, version=version, length=length)
     update = repo.publish({target.name: target}, repo.freshness(), world.partner_signers(), world.clock())
-    publish.install(world.partner, metadata_files(update.files))
+    publication.install(world.partner, metadata_files(update.files))
     _refused(before, ManifestError)
 
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import textwrap
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -23,20 +23,23 @@ from syncd.catalog import database, schema, tables
 from syncd.catalog.catalog import Catalog
 from syncd.catalog.records import (
     AuditEntry,
-    Commit,
     Fault,
+    HeadNote,
     HeadRecord,
     Loaded,
     MatcherRecord,
+    OriginMove,
     OriginRecord,
     Outcome,
+    Records,
     SourceState,
     SyncRecord,
     VersionRecord,
 )
-from syncd.errors import RefusedError, StoreError, UsageError
-from syncd.format.manifest import EndState, SegmentRef
+from syncd.errors import LostRaceError, RefusedError, StoreError, UsageError
+from syncd.format.manifest import EndState, Manifest, SegmentRef
 from syncd.model import Algorithm, Counts, ListName
+from syncd.publish.ledger import Commit, HeadMove
 from syncd.trust.values import Floors
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -75,18 +78,45 @@ ALL = MatcherRecord("all", "2" * 64, None, NOON, "alice")
 LOADED = Loaded("web", "web-1", PUBLISHED, 1, NOON, ONE)
 FILES = (("metadata/1.snapshot.json", b"snapshot 1"), ("metadata/timestamp.json", b"timestamp 1"))
 ENTRY = AuditEntry(NOON, "operator", "sync", "iwf", {"version": 1})
-FIRST = Commit("publish", FILES, NOON, ORIGIN, None, HEAD, None, VERSION, ENTRY)
+NOTE = HeadNote("iwf", 7, "full: first", "5afe", VERSION.counts)
+MOVE = HeadMove(
+    Manifest(list=PUBLISHED, version=1, previous=None, created=NOON, end_state=dict(ORIGIN.end_state), stack=(BASE,)),
+    "b" * 64,
+    VERSION.manifest,
+    None,
+)
+FIRST = Commit("publish", FILES, NOON, (MOVE,), Records((OriginMove(ORIGIN, None),), {PUBLISHED: NOTE}, audit=(ENTRY,)))
+NEXT_ORIGIN = replace(ORIGIN, serial=8, manifest_sha256="d" * 64)
+NEXT_MOVE = HeadMove(MOVE.manifest.model_copy(update={"version": 2}), "e" * 64, VERSION.manifest, 1)
+NEXT_HEAD = replace(HEAD, version=2, manifest_sha256="e" * 64, published_at=ONE)
+NEXT_VERSION = replace(VERSION, version=2, manifest_sha256="e" * 64, created_at=ONE)
 SECOND = Commit(
     "publish",
     (("metadata/timestamp.json", b"timestamp 2"),),
     ONE,
-    replace(ORIGIN, serial=8, manifest_sha256="d" * 64),
-    "a" * 64,
-    replace(HEAD, version=2, manifest_sha256="e" * 64),
-    1,
-    replace(VERSION, version=2, manifest_sha256="e" * 64),
+    (NEXT_MOVE,),
+    Records((OriginMove(NEXT_ORIGIN, "a" * 64),), {PUBLISHED: NOTE}),
 )
-RESIGNED = Commit("resign", (("metadata/timestamp.json", b"timestamp 3"),), ONE)
+RESIGNED: Commit[Records] = Commit("resign", (("metadata/timestamp.json", b"timestamp 3"),), ONE)
+
+
+def moved(before: str | None, commit: Commit[Records] = SECOND) -> Commit[Records]:
+    """The same commit, computed from another origin."""
+    assert commit.records
+    (move,) = commit.records.origins
+    return replace(commit, records=replace(commit.records, origins=(replace(move, before=before),)))
+
+
+def without_origin(commit: Commit[Records]) -> Commit[Records]:
+    """The same commit of a head alone."""
+    assert commit.records
+    return replace(commit, records=replace(commit.records, origins=()))
+
+
+def computed_from(head: int | None, commit: Commit[Records] = SECOND) -> Commit[Records]:
+    """The same commit, computed from another version of the head."""
+    (move,) = commit.heads
+    return replace(commit, heads=(replace(move, before=head),))
 
 
 @pytest.fixture
@@ -112,7 +142,7 @@ def dump(path: Path) -> list[str]:
 def test_a_new_catalog_is_empty(catalog: Catalog) -> None:
     """A new catalog knows nothing and says so without errors."""
     assert (catalog.heads(), catalog.origins(), catalog.recent_syncs()) == ((), (), ())
-    assert (catalog.pending_publications(), catalog.versions(PUBLISHED), catalog.audit_entries()) == ((), (), ())
+    assert (catalog.pending(), catalog.versions(PUBLISHED), catalog.audit_entries()) == ((), (), ())
     assert (catalog.head(PUBLISHED), catalog.origin("iwf", IMAGES)) == (None, None)
     assert catalog.version(PUBLISHED, 1) is None
     assert catalog.source("iwf") == SourceState("iwf")
@@ -211,7 +241,8 @@ def test_audit_entries_come_newest_first(catalog: Catalog) -> None:
 def test_touch_verified_moves_only_what_was_verified(catalog: Catalog) -> None:
     """Only the origin that is still at the verified serial is marked as verified later."""
     catalog.commit(FIRST)
-    catalog.commit(Commit("origin", (), NOON, replace(ORIGIN, list=ListName("videos"), serial=3)))
+    videos = replace(ORIGIN, list=ListName("videos"), serial=3)
+    catalog.commit(Commit("origin", (), NOON, records=Records((OriginMove(videos, None),))))
     catalog.touch_verified("iwf", {IMAGES: 7, ListName("videos"): 2, ListName("unknown"): 1}, ONE)
     assert [(origin.list, origin.verified_at) for origin in catalog.origins()] == [("images", ONE), ("videos", NOON)]
 
@@ -268,7 +299,7 @@ def test_due_is_the_newest_version_of_then(catalog: Catalog) -> None:
     """A version that was published after that moment is not due."""
     catalog.commit(FIRST)
     assert catalog.due_versions(NOON - timedelta(seconds=1)) == {}
-    catalog.commit(replace(SECOND, version=replace(SECOND.version or VERSION, created_at=ONE)))
+    catalog.commit(SECOND)
     assert catalog.due_versions(NOON) == {PUBLISHED: 1}
     assert catalog.due_versions(ONE) == {PUBLISHED: 2}
 
@@ -292,7 +323,7 @@ def test_a_commit_writes_everything(catalog: Catalog) -> None:
     assert catalog.heads() == (HEAD,)
     assert catalog.version(PUBLISHED, 1) == VERSION
     assert catalog.audit_entries() == (ENTRY,)
-    (pending,) = catalog.pending_publications()
+    (pending,) = catalog.pending()
     assert (pending.id, pending.kind, pending.created_at, pending.files) == (1, "publish", NOON, FILES)
 
 
@@ -300,9 +331,9 @@ def test_a_second_commit_replaces_head_and_keeps_history(catalog: Catalog) -> No
     """The next commit moves origin and head and keeps every published version, newest first."""
     catalog.commit(FIRST)
     assert catalog.commit(SECOND) == 2
-    assert (catalog.origin("iwf", IMAGES), catalog.head(PUBLISHED)) == (SECOND.origin, SECOND.head)
-    assert catalog.versions(PUBLISHED) == (SECOND.version, VERSION)
-    assert catalog.versions(PUBLISHED, limit=1) == (SECOND.version,)
+    assert (catalog.origin("iwf", IMAGES), catalog.head(PUBLISHED)) == (NEXT_ORIGIN, NEXT_HEAD)
+    assert catalog.versions(PUBLISHED) == (NEXT_VERSION, VERSION)
+    assert catalog.versions(PUBLISHED, limit=1) == (NEXT_VERSION,)
 
 
 def test_a_resigning_touches_no_list(catalog: Catalog) -> None:
@@ -310,26 +341,26 @@ def test_a_resigning_touches_no_list(catalog: Catalog) -> None:
     catalog.commit(FIRST)
     catalog.commit(RESIGNED)
     assert (catalog.origins(), catalog.heads(), catalog.versions(PUBLISHED)) == ((ORIGIN,), (HEAD,), (VERSION,))
-    assert [pending.files for pending in catalog.pending_publications()] == [FILES, RESIGNED.files]
+    assert [pending.files for pending in catalog.pending()] == [FILES, RESIGNED.files]
 
 
 @pytest.mark.parametrize(
     "stale",
     [
         FIRST,
-        replace(SECOND, expected_origin="9" * 64),
-        replace(SECOND, expected_origin=None),
-        replace(SECOND, expected_head=None),
-        replace(SECOND, expected_head=0),
-        replace(SECOND, origin=None, expected_head=None),
-        replace(SECOND, head=None, version=None, expected_origin="9" * 64),
+        moved("9" * 64),
+        moved(None),
+        computed_from(None),
+        computed_from(0),
+        without_origin(computed_from(None)),
+        replace(moved("9" * 64), heads=()),
     ],
 )
-def test_a_stale_commit_is_refused_whole(catalog: Catalog, stale: Commit) -> None:
+def test_a_stale_commit_is_refused_whole(catalog: Catalog, stale: Commit[Records]) -> None:
     """A commit computed from another origin or head changes nothing at all."""
     catalog.commit(FIRST)
     before = dump(catalog.path)
-    with pytest.raises(RefusedError, match="somebody else published") as caught:
+    with pytest.raises(LostRaceError, match="another process published") as caught:
         catalog.commit(stale)
     assert caught.value.exit_code == 6
     assert dump(catalog.path) == before
@@ -338,9 +369,9 @@ def test_a_stale_commit_is_refused_whole(catalog: Catalog, stale: Commit) -> Non
 def test_a_vanished_origin_or_head_is_a_conflict(catalog: Catalog) -> None:
     """Expecting an origin or a head where there is none is refused too."""
     with pytest.raises(RefusedError):
-        catalog.commit(replace(FIRST, expected_origin="a" * 64))
+        catalog.commit(moved("a" * 64, FIRST))
     with pytest.raises(RefusedError):
-        catalog.commit(replace(SECOND, origin=None))
+        catalog.commit(without_origin(SECOND))
 
 
 def test_a_version_number_is_published_once(catalog: Catalog) -> None:
@@ -349,7 +380,7 @@ def test_a_version_number_is_published_once(catalog: Catalog) -> None:
     with contextlib.closing(sqlite3.connect(catalog.path)) as connection, connection:
         connection.execute("DELETE FROM heads")
     with pytest.raises(RefusedError):
-        catalog.commit(replace(FIRST, origin=None, expected_head=None))
+        catalog.commit(without_origin(FIRST))
 
 
 def test_of_two_connections_one_publishes(path: Path) -> None:
@@ -373,22 +404,32 @@ def test_of_two_connections_one_publishes(path: Path) -> None:
         for thread in threads:
             thread.join()
         assert sorted(map(str, outcomes)) == ["2", "6"]
-        assert len(catalog.pending_publications()) == 2
+        assert len(catalog.pending()) == 2
 
 
 @pytest.mark.parametrize(
-    "change",
+    "make",
     [
-        {"version": None},
-        {"version": replace(VERSION, version=3)},
-        {"expected_head": 1},
-        {"files": (*reversed(FILES),)},
+        lambda: replace(MOVE, before=1),
+        lambda: replace(FIRST, files=(*reversed(FILES),)),
     ],
 )
-def test_parts_that_do_not_belong_together_are_a_bug(change: dict[str, object]) -> None:
-    """A head without its version, a version that does not rise and a timestamp not last cannot even be built."""
-    with pytest.raises(ValueError, match=r"together|goes up|last"):
-        replace(FIRST, **change)  # type: ignore[arg-type]  # wrong on purpose
+def test_parts_that_do_not_belong_together_are_a_bug(make: Callable[[], object]) -> None:
+    """A version that does not rise and a timestamp that is not the last file cannot even be built."""
+    with pytest.raises(ValueError, match=r"goes up|last"):
+        make()
+
+
+def test_one_commit_moves_several_heads(catalog: Catalog) -> None:
+    """All of them or none: one signed state names them all."""
+    videos = ListName("iwf.videos")
+    other = replace(MOVE, manifest=MOVE.manifest.model_copy(update={"list": videos}))
+    both = Records(notes={PUBLISHED: NOTE, videos: NOTE})
+    with pytest.raises(LostRaceError):
+        catalog.commit(Commit("publish", FILES, NOON, (other, NEXT_MOVE), both))
+    assert catalog.heads() == ()
+    catalog.commit(Commit("publish", FILES, NOON, (MOVE, other), both))
+    assert [(one.list, one.version) for one in catalog.heads()] == [(PUBLISHED, 1), (videos, 1)]
 
 
 def test_records_show_no_content() -> None:
@@ -406,11 +447,11 @@ def test_publications_are_installed_in_order(catalog: Catalog) -> None:
     """What is committed stays pending, oldest first, until it is marked as installed."""
     for commit in (FIRST, SECOND, RESIGNED):
         catalog.commit(commit)
-    assert [pending.id for pending in catalog.pending_publications()] == [1, 2, 3]
-    catalog.mark_installed(1)
-    assert [pending.id for pending in catalog.pending_publications()] == [2, 3]
+    assert [pending.id for pending in catalog.pending()] == [1, 2, 3]
+    catalog.installed(1)
+    assert [pending.id for pending in catalog.pending()] == [2, 3]
     with pytest.raises(StoreError, match="no publication 9"):
-        catalog.mark_installed(9)
+        catalog.installed(9)
 
 
 def test_pruning_spares_the_newest_and_the_pending(catalog: Catalog) -> None:
@@ -418,7 +459,7 @@ def test_pruning_spares_the_newest_and_the_pending(catalog: Catalog) -> None:
     for commit in (FIRST, SECOND, RESIGNED, RESIGNED):
         catalog.commit(commit)
     for publication_id in (1, 3, 4):
-        catalog.mark_installed(publication_id)
+        catalog.installed(publication_id)
     assert catalog.prune_publications(3) == 1
     assert catalog.prune_publications(0) == 1
     with contextlib.closing(sqlite3.connect(catalog.path)) as connection:
@@ -492,8 +533,8 @@ def test_killed_at_any_statement_it_is_before_or_after(path: Path) -> None:
     seen = []
     for step in range(1, steps + 1):
         with Catalog.open(path.with_name(f"killed-{step}.sqlite3")) as catalog:
-            seen.append((catalog.origins(), catalog.heads(), len(catalog.pending_publications())))
-    assert seen == [((ORIGIN,), (HEAD,), 1)] * 10 + [((SECOND.origin,), (SECOND.head,), 2)]
+            seen.append((catalog.origins(), catalog.heads(), len(catalog.pending())))
+    assert seen == [((ORIGIN,), (HEAD,), 1)] * 10 + [((NEXT_ORIGIN,), (NEXT_HEAD,), 2)]
 
 
 # the disk and other processes
@@ -641,7 +682,7 @@ def test_a_catalog_of_the_first_release_opens(path: Path) -> None:
         assert catalog.heads() == (HEAD,)
         assert catalog.versions(PUBLISHED) == (VERSION,)
         assert catalog.audit_entries() == (ENTRY,)
-        assert [(pending.id, pending.files) for pending in catalog.pending_publications()] == [(1, FILES)]
+        assert [(pending.id, pending.files) for pending in catalog.pending()] == [(1, FILES)]
         assert catalog.commit(SECOND) == 2
 
 
@@ -873,9 +914,7 @@ def test_the_history_of_a_list_is_its_newest_versions_in_order(catalog: Catalog)
     """Without their manifests, of which a page of many would read megabytes."""
     catalog.commit(FIRST)
     catalog.commit(SECOND)
-    assert FIRST.version
-    assert SECOND.version
-    both = [(one.version, one.created_at, one.plan, one.counts, one.rows) for one in (FIRST.version, SECOND.version)]
+    both = [(one.version, one.created_at, one.plan, one.counts, one.rows) for one in (VERSION, NEXT_VERSION)]
     found = [(one.version, one.created_at, one.plan, one.counts, one.rows) for one in catalog.history(PUBLISHED, 5)]
     assert found == both
     assert [one.version for one in catalog.history(PUBLISHED, 1)] == [2]

@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from syncd.catalog.catalog import Catalog
-from syncd.catalog.records import AuditEntry, Commit, HeadRecord, Loaded, MatcherRecord, VersionRecord
+from syncd.catalog.records import AuditEntry, HeadNote, HeadRecord, Loaded, MatcherRecord, Records
 from syncd.errors import StoreError
+from syncd.format.manifest import Manifest
 from syncd.model import ListName
 from syncd.pipeline.laggards import BEHIND_AFTER, Standing, standings, views
+from syncd.publish.ledger import Commit, HeadMove
 from syncd.service import checkins, pulls
 from syncd.service.checkins import Checkins, never_published
 from syncd.service.pulls import Pulls
@@ -26,12 +28,10 @@ def after(**kinds: float) -> datetime:
 
 
 def publish(catalog: Catalog, name: ListName, version: int, at: datetime) -> None:
-    head = HeadRecord(name, "iwf", version, "b" * 64, 7, at)
-    record = VersionRecord(name, version, "b" * 64, b"{}", at, None, "deltas", {}, 1)
     before = catalog.head(name)
-    catalog.commit(
-        Commit("publish", (), at, head=head, expected_head=before.version if before else None, version=record)
-    )
+    manifest = Manifest(list=name, version=version, previous=None, created=at, end_state={}, stack=())
+    move = HeadMove(manifest, "b" * 64, b"{}", before.version if before else None)
+    catalog.commit(Commit("publish", (), at, (move,), Records(notes={name: HeadNote("iwf", 7, "deltas")})))
 
 
 @pytest.fixture

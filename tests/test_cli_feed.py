@@ -54,7 +54,7 @@ def test_an_init_that_was_killed_is_finished_by_the_next(tmp_path: Path, monkeyp
     """Where all but root.json is there; where there are keys alone they are named, and nothing is overwritten."""
     feed, off = tmp_path / "f", tmp_path / "off"
     command = ("feed", "init", feed, "--offline-keys", off)
-    killed("syncd.feed.author.publish.install", monkeypatch, *command)
+    killed("syncd.publish.author.publication.install", monkeypatch, *command)
     ran = syncd(*command)
     assert (ran.code, ran.err) == (
         6,
@@ -62,7 +62,7 @@ def test_an_init_that_was_killed_is_finished_by_the_next(tmp_path: Path, monkeyp
         "  to do: name another folder, or move the key away\n",
     )
     (tmp_path / "f.keys").rename(tmp_path / "away")
-    killed("syncd.feed.author.install_bytes", monkeypatch, *command)
+    killed("syncd.publish.author.install_bytes", monkeypatch, *command)
     assert not (feed / "root.json").exists()
     assert syncd(*command).code == 0
     assert (feed / "root.json").read_bytes() == (feed / "metadata/1.root.json").read_bytes()

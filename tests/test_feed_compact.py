@@ -8,14 +8,14 @@ from hypothesis import strategies as st
 
 from syncd.catalog.records import Outcome
 from syncd.errors import StoreError
-from syncd.feed import author
-from syncd.feed import compact as compaction
-from syncd.feed.compact import run_to_fold
-from syncd.feed.publish import _useful_folds
 from syncd.feed.signed import load_repository
 from syncd.format.fold import fold
 from syncd.format.manifest import Fold, Manifest, SegmentRef
 from syncd.model import Algorithm
+from syncd.publish import author
+from syncd.publish import compact as compaction
+from syncd.publish.change import _useful_folds
+from syncd.publish.compact import run_to_fold
 from world import IMAGES, World, row, rows
 
 

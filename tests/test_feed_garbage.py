@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from syncd.feed import author, garbage, layout
+from syncd.feed import garbage, layout
 from syncd.feed.folder import FeedFolder
 from syncd.feed.signed import load_repository
 from syncd.fetch import Endpoint
 from syncd.matcher import Matcher
 from syncd.matcher.pull import pull
 from syncd.model import ListName
+from syncd.publish import author
 from world import IMAGES, World, row, rows
 
 

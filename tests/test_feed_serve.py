@@ -258,7 +258,7 @@ def test_a_signal_ends_serving_with_success(world_feed: Path, number: int) -> No
 def world_feed(tmp_path: Path) -> Path:
     from datetime import UTC, datetime
 
-    from syncd.feed import author
+    from syncd.publish import author
 
     author.init(tmp_path / "f", tmp_path / "off", tmp_path / "on", count=1, threshold=1, now=datetime.now(UTC))
     return tmp_path / "f"

@@ -10,11 +10,11 @@ import pytest
 from standing import checked, fault_of
 from syncd.catalog.records import Outcome
 from syncd.errors import StoreError
-from syncd.feed import author
 from syncd.feed.folder import FeedFolder
 from syncd.fetch.folder import FilePeer
 from syncd.files import Room, is_full, storage
 from syncd.pipeline.values import Full, FullReason
+from syncd.publish import author
 from syncd.service.ballast import Ballast
 from world import IMAGES, World, row, rows
 
@@ -171,7 +171,7 @@ def test_a_fold_that_does_not_fit_leaves_nothing(world: World, monkeypatch: pyte
     """The list stays as it is published; folding is for later."""
     world.publish(full=rows(0, 3))
     world.publish(add=[row(9)])
-    monkeypatch.setattr("syncd.feed.compact.fold", lambda inputs, kind, path: fill(path))
+    monkeypatch.setattr("syncd.publish.compact.fold", lambda inputs, kind, path: fill(path))
     with pytest.raises(StoreError):
         author.compact(world.partner, IMAGES, world.partner_signers(), world.clock(), everything=True)
     assert not world.partner.staging.exists()

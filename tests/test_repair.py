@@ -9,13 +9,14 @@ import pytest
 
 from syncd.catalog.records import Outcome
 from syncd.errors import RefusedError, RollbackError, StoreError, TrustError, UsageError
-from syncd.feed import author, publish
 from syncd.feed.offer import is_offered
 from syncd.feed.signed import load_repository
 from syncd.model import Algorithm
 from syncd.pipeline.backup import BackedUp, backup
 from syncd.pipeline.prove import prove_state
 from syncd.pipeline.repair import HIGHEST, Recovered, recover, retrust
+from syncd.publish import author, publication
+from syncd.publish.change import metadata_files
 from syncd.trust import keys
 from syncd.trust.repository import create
 from world import HEAD, World, row, rows
@@ -145,7 +146,7 @@ def test_recovery_goes_on_above_what_matchers_saw(running: World) -> None:
         "lists": 101,
         "snapshot": 101,
     }
-    assert (done.metadata["timestamp"], done.metadata["targets"]) == (102, 1)
+    assert (done.metadata["timestamp"], done.metadata["targets"]) == (101, 1)
     pulled = running.pull()
     assert [(one.before, one.after, one.forked, one.error) for one in pulled.lists] == [(4, 101, True, None)]
     assert [len(running.hits(number)) for number in (30, 31, 32)] == [1, 0, 0]
@@ -251,8 +252,8 @@ def test_a_rebuilt_feed_with_the_same_keys(running: World) -> None:
     shutil.rmtree(running.partner.root)
     offline = keys.load_signers(running.partner_offline, keys.OFFLINE_ROLES)
     update = create(offline, running.partner_signers(), 1, running.clock())
-    publish.install(
-        running.partner, (*publish.metadata_files(update.files), ("root.json", dict(update.files)["1.root.json"]))
+    publication.install(
+        running.partner, (*metadata_files(update.files), ("root.json", dict(update.files)["1.root.json"]))
     )
     assert running.root.read_bytes() == root
     running.publish(full=rows(0, 31))
@@ -321,12 +322,12 @@ def test_a_killed_recovery_is_finished_by_the_next_command(running: World, monke
     def killed(*_: object) -> None:
         raise Killed
 
-    monkeypatch.setattr(publish, "install", killed)
+    monkeypatch.setattr(publication, "install", killed)
     with pytest.raises(Killed):
         go_on_above(running, 100)
     monkeypatch.undo()
     with running.publisher() as publisher:
-        assert publisher.catalog.pending_publications() == ()
+        assert publisher.catalog.pending() == ()
     pulled = running.pull()
     assert [(one.before, one.after) for one in pulled.lists] == [(2, 101)]
 

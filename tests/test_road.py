@@ -79,7 +79,7 @@ def test_a_gap_in_the_chain_is_closed_by_a_full_that_travels_as_a_delta(
     """Beyond the recent deltas the list is fetched whole, and matchers still receive only the difference."""
     world.publish(full=rows(0, 30))
     world.sync()
-    monkeypatch.setattr("syncd.feed.publish.RECENT", 4)  # 64 in life
+    monkeypatch.setattr("syncd.publish.change.RECENT", 4)  # 64 in life
     for number in range(30, 36):
         world.publish(add=[row(number)])
     outcome = world.sync()

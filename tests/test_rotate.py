@@ -6,13 +6,15 @@ import pytest
 
 from syncd.catalog.records import Outcome
 from syncd.errors import ExpiredError, RefusedError, UsageError
-from syncd.feed import author, publish, rotate
-from syncd.feed.draft import Edit
-from syncd.feed.rotate import KeyFolders, NewKeys
 from syncd.feed.signed import load_repository
 from syncd.format.manifest import now_in_seconds
 from syncd.model import ListName
 from syncd.pipeline.repair import in_state
+from syncd.publish import author, publication, rotate
+from syncd.publish.change import metadata_files
+from syncd.publish.draft import Edit
+from syncd.publish.ledger import SignedFiles
+from syncd.publish.rotate import KeyFolders, NewKeys
 from syncd.trust import keys
 from syncd.trust.values import Freshness
 from world import IMAGES, World, row, rows
@@ -31,7 +33,7 @@ def rotate_partner(world: World, role: str, new: NewKeys = NewKeys()) -> rotate.
 def rotate_operator(world: World, role: str) -> rotate.Rotated:
     at = KeyFolders(world.state.keys, (world.offline,))
     with world.publisher() as publisher:
-        apply = in_state(publisher, world.clock(), "tester", "planned")
+        apply = in_state(publisher, "tester", "planned")
         return rotate.rotate(world.state.feed, apply, role, NewKeys(), at, world.clock())
 
 
@@ -91,9 +93,7 @@ def test_a_revoked_keys_signature_is_refused(running: World) -> None:
     rotate_partner(running, "timestamp")
     assert running.sync().exit_code == 0
     forged = before.resign({IMAGES: Freshness(now_in_seconds(running.clock()), 1)}, stolen, running.clock(), above=50)
-    publish.install(
-        running.partner, publish.metadata_files([one for one in forged.files if one[0] == "timestamp.json"])
-    )
+    publication.install(running.partner, metadata_files([one for one in forged.files if one[0] == "timestamp.json"]))
     outcome = running.sync()
     assert outcome.exit_code == 4
     assert outcome.error is not None
@@ -223,13 +223,13 @@ def test_a_crash_after_the_commit_is_finished_by_the_next_command(
     class Killed(BaseException):
         pass
 
-    def install_one(folder: object, files: publish.SignedFiles) -> None:
+    def install_one(folder: object, files: SignedFiles) -> None:
         done = real(running.partner, files[:1])
         assert done is None
         raise Killed
 
-    real = publish.install
-    monkeypatch.setattr(publish, "install", install_one)
+    real = publication.install
+    monkeypatch.setattr(publication, "install", install_one)
     with pytest.raises(Killed):
         rotate_partner(running, "timestamp")
     monkeypatch.undo()

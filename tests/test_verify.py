@@ -15,11 +15,10 @@ from hypothesis import strategies as st
 from syncd.catalog.catalog import Catalog
 from syncd.catalog.records import AuditEntry
 from syncd.errors import StoreError, UsageError
-from syncd.feed import author, prove, publish
+from syncd.feed import prove
 from syncd.feed.folder import FeedFolder
 from syncd.feed.proof import SignedManifest, evidence
 from syncd.feed.prove import prove_feed
-from syncd.feed.rotate import KeyFolders, NewKeys, in_feed, rotate
 from syncd.feed.signed import load_repository
 from syncd.feed.tally import Fault, Proof
 from syncd.files import TEMPORARY_PREFIX
@@ -28,6 +27,9 @@ from syncd.matcher.copy import Current, write_current
 from syncd.matcher.prove import prove_copy
 from syncd.pipeline import prepare
 from syncd.pipeline.prove import prove_state
+from syncd.publish import author, publication
+from syncd.publish.change import head_move, sign
+from syncd.publish.rotate import KeyFolders, NewKeys, in_feed, rotate
 from syncd.trust.offline import Read
 from syncd.trust.strict import verify_published
 from syncd.trust.values import Freshness, TrustedFeed
@@ -282,7 +284,9 @@ def sign_drifted(world: World, field: str, value: object) -> None:
     document["end_state"] = step["end_state"]
     drifted = manifests.parse(manifests.canonical(document))
     fresh = {str(IMAGES): Freshness(NOW, 9)}
-    author.commit(world.partner, publish.sign(repository, [drifted], fresh, world.partner_signers(), NOW))
+    publication.install(
+        world.partner, sign(repository, [head_move(None, drifted)], fresh, world.partner_signers(), NOW)
+    )
 
 
 def test_a_signed_end_state_that_is_not_true(own: World) -> None:
@@ -440,10 +444,10 @@ def test_evidence_may_be_larger_than_metadata(own: World, monkeypatch: pytest.Mo
     monkeypatch.setattr(prepare, "evidence", long)
     own.publish(add=[row(500)])
     with monkeypatch.context() as crashing:
-        crashing.setattr(Catalog, "mark_installed", killed)
+        crashing.setattr(Catalog, "installed", killed)
         assert own.sync().exit_code == 1
     with own.publisher() as publisher:
-        assert not publisher.catalog.pending_publications()
+        assert not publisher.catalog.pending()
     assert messages(state_of(own)) == []
     assert len(own.hits(500)) == 0
     own.pull()

@@ -12,9 +12,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from syncd.feed import author
-from syncd.feed.author import Published
-from syncd.feed.draft import Edit
 from syncd.feed.folder import FeedFolder
 from syncd.fetch import Endpoint
 from syncd.matcher import Matcher
@@ -25,6 +22,9 @@ from syncd.pipeline.outcome import SyncOutcome
 from syncd.pipeline.setup import init
 from syncd.pipeline.state import Publisher, open_publisher
 from syncd.pipeline.sync import sync_source
+from syncd.publish import author
+from syncd.publish.author import Published
+from syncd.publish.draft import Edit
 from syncd.sources.signed_feed import SignedFeed
 from syncd.trust import keys
 

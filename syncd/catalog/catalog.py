@@ -6,12 +6,12 @@ All raise `StoreError` where the disk is full, read-only or damaged, or another 
 Nothing here logs, and no digest of a list is stored.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from sqlalchemy import Connection, Table, func, select, update
 from sqlalchemy import delete as delete_from
@@ -22,20 +22,27 @@ from syncd.catalog.matchers import MatcherTables
 from syncd.catalog.records import (
     RETRUSTED,
     AuditEntry,
-    Commit,
+    HeadNote,
     HeadRecord,
+    OriginMove,
     OriginRecord,
-    Publication,
-    SignedFiles,
+    Records,
     VersionRecord,
     VersionSummary,
+    head_name,
 )
 from syncd.catalog.schema import bring_up
 from syncd.catalog.syncs import SyncTables, put_source
 from syncd.catalog.tables import audit, heads, origins, publications, signed_files, versions
-from syncd.errors import RefusedError, StoreError, UsageError
+from syncd.errors import LostRaceError, StoreError, UsageError
+from syncd.format import manifest as manifests
+from syncd.format.manifest import Manifest
 from syncd.model import ListName
-from syncd.trust.values import Floors
+from syncd.publish.ledger import Commit, Current, HeadMove, Publication, SignedFiles
+from syncd.trust.values import Floors, Freshness
+
+if TYPE_CHECKING:
+    from syncd.trust.repository import Repository
 
 LOCK_WAIT: Final = 10.0
 """Seconds that a writer waits for another; no transaction here takes a hundredth of that."""
@@ -131,19 +138,26 @@ class Catalog(SyncTables, MatcherTables):
 
     # publications
 
-    def commit(self, commit: Commit) -> int:
-        """The commit point: compare, then write origin, head, version and signed files; return the publication's id.
+    def commit(self, commit: Commit[Records]) -> int:
+        """The commit point: compare, then write origins, heads, versions and signed files; return the publication's id.
 
-        Raises `RefusedError`, and changes nothing, where origin or head are no longer what the caller started from.
+        Raises `LostRaceError`, and changes nothing, if an origin or a head is no longer what the caller started from.
         """
+        records = commit.records or Records()
         with writing(self._engine, self.path) as connection:
-            _compare(connection, commit)
-            _put_lists(connection, commit)
-            if commit.audit is not None:
-                connection.execute(insert(audit).values(values_of(commit.audit)))
+            for moved in records.origins:
+                _compare_origin(connection, moved)
+            for head in commit.heads:
+                _compare_head(connection, head)
+            for moved in records.origins:
+                _replace(connection, origins, moved.origin)
+            for head in commit.heads:
+                _put_head(connection, head, records.notes[head.manifest.list], commit.created_at)
+            for entry in records.audit:
+                connection.execute(insert(audit).values(values_of(entry)))
             return _put_publication(connection, commit)
 
-    def pending_publications(self) -> tuple[Publication, ...]:
+    def pending(self) -> tuple[Publication, ...]:
         """Publications committed and not yet installed, oldest first: the order in which to install them."""
         statement = select(publications).where(publications.c.installed.is_(False)).order_by(publications.c.id)
         with reading(self._engine, self.path) as connection:
@@ -152,12 +166,34 @@ class Catalog(SyncTables, MatcherTables):
                 for row in connection.execute(statement).all()
             )
 
-    def mark_installed(self, publication_id: int) -> None:
+    def current(self, repository: "Repository", name: ListName) -> Current | None:
+        """See `Ledger.current`: the catalog knows it without the feed's metadata."""
+        del repository
+        head = self.head(name)
+        if head is None:
+            return None
+        version = self.version(name, head.version)
+        if version is None:
+            raise StoreError(f"the catalog has no record of {name} version {head.version}", hint="run `syncd verify`")
+        return Current(manifests.parse(version.manifest), head.manifest_sha256)
+
+    def freshness(
+        self, repository: "Repository", moved: Sequence[Manifest], records: Records | None, now: datetime
+    ) -> dict[str, Freshness]:
+        """See `Ledger.freshness`: that of the origins, once those in ``records`` have moved."""
+        del repository, moved, now
+        following = [*self.origins(), *(one.origin for one in (records.origins if records else ()))]
+        return {
+            head_name(one.source, one.list): Freshness(manifests.now_in_seconds(one.verified_at), one.serial)
+            for one in following
+        }
+
+    def installed(self, publication: int) -> None:
         """Record that every file of a publication is in place. Raises `StoreError` where there is no such one."""
-        statement = update(publications).where(publications.c.id == publication_id).values(installed=True)
+        statement = update(publications).where(publications.c.id == publication).values(installed=True)
         with writing(self._engine, self.path) as connection:
             if connection.execute(statement).rowcount != 1:
-                raise StoreError(f"{self.path} has no publication {publication_id}", hint="was it restored meanwhile?")
+                raise StoreError(f"{self.path} has no publication {publication}", hint="was it restored meanwhile?")
 
     def prune_publications(self, keep: int) -> int:
         """Forget all but the newest ``keep`` publications, never the newest nor one not installed; return how many."""
@@ -208,33 +244,45 @@ class Catalog(SyncTables, MatcherTables):
         copy(self._engine, target)
 
 
-def _compare(connection: Connection, commit: Commit) -> None:
-    if commit.origin is not None:
-        key = (origins.c.source == commit.origin.source, origins.c.list == commit.origin.list)
-        found = connection.execute(select(origins.c.manifest_sha256).where(*key)).scalar_one_or_none()
-        _refuse_unless(found == commit.expected_origin, commit.origin.list)
-    if commit.head is not None:
-        name = commit.head.list
-        head = connection.execute(select(heads.c.version).where(heads.c.list == name)).scalar_one_or_none()
-        _refuse_unless(head == commit.expected_head, name)
-        newest = connection.execute(select(func.max(versions.c.version)).where(versions.c.list == name)).scalar_one()
-        _refuse_unless(newest is None or newest < commit.head.version, name)
+def _compare_origin(connection: Connection, moved: OriginMove) -> None:
+    origin = moved.origin
+    key = (origins.c.source == origin.source, origins.c.list == origin.list)
+    found = connection.execute(select(origins.c.manifest_sha256).where(*key)).scalar_one_or_none()
+    _refuse_unless(found == moved.before, origin.list)
+
+
+def _compare_head(connection: Connection, move: HeadMove) -> None:
+    name = move.manifest.list
+    head = connection.execute(select(heads.c.version).where(heads.c.list == name)).scalar_one_or_none()
+    _refuse_unless(head == move.before, name)
+    newest = connection.execute(select(func.max(versions.c.version)).where(versions.c.list == name)).scalar_one()
+    _refuse_unless(newest is None or newest < move.manifest.version, name)
 
 
 def _refuse_unless(unchanged: bool, name: ListName) -> None:
     if not unchanged:
-        raise RefusedError(
-            f"somebody else published {name} meanwhile", hint="nothing was changed; the next sync starts from there"
+        raise LostRaceError(
+            f"another process published {name} in the meantime",
+            hint="nothing was changed; the next sync starts from there",
         )
 
 
-def _put_lists(connection: Connection, commit: Commit) -> None:
-    if commit.origin is not None:
-        _replace(connection, origins, commit.origin)
-    if commit.version is not None:
-        connection.execute(insert(versions).values(values_of(commit.version)))
-    if commit.head is not None:
-        _replace(connection, heads, commit.head)
+def _put_head(connection: Connection, move: HeadMove, note: HeadNote, now: datetime) -> None:
+    manifest = move.manifest
+    version = VersionRecord(
+        list=manifest.list,
+        version=manifest.version,
+        manifest_sha256=move.sha256,
+        manifest=move.content,
+        created_at=now,
+        sync_id=note.sync_id,
+        plan=note.plan,
+        counts=note.counts,
+        rows=manifest.rows,
+    )
+    head = HeadRecord(manifest.list, note.source, manifest.version, move.sha256, note.origin_serial, now)
+    connection.execute(insert(versions).values(values_of(version)))
+    _replace(connection, heads, head)
 
 
 def _replace(connection: Connection, table: Table, record: Any) -> None:
@@ -244,7 +292,7 @@ def _replace(connection: Connection, table: Table, record: Any) -> None:
     connection.execute(insert(table).values(values).on_conflict_do_update(index_elements=keys, set_=others))
 
 
-def _put_publication(connection: Connection, commit: Commit) -> int:
+def _put_publication(connection: Connection, commit: Commit[Records]) -> int:
     statement = insert(publications).values(created_at=commit.created_at, kind=commit.kind, installed=False)
     publication_id = connection.execute(statement).lastrowid
     for position, (path, content) in enumerate(commit.files):

@@ -11,7 +11,6 @@ from typing import Final
 
 from pydantic import JsonValue
 
-from syncd.feed.layout import TIMESTAMP
 from syncd.format.manifest import EndState, SegmentRef
 from syncd.model import Algorithm, Counts, ListName
 from syncd.trust.values import Floors
@@ -110,6 +109,11 @@ class OriginRecord:
         return sum(state.rows for state in self.end_state.values())
 
 
+def head_name(source: str, name: ListName) -> ListName:
+    """Return the name under which a source's list is published: ``<source>.<list>``."""
+    return ListName(f"{source}.{name}")
+
+
 @dataclass(frozen=True)
 class HeadRecord:
     """What is published of a list now. ``origin_serial`` is None where it follows no source."""
@@ -185,49 +189,32 @@ class Loaded:
     """when it last did"""
 
 
-SignedFiles = tuple[tuple[str, bytes], ...]
-"""(path in the feed, exact bytes), in the order in which they are installed: the timestamp last."""
+@dataclass(frozen=True)
+class OriginMove:
+    """The next state of a source's list. ``before``: the hash of the manifest it was computed from; None: there was
+    none."""
+
+    origin: OriginRecord
+    before: str | None
 
 
 @dataclass(frozen=True)
-class Publication:
-    """Signed files of one commit, to be installed in order."""
+class HeadNote:
+    """What the catalog notes of a head's new version, beside its manifest."""
 
-    id: int
-    created_at: datetime
-    kind: str
-    files: SignedFiles = field(repr=False)
+    source: str
+    origin_serial: int | None
+    plan: str
+    sync_id: str | None = None
+    counts: Mapping[Algorithm, Counts] = field(default_factory=dict)
+    """what its delta did"""
 
 
 @dataclass(frozen=True)
-class Commit:
-    """All that one publication changes, and what it was computed from.
+class Records:
+    """What one publication changes in the catalog, beside heads and signed files."""
 
-    ``expected_origin`` is the manifest hash of the origin, ``expected_head`` the version of the head that the
-    caller started from; None: there was none. Each is compared where the record beside it is given. A re-signing has
-    neither origin nor head; an origin that moves without publishing has no head.
-
-    Raises `ValueError` where the parts do not belong together: that is a bug of the caller.
-    """
-
-    kind: str
-    files: SignedFiles = field(repr=False)
-    created_at: datetime
-    origin: OriginRecord | None = None
-    expected_origin: str | None = None
-    head: HeadRecord | None = None
-    expected_head: int | None = None
-    version: VersionRecord | None = None
-    audit: AuditEntry | None = None
-
-    def __post_init__(self) -> None:
-        if _named(self.head) != _named(self.version):
-            raise ValueError("a head and its version are committed together")
-        if self.head is not None and self.head.version <= (self.expected_head or 0):
-            raise ValueError("a version only goes up")
-        if TIMESTAMP in [path for path, _ in self.files[:-1]]:
-            raise ValueError("the timestamp is installed last")
-
-
-def _named(snapshot: HeadRecord | VersionRecord | None) -> tuple[str, int, str] | None:
-    return None if snapshot is None else (snapshot.list, snapshot.version, snapshot.manifest_sha256)
+    origins: tuple[OriginMove, ...] = ()
+    notes: Mapping[ListName, HeadNote] = field(default_factory=dict)
+    """for every head that moves"""
+    audit: tuple[AuditEntry, ...] = ()

@@ -11,7 +11,7 @@ from syncd.cli.demo_data import Known
 from syncd.model import ListName
 
 if TYPE_CHECKING:
-    from syncd.feed.author import Published
+    from syncd.publish.author import Published
 
 LIST: Final = ListName("images")
 
@@ -29,7 +29,7 @@ class Partner:
 
     def init(self) -> None:
         """Make the feed and its keys."""
-        from syncd.feed import author
+        from syncd.publish import author
 
         author.init(
             self.folder, self.base / "partner-offline", self.base / "partner.keys", count=3, threshold=2, now=now()
@@ -44,9 +44,9 @@ class Partner:
         folder: Path | None = None,
     ) -> "Published":
         """Publish the next version of the list, signed with the keys of ``folder``: the partner's, or a forger's."""
-        from syncd.feed import author
-        from syncd.feed.draft import Edit
         from syncd.feed.folder import FeedFolder
+        from syncd.publish import author
+        from syncd.publish.draft import Edit
         from syncd.trust import keys
 
         feed = folder or self.folder
@@ -75,7 +75,7 @@ class Partner:
 
     def wrong_key(self, known: Sequence[Known]) -> Path:
         """Another feed of the same list, signed well, but by keys that nobody vouches for."""
-        from syncd.feed import author
+        from syncd.publish import author
 
         folder = self.base / "forged"
         author.init(folder, self.base / "forged-offline", self.base / "forged.keys", count=1, threshold=1, now=now())
@@ -87,7 +87,7 @@ class Partner:
 
     def silent(self) -> Path:
         """A copy of the feed as if it had been signed last three days ago."""
-        from syncd.feed import author
+        from syncd.publish import author
 
         folder = self.base / "silent"
         shutil.copytree(self.folder, folder)
@@ -95,16 +95,16 @@ class Partner:
         return folder
 
     def _resign(self, folder: Path, online_keys: Path, when: datetime) -> None:
-        from syncd.feed import author, publish
         from syncd.feed.folder import FeedFolder
-        from syncd.feed.signed import load_repository
+        from syncd.publish import author
+        from syncd.publish.publication import Proposal
         from syncd.trust import keys
 
-        feed = FeedFolder(folder)
-        repository = load_repository(feed)
         signers = keys.load_signers(online_keys, keys.ONLINE_ROLES)
-        update = repository.resign(repository.freshness(), signers, when)
-        author.commit(feed, publish.metadata_files(update.files))
+        signed = Proposal[None](
+            "resign", resign=lambda repository: repository.resign(repository.freshness(), signers, when)
+        )
+        author.publisher(FeedFolder(folder), signers).publish("signing as of a while ago", lambda _: signed, when)
 
 
 def _entry(known: Known) -> str:

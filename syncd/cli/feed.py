@@ -10,7 +10,7 @@ from syncd.cli.output import JsonFlag, clean, note, print_json, progress, say, u
 from syncd.units import count
 
 if TYPE_CHECKING:
-    from syncd.feed.author import Published
+    from syncd.publish.author import Published
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -61,7 +61,7 @@ def init(
     Example:
       syncd feed init /srv/feed --offline-keys /media/keys --keys 3 --threshold 2
     """
-    from syncd.feed import author
+    from syncd.publish import author
 
     online = online_keys or author.keys_folder(feed)
     root = author.init(feed, offline_keys, online, count=keys, threshold=threshold, now=utc_now())
@@ -105,11 +105,11 @@ def publish(
       syncd feed publish /srv/feed --list images --full all.csv
       syncd feed publish /srv/feed --list images --add new.csv --remove gone.csv
     """
-    from syncd.feed import author
-    from syncd.feed.draft import Edit
     from syncd.feed.folder import FeedFolder
-    from syncd.feed.rotate import finish, online_signers, refuse_operators
     from syncd.model import list_name
+    from syncd.publish import author
+    from syncd.publish.draft import Edit
+    from syncd.publish.rotate import finish, online_signers, refuse_operators
 
     folder = FeedFolder(feed)
     edit = Edit(full, add, remove, skip_bad)
@@ -156,11 +156,12 @@ def compact(
     Example:
       syncd feed compact /srv/feed --all
     """
-    from syncd.feed import author, layout
+    from syncd.feed import layout
     from syncd.feed.folder import FeedFolder
-    from syncd.feed.rotate import finish, online_signers, refuse_operators
     from syncd.feed.signed import load_repository
     from syncd.model import list_name
+    from syncd.publish import author
+    from syncd.publish.rotate import finish, online_signers, refuse_operators
 
     folder = FeedFolder(feed)
     refuse_operators(feed, _OPERATORS)

@@ -33,14 +33,14 @@ def status(feed: Feed, as_json: JsonFlag = False) -> None:
     """
     from syncd.feed.expiry import expiries
     from syncd.feed.folder import FeedFolder
-    from syncd.feed.publish import has_journal
     from syncd.feed.signed import load_repository
+    from syncd.publish.journal import Journal
 
     folder = FeedFolder(feed)
     repository = load_repository(folder)
     roles = expiries(repository.versions, repository.expiries(), utc_now())
     manifests = _manifests(folder, repository)
-    pending = has_journal(folder)
+    pending = bool(Journal(folder).pending())
     if as_json:
         print_json(_status_document(feed, manifests, repository, roles, pending))
         return

@@ -109,9 +109,9 @@ def recover(
     from dataclasses import replace
 
     from syncd.config import credentials
-    from syncd.feed.rotate import KeyFolders, online_signers
     from syncd.pipeline import repair
     from syncd.pipeline.state import open_publisher
+    from syncd.publish.rotate import KeyFolders, online_signers
 
     folder = state_folder(load_config(config))
     offline = KeyFolders(folder.keys, tuple(offline_keys)).offline_signers() if offline_keys else None

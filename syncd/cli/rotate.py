@@ -16,7 +16,7 @@ from syncd.units import count, day
 
 if TYPE_CHECKING:
     from syncd.feed.folder import FeedFolder
-    from syncd.feed.rotate import Apply, KeyFolders, Rotated
+    from syncd.publish.rotate import Apply, KeyFolders, Rotated
 
 OfflineKeys = Annotated[
     list[Path], typer.Option(metavar="DIR", help="Keys of root and targets; once for each custodian.")
@@ -38,9 +38,9 @@ class _Target:
 
 @contextmanager
 def _target(feed: Path, state: bool, offline: list[Path], online: Path | None, reason: str) -> Iterator[_Target]:
-    from syncd.feed import rotate as signing
-    from syncd.feed.author import keys_folder
     from syncd.feed.folder import FeedFolder
+    from syncd.publish import rotate as signing
+    from syncd.publish.author import keys_folder
 
     if not state:
         signing.refuse_operators(feed)
@@ -56,7 +56,7 @@ def _target(feed: Path, state: bool, offline: list[Path], online: Path | None, r
     check_owner(operators.root)
     with sole_writer(operators, "changing keys"), open_publisher(operators, online=False) as publisher:
         keys = signing.KeyFolders(online or operators.keys, tuple(offline))
-        yield _Target(operators.feed, in_state(publisher, utc_now(), actor(), reason), keys)
+        yield _Target(operators.feed, in_state(publisher, actor(), reason), keys)
 
 
 @app.command("rotate")
@@ -97,7 +97,7 @@ def rotate(
     Example:
       syncd feed rotate /srv/feed timestamp --offline-keys /media/stick/keys
     """
-    from syncd.feed import rotate as signing
+    from syncd.publish import rotate as signing
 
     with _target(feed, state, offline_keys, online_keys, reason) as at:
         new = signing.NewKeys(tuple(new_key or ()), new_keys, threshold)
@@ -143,8 +143,8 @@ def add_role(
       syncd feed add-role /srv/feed --list images --threshold 2 \\
         --keys a.pem --keys b.pem --offline-keys /media/stick/keys
     """
-    from syncd.feed import rotate as signing
     from syncd.model import list_name
+    from syncd.publish import rotate as signing
 
     listed = list_name(name)
     signers = signing.load_files(keys)
@@ -176,7 +176,7 @@ def renew(
     Example:
       syncd feed renew /srv/feed --offline-keys /media/stick/keys
     """
-    from syncd.feed import rotate as signing
+    from syncd.publish import rotate as signing
 
     with _target(feed, state, offline_keys, online_keys, reason) as at:
         expires = signing.renew(at.folder, at.apply, at.keys, utc_now())

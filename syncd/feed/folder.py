@@ -1,21 +1,24 @@
-"""A feed on disk, as partner, operator and follower hold it: reading, and a private corner to work in.
+"""A feed as partner, operator and follower hold it: its published files in a store, and a private corner to work in.
 
-``.work/`` holds the lock, the staging folder and the journal. It has mode 0700 and is never served.
+``.work/`` holds the lock, scratch and the journal. It is a folder of this machine, has mode 0700 and is never served.
 """
 
 import contextlib
 import hashlib
+import secrets
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
-from syncd.errors import MismatchError, StoreError
+from syncd.errors import MismatchError, RefusedError, StoreError
 from syncd.feed import layout
-from syncd.files import is_full, make_folder, read_bytes, storage
+from syncd.files import is_full, lock, make_folder, storage
 from syncd.format import manifest as manifests
 from syncd.format.manifest import Manifest, SegmentRef
 from syncd.model import ListName
+from syncd.store.folder import FolderStore
+from syncd.store.store import Store
 
 MAX_METADATA_BYTES: Final = 8 << 20
 TRUST: Final = "trust"
@@ -24,31 +27,31 @@ _PRIVATE: Final = 0o700
 
 
 class FeedFolder:
-    """The files of one feed under ``root``."""
+    """The files of one feed: published ones in ``store``, by default the folder ``root``; private ones below it."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, store: Store | None = None) -> None:
         self.root = root
+        self.store: Store = store or FolderStore(root)
         self.work = root / ".work"
         self.lock = self.work / "lock"
         self.staging = self.work / "staging"
+        self.scratch_folder = self.work / "scratch"
         self.downloads = self.work / "download"
 
     def __repr__(self) -> str:
         return f"FeedFolder({self.root})"
 
     def path(self, relative: str) -> Path:
-        """Where a path of `layout` lies on this disk."""
-        return self.root / relative
+        """Where a path of `layout` lies on this machine."""
+        return self.store.local(relative)
 
     def read(self, relative: str, limit: int = MAX_METADATA_BYTES) -> bytes | None:
-        """Return a small file, or None where there is none. Raises `StoreError`."""
-        path = self.path(relative)
-        with storage(path, "read"):
-            if not path.exists():
-                return None
-            if not path.is_file():
-                raise OSError("not a regular file")  # opening a pipe would wait for ever
-        return read_bytes(path, limit)
+        """Return a small file, or None if there is none. Raises `StoreError`."""
+        return self.store.read(relative, limit)
+
+    def read_private(self, name: str, limit: int) -> bytes | None:
+        """Return a small file of the private corner, or None if there is none. Raises `StoreError`."""
+        return FolderStore(self.work).read(name, limit)
 
     def metadata(self, name: str) -> bytes | None:
         """Return one file of signed metadata, or None."""
@@ -76,7 +79,7 @@ class FeedFolder:
 
     def missing(self, name: ListName, refs: Iterable[SegmentRef]) -> list[SegmentRef]:
         """Those of ``refs`` that are not here in full length."""
-        return [ref for ref in refs if not _has_length(self.segment_path(name, ref), ref.length)]
+        return [ref for ref in refs if self.store.length(layout.segment_path(name, ref.sha256)) != ref.length]
 
     def make_staging(self) -> Path:
         """Return the private staging folder, empty. Call with the lock held."""
@@ -90,6 +93,26 @@ class FeedFolder:
         """Remove the private staging folder: what lies there is secret, and may be large."""
         with storage(self.staging, "empty"):
             shutil.rmtree(self.staging, ignore_errors=True)
+
+    @contextlib.contextmanager
+    def scratch(self, purpose: str) -> Iterator[Path]:
+        """Make a private folder for work outside the feed's lock, and remove it afterwards.
+
+        A lock in it says that its process lives: those of killed ones are removed by `remove_stale_scratch`.
+        """
+        make_folder(self.work, _PRIVATE)
+        folder = make_folder(self.scratch_folder / secrets.token_hex(8), _PRIVATE)
+        try:
+            with lock(folder / "lock", purpose):
+                yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def remove_stale_scratch(self) -> None:
+        """Remove scratch folders whose process was killed."""
+        for folder in self.scratch_folder.glob("*"):
+            with contextlib.suppress(RefusedError), lock(folder / "lock", "removing stale scratch"):
+                shutil.rmtree(folder, ignore_errors=True)
 
     @contextlib.contextmanager
     def giving_way(self) -> Iterator[None]:
@@ -108,11 +131,3 @@ class FeedFolder:
         """Remove what lies here of work that did not come to its end, where it can be. Call with the lock held."""
         for folder in (self.staging, self.downloads):
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def _has_length(path: Path, length: int) -> bool:
-    with storage(path, "read"):
-        try:
-            return path.stat().st_size == length
-        except FileNotFoundError:
-            return False

@@ -6,7 +6,6 @@ day is for those that are between reading a manifest and opening its files.
 """
 
 import json
-import os
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -41,47 +40,48 @@ class Collected:
     bytes: int = 0
 
 
-def collect(folder: FeedFolder, named: Iterable[str], now: datetime, grace: timedelta = GRACE) -> Collected:
+def collect(
+    folder: FeedFolder,
+    named: Iterable[str],
+    now: datetime,
+    grace: timedelta = GRACE,
+    *,
+    files: Iterable[str] | None = None,
+) -> Collected:
     """Remove the files below ``v1`` and ``metadata`` that were not ``named`` for ``grace``. Call with the lock held.
 
     What a killed process left half-written goes at once: whoever writes holds the lock.
 
-    ``named``: paths of `layout`. Raises `StoreError`.
+    ``named``: paths of `layout`. ``files``: the paths that are there, if they were listed before the lock was taken.
+    Raises `StoreError`.
     """
     keep = set(named)
     since = _read_ledger(folder)
     remove_temporaries(folder.root)
     remove_temporaries(folder.work)
-    unnamed = {path: since.get(path, now.timestamp()) for path in _files(folder) if path not in keep}
+    there = folder.store.names() if files is None else files
+    unnamed = {path: since.get(path, now.timestamp()) for path in there if path not in keep}
     unnamed |= {path: 0.0 for path in unnamed if path.rpartition("/")[2].startswith(TEMPORARY_PREFIX)}
-    files = length = 0
+    count = length = 0
     for path, noticed in sorted(unnamed.items()):
         if now.timestamp() - noticed >= grace.total_seconds():
-            with storage(folder.path(path), "remove"):
-                length += folder.path(path).stat().st_size
-                folder.path(path).unlink()
-            files += 1
+            if folder.store.length(path) is not None:  # it may be gone since the files were listed
+                length += folder.store.remove(path)
+                count += 1
             del unnamed[path]
     if unnamed != since:
         install_bytes(folder.work / _LEDGER, json.dumps(unnamed).encode(), mode=0o600, durable=False)
-    return Collected(files, length)
+    return Collected(count, length)
 
 
 def _read_ledger(folder: FeedFolder) -> dict[str, float]:
     """A damaged ledger costs a day, not a file."""
     try:
-        content = folder.read(f"{folder.work.name}/{_LEDGER}", _MAX_LEDGER)
+        content = folder.read_private(_LEDGER, _MAX_LEDGER)
         found = json.loads(content) if content else {}
         return {str(path): float(noticed) for path, noticed in found.items()}
     except (ValueError, AttributeError, TypeError):
         return {}
-
-
-def _files(folder: FeedFolder) -> Iterator[str]:
-    for part in ("v1", layout.METADATA):
-        for place, _, names in os.walk(folder.path(part)):  # a tenth of the cost of pathlib, after each publication
-            inside = Path(place).relative_to(folder.root)
-            yield from (f"{inside}/{name}" for name in names)
 
 
 def named_by_manifest(manifest: Manifest, sha256: str) -> Iterator[str]:
@@ -107,7 +107,7 @@ def named_by_feed(
             for version in _newest(folder, name, head, kept):
                 named |= version.needs
         except (FeedError, StoreError):  # a manifest is damaged or gone: what it needs is what heals the list
-            named |= {path for path in _files(folder) if path.startswith(f"v1/{name}/")}
+            named |= {path for path in folder.store.names() if path.startswith(f"v1/{name}/")}
     return named
 
 

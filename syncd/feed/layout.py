@@ -36,6 +36,11 @@ def manifest_path(name: ListName, sha256: str) -> str:
     return f"v1/{name}/{sha256}.{_TARGET}"
 
 
+def is_manifest(path: str) -> bool:
+    """True if a path is that of a manifest."""
+    return path.startswith("v1/") and path.endswith(f".{_TARGET}")
+
+
 def segment_path(name: ListName, sha256: str) -> str:
     """A segment."""
     return f"v1/{name}/segments/{sha256}.arrow"

@@ -87,7 +87,7 @@ class _Writer:
     def write(self, *, with_keys: bool, with_segments: bool) -> "_Writer":
         feed = self._state.feed
         with lock(feed.lock, "a backup"):
-            self._publisher.install_pending()
+            self._publisher.press.install_pending()
             catalog = self._copy_catalog()
             metadata = {path.name: path.read_bytes() for path in sorted(feed.path(layout.METADATA).glob("*.json"))}
             root = feed.read("root.json") or b""

@@ -3,10 +3,10 @@
 Where both lanes pass, head and origin do not differ, and the upstream's segments are published byte for byte.
 """
 
-from syncd.feed.publish import ListChange
 from syncd.format.manifest import FileRef, Manifest, Origin
 from syncd.model import ListName
 from syncd.pipeline.values import Candidate, Pass
+from syncd.publish.change import ListChange
 
 
 def compose(

@@ -59,7 +59,7 @@ class StateFolder:
         """SQLite takes an empty file for a new database: tokens, floors and versions would be forgotten unnoticed."""
         if self.catalog.stat().st_size or self.feed.metadata("timestamp.json") is None:
             return
-        from syncd.feed.author import is_untouched  # which loads what reads lists: `status` does without
+        from syncd.publish.author import is_untouched  # which loads what reads lists: `status` does without
 
         if not is_untouched(self.feed):
             raise StoreError(

@@ -3,17 +3,13 @@
 from collections.abc import Collection
 from typing import Final
 
+from syncd.catalog.records import head_name
 from syncd.errors import FeedError, RefusedError
 from syncd.model import LIST_NAME, ListName
 
 MOST_OF_A_SOURCE: Final = 128
 MOST: Final = 448
 """Lists that are published: one signed timestamp of 64,000 bytes tells of them all, by names as long as they may be."""
-
-
-def head_name(source: str, name: ListName) -> ListName:
-    """How a source's list is published: ``<source>.<list>``."""
-    return ListName(f"{source}.{name}")
 
 
 def check_head_name(source: str, name: ListName) -> None:

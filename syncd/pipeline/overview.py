@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from syncd.catalog.catalog import Catalog
-from syncd.catalog.records import Fault, HeadRecord, Loaded, OriginRecord, Outcome, SyncRecord
+from syncd.catalog.records import Fault, HeadRecord, Loaded, OriginRecord, Outcome, SyncRecord, head_name
 from syncd.certificates import Certificate, CertificateView
 from syncd.certificates import views as certificate_views
 from syncd.feed.expiry import Expiry, expiries
@@ -18,7 +18,6 @@ from syncd.pipeline import laggards
 from syncd.pipeline.faults import StorageFault
 from syncd.pipeline.folder import StateFolder
 from syncd.pipeline.laggards import MatcherView
-from syncd.pipeline.names import head_name
 from syncd.pipeline.reasons import in_full
 from syncd.pipeline.recorded import last_and_running
 from syncd.units import behind, in_words, span

@@ -57,7 +57,7 @@ class _State:
                 self._tally.notes.append(f"feed/: {name} is signed, and the catalog does not know it")
         for origin in self._catalog.origins():
             self._origin(origin)
-        if self._catalog.pending_publications():
+        if self._catalog.pending():
             self._tally.notes.append("a publication is committed and not installed yet: the next sync does it")
 
     def _head(self, head: HeadRecord, published: Manifest | None) -> None:
@@ -73,7 +73,7 @@ class _State:
             ):
                 raise StoreError(f"the newest version of {head.list} is not its head", hint=_RESTORE)
         with Attempt(self._tally, f"feed/{layout.manifest_path(head.list, head.manifest_sha256)}"):
-            if self._catalog.pending_publications():
+            if self._catalog.pending():
                 return
             content = self._folder.feed.manifest_bytes(head.list, head.manifest_sha256)
             if versions and content != versions[0].manifest:

@@ -5,24 +5,26 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Final
 
-from syncd.catalog.records import AuditEntry, Commit, HeadRecord, VersionRecord
+from syncd.catalog.records import AuditEntry, HeadNote, Records
 from syncd.errors import RefusedError, StoreError, UsageError
-from syncd.feed import publish
-from syncd.feed.publish import Current, ListChange
-from syncd.feed.rotate import Apply, Change
 from syncd.feed.signed import load_repository
 from syncd.files import lock, storage
-from syncd.format import manifest as manifests
 from syncd.format.manifest import Manifest
 from syncd.model import ListName
 from syncd.pipeline.state import Publisher
+from syncd.publish.change import ListChange
+from syncd.publish.ledger import Current
+from syncd.publish.publication import Proposal, Resign, Start
+from syncd.publish.rotate import Apply
 from syncd.sources.signed_feed import SignedFeed
 from syncd.trust.keys import Signers
 from syncd.trust.repository import Repository
 from syncd.trust.strict import verify_root
+from syncd.trust.values import MetadataUpdate
 
 HIGHEST: Final = 1 << 40
 """A version number to go on above, at most: readers take 53 bits, and a slip of the finger must leave room."""
@@ -37,26 +39,35 @@ class Recovered:
 
 
 def recover(publisher: Publisher, above: int, now: datetime, actor: str, offline: Signers | None = None) -> Recovered:
-    """Publish every head anew under a version above ``above``, and sign all metadata above it.
+    """Publish every head again under a version above ``above``, and sign all metadata above it: one signed state.
 
     The end state is that of the backup, and each manifest names the version before as its origin: a matcher that holds
     a version of the lost history sees that the new one does not descend from it. With ``offline`` keys targets goes
-    above as well (roots never jump: clients take them one by one). Raises `UsageError`, `RefusedError` where something
+    above as well (roots never jump: clients take them one by one). Raises `UsageError`, `RefusedError` if something
     is above ``above`` already or a segment is missing, `StoreError`.
     """
-    feed = publisher.folder.feed
-    with lock(feed.lock, "recovery of a backup"):
-        repository = load_repository(feed)
-        _check_above(publisher, repository, above)
-        current = [_complete(publisher, head.list) for head in publisher.catalog.heads()]
-        if offline is not None:
-            update = repository.renew_offline(offline, publisher.signers, now, above)
-            publisher.commit(Commit("recover", publish.metadata_files(update.files), now))
-        lists = {one.manifest.list: _publish_again(publisher, one, above, now) for one in current}
-        entry = AuditEntry(now, actor, "recover", str(publisher.folder.root), {"above": above, "lists": len(lists)})
-        update = load_repository(feed).resign(publisher.freshness(), publisher.signers, now, above)
-        publisher.commit(Commit("recover", publish.metadata_files(update.files), now, audit=entry))
-        return Recovered(lists, load_repository(feed).versions)
+
+    def propose(start: Start[Records]) -> Proposal[Records]:
+        _check_above(publisher, start.repository, above)
+        heads = publisher.catalog.heads()
+        changes = tuple(_again(_complete(publisher, start, head.list).manifest) for head in heads)
+        entry = AuditEntry(now, actor, "recover", str(publisher.folder.root), {"above": above, "lists": len(heads)})
+        notes = {head.list: HeadNote(head.source, head.origin_serial, "recovery") for head in heads}
+        records = Records(notes=notes, audit=(entry,))
+        renew = partial(_renew, offline, publisher.signers, now, above) if offline is not None else None
+        return Proposal("recover", changes, resign=renew, above=above, records=records)
+
+    published = publisher.press.publish("recovery of a backup", propose, now) or ()
+    versions = load_repository(publisher.folder.feed).versions
+    return Recovered({manifest.list: manifest.version for manifest in published}, versions)
+
+
+def _again(before: Manifest) -> ListChange:
+    return ListChange(before.list, (), {}, before.end_state, before.stack, origin=before.origin)
+
+
+def _renew(offline: Signers, online: Signers, now: datetime, above: int, repository: Repository) -> MetadataUpdate:
+    return repository.renew_offline(offline, online, now, above)
 
 
 def _check_above(publisher: Publisher, repository: Repository, above: int) -> None:
@@ -72,8 +83,8 @@ def _check_above(publisher: Publisher, repository: Repository, above: int) -> No
         )
 
 
-def _complete(publisher: Publisher, name: ListName) -> Current:
-    current = publisher.current(name)
+def _complete(publisher: Publisher, start: Start[Records], name: ListName) -> Current:
+    current = start.current(name)
     if current is None:
         raise StoreError(f"the catalog has no version of {name}", hint="run `syncd verify`")
     missing = publisher.folder.feed.missing(name, current.manifest.stack)
@@ -83,31 +94,6 @@ def _complete(publisher: Publisher, name: ListName) -> Current:
             hint="copy v1 from a mirror or a matcher's copy into the feed, then run this again; nothing was changed",
         )
     return current
-
-
-def _publish_again(publisher: Publisher, current: Current, above: int, now: datetime) -> int:
-    feed, before = publisher.folder.feed, current.manifest
-    change = ListChange(before.list, (), {}, before.end_state, before.stack, origin=before.origin)
-    repository = load_repository(feed)
-    manifest = publish.next_manifest(current, change, created=now, min_root=repository.versions["root"], above=above)
-    signed = publish.sign(repository, [manifest], publisher.freshness(), publisher.signers, now, above)
-    head, version = _records(publisher, manifest, now)
-    publisher.commit(
-        Commit("recover", signed, now, head=head, expected_head=before.version, version=version),
-    )
-    return manifest.version
-
-
-def _records(publisher: Publisher, manifest: Manifest, now: datetime) -> tuple[HeadRecord, VersionRecord]:
-    content = manifests.encode(manifest)
-    sha256 = hashlib.sha256(content).hexdigest()
-    before = publisher.catalog.head(manifest.list)
-    if before is None:
-        raise StoreError(f"the catalog has no head of {manifest.list}", hint="run `syncd verify`")
-    head = HeadRecord(manifest.list, before.source, manifest.version, sha256, before.origin_serial, now)
-    return head, VersionRecord(
-        manifest.list, manifest.version, sha256, content, now, None, "recovery", {}, manifest.rows
-    )
 
 
 def retrust(publisher: Publisher, source: SignedFeed, root: bytes, reason: str, now: datetime, actor: str) -> int:
@@ -139,12 +125,12 @@ def _forget(trust: Path) -> None:
             shutil.rmtree(trust)
 
 
-def in_state(publisher: Publisher, now: datetime, actor: str, reason: str) -> Apply:
+def in_state(publisher: Publisher, actor: str, reason: str) -> Apply:
     """Commit changed keys of the operator's own feed to the catalog, with an entry in the audit log."""
 
-    def apply(purpose: str, change: Change) -> None:
+    def apply(purpose: str, resign: Resign, now: datetime) -> None:
         detail = {"reason": reason, "did": purpose}
         entry = AuditEntry(now, actor, "rotate", str(publisher.folder.root), detail)
-        publisher.change_metadata(purpose, change, now, entry)
+        publisher.change_metadata(purpose, resign, now, entry)
 
     return apply

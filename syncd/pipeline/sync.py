@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
-from syncd.catalog.records import OriginRecord, Outcome, SourceState
+from syncd.catalog.records import OriginRecord, Outcome, SourceState, head_name
 from syncd.errors import RefusedError, StoreError, SyncdError, as_known, worst_error
 from syncd.feed.folder import FeedFolder
 from syncd.fetch import Meter
 from syncd.files import lock
 from syncd.model import ListName
 from syncd.pipeline import compose, gate
-from syncd.pipeline.names import check_head_name, check_room, head_name
+from syncd.pipeline.names import check_head_name, check_room
 from syncd.pipeline.outcome import ListOutcome, SyncOutcome, outcome_of
 from syncd.pipeline.prepare import Held, Prepare, Prepared, Progress, Request, Staged, Verified, prepare
 from syncd.pipeline.state import Publisher

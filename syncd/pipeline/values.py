@@ -1,6 +1,6 @@
 """What the steps of the road hand to one another: a type for each stage. No step is imported here.
 
-``Plan`` -> ``Candidate`` -> ``Verdict``; what is composed of them is `syncd.feed.publish.ListChange`.
+``Plan`` -> ``Candidate`` -> ``Verdict``; what is composed of them is `syncd.publish.change.ListChange`.
 """
 
 import enum

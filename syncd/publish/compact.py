@@ -5,17 +5,20 @@ times; all of a stack is folded into a new base once its deltas come to an eight
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from syncd.errors import StoreError
+from syncd.feed import layout
 from syncd.feed.folder import FeedFolder
-from syncd.feed.publish import ListChange
-from syncd.files import install_file, sha256_file
+from syncd.files import sha256_file
 from syncd.format.checksum import Checksum
 from syncd.format.fold import fold
 from syncd.format.manifest import EndState, Fold, Manifest, SegmentRef
 from syncd.format.segment import Segment
 from syncd.format.stack import Stack, merge_deltas
+from syncd.publish.change import ListChange
 
 RUN: Final = 8
 """Deltas of a like size that are folded into one."""
@@ -52,38 +55,80 @@ def run_to_fold(refs: Sequence[SegmentRef], *, everything: bool = False) -> tupl
     return tuple(run) if len(run) >= RUN else ()
 
 
-def compact(folder: FeedFolder, manifest: Manifest, *, everything: bool = False) -> ListChange | None:
-    """Fold what is due in the stacks of ``manifest``, install the results, and return the change; None: nothing is due.
+@dataclass(frozen=True)
+class Folded:
+    """A run of one algorithm's segments, and what they were folded into; None: no row was left."""
 
-    Call with the folder's lock held. The end state stays; `StoreError` says where folding would change it.
+    run: tuple[SegmentRef, ...]
+    output: SegmentRef | None
+
+
+@dataclass(frozen=True)
+class Folds:
+    """What was folded of one list, outside any lock."""
+
+    folded: tuple[Folded, ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.folded)
+
+    def change_of(self, manifest: Manifest) -> ListChange | None:
+        """Return the change that puts the folds into the stack of ``manifest``; None if none of the runs is there now.
+
+        The list may have moved since: deltas that came on top stay there. Pure.
+        """
+        stack: list[SegmentRef] = []
+        folds: list[Fold] = []
+        for algorithm in dict.fromkeys(ref.algorithm for ref in manifest.stack):
+            refs = manifest.segments_of(algorithm)
+            for one in self.folded:
+                at = _place(refs, one.run)
+                if at is not None:
+                    output = () if one.output is None else (one.output,)
+                    refs = (*refs[:at], *output, *refs[at + len(one.run) :])
+                    folds += [Fold(output=ref.sha256, inputs=tuple(ref.sha256 for ref in one.run)) for ref in output]
+            stack += refs
+        if len(stack) == len(manifest.stack):
+            return None
+        return ListChange(manifest.list, (), {}, manifest.end_state, tuple(stack), tuple(folds), manifest.origin)
+
+
+def _place(refs: Sequence[SegmentRef], run: tuple[SegmentRef, ...]) -> int | None:
+    """Where a run lies in a stack; the last place, since one file may lie there twice."""
+    places = range(len(refs) - len(run), -1, -1)
+    return next((at for at in places if tuple(refs[at : at + len(run)]) == run), None)
+
+
+def fold_due(feed: FeedFolder, manifest: Manifest, *, everything: bool = False) -> Folds:
+    """Fold what is due in the stacks of ``manifest``, and put the results into the store.
+
+    Needs no lock: its scratch is its own, and nothing names the results until they are published. The end state stays;
+    raises `StoreError` if folding would change it.
     """
-    stack: list[SegmentRef] = []
-    folds: list[Fold] = []
+    folded = []
     for algorithm in dict.fromkeys(ref.algorithm for ref in manifest.stack):
         refs = manifest.segments_of(algorithm)
         run = run_to_fold(refs, everything=everything)
-        kept = refs[: len(refs) - len(run)]  # by place: one file may lie in a stack twice
-        stack += kept
-        with folder.giving_way():
-            output = _fold(folder, manifest, kept, run) if run else None
-        if output is not None:
-            stack.append(output)
-            folds.append(Fold(output=output.sha256, inputs=tuple(ref.sha256 for ref in run)))
-    if len(stack) == len(manifest.stack):
-        return None
-    return ListChange(manifest.list, (), {}, manifest.end_state, tuple(stack), tuple(folds), manifest.origin)
+        if run:
+            kept = refs[: len(refs) - len(run)]  # by place: one file may lie in a stack twice
+            with feed.scratch(f"folding {manifest.list}") as scratch:
+                folded.append(Folded(run, _fold(feed, manifest, kept, run, scratch / "fold")))
+    return Folds(tuple(folded))
 
 
 def _fold(
-    folder: FeedFolder, manifest: Manifest, kept: tuple[SegmentRef, ...], run: tuple[SegmentRef, ...]
+    feed: FeedFolder,
+    manifest: Manifest,
+    kept: tuple[SegmentRef, ...],
+    run: tuple[SegmentRef, ...],
+    path: Path,
 ) -> SegmentRef | None:
     algorithm = run[0].algorithm
-    path = folder.make_staging() / "fold"
-    inputs = _open(folder, manifest, run)
+    inputs = _open(feed, manifest, run)
     output = fold(inputs, "delta" if kept else "base", path)
     folded = [Segment.open(path, output)] if output else []
     if kept:
-        same = _are_whole(inputs) and _means_the_same(_open(folder, manifest, kept), inputs, folded)
+        same = _are_whole(inputs) and _means_the_same(_open(feed, manifest, kept), inputs, folded)
     else:
         same = _gives_end_state(manifest, Stack(algorithm, folded))
     if not same:
@@ -92,9 +137,7 @@ def _fold(
             hint="run `syncd verify`: a segment on this disk is damaged; what is published stays as it is",
         )
     if output is not None:
-        target = folder.segment_path(manifest.list, output)
-        if not target.exists():
-            install_file(path, target)
+        feed.store.adopt(path, layout.segment_path(manifest.list, output.sha256))
     return output
 
 

@@ -1,36 +1,41 @@
-"""Publishing a list from files: what a partner does, and the gateway for partners that sign nothing.
+"""Publishing a list from files, as a partner does and the gateway for partners that sign nothing.
 
-The feed folder is all the state there is; a journal in its private corner is the commit point.
+The feed folder is all the state there is: its ledger is a journal in the private corner.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
 from syncd.errors import RefusedError, SyncdError, UsageError
-from syncd.feed import compact as compaction
-from syncd.feed import garbage, layout, publish
-from syncd.feed.draft import Draft, Edit
+from syncd.feed import garbage, layout
 from syncd.feed.folder import MAX_METADATA_BYTES, FeedFolder
 from syncd.feed.garbage import Collected
-from syncd.feed.publish import Current
 from syncd.feed.signed import load_repository
 from syncd.feed.snapshot import Snapshot, open_snapshot
-from syncd.files import install_bytes, install_file, lock, make_folder, read_bytes
-from syncd.format.manifest import Manifest, now_in_seconds
+from syncd.files import install_bytes, lock, make_folder, read_bytes
+from syncd.format.manifest import Manifest
 from syncd.model import Algorithm, Counts, ListName
+from syncd.publish import publication
+from syncd.publish.change import metadata_files
+from syncd.publish.compact import fold_due
+from syncd.publish.draft import Draft, Edit
+from syncd.publish.journal import Journal
+from syncd.publish.publication import FeedPublisher, Proposal, Start
 from syncd.trust import keys
 from syncd.trust.keys import Signers
 from syncd.trust.repository import Repository, create
-from syncd.trust.values import Freshness, lifetime
+from syncd.trust.values import lifetime
 
 Progress = Callable[[int, int], None]
 """Told the bytes read so far, and of how many."""
 
 ROOT_FILE: Final = "root.json"
 _CLOCK_TOLERANCE: Final = timedelta(minutes=5)
+_PATIENCE: Final = 60.0
+"""Seconds to wait for another process's short work, once the new version is published."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,7 @@ def init(feed: Path, offline_keys: Path, online_keys: Path, *, count: int, thres
             raise UsageError(f"a threshold of {threshold} with {count} keys", hint="give 1 <= threshold <= keys")
         if not folder.path(layout.TIMESTAMP).exists():
             update = create(_offline(offline_keys, count), keys.make_online_keys(online_keys), threshold, now)
-            publish.install(folder, publish.metadata_files(update.files))
+            publication.install(folder, metadata_files(update.files))
         install_bytes(root, read_bytes(folder.path(f"{layout.METADATA}/1.root.json"), MAX_METADATA_BYTES))
     return root
 
@@ -101,25 +106,28 @@ def _offline(folder: Path, count: int) -> Signers:
     return keys.make_offline_keys(make_folder(folder, 0o700), count)
 
 
+def publisher(folder: FeedFolder, signers: Signers, patience: float = 0.0) -> FeedPublisher[None]:
+    """Return what publishes a partner's feed."""
+    return FeedPublisher(folder, Journal(folder), signers, patience=patience)
+
+
 def publish_edit(
     folder: FeedFolder, name: ListName, edit: Edit, signers: Signers, now: datetime, progress: Progress | None = None
 ) -> Published:
-    """Publish the next version of a list; where the content is the same, only sign that it still is.
+    """Publish the next version of a list; if the content is the same, only sign that it still is.
 
-    Afterwards the stack is folded where that is due, under a version of its own, and old files are removed.
+    Afterwards the stack is folded if that is due, under a version of its own, and old files are removed.
     Raises `RowError` (nothing was published), `UsageError`, `RefusedError`, `StoreError`.
     """
     if edit.skip_bad is not None:
         keep_apart(folder.root, edit.skip_bad)
     try:
-        with lock(folder.lock, f"feed publish {name}"):
-            try:
-                published = _publish(folder, name, edit, signers, now, progress)
-            finally:
-                folder.remove_staging()  # the list in the clear, and as large
-            if published.changed:
-                _compact(folder, name, signers, now)
-                _collect_garbage(folder, now)
+        asked = _Asked(folder, name, edit, now, progress)
+        manifests = publisher(folder, signers).publish(f"feed publish {name}", asked.propose, now)
+        published = asked.published(manifests or ())
+        if published.changed:
+            compact(folder, name, signers, now)
+            collect_garbage(folder, now, _PATIENCE)
         return published
     except SyncdError as error:
         error.serving = error.serving or _serving(folder, name)
@@ -134,72 +142,91 @@ def _serving(folder: FeedFolder, name: ListName) -> str:
     return f"{name} version {target.version}" if target else f"nothing of {name} yet"
 
 
-def _publish(
-    folder: FeedFolder, name: ListName, edit: Edit, signers: Signers, now: datetime, progress: Progress | None
-) -> Published:
-    publish.recover(folder)
-    repository = load_repository(folder)
-    check_clock(repository, now)
-    current = open_list(folder, repository, name)
-    draft = Draft(folder.make_staging(), current)
-    skipped = draft.load(edit, progress)
-    change = draft.change(name)
-    if change is None:
-        version, rows = (current.manifest.version, current.manifest.rows) if current else (0, 0)
-        if current is None:
-            raise UsageError(f"{name} would be an empty list", hint="the first version needs at least one row")
-        update = repository.resign(_signed_now(repository, now), signers, now)
-        commit(folder, publish.metadata_files(update.files))
-        return Published(name, version, False, rows, {}, skipped, draft.needless)
-    for path, ref in draft.written:
-        target = folder.segment_path(name, ref)
-        if not target.exists():
-            install_file(path, target)
-    basis = Current(current.manifest, current.sha256) if current else None
-    manifest = publish.next_manifest(basis, change, created=now, min_root=repository.versions["root"])
-    freshness = {**_signed_now(repository, now), name: Freshness(now_in_seconds(now), manifest.version)}
-    commit(folder, publish.sign(repository, [manifest], freshness, signers, now))
-    return Published(name, manifest.version, True, manifest.rows, change.counts, skipped, draft.needless)
+@dataclass
+class _Asked:
+    """What a partner asks to publish, and what reading it came to."""
+
+    folder: FeedFolder
+    name: ListName
+    edit: Edit
+    now: datetime
+    progress: Progress | None
+    current: Snapshot | None = None
+    counts: Mapping[Algorithm, Counts] = field(default_factory=dict)
+    skipped: int = 0
+    needless: int = 0
+
+    def propose(self, start: Start[None]) -> Proposal[None]:
+        check_clock(start.repository, self.now)
+        self.current = open_list(self.folder, start.repository, self.name)
+        try:
+            return self._draft()
+        finally:
+            self.folder.remove_staging()  # the list in the clear, and as large
+
+    def _draft(self) -> Proposal[None]:
+        draft = Draft(self.folder.make_staging(), self.current)
+        self.skipped = draft.load(self.edit, self.progress)
+        self.needless = draft.needless
+        change = draft.change(self.name)
+        if change is None:
+            if self.current is None:
+                raise UsageError(f"{self.name} would be an empty list", hint="the first version needs at least one row")
+            return Proposal("resign")
+        self.counts = change.counts
+        for path, ref in draft.written:
+            self.folder.store.adopt(path, layout.segment_path(self.name, ref.sha256))
+        return Proposal("publish", (change,))
+
+    def published(self, manifests: Sequence[Manifest]) -> Published:
+        """What came of it; ``manifests``: the new versions."""
+        if manifests:
+            (new,) = manifests
+            return Published(self.name, new.version, True, new.rows, self.counts, self.skipped, self.needless)
+        version, rows = (self.current.manifest.version, self.current.manifest.rows) if self.current else (0, 0)
+        return Published(self.name, version, False, rows, {}, self.skipped, self.needless)
 
 
 def compact(
     folder: FeedFolder, name: ListName, signers: Signers, now: datetime, *, everything: bool = False
 ) -> Manifest | None:
-    """Publish a version of a list with a shorter stack and the same end state; None where nothing is due.
+    """Publish a version of a list with a shorter stack and the same end state; None if nothing is due.
 
-    Raises `UsageError` where there is no such list, `RefusedError`, `StoreError`.
+    Folding takes place outside the feed's lock. Raises `UsageError` if there is no such list, `RefusedError`,
+    `StoreError`.
     """
-    with lock(folder.lock, f"feed compact {name}"):
-        return _compact(folder, name, signers, now, everything=everything)
-
-
-def _compact(
-    folder: FeedFolder, name: ListName, signers: Signers, now: datetime, *, everything: bool = False
-) -> Manifest | None:
-    publish.recover(folder)
-    repository = load_repository(folder)
-    check_clock(repository, now)
-    current = open_list(folder, repository, name)
+    press = publisher(folder, signers, _PATIENCE)
+    press.finish()
+    current = press.ledger.current(load_repository(folder), name)
     if current is None:
         raise UsageError(f"{folder.root} has no list {name}", hint="`syncd feed status` names those there are")
-    change = compaction.compact(folder, current.manifest, everything=everything)
-    if change is None:
+    folded = fold_due(folder, current.manifest, everything=everything)
+    if not folded:
         return None
-    basis = Current(current.manifest, current.sha256)
-    manifest = publish.next_manifest(basis, change, created=now, min_root=repository.versions["root"])
-    freshness = {**_signed_now(repository, now), name: Freshness(now_in_seconds(now), manifest.version)}
-    commit(folder, publish.sign(repository, [manifest], freshness, signers, now))
-    return manifest
+
+    def propose(start: Start[None]) -> Proposal[None] | None:
+        check_clock(start.repository, now)
+        newest = start.current(name)
+        change = folded.change_of(newest.manifest) if newest else None
+        return Proposal("compact", (change,)) if change else None
+
+    manifests = press.publish(f"feed compact {name}", propose, now)
+    return manifests[0] if manifests else None
 
 
 def collect_garbage(folder: FeedFolder, now: datetime, patience: float = 0.0) -> Collected:
-    """Remove what no kept version names. Raises `RefusedError` where the folder is not free within ``patience``
-    seconds, and `StoreError`."""
+    """Remove what no kept version names. Files are listed before the lock is taken.
+
+    Raises `RefusedError` if the folder is not free within ``patience`` seconds, and `StoreError`.
+    """
+    files = tuple(folder.store.names())
     with lock(folder.lock, "removing old files", patience):
-        return _collect_garbage(folder, now)
+        folder.remove_stale_scratch()
+        return garbage.collect(folder, _named(folder), now, files=files)
 
 
-def _collect_garbage(folder: FeedFolder, now: datetime) -> Collected:
+def _named(folder: FeedFolder) -> set[str]:
+    """The files that a feed needs."""
     repository = load_repository(folder)
     heads = {
         name: target.sha256
@@ -208,8 +235,7 @@ def _collect_garbage(folder: FeedFolder, now: datetime) -> Collected:
     }
     metadata = [f"{version}.{role}.json" for role, version in repository.versions.items()]
     roots = [f"{version}.root.json" for version in range(1, repository.versions["root"] + 1)]
-    named = garbage.named_by_feed(folder, heads, [*metadata, *roots, "timestamp.json"])
-    return garbage.collect(folder, named, now)
+    return garbage.named_by_feed(folder, heads, [*metadata, *roots, "timestamp.json"])
 
 
 def check_clock(repository: Repository, now: datetime, *roles: str) -> None:
@@ -230,20 +256,7 @@ def check_clock(repository: Repository, now: datetime, *roles: str) -> None:
         )
 
 
-def commit(folder: FeedFolder, files: publish.SignedFiles) -> None:
-    """Keep the signed bytes, then make them visible. Call with the folder's lock held."""
-    publish.write_journal(folder, files)
-    publish.install(folder, files)
-    publish.clear_journal(folder)
-
-
 def open_list(folder: FeedFolder, repository: Repository, name: ListName) -> Snapshot | None:
     """Open the version of a list that is in force, or None."""
     target = repository.targets().get(layout.target_name(name))
     return open_snapshot(folder, name, target.sha256) if target else None
-
-
-def _signed_now(repository: Repository, now: datetime) -> dict[str, Freshness]:
-    """A feed with no upstream vouches for all its lists whenever it signs."""
-    lists = {layout.list_of(target.name): target.version for target in repository.targets().values()}
-    return {name: Freshness(now_in_seconds(now), version) for name, version in lists.items() if name}

@@ -13,19 +13,17 @@ from typing import Final
 from securesystemslib.signer import Signer
 
 from syncd.errors import RefusedError, UsageError
-from syncd.feed import author, layout, publish
+from syncd.feed import layout
 from syncd.feed.folder import FeedFolder
 from syncd.feed.signed import load_repository
-from syncd.files import lock
 from syncd.model import ListName
+from syncd.publish import author
+from syncd.publish.publication import Proposal, Resign
 from syncd.trust import keys
 from syncd.trust.keys import Signers
-from syncd.trust.repository import Repository
-from syncd.trust.values import MetadataUpdate
 
-Change = Callable[[Repository], MetadataUpdate]
-Apply = Callable[[str, Change], None]
-"""Takes what is being done, in words, and what signs it; commits the outcome."""
+Apply = Callable[[str, Resign, datetime], None]
+"""Receives what is being done, in words, what signs it, and the time; commits the outcome."""
 
 LIST_ROLE: Final = "list-"
 _DATED: Final = (*keys.OFFLINE_ROLES, "timestamp")
@@ -73,14 +71,12 @@ class Rotated:
 
 
 def in_feed(folder: FeedFolder) -> Apply:
-    """Commit to a partner's feed: the journal first, then what readers see. Finishes first what a crash interrupted."""
+    """Return what commits to a partner's feed. What a crash interrupted is finished first."""
     finish(folder)
+    press = author.publisher(folder, {})
 
-    def apply(purpose: str, change: Change) -> None:
-        with lock(folder.lock, purpose):
-            publish.recover(folder)
-            update = change(load_repository(folder))
-            author.commit(folder, publish.metadata_files(update.files))
+    def apply(purpose: str, resign: Resign, now: datetime) -> None:
+        press.publish(purpose, lambda _: Proposal("metadata", resign=resign), now)
 
     return apply
 
@@ -88,12 +84,11 @@ def in_feed(folder: FeedFolder) -> Apply:
 def finish(folder: FeedFolder) -> None:
     """Finish what a crash interrupted: between a new root and the timestamp that goes with it nothing can be loaded.
 
-    Raises `UsageError` where the folder is no feed.
+    Raises `UsageError` if the folder is not a feed.
     """
     if folder.metadata("timestamp.json") is None:
         raise UsageError(f"{folder.root} is not a feed", hint="make one with `syncd feed init`")
-    with lock(folder.lock, "recovery"):
-        publish.recover(folder)
+    author.publisher(folder, {}).finish()
 
 
 def rotate(folder: FeedFolder, apply: Apply, role: str, new: NewKeys, at: KeyFolders, now: datetime) -> Rotated:
@@ -112,6 +107,7 @@ def rotate(folder: FeedFolder, apply: Apply, role: str, new: NewKeys, at: KeyFol
         apply(
             f"rotating the keys of {role}",
             lambda repository: repository.rotate(role, signers, threshold, offline=offline, online=online, now=now),
+            now,
         )
     except (RefusedError, UsageError):  # before anything was committed: keys that nothing names would only confuse
         for path in made:
@@ -163,6 +159,7 @@ def add_role(
         lambda repository: repository.add_list_role(
             target, role, signers, threshold, offline=offline, online=online, now=now
         ),
+        now,
     )
     return Rotated(role, len(signers), threshold)
 
@@ -174,7 +171,7 @@ def renew(folder: FeedFolder, apply: Apply, at: KeyFolders, now: datetime) -> Ma
     """
     author.check_clock(load_repository(folder), now, *keys.OFFLINE_ROLES)
     offline, online = at.offline_signers(), online_signers(folder, at.online)
-    apply("renewing root and targets", lambda repository: repository.renew_offline(offline, online, now))
+    apply("renewing root and targets", lambda repository: repository.renew_offline(offline, online, now), now)
     return load_repository(folder).expiries()
 
 

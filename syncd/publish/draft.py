@@ -8,7 +8,6 @@ from typing import Literal
 import numpy as np
 
 from syncd.errors import StoreError, UsageError
-from syncd.feed.publish import ListChange
 from syncd.feed.rows import Progress, Removals, load_removals, load_rows
 from syncd.feed.snapshot import Snapshot
 from syncd.files import storage
@@ -19,6 +18,7 @@ from syncd.format.segment import Segment
 from syncd.format.stack import Stack
 from syncd.format.writer import write_segment
 from syncd.model import Algorithm, Counts, ListName
+from syncd.publish.change import ListChange
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,112 @@
+"""From a change of a list to its next manifest, and from manifests to signed files, all in memory. Pure."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from syncd.feed import layout
+from syncd.format import manifest as manifests
+from syncd.format.manifest import RECENT, EndState, Fold, Manifest, Origin, SegmentRef, Step
+from syncd.model import Algorithm, Counts, ListName
+from syncd.publish.ledger import Current, HeadMove, SignedFiles
+from syncd.trust.keys import Signers
+from syncd.trust.repository import Freshness, Repository, SignedTarget
+
+
+@dataclass(frozen=True)
+class ListChange:
+    """The next version of a list before it has a number: the delta, what it does, and what it leads to."""
+
+    list: ListName
+    segments: tuple[SegmentRef, ...]
+    """the delta; empty where only the stack changes (compaction) or there was no version before"""
+    counts: Mapping[Algorithm, Counts]
+    end_state: Mapping[Algorithm, EndState]
+    stack: tuple[SegmentRef, ...]
+    """what to load, the delta included"""
+    folds: tuple[Fold, ...] = ()
+    """how segments of the stack were folded, where this change did so"""
+    origin: Origin | None = None
+    whole: bool = False
+    """no delta leads here: followers load the stack"""
+
+
+def next_manifest(
+    current: Current | None, change: ListChange, *, created: datetime, min_root: int, above: int = 0
+) -> Manifest:
+    """Return the manifest that follows ``current``. ``above``: a version number already given away. Pure."""
+    before = current.manifest if current else None
+    version = max(before.version if before else 0, above) + 1
+    recent = before.recent if before and not change.whole else ()
+    if current and not change.whole:
+        step = Step(
+            version=version,
+            previous=current.ref,
+            segments=change.segments,
+            counts=dict(change.counts),
+            end_state=dict(change.end_state),
+        )
+        recent = (*recent, step)[-RECENT:]
+    return Manifest(
+        list=change.list,
+        version=version,
+        previous=current.ref if current else None,
+        created=manifests.now_in_seconds(created),
+        min_root=min_root,
+        end_state=dict(change.end_state),
+        stack=change.stack,
+        recent=recent,
+        folds=_useful_folds((*(before.folds if before else ()), *change.folds), change.stack),
+        origin=change.origin,
+    )
+
+
+def _useful_folds(folds: Sequence[Fold], stack: Sequence[SegmentRef]) -> tuple[Fold, ...]:
+    """Those that lead, also through one another, to a segment of the stack."""
+    wanted = {ref.sha256 for ref in stack}
+    kept: list[Fold] = []
+    for fold in reversed(folds):  # newest first: an output is an input only of later folds
+        if fold.output in wanted:
+            kept.insert(0, fold)
+            wanted |= set(fold.inputs)
+    used: set[str] = set()
+    lasting: list[Fold] = []
+    for fold in kept[-RECENT:]:
+        used |= set(fold.inputs)
+        if fold.output not in used:  # rows came and went: the same bytes again, which need no recipe
+            lasting.append(fold)
+    return tuple(lasting)
+
+
+def head_move(current: Current | None, manifest: Manifest) -> HeadMove:
+    """Return a manifest as its exact bytes, and as what it follows."""
+    content = manifests.encode(manifest)
+    before = current.manifest.version if current else None
+    return HeadMove(manifest, hashlib.sha256(content).hexdigest(), content, before)
+
+
+def sign(
+    repository: Repository,
+    published: Sequence[HeadMove],
+    freshness: Mapping[str, Freshness],
+    signers: Signers,
+    now: datetime,
+    above: int = 0,
+) -> SignedFiles:
+    """Sign the manifests of ``published`` into the feed, in memory. The result is what the commit point keeps.
+
+    ``above``: metadata versions already given away, as in `Repository.publish`.
+    """
+    targets = {}
+    for move in published:
+        name = layout.target_name(move.manifest.list)
+        targets[name] = SignedTarget(name, move.manifest.version, move.sha256, len(move.content))
+    update = repository.publish(targets, freshness, signers, now, above)
+    documents = [(layout.manifest_path(move.manifest.list, move.sha256), move.content) for move in published]
+    return (*documents, *metadata_files(update.files))
+
+
+def metadata_files(files: Sequence[tuple[str, bytes]]) -> SignedFiles:
+    """Signed metadata at its place in the feed."""
+    return tuple((f"{layout.METADATA}/{name}", content) for name, content in files)

@@ -1,0 +1,74 @@
+"""The ledger of a feed without a catalog: a journal in its private corner, which holds one publication at most."""
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+from syncd.errors import LostRaceError, StoreError
+from syncd.feed import layout
+from syncd.feed.folder import FeedFolder
+from syncd.files import install_bytes, storage, sync_folder
+from syncd.format.manifest import Manifest, now_in_seconds
+from syncd.model import ListName
+from syncd.publish.ledger import Commit, Current, Publication
+from syncd.trust.repository import Repository
+from syncd.trust.values import Freshness
+
+_JOURNAL: Final = "journal.json"
+_MAX_JOURNAL: Final = 64 << 20
+_ONLY: Final = 1
+"""The id of a publication: there is never a second one."""
+
+
+class Journal:
+    """A `syncd.publish.ledger.Ledger` of a partner's feed. Call with the feed's lock held."""
+
+    def __init__(self, feed: FeedFolder) -> None:
+        self._feed = feed
+
+    def pending(self) -> Sequence[Publication]:
+        """See `Ledger.pending`."""
+        content = self._feed.read_private(_JOURNAL, _MAX_JOURNAL)
+        if content is None:
+            return ()
+        try:
+            files = tuple((str(path), base64.b64decode(encoded)) for path, encoded in json.loads(content))
+        except (ValueError, TypeError):
+            raise StoreError(
+                f"the journal in {self._feed.work} is damaged",
+                hint="restore the folder from a backup, then publish again",
+            ) from None
+        with storage(self._feed.work, "read"):
+            written = (self._feed.work / _JOURNAL).stat().st_mtime
+        return (Publication(_ONLY, datetime.fromtimestamp(written, UTC), "publish", files),)
+
+    def current(self, repository: Repository, name: ListName) -> Current | None:
+        """See `Ledger.current`."""
+        target = repository.targets().get(layout.target_name(name))
+        return Current(self._feed.manifest(name, target.sha256), target.sha256) if target else None
+
+    def freshness(
+        self, repository: Repository, moved: Sequence[Manifest], records: None, now: datetime
+    ) -> Mapping[str, Freshness]:
+        """See `Ledger.freshness`. A feed without an upstream vouches for all its lists whenever it signs."""
+        del records
+        named = {layout.list_of(target.name): target.version for target in repository.targets().values()}
+        named |= {manifest.list: manifest.version for manifest in moved}
+        return {name: Freshness(now_in_seconds(now), version) for name, version in named.items() if name}
+
+    def commit(self, commit: Commit[None]) -> int:
+        """See `Ledger.commit`. The feed's lock keeps others out; what a crash left must have been installed."""
+        if self.pending():
+            raise LostRaceError(f"a publication in {self._feed.work} waits to be installed", hint="publish again")
+        document = [[path, base64.b64encode(content).decode()] for path, content in commit.files]
+        install_bytes(self._feed.work / _JOURNAL, json.dumps(document).encode(), mode=0o600)
+        return _ONLY
+
+    def installed(self, publication: int) -> None:
+        """See `Ledger.installed`."""
+        del publication
+        with storage(self._feed.work, "write"):
+            (self._feed.work / _JOURNAL).unlink(missing_ok=True)
+            sync_folder(self._feed.work)

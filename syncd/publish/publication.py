@@ -1,0 +1,178 @@
+"""The publication core: the one act by which anything in a feed becomes visible.
+
+    lock -> finish what a crash interrupted -> next manifests -> sign in memory -> commit the exact bytes -> install
+    (the timestamp last) -> announce
+
+A sync, a release, compaction, hourly signing, key rotation, `recover`, a partner's ``feed publish``: each says what it
+proposes, computed from the state that it finds once the lock is held, and nothing else.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final, Generic
+
+from syncd.errors import LostRaceError
+from syncd.feed import layout
+from syncd.feed.folder import FeedFolder
+from syncd.feed.signed import load_repository
+from syncd.files import lock
+from syncd.format import manifest as manifests
+from syncd.format.manifest import Manifest
+from syncd.model import ListName
+from syncd.publish.change import ListChange, head_move, metadata_files, next_manifest, sign
+from syncd.publish.ledger import Commit, Current, HeadMove, Ledger, Publication, Records, SignedFiles
+from syncd.trust.keys import Signers
+from syncd.trust.repository import Repository
+from syncd.trust.values import MetadataUpdate, role_of
+
+_RACES: Final = 3
+"""Times that a publication is computed again because another process was first."""
+_OFFLINE: Final = frozenset({"root", "targets"})
+
+Announce = Callable[[ListName, int], None]
+"""Receives a list and its version once readers can see it; from any thread."""
+Resign = Callable[[Repository], MetadataUpdate]
+"""Signs a change of the feed's metadata itself: other keys, a renewed root."""
+
+
+def unannounced(name: ListName, version: int) -> None:
+    """Nobody waits for news."""
+    del name, version
+
+
+@dataclass(frozen=True)
+class Start(Generic[Records]):
+    """The state that a publication is computed from: read under the lock, its metadata verified once."""
+
+    repository: Repository
+    _ledger: Ledger[Records]
+
+    def current(self, name: ListName) -> Current | None:
+        """Return the version of a list that is in force; None if there is none."""
+        return self._ledger.current(self.repository, name)
+
+
+@dataclass(frozen=True)
+class Proposal(Generic[Records]):
+    """What one publication makes visible, and what the ledger keeps of it. With neither, the timestamp is renewed."""
+
+    kind: str
+    changes: tuple[ListChange, ...] = ()
+    files: SignedFiles = field(default=(), repr=False)
+    """further immutable files, such as evidence: installed before the rest"""
+    resign: Resign | None = None
+    """signs root, targets or other keys first"""
+    above: int = 0
+    """every version signed is above it"""
+    records: Records | None = None
+    visible: bool = True
+    """if not, only ``records`` are committed, and nothing is signed"""
+
+
+Propose = Callable[[Start[Records]], Proposal[Records] | None]
+"""Computes a publication from the state found; None: there is nothing to do. It may be asked again."""
+
+
+@dataclass(frozen=True)
+class FeedPublisher(Generic[Records]):
+    """Publishes one feed through one ledger."""
+
+    feed: FeedFolder
+    ledger: Ledger[Records]
+    signers: Signers
+    announce: Announce = unannounced
+    patience: float = 0.0
+    """seconds to wait for another publication to end"""
+
+    def publish(self, purpose: str, propose: Propose[Records], now: datetime) -> tuple[Manifest, ...] | None:
+        """Publish what ``propose`` makes of the state found; return the new versions, or None if it proposed nothing.
+
+        Raises what ``propose`` raises, `RefusedError` (another publication is under way, or keys are not at hand) and
+        `StoreError`. If another process published first, everything is computed again from the new state.
+        """
+        with lock(self.feed.lock, purpose, self.patience):
+            for _ in range(_RACES - 1):
+                try:
+                    return self._publish(propose, now)
+                except LostRaceError:
+                    continue
+            return self._publish(propose, now)
+
+    def finish(self, purpose: str = "recovery") -> int:
+        """Install what was committed and not yet installed; return the number of publications. Raises as `publish`."""
+        if not self.ledger.pending():
+            return 0
+        with lock(self.feed.lock, purpose, self.patience):
+            return self.install_pending()
+
+    def install_pending(self) -> int:
+        """As `finish`, with the feed's lock held."""
+        pending = self.ledger.pending()
+        for publication in pending:
+            self._install(publication)
+        return len(pending)
+
+    def _publish(self, propose: Propose[Records], now: datetime) -> tuple[Manifest, ...] | None:
+        self.install_pending()
+        start = Start(load_repository(self.feed), self.ledger)
+        proposal = propose(start)
+        if proposal is None:
+            return None
+        moves = _moves(start, proposal, now) if proposal.visible else ()
+        files = self._signed(start.repository, proposal, moves, now) if proposal.visible else ()
+        commit = Commit(proposal.kind, files, now, moves, proposal.records)
+        self._install(Publication(self.ledger.commit(commit), now, commit.kind, files))
+        return tuple(move.manifest for move in moves)
+
+    def _signed(
+        self, repository: Repository, proposal: Proposal[Records], moves: tuple[HeadMove, ...], now: datetime
+    ) -> SignedFiles:
+        first: SignedFiles = ()
+        if proposal.resign is not None:
+            update = proposal.resign(repository)
+            if not moves and not proposal.above:
+                return (*proposal.files, *metadata_files(update.files))
+            repository = repository.after(update)
+            # The snapshot and timestamp of that step are signed again below, under higher numbers.
+            first = metadata_files([one for one in update.files if role_of(one[0]) in _OFFLINE])
+        manifests_ = [move.manifest for move in moves]
+        freshness = self.ledger.freshness(repository, manifests_, proposal.records, now)
+        signed = sign(repository, moves, freshness, self.signers, now, proposal.above)
+        return (*proposal.files, *first, *signed)
+
+    def _install(self, publication: Publication) -> None:
+        install(self.feed, publication.files)
+        self.ledger.installed(publication.id)
+        for name, version in _published(publication.files).items():
+            self.announce(name, version)
+
+
+def _moves(start: Start[Records], proposal: Proposal[Records], now: datetime) -> tuple[HeadMove, ...]:
+    min_root = start.repository.versions["root"]
+    found = []
+    for change in proposal.changes:
+        current = start.current(change.list)
+        manifest = next_manifest(current, change, created=now, min_root=min_root, above=proposal.above)
+        found.append(head_move(current, manifest))
+    return tuple(found)
+
+
+def install(feed: FeedFolder, files: SignedFiles) -> None:
+    """Install committed files durably, in order. Doing it again changes nothing. Raises `StoreError`."""
+    for path, content in files:
+        if path == layout.TIMESTAMP:
+            if feed.read(path) != content:
+                feed.store.replace(path, content, feed.store.tag(path))
+        else:
+            feed.store.put(path, content)
+
+
+def _published(files: SignedFiles) -> Mapping[ListName, int]:
+    """The lists, with their versions, whose manifests are among ``files``."""
+    found = {}
+    for path, content in files:
+        if layout.is_manifest(path):
+            manifest = manifests.parse(content)
+            found[manifest.list] = manifest.version
+    return found
