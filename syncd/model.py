@@ -123,6 +123,15 @@ class Counts:
         return self.added - self.removed
 
 
+@dataclass(frozen=True)
+class AuditHead:
+    """The end of an audit log: how many records it has, and the hash of the last, which covers those before."""
+
+    records: int
+    head: str
+    """SHA-256 in hexadecimal"""
+
+
 class Hit(NamedTuple):
     """One entry that supports a digest. A tuple, because a matcher makes one for each answer."""
 

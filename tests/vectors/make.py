@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from syncd.feed.layout import manifest_path, segment_path
+from syncd.format.canonical import canonical
 from syncd.format.checksum import checksum
 from syncd.format.manifest import (
     EndState,
@@ -27,7 +28,6 @@ from syncd.format.manifest import (
     Origin,
     SegmentRef,
     Step,
-    canonical,
     encode,
 )
 from syncd.format.rows import Rows, sort_order
@@ -240,12 +240,10 @@ def make(folder: Path) -> None:
 
 
 def described() -> str:
-    """The JSON Schema of a manifest as it is written: canonical JSON leaves no field out."""
-    made = Manifest.model_json_schema(mode="serialization")
-    counts = made["$defs"]["Counts"]
-    counts["required"] = list(counts["properties"])
-    for count in counts["properties"].values():
-        count["minimum"] = count.pop("default")
+    """The JSON Schema of a manifest: fields that have a default may be absent, unknown ones are allowed."""
+    made = Manifest.model_json_schema(mode="validation")
+    for count in made["$defs"]["Counts"]["properties"].values():
+        count["minimum"] = 0
     return json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **made}, indent=2) + "\n"
 
 
