@@ -24,7 +24,7 @@ from syncd.format.manifest import (
     now_in_seconds,
     parse,
 )
-from syncd.model import LIST_NAME, Algorithm, Counts, ListName
+from syncd.model import KNOWN_ALGORITHMS, LIST_NAME, Algorithm, Counts, ListName
 
 Json = dict[str, Any]
 CREATED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -93,7 +93,7 @@ REFS = st.builds(
     previous=st.none() | REFS,
     created=st.datetimes(datetime(1970, 1, 1), datetime(9999, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001 - made aware
     rows=st.integers(1, 2**53 - 1),
-    algorithm=st.sampled_from(Algorithm),
+    algorithm=st.sampled_from(KNOWN_ALGORITHMS),
 )
 def test_what_is_encoded_is_parsed(name, previous, created, rows, algorithm):  # type: ignore[no-untyped-def]
     """Encoding and parsing are each other's inverse."""
@@ -133,7 +133,9 @@ REFUSED: dict[str, tuple[Spoil, str]] = {
     "a time with fractions": (lambda d: d.update(created="2026-01-02T03:04:05.5Z"), "created: Value error, a time"),
     "a time elsewhere": (lambda d: d.update(created="2026-01-02T03:04:05+01:00"), "created: Value error, a time"),
     "a time nowhere": (lambda d: d.update(created="2026-01-02T03:04:05"), "created: Value error, a time"),
-    "an unknown algorithm": (lambda d: d["stack"][0].update(algorithm="crc32"), "stack.0.algorithm"),
+    "no name of an algorithm": (lambda d: d["stack"][0].update(algorithm="CRC"), "stack.0.algorithm"),
+    "an algorithm with a dot": (lambda d: d["stack"][0].update(algorithm="a.b"), "stack.0.algorithm"),
+    "an algorithm of 33 letters": (lambda d: d["stack"][0].update(algorithm="a" * 33), "stack.0.algorithm"),
     "an unknown kind": (lambda d: d["stack"][0].update(kind="patch"), "stack.0.kind"),
     "negative length": (lambda d: d["stack"][0].update(length=-1), "stack.0.length"),
     "a base over a delta": (lambda d: d["stack"].reverse(), "a base comes first"),
@@ -146,7 +148,7 @@ REFUSED: dict[str, tuple[Spoil, str]] = {
     "a segment described in two ways": (lambda d: d["recent"][0]["segments"][0].update(length=1), "in one way"),
     "an end state without a stack": (lambda d: d.update(stack=[]), "an end state has a stack"),
     "an end state of nothing": (lambda d: d["end_state"]["md5"].update(rows=0), "is left out of the end state"),
-    "an end state of an unknown algorithm": (lambda d: d["end_state"].update(crc=d["end_state"]["md5"]), "end_state"),
+    "an end state of no algorithm": (lambda d: d["end_state"].update(CRC=d["end_state"]["md5"]), "end_state"),
     "a short checksum": (lambda d: d["end_state"]["md5"].update(checksum="ab"), "end_state.md5.checksum"),
     "another newest end state": (lambda d: d["end_state"]["md5"].update(rows=8), "must give this version's end state"),
     "recent that stops short": (lambda d: d["recent"].pop(), "must give this version's end state"),
