@@ -205,7 +205,7 @@ def measure_list(copy: Path, algorithm: Algorithm, rows: str) -> list[Figure]:
     hits = base[np.random.default_rng(3).integers(0, len(base), BATCH)]
     misses = np.frombuffer(np.random.default_rng(4).bytes(BATCH * algorithm.width), base.dtype)
     hit, miss, hits_rate, misses_rate = in_turn(
-        *singles(matcher, algorithm.value, held, missing),
+        *singles(matcher, str(algorithm), held, missing),
         partial(batch, matcher, algorithm, hits),
         partial(batch, matcher, algorithm, misses),
     )

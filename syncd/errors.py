@@ -5,7 +5,8 @@
     SyncdError                  exit 1
     ├── UsageError              exit 2   the command, a flag, a file name or the configuration is wrong
     │   ├── ConfigError                  the configuration file
-    │   └── RowError                     a row of a list file (line, column, reason)
+    │   ├── RowError                     a row of a list file (line, column, reason)
+    │   └── RetiredList                  a look-up that names a list that is no longer published
     ├── SourceError             exit 5   try at the next sync: unreachable, refused, too slow
     │   ├── DeadlineExceeded
     │   ├── HttpStatusError              carries the status and Retry-After
@@ -28,6 +29,7 @@ A hold is a verdict, not an error.
 """
 
 from collections.abc import Iterable
+from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
@@ -75,6 +77,17 @@ class RowError(UsageError):
     def __init__(self, file: str, line: int, column: str, reason: str) -> None:
         super().__init__(f"{file}, line {line}, column {column}: {reason}")
         self.file, self.line, self.column, self.reason = file, line, column, reason
+
+
+class RetiredList(UsageError):  # noqa: N818 - reads as what happened, in code and in log
+    """A look-up names a list that its operator retired. Look-ups over all lists skip it."""
+
+    def __init__(self, name: str, since: datetime) -> None:
+        super().__init__(
+            f"the list {name} was retired on {since:%Y-%m-%d}: it holds nothing any more",
+            hint="ask its operator which list took its place; look-ups that name no list go on without it",
+        )
+        self.name, self.since = name, since
 
 
 class SourceError(SyncdError):

@@ -131,7 +131,12 @@ def test_perceptual_look_ups_say_that_they_are_exact(copied: World) -> None:
 @pytest.mark.parametrize(
     ("arguments", "stdin", "message", "hint"),
     [
-        (("x",), "", "digest 1: a digest is written ALG:HEX", "ALG is one of md5, sha1, sha256, sha512, pdq, photodna"),
+        (
+            ("x",),
+            "",
+            "digest 1: a digest is written ALG:HEX",
+            "ALG is one of md5, sha1, sha256, sha512, pdq, photodna, or another that a list holds",
+        ),
         (
             (f"md5:{'0' * 32}", "md5:123"),
             "",
@@ -140,9 +145,9 @@ def test_perceptual_look_ups_say_that_they_are_exact(copied: World) -> None:
         ),
         (
             ("-",),
-            f"md5:{'0' * 32}\n\nmd6:77\n",
+            f"md5:{'0' * 32}\n\nmd.6:77\n",
             "standard input, line 3: unknown algorithm in ALG:HEX",
-            "ALG is one of md5, sha1, sha256, sha512, pdq, photodna",
+            "ALG is one of md5, sha1, sha256, sha512, pdq, photodna, or another that a list holds",
         ),
     ],
 )
@@ -152,6 +157,14 @@ def test_a_wrong_digest_is_named_by_place_not_by_value(
     """Errors end up in logs."""
     ran = syncd("lookup", copied.copy, *arguments, stdin=stdin)
     assert ran == Ran(2, "", f"error: {message}\n  to do: {hint}\n")
+
+
+def test_an_algorithm_that_no_list_holds_is_named(copied: World) -> None:
+    """A name that is not known may be one of a later feed: its digests are not checked, which is not the same as no
+    match."""
+    ran = syncd("lookup", copied.copy, "tlsh2:77")
+    assert ran.code == 2
+    assert ran.out == "tlsh2:77  not checked: no list holds tlsh2\n"
 
 
 def test_files_are_read_once_and_checked_by_every_digest_held(copied: World, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from syncd.feed.rows.text import BLOCK, Block, open_list
 from syncd.feed.rows.values import Columns, Fault
 from syncd.format.rows import Rows
 from syncd.format.segment import Segment
-from syncd.model import Algorithm
+from syncd.model import KNOWN_ALGORITHMS, Algorithm
 
 MD5 = "11" * 16
 SHA1 = "22" * 20
@@ -212,7 +212,7 @@ def digests(algorithm: Algorithm) -> st.SearchStrategy[str]:
 LETTERS = st.characters(exclude_categories=["Cc", "Cs"])
 TEXTS = st.one_of(st.sampled_from(["", "A", "B", "A,B", '"', 'x"y', '""', " "]), st.text(LETTERS, max_size=8))
 ROWS = st.lists(
-    st.sampled_from(list(Algorithm)).flatmap(
+    st.sampled_from(KNOWN_ALGORITHMS).flatmap(
         lambda algorithm: st.tuples(st.just(str(algorithm)), digests(algorithm), TEXTS, TEXTS)
     ),
     max_size=30,
@@ -323,7 +323,11 @@ def test_blocks_are_whole_lines_wherever_the_file_is_cut(size: int, csv_file: Wr
 @pytest.mark.parametrize(
     ("line", "column", "reason"),
     [
-        (f"sha3,{MD5},,", "algorithm", "unknown algorithm; known are md5, sha1, sha256, sha512, pdq, photodna"),
+        (
+            f"sha3,{MD5},,",
+            "algorithm",
+            "unknown algorithm; a list file may name md5, sha1, sha256, sha512, pdq, photodna",
+        ),
         (f",{MD5},,", "algorithm", "missing"),
         (f" md5,{MD5},,", "algorithm", "white space around it"),
         ("md5,,,", "digest", "missing"),
@@ -354,7 +358,7 @@ def test_blocks_are_whole_lines_wherever_the_file_is_cut(size: int, csv_file: Wr
         ),
         (f"md5,{MD5},{'x' * 257},", "entry", "257 bytes of UTF-8; at most 256"),
         (f"md5,{MD5},{'é' * 129},", "entry", "258 bytes of UTF-8; at most 256"),
-        (f"md5,{MD5},e,{'x' * 257}", "label", "257 bytes of UTF-8; at most 256"),
+        (f"md5,{MD5},e,{'x' * 4097}", "label", "4097 bytes of UTF-8; at most 4096"),
         (f"md5,{MD5},a\tb,", "entry", "a control character"),
         (f"md5,{MD5},a\x7f,", "entry", "a control character"),
         (f"md5,{MD5},a\x85b,", "entry", "a control character"),
@@ -682,7 +686,7 @@ def test_what_may_not_be_added_may_be_removed(csv_file: Write, scratch: Path) ->
         ("md5,,,A", "digest", "missing, and no entry either"),
         (f",{MD5},,", "algorithm", "missing"),
         (f",{MD5},e,", "algorithm", "missing"),
-        ("sha3,,e,", "algorithm", "unknown algorithm; known are md5, sha1, sha256, sha512, pdq, photodna"),
+        ("sha3,,e,", "algorithm", "unknown algorithm; a list file may name md5, sha1, sha256, sha512, pdq, photodna"),
         ("md5,00,e,", "digest", "2 hexadecimal digits; md5 has 32"),
         (f"md5,{MD5[1:]}x,e,", "digest", "not hexadecimal"),
         (f",,{'e' * 257},", "entry", "257 bytes of UTF-8; at most 256"),

@@ -9,7 +9,7 @@ from independent_reader import row_hash, word_of
 from syncd.format import checksum as module
 from syncd.format.checksum import Checksum, checksum
 from syncd.format.rows import Rows, sort_order
-from syncd.model import Algorithm
+from syncd.model import KNOWN_ALGORITHMS, Algorithm
 
 EMPTY_MD5 = bytes.fromhex("d41d8cd98f00b204e9800998ecf8427e")
 WORD_MD5 = 0x7C63C0621BF3BF3E
@@ -64,7 +64,7 @@ def test_the_worked_vector() -> None:
 def test_literal_vectors() -> None:
     """Checksums of single rows, written down once: every width, and entries around the eight bytes of a word."""
     found = {}
-    for algorithm in Algorithm:
+    for algorithm in KNOWN_ALGORITHMS:
         for entry in ("", "1234567", "12345678", "123456789"):
             digest = bytes(range(algorithm.width))
             found[f"{algorithm} {entry}"] = of(algorithm, digest, entry, "A1")
@@ -97,7 +97,7 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 
 @st.composite
 def tables(draw: st.DrawFn) -> tuple[Algorithm, list[tuple[bytes, str, str]]]:
-    algorithm = draw(st.sampled_from(Algorithm))
+    algorithm = draw(st.sampled_from(KNOWN_ALGORITHMS))
     digest = st.binary(min_size=algorithm.width, max_size=algorithm.width)
     return algorithm, draw(st.lists(st.tuples(digest, TEXT, TEXT), min_size=1, max_size=20))
 

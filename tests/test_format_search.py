@@ -16,9 +16,9 @@ from syncd.format.search import DigestSearch
 from syncd.format.segment import Segment
 from syncd.format.stack import Stack
 from syncd.format.writer import write_segment
-from syncd.model import Algorithm
+from syncd.model import KNOWN_ALGORITHMS, Algorithm
 
-WIDTHS = sorted({algorithm.width for algorithm in Algorithm})
+WIDTHS = sorted({algorithm.width for algorithm in KNOWN_ALGORITHMS})
 
 
 def digests_of(width: int) -> st.SearchStrategy[bytes]:
@@ -137,7 +137,7 @@ def stack_of(folder: Path, algorithm: Algorithm, digests: list[bytes], base: Cha
 
 @settings(max_examples=60, deadline=None)
 @given(
-    algorithm=st.sampled_from(list(Algorithm)),
+    algorithm=st.sampled_from(KNOWN_ALGORITHMS),
     data=st.data(),
     base=changes,
     deltas=st.lists(changes, max_size=3),

@@ -117,7 +117,7 @@ ROW_FAULTS: dict[str, tuple[list[Any], type[SegmentError], int | None, str]] = {
     "a code beyond the labels": (columns(codes=[0, 1, 2]), SchemaError, 2, "out of range"),
     "a negative code": (columns(codes=[0, -1, 1]), SchemaError, 1, "out of range"),
     "a long entry": (columns(entries=["1", "é" * 129, "3"]), SchemaError, 1, "entry longer than 256"),
-    "a long label": (columns(labels=["A", "B" * 257]), SchemaError, 1, "label longer than 256"),
+    "a long label": (columns(labels=["A", "B" * 4097]), SchemaError, 1, "label longer than 4096"),
     "labels out of order": (columns(labels=["B", "A"]), SchemaError, None, "sorted"),
     "a label twice": (columns(labels=["A", "A"]), SchemaError, None, "unique"),
     "an unused label": (columns(labels=["A", "B", "C"]), SchemaError, None, "no row uses"),
@@ -199,6 +199,8 @@ def test_caps(tmp_path):  # type: ignore[no-untyped-def]
     path.write_bytes(content)
     with pytest.raises(CapError, match="2 labels; accepted are 1"):
         Segment.check(path, ref_of(content), Caps(labels=1))
+    with pytest.raises(CapError, match="bytes of labels; accepted are 1"):
+        Segment.check(path, ref_of(content), Caps(label_bytes=1))
     assert len(Segment.check(path, ref_of(content), Caps(rows=3, length=len(content), labels=2))) == 3
 
 

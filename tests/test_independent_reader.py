@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 import independent_reader
 from syncd.feed.layout import manifest_path, segment_path
+from syncd.format.canonical import canonical
 from syncd.format.checksum import checksum
-from syncd.format.manifest import EndState, Manifest, SegmentRef, canonical, encode, parse
+from syncd.format.manifest import EndState, Manifest, SegmentRef, encode, parse
 from syncd.format.rows import Rows, sort_order
 from syncd.format.segment import Segment
 from syncd.format.stack import Stack

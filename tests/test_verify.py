@@ -23,6 +23,7 @@ from syncd.feed.signed import load_repository
 from syncd.feed.tally import Fault, Proof
 from syncd.files import TEMPORARY_PREFIX
 from syncd.format import manifest as manifests
+from syncd.format.canonical import canonical
 from syncd.matcher.copy import Current, write_current
 from syncd.matcher.prove import prove_copy
 from syncd.pipeline import prepare
@@ -253,10 +254,10 @@ def test_a_copy_without_checksum_is_accepted(own: World) -> None:
     """A copy that another tool keeps may leave the checksum of current.json out; an altered one is refused."""
     content = json.loads((own.copy / "current.json").read_bytes())
     content["checksum"] = None
-    (own.copy / "current.json").write_bytes(manifests.canonical(content))
+    (own.copy / "current.json").write_bytes(canonical(content))
     assert copy_of(own).exit_code == 0
     content["checksum"] = "0" * 64
-    (own.copy / "current.json").write_bytes(manifests.canonical(content))
+    (own.copy / "current.json").write_bytes(canonical(content))
     path = own.copy / "current.json"
     assert messages(copy_of(own)) == [f"current.json: {path} is damaged: it is not as it was written"]
 
@@ -282,7 +283,7 @@ def sign_drifted(world: World, field: str, value: object) -> None:
     document["version"] = step["version"] = 9
     step[field]["sha256"] = value
     document["end_state"] = step["end_state"]
-    drifted = manifests.parse(manifests.canonical(document))
+    drifted = manifests.parse(canonical(document))
     fresh = {str(IMAGES): Freshness(NOW, 9)}
     publication.install(
         world.partner, sign(repository, [head_move(None, drifted)], fresh, world.partner_signers(), NOW)

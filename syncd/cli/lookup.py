@@ -44,9 +44,9 @@ def lookup(
 ) -> int:
     """Ask a pulled copy whether digests are on its lists.
 
-    ALG is md5, sha1, sha256, sha512, pdq or photodna. The perceptual ones (pdq, photodna) are compared exactly: near
-    matches are not found. With - one digest a line is read from standard input, which keeps them out of the process
-    list and the shell's history. A copy that nobody vouches for any more still answers, with a warning.
+    ALG is md5, sha1, sha256, sha512, pdq, photodna, or another that a list holds. All but the first four are compared
+    exactly: near matches are not found. With - one digest a line is read from standard input, which keeps them out of
+    the process list and the shell's history. A copy that nobody vouches for any more still answers, with a warning.
 
     A digest whose algorithm no list holds is named as not checked.
 

@@ -12,7 +12,7 @@ import typer
 from syncd.cli.output import JsonFlag, note, print_json, show_error
 from syncd.cli.pulled import NOTHING_MATCHED, Copy, lists_document, open_copy, show_hits, warn_of_age
 from syncd.errors import SyncdError, UsageError, error_document
-from syncd.model import Algorithm, Hit
+from syncd.model import KNOWN_ALGORITHMS, Algorithm, Hit
 
 if TYPE_CHECKING:
     from syncd.matcher import Matcher
@@ -37,7 +37,8 @@ def match(
     """Ask a pulled copy whether files are on its lists.
 
     Computes the cryptographic digests that the copy holds (md5, sha1, sha256, sha512), each file read once. Perceptual
-    lists (pdq, photodna) need near matching: they are named as not checked. Pipes and devices are not read.
+    lists (pdq, photodna) need near matching: they are named as not checked, as are algorithms that syncd does not know.
+    Pipes and devices are not read.
 
     \b
     Exit codes:
@@ -64,7 +65,10 @@ def match(
     warn_of_age(matcher, folder)
     not_checked = _perceptual(matcher)
     for name, left_out in not_checked.items():
-        note(f"not checked: {', '.join(left_out)} of {name}; perceptual digests need near matching", kind="note")
+        why = "perceptual digests need near matching"
+        if not set(left_out) <= set(KNOWN_ALGORITHMS):
+            why = "syncd computes md5, sha1, sha256 and sha512 only"
+        note(f"not checked: {', '.join(left_out)} of {name}; {why}", kind="note")
     if as_json:
         print_json(_match_document(matcher, checked, not_checked))
     else:

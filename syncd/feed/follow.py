@@ -23,6 +23,7 @@ from syncd.format.caps import DEFAULT_CAPS, Caps
 from syncd.format.fold import fold
 from syncd.format.manifest import Manifest, SegmentRef
 from syncd.format.segment import Segment, Told, untold
+from syncd.format.stack import Stack
 from syncd.model import ListName
 from syncd.trust import client
 from syncd.trust.values import Floors, TrustedFeed
@@ -68,13 +69,21 @@ class Follower:
     ) -> None:
         """Bring the whole stack of ``manifest`` into the folder, folding here what need not be downloaded.
 
-        ``held``: segments named before, which may be inputs of folds. Raises as `fetch`.
+        ``held``: segments named before, which may be inputs of folds. Raises as `fetch`, and
+        `WidthError`.
         """
         todo = ways(manifest, held, lambda ref: not self._folder.missing(name, [ref]))
         self.fetch(name, todo.downloads, progress)
         for ref, inputs in todo.folds:
             if not self._fold(name, ref, inputs):
                 self.fetch(name, [ref], progress)
+        self._check_widths(name, manifest)
+
+    def _check_widths(self, name: ListName, manifest: Manifest) -> None:
+        """Raise `WidthError` if segments of one algorithm differ: each is proved alone, no manifest says a width."""
+        for algorithm in {ref.algorithm for ref in manifest.stack if ref.algorithm.known_width is None}:
+            refs = manifest.segments_of(algorithm)
+            Stack(algorithm, [Segment.open(self._folder.segment_path(name, ref), ref) for ref in refs])
 
     def _fold(self, name: ListName, ref: SegmentRef, inputs: Sequence[SegmentRef]) -> bool:
         """Make a segment from those it was folded from; False where the bytes are not those that were signed."""

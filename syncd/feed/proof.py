@@ -8,6 +8,7 @@ from typing import Final
 from syncd.errors import ExpiredError, ManifestError, MismatchError, TrustError, UnknownListError
 from syncd.feed import layout
 from syncd.format import manifest as manifests
+from syncd.format.canonical import canonical
 from syncd.format.manifest import Manifest, ManifestRef
 from syncd.model import ListName
 from syncd.trust.values import SignedTarget, TrustedFeed
@@ -84,4 +85,4 @@ def prove_manifest(trusted: TrustedFeed, name: ListName, content: bytes) -> Sign
 def evidence(trusted: TrustedFeed, signed: SignedManifest) -> bytes:
     """The signed documents behind a manifest in one, as exact text, for whoever asks later who signed what."""
     metadata = {name: content.decode() for name, content in trusted.files.items()}
-    return manifests.canonical({"manifest": signed.content.decode(), "metadata": metadata})
+    return canonical({"manifest": signed.content.decode(), "metadata": metadata})

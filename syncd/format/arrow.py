@@ -28,7 +28,7 @@ from syncd.files import storage
 from syncd.format import container
 from syncd.format.caps import Caps
 from syncd.format.manifest import FORMAT, SegmentRef
-from syncd.model import Algorithm
+from syncd.model import MAX_DIGEST_BYTES, Algorithm
 from syncd.units import brief
 
 MAGIC: Final = b"ARROW1"
@@ -38,10 +38,10 @@ KEY_KIND: Final = b"syncd.kind"
 _FIRST_MESSAGE: Final = 8
 
 
-def schema(algorithm: Algorithm, kind: str) -> Any:
-    """The one Arrow schema of format 1 for an algorithm and a kind."""
+def schema(algorithm: Algorithm, kind: str, width: int | None = None) -> Any:
+    """The one Arrow schema of format 1 for an algorithm, a kind, and the bytes of a digest (if not known)."""
     fields = [
-        pa.field("digest", pa.binary(algorithm.width), nullable=False),
+        pa.field("digest", pa.binary(width or algorithm.width), nullable=False),
         pa.field("entry", pa.large_utf8(), nullable=False),
         pa.field("label", pa.dictionary(pa.int32(), pa.utf8()), nullable=False),
     ]
@@ -120,11 +120,15 @@ def _check_schema(path: Path, ref: SegmentRef, found: Any) -> None:
         version = stated.get(KEY_FORMAT, b"none").decode("ascii", "replace")[:20]
         raise FormatVersionError(path, f"format version {version!r}; this reader knows {FORMAT}")
     digest_type: Any = found.field(0).type if len(found) else pa.null()
-    if pa.types.is_fixed_size_binary(digest_type) and digest_type.byte_width != ref.algorithm.width:
-        raise WidthError(path, f"digests of {digest_type.byte_width} bytes; {ref.algorithm} has {ref.algorithm.width}")
+    fixed = pa.types.is_fixed_size_binary(digest_type)
+    width = digest_type.byte_width if fixed else ref.algorithm.known_width or 1
+    if width != (ref.algorithm.known_width or width):
+        raise WidthError(path, f"digests of {width} bytes; {ref.algorithm} has {ref.algorithm.width}")
+    if not 1 <= width <= MAX_DIGEST_BYTES:
+        raise WidthError(path, f"digests of {width} bytes; format 1 allows 1 to {MAX_DIGEST_BYTES}")
     if ref.kind == "base" and found.get_field_index("removed") >= 0:
         raise RemovalInBaseError(path, "a base with a column of removals")
-    if not found.equals(schema(ref.algorithm, ref.kind), check_metadata=True):
+    if not found.equals(schema(ref.algorithm, ref.kind, width), check_metadata=True):
         raise SchemaError(path, f"columns or metadata are not those of a {ref.algorithm} {ref.kind}")
 
 

@@ -13,6 +13,8 @@ class Caps:
     """bytes"""
     labels: int = 1 << 16
     """different labels: readers hold these in memory"""
+    label_bytes: int = 64 << 20
+    """bytes of all different labels together"""
 
 
 DEFAULT_CAPS: Final = Caps()

@@ -1,18 +1,19 @@
 """The manifest: the small document that names one snapshot of one list.
 
-Canonical JSON (RFC 8785; the values are strings of ASCII, integers, arrays and objects, so sorting keys and leaving
-out white space is all that the standard asks). ``docs/format.md`` is the specification.
+Canonical JSON, checked on the JSON value: an absent field has its default, and an unknown field is ignored unless
+``critical`` names the feature that it belongs to. ``docs/format.md`` is the specification.
 """
 
-import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PlainSerializer,
@@ -22,7 +23,8 @@ from pydantic import (
 )
 
 from syncd.errors import ManifestError
-from syncd.model import LIST_NAME, Algorithm, Counts, ListName
+from syncd.format.canonical import canonical, read_canonical
+from syncd.model import LIST_NAME, Algorithm, AuditHead, Counts, ListName
 from syncd.units import brief, stamp
 
 FORMAT: Final = 1
@@ -32,13 +34,20 @@ MAX_MANIFEST_BYTES: Final = 1 << 20
 VERSIONS: Final = 1 << 53
 """Versions are below it."""
 
+KNOWN_FEATURES: Final[frozenset[str]] = frozenset()
+"""Features that ``critical`` may name and this reader knows. Format 1 begins with none."""
+
 _KEPT: Final = 32
 """Manifests kept in memory once parsed: each sync reads those of the last versions again. They never change."""
+
+_SHA256: Final = re.compile("[0-9a-f]{64}")
+_TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
 
 Sha256 = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
 ChecksumText = Annotated[str, StringConstraints(pattern="^[0-9a-f]{32}$")]
 Count = Annotated[int, Field(ge=0, lt=1 << 53)]
 Version = Annotated[int, Field(ge=1, lt=VERSIONS)]
+Feature = Annotated[str, StringConstraints(pattern="^[a-z0-9][a-z0-9._-]{0,63}$")]
 
 
 def _whole_utc_seconds(value: datetime) -> datetime:
@@ -47,8 +56,17 @@ def _whole_utc_seconds(value: datetime) -> datetime:
     return value
 
 
+def _only_form(value: object) -> object:
+    if isinstance(value, str):
+        if not _TIME.fullmatch(value):
+            raise ValueError("a time is UTC in whole seconds")
+        return datetime.fromisoformat(value)
+    return value
+
+
 Time = Annotated[
     datetime,
+    BeforeValidator(_only_form),
     AfterValidator(_whole_utc_seconds),
     PlainSerializer(stamp, return_type=str),
 ]
@@ -60,8 +78,14 @@ def _not_negative(counts: Counts) -> Counts:
     return counts
 
 
+def _is_audit_head(audit: AuditHead) -> AuditHead:
+    if not 0 <= audit.records < VERSIONS or not _SHA256.fullmatch(audit.head):
+        raise ValueError("an audit head has a count of records and a SHA-256")
+    return audit
+
+
 class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
 
 class SegmentRef(_Model):
@@ -115,11 +139,49 @@ class FileRef(_Model):
 
 
 class Origin(_Model):
-    """Where this version came from: the upstream's serial, its signed manifest, and the signed metadata as evidence."""
+    """The upstream's version that this one was made from, and who vouches for it."""
 
     serial: Version
     manifest: Sha256
+    """the upstream's manifest; of a partner that signs nothing, the one that the operator made of its answers"""
     evidence: FileRef | None = None
+    """the upstream's signed documents, beside the manifest"""
+    kind: Literal["signed", "stated"] = "signed"
+    """``signed`` by the publisher of the list all the way, or ``stated`` by one who signs nothing. Inherited: a list
+    made from a stated one is stated"""
+    whole: Count | None = None
+    """the newest serial all of whose changes are in force here, 0 if there is none; None: ``serial`` itself"""
+    answers: Sha256 | None = None
+    """hash of the partner's raw answers, which are kept privately: they never lie where matchers can fetch"""
+
+
+class Withheld(_Model):
+    """Changes of one algorithm that the operator has from upstream and keeps out of this version."""
+
+    additions: Count = 0
+    removals: Count = 0
+    relabels: Count = 0
+    suppressed: Count = 0
+    """entries that the operator suppresses; not among the others"""
+
+
+class Retired(_Model):
+    """This list is no longer published: look-ups over all lists skip it."""
+
+    since: Time
+
+
+class MaxAge(_Model):
+    """The age of ``verified_at``, in seconds, from which a reader warns or is critical."""
+
+    warn: Annotated[int, Field(ge=1, lt=VERSIONS)]
+    critical: Annotated[int, Field(ge=1, lt=VERSIONS)]
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.warn > self.critical:
+            raise ValueError("warn comes before critical")
+        return self
 
 
 class Manifest(_Model):
@@ -139,6 +201,18 @@ class Manifest(_Model):
     folds: Annotated[tuple[Fold, ...], Field(max_length=RECENT)] = ()
     """Oldest first: an output is an input of later folds only."""
     origin: Origin | None = None
+    critical: Annotated[tuple[Feature, ...], Field(max_length=64)] = ()
+    """Features, of this manifest or its segments, that a reader must know"""
+    withheld: dict[Algorithm, Withheld] = Field(default_factory=dict)
+    pinned: bool = False
+    """An operator went back to an older version and keeps the list there"""
+    retired: Retired | None = None
+    media: Literal["image", "video", "any"] = "any"
+    purpose: Literal["live", "review", "test"] = "live"
+    max_age: MaxAge | None = None
+    """None: the reader's own limits"""
+    audit: Annotated[AuditHead, AfterValidator(_is_audit_head)] | None = None
+    """The operator's audit log just before this publication"""
 
     @model_validator(mode="after")
     def _coherent(self) -> Self:
@@ -149,6 +223,8 @@ class Manifest(_Model):
         _check_end_state(self)
         _check_recent(self)
         _check_folds(self.folds)
+        if self.retired and (self.stack or self.recent):
+            raise ValueError("a retired list has an empty stack and no recent deltas")
         return self
 
     @property
@@ -231,14 +307,35 @@ def _check_recent(manifest: Manifest) -> None:
         newer = step
 
 
+_ADDED: Final[Mapping[str, Any]] = {
+    "critical": [],
+    "withheld": {},
+    "pinned": False,
+    "retired": None,
+    "media": "any",
+    "purpose": "live",
+    "max_age": None,
+    "audit": None,
+}
+_ADDED_TO_ORIGIN: Final[Mapping[str, Any]] = {"kind": "signed", "whole": None, "answers": None}
+"""The fields that manifests did not have from the beginning, with their defaults. We leave them out then, so that a
+manifest written before them is written in the same bytes again."""
+
+
 def encode(manifest: Manifest) -> bytes:
-    """Return the canonical bytes of a manifest: what is hashed, signed, stored and served."""
-    return canonical(manifest.model_dump(mode="json"))
+    """Return the canonical bytes of a manifest: what is hashed, signed, stored and served.
+
+    Of a manifest that was parsed, these need not be the bytes that it had: unknown fields are gone, and another writer
+    may state defaults. The hash of a manifest is always that of the bytes that were signed.
+    """
+    document = _without(manifest.model_dump(mode="json"), _ADDED)
+    if document["origin"] is not None:
+        document["origin"] = _without(document["origin"], _ADDED_TO_ORIGIN)
+    return canonical(document)
 
 
-def canonical(value: object) -> bytes:
-    """Return canonical JSON. For the values of this format: no floats, ASCII keys."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode()
+def _without(fields: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if name not in defaults or value != defaults[name]}
 
 
 @lru_cache(maxsize=_KEPT)
@@ -247,16 +344,30 @@ def parse(content: bytes) -> Manifest:
     if len(content) > MAX_MANIFEST_BYTES:
         raise ManifestError(f"a manifest of {len(content)} bytes exceeds the cap of {MAX_MANIFEST_BYTES}")
     try:
-        manifest = Manifest.model_validate_json(content, strict=False)
+        value = read_canonical(content)
+    except ValueError as error:
+        raise ManifestError(f"the manifest is {error}") from None
+    _check_critical(value)
+    try:
+        return Manifest.model_validate_json(content, strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         place = brief(".".join(str(part) for part in first["loc"]) or "document")  # a field's name is the sender's
         raise ManifestError(
             f"manifest: {place}: {first['msg']}", hint="the publisher's syncd may be newer than this one"
         ) from None
-    if encode(manifest) != content:
-        raise ManifestError("manifest is not canonical JSON")
-    return manifest
+
+
+def _check_critical(value: object) -> None:
+    """Raise `ManifestError` for features that this reader does not know. First of all: they may change the rest."""
+    named = value.get("critical") if isinstance(value, dict) else None
+    features = [one for one in named if isinstance(one, str)] if isinstance(named, list) else []
+    unknown = [feature for feature in features if feature not in KNOWN_FEATURES]
+    if unknown:
+        raise ManifestError(
+            f"the manifest needs a newer syncd: this one does not know {brief(', '.join(unknown))}",
+            hint="update syncd on this host; the version loaded before still answers until then",
+        )
 
 
 def now_in_seconds(now: datetime) -> datetime:

@@ -5,7 +5,7 @@ Columns are numpy and Arrow arrays of equal length, never Python objects a row.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +19,7 @@ Digests = NDArray[np.bytes_]
 """dtype ``S<width>``; compares as bytes. Equal widths make numpy's NUL padding harmless."""
 Index = NDArray[np.int64]
 Mask = NDArray[np.bool_]
+_WORD: Final = 8
 Entries = Any
 """``pyarrow.LargeStringArray``"""
 
@@ -43,8 +44,13 @@ class Rows:
 
     @classmethod
     def empty(cls, algorithm: Algorithm) -> Self:
-        """No rows."""
+        """No rows. If the algorithm is not known, they have a width of 1; joined with others, they take theirs."""
         return cls.build(algorithm, [], [], [])
+
+    @property
+    def width(self) -> int:
+        """Bytes of one digest; means nothing if there are no rows."""
+        return self.digests.dtype.itemsize
 
     @classmethod
     def build(
@@ -60,7 +66,7 @@ class Rows:
         code = {label: number for number, label in enumerate(dictionary)}
         return cls(
             algorithm,
-            np.frombuffer(b"".join(digests), dtype=f"S{algorithm.width}"),
+            np.frombuffer(b"".join(digests), dtype=f"S{len(digests[0]) if digests else algorithm.known_width or 1}"),
             pa.array(entries, pa.large_utf8()),
             np.array([code[label] for label in labels], dtype=np.int32),
             dictionary,
@@ -130,9 +136,11 @@ def concatenate(parts: Sequence[Rows]) -> Rows:
 
 
 def prefixes(digests: Digests) -> NDArray[np.uint64]:
-    """The first eight bytes of each digest as a number that sorts as the bytes do."""
+    """The first eight bytes of each digest, filled up with zeros, as a number that sorts as the bytes do."""
     width = digests.dtype.itemsize
     table = np.ascontiguousarray(digests).view(np.uint8).reshape(-1, width)
+    if width < _WORD:
+        table = np.pad(table, ((0, 0), (0, _WORD - width)))
     return np.ascontiguousarray(table[:, :8]).view(">u8").reshape(-1).astype(np.uint64)
 
 

@@ -54,12 +54,15 @@ class DigestSearch:
         self.digests = digests
         self._width = digests.dtype.itemsize
         self._word = np.dtype("<u8" if self._width % 8 == 0 else "<u4")  # a SHA-1 has 20 bytes
+        self._in_words = self._width % self._word.itemsize == 0
         self._stride = self._width // self._word.itemsize
         self._asked = 0
 
     def find(self, keys: Digests) -> tuple[Index, Mask]:
         """For each key the first row not before it, and whether that row holds it. Keys may come in any order."""
         self._asked += len(keys)
+        if not self._in_words:
+            return self._find_as_text(keys)
         position, found = np.zeros(len(keys), np.int64), np.zeros(len(keys), bool)
         if len(self.digests):
             for start in range(0, len(keys), _WINDOW):
@@ -73,9 +76,17 @@ class DigestSearch:
         start, found = self.find(keys)
         stop = start + found
         more = np.flatnonzero(found & (stop < len(self.digests)))
-        more = more[self._holds(keys[more], stop[more])]
+        more = more[self._holds(keys[more], stop[more])] if self._in_words else more
         stop[more] = np.searchsorted(self.digests, keys[more], side="right")
         return start, stop
+
+    def _find_as_text(self, keys: Digests) -> tuple[Index, Mask]:
+        """For widths that no whole words fill, as only algorithms have that are not known: slower, and as exact."""
+        position = np.searchsorted(self.digests, keys).astype(np.int64)
+        found = np.zeros(len(keys), bool)
+        inside = np.flatnonzero(position < len(self.digests))
+        found[inside] = self.digests[position[inside]] == keys[inside]
+        return position, found
 
     def _find_in_window(self, keys: Digests, position: Index, found: Mask) -> bool:
         """Find keys sorted by first word among the rows from the first to the last; False where that is no way."""

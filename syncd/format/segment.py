@@ -11,6 +11,7 @@ from typing import Any, Final, Self
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from syncd.errors import (
@@ -53,8 +54,9 @@ class Segment:
 
     def __init__(self, path: Path, ref: SegmentRef, mapped: mmap.mmap, batch: Any) -> None:
         self.path, self.ref, self._mapped, self._batch = path, ref, mapped, batch
-        width = ref.algorithm.width
-        self.digests: Digests = np.frombuffer(batch.column(0).buffers()[1], f"S{width}", len(batch))
+        self.width: int = batch.column(0).type.byte_width
+        """bytes of one digest"""
+        self.digests: Digests = np.frombuffer(batch.column(0).buffers()[1], f"S{self.width}", len(batch))
         self.entries: Entries = batch.column(1)
         label = batch.column(2)
         self._codes: NDArray[np.int32] = np.frombuffer(label.indices.buffers()[1], np.int32, len(batch))
@@ -66,7 +68,7 @@ class Segment:
         self._digests_at = _place(path, mapped, batch.column(0).buffers()[1])
         self._halve = partial(_halve, self.digests, mapped, self._digests_at)
         evenly_spread = ref.algorithm.cryptographic and self._count in GUESSABLE
-        self._guess = make_guess(mapped, self._digests_at, self._count, width) if evenly_spread else _no_guess
+        self._guess = make_guess(mapped, self._digests_at, self._count, self.width) if evenly_spread else _no_guess
         self._entries_at = _place(path, mapped, content) if content else 0
         self._entry_offsets = memoryview(offsets).cast("q")
         self._label_codes = self._codes.data
@@ -90,7 +92,7 @@ class Segment:
     @lazy
     def named(self) -> frozenset[bytes]:
         """The digests of all its rows, in memory: for deltas."""
-        content, width = self.digests.tobytes(), self.ref.algorithm.width
+        content, width = self.digests.tobytes(), self.width
         return frozenset(content[start : start + width] for start in range(0, len(content), width))
 
     @classmethod
@@ -199,6 +201,9 @@ class Segment:
     def _check_rows(self, caps: Caps, checked: Told) -> None:
         if len(self._dictionary) > caps.labels:
             raise CapError(self.path, f"{len(self._dictionary)} labels; accepted are {caps.labels}")
+        label_bytes = pc.sum(pc.binary_length(self._dictionary)).as_py()
+        if label_bytes > caps.label_bytes:
+            raise CapError(self.path, f"{label_bytes} bytes of labels; accepted are {caps.label_bytes}")
         self._check_order(checked)
         self._check_entries()
         self._check_labels()

@@ -7,12 +7,14 @@ Everything here costs the size of the change, times the logarithm of the list, e
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from syncd.errors import WidthError
 from syncd.format.checksum import Checksum, checksum
 from syncd.format.lazy import lazy
 from syncd.format.rows import Digests, Mask, Rows, concatenate, repeats, sort_order
@@ -59,16 +61,24 @@ class Amount:
 
 
 class Stack:
-    """Segments of one algorithm, oldest first."""
+    """Segments of one algorithm, oldest first. Raises `WidthError` if their digests do not have one width."""
 
     def __init__(self, algorithm: Algorithm, segments: Sequence[Segment]) -> None:
         self.algorithm, self.segments = algorithm, tuple(segments)
+        for segment in self.segments[1:]:
+            if segment.width != self.segments[0].width:
+                raise _other_width(segment.path, segment.width, self)
         has_base = bool(self.segments) and self.segments[0].ref.kind == "base"
         self.base: Segment | None = self.segments[0] if has_base else None
         self.deltas: tuple[Segment, ...] = self.segments[1:] if has_base else self.segments
 
     def __repr__(self) -> str:
         return f"Stack({self.algorithm}, {len(self.segments)} segments)"
+
+    @property
+    def width(self) -> int | None:
+        """Bytes of one digest: all segments have the same. None for an algorithm not known, and with no segment."""
+        return self.segments[0].width if self.segments else self.algorithm.known_width
 
     @lazy
     def entries_of(self) -> Lookup:
@@ -120,7 +130,9 @@ class Stack:
         return merge_deltas(self.algorithm, self.deltas)
 
     def resolve(self, rows: Rows) -> Resolved:
-        """Look (digest, entry) of each row up. O(k log n)."""
+        """Look (digest, entry) of each row up. O(k log n). Raises `WidthError` for rows of another width."""
+        if self.segments and len(rows) and rows.width != self.width:
+            raise _other_width(self.segments[0].path, rows.width, self)
         present = np.zeros(len(rows), bool)
         waiting = np.arange(len(rows))
         parts, places = [], [waiting[:0]]
@@ -223,6 +235,10 @@ class Stack:
         """Entries in force and their checksum, as `amount` finds them."""
         amount = self.amount()
         return amount.rows, amount.checksum
+
+
+def _other_width(path: Path, width: int, stack: Stack) -> WidthError:
+    return WidthError(path, f"{stack.algorithm} digests of {width} bytes do not go with those of {stack.width}")
 
 
 def _nothing(digest: bytes) -> list[tuple[str, str]]:  # noqa: ARG001 - as a base that holds nothing

@@ -38,6 +38,7 @@ class SegmentWriter:
         self._rows = self._removals = self._entry_length = 0
         self._codes: dict[str, int] = {}
         self._columns: dict[str, IO[bytes]] = {}
+        self._width = 0
 
     def __enter__(self) -> Self:
         try:
@@ -59,6 +60,13 @@ class SegmentWriter:
         """Add rows that sort after all before. The order is the caller's promise; `Segment.check` proves it."""
         if not len(rows):
             return
+        self._width = self._width or rows.width
+        if rows.width != self._width or rows.width != (self._algorithm.known_width or rows.width):
+            raise UsageError(
+                f"{self._algorithm} digests of {rows.width} bytes do not go with those of "
+                f"{self._algorithm.known_width or self._width}",
+                hint="all digests of an algorithm in a list have one width; another width is another algorithm",
+            )
         if self._kind == "base":
             rows = rows.take(~rows.removed) if rows.removed.any() else rows
         offsets, content = entry_bytes(rows.entries)
@@ -82,6 +90,11 @@ class SegmentWriter:
                 f"{len(self._codes)} different labels; a segment has at most {DEFAULT_CAPS.labels}",
                 hint="is a column of free text used as the label?",
             )
+        if sum(len(label.encode()) for label in self._codes) > DEFAULT_CAPS.label_bytes:
+            raise UsageError(
+                f"the different labels have more than {DEFAULT_CAPS.label_bytes:,} bytes",
+                hint="is a column of free text used as the label?",
+            )
         with storage(self._path, "write"):
             batch = self._batch()
             try:
@@ -102,7 +115,7 @@ class SegmentWriter:
     def _batch(self) -> Any:
         columns = {name: _mapped(stream) for name, stream in self._columns.items()}
         digests = pa.FixedSizeBinaryArray.from_buffers(
-            pa.binary(self._algorithm.width), self._rows, [None, pa.py_buffer(columns["digest"])]
+            pa.binary(self._width), self._rows, [None, pa.py_buffer(columns["digest"])]
         )
         entries = pa.LargeStringArray.from_buffers(
             self._rows, pa.py_buffer(columns["offset"]), pa.py_buffer(columns["entry"])
@@ -110,7 +123,7 @@ class SegmentWriter:
         arrays = [digests, entries, self._labels(np.frombuffer(columns["code"], np.int32))]
         if self._kind == "delta":
             arrays.append(pa.array(np.frombuffer(columns["removed"], bool)))
-        return pa.RecordBatch.from_arrays(arrays, schema=schema(self._algorithm, self._kind))
+        return pa.RecordBatch.from_arrays(arrays, schema=schema(self._algorithm, self._kind, self._width))
 
     def _labels(self, codes: Any) -> Any:
         known = list(self._codes)

@@ -16,7 +16,8 @@ from syncd.errors import RefusedError, StoreError, UsageError
 from syncd.feed import layout
 from syncd.feed.folder import TRUST, FeedFolder
 from syncd.files import install_bytes, storage
-from syncd.format.manifest import Sha256, Time, Version, canonical
+from syncd.format.canonical import canonical
+from syncd.format.manifest import Sha256, Time, Version
 from syncd.model import ListName
 
 CURRENT: Final = "current.json"

@@ -2,12 +2,13 @@
 
 import os
 import pwd
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
-from syncd.errors import EquivocationError, RefusedError, RollbackError, SyncdError, UsageError
+from syncd.errors import EquivocationError, RefusedError, RetiredList, RollbackError, SyncdError, UsageError, nearest
 from syncd.feed import layout
 from syncd.feed.folder import FeedFolder
 from syncd.feed.proof import prove_manifest
@@ -17,7 +18,7 @@ from syncd.format.manifest import Manifest, SegmentRef
 from syncd.format.segment import Lookup, Segment
 from syncd.format.stack import Stack
 from syncd.matcher.copy import CURRENT, Held, others_may_write, read_current
-from syncd.model import Algorithm, ListName
+from syncd.model import KNOWN_ALGORITHMS, Algorithm, ListName
 from syncd.trust.offline import verify_offline
 from syncd.trust.values import TrustedFeed
 
@@ -40,6 +41,13 @@ class Searched:
     """list, version, stack"""
     lookups: tuple[tuple[ListName, int, Lookup], ...]
     """the same once more for single look-ups: list, version, `Stack.entries_of`"""
+    others: tuple["Searched", ...] = ()
+    """lists whose digests of this name are wider: the width of an algorithm that is not known is each list's own"""
+
+    @property
+    def by_width(self) -> tuple["Searched", ...]:
+        """This and the others, narrowest first."""
+        return self, *self.others
 
 
 @dataclass(frozen=True)
@@ -52,12 +60,25 @@ class Generation:
     newest: TrustedFeed
     stamp: Stamp
     searched: Mapping[str, Searched] = field(repr=False)
-    """by every algorithm there is"""
+    """by every algorithm that is known or that a list holds"""
 
     @property
     def stacks(self) -> dict[Algorithm, tuple[tuple[ListName, int, Stack], ...]]:
         """List, version and stack of each list that holds digests of an algorithm."""
-        return {Algorithm(name): found.stacks for name, found in self.searched.items() if found.stacks}
+        found = {Algorithm(name): [*chain(*(one.stacks for one in of.by_width))] for name, of in self.searched.items()}
+        return {algorithm: tuple(stacks) for algorithm, stacks in found.items() if stacks}
+
+    def among(self, searched: Searched, lists: Sequence[str]) -> Searched:
+        """The part of ``searched`` that belongs to some lists. Raises `UsageError` and `RetiredList`."""
+        wanted = {lists} if isinstance(lists, str) else set(lists)
+        for name in wanted:
+            snapshot = self.snapshots.get(ListName(name))
+            if snapshot is None:
+                raise UsageError("the copy has no list of that name", hint=nearest(name, self.snapshots, "list"))
+            if snapshot.manifest.retired:
+                raise RetiredList(name, snapshot.manifest.retired.since)
+        stacks = tuple(one for one in searched.stacks if one[0] in wanted)
+        return Searched(searched.width, stacks, tuple(one for one in searched.lookups if one[0] in wanted))
 
 
 def stamp_of(copy: FeedFolder) -> Stamp:
@@ -95,7 +116,8 @@ def _load(copy: FeedFolder, root: bytes, before: Generation | None, stamp: Stamp
     loader = _Loader(copy, root, before)
     snapshots = {name: loader.snapshot(name, held) for name, held in sorted(current.lists.items())}
     vouching = {name: loader.feed(held.metadata) for name, held in current.lists.items()}
-    searched = {algorithm.value: _searched(algorithm, snapshots.values()) for algorithm in Algorithm}
+    algorithms = {*KNOWN_ALGORITHMS, *chain(*(snapshot.stacks for snapshot in snapshots.values()))}
+    searched = {str(algorithm): _searched(algorithm, snapshots.values()) for algorithm in algorithms}
     return Generation(snapshots, vouching, loader.feed(current.metadata), stamp, searched)
 
 
@@ -154,13 +176,21 @@ def _check_onward(manifest: Manifest, known: Snapshot | None) -> None:
 
 
 def _searched(algorithm: Algorithm, snapshots: Iterable[Snapshot]) -> Searched:
-    found = [
-        (snapshot.manifest.list, snapshot.manifest.version, snapshot.stacks[algorithm])
-        for snapshot in snapshots
-        if algorithm in snapshot.stacks
-    ]
-    lookups = [(name, version, stack.entries_of) for name, version, stack in found]
-    return Searched(algorithm.width, tuple(found), tuple(lookups))
+    stacks: dict[int, list[tuple[ListName, int, Stack]]] = {}
+    for snapshot in snapshots:
+        stack = snapshot.stacks.get(algorithm)
+        if stack is not None and stack.width is not None:
+            found = stacks.setdefault(stack.width, [])
+            found.append((snapshot.manifest.list, snapshot.manifest.version, stack))
+    if not stacks:
+        return Searched(algorithm.width, (), ())
+    first, *others = (_of_width(width, found) for width, found in sorted(stacks.items()))
+    return replace(first, others=tuple(others))
+
+
+def _of_width(width: int, stacks: list[tuple[ListName, int, Stack]]) -> Searched:
+    lookups = tuple((name, version, stack.entries_of) for name, version, stack in stacks)
+    return Searched(width, tuple(stacks), lookups)
 
 
 def _check_private(*paths: Path) -> None:

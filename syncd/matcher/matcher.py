@@ -14,7 +14,7 @@ matcher opened before a fork works in the children, each of which watches for it
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, NoReturn, Self
@@ -28,11 +28,11 @@ from syncd.files import read_bytes
 from syncd.format.rows import Digests, Mask
 from syncd.matcher.copy import ROOT, copy_at
 from syncd.matcher.feed import Feed
-from syncd.matcher.load import Generation, load, stamp_of
+from syncd.matcher.load import Generation, Searched, load, stamp_of
 from syncd.matcher.status import ListStatus, list_status
 from syncd.matcher.threads import Wait, can_wait
 from syncd.matcher.watcher import FeedWatcher, FolderWatcher, Look, Source, Watcher
-from syncd.model import Algorithm, Digest, Hit, ListName
+from syncd.model import KNOWN_ALGORITHMS, Algorithm, Digest, Hit, ListName
 
 _new: Final = tuple.__new__
 """A quarter of a microsecond less than calling a named tuple's class; look-ups are counted in those."""
@@ -85,37 +85,42 @@ class Matcher:
         """What is answered from now."""
         return self._generation
 
-    def lookup(self, algorithm: str, digest: bytes | str) -> list[Hit]:
-        """Return every entry in force that supports ``digest`` (bytes, or hex), over all lists; [] where none does.
+    def lookup(self, algorithm: str, digest: bytes | str, *, lists: Sequence[str] = ()) -> list[Hit]:
+        """Return every entry in force that supports ``digest`` (bytes, or hex); [] if no list has one.
 
-        Raises `UsageError` for an unknown algorithm or a digest of another width.
+        ``lists``: which to ask; none named: all that are not retired. Raises `UsageError` for an algorithm that is not
+        known and that no list holds, for a digest of another width and for a list that is not here, and `RetiredList`.
         """
         try:
             searched = self._generation.searched.get(algorithm)
         except TypeError:  # cannot be a key: a list, say
-            raise _misuse(algorithm, "") from None
-        if searched is None or type(digest) is not bytes or len(digest) != searched.width:
-            plain = _restored(algorithm, digest) if isinstance(digest, bytes) else _from_hex(algorithm, digest)
-            return self.lookup(algorithm, plain)
+            raise _misuse("", (), "") from None
+        if searched is None or type(digest) is not bytes or len(digest) != searched.width or lists:
+            searched, digest = _prepared(algorithm, searched, digest)
+            searched = self._generation.among(searched, lists) if lists else searched
         hits = []
         for name, version, entries_of in searched.lookups:
             for entry, label in entries_of(digest):
                 hits.append(_new(Hit, (name, version, entry, label)))
         return hits
 
-    def lookup_many(self, algorithm: str, digests: Any) -> Mask:
+    def lookup_many(self, algorithm: str, digests: Any, *, lists: Sequence[str] = ()) -> Mask:
         """For each of ``digests`` whether any list holds it.
 
         ``digests``: a numpy array of dtype ``S<width>`` and shape (n,), or of uint8 and shape (n, width), or an
-        iterable of bytes. Returns a bool array of shape (n,). Raises `UsageError` as `lookup` does.
+        iterable of bytes. Returns a bool array of shape (n,). ``lists``, and what is raised, as in `lookup`.
         """
+        generation = self._generation
         try:
-            searched = self._generation.searched[algorithm]
+            searched = generation.searched[algorithm]
         except (KeyError, TypeError):
-            raise _misuse(algorithm, "") from None
+            raise _misuse("", (), "") from None
+        if not isinstance(digests, np.ndarray) and isinstance(digests, Iterable):
+            digests = list(digests)
+        searched = next((one for one in searched.others if _has_width(digests, one.width)), searched)
         keys = _as_digests(algorithm, searched.width, digests)
         found = np.zeros(len(keys), bool)
-        for _, _, stack in searched.stacks:
+        for _, _, stack in (generation.among(searched, lists) if lists else searched).stacks:
             found |= stack.contains(keys)
         return found
 
@@ -235,30 +240,44 @@ def _given_root(path: Path) -> bytes:
         raise UsageError(f"the trusted root: {error.message}", hint=hint) from error
 
 
-def _misuse(algorithm: str, given: str) -> UsageError:
+def _misuse(algorithm: str, widths: Sequence[int], given: str) -> UsageError:
     """What is wrong with a look-up. Its arguments are not repeated: exchanged, one would be a digest."""
-    try:
-        known = Algorithm(algorithm)
-    except ValueError:
-        return UsageError("unknown algorithm", hint=f"the first argument is one of {', '.join(Algorithm)}")
-    return UsageError(f"a {known} digest has {known.width} bytes, not {given}", hint="give bytes, or hexadecimal text")
+    if not widths:
+        known = ", ".join(KNOWN_ALGORITHMS)
+        return UsageError(
+            "unknown algorithm",
+            hint=f"the first argument is one of {known}, or another that a list here holds",
+        )
+    wanted = " or ".join(map(str, widths))
+    return UsageError(f"a {algorithm} digest has {wanted} bytes, not {given}", hint="give bytes, or hexadecimal text")
 
 
-def _restored(algorithm: str, value: bytes) -> bytes:
-    """Plain bytes of the algorithm's width. numpy took the trailing NULs off a digest that it took out of an array."""
-    if algorithm not in set(Algorithm):
-        raise _misuse(algorithm, "")
-    width = Algorithm(algorithm).width
-    plain = bytes(value).ljust(width, b"\0") if isinstance(value, np.bytes_) else bytes(value)
-    if len(plain) != width:
-        raise _misuse(algorithm, f"{len(plain)} bytes")
-    return plain
-
-
-def _from_hex(algorithm: str, digest: object) -> bytes:
-    if not isinstance(digest, str):
+def _prepared(algorithm: str, searched: Searched | None, digest: object) -> tuple[Searched, bytes]:
+    """What to ask for a digest, as plain bytes of that width."""
+    widths = [one.width for one in searched.by_width] if searched else []
+    if not isinstance(digest, bytes | str):
         raise UsageError(f"a digest is bytes or text, not {type(digest).__name__}", hint="convert it with bytes()")
-    return Digest.parse(f"{algorithm}:{digest}").value
+    if not searched:
+        raise _misuse("", (), "")
+    plain = _restored(widths, digest) if isinstance(digest, bytes) else Digest.parse(f"{algorithm}:{digest}").value
+    for one in searched.by_width:
+        if one.width == len(plain):
+            return one, plain
+    raise _misuse(algorithm, widths, f"{len(plain)} bytes")
+
+
+def _restored(widths: Sequence[int], value: bytes) -> bytes:
+    """Plain bytes. numpy took the trailing NULs off a digest that it took out of an array."""
+    width = next((width for width in widths if width >= len(value)), 0)
+    return bytes(value).ljust(width, b"\0") if isinstance(value, np.bytes_) else bytes(value)
+
+
+def _has_width(digests: Any, width: int) -> bool:
+    """Whether digests given to `Matcher.lookup_many` are of this width; of values the longest says it."""
+    if isinstance(digests, np.ndarray):
+        return int(digests.shape[-1] if digests.dtype == np.uint8 else digests.dtype.itemsize) == width
+    lengths = [len(one) for one in digests if isinstance(one, bytes)] if isinstance(digests, list) else []
+    return max(lengths, default=0) == width
 
 
 def _as_digests(algorithm: str, width: int, digests: Any) -> Digests:
@@ -284,5 +303,8 @@ def _joined(algorithm: str, width: int, digests: Iterable[object]) -> Digests:
     for value in digests:
         if not isinstance(value, bytes):
             raise UsageError(f"digests are bytes, not {type(value).__name__}", hint=_shapes(width))
-        values.append(value if len(value) == width else _restored(algorithm, value))
+        plain = value if len(value) == width else _restored([width], value)
+        if len(plain) != width:
+            raise _misuse(algorithm, [width], f"{len(plain)} bytes")
+        values.append(plain)
     return np.frombuffer(b"".join(values), f"S{width}")

@@ -29,5 +29,12 @@ def compose(
         counts=candidate.counts,
         end_state=candidate.end_state,
         stack=(*head.stack, *candidate.delta) if head and not whole else candidate.stack,
-        origin=Origin(serial=candidate.manifest.version, manifest=candidate.sha256, evidence=evidence),
+        origin=_origin(candidate, evidence),
     )
+
+
+def _origin(candidate: Candidate, evidence: FileRef) -> Origin:
+    """What is stated by somebody who signs nothing stays so: a second syncd does not make it signed."""
+    upstream = candidate.manifest.origin
+    kind = upstream.kind if upstream else "signed"
+    return Origin(serial=candidate.manifest.version, manifest=candidate.sha256, evidence=evidence, kind=kind)

@@ -17,7 +17,7 @@ from syncd.format.rows import Rows, concatenate, repeats, sort_order
 from syncd.format.segment import Segment
 from syncd.format.stack import Stack
 from syncd.format.writer import write_segment
-from syncd.model import Algorithm, Counts, ListName
+from syncd.model import KNOWN_ALGORITHMS, Algorithm, Counts, ListName
 from syncd.publish.change import ListChange
 
 
@@ -91,7 +91,8 @@ class Draft:
         """Rows that remove: those given whole, all entries of a digest, and entries wherever they are."""
         rows: dict[Algorithm, Rows] = {}
         unmatched = set(removals.entries)
-        for algorithm in Algorithm:
+        held = self._current.stacks if self._current else {}
+        for algorithm in sorted({*KNOWN_ALGORITHMS, *held}):  # an entry goes wherever it is
             stack = self._stack(algorithm)
             parts = [removals.exact[algorithm].as_removals()] if algorithm in removals.exact else []
             if algorithm in removals.digests:

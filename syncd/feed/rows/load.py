@@ -30,7 +30,7 @@ from syncd.files import storage
 from syncd.format.checksum import entry_bytes
 from syncd.format.rows import Digests, Rows
 from syncd.format.segment import Segment
-from syncd.model import Algorithm
+from syncd.model import KNOWN_ALGORITHMS, Algorithm
 
 Progress = Callable[[int, int], None]
 """Takes the bytes read so far, and the bytes of the file."""
@@ -180,7 +180,7 @@ class _EntriesAlone:
 
 def _removals(segments: Mapping[Algorithm, Segment], entries: _EntriesAlone, duplicates: int, skipped: int) -> Removals:
     split = {algorithm: _split(segment.rows()) for algorithm, segment in segments.items()}
-    under = {algorithm: entries.of(algorithm) for algorithm in Algorithm}
+    under = {algorithm: entries.of(algorithm) for algorithm in KNOWN_ALGORITHMS}
     return Removals(
         exact={algorithm: rows for algorithm, (rows, _) in split.items() if len(rows)},
         digests={algorithm: whole for algorithm, (_, whole) in split.items() if len(whole)},

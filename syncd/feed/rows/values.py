@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from syncd.format.checksum import entry_bytes
 from syncd.format.rows import Digests, Entries, Index, Mask
-from syncd.model import MAX_ENTRY_BYTES, MAX_LABEL_BYTES, Algorithm
+from syncd.model import KNOWN_ALGORITHMS, MAX_ENTRY_BYTES, MAX_LABEL_BYTES, Algorithm
 
 COLUMNS: Final = ("algorithm", "digest", "entry", "label")
 
@@ -29,7 +29,7 @@ class Fault(NamedTuple):
     reason: str
 
 
-_ALGORITHMS: Final = tuple(Algorithm)
+_ALGORITHMS: Final = KNOWN_ALGORITHMS
 _UNKNOWN, _NONE = -1, -2
 _HEX: Final = re.compile("[0-9a-fA-F]*")
 _CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f]")
@@ -248,7 +248,7 @@ def _name_fault(name: str) -> str:
         return "missing"
     if find_algorithm(name.strip()):
         return "white space around it"
-    return f"unknown algorithm; known are {', '.join(_ALGORITHMS)}"
+    return f"unknown algorithm; a list file may name {', '.join(_ALGORITHMS)}"
 
 
 def _length_faults(column: str, value: str, most: int) -> Iterator[Fault]:
