@@ -49,6 +49,7 @@ PUBLISHED = ListName("iwf.images")
 FIXTURE = Path(__file__).parent / "fixtures" / "catalog_v1.sqlite3.sql"
 SECOND_FIXTURE = FIXTURE.with_name("catalog_v2.sqlite3.sql")
 THIRD_FIXTURE = FIXTURE.with_name("catalog_v3.sqlite3.sql")
+FOURTH_FIXTURE = FIXTURE.with_name("catalog_v4.sqlite3.sql")
 
 BASE = SegmentRef(sha256="5" * 64, length=4096, algorithm=Algorithm.SHA256, kind="base", rows=10, removals=0)
 ORIGIN = OriginRecord(
@@ -729,6 +730,22 @@ def test_a_catalog_of_the_third_schema_takes_faults(path: Path) -> None:
     assert path.with_name("catalog.sqlite3.before-0003").exists()
 
 
+def test_a_catalog_of_the_fourth_schema_keeps_the_order_of_its_syncs(path: Path) -> None:
+    """Migrated, its syncs come in the order in which they were begun, whatever the clock said, and so do new ones."""
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.executescript(FOURTH_FIXTURE.read_text())
+    with Catalog.open(path) as catalog:
+        assert [one.id for one in catalog.recent_syncs()] == ["0001", "bad0", "d4a1", "5eed", "5afe", "ffff"]
+        rejected = catalog.sync("bad0")
+        assert rejected is not None
+        assert (rejected.outcome, rejected.bytes, rejected.started_at) == (Outcome.REJECTED, 9_000_000_000, ONE)
+        assert catalog.mark_interrupted(ONE) == 1
+        catalog.begin_sync("0a0a", "iwf", NOON)
+        assert [one.id for one in catalog.recent_syncs("iwf", 2)] == ["0a0a", "d4a1"]
+        assert (catalog.heads(), catalog.matchers(), catalog.loaded()) == ((HEAD,), (WEB,), (LOADED,))
+    assert path.with_name("catalog.sqlite3.before-0004").exists()
+
+
 def test_a_dry_run_is_neither_the_last_sync_nor_a_success(catalog: Catalog) -> None:
     """Whatever came of it: it changed nothing."""
     catalog.begin_sync("01", "iwf", NOON)
@@ -767,9 +784,9 @@ def later_scripts(folder: Path, upgrade: str) -> Path:
         copied = folder / script.relative_to(schema.MIGRATIONS)
         copied.parent.mkdir(parents=True, exist_ok=True)
         copied.write_text(script.read_text())
-    (folder / "versions" / "v0005_later.py").write_text(
+    (folder / "versions" / "v9999_later.py").write_text(
         "from alembic import op\nimport sqlalchemy as sa\n"
-        f"revision, down_revision = '0005', '0004'\ndef upgrade():\n    {upgrade}\n"
+        f"revision, down_revision = '9999', '{tables.REVISION}'\ndef upgrade():\n    {upgrade}\n"
     )
     return folder
 
@@ -786,12 +803,12 @@ def test_an_older_catalog_is_kept_before_it_is_migrated(path: Path, tmp_path: Pa
         catalog.commit(FIRST)
     before = dump(path)
     scripts = later_scripts(tmp_path / "100% later", REBUILD)
-    schema.bring_up(path, 0, revision="0005", scripts=scripts)
-    kept = path.with_name("catalog.sqlite3.before-0004")
+    schema.bring_up(path, 0, revision="9999", scripts=scripts)
+    kept = path.with_name(f"catalog.sqlite3.before-{tables.REVISION}")
     assert dump(kept) == before
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
     with contextlib.closing(sqlite3.connect(path)) as connection:
-        assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("0005",)]
+        assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("9999",)]
         assert connection.execute("SELECT id, note FROM publications").fetchall() == [(1, None)]
         assert connection.execute("SELECT count(*) FROM signed_files").fetchall() == [(2,)]
 
@@ -816,7 +833,7 @@ def test_a_failed_migration_changes_nothing(path: Path, tmp_path: Path, upgrade:
         catalog.commit(FIRST)
     before = dump(path)
     with pytest.raises(StoreError, match=message):
-        schema.bring_up(path, 0, revision="0005", scripts=later_scripts(tmp_path / "later", upgrade))
+        schema.bring_up(path, 0, revision="9999", scripts=later_scripts(tmp_path / "later", upgrade))
     assert dump(path) == before
 
 

@@ -13,11 +13,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from sqlalchemy import Connection, Table, func, select, update
+from sqlalchemy import Connection, Table, func, insert, select, update
 from sqlalchemy import delete as delete_from
-from sqlalchemy.dialects.sqlite import insert
 
-from syncd.catalog.database import copy, make_engine, make_file, reading, values_of, writing
+from syncd.catalog import database
+from syncd.catalog.database import copy, make_engine, make_file, put, reading, values_of, writing
 from syncd.catalog.matchers import MatcherTables
 from syncd.catalog.records import (
     RETRUSTED,
@@ -220,10 +220,7 @@ class Catalog(SyncTables, MatcherTables):
     def damage(self) -> tuple[str, ...]:
         """What SQLite finds wrong with the file and its references; () where it is sound. Reads all of it."""
         with reading(self._engine, self.path) as connection:
-            found = [str(one) for one in connection.exec_driver_sql("PRAGMA integrity_check").scalars()]
-            dangling = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
-        lost = [f"{len(dangling)} rows refer to others that are missing"] if dangling else []
-        return tuple([one for one in found if one != "ok"] + lost)
+            return database.damage(connection)
 
     def retrust(self, source: str, root_sha256: str, entry: AuditEntry) -> None:
         """Pin another root for a source, in one transaction with its audit entry.
@@ -287,14 +284,14 @@ def _put_head(connection: Connection, move: HeadMove, note: HeadNote, now: datet
 
 def _replace(connection: Connection, table: Table, record: Any) -> None:
     values = values_of(record)
-    keys = [column.name for column in table.primary_key]
-    others = {name: value for name, value in values.items() if name not in keys}
-    connection.execute(insert(table).values(values).on_conflict_do_update(index_elements=keys, set_=others))
+    key = {column.name: values.pop(column.name) for column in table.primary_key}
+    put(connection, table, key, values)
 
 
 def _put_publication(connection: Connection, commit: Commit[Records]) -> int:
     statement = insert(publications).values(created_at=commit.created_at, kind=commit.kind, installed=False)
-    publication_id = connection.execute(statement).lastrowid
+    key = connection.execute(statement).inserted_primary_key
+    publication_id: int = key[0]  # type: ignore[index]  # None only after an insert of several rows
     for position, (path, content) in enumerate(commit.files):
         file = {"publication_id": publication_id, "position": position, "path": path, "content": content}
         connection.execute(insert(signed_files).values(file))

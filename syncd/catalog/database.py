@@ -4,12 +4,13 @@ import contextlib
 import os
 import sqlite3
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, QueuePool, Select, create_engine, event
+from sqlalchemy import Connection, Engine, QueuePool, Select, Table, create_engine, event, insert, update
 from sqlalchemy.exc import DBAPIError
 
 from syncd.errors import StoreError
@@ -135,6 +136,30 @@ class Tables:
 def values_of(record: Any) -> dict[str, Any]:
     """A record's fields as column values; not `asdict`, which would take the values apart as well."""
     return {field.name: getattr(record, field.name) for field in fields(record)}
+
+
+def put(
+    connection: Connection,
+    table: Table,
+    key: Mapping[str, Any],
+    values: Mapping[str, Any],
+    added: Mapping[str, Any] = MappingProxyType({}),
+) -> None:
+    """Change the row whose columns have the values of ``key``, or add one, which takes those of ``added`` as well.
+
+    Two statements that every database has. Nobody adds the row in between: a transaction of `writing` owns the lock.
+    """
+    same = [table.c[name] == value for name, value in key.items()]
+    if connection.execute(update(table).where(*same).values(**values)).rowcount == 0:
+        connection.execute(insert(table).values({**added, **key, **values}))
+
+
+def damage(connection: Connection) -> tuple[str, ...]:
+    """List what SQLite finds wrong with the file and its references. Reads all of it."""
+    found = [str(one) for one in connection.exec_driver_sql("PRAGMA integrity_check").scalars()]
+    dangling = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
+    lost = [f"{len(dangling)} rows refer to others that are missing"] if dangling else []
+    return tuple([one for one in found if one != "ok"] + lost)
 
 
 def make_file(path: Path) -> None:

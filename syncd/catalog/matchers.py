@@ -3,11 +3,10 @@
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
-from sqlalchemy import Connection, func, select, tuple_, update
+from sqlalchemy import Connection, func, insert, select, tuple_, update
 from sqlalchemy import delete as delete_from
-from sqlalchemy.dialects.sqlite import insert
 
-from syncd.catalog.database import Tables, values_of, writing
+from syncd.catalog.database import Tables, put, values_of, writing
 from syncd.catalog.records import AuditEntry, Loaded, MatcherRecord
 from syncd.catalog.tables import audit, loaded, matchers, versions
 from syncd.errors import UsageError
@@ -33,15 +32,14 @@ class MatcherTables(Tables):
 
         Raises `UsageError` where the name is in force; a revoked one may be given again.
         """
-        values = values_of(record)
-        statement = insert(matchers).values(values)
+        others = {name: value for name, value in values_of(record).items() if name != "name"}
         with writing(self._engine, self.path) as connection:
             if _in_force(connection, record.name):
                 raise UsageError(
                     f"there is a matcher {record.name} already",
                     hint=f"`syncd matchers revoke {record.name}` first, or take another name; nothing was changed",
                 )
-            connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_=values))
+            put(connection, matchers, {"name": record.name}, others)
             connection.execute(insert(audit).values(values_of(entry)))
 
     def revoke_matcher(self, name: str, entry: AuditEntry) -> None:

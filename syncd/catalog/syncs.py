@@ -1,28 +1,24 @@
 """The part of the catalog that knows the sources, and how each sync of them went."""
 
 from collections.abc import Mapping
+from dataclasses import fields
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, Integer, literal_column, select, update
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy import Connection, Select, insert, select, update
 
-from syncd.catalog.database import Tables, values_of, writing
+from syncd.catalog.database import Tables, put, values_of, writing
 from syncd.catalog.records import Fault, Outcome, SourceState, SyncRecord
 from syncd.catalog.tables import sources, syncs
 from syncd.errors import StoreError
 from syncd.trust.values import Floors
 
-_begun: Final = literal_column("syncs.rowid", Integer)
-"""Syncs in the order in which they were begun, whatever the clock said then."""
-_source: Final = literal_column("+syncs.source", syncs.c.source.type)
-"""Without an index (sqlite.org/optoverview.html, 2.1): the newest of a source are among the newest of all."""
+_RECORD: Final = tuple(syncs.c[one.name] for one in fields(SyncRecord))
 
 
 def put_source(connection: Connection, name: str, **changed: Any) -> None:
     """Change these columns of a source, which is remembered from then on."""
-    statement = insert(sources).values({"name": name, "floors": Floors(), **changed})
-    connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_=changed))
+    put(connection, sources, {"name": name}, changed, added={"floors": Floors()})
 
 
 class SyncTables(Tables):
@@ -95,24 +91,30 @@ class SyncTables(Tables):
 
     def recent_syncs(self, source: str | None = None, limit: int = 20) -> tuple[SyncRecord, ...]:
         """The latest syncs, of one source or of all, newest first."""
-        statement = select(syncs).order_by(_begun.desc()).limit(limit)
+        statement = _newest().limit(limit)
         if source is not None:
-            statement = statement.where(_source == source)
-        return tuple(SyncRecord(**row) for row in self._rows(statement))
+            statement = statement.where(syncs.c.source == source)
+        return self._syncs(statement)
 
     def sync(self, sync_id: str) -> SyncRecord | None:
         """One sync, running or ended."""
-        found = self._rows(select(syncs).where(syncs.c.id == sync_id))
-        return SyncRecord(**found[0]) if found else None
+        return next(iter(self._syncs(select(*_RECORD).where(syncs.c.id == sync_id))), None)
 
     def last_ended(self, source: str) -> SyncRecord | None:
         """The latest sync of ``source`` that has ended; dry runs change nothing, and do not count."""
-        ended = (_source == source, syncs.c.outcome != Outcome.RUNNING, syncs.c.dry_run.is_(False))
-        found = self._rows(select(syncs).where(*ended).order_by(_begun.desc()).limit(1))
-        return SyncRecord(**found[0]) if found else None
+        ended = (syncs.c.source == source, syncs.c.outcome != Outcome.RUNNING, syncs.c.dry_run.is_(False))
+        return next(iter(self._syncs(_newest().where(*ended).limit(1))), None)
 
     def last_success(self, source: str) -> datetime | None:
         """When a sync of ``source`` last verified all that it follows; dry runs do not count."""
-        good = (syncs.c.outcome.in_((Outcome.PUBLISHED, Outcome.UP_TO_DATE)), syncs.c.dry_run.is_(False))
-        found = self._rows(select(syncs.c.finished_at).where(_source == source, *good).order_by(_begun.desc()).limit(1))
-        return found[0]["finished_at"] if found else None
+        good = syncs.c.outcome.in_((Outcome.PUBLISHED, Outcome.UP_TO_DATE))
+        statement = _newest().where(syncs.c.source == source, good, syncs.c.dry_run.is_(False)).limit(1)
+        return next((one.finished_at for one in self._syncs(statement)), None)
+
+    def _syncs(self, statement: Select[Any]) -> tuple[SyncRecord, ...]:
+        return tuple(SyncRecord(**row) for row in self._rows(statement))
+
+
+def _newest() -> Select[Any]:
+    """Syncs, the one begun last first; with the index on (source, number) those of one source are found at once."""
+    return select(*_RECORD).order_by(syncs.c.number.desc())

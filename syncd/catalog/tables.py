@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from pydantic import JsonValue, TypeAdapter
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     Column,
     Dialect,
@@ -20,6 +21,7 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    UniqueConstraint,
     false,
 )
 from sqlalchemy.types import TypeDecorator
@@ -30,7 +32,7 @@ from syncd.format.manifest import EndState, SegmentRef
 from syncd.model import Algorithm, Counts, ListName
 from syncd.trust.values import Floors
 
-REVISION: Final = "0004"
+REVISION: Final = "0005"
 """The schema that this code reads and writes."""
 
 
@@ -69,6 +71,8 @@ def _json(kind: Any) -> Stored:
     return Stored(lambda value: adapter.dump_json(value).decode(), adapter.validate_json)
 
 
+LONG: Final = BigInteger().with_variant(Integer(), "sqlite")
+"""64 bits; SQLite's INTEGER has as many, and numbers rows by itself under that name alone (autoinc.html)."""
 TIME: Final = Stored(_write_time, datetime.fromisoformat)
 OUTCOME: Final = Stored(str, Outcome)
 FLOORS: Final = _json(Floors)
@@ -84,6 +88,7 @@ metadata: Final = MetaData(
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",
         "fk": "fk_%(table_name)s_%(referred_table_name)s",
         "pk": "pk_%(table_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
     }
 )
 
@@ -97,24 +102,26 @@ sources: Final = Table(
     Column("last_verified_at", TIME),
     Column("next_run_at", TIME),
     Column("cool_down_until", TIME),
-    Column("failures", Integer, nullable=False, server_default="0"),
+    Column("failures", LONG, nullable=False, server_default="0"),
 )
 
 syncs: Final = Table(
     "syncs",
     metadata,
-    Column("id", Text, primary_key=True),
+    Column("number", LONG, primary_key=True),  # in the order in which they were begun, whatever the clock said then
+    Column("id", Text, nullable=False),
     Column("source", Text, nullable=False),
     Column("started_at", TIME, nullable=False),
     Column("finished_at", TIME),
     Column("outcome", OUTCOME, nullable=False),
     Column("reason", Text, nullable=False),
     Column("message", Text, nullable=False),
-    Column("bytes", Integer, nullable=False),
+    Column("bytes", LONG, nullable=False),
     Column("dry_run", Boolean, nullable=False, server_default=false()),
     Column("faults", FAULTS, nullable=False, server_default="{}"),
-    Index(None, "source", "started_at"),
-    Index(None, "started_at"),
+    UniqueConstraint("id"),
+    Index(None, "source", "number"),
+    sqlite_autoincrement=True,
 )
 
 origins: Final = Table(
@@ -122,7 +129,7 @@ origins: Final = Table(
     metadata,
     Column("source", Text, primary_key=True),
     Column("list", Text, primary_key=True),
-    Column("serial", Integer, nullable=False),
+    Column("serial", LONG, nullable=False),
     Column("manifest_sha256", Text, nullable=False),
     Column("manifest", LargeBinary, nullable=False),
     Column("stack", STACK, nullable=False),
@@ -134,14 +141,14 @@ versions: Final = Table(
     "versions",
     metadata,
     Column("list", Text, primary_key=True),
-    Column("version", Integer, primary_key=True),
+    Column("version", LONG, primary_key=True),
     Column("manifest_sha256", Text, nullable=False),
     Column("manifest", LargeBinary, nullable=False),
     Column("created_at", TIME, nullable=False),
     Column("sync_id", Text),  # no foreign key: syncs may be forgotten, versions are not
     Column("plan", Text, nullable=False),
     Column("counts", COUNTS, nullable=False),
-    Column("rows", Integer, nullable=False),
+    Column("rows", LONG, nullable=False),
 )
 
 heads: Final = Table(
@@ -149,9 +156,9 @@ heads: Final = Table(
     metadata,
     Column("list", Text, primary_key=True),
     Column("source", Text, nullable=False),
-    Column("version", Integer, nullable=False),
+    Column("version", LONG, nullable=False),
     Column("manifest_sha256", Text, nullable=False),
-    Column("origin_serial", Integer),
+    Column("origin_serial", LONG),
     Column("published_at", TIME, nullable=False),
     ForeignKeyConstraint(["list", "version"], ["versions.list", "versions.version"]),
 )
@@ -159,7 +166,7 @@ heads: Final = Table(
 publications: Final = Table(
     "publications",
     metadata,
-    Column("id", Integer, primary_key=True),
+    Column("id", LONG, primary_key=True),
     Column("created_at", TIME, nullable=False),
     Column("kind", Text, nullable=False),
     Column("installed", Boolean, nullable=False),
@@ -170,7 +177,7 @@ signed_files: Final = Table(
     "signed_files",
     metadata,
     Column("publication_id", ForeignKey("publications.id", ondelete="CASCADE"), primary_key=True),
-    Column("position", Integer, primary_key=True),
+    Column("position", LONG, primary_key=True),
     Column("path", Text, nullable=False),
     Column("content", LargeBinary, nullable=False),
 )
@@ -178,7 +185,7 @@ signed_files: Final = Table(
 audit: Final = Table(
     "audit",
     metadata,
-    Column("id", Integer, primary_key=True),
+    Column("id", LONG, primary_key=True),
     Column("at", TIME, nullable=False),
     Column("actor", Text, nullable=False),
     Column("action", Text, nullable=False),
@@ -204,7 +211,7 @@ loaded: Final = Table(
     Column("matcher", ForeignKey("matchers.name"), primary_key=True),
     Column("instance", Text, primary_key=True),
     Column("list", Text, primary_key=True),
-    Column("version", Integer, nullable=False),
+    Column("version", LONG, nullable=False),
     Column("loaded_at", TIME, nullable=False),
     Column("seen_at", TIME, nullable=False),
 )

@@ -1,0 +1,133 @@
+"""The catalog's SQL is portable: PostgreSQL is to follow as a second database."""
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import BigInteger, Integer, event
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.schema import CreateIndex, CreateTable
+
+from syncd.catalog import tables
+from syncd.catalog.catalog import Catalog
+from syncd.catalog.records import Outcome
+from syncd.trust.values import Floors
+from test_catalog import ALL, ENTRY, FIRST, IMAGES, LOADED, NOON, ONE, ORIGIN, PUBLISHED, RESIGNED, SECOND, WEB
+
+PACKAGE = Path(tables.__file__).parent
+POSTGRESQL = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
+NOT_STATEMENTS = {"open", "close", "backup", "damage"}
+"""Methods about SQLite's file itself."""
+
+
+def use_every_method(catalog: Catalog, target: Path) -> set[str]:
+    """Call each method of the catalog so that every statement is issued; return the names of those called."""
+    called: set[str] = set()
+
+    def call(name: str, *arguments: Any, **named: Any) -> None:
+        called.add(name)
+        getattr(catalog, name)(*arguments, **named)
+
+    call("commit", FIRST)
+    call("commit", SECOND)
+    call("commit", RESIGNED)
+    call("note_attempt", "iwf", NOON)
+    call("note_verified", "iwf", Floors(), "f" * 64, NOON)
+    call("note_schedule", "iwf", ONE)
+    call("begin_sync", "01", "iwf", NOON)
+    call("finish_sync", "01", Outcome.UP_TO_DATE, now=ONE)
+    call("begin_sync", "02", "iwf", NOON)
+    call("mark_interrupted", ONE)
+    call("recent_syncs", "iwf")
+    call("recent_syncs")
+    for name in ("source", "floors", "last_ended", "last_success"):
+        call(name, "iwf")
+    call("sync", "01")
+    call("touch_verified", "iwf", {IMAGES: 8}, ONE)
+    for name in ("head", "versions", "history", "version", "prune_versions"):
+        call(name, PUBLISHED, *{"history": (5,), "version": (2,), "prune_versions": (1,)}.get(name, ()))
+    call("origin", ORIGIN.source, ORIGIN.list)
+    for name in ("origins", "heads", "head_rows", "pending_publications", "matchers", "loaded", "audit_entries"):
+        call(name)
+    call("mark_installed", 1)
+    call("prune_publications", 1)
+    call("audit", ENTRY)
+    call("add_matcher", WEB, ENTRY)
+    call("add_matcher", ALL, ENTRY)
+    call("replace_loaded", [("web", "web-1")], [LOADED])
+    call("revoke_matcher", "web", ENTRY)
+    call("due_versions", ONE)
+    call("retrust", "iwf", "0" * 64, ENTRY)
+    return called
+
+
+@pytest.fixture
+def statements(tmp_path: Path) -> Iterator[list[Any]]:
+    """Every statement that the catalog issues, as SQLAlchemy has it."""
+    found: list[Any] = []
+    with Catalog.open(tmp_path / "catalog.sqlite3") as catalog:
+        event.listen(catalog._engine, "before_execute", lambda _, statement, *__: found.append(statement))
+        called = use_every_method(catalog, tmp_path)
+        methods = {name for name in dir(Catalog) if not name.startswith("_")}
+        assert methods - NOT_STATEMENTS == called, "a method is missing above: call it there"
+        yield found
+
+
+def test_every_statement_compiles_for_postgresql(statements: list[Any]) -> None:
+    """No statement needs what SQLite alone has: its own inserts, its row numbers, its settings."""
+    texts = {str(one.compile(dialect=POSTGRESQL)) for one in statements if not isinstance(one, str)}
+    assert len(texts) > 40
+    assert [one for one in texts if re.search(r"rowid|pragma|\bor replace\b|on conflict|\+syncs", one, re.I)] == []
+
+
+def test_nothing_is_written_as_text(statements: list[Any]) -> None:
+    """SQL as text would be passed to either database as it is; only SQLite's BEGIN is."""
+    assert {one for one in statements if isinstance(one, str)} <= {"BEGIN", "BEGIN IMMEDIATE"}
+
+
+@pytest.mark.parametrize("table", tables.metadata.sorted_tables, ids=lambda one: str(one.name))
+def test_every_table_compiles_for_postgresql(table: Any) -> None:
+    """With its indexes, and with 64 bits for every number."""
+    made = str(CreateTable(table).compile(dialect=POSTGRESQL))
+    assert not re.search(r"\bINTEGER\b|\bSERIAL\b", made)
+    for index in table.indexes:
+        assert str(CreateIndex(index).compile(dialect=POSTGRESQL))
+    for column in table.columns:
+        assert not isinstance(column.type, Integer) or isinstance(column.type, BigInteger), column.name
+
+
+def test_only_the_database_module_knows_sqlite() -> None:
+    """A dialect, a PRAGMA or a driver is named in `database.py` and, for migrations, in `schema.py` alone."""
+    known = {"database.py", "schema.py"}
+    modules = [path for path in PACKAGE.glob("*.py") if path.name not in known]
+    words = r"sqlalchemy\.dialects|import sqlite3|PRAGMA|rowid|exec_driver_sql|sqlite_master"
+    assert [path.name for path in modules if re.search(words, path.read_text())] == []
+
+
+def test_the_last_syncs_of_a_source_are_found_without_reading_the_others(tmp_path: Path) -> None:
+    """`syncd status` stays quick after years: each question walks the index of its source, and sorts nothing."""
+    plans: list[str] = []
+    with Catalog.open(tmp_path / "catalog.sqlite3") as catalog:
+
+        def explain(connection: Any, _: Any, statement: str, parameters: Any, *__: Any) -> None:
+            if statement.startswith("SELECT") and "FROM syncs" in statement:
+                cursor = connection.connection.cursor()
+                cursor.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)
+                plans.extend(row[3] for row in cursor.fetchall())
+
+        event.listen(catalog._engine, "before_cursor_execute", explain)
+        catalog.recent_syncs("iwf")
+        catalog.last_ended("iwf")
+        catalog.last_success("iwf")
+    assert plans == ["SEARCH syncs USING INDEX ix_syncs_source_number (source=?)"] * 3
+
+
+def test_a_number_beyond_32_bits_is_kept(tmp_path: Path) -> None:
+    """Bytes received and serials outgrow 32 bits."""
+    with Catalog.open(tmp_path / "catalog.sqlite3") as catalog:
+        catalog.begin_sync("01", "iwf", datetime(2026, 3, 1, tzinfo=UTC))
+        catalog.finish_sync("01", Outcome.UP_TO_DATE, now=ONE, received=1 << 40)
+        assert catalog.recent_syncs()[0].bytes == 1 << 40
