@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
+from pydantic import JsonValue
 from sqlalchemy import Connection, Table, func, select, update
 from sqlalchemy import delete as delete_from
 from sqlalchemy.dialects.sqlite import insert
@@ -35,7 +36,6 @@ from syncd.catalog.syncs import SyncTables, put_source
 from syncd.catalog.tables import audit, heads, origins, publications, signed_files, versions
 from syncd.errors import RefusedError, StoreError, UsageError
 from syncd.model import ListName
-from syncd.trust.values import Floors
 
 LOCK_WAIT: Final = 10.0
 """Seconds that a writer waits for another; no transaction here takes a hundredth of that."""
@@ -189,15 +189,14 @@ class Catalog(SyncTables, MatcherTables):
         lost = [f"{len(dangling)} rows refer to others that are missing"] if dangling else []
         return tuple([one for one in found if one != "ok"] + lost)
 
-    def retrust(self, source: str, root_sha256: str, entry: AuditEntry) -> None:
-        """Pin another root for a source, in one transaction with its audit entry.
+    def retrust(self, source: str, memory: Mapping[str, JsonValue], entry: AuditEntry) -> None:
+        """Trust a source in another way, as its new memory says, in one transaction with the audit entry.
 
-        Floors are reset (but for our own clock), and so is every serial of its lists: what comes first under the new
-        root is compared with what is held, whatever its number.
+        Every serial of its lists is reset: what comes first under the new trust is compared with what is held, whatever
+        its number.
         """
-        clock = self.source(source).floors.clock
         with writing(self._engine, self.path) as connection:
-            put_source(connection, source, floors=Floors(clock=clock), root_sha256=root_sha256)
+            put_source(connection, source, memory=memory)
             connection.execute(update(origins).where(origins.c.source == source).values(serial=RETRUSTED))
             connection.execute(insert(audit).values(values_of(entry)))
 

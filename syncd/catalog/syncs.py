@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
+from pydantic import JsonValue
 from sqlalchemy import Connection, Integer, literal_column, select, update
 from sqlalchemy.dialects.sqlite import insert
 
@@ -11,7 +12,6 @@ from syncd.catalog.database import Tables, values_of, writing
 from syncd.catalog.records import Fault, Outcome, SourceState, SyncRecord
 from syncd.catalog.tables import sources, syncs
 from syncd.errors import StoreError
-from syncd.trust.values import Floors
 
 _begun: Final = literal_column("syncs.rowid", Integer)
 """Syncs in the order in which they were begun, whatever the clock said then."""
@@ -21,7 +21,7 @@ _source: Final = literal_column("+syncs.source", syncs.c.source.type)
 
 def put_source(connection: Connection, name: str, **changed: Any) -> None:
     """Change these columns of a source, which is remembered from then on."""
-    statement = insert(sources).values({"name": name, "floors": Floors(), **changed})
+    statement = insert(sources).values({"name": name, **changed})
     connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_=changed))
 
 
@@ -33,19 +33,15 @@ class SyncTables(Tables):
         found = self._rows(select(sources).where(sources.c.name == name))
         return SourceState(**found[0]) if found else SourceState(name)
 
-    def floors(self, source: str) -> Floors:
-        """The versions below which nothing is accepted from ``source``."""
-        return self.source(source).floors
-
     def note_attempt(self, source: str, now: datetime) -> None:
         """Remember that a sync of ``source`` began."""
         with writing(self._engine, self.path) as connection:
             put_source(connection, source, last_attempt_at=now)
 
-    def note_verified(self, source: str, floors: Floors, root_sha256: str, now: datetime) -> None:
-        """Remember what was verified of ``source``, under which pinned root. The floors are stored as given."""
+    def note_verified(self, source: str, memory: Mapping[str, JsonValue], now: datetime) -> None:
+        """Remember that ``source`` was verified, and replace its memory."""
         with writing(self._engine, self.path) as connection:
-            put_source(connection, source, floors=floors, root_sha256=root_sha256, last_verified_at=now)
+            put_source(connection, source, memory=memory, last_verified_at=now)
 
     def note_schedule(
         self, source: str, next_run_at: datetime | None, *, cool_down_until: datetime | None = None, failures: int = 0

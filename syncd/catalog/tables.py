@@ -28,9 +28,8 @@ from syncd.catalog.records import Fault, Outcome
 from syncd.errors import StoreError
 from syncd.format.manifest import EndState, SegmentRef
 from syncd.model import Algorithm, Counts, ListName
-from syncd.trust.values import Floors
 
-REVISION: Final = "0004"
+REVISION: Final = "0006"
 """The schema that this code reads and writes."""
 
 
@@ -71,7 +70,7 @@ def _json(kind: Any) -> Stored:
 
 TIME: Final = Stored(_write_time, datetime.fromisoformat)
 OUTCOME: Final = Stored(str, Outcome)
-FLOORS: Final = _json(Floors)
+MEMORY: Final = _json(Mapping[str, JsonValue])
 STACK: Final = _json(tuple[SegmentRef, ...])
 END_STATE: Final = _json(dict[Algorithm, EndState])
 FAULTS: Final = _json(dict[str, Fault])
@@ -91,8 +90,7 @@ sources: Final = Table(
     "sources",
     metadata,
     Column("name", Text, primary_key=True),
-    Column("floors", FLOORS, nullable=False),
-    Column("root_sha256", Text),
+    Column("memory", MEMORY, nullable=False, server_default="{}"),
     Column("last_attempt_at", TIME),
     Column("last_verified_at", TIME),
     Column("next_run_at", TIME),

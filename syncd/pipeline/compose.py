@@ -10,7 +10,7 @@ from syncd.pipeline.values import Candidate, Pass
 
 
 def compose(
-    name: ListName, candidate: Candidate, passed: tuple[Pass, Pass], head: Manifest | None, evidence: FileRef
+    name: ListName, candidate: Candidate, passed: tuple[Pass, Pass], head: Manifest | None, evidence: FileRef | None
 ) -> ListChange | None:
     """Return the change of the head ``name``; None where it does not change. Pure.
 

@@ -19,7 +19,8 @@ from syncd.format import manifest as manifests
 from syncd.format.manifest import Manifest
 from syncd.model import ListName
 from syncd.pipeline.state import Publisher
-from syncd.sources.signed_feed import SignedFeed
+from syncd.sources.signed_feed import FeedMemory, SignedFeed
+from syncd.sources.source import Source
 from syncd.trust.keys import Signers
 from syncd.trust.repository import Repository
 from syncd.trust.strict import verify_root
@@ -110,7 +111,7 @@ def _records(publisher: Publisher, manifest: Manifest, now: datetime) -> tuple[H
     )
 
 
-def retrust(publisher: Publisher, source: SignedFeed, root: bytes, reason: str, now: datetime, actor: str) -> int:
+def retrust(publisher: Publisher, source: Source, root: bytes, reason: str, now: datetime, actor: str) -> int:
     """Follow ``source`` by another root from now on; returns that root's version.
 
     Its floors and serials are forgotten, what is held of it stays: the next sync compares the first whole list with it,
@@ -119,6 +120,8 @@ def retrust(publisher: Publisher, source: SignedFeed, root: bytes, reason: str, 
     """
     if not reason.strip():
         raise UsageError("a reason is needed", hint="say with --reason how you know that this root is the partner's")
+    if not isinstance(source, SignedFeed):
+        raise UsageError(f"source {source.name} has no trust root", hint="only a signed feed is trusted by one")
     version = verify_root(root)
     if source.root_bytes() != root:
         raise UsageError(
@@ -129,7 +132,8 @@ def retrust(publisher: Publisher, source: SignedFeed, root: bytes, reason: str, 
     with lock(folder.lock, f"retrust of {source.name}"):
         _forget(folder.work / "trust")  # first: until the pin is moved, the floors in the catalog hold
         entry = AuditEntry(now, actor, "retrust", source.name, {"reason": reason, "root_version": version})
-        publisher.catalog.retrust(source.name, hashlib.sha256(root).hexdigest(), entry)
+        memory = FeedMemory.of(publisher.catalog.source(source.name).memory)
+        publisher.catalog.retrust(source.name, memory.retrusted(root).as_json(), entry)
     return version
 
 

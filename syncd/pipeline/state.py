@@ -74,7 +74,7 @@ class Publisher:
         origin: OriginRecord,
         expected_origin: str | None,
         *,
-        evidence: bytes,
+        evidence: bytes | None,
         plan: str,
         sync_id: str,
         now: datetime,
@@ -90,7 +90,9 @@ class Publisher:
             content = manifests.encode(manifest)
             signed = publish.sign(repository, [manifest], self.freshness(origin), self.signers, now)
             kept = change.origin.evidence if change.origin else None
-            files = ((layout.evidence_path(change.list, kept.sha256), evidence), *signed) if kept else signed
+            files = (
+                ((layout.evidence_path(change.list, kept.sha256), evidence), *signed) if kept and evidence else signed
+            )
             head, version = _records(manifest, content, origin, plan, sync_id, now)
             self.commit(
                 Commit(
