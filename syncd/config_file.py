@@ -8,13 +8,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
-from syncd.config import ENVIRONMENT, HINT, Config, FeedSource, Serve
+from syncd.config import ENVIRONMENT, Config, Serve
 from syncd.errors import ConfigError, StoreError, nearest
 from syncd.files import read_bytes, storage
 from syncd.model import LIST_NAME
+from syncd.settings import HINT
+from syncd.sources.tables import TABLES, SourceTable
 
 DEFAULT_FILE: Final = Path("/etc/syncd/syncd.toml")
 FILE_VARIABLE: Final = "SYNCD_CONFIG"
@@ -123,8 +125,8 @@ def _check_sources(config: Config, path: Path) -> None:
     for name, source in config.sources.items():
         _check_source_name(name, f"{ENVIRONMENT}SOURCES__{name.upper()}__...")
         where = f"{path}: sources.{name}"
-        if source.client_key and not source.client_cert:
-            raise ConfigError(f"{where}.client_key: given without client_cert", hint="give both, or neither")
+        if fault := source.fault():
+            raise ConfigError(f"{where}.{fault[0]}: {fault[1]}", hint=fault[2])
         for one in source.lists:
             if not LIST_NAME.fullmatch(f"{name}.{one}"):
                 raise ConfigError(
@@ -135,7 +137,9 @@ def _check_sources(config: Config, path: Path) -> None:
 
 def _check_secrets(config: Config, path: Path) -> None:
     """Refuse a file with a token or a private key that every user of this machine may read or write."""
-    tables: dict[tuple[str, ...], FeedSource | Serve] = {("sources", name): one for name, one in config.sources.items()}
+    tables: dict[tuple[str, ...], SourceTable | Serve] = {
+        ("sources", name): one for name, one in config.sources.items()
+    }
     if config.serve:
         tables["serve",] = config.serve
     for place, file in (((*table, key), file) for table, one in tables.items() for key, file in one.secrets().items()):
@@ -160,15 +164,17 @@ def _explained(error: ValidationError, path: Path, *, present: bool) -> ConfigEr
     found = error.errors(include_url=False, include_input=False)
     # A misspelt key is also a missing one: say what was written, not what was not.
     first = next((one for one in found if one["type"] == "extra_forbidden"), found[0])
-    place = tuple(str(part) for part in first["loc"])
+    place, kind = _place_in_file([str(part) for part in first["loc"]])
     if place == ("state_dir",) and first["type"] == "missing" and not present:
         return ConfigError(
             f"there is no configuration: {path} does not exist",
             hint=f"write it, or name another file with --config or {FILE_VARIABLE}",
         )
+    if first["type"] == "union_tag_invalid":
+        return ConfigError(f"{_where((*place, 'type'), path)}: unknown type", hint=f"known types: {', '.join(TABLES)}")
     where = _where(place, path)
     if first["type"] == "extra_forbidden":
-        return ConfigError(f"{where}: unknown key", hint=nearest(place[-1], _keys_beside(place), "key"))
+        return ConfigError(f"{where}: unknown key", hint=nearest(place[-1], _keys_beside(place, kind), "key"))
     if first["type"] == "missing":
         return ConfigError(f"{where}: missing", hint="this key has no default; see docs/configuration.md")
     message, _, hint = first["msg"].removeprefix("Value error, ").partition(HINT)
@@ -185,6 +191,14 @@ def _where(place: Sequence[str], path: Path) -> str:
     return f"{path}: {'.'.join(place)}"
 
 
-def _keys_beside(place: Sequence[str]) -> Sequence[str]:
-    tables: dict[str, type[BaseModel]] = {"sources": FeedSource, "serve": Serve}
-    return tuple((tables.get(place[0], Config) if len(place) > 1 else Config).model_fields)
+def _place_in_file(loc: Sequence[str]) -> tuple[tuple[str, ...], str]:
+    """The keys that lead to a value, and the type of the source it belongs to: pydantic names that among the keys."""
+    if loc[0] == "sources" and len(loc) > 2:  # noqa: PLR2004 - sources, NAME, type
+        return (*loc[:2], *loc[3:]), loc[2]
+    return tuple(loc), ""
+
+
+def _keys_beside(place: Sequence[str], kind: str) -> Sequence[str]:
+    if len(place) > 1:
+        return tuple((TABLES[kind] if place[0] == "sources" else Serve).model_fields)
+    return tuple(Config.model_fields)

@@ -18,6 +18,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from pydantic import JsonValue
 
 from syncd.catalog import database, schema, tables
 from syncd.catalog.catalog import Catalog
@@ -40,7 +41,6 @@ from syncd.errors import LostRaceError, RefusedError, StoreError, UsageError
 from syncd.format.manifest import EndState, Manifest, SegmentRef
 from syncd.model import Algorithm, Counts, ListName
 from syncd.publish.ledger import Commit, HeadMove
-from syncd.trust.values import Floors
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 ONE = datetime(2026, 3, 1, 13, 0, tzinfo=UTC)
@@ -74,6 +74,12 @@ VERSION = VersionRecord(
     counts={Algorithm.SHA256: Counts(added=10)},
     rows=10,
 )
+FLOORS: dict[str, JsonValue] = {"root": 1, "timestamp": 41, "snapshot": 12, "roles": {"lists": 9}}
+MEMORY: dict[str, JsonValue] = {
+    "floors": {**FLOORS, "clock": "2026-03-01T12:00:00Z"},
+    "root_sha256": "f" * 64,
+    "type": "feed",
+}
 WEB = MatcherRecord("web", "1" * 64, (PUBLISHED,), NOON, "alice")
 ALL = MatcherRecord("all", "2" * 64, None, NOON, "alice")
 LOADED = Loaded("web", "web-1", PUBLISHED, 1, NOON, ONE)
@@ -147,7 +153,6 @@ def test_a_new_catalog_is_empty(catalog: Catalog) -> None:
     assert (catalog.head(PUBLISHED), catalog.origin("iwf", IMAGES)) == (None, None)
     assert catalog.version(PUBLISHED, 1) is None
     assert catalog.source("iwf") == SourceState("iwf")
-    assert catalog.floors("iwf") == Floors(0, 0, 0, {}, None)
 
 
 def test_files_are_private(path: Path) -> None:
@@ -171,21 +176,19 @@ def test_connections_are_durable_and_checked(catalog: Catalog) -> None:
 
 
 def test_attempts_do_not_move_verification(catalog: Catalog) -> None:
-    """A failed attempt moves last_attempt_at only: floors and the last verification stay what they were."""
-    floors = Floors(root=1, timestamp=41, snapshot=12, roles={"lists": 9}, clock=NOON)
+    """A failed attempt moves last_attempt_at only: memory and the last verification stay what they were."""
     catalog.note_attempt("iwf", NOON)
-    catalog.note_verified("iwf", floors, "f" * 64, NOON)
+    catalog.note_verified("iwf", MEMORY, NOON)
     catalog.note_attempt("iwf", ONE)
-    assert catalog.source("iwf") == SourceState("iwf", floors, "f" * 64, ONE, NOON)
-    assert catalog.floors("iwf") == floors
-    assert catalog.floors("other") == Floors()
+    assert catalog.source("iwf") == SourceState("iwf", MEMORY, ONE, NOON)
+    assert catalog.source("other").memory == {}
 
 
 def test_a_first_verification_needs_no_attempt(catalog: Catalog) -> None:
     """Verification of a source that was never seen is stored, and later ones replace it as given."""
-    catalog.note_verified("iwf", Floors(timestamp=5), "f" * 64, NOON)
-    catalog.note_verified("iwf", Floors(timestamp=1), "0" * 64, ONE)
-    assert catalog.source("iwf") == SourceState("iwf", Floors(timestamp=1), "0" * 64, None, ONE)
+    catalog.note_verified("iwf", MEMORY, NOON)
+    catalog.note_verified("iwf", {"checkpoint": [1, None]}, ONE)
+    assert catalog.source("iwf") == SourceState("iwf", {"checkpoint": [1, None]}, None, ONE)
 
 
 def test_syncs_run_and_finish(catalog: Catalog) -> None:
@@ -676,8 +679,7 @@ def test_a_catalog_of_the_first_release_opens(path: Path) -> None:
     with contextlib.closing(sqlite3.connect(path)) as connection:
         connection.executescript(FIXTURE.read_text())
     with Catalog.open(path) as catalog:
-        floors = Floors(root=1, timestamp=41, snapshot=12, roles={"lists": 9}, clock=NOON)
-        assert catalog.source("iwf") == SourceState("iwf", floors, "f" * 64, ONE, NOON)
+        assert catalog.source("iwf") == SourceState("iwf", MEMORY, ONE, NOON)
         assert catalog.recent_syncs() == (SyncRecord("5afe", "iwf", NOON, ONE, Outcome.PUBLISHED, "", "done", 512),)
         assert catalog.origins() == (ORIGIN,)
         assert catalog.heads() == (HEAD,)

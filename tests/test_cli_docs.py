@@ -7,8 +7,9 @@ import pytest
 from typer.main import get_command
 
 from syncd.cli.commands import app
-from syncd.config import Config, FeedSource, Serve
+from syncd.config import Config, Serve
 from syncd.format.caps import DEFAULT_CAPS
+from syncd.sources.tables import TABLES
 
 DOCS = Path(__file__).parents[1] / "docs"
 CLI, CONFIGURATION = (DOCS / "cli.md").read_text(), (DOCS / "configuration.md").read_text()
@@ -67,7 +68,7 @@ def test_every_exit_code_is_documented(code: int) -> None:
     "key",
     [
         *(key for key in Config.model_fields if key not in {"sources", "serve"}),
-        *FeedSource.model_fields,
+        *(key for table in TABLES.values() for key in table.model_fields),
         *Serve.model_fields,
     ],
 )
@@ -89,4 +90,4 @@ def test_the_example_is_a_configuration(tmp_path: Path) -> None:
     found = re.search(r"```toml\n(.*?)```", CONFIGURATION, re.S)
     assert found
     (tmp_path / "c.toml").write_text(found[1])
-    assert load(tmp_path / "c.toml").feed("iwf").lists == ("images", "videos")
+    assert load(tmp_path / "c.toml").source("iwf").lists == ("images", "videos")

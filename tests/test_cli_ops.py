@@ -124,7 +124,7 @@ def test_retrust(running: World) -> None:
     running.publish(full=rows(0, 31))
     refused = syncd("sync")
     assert refused.code == 6
-    assert "error: the root of source iwf is not the one that it was followed by" in refused.err
+    assert "error: the trust root configured for source iwf has changed" in refused.err
     assert "still served: iwf.images version 2" in refused.err
     ran = syncd("retrust", "iwf", "--root", running.root, "--reason", "called them")
     assert (ran.code, ran.out.splitlines()[-1]) == (0, "next: syncd sync iwf")

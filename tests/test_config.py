@@ -5,13 +5,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncd import config, config_file
-from syncd.config import Config, FeedSource, parse_duration
+from syncd import config_file, settings
+from syncd.config import Config
 from syncd.config_file import DEFAULT_FILE, load
 from syncd.errors import ConfigError, UsageError
 from syncd.fetch import Endpoint
 from syncd.format.caps import Caps
+from syncd.settings import parse_duration
 from syncd.sources.signed_feed import SignedFeed
+from syncd.sources.tables import TABLES, FeedSource
 
 SOURCE = """
 [sources.iwf]
@@ -71,7 +73,7 @@ def test_every_key_reaches_the_source(tmp_path: Path) -> None:
     found = load(written(tmp_path, WHOLE))
     assert found.state_dir == Path("/var/lib/syncd")
     assert found.sources["iwf"].interval == 600.0
-    assert found.feeds() == (
+    assert found.all_sources() == (
         SignedFeed(
             name="iwf",
             url="https://feed.example.org/",
@@ -90,8 +92,25 @@ def test_every_key_reaches_the_source(tmp_path: Path) -> None:
 def test_what_is_left_out_has_a_default(tmp_path: Path) -> None:
     """A source needs a type, an address and a root."""
     found = load(written(tmp_path, f'state_dir = "/s"{SOURCE}'))
-    assert found.feed("iwf") == SignedFeed("iwf", "https://feed.example.org/", Path("/etc/syncd/iwf-root.json"))
-    assert (found.sources["iwf"].interval, found.feed("iwf").deadline) == (600.0, 600.0)
+    assert found.source("iwf") == SignedFeed("iwf", "https://feed.example.org/", Path("/etc/syncd/iwf-root.json"))
+    assert (found.sources["iwf"].interval, found.source("iwf").deadline) == (600.0, 600.0)
+
+
+def test_a_source_without_a_type_is_a_signed_feed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the file and in the environment: it was the first type."""
+    bare = SOURCE.replace('type = "feed"\n', "")
+    assert "type" not in bare
+    named = load(written(tmp_path, f'state_dir = "/s"{SOURCE}'))
+    assert load(written(tmp_path, f'state_dir = "/s"{bare}')) == named
+    monkeypatch.setenv("SYNCD_SOURCES__IWF__INTERVAL", "2h")
+    assert load(written(tmp_path, f'state_dir = "/s"{bare}')).sources["iwf"].interval == 7200.0
+
+
+def test_every_type_of_source_is_known_by_its_word() -> None:
+    """Configuration, worker process and memory speak of the same kinds."""
+    for word, table in TABLES.items():
+        assert table.model_fields["type"].default == word
+    assert TABLES.keys() == {SignedFeed("a", "file:///a", Path("/r")).type}
 
 
 @pytest.mark.parametrize(
@@ -103,7 +122,7 @@ def test_what_is_left_out_has_a_default(tmp_path: Path) -> None:
         (
             f"{SOURCE}[sources.iwf.gate]",
             "FILE: sources.iwf.gate: unknown key",
-            "known keys: type, url, root, interval, lists, token_file, client_cert, client_key, ca, deadline, "
+            "known keys: type, interval, deadline, lists, url, root, token_file, client_cert, client_key, ca, "
             "max_rows, max_bytes",
         ),
         (
@@ -113,8 +132,8 @@ def test_what_is_left_out_has_a_default(tmp_path: Path) -> None:
         ),
         (
             SOURCE.replace('"feed"', '"ncmec"'),
-            "FILE: sources.iwf.type: input should be 'feed'",
-            "see docs/configuration.md",
+            "FILE: sources.iwf.type: unknown type",
+            "known types: feed",
         ),
         (
             f'{SOURCE}interval = "10"',
@@ -236,6 +255,7 @@ def test_a_misspelt_variable_is_an_error(tmp_path: Path, monkeypatch: pytest.Mon
     ("variable", "value", "message", "hint"),
     [
         ("SYNCD_SOURCES__IWF__URLL", "x", "SYNCD_SOURCES__IWF__URLL: unknown key", "did you mean url?"),
+        ("SYNCD_SOURCES__IWF__TYPE", "ncmec", "SYNCD_SOURCES__IWF__TYPE: unknown type", "known types: feed"),
         ("SYNCD_SOURCES__IWF__INTERVAL", "5s", "SYNCD_SOURCES__IWF__INTERVAL: shorter than a minute", ""),
         ("SYNCD_STATE_DIR", "state", "SYNCD_STATE_DIR: not an absolute path", "write the whole path, from / on"),
     ],
@@ -281,7 +301,7 @@ def test_a_named_file_must_exist_and_the_default_may_be_absent(tmp_path: Path, m
 def test_an_unknown_source_names_the_nearest(tmp_path: Path) -> None:
     """`syncd sync iwff` tells what was meant."""
     with pytest.raises(UsageError) as caught:
-        load(written(tmp_path, WHOLE)).feed("iwff")
+        load(written(tmp_path, WHOLE)).source("iwff")
     assert (caught.value.message, caught.value.hint) == ("no source 'iwff' is configured", "did you mean iwf?")
 
 
@@ -353,7 +373,7 @@ def test_what_is_served_beyond_this_machine_is_encrypted(tmp_path: Path, listen:
     assert hint
 
 
-@given(st.from_regex(config._PLAIN_ADDRESS, fullmatch=True))
+@given(st.from_regex(settings._PLAIN_ADDRESS, fullmatch=True))
 def test_an_address_that_is_not_looked_at_closely_is_one(url: str) -> None:
     """Whatever is plainly an address may be fetched from, and is the same where it is used."""
     assert Endpoint(url).url == url.rstrip("/") + "/"
@@ -371,7 +391,7 @@ def test_an_address_that_is_not_looked_at_closely_is_one(url: str) -> None:
 )
 def test_a_usual_address_is_plain(url: str) -> None:
     """Or every command would load what fetches."""
-    assert config._PLAIN_ADDRESS.fullmatch(url)
+    assert settings._PLAIN_ADDRESS.fullmatch(url)
 
 
 SECRET = """

@@ -90,7 +90,7 @@ def test_a_path_below_the_credentials_is_where_systemd_put_them(
     config = load(tmp_path / "c.toml")
     assert config.serve
     assert config.serve.operator_token_file == Path("/run/credentials/syncd.service/secrets_operator.token")
-    feed = config.feed("iwf")
+    feed = config.sources["iwf"]
     assert feed.token_file == Path("/run/credentials/syncd.service/secrets_iwf.token")
     assert feed.client_key == Path("/run/credentials/syncd.service/secrets_client.pem")
 
@@ -99,7 +99,7 @@ def test_without_credentials_only_their_use_fails(world: World, monkeypatch: pyt
     """`syncd status` and the like run outside the service, where nobody hands them over."""
     (world.base / "c.toml").write_text(CONFIG.replace("/etc/syncd/iwf-root.json", str(world.root)))
     monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
-    feed = load(world.base / "c.toml").feed("iwf")
+    feed = load(world.base / "c.toml").source("iwf")
     with pytest.raises(ConfigError, match=r"cannot read \$CREDENTIALS_DIRECTORY/secrets_iwf.token") as refused:
         feed.check()
     assert refused.value.hint == "systemd hands credentials to services alone: run it as one, or name a file"

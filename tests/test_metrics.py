@@ -19,7 +19,7 @@ from command_line import syncd
 from scrapes import Scrape, scrape, scrape_site
 from syncd import events
 from syncd.catalog.records import AuditEntry, MatcherRecord, Outcome
-from syncd.config import Config, FeedSource
+from syncd.config import Config
 from syncd.errors import StoreError
 from syncd.event import Event
 from syncd.model import ListName
@@ -34,6 +34,7 @@ from syncd.service.news import News
 from syncd.service.pulls import Pulls
 from syncd.service.web.context import Context
 from syncd.service.web.health import Health
+from syncd.sources.tables import FeedSource
 from test_daemon import Process, daemon, text, today  # noqa: F401 - a fixture
 from web_site import METRICS, OPERATOR, bearer, running, stream
 from world import START, World, row, rows

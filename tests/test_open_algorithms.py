@@ -10,8 +10,6 @@ from hypothesis import strategies as st
 import independent_reader
 from command_line import syncd
 from syncd.errors import UsageError, WidthError
-from syncd.feed import author, publish
-from syncd.feed.publish import Current, ListChange
 from syncd.feed.signed import load_repository
 from syncd.files import install_file
 from syncd.format.checksum import Checksum
@@ -24,6 +22,9 @@ from syncd.format.stack import Stack
 from syncd.format.writer import write_segment
 from syncd.matcher import Matcher
 from syncd.model import Algorithm, Counts, Digest, Hit, ListName
+from syncd.publish import author
+from syncd.publish.change import ListChange
+from syncd.publish.publication import Proposal
 from world import IMAGES, World, row
 
 NEW = Algorithm("tlsh2")
@@ -57,7 +58,8 @@ def changes(draw: st.DrawFn) -> tuple[int, list[Change]]:
         short.map(lambda text: text.ljust(width, b"\0")), short.map(lambda text: text.rjust(width, b"a"))
     )
     key = st.tuples(digest, st.sampled_from(["", "e", "f", "é"]))
-    first = st.dictionaries(key, st.sampled_from(["", "A", "B"]), min_size=1, max_size=9)
+    labels: st.SearchStrategy[str | None] = st.sampled_from(["", "A", "B"])
+    first = st.dictionaries(key, labels, min_size=1, max_size=9)
     later = st.dictionaries(key, st.sampled_from(["", "A", None]), min_size=1, max_size=6)
     return width, [draw(first), *draw(st.lists(later, max_size=3))]
 
@@ -140,12 +142,8 @@ def publish_new(world: World, change: Change, name: ListName = IMAGES, *, honest
     states: dict[Algorithm, EndState] = {**(before.manifest.end_state if before else {}), NEW: state}
     refs: tuple[SegmentRef, ...] = (*(before.manifest.stack if before else ()), ref)
     listed = ListChange(name, (ref,) if before else (), counts, states, refs)
-    basis = Current(before.manifest, before.sha256) if before else None
-    manifest = publish.next_manifest(basis, listed, created=world.clock(), min_root=1)
-    author.commit(
-        world.partner,
-        publish.sign(repository, [manifest], repository.freshness(), world.partner_signers(), world.clock()),
-    )
+    press = author.publisher(world.partner, world.partner_signers())
+    press.publish("test", lambda _: Proposal("publish", (listed,)), world.clock())
 
 
 def test_an_unknown_algorithm_takes_the_whole_road(world: World) -> None:

@@ -226,7 +226,7 @@ def test_a_replaced_root_is_not_followed(running: World) -> None:
     outcome = running.sync()
     assert outcome.exit_code == 6
     assert outcome.error is not None
-    assert outcome.error.message == "the root of source iwf is not the one that it was followed by"
+    assert outcome.error.message == "the trust root configured for source iwf has changed"
     assert "syncd retrust iwf" in outcome.error.hint
     assert outcome.error.serving == "iwf.images version 2"
 

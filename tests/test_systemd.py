@@ -215,7 +215,7 @@ def test_an_installation_can_be_staged_and_taken_away(tmp_path: Path) -> None:
 def test_the_example_is_a_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
     """It can be copied."""
     monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
-    assert load(PROJECT / "systemd" / "examples" / "syncd.toml").feed("iwf").url == "https://feed.example.org/"
+    assert load(PROJECT / "systemd" / "examples" / "syncd.toml").sources["iwf"].url == "https://feed.example.org/"
 
 
 def sync(host: Host, user: str = "olga") -> "subprocess.CompletedProcess[str]":

@@ -11,11 +11,11 @@ from command_line import operate, syncd
 from standing import prove_feed, prove_partner
 from stored import STORED, unpack
 from syncd.catalog.records import Outcome
-from syncd.feed import publish
 from syncd.feed.signed import load_repository
 from syncd.matcher import Matcher
 from syncd.matcher.prove import prove_copy
 from syncd.model import ListName
+from syncd.publish.journal import Journal
 from syncd.service.access import Access
 from world import HEAD, IMAGES, Clock, World, row
 
@@ -138,7 +138,7 @@ def test_a_publication_killed_before_its_install_is_finished(tmp_path: Path) -> 
     target = f"v1/{HEAD}/manifest.json"
     assert load_repository(world.state.feed).targets()[target].version == committed - 1
     with world.publisher() as publisher:
-        assert publisher.catalog.pending_publications() == ()
+        assert publisher.catalog.pending() == ()
     assert load_repository(world.state.feed).targets()[target].version == committed
     assert world.sync().exit_code == 0
     assert not world.pull().errors
@@ -149,7 +149,7 @@ def test_a_publication_killed_before_its_install_is_finished(tmp_path: Path) -> 
 def test_a_feed_killed_before_its_install_is_finished(tmp_path: Path) -> None:
     """The next publication first makes visible what lay in the journal."""
     world = stored(tmp_path, "journal")
-    assert publish.has_journal(world.partner)
+    assert Journal(world.partner).pending()
     assert load_repository(world.partner).targets()[f"v1/{IMAGES}/manifest.json"].version == 12
     assert world.publish(add=[row(902)]).version == 14
     prove_partner(world)

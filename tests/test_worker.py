@@ -1,10 +1,12 @@
 import contextlib
+import hashlib
 import os
+import re
 import resource
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,17 +20,20 @@ from syncd.errors import (
     AbandonedError,
     DeadlineExceeded,
     HttpStatusError,
+    RefusedError,
     StoreError,
     SyncdError,
 )
 from syncd.event import Event
 from syncd.events import ListSynced
 from syncd.fetch import Meter
+from syncd.format import manifest as manifests
 from syncd.format.manifest import SegmentRef
 from syncd.pipeline import wire
 from syncd.pipeline.outcome import SyncOutcome
-from syncd.pipeline.prepare import Held, Prepare, Prepared, Request, Staged, prepare
+from syncd.pipeline.prepare import Held, Prepare, Prepared, Preparing, Progress, Request, Verified, prepare
 from syncd.pipeline.sync import sync_source
+from syncd.pipeline.values import Staged, Stated
 from syncd.service.syncs import Syncs
 from syncd.service.worker import Process, Spare, Worker, start
 from world import HEAD, IMAGES, World, row, rows
@@ -46,8 +51,8 @@ def request(world: World) -> Request:
     """What a worker is asked for."""
     with world.publisher() as publisher:
         held = {one.list: Held(one) for one in publisher.catalog.origins()}
-        floors = publisher.catalog.floors("iwf")
-    return Request(world.source(), world.state.source("iwf").root, floors, held, world.clock())
+        memory = publisher.catalog.source("iwf").memory
+    return Request(world.source(), world.state.source("iwf").root, memory, held, world.clock())
 
 
 @pytest.fixture
@@ -138,6 +143,60 @@ def test_a_worker_that_lies_about_what_was_signed_is_not_believed(world: World) 
             wire.prepared(lie)
     with pytest.raises(StoreError, match="makes no sense"):
         wire.decode(b'{"result":{"name":1}}')
+
+
+def test_what_a_partner_states_crosses_too(world: World) -> None:
+    """Without a signature, the candidate must be the manifest that its hash names, and the hash of the answers one."""
+    world.publish(full=rows(0, 3))
+    step = next(one for one in prepare(request(world), lambda *_: None, Meter()) if isinstance(one, Prepared))
+    assert isinstance(step.result, Staged)
+    candidate = step.result.candidate
+    own = hashlib.sha256(manifests.encode(candidate.manifest)).hexdigest()
+    stated = Staged(replace(candidate, sha256=own), Stated("a" * 64, {"from": "2026-01-01T00:00:00Z", "page": [1]}))
+    told = wire.decode(wire.encode(wire.answer_of(Prepared(IMAGES, stated)))).result
+    assert told
+    assert wire.prepared(told).result == stated
+    assert (stated.content, stated.evidence, stated.evidence_ref) == (manifests.encode(candidate.manifest), None, None)
+    other = replace(stated, candidate=replace(candidate, sha256="0" * 64))
+    with pytest.raises(StoreError, match="makes no sense"):
+        wire.prepared(told.model_copy(update={"staged": other}))
+    for lie in (b'"answers":"../x"', b'"answers":7', b'"kind":"signed"'):
+        field, _, value = lie.partition(b":")
+        line = re.sub(field + b':"[a-z]+"', field + b":" + value, wire.encode(wire.Answer(result=told)))
+        with pytest.raises(StoreError, match="makes no sense"):
+            wire.decode(line)
+
+
+@pytest.mark.parametrize("lie", ['"type":"other"', '"type":7', '"url":7'])
+def test_a_worker_takes_no_source_that_it_does_not_know(world: World, lie: str) -> None:
+    """The source travels with its type, and is checked as it is read."""
+    line = wire.encode_request(request(world)).decode()
+    assert '"type":"feed"' in line
+    key = lie.partition(":")[0]
+    with pytest.raises(ValueError, match="validation error"):
+        wire.decode_request(re.sub(f'{key}:"[^"]*"', lie, line, count=1).encode())
+
+
+def test_a_worker_cannot_move_the_trust(world: World) -> None:
+    """What it wants remembered of a source must be of the root that is configured, or nothing is taken of it."""
+    world.publish(full=rows(0, 3))
+    world.sync()
+
+    def lying(asked: Request, progress: Progress, meter: Meter) -> Preparing:
+        for step in prepare(asked, progress, meter):
+            yield Verified({**step.memory, "root_sha256": "0" * 64}) if isinstance(step, Verified) else step
+
+    before = memory(world)
+    outcome = sync(world, lying)
+    assert isinstance(outcome.error, RefusedError)
+    assert outcome.error.message == "the trust root configured for source iwf has changed"
+    assert memory(world) == before != {}
+
+
+def memory(world: World) -> Mapping[str, object]:
+    """What the source remembers."""
+    with world.publisher() as publisher:
+        return publisher.catalog.source("iwf").memory
 
 
 def test_a_worker_cannot_name_code_to_run() -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from pydantic import JsonValue
 from sqlalchemy import Connection, Table, func, insert, select, update
 from sqlalchemy import delete as delete_from
 
@@ -39,7 +40,7 @@ from syncd.format import manifest as manifests
 from syncd.format.manifest import Manifest
 from syncd.model import ListName
 from syncd.publish.ledger import Commit, Current, HeadMove, Publication, SignedFiles
-from syncd.trust.values import Floors, Freshness
+from syncd.trust.values import Freshness
 
 if TYPE_CHECKING:
     from syncd.trust.repository import Repository
@@ -222,15 +223,14 @@ class Catalog(SyncTables, MatcherTables):
         with reading(self._engine, self.path) as connection:
             return database.damage(connection)
 
-    def retrust(self, source: str, root_sha256: str, entry: AuditEntry) -> None:
-        """Pin another root for a source, in one transaction with its audit entry.
+    def retrust(self, source: str, memory: Mapping[str, JsonValue], entry: AuditEntry) -> None:
+        """Trust a source in another way, as its new memory says, in one transaction with the audit entry.
 
-        Floors are reset (but for our own clock), and so is every serial of its lists: what comes first under the new
-        root is compared with what is held, whatever its number.
+        Every serial of its lists is reset: what comes first under the new trust is compared with what is held, whatever
+        its number.
         """
-        clock = self.source(source).floors.clock
         with writing(self._engine, self.path) as connection:
-            put_source(connection, source, floors=Floors(clock=clock), root_sha256=root_sha256)
+            put_source(connection, source, memory=memory)
             connection.execute(update(origins).where(origins.c.source == source).values(serial=RETRUSTED))
             connection.execute(insert(audit).values(values_of(entry)))
 

@@ -13,7 +13,6 @@ from pydantic import JsonValue
 
 from syncd.format.manifest import EndState, SegmentRef
 from syncd.model import Algorithm, Counts, ListName
-from syncd.trust.values import Floors
 
 
 class Outcome(enum.StrEnum):
@@ -33,11 +32,11 @@ class Outcome(enum.StrEnum):
 
 @dataclass(frozen=True)
 class SourceState:
-    """What is remembered of a source between syncs. ``root_sha256`` names the pinned root that the floors belong to."""
+    """What is remembered of a source between syncs."""
 
     name: str
-    floors: Floors = field(default_factory=Floors)
-    root_sha256: str | None = None
+    memory: Mapping[str, JsonValue] = field(default_factory=dict)
+    """what its kind remembers, see `syncd.sources.source.Memory`; empty until a sync has verified something"""
     last_attempt_at: datetime | None = None
     last_verified_at: datetime | None = None
     next_run_at: datetime | None = None

@@ -5,20 +5,20 @@ from dataclasses import fields
 from datetime import datetime
 from typing import Any, Final
 
+from pydantic import JsonValue
 from sqlalchemy import Connection, Select, insert, select, update
 
 from syncd.catalog.database import Tables, put, values_of, writing
 from syncd.catalog.records import Fault, Outcome, SourceState, SyncRecord
 from syncd.catalog.tables import sources, syncs
 from syncd.errors import StoreError
-from syncd.trust.values import Floors
 
 _RECORD: Final = tuple(syncs.c[one.name] for one in fields(SyncRecord))
 
 
 def put_source(connection: Connection, name: str, **changed: Any) -> None:
     """Change these columns of a source, which is remembered from then on."""
-    put(connection, sources, {"name": name}, changed, added={"floors": Floors()})
+    put(connection, sources, {"name": name}, changed)
 
 
 class SyncTables(Tables):
@@ -29,19 +29,15 @@ class SyncTables(Tables):
         found = self._rows(select(sources).where(sources.c.name == name))
         return SourceState(**found[0]) if found else SourceState(name)
 
-    def floors(self, source: str) -> Floors:
-        """The versions below which nothing is accepted from ``source``."""
-        return self.source(source).floors
-
     def note_attempt(self, source: str, now: datetime) -> None:
         """Remember that a sync of ``source`` began."""
         with writing(self._engine, self.path) as connection:
             put_source(connection, source, last_attempt_at=now)
 
-    def note_verified(self, source: str, floors: Floors, root_sha256: str, now: datetime) -> None:
-        """Remember what was verified of ``source``, under which pinned root. The floors are stored as given."""
+    def note_verified(self, source: str, memory: Mapping[str, JsonValue], now: datetime) -> None:
+        """Remember that ``source`` was verified, and replace its memory."""
         with writing(self._engine, self.path) as connection:
-            put_source(connection, source, floors=floors, root_sha256=root_sha256, last_verified_at=now)
+            put_source(connection, source, memory=memory, last_verified_at=now)
 
     def note_schedule(
         self, source: str, next_run_at: datetime | None, *, cool_down_until: datetime | None = None, failures: int = 0

@@ -30,9 +30,8 @@ from syncd.catalog.records import Fault, Outcome
 from syncd.errors import StoreError
 from syncd.format.manifest import EndState, SegmentRef
 from syncd.model import Algorithm, Counts, ListName
-from syncd.trust.values import Floors
 
-REVISION: Final = "0005"
+REVISION: Final = "0006"
 """The schema that this code reads and writes."""
 
 
@@ -75,7 +74,7 @@ LONG: Final = BigInteger().with_variant(Integer(), "sqlite")
 """64 bits; SQLite's INTEGER has as many, and numbers rows by itself under that name alone (autoinc.html)."""
 TIME: Final = Stored(_write_time, datetime.fromisoformat)
 OUTCOME: Final = Stored(str, Outcome)
-FLOORS: Final = _json(Floors)
+MEMORY: Final = _json(Mapping[str, JsonValue])
 STACK: Final = _json(tuple[SegmentRef, ...])
 END_STATE: Final = _json(dict[Algorithm, EndState])
 FAULTS: Final = _json(dict[str, Fault])
@@ -96,8 +95,7 @@ sources: Final = Table(
     "sources",
     metadata,
     Column("name", Text, primary_key=True),
-    Column("floors", FLOORS, nullable=False),
-    Column("root_sha256", Text),
+    Column("memory", MEMORY, nullable=False, server_default="{}"),
     Column("last_attempt_at", TIME),
     Column("last_verified_at", TIME),
     Column("next_run_at", TIME),

@@ -53,8 +53,8 @@ def run(
 
 
 def _check(settings: Any) -> None:
-    for feed in settings.feeds():
-        feed.check()
+    for source in settings.all_sources():
+        source.check()
     if settings.serve:
         from syncd.service.web.site import check, check_valid
 
@@ -85,7 +85,7 @@ def _plan(settings: Any) -> list[tuple[str, ...]]:
             span(timedelta(seconds=source.interval)),
             span(timedelta(seconds=source.deadline)),
             _next(known[name], source.interval, now),
-            source.url,
+            source.place,
         )
         for name, source in settings.sources.items()
     ]

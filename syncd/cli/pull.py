@@ -68,10 +68,10 @@ def pull(
     Example:
       syncd pull https://feed.example.org/ --root root.json --dir /var/lib/hashes
     """
-    from syncd.config import parse_duration
     from syncd.fetch import Endpoint
     from syncd.matcher.pull import pull as bring_up_to_date
     from syncd.model import list_name
+    from syncd.settings import parse_duration
 
     quiet_retries()
     token = arguments.token(token_file)

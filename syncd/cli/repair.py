@@ -108,10 +108,10 @@ def recover(
     """
     from dataclasses import replace
 
-    from syncd.config import credentials
     from syncd.pipeline import repair
     from syncd.pipeline.state import open_publisher
     from syncd.publish.rotate import KeyFolders, online_signers
+    from syncd.settings import credentials
 
     folder = state_folder(load_config(config))
     offline = KeyFolders(folder.keys, tuple(offline_keys)).offline_signers() if offline_keys else None
@@ -160,8 +160,8 @@ def retrust(
 
     settings = load_config(config)
     folder = state_folder(settings)
-    feed, content = settings.feed(source), arguments.root(root)
+    followed, content = settings.source(source), arguments.root(root)
     with sole_writer(folder, "syncd retrust"), open_publisher(folder, online=False) as publisher:
-        version = repair.retrust(publisher, feed, content, reason, utc_now(), actor())
+        version = repair.retrust(publisher, followed, content, reason, utc_now(), actor())
     say(f"source {source} is followed by root version {version} of {root} from now on")
     say(f"next: syncd sync {source}")

@@ -142,25 +142,25 @@ def _recorded(settings: Any, sync_id: str) -> Document:
 
 def _here(settings: Any, source: str | None, *, dry_run: bool) -> list[Document]:
     """Sync in this process."""
-    from syncd.config import credentials
     from syncd.pipeline.state import open_publisher
+    from syncd.settings import credentials
 
     quiet_retries()
     folder = state_folder(settings)
-    feeds = settings.feeds() if source is None else (settings.feed(source),)
-    if not feeds:
+    sources = settings.all_sources() if source is None else (settings.source(source),)
+    if not sources:
         raise UsageError("no source is configured", hint="add [sources.NAME] to the configuration")
     with sole_writer(folder), open_publisher(folder, credentials=credentials(os.environ)) as publisher:
         publisher.catalog.mark_interrupted(utc_now())
-        return [_sync(publisher, feed, dry_run=dry_run) for feed in feeds]
+        return [_sync(publisher, one, dry_run=dry_run) for one in sources]
 
 
-def _sync(publisher: "Publisher", feed: Any, *, dry_run: bool) -> Document:
+def _sync(publisher: "Publisher", source: Any, *, dry_run: bool) -> Document:
     from syncd.pipeline.document import sync_document
     from syncd.pipeline.sync import sync_source
 
-    with progress(f"syncing {feed.name}") as tell:
-        return sync_document(sync_source(publisher, feed, utc_now, tell, dry_run=dry_run))
+    with progress(f"syncing {source.name}") as tell:
+        return sync_document(sync_source(publisher, source, utc_now, tell, dry_run=dry_run))
 
 
 def _show(syncs: Sequence[Document], *, dry_run: bool) -> None:

@@ -5,6 +5,7 @@ in the manifest, and its content by `Segment.check`. Nothing is mapped before it
 """
 
 import errno
+import hashlib
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -42,6 +43,11 @@ class Follower:
     def trust_folder(self) -> Path:
         """Where the metadata client keeps its own state."""
         return self._folder.work / TRUST
+
+    @property
+    def root_sha256(self) -> str:
+        """The root that is trusted, by its hash."""
+        return hashlib.sha256(self._root).hexdigest()
 
     @property
     def received(self) -> int:

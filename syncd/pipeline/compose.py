@@ -10,7 +10,7 @@ from syncd.publish.change import ListChange
 
 
 def compose(
-    name: ListName, candidate: Candidate, passed: tuple[Pass, Pass], head: Manifest | None, evidence: FileRef
+    name: ListName, candidate: Candidate, passed: tuple[Pass, Pass], head: Manifest | None, evidence: FileRef | None
 ) -> ListChange | None:
     """Return the change of the head ``name``; None where it does not change. Pure.
 
@@ -33,7 +33,7 @@ def compose(
     )
 
 
-def _origin(candidate: Candidate, evidence: FileRef) -> Origin:
+def _origin(candidate: Candidate, evidence: FileRef | None) -> Origin:
     """What is stated by somebody who signs nothing stays so: a second syncd does not make it signed."""
     upstream = candidate.manifest.origin
     kind = upstream.kind if upstream else "signed"

@@ -4,7 +4,6 @@ It parses foreign bytes, writes only below the source's own folder, and holds no
 """
 
 import contextlib
-import hashlib
 import json
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, replace
@@ -22,14 +21,16 @@ from syncd.feed.proof import SignedManifest, check_fresh, evidence, target_of
 from syncd.feed.snapshot import open_stacks
 from syncd.fetch import Meter
 from syncd.files import install_bytes, install_file, storage
-from syncd.format.manifest import FileRef, ManifestRef, SegmentRef
+from syncd.format.manifest import ManifestRef, SegmentRef
 from syncd.format.segment import Segment
 from syncd.model import ListName
 from syncd.pipeline import plan, stage
 from syncd.pipeline.names import check_head_name, check_room
-from syncd.pipeline.values import Basis, Candidate, Deltas, Full, UpToDate
-from syncd.sources.signed_feed import SignedFeed
-from syncd.trust.values import Floors, TrustedFeed
+from syncd.pipeline.values import Basis, Candidate, Deltas, Full, Signed, Staged, UpToDate
+from syncd.sources.kinds import AnySource
+from syncd.sources.signed_feed import FeedMemory, SignedFeed
+from syncd.sources.source import Memory
+from syncd.trust.values import TrustedFeed
 
 Progress = Callable[[str, int, int], None]
 """Told the stage, how much of it is done, and of how much (0: not known)."""
@@ -64,27 +65,14 @@ class Held:
 
 
 @dataclass(frozen=True)
-class Staged:
-    """A candidate with the signed documents that vouch for it: all that judging and publishing need."""
-
-    candidate: Candidate
-    signed: SignedManifest
-    evidence: bytes
-
-    @property
-    def evidence_ref(self) -> FileRef:
-        """The evidence, by content."""
-        return FileRef(sha256=hashlib.sha256(self.evidence).hexdigest(), length=len(self.evidence))
-
-
-@dataclass(frozen=True)
 class Request:
     """All that a preparation is told: no key, and nothing of the catalog but what is held of this source."""
 
-    source: SignedFeed
+    source: AnySource
     folder: Path
     """the source's own; the caller holds its lock"""
-    floors: Floors
+    memory: Memory
+    """what the source remembers of its last sync"""
     held: Mapping[ListName, Held]
     now: datetime
 
@@ -95,9 +83,10 @@ class Request:
 
 @dataclass(frozen=True)
 class Verified:
-    """The source's metadata was verified; ``floors`` are those for the next time. Comes first."""
+    """The source's trust was verified; ``memory`` is that for the next time. Of a signed feed it comes first: its
+    metadata is verified before any list is looked at."""
 
-    floors: Floors
+    memory: Memory
 
 
 @dataclass(frozen=True)
@@ -118,20 +107,28 @@ Raises the `SyncdError` that keeps the whole source from going on. Closing it en
 
 
 def prepare(request: Request, progress: Progress, meter: Meter) -> Preparing:
-    """See `Prepare`."""
-    folder = FeedFolder(request.folder)
-    with request.source.follow(folder, meter) as follower:
+    """See `Prepare`. What signs is followed here; what only states would be asked for batches instead."""
+    match request.source:
+        case SignedFeed() as feed:
+            yield from _prepare_signed(feed, request, progress, meter)
+        case other:
+            raise TypeError(f"no sync knows how to prepare a source of type {other.type!r}")
+
+
+def _prepare_signed(feed: SignedFeed, request: Request, progress: Progress, meter: Meter) -> Preparing:
+    folder, memory = FeedFolder(request.folder), FeedMemory.of(request.memory)
+    with feed.follow(folder, meter) as follower:
         progress("verify", 0, 0)
-        trusted = follower.refresh(request.floors, request.now)
-        yield Verified(trusted.floors)
+        trusted = follower.refresh(memory.floors, request.now)
+        yield Verified(FeedMemory(trusted.floors, follower.root_sha256).as_json())
         preparation = Preparation(folder, follower, trusted, progress, request.now)
-        followed = {(request.source.name, one) for one in request.held}
-        for name in request.source.lists or _all_lists(request, trusted):
+        followed = {(feed.name, one) for one in request.held}
+        for name in feed.lists or _all_lists(request, trusted):
             result: UpToDate | Staged | SyncdError
             try:
-                check_head_name(request.source.name, name)
-                check_room(request.source.name, name, followed)
-                followed.add((request.source.name, name))
+                check_head_name(feed.name, name)
+                check_room(feed.name, name, followed)
+                followed.add((feed.name, name))
                 result = preparation.prepare(name, request.of(name))
             except Exception as fault:  # noqa: BLE001 - a fault in one list must not keep the others back
                 result = as_known(fault)
@@ -181,7 +178,7 @@ class Preparation:
                 candidate = self._deltas(name, held, signed, planned)
             case Full():
                 candidate = self._full(name, held, signed, planned)
-        return Staged(candidate, signed, evidence(self.trusted, signed))
+        return Staged(candidate, Signed(signed, evidence(self.trusted, signed)))
 
     def _deltas(self, name: ListName, held: Held, signed: SignedManifest, planned: Deltas) -> Candidate:
         self._fetch(name, [ref for step in planned.steps for ref in step.segments])

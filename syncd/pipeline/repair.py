@@ -1,6 +1,5 @@
 """When things were lost or reset: going on after a restored backup, and following a partner that rebuilt its feed."""
 
-import hashlib
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,7 +19,8 @@ from syncd.publish.change import ListChange
 from syncd.publish.ledger import Current
 from syncd.publish.publication import Proposal, Resign, Start
 from syncd.publish.rotate import Apply
-from syncd.sources.signed_feed import SignedFeed
+from syncd.sources.signed_feed import FeedMemory, SignedFeed
+from syncd.sources.source import Source
 from syncd.trust.keys import Signers
 from syncd.trust.repository import Repository
 from syncd.trust.strict import verify_root
@@ -96,7 +96,7 @@ def _complete(publisher: Publisher, start: Start[Records], name: ListName) -> Cu
     return current
 
 
-def retrust(publisher: Publisher, source: SignedFeed, root: bytes, reason: str, now: datetime, actor: str) -> int:
+def retrust(publisher: Publisher, source: Source, root: bytes, reason: str, now: datetime, actor: str) -> int:
     """Follow ``source`` by another root from now on; returns that root's version.
 
     Its floors and serials are forgotten, what is held of it stays: the next sync compares the first whole list with it,
@@ -105,6 +105,8 @@ def retrust(publisher: Publisher, source: SignedFeed, root: bytes, reason: str, 
     """
     if not reason.strip():
         raise UsageError("a reason is needed", hint="say with --reason how you know that this root is the partner's")
+    if not isinstance(source, SignedFeed):
+        raise UsageError(f"source {source.name} has no trust root", hint="only a signed feed is trusted by one")
     version = verify_root(root)
     if source.root_bytes() != root:
         raise UsageError(
@@ -115,7 +117,8 @@ def retrust(publisher: Publisher, source: SignedFeed, root: bytes, reason: str, 
     with lock(folder.lock, f"retrust of {source.name}"):
         _forget(folder.work / "trust")  # first: until the pin is moved, the floors in the catalog hold
         entry = AuditEntry(now, actor, "retrust", source.name, {"reason": reason, "root_version": version})
-        publisher.catalog.retrust(source.name, hashlib.sha256(root).hexdigest(), entry)
+        memory = FeedMemory.of(publisher.catalog.source(source.name).memory)
+        publisher.catalog.retrust(source.name, memory.retrusted(root).as_json(), entry)
     return version
 
 

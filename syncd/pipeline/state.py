@@ -54,14 +54,14 @@ class Publisher:
         origin: OriginRecord,
         expected_origin: str | None,
         *,
-        evidence: bytes,
+        evidence: bytes | None,
         plan: str,
         sync_id: str,
         now: datetime,
     ) -> Manifest:
         """Publish the next version of a head, with the origin it follows. Raises `StoreError`, `RefusedError`."""
         kept = change.origin.evidence if change.origin else None
-        files = ((layout.evidence_path(change.list, kept.sha256), evidence),) if kept else ()
+        files = ((layout.evidence_path(change.list, kept.sha256), evidence),) if kept and evidence else ()
         note = HeadNote(origin.source, origin.serial, plan, sync_id, change.counts if change.segments else {})
         records = Records((OriginMove(origin, expected_origin),), {change.list: note})
 

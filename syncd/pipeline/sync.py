@@ -3,7 +3,6 @@
 verify -> plan -> stage -> gate -> compose -> publish. A fault in one list does not keep the others from going on.
 """
 
-import hashlib
 import time
 import uuid
 from collections.abc import Callable
@@ -12,8 +11,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
-from syncd.catalog.records import OriginRecord, Outcome, SourceState, head_name
-from syncd.errors import RefusedError, StoreError, SyncdError, as_known, worst_error
+from syncd.catalog.records import OriginRecord, Outcome, head_name
+from syncd.errors import StoreError, SyncdError, as_known, worst_error
 from syncd.feed.folder import FeedFolder
 from syncd.fetch import Meter
 from syncd.files import lock
@@ -21,10 +20,10 @@ from syncd.model import ListName
 from syncd.pipeline import compose, gate
 from syncd.pipeline.names import check_head_name, check_room
 from syncd.pipeline.outcome import ListOutcome, SyncOutcome, outcome_of
-from syncd.pipeline.prepare import Held, Prepare, Prepared, Progress, Request, Staged, Verified, prepare
+from syncd.pipeline.prepare import Held, Prepare, Prepared, Progress, Request, Verified, prepare
 from syncd.pipeline.state import Publisher
-from syncd.pipeline.values import Pass, UpToDate
-from syncd.sources.signed_feed import SignedFeed
+from syncd.pipeline.values import Pass, Staged, UpToDate
+from syncd.sources.source import Source
 
 RESIGN_AFTER: Final = timedelta(hours=1)
 
@@ -33,7 +32,7 @@ Clock = Callable[[], datetime]
 
 def sync_source(
     publisher: Publisher,
-    source: SignedFeed,
+    source: Source,
     clock: Clock,
     progress: Progress | None = None,
     *,
@@ -78,7 +77,7 @@ def _silent(stage: str, done: int, total: int) -> None:
 @dataclass
 class _Sync:
     publisher: Publisher
-    source: SignedFeed
+    source: Source
     folder: FeedFolder
     clock: Clock
     progress: Progress
@@ -132,14 +131,14 @@ class _Sync:
     def _follow(self) -> None:
         catalog, name = self.publisher.catalog, self.source.name
         catalog.note_attempt(name, self.clock())
-        pinned = hashlib.sha256(self.source.root_bytes()).hexdigest()
-        known = catalog.source(name)
-        _check_pinned(name, known, pinned)
-        request = Request(self.source, self.folder.root, known.floors, self._held(), self.clock())
+        memory = catalog.source(name).memory
+        self.source.check_trust(memory)
+        request = Request(self.source, self.folder.root, memory, self._held(), self.clock())
         with closing(self.prepared_by(request, self.progress, self.meter)) as preparing:
             for step in preparing:
                 if isinstance(step, Verified):
-                    catalog.note_verified(name, step.floors, pinned, self.clock())
+                    self.source.check_trust(step.memory)  # a worker that is not itself any more must not move the trust
+                    catalog.note_verified(name, step.memory, self.clock())
                     continue
                 self.lists.append(self._list(step, request.of(step.name)))
         if any(one.outcome is Outcome.PUBLISHED for one in self.lists):
@@ -227,7 +226,7 @@ class _Sync:
             name,
             candidate.ref.version,
             candidate.sha256,
-            staged.signed.content,
+            staged.content,
             candidate.stack,
             candidate.end_state,
             self.clock(),
@@ -259,13 +258,4 @@ class _Sync:
             candidate.labels,
             candidate.rows if outcome is Outcome.STAGED else rows,
             reason,
-        )
-
-
-def _check_pinned(name: str, known: SourceState, pinned: str) -> None:
-    """A root file that was replaced, by whomever, would be followed without a question."""
-    if known.root_sha256 not in {None, pinned}:
-        raise RefusedError(
-            f"the root of source {name} is not the one that it was followed by",
-            hint=f"if the partner gave out another, by a way that you trust: syncd retrust {name} --root F --reason R",
         )

@@ -4,10 +4,16 @@
 """
 
 import enum
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Annotated, Literal
 
-from syncd.format.manifest import EndState, Manifest, ManifestRef, SegmentRef, Step
+from pydantic import Discriminator, JsonValue
+
+from syncd.feed.proof import SignedManifest
+from syncd.format import manifest as manifests
+from syncd.format.manifest import EndState, FileRef, Manifest, ManifestRef, SegmentRef, Sha256, Step
 from syncd.format.stack import Stack
 from syncd.model import Algorithm, Counts
 
@@ -104,6 +110,58 @@ class Candidate:
     def rows(self) -> int:
         """Entries in force."""
         return sum(state.rows for state in self.end_state.values())
+
+
+@dataclass(frozen=True)
+class Signed:
+    """An update that a trusted role signed."""
+
+    signed: SignedManifest
+    evidence: bytes = field(repr=False)
+    """the signed documents behind the manifest, in one"""
+    kind: Literal["signed"] = "signed"
+
+
+@dataclass(frozen=True)
+class Stated:
+    """An update that a partner states and does not sign."""
+
+    answers: Sha256
+    """of the raw answers, which are kept as private evidence"""
+    checkpoint: JsonValue
+    """from where the partner is asked the next time"""
+    kind: Literal["stated"] = "stated"
+
+
+Vouched = Annotated[Signed | Stated, Discriminator("kind")]
+
+
+@dataclass(frozen=True)
+class Staged:
+    """A candidate with what vouches for it: all that judging and publishing need."""
+
+    candidate: Candidate
+    vouched: Vouched
+
+    @property
+    def content(self) -> bytes:
+        """The exact bytes of the origin's next manifest."""
+        match self.vouched:
+            case Signed(signed=signed):
+                return signed.content
+            case Stated():
+                return manifests.encode(self.candidate.manifest)
+
+    @property
+    def evidence(self) -> bytes | None:
+        """What is served beside the head's manifest, so that anyone can see who signed; None: nobody did."""
+        return self.vouched.evidence if isinstance(self.vouched, Signed) else None
+
+    @property
+    def evidence_ref(self) -> FileRef | None:
+        """The evidence, by content."""
+        content = self.evidence
+        return None if content is None else FileRef(sha256=hashlib.sha256(content).hexdigest(), length=len(content))
 
 
 class HoldReason(enum.StrEnum):

@@ -12,9 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from syncd.errors import HttpStatusError, StoreError, SyncdError, error_named, kind_of
 from syncd.format import manifest as manifests
 from syncd.model import ListName, list_name
-from syncd.pipeline.prepare import Prepared, Request, Staged, Verified
-from syncd.pipeline.values import UpToDate
-from syncd.trust.values import Floors
+from syncd.pipeline.prepare import Prepared, Request, Verified
+from syncd.pipeline.values import Signed, Staged, Stated, UpToDate
+from syncd.sources.source import Memory
 
 MAX_LINE: Final = 64 << 20
 """Bytes of one answer: a manifest (1 MiB at most) three times over, quoted, and the metadata that vouches for it."""
@@ -60,7 +60,7 @@ class Answer(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     told: Told | None = None
-    verified: Floors | None = None
+    verified: Memory | None = None
     result: Result | None = None
     fault: Fault | None = None
     end: bool = False
@@ -79,13 +79,13 @@ def decode_request(line: bytes) -> Request:
 
 def encode(answer: Answer) -> bytes:
     """One line."""
-    return answer.model_dump_json(exclude_defaults=True).encode() + b"\n"
+    return answer.model_dump_json(exclude_unset=True).encode() + b"\n"
 
 
 def answer_of(step: Verified | Prepared) -> Answer:
     """A step of a preparation as a line tells it."""
     if isinstance(step, Verified):
-        return Answer(verified=step.floors)
+        return Answer(verified=step.memory)
     staged = step.result if isinstance(step.result, Staged) else None
     fault = fault_of(step.result) if isinstance(step.result, SyncdError) else None
     return Answer(result=Result(name=step.name, staged=staged, fault=fault))
@@ -106,15 +106,22 @@ def prepared(result: Result) -> Prepared:
         return Prepared(name, error_of(result.fault))
     if result.staged is None:
         return Prepared(name, UpToDate())
-    signed, candidate = result.staged.signed, result.staged.candidate
-    consistent = (
-        hashlib.sha256(signed.content).hexdigest() == signed.sha256 == candidate.sha256
-        and manifests.parse(signed.content) == signed.manifest == candidate.manifest
-        and signed.manifest.list == name
-    )
-    if not consistent:
+    if not (_consistent(result.staged) and result.staged.candidate.manifest.list == name):
         raise _nonsense()
     return Prepared(name, result.staged)
+
+
+def _consistent(staged: Staged) -> bool:
+    """Whether the candidate is the one that is vouched for."""
+    candidate = staged.candidate
+    match staged.vouched:
+        case Signed(signed=signed):
+            return (
+                hashlib.sha256(signed.content).hexdigest() == signed.sha256 == candidate.sha256
+                and manifests.parse(signed.content) == signed.manifest == candidate.manifest
+            )
+        case Stated():
+            return hashlib.sha256(staged.content).hexdigest() == candidate.sha256
 
 
 def _name(text: str) -> ListName:

@@ -36,7 +36,7 @@ from syncd.service.reload import changes, check_reload
 from syncd.service.scheduler import Planned, Random, Schedule
 from syncd.service.syncs import Syncs
 from syncd.service.web.health import Health
-from syncd.sources.signed_feed import SignedFeed
+from syncd.sources.source import Source
 from syncd.units import count
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class Daemon:
             str(config.state_dir),
             self._syncs,
             publisher.catalog,
-            self._feeds,
+            self._sources,
             self._overview,
             self._access,
             around.clock,
@@ -192,8 +192,8 @@ class Daemon:
             self._emit(changes(before, config))
         self._life.tell_status("READY=1")
 
-    def _feeds(self, name: str | None) -> tuple[SignedFeed, ...]:
-        return self._config.feeds() if name is None else (self._config.feed(name),)
+    def _sources(self, name: str | None) -> tuple[Source, ...]:
+        return self._config.all_sources() if name is None else (self._config.source(name),)
 
     def _overview(self) -> Overview:
         publisher, config, now = self._publisher, self._config, self._around.clock()
@@ -207,7 +207,7 @@ class Daemon:
         if name not in config.sources:
             return
         try:
-            self._syncs.start(config.feed(name))
+            self._syncs.start(config.source(name))
         except AbandonedError:
             return
         except RefusedError:

@@ -21,7 +21,7 @@ from syncd.service.access import Access
 from syncd.service.control import Order
 from syncd.service.log import Emit
 from syncd.service.syncs import Running, Syncs
-from syncd.sources.signed_feed import SignedFeed
+from syncd.sources.source import Source
 
 _RUNNING: Final = "running"
 
@@ -29,7 +29,7 @@ _RUNNING: Final = "running"
 class Orders:
     """A `syncd.service.control.Handle`.
 
-    ``feeds`` gives one source by name, or all, as configured now; ``overview`` how everything stands.
+    ``sources`` gives one source by name, or all, as configured now; ``overview`` how everything stands.
     """
 
     def __init__(
@@ -37,13 +37,13 @@ class Orders:
         state_dir: str,
         syncs: Syncs,
         catalog: Catalog,
-        feeds: Callable[[str | None], tuple[SignedFeed, ...]],
+        sources: Callable[[str | None], tuple[Source, ...]],
         overview: Callable[[], Overview],
         access: Access,
         clock: Callable[[], datetime],
         emit: Emit,
     ) -> None:
-        self._state_dir, self._syncs, self._catalog, self._feeds = state_dir, syncs, catalog, feeds
+        self._state_dir, self._syncs, self._catalog, self._sources = state_dir, syncs, catalog, sources
         self._overview, self._access, self._clock, self._emit = overview, access, clock, emit
         self._turn = threading.Lock()
         """One at a time lets matchers in or out: who is in force is who the catalog says."""
@@ -73,16 +73,16 @@ class Orders:
                 raise UsageError(f"no order {order.do[:20]!r}", hint="is this client newer than the daemon?")
 
     def _sync(self, order: Order, user: str) -> Iterator[dict[str, Any]]:
-        feeds = self._feeds(order.source)
-        if not feeds:
+        sources = self._sources(order.source)
+        if not sources:
             raise UsageError("no source is configured", hint="add [sources.NAME] to the configuration")
         started: list[Running] = []
         refused: list[SyncOutcome] = []
-        for feed in feeds:
+        for source in sources:
             try:
-                running, joined = self._syncs.start(feed, user, dry_run=order.dry_run)
+                running, joined = self._syncs.start(source, user, dry_run=order.dry_run)
             except SyncdError as error:
-                refused.append(SyncOutcome("", feed.name, error=error))
+                refused.append(SyncOutcome("", source.name, error=error))
                 continue
             started.append(running)
             yield {"accepted": {"sync_id": running.sync_id, "source": running.source, "joined": joined}}

@@ -16,8 +16,8 @@ def check_reload(before: Config, after: Config) -> None:
         from syncd.service.web.site import check_change
 
         check_change(before.serve, after.serve)
-    for feed in after.feeds():
-        feed.check()
+    for source in after.all_sources():
+        source.check()
 
 
 def changes(before: Config, after: Config) -> events.ConfigReloaded:
@@ -34,4 +34,5 @@ def changes(before: Config, after: Config) -> events.ConfigReloaded:
 
 
 def _differing(before: Any, after: Any) -> list[str]:
-    return [key for key in type(before).model_fields if getattr(before, key) != getattr(after, key)]
+    keys = dict.fromkeys((*type(before).model_fields, *type(after).model_fields))  # of another type now, perhaps
+    return [key for key in keys if getattr(before, key, None) != getattr(after, key, None)]

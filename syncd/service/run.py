@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from syncd.config import Config, credentials
+from syncd.config import Config
 from syncd.errors import StoreError
 from syncd.feed.folder import FeedFolder
 from syncd.feed.signed import load_repository
@@ -17,6 +17,7 @@ from syncd.pipeline.folder import StateFolder
 from syncd.pipeline.state import Publisher, open_publisher
 from syncd.service.ballast import Ballast
 from syncd.service.daemon import Daemon, Surroundings
+from syncd.settings import credentials
 
 PURPOSE: Final = "syncd run"
 

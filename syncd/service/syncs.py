@@ -19,7 +19,7 @@ from syncd.pipeline.sync import new_sync_id, sync_source
 from syncd.service.log import Emit
 from syncd.service.memory import give_back
 from syncd.service.worker import Spare, Worker
-from syncd.sources.signed_feed import SignedFeed
+from syncd.sources.source import Source
 
 SCHEDULE: Final = "schedule"
 """Who asks, where nobody in particular does."""
@@ -105,7 +105,7 @@ class Syncs:
         self._running: dict[str, Running] = {}
         self._stopping = False
 
-    def start(self, source: SignedFeed, asked_by: str = SCHEDULE, *, dry_run: bool = False) -> tuple[Running, bool]:
+    def start(self, source: Source, asked_by: str = SCHEDULE, *, dry_run: bool = False) -> tuple[Running, bool]:
         """Start a sync, or join the one under way: returns it, and whether it was joined.
 
         What a person asks for goes into the audit log first. Raises `RefusedError` where one of the other kind (a dry
@@ -117,7 +117,7 @@ class Syncs:
             self._failed(source.name, error)
             raise
 
-    def _start(self, source: SignedFeed, asked_by: str, dry_run: bool) -> tuple[Running, bool]:
+    def _start(self, source: Source, asked_by: str, dry_run: bool) -> tuple[Running, bool]:
         with self._turn:
             running = self._running.get(source.name)
             if running is not None and running.dry_run != dry_run:
@@ -170,7 +170,7 @@ class Syncs:
         for running in self.running():
             running.wait(max(0.0, end - time.monotonic()))
 
-    def _new(self, source: SignedFeed, dry_run: bool) -> Running:
+    def _new(self, source: Source, dry_run: bool) -> Running:
         sync_id = new_sync_id()
 
         def killed(pid: int, seconds: float) -> None:
@@ -183,7 +183,7 @@ class Syncs:
             detail: dict[str, JsonValue] = {"sync_id": running.sync_id, "dry_run": running.dry_run, "joined": joined}
             self._publisher.catalog.audit(AuditEntry(self._clock(), asked_by, "sync", running.source, detail))
 
-    def _begin(self, running: Running, source: SignedFeed, asked_by: str) -> None:
+    def _begin(self, running: Running, source: Source, asked_by: str) -> None:
         thread = threading.Thread(
             target=self._run, args=(running, source, asked_by), name=f"syncd-sync-{source.name}", daemon=True
         )
@@ -196,7 +196,7 @@ class Syncs:
             ) from error
         self._running[source.name] = running  # it ends no earlier: it waits for our turn
 
-    def _run(self, running: Running, source: SignedFeed, asked_by: str) -> None:
+    def _run(self, running: Running, source: Source, asked_by: str) -> None:
         self._emit(events.SyncStarted(running.sync_id, source.name, asked_by, running.dry_run))
         outcome = self._outcome(running, source)
         try:
@@ -213,7 +213,7 @@ class Syncs:
             running.end(outcome)
             give_back()  # last: nobody waits for it
 
-    def _outcome(self, running: Running, source: SignedFeed) -> SyncOutcome:
+    def _outcome(self, running: Running, source: Source) -> SyncOutcome:
         try:
             return sync_source(
                 self._publisher,
