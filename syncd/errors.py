@@ -33,13 +33,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
-_EXIT_CODE_ORDER: Final = (1, 4, 3, 6, 5, 0)
-
-
-def worst_code(codes: Iterable[int]) -> int:
-    """The exit code that stands for several: the first of 1, 4, 3, 6, 5, 0 that occurred."""
-    occurred = set(codes)
-    return next((code for code in _EXIT_CODE_ORDER if code in occurred), max(occurred, default=0))
+from syncd.outcomes import Outcome, worst_code
 
 
 class SyncdError(Exception):
@@ -48,7 +42,9 @@ class SyncdError(Exception):
     ``serving`` is filled in by the layer that knows it (`at`), not by the one that found the fault.
     """
 
-    exit_code: ClassVar[int] = 1
+    outcome: ClassVar[Outcome] = Outcome.FAILED
+    """of a sync that ends in it"""
+    exit_code: ClassVar[int] = Outcome.FAILED.exit_code
     usual_hint: ClassVar[str] = ""
 
     def __init__(self, message: str, *, hint: str = "", serving: str = "") -> None:
@@ -93,7 +89,8 @@ class RetiredList(UsageError):  # noqa: N818 - reads as what happened, in code a
 class SourceError(SyncdError):
     """The peer could not be reached or did not answer properly; the next sync tries again."""
 
-    exit_code = 5
+    outcome = Outcome.UNREACHABLE
+    exit_code = Outcome.UNREACHABLE.exit_code
     usual_hint = "the next sync tries again; if it stays so, tell the peer's operator"
 
 
@@ -116,7 +113,8 @@ class TruncatedError(SourceError):
 class FeedError(SyncdError):
     """What the peer signed or sent is refused. Nobody may release it."""
 
-    exit_code = 4
+    outcome = Outcome.REJECTED
+    exit_code = Outcome.REJECTED.exit_code
     usual_hint = "nothing of it was taken: tell whoever publishes the feed"
 
 
@@ -234,7 +232,8 @@ class StoreError(SyncdError):
 class RefusedError(SyncdError):
     """Not now, or not by you."""
 
-    exit_code = 6
+    outcome = Outcome.REFUSED
+    exit_code = Outcome.REFUSED.exit_code
 
 
 class LostRaceError(RefusedError):
@@ -243,6 +242,49 @@ class LostRaceError(RefusedError):
 
 class AbandonedError(RefusedError):
     """The daemon was stopped, or asked to; what was begun is taken up again later."""
+
+    outcome = Outcome.INTERRUPTED
+    exit_code = Outcome.INTERRUPTED.exit_code
+
+
+_CROSSING: Final[tuple[type[SyncdError], ...]] = (
+    SyncdError,
+    UsageError,
+    ConfigError,
+    RowError,
+    SourceError,
+    DeadlineExceeded,
+    HttpStatusError,
+    TruncatedError,
+    FeedError,
+    TrustError,
+    ExpiredError,
+    RollbackError,
+    EquivocationError,
+    MismatchError,
+    ManifestError,
+    UnknownListError,
+    SegmentError,
+    NotArrowError,
+    TruncatedSegmentError,
+    TrailingBytesError,
+    SchemaError,
+    FormatVersionError,
+    WidthError,
+    UnsortedError,
+    DuplicateRowError,
+    RemovalInBaseError,
+    NullValueError,
+    CompressedError,
+    SegmentHashError,
+    RowCountError,
+    CapError,
+    StoreError,
+    RefusedError,
+    AbandonedError,
+)
+"""Every error that crosses from one process to another: from a worker, over the control socket, out of the catalog."""
+_BY_NAME: Final = {one.__name__: one for one in _CROSSING}
 
 
 def nearest(name: str, known: Iterable[str], what: str) -> str:
@@ -266,15 +308,18 @@ def error_document(error: SyncdError) -> dict[str, Any]:
 
 
 def kind_of(error: SyncdError) -> str:
-    """The name by which other processes know an error: of its class, or of the nearest above it that is in here."""
-    return next(one.__name__ for one in type(error).__mro__ if one.__module__ == __name__)
+    """The name by which other processes know an error: of its class, or of the nearest above it that they know."""
+    return next(one.__name__ for one in type(error).__mro__ if one in _CROSSING)
+
+
+def error_class(kind: str) -> type[SyncdError]:
+    """The class of an error that another process named; the plain `SyncdError` if it is not one of ours."""
+    return _BY_NAME.get(kind, SyncdError)
 
 
 def error_named(kind: str, message: str, hint: str = "", serving: str = "") -> SyncdError:
-    """The error that another process told by the name of its class; the plain `SyncdError` where that is none."""
-    known = globals().get(kind)
-    if not (isinstance(known, type) and issubclass(known, SyncdError)):
-        known = SyncdError
+    """The error that another process reported by the name of its class; see `error_class`."""
+    known = error_class(kind)
     error = known.__new__(known)  # what each class composes of its parts has been composed already
     SyncdError.__init__(error, message, hint=hint, serving=serving)
     return error

@@ -5,24 +5,18 @@ An event's name in the log is its class's, in lower case with underscores. What 
 """
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar
 
+from syncd.outcomes import Level, Outcome
 from syncd.units import stamp
 
 
-class Level(StrEnum):
-    """How much an event matters to a person."""
-
-    INFO = "info"
-    """things go their way"""
-    WARNING = "warning"
-    """something did not work that is tried again by itself"""
-    ERROR = "error"
-    """a person must act"""
+def name_of(kind: type) -> str:
+    """A class's name in lower case with underscores, as logs have it."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower()
 
 
 @dataclass(frozen=True)
@@ -34,7 +28,7 @@ class Event:
     @classmethod
     def name(cls) -> str:
         """As the log names it."""
-        return re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
+        return name_of(cls)
 
     @property
     def importance(self) -> Level:
@@ -50,6 +44,8 @@ def _plain(value: Any) -> Any:
     match value:
         case datetime():
             return stamp(value)
+        case StrEnum():
+            return str(value)
         case tuple():
             return [_plain(one) for one in value]
     return value
@@ -76,19 +72,9 @@ class SyncEvent(Event):
 class SyncEnded(SyncEvent):
     """What came of it, or of a part of it."""
 
-    outcome: str
+    outcome: Outcome
 
     @property
     def importance(self) -> Level:
         """That of the outcome."""
-        return _LEVELS.get(self.outcome, Level.INFO)
-
-
-_LEVELS: Final[Mapping[str, Level]] = {
-    "held": Level.ERROR,
-    "rejected": Level.ERROR,
-    "failed": Level.ERROR,
-    "refused": Level.WARNING,
-    "unreachable": Level.WARNING,
-    "interrupted": Level.WARNING,
-}
+        return self.outcome.level

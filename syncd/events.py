@@ -9,7 +9,8 @@ from datetime import datetime
 from typing import Self
 
 from syncd.errors import SyncdError
-from syncd.event import Event, Fault, Level, SyncEnded, SyncEvent
+from syncd.event import Event, Fault, SyncEnded, SyncEvent
+from syncd.outcomes import Level
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,8 @@ class ListSynced(SyncEnded):
     relabelled: int
     rows: int
     reason: str
+    """all ``reasons`` as one text"""
+    reasons: tuple[str, ...]
     message: str
     to_do: str
 

@@ -13,6 +13,7 @@ from syncd.cli.main import main
 from world import Clock, World
 
 CLOCKED = (
+    "audit",
     "feed",
     "feed_status",
     "pull",

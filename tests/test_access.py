@@ -9,6 +9,7 @@ from typing import NoReturn, cast
 
 import pytest
 
+from syncd.acts import AddedMatcher, RevokedMatcher
 from syncd.catalog.catalog import Catalog
 from syncd.catalog.records import AuditEntry
 from syncd.errors import StoreError, UsageError
@@ -73,9 +74,9 @@ def test_who_added_and_revoked_is_in_the_audit_log(catalog: Catalog) -> None:
     add(catalog, "mail", "token-of-mail")
     revoke(catalog, "web")
     assert catalog.audit_entries() == (
-        AuditEntry(NOON, "bob", "matchers revoke", "web", {}),
-        AuditEntry(NOON, "alice", "matchers add", "mail", {"lists": None}),
-        AuditEntry(NOON, "alice", "matchers add", "web", {"lists": ["iwf.images"]}),
+        AuditEntry(NOON, "bob", RevokedMatcher("web")),
+        AuditEntry(NOON, "alice", AddedMatcher("mail", None)),
+        AuditEntry(NOON, "alice", AddedMatcher("web", ("iwf.images",))),
     )
 
 

@@ -16,12 +16,12 @@ import pytest
 
 from disks import mounted, root_only
 from standing import NEW, OLD, Standing, checked, fault_of, matched, prove_feed, prove_partner, publish_news
-from syncd.catalog.records import Outcome
 from syncd.errors import RefusedError, StoreError, SyncdError
 from syncd.files import lock
 from syncd.format.rows import Rows
 from syncd.format.writer import write_segment
 from syncd.model import Algorithm
+from syncd.outcomes import Outcome
 from syncd.publish import author
 from world import HEAD, IMAGES, World, row, rows
 

@@ -22,7 +22,6 @@ from bad_peer import (
     truncated,
 )
 from standing import NEW, OLD, Standing, fault_of, followed, matched, prove_feed, publish_news
-from syncd.catalog.records import Outcome
 from syncd.errors import (
     ConfigError,
     DeadlineExceeded,
@@ -40,6 +39,7 @@ from syncd.errors import (
 from syncd.feed import layout
 from syncd.feed.signed import load_repository
 from syncd.model import ListName
+from syncd.outcomes import Outcome
 from syncd.publish import publication
 from syncd.publish.change import metadata_files
 from world import IMAGES, World, rows

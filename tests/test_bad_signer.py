@@ -14,7 +14,6 @@ import pytest
 from securesystemslib.signer import CryptoSigner
 
 from standing import NEW, Standing, fault_of, followed, matched, prove_feed, publish_news, tree
-from syncd.catalog.records import Outcome
 from syncd.errors import (
     EquivocationError,
     ManifestError,
@@ -35,6 +34,7 @@ from syncd.format.manifest import EndState, Fold, Manifest, ManifestRef, Segment
 from syncd.format.rows import Rows
 from syncd.format.writer import write_segment
 from syncd.model import Algorithm, Counts, ListName
+from syncd.outcomes import Outcome
 from syncd.pipeline import prepare
 from syncd.publish import author, publication
 from syncd.publish.change import metadata_files
@@ -387,7 +387,7 @@ def test_a_fork_is_held(before: Standing) -> None:
     forked = _with_step(manifest, previous=other).model_copy(update={"previous": other})
     _sign(before.world, forked)
     outcome = before.world.sync()
-    assert (outcome.outcome, outcome.exit_code, outcome.lists[0].reason) == (Outcome.HELD, 3, "forked")
+    assert (outcome.outcome, outcome.exit_code, outcome.lists[0].reasons) == (Outcome.HELD, 3, ("forked",))
     assert outcome.lists[0].version == 1
     before.check()
     assert [(one.forked, one.after) for one in before.world.follow().lists] == [(True, 2)]
@@ -404,7 +404,7 @@ def test_a_fork_is_held_where_segments_were_lost_as_well(before: Standing) -> No
         for path in folder.root.glob("v1/*/segments/*"):
             path.unlink()
     outcome = world.sync()
-    assert (outcome.outcome, outcome.lists[0].reason, outcome.lists[0].version) == (Outcome.HELD, "forked", 1)
+    assert (outcome.outcome, outcome.lists[0].reasons, outcome.lists[0].version) == (Outcome.HELD, ("forked",), 1)
     assert world.operator_root.parent.joinpath("metadata/timestamp.json").read_bytes() == served
 
 
@@ -440,7 +440,7 @@ def test_a_list_emptied_is_held(before: Standing) -> None:
     """A list that would be left without an entry waits for an operator, however properly it is signed."""
     before.world.publish(remove=rows(0, 30))
     outcome = before.world.sync()
-    assert (outcome.outcome, outcome.exit_code, outcome.lists[0].reason) == (Outcome.HELD, 3, "emptied")
+    assert (outcome.outcome, outcome.exit_code, outcome.lists[0].reasons) == (Outcome.HELD, 3, ("emptied",))
     before.check()
     before.world.publish(add=rows(0, 31))
     assert before.world.sync().outcome is Outcome.PUBLISHED  # a hold never blocks what comes after it

@@ -20,6 +20,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from pydantic import JsonValue
 
+from syncd.acts import Earlier, Retrusted, RevokedMatcher
 from syncd.catalog import database, schema, tables
 from syncd.catalog.catalog import Catalog
 from syncd.catalog.records import (
@@ -31,7 +32,6 @@ from syncd.catalog.records import (
     MatcherRecord,
     OriginMove,
     OriginRecord,
-    Outcome,
     Records,
     SourceState,
     SyncRecord,
@@ -40,6 +40,7 @@ from syncd.catalog.records import (
 from syncd.errors import LostRaceError, RefusedError, StoreError, UsageError
 from syncd.format.manifest import EndState, Manifest, SegmentRef
 from syncd.model import Algorithm, Counts, ListName
+from syncd.outcomes import Outcome
 from syncd.publish.ledger import Commit, HeadMove
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -84,7 +85,7 @@ WEB = MatcherRecord("web", "1" * 64, (PUBLISHED,), NOON, "alice")
 ALL = MatcherRecord("all", "2" * 64, None, NOON, "alice")
 LOADED = Loaded("web", "web-1", PUBLISHED, 1, NOON, ONE)
 FILES = (("metadata/1.snapshot.json", b"snapshot 1"), ("metadata/timestamp.json", b"timestamp 1"))
-ENTRY = AuditEntry(NOON, "operator", "sync", "iwf", {"version": 1})
+ENTRY = AuditEntry(NOON, "operator", Earlier("sync", "iwf", {"version": 1}))
 NOTE = HeadNote("iwf", 7, "full: first", "5afe", VERSION.counts)
 MOVE = HeadMove(
     Manifest(list=PUBLISHED, version=1, previous=None, created=NOON, end_state=dict(ORIGIN.end_state), stack=(BASE,)),
@@ -195,9 +196,9 @@ def test_syncs_run_and_finish(catalog: Catalog) -> None:
     """A sync is running until it is finished, once; the newest comes first."""
     catalog.begin_sync("01", "iwf", NOON)
     catalog.begin_sync("02", "ncmec", ONE)
-    assert catalog.recent_syncs("iwf") == (SyncRecord("01", "iwf", NOON, None, Outcome.RUNNING, "", "", 0),)
-    catalog.finish_sync("01", Outcome.HELD, reason="SHRINK", message="12 % fewer", now=ONE, received=512)
-    finished = SyncRecord("01", "iwf", NOON, ONE, Outcome.HELD, "SHRINK", "12 % fewer", 512)
+    assert catalog.recent_syncs("iwf") == (SyncRecord("01", "iwf", NOON, None, Outcome.RUNNING, (), "", 0),)
+    catalog.finish_sync("01", Outcome.HELD, reasons=("SHRINK",), message="12 % fewer", now=ONE, received=512)
+    finished = SyncRecord("01", "iwf", NOON, ONE, Outcome.HELD, ("SHRINK",), "12 % fewer", 512)
     assert catalog.recent_syncs() == (SyncRecord("02", "ncmec", ONE), finished)
     assert catalog.recent_syncs(limit=1) == (SyncRecord("02", "ncmec", ONE),)
     with pytest.raises(StoreError, match="sync 01 is not running"):
@@ -235,9 +236,9 @@ def test_times_come_back_in_utc(catalog: Catalog) -> None:
 
 def test_audit_entries_come_newest_first(catalog: Catalog) -> None:
     """The audit log returns what was written, newest first."""
-    later = AuditEntry(ONE, "operator", "retrust", "iwf", {"reason": "rebuilt", "root": 2, "lists": ["images"]})
-    catalog.audit(ENTRY)
-    catalog.audit(later)
+    later = AuditEntry(ONE, "operator", Retrusted("iwf", 2, "rebuilt"))
+    catalog.append(ENTRY.actor, ENTRY.act, ENTRY.at)
+    catalog.append_all([later])
     assert catalog.audit_entries() == (later, ENTRY)
     assert catalog.audit_entries(limit=1) == (later,)
 
@@ -256,7 +257,7 @@ def test_touch_verified_moves_only_what_was_verified(catalog: Catalog) -> None:
 
 def test_matchers_are_added_and_revoked(catalog: Catalog) -> None:
     """Each with its audit entry, in one transaction; a revoked one is in force no more, and may be added again."""
-    revoked, again = AuditEntry(ONE, "bob", "revoke", "web"), replace(WEB, token_sha256="3" * 64, created_at=ONE)
+    revoked, again = AuditEntry(ONE, "bob", RevokedMatcher("web")), replace(WEB, token_sha256="3" * 64, created_at=ONE)
     catalog.add_matcher(WEB, ENTRY)
     catalog.add_matcher(ALL, ENTRY)
     assert catalog.matchers() == (ALL, WEB)
@@ -311,7 +312,7 @@ def test_due_is_the_newest_version_of_then(catalog: Catalog) -> None:
 def test_several_audit_entries_are_written_at_once(catalog: Catalog) -> None:
     """In their order."""
     later = replace(ENTRY, at=ONE)
-    catalog.audit(ENTRY, later)
+    catalog.append_all([ENTRY, later])
     assert catalog.audit_entries() == (later, ENTRY)
 
 
@@ -680,7 +681,7 @@ def test_a_catalog_of_the_first_release_opens(path: Path) -> None:
         connection.executescript(FIXTURE.read_text())
     with Catalog.open(path) as catalog:
         assert catalog.source("iwf") == SourceState("iwf", MEMORY, ONE, NOON)
-        assert catalog.recent_syncs() == (SyncRecord("5afe", "iwf", NOON, ONE, Outcome.PUBLISHED, "", "done", 512),)
+        assert catalog.recent_syncs() == (SyncRecord("5afe", "iwf", NOON, ONE, Outcome.PUBLISHED, (), "done", 512),)
         assert catalog.origins() == (ORIGIN,)
         assert catalog.heads() == (HEAD,)
         assert catalog.versions(PUBLISHED) == (VERSION,)
@@ -723,16 +724,16 @@ def test_a_catalog_of_the_third_schema_takes_faults(path: Path) -> None:
         dry, held, published = catalog.recent_syncs("iwf")
         assert (dry.dry_run, held.dry_run, published.dry_run) == (True, False, False)
         assert catalog.last_ended("iwf") == held
-        assert held.told == {"": Fault(Outcome.HELD, "emptied", "")}
+        assert held.told == {"": Fault(Outcome.HELD, ("emptied",), "")}
         assert (dry.told, published.told) == ({}, {})
         catalog.begin_sync("7e57", "iwf", ONE)
-        faults = {"iwf.videos": Fault(Outcome.HELD, "emptied")}
+        faults = {"iwf.videos": Fault(Outcome.HELD, ("emptied",))}
         catalog.finish_sync("7e57", Outcome.HELD, now=ONE, faults=faults)
         assert catalog.recent_syncs("iwf", 1)[0].told == faults
     assert path.with_name("catalog.sqlite3.before-0003").exists()
 
 
-def test_a_catalog_of_the_fourth_schema_keeps_the_order_of_its_syncs(path: Path) -> None:
+def test_a_catalog_of_the_fourth_schema_keeps_order_and_reasons_of_its_syncs(path: Path) -> None:
     """Migrated, its syncs come in the order in which they were begun, whatever the clock said, and so do new ones."""
     with contextlib.closing(sqlite3.connect(path)) as connection:
         connection.executescript(FOURTH_FIXTURE.read_text())
@@ -741,6 +742,13 @@ def test_a_catalog_of_the_fourth_schema_keeps_the_order_of_its_syncs(path: Path)
         rejected = catalog.sync("bad0")
         assert rejected is not None
         assert (rejected.outcome, rejected.bytes, rejected.started_at) == (Outcome.REJECTED, 9_000_000_000, ONE)
+        assert rejected.reasons == ("RollbackError",)
+        assert rejected.faults == {"": Fault(Outcome.REJECTED, ("RollbackError",), rejected.message)}
+        assert rejected.message == "the snapshot, version 3, is older"  # nothing but reasons is taken apart
+        held = catalog.sync("5eed")
+        assert held is not None
+        assert held.reasons == ("emptied", "forked")
+        assert held.faults["iwf.videos"] == Fault(Outcome.HELD, ("emptied", "forked"))
         assert catalog.mark_interrupted(ONE) == 1
         catalog.begin_sync("0a0a", "iwf", NOON)
         assert [one.id for one in catalog.recent_syncs("iwf", 2)] == ["0a0a", "d4a1"]

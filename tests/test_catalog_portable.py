@@ -13,7 +13,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 
 from syncd.catalog import tables
 from syncd.catalog.catalog import Catalog
-from syncd.catalog.records import Outcome
+from syncd.outcomes import Outcome
 from syncd.trust.values import Floors
 from test_catalog import ALL, ENTRY, FIRST, IMAGES, LOADED, NOON, ONE, ORIGIN, PUBLISHED, RESIGNED, SECOND, WEB
 
@@ -50,11 +50,23 @@ def use_every_method(catalog: Catalog, target: Path) -> set[str]:
     for name in ("head", "versions", "history", "version", "prune_versions"):
         call(name, PUBLISHED, *{"history": (5,), "version": (2,), "prune_versions": (1,)}.get(name, ()))
     call("origin", ORIGIN.source, ORIGIN.list)
-    for name in ("origins", "heads", "head_rows", "pending_publications", "matchers", "loaded", "audit_entries"):
+    for name in (
+        "origins",
+        "heads",
+        "head_rows",
+        "pending_publications",
+        "matchers",
+        "loaded",
+        "audit_entries",
+        "audit_head",
+    ):
         call(name)
     call("mark_installed", 1)
     call("prune_publications", 1)
-    call("audit", ENTRY)
+    call("append", "me", ENTRY.act, NOON)
+    call("append_all", [ENTRY])
+    call("audit_records", since=NOON, actor="me", limit=1)
+    call("check_audit")
     call("add_matcher", WEB, ENTRY)
     call("add_matcher", ALL, ENTRY)
     call("replace_loaded", [("web", "web-1")], [LOADED])

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from syncd.acts import AddedMatcher, Pulled, RevokedMatcher
 from syncd.catalog.catalog import Catalog
 from syncd.catalog.records import AuditEntry, HeadNote, HeadRecord, Loaded, MatcherRecord, Records
 from syncd.errors import StoreError
@@ -40,7 +41,7 @@ def catalog(tmp_path: Path) -> Iterator[Catalog]:
     with Catalog.open(tmp_path / "catalog.sqlite3") as opened:
         for name in ("web", "mail", "chat"):
             opened.add_matcher(
-                MatcherRecord(name, name * 16, None, NOON, "alice"), AuditEntry(NOON, "alice", "matchers add", name)
+                MatcherRecord(name, name * 16, None, NOON, "alice"), AuditEntry(NOON, "alice", AddedMatcher(name, None))
             )
         publish(opened, IMAGES, 7, NOON)
         yield opened
@@ -281,7 +282,7 @@ def test_a_revoked_matcher_is_no_laggard(catalog: Catalog) -> None:
     found.note("web", "web-1", {IMAGES: 6}, NOON)
     found.note("mail", "mail-1", {IMAGES: 6}, NOON)
     found.flush()
-    catalog.revoke_matcher("web", AuditEntry(NOON, "bob", "matchers revoke", "web"))
+    catalog.revoke_matcher("web", AuditEntry(NOON, "bob", RevokedMatcher("web")))
     found.note("web", "web-1", {IMAGES: 6}, NOON)  # was under way
     found.flush()
     found.flush()
@@ -382,10 +383,9 @@ def test_a_matcher_stands_as_its_instances_do() -> None:
 # pulls
 
 
-def pulled(catalog: Catalog) -> list[tuple[datetime, str, str, object]]:
+def pulled(catalog: Catalog) -> list[tuple[datetime, str, Pulled]]:
     """What the audit log says of pulls, the oldest first."""
-    found = [one for one in catalog.audit_entries() if one.action == "pulled"]
-    return [(one.at, one.actor, one.subject, one.detail) for one in reversed(found)]
+    return [(one.at, one.actor, one.act) for one in reversed(catalog.audit_entries()) if isinstance(one.act, Pulled)]
 
 
 def test_pulls_are_summed_up_by_the_hour(catalog: Catalog) -> None:
@@ -402,9 +402,9 @@ def test_pulls_are_summed_up_by_the_hour(catalog: Catalog) -> None:
     assert pulled(catalog) == []
     found.flush(after(minutes=60))
     assert pulled(catalog) == [
-        (after(hours=1), "mail", "iwf.images", {"manifests": 0, "segments": 1, "bytes": 7}),
-        (after(hours=1), "web", "iwf.images", {"manifests": 1, "segments": 2, "bytes": 3110}),
-        (after(hours=1), "web", "iwf.videos", {"manifests": 0, "segments": 1, "bytes": 5}),
+        (after(hours=1), "mail", Pulled("iwf.images", 0, 1, 7)),
+        (after(hours=1), "web", Pulled("iwf.images", 1, 2, 3110)),
+        (after(hours=1), "web", Pulled("iwf.videos", 0, 1, 5)),
     ]
     found.flush(after(hours=2))
     assert len(pulled(catalog)) == 3
@@ -432,7 +432,7 @@ def test_at_the_end_what_there_is_is_written(catalog: Catalog) -> None:
     found.note("web", "v1/iwf.images/segments/0a.arrow", 7)
     found.flush(after(minutes=1), final=True)
     found.flush(after(minutes=2), final=True)
-    assert pulled(catalog) == [(after(minutes=1), "web", "iwf.images", {"manifests": 0, "segments": 1, "bytes": 7})]
+    assert pulled(catalog) == [(after(minutes=1), "web", Pulled("iwf.images", 0, 1, 7))]
 
 
 def test_pulls_that_could_not_be_written_are_by_the_next(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -446,11 +446,11 @@ def test_pulls_that_could_not_be_written_are_by_the_next(catalog: Catalog, monke
         raise StoreError("disk full")
 
     with monkeypatch.context() as patched:
-        patched.setattr(catalog, "audit", fail)
+        patched.setattr(catalog, "append_all", fail)
         with pytest.raises(StoreError, match="disk full"):
             found.flush(after(hours=1))
     found.flush(after(hours=1, minutes=1))
-    assert [detail for *_, detail in pulled(catalog)] == [{"manifests": 0, "segments": 2, "bytes": 10}]
+    assert [act for *_, act in pulled(catalog)] == [Pulled("iwf.images", 0, 2, 10)]
 
 
 def test_made_up_lists_are_counted_together(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -460,10 +460,10 @@ def test_made_up_lists_are_counted_together(catalog: Catalog, monkeypatch: pytes
     for number in range(5):
         found.note("web", f"v1/list{number}/segments/0a.arrow", 1)
     found.flush(NOON, final=True)
-    assert [(subject, detail) for _, _, subject, detail in pulled(catalog)] == [
-        ("*", {"manifests": 0, "segments": 3, "bytes": 3}),
-        ("list0", {"manifests": 0, "segments": 1, "bytes": 1}),
-        ("list1", {"manifests": 0, "segments": 1, "bytes": 1}),
+    assert [act for *_, act in pulled(catalog)] == [
+        Pulled("*", 0, 3, 3),
+        Pulled("list0", 0, 1, 1),
+        Pulled("list1", 0, 1, 1),
     ]
 
 

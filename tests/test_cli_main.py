@@ -8,8 +8,9 @@ import pytest
 
 from command_line import syncd
 from syncd.cli.output import clean
-from syncd.errors import EquivocationError, MismatchError, SyncdError, TrustError, worst_code, worst_error
+from syncd.errors import EquivocationError, MismatchError, SyncdError, TrustError, worst_error
 from syncd.fetch.peer import UnreachableError
+from syncd.outcomes import worst_code
 
 ENVIRONMENT = {**os.environ, "COLUMNS": "80", "PYTHONUNBUFFERED": ""}
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from command_line import operate, syncd
+from syncd.acts import AddedMatcher
 from syncd.catalog.records import Loaded
 from syncd.files import lock
 from syncd.service.access import Access
@@ -53,7 +54,7 @@ def test_add_prints_the_token_alone(configured: World) -> None:
     assert admitted(configured, ran.out.strip()) == "web"
     with configured.publisher() as publisher:
         entry = publisher.catalog.audit_entries()[0]
-    assert (entry.actor, entry.action, entry.subject) == (getpass.getuser(), "matchers add", "web")
+    assert (entry.actor, entry.act) == (getpass.getuser(), AddedMatcher("web", ("iwf.images",)))
 
 
 def test_add_writes_the_token_to_a_file(configured: World, tmp_path: Path) -> None:

@@ -7,9 +7,13 @@ import pytest
 
 from command_line import configure, operate, settings, syncd
 from syncd.catalog.catalog import Catalog
-from syncd.catalog.records import Outcome
 from syncd.model import ListName
+from syncd.outcomes import Outcome
 from world import HEAD, World, row, rows
+
+CURE = (
+    "; `syncd holds` names it: `syncd release HOLD --reason R` publishes it, `syncd discard HOLD --reason R` drops it"
+)
 
 
 @pytest.fixture
@@ -59,7 +63,7 @@ def test_a_held_update_is_exit_code_3(configured: World) -> None:
     assert ran.err == (
         "held: iwf.images: the update would leave the list without any entry\n"
         "  still served: iwf.images version 1\n"
-        "  to do: ask the partner whether this was meant; the next version is judged afresh\n"
+        "  to do: ask the partner whether this was meant" + CURE + "\n"
     )
     (listed,) = syncd("sync", "--json").json["syncs"][0]["lists"]
     assert (listed["rows"], listed["reason"], listed["hold"]) == (
@@ -68,7 +72,7 @@ def test_a_held_update_is_exit_code_3(configured: World) -> None:
         {
             "message": "the update would leave the list without any entry",
             "still_served": "iwf.images version 1",
-            "to_do": "ask the partner whether this was meant; the next version is judged afresh",
+            "to_do": "ask the partner whether this was meant" + CURE,
             "exit_code": 3,
         },
     )

@@ -22,8 +22,9 @@ import pytest
 from bad_peer import Send, good, serve
 from command_line import configure, syncd
 from disks import mounted
-from syncd.catalog.records import Outcome
+from syncd.acts import AddedMatcher, AskedForSync, RevokedMatcher
 from syncd.model import ListName
+from syncd.outcomes import Outcome
 from syncd.service import client
 from world import Clock, World, row, rows
 
@@ -149,8 +150,8 @@ def test_a_sync_is_done_by_the_running_daemon(today: World) -> None:
         assert running.stop()["unfinished"] == []
     with today.publisher() as publisher:
         entries = publisher.catalog.audit_entries()
-    assert [(one.actor, one.action, one.subject) for one in entries[:3]] == [(getpass.getuser(), "sync", "iwf")] * 3
-    assert entries[2].detail == {"sync_id": sync["sync_id"], "dry_run": False, "joined": False}
+    assert [(one.actor, type(one.act)) for one in entries[:3]] == [(getpass.getuser(), AskedForSync)] * 3
+    assert entries[2].act == AskedForSync("iwf", sync["sync_id"], dry_run=False, joined=False)
 
 
 def test_matchers_are_added_and_revoked_by_the_running_daemon(today: World) -> None:
@@ -170,9 +171,9 @@ def test_matchers_are_added_and_revoked_by_the_running_daemon(today: World) -> N
         running.stop()
     with today.publisher() as publisher:
         entries = publisher.catalog.audit_entries()
-    assert [(one.actor, one.action, one.subject) for one in entries[:2]] == [
-        (getpass.getuser(), "matchers revoke", "web"),
-        (getpass.getuser(), "matchers add", "web"),
+    assert [(one.actor, one.act) for one in entries[:2]] == [
+        (getpass.getuser(), RevokedMatcher("web")),
+        (getpass.getuser(), AddedMatcher("web", None)),
     ]
 
 

@@ -11,10 +11,11 @@ import pytest
 from starlette.requests import Request
 
 from dashboard_site import HOSTILE
-from syncd.catalog.records import HeadRecord, Loaded, MatcherRecord, Outcome, SyncRecord, VersionSummary
+from syncd.catalog.records import HeadRecord, Loaded, MatcherRecord, SyncRecord, VersionSummary
 from syncd.certificates import Certificate, CertificateView, Period
 from syncd.feed.expiry import Expiry
 from syncd.model import Algorithm, Counts, ListName
+from syncd.outcomes import Outcome
 from syncd.pipeline.faults import StorageFault
 from syncd.pipeline.laggards import views
 from syncd.pipeline.overview import ListView, Overview, SourceView
@@ -45,10 +46,10 @@ def text(markup: Html) -> str:
     return " ".join(re.sub(r"<[^>]*>", " ", str(markup)).split())
 
 
-def ended(outcome: Outcome, message: str = "", reason: str = "") -> SyncRecord:
+def ended(outcome: Outcome, message: str = "", *reasons: str) -> SyncRecord:
     """A sync of iwf that ended a minute ago."""
     return SyncRecord(
-        "s1", "iwf", NOW - timedelta(minutes=2), NOW - timedelta(minutes=1), outcome, reason, message, 812
+        "s1", "iwf", NOW - timedelta(minutes=2), NOW - timedelta(minutes=1), outcome, reasons, message, 812
     )
 
 
@@ -214,7 +215,7 @@ def test_nobody_is_called_where_all_is_well(outcome: Outcome) -> None:
 
 def test_a_hold_is_explained_in_words() -> None:
     """Its reason is a code in the catalog."""
-    (matter,) = matters(listed(source(ended(Outcome.HELD, "", "emptied, forked"))))
+    (matter,) = matters(listed(source(ended(Outcome.HELD, "", "emptied", "forked"))))
     assert matter.why == (
         "the update would leave the list without any entry, the update does not descend from the version held"
     )

@@ -13,7 +13,7 @@ import pytest
 from starlette.types import Message
 
 from dashboard_site import HOSTILE, check_in, serving, sync_now
-from syncd.catalog.records import Outcome
+from syncd.outcomes import Outcome
 from syncd.pipeline import overview
 from syncd.pipeline.overview import Overview
 from syncd.service.web.dashboard import routes
@@ -35,7 +35,7 @@ def run(standing: World) -> Iterator[Running]:
     with serving(standing) as running:
         catalog = running.publisher.catalog
         catalog.begin_sync("bad", "iwf", standing.clock())
-        catalog.finish_sync("bad", Outcome.REJECTED, reason="TrustError", message=HOSTILE, now=standing.clock())
+        catalog.finish_sync("bad", Outcome.REJECTED, reasons=("TrustError",), message=HOSTILE, now=standing.clock())
         yield running
 
 

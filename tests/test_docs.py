@@ -8,9 +8,9 @@ import click
 import pytest
 from typer.main import get_command
 
-from syncd.catalog.records import Outcome
 from syncd.cli.commands import app
-from syncd.pipeline.values import Deltas, Full, FullReason, HoldReason
+from syncd.outcomes import HoldReason, Outcome
+from syncd.pipeline.values import Deltas, Full, FullReason
 
 PROJECT = Path(__file__).parent.parent
 DOCUMENTS = sorted([PROJECT / "README.md", PROJECT / "CHANGELOG.md", *PROJECT.glob("docs/**/*.md")])

@@ -8,8 +8,9 @@ import pytest
 
 from syncd import events
 from syncd.errors import StoreError
-from syncd.event import Event, Fault, Level, SyncEnded, SyncEvent
+from syncd.event import Event, Fault, SyncEnded, SyncEvent
 from syncd.events import EVENTS, CoolDown, InternalError, ListSynced, SyncFinished
+from syncd.outcomes import Level, Outcome
 from syncd.service.log import emitter
 from world import START, Clock
 
@@ -75,12 +76,17 @@ def test_on_a_terminal_an_event_is_readable_and_cannot_forge_lines() -> None:
 
 @pytest.mark.parametrize(
     ("outcome", "level"),
-    [("published", Level.INFO), ("unreachable", Level.WARNING), ("held", Level.ERROR), ("rejected", Level.ERROR)],
+    [
+        (Outcome.PUBLISHED, Level.INFO),
+        (Outcome.UNREACHABLE, Level.WARNING),
+        (Outcome.HELD, Level.ERROR),
+        (Outcome.REJECTED, Level.ERROR),
+    ],
 )
-def test_an_outcome_that_needs_a_person_is_an_error_in_the_log(outcome: str, level: Level) -> None:
+def test_an_outcome_that_needs_a_person_is_an_error_in_the_log(outcome: Outcome, level: Level) -> None:
     """What is tried again by itself is a warning."""
     finished = SyncFinished("5afe", "iwf", outcome, 0.1, 0, "", "")
-    synced = ListSynced("5afe", "iwf", outcome, "iwf.images", 1, 1, "deltas", 0, 0, 0, 0, "", "", "")
+    synced = ListSynced("5afe", "iwf", outcome, "iwf.images", 1, 1, "deltas", 0, 0, 0, 0, "", (), "", "")
     assert (finished.importance, synced.importance) == (level, level)
 
 

@@ -8,9 +8,9 @@ import pytest
 
 from syncd import events
 from syncd.catalog.catalog import Catalog
-from syncd.catalog.records import Outcome
 from syncd.errors import RefusedError, SourceError, StoreError
-from syncd.event import Event, Level
+from syncd.event import Event
+from syncd.outcomes import Level, Outcome
 from syncd.pipeline.faults import StorageFault
 from syncd.pipeline.outcome import SyncOutcome
 from syncd.service.faults import Faults

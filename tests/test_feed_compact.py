@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from syncd.catalog.records import Outcome
 from syncd.errors import StoreError
 from syncd.feed.signed import load_repository
 from syncd.format.fold import fold
 from syncd.format.manifest import Fold, Manifest, SegmentRef
 from syncd.model import Algorithm
+from syncd.outcomes import Outcome
 from syncd.publish import author
 from syncd.publish import compact as compaction
 from syncd.publish.change import _useful_folds

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from command_line import configure, operate, syncd, use_clock
-from syncd.catalog.records import Outcome
 from syncd.files import lock
 from syncd.model import ListName
+from syncd.outcomes import Outcome
 from syncd.pipeline import overview
 from syncd.pipeline.overview import Overview
 from syncd.pipeline.sync import sync_source

@@ -18,11 +18,13 @@ from certificates import Authority
 from command_line import syncd
 from scrapes import Scrape, scrape, scrape_site
 from syncd import events
-from syncd.catalog.records import AuditEntry, MatcherRecord, Outcome
+from syncd.acts import AddedMatcher
+from syncd.catalog.records import AuditEntry, MatcherRecord
 from syncd.config import Config
 from syncd.errors import StoreError
 from syncd.event import Event
 from syncd.model import ListName
+from syncd.outcomes import Outcome
 from syncd.pipeline import overview
 from syncd.pipeline.state import Publisher
 from syncd.service.access import Access
@@ -161,7 +163,7 @@ def test_two_reasons_to_hold_are_both_told(standing: World) -> None:
     """As the catalog keeps them."""
     with standing.publisher() as publisher:
         publisher.catalog.begin_sync("5afe", "iwf", standing.clock())
-        publisher.catalog.finish_sync("5afe", Outcome.HELD, reason="emptied, forked", now=standing.clock())
+        publisher.catalog.finish_sync("5afe", Outcome.HELD, reasons=("emptied", "forked"), now=standing.clock())
     assert now(standing).ones("syncd_source_held", "reason") == ["emptied", "forked"]
 
 
@@ -186,25 +188,25 @@ def test_every_rejection_has_a_word_of_a_closed_set(standing: World, error: str,
     assert word in REFUSALS
     with standing.publisher() as publisher:
         publisher.catalog.begin_sync("5afe", "iwf", standing.clock())
-        publisher.catalog.finish_sync("5afe", Outcome.REJECTED, reason=error, now=standing.clock())
+        publisher.catalog.finish_sync("5afe", Outcome.REJECTED, reasons=(error,), now=standing.clock())
     assert now(standing).ones("syncd_source_rejected", "reason") == [word]
 
 
-SYNCED = events.ListSynced("1", "iwf", "published", "iwf.images", 2, 2, "deltas", 3, 2, 1, 31, "", "", "")
+SYNCED = events.ListSynced("1", "iwf", Outcome.PUBLISHED, "iwf.images", 2, 2, "deltas", 3, 2, 1, 31, "", (), "", "")
 HAPPENED: tuple[tuple[Event, str, dict[str, str], float], ...] = (
-    (events.SyncFinished("1", "iwf", "published", 2.0, 50, "", ""), "syncd_source_received_bytes_total", IWF, 50),
+    (events.SyncFinished("1", "iwf", Outcome.PUBLISHED, 2.0, 50, "", ""), "syncd_source_received_bytes_total", IWF, 50),
     (
-        events.SyncFinished("1", "iwf", "held", 2.0, 50, "", ""),
+        events.SyncFinished("1", "iwf", Outcome.HELD, 2.0, 50, "", ""),
         "syncd_syncs_total",
         {"source": "iwf", "outcome": "held"},
         1,
     ),
-    (events.SyncFinished("1", "iwf", "held", 2.0, 50, "", ""), "syncd_sync_duration_seconds_sum", IWF, 2),
+    (events.SyncFinished("1", "iwf", Outcome.HELD, 2.0, 50, "", ""), "syncd_sync_duration_seconds_sum", IWF, 2),
     (SYNCED, "syncd_list_syncs_total", {**IMAGES, "outcome": "published"}, 1),
     (SYNCED, "syncd_list_changed_entries_total", {**IMAGES, "change": "added"}, 3),
     (SYNCED, "syncd_list_changed_entries_total", {**IMAGES, "change": "removed"}, 2),
     (SYNCED, "syncd_list_changed_entries_total", {**IMAGES, "change": "relabelled"}, 1),
-    (replace(SYNCED, outcome="held"), "syncd_list_syncs_total", {**IMAGES, "outcome": "held"}, 1),
+    (replace(SYNCED, outcome=Outcome.HELD), "syncd_list_syncs_total", {**IMAGES, "outcome": "held"}, 1),
     (events.WorkerKilled("1", "iwf", 7, 9.0), "syncd_worker_kills_total", IWF, 1),
     (events.CoolDown("1", "iwf", START, 2), "syncd_source_cool_downs_total", IWF, 1),
     (events.ConfigReloaded((), (), ()), "syncd_config_reloads_total", {"result": "applied"}, 1),
@@ -483,7 +485,7 @@ def test_every_metric_is_documented_and_no_other(standing: World, tmp_path: Path
     certificate, _ = Authority(tmp_path, "one").certificate("client")
     with told(standing, client_cert=certificate) as (context, metrics, _events):
         matcher = MatcherRecord("upload", "0" * 64, None, START, "me")
-        context.publisher.catalog.add_matcher(matcher, AuditEntry(START, "me", "matchers add", "upload"))
+        context.publisher.catalog.add_matcher(matcher, AuditEntry(START, "me", AddedMatcher("upload", None)))
         context.checkins.note("upload", "web-1", {ListName("iwf.images"): 1}, START)
         context.checkins.flush()
         families = list(metrics.collect())

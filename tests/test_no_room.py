@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from standing import checked, fault_of
-from syncd.catalog.records import Outcome
 from syncd.errors import StoreError
 from syncd.feed.folder import FeedFolder
 from syncd.fetch.folder import FilePeer
 from syncd.files import Room, is_full, storage
+from syncd.outcomes import Outcome
 from syncd.pipeline.values import Full, FullReason
 from syncd.publish import author
 from syncd.service.ballast import Ballast

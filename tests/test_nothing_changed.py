@@ -7,7 +7,7 @@ from pathlib import Path
 from socketserver import StreamRequestHandler, ThreadingTCPServer
 from threading import Thread
 
-from syncd.catalog.records import Outcome
+from syncd.outcomes import Outcome
 from world import HEAD, World, row, rows
 
 MOST_REQUESTS = 2

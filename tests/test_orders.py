@@ -8,10 +8,10 @@ from typing import Any, NoReturn, cast
 import pytest
 
 from command_line import configure, syncd
-from syncd.catalog.records import Outcome
 from syncd.errors import RefusedError, StoreError, SyncdError
 from syncd.event import Event
 from syncd.events import ControlRefused
+from syncd.outcomes import Outcome
 from syncd.pipeline.outcome import SyncOutcome
 from syncd.pipeline.state import Publisher
 from syncd.service.access import Access

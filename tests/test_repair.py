@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from syncd.catalog.records import Outcome
+from syncd.acts import PublishedAbove, Retrusted
 from syncd.errors import RefusedError, RollbackError, StoreError, TrustError, UsageError
 from syncd.feed.offer import is_offered
 from syncd.feed.signed import load_repository
 from syncd.model import Algorithm
+from syncd.outcomes import Outcome
 from syncd.pipeline.backup import BackedUp, backup
 from syncd.pipeline.prove import prove_state
 from syncd.pipeline.repair import HIGHEST, Recovered, recover, retrust
@@ -208,7 +209,7 @@ def test_an_audit_entry_tells_of_the_recovery(running: World) -> None:
     go_on_above(running, 100)
     with running.publisher() as publisher:
         entry = publisher.catalog.audit_entries(1)[0]
-    assert (entry.actor, entry.action, entry.detail) == ("tester", "recover", {"above": 100, "lists": 1})
+    assert (entry.actor, entry.act) == ("tester", PublishedAbove(above=100, lists=1))
 
 
 def rebuild_partner(world: World) -> None:
@@ -309,8 +310,7 @@ def test_retrust_is_audited(running: World) -> None:
     retrust_partner(running)
     with running.publisher() as publisher:
         entry = publisher.catalog.audit_entries(1)[0]
-    assert (entry.actor, entry.action, entry.subject) == ("tester", "retrust", "iwf")
-    assert entry.detail == {"reason": REASON, "root_version": 1}
+    assert (entry.actor, entry.act) == ("tester", Retrusted("iwf", root_version=1, reason=REASON))
 
 
 def test_a_killed_recovery_is_finished_by_the_next_command(running: World, monkeypatch: pytest.MonkeyPatch) -> None:

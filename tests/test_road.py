@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from syncd.catalog.records import Outcome
 from syncd.errors import FeedError, MismatchError, RefusedError, UsageError
 from syncd.feed.signed import load_repository
 from syncd.model import Counts, Hit, ListName
+from syncd.outcomes import Outcome
 from syncd.pipeline import names
 from syncd.trust import keys
 from syncd.trust.values import Freshness

@@ -4,11 +4,12 @@ from collections.abc import Callable
 
 import pytest
 
-from syncd.catalog.records import Outcome
+from syncd.acts import ChangedKeys
 from syncd.errors import ExpiredError, RefusedError, UsageError
 from syncd.feed.signed import load_repository
 from syncd.format.manifest import now_in_seconds
 from syncd.model import ListName
+from syncd.outcomes import Outcome
 from syncd.pipeline.repair import in_state
 from syncd.publish import author, publication, rotate
 from syncd.publish.change import metadata_files
@@ -69,11 +70,8 @@ def test_a_pull_goes_on_after_the_operator_rotates(running: World, role: str) ->
     assert len(running.hits(30)) == 1
     with running.publisher() as publisher:
         entry = publisher.catalog.audit_entries(1)[0]
-    assert (entry.actor, entry.action, entry.detail) == (
-        "tester",
-        "rotate",
-        {"reason": "planned", "did": f"rotating the keys of {role}"},
-    )
+    act = ChangedKeys(str(running.state.root), f"rotating the keys of {role}", "planned")
+    assert (entry.actor, entry.act) == ("tester", act)
 
 
 @pytest.mark.parametrize("role", ["timestamp", "snapshot", "lists"])

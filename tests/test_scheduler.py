@@ -10,7 +10,7 @@ from syncd.catalog.catalog import Catalog
 from syncd.catalog.records import SourceState
 from syncd.errors import AbandonedError, ExpiredError, HttpStatusError, SourceError
 from syncd.model import ListName
-from syncd.pipeline.outcome import ListOutcome, SyncOutcome, outcome_of
+from syncd.pipeline.outcome import ListOutcome, SyncOutcome
 from syncd.service.scheduler import Every, Planned, Schedule, cool_down, first_run
 from world import START, Clock
 
@@ -48,7 +48,7 @@ def outcome(error: SourceError | ExpiredError | None, *, in_list: bool = False, 
     """A sync that ended so."""
     if error is None or not in_list:
         return SyncOutcome("5afe", source, error=error)
-    return SyncOutcome("5afe", source, (ListOutcome(ListName("iwf.a"), outcome_of(error), error=error),))
+    return SyncOutcome("5afe", source, (ListOutcome(ListName("iwf.a"), error.outcome, error=error),))
 
 
 @pytest.mark.parametrize(

@@ -19,12 +19,11 @@ from schemas import DOCS, SCHEMAS, schema
 from syncd.catalog.records import Loaded
 from syncd.certificates import Certificate, views
 from syncd.errors import RefusedError, StoreError, SyncdError, UsageError
+from syncd.outcomes import HoldReason, reasons_in_words
 from syncd.pipeline import overview
 from syncd.pipeline.faults import StorageFault
 from syncd.pipeline.matchers import add
-from syncd.pipeline.reasons import in_full
 from syncd.pipeline.status import StatusDocument, status_document
-from syncd.pipeline.values import HoldReason
 from syncd.service.access import Access
 from syncd.service.control import ControlSocket, Handle, Order
 from syncd.service.orders import Orders
@@ -324,7 +323,7 @@ def test_a_daemon_that_is_stuck_is_not_waited_for(configured: World, monkeypatch
 @pytest.mark.parametrize("reason", HoldReason)
 def test_every_reason_to_hold_is_told_in_words(reason: HoldReason) -> None:
     """Nobody is shown the bare code."""
-    assert in_full(reason).startswith("the update ")
+    assert reasons_in_words([reason]).startswith("the update ")
 
 
 def test_the_document_is_its_schema(configured: World) -> None:

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from syncd.acts import SetUp
 from syncd.catalog.catalog import Catalog
-from syncd.catalog.records import AuditEntry
 from syncd.errors import StoreError, UsageError
 from syncd.feed import prove
 from syncd.feed.folder import FeedFolder
@@ -349,7 +349,7 @@ def test_a_damaged_database(own: World) -> None:
     """What SQLite finds wrong is a fault."""
     with Catalog.open(own.state.catalog) as catalog:
         for number in range(300):
-            catalog.audit(AuditEntry(NOW, "tester", "filler", "x" * 200 + str(number)))
+            catalog.append("tester", SetUp("x" * 200 + str(number)), NOW)
     size = own.state.catalog.stat().st_size
     with own.state.catalog.open("r+b") as stream:
         stream.seek(size - 3 * 4096)

@@ -15,7 +15,6 @@ import pytest
 
 from bad_peer import answer, serve
 from syncd import errors
-from syncd.catalog.records import Outcome
 from syncd.errors import (
     AbandonedError,
     DeadlineExceeded,
@@ -29,6 +28,7 @@ from syncd.events import ListSynced
 from syncd.fetch import Meter
 from syncd.format import manifest as manifests
 from syncd.format.manifest import SegmentRef
+from syncd.outcomes import Outcome
 from syncd.pipeline import wire
 from syncd.pipeline.outcome import SyncOutcome
 from syncd.pipeline.prepare import Held, Prepare, Prepared, Preparing, Progress, Request, Verified, prepare
@@ -37,6 +37,10 @@ from syncd.pipeline.values import Staged, Stated
 from syncd.service.syncs import Syncs
 from syncd.service.worker import Process, Spare, Worker, start
 from world import HEAD, IMAGES, World, row, rows
+
+CURE = (
+    "; `syncd holds` names it: `syncd release HOLD --reason R` publishes it, `syncd discard HOLD --reason R` drops it"
+)
 
 
 def sync(
@@ -432,6 +436,12 @@ def test_a_held_update_is_told_in_an_event(world: World) -> None:
         syncs.start(world.source())[0].wait(30)
         syncs.stop(5, 5)
     (listed,) = [one for one in told if isinstance(one, ListSynced)]
-    assert (listed.outcome, listed.version, listed.rows, listed.removed, listed.reason) == ("held", 1, 3, 3, "emptied")
+    assert (listed.outcome, listed.version, listed.rows, listed.removed, listed.reasons) == (
+        "held",
+        1,
+        3,
+        3,
+        ("emptied",),
+    )
     assert listed.message == "the update would leave the list without any entry"
-    assert listed.to_do == "ask the partner whether this was meant; the next version is judged afresh"
+    assert listed.to_do == "ask the partner whether this was meant" + CURE

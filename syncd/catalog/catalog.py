@@ -1,5 +1,5 @@
-"""The catalog: origins, heads, versions, what is to be installed, the audit log; `SyncTables` and `MatcherTables` add
-sources with their syncs, and matchers.
+"""The catalog: origins, heads, versions, what is to be installed; `SyncTables`, `MatcherTables` and `AuditTables` add
+sources with their syncs, matchers, and the audit log.
 
 Every method is one short transaction: after a kill at any statement the catalog is as before it or as after it.
 All raise `StoreError` where the disk is full, read-only or damaged, or another process holds the write lock too long.
@@ -18,6 +18,7 @@ from sqlalchemy import Connection, Table, func, insert, select, update
 from sqlalchemy import delete as delete_from
 
 from syncd.catalog import database
+from syncd.catalog.audit import AuditTables, append
 from syncd.catalog.database import copy, make_engine, make_file, put, reading, values_of, writing
 from syncd.catalog.matchers import MatcherTables
 from syncd.catalog.records import (
@@ -34,7 +35,7 @@ from syncd.catalog.records import (
 )
 from syncd.catalog.schema import bring_up
 from syncd.catalog.syncs import SyncTables, put_source
-from syncd.catalog.tables import audit, heads, origins, publications, signed_files, versions
+from syncd.catalog.tables import heads, origins, publications, signed_files, versions
 from syncd.errors import LostRaceError, StoreError, UsageError
 from syncd.format import manifest as manifests
 from syncd.format.manifest import Manifest
@@ -49,7 +50,7 @@ LOCK_WAIT: Final = 10.0
 """Seconds that a writer waits for another; no transaction here takes a hundredth of that."""
 
 
-class Catalog(SyncTables, MatcherTables):
+class Catalog(SyncTables, MatcherTables, AuditTables):
     """The SQL database of one state folder. Safe to share between threads and between processes."""
 
     @classmethod
@@ -154,8 +155,7 @@ class Catalog(SyncTables, MatcherTables):
                 _replace(connection, origins, moved.origin)
             for head in commit.heads:
                 _put_head(connection, head, records.notes[head.manifest.list], commit.created_at)
-            for entry in records.audit:
-                connection.execute(insert(audit).values(values_of(entry)))
+            append(connection, *records.audit)
             return _put_publication(connection, commit)
 
     def pending(self) -> tuple[Publication, ...]:
@@ -203,19 +203,6 @@ class Catalog(SyncTables, MatcherTables):
         with writing(self._engine, self.path) as connection:
             return connection.execute(statement).rowcount
 
-    # audit
-
-    def audit(self, *entries: AuditEntry) -> None:
-        """Add to the audit log, all or none."""
-        with writing(self._engine, self.path) as connection:
-            for entry in entries:
-                connection.execute(insert(audit).values(values_of(entry)))
-
-    def audit_entries(self, limit: int = 100) -> tuple[AuditEntry, ...]:
-        """The latest entries of the audit log, newest first."""
-        wanted = [column for column in audit.c if column.name != "id"]
-        return tuple(AuditEntry(**row) for row in self._rows(select(*wanted).order_by(audit.c.id.desc()).limit(limit)))
-
     # the file itself
 
     def damage(self) -> tuple[str, ...]:
@@ -232,7 +219,7 @@ class Catalog(SyncTables, MatcherTables):
         with writing(self._engine, self.path) as connection:
             put_source(connection, source, memory=memory)
             connection.execute(update(origins).where(origins.c.source == source).values(serial=RETRUSTED))
-            connection.execute(insert(audit).values(values_of(entry)))
+            append(connection, entry)
 
     def backup(self, target: Path) -> None:
         """Put a consistent copy at ``target``, durably; syncs may go on. Raises `UsageError` where a file is there."""

@@ -6,9 +6,10 @@ from datetime import datetime
 from sqlalchemy import Connection, func, insert, select, tuple_, update
 from sqlalchemy import delete as delete_from
 
+from syncd.catalog.audit import append
 from syncd.catalog.database import Tables, put, values_of, writing
 from syncd.catalog.records import AuditEntry, Loaded, MatcherRecord
-from syncd.catalog.tables import audit, loaded, matchers, versions
+from syncd.catalog.tables import loaded, matchers, versions
 from syncd.errors import UsageError
 from syncd.model import ListName
 
@@ -40,7 +41,7 @@ class MatcherTables(Tables):
                     hint=f"`syncd matchers revoke {record.name}` first, or take another name; nothing was changed",
                 )
             put(connection, matchers, {"name": record.name}, others)
-            connection.execute(insert(audit).values(values_of(entry)))
+            append(connection, entry)
 
     def revoke_matcher(self, name: str, entry: AuditEntry) -> None:
         """Let a matcher pull no more from ``entry.at`` on, and forget what it has loaded.
@@ -52,7 +53,7 @@ class MatcherTables(Tables):
                 raise UsageError("there is no matcher of that name", hint="`syncd matchers` lists them")
             connection.execute(update(matchers).where(matchers.c.name == name).values(revoked_at=entry.at))
             connection.execute(delete_from(loaded).where(loaded.c.matcher == name))
-            connection.execute(insert(audit).values(values_of(entry)))
+            append(connection, entry)
 
     def loaded(self) -> tuple[Loaded, ...]:
         """What every instance has loaded, by matcher, instance and list."""

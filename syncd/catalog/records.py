@@ -3,7 +3,6 @@
 Times are aware and UTC; hashes are SHA-256 in hex. No record holds a digest of a list.
 """
 
-import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -11,23 +10,10 @@ from typing import Final
 
 from pydantic import JsonValue
 
+from syncd.acts import Act
 from syncd.format.manifest import EndState, SegmentRef
 from syncd.model import Algorithm, Counts, ListName
-
-
-class Outcome(enum.StrEnum):
-    """How a sync ended; `RUNNING` until it has."""
-
-    RUNNING = "running"
-    PUBLISHED = "published"
-    UP_TO_DATE = "up_to_date"
-    STAGED = "staged"
-    HELD = "held"
-    REJECTED = "rejected"
-    UNREACHABLE = "unreachable"
-    REFUSED = "refused"
-    FAILED = "failed"
-    INTERRUPTED = "interrupted"
+from syncd.outcomes import Outcome
 
 
 @dataclass(frozen=True)
@@ -47,16 +33,13 @@ class SourceState:
     """syncs in a row that did not reach it"""
 
 
-GOOD: Final = frozenset({Outcome.PUBLISHED, Outcome.UP_TO_DATE, Outcome.STAGED})
-"""Outcomes after which nobody must do anything."""
-
-
 @dataclass(frozen=True)
 class Fault:
     """What a list, or the whole of a sync, came to that was not good."""
 
     outcome: Outcome
-    reason: str = ""
+    reasons: tuple[str, ...] = ()
+    """each a `HoldReason`, or the kind of an error"""
     message: str = ""
 
 
@@ -69,7 +52,7 @@ class SyncRecord:
     started_at: datetime
     finished_at: datetime | None = None
     outcome: Outcome = Outcome.RUNNING
-    reason: str = ""
+    reasons: tuple[str, ...] = ()
     message: str = ""
     bytes: int = 0
     dry_run: bool = False
@@ -79,9 +62,9 @@ class SyncRecord:
     @property
     def told(self) -> Mapping[str, Fault]:
         """``faults``; of a sync that told nothing of its lists (it was killed, say), how the whole of it ended."""
-        if self.faults or self.outcome in GOOD or self.outcome is Outcome.RUNNING:
+        if self.faults or self.outcome.good or self.outcome is Outcome.RUNNING:
             return self.faults
-        return {"": Fault(self.outcome, self.reason, self.message)}
+        return {"": Fault(self.outcome, self.reasons, self.message)}
 
 
 RETRUSTED: Final = 0
@@ -153,13 +136,20 @@ class VersionSummary:
 
 @dataclass(frozen=True)
 class AuditEntry:
-    """Who did what to what. ``detail`` never holds a digest, an entry id or a token."""
+    """Who did what, and when."""
 
     at: datetime
     actor: str
-    action: str
-    subject: str
-    detail: Mapping[str, JsonValue] = field(default_factory=dict)
+    act: Act
+
+
+@dataclass(frozen=True)
+class AuditRecord:
+    """An entry in its place in the audit log. ``sha256`` vouches for it and for all before it."""
+
+    number: int
+    entry: AuditEntry
+    sha256: str
 
 
 @dataclass(frozen=True)

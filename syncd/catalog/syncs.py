@@ -9,9 +9,10 @@ from pydantic import JsonValue
 from sqlalchemy import Connection, Select, insert, select, update
 
 from syncd.catalog.database import Tables, put, values_of, writing
-from syncd.catalog.records import Fault, Outcome, SourceState, SyncRecord
+from syncd.catalog.records import Fault, SourceState, SyncRecord
 from syncd.catalog.tables import sources, syncs
 from syncd.errors import StoreError
+from syncd.outcomes import Outcome
 
 _RECORD: Final = tuple(syncs.c[one.name] for one in fields(SyncRecord))
 
@@ -57,7 +58,7 @@ class SyncTables(Tables):
         sync_id: str,
         outcome: Outcome,
         *,
-        reason: str = "",
+        reasons: tuple[str, ...] = (),
         message: str = "",
         now: datetime,
         received: int = 0,
@@ -67,7 +68,7 @@ class SyncTables(Tables):
 
         Raises `StoreError` where it is not running.
         """
-        ended = {"outcome": outcome, "reason": reason, "message": message, "finished_at": now, "bytes": received}
+        ended = {"outcome": outcome, "reasons": reasons, "message": message, "finished_at": now, "bytes": received}
         statement = (
             update(syncs)
             .where(syncs.c.id == sync_id, syncs.c.outcome == Outcome.RUNNING)

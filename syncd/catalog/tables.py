@@ -3,6 +3,7 @@
 A change here needs a new file in ``migrations/versions`` and a new `REVISION`.
 """
 
+import json
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -26,10 +27,11 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeDecorator
 
-from syncd.catalog.records import Fault, Outcome
+from syncd.catalog.records import Fault
 from syncd.errors import StoreError
 from syncd.format.manifest import EndState, SegmentRef
 from syncd.model import Algorithm, Counts, ListName
+from syncd.outcomes import Outcome
 
 REVISION: Final = "0006"
 """The schema that this code reads and writes."""
@@ -59,10 +61,16 @@ class Stored(TypeDecorator[Any]):
             ) from None
 
 
-def _write_time(value: datetime) -> str:
+def time_text(value: datetime) -> str:
+    """A time as its column holds it, in UTC."""
     if value.tzinfo is None:
         raise ValueError("a time in the catalog has a zone")
     return value.astimezone(UTC).isoformat(timespec="microseconds")  # of fixed width, so that text sorts as time
+
+
+def canonical(value: Any) -> str:
+    """Canonical JSON: keys sorted, no white space, ASCII."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
 def _json(kind: Any) -> Stored:
@@ -72,14 +80,15 @@ def _json(kind: Any) -> Stored:
 
 LONG: Final = BigInteger().with_variant(Integer(), "sqlite")
 """64 bits; SQLite's INTEGER has as many, and numbers rows by itself under that name alone (autoinc.html)."""
-TIME: Final = Stored(_write_time, datetime.fromisoformat)
+TIME: Final = Stored(time_text, datetime.fromisoformat)
 OUTCOME: Final = Stored(str, Outcome)
 MEMORY: Final = _json(Mapping[str, JsonValue])
 STACK: Final = _json(tuple[SegmentRef, ...])
 END_STATE: Final = _json(dict[Algorithm, EndState])
+REASONS: Final = _json(tuple[str, ...])
 FAULTS: Final = _json(dict[str, Fault])
 COUNTS: Final = _json(dict[Algorithm, Counts])
-DETAIL: Final = _json(Mapping[str, JsonValue])
+FIELDS: Final = Stored(canonical, json.loads)
 LISTS: Final = _json(tuple[ListName, ...])
 
 metadata: Final = MetaData(
@@ -112,7 +121,7 @@ syncs: Final = Table(
     Column("started_at", TIME, nullable=False),
     Column("finished_at", TIME),
     Column("outcome", OUTCOME, nullable=False),
-    Column("reason", Text, nullable=False),
+    Column("reasons", REASONS, nullable=False),
     Column("message", Text, nullable=False),
     Column("bytes", LONG, nullable=False),
     Column("dry_run", Boolean, nullable=False, server_default=false()),
@@ -183,13 +192,12 @@ signed_files: Final = Table(
 audit: Final = Table(
     "audit",
     metadata,
-    Column("id", LONG, primary_key=True),
+    Column("number", LONG, primary_key=True, autoincrement=False),  # from 1 on, without a gap
     Column("at", TIME, nullable=False),
     Column("actor", Text, nullable=False),
-    Column("action", Text, nullable=False),
-    Column("subject", Text, nullable=False),
-    Column("detail", DETAIL, nullable=False),
-    sqlite_autoincrement=True,
+    Column("act", Text, nullable=False),
+    Column("fields", FIELDS, nullable=False),
+    Column("sha256", Text, nullable=False),  # `syncd.catalog.audit.link`
 )
 
 matchers: Final = Table(

@@ -8,7 +8,7 @@ import typer
 
 from syncd import __version__
 
-_GROUPS: Final = {"feed": ("feed", "feed_status", "rotate"), "matchers": ("matchers",)}
+_GROUPS: Final = {"feed": ("feed", "feed_status", "rotate"), "matchers": ("matchers",), "audit": ("audit",)}
 """The modules of each; the first has its ``app``."""
 _MODULES: Final = {
     "feed": "",
@@ -23,6 +23,7 @@ _MODULES: Final = {
     "recover": "repair",
     "retrust": "repair",
     "matchers": "",
+    "audit": "",
     "pull": "pull",
     "lookup": "lookup",
     "match": "match",
@@ -67,7 +68,7 @@ def _syncd(
     Partners publish:    syncd feed init, feed publish, feed status, feed serve
     and change keys:     syncd feed rotate, feed add-role, feed renew
     Operators follow:    syncd init, run, sync, status, snapshots, diff
-    and look after it:   syncd verify, backup, recover, retrust
+    and look after it:   syncd audit, verify, backup, recover, retrust
     Matchers' hosts:     syncd pull, lookup, match, verify
 
     \b

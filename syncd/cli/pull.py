@@ -11,7 +11,8 @@ import typer
 
 from syncd.cli import arguments
 from syncd.cli.output import JsonFlag, alarm, flush, note, print_json, progress, quiet_retries, say, show_error, utc_now
-from syncd.errors import error_document, worst_code
+from syncd.errors import error_document
+from syncd.outcomes import worst_code
 from syncd.units import stamp
 
 if TYPE_CHECKING:

@@ -20,7 +20,8 @@ from syncd.cli.output import (
     show_trouble,
     utc_now,
 )
-from syncd.errors import UsageError, worst_code
+from syncd.errors import UsageError
+from syncd.outcomes import worst_code
 from syncd.units import done_of, in_words
 
 if TYPE_CHECKING:

@@ -2,22 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any, Final
+from typing import Any
 
-from syncd.catalog.records import Outcome, SyncRecord
+from syncd.catalog.records import SyncRecord
 from syncd.errors import UsageError, error_document
 from syncd.model import Algorithm, Counts
+from syncd.outcomes import Outcome, joined
 from syncd.pipeline.outcome import ListOutcome, SyncOutcome
 from syncd.units import stamp
-
-_CODES: Final = {
-    Outcome.FAILED: 1,
-    Outcome.HELD: 3,
-    Outcome.REJECTED: 4,
-    Outcome.UNREACHABLE: 5,
-    Outcome.REFUSED: 6,
-    Outcome.INTERRUPTED: 6,
-}
 
 
 def sync_document(outcome: SyncOutcome) -> dict[str, Any]:
@@ -41,11 +33,12 @@ def record_document(record: SyncRecord) -> dict[str, Any]:
         "sync_id": record.id,
         "source": record.source,
         "outcome": str(record.outcome),
-        "exit_code": _CODES.get(record.outcome, 0),
+        "exit_code": record.outcome.exit_code,
         "started_at": stamp(record.started_at),
         "seconds": round((ended - record.started_at).total_seconds(), 3) if ended else None,
         "bytes": record.bytes,
-        "reason": record.reason,
+        "reason": joined(record.reasons),
+        "reasons": list(record.reasons),
         "message": record.message,
     }
 
@@ -68,7 +61,8 @@ def _list_document(one: ListOutcome) -> dict[str, Any]:
             str(algorithm): {label: asdict(counts) for label, counts in labels.items()}
             for algorithm, labels in one.labels.items()
         },
-        "reason": one.reason,
+        "reason": joined(one.reasons),
+        "reasons": list(one.reasons),
         "hold": _hold_document(one) if one.outcome is Outcome.HELD else None,
         "error": error_document(one.error) if one.error else None,
     }

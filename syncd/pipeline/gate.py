@@ -4,7 +4,8 @@ Additions and removals are judged apart, a lane each. The operator's limits are 
 can never be an ordinary update.
 """
 
-from syncd.pipeline.values import Candidate, Hold, HoldReason, Pass, Verdict
+from syncd.outcomes import HoldReason
+from syncd.pipeline.values import Candidate, Hold, Pass, Verdict
 
 
 def judge(candidate: Candidate) -> Verdict:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
+from syncd.acts import AddedMatcher, RevokedMatcher
 from syncd.catalog.catalog import Catalog
 from syncd.catalog.records import AuditEntry, MatcherRecord
 from syncd.errors import UsageError
@@ -50,8 +51,8 @@ def add(catalog: Catalog, name: str, lists: Iterable[str], *, asked_by: str, now
     scope = tuple(sorted({list_name(one) for one in lists})) or None
     published = {head.list for head in catalog.heads()}
     sha256 = hashlib.sha256(token.encode()).hexdigest()
-    entry = AuditEntry(now, asked_by, "matchers add", name, {"lists": list(scope) if scope else None})
-    catalog.add_matcher(MatcherRecord(name, sha256, scope, now, asked_by), entry)
+    act = AddedMatcher(name, scope)
+    catalog.add_matcher(MatcherRecord(name, sha256, scope, now, asked_by), AuditEntry(now, asked_by, act))
     return Added(name, scope, tuple(one for one in scope or () if one not in published), token)
 
 
@@ -70,4 +71,4 @@ def _check_name(name: str) -> None:
 
 def revoke(catalog: Catalog, name: str, *, asked_by: str, now: datetime) -> None:
     """Let ``name`` pull no more. Raises `UsageError` where there is no such matcher, `StoreError`."""
-    catalog.revoke_matcher(name, AuditEntry(now, asked_by, "matchers revoke", name))
+    catalog.revoke_matcher(name, AuditEntry(now, asked_by, RevokedMatcher(name)))

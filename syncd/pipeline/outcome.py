@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from syncd.catalog.records import Fault, Outcome
-from syncd.errors import AbandonedError, FeedError, RefusedError, SourceError, SyncdError, worst_code
+from syncd.catalog.records import Fault
+from syncd.errors import SyncdError, kind_of
 from syncd.model import Algorithm, Counts, ListName
-from syncd.pipeline import reasons
+from syncd.outcomes import HoldReason, Outcome, cure, reasons_in_words, worst_code
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,8 @@ class ListOutcome:
     counts: Mapping[Algorithm, Counts] = field(default_factory=dict)
     labels: Mapping[Algorithm, Mapping[str, Counts]] = field(default_factory=dict)
     rows: int = 0
-    reason: str = ""
+    reasons: tuple[HoldReason, ...] = ()
+    """why it is held"""
     error: SyncdError | None = None
 
     @property
@@ -30,14 +31,14 @@ class ListOutcome:
         """What kept the update out; '' where nothing did."""
         if self.error is not None:
             return self.error.message
-        return reasons.in_full(self.reason) if self.outcome is Outcome.HELD else ""
+        return reasons_in_words(self.reasons) if self.outcome is Outcome.HELD else ""
 
     @property
     def to_do(self) -> str:
         """What to do about it."""
         if self.error is not None:
             return self.error.hint
-        return reasons.to_do(self.reason) if self.outcome is Outcome.HELD else ""
+        return cure(self.reasons) if self.outcome is Outcome.HELD else ""
 
     @property
     def serving(self) -> str:
@@ -51,7 +52,7 @@ class ListOutcome:
         """As the commands return it."""
         if self.error is not None:
             return self.error.exit_code
-        return 3 if self.outcome is Outcome.HELD else 0
+        return self.outcome.exit_code
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class SyncOutcome:
     def outcome(self) -> Outcome:
         """The worst, or where all went well, whether anything was published, or would be."""
         if self.error is not None:
-            return outcome_of(self.error)
+            return self.error.outcome
         code = self.exit_code
         worst = [one.outcome for one in self.lists if one.exit_code == code]
         news = [one for one in (Outcome.PUBLISHED, Outcome.STAGED) if one in worst]
@@ -78,7 +79,7 @@ class SyncOutcome:
     @property
     def faults(self) -> dict[str, Fault]:
         """What did not go well, by list; ``""``: the whole of it."""
-        found = {str(one.list): _fault(one.outcome, one.error, one.reason) for one in self.lists if one.exit_code}
+        found = {str(one.list): _fault(one.outcome, one.error, one.reasons) for one in self.lists if one.exit_code}
         return found if self.error is None else {**found, "": _fault(self.outcome, self.error)}
 
     @property
@@ -87,16 +88,5 @@ class SyncOutcome:
         return worst_code([error.exit_code for error in (self.error, *self.lists) if error])
 
 
-def _fault(outcome: Outcome, error: SyncdError | None, reason: str = "") -> Fault:
-    return Fault(outcome, type(error).__name__, error.message) if error else Fault(outcome, reason)
-
-
-def outcome_of(error: SyncdError) -> Outcome:
-    """The outcome that an error ends in."""
-    kinds = (
-        (SourceError, Outcome.UNREACHABLE),
-        (FeedError, Outcome.REJECTED),
-        (AbandonedError, Outcome.INTERRUPTED),
-        (RefusedError, Outcome.REFUSED),
-    )
-    return next((outcome for kind, outcome in kinds if isinstance(error, kind)), Outcome.FAILED)
+def _fault(outcome: Outcome, error: SyncdError | None, reasons: tuple[str, ...] = ()) -> Fault:
+    return Fault(outcome, (kind_of(error),), error.message) if error else Fault(outcome, reasons)

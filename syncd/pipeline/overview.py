@@ -9,16 +9,16 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from syncd.catalog.catalog import Catalog
-from syncd.catalog.records import Fault, HeadRecord, Loaded, OriginRecord, Outcome, SyncRecord, head_name
+from syncd.catalog.records import Fault, HeadRecord, Loaded, OriginRecord, SyncRecord, head_name
 from syncd.certificates import Certificate, CertificateView
 from syncd.certificates import views as certificate_views
 from syncd.feed.expiry import Expiry, expiries
 from syncd.feed.signed import load_repository
+from syncd.outcomes import Outcome, reasons_in_words
 from syncd.pipeline import laggards
 from syncd.pipeline.faults import StorageFault
 from syncd.pipeline.folder import StateFolder
 from syncd.pipeline.laggards import MatcherView
-from syncd.pipeline.reasons import in_full
 from syncd.pipeline.recorded import last_and_running
 from syncd.units import behind, in_words, span
 
@@ -28,7 +28,7 @@ _MISSED_SYNCS: Final = 3
 
 def in_words_of(fault: Fault) -> str:
     """A fault of a sync as people read it."""
-    return fault.message or in_full(fault.reason) or f"the last sync was {in_words(fault.outcome)}"
+    return fault.message or reasons_in_words(fault.reasons) or f"the last sync was {in_words(fault.outcome)}"
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from syncd.catalog.catalog import Catalog
-from syncd.catalog.records import Outcome, SyncRecord
+from syncd.catalog.records import SyncRecord
 from syncd.errors import RefusedError, StoreError
 from syncd.files import lock
+from syncd.outcomes import Outcome
 from syncd.pipeline.folder import StateFolder
 
 

@@ -8,12 +8,14 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from syncd.acts import ChangedKeys, PublishedAbove, Restored, Retrusted
 from syncd.catalog.records import AuditEntry, HeadNote, Records
 from syncd.errors import RefusedError, StoreError, UsageError
 from syncd.feed.signed import load_repository
 from syncd.files import lock, storage
 from syncd.format.manifest import Manifest
 from syncd.model import ListName
+from syncd.pipeline.audited import stated_heads
 from syncd.pipeline.state import Publisher
 from syncd.publish.change import ListChange
 from syncd.publish.ledger import Current
@@ -51,9 +53,9 @@ def recover(publisher: Publisher, above: int, now: datetime, actor: str, offline
         _check_above(publisher, start.repository, above)
         heads = publisher.catalog.heads()
         changes = tuple(_again(_complete(publisher, start, head.list).manifest) for head in heads)
-        entry = AuditEntry(now, actor, "recover", str(publisher.folder.root), {"above": above, "lists": len(heads)})
+        acts = (_restored(publisher, start.repository), PublishedAbove(above, len(heads)))
         notes = {head.list: HeadNote(head.source, head.origin_serial, "recovery") for head in heads}
-        records = Records(notes=notes, audit=(entry,))
+        records = Records(notes=notes, audit=tuple(AuditEntry(now, actor, act) for act in acts))
         renew = partial(_renew, offline, publisher.signers, now, above) if offline is not None else None
         return Proposal("recover", changes, resign=renew, above=above, records=records)
 
@@ -68,6 +70,13 @@ def _again(before: Manifest) -> ListChange:
 
 def _renew(offline: Signers, online: Signers, now: datetime, above: int, repository: Repository) -> MetadataUpdate:
     return repository.renew_offline(offline, online, now, above)
+
+
+def _restored(publisher: Publisher, repository: Repository) -> Restored:
+    """The longest chain of audit records that the published feed states: the catalog's own, if nothing was lost."""
+    stated = (one.head for one in stated_heads(publisher.folder.feed, repository))
+    longest = max((publisher.catalog.audit_head(), *stated), key=lambda head: head.records)
+    return Restored(longest.records, longest.head)
 
 
 def _check_above(publisher: Publisher, repository: Repository, above: int) -> None:
@@ -116,7 +125,7 @@ def retrust(publisher: Publisher, source: Source, root: bytes, reason: str, now:
     folder = publisher.folder.source(source.name)
     with lock(folder.lock, f"retrust of {source.name}"):
         _forget(folder.work / "trust")  # first: until the pin is moved, the floors in the catalog hold
-        entry = AuditEntry(now, actor, "retrust", source.name, {"reason": reason, "root_version": version})
+        entry = AuditEntry(now, actor, Retrusted(source.name, version, reason))
         memory = FeedMemory.of(publisher.catalog.source(source.name).memory)
         publisher.catalog.retrust(source.name, memory.retrusted(root).as_json(), entry)
     return version
@@ -132,8 +141,7 @@ def in_state(publisher: Publisher, actor: str, reason: str) -> Apply:
     """Commit changed keys of the operator's own feed to the catalog, with an entry in the audit log."""
 
     def apply(purpose: str, resign: Resign, now: datetime) -> None:
-        detail = {"reason": reason, "did": purpose}
-        entry = AuditEntry(now, actor, "rotate", str(publisher.folder.root), detail)
-        publisher.change_metadata(purpose, resign, now, entry)
+        act = ChangedKeys(str(publisher.folder.root), purpose, reason)
+        publisher.change_metadata(purpose, resign, now, AuditEntry(now, actor, act))
 
     return apply

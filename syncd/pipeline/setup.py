@@ -4,8 +4,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+from syncd.acts import SetUp
 from syncd.catalog.catalog import Catalog
-from syncd.catalog.records import AuditEntry
 from syncd.errors import UsageError
 from syncd.feed.folder import FeedFolder
 from syncd.files import make_folder
@@ -33,7 +33,7 @@ def init(folder: StateFolder, offline_keys: Path, *, count: int, threshold: int,
         folder.feed.root, offline_keys, folder.keys, count=count, threshold=threshold, now=now
     )
     with Catalog.open(folder.catalog) as catalog:
-        catalog.audit(AuditEntry(now, "operator", "init", str(folder.root)))
+        catalog.append("operator", SetUp(str(folder.root)), now)
     return root
 
 

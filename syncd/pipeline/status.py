@@ -10,9 +10,10 @@ from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
-from syncd.catalog.records import Fault, Outcome, SyncRecord
+from syncd.catalog.records import Fault, SyncRecord
 from syncd.certificates import CertificateView
 from syncd.feed.expiry import Expiry
+from syncd.outcomes import Outcome, joined
 from syncd.pipeline.faults import StorageFault
 from syncd.pipeline.laggards import InstanceView, MatcherView
 from syncd.pipeline.overview import ListView, Overview, SourceView, Untold
@@ -34,7 +35,8 @@ class SyncStatus(_Document):
     started_at: Time
     finished_at: Time | None
     outcome: str = Field(description="published, up_to_date, held, rejected, unreachable, refused, failed, ...")
-    reason: str
+    reason: str = Field(description="all reasons as one text")
+    reasons: tuple[str, ...] = Field(description="why it was held, or the kind of the error")
     message: str
     bytes: int = Field(description="of bodies received from the source, whatever became of them")
 
@@ -68,7 +70,7 @@ class ListStatus(_Document):
     age_seconds: int | None = Field(description="since verified_at")
     limit_seconds: int | None = Field(description="how large that may be; null: its source is no longer configured")
     stale: bool = Field(description="whether nobody keeps it up to date any more")
-    last_sync: SyncStatus | None = Field(description="of its source; outcome, reason and message are the list's own")
+    last_sync: SyncStatus | None = Field(description="of its source; outcome, reasons and message are the list's own")
     act: str | None = Field(description="why a person must act; null: nobody must")
 
 
@@ -266,7 +268,7 @@ def _sync_of(one: ListView) -> SyncStatus | None:
     last, fault = one.source.last, one.fault or Fault(one.outcome or Outcome.UP_TO_DATE)
     if last is None:
         return None
-    return _sync(replace(last, outcome=fault.outcome, reason=fault.reason, message=fault.message))
+    return _sync(replace(last, outcome=fault.outcome, reasons=fault.reasons, message=fault.message))
 
 
 def _storage_fault(one: StorageFault) -> StorageFaultStatus:
@@ -281,7 +283,8 @@ def _sync(last: SyncRecord | None) -> SyncStatus | None:
         started_at=last.started_at,
         finished_at=last.finished_at,
         outcome=last.outcome,
-        reason=last.reason,
+        reason=joined(last.reasons),
+        reasons=last.reasons,
         message=last.message,
         bytes=last.bytes,
     )

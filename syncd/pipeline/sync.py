@@ -11,15 +11,16 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
-from syncd.catalog.records import OriginRecord, Outcome, head_name
-from syncd.errors import StoreError, SyncdError, as_known, worst_error
+from syncd.catalog.records import OriginRecord, head_name
+from syncd.errors import StoreError, SyncdError, as_known, kind_of, worst_error
 from syncd.feed.folder import FeedFolder
 from syncd.fetch import Meter
 from syncd.files import lock
 from syncd.model import ListName
+from syncd.outcomes import HoldReason, Outcome
 from syncd.pipeline import compose, gate
 from syncd.pipeline.names import check_head_name, check_room
-from syncd.pipeline.outcome import ListOutcome, SyncOutcome, outcome_of
+from syncd.pipeline.outcome import ListOutcome, SyncOutcome
 from syncd.pipeline.prepare import Held, Prepare, Prepared, Progress, Request, Verified, prepare
 from syncd.pipeline.state import Publisher
 from syncd.pipeline.values import Pass, Staged, UpToDate
@@ -103,11 +104,11 @@ class _Sync:
         outcome = SyncOutcome(self.sync_id, self.source.name, lists, seconds, self.meter.total, failure)
         worst = worst_error(error for error in (failure, *(one.error for one in lists)) if error)
         message = worst.message if worst else ""
-        reason = type(worst).__name__ if worst else ", ".join(dict.fromkeys(one.reason for one in lists if one.reason))
+        held_for = tuple(dict.fromkeys(reason for one in lists for reason in one.reasons))
         catalog.finish_sync(
             self.sync_id,
             outcome.outcome,
-            reason=reason,
+            reasons=(kind_of(worst),) if worst else held_for,
             message=message,
             now=self.clock(),
             received=self.meter.total,
@@ -182,12 +183,12 @@ class _Sync:
             self.explain(error, name)
             version, rows = self._served(name)
             published = head_name(self.source.name, name)
-            return ListOutcome(published, outcome_of(error), version, rows=rows, error=error)
+            return ListOutcome(published, error.outcome, version, rows=rows, error=error)
 
     def _judge(self, name: ListName, held: Held, staged: Staged) -> ListOutcome:
         verdict = gate.judge(staged.candidate)
         if verdict.passed is None:
-            return self._outcome(name, staged, Outcome.HELD, ", ".join(verdict.reasons))
+            return self._outcome(name, staged, Outcome.HELD, verdict.reasons)
         if self.dry_run:
             return self._outcome(name, staged, Outcome.STAGED)
         return self._publish(name, held, staged, verdict.passed)
@@ -245,7 +246,9 @@ class _Sync:
         published = head_name(self.source.name, name)
         return ListOutcome(published, Outcome.UP_TO_DATE, self._served(name)[0], serial, "up_to_date", rows=held.rows)
 
-    def _outcome(self, name: ListName, staged: Staged, outcome: Outcome, reason: str = "") -> ListOutcome:
+    def _outcome(
+        self, name: ListName, staged: Staged, outcome: Outcome, reasons: tuple[HoldReason, ...] = ()
+    ) -> ListOutcome:
         candidate = staged.candidate
         version, rows = self._served(name)
         return ListOutcome(
@@ -257,5 +260,5 @@ class _Sync:
             candidate.counts,
             candidate.labels,
             candidate.rows if outcome is Outcome.STAGED else rows,
-            reason,
+            reasons,
         )

@@ -16,6 +16,7 @@ from syncd.format import manifest as manifests
 from syncd.format.manifest import EndState, FileRef, Manifest, ManifestRef, SegmentRef, Sha256, Step
 from syncd.format.stack import Stack
 from syncd.model import Algorithm, Counts
+from syncd.outcomes import HoldReason
 
 LabelCounts = Mapping[Algorithm, Mapping[str, Counts]]
 
@@ -162,15 +163,6 @@ class Staged:
         """The evidence, by content."""
         content = self.evidence
         return None if content is None else FileRef(sha256=hashlib.sha256(content).hexdigest(), length=len(content))
-
-
-class HoldReason(enum.StrEnum):
-    """Why an authentic update waits for an operator."""
-
-    EMPTIED = "emptied"
-    """the list would be left without any entry"""
-    FORKED = "forked"
-    """the update does not descend from the version held"""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from typing import Any, Final
 
 from syncd import events
 from syncd.catalog.catalog import Catalog
-from syncd.errors import RefusedError, SyncdError, UsageError, worst_code
+from syncd.errors import RefusedError, SyncdError, UsageError
+from syncd.outcomes import worst_code
 from syncd.pipeline import laggards, matchers
 from syncd.pipeline.document import record_document, sync_document, unknown_sync
 from syncd.pipeline.folder import StateFolder

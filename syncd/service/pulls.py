@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from syncd.acts import Pulled
 from syncd.catalog.catalog import Catalog
 from syncd.catalog.records import AuditEntry
 from syncd.model import LIST_NAME
 
-PULLED: Final = "pulled"
 OTHER_LISTS: Final = "*"
 """The subject under which lists are counted that are too many to be counted apart."""
 
@@ -67,7 +67,7 @@ class Pulls:
             counts, self._counts = self._counts, {}
         try:
             if counts:
-                self._catalog.audit(*_entries(counts, now))
+                self._catalog.append_all(_entries(counts, now))
         except BaseException:
             for key, count in counts.items():
                 self._add(key, count)
@@ -83,4 +83,4 @@ class Pulls:
 
 def _entries(counts: dict[tuple[str, str], _Count], now: datetime) -> Iterator[AuditEntry]:
     for (matcher, name), count in sorted(counts.items()):
-        yield AuditEntry(now, matcher, PULLED, name, vars(count))
+        yield AuditEntry(now, matcher, Pulled(name, count.manifests, count.segments, count.bytes))

@@ -18,9 +18,10 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.base import BaseTrigger
 
 from syncd.catalog.catalog import Catalog
-from syncd.catalog.records import Outcome, SourceState
+from syncd.catalog.records import SourceState
 from syncd.errors import SourceError
 from syncd.fetch.patience import backoff, vary
+from syncd.outcomes import Outcome
 from syncd.pipeline.outcome import SyncOutcome
 
 JITTER: Final = 0.1

@@ -7,12 +7,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
-from pydantic import JsonValue
-
 from syncd import events
-from syncd.catalog.records import AuditEntry
+from syncd.acts import AskedForSync
 from syncd.errors import AbandonedError, RefusedError, StoreError, as_known
 from syncd.model import Counts
+from syncd.outcomes import joined
 from syncd.pipeline.outcome import SyncOutcome
 from syncd.pipeline.state import Publisher
 from syncd.pipeline.sync import new_sync_id, sync_source
@@ -180,8 +179,8 @@ class Syncs:
 
     def _audit(self, running: Running, asked_by: str, joined: bool) -> None:
         if asked_by != SCHEDULE:
-            detail: dict[str, JsonValue] = {"sync_id": running.sync_id, "dry_run": running.dry_run, "joined": joined}
-            self._publisher.catalog.audit(AuditEntry(self._clock(), asked_by, "sync", running.source, detail))
+            act = AskedForSync(running.source, running.sync_id, running.dry_run, joined)
+            self._publisher.catalog.append(asked_by, act, self._clock())
 
     def _begin(self, running: Running, source: Source, asked_by: str) -> None:
         thread = threading.Thread(
@@ -233,26 +232,27 @@ class Syncs:
             total = sum(one.counts.values(), Counts())
             self._emit(
                 events.ListSynced(
-                    outcome.sync_id,
-                    outcome.source,
-                    str(one.outcome),
-                    one.list,
-                    one.version,
-                    one.serial,
-                    one.plan,
-                    total.added,
-                    total.removed,
-                    total.relabelled,
-                    one.rows,
-                    one.reason,
-                    one.message,
-                    one.to_do,
+                    sync_id=outcome.sync_id,
+                    source=outcome.source,
+                    outcome=one.outcome,
+                    list=one.list,
+                    version=one.version,
+                    serial=one.serial,
+                    plan=one.plan,
+                    added=total.added,
+                    removed=total.removed,
+                    relabelled=total.relabelled,
+                    rows=one.rows,
+                    reason=joined(one.reasons),
+                    reasons=one.reasons,
+                    message=one.message,
+                    to_do=one.to_do,
                 )
             )
         message, to_do = (outcome.error.message, outcome.error.hint) if outcome.error else ("", "")
         seconds = round(outcome.seconds, 3)
         self._emit(
             events.SyncFinished(
-                outcome.sync_id, outcome.source, str(outcome.outcome), seconds, outcome.bytes, message, to_do
+                outcome.sync_id, outcome.source, outcome.outcome, seconds, outcome.bytes, message, to_do
             )
         )

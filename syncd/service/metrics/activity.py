@@ -10,9 +10,9 @@ from typing import Any, Final
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from syncd import events
-from syncd.catalog.records import Outcome
 from syncd.event import Event
 from syncd.model import ListName
+from syncd.outcomes import Outcome
 from syncd.service.metrics.state import ENDS, State
 
 CHANGES: Final = ("added", "removed", "relabelled")
@@ -139,6 +139,6 @@ class Activity:
 
     def _list_synced(self, event: events.ListSynced) -> None:
         self._count("list_syncs", event.source, event.list, event.outcome)
-        if event.outcome == Outcome.PUBLISHED:
+        if event.outcome is Outcome.PUBLISHED:
             for change in CHANGES:
                 self._count("changes", event.source, event.list, change, by=getattr(event, change))

@@ -9,7 +9,6 @@ from typing import Final
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from syncd.catalog.records import Outcome
 from syncd.errors import (
     EquivocationError,
     ExpiredError,
@@ -20,10 +19,10 @@ from syncd.errors import (
     SyncdError,
     TrustError,
     UnknownListError,
-    error_named,
+    error_class,
 )
+from syncd.outcomes import HoldReason, Outcome
 from syncd.pipeline.overview import ListView, Overview, SourceView
-from syncd.pipeline.values import HoldReason
 
 Sample = tuple[tuple[str, ...], float]
 """Values of the labels, and the value."""
@@ -115,7 +114,7 @@ def seconds(time: datetime | None) -> float:
 
 def refusal(reason: str) -> str:
     """The word for the error of that name."""
-    kind = type(error_named(reason, ""))
+    kind = error_class(reason)
     return next((word for known, word in _REFUSALS if issubclass(kind, known)), _OTHER)
 
 
@@ -153,14 +152,14 @@ def _refusals(found: State) -> Iterator[Sample]:
 
 def _holds(found: State) -> Iterator[Sample]:
     for one in found.overview.sources:
-        held = {part for reason in _reasons(one, Outcome.HELD) for part in reason.split(", ")}
+        held = set(_reasons(one, Outcome.HELD))
         yield from (((one.name, reason), reason in held) for reason in HoldReason)
 
 
 def _reasons(one: SourceView, outcome: Outcome) -> Iterator[str]:
     """Why lists of a source, or the whole of it, came to that outcome in its last sync."""
     faults = one.last.told.values() if one.last else ()
-    return (fault.reason for fault in faults if fault.outcome is outcome)
+    return (reason for fault in faults if fault.outcome is outcome for reason in fault.reasons)
 
 
 def _begun(one: SourceView) -> datetime | None:

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from syncd.catalog.records import HeadRecord, SyncRecord, VersionSummary
 from syncd.model import Counts
+from syncd.outcomes import reasons_in_words
 from syncd.pipeline.overview import ListView, Overview, SourceView
-from syncd.pipeline.reasons import in_full
 from syncd.service.web.dashboard.chart import chart
 from syncd.service.web.dashboard.fleet import loaded_by
 from syncd.service.web.dashboard.found import Found, History
@@ -158,7 +158,7 @@ def _syncs(syncs: Sequence[SyncRecord]) -> Html:
 
 def _reason(one: SyncRecord) -> Html | None:
     """What it said, and the reason's own name, by which documents and logs know it."""
-    reason = in_full(one.reason)
+    reason = reasons_in_words(one.reasons)
     if not one.message:
         return join(reason) if reason else None
     return join(one.message, h("small", reason) if reason else None)

@@ -7,7 +7,8 @@ from enum import StrEnum
 from typing import Final
 from urllib.parse import quote
 
-from syncd.catalog.records import Outcome, SyncRecord
+from syncd.catalog.records import SyncRecord
+from syncd.outcomes import Outcome
 from syncd.pipeline.overview import SourceView
 from syncd.service.web.dashboard.html import Child, Html, h, join
 from syncd.units import ago, count, day, in_words, span, stamp
@@ -32,15 +33,6 @@ _SHAPES: Final[Mapping[Mark, str]] = {
     Mark.IDLE: "M3 6h6",
 }
 
-_MARKS: Final[Mapping[Outcome, Mark]] = {
-    Outcome.PUBLISHED: Mark.GOOD,
-    Outcome.UP_TO_DATE: Mark.GOOD,
-    Outcome.STAGED: Mark.GOOD,
-    Outcome.RUNNING: Mark.IDLE,
-    Outcome.UNREACHABLE: Mark.WATCH,
-    Outcome.INTERRUPTED: Mark.WATCH,
-}
-
 
 def state(mark: Mark, words: Child) -> Html:
     """A state: its shape and its words."""
@@ -50,7 +42,11 @@ def state(mark: Mark, words: Child) -> Html:
 
 def outcome_mark(outcome: Outcome) -> Mark:
     """How a sync's outcome stands."""
-    return _MARKS.get(outcome, Mark.ACT)
+    if outcome.good:
+        return Mark.GOOD
+    if outcome is Outcome.RUNNING:
+        return Mark.IDLE
+    return Mark.ACT if outcome.urgent else Mark.WATCH
 
 
 def outcome(ended: Outcome | None) -> Html:

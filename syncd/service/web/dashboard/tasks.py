@@ -4,34 +4,24 @@ That something is wrong, and why, comes from `syncd.pipeline.overview`; here it 
 that cannot be reached is one matter however many lists it has, and the next step is added.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from syncd.catalog.records import Outcome
 from syncd.certificates import CertificateView
 from syncd.feed.expiry import Expiry
+from syncd.outcomes import Outcome, reasons_in_words
 from syncd.pipeline.laggards import BEHIND_AFTER, SILENT_AFTER, InstanceView
 from syncd.pipeline.overview import ListView, Overview
-from syncd.pipeline.reasons import in_full
 from syncd.service.web.dashboard.html import Child, Html, h, join
 from syncd.service.web.dashboard.parts import Mark, list_link, prose, source_link, state
 from syncd.trust.keys import OFFLINE_ROLES
 from syncd.units import behind, span
 
 _STAYS: Final = "What was proved last stays served."
-_TO_DO: Final[Mapping[Outcome, str]] = {
-    Outcome.HELD: "Ask the partner whether this was meant. What is served stays; the next version is judged afresh.",
-    Outcome.REJECTED: f"Ask the partner: the same bytes will not get better. {_STAYS}",
-    Outcome.UNREACHABLE: f"Wait: syncd tries again. If it lasts, look at the network, or ask the partner. {_STAYS}",
-    Outcome.REFUSED: "Do what the reason says, then `syncd sync {source}`.",
-    Outcome.FAILED: "Look at the storage of this host: free space, modes. Then `syncd sync {source}`.",
-    Outcome.INTERRUPTED: "Nothing: the next sync goes on from there. Or ask for it now: `syncd sync {source}`.",
-}
 _BEHIND: Final = "Look at the log of the matcher there: its last pull failed, or it was not made."
 _SILENT: Final = "See whether it runs, and whether it reaches this host."
-_URGENT: Final = frozenset({Outcome.HELD, Outcome.REJECTED, Outcome.REFUSED, Outcome.FAILED})
 _NAMED: Final = 3
 """Instances that a matter names, the others being counted."""
 
@@ -65,7 +55,7 @@ def _of_lists(lists: Sequence[ListView]) -> Iterator[Task]:
             matters.setdefault((one.head.source, one.why, _ended(one)), []).append(one)
     for (source, why, ended), concerned in matters.items():
         first, names = concerned[0], tuple(one.head.list for one in concerned)
-        urgent = ended in _URGENT or any(_is_clock(one) or one.stale for one in concerned)
+        urgent = (ended is not None and ended.urgent) or any(_is_clock(one) or one.stale for one in concerned)
         yield Task(urgent, _commas(names), why, _to_do(first), source, names)
 
 
@@ -80,8 +70,8 @@ def _to_do(one: ListView) -> str:
     ended = _ended(one)
     if ended is Outcome.UNREACHABLE and one.stale:
         return f"Look at the network from this host, and ask the partner: this has lasted too long. {_STAYS}"
-    if ended is not None and ended in _TO_DO:
-        return _TO_DO[ended].format(source=name)
+    if ended is not None:
+        return f"{ended.to_do(name)} {_STAYS}"
     if _is_clock(one):
         return "Set the clock of this host: `timedatectl` shows it. Until then ages say little."
     return f"See whether the daemon logs errors; ask for a sync now: `syncd sync {name}`."
@@ -100,7 +90,7 @@ def _of_untold(found: Overview) -> Iterator[Task]:
     for one in found.untold:
         name, ended = one.source.name, one.fault.outcome
         lists = (one.list,) if one.list else ()
-        yield Task(ended in _URGENT, source_link(name), one.why, _TO_DO[ended].format(source=name), name, lists)
+        yield Task(ended.urgent, source_link(name), one.why, f"{ended.to_do(name)} {_STAYS}", name, lists)
 
 
 def _of_waiting(found: Overview) -> Iterator[Task]:
@@ -110,10 +100,9 @@ def _of_waiting(found: Overview) -> Iterator[Task]:
             first = one.running and not one.running.dry_run
             made = "the first sync is running" if first else "no sync was made"
             yield Task(False, link, f"nothing published yet: {made}", "Wait for the first sync.", one.name)
-        elif last.outcome in _TO_DO:
-            why = in_full(last.message or last.reason) or "the last sync came to nothing"
-            to_do = _TO_DO[last.outcome].format(source=one.name).removesuffix(_STAYS)
-            yield Task(last.outcome in _URGENT, link, f"nothing published yet: {why}", to_do, one.name)
+        elif to_do := last.outcome.to_do(one.name):
+            why = last.message or reasons_in_words(last.reasons) or "the last sync came to nothing"
+            yield Task(last.outcome.urgent, link, f"nothing published yet: {why}", to_do, one.name)
 
 
 def _of_faults(found: Overview) -> Iterator[Task]:

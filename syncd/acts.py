@@ -1,0 +1,257 @@
+"""Every act that the audit log records: a closed set, one class each. ``docs/operations.md`` explains them.
+
+An act's name is its class's, in lower case with underscores. No act ever holds a digest, an entry id or a token.
+"""
+
+import functools
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from pydantic import JsonValue, TypeAdapter, ValidationError
+
+from syncd.event import name_of
+from syncd.units import count
+
+
+@dataclass(frozen=True)
+class Act:
+    """What somebody did; the audit log keeps beside it who, and when."""
+
+    @classmethod
+    def name(cls) -> str:
+        """As the audit log names it."""
+        return name_of(cls)
+
+    @property
+    def words(self) -> str:
+        """What was done, for people; the actor's name goes before it."""
+        raise NotImplementedError
+
+    def document(self) -> dict[str, JsonValue]:
+        """Its fields, as values that JSON has."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+
+@dataclass(frozen=True)
+class SetUp(Act):
+    """Set up the state folder (`syncd init`)."""
+
+    folder: str
+
+    @property
+    def words(self) -> str:
+        """See `Act`."""
+        return f"set up {self.folder}"
+
+
+@dataclass(frozen=True)
+class AskedForSync(Act):
+    """Asked for a sync, or joined the one under way (`syncd sync`)."""
+
+    source: str
+    sync_id: str
+    dry_run: bool
+    joined: bool
+
+    @property
+    def words(self) -> str:
+        """See `Act`."""
+        kind = "a dry run" if self.dry_run else "a sync"
+        return f"{'joined' if self.joined else 'asked for'} {kind} of {self.source}"
+
+
+@dataclass(frozen=True)
+class Retrusted(Act):
+    """Gave a source another trust root (`syncd retrust`)."""
+
+    source: str
+    root_version: int
+    reason: str
+
+    @property
+    def words(self) -> str:
+        """See `Act`."""
+        return f"trusts {self.source} by root version {self.root_version}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class ChangedKeys(Act):
+    """Changed keys of our own feed, or renewed its root (`syncd feed rotate --state` and its like)."""
+
+    folder: str
+    did: str
+    reason: str
+
+    @property
+    def words(self) -> str:
+        """See `Act`."""
+        return f"{self.did}: {self.reason}" if self.reason else self.did
+
+
+@dataclass(frozen=True)
+class Restored(Act):
+    """Went on after the catalog was restored from a backup (`syncd recover`).
+
+    ``records`` and ``head`` are of the longest chain that the published feed stated then: records beyond the backup's
+    are lost, and `syncd audit verify` says so once.
+    """
+
+    records: int
+    head: str
+
+    @property
+    def words(self) -> str:
+        """See `Act`."""
+        return f"restored the catalog; the feed stated {count(self.records, 'record')}"
+
+
+@dataclass(frozen=True)
+class PublishedAbove(Act):
+    """Published every list again, above a version (`syncd recover`)."""
+
+    above: int
+    lists: int
+
+    @property
+    def words(self) -> str:
+        """See `Act`."""
+        return f"published {count(self.lists, 'list')} again, above version {self.above}"
+
+
+@dataclass(frozen=True)
+class AddedMatcher(Act):
+    """Let a matcher pull (`syncd matchers add`)."""
+
+    matcher: str
+    lists: tuple[str, ...] | None
+    """None: all"""
+
+    @property
+    def words(self) -> str:
+        """See `Act`."""
+        return f"let matcher {self.matcher} pull {'all lists' if self.lists is None else ', '.join(self.lists)}"
+
+
+@dataclass(frozen=True)
+class RevokedMatcher(Act):
+    """Let a matcher pull no more (`syncd matchers revoke`)."""
+
+    matcher: str
+
+    @property
+    def words(self) -> str:
+        """See `Act`."""
+        return f"revoked matcher {self.matcher}"
+
+
+@dataclass(frozen=True)
+class Pulled(Act):
+    """Files of a list sent to a matcher, the actor, in the hour that ended."""
+
+    list: str
+    """``*``: of more lists than are counted apart"""
+    manifests: int
+    segments: int
+    bytes: int
+
+    @property
+    def words(self) -> str:
+        """See `Act`."""
+        files = f"{count(self.manifests, 'manifest')}, {count(self.segments, 'segment')}, {count(self.bytes, 'byte')}"
+        return f"pulled {'other lists' if self.list == '*' else self.list}: {files}"
+
+
+@dataclass(frozen=True)
+class Released(Act):
+    """Let a held update be published (`syncd release`)."""
+
+    hold: str
+    list: str
+    lane: str
+    rows: int
+    reason: str
+
+    @property
+    def words(self) -> str:
+        """See `Act`."""
+        return f"released {count(self.rows, 'row')} ({self.lane}) of {self.list}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class Discarded(Act):
+    """Dropped a held update (`syncd discard`)."""
+
+    hold: str
+    list: str
+    lane: str
+    rows: int
+    reason: str
+
+    @property
+    def words(self) -> str:
+        """See `Act`."""
+        return f"discarded {count(self.rows, 'row')} ({self.lane}) of {self.list}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class Retired(Act):
+    """Ended a list (`syncd retire`)."""
+
+    list: str
+    reason: str
+
+    @property
+    def words(self) -> str:
+        """See `Act`."""
+        return f"retired {self.list}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class Earlier(Act):
+    """Recorded before acts had types; kept as it was."""
+
+    action: str
+    subject: str
+    detail: Mapping[str, JsonValue]
+
+    @property
+    def words(self) -> str:
+        """See `Act`."""
+        told = ", ".join(f"{key} {value}" for key, value in self.detail.items() if value is not None)
+        return f"{self.action} {self.subject}" + (f": {told}" if told else "")
+
+
+ACTS: Final[tuple[type[Act], ...]] = (
+    SetUp,
+    AskedForSync,
+    Retrusted,
+    ChangedKeys,
+    Restored,
+    PublishedAbove,
+    AddedMatcher,
+    RevokedMatcher,
+    Pulled,
+    Released,
+    Discarded,
+    Retired,
+    Earlier,
+)
+"""All of them."""
+_BY_NAME: Final = {one.name(): one for one in ACTS}
+
+
+@functools.cache
+def _reader(name: str) -> TypeAdapter[Any]:
+    return TypeAdapter(_BY_NAME[name])
+
+
+def act_named(name: str, fields: Mapping[str, JsonValue]) -> Act:
+    """The act of that name with these fields, as `Act.document` wrote them. Raises `ValueError` if there is none."""
+    if name not in _BY_NAME:
+        raise ValueError("an act of an unknown name")
+    try:
+        act: Act = _reader(name).validate_python(dict(fields))
+    except ValidationError:
+        raise ValueError("an act with other fields than its own") from None
+    return act

@@ -1,0 +1,290 @@
+"""The audit log: typed acts in a chain in which every change is found."""
+
+import contextlib
+import hashlib
+import json
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import fields, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from syncd import acts
+from syncd.acts import ACTS, Act, AddedMatcher, AskedForSync, Earlier, Restored, RevokedMatcher, act_named
+from syncd.catalog.audit import START, AuditCheck, RawRecord, StatedHead, check, link
+from syncd.catalog.catalog import Catalog
+from syncd.catalog.records import AuditEntry, OriginMove, Records
+from syncd.catalog.tables import canonical, time_text
+from syncd.errors import LostRaceError, StoreError
+from syncd.model import AuditHead
+from syncd.publish.ledger import Commit
+
+NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+DOCUMENT = (Path(__file__).parents[1] / "docs" / "operations.md").read_text()
+FOURTH_FIXTURE = Path(__file__).parent / "fixtures" / "catalog_v4.sqlite3.sql"
+JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda one: st.lists(one, max_size=3))
+FIELDS: dict[Any, st.SearchStrategy[Any]] = {
+    int: st.integers(0, 1 << 53),
+    str: st.text(),
+    bool: st.booleans(),
+    tuple[str, ...] | None: st.none() | st.lists(st.text()).map(tuple),
+}
+
+
+def an_act(kind: type[Act]) -> st.SearchStrategy[Act]:
+    """Any act of that class."""
+    if kind is Earlier:
+        return st.builds(Earlier, st.text(), st.text(), st.dictionaries(st.text(), JSON))
+    return st.builds(kind, **{one.name: FIELDS[one.type] for one in fields(kind)})
+
+
+ANY_ACT = st.sampled_from(ACTS).flatmap(an_act)
+
+
+@pytest.fixture
+def catalog(tmp_path: Path) -> Iterator[Catalog]:
+    with Catalog.open(tmp_path / "catalog.sqlite3") as opened:
+        yield opened
+
+
+# acts
+
+
+@given(ANY_ACT)
+def test_an_act_is_read_as_it_was_written(act: Act) -> None:
+    """By its name and its fields, through JSON; and it can be said in words."""
+    assert act_named(act.name(), json.loads(canonical(act.document()))) == act
+    assert isinstance(act.words, str)
+
+
+def test_the_set_of_acts_is_closed() -> None:
+    """Each class is listed, once."""
+    defined = {one for one in vars(acts).values() if isinstance(one, type) and issubclass(one, Act)}
+    assert set(ACTS) == defined - {Act}
+    assert len({one.name() for one in ACTS}) == len(ACTS)
+
+
+@pytest.mark.parametrize("kind", ACTS, ids=lambda kind: kind.name())
+def test_every_act_and_field_is_documented(kind: type[Act]) -> None:
+    """A row for each, which names its fields and no other."""
+    (row,) = [line for line in DOCUMENT.splitlines() if line.startswith(f"| `{kind.name()}` |")]
+    stated = row.split("|")[3]
+    assert [one.strip(" `").partition("`")[0] for one in stated.split(", ")] == [one.name for one in fields(kind)]
+
+
+@pytest.mark.parametrize(
+    ("name", "stated"), [("flew_away", {}), ("revoked_matcher", {}), ("revoked_matcher", {"matcher": 3}), ("act", {})]
+)
+def test_what_is_not_an_act_is_refused(name: str, stated: dict[str, int]) -> None:
+    """A name or fields that no act has."""
+    with pytest.raises(ValueError, match="an act"):
+        act_named(name, stated)
+
+
+# the chain
+
+
+def test_a_record_vouches_for_itself_and_all_before(catalog: Catalog) -> None:
+    """The hash is what the documentation says, computed here without our code."""
+    catalog.append("alice", RevokedMatcher("wéb"), NOON)
+    catalog.append("bob", AskedForSync("iwf", "5afe", dry_run=False, joined=True), NOON + timedelta(seconds=1))
+    first = hashlib.sha256(
+        b'["' + b"0" * 64 + b'",1,"2026-03-01T12:00:00.000000+00:00","alice","revoked_matcher",'
+        rb'{"matcher":"w\u00e9b"}]'
+    ).hexdigest()
+    second = hashlib.sha256(
+        b'["' + first.encode() + b'",2,"2026-03-01T12:00:01.000000+00:00","bob","asked_for_sync",'
+        b'{"dry_run":false,"joined":true,"source":"iwf","sync_id":"5afe"}]'
+    ).hexdigest()
+    assert [one.sha256 for one in catalog.audit_records()] == [first, second]
+    assert catalog.audit_head() == AuditHead(2, second)
+    assert catalog.check_audit() == AuditCheck(AuditHead(2, second))
+
+
+def test_an_empty_log_has_a_head(catalog: Catalog) -> None:
+    """What a first publication states."""
+    assert catalog.audit_head() == AuditHead(0, START)
+    stated = [StatedHead("the timestamp", AuditHead(0, START))]
+    catalog.append("alice", RevokedMatcher("web"), NOON)
+    assert catalog.check_audit(stated).faults == ()
+
+
+def test_records_are_found_by_time_and_actor(catalog: Catalog) -> None:
+    """The newest are returned, the newest last."""
+    for number in range(6):
+        catalog.append("ab"[number % 2], RevokedMatcher(str(number)), NOON + timedelta(hours=number))
+    found = catalog.audit_records
+    assert [one.number for one in found()] == [1, 2, 3, 4, 5, 6]
+    assert [one.number for one in found(limit=2)] == [5, 6]
+    assert [one.number for one in found(since=NOON + timedelta(hours=3))] == [4, 5, 6]
+    assert [one.number for one in found(actor="a", since=NOON + timedelta(hours=1))] == [3, 5]
+    assert [one.act for one in catalog.audit_entries(1)] == [RevokedMatcher("5")]
+
+
+def test_a_refused_commit_leaves_no_record(catalog: Catalog) -> None:
+    """The record is part of the transaction."""
+    from test_catalog import ORIGIN
+
+    audit = (AuditEntry(NOON, "alice", Restored(3, "0" * 64)), AuditEntry(NOON, "alice", RevokedMatcher("web")))
+    catalog.commit(Commit("metadata", (), NOON, records=Records(audit=audit)))
+    head = catalog.audit_head()
+    assert head.records == 2
+    stale = Records((OriginMove(ORIGIN, "9" * 64),), audit=audit)
+    with pytest.raises(LostRaceError):
+        catalog.commit(Commit("origin", (), NOON, records=stale))
+    assert catalog.audit_head() == head
+
+
+def chain(entries: list[AuditEntry]) -> list[RawRecord]:
+    """Rows as they are stored."""
+    found, head = [], START
+    for number, one in enumerate(entries, 1):
+        at, name, stated = time_text(one.at), one.act.name(), one.act.document()
+        head = link(head, number, at, one.actor, name, stated)
+        found.append(RawRecord(number, at, one.actor, name, canonical(stated), head))
+    return found
+
+
+def head_of(rows: list[RawRecord]) -> AuditHead:
+    return AuditHead(rows[-1].number, rows[-1].sha256)
+
+
+LOGS = st.lists(
+    st.builds(
+        AuditEntry,
+        st.datetimes(datetime(2026, 1, 1), datetime(2030, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001 - hypothesis
+        st.text(max_size=8),
+        ANY_ACT.filter(lambda act: not isinstance(act, Restored)),
+    ),
+    min_size=1,
+    max_size=6,
+).map(chain)
+VALUES = st.none() | st.integers() | st.text() | st.binary()
+
+
+@given(LOGS, st.data())
+def test_a_change_of_any_field_of_any_row_is_found(rows: list[RawRecord], data: st.DataObject) -> None:
+    """Whatever it is changed to; and a log that nobody changed is unbroken."""
+    assert check(rows, [StatedHead("the timestamp", head_of(rows))]).faults == ()
+    at = data.draw(st.integers(0, len(rows) - 1))
+    column = data.draw(st.sampled_from(RawRecord._fields[1:]))
+    value = data.draw(VALUES.filter(lambda one: one != getattr(rows[at], column)))
+    changed = [*rows[:at], rows[at]._replace(**{column: value}), *rows[at + 1 :]]
+    assert rows[at].number in [one.number for one in check(changed).faults]
+
+
+@given(LOGS, st.data())
+def test_a_row_that_was_removed_or_moved_is_found(rows: list[RawRecord], data: st.DataObject) -> None:
+    """But for the end of the log, which says nothing of itself."""
+    at = data.draw(st.integers(0, len(rows) - 1))
+    removed = [*rows[:at], *rows[at + 1 :]]
+    assert bool(check(removed).faults) == (at < len(rows) - 1)
+    other = data.draw(st.integers(0, len(rows) - 1))
+    moved = list(rows)
+    moved[at], moved[other] = (
+        rows[other]._replace(number=rows[at].number),
+        rows[at]._replace(number=rows[other].number),
+    )
+    assert bool(check(moved).faults) == (at != other)
+
+
+@given(LOGS, st.data())
+def test_an_end_that_was_cut_off_is_found_by_what_the_feed_states(rows: list[RawRecord], data: st.DataObject) -> None:
+    """A signed document that states the head vouches for all records up to it."""
+    kept = data.draw(st.integers(0, len(rows) - 1))
+    (fault,) = check(rows[:kept], [StatedHead("the timestamp", head_of(rows))]).faults
+    assert fault.message == (
+        f"the timestamp states {len(rows)} records, and the log has {kept}: the newest are missing"
+    )
+
+
+@given(LOGS, st.data())
+def test_a_log_that_was_computed_anew_is_found_by_what_the_feed_states(
+    rows: list[RawRecord], data: st.DataObject
+) -> None:
+    """Whoever can write to the catalog can compute a chain, and not the signature."""
+    at = data.draw(st.integers(0, len(rows) - 1))
+    entries = [AuditEntry(NOON, one.actor, act_named(one.act, json.loads(one.fields))) for one in rows]
+    entries[at] = replace(entries[at], actor=entries[at].actor + "x")
+    forged = chain(entries)
+    assert check(forged).faults == ()
+    (fault,) = check(forged, [StatedHead("the timestamp", head_of(rows))]).faults
+    assert fault.message == f"the timestamp states another record {len(rows)} than the log has: the log was rewritten"
+
+
+def test_the_records_of_a_restored_backup_are_missed_once() -> None:
+    """However many signed documents still state what was lost; a change is found all the same."""
+    acts_done = [AuditEntry(NOON, "alice", RevokedMatcher(str(number))) for number in range(6)]
+    lost = chain(acts_done)
+    stated = [StatedHead(f"iwf.images version {one.number}", head_of(lost[: one.number])) for one in lost]
+    assert len(check(lost[:3], stated).faults) == 3
+    restored = AuditEntry(NOON, "bob", Restored(head_of(lost).records, head_of(lost).head))
+    rows = chain([*acts_done[:3], restored, AuditEntry(NOON, "bob", RevokedMatcher("new"))])
+    found = check(rows, stated)
+    assert found.faults == ()
+    assert [one.message for one in found.gaps] == [
+        "record 4: bob restored a backup at 2026-03-01T12:00:00.000000+00:00;"
+        " records up to 6 of the log that was lost are not here"
+    ]
+    assert [one.number for one in check([rows[0]._replace(actor="eve"), *rows[1:]], stated).faults] == [1]
+
+
+def test_a_recovery_that_lost_no_record_has_no_gap() -> None:
+    """The feed stated nothing beyond the catalog."""
+    before = chain([AuditEntry(NOON, "alice", RevokedMatcher("web"))])
+    rows = chain(
+        [AuditEntry(NOON, "alice", RevokedMatcher("web")), AuditEntry(NOON, "bob", Restored(1, head_of(before).head))]
+    )
+    assert check(rows, [StatedHead("the timestamp", head_of(before))]).gaps == ()
+
+
+# as it is stored
+
+
+def test_a_record_that_cannot_be_read_says_where_to_look(catalog: Catalog) -> None:
+    """Reading stops; verifying names it."""
+    catalog.append("alice", RevokedMatcher("web"), NOON)
+    with contextlib.closing(sqlite3.connect(catalog.path)) as connection, connection:
+        connection.execute("UPDATE audit SET act = 'flew_away'")
+    with pytest.raises(StoreError, match="record 1 of the audit log cannot be read") as caught:
+        catalog.audit_records()
+    assert caught.value.hint == "run `syncd audit verify`"
+    assert [one.number for one in catalog.check_audit().faults] == [1]
+
+
+@pytest.mark.parametrize("value", ["x'00ff'", "'{'", "17", "'{ }'"])
+@pytest.mark.parametrize("column", ["at", "actor", "act", "fields", "sha256"])
+def test_whatever_was_put_into_a_column_is_found(catalog: Catalog, column: str, value: str) -> None:
+    """Values that no code of ours writes as well."""
+    for name in ("web", "mail"):
+        catalog.append("alice", AddedMatcher(name, None), NOON)
+    with contextlib.closing(sqlite3.connect(catalog.path)) as connection, connection:
+        connection.execute(f"UPDATE audit SET {column} = {value} WHERE number = 1")
+    assert 1 in [one.number for one in catalog.check_audit().faults]
+
+
+def test_entries_of_before_are_carried_into_the_chain(tmp_path: Path) -> None:
+    """As they were, in their order; what is recorded next follows them."""
+    path = tmp_path / "catalog.sqlite3"
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.executescript(FOURTH_FIXTURE.read_text())
+    with Catalog.open(path) as catalog:
+        kept = catalog.audit_records()
+        assert [(one.number, one.entry.actor) for one in kept] == [
+            (1, "operator"),
+            (2, "alice"),
+            (3, "bob"),
+            (4, "web"),
+        ]
+        assert kept[2].entry.act == Earlier(
+            "retrust", "iwf", {"reason": "call with the IWF, «1 März»", "root_version": 2}
+        )
+        assert kept[3].entry.act.words == "pulled iwf.images: bytes 5000000000, manifests 3, segments 2"
+        catalog.append("alice", RevokedMatcher("web"), NOON)
+        assert catalog.check_audit([StatedHead("the timestamp", AuditHead(4, kept[3].sha256))]).faults == ()
+        assert catalog.audit_head().records == 5

@@ -1,0 +1,161 @@
+"""``syncd audit`` and ``syncd audit verify``, as operators use them."""
+
+import contextlib
+import getpass
+import json
+import sqlite3
+from datetime import timedelta
+
+import pytest
+
+from command_line import operate, syncd
+from syncd.acts import Released, RevokedMatcher
+from syncd.model import AuditHead
+from syncd.pipeline.repair import recover
+from syncd.publish.publication import Proposal
+from syncd.trust.repository import Repository
+from syncd.trust.values import MetadataUpdate
+from world import World, rows
+
+
+@pytest.fixture
+def configured(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
+    """An operator with one list, by the world's clock."""
+    operate(world, monkeypatch)
+    world.publish(full=rows(0, 3))
+    world.sync()
+    return world
+
+
+def state_head(world: World, head: AuditHead) -> None:
+    """Publish a timestamp that states the head of the chain, as the feed does."""
+    with world.publisher() as publisher:
+
+        def resign(repository: Repository) -> MetadataUpdate:
+            stated = {"records": head.records, "head": head.head}
+            repository._verified.timestamp.unrecognized_fields["audit"] = stated
+            return repository.resign(repository.freshness(), publisher.signers, world.clock())
+
+        publisher.press.publish("a test", lambda _: Proposal("resign", resign=resign), world.clock())
+
+
+def append(world: World, count: int = 1) -> AuditHead:
+    with world.publisher() as publisher:
+        for number in range(count):
+            head = publisher.catalog.append("alice", RevokedMatcher(f"web-{number}"), world.clock())
+        return head
+
+
+def execute(world: World, statement: str) -> None:
+    with contextlib.closing(sqlite3.connect(world.state.catalog)) as connection, connection:
+        connection.execute(statement)
+
+
+def test_the_log_is_a_table_of_80_columns_the_newest_last(configured: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who, when and what, in plain words."""
+    with configured.publisher() as publisher:
+        act = Released("5" * 64, "iwf.images", "removals", 1200, "the partner confirmed it by telephone this morning")
+        publisher.catalog.append("alice", act, configured.clock())
+    monkeypatch.delenv("COLUMNS", raising=False)
+    lines = syncd("audit").out.splitlines()
+    assert lines[0].split() == ["number", "time", "(UTC)", "who", "what"]
+    assert lines[-1].split(maxsplit=4)[3:] == ["alice", act.words]
+    monkeypatch.setenv("COLUMNS", "80")
+    assert max(map(len, syncd("audit").out.splitlines())) <= 80
+
+
+def test_records_are_chosen_by_time_and_actor(configured: World) -> None:
+    """A time, or a duration ago."""
+    append(configured)
+    configured.clock.forward(days=2)
+    head = append(configured)
+    found = syncd("audit", "--since", "24h", "--json").json["records"]
+    assert [(one["number"], one["actor"], one["act"], one["fields"]) for one in found] == [
+        (head.records, "alice", "revoked_matcher", {"matcher": "web-0"})
+    ]
+    assert found[0]["sha256"] == head.head
+    since = (configured.clock() - timedelta(days=3)).strftime("%Y-%m-%d")
+    assert len(syncd("audit", "--since", since, "--actor", "alice", "--json").json["records"]) == 2
+    assert syncd("audit", "--actor", "nobody").out == "no such record\n"
+
+
+@pytest.mark.parametrize(
+    "since", ["yesterday", "", "24", "-1h", "2026-13-01", "0001-01-01T00:00+14:00", "99999999999d"]
+)
+def test_a_bad_time_ends_in_2_with_help(configured: World, since: str) -> None:
+    """Of which kinds there are."""
+    ran = syncd("audit", "--since", since)
+    assert ran.code == 2
+    assert ran.err.splitlines()[0] == "error: --since is neither a time nor a duration"
+    assert "24h" in ran.err
+
+
+def test_options_before_verify_are_not_passed_over(configured: World) -> None:
+    """Another log would be verified than was meant."""
+    assert syncd("audit", "--json", "verify").code == 2
+
+
+def test_an_unbroken_log_is_proved(configured: World) -> None:
+    """By itself, and by what the feed states of it."""
+    head = append(configured, 3)
+    ran = syncd("audit", "verify")
+    assert (ran.code, ran.out) == (0, f"unbroken: {head.records} records\n")
+    assert "no signed document of the feed states a head yet" in ran.err
+    state_head(configured, head)
+    append(configured)
+    ran = syncd("audit", "verify")
+    assert (ran.code, ran.out, ran.err) == (
+        0,
+        f"unbroken: {head.records + 1} records, compared with 1 signed document\n",
+        "",
+    )
+
+
+def test_a_changed_record_is_named(configured: World) -> None:
+    """Exit code 4."""
+    head = append(configured, 3)
+    execute(configured, f"UPDATE audit SET actor = 'eve' WHERE number = {head.records - 1}")
+    ran = syncd("audit", "verify")
+    assert (ran.code, ran.out) == (4, "")
+    assert ran.err.splitlines()[0] == (
+        f"broken: record {head.records - 1} does not match its hash: it, or the hash before it, was changed"
+    )
+    document = syncd("audit", "verify", "--json").json
+    assert (document["unbroken"], [one["number"] for one in document["faults"]]) == (False, [head.records - 1])
+
+
+def test_records_cut_off_the_end_are_missed(configured: World) -> None:
+    """Since the feed states how many there were."""
+    head = append(configured, 3)
+    state_head(configured, head)
+    execute(configured, f"DELETE FROM audit WHERE number > {head.records - 2}")
+    ran = syncd("audit", "verify")
+    assert (ran.code, ran.err.splitlines()[0]) == (
+        4,
+        f"broken: the timestamp states {head.records} records, and the log has {head.records - 2}:"
+        " the newest are missing",
+    )
+
+
+def test_a_restored_catalog_says_so_once(configured: World) -> None:
+    """What the backup lacks is a gap, not a crime; the recovery itself is on record."""
+    kept = configured.base / "kept.sqlite3"
+    with configured.publisher() as publisher:
+        publisher.catalog.backup(kept)
+        before = publisher.catalog.audit_head()
+    head = append(configured, 3)
+    state_head(configured, head)
+    for path in configured.state.root.glob("catalog.sqlite3*"):
+        path.unlink()
+    kept.rename(configured.state.catalog)
+    assert syncd("audit", "verify").code == 4
+    with configured.publisher() as publisher:
+        recover(publisher, 100, configured.clock(), getpass.getuser())
+    ran = syncd("audit", "verify")
+    assert ran.code == 0
+    assert ran.err.count("restored a backup") == 1
+    acts = [json.dumps(one["fields"]) for one in syncd("audit", "--json").json["records"][before.records :]]
+    assert acts == [
+        json.dumps({"records": head.records, "head": head.head}),
+        json.dumps({"above": 100, "lists": 1}),
+    ]
