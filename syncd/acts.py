@@ -246,12 +246,12 @@ def _reader(name: str) -> TypeAdapter[Any]:
     return TypeAdapter(_BY_NAME[name])
 
 
-def act_named(name: str, fields: Mapping[str, JsonValue]) -> Act:
+def act_named(name: str, fields: Any) -> Act:
     """The act of that name with these fields, as `Act.document` wrote them. Raises `ValueError` if there is none."""
     if name not in _BY_NAME:
         raise ValueError("an act of an unknown name")
     try:
-        act: Act = _reader(name).validate_python(dict(fields))
+        act: Act = _reader(name).validate_python(fields)
     except ValidationError:
         raise ValueError("an act with other fields than its own") from None
     return act

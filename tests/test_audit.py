@@ -78,9 +78,17 @@ def test_every_act_and_field_is_documented(kind: type[Act]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "stated"), [("flew_away", {}), ("revoked_matcher", {}), ("revoked_matcher", {"matcher": 3}), ("act", {})]
+    ("name", "stated"),
+    [
+        ("flew_away", {}),
+        ("revoked_matcher", {}),
+        ("revoked_matcher", {"matcher": 3}),
+        ("act", {}),
+        ("revoked_matcher", 17),
+        ("revoked_matcher", ["web"]),
+    ],
 )
-def test_what_is_not_an_act_is_refused(name: str, stated: dict[str, int]) -> None:
+def test_what_is_not_an_act_is_refused(name: str, stated: object) -> None:
     """A name or fields that no act has."""
     with pytest.raises(ValueError, match="an act"):
         act_named(name, stated)
@@ -257,7 +265,7 @@ def test_a_record_that_cannot_be_read_says_where_to_look(catalog: Catalog) -> No
     assert [one.number for one in catalog.check_audit().faults] == [1]
 
 
-@pytest.mark.parametrize("value", ["x'00ff'", "'{'", "17", "'{ }'"])
+@pytest.mark.parametrize("value", ["x'00ff'", "'{'", "17", "'{ }'", """'{"lists": null, "matcher": "web"}'"""])
 @pytest.mark.parametrize("column", ["at", "actor", "act", "fields", "sha256"])
 def test_whatever_was_put_into_a_column_is_found(catalog: Catalog, column: str, value: str) -> None:
     """Values that no code of ours writes as well."""

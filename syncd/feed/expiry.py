@@ -61,9 +61,15 @@ class Expiry:
         """What to tell, and what to do about it; None where all is well."""
         if self.urgency is Urgency.FINE:
             return None
-        when = f"{self.role} expired {span(-self.left)} ago" if self.left <= timedelta(0) else None
         keys = "the offline keys" if self.role in OFFLINE_ROLES else "the online keys"
-        return f"{when or f'{self.role} expires in {span(self.left)}'}: sign it anew with {keys}"
+        return f"{self.why}: sign it anew with {keys}"
+
+    @property
+    def why(self) -> str:
+        """When it expires, or did."""
+        if self.left <= timedelta(0):
+            return f"{self.role} expired {span(-self.left)} ago"
+        return f"{self.role} expires in {span(self.left)}"
 
     def document(self) -> dict[str, object]:
         """As JSON."""

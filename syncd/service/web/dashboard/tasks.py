@@ -115,8 +115,7 @@ def _of_faults(found: Overview) -> Iterator[Task]:
 def _of_roles(roles: Sequence[Expiry]) -> Iterator[Task]:
     for one in roles:
         if one.warning:
-            why, _, _ = one.warning.partition(": ")
-            yield Task(one.red, join(f"Signed metadata: {one.role}"), why, _sign(one.role))
+            yield Task(one.red, join(f"Signed metadata: {one.role}"), one.why, _sign(one.role))
 
 
 def _sign(role: str) -> str:
