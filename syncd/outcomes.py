@@ -114,6 +114,16 @@ class HoldReason(enum.StrEnum):
     )
 
 
+class Lane(enum.StrEnum):
+    """What kind of rows a hold keeps back."""
+
+    ADDITIONS = "additions"
+    """rows to add or to relabel"""
+    REMOVALS = "removals"
+    BOTH = "both"
+    """a whole update, whose identity is in doubt"""
+
+
 _CURE: Final = (
     "`syncd holds` names it: `syncd release HOLD --reason R` publishes it, `syncd discard HOLD --reason R` drops it"
 )

@@ -142,7 +142,7 @@ def test_a_refused_commit_leaves_no_record(catalog: Catalog) -> None:
     catalog.commit(Commit("metadata", (), NOON, records=Records(audit=audit)))
     head = catalog.audit_head()
     assert head.records == 2
-    stale = Records((OriginMove(ORIGIN, "9" * 64),), audit=audit)
+    stale = Records((OriginMove(ORIGIN, 9),), audit=audit)
     with pytest.raises(LostRaceError):
         catalog.commit(Commit("origin", (), NOON, records=stale))
     assert catalog.audit_head() == head

@@ -59,7 +59,6 @@ ORIGIN = OriginRecord(
     serial=7,
     manifest_sha256="a" * 64,
     manifest=b'{"serial":7}',
-    stack=(BASE,),
     end_state={Algorithm.SHA256: EndState(rows=10, checksum="c" * 32)},
     verified_at=NOON,
 )
@@ -93,8 +92,8 @@ MOVE = HeadMove(
     VERSION.manifest,
     None,
 )
-FIRST = Commit("publish", FILES, NOON, (MOVE,), Records((OriginMove(ORIGIN, None),), {PUBLISHED: NOTE}, audit=(ENTRY,)))
-NEXT_ORIGIN = replace(ORIGIN, serial=8, manifest_sha256="d" * 64)
+FIRST = Commit("publish", FILES, NOON, (MOVE,), Records((OriginMove(ORIGIN, 0),), {PUBLISHED: NOTE}, audit=(ENTRY,)))
+NEXT_ORIGIN = replace(ORIGIN, serial=8, manifest_sha256="d" * 64, revision=2)
 NEXT_MOVE = HeadMove(MOVE.manifest.model_copy(update={"version": 2}), "e" * 64, VERSION.manifest, 1)
 NEXT_HEAD = replace(HEAD, version=2, manifest_sha256="e" * 64, published_at=ONE)
 NEXT_VERSION = replace(VERSION, version=2, manifest_sha256="e" * 64, created_at=ONE)
@@ -103,12 +102,12 @@ SECOND = Commit(
     (("metadata/timestamp.json", b"timestamp 2"),),
     ONE,
     (NEXT_MOVE,),
-    Records((OriginMove(NEXT_ORIGIN, "a" * 64),), {PUBLISHED: NOTE}),
+    Records((OriginMove(NEXT_ORIGIN, 1),), {PUBLISHED: NOTE}),
 )
 RESIGNED: Commit[Records] = Commit("resign", (("metadata/timestamp.json", b"timestamp 3"),), ONE)
 
 
-def moved(before: str | None, commit: Commit[Records] = SECOND) -> Commit[Records]:
+def moved(before: int, commit: Commit[Records] = SECOND) -> Commit[Records]:
     """The same commit, computed from another origin."""
     assert commit.records
     (move,) = commit.records.origins
@@ -247,7 +246,7 @@ def test_touch_verified_moves_only_what_was_verified(catalog: Catalog) -> None:
     """Only the origin that is still at the verified serial is marked as verified later."""
     catalog.commit(FIRST)
     videos = replace(ORIGIN, list=ListName("videos"), serial=3)
-    catalog.commit(Commit("origin", (), NOON, records=Records((OriginMove(videos, None),))))
+    catalog.commit(Commit("origin", (), NOON, records=Records((OriginMove(videos, 0),))))
     catalog.touch_verified("iwf", {IMAGES: 7, ListName("videos"): 2, ListName("unknown"): 1}, ONE)
     assert [(origin.list, origin.verified_at) for origin in catalog.origins()] == [("images", ONE), ("videos", NOON)]
 
@@ -353,12 +352,12 @@ def test_a_resigning_touches_no_list(catalog: Catalog) -> None:
     "stale",
     [
         FIRST,
-        moved("9" * 64),
-        moved(None),
+        moved(9),
+        moved(0),
         computed_from(None),
         computed_from(0),
         without_origin(computed_from(None)),
-        replace(moved("9" * 64), heads=()),
+        replace(moved(9), heads=()),
     ],
 )
 def test_a_stale_commit_is_refused_whole(catalog: Catalog, stale: Commit[Records]) -> None:
@@ -374,7 +373,7 @@ def test_a_stale_commit_is_refused_whole(catalog: Catalog, stale: Commit[Records
 def test_a_vanished_origin_or_head_is_a_conflict(catalog: Catalog) -> None:
     """Expecting an origin or a head where there is none is refused too."""
     with pytest.raises(RefusedError):
-        catalog.commit(moved("a" * 64, FIRST))
+        catalog.commit(moved(1, FIRST))
     with pytest.raises(RefusedError):
         catalog.commit(without_origin(SECOND))
 

@@ -162,7 +162,7 @@ def test_a_list_whose_name_is_too_long_keeps_no_other_back(world: World) -> None
 def test_a_fault_of_ours_in_one_list_keeps_no_other_back(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Even a bug ends in an outcome, in the catalog as well, and shows nothing of the data."""
     world.publish(full=rows(0, 3))
-    monkeypatch.setattr("syncd.pipeline.gate.judge", lambda _: 1 / 0)
+    monkeypatch.setattr("syncd.pipeline.gate.judge", lambda *_: 1 / 0)
     outcome = world.sync()
     assert (outcome.exit_code, outcome.lists[0].outcome) == (1, Outcome.FAILED)
     assert str(outcome.lists[0].error) == "internal error (ZeroDivisionError)"

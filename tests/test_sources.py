@@ -8,6 +8,7 @@ import pytest
 
 from syncd.errors import RefusedError, StoreError, UsageError
 from syncd.fetch import Meter
+from syncd.format.caps import DEFAULT_CAPS, Caps
 from syncd.model import ListName
 from syncd.pipeline.prepare import Request, prepare
 from syncd.pipeline.repair import retrust
@@ -27,6 +28,7 @@ class Drop:
     type: str = "drop"
     lists: tuple[ListName, ...] = ()
     deadline: float = 20.0
+    caps: Caps = DEFAULT_CAPS
 
     def check(self) -> None:
         """Nothing is named."""

@@ -15,6 +15,7 @@ import pytest
 
 from bad_peer import answer, serve
 from syncd import errors
+from syncd.catalog.records import OriginRecord
 from syncd.errors import (
     AbandonedError,
     DeadlineExceeded,
@@ -32,8 +33,9 @@ from syncd.outcomes import Outcome
 from syncd.pipeline import wire
 from syncd.pipeline.outcome import SyncOutcome
 from syncd.pipeline.prepare import Held, Prepare, Prepared, Preparing, Progress, Request, Verified, prepare
-from syncd.pipeline.sync import sync_source
-from syncd.pipeline.values import Staged, Stated
+from syncd.pipeline.state import Publisher
+from syncd.pipeline.sync import held_of, sync_source
+from syncd.pipeline.values import Over, Staged, Stated
 from syncd.service.syncs import Syncs
 from syncd.service.worker import Process, Spare, Worker, start
 from world import HEAD, IMAGES, World, row, rows
@@ -51,10 +53,15 @@ def sync(
         return sync_source(publisher, world.source(**changes), world.clock, told, prepared_by=by)
 
 
+def whole(publisher: Publisher, origin: OriginRecord) -> Held:
+    """What is held of a list of which nothing was lost."""
+    return held_of(publisher.list_state(origin.source, origin.list), lambda _: Over.ORIGIN)
+
+
 def request(world: World) -> Request:
     """What a worker is asked for."""
     with world.publisher() as publisher:
-        held = {one.list: Held(one) for one in publisher.catalog.origins()}
+        held = {one.list: whole(publisher, one) for one in publisher.catalog.origins()}
         memory = publisher.catalog.source("iwf").memory
     return Request(world.source(), world.state.source("iwf").root, memory, held, world.clock())
 
@@ -101,7 +108,7 @@ def test_a_worker_process_prepares_what_this_process_would(world: World) -> None
 
 def _segments(world: World) -> tuple[SegmentRef, ...]:
     with world.publisher() as publisher:
-        return publisher.catalog.origins()[0].stack
+        return publisher.list_state("iwf", IMAGES).stack
 
 
 def test_a_list_fetched_again_is_told_by_its_rows(world: World) -> None:

@@ -7,7 +7,7 @@ Nothing here logs, and no digest of a list is stored.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -26,16 +26,20 @@ from syncd.catalog.records import (
     AuditEntry,
     HeadNote,
     HeadRecord,
+    HoldEnd,
+    HoldRecord,
+    HoldState,
     OriginMove,
     OriginRecord,
     Records,
+    UpdateRecord,
     VersionRecord,
     VersionSummary,
     head_name,
 )
 from syncd.catalog.schema import bring_up
 from syncd.catalog.syncs import SyncTables, put_source
-from syncd.catalog.tables import heads, origins, publications, signed_files, versions
+from syncd.catalog.tables import heads, holds, origins, publications, signed_files, updates, versions
 from syncd.errors import LostRaceError, StoreError, UsageError
 from syncd.format import manifest as manifests
 from syncd.format.manifest import Manifest
@@ -138,6 +142,37 @@ class Catalog(SyncTables, MatcherTables, AuditTables):
         with writing(self._engine, self.path) as connection:
             return connection.execute(old.where(versions.c.version.not_in(head))).rowcount
 
+    # holds
+
+    def holds(self, name: ListName | None = None) -> tuple[HoldRecord, ...]:
+        """The holds that are open or discarded, of one published list or of all, oldest first."""
+        statement = select(holds).where(holds.c.state.in_((HoldState.OPEN, HoldState.DISCARDED))).order_by(holds.c.id)
+        if name is not None:
+            statement = statement.where(holds.c.list == name)
+        return tuple(HoldRecord(**row) for row in self._rows(statement))
+
+    def hold(self, number: int) -> HoldRecord | None:
+        """One hold, however it stands."""
+        found = self._rows(select(holds).where(holds.c.id == number))
+        return HoldRecord(**found[0]) if found else None
+
+    def update_of(self, hold: HoldRecord) -> UpdateRecord:
+        """The update that a hold belongs to. Raises `StoreError` if it was lost."""
+        found = self._rows(select(updates).where(updates.c.id == hold.update_id))
+        if not found:
+            raise StoreError(f"{self.path} has no update of hold {hold.id}", hint="run `syncd verify`")
+        return UpdateRecord(**found[0])
+
+    def prune_holds(self, keep: int) -> int:
+        """Forget all but the newest ``keep`` ended holds, and updates that no hold names; return how many holds."""
+        over = holds.c.state.not_in((HoldState.OPEN, HoldState.DISCARDED))
+        newest = select(holds.c.id).where(over).order_by(holds.c.id.desc()).limit(max(keep, 1))
+        with writing(self._engine, self.path) as connection:
+            count = connection.execute(delete_from(holds).where(over, holds.c.id.not_in(newest))).rowcount
+            named = select(holds.c.update_id)
+            connection.execute(delete_from(updates).where(updates.c.id.not_in(named)))
+            return count
+
     # publications
 
     def commit(self, commit: Commit[Records]) -> int:
@@ -151,6 +186,9 @@ class Catalog(SyncTables, MatcherTables, AuditTables):
                 _compare_origin(connection, moved)
             for head in commit.heads:
                 _compare_head(connection, head)
+            for ended in records.ended:
+                _end_hold(connection, ended, commit.created_at)
+            _open_holds(connection, records)
             for moved in records.origins:
                 _replace(connection, origins, moved.origin)
             for head in commit.heads:
@@ -218,7 +256,8 @@ class Catalog(SyncTables, MatcherTables, AuditTables):
         """
         with writing(self._engine, self.path) as connection:
             put_source(connection, source, memory=memory)
-            connection.execute(update(origins).where(origins.c.source == source).values(serial=RETRUSTED))
+            reset = update(origins).where(origins.c.source == source)
+            connection.execute(reset.values(serial=RETRUSTED, fork=None, revision=origins.c.revision + 1))
             append(connection, entry)
 
     def backup(self, target: Path) -> None:
@@ -231,7 +270,7 @@ class Catalog(SyncTables, MatcherTables, AuditTables):
 def _compare_origin(connection: Connection, moved: OriginMove) -> None:
     origin = moved.origin
     key = (origins.c.source == origin.source, origins.c.list == origin.list)
-    found = connection.execute(select(origins.c.manifest_sha256).where(*key)).scalar_one_or_none()
+    found = connection.execute(select(origins.c.revision).where(*key)).scalar_one_or_none() or 0
     _refuse_unless(found == moved.before, origin.list)
 
 
@@ -251,8 +290,37 @@ def _refuse_unless(unchanged: bool, name: ListName) -> None:
         )
 
 
+def _end_hold(connection: Connection, ended: HoldEnd, now: datetime) -> None:
+    statement = update(holds).where(holds.c.id == ended.id, holds.c.state == ended.before)
+    values = {"state": ended.state, "ended_at": now, "ended_by": ended.by, "ended_reason": ended.reason}
+    if connection.execute(statement.values(values)).rowcount != 1:
+        raise LostRaceError(f"hold {ended.id} was ended in the meantime", hint="`syncd holds` shows those that wait")
+
+
+def _open_holds(connection: Connection, records: Records) -> None:
+    update_id = None
+    if records.update is not None:
+        update_id = _number(connection, updates, records.update)
+    for hold in records.opened:
+        if update_id is None:
+            raise ValueError("a hold belongs to an update")
+        _number(connection, holds, replace(hold, update_id=update_id))
+
+
+def _number(connection: Connection, table: Table, record: Any) -> int:
+    """Insert a record whose ``id`` the database gives; return that."""
+    values = values_of(record)
+    del values["id"]
+    key = connection.execute(insert(table).values(values)).inserted_primary_key
+    return int(key[0]) if key else 0
+
+
 def _put_head(connection: Connection, move: HeadMove, note: HeadNote, now: datetime) -> None:
     manifest = move.manifest
+    labels = note.labels
+    if labels is None and move.before is not None:
+        before = (versions.c.list == manifest.list, versions.c.version == move.before)
+        labels = connection.execute(select(versions.c.labels).where(*before)).scalar_one_or_none()
     version = VersionRecord(
         list=manifest.list,
         version=manifest.version,
@@ -263,6 +331,7 @@ def _put_head(connection: Connection, move: HeadMove, note: HeadNote, now: datet
         plan=note.plan,
         counts=note.counts,
         rows=manifest.rows,
+        labels=labels,
     )
     head = HeadRecord(manifest.list, note.source, manifest.version, move.sha256, note.origin_serial, now)
     connection.execute(insert(versions).values(values_of(version)))

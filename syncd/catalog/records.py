@@ -3,6 +3,8 @@
 Times are aware and UTC; hashes are SHA-256 in hex. No record holds a digest of a list.
 """
 
+import enum
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -11,9 +13,9 @@ from typing import Final
 from pydantic import JsonValue
 
 from syncd.acts import Act
-from syncd.format.manifest import EndState, SegmentRef
+from syncd.format.manifest import EndState, ManifestRef, SegmentRef, Withheld
 from syncd.model import Algorithm, Counts, ListName
-from syncd.outcomes import Outcome
+from syncd.outcomes import HoldReason, Lane, Outcome
 
 
 @dataclass(frozen=True)
@@ -73,17 +75,32 @@ RETRUSTED: Final = 0
 
 @dataclass(frozen=True)
 class OriginRecord:
-    """A source's list as its signer stated it. ``list`` is the source's own name for it; for ``serial`` see also
-    `RETRUSTED`."""
+    """A source's list as its signer stated it: the head's stack, and ``owed`` on top of it.
+
+    ``list`` is the source's own name for it; for ``serial`` see also `RETRUSTED`.
+    """
 
     source: str
     list: ListName
     serial: int
     manifest_sha256: str
     manifest: bytes = field(repr=False)
-    stack: tuple[SegmentRef, ...] = field(repr=False)
     end_state: Mapping[Algorithm, EndState] = field(repr=False)
     verified_at: datetime
+    owed: tuple[SegmentRef, ...] = field(default=(), repr=False)
+    """what the head lacks of the origin: private deltas in the source's own folder"""
+    refused: tuple[SegmentRef, ...] = field(default=(), repr=False)
+    """rows that an operator discarded and that the partner has not touched since, one segment an algorithm"""
+    waiting: Mapping[Algorithm, Withheld] = field(default_factory=dict, repr=False)
+    """counts of ``owed`` that wait for an operator, and of suppressed entries"""
+    discarded: Mapping[Algorithm, Withheld] = field(default_factory=dict, repr=False)
+    """counts of ``owed`` that an operator discarded"""
+    evidence: bytes | None = field(default=None, repr=False)
+    """the signed documents that vouch for it; None: they are those of the head"""
+    fork: ManifestRef | None = None
+    """the newest upstream version that does not descend from this one, held or discarded"""
+    revision: int = 1
+    """counts every change of this record"""
 
     @property
     def rows(self) -> int:
@@ -121,6 +138,8 @@ class VersionRecord:
     plan: str
     counts: Mapping[Algorithm, Counts]
     rows: int
+    labels: Mapping[Algorithm, Mapping[str, int]] | None = None
+    """entries in force by label; None: an older syncd did not count them"""
 
 
 @dataclass(frozen=True)
@@ -178,13 +197,82 @@ class Loaded:
     """when it last did"""
 
 
+class HoldState(enum.StrEnum):
+    """How a hold stands."""
+
+    OPEN = "open"
+    """it waits for an operator"""
+    RELEASED = "released"
+    DISCARDED = "discarded"
+    """its rows are refused until the partner touches them, or somebody releases it after all"""
+    WITHDRAWN = "withdrawn"
+    """the partner took back what waited"""
+    PASSED = "passed"
+    """judged again without another hold of its lane, it passed"""
+    REPLACED = "replaced"
+    """another hold waits in its place"""
+
+
+@dataclass(frozen=True)
+class UpdateRecord:
+    """A verified update that waits: what was staged, as the pipeline wrote it. ``list`` is the published name."""
+
+    list: ListName
+    serial: int
+    manifest_sha256: str
+    staged: bytes = field(repr=False)
+    created_at: datetime
+    id: int = 0
+    """0 until it is committed"""
+
+
+@dataclass(frozen=True)
+class HoldRecord:
+    """Rows of one lane of an update that wait for an operator. ``list`` is the published name."""
+
+    list: ListName
+    source: str
+    lane: Lane
+    reasons: tuple[HoldReason, ...]
+    segments: tuple[SegmentRef, ...] = field(repr=False)
+    """the rows, as deltas in the source's own folder"""
+    rows: int
+    opened_at: datetime
+    sync_id: str | None = None
+    update_id: int = 0
+    """0 until it is committed"""
+    state: HoldState = HoldState.OPEN
+    ended_at: datetime | None = None
+    ended_by: str = ""
+    ended_reason: str = ""
+    id: int = 0
+    """0 until it is committed"""
+
+    @property
+    def sha256(self) -> str:
+        """What identifies exactly these rows."""
+        named = sorted(f"{ref.algorithm}:{ref.sha256}" for ref in self.segments)
+        return hashlib.sha256(",".join(named).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class HoldEnd:
+    """How a hold ends."""
+
+    id: int
+    before: HoldState
+    """the state it was computed from"""
+    state: HoldState
+    by: str = ""
+    reason: str = ""
+
+
 @dataclass(frozen=True)
 class OriginMove:
-    """The next state of a source's list. ``before``: the hash of the manifest it was computed from; None: there was
-    none."""
+    """The next state of a source's list. ``before``: the revision that it was computed from; 0: there was none."""
 
     origin: OriginRecord
-    before: str | None
+    before: int
 
 
 @dataclass(frozen=True)
@@ -197,6 +285,8 @@ class HeadNote:
     sync_id: str | None = None
     counts: Mapping[Algorithm, Counts] = field(default_factory=dict)
     """what its delta did"""
+    labels: Mapping[Algorithm, Mapping[str, int]] | None = None
+    """entries in force by label; None: as in the version before"""
 
 
 @dataclass(frozen=True)
@@ -206,4 +296,8 @@ class Records:
     origins: tuple[OriginMove, ...] = ()
     notes: Mapping[ListName, HeadNote] = field(default_factory=dict)
     """for every head that moves"""
+    update: UpdateRecord | None = None
+    """an update that waits, for the holds that are opened"""
+    opened: tuple[HoldRecord, ...] = ()
+    ended: tuple[HoldEnd, ...] = ()
     audit: tuple[AuditEntry, ...] = ()

@@ -27,13 +27,13 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeDecorator
 
-from syncd.catalog.records import Fault
+from syncd.catalog.records import Fault, HoldState
 from syncd.errors import StoreError
-from syncd.format.manifest import EndState, SegmentRef
+from syncd.format.manifest import EndState, ManifestRef, SegmentRef, Withheld
 from syncd.model import Algorithm, Counts, ListName
-from syncd.outcomes import Outcome
+from syncd.outcomes import HoldReason, Lane, Outcome
 
-REVISION: Final = "0006"
+REVISION: Final = "0007"
 """The schema that this code reads and writes."""
 
 
@@ -91,6 +91,11 @@ COUNTS: Final = _json(dict[Algorithm, Counts])
 FIELDS: Final = Stored(canonical, json.loads)
 LISTS: Final = _json(tuple[ListName, ...])
 
+WITHHELD: Final = _json(dict[Algorithm, Withheld])
+REF: Final = _json(ManifestRef)
+LABELS: Final = _json(dict[Algorithm, dict[str, int]])
+HOLD_REASONS: Final = _json(tuple[HoldReason, ...])
+
 metadata: Final = MetaData(
     naming_convention={  # a later migration can then name what it drops
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -139,9 +144,15 @@ origins: Final = Table(
     Column("serial", LONG, nullable=False),
     Column("manifest_sha256", Text, nullable=False),
     Column("manifest", LargeBinary, nullable=False),
-    Column("stack", STACK, nullable=False),
     Column("end_state", END_STATE, nullable=False),
     Column("verified_at", TIME, nullable=False),
+    Column("owed", STACK, nullable=False, server_default="[]"),
+    Column("refused", STACK, nullable=False, server_default="[]"),
+    Column("waiting", WITHHELD, nullable=False, server_default="{}"),
+    Column("discarded", WITHHELD, nullable=False, server_default="{}"),
+    Column("evidence", LargeBinary),
+    Column("fork", REF),
+    Column("revision", LONG, nullable=False, server_default="1"),
 )
 
 versions: Final = Table(
@@ -156,6 +167,40 @@ versions: Final = Table(
     Column("plan", Text, nullable=False),
     Column("counts", COUNTS, nullable=False),
     Column("rows", LONG, nullable=False),
+    Column("labels", LABELS),
+)
+
+updates: Final = Table(
+    "updates",
+    metadata,
+    Column("id", LONG, primary_key=True),
+    Column("list", Text, nullable=False),
+    Column("serial", LONG, nullable=False),
+    Column("manifest_sha256", Text, nullable=False),
+    Column("staged", LargeBinary, nullable=False),  # JSON, which the pipeline alone reads
+    Column("created_at", TIME, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+holds: Final = Table(
+    "holds",
+    metadata,
+    Column("id", LONG, primary_key=True),
+    Column("list", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("lane", Stored(str, Lane), nullable=False),
+    Column("reasons", HOLD_REASONS, nullable=False),
+    Column("segments", STACK, nullable=False),
+    Column("rows", LONG, nullable=False),
+    Column("update_id", ForeignKey("updates.id"), nullable=False),
+    Column("sync_id", Text),
+    Column("opened_at", TIME, nullable=False),
+    Column("state", Stored(str, HoldState), nullable=False),
+    Column("ended_at", TIME),
+    Column("ended_by", Text, nullable=False),
+    Column("ended_reason", Text, nullable=False),
+    Index(None, "list", "state"),
+    sqlite_autoincrement=True,  # a number is never used again: people name holds by it
 )
 
 heads: Final = Table(

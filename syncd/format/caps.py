@@ -18,3 +18,5 @@ class Caps:
 
 
 DEFAULT_CAPS: Final = Caps()
+NO_CAPS: Final = Caps(rows=1 << 62, length=1 << 62, labels=1 << 62)
+"""For segments that were accepted before."""

@@ -45,6 +45,8 @@ class Effect:
     by_label: dict[str, Counts] = field(default_factory=dict)
     change: Checksum = field(default_factory=Checksum)
     """to add to the end state's checksum"""
+    growth: dict[str, int] = field(default_factory=dict)
+    """by label, by how many entries in force it grew (negative: shrank)"""
 
 
 @dataclass(frozen=True)
@@ -168,7 +170,14 @@ class Stack:
         gone = (kinds["relabelled"] | kinds["removed"])[present]
         change = checksum(delta.take(kinds["added"] | kinds["relabelled"])) - checksum(current.take(gone))
         counts = Counts(**{kind: int(mask.sum()) for kind, mask in kinds.items()})
-        return Effect(counts, _by_label(delta, current, present, kinds), change)
+        growth = Counter(delta.label_counts(kinds["added"] | kinds["relabelled"]))
+        growth.subtract(current.label_counts(gone))
+        return Effect(
+            counts,
+            _by_label(delta, current, present, kinds),
+            change,
+            {label: count for label, count in growth.items() if count},
+        )
 
     def effective(self, size: int = _CHUNK) -> Iterator[Rows]:
         """The entries in force, sorted, about ``size`` rows at a time."""

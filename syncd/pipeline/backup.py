@@ -20,6 +20,7 @@ from syncd.feed.folder import FeedFolder
 from syncd.files import PRIVATE_FILE, install_file, lock, make_folder, read_bytes, storage, temporary_path
 from syncd.format import manifest as manifests
 from syncd.format.manifest import Manifest
+from syncd.pipeline.heads import named_segments, read_state
 from syncd.pipeline.state import Publisher
 
 Progress = Callable[[int, int], None]
@@ -123,7 +124,7 @@ class _Writer:
                     yield from _if_needed(feed, "feed", file, manifest)
         for origin in catalog.origins() if with_segments else ():
             source = self._state.source(origin.source)
-            for ref in origin.stack:
+            for ref in named_segments(read_state(self._state, catalog, origin.source, origin.list)):
                 file = layout.segment_path(origin.list, ref.sha256)
                 yield f"sources/{origin.source}/{file}", source.path(file)
 

@@ -1,19 +1,31 @@
-"""The gate: judges a candidate and edits nothing. Pure.
+"""The gate: judges what the head would become, and edits nothing. Pure.
 
-Additions and removals are judged apart, a lane each. The operator's limits are not here yet: this gate holds only what
-can never be an ordinary update.
+Additions and removals are judged apart, a lane each. It judges the whole pending difference, never the newest delta
+alone; so a small delta releases nothing that waits. A lane of which something waits stays closed until that was
+released or discarded. The operator's limits are not here yet: these are the reasons that can never be an ordinary
+update.
 """
 
-from syncd.outcomes import HoldReason
-from syncd.pipeline.values import Candidate, Hold, Pass, Verdict
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
+
+from syncd.outcomes import HoldReason, Lane
+from syncd.pipeline.values import Hold, Pass, Pending, Verdict
+
+Closed = Mapping[Lane, tuple[HoldReason, ...]]
+"""Lanes of which something waits, and why."""
+NONE_CLOSED: Closed = MappingProxyType({})
 
 
-def judge(candidate: Candidate) -> Verdict:
-    """Judge what a candidate would change. Pure."""
-    forked = (HoldReason.FORKED,) if candidate.forked else ()
-    emptied = (HoldReason.EMPTIED,) if candidate.rows_before and not candidate.rows else ()
-    return Verdict(_lane(forked), _lane((*forked, *emptied)))
+def judge(pending: Pending, closed: Closed = NONE_CLOSED, accepted: Collection[HoldReason] = ()) -> Verdict:
+    """Judge a pending difference. ``accepted``: reasons that an operator has released already. Pure."""
+    forked = (HoldReason.FORKED,) if pending.forked else ()
+    emptied = (HoldReason.EMPTIED,) if pending.rows_before and pending.rows_after <= 0 else ()
+    additions = (*forked, *closed.get(Lane.ADDITIONS, ()))
+    removals = (*forked, *emptied, *closed.get(Lane.REMOVALS, ()))
+    return Verdict(_lane(additions, accepted), _lane(removals, accepted))
 
 
-def _lane(reasons: tuple[HoldReason, ...]) -> Pass | Hold:
-    return Hold(reasons) if reasons else Pass()
+def _lane(reasons: tuple[HoldReason, ...], accepted: Collection[HoldReason]) -> Pass | Hold:
+    left = tuple(reason for reason in dict.fromkeys(reasons) if reason not in accepted)
+    return Hold(left) if left else Pass()

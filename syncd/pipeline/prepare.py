@@ -6,13 +6,12 @@ It parses foreign bytes, writes only below the source's own folder, and holds no
 import contextlib
 import json
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Final
 
-from syncd.catalog.records import RETRUSTED, OriginRecord
 from syncd.errors import FeedError, StoreError, SyncdError, as_known
 from syncd.feed import layout
 from syncd.feed.folder import FeedFolder
@@ -21,12 +20,24 @@ from syncd.feed.proof import SignedManifest, check_fresh, evidence, target_of
 from syncd.feed.snapshot import open_stacks
 from syncd.fetch import Meter
 from syncd.files import install_bytes, install_file, storage
-from syncd.format.manifest import ManifestRef, SegmentRef
+from syncd.format.manifest import EndState, ManifestRef, SegmentRef
 from syncd.format.segment import Segment
-from syncd.model import ListName
+from syncd.model import Algorithm, ListName
 from syncd.pipeline import plan, stage
 from syncd.pipeline.names import check_head_name, check_room
-from syncd.pipeline.values import Basis, Candidate, Deltas, Full, Signed, Staged, UpToDate
+from syncd.pipeline.values import (
+    Basis,
+    Candidate,
+    Deltas,
+    Full,
+    FullReason,
+    Over,
+    Plan,
+    Signed,
+    Staged,
+    UpToDate,
+    Waiting,
+)
 from syncd.sources.kinds import AnySource
 from syncd.sources.signed_feed import FeedMemory, SignedFeed
 from syncd.sources.source import Memory
@@ -41,27 +52,28 @@ _PRIVATE: Final = 0o600
 
 @dataclass(frozen=True)
 class Held:
-    """What is held of a list: its origin, and whether all segments of it are still here."""
+    """What is held of a list, and what of it is still on this disk."""
 
-    origin: OriginRecord | None
-    complete: bool = True
+    ref: ManifestRef | None = None
+    """the upstream's version that is held; None: there is none, or its source was given another root since"""
+    retrusted: bool = False
+    """the operator gave the source another root since"""
+    over: Over = Over.NOTHING
+    """what ``stack`` is"""
+    stack: tuple[SegmentRef, ...] = ()
+    """the origin's, or the head's if what the head lacks of the origin was lost"""
+    end_state: Mapping[Algorithm, EndState] = field(default_factory=dict)
+    """what ``stack`` amounts to"""
+    rows: int = 0
+    """entries of the origin"""
+    fork: ManifestRef | None = None
+    """the newest upstream version that does not descend from ``ref``: it waits, or was discarded"""
+    fork_waits: bool = False
 
     @property
-    def retrusted(self) -> bool:
-        """The operator gave the source another root since."""
-        return self.origin is not None and self.origin.serial == RETRUSTED
-
-    @property
-    def ref(self) -> ManifestRef | None:
-        """The upstream's version that is held, where it counts."""
-        if self.origin is None or self.retrusted:
-            return None
-        return ManifestRef(version=self.origin.serial, sha256=self.origin.manifest_sha256)
-
-    @property
-    def rows(self) -> int:
-        """Entries in force."""
-        return self.origin.rows if self.origin else 0
+    def complete(self) -> bool:
+        """True if the origin is here whole."""
+        return self.over is Over.ORIGIN
 
 
 @dataclass(frozen=True)
@@ -78,7 +90,7 @@ class Request:
 
     def of(self, name: ListName) -> Held:
         """What is held of a list."""
-        return self.held.get(name, Held(None))
+        return self.held.get(name, Held())
 
 
 @dataclass(frozen=True)
@@ -94,7 +106,7 @@ class Prepared:
     """What came of one list."""
 
     name: ListName
-    result: UpToDate | Staged | SyncdError
+    result: UpToDate | Waiting | Staged | SyncdError
 
 
 Preparing = Generator[Verified | Prepared, None, None]
@@ -124,7 +136,7 @@ def _prepare_signed(feed: SignedFeed, request: Request, progress: Progress, mete
         preparation = Preparation(folder, follower, trusted, progress, request.now)
         followed = {(feed.name, one) for one in request.held}
         for name in feed.lists or _all_lists(request, trusted):
-            result: UpToDate | Staged | SyncdError
+            result: UpToDate | Waiting | Staged | SyncdError
             try:
                 check_head_name(feed.name, name)
                 check_room(feed.name, name, followed)
@@ -140,6 +152,17 @@ def _all_lists(request: Request, trusted: TrustedFeed) -> list[ListName]:
     return sorted({*request.held, *filter(None, map(layout.list_of, trusted.targets))})
 
 
+def _plan(held: Held, signed: SignedManifest) -> Plan:
+    """Plan, with what is known of a fork: beyond the deltas that a manifest names, it alone no longer shows one."""
+    upstream = signed.manifest
+    planned = plan.plan(held.ref, upstream, signed.sha256, complete=held.complete, retrusted=held.retrusted)
+    unproved = planned in [Full(FullReason.CHAIN_GAP), Full(FullReason.LOCAL_LOSS)]
+    if held.fork and held.ref and unproved and held.ref.version < upstream.version:
+        descends = upstream.steps_from(held.ref) is not None
+        return planned if descends else Full(FullReason.FORKED)
+    return planned
+
+
 @dataclass
 class Preparation:
     """One source's lists, prepared one after the other from metadata that was verified once."""
@@ -150,15 +173,18 @@ class Preparation:
     progress: Progress
     now: datetime
 
-    def prepare(self, name: ListName, held: Held) -> UpToDate | Staged:
+    def prepare(self, name: ListName, held: Held) -> UpToDate | Waiting | Staged:
         """Bring the newest version of a list here and stage it. Raises `FeedError`, `SourceError`, `StoreError`.
 
         What is rejected is kept as evidence in the source's private corner.
         """
         check_fresh(self.trusted, name, self.now)
         target = target_of(self.trusted, name)
-        if held.complete and held.ref == ManifestRef(version=target.version, sha256=target.sha256):
+        newest = ManifestRef(version=target.version, sha256=target.sha256)
+        if held.complete and held.ref == newest:
             return UpToDate()  # the manifest that was signed is the one held: it is not even asked for
+        if held.fork == newest:
+            return Waiting()
         signed = self.follower.manifest(self.trusted, name)
         try:
             with self.folder.giving_way():
@@ -168,9 +194,10 @@ class Preparation:
                 self._keep(name, signed, error)
             raise
 
-    def _stage(self, name: ListName, held: Held, signed: SignedManifest) -> UpToDate | Staged:
-        upstream, sha256 = signed.manifest, signed.sha256
-        planned = plan.plan(held.ref, upstream, sha256, complete=held.complete, retrusted=held.retrusted)
+    def _stage(self, name: ListName, held: Held, signed: SignedManifest) -> UpToDate | Waiting | Staged:
+        if held.fork_waits and held.fork and signed.manifest.steps_from(held.fork) is not None:
+            return Waiting()  # what follows a version that waits follows it once it is released
+        planned = _plan(held, signed)
         match planned:
             case UpToDate():
                 return planned
@@ -182,7 +209,7 @@ class Preparation:
 
     def _deltas(self, name: ListName, held: Held, signed: SignedManifest, planned: Deltas) -> Candidate:
         self._fetch(name, [ref for step in planned.steps for ref in step.segments])
-        basis = self._basis(held) or Basis()
+        basis = self._basis(name, held) or Basis()
         rows = sum(ref.rows for step in planned.steps for ref in step.segments)
         counted = self._counted({"stage": rows})
         return stage.stage_deltas(basis, planned.steps, signed.manifest, signed.sha256, self._opener(name), counted)
@@ -190,22 +217,20 @@ class Preparation:
     def _full(self, name: ListName, held: Held, signed: SignedManifest, planned: Full) -> Candidate:
         self._fetch(name, list(signed.manifest.stack))
         stacks = open_stacks(self.folder, name, signed.manifest.stack)
-        basis, new = self._basis(held), signed.manifest
+        basis, new = self._basis(name, held), signed.manifest
         bases = sum(len(one.base) for one in stacks.values() if one.base)
         counted = self._counted({"stage": bases, "compare": new.rows + (basis.rows if basis else 0)})
         candidate, written = stage.stage_full(
-            basis, stacks, new, signed.sha256, planned.reason, self.folder.make_staging(), counted
+            basis, stacks, new, signed.sha256, planned.reason, self.folder.make_staging(), counted, held.over
         )
         for path, ref in zip(written, candidate.delta, strict=True):
             install_file(path, self.folder.segment_path(name, ref))
-        # the gate compares with what was held, also where its rows are gone
-        return candidate if held.complete else replace(candidate, rows_before=held.rows)
+        return candidate
 
-    def _basis(self, held: Held) -> Basis | None:
-        if held.origin is None or not held.complete:
+    def _basis(self, name: ListName, held: Held) -> Basis | None:
+        if held.over is Over.NOTHING:
             return None
-        origin = held.origin
-        return Basis(origin.stack, open_stacks(self.folder, origin.list, origin.stack), origin.end_state)
+        return Basis(held.stack, open_stacks(self.folder, name, held.stack), held.end_state)
 
     def _fetch(self, name: ListName, refs: list[SegmentRef]) -> None:
         wanted = list({ref.sha256: ref for ref in refs}.values())

@@ -15,6 +15,7 @@ from syncd.format import manifest as manifests
 from syncd.format.manifest import Manifest
 from syncd.model import ListName
 from syncd.pipeline.folder import StateFolder
+from syncd.pipeline.heads import named_segments, read_state
 
 _CATALOG = "catalog.sqlite3"
 _RESTORE = "restore it from a backup, then `syncd recover --above N`"
@@ -105,10 +106,12 @@ class _State:
                 raise StoreError(f"the record of {what} is not what its manifest says", hint=_RESTORE)
         prover = Prover(self._folder.source(origin.source), self._tally, f"sources/{origin.source}/")
         before = len(self._tally.faults)
-        prover.segments(origin.list, iter(dict.fromkeys(origin.stack)), needed=origin.stack)
-        if len(self._tally.faults) == before:
+        state = read_state(self._folder, self._catalog, origin.source, origin.list)
+        named = tuple(dict.fromkeys(named_segments(state)))
+        prover.segments(origin.list, iter(named), needed=named)
+        if len(self._tally.faults) == before:  # the origin is the head and what is owed: together they give its state
             with prover.attempt(f"v1/{origin.list}"):
-                prover.end_state(ListName(origin.list), origin.stack, origin.end_state, what)
+                prover.end_state(ListName(origin.list), state.stack, origin.end_state, what)
 
 
 def _manifest_in(evidence: bytes) -> str | None:

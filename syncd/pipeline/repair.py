@@ -65,7 +65,9 @@ def recover(publisher: Publisher, above: int, now: datetime, actor: str, offline
 
 
 def _again(before: Manifest) -> ListChange:
-    return ListChange(before.list, (), {}, before.end_state, before.stack, origin=before.origin)
+    return ListChange(
+        before.list, (), {}, before.end_state, before.stack, origin=before.origin, withheld=before.withheld
+    )
 
 
 def _renew(offline: Signers, online: Signers, now: datetime, above: int, repository: Repository) -> MetadataUpdate:

@@ -1,24 +1,40 @@
 """Opening the operator's state for work, and publishing from it."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+from syncd.acts import Discarded, Released
 from syncd.catalog.catalog import Catalog
-from syncd.catalog.records import AuditEntry, HeadNote, OriginMove, OriginRecord, Records, head_name
-from syncd.errors import StoreError, SyncdError
+from syncd.catalog.records import AuditEntry, HeadNote, HoldRecord, OriginMove, Records, head_name
+from syncd.errors import RefusedError, SyncdError
 from syncd.feed import garbage, layout
 from syncd.feed.signed import load_repository
-from syncd.files import link_file, sha256_file
+from syncd.files import link_file, lock, sha256_file
 from syncd.format import manifest as manifests
+from syncd.format.caps import NO_CAPS
 from syncd.format.manifest import Manifest, SegmentRef
 from syncd.model import ListName
+from syncd.outcomes import HoldReason, Lane
 from syncd.pipeline.folder import StateFolder
+from syncd.pipeline.heads import ListState, named_segments, read_state
+from syncd.pipeline.holds import open_hold
+from syncd.pipeline.owed import fold_owed
+from syncd.pipeline.recount import recount
+from syncd.pipeline.settle import (
+    Context,
+    Settled,
+    settle_discard,
+    settle_release,
+    settle_update,
+    settle_whole_discard,
+)
+from syncd.pipeline.values import Over, Update
+from syncd.pipeline.wire import decode_staged, encode_staged
 from syncd.publish import author
-from syncd.publish.change import ListChange
 from syncd.publish.compact import fold_due
 from syncd.publish.ledger import Current
 from syncd.publish.publication import Announce, FeedPublisher, Proposal, Resign, Start, unannounced
@@ -27,8 +43,11 @@ from syncd.trust.keys import Signers
 from syncd.trust.values import lifetime
 
 _KEPT_PUBLICATIONS: Final = 20
+_KEPT_HOLDS: Final = 1000
+"""Holds that ended, which the catalog remembers."""
 _KEPT_RECORDS: Final = 1000
 """Versions of a list that the catalog remembers, each with its manifest (some 10 kB)."""
+_HOLDS: Final = "`syncd holds` shows those that wait"
 _PATIENCE: Final = 60.0
 """Seconds to wait for another source's sync that publishes into the same feed."""
 
@@ -48,80 +67,162 @@ class Publisher:
         """The publication core, on this state's feed and catalog."""
         return FeedPublisher(self.folder.feed, self.catalog, self.signers, self.announce, _PATIENCE)
 
-    def publish(
+    def publish_update(self, update: Update, now: datetime, sync_id: str) -> Settled:
+        """Judge an update and publish what passes. Raises `RefusedError`, `StoreError`."""
+        name = head_name(update.source, update.list)
+
+        def settle(state: ListState) -> Settled:
+            return settle_update(state, update, self._context(name, now, sync_id=sync_id))
+
+        return self._settle(f"publishing {name}", update.source, update.list, settle, now)
+
+    def judge_update(self, update: Update, now: datetime) -> tuple[HoldReason, ...]:
+        """Say for what reasons an update would be held, and change nothing."""
+        state = self.list_state(update.source, update.list)
+        with lock(self.folder.feed.lock, f"judging {state.name}", _PATIENCE):
+            return settle_update(state, update, self._context(state.name, now)).reasons
+
+    def end_hold(self, number: int, *, release: bool, actor: str, reason: str, now: datetime) -> Settled:
+        """Release or discard a hold; what still passes goes live at once.
+
+        Raises `UsageError` if there is no such hold or no reason is given, `RefusedError` if it has ended already,
+        `StoreError`.
+        """
+        hold = open_hold(self.catalog, number, release=release, reason=reason)
+        own_name = ListName(hold.list.partition(".")[2])
+        kind = Released if release else Discarded
+        act = kind(str(number), hold.list, hold.lane, hold.rows, reason)
+        audit = (AuditEntry(now, actor, act),)
+
+        def settle(state: ListState) -> Settled:
+            context = self._context(hold.list, now, audit=audit, actor=actor, reason=reason)
+            found = next((one for one in state.holds if one.id == number), None)
+            if found is None:
+                raise RefusedError(
+                    f"hold {number} was ended in the meantime", hint="`syncd holds` shows those that wait"
+                )
+            if hold.lane is not Lane.BOTH:
+                return (settle_release if release else settle_discard)(state, found, context)
+            if not release:
+                return settle_whole_discard(found, context)
+            update = self._update_of(state, found)
+            return settle_update(state, update, context, found.reasons, found)
+
+        settled = self._settle(f"ending hold {number}", hold.source, own_name, settle, now)
+        if settled.changes_head:
+            self.compact(hold.list, now)
+        return settled
+
+    def _update_of(self, state: ListState, hold: HoldRecord) -> Update:
+        """The update that waits as a whole, proved and counted once more."""
+        record = self.catalog.update_of(hold)
+        staged = decode_staged(record.staged)
+        before = state.origin.manifest_sha256 if state.origin else None
+        basis = state.head_basis if staged.candidate.over is Over.HEAD else state.basis
+        return recount(
+            staged, basis, state.source, source=hold.source, name=state.own_name, before=before, caps=NO_CAPS
+        )
+
+    def _settle(
+        self, purpose: str, source: str, own_name: ListName, settle: Callable[[ListState], Settled], now: datetime
+    ) -> Settled:
+        found = Settled(None)
+
+        def propose(_: Start[Records]) -> Proposal[Records] | None:
+            nonlocal found
+            found = settle(self.list_state(source, own_name))
+            return found.proposal
+
+        try:
+            self.press.publish(purpose, propose, now)
+        finally:
+            self.folder.feed.remove_staging()  # rows in the clear
+        return found
+
+    def list_state(self, source: str, own_name: ListName) -> ListState:
+        """One list as a publication finds it."""
+        return read_state(self.folder, self.catalog, source, own_name)
+
+    def _context(
         self,
-        change: ListChange,
-        origin: OriginRecord,
-        expected_origin: str | None,
-        *,
-        evidence: bytes | None,
-        plan: str,
-        sync_id: str,
+        name: ListName,
         now: datetime,
-    ) -> Manifest:
-        """Publish the next version of a head, with the origin it follows. Raises `StoreError`, `RefusedError`."""
-        kept = change.origin.evidence if change.origin else None
-        files = ((layout.evidence_path(change.list, kept.sha256), evidence),) if kept and evidence else ()
-        note = HeadNote(origin.source, origin.serial, plan, sync_id, change.counts if change.segments else {})
-        records = Records((OriginMove(origin, expected_origin),), {change.list: note})
-
-        def propose(_: Start[Records]) -> Proposal[Records]:
-            self._link_segments(origin, change)
-            return Proposal("publish", (change,), files, records=records)
-
-        manifests = self.press.publish(f"publishing {change.list}", propose, now) or ()
-        return manifests[0]
+        *,
+        sync_id: str | None = None,
+        audit: tuple[AuditEntry, ...] = (),
+        actor: str = "",
+        reason: str = "",
+    ) -> Context:
+        head = self.catalog.head(name)
+        version = self.catalog.version(name, head.version) if head else None
+        labels = version.labels if version else {}
+        return Context(now, labels, encode_staged, sync_id=sync_id, audit=audit, actor=actor, reason=reason)
 
     def compact(self, name: ListName, now: datetime, *, everything: bool = False) -> Manifest | None:
         """Publish a version of a head with a shorter stack and the same end state; None if nothing is due.
 
-        Folding takes place outside the feed's lock. The origin takes the same stack, so that the segments folded away
-        can go.
+        Folding takes place outside the feed's lock. What is owed to the origin is carried, and folded apart.
         """
-        current = self.current(name)
-        folded = fold_due(self.folder.feed, current.manifest, everything=everything) if current else None
+        current, record = self.current(name), self.catalog.head(name)
+        if current is None or record is None:
+            return None
+        self._fold_owed(record.source, name, now)
+        folded = fold_due(self.folder.feed, current.manifest, everything=everything)
         if not folded:
             return None
 
         def propose(start: Start[Records]) -> Proposal[Records] | None:
             newest = start.current(name)
             change = folded.change_of(newest.manifest) if newest else None
-            if newest is None or change is None:
+            if change is None:
                 return None
-            origin = self._origin_of(newest.manifest, change)
-            note = HeadNote(origin.source, origin.serial, "compaction")
-            records = Records((OriginMove(origin, origin.manifest_sha256),), {name: note})
-            return Proposal("compact", (change,), records=records)
+            self._link_to_source(record.source, name, change.stack)
+            note = HeadNote(record.source, record.origin_serial, "compaction")
+            return Proposal("compact", (change,), records=Records(notes={name: note}))
 
         manifests = self.press.publish(f"compacting {name}", propose, now)
         return manifests[0] if manifests else None
 
-    def _origin_of(self, head: Manifest, change: ListChange) -> OriginRecord:
-        source, _, name = head.list.partition(".")
-        origin = self.catalog.origin(source, ListName(name))
-        if origin is None:
-            raise StoreError(f"the catalog has no origin of {head.list}", hint="run `syncd verify`")
-        if dict(origin.end_state) != dict(head.end_state):
-            return origin
-        for ref in change.stack:
-            if self.folder.source(source).missing(origin.list, [ref]):
-                target = self.folder.source(source).segment_path(origin.list, ref)
-                link_file(self.folder.feed.segment_path(head.list, ref), target)
-        return replace(origin, stack=change.stack)
+    def _fold_owed(self, source: str, name: ListName, now: datetime) -> None:
+        """Fold what is owed to an origin, if it has come to many deltas."""
+        state = self.list_state(source, ListName(name.partition(".")[2]))
+        with self.folder.feed.scratch(f"folding what is owed to {name}") as scratch:
+            folded = fold_owed(state, scratch)
+        if not folded:
+            return
 
-    def relink(self, origin: OriginRecord) -> bool:
-        """Have origin and feed take back from each other, by content, files that one of them lost; False where the
-        origin's are gone from both. The feed takes those of the version in force alone."""
-        source, feed = self.folder.source(origin.source), self.folder.feed
-        published = head_name(origin.source, origin.list)
-        for ref in source.missing(origin.list, origin.stack):
-            _take_back(feed.segment_path(published, ref), source.segment_path(origin.list, ref), ref)
-        gone = feed.missing(published, origin.stack)
-        current = self.current(published) if gone else None
-        for ref in gone:
-            if current and ref in current.manifest.stack:
-                _take_back(source.segment_path(origin.list, ref), feed.segment_path(published, ref), ref)
-        return not source.missing(origin.list, origin.stack)
+        def propose(_: Start[Records]) -> Proposal[Records] | None:
+            origin = self.list_state(source, state.own_name).origin
+            owed = folded.stack_of(origin.owed) if origin else None
+            if origin is None or owed is None:
+                return None
+            moved = replace(origin, owed=owed, revision=origin.revision + 1)
+            return Proposal("origin", records=Records((OriginMove(moved, origin.revision),)), visible=False)
+
+        self.press.publish(f"folding what is owed to {name}", propose, now)
+
+    def _link_to_source(self, source: str, name: ListName, refs: Iterable[SegmentRef]) -> None:
+        """The origin's stack begins with the head's: its folder has them too."""
+        folder, own_name = self.folder.source(source), ListName(name.partition(".")[2])
+        for ref in folder.missing(own_name, {ref.sha256: ref for ref in refs}.values()):
+            folder.store.link(self.folder.feed.segment_path(name, ref), layout.segment_path(own_name, ref.sha256))
+
+    def relink(self, state: ListState) -> Over:
+        """Have head and origin take back from each other, by content, files that one of them lost; say what is left.
+
+        The feed takes those of the version in force alone. If anything that is private was lost (what the head lacks of
+        the origin, refused rows, rows of holds), head and origin have to be compared anew.
+        """
+        head = state.head.stack if state.head else ()
+        for ref in state.source.missing(state.own_name, head):
+            _take_back(state.feed.segment_path(state.name, ref), state.path(ref), ref)
+        for ref in state.feed.missing(state.name, head):
+            _take_back(state.path(ref), state.feed.segment_path(state.name, ref), ref)
+        if state.origin is None or state.source.missing(state.own_name, head):
+            return Over.NOTHING
+        held = [ref for hold in state.open_holds for ref in hold.segments]
+        private = (*state.origin.owed, *state.origin.refused, *held)
+        return Over.HEAD if state.source.missing(state.own_name, private) else Over.ORIGIN
 
     def collect_garbage(self, source: str, now: datetime) -> None:
         """Remove what no kept version names, in the feed and in one source's origins, whose lock the caller holds."""
@@ -129,15 +230,19 @@ class Publisher:
         self.catalog.prune_publications(_KEPT_PUBLICATIONS)
         for head in self.catalog.heads():
             self.catalog.prune_versions(head.list, _KEPT_RECORDS)
+        self.catalog.prune_holds(_KEPT_HOLDS)
         folder = self.folder.source(source)
-        garbage.collect(folder, _named_by_origins(self.catalog.origins(), source), now)
+        garbage.collect(folder, self._named_of(source), now)
         garbage.remove_old_parts(folder.downloads, now)
 
-    def move_origin(self, origin: OriginRecord, expected_origin: str | None, now: datetime) -> None:
-        """Record a newer origin that changes nothing that is published."""
-        records = Records((OriginMove(origin, expected_origin),))
-        proposal = Proposal("origin", records=records, visible=False)
-        self.press.publish(f"recording {origin.list}", lambda _: proposal, now)
+    def _named_of(self, source: str) -> set[str]:
+        """The files that a source's folder needs."""
+        return {
+            layout.segment_path(origin.list, ref.sha256)
+            for origin in self.catalog.origins()
+            if origin.source == source
+            for ref in named_segments(self.list_state(source, origin.list))
+        }
 
     def resign(self, now: datetime) -> None:
         """Sign the timestamp again, with when each upstream was last verified. Raises `StoreError`, `RefusedError`."""
@@ -166,29 +271,11 @@ class Publisher:
         version = self.catalog.version(name, head.version) if head else None
         return Current(manifests.parse(version.manifest), version.manifest_sha256) if version else None
 
-    def _link_segments(self, origin: OriginRecord, change: ListChange) -> None:
-        source, feed = self.folder.source(origin.source), self.folder.feed
-        for ref in feed.missing(change.list, _named(change)):
-            link_file(source.segment_path(origin.list, ref), feed.segment_path(change.list, ref))
-
 
 def _take_back(kept: Path, lost: Path, ref: SegmentRef) -> None:
     """Not one that was damaged: the partner may have it whole."""
     if kept.exists() and sha256_file(kept) == ref.sha256:
         link_file(kept, lost)
-
-
-def _named(change: ListChange) -> tuple[SegmentRef, ...]:
-    return tuple({ref.sha256: ref for ref in (*change.stack, *change.segments)}.values())
-
-
-def _named_by_origins(origins: Iterable[OriginRecord], source: str) -> set[str]:
-    return {
-        layout.segment_path(origin.list, ref.sha256)
-        for origin in origins
-        if origin.source == source
-        for ref in origin.stack
-    }
 
 
 @contextmanager

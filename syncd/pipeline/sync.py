@@ -11,19 +11,21 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
-from syncd.catalog.records import OriginRecord, head_name
+from syncd.catalog.records import RETRUSTED, head_name
 from syncd.errors import StoreError, SyncdError, as_known, kind_of, worst_error
 from syncd.feed.folder import FeedFolder
 from syncd.fetch import Meter
 from syncd.files import lock
+from syncd.format.manifest import ManifestRef
 from syncd.model import ListName
-from syncd.outcomes import HoldReason, Outcome
-from syncd.pipeline import compose, gate
+from syncd.outcomes import HoldReason, Lane, Outcome
+from syncd.pipeline.heads import ListState
 from syncd.pipeline.names import check_head_name, check_room
 from syncd.pipeline.outcome import ListOutcome, SyncOutcome
 from syncd.pipeline.prepare import Held, Prepare, Prepared, Progress, Request, Verified, prepare
+from syncd.pipeline.recount import recount
 from syncd.pipeline.state import Publisher
-from syncd.pipeline.values import Pass, Staged, UpToDate
+from syncd.pipeline.values import Over, Staged, Update, UpToDate, Waiting
 from syncd.sources.source import Source
 
 RESIGN_AFTER: Final = timedelta(hours=1)
@@ -71,6 +73,31 @@ def sign_if_due(publisher: Publisher, now: datetime) -> bool:
     return due
 
 
+def held_of(state: ListState, left: Callable[[ListState], Over]) -> Held:
+    """What is held of a list; ``left`` says what of it is still on this disk."""
+    origin = state.origin
+    if origin is None:
+        return Held()
+    retrusted = origin.serial == RETRUSTED
+    over = left(state)
+    basis = {
+        Over.ORIGIN: (state.stack, origin.end_state),
+        Over.HEAD: (state.head.stack, state.head.end_state) if state.head else ((), {}),
+        Over.NOTHING: ((), {}),
+    }
+    stack, end_state = basis[over]
+    return Held(
+        ref=None if retrusted else ManifestRef(version=origin.serial, sha256=origin.manifest_sha256),
+        retrusted=retrusted,
+        over=over,
+        stack=stack,
+        end_state=end_state,
+        rows=origin.rows,
+        fork=origin.fork,
+        fork_waits=bool(state.holds_of(Lane.BOTH)),
+    )
+
+
 def _silent(stage: str, done: int, total: int) -> None:
     del stage, done, total
 
@@ -87,6 +114,8 @@ class _Sync:
     prepared_by: Prepare
     meter: Meter = field(default_factory=Meter)
     lists: list[ListOutcome] = field(default_factory=list)
+    _changed: bool = False
+    """true once any list has a new version"""
 
     def run(self) -> SyncOutcome:
         catalog = self.publisher.catalog
@@ -142,19 +171,19 @@ class _Sync:
                     catalog.note_verified(name, step.memory, self.clock())
                     continue
                 self.lists.append(self._list(step, request.of(step.name)))
-        if any(one.outcome is Outcome.PUBLISHED for one in self.lists):
+        if self._changed:
             self.publisher.collect_garbage(self.source.name, self.clock())
 
     def _held(self) -> dict[ListName, Held]:
-        """The origins of this source, and whether each is whole."""
+        """What is held of this source's lists, and what of it is still on this disk."""
         followed = [one for one in self.publisher.catalog.origins() if one.source == self.source.name]
-        return {one.list: Held(one, self._complete(one)) for one in followed}
+        return {one.list: held_of(self.publisher.list_state(one.source, one.list), self._left) for one in followed}
 
-    def _complete(self, origin: OriginRecord) -> bool:
+    def _left(self, state: ListState) -> Over:
         try:
-            return self.publisher.relink(origin)
+            return self.publisher.relink(state)
         except StoreError:  # one list's files must not keep the others from going on: what is fetched anew replaces it
-            return False
+            return Over.NOTHING
 
     def _sign_if_due(self) -> SyncdError | None:
         """What kept the timestamp from being signed anew."""
@@ -176,8 +205,10 @@ class _Sync:
                     raise refused
                 case UpToDate():
                     return self._up_to_date(name, held)
+                case Waiting():
+                    return self._nothing_new(name, held.fork.version if held.fork else 0, held)
                 case Staged() as staged:
-                    return self._judge(name, held, staged)
+                    return self._judge(name, staged)
         except Exception as fault:  # noqa: BLE001 - a fault in one list must not keep the others back
             error = as_known(fault)
             self.explain(error, name)
@@ -185,53 +216,34 @@ class _Sync:
             published = head_name(self.source.name, name)
             return ListOutcome(published, error.outcome, version, rows=rows, error=error)
 
-    def _judge(self, name: ListName, held: Held, staged: Staged) -> ListOutcome:
-        verdict = gate.judge(staged.candidate)
-        if verdict.passed is None:
-            return self._outcome(name, staged, Outcome.HELD, verdict.reasons)
-        if self.dry_run:
-            return self._outcome(name, staged, Outcome.STAGED)
-        return self._publish(name, held, staged, verdict.passed)
-
-    def _publish(self, name: ListName, held: Held, staged: Staged, passed: tuple[Pass, Pass]) -> ListOutcome:
-        self.progress("publish", 0, 0)
-        published = head_name(self.source.name, name)
-        current = self.publisher.current(published)
-        head = current.manifest if current else None
-        change = compose.compose(published, staged.candidate, passed, head, staged.evidence_ref)
-        origin = self._next_origin(name, staged)
-        expected = held.origin.manifest_sha256 if held.origin else None
-        if held.origin is None:
+    def _judge(self, name: ListName, staged: Staged) -> ListOutcome:
+        state = self.publisher.list_state(self.source.name, name)
+        if state.origin is None:
             check_room(self.source.name, name, [(one.source, one.list) for one in self.publisher.catalog.origins()])
-        if change is None:
-            self.publisher.move_origin(origin, expected, self.clock())
-            return self._outcome(name, staged, Outcome.UP_TO_DATE)
-        self.publisher.publish(
-            change,
-            origin,
-            expected,
-            evidence=staged.evidence,
-            plan=staged.candidate.plan,
-            sync_id=self.sync_id,
-            now=self.clock(),
+        update = recount(
+            staged,
+            state.head_basis if staged.candidate.over is Over.HEAD else state.basis,
+            self.folder,
+            source=self.source.name,
+            name=name,
+            before=state.origin.manifest_sha256 if state.origin else None,
+            caps=self.source.caps,
         )
-        outcome = self._outcome(name, staged, Outcome.PUBLISHED)
-        self.progress("compact", 0, 0)
-        self.publisher.compact(change.list, self.clock())
-        return outcome
+        if self.dry_run:
+            reasons = self.publisher.judge_update(update, self.clock())
+            return self._outcome(name, staged, Outcome.HELD if reasons else Outcome.STAGED, reasons)
+        return self._publish(name, update)
 
-    def _next_origin(self, name: ListName, staged: Staged) -> OriginRecord:
-        candidate = staged.candidate
-        return OriginRecord(
-            self.source.name,
-            name,
-            candidate.ref.version,
-            candidate.sha256,
-            staged.content,
-            candidate.stack,
-            candidate.end_state,
-            self.clock(),
-        )
+    def _publish(self, name: ListName, update: Update) -> ListOutcome:
+        self.progress("publish", 0, 0)
+        settled = self.publisher.publish_update(update, self.clock(), self.sync_id)
+        good = Outcome.PUBLISHED if settled.changes_head else Outcome.UP_TO_DATE
+        outcome = self._outcome(name, update.staged, Outcome.HELD if settled.reasons else good, settled.reasons)
+        if settled.changes_head:
+            self._changed = True
+            self.progress("compact", 0, 0)
+            self.publisher.compact(head_name(self.source.name, name), self.clock())
+        return outcome
 
     def _served(self, name: ListName) -> tuple[int | None, int]:
         """The version that is served now, and its entries."""
@@ -243,8 +255,18 @@ class _Sync:
         serial = held.ref.version if held.ref else 0
         if not self.dry_run:
             self.publisher.catalog.touch_verified(self.source.name, {name: serial}, self.clock())
+        return self._nothing_new(name, serial, held)
+
+    def _nothing_new(self, name: ListName, serial: int, held: Held) -> ListOutcome:
+        """The upstream has nothing that was not seen before; what waits goes on waiting."""
         published = head_name(self.source.name, name)
-        return ListOutcome(published, Outcome.UP_TO_DATE, self._served(name)[0], serial, "up_to_date", rows=held.rows)
+        holds = self.publisher.list_state(self.source.name, name).open_holds
+        reasons = tuple(dict.fromkeys(reason for hold in holds for reason in hold.reasons))
+        outcome = Outcome.HELD if reasons else Outcome.UP_TO_DATE
+        version, rows = self._served(name)
+        return ListOutcome(
+            published, outcome, version, serial, "up_to_date", rows=rows if reasons else held.rows, reasons=reasons
+        )
 
     def _outcome(
         self, name: ListName, staged: Staged, outcome: Outcome, reasons: tuple[HoldReason, ...] = ()
@@ -259,6 +281,6 @@ class _Sync:
             candidate.plan,
             candidate.counts,
             candidate.labels,
-            candidate.rows if outcome is Outcome.STAGED else rows,
+            sum(one.rows for one in candidate.end_state.values()) if outcome is Outcome.STAGED else rows,
             reasons,
         )

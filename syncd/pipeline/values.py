@@ -13,9 +13,9 @@ from pydantic import Discriminator, JsonValue
 
 from syncd.feed.proof import SignedManifest
 from syncd.format import manifest as manifests
-from syncd.format.manifest import EndState, FileRef, Manifest, ManifestRef, SegmentRef, Sha256, Step
+from syncd.format.manifest import EndState, FileRef, Manifest, ManifestRef, SegmentRef, Sha256, Step, Withheld
 from syncd.format.stack import Stack
-from syncd.model import Algorithm, Counts
+from syncd.model import Algorithm, Counts, ListName
 from syncd.outcomes import HoldReason
 
 LabelCounts = Mapping[Algorithm, Mapping[str, Counts]]
@@ -39,6 +39,11 @@ class FullReason(enum.StrEnum):
 @dataclass(frozen=True)
 class UpToDate:
     """The upstream's newest version is the one held."""
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """The upstream's newest version is one that waits for an operator, or follows it, or was discarded."""
 
 
 @dataclass(frozen=True)
@@ -78,9 +83,19 @@ class Basis:
         return sum(state.rows for state in self.end_state.values())
 
 
+class Over(enum.StrEnum):
+    """What the delta of a candidate applies to."""
+
+    ORIGIN = "origin"
+    HEAD = "head"
+    """what the head lacks of the origin was lost on this disk: the delta is the whole difference"""
+    NOTHING = "nothing"
+    """nothing is published yet, or its segments were lost: the candidate is a whole stack"""
+
+
 @dataclass(frozen=True)
 class Candidate:
-    """The next origin: verified, staged, not yet judged."""
+    """The next origin as the worker staged it: verified, not yet counted again nor judged."""
 
     manifest: Manifest
     """the upstream's"""
@@ -89,13 +104,13 @@ class Candidate:
     """how it was obtained, for the record"""
     forked: bool
     delta: tuple[SegmentRef, ...]
-    """what leads from the origin held to this one; empty at first"""
+    """what leads to it, oldest first; empty if it is over nothing"""
     counts: Mapping[Algorithm, Counts]
     labels: LabelCounts
     end_state: Mapping[Algorithm, EndState]
     stack: tuple[SegmentRef, ...]
-    """the origin's next stack"""
-    rows_before: int
+    """the upstream's whole stack, if it was fetched whole and there was nothing to compare it with"""
+    over: Over
 
     @property
     def ref(self) -> ManifestRef:
@@ -166,6 +181,36 @@ class Staged:
 
 
 @dataclass(frozen=True)
+class Update:
+    """A verified candidate whose delta this process has proved and counted itself, with what vouches for it."""
+
+    source: str
+    list: ListName
+    """the source's own name for it"""
+    staged: Staged
+    before: str | None
+    """hash of the origin's manifest that it was prepared over; None: there was no origin"""
+    growth: Mapping[Algorithm, Mapping[str, int]]
+    """by label, by how many entries the origin grows"""
+
+    @property
+    def candidate(self) -> Candidate:
+        """What the worker staged."""
+        return self.staged.candidate
+
+
+@dataclass(frozen=True)
+class Pending:
+    """What the head would become if everything passed, compared with what it is."""
+
+    rows_before: int
+    rows_after: int
+    withheld: Mapping[Algorithm, Withheld]
+    """the rows that would change, by algorithm, those that wait already among them"""
+    forked: bool = False
+
+
+@dataclass(frozen=True)
 class Pass:
     """Goes on."""
 
@@ -183,14 +228,6 @@ class Verdict:
 
     additions: Pass | Hold
     removals: Pass | Hold
-
-    @property
-    def passed(self) -> tuple[Pass, Pass] | None:
-        """Both lanes' pass, or None where either holds."""
-        match (self.additions, self.removals):
-            case (Pass() as additions, Pass() as removals):
-                return additions, removals
-        return None
 
     @property
     def reasons(self) -> tuple[HoldReason, ...]:

@@ -13,13 +13,14 @@ from syncd.errors import HttpStatusError, StoreError, SyncdError, error_named, k
 from syncd.format import manifest as manifests
 from syncd.model import ListName, list_name
 from syncd.pipeline.prepare import Prepared, Request, Verified
-from syncd.pipeline.values import Signed, Staged, Stated, UpToDate
+from syncd.pipeline.values import Signed, Staged, Stated, Update, UpToDate, Waiting
 from syncd.sources.source import Memory
 
 MAX_LINE: Final = 64 << 20
 """Bytes of one answer: a manifest (1 MiB at most) three times over, quoted, and the metadata that vouches for it."""
 
 _REQUEST: Final = TypeAdapter(Request)
+_STAGED: Final = TypeAdapter(Staged)
 
 
 class Fault(BaseModel):
@@ -50,6 +51,7 @@ class Result(BaseModel):
     name: str
     staged: Staged | None = None
     fault: Fault | None = None
+    waiting: bool = False
 
 
 class Answer(BaseModel):
@@ -77,6 +79,19 @@ def decode_request(line: bytes) -> Request:
     return _REQUEST.validate_json(line)
 
 
+def encode_staged(update: Update) -> bytes:
+    """Write what was staged of an update, for the catalog."""
+    return _STAGED.dump_json(update.staged)
+
+
+def decode_staged(content: bytes) -> Staged:
+    """Read it back. Raises `StoreError` if it is damaged."""
+    try:
+        return _STAGED.validate_json(content)
+    except ValidationError:
+        raise StoreError("the catalog holds an update that cannot be read", hint="restore it from a backup") from None
+
+
 def encode(answer: Answer) -> bytes:
     """One line."""
     return answer.model_dump_json(exclude_unset=True).encode() + b"\n"
@@ -88,7 +103,8 @@ def answer_of(step: Verified | Prepared) -> Answer:
         return Answer(verified=step.memory)
     staged = step.result if isinstance(step.result, Staged) else None
     fault = fault_of(step.result) if isinstance(step.result, SyncdError) else None
-    return Answer(result=Result(name=step.name, staged=staged, fault=fault))
+    waiting = isinstance(step.result, Waiting)
+    return Answer(result=Result(name=step.name, staged=staged, fault=fault, waiting=waiting))
 
 
 def decode(line: bytes) -> Answer:
@@ -105,7 +121,7 @@ def prepared(result: Result) -> Prepared:
     if result.fault is not None:
         return Prepared(name, error_of(result.fault))
     if result.staged is None:
-        return Prepared(name, UpToDate())
+        return Prepared(name, Waiting() if result.waiting else UpToDate())
     if not (_consistent(result.staged) and result.staged.candidate.manifest.list == name):
         raise _nonsense()
     return Prepared(name, result.staged)

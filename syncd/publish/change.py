@@ -2,12 +2,13 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from syncd.feed import layout
 from syncd.format import manifest as manifests
-from syncd.format.manifest import RECENT, EndState, Fold, Manifest, Origin, SegmentRef, Step
+from syncd.format.manifest import RECENT, EndState, Fold, Manifest, Origin, Retired, SegmentRef, Step, Withheld
 from syncd.model import Algorithm, Counts, ListName
 from syncd.publish.ledger import Current, HeadMove, SignedFiles
 from syncd.trust.keys import Signers
@@ -30,6 +31,10 @@ class ListChange:
     origin: Origin | None = None
     whole: bool = False
     """no delta leads here: followers load the stack"""
+    withheld: Mapping[Algorithm, Withheld] = field(default_factory=dict)
+    """what upstream changed and is kept out of this version"""
+    retired: datetime | None = None
+    """since when the list is no longer published; its stack is then empty"""
 
 
 def next_manifest(
@@ -38,8 +43,9 @@ def next_manifest(
     """Return the manifest that follows ``current``. ``above``: a version number already given away. Pure."""
     before = current.manifest if current else None
     version = max(before.version if before else 0, above) + 1
-    recent = before.recent if before and not change.whole else ()
-    if current and not change.whole:
+    fresh = change.whole or change.retired is not None  # no delta leads to it
+    recent = before.recent if before and not fresh else ()
+    if current and not fresh:
         step = Step(
             version=version,
             previous=current.ref,
@@ -59,7 +65,15 @@ def next_manifest(
         recent=recent,
         folds=_useful_folds((*(before.folds if before else ()), *change.folds), change.stack),
         origin=change.origin,
+        withheld=dict(change.withheld),
+        retired=Retired(since=manifests.now_in_seconds(change.retired)) if change.retired else None,
+        **_lasting(before),
     )
+
+
+def _lasting(before: Manifest | None) -> dict[str, Any]:
+    """What a list keeps from version to version unless somebody changes it."""
+    return {} if before is None else {name: getattr(before, name) for name in ("media", "purpose", "max_age")}
 
 
 def _useful_folds(folds: Sequence[Fold], stack: Sequence[SegmentRef]) -> tuple[Fold, ...]:

@@ -90,7 +90,16 @@ class Folds:
             stack += refs
         if len(stack) == len(manifest.stack):
             return None
-        return ListChange(manifest.list, (), {}, manifest.end_state, tuple(stack), tuple(folds), manifest.origin)
+        return ListChange(
+            manifest.list,
+            (),
+            {},
+            manifest.end_state,
+            tuple(stack),
+            tuple(folds),
+            manifest.origin,
+            withheld=manifest.withheld,
+        )
 
 
 def _place(refs: Sequence[SegmentRef], run: tuple[SegmentRef, ...]) -> int | None:

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from pydantic import JsonValue
 
+from syncd.format.caps import Caps
 from syncd.model import ListName
 
 Memory = Mapping[str, JsonValue]
@@ -37,6 +38,10 @@ class Source(Protocol):
     @property
     def deadline(self) -> float:
         """Seconds that a whole sync may take."""
+
+    @property
+    def caps(self) -> Caps:
+        """How much of one segment is accepted."""
 
     def check(self) -> None:
         """See that every file named here can be used. Raises `ConfigError`."""

@@ -1,0 +1,53 @@
+"""What deltas do to the stacks that they are put on: counts, labels and end states, as a worker stages them, and as the
+process that publishes counts them again."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from syncd.format.delta import drop_empty, end_state_after
+from syncd.format.manifest import EndState, SegmentRef
+from syncd.format.segment import Segment
+from syncd.format.stack import Stack
+from syncd.model import Algorithm, Counts
+from syncd.pipeline.values import Basis
+
+
+@dataclass(frozen=True)
+class Counting:
+    """What segments come to, counted against the stacks that they are put on. Starts from copies of its arguments."""
+
+    refs: tuple[SegmentRef, ...]
+    stacks: dict[Algorithm, Stack]
+    end_state: dict[Algorithm, EndState]
+    counts: dict[Algorithm, Counts] = field(default_factory=dict)
+    labels: dict[Algorithm, dict[str, Counts]] = field(default_factory=dict)
+    growth: dict[Algorithm, dict[str, int]] = field(default_factory=dict)
+    """by label, by how many entries in force it grew"""
+
+    @classmethod
+    def over(cls, basis: Basis) -> "Counting":
+        """A count that starts from ``basis``."""
+        return cls(basis.refs, dict(basis.stacks), dict(basis.end_state))
+
+    def apply(self, segments: Iterable[Segment]) -> dict[Algorithm, Counts]:
+        """Count the rows of ``segments`` against the stacks so far, put them on top, and return their counts."""
+        counted: dict[Algorithm, Counts] = {}
+        for segment in segments:
+            algorithm = segment.algorithm
+            stack = self.stacks.get(algorithm) or Stack(algorithm, [])
+            effect = stack.effect(segment.rows())
+            counted[algorithm] = counted.get(algorithm, Counts()) + effect.counts
+            self.counts[algorithm] = self.counts.get(algorithm, Counts()) + effect.counts
+            labels, growth = self.labels.setdefault(algorithm, {}), self.growth.setdefault(algorithm, {})
+            for label, count in effect.by_label.items():
+                labels[label] = labels.get(label, Counts()) + count
+            for label, grown in effect.growth.items():
+                growth[label] = growth.get(label, 0) + grown
+            self.end_state[algorithm] = end_state_after(self.end_state.get(algorithm), effect)
+            self.stacks[algorithm] = Stack(algorithm, [*stack.segments, segment])
+        return counted
+
+    @property
+    def states(self) -> dict[Algorithm, EndState]:
+        """The end state, as manifests state it."""
+        return drop_empty(self.end_state)

@@ -1,0 +1,327 @@
+"""One list's head and origin as a publication finds them, and what becomes of the keys that it touches.
+
+`ListState` opens what lies on the disk. `Move` gathers what is touched, key by key, and has `compose` decide. Nothing
+here writes, signs or commits.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from syncd.catalog.catalog import Catalog
+from syncd.catalog.records import HoldRecord, HoldState, OriginRecord, head_name
+from syncd.feed.folder import FeedFolder
+from syncd.feed.snapshot import open_stacks
+from syncd.format import manifest as manifests
+from syncd.format.manifest import Manifest, SegmentRef, Withheld
+from syncd.format.rows import Mask, Rows, concatenate, sort_order
+from syncd.format.search import RowSearch
+from syncd.format.segment import Segment
+from syncd.format.stack import Resolved, Stack, merge_deltas
+from syncd.model import Algorithm, ListName
+from syncd.outcomes import HoldReason, Lane
+from syncd.pipeline import compose
+from syncd.pipeline.compose import Composed, Passing, Touched
+from syncd.pipeline.folder import StateFolder
+from syncd.pipeline.values import Basis, Pending
+
+RowsBy = Mapping[Algorithm, Rows]
+MasksBy = Mapping[Algorithm, Mask]
+WithheldBy = Mapping[Algorithm, Withheld]
+
+
+@dataclass(frozen=True)
+class ListState:
+    """One list as a publication finds it."""
+
+    name: ListName
+    """as it is published"""
+    own_name: ListName
+    """as its source calls it"""
+    feed: FeedFolder
+    source: FeedFolder
+    """the source's own folder, which holds all segments of the origin, and whatever is private"""
+    head: Manifest | None
+    origin: OriginRecord | None
+    holds: tuple[HoldRecord, ...] = ()
+    """those that are open or discarded"""
+
+    @property
+    def stack(self) -> tuple[SegmentRef, ...]:
+        """The origin's stack: the head's, and what is owed."""
+        return (*(self.head.stack if self.head else ()), *(self.origin.owed if self.origin else ()))
+
+    @cached_property
+    def basis(self) -> Basis:
+        """The origin, as what a delta of the partner applies to."""
+        if self.origin is None:
+            return Basis()
+        return Basis(self.stack, self.opened(self.stack), self.origin.end_state)
+
+    @cached_property
+    def head_basis(self) -> Basis:
+        """The head, as what its next delta applies to."""
+        if self.head is None:
+            return Basis()
+        return Basis(self.head.stack, self.opened(self.head.stack), self.head.end_state)
+
+    @cached_property
+    def owed(self) -> Mapping[Algorithm, Stack]:
+        """What the head lacks of the origin."""
+        return self.opened(self.origin.owed) if self.origin else {}
+
+    @cached_property
+    def refused(self) -> RowsBy:
+        """The rows that an operator discarded and that the partner has not touched since."""
+        stacks = self.opened(self.origin.refused) if self.origin else {}
+        return {algorithm: merge_deltas(algorithm, stack.segments) for algorithm, stack in stacks.items()}
+
+    @property
+    def open_holds(self) -> tuple[HoldRecord, ...]:
+        """The holds that wait for an operator."""
+        return tuple(hold for hold in self.holds if hold.state is HoldState.OPEN)
+
+    def holds_of(self, lane: Lane) -> tuple[HoldRecord, ...]:
+        """The open holds of one lane."""
+        return tuple(hold for hold in self.open_holds if hold.lane is lane)
+
+    def closed(self) -> dict[Lane, tuple[HoldReason, ...]]:
+        """The lanes of which something waits, and why."""
+        return {
+            lane: tuple(reason for hold in holds for reason in hold.reasons)
+            for lane in (Lane.ADDITIONS, Lane.REMOVALS)
+            if (holds := self.holds_of(lane))
+        }
+
+    def rows_of(self, hold: HoldRecord) -> RowsBy:
+        """The rows of a hold. Raises `StoreError` if their files were lost."""
+        stacks = self.opened(hold.segments)
+        return {algorithm: merge_deltas(algorithm, stack.segments) for algorithm, stack in stacks.items()}
+
+    def opened(self, refs: Iterable[SegmentRef]) -> dict[Algorithm, Stack]:
+        """Map segments of the source's folder. Raises `StoreError`, `SegmentError`."""
+        return open_stacks(self.source, self.own_name, refs)
+
+    def path(self, ref: SegmentRef) -> Path:
+        """Where a segment lies in the source's folder."""
+        return self.source.segment_path(self.own_name, ref)
+
+
+def read_state(folder: StateFolder, catalog: Catalog, source: str, own_name: ListName) -> ListState:
+    """One list as the catalog has it. Raises `StoreError`."""
+    name = head_name(source, own_name)
+    head = catalog.head(name)
+    version = catalog.version(name, head.version) if head else None
+    return ListState(
+        name=name,
+        own_name=own_name,
+        feed=folder.feed,
+        source=folder.source(source),
+        head=manifests.parse(version.manifest) if version else None,
+        origin=catalog.origin(source, own_name),
+        holds=catalog.holds(name),
+    )
+
+
+@dataclass(frozen=True)
+class _Touch:
+    """The keys of one algorithm before and after they are touched; the head is the same in both."""
+
+    before: Touched
+    after: Touched
+    owed: Mask
+    """keys of which ``owed`` has a row so far"""
+
+
+@dataclass
+class Move:
+    """What is touched of one list, and what comes of it."""
+
+    state: ListState
+    _touches: dict[Algorithm, _Touch] = field(default_factory=dict)
+    _composed: dict[Algorithm, Composed] = field(default_factory=dict)
+
+    def touch_update(self, segments: Iterable[Segment]) -> None:
+        """Touch the keys of an update's delta, oldest segment first. What was refused of them no longer is."""
+        by_algorithm: dict[Algorithm, list[Segment]] = {}
+        for segment in segments:
+            by_algorithm.setdefault(segment.algorithm, []).append(segment)
+        for algorithm, some in by_algorithm.items():
+            rows = merge_deltas(algorithm, some)
+            self._touch(algorithm, rows, Resolved(~rows.removed, rows.take(~rows.removed)), np.zeros(len(rows), bool))
+
+    def touch_rows(self, rows: RowsBy, refused: MasksBy) -> None:
+        """Touch the keys of rows that wait, or were refused; ``refused``: which of them are so afterwards."""
+        for algorithm, some in rows.items():
+            self._touch(algorithm, some, None, refused[algorithm])
+
+    def _touch(self, algorithm: Algorithm, keys: Rows, origin: Resolved | None, refused: Mask) -> None:
+        """``origin``: what it becomes; None: it stays."""
+        empty = Stack(algorithm, [])
+        head = self.state.head_basis.stacks.get(algorithm, empty).resolve(keys)
+        owed = np.zeros(len(keys), bool)
+        for segment in self.state.owed.get(algorithm, empty).segments:
+            owed |= segment.positions(keys.digests, keys.entries)[1]
+        before = self.state.basis.stacks.get(algorithm, empty).resolve(keys) if owed.any() else head
+        nothing = np.zeros(len(keys), bool)
+        self._touches[algorithm] = _Touch(
+            Touched(keys, before, head, nothing, self.refused_before(algorithm, keys)),
+            Touched(keys, before if origin is None else origin, head, nothing, refused),
+            owed,
+        )
+
+    def refused_before(self, algorithm: Algorithm, keys: Rows) -> Mask:
+        """Which of some sorted keys are refused so far."""
+        return _among(self.state.refused.get(algorithm), keys)
+
+    def refused_after(self) -> dict[Algorithm, Rows]:
+        """The refused rows of the algorithms whose refused rows change."""
+        found = {}
+        for algorithm, touch in self._touches.items():
+            now, before = touch.after.refused, touch.before.refused
+            if (now != before).any():
+                held = self.state.refused.get(algorithm)
+                left = held.take(~_among(touch.after.keys, held)) if held is not None else None
+                added = touch.after.keys.take(now)
+                found[algorithm] = added if left is None else _sorted(concatenate([left, added]))
+        return found
+
+    def still_wanted(self, rows: RowsBy) -> dict[Algorithm, Mask]:
+        """By algorithm, which rows of a hold, touched before, the origin still states just so."""
+        return {algorithm: _states(self._touches[algorithm].after.origin, some) for algorithm, some in rows.items()}
+
+    def if_all_wait(self) -> WithheldBy:
+        """Count what waits once this is touched and nothing of it passes."""
+        return self._total({algorithm: compose.withheld(one.after)[0] for algorithm, one in self._touches.items()})
+
+    def compose(self, passing: Callable[[Algorithm, int], Passing]) -> None:
+        """Apply the one rule. ``passing``: which touched keys of an algorithm, and how many there are, may go live."""
+        self._composed = {
+            algorithm: compose.compose(one.after, passing(algorithm, len(one.after)), one.owed)
+            for algorithm, one in self._touches.items()
+        }
+
+    @property
+    def waiting(self) -> WithheldBy:
+        """Counts of what waits afterwards."""
+        return self._total({algorithm: composed.waiting for algorithm, composed in self._composed.items()})
+
+    @property
+    def discarded(self) -> WithheldBy:
+        """Counts of what is refused afterwards and differs."""
+        origin = self.state.origin
+        total = dict(origin.discarded) if origin else {}
+        for algorithm, touch in self._touches.items():
+            before = compose.withheld(touch.before)[1]
+            total[algorithm] = _shifted(total.get(algorithm), before, self._composed[algorithm].refused)
+        return _without_zeros(total)
+
+    def _total(self, after: WithheldBy) -> WithheldBy:
+        """The counts of what waits, with ``after`` in place of what the touched keys came to before."""
+        origin = self.state.origin
+        total = dict(origin.waiting) if origin else {}
+        for algorithm, touch in self._touches.items():
+            total[algorithm] = _shifted(total.get(algorithm), compose.withheld(touch.before)[0], after[algorithm])
+        return _without_zeros(total)
+
+    def is_altered(self, algorithm: Algorithm) -> bool:
+        """True if the head does not become what the update says, of some key of it."""
+        return bool(self._composed[algorithm].differs.any())
+
+    @property
+    def growth(self) -> int:
+        """By how many entries the head grows."""
+        return sum(one.growth for one in self._composed.values())
+
+    def head_rows(self) -> RowsBy:
+        """The delta that turns the head into its next version."""
+        return {algorithm: one.head for algorithm, one in self._composed.items() if len(one.head)}
+
+    def owed_rows(self) -> RowsBy:
+        """What goes on top of ``owed``."""
+        return {algorithm: one.owed for algorithm, one in self._composed.items() if len(one.owed)}
+
+    def waiting_rows(self, lane: Lane) -> RowsBy:
+        """The touched rows of one lane that wait."""
+        additions = lane is Lane.ADDITIONS
+        rows = {algorithm: one.added if additions else one.removed for algorithm, one in self._composed.items()}
+        return {algorithm: some for algorithm, some in rows.items() if len(some)}
+
+
+def named_segments(state: ListState) -> tuple[SegmentRef, ...]:
+    """Every segment of the source's folder that is still needed of a list."""
+    refused = state.origin.refused if state.origin else ()
+    return (*state.stack, *refused, *(ref for hold in state.holds for ref in hold.segments))
+
+
+def union(parts: Iterable[RowsBy]) -> RowsBy:
+    """Rows of several holds as one: sorted, of each key the row of the first that has it."""
+    found: dict[Algorithm, Rows] = {}
+    for rows in parts:
+        for algorithm, some in rows.items():
+            held = found.get(algorithm)
+            left = some if held is None else some.take(~_among(held, some))
+            found[algorithm] = left if held is None else _sorted(concatenate([held, left]))
+    return found
+
+
+def keys_among(rows: RowsBy, others: RowsBy) -> dict[Algorithm, Mask]:
+    """By algorithm, which keys of ``rows`` are keys of ``others``."""
+    return {algorithm: _among(others.get(algorithm), some) for algorithm, some in rows.items()}
+
+
+def pending(rows_before: int, waiting: WithheldBy, *, forked: bool = False) -> Pending:
+    """What a head of so many entries would become if ``waiting`` passed."""
+    growth = sum(one.additions - one.removals for one in waiting.values())
+    return Pending(rows_before, rows_before + growth, waiting, forked)
+
+
+def lane_counts(waiting: WithheldBy) -> dict[Lane, int]:
+    """How many rows of each lane wait."""
+    return {
+        Lane.ADDITIONS: sum(one.additions + one.relabels for one in waiting.values()),
+        Lane.REMOVALS: sum(one.removals for one in waiting.values()),
+    }
+
+
+def together(waiting: WithheldBy, discarded: WithheldBy) -> WithheldBy:
+    """Both, as manifests state them."""
+    zero = Withheld()
+    both = {
+        algorithm: _shifted(waiting.get(algorithm), zero, discarded.get(algorithm, zero))
+        for algorithm in {*waiting, *discarded}
+    }
+    return _without_zeros(both)
+
+
+def _states(origin: Resolved, rows: Rows) -> Mask:
+    same = ~origin.present & rows.removed
+    stated = origin.present & ~rows.removed
+    same[stated] = rows.take(stated).same_labels(origin.current.take(stated[origin.present]))
+    return same
+
+
+def _among(some: Rows | None, keys: Rows) -> Mask:
+    """Which of ``keys`` are keys of ``some``, which is sorted."""
+    if some is None or not len(some):
+        return np.zeros(len(keys), bool)
+    return RowSearch(some.digests, some.entries).positions(keys.digests, keys.entries)[1]
+
+
+def _sorted(rows: Rows) -> Rows:
+    return rows.take(sort_order(rows))
+
+
+def _shifted(total: Withheld | None, minus: Withheld, plus: Withheld) -> Withheld:
+    held = total or Withheld()
+    counts = {
+        name: max(0, getattr(held, name) - getattr(minus, name) + getattr(plus, name)) for name in Withheld.model_fields
+    }
+    return Withheld(**counts)
+
+
+def _without_zeros(counts: WithheldBy) -> WithheldBy:
+    return {algorithm: one for algorithm, one in sorted(counts.items()) if one != Withheld()}
