@@ -282,6 +282,8 @@ _CROSSING: Final[tuple[type[SyncdError], ...]] = (
     StoreError,
     RefusedError,
     AbandonedError,
+    LostRaceError,
+    RetiredList,
 )
 """Every error that crosses from one process to another: from a worker, over the control socket, out of the catalog."""
 _BY_NAME: Final = {one.__name__: one for one in _CROSSING}

@@ -1,0 +1,380 @@
+"""One list between a partner and an operator, without signatures and SQL: files, and the records that a catalog keeps.
+
+`ListWorld` does what the publication core and the catalog do with a `Settled`, and keeps beside it what each row ought
+to be, as dictionaries.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from syncd.catalog.records import HoldRecord, HoldState, OriginRecord
+from syncd.feed.folder import FeedFolder
+from syncd.feed.layout import segment_path
+from syncd.feed.proof import SignedManifest
+from syncd.format import manifest as manifests
+from syncd.format.caps import DEFAULT_CAPS
+from syncd.format.manifest import Manifest, SegmentRef
+from syncd.format.rows import Rows, sort_order
+from syncd.format.segment import Segment
+from syncd.format.stack import Stack
+from syncd.format.writer import write_segment
+from syncd.model import Algorithm, Counts, ListName
+from syncd.outcomes import HoldReason, Lane
+from syncd.pipeline import gate
+from syncd.pipeline.counting import Counting
+from syncd.pipeline.heads import ListState
+from syncd.pipeline.owed import fold_owed
+from syncd.pipeline.recount import recount
+from syncd.pipeline.settle import Context, Settled, settle_discard, settle_release, settle_update, settle_whole_discard
+from syncd.pipeline.values import Candidate, Over, Pending, Signed, Staged, Update, Verdict
+from syncd.pipeline.values import Hold as Held
+from syncd.publish.change import next_manifest
+from syncd.publish.compact import fold_due
+from syncd.publish.ledger import Current
+
+MD5 = Algorithm.MD5
+NAME, OWN = ListName("iwf.images"), ListName("images")
+NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+Key = tuple[bytes, str]
+List = dict[Key, str]
+Change = Mapping[Key, str | None]
+"""By key the label to add it under; None: to remove."""
+
+
+def rows_of(change: Change) -> Rows:
+    """A change as sorted rows."""
+    keys = list(change)
+    removed = [change[key] is None for key in keys]
+    rows = Rows.build(
+        MD5, [one[0] for one in keys], [one[1] for one in keys], [change[key] or "" for key in keys], removed
+    )
+    return rows.take(sort_order(rows))
+
+
+def content(stack: Stack | None) -> List:
+    """The entries in force."""
+    found: List = {}
+    for rows in stack.effective() if stack else ():
+        for position, digest in enumerate(rows.digests):
+            found[digest.ljust(16, b"\0"), rows.entries[position].as_py()] = rows.labels[rows.codes[position]]
+    return found
+
+
+@dataclass
+class ListWorld:
+    """The list, as it is and as it ought to be."""
+
+    base: Path
+    head: Manifest | None = None
+    origin: OriginRecord | None = None
+    holds: dict[int, HoldRecord] = field(default_factory=dict)
+    updates: dict[int, Staged] = field(default_factory=dict)
+    labels: Mapping[Algorithm, Mapping[str, int]] | None = None
+    serial: int = 0
+    stated: List = field(default_factory=dict)
+    """what the origin ought to be"""
+    served: List = field(default_factory=dict)
+    """what the head ought to be"""
+    refused: set[Key] = field(default_factory=set)
+    waiting: dict[int, dict[Key, str | None]] = field(default_factory=dict)
+    """rows of the open and discarded holds"""
+    as_made: bool | None = None
+    """whether the last update's segments were published as the partner made them"""
+    _pending: Staged | None = None
+
+    def __post_init__(self) -> None:
+        self.feed, self.source = FeedFolder(self.base / "feed"), FeedFolder(self.base / "source")
+
+    @property
+    def state(self) -> ListState:
+        """As the catalog would have it."""
+        alive = [one for one in self.holds.values() if one.state in {HoldState.OPEN, HoldState.DISCARDED}]
+        return ListState(NAME, OWN, self.feed, self.source, self.head, self.origin, tuple(alive))
+
+    def first(self, rows: List) -> None:
+        """The first version, whole."""
+        ref = self._write(rows_of(rows), "base")
+        stack = Stack(MD5, [Segment.open(self.state.path(ref), ref)])
+        amount = stack.amount()
+        state = {MD5: manifests.EndState(rows=amount.rows, checksum=str(amount.checksum))}
+        counting = Counting((ref,), {}, dict(state))
+        counting.counts[MD5] = counting.counts.get(MD5) or _added(len(rows))
+        counting.labels[MD5] = {label: _added(count) for label, count in amount.by_label.items()}
+        self._settle(self._update(self._candidate(counting, (), Over.NOTHING, stack=(ref,))))
+        self.stated, self.served = dict(rows), dict(rows)
+
+    def update(self, steps: Iterable[Change], held: Iterable[Lane] = (), *, forked: bool = False) -> None:
+        """The partner publishes some steps; the gate holds the lanes ``held`` of them."""
+        before = self.state
+        counting = Counting.over(before.basis)
+        refs = [self._write(rows_of(step), "delta") for step in steps if step]
+        counting.apply([Segment.open(before.path(ref), ref) for ref in refs])
+        merged: dict[Key, str | None] = {}
+        for step in steps:
+            merged.update(step)
+        closed = {one.lane for one in before.open_holds} | set(held)
+        update = self._update(self._candidate(counting, tuple(refs), Over.ORIGIN, forked=forked))
+        head = self.head
+        with nervous(held):
+            self._settle(update)
+        if forked:
+            return
+        self._expect(merged, closed)
+        if self.head is not head and self.head and head:
+            self.as_made = self.head.recent[-1].segments[: len(refs)] == tuple(refs)
+        else:
+            self.as_made = None
+
+    def _expect(self, merged: Change, closed: set[Lane]) -> None:
+        """Move what ought to be."""
+        for key, label in merged.items():
+            self.refused.discard(key)
+            if label is None:
+                self.stated.pop(key, None)
+            else:
+                self.stated[key] = label
+            want, is_ = self.stated.get(key), self.served.get(key)
+            if want == is_:
+                continue
+            lane = Lane.REMOVALS if want is None else Lane.ADDITIONS
+            if lane not in closed:
+                self._serve(key, want)
+
+    def _serve(self, key: Key, label: str | None) -> None:
+        if label is None:
+            self.served.pop(key, None)
+        else:
+            self.served[key] = label
+
+    def end(self, number: int, *, release: bool) -> None:
+        """An operator releases or discards a hold."""
+        state, hold = self.state, self.holds[number]
+        rows = dict(self.waiting[number])
+        context = replace(self._context(), actor="op", reason="because")
+        if hold.lane is Lane.BOTH:
+            self._end_whole(state, hold, context, release=release)
+            return
+        others = [one.id for one in state.holds_of(hold.lane) if one.id != number]
+        settled = (settle_release if release else settle_discard)(state, hold, context)
+        self._take(settled)
+        for key, label in rows.items():
+            if self.stated.get(key) != label or self.served.get(key) == label:
+                if release:
+                    self.refused.discard(key)
+                continue
+            if release:
+                self.refused.discard(key)
+                self._serve(key, label)
+            else:
+                self.refused.add(key)
+        passed = [one for one in others if self.holds[one].state is HoldState.PASSED]
+        for other in passed:
+            for key, label in self.waiting[other].items():
+                if self.stated.get(key) == label and key not in self.refused:
+                    self._serve(key, label)
+
+    def _end_whole(self, state: ListState, hold: HoldRecord, context: Context, *, release: bool) -> None:
+        if not release:
+            self._take(settle_whole_discard(hold, context))
+            return
+        staged = self.updates[hold.update_id]
+        before = state.origin.manifest_sha256 if state.origin else None
+        update = recount(staged, state.basis, self.source, source="iwf", name=OWN, before=before, caps=DEFAULT_CAPS)
+        closed: set[Lane] = {one.lane for one in state.open_holds if one.lane is not Lane.BOTH}
+        merged = {
+            key: label
+            for ref in staged.candidate.delta
+            for key, label in self.change_of(Segment.open(state.path(ref), ref)).items()
+        }
+        self._take(settle_update(state, update, context, hold.reasons, hold))
+        self._expect(merged, closed)
+
+    def change_of(self, segment: Segment) -> dict[Key, str | None]:
+        """A delta as a change."""
+        rows = segment.rows()
+        return {
+            (digest.ljust(16, b"\0"), rows.entries[at].as_py()): None
+            if rows.removed[at]
+            else rows.labels[rows.codes[at]]
+            for at, digest in enumerate(rows.digests)
+        }
+
+    def compact(self, *, everything: bool) -> None:
+        """Fold head and owed, as after a publication."""
+        with self.feed.scratch("test") as scratch:
+            folded = fold_owed(self.state, scratch)
+        if folded and self.origin:
+            owed = folded.stack_of(self.origin.owed)
+            assert owed is not None
+            self.origin = replace(self.origin, owed=owed)
+        if self.head is None:
+            return
+        folds = fold_due(self.feed, self.head, everything=everything)
+        change = folds.change_of(self.head) if folds else None
+        if change:
+            for ref in self.source.missing(OWN, change.stack):
+                self.source.store.link(self.feed.segment_path(NAME, ref), segment_path(OWN, ref.sha256))
+            self.head = next_manifest(self._current(), change, created=NOW, min_root=1)
+
+    def lose(self, rows: List) -> None:
+        """What the head lacks of the origin is lost on this disk; the next sync fetches the whole list, ``rows``."""
+        state = self.state
+        assert state.head
+        counting = Counting.over(state.head_basis)
+        head = content(state.head_basis.stacks.get(MD5))
+        change: dict[Key, str | None] = {key: label for key, label in rows.items() if head.get(key) != label}
+        change |= {key: None for key in head if key not in rows}
+        refs = [self._write(rows_of(change), "delta")] if change else []
+        counting.apply([Segment.open(state.path(ref), ref) for ref in refs])
+        for ref in state.origin.owed if state.origin else ():
+            if ref not in refs:
+                state.path(ref).unlink(missing_ok=True)
+        closed = {
+            one.lane
+            for one in state.holds
+            if one.lane is not Lane.BOTH and (one.state is HoldState.OPEN or self.refused)
+        }
+        self._settle(self._update(self._candidate(counting, tuple(refs), Over.HEAD)))
+        self.refused.clear()
+        self.stated = dict(rows)
+        for key in {*self.served, *rows}:
+            want, is_ = rows.get(key), self.served.get(key)
+            lane = Lane.REMOVALS if want is None else Lane.ADDITIONS
+            if want != is_ and lane not in closed:
+                self._serve(key, want)
+
+    def _candidate(
+        self,
+        counting: Counting,
+        delta: tuple[SegmentRef, ...],
+        over: Over,
+        *,
+        stack: tuple[SegmentRef, ...] = (),
+        forked: bool = False,
+    ) -> Candidate:
+        self.serial += 1
+        upstream = Manifest(
+            list=OWN,
+            version=self.serial,
+            previous=None,
+            created=NOW,
+            end_state=counting.states,
+            stack=stack or (*self.state.stack, *delta),
+        )
+        sha256 = hashlib.sha256(manifests.encode(upstream)).hexdigest()
+        return Candidate(
+            upstream, sha256, "deltas", forked, delta, counting.counts, counting.labels, counting.states, stack, over
+        )
+
+    def _update(self, candidate: Candidate) -> Update:
+        state = self.state
+        signed = SignedManifest(candidate.manifest, candidate.sha256, manifests.encode(candidate.manifest))
+        basis = state.head_basis if candidate.over is Over.HEAD else state.basis
+        before = state.origin.manifest_sha256 if state.origin else None
+        self._pending = Staged(candidate, Signed(signed, b"evidence"))
+        return recount(self._pending, basis, self.source, source="iwf", name=OWN, before=before, caps=DEFAULT_CAPS)
+
+    def _context(self) -> Context:
+        return Context(NOW, self.labels, lambda _: b"", sync_id="5afe")
+
+    def _settle(self, update: Update) -> None:
+        self._take(settle_update(self.state, update, self._context()))
+
+    def _take(self, settled: Settled) -> None:
+        """What the publication core and the catalog do."""
+        if settled.proposal is None:
+            return
+        records = settled.proposal.records
+        assert records
+        for move in records.origins:
+            assert move.before == (self.origin.revision if self.origin else 0)
+            self.origin = move.origin
+        for ended in records.ended:
+            assert self.holds[ended.id].state is ended.before
+            self.holds[ended.id] = replace(self.holds[ended.id], state=ended.state)
+        for hold in records.opened:
+            number = len(self.holds) + 1
+            assert self._pending
+            self.updates[number] = self._pending
+            self.holds[number] = replace(hold, id=number, update_id=number)
+            rows: dict[Key, str | None] = {}
+            for ref in hold.segments:
+                rows |= self.change_of(Segment.open(self.state.path(ref), ref))
+            self.waiting[number] = rows
+        for change in settled.proposal.changes:
+            self.head = next_manifest(self._current(), change, created=NOW, min_root=1)
+            note = records.notes[NAME]
+            self.labels = note.labels if note.labels is not None else self.labels
+
+    def _current(self) -> Current | None:
+        return (
+            None if self.head is None else Current(self.head, hashlib.sha256(manifests.encode(self.head)).hexdigest())
+        )
+
+    def _write(self, rows: Rows, kind: str) -> SegmentRef:
+        path = self.source.make_staging() / "made"
+        ref = write_segment(path, MD5, kind, [rows])  # type: ignore[arg-type]  # one of the two
+        assert ref
+        self.source.store.adopt(path, segment_path(OWN, ref.sha256))
+        return ref
+
+    def check(self) -> None:
+        """See that everything is as it ought to be, from the rows themselves."""
+        state = self.state
+        assert state.head
+        assert state.origin
+        assert content(state.head_basis.stacks.get(MD5)) == self.served
+        assert content(state.basis.stacks.get(MD5)) == self.stated
+        for basis, rows in ((state.head_basis, self.served), (state.basis, self.stated)):
+            stack = basis.stacks.get(MD5)
+            count, checksum = stack.total() if stack else (0, "0" * 32)
+            stated = basis.end_state.get(MD5)
+            assert count == len(rows) == (stated.rows if stated else 0)
+            assert stated is None or stated.checksum == str(checksum)
+        self._check_counts()
+        if self.labels is not None:
+            expected = {label: list(self.served.values()).count(label) for label in set(self.served.values())}
+            assert dict(self.labels.get(MD5, {})) == expected
+        bases = [ref for ref in (*state.head.stack, *state.origin.owed) if ref.kind == "base"]
+        assert len(bases) <= 1
+
+    def _check_counts(self) -> None:
+        assert self.origin
+        found = {"waiting": [0, 0, 0], "refused": [0, 0, 0]}
+        for key in {*self.served, *self.stated}:
+            want, is_ = self.stated.get(key), self.served.get(key)
+            if want != is_:
+                kind = 1 if want is None else 2 if is_ is not None else 0
+                found["refused" if key in self.refused else "waiting"][kind] += 1
+        for name, counts in (("waiting", self.origin.waiting), ("refused", self.origin.discarded)):
+            one = counts.get(MD5)
+            assert found[name] == ([one.additions, one.removals, one.relabels] if one else [0, 0, 0]), name
+
+
+def _added(count: int) -> Counts:
+    return Counts(added=count)
+
+
+@contextmanager
+def nervous(lanes: Iterable[Lane]) -> Iterator[None]:
+    """A gate that holds these lanes whatever comes."""
+    real, chosen = gate.judge, set(lanes)
+
+    def judge(pending: Pending, *others: object) -> Verdict:
+        found = real(pending, *others)  # type: ignore[arg-type]  # as they were given
+        reasons = Held((HoldReason.EMPTIED,))
+        return Verdict(
+            reasons if Lane.ADDITIONS in chosen else found.additions,
+            reasons if Lane.REMOVALS in chosen else found.removals,
+        )
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("syncd.pipeline.gate.judge", judge)
+        yield
