@@ -252,6 +252,7 @@ _CROSSING: Final[tuple[type[SyncdError], ...]] = (
     UsageError,
     ConfigError,
     RowError,
+    RetiredList,
     SourceError,
     DeadlineExceeded,
     HttpStatusError,
@@ -281,6 +282,7 @@ _CROSSING: Final[tuple[type[SyncdError], ...]] = (
     CapError,
     StoreError,
     RefusedError,
+    LostRaceError,
     AbandonedError,
 )
 """Every error that crosses from one process to another: from a worker, over the control socket, out of the catalog."""
