@@ -13,8 +13,10 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 
 from syncd.catalog import tables
 from syncd.catalog.catalog import Catalog
+from syncd.catalog.records import HoldEnd, HoldRecord, HoldState, Records, UpdateRecord
 from syncd.model import ListName
-from syncd.outcomes import Outcome
+from syncd.outcomes import HoldReason, Lane, Outcome
+from syncd.publish.ledger import Commit
 from test_catalog import ALL, ENTRY, FIRST, IMAGES, LOADED, NOON, ONE, ORIGIN, PUBLISHED, RESIGNED, SECOND, WEB
 
 PACKAGE = Path(tables.__file__).parent
@@ -34,6 +36,15 @@ def use_every_method(catalog: Catalog, target: Path) -> set[str]:
     call("commit", FIRST)
     call("commit", SECOND)
     call("commit", RESIGNED)
+    update = UpdateRecord(PUBLISHED, 9, "a" * 64, b"{}", NOON)
+    waits = HoldRecord(PUBLISHED, "iwf", next(iter(Lane)), (HoldReason.EMPTIED,), (), 3, NOON)
+    call("commit", Commit("hold", (), NOON, records=Records(update=update, opened=(waits,))))
+    call("holds", PUBLISHED)
+    call("hold", 1)
+    call("update_of", catalog.holds()[0])
+    ended = HoldEnd(1, HoldState.OPEN, HoldState.RELEASED, "alice", "confirmed")
+    call("commit", Commit("release", (), NOON, records=Records(ended=(ended,))))
+    call("prune_holds", 1)
     call("note_attempt", "iwf", NOON)
     call("note_verified", "iwf", {"root": 1}, NOON)
     call("note_schedule", "iwf", ONE)
