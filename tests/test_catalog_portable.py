@@ -13,8 +13,10 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 
 from syncd.catalog import tables
 from syncd.catalog.catalog import Catalog
-from syncd.outcomes import Outcome
-from syncd.trust.values import Floors
+from syncd.catalog.records import HoldEnd, HoldRecord, HoldState, Records, UpdateRecord
+from syncd.model import ListName
+from syncd.outcomes import HoldReason, Lane, Outcome
+from syncd.publish.ledger import Commit
 from test_catalog import ALL, ENTRY, FIRST, IMAGES, LOADED, NOON, ONE, ORIGIN, PUBLISHED, RESIGNED, SECOND, WEB
 
 PACKAGE = Path(tables.__file__).parent
@@ -34,8 +36,17 @@ def use_every_method(catalog: Catalog, target: Path) -> set[str]:
     call("commit", FIRST)
     call("commit", SECOND)
     call("commit", RESIGNED)
+    update = UpdateRecord(PUBLISHED, 9, "a" * 64, b"{}", NOON)
+    waits = HoldRecord(PUBLISHED, "iwf", next(iter(Lane)), (HoldReason.EMPTIED,), (), 3, NOON)
+    call("commit", Commit("hold", (), NOON, records=Records(update=update, opened=(waits,))))
+    call("holds", PUBLISHED)
+    call("hold", 1)
+    call("update_of", catalog.holds()[0])
+    ended = HoldEnd(1, HoldState.OPEN, HoldState.RELEASED, "alice", "confirmed")
+    call("commit", Commit("release", (), NOON, records=Records(ended=(ended,))))
+    call("prune_holds", 1)
     call("note_attempt", "iwf", NOON)
-    call("note_verified", "iwf", Floors(), "f" * 64, NOON)
+    call("note_verified", "iwf", {"root": 1}, NOON)
     call("note_schedule", "iwf", ONE)
     call("begin_sync", "01", "iwf", NOON)
     call("finish_sync", "01", Outcome.UP_TO_DATE, now=ONE)
@@ -43,7 +54,7 @@ def use_every_method(catalog: Catalog, target: Path) -> set[str]:
     call("mark_interrupted", ONE)
     call("recent_syncs", "iwf")
     call("recent_syncs")
-    for name in ("source", "floors", "last_ended", "last_success"):
+    for name in ("source", "last_ended", "last_success"):
         call(name, "iwf")
     call("sync", "01")
     call("touch_verified", "iwf", {IMAGES: 8}, ONE)
@@ -54,14 +65,16 @@ def use_every_method(catalog: Catalog, target: Path) -> set[str]:
         "origins",
         "heads",
         "head_rows",
-        "pending_publications",
+        "pending",
         "matchers",
         "loaded",
         "audit_entries",
         "audit_head",
     ):
         call(name)
-    call("mark_installed", 1)
+    call("current", None, ListName("other"))
+    call("freshness", None, (), None, NOON)
+    call("installed", 1)
     call("prune_publications", 1)
     call("append", "me", ENTRY.act, NOON)
     call("append_all", [ENTRY])
@@ -72,7 +85,7 @@ def use_every_method(catalog: Catalog, target: Path) -> set[str]:
     call("replace_loaded", [("web", "web-1")], [LOADED])
     call("revoke_matcher", "web", ENTRY)
     call("due_versions", ONE)
-    call("retrust", "iwf", "0" * 64, ENTRY)
+    call("retrust", "iwf", {"root": 2}, ENTRY)
     return called
 
 

@@ -173,7 +173,7 @@ def test_matchers_are_added_and_revoked_by_the_running_daemon(today: World) -> N
         entries = publisher.catalog.audit_entries()
     assert [(one.actor, one.act) for one in entries[:2]] == [
         (getpass.getuser(), RevokedMatcher("web")),
-        (getpass.getuser(), AddedMatcher("web", None)),
+        (getpass.getuser(), AddedMatcher("web", ("iwf.images",))),
     ]
 
 

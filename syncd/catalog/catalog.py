@@ -193,7 +193,8 @@ class Catalog(SyncTables, MatcherTables, AuditTables):
                 _replace(connection, origins, moved.origin)
             for head in commit.heads:
                 _put_head(connection, head, records.notes[head.manifest.list], commit.created_at)
-            append(connection, *records.audit)
+            if records.audit:
+                append(connection, *records.audit)
             return _put_publication(connection, commit)
 
     def pending(self) -> tuple[Publication, ...]:
