@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from syncd.feed.folder import FeedFolder
+from syncd.feed.rows import ListFiles
 from syncd.feed.signed import load_repository
 from syncd.files import install_file
 from syncd.format.delta import whole_state
@@ -21,7 +22,6 @@ from syncd.format.writer import write_segment
 from syncd.model import Algorithm, ListName
 from syncd.publish import author
 from syncd.publish.change import ListChange
-from syncd.publish.draft import Edit
 from syncd.publish.publication import Proposal
 from syncd.trust import keys
 
@@ -157,7 +157,7 @@ class Partner:
         add, remove = self.feed.work / "add.csv", self.feed.work / "remove.csv"
         write_csv(add, [adds])
         write_csv(remove, [self._old_rows(number, count // 10)], label=False)
-        author.publish_edit(self.feed, LIST, Edit(add=add, remove=remove), self.signers, now())
+        author.publish_batch(self.feed, LIST, ListFiles(add=add, remove=remove).read, self.signers, now())
 
     def _old_rows(self, number: int, count: int) -> Rows:
         """Rows of the base that no earlier delta removed."""

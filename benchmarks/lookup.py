@@ -21,6 +21,7 @@ import numpy as np
 from benchmarks.lists import LIST, Partner, now
 from benchmarks.measure import Figure, forget, warm
 from syncd.feed.folder import FeedFolder
+from syncd.feed.rows import ListFiles
 from syncd.fetch import Endpoint
 from syncd.format.delta import difference
 from syncd.format.rows import Digests, Rows
@@ -31,7 +32,6 @@ from syncd.matcher import Matcher
 from syncd.matcher.pull import pull
 from syncd.model import Algorithm
 from syncd.publish import author
-from syncd.publish.draft import Edit
 from syncd.trust import keys
 
 DELTAS: Final = 5
@@ -129,7 +129,7 @@ def md5_copy(base: Path) -> Path:
     online = author.keys_folder(feed.root)
     root = author.init(feed.root, base / "offline", online, count=1, threshold=1, now=now())
     signers = keys.load_signers(online, keys.ONLINE_ROLES)
-    author.publish_edit(feed, LIST, Edit(full=base / "full.csv"), signers, now())
+    author.publish_batch(feed, LIST, ListFiles(full=base / "full.csv").read, signers, now())
     pull(Endpoint(feed.root.as_uri()), root.read_bytes(), copy, now=now())
     return copy
 

@@ -8,10 +8,10 @@ from benchmarks import lists, measure
 from benchmarks.lists import LIST, now
 from benchmarks.measure import Run
 from syncd.feed.folder import FeedFolder
+from syncd.feed.rows import ListFiles
 from syncd.feed.signed import load_repository
 from syncd.format.checksum import checksum
 from syncd.publish import author
-from syncd.publish.draft import Edit
 from syncd.trust import keys
 
 _CHECKSUM_ROWS: Final = 1 << 20
@@ -37,7 +37,7 @@ def csv(base: Path, rows: int) -> Run:
 def publish_csv(feed: FeedFolder, path: Path) -> None:
     """What `syncd feed publish FEED --full` does."""
     signers = keys.load_signers(author.keys_folder(feed.root), keys.ONLINE_ROLES)
-    author.publish_edit(feed, LIST, Edit(full=path), signers, now())
+    author.publish_batch(feed, LIST, ListFiles(full=path).read, signers, now())
 
 
 def checksum_rate(rounds: int = 15) -> float:

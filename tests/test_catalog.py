@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import json
 import os
 import sqlite3
 import stat
@@ -42,6 +43,8 @@ from syncd.format.manifest import EndState, Manifest, SegmentRef
 from syncd.model import Algorithm, Counts, ListName
 from syncd.outcomes import Outcome
 from syncd.publish.ledger import Commit, HeadMove
+from syncd.sources.signed_feed import FeedMemory
+from syncd.trust.values import Floors
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 ONE = datetime(2026, 3, 1, 13, 0, tzinfo=UTC)
@@ -753,6 +756,27 @@ def test_a_catalog_of_the_fourth_schema_keeps_order_and_reasons_of_its_syncs(pat
         assert [one.id for one in catalog.recent_syncs("iwf", 2)] == ["0a0a", "d4a1"]
         assert (catalog.heads(), catalog.matchers(), catalog.loaded()) == ((HEAD,), (WEB,), (LOADED,))
     assert path.with_name("catalog.sqlite3.before-0004").exists()
+
+
+def test_a_catalog_of_the_fourth_schema_keeps_what_its_sources_remember(path: Path) -> None:
+    """Migrated, floors and pinned root are one memory, also of a source that was retrusted; an attempt leaves none."""
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.executescript(FOURTH_FIXTURE.read_text())
+        old = "INSERT INTO sources (name, floors, root_sha256, last_attempt_at) VALUES (?, ?, ?, ?)"
+        floors = {"root": 1, "timestamp": 41, "snapshot": 12, "roles": {"lists": 9}, "clock": "2026-03-01T12:00:00Z"}
+        connection.execute(old, ("hotline", json.dumps(floors), "e" * 64, "2026-03-01T12:00:00.000000+00:00"))
+        nothing = {"root": 0, "timestamp": 0, "snapshot": 0, "roles": {}, "clock": None}
+        connection.execute(old, ("new", json.dumps(nothing), None, "2026-03-01T12:00:00.000000+00:00"))
+    with Catalog.open(path) as catalog:
+        assert FeedMemory.of(catalog.source("iwf").memory) == FeedMemory(Floors(clock=NOON), "f" * 64)
+        assert FeedMemory.of(catalog.source("hotline").memory) == FeedMemory(
+            Floors(root=1, timestamp=41, snapshot=12, roles={"lists": 9}, clock=NOON), "e" * 64
+        )
+        assert catalog.source("new") == SourceState("new", {}, NOON)
+        before = catalog.source("iwf")
+        assert (before.next_run_at, before.failures, before.last_verified_at) == (ONE, 2, NOON)
+        catalog.note_verified("iwf", MEMORY, ONE)
+        assert catalog.source("iwf") == replace(before, memory=MEMORY, last_verified_at=ONE)
 
 
 def test_a_dry_run_is_neither_the_last_sync_nor_a_success(catalog: Catalog) -> None:

@@ -39,6 +39,42 @@ def test_a_second_init_changes_nothing(partner: World) -> None:
     )
 
 
+def test_a_slip_in_a_name_makes_no_list(partner: World) -> None:
+    """A feed with lists makes one more only if told so; nothing is read or published, and the nearest name is given."""
+    feed, before = partner.partner.root, csv(partner, *rows(0, 2))
+    assert publish(partner, "--full", before).code == 0  # the first list of a feed needs no --new
+    signed = (feed / "metadata" / "timestamp.json").read_bytes()
+    slip = ("feed", "publish", feed, "--list", "image", "--full", "/nowhere/to/be/read.csv")
+    assert syncd(*slip) == Ran(
+        2,
+        "",
+        f"error: {feed} has no list image\n"
+        "  still served: nothing of image yet\n"
+        "  to do: did you mean images? if not, --new makes the first version of a list\n",
+    )
+    assert "to do: known lists: images; --new makes" in syncd(*slip[:4], "zzz", *slip[5:]).err
+    assert (feed / "metadata" / "timestamp.json").read_bytes() == signed
+    assert not (feed / "v1" / "image").exists()
+
+
+def test_one_more_list_is_made_with_new(partner: World) -> None:
+    """For its first version alone: a script that kept it could make a list by a slip."""
+    feed = partner.partner.root
+    assert publish(partner, "--new", "--full", csv(partner, *rows(0, 2))).code == 0
+    more = ("feed", "publish", feed, "--list", "videos", "--full", csv(partner, *rows(0, 3)))
+    assert syncd(*more).code == 2
+    assert syncd(*more, "--new").out.startswith("videos version 1 published: 3 rows")
+    again = syncd(*more, "--new")
+    assert (again.code, again.err.splitlines()[::2]) == (
+        2,
+        [
+            f"error: {feed} has a list videos already",
+            "  to do: --new is for its first version alone: leave it out",
+        ],
+    )
+    assert syncd(*more).out == "videos is up to date: version 1, 3 rows\n"
+
+
 def killed(name: str, monkeypatch: pytest.MonkeyPatch, *command: object) -> None:
     """Run a command that is killed where it would call ``name``."""
 

@@ -223,7 +223,10 @@ def test_status_says_when_a_source_is_no_longer_configured(configured: World, tm
     configured.publish(full=rows(0, 2))
     syncd("sync")
     (tmp_path / "syncd.toml").write_text(f'state_dir = "{configured.state.root}"')
-    assert syncd("status").err == ("warning: iwf.images: source iwf is no longer configured: it grows old\n")
+    assert syncd("status").err == (
+        "warning: iwf.images: source iwf is no longer configured, so the list grows old: configure it again, or let "
+        "the list go: syncd retire iwf.images --reason R\n"
+    )
 
 
 def test_status_warns_before_the_offline_keys_are_needed(configured: World) -> None:

@@ -28,7 +28,7 @@ from syncd.service.web.dashboard.fleet import matchers_page
 from syncd.service.web.dashboard.found import Found
 from syncd.service.web.dashboard.frame import page
 from syncd.service.web.dashboard.html import Html, clean, h, join
-from syncd.service.web.dashboard.overview import overview_page
+from syncd.service.web.dashboard.overview import list_state, overview_page
 from syncd.service.web.dashboard.parts import due, lasted, next_sync, size
 from syncd.service.web.dashboard.plot import Point, plot, round_marks, time_words
 from syncd.service.web.dashboard.sessions import Attempts, Sessions
@@ -232,11 +232,16 @@ def test_one_cause_is_one_matter_and_the_urgent_come_first() -> None:
     ]
 
 
-def test_a_source_that_is_no_longer_configured_is_urgent() -> None:
-    """Its lists grow old."""
-    (matter,) = matters(listed(SourceView("iwf", None, None)))
-    assert (matter.urgent, matter.why) == (True, "source iwf is no longer configured: it grows old")
-    assert matter.to_do == "Configure [sources.iwf] again, or let the list go: matchers keep what they hold."
+@pytest.mark.parametrize("last", [None, ended(Outcome.REJECTED, "bad signature")])
+def test_a_source_that_is_no_longer_configured_is_watched(last: SyncRecord | None) -> None:
+    """Its lists grow old; whatever its last sync came to, it cannot get better, and the cure is named."""
+    (matter,) = matters(one := listed(SourceView("iwf", None, last)))
+    assert (matter.urgent, matter.why) == (False, "source iwf is no longer configured, so the list grows old")
+    assert matter.to_do == (
+        "Configure [sources.iwf] again, or let the list go: `syncd retire LIST --reason R`. "
+        "What was proved last stays served."
+    )
+    assert text(list_state(one)) == "no longer followed"
 
 
 def test_what_was_never_published_is_told_by_its_source() -> None:

@@ -15,11 +15,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from syncd.errors import RowError, StoreError, UsageError
-from syncd.feed.rows import Loaded, Removals, load_removals, load_rows
+from syncd.feed.rows import Loaded, LoadedRemovals, load_removals, load_rows
 from syncd.feed.rows.buckets import Buckets
 from syncd.feed.rows.parsers import CsvParser, parsed
 from syncd.feed.rows.text import BLOCK, Block, open_list
 from syncd.feed.rows.values import Columns, Fault
+from syncd.format.batch import Removals
 from syncd.format.rows import Rows
 from syncd.format.segment import Segment
 from syncd.model import KNOWN_ALGORITHMS, Algorithm
@@ -619,16 +620,17 @@ def test_buckets_that_are_too_large_are_split(
 # --- removals
 
 
-def shown(removals: Removals) -> dict[str, object]:
-    assert all(rows.removed.all() and set(rows.labels) == {""} for rows in removals.exact.values())
+def shown(removals: LoadedRemovals) -> dict[str, object]:
+    named = removals.removals
+    assert all(rows.removed.all() and set(rows.labels) == {""} for rows in named.exact.values())
     return {
-        "exact": {str(algorithm): [row[:2] for row in flat(rows)] for algorithm, rows in removals.exact.items()},
+        "exact": {str(algorithm): [row[:2] for row in flat(rows)] for algorithm, rows in named.exact.items()},
         "digests": {
             str(algorithm): [bytes(digest).ljust(algorithm.width, b"\0").hex() for digest in found]
-            for algorithm, found in removals.digests.items()
+            for algorithm, found in named.digests.items()
         },
-        "entries": removals.entries,
-        "under": {str(algorithm): found for algorithm, found in removals.entries_under.items()},
+        "entries": named.entries,
+        "under": {str(algorithm): found for algorithm, found in named.entries_under.items()},
         "counts": (removals.rows, removals.duplicates, removals.skipped),
     }
 
@@ -663,7 +665,7 @@ def test_what_a_removal_removes(name: str, form: Callable[[list[Row]], str], tmp
 def test_removals_by_entry_need_no_other_column(csv_file: Write, scratch: Path) -> None:
     """A deletion often carries only the entry."""
     removals = load_removals(csv_file("entry\ne2\ne1\n"), scratch)
-    assert (removals.entries, removals.exact, removals.digests) == (("e1", "e2"), {}, {})
+    assert removals.removals == Removals(entries=("e1", "e2"))
 
 
 def test_removals_by_digest_need_no_entry_column(csv_file: Write, scratch: Path) -> None:
@@ -701,7 +703,7 @@ def test_a_bad_removal_is_named(
     path = csv_file(HEADER + f"md5,{MD5},e,\n{line}\n,,f,\n")
     assert removal_fault(path, scratch) == (3, column, reason)
     removals = load_removals(path, scratch, skip_bad=tmp_path / "bad.csv")
-    assert (removals.rows, removals.skipped, removals.entries) == (2, 1, ("f",))
+    assert (removals.rows, removals.skipped, removals.removals.entries) == (2, 1, ("f",))
 
 
 def test_a_header_of_removals_must_name_something_to_remove(csv_file: Write, scratch: Path) -> None:

@@ -4,6 +4,7 @@ from typing import NoReturn
 import pytest
 
 from command_line import configure, syncd, use_clock
+from syncd.outcomes import Outcome
 from world import World, row, rows
 
 
@@ -42,6 +43,23 @@ def test_a_list_that_nobody_keeps_up_is_critical(configured: World) -> None:
     assert code == 2
     assert line == (
         "SYNCD CRITICAL - iwf.images: not verified for 3 hours: syncs do not run | 'iwf.images'=10800s;;3600\n"
+    )
+
+
+def test_a_list_whose_source_is_no_longer_configured_is_a_warning(configured: World, tmp_path: Path) -> None:
+    """However old it gets, and however its last sync ended: it was left on purpose, and must not page for ever."""
+    configured.publish(full=rows(0, 3))
+    syncd("sync")
+    with configured.publisher() as publisher:
+        publisher.catalog.begin_sync("last", "iwf", configured.clock())
+        publisher.catalog.finish_sync("last", Outcome.REJECTED, message="bad", now=configured.clock())
+    assert probe()[0] == 2
+    (tmp_path / "syncd.toml").write_text(f'state_dir = "{configured.state.root}"')
+    configured.clock.forward(hours=30)
+    assert probe() == (
+        1,
+        "SYNCD WARNING - iwf.images: source iwf is no longer configured, so the list grows old: configure it again, or "
+        "let the list go: syncd retire iwf.images --reason R / 'iwf.images'=108000s;;0\n".replace(" / ", " | "),
     )
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from syncd.acts import ChangedKeys
 from syncd.errors import ExpiredError, RefusedError, UsageError
+from syncd.feed.rows import ListFiles
 from syncd.feed.signed import load_repository
 from syncd.format.manifest import now_in_seconds
 from syncd.model import ListName
@@ -13,7 +14,6 @@ from syncd.outcomes import Outcome
 from syncd.pipeline.repair import in_state
 from syncd.publish import author, publication, rotate
 from syncd.publish.change import metadata_files
-from syncd.publish.draft import Edit
 from syncd.publish.ledger import SignedFiles
 from syncd.publish.rotate import KeyFolders, NewKeys
 from syncd.trust import keys
@@ -163,7 +163,7 @@ def publish_with(world: World, files: list[str]) -> author.Published:
     signers = rotate.online_signers(world.partner, world.partner_keys, files)
     add = world.base / "more.csv"
     add.write_text("algorithm,digest,entry,label\n" + ",".join(row(30)) + "\n")
-    return author.publish_edit(world.partner, IMAGES, Edit(add=add), signers, world.clock())
+    return author.publish_batch(world.partner, IMAGES, ListFiles(add=add).read, signers, world.clock())
 
 
 def test_a_list_with_two_of_three_keys_stops_when_one_signs(running: World) -> None:

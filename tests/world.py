@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from syncd.feed.folder import FeedFolder
+from syncd.feed.rows import ListFiles
 from syncd.fetch import Endpoint
 from syncd.matcher import Matcher
 from syncd.matcher.pull import Pulled, pull
@@ -24,7 +25,6 @@ from syncd.pipeline.state import Publisher, open_publisher
 from syncd.pipeline.sync import sync_source
 from syncd.publish import author
 from syncd.publish.author import Published
-from syncd.publish.draft import Edit
 from syncd.sources.signed_feed import SignedFeed
 from syncd.trust import keys
 
@@ -93,8 +93,10 @@ class World:
         self, *, full: Iterable[Row] = (), add: Iterable[Row] = (), remove: Iterable[Row] = (), name: ListName = IMAGES
     ) -> Published:
         """The partner publishes."""
-        edit = Edit(full=self._file("full", full), add=self._file("add", add), remove=self._file("remove", remove))
-        return author.publish_edit(self.partner, name, edit, self.partner_signers(), self.clock())
+        files = ListFiles(
+            full=self._file("full", full), add=self._file("add", add), remove=self._file("remove", remove)
+        )
+        return author.publish_batch(self.partner, name, files.read, self.partner_signers(), self.clock())
 
     def partner_signers(self) -> keys.Signers:
         """The partner's online keys."""

@@ -7,7 +7,6 @@ import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, QueuePool, Select, Table, create_engine, event, insert, update
@@ -138,20 +137,14 @@ def values_of(record: Any) -> dict[str, Any]:
     return {field.name: getattr(record, field.name) for field in fields(record)}
 
 
-def put(
-    connection: Connection,
-    table: Table,
-    key: Mapping[str, Any],
-    values: Mapping[str, Any],
-    added: Mapping[str, Any] = MappingProxyType({}),
-) -> None:
-    """Change the row whose columns have the values of ``key``, or add one, which takes those of ``added`` as well.
+def put(connection: Connection, table: Table, key: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+    """Change the row whose columns have the values of ``key``, or add one.
 
     Two statements that every database has. Nobody adds the row in between: a transaction of `writing` owns the lock.
     """
     same = [table.c[name] == value for name, value in key.items()]
     if connection.execute(update(table).where(*same).values(**values)).rowcount == 0:
-        connection.execute(insert(table).values({**added, **key, **values}))
+        connection.execute(insert(table).values({**key, **values}))
 
 
 def damage(connection: Connection) -> tuple[str, ...]:

@@ -45,14 +45,14 @@ class Partner:
     ) -> "Published":
         """Publish the next version of the list, signed with the keys of ``folder``: the partner's, or a forger's."""
         from syncd.feed.folder import FeedFolder
+        from syncd.feed.rows import ListFiles
         from syncd.publish import author
-        from syncd.publish.draft import Edit
         from syncd.trust import keys
 
         feed = folder or self.folder
         signers = keys.load_signers(author.keys_folder(feed), keys.ONLINE_ROLES)
-        edit = Edit(full=self._csv("full", full), add=self._csv("add", add), remove=self._csv("remove", remove))
-        return author.publish_edit(FeedFolder(feed), LIST, edit, signers, now())
+        files = ListFiles(full=self._csv("full", full), add=self._csv("add", add), remove=self._csv("remove", remove))
+        return author.publish_batch(FeedFolder(feed), LIST, files.read, signers, now())
 
     def _csv(self, kind: str, known: Iterable[Known]) -> Path | None:
         lines = [f"{one.algorithm},{one.digest},{_entry(one)},{'ABC'[len(one.path.name) % 3]}\n" for one in known]

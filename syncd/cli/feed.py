@@ -1,5 +1,6 @@
 """The publishing side: ``syncd feed ...``."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -75,10 +76,13 @@ def init(
 @app.command("publish")
 def publish(
     feed: Feed,
-    name: Annotated[str, typer.Option("--list", metavar="L", help="The list; a new name makes a new list.")],
+    name: Annotated[str, typer.Option("--list", metavar="L", help="The list.")],
     full: Annotated[Path | None, typer.Option(metavar="FILE", help="The whole list as it shall be.")] = None,
     add: Annotated[Path | None, typer.Option(metavar="FILE", help="Rows to add, or to give another label.")] = None,
     remove: Annotated[Path | None, typer.Option(metavar="FILE", help="Rows to remove.")] = None,
+    new: Annotated[
+        bool, typer.Option("--new", help="This is the first version of one more list; refused for one that exists.")
+    ] = False,
     skip_bad: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Go on past bad rows and write them, with reasons, to FILE.")
     ] = None,
@@ -92,12 +96,13 @@ def publish(
     A row to remove may give the entry alone, or the digest alone for all its entries. --full is compared with what is
     published, and followers fetch the difference only. Where nothing differs, nothing is published.
     A bad row stops everything, named by file, line and column, unless --skip-bad is given.
+    One more list in a feed that has some is made with --new, so that a slip in a name makes none.
 
     \b
     Exit codes:
       0   published, or nothing to publish
       1   storage
-      2   a bad row or command line
+      2   a bad row or command line, or no such list and no --new
       6   the feed is in use, or the keys are not at hand
 
     \b
@@ -106,21 +111,21 @@ def publish(
       syncd feed publish /srv/feed --list images --add new.csv --remove gone.csv
     """
     from syncd.feed.folder import FeedFolder
+    from syncd.feed.rows import ListFiles
     from syncd.model import list_name
     from syncd.publish import author
-    from syncd.publish.draft import Edit
     from syncd.publish.rotate import finish, online_signers, refuse_operators
 
     folder = FeedFolder(feed)
-    edit = Edit(full, add, remove, skip_bad)
+    files = ListFiles(full, add, remove, skip_bad)
+    author.keep_apart(feed, *filter(None, [skip_bad]))
     listed = list_name(name)
     refuse_operators(feed, _OPERATORS)
     finish(folder)
     signers = online_signers(folder, online_keys or author.keys_folder(feed), sign_with or ())
     with progress(f"publishing {listed}") as tell:
-        done = author.publish_edit(
-            folder, listed, edit, signers, utc_now(), lambda read, total: tell("reading", read, total)
-        )
+        read = partial(files.read, progress=lambda done, total: tell("reading", done, total))
+        done = author.publish_batch(folder, listed, read, signers, utc_now(), new=new)
     if done.skipped:
         note(f"{count(done.skipped, 'bad row')} left out: see {skip_bad}")
     if as_json:

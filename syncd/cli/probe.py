@@ -72,7 +72,8 @@ def unknown(error: SyncdError) -> Result:
 def _faults(found: Document) -> Iterator[tuple[Level, str]]:
     for one in found["lists"]:
         if one["act"]:
-            yield _level(one["stale"] or _is_grave(one["last_sync"])), f"{one['list']}: {one['act']}"
+            grave = one["stale"] or _is_grave(one["last_sync"])
+            yield _level(grave and _is_followed(one)), f"{one['list']}: {one['act']}"
     for source in found["not_published"]:
         last = source["last_sync"]
         ended = f"the last sync was {last['outcome']}" if last else _first(source)
@@ -92,6 +93,11 @@ def _faults(found: Document) -> Iterator[tuple[Level, str]]:
 def _first(source: Document) -> str:
     running = source.get("running")
     return "the first sync is running" if running and not running["dry_run"] else "never synced"
+
+
+def _is_followed(one: Document) -> bool:
+    """A list whose source was taken out of the configuration cannot get better, and must not page for ever."""
+    return one["limit_seconds"] is not None
 
 
 def _is_grave(last: Document | None) -> bool:

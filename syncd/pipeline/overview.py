@@ -107,7 +107,7 @@ class ListView:
         """Why a person must act; '' where nobody must."""
         fault, patience = self.fault, self.source.patience
         if patience is None:
-            return f"source {self.head.source} is no longer configured: it grows old"
+            return f"source {self.head.source} is no longer configured, so the list grows old"
         if fault:
             return in_words_of(fault)
         if self.age and behind(self.age):
@@ -115,6 +115,13 @@ class ListView:
         if self.age and self.age > patience:
             return f"not verified for {span(self.age)}: syncs do not run"
         return ""
+
+    @property
+    def cure(self) -> str:
+        """What ends it, if `why` alone does not say; '' otherwise."""
+        if self.source.configured:
+            return ""
+        return f"configure it again, or let the list go: syncd retire {self.head.list} --reason R"
 
 
 @dataclass(frozen=True)

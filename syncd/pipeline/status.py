@@ -191,7 +191,7 @@ def _list(one: ListView) -> ListStatus:
         limit_seconds=_seconds(one.source.patience),
         stale=one.stale,
         last_sync=_sync_of(one),
-        act=one.why or None,
+        act=(f"{one.why}: {one.cure}" if one.cure else one.why) or None,
     )
 
 

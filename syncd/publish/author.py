@@ -1,4 +1,4 @@
-"""Publishing a list from files, as a partner does and the gateway for partners that sign nothing.
+"""Publishing a list from batches of rows: what a partner does.
 
 The feed folder is all the state there is: its ledger is a journal in the private corner.
 """
@@ -9,33 +9,37 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from syncd.errors import RefusedError, SyncdError, UsageError
+from syncd.errors import RefusedError, SyncdError, UsageError, nearest
 from syncd.feed import garbage, layout
 from syncd.feed.folder import MAX_METADATA_BYTES, FeedFolder
 from syncd.feed.garbage import Collected
 from syncd.feed.signed import load_repository
 from syncd.feed.snapshot import Snapshot, open_snapshot
 from syncd.files import install_bytes, lock, make_folder, read_bytes
+from syncd.format.batch import Batch
 from syncd.format.manifest import Manifest
 from syncd.model import Algorithm, Counts, ListName
 from syncd.publish import publication
 from syncd.publish.change import metadata_files
 from syncd.publish.compact import fold_due
-from syncd.publish.draft import Draft, Edit
+from syncd.publish.draft import Draft
 from syncd.publish.journal import Journal
 from syncd.publish.publication import FeedPublisher, Proposal, Start
 from syncd.trust import keys
 from syncd.trust.keys import Signers
 from syncd.trust.repository import Repository, create
 from syncd.trust.values import lifetime
+from syncd.units import brief
 
-Progress = Callable[[int, int], None]
-"""Told the bytes read so far, and of how many."""
+MakeBatch = Callable[[Path], Batch]
+"""Makes what is to be published, with files in the scratch folder given; called once the feed's lock is held."""
 
 ROOT_FILE: Final = "root.json"
 _CLOCK_TOLERANCE: Final = timedelta(minutes=5)
 _PATIENCE: Final = 60.0
 """Seconds to wait for another process's short work, once the new version is published."""
+_SHOWN: Final = 500
+"""Characters of the names of a feed's lists, of which there may be hundreds."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ class Published:
     rows: int
     counts: Mapping[Algorithm, Counts]
     skipped: int = 0
-    """bad rows written aside"""
+    """bad rows set aside while the batch was made"""
     needless: int = 0
     """rows that asked for nothing: adds of what is there, removals of what is not"""
 
@@ -111,18 +115,23 @@ def publisher(folder: FeedFolder, signers: Signers, patience: float = 0.0) -> Fe
     return FeedPublisher(folder, Journal(folder), signers, patience=patience)
 
 
-def publish_edit(
-    folder: FeedFolder, name: ListName, edit: Edit, signers: Signers, now: datetime, progress: Progress | None = None
+def publish_batch(
+    folder: FeedFolder,
+    name: ListName,
+    make_batch: MakeBatch,
+    signers: Signers,
+    now: datetime,
+    *,
+    new: bool | None = None,
 ) -> Published:
     """Publish the next version of a list; if the content is the same, only sign that it still is.
 
-    Afterwards the stack is folded if that is due, under a version of its own, and old files are removed.
-    Raises `RowError` (nothing was published), `UsageError`, `RefusedError`, `StoreError`.
+    ``new``: True if this must be the first version of the list, False if it must not be (unless the feed has no list
+    yet), None if it may be. Afterwards the stack is folded if that is due, under a version of its own, and old files
+    are removed. Raises what ``make_batch`` does (nothing was published), `UsageError`, `RefusedError`, `StoreError`.
     """
-    if edit.skip_bad is not None:
-        keep_apart(folder.root, edit.skip_bad)
     try:
-        asked = _Asked(folder, name, edit, now, progress)
+        asked = _Asked(folder, name, make_batch, now, new)
         manifests = publisher(folder, signers).publish(f"feed publish {name}", asked.propose, now)
         published = asked.published(manifests or ())
         if published.changed:
@@ -144,13 +153,13 @@ def _serving(folder: FeedFolder, name: ListName) -> str:
 
 @dataclass
 class _Asked:
-    """What a partner asks to publish, and what reading it came to."""
+    """What a partner asks to publish, and what making it came to."""
 
     folder: FeedFolder
     name: ListName
-    edit: Edit
+    make_batch: MakeBatch
     now: datetime
-    progress: Progress | None
+    new: bool | None
     current: Snapshot | None = None
     counts: Mapping[Algorithm, Counts] = field(default_factory=dict)
     skipped: int = 0
@@ -158,6 +167,7 @@ class _Asked:
 
     def propose(self, start: Start[None]) -> Proposal[None]:
         check_clock(start.repository, self.now)
+        _check_name(self.folder, start.repository, self.name, self.new)
         self.current = open_list(self.folder, start.repository, self.name)
         try:
             return self._draft()
@@ -165,9 +175,10 @@ class _Asked:
             self.folder.remove_staging()  # the list in the clear, and as large
 
     def _draft(self) -> Proposal[None]:
-        draft = Draft(self.folder.make_staging(), self.current)
-        self.skipped = draft.load(self.edit, self.progress)
-        self.needless = draft.needless
+        staging = self.folder.make_staging()
+        batch, draft = self.make_batch(staging), Draft(staging, self.current)
+        draft.apply(batch)
+        self.skipped, self.needless = batch.skipped, draft.needless
         change = draft.change(self.name)
         if change is None:
             if self.current is None:
@@ -185,6 +196,19 @@ class _Asked:
             return Published(self.name, new.version, True, new.rows, self.counts, self.skipped, self.needless)
         version, rows = (self.current.manifest.version, self.current.manifest.rows) if self.current else (0, 0)
         return Published(self.name, version, False, rows, {}, self.skipped, self.needless)
+
+
+def _check_name(folder: FeedFolder, repository: Repository, name: ListName, new: bool | None) -> None:
+    """A list that was made by a slip of the finger would stay, and nobody would follow it. Raises `UsageError`."""
+    names = sorted(filter(None, map(layout.list_of, repository.targets())))
+    if new and name in names:
+        raise UsageError(
+            f"{folder.root} has a list {name} already", hint="--new is for its first version alone: leave it out"
+        )
+    if new is False and names and name not in names:
+        meant = nearest(name, names, "list")
+        meant = f"{meant} if not," if meant.endswith("?") else f"{brief(meant, _SHOWN)};"
+        raise UsageError(f"{folder.root} has no list {name}", hint=f"{meant} --new makes the first version of a list")
 
 
 def compact(

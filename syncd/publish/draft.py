@@ -1,16 +1,14 @@
-"""A list's next delta in the making: rows read, compared with what is in force, written as segments in staging."""
+"""A list's next delta in the making: a batch compared with what is in force, written as segments in staging."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from syncd.errors import StoreError, UsageError
-from syncd.feed.rows import Progress, Removals, load_removals, load_rows
 from syncd.feed.snapshot import Snapshot
-from syncd.files import storage
+from syncd.format.batch import Batch, Changes, Removals, Whole
 from syncd.format.delta import difference, drop_empty, end_state_after, whole_state
 from syncd.format.manifest import EndState, SegmentRef
 from syncd.format.rows import Rows, concatenate, repeats, sort_order
@@ -21,23 +19,8 @@ from syncd.model import KNOWN_ALGORITHMS, Algorithm, Counts, ListName
 from syncd.publish.change import ListChange
 
 
-@dataclass(frozen=True)
-class Edit:
-    """What to publish: the whole list, or what to add and remove. Each is a CSV or NDJSON file."""
-
-    full: Path | None = None
-    add: Path | None = None
-    remove: Path | None = None
-    skip_bad: Path | None = None
-    """where to write bad rows; None: a bad row stops everything"""
-
-    def __post_init__(self) -> None:
-        if (self.full is None) == (self.add is None and self.remove is None):
-            raise UsageError("say what to publish", hint="either --full FILE, or --add FILE and/or --remove FILE")
-
-
 class Draft:
-    """The change that an `Edit` makes to the version in force. ``written``: new segments, to be installed."""
+    """The change that a `Batch` makes to the version in force. ``written``: new segments, to be installed."""
 
     def __init__(self, staging: Path, current: Snapshot | None) -> None:
         self._staging, self._current = staging, current
@@ -46,42 +29,26 @@ class Draft:
         self.written: list[tuple[Path, SegmentRef]] = []
         self.needless = 0
 
-    def load(self, edit: Edit, progress: Progress | None) -> int:
-        """Read the files of ``edit``; returns how many bad rows were written aside."""
-        if edit.full is not None:
-            return self._load_full(edit.full, edit.skip_bad, progress)
-        adds: dict[Algorithm, Rows] = {}
-        removals: dict[Algorithm, Rows] = {}
-        skipped = 0
-        if edit.add is not None:
-            loaded = load_rows(edit.add, self._scratch("add"), skip_bad=edit.skip_bad, progress=progress)
-            adds = {algorithm: segment.rows() for algorithm, segment in loaded.segments.items()}
-            skipped += loaded.skipped
-        if edit.remove is not None:
-            both = edit.add is not None
-            named = load_removals(edit.remove, self._scratch("remove"), skip_bad=edit.skip_bad, append=both)
-            removals = self._resolve(named)
-            skipped += named.skipped
+    def apply(self, batch: Batch) -> None:
+        """Compare a batch with the version in force. Raises `UsageError`."""
+        match batch:
+            case Whole(segments=segments):
+                self._replace(segments)
+            case Changes(add=add, remove=remove):
+                self._change(add, self._resolve(remove))
+
+    def _replace(self, segments: Mapping[Algorithm, Segment]) -> None:
+        if not segments:
+            raise UsageError("the whole list would be empty", hint="to empty a list, remove its entries")
+        self._whole = segments
+        for algorithm in sorted({*segments, *self._current.stacks}) if self._current else ():
+            given = [segments[algorithm]] if algorithm in segments else []
+            self._deltas[algorithm] = difference(self._stack(algorithm), Stack(algorithm, given))
+
+    def _change(self, adds: Mapping[Algorithm, Rows], removals: Mapping[Algorithm, Rows]) -> None:
         for algorithm in sorted({*adds, *removals}):
             parts = [rows[algorithm] for rows in (adds, removals) if algorithm in rows]
             self._deltas[algorithm] = self._needed(algorithm, _joined(parts))
-        return skipped
-
-    def _load_full(self, path: Path, skip_bad: Path | None, progress: Progress | None) -> int:
-        loaded = load_rows(path, self._scratch("full"), skip_bad=skip_bad, progress=progress)
-        if not loaded.segments:
-            raise UsageError(f"{path} holds no rows", hint="to empty a list, remove its entries with --remove")
-        self._whole = loaded.segments
-        for algorithm in sorted({*loaded.segments, *self._current.stacks}) if self._current else ():
-            segments = [loaded.segments[algorithm]] if algorithm in loaded.segments else []
-            self._deltas[algorithm] = difference(self._stack(algorithm), Stack(algorithm, segments))
-        return loaded.skipped
-
-    def _scratch(self, name: str) -> Path:
-        folder = self._staging / name
-        with storage(folder, "create folder"):
-            folder.mkdir()
-        return folder
 
     def _stack(self, algorithm: Algorithm) -> Stack:
         stacks = self._current.stacks if self._current else {}
@@ -94,7 +61,7 @@ class Draft:
         held = self._current.stacks if self._current else {}
         for algorithm in sorted({*KNOWN_ALGORITHMS, *held}):  # an entry goes wherever it is
             stack = self._stack(algorithm)
-            parts = [removals.exact[algorithm].as_removals()] if algorithm in removals.exact else []
+            parts = [removals.exact[algorithm]] if algorithm in removals.exact else []
             if algorithm in removals.digests:
                 named = removals.digests[algorithm]
                 found = stack.rows_of(named)
@@ -184,7 +151,7 @@ def _joined(parts: list[Rows]) -> Rows:
     if len(both):
         raise UsageError(
             f"{len(both)} {rows.algorithm} entries are to be added and removed at once",
-            hint="an entry may be in --add or in --remove; nothing was published",
+            hint="an entry may be added or removed, not both; nothing was published",
         )
     return rows
 

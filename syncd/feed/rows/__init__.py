@@ -3,9 +3,12 @@
 ::
 
     text ──> parsers ──> values ──> buckets ──> collect ──> load
-    (blocks)  (columns)   (judged)   (sorted)    (segments)   (what publishing takes)
+    (blocks)  (columns)   (judged)   (sorted)    (segments)   (columns, counts)
+
+`ListFiles` makes a `syncd.format.batch.Batch` of them, which is what publishing takes.
 """
 
-from syncd.feed.rows.load import Loaded, Progress, Removals, load_removals, load_rows
+from syncd.feed.rows.files import ListFiles
+from syncd.feed.rows.load import Loaded, LoadedRemovals, Progress, load_removals, load_rows
 
-__all__ = ["Loaded", "Progress", "Removals", "load_removals", "load_rows"]
+__all__ = ["ListFiles", "Loaded", "LoadedRemovals", "Progress", "load_removals", "load_rows"]

@@ -27,6 +27,7 @@ from syncd.feed.rows.values import (
     removal_fault,
 )
 from syncd.files import storage
+from syncd.format.batch import Removals
 from syncd.format.checksum import entry_bytes
 from syncd.format.rows import Digests, Rows
 from syncd.format.segment import Segment
@@ -54,17 +55,10 @@ class Loaded:
 
 
 @dataclass(frozen=True)
-class Removals:
-    """What a list file says to remove."""
+class LoadedRemovals:
+    """What a list file says to remove; rows are nearly always views of files in the scratch folder."""
 
-    exact: Mapping[Algorithm, Rows]
-    """digest and entry: rows that remove, sorted; nearly always views of files in the scratch folder"""
-    digests: Mapping[Algorithm, Digests]
-    """digest alone: all its entries go; sorted, unique"""
-    entries: tuple[str, ...]
-    """entry alone: it goes under every algorithm; sorted, unique"""
-    entries_under: Mapping[Algorithm, tuple[str, ...]]
-    """entry and algorithm: it goes under that one; sorted, unique"""
+    removals: Removals
     rows: int
     """different removals"""
     duplicates: int
@@ -100,7 +94,7 @@ def load_removals(
     skip_bad: Path | None = None,
     append: bool = False,
     progress: Progress | None = None,
-) -> Removals:
+) -> LoadedRemovals:
     """Read rows to remove. What a row removes depends on what it gives:
 
     - ``digest`` and ``entry`` (and ``algorithm``): that one entry;
@@ -178,14 +172,18 @@ class _EntriesAlone:
         return tuple(sorted(self._found.get(algorithm, ())))
 
 
-def _removals(segments: Mapping[Algorithm, Segment], entries: _EntriesAlone, duplicates: int, skipped: int) -> Removals:
+def _removals(
+    segments: Mapping[Algorithm, Segment], entries: _EntriesAlone, duplicates: int, skipped: int
+) -> LoadedRemovals:
     split = {algorithm: _split(segment.rows()) for algorithm, segment in segments.items()}
     under = {algorithm: entries.of(algorithm) for algorithm in KNOWN_ALGORITHMS}
-    return Removals(
-        exact={algorithm: rows for algorithm, (rows, _) in split.items() if len(rows)},
-        digests={algorithm: whole for algorithm, (_, whole) in split.items() if len(whole)},
-        entries=entries.of(None),
-        entries_under={algorithm: found for algorithm, found in under.items() if found},
+    return LoadedRemovals(
+        Removals(
+            exact={algorithm: rows for algorithm, (rows, _) in split.items() if len(rows)},
+            digests={algorithm: whole for algorithm, (_, whole) in split.items() if len(whole)},
+            entries=entries.of(None),
+            entries_under={algorithm: found for algorithm, found in under.items() if found},
+        ),
         rows=sum(map(len, segments.values())) + len(entries),
         duplicates=duplicates,
         skipped=skipped,

@@ -76,6 +76,8 @@ def _list_row(one: ListView, history: History) -> Sequence[Child]:
 
 def list_state(one: ListView) -> Html:
     """How a list stands, in a word or two; `ListView.why` has the whole of it."""
+    if not one.source.configured:
+        return state(Mark.WATCH, "no longer followed")
     if one.stale:
         return state(Mark.ACT, "stale")
     if one.why:

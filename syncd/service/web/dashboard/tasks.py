@@ -55,7 +55,8 @@ def _of_lists(lists: Sequence[ListView]) -> Iterator[Task]:
             matters.setdefault((one.head.source, one.why, _ended(one)), []).append(one)
     for (source, why, ended), concerned in matters.items():
         first, names = concerned[0], tuple(one.head.list for one in concerned)
-        urgent = (ended is not None and ended.urgent) or any(_is_clock(one) or one.stale for one in concerned)
+        bad = (ended is not None and ended.urgent) or any(_is_clock(one) or one.stale for one in concerned)
+        urgent = first.source.configured and bad
         yield Task(urgent, _commas(names), why, _to_do(first), source, names)
 
 
@@ -66,7 +67,7 @@ def _commas(names: Sequence[str]) -> Html:
 def _to_do(one: ListView) -> str:
     name = one.source.name
     if not one.source.configured:
-        return f"Configure [sources.{name}] again, or let the list go: matchers keep what they hold."
+        return f"Configure [sources.{name}] again, or let the list go: `syncd retire LIST --reason R`. {_STAYS}"
     ended = _ended(one)
     if ended is Outcome.UNREACHABLE and one.stale:
         return f"Look at the network from this host, and ask the partner: this has lasted too long. {_STAYS}"
