@@ -3,8 +3,10 @@
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+CLOCK_TOLERANCE: Final = timedelta(minutes=5)
+"""By which clocks of hosts may differ."""
+
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
-_TOLERANCE: Final = timedelta(minutes=5)
 _BYTES: Final = ((10**9, "GB"), (10**6, "MB"), (10**3, "kB"))
 _LARGE: Final = 100
 _OF_ROWS: Final = frozenset({"check", "stage", "compare"})
@@ -37,7 +39,7 @@ def ago(age: timedelta) -> str:
 
 def behind(age: timedelta) -> bool:
     """Whether the age of something past shows that the local clock was set back; clocks of hosts differ a little."""
-    return age < -_TOLERANCE
+    return age < -CLOCK_TOLERANCE
 
 
 def count(number: int, one: str) -> str:

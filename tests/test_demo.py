@@ -1,6 +1,7 @@
 """The demo is the first thing that anybody runs."""
 
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -43,7 +44,7 @@ def test_the_commands_that_the_demo_prints_work(shown: tuple[Path, str]) -> None
     commands = [line.strip() for line in told.splitlines() if line.startswith("  ") and "syncd " in line]
     commands = [line for line in commands if line.startswith(("syncd ", "SYNCD_CONFIG="))]
     assert len(commands) == 7
-    program = f"{sys.executable} -m syncd.cli "
+    program = f"{shlex.quote(sys.executable)} -m syncd.cli "
     for command in commands:
         shell = re.sub(r"(^|(?<=toml ))syncd ", program, command)
         done = subprocess.run(shell, shell=True, capture_output=True, text=True, timeout=60, check=False)

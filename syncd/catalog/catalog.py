@@ -39,13 +39,14 @@ from syncd.catalog.records import (
 )
 from syncd.catalog.schema import bring_up
 from syncd.catalog.syncs import SyncTables, put_source
-from syncd.catalog.tables import heads, holds, origins, publications, signed_files, updates, versions
+from syncd.catalog.tables import heads, holds, origins, publications, signed_files, sources, updates, versions
 from syncd.errors import LostRaceError, StoreError, UsageError
 from syncd.format import manifest as manifests
 from syncd.format.manifest import Manifest
 from syncd.model import ListName
 from syncd.publish.ledger import Commit, Current, HeadMove, Publication, SignedFiles
 from syncd.trust.values import Freshness
+from syncd.units import CLOCK_TOLERANCE
 
 if TYPE_CHECKING:
     from syncd.trust.repository import Repository
@@ -99,6 +100,20 @@ class Catalog(SyncTables, MatcherTables, AuditTables):
                     .where(origins.c.source == source, origins.c.list == name, origins.c.serial == serial)
                     .values(verified_at=now)
                 )
+
+    def correct_verified(self, now: datetime) -> bool:
+        """Record ``now`` for what was verified later than that, by a clock that ran ahead; return True if anything was.
+
+        The verification was before ``now`` in any case, and from here on its age is told.
+        """
+        ahead = now + CLOCK_TOLERANCE
+        verified = (origins.c.verified_at, sources.c.last_verified_at)
+        if not any(self._rows(select(column).where(column > ahead).limit(1)) for column in verified):
+            return False  # asked every minute: a write transaction would be in the way of others
+        with writing(self._engine, self.path) as connection:
+            for column in verified:
+                connection.execute(update(column.table).where(column > ahead).values({column: now}))
+        return True
 
     def head(self, name: ListName) -> HeadRecord | None:
         """What is published of a list now."""

@@ -15,7 +15,7 @@ import typer
 from typer.main import get_command
 
 from syncd.cli.commands import app
-from syncd.cli.output import OutputError, flush, output_error, show_error
+from syncd.cli.output import OutputError, flush, output_error, show_error, tolerate
 from syncd.errors import SyncdError, UsageError
 
 _INTERRUPTED: Final = 130
@@ -32,10 +32,12 @@ def run() -> None:
 
 
 def _open_streams() -> None:
-    """A standard stream that the caller closed (``>&-``) is as one to nowhere."""
+    """Open a standard stream that the caller closed (``>&-``) to nowhere, and let none fail for a character."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 - open as long as the process lives
+    for stream in (sys.stdout, sys.stderr):
+        tolerate(stream)
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -10,7 +10,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Final, Protocol
+from io import TextIOWrapper
+from typing import TYPE_CHECKING, Annotated, Final, Protocol, TextIO
 
 import typer
 
@@ -64,12 +65,21 @@ def console(*, stderr: bool = False) -> "Console":
     return Console(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=False)
 
 
-def clean(text: str) -> str:
-    """``text`` on one line without control characters: labels and names are others', and terminals obey them.
+def clean(text: str, stream: TextIO | None = None) -> str:
+    """``text`` on one line, without control characters and what ``stream`` (standard output) cannot encode.
 
-    A line feed in a file's name would make a line of its own, such as a false "no match".
+    Labels and names are others', and terminals obey them; a line feed in a file's name would make a line of its own,
+    such as a false "no match". A label in another script must not end a look-up in a terminal that knows ASCII alone.
     """
-    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+    shown = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+    encoding = getattr(stream or sys.stdout, "encoding", None) or "utf-8"
+    return shown.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def tolerate(stream: TextIO | None) -> None:
+    """Let a standard stream escape what its encoding lacks, also in output that `clean` does not see, such as help."""
+    if isinstance(stream, TextIOWrapper):
+        stream.reconfigure(errors="backslashreplace")
 
 
 def say(*lines: str) -> None:
@@ -90,12 +100,12 @@ def flush() -> None:
 
 def note(text: str, *, kind: str = "warning") -> None:
     """One remark beside the result; ``kind`` is its first word."""
-    _remark(f"{_coloured(kind, '33')}: {clean(text)}")
+    _remark(f"{_coloured(kind, '33')}: {clean(text, sys.stderr)}")
 
 
 def alarm(text: str, hint: str) -> None:
     """Something a person must look into at once."""
-    _remark(f"{_coloured('ALARM', '1;31')}: {clean(text)}\n  to do: {clean(hint)}")
+    _remark(f"{_coloured('ALARM', '1;31')}: {clean(text, sys.stderr)}\n  to do: {clean(hint, sys.stderr)}")
 
 
 def _remark(text: str) -> None:
@@ -124,11 +134,11 @@ def show_error(error: SyncdError, *, as_json: bool = False) -> None:
 
 def show_trouble(kind: str, message: str, serving: str, hint: str) -> None:
     """What happened, what is still served and what to do; ``kind`` is its first word."""
-    lines = [f"{_coloured(kind, '1;31')}: {clean(message)}"]
+    lines = [f"{_coloured(kind, '1;31')}: {clean(message, sys.stderr)}"]
     if serving:
-        lines.append(f"  still served: {clean(serving)}")
+        lines.append(f"  still served: {clean(serving, sys.stderr)}")
     if hint:
-        lines.append(f"  to do: {clean(hint)}")
+        lines.append(f"  to do: {clean(hint, sys.stderr)}")
     _remark("\n".join(lines))
 
 
@@ -214,7 +224,7 @@ def progress(what: str) -> Iterator[Tell]:
         def tell(stage: str, done: int, total: int, of: str = "") -> None:
             said = ": ".join(filter(None, (what, of, stage)))
             amount = done_of(stage, done, total)
-            bar.update(task, description=clean(said), completed=done, total=total or None, amount=amount)
+            bar.update(task, description=clean(said, sys.stderr), completed=done, total=total or None, amount=amount)
 
         yield tell
 

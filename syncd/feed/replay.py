@@ -15,8 +15,9 @@ from syncd.model import Algorithm, Counts
 def replay(folder: FeedFolder, manifest: Manifest) -> int:
     """Undo the recent deltas, newest first, and hold each against its signed counts and end state; return how many.
 
-    Ends at the first whose segments compaction has folded. The stack's segments and the end state are proved before.
-    Raises `MismatchError`.
+    Ends at the first that was folded, and at a version without a delta, which may have folded: what it made of older
+    deltas may have the bytes of one of them (rows that came, went and came again), and does not mean the same. The
+    stack's segments and the end state are proved before. Raises `MismatchError`.
     """
     refs: tuple[SegmentRef, ...] = manifest.stack
     state: Mapping[Algorithm, EndState] = manifest.end_state
@@ -32,6 +33,8 @@ def replay(folder: FeedFolder, manifest: Manifest) -> int:
             raise _drifted(manifest, step, "counts")
         state, refs = _before(state, effects), below
         count += 1
+        if not step.segments:
+            break
     return count
 
 

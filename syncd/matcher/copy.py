@@ -18,13 +18,16 @@ from syncd.feed.folder import TRUST, FeedFolder
 from syncd.files import install_bytes, storage
 from syncd.format.canonical import canonical
 from syncd.format.manifest import Sha256, Time, Version
-from syncd.model import ListName
+from syncd.model import LIST_NAME, ListName
 
 CURRENT: Final = "current.json"
 ROOT: Final = "root.json"
 _MAX_CURRENT: Final = 1 << 22
 _OTHERS_WRITE: Final = 0o022
-_REMOVE: Final = "remove that one file and pull again: nothing that is intact is fetched twice"
+_REMOVE: Final = (
+    "remove that one file and pull again: nothing that is intact is fetched twice, and nothing becomes current until "
+    "every list that was here is whole"
+)
 
 
 class Held(BaseModel):
@@ -71,6 +74,17 @@ def write_current(folder: FeedFolder, current: Current) -> None:
     install_bytes(folder.path(CURRENT), canonical(sealed.model_dump(mode="json")))
 
 
+def lists_here(folder: FeedFolder) -> frozenset[ListName]:
+    """Return the lists of which the copy has a manifest, whatever ``current.json`` says. Raises `StoreError`.
+
+    A pull writes a manifest once all of its segments are here, so each of them was in force or was about to be.
+    """
+    with storage(folder.path("v1"), "look into"):
+        manifests = folder.root.glob(layout.manifest_path(ListName("*"), "*"))
+        names = {path.parent.name for path in manifests}
+    return frozenset(ListName(name) for name in names if LIST_NAME.fullmatch(name))
+
+
 def is_intact(folder: FeedFolder, current: Current) -> bool:
     """Whether ``current.json`` is, byte for byte, as it was written. Only `syncd verify` asks."""
     content = folder.read(CURRENT, _MAX_CURRENT)
@@ -103,12 +117,17 @@ def check_target(folder: FeedFolder) -> None:
             raise UsageError(f"{folder.root} is no folder", hint="name an empty folder, or one that a pull made before")
         if folder.path(layout.TIMESTAMP).exists():
             raise UsageError(f"{folder.root} is a published feed", hint="name another folder for the copy")
-        ours = folder.path(CURRENT).exists() or (folder.work / TRUST).exists()
+        ours = folder.path(CURRENT).exists() or (folder.work / TRUST).exists() or _has_numbered_timestamp(folder)
         found = [] if ours or not folder.root.is_dir() else [path.name for path in folder.root.iterdir()]
     if set(found) - {folder.work.name, ROOT}:
         raise UsageError(
             f"{folder.root} holds other files", hint="name an empty folder, or one that a pull made before"
         )
+
+
+def _has_numbered_timestamp(folder: FeedFolder) -> bool:
+    """True for a copy even if it lost ``current.json``: only copies keep timestamps under their numbers."""
+    return any(folder.path(layout.METADATA).glob("*.timestamp.json"))
 
 
 def check_root(folder: FeedFolder, root: bytes) -> None:

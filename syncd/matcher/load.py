@@ -14,10 +14,11 @@ from syncd.feed.folder import FeedFolder
 from syncd.feed.proof import prove_manifest
 from syncd.feed.snapshot import Snapshot
 from syncd.files import storage
-from syncd.format.manifest import Manifest, SegmentRef
+from syncd.format.manifest import Manifest, ManifestRef, SegmentRef
+from syncd.format.relation import Relation, relate
 from syncd.format.segment import Lookup, Segment
 from syncd.format.stack import Stack
-from syncd.matcher.copy import CURRENT, Held, others_may_write, read_current
+from syncd.matcher.copy import CURRENT, Current, Held, others_may_write, read_current
 from syncd.model import KNOWN_ALGORITHMS, Algorithm, ListName
 from syncd.trust.offline import verify_offline
 from syncd.trust.values import TrustedFeed
@@ -113,6 +114,7 @@ def _load(copy: FeedFolder, root: bytes, before: Generation | None, stamp: Stamp
     current = read_current(copy)
     if current is None:
         raise UsageError(f"{copy.root} holds no pulled copy", hint="pull it again")
+    _check_none_lost(current, before)
     loader = _Loader(copy, root, before)
     snapshots = {name: loader.snapshot(name, held) for name, held in sorted(current.lists.items())}
     vouching = {name: loader.feed(held.metadata) for name, held in current.lists.items()}
@@ -140,7 +142,7 @@ class _Loader:
         if known and known.sha256 == held.manifest:
             return known
         signed = prove_manifest(self.feed(held.metadata), name, self._copy.manifest_bytes(name, held.manifest))
-        _check_onward(signed.manifest, known)
+        _check_onward(signed.manifest, signed.sha256, known)
         _check_private(*self._places(name, signed.manifest))
         return Snapshot(signed.manifest, signed.sha256, self._stacks(name, signed.manifest, known))
 
@@ -163,16 +165,32 @@ class _Loader:
         return Segment.open(self._copy.segment_path(name, ref), ref)
 
 
-def _check_onward(manifest: Manifest, known: Snapshot | None) -> None:
+def _check_none_lost(current: Current, before: Generation | None) -> None:
+    """Refuse a generation that lacks a list which is answered from now: its hits would end without a word.
+
+    No pull takes a list away from a copy. Whoever rebuilds a copy with fewer lists on purpose restarts its processes.
+    """
+    lost = sorted(before.snapshots.keys() - current.lists.keys()) if before else []
+    if lost:
+        raise RollbackError(
+            f"the copy no longer holds {', '.join(lost)}",
+            hint="pull again; if the copy is to hold fewer lists from now on, restart this process",
+        )
+
+
+def _check_onward(manifest: Manifest, sha256: str, known: Snapshot | None) -> None:
     """Versions only rise (docs/format.md, section 8): an older copy put in this one's place was signed too."""
-    if known is None or manifest.version > known.manifest.version:
+    if known is None:
         return
+    held = ManifestRef(version=known.manifest.version, sha256=known.sha256)
     hint = "was an older copy put in its place? Pull again: that brings it up to date"
-    if manifest.version == known.manifest.version:
-        raise EquivocationError(f"the copy holds another version {manifest.version} of {manifest.list}", hint=hint)
-    raise RollbackError(
-        f"the copy went back to version {manifest.version} of {manifest.list} from {known.manifest.version}", hint=hint
-    )
+    match relate(held, manifest, sha256).relation:
+        case Relation.CONTRADICTS:
+            raise EquivocationError(f"the copy holds another version {manifest.version} of {manifest.list}", hint=hint)
+        case Relation.OLDER:
+            raise RollbackError(
+                f"the copy went back to version {manifest.version} of {manifest.list} from {held.version}", hint=hint
+            )
 
 
 def _searched(algorithm: Algorithm, snapshots: Iterable[Snapshot]) -> Searched:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import Final
 
 from syncd.errors import (
     EquivocationError,
@@ -15,6 +16,7 @@ from syncd.errors import (
     StoreError,
     SyncdError,
     as_known,
+    worst_error,
 )
 from syncd.feed import garbage, layout
 from syncd.feed.folder import FeedFolder
@@ -23,8 +25,19 @@ from syncd.feed.proof import SignedManifest, check_fresh, prove_manifest, target
 from syncd.fetch import Deadline, Endpoint, open_peer
 from syncd.files import install_bytes, lock
 from syncd.format.caps import DEFAULT_CAPS, Caps
-from syncd.format.manifest import SegmentRef, now_in_seconds
-from syncd.matcher.copy import ROOT, Current, Held, check_root, check_target, read_current, write_current
+from syncd.format.manifest import ManifestRef, SegmentRef, now_in_seconds
+from syncd.format.relation import Relation, relate
+from syncd.matcher.copy import (
+    CURRENT,
+    ROOT,
+    Current,
+    Held,
+    check_root,
+    check_target,
+    lists_here,
+    read_current,
+    write_current,
+)
 from syncd.model import ListName
 from syncd.trust.values import Floors, TrustedFeed
 
@@ -83,8 +96,9 @@ def pull(
     """Bring the copy in ``folder`` up to date with the feed at ``endpoint``, trusted by ``root``.
 
     ``lists``: which to hold; none named: all that the feed has. A fault in one list keeps it at its version and lets
-    the others go on (`Pulled.errors`). A fault in the metadata raises, and everything stays as it was: `SourceError`,
-    `TrustError`, `RefusedError`, `StoreError`, `UsageError`.
+    the others go on (`Pulled.errors`). If ``current.json`` was lost, a fault in a list that was in the copy raises: no
+    generation becomes current without it. A fault in the metadata raises, and everything stays as it was:
+    `SourceError`, `TrustError`, `RefusedError`, `StoreError`, `UsageError`.
     """
     copy = FeedFolder(folder)
     with _telling_what_serves(copy):
@@ -139,6 +153,9 @@ class _Work:
             return _Pull(self.copy, self.root, follower, current, self.progress).run(self.lists, self.now)
 
 
+_LOADED: Final = f"what running matchers have loaded; the copy has no {CURRENT}"
+
+
 @contextlib.contextmanager
 def _telling_what_serves(copy: FeedFolder) -> Iterator[None]:
     try:
@@ -153,6 +170,8 @@ def _serving(copy: FeedFolder) -> str:
         current = read_current(copy)
     except SyncdError:
         return "what matchers have loaded; the copy on disk cannot be read"
+    if current is None and lists_here(copy):
+        return _LOADED
     held = current.lists if current else {}
     return ", ".join(f"{name} version {one.version}" for name, one in sorted(held.items())) or "nothing yet"
 
@@ -172,8 +191,12 @@ class _Pull:
         for name, content in trusted.files.items():
             self._keep(f"{layout.METADATA}/{name}", content)
         held = dict(self.current.lists) if self.current else {}
-        names = wanted or tuple(sorted({*held, *filter(None, map(layout.list_of, trusted.targets))}))
+        unnamed = frozenset() if self.current else lists_here(self.copy)
+        names = wanted or tuple(sorted({*held, *unnamed, *filter(None, map(layout.list_of, trusted.targets))}))
         outcomes = tuple(self._list(trusted, name, held, now) for name in names)
+        _refuse_loss([one for one in outcomes if one.list in unnamed])
+        if self.current is None and outcomes and not held:  # a matcher that starts here would find nothing on no list
+            return Pulled(outcomes, self.follower.received, trusted)
         current = Current(updated=now_in_seconds(now), metadata=dict(trusted.versions), lists=dict(held))
         write_current(self.copy, current)
         self._collect(trusted, current, now)
@@ -244,22 +267,37 @@ class _Pull:
 
 
 def _check_follows(held: Held | None, signed: SignedManifest) -> bool:
-    """Refuse what goes back or contradicts; True where a newer version does not descend from the one held."""
+    """Refuse a manifest that goes back or contradicts; return True if it does not descend from the version held."""
     manifest = signed.manifest
-    if held is None or held.manifest == signed.sha256:
+    if held is None:
         return False
-    if manifest.version < held.version:
+    relation = relate(ManifestRef(version=held.version, sha256=held.manifest), manifest, signed.sha256).relation
+    if relation is Relation.OLDER:
         raise RollbackError(
             f"{manifest.list} went back from version {held.version} to {manifest.version}",
             hint="the feed was restored from a backup (its operator runs `syncd recover`), or an old one is replayed",
         )
-    if manifest.version == held.version:
+    if relation is Relation.CONTRADICTS:
         raise EquivocationError(
             f"{manifest.list} version {held.version} was signed twice with different content",
             hint="call the feed's operator: its keys may be in other hands",
         )
-    reach = [step for step in manifest.recent if step.previous.version <= held.version]
-    return bool(reach) and not any(step.previous.sha256 == held.manifest for step in reach)
+    return relation is Relation.FORKED
+
+
+def _refuse_loss(outcomes: Sequence[ListPull]) -> None:
+    """Raise the error of a list that was in the copy before ``current.json`` was lost, and cannot be brought here now.
+
+    Going on without it would take it away from every matcher that loads the new generation.
+    """
+    error = worst_error(one.error for one in outcomes if one.error)
+    if error is not None:
+        error.serving = _LOADED
+        error.hint = (
+            f"{error.hint}; nothing becomes current before every list that was in the copy is here: pull again once "
+            "that is mended, or name the lists to hold"
+        )
+        raise error
 
 
 def first_error(pulled: Pulled) -> SyncdError | None:

@@ -2,6 +2,7 @@
 
 from syncd.errors import EquivocationError, RollbackError
 from syncd.format.manifest import Manifest, ManifestRef
+from syncd.format.relation import Relation, relate
 from syncd.pipeline.values import Deltas, Full, FullReason, Plan, UpToDate
 
 
@@ -17,26 +18,22 @@ def plan(
         return Full(FullReason.RETRUSTED)
     if held is None:
         return Full(FullReason.FIRST)
-    if upstream.version < held.version:
-        raise RollbackError(
-            f"{upstream.list} went back from serial {held.version} to {upstream.version}",
-            hint="the partner restored an old state or somebody replays it; ask the partner out of band",
-        )
-    if upstream.version == held.version and sha256 != held.sha256:
-        raise EquivocationError(
-            f"{upstream.list} serial {held.version} was signed twice with different content",
-            hint="keep the evidence and call the partner: its keys may be in other hands",
-        )
-    if upstream.version == held.version:
-        return UpToDate() if complete else Full(FullReason.LOCAL_LOSS)
-    steps = upstream.steps_from(held)
-    if steps is None and _contradicts(held, upstream):
-        return Full(FullReason.FORKED)  # also where segments were lost: to lose some must not open the gate
-    if not complete:
-        return Full(FullReason.LOCAL_LOSS)
-    return Full(FullReason.CHAIN_GAP) if steps is None else Deltas(steps)
-
-
-def _contradicts(held: ManifestRef, upstream: Manifest) -> bool:
-    """Whether the chain of recent deltas reaches back past ``held`` without going through it."""
-    return any(step.previous.version <= held.version for step in upstream.recent)
+    related = relate(held, upstream, sha256)
+    match related.relation:
+        case Relation.OLDER:
+            raise RollbackError(
+                f"{upstream.list} went back from serial {held.version} to {upstream.version}",
+                hint="the partner restored an old state or somebody replays it; ask the partner out of band",
+            )
+        case Relation.CONTRADICTS:
+            raise EquivocationError(
+                f"{upstream.list} serial {held.version} was signed twice with different content",
+                hint="keep the evidence and call the partner: its keys may be in other hands",
+            )
+        case Relation.SAME:
+            return UpToDate() if complete else Full(FullReason.LOCAL_LOSS)
+        case Relation.FORKED:  # also if segments were lost: losing some must not open the gate
+            return Full(FullReason.FORKED)
+        case Relation.FOLLOWS if complete:
+            return Deltas(related.steps)
+    return Full(FullReason.CHAIN_GAP if complete else FullReason.LOCAL_LOSS)

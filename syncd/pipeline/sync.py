@@ -26,7 +26,9 @@ from syncd.pipeline.prepare import Held, Prepare, Prepared, Progress, Request, V
 from syncd.pipeline.recount import recount
 from syncd.pipeline.state import Publisher
 from syncd.pipeline.values import Over, Staged, Update, UpToDate, Waiting
+from syncd.publish import author
 from syncd.sources.source import Source
+from syncd.units import behind
 
 RESIGN_AFTER: Final = timedelta(hours=1)
 
@@ -63,11 +65,16 @@ def new_sync_id() -> str:
 
 
 def sign_if_due(publisher: Publisher, now: datetime) -> bool:
-    """Tell matchers at least hourly when each upstream was last verified, also where nothing changed.
+    """Tell matchers at least hourly when each upstream was last verified, also if nothing changed.
 
-    Returns whether it was due. Raises `StoreError`, `RefusedError`.
+    A signature or a verification that lies in the future was made by a clock that ran ahead: it is corrected at once.
+    Returns whether signing was due. Raises `StoreError`, and `RefusedError` if the last signature is so far ahead that
+    the clock may be wrong now: what it signed would expire at once.
     """
-    due = now - publisher.last_signed() >= RESIGN_AFTER
+    last = publisher.last_signed()
+    author.check_timestamp(last, now)
+    corrected = publisher.catalog.correct_verified(now)
+    due = corrected or behind(now - last) or now - last >= RESIGN_AFTER
     if due:
         publisher.resign(now)
     return due

@@ -5,7 +5,7 @@ The feed folder is all the state there is: its ledger is a journal in the privat
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -29,13 +29,12 @@ from syncd.trust import keys
 from syncd.trust.keys import Signers
 from syncd.trust.repository import Repository, create
 from syncd.trust.values import lifetime
-from syncd.units import brief
+from syncd.units import behind, brief
 
 MakeBatch = Callable[[Path], Batch]
 """Makes what is to be published, with files in the scratch folder given; called once the feed's lock is held."""
 
 ROOT_FILE: Final = "root.json"
-_CLOCK_TOLERANCE: Final = timedelta(minutes=5)
 _PATIENCE: Final = 60.0
 """Seconds to wait for another process's short work, once the new version is published."""
 _SHOWN: Final = 500
@@ -263,21 +262,37 @@ def _named(folder: FeedFolder) -> set[str]:
 
 
 def check_clock(repository: Repository, now: datetime, *roles: str) -> None:
-    """What a clock that was set back signs is expired at once, and older than what readers hold.
+    """Refuse to sign by a clock that was set back: what it signs is expired at once, and older than what readers hold.
 
-    ``roles``: whose last signature ``now`` must not be before; default: the timestamp's. Raises `RefusedError`.
+    ``roles``: whose last signature ``now`` must not be before; default: the timestamp's, for which see
+    `check_timestamp`. Raises `RefusedError`.
     """
     expires = repository.expiries()
-    last = max(expires[role] - lifetime(role) for role in roles or ("timestamp",))
-    if now < last - _CLOCK_TOLERANCE:
-        renew = (
-            "; where it is right, and ran ahead then: `syncd feed renew`" if "timestamp" in roles or not roles else ""
-        )
-        raise RefusedError(
-            f"the local clock runs backwards: it says {now:%Y-%m-%d %H:%M} UTC, and the feed was last signed at "
-            f"{last:%Y-%m-%d %H:%M} UTC",
-            hint=f"set the clock of this machine{renew}",
-        )
+    if not roles:
+        check_timestamp(expires["timestamp"] - lifetime("timestamp"), now)
+        return
+    last = max(expires[role] - lifetime(role) for role in roles)
+    if behind(now - last):
+        raise _runs_backwards(last, now, renewable="timestamp" in roles)
+
+
+def check_timestamp(last: datetime, now: datetime) -> None:
+    """Refuse to sign the timestamp by a clock that is long before its ``last`` signature. Raises `RefusedError`.
+
+    Whether the clock ran ahead then or is behind now, nobody can tell. Up to half the timestamp's life it does not
+    matter: what is signed is valid for the other half at least, and is signed again once the clock is right.
+    """
+    if last - now > lifetime("timestamp") / 2:
+        raise _runs_backwards(last, now, renewable=True)
+
+
+def _runs_backwards(last: datetime, now: datetime, *, renewable: bool) -> RefusedError:
+    renew = "; where it is right, and ran ahead then: `syncd feed renew`" if renewable else ""
+    return RefusedError(
+        f"the local clock runs backwards: it says {now:%Y-%m-%d %H:%M} UTC, and the feed was last signed at "
+        f"{last:%Y-%m-%d %H:%M} UTC",
+        hint=f"set the clock of this machine{renew}",
+    )
 
 
 def open_list(folder: FeedFolder, repository: Repository, name: ListName) -> Snapshot | None:

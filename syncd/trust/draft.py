@@ -13,6 +13,7 @@ from syncd.errors import RefusedError, StoreError, UsageError
 from syncd.trust.keys import ONLINE_ROLES, Signers
 from syncd.trust.offline import FRESHNESS_FIELD, delegated_roles, write_freshness
 from syncd.trust.values import TOP_LEVEL_ROLES, Freshness, MetadataUpdate, lifetime, role_of, size_limit
+from syncd.units import behind
 
 TIMESTAMP: Final = "timestamp.json"
 
@@ -47,9 +48,13 @@ class Draft:
         return len(self._usable(role, self._delegator(role))) >= delegated.threshold
 
     def is_due(self, role: str) -> bool:
-        """True where the role should be signed though nothing in it changed, and its keys are at hand."""
-        half_spent = self._signed(role).expires - self.now < lifetime(role) / 2
-        return (half_spent or self.versions.get(role, 0) <= self.above) and self.can_sign(role)
+        """True if the role should be signed though nothing in it changed, and its keys are at hand.
+
+        A role that was signed in the future, by a clock that ran ahead, would be valid for longer than it may be.
+        """
+        left = self._signed(role).expires - self.now
+        mistimed = left < lifetime(role) / 2 or behind(lifetime(role) - left)
+        return (mistimed or self.versions.get(role, 0) <= self.above) and self.can_sign(role)
 
     def sign(self, role: str, previous_root: Root | None = None) -> None:
         """Sign the role's metadata as its next version; a root also for the root before it (5.3.4)."""
