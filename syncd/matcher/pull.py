@@ -23,8 +23,18 @@ from syncd.feed.proof import SignedManifest, check_fresh, prove_manifest, target
 from syncd.fetch import Deadline, Endpoint, open_peer
 from syncd.files import install_bytes, lock
 from syncd.format.caps import DEFAULT_CAPS, Caps
-from syncd.format.manifest import SegmentRef, now_in_seconds
-from syncd.matcher.copy import ROOT, Current, Held, check_root, check_target, read_current, write_current
+from syncd.format.manifest import SegmentRef
+from syncd.matcher.copy import (
+    ROOT,
+    Current,
+    Held,
+    check_root,
+    check_target,
+    hold,
+    next_current,
+    read_current,
+    write_current,
+)
 from syncd.model import ListName
 from syncd.trust.values import Floors, TrustedFeed
 
@@ -42,6 +52,8 @@ class ListPull:
     forked: bool = False
     """the new version does not descend from the old one: its signer went back to a backup"""
     error: SyncdError | None = None
+    retired: datetime | None = None
+    """since when the list is no longer published"""
 
 
 @dataclass(frozen=True)
@@ -174,7 +186,7 @@ class _Pull:
         held = dict(self.current.lists) if self.current else {}
         names = wanted or tuple(sorted({*held, *filter(None, map(layout.list_of, trusted.targets))}))
         outcomes = tuple(self._list(trusted, name, held, now) for name in names)
-        current = Current(updated=now_in_seconds(now), metadata=dict(trusted.versions), lists=dict(held))
+        current = next_current(self.current, held, trusted, now)
         write_current(self.copy, current)
         self._collect(trusted, current, now)
         return Pulled(outcomes, self.follower.received, trusted)
@@ -199,8 +211,9 @@ class _Pull:
             error = as_known(fault)
             error.serving = f"{name} version {version}" if version else f"nothing of {name} yet"
             return ListPull(name, version, version, error=error)
-        held[name] = Held(version=signed.manifest.version, manifest=signed.sha256, metadata=dict(trusted.versions))
-        return ListPull(name, version, signed.manifest.version, forked)
+        held[name] = hold(signed, trusted)
+        retired = signed.manifest.retired.since if signed.manifest.retired else None
+        return ListPull(name, version, signed.manifest.version, forked, retired=retired)
 
     def _signed(self, trusted: TrustedFeed, name: ListName) -> SignedManifest:
         """The newest manifest. Where the one here is the one signed, the peer is not asked for it."""
