@@ -7,7 +7,6 @@ import pytest
 from bad_peer import answer, serve
 from command_line import Ran, syncd, use_clock
 from signing import publish_change
-from syncd.format.manifest import Retired, now_in_seconds
 from syncd.matcher.pull import Pulled
 from syncd.matcher.watch import Attempt
 from syncd.publish.change import ListChange
@@ -206,14 +205,14 @@ def test_what_is_expired_is_rejected_and_the_copy_stays(published: World) -> Non
 def test_a_retired_list_is_told_of(published: World) -> None:
     """What came of the list, and for seven days a warning at each pull, changed or not."""
     pull(published)
-    retired = Retired(since=now_in_seconds(published.clock()))
-    publish_change(published, ListChange(IMAGES, (), {}, {}, (), whole=True, retired=retired))
+    retired = published.clock()
+    publish_change(published, ListChange(IMAGES, (), {}, {}, (), retired=retired))
     warning = "warning: images was retired on 2026-01-01: look-ups go on without it\n"
     line = "images version 2, retired on 2026-01-01\n"
     assert pull(published) == Ran(0, line, warning)
     published.clock.forward(days=1)
     assert pull(published) == Ran(0, line, warning)
     published.clock.forward(days=7)
-    publish_change(published, ListChange(IMAGES, (), {}, {}, (), whole=True, retired=retired))
+    publish_change(published, ListChange(IMAGES, (), {}, {}, (), retired=retired))
     assert pull(published) == Ran(0, line.replace("2,", "3,"), "")
     assert pull(published, "--json").json["lists"][0]["retired"] == "2026-01-01T12:00:00Z"

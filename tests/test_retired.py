@@ -12,7 +12,7 @@ from straight import pulled, world
 from syncd.errors import RetiredList, StoreError, UsageError
 from syncd.feed.folder import FeedFolder
 from syncd.format.canonical import canonical
-from syncd.format.manifest import Manifest, MaxAge, Retired, now_in_seconds
+from syncd.format.manifest import Manifest, MaxAge, Origin
 from syncd.matcher import Hit, Matcher
 from syncd.matcher.copy import read_current
 from syncd.matcher.status import retirement_warning
@@ -27,8 +27,7 @@ OTHER = ListName("videos")
 
 def retire(world: World, name: ListName = IMAGES) -> Manifest:
     """The partner retires a list."""
-    retired = Retired(since=now_in_seconds(world.clock()))
-    return publish_change(world, ListChange(name, (), {}, {}, (), whole=True, retired=retired))
+    return publish_change(world, ListChange(name, (), {}, {}, (), retired=world.clock()))
 
 
 def opened(world: World) -> Matcher:
@@ -196,3 +195,24 @@ def test_what_a_publisher_says_of_a_list_reaches_the_copy(world: World) -> None:
     manifest = opened(world).generation.snapshots[IMAGES].manifest
     assert (manifest.pinned, manifest.media, manifest.purpose) == (True, "image", "review")
     assert manifest.max_age == MaxAge(warn=60, critical=90)
+    world.publish(add=[row(20)])
+    world.follow()
+    later = opened(world).generation.snapshots[IMAGES].manifest
+    assert (later.version, later.purpose, later.max_age) == (manifest.version + 1, "review", manifest.max_age)
+    assert world.sync().exit_code == 0
+    world.pull()
+    (operators,) = world.matcher().generation.snapshots.values()
+    assert (operators.manifest.media, operators.manifest.purpose) == ("image", "review")
+    assert (operators.manifest.pinned, operators.manifest.max_age) == (False, None)
+
+
+def test_a_stated_list_stays_stated(world: World) -> None:
+    """A syncd that follows another does not make signed what nobody signed."""
+    before = opened(world).generation.snapshots[IMAGES].manifest
+    origin = Origin(serial=7, manifest="a" * 64, kind="stated", answers="b" * 64)
+    publish_change(world, ListChange(IMAGES, (), {}, before.end_state, before.stack, origin=origin))
+    assert world.sync().exit_code == 0
+    world.pull()
+    (snapshot,) = world.matcher().generation.snapshots.values()
+    assert snapshot.manifest.origin is not None
+    assert (snapshot.manifest.origin.kind, snapshot.manifest.origin.answers) == ("stated", None)

@@ -1,5 +1,6 @@
 """`syncd verify`: every byte is proved, and every fault is named."""
 
+import hashlib
 import json
 import os
 import random
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from syncd.acts import SetUp
 from syncd.catalog.catalog import Catalog
-from syncd.errors import StoreError, UsageError
+from syncd.errors import MismatchError, StoreError, UsageError
 from syncd.feed import prove
 from syncd.feed.folder import FeedFolder
 from syncd.feed.proof import SignedManifest, evidence
@@ -227,6 +228,19 @@ def test_unknown_files_are_notes(own: World) -> None:
     proof = copy_of(own)
     assert proof.exit_code == 0
     assert proof.notes == ("README: unknown file", "v1/.tmp-0011: left over from an interrupted write")
+
+
+@pytest.mark.parametrize("path", ["bloom-2/{}.bin", "{}.index.json"])
+def test_a_file_of_a_later_kind_is_proved_by_its_name(own: World, path: str) -> None:
+    """What it is for need not be known to see whether it is whole."""
+    content = b"{}"
+    file = own.copy / "v1" / HEAD / path.format(hashlib.sha256(content).hexdigest())
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes(content)
+    before = copy_of(own)
+    assert (before.exit_code, before.notes) == (0, ())
+    file.write_bytes(b"[]")
+    assert [type(fault.error) for fault in copy_of(own).faults] == [MismatchError]
 
 
 def test_a_damaged_left_over_is_a_fault(own: World) -> None:
