@@ -6,8 +6,10 @@ import pytest
 
 from bad_peer import answer, serve
 from command_line import Ran, syncd, use_clock
+from signing import publish_change
 from syncd.matcher.pull import Pulled
 from syncd.matcher.watch import Attempt
+from syncd.publish.change import ListChange
 from world import IMAGES, World, row, rows
 
 VIDEOS = "videos"
@@ -35,7 +37,9 @@ def test_json_tells_each_list(published: World) -> None:
     document = pull(published, "--json").json
     assert document["changed"] is True
     assert document["bytes"] > 0
-    assert document["lists"] == [{"list": "images", "before": None, "after": 1, "forked": False, "error": None}]
+    assert document["lists"] == [
+        {"list": "images", "before": None, "after": 1, "forked": False, "retired": None, "error": None}
+    ]
 
 
 def test_a_refused_token_is_told_by_the_commands_own_options(published: World) -> None:
@@ -196,3 +200,19 @@ def test_what_is_expired_is_rejected_and_the_copy_stays(published: World) -> Non
     assert ran.err.startswith(
         "error: the feed's timestamp metadata expired on 2026-01-03 12:00 UTC\n  still served: images version 1\n"
     )
+
+
+def test_a_retired_list_is_told_of(published: World) -> None:
+    """What came of the list, and for seven days a warning at each pull, changed or not."""
+    pull(published)
+    retired = published.clock()
+    publish_change(published, ListChange(IMAGES, (), {}, {}, (), retired=retired))
+    warning = "warning: images was retired on 2026-01-01: look-ups go on without it\n"
+    line = "images version 2, retired on 2026-01-01\n"
+    assert pull(published) == Ran(0, line, warning)
+    published.clock.forward(days=1)
+    assert pull(published) == Ran(0, line, warning)
+    published.clock.forward(days=7)
+    publish_change(published, ListChange(IMAGES, (), {}, {}, (), retired=retired))
+    assert pull(published) == Ran(0, line.replace("2,", "3,"), "")
+    assert pull(published, "--json").json["lists"][0]["retired"] == "2026-01-01T12:00:00Z"

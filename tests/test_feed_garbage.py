@@ -121,10 +121,12 @@ def test_recent_deltas_and_versions_stay(world: World) -> None:
     assert named - files(world.partner) == set()
 
 
-def test_a_damaged_ledger_costs_a_day_and_nothing_else(world: World) -> None:
-    """When nobody knows since when a file is unnamed, it counts from now."""
+@pytest.mark.parametrize("path", ["segments/{}.arrow", "bloom-2/{}.bin", "{}.index.json"])
+def test_a_damaged_ledger_costs_a_day_and_nothing_else(world: World, path: str) -> None:
+    """When nobody knows since when a file is unnamed, it counts from now; of whatever kind it is."""
     world.publish(full=rows(0, 5))
-    stray = world.partner.path(f"v1/images/segments/{'0' * 64}.arrow")
+    stray = world.partner.path(f"v1/images/{path.format('0' * 64)}")
+    stray.parent.mkdir(exist_ok=True)
     stray.write_bytes(b"stray")
     author.collect_garbage(world.partner, world.clock())
     (world.partner.work / "unnamed.json").write_text("{")

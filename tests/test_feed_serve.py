@@ -18,7 +18,10 @@ SHA = "ab" * 32
 SEGMENT = f"v1/images/segments/{SHA}.arrow"
 MANIFEST = f"v1/images/{SHA}.manifest.json"
 EVIDENCE = f"v1/images/evidence/{SHA}.json"
-IMMUTABLE = [SEGMENT, MANIFEST, EVIDENCE, "metadata/1.root.json", "metadata/12.list-images.json"]
+LATER = f"v1/images/bloom-2/{SHA}.bin"
+INDEX = f"v1/images/{SHA}.index.json"
+"""Of kinds that a later syncd may publish."""
+IMMUTABLE = [SEGMENT, MANIFEST, EVIDENCE, LATER, INDEX, "metadata/1.root.json", "metadata/12.list-images.json"]
 TOKEN = "s3cret-token"
 
 
@@ -84,6 +87,13 @@ def test_what_changes_is_never_stored(url: str, path: str) -> None:
         "metadata/root.json",
         f"v1/images/segments/{SHA[:-1]}.arrow",
         f"v1/Images/segments/{SHA}.arrow",
+        f"v1/images/Bloom/{SHA}.bin",
+        f"v1/images/a/b/{SHA}.bin",
+        f"v1/images/../{SHA}.bin",
+        f"v1/images/{'a' * 33}/{SHA}.bin",
+        f"v1/images/{SHA}.bin",
+        f"v1/images/{SHA}.index.html",
+        f"v1/{SHA}.index.json",
         f"{SEGMENT}/",
         f"{SEGMENT}%00",
         f"{SEGMENT}%0a",

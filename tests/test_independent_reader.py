@@ -5,6 +5,8 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +15,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import independent_reader
+from syncd.errors import ManifestError, RetiredList, WidthError
 from syncd.feed.layout import manifest_path, segment_path
-from syncd.format.canonical import canonical
+from syncd.format.canonical import canonical, read_canonical
 from syncd.format.checksum import checksum
 from syncd.format.manifest import EndState, Manifest, SegmentRef, encode, parse
 from syncd.format.rows import Rows, sort_order
 from syncd.format.segment import Segment
 from syncd.format.stack import Stack
 from syncd.format.writer import write_segment
+from syncd.matcher import Matcher
+from syncd.matcher.prove import prove_copy
 from syncd.model import Algorithm, Counts, Digest, ListName
 
 TESTS = Path(__file__).parent
@@ -140,6 +145,72 @@ def test_folding_gives_the_stated_segment(tmp_path):  # type: ignore[no-untyped-
         assert made == output
 
 
+def test_algorithms_that_no_reader_knows() -> None:
+    """Unknown algorithms, an unknown field and labels of 4,096 bytes: both readers take them as they are."""
+    vector = EXPECTED["open"]
+    tables = {"example.open": independent_reader.read_list(FEED / "v1" / "example.open", vector["manifest"])}
+    content = (FEED / manifest_path(ListName("example.open"), vector["manifest"])).read_bytes()
+    assert b'"later":' in content
+    made = parse(content)
+    stacks = {}
+    for algorithm in made.end_state:
+        refs = made.segments_of(algorithm)
+        paths = [FEED / segment_path(made.list, ref.sha256) for ref in refs]
+        stacks[algorithm] = Stack(algorithm, [Segment.check(*pair) for pair in zip(paths, refs, strict=True)])
+        rows, total = stacks[algorithm].total()
+        assert EndState(rows=rows, checksum=str(total)) == made.end_state[algorithm]
+    assert {algorithm: one.width for algorithm, one in stacks.items()} == {"tlsh2": 35, "vpdq": 33}
+    for text, expected in vector["look_ups"].items():
+        digest = Digest.parse(text)
+        assert [list(pair) for pair in stacks[digest.algorithm].entries_of(digest.value)] == expected
+        assert [[entry, label] for _, entry, label in independent_reader.look_up(tables, text)] == expected
+    assert max(len(label) for found in vector["look_ups"].values() for _, label in found) == 4096
+    assert (made.media, made.purpose, made.pinned) == ("video", "review", True)
+    assert made.origin is not None
+    assert (made.origin.kind, made.origin.whole, made.origin.answers) == ("stated", 6, "b" * 64)
+
+
+@pytest.mark.parametrize("name", EXPECTED["refused"])
+def test_both_readers_refuse_the_same_manifests(name):  # type: ignore[no-untyped-def]
+    """An unknown critical feature, a form that is not canonical, a retired list with a stack, another format."""
+    content = (VECTORS / "refused" / f"{name}.manifest.json").read_bytes()
+    with pytest.raises(ManifestError):
+        parse(content)
+    with pytest.raises(ValueError):  # noqa: PT011 - whatever it calls it
+        independent_reader.read_manifest(content)
+
+
+def test_both_readers_refuse_a_stack_of_two_widths() -> None:
+    """Each segment is good; together they are not digests of one algorithm."""
+    name, sha256 = ListName("example.mixed-widths"), EXPECTED["mixed_widths"]["manifest"]
+    with pytest.raises(ValueError, match="one width"):
+        independent_reader.read_list(FEED / "v1" / name, sha256)
+    made = parse((FEED / manifest_path(name, sha256)).read_bytes())
+    with pytest.raises(WidthError):
+        Stack(Algorithm("tlsh2"), [Segment.check(FEED / segment_path(name, ref.sha256), ref) for ref in made.stack])
+
+
+def test_the_vectors_are_a_copy_that_a_matcher_opens(tmp_path):  # type: ignore[no-untyped-def]
+    """Metadata, ``current.json`` and lists hold together; the retired list says since when, and is skipped."""
+    copy = Path(shutil.copytree(FEED, tmp_path / "copy"))
+    for path in (copy, *copy.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    matcher = Matcher.open(copy)
+    assert matcher.versions == {"example.images": 4, "example.open": 1, "example.retired": 2}
+    for text, by_version in EXPECTED["look_ups"].items():
+        algorithm, _, digest = text.partition(":")
+        assert [[hit.entry, hit.label] for hit in matcher.lookup(algorithm, digest)] == by_version["4"], text
+    with pytest.raises(RetiredList):
+        matcher.lookup("md5", "f" * 32, lists=["example.retired"])
+    newest = matcher.generation.newest
+    assert newest.publication is not None
+    assert newest.audit is not None
+    assert asdict(newest.publication) == EXPECTED["publication"]
+    assert asdict(newest.audit) == EXPECTED["audit"]
+    assert independent_reader.read_copy(copy).keys() == matcher.versions.keys()
+    assert prove_copy(copy, None, datetime(2026, 1, 3, tzinfo=UTC)).faults == ()
+
+
 def run(*arguments: Any) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, TESTS / "independent_reader.py", *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False)
@@ -175,6 +246,37 @@ def test_the_independent_reader_proves_what_it_reads(tmp_path):  # type: ignore[
     (tmp_path / "drift" / manifest_path(LIST, sha256)).write_bytes(content)
     with pytest.raises(ValueError, match="end state"):
         independent_reader.read_list(tmp_path / "drift" / "v1" / LIST, sha256)
+
+
+LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
+VALUES = st.recursive(
+    LEAVES,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("ab\x7fé", max_size=3), inner),
+    max_leaves=6,
+)
+LAYOUTS: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
+    {
+        "sort_keys": st.booleans(),
+        "ensure_ascii": st.booleans(),
+        "separators": st.sampled_from([(",", ":"), (", ", ":")]),
+    }
+)
+
+
+def outcome(read: Any, content: bytes) -> Any:
+    try:
+        return canonical(read(content))
+    except ValueError:
+        return None
+
+
+@given(value=VALUES, layout=LAYOUTS, more=st.sampled_from(["", " ", "\n", "0"]))
+def test_both_readers_agree_on_what_is_canonical(value, layout, more):  # type: ignore[no-untyped-def]
+    """Any document is refused by both, or read by both as the same value, whose bytes it then has."""
+    content = (json.dumps(value, **layout) + more).encode("utf-8", "surrogatepass")
+    found = outcome(read_canonical, content)
+    assert found in {None, content}
+    assert outcome(independent_reader.read_json, content) == found
 
 
 DIGESTS = st.sampled_from([bytes(20), b"\0" * 19 + b"\1", b"a" * 20, b"a" * 19 + b"\0", b"\xff" * 20])

@@ -1,5 +1,6 @@
 """A matcher on a pulled copy: what it answers, what it refuses to open, and what it never does."""
 
+import hashlib
 import json
 import os
 import pickle
@@ -27,6 +28,7 @@ from syncd.errors import (
     TrustError,
     UsageError,
 )
+from syncd.format.canonical import canonical
 from syncd.matcher import Hit, Matcher
 from syncd.model import ListName
 from world import IMAGES, World, row, rows
@@ -205,9 +207,11 @@ def lengthen(path: Path) -> None:
 
 
 def current(world: World, **changes: object) -> None:
-    """Changes what a copy says of itself, with no checksum to tell: as who may write the file can."""
+    """Changes what a copy says of itself, checksum and all: as whoever may write the file can."""
     path = world.mirror / "current.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"checksum": None} | changes))
+    members = json.loads(path.read_text()) | changes
+    del members["checksum"]
+    path.write_bytes(canonical({**members, "checksum": hashlib.sha256(canonical(members)).hexdigest()}))
 
 
 TAMPERINGS: dict[str, tuple[Callable[[World], object], type[SyncdError]]] = {

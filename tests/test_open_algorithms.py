@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 import independent_reader
 from command_line import syncd
+from signing import publish_change
 from syncd.errors import UsageError, WidthError
 from syncd.feed.signed import load_repository
 from syncd.files import install_file
@@ -24,7 +25,6 @@ from syncd.matcher import Matcher
 from syncd.model import Algorithm, Counts, Digest, Hit, ListName
 from syncd.publish import author
 from syncd.publish.change import ListChange
-from syncd.publish.publication import Proposal
 from world import IMAGES, World, row
 
 NEW = Algorithm("tlsh2")
@@ -141,9 +141,7 @@ def publish_new(world: World, change: Change, name: ListName = IMAGES, *, honest
     state, _ = whole_state(Stack(NEW, [*stack.segments, segment] if honest else [segment]))
     states: dict[Algorithm, EndState] = {**(before.manifest.end_state if before else {}), NEW: state}
     refs: tuple[SegmentRef, ...] = (*(before.manifest.stack if before else ()), ref)
-    listed = ListChange(name, (ref,) if before else (), counts, states, refs)
-    press = author.publisher(world.partner, world.partner_signers())
-    press.publish("test", lambda _: Proposal("publish", (listed,)), world.clock())
+    publish_change(world, ListChange(name, (ref,) if before else (), counts, states, refs))
 
 
 def test_an_unknown_algorithm_takes_the_whole_road(world: World) -> None:

@@ -8,7 +8,11 @@ from securesystemslib.signer import CryptoSigner, Signature
 
 from feed_simulator import DAY, HOUR, NOW, MetadataPeer, new_key, target
 from syncd.errors import RefusedError, StoreError, UsageError
+from syncd.model import AuditHead
+from syncd.trust import repository as module
+from syncd.trust.offline import read_audit
 from syncd.trust.repository import Freshness, Repository, create
+from syncd.trust.values import Publication
 
 IMAGES = "v1/images/manifest.json"
 
@@ -212,9 +216,91 @@ def test_a_list_may_be_named_as_a_role_is(peer: MetadataPeer, name: str) -> None
 
 def test_too_many_lists_for_clients_are_refused(peer: MetadataPeer) -> None:
     """A timestamp that clients would not read to the end is not signed."""
-    many = {f"list{n}": Freshness(NOW, n) for n in range(1200)}
-    with pytest.raises(RefusedError, match="clients read 64000 at most"):
+    many = {f"list{n}": Freshness(NOW, n) for n in range(17_000)}
+    with pytest.raises(RefusedError, match="clients read 1000000 at most"):
         peer.repository.resign(many, peer.online, NOW)
+
+
+def test_each_signature_of_a_timestamp_has_an_id_of_its_own(peer: MetadataPeer) -> None:
+    """No two publications have the same bytes, even of the same content at the same second."""
+    ids = iter(f"{number:032x}" for number in range(9))
+    repository = Repository.load(peer.read, lambda: Publication(3, next(ids)))
+    updates = [repository.resign(peer.freshness, peer.online, NOW) for _ in range(2)]
+    first, second = (json.loads(update.files[-1][1])["signed"] for update in updates)
+    assert first.pop("publication") == {"epoch": 3, "id": "0" * 32}
+    assert second.pop("publication") == {"epoch": 3, "id": "0" * 31 + "1"}
+    assert first == second
+    own = json.loads(peer.files["metadata/timestamp.json"])["signed"]["publication"]
+    assert (own["epoch"], len(own["id"])) == (0, 32)
+
+
+def test_the_audit_log_is_stated_until_a_newer_one_is(peer: MetadataPeer) -> None:
+    """Whoever signs without a word of the audit log takes nothing back."""
+    head = AuditHead(7, "a" * 64)
+    peer.install(peer.repository.resign(peer.freshness, peer.online, NOW, audit=head))
+    peer.publish("images", 2)
+    assert read_audit(peer.repository._verified.timestamp) == head
+    peer.install(peer.repository.publish({}, peer.freshness, peer.online, NOW, audit=AuditHead(8, "b" * 64)))
+    peer.rotate("lists")
+    assert read_audit(peer.repository._verified.timestamp) == AuditHead(8, "b" * 64)
+
+
+def signed_for(peer: MetadataPeer, name: str) -> str:
+    """The role that signs a target of this name."""
+    other = target("images", 1)
+    renamed = type(other)(name, 1, other.sha256, other.length)
+    update = peer.repository.publish({name: renamed}, peer.freshness, peer.online, NOW)
+    (role,) = [file.split(".", 1)[1] for file, content in update.files if name.encode() in content]
+    return role.removesuffix(".json")
+
+
+def test_roles_may_sign_any_document_of_their_lists(peer: MetadataPeer) -> None:
+    """A document that a later syncd signs needs nobody's offline key; nothing deeper, and no other kind of file."""
+    peer.add_list_role("videos", new_key())
+    assert signed_for(peer, "v1/images/index.json") == "lists"
+    assert signed_for(peer, "v1/videos/index.json") == "list-videos"
+    for name in (
+        "v1/images/a/b.json",
+        "v1/index.json",
+        "v2/images/index.json",
+        "v1/images/index.arrow",
+        "v1//a/b.json",
+    ):
+        with pytest.raises(RefusedError, match="no role of the feed may sign"):
+            signed_for(peer, name)
+
+
+def test_all_documents_of_a_list_move_to_its_own_role(peer: MetadataPeer) -> None:
+    """Also those that this syncd does not know: the role that signed them before may not any more."""
+    index = type(target("images", 1))("v1/images/index.json", 1, "a" * 64, 10)
+    peer.install(peer.repository.publish({index.name: index}, peer.freshness, peer.online, NOW))
+    assert peer.repository.targets().keys() == {IMAGES}
+    peer.add_list_role("images", new_key())
+    assert b"index.json" in peer.files["metadata/1.list-images.json"]
+    assert b"index.json" not in peer.files["metadata/4.lists.json"]
+    peer.publish("images", 2)
+    assert b"index.json" in peer.files["metadata/2.list-images.json"]
+
+
+def test_a_feed_of_before_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its targets metadata names manifests alone; publishing, roles of lists and rotation work as they did."""
+    monkeypatch.setattr(module, "LISTS_PATH", "v1/*/manifest.json")
+    monkeypatch.setattr(module, "list_path", lambda target: target)
+    peer = MetadataPeer()
+    peer.publish("images", 1)
+    peer.add_list_role("images", new_key())
+    monkeypatch.undo()
+    peer.publish("images", 2)
+    peer.publish("videos", 1)
+    with pytest.raises(RefusedError, match="no role of the feed may sign"):
+        signed_for(peer, "v1/videos/index.json")
+    peer.add_list_role("videos", new_key())
+    peer.publish("videos", 2)
+    assert signed_for(peer, "v1/videos/index.json") == "list-videos"
+    assert {name: one.version for name, one in peer.repository.targets().items()} == {
+        IMAGES: 2,
+        "v1/videos/manifest.json": 2,
+    }
 
 
 class BrokenSigner(CryptoSigner):

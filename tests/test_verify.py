@@ -1,5 +1,6 @@
 """`syncd verify`: every byte is proved, and every fault is named."""
 
+import hashlib
 import json
 import os
 import random
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from syncd.acts import SetUp
 from syncd.catalog.catalog import Catalog
-from syncd.errors import StoreError, UsageError
+from syncd.errors import MismatchError, StoreError, UsageError
 from syncd.feed import prove
 from syncd.feed.folder import FeedFolder
 from syncd.feed.proof import SignedManifest, evidence
@@ -230,6 +231,19 @@ def test_unknown_files_are_notes(own: World) -> None:
     assert proof.notes == ("README: unknown file", "v1/.tmp-0011: left over from an interrupted write")
 
 
+@pytest.mark.parametrize("path", ["bloom-2/{}.bin", "{}.index.json"])
+def test_a_file_of_a_later_kind_is_proved_by_its_name(own: World, path: str) -> None:
+    """What it is for need not be known to see whether it is whole."""
+    content = b"{}"
+    file = own.copy / "v1" / HEAD / path.format(hashlib.sha256(content).hexdigest())
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes(content)
+    before = copy_of(own)
+    assert (before.exit_code, before.notes) == (0, ())
+    file.write_bytes(b"[]")
+    assert [type(fault.error) for fault in copy_of(own).faults] == [MismatchError]
+
+
 def test_a_damaged_left_over_is_a_fault(own: World) -> None:
     """A file that is named by its content must have it, also where nothing names it any more."""
     folder = own.copy / "v1" / HEAD / "segments"
@@ -251,10 +265,10 @@ def test_a_copy_from_the_future_is_a_fault(made: World) -> None:
     assert messages(proof)[0] == "current.json: current.json was written in the future"
 
 
-def test_a_copy_without_checksum_is_accepted(own: World) -> None:
-    """A copy that another tool keeps may leave the checksum of current.json out; an altered one is refused."""
+def test_a_copy_of_before_without_checksum_is_accepted(own: World) -> None:
+    """The form of before, without a generation, may leave its checksum out; an altered one is refused."""
     content = json.loads((own.copy / "current.json").read_bytes())
-    content["checksum"] = None
+    del content["checksum"], content["generation"]
     (own.copy / "current.json").write_bytes(canonical(content))
     assert copy_of(own).exit_code == 0
     content["checksum"] = "0" * 64

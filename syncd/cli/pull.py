@@ -71,6 +71,7 @@ def pull(
     """
     from syncd.fetch import Endpoint
     from syncd.matcher.pull import pull as bring_up_to_date
+    from syncd.matcher.status import retirement_warning
     from syncd.model import list_name
     from syncd.settings import parse_duration
 
@@ -106,6 +107,8 @@ def pull(
     for one in pulled.lists:
         if one.forked:
             _alarm_of_fork(one)
+        if warning := retirement_warning(one.list, one.retired, utc_now()):
+            note(warning)
     return worst_code(error.exit_code for error in pulled.errors)
 
 
@@ -197,6 +200,7 @@ def _document(pulled: "Pulled") -> dict[str, Any]:
                 "before": one.before,
                 "after": one.after,
                 "forked": one.forked,
+                "retired": stamp(one.retired) if one.retired else None,
                 "error": error_document(one.error) if one.error else None,
             }
             for one in pulled.lists
@@ -215,6 +219,8 @@ def _show(pulled: "Pulled") -> None:
 
 
 def _line(one: "ListPull") -> str:
+    if one.retired:
+        return f"{one.list} version {one.after}, retired on {one.retired:%Y-%m-%d}"
     if one.before == one.after:
         return f"{one.list} is up to date: version {one.after}"
     if one.before is None:

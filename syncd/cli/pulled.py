@@ -39,6 +39,8 @@ def open_copy(folder: Path, root: Path | None = None) -> "Matcher":
 
 def warn_of_age(matcher: "Matcher", folder: Path) -> None:
     """On standard error: the answer stands, but somebody must look after the copy."""
+    from syncd.matcher.status import retirement_warning
+
     statuses = matcher.status()
     age = utc_now() - max(_known_times(statuses, folder))
     if behind(age):
@@ -47,7 +49,10 @@ def warn_of_age(matcher: "Matcher", folder: Path) -> None:
     if expired:
         note(f"this copy is stale: its {' and '.join(expired)} metadata expired; run `syncd pull`")
     for one in statuses:
-        if one.age is None:
+        if one.retired:
+            if warning := retirement_warning(one.list, one.retired, utc_now()):
+                note(warning)
+        elif one.age is None:
             note(f"{one.list}: the feed does not say when it was last verified")
         elif expired or one.age > _STALE_AFTER:
             note(f"{one.list} was last verified {span(one.age)} ago")
@@ -74,6 +79,7 @@ def lists_document(statuses: "Iterable[ListStatus]") -> list[dict[str, Any]]:
             "verified_at": stamp(one.verified_at) if one.verified_at else None,
             "age_seconds": int(one.age.total_seconds()) if one.age is not None else None,
             "expired": list(one.expired),
+            "retired": stamp(one.retired) if one.retired else None,
         }
         for one in statuses
     ]

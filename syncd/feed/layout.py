@@ -6,9 +6,14 @@
     v1/<list>/<sha256>.manifest.json         the TUF target v1/<list>/manifest.json, consistent snapshot
     v1/<list>/segments/<sha256>.arrow
     v1/<list>/evidence/<sha256>.json         the upstream's signed metadata for one version
+    v1/<list>/<word>/<sha256>.<ext>          whatever else a version may need one day, by content
+    v1/<list>/<sha256>.<word>.json           another signed document of a list
     root.json                                the first root, to hand out of band
+
+Servers and mirrors offer the last two kinds without knowing them; all others are of their form.
 """
 
+import re
 from typing import Final
 
 from syncd.model import LIST_NAME, ListName
@@ -16,6 +21,12 @@ from syncd.model import LIST_NAME, ListName
 METADATA: Final = "metadata"
 TIMESTAMP: Final = "metadata/timestamp.json"
 _TARGET: Final = "manifest.json"
+_WORD: Final = "[a-z0-9-]{1,32}"
+_SHA256: Final = "[0-9a-f]{64}"
+BY_CONTENT: Final = re.compile(
+    rf"v1/(?P<list>{LIST_NAME.pattern})/(?:{_WORD}/(?P<file>{_SHA256})\.[a-z0-9]{{1,16}}|(?P<document>{_SHA256})\.{_WORD}\.json)"
+)
+"""Every immutable file of a list: its list, and the SHA-256 that names it, as ``file`` or ``document``."""
 
 
 def target_name(name: ListName) -> str:

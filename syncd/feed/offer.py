@@ -13,8 +13,8 @@ from typing import Final
 from starlette.responses import FileResponse
 from starlette.types import Receive, Scope, Send
 
-from syncd.feed.layout import METADATA, TIMESTAMP
-from syncd.model import LIST_NAME, ListName
+from syncd.feed.layout import BY_CONTENT, METADATA, TIMESTAMP
+from syncd.model import ListName
 
 IMMUTABLE: Final = "private, immutable, max-age=31536000"
 NO_STORE: Final = "no-store"
@@ -22,11 +22,8 @@ ROOT: Final = "root.json"
 CHANGING: Final = frozenset({TIMESTAMP, ROOT})
 """Small files that are replaced now and then."""
 
-_SHA256: Final = "[0-9a-f]{64}"
-_IMMUTABLE_PATH: Final = re.compile(
-    rf"{METADATA}/[0-9]{{1,16}}\.[a-z][a-z0-9._-]{{0,68}}\.json"
-    rf"|v1/({LIST_NAME.pattern})/(?:{_SHA256}\.manifest\.json|segments/{_SHA256}\.arrow|evidence/{_SHA256}\.json)"
-)
+_IMMUTABLE_PATH: Final = re.compile(rf"{METADATA}/[0-9]{{1,16}}\.[a-z][a-z0-9._-]{{0,68}}\.json|{BY_CONTENT.pattern}")
+_MEDIA_TYPES: Final = {".arrow": "application/vnd.apache.arrow.file", ".json": "application/json"}
 
 
 def is_offered(path: str) -> bool:
@@ -37,7 +34,7 @@ def is_offered(path: str) -> bool:
 def list_at(path: str) -> ListName | None:
     """The list that an offered path belongs to; None for metadata, which everybody may read."""
     found = _IMMUTABLE_PATH.fullmatch(path)
-    return ListName(found[1]) if found and found[1] else None
+    return ListName(found["list"]) if found and found["list"] else None
 
 
 _ONE_RANGE: Final = re.compile(rb"(?i:bytes)=(?:([0-9]{1,99})-([0-9]{0,99})|-[0-9]{1,99})")
@@ -69,7 +66,7 @@ def file_response(folder: Path, path: str) -> Blocks | None:
     if inside is None:
         return None
     file, found = inside
-    kind = "application/vnd.apache.arrow.file" if file.suffix == ".arrow" else "application/json"
+    kind = _MEDIA_TYPES.get(file.suffix, "application/octet-stream")
     return Blocks(file, headers={"Cache-Control": IMMUTABLE}, media_type=kind, stat_result=found)
 
 

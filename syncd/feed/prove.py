@@ -29,9 +29,6 @@ from syncd.trust.values import TrustedFeed, role_of
 ROOT: Final = "root.json"
 _UNLIMITED: Final = Caps(rows=1 << 53, length=1 << 53)
 """What was accepted once may be proved again, whatever the caps of its source are now."""
-_BY_CONTENT: Final = re.compile(
-    r"v1/[^/]+/(?:(?:segments/)([0-9a-f]{64})\.arrow|(?:evidence/)([0-9a-f]{64})\.json|([0-9a-f]{64})\.manifest\.json)"
-)
 _METADATA: Final = re.compile(r"metadata/[0-9]+\.[a-z][a-z0-9._-]*\.json")
 
 
@@ -166,10 +163,10 @@ class Prover:
         here = {str(path.relative_to(self.folder.root)) for path in _files(self.folder)}
         told = {fault.file.removeprefix(self.prefix) for fault in self.tally.faults}
         for file in sorted(here - self.proved - told):
-            named = _BY_CONTENT.fullmatch(file)
+            named = layout.BY_CONTENT.fullmatch(file)
             with self.attempt(file):
                 if named:
-                    self._content(file, next(filter(None, named.groups())))
+                    self._content(file, named["file"] or named["document"])
                 elif trusted and _METADATA.fullmatch(file):
                     self._superseded(trusted, file)
                 elif file not in {ROOT, layout.TIMESTAMP}:

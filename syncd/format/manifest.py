@@ -47,6 +47,8 @@ Sha256 = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
 ChecksumText = Annotated[str, StringConstraints(pattern="^[0-9a-f]{32}$")]
 Count = Annotated[int, Field(ge=0, lt=1 << 53)]
 Version = Annotated[int, Field(ge=1, lt=VERSIONS)]
+Media = Literal["image", "video", "any"]
+Purpose = Literal["live", "review", "test"]
 Feature = Annotated[str, StringConstraints(pattern="^[a-z0-9][a-z0-9._-]{0,63}$")]
 
 
@@ -207,8 +209,8 @@ class Manifest(_Model):
     pinned: bool = False
     """An operator went back to an older version and keeps the list there"""
     retired: Retired | None = None
-    media: Literal["image", "video", "any"] = "any"
-    purpose: Literal["live", "review", "test"] = "live"
+    media: Media = "any"
+    purpose: Purpose = "live"
     max_age: MaxAge | None = None
     """None: the reader's own limits"""
     audit: Annotated[AuditHead, AfterValidator(_is_audit_head)] | None = None

@@ -7,6 +7,7 @@ those names in ``metadata/``, so that the proof can be repeated without the netw
 
 import hashlib
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -15,10 +16,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from syncd.errors import RefusedError, StoreError, UsageError
 from syncd.feed import layout
 from syncd.feed.folder import TRUST, FeedFolder
+from syncd.feed.proof import SignedManifest
 from syncd.files import install_bytes, storage
-from syncd.format.canonical import canonical
-from syncd.format.manifest import Sha256, Time, Version
+from syncd.format.canonical import canonical, read_canonical
+from syncd.format.manifest import Count, Retired, Sha256, Time, Version, now_in_seconds
 from syncd.model import LIST_NAME, ListName
+from syncd.trust.values import TrustedFeed
 
 CURRENT: Final = "current.json"
 ROOT: Final = "root.json"
@@ -33,17 +36,25 @@ _REMOVE: Final = (
 class Held(BaseModel):
     """One list of a copy: which manifest is in force, and the metadata versions, by role, that vouch for it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="ignore")
     version: Version
     manifest: Sha256
     metadata: Mapping[str, Version]
+    verified_at: Time | None = None
+    """when the upstream was last verified, as that metadata says"""
+    retired: Retired | None = None
+    """as the manifest says"""
 
 
 class Current(BaseModel):
     """The content of ``current.json``."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="ignore")
     format: Literal[1] = 1
+    generation: Count = 0
+    """counts the pulls into this copy; 0 in the form of before, which had no number"""
+    feed: Sha256 | None = None
+    """SHA-256 of the feed's first root, which names the feed; None if the copy was pulled with a later one"""
     updated: Time
     """when the copy was last brought up to date"""
     metadata: Mapping[str, Version]
@@ -53,8 +64,37 @@ class Current(BaseModel):
     """SHA-256 of the canonical rest: it guards against accidents, since whoever may write the file may write this"""
 
 
+def hold(signed: SignedManifest, trusted: TrustedFeed) -> Held:
+    """What a copy says of a list once ``signed`` is installed, vouched for by ``trusted``."""
+    manifest, fresh = signed.manifest, trusted.freshness.get(signed.manifest.list)
+    return Held(
+        version=manifest.version,
+        manifest=signed.sha256,
+        metadata=dict(trusted.versions),
+        verified_at=fresh.verified_at if fresh else None,
+        retired=manifest.retired,
+    )
+
+
+def next_current(
+    before: Current | None, lists: Mapping[ListName, Held], trusted: TrustedFeed, now: datetime
+) -> Current:
+    """The generation after ``before`` (None: the first)."""
+    first = trusted.files.get(f"1.{ROOT}")
+    return Current(
+        generation=(before.generation if before else 0) + 1,
+        feed=hashlib.sha256(first).hexdigest() if first else None,
+        updated=now_in_seconds(now),
+        metadata=dict(trusted.versions),
+        lists=dict(lists),
+    )
+
+
 def read_current(folder: FeedFolder) -> Current | None:
-    """Return what a copy holds, or None where nothing was pulled yet. Raises `StoreError`."""
+    """Return what a copy holds, or None where nothing was pulled yet. Raises `StoreError`.
+
+    The form of before, without ``generation``, may lack the checksum; the next pull writes it in the form of now.
+    """
     content = folder.read(CURRENT, _MAX_CURRENT)
     if content is None:
         return None
@@ -63,15 +103,16 @@ def read_current(folder: FeedFolder) -> Current | None:
     except ValidationError as error:
         place = ".".join(str(part) for part in error.errors(include_input=False)[0]["loc"])
         raise StoreError(f"{folder.path(CURRENT)} is damaged at {place or 'its start'}", hint=_REMOVE) from None
-    if current.checksum not in {None, _checksum(current)}:
+    if not is_sealed(content):
         raise StoreError(f"{folder.path(CURRENT)} is damaged: it is not as it was written", hint=_REMOVE)
     return current
 
 
 def write_current(folder: FeedFolder, current: Current) -> None:
     """Make a generation current, durably and at once."""
-    sealed = current.model_copy(update={"checksum": _checksum(current)})
-    install_bytes(folder.path(CURRENT), canonical(sealed.model_dump(mode="json")))
+    document = current.model_dump(mode="json", exclude={"checksum"})
+    sealed = {**document, "checksum": hashlib.sha256(canonical(document)).hexdigest()}
+    install_bytes(folder.path(CURRENT), canonical(sealed))
 
 
 def lists_here(folder: FeedFolder) -> frozenset[ListName]:
@@ -85,14 +126,16 @@ def lists_here(folder: FeedFolder) -> frozenset[ListName]:
     return frozenset(ListName(name) for name in names if LIST_NAME.fullmatch(name))
 
 
-def is_intact(folder: FeedFolder, current: Current) -> bool:
-    """Whether ``current.json`` is, byte for byte, as it was written. Only `syncd verify` asks."""
-    content = folder.read(CURRENT, _MAX_CURRENT)
-    return canonical(current.model_dump(mode="json")) == content
-
-
-def _checksum(current: Current) -> str:
-    return hashlib.sha256(canonical(current.model_dump(mode="json", exclude={"checksum"}))).hexdigest()
+def is_sealed(content: bytes) -> bool:
+    """Whether a ``current.json`` is canonical, and has the checksum of all its other members, known or not."""
+    try:
+        members = read_canonical(content)
+    except ValueError:
+        return False
+    checksum = members.pop("checksum", None)
+    if checksum is None:
+        return "generation" not in members
+    return bool(checksum == hashlib.sha256(canonical(members)).hexdigest())
 
 
 def others_may_write(path: Path) -> bool:

@@ -9,7 +9,7 @@ from syncd.errors import MismatchError, StoreError
 from syncd.feed import layout
 from syncd.feed.prove import Prover
 from syncd.feed.tally import Progress, Proof, Tally, prove_steadily
-from syncd.matcher.copy import CURRENT, Current, copy_at, is_intact, read_current
+from syncd.matcher.copy import CURRENT, Current, copy_at, read_current
 from syncd.model import ListName
 from syncd.trust.strict import verify_exactly
 from syncd.trust.values import TrustedFeed
@@ -53,10 +53,8 @@ class _Copy:
     def _current(self) -> Current:
         folder = self._prover.folder
         current = read_current(folder)
-        if current is None or not is_intact(folder, current):
-            raise MismatchError(
-                f"{CURRENT} is not as it was written", hint="remove that one file and pull again: it is written anew"
-            )
+        if current is None:
+            raise MismatchError(f"{CURRENT} is missing", hint="pull again: it is written anew")
         if current.updated > self._now:
             raise StoreError(
                 f"{CURRENT} was written in the future", hint="set the clock of this machine, or pull again"

@@ -25,7 +25,7 @@ from syncd.feed.proof import SignedManifest, check_fresh, prove_manifest, target
 from syncd.fetch import Deadline, Endpoint, open_peer
 from syncd.files import install_bytes, lock
 from syncd.format.caps import DEFAULT_CAPS, Caps
-from syncd.format.manifest import ManifestRef, SegmentRef, now_in_seconds
+from syncd.format.manifest import ManifestRef, SegmentRef
 from syncd.format.relation import Relation, relate
 from syncd.matcher.copy import (
     CURRENT,
@@ -34,7 +34,9 @@ from syncd.matcher.copy import (
     Held,
     check_root,
     check_target,
+    hold,
     lists_here,
+    next_current,
     read_current,
     write_current,
 )
@@ -55,6 +57,8 @@ class ListPull:
     forked: bool = False
     """the new version does not descend from the old one: its signer went back to a backup"""
     error: SyncdError | None = None
+    retired: datetime | None = None
+    """since when the list is no longer published"""
 
 
 @dataclass(frozen=True)
@@ -197,7 +201,7 @@ class _Pull:
         _refuse_loss([one for one in outcomes if one.list in unnamed])
         if self.current is None and outcomes and not held:  # a matcher that starts here would find nothing on no list
             return Pulled(outcomes, self.follower.received, trusted)
-        current = Current(updated=now_in_seconds(now), metadata=dict(trusted.versions), lists=dict(held))
+        current = next_current(self.current, held, trusted, now)
         write_current(self.copy, current)
         self._collect(trusted, current, now)
         return Pulled(outcomes, self.follower.received, trusted)
@@ -222,8 +226,9 @@ class _Pull:
             error = as_known(fault)
             error.serving = f"{name} version {version}" if version else f"nothing of {name} yet"
             return ListPull(name, version, version, error=error)
-        held[name] = Held(version=signed.manifest.version, manifest=signed.sha256, metadata=dict(trusted.versions))
-        return ListPull(name, version, signed.manifest.version, forked)
+        held[name] = hold(signed, trusted)
+        retired = signed.manifest.retired.since if signed.manifest.retired else None
+        return ListPull(name, version, signed.manifest.version, forked, retired=retired)
 
     def _signed(self, trusted: TrustedFeed, name: ListName) -> SignedManifest:
         """The newest manifest. Where the one here is the one signed, the peer is not asked for it."""

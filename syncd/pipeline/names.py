@@ -9,7 +9,7 @@ from syncd.model import LIST_NAME, ListName
 
 MOST_OF_A_SOURCE: Final = 128
 MOST: Final = 448
-"""Lists that are published: one signed timestamp of 64,000 bytes tells of them all, by names as long as they may be."""
+"""Lists that are published: a timestamp of some 64,000 bytes tells of them all, by names as long as they may be."""
 
 
 def check_head_name(source: str, name: ListName) -> None:

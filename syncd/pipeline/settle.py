@@ -240,6 +240,8 @@ def _settle_whole(
         stack=candidate.stack,
         origin=_origin_of(state, origin, whole=True),
         whole=state.head is not None,
+        media=manifests.parse(origin.manifest).media,
+        purpose=manifests.parse(origin.manifest).purpose,
     )
     _take_over(state, candidate.stack)
     labels = {a: {label: n for label, n in grown.items() if n} for a, grown in update.growth.items()}
@@ -331,6 +333,8 @@ class _Draft:
             stack=(*state.head.stack, *segments),
             origin=_origin_of(state, origin, whole=not lacks_rows(origin)),
             withheld=together(origin.waiting, origin.discarded),
+            media=manifests.parse(origin.manifest).media,
+            purpose=manifests.parse(origin.manifest).purpose,
         )
 
     def holds(self, update: Update, verdict: Verdict) -> tuple[HoldRecord, ...]:

@@ -4,12 +4,25 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from syncd.feed import layout
 from syncd.format import manifest as manifests
-from syncd.format.manifest import RECENT, EndState, Fold, Manifest, Origin, Retired, SegmentRef, Step, Withheld
-from syncd.model import Algorithm, Counts, ListName
+from syncd.format.manifest import (
+    RECENT,
+    EndState,
+    Fold,
+    Manifest,
+    MaxAge,
+    Media,
+    Origin,
+    Purpose,
+    Retired,
+    SegmentRef,
+    Step,
+    Withheld,
+)
+from syncd.model import Algorithm, AuditHead, Counts, ListName
 from syncd.publish.ledger import Current, HeadMove, SignedFiles
 from syncd.trust.keys import Signers
 from syncd.trust.repository import Freshness, Repository, SignedTarget
@@ -35,6 +48,14 @@ class ListChange:
     """what upstream changed and is kept out of this version"""
     retired: datetime | None = None
     """since when the list is no longer published; its stack is then empty"""
+    critical: tuple[str, ...] | None = None
+    """here and below, None: as in the version before"""
+    pinned: bool | None = None
+    media: Media | None = None
+    purpose: Purpose | None = None
+    max_age: MaxAge | None = None
+    audit: AuditHead | None = None
+    """None: nothing is stated"""
 
 
 def next_manifest(
@@ -67,13 +88,18 @@ def next_manifest(
         origin=change.origin,
         withheld=dict(change.withheld),
         retired=Retired(since=manifests.now_in_seconds(change.retired)) if change.retired else None,
-        **_lasting(before),
+        audit=change.audit,
+        **_lasting(change, before),
     )
 
 
-def _lasting(before: Manifest | None) -> dict[str, Any]:
-    """What a list keeps from version to version unless somebody changes it."""
-    return {} if before is None else {name: getattr(before, name) for name in ("media", "purpose", "max_age")}
+_LASTING: Final = ("critical", "pinned", "media", "purpose", "max_age")
+
+
+def _lasting(change: ListChange, before: Manifest | None) -> dict[str, Any]:
+    """What a list keeps from version to version unless ``change`` says otherwise."""
+    held = {name: getattr(before, name) for name in _LASTING} if before else {}
+    return held | {name: value for name in _LASTING if (value := getattr(change, name)) is not None}
 
 
 def _useful_folds(folds: Sequence[Fold], stack: Sequence[SegmentRef]) -> tuple[Fold, ...]:
@@ -107,16 +133,17 @@ def sign(
     signers: Signers,
     now: datetime,
     above: int = 0,
+    audit: AuditHead | None = None,
 ) -> SignedFiles:
     """Sign the manifests of ``published`` into the feed, in memory. The result is what the commit point keeps.
 
-    ``above``: metadata versions already given away, as in `Repository.publish`.
+    ``above``: metadata versions already given away, as in `Repository.publish`, and ``audit``.
     """
     targets = {}
     for move in published:
         name = layout.target_name(move.manifest.list)
         targets[name] = SignedTarget(name, move.manifest.version, move.sha256, len(move.content))
-    update = repository.publish(targets, freshness, signers, now, above)
+    update = repository.publish(targets, freshness, signers, now, above, audit)
     documents = [(layout.manifest_path(move.manifest.list, move.sha256), move.content) for move in published]
     return (*documents, *metadata_files(update.files))
 

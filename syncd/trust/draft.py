@@ -1,7 +1,7 @@
 """One update in the making: the next version of whatever changed, signed. Used by `syncd.trust.repository` alone."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final, TypeAlias
 
@@ -10,9 +10,16 @@ from tuf.api.exceptions import UnsignedMetadataError
 from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, Targets, Timestamp
 
 from syncd.errors import RefusedError, StoreError, UsageError
+from syncd.model import AuditHead
 from syncd.trust.keys import ONLINE_ROLES, Signers
-from syncd.trust.offline import FRESHNESS_FIELD, delegated_roles, write_freshness
-from syncd.trust.values import TOP_LEVEL_ROLES, Freshness, MetadataUpdate, lifetime, role_of, size_limit
+from syncd.trust.offline import (
+    AUDIT_FIELD,
+    FRESHNESS_FIELD,
+    PUBLICATION_FIELD,
+    delegated_roles,
+    write_freshness,
+)
+from syncd.trust.values import TOP_LEVEL_ROLES, Freshness, MetadataUpdate, Publication, lifetime, role_of, size_limit
 from syncd.units import behind
 
 TIMESTAMP: Final = "timestamp.json"
@@ -32,6 +39,9 @@ class Draft:
     signers: Signers
     now: datetime
     above: int = 0
+    publication: Publication | None = None
+    audit: AuditHead | None = None
+    """None: the timestamp goes on stating that of before"""
     versions: dict[str, int] = field(default_factory=dict)
     files: list[tuple[str, bytes]] = field(default_factory=list)
 
@@ -76,7 +86,13 @@ class Draft:
         changed = any(role_of(name) != "root" for name, _ in self.files)
         if snapshot or changed or self.is_due("snapshot"):
             self.sign("snapshot")
-        self.timestamp.unrecognized_fields[FRESHNESS_FIELD] = write_freshness(freshness)
+        stated = self.timestamp.unrecognized_fields
+        stated[FRESHNESS_FIELD] = write_freshness(freshness)
+        stated.pop(PUBLICATION_FIELD, None)
+        if self.publication is not None:
+            stated[PUBLICATION_FIELD] = asdict(self.publication)
+        if self.audit is not None:
+            stated[AUDIT_FIELD] = asdict(self.audit)
         self.sign("timestamp")
         return MetadataUpdate(tuple(self.files))
 

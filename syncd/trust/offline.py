@@ -13,14 +13,17 @@ from typing import Any, Final
 from tuf.api.metadata import DelegatedRole, Metadata, MetaFile, Root, Snapshot, TargetFile, Targets, Timestamp
 
 from syncd.errors import RollbackError, StoreError, TrustError
+from syncd.model import AuditHead
 from syncd.trust.parse import S, at_hand, given_out, parse, typed_errors
-from syncd.trust.values import Floors, Freshness, SignedTarget, TrustedFeed
+from syncd.trust.values import Floors, Freshness, Publication, SignedTarget, TrustedFeed, is_manifest
 from syncd.units import brief
 
 Read = Callable[[str], bytes | None]
 """Returns a metadata file by its name relative to ``metadata/``; None where there is none."""
 
 TIME_FORMAT: Final = "%Y-%m-%dT%H:%M:%SZ"
+PUBLICATION_FIELD: Final = "publication"
+AUDIT_FIELD: Final = "audit"
 FRESHNESS_FIELD: Final = "lists"
 """The field of timestamp.json, beyond TUF's own and signed with them, that carries each list's `Freshness`."""
 
@@ -29,6 +32,7 @@ _TOO_HIGH: Final = 1 << 53
 """Versions as all our documents hold them: JSON readers keep integers below it exact (RFC 8259, section 6)."""
 _ROLE_NAME: Final = re.compile(r"[a-z][a-z0-9._-]{0,68}")
 _SHA256: Final = re.compile("[0-9a-f]{64}")
+_PUBLICATION_ID: Final = re.compile("[0-9a-f]{32}")
 
 
 @dataclass(frozen=True)
@@ -69,9 +73,9 @@ class Verified:
         return {role: signed.expires for role, signed in self.signed.items()}
 
     def entitled(self) -> dict[str, tuple[str, SignedTarget]]:
-        """Every target, with the one role that is entitled to it."""
+        """Every list's target, with the one role that is entitled to it. Other signed documents are passed over."""
         names = set(self.targets.targets).union(*(role.targets for role in self.roles.values()))
-        found = {name: self._find(name) for name in sorted(names)}
+        found = {name: self._find(name) for name in sorted(names) if is_manifest(name)}
         return {name: (role, _signed_target(file)) for name, (role, file) in found.items() if file}
 
     def _find(self, name: str) -> tuple[str, TargetFile | None]:
@@ -116,6 +120,8 @@ def trusted_feed(verified: Verified, clock: datetime | None) -> TrustedFeed:
         versions=versions,
         expires=verified.expires,
         floors=Floors(versions["root"], versions["timestamp"], versions["snapshot"], roles, clock),
+        publication=read_publication(verified.timestamp),
+        audit=read_audit(verified.timestamp),
     )
 
 
@@ -245,7 +251,7 @@ def read_freshness(timestamp: Timestamp) -> dict[str, Freshness]:
         stated = timestamp.unrecognized_fields.get(FRESHNESS_FIELD, {})
         return {name: Freshness(_read_time(of["verified_at"]), int(of["serial"])) for name, of in stated.items()}
     except (AttributeError, KeyError, TypeError, ValueError):
-        raise TrustError(f"the field {FRESHNESS_FIELD!r} of the timestamp is not well formed") from None
+        raise _not_well_formed(FRESHNESS_FIELD) from None
 
 
 def write_freshness(freshness: Mapping[str, Freshness]) -> dict[str, dict[str, str | int]]:
@@ -254,6 +260,32 @@ def write_freshness(freshness: Mapping[str, Freshness]) -> dict[str, dict[str, s
         name: {"verified_at": of.verified_at.astimezone(UTC).strftime(TIME_FORMAT), "serial": of.serial}
         for name, of in freshness.items()
     }
+
+
+def read_publication(timestamp: Timestamp) -> Publication | None:
+    """Which publication the timestamp is of; raises `TrustError` if that is not well formed."""
+    stated = timestamp.unrecognized_fields.get(PUBLICATION_FIELD)
+    if stated is None:
+        return None
+    match stated:
+        case {"epoch": int(epoch), "id": str(name)} if 0 <= epoch < _TOO_HIGH and _PUBLICATION_ID.fullmatch(name):
+            return Publication(epoch, name)
+    raise _not_well_formed(PUBLICATION_FIELD)
+
+
+def read_audit(timestamp: Timestamp) -> AuditHead | None:
+    """The audit log that the timestamp states; raises `TrustError` if that is not well formed."""
+    stated = timestamp.unrecognized_fields.get(AUDIT_FIELD)
+    if stated is None:
+        return None
+    match stated:
+        case {"records": int(records), "head": str(head)} if 0 <= records < _TOO_HIGH and _SHA256.fullmatch(head):
+            return AuditHead(records, head)
+    raise _not_well_formed(AUDIT_FIELD)
+
+
+def _not_well_formed(field: str) -> TrustError:
+    return TrustError(f"the field {field!r} of the timestamp is not well formed")
 
 
 def _read_time(text: str) -> datetime:

@@ -18,18 +18,36 @@ from securesystemslib.signer import Signer
 from tuf.api.metadata import DelegatedRole, Delegations, Root, Snapshot, TargetFile, Targets, Timestamp
 
 from syncd.errors import FeedError, RefusedError, StoreError, UsageError
+from syncd.model import AuditHead
 from syncd.trust.draft import TIMESTAMP, Draft, set_keys
 from syncd.trust.keys import Signers
 from syncd.trust.offline import Read, Verified, read_freshness, verify
 from syncd.trust.parse import parse
-from syncd.trust.values import LISTS, LISTS_PATH, TOP_LEVEL_ROLES, Freshness, MetadataUpdate, SignedTarget, role_of
+from syncd.trust.values import (
+    LISTS,
+    LISTS_PATH,
+    TOP_LEVEL_ROLES,
+    Freshness,
+    MetadataUpdate,
+    NewPublication,
+    SignedTarget,
+    list_path,
+    new_publication,
+    role_of,
+)
 
 __all__ = ["Freshness", "MetadataUpdate", "Repository", "SignedTarget", "create"]
 
 _GLOB_CHARACTERS: Final = frozenset("*?[")
 
 
-def create(offline: Signers, online: Signers, root_threshold: int, now: datetime) -> MetadataUpdate:
+def create(
+    offline: Signers,
+    online: Signers,
+    root_threshold: int,
+    now: datetime,
+    new_publication: NewPublication = new_publication,
+) -> MetadataUpdate:
     """Sign the first metadata of a feed: version 1 of every role.
 
     Raises `UsageError` where the threshold does not fit the root keys, `RefusedError` where a role has no key.
@@ -39,7 +57,8 @@ def create(offline: Signers, online: Signers, root_threshold: int, now: datetime
     for role in TOP_LEVEL_ROLES:
         set_keys(root, role, signers.get(role, ()), root_threshold if role == "root" else 1)
     _delegate(targets, DelegatedRole(LISTS, [], 1, terminating=True, paths=[LISTS_PATH]), signers.get(LISTS, ()), 1)
-    draft = Draft(root, Timestamp(), Snapshot(meta={}), targets, {LISTS: Targets()}, signers, now)
+    timestamp, snapshot, roles = Timestamp(), Snapshot(meta={}), {LISTS: Targets()}
+    draft = Draft(root, timestamp, snapshot, targets, roles, signers, now, publication=new_publication())
     draft.sign("root")
     draft.sign("targets")
     draft.sign(LISTS)
@@ -51,10 +70,14 @@ class Repository:
     """The newest metadata of a feed, verified, and what can be signed on top of it. Signing changes nothing here."""
 
     _verified: Verified
+    _new_publication: NewPublication = new_publication
 
     @classmethod
-    def load(cls, read: Read) -> "Repository":
-        """Load from a feed's metadata folder; raises `StoreError` where it is missing, damaged or incomplete."""
+    def load(cls, read: Read, new_publication: NewPublication = new_publication) -> "Repository":
+        """Load from a feed's metadata folder; raises `StoreError` where it is missing, damaged or incomplete.
+
+        ``new_publication``: names each timestamp that is signed.
+        """
         try:
             first, newest = _first_and_newest_root(read)
             content = read(TIMESTAMP)
@@ -62,7 +85,8 @@ class Repository:
                 raise StoreError(f"the metadata file {TIMESTAMP} is missing", hint="restore it from a backup")
             version = parse(Timestamp, content, TIMESTAMP).signed.version
             named = {f"{version}.{TIMESTAMP}": content}
-            return cls(verify(lambda name: named.get(name) or read(name), first, newest, version))
+            verified = verify(lambda name: named.get(name) or read(name), first, newest, version)
+            return cls(verified, new_publication)
         except FeedError as error:
             raise StoreError(
                 f"the feed's own metadata is damaged: {error}", hint="restore it from a backup, then `recover --above`"
@@ -71,7 +95,7 @@ class Repository:
     def after(self, update: MetadataUpdate) -> "Repository":
         """The repository once ``update`` is installed."""
         old = {name: content for name, content in self._verified.files.items() if role_of(name) != "timestamp"}
-        return Repository.load({**old, **dict(update.files)}.get)
+        return Repository.load({**old, **dict(update.files)}.get, self._new_publication)
 
     def targets(self) -> dict[str, SignedTarget]:
         """Every target, each from the role entitled to it, by name."""
@@ -105,15 +129,18 @@ class Repository:
         signers: Signers,
         now: datetime,
         above: int = 0,
+        audit: AuditHead | None = None,
     ) -> MetadataUpdate:
         """Add or replace ``targets`` and state the whole ``freshness``: their roles, snapshot and timestamp, signed.
 
         What has used up half its life is signed anew as well: the snapshot, and list roles whose keys are at hand.
+        ``audit``: the end of the audit log before this publication; None: what the timestamp stated last still holds.
         Every version signed is higher than the last and than ``above``; what is not above ``above`` yet is due too.
         Raises `RefusedError` where a role's keys are not at hand, where no role may sign a target, or where a target's
         own version does not rise.
         """
         draft = self._draft(signers, now, above)
+        draft.audit = audit
         published = self.targets()
         for target in targets.values():
             _check_rises(target, published.get(target.name))
@@ -125,10 +152,15 @@ class Repository:
         return draft.finish(freshness)
 
     def resign(
-        self, freshness: Mapping[str, Freshness], signers: Signers, now: datetime, above: int = 0
+        self,
+        freshness: Mapping[str, Freshness],
+        signers: Signers,
+        now: datetime,
+        above: int = 0,
+        audit: AuditHead | None = None,
     ) -> MetadataUpdate:
         """Sign a new timestamp and whatever is due; as `publish`, of nothing new."""
-        return self.publish({}, freshness, signers, now, above)
+        return self.publish({}, freshness, signers, now, above, audit)
 
     def rotate(
         self, role: str, keys: tuple[Signer, ...], threshold: int, *, offline: Signers, online: Signers, now: datetime
@@ -163,7 +195,7 @@ class Repository:
         online: Signers,
         now: datetime,
     ) -> MetadataUpdate:
-        """Give one list (the target ``target``) a role of its own; what is published of it moves there.
+        """Give one list a role of its own; all that is published of it moves there. ``target`` is that of its manifest.
 
         Raises `UsageError` where the threshold or the names do not fit, `RefusedError` where keys are not at hand or
         the role exists.
@@ -174,9 +206,11 @@ class Repository:
             raise UsageError(f"{target} is a pattern, not one target")
         draft = self._draft({**online, **offline, role: keys}, now)
         former = draft.role_for(target)
-        moved = draft.roles[former].targets.pop(target, None)
-        _delegate(draft.targets, DelegatedRole(role, [], 1, terminating=True, paths=[target]), keys, threshold)
-        draft.roles[role] = Targets(targets={target: moved} if moved else {})
+        delegated = DelegatedRole(role, [], 1, terminating=True, paths=[list_path(target)])
+        held = draft.roles[former].targets
+        moved = {name: held.pop(name) for name in tuple(held) if delegated.is_delegated_path(name)}
+        _delegate(draft.targets, delegated, keys, threshold)
+        draft.roles[role] = Targets(targets=moved)
         for name in ("targets", role, *([former] if moved else [])):
             draft.sign(name)
         return draft.finish(self.freshness())
@@ -190,7 +224,18 @@ class Repository:
 
     def _draft(self, signers: Signers, now: datetime, above: int = 0) -> Draft:
         of = copy.deepcopy(self._verified)
-        return Draft(of.root, of.timestamp, of.snapshot, of.targets, dict(of.roles), signers, now, above, self.versions)
+        return Draft(
+            root=of.root,
+            timestamp=of.timestamp,
+            snapshot=of.snapshot,
+            targets=of.targets,
+            roles=dict(of.roles),
+            signers=signers,
+            now=now,
+            above=above,
+            publication=self._new_publication(),
+            versions=self.versions,
+        )
 
 
 def _no_such_role(role: str, known: Iterable[str]) -> RefusedError:

@@ -1,16 +1,24 @@
 """The values that trust hands out, and the numbers that this format fixes. No file, peer or clock is touched."""
 
 import re
-from collections.abc import Mapping
+import secrets
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
+from syncd.model import AuditHead
+
 LISTS: Final = "lists"
 """The online role that signs the manifests of every list without a role of its own."""
 
-LISTS_PATH: Final = "v1/*/manifest.json"
-"""What `LISTS` may sign: a ``*`` does not cross ``/`` (TUF specification 1.0.34, 4.5)."""
+LISTS_PATH: Final = "v1/*/*.json"
+"""Targets that `LISTS` may sign in new feeds: a ``*`` does not cross ``/`` (TUF specification 1.0.34, 4.5).
+
+Feeds made before have ``v1/*/manifest.json``, which their own targets metadata states: that alone decides.
+"""
+
+_MANIFEST_TARGET: Final = re.compile(r"(v1/[^/]+/)manifest\.json")
 
 TOP_LEVEL_ROLES: Final = ("root", "targets", "snapshot", "timestamp")
 
@@ -22,9 +30,9 @@ _LIFETIMES: Final = {
 }
 _LIST_ROLE_LIFETIME: Final = timedelta(days=30)
 
-_LIMITS: Final = {"root": 64_000, "timestamp": 64_000, "snapshot": 256_000}
+_LIMITS: Final = {"root": 64_000, "timestamp": 1_000_000, "snapshot": 256_000}
 TARGETS_LIMIT: Final = 2_000_000
-"""Bytes of targets.json, or of one list role. The timestamp, which tells of every list, is full before: at some 950."""
+"""Bytes of targets.json, or of one list role."""
 
 
 _NAME: Final = re.compile(r"[0-9]+\.(.+)\.json")
@@ -34,6 +42,17 @@ def role_of(name: str) -> str:
     """The role that a metadata file belongs to, by its name: a list's own role may be called ``list-a.root``."""
     found = _NAME.fullmatch(name)
     return found[1] if found else name.removesuffix(".json")
+
+
+def is_manifest(target: str) -> bool:
+    """Whether a target is the manifest of a list. A role may sign others, which a reader of today passes over."""
+    return _MANIFEST_TARGET.fullmatch(target) is not None
+
+
+def list_path(target: str) -> str:
+    """Targets that the own role of a list may sign, by the target of its manifest: all of that list."""
+    found = _MANIFEST_TARGET.fullmatch(target)
+    return f"{found[1]}*.json" if found else target
 
 
 def lifetime(role: str) -> timedelta:
@@ -68,6 +87,24 @@ class Freshness:
 
 
 @dataclass(frozen=True)
+class Publication:
+    """Which signing of a timestamp this is. No two have the same bytes, so that equal entity tags mean one file."""
+
+    epoch: int
+    """counts the machines that took over signing, one after the other"""
+    id: str
+    """random, 32 hexadecimal digits"""
+
+
+NewPublication = Callable[[], Publication]
+
+
+def new_publication() -> Publication:
+    """A publication of the only machine that signs."""
+    return Publication(0, secrets.token_hex(16))
+
+
+@dataclass(frozen=True)
 class Floors:
     """The lowest versions acceptable, for when the local metadata was lost, and our own clock when they were verified.
 
@@ -98,6 +135,10 @@ class TrustedFeed:
     versions: Mapping[str, int]
     expires: Mapping[str, datetime]
     floors: Floors
+    publication: Publication | None = None
+    """of the timestamp; None if it was signed by a syncd that did not state it"""
+    audit: AuditHead | None = None
+    """the publisher's audit log before the timestamp was signed"""
 
     def stale(self, now: datetime) -> tuple[str, ...]:
         """The roles past their expiry at ``now``, in order of name."""

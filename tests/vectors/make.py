@@ -3,9 +3,10 @@
     python tests/vectors/make.py           # into the source tree
     python tests/vectors/make.py FOLDER    # all of it under another folder
 
-Writes ``feed/`` (a pulled copy without metadata), ``expected.json`` and ``docs/manifest.schema.json``. The answers come
-from a plain dictionary to which the same changes are applied, not from a stack. The bytes of the segments are those
-of the locked pyarrow. No digest here is of any real file: each is made of a short text.
+Writes ``feed/`` (a pulled copy), ``refused/``, ``expected.json`` and ``docs/manifest.schema.json``. The keys that sign
+the copy follow from their names, so trust nothing by them. The answers come from a plain dictionary to which the same
+changes are applied, not from a stack. The bytes of the segments are those of the locked pyarrow. No digest here is of
+any real file: each is made of a short text.
 """
 
 import hashlib
@@ -17,7 +18,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from syncd.feed.layout import manifest_path, segment_path
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from securesystemslib.signer import CryptoSigner, Signer
+
+from syncd.feed.layout import manifest_path, segment_path, target_name
 from syncd.format.canonical import canonical
 from syncd.format.checksum import checksum
 from syncd.format.manifest import (
@@ -25,19 +29,27 @@ from syncd.format.manifest import (
     Fold,
     Manifest,
     ManifestRef,
+    MaxAge,
     Origin,
+    Retired,
     SegmentRef,
     Step,
+    Withheld,
     encode,
 )
 from syncd.format.rows import Rows, sort_order
 from syncd.format.segment import Segment
 from syncd.format.stack import Stack
 from syncd.format.writer import write_segment
-from syncd.model import KNOWN_ALGORITHMS, Algorithm, Counts, ListName
+from syncd.model import KNOWN_ALGORITHMS, Algorithm, AuditHead, Counts, ListName
+from syncd.trust.repository import Freshness, Repository, SignedTarget, create
+from syncd.trust.values import Publication
 
 HERE: Final = Path(__file__).parent
 LIST: Final = ListName("example.images")
+OPEN: Final = ListName("example.open")
+RETIRED: Final = ListName("example.retired")
+MIXED: Final = ListName("example.mixed-widths")
 CREATED: Final = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 ALGORITHMS: Final = (Algorithm.MD5, Algorithm.PDQ, Algorithm.SHA1, Algorithm.SHA256)
 
@@ -102,10 +114,10 @@ def end_states(state: Change) -> dict[Algorithm, EndState]:
 
 
 class Maker:
-    """Writes the feed's files under one folder, by content."""
+    """Writes the files of one list under one folder, by content."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, name: ListName = LIST) -> None:
+        self.folder, self.name = folder, name
 
     def install(self, path: str, content: bytes) -> None:
         """Write one file."""
@@ -120,21 +132,24 @@ class Maker:
             ref = write_segment(path, algorithm, kind, [rows])
             assert ref is not None
             Segment.check(path, ref)
-            self.install(segment_path(LIST, ref.sha256), path.read_bytes())
+            self.install(segment_path(self.name, ref.sha256), path.read_bytes())
         return ref
 
     def open(self, ref: SegmentRef) -> Segment:
         """Open what `segment` wrote."""
-        return Segment.open(self.folder / segment_path(LIST, ref.sha256), ref)
+        return Segment.open(self.folder / segment_path(self.name, ref.sha256), ref)
 
     def manifest(self, **fields: Any) -> ManifestRef:
         """Write the next manifest."""
-        version: int = fields["version"]
-        made = Manifest(list=LIST, created=CREATED + timedelta(hours=version), **fields)
-        content = encode(made)
+        created = CREATED + timedelta(hours=fields["version"])
+        return self.document(json.loads(encode(Manifest(list=self.name, created=created, **fields))))
+
+    def document(self, document: dict[str, Any]) -> ManifestRef:
+        """Write a manifest as it is, whatever it holds."""
+        content = canonical(document)
         sha256 = hashlib.sha256(content).hexdigest()
-        self.install(manifest_path(LIST, sha256), content)
-        return ManifestRef(version=version, sha256=sha256)
+        self.install(manifest_path(self.name, sha256), content)
+        return ManifestRef(version=document["version"], sha256=sha256)
 
 
 def make_feed(maker: Maker) -> list[ManifestRef]:
@@ -221,22 +236,170 @@ def row_vectors() -> list[dict[str, str]]:
     ]
 
 
+TLSH: Final = Algorithm("tlsh2")
+FRAMES: Final = Algorithm("vpdq")
+LONG: Final = ";".join(f"tag-{number:04}" for number in range(455)).ljust(4096, ".")
+WIDE: Final[dict[Algorithm, Change]] = {
+    TLSH: {("\0" * 35, "zeros"): "A1", ("a" * 34 + "\0", "ends in zero"): LONG, ("a" * 35, "é"): "A1"},
+    FRAMES: {("b" * 32 + "\x64", "frame"): "A1"},
+}
+"""By algorithm that syncd does not know: (digest as text, entry) -> label."""
+
+
+def wide_rows(algorithm: Algorithm, change: Change) -> Rows:
+    """Rows whose digests are given as text."""
+    keys = list(change)
+    digests, labels = [digest.encode() for digest, _ in keys], [label or "" for label in change.values()]
+    rows = Rows.build(algorithm, digests, [entry for _, entry in keys], labels)
+    return rows.take(sort_order(rows))
+
+
+def make_open(maker: Maker) -> ManifestRef:
+    """A list of algorithms that no reader need know, whose manifest says all that one can, and more."""
+    refs = tuple(maker.segment(a, "base", wide_rows(a, change)) for a, change in WIDE.items())
+    made = Manifest(
+        list=maker.name,
+        created=CREATED,
+        version=1,
+        previous=None,
+        end_state={
+            a: EndState(rows=len(change), checksum=str(checksum(wide_rows(a, change)))) for a, change in WIDE.items()
+        },
+        stack=refs,
+        origin=Origin(serial=7, manifest="a" * 64, kind="stated", whole=6, answers="b" * 64),
+        withheld={TLSH: Withheld(additions=1, removals=2, relabels=3, suppressed=4)},
+        pinned=True,
+        media="video",
+        purpose="review",
+        max_age=MaxAge(warn=86400, critical=172800),
+        audit=AuditHead(9, "c" * 64),
+    )
+    document = json.loads(encode(made))
+    document["later"] = {"null": None, "text": "é\x7f\n", "numbers": [0, -1, 9007199254740991]}
+    document["stack"][0]["later"] = []
+    return maker.document(document)
+
+
+def make_retired(maker: Maker) -> ManifestRef:
+    """Version 1 is a base, version 2 retires the list."""
+    ref = maker.segment(Algorithm.MD5, "base", rows_of(Algorithm.MD5, STATES[1]))
+    state = {Algorithm.MD5: end_states(STATES[1])[Algorithm.MD5]}
+    first = maker.manifest(version=1, previous=None, end_state=state, stack=(ref,))
+    since = CREATED + timedelta(hours=2)
+    return maker.manifest(version=2, previous=first, end_state={}, stack=(), retired=Retired(since=since))
+
+
+def make_mixed(maker: Maker) -> ManifestRef:
+    """A stack whose segments, each good, have digests of different widths."""
+    base = maker.segment(TLSH, "base", wide_rows(TLSH, {("a" * 35, "e"): "A1"}))
+    delta = maker.segment(TLSH, "delta", wide_rows(TLSH, {("b" * 34, "f"): "A1"}))
+    state = EndState(rows=2, checksum="0" * 32)
+    return maker.manifest(version=1, previous=None, end_state={TLSH: state}, stack=(base, delta))
+
+
+def refused(good: dict[str, Any]) -> dict[str, tuple[bytes, str]]:
+    """Manifests that every reader refuses, and why."""
+    text = canonical(good).decode()
+    retired = {"since": "2026-01-02T05:04:05Z"}
+    return {
+        "critical": (canonical({**good, "critical": ["row-signatures"]}), "a feature that no reader of today knows"),
+        "field-twice": (text.replace('"version":', '"version":9,"version":').encode(), "a field is there twice"),
+        "white-space": (text.replace('":', '": ', 1).encode(), "not canonical"),
+        "fraction": (canonical({**good, "later": 0}).replace(b'"later":0', b'"later":0.5'), "not an integer"),
+        "escape": (canonical({**good, "later": "e"}).replace(b'"later":"e"', b'"later":"\\u0065"'), "not canonical"),
+        "large-number": (canonical({**good, "later": 1 << 53}), "a number beyond 53 bits"),
+        "retired-with-a-stack": (canonical({**good, "retired": retired}), "a retired list has an empty stack"),
+        "format-2": (canonical({**good, "format": 2}), "another format"),
+    }
+
+
+def sign(heads: dict[ListName, tuple[ManifestRef, int]]) -> tuple[dict[str, bytes], dict[str, int]]:
+    """The signed metadata of a copy that holds these manifests, and its versions by role."""
+    keys = {role: (signer(role),) for role in ("root", "targets", "snapshot", "timestamp", "lists")}
+    publication = Publication(1, "0123456789abcdef0123456789abcdef")
+    first = create(keys, keys, 1, CREATED, lambda: publication)
+    files = dict(first.files)
+    targets = {}
+    for name, (ref, length) in heads.items():
+        target = SignedTarget(target_name(name), ref.version, ref.sha256, length)
+        targets[target.name] = target
+    freshness = {str(name): Freshness(CREATED, ref.version) for name, (ref, _) in heads.items()}
+    repository = Repository.load(files.get, lambda: publication)
+    update = repository.publish(targets, freshness, keys, CREATED, audit=AuditHead(9, "c" * 64))
+    versions = repository.after(update).versions
+    files |= dict(update.files)
+    named = {f"{version}.{role}.json" for role, version in versions.items() if role != "timestamp"}
+    kept = {name: content for name, content in files.items() if name in named}
+    return {**kept, f"{versions['timestamp']}.timestamp.json": files["timestamp.json"]}, versions
+
+
+def signer(role: str) -> Signer:
+    """The key of a role, made of its name."""
+    private = Ed25519PrivateKey.from_private_bytes(hashlib.sha256(role.encode()).digest())
+    return CryptoSigner(private)
+
+
 def make(folder: Path) -> None:
     """Write everything under ``folder``."""
-    published = make_feed(Maker(folder / "feed"))
-    newest = published[-2]
-    vouching = {"root": 1, "timestamp": 10, "snapshot": 8, "targets": 1, "lists": 8}
-    state = {"version": newest.version, "manifest": newest.sha256, "metadata": vouching}
-    current = {"format": 1, "updated": "2026-01-02T08:04:05Z", "metadata": vouching, "lists": {LIST: state}}
-    (folder / "feed" / "current.json").write_bytes(canonical(current))
+    feed = folder / "feed"
+    published = make_feed(Maker(feed))
+    others = {OPEN: make_open(Maker(feed, OPEN)), RETIRED: make_retired(Maker(feed, RETIRED))}
+    mixed = make_mixed(Maker(feed, MIXED))
+    newest = {LIST: published[-2], **others}
+    lengths = {name: (feed / manifest_path(name, ref.sha256)).stat().st_size for name, ref in newest.items()}
+    metadata, vouching = sign({name: (ref, lengths[name]) for name, ref in newest.items()})
+    for name, content in metadata.items():
+        Maker(feed).install(f"metadata/{name}", content)
+    Maker(feed).install("root.json", metadata["1.root.json"])
+    Maker(feed).install("current.json", current(newest, vouching, metadata["1.root.json"]))
+    good = json.loads((feed / manifest_path(LIST, published[0].sha256)).read_bytes())
+    for name, (content, _) in refused(good).items():
+        Maker(folder).install(f"refused/{name}.manifest.json", content)
     expected = {
         "list": LIST,
         "manifests": {str(ref.version): ref.sha256 for ref in published},
         "counts": {str(version): asdict(counts) for version, counts in zip((3, 4), COUNTS, strict=True)},
         "look_ups": {digest: found for a in ALGORITHMS for digest, found in look_ups(a).items()},
         "rows": row_vectors(),
+        "open": {
+            "manifest": others[OPEN].sha256,
+            "look_ups": {
+                f"{a}:{digest.encode().hex()}": [[entry, label]]
+                for a, change in WIDE.items()
+                for (digest, entry), label in change.items()
+            },
+        },
+        "retired": {"manifest": others[RETIRED].sha256, "since": "2026-01-02T05:04:05Z"},
+        "mixed_widths": {"manifest": mixed.sha256},
+        "refused": {name: why for name, (_, why) in refused(good).items()},
+        "publication": {"epoch": 1, "id": "0123456789abcdef0123456789abcdef"},
+        "audit": {"records": 9, "head": "c" * 64},
     }
     (folder / "expected.json").write_text(json.dumps(expected, indent=1, sort_keys=True, ensure_ascii=True) + "\n")
+
+
+def current(newest: dict[ListName, ManifestRef], vouching: dict[str, int], root: bytes) -> bytes:
+    """``current.json``, written without syncd's own code for it, and with a member that no reader knows."""
+    lists = {
+        name: {
+            "version": ref.version,
+            "manifest": ref.sha256,
+            "metadata": vouching,
+            "verified_at": "2026-01-02T03:04:05Z",
+            "retired": {"since": "2026-01-02T05:04:05Z"} if name == RETIRED else None,
+        }
+        for name, ref in newest.items()
+    }
+    members = {
+        "format": 1,
+        "generation": 3,
+        "feed": hashlib.sha256(root).hexdigest(),
+        "updated": "2026-01-02T08:04:05Z",
+        "metadata": vouching,
+        "lists": lists,
+        "later": "é",
+    }
+    return canonical({**members, "checksum": hashlib.sha256(canonical(members)).hexdigest()})
 
 
 def described() -> str:
