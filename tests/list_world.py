@@ -132,7 +132,7 @@ class ListWorld:
         else:
             self.as_made = None
 
-    def _expect(self, merged: Change, closed: set[Lane]) -> None:
+    def _expect(self, merged: Change, closed: set[Lane], *, accepted: bool = False) -> None:
         """Move what ought to be."""
         for key, label in merged.items():
             self.refused.discard(key)
@@ -140,12 +140,23 @@ class ListWorld:
                 self.stated.pop(key, None)
             else:
                 self.stated[key] = label
+        closed = closed | ({Lane.REMOVALS} if self._empties() and not accepted else set())
+        for key in merged:
             want, is_ = self.stated.get(key), self.served.get(key)
             if want == is_:
                 continue
             lane = Lane.REMOVALS if want is None else Lane.ADDITIONS
             if lane not in closed:
                 self._serve(key, want)
+
+    def _empties(self) -> bool:
+        """Whether the list would be left without an entry if all that waits passed."""
+        left = {
+            key
+            for key in {*self.stated, *self.served}
+            if (self.served if key in self.refused else self.stated).get(key)
+        }
+        return bool(self.served) and not left
 
     def _serve(self, key: Key, label: str | None) -> None:
         if label is None:
@@ -193,8 +204,9 @@ class ListWorld:
             for ref in staged.candidate.delta
             for key, label in self.change_of(Segment.open(state.path(ref), ref)).items()
         }
+        emptied = HoldReason.EMPTIED in hold.reasons
         self._take(settle_update(state, update, context, hold.reasons, hold))
-        self._expect(merged, closed)
+        self._expect(merged, closed, accepted=emptied)
 
     def change_of(self, segment: Segment) -> dict[Key, str | None]:
         """A delta as a change."""
@@ -244,6 +256,7 @@ class ListWorld:
         self._settle(self._update(self._candidate(counting, tuple(refs), Over.HEAD)))
         self.refused.clear()
         self.stated = dict(rows)
+        closed |= {Lane.REMOVALS} if self._empties() else set()
         for key in {*self.served, *rows}:
             want, is_ = rows.get(key), self.served.get(key)
             lane = Lane.REMOVALS if want is None else Lane.ADDITIONS

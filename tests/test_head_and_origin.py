@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
 from list_world import ListWorld
@@ -191,14 +191,16 @@ def actions() -> st.SearchStrategy[list[Any]]:
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(first=lists().filter(bool), done=actions())
 def test_head_and_origin_over_time(tmp_path_factory: pytest.TempPathFactory, first: List, done: list[Any]) -> None:
     """After every act the origin is what the partner states, the head is what was let through, and counts are exact."""
+    note(f"{first}")
     world = ListWorld(tmp_path_factory.mktemp("list"))
     world.first(first)
     world.check()
     for act, *given_ in done:
+        note(f"{act} {given_}")
         open_or_discarded = [one for one in world.state.holds if act == "release" or one.state is HoldState.OPEN]
         match act:
             case "update":

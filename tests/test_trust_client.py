@@ -30,7 +30,7 @@ from syncd.model import AuditHead
 from syncd.trust.client import Floors, TrustedFeed, refresh, verify_offline
 from syncd.trust.repository import Freshness, create
 from syncd.trust.strict import check_superseded, verify_root
-from syncd.trust.values import TARGETS_LIMIT, Publication
+from syncd.trust.values import TARGETS_LIMIT, PublicationId
 
 IMAGES = "v1/images/manifest.json"
 
@@ -432,7 +432,7 @@ def test_what_a_later_syncd_signs_is_passed_over(folder: Path, peer: MetadataPee
     peer.files["metadata/timestamp.json"] = edited(peer, "metadata/timestamp.json", "timestamp", more)
     found = sync(folder, peer)
     assert found.targets.keys() == {IMAGES}
-    assert (found.publication, found.audit) == (Publication(2, "a" * 32), AuditHead(7, "b" * 64))
+    assert (found.publication, found.audit) == (PublicationId(2, "a" * 32), AuditHead(7, "b" * 64))
     assert found.freshness["images"].serial == 1
 
 

@@ -12,7 +12,7 @@ from syncd.model import AuditHead
 from syncd.trust import repository as module
 from syncd.trust.offline import read_audit
 from syncd.trust.repository import Freshness, Repository, create
-from syncd.trust.values import Publication
+from syncd.trust.values import PublicationId
 
 IMAGES = "v1/images/manifest.json"
 
@@ -224,7 +224,7 @@ def test_too_many_lists_for_clients_are_refused(peer: MetadataPeer) -> None:
 def test_each_signature_of_a_timestamp_has_an_id_of_its_own(peer: MetadataPeer) -> None:
     """No two publications have the same bytes, even of the same content at the same second."""
     ids = iter(f"{number:032x}" for number in range(9))
-    repository = Repository.load(peer.read, lambda: Publication(3, next(ids)))
+    repository = Repository.load(peer.read, lambda: PublicationId(3, next(ids)))
     updates = [repository.resign(peer.freshness, peer.online, NOW) for _ in range(2)]
     first, second = (json.loads(update.files[-1][1])["signed"] for update in updates)
     assert first.pop("publication") == {"epoch": 3, "id": "0" * 32}

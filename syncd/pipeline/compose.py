@@ -66,7 +66,7 @@ class Composed:
 
 
 @dataclass(frozen=True)
-class _Difference:
+class _Wanted:
     """By key: how the head would have to change."""
 
     add: Mask
@@ -87,7 +87,7 @@ def compose(touched: Touched, passing: Passing, owed: Mask) -> Composed:
     differs = wait_add | wait_remove | hidden
     neutral = owed & ~differs
     keep = differs | neutral
-    left = _Difference(wait_add, wait_add & wanted.relabel, wait_remove)
+    left = _Wanted(wait_add, wait_add & wanted.relabel, wait_remove)
     visible = ~touched.suppressed
     return Composed(
         head=_rows(touched, take_add, take_remove),
@@ -109,7 +109,7 @@ def withheld(touched: Touched) -> tuple[Withheld, Withheld]:
     return waiting, _counted(found, touched.refused & ~touched.suppressed, 0)
 
 
-def _counted(found: _Difference, among: Mask, suppressed: int) -> Withheld:
+def _counted(found: _Wanted, among: Mask, suppressed: int) -> Withheld:
     relabels = int((found.relabel & among).sum())
     return Withheld(
         additions=int((found.add & among).sum()) - relabels,
@@ -119,7 +119,7 @@ def _counted(found: _Difference, among: Mask, suppressed: int) -> Withheld:
     )
 
 
-def _difference(touched: Touched) -> _Difference:
+def _difference(touched: Touched) -> _Wanted:
     origin, head = touched.origin, touched.head
     both = origin.present & head.present
     same = both.copy()
@@ -127,7 +127,7 @@ def _difference(touched: Touched) -> _Difference:
     same[both] = left.same_labels(head.current.take(both[head.present]))
     wanted = origin.present & ~touched.suppressed
     add = wanted & ~same
-    return _Difference(add, add & head.present, head.present & ~wanted)
+    return _Wanted(add, add & head.present, head.present & ~wanted)
 
 
 def _rows(touched: Touched, add: Mask, remove: Mask) -> Rows:

@@ -122,9 +122,9 @@ def settle_update(
     move.compose(_lanes(verdict))
     draft = _Draft(state, move, context)
     opened = draft.holds(update, verdict)
+    lost = candidate.over is Over.HEAD
     ended = [
-        *_withdrawn(state, move.waiting, context),
-        *(_ended_loss(state, context) if candidate.over is Over.HEAD else ()),
+        *(_ended_loss(state, context) if lost else _withdrawn(state, move.waiting, context)),
         *_ended_whole(state, released, context),
     ]
     origin = draft.origin(_moved(state, update, context))
@@ -501,7 +501,7 @@ def _ended_whole(state: ListState, released: HoldRecord | None, context: Context
 
 def _ended_loss(state: ListState, context: Context) -> list[HoldEnd]:
     """The holds whose rows were lost on this disk: what still waits is held again."""
-    return [context.ended(hold, HoldState.REPLACED) for lane in _LANES for hold in state.holds_of(lane)]
+    return [context.ended(hold, HoldState.REPLACED) for hold in state.holds if hold.lane is not Lane.BOTH]
 
 
 def _closed_by_loss(state: ListState) -> dict[Lane, tuple[HoldReason, ...]]:

@@ -58,6 +58,9 @@ class Journal:
         named |= {manifest.list: manifest.version for manifest in moved}
         return {name: Freshness(now_in_seconds(now), version) for name, version in named.items() if name}
 
+    def audit_head(self) -> None:
+        """See `Ledger.audit_head`."""
+
     def commit(self, commit: Commit[None]) -> int:
         """See `Ledger.commit`. The feed's lock keeps others out; what a crash left must have been installed."""
         if self.pending():

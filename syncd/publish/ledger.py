@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from syncd.feed.layout import TIMESTAMP
 from syncd.format.manifest import Manifest, ManifestRef
-from syncd.model import ListName
+from syncd.model import AuditHead, ListName
 from syncd.trust.values import Freshness
 
 if TYPE_CHECKING:
@@ -93,6 +93,9 @@ class Ledger(Protocol[Records]):
         self, repository: "Repository", moved: Sequence[Manifest], records: Records | None, now: datetime
     ) -> Mapping[str, Freshness]:
         """Return when the upstream of each list was last verified, once ``moved`` and ``records`` are committed."""
+
+    def audit_head(self) -> AuditHead | None:
+        """Return the end of the audit log as it is before a publication; None if there is no such log."""
 
     def commit(self, commit: Commit[Records]) -> int:
         """The commit point. Return the publication's id.

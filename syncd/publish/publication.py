@@ -8,7 +8,7 @@ proposes, computed from the state that it finds once the lock is held, and nothi
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final, Generic
 
@@ -19,7 +19,7 @@ from syncd.feed.signed import load_repository
 from syncd.files import lock
 from syncd.format import manifest as manifests
 from syncd.format.manifest import Manifest
-from syncd.model import ListName
+from syncd.model import AuditHead, ListName
 from syncd.publish.change import ListChange, head_move, metadata_files, next_manifest, sign
 from syncd.publish.ledger import Commit, Current, HeadMove, Ledger, Publication, Records, SignedFiles
 from syncd.trust.keys import Signers
@@ -119,14 +119,20 @@ class FeedPublisher(Generic[Records]):
         proposal = propose(start)
         if proposal is None:
             return None
-        moves = _moves(start, proposal, now) if proposal.visible else ()
-        files = self._signed(start.repository, proposal, moves, now) if proposal.visible else ()
+        audit = self.ledger.audit_head()
+        moves = _moves(start, proposal, audit, now) if proposal.visible else ()
+        files = self._signed(start.repository, proposal, moves, audit, now) if proposal.visible else ()
         commit = Commit(proposal.kind, files, now, moves, proposal.records)
         self._install(Publication(self.ledger.commit(commit), now, commit.kind, files))
         return tuple(move.manifest for move in moves)
 
     def _signed(
-        self, repository: Repository, proposal: Proposal[Records], moves: tuple[HeadMove, ...], now: datetime
+        self,
+        repository: Repository,
+        proposal: Proposal[Records],
+        moves: tuple[HeadMove, ...],
+        audit: AuditHead | None,
+        now: datetime,
     ) -> SignedFiles:
         first: SignedFiles = ()
         if proposal.resign is not None:
@@ -136,9 +142,9 @@ class FeedPublisher(Generic[Records]):
             repository = repository.after(update)
             # The snapshot and timestamp of that step are signed again below, under higher numbers.
             first = metadata_files([one for one in update.files if role_of(one[0]) in _OFFLINE])
-        manifests_ = [move.manifest for move in moves]
-        freshness = self.ledger.freshness(repository, manifests_, proposal.records, now)
-        signed = sign(repository, moves, freshness, self.signers, now, proposal.above)
+        moved = [move.manifest for move in moves]
+        freshness = self.ledger.freshness(repository, moved, proposal.records, now)
+        signed = sign(repository, moves, freshness, self.signers, now, above=proposal.above, audit=audit)
         return (*proposal.files, *first, *signed)
 
     def _install(self, publication: Publication) -> None:
@@ -148,12 +154,14 @@ class FeedPublisher(Generic[Records]):
             self.announce(name, version)
 
 
-def _moves(start: Start[Records], proposal: Proposal[Records], now: datetime) -> tuple[HeadMove, ...]:
+def _moves(
+    start: Start[Records], proposal: Proposal[Records], audit: AuditHead | None, now: datetime
+) -> tuple[HeadMove, ...]:
     min_root = start.repository.versions["root"]
     found = []
     for change in proposal.changes:
-        current = start.current(change.list)
-        manifest = next_manifest(current, change, created=now, min_root=min_root, above=proposal.above)
+        current, stated = start.current(change.list), replace(change, audit=audit)
+        manifest = next_manifest(current, stated, created=now, min_root=min_root, above=proposal.above)
         found.append(head_move(current, manifest))
     return tuple(found)
 

@@ -19,7 +19,7 @@ from syncd.trust.offline import (
     delegated_roles,
     write_freshness,
 )
-from syncd.trust.values import TOP_LEVEL_ROLES, Freshness, MetadataUpdate, Publication, lifetime, role_of, size_limit
+from syncd.trust.values import TOP_LEVEL_ROLES, Freshness, MetadataUpdate, PublicationId, lifetime, role_of, size_limit
 from syncd.units import behind
 
 TIMESTAMP: Final = "timestamp.json"
@@ -39,7 +39,7 @@ class Draft:
     signers: Signers
     now: datetime
     above: int = 0
-    publication: Publication | None = None
+    publication: PublicationId | None = None
     audit: AuditHead | None = None
     """None: the timestamp goes on stating that of before"""
     versions: dict[str, int] = field(default_factory=dict)

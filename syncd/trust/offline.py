@@ -15,7 +15,7 @@ from tuf.api.metadata import DelegatedRole, Metadata, MetaFile, Root, Snapshot, 
 from syncd.errors import RollbackError, StoreError, TrustError
 from syncd.model import AuditHead
 from syncd.trust.parse import S, at_hand, given_out, parse, typed_errors
-from syncd.trust.values import Floors, Freshness, Publication, SignedTarget, TrustedFeed, is_manifest
+from syncd.trust.values import Floors, Freshness, PublicationId, SignedTarget, TrustedFeed, is_manifest
 from syncd.units import brief
 
 Read = Callable[[str], bytes | None]
@@ -262,14 +262,14 @@ def write_freshness(freshness: Mapping[str, Freshness]) -> dict[str, dict[str, s
     }
 
 
-def read_publication(timestamp: Timestamp) -> Publication | None:
+def read_publication(timestamp: Timestamp) -> PublicationId | None:
     """Which publication the timestamp is of; raises `TrustError` if that is not well formed."""
     stated = timestamp.unrecognized_fields.get(PUBLICATION_FIELD)
     if stated is None:
         return None
     match stated:
         case {"epoch": int(epoch), "id": str(name)} if 0 <= epoch < _TOO_HIGH and _PUBLICATION_ID.fullmatch(name):
-            return Publication(epoch, name)
+            return PublicationId(epoch, name)
     raise _not_well_formed(PUBLICATION_FIELD)
 
 

@@ -87,7 +87,7 @@ class Freshness:
 
 
 @dataclass(frozen=True)
-class Publication:
+class PublicationId:
     """Which signing of a timestamp this is. No two have the same bytes, so that equal entity tags mean one file."""
 
     epoch: int
@@ -96,12 +96,12 @@ class Publication:
     """random, 32 hexadecimal digits"""
 
 
-NewPublication = Callable[[], Publication]
+NewPublication = Callable[[], PublicationId]
 
 
-def new_publication() -> Publication:
+def new_publication() -> PublicationId:
     """A publication of the only machine that signs."""
-    return Publication(0, secrets.token_hex(16))
+    return PublicationId(0, secrets.token_hex(16))
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ class TrustedFeed:
     versions: Mapping[str, int]
     expires: Mapping[str, datetime]
     floors: Floors
-    publication: Publication | None = None
+    publication: PublicationId | None = None
     """of the timestamp; None if it was signed by a syncd that did not state it"""
     audit: AuditHead | None = None
     """the publisher's audit log before the timestamp was signed"""

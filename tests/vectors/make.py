@@ -43,7 +43,7 @@ from syncd.format.stack import Stack
 from syncd.format.writer import write_segment
 from syncd.model import KNOWN_ALGORITHMS, Algorithm, AuditHead, Counts, ListName
 from syncd.trust.repository import Freshness, Repository, SignedTarget, create
-from syncd.trust.values import Publication
+from syncd.trust.values import PublicationId
 
 HERE: Final = Path(__file__).parent
 LIST: Final = ListName("example.images")
@@ -316,7 +316,7 @@ def refused(good: dict[str, Any]) -> dict[str, tuple[bytes, str]]:
 def sign(heads: dict[ListName, tuple[ManifestRef, int]]) -> tuple[dict[str, bytes], dict[str, int]]:
     """The signed metadata of a copy that holds these manifests, and its versions by role."""
     keys = {role: (signer(role),) for role in ("root", "targets", "snapshot", "timestamp", "lists")}
-    publication = Publication(1, "0123456789abcdef0123456789abcdef")
+    publication = PublicationId(1, "0123456789abcdef0123456789abcdef")
     first = create(keys, keys, 1, CREATED, lambda: publication)
     files = dict(first.files)
     targets = {}
