@@ -98,7 +98,7 @@ def test_an_init_that_was_killed_is_finished_by_the_next(tmp_path: Path, monkeyp
         "  to do: name another folder, or move the key away\n",
     )
     (tmp_path / "f.keys").rename(tmp_path / "away")
-    killed("syncd.publish.author.install_bytes", monkeypatch, *command)
+    killed("syncd.feed.folder.FeedFolder.metadata", monkeypatch, *command)
     assert not (feed / "root.json").exists()
     assert syncd(*command).code == 0
     assert (feed / "root.json").read_bytes() == (feed / "metadata/1.root.json").read_bytes()

@@ -13,7 +13,7 @@ from syncd.catalog.records import AuditEntry, HeadNote, HoldRecord, OriginMove, 
 from syncd.errors import RefusedError, SyncdError
 from syncd.feed import garbage, layout
 from syncd.feed.signed import load_repository
-from syncd.files import link_file, lock, sha256_file
+from syncd.files import lock, sha256_file
 from syncd.format import manifest as manifests
 from syncd.format.caps import NO_CAPS
 from syncd.format.manifest import Manifest, SegmentRef
@@ -39,6 +39,7 @@ from syncd.publish.compact import fold_due
 from syncd.publish.ledger import Current
 from syncd.publish.publication import Announce, FeedPublisher, Proposal, Resign, Start, unannounced
 from syncd.publish.rotate import online_signers
+from syncd.store.store import Store
 from syncd.trust.keys import Signers
 from syncd.trust.values import lifetime
 
@@ -215,9 +216,10 @@ class Publisher:
         """
         head = state.head.stack if state.head else ()
         for ref in state.source.missing(state.own_name, head):
-            _take_back(state.feed.segment_path(state.name, ref), state.path(ref), ref)
+            path = layout.segment_path(state.own_name, ref.sha256)
+            _take_back(state.feed.segment_path(state.name, ref), state.source.store, path, ref)
         for ref in state.feed.missing(state.name, head):
-            _take_back(state.path(ref), state.feed.segment_path(state.name, ref), ref)
+            _take_back(state.path(ref), state.feed.store, layout.segment_path(state.name, ref.sha256), ref)
         if state.origin is None or state.source.missing(state.own_name, head):
             return Over.NOTHING
         held = [ref for hold in state.open_holds for ref in hold.segments]
@@ -272,10 +274,10 @@ class Publisher:
         return Current(manifests.parse(version.manifest), version.manifest_sha256) if version else None
 
 
-def _take_back(kept: Path, lost: Path, ref: SegmentRef) -> None:
-    """Not one that was damaged: the partner may have it whole."""
+def _take_back(kept: Path, store: Store, path: str, ref: SegmentRef) -> None:
+    """Put a segment that was lost back from its other place. Not a damaged one: the partner may have it whole."""
     if kept.exists() and sha256_file(kept) == ref.sha256:
-        link_file(kept, lost)
+        store.link(kept, path)
 
 
 @contextmanager

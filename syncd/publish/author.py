@@ -11,11 +11,11 @@ from typing import Final
 
 from syncd.errors import RefusedError, SyncdError, UsageError, nearest
 from syncd.feed import garbage, layout
-from syncd.feed.folder import MAX_METADATA_BYTES, FeedFolder
+from syncd.feed.folder import FeedFolder
 from syncd.feed.garbage import Collected
 from syncd.feed.signed import load_repository
 from syncd.feed.snapshot import Snapshot, open_snapshot
-from syncd.files import install_bytes, lock, make_folder, read_bytes
+from syncd.files import lock, make_folder
 from syncd.format.batch import Batch
 from syncd.format.manifest import Manifest
 from syncd.model import Algorithm, Counts, ListName
@@ -74,20 +74,19 @@ def init(feed: Path, offline_keys: Path, online_keys: Path, *, count: int, thres
             hint="offline keys leave this machine, online keys stay: name two folders",
         )
     with lock(folder.lock, "feed init"):
-        root = folder.path(ROOT_FILE)
-        if root.exists() or _signed_again(folder):
+        if folder.store.length(ROOT_FILE) is not None or _signed_again(folder):
             raise UsageError(f"{feed} is a feed already", hint="`syncd feed status` shows it; nothing was changed")
         if not 1 <= threshold <= count:
             raise UsageError(f"a threshold of {threshold} with {count} keys", hint="give 1 <= threshold <= keys")
-        if not folder.path(layout.TIMESTAMP).exists():
+        if folder.store.length(layout.TIMESTAMP) is None:
             update = create(_offline(offline_keys, count), keys.make_online_keys(online_keys), threshold, now)
             publication.install(folder, metadata_files(update.files))
-        install_bytes(root, read_bytes(folder.path(f"{layout.METADATA}/1.root.json"), MAX_METADATA_BYTES))
-    return root
+        folder.store.put(ROOT_FILE, folder.metadata("1.root.json") or b"")
+    return folder.path(ROOT_FILE)
 
 
 def _signed_again(folder: FeedFolder) -> bool:
-    return folder.path(layout.TIMESTAMP).exists() and not is_untouched(folder)
+    return folder.store.length(layout.TIMESTAMP) is not None and not is_untouched(folder)
 
 
 def is_untouched(folder: FeedFolder) -> bool:

@@ -1,0 +1,155 @@
+"""The publication core: one act for whatever becomes visible, computed from the state that it finds."""
+
+from typing import Any
+
+import pytest
+
+from syncd.catalog.catalog import Catalog
+from syncd.errors import LostRaceError, StoreError
+from syncd.feed import layout
+from syncd.feed.signed import load_repository
+from syncd.format.fold import fold as fold_segments
+from syncd.model import ListName
+from syncd.outcomes import Outcome
+from syncd.publish import author, publication
+from syncd.publish.change import ListChange
+from syncd.publish.journal import Journal
+from syncd.publish.publication import Proposal
+from syncd.store.folder import FolderStore
+from world import HEAD, IMAGES, World, row, rows
+
+
+def test_a_sync_that_lost_the_race_composes_again_and_fetches_nothing_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process published first: the same update is judged and composed from the new state."""
+    world.publish(full=rows(0, 30))
+    world.sync()
+    world.publish(add=[row(99)])
+    real, tries = Catalog.commit, []
+
+    def commit(self: Catalog, asked: Any) -> int:
+        tries.append(asked.kind)
+        if tries == ["publish"]:
+            for path in world.partner.path("v1").rglob("*.arrow"):
+                path.unlink()  # what was fetched must do
+            raise LostRaceError("another process published first")
+        return real(self, asked)
+
+    monkeypatch.setattr(Catalog, "commit", commit)
+    outcome = world.sync()
+    assert (outcome.outcome, outcome.lists[0].version) == (Outcome.PUBLISHED, 2)
+    assert tries[:2] == ["publish", "publish"]
+    world.pull()
+    assert len(world.hits(99)) == 1
+
+
+def test_who_always_loses_the_race_says_so(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is refused in the end, and what is published stays."""
+    world.publish(full=rows(0, 3))
+    world.sync()
+    world.publish(add=[row(99)])
+
+    def commit(self: Catalog, asked: Any) -> int:
+        del self, asked
+        raise LostRaceError("another process published iwf.images in the meantime")
+
+    monkeypatch.setattr(Catalog, "commit", commit)
+    outcome = world.sync()
+    assert (outcome.outcome, outcome.lists[0].version) == (Outcome.REFUSED, 1)
+
+
+def test_others_publish_while_a_stack_is_folded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Folding holds no lock: a version that came meanwhile stays on top of what was folded."""
+    world.publish(full=rows(0, 30))
+    for number in range(100, 106):
+        world.publish(add=[row(number)])
+    real = fold_segments
+    meanwhile: list[int] = []
+
+    def fold(*given: Any) -> Any:
+        if not meanwhile:
+            meanwhile.append(1)
+            meanwhile.append(world.publish(add=[row(200)]).version)
+        return real(*given)
+
+    monkeypatch.setattr("syncd.publish.compact.fold", fold)
+    manifest = author.compact(world.partner, IMAGES, world.partner_signers(), world.clock(), everything=True)
+    assert meanwhile == [1, 8]
+    assert manifest is not None
+    assert (manifest.version, [ref.kind for ref in manifest.stack]) == (9, ["base", "delta"])
+    world.sync()
+    world.pull()
+    assert [len(world.hits(number)) for number in (5, 105, 200)] == [1, 1, 1]
+
+
+def test_a_fold_whose_run_is_gone_is_not_published(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two that fold the same run: the second finds nothing to do."""
+    world.publish(full=rows(0, 30))
+    world.publish(add=[row(99)])
+    real = fold_segments
+    nested: list[Any] = []
+
+    def fold(*given: Any) -> Any:
+        if not nested:
+            nested.append(None)
+            signers, now = world.partner_signers(), world.clock()
+            nested.append(author.compact(world.partner, IMAGES, signers, now, everything=True))
+        return real(*given)
+
+    monkeypatch.setattr("syncd.publish.compact.fold", fold)
+    assert author.compact(world.partner, IMAGES, world.partner_signers(), world.clock(), everything=True) is None
+    assert nested[1].version == 3
+
+
+def test_one_publication_moves_several_lists(world: World) -> None:
+    """They are one signed state: one timestamp, one version a list."""
+    videos = ListName("videos")
+    world.publish(full=rows(0, 3))
+    world.publish(full=rows(5, 9), name=videos)
+    before = load_repository(world.partner)
+    journal = Journal(world.partner)
+    press = author.publisher(world.partner, world.partner_signers())
+    changes = []
+    for name in (IMAGES, videos):
+        current = journal.current(before, name)
+        assert current
+        manifest = current.manifest
+        changes.append(ListChange(name, (), {}, manifest.end_state, manifest.stack))
+    published = press.publish("test", lambda _: Proposal("publish", tuple(changes)), world.clock())
+    assert [(one.list, one.version) for one in published or ()] == [(IMAGES, 2), (videos, 2)]
+    assert load_repository(world.partner).versions["timestamp"] == before.versions["timestamp"] + 1
+
+
+def test_a_publication_that_died_is_installed_by_whoever_is_next(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For partner and operator alike: a signing, a compaction or a backup finishes it with the very bytes."""
+    world.publish(full=rows(0, 3))
+    world.sync()
+    world.publish(add=[row(99)])
+
+    def die(*_: object) -> None:
+        raise StoreError("power cut")
+
+    with monkeypatch.context() as around:
+        around.setattr(publication, "install", die)
+        assert world.sync().exit_code == 1
+    with world.publisher() as publisher:  # opening the state has installed it
+        assert publisher.catalog.pending() == ()
+        head = publisher.catalog.head(HEAD)
+        assert head is not None
+        target = load_repository(world.state.feed).targets()[layout.target_name(HEAD)]
+        assert (target.version, target.sha256) == (head.version, head.manifest_sha256) == (2, head.manifest_sha256)
+
+
+def test_a_store_replaces_only_what_it_was_told_of(world: World) -> None:
+    """The timestamp of another process is not overwritten unseen."""
+    store = FolderStore(world.base / "store")
+    store.replace("metadata/timestamp.json", b"one", None)
+    tag = store.tag("metadata/timestamp.json")
+    store.replace("metadata/timestamp.json", b"two", tag)
+    with pytest.raises(LostRaceError):
+        store.replace("metadata/timestamp.json", b"three", tag)
+    with pytest.raises(LostRaceError):
+        store.replace("metadata/timestamp.json", b"three", None)
+    assert store.read("metadata/timestamp.json", 9) == b"two"
+    assert store.tag("metadata/none.json") is None
