@@ -11,7 +11,7 @@ EXAMPLES = $(notdir $(wildcard systemd/examples/*))
 lib      = $(DESTDIR)$(prefix)/lib
 examples = $(DESTDIR)$(prefix)/share/doc/syncd
 
-.PHONY: run test lint types imports unit system bench install uninstall lock clean
+.PHONY: run test fuzz lint types imports unit system bench install uninstall lock clean
 
 run: $(VENV)/.ready          ## the whole road on this machine, on real data
 	$(BIN)/syncd demo
@@ -51,6 +51,9 @@ system:
 	  DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $$missing >/dev/null || \
 	  echo "could not: the tests that need them will skip"; \
 	fi
+
+fuzz: $(VENV)/.ready         ## what is tested by random cases, with many more of them: some minutes
+	SYNCD_FUZZ=1 $(BIN)/pytest --numprocesses auto --timeout 900 tests/test_head_and_origin.py tests/test_format_stack.py
 
 bench: $(VENV)/.ready        ## every figure in one run: some minutes and 25 GB below the temporary folder
 	$(BIN)/python -m benchmarks

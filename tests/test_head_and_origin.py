@@ -3,6 +3,7 @@
 A model keeps both as dictionaries; the real ones are a partner's feed, a state folder and its catalog.
 """
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,11 @@ List = dict[Key, str]
 
 KEYS: list[Key] = [(bytes([digest]) * 16, entry) for digest in range(1, 6) for entry in ("", "e")]
 LABELS = ["A", "B"]
-DELTAS = 120
-"""Enough for every size of fold; `make fuzz` takes 1,000."""
+FUZZ = bool(os.environ.get("SYNCD_FUZZ"))
+"""`make fuzz`: many more cases"""
+DELTAS = 1000 if FUZZ else 120
+"""120 are enough for every size of fold"""
+STORIES = 400 if FUZZ else 40
 
 
 def lists() -> st.SearchStrategy[List]:
@@ -191,7 +195,7 @@ def actions() -> st.SearchStrategy[list[Any]]:
     )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=STORIES, deadline=None)
 @given(first=lists().filter(bool), done=actions())
 def test_head_and_origin_over_time(tmp_path_factory: pytest.TempPathFactory, first: List, done: list[Any]) -> None:
     """After every act the origin is what the partner states, the head is what was let through, and counts are exact."""
