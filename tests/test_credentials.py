@@ -53,6 +53,7 @@ def test_keys_that_are_handed_over_come_first(world: World) -> None:
     """What else lies in the state under such a role is not even read; other roles are found there as ever."""
     given = hand_over(world, "timestamp.pem")
     (world.state.keys / "timestamp.pem").write_text("no key")
+    (world.state.keys / "timestamp.pem").chmod(0o644)
     with open_publisher(world.state, credentials=given) as publisher:
         publisher.resign(world.clock())
     with pytest.raises(RefusedError, match="others can read the key"), open_publisher(world.state):

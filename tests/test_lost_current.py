@@ -1,6 +1,5 @@
 """A copy that lost its `current.json`, as our own advice has it: no pull makes a list go away from running matchers."""
 
-import json
 import shutil
 from pathlib import Path
 
@@ -8,8 +7,10 @@ import pytest
 
 from straight import pulled, world
 from syncd.errors import RollbackError, SyncdError, UnknownListError, UsageError
+from syncd.feed.folder import FeedFolder
 from syncd.fetch import Endpoint
 from syncd.matcher import Matcher
+from syncd.matcher.copy import read_current, write_current
 from syncd.matcher.pull import Pulled, pull
 from syncd.model import ListName
 from world import IMAGES, World, row, rows
@@ -125,10 +126,10 @@ def test_a_list_that_is_back_is_loaded(two: World) -> None:
 def test_an_emptied_current_json_empties_no_matcher(two: World) -> None:
     """Whoever wrote it, and however well formed it is."""
     matcher = opened(two)
-    emptied = json.loads(current(two).read_text()) | {"lists": {}, "checksum": None}
-    current(two).unlink()
-    current(two).write_text(json.dumps(emptied))
-    current(two).chmod(0o640)
+    folder = FeedFolder(two.mirror)
+    found = read_current(folder)
+    assert found is not None
+    write_current(folder, found.model_copy(update={"lists": {}}))
     with pytest.raises(RollbackError, match="the copy no longer holds images, videos"):
         matcher.reload()
     assert len(two.hits(4, matcher)) == 1
