@@ -156,6 +156,9 @@ def test_a_hold_is_told_with_its_reason(standing: World) -> None:
     assert found("syncd_list_rows", **IMAGES) == 30
     standing.publish(add=[row(3)])
     standing.sync()
+    assert now(standing).ones("syncd_source_held", "reason") == ["emptied"]
+    standing.publish(add=rows(0, 30))
+    standing.sync()
     assert now(standing).ones("syncd_source_held", "reason") == []
 
 

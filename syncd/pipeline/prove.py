@@ -15,7 +15,7 @@ from syncd.format import manifest as manifests
 from syncd.format.manifest import Manifest
 from syncd.model import ListName
 from syncd.pipeline.folder import StateFolder
-from syncd.pipeline.heads import named_segments, read_state
+from syncd.pipeline.heads import ListState, named_segments, read_state
 
 _CATALOG = "catalog.sqlite3"
 _RESTORE = "restore it from a backup, then `syncd recover --above N`"
@@ -106,7 +106,11 @@ class _State:
                 raise StoreError(f"the record of {what} is not what its manifest says", hint=_RESTORE)
         prover = Prover(self._folder.source(origin.source), self._tally, f"sources/{origin.source}/")
         before = len(self._tally.faults)
-        state = read_state(self._folder, self._catalog, origin.source, origin.list)
+        state: ListState | None = None
+        with Attempt(self._tally, _CATALOG):
+            state = read_state(self._folder, self._catalog, origin.source, origin.list)
+        if state is None:  # its head's manifest cannot be read, and so it is not known what the origin consists of
+            return
         named = tuple(dict.fromkeys(named_segments(state)))
         prover.segments(origin.list, iter(named), needed=named)
         if len(self._tally.faults) == before:  # the origin is the head and what is owed: together they give its state
