@@ -85,6 +85,7 @@ def use_every_method(catalog: Catalog, target: Path) -> set[str]:
     call("replace_loaded", [("web", "web-1")], [LOADED])
     call("revoke_matcher", "web", ENTRY)
     call("due_versions", ONE)
+    call("correct_verified", NOON)
     call("retrust", "iwf", {"root": 2}, ENTRY)
     return called
 
