@@ -108,6 +108,41 @@ class ListSynced(SyncEnded):
 
 
 @dataclass(frozen=True)
+class HoldOpened(Event):
+    """Rows of an update wait for an operator from now on."""
+
+    level = Level.ERROR
+    hold: int
+    source: str
+    list: str
+    lane: str
+    """``additions``, ``removals`` or ``both``"""
+    rows: int
+    reasons: tuple[str, ...]
+    message: str
+    to_do: str
+    sync_id: str
+    """of the sync that opened it"""
+
+
+@dataclass(frozen=True)
+class HoldEnded(Event):
+    """A hold waits no more."""
+
+    hold: int
+    source: str
+    list: str
+    lane: str
+    rows: int
+    ended: str
+    """``released``, ``discarded``, ``withdrawn``, ``passed`` or ``replaced``"""
+    by: str
+    """the user who released or discarded it; empty: nobody did"""
+    reason: str
+    """what that user gave for it"""
+
+
+@dataclass(frozen=True)
 class SyncFinished(SyncEnded):
     """What came of the whole sync."""
 

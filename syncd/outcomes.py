@@ -127,6 +127,7 @@ class Lane(enum.StrEnum):
 _CURE: Final = (
     "`syncd holds` names it: `syncd release HOLD --reason R` publishes it, `syncd discard HOLD --reason R` drops it"
 )
+_CURE_OF: Final = "`syncd release {0} --reason R` publishes it, `syncd discard {0} --reason R` drops it"
 
 
 def reasons_in_words(reasons: Iterable[str]) -> str:
@@ -135,10 +136,11 @@ def reasons_in_words(reasons: Iterable[str]) -> str:
     return ", ".join(known.get(one, one) for one in reasons)
 
 
-def cure(reasons: Iterable[str]) -> str:
-    """Say what to do about an update that is held for ``reasons``."""
+def cure(reasons: Iterable[str], holds: Iterable[int] = ()) -> str:
+    """Say what to do about what is held for ``reasons``: ``holds`` are the numbers of the holds, if they are known."""
     given = set(reasons)
-    return "; ".join([*(one.to_do for one in HoldReason if one in given), _CURE])
+    acts = [_CURE_OF.format(number) for number in holds] or [_CURE]
+    return "; ".join([*(one.to_do for one in HoldReason if one in given), *acts])
 
 
 def joined(reasons: Iterable[str]) -> str:

@@ -25,6 +25,7 @@ CLOCKED = (
     "verify",
     "repair",
     "rotate",
+    "holds",
     "matchers",
 )
 

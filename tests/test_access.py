@@ -20,6 +20,7 @@ from syncd.pipeline import matchers
 from syncd.pipeline.overview import Overview
 from syncd.service.access import Access, Kind, Visitor
 from syncd.service.control import Order
+from syncd.service.holds import Holds
 from syncd.service.orders import Orders
 from syncd.service.syncs import Syncs
 
@@ -28,6 +29,7 @@ IMAGES, VIDEOS = ListName("iwf.images"), ListName("iwf.videos")
 WEB = Visitor("web", Kind.MATCHER, frozenset({IMAGES}))
 OPERATOR = Visitor("operator", Kind.OPERATOR, None)
 NO_SYNCS = cast(Syncs, None)
+NO_HOLDS = cast(Holds, None)
 NO_OVERVIEW = cast(Callable[[], Overview], None)
 METRICS = Visitor("metrics", Kind.METRICS, frozenset())
 
@@ -181,7 +183,7 @@ def test_a_revoked_token_is_nobodys_at_once(catalog: Catalog) -> None:
 def test_an_order_is_in_force_at_once(catalog: Catalog) -> None:
     """Whoever the operator lets in is admitted by the next request, and whoever is revoked is not; both are logged."""
     access, log = Access(catalog), list[Event]()
-    give = Orders("state", NO_SYNCS, catalog, lambda _: (), NO_OVERVIEW, access, lambda: NOON, log.append)
+    give = Orders("state", NO_SYNCS, catalog, lambda _: (), NO_OVERVIEW, access, lambda: NOON, log.append, NO_HOLDS)
     (answer,) = give(Order(do="matchers_add", state_dir="state", name="mail", lists=(IMAGES,)), "alice")
     token = answer["added"].pop("token")
     assert answer == {"added": {"name": "mail", "lists": (IMAGES,), "not_published": (IMAGES,)}, "end": 0}
@@ -207,7 +209,7 @@ def failing_catalog(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> Failin
     access, told = Access(catalog, "op"), threading.Event()
     access.on_change(told.set)
     monkeypatch.setattr(catalog, "matchers", fail)
-    give = Orders("state", NO_SYNCS, catalog, lambda _: (), NO_OVERVIEW, access, lambda: NOON, lambda _: None)
+    give = Orders("state", NO_SYNCS, catalog, lambda _: (), NO_OVERVIEW, access, lambda: NOON, lambda _: None, NO_HOLDS)
     return access, told, give
 
 

@@ -11,9 +11,7 @@ from syncd.model import ListName
 from syncd.outcomes import Outcome
 from world import HEAD, World, row, rows
 
-CURE = (
-    "; `syncd holds` names it: `syncd release HOLD --reason R` publishes it, `syncd discard HOLD --reason R` drops it"
-)
+CURE = "; `syncd release 1 --reason R` publishes it, `syncd discard 1 --reason R` drops it"
 
 
 @pytest.fixture
@@ -74,10 +72,12 @@ def test_a_held_update_is_exit_code_3(configured: World) -> None:
             "still_served": "iwf.images version 1",
             "to_do": "ask the partner whether this was meant" + CURE,
             "exit_code": 3,
+            "holds": [1],
         },
     )
     status = syncd("status")
-    assert status.err == "warning: iwf.images: the update would leave the list without any entry\n"
+    held = "hold 1: 2 rows (removals): the update would leave the list without any entry"
+    assert status.err == f"warning: iwf.images: {held}{CURE}\n"
 
 
 def test_a_rejected_list_is_told_with_what_is_still_served(configured: World) -> None:

@@ -25,6 +25,10 @@ from world import World, row, rows
 
 VIDEOS = ListName("videos")
 EMPTIED = "the update would leave the list without any entry"
+HELD = (
+    f"hold 1: 2 rows (removals): {EMPTIED}; `syncd release 1 --reason R` publishes it, "
+    "`syncd discard 1 --reason R` drops it"
+)
 
 
 @pytest.fixture
@@ -91,16 +95,16 @@ def test_a_held_list_is_not_told_of_its_siblings(configured: World) -> None:
     """They are up to date, and say so."""
     hold_videos(configured)
     ran = syncd("status")
-    assert ran.err == f"warning: iwf.videos: {EMPTIED}\n"
+    assert ran.err == f"warning: iwf.videos: {HELD}\n"
     assert [line.split()[0] + ": " + line.split("ago")[-1].strip() for line in ran.out.splitlines()[1:3]] == [
         "iwf.images: up to date",
         "iwf.videos: held",
     ]
-    assert check() == (1, f"SYNCD WARNING - iwf.videos: {EMPTIED}")
+    assert check() == (1, f"SYNCD WARNING - iwf.videos: {HELD}")
     images, videos = syncd("status", "--json").json["lists"]
     assert (images["act"], images["last_sync"]["outcome"], images["last_sync"]["reason"]) == (None, "up_to_date", "")
     assert (videos["act"], videos["last_sync"]["outcome"], videos["last_sync"]["reason"]) == (
-        EMPTIED,
+        HELD,
         "held",
         "emptied",
     )
@@ -119,8 +123,8 @@ def test_each_list_has_a_fault_of_its_own(configured: World) -> None:
     configured.publish(remove=rows(10, 12), name=VIDEOS)
     assert syncd("sync").code == 4
     code, line = check()
-    rejected, held = line.removeprefix("SYNCD CRITICAL - ").split("; ")
-    assert (code, held) == (2, f"iwf.videos: {EMPTIED}")
+    rejected, _, held = line.removeprefix("SYNCD CRITICAL - ").partition("; ")
+    assert (code, held) == (2, f"iwf.videos: {HELD}")
     assert rejected.startswith("iwf.images: ")
     assert "without any entry" not in rejected
     assert [one.urgent for one in found(configured).tasks] == [True, True]
@@ -179,7 +183,7 @@ def test_red_stays_while_the_next_sync_runs(configured: World, dry_run: bool) ->
     hold_videos(configured)
     before, tasks_before, told = check(), found(configured).tasks, syncd("status")
     with under_way(configured, dry_run=dry_run):
-        assert check() == before == (1, f"SYNCD WARNING - iwf.videos: {EMPTIED}")
+        assert check() == before == (1, f"SYNCD WARNING - iwf.videos: {HELD}")
         ran = syncd("status")
         kind = "a dry run" if dry_run else "a sync"
         assert (ran.err, ran.out) == (told.err, f"{told.out}iwf: {kind} is running, begun 0 seconds ago\n")
@@ -232,8 +236,8 @@ def test_metrics_keep_the_outcome_while_the_next_sync_runs(configured: World) ->
 def test_a_dry_run_puts_no_red_out(configured: World) -> None:
     """Whether it would publish, finds nothing to do, or fails: it changes nothing."""
     hold_videos(configured)
-    red = (1, f"SYNCD WARNING - iwf.videos: {EMPTIED}")
-    configured.publish(add=[row(13)], name=VIDEOS)
+    red = (1, f"SYNCD WARNING - iwf.videos: {HELD}")
+    configured.publish(add=rows(10, 13), name=VIDEOS)
     configured.clock.forward(minutes=1)
     assert syncd("sync", "--dry-run").code == 0
     assert check() == red

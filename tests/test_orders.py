@@ -16,6 +16,7 @@ from syncd.pipeline.outcome import SyncOutcome
 from syncd.pipeline.state import Publisher
 from syncd.service.access import Access
 from syncd.service.control import Order
+from syncd.service.holds import Holds
 from syncd.service.orders import Orders
 from syncd.service.syncs import Running, Syncs
 from syncd.service.worker import Worker
@@ -53,7 +54,9 @@ def give(world: World) -> Iterator[Callable[..., list[dict[str, Any]]]]:
         def answers(refused: dict[str, SyncdError], log: list[Event], *, wait: bool = True) -> list[dict[str, Any]]:
             syncs = cast(Syncs, Started(refused))
             access = Access(publisher.catalog)
-            orders = Orders("s", syncs, publisher.catalog, lambda _: FEEDS, nothing, access, world.clock, log.append)
+            holds = Holds(publisher, world.clock, log.append, lambda: None)
+            catalog = publisher.catalog
+            orders = Orders("s", syncs, catalog, lambda _: FEEDS, nothing, access, world.clock, log.append, holds)
             return list(orders(Order(do="sync", state_dir="s", wait=wait), "alice"))
 
         yield answers
@@ -131,7 +134,8 @@ def test_a_command_that_does_not_wait_shows_what_was_refused(
 def told(world: World, publisher: Publisher, running: Running | None) -> tuple[str, int]:
     """What is told of a sync, and the exit code."""
     syncs, state, catalog = cast(Syncs, Started({}, running)), str(world.state.root), publisher.catalog
-    orders = Orders(state, syncs, catalog, lambda _: (), nothing, Access(catalog), world.clock, lambda _: None)
+    access, holds = Access(catalog), Holds(publisher, world.clock, lambda _: None, lambda: None)
+    orders = Orders(state, syncs, catalog, lambda _: (), nothing, access, world.clock, lambda _: None, holds)
     (answer,) = orders(Order(do="sync_status", state_dir=state, sync_id="5afe"), "alice")
     return answer["status"]["outcome"], answer["end"]
 

@@ -26,6 +26,7 @@ from syncd.pipeline.matchers import add
 from syncd.pipeline.status import StatusDocument, status_document
 from syncd.service.access import Access
 from syncd.service.control import ControlSocket, Handle, Order
+from syncd.service.holds import Holds
 from syncd.service.orders import Orders
 from syncd.service.syncs import Syncs
 from syncd.units import stamp
@@ -245,6 +246,7 @@ def listening(world: World, handle: Handle | None = None) -> Iterator[None]:
             Access(catalog),
             world.clock,
             lambda _: None,
+            Holds(publisher, world.clock, lambda _: None, lambda: None),
         )
         socket = ControlSocket(world.base / "c.sock", handle or orders, lambda _: None)
         socket.open()
@@ -252,7 +254,15 @@ def listening(world: World, handle: Handle | None = None) -> Iterator[None]:
             yield
 
 
-LOOKS = (("status",), ("status", "--json"), ("status", "--check"), ("matchers",), ("matchers", "--json"))
+LOOKS = (
+    ("status",),
+    ("status", "--json"),
+    ("status", "--check"),
+    ("matchers",),
+    ("matchers", "--json"),
+    ("holds",),
+    ("holds", "--json"),
+)
 
 
 def troubled(world: World) -> None:
@@ -274,7 +284,7 @@ def test_a_daemon_tells_the_same(configured: World, monkeypatch: pytest.MonkeyPa
     """To the byte, on the screen and for machines; also to an operator who does not own the state."""
     troubled(configured)
     alone = [syncd(*look) for look in LOOKS]
-    assert [ran.code for ran in alone] == [0, 0, 1, 0, 0]
+    assert [ran.code for ran in alone] == [0, 0, 1, 0, 0, 0, 0]
     assert alone[0].err == (
         "warning: iwf.images: the update would leave the list without any entry\n"
         "warning: matcher mail: mail-00 was not heard of for 20 minutes\n"

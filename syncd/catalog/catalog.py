@@ -171,6 +171,11 @@ class Catalog(SyncTables, MatcherTables, AuditTables):
         found = self._rows(select(holds).where(holds.c.id == number))
         return HoldRecord(**found[0]) if found else None
 
+    def last_hold_ends(self) -> dict[ListName, datetime]:
+        """When a hold of each list ended last; lists of which none ever did are not named."""
+        statement = select(holds.c.list, func.max(holds.c.ended_at).label("at")).group_by(holds.c.list)
+        return {ListName(row["list"]): row["at"] for row in self._rows(statement.where(holds.c.ended_at.is_not(None)))}
+
     def update_of(self, hold: HoldRecord) -> UpdateRecord:
         """The update that a hold belongs to. Raises `StoreError` if it was lost."""
         found = self._rows(select(updates).where(updates.c.id == hold.update_id))

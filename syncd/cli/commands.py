@@ -15,6 +15,9 @@ _MODULES: Final = {
     "init": "operator",
     "run": "daemon",
     "sync": "sync",
+    "holds": "holds",
+    "release": "holds",
+    "discard": "holds",
     "status": "status",
     "snapshots": "status",
     "diff": "history",
@@ -68,6 +71,7 @@ def _syncd(
     Partners publish:    syncd feed init, feed publish, feed status, feed serve
     and change keys:     syncd feed rotate, feed add-role, feed renew
     Operators follow:    syncd init, run, sync, status, snapshots, diff
+    judge what waits:    syncd holds, release, discard
     and look after it:   syncd audit, verify, backup, recover, retrust
     Matchers' hosts:     syncd pull, lookup, match, verify
 

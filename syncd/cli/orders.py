@@ -13,7 +13,7 @@ _TELL_WITHIN: Final = 5.0
 
 
 def told(settings: Any, what: str) -> Document | None:
-    """What the daemon that holds this state tells: "status" or "matchers".
+    """What the daemon that holds this state tells: "status", "matchers" or "holds".
 
     None where none runs, or it cannot tell (it is older, stuck, or not for this user): who owns the state looks itself.
     """

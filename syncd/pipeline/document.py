@@ -70,7 +70,13 @@ def _list_document(one: ListOutcome) -> dict[str, Any]:
 
 def _hold_document(one: ListOutcome) -> dict[str, Any]:
     """As of an error, which a hold is not."""
-    return {"message": one.message, "still_served": one.serving, "to_do": one.to_do, "exit_code": one.exit_code}
+    return {
+        "message": one.message,
+        "still_served": one.serving,
+        "to_do": one.to_do,
+        "exit_code": one.exit_code,
+        "holds": [hold.id for hold in one.holds],
+    }
 
 
 def counts_document(counts: Mapping[Algorithm, Counts]) -> dict[str, Any]:

@@ -1,13 +1,16 @@
 """Holds as an operator names them: which there are, and whether one can be ended."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from syncd.catalog.catalog import Catalog
 from syncd.catalog.records import HoldRecord, HoldState
-from syncd.errors import RefusedError, UsageError
-from syncd.outcomes import cure, reasons_in_words
-from syncd.units import stamp
+from syncd.errors import RefusedError, StoreError, UsageError
+from syncd.outcomes import HoldReason, cure, reasons_in_words
+from syncd.units import count, stamp
+
+if TYPE_CHECKING:
+    from syncd.pipeline.settle import Settled
 
 
 def open_hold(catalog: Catalog, number: int, *, release: bool, reason: str) -> HoldRecord:
@@ -29,6 +32,22 @@ def open_hold(catalog: Catalog, number: int, *, release: bool, reason: str) -> H
     )
 
 
+def hold_in_words(hold: HoldRecord) -> str:
+    """An open hold in one sentence: its number, what waits and why, and the commands that end it."""
+    rows = f"{count(hold.rows, 'row')} ({hold.lane})"
+    return f"hold {hold.id}: {rows}: {reasons_in_words(hold.reasons)}; {commands_of(hold)}"
+
+
+def commands_of(hold: HoldRecord) -> str:
+    """The commands that end an open hold."""
+    return cure((), (hold.id,))
+
+
+def reasons_of(holds: Iterable[HoldRecord]) -> tuple[HoldReason, ...]:
+    """Every reason of some holds, each once."""
+    return tuple(dict.fromkeys(reason for hold in holds for reason in hold.reasons))
+
+
 def hold_document(hold: HoldRecord) -> dict[str, Any]:
     """A hold as JSON."""
     return {
@@ -39,13 +58,31 @@ def hold_document(hold: HoldRecord) -> dict[str, Any]:
         "rows": hold.rows,
         "reasons": [str(reason) for reason in hold.reasons],
         "message": reasons_in_words(hold.reasons),
-        "to_do": cure(hold.reasons) if hold.state is HoldState.OPEN else "",
+        "to_do": cure(hold.reasons, (hold.id,)) if hold.state is HoldState.OPEN else "",
         "state": str(hold.state),
         "opened_at": stamp(hold.opened_at),
         "ended_at": stamp(hold.ended_at) if hold.ended_at else None,
         "ended_by": hold.ended_by,
         "ended_reason": hold.ended_reason,
         "sha256": hold.sha256,
+    }
+
+
+def ended_document(catalog: Catalog, number: int, settled: "Settled") -> dict[str, Any]:
+    """Write what came of a release or a discard as JSON. ``settled`` is that of `Publisher.end_hold`."""
+    hold = catalog.hold(number)
+    if hold is None:
+        raise StoreError(f"the catalog has no hold {number} any more", hint="run `syncd holds`")
+    head = catalog.head(hold.list)
+    also = [one for one in settled.ended if one.id != number]
+    return {
+        **hold_document(hold),
+        "published": settled.changes_head,
+        "wanted_rows": settled.released,
+        "version": head.version if head else None,
+        "rows_in_force": catalog.head_rows().get(hold.list, 0),
+        "also_ended": [{"hold": one.id, "state": str(one.state)} for one in also],
+        "still_held": [str(reason) for reason in settled.reasons],
     }
 
 

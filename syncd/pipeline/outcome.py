@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from syncd.catalog.records import Fault
+from syncd.catalog.records import Fault, HoldRecord
 from syncd.errors import SyncdError, kind_of
 from syncd.model import Algorithm, Counts, ListName
 from syncd.outcomes import HoldReason, Outcome, cure, reasons_in_words, worst_code
@@ -25,6 +25,12 @@ class ListOutcome:
     reasons: tuple[HoldReason, ...] = ()
     """why it is held"""
     error: SyncdError | None = None
+    holds: tuple[HoldRecord, ...] = ()
+    """those that are open now"""
+    opened: tuple[HoldRecord, ...] = ()
+    """those that this sync opened"""
+    ended: tuple[HoldRecord, ...] = ()
+    """those that it ended"""
 
     @property
     def message(self) -> str:
@@ -38,7 +44,7 @@ class ListOutcome:
         """What to do about it."""
         if self.error is not None:
             return self.error.hint
-        return cure(self.reasons) if self.outcome is Outcome.HELD else ""
+        return cure(self.reasons, (one.id for one in self.holds)) if self.outcome is Outcome.HELD else ""
 
     @property
     def serving(self) -> str:

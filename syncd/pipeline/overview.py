@@ -9,7 +9,16 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from syncd.catalog.catalog import Catalog
-from syncd.catalog.records import Fault, HeadRecord, Loaded, OriginRecord, SyncRecord, head_name
+from syncd.catalog.records import (
+    Fault,
+    HeadRecord,
+    HoldRecord,
+    HoldState,
+    Loaded,
+    OriginRecord,
+    SyncRecord,
+    head_name,
+)
 from syncd.certificates import Certificate, CertificateView
 from syncd.certificates import views as certificate_views
 from syncd.feed.expiry import Expiry, expiries
@@ -18,6 +27,7 @@ from syncd.outcomes import Outcome, reasons_in_words
 from syncd.pipeline import laggards
 from syncd.pipeline.faults import StorageFault
 from syncd.pipeline.folder import StateFolder
+from syncd.pipeline.holds import hold_in_words, reasons_of
 from syncd.pipeline.laggards import MatcherView
 from syncd.pipeline.recorded import last_and_running
 from syncd.units import behind, in_words, span
@@ -70,6 +80,10 @@ class ListView:
     origin: OriginRecord | None
     source: SourceView
     now: datetime
+    holds: tuple[HoldRecord, ...] = ()
+    """those that are open"""
+    hold_ended_at: datetime | None = None
+    """when a hold of it ended last; None: never"""
 
     @property
     def age(self) -> timedelta | None:
@@ -84,15 +98,35 @@ class ListView:
 
     @property
     def fault(self) -> Fault | None:
-        """What it came to in the last sync, where that was not good."""
+        """What it came to in the last sync, where that was not good; else the holds that are open, if any are.
+
+        A hold lasts until it is ended, whatever a later sync came to, and not longer.
+        """
         last = self.source.last
         told = last.told if last else {}
         whole = None if self._verified_by(last) else told.get("")
-        return told.get(self.head.list, whole)
+        fault = told.get(self.head.list, whole)
+        if fault is None or fault.outcome is Outcome.HELD:
+            if self.holds:
+                return Fault(Outcome.HELD, reasons_of(self.holds))
+            return None if self._released_since(last) else fault
+        return fault
+
+    @property
+    def held_for(self) -> tuple[str, ...]:
+        """Why something of it waits for an operator; () if nothing does."""
+        if self.holds:
+            return reasons_of(self.holds)
+        fault = self.fault
+        return fault.reasons if fault and fault.outcome is Outcome.HELD else ()
+
+    def _released_since(self, last: SyncRecord | None) -> bool:
+        """True if what was held in the last sync no longer is."""
+        return bool(last and self.hold_ended_at and self.hold_ended_at >= last.started_at)
 
     @property
     def outcome(self) -> Outcome | None:
-        """What it came to in the last sync; None: there was none."""
+        """What it came to in the last sync, or since; None: there was none."""
         last, fault = self.source.last, self.fault
         if last is None or fault is not None:
             return fault.outcome if fault else None
@@ -107,9 +141,12 @@ class ListView:
         """Why a person must act; '' where nobody must."""
         fault, patience = self.fault, self.source.patience
         if patience is None:
-            return f"source {self.head.source} is no longer configured, so the list grows old"
+            unkept = f"source {self.head.source} is no longer configured, so the list grows old"
+            return "; ".join([unkept, *map(hold_in_words, self.holds)])
+        if fault and fault.outcome is not Outcome.HELD:
+            return "; ".join([in_words_of(fault), *map(hold_in_words, self.holds)])
         if fault:
-            return in_words_of(fault)
+            return "; ".join(map(hold_in_words, self.holds)) or in_words_of(fault)
         if self.age and behind(self.age):
             return f"the local clock is {span(-self.age)} behind the last verification: set it"
         if self.age and self.age > patience:
@@ -199,9 +236,19 @@ def read(
     names = dict.fromkeys((*intervals, *(head.source for head in heads)))
     sources = {name: _source(folder, catalog, name, intervals.get(name)) for name in names}
     origins = {head_name(one.source, one.list): one for one in catalog.origins()}
-    rows = catalog.head_rows()
+    rows, ended = catalog.head_rows(), catalog.last_hold_ends()
+    holds = [one for one in catalog.holds() if one.state is HoldState.OPEN]
     lists = tuple(
-        ListView(head, rows.get(head.list, 0), origins.get(head.list), sources[head.source], now) for head in heads
+        ListView(
+            head,
+            rows.get(head.list, 0),
+            origins.get(head.list),
+            sources[head.source],
+            now,
+            tuple(one for one in holds if one.list == head.list),
+            ended.get(head.list),
+        )
+        for head in heads
     )
     roles = tuple(expiries(repository.versions, repository.expiries(), now))
     matchers = matcher_views(catalog, now, loaded)

@@ -38,7 +38,6 @@ from syncd.pipeline.heads import (
     ListState,
     Move,
     RowsBy,
-    WithheldBy,
     keys_among,
     lane_counts,
     pending,
@@ -83,6 +82,10 @@ class Settled:
     """why something of the list waits, of this update or from before"""
     released: int = 0
     """rows of a released or discarded hold that were still wanted"""
+    opened: tuple[HoldRecord, ...] = ()
+    """the holds that were opened, once they are committed"""
+    ended: tuple[HoldRecord, ...] = ()
+    """the holds that ended, once that is committed"""
 
     @property
     def changes_head(self) -> bool:
@@ -124,7 +127,7 @@ def settle_update(
     opened = draft.holds(update, verdict)
     lost = candidate.over is Over.HEAD
     ended = [
-        *(_ended_loss(state, context) if lost else _withdrawn(state, move.waiting, context)),
+        *(_ended_loss(state, context) if lost else _withdrawn(state, move, context)),
         *_ended_whole(state, released, context),
     ]
     origin = draft.origin(_moved(state, update, context))
@@ -139,7 +142,7 @@ def settle_update(
         draft.labels,
     )
     proposal = _proposal(state, change, origin, context, note, ended=ended, opened=opened, update=record)
-    return Settled(proposal, _reasons(state, opened, ended))
+    return Settled(proposal, _reasons(state, opened, ended), released.rows if released else 0)
 
 
 def settle_release(state: ListState, hold: HoldRecord, context: Context) -> Settled:
@@ -195,7 +198,7 @@ def _settle_rows(
         move.compose(_some({a: still[a] & (~mine[a] if refuse else True) for a in every}, hold.lane))
         ended += [context.ended(one, HoldState.PASSED) for one in others]
     over = {one.id for one in ended}
-    ended += [one for one in _withdrawn(state, move.waiting, context) if one.id not in over]
+    ended += [one for one in _withdrawn(state, move, context) if one.id not in over]
     draft = _Draft(state, move, context)
     held = state.origin
     if held is None:
@@ -248,7 +251,7 @@ def _settle_whole(
     note = HeadNote(update.source, origin.serial, candidate.plan, context.sync_id, {}, labels)
     ended = [*_ended_loss(state, context), *_ended_whole(state, released, context)]
     proposal = _proposal(state, change, origin, context, note, ended=ended)
-    return Settled(proposal, _reasons(state, (), ended))
+    return Settled(proposal, _reasons(state, (), ended), released.rows if released else 0)
 
 
 def _hold_whole(
@@ -481,21 +484,25 @@ def _record(update: Update, context: Context) -> UpdateRecord:
     )
 
 
-def _withdrawn(state: ListState, waiting: WithheldBy, context: Context) -> list[HoldEnd]:
-    """The holds of lanes of which nothing waits any more: the partner took it back."""
-    counts = lane_counts(waiting)
+def _withdrawn(state: ListState, move: Move, context: Context) -> list[HoldEnd]:
+    """The holds of lanes of which nothing waits, or is refused, any more: the partner took it back."""
+    left = {HoldState.OPEN: lane_counts(move.waiting), HoldState.DISCARDED: lane_counts(move.discarded)}
     return [
-        context.ended(hold, HoldState.WITHDRAWN) for lane in _LANES if not counts[lane] for hold in state.holds_of(lane)
+        context.ended(hold, HoldState.WITHDRAWN)
+        for hold in state.holds
+        if hold.lane is not Lane.BOTH and not left[hold.state][hold.lane]
     ]
 
 
 def _ended_whole(state: ListState, released: HoldRecord | None, context: Context) -> list[HoldEnd]:
-    """The holds of whole updates, once the origin moves: one was released, or the partner went on without it."""
-    if released is not None and released.state is HoldState.DISCARDED:
-        return [context.ended(released, HoldState.RELEASED)]
+    """The holds of whole updates, once the origin moves: one was released, or the partner went on without it.
+
+    Discarded ones end as well: what they would change is another version than the one held from now on.
+    """
     return [
         context.ended(hold, HoldState.RELEASED if released and hold.id == released.id else HoldState.WITHDRAWN)
-        for hold in state.holds_of(Lane.BOTH)
+        for hold in state.holds
+        if hold.lane is Lane.BOTH
     ]
 
 

@@ -10,7 +10,7 @@ from typing import Final
 from syncd.acts import Discarded, Released
 from syncd.catalog.catalog import Catalog
 from syncd.catalog.records import AuditEntry, HeadNote, HoldRecord, OriginMove, Records, head_name
-from syncd.errors import RefusedError, SyncdError
+from syncd.errors import RefusedError, StoreError, SyncdError
 from syncd.feed import garbage, layout
 from syncd.feed.signed import load_repository
 from syncd.files import lock, sha256_file
@@ -80,7 +80,7 @@ class Publisher:
     def judge_update(self, update: Update, now: datetime) -> tuple[HoldReason, ...]:
         """Say for what reasons an update would be held, and change nothing."""
         state = self.list_state(update.source, update.list)
-        with lock(self.folder.feed.lock, f"judging {state.name}", _PATIENCE):
+        with lock(self.folder.feed.lock, f"judging {state.name}", _PATIENCE), self._staging():
             return settle_update(state, update, self._context(state.name, now)).reasons
 
     def end_hold(self, number: int, *, release: bool, actor: str, reason: str, now: datetime) -> Settled:
@@ -99,9 +99,8 @@ class Publisher:
             context = self._context(hold.list, now, audit=audit, actor=actor, reason=reason)
             found = next((one for one in state.holds if one.id == number), None)
             if found is None:
-                raise RefusedError(
-                    f"hold {number} was ended in the meantime", hint="`syncd holds` shows those that wait"
-                )
+                raise RefusedError(f"hold {number} was ended in the meantime", hint=_HOLDS)
+            _check_kept(state, found)
             if hold.lane is not Lane.BOTH:
                 return (settle_release if release else settle_discard)(state, found, context)
             if not release:
@@ -131,14 +130,32 @@ class Publisher:
 
         def propose(_: Start[Records]) -> Proposal[Records] | None:
             nonlocal found
-            found = settle(self.list_state(source, own_name))
+            with self._staging():
+                found = settle(self.list_state(source, own_name))
             return found.proposal
 
+        self.press.publish(purpose, propose, now)
+        return self._with_holds(found)
+
+    @contextmanager
+    def _staging(self) -> Iterator[None]:
+        """Remove what was staged, which is rows in the clear. Call with the feed's lock held."""
         try:
-            self.press.publish(purpose, propose, now)
+            yield
         finally:
-            self.folder.feed.remove_staging()  # rows in the clear
-        return found
+            self.folder.feed.remove_staging()
+
+    def _with_holds(self, settled: Settled) -> Settled:
+        """A publication that was committed, with its holds as the catalog numbered them."""
+        records = settled.proposal.records if settled.proposal else None
+        if records is None:
+            return settled
+        known = {hold.sha256: hold for one in records.opened for hold in self.catalog.holds(one.list)}  # newest last
+        return replace(
+            settled,
+            opened=tuple(known[one.sha256] for one in records.opened if one.sha256 in known),
+            ended=tuple(hold for one in records.ended if (hold := self.catalog.hold(one.id)) is not None),
+        )
 
     def list_state(self, source: str, own_name: ListName) -> ListState:
         """One list as a publication finds it."""
@@ -272,6 +289,16 @@ class Publisher:
         head = self.catalog.head(name)
         version = self.catalog.version(name, head.version) if head else None
         return Current(manifests.parse(version.manifest), version.manifest_sha256) if version else None
+
+
+def _check_kept(state: ListState, hold: HoldRecord) -> None:
+    """See that all that a hold's end is computed from is on this disk, also what else waits or was refused."""
+    if state.source.missing(state.own_name, named_segments(state)):
+        raise StoreError(
+            f"rows that hold {hold.id} of {state.name} needs were lost on this disk",
+            hint=f"run `syncd sync {hold.source}`: it holds again what still waits, under a new number",
+            serving=f"{state.name} version {state.head.version}" if state.head else "",
+        )
 
 
 def _take_back(kept: Path, store: Store, path: str, ref: SegmentRef) -> None:

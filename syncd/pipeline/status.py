@@ -10,10 +10,10 @@ from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
-from syncd.catalog.records import Fault, SyncRecord
+from syncd.catalog.records import Fault, HoldRecord, SyncRecord
 from syncd.certificates import CertificateView
 from syncd.feed.expiry import Expiry
-from syncd.outcomes import Outcome, joined
+from syncd.outcomes import Outcome, cure, joined, reasons_in_words
 from syncd.pipeline.faults import StorageFault
 from syncd.pipeline.laggards import InstanceView, MatcherView
 from syncd.pipeline.overview import ListView, Overview, SourceView, Untold
@@ -57,6 +57,19 @@ class FaultStatus(_Document):
     act: str = Field(description="why a person must act")
 
 
+class HoldStatus(_Document):
+    """One hold that waits for an operator."""
+
+    hold: int = Field(description="the number that `syncd release` and `syncd discard` take")
+    lane: str = Field(description="additions, removals, or both: a whole update")
+    rows: int = Field(description="that wait")
+    reasons: tuple[str, ...]
+    message: str = Field(description="the reasons in words")
+    opened_at: Time
+    age_seconds: int = Field(description="since opened_at")
+    to_do: str
+
+
 class ListStatus(_Document):
     """One published list."""
 
@@ -71,6 +84,7 @@ class ListStatus(_Document):
     limit_seconds: int | None = Field(description="how large that may be; null: its source is no longer configured")
     stale: bool = Field(description="whether nobody keeps it up to date any more")
     last_sync: SyncStatus | None = Field(description="of its source; outcome, reasons and message are the list's own")
+    holds: tuple[HoldStatus, ...] = Field(description="those that wait for an operator, the oldest first")
     act: str | None = Field(description="why a person must act; null: nobody must")
 
 
@@ -191,7 +205,21 @@ def _list(one: ListView) -> ListStatus:
         limit_seconds=_seconds(one.source.patience),
         stale=one.stale,
         last_sync=_sync_of(one),
+        holds=tuple(_hold(hold, one.now) for hold in one.holds),
         act=(f"{one.why}: {one.cure}" if one.cure else one.why) or None,
+    )
+
+
+def _hold(one: HoldRecord, now: datetime) -> HoldStatus:
+    return HoldStatus(
+        hold=one.id,
+        lane=one.lane,
+        rows=one.rows,
+        reasons=one.reasons,
+        message=reasons_in_words(one.reasons),
+        opened_at=one.opened_at,
+        age_seconds=int((now - one.opened_at).total_seconds()),
+        to_do=cure(one.reasons, (one.id,)),
     )
 
 

@@ -7,7 +7,7 @@ import time
 import uuid
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -246,6 +246,7 @@ class _Sync:
         settled = self.publisher.publish_update(update, self.clock(), self.sync_id)
         good = Outcome.PUBLISHED if settled.changes_head else Outcome.UP_TO_DATE
         outcome = self._outcome(name, update.staged, Outcome.HELD if settled.reasons else good, settled.reasons)
+        outcome = replace(outcome, opened=settled.opened, ended=settled.ended)
         if settled.changes_head:
             self._changed = True
             self.progress("compact", 0, 0)
@@ -272,7 +273,14 @@ class _Sync:
         outcome = Outcome.HELD if reasons else Outcome.UP_TO_DATE
         version, rows = self._served(name)
         return ListOutcome(
-            published, outcome, version, serial, "up_to_date", rows=rows if reasons else held.rows, reasons=reasons
+            published,
+            outcome,
+            version,
+            serial,
+            "up_to_date",
+            rows=rows if reasons else held.rows,
+            reasons=reasons,
+            holds=holds,
         )
 
     def _outcome(
@@ -290,4 +298,5 @@ class _Sync:
             candidate.labels,
             sum(one.rows for one in candidate.end_state.values()) if outcome is Outcome.STAGED else rows,
             reasons,
+            holds=self.publisher.list_state(self.source.name, name).open_holds if reasons else (),
         )

@@ -47,6 +47,8 @@ class Order(BaseModel):
     sync_id: str = ""
     name: str = ""
     lists: tuple[str, ...] = ()
+    hold: int = 0
+    reason: str = ""
 
 
 Answers = Iterator[dict[str, Any]]

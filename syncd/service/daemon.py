@@ -27,6 +27,7 @@ from syncd.service.checkins import Checkins
 from syncd.service.clock import WallClock
 from syncd.service.control import ControlSocket
 from syncd.service.faults import TIMESTAMP, Faults
+from syncd.service.holds import Holds
 from syncd.service.life import Life
 from syncd.service.log import Emit
 from syncd.service.news import News
@@ -103,6 +104,7 @@ class Daemon:
             self._access,
             around.clock,
             self._emit,
+            Holds(publisher, around.clock, self._emit, self._news.changed),
         )
         self._health = Health(publisher.folder.feed, publisher.catalog, self._emit)
         if config.serve:

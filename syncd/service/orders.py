@@ -20,6 +20,7 @@ from syncd.pipeline.recorded import as_it_is
 from syncd.pipeline.status import status_document
 from syncd.service.access import Access
 from syncd.service.control import Order
+from syncd.service.holds import Holds
 from syncd.service.log import Emit
 from syncd.service.syncs import Running, Syncs
 from syncd.sources.source import Source
@@ -43,9 +44,11 @@ class Orders:
         access: Access,
         clock: Callable[[], datetime],
         emit: Emit,
+        holds: Holds,
     ) -> None:
         self._state_dir, self._syncs, self._catalog, self._sources = state_dir, syncs, catalog, sources
         self._overview, self._access, self._clock, self._emit = overview, access, clock, emit
+        self._holds = holds
         self._turn = threading.Lock()
         """One at a time lets matchers in or out: who is in force is who the catalog says."""
 
@@ -66,6 +69,8 @@ class Orders:
                 yield from self._sync(order, user)
             case "sync_status":
                 yield self._sync_status(order.sync_id)
+            case "holds" | "release" | "discard":
+                yield self._hold(order, user)
             case "matchers_add":
                 yield self._add_matcher(order, user)
             case "matchers_revoke":
@@ -116,6 +121,12 @@ class Orders:
             raise unknown_sync(sync_id)
         document = record_document(as_it_is(StateFolder(Path(self._state_dir)), self._catalog, record))
         return {"status": document, "end": document["exit_code"]}
+
+    def _hold(self, order: Order, user: str) -> dict[str, Any]:
+        if order.do == "holds":
+            return {"document": self._holds.document(), "end": 0}
+        release = order.do == "release"
+        return {"ended": self._holds.end(order.hold, release=release, user=user, reason=order.reason), "end": 0}
 
     def _add_matcher(self, order: Order, user: str) -> dict[str, Any]:
         """The token goes to who asked, and nowhere else. Once it is stored nothing may fail, or nobody would see it."""

@@ -15,6 +15,7 @@ from syncd.outcomes import joined
 from syncd.pipeline.outcome import SyncOutcome
 from syncd.pipeline.state import Publisher
 from syncd.pipeline.sync import new_sync_id, sync_source
+from syncd.service.holds import tell_ended, tell_opened
 from syncd.service.log import Emit
 from syncd.service.memory import give_back
 from syncd.service.worker import Spare, Worker
@@ -249,6 +250,8 @@ class Syncs:
                     to_do=one.to_do,
                 )
             )
+            tell_opened(self._emit, one.opened)
+            tell_ended(self._emit, one.ended)
         message, to_do = (outcome.error.message, outcome.error.hint) if outcome.error else ("", "")
         seconds = round(outcome.seconds, 3)
         self._emit(

@@ -10,9 +10,10 @@ from typing import Any, Final
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from syncd import events
+from syncd.catalog.records import HoldState
 from syncd.event import Event
 from syncd.model import ListName
-from syncd.outcomes import Outcome
+from syncd.outcomes import Lane, Outcome
 from syncd.service.metrics.state import ENDS, State
 
 CHANGES: Final = ("added", "removed", "relabelled")
@@ -30,6 +31,8 @@ FAULTS: Final = (
     "other",
 )
 """Kinds of internal errors that are counted apart."""
+HOLD_ENDS: Final = tuple(one for one in HoldState if one is not HoldState.OPEN)
+"""How a hold may end."""
 _LIST_ENDS: Final = tuple(one for one in ENDS if one not in {Outcome.STAGED, Outcome.REFUSED, Outcome.INTERRUPTED})
 """Those that say something of a list: with many lists every series costs."""
 _SYNC_SECONDS: Final = (0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)
@@ -44,6 +47,8 @@ _COUNTERS: Final = {
         "Bytes of bodies received from the source, whatever became of them.",
         ("source",),
     ),
+    "holds_opened": ("syncd_holds_opened_total", "Holds that were opened.", ("source", "lane")),
+    "holds_ended": ("syncd_holds_ended_total", "Holds that ended.", ("source", "end")),
     "kills": ("syncd_worker_kills_total", "Workers killed, since they did not end by the deadline.", ("source",)),
     "cool_downs": ("syncd_source_cool_downs_total", "Times that the source was left alone for a while.", ("source",)),
     "reloads": ("syncd_config_reloads_total", "Configurations read again.", ("result",)),
@@ -76,6 +81,8 @@ class Activity:
         self._handlers: Mapping[type[Event], Callable[[Any], None]] = {
             events.SyncFinished: self._sync_finished,
             events.ListSynced: self._list_synced,
+            events.HoldOpened: lambda event: self._count("holds_opened", event.source, event.lane),
+            events.HoldEnded: lambda event: self._count("holds_ended", event.source, event.ended),
             events.WorkerKilled: lambda event: self._count("kills", event.source),
             events.CoolDown: lambda event: self._count("cool_downs", event.source),
             events.ConfigReloaded: lambda _: self._count("reloads", "applied"),
@@ -115,6 +122,8 @@ class Activity:
 
     def _begin_source(self, source: str) -> None:
         self._begin("syncs", "outcome", ENDS, source=source)
+        self._begin("holds_opened", "lane", Lane, source=source)
+        self._begin("holds_ended", "end", HOLD_ENDS, source=source)
         for key in ("received", "kills", "cool_downs"):
             self._counters[key].labels(source)
         self._durations.labels(source)

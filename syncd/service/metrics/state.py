@@ -21,7 +21,7 @@ from syncd.errors import (
     UnknownListError,
     error_class,
 )
-from syncd.outcomes import HoldReason, Outcome
+from syncd.outcomes import HoldReason, Lane, Outcome
 from syncd.pipeline.overview import ListView, Overview, SourceView
 
 Sample = tuple[tuple[str, ...], float]
@@ -150,10 +150,16 @@ def _refusals(found: State) -> Iterator[Sample]:
         yield from (((one.name, kind), kind in now) for kind in REFUSALS)
 
 
-def _holds(found: State) -> Iterator[Sample]:
+def _reasons_to_hold(found: State) -> Iterator[Sample]:
     for one in found.overview.sources:
-        held = set(_reasons(one, Outcome.HELD))
+        held = {reason for view in found.overview.lists if view.source is one for reason in view.held_for}
         yield from (((one.name, reason), reason in held) for reason in HoldReason)
+
+
+def _holds(found: State) -> Iterator[Sample]:
+    for one in found.overview.lists:
+        for lane in Lane:
+            yield (one.head.source, one.head.list, lane), sum(hold.lane is lane for hold in one.holds)
 
 
 def _reasons(one: SourceView, outcome: Outcome) -> Iterator[str]:
@@ -268,8 +274,14 @@ GAUGES: Final = (
     ),
     Gauge(
         "syncd_source_held",
-        "1 for each reason why lists of it were held in that sync for a person to judge, 0 for every other.",
+        "1 for each reason why something of its lists waits for a person to judge, 0 for every other.",
         ("source", "reason"),
+        _reasons_to_hold,
+    ),
+    Gauge(
+        "syncd_holds",
+        "Holds of the list that are open: a person has to release or discard them.",
+        ("source", "list", "lane"),
         _holds,
     ),
     Gauge(

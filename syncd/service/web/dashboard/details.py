@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from syncd.catalog.records import HeadRecord, SyncRecord, VersionSummary
 from syncd.model import Counts
 from syncd.outcomes import reasons_in_words
+from syncd.pipeline.holds import commands_of
 from syncd.pipeline.overview import ListView, Overview, SourceView
 from syncd.service.web.dashboard.chart import chart
 from syncd.service.web.dashboard.fleet import loaded_by
@@ -24,6 +25,7 @@ from syncd.service.web.dashboard.parts import (
     next_sync,
     outcome,
     past,
+    prose,
     section,
     size,
     source_link,
@@ -43,6 +45,7 @@ def list_page(found: Found, one: ListView, history: History) -> Html:
         section(
             "standing", "Where it stands", _matters(found, one.head.source, one.head.list), facts(_list_facts(one))
         ),
+        _holds(one),
         section("rows", "Rows over time", chart(points, now)),
         _versions(history),
         loaded_by(found.overview, one.head.list),
@@ -58,6 +61,25 @@ def source_page(found: Found, one: SourceView, syncs: Sequence[SyncRecord]) -> H
         _lists_of(its),
         _syncs(syncs),
     )
+
+
+def _holds(one: ListView) -> Html | None:
+    """What waits for an operator. It is ended by a command, so that the audit log knows who did."""
+    if not one.holds:
+        return None
+    columns = ("Hold", "Lane", "Rows#", "Why", "Since", "To do")
+    rows = [
+        (
+            str(hold.id),
+            str(hold.lane),
+            hold.rows,
+            reasons_in_words(hold.reasons),
+            past(hold.opened_at, one.now),
+            prose(commands_of(hold)),
+        )
+        for hold in one.holds
+    ]
+    return table_section("holds", "Held", columns, rows)
 
 
 def _lists_of(its: Sequence[ListView]) -> Html:

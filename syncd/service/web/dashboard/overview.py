@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from syncd.feed.expiry import Expiry, Urgency
 from syncd.model import ListName
+from syncd.outcomes import Outcome
 from syncd.pipeline.overview import ListView, Overview, SourceView
 from syncd.service.web.dashboard.chart import spark
 from syncd.service.web.dashboard.fleet import matchers_in_short
@@ -81,6 +82,8 @@ def list_state(one: ListView) -> Html:
     if one.stale:
         return state(Mark.ACT, "stale")
     if one.why:
+        if one.holds:
+            return outcome(Outcome.HELD)
         return outcome(one.fault.outcome) if one.fault else state(Mark.ACT, "look at it")
     return state(Mark.GOOD, "current")
 

@@ -11,7 +11,7 @@ from typing import Final
 
 from syncd.certificates import CertificateView
 from syncd.feed.expiry import Expiry
-from syncd.outcomes import Outcome, reasons_in_words
+from syncd.outcomes import Outcome, cure, reasons_in_words
 from syncd.pipeline.laggards import BEHIND_AFTER, SILENT_AFTER, InstanceView
 from syncd.pipeline.overview import ListView, Overview
 from syncd.service.web.dashboard.html import Child, Html, h, join
@@ -55,8 +55,8 @@ def _of_lists(lists: Sequence[ListView]) -> Iterator[Task]:
             matters.setdefault((one.head.source, one.why, _ended(one)), []).append(one)
     for (source, why, ended), concerned in matters.items():
         first, names = concerned[0], tuple(one.head.list for one in concerned)
-        bad = (ended is not None and ended.urgent) or any(_is_clock(one) or one.stale for one in concerned)
-        urgent = first.source.configured and bad
+        bad = any(_is_clock(one) or one.stale or one.holds for one in concerned)
+        urgent = first.source.configured and ((ended is not None and ended.urgent) or bad)
         yield Task(urgent, _commas(names), why, _to_do(first), source, names)
 
 
@@ -69,6 +69,10 @@ def _to_do(one: ListView) -> str:
     if not one.source.configured:
         return f"Configure [sources.{name}] again, or let the list go: `syncd retire LIST --reason R`. {_STAYS}"
     ended = _ended(one)
+    if one.holds:
+        first = f"{ended.to_do(name)} " if ended and ended is not Outcome.HELD else ""
+        to_do = cure(one.held_for, (hold.id for hold in one.holds))
+        return f"{first}{to_do[0].upper()}{to_do[1:]}. {_STAYS}"
     if ended is Outcome.UNREACHABLE and one.stale:
         return f"Look at the network from this host, and ask the partner: this has lasted too long. {_STAYS}"
     if ended is not None:

@@ -1,0 +1,70 @@
+"""Holds as the daemon lists, ends and reports them."""
+
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from typing import Any
+
+from syncd import events
+from syncd.catalog.records import HoldRecord
+from syncd.outcomes import cure, reasons_in_words
+from syncd.pipeline.holds import ended_document, holds_document
+from syncd.pipeline.state import Publisher
+from syncd.service.log import Emit
+
+
+class Holds:
+    """Lists holds, and ends those that an operator releases or discards.
+
+    ``changed`` is called after each: people look at holds.
+    """
+
+    def __init__(
+        self, publisher: Publisher, clock: Callable[[], datetime], emit: Emit, changed: Callable[[], None]
+    ) -> None:
+        self._publisher, self._clock, self._emit, self._changed = publisher, clock, emit, changed
+
+    def document(self) -> dict[str, Any]:
+        """Every hold that is open or discarded. Raises `StoreError`."""
+        return holds_document(self._publisher.catalog.holds())
+
+    def end(self, number: int, *, release: bool, user: str, reason: str) -> dict[str, Any]:
+        """Release or discard a hold and return what came of it. Raises as `Publisher.end_hold`."""
+        settled = self._publisher.end_hold(number, release=release, actor=user, reason=reason, now=self._clock())
+        tell_ended(self._emit, settled.ended)
+        self._changed()
+        return ended_document(self._publisher.catalog, number, settled)
+
+
+def tell_opened(emit: Emit, opened: Iterable[HoldRecord]) -> None:
+    """Log holds that were opened."""
+    for hold in opened:
+        emit(
+            events.HoldOpened(
+                hold=hold.id,
+                source=hold.source,
+                list=hold.list,
+                lane=hold.lane,
+                rows=hold.rows,
+                reasons=hold.reasons,
+                message=reasons_in_words(hold.reasons),
+                to_do=cure(hold.reasons, (hold.id,)),
+                sync_id=hold.sync_id or "",
+            )
+        )
+
+
+def tell_ended(emit: Emit, ended: Iterable[HoldRecord]) -> None:
+    """Log holds that ended."""
+    for hold in ended:
+        emit(
+            events.HoldEnded(
+                hold=hold.id,
+                source=hold.source,
+                list=hold.list,
+                lane=hold.lane,
+                rows=hold.rows,
+                ended=hold.state,
+                by=hold.ended_by,
+                reason=hold.ended_reason,
+            )
+        )
