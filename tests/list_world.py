@@ -76,7 +76,7 @@ class ListWorld:
     origin: OriginRecord | None = None
     holds: dict[int, HoldRecord] = field(default_factory=dict)
     updates: dict[int, Staged] = field(default_factory=dict)
-    labels: Mapping[Algorithm, Mapping[str, int]] | None = None
+    labels: Mapping[Algorithm, Mapping[str, int]] | None = field(default_factory=dict)
     serial: int = 0
     stated: List = field(default_factory=dict)
     """what the origin ought to be"""
@@ -96,7 +96,7 @@ class ListWorld:
     def state(self) -> ListState:
         """As the catalog would have it."""
         alive = [one for one in self.holds.values() if one.state in {HoldState.OPEN, HoldState.DISCARDED}]
-        return ListState(NAME, OWN, self.feed, self.source, self.head, self.origin, tuple(alive))
+        return ListState(NAME, OWN, self.feed, self.source, self.head, self.origin, tuple(alive), self.labels)
 
     def first(self, rows: List) -> None:
         """The first version, whole."""
@@ -295,7 +295,7 @@ class ListWorld:
         return recount(self._pending, basis, self.source, source="iwf", name=OWN, before=before, caps=DEFAULT_CAPS)
 
     def _context(self) -> Context:
-        return Context(NOW, self.labels, lambda _: b"", sync_id="5afe")
+        return Context(NOW, lambda _: b"", sync_id="5afe")
 
     def _settle(self, update: Update) -> None:
         self._take(settle_update(self.state, update, self._context()))

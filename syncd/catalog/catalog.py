@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from pydantic import JsonValue
-from sqlalchemy import Connection, Table, func, insert, select, update
+from sqlalchemy import Connection, Select, Table, func, insert, select, update
 from sqlalchemy import delete as delete_from
 
 from syncd.catalog import database
@@ -32,6 +32,7 @@ from syncd.catalog.records import (
     OriginMove,
     OriginRecord,
     Records,
+    Standing,
     UpdateRecord,
     VersionRecord,
     VersionSummary,
@@ -119,6 +120,21 @@ class Catalog(SyncTables, MatcherTables, AuditTables):
         """What is published of a list now."""
         found = self._rows(select(heads).where(heads.c.list == name))
         return HeadRecord(**found[0]) if found else None
+
+    def standing(self, source: str, name: ListName) -> Standing:
+        """How one list of a source stands, at one moment."""
+        published = head_name(source, name)
+        mine = (origins.c.source == source, origins.c.list == name)
+        alive = (holds.c.list == published, holds.c.state.in_((HoldState.OPEN, HoldState.DISCARDED)))
+        with reading(self._engine, self.path) as connection:
+            origin = connection.execute(select(origins).where(*mine)).mappings().first()
+            version = connection.execute(_in_force(published)).mappings().first()
+            waiting = connection.execute(select(holds).where(*alive).order_by(holds.c.id)).mappings().all()
+        return Standing(
+            OriginRecord(**origin) if origin else None,
+            VersionRecord(**version) if version else None,
+            tuple(HoldRecord(**row) for row in waiting),
+        )
 
     def heads(self) -> tuple[HeadRecord, ...]:
         """Every head, by list."""
@@ -229,13 +245,8 @@ class Catalog(SyncTables, MatcherTables, AuditTables):
     def current(self, repository: "Repository", name: ListName) -> Current | None:
         """See `Ledger.current`: the catalog knows it without the feed's metadata."""
         del repository
-        head = self.head(name)
-        if head is None:
-            return None
-        version = self.version(name, head.version)
-        if version is None:
-            raise StoreError(f"the catalog has no record of {name} version {head.version}", hint="run `syncd verify`")
-        return Current(manifests.parse(version.manifest), head.manifest_sha256)
+        found = self._rows(_in_force(name))
+        return Current(manifests.parse(found[0]["manifest"]), found[0]["manifest_sha256"]) if found else None
 
     def freshness(
         self, repository: "Repository", moved: Sequence[Manifest], records: Records | None, now: datetime
@@ -286,6 +297,12 @@ class Catalog(SyncTables, MatcherTables, AuditTables):
         if target.exists() or target.is_symlink():
             raise UsageError(f"{target} exists already", hint="name a file that does not exist; nothing was written")
         copy(self._engine, target)
+
+
+def _in_force(name: ListName) -> Select[Any]:
+    """The version of a list that its head is at."""
+    of = (versions.c.list == heads.c.list) & (versions.c.version == heads.c.version)
+    return select(versions).join(heads, of).where(heads.c.list == name)
 
 
 def _compare_origin(connection: Connection, moved: OriginMove) -> None:

@@ -143,6 +143,17 @@ class VersionRecord:
 
 
 @dataclass(frozen=True)
+class Standing:
+    """How one list of a source stands, at one moment."""
+
+    origin: "OriginRecord | None"
+    version: VersionRecord | None
+    """the one in force"""
+    holds: "tuple[HoldRecord, ...]"
+    """those that are open or discarded"""
+
+
+@dataclass(frozen=True)
 class VersionSummary:
     """One published version without its manifest, which is most of it."""
 

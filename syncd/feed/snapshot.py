@@ -1,9 +1,15 @@
 """A published version of a list, opened: its manifest, and its segments mapped."""
 
-from collections.abc import Iterable, Mapping
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from weakref import WeakValueDictionary
 
 from syncd.feed.folder import FeedFolder
+from syncd.format.arrow import check_length
 from syncd.format.manifest import Manifest, ManifestRef, SegmentRef
 from syncd.format.segment import Segment
 from syncd.format.stack import Stack
@@ -24,11 +30,37 @@ class Snapshot:
         return ManifestRef(version=self.manifest.version, sha256=self.sha256)
 
 
+_open: Final[WeakValueDictionary[tuple[Path, SegmentRef], Segment]] = WeakValueDictionary()
+"""Segments mapped in this process: whoever opens one shares it, and the pages touched, while somebody has it."""
+_kept: Final = threading.local()
+
+
+@contextmanager
+def keeping_maps() -> Iterator[None]:
+    """Keep what this thread maps meanwhile, so that several steps over one list touch its pages once."""
+    _kept.segments = []
+    try:
+        yield
+    finally:
+        del _kept.segments
+
+
+def open_segment(path: Path, ref: SegmentRef) -> Segment:
+    """Map a segment, or share it with whoever has it mapped. Raises `StoreError`, `SegmentError`."""
+    held = _open.get((path, ref))
+    if held is not None:
+        check_length(path, ref)  # it may have been lost since
+    else:
+        held = _open.setdefault((path, ref), Segment.open(path, ref))
+    getattr(_kept, "segments", []).append(held)
+    return held
+
+
 def open_stacks(folder: FeedFolder, name: ListName, refs: Iterable[SegmentRef]) -> dict[Algorithm, Stack]:
     """Map the segments of a stack, by algorithm. Raises `StoreError`, `SegmentError`."""
     segments: dict[Algorithm, list[Segment]] = {}
     for ref in refs:
-        segments.setdefault(ref.algorithm, []).append(Segment.open(folder.segment_path(name, ref), ref))
+        segments.setdefault(ref.algorithm, []).append(open_segment(folder.segment_path(name, ref), ref))
     return {algorithm: Stack(algorithm, found) for algorithm, found in segments.items()}
 
 

@@ -31,6 +31,7 @@ from syncd.pipeline.values import Basis, Pending
 RowsBy = Mapping[Algorithm, Rows]
 MasksBy = Mapping[Algorithm, Mask]
 WithheldBy = Mapping[Algorithm, Withheld]
+Labels = Mapping[Algorithm, Mapping[str, int]]
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,8 @@ class ListState:
     origin: OriginRecord | None
     holds: tuple[HoldRecord, ...] = ()
     """those that are open or discarded"""
+    labels: Labels | None = field(default_factory=dict)
+    """the head's entries by label; None: an older syncd did not count them"""
 
     @property
     def stack(self) -> tuple[SegmentRef, ...]:
@@ -112,17 +115,17 @@ class ListState:
 
 def read_state(folder: StateFolder, catalog: Catalog, source: str, own_name: ListName) -> ListState:
     """One list as the catalog has it. Raises `StoreError`."""
-    name = head_name(source, own_name)
-    head = catalog.head(name)
-    version = catalog.version(name, head.version) if head else None
+    found = catalog.standing(source, own_name)
+    version = found.version
     return ListState(
-        name=name,
+        name=head_name(source, own_name),
         own_name=own_name,
         feed=folder.feed,
         source=folder.source(source),
         head=manifests.parse(version.manifest) if version else None,
-        origin=catalog.origin(source, own_name),
-        holds=catalog.holds(name),
+        origin=found.origin,
+        holds=found.holds,
+        labels=version.labels if version else {},
     )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from hashlib import sha256
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -25,9 +26,9 @@ from syncd.catalog.records import (
 )
 from syncd.errors import RefusedError, StoreError
 from syncd.feed import layout
+from syncd.feed.snapshot import open_segment
 from syncd.format import manifest as manifests
-from syncd.format.manifest import FileRef, Origin, SegmentRef
-from syncd.format.segment import Segment
+from syncd.format.manifest import FileRef, Manifest, Origin, SegmentRef
 from syncd.format.writer import write_segment
 from syncd.model import Algorithm
 from syncd.outcomes import HoldReason, Lane
@@ -35,6 +36,7 @@ from syncd.pipeline import gate
 from syncd.pipeline.compose import Passing
 from syncd.pipeline.counting import Counting
 from syncd.pipeline.heads import (
+    Labels,
     ListState,
     Move,
     RowsBy,
@@ -50,16 +52,12 @@ from syncd.publish.publication import Proposal
 
 _LANES: Final = (Lane.ADDITIONS, Lane.REMOVALS)
 
-Labels = Mapping[Algorithm, Mapping[str, int]]
-
 
 @dataclass(frozen=True)
 class Context:
     """What a publication of one list is told, beside its state."""
 
     now: datetime
-    labels: Labels | None
-    """the head's entries by label; None: an older syncd did not count them"""
     encode: Callable[[Update], bytes]
     """writes an update that waits, for the catalog"""
     sync_id: str | None = None
@@ -86,6 +84,8 @@ class Settled:
     """the holds that were opened, once they are committed"""
     ended: tuple[HoldRecord, ...] = ()
     """the holds that ended, once that is committed"""
+    version: Manifest | None = None
+    """the list's new version, once it is committed"""
 
     @property
     def changes_head(self) -> bool:
@@ -116,7 +116,7 @@ def settle_update(
         closed = _closed_by_loss(state)
         state = _without_owed(state)
     move = Move(state)
-    segments = [Segment.open(state.path(ref), ref) for ref in candidate.delta]
+    segments = [open_segment(state.path(ref), ref) for ref in candidate.delta]
     move.touch_update(segments)
     judged = pending(_rows(state), move.if_all_wait(), forked=candidate.forked)
     verdict = gate.judge(judged, closed, accepted)
@@ -296,7 +296,7 @@ class _Draft:
 
     def __init__(self, state: ListState, move: Move, context: Context) -> None:
         self._state, self._move, self._context = state, move, context
-        self._scratch = state.feed.make_staging()
+        self._scratch: Path | None = None
         self._written = 0
         self.labels: Labels | None = None
 
@@ -371,12 +371,12 @@ class _Draft:
                 growth={algorithm: dict(grown) for algorithm, grown in update.growth.items()},
             )
         counting = Counting.over(self._state.head_basis)
-        counting.apply(Segment.open(self._state.path(ref), ref) for ref in segments)
+        counting.apply(open_segment(self._state.path(ref), ref) for ref in segments)
         return counting
 
     def _labels_before(self) -> Labels:
-        if self._context.labels is not None:
-            return self._context.labels
+        if self._state.labels is not None:
+            return self._state.labels
         stacks = self._state.head_basis.stacks  # once for each list that an older syncd published
         return {algorithm: stack.amount().by_label for algorithm, stack in stacks.items()}
 
@@ -385,6 +385,7 @@ class _Draft:
         state = self._state
         found = []
         for algorithm, some in sorted(rows.items()):
+            self._scratch = self._scratch or state.feed.make_staging()
             self._written += 1
             path = self._scratch / f"composed-{self._written}"
             ref = write_segment(path, algorithm, "delta", [some])

@@ -35,7 +35,7 @@ from syncd.pipeline.settle import (
 from syncd.pipeline.values import Over, Update
 from syncd.pipeline.wire import decode_staged, encode_staged
 from syncd.publish import author
-from syncd.publish.compact import fold_due
+from syncd.publish.compact import fold_due, is_fold_due
 from syncd.publish.ledger import Current
 from syncd.publish.publication import Announce, FeedPublisher, Proposal, Resign, Start, unannounced
 from syncd.publish.rotate import online_signers
@@ -73,7 +73,7 @@ class Publisher:
         name = head_name(update.source, update.list)
 
         def settle(state: ListState) -> Settled:
-            return settle_update(state, update, self._context(name, now, sync_id=sync_id))
+            return settle_update(state, update, Context(now, encode_staged, sync_id=sync_id))
 
         return self._settle(f"publishing {name}", update.source, update.list, settle, now)
 
@@ -81,7 +81,7 @@ class Publisher:
         """Say for what reasons an update would be held, and change nothing."""
         state = self.list_state(update.source, update.list)
         with lock(self.folder.feed.lock, f"judging {state.name}", _PATIENCE), self._staging():
-            return settle_update(state, update, self._context(state.name, now)).reasons
+            return settle_update(state, update, Context(now, encode_staged)).reasons
 
     def end_hold(self, number: int, *, release: bool, actor: str, reason: str, now: datetime) -> Settled:
         """Release or discard a hold; what still passes goes live at once.
@@ -96,7 +96,7 @@ class Publisher:
         audit = (AuditEntry(now, actor, act),)
 
         def settle(state: ListState) -> Settled:
-            context = self._context(hold.list, now, audit=audit, actor=actor, reason=reason)
+            context = Context(now, encode_staged, audit=audit, actor=actor, reason=reason)
             found = next((one for one in state.holds if one.id == number), None)
             if found is None:
                 raise RefusedError(f"hold {number} was ended in the meantime", hint=_HOLDS)
@@ -109,8 +109,7 @@ class Publisher:
             return settle_update(state, update, context, found.reasons, found)
 
         settled = self._settle(f"ending hold {number}", hold.source, own_name, settle, now)
-        if settled.changes_head:
-            self.compact(hold.list, now)
+        self.compact_if_due(settled, now)
         return settled
 
     def _update_of(self, state: ListState, hold: HoldRecord) -> Update:
@@ -134,8 +133,8 @@ class Publisher:
                 found = settle(self.list_state(source, own_name))
             return found.proposal
 
-        self.press.publish(purpose, propose, now)
-        return self._with_holds(found)
+        published = self.press.publish(purpose, propose, now)
+        return replace(self._with_holds(found), version=published[0] if published else None)
 
     @contextmanager
     def _staging(self) -> Iterator[None]:
@@ -150,6 +149,8 @@ class Publisher:
         records = settled.proposal.records if settled.proposal else None
         if records is None:
             return settled
+        if records.ended:
+            self.catalog.prune_holds(_KEPT_HOLDS)
         known = {hold.sha256: hold for one in records.opened for hold in self.catalog.holds(one.list)}  # newest last
         return replace(
             settled,
@@ -161,31 +162,27 @@ class Publisher:
         """One list as a publication finds it."""
         return read_state(self.folder, self.catalog, source, own_name)
 
-    def _context(
-        self,
-        name: ListName,
-        now: datetime,
-        *,
-        sync_id: str | None = None,
-        audit: tuple[AuditEntry, ...] = (),
-        actor: str = "",
-        reason: str = "",
-    ) -> Context:
-        head = self.catalog.head(name)
-        version = self.catalog.version(name, head.version) if head else None
-        labels = version.labels if version else {}
-        return Context(now, labels, encode_staged, sync_id=sync_id, audit=audit, actor=actor, reason=reason)
+    def compact_if_due(self, settled: Settled, now: datetime) -> None:
+        """Compact a list that has a new version, if its stack, or what is owed to its origin, has become long."""
+        records = settled.proposal.records if settled.proposal else None
+        if settled.version is None or records is None:
+            return
+        owed = any(move.origin.owed for move in records.origins)
+        if owed or is_fold_due(settled.version.stack):
+            self.compact(settled.version.list, now)
 
     def compact(self, name: ListName, now: datetime, *, everything: bool = False) -> Manifest | None:
         """Publish a version of a head with a shorter stack and the same end state; None if nothing is due.
 
         Folding takes place outside the feed's lock. What is owed to the origin is carried, and folded apart.
         """
-        current, record = self.current(name), self.catalog.head(name)
-        if current is None or record is None:
+        source, own_name = self._source_of(name)
+        state = self.list_state(source, own_name)
+        if state.head is None:
             return None
-        self._fold_owed(record.source, name, now)
-        folded = fold_due(self.folder.feed, current.manifest, everything=everything)
+        if state.origin is not None and state.origin.owed:
+            self._fold_owed(state, source, now)
+        folded = fold_due(self.folder.feed, state.head, everything=everything)
         if not folded:
             return None
 
@@ -194,17 +191,22 @@ class Publisher:
             change = folded.change_of(newest.manifest) if newest else None
             if change is None:
                 return None
-            self._link_to_source(record.source, name, change.stack)
-            note = HeadNote(record.source, record.origin_serial, "compaction")
-            return Proposal("compact", (change,), records=Records(notes={name: note}))
+            self._link_to_source(state, change.stack)
+            serial = state.origin.serial if state.origin else None
+            return Proposal("compact", (change,), records=Records(notes={name: HeadNote(source, serial, "compaction")}))
 
         manifests = self.press.publish(f"compacting {name}", propose, now)
         return manifests[0] if manifests else None
 
-    def _fold_owed(self, source: str, name: ListName, now: datetime) -> None:
+    def _source_of(self, name: ListName) -> tuple[str, ListName]:
+        """The source of a published list, and what that calls it: the name of a source has no dot."""
+        source, _, own_name = name.partition(".")
+        return source, ListName(own_name)
+
+    def _fold_owed(self, state: ListState, source: str, now: datetime) -> None:
         """Fold what is owed to an origin, if it has come to many deltas."""
-        state = self.list_state(source, ListName(name.partition(".")[2]))
-        with self.folder.feed.scratch(f"folding what is owed to {name}") as scratch:
+        purpose = f"folding what is owed to {state.name}"
+        with self.folder.feed.scratch(purpose) as scratch:
             folded = fold_owed(state, scratch)
         if not folded:
             return
@@ -217,13 +219,13 @@ class Publisher:
             moved = replace(origin, owed=owed, revision=origin.revision + 1)
             return Proposal("origin", records=Records((OriginMove(moved, origin.revision),)), visible=False)
 
-        self.press.publish(f"folding what is owed to {name}", propose, now)
+        self.press.publish(purpose, propose, now)
 
-    def _link_to_source(self, source: str, name: ListName, refs: Iterable[SegmentRef]) -> None:
+    def _link_to_source(self, state: ListState, refs: Iterable[SegmentRef]) -> None:
         """The origin's stack begins with the head's: its folder has them too."""
-        folder, own_name = self.folder.source(source), ListName(name.partition(".")[2])
-        for ref in folder.missing(own_name, {ref.sha256: ref for ref in refs}.values()):
-            folder.store.link(self.folder.feed.segment_path(name, ref), layout.segment_path(own_name, ref.sha256))
+        for ref in state.source.missing(state.own_name, {ref.sha256: ref for ref in refs}.values()):
+            path = layout.segment_path(state.own_name, ref.sha256)
+            state.source.store.link(state.feed.segment_path(state.name, ref), path)
 
     def relink(self, state: ListState) -> Over:
         """Have head and origin take back from each other, by content, files that one of them lost; say what is left.
@@ -249,7 +251,6 @@ class Publisher:
         self.catalog.prune_publications(_KEPT_PUBLICATIONS)
         for head in self.catalog.heads():
             self.catalog.prune_versions(head.list, _KEPT_RECORDS)
-        self.catalog.prune_holds(_KEPT_HOLDS)
         folder = self.folder.source(source)
         garbage.collect(folder, self._named_of(source), now)
         garbage.remove_old_parts(folder.downloads, now)

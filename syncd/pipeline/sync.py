@@ -14,6 +14,7 @@ from typing import Final
 from syncd.catalog.records import RETRUSTED, head_name
 from syncd.errors import StoreError, SyncdError, as_known, kind_of, worst_error
 from syncd.feed.folder import FeedFolder
+from syncd.feed.snapshot import keeping_maps
 from syncd.fetch import Meter
 from syncd.files import lock
 from syncd.format.manifest import ManifestRef
@@ -121,6 +122,8 @@ class _Sync:
     prepared_by: Prepare
     meter: Meter = field(default_factory=Meter)
     lists: list[ListOutcome] = field(default_factory=list)
+    _states: dict[ListName, ListState] = field(default_factory=dict)
+    """each list as it stood when the sync began: its origin moves by this sync alone"""
     _changed: bool = False
     """true once any list has a new version"""
 
@@ -130,7 +133,8 @@ class _Sync:
         catalog.begin_sync(self.sync_id, self.source.name, self.clock(), dry_run=self.dry_run)
         failure: SyncdError | None = None
         try:
-            self._follow()
+            with keeping_maps():
+                self._follow()
         except Exception as fault:  # noqa: BLE001 - whatever it was, the catalog says how the sync ended
             failure = as_known(fault)
             self.explain(failure)
@@ -184,7 +188,8 @@ class _Sync:
     def _held(self) -> dict[ListName, Held]:
         """What is held of this source's lists, and what of it is still on this disk."""
         followed = [one for one in self.publisher.catalog.origins() if one.source == self.source.name]
-        return {one.list: held_of(self.publisher.list_state(one.source, one.list), self._left) for one in followed}
+        self._states = {one.list: self.publisher.list_state(one.source, one.list) for one in followed}
+        return {name: held_of(state, self._left) for name, state in self._states.items()}
 
     def _left(self, state: ListState) -> Over:
         try:
@@ -224,7 +229,7 @@ class _Sync:
             return ListOutcome(published, error.outcome, version, rows=rows, error=error)
 
     def _judge(self, name: ListName, staged: Staged) -> ListOutcome:
-        state = self.publisher.list_state(self.source.name, name)
+        state = self._states.get(name) or self.publisher.list_state(self.source.name, name)
         if state.origin is None:
             check_room(self.source.name, name, [(one.source, one.list) for one in self.publisher.catalog.origins()])
         update = recount(
@@ -250,7 +255,7 @@ class _Sync:
         if settled.changes_head:
             self._changed = True
             self.progress("compact", 0, 0)
-            self.publisher.compact(head_name(self.source.name, name), self.clock())
+            self.publisher.compact_if_due(settled, self.clock())
         return outcome
 
     def _served(self, name: ListName) -> tuple[int | None, int]:
@@ -268,7 +273,7 @@ class _Sync:
     def _nothing_new(self, name: ListName, serial: int, held: Held) -> ListOutcome:
         """The upstream has nothing that was not seen before; what waits goes on waiting."""
         published = head_name(self.source.name, name)
-        holds = self.publisher.list_state(self.source.name, name).open_holds
+        holds = self._states[name].open_holds if name in self._states else ()
         reasons = tuple(dict.fromkeys(reason for hold in holds for reason in hold.reasons))
         outcome = Outcome.HELD if reasons else Outcome.UP_TO_DATE
         version, rows = self._served(name)

@@ -4,7 +4,7 @@ Young deltas are folded together once there are `RUN` of a like size, so that a 
 times; all of a stack is folded into a new base once its deltas come to an eighth of it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -53,6 +53,14 @@ def run_to_fold(refs: Sequence[SegmentRef], *, everything: bool = False) -> tupl
         run.insert(0, ref)
         rows += ref.rows
     return tuple(run) if len(run) >= RUN else ()
+
+
+def is_fold_due(stack: Iterable[SegmentRef]) -> bool:
+    """True if some segments of a stack are to be folded. Pure."""
+    by_algorithm: dict[str, list[SegmentRef]] = {}
+    for ref in stack:
+        by_algorithm.setdefault(ref.algorithm, []).append(ref)
+    return any(run_to_fold(refs) for refs in by_algorithm.values())
 
 
 @dataclass(frozen=True)
