@@ -266,6 +266,18 @@ def test_a_hold_is_told_beside_what_else_is_wrong(held: World) -> None:
     assert check()[0] == 1
 
 
+def test_a_hold_is_told_though_the_last_sync_went_well(held: World) -> None:
+    """That one followed other lists only: what waits still does."""
+    held.publish(full=rows(20, 22), name=ListName("videos"))
+    assert held.sync(lists=("videos",)).exit_code == 0
+    told = f"hold 1: 3 rows (removals): {EMPTIED}; {COMMANDS}"
+    assert check() == (1, f"SYNCD WARNING - iwf.images: {told}")
+    images, videos = syncd("status", "--json").json["lists"]
+    assert (images["last_sync"]["outcome"], images["last_sync"]["reasons"]) == ("held", ["emptied"])
+    assert (videos["last_sync"]["outcome"], videos["act"]) == ("published", None)
+    assert scraped(held).ones("syncd_source_held", "reason") == ["emptied"]
+
+
 def test_the_dashboard_shows_holds_and_only_looks(held: World) -> None:
     """Age, rows, reasons and the commands; no form and no button."""
     with held.publisher() as publisher:

@@ -187,7 +187,7 @@ def test_red_stays_while_the_next_sync_runs(configured: World, dry_run: bool) ->
         ran = syncd("status")
         kind = "a dry run" if dry_run else "a sync"
         assert (ran.err, ran.out) == (told.err, f"{told.out}iwf: {kind} is running, begun 0 seconds ago\n")
-        assert [one.why for one in found(configured).tasks] == [one.why for one in tasks_before] == [EMPTIED]
+        assert [one.why for one in found(configured).tasks] == [one.why for one in tasks_before] == [HELD]
         assert "running" in text(overview_page(found(configured), {}))
 
 

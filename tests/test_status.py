@@ -286,7 +286,8 @@ def test_a_daemon_tells_the_same(configured: World, monkeypatch: pytest.MonkeyPa
     alone = [syncd(*look) for look in LOOKS]
     assert [ran.code for ran in alone] == [0, 0, 1, 0, 0, 0, 0]
     assert alone[0].err == (
-        "warning: iwf.images: the update would leave the list without any entry\n"
+        "warning: iwf.images: hold 1: 3 rows (removals): the update would leave the list without any entry; "
+        "`syncd release 1 --reason R` publishes it, `syncd discard 1 --reason R` drops it\n"
         "warning: matcher mail: mail-00 was not heard of for 20 minutes\n"
         + "".join(f"warning: matcher web: web-0{number} was not heard of for 20 minutes\n" for number in range(4))
         + "warning: and 20 instances more: see `syncd matchers`\n"
