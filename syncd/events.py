@@ -283,6 +283,18 @@ class StateNotProved(Event):
 
 
 @dataclass(frozen=True)
+class ListRetired(Event):
+    """A list is no longer published: an operator ended it."""
+
+    list: str
+    source: str
+    version: int
+    """the one that says so"""
+    asked_by: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class MatcherAdded(Event):
     """A matcher may pull from now on."""
 

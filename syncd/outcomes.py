@@ -112,6 +112,11 @@ class HoldReason(enum.StrEnum):
         "the update does not descend from the version held",
         "ask the partner whether they restored a backup: if not, somebody else signs",
     )
+    RETIRED = (
+        "retired",
+        "the update retires the list: the partner no longer publishes it",
+        "ask the partner whether this was meant, and which list takes its place",
+    )
 
 
 class Lane(enum.StrEnum):

@@ -24,6 +24,7 @@ CLOCKED = (
     "pulled",
     "verify",
     "repair",
+    "retire",
     "rotate",
     "holds",
     "matchers",

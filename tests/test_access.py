@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NoReturn, cast
+from typing import Any, NoReturn, cast
 
 import pytest
 
@@ -31,6 +31,7 @@ OPERATOR = Visitor("operator", Kind.OPERATOR, None)
 NO_SYNCS = cast(Syncs, None)
 NO_HOLDS = cast(Holds, None)
 NO_OVERVIEW = cast(Callable[[], Overview], None)
+NO_RETIREMENT = cast(Any, None)
 METRICS = Visitor("metrics", Kind.METRICS, frozenset())
 
 
@@ -183,7 +184,9 @@ def test_a_revoked_token_is_nobodys_at_once(catalog: Catalog) -> None:
 def test_an_order_is_in_force_at_once(catalog: Catalog) -> None:
     """Whoever the operator lets in is admitted by the next request, and whoever is revoked is not; both are logged."""
     access, log = Access(catalog), list[Event]()
-    give = Orders("state", NO_SYNCS, catalog, lambda _: (), NO_OVERVIEW, access, lambda: NOON, log.append, NO_HOLDS)
+    give = Orders(
+        "state", NO_SYNCS, catalog, lambda _: (), NO_OVERVIEW, access, lambda: NOON, log.append, NO_HOLDS, NO_RETIREMENT
+    )
     (answer,) = give(Order(do="matchers_add", state_dir="state", name="mail", lists=(IMAGES,)), "alice")
     token = answer["added"].pop("token")
     assert answer == {"added": {"name": "mail", "lists": (IMAGES,), "not_published": (IMAGES,)}, "end": 0}
@@ -209,7 +212,18 @@ def failing_catalog(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> Failin
     access, told = Access(catalog, "op"), threading.Event()
     access.on_change(told.set)
     monkeypatch.setattr(catalog, "matchers", fail)
-    give = Orders("state", NO_SYNCS, catalog, lambda _: (), NO_OVERVIEW, access, lambda: NOON, lambda _: None, NO_HOLDS)
+    give = Orders(
+        "state",
+        NO_SYNCS,
+        catalog,
+        lambda _: (),
+        NO_OVERVIEW,
+        access,
+        lambda: NOON,
+        lambda _: None,
+        NO_HOLDS,
+        NO_RETIREMENT,
+    )
     return access, told, give
 
 

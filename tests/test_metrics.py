@@ -26,6 +26,7 @@ from syncd.event import Event
 from syncd.model import ListName
 from syncd.outcomes import Outcome
 from syncd.pipeline import overview
+from syncd.pipeline.retire import retire
 from syncd.pipeline.state import Publisher
 from syncd.service.access import Access
 from syncd.service.checkins import Checkins
@@ -497,7 +498,10 @@ def documented() -> list[tuple[str, ...]]:
 def test_every_metric_is_documented_and_no_other(standing: World, tmp_path: Path) -> None:
     """Name, type, labels and meaning, in the order of the scrape."""
     certificate, _ = Authority(tmp_path, "one").certificate("client")
+    standing.publish(full=rows(0, 2), name=ListName("old"))
+    standing.sync()
     with told(standing, client_cert=certificate) as (context, metrics, _events):
+        retire(context.publisher, ListName("iwf.old"), (), actor="me", reason="it ended", now=START)
         matcher = MatcherRecord("upload", "0" * 64, None, START, "me")
         context.publisher.catalog.add_matcher(matcher, AuditEntry(START, "me", AddedMatcher("upload", None)))
         context.checkins.note("upload", "web-1", {ListName("iwf.images"): 1}, START)

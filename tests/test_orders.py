@@ -56,14 +56,16 @@ def give(world: World) -> Iterator[Callable[..., list[dict[str, Any]]]]:
             access = Access(publisher.catalog)
             holds = Holds(publisher, world.clock, log.append, lambda: None)
             catalog = publisher.catalog
-            orders = Orders("s", syncs, catalog, lambda _: FEEDS, nothing, access, world.clock, log.append, holds)
+            orders = Orders(
+                "s", syncs, catalog, lambda _: FEEDS, nothing, access, world.clock, log.append, holds, nothing
+            )
             return list(orders(Order(do="sync", state_dir="s", wait=wait), "alice"))
 
         yield answers
 
 
-def nothing() -> NoReturn:
-    """No overview is asked for."""
+def nothing(*_: str) -> NoReturn:
+    """No overview is asked for, and no list is ended."""
     raise AssertionError
 
 
@@ -135,7 +137,7 @@ def told(world: World, publisher: Publisher, running: Running | None) -> tuple[s
     """What is told of a sync, and the exit code."""
     syncs, state, catalog = cast(Syncs, Started({}, running)), str(world.state.root), publisher.catalog
     access, holds = Access(catalog), Holds(publisher, world.clock, lambda _: None, lambda: None)
-    orders = Orders(state, syncs, catalog, lambda _: (), nothing, access, world.clock, lambda _: None, holds)
+    orders = Orders(state, syncs, catalog, lambda _: (), nothing, access, world.clock, lambda _: None, holds, nothing)
     (answer,) = orders(Order(do="sync_status", state_dir=state, sync_id="5afe"), "alice")
     return answer["status"]["outcome"], answer["end"]
 

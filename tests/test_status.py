@@ -247,6 +247,7 @@ def listening(world: World, handle: Handle | None = None) -> Iterator[None]:
             world.clock,
             lambda _: None,
             Holds(publisher, world.clock, lambda _: None, lambda: None),
+            retire=cast(Any, None),
         )
         socket = ControlSocket(world.base / "c.sock", handle or orders, lambda _: None)
         socket.open()

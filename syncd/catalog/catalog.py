@@ -29,7 +29,7 @@ from syncd.catalog.records import (
     HoldEnd,
     HoldRecord,
     HoldState,
-    OriginMove,
+    OriginDrop,
     OriginRecord,
     Records,
     Standing,
@@ -219,7 +219,9 @@ class Catalog(SyncTables, MatcherTables, AuditTables):
         records = commit.records or Records()
         with writing(self._engine, self.path) as connection:
             for moved in records.origins:
-                _compare_origin(connection, moved)
+                _compare_origin(connection, moved.origin.source, moved.origin.list, moved.before)
+            for dropped in records.dropped:
+                _compare_origin(connection, dropped.source, dropped.list, dropped.before)
             for head in commit.heads:
                 _compare_head(connection, head)
             for ended in records.ended:
@@ -227,6 +229,8 @@ class Catalog(SyncTables, MatcherTables, AuditTables):
             _open_holds(connection, records)
             for moved in records.origins:
                 _replace(connection, origins, moved.origin)
+            for dropped in records.dropped:
+                _drop_origin(connection, dropped)
             for head in commit.heads:
                 _put_head(connection, head, records.notes[head.manifest.list], commit.created_at)
             if records.audit:
@@ -251,12 +255,15 @@ class Catalog(SyncTables, MatcherTables, AuditTables):
     def freshness(
         self, repository: "Repository", moved: Sequence[Manifest], records: Records | None, now: datetime
     ) -> dict[str, Freshness]:
-        """See `Ledger.freshness`: that of the origins, once those in ``records`` have moved."""
+        """See `Ledger.freshness`: that of the origins, once ``records`` are committed."""
         del repository, moved, now
-        following = [*self.origins(), *(one.origin for one in (records.origins if records else ()))]
+        records = records or Records()
+        following = [*self.origins(), *(one.origin for one in records.origins)]
+        dropped = {(one.source, one.list) for one in records.dropped}
         return {
             head_name(one.source, one.list): Freshness(manifests.now_in_seconds(one.verified_at), one.serial)
             for one in following
+            if (one.source, one.list) not in dropped
         }
 
     def installed(self, publication: int) -> None:
@@ -305,11 +312,15 @@ def _in_force(name: ListName) -> Select[Any]:
     return select(versions).join(heads, of).where(heads.c.list == name)
 
 
-def _compare_origin(connection: Connection, moved: OriginMove) -> None:
-    origin = moved.origin
-    key = (origins.c.source == origin.source, origins.c.list == origin.list)
+def _compare_origin(connection: Connection, source: str, name: ListName, before: int) -> None:
+    key = (origins.c.source == source, origins.c.list == name)
     found = connection.execute(select(origins.c.revision).where(*key)).scalar_one_or_none() or 0
-    _refuse_unless(found == moved.before, origin.list)
+    _refuse_unless(found == before, name)
+
+
+def _drop_origin(connection: Connection, dropped: OriginDrop) -> None:
+    key = (origins.c.source == dropped.source, origins.c.list == dropped.list)
+    connection.execute(delete_from(origins).where(*key))
 
 
 def _compare_head(connection: Connection, move: HeadMove) -> None:
@@ -371,7 +382,15 @@ def _put_head(connection: Connection, move: HeadMove, note: HeadNote, now: datet
         rows=manifest.rows,
         labels=labels,
     )
-    head = HeadRecord(manifest.list, note.source, manifest.version, move.sha256, note.origin_serial, now)
+    head = HeadRecord(
+        list=manifest.list,
+        source=note.source,
+        version=manifest.version,
+        manifest_sha256=move.sha256,
+        origin_serial=note.origin_serial,
+        published_at=now,
+        retired_at=manifest.retired.since if manifest.retired else None,
+    )
     connection.execute(insert(versions).values(values_of(version)))
     _replace(connection, heads, head)
 

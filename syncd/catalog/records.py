@@ -123,6 +123,8 @@ class HeadRecord:
     manifest_sha256: str
     origin_serial: int | None
     published_at: datetime
+    retired_at: datetime | None = None
+    """since when it is no longer published; None: it is"""
 
 
 @dataclass(frozen=True)
@@ -217,7 +219,7 @@ class HoldState(enum.StrEnum):
     DISCARDED = "discarded"
     """its rows are refused until the partner touches them, or somebody releases it after all"""
     WITHDRAWN = "withdrawn"
-    """the partner took back what waited"""
+    """the partner took back what waited, or the list was retired"""
     PASSED = "passed"
     """judged again without another hold of its lane, it passed"""
     REPLACED = "replaced"
@@ -287,6 +289,16 @@ class OriginMove:
 
 
 @dataclass(frozen=True)
+class OriginDrop:
+    """A source's list that is followed no longer. ``before``: the revision that this was computed from."""
+
+    source: str
+    list: ListName
+    """the source's own name for it"""
+    before: int
+
+
+@dataclass(frozen=True)
 class HeadNote:
     """What the catalog notes of a head's new version, beside its manifest."""
 
@@ -307,6 +319,7 @@ class Records:
     origins: tuple[OriginMove, ...] = ()
     notes: Mapping[ListName, HeadNote] = field(default_factory=dict)
     """for every head that moves"""
+    dropped: tuple[OriginDrop, ...] = ()
     update: UpdateRecord | None = None
     """an update that waits, for the holds that are opened"""
     opened: tuple[HoldRecord, ...] = ()

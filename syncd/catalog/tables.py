@@ -212,6 +212,7 @@ heads: Final = Table(
     Column("manifest_sha256", Text, nullable=False),
     Column("origin_serial", LONG),
     Column("published_at", TIME, nullable=False),
+    Column("retired_at", TIME),
     ForeignKeyConstraint(["list", "version"], ["versions.list", "versions.version"]),
 )
 

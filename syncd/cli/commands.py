@@ -25,6 +25,7 @@ _MODULES: Final = {
     "backup": "repair",
     "recover": "repair",
     "retrust": "repair",
+    "retire": "retire",
     "matchers": "",
     "audit": "",
     "pull": "pull",
@@ -68,11 +69,11 @@ def _syncd(
     """Signed hash-list deltas in, verified and versioned snapshots out.
 
     \b
-    Partners publish:    syncd feed init, feed publish, feed status, feed serve
+    Partners publish:    syncd feed init, feed publish, feed status, feed serve, feed retire
     and change keys:     syncd feed rotate, feed add-role, feed renew
     Operators follow:    syncd init, run, sync, status, snapshots, diff
     judge what waits:    syncd holds, release, discard
-    and look after it:   syncd audit, verify, backup, recover, retrust
+    and look after it:   syncd audit, verify, backup, recover, retrust, retire
     Matchers' hosts:     syncd pull, lookup, match, verify
 
     \b

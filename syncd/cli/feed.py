@@ -8,7 +8,7 @@ import typer
 
 from syncd.cli import arguments
 from syncd.cli.output import JsonFlag, clean, note, print_json, progress, say, utc_now
-from syncd.units import count
+from syncd.units import count, stamp
 
 if TYPE_CHECKING:
     from syncd.publish.author import Published
@@ -206,6 +206,52 @@ def _show_published(done: "Published") -> None:
         say(f"  {algorithm}: {counts.added:,} added, {counts.removed:,} removed, {counts.relabelled:,} relabelled")
     if done.needless:
         say(f"  {count(done.needless, 'row')} asked for nothing: adds of what is there, or removals of what is not")
+
+
+@app.command("retire")
+def retire(
+    feed: Feed,
+    name: Annotated[str, typer.Option("--list", metavar="L", help="The list.")],
+    reason: Annotated[str, typer.Option(metavar="R", help="Why; repeated in the answer, and published nowhere.")],
+    sign_with: SignWith = None,
+    online_keys: OnlineKeys = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """End a list: publish that it is no longer published.
+
+    Its next version is empty and says since when the list is retired. Matchers that follow the feed go on without it
+    and say so for seven days; at an operator's that follows it, an operator has to release it first. Tell your
+    followers why, and which list takes its place. `syncd feed publish` makes it a list again.
+
+    \b
+    Exit codes:
+      0   retired
+      1   storage
+      2   no such list, or no reason given
+      6   retired already, the feed is in use, or the keys are not at hand
+
+    \b
+    Example:
+      syncd feed retire /srv/feed --list images --reason "moved to images-2"
+    """
+    from syncd.errors import UsageError
+    from syncd.feed.folder import FeedFolder
+    from syncd.model import list_name
+    from syncd.publish import author
+    from syncd.publish.rotate import finish, online_signers, refuse_operators
+
+    folder, listed = FeedFolder(feed), list_name(name)
+    refuse_operators(feed, "`syncd retire LIST --reason R` ends a list there")
+    if not reason.strip():
+        raise UsageError("a reason is needed", hint="say with --reason why")
+    finish(folder)
+    signers = online_signers(folder, online_keys or author.keys_folder(feed), sign_with or ())
+    now = utc_now()
+    done = author.retire(folder, listed, signers, now)
+    if as_json:
+        print_json({"list": done.list, "version": done.version, "retired_at": stamp(now), "reason": reason})
+    else:
+        say(f"{done.list} version {done.version} published: retired ({reason})")
 
 
 @app.command("serve")

@@ -73,6 +73,7 @@ def _status_document(
                 "algorithms": {str(algorithm): state.rows for algorithm, state in one.end_state.items()},
                 "created": stamp(one.created),
                 "verified_at": stamp(fresh[one.list].verified_at) if one.list in fresh else None,
+                "retired_at": stamp(one.retired.since) if one.retired else None,
             }
             for one in manifests
         ],
@@ -88,7 +89,7 @@ def _show_status(manifests: "list[Manifest]", repository: "Repository", roles: "
             one.list,
             str(one.version),
             f"{one.rows:,}",
-            ", ".join(sorted(one.end_state)),
+            f"retired on {one.retired.since:%Y-%m-%d}" if one.retired else ", ".join(sorted(one.end_state)),
             day(fresh[one.list].verified_at) if one.list in fresh else "",
         )
         for one in manifests

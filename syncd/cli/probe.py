@@ -12,7 +12,7 @@ from typing import Final
 
 from syncd.cli.orders import Document
 from syncd.errors import SyncdError
-from syncd.units import span
+from syncd.units import count, span
 
 
 class Level(enum.IntEnum):
@@ -57,6 +57,9 @@ def judge(found: Document) -> Result:
     data = " ".join(f"'{one['list']}'={one['age_seconds']}s;;{one['limit_seconds'] or 0}" for one in aged)
     if faults:
         return Result(faults[0][0], "; ".join(text for _, text in faults), data)
+    retired = sum(bool(one.get("retired_at")) for one in found["lists"])  # a daemon may be older
+    if not aged and retired:
+        return Result(Level.OK, f"{count(retired, 'list')}, retired")
     if not aged:
         return Result(Level.UNKNOWN, "nothing is published, and no source is configured")
     lists = "1 list" if len(aged) == 1 else f"{len(aged)} lists"

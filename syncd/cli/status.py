@@ -134,6 +134,8 @@ def _note_laggards(matchers: Sequence[Document]) -> None:
 
 def _status_row(one: Document, now: datetime) -> tuple[str, ...]:
     last, age = one["last_sync"], one["age_seconds"]
+    if one.get("retired_at"):  # a daemon may be older
+        return one["list"], str(one["version"]), f"{one['rows']:,}", "", "", f"retired on {one['retired_at'][:10]}"
     verified = ago(timedelta(seconds=age)) if age is not None else "never"
     started = ago(now - _time(last["started_at"])) if last else "never"
     outcome = in_words(last["outcome"]) if last else ""

@@ -20,7 +20,8 @@ NONE_CLOSED: Closed = MappingProxyType({})
 def judge(pending: Pending, closed: Closed = NONE_CLOSED, accepted: Collection[HoldReason] = ()) -> Verdict:
     """Judge a pending difference. ``accepted``: reasons that an operator has released already. Pure."""
     forked = (HoldReason.FORKED,) if pending.forked else ()
-    emptied = (HoldReason.EMPTIED,) if pending.rows_before and pending.rows_after <= 0 else ()
+    left = HoldReason.RETIRED if pending.retired else HoldReason.EMPTIED
+    emptied = (left,) if pending.rows_before and (pending.retired or pending.rows_after <= 0) else ()
     additions = (*forked, *closed.get(Lane.ADDITIONS, ()))
     removals = (*forked, *emptied, *closed.get(Lane.REMOVALS, ()))
     return Verdict(_lane(additions, accepted), _lane(removals, accepted))

@@ -26,7 +26,7 @@ from syncd.outcomes import HoldReason, Lane
 from syncd.pipeline import compose
 from syncd.pipeline.compose import Composed, Passing, Touched
 from syncd.pipeline.folder import StateFolder
-from syncd.pipeline.values import Basis, Pending
+from syncd.pipeline.values import Basis, Over, Pending
 
 RowsBy = Mapping[Algorithm, Rows]
 MasksBy = Mapping[Algorithm, Mask]
@@ -70,6 +70,16 @@ class ListState:
         if self.head is None:
             return Basis()
         return Basis(self.head.stack, self.opened(self.head.stack), self.head.end_state)
+
+    def basis_under(self, over: Over) -> Basis:
+        """What a delta over that applies to. If it is over nothing, no file is looked at: they may be lost."""
+        match over:
+            case Over.ORIGIN:
+                return self.basis
+            case Over.HEAD:
+                return self.head_basis
+            case Over.NOTHING:
+                return Basis()
 
     @cached_property
     def owed(self) -> Mapping[Algorithm, Stack]:
@@ -276,10 +286,10 @@ def keys_among(rows: RowsBy, others: RowsBy) -> dict[Algorithm, Mask]:
     return {algorithm: _among(others.get(algorithm), some) for algorithm, some in rows.items()}
 
 
-def pending(rows_before: int, waiting: WithheldBy, *, forked: bool = False) -> Pending:
+def pending(rows_before: int, waiting: WithheldBy, *, forked: bool = False, retired: bool = False) -> Pending:
     """What a head of so many entries would become if ``waiting`` passed."""
     growth = sum(one.additions - one.removals for one in waiting.values())
-    return Pending(rows_before, rows_before + growth, waiting, forked)
+    return Pending(rows_before, rows_before + growth, waiting, forked=forked, retired=retired)
 
 
 def lane_counts(waiting: WithheldBy) -> dict[Lane, int]:

@@ -86,25 +86,36 @@ class ListView:
     """when a hold of it ended last; None: never"""
 
     @property
+    def retired(self) -> bool:
+        """True if it is no longer published: its age matters to nobody."""
+        return self.head.retired_at is not None
+
+    @property
+    def over(self) -> bool:
+        """True if it is retired, and no source may ever change it."""
+        return self.retired and (self.origin is None or not self.source.configured)
+
+    @property
     def age(self) -> timedelta | None:
-        """How long ago the source was last proved to be in this state."""
-        return self.now - self.origin.verified_at if self.origin else None
+        """How long ago the source was last proved to be in this state; None: never, or the list is retired."""
+        return self.now - self.origin.verified_at if self.origin and not self.retired else None
 
     @property
     def stale(self) -> bool:
         """Whether nobody keeps it up to date any more."""
         patience = self.source.patience
-        return patience is None or (self.age is not None and self.age > patience)
+        return not self.retired and (patience is None or (self.age is not None and self.age > patience))
 
     @property
     def fault(self) -> Fault | None:
         """What it came to in the last sync, where that was not good; else the holds that are open, if any are.
 
-        A hold lasts until it is ended, whatever a later sync came to, and not longer.
+        A hold lasts until it is ended, whatever a later sync came to, and not longer. A retired list has faults of its
+        own alone: another update of it waits, or was rejected.
         """
         last = self.source.last
-        told = last.told if last else {}
-        whole = None if self._verified_by(last) else told.get("")
+        told = last.told if last and not self.over else {}
+        whole = None if self.retired or self._verified_by(last) else told.get("")
         fault = told.get(self.head.list, whole)
         if fault is None or fault.outcome is Outcome.HELD:
             if self.holds:
@@ -128,6 +139,8 @@ class ListView:
     def outcome(self) -> Outcome | None:
         """What it came to in the last sync, or since; None: there was none."""
         last, fault = self.source.last, self.fault
+        if self.over:
+            return None
         if last is None or fault is not None:
             return fault.outcome if fault else None
         new = last.outcome is not Outcome.UP_TO_DATE and self.head.published_at >= last.started_at
@@ -140,6 +153,8 @@ class ListView:
     def why(self) -> str:
         """Why a person must act; '' where nobody must."""
         fault, patience = self.fault, self.source.patience
+        if self.over:
+            return ""
         if patience is None:
             unkept = f"source {self.head.source} is no longer configured, so the list grows old"
             return "; ".join([unkept, *map(hold_in_words, self.holds)])
@@ -156,7 +171,7 @@ class ListView:
     @property
     def cure(self) -> str:
         """What ends it, if `why` alone does not say; '' otherwise."""
-        if self.source.configured:
+        if self.source.configured or self.retired:
             return ""
         return f"configure it again, or let the list go: syncd retire {self.head.list} --reason R"
 
@@ -183,7 +198,7 @@ class Overview:
     now: datetime
     lists: tuple[ListView, ...]
     sources: tuple[SourceView, ...]
-    """every configured one, and those that published lists come from"""
+    """every configured one, and those that published lists come from which are not over"""
     roles: tuple[Expiry, ...]
     """of our own metadata, the soonest to expire first"""
     matchers: tuple[MatcherView, ...]
@@ -196,7 +211,7 @@ class Overview:
     @property
     def waiting(self) -> tuple[SourceView, ...]:
         """Configured sources of which nothing is published."""
-        published = {one.head.source for one in self.lists}
+        published = {one.head.source for one in self.lists if not one.over}
         return tuple(one for one in self.sources if one.configured and one.name not in published)
 
     @property
@@ -252,7 +267,9 @@ def read(
     )
     roles = tuple(expiries(repository.versions, repository.expiries(), now))
     matchers = matcher_views(catalog, now, loaded)
-    return Overview(now, lists, tuple(sources.values()), roles, matchers, certificate_views(certificates, now))
+    needed = {*intervals, *(one.head.source for one in lists if not one.over)}
+    shown = tuple(one for name, one in sources.items() if name in needed)
+    return Overview(now, lists, shown, roles, matchers, certificate_views(certificates, now))
 
 
 def matcher_views(catalog: Catalog, now: datetime, loaded: Iterable[Loaded] | None = None) -> tuple[MatcherView, ...]:

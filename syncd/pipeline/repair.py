@@ -66,7 +66,14 @@ def recover(publisher: Publisher, above: int, now: datetime, actor: str, offline
 
 def _again(before: Manifest) -> ListChange:
     return ListChange(
-        before.list, (), {}, before.end_state, before.stack, origin=before.origin, withheld=before.withheld
+        before.list,
+        (),
+        {},
+        before.end_state,
+        before.stack,
+        origin=before.origin,
+        withheld=before.withheld,
+        retired=before.retired.since if before.retired else None,
     )
 
 

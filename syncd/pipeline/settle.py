@@ -30,7 +30,7 @@ from syncd.feed.snapshot import open_segment
 from syncd.format import manifest as manifests
 from syncd.format.manifest import FileRef, Manifest, Origin, SegmentRef
 from syncd.format.writer import write_segment
-from syncd.model import Algorithm
+from syncd.model import Algorithm, Counts
 from syncd.outcomes import HoldReason, Lane
 from syncd.pipeline import gate
 from syncd.pipeline.compose import Passing
@@ -118,7 +118,8 @@ def settle_update(
     move = Move(state)
     segments = [open_segment(state.path(ref), ref) for ref in candidate.delta]
     move.touch_update(segments)
-    judged = pending(_rows(state), move.if_all_wait(), forked=candidate.forked)
+    retired = candidate.manifest.retired is not None
+    judged = pending(_rows(state), move.if_all_wait(), forked=candidate.forked, retired=retired)
     verdict = gate.judge(judged, closed, accepted)
     if HoldReason.FORKED in verdict.reasons:
         return _hold_whole(state, update, context, verdict.reasons, released)
@@ -213,7 +214,8 @@ def _settle_rows(
 
 def _passes_alone(state: ListState, move: Move, lane: Lane) -> bool:
     """True if what waits in a lane, without the hold that ends, would not be held."""
-    verdict = gate.judge(pending(_rows(state) + move.growth, move.waiting))
+    retired = state.origin is not None and _upstream(state.origin).retired is not None
+    verdict = gate.judge(pending(_rows(state) + move.growth, move.waiting, retired=retired))
     return not isinstance(verdict.additions if lane is Lane.ADDITIONS else verdict.removals, Hold)
 
 
@@ -228,14 +230,16 @@ def _settle_whole(
 
     What waited or was refused cannot be told apart in it: then it waits as a whole.
     """
-    candidate = update.candidate
-    judged = Pending(_rows(state), sum(one.rows for one in candidate.end_state.values()), {}, candidate.forked)
+    candidate, upstream = update.candidate, update.candidate.manifest
+    rows = sum(one.rows for one in candidate.end_state.values())
+    retired = upstream.retired is not None
+    judged = Pending(_rows(state), rows, {}, forked=candidate.forked, retired=retired)
     closed = _closed_by_loss(state) if state.head else {}
     verdict = gate.judge(judged, closed, accepted)
     if verdict.reasons:
         return _hold_whole(state, update, context, verdict.reasons, released)
     origin = replace(_moved(state, update, context), owed=(), refused=(), waiting={}, discarded={})
-    change = ListChange(
+    change: ListChange | None = ListChange(
         list=state.name,
         segments=(),
         counts=candidate.counts,
@@ -243,9 +247,12 @@ def _settle_whole(
         stack=candidate.stack,
         origin=_origin_of(state, origin, whole=True),
         whole=state.head is not None,
-        media=manifests.parse(origin.manifest).media,
-        purpose=manifests.parse(origin.manifest).purpose,
+        media=upstream.media,
+        purpose=upstream.purpose,
     )
+    if upstream.retired is not None:  # of a list that was never published, matchers need no warning
+        since = context.now if state.head else upstream.retired.since
+        change = retirement(state, since, origin)
     _take_over(state, candidate.stack)
     labels = {a: {label: n for label, n in grown.items() if n} for a, grown in update.growth.items()}
     note = HeadNote(update.source, origin.serial, candidate.plan, context.sync_id, {}, labels)
@@ -316,8 +323,14 @@ class _Draft:
     def change(self, origin: OriginRecord, update: Update | None) -> ListChange | None:
         """The head's change; None if it stays as it is."""
         state, move = self._state, self._move
-        rows = move.head_rows()
-        if state.head is None or not rows:
+        rows, upstream = move.head_rows(), _upstream(origin)
+        if state.head is None:
+            return None
+        alike = not lacks_rows(origin)
+        if alike and upstream.retired is not None:
+            self.labels = {}
+            return retirement(state, self._context.now, origin)
+        if not rows and not (alike and state.head.retired):
             return None
         intact = [ref for ref in update.candidate.delta if not move.is_altered(ref.algorithm)] if update else []
         _take_over(state, intact)
@@ -336,8 +349,8 @@ class _Draft:
             stack=(*state.head.stack, *segments),
             origin=_origin_of(state, origin, whole=not lacks_rows(origin)),
             withheld=together(origin.waiting, origin.discarded),
-            media=manifests.parse(origin.manifest).media,
-            purpose=manifests.parse(origin.manifest).purpose,
+            media=upstream.media,
+            purpose=upstream.purpose,
         )
 
     def holds(self, update: Update, verdict: Verdict) -> tuple[HoldRecord, ...]:
@@ -398,6 +411,32 @@ class _Draft:
         return tuple(found)
 
 
+def retirement(state: ListState, since: datetime, origin: OriginRecord | None = None) -> ListChange | None:
+    """Return the change that ends a list: nothing is left of it; None if it is retired already.
+
+    ``origin``: the upstream's version that retired it; None: its operator did.
+    """
+    if state.head is not None and state.head.retired is not None:
+        return None
+    before = state.head.end_state if state.head else {}
+    upstream = _upstream(origin) if origin else None
+    return ListChange(
+        list=state.name,
+        segments=(),
+        counts={algorithm: Counts(removed=held.rows) for algorithm, held in before.items()},
+        end_state={},
+        stack=(),
+        origin=_origin_of(state, origin, whole=True) if origin else None,
+        retired=since,
+        media=upstream.media if upstream else None,
+        purpose=upstream.purpose if upstream else None,
+    )
+
+
+def _upstream(origin: OriginRecord) -> Manifest:
+    return manifests.parse(origin.manifest)
+
+
 def _take_over(state: ListState, refs: Iterable[SegmentRef]) -> None:
     """Give segments of the source's folder a place in the feed, as they are."""
     for ref in state.feed.missing(state.name, {ref.sha256: ref for ref in refs}.values()):
@@ -433,14 +472,14 @@ def _proposal(
 
 def _origin_of(state: ListState, origin: OriginRecord, *, whole: bool) -> Origin:
     """Where the head's next version comes from. A list made from one that is only stated stays so."""
-    upstream = manifests.parse(origin.manifest).origin
+    upstream = _upstream(origin)
     before = state.head.origin if state.head else None
     last = 0 if before is None else before.serial if before.whole is None else before.whole
     return Origin(
-        serial=origin.serial or manifests.parse(origin.manifest).version,
+        serial=origin.serial or upstream.version,
         manifest=origin.manifest_sha256,
         evidence=_evidence_ref(state, origin),
-        kind=upstream.kind if upstream else "signed",
+        kind=upstream.origin.kind if upstream.origin else "signed",
         whole=None if whole else last,
     )
 

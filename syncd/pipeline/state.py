@@ -1,7 +1,7 @@
 """Opening the operator's state for work, and publishing from it."""
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -117,7 +117,7 @@ class Publisher:
         record = self.catalog.update_of(hold)
         staged = decode_staged(record.staged)
         before = state.origin.manifest_sha256 if state.origin else None
-        basis = state.head_basis if staged.candidate.over is Over.HEAD else state.basis
+        basis = state.basis_under(staged.candidate.over)
         return recount(
             staged, basis, state.source, source=hold.source, name=state.own_name, before=before, caps=NO_CAPS
         )
@@ -254,6 +254,20 @@ class Publisher:
         folder = self.folder.source(source)
         garbage.collect(folder, self._named_of(source), now)
         garbage.remove_old_parts(folder.downloads, now)
+        self.collect_leftovers(now)
+
+    def collect_leftovers(self, now: datetime) -> None:
+        """Remove what is left of sources of which nothing is followed: no sync of theirs will do it.
+
+        A source that is being synced is passed over: its first list may be on its way. Raises `StoreError`.
+        """
+        followed = {origin.source for origin in self.catalog.origins()}
+        for name in sorted(path.name for path in self.folder.root.glob("sources/*")):
+            if name not in followed:
+                folder = self.folder.source(name)
+                with suppress(RefusedError), lock(folder.lock, f"removing old files of {name}"):
+                    garbage.collect(folder, (), now)
+                    garbage.remove_old_parts(folder.downloads, now)
 
     def _named_of(self, source: str) -> set[str]:
         """The files that a source's folder needs."""

@@ -80,12 +80,13 @@ class ListStatus(_Document):
     serial: int | None = Field(description="the upstream's own number")
     published_at: Time
     verified_at: Time | None = Field(description="when the source was last proved to be in this state")
-    age_seconds: int | None = Field(description="since verified_at")
+    age_seconds: int | None = Field(description="since verified_at; null: never verified, or retired")
     limit_seconds: int | None = Field(description="how large that may be; null: its source is no longer configured")
     stale: bool = Field(description="whether nobody keeps it up to date any more")
     last_sync: SyncStatus | None = Field(description="of its source; outcome, reasons and message are the list's own")
     holds: tuple[HoldStatus, ...] = Field(description="those that wait for an operator, the oldest first")
     act: str | None = Field(description="why a person must act; null: nobody must")
+    retired_at: Time | None = Field(description="since when it is no longer published; null: it is")
 
 
 class SourceStatus(_Document):
@@ -207,6 +208,7 @@ def _list(one: ListView) -> ListStatus:
         last_sync=_sync_of(one),
         holds=tuple(_hold(hold, one.now) for hold in one.holds),
         act=(f"{one.why}: {one.cure}" if one.cure else one.why) or None,
+        retired_at=one.head.retired_at,
     )
 
 
@@ -294,7 +296,7 @@ def _laggard(one: InstanceView, now: datetime) -> LaggardStatus:
 def _sync_of(one: ListView) -> SyncStatus | None:
     """The last sync, as far as the list is concerned."""
     last, fault = one.source.last, one.fault or Fault(one.outcome or Outcome.UP_TO_DATE)
-    if last is None:
+    if last is None or one.over:
         return None
     return _sync(replace(last, outcome=fault.outcome, reasons=fault.reasons, message=fault.message))
 

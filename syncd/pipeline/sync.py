@@ -234,7 +234,7 @@ class _Sync:
             check_room(self.source.name, name, [(one.source, one.list) for one in self.publisher.catalog.origins()])
         update = recount(
             staged,
-            state.head_basis if staged.candidate.over is Over.HEAD else state.basis,
+            state.basis_under(staged.candidate.over),
             self.folder,
             source=self.source.name,
             name=name,

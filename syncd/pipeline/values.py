@@ -208,6 +208,8 @@ class Pending:
     withheld: Mapping[Algorithm, Withheld]
     """the rows that would change, by algorithm, those that wait already among them"""
     forked: bool = False
+    retired: bool = False
+    """the upstream retired the list"""
 
 
 @dataclass(frozen=True)

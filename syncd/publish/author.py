@@ -20,7 +20,7 @@ from syncd.format.batch import Batch
 from syncd.format.manifest import Manifest
 from syncd.model import Algorithm, Counts, ListName
 from syncd.publish import publication
-from syncd.publish.change import metadata_files
+from syncd.publish.change import ListChange, metadata_files
 from syncd.publish.compact import fold_due
 from syncd.publish.draft import Draft
 from syncd.publish.journal import Journal
@@ -234,6 +234,34 @@ def compact(
 
     manifests = press.publish(f"feed compact {name}", propose, now)
     return manifests[0] if manifests else None
+
+
+def retire(folder: FeedFolder, name: ListName, signers: Signers, now: datetime) -> Manifest:
+    """End a list: its next version is retired and empty. Publishing to it again undoes that.
+
+    Raises `UsageError` if there is no such list, `RefusedError` if it is retired already, `StoreError`.
+    """
+
+    def propose(start: Start[None]) -> Proposal[None]:
+        check_clock(start.repository, now)
+        current = start.current(name)
+        if current is None:
+            names = sorted(filter(None, map(layout.list_of, start.repository.targets())))
+            raise UsageError(f"{folder.root} has no list {name}", hint=brief(nearest(name, names, "list"), _SHOWN))
+        if current.manifest.retired is not None:
+            raise RefusedError(
+                f"{name} was retired on {current.manifest.retired.since:%Y-%m-%d} already",
+                hint=f"`syncd feed publish {folder.root} --list {name}` makes it a list again; nothing was changed",
+            )
+        return Proposal("retire", (ListChange(name, (), {}, {}, (), retired=now),))
+
+    try:
+        (manifest,) = publisher(folder, signers).publish(f"feed retire {name}", propose, now) or ()
+    except SyncdError as error:
+        error.serving = error.serving or _serving(folder, name)
+        raise
+    collect_garbage(folder, now, _PATIENCE)
+    return manifest
 
 
 def collect_garbage(folder: FeedFolder, now: datetime, patience: float = 0.0) -> Collected:

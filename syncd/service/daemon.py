@@ -8,16 +8,17 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from syncd import __version__, events
 from syncd.config import Config, Serve
 from syncd.errors import AbandonedError, RefusedError, StoreError, SyncdError
 from syncd.event import Event
-from syncd.model import ListName
+from syncd.model import ListName, list_name
 from syncd.pipeline import overview
 from syncd.pipeline.outcome import SyncOutcome
 from syncd.pipeline.overview import Overview
+from syncd.pipeline.retire import retire
 from syncd.pipeline.state import Publisher
 from syncd.pipeline.sync import sign_if_due
 from syncd.service import ballast, client
@@ -27,7 +28,7 @@ from syncd.service.checkins import Checkins
 from syncd.service.clock import WallClock
 from syncd.service.control import ControlSocket
 from syncd.service.faults import TIMESTAMP, Faults
-from syncd.service.holds import Holds
+from syncd.service.holds import Holds, tell_ended
 from syncd.service.life import Life
 from syncd.service.log import Emit
 from syncd.service.news import News
@@ -57,6 +58,8 @@ _WRITE_EVERY: Final = 5.0
 """Seconds between two times that check-ins are written down."""
 _LOOK_EVERY: Final = 60.0
 """Seconds between two looks at certificates, and at what could not be proved."""
+_COLLECT_EVERY: Final = 3600.0
+"""Seconds between two times that what is left of sources that are followed no longer is removed."""
 _READY_EVERY: Final = 2.0
 """Seconds between two looks whether a worker process waits for the next sync."""
 _DRY_RUN: Final = 60.0
@@ -105,6 +108,7 @@ class Daemon:
             around.clock,
             self._emit,
             Holds(publisher, around.clock, self._emit, self._news.changed),
+            retire=self._retire,
         )
         self._health = Health(publisher.folder.feed, publisher.catalog, self._emit)
         if config.serve:
@@ -139,6 +143,7 @@ class Daemon:
         self._schedule.add_chore("beat", self._life.beat, self._life.note_beat)
         self._schedule.add_chore("worker", _READY_EVERY, self._syncs.make_ready)
         self._schedule.add_chore(ballast.CHORE, _LOOK_EVERY, Ballast(self._publisher.folder).keep)
+        self._schedule.add_chore("old files", _COLLECT_EVERY, self._collect)
         self._health.prove()
         self._schedule.add_chore("proof", _LOOK_EVERY, self._health.prove_again)
         if self._site:
@@ -275,6 +280,18 @@ class Daemon:
             self._faults.worked(TIMESTAMP)
         except SyncdError as error:
             self._faults.not_signed(error)
+
+    def _collect(self) -> None:
+        self._publisher.collect_leftovers(self._around.clock())
+
+    def _retire(self, name: str, reason: str, user: str) -> dict[str, Any]:
+        """End a list; see `syncd.pipeline.retire`."""
+        sources, now = self._config.all_sources(), self._around.clock()
+        done = retire(self._publisher, list_name(name), sources, actor=user, reason=reason, now=now)
+        self._emit(events.ListRetired(done.list, done.source, done.version, user, reason))
+        tell_ended(self._emit, done.ended)
+        self._news.changed()
+        return done.document()
 
     def _look_at_clock(self) -> None:
         by = self._wall_clock.went_back()

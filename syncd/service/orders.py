@@ -31,7 +31,8 @@ _RUNNING: Final = "running"
 class Orders:
     """A `syncd.service.control.Handle`.
 
-    ``sources`` gives one source by name, or all, as configured now; ``overview`` how everything stands.
+    ``sources`` gives one source by name, or all, as configured now; ``overview`` how everything stands; ``retire``
+    takes a list, the reason and who asks.
     """
 
     def __init__(
@@ -45,10 +46,11 @@ class Orders:
         clock: Callable[[], datetime],
         emit: Emit,
         holds: Holds,
+        retire: Callable[[str, str, str], dict[str, Any]],
     ) -> None:
         self._state_dir, self._syncs, self._catalog, self._sources = state_dir, syncs, catalog, sources
         self._overview, self._access, self._clock, self._emit = overview, access, clock, emit
-        self._holds = holds
+        self._holds, self._retire = holds, retire
         self._turn = threading.Lock()
         """One at a time lets matchers in or out: who is in force is who the catalog says."""
 
@@ -71,6 +73,8 @@ class Orders:
                 yield self._sync_status(order.sync_id)
             case "holds" | "release" | "discard":
                 yield self._hold(order, user)
+            case "retire":
+                yield {"retired": self._retire(order.name, order.reason, user), "end": 0}
             case "matchers_add":
                 yield self._add_matcher(order, user)
             case "matchers_revoke":

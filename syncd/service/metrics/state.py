@@ -118,10 +118,14 @@ def refusal(reason: str) -> str:
     return next((word for known, word in _REFUSALS if issubclass(kind, known)), _OTHER)
 
 
-def _per_list(value: Callable[[ListView], float | None]) -> Callable[[State], Iterator[Sample]]:
+def _per_list(
+    value: Callable[[ListView], float | None], *, retired: bool = False
+) -> Callable[[State], Iterator[Sample]]:
+    """``retired``: of retired lists as well. Their age and size are no matter for an alert."""
+
     def samples(found: State) -> Iterator[Sample]:
         for one in found.overview.lists:
-            number = value(one)
+            number = value(one) if retired or not one.retired else None
             if number is not None:
                 yield (one.head.source, one.head.list), number
 
@@ -175,7 +179,7 @@ def _begun(one: SourceView) -> datetime | None:
 
 def _published(found: State) -> Iterator[Sample]:
     for one in found.overview.sources:
-        yield (one.name,), sum(view.head.source == one.name for view in found.overview.lists)
+        yield (one.name,), sum(view.head.source == one.name and not view.over for view in found.overview.lists)
 
 
 def _proved(found: State) -> Iterator[Sample]:
@@ -203,7 +207,18 @@ GAUGES: Final = (
         _LIST,
         _per_list(lambda one: seconds(one.head.published_at)),
     ),
-    Gauge("syncd_list_version", "The version that is served.", _LIST, _per_list(lambda one: one.head.version)),
+    Gauge(
+        "syncd_list_version",
+        "The version that is served.",
+        _LIST,
+        _per_list(lambda one: one.head.version, retired=True),
+    ),
+    Gauge(
+        "syncd_list_retired_timestamp_seconds",
+        "Since when the list is retired; its age and rows are absent then. Absent: it is published.",
+        _LIST,
+        _per_list(lambda one: seconds(one.head.retired_at) if one.retired else None, retired=True),
+    ),
     Gauge(
         "syncd_list_serial",
         "The upstream's own number of what is served.",
@@ -259,7 +274,12 @@ GAUGES: Final = (
         _SOURCE,
         _per_source(lambda one: one.failures),
     ),
-    Gauge("syncd_source_lists", "Published lists that come from it.", _SOURCE, _published),
+    Gauge(
+        "syncd_source_lists",
+        "Published lists that come from it; retired ones count while it is synced and has them.",
+        _SOURCE,
+        _published,
+    ),
     Gauge(
         "syncd_source_last_sync_outcome",
         "1 for the outcome of its last sync that ended, dry runs apart, 0 for every other.",

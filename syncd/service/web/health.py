@@ -16,7 +16,7 @@ from syncd.feed import layout
 from syncd.feed.folder import FeedFolder
 from syncd.feed.proof import prove_manifest
 from syncd.feed.prove import ROOT
-from syncd.pipeline.overview import Overview
+from syncd.pipeline.overview import ListView, Overview
 from syncd.service.log import Emit
 from syncd.trust.strict import verify_published
 from syncd.trust.values import TrustedFeed
@@ -100,11 +100,15 @@ def readiness(faults: Faults, found: Overview, *, named: bool) -> tuple[bool, st
     if named:
         for one in found.lists:
             wrong = "not proved, " if "" in faults or one.head.list in faults else ""
-            verified = "never verified" if one.age is None else f"verified {ago(one.age)}"
-            lines.append(
-                f"{one.head.list} version {one.head.version}: {wrong}{verified}{', stale' if one.stale else ''}"
-            )
+            stands = f"{_verified(one)}{', stale' if one.stale else ''}"
+            lines.append(f"{one.head.list} version {one.head.version}: {wrong}{stands}")
     return not faults, "\n".join([*lines, ""])
+
+
+def _verified(one: ListView) -> str:
+    if one.head.retired_at is not None:
+        return f"retired on {one.head.retired_at:%Y-%m-%d}"
+    return "never verified" if one.age is None else f"verified {ago(one.age)}"
 
 
 class Recent:

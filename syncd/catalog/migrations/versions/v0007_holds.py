@@ -1,4 +1,6 @@
-"""Head and origin are apart: the origin is the head and what is owed to it; updates that wait, and their holds."""
+"""Head and origin are apart: the origin is the head and what is owed to it; updates that wait, and their holds.
+
+Heads say since when they are retired."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -21,6 +23,7 @@ def upgrade() -> None:
     op.add_column("origins", sa.Column("fork", sa.Text))
     op.add_column("origins", sa.Column("revision", _LONG, nullable=False, server_default="1"))
     op.add_column("versions", sa.Column("labels", sa.Text))
+    op.add_column("heads", sa.Column("retired_at", sa.Text))
     op.create_table(
         "updates",
         sa.Column("id", _LONG, nullable=False),

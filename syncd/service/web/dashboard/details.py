@@ -41,7 +41,7 @@ def list_page(found: Found, one: ListView, history: History) -> Html:
     now = found.overview.now
     points = [Point(each.created_at, each.rows, f"Version {each.version}") for each in history]
     return join(
-        heading(one.head.list, _crumb("A list of", source_link(one.head.source))),
+        heading(one.head.list, _crumb("A list of", _source(found.overview, one.head.source))),
         section(
             "standing", "Where it stands", _matters(found, one.head.source, one.head.list), facts(_list_facts(one))
         ),
@@ -91,7 +91,12 @@ def _lists_of(its: Sequence[ListView]) -> Html:
     return table_section("lists", "Its lists", columns, rows)
 
 
-def _crumb(before: str, link: Html) -> Html:
+def _source(seen: Overview, name: str) -> Child:
+    """The name of a source; with a link if it has a page: one that is gone, all its lists retired, has none."""
+    return source_link(name) if any(one.name == name for one in seen.sources) else name
+
+
+def _crumb(before: str, link: Child) -> Html:
     return h("p", before, " ", link, class_="crumb")
 
 
@@ -102,11 +107,21 @@ def _matters(found: Found, source: str, name: str = "") -> Html | None:
 
 
 def _list_facts(one: ListView) -> Sequence[Fact]:
-    origin = one.origin
     return (
         Fact("State", list_state(one)),
         Fact("Version", one.head.version, join("published ", past(one.head.published_at, one.now), _serial(one.head))),
         Fact("Rows", one.rows, _algorithms(one)),
+        *_followed_facts(one),
+    )
+
+
+def _followed_facts(one: ListView) -> Sequence[Fact]:
+    origin, ended = one.origin, one.head.retired_at
+    retired = (Fact("Retired", past(ended, one.now), exact(ended)),) if ended is not None else ()
+    if one.over:
+        return retired
+    return (
+        *retired,
         Fact(
             "Verified",
             past(origin.verified_at if origin else None, one.now),

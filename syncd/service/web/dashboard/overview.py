@@ -32,7 +32,7 @@ def overview_page(found: Found, histories: Mapping[ListName, History]) -> Html:
     """Everything at once, what needs a person first."""
     seen = found.overview
     return join(
-        _tasks(found.tasks, len(seen.lists)),
+        _tasks(found.tasks, sum(not one.retired for one in seen.lists)),
         _lists(seen, histories),
         _sources(seen),
         matchers_in_short(seen),
@@ -44,7 +44,7 @@ def _tasks(tasks: Sequence[Task], lists: int) -> Html:
     urgent = sum(one.urgent for one in tasks)
     watched = len(tasks) - urgent
     if not tasks:
-        told = f"{count(lists, 'list')}, verified and current." if lists else "Nothing is published yet."
+        told = f"{count(lists, 'list')}, verified and current." if lists else "Nothing is published now."
         return section("tasks", "Nothing needs a person", h("p", told, class_="lead"), level=1)
     title = f"{_matters(urgent)} a person" if urgent else "Nothing needs a person now"
     beside = h("p", f"{watched:,} to keep an eye on", class_="faint") if watched else None
@@ -69,6 +69,15 @@ def _list_row(one: ListView, history: History) -> Sequence[Child]:
         one.head.version,
         one.rows,
         course,
+        *_followed(one),
+    )
+
+
+def _followed(one: ListView) -> Sequence[Child]:
+    """When it was verified, synced last, and is synced next; nothing of that if no source changes it any more."""
+    if one.over:
+        return None, None, None
+    return (
         past(one.origin.verified_at if one.origin else None, one.now),
         join(begun(one.source, one.now), h("small", in_words(one.outcome)) if one.outcome else None),
         next_sync(one.source, one.now),
@@ -77,6 +86,8 @@ def _list_row(one: ListView, history: History) -> Sequence[Child]:
 
 def list_state(one: ListView) -> Html:
     """How a list stands, in a word or two; `ListView.why` has the whole of it."""
+    if one.retired and not one.why:
+        return state(Mark.IDLE, "retired")
     if not one.source.configured:
         return state(Mark.WATCH, "no longer followed")
     if one.stale:

@@ -1,0 +1,123 @@
+"""Ending a list: publishing that it is no longer published, and forgetting the origin that it followed."""
+
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from syncd.acts import Retired
+from syncd.catalog.catalog import Catalog
+from syncd.catalog.records import AuditEntry, HeadNote, HeadRecord, HoldEnd, HoldRecord, HoldState, OriginDrop, Records
+from syncd.errors import RefusedError, StoreError, UsageError, nearest
+from syncd.files import lock
+from syncd.model import ListName
+from syncd.pipeline.heads import ListState
+from syncd.pipeline.settle import retirement
+from syncd.pipeline.state import Publisher
+from syncd.publish.publication import Proposal, Start
+from syncd.sources.source import Source
+from syncd.units import stamp
+
+
+@dataclass(frozen=True)
+class Retirement:
+    """A list that was ended."""
+
+    list: ListName
+    source: str
+    version: int
+    """the one that says so"""
+    retired_at: datetime
+    ended: tuple[HoldRecord, ...] = ()
+    """holds that ended with it"""
+
+    def document(self) -> dict[str, Any]:
+        """As JSON."""
+        return {
+            "list": self.list,
+            "source": self.source,
+            "version": self.version,
+            "retired_at": stamp(self.retired_at),
+            "holds_ended": len(self.ended),
+        }
+
+
+def retire(
+    publisher: Publisher, name: ListName, sources: Iterable[Source], *, actor: str, reason: str, now: datetime
+) -> Retirement:
+    """End a published list: its next version is retired and empty, its origin is forgotten, its holds end.
+
+    ``sources``: those configured. A sync that follows the list again publishes a higher version, which undoes it.
+    Raises `UsageError` if there is no such list or no reason is given, `RefusedError` if a source follows it or it is
+    retired already, `StoreError`.
+    """
+    if not reason.strip():
+        raise UsageError("a reason is needed", hint="say with --reason why: the audit log keeps it")
+    head = _head(publisher.catalog, name)
+    if head.retired_at is not None:
+        raise _retired_already(head)
+    own_name = ListName(name.partition(".")[2])
+    _check_not_followed(head, own_name, sources)
+    entry = AuditEntry(now, actor, Retired(name, reason))
+    ended: tuple[HoldEnd, ...] = ()
+
+    def propose(_: Start[Records]) -> Proposal[Records]:
+        nonlocal ended
+        state = publisher.list_state(head.source, own_name)
+        change = retirement(state, now)
+        if change is None:
+            raise _retired_already(_head(publisher.catalog, name))
+        ended = tuple(HoldEnd(hold.id, hold.state, HoldState.WITHDRAWN, actor, reason) for hold in state.holds)
+        note = HeadNote(head.source, None, "retired", counts=change.counts, labels={})
+        records = Records(notes={name: note}, dropped=_dropped(state), ended=ended, audit=(entry,))
+        return Proposal("retire", (change,), records=records)
+
+    (manifest,) = publisher.press.publish(f"retiring {name}", propose, now) or ()
+    _collect(publisher, head, now)
+    holds = tuple(hold for one in ended if (hold := publisher.catalog.hold(one.id)) is not None)
+    return Retirement(name, head.source, manifest.version, now, holds)
+
+
+def _collect(publisher: Publisher, head: HeadRecord, now: datetime) -> None:
+    """Begin to remove what was kept of the list; if that fails or the source is being synced, it is done later."""
+    purpose, source = f"removing old files of {head.list}", publisher.folder.source(head.source)
+    with suppress(RefusedError, StoreError), lock(source.lock, purpose):
+        publisher.collect_garbage(head.source, now)
+
+
+def _head(catalog: Catalog, name: ListName) -> HeadRecord:
+    head = catalog.head(name)
+    if head is None:
+        known = [one.list for one in catalog.heads()]
+        raise UsageError(f"there is no list {name}", hint=nearest(name, known, "list"))
+    return head
+
+
+def _dropped(state: ListState) -> tuple[OriginDrop, ...]:
+    origin = state.origin
+    return (OriginDrop(origin.source, origin.list, origin.revision),) if origin else ()
+
+
+def _check_not_followed(head: HeadRecord, own_name: ListName, sources: Iterable[Source]) -> None:
+    """The next sync would publish the list again: nobody may believe that it has ended."""
+    source = next((one for one in sources if one.name == head.source), None)
+    if source is None or (source.lists and own_name not in source.lists):
+        return
+    others = f"name its other lists in `lists`, without {own_name}"
+    how = f"take {own_name} out of its `lists`" if source.lists else others
+    raise RefusedError(
+        f"source {head.source} follows {own_name}: the next sync would publish it again",
+        hint=f"in the configuration {how}, or remove [sources.{head.source}]; if a daemon runs, reload it; then run "
+        "this again; nothing was changed",
+        serving=f"{head.list} version {head.version}",
+    )
+
+
+def _retired_already(head: HeadRecord) -> RefusedError:
+    since = f" on {head.retired_at:%Y-%m-%d}" if head.retired_at else ""
+    return RefusedError(
+        f"{head.list} was retired{since} already",
+        hint="`syncd audit` says by whom, and why; nothing was changed",
+        serving=f"{head.list} version {head.version}, which says so",
+    )
