@@ -152,19 +152,24 @@ class ListView:
     @property
     def why(self) -> str:
         """Why a person must act; '' where nobody must."""
-        fault, patience = self.fault, self.source.patience
+        fault, held = self.fault, map(hold_in_words, self.holds)
         if self.over:
             return ""
-        if patience is None:
-            unkept = f"source {self.head.source} is no longer configured, so the list grows old"
-            return "; ".join([unkept, *map(hold_in_words, self.holds)])
+        if not self.source.configured:
+            return "; ".join([f"source {self.head.source} is no longer configured, so the list grows old", *held])
         if fault and fault.outcome is not Outcome.HELD:
-            return "; ".join([in_words_of(fault), *map(hold_in_words, self.holds)])
+            return "; ".join([in_words_of(fault), *held])
         if fault:
-            return "; ".join(map(hold_in_words, self.holds)) or in_words_of(fault)
+            return "; ".join(held) or in_words_of(fault)
+        return self._why_old
+
+    @property
+    def _why_old(self) -> str:
+        """Why a list that no sync found fault with is still not fresh; '' if it is."""
+        patience = self.source.patience
         if self.age and behind(self.age):
             return f"the local clock is {span(-self.age)} behind the last verification: set it"
-        if self.age and self.age > patience:
+        if self.age and patience is not None and self.age > patience:
             return f"not verified for {span(self.age)}: syncs do not run"
         return ""
 

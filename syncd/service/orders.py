@@ -26,6 +26,7 @@ from syncd.service.syncs import Running, Syncs
 from syncd.sources.source import Source
 
 _RUNNING: Final = "running"
+_LOOKS: Final = frozenset({"ping", "status", "matchers", "sync_status"})
 
 
 class Orders:
@@ -59,28 +60,37 @@ class Orders:
         if order.state_dir != self._state_dir:
             yield {"other": self._state_dir, "end": 0}
             return
+        if order.do == "sync":
+            yield from self._sync(order, user)
+        elif order.do in _LOOKS:
+            yield self._look(order)
+        else:
+            yield self._act(order, user)
+
+    def _look(self, order: Order) -> dict[str, Any]:
+        """Answer what changes nothing."""
         match order.do:
-            case "ping":
-                yield {"pid": os.getpid(), "end": 0}
             case "status":
-                yield {"document": status_document(self._overview()).model_dump(mode="json"), "end": 0}
+                return {"document": status_document(self._overview()).model_dump(mode="json"), "end": 0}
             case "matchers":
                 found = self._overview()
-                yield {"document": laggards.document(found.matchers, found.now), "end": 0}
-            case "sync":
-                yield from self._sync(order, user)
+                return {"document": laggards.document(found.matchers, found.now), "end": 0}
             case "sync_status":
-                yield self._sync_status(order.sync_id)
+                return self._sync_status(order.sync_id)
+        return {"pid": os.getpid(), "end": 0}
+
+    def _act(self, order: Order, user: str) -> dict[str, Any]:
+        """Do what changes something, in the name of ``user``. Raises what keeps it from being done."""
+        match order.do:
             case "holds" | "release" | "discard":
-                yield self._hold(order, user)
+                return self._hold(order, user)
             case "retire":
-                yield {"retired": self._retire(order.name, order.reason, user), "end": 0}
+                return {"retired": self._retire(order.name, order.reason, user), "end": 0}
             case "matchers_add":
-                yield self._add_matcher(order, user)
+                return self._add_matcher(order, user)
             case "matchers_revoke":
-                yield self._revoke_matcher(order.name, user)
-            case _:
-                raise UsageError(f"no order {order.do[:20]!r}", hint="is this client newer than the daemon?")
+                return self._revoke_matcher(order.name, user)
+        raise UsageError(f"no order {order.do[:20]!r}", hint="is this client newer than the daemon?")
 
     def _sync(self, order: Order, user: str) -> Iterator[dict[str, Any]]:
         sources = self._sources(order.source)
