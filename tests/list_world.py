@@ -29,9 +29,16 @@ from syncd.outcomes import HoldReason, Lane
 from syncd.pipeline import gate
 from syncd.pipeline.counting import Counting
 from syncd.pipeline.heads import ListState
+from syncd.pipeline.next_version import SettleContext
 from syncd.pipeline.owed import fold_owed
 from syncd.pipeline.recount import recount
-from syncd.pipeline.settle import Context, Settled, settle_discard, settle_release, settle_update, settle_whole_discard
+from syncd.pipeline.settle import (
+    Settled,
+    settle_discard,
+    settle_release,
+    settle_update,
+    settle_whole_discard,
+)
 from syncd.pipeline.values import Candidate, Over, Pending, Signed, Staged, Update, Verdict
 from syncd.pipeline.values import Hold as Held
 from syncd.publish.change import next_manifest
@@ -191,7 +198,7 @@ class ListWorld:
                 if self.stated.get(key) == label and key not in self.refused:
                     self._serve(key, label)
 
-    def _end_whole(self, state: ListState, hold: HoldRecord, context: Context, *, release: bool) -> None:
+    def _end_whole(self, state: ListState, hold: HoldRecord, context: SettleContext, *, release: bool) -> None:
         if not release:
             self._take(settle_whole_discard(hold, context))
             return
@@ -294,8 +301,8 @@ class ListWorld:
         self._pending = Staged(candidate, Signed(signed, b"evidence"))
         return recount(self._pending, basis, self.source, source="iwf", name=OWN, before=before, caps=DEFAULT_CAPS)
 
-    def _context(self) -> Context:
-        return Context(NOW, lambda _: b"", sync_id="5afe")
+    def _context(self) -> SettleContext:
+        return SettleContext(NOW, lambda _: b"", sync_id="5afe")
 
     def _settle(self, update: Update) -> None:
         self._take(settle_update(self.state, update, self._context()))

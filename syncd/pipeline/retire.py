@@ -13,7 +13,7 @@ from syncd.errors import RefusedError, StoreError, UsageError, nearest
 from syncd.files import lock
 from syncd.model import ListName
 from syncd.pipeline.heads import ListState
-from syncd.pipeline.settle import retirement
+from syncd.pipeline.next_version import retirement
 from syncd.pipeline.state import Publisher
 from syncd.publish.publication import Proposal, Start
 from syncd.sources.source import Source

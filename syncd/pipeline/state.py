@@ -22,10 +22,10 @@ from syncd.outcomes import HoldReason, Lane
 from syncd.pipeline.folder import StateFolder
 from syncd.pipeline.heads import ListState, named_segments, read_state
 from syncd.pipeline.holds import open_hold
+from syncd.pipeline.next_version import SettleContext
 from syncd.pipeline.owed import fold_owed
 from syncd.pipeline.recount import recount
 from syncd.pipeline.settle import (
-    Context,
     Settled,
     settle_discard,
     settle_release,
@@ -73,7 +73,7 @@ class Publisher:
         name = head_name(update.source, update.list)
 
         def settle(state: ListState) -> Settled:
-            return settle_update(state, update, Context(now, encode_staged, sync_id=sync_id))
+            return settle_update(state, update, SettleContext(now, encode_staged, sync_id=sync_id))
 
         return self._settle(f"publishing {name}", update.source, update.list, settle, now)
 
@@ -81,7 +81,7 @@ class Publisher:
         """Say for what reasons an update would be held, and change nothing."""
         state = self.list_state(update.source, update.list)
         with lock(self.folder.feed.lock, f"judging {state.name}", _PATIENCE), self._staging():
-            return settle_update(state, update, Context(now, encode_staged)).reasons
+            return settle_update(state, update, SettleContext(now, encode_staged)).reasons
 
     def end_hold(self, number: int, *, release: bool, actor: str, reason: str, now: datetime) -> Settled:
         """Release or discard a hold; what still passes goes live at once.
@@ -96,7 +96,7 @@ class Publisher:
         audit = (AuditEntry(now, actor, act),)
 
         def settle(state: ListState) -> Settled:
-            context = Context(now, encode_staged, audit=audit, actor=actor, reason=reason)
+            context = SettleContext(now, encode_staged, audit=audit, actor=actor, reason=reason)
             found = next((one for one in state.holds if one.id == number), None)
             if found is None:
                 raise RefusedError(f"hold {number} was ended in the meantime", hint=_HOLDS)

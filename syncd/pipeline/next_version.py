@@ -1,0 +1,301 @@
+"""What a publication of one list writes: segments, and the records of head and origin that name them."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Final
+
+from syncd.catalog.records import (
+    AuditEntry,
+    HeadNote,
+    HoldEnd,
+    HoldRecord,
+    HoldState,
+    OriginMove,
+    OriginRecord,
+    Records,
+    UpdateRecord,
+)
+from syncd.feed import layout
+from syncd.feed.snapshot import open_segment
+from syncd.format import manifest as manifests
+from syncd.format.manifest import FileRef, Manifest, Origin, SegmentRef
+from syncd.format.writer import write_segment
+from syncd.model import Algorithm, Counts
+from syncd.outcomes import Lane
+from syncd.pipeline.counting import Counting
+from syncd.pipeline.heads import (
+    Labels,
+    ListState,
+    Move,
+    RowsBy,
+    together,
+)
+from syncd.pipeline.values import Hold, Update, Verdict
+from syncd.publish.change import ListChange
+from syncd.publish.publication import Proposal
+
+_LANES: Final = (Lane.ADDITIONS, Lane.REMOVALS)
+
+
+@dataclass(frozen=True)
+class SettleContext:
+    """What a publication of one list is told, beside its state."""
+
+    now: datetime
+    encode: Callable[[Update], bytes]
+    """writes an update that waits, for the catalog"""
+    sync_id: str | None = None
+    audit: tuple[AuditEntry, ...] = ()
+    actor: str = ""
+    reason: str = ""
+
+    def ended(self, hold: HoldRecord, state: HoldState) -> HoldEnd:
+        """A hold that ends, by whoever asked, if anybody did."""
+        asked = state in {HoldState.RELEASED, HoldState.DISCARDED}
+        return HoldEnd(hold.id, hold.state, state, self.actor if asked else "", self.reason if asked else "")
+
+
+class NextVersion:
+    """What one publication writes: segments, and the records of head and origin that name them."""
+
+    def __init__(self, state: ListState, move: Move, context: SettleContext) -> None:
+        self._state, self._move, self._context = state, move, context
+        self._scratch: Path | None = None
+        self._written = 0
+        self.labels: Labels | None = None
+
+    def origin(self, moved: OriginRecord) -> OriginRecord:
+        """The next origin: ``moved``, with what the head then lacks of it."""
+        state, move = self._state, self._move
+        waiting, discarded = move.waiting, move.discarded
+        differ = bool(together(waiting, discarded))
+        changed = move.refused_after()
+        held = state.origin
+        owed = (*(held.owed if held else ()), *self._write(move.owed_rows(), public=False)) if differ else ()
+        kept = [ref for ref in (held.refused if held else ()) if ref.algorithm not in changed]
+        rows = {algorithm: some for algorithm, some in changed.items() if len(some)}
+        refused = (*kept, *self._write(rows, public=False))
+        return replace(moved, owed=owed, refused=refused, waiting=waiting, discarded=discarded)
+
+    def change(self, origin: OriginRecord, update: Update | None) -> ListChange | None:
+        """The head's change; None if it stays as it is."""
+        state, move = self._state, self._move
+        rows, upstream = move.head_rows(), upstream_of(origin)
+        if state.head is None:
+            return None
+        alike = not lacks_rows(origin)
+        if alike and upstream.retired is not None:
+            self.labels = {}
+            return retirement(state, self._context.now, origin)
+        if not rows and not (alike and state.head.retired):
+            return None
+        intact = [ref for ref in update.candidate.delta if not move.is_altered(ref.algorithm)] if update else []
+        take_over(state, intact)
+        as_made = {ref.algorithm for ref in intact}
+        own = self._write(
+            {algorithm: some for algorithm, some in rows.items() if algorithm not in as_made}, public=True
+        )
+        segments = (*intact, *own)
+        counted = self._counted(update, segments, alike=not own and not (state.origin and state.origin.owed))
+        self.labels = _labels_after(self._labels_before(), counted.growth)
+        return ListChange(
+            list=state.name,
+            segments=segments,
+            counts=counted.counts,
+            end_state=counted.states,
+            stack=(*state.head.stack, *segments),
+            origin=origin_of(state, origin, whole=not lacks_rows(origin)),
+            withheld=together(origin.waiting, origin.discarded),
+            media=upstream.media,
+            purpose=upstream.purpose,
+        )
+
+    def holds(self, update: Update, verdict: Verdict) -> tuple[HoldRecord, ...]:
+        """The holds of the lanes that keep back something of what was touched, with their rows written."""
+        found = []
+        for lane, judged in zip(_LANES, (verdict.additions, verdict.removals), strict=True):
+            rows = self._move.waiting_rows(lane)
+            if isinstance(judged, Hold) and rows:
+                hold = HoldRecord(
+                    list=self._state.name,
+                    source=update.source,
+                    lane=lane,
+                    reasons=judged.reasons,
+                    segments=self._write(rows, public=False),
+                    rows=sum(map(len, rows.values())),
+                    opened_at=self._context.now,
+                    sync_id=self._context.sync_id,
+                )
+                found.append(hold)
+        return tuple(found)
+
+    def _counted(self, update: Update | None, segments: Sequence[SegmentRef], *, alike: bool) -> Counting:
+        """What the segments do to the head. ``alike``: head and origin were the same, and so is what is put on them."""
+        if update is not None and alike:
+            candidate = update.candidate
+            return Counting(
+                refs=(),
+                stacks={},
+                end_state=dict(candidate.end_state),
+                counts=dict(candidate.counts),
+                growth={algorithm: dict(grown) for algorithm, grown in update.growth.items()},
+            )
+        counting = Counting.over(self._state.head_basis)
+        counting.apply(open_segment(self._state.path(ref), ref) for ref in segments)
+        return counting
+
+    def _labels_before(self) -> Labels:
+        if self._state.labels is not None:
+            return self._state.labels
+        stacks = self._state.head_basis.stacks  # once for each list that an older syncd published
+        return {algorithm: stack.amount().by_label for algorithm, stack in stacks.items()}
+
+    def _write(self, rows: RowsBy, *, public: bool) -> tuple[SegmentRef, ...]:
+        """Write rows as deltas: into the source's folder, and into the feed as well if they are ``public``."""
+        state = self._state
+        found = []
+        for algorithm, some in sorted(rows.items()):
+            self._scratch = self._scratch or state.feed.make_staging()
+            self._written += 1
+            path = self._scratch / f"composed-{self._written}"
+            ref = write_segment(path, algorithm, "delta", [some])
+            if ref is None:
+                continue
+            state.source.store.adopt(path, layout.segment_path(state.own_name, ref.sha256))
+            found.append(ref)
+        if public:
+            take_over(state, found)
+        return tuple(found)
+
+
+def retirement(state: ListState, since: datetime, origin: OriginRecord | None = None) -> ListChange | None:
+    """Return the change that ends a list: nothing is left of it; None if it is retired already.
+
+    ``origin``: the upstream's version that retired it; None: its operator did.
+    """
+    if state.head is not None and state.head.retired is not None:
+        return None
+    before = state.head.end_state if state.head else {}
+    upstream = upstream_of(origin) if origin else None
+    return ListChange(
+        list=state.name,
+        segments=(),
+        counts={algorithm: Counts(removed=held.rows) for algorithm, held in before.items()},
+        end_state={},
+        stack=(),
+        origin=origin_of(state, origin, whole=True) if origin else None,
+        retired=since,
+        media=upstream.media if upstream else None,
+        purpose=upstream.purpose if upstream else None,
+    )
+
+
+def upstream_of(origin: OriginRecord) -> Manifest:
+    """Return the partner's manifest of an origin."""
+    return manifests.parse(origin.manifest)
+
+
+def take_over(state: ListState, refs: Iterable[SegmentRef]) -> None:
+    """Give segments of the source's folder a place in the feed, as they are."""
+    for ref in state.feed.missing(state.name, {ref.sha256: ref for ref in refs}.values()):
+        state.feed.store.link(state.path(ref), layout.segment_path(state.name, ref.sha256))
+
+
+def proposal_of(
+    state: ListState,
+    change: ListChange | None,
+    origin: OriginRecord,
+    context: SettleContext,
+    note: HeadNote,
+    *,
+    ended: Iterable[HoldEnd],
+    opened: tuple[HoldRecord, ...] = (),
+    update: UpdateRecord | None = None,
+) -> Proposal[Records]:
+    """Return the publication of a change with its records; without a change the records alone are committed."""
+    records = Records(
+        origins=(OriginMove(origin, state.origin.revision if state.origin else 0),),
+        notes={state.name: note} if change else {},
+        audit=context.audit,
+        update=update,
+        opened=opened,
+        ended=tuple(ended),
+    )
+    if change is None:
+        return Proposal("origin", records=records, visible=False)
+    evidence = change.origin.evidence if change.origin else None
+    content = origin.evidence
+    files = ((layout.evidence_path(state.name, evidence.sha256), content),) if evidence and content else ()
+    return Proposal("publish", (change,), files, records=records)
+
+
+def origin_of(state: ListState, origin: OriginRecord, *, whole: bool) -> Origin:
+    """Where the head's next version comes from. A list made from one that is only stated stays so."""
+    upstream = upstream_of(origin)
+    before = state.head.origin if state.head else None
+    last = 0 if before is None else before.serial if before.whole is None else before.whole
+    return Origin(
+        serial=origin.serial or upstream.version,
+        manifest=origin.manifest_sha256,
+        evidence=_evidence_ref(state, origin),
+        kind=upstream.origin.kind if upstream.origin else "signed",
+        whole=None if whole else last,
+    )
+
+
+def _evidence_ref(state: ListState, origin: OriginRecord) -> FileRef | None:
+    if origin.evidence is not None:
+        return FileRef(sha256=sha256(origin.evidence).hexdigest(), length=len(origin.evidence))
+    before = state.head.origin if state.head else None
+    return before.evidence if before and before.manifest == origin.manifest_sha256 else None
+
+
+def lacks_rows(origin: OriginRecord) -> bool:
+    """True if rows of the origin wait or were discarded; suppressed ones are the operator's own matter."""
+    both = together(origin.waiting, origin.discarded)
+    return any(one.additions or one.removals or one.relabels for one in both.values())
+
+
+def moved_origin(state: ListState, update: Update, context: SettleContext) -> OriginRecord:
+    """The origin that an update leads to, as far as the partner states it."""
+    staged, candidate = update.staged, update.candidate
+    return OriginRecord(
+        source=update.source,
+        list=update.list,
+        serial=candidate.ref.version,
+        manifest_sha256=candidate.sha256,
+        manifest=staged.content,
+        end_state=candidate.end_state,
+        verified_at=context.now,
+        evidence=staged.evidence,
+        revision=(state.origin.revision if state.origin else 0) + 1,
+    )
+
+
+def update_record(update: Update, context: SettleContext) -> UpdateRecord:
+    """Return an update that waits, as the catalog keeps it."""
+    candidate = update.candidate
+    return UpdateRecord(
+        list=candidate.manifest.list,
+        serial=candidate.ref.version,
+        manifest_sha256=candidate.sha256,
+        staged=context.encode(update),
+        created_at=context.now,
+    )
+
+
+def _labels_after(before: Labels, growth: Mapping[Algorithm, Mapping[str, int]]) -> Labels:
+    """Entries by label, once they grew."""
+    found = {algorithm: dict(labels) for algorithm, labels in before.items()}
+    for algorithm, grown in growth.items():
+        labels = found.setdefault(algorithm, {})
+        for label, count in grown.items():
+            labels[label] = labels.get(label, 0) + count
+    return {
+        algorithm: {label: count for label, count in sorted(labels.items()) if count}
+        for algorithm, labels in sorted(found.items())
+        if any(labels.values())
+    }
