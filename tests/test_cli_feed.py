@@ -264,6 +264,7 @@ def test_status_tells_the_same_as_json(partner: World) -> None:
             "algorithms": {"sha256": 3},
             "created": "2026-01-01T12:00:00Z",
             "verified_at": "2026-01-01T12:00:00Z",
+            "retired_at": None,
         }
     ]
     assert document["metadata"][0] == {

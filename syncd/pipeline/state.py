@@ -100,8 +100,8 @@ class Publisher:
             found = next((one for one in state.holds if one.id == number), None)
             if found is None:
                 raise RefusedError(f"hold {number} was ended in the meantime", hint=_HOLDS)
-            _check_kept(state, found)
             if hold.lane is not Lane.BOTH:
+                _check_kept(state, found, named_segments(state))
                 return (settle_release if release else settle_discard)(state, found, context)
             if not release:
                 return settle_whole_discard(found, context)
@@ -116,8 +116,9 @@ class Publisher:
         """The update that waits as a whole, proved and counted once more."""
         record = self.catalog.update_of(hold)
         staged = decode_staged(record.staged)
-        before = state.origin.manifest_sha256 if state.origin else None
-        basis = state.basis_under(staged.candidate.over)
+        over, before = staged.candidate.over, state.origin.manifest_sha256 if state.origin else None
+        _check_kept(state, hold, hold.segments if over is Over.NOTHING else named_segments(state))
+        basis = state.basis_under(over)
         return recount(
             staged, basis, state.source, source=hold.source, name=state.own_name, before=before, caps=NO_CAPS
         )
@@ -306,9 +307,9 @@ class Publisher:
         return Current(manifests.parse(version.manifest), version.manifest_sha256) if version else None
 
 
-def _check_kept(state: ListState, hold: HoldRecord) -> None:
+def _check_kept(state: ListState, hold: HoldRecord, needed: Iterable[SegmentRef]) -> None:
     """See that all that a hold's end is computed from is on this disk, also what else waits or was refused."""
-    if state.source.missing(state.own_name, named_segments(state)):
+    if state.source.missing(state.own_name, needed):
         raise StoreError(
             f"rows that hold {hold.id} of {state.name} needs were lost on this disk",
             hint=f"run `syncd sync {hold.source}`: it holds again what still waits, under a new number",
