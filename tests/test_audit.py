@@ -25,7 +25,11 @@ from syncd.model import AuditHead
 from syncd.publish.ledger import Commit
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
-DOCUMENT = (Path(__file__).parents[1] / "docs" / "operations.md").read_text()
+DOCUMENT = (
+    ((Path(__file__).parents[1] / "docs" / "operations.md").read_text())
+    .partition("\n## The audit log\n")[2]
+    .partition("\n## ")[0]
+)
 FOURTH_FIXTURE = Path(__file__).parent / "fixtures" / "catalog_v4.sqlite3.sql"
 JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda one: st.lists(one, max_size=3))
 FIELDS: dict[Any, st.SearchStrategy[Any]] = {

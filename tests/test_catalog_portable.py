@@ -87,6 +87,7 @@ def use_every_method(catalog: Catalog, target: Path) -> set[str]:
     call("revoke_matcher", "web", ENTRY)
     call("due_versions", ONE)
     call("correct_verified", NOON)
+    call("last_hold_ends")
     call("retrust", "iwf", {"root": 2}, ENTRY)
     return called
 

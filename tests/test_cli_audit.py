@@ -106,7 +106,7 @@ def test_an_unbroken_log_is_proved(configured: World) -> None:
     ran = syncd("audit", "verify")
     assert (ran.code, ran.out, ran.err) == (
         0,
-        f"unbroken: {head.records + 1} records, compared with 1 signed document\n",
+        f"unbroken: {head.records + 1} records, compared with 2 signed documents\n",
         "",
     )
 

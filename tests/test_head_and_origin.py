@@ -32,7 +32,7 @@ FUZZ = bool(os.environ.get("SYNCD_FUZZ"))
 """`make fuzz`: many more cases"""
 DELTAS = 1000 if FUZZ else 120
 """120 are enough for every size of fold"""
-STORIES = 400 if FUZZ else 40
+STORIES = 200 if FUZZ else 40
 
 
 def lists() -> st.SearchStrategy[List]:

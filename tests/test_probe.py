@@ -72,7 +72,8 @@ def test_a_hold_is_a_warning(configured: World) -> None:
     syncd("sync")
     assert probe() == (
         1,
-        "SYNCD WARNING - iwf.images: the update would leave the list without any entry | 'iwf.images'=60s;;3600\n",
+        "SYNCD WARNING - iwf.images: hold 1: 2 rows (removals): the update would leave the list without any entry; "
+        "`syncd release 1 --reason R` publishes it, `syncd discard 1 --reason R` drops it | 'iwf.images'=0s;;3600\n",
     )
 
 

@@ -40,9 +40,7 @@ from syncd.service.syncs import Syncs
 from syncd.service.worker import Process, Spare, Worker, start
 from world import HEAD, IMAGES, World, row, rows
 
-CURE = (
-    "; `syncd holds` names it: `syncd release HOLD --reason R` publishes it, `syncd discard HOLD --reason R` drops it"
-)
+CURE = "; `syncd release 1 --reason R` publishes it, `syncd discard 1 --reason R` drops it"
 
 
 def sync(
