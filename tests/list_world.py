@@ -205,7 +205,6 @@ class ListWorld:
         staged = self.updates[hold.update_id]
         before = state.origin.manifest_sha256 if state.origin else None
         update = recount(staged, state.basis, self.source, source="iwf", name=OWN, before=before, caps=DEFAULT_CAPS)
-        closed: set[Lane] = {one.lane for one in state.open_holds if one.lane is not Lane.BOTH}
         merged = {
             key: label
             for ref in staged.candidate.delta
@@ -213,7 +212,7 @@ class ListWorld:
         }
         emptied = HoldReason.EMPTIED in hold.reasons
         self._take(settle_update(state, update, context, hold.reasons, hold))
-        self._expect(merged, closed, accepted=emptied)
+        self._expect(merged, set(), accepted=emptied)
 
     def change_of(self, segment: Segment) -> dict[Key, str | None]:
         """A delta as a change."""
@@ -252,8 +251,10 @@ class ListWorld:
         change |= {key: None for key in head if key not in rows}
         refs = [self._write(rows_of(change), "delta")] if change else []
         counting.apply([Segment.open(state.path(ref), ref) for ref in refs])
+        waiting = [ref for one in state.holds if one.lane is Lane.BOTH for ref in one.segments]
+        kept = {ref.sha256 for ref in (*refs, *state.head.stack, *waiting)}  # one file may be named for two reasons
         for ref in state.origin.owed if state.origin else ():
-            if ref not in refs:
+            if ref.sha256 not in kept:
                 state.path(ref).unlink(missing_ok=True)
         closed = {
             one.lane

@@ -18,15 +18,17 @@ NONE_CLOSED: Closed = MappingProxyType({})
 
 
 def judge(pending: Pending, closed: Closed = NONE_CLOSED, accepted: Collection[HoldReason] = ()) -> Verdict:
-    """Judge a pending difference. ``accepted``: reasons that an operator has released already. Pure."""
+    """Judge a pending difference. Pure.
+
+    ``accepted``: reasons that an operator released with this update; ``closed`` is then the caller's to leave out.
+    """
     forked = (HoldReason.FORKED,) if pending.forked else ()
     left = HoldReason.RETIRED if pending.retired else HoldReason.EMPTIED
     emptied = (left,) if pending.rows_before and (pending.retired or pending.rows_after <= 0) else ()
-    additions = (*forked, *closed.get(Lane.ADDITIONS, ()))
-    removals = (*forked, *emptied, *closed.get(Lane.REMOVALS, ()))
-    return Verdict(_lane(additions, accepted), _lane(removals, accepted))
+    own = {Lane.ADDITIONS: forked, Lane.REMOVALS: (*forked, *emptied)}
 
+    def lane(which: Lane) -> Pass | Hold:
+        reasons = [*(reason for reason in own[which] if reason not in accepted), *closed.get(which, ())]
+        return Hold(tuple(dict.fromkeys(reasons))) if reasons else Pass()
 
-def _lane(reasons: tuple[HoldReason, ...], accepted: Collection[HoldReason]) -> Pass | Hold:
-    left = tuple(reason for reason in dict.fromkeys(reasons) if reason not in accepted)
-    return Hold(left) if left else Pass()
+    return Verdict(lane(Lane.ADDITIONS), lane(Lane.REMOVALS))

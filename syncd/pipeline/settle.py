@@ -92,9 +92,9 @@ def settle_update(
     candidate = update.candidate
     if candidate.over is Over.NOTHING:
         return _settle_whole(state, update, context, accepted, released)
-    closed = state.closed()
+    closed = {} if accepted else state.closed()  # a release is of exactly these rows, whatever else waits in their lane
     if candidate.over is Over.HEAD:
-        closed = _closed_by_loss(state)
+        closed = {} if accepted else _closed_by_loss(state)
         state = _without_owed(state)
     move = Move(state)
     segments = [open_segment(state.path(ref), ref) for ref in candidate.delta]
@@ -171,8 +171,9 @@ def _settle_rows(
     """Finish a release or a discard: judge what else waits in the lane, and take it along if it passes on its own."""
     ended = [context.ended(hold, as_)]
     if others and _passes_alone(state, move, hold.lane):
-        every = union([rows, *(state.rows_of(one) for one in others)])
-        mine = keys_among(every, rows)
+        newest_first = sorted((hold, *others), key=lambda one: one.id, reverse=True)
+        every = union(state.rows_of(one) for one in newest_first)  # of a key that several have, the newest row counts
+        mine = keys_among(every, {a: some.take(wanted[a]) for a, some in rows.items()})
         move = Move(state)
         refuse = as_ is HoldState.DISCARDED
         move.touch_rows(every, {a: mask & refuse for a, mask in mine.items()})
@@ -215,7 +216,7 @@ def _settle_whole(
     rows = sum(one.rows for one in candidate.end_state.values())
     retired = upstream.retired is not None
     judged = Pending(_rows(state), rows, {}, forked=candidate.forked, retired=retired)
-    closed = _closed_by_loss(state) if state.head else {}
+    closed = _closed_by_loss(state) if state.head and not accepted else {}  # who releases all of it means that too
     verdict = gate.judge(judged, closed, accepted)
     if verdict.reasons:
         return _hold_whole(state, update, context, verdict.reasons, released)
