@@ -400,8 +400,9 @@ def test_a_segment_that_the_disk_damaged_is_not_folded(standing: World) -> None:
     assert matched(standing, standing.mirror) == NEW
 
 
-def test_a_source_that_is_being_synced(standing: World) -> None:
+def test_a_source_that_is_being_synced(standing: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second sync of one source is refused, and says who is at it."""
+    monkeypatch.setattr("syncd.pipeline.sync.PATIENCE", 0.0)
     before = Standing.of(standing)
     publish_news(standing)
     with lock(standing.state.source("iwf").lock, "a sync of iwf"):

@@ -160,7 +160,7 @@ def test_a_fork_is_an_alarm_in_every_form(published: World, tmp_path: Path, monk
         (("--list", "Images"), "'Images' is not a list name"),
         (("--token-file", "absent"), "the token: cannot read absent: No such file or directory"),
         (("--root", "absent"), "the trust root: cannot read absent: No such file or directory"),
-        (("--client-key", "k"), "client_key is given without client_cert"),
+        (("--client-key", "k"), "a client key is given without a client certificate"),
     ],
 )
 def test_a_wrong_argument_is_a_usage_error(published: World, more: tuple[str, ...], message: str) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from syncd.errors import RefusedError
 from syncd.feed.signed import load_repository
-from syncd.pipeline.repair import in_state
+from syncd.pipeline.repair import in_state, retrust
 from syncd.pipeline.sync import sign_if_due
 from syncd.publish import rotate
 from syncd.publish.rotate import KeyFolders
@@ -125,6 +125,19 @@ def test_a_clock_a_day_ahead_needs_a_person(world: World) -> None:
     assert signed(world)
     assert verified_at(world) == world.clock()
     assert expiries(world)["timestamp"] == timedelta(hours=48)
+
+
+def test_a_source_that_was_verified_far_ahead_is_followed_again_by_its_own_root(world: World) -> None:
+    """The cure that the runbook names: the operator vouches for the clock with a reason."""
+    world.publish(full=rows(0, 9))
+    sync_ahead(world, hours=30)
+    world.publish(add=[row(9)])
+    refused = world.sync().error
+    assert isinstance(refused, RefusedError)
+    assert "docs/operations.md" in refused.hint
+    with world.publisher() as publisher:
+        retrust(publisher, world.source(), world.root.read_bytes(), "the clock ran ahead", world.clock(), "tester")
+    assert world.sync().error is None
 
 
 def test_a_partner_publishes_on(world: World) -> None:

@@ -207,7 +207,7 @@ def test_a_password_in_an_address_is_refused_and_not_repeated(tmp_path: Path) ->
     file = written(tmp_path, f'state_dir = "/s"{SOURCE}'.replace("https://", "https://me:hunter2@"))
     assert fault(file) == (
         "FILE: sources.iwf.url: the address holds a user name or password",
-        "put the secret in token_file instead",
+        "put the secret in the token file instead",
     )
 
 

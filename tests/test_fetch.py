@@ -227,7 +227,7 @@ def test_endpoint_never_shows_its_token() -> None:
 
 def test_endpoint_wants_a_certificate_with_its_key() -> None:
     """A client key alone is a mistake that is named."""
-    with pytest.raises(UsageError, match="client_key is given without client_cert"):
+    with pytest.raises(UsageError, match="a client key is given without a client certificate"):
         Endpoint("https://feed.example.org/", client_key=Path("key.pem"))
 
 
@@ -356,7 +356,7 @@ def test_paths_cannot_leave_the_address(path: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("status", "hint"),
     [
-        (401, "token_file"),
+        (401, "check both"),
         (403, "grant the list"),
         (404, "check the url"),
         (410, "next sync"),
@@ -715,7 +715,7 @@ def test_tls_with_an_unknown_authority_is_refused(certificate: tuple[Path, Path]
         pytest.raises(SourceError, match="is not trusted: self-signed certificate") as caught,
     ):
         peer.get("a", 100)
-    assert "set ca" in caught.value.hint
+    assert "as ca (`--ca`)" in caught.value.hint
 
 
 def test_certificate_files_are_checked_when_opening(tmp_path: Path, certificate: tuple[Path, Path]) -> None:
@@ -726,8 +726,8 @@ def test_certificate_files_are_checked_when_opening(tmp_path: Path, certificate:
     cases = [
         (Endpoint(url, ca=tmp_path / "none.pem"), "ca: cannot read"),
         (Endpoint(url, ca=wrong), "ca: .* holds no usable PEM"),
-        (Endpoint(url, client_cert=wrong), "client_cert: .* holds no usable PEM"),
-        (Endpoint(url, client_cert=certificate[0]), "client_cert: .* holds no usable PEM"),
+        (Endpoint(url, client_cert=wrong), "the client certificate: .* holds no usable PEM"),
+        (Endpoint(url, client_cert=certificate[0]), "the client certificate: .* holds no usable PEM"),
     ]
     for endpoint, message in cases:
         with pytest.raises(UsageError, match=message):

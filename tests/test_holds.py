@@ -455,6 +455,18 @@ def test_losing_everything_of_a_list_opens_no_lane(emptied: World) -> None:
     assert served(emptied) == {40}
 
 
+def test_a_whole_update_that_was_discarded_after_a_loss_is_not_held_again(emptied: World) -> None:
+    """Until the partner publishes another version, or the discarded one is released after all."""
+    for path in (*segments(emptied), *emptied.state.feed.root.glob("v1/iwf.images/segments/*")):
+        path.unlink()
+    (hold,) = sync(emptied).opened
+    discard(emptied, hold.id)
+    again = sync(emptied)
+    assert (again.opened, again.reasons, waiting(emptied)) == ((), (), ())
+    release(emptied, hold.id)
+    assert served(emptied) == frozenset()
+
+
 def test_holds_live_in_a_backup(emptied: World) -> None:
     """With their rows: restored, they are released as they were."""
     emptied.publish(add=[row(40)])

@@ -235,6 +235,20 @@ def test_a_source_that_is_synced_for_the_first_time_loses_no_file(published: Wor
     assert path.exists()
 
 
+def test_a_sync_waits_while_old_files_of_its_source_are_removed(
+    published: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That takes moments; a sync that somebody asked for is not refused for it."""
+    from contextlib import ExitStack
+
+    from syncd.files import lock
+
+    with ExitStack() as removal:
+        removal.enter_context(lock(published.state.source("iwf").lock, "removing old files of iwf"))
+        monkeypatch.setattr("syncd.files.time.sleep", lambda _: removal.close())
+        assert published.sync().error is None
+
+
 def test_a_backup_of_a_retired_list_is_recovered_as_retired(published: World) -> None:
     """It proves whole, and goes on above as what it was."""
     end(published)

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from syncd.errors import RefusedError, StoreError, SyncdError, UsageError
+from syncd.errors import RefusedError, StoreError, UsageError
 
 LARGEST: Final = 2**53 - 1
 """Of versions: as in manifests, which any JSON reader has to understand."""
@@ -62,31 +62,6 @@ def token(path: Path | None) -> str | None:
     if not found:
         raise UsageError(f"{path} holds no token", hint="write one into it, such as by `openssl rand -hex 32`")
     return found
-
-
-_OPTIONS: Final = {
-    "token_file": "--token-file",
-    "client_cert": "--client-cert",
-    "client_key": "--client-key",
-    "set ca to": "set --ca to",
-}
-"""What a key of a source is called where there is no configuration."""
-
-
-@contextmanager
-def named_as_options() -> Iterator[None]:
-    """Let what comes speak of this command's options, not of a configuration's keys."""
-    try:
-        yield
-    except SyncdError as error:
-        name_as_options(error)
-        raise
-
-
-def name_as_options(error: SyncdError) -> None:
-    """What to do about an error, in the words of the command line."""
-    for key, option in _OPTIONS.items():
-        error.hint = error.hint.replace(key, option)
 
 
 def address(listen: str) -> tuple[str, int]:

@@ -77,14 +77,13 @@ def pull(
 
     quiet_retries()
     token = arguments.token(token_file)
-    with arguments.named_as_options():
-        endpoint = Endpoint(url, token, ca, client_cert, client_key)
+    endpoint = Endpoint(url, token, ca, client_cert, client_key)
     names = [list_name(one) for one in lists or ()]
     seconds, pause, trusted = parse_duration(deadline), parse_duration(interval), arguments.root(root)
 
     def pull_once() -> "Pulled":
-        with progress("pulling") as tell, arguments.named_as_options():
-            pulled = bring_up_to_date(
+        with progress("pulling") as tell:
+            return bring_up_to_date(
                 endpoint,
                 trusted,
                 folder,
@@ -93,9 +92,6 @@ def pull(
                 deadline=seconds,
                 progress=lambda done, total: tell("fetch", done, total),
             )
-            for error in pulled.errors:
-                arguments.name_as_options(error)
-            return pulled
 
     if watch:
         return _watch(pull_once, endpoint, names, pause, instance, as_json=as_json)

@@ -86,9 +86,9 @@ class Endpoint:
         _check_address(url)
         # RFC 6750, 2.1 allows less, but partners hand out what they like; a line break would forge headers.
         if self.token is not None and not re.fullmatch(r"[\x21-\x7e]+", self.token):
-            raise UsageError("the token is empty or holds white space or unprintable characters", hint="see token_file")
+            raise UsageError("the token is empty or holds white space or unprintable characters", hint="check the token file")
         if self.client_key is not None and self.client_cert is None:
-            raise UsageError("client_key is given without client_cert", hint="give both, or neither")
+            raise UsageError("a client key is given without a client certificate", hint="give both, or neither")
         path = url.raw_path.decode("ascii").rstrip("/") + "/"
         full = f"file://{path}" if url.scheme == "file" else str(url.copy_with(raw_path=path.encode("ascii")))
         object.__setattr__(self, "url", full)
@@ -122,7 +122,7 @@ def _parsed(text: str) -> httpx.URL:
     except (httpx.InvalidURL, ValueError):
         raise UsageError("not a valid address", hint=_ADDRESS_HINT) from None
     if url.userinfo:
-        raise UsageError("the address holds a user name or password", hint="put the secret in token_file instead")
+        raise UsageError("the address holds a user name or password", hint="put the secret in the token file instead")
     return url
 
 

@@ -26,7 +26,7 @@ CONNECT_TIMEOUT: Final = 10.0
 """Seconds for each of: name look-up, connecting to one address, TLS handshake."""
 
 _HINTS: Final = {
-    401: "the peer did not accept our token or client certificate: check token_file, client_cert and their age",
+    401: "the peer did not accept our token or client certificate: check both, and whether they have expired",
     403: "the peer knows us but does not let us have this: ask it to grant the list",
     404: "check the url and the list names; a peer that prunes may have replaced the file meanwhile",
     416: "the file at the peer is shorter than was signed; tell its operator",
@@ -227,7 +227,7 @@ def _no_connection(host: str, error: Exception) -> SourceError:
     if isinstance(cause, ssl.SSLCertVerificationError):
         return SourceError(
             f"the certificate of {host} is not trusted: {cause.verify_message}",
-            hint=_DATED.get(cause.verify_code, "set ca to the authority that signed it, or check the host name"),
+            hint=_DATED.get(cause.verify_code, "give the authority that signed it as ca (`--ca`), or check the host name"),
         )
     if isinstance(cause, (socket.gaierror, UnicodeError)):
         return UnreachableError(

@@ -195,22 +195,22 @@ _Files = tuple[Path | None, Path | None, Path | None]
 @functools.lru_cache(maxsize=8)
 def _tls_context(files: _Files, _: tuple[tuple[int, int, int] | None, ...]) -> ssl.SSLContext:
     ca, client_cert, client_key = files
-    with _readable_pem("ca", ca):
+    with _readable_pem("the certificate authority", ca):
         context = ssl.create_default_context(cafile=ca)
     if client_cert is not None:
-        with _readable_pem("client_cert", client_cert):
+        with _readable_pem("the client certificate", client_cert):
             # The empty password keeps OpenSSL from asking for one on the terminal.
             context.load_cert_chain(client_cert, client_key, password="")
     return context
 
 
 @contextlib.contextmanager
-def _readable_pem(setting: str, path: Path | None) -> Iterator[None]:
+def _readable_pem(what: str, path: Path | None) -> Iterator[None]:
     try:
         yield
     except (ssl.SSLError, ValueError):
         raise UsageError(
-            f"{setting}: {path} holds no usable PEM certificate (or key)",
+            f"{what}: {path} holds no usable PEM certificate (or key)",
             hint="the file must be PEM, its key unencrypted and belonging to the certificate",
         ) from None
     except OSError as error:

@@ -136,7 +136,7 @@ def retrust(publisher: Publisher, source: Source, root: bytes, reason: str, now:
         _forget(folder.work / "trust")  # first: until the pin is moved, the floors in the catalog hold
         entry = AuditEntry(now, actor, Retrusted(source.name, version, reason))
         memory = FeedMemory.of(publisher.catalog.source(source.name).memory)
-        publisher.catalog.retrust(source.name, memory.retrusted(root).as_json(), entry)
+        publisher.catalog.retrust(source.name, memory.retrusted(root, now).as_json(), entry)
     return version
 
 

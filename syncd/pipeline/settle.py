@@ -253,9 +253,9 @@ def _hold_whole(
     """Have a whole update wait. Origin and head stay where they are."""
     candidate = update.candidate
     record = update_record(update, context)
-    others = [hold for hold in state.holds_of(Lane.BOTH) if released is None or hold.id != released.id]
-    if any(hold.segments == _held_segments(update) for hold in others):
-        return Settled(None, reasons)
+    whole = [hold for hold in state.holds if hold.lane is Lane.BOTH and hold.segments == _held_segments(update)]
+    if whole and all(released is None or hold.id != released.id for hold in whole):  # it waits, or was discarded: that very version is not held again
+        return Settled(None, _reasons(state, (), ()))
     hold = HoldRecord(
         list=state.name,
         source=update.source,

@@ -32,6 +32,8 @@ from syncd.sources.source import Source
 from syncd.units import behind
 
 RESIGN_AFTER: Final = timedelta(hours=1)
+PATIENCE: Final = 10.0
+"""Seconds to wait for the source's lock: removing the old files of a source that has no list yet takes it briefly."""
 
 Clock = Callable[[], datetime]
 
@@ -53,7 +55,7 @@ def sync_source(
     folder = publisher.folder.source(source.name)
     sync = _Sync(publisher, source, folder, clock, progress or _silent, sync_id or new_sync_id(), dry_run, prepared_by)
     try:
-        with lock(folder.lock, f"a sync of {source.name}"):
+        with lock(folder.lock, f"a sync of {source.name}", PATIENCE):
             return sync.run()
     except SyncdError as error:  # somebody else syncs it, or the catalog cannot be written
         sync.explain(error)

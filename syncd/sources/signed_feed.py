@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Final, Literal
 
@@ -50,9 +51,10 @@ class FeedMemory:
         """Write it."""
         return _MEMORY.dump_python(self, mode="json")  # type: ignore[no-any-return]  # a dataclass makes an object
 
-    def retrusted(self, root: bytes) -> "FeedMemory":
-        """What remains when another root is pinned: our own clock."""
-        return FeedMemory(Floors(clock=self.floors.clock), _sha256(root))
+    def retrusted(self, root: bytes, now: datetime) -> "FeedMemory":
+        """Forget all but our own clock, since another root is pinned; a time later than ``now`` is forgotten as well."""
+        clock = self.floors.clock
+        return FeedMemory(Floors(clock=min(clock, now) if clock else None), _sha256(root))
 
 
 _MEMORY: Final = TypeAdapter(FeedMemory)
