@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 
 from syncd.feed.folder import FeedFolder
-from syncd.feed.rows import ListFiles
 from syncd.feed.signed import load_repository
 from syncd.files import install_file
 from syncd.format.delta import whole_state
@@ -19,6 +18,7 @@ from syncd.format.rows import Digests, Entries, Rows
 from syncd.format.segment import Segment
 from syncd.format.stack import Stack
 from syncd.format.writer import write_segment
+from syncd.listfile import ListFiles
 from syncd.model import Algorithm, ListName
 from syncd.publish import author
 from syncd.publish.change import ListChange

@@ -21,13 +21,13 @@ import numpy as np
 from benchmarks.lists import LIST, Partner, now
 from benchmarks.measure import Figure, forget, warm
 from syncd.feed.folder import FeedFolder
-from syncd.feed.rows import ListFiles
 from syncd.fetch import Endpoint
 from syncd.format.delta import difference
 from syncd.format.rows import Digests, Rows
 from syncd.format.segment import Segment
 from syncd.format.stack import Stack
 from syncd.format.writer import write_segment
+from syncd.listfile import ListFiles
 from syncd.matcher import Matcher
 from syncd.matcher.pull import pull
 from syncd.model import Algorithm

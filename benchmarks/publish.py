@@ -8,9 +8,9 @@ from benchmarks import lists, measure
 from benchmarks.lists import LIST, now
 from benchmarks.measure import Run
 from syncd.feed.folder import FeedFolder
-from syncd.feed.rows import ListFiles
 from syncd.feed.signed import load_repository
 from syncd.format.checksum import checksum
+from syncd.listfile import ListFiles
 from syncd.publish import author
 from syncd.trust import keys
 

@@ -15,13 +15,13 @@ from benchmarks import measure
 from benchmarks.lists import Partner, now
 from benchmarks.measure import Run, Timing
 from benchmarks.relay import counting_relay
+from syncd.catalog.folder import StateFolder
 from syncd.feed.folder import FeedFolder
 from syncd.fetch import Endpoint
 from syncd.matcher.pull import Pulled, pull
-from syncd.pipeline.folder import StateFolder
+from syncd.operate.setup import init
 from syncd.pipeline.outcome import SyncOutcome
-from syncd.pipeline.setup import init
-from syncd.pipeline.state import Publisher, open_publisher
+from syncd.pipeline.publisher import Publisher, open_publisher
 from syncd.pipeline.sync import sync_source
 from syncd.sources.signed_feed import SignedFeed
 

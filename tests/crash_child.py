@@ -92,7 +92,7 @@ def _child(request: dict[str, Any]) -> None:
 def _serve() -> None:
     import stamina
 
-    import syncd.matcher.prove  # noqa: F401 - so that no child has to import it
+    import syncd.verify.copy  # noqa: F401 - so that no child has to import it
 
     stamina.set_testing(True, attempts=1)
     for line in sys.stdin:

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from syncd.model import ListName
-from syncd.pipeline import matchers
+from syncd.operate import matchers
 from syncd.pipeline.sync import sync_source
 from web_site import Running, running
 from world import World, row, rows

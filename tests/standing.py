@@ -8,12 +8,12 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from syncd.errors import SyncdError
-from syncd.feed import prove
-from syncd.feed.tally import Proof
 from syncd.matcher import Matcher
-from syncd.matcher.prove import prove_copy
 from syncd.pipeline.outcome import SyncOutcome
-from syncd.pipeline.prove import prove_state
+from syncd.verify import feed as prove
+from syncd.verify.copy import prove_copy
+from syncd.verify.state import prove_state
+from syncd.verify.tally import Proof
 from world import IMAGES, World, row, rows
 
 OLD = frozenset(range(30))

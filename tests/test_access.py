@@ -16,8 +16,8 @@ from syncd.errors import StoreError, UsageError
 from syncd.event import Event
 from syncd.events import MatcherAdded, MatcherRevoked
 from syncd.model import ListName
-from syncd.pipeline import matchers
-from syncd.pipeline.overview import Overview
+from syncd.operate import matchers
+from syncd.report.overview import Overview
 from syncd.service.access import Access, Kind, Visitor
 from syncd.service.control import Order
 from syncd.service.holds import Holds

@@ -11,7 +11,7 @@ import pytest
 import yaml  # type: ignore[import-untyped]  # ships no types
 
 from scrapes import scrape_site
-from syncd.feed.expiry import Expiry, Urgency
+from syncd.report.expiry import Expiry, Urgency
 from syncd.trust.values import lifetime
 from web_site import running
 from world import START, World

@@ -13,8 +13,8 @@ from syncd.catalog.records import AuditEntry, HeadNote, HeadRecord, Loaded, Matc
 from syncd.errors import StoreError
 from syncd.format.manifest import Manifest
 from syncd.model import ListName
-from syncd.pipeline.laggards import BEHIND_AFTER, Standing, standings, views
 from syncd.publish.ledger import Commit, HeadMove
+from syncd.report.lagging import BEHIND_AFTER, Standing, standings, views
 from syncd.service import checkins, pulls
 from syncd.service.checkins import Checkins, never_published
 from syncd.service.pulls import Pulls

@@ -11,7 +11,7 @@ import pytest
 from command_line import operate, syncd
 from syncd.acts import Released, RevokedMatcher
 from syncd.model import AuditHead
-from syncd.pipeline.repair import recover
+from syncd.operate.repair import recover
 from syncd.publish.publication import Proposal
 from syncd.trust.repository import Repository
 from syncd.trust.values import MetadataUpdate

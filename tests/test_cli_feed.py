@@ -5,7 +5,7 @@ from typing import NoReturn
 import pytest
 
 from command_line import Ran, syncd, use_clock
-from syncd.feed.expiry import Expiry, Urgency
+from syncd.report.expiry import Expiry, Urgency
 from syncd.units import span
 from world import World, row, rows
 

@@ -13,8 +13,8 @@ from syncd.event import Event
 from syncd.events import HoldEnded, HoldOpened
 from syncd.model import ListName
 from syncd.outcomes import Outcome
-from syncd.pipeline import overview
-from syncd.pipeline.overview import ListView
+from syncd.report import overview
+from syncd.report.overview import ListView
 from syncd.service.holds import Holds, tell_opened
 from syncd.service.web.dashboard.details import list_page
 from syncd.service.web.dashboard.found import Found

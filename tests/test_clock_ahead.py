@@ -6,7 +6,7 @@ import pytest
 
 from syncd.errors import RefusedError
 from syncd.feed.signed import load_repository
-from syncd.pipeline.repair import in_state, retrust
+from syncd.operate.repair import in_state, retrust
 from syncd.pipeline.sync import sign_if_due
 from syncd.publish import rotate
 from syncd.publish.rotate import KeyFolders

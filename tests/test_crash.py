@@ -11,7 +11,7 @@ from crash_child import Children, run
 from standing import prove_feed, prove_partner
 from syncd.feed.signed import load_repository
 from syncd.matcher import Matcher
-from syncd.pipeline import state
+from syncd.pipeline import publisher as state
 from syncd.publish import author
 from world import START, Clock, World, row, rows
 

@@ -7,8 +7,8 @@ import pytest
 from command_line import configure, syncd, use_clock
 from syncd.config_file import load
 from syncd.errors import ConfigError, RefusedError
-from syncd.pipeline.backup import backup
-from syncd.pipeline.state import open_publisher
+from syncd.operate.backup import backup
+from syncd.pipeline.publisher import open_publisher
 from world import World, rows
 
 CONFIG = """

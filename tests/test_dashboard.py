@@ -13,12 +13,12 @@ from starlette.requests import Request
 from dashboard_site import HOSTILE
 from syncd.catalog.records import HeadRecord, Loaded, MatcherRecord, SyncRecord, VersionSummary
 from syncd.certificates import Certificate, CertificateView, Period
-from syncd.feed.expiry import Expiry
 from syncd.model import Algorithm, Counts, ListName
 from syncd.outcomes import Outcome
-from syncd.pipeline.faults import StorageFault
-from syncd.pipeline.laggards import views
-from syncd.pipeline.overview import ListView, Overview, SourceView
+from syncd.report.expiry import Expiry
+from syncd.report.faults import StorageFault
+from syncd.report.lagging import views
+from syncd.report.overview import ListView, Overview, SourceView
 from syncd.service.access import Kind, Visitor
 from syncd.service.news import News
 from syncd.service.web.dashboard import assets, guard, live

@@ -14,8 +14,8 @@ from starlette.types import Message
 
 from dashboard_site import HOSTILE, check_in, serving, sync_now
 from syncd.outcomes import Outcome
-from syncd.pipeline import overview
-from syncd.pipeline.overview import Overview
+from syncd.report import overview
+from syncd.report.overview import Overview
 from syncd.service.web.dashboard import routes
 from syncd.service.web.dashboard.assets import address
 from syncd.service.web.dashboard.reading import Reading

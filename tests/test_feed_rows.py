@@ -15,14 +15,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from syncd.errors import RowError, StoreError, UsageError
-from syncd.feed.rows import Loaded, LoadedRemovals, load_removals, load_rows
-from syncd.feed.rows.buckets import Buckets
-from syncd.feed.rows.parsers import CsvParser, parsed
-from syncd.feed.rows.text import BLOCK, Block, open_list
-from syncd.feed.rows.values import Columns, Fault
 from syncd.format.batch import Removals
 from syncd.format.rows import Rows
 from syncd.format.segment import Segment
+from syncd.listfile import Loaded, LoadedRemovals, load_removals, load_rows
+from syncd.listfile.buckets import Buckets
+from syncd.listfile.parsers import CsvParser, parsed
+from syncd.listfile.text import BLOCK, Block, open_list
+from syncd.listfile.values import Columns, Fault
 from syncd.model import KNOWN_ALGORITHMS, Algorithm
 
 MD5 = "11" * 16

@@ -4,7 +4,7 @@ import pytest
 
 from syncd.errors import UsageError
 from syncd.model import Algorithm, Counts, ListName
-from syncd.pipeline.history import Difference, diff
+from syncd.report.history import Difference, diff
 from world import HEAD, World, row, rows
 
 SHA256, MD5 = Algorithm.SHA256, Algorithm.MD5

@@ -13,13 +13,14 @@ from standing import prove_feed
 from syncd.catalog.records import HoldRecord, HoldState
 from syncd.errors import RefusedError, StoreError, UsageError
 from syncd.matcher import Matcher
+from syncd.operate.backup import backup
+from syncd.operate.holds import end_hold
 from syncd.outcomes import HoldReason, Lane, Outcome
-from syncd.pipeline.backup import backup
 from syncd.pipeline.outcome import ListOutcome
-from syncd.pipeline.prove import prove_state
 from syncd.pipeline.settle import Settled
 from syncd.publish import author
 from syncd.publish.publication import Proposal
+from syncd.verify.state import prove_state
 from world import World, row, rows
 
 RESIGN = Proposal[None]("resign")
@@ -63,7 +64,7 @@ def end(world: World, number: int, *, release: bool) -> Settled:
     """Release or discard a hold some minutes later."""
     world.clock.forward(minutes=5)
     with world.publisher() as publisher:
-        return publisher.end_hold(number, release=release, actor="alice", reason="asked them", now=world.clock())
+        return end_hold(publisher, number, release=release, actor="alice", reason="asked them", now=world.clock())
 
 
 def pass_days(world: World, days: int) -> None:
@@ -278,7 +279,7 @@ def test_a_hold_is_ended_once(emptied: World, first: bool, then: bool) -> None:
 def test_a_hold_that_is_none_and_a_reason_that_is_none(emptied: World, number: int, reason: str, words: str) -> None:
     """Are told as such."""
     with emptied.publisher() as publisher, pytest.raises(UsageError, match=words):
-        publisher.end_hold(number, release=True, actor="alice", reason=reason, now=emptied.clock())
+        end_hold(publisher, number, release=True, actor="alice", reason=reason, now=emptied.clock())
 
 
 # forked

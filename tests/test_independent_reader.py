@@ -25,8 +25,8 @@ from syncd.format.segment import Segment
 from syncd.format.stack import Stack
 from syncd.format.writer import write_segment
 from syncd.matcher import Matcher
-from syncd.matcher.prove import prove_copy
 from syncd.model import Algorithm, Counts, Digest, ListName
+from syncd.verify.copy import prove_copy
 
 TESTS = Path(__file__).parent
 VECTORS = TESTS / "vectors"

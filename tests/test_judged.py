@@ -11,9 +11,9 @@ from command_line import configure, operate, syncd, use_clock
 from syncd.files import lock
 from syncd.model import ListName
 from syncd.outcomes import Outcome
-from syncd.pipeline import overview
-from syncd.pipeline.overview import Overview
 from syncd.pipeline.sync import sync_source
+from syncd.report import overview
+from syncd.report.overview import Overview
 from syncd.service.web.dashboard.details import list_page, source_page
 from syncd.service.web.dashboard.found import Found
 from syncd.service.web.dashboard.html import Html

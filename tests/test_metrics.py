@@ -24,10 +24,10 @@ from syncd.config import Config
 from syncd.errors import StoreError
 from syncd.event import Event
 from syncd.model import ListName
+from syncd.operate.retire import retire
 from syncd.outcomes import Outcome
-from syncd.pipeline import overview
-from syncd.pipeline.retire import retire
-from syncd.pipeline.state import Publisher
+from syncd.pipeline.publisher import Publisher
+from syncd.report import overview
 from syncd.service.access import Access
 from syncd.service.checkins import Checkins
 from syncd.service.metrics.scrape import Metrics

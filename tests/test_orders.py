@@ -13,7 +13,7 @@ from syncd.event import Event
 from syncd.events import ControlRefused
 from syncd.outcomes import Outcome
 from syncd.pipeline.outcome import SyncOutcome
-from syncd.pipeline.state import Publisher
+from syncd.pipeline.publisher import Publisher
 from syncd.service.access import Access
 from syncd.service.control import Order
 from syncd.service.holds import Holds

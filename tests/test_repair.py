@@ -12,14 +12,14 @@ from syncd.errors import RefusedError, RollbackError, StoreError, TrustError, Us
 from syncd.feed.offer import is_offered
 from syncd.feed.signed import load_repository
 from syncd.model import Algorithm
+from syncd.operate.backup import BackedUp, backup
+from syncd.operate.repair import HIGHEST, Recovered, recover, retrust
 from syncd.outcomes import Outcome
-from syncd.pipeline.backup import BackedUp, backup
-from syncd.pipeline.prove import prove_state
-from syncd.pipeline.repair import HIGHEST, Recovered, recover, retrust
 from syncd.publish import author, publication
 from syncd.publish.change import metadata_files
 from syncd.trust import keys
 from syncd.trust.repository import create
+from syncd.verify.state import prove_state
 from world import HEAD, World, row, rows
 
 REASON = "called the partner"

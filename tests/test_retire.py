@@ -16,12 +16,13 @@ from syncd.feed.layout import target_name
 from syncd.feed.signed import load_repository
 from syncd.format.manifest import Manifest
 from syncd.model import Algorithm, Counts, ListName
+from syncd.operate.holds import end_hold
+from syncd.operate.repair import recover
+from syncd.operate.retire import Retirement, retire
 from syncd.outcomes import HoldReason, Outcome
-from syncd.pipeline import overview
-from syncd.pipeline.overview import Overview
-from syncd.pipeline.repair import recover
-from syncd.pipeline.retire import Retirement, retire
 from syncd.publish import author
+from syncd.report import overview
+from syncd.report.overview import Overview
 from syncd.service.web.dashboard.details import list_page, source_page
 from syncd.service.web.dashboard.found import Found
 from syncd.service.web.dashboard.overview import overview_page
@@ -62,7 +63,7 @@ def end_at_partner(world: World, name: ListName = IMAGES) -> Manifest:
 def release(world: World, number: int = 1, *, release: bool = True) -> None:
     """The operator ends a hold."""
     with world.publisher() as publisher:
-        publisher.end_hold(number, release=release, actor="alice", reason="asked them", now=world.clock())
+        end_hold(publisher, number, release=release, actor="alice", reason="asked them", now=world.clock())
 
 
 def head(world: World, name: ListName = HEAD) -> Manifest:
@@ -268,7 +269,7 @@ def test_a_backup_of_a_retired_list_is_recovered_as_retired(published: World) ->
 
 
 def prove_feed_alone(world: World) -> None:
-    from syncd.pipeline.prove import prove_state
+    from syncd.verify.state import prove_state
 
     assert prove_state(world.state, None, world.clock()).faults == ()
 

@@ -6,12 +6,12 @@ import pytest
 
 from syncd.acts import ChangedKeys
 from syncd.errors import ExpiredError, RefusedError, UsageError
-from syncd.feed.rows import ListFiles
 from syncd.feed.signed import load_repository
 from syncd.format.manifest import now_in_seconds
+from syncd.listfile import ListFiles
 from syncd.model import ListName
+from syncd.operate.repair import in_state
 from syncd.outcomes import Outcome
-from syncd.pipeline.repair import in_state
 from syncd.publish import author, publication, rotate
 from syncd.publish.change import metadata_files
 from syncd.publish.ledger import SignedFiles

@@ -10,8 +10,8 @@ from syncd.errors import RefusedError, StoreError, UsageError
 from syncd.fetch import Meter
 from syncd.format.caps import DEFAULT_CAPS, Caps
 from syncd.model import ListName
+from syncd.operate.repair import retrust
 from syncd.pipeline.prepare import Request, prepare
-from syncd.pipeline.repair import retrust
 from syncd.sources.signed_feed import FeedMemory
 from syncd.sources.source import Memory, Source
 from syncd.trust.values import Floors

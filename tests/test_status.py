@@ -19,11 +19,11 @@ from schemas import DOCS, SCHEMAS, schema
 from syncd.catalog.records import Loaded
 from syncd.certificates import Certificate, views
 from syncd.errors import RefusedError, StoreError, SyncdError, UsageError
+from syncd.operate.matchers import add
 from syncd.outcomes import HoldReason, reasons_in_words
-from syncd.pipeline import overview
-from syncd.pipeline.faults import StorageFault
-from syncd.pipeline.matchers import add
-from syncd.pipeline.status import StatusDocument, status_document
+from syncd.report import overview
+from syncd.report.faults import StorageFault
+from syncd.report.status import StatusDocument, status_document
 from syncd.service.access import Access
 from syncd.service.control import ControlSocket, Handle, Order
 from syncd.service.holds import Holds
@@ -222,7 +222,7 @@ def test_beside_a_daemon_status_needs_next_to_nothing(today: World) -> None:
     """It answers at once: the daemon has read the catalog, and is asked."""
     assert loads("sqlalchemy", by=("status",)) == ["sqlalchemy"]
     (today.base / "syncd.toml").write_text(text(today, "https://feed.example.org/"))
-    heavy = ("sqlalchemy", "httpx", "cryptography", "numpy", "pyarrow", "rich", "syncd.pipeline.overview")
+    heavy = ("sqlalchemy", "httpx", "cryptography", "numpy", "pyarrow", "rich", "syncd.report.overview")
     with daemon(today):
         for command in (("status", "--json"), ("status", "--check"), ("matchers",)):
             assert loads(*heavy, by=command) == []

@@ -13,11 +13,11 @@ from stored import STORED, unpack
 from syncd.acts import Earlier
 from syncd.feed.signed import load_repository
 from syncd.matcher import Matcher
-from syncd.matcher.prove import prove_copy
 from syncd.model import ListName
 from syncd.outcomes import Outcome
 from syncd.publish.journal import Journal
 from syncd.service.access import Access
+from syncd.verify.copy import prove_copy
 from world import HEAD, IMAGES, Clock, World, row
 
 EXPECTED = json.loads((STORED / "today" / "expected.json").read_text())

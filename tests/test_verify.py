@@ -16,26 +16,26 @@ from hypothesis import strategies as st
 from syncd.acts import SetUp
 from syncd.catalog.catalog import Catalog
 from syncd.errors import MismatchError, StoreError, UsageError
-from syncd.feed import prove
 from syncd.feed.folder import FeedFolder
 from syncd.feed.proof import SignedManifest, evidence
-from syncd.feed.prove import prove_feed
 from syncd.feed.signed import load_repository
-from syncd.feed.tally import Fault, Proof
 from syncd.files import TEMPORARY_PREFIX
 from syncd.format import manifest as manifests
 from syncd.format.canonical import canonical
 from syncd.matcher.copy import Current, write_current
-from syncd.matcher.prove import prove_copy
 from syncd.model import ListName
 from syncd.pipeline import prepare
-from syncd.pipeline.prove import prove_state
 from syncd.publish import author, publication
 from syncd.publish.change import head_move, sign
 from syncd.publish.rotate import KeyFolders, NewKeys, in_feed, rotate
 from syncd.trust.offline import Read
 from syncd.trust.strict import verify_published
 from syncd.trust.values import Freshness, TrustedFeed
+from syncd.verify import feed as prove
+from syncd.verify.copy import prove_copy
+from syncd.verify.feed import prove_feed
+from syncd.verify.state import prove_state
+from syncd.verify.tally import Fault, Proof
 from world import HEAD, IMAGES, START, World, row, rows
 
 NOW = START
@@ -421,7 +421,7 @@ def test_publishing_meanwhile_makes_no_fault(own: World, monkeypatch: pytest.Mon
                     path.unlink()
         return found
 
-    monkeypatch.setattr("syncd.feed.prove.verify_published", and_publish)
+    monkeypatch.setattr("syncd.verify.feed.verify_published", and_publish)
     assert prove_feed(own.partner.root, None, NOW).exit_code == 0
     assert calls[0] == 2
 

@@ -33,7 +33,7 @@ from syncd.outcomes import Outcome
 from syncd.pipeline import wire
 from syncd.pipeline.outcome import SyncOutcome
 from syncd.pipeline.prepare import Held, Prepare, Prepared, Preparing, Progress, Request, Verified, prepare
-from syncd.pipeline.state import Publisher
+from syncd.pipeline.publisher import Publisher
 from syncd.pipeline.sync import held_of, sync_source
 from syncd.pipeline.values import Over, Staged, Stated
 from syncd.service.syncs import Syncs

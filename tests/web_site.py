@@ -14,8 +14,9 @@ from syncd.catalog.catalog import Catalog
 from syncd.config import Config, Serve
 from syncd.event import Event
 from syncd.model import ListName
-from syncd.pipeline import matchers, overview
-from syncd.pipeline.state import Publisher
+from syncd.operate import matchers
+from syncd.pipeline.publisher import Publisher
+from syncd.report import overview
 from syncd.service.access import Access
 from syncd.service.checkins import Checkins
 from syncd.service.news import News

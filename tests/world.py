@@ -12,16 +12,16 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from syncd.catalog.folder import StateFolder
 from syncd.feed.folder import FeedFolder
-from syncd.feed.rows import ListFiles
 from syncd.fetch import Endpoint
+from syncd.listfile import ListFiles
 from syncd.matcher import Matcher
 from syncd.matcher.pull import Pulled, pull
 from syncd.model import Hit, ListName
-from syncd.pipeline.folder import StateFolder
+from syncd.operate.setup import init
 from syncd.pipeline.outcome import SyncOutcome
-from syncd.pipeline.setup import init
-from syncd.pipeline.state import Publisher, open_publisher
+from syncd.pipeline.publisher import Publisher, open_publisher
 from syncd.pipeline.sync import sync_source
 from syncd.publish import author
 from syncd.publish.author import Published

@@ -127,7 +127,7 @@ def verify(config: ConfigFile = None, as_json: JsonFlag = False) -> int:
     """
     from syncd.catalog.catalog import Catalog
     from syncd.feed.signed import load_repository
-    from syncd.pipeline.audited import stated_heads
+    from syncd.operate.audit import stated_heads
 
     folder = state_folder(load_config(config))
     stated = stated_heads(folder.feed, load_repository(folder.feed))  # first: the chain grows meanwhile

@@ -21,7 +21,7 @@ from syncd.units import count
 if TYPE_CHECKING:
     from syncd.matcher import Matcher
     from syncd.pipeline.outcome import SyncOutcome
-    from syncd.pipeline.state import Publisher
+    from syncd.pipeline.publisher import Publisher
 
 _T = TypeVar("_T")
 
@@ -110,8 +110,8 @@ class _Demo:
 
     def sync_first(self) -> None:
         """The operator's side."""
-        from syncd.pipeline.folder import StateFolder
-        from syncd.pipeline.setup import init
+        from syncd.catalog.folder import StateFolder
+        from syncd.operate.setup import init
 
         self.step("An operator syncs it over HTTP, verifies it and publishes a snapshot")
         self.state = StateFolder(self.base / "state")
@@ -229,7 +229,7 @@ class _Demo:
         return self.matcher.status()[0].version
 
     def _sync(self, url: str) -> "SyncOutcome":
-        from syncd.pipeline.state import open_publisher
+        from syncd.pipeline.publisher import open_publisher
         from syncd.pipeline.sync import sync_source
         from syncd.sources.signed_feed import SignedFeed
 

@@ -45,7 +45,7 @@ class Partner:
     ) -> "Published":
         """Publish the next version of the list, signed with the keys of ``folder``: the partner's, or a forger's."""
         from syncd.feed.folder import FeedFolder
-        from syncd.feed.rows import ListFiles
+        from syncd.listfile import ListFiles
         from syncd.publish import author
         from syncd.trust import keys
 

@@ -111,7 +111,7 @@ def publish(
       syncd feed publish /srv/feed --list images --add new.csv --remove gone.csv
     """
     from syncd.feed.folder import FeedFolder
-    from syncd.feed.rows import ListFiles
+    from syncd.listfile import ListFiles
     from syncd.model import list_name
     from syncd.publish import author
     from syncd.publish.rotate import finish, online_signers, refuse_operators

@@ -8,9 +8,9 @@ from syncd.cli.output import JsonFlag, note, print_json, say, show_table, utc_no
 from syncd.units import day, stamp
 
 if TYPE_CHECKING:
-    from syncd.feed.expiry import Expiry
     from syncd.feed.folder import FeedFolder
     from syncd.format.manifest import Manifest
+    from syncd.report.expiry import Expiry
     from syncd.trust.repository import Repository
 
 
@@ -31,10 +31,10 @@ def status(feed: Feed, as_json: JsonFlag = False) -> None:
     Example:
       syncd feed status /srv/feed --json
     """
-    from syncd.feed.expiry import expiries
     from syncd.feed.folder import FeedFolder
     from syncd.feed.signed import load_repository
     from syncd.publish.journal import Journal
+    from syncd.report.expiry import expiries
 
     folder = FeedFolder(feed)
     repository = load_repository(folder)

@@ -12,7 +12,7 @@ from syncd.units import count
 
 if TYPE_CHECKING:
     from syncd.model import Counts
-    from syncd.pipeline.history import Difference
+    from syncd.report.history import Difference
 
 
 def diff(
@@ -41,7 +41,7 @@ def diff(
     """
     from syncd.catalog.catalog import Catalog
     from syncd.model import list_name
-    from syncd.pipeline import history
+    from syncd.report import history
 
     folder = state_folder(load_config(config))
     with Catalog.open(folder.catalog) as catalog:

@@ -47,7 +47,7 @@ def holds(config: ConfigFile = None, as_json: JsonFlag = False) -> None:
 
 def _read_here(settings: Any) -> Document:
     from syncd.catalog.catalog import Catalog
-    from syncd.pipeline.holds import holds_document
+    from syncd.report.holds import holds_document
 
     with Catalog.open(state_folder(settings).catalog) as catalog:
         return holds_document(catalog.holds())
@@ -144,14 +144,15 @@ def _end(number: int, reason: str, config: Any, *, release: bool, as_json: bool)
 
 
 def _end_here(settings: Any, number: int, reason: str, *, release: bool) -> Document:
-    from syncd.pipeline.holds import ended_document
-    from syncd.pipeline.state import open_publisher
+    from syncd.operate.holds import end_hold
+    from syncd.pipeline.publisher import open_publisher
+    from syncd.report.holds import ended_document
     from syncd.settings import credentials
 
     folder = state_folder(settings)
     purpose = f"syncd {'release' if release else 'discard'}"
     with sole_writer(folder, purpose), open_publisher(folder, credentials=credentials(os.environ)) as publisher:
-        settled = publisher.end_hold(number, release=release, actor=actor(), reason=reason, now=utc_now())
+        settled = end_hold(publisher, number, release=release, actor=actor(), reason=reason, now=utc_now())
         return ended_document(publisher.catalog, number, settled)
 
 

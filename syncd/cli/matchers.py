@@ -58,11 +58,11 @@ def matchers(context: typer.Context, config: ConfigFile = None, as_json: JsonFla
 
 def _read_here(settings: Any) -> Document:
     from syncd.catalog.catalog import Catalog
-    from syncd.pipeline import laggards, overview
+    from syncd.report import lagging, overview
 
     now = utc_now()
     with Catalog.open(state_folder(settings).catalog) as catalog:
-        return laggards.document(overview.matcher_views(catalog, now), now)
+        return lagging.document(overview.matcher_views(catalog, now), now)
 
 
 def _show(found: Sequence[Document], now: datetime) -> None:
@@ -158,7 +158,7 @@ def _only(answers: Iterable[Mapping[str, Any]]) -> Mapping[str, Any]:
 
 
 def _add_here(settings: Any, name: str, lists: Sequence[str]) -> dict[str, Any]:
-    from syncd.pipeline import matchers as pipeline
+    from syncd.operate import matchers as pipeline
 
     with _catalog(settings, "syncd matchers add") as catalog:
         token = pipeline.new_token()
@@ -240,7 +240,7 @@ def revoke(name: MatcherName, config: ConfigFile = None, as_json: JsonFlag = Fal
 
 
 def _revoke_here(settings: Any, name: str) -> None:
-    from syncd.pipeline import matchers as pipeline
+    from syncd.operate import matchers as pipeline
 
     with _catalog(settings, "syncd matchers revoke") as catalog:
         pipeline.revoke(catalog, name, asked_by=actor(), now=utc_now())

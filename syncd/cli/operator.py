@@ -16,7 +16,7 @@ from syncd.cli.output import (
 from syncd.errors import RefusedError
 
 if TYPE_CHECKING:
-    from syncd.pipeline.folder import StateFolder
+    from syncd.catalog.folder import StateFolder
 
 ConfigFile = Annotated[
     Path | None,
@@ -51,8 +51,8 @@ def init(
     Example:
       syncd init --offline-keys /media/stick/keys --keys 3 --threshold 2
     """
-    from syncd.pipeline.folder import StateFolder
-    from syncd.pipeline.setup import init as set_up
+    from syncd.catalog.folder import StateFolder
+    from syncd.operate.setup import init as set_up
 
     folder = StateFolder(state_dir or load_config(config).state_dir)
     check_owner(folder.root)
@@ -85,7 +85,7 @@ def check_owner(folder: Path) -> None:
 
 def state_folder(config: Any) -> "StateFolder":
     """The state folder, set up and ours."""
-    from syncd.pipeline.folder import StateFolder
+    from syncd.catalog.folder import StateFolder
 
     folder = StateFolder(config.state_dir)
     check_owner(folder.root)

@@ -12,7 +12,7 @@ from syncd.cli.output import JsonFlag, print_json, progress, say, utc_now
 from syncd.units import count
 
 if TYPE_CHECKING:
-    from syncd.pipeline.repair import Recovered
+    from syncd.operate.repair import Recovered
 
 
 def actor() -> str:
@@ -51,8 +51,8 @@ def backup(
     Example:
       syncd backup /var/backups/syncd-2026-11-22.tar
     """
-    from syncd.pipeline.backup import backup as write
-    from syncd.pipeline.state import open_publisher
+    from syncd.operate.backup import backup as write
+    from syncd.pipeline.publisher import open_publisher
 
     with (
         open_publisher(state_folder(load_config(config)), online=False) as publisher,
@@ -108,8 +108,8 @@ def recover(
     """
     from dataclasses import replace
 
-    from syncd.pipeline import repair
-    from syncd.pipeline.state import open_publisher
+    from syncd.operate import repair
+    from syncd.pipeline.publisher import open_publisher
     from syncd.publish.rotate import KeyFolders, online_signers
     from syncd.settings import credentials
 
@@ -155,8 +155,8 @@ def retrust(
     Example:
       syncd retrust iwf --root /etc/syncd/iwf-root.json --reason "call with IWF"
     """
-    from syncd.pipeline import repair
-    from syncd.pipeline.state import open_publisher
+    from syncd.operate import repair
+    from syncd.pipeline.publisher import open_publisher
 
     settings = load_config(config)
     folder = state_folder(settings)

@@ -57,8 +57,8 @@ def _only(answers: Iterable[Document]) -> Document:
 
 def _end_here(settings: Any, name: str, reason: str) -> Document:
     from syncd.model import list_name
-    from syncd.pipeline.retire import retire as end_list
-    from syncd.pipeline.state import open_publisher
+    from syncd.operate.retire import retire as end_list
+    from syncd.pipeline.publisher import open_publisher
     from syncd.settings import credentials
 
     listed, sources = list_name(name), settings.all_sources()

@@ -48,9 +48,9 @@ def _target(feed: Path, state: bool, offline: list[Path], online: Path | None, r
         keys = signing.KeyFolders(online or keys_folder(feed), tuple(offline))
         yield _Target(folder, signing.in_feed(folder), keys)
         return
-    from syncd.pipeline.folder import StateFolder
-    from syncd.pipeline.repair import in_state
-    from syncd.pipeline.state import open_publisher
+    from syncd.catalog.folder import StateFolder
+    from syncd.operate.repair import in_state
+    from syncd.pipeline.publisher import open_publisher
 
     operators = StateFolder(feed)
     check_owner(operators.root)

@@ -76,8 +76,8 @@ def _read(config: Path | None) -> Document:
 
 def _read_here(settings: Any) -> Document:
     from syncd.catalog.catalog import Catalog
-    from syncd.pipeline import overview
-    from syncd.pipeline.status import status_document
+    from syncd.report import overview
+    from syncd.report.status import status_document
 
     folder = state_folder(settings)
     with Catalog.open(folder.catalog) as catalog:
@@ -207,7 +207,7 @@ def snapshots(
 
 
 def _snapshot_document(one: "VersionRecord") -> dict[str, Any]:
-    from syncd.pipeline.document import counts_document
+    from syncd.report.document import counts_document
 
     return {
         "version": one.version,

@@ -25,7 +25,7 @@ from syncd.outcomes import worst_code
 from syncd.units import done_of, in_words
 
 if TYPE_CHECKING:
-    from syncd.pipeline.state import Publisher
+    from syncd.pipeline.publisher import Publisher
 
 
 def sync(
@@ -130,8 +130,8 @@ def _show_status(settings: Any, sync_id: str, *, as_json: bool) -> int:
 
 def _recorded(settings: Any, sync_id: str) -> Document:
     from syncd.catalog.catalog import Catalog
-    from syncd.pipeline.document import record_document, unknown_sync
-    from syncd.pipeline.recorded import as_it_is
+    from syncd.report.document import record_document, unknown_sync
+    from syncd.report.recorded import as_it_is
 
     folder = state_folder(settings)
     with Catalog.open(folder.catalog) as catalog:
@@ -143,7 +143,7 @@ def _recorded(settings: Any, sync_id: str) -> Document:
 
 def _here(settings: Any, source: str | None, *, dry_run: bool) -> list[Document]:
     """Sync in this process."""
-    from syncd.pipeline.state import open_publisher
+    from syncd.pipeline.publisher import open_publisher
     from syncd.settings import credentials
 
     quiet_retries()
@@ -157,8 +157,8 @@ def _here(settings: Any, source: str | None, *, dry_run: bool) -> list[Document]
 
 
 def _sync(publisher: "Publisher", source: Any, *, dry_run: bool) -> Document:
-    from syncd.pipeline.document import sync_document
     from syncd.pipeline.sync import sync_source
+    from syncd.report.document import sync_document
 
     with progress(f"syncing {source.name}") as tell:
         return sync_document(sync_source(publisher, source, utc_now, tell, dry_run=dry_run))

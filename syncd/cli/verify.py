@@ -12,7 +12,7 @@ from syncd.errors import error_document
 from syncd.units import count
 
 if TYPE_CHECKING:
-    from syncd.feed.tally import Fault, Progress, Proof
+    from syncd.verify.tally import Fault, Progress, Proof
 
 
 def verify(
@@ -62,15 +62,15 @@ def verify(
 def _prove(folder: Path | None, root: bytes | None, config: Path | None, tell: "Progress") -> "Proof":
     """By what DIR holds. The catalog's packages are loaded for a state only."""
     if folder is not None and _holds(folder, "current.json"):
-        from syncd.matcher.prove import prove_copy
+        from syncd.verify.copy import prove_copy
 
         return prove_copy(folder, root, utc_now(), tell)
     if folder is not None and not _holds(folder, "catalog.sqlite3"):
-        from syncd.feed.prove import prove_feed
+        from syncd.verify.feed import prove_feed
 
         return prove_feed(folder, root, utc_now(), tell)
-    from syncd.pipeline.folder import StateFolder
-    from syncd.pipeline.prove import prove_state
+    from syncd.catalog.folder import StateFolder
+    from syncd.verify.state import prove_state
 
     state = StateFolder(folder) if folder is not None else state_folder(load_config(config))
     return prove_state(state, root, utc_now(), tell)

@@ -86,7 +86,9 @@ class Endpoint:
         _check_address(url)
         # RFC 6750, 2.1 allows less, but partners hand out what they like; a line break would forge headers.
         if self.token is not None and not re.fullmatch(r"[\x21-\x7e]+", self.token):
-            raise UsageError("the token is empty or holds white space or unprintable characters", hint="check the token file")
+            raise UsageError(
+                "the token is empty or holds white space or unprintable characters", hint="check the token file"
+            )
         if self.client_key is not None and self.client_cert is None:
             raise UsageError("a client key is given without a client certificate", hint="give both, or neither")
         path = url.raw_path.decode("ascii").rstrip("/") + "/"

@@ -227,7 +227,9 @@ def _no_connection(host: str, error: Exception) -> SourceError:
     if isinstance(cause, ssl.SSLCertVerificationError):
         return SourceError(
             f"the certificate of {host} is not trusted: {cause.verify_message}",
-            hint=_DATED.get(cause.verify_code, "give the authority that signed it as ca (`--ca`), or check the host name"),
+            hint=_DATED.get(
+                cause.verify_code, "give the authority that signed it as ca (`--ca`), or check the host name"
+            ),
         )
     if isinstance(cause, (socket.gaierror, UnicodeError)):
         return UnreachableError(

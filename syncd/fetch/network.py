@@ -215,5 +215,5 @@ def _readable_pem(what: str, path: Path | None) -> Iterator[None]:
         ) from None
     except OSError as error:
         raise UsageError(
-            f"{setting}: cannot read {path}: {error.strerror}", hint="check the path and the file's mode"
+            f"{what}: cannot read {path}: {error.strerror}", hint="check the path and the file's mode"
         ) from error

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from syncd.catalog.catalog import Catalog
+from syncd.catalog.folder import StateFolder
 from syncd.catalog.records import HoldRecord, HoldState, OriginRecord, head_name
 from syncd.feed.folder import FeedFolder
 from syncd.feed.snapshot import open_stacks
@@ -25,7 +26,6 @@ from syncd.model import Algorithm, ListName
 from syncd.outcomes import HoldReason, Lane
 from syncd.pipeline import compose
 from syncd.pipeline.compose import Composed, Passing, Touched
-from syncd.pipeline.folder import StateFolder
 from syncd.pipeline.values import Basis, Over, Pending
 
 RowsBy = Mapping[Algorithm, Rows]

@@ -253,8 +253,9 @@ def _hold_whole(
     """Have a whole update wait. Origin and head stay where they are."""
     candidate = update.candidate
     record = update_record(update, context)
-    whole = [hold for hold in state.holds if hold.lane is Lane.BOTH and hold.segments == _held_segments(update)]
-    if whole and all(released is None or hold.id != released.id for hold in whole):  # it waits, or was discarded: that very version is not held again
+    segments, released_id = _held_segments(update), released.id if released else None
+    same = [hold for hold in state.holds if hold.lane is Lane.BOTH and hold.segments == segments]
+    if any(hold.id != released_id for hold in same):  # it waits, or was discarded: the same version is not held again
         return Settled(None, _reasons(state, (), ()))
     hold = HoldRecord(
         list=state.name,

@@ -24,8 +24,8 @@ from syncd.pipeline.heads import ListState
 from syncd.pipeline.names import check_head_name, check_room
 from syncd.pipeline.outcome import ListOutcome, SyncOutcome
 from syncd.pipeline.prepare import Held, Prepare, Prepared, Progress, Request, Verified, prepare
+from syncd.pipeline.publisher import Publisher
 from syncd.pipeline.recount import recount
-from syncd.pipeline.state import Publisher
 from syncd.pipeline.values import Over, Staged, Update, UpToDate, Waiting
 from syncd.publish import author
 from syncd.sources.source import Source

@@ -7,10 +7,10 @@ that was stopped could not start again, and what is proved and published would b
 import os
 from typing import Final
 
+from syncd.catalog.folder import StateFolder
 from syncd.errors import StoreError
 from syncd.feed.folder import FeedFolder
 from syncd.files import PRIVATE_FILE, Room, storage
-from syncd.pipeline.folder import StateFolder
 
 SIZE: Final = 8 << 20
 """Bytes, at most: twice what the catalog's write-ahead log takes. Of a small file system half of what is reserved."""

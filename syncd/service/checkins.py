@@ -11,7 +11,7 @@ from typing import Final
 from syncd.catalog.catalog import Catalog
 from syncd.catalog.records import HeadRecord, Loaded
 from syncd.model import ListName
-from syncd.pipeline.laggards import BEHIND_AFTER, FORGOTTEN_AFTER
+from syncd.report.lagging import BEHIND_AFTER, FORGOTTEN_AFTER
 
 MAX_INSTANCES: Final = 10_000
 MAX_INSTANCES_OF_ONE: Final = 1_000

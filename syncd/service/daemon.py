@@ -15,12 +15,12 @@ from syncd.config import Config, Serve
 from syncd.errors import AbandonedError, RefusedError, StoreError, SyncdError
 from syncd.event import Event
 from syncd.model import ListName, list_name
-from syncd.pipeline import overview
+from syncd.operate.retire import retire
 from syncd.pipeline.outcome import SyncOutcome
-from syncd.pipeline.overview import Overview
-from syncd.pipeline.retire import retire
-from syncd.pipeline.state import Publisher
+from syncd.pipeline.publisher import Publisher
 from syncd.pipeline.sync import sign_if_due
+from syncd.report import overview
+from syncd.report.overview import Overview
 from syncd.service import ballast, client
 from syncd.service.access import Access
 from syncd.service.ballast import Ballast
@@ -285,7 +285,7 @@ class Daemon:
         self._publisher.collect_leftovers(self._around.clock())
 
     def _retire(self, name: str, reason: str, user: str) -> dict[str, Any]:
-        """End a list; see `syncd.pipeline.retire`."""
+        """End a list; see `syncd.operate.retire`."""
         sources, now = self._config.all_sources(), self._around.clock()
         done = retire(self._publisher, list_name(name), sources, actor=user, reason=reason, now=now)
         self._emit(events.ListRetired(done.list, done.source, done.version, user, reason))

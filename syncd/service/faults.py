@@ -8,8 +8,8 @@ from typing import Final
 from syncd import events
 from syncd.catalog.catalog import Catalog
 from syncd.errors import StoreError, SyncdError
-from syncd.pipeline.faults import StorageFault
 from syncd.pipeline.outcome import SyncOutcome
+from syncd.report.faults import StorageFault
 from syncd.service.log import Emit
 from syncd.service.scheduler import source_of
 

@@ -6,9 +6,10 @@ from typing import Any
 
 from syncd import events
 from syncd.catalog.records import HoldRecord
+from syncd.operate.holds import end_hold
 from syncd.outcomes import cure, reasons_in_words
-from syncd.pipeline.holds import ended_document, holds_document
-from syncd.pipeline.state import Publisher
+from syncd.pipeline.publisher import Publisher
+from syncd.report.holds import ended_document, holds_document
 from syncd.service.log import Emit
 
 
@@ -28,8 +29,8 @@ class Holds:
         return holds_document(self._publisher.catalog.holds())
 
     def end(self, number: int, *, release: bool, user: str, reason: str) -> dict[str, Any]:
-        """Release or discard a hold and return what came of it. Raises as `Publisher.end_hold`."""
-        settled = self._publisher.end_hold(number, release=release, actor=user, reason=reason, now=self._clock())
+        """Release or discard a hold and return what came of it. Raises as `syncd.operate.holds.end_hold`."""
+        settled = end_hold(self._publisher, number, release=release, actor=user, reason=reason, now=self._clock())
         tell_ended(self._emit, settled.ended)
         self._changed()
         return ended_document(self._publisher.catalog, number, settled)

@@ -9,15 +9,16 @@ from typing import Any, Final
 
 from syncd import events
 from syncd.catalog.catalog import Catalog
+from syncd.catalog.folder import StateFolder
 from syncd.errors import RefusedError, SyncdError, UsageError
+from syncd.operate import matchers
 from syncd.outcomes import worst_code
-from syncd.pipeline import laggards, matchers
-from syncd.pipeline.document import record_document, sync_document, unknown_sync
-from syncd.pipeline.folder import StateFolder
 from syncd.pipeline.outcome import SyncOutcome
-from syncd.pipeline.overview import Overview
-from syncd.pipeline.recorded import as_it_is
-from syncd.pipeline.status import status_document
+from syncd.report import lagging
+from syncd.report.document import record_document, sync_document, unknown_sync
+from syncd.report.overview import Overview
+from syncd.report.recorded import as_it_is
+from syncd.report.status import status_document
 from syncd.service.access import Access
 from syncd.service.control import Order
 from syncd.service.holds import Holds
@@ -74,7 +75,7 @@ class Orders:
                 return {"document": status_document(self._overview()).model_dump(mode="json"), "end": 0}
             case "matchers":
                 found = self._overview()
-                return {"document": laggards.document(found.matchers, found.now), "end": 0}
+                return {"document": lagging.document(found.matchers, found.now), "end": 0}
             case "sync_status":
                 return self._sync_status(order.sync_id)
         return {"pid": os.getpid(), "end": 0}

@@ -8,13 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from syncd.catalog.folder import StateFolder
 from syncd.config import Config
 from syncd.errors import StoreError
 from syncd.feed.folder import FeedFolder
 from syncd.feed.signed import load_repository
 from syncd.files import lock
-from syncd.pipeline.folder import StateFolder
-from syncd.pipeline.state import Publisher, open_publisher
+from syncd.pipeline.publisher import Publisher, open_publisher
 from syncd.service.ballast import Ballast
 from syncd.service.daemon import Daemon, Surroundings
 from syncd.settings import credentials

@@ -13,7 +13,7 @@ from syncd.errors import AbandonedError, RefusedError, StoreError, as_known
 from syncd.model import Counts
 from syncd.outcomes import joined
 from syncd.pipeline.outcome import SyncOutcome
-from syncd.pipeline.state import Publisher
+from syncd.pipeline.publisher import Publisher
 from syncd.pipeline.sync import new_sync_id, sync_source
 from syncd.service.holds import tell_ended, tell_opened
 from syncd.service.log import Emit

@@ -52,7 +52,7 @@ class FeedMemory:
         return _MEMORY.dump_python(self, mode="json")  # type: ignore[no-any-return]  # a dataclass makes an object
 
     def retrusted(self, root: bytes, now: datetime) -> "FeedMemory":
-        """Forget all but our own clock, since another root is pinned; a time later than ``now`` is forgotten as well."""
+        """Keep only our own clock, since another root is pinned; if it is later than ``now``, ``now``."""
         clock = self.floors.clock
         return FeedMemory(Floors(clock=min(clock, now) if clock else None), _sha256(root))
 

@@ -90,8 +90,8 @@ def _check_clock(floors: Floors, now: datetime) -> None:
         raise RefusedError(
             f"the local clock runs backwards: it says {now:%Y-%m-%d %H:%M} UTC, "
             f"and the last verification was at {floors.clock:%Y-%m-%d %H:%M} UTC",
-            hint="set the clock of this machine (is time synchronisation running?), then sync again; if it is right now and ran ahead then, "
-            "see docs/operations.md, \"When things were lost or reset\"",
+            hint="set the clock of this machine (is time synchronisation running?), then sync again; if it is right "
+            'now and ran ahead then, see "When things were lost or reset" in docs/operations.md',
         )
 
 

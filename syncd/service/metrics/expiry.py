@@ -7,11 +7,11 @@ from typing import Generic, TypeVar
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from syncd.catalog.folder import StateFolder
 from syncd.certificates import Period
 from syncd.config import Config
 from syncd.errors import SyncdError
 from syncd.feed.folder import TRUST
-from syncd.pipeline.folder import StateFolder
 from syncd.service.metrics.state import seconds
 from syncd.trust.stored import stored_expiries
 from syncd.trust.values import TOP_LEVEL_ROLES

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from syncd.pipeline.laggards import MatcherView, Standing
+from syncd.report.lagging import MatcherView, Standing
 from syncd.service.metrics.state import Gauge, Sample, State, seconds
 
 

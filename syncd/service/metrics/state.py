@@ -22,7 +22,7 @@ from syncd.errors import (
     error_class,
 )
 from syncd.outcomes import HoldReason, Lane, Outcome
-from syncd.pipeline.overview import ListView, Overview, SourceView
+from syncd.report.overview import ListView, Overview, SourceView
 
 Sample = tuple[tuple[str, ...], float]
 """Values of the labels, and the value."""

@@ -16,7 +16,7 @@ from syncd import __version__
 from syncd.errors import SyncdError
 from syncd.feed.offer import is_offered, list_at
 from syncd.model import LIST_NAME, ListName
-from syncd.pipeline.status import StatusDocument, status_document
+from syncd.report.status import StatusDocument, status_document
 from syncd.service.access import Kind, Visitor
 from syncd.service.web.answers import error_body
 from syncd.service.web.context import Context

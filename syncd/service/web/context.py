@@ -6,8 +6,8 @@ from datetime import datetime
 from typing import Final
 
 from syncd.config import Config
-from syncd.pipeline.overview import Overview
-from syncd.pipeline.state import Publisher
+from syncd.pipeline.publisher import Publisher
+from syncd.report.overview import Overview
 from syncd.service.access import Access
 from syncd.service.checkins import Checkins
 from syncd.service.log import Emit

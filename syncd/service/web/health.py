@@ -15,12 +15,12 @@ from syncd.errors import MismatchError, StoreError, SyncdError
 from syncd.feed import layout
 from syncd.feed.folder import FeedFolder
 from syncd.feed.proof import prove_manifest
-from syncd.feed.prove import ROOT
-from syncd.pipeline.overview import ListView, Overview
+from syncd.report.overview import ListView, Overview
 from syncd.service.log import Emit
 from syncd.trust.strict import verify_published
 from syncd.trust.values import TrustedFeed
 from syncd.units import ago, count
+from syncd.verify.feed import ROOT
 
 Faults = dict[str, SyncdError]
 """By list; ``""``: the metadata."""

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from syncd.catalog.records import HeadRecord, SyncRecord, VersionSummary
 from syncd.model import Counts
 from syncd.outcomes import reasons_in_words
-from syncd.pipeline.holds import commands_of
-from syncd.pipeline.overview import ListView, Overview, SourceView
+from syncd.report.holds import commands_of
+from syncd.report.overview import ListView, Overview, SourceView
 from syncd.service.web.dashboard.chart import chart
 from syncd.service.web.dashboard.fleet import loaded_by
 from syncd.service.web.dashboard.found import Found, History

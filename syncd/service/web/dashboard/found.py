@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from syncd.catalog.records import VersionSummary
-from syncd.pipeline.overview import Overview
+from syncd.report.overview import Overview
 from syncd.service.web.dashboard.tasks import Task
 
 History = Sequence[VersionSummary]

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
-from syncd.feed.expiry import Expiry, Urgency
 from syncd.model import ListName
 from syncd.outcomes import Outcome
-from syncd.pipeline.overview import ListView, Overview, SourceView
+from syncd.report.expiry import Expiry, Urgency
+from syncd.report.overview import ListView, Overview, SourceView
 from syncd.service.web.dashboard.chart import spark
 from syncd.service.web.dashboard.fleet import matchers_in_short
 from syncd.service.web.dashboard.found import Found, History

@@ -1,6 +1,6 @@
 """What needs a person: what stands how, why, and what to do about it. Pure.
 
-That something is wrong, and why, comes from `syncd.pipeline.overview`; here it is gathered by cause, so that a partner
+That something is wrong, and why, comes from `syncd.report.overview`; here it is gathered by cause, so that a partner
 that cannot be reached is one matter however many lists it has, and the next step is added.
 """
 
@@ -10,10 +10,10 @@ from datetime import datetime
 from typing import Final
 
 from syncd.certificates import CertificateView
-from syncd.feed.expiry import Expiry
 from syncd.outcomes import Outcome, cure, reasons_in_words
-from syncd.pipeline.laggards import BEHIND_AFTER, SILENT_AFTER, InstanceView
-from syncd.pipeline.overview import ListView, Overview
+from syncd.report.expiry import Expiry
+from syncd.report.lagging import BEHIND_AFTER, SILENT_AFTER, InstanceView
+from syncd.report.overview import ListView, Overview
 from syncd.service.web.dashboard.html import Child, Html, h, join
 from syncd.service.web.dashboard.parts import Mark, list_link, prose, source_link, state
 from syncd.trust.keys import OFFLINE_ROLES

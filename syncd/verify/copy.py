@@ -7,12 +7,12 @@ from pathlib import Path
 
 from syncd.errors import MismatchError, StoreError
 from syncd.feed import layout
-from syncd.feed.prove import Prover
-from syncd.feed.tally import Progress, Proof, Tally, prove_steadily
 from syncd.matcher.copy import CURRENT, Current, copy_at, read_current
 from syncd.model import ListName
 from syncd.trust.strict import verify_exactly
 from syncd.trust.values import TrustedFeed
+from syncd.verify.feed import Prover
+from syncd.verify.tally import Progress, Proof, Tally, prove_steadily
 
 
 def prove_copy(path: Path, root: bytes | None, now: datetime, progress: Progress | None = None) -> Proof:

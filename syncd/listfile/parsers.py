@@ -16,8 +16,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import csv as arrow_csv
 
-from syncd.feed.rows.text import BLOCK, WHOLE_LINE, Block, ListFile, row_error
-from syncd.feed.rows.values import COLUMNS, Columns, Fault, character_fault
+from syncd.listfile.text import BLOCK, WHOLE_LINE, Block, ListFile, row_error
+from syncd.listfile.values import COLUMNS, Columns, Fault, character_fault
 
 SMALL: Final = 8 << 10
 """bytes that are read line by line; a larger odd block is cut up first, so that one odd line slows few others down"""

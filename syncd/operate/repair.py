@@ -15,8 +15,8 @@ from syncd.feed.signed import load_repository
 from syncd.files import lock, storage
 from syncd.format.manifest import Manifest
 from syncd.model import ListName
-from syncd.pipeline.audited import stated_heads
-from syncd.pipeline.state import Publisher
+from syncd.operate.audit import stated_heads
+from syncd.pipeline.publisher import Publisher
 from syncd.publish.change import ListChange
 from syncd.publish.ledger import Current
 from syncd.publish.publication import Proposal, Resign, Start

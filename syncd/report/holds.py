@@ -1,35 +1,16 @@
-"""Holds as an operator names them: which there are, and whether one can be ended."""
+"""Holds as operators see them: in words, and as JSON."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from syncd.catalog.catalog import Catalog
 from syncd.catalog.records import HoldRecord, HoldState
-from syncd.errors import RefusedError, StoreError, UsageError
+from syncd.errors import StoreError
 from syncd.outcomes import HoldReason, cure, reasons_in_words
 from syncd.units import count, stamp
 
 if TYPE_CHECKING:
     from syncd.pipeline.settle import Settled
-
-
-def open_hold(catalog: Catalog, number: int, *, release: bool, reason: str) -> HoldRecord:
-    """Return a hold that can be released, or discarded.
-
-    Raises `UsageError` if there is no such hold or no reason was given, `RefusedError` if it has ended.
-    """
-    if not reason.strip():
-        raise UsageError("a reason is needed", hint="say with --reason why: the audit log keeps it")
-    hold = catalog.hold(number)
-    if hold is None:
-        raise UsageError(f"there is no hold {number}", hint="`syncd holds` lists those that wait")
-    if hold.state is HoldState.OPEN or (release and hold.state is HoldState.DISCARDED):
-        return hold
-    by = f" by {hold.ended_by}" if hold.ended_by else ""
-    raise RefusedError(
-        f"hold {number} of {hold.list} was {hold.state} already{by}",
-        hint="`syncd holds` lists those that wait; nothing was changed",
-    )
 
 
 def hold_in_words(hold: HoldRecord) -> str:
@@ -69,7 +50,7 @@ def hold_document(hold: HoldRecord) -> dict[str, Any]:
 
 
 def ended_document(catalog: Catalog, number: int, settled: "Settled") -> dict[str, Any]:
-    """Write what came of a release or a discard as JSON. ``settled`` is that of `Publisher.end_hold`."""
+    """Write what came of a release or a discard as JSON. ``settled`` is that of `end_hold`."""
     hold = catalog.hold(number)
     if hold is None:
         raise StoreError(f"the catalog has no hold {number} any more", hint="run `syncd holds`")

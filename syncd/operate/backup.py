@@ -21,7 +21,7 @@ from syncd.files import PRIVATE_FILE, install_file, lock, make_folder, read_byte
 from syncd.format import manifest as manifests
 from syncd.format.manifest import Manifest
 from syncd.pipeline.heads import named_segments, read_state
-from syncd.pipeline.state import Publisher
+from syncd.pipeline.publisher import Publisher
 
 Progress = Callable[[int, int], None]
 """Told the bytes written, and of how many."""

@@ -6,10 +6,10 @@ from typing import Final
 
 from syncd.acts import SetUp
 from syncd.catalog.catalog import Catalog
+from syncd.catalog.folder import StateFolder
 from syncd.errors import UsageError
 from syncd.feed.folder import FeedFolder
 from syncd.files import make_folder
-from syncd.pipeline.folder import StateFolder
 from syncd.publish import author
 
 _PRIVATE: Final = 0o700

@@ -4,11 +4,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from syncd.catalog.catalog import Catalog
+from syncd.catalog.folder import StateFolder
 from syncd.catalog.records import SyncRecord
 from syncd.errors import RefusedError, StoreError
 from syncd.files import lock
 from syncd.outcomes import Outcome
-from syncd.pipeline.folder import StateFolder
 
 
 def as_it_is(folder: StateFolder, catalog: Catalog, sync: SyncRecord) -> SyncRecord:

@@ -7,33 +7,26 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from syncd.acts import Discarded, Released
 from syncd.catalog.catalog import Catalog
-from syncd.catalog.records import AuditEntry, HeadNote, HoldRecord, OriginMove, Records, head_name
-from syncd.errors import RefusedError, StoreError, SyncdError
+from syncd.catalog.folder import StateFolder
+from syncd.catalog.records import AuditEntry, HeadNote, OriginMove, Records, head_name
+from syncd.errors import RefusedError, SyncdError
 from syncd.feed import garbage, layout
 from syncd.feed.signed import load_repository
 from syncd.files import lock, sha256_file
 from syncd.format import manifest as manifests
-from syncd.format.caps import NO_CAPS
 from syncd.format.manifest import Manifest, SegmentRef
 from syncd.model import ListName
-from syncd.outcomes import HoldReason, Lane
-from syncd.pipeline.folder import StateFolder
+from syncd.outcomes import HoldReason
 from syncd.pipeline.heads import ListState, named_segments, read_state
-from syncd.pipeline.holds import open_hold
 from syncd.pipeline.next_version import SettleContext
 from syncd.pipeline.owed import fold_owed
-from syncd.pipeline.recount import recount
 from syncd.pipeline.settle import (
     Settled,
-    settle_discard,
-    settle_release,
     settle_update,
-    settle_whole_discard,
 )
 from syncd.pipeline.values import Over, Update
-from syncd.pipeline.wire import decode_staged, encode_staged
+from syncd.pipeline.wire import encode_staged
 from syncd.publish import author
 from syncd.publish.compact import fold_due, is_fold_due
 from syncd.publish.ledger import Current
@@ -48,7 +41,6 @@ _KEPT_HOLDS: Final = 1000
 """Holds that ended, which the catalog remembers."""
 _KEPT_RECORDS: Final = 1000
 """Versions of a list that the catalog remembers, each with its manifest (some 10 kB)."""
-_HOLDS: Final = "`syncd holds` shows those that wait"
 _PATIENCE: Final = 60.0
 """Seconds to wait for another source's sync that publishes into the same feed."""
 
@@ -75,7 +67,7 @@ class Publisher:
         def settle(state: ListState) -> Settled:
             return settle_update(state, update, SettleContext(now, encode_staged, sync_id=sync_id))
 
-        return self._settle(f"publishing {name}", update.source, update.list, settle, now)
+        return self.settle(f"publishing {name}", update.source, update.list, settle, now)
 
     def judge_update(self, update: Update, now: datetime) -> tuple[HoldReason, ...]:
         """Say for what reasons an update would be held, and change nothing."""
@@ -83,49 +75,10 @@ class Publisher:
         with lock(self.folder.feed.lock, f"judging {state.name}", _PATIENCE), self._staging():
             return settle_update(state, update, SettleContext(now, encode_staged)).reasons
 
-    def end_hold(self, number: int, *, release: bool, actor: str, reason: str, now: datetime) -> Settled:
-        """Release or discard a hold; what still passes goes live at once.
-
-        Raises `UsageError` if there is no such hold or no reason is given, `RefusedError` if it has ended already,
-        `StoreError`.
-        """
-        hold = open_hold(self.catalog, number, release=release, reason=reason)
-        own_name = ListName(hold.list.partition(".")[2])
-        kind = Released if release else Discarded
-        act = kind(str(number), hold.list, hold.lane, hold.rows, reason)
-        audit = (AuditEntry(now, actor, act),)
-
-        def settle(state: ListState) -> Settled:
-            context = SettleContext(now, encode_staged, audit=audit, actor=actor, reason=reason)
-            found = next((one for one in state.holds if one.id == number), None)
-            if found is None:
-                raise RefusedError(f"hold {number} was ended in the meantime", hint=_HOLDS)
-            if hold.lane is not Lane.BOTH:
-                _check_kept(state, found, named_segments(state))
-                return (settle_release if release else settle_discard)(state, found, context)
-            if not release:
-                return settle_whole_discard(found, context)
-            update = self._update_of(state, found)
-            return settle_update(state, update, context, found.reasons, found)
-
-        settled = self._settle(f"ending hold {number}", hold.source, own_name, settle, now)
-        self.compact_if_due(settled, now)
-        return settled
-
-    def _update_of(self, state: ListState, hold: HoldRecord) -> Update:
-        """The update that waits as a whole, proved and counted once more."""
-        record = self.catalog.update_of(hold)
-        staged = decode_staged(record.staged)
-        over, before = staged.candidate.over, state.origin.manifest_sha256 if state.origin else None
-        _check_kept(state, hold, hold.segments if over is Over.NOTHING else named_segments(state))
-        basis = state.basis_under(over)
-        return recount(
-            staged, basis, state.source, source=hold.source, name=state.own_name, before=before, caps=NO_CAPS
-        )
-
-    def _settle(
+    def settle(
         self, purpose: str, source: str, own_name: ListName, settle: Callable[[ListState], Settled], now: datetime
     ) -> Settled:
+        """Publish what ``settle`` makes of the list as it stands then. Raises as ``settle``, and `StoreError`."""
         found = Settled(None)
 
         def propose(_: Start[Records]) -> Proposal[Records] | None:
@@ -305,16 +258,6 @@ class Publisher:
         head = self.catalog.head(name)
         version = self.catalog.version(name, head.version) if head else None
         return Current(manifests.parse(version.manifest), version.manifest_sha256) if version else None
-
-
-def _check_kept(state: ListState, hold: HoldRecord, needed: Iterable[SegmentRef]) -> None:
-    """See that all that a hold's end is computed from is on this disk, also what else waits or was refused."""
-    if state.source.missing(state.own_name, needed):
-        raise StoreError(
-            f"rows that hold {hold.id} of {state.name} needs were lost on this disk",
-            hint=f"run `syncd sync {hold.source}`: it holds again what still waits, under a new number",
-            serving=f"{state.name} version {state.head.version}" if state.head else "",
-        )
 
 
 def _take_back(kept: Path, store: Store, path: str, ref: SegmentRef) -> None:

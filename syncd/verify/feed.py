@@ -1,6 +1,6 @@
 """Proving what lies on a disk, from the trust root to the last byte: what `syncd verify` does for every kind of folder.
 
-Nothing is locked and nothing is written: publishing and pulling go on meanwhile (`syncd.feed.tally.prove_steadily`).
+Nothing is locked and nothing is written: publishing and pulling go on meanwhile (`syncd.verify.tally.prove_steadily`).
 """
 
 import hashlib
@@ -14,9 +14,7 @@ from syncd.errors import MismatchError, SegmentError, StoreError, UsageError
 from syncd.feed import layout
 from syncd.feed.folder import FeedFolder
 from syncd.feed.proof import SignedManifest, prove_manifest
-from syncd.feed.replay import replay
 from syncd.feed.snapshot import open_stacks
-from syncd.feed.tally import Attempt, ListProof, Progress, Proof, Tally, prove_steadily
 from syncd.files import TEMPORARY_PREFIX, sha256_file, storage
 from syncd.format.caps import Caps
 from syncd.format.delta import drop_empty, whole_state
@@ -25,6 +23,8 @@ from syncd.format.segment import Segment
 from syncd.model import Algorithm, ListName
 from syncd.trust.strict import check_superseded, verify_published
 from syncd.trust.values import TrustedFeed, role_of
+from syncd.verify.replay import replay
+from syncd.verify.tally import Attempt, ListProof, Progress, Proof, Tally, prove_steadily
 
 ROOT: Final = "root.json"
 _UNLIMITED: Final = Caps(rows=1 << 53, length=1 << 53)

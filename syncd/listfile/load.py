@@ -14,10 +14,15 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
-from syncd.feed.rows.collect import BadRows, Sorter, bad_rows
-from syncd.feed.rows.parsers import Part, parsed
-from syncd.feed.rows.text import ListFile, open_list
-from syncd.feed.rows.values import (
+from syncd.files import storage
+from syncd.format.batch import Removals
+from syncd.format.checksum import entry_bytes
+from syncd.format.rows import Digests, Rows
+from syncd.format.segment import Segment
+from syncd.listfile.collect import BadRows, Sorter, bad_rows
+from syncd.listfile.parsers import Part, parsed
+from syncd.listfile.text import ListFile, open_list
+from syncd.listfile.values import (
     Columns,
     Decoded,
     addition_fault,
@@ -26,11 +31,6 @@ from syncd.feed.rows.values import (
     decode_removals,
     removal_fault,
 )
-from syncd.files import storage
-from syncd.format.batch import Removals
-from syncd.format.checksum import entry_bytes
-from syncd.format.rows import Digests, Rows
-from syncd.format.segment import Segment
 from syncd.model import KNOWN_ALGORITHMS, Algorithm
 
 Progress = Callable[[int, int], None]

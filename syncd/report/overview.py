@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from syncd.catalog.catalog import Catalog
+from syncd.catalog.folder import StateFolder
 from syncd.catalog.records import (
     Fault,
     HeadRecord,
@@ -21,15 +22,14 @@ from syncd.catalog.records import (
 )
 from syncd.certificates import Certificate, CertificateView
 from syncd.certificates import views as certificate_views
-from syncd.feed.expiry import Expiry, expiries
 from syncd.feed.signed import load_repository
 from syncd.outcomes import Outcome, reasons_in_words
-from syncd.pipeline import laggards
-from syncd.pipeline.faults import StorageFault
-from syncd.pipeline.folder import StateFolder
-from syncd.pipeline.holds import hold_in_words, reasons_of
-from syncd.pipeline.laggards import MatcherView
-from syncd.pipeline.recorded import last_and_running
+from syncd.report import lagging
+from syncd.report.expiry import Expiry, expiries
+from syncd.report.faults import StorageFault
+from syncd.report.holds import hold_in_words, reasons_of
+from syncd.report.lagging import MatcherView
+from syncd.report.recorded import last_and_running
 from syncd.units import behind, in_words, span
 
 _PATIENCE: Final = timedelta(hours=1)
@@ -279,8 +279,8 @@ def read(
 
 def matcher_views(catalog: Catalog, now: datetime, loaded: Iterable[Loaded] | None = None) -> tuple[MatcherView, ...]:
     """Who may pull, and how their instances stand; ``loaded`` as in `read`. Raises `StoreError`."""
-    due = catalog.due_versions(now - laggards.BEHIND_AFTER)
-    return laggards.views(catalog.matchers(), catalog.loaded() if loaded is None else loaded, due, now)
+    due = catalog.due_versions(now - lagging.BEHIND_AFTER)
+    return lagging.views(catalog.matchers(), catalog.loaded() if loaded is None else loaded, due, now)
 
 
 def _source(folder: StateFolder, catalog: Catalog, name: str, interval: float | None) -> SourceView:

@@ -10,14 +10,14 @@ import numpy as np
 import pyarrow as pa
 
 from syncd.errors import RowError, UsageError
-from syncd.feed.rows.buckets import Buckets, Conflicts
-from syncd.feed.rows.parsers import Part
-from syncd.feed.rows.text import ListFile, originals, row_error
-from syncd.feed.rows.values import Columns, Decoded, Fault
 from syncd.files import PRIVATE_FILE, storage, temporary_path
 from syncd.format.manifest import SegmentRef
 from syncd.format.segment import Segment
 from syncd.format.writer import SegmentWriter
+from syncd.listfile.buckets import Buckets, Conflicts
+from syncd.listfile.parsers import Part
+from syncd.listfile.text import ListFile, originals, row_error
+from syncd.listfile.values import Columns, Decoded, Fault
 from syncd.model import Algorithm
 
 _HEADER: Final = b"file,line,column,reason,original\n"

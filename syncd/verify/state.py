@@ -6,16 +6,16 @@ from datetime import datetime
 from itertools import pairwise
 
 from syncd.catalog.catalog import Catalog
+from syncd.catalog.folder import StateFolder
 from syncd.catalog.records import RETRUSTED, HeadRecord, OriginRecord, VersionRecord
 from syncd.errors import MismatchError, StoreError
 from syncd.feed import layout
-from syncd.feed.prove import Prover, feed_into
-from syncd.feed.tally import Attempt, Progress, Proof, Tally, prove_steadily
 from syncd.format import manifest as manifests
 from syncd.format.manifest import Manifest
 from syncd.model import ListName
-from syncd.pipeline.folder import StateFolder
 from syncd.pipeline.heads import ListState, named_segments, read_state
+from syncd.verify.feed import Prover, feed_into
+from syncd.verify.tally import Attempt, Progress, Proof, Tally, prove_steadily
 
 _CATALOG = "catalog.sqlite3"
 _RESTORE = "restore it from a backup, then `syncd recover --above N`"

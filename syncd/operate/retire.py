@@ -14,7 +14,7 @@ from syncd.files import lock
 from syncd.model import ListName
 from syncd.pipeline.heads import ListState
 from syncd.pipeline.next_version import retirement
-from syncd.pipeline.state import Publisher
+from syncd.pipeline.publisher import Publisher
 from syncd.publish.publication import Proposal, Start
 from syncd.sources.source import Source
 from syncd.units import stamp

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from syncd.errors import UsageError
-from syncd.feed.rows.load import Progress, load_removals, load_rows
 from syncd.files import storage
 from syncd.format.batch import Batch, Changes, Whole
+from syncd.listfile.load import Progress, load_removals, load_rows
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@
 `ListFiles` makes a `syncd.format.batch.Batch` of them, which is what publishing takes.
 """
 
-from syncd.feed.rows.files import ListFiles
-from syncd.feed.rows.load import Loaded, LoadedRemovals, Progress, load_removals, load_rows
+from syncd.listfile.files import ListFiles
+from syncd.listfile.load import Loaded, LoadedRemovals, Progress, load_removals, load_rows
 
 __all__ = ["ListFiles", "Loaded", "LoadedRemovals", "Progress", "load_removals", "load_rows"]

@@ -12,11 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSche
 
 from syncd.catalog.records import Fault, HoldRecord, SyncRecord
 from syncd.certificates import CertificateView
-from syncd.feed.expiry import Expiry
 from syncd.outcomes import Outcome, cure, joined, reasons_in_words
-from syncd.pipeline.faults import StorageFault
-from syncd.pipeline.laggards import InstanceView, MatcherView
-from syncd.pipeline.overview import ListView, Overview, SourceView, Untold
+from syncd.report.expiry import Expiry
+from syncd.report.faults import StorageFault
+from syncd.report.lagging import InstanceView, MatcherView
+from syncd.report.overview import ListView, Overview, SourceView, Untold
 from syncd.units import stamp
 
 Time = Annotated[datetime, PlainSerializer(stamp), WithJsonSchema({"type": "string", "format": "date-time"})]

@@ -1,0 +1,90 @@
+"""Ending a hold: releasing its rows, or discarding them."""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from syncd.acts import Discarded, Released
+from syncd.catalog.catalog import Catalog
+from syncd.catalog.records import AuditEntry, HoldRecord, HoldState
+from syncd.errors import RefusedError, StoreError, UsageError
+from syncd.format.caps import NO_CAPS
+from syncd.format.manifest import SegmentRef
+from syncd.model import ListName
+from syncd.outcomes import Lane
+from syncd.pipeline.heads import ListState, named_segments
+from syncd.pipeline.next_version import SettleContext
+from syncd.pipeline.publisher import Publisher
+from syncd.pipeline.recount import recount
+from syncd.pipeline.settle import Settled, settle_discard, settle_release, settle_update, settle_whole_discard
+from syncd.pipeline.values import Over, Update
+from syncd.pipeline.wire import decode_staged, encode_staged
+
+
+def end_hold(publisher: Publisher, number: int, *, release: bool, actor: str, reason: str, now: datetime) -> Settled:
+    """Release or discard a hold; rows that pass the gate go live at once.
+
+    Raises `UsageError` if there is no such hold or no reason is given, `RefusedError` if it has ended already,
+    `StoreError`.
+    """
+    hold = _open_hold(publisher.catalog, number, release=release, reason=reason)
+    own_name = ListName(hold.list.partition(".")[2])
+    act = (Released if release else Discarded)(str(number), hold.list, hold.lane, hold.rows, reason)
+    audit = (AuditEntry(now, actor, act),)
+
+    def settle(state: ListState) -> Settled:
+        context = SettleContext(now, encode_staged, audit=audit, actor=actor, reason=reason)
+        current = next((one for one in state.holds if one.id == number), None)
+        if current is None:
+            raise RefusedError(
+                f"hold {number} was ended in the meantime", hint="`syncd holds` shows the holds that are open"
+            )
+        if hold.lane is not Lane.BOTH:
+            _check_files(state, current, named_segments(state))
+            return (settle_release if release else settle_discard)(state, current, context)
+        if not release:
+            return settle_whole_discard(current, context)
+        update = _whole_update(publisher.catalog, state, current)
+        return settle_update(state, update, context, current.reasons, current)
+
+    settled = publisher.settle(f"ending hold {number}", hold.source, own_name, settle, now)
+    publisher.compact_if_due(settled, now)
+    return settled
+
+
+def _open_hold(catalog: Catalog, number: int, *, release: bool, reason: str) -> HoldRecord:
+    """Return a hold that can be released or discarded.
+
+    Raises `UsageError` if there is no such hold or no reason was given, `RefusedError` if it has ended.
+    """
+    if not reason.strip():
+        raise UsageError("a reason is needed", hint="say with --reason why: the audit log keeps it")
+    hold = catalog.hold(number)
+    if hold is None:
+        raise UsageError(f"there is no hold {number}", hint="`syncd holds` lists those that wait")
+    if hold.state is HoldState.OPEN or (release and hold.state is HoldState.DISCARDED):
+        return hold
+    by = f" by {hold.ended_by}" if hold.ended_by else ""
+    raise RefusedError(
+        f"hold {number} of {hold.list} was {hold.state} already{by}",
+        hint="`syncd holds` lists those that wait; nothing was changed",
+    )
+
+
+def _whole_update(catalog: Catalog, state: ListState, hold: HoldRecord) -> Update:
+    """Return the update that waits as a whole, verified and counted again."""
+    record = catalog.update_of(hold)
+    staged = decode_staged(record.staged)
+    over, before = staged.candidate.over, state.origin.manifest_sha256 if state.origin else None
+    _check_files(state, hold, hold.segments if over is Over.NOTHING else named_segments(state))
+    basis = state.basis_under(over)
+    return recount(staged, basis, state.source, source=hold.source, name=state.own_name, before=before, caps=NO_CAPS)
+
+
+def _check_files(state: ListState, hold: HoldRecord, needed: Iterable[SegmentRef]) -> None:
+    """Raise `StoreError` if a file that ending the hold needs is missing from this disk."""
+    if state.source.missing(state.own_name, needed):
+        raise StoreError(
+            f"rows that hold {hold.id} of {state.name} needs were lost on this disk",
+            hint=f"run `syncd sync {hold.source}`: it holds again what still waits, under a new number",
+            serving=f"{state.name} version {state.head.version}" if state.head else "",
+        )
