@@ -18,7 +18,7 @@ from benchmarks.relay import counting_relay
 from syncd.catalog.folder import StateFolder
 from syncd.feed.folder import FeedFolder
 from syncd.fetch import Endpoint
-from syncd.matcher.pull import Pulled, pull
+from syncd.matcher.pull import PullResult, pull
 from syncd.operate.setup import init
 from syncd.pipeline.outcome import SyncOutcome
 from syncd.pipeline.publisher import Publisher, open_publisher
@@ -113,7 +113,7 @@ def _checked(outcome: SyncOutcome) -> SyncOutcome:
     return outcome
 
 
-def _pull(world: World, url: str) -> Pulled:
+def _pull(world: World, url: str) -> PullResult:
     root = world.state.feed.path("root.json").read_bytes()
     pulled = pull(Endpoint(url), root, world.copy, now=now(), deadline=3600.0)
     for error in pulled.errors:

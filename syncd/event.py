@@ -52,7 +52,7 @@ def _plain(value: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class Fault(Event):
+class FaultEvent(Event):
     """Something did not work, and a person must act."""
 
     level = Level.ERROR

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Self
 
 from syncd.errors import SyncdError
-from syncd.event import Event, Fault, SyncEnded, SyncEvent
+from syncd.event import Event, FaultEvent, SyncEnded, SyncEvent
 from syncd.outcomes import Level
 
 
@@ -58,7 +58,7 @@ class ConfigReloaded(Event):
 
 
 @dataclass(frozen=True)
-class ConfigRejected(Fault):
+class ConfigRejected(FaultEvent):
     """The configuration was read again, is wrong, and nothing of it is in force: the one before stays."""
 
 
@@ -177,7 +177,7 @@ class TimestampSigned(Event):
 
 
 @dataclass(frozen=True)
-class TimestampNotSigned(Fault):
+class TimestampNotSigned(FaultEvent):
     """Our own timestamp could not be signed anew; it is tried again every minute."""
 
 
@@ -220,7 +220,7 @@ class InternalError(Event):
 
 
 @dataclass(frozen=True)
-class StorageFailed(Fault):
+class StorageFailed(FaultEvent):
     """Storage kept something from being done, or from being recorded; it is tried again. Told every ten minutes."""
 
     what: str
@@ -255,12 +255,12 @@ class CertificateReloaded(Event):
 
 
 @dataclass(frozen=True)
-class CertificateRejected(Fault):
+class CertificateRejected(FaultEvent):
     """The certificate files have changed and cannot be used: those before stay in force."""
 
 
 @dataclass(frozen=True)
-class CertificateNotValid(Fault):
+class CertificateNotValid(FaultEvent):
     """The certificate in force has expired, or is not valid yet: clients refuse it. Told once, and at each start."""
 
 

@@ -43,7 +43,7 @@ from syncd.pipeline.values import Candidate, Over, Pending, Signed, Staged, Upda
 from syncd.pipeline.values import Hold as Held
 from syncd.publish.change import next_manifest
 from syncd.publish.compact import fold_due
-from syncd.publish.ledger import Current
+from syncd.publish.ledger import CurrentVersion
 
 MD5 = Algorithm.MD5
 NAME, OWN = ListName("iwf.images"), ListName("images")
@@ -334,9 +334,11 @@ class ListWorld:
             note = records.notes[NAME]
             self.labels = note.labels if note.labels is not None else self.labels
 
-    def _current(self) -> Current | None:
+    def _current(self) -> CurrentVersion | None:
         return (
-            None if self.head is None else Current(self.head, hashlib.sha256(manifests.encode(self.head)).hexdigest())
+            None
+            if self.head is None
+            else CurrentVersion(self.head, hashlib.sha256(manifests.encode(self.head)).hexdigest())
         )
 
     def _write(self, rows: Rows, kind: str) -> SegmentRef:

@@ -18,7 +18,7 @@ from syncd.format.writer import write_segment
 from syncd.model import Algorithm
 from syncd.publish import author
 from syncd.publish.author import Published
-from syncd.publish.draft import Draft
+from syncd.publish.draft import ListDraft
 from world import IMAGES, World
 
 SHA256, MD5 = Algorithm.SHA256, Algorithm.MD5
@@ -150,7 +150,7 @@ def test_a_whole_list_and_its_changes_make_the_same_delta(
     gone = columns(dict.fromkeys(held.keys() - new.keys(), ""), removed=True)
     deltas = []
     for batch in (whole(new, folder / "new"), Changes(columns(new), Removals(gone))):
-        draft = Draft(folder, _Held(stacks))  # type: ignore[arg-type]  # stacks are all it looks at here
+        draft = ListDraft(folder, _Held(stacks))  # type: ignore[arg-type]  # stacks are all it looks at here
         draft.apply(batch)
         deltas.append({one: flat(rows) for one, rows in draft._deltas.items() if len(rows)})
     assert deltas[0] == deltas[1]

@@ -26,15 +26,15 @@ from syncd.catalog import database, schema, tables
 from syncd.catalog.catalog import Catalog
 from syncd.catalog.records import (
     AuditEntry,
-    Fault,
     HeadNote,
     HeadRecord,
-    Loaded,
+    LoadedVersion,
     MatcherRecord,
     OriginMove,
     OriginRecord,
     Records,
     SourceState,
+    SyncFault,
     SyncRecord,
     VersionRecord,
 )
@@ -85,7 +85,7 @@ MEMORY: dict[str, JsonValue] = {
 }
 WEB = MatcherRecord("web", "1" * 64, (PUBLISHED,), NOON, "alice")
 ALL = MatcherRecord("all", "2" * 64, None, NOON, "alice")
-LOADED = Loaded("web", "web-1", PUBLISHED, 1, NOON, ONE)
+LOADED = LoadedVersion("web", "web-1", PUBLISHED, 1, NOON, ONE)
 FILES = (("metadata/1.snapshot.json", b"snapshot 1"), ("metadata/timestamp.json", b"timestamp 1"))
 ENTRY = AuditEntry(NOON, "operator", Earlier("sync", "iwf", {"version": 1}))
 NOTE = HeadNote("iwf", 7, "full: first", "5afe", VERSION.counts)
@@ -285,7 +285,7 @@ def test_a_name_in_force_is_not_given_twice(catalog: Catalog) -> None:
 def test_what_is_loaded_is_replaced_by_instance(catalog: Catalog) -> None:
     """What an instance says is the whole truth about it; others are left alone, however many are replaced."""
     catalog.add_matcher(WEB, ENTRY)
-    many = [Loaded("web", f"web-{number:04}", PUBLISHED, 1, NOON, NOON) for number in range(1200)]
+    many = [LoadedVersion("web", f"web-{number:04}", PUBLISHED, 1, NOON, NOON) for number in range(1200)]
     catalog.replace_loaded((), many)
     assert catalog.loaded() == tuple(many)
     catalog.replace_loaded([(one.matcher, one.instance) for one in many[1:]], [replace(many[1], version=2)])
@@ -725,10 +725,10 @@ def test_a_catalog_of_the_third_schema_takes_faults(path: Path) -> None:
         dry, held, published = catalog.recent_syncs("iwf")
         assert (dry.dry_run, held.dry_run, published.dry_run) == (True, False, False)
         assert catalog.last_ended("iwf") == held
-        assert held.told == {"": Fault(Outcome.HELD, ("emptied",), "")}
+        assert held.told == {"": SyncFault(Outcome.HELD, ("emptied",), "")}
         assert (dry.told, published.told) == ({}, {})
         catalog.begin_sync("7e57", "iwf", ONE)
-        faults = {"iwf.videos": Fault(Outcome.HELD, ("emptied",))}
+        faults = {"iwf.videos": SyncFault(Outcome.HELD, ("emptied",))}
         catalog.finish_sync("7e57", Outcome.HELD, now=ONE, faults=faults)
         assert catalog.recent_syncs("iwf", 1)[0].told == faults
     assert path.with_name("catalog.sqlite3.before-0003").exists()
@@ -744,12 +744,12 @@ def test_a_catalog_of_the_fourth_schema_keeps_order_and_reasons_of_its_syncs(pat
         assert rejected is not None
         assert (rejected.outcome, rejected.bytes, rejected.started_at) == (Outcome.REJECTED, 9_000_000_000, ONE)
         assert rejected.reasons == ("RollbackError",)
-        assert rejected.faults == {"": Fault(Outcome.REJECTED, ("RollbackError",), rejected.message)}
+        assert rejected.faults == {"": SyncFault(Outcome.REJECTED, ("RollbackError",), rejected.message)}
         assert rejected.message == "the snapshot, version 3, is older"  # nothing but reasons is taken apart
         held = catalog.sync("5eed")
         assert held is not None
         assert held.reasons == ("emptied", "forked")
-        assert held.faults["iwf.videos"] == Fault(Outcome.HELD, ("emptied", "forked"))
+        assert held.faults["iwf.videos"] == SyncFault(Outcome.HELD, ("emptied", "forked"))
         assert catalog.mark_interrupted(ONE) == 1
         catalog.begin_sync("0a0a", "iwf", NOON)
         assert [one.id for one in catalog.recent_syncs("iwf", 2)] == ["0a0a", "d4a1"]

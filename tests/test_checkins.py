@@ -9,12 +9,12 @@ import pytest
 
 from syncd.acts import AddedMatcher, Pulled, RevokedMatcher
 from syncd.catalog.catalog import Catalog
-from syncd.catalog.records import AuditEntry, HeadNote, HeadRecord, Loaded, MatcherRecord, Records
+from syncd.catalog.records import AuditEntry, HeadNote, HeadRecord, LoadedVersion, MatcherRecord, Records
 from syncd.errors import StoreError
 from syncd.format.manifest import Manifest
 from syncd.model import ListName
 from syncd.publish.ledger import Commit, HeadMove
-from syncd.report.lagging import BEHIND_AFTER, Standing, standings, views
+from syncd.report.lagging import BEHIND_AFTER, InstanceList, standings, views
 from syncd.service import checkins, pulls
 from syncd.service.checkins import Checkins, never_published
 from syncd.service.pulls import Pulls
@@ -63,7 +63,7 @@ def test_a_check_in_is_the_whole_truth(catalog: Catalog) -> None:
     found = Checkins(catalog)
     found.note("web", "web-1", {IMAGES: 7, VIDEOS: 1}, after(seconds=2))
     found.note("web", "web-1", {IMAGES: 7}, after(minutes=5))
-    assert found.snapshot() == (Loaded("web", "web-1", IMAGES, 7, after(seconds=2), after(minutes=5)),)
+    assert found.snapshot() == (LoadedVersion("web", "web-1", IMAGES, 7, after(seconds=2), after(minutes=5)),)
     found.note("web", "web-1", {}, after(minutes=6))
     assert (found.snapshot(), found.instances) == ((), 1)
 
@@ -136,7 +136,7 @@ def test_a_restart_knows_who_has_what(catalog: Catalog) -> None:
     assert again.snapshot() == catalog.loaded() == found.snapshot()
     again.note("web", "web-1", {IMAGES: 7}, after(minutes=5))
     assert told == [(IMAGES, 2.0)]
-    assert again.snapshot()[0] == Loaded("web", "web-1", IMAGES, 7, after(seconds=2), after(minutes=5))
+    assert again.snapshot()[0] == LoadedVersion("web", "web-1", IMAGES, 7, after(seconds=2), after(minutes=5))
 
 
 def test_a_restart_knows_who_was_silent_longest(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,7 +167,7 @@ def test_a_flush_writes_what_has_changed_only(catalog: Catalog, monkeypatch: pyt
     found, replace = Checkins(catalog), catalog.replace_loaded
     written: list[tuple[set[tuple[str, str]], int]] = []
 
-    def write(keys: set[tuple[str, str]], rows: list[Loaded]) -> None:
+    def write(keys: set[tuple[str, str]], rows: list[LoadedVersion]) -> None:
         written.append((set(keys), len(rows)))
         replace(keys, rows)
 
@@ -219,7 +219,7 @@ def test_one_dropped_while_it_is_written_does_not_stay_in_the_catalog(
         patched.setattr(catalog, "replace_loaded", slow)
         found.flush()
     found.flush()
-    assert catalog.loaded() == found.snapshot() == (Loaded("web", "web-2", IMAGES, 7, *[after(minutes=1)] * 2),)
+    assert catalog.loaded() == found.snapshot() == (LoadedVersion("web", "web-2", IMAGES, 7, *[after(minutes=1)] * 2),)
     found.note("web", "web-1", {IMAGES: 7}, after(minutes=2))
     found.note("web", "web-2", {IMAGES: 7}, after(minutes=3))
     found.flush()
@@ -332,19 +332,19 @@ def test_check_ins_of_many_threads_are_all_kept(catalog: Catalog) -> None:
 )
 def test_a_laggard_is_behind_or_silent(version: int, seen_at: datetime, behind: bool, silent: bool) -> None:
     """Without the version that is due, or without three check-ins; a clock that was set back makes nobody silent."""
-    one = Loaded("web", "web-1", IMAGES, version, seen_at, seen_at)
-    assert standings([one], {IMAGES: 7}, NOON) == (Standing(one, 7, behind, silent),)
+    one = LoadedVersion("web", "web-1", IMAGES, version, seen_at, seen_at)
+    assert standings([one], {IMAGES: 7}, NOON) == (InstanceList(one, 7, behind, silent),)
 
 
 def test_of_a_list_of_which_nothing_is_due_nobody_is_behind() -> None:
     """It was published just now, or is not any more."""
-    one = Loaded("web", "web-1", IMAGES, 1, NOON, NOON)
-    assert standings([one], {VIDEOS: 7}, NOON) == (Standing(one, None, False, False),)
+    one = LoadedVersion("web", "web-1", IMAGES, 1, NOON, NOON)
+    assert standings([one], {VIDEOS: 7}, NOON) == (InstanceList(one, None, False, False),)
 
 
 def test_who_is_gone_for_a_week_is_no_laggard() -> None:
     """It is gone for good."""
-    one = Loaded("web", "web-1", IMAGES, 1, NOON, NOON)
+    one = LoadedVersion("web", "web-1", IMAGES, 1, NOON, NOON)
     assert len(standings([one], {}, after(days=7))) == 1
     assert standings([one], {}, after(days=7, seconds=1)) == ()
 
@@ -354,7 +354,7 @@ def test_a_version_is_due_after_five_minutes(catalog: Catalog) -> None:
     publish(catalog, IMAGES, 8, after(minutes=4))
     now = after(minutes=5)
     due = catalog.due_versions(now - BEHIND_AFTER)
-    found = standings([Loaded("web", f"{n}", IMAGES, n, now, now) for n in (6, 7, 8)], due, now)
+    found = standings([LoadedVersion("web", f"{n}", IMAGES, n, now, now) for n in (6, 7, 8)], due, now)
     assert [(one.loaded.version, one.behind) for one in found] == [(6, True), (7, False), (8, False)]
 
 
@@ -362,11 +362,11 @@ def test_a_matcher_stands_as_its_instances_do() -> None:
     """Each with all its lists; one without any is shown as well."""
     late, fine = after(minutes=-20), NOON
     found = [
-        Loaded("web", "web-1", IMAGES, 6, fine, fine),
-        Loaded("web", "web-1", VIDEOS, 2, fine, fine),
-        Loaded("web", "web-2", IMAGES, 6, late, late),
-        Loaded("web", "web-3", IMAGES, 7, fine, fine),
-        Loaded("gone", "gone-1", IMAGES, 7, fine, fine),
+        LoadedVersion("web", "web-1", IMAGES, 6, fine, fine),
+        LoadedVersion("web", "web-1", VIDEOS, 2, fine, fine),
+        LoadedVersion("web", "web-2", IMAGES, 6, late, late),
+        LoadedVersion("web", "web-3", IMAGES, 7, fine, fine),
+        LoadedVersion("gone", "gone-1", IMAGES, 7, fine, fine),
     ]
     records = [MatcherRecord(name, "", None, NOON, "alice") for name in ("mail", "web")]
     mail, web = views(records, found, {IMAGES: 7, VIDEOS: 3}, NOON)

@@ -10,7 +10,7 @@ import pytest
 
 from command_line import operate, syncd
 from syncd.acts import AddedMatcher
-from syncd.catalog.records import Loaded
+from syncd.catalog.records import LoadedVersion
 from syncd.files import lock
 from syncd.service.access import Access
 from syncd.service.checkins import Checkins
@@ -248,6 +248,6 @@ def test_what_others_say_cannot_forge_lines(configured: World) -> None:
     """Names of instances come from matchers."""
     syncd("matchers", "add", "web")
     with configured.publisher() as publisher:
-        publisher.catalog.replace_loaded((), [Loaded("web", "x\n\x1b[2J", HEAD, 1, START, START)])
+        publisher.catalog.replace_loaded((), [LoadedVersion("web", "x\n\x1b[2J", HEAD, 1, START, START)])
     configured.clock.forward(minutes=16)
     assert syncd("matchers").err == "warning: web: x\\x0a\\x1b[2J was not heard of for 16 minutes\n"

@@ -7,8 +7,8 @@ import pytest
 from bad_peer import answer, serve
 from command_line import Ran, syncd, use_clock
 from signing import publish_change
-from syncd.matcher.pull import Pulled
-from syncd.matcher.watch import Attempt
+from syncd.matcher.pull import PullResult
+from syncd.matcher.watch import PullAttempt
 from syncd.publish.change import ListChange
 from world import IMAGES, World, row, rows
 
@@ -141,8 +141,8 @@ def test_a_fork_is_an_alarm(published: World, tmp_path: Path) -> None:
 def test_a_fork_is_an_alarm_in_every_form(published: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With --watch --json too: the document says `forked`, and standard error says ALARM."""
 
-    def once(pull_once: Callable[[], Pulled], *, on_event: Callable[[Attempt], None], **_: object) -> None:
-        on_event(Attempt(pull_once(), None, 1.0))
+    def once(pull_once: Callable[[], PullResult], *, on_event: Callable[[PullAttempt], None], **_: object) -> None:
+        on_event(PullAttempt(pull_once(), None, 1.0))
 
     fork(published, tmp_path)
     monkeypatch.setattr("syncd.matcher.watch.follow", once)

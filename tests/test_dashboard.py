@@ -11,7 +11,7 @@ import pytest
 from starlette.requests import Request
 
 from dashboard_site import HOSTILE
-from syncd.catalog.records import HeadRecord, Loaded, MatcherRecord, SyncRecord, VersionSummary
+from syncd.catalog.records import HeadRecord, LoadedVersion, MatcherRecord, SyncRecord, VersionSummary
 from syncd.certificates import Certificate, CertificateView, Period
 from syncd.model import Algorithm, Counts, ListName
 from syncd.outcomes import Outcome
@@ -20,7 +20,7 @@ from syncd.report.faults import StorageFault
 from syncd.report.lagging import views
 from syncd.report.overview import ListView, Overview, SourceView
 from syncd.service.access import Kind, Visitor
-from syncd.service.news import News
+from syncd.service.news import Announcements
 from syncd.service.web.dashboard import assets, guard, live
 from syncd.service.web.dashboard.chart import chart, spark
 from syncd.service.web.dashboard.details import list_page, source_page
@@ -64,12 +64,12 @@ def listed(view: SourceView, name: ListName = IWF, now: datetime = NOW) -> ListV
     return ListView(head, 1205, None, view, now)
 
 
-def instance(name: str, version: int, *, minutes: float = 1) -> Loaded:
+def instance(name: str, version: int, *, minutes: float = 1) -> LoadedVersion:
     """An instance of uploads that has that version, of which 2 is due, and was heard of so long ago."""
-    return Loaded("uploads", name, IWF, version, START, NOW - timedelta(minutes=minutes))
+    return LoadedVersion("uploads", name, IWF, version, START, NOW - timedelta(minutes=minutes))
 
 
-def found(*lists: ListView, loaded: tuple[Loaded, ...] = ()) -> Found:
+def found(*lists: ListView, loaded: tuple[LoadedVersion, ...] = ()) -> Found:
     """What was read."""
     sources = tuple({one.source.name: one.source for one in lists}.values())
     matchers = views((MatcherRecord("uploads", "0" * 64, None, START, "admin"),), loaded, {IWF: 2}, NOW)
@@ -77,7 +77,7 @@ def found(*lists: ListView, loaded: tuple[Loaded, ...] = ()) -> Found:
     return Found(seen, tasks(seen))
 
 
-def matters(*lists: ListView, loaded: tuple[Loaded, ...] = ()) -> tuple[Task, ...]:
+def matters(*lists: ListView, loaded: tuple[LoadedVersion, ...] = ()) -> tuple[Task, ...]:
     """What needs a person."""
     return tuple(found(*lists, loaded=loaded).tasks)
 
@@ -590,7 +590,7 @@ def test_a_form_belongs_to_one_browser_and_one_purpose() -> None:
 
 def test_a_stream_tells_what_changed_and_ends_with_its_session() -> None:
     """A beat while nothing happens; the lists that moved; that nobody is signed in any more."""
-    news, line = News("e1"), [live.Line.OPEN]
+    news, line = Announcements("e1"), [live.Line.OPEN]
     news.tell(IWF, 7)
 
     async def read() -> list[bytes]:
@@ -617,6 +617,6 @@ def test_a_stream_that_the_server_ends_may_come_again() -> None:
     """It says nothing of the session."""
 
     async def read() -> list[bytes]:
-        return [one async for one in live.stream(News("e1"), lambda: live.Line.CLOSED, beat=10)]
+        return [one async for one in live.stream(Announcements("e1"), lambda: live.Line.CLOSED, beat=10)]
 
     assert asyncio.run(read()) == [b"retry: 2000\n\n"]

@@ -7,19 +7,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syncd.errors import SourceError
-from syncd.fetch.event_stream import Event, EventParser
+from syncd.fetch.event_stream import EventParser, ServerSentEvent
 
 PROTOCOL = (
     b'retry: 2000\n\nid: 7f-1\nevent: published\ndata: {"list":"iwf.images","version":7}\n\n: beat\n\n'
     b'id: 7f-2\nevent: published\ndata: {"list":"iwf.images","version":8}\n\n'
 )
 PUBLISHED = [
-    Event("published", '{"list":"iwf.images","version":7}', "7f-1"),
-    Event("published", '{"list":"iwf.images","version":8}', "7f-2"),
+    ServerSentEvent("published", '{"list":"iwf.images","version":7}', "7f-1"),
+    ServerSentEvent("published", '{"list":"iwf.images","version":8}', "7f-2"),
 ]
 
 
-def parse(*chunks: bytes) -> list[Event]:
+def parse(*chunks: bytes) -> list[ServerSentEvent]:
     parser = EventParser()
     return [event for chunk in chunks for event in parser.feed(chunk)]
 
@@ -34,21 +34,24 @@ def test_a_stream_as_the_protocol_gives_it() -> None:
 @pytest.mark.parametrize(
     ("content", "events"),
     [
-        (b"data: YHOO\ndata: +2\ndata: 10\n\n", [Event("message", "YHOO\n+2\n10", "")]),
+        (b"data: YHOO\ndata: +2\ndata: 10\n\n", [ServerSentEvent("message", "YHOO\n+2\n10", "")]),
         (
             b": test stream\n\ndata: first event\nid: 1\n\ndata:second event\nid\n\ndata:  third event\n\n",
             [
-                Event("message", "first event", "1"),
-                Event("message", "second event", ""),
-                Event("message", " third event", ""),
+                ServerSentEvent("message", "first event", "1"),
+                ServerSentEvent("message", "second event", ""),
+                ServerSentEvent("message", " third event", ""),
             ],
         ),
-        (b"data\n\ndata\ndata\n\ndata:", [Event("message", "", ""), Event("message", "\n", "")]),
-        (b"data:test\n\ndata: test\n\n", [Event("message", "test", ""), Event("message", "test", "")]),
+        (b"data\n\ndata\ndata\n\ndata:", [ServerSentEvent("message", "", ""), ServerSentEvent("message", "\n", "")]),
+        (
+            b"data:test\n\ndata: test\n\n",
+            [ServerSentEvent("message", "test", ""), ServerSentEvent("message", "test", "")],
+        ),
     ],
     ids=["three lines", "comment and ids", "empty data, and one that is not complete", "one space is removed"],
 )
-def test_the_examples_of_the_standard(content: bytes, events: list[Event]) -> None:
+def test_the_examples_of_the_standard(content: bytes, events: list[ServerSentEvent]) -> None:
     """What HTML 9.2.6 says of its examples, to the letter."""
     assert parse(content) == events
 
@@ -56,17 +59,20 @@ def test_the_examples_of_the_standard(content: bytes, events: list[Event]) -> No
 @pytest.mark.parametrize(
     ("content", "events"),
     [
-        (b"\xef\xbb\xbfdata: a\n\n", [Event("message", "a", "")]),
-        (b"data: a\n\xef\xbb\xbfdata: b\n\n", [Event("message", "a", "")]),
-        (b"id: 1\ndata: a\n\nid: 2\0\ndata: b\n\n", [Event("message", "a", "1"), Event("message", "b", "1")]),
-        (b"event: x\n\ndata: a\n\n", [Event("message", "a", "")]),
-        (b"data: \xff\n\n", [Event("message", "\ufffd", "")]),
+        (b"\xef\xbb\xbfdata: a\n\n", [ServerSentEvent("message", "a", "")]),
+        (b"data: a\n\xef\xbb\xbfdata: b\n\n", [ServerSentEvent("message", "a", "")]),
+        (
+            b"id: 1\ndata: a\n\nid: 2\0\ndata: b\n\n",
+            [ServerSentEvent("message", "a", "1"), ServerSentEvent("message", "b", "1")],
+        ),
+        (b"event: x\n\ndata: a\n\n", [ServerSentEvent("message", "a", "")]),
+        (b"data: \xff\n\n", [ServerSentEvent("message", "\ufffd", "")]),
         (b"retry: soon\nwhat: ever\nDATA: a\n\n", []),
-        (b"id: 9\n\ndata: a\n\n", [Event("message", "a", "9")]),
+        (b"id: 9\n\ndata: a\n\n", [ServerSentEvent("message", "a", "9")]),
     ],
     ids=["BOM", "BOM inside", "NUL in an id", "a kind alone", "not UTF-8", "unknown fields", "an id alone"],
 )
-def test_the_corners(content: bytes, events: list[Event]) -> None:
+def test_the_corners(content: bytes, events: list[ServerSentEvent]) -> None:
     """A BOM counts at the start only; an id with NUL is ignored; what has no data is no event, but may move the id."""
     assert parse(content) == events
 

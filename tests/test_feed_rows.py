@@ -18,11 +18,11 @@ from syncd.errors import RowError, StoreError, UsageError
 from syncd.format.batch import Removals
 from syncd.format.rows import Rows
 from syncd.format.segment import Segment
-from syncd.listfile import Loaded, LoadedRemovals, load_removals, load_rows
+from syncd.listfile import LoadedRemovals, LoadedRows, load_removals, load_rows
 from syncd.listfile.buckets import Buckets
 from syncd.listfile.parsers import CsvParser, parsed
 from syncd.listfile.text import BLOCK, Block, open_list
-from syncd.listfile.values import Columns, Fault
+from syncd.listfile.values import BadRow, Columns
 from syncd.model import KNOWN_ALGORITHMS, Algorithm
 
 MD5 = "11" * 16
@@ -68,7 +68,7 @@ def flat(rows: Rows) -> list[tuple[str, str, str]]:
     return list(zip(digests, rows.entries.to_pylist(), [rows.labels[code] for code in rows.codes], strict=True))
 
 
-def content(loaded: Loaded) -> dict[str, list[tuple[str, str, str]]]:
+def content(loaded: LoadedRows) -> dict[str, list[tuple[str, str, str]]]:
     """What was loaded, every segment proved against format 1 first."""
     for segment in loaded.segments.values():
         Segment.check(segment.path, segment.ref)
@@ -163,7 +163,7 @@ def test_identical_rows_are_collapsed_and_counted(csv_file: Write, scratch: Path
 
 def test_a_file_of_a_header_alone_has_no_rows(csv_file: Write, scratch: Path) -> None:
     """An empty list is for the caller to judge."""
-    assert load_rows(csv_file(HEADER), scratch) == Loaded({}, 0, 0, 0)
+    assert load_rows(csv_file(HEADER), scratch) == LoadedRows({}, 0, 0, 0)
 
 
 def test_the_format_goes_by_suffix_else_by_the_first_byte(tmp_path: Path, scratch: Path) -> None:
@@ -309,13 +309,13 @@ def test_good_blocks_are_read_the_quick_way() -> None:
 def test_blocks_are_whole_lines_wherever_the_file_is_cut(size: int, csv_file: Write) -> None:
     """The size of a block changes neither rows nor line numbers."""
     path = csv_file(HEADER + "".join(f"md5,{MD5},e{number},A\n" for number in range(20)) + "bad\n" + f"md5,{MD5},z,A")
-    reported: list[tuple[int, Fault, bytes]] = []
+    reported: list[tuple[int, BadRow, bytes]] = []
     with open_list(path, size) as source:
         parts = list(parsed(source, (frozenset(),), lambda *found: reported.append(found)))
         assert [block.first for block in source.blocks()][:2] in ([1, 2], [1, 3], [1])
     rows = [(int(line), columns.row(number)[2]) for _, columns in parts for number, line in enumerate(columns.lines)]
     assert rows == [*((number + 2, f"e{number}") for number in range(20)), (23, "z")]
-    assert reported == [(22, Fault("-", "1 columns; the header has 4"), b"bad")]
+    assert reported == [(22, BadRow("-", "1 columns; the header has 4"), b"bad")]
 
 
 # --- bad files

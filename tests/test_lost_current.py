@@ -11,7 +11,7 @@ from syncd.feed.folder import FeedFolder
 from syncd.fetch import Endpoint
 from syncd.matcher import Matcher
 from syncd.matcher.copy import read_current, write_current
-from syncd.matcher.pull import Pulled, pull
+from syncd.matcher.pull import PullResult, pull
 from syncd.model import ListName
 from world import IMAGES, World, row, rows
 
@@ -46,7 +46,7 @@ def publish_broken(world: World) -> Path:
     return segment
 
 
-def follow_only(world: World, *names: ListName) -> Pulled:
+def follow_only(world: World, *names: ListName) -> PullResult:
     return pull(Endpoint(world.url), world.root.read_bytes(), world.mirror, now=world.clock(), lists=names)
 
 

@@ -15,10 +15,10 @@ from syncd.errors import DeadlineExceeded, HttpStatusError, MismatchError, Refus
 from syncd.feed.folder import FeedFolder
 from syncd.fetch.patience import backoff, vary
 from syncd.matcher import Feed, Hit, ListStatus, Matcher
-from syncd.matcher.copy import Current, read_current
-from syncd.matcher.pull import ListPull, Pulled
+from syncd.matcher.copy import CurrentFile, read_current
+from syncd.matcher.pull import ListPull, PullResult
 from syncd.matcher.threads import Poller
-from syncd.matcher.watch import Attempt, follow
+from syncd.matcher.watch import PullAttempt, follow
 from syncd.model import ListName
 from world import IMAGES, World, row
 
@@ -27,17 +27,19 @@ __all__ = ["pulled", "world"]  # fixtures
 UNREACHABLE = DeadlineExceeded("not finished within the 5 seconds allowed")
 REJECTED = TrustError("timestamp.json is not signed by enough of the keys trusted for it")
 LOCKED = RefusedError("copy is in use by process 7 (a pull)")
-GOOD = Pulled((ListPull(IMAGES, 1, 2),))
+GOOD = PullResult((ListPull(IMAGES, 1, 2),))
 
 
-def run(*outcomes: Pulled | Exception, interval: float = 60, chance: float = 0.75) -> tuple[list[Attempt], list[float]]:
+def run(
+    *outcomes: PullResult | Exception, interval: float = 60, chance: float = 0.75
+) -> tuple[list[PullAttempt], list[float]]:
     """Follow through these outcomes; returns what was reported and how long was waited."""
     left = list(outcomes)
-    attempts: list[Attempt] = []
+    attempts: list[PullAttempt] = []
     waits: list[float] = []
     now = 0.0
 
-    def pull_once() -> Pulled:
+    def pull_once() -> PullResult:
         outcome = left.pop(0)
         if isinstance(outcome, Exception):
             raise outcome
@@ -65,7 +67,7 @@ def test_each_pull_is_reported_and_the_next_is_jittered() -> None:
     """Good pulls come at the interval, give or take a fifth."""
     attempts, waits = run(GOOD, GOOD)
     assert waits == [66.0, 66.0]
-    assert attempts == [Attempt(GOOD, None, 66.0)] * 2
+    assert attempts == [PullAttempt(GOOD, None, 66.0)] * 2
     assert [vary(60, 0.2, chance) for chance in (0, 0.5, 1)] == [48.0, 60.0, 72.0]
 
 
@@ -96,7 +98,7 @@ def test_an_unreachable_peer_is_left_alone_longer_and_longer() -> None:
 
 def test_a_list_that_cannot_be_fetched_counts_as_unreachable() -> None:
     """One list's `SourceError` slows the pace too: it is the same peer."""
-    partly = Pulled((ListPull(IMAGES, 1, 2), ListPull(ListName("videos"), 1, 1, error=UNREACHABLE)))
+    partly = PullResult((ListPull(IMAGES, 1, 2), ListPull(ListName("videos"), 1, 1, error=UNREACHABLE)))
     attempts, waits = run(partly)
     assert waits == [90.0]
     assert attempts[0].errors == [UNREACHABLE]
@@ -119,9 +121,9 @@ def test_a_rejected_feed_is_reported_each_time_at_the_usual_pace() -> None:
 def test_a_stopped_loop_pulls_no_more() -> None:
     """Set before the start, the event lets nothing happen; set during a wait, it ends that wait."""
     stop = threading.Event()
-    attempts: list[Attempt] = []
+    attempts: list[PullAttempt] = []
 
-    def report(attempt: Attempt) -> None:
+    def report(attempt: PullAttempt) -> None:
         attempts.append(attempt)
         stop.set()
 
@@ -263,7 +265,7 @@ def test_a_pull_during_a_load_is_loaded_instead(world: World, monkeypatch: pytes
     world.publish(remove=[row(4)])
     world.follow()
 
-    def overtaken(folder: FeedFolder) -> Current | None:
+    def overtaken(folder: FeedFolder) -> CurrentFile | None:
         found = read_current(folder)
         if found and found.lists[IMAGES].version == 2:
             world.publish(remove=[row(5)])

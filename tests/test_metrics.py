@@ -33,7 +33,7 @@ from syncd.service.checkins import Checkins
 from syncd.service.metrics.scrape import Metrics
 from syncd.service.metrics.state import REFUSALS, refusal
 from syncd.service.metrics.web import RequestKind, kind_of
-from syncd.service.news import News
+from syncd.service.news import Announcements
 from syncd.service.pulls import Pulls
 from syncd.service.web.context import Context
 from syncd.service.web.health import Health
@@ -65,7 +65,7 @@ def make_context(world: World, publisher: Publisher, config: Config, found: list
         access=Access(catalog),
         checkins=Checkins(catalog),
         pulls=Pulls(catalog),
-        news=News("e1"),
+        news=Announcements("e1"),
         health=Health(world.state.feed, catalog, found.append),
         clock=world.clock,
         emit=found.append,

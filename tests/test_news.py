@@ -11,8 +11,8 @@ import pytest
 from event_peer import STREAM, Behaviour, EventPeer, dripping, following, refusal, serve, streaming
 from syncd.errors import SyncdError
 from syncd.fetch import Endpoint
-from syncd.fetch.event_stream import Event
-from syncd.matcher.news import News, read_published
+from syncd.fetch.event_stream import ServerSentEvent
+from syncd.matcher.news import NewsStream, read_published
 from syncd.matcher.pace import Pacer
 from syncd.model import ListName
 from world import IMAGES
@@ -34,7 +34,7 @@ class Heard:
         self.waits: list[float] = []
         self.troubles: list[SyncdError | None] = []
         """as of the begin of each wait"""
-        self.news: News
+        self.news: NewsStream
         self.ready = threading.Event()
         """once ``news`` is there: its thread begins before whoever makes it has it"""
 
@@ -74,7 +74,7 @@ def news_of(
     api = Endpoint(peer.url, token).api
     assert api is not None
     heard = Heard()
-    heard.news = News(api, heard.wake, silence=silence, wait=heard.pause, rng=lambda: chance)
+    heard.news = NewsStream(api, heard.wake, silence=silence, wait=heard.pause, rng=lambda: chance)
     heard.ready.set()
     try:
         yield heard
@@ -219,8 +219,8 @@ def test_garbage_in_a_stream_is_passed_over(peer: EventPeer) -> None:
 )
 def test_an_event_that_says_nothing_usable_is_none(data: str) -> None:
     """Whatever its data."""
-    assert read_published(Event("published", data, "")) is None
-    assert read_published(Event("published", '{"list":"images","version":8,"more":1}', "")) == (IMAGES, 8)
+    assert read_published(ServerSentEvent("published", data, "")) is None
+    assert read_published(ServerSentEvent("published", '{"list":"images","version":8,"more":1}', "")) == (IMAGES, 8)
 
 
 @pytest.mark.parametrize("behaviour", [following, lambda peer, _: peer.stopped.wait(20)], ids=["open", "no answer"])

@@ -16,7 +16,7 @@ import pytest
 from certificates import Authority
 from command_line import operate, syncd
 from schemas import DOCS, SCHEMAS, schema
-from syncd.catalog.records import Loaded
+from syncd.catalog.records import LoadedVersion
 from syncd.certificates import Certificate, views
 from syncd.errors import RefusedError, StoreError, SyncdError, UsageError
 from syncd.operate.matchers import add
@@ -179,7 +179,7 @@ def test_status_names_matchers_that_do_not_follow(configured: World) -> None:
     """Who they are, and why somebody should look."""
     with configured.publisher() as publisher:
         add(publisher.catalog, "web", (), asked_by="test", now=configured.clock.now, token="secret")
-        loaded = Loaded("web", "web-3", HEAD, 1, configured.clock.now, configured.clock.now)
+        loaded = LoadedVersion("web", "web-3", HEAD, 1, configured.clock.now, configured.clock.now)
         publisher.catalog.replace_loaded((), [loaded])
     assert syncd("status").err == ""
     configured.clock.forward(minutes=16)
@@ -275,7 +275,7 @@ def troubled(world: World) -> None:
         for name, instances in (("web", 24), ("mail", 1)):
             add(publisher.catalog, name, (), asked_by="test", now=world.clock.now, token=name)
             for number in range(instances):
-                loaded = Loaded(name, f"{name}-{number:02}", HEAD, 1, world.clock.now, world.clock.now)
+                loaded = LoadedVersion(name, f"{name}-{number:02}", HEAD, 1, world.clock.now, world.clock.now)
                 publisher.catalog.replace_loaded((), [loaded])
     plan(world, 25, cool_down_until=world.clock.now + timedelta(minutes=25), failures=2)
     world.clock.forward(minutes=20)

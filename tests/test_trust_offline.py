@@ -8,7 +8,7 @@ from tuf.api.metadata import DelegatedRole, Delegations, Metadata, Root, Snapsho
 from feed_simulator import DAY, NOW, MetadataPeer
 from syncd.errors import FeedError, RollbackError, StoreError, TrustError
 from syncd.trust.client import verify_offline
-from syncd.trust.offline import Verified, delegated_roles
+from syncd.trust.offline import VerifiedMetadata, delegated_roles
 from syncd.trust.parse import translate
 
 NAMES = {"root": 2, "timestamp": 3, "snapshot": 2, "targets": 1, "lists": 2}
@@ -132,7 +132,7 @@ def test_no_message_is_as_long_as_a_peer_likes() -> None:
     name = "v1/" + "x\n" * 500_000 + "/manifest.json"
     delegations = Delegations({}, {name: DelegatedRole(name, [], 1, terminating=True, paths=["v1/*"])})
     targets = Targets(targets={name: TargetFile(5, {"sha256": "0" * 64}, name)}, delegations=delegations)
-    verified = Verified((), Timestamp(), Snapshot(), targets, {}, {})
+    verified = VerifiedMetadata((), Timestamp(), Snapshot(), targets, {}, {})
     messages = []
     for refused in (verified.entitled, lambda: delegated_roles(targets)):
         with pytest.raises(TrustError) as caught:

@@ -22,7 +22,7 @@ from syncd.feed.signed import load_repository
 from syncd.files import TEMPORARY_PREFIX
 from syncd.format import manifest as manifests
 from syncd.format.canonical import canonical
-from syncd.matcher.copy import Current, write_current
+from syncd.matcher.copy import CurrentFile, write_current
 from syncd.model import ListName
 from syncd.pipeline import prepare
 from syncd.publish import author, publication
@@ -282,7 +282,7 @@ def test_a_version_that_is_not_the_manifests(own: World) -> None:
     from syncd.feed.folder import FeedFolder
 
     folder = FeedFolder(own.copy)
-    current = Current.model_validate_json((own.copy / "current.json").read_bytes())
+    current = CurrentFile.model_validate_json((own.copy / "current.json").read_bytes())
     held = current.lists[HEAD].model_copy(update={"version": 2})
     write_current(folder, current.model_copy(update={"lists": {HEAD: held}}))
     assert messages(copy_of(own)) == ["current.json: current.json gives iwf.images another version than it has"]

@@ -32,7 +32,7 @@ from syncd.format.manifest import SegmentRef
 from syncd.outcomes import Outcome
 from syncd.pipeline import wire
 from syncd.pipeline.outcome import SyncOutcome
-from syncd.pipeline.prepare import Held, Prepare, Prepared, Preparing, Progress, Request, Verified, prepare
+from syncd.pipeline.prepare import LocalList, Prepare, Prepared, Preparing, Progress, Request, VerifiedSource, prepare
 from syncd.pipeline.publisher import Publisher
 from syncd.pipeline.sync import held_of, sync_source
 from syncd.pipeline.values import Over, Staged, Stated
@@ -51,7 +51,7 @@ def sync(
         return sync_source(publisher, world.source(**changes), world.clock, told, prepared_by=by)
 
 
-def whole(publisher: Publisher, origin: OriginRecord) -> Held:
+def whole(publisher: Publisher, origin: OriginRecord) -> LocalList:
     """What is held of a list of which nothing was lost."""
     return held_of(publisher.list_state(origin.source, origin.list), lambda _: Over.ORIGIN)
 
@@ -171,7 +171,7 @@ def test_what_a_partner_states_crosses_too(world: World) -> None:
         wire.prepared(told.model_copy(update={"staged": other}))
     for lie in (b'"answers":"../x"', b'"answers":7', b'"kind":"signed"'):
         field, _, value = lie.partition(b":")
-        line = re.sub(field + b':"[a-z]+"', field + b":" + value, wire.encode(wire.Answer(result=told)))
+        line = re.sub(field + b':"[a-z]+"', field + b":" + value, wire.encode(wire.WorkerMessage(result=told)))
         with pytest.raises(StoreError, match="makes no sense"):
             wire.decode(line)
 
@@ -193,7 +193,7 @@ def test_a_worker_cannot_move_the_trust(world: World) -> None:
 
     def lying(asked: Request, progress: Progress, meter: Meter) -> Preparing:
         for step in prepare(asked, progress, meter):
-            yield Verified({**step.memory, "root_sha256": "0" * 64}) if isinstance(step, Verified) else step
+            yield VerifiedSource({**step.memory, "root_sha256": "0" * 64}) if isinstance(step, VerifiedSource) else step
 
     before = memory(world)
     outcome = sync(world, lying)
@@ -211,7 +211,7 @@ def memory(world: World) -> Mapping[str, object]:
 def test_a_worker_cannot_name_code_to_run() -> None:
     """An error is one of syncd's own classes, or the plain one."""
     for kind in ("Path", "worst_code", "KeyboardInterrupt", "nothing"):
-        assert type(wire.error_of(wire.Fault(kind=kind, message="m"))) is SyncdError
+        assert type(wire.error_of(wire.ErrorMessage(kind=kind, message="m"))) is SyncdError
 
 
 @pytest.mark.parametrize(
@@ -219,7 +219,7 @@ def test_a_worker_cannot_name_code_to_run() -> None:
 )
 def test_every_error_crosses_with_its_class_and_words(kind: str) -> None:
     """So that the exit code and the advice are those of the fault."""
-    error = wire.error_of(wire.Fault(kind=kind, message="what", hint="do", serving="list 1"))
+    error = wire.error_of(wire.ErrorMessage(kind=kind, message="what", hint="do", serving="list 1"))
     assert (type(error).__name__, error.message, error.hint, error.serving) == (kind, "what", "do", "list 1")
 
 

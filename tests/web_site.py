@@ -19,7 +19,7 @@ from syncd.pipeline.publisher import Publisher
 from syncd.report import overview
 from syncd.service.access import Access
 from syncd.service.checkins import Checkins
-from syncd.service.news import News
+from syncd.service.news import Announcements
 from syncd.service.pulls import Pulls
 from syncd.service.web.context import Context, Limits
 from syncd.service.web.health import Health
@@ -54,7 +54,7 @@ class Running:
     access: Access
     checkins: Checkins
     pulls: Counted
-    news: News
+    news: Announcements
     health: Health
     context: Context
     events: list[Event] = field(default_factory=list)
@@ -107,7 +107,7 @@ def running(
     serve = Serve(**{"listen": "127.0.0.1:0", **settings})
     config = Config(state_dir=world.state.root, serve=serve)
     told: list[Event] = []
-    news = News("e1")
+    news = Announcements("e1")
     with world.publisher() as opened:
         access, checkins = Access(opened.catalog, OPERATOR, METRICS), Checkins(opened.catalog)
         pulls = Counted(opened.catalog)

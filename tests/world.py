@@ -17,7 +17,7 @@ from syncd.feed.folder import FeedFolder
 from syncd.fetch import Endpoint
 from syncd.listfile import ListFiles
 from syncd.matcher import Matcher
-from syncd.matcher.pull import Pulled, pull
+from syncd.matcher.pull import PullResult, pull
 from syncd.model import Hit, ListName
 from syncd.operate.setup import init
 from syncd.pipeline.outcome import SyncOutcome
@@ -126,12 +126,12 @@ class World:
         with self.publisher() as publisher:
             return sync_source(publisher, self.source(**changes), self.clock, dry_run=dry_run)
 
-    def pull(self, url: str = "") -> Pulled:
+    def pull(self, url: str = "") -> PullResult:
         """The matcher's host pulls."""
         endpoint = Endpoint(url or self.state.feed.root.as_uri())
         return pull(endpoint, self.operator_root.read_bytes(), self.copy, now=self.clock(), deadline=20.0)
 
-    def follow(self, url: str = "", *, deadline: float = 20.0) -> Pulled:
+    def follow(self, url: str = "", *, deadline: float = 20.0) -> PullResult:
         """A matcher's host that pulls straight from the partner."""
         return pull(Endpoint(url or self.url), self.root.read_bytes(), self.mirror, now=self.clock(), deadline=deadline)
 

@@ -29,10 +29,10 @@ from syncd.catalog.records import (
     HoldEnd,
     HoldRecord,
     HoldState,
+    ListRecords,
     OriginDrop,
     OriginRecord,
     Records,
-    Standing,
     UpdateRecord,
     VersionRecord,
     VersionSummary,
@@ -45,7 +45,7 @@ from syncd.errors import LostRaceError, StoreError, UsageError
 from syncd.format import manifest as manifests
 from syncd.format.manifest import Manifest
 from syncd.model import ListName
-from syncd.publish.ledger import Commit, Current, HeadMove, Publication, SignedFiles
+from syncd.publish.ledger import Commit, CurrentVersion, HeadMove, Publication, SignedFiles
 from syncd.trust.values import Freshness
 from syncd.units import CLOCK_TOLERANCE
 
@@ -121,7 +121,7 @@ class Catalog(SyncTables, MatcherTables, AuditTables):
         found = self._rows(select(heads).where(heads.c.list == name))
         return HeadRecord(**found[0]) if found else None
 
-    def standing(self, source: str, name: ListName) -> Standing:
+    def standing(self, source: str, name: ListName) -> ListRecords:
         """How one list of a source stands, at one moment."""
         published = head_name(source, name)
         mine = (origins.c.source == source, origins.c.list == name)
@@ -130,7 +130,7 @@ class Catalog(SyncTables, MatcherTables, AuditTables):
             origin = connection.execute(select(origins).where(*mine)).mappings().first()
             version = connection.execute(_in_force(published)).mappings().first()
             waiting = connection.execute(select(holds).where(*alive).order_by(holds.c.id)).mappings().all()
-        return Standing(
+        return ListRecords(
             OriginRecord(**origin) if origin else None,
             VersionRecord(**version) if version else None,
             tuple(HoldRecord(**row) for row in waiting),
@@ -246,11 +246,11 @@ class Catalog(SyncTables, MatcherTables, AuditTables):
                 for row in connection.execute(statement).all()
             )
 
-    def current(self, repository: "Repository", name: ListName) -> Current | None:
+    def current(self, repository: "Repository", name: ListName) -> CurrentVersion | None:
         """See `Ledger.current`: the catalog knows it without the feed's metadata."""
         del repository
         found = self._rows(_in_force(name))
-        return Current(manifests.parse(found[0]["manifest"]), found[0]["manifest_sha256"]) if found else None
+        return CurrentVersion(manifests.parse(found[0]["manifest"]), found[0]["manifest_sha256"]) if found else None
 
     def freshness(
         self, repository: "Repository", moved: Sequence[Manifest], records: Records | None, now: datetime

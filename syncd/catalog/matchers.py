@@ -8,7 +8,7 @@ from sqlalchemy import delete as delete_from
 
 from syncd.catalog.audit import append
 from syncd.catalog.database import Tables, put, values_of, writing
-from syncd.catalog.records import AuditEntry, Loaded, MatcherRecord
+from syncd.catalog.records import AuditEntry, LoadedVersion, MatcherRecord
 from syncd.catalog.tables import loaded, matchers, versions
 from syncd.errors import UsageError
 from syncd.model import ListName
@@ -55,12 +55,12 @@ class MatcherTables(Tables):
             connection.execute(delete_from(loaded).where(loaded.c.matcher == name))
             append(connection, entry)
 
-    def loaded(self) -> tuple[Loaded, ...]:
+    def loaded(self) -> tuple[LoadedVersion, ...]:
         """What every instance has loaded, by matcher, instance and list."""
         statement = select(loaded).order_by(loaded.c.matcher, loaded.c.instance, loaded.c.list)
-        return tuple(Loaded(**row) for row in self._rows(statement))
+        return tuple(LoadedVersion(**row) for row in self._rows(statement))
 
-    def replace_loaded(self, instances: Iterable[Instance], now: Iterable[Loaded]) -> None:
+    def replace_loaded(self, instances: Iterable[Instance], now: Iterable[LoadedVersion]) -> None:
         """Forget what these instances had loaded, and remember ``now`` instead.
 
         What is said of a matcher that is not in force is left out.

@@ -36,7 +36,7 @@ class SourceState:
 
 
 @dataclass(frozen=True)
-class Fault:
+class SyncFault:
     """What a list, or the whole of a sync, came to that was not good."""
 
     outcome: Outcome
@@ -58,15 +58,15 @@ class SyncRecord:
     message: str = ""
     bytes: int = 0
     dry_run: bool = False
-    faults: Mapping[str, Fault] = field(default_factory=dict)
+    faults: Mapping[str, SyncFault] = field(default_factory=dict)
     """by published list; ``""``: the whole of it"""
 
     @property
-    def told(self) -> Mapping[str, Fault]:
+    def told(self) -> Mapping[str, SyncFault]:
         """``faults``; of a sync that told nothing of its lists (it was killed, say), how the whole of it ended."""
         if self.faults or self.outcome.good or self.outcome is Outcome.RUNNING:
             return self.faults
-        return {"": Fault(self.outcome, self.reasons, self.message)}
+        return {"": SyncFault(self.outcome, self.reasons, self.message)}
 
 
 RETRUSTED: Final = 0
@@ -145,7 +145,7 @@ class VersionRecord:
 
 
 @dataclass(frozen=True)
-class Standing:
+class ListRecords:
     """How one list of a source stands, at one moment."""
 
     origin: "OriginRecord | None"
@@ -197,7 +197,7 @@ class MatcherRecord:
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedVersion:
     """The version of one list that one instance (process or host) of a matcher has loaded, as it said itself."""
 
     matcher: str

@@ -9,7 +9,7 @@ from pydantic import JsonValue
 from sqlalchemy import Connection, Select, insert, select, update
 
 from syncd.catalog.database import Tables, put, values_of, writing
-from syncd.catalog.records import Fault, SourceState, SyncRecord
+from syncd.catalog.records import SourceState, SyncFault, SyncRecord
 from syncd.catalog.tables import sources, syncs
 from syncd.errors import StoreError
 from syncd.outcomes import Outcome
@@ -62,7 +62,7 @@ class SyncTables(Tables):
         message: str = "",
         now: datetime,
         received: int = 0,
-        faults: Mapping[str, Fault] | None = None,
+        faults: Mapping[str, SyncFault] | None = None,
     ) -> None:
         """Record how a running sync ended, ``received`` bytes later; ``faults`` as in `SyncRecord`.
 

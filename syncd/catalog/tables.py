@@ -27,7 +27,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeDecorator
 
-from syncd.catalog.records import Fault, HoldState
+from syncd.catalog.records import HoldState, SyncFault
 from syncd.errors import StoreError
 from syncd.format.manifest import EndState, ManifestRef, SegmentRef, Withheld
 from syncd.model import Algorithm, Counts, ListName
@@ -86,7 +86,7 @@ MEMORY: Final = _json(Mapping[str, JsonValue])
 STACK: Final = _json(tuple[SegmentRef, ...])
 END_STATE: Final = _json(dict[Algorithm, EndState])
 REASONS: Final = _json(tuple[str, ...])
-FAULTS: Final = _json(dict[str, Fault])
+FAULTS: Final = _json(dict[str, SyncFault])
 COUNTS: Final = _json(dict[Algorithm, Counts])
 FIELDS: Final = Stored(canonical, json.loads)
 LISTS: Final = _json(tuple[ListName, ...])

@@ -19,7 +19,7 @@ _STDIN: Final = "-"
 
 
 @dataclass(frozen=True)
-class Asked:
+class AskedDigest:
     """A digest, and how the user wrote it."""
 
     text: str
@@ -27,10 +27,10 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Answer:
+class LookupAnswer:
     """What was found of a digest; None: no list holds digests of its algorithm, so that nothing was checked."""
 
-    asked: Asked
+    asked: AskedDigest
     hits: tuple[Hit, ...] | None
 
 
@@ -81,14 +81,14 @@ def lookup(
     return 0 if any(answer.hits for answer in answers) else NOTHING_MATCHED
 
 
-def _answer(matcher: "Matcher", asked: Asked) -> Answer:
+def _answer(matcher: "Matcher", asked: AskedDigest) -> LookupAnswer:
     algorithm = asked.digest.algorithm
     if algorithm not in matcher.algorithms:
-        return Answer(asked, None)
-    return Answer(asked, tuple(matcher.lookup(algorithm, asked.digest.value)))
+        return LookupAnswer(asked, None)
+    return LookupAnswer(asked, tuple(matcher.lookup(algorithm, asked.digest.value)))
 
 
-def _note_limits(answers: Sequence[Answer]) -> None:
+def _note_limits(answers: Sequence[LookupAnswer]) -> None:
     """What a miss does not mean."""
     for algorithm in sorted({one.asked.digest.algorithm for one in answers if one.hits is None}):
         note(f"not checked: no list holds {algorithm}")
@@ -97,14 +97,14 @@ def _note_limits(answers: Sequence[Answer]) -> None:
             note(f"{algorithm} digests are compared exactly; near matches are not found", kind="note")
 
 
-def _show_answer(answer: Answer) -> None:
+def _show_answer(answer: LookupAnswer) -> None:
     if answer.hits is None:
         say(f"{answer.asked.text}  not checked: no list holds {answer.asked.digest.algorithm}")
     else:
         show_hits(answer.asked.text, answer.hits)
 
 
-def _asked(texts: Sequence[str]) -> Iterator[Asked]:
+def _asked(texts: Sequence[str]) -> Iterator[AskedDigest]:
     for number, text in enumerate(texts, 1):
         if text == _STDIN:
             try:
@@ -115,20 +115,20 @@ def _asked(texts: Sequence[str]) -> Iterator[Asked]:
             yield _parsed(text, f"digest {number}")
 
 
-def _from_lines(lines: Iterable[str]) -> Iterator[Asked]:
+def _from_lines(lines: Iterable[str]) -> Iterator[AskedDigest]:
     for number, line in enumerate(lines, 1):
         if line.strip():
             yield _parsed(line.strip(), f"standard input, line {number}")
 
 
-def _parsed(text: str, place: str) -> Asked:
+def _parsed(text: str, place: str) -> AskedDigest:
     try:
-        return Asked(text, Digest.parse(text))
+        return AskedDigest(text, Digest.parse(text))
     except UsageError as error:
         raise UsageError(f"{place}: {error.message}", hint=error.hint) from None
 
 
-def _lookup_document(matcher: "Matcher", answers: Sequence[Answer]) -> dict[str, Any]:
+def _lookup_document(matcher: "Matcher", answers: Sequence[LookupAnswer]) -> dict[str, Any]:
     return {
         "lists": lists_document(matcher.status()),
         "digests": [

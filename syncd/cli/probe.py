@@ -15,7 +15,7 @@ from syncd.errors import SyncdError
 from syncd.units import count, span
 
 
-class Level(enum.IntEnum):
+class ProbeLevel(enum.IntEnum):
     """The exit code."""
 
     OK = 0
@@ -25,10 +25,10 @@ class Level(enum.IntEnum):
 
 
 @dataclass(frozen=True)
-class Result:
+class ProbeResult:
     """What the monitoring system is told."""
 
-    level: Level
+    level: ProbeLevel
     text: str
     data: str = ""
 
@@ -50,29 +50,29 @@ _URGENT: Final = frozenset({"within 7 days", "overdue", "expired"})
 """States of metadata."""
 
 
-def judge(found: Document) -> Result:
+def judge(found: Document) -> ProbeResult:
     """The worst of all that a status document tells, and what it is."""
     faults = sorted(_faults(found), key=lambda one: -one[0])
     aged = [one for one in found["lists"] if one["age_seconds"] is not None]
     data = " ".join(f"'{one['list']}'={one['age_seconds']}s;;{one['limit_seconds'] or 0}" for one in aged)
     if faults:
-        return Result(faults[0][0], "; ".join(text for _, text in faults), data)
+        return ProbeResult(faults[0][0], "; ".join(text for _, text in faults), data)
     retired = sum(bool(one.get("retired_at")) for one in found["lists"])  # a daemon may be older
     if not aged and retired:
-        return Result(Level.OK, f"{count(retired, 'list')}, retired")
+        return ProbeResult(ProbeLevel.OK, f"{count(retired, 'list')}, retired")
     if not aged:
-        return Result(Level.UNKNOWN, "nothing is published, and no source is configured")
+        return ProbeResult(ProbeLevel.UNKNOWN, "nothing is published, and no source is configured")
     lists = "1 list" if len(aged) == 1 else f"{len(aged)} lists"
     oldest = timedelta(seconds=max(one["age_seconds"] for one in aged))
-    return Result(Level.OK, f"{lists}, the oldest verified {span(oldest)} ago", data)
+    return ProbeResult(ProbeLevel.OK, f"{lists}, the oldest verified {span(oldest)} ago", data)
 
 
-def unknown(error: SyncdError) -> Result:
+def unknown(error: SyncdError) -> ProbeResult:
     """The state could not be read."""
-    return Result(Level.UNKNOWN, error.message)
+    return ProbeResult(ProbeLevel.UNKNOWN, error.message)
 
 
-def _faults(found: Document) -> Iterator[tuple[Level, str]]:
+def _faults(found: Document) -> Iterator[tuple[ProbeLevel, str]]:
     for one in found["lists"]:
         if one["act"]:
             grave = one["stale"] or _is_grave(one["last_sync"])
@@ -89,8 +89,10 @@ def _faults(found: Document) -> Iterator[tuple[Level, str]]:
             yield _level(role["state"] in _URGENT), role["act"]
     for certificate in found.get("certificates", ()):  # a daemon may be older
         if certificate["act"]:
-            yield Level.CRITICAL, certificate["act"]
-    yield from ((Level.CRITICAL, f"{fault['what']}: {fault['message']}") for fault in found.get("storage_faults", ()))
+            yield ProbeLevel.CRITICAL, certificate["act"]
+    yield from (
+        (ProbeLevel.CRITICAL, f"{fault['what']}: {fault['message']}") for fault in found.get("storage_faults", ())
+    )
 
 
 def _first(source: Document) -> str:
@@ -107,5 +109,5 @@ def _is_grave(last: Document | None) -> bool:
     return last is not None and last["outcome"] in _CRITICAL
 
 
-def _level(grave: bool) -> Level:
-    return Level.CRITICAL if grave else Level.WARNING
+def _level(grave: bool) -> ProbeLevel:
+    return ProbeLevel.CRITICAL if grave else ProbeLevel.WARNING

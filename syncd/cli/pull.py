@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from syncd.errors import SyncdError
     from syncd.fetch import Endpoint
-    from syncd.matcher.pull import ListPull, Pulled
-    from syncd.matcher.watch import Attempt
+    from syncd.matcher.pull import ListPull, PullResult
+    from syncd.matcher.watch import PullAttempt
     from syncd.model import ListName
 
 
@@ -81,7 +81,7 @@ def pull(
     names = [list_name(one) for one in lists or ()]
     seconds, pause, trusted = parse_duration(deadline), parse_duration(interval), arguments.root(root)
 
-    def pull_once() -> "Pulled":
+    def pull_once() -> "PullResult":
         with progress("pulling") as tell:
             return bring_up_to_date(
                 endpoint,
@@ -109,7 +109,7 @@ def pull(
 
 
 def _watch(
-    pull_once: "Callable[[], Pulled]",
+    pull_once: "Callable[[], PullResult]",
     endpoint: "Endpoint",
     names: "list[ListName]",
     interval: float,
@@ -118,7 +118,7 @@ def _watch(
     as_json: bool,
 ) -> int:
     from syncd.matcher.check_in import CheckIn, checked_instance, host_instance
-    from syncd.matcher.news import News
+    from syncd.matcher.news import NewsStream
     from syncd.matcher.threads import Wake
     from syncd.matcher.watch import follow
 
@@ -138,7 +138,7 @@ def _watch(
                 stop=stop,
                 on_event=lambda attempt: _tell(attempt, as_json=as_json),
                 lists=names,
-                news=open_.enter_context(contextlib.closing(News(api, wake))) if api else None,
+                news=open_.enter_context(contextlib.closing(NewsStream(api, wake))) if api else None,
                 check_in=open_.enter_context(contextlib.closing(CheckIn(api, name))) if api else None,
                 on_stream=lambda trouble: _tell_of_stream(trouble, interval),
                 wait=wake.wait,
@@ -162,7 +162,7 @@ def _tell_of_stream(trouble: "SyncdError | None", interval: float) -> None:
         note(f"{trouble.message}: polling every {interval:.0f} seconds instead", kind="note")
 
 
-def _tell(attempt: "Attempt", *, as_json: bool) -> None:
+def _tell(attempt: "PullAttempt", *, as_json: bool) -> None:
     """What changed and what went wrong; nothing where there is no news."""
     changed = [one for one in attempt.pulled.lists if one.before != one.after] if attempt.pulled else []
     if not changed and not attempt.errors:
@@ -180,13 +180,13 @@ def _tell(attempt: "Attempt", *, as_json: bool) -> None:
     flush()
 
 
-def _event(attempt: "Attempt") -> dict[str, Any]:
+def _event(attempt: "PullAttempt") -> dict[str, Any]:
     document = _document(attempt.pulled) if attempt.pulled else {}
     errors = [error_document(error) for error in attempt.errors]
     return {"at": stamp(utc_now()), **document, "errors": errors, "next_in": round(attempt.wait, 1)}
 
 
-def _document(pulled: "Pulled") -> dict[str, Any]:
+def _document(pulled: "PullResult") -> dict[str, Any]:
     return {
         "changed": pulled.changed,
         "bytes": pulled.bytes,
@@ -204,7 +204,7 @@ def _document(pulled: "Pulled") -> dict[str, Any]:
     }
 
 
-def _show(pulled: "Pulled") -> None:
+def _show(pulled: "PullResult") -> None:
     for one in pulled.lists:
         if one.error is None:
             say(_line(one))

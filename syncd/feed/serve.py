@@ -27,7 +27,7 @@ _SECONDS_TO_FINISH: Final = 5
 
 def build_app(folder: Path, token: str | None = None) -> Starlette:
     """The application that serves ``folder``; with ``token``, only to those who send it as a bearer token."""
-    routes = [Route("/{path:path}", _Files(folder, token).answer, methods=["GET"])]
+    routes = [Route("/{path:path}", _ServedFiles(folder, token).answer, methods=["GET"])]
     return Starlette(routes=routes, exception_handlers={404: _no_route})
 
 
@@ -41,7 +41,7 @@ async def _no_route(request: Request, error: Exception) -> Response:
     return _not_found()
 
 
-class _Files:
+class _ServedFiles:
     def __init__(self, folder: Path, token: str | None) -> None:
         self._folder = folder.resolve()
         self._token = None if token is None else _digest(token)
@@ -113,7 +113,7 @@ def serve(
     if (tls_cert is None) != (tls_key is None):
         raise UsageError("a certificate and its key belong together", hint="give --tls-cert and --tls-key, or neither")
     check_exposure(host, tls=tls_cert is not None, token=token is not None)
-    server = _Server(_settings(folder, token, tls_cert, tls_key))
+    server = _FeedServer(_settings(folder, token, tls_cert, tls_key))
     with listening(host, port) as listener:
         announce(_url(listener, tls=tls_cert is not None))
         server.run_until_told(listener)
@@ -122,7 +122,7 @@ def serve(
 @contextlib.contextmanager
 def running_server(folder: Path, token: str | None = None) -> Iterator[str]:
     """Serve ``folder`` on a free port of this machine from a thread; yields the address. For tests and the demo."""
-    server = _Server(_settings(folder, token, None, None))
+    server = _FeedServer(_settings(folder, token, None, None))
     with listening("127.0.0.1", 0) as listener:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="syncd-serve", daemon=True)
         thread.start()
@@ -134,7 +134,7 @@ def running_server(folder: Path, token: str | None = None) -> Iterator[str]:
             thread.join()
 
 
-class _Server(uvicorn.Server):
+class _FeedServer(uvicorn.Server):
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.ready = threading.Event()

@@ -11,7 +11,7 @@ from typing import Final
 
 from syncd.errors import DeadlineExceeded, SourceError
 from syncd.fetch.endpoint import Deadline, Endpoint
-from syncd.fetch.event_stream import Event, EventParser
+from syncd.fetch.event_stream import EventParser, ServerSentEvent
 from syncd.fetch.http import OK, HttpPeer
 from syncd.fetch.peer import UnreachableError
 from syncd.model import ListName
@@ -37,7 +37,7 @@ class EventPeer(HttpPeer):
         super().__init__(endpoint, silence, connections=1, inactivity=SILENCE)
         self.parser = EventParser()
 
-    def events(self, last_id: str, connected: Callable[[], None]) -> Iterator[Event]:
+    def events(self, last_id: str, connected: Callable[[], None]) -> Iterator[ServerSentEvent]:
         """Yield events as they come, from the one after ``last_id`` where the server knows it; ends with the answer.
 
         ``connected`` is called once the stream is open. Raises `NoEventsError` where it is none, else as
@@ -71,11 +71,11 @@ _NO_EVENTS: Final = "is it a syncd that serves this feed? It is polled instead"
 def check_in(endpoint: Endpoint, instance: str, lists: Mapping[ListName, int], deadline: Deadline) -> None:
     """Tell the API at ``endpoint`` the version of each list that ``instance`` has loaded. Raises `SourceError`."""
     content = json.dumps({"instance": instance, "lists": dict(lists)}).encode()
-    with _CheckIn(endpoint, deadline, connections=1, inactivity=10.0) as peer:
+    with _CheckInBody(endpoint, deadline, connections=1, inactivity=10.0) as peer:
         peer.send(content)
 
 
-class _CheckIn(HttpPeer):
+class _CheckInBody(HttpPeer):
     def send(self, content: bytes) -> None:
         headers = {"Content-Type": "application/json"}
         with self._answer(CHECK_IN, "POST", headers, content) as response:

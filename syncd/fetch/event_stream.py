@@ -21,7 +21,7 @@ _RETRY: Final = re.compile("[0-9]{1,9}")
 
 
 @dataclass(frozen=True)
-class Event:
+class ServerSentEvent:
     """One event, as it was dispatched."""
 
     kind: str
@@ -46,7 +46,7 @@ class EventParser:
         self._data: list[str] = []
         self._size = 0
 
-    def feed(self, chunk: bytes) -> Iterator[Event]:
+    def feed(self, chunk: bytes) -> Iterator[ServerSentEvent]:
         """Take the next bytes; yield the events that are complete. Raises `SourceError` for what has no end."""
         for line in self._split(chunk):
             self.lines += 1
@@ -88,11 +88,11 @@ class EventParser:
             raise SourceError(f"an event stream with an event of more than {LONGEST_EVENT} bytes", hint=_HINT)
         self._data.append(value)
 
-    def _dispatched(self) -> Event | None:
+    def _dispatched(self) -> ServerSentEvent | None:
         kind, data = self._kind, self._data
         self.last_id = self._id
         self._kind, self._data, self._size = "", [], 0
-        return Event(kind or "message", "\n".join(data), self.last_id) if data else None
+        return ServerSentEvent(kind or "message", "\n".join(data), self.last_id) if data else None
 
 
 _HINT: Final = "is this address a syncd's? Another server may be answering in its place"

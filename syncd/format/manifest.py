@@ -167,7 +167,7 @@ class Withheld(_Model):
     """entries that the operator suppresses; not among the others"""
 
 
-class Retired(_Model):
+class RetirementNotice(_Model):
     """This list is no longer published: look-ups over all lists skip it."""
 
     since: Time
@@ -208,7 +208,7 @@ class Manifest(_Model):
     withheld: dict[Algorithm, Withheld] = Field(default_factory=dict)
     pinned: bool = False
     """An operator went back to an older version and keeps the list there"""
-    retired: Retired | None = None
+    retired: RetirementNotice | None = None
     media: Media = "any"
     purpose: Purpose = "live"
     max_age: MaxAge | None = None

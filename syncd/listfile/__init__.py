@@ -9,6 +9,6 @@
 """
 
 from syncd.listfile.files import ListFiles
-from syncd.listfile.load import Loaded, LoadedRemovals, Progress, load_removals, load_rows
+from syncd.listfile.load import LoadedRemovals, LoadedRows, Progress, load_removals, load_rows
 
-__all__ = ["ListFiles", "Loaded", "LoadedRemovals", "Progress", "load_removals", "load_rows"]
+__all__ = ["ListFiles", "LoadedRemovals", "LoadedRows", "Progress", "load_removals", "load_rows"]

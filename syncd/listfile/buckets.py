@@ -35,7 +35,7 @@ class Conflicts:
 
 
 @dataclass(frozen=True)
-class Settled:
+class SortedRows:
     """Sorted rows, each (digest, entry) once: the first by line. The others are counted or listed."""
 
     rows: Rows
@@ -115,7 +115,7 @@ class Buckets:
             self._buckets[number] = _Bucket(self._folder, self._schema)
         return self._buckets[number]
 
-    def settled(self, labels: tuple[str, ...]) -> Iterator[Settled]:
+    def settled(self, labels: tuple[str, ...]) -> Iterator[SortedRows]:
         """All rows in order of (digest, entry), some at a time. Call once."""
         for number in sorted(self._buckets):
             bucket = self._buckets.pop(number)
@@ -129,13 +129,13 @@ class Buckets:
             finally:
                 bucket.close()
 
-    def _split(self, bucket: _Bucket, digit: int, labels: tuple[str, ...]) -> Iterator[Settled]:
+    def _split(self, bucket: _Bucket, digit: int, labels: tuple[str, ...]) -> Iterator[SortedRows]:
         with Buckets(self._folder, self._algorithm, in_memory=self._in_memory, digit=digit) as smaller:
             for batch in bucket.batches():
                 smaller._distribute(batch)
             yield from smaller.settled(labels)
 
-    def _settle(self, bucket: _Bucket, labels: tuple[str, ...]) -> Settled:
+    def _settle(self, bucket: _Bucket, labels: tuple[str, ...]) -> SortedRows:
         digest, entry, code, line = (column.chunk(0) for column in _table(bucket).columns)
         digests = np.frombuffer(digest.buffers()[1], f"S{self._algorithm.width}", len(digest))
         rows = Rows(self._algorithm, digests, entry, code.to_numpy(), labels, np.zeros(len(digest), bool))
@@ -171,7 +171,7 @@ def _first_difference(bucket: _Bucket) -> int | None:
     return next((digit for digit in range(2 * width) if low[digit] != high[digit]), None)
 
 
-def _settle(unsorted: Rows, lines: Index) -> Settled:
+def _settle(unsorted: Rows, lines: Index) -> SortedRows:
     order = sort_order(unsorted)
     rows = unsorted.take(order)
     again = repeats(rows.digests, rows.entries)
@@ -180,4 +180,4 @@ def _settle(unsorted: Rows, lines: Index) -> Settled:
     first = np.maximum.accumulate(np.where(kept, np.arange(len(rows)), 0))[again]  # the order is stable: by line
     other = rows.codes[again] != rows.codes[first]
     conflicts = Conflicts(lines[order[again[other]]], lines[order[first[other]]])
-    return Settled(rows.take(kept) if len(again) else rows, int(np.count_nonzero(~other)), conflicts)
+    return SortedRows(rows.take(kept) if len(again) else rows, int(np.count_nonzero(~other)), conflicts)

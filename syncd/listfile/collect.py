@@ -17,7 +17,7 @@ from syncd.format.writer import SegmentWriter
 from syncd.listfile.buckets import Buckets, Conflicts
 from syncd.listfile.parsers import Part
 from syncd.listfile.text import ListFile, originals, row_error
-from syncd.listfile.values import Columns, Decoded, Fault
+from syncd.listfile.values import BadRow, Columns, Decoded
 from syncd.model import Algorithm
 
 _HEADER: Final = b"file,line,column,reason,original\n"
@@ -41,7 +41,7 @@ class BadRows:
         """Whether one was found that ends the reading."""
         return self._first is not None
 
-    def report(self, line: int, fault: Fault, original: bytes) -> None:
+    def report(self, line: int, fault: BadRow, original: bytes) -> None:
         """Take a bad row."""
         self.count += 1
         if self._sink is None or self._target is None:
@@ -53,7 +53,7 @@ class BadRows:
             self._sink.write(b",%d,%s,%s," % (line, fault.column.encode(), _quoted(fault.reason.encode())))
             self._sink.write(_quoted(original) + b"\n")
 
-    def judge(self, part: Part, found: Decoded, words: Callable[[str, str, str, str], Fault]) -> None:
+    def judge(self, part: Part, found: Decoded, words: Callable[[str, str, str, str], BadRow]) -> None:
         """Report the rows that are not good; ``words`` says what is wrong with the values of one."""
         block, columns = part
         flagged = np.flatnonzero(~found.good)
@@ -180,5 +180,5 @@ class Sorter:
         lines, firsts = lines[order], firsts[order]
         texts = originals(source, lines) if len(lines) else ()
         for line, first, text in zip(lines.tolist(), firsts.tolist(), texts, strict=False):
-            bad.report(line, Fault("label", f"also on line {first} with another label"), text)
+            bad.report(line, BadRow("label", f"also on line {first} with another label"), text)
         source.check_unchanged()  # else a line may not have been there to be read again

@@ -41,7 +41,7 @@ _TO_REMOVE: Final = (frozenset({"algorithm", "digest"}), frozenset({"entry"}))
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedRows:
     """The rows of a list file, sorted, each (algorithm, digest, entry) once."""
 
     segments: Mapping[Algorithm, Segment]
@@ -67,7 +67,9 @@ class LoadedRemovals:
     """bad rows that were set aside"""
 
 
-def load_rows(path: Path, scratch: Path, *, skip_bad: Path | None = None, progress: Progress | None = None) -> Loaded:
+def load_rows(
+    path: Path, scratch: Path, *, skip_bad: Path | None = None, progress: Progress | None = None
+) -> LoadedRows:
     """Read rows to add: ``algorithm`` and ``digest``, optionally ``entry`` and ``label`` ('' where absent).
 
     Hexadecimal digits and algorithm names may be in either case; entries and labels are kept verbatim. The file is
@@ -84,7 +86,7 @@ def load_rows(path: Path, scratch: Path, *, skip_bad: Path | None = None, progre
             bad.judge(part, found, addition_fault)
             sorter.add(part[1], found)
         segments = sorter.write(source, bad)
-    return Loaded(segments, sum(map(len, segments.values())), sorter.duplicates, bad.count)
+    return LoadedRows(segments, sum(map(len, segments.values())), sorter.duplicates, bad.count)
 
 
 def load_removals(

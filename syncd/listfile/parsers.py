@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pyarrow import csv as arrow_csv
 
 from syncd.listfile.text import BLOCK, WHOLE_LINE, Block, ListFile, row_error
-from syncd.listfile.values import COLUMNS, Columns, Fault, character_fault
+from syncd.listfile.values import COLUMNS, BadRow, Columns, character_fault
 
 SMALL: Final = 8 << 10
 """bytes that are read line by line; a larger odd block is cut up first, so that one odd line slows few others down"""
@@ -29,7 +29,7 @@ _FIELD: Final = re.compile(r'(?:"((?:[^"]|"")*)"|([^",]*))(,|\Z)')
 
 Row = tuple[str, ...]
 """The values of one row in the order of `COLUMNS`."""
-Report = Callable[[int, Fault, bytes], None]
+Report = Callable[[int, BadRow, bytes], None]
 """Takes a bad row: its number, what is wrong, and the line itself."""
 Part = tuple[Block, Columns]
 """Some lines, and the rows in them."""
@@ -113,13 +113,13 @@ class CsvParser:
         """The same, line by line."""
         return _parse_lines(block, self._parse_line, report)
 
-    def _parse_line(self, original: bytes) -> Row | Fault:
+    def _parse_line(self, original: bytes) -> Row | BadRow:
         text = original.decode("utf-8", "surrogateescape")
         values = _split(text)
         if values is None:
-            return Fault(WHOLE_LINE, _QUOTES)
+            return BadRow(WHOLE_LINE, _QUOTES)
         if len(values) != len(self._header):
-            return Fault(WHOLE_LINE, f"{len(values)} columns; the header has {len(self._header)}")
+            return BadRow(WHOLE_LINE, f"{len(values)} columns; the header has {len(self._header)}")
         return _checked(dict(zip(self._header, values, strict=True)))
 
 
@@ -204,43 +204,43 @@ class NdjsonParser:
         for part in block.parts(1 << 20):  # Python objects take ten times the bytes
             yield part, _parse_lines(part, self._parse_line, report)
 
-    def _parse_line(self, original: bytes) -> Row | Fault:
+    def _parse_line(self, original: bytes) -> Row | BadRow:
         try:
             pairs = _JSON.decode(original.decode())
         except UnicodeDecodeError:
-            return Fault(WHOLE_LINE, "not valid UTF-8")
+            return BadRow(WHOLE_LINE, "not valid UTF-8")
         except (ValueError, RecursionError):
-            return Fault(WHOLE_LINE, "not JSON")
+            return BadRow(WHOLE_LINE, "not JSON")
         if not isinstance(pairs, _Pairs):
-            return Fault(WHOLE_LINE, "not a JSON object")
+            return BadRow(WHOLE_LINE, "not a JSON object")
         return _row_of(pairs)
 
 
-def _row_of(pairs: _Pairs) -> Row | Fault:
+def _row_of(pairs: _Pairs) -> Row | BadRow:
     found: dict[str, str] = {}
     for name, value in pairs:
         if name not in COLUMNS:
-            return Fault(WHOLE_LINE, f"unknown key; known are {_KNOWN}")
+            return BadRow(WHOLE_LINE, f"unknown key; known are {_KNOWN}")
         if not isinstance(value, str):
-            return Fault(name, "not a string")
+            return BadRow(name, "not a string")
         if name in found:
-            return Fault(name, "named twice")
+            return BadRow(name, "named twice")
         found[name] = value
     return _checked(found)
 
 
-def _checked(found: dict[str, str]) -> Row | Fault:
+def _checked(found: dict[str, str]) -> Row | BadRow:
     value = found.get
     row = (value("algorithm", ""), value("digest", ""), value("entry", ""), value("label", ""))
     return character_fault(row) or row
 
 
-def _parse_lines(block: Block, parse: Callable[[bytes], Row | Fault], report: Report) -> Columns:
+def _parse_lines(block: Block, parse: Callable[[bytes], Row | BadRow], report: Report) -> Columns:
     rows: list[Row] = []
     lines: list[int] = []
     for line, original in enumerate(block.originals(), block.first):
-        row = parse(original) if original else Fault(WHOLE_LINE, "empty line")
-        if isinstance(row, Fault):
+        row = parse(original) if original else BadRow(WHOLE_LINE, "empty line")
+        if isinstance(row, BadRow):
             report(line, row, original)
         else:
             rows.append(row)

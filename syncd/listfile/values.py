@@ -22,7 +22,7 @@ from syncd.model import KNOWN_ALGORITHMS, MAX_ENTRY_BYTES, MAX_LABEL_BYTES, Algo
 COLUMNS: Final = ("algorithm", "digest", "entry", "label")
 
 
-class Fault(NamedTuple):
+class BadRow(NamedTuple):
     """What is wrong with a row. Holds no value of it."""
 
     column: str
@@ -198,49 +198,49 @@ def _only(found: Found, good: Mask) -> Found:
     return {algorithm: (index[good[index]], digests[good[index]]) for algorithm, (index, digests) in found.items()}
 
 
-def addition_fault(algorithm: str, digest: str, entry: str, label: str) -> Fault:
+def addition_fault(algorithm: str, digest: str, entry: str, label: str) -> BadRow:
     """What is wrong with a row to add that `decode_additions` found bad."""
     return next(_addition_faults(algorithm, digest, entry, label))
 
 
-def _addition_faults(algorithm: str, digest: str, entry: str, label: str) -> Iterator[Fault]:
+def _addition_faults(algorithm: str, digest: str, entry: str, label: str) -> Iterator[BadRow]:
     yield from _digest_faults(algorithm, digest)
     known = find_algorithm(algorithm)
     value = bytes.fromhex(digest)
     if not any(value):
-        yield Fault("digest", "all zero")
+        yield BadRow("digest", "all zero")
     if known in _OF_NOTHING and value == _OF_NOTHING[known]:
-        yield Fault("digest", "digest of an empty file")
+        yield BadRow("digest", "digest of an empty file")
     yield from _length_faults("entry", entry, MAX_ENTRY_BYTES)
     yield from _length_faults("label", label, MAX_LABEL_BYTES)
 
 
-def removal_fault(algorithm: str, digest: str, entry: str, _label: str) -> Fault:
+def removal_fault(algorithm: str, digest: str, entry: str, _label: str) -> BadRow:
     """What is wrong with a row to remove that `decode_removals` found bad."""
     return next(_removal_faults(algorithm, digest, entry))
 
 
-def _removal_faults(algorithm: str, digest: str, entry: str) -> Iterator[Fault]:
+def _removal_faults(algorithm: str, digest: str, entry: str) -> Iterator[BadRow]:
     if not digest and not entry:
-        yield Fault("digest", "missing, and no entry either")
+        yield BadRow("digest", "missing, and no entry either")
     if digest or algorithm:
         faults = _digest_faults(algorithm, digest)
         yield from (fault for fault in faults if digest or fault.column == "algorithm")
     yield from _length_faults("entry", entry, MAX_ENTRY_BYTES)
 
 
-def _digest_faults(algorithm: str, digest: str) -> Iterator[Fault]:
+def _digest_faults(algorithm: str, digest: str) -> Iterator[BadRow]:
     known = find_algorithm(algorithm)
     if known is None:
-        yield Fault("algorithm", _name_fault(algorithm))
+        yield BadRow("algorithm", _name_fault(algorithm))
     if not digest:
-        yield Fault("digest", "missing")
+        yield BadRow("digest", "missing")
     elif digest.strip() != digest:
-        yield Fault("digest", "white space around it")
+        yield BadRow("digest", "white space around it")
     elif not _HEX.fullmatch(digest):
-        yield Fault("digest", "not hexadecimal")
+        yield BadRow("digest", "not hexadecimal")
     elif known is not None and len(digest) != 2 * known.width:
-        yield Fault("digest", f"{len(digest)} hexadecimal digits; {known} has {2 * known.width}")
+        yield BadRow("digest", f"{len(digest)} hexadecimal digits; {known} has {2 * known.width}")
 
 
 def _name_fault(name: str) -> str:
@@ -251,21 +251,21 @@ def _name_fault(name: str) -> str:
     return f"unknown algorithm; a list file may name {', '.join(_ALGORITHMS)}"
 
 
-def _length_faults(column: str, value: str, most: int) -> Iterator[Fault]:
+def _length_faults(column: str, value: str, most: int) -> Iterator[BadRow]:
     length = len(value.encode())
     if length > most:
-        yield Fault(column, f"{length} bytes of UTF-8; at most {most}")
+        yield BadRow(column, f"{length} bytes of UTF-8; at most {most}")
 
 
-def character_fault(row: Sequence[str]) -> Fault | None:
+def character_fault(row: Sequence[str]) -> BadRow | None:
     """The first character, if any, that no column may hold; bytes that are not UTF-8 come as surrogates."""
     if "".join(row).isprintable():
         return None
     for column, value in zip(COLUMNS, row, strict=True):
         if _SURROGATE.search(value):
-            return Fault(column, "not valid UTF-8")
+            return BadRow(column, "not valid UTF-8")
         if "\0" in value:
-            return Fault(column, "a NUL byte")
+            return BadRow(column, "a NUL byte")
         if _CONTROL.search(value):
-            return Fault(column, "a control character")
+            return BadRow(column, "a control character")
     return None

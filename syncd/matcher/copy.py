@@ -19,7 +19,7 @@ from syncd.feed.folder import TRUST, FeedFolder
 from syncd.feed.proof import SignedManifest
 from syncd.files import install_bytes, storage
 from syncd.format.canonical import canonical, read_canonical
-from syncd.format.manifest import Count, Retired, Sha256, Time, Version, now_in_seconds
+from syncd.format.manifest import Count, RetirementNotice, Sha256, Time, Version, now_in_seconds
 from syncd.model import LIST_NAME, ListName
 from syncd.trust.values import TrustedFeed
 
@@ -33,7 +33,7 @@ _REMOVE: Final = (
 )
 
 
-class Held(BaseModel):
+class HeldList(BaseModel):
     """One list of a copy: which manifest is in force, and the metadata versions, by role, that vouch for it."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -42,11 +42,11 @@ class Held(BaseModel):
     metadata: Mapping[str, Version]
     verified_at: Time | None = None
     """when the upstream was last verified, as that metadata says"""
-    retired: Retired | None = None
+    retired: RetirementNotice | None = None
     """as the manifest says"""
 
 
-class Current(BaseModel):
+class CurrentFile(BaseModel):
     """The content of ``current.json``."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -59,15 +59,15 @@ class Current(BaseModel):
     """when the copy was last brought up to date"""
     metadata: Mapping[str, Version]
     """the newest metadata verified, by role: its timestamp says how fresh the lists are"""
-    lists: Annotated[Mapping[ListName, Held], ...]
+    lists: Annotated[Mapping[ListName, HeldList], ...]
     checksum: Sha256 | None = None
     """SHA-256 of the canonical rest: it guards against accidents, since whoever may write the file may write this"""
 
 
-def hold(signed: SignedManifest, trusted: TrustedFeed) -> Held:
+def hold(signed: SignedManifest, trusted: TrustedFeed) -> HeldList:
     """What a copy says of a list once ``signed`` is installed, vouched for by ``trusted``."""
     manifest, fresh = signed.manifest, trusted.freshness.get(signed.manifest.list)
-    return Held(
+    return HeldList(
         version=manifest.version,
         manifest=signed.sha256,
         metadata=dict(trusted.versions),
@@ -77,11 +77,11 @@ def hold(signed: SignedManifest, trusted: TrustedFeed) -> Held:
 
 
 def next_current(
-    before: Current | None, lists: Mapping[ListName, Held], trusted: TrustedFeed, now: datetime
-) -> Current:
+    before: CurrentFile | None, lists: Mapping[ListName, HeldList], trusted: TrustedFeed, now: datetime
+) -> CurrentFile:
     """The generation after ``before`` (None: the first)."""
     first = trusted.files.get(f"1.{ROOT}")
-    return Current(
+    return CurrentFile(
         generation=(before.generation if before else 0) + 1,
         feed=hashlib.sha256(first).hexdigest() if first else None,
         updated=now_in_seconds(now),
@@ -90,7 +90,7 @@ def next_current(
     )
 
 
-def read_current(folder: FeedFolder) -> Current | None:
+def read_current(folder: FeedFolder) -> CurrentFile | None:
     """Return what a copy holds, or None where nothing was pulled yet. Raises `StoreError`.
 
     The form of before, without ``generation``, may lack the checksum; the next pull writes it in the form of now.
@@ -99,7 +99,7 @@ def read_current(folder: FeedFolder) -> Current | None:
     if content is None:
         return None
     try:
-        current = Current.model_validate_json(content)
+        current = CurrentFile.model_validate_json(content)
     except ValidationError as error:
         place = ".".join(str(part) for part in error.errors(include_input=False)[0]["loc"])
         raise StoreError(f"{folder.path(CURRENT)} is damaged at {place or 'its start'}", hint=_REMOVE) from None
@@ -108,7 +108,7 @@ def read_current(folder: FeedFolder) -> Current | None:
     return current
 
 
-def write_current(folder: FeedFolder, current: Current) -> None:
+def write_current(folder: FeedFolder, current: CurrentFile) -> None:
     """Make a generation current, durably and at once."""
     document = current.model_dump(mode="json", exclude={"checksum"})
     sealed = {**document, "checksum": hashlib.sha256(canonical(document)).hexdigest()}

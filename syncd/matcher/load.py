@@ -18,7 +18,7 @@ from syncd.format.manifest import Manifest, ManifestRef, SegmentRef
 from syncd.format.relation import Relation, relate
 from syncd.format.segment import Lookup, Segment
 from syncd.format.stack import Stack
-from syncd.matcher.copy import CURRENT, Current, Held, others_may_write, read_current
+from syncd.matcher.copy import CURRENT, CurrentFile, HeldList, others_may_write, read_current
 from syncd.model import KNOWN_ALGORITHMS, Algorithm, ListName
 from syncd.trust.offline import verify_offline
 from syncd.trust.values import TrustedFeed
@@ -137,7 +137,7 @@ class _Loader:
             self._proved[key] = verify_offline(self._copy.metadata, versions, self._root)
         return self._proved[key]
 
-    def snapshot(self, name: ListName, held: Held) -> Snapshot:
+    def snapshot(self, name: ListName, held: HeldList) -> Snapshot:
         known = self._before.get(name)
         if known and known.sha256 == held.manifest:
             return known
@@ -165,7 +165,7 @@ class _Loader:
         return Segment.open(self._copy.segment_path(name, ref), ref)
 
 
-def _check_none_lost(current: Current, before: Generation | None) -> None:
+def _check_none_lost(current: CurrentFile, before: Generation | None) -> None:
     """Refuse a generation that lacks a list which is answered from now: its hits would end without a word.
 
     No pull takes a list away from a copy. Whoever rebuilds a copy with fewer lists on purpose restarts its processes.

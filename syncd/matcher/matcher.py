@@ -31,7 +31,7 @@ from syncd.matcher.feed import Feed
 from syncd.matcher.load import Generation, Searched, load, stamp_of
 from syncd.matcher.status import ListStatus, list_status
 from syncd.matcher.threads import Wait, can_wait
-from syncd.matcher.watcher import FeedWatcher, FolderWatcher, Look, Source, Watcher
+from syncd.matcher.watcher import FeedWatcher, FolderWatcher, Look, WatchedFeed, Watcher
 from syncd.model import KNOWN_ALGORITHMS, Algorithm, Digest, Hit, ListName
 
 _new: Final = tuple.__new__
@@ -196,7 +196,7 @@ class Matcher:
         if feed is None:
             self._begin = lambda: FolderWatcher(look, wait)
         else:
-            source = Source(feed, feed.endpoint(), self._root, self._folder.root, self._clock)
+            source = WatchedFeed(feed, feed.endpoint(), self._root, self._folder.root, self._clock)
             self._begin = lambda: FeedWatcher(look, source)
         self._watcher = self._begin()
 

@@ -11,7 +11,7 @@ from typing import Final
 from syncd.errors import HttpStatusError, SourceError, SyncdError
 from syncd.fetch.api import SILENCE, EventPeer
 from syncd.fetch.endpoint import Deadline, Endpoint
-from syncd.fetch.event_stream import Event
+from syncd.fetch.event_stream import ServerSentEvent
 from syncd.fetch.patience import JITTER, backoff, vary
 from syncd.fetch.peer import CutShortError, UnreachableError
 from syncd.matcher.pace import Pacer, Random
@@ -35,7 +35,7 @@ OnStream = Callable[[SyncdError | None], None]
 """Told why events are not followed, once, and None once they are again."""
 
 
-class News:
+class NewsStream:
     """Follows the events of the API at ``endpoint`` until it is closed; calls ``wake`` whenever something is new."""
 
     def __init__(
@@ -123,7 +123,7 @@ class News:
         self.following, self.trouble = True, None
         self._wake()
 
-    def _hear(self, event: Event) -> None:
+    def _hear(self, event: ServerSentEvent) -> None:
         published = read_published(event)
         if published is not None:
             self._told.put(published)
@@ -137,7 +137,7 @@ class News:
         return vary(TRY_AGAIN, JITTER, self._rng())
 
 
-def read_published(event: Event) -> tuple[ListName, int] | None:
+def read_published(event: ServerSentEvent) -> tuple[ListName, int] | None:
     """List and version that an event tells of; None where it tells of something else, or of nothing that can be."""
     if event.kind != PUBLISHED:
         return None

@@ -30,8 +30,8 @@ from syncd.format.relation import Relation, relate
 from syncd.matcher.copy import (
     CURRENT,
     ROOT,
-    Current,
-    Held,
+    CurrentFile,
+    HeldList,
     check_root,
     check_target,
     hold,
@@ -62,7 +62,7 @@ class ListPull:
 
 
 @dataclass(frozen=True)
-class Pulled:
+class PullResult:
     """What came of a pull."""
 
     lists: tuple[ListPull, ...]
@@ -96,12 +96,12 @@ def pull(
     deadline: float = 600.0,
     caps: Caps = DEFAULT_CAPS,
     progress: Progress | None = None,
-) -> Pulled:
+) -> PullResult:
     """Bring the copy in ``folder`` up to date with the feed at ``endpoint``, trusted by ``root``.
 
     ``lists``: which to hold; none named: all that the feed has. A fault in one list keeps it at its version and lets
-    the others go on (`Pulled.errors`). If ``current.json`` was lost, a fault in a list that was in the copy raises: no
-    generation becomes current without it. A fault in the metadata raises, and everything stays as it was:
+    the others go on (`PullResult.errors`). If ``current.json`` was lost, a fault in a list that was in the copy raises:
+    no generation becomes current without it. A fault in the metadata raises, and everything stays as it was:
     `SourceError`, `TrustError`, `RefusedError`, `StoreError`, `UsageError`.
     """
     copy = FeedFolder(folder)
@@ -121,7 +121,7 @@ def pull_in_turn(
     lists: Sequence[ListName],
     deadline: Deadline,
     overtaken: Callable[[], bool],
-) -> Pulled | None:
+) -> PullResult | None:
     """As `pull`, for one of several processes that keep one copy: None where another one is at it.
 
     ``overtaken``: whether one was since we decided to; asked once nobody is any more. Then too it is None.
@@ -149,7 +149,7 @@ class _Work:
     caps: Caps = DEFAULT_CAPS
     progress: Progress | None = None
 
-    def run(self, endpoint: Endpoint, deadline: Deadline) -> Pulled:
+    def run(self, endpoint: Endpoint, deadline: Deadline) -> PullResult:
         with open_peer(endpoint, deadline) as peer:
             check_root(self.copy, self.root)
             follower = Follower(self.copy, self.root, peer, self.caps)
@@ -185,11 +185,11 @@ class _Pull:
     copy: FeedFolder
     root: bytes
     follower: Follower
-    current: Current | None
+    current: CurrentFile | None
     progress: Progress | None
     gained: int = 0
 
-    def run(self, wanted: tuple[ListName, ...], now: datetime) -> Pulled:
+    def run(self, wanted: tuple[ListName, ...], now: datetime) -> PullResult:
         trusted = self.follower.refresh(self._floors(), now)
         self._keep(ROOT, self.root)  # not before: a wrong one would keep the right one out
         for name, content in trusted.files.items():
@@ -200,11 +200,11 @@ class _Pull:
         outcomes = tuple(self._list(trusted, name, held, now) for name in names)
         _refuse_loss([one for one in outcomes if one.list in unnamed])
         if self.current is None and outcomes and not held:  # a matcher that starts here would find nothing on no list
-            return Pulled(outcomes, self.follower.received, trusted)
+            return PullResult(outcomes, self.follower.received, trusted)
         current = next_current(self.current, held, trusted, now)
         write_current(self.copy, current)
         self._collect(trusted, current, now)
-        return Pulled(outcomes, self.follower.received, trusted)
+        return PullResult(outcomes, self.follower.received, trusted)
 
     def _floors(self) -> Floors:
         """What ``current.json`` remembers, for when the metadata client's own folder was lost."""
@@ -214,7 +214,7 @@ class _Pull:
         root, timestamp, snapshot = (versions.pop(role, 0) for role in ("root", "timestamp", "snapshot"))
         return Floors(root, timestamp, snapshot, versions, self.current.updated)
 
-    def _list(self, trusted: TrustedFeed, name: ListName, held: dict[ListName, Held], now: datetime) -> ListPull:
+    def _list(self, trusted: TrustedFeed, name: ListName, held: dict[ListName, HeldList], now: datetime) -> ListPull:
         before = held.get(name)
         version = before.version if before else None
         try:
@@ -238,7 +238,7 @@ class _Pull:
                 return prove_manifest(trusted, name, content)
         return self.follower.manifest(trusted, name)
 
-    def _collect(self, trusted: TrustedFeed, current: Current, now: datetime) -> None:
+    def _collect(self, trusted: TrustedFeed, current: CurrentFile, now: datetime) -> None:
         """Let go of what neither this generation nor, for a day, the ones before it name."""
         metadata = set(trusted.files)
         for held in current.lists.values():
@@ -247,7 +247,7 @@ class _Pull:
         garbage.collect(self.copy, garbage.named_by_feed(self.copy, newest, metadata, kept=0), now)
         garbage.remove_old_parts(self.copy.downloads, now)
 
-    def _install(self, name: ListName, signed: SignedManifest, before: Held | None) -> None:
+    def _install(self, name: ListName, signed: SignedManifest, before: HeldList | None) -> None:
         held = self._held_segments(name, before)
         total = sum(ref.length for ref in self.copy.missing(name, signed.manifest.stack))
 
@@ -259,7 +259,7 @@ class _Pull:
         self.follower.obtain(name, signed.manifest, held, report)
         self._keep(layout.manifest_path(name, signed.sha256), signed.content)
 
-    def _held_segments(self, name: ListName, before: Held | None) -> tuple[SegmentRef, ...]:
+    def _held_segments(self, name: ListName, before: HeldList | None) -> tuple[SegmentRef, ...]:
         try:
             return tuple(self.copy.manifest(name, before.manifest).named_segments()) if before else ()
         except (FeedError, StoreError):  # damaged or gone: it only saves downloads, and the next one replaces it
@@ -271,7 +271,7 @@ class _Pull:
             install_bytes(self.copy.path(path), content)
 
 
-def _check_follows(held: Held | None, signed: SignedManifest) -> bool:
+def _check_follows(held: HeldList | None, signed: SignedManifest) -> bool:
     """Refuse a manifest that goes back or contradicts; return True if it does not descend from the version held."""
     manifest = signed.manifest
     if held is None:
@@ -305,6 +305,6 @@ def _refuse_loss(outcomes: Sequence[ListPull]) -> None:
         raise error
 
 
-def first_error(pulled: Pulled) -> SyncdError | None:
+def first_error(pulled: PullResult) -> SyncdError | None:
     """The error to show first: a rejected list before an unreachable one."""
     return next((error for error in pulled.errors if isinstance(error, FeedError)), next(iter(pulled.errors), None))

@@ -9,18 +9,18 @@ from dataclasses import dataclass
 from syncd.errors import SyncdError, as_known
 from syncd.fetch.patience import JITTER
 from syncd.matcher.check_in import CheckIn
-from syncd.matcher.news import News, OnStream
+from syncd.matcher.news import NewsStream, OnStream
 from syncd.matcher.pace import Pacer, Random
-from syncd.matcher.pull import Pulled
+from syncd.matcher.pull import PullResult
 from syncd.matcher.threads import Wait
 from syncd.model import ListName
 
 
 @dataclass(frozen=True)
-class Attempt:
+class PullAttempt:
     """One pull of many: what came of it, or the error that kept it from anything, and what comes next."""
 
-    pulled: Pulled | None
+    pulled: PullResult | None
     error: SyncdError | None
     wait: float
     """seconds until the next, at the latest"""
@@ -32,13 +32,13 @@ class Attempt:
 
 
 def follow(
-    pull_once: Callable[[], Pulled],
+    pull_once: Callable[[], PullResult],
     *,
     interval: float,
     stop: threading.Event,
-    on_event: Callable[[Attempt], None],
+    on_event: Callable[[PullAttempt], None],
     lists: Iterable[ListName] = (),
-    news: News | None = None,
+    news: NewsStream | None = None,
     check_in: CheckIn | None = None,
     on_stream: OnStream | None = None,
     jitter: float = JITTER,
@@ -63,14 +63,14 @@ def follow(
             pulled, error = _attempt(pull_once)
             held = pulled.versions if pulled else held
             errors = [error] if error else pulled.errors if pulled else []
-            on_event(Attempt(pulled, error, pacer.pulled(held, errors, clock())))
+            on_event(PullAttempt(pulled, error, pacer.pulled(held, errors, clock())))
             if check_in and pulled:
                 check_in.report(held)
         if news:
             news.tell(pacer, clock(), on_stream)
 
 
-def _attempt(pull_once: Callable[[], Pulled]) -> tuple[Pulled | None, SyncdError | None]:
+def _attempt(pull_once: Callable[[], PullResult]) -> tuple[PullResult | None, SyncdError | None]:
     try:
         return pull_once(), None
     except Exception as fault:  # noqa: BLE001 - whatever it was, the next pull may do better

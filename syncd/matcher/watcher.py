@@ -15,9 +15,9 @@ from syncd.fetch.endpoint import Deadline, Endpoint
 from syncd.fetch.patience import vary
 from syncd.matcher.check_in import CheckIn, process_instance
 from syncd.matcher.feed import Feed
-from syncd.matcher.news import REFUSALS, News
+from syncd.matcher.news import REFUSALS, NewsStream
 from syncd.matcher.pace import Pacer
-from syncd.matcher.pull import Pulled, pull_in_turn
+from syncd.matcher.pull import PullResult, pull_in_turn
 from syncd.matcher.status import ListStatus
 from syncd.matcher.threads import Poller, Wait, Wake
 from syncd.model import ListName
@@ -116,7 +116,7 @@ class FolderWatcher:
 
 
 @dataclass(frozen=True)
-class Source:
+class WatchedFeed:
     """What to pull, and where to."""
 
     feed: Feed
@@ -132,10 +132,10 @@ class FeedWatcher:
     Of the processes that keep one copy, one pulls at a time; the others see what came of it.
     """
 
-    def __init__(self, look: Look, source: Source) -> None:
+    def __init__(self, look: Look, source: WatchedFeed) -> None:
         self._wake = Wake()
         api = source.endpoint.api
-        self._news = News(api, self._wake) if api else None
+        self._news = NewsStream(api, self._wake) if api else None
         self._check_in = CheckIn(api, process_instance(source.feed.instance_name())) if api else None
         self._step = _FeedStep(look, source, self._news, self._check_in)
         # Not a method of this object: in a cycle it would keep the matcher, and so the map, after `close`.
@@ -168,8 +168,8 @@ class _FeedStep:
     """One turn: look, and pull where that is due. Returns the seconds until the next."""
 
     look: Look
-    source: Source
-    news: News | None
+    source: WatchedFeed
+    news: NewsStream | None
     check_in: CheckIn | None
     deadline: Deadline = field(default_factory=lambda: Deadline(0.0))
     stopped: threading.Event = field(default_factory=threading.Event)
@@ -213,7 +213,7 @@ class _FeedStep:
             self.look.tell(error)
         return 0.0
 
-    def _pull(self) -> tuple[Pulled | None, list[SyncdError]]:
+    def _pull(self) -> tuple[PullResult | None, list[SyncdError]]:
         feed = self.source.feed
         self.deadline = Deadline(feed.deadline)
         if self.stopped.is_set():

@@ -18,7 +18,7 @@ from syncd.model import ListName
 from syncd.operate.audit import stated_heads
 from syncd.pipeline.publisher import Publisher
 from syncd.publish.change import ListChange
-from syncd.publish.ledger import Current
+from syncd.publish.ledger import CurrentVersion
 from syncd.publish.publication import Proposal, Resign, Start
 from syncd.publish.rotate import Apply
 from syncd.sources.signed_feed import FeedMemory, SignedFeed
@@ -101,7 +101,7 @@ def _check_above(publisher: Publisher, repository: Repository, above: int) -> No
         )
 
 
-def _complete(publisher: Publisher, start: Start[Records], name: ListName) -> Current:
+def _complete(publisher: Publisher, start: Start[Records], name: ListName) -> CurrentVersion:
     current = start.current(name)
     if current is None:
         raise StoreError(f"the catalog has no version of {name}", hint="run `syncd verify`")

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from syncd.catalog.records import Fault, HoldRecord
+from syncd.catalog.records import HoldRecord, SyncFault
 from syncd.errors import SyncdError, kind_of
 from syncd.model import Algorithm, Counts, ListName
 from syncd.outcomes import HoldReason, Outcome, cure, reasons_in_words, worst_code
@@ -83,7 +83,7 @@ class SyncOutcome:
         return (news or worst or [Outcome.UP_TO_DATE])[0]
 
     @property
-    def faults(self) -> dict[str, Fault]:
+    def faults(self) -> dict[str, SyncFault]:
         """What did not go well, by list; ``""``: the whole of it."""
         found = {str(one.list): _fault(one.outcome, one.error, one.reasons) for one in self.lists if one.exit_code}
         return found if self.error is None else {**found, "": _fault(self.outcome, self.error)}
@@ -94,5 +94,5 @@ class SyncOutcome:
         return worst_code([error.exit_code for error in (self.error, *self.lists) if error])
 
 
-def _fault(outcome: Outcome, error: SyncdError | None, reasons: tuple[str, ...] = ()) -> Fault:
-    return Fault(outcome, (kind_of(error),), error.message) if error else Fault(outcome, reasons)
+def _fault(outcome: Outcome, error: SyncdError | None, reasons: tuple[str, ...] = ()) -> SyncFault:
+    return SyncFault(outcome, (kind_of(error),), error.message) if error else SyncFault(outcome, reasons)

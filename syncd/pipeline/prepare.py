@@ -51,7 +51,7 @@ _PRIVATE: Final = 0o600
 
 
 @dataclass(frozen=True)
-class Held:
+class LocalList:
     """What is held of a list, and what of it is still on this disk."""
 
     ref: ManifestRef | None = None
@@ -85,16 +85,16 @@ class Request:
     """the source's own; the caller holds its lock"""
     memory: Memory
     """what the source remembers of its last sync"""
-    held: Mapping[ListName, Held]
+    held: Mapping[ListName, LocalList]
     now: datetime
 
-    def of(self, name: ListName) -> Held:
+    def of(self, name: ListName) -> LocalList:
         """What is held of a list."""
-        return self.held.get(name, Held())
+        return self.held.get(name, LocalList())
 
 
 @dataclass(frozen=True)
-class Verified:
+class VerifiedSource:
     """The source's trust was verified; ``memory`` is that for the next time. Of a signed feed it comes first: its
     metadata is verified before any list is looked at."""
 
@@ -109,7 +109,7 @@ class Prepared:
     result: UpToDate | Waiting | Staged | SyncdError
 
 
-Preparing = Generator[Verified | Prepared, None, None]
+Preparing = Generator[VerifiedSource | Prepared, None, None]
 Prepare = Callable[[Request, Progress, Meter], Preparing]
 """Prepares one source's lists one after the other: `prepare` in this process, or a worker process that runs it.
 The meter counts what comes from the source, also where nothing comes of it.
@@ -132,7 +132,7 @@ def _prepare_signed(feed: SignedFeed, request: Request, progress: Progress, mete
     with feed.follow(folder, meter) as follower:
         progress("verify", 0, 0)
         trusted = follower.refresh(memory.floors, request.now)
-        yield Verified(FeedMemory(trusted.floors, follower.root_sha256).as_json())
+        yield VerifiedSource(FeedMemory(trusted.floors, follower.root_sha256).as_json())
         preparation = Preparation(folder, follower, trusted, progress, request.now)
         followed = {(feed.name, one) for one in request.held}
         for name in feed.lists or _all_lists(request, trusted):
@@ -152,7 +152,7 @@ def _all_lists(request: Request, trusted: TrustedFeed) -> list[ListName]:
     return sorted({*request.held, *filter(None, map(layout.list_of, trusted.targets))})
 
 
-def _plan(held: Held, signed: SignedManifest) -> Plan:
+def _plan(held: LocalList, signed: SignedManifest) -> Plan:
     """Plan, with what is known of a fork: beyond the deltas that a manifest names, it alone no longer shows one."""
     upstream = signed.manifest
     planned = plan.plan(held.ref, upstream, signed.sha256, complete=held.complete, retrusted=held.retrusted)
@@ -173,7 +173,7 @@ class Preparation:
     progress: Progress
     now: datetime
 
-    def prepare(self, name: ListName, held: Held) -> UpToDate | Waiting | Staged:
+    def prepare(self, name: ListName, held: LocalList) -> UpToDate | Waiting | Staged:
         """Bring the newest version of a list here and stage it. Raises `FeedError`, `SourceError`, `StoreError`.
 
         What is rejected is kept as evidence in the source's private corner.
@@ -194,7 +194,7 @@ class Preparation:
                 self._keep(name, signed, error)
             raise
 
-    def _stage(self, name: ListName, held: Held, signed: SignedManifest) -> UpToDate | Waiting | Staged:
+    def _stage(self, name: ListName, held: LocalList, signed: SignedManifest) -> UpToDate | Waiting | Staged:
         if held.fork_waits and held.fork and signed.manifest.steps_from(held.fork) is not None:
             return Waiting()  # what follows a version that waits follows it once it is released
         planned = _plan(held, signed)
@@ -207,14 +207,14 @@ class Preparation:
                 candidate = self._full(name, held, signed, planned)
         return Staged(candidate, Signed(signed, evidence(self.trusted, signed)))
 
-    def _deltas(self, name: ListName, held: Held, signed: SignedManifest, planned: Deltas) -> Candidate:
+    def _deltas(self, name: ListName, held: LocalList, signed: SignedManifest, planned: Deltas) -> Candidate:
         self._fetch(name, [ref for step in planned.steps for ref in step.segments])
         basis = self._basis(name, held) or Basis()
         rows = sum(ref.rows for step in planned.steps for ref in step.segments)
         counted = self._counted({"stage": rows})
         return stage.stage_deltas(basis, planned.steps, signed.manifest, signed.sha256, self._opener(name), counted)
 
-    def _full(self, name: ListName, held: Held, signed: SignedManifest, planned: Full) -> Candidate:
+    def _full(self, name: ListName, held: LocalList, signed: SignedManifest, planned: Full) -> Candidate:
         self._fetch(name, list(signed.manifest.stack))
         stacks = open_stacks(self.folder, name, signed.manifest.stack)
         basis, new = self._basis(name, held), signed.manifest
@@ -227,7 +227,7 @@ class Preparation:
             install_file(path, self.folder.segment_path(name, ref))
         return candidate
 
-    def _basis(self, name: ListName, held: Held) -> Basis | None:
+    def _basis(self, name: ListName, held: LocalList) -> Basis | None:
         if held.over is Over.NOTHING:
             return None
         return Basis(held.stack, open_stacks(self.folder, name, held.stack), held.end_state)

@@ -29,7 +29,7 @@ from syncd.pipeline.values import Over, Update
 from syncd.pipeline.wire import encode_staged
 from syncd.publish import author
 from syncd.publish.compact import fold_due, is_fold_due
-from syncd.publish.ledger import Current
+from syncd.publish.ledger import CurrentVersion
 from syncd.publish.publication import Announce, FeedPublisher, Proposal, Resign, Start, unannounced
 from syncd.publish.rotate import online_signers
 from syncd.store.store import Store
@@ -253,11 +253,11 @@ class Publisher:
         named = {layout.list_of(target.name): target.version for target in targets}
         return {name: version for name, version in named.items() if name and name.partition(".")[0] == source}
 
-    def current(self, name: ListName) -> Current | None:
+    def current(self, name: ListName) -> CurrentVersion | None:
         """The version of a head that is in force."""
         head = self.catalog.head(name)
         version = self.catalog.version(name, head.version) if head else None
-        return Current(manifests.parse(version.manifest), version.manifest_sha256) if version else None
+        return CurrentVersion(manifests.parse(version.manifest), version.manifest_sha256) if version else None
 
 
 def _take_back(kept: Path, store: Store, path: str, ref: SegmentRef) -> None:

@@ -23,7 +23,7 @@ from syncd.outcomes import HoldReason, Lane, Outcome
 from syncd.pipeline.heads import ListState
 from syncd.pipeline.names import check_head_name, check_room
 from syncd.pipeline.outcome import ListOutcome, SyncOutcome
-from syncd.pipeline.prepare import Held, Prepare, Prepared, Progress, Request, Verified, prepare
+from syncd.pipeline.prepare import LocalList, Prepare, Prepared, Progress, Request, VerifiedSource, prepare
 from syncd.pipeline.publisher import Publisher
 from syncd.pipeline.recount import recount
 from syncd.pipeline.values import Over, Staged, Update, UpToDate, Waiting
@@ -83,11 +83,11 @@ def sign_if_due(publisher: Publisher, now: datetime) -> bool:
     return due
 
 
-def held_of(state: ListState, left: Callable[[ListState], Over]) -> Held:
+def held_of(state: ListState, left: Callable[[ListState], Over]) -> LocalList:
     """What is held of a list; ``left`` says what of it is still on this disk."""
     origin = state.origin
     if origin is None:
-        return Held()
+        return LocalList()
     retrusted = origin.serial == RETRUSTED
     over = left(state)
     basis = {
@@ -96,7 +96,7 @@ def held_of(state: ListState, left: Callable[[ListState], Over]) -> Held:
         Over.NOTHING: ((), {}),
     }
     stack, end_state = basis[over]
-    return Held(
+    return LocalList(
         ref=None if retrusted else ManifestRef(version=origin.serial, sha256=origin.manifest_sha256),
         retrusted=retrusted,
         over=over,
@@ -179,7 +179,7 @@ class _Sync:
         request = Request(self.source, self.folder.root, memory, self._held(), self.clock())
         with closing(self.prepared_by(request, self.progress, self.meter)) as preparing:
             for step in preparing:
-                if isinstance(step, Verified):
+                if isinstance(step, VerifiedSource):
                     self.source.check_trust(step.memory)  # a worker that is not itself any more must not move the trust
                     catalog.note_verified(name, step.memory, self.clock())
                     continue
@@ -187,7 +187,7 @@ class _Sync:
         if self._changed:
             self.publisher.collect_garbage(self.source.name, self.clock())
 
-    def _held(self) -> dict[ListName, Held]:
+    def _held(self) -> dict[ListName, LocalList]:
         """What is held of this source's lists, and what of it is still on this disk."""
         followed = [one for one in self.publisher.catalog.origins() if one.source == self.source.name]
         self._states = {one.list: self.publisher.list_state(one.source, one.list) for one in followed}
@@ -209,7 +209,7 @@ class _Sync:
             return error
         return None
 
-    def _list(self, prepared: Prepared, held: Held) -> ListOutcome:
+    def _list(self, prepared: Prepared, held: LocalList) -> ListOutcome:
         """Take one list down the rest of the road."""
         name = prepared.name
         try:
@@ -266,13 +266,13 @@ class _Sync:
         head = self.publisher.catalog.head(published)
         return (head.version, self.publisher.catalog.head_rows()[published]) if head else (None, 0)
 
-    def _up_to_date(self, name: ListName, held: Held) -> ListOutcome:
+    def _up_to_date(self, name: ListName, held: LocalList) -> ListOutcome:
         serial = held.ref.version if held.ref else 0
         if not self.dry_run:
             self.publisher.catalog.touch_verified(self.source.name, {name: serial}, self.clock())
         return self._nothing_new(name, serial, held)
 
-    def _nothing_new(self, name: ListName, serial: int, held: Held) -> ListOutcome:
+    def _nothing_new(self, name: ListName, serial: int, held: LocalList) -> ListOutcome:
         """The upstream has nothing that was not seen before; what waits goes on waiting."""
         published = head_name(self.source.name, name)
         holds = self._states[name].open_holds if name in self._states else ()

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from syncd.errors import HttpStatusError, StoreError, SyncdError, error_named, kind_of
 from syncd.format import manifest as manifests
 from syncd.model import ListName, list_name
-from syncd.pipeline.prepare import Prepared, Request, Verified
+from syncd.pipeline.prepare import Prepared, Request, VerifiedSource
 from syncd.pipeline.values import Signed, Staged, Stated, Update, UpToDate, Waiting
 from syncd.sources.source import Memory
 
@@ -23,7 +23,7 @@ _REQUEST: Final = TypeAdapter(Request)
 _STAGED: Final = TypeAdapter(Staged)
 
 
-class Fault(BaseModel):
+class ErrorMessage(BaseModel):
     """An error, by the name of its class."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -44,17 +44,17 @@ class Told(BaseModel):
     total: int
 
 
-class Result(BaseModel):
+class PreparedMessage(BaseModel):
     """What came of one list; neither ``staged`` nor ``fault``: it is up to date."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     name: str
     staged: Staged | None = None
-    fault: Fault | None = None
+    fault: ErrorMessage | None = None
     waiting: bool = False
 
 
-class Answer(BaseModel):
+class WorkerMessage(BaseModel):
     """One line: exactly one of these. ``end`` is the last; where it never comes, the process died.
 
     Each says how many bytes were ``received`` from the source so far (`syncd.fetch.Meter`).
@@ -63,8 +63,8 @@ class Answer(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     told: Told | None = None
     verified: Memory | None = None
-    result: Result | None = None
-    fault: Fault | None = None
+    result: PreparedMessage | None = None
+    fault: ErrorMessage | None = None
     end: bool = False
     received: int = Field(default=0, ge=0, lt=1 << 63)
 
@@ -92,30 +92,30 @@ def decode_staged(content: bytes) -> Staged:
         raise StoreError("the catalog holds an update that cannot be read", hint="restore it from a backup") from None
 
 
-def encode(answer: Answer) -> bytes:
+def encode(answer: WorkerMessage) -> bytes:
     """One line."""
     return answer.model_dump_json(exclude_unset=True).encode() + b"\n"
 
 
-def answer_of(step: Verified | Prepared) -> Answer:
+def answer_of(step: VerifiedSource | Prepared) -> WorkerMessage:
     """A step of a preparation as a line tells it."""
-    if isinstance(step, Verified):
-        return Answer(verified=step.memory)
+    if isinstance(step, VerifiedSource):
+        return WorkerMessage(verified=step.memory)
     staged = step.result if isinstance(step.result, Staged) else None
     fault = fault_of(step.result) if isinstance(step.result, SyncdError) else None
     waiting = isinstance(step.result, Waiting)
-    return Answer(result=Result(name=step.name, staged=staged, fault=fault, waiting=waiting))
+    return WorkerMessage(result=PreparedMessage(name=step.name, staged=staged, fault=fault, waiting=waiting))
 
 
-def decode(line: bytes) -> Answer:
+def decode(line: bytes) -> WorkerMessage:
     """Raises `StoreError` on a line that no preparation writes."""
     try:
-        return Answer.model_validate_json(line)
+        return WorkerMessage.model_validate_json(line)
     except ValidationError:
         raise _nonsense() from None
 
 
-def prepared(result: Result) -> Prepared:
+def prepared(result: PreparedMessage) -> Prepared:
     """The step that a line told, once it is seen to be consistent. Raises `StoreError`."""
     name = _name(result.name)
     if result.fault is not None:
@@ -154,15 +154,15 @@ def _nonsense() -> StoreError:
     )
 
 
-def fault_of(error: SyncdError) -> Fault:
+def fault_of(error: SyncdError) -> ErrorMessage:
     """An error as a line tells it."""
-    fault = Fault(kind=kind_of(error), message=error.message, hint=error.hint, serving=error.serving)
+    fault = ErrorMessage(kind=kind_of(error), message=error.message, hint=error.hint, serving=error.serving)
     if isinstance(error, HttpStatusError):
         return fault.model_copy(update={"status": error.status, "retry_after": error.retry_after})
     return fault
 
 
-def error_of(fault: Fault) -> SyncdError:
+def error_of(fault: ErrorMessage) -> SyncdError:
     """The error that was told, of the same class; a class of `syncd.errors` or none."""
     error = error_named(fault.kind, fault.message, fault.hint, fault.serving)
     if isinstance(error, HttpStatusError):

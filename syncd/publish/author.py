@@ -22,7 +22,7 @@ from syncd.model import Algorithm, Counts, ListName
 from syncd.publish import publication
 from syncd.publish.change import ListChange, metadata_files
 from syncd.publish.compact import fold_due
-from syncd.publish.draft import Draft
+from syncd.publish.draft import ListDraft
 from syncd.publish.journal import Journal
 from syncd.publish.publication import FeedPublisher, Proposal, Start
 from syncd.trust import keys
@@ -129,7 +129,7 @@ def publish_batch(
     are removed. Raises what ``make_batch`` does (nothing was published), `UsageError`, `RefusedError`, `StoreError`.
     """
     try:
-        asked = _Asked(folder, name, make_batch, now, new)
+        asked = _Request(folder, name, make_batch, now, new)
         manifests = publisher(folder, signers).publish(f"feed publish {name}", asked.propose, now)
         published = asked.published(manifests or ())
         if published.changed:
@@ -150,7 +150,7 @@ def _serving(folder: FeedFolder, name: ListName) -> str:
 
 
 @dataclass
-class _Asked:
+class _Request:
     """What a partner asks to publish, and what making it came to."""
 
     folder: FeedFolder
@@ -174,7 +174,7 @@ class _Asked:
 
     def _draft(self) -> Proposal[None]:
         staging = self.folder.make_staging()
-        batch, draft = self.make_batch(staging), Draft(staging, self.current)
+        batch, draft = self.make_batch(staging), ListDraft(staging, self.current)
         draft.apply(batch)
         self.skipped, self.needless = batch.skipped, draft.needless
         change = draft.change(self.name)

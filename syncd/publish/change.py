@@ -17,13 +17,13 @@ from syncd.format.manifest import (
     Media,
     Origin,
     Purpose,
-    Retired,
+    RetirementNotice,
     SegmentRef,
     Step,
     Withheld,
 )
 from syncd.model import Algorithm, AuditHead, Counts, ListName
-from syncd.publish.ledger import Current, HeadMove, SignedFiles
+from syncd.publish.ledger import CurrentVersion, HeadMove, SignedFiles
 from syncd.trust.keys import Signers
 from syncd.trust.repository import Freshness, Repository, SignedTarget
 
@@ -59,7 +59,7 @@ class ListChange:
 
 
 def next_manifest(
-    current: Current | None, change: ListChange, *, created: datetime, min_root: int, above: int = 0
+    current: CurrentVersion | None, change: ListChange, *, created: datetime, min_root: int, above: int = 0
 ) -> Manifest:
     """Return the manifest that follows ``current``. ``above``: a version number already given away. Pure."""
     before = current.manifest if current else None
@@ -87,7 +87,7 @@ def next_manifest(
         folds=_useful_folds((*(before.folds if before else ()), *change.folds), change.stack),
         origin=change.origin,
         withheld=dict(change.withheld),
-        retired=Retired(since=manifests.now_in_seconds(change.retired)) if change.retired else None,
+        retired=RetirementNotice(since=manifests.now_in_seconds(change.retired)) if change.retired else None,
         audit=change.audit,
         **_lasting(change, before),
     )
@@ -119,7 +119,7 @@ def _useful_folds(folds: Sequence[Fold], stack: Sequence[SegmentRef]) -> tuple[F
     return tuple(lasting)
 
 
-def head_move(current: Current | None, manifest: Manifest) -> HeadMove:
+def head_move(current: CurrentVersion | None, manifest: Manifest) -> HeadMove:
     """Return a manifest as its exact bytes, and as what it follows."""
     content = manifests.encode(manifest)
     before = current.manifest.version if current else None

@@ -19,7 +19,7 @@ from syncd.model import KNOWN_ALGORITHMS, Algorithm, Counts, ListName
 from syncd.publish.change import ListChange
 
 
-class Draft:
+class ListDraft:
     """The change that a `Batch` makes to the version in force. ``written``: new segments, to be installed."""
 
     def __init__(self, staging: Path, current: Snapshot | None) -> None:

@@ -12,7 +12,7 @@ from syncd.feed.folder import FeedFolder
 from syncd.files import install_bytes, storage, sync_folder
 from syncd.format.manifest import Manifest, now_in_seconds
 from syncd.model import ListName
-from syncd.publish.ledger import Commit, Current, Publication
+from syncd.publish.ledger import Commit, CurrentVersion, Publication
 from syncd.trust.repository import Repository
 from syncd.trust.values import Freshness
 
@@ -44,10 +44,10 @@ class Journal:
             written = (self._feed.work / _JOURNAL).stat().st_mtime
         return (Publication(_ONLY, datetime.fromtimestamp(written, UTC), "publish", files),)
 
-    def current(self, repository: Repository, name: ListName) -> Current | None:
+    def current(self, repository: Repository, name: ListName) -> CurrentVersion | None:
         """See `Ledger.current`."""
         target = repository.targets().get(layout.target_name(name))
-        return Current(self._feed.manifest(name, target.sha256), target.sha256) if target else None
+        return CurrentVersion(self._feed.manifest(name, target.sha256), target.sha256) if target else None
 
     def freshness(
         self, repository: Repository, moved: Sequence[Manifest], records: None, now: datetime

@@ -26,7 +26,7 @@ SignedFiles = tuple[tuple[str, bytes], ...]
 
 
 @dataclass(frozen=True)
-class Current:
+class CurrentVersion:
     """The version of a list that is in force."""
 
     manifest: Manifest
@@ -86,7 +86,7 @@ class Ledger(Protocol[Records]):
     def pending(self) -> Sequence[Publication]:
         """Return the publications that were committed and not yet installed, oldest first."""
 
-    def current(self, repository: "Repository", name: ListName) -> Current | None:
+    def current(self, repository: "Repository", name: ListName) -> CurrentVersion | None:
         """Return the version of a list that is in force; None if there is none."""
 
     def freshness(

@@ -21,7 +21,7 @@ from syncd.format import manifest as manifests
 from syncd.format.manifest import Manifest
 from syncd.model import AuditHead, ListName
 from syncd.publish.change import ListChange, head_move, metadata_files, next_manifest, sign
-from syncd.publish.ledger import Commit, Current, HeadMove, Ledger, Publication, Records, SignedFiles
+from syncd.publish.ledger import Commit, CurrentVersion, HeadMove, Ledger, Publication, Records, SignedFiles
 from syncd.trust.keys import Signers
 from syncd.trust.repository import Repository
 from syncd.trust.values import MetadataUpdate, role_of
@@ -48,7 +48,7 @@ class Start(Generic[Records]):
     repository: Repository
     _ledger: Ledger[Records]
 
-    def current(self, name: ListName) -> Current | None:
+    def current(self, name: ListName) -> CurrentVersion | None:
         """Return the version of a list that is in force; None if there is none."""
         return self._ledger.current(self.repository, name)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from syncd.catalog.records import Loaded, MatcherRecord
+from syncd.catalog.records import LoadedVersion, MatcherRecord
 from syncd.model import ListName
 from syncd.units import span, stamp
 
@@ -21,10 +21,10 @@ FORGOTTEN_AFTER: Final = timedelta(days=7)
 
 
 @dataclass(frozen=True)
-class Standing:
+class InstanceList:
     """How one instance stands with one list."""
 
-    loaded: Loaded
+    loaded: LoadedVersion
     due: int | None
     """the newest version that it should have by now; None: of that list nothing is"""
     behind: bool
@@ -46,7 +46,7 @@ class InstanceView:
     """One process or host of a matcher, and how it stands with each list that it has loaded: with one at least."""
 
     name: str
-    standings: tuple[Standing, ...]
+    standings: tuple[InstanceList, ...]
 
     @property
     def seen_at(self) -> datetime:
@@ -120,10 +120,10 @@ def document(found: Iterable[MatcherView], now: datetime) -> dict[str, Any]:
 
 
 def views(
-    matchers: Iterable[MatcherRecord], loaded: Iterable[Loaded], due: Mapping[ListName, int], now: datetime
+    matchers: Iterable[MatcherRecord], loaded: Iterable[LoadedVersion], due: Mapping[ListName, int], now: datetime
 ) -> tuple[MatcherView, ...]:
     """Every matcher, and how its instances stand; as `standings`."""
-    found: dict[str, dict[str, list[Standing]]] = {}
+    found: dict[str, dict[str, list[InstanceList]]] = {}
     for one in standings(loaded, due, now):
         found.setdefault(one.loaded.matcher, {}).setdefault(one.loaded.instance, []).append(one)
     return tuple(
@@ -132,7 +132,7 @@ def views(
     )
 
 
-def standings(loaded: Iterable[Loaded], due: Mapping[ListName, int], now: datetime) -> tuple[Standing, ...]:
+def standings(loaded: Iterable[LoadedVersion], due: Mapping[ListName, int], now: datetime) -> tuple[InstanceList, ...]:
     """How everybody stands, but for those that are gone for good.
 
     ``due``: the newest version of each list that was published `BEHIND_AFTER` ago or earlier, as
@@ -142,5 +142,5 @@ def standings(loaded: Iterable[Loaded], due: Mapping[ListName, int], now: dateti
     return tuple(_standing(one, due.get(one.list), now) for one in loaded if now - one.seen_at <= FORGOTTEN_AFTER)
 
 
-def _standing(one: Loaded, due: int | None, now: datetime) -> Standing:
-    return Standing(one, due, due is not None and one.version < due, now - one.seen_at > SILENT_AFTER)
+def _standing(one: LoadedVersion, due: int | None, now: datetime) -> InstanceList:
+    return InstanceList(one, due, due is not None and one.version < due, now - one.seen_at > SILENT_AFTER)

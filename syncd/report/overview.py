@@ -11,12 +11,12 @@ from typing import Final
 from syncd.catalog.catalog import Catalog
 from syncd.catalog.folder import StateFolder
 from syncd.catalog.records import (
-    Fault,
     HeadRecord,
     HoldRecord,
     HoldState,
-    Loaded,
+    LoadedVersion,
     OriginRecord,
+    SyncFault,
     SyncRecord,
     head_name,
 )
@@ -36,7 +36,7 @@ _PATIENCE: Final = timedelta(hours=1)
 _MISSED_SYNCS: Final = 3
 
 
-def in_words_of(fault: Fault) -> str:
+def in_words_of(fault: SyncFault) -> str:
     """A fault of a sync as people read it."""
     return fault.message or reasons_in_words(fault.reasons) or f"the last sync was {in_words(fault.outcome)}"
 
@@ -107,7 +107,7 @@ class ListView:
         return not self.retired and (patience is None or (self.age is not None and self.age > patience))
 
     @property
-    def fault(self) -> Fault | None:
+    def fault(self) -> SyncFault | None:
         """What it came to in the last sync, where that was not good; else the holds that are open, if any are.
 
         A hold lasts until it is ended, whatever a later sync came to, and not longer. A retired list has faults of its
@@ -119,7 +119,7 @@ class ListView:
         fault = told.get(self.head.list, whole)
         if fault is None or fault.outcome is Outcome.HELD:
             if self.holds:
-                return Fault(Outcome.HELD, reasons_of(self.holds))
+                return SyncFault(Outcome.HELD, reasons_of(self.holds))
             return None if self._released_since(last) else fault
         return fault
 
@@ -188,7 +188,7 @@ class Untold:
     source: SourceView
     list: str
     """as it would be published; ``""``: the whole sync"""
-    fault: Fault
+    fault: SyncFault
 
     @property
     def why(self) -> str:
@@ -231,7 +231,7 @@ class Overview:
             if not self._tells(one, name, fault)
         )
 
-    def _tells(self, source: SourceView, name: str, fault: Fault) -> bool:
+    def _tells(self, source: SourceView, name: str, fault: SyncFault) -> bool:
         its = (one for one in self.lists if one.head.source == source.name)
         return any(one.fault == fault if name == "" else one.head.list == name for one in its)
 
@@ -242,7 +242,7 @@ def read(
     intervals: Mapping[str, float],
     now: datetime,
     certificates: Iterable[Certificate] = (),
-    loaded: Iterable[Loaded] | None = None,
+    loaded: Iterable[LoadedVersion] | None = None,
 ) -> Overview:
     """Look at everything; ``intervals``: seconds between syncs, of each configured source.
 
@@ -277,7 +277,9 @@ def read(
     return Overview(now, lists, shown, roles, matchers, certificate_views(certificates, now))
 
 
-def matcher_views(catalog: Catalog, now: datetime, loaded: Iterable[Loaded] | None = None) -> tuple[MatcherView, ...]:
+def matcher_views(
+    catalog: Catalog, now: datetime, loaded: Iterable[LoadedVersion] | None = None
+) -> tuple[MatcherView, ...]:
     """Who may pull, and how their instances stand; ``loaded`` as in `read`. Raises `StoreError`."""
     due = catalog.due_versions(now - lagging.BEHIND_AFTER)
     return lagging.views(catalog.matchers(), catalog.loaded() if loaded is None else loaded, due, now)

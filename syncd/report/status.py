@@ -10,7 +10,7 @@ from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
-from syncd.catalog.records import Fault, HoldRecord, SyncRecord
+from syncd.catalog.records import HoldRecord, SyncFault, SyncRecord
 from syncd.certificates import CertificateView
 from syncd.outcomes import Outcome, cure, joined, reasons_in_words
 from syncd.report.expiry import Expiry
@@ -70,7 +70,7 @@ class HoldStatus(_Document):
     to_do: str
 
 
-class ListStatus(_Document):
+class ListReport(_Document):
     """One published list."""
 
     list: str
@@ -168,7 +168,7 @@ class StatusDocument(_Document):
     """How everything stands."""
 
     at: Time
-    lists: tuple[ListStatus, ...]
+    lists: tuple[ListReport, ...]
     not_published: tuple[WaitingStatus, ...]
     sources: tuple[SourceStatus, ...]
     metadata: tuple[RoleStatus, ...]
@@ -193,8 +193,8 @@ def status_document(found: Overview) -> StatusDocument:
     )
 
 
-def _list(one: ListView) -> ListStatus:
-    return ListStatus(
+def _list(one: ListView) -> ListReport:
+    return ListReport(
         list=one.head.list,
         source=one.head.source,
         version=one.head.version,
@@ -295,7 +295,7 @@ def _laggard(one: InstanceView, now: datetime) -> LaggardStatus:
 
 def _sync_of(one: ListView) -> SyncStatus | None:
     """The last sync, as far as the list is concerned."""
-    last, fault = one.source.last, one.fault or Fault(one.outcome or Outcome.UP_TO_DATE)
+    last, fault = one.source.last, one.fault or SyncFault(one.outcome or Outcome.UP_TO_DATE)
     if last is None or one.over:
         return None
     return _sync(replace(last, outcome=fault.outcome, reasons=fault.reasons, message=fault.message))

@@ -9,7 +9,7 @@ from itertools import chain
 from typing import Final
 
 from syncd.catalog.catalog import Catalog
-from syncd.catalog.records import HeadRecord, Loaded
+from syncd.catalog.records import HeadRecord, LoadedVersion
 from syncd.model import ListName
 from syncd.report.lagging import BEHIND_AFTER, FORGOTTEN_AFTER
 
@@ -32,7 +32,7 @@ def never_published(lists: Mapping[ListName, int], heads: Published) -> tuple[Li
 @dataclass
 class _Instance:
     seen_at: datetime
-    lists: dict[ListName, Loaded] = field(default_factory=dict)
+    lists: dict[ListName, LoadedVersion] = field(default_factory=dict)
     counted: dict[ListName, int] = field(default_factory=dict)
     """the newest version of each list that was current when this instance loaded it"""
     stored: bool = False
@@ -86,7 +86,7 @@ class Checkins:
         for name, seconds in counted:
             self._on_loaded(name, seconds)
 
-    def snapshot(self) -> tuple[Loaded, ...]:
+    def snapshot(self) -> tuple[LoadedVersion, ...]:
         """What everybody has loaded now, by matcher, instance and list."""
         with self._turn:
             found = [one for instance in self._all() for one in instance.lists.values()]
@@ -186,9 +186,13 @@ class Checkins:
         return chain.from_iterable(found.values() for found in self._matchers.values())
 
 
-def _loaded(before: Loaded | None, matcher: str, instance: str, name: ListName, version: int, now: datetime) -> Loaded:
+def _loaded(
+    before: LoadedVersion | None, matcher: str, instance: str, name: ListName, version: int, now: datetime
+) -> LoadedVersion:
     same = before is not None and before.version == version
-    return Loaded(matcher, instance, name, version, before.loaded_at if before is not None and same else now, now)
+    return LoadedVersion(
+        matcher, instance, name, version, before.loaded_at if before is not None and same else now, now
+    )
 
 
 def _counted(

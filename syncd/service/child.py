@@ -17,7 +17,7 @@ from syncd.errors import as_known
 from syncd.fetch import Meter
 from syncd.pipeline import wire
 from syncd.pipeline.prepare import Progress, prepare
-from syncd.pipeline.wire import Answer, Told
+from syncd.pipeline.wire import Told, WorkerMessage
 
 NICENESS: Final = 10
 """Staging a long list must not slow the daemon's answers."""
@@ -31,7 +31,7 @@ def run(reader: BinaryIO, writer: BinaryIO, clock: Callable[[], float] = time.mo
     """Answer the one request of ``reader``, line by line."""
     meter = Meter()
 
-    def say(answer: Answer) -> None:
+    def say(answer: WorkerMessage) -> None:
         writer.write(wire.encode(answer.model_copy(update={"received": meter.total})))
         writer.flush()
 
@@ -40,11 +40,11 @@ def run(reader: BinaryIO, writer: BinaryIO, clock: Callable[[], float] = time.mo
         for step in prepare(request, _sparing(say, clock), meter):
             say(wire.answer_of(step))
     except Exception as fault:  # noqa: BLE001 - its words may hold a digest: only its kind leaves this process
-        say(Answer(fault=wire.fault_of(as_known(fault))))
-    say(Answer(end=True))
+        say(WorkerMessage(fault=wire.fault_of(as_known(fault))))
+    say(WorkerMessage(end=True))
 
 
-def _sparing(say: Callable[[Answer], None], clock: Callable[[], float]) -> Progress:
+def _sparing(say: Callable[[WorkerMessage], None], clock: Callable[[], float]) -> Progress:
     """Report each stage at once, and how it goes on now and then."""
     before, last = "", 0.0
 
@@ -53,7 +53,7 @@ def _sparing(say: Callable[[Answer], None], clock: Callable[[], float]) -> Progr
         now = clock()
         if stage != before or now - last >= TELL_EVERY or done == total:
             before, last = stage, now
-            say(Answer(told=Told(stage=stage, done=done, total=total)))
+            say(WorkerMessage(told=Told(stage=stage, done=done, total=total)))
 
     return tell
 

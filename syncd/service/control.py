@@ -63,14 +63,14 @@ class ControlSocket:
         self.path, self._handle, self._emit = path, handle, emit
         self._clients = 0
         self._change = threading.Condition()
-        self._server: _Server | None = None
+        self._server: _ControlServer | None = None
 
     def open(self) -> None:
         """Begin to listen. Raises `RefusedError` where somebody else does, `StoreError` where the folder is missing."""
         take_over(self.path)
         make_folder(self.path.parent)
         with storage(self.path, "listen at"):
-            self._server = _Server(str(self.path), self._serve)
+            self._server = _ControlServer(str(self.path), self._serve)
         thread = threading.Thread(
             target=self._server.serve_forever, kwargs={"poll_interval": 0.2}, name="syncd-control", daemon=True
         )
@@ -128,7 +128,7 @@ class ControlSocket:
             yield _refusal(SyncdError(f"internal error ({type(error).__name__})", hint="see the daemon's log"))
 
 
-class _Server(socketserver.ThreadingUnixStreamServer):
+class _ControlServer(socketserver.ThreadingUnixStreamServer):
     daemon_threads = True
     block_on_close = False
     request_queue_size = _BACKLOG

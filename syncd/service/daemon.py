@@ -31,7 +31,7 @@ from syncd.service.faults import TIMESTAMP, Faults
 from syncd.service.holds import Holds, tell_ended
 from syncd.service.life import Life
 from syncd.service.log import Emit
-from syncd.service.news import News
+from syncd.service.news import Announcements
 from syncd.service.orders import Orders
 from syncd.service.pulls import Pulls
 from syncd.service.reload import changes, check_reload
@@ -90,7 +90,7 @@ class Daemon:
     def __init__(self, config: Config, load: Callable[[], Config], publisher: Publisher, around: Surroundings) -> None:
         self._config, self._load, self._around = config, load, around
         self._site: Site | None = None
-        self._news = News(f"{int(around.clock().timestamp() * 1000):x}.{os.getpid()}")
+        self._news = Announcements(f"{int(around.clock().timestamp() * 1000):x}.{os.getpid()}")
         self._publisher = publisher = replace(publisher, announce=self._announce)
         self._faults = faults = Faults(publisher.catalog, around.clock, self._emit)
         self._syncs = Syncs(publisher, around.clock, self._emit, self._finished, faults.sync_failed)

@@ -21,7 +21,7 @@ class Item:
     version: int
 
 
-class News:
+class Announcements:
     """``epoch`` tells this run from those before, whose numbers mean nothing: a word without ``-``."""
 
     def __init__(self, epoch: str) -> None:

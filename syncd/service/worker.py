@@ -15,8 +15,8 @@ from typing import Final
 from syncd.errors import AbandonedError, DeadlineExceeded, StoreError
 from syncd.fetch import Meter
 from syncd.pipeline import wire
-from syncd.pipeline.prepare import Preparing, Progress, Request, Verified
-from syncd.pipeline.wire import Answer
+from syncd.pipeline.prepare import Preparing, Progress, Request, VerifiedSource
+from syncd.pipeline.wire import WorkerMessage
 
 COMMAND: Final = (sys.executable, "-P", "-m", "syncd.service.child")
 GRACE: Final = 5.0
@@ -136,7 +136,7 @@ class Worker:
             if answer.told is not None:
                 progress(answer.told.stage, answer.told.done, answer.told.total)
             elif answer.verified is not None:
-                yield Verified(answer.verified)
+                yield VerifiedSource(answer.verified)
             elif answer.result is not None:
                 yield wire.prepared(answer.result)
             elif answer.fault is not None:
@@ -147,7 +147,7 @@ class Worker:
             raise _stopped(request.source.name)
         raise _died(request.source.name, process.wait())
 
-    def _answers(self, process: Process, end: float) -> Iterator[Answer]:
+    def _answers(self, process: Process, end: float) -> Iterator[WorkerMessage]:
         assert process.stdout  # noqa: S101 - for the type checker: it is a pipe
         for line in _lines(process.stdout.fileno(), end):
             yield wire.decode(line)

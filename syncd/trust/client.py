@@ -29,11 +29,11 @@ from syncd.errors import (
     RollbackError,
     TrustError,
 )
-from syncd.trust.offline import Verified, delegated_roles, trusted_feed, verify, verify_offline
+from syncd.trust.offline import VerifiedMetadata, delegated_roles, trusted_feed, verify, verify_offline
 from syncd.trust.parse import given_out, parse, translate, typed_errors
 from syncd.trust.values import TARGETS_LIMIT, Floors, TrustedFeed, role_of, size_limit
 
-__all__ = ["Floors", "Peer", "TrustedFeed", "refresh", "verify_offline"]
+__all__ = ["Floors", "MetadataPeer", "TrustedFeed", "refresh", "verify_offline"]
 
 _METADATA: Final = "metadata/"
 _CLOCK_TOLERANCE: Final = timedelta(minutes=5)
@@ -51,7 +51,7 @@ _CONFIG: Final = UpdaterConfig(
 )
 
 
-class Peer(Protocol):
+class MetadataPeer(Protocol):
     """Where a feed is fetched from."""
 
     def stream(self, path: str, limit: int) -> Iterator[bytes]:
@@ -59,7 +59,7 @@ class Peer(Protocol):
         ...
 
 
-def refresh(folder: Path, root: bytes, peer: Peer, *, floors: Floors, now: datetime) -> TrustedFeed:
+def refresh(folder: Path, root: bytes, peer: MetadataPeer, *, floors: Floors, now: datetime) -> TrustedFeed:
     """Fetch what is new in a feed's metadata, verify it against the pinned ``root``, and keep it in ``folder``.
 
     Where nothing changed that is two requests: the next root (404) and timestamp. Raises
@@ -136,7 +136,7 @@ def _expired_error(role: str, expires: datetime) -> ExpiredError:
     )
 
 
-def _verify_folder(folder: Path, root: bytes, root_version: int, timestamp_version: int) -> Verified:
+def _verify_folder(folder: Path, root: bytes, root_version: int, timestamp_version: int) -> VerifiedMetadata:
     """Verify what ngclient left on disk, by the very function that matchers use offline."""
     try:
         return verify(lambda name: _read(folder, name), root, root_version, timestamp_version)
@@ -155,7 +155,7 @@ def _read(folder: Path, name: str) -> bytes | None:
     return files.read_bytes(path, TARGETS_LIMIT) if path.is_file() else None
 
 
-def _check_one_timestamp(fetcher: "_Fetcher", verified: Verified) -> None:
+def _check_one_timestamp(fetcher: "_Fetcher", verified: VerifiedMetadata) -> None:
     """Refuse a second timestamp of the version we hold: ngclient verifies it, then drops it without a word."""
     held = verified.timestamp
     fetched = parse(Timestamp, fetcher.timestamp, "timestamp.json").signed
@@ -166,7 +166,7 @@ def _check_one_timestamp(fetcher: "_Fetcher", verified: Verified) -> None:
         )
 
 
-def _check_floors(verified: Verified, floors: Floors) -> None:
+def _check_floors(verified: VerifiedMetadata, floors: Floors) -> None:
     """Refuse what is older than what was seen before, also where the local metadata was lost."""
     below = {"root": floors.root}
     if not _keys_replaced(verified, floors.root, "timestamp"):
@@ -182,7 +182,7 @@ def _check_floors(verified: Verified, floors: Floors) -> None:
             )
 
 
-def _keys_replaced(verified: Verified, root_then: int, role: str) -> bool:
+def _keys_replaced(verified: VerifiedMetadata, root_then: int, role: str) -> bool:
     """True where what ``role`` signed under an earlier root would no longer verify.
 
     Rotating its keys is how a publisher undoes a version number driven to the top by a thief of the old ones: floors
@@ -215,9 +215,9 @@ def _make_durable(folder: Path) -> None:
 
 
 class _Fetcher(FetcherInterface):
-    """Lets ngclient fetch through a `Peer`, whose errors pass through it untouched."""
+    """Lets ngclient fetch through a `MetadataPeer`, whose errors pass through it untouched."""
 
-    def __init__(self, peer: Peer) -> None:
+    def __init__(self, peer: MetadataPeer) -> None:
         self._peer = peer
         self.name = ""
         self.content = b""

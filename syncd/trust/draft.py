@@ -28,7 +28,7 @@ _Signed: TypeAlias = Root | Timestamp | Snapshot | Targets
 
 
 @dataclass
-class Draft:
+class MetadataDraft:
     """One update in the making."""
 
     root: Root

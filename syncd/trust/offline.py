@@ -36,7 +36,7 @@ _PUBLICATION_ID: Final = re.compile("[0-9a-f]{32}")
 
 
 @dataclass(frozen=True)
-class Verified:
+class VerifiedMetadata:
     """Metadata whose signatures, thresholds, versions, lengths and hashes hold together. ``roots``: oldest first."""
 
     roots: tuple[Root, ...]
@@ -107,7 +107,7 @@ def verify_offline(read: Read, names: Mapping[str, int], root: bytes) -> Trusted
     return trusted_feed(verified, clock=None)
 
 
-def trusted_feed(verified: Verified, clock: datetime | None) -> TrustedFeed:
+def trusted_feed(verified: VerifiedMetadata, clock: datetime | None) -> TrustedFeed:
     """Return what callers may know of verified metadata, with floors as of ``clock``."""
     versions = verified.versions
     roles = {role: version for role, version in versions.items() if role not in {"root", "timestamp", "snapshot"}}
@@ -125,15 +125,15 @@ def trusted_feed(verified: Verified, clock: datetime | None) -> TrustedFeed:
     )
 
 
-def verify(read: Read, root: bytes, newest_root: int, timestamp_version: int) -> Verified:
+def verify(read: Read, root: bytes, newest_root: int, timestamp_version: int) -> VerifiedMetadata:
     """Verify everything from the pinned ``root`` down to the delegated roles. Raises as `verify_offline` does."""
-    files = _Files(read)
+    files = _MetadataFiles(read)
     roots = _verify_roots(files, root, newest_root)
     with at_hand():
         return _verify_below(files, roots, timestamp_version)
 
 
-def _verify_below(files: "_Files", roots: tuple[Root, ...], timestamp_version: int) -> Verified:
+def _verify_below(files: "_MetadataFiles", roots: tuple[Root, ...], timestamp_version: int) -> VerifiedMetadata:
     name = f"{timestamp_version}.timestamp.json"
     timestamp = parse(Timestamp, files.take(name), name)
     _check_signatures(roots[-1], "timestamp", timestamp, name)
@@ -143,7 +143,7 @@ def _verify_below(files: "_Files", roots: tuple[Root, ...], timestamp_version: i
         role: _verify_listed(files, Targets, targets, role, _listed(snapshot, role))
         for role in delegated_roles(targets)
     }
-    verified = Verified(roots, timestamp.signed, snapshot, targets, roles, files.taken)
+    verified = VerifiedMetadata(roots, timestamp.signed, snapshot, targets, roles, files.taken)
     if beyond := [role for role, version in verified.versions.items() if version >= _TOO_HIGH]:
         raise TrustError(
             f"the feed's {brief(beyond[0])} metadata has a version number beyond 53 bits",
@@ -152,7 +152,7 @@ def _verify_below(files: "_Files", roots: tuple[Root, ...], timestamp_version: i
     return verified
 
 
-class _Files:
+class _MetadataFiles:
     """Reads metadata files and remembers what was read."""
 
     def __init__(self, read: Read) -> None:
@@ -167,7 +167,7 @@ class _Files:
         return content
 
 
-def _verify_roots(files: _Files, pinned: bytes, newest: int) -> tuple[Root, ...]:
+def _verify_roots(files: _MetadataFiles, pinned: bytes, newest: int) -> tuple[Root, ...]:
     """Follow root rotation (5.3): each root is signed by the one before it and by itself."""
     first = _pinned(pinned)
     _check_signatures(first.signed, "root", first, "the pinned root")
@@ -193,7 +193,7 @@ def _pinned(content: bytes) -> Metadata[Root]:
         return parse(Root, content, "the pinned root")
 
 
-def _verify_listed(files: _Files, kind: type[S], delegator: Root | Targets, role: str, meta: MetaFile) -> S:
+def _verify_listed(files: _MetadataFiles, kind: type[S], delegator: Root | Targets, role: str, meta: MetaFile) -> S:
     """Verify a file whose version, length and hash other signed metadata gives."""
     name = f"{meta.version}.{role}.json"
     content = files.take(name)

@@ -19,9 +19,9 @@ from tuf.api.metadata import DelegatedRole, Delegations, Root, Snapshot, TargetF
 
 from syncd.errors import FeedError, RefusedError, StoreError, UsageError
 from syncd.model import AuditHead
-from syncd.trust.draft import TIMESTAMP, Draft, set_keys
+from syncd.trust.draft import TIMESTAMP, MetadataDraft, set_keys
 from syncd.trust.keys import Signers
-from syncd.trust.offline import Read, Verified, read_freshness, verify
+from syncd.trust.offline import Read, VerifiedMetadata, read_freshness, verify
 from syncd.trust.parse import parse
 from syncd.trust.values import (
     LISTS,
@@ -58,7 +58,7 @@ def create(
         set_keys(root, role, signers.get(role, ()), root_threshold if role == "root" else 1)
     _delegate(targets, DelegatedRole(LISTS, [], 1, terminating=True, paths=[LISTS_PATH]), signers.get(LISTS, ()), 1)
     timestamp, snapshot, roles = Timestamp(), Snapshot(meta={}), {LISTS: Targets()}
-    draft = Draft(root, timestamp, snapshot, targets, roles, signers, now, publication=new_publication())
+    draft = MetadataDraft(root, timestamp, snapshot, targets, roles, signers, now, publication=new_publication())
     draft.sign("root")
     draft.sign("targets")
     draft.sign(LISTS)
@@ -69,7 +69,7 @@ def create(
 class Repository:
     """The newest metadata of a feed, verified, and what can be signed on top of it. Signing changes nothing here."""
 
-    _verified: Verified
+    _verified: VerifiedMetadata
     _new_publication: NewPublication = new_publication
 
     @classmethod
@@ -222,9 +222,9 @@ class Repository:
         draft.sign("targets")
         return draft.finish(self.freshness())
 
-    def _draft(self, signers: Signers, now: datetime, above: int = 0) -> Draft:
+    def _draft(self, signers: Signers, now: datetime, above: int = 0) -> MetadataDraft:
         of = copy.deepcopy(self._verified)
-        return Draft(
+        return MetadataDraft(
             root=of.root,
             timestamp=of.timestamp,
             snapshot=of.snapshot,

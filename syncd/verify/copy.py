@@ -7,7 +7,7 @@ from pathlib import Path
 
 from syncd.errors import MismatchError, StoreError
 from syncd.feed import layout
-from syncd.matcher.copy import CURRENT, Current, copy_at, read_current
+from syncd.matcher.copy import CURRENT, CurrentFile, copy_at, read_current
 from syncd.model import ListName
 from syncd.trust.strict import verify_exactly
 from syncd.trust.values import TrustedFeed
@@ -38,7 +38,7 @@ class _Copy:
     def prove(self) -> None:
         prover = self._prover
         root = prover.root(self._given)
-        current: Current | None = None
+        current: CurrentFile | None = None
         with prover.attempt(CURRENT):
             current = self._current()
         if root is None or current is None:
@@ -50,7 +50,7 @@ class _Copy:
                 self._list(trusted, name, held.version, held.manifest)
         prover.others(newest)
 
-    def _current(self) -> Current:
+    def _current(self) -> CurrentFile:
         folder = self._prover.folder
         current = read_current(folder)
         if current is None:

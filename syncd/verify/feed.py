@@ -24,7 +24,7 @@ from syncd.model import Algorithm, ListName
 from syncd.trust.strict import check_superseded, verify_published
 from syncd.trust.values import TrustedFeed, role_of
 from syncd.verify.replay import replay
-from syncd.verify.tally import Attempt, ListProof, Progress, Proof, Tally, prove_steadily
+from syncd.verify.tally import Attempted, ListProof, Progress, Proof, Tally, prove_steadily
 
 ROOT: Final = "root.json"
 _UNLIMITED: Final = Caps(rows=1 << 53, length=1 << 53)
@@ -40,9 +40,9 @@ class Prover:
         self.proved: set[str] = set()
         tally.total += sum(_size(path) for path in _files(folder, "v1"))
 
-    def attempt(self, file: str) -> "Attempt":
+    def attempt(self, file: str) -> "Attempted":
         """Turn an error into a fault of ``file``, and go on after the block."""
-        return Attempt(self.tally, self.prefix + file)
+        return Attempted(self.tally, self.prefix + file)
 
     def done(self, file: str) -> None:
         """``file`` is proved."""

@@ -15,7 +15,7 @@ from syncd.format.manifest import Manifest
 from syncd.model import ListName
 from syncd.pipeline.heads import ListState, named_segments, read_state
 from syncd.verify.feed import Prover, feed_into
-from syncd.verify.tally import Attempt, Progress, Proof, Tally, prove_steadily
+from syncd.verify.tally import Attempted, Progress, Proof, Tally, prove_steadily
 
 _CATALOG = "catalog.sqlite3"
 _RESTORE = "restore it from a backup, then `syncd recover --above N`"
@@ -31,20 +31,20 @@ def prove_state(folder: StateFolder, root: bytes | None, now: datetime, progress
 
         def once() -> Proof:
             tally = Tally(progress)
-            _State(folder, catalog, tally, now).prove(root)
+            _StateProof(folder, catalog, tally, now).prove(root)
             return tally.proof(folder.root)
 
         return prove_steadily(once, lambda: (folder.feed.read(layout.TIMESTAMP), catalog.origins()))
 
 
-class _State:
+class _StateProof:
     def __init__(self, folder: StateFolder, catalog: Catalog, tally: Tally, now: datetime) -> None:
         self._folder, self._catalog, self._tally, self._now = folder, catalog, tally, now
 
     def prove(self, root: bytes | None) -> None:
         damage = self._catalog.damage()
         for one in damage:
-            with Attempt(self._tally, _CATALOG):
+            with Attempted(self._tally, _CATALOG):
                 raise StoreError(f"the catalog is damaged: {one}", hint=_RESTORE)
         if damage:
             return
@@ -62,7 +62,7 @@ class _State:
             self._tally.notes.append("a publication is committed and not installed yet: the next sync does it")
 
     def _head(self, head: HeadRecord, published: Manifest | None) -> None:
-        with Attempt(self._tally, _CATALOG):
+        with Attempted(self._tally, _CATALOG):
             versions = self._catalog.versions(head.list)
             for version in versions:
                 _check_version(version)
@@ -73,7 +73,7 @@ class _State:
                 head.manifest_sha256,
             ):
                 raise StoreError(f"the newest version of {head.list} is not its head", hint=_RESTORE)
-        with Attempt(self._tally, f"feed/{layout.manifest_path(head.list, head.manifest_sha256)}"):
+        with Attempted(self._tally, f"feed/{layout.manifest_path(head.list, head.manifest_sha256)}"):
             if self._catalog.pending():
                 return
             content = self._folder.feed.manifest_bytes(head.list, head.manifest_sha256)
@@ -98,7 +98,7 @@ class _State:
 
     def _origin(self, origin: OriginRecord) -> None:
         what = f"{origin.list} of source {origin.source}"
-        with Attempt(self._tally, _CATALOG):
+        with Attempted(self._tally, _CATALOG):
             if hashlib.sha256(origin.manifest).hexdigest() != origin.manifest_sha256:
                 raise StoreError(f"the signed manifest of {what} was altered", hint=_RESTORE)
             signed = manifests.parse(origin.manifest)
@@ -107,7 +107,7 @@ class _State:
         prover = Prover(self._folder.source(origin.source), self._tally, f"sources/{origin.source}/")
         before = len(self._tally.faults)
         state: ListState | None = None
-        with Attempt(self._tally, _CATALOG):
+        with Attempted(self._tally, _CATALOG):
             state = read_state(self._folder, self._catalog, origin.source, origin.list)
         if state is None:  # its head's manifest cannot be read, and so it is not known what the origin consists of
             return

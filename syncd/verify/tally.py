@@ -92,7 +92,7 @@ class Tally:
 
 
 @dataclass(frozen=True)
-class Attempt:
+class Attempted:
     """A context that turns an error into a fault. A class, so that type checkers know that it swallows."""
 
     tally: Tally

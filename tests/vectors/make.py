@@ -31,7 +31,7 @@ from syncd.format.manifest import (
     ManifestRef,
     MaxAge,
     Origin,
-    Retired,
+    RetirementNotice,
     SegmentRef,
     Step,
     Withheld,
@@ -286,7 +286,7 @@ def make_retired(maker: Maker) -> ManifestRef:
     state = {Algorithm.MD5: end_states(STATES[1])[Algorithm.MD5]}
     first = maker.manifest(version=1, previous=None, end_state=state, stack=(ref,))
     since = CREATED + timedelta(hours=2)
-    return maker.manifest(version=2, previous=first, end_state={}, stack=(), retired=Retired(since=since))
+    return maker.manifest(version=2, previous=first, end_state={}, stack=(), retired=RetirementNotice(since=since))
 
 
 def make_mixed(maker: Maker) -> ManifestRef:

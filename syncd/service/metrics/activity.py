@@ -14,7 +14,7 @@ from syncd.catalog.records import HoldState
 from syncd.event import Event
 from syncd.model import ListName
 from syncd.outcomes import Lane, Outcome
-from syncd.service.metrics.state import ENDS, State
+from syncd.service.metrics.state import ENDS, StateSample
 
 CHANGES: Final = ("added", "removed", "relabelled")
 FAULTS: Final = (
@@ -110,7 +110,7 @@ class Activity:
         """An instance has loaded a version, so many seconds after it was published."""
         self._loads.labels(name).observe(seconds)
 
-    def know(self, found: State) -> None:
+    def know(self, found: StateSample) -> None:
         """Begin the series of every source and list."""
         sources = {(one.name, "") for one in found.overview.sources}
         lists = {(one.head.source, str(one.head.list)) for one in found.overview.lists}

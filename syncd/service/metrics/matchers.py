@@ -3,21 +3,21 @@
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from syncd.report.lagging import MatcherView, Standing
-from syncd.service.metrics.state import Gauge, Sample, State, seconds
+from syncd.report.lagging import InstanceList, MatcherView
+from syncd.service.metrics.state import Gauge, Sample, StateSample, seconds
 
 
-def _each(value: Callable[[MatcherView], float]) -> Callable[[State], Iterator[Sample]]:
-    def samples(found: State) -> Iterator[Sample]:
+def _each(value: Callable[[MatcherView], float]) -> Callable[[StateSample], Iterator[Sample]]:
+    def samples(found: StateSample) -> Iterator[Sample]:
         return (((one.matcher.name,), value(one)) for one in found.overview.matchers)
 
     return samples
 
 
-def _each_list(value: Callable[[list[Standing]], float]) -> Callable[[State], Iterator[Sample]]:
-    def samples(found: State) -> Iterator[Sample]:
+def _each_list(value: Callable[[list[InstanceList]], float]) -> Callable[[StateSample], Iterator[Sample]]:
+    def samples(found: StateSample) -> Iterator[Sample]:
         for matcher in found.overview.matchers:
-            by_list: dict[str, list[Standing]] = {}
+            by_list: dict[str, list[InstanceList]] = {}
             for one in (each for instance in matcher.instances for each in instance.standings):
                 by_list.setdefault(one.loaded.list, []).append(one)
             yield from (((matcher.matcher.name, name), value(by_list[name])) for name in sorted(by_list))
@@ -25,7 +25,7 @@ def _each_list(value: Callable[[list[Standing]], float]) -> Callable[[State], It
     return samples
 
 
-def _behind(one: Standing) -> int:
+def _behind(one: InstanceList) -> int:
     return max(0, (one.due or 0) - one.loaded.version)
 
 

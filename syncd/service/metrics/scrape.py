@@ -16,7 +16,7 @@ from syncd.service.access import Access, Kind
 from syncd.service.metrics.activity import Activity
 from syncd.service.metrics.expiry import ExpiryCollector
 from syncd.service.metrics.matchers import MATCHER_GAUGES
-from syncd.service.metrics.state import GAUGES, State, StateCollector
+from syncd.service.metrics.state import GAUGES, StateCollector, StateSample
 from syncd.service.metrics.web import Traffic
 from syncd.service.web.context import Context
 
@@ -49,7 +49,7 @@ class Metrics(Collector):
         encode, content_type = choose_encoder(accept)
         return encode(self), content_type
 
-    def _seen(self, found: State) -> None:
+    def _seen(self, found: StateSample) -> None:
         self.activity.know(found)
 
     def _fault(self, error: Exception) -> None:
@@ -71,6 +71,6 @@ def routes(metrics: Metrics, access: Access) -> list[BaseRoute]:
     return [Route("/metrics", show, methods=["GET"])]
 
 
-def _look(context: Context) -> State:
+def _look(context: Context) -> StateSample:
     """Raises `StoreError`, `UsageError`."""
-    return State(context.overview(), tuple(context.health.faults))
+    return StateSample(context.overview(), tuple(context.health.faults))

@@ -46,7 +46,7 @@ REFUSALS: Final = (*(word for _, word in _REFUSALS), _OTHER)
 
 
 @dataclass(frozen=True)
-class State:
+class StateSample:
     """All of it, at one time."""
 
     overview: Overview
@@ -61,9 +61,9 @@ class Gauge:
     name: str
     help: str
     labels: tuple[str, ...]
-    samples: Callable[[State], Iterable[Sample]]
+    samples: Callable[[StateSample], Iterable[Sample]]
 
-    def family(self, found: State | None) -> Metric:
+    def family(self, found: StateSample | None) -> Metric:
         """Its samples now; none where nothing could be read."""
         family = GaugeMetricFamily(self.name, self.help, labels=self.labels)
         for labels, value in self.samples(found) if found else ():
@@ -76,9 +76,9 @@ class StateCollector(Collector):
 
     def __init__(
         self,
-        look: Callable[[], State],
+        look: Callable[[], StateSample],
         gauges: tuple[Gauge, ...],
-        seen: Callable[[State], None],
+        seen: Callable[[StateSample], None],
         fault: Callable[[Exception], None],
     ) -> None:
         """``seen`` is told every state, ``fault`` what was raised that is a bug."""
@@ -95,7 +95,7 @@ class StateCollector(Collector):
         yield GaugeMetricFamily("syncd_state_read_duration_seconds", "How long reading it took.", seconds)
         yield from (gauge.family(found) for gauge in self._gauges)
 
-    def _found(self) -> State | None:
+    def _found(self) -> StateSample | None:
         try:
             found = self._look()
             self._seen(found)
@@ -120,10 +120,10 @@ def refusal(reason: str) -> str:
 
 def _per_list(
     value: Callable[[ListView], float | None], *, retired: bool = False
-) -> Callable[[State], Iterator[Sample]]:
+) -> Callable[[StateSample], Iterator[Sample]]:
     """``retired``: of retired lists as well. Their age and size are no matter for an alert."""
 
-    def samples(found: State) -> Iterator[Sample]:
+    def samples(found: StateSample) -> Iterator[Sample]:
         for one in found.overview.lists:
             number = value(one) if retired or not one.retired else None
             if number is not None:
@@ -132,8 +132,8 @@ def _per_list(
     return samples
 
 
-def _per_source(value: Callable[[SourceView], float | None]) -> Callable[[State], Iterator[Sample]]:
-    def samples(found: State) -> Iterator[Sample]:
+def _per_source(value: Callable[[SourceView], float | None]) -> Callable[[StateSample], Iterator[Sample]]:
+    def samples(found: StateSample) -> Iterator[Sample]:
         for one in found.overview.sources:
             number = value(one)
             if number is not None:
@@ -142,25 +142,25 @@ def _per_source(value: Callable[[SourceView], float | None]) -> Callable[[State]
     return samples
 
 
-def _outcomes(found: State) -> Iterator[Sample]:
+def _outcomes(found: StateSample) -> Iterator[Sample]:
     for one in found.overview.sources:
         for outcome in ENDS:
             yield (one.name, outcome), one.last is not None and one.last.outcome is outcome
 
 
-def _refusals(found: State) -> Iterator[Sample]:
+def _refusals(found: StateSample) -> Iterator[Sample]:
     for one in found.overview.sources:
         now = {refusal(reason) for reason in _reasons(one, Outcome.REJECTED)}
         yield from (((one.name, kind), kind in now) for kind in REFUSALS)
 
 
-def _reasons_to_hold(found: State) -> Iterator[Sample]:
+def _reasons_to_hold(found: StateSample) -> Iterator[Sample]:
     for one in found.overview.sources:
         held = {reason for view in found.overview.lists if view.source is one for reason in view.held_for}
         yield from (((one.name, reason), reason in held) for reason in HoldReason)
 
 
-def _holds(found: State) -> Iterator[Sample]:
+def _holds(found: StateSample) -> Iterator[Sample]:
     for one in found.overview.lists:
         for lane in Lane:
             yield (one.head.source, one.head.list, lane), sum(hold.lane is lane for hold in one.holds)
@@ -177,17 +177,17 @@ def _begun(one: SourceView) -> datetime | None:
     return sync.started_at if sync else None
 
 
-def _published(found: State) -> Iterator[Sample]:
+def _published(found: StateSample) -> Iterator[Sample]:
     for one in found.overview.sources:
         yield (one.name,), sum(view.head.source == one.name and not view.over for view in found.overview.lists)
 
 
-def _proved(found: State) -> Iterator[Sample]:
+def _proved(found: StateSample) -> Iterator[Sample]:
     for one in found.overview.lists:
         yield (one.head.source, one.head.list), not {"", one.head.list} & set(found.not_proved)
 
 
-def _roles(found: State) -> Iterator[Sample]:
+def _roles(found: StateSample) -> Iterator[Sample]:
     return (((one.role,), seconds(one.expires)) for one in found.overview.roles)
 
 

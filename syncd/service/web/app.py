@@ -16,7 +16,7 @@ from syncd.service.web.dashboard import Dashboard
 from syncd.service.web.events import PATH as EVENTS
 from syncd.service.web.events import Streams
 from syncd.service.web.feed import PREFIX as FEED
-from syncd.service.web.feed import Feed
+from syncd.service.web.feed import FeedRoutes
 
 _CLOSE: Final = (b"connection", b"close")
 _FULL: Final = document(503, "too many connections", "ask again later", (b"retry-after", b"5"), _CLOSE)
@@ -33,7 +33,7 @@ class App:
     def __init__(self, context: Context) -> None:
         self._context = context
         limits = context.limits
-        self.feed = Feed(context.publisher.folder.feed.root, context.access, context.pulls, limits.look)
+        self.feed = FeedRoutes(context.publisher.folder.feed.root, context.access, context.pulls, limits.look)
         self.streams = Streams(context.news, context.access, limits)
         self.metrics = Metrics(context)
         self.dashboard = Dashboard(context)

@@ -11,7 +11,7 @@ from syncd.report.overview import Overview
 from syncd.service.access import Access
 from syncd.service.checkins import Checkins
 from syncd.service.log import Emit
-from syncd.service.news import News
+from syncd.service.news import Announcements
 from syncd.service.pulls import Pulls
 from syncd.service.web.health import Health
 
@@ -54,7 +54,7 @@ class Context:
     access: Access
     checkins: Checkins
     pulls: Pulls
-    news: News
+    news: Announcements
     health: Health
     clock: Callable[[], datetime]
     emit: Emit

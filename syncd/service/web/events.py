@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from syncd.model import ListName
 from syncd.service.access import Access, Kind, Visitor
-from syncd.service.news import Item, News, wake
+from syncd.service.news import Announcements, Item, wake
 from syncd.service.web.answers import document, header
 from syncd.service.web.connection import KEY, Connection
 from syncd.service.web.context import Limits
@@ -46,9 +46,9 @@ _Lists = frozenset[ListName] | None
 class Streams:
     """All open streams. For the server's thread, but for what it is woken by."""
 
-    def __init__(self, news: News, access: Access, limits: Limits) -> None:
+    def __init__(self, news: Announcements, access: Access, limits: Limits) -> None:
         self._news, self._access, self._limits = news, access, limits
-        self._open: set[_Stream] = set()
+        self._open: set[_EventStream] = set()
         self._encoded: dict[tuple[int, _Lists], tuple[int, bytes]] = {}
         self._begun = self._closed = False
         self._turn = 0
@@ -91,7 +91,7 @@ class Streams:
             self._beat(loop)
 
     async def _run(self, visitor: Visitor, number: int, scope: Scope, send: Send) -> None:
-        stream = _Stream(number, len(self._open) % _TURNS)
+        stream = _EventStream(number, len(self._open) % _TURNS)
         connection: Connection | None = scope.get(KEY)
         if connection is not None:
             connection.as_stream()
@@ -106,7 +106,7 @@ class Streams:
         finally:
             self._open.discard(stream)
 
-    async def _step(self, stream: "_Stream", lists: _Lists, send: Send) -> None:
+    async def _step(self, stream: "_EventStream", lists: _Lists, send: Send) -> None:
         stream.number, content = self._since(stream.number, lists)
         if not content and stream.beat:
             content = _BEAT
@@ -158,7 +158,7 @@ class Streams:
             loop.call_later(self._limits.beat / _TURNS, self._beat, loop)
 
 
-class _Stream:
+class _EventStream:
     """One reader: what it has seen, and what it waits for."""
 
     def __init__(self, number: int, turn: int) -> None:

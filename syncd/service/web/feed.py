@@ -31,7 +31,7 @@ _SMALL_FILES: Final = 16 << 20
 
 
 @dataclass(frozen=True)
-class _Held:
+class _SmallFile:
     """The two answers about a small file, ready to send."""
 
     tag: bytes
@@ -39,13 +39,13 @@ class _Held:
     known: Answer
 
 
-class Feed:
+class FeedRoutes:
     """Serves ``folder``."""
 
     def __init__(self, folder: Path, access: Access, pulls: Pulls, look: float) -> None:
         self._folder, self._access, self._pulls, self._look = folder.resolve(), access, pulls, look
         self._files = {PREFIX + path: InMemory(self._folder, path) for path in CHANGING}
-        self._held: dict[str, tuple[float, _Held | None]] = {}
+        self._held: dict[str, tuple[float, _SmallFile | None]] = {}
         self._small_files = _SmallFiles()
 
     def refresh(self) -> None:
@@ -164,7 +164,7 @@ class _Counted:
         self.sent += len(message.get("body", b""))
 
 
-def _held(found: tuple[bytes, str] | None, before: _Held | None) -> _Held | None:
+def _held(found: tuple[bytes, str] | None, before: _SmallFile | None) -> _SmallFile | None:
     if found is None:
         return None
     content, tag = found[0], found[1].encode()
@@ -172,4 +172,4 @@ def _held(found: tuple[bytes, str] | None, before: _Held | None) -> _Held | None
         return before
     kept: list[tuple[bytes, bytes]] = [(b"etag", tag), (b"cache-control", NO_STORE.encode())]
     kind = (b"content-type", b"application/json")
-    return _Held(tag, Answer(200, [kind, *kept], content), Answer(304, kept, b""))
+    return _SmallFile(tag, Answer(200, [kind, *kept], content), Answer(304, kept, b""))

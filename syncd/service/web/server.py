@@ -52,7 +52,7 @@ class WebServer:
     ) -> None:
         self._address, self._context, self._limits, self._emit = address, context, limits, emit
         self._stack = contextlib.ExitStack()
-        self._server = _Server(_settings(app, limits), context, limits, self._full, self._fault, stopping)
+        self._server = _WebServer(_settings(app, limits), context, limits, self._full, self._fault, stopping)
         self._thread: threading.Thread | None = None
         self._told_full: float | None = None
         self.address = address
@@ -111,7 +111,7 @@ class WebServer:
             self._emit(events.ConnectionsFull(self._limits.connections))
 
 
-class _Server(uvicorn.Server):
+class _WebServer(uvicorn.Server):
     """Accepts by itself, so that one connection too many is closed before it costs anything, TLS included."""
 
     def __init__(

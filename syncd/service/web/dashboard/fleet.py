@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from syncd.model import ListName
-from syncd.report.lagging import InstanceView, MatcherView, Standing
+from syncd.report.lagging import InstanceList, InstanceView, MatcherView
 from syncd.report.overview import Overview
 from syncd.service.web.dashboard.frame import heading
 from syncd.service.web.dashboard.html import Child, Html, h, join
@@ -50,7 +50,7 @@ def _late_first(seen: Overview) -> Sequence[tuple[str, InstanceView]]:
     return sorted(every, key=lambda one: (not one[1].behind, not one[1].silent))
 
 
-def _standings(seen: Overview) -> Iterator[Standing]:
+def _standings(seen: Overview) -> Iterator[InstanceList]:
     return (standing for one in seen.matchers for instance in one.instances for standing in instance.standings)
 
 
@@ -70,7 +70,7 @@ def _instance_row(matcher: str, one: InstanceView, seen: Overview) -> Sequence[C
     return one.name, matcher, _lag(behind=one.behind, silent=one.silent), loaded, past(one.seen_at, seen.now)
 
 
-def _loaded(one: Standing) -> Html:
+def _loaded(one: InstanceList) -> Html:
     late = h("strong", f": {one.due} is due") if one.behind else None
     return join(list_link(one.loaded.list), f" version {one.loaded.version}", late)
 
@@ -81,7 +81,7 @@ def _lag(*, behind: bool, silent: bool) -> Html:
     return state(Mark.WATCH, "silent") if silent else state(Mark.GOOD, "current")
 
 
-def _loaded_row(one: Standing, seen: Overview) -> Sequence[Child]:
+def _loaded_row(one: InstanceList, seen: Overview) -> Sequence[Child]:
     its, now = one.loaded, seen.now
     mark = _lag(behind=one.behind, silent=one.silent)
     return its.instance, its.matcher, mark, its.version, one.due, past(its.loaded_at, now), past(its.seen_at, now)

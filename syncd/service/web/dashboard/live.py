@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Callable
 from enum import Enum, auto
 from typing import Final
 
-from syncd.service.news import News, wake
+from syncd.service.news import Announcements, wake
 
 GAP: Final = 5.0
 """Seconds between two ticks, at least: the first is told at once, and a thousand check-ins after it are one more."""
@@ -24,7 +24,9 @@ class Line(Enum):
     """the server stops; the page may come again"""
 
 
-async def stream(news: News, look: Callable[[], Line], beat: float, gap: float = GAP) -> AsyncGenerator[bytes, None]:
+async def stream(
+    news: Announcements, look: Callable[[], Line], beat: float, gap: float = GAP
+) -> AsyncGenerator[bytes, None]:
     """Ticks for one page, until its session ends; a comment every ``beat`` seconds in which nothing happened."""
     loop, happened = asyncio.get_running_loop(), asyncio.Event()
     stop_listening = news.listen(lambda: wake(loop, happened.set), to_all=True)
@@ -60,6 +62,6 @@ async def _within(happened: asyncio.Event, seconds: float) -> bool:
         return False
 
 
-def _tick(news: News, seen: int) -> bytes:
+def _tick(news: Announcements, seen: int) -> bytes:
     lists = {one.list: one.version for one in news.since(seen)}
     return f"event: tick\ndata: {json.dumps({'lists': lists})}\n\n".encode()

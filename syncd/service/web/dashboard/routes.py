@@ -133,7 +133,7 @@ class Dashboard:
             connection.as_stream()
         self._streams += 1  # with the look at it: others are answered while the headers go out
         headers = {**guard.HEADERS, "X-Accel-Buffering": "no"}
-        return _Stream(self._ticks(session), self._ended, headers)
+        return _LiveStream(self._ticks(session), self._ended, headers)
 
     async def asset(self, request: Request) -> Response:
         """Style sheet, script or icon: for anybody, they say nothing."""
@@ -194,7 +194,7 @@ class Dashboard:
         return told_page(title, told, self._context.clock())
 
 
-class _Stream(StreamingResponse):
+class _LiveStream(StreamingResponse):
     """Calls ``ended`` at its end, also where the client goes before anything was sent."""
 
     def __init__(self, ticks: AsyncIterator[bytes], ended: Callable[[], None], headers: Mapping[str, str]) -> None:
