@@ -8,7 +8,8 @@ from typing import Any, Final
 
 _LARGEST: Final = 1 << 53
 """Integers are below it: JSON readers hold these exactly (RFC 8259, section 6)."""
-_DIGITS: Final = 17
+_TOO_LARGE: Final = "not canonical JSON: a number beyond 53 bits"
+_FRACTION: Final = "not canonical JSON: a number that is not an integer"
 _DEEPEST: Final = 32
 """Levels of arrays and objects in a document. Parsers have limits of their own; all readers must refuse the same."""
 
@@ -22,50 +23,43 @@ def read_canonical(content: bytes) -> Any:
     """Return the value of a document; raises `ValueError` with the reason if it is not in canonical form.
 
     The form is checked on the value itself, whatever its fields are called: a reader need not know a field to see
-    that the document is canonical.
+    that the document is canonical. (A field that is there twice is lost when the value is written again.)
     """
     try:
-        value = json.loads(
-            content.decode(),
-            object_pairs_hook=_object,
-            parse_int=_integer,
-            parse_float=_fraction,
-            parse_constant=_fraction,
-        )
-        _check_depth(value, _DEEPEST)
-        again = canonical(value)
+        value = json.loads(content.decode())
     except (json.JSONDecodeError, UnicodeError):
         raise ValueError("not JSON") from None
     except RecursionError:
         raise ValueError("nested too deep") from None
+    except ValueError:  # Python reads no number of thousands of digits
+        raise ValueError(_TOO_LARGE) from None
+    _check(value, _DEEPEST)
+    try:
+        again = canonical(value)
+    except UnicodeError:  # half of a surrogate pair, which JSON can escape and UTF-8 cannot hold
+        raise ValueError("not JSON") from None
     if again != content:
+        json.loads(content.decode(), object_pairs_hook=_check_names)
         raise ValueError("not canonical JSON")
     return value
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+def _check_names(pairs: list[tuple[str, Any]]) -> None:
+    if len(dict(pairs)) != len(pairs):
         raise ValueError("not canonical JSON: a field is there twice")
-    if not all(map(str.isascii, found)):
-        raise ValueError("not canonical JSON: the name of a field is not ASCII")
-    return found
 
 
-def _integer(text: str) -> int:
-    if len(text) > _DIGITS or abs(number := int(text)) >= _LARGEST:
-        raise ValueError("not canonical JSON: a number beyond 53 bits")
-    return number
-
-
-def _fraction(text: str) -> float:
-    del text
-    raise ValueError("not canonical JSON: a number that is not an integer")
-
-
-def _check_depth(value: object, levels: int) -> None:
+def _check(value: object, levels: int) -> None:
+    """Raise `ValueError` for what this format leaves out of JSON. ``levels`` more of arrays and objects may follow."""
     if isinstance(value, dict | list):
         if not levels:
             raise ValueError("nested too deep")
+        if isinstance(value, dict) and not all(map(str.isascii, value)):
+            raise ValueError("not canonical JSON: the name of a field is not ASCII")
         for inner in value.values() if isinstance(value, dict) else value:
-            _check_depth(inner, levels - 1)
+            if not isinstance(inner, str):
+                _check(inner, levels - 1)
+    elif isinstance(value, float):  # NaN and infinity are floats, too
+        raise ValueError(_FRACTION)
+    elif isinstance(value, int) and abs(value) >= _LARGEST:
+        raise ValueError(_TOO_LARGE)

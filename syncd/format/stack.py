@@ -153,9 +153,12 @@ class Stack:
         joined = concatenate(parts) if len(parts) > 1 else [*parts, rows.slice(0, 0)][0]
         return Resolved(present, joined.take(order))
 
-    def effect(self, delta: Rows) -> Effect:
-        """Count what the rows of ``delta`` do to this stack, and how the checksum changes. O(k log n)."""
-        resolved = self.resolve(delta)
+    def effect(self, delta: Rows, resolved: Resolved | None = None) -> Effect:
+        """Count what the rows of ``delta`` do to this stack, and how the checksum changes. O(k log n).
+
+        ``resolved``: the result of `resolve` for ``delta``, if the caller has it already.
+        """
+        resolved = resolved or self.resolve(delta)
         present, current = resolved.present, resolved.current
         adds = ~delta.removed
         same = np.zeros(len(delta), bool)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from syncd.format.delta import drop_empty, end_state_after
 from syncd.format.manifest import EndState, SegmentRef
 from syncd.format.segment import Segment
-from syncd.format.stack import Stack
+from syncd.format.stack import Resolved, Stack
 from syncd.model import Algorithm, Counts
 from syncd.pipeline.values import Basis
 
@@ -23,6 +23,8 @@ class Counting:
     labels: dict[Algorithm, dict[str, Counts]] = field(default_factory=dict)
     growth: dict[Algorithm, dict[str, int]] = field(default_factory=dict)
     """by label, by how many entries in force it grew"""
+    resolved: dict[Algorithm, Resolved] = field(default_factory=dict)
+    """what the first stack holds of the rows' keys, for algorithms with one segment: searching is most of the work"""
 
     @classmethod
     def over(cls, basis: Basis) -> "Counting":
@@ -35,7 +37,13 @@ class Counting:
         for segment in segments:
             algorithm = segment.algorithm
             stack = self.stacks.get(algorithm) or Stack(algorithm, [])
-            effect = stack.effect(segment.rows())
+            rows = segment.rows()
+            resolved = stack.resolve(rows)
+            effect = stack.effect(rows, resolved)
+            if algorithm in self.counts:
+                self.resolved.pop(algorithm, None)
+            else:
+                self.resolved[algorithm] = resolved
             counted[algorithm] = counted.get(algorithm, Counts()) + effect.counts
             self.counts[algorithm] = self.counts.get(algorithm, Counts()) + effect.counts
             labels, growth = self.labels.setdefault(algorithm, {}), self.growth.setdefault(algorithm, {})

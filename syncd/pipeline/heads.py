@@ -157,27 +157,41 @@ class Move:
     _touches: dict[Algorithm, _Touch] = field(default_factory=dict)
     _composed: dict[Algorithm, Composed] = field(default_factory=dict)
 
-    def touch_update(self, segments: Iterable[Segment]) -> None:
-        """Touch the keys of an update's delta, oldest segment first. What was refused of them no longer is."""
+    def touch_update(self, segments: Iterable[Segment], resolved: Mapping[Algorithm, Resolved]) -> None:
+        """Touch the keys of an update's delta, oldest segment first. What was refused of them no longer is.
+
+        ``resolved``: what the origin holds of the keys of an algorithm, if it was searched for them already.
+        """
         by_algorithm: dict[Algorithm, list[Segment]] = {}
         for segment in segments:
             by_algorithm.setdefault(segment.algorithm, []).append(segment)
         for algorithm, some in by_algorithm.items():
             rows = merge_deltas(algorithm, some)
-            self._touch(algorithm, rows, Resolved(~rows.removed, rows.take(~rows.removed)), np.zeros(len(rows), bool))
+            stated = Resolved(~rows.removed, rows.take(~rows.removed))
+            self._touch(algorithm, rows, stated, np.zeros(len(rows), bool), resolved.get(algorithm))
 
     def touch_rows(self, rows: RowsBy, refused: MasksBy) -> None:
         """Touch the keys of rows that wait, or were refused; ``refused``: which of them are so afterwards."""
         for algorithm, some in rows.items():
             self._touch(algorithm, some, None, refused[algorithm])
 
-    def _touch(self, algorithm: Algorithm, keys: Rows, origin: Resolved | None, refused: Mask) -> None:
-        """``origin``: what it becomes; None: it stays."""
+    def _touch(
+        self,
+        algorithm: Algorithm,
+        keys: Rows,
+        origin: Resolved | None,
+        refused: Mask,
+        resolved: Resolved | None = None,
+    ) -> None:
+        """``origin``: what it becomes; None: it stays. ``resolved``: what it holds of the keys, if that is known."""
         empty = Stack(algorithm, [])
-        head = self.state.head_basis.stacks.get(algorithm, empty).resolve(keys)
         owed = np.zeros(len(keys), bool)
-        for segment in self.state.owed.get(algorithm, empty).segments:
-            owed |= segment.positions(keys.digests, keys.entries)[1]
+        if algorithm in self.state.owed or resolved is None:
+            head = self.state.head_basis.stacks.get(algorithm, empty).resolve(keys)
+            for segment in self.state.owed.get(algorithm, empty).segments:
+                owed |= segment.positions(keys.digests, keys.entries)[1]
+        else:  # head and origin are alike
+            head = resolved
         before = self.state.basis.stacks.get(algorithm, empty).resolve(keys) if owed.any() else head
         nothing = np.zeros(len(keys), bool)
         self._touches[algorithm] = _Touch(

@@ -35,7 +35,7 @@ def recount(
     counting.apply([Segment.check(folder.segment_path(name, ref), ref, caps) for ref in candidate.delta])
     if _counted(counting.counts) != _counted(candidate.counts) or counting.states != drop_empty(candidate.end_state):
         raise _unlike(name)
-    return Update(source, name, staged, before, counting.growth)
+    return Update(source, name, staged, before, counting.growth, counting.resolved)
 
 
 def _check_signed(staged: Staged, name: ListName) -> None:

@@ -98,7 +98,7 @@ def settle_update(
         state = _without_owed(state)
     move = Move(state)
     segments = [open_segment(state.path(ref), ref) for ref in candidate.delta]
-    move.touch_update(segments)
+    move.touch_update(segments, update.resolved if candidate.over is Over.ORIGIN else {})
     retired = candidate.manifest.retired is not None
     judged = pending(_rows(state), move.if_all_wait(), forked=candidate.forked, retired=retired)
     verdict = gate.judge(judged, closed, accepted)

@@ -17,7 +17,7 @@ from syncd.feed.folder import FeedFolder
 from syncd.feed.snapshot import keeping_maps
 from syncd.fetch import Meter
 from syncd.files import lock
-from syncd.format.manifest import ManifestRef
+from syncd.format.manifest import Manifest, ManifestRef
 from syncd.model import ListName
 from syncd.outcomes import HoldReason, Lane, Outcome
 from syncd.pipeline.heads import ListState
@@ -200,9 +200,9 @@ class _Sync:
             return Over.NOTHING
 
     def _sign_if_due(self) -> SyncdError | None:
-        """What kept the timestamp from being signed anew."""
+        """Sign the timestamp unless this sync just did; return the error that prevents it."""
         try:
-            if not self.dry_run:
+            if not self.dry_run and not self._changed:
                 sign_if_due(self.publisher, self.clock())
         except SyncdError as error:
             self.explain(error)
@@ -252,7 +252,9 @@ class _Sync:
         self.progress("publish", 0, 0)
         settled = self.publisher.publish_update(update, self.clock(), self.sync_id)
         good = Outcome.PUBLISHED if settled.changes_head else Outcome.UP_TO_DATE
-        outcome = self._outcome(name, update.staged, Outcome.HELD if settled.reasons else good, settled.reasons)
+        outcome = self._outcome(
+            name, update.staged, Outcome.HELD if settled.reasons else good, settled.reasons, settled.version
+        )
         outcome = replace(outcome, opened=settled.opened, ended=settled.ended)
         if settled.changes_head:
             self._changed = True
@@ -291,10 +293,15 @@ class _Sync:
         )
 
     def _outcome(
-        self, name: ListName, staged: Staged, outcome: Outcome, reasons: tuple[HoldReason, ...] = ()
+        self,
+        name: ListName,
+        staged: Staged,
+        outcome: Outcome,
+        reasons: tuple[HoldReason, ...] = (),
+        published: Manifest | None = None,
     ) -> ListOutcome:
         candidate = staged.candidate
-        version, rows = self._served(name)
+        version, rows = (published.version, published.rows) if published else self._served(name)
         return ListOutcome(
             head_name(self.source.name, name),
             outcome,

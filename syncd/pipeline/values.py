@@ -14,7 +14,7 @@ from pydantic import Discriminator, JsonValue
 from syncd.feed.proof import SignedManifest
 from syncd.format import manifest as manifests
 from syncd.format.manifest import EndState, FileRef, Manifest, ManifestRef, SegmentRef, Sha256, Step, Withheld
-from syncd.format.stack import Stack
+from syncd.format.stack import Resolved, Stack
 from syncd.model import Algorithm, Counts, ListName
 from syncd.outcomes import HoldReason
 
@@ -192,6 +192,8 @@ class Update:
     """hash of the origin's manifest that it was prepared over; None: there was no origin"""
     growth: Mapping[Algorithm, Mapping[str, int]]
     """by label, by how many entries the origin grows"""
+    resolved: Mapping[Algorithm, Resolved] = field(default_factory=dict)
+    """by algorithm with one delta segment, what the stack under the delta holds of its keys"""
 
     @property
     def candidate(self) -> Candidate:
