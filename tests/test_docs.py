@@ -52,6 +52,22 @@ def test_links_between_documents_lead_somewhere(document: Path) -> None:
             assert (document.parent / target).exists(), target
 
 
+ARCHITECTURE = (PROJECT / "docs" / "architecture.md").read_text()
+
+
+def test_every_path_in_the_architecture_exists() -> None:
+    """A reader who is sent to a file finds it."""
+    paths = set(re.findall(r"`((?:syncd|tests|monitoring)/[\w./-]*)`", ARCHITECTURE))
+    assert paths
+    assert [path for path in sorted(paths) if not (PROJECT / path).exists()] == []
+
+
+def test_every_package_has_its_sentence() -> None:
+    """The architecture says of each package what belongs in it, and names no other."""
+    packages = {path.parent.name for path in (PROJECT / "syncd").glob("*/__init__.py")}
+    assert sorted(re.findall(r"^\| `syncd/(\w+)` \| [A-Z].+\. \|$", ARCHITECTURE, re.M)) == sorted(packages)
+
+
 def test_every_reason_and_outcome_is_documented() -> None:
     """What a sync may answer is explained to the operator."""
     told = (PROJECT / "docs" / "operations.md").read_text()
