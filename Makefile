@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN     = $(VENV)/bin
 
-# Where `make install` puts what belongs to systemd; the program itself: docs/install.md.
+# `make install` puts systemd units, users, folders and examples here. For the program itself see docs/install.md.
 DESTDIR ?=
 prefix  ?= /usr/local
 UNITS    = $(notdir $(wildcard systemd/*.service systemd/*.timer))
@@ -13,7 +13,7 @@ examples = $(DESTDIR)$(prefix)/share/doc/syncd
 
 .PHONY: run test fuzz lint types imports unit system bench install uninstall lock clean
 
-run: $(VENV)/.ready          ## the whole road on this machine, on real data
+run: $(VENV)/.ready          ## the whole road on this machine, with real data
 	$(BIN)/syncd demo
 
 test: lint types imports unit ## everything that CI runs
@@ -37,8 +37,8 @@ imports: $(VENV)/.ready
 unit: $(VENV)/.ready system
 	$(BIN)/pytest --numprocesses auto --dist loadfile
 
-# Programs that tests use and pip does not bring, as PROGRAM:PACKAGE of Debian. Where we may not install them, the tests
-# that need one skip and say so.
+# Programs that tests use and pip does not install, as PROGRAM:PACKAGE of Debian. If they are missing and we may not
+# install them, the tests that need them are skipped, with the reason.
 SYSTEM = chromium:chromium nginx:nginx-light promtool:prometheus /lib/systemd/systemd:systemd /bin/kill:procps
 
 system:
@@ -52,7 +52,7 @@ system:
 	  echo "could not: the tests that need them will skip"; \
 	fi
 
-fuzz: $(VENV)/.ready         ## what is tested by random cases, with many more of them: some minutes
+fuzz: $(VENV)/.ready         ## the randomised tests with many more cases: some minutes
 	SYNCD_FUZZ=1 $(BIN)/pytest --numprocesses auto --timeout 900 tests/test_head_and_origin.py tests/test_format_stack.py
 
 bench: $(VENV)/.ready        ## every figure in one run: some minutes and 25 GB below the temporary folder
@@ -66,7 +66,7 @@ install:                     ## units, users, folders and examples; prefix=/usr/
 	install -D -m 644 systemd/tmpfiles.d/syncd.conf "$(lib)/tmpfiles.d/syncd.conf"
 	install -D -m 644 -t "$(examples)" systemd/examples/*
 
-uninstall:                   ## what `make install` put there; configuration and state stay
+uninstall:                   ## remove the files of `make install`; configuration and state stay
 	rm -f $(UNITS:%="$(lib)/systemd/system/%") "$(lib)/sysusers.d/syncd.conf" "$(lib)/tmpfiles.d/syncd.conf"
 	rm -f $(EXAMPLES:%="$(examples)/%")
 
