@@ -13,7 +13,7 @@ import pytest
 from straight import pulled, world
 from syncd.errors import DeadlineExceeded, HttpStatusError, MismatchError, RefusedError, SyncdError, TrustError
 from syncd.feed.folder import FeedFolder
-from syncd.fetch.patience import backoff, vary
+from syncd.fetch.backoff import backoff, vary
 from syncd.matcher import Feed, Hit, ListStatus, Matcher
 from syncd.matcher.copy import CurrentFile, read_current
 from syncd.matcher.pull import ListPull, PullResult

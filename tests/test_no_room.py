@@ -139,7 +139,7 @@ def test_work_gives_way_where_space_is_what_it_lacks(tmp_path: Path, number: int
     for scratch in (folder.make_staging(), folder.downloads):
         scratch.mkdir(exist_ok=True)
         (scratch / "file").touch()
-    with pytest.raises(StoreError) as caught, folder.giving_way(), storage(tmp_path, "write"):
+    with pytest.raises(StoreError) as caught, folder.discard_scratch_if_full(), storage(tmp_path, "write"):
         raise OSError(number, os.strerror(number))
     assert is_full(caught.value) is not kept
     assert [(scratch / "file").exists() for scratch in (folder.staging, folder.downloads)] == [kept, kept]

@@ -115,7 +115,7 @@ class FeedFolder:
                 shutil.rmtree(folder, ignore_errors=True)
 
     @contextlib.contextmanager
-    def giving_way(self) -> Iterator[None]:
+    def discard_scratch_if_full(self) -> Iterator[None]:
         """Remove all scratch, and downloads that were begun, where the work ends for want of space: others share it.
 
         Call with the lock held.

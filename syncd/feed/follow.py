@@ -78,9 +78,9 @@ class Follower:
         ``held``: segments named before, which may be inputs of folds. Raises as `fetch`, and
         `WidthError`.
         """
-        todo = ways(manifest, held, lambda ref: not self._folder.missing(name, [ref]))
-        self.fetch(name, todo.downloads, progress)
-        for ref, inputs in todo.folds:
+        plan = plan_fetch(manifest, held, lambda ref: not self._folder.missing(name, [ref]))
+        self.fetch(name, plan.downloads, progress)
+        for ref, inputs in plan.folds:
             if not self._fold(name, ref, inputs):
                 self.fetch(name, [ref], progress)
         self._check_widths(name, manifest)
@@ -126,7 +126,7 @@ class Follower:
             Download(layout.segment_path(name, ref.sha256), staging / ref.sha256, ref.length, ref.sha256)
             for ref in missing
         ]
-        with self._folder.giving_way():
+        with self._folder.discard_scratch_if_full():
             _check_room(staging, jobs)
             download_all(self._peer, jobs, progress=progress)
             for ref in missing:
@@ -152,14 +152,14 @@ def _size(path: Path) -> int:
 
 
 @dataclass(frozen=True)
-class Ways:
+class FetchPlan:
     """How to come by a stack: what to download, then what to fold, in this order, from what."""
 
     downloads: tuple[SegmentRef, ...]
     folds: tuple[tuple[SegmentRef, tuple[SegmentRef, ...]], ...]
 
 
-def ways(manifest: Manifest, held: Iterable[SegmentRef], is_here: Callable[[SegmentRef], bool]) -> Ways:
+def plan_fetch(manifest: Manifest, held: Iterable[SegmentRef], is_here: Callable[[SegmentRef], bool]) -> FetchPlan:
     """Choose, for each missing segment of a stack, between downloading it and folding it from smaller ones. Pure."""
     known = {ref.sha256: ref for ref in (*held, *manifest.named_segments())}
     folds = {one.output: one.inputs for one in manifest.folds}
@@ -192,4 +192,4 @@ def ways(manifest: Manifest, held: Iterable[SegmentRef], is_here: Callable[[Segm
 
     for ref in manifest.stack:
         choose(ref)
-    return Ways(tuple(downloads.values()), tuple(made.values()))
+    return FetchPlan(tuple(downloads.values()), tuple(made.values()))

@@ -13,8 +13,7 @@ A peer is an HTTP(S) server or, for ``file://``, a folder; both keep the same pr
 from syncd.fetch.endpoint import Deadline, Endpoint
 from syncd.fetch.folder import FilePeer
 from syncd.fetch.http import HttpPeer
-from syncd.fetch.meter import Meter
-from syncd.fetch.peer import Download, Peer, Progress, download_all
+from syncd.fetch.peer import Download, Meter, Peer, Progress, download_all
 
 __all__ = [
     "Deadline",

@@ -41,13 +41,13 @@ class Deadline:
                 # Not SSLSocket.shutdown: it takes the TLS state away from the thread that reads.
                 socket.socket.shutdown(connection, socket.SHUT_RDWR)
 
-    def holds(self, connection: socket.socket) -> None:
+    def register(self, connection: socket.socket) -> None:
         """A connection of this operation was opened."""
         self._sockets.append(weakref.ref(connection))
         if self._ended:
             self.end()
 
-    def leave(self) -> None:
+    def close_inherited(self) -> None:
         """In a forked child: close its share of the parent's connections, and say nothing to the peer."""
         for connection in self._connections():
             connection.close()

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from syncd.errors import HttpStatusError, SourceError
 from syncd.fetch.endpoint import Deadline
-from syncd.fetch.meter import Meter
-from syncd.fetch.peer import BLOCK, Peer, Tail, announced_otherwise, checked_path, too_large
+from syncd.fetch.peer import BLOCK, Meter, Peer, Tail, checked_path, too_large, wrong_length
 
 
 class FilePeer(Peer):
@@ -34,7 +33,7 @@ class FilePeer(Peer):
         """See `Peer.open_tail`."""
         with self._opened(path) as (descriptor, size):
             if size != length:
-                raise announced_otherwise(path, size, length)
+                raise wrong_length(path, size, length)
             os.lseek(descriptor, start, os.SEEK_SET)
             yield Tail(start, self._blocks(descriptor, path, length - start))
 

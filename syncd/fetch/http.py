@@ -15,9 +15,8 @@ import httpx
 from syncd import __version__
 from syncd.errors import HttpStatusError, SourceError
 from syncd.fetch.endpoint import Deadline, Endpoint
-from syncd.fetch.meter import Meter
 from syncd.fetch.network import Transport
-from syncd.fetch.peer import CutShortError, Peer, Tail, UnreachableError, announced_otherwise, checked_path, too_large
+from syncd.fetch.peer import CutShortError, Meter, Peer, Tail, UnreachableError, checked_path, too_large, wrong_length
 
 OK: Final = 200
 PARTIAL: Final = 206
@@ -104,7 +103,7 @@ class HttpPeer(Peer):
     def _tail(self, response: httpx.Response, path: str, start: int, length: int) -> Tail:
         announced = _announced(response)
         if announced is not None and start + announced != length:
-            raise announced_otherwise(path, start + announced, length)
+            raise wrong_length(path, start + announced, length)
         return Tail(start, self._chunks(response, path))
 
     @contextlib.contextmanager

@@ -130,7 +130,7 @@ class BoundedStream(httpcore.NetworkStream):
         self._inner, self._deadline = inner, deadline
         connection = inner.get_extra_info("socket")
         if isinstance(connection, socket.socket):
-            deadline.holds(connection)
+            deadline.register(connection)
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         """Read what is there, at most ``max_bytes`` or `READ`, whichever is more."""

@@ -17,7 +17,6 @@ import stamina
 
 from syncd.errors import HttpStatusError, MismatchError, SourceError, TruncatedError
 from syncd.fetch.endpoint import Deadline
-from syncd.fetch.meter import Meter
 from syncd.files import PRIVATE_FILE, storage
 
 BLOCK: Final = 1 << 20
@@ -30,6 +29,33 @@ Progress = Callable[[int], None]
 
 _T = TypeVar("_T")
 _SEGMENT: Final = re.compile(r"(?!\.\.?$)[A-Za-z0-9._-]+")
+
+
+class Meter:
+    """Bytes of bodies that came from a peer, each once, whatever became of them. Safe to use from several threads.
+
+    Headers are left out, and so are bodies that nobody reads: those of refusals.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._total = 0
+
+    @property
+    def total(self) -> int:
+        """So far."""
+        with self._lock:
+            return self._total
+
+    def add(self, count: int) -> None:
+        """``count`` more came."""
+        with self._lock:
+            self._total += count
+
+    def reached(self, total: int) -> None:
+        """``total`` came so far, as another process says; what it said late is passed over."""
+        with self._lock:
+            self._total = max(self._total, total)
 
 
 class UnreachableError(SourceError):
@@ -268,7 +294,7 @@ def too_large(path: str, limit: int) -> SourceError:
     return SourceError(f"{path} is larger than the {limit} bytes allowed", hint="is this address a syncd feed?")
 
 
-def announced_otherwise(path: str, announced: int, length: int) -> TruncatedError:
+def wrong_length(path: str, announced: int, length: int) -> TruncatedError:
     """The error of a peer whose file has another length than was signed."""
     return TruncatedError(
         f"{path} has {announced} bytes at the peer, not {length}",

@@ -10,8 +10,8 @@ from typing import Final
 
 from syncd.errors import SyncdError, UsageError
 from syncd.fetch.api import check_in
+from syncd.fetch.backoff import JITTER, vary
 from syncd.fetch.endpoint import Deadline, Endpoint
-from syncd.fetch.patience import JITTER, vary
 from syncd.matcher.pace import Random
 from syncd.matcher.threads import Poller, Wait, Wake
 from syncd.model import ListName
@@ -86,7 +86,7 @@ class CheckIn:
 
     def leave(self) -> None:
         """In a forked child: let go of the parent's connection."""
-        self._deadline.leave()
+        self._deadline.close_inherited()
 
     def _interrupt(self) -> None:
         self._deadline.end()

@@ -23,7 +23,7 @@ import numpy as np
 
 from syncd.errors import StoreError, SyncdError, UsageError
 from syncd.feed.folder import MAX_METADATA_BYTES, FeedFolder
-from syncd.fetch.patience import JITTER
+from syncd.fetch.backoff import JITTER
 from syncd.files import read_bytes
 from syncd.format.rows import Digests, Mask
 from syncd.matcher.copy import ROOT, copy_at

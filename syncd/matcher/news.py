@@ -10,9 +10,9 @@ from typing import Final
 
 from syncd.errors import HttpStatusError, SourceError, SyncdError
 from syncd.fetch.api import SILENCE, EventPeer
+from syncd.fetch.backoff import JITTER, backoff, vary
 from syncd.fetch.endpoint import Deadline, Endpoint
 from syncd.fetch.event_stream import ServerSentEvent
-from syncd.fetch.patience import JITTER, backoff, vary
 from syncd.fetch.peer import CutShortError, UnreachableError
 from syncd.matcher.pace import Pacer, Random
 from syncd.matcher.threads import Poller, Wait
@@ -83,7 +83,7 @@ class NewsStream:
 
     def leave(self) -> None:
         """In a forked child: let go of the parent's connection."""
-        self._deadline.leave()
+        self._deadline.close_inherited()
 
     def _interrupt(self) -> None:
         self._deadline.end()

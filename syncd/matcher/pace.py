@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from syncd.errors import FeedError, HttpStatusError, SourceError, SyncdError
-from syncd.fetch.patience import JITTER, backoff, vary
+from syncd.fetch.backoff import JITTER, backoff, vary
 from syncd.model import ListName
 
 Random = Callable[[], float]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from syncd.errors import SyncdError, as_known
-from syncd.fetch.patience import JITTER
+from syncd.fetch.backoff import JITTER
 from syncd.matcher.check_in import CheckIn
 from syncd.matcher.news import NewsStream, OnStream
 from syncd.matcher.pace import Pacer, Random

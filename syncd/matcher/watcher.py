@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from syncd.errors import HttpStatusError, SyncdError, as_known
+from syncd.fetch.backoff import vary
 from syncd.fetch.endpoint import Deadline, Endpoint
-from syncd.fetch.patience import vary
 from syncd.matcher.check_in import CheckIn, process_instance
 from syncd.matcher.feed import Feed
 from syncd.matcher.news import REFUSALS, NewsStream
@@ -151,7 +151,7 @@ class FeedWatcher:
 
     def leave(self) -> None:
         """See `Watcher.leave`."""
-        self._step.deadline.leave()
+        self._step.deadline.close_inherited()
         for one in (self._news, self._check_in):
             if one:
                 one.leave()

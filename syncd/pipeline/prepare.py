@@ -187,7 +187,7 @@ class Preparation:
             return Waiting()
         signed = self.follower.manifest(self.trusted, name)
         try:
-            with self.folder.giving_way():
+            with self.folder.discard_scratch_if_full():
                 return self._stage(name, held, signed)
         except FeedError as error:
             with contextlib.suppress(StoreError):  # a full disk must not hide what was refused

@@ -20,7 +20,7 @@ from apscheduler.triggers.base import BaseTrigger
 from syncd.catalog.catalog import Catalog
 from syncd.catalog.records import SourceState
 from syncd.errors import SourceError
-from syncd.fetch.patience import backoff, vary
+from syncd.fetch.backoff import backoff, vary
 from syncd.outcomes import Outcome
 from syncd.pipeline.outcome import SyncOutcome
 
@@ -29,7 +29,7 @@ JITTER: Final = 0.1
 SPREAD: Final = 60.0
 """Seconds over which the first runs after a start are spread, at most."""
 BACKOFF_BASE: Final = 60.0
-"""Seconds; see `syncd.fetch.patience.backoff`."""
+"""Seconds; see `syncd.fetch.backoff.backoff`."""
 
 _SOURCE: Final = "source:"
 

@@ -30,7 +30,7 @@ from syncd.errors import (
     TrustError,
 )
 from syncd.trust.offline import VerifiedMetadata, delegated_roles, trusted_feed, verify, verify_offline
-from syncd.trust.parse import given_out, parse, translate, typed_errors
+from syncd.trust.parse import local_root_hint, parse, translate, typed_errors
 from syncd.trust.values import TARGETS_LIMIT, Floors, TrustedFeed, role_of, size_limit
 
 __all__ = ["Floors", "MetadataPeer", "TrustedFeed", "refresh", "verify_offline"]
@@ -113,7 +113,7 @@ def _update(folder: Path, root: bytes, fetcher: "_Fetcher", now: datetime) -> tu
 
 
 def _open_updater(folder: Path, root: bytes, fetcher: "_Fetcher", now: datetime) -> Updater:
-    with given_out(), typed_errors("the pinned root"):
+    with local_root_hint(), typed_errors("the pinned root"):
         updater = Updater(str(folder), _METADATA, fetcher=fetcher, config=_CONFIG, bootstrap=root)
     # ngclient read the system clock just now, and has no public way to be told the time.
     updater._trusted_set.reference_time = now

@@ -14,7 +14,7 @@ from tuf.api.metadata import DelegatedRole, Metadata, MetaFile, Root, Snapshot, 
 
 from syncd.errors import RollbackError, StoreError, TrustError
 from syncd.model import AuditHead
-from syncd.trust.parse import S, at_hand, given_out, parse, typed_errors
+from syncd.trust.parse import S, local_file_hint, local_root_hint, parse, typed_errors
 from syncd.trust.values import Floors, Freshness, PublicationId, SignedTarget, TrustedFeed, is_manifest
 from syncd.units import brief
 
@@ -129,7 +129,7 @@ def verify(read: Read, root: bytes, newest_root: int, timestamp_version: int) ->
     """Verify everything from the pinned ``root`` down to the delegated roles. Raises as `verify_offline` does."""
     files = _MetadataFiles(read)
     roots = _verify_roots(files, root, newest_root)
-    with at_hand():
+    with local_file_hint():
         return _verify_below(files, roots, timestamp_version)
 
 
@@ -189,7 +189,7 @@ def _verify_roots(files: _MetadataFiles, pinned: bytes, newest: int) -> tuple[Ro
 
 
 def _pinned(content: bytes) -> Metadata[Root]:
-    with given_out():
+    with local_root_hint():
         return parse(Root, content, "the pinned root")
 
 

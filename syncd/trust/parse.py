@@ -66,7 +66,7 @@ _TRANSLATIONS: Final[tuple[tuple[type[Exception], type[FeedError], str, str], ..
 
 
 @contextmanager
-def given_out() -> Iterator[None]:
+def local_root_hint() -> Iterator[None]:
     """Say of a root that lies on this disk, and is none, what fits: no address was asked for it."""
     try:
         yield
@@ -77,7 +77,7 @@ def given_out() -> Iterator[None]:
 
 
 @contextmanager
-def at_hand() -> Iterator[None]:
+def local_file_hint() -> Iterator[None]:
     """Say of files that lie on this disk, and are not what was signed, what fits: no mirror was asked for them."""
     try:
         yield

@@ -14,7 +14,7 @@ from tuf.api.metadata import Key, Metadata, Root, Snapshot, Targets, Timestamp
 
 from syncd.errors import MismatchError, StoreError, TrustError
 from syncd.trust.offline import Read, trusted_feed, verify, verify_offline
-from syncd.trust.parse import given_out, parse
+from syncd.trust.parse import local_root_hint, parse
 from syncd.trust.values import TOP_LEVEL_ROLES, TrustedFeed, role_of
 
 _TIMESTAMP: Final = "timestamp.json"
@@ -69,7 +69,7 @@ def verify_root(root: bytes) -> int:
 
     Raises `TrustError`.
     """
-    with given_out():
+    with local_root_hint():
         found = parse(Root, root, "the root")
     if set(TOP_LEVEL_ROLES) != found.signed.roles.keys() or not found.signed.consistent_snapshot:
         raise TrustError("the root is not that of a syncd feed", hint="is it the file that the publisher gave out?")
