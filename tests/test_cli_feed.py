@@ -94,7 +94,7 @@ def test_an_init_that_was_killed_is_finished_by_the_next(tmp_path: Path, monkeyp
     ran = syncd(*command)
     assert (ran.code, ran.err) == (
         6,
-        f"error: {tmp_path}/f.keys/timestamp.pem exists and is not overwritten\n"
+        f"error: {tmp_path}/f.keys/timestamp.pem exists already and is not overwritten\n"
         "  to do: name another folder, or move the key away\n",
     )
     (tmp_path / "f.keys").rename(tmp_path / "away")

@@ -56,7 +56,7 @@ def test_keys_that_are_handed_over_come_first(world: World) -> None:
     (world.state.keys / "timestamp.pem").chmod(0o644)
     with open_publisher(world.state, credentials=given) as publisher:
         publisher.resign(world.clock())
-    with pytest.raises(RefusedError, match="others can read the key"), open_publisher(world.state):
+    with pytest.raises(RefusedError, match="other users can read the key"), open_publisher(world.state):
         pass
 
 

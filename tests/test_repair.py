@@ -297,7 +297,7 @@ def test_retrust_wants_a_root_a_reason_and_the_same_file(running: World) -> None
         retrust_partner(running, other)
     forged = running.root.read_bytes().replace(b'"version":1', b'"version":2')
     other.write_bytes(forged)
-    with pytest.raises(TrustError, match="the root is signed by 0 of its own keys and requires 1"):
+    with pytest.raises(TrustError, match="the root is signed by 0 of its own keys but requires 1"):
         retrust_partner(running, other)
     with pytest.raises(UsageError, match="a reason is needed"):
         retrust_partner(running, reason="  ")

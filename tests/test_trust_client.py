@@ -116,7 +116,7 @@ def test_a_pinned_root_that_is_none_is_refused(folder: Path, peer: MetadataPeer,
     """A root file that is not TUF root metadata is named as such, and what to do is not about an address."""
     with pytest.raises(TrustError, match="the pinned root is not TUF metadata") as caught:
         refresh(folder, root, peer, floors=Floors(), now=NOW)
-    told = "put the root.json that the publisher gave out in its place; a page saved from a site is none"
+    told = "replace it with the root.json from the publisher; a web page saved from its site will not do"
     assert caught.value.hint == told
     with pytest.raises(TrustError) as caught:
         verify_root(root)
@@ -125,7 +125,7 @@ def test_a_pinned_root_that_is_none_is_refused(folder: Path, peer: MetadataPeer,
 
 def test_pinned_timestamp_is_no_root(folder: Path, peer: MetadataPeer) -> None:
     """Metadata of another role is not taken for a root."""
-    with pytest.raises(TrustError, match="the pinned root is refused"):
+    with pytest.raises(TrustError, match="the pinned root is rejected"):
         refresh(folder, peer.files["metadata/timestamp.json"], peer, floors=Floors(), now=NOW)
 
 
@@ -316,7 +316,7 @@ def test_floors_hold_where_local_metadata_was_lost(folder: Path, peer: MetadataP
     peer.publish("images", 2)
     floors = sync(folder, peer).floors
     peer.files = old
-    with pytest.raises(RollbackError, match="timestamp metadata is version 2, and version 3 was seen before"):
+    with pytest.raises(RollbackError, match="timestamp metadata is version 2, but version 3 was seen before"):
         sync(folder.with_name("empty"), peer, floors)
 
 
@@ -387,7 +387,7 @@ def test_a_second_snapshot_of_the_same_version_is_equivocation(folder: Path, pee
 def test_a_half_updated_mirror_is_a_mismatch(folder: Path, peer: MetadataPeer, path: str) -> None:
     """A file other than the one that was signed for is refused, and its hash is not shown."""
     peer.files[f"metadata/{path}"] = peer.files[f"metadata/{path}"].replace(b"2026", b"2036").replace(b"2027", b"2037")
-    with pytest.raises(MismatchError, match="is not the file that was signed for") as caught:
+    with pytest.raises(MismatchError, match="is not the file that was signed") as caught:
         sync(folder, peer)
     assert path in caught.value.message
 

@@ -56,7 +56,7 @@ def test_key_files_are_private(tmp_path: Path) -> None:
 def test_a_key_is_never_overwritten(tmp_path: Path) -> None:
     """An existing file stays as it was, and a set of keys with one name taken is not begun."""
     (tmp_path / "targets.pem").write_bytes(b"precious")
-    with pytest.raises(RefusedError, match=r"targets\.pem exists and is not overwritten"):
+    with pytest.raises(RefusedError, match=r"targets\.pem exists already and is not overwritten"):
         generate_key(tmp_path / "targets.pem")
     with pytest.raises(RefusedError, match=r"targets\.pem exists"):
         make_offline_keys(tmp_path, 2)
@@ -76,7 +76,7 @@ def test_a_key_open_to_others_is_refused(tmp_path: Path, mode: int) -> None:
     path = tmp_path / "lists.pem"
     generate_key(path)
     path.chmod(mode)
-    with pytest.raises(RefusedError, match=r"others can read the key .*lists\.pem") as caught:
+    with pytest.raises(RefusedError, match=r"other users can read the key .*lists\.pem") as caught:
         load_signers(tmp_path, ["lists"])
     assert caught.value.hint == f"chmod 600 {path}"
 
@@ -165,7 +165,7 @@ def test_a_credential_of_systemd_is_accepted(tmp_path: Path, user: str, group: i
         pytest.skip(f"no ACLs on this file system: {error.strerror}")
     assert path.stat().st_mode & 0o070 == 0o040
     if refused:
-        with pytest.raises(RefusedError, match="others can read the key"):
+        with pytest.raises(RefusedError, match="other users can read the key"):
             load_signer(str(path))
     else:
         assert re.fullmatch("[0-9a-f]{64}", load_signer(str(path)).public_key.keyid)

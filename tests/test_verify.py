@@ -486,7 +486,7 @@ def test_damaged_metadata_is_not_blamed_on_a_mirror(own: World, role: str) -> No
     """The files lie here: the hint says what mends them, and that does."""
     path = max(own.copy.glob(f"metadata/*.{role}.json"), key=lambda one: int(one.name.partition(".")[0]))
     path.write_bytes(path.read_bytes()[:-1])
-    hint = "it was damaged or altered here: pull or fetch it again, or restore it from a backup"
+    hint = "it was damaged or altered on this disk: pull or fetch it again, or restore it from a backup"
     assert hint in {fault.error.hint for fault in copy_of(own).faults}
     assert not any("mirror" in fault.error.hint or "URL" in fault.error.hint for fault in copy_of(own).faults)
     assert not own.pull().errors

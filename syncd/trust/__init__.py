@@ -1,6 +1,6 @@
-"""The Update Framework (specification 1.0.34), both ways; the only importer of tuf.
+"""The Update Framework (TUF, specification 1.0.34): verifying and signing. The only package that imports tuf.
 
-`client` fetches and verifies a feed's metadata, `offline` verifies what is at hand, `repository` signs (through
-`draft`), `keys` makes and loads signing keys, `values` are what they hand out. Targets are manifests only; what a
-manifest names is fetched by hash.
+`client` fetches and verifies a feed's metadata, `offline` verifies local copies, `strict` every byte of them,
+`repository` signs (through `draft`), `keys` creates and loads signing keys, `values` holds the types they share.
+Targets are manifests only; the files that a manifest names are fetched by hash.
 """

@@ -1,11 +1,11 @@
-"""The verifying side: ngclient of python-tuf, made durable, locked, and held to floors and to the ``now`` it is given.
+"""The verifying side: python-tuf's ngclient, made durable and locked, with version floors and ``now`` as an argument.
 
-What is added to ngclient, and why:
+Additions to ngclient, and why:
 
-- its files are not fsynced, and are not safe for two processes: both are done here;
-- lost metadata would let it accept a rollback: `Floors` are checked on top;
-- it drops a second timestamp of the same version unseen: here that is an `EquivocationError`;
-- it takes the time from the clock: here ``now`` is an argument.
+- it does not fsync its files and is not safe for two processes: this module does and is;
+- it would accept a rollback after its metadata was lost: `Floors` are checked as well;
+- it silently drops a second timestamp of the same version: here that is an `EquivocationError`;
+- it reads the system clock: here ``now`` is an argument.
 """
 
 import re
@@ -16,7 +16,7 @@ from typing import Final, Protocol
 from urllib.parse import quote
 
 from tuf.api.exceptions import DownloadHTTPError, ExpiredMetadataError, RepositoryError
-from tuf.api.metadata import Signed, Targets, Timestamp
+from tuf.api.metadata import Metadata, Signed, Targets, Timestamp
 from tuf.ngclient import FetcherInterface, Updater, UpdaterConfig
 
 from syncd import files
@@ -31,16 +31,16 @@ from syncd.errors import (
 )
 from syncd.trust.offline import VerifiedMetadata, delegated_roles, trusted_feed, verify, verify_offline
 from syncd.trust.parse import local_root_hint, parse, translate, typed_errors
-from syncd.trust.values import TARGETS_LIMIT, Floors, TrustedFeed, role_of, size_limit
+from syncd.trust.values import LISTS, TARGETS_LIMIT, TOP_LEVEL_ROLES, Floors, TrustedFeed, role_of, size_limit
 
-__all__ = ["Floors", "MetadataPeer", "TrustedFeed", "refresh", "verify_offline"]
+__all__ = ["Floors", "MetadataPeer", "TrustedFeed", "refresh", "stored_expiries", "verify_offline"]
 
 _METADATA: Final = "metadata/"
 _CLOCK_TOLERANCE: Final = timedelta(minutes=5)
 _LEFT_OVER: Final = re.compile(r"tmp[a-z0-9_]{8}")
 _NEVER_EXPIRED: Final = datetime.min.replace(tzinfo=UTC)
-"""An expired list role is for the caller to judge (`TrustedFeed.expires`): it must not stop the lists of others."""
-_NO_SUCH_ROOT: Final = frozenset({403, 404})  # object stores answer 403 for what is not there
+"""The caller judges expired list roles (`TrustedFeed.expires`): one must not block the lists of the others."""
+_NO_SUCH_ROOT: Final = frozenset({403, 404})  # object stores answer 403 for a missing file
 
 _CONFIG: Final = UpdaterConfig(
     max_root_rotations=256,
@@ -52,22 +52,22 @@ _CONFIG: Final = UpdaterConfig(
 
 
 class MetadataPeer(Protocol):
-    """Where a feed is fetched from."""
+    """A place to fetch a feed's metadata from."""
 
     def stream(self, path: str, limit: int) -> Iterator[bytes]:
-        """Yield the bytes of ``path``, at most ``limit``; raises `SourceError`, `HttpStatusError` with its status."""
+        """Yield the bytes of ``path``, at most ``limit``; raises `SourceError`, as `HttpStatusError` for a status."""
         ...
 
 
 def refresh(folder: Path, root: bytes, peer: MetadataPeer, *, floors: Floors, now: datetime) -> TrustedFeed:
-    """Fetch what is new in a feed's metadata, verify it against the pinned ``root``, and keep it in ``folder``.
+    """Fetch a feed's new metadata, verify it against the pinned ``root``, and keep it in ``folder``.
 
-    Where nothing changed that is two requests: the next root (404) and timestamp. Raises
+    If nothing changed, this takes two requests: the next root (404) and the timestamp. Raises
 
-    - `TrustError` and its kin (`ExpiredError`, `RollbackError`, `EquivocationError`), `MismatchError`: rejected;
-    - whatever ``peer`` raises, as it came;
-    - `RefusedError` where another process is at it, or the local clock runs backwards;
-    - `StoreError` where ``folder`` cannot be written.
+    - `TrustError` (`ExpiredError`, `RollbackError`, `EquivocationError`) or `MismatchError`: the metadata is rejected;
+    - the errors of ``peer``, unchanged;
+    - `RefusedError` if another process is refreshing, or the local clock runs backwards;
+    - `StoreError` if ``folder`` cannot be written.
     """
     _check_clock(floors, now)
     files.make_folder(folder)
@@ -85,18 +85,18 @@ def refresh(folder: Path, root: bytes, peer: MetadataPeer, *, floors: Floors, no
 
 
 def _check_clock(floors: Floors, now: datetime) -> None:
-    """A clock that was set back would make expired metadata valid again."""
+    """Raise `RefusedError` if the clock was set back, which would make expired metadata valid again."""
     if floors.clock and now < floors.clock - _CLOCK_TOLERANCE:
         raise RefusedError(
             f"the local clock runs backwards: it says {now:%Y-%m-%d %H:%M} UTC, "
-            f"and the last verification was at {floors.clock:%Y-%m-%d %H:%M} UTC",
-            hint="set the clock of this machine (is time synchronisation running?), then sync again; if it is right "
-            'now and ran ahead then, see "When things were lost or reset" in docs/operations.md',
+            f"but the last verification was at {floors.clock:%Y-%m-%d %H:%M} UTC",
+            hint="set the clock of this machine (is time synchronisation running?), then sync again; if the clock is "
+            'right now and ran ahead before, see "When things were lost or reset" in docs/operations.md',
         )
 
 
 def _update(folder: Path, root: bytes, fetcher: "_Fetcher", now: datetime) -> tuple[int, int]:
-    """Run ngclient; return the versions of the newest root and timestamp."""
+    """Run ngclient; return the versions of the newest root and the timestamp."""
     with files.storage(folder, "update the metadata in"):
         updater = _open_updater(folder, root, fetcher, now)
         trusted = updater._trusted_set
@@ -104,7 +104,7 @@ def _update(folder: Path, root: bytes, fetcher: "_Fetcher", now: datetime) -> tu
             updater.refresh()
             trusted.reference_time = _NEVER_EXPIRED
             for role in delegated_roles(trusted.targets):
-                updater._load_targets(role, "targets")  # get_targetinfo() would load a role by naming its target only
+                updater._load_targets(role, "targets")  # get_targetinfo() would load a role only for one of its targets
         except ExpiredMetadataError as error:
             raise _expired(trusted, fetcher, now) from error
         except (RepositoryError, ValueError) as error:
@@ -115,88 +115,88 @@ def _update(folder: Path, root: bytes, fetcher: "_Fetcher", now: datetime) -> tu
 def _open_updater(folder: Path, root: bytes, fetcher: "_Fetcher", now: datetime) -> Updater:
     with local_root_hint(), typed_errors("the pinned root"):
         updater = Updater(str(folder), _METADATA, fetcher=fetcher, config=_CONFIG, bootstrap=root)
-    # ngclient read the system clock just now, and has no public way to be told the time.
+    # ngclient has just read the system clock, and has no public way to set the time.
     updater._trusted_set.reference_time = now
     return updater
 
 
 def _expired(trusted: Mapping[str, Signed], fetcher: "_Fetcher", now: datetime) -> ExpiredError:
-    """Name the role that expired, and when; ngclient stops at the first, in this order."""
+    """Return the error for the role that expired; ngclient stops at the first, in this order."""
     for role in ("root", "timestamp", "snapshot"):
         if role in trusted and trusted[role].is_expired(now):
             return _expired_error(role, trusted[role].expires)
-    # targets: not kept by ngclient, but its signatures were verified before its expiry.
+    # Targets: ngclient did not keep it, but verified its signatures before its expiry.
     return _expired_error(role_of(fetcher.name), parse(Targets, fetcher.content, fetcher.name).signed.expires)
 
 
 def _expired_error(role: str, expires: datetime) -> ExpiredError:
     return ExpiredError(
         f"the feed's {role} metadata expired on {expires:%Y-%m-%d %H:%M} UTC",
-        hint="the publisher has to sign it anew; where a mirror or cache is used, it may lag behind",
+        hint="the publisher must sign it again; a mirror or cache, if there is one, may lag behind",
     )
 
 
 def _verify_folder(folder: Path, root: bytes, root_version: int, timestamp_version: int) -> VerifiedMetadata:
-    """Verify what ngclient left on disk, by the very function that matchers use offline."""
+    """Verify the files that ngclient left on disk, with the function that matchers use offline."""
     try:
         return verify(lambda name: _read(folder, name), root, root_version, timestamp_version)
     except MismatchError as error:
-        # ngclient takes the snapshot on disk without its hash when the version fits; every other file it hashed.
+        # ngclient accepts the snapshot on disk by its version, without its hash; it hashed every other file.
         raise EquivocationError(
             "the feed's snapshot was signed twice with the same version and different content",
-            hint=f"keep {folder} as evidence and ask the publisher; do not trust this feed meanwhile",
+            hint=f"keep {folder} as evidence and ask the publisher; do not use this feed until it is explained",
         ) from error
 
 
 def _read(folder: Path, name: str) -> bytes | None:
-    """Find a file by its consistent name where ngclient keeps it."""
+    """Read the file with a consistent name from where ngclient keeps it."""
     version, role = name.removesuffix(".json").split(".", 1)
-    path = folder / "root_history" / f"{version}.root.json" if role == "root" else folder / f"{quote(role, '')}.json"
+    path = folder / "root_history" / f"{version}.root.json" if role == "root" else _stored(folder, role)
     return files.read_bytes(path, TARGETS_LIMIT) if path.is_file() else None
 
 
 def _check_one_timestamp(fetcher: "_Fetcher", verified: VerifiedMetadata) -> None:
-    """Refuse a second timestamp of the version we hold: ngclient verifies it, then drops it without a word."""
+    """Reject a second timestamp of the version we hold: ngclient verifies it, then silently drops it."""
     held = verified.timestamp
     fetched = parse(Timestamp, fetcher.timestamp, "timestamp.json").signed
     if fetched.version == held.version and fetched != held:
         raise EquivocationError(
             f"the feed's timestamp version {held.version} was signed twice with different content",
-            hint="keep both as evidence and ask the publisher; do not trust this feed meanwhile",
+            hint="keep both as evidence and ask the publisher; do not use this feed until it is explained",
         )
 
 
 def _check_floors(verified: VerifiedMetadata, floors: Floors) -> None:
-    """Refuse what is older than what was seen before, also where the local metadata was lost."""
+    """Reject versions older than those seen before, even if the local metadata was lost."""
     below = {"root": floors.root}
     if not _keys_replaced(verified, floors.root, "timestamp"):
         below |= {"timestamp": floors.timestamp}
     if not _keys_replaced(verified, floors.root, "snapshot"):
         below |= {"snapshot": floors.snapshot, **floors.roles}
     for role, floor in below.items():
-        version = verified.versions.get(role, floor)  # a role that targets no longer delegates to is no rollback
+        version = verified.versions.get(role, floor)  # a role that targets no longer delegates to is not a rollback
         if version < floor:
             raise RollbackError(
-                f"the feed's {role} metadata is version {version}, and version {floor} was seen before",
-                hint="a mirror may lag behind: try later; if the publisher rebuilt its feed, see `syncd retrust`",
+                f"the feed's {role} metadata is version {version}, but version {floor} was seen before",
+                hint="a mirror may lag behind: try again later; if the publisher rebuilt its feed, see `syncd retrust`",
             )
 
 
-def _keys_replaced(verified: VerifiedMetadata, root_then: int, role: str) -> bool:
-    """True where what ``role`` signed under an earlier root would no longer verify.
+def _keys_replaced(verified: VerifiedMetadata, former_version: int, role: str) -> bool:
+    """Return True if metadata that ``role`` signed under an earlier root would no longer verify.
 
-    Rotating its keys is how a publisher undoes a version number driven to the top by a thief of the old ones: floors
-    from before must not hold it up (5.3.11).
+    If a thief of a role's keys drove its version number up, the publisher undoes that by rotating the keys: floors
+    from before must not block the feed then (5.3.11).
     """
-    then = next((root for root in verified.roots if root.version == root_then), None)
-    if then is None:
+    former = next((root for root in verified.roots if root.version == former_version), None)
+    if former is None:
         return False
-    kept = set(then.roles[role].keyids).intersection(verified.root.roles[role].keyids)
+    kept = set(former.roles[role].keyids).intersection(verified.root.roles[role].keyids)
     return len(kept) < verified.root.roles[role].threshold
 
 
 def _remove_left_overs(folder: Path) -> None:
-    """Remove temporary files of an ngclient that was killed."""
+    """Remove temporary files of a killed ngclient."""
     with files.storage(folder, "clean"):
         for path in folder.iterdir():
             if _LEFT_OVER.fullmatch(path.name):
@@ -204,18 +204,45 @@ def _remove_left_overs(folder: Path) -> None:
 
 
 def _make_durable(folder: Path) -> None:
-    """Make what ngclient wrote survive a power cut: lost, it would let a rollback through."""
+    """Make the files that ngclient wrote survive a power cut: without them a rollback would be accepted."""
     with files.storage(folder, "write"):
         for path in folder.rglob("*.json"):
             if path.is_file():
                 files.sync_file(path)
-        for each in (folder / "root_history", folder):
-            if each.is_dir():
-                files.sync_folder(each)
+        for written in (folder / "root_history", folder):
+            if written.is_dir():
+                files.sync_folder(written)
+
+
+def stored_expiries(folder: Path) -> dict[str, datetime]:
+    """Return the expiry of each role in a folder of `refresh`, which verified it before; missing roles are left out.
+
+    All delegated roles count as `LISTS`, with the earliest expiry: how many there are is their publisher's choice.
+    Raises `StoreError`, `TrustError`.
+    """
+    expiries = {role: _stored_expiry(folder, role) for role in TOP_LEVEL_ROLES if _stored(folder, role).is_file()}
+    if "targets" in expiries:
+        targets = parse(Targets, files.read_bytes(_stored(folder, "targets"), TARGETS_LIMIT), "targets.json").signed
+        delegated = [role for role in delegated_roles(targets) if _stored(folder, role).is_file()]
+        if delegated:
+            expiries[LISTS] = min(_stored_expiry(folder, role) for role in delegated)
+    return expiries
+
+
+def _stored_expiry(folder: Path, role: str) -> datetime:
+    path = _stored(folder, role)
+    content = files.read_bytes(path, TARGETS_LIMIT)
+    with typed_errors(path.name):
+        return Metadata.from_bytes(content).signed.expires
+
+
+def _stored(folder: Path, role: str) -> Path:
+    """Return where ngclient keeps a role's newest metadata."""
+    return folder / f"{quote(role, '')}.json"
 
 
 class _Fetcher(FetcherInterface):
-    """Lets ngclient fetch through a `MetadataPeer`, whose errors pass through it untouched."""
+    """Lets ngclient fetch through a `MetadataPeer`, whose errors pass through unchanged."""
 
     def __init__(self, peer: MetadataPeer) -> None:
         self._peer = peer
@@ -224,14 +251,14 @@ class _Fetcher(FetcherInterface):
         self.timestamp = b""
 
     def _fetch(self, url: str) -> Iterator[bytes]:
-        """Required by the interface; metadata comes by `download_bytes`, which knows the limit."""
+        """Required by the interface; metadata comes through `download_bytes`, which knows the limit."""
         return iter([self.download_bytes(url, TARGETS_LIMIT)])
 
     def download_bytes(self, url: str, max_length: int) -> bytes:
-        """Return the whole of a file of at most ``max_length`` bytes."""
+        """Return a whole file of at most ``max_length`` bytes."""
         self.name = url.removeprefix(_METADATA)
         try:
-            # A length that is signed is no reason to read more than the role may have: ngclient would.
+            # The role's own limit holds even if a larger length was signed, which ngclient would read.
             self.content = self._limited(url, min(max_length, size_limit(role_of(self.name))))
         except HttpStatusError as error:
             if role_of(self.name) == "root" and error.status in _NO_SUCH_ROOT:

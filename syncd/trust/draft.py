@@ -1,9 +1,9 @@
-"""One update in the making: the next version of whatever changed, signed. Used by `syncd.trust.repository` alone."""
+"""One metadata update in the making: the next signed version of each role that changed. Part of `repository`."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 
 from securesystemslib.signer import Signer
 from tuf.api.exceptions import UnsignedMetadataError
@@ -19,17 +19,24 @@ from syncd.trust.offline import (
     delegated_roles,
     write_freshness,
 )
-from syncd.trust.values import TOP_LEVEL_ROLES, Freshness, MetadataUpdate, PublicationId, lifetime, role_of, size_limit
+from syncd.trust.values import (
+    TIMESTAMP,
+    TOP_LEVEL_ROLES,
+    Freshness,
+    MetadataUpdate,
+    PublicationId,
+    lifetime,
+    role_of,
+    size_limit,
+)
 from syncd.units import behind
-
-TIMESTAMP: Final = "timestamp.json"
 
 _Signed: TypeAlias = Root | Timestamp | Snapshot | Targets
 
 
 @dataclass
 class MetadataDraft:
-    """One update in the making."""
+    """The metadata of a feed while it is changed, and the files signed so far."""
 
     root: Root
     timestamp: Timestamp
@@ -41,33 +48,33 @@ class MetadataDraft:
     above: int = 0
     publication: PublicationId | None = None
     audit: AuditHead | None = None
-    """None: the timestamp goes on stating that of before"""
+    """None: the timestamp keeps the one stated before"""
     versions: dict[str, int] = field(default_factory=dict)
     files: list[tuple[str, bytes]] = field(default_factory=list)
 
     def role_for(self, target: str) -> str:
-        """The one role that may sign ``target``."""
+        """Return the one role that may sign ``target``; raises `RefusedError` if no role may."""
         for role in delegated_roles(self.targets).values():
             if role.is_delegated_path(target):
                 return role.name
         raise RefusedError(f"no role of the feed may sign the target {target}")
 
     def can_sign(self, role: str) -> bool:
-        """True where enough of the role's keys are at hand."""
+        """Return True if enough of the role's keys are at hand."""
         delegated = self._delegator(role).get_delegated_role(role)
         return len(self._usable(role, self._delegator(role))) >= delegated.threshold
 
     def is_due(self, role: str) -> bool:
-        """True if the role should be signed though nothing in it changed, and its keys are at hand.
+        """Return True if the role should be signed although it did not change, and its keys are at hand.
 
-        A role that was signed in the future, by a clock that ran ahead, would be valid for longer than it may be.
+        A role that a clock running ahead signed in the future would stay valid longer than allowed.
         """
         left = self._signed(role).expires - self.now
         mistimed = left < lifetime(role) / 2 or behind(lifetime(role) - left)
         return (mistimed or self.versions.get(role, 0) <= self.above) and self.can_sign(role)
 
     def sign(self, role: str, previous_root: Root | None = None) -> None:
-        """Sign the role's metadata as its next version; a root also for the root before it (5.3.4)."""
+        """Sign the role's metadata as its next version; a root is also signed by the root before it (5.3.4)."""
         signed = self._signed(role)
         above = 0 if role == "root" else self.above  # clients take roots one by one (5.3.5)
         signed.version = max(self.versions.get(role, 0), above) + 1
@@ -82,7 +89,7 @@ class MetadataDraft:
             self.snapshot.meta[f"{role}.json"] = meta
 
     def finish(self, freshness: Mapping[str, Freshness], *, snapshot: bool = False) -> MetadataUpdate:
-        """Sign the snapshot, where it has to change or is due, and the timestamp."""
+        """Sign the snapshot, if it changes or is due, and the timestamp."""
         changed = any(role_of(name) != "root" for name, _ in self.files)
         if snapshot or changed or self.is_due("snapshot"):
             self.sign("snapshot")
@@ -124,16 +131,16 @@ class MetadataDraft:
         content = metadata.to_bytes()
         if len(content) > size_limit(role):
             raise RefusedError(
-                f"{role} would have {len(content)} bytes; clients read {size_limit(role)} at most",
+                f"the {role} metadata would have {len(content)} bytes, but clients read at most {size_limit(role)}",
                 hint="split the feed: it has too many lists",
             )
         return content
 
 
-def _too_few_keys(role: str, found: int, threshold: int) -> RefusedError:
-    folder = "the online keys" if role in ONLINE_ROLES else "the folder of offline keys"
-    hint = "give more of the list's own keys" if role.startswith("list-") else f"is {folder} the right one?"
-    return RefusedError(f"{role} needs {threshold} of its keys to sign and {found} are at hand", hint=hint)
+def _too_few_keys(role: str, usable: int, threshold: int) -> RefusedError:
+    folder = "online" if role in ONLINE_ROLES else "offline"
+    hint = "give more of the list's own keys" if role.startswith("list-") else f"check the folder of {folder} keys"
+    return RefusedError(f"{role} needs {threshold} of its keys to sign, but {usable} are at hand", hint=hint)
 
 
 def _add_signature(metadata: Metadata[Any], signer: Signer, role: str) -> None:
@@ -144,7 +151,7 @@ def _add_signature(metadata: Metadata[Any], signer: Signer, role: str) -> None:
 
 
 def set_keys(delegator: Root | Targets, role: str, keys: tuple[Signer, ...], threshold: int) -> None:
-    """Make ``keys`` the only keys of a role."""
+    """Make ``keys`` the only keys of a role; raises `UsageError` if they cannot meet ``threshold``."""
     distinct = {signer.public_key.keyid: signer.public_key for signer in keys}
     if not 1 <= threshold <= len(distinct):
         raise UsageError(

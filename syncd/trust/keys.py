@@ -1,9 +1,9 @@
-"""Signing keys: made and loaded, never shown.
+"""Signing keys: created and loaded, never shown.
 
-A folder of keys holds, for a role, ``<role>.pem`` and ``<role>-<number>.pem``: Ed25519 private keys (PKCS#8 PEM), mode
-0600. A key that lives elsewhere (HSM, cloud KMS, Vault) is a pair: ``<role>.uri``, one line with its securesystemslib
-signer URI, and ``<role>.pub``, its public key in PEM. Credentials that systemd loaded from such a folder as ``keys``
-(systemd.exec(5), LoadCredential=) are the same files, ``keys_`` before their names.
+A folder of keys holds, for each role, ``<role>.pem`` and ``<role>-<number>.pem``: Ed25519 private keys (PKCS#8 PEM),
+mode 0600. A key kept elsewhere (HSM, cloud KMS, Vault) is a pair of files: ``<role>.uri``, one line with its
+securesystemslib signer URI, and ``<role>.pub``, its public key in PEM. Credentials that systemd loaded from such a
+folder as ``keys`` (systemd.exec(5), LoadCredential=) are the same files with ``keys_`` before their names.
 """
 
 import itertools
@@ -23,19 +23,19 @@ from syncd.errors import RefusedError, StoreError, UsageError
 from syncd.trust.values import LISTS
 
 Signers = Mapping[str, tuple[Signer, ...]]
-"""The signers at hand, by role. Keys that a role does not list are passed over when it signs."""
+"""The signers at hand, by role. A role ignores signers whose keys it does not list."""
 
 OFFLINE_ROLES: Final = ("root", "targets")
 ONLINE_ROLES: Final = ("timestamp", "snapshot", LISTS)
 
 CREDENTIAL: Final = "keys_"
-"""Begins the name of a credential that is a key."""
+"""Prefix of the names of credentials that are keys."""
 
 _KEY_FOLDER: Final = 0o700
 _KEY_LIMIT: Final = 64_000
 _OTHERS: Final = 0o077
 
-# Linux stores an ACL as a version and then (tag, permissions, id) each (linux/posix_acl_xattr.h).
+# Linux stores an ACL as a version, then (tag, permissions, id) for each entry (linux/posix_acl_xattr.h).
 _ACL: Final = "system.posix_acl_access"
 _ACL_ENTRY: Final = struct.Struct("<HHI")
 _ACL_HEADER_BYTES: Final = 4
@@ -43,9 +43,9 @@ _ACL_OWNER, _ACL_USER, _ACL_MASK = 0x01, 0x02, 0x10
 
 
 def generate_key(path: Path) -> Signer:
-    """Make an Ed25519 key and write it to ``path``, durably, mode 0600; never over an existing file.
+    """Create an Ed25519 key and write it to ``path``, durably, mode 0600; an existing file is never overwritten.
 
-    Raises `RefusedError` where ``path`` exists and `StoreError` where it cannot be written.
+    Raises `RefusedError` if ``path`` exists, and `StoreError` if it cannot be written.
     """
     signer = CryptoSigner.generate_ed25519()
     files.make_folder(path.parent, _KEY_FOLDER)
@@ -54,7 +54,7 @@ def generate_key(path: Path) -> Signer:
 
 
 def _write_new(path: Path, content: bytes) -> None:
-    # Written in place, not by rename: O_EXCL is what keeps an existing key, on USB sticks without links as well.
+    # Written in place, not by rename: O_EXCL protects an existing key even on USB sticks without hard links.
     with files.storage(path, "write"):
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, files.PRIVATE_FILE)
@@ -71,11 +71,13 @@ def _write_new(path: Path, content: bytes) -> None:
 
 
 def _would_overwrite(path: Path) -> RefusedError:
-    return RefusedError(f"{path} exists and is not overwritten", hint="name another folder, or move the key away")
+    return RefusedError(
+        f"{path} exists already and is not overwritten", hint="name another folder, or move the key away"
+    )
 
 
 def make_offline_keys(folder: Path, count: int) -> Signers:
-    """Make ``root-1.pem`` to ``root-<count>.pem`` and ``targets.pem``; raises as `generate_key`, `UsageError`."""
+    """Create ``root-1.pem`` to ``root-<count>.pem`` and ``targets.pem``; raises as `generate_key`, `UsageError`."""
     if count < 1:
         raise UsageError(f"{count} root keys cannot sign anything", hint="make at least 1; 3 with threshold 2 is usual")
     roots = [folder / f"root-{number}.pem" for number in range(1, count + 1)]
@@ -83,19 +85,19 @@ def make_offline_keys(folder: Path, count: int) -> Signers:
 
 
 def make_online_keys(folder: Path) -> Signers:
-    """Make ``timestamp.pem``, ``snapshot.pem`` and ``lists.pem``; raises as `generate_key`."""
+    """Create ``timestamp.pem``, ``snapshot.pem`` and ``lists.pem``; raises as `generate_key`."""
     return _make_keys({role: [folder / f"{role}.pem"] for role in ONLINE_ROLES})
 
 
 def _make_keys(paths: Mapping[str, list[Path]]) -> Signers:
     for path in (path for of_role in paths.values() for path in of_role):
-        if path.exists():  # before the first is made: a set of keys is made whole or not at all
+        if path.exists():  # checked before the first is created: all keys of a set are created, or none
             raise _would_overwrite(path)
     return {role: tuple(generate_key(path) for path in of_role) for role, of_role in paths.items()}
 
 
 def make_role_keys(folder: Path, role: str, count: int) -> list[tuple[Path, Signer]]:
-    """Make ``count`` further keys of one role beside those there are; raises `StoreError`."""
+    """Create ``count`` more keys of one role beside the existing ones; raises `StoreError`."""
     files.make_folder(folder, _KEY_FOLDER)
     numbers = (number for number in itertools.count(1) if not _is_taken(folder, role, number))
     paths = [folder / f"{role}-{number}.pem" for number in itertools.islice(numbers, count)]
@@ -107,10 +109,10 @@ def _is_taken(folder: Path, role: str, number: int) -> bool:
 
 
 def load_signers(folder: Path, roles: Iterable[str], prefix: str = "") -> Signers:
-    """Load every key in ``folder`` of each of ``roles``; a role without one gets ``()``. ``prefix``: before each name.
+    """Load every key of ``roles`` in ``folder``; a role without keys gets ``()``. ``prefix`` begins each file name.
 
-    Raises `StoreError` where the folder or a key cannot be read, `RefusedError` where others may read it, `UsageError`
-    where it is not a key.
+    Raises `StoreError` if the folder or a key cannot be read, `RefusedError` if there is no folder or others may read
+    a key, and `UsageError` if a file is not a key.
     """
     if not folder.is_dir():
         raise RefusedError(f"there are no keys in {folder}", hint="mount or name the folder that holds them")
@@ -126,7 +128,7 @@ def _belongs(name: str, role: str) -> bool:
 
 
 def load_named(name: str) -> Signer:
-    """Load one signer by its file: a key in PEM, or ``NAME.uri`` with ``NAME.pub`` beside it; or by ``file2:PATH``."""
+    """Load one signer by its file (a PEM key, or ``NAME.uri`` with ``NAME.pub`` beside it) or by ``file2:PATH``."""
     path = Path(name)
     if path.suffix != ".uri":
         return load_signer(name)
@@ -152,7 +154,7 @@ def load_signer(uri: str, public_key: Path | None = None) -> Signer:
     except Exception as error:  # each signer raises its own library's errors, as Signer's docstring warns
         raise StoreError(
             f"the {scheme}: key is not available ({type(error).__name__})",
-            hint="is its library installed, the service reachable, and the public key its own?",
+            hint="check that its library is installed, its service is reachable, and the public key belongs to it",
         ) from error
 
 
@@ -178,15 +180,15 @@ def _read_private(path: Path) -> bytes:
         raise UsageError(f"there is no key file {path}", hint="name the file of one private key")
     with files.storage(path, "read key"), path.open("rb") as stream:
         if _open_to_others(stream.fileno()):
-            raise RefusedError(f"others can read the key {path}", hint=f"chmod 600 {path}")
+            raise RefusedError(f"other users can read the key {path}", hint=f"chmod 600 {path}")
         return stream.read(_KEY_LIMIT)
 
 
 def _open_to_others(descriptor: int) -> bool:
-    """True where anyone but this user may use the file.
+    """Return True if anyone except this user may use the file.
 
-    systemd hands credentials to a service by an ACL for its user; the group bits of the mode are then only the ACL's
-    mask (acl(5)), so that the entries themselves decide.
+    systemd gives a service access to its credentials by an ACL for its user. The group bits of the mode are then only
+    the ACL's mask (acl(5)), so the ACL's entries decide.
     """
     try:
         acl = os.getxattr(descriptor, _ACL)

@@ -1,7 +1,7 @@
-"""Verification from bytes at hand: no network, no writes, no clock.
+"""Verification of metadata at hand: no network, no writes, no clock.
 
-The workflow is that of the TUF specification 1.0.34, section 5, without its expiry checks: a matcher that was cut off
-keeps answering from what was verified, and says how old it is (`TrustedFeed.stale`).
+The workflow is that of the TUF specification 1.0.34, section 5, without its expiry checks: a matcher that is cut off
+keeps answering from verified data, and shows how old it is (`TrustedFeed.stale`).
 """
 
 import re
@@ -15,21 +15,21 @@ from tuf.api.metadata import DelegatedRole, Metadata, MetaFile, Root, Snapshot, 
 from syncd.errors import RollbackError, StoreError, TrustError
 from syncd.model import AuditHead
 from syncd.trust.parse import S, local_file_hint, local_root_hint, parse, typed_errors
-from syncd.trust.values import Floors, Freshness, PublicationId, SignedTarget, TrustedFeed, is_manifest
+from syncd.trust.values import TIMESTAMP, Floors, Freshness, PublicationId, SignedTarget, TrustedFeed, is_manifest
 from syncd.units import brief
 
 Read = Callable[[str], bytes | None]
-"""Returns a metadata file by its name relative to ``metadata/``; None where there is none."""
+"""Returns a metadata file by its name relative to ``metadata/``, or None if it is missing."""
 
 TIME_FORMAT: Final = "%Y-%m-%dT%H:%M:%SZ"
 PUBLICATION_FIELD: Final = "publication"
 AUDIT_FIELD: Final = "audit"
 FRESHNESS_FIELD: Final = "lists"
-"""The field of timestamp.json, beyond TUF's own and signed with them, that carries each list's `Freshness`."""
+"""The signed field of timestamp.json, beyond those of TUF, that carries each list's `Freshness`."""
 
 _MAX_ROLES: Final = 256
 _TOO_HIGH: Final = 1 << 53
-"""Versions as all our documents hold them: JSON readers keep integers below it exact (RFC 8259, section 6)."""
+"""The limit of versions in all our documents: JSON readers keep integers below it exact (RFC 8259, section 6)."""
 _ROLE_NAME: Final = re.compile(r"[a-z][a-z0-9._-]{0,68}")
 _SHA256: Final = re.compile("[0-9a-f]{64}")
 _PUBLICATION_ID: Final = re.compile("[0-9a-f]{32}")
@@ -37,7 +37,7 @@ _PUBLICATION_ID: Final = re.compile("[0-9a-f]{32}")
 
 @dataclass(frozen=True)
 class VerifiedMetadata:
-    """Metadata whose signatures, thresholds, versions, lengths and hashes hold together. ``roots``: oldest first."""
+    """Metadata whose signatures, thresholds, versions, lengths and hashes were verified. ``roots``: oldest first."""
 
     roots: tuple[Root, ...]
     timestamp: Timestamp
@@ -53,7 +53,7 @@ class VerifiedMetadata:
 
     @property
     def signed(self) -> dict[str, Root | Timestamp | Snapshot | Targets]:
-        """Every role's newest metadata, by role."""
+        """The newest metadata of each role."""
         return {
             "root": self.root,
             "timestamp": self.timestamp,
@@ -64,19 +64,19 @@ class VerifiedMetadata:
 
     @property
     def versions(self) -> dict[str, int]:
-        """Every role's newest version."""
+        """The newest version of each role."""
         return {role: signed.version for role, signed in self.signed.items()}
 
     @property
     def expires(self) -> dict[str, datetime]:
-        """When every role's newest metadata expires."""
+        """The expiry of each role's newest metadata."""
         return {role: signed.expires for role, signed in self.signed.items()}
 
     def entitled(self) -> dict[str, tuple[str, SignedTarget]]:
-        """Every list's target, with the one role that is entitled to it. Other signed documents are passed over."""
+        """Return each list's target with the one role entitled to sign it. Other signed documents are ignored."""
         names = set(self.targets.targets).union(*(role.targets for role in self.roles.values()))
-        found = {name: self._find(name) for name in sorted(names) if is_manifest(name)}
-        return {name: (role, _signed_target(file)) for name, (role, file) in found.items() if file}
+        files = {name: self._find(name) for name in sorted(names) if is_manifest(name)}
+        return {name: (role, _signed_target(file)) for name, (role, file) in files.items() if file}
 
     def _find(self, name: str) -> tuple[str, TargetFile | None]:
         """Look a target up as TUF's pre-order walk does (5.6.7), over the one level of delegations we allow."""
@@ -91,11 +91,11 @@ class VerifiedMetadata:
 
 
 def verify_offline(read: Read, names: Mapping[str, int], root: bytes) -> TrustedFeed:
-    """Verify a feed's metadata from files at hand.
+    """Verify a feed's metadata from files at hand, without enforcing expiry.
 
-    ``names`` gives each role's version (root: the newest), ``root`` is the pinned root. Expiry is not enforced.
-    Raises `TrustError`, `RollbackError` or `MismatchError` where anything was altered or does not fit together, and
-    `StoreError` where a file is missing.
+    ``names`` gives each role's version (root: the newest); ``root`` is the pinned root. Raises `TrustError`,
+    `RollbackError` or `MismatchError` if anything was altered or is inconsistent, and `StoreError` if a file is
+    missing.
     """
     verified = verify(read, root, names["root"], names["timestamp"])
     if dict(names) != verified.versions:
@@ -108,7 +108,7 @@ def verify_offline(read: Read, names: Mapping[str, int], root: bytes) -> Trusted
 
 
 def trusted_feed(verified: VerifiedMetadata, clock: datetime | None) -> TrustedFeed:
-    """Return what callers may know of verified metadata, with floors as of ``clock``."""
+    """Return verified metadata as callers use it, with floors as of ``clock``."""
     versions = verified.versions
     roles = {role: version for role, version in versions.items() if role not in {"root", "timestamp", "snapshot"}}
     entitled = verified.entitled()
@@ -133,6 +133,24 @@ def verify(read: Read, root: bytes, newest_root: int, timestamp_version: int) ->
         return _verify_below(files, roots, timestamp_version)
 
 
+def verify_newest(read: Read, root: bytes, first: int) -> VerifiedMetadata:
+    """Verify a published feed from ``root``, whose version is ``first``, to its newest root and ``timestamp.json``.
+
+    Raises as `verify_offline` does.
+    """
+    newest = first
+    while read(f"{newest + 1}.root.json") is not None:
+        newest += 1
+    if read(f"{newest + 2}.root.json") is not None:  # signing on top of a gap would use a version number twice
+        raise StoreError(f"the metadata file {newest + 1}.root.json is missing", hint="restore it from a backup")
+    content = read(TIMESTAMP)
+    if content is None:
+        raise StoreError(f"the metadata file {TIMESTAMP} is missing", hint="restore it from a backup")
+    version = parse(Timestamp, content, TIMESTAMP).signed.version
+    named = {f"{version}.{TIMESTAMP}": content}
+    return verify(lambda name: named.get(name) or read(name), root, newest, version)
+
+
 def _verify_below(files: "_MetadataFiles", roots: tuple[Root, ...], timestamp_version: int) -> VerifiedMetadata:
     name = f"{timestamp_version}.timestamp.json"
     timestamp = parse(Timestamp, files.take(name), name)
@@ -147,13 +165,13 @@ def _verify_below(files: "_MetadataFiles", roots: tuple[Root, ...], timestamp_ve
     if beyond := [role for role, version in verified.versions.items() if version >= _TOO_HIGH]:
         raise TrustError(
             f"the feed's {brief(beyond[0])} metadata has a version number beyond 53 bits",
-            hint="its keys may be in other hands: ask the publisher, who can rotate them",
+            hint="its keys may have been stolen: ask the publisher, who can rotate them",
         )
     return verified
 
 
 class _MetadataFiles:
-    """Reads metadata files and remembers what was read."""
+    """Reads metadata files and remembers them."""
 
     def __init__(self, read: Read) -> None:
         self._read = read
@@ -169,12 +187,13 @@ class _MetadataFiles:
 
 def _verify_roots(files: _MetadataFiles, pinned: bytes, newest: int) -> tuple[Root, ...]:
     """Follow root rotation (5.3): each root is signed by the one before it and by itself."""
-    first = _pinned(pinned)
+    with local_root_hint():
+        first = parse(Root, pinned, "the pinned root")
     _check_signatures(first.signed, "root", first, "the pinned root")
     files.taken[f"{first.signed.version}.root.json"] = pinned
     if newest < first.signed.version:
         raise RollbackError(
-            f"the newest root at hand is version {newest}, older than the pinned version {first.signed.version}",
+            f"the newest local root is version {newest}, older than the pinned version {first.signed.version}",
             hint="pull again with the pinned root",
         )
     roots = [first.signed]
@@ -188,13 +207,8 @@ def _verify_roots(files: _MetadataFiles, pinned: bytes, newest: int) -> tuple[Ro
     return tuple(roots)
 
 
-def _pinned(content: bytes) -> Metadata[Root]:
-    with local_root_hint():
-        return parse(Root, content, "the pinned root")
-
-
 def _verify_listed(files: _MetadataFiles, kind: type[S], delegator: Root | Targets, role: str, meta: MetaFile) -> S:
-    """Verify a file whose version, length and hash other signed metadata gives."""
+    """Verify a file whose version, length and hash are stated in other signed metadata."""
     name = f"{meta.version}.{role}.json"
     content = files.take(name)
     with typed_errors(name):
@@ -223,7 +237,7 @@ def _check_version(found: int, expected: int, name: str) -> None:
 
 
 def delegated_roles(targets: Targets) -> dict[str, DelegatedRole]:
-    """The roles that targets delegates to, most trusted first; raises `TrustError` for what this format has not."""
+    """Return the roles that targets delegates to, most trusted first; raises `TrustError` if they break the format."""
     if targets.delegations is None:
         return {}
     roles = targets.delegations.roles
@@ -237,7 +251,7 @@ def delegated_roles(targets: Targets) -> dict[str, DelegatedRole]:
 
 
 def _signed_target(file: TargetFile) -> SignedTarget:
-    """Raises `TrustError` where a target lacks what this format requires of it."""
+    """Convert a target; raises `TrustError` if it lacks what this format requires."""
     version = file.custom.get("version") if isinstance(file.custom, dict) else None
     sha256 = file.hashes.get("sha256", "")
     if type(version) is not int or version < 1 or not _SHA256.fullmatch(sha256):
@@ -246,24 +260,26 @@ def _signed_target(file: TargetFile) -> SignedTarget:
 
 
 def read_freshness(timestamp: Timestamp) -> dict[str, Freshness]:
-    """What the timestamp says of each list; raises `TrustError` where it is not well formed."""
+    """Return the freshness that the timestamp states for each list; raises `TrustError` if it is malformed."""
     try:
         stated = timestamp.unrecognized_fields.get(FRESHNESS_FIELD, {})
-        return {name: Freshness(_read_time(of["verified_at"]), int(of["serial"])) for name, of in stated.items()}
+        return {
+            name: Freshness(_read_time(fields["verified_at"]), int(fields["serial"])) for name, fields in stated.items()
+        }
     except (AttributeError, KeyError, TypeError, ValueError):
         raise _not_well_formed(FRESHNESS_FIELD) from None
 
 
 def write_freshness(freshness: Mapping[str, Freshness]) -> dict[str, dict[str, str | int]]:
-    """The signed form of `read_freshness`."""
+    """Return the form that is signed and that `read_freshness` reads."""
     return {
-        name: {"verified_at": of.verified_at.astimezone(UTC).strftime(TIME_FORMAT), "serial": of.serial}
-        for name, of in freshness.items()
+        name: {"verified_at": fresh.verified_at.astimezone(UTC).strftime(TIME_FORMAT), "serial": fresh.serial}
+        for name, fresh in freshness.items()
     }
 
 
 def read_publication(timestamp: Timestamp) -> PublicationId | None:
-    """Which publication the timestamp is of; raises `TrustError` if that is not well formed."""
+    """Return the timestamp's publication; None if it states none. Raises `TrustError` if it is malformed."""
     stated = timestamp.unrecognized_fields.get(PUBLICATION_FIELD)
     if stated is None:
         return None
@@ -274,7 +290,7 @@ def read_publication(timestamp: Timestamp) -> PublicationId | None:
 
 
 def read_audit(timestamp: Timestamp) -> AuditHead | None:
-    """The audit log that the timestamp states; raises `TrustError` if that is not well formed."""
+    """Return the audit log that the timestamp states, or None; raises `TrustError` if it is malformed."""
     stated = timestamp.unrecognized_fields.get(AUDIT_FIELD)
     if stated is None:
         return None

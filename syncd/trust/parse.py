@@ -1,4 +1,4 @@
-"""Reading one file of signed metadata, and tuf's errors about it as this project's. No signature is checked here."""
+"""Parsing one file of signed metadata, and translating tuf's errors. No signature is checked here."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +20,7 @@ S = TypeVar("S", Root, Timestamp, Snapshot, Targets)
 
 
 def parse(kind: type[S], content: bytes, name: str) -> Metadata[S]:
-    """Parse metadata of one kind; raises `TrustError` where ``content`` is none. Its signatures are not checked."""
+    """Parse metadata of one kind, without checking signatures; raises `TrustError` if ``content`` is anything else."""
     with typed_errors(name):
         metadata: Metadata[S] = Metadata.from_bytes(content)
     if not isinstance(metadata.signed, kind):
@@ -30,7 +30,7 @@ def parse(kind: type[S], content: bytes, name: str) -> Metadata[S]:
 
 @contextmanager
 def typed_errors(name: str) -> Iterator[None]:
-    """Turn tuf's errors about the file ``name`` into this project's."""
+    """Translate tuf's errors about the file ``name`` into ours."""
     try:
         yield
     except (RepositoryError, ValueError) as error:
@@ -47,13 +47,13 @@ _TRANSLATIONS: Final[tuple[tuple[type[Exception], type[FeedError], str, str], ..
     (
         BadVersionNumberError,
         RollbackError,
-        "is older than what was already verified, or not the version that was announced",
-        "a mirror or cache that lags behind does this: try again later, or another mirror",
+        "is older than a version that was already verified, or not the announced version",
+        "a mirror or cache may lag behind: try again later, or use another mirror",
     ),
     (
         LengthOrHashMismatchError,
         MismatchError,
-        "is not the file that was signed for",
+        "is not the file that was signed",
         "a mirror may be half updated: try again later",
     ),
     (
@@ -67,31 +67,31 @@ _TRANSLATIONS: Final[tuple[tuple[type[Exception], type[FeedError], str, str], ..
 
 @contextmanager
 def local_root_hint() -> Iterator[None]:
-    """Say of a root that lies on this disk, and is none, what fits: no address was asked for it."""
+    """Give a hint that fits a root from this disk if it is not metadata: it was not fetched from an address."""
     try:
         yield
     except FeedError as error:
         if isinstance(error.__cause__, DeserializationError):
-            error.hint = "put the root.json that the publisher gave out in its place; a page saved from a site is none"
+            error.hint = "replace it with the root.json from the publisher; a web page saved from its site will not do"
         raise
 
 
 @contextmanager
 def local_file_hint() -> Iterator[None]:
-    """Say of files that lie on this disk, and are not what was signed, what fits: no mirror was asked for them."""
+    """Give a hint that fits files from this disk if they are not the signed ones: they did not come from a mirror."""
     try:
         yield
     except FeedError as error:
         if isinstance(error.__cause__, LengthOrHashMismatchError | DeserializationError):
-            error.hint = "it was damaged or altered here: pull or fetch it again, or restore it from a backup"
+            error.hint = "it was damaged or altered on this disk: pull or fetch it again, or restore it from a backup"
         raise
 
 
 def translate(error: Exception, name: str) -> FeedError:
-    """The typed error for one of tuf's about the file ``name``. Where its own text holds hashes it is not quoted."""
+    """Return our error for tuf's error about the file ``name``; texts of tuf's that hold hashes are not quoted."""
     for kind, typed, message, hint in _TRANSLATIONS:
         if isinstance(error, kind):
             return typed(f"{name} {message}", hint=hint)
-    if "missing info" in str(error):  # a role that the snapshot before listed: tuf has no class of its own for it
+    if "missing info" in str(error):  # a role that the snapshot before listed: tuf has no class for it
         return RollbackError(f"{name} no longer lists a role that it listed before", hint="ask the publisher")
-    return TrustError(f"{name} is refused: {brief(str(error))}", hint="ask the publisher")
+    return TrustError(f"{name} is rejected: {brief(str(error))}", hint="ask the publisher")

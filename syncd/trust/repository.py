@@ -1,8 +1,8 @@
-"""The signing side: signed bytes out, from the metadata at hand, signers and ``now``. Nothing is written here.
+"""The signing side: turns the metadata at hand, signers and ``now`` into signed bytes. Writes nothing.
 
-A feed's metadata, consistent snapshots throughout (TUF specification 1.0.34, 6.2)::
+A feed's metadata, with consistent snapshots (TUF specification 1.0.34, 6.2)::
 
-    N.root.json, N.targets.json     offline keys; targets names no target, only who signs which list
+    N.root.json, N.targets.json     offline keys; targets lists no target, only which role signs which list
     N.lists.json, N.list-*.json     manifests; a list with a role of its own is taken from that role alone
     N.snapshot.json                 versions, lengths and hashes of the above
     timestamp.json                  version, length and hash of the snapshot; `Freshness` of each list
@@ -19,10 +19,9 @@ from tuf.api.metadata import DelegatedRole, Delegations, Root, Snapshot, TargetF
 
 from syncd.errors import FeedError, RefusedError, StoreError, UsageError
 from syncd.model import AuditHead
-from syncd.trust.draft import TIMESTAMP, MetadataDraft, set_keys
+from syncd.trust.draft import MetadataDraft, set_keys
 from syncd.trust.keys import Signers
-from syncd.trust.offline import Read, VerifiedMetadata, read_freshness, verify
-from syncd.trust.parse import parse
+from syncd.trust.offline import Read, VerifiedMetadata, read_freshness, verify_newest
 from syncd.trust.values import (
     LISTS,
     LISTS_PATH,
@@ -50,7 +49,7 @@ def create(
 ) -> MetadataUpdate:
     """Sign the first metadata of a feed: version 1 of every role.
 
-    Raises `UsageError` where the threshold does not fit the root keys, `RefusedError` where a role has no key.
+    Raises `UsageError` if the threshold does not fit the root keys, `RefusedError` if a role has no key.
     """
     signers = {**offline, **online}
     root, targets = Root(consistent_snapshot=True), Targets(delegations=Delegations({}, {}))
@@ -58,7 +57,16 @@ def create(
         set_keys(root, role, signers.get(role, ()), root_threshold if role == "root" else 1)
     _delegate(targets, DelegatedRole(LISTS, [], 1, terminating=True, paths=[LISTS_PATH]), signers.get(LISTS, ()), 1)
     timestamp, snapshot, roles = Timestamp(), Snapshot(meta={}), {LISTS: Targets()}
-    draft = MetadataDraft(root, timestamp, snapshot, targets, roles, signers, now, publication=new_publication())
+    draft = MetadataDraft(
+        root=root,
+        timestamp=timestamp,
+        snapshot=snapshot,
+        targets=targets,
+        roles=roles,
+        signers=signers,
+        now=now,
+        publication=new_publication(),
+    )
     draft.sign("root")
     draft.sign("targets")
     draft.sign(LISTS)
@@ -67,55 +75,52 @@ def create(
 
 @dataclass(frozen=True)
 class Repository:
-    """The newest metadata of a feed, verified, and what can be signed on top of it. Signing changes nothing here."""
+    """The newest verified metadata of a feed, and the updates to sign on top of it. Signing does not change it."""
 
     _verified: VerifiedMetadata
     _new_publication: NewPublication = new_publication
 
     @classmethod
     def load(cls, read: Read, new_publication: NewPublication = new_publication) -> "Repository":
-        """Load from a feed's metadata folder; raises `StoreError` where it is missing, damaged or incomplete.
+        """Load from a feed's metadata folder; raises `StoreError` if it is missing, damaged or incomplete.
 
-        ``new_publication``: names each timestamp that is signed.
+        ``new_publication`` identifies each timestamp that is signed.
         """
+        root = read("1.root.json")
+        if root is None:
+            raise StoreError("the metadata file 1.root.json is missing", hint="is this the folder of a feed?")
         try:
-            first, newest = _first_and_newest_root(read)
-            content = read(TIMESTAMP)
-            if content is None:
-                raise StoreError(f"the metadata file {TIMESTAMP} is missing", hint="restore it from a backup")
-            version = parse(Timestamp, content, TIMESTAMP).signed.version
-            named = {f"{version}.{TIMESTAMP}": content}
-            verified = verify(lambda name: named.get(name) or read(name), first, newest, version)
-            return cls(verified, new_publication)
+            return cls(verify_newest(read, root, 1), new_publication)
         except FeedError as error:
             raise StoreError(
-                f"the feed's own metadata is damaged: {error}", hint="restore it from a backup, then `recover --above`"
+                f"the feed's own metadata is damaged: {error}",
+                hint="restore it from a backup; if anything was published since, then `syncd recover --above N`",
             ) from error
 
     def after(self, update: MetadataUpdate) -> "Repository":
-        """The repository once ``update`` is installed."""
+        """Return the repository as it is once ``update`` is installed."""
         old = {name: content for name, content in self._verified.files.items() if role_of(name) != "timestamp"}
         return Repository.load({**old, **dict(update.files)}.get, self._new_publication)
 
     def targets(self) -> dict[str, SignedTarget]:
-        """Every target, each from the role entitled to it, by name."""
+        """Return all targets by name, each from the role entitled to it."""
         return {name: target for name, (_, target) in self._verified.entitled().items()}
 
     def freshness(self) -> dict[str, Freshness]:
-        """What the timestamp says of each list."""
+        """Return the freshness that the timestamp states for each list."""
         return read_freshness(self._verified.timestamp)
 
     def expiries(self) -> dict[str, datetime]:
-        """When each role's newest metadata expires (UTC)."""
+        """Return the expiry (UTC) of each role's newest metadata."""
         return self._verified.expires
 
     @property
     def versions(self) -> dict[str, int]:
-        """Each role's newest version."""
+        """The newest version of each role."""
         return self._verified.versions
 
     def signing(self, role: str) -> tuple[int, int]:
-        """How many keys a role has, and how many of them must sign. Raises `RefusedError` where there is none."""
+        """Return how many keys a role has and how many must sign; raises `RefusedError` if there is no such role."""
         if role not in self.versions:
             raise _no_such_role(role, self.versions)
         delegator = self._verified.root if role in TOP_LEVEL_ROLES else self._verified.targets
@@ -131,13 +136,13 @@ class Repository:
         above: int = 0,
         audit: AuditHead | None = None,
     ) -> MetadataUpdate:
-        """Add or replace ``targets`` and state the whole ``freshness``: their roles, snapshot and timestamp, signed.
+        """Sign an update that adds or replaces ``targets`` and states the whole ``freshness``.
 
-        What has used up half its life is signed anew as well: the snapshot, and list roles whose keys are at hand.
-        ``audit``: the end of the audit log before this publication; None: what the timestamp stated last still holds.
-        Every version signed is higher than the last and than ``above``; what is not above ``above`` yet is due too.
-        Raises `RefusedError` where a role's keys are not at hand, where no role may sign a target, or where a target's
-        own version does not rise.
+        Signed are the targets' roles, the snapshot and the timestamp; also the snapshot and list roles whose keys are
+        at hand if half their lifetime is over, or if their version is not above ``above``. Every signed version is
+        higher than the last and than ``above``. ``audit``: the end of the audit log before this publication; None
+        keeps the one stated last. Raises `RefusedError` if a role's keys are not at hand, no role may sign a target,
+        or a target's own version does not rise.
         """
         draft = self._draft(signers, now, above)
         draft.audit = audit
@@ -159,16 +164,16 @@ class Repository:
         above: int = 0,
         audit: AuditHead | None = None,
     ) -> MetadataUpdate:
-        """Sign a new timestamp and whatever is due; as `publish`, of nothing new."""
+        """Sign a new timestamp and all due roles, as `publish` does, without new targets."""
         return self.publish({}, freshness, signers, now, above, audit)
 
     def rotate(
         self, role: str, keys: tuple[Signer, ...], threshold: int, *, offline: Signers, online: Signers, now: datetime
     ) -> MetadataUpdate:
-        """Replace the keys of a role by ``keys``, ``threshold`` of which must sign from now on.
+        """Replace the keys of a role with ``keys``; from now on ``threshold`` of them must sign.
 
-        A new root is signed by the old root's threshold and by its own. Raises `UsageError` where the threshold does
-        not fit, `RefusedError` where keys are not at hand or there is no such role.
+        A new root is signed by the old root's threshold and by its own. Raises `UsageError` if the threshold does not
+        fit, and `RefusedError` if keys are not at hand or there is no such role.
         """
         signers = {**online, **offline, role: (*offline.get(role, ()), *keys)}
         draft = self._draft(signers, now)
@@ -195,13 +200,13 @@ class Repository:
         online: Signers,
         now: datetime,
     ) -> MetadataUpdate:
-        """Give one list a role of its own; all that is published of it moves there. ``target`` is that of its manifest.
+        """Give one list a role of its own, and move all its targets there. ``target`` is its manifest's.
 
-        Raises `UsageError` where the threshold or the names do not fit, `RefusedError` where keys are not at hand or
-        the role exists.
+        Raises `UsageError` if the threshold or the names do not fit, and `RefusedError` if keys are not at hand or the
+        role exists.
         """
         if role in self.versions or not role.startswith("list-"):
-            raise RefusedError(f"the role {role} exists, or is not named list-NAME")
+            raise RefusedError(f"the role {role} exists already, or is not named list-NAME")
         if _GLOB_CHARACTERS.intersection(target):
             raise UsageError(f"{target} is a pattern, not one target")
         draft = self._draft({**online, **offline, role: keys}, now)
@@ -216,20 +221,20 @@ class Repository:
         return draft.finish(self.freshness())
 
     def renew_offline(self, offline: Signers, online: Signers, now: datetime, above: int = 0) -> MetadataUpdate:
-        """Sign root and targets anew, keys unchanged, so that they do not expire; raises `RefusedError` as above."""
+        """Sign root and targets again with the same keys, before they expire. Raises `RefusedError` as `rotate`."""
         draft = self._draft({**online, **offline}, now, above)
         draft.sign("root", self._verified.root)
         draft.sign("targets")
         return draft.finish(self.freshness())
 
     def _draft(self, signers: Signers, now: datetime, above: int = 0) -> MetadataDraft:
-        of = copy.deepcopy(self._verified)
+        copied = copy.deepcopy(self._verified)
         return MetadataDraft(
-            root=of.root,
-            timestamp=of.timestamp,
-            snapshot=of.snapshot,
-            targets=of.targets,
-            roles=dict(of.roles),
+            root=copied.root,
+            timestamp=copied.timestamp,
+            snapshot=copied.snapshot,
+            targets=copied.targets,
+            roles=dict(copied.roles),
             signers=signers,
             now=now,
             above=above,
@@ -242,20 +247,8 @@ def _no_such_role(role: str, known: Iterable[str]) -> RefusedError:
     return RefusedError(f"the feed has no role {role}", hint=f"it has {', '.join(known)}")
 
 
-def _first_and_newest_root(read: Read) -> tuple[bytes, int]:
-    first = read("1.root.json")
-    if first is None:
-        raise StoreError("the metadata file 1.root.json is missing", hint="is this the folder of a feed?")
-    newest = 1
-    while read(f"{newest + 1}.root.json") is not None:
-        newest += 1
-    if read(f"{newest + 2}.root.json") is not None:  # signing on from here would use a version number twice
-        raise StoreError(f"the metadata file {newest + 1}.root.json is missing", hint="restore it from a backup")
-    return first, newest
-
-
 def _delegate(targets: Targets, role: DelegatedRole, keys: tuple[Signer, ...], threshold: int) -> None:
-    """Delegate to ``role`` before all others: TUF takes the first that matches."""
+    """Delegate to ``role`` ahead of all others: TUF takes the first that matches."""
     if targets.delegations is None or targets.delegations.roles is None:
         raise StoreError("targets has no list of delegated roles", hint="was it made by another tool?")
     targets.delegations.roles = {role.name: role, **targets.delegations.roles}

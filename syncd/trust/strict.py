@@ -1,8 +1,9 @@
-"""Verification that leaves no byte unproved, for `syncd verify`.
+"""Verification of every byte of metadata, for `syncd verify`.
 
-`verify_offline` proves what a reader relies on: enough signatures over what the metadata says. Bytes that change none
-of that stay unseen: white space, or a signature beyond the threshold. Files that other metadata names by hash have no
-such bytes; roots and the timestamp have. Here every signature must hold, and the text be laid out as it was written.
+`verify_offline` proves what a reader relies on: enough signatures over the content. It does not notice changes to bytes
+that do not matter for that: white space, or signatures beyond the threshold. Files that other metadata names by hash
+have no such bytes, but roots and the timestamp do. Here every signature must be valid, and the text must be formatted
+as it was written.
 """
 
 import json
@@ -12,102 +13,88 @@ from typing import Any, Final
 from securesystemslib.exceptions import UnverifiedSignatureError, VerificationError
 from tuf.api.metadata import Key, Metadata, Root, Snapshot, Targets, Timestamp
 
-from syncd.errors import MismatchError, StoreError, TrustError
-from syncd.trust.offline import Read, trusted_feed, verify, verify_offline
+from syncd.errors import MismatchError, TrustError
+from syncd.trust.offline import Read, trusted_feed, verify_newest, verify_offline
 from syncd.trust.parse import local_root_hint, parse
-from syncd.trust.values import TOP_LEVEL_ROLES, TrustedFeed, role_of
+from syncd.trust.values import TIMESTAMP, TOP_LEVEL_ROLES, TrustedFeed, role_of
 
-_TIMESTAMP: Final = "timestamp.json"
 _KINDS: Final[Mapping[str, type[Any]]] = {"root": Root, "snapshot": Snapshot, "timestamp": Timestamp}
 _ALTERED: Final = "it was altered: fetch it again, or restore it from a backup"
 
 
 def verify_exactly(read: Read, names: Mapping[str, int], root: bytes) -> TrustedFeed:
-    """As `verify_offline`, and refuses any other altered byte. The pinned ``root`` is taken as it is."""
+    """Verify as `verify_offline`, but reject every altered byte. The pinned ``root`` is trusted as it is."""
     trusted = verify_offline(read, names, root)
     _check_every_signature(trusted, root)
     return trusted
 
 
 def verify_published(read: Read, root: bytes) -> TrustedFeed:
-    """The same for a feed as it is published: the newest root there is, and the one ``timestamp.json``."""
-    newest = verify_root(root)
-    while read(f"{newest + 1}.root.json") is not None:
-        newest += 1
-    if read(f"{newest + 2}.root.json") is not None:
-        raise StoreError(f"the metadata file {newest + 1}.root.json is missing", hint="restore it from a backup")
-    content = read(_TIMESTAMP)
-    if content is None:
-        raise StoreError(f"the metadata file {_TIMESTAMP} is missing", hint="restore it from a backup")
-    version = parse(Timestamp, content, _TIMESTAMP).signed.version
-    named = {f"{version}.{_TIMESTAMP}": content}
-    trusted = trusted_feed(verify(lambda name: named.get(name) or read(name), root, newest, version), clock=None)
+    """Verify a published feed in the same way, from ``root`` to its newest root and ``timestamp.json``."""
+    trusted = trusted_feed(verify_newest(read, root, verify_root(root)), clock=None)
     _check_every_signature(trusted, root)
     return trusted
 
 
 def check_superseded(name: str, content: bytes, trusted: TrustedFeed, targets: Iterable[bytes]) -> None:
-    """Prove a metadata file that newer ones replaced: signed, as it is, by keys that its role had at some time.
+    """Prove a superseded metadata file: unaltered, and signed by keys that its role had at some time.
 
-    ``targets``: every targets file at hand. Raises `TrustError`, `RollbackError`, `MismatchError`.
+    ``targets``: all targets files at hand. Raises `TrustError`, `RollbackError`, `MismatchError`.
     """
     version, role = name.removesuffix(".json").split(".", 1)
     kind = _KINDS.get(role, Targets)
-    found = parse(kind, content, name)
+    metadata = parse(kind, content, name)
     delegators: list[Root | Targets] = [
-        parse(Root, file, each).signed for each, file in trusted.files.items() if role_of(each) == "root"
+        parse(Root, file, root).signed for root, file in trusted.files.items() if role_of(root) == "root"
     ]
     if role not in TOP_LEVEL_ROLES:
         delegators = [parse(Targets, file, "targets").signed for file in targets]
-    _check_exact(name, content, found, delegators, role)
-    if not found.signatures or found.signed.version != int(version):
-        raise TrustError(f"{name} is not what its name says", hint=_ALTERED)
+    _check_exact(name, content, metadata, delegators, role)
+    if not metadata.signatures or metadata.signed.version != int(version):
+        raise TrustError(f"{name} is not signed, or not the version in its name", hint=_ALTERED)
 
 
 def verify_root(root: bytes) -> int:
-    """Prove that a root is what it calls itself, signed by enough of the keys that it names; returns its version.
-
-    Raises `TrustError`.
-    """
+    """Check that a root is signed by enough of the keys that it lists; return its version. Raises `TrustError`."""
     with local_root_hint():
-        found = parse(Root, root, "the root")
-    if set(TOP_LEVEL_ROLES) != found.signed.roles.keys() or not found.signed.consistent_snapshot:
+        metadata = parse(Root, root, "the root")
+    if set(TOP_LEVEL_ROLES) != metadata.signed.roles.keys() or not metadata.signed.consistent_snapshot:
         raise TrustError("the root is not that of a syncd feed", hint="is it the file that the publisher gave out?")
-    good = [key for key in _keys(found.signed, "root").values() if _holds(found, key)]
-    threshold = found.signed.roles["root"].threshold
-    if len(good) < threshold:
+    valid = [key for key in _keys(metadata.signed, "root").values() if _is_valid(metadata, key)]
+    threshold = metadata.signed.roles["root"].threshold
+    if len(valid) < threshold:
         raise TrustError(
-            f"the root is signed by {len(good)} of its own keys and requires {threshold}",
+            f"the root is signed by {len(valid)} of its own keys but requires {threshold}",
             hint="the file is damaged or forged: ask the publisher for it again, out of band",
         )
-    return found.signed.version
+    return metadata.signed.version
 
 
 def _check_every_signature(trusted: TrustedFeed, root: bytes) -> None:
     before = parse(Root, root, "the pinned root").signed
     for version in range(before.version + 1, trusted.versions["root"] + 1):
         name = f"{version}.root.json"
-        found = parse(Root, trusted.files[name], name)
-        _check_exact(name, trusted.files[name], found, (before, found.signed), "root")
-        before = found.signed
-    name = f"{trusted.versions['timestamp']}.{_TIMESTAMP}"
+        root_metadata = parse(Root, trusted.files[name], name)
+        _check_exact(name, trusted.files[name], root_metadata, (before, root_metadata.signed), "root")
+        before = root_metadata.signed
+    name = f"{trusted.versions['timestamp']}.{TIMESTAMP}"
     _check_exact(name, trusted.files[name], parse(Timestamp, trusted.files[name], name), (before,), "timestamp")
 
 
 def _check_exact(
-    name: str, content: bytes, found: Metadata[Any], delegators: Iterable[Root | Targets], role: str
+    name: str, content: bytes, metadata: Metadata[Any], delegators: Iterable[Root | Targets], role: str
 ) -> None:
-    if content not in _layouts(content) or json.loads(content) != found.to_dict():
-        raise MismatchError(f"{name} is not laid out as it was signed", hint=_ALTERED)
+    if content not in _layouts(content) or json.loads(content) != metadata.to_dict():
+        raise MismatchError(f"{name} is not formatted as it was when it was signed", hint=_ALTERED)
     allowed = {keyid: key for delegator in delegators for keyid, key in _keys(delegator, role).items()}
-    for keyid, signature in found.signatures.items():
+    for keyid, signature in metadata.signatures.items():
         lower = signature.signature == signature.signature.lower()
-        if keyid not in allowed or not lower or not _holds(found, allowed[keyid]):
-            raise TrustError(f"{name} carries a signature that does not hold", hint=_ALTERED)
+        if keyid not in allowed or not lower or not _is_valid(metadata, allowed[keyid]):
+            raise TrustError(f"{name} carries an invalid signature", hint=_ALTERED)
 
 
 def _layouts(content: bytes) -> tuple[bytes, bytes]:
-    """The two layouts that python-tuf writes: compact, and one space of indent a level. Keys are sorted in both."""
+    """Return the two layouts that python-tuf writes, with sorted keys: compact, and indented by one space a level."""
     value = json.loads(content)
     return (
         json.dumps(value, separators=(",", ":"), sort_keys=True).encode(),
@@ -125,7 +112,7 @@ def _keys(delegator: Root | Targets, role: str) -> dict[str, Key]:
     return {keyid: keys[keyid] for keyid in keyids if keyid in keys}
 
 
-def _holds(metadata: Metadata[Any], key: Key) -> bool:
+def _is_valid(metadata: Metadata[Any], key: Key) -> bool:
     signature = metadata.signatures.get(key.keyid)
     if signature is None:
         return False

@@ -1,4 +1,4 @@
-"""The values that trust hands out, and the numbers that this format fixes. No file, peer or clock is touched."""
+"""The values that trust returns, and the constants of the format. Pure: no file, peer or clock."""
 
 import re
 import secrets
@@ -10,17 +10,18 @@ from typing import Final
 from syncd.model import AuditHead
 
 LISTS: Final = "lists"
-"""The online role that signs the manifests of every list without a role of its own."""
+"""The online role that signs the manifests of all lists without a role of their own."""
 
 LISTS_PATH: Final = "v1/*/*.json"
-"""Targets that `LISTS` may sign in new feeds: a ``*`` does not cross ``/`` (TUF specification 1.0.34, 4.5).
+"""Targets that `LISTS` may sign in new feeds: a ``*`` does not match ``/`` (TUF specification 1.0.34, 4.5).
 
-Feeds made before have ``v1/*/manifest.json``, which their own targets metadata states: that alone decides.
+Older feeds have ``v1/*/manifest.json``: only a feed's own targets metadata decides.
 """
 
 _MANIFEST_TARGET: Final = re.compile(r"(v1/[^/]+/)manifest\.json")
 
 TOP_LEVEL_ROLES: Final = ("root", "targets", "snapshot", "timestamp")
+TIMESTAMP: Final = "timestamp.json"
 
 _LIFETIMES: Final = {
     "root": timedelta(days=365),
@@ -32,36 +33,36 @@ _LIST_ROLE_LIFETIME: Final = timedelta(days=30)
 
 _LIMITS: Final = {"root": 64_000, "timestamp": 1_000_000, "snapshot": 256_000}
 TARGETS_LIMIT: Final = 2_000_000
-"""Bytes of targets.json, or of one list role."""
+"""Maximum bytes of targets.json, or of one list role."""
 
 
 _NAME: Final = re.compile(r"[0-9]+\.(.+)\.json")
 
 
 def role_of(name: str) -> str:
-    """The role that a metadata file belongs to, by its name: a list's own role may be called ``list-a.root``."""
+    """Return the role that a metadata file belongs to by its name. A list's own role may be called ``list-a.root``."""
     found = _NAME.fullmatch(name)
     return found[1] if found else name.removesuffix(".json")
 
 
 def is_manifest(target: str) -> bool:
-    """Whether a target is the manifest of a list. A role may sign others, which a reader of today passes over."""
+    """Return True if a target is a list's manifest. A role may sign other targets, which today's readers ignore."""
     return _MANIFEST_TARGET.fullmatch(target) is not None
 
 
 def list_path(target: str) -> str:
-    """Targets that the own role of a list may sign, by the target of its manifest: all of that list."""
+    """Return the pattern of targets that a list's own role may sign, given its manifest's target: all of that list."""
     found = _MANIFEST_TARGET.fullmatch(target)
     return f"{found[1]}*.json" if found else target
 
 
 def lifetime(role: str) -> timedelta:
-    """How long a role's metadata is valid once signed."""
+    """Return how long a role's metadata is valid after it was signed."""
     return _LIFETIMES.get(role, _LIST_ROLE_LIFETIME)
 
 
 def size_limit(role: str) -> int:
-    """The most bytes that a role's metadata may have; a client reads no further."""
+    """Return the most bytes that a role's metadata may have; clients read no further."""
     return _LIMITS.get(role, TARGETS_LIMIT)
 
 
@@ -80,7 +81,7 @@ class SignedTarget:
 
 @dataclass(frozen=True)
 class Freshness:
-    """When a list's upstream was last verified (UTC, whole seconds), and the upstream's serial then."""
+    """The time when a list's upstream was last verified (UTC, whole seconds), and the upstream's serial then."""
 
     verified_at: datetime
     serial: int
@@ -88,10 +89,10 @@ class Freshness:
 
 @dataclass(frozen=True)
 class PublicationId:
-    """Which signing of a timestamp this is. No two have the same bytes, so that equal entity tags mean one file."""
+    """The identity of one signing of a timestamp. No two have the same bytes, so equal entity tags mean one file."""
 
     epoch: int
-    """counts the machines that took over signing, one after the other"""
+    """counts the machines that took over signing, one after another"""
     id: str
     """random, 32 hexadecimal digits"""
 
@@ -100,13 +101,13 @@ NewPublication = Callable[[], PublicationId]
 
 
 def new_publication() -> PublicationId:
-    """A publication of the only machine that signs."""
+    """Return a new identity, if only one machine ever signs the feed."""
     return PublicationId(0, secrets.token_hex(16))
 
 
 @dataclass(frozen=True)
 class Floors:
-    """The lowest versions acceptable, for when the local metadata was lost, and our own clock when they were verified.
+    """The lowest acceptable versions, in case the local metadata is lost, and our clock when they were verified.
 
     ``roles`` holds targets and every delegated role.
     """
@@ -122,31 +123,31 @@ class Floors:
 class TrustedFeed:
     """The state of a feed, verified from the trust root down.
 
-    ``files`` are the bytes that prove it, by consistent name: every root from the pinned one on, then the newest
-    ``N.timestamp.json``, ``N.snapshot.json``, ``N.targets.json`` and list roles. ``targets`` holds only what the
-    signing role is entitled to. ``floors`` are those for the next time.
+    ``files`` holds the bytes that prove it, by consistent name: every root from the pinned one on, then the newest
+    ``N.timestamp.json``, ``N.snapshot.json``, ``N.targets.json`` and list roles. ``targets`` holds only those that
+    their signing role is entitled to. ``floors`` are for the next refresh.
     """
 
     targets: Mapping[str, SignedTarget]
     signed_by: Mapping[str, str]
-    """for each target the role that vouches for it"""
+    """for each target, the role that vouches for it"""
     freshness: Mapping[str, Freshness]
     files: Mapping[str, bytes] = field(repr=False)
     versions: Mapping[str, int]
     expires: Mapping[str, datetime]
     floors: Floors
     publication: PublicationId | None = None
-    """of the timestamp; None if it was signed by a syncd that did not state it"""
+    """of the timestamp; None if the syncd that signed it did not state one"""
     audit: AuditHead | None = None
     """the publisher's audit log before the timestamp was signed"""
 
     def stale(self, now: datetime) -> tuple[str, ...]:
-        """The roles past their expiry at ``now``, in order of name."""
+        """Return the roles that are expired at ``now``, sorted by name."""
         return tuple(sorted(role for role, expires in self.expires.items() if now >= expires))
 
 
 @dataclass(frozen=True)
 class MetadataUpdate:
-    """Signed files to install, in this order. Names are relative to ``metadata/``; ``timestamp.json`` is the last."""
+    """Signed files to install, in this order. Names are relative to ``metadata/``; ``timestamp.json`` comes last."""
 
     files: tuple[tuple[str, bytes], ...] = field(repr=False)

@@ -13,7 +13,7 @@ from syncd.config import Config
 from syncd.errors import SyncdError
 from syncd.feed.folder import TRUST
 from syncd.service.metrics.state import seconds
-from syncd.trust.stored import stored_expiries
+from syncd.trust.client import stored_expiries
 from syncd.trust.values import TOP_LEVEL_ROLES
 
 T = TypeVar("T")
