@@ -42,15 +42,15 @@ def test_json_tells_each_list(published: World) -> None:
     ]
 
 
-def test_a_refused_token_is_told_by_the_commands_own_options(published: World) -> None:
+def test_a_refused_token_is_explained_without_keys_of_a_configuration(published: World) -> None:
     """The command has no configuration whose keys could be meant."""
     with serve(published.partner.root) as peer:
         peer.fault("*timestamp.json", answer(401))
         ran = syncd("pull", peer.url, "--root", published.root, "--dir", published.copy)
     assert ran.code == 5
-    assert "check --token-file, --client-cert and their age\n" in ran.err
+    assert "check both, and whether they have expired\n" in ran.err
     ran = syncd("pull", "https://me:secret@feed.example.org/", "--root", published.root, "--dir", published.copy)
-    assert (ran.code, ran.err.splitlines()[1]) == (2, "  to do: put the secret in --token-file instead")
+    assert (ran.code, ran.err.splitlines()[1]) == (2, "  to do: put the secret in the token file instead")
 
 
 def test_only_the_named_lists_are_held(published: World) -> None:

@@ -162,7 +162,7 @@ def test_every_type_of_source_is_known_by_its_word() -> None:
         ),
         (
             SOURCE.replace("https", "http"),
-            "FILE: sources.iwf.url: http:// to feed.example.org would send everything in the clear",
+            "FILE: sources.iwf.url: http:// to feed.example.org would send everything unencrypted",
             "use https://host/path/, http:// on this machine only, or file:///absolute/folder",
         ),
         (

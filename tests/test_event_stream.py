@@ -102,9 +102,9 @@ def test_garbage_is_no_fault(content: bytes) -> None:
 @pytest.mark.parametrize(
     ("chunks", "message"),
     [
-        ([b"x" * 1000] * 17, "an event stream with a line of more than 16384 bytes"),
-        ([b"x" * 17000 + b"\n"], "an event stream with a line of more than 16384 bytes"),
-        ([b"data: " + b"x" * 16000 + b"\n"] * 5, "an event stream with an event of more than 65536 bytes"),
+        ([b"x" * 1000] * 17, "the event stream has a line of more than 16384 bytes"),
+        ([b"x" * 17000 + b"\n"], "the event stream has a line of more than 16384 bytes"),
+        ([b"data: " + b"x" * 16000 + b"\n"] * 5, "the event stream has an event of more than 65536 bytes"),
     ],
     ids=["a line without end", "a long line", "an event without end"],
 )

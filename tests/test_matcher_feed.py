@@ -304,8 +304,8 @@ def test_a_lock_dies_with_its_process_and_not_with_its_children(world: World) ->
         ({"instance": "a b"}, "'a b' cannot name an instance"),
         ({"interval": 0}, "an interval or deadline of 0 seconds"),
         ({"token_file": "/absent"}, "the token: cannot read /absent"),
-        ({"ca": "/absent"}, "ca: cannot read /absent"),
-        ({"url": "http://example.org/feed/"}, "would send everything in the clear"),
+        ({"ca": "/absent"}, "the certificate authority: cannot read /absent"),
+        ({"url": "http://example.org/feed/"}, "would send everything unencrypted"),
     ],
 )
 def test_what_cannot_be_is_told_before_anything_starts(world: World, settings: dict[str, object], message: str) -> None:

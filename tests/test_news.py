@@ -143,7 +143,7 @@ def test_a_server_that_never_answers_holds_nothing_up(peer: EventPeer, behaviour
     peer.behave(behaviour)
     with news_of(peer, silence=0.2) as heard:
         heard.until(lambda: heard.news.trouble is not None)
-        assert str(heard.news.trouble).endswith(" fell silent at events")
+        assert str(heard.news.trouble).endswith(" stopped responding at events")
         heard.until(lambda: len(heard.waits) > 1)
 
 
@@ -155,13 +155,17 @@ def test_a_server_that_never_answers_holds_nothing_up(peer: EventPeer, behaviour
         (refusal(403), "answered 403 to events", 600.0),
         (
             refusal(200, b"<!doctype html><p>log in", Content_Type="text/html"),
-            "answers events with something else",
+            "did not answer events with an event stream",
             600.0,
         ),
-        (refusal(302, Location="https://else.example/events"), "redirects events to else.example: refused", 600.0),
+        (
+            refusal(302, Location="https://else.example/events"),
+            "redirects events to else.example; redirects are not followed",
+            600.0,
+        ),
         (refusal(503), "answered 503 to events", 2.0),
-        (refusal(503, Retry_After="30"), "answered 503 to events; it asks to wait 30 s", 31.4),
-        (lambda _, connection: connection.sendall(b"garbage\r\n\r\n"), "broke off at events", 2.0),
+        (refusal(503, Retry_After="30"), "answered 503 to events and asks to wait 30 s", 31.4),
+        (lambda _, connection: connection.sendall(b"garbage\r\n\r\n"), "broke the connection at events", 2.0),
     ],
     ids=["no API", "unknown", "not let in", "a page", "redirect", "full", "full for long", "no HTTP"],
 )

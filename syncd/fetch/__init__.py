@@ -1,4 +1,4 @@
-"""All HTTP out: bytes from a peer that may be slow, endless, wrong or hostile.
+"""All outgoing HTTP: bytes from a peer that may be slow, endless, wrong or hostile.
 
 ::
 
@@ -6,7 +6,7 @@
         timestamp = peer.get("metadata/timestamp.json", limit=65_536)
         download_all(peer, [Download(path, staged, length, sha256)])
 
-Every call ends by the deadline, takes no more bytes than it was allowed, and raises only errors of `syncd.errors`.
+Every call ends by the deadline, takes no more bytes than allowed, and raises only errors of `syncd.errors`.
 A peer is an HTTP(S) server or, for ``file://``, a folder; both keep the same promises.
 """
 
@@ -30,9 +30,10 @@ __all__ = [
 
 
 def open_peer(endpoint: Endpoint, deadline: Deadline, *, connections: int = 8, meter: Meter | None = None) -> Peer:
-    """Return a peer for one operation; close it afterwards. Nothing is sent yet. ``meter`` counts what comes.
+    """Return a peer for one operation, without sending anything yet; close it afterwards.
 
-    Raises `UsageError` where a certificate file cannot be used, `SourceError` where a ``file://`` folder is missing.
+    ``meter`` counts the bytes received. Raises `UsageError` if a certificate file cannot be used, and `SourceError` if
+    a ``file://`` folder is missing.
     """
     if endpoint.folder is not None:
         return FilePeer(endpoint.folder, deadline, meter)

@@ -1,6 +1,6 @@
-"""The API beside a feed, as a matcher uses it: news as they happen, and what it has loaded.
+"""The API beside a feed, as a matcher uses it: events as they happen, and check-ins with the loaded versions.
 
-The rules are those of every fetch (`HttpPeer`): nothing is followed elsewhere, every wait is bounded.
+The rules of every fetch apply (`HttpPeer`): redirects are not followed, and every wait is bounded.
 """
 
 import contextlib
@@ -17,31 +17,32 @@ from syncd.fetch.peer import UnreachableError
 from syncd.model import ListName
 
 SILENCE: Final = 45.0
-"""Seconds without a complete line after which a stream is dead; a beat comes every 15."""
+"""Seconds without a complete line after which a stream counts as dead; the server sends a beat every 15."""
 EVENTS: Final = "events"
 CHECK_IN: Final = "checkin"
 
 _EVENT_STREAM: Final = "text/event-stream"
+_NO_EVENTS: Final = "is the feed served by a syncd? Until it sends events, it is polled"
 _NO_CONTENT: Final = 204
 _SENDABLE_ID: Final = re.compile(r"[\x21-\x7e]{1,200}")
 
 
 class NoEventsError(SourceError):
-    """What answers is no event stream, and will not soon be one."""
+    """The answer is not an event stream, and will not soon be one."""
 
 
 class EventPeer(HttpPeer):
-    """One connection to an event stream. ``silence``: a `Deadline` that each complete line renews."""
+    """One connection to an event stream. Each complete line renews the `Deadline` ``silence``."""
 
     def __init__(self, endpoint: Endpoint, silence: Deadline) -> None:
         super().__init__(endpoint, silence, connections=1, inactivity=SILENCE)
         self.parser = EventParser()
 
     def events(self, last_id: str, connected: Callable[[], None]) -> Iterator[ServerSentEvent]:
-        """Yield events as they come, from the one after ``last_id`` where the server knows it; ends with the answer.
+        """Yield events as they come until the server ends the stream, after ``last_id`` if the server knows it.
 
-        ``connected`` is called once the stream is open. Raises `NoEventsError` where it is none, else as
-        `HttpPeer.stream`; silence is an `UnreachableError`.
+        ``connected`` is called once the stream is open. Raises `NoEventsError` if the answer is not an event stream,
+        otherwise as `HttpPeer.stream`; silence is an `UnreachableError`.
         """
         headers = {"Accept": _EVENT_STREAM, "Cache-Control": "no-store"}
         if _SENDABLE_ID.fullmatch(last_id):
@@ -49,7 +50,9 @@ class EventPeer(HttpPeer):
         with self._no_silence(), self._answer(EVENTS, headers=headers) as response:
             self._require(response, EVENTS, OK)
             if response.headers.get("content-type", "").partition(";")[0].strip().lower() != _EVENT_STREAM:
-                raise NoEventsError(f"{self._endpoint.host} answers {EVENTS} with something else", hint=_NO_EVENTS)
+                raise NoEventsError(
+                    f"{self._endpoint.host} did not answer {EVENTS} with an event stream", hint=_NO_EVENTS
+                )
             connected()
             for chunk in self._chunks(response, EVENTS):
                 before = self.parser.lines
@@ -62,20 +65,17 @@ class EventPeer(HttpPeer):
         try:
             yield
         except DeadlineExceeded as error:
-            raise UnreachableError(f"{self._endpoint.host} fell silent at {EVENTS}", hint=error.hint) from error
-
-
-_NO_EVENTS: Final = "is it a syncd that serves this feed? It is polled instead"
+            raise UnreachableError(f"{self._endpoint.host} stopped responding at {EVENTS}", hint=error.hint) from error
 
 
 def check_in(endpoint: Endpoint, instance: str, lists: Mapping[ListName, int], deadline: Deadline) -> None:
-    """Tell the API at ``endpoint`` the version of each list that ``instance`` has loaded. Raises `SourceError`."""
+    """Report to the API at ``endpoint`` which version of each list ``instance`` has loaded. Raises `SourceError`."""
     content = json.dumps({"instance": instance, "lists": dict(lists)}).encode()
-    with _CheckInBody(endpoint, deadline, connections=1, inactivity=10.0) as peer:
+    with _CheckInPeer(endpoint, deadline, connections=1, inactivity=10.0) as peer:
         peer.send(content)
 
 
-class _CheckInBody(HttpPeer):
+class _CheckInPeer(HttpPeer):
     def send(self, content: bytes) -> None:
         headers = {"Content-Type": "application/json"}
         with self._answer(CHECK_IN, "POST", headers, content) as response:

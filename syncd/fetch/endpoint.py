@@ -1,4 +1,4 @@
-"""Where to fetch from, and until when."""
+"""The address to fetch from, and the deadline of an operation."""
 
 import contextlib
 import ipaddress
@@ -21,7 +21,7 @@ _API_PATH = "/api/v1/"
 
 
 class Deadline:
-    """A point in time by which the whole operation must be over. ``seconds`` from now, on a monotonic ``clock``."""
+    """The time by which a whole operation must be over: ``seconds`` from now, on a monotonic ``clock``."""
 
     def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._seconds, self._clock = seconds, clock
@@ -30,49 +30,49 @@ class Deadline:
         self.renew()
 
     def renew(self) -> None:
-        """Begin anew: what counts is the silence since."""
+        """Start again from now: the deadline then limits the silence, not the whole operation."""
         self._end = self._clock() + self._seconds
 
     def end(self) -> None:
-        """Leave no time at all. From any thread: whoever waits for a connection of this operation waits no longer."""
+        """Leave no time at all. From any thread: threads that wait on a connection of this operation stop waiting."""
         self._ended = True
         for connection in self._connections():
-            with contextlib.suppress(OSError):  # closed meanwhile, or never connected
-                # Not SSLSocket.shutdown: it takes the TLS state away from the thread that reads.
+            with contextlib.suppress(OSError):  # closed in the meantime, or never connected
+                # Not SSLSocket.shutdown: it removes the TLS state under the thread that reads.
                 socket.socket.shutdown(connection, socket.SHUT_RDWR)
 
     def register(self, connection: socket.socket) -> None:
-        """A connection of this operation was opened."""
+        """Add an open connection of this operation, for `end`."""
         self._sockets.append(weakref.ref(connection))
         if self._ended:
             self.end()
 
     def close_inherited(self) -> None:
-        """In a forked child: close its share of the parent's connections, and say nothing to the peer."""
+        """Close a forked child's copies of the parent's connections, without a word to the peer."""
         for connection in self._connections():
             connection.close()
 
     def _connections(self) -> list[socket.socket]:
-        return [found for one in tuple(self._sockets) if (found := one()) is not None]
+        return [connection for ref in tuple(self._sockets) if (connection := ref()) is not None]
 
     def left(self) -> float:
-        """Seconds left, always more than 0; raises `DeadlineExceeded`."""
+        """Return the seconds left, always more than 0; raises `DeadlineExceeded`."""
         left = 0.0 if self._ended else self._end - self._clock()
         if left <= 0:
             raise DeadlineExceeded(
                 f"not finished within the {self._seconds:g} seconds allowed",
-                hint="the next sync tries again; if it stays so, the peer or the line is too slow for this limit",
+                hint="the next sync tries again; if it keeps failing, the peer or the line is too slow for this limit",
             )
         return left
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """One peer: its address, and what it needs to let us in.
+    """The address of one peer, and our credentials there.
 
-    ``url`` is ``https://``, ``http://`` on loopback, or ``file://`` and an absolute folder (which is never shown the
-    token); it is kept with a final ``/``. ``ca`` replaces the system's certificate authorities. Files are PEM; the
-    key may lie in ``client_cert``. Raises `UsageError` for anything else.
+    ``url`` is ``https://``, ``http://`` on loopback, or ``file://`` and an absolute folder (where the token is not
+    used); it is kept with a final ``/``. ``ca`` replaces the system's certificate authorities. Files are PEM; the
+    key may be in ``client_cert``. Raises `UsageError` for anything else.
     """
 
     url: str
@@ -103,7 +103,7 @@ class Endpoint:
 
     @property
     def api(self) -> "Endpoint | None":
-        """Where a syncd that serves this feed tells of news: ``../api/v1/``. None but for a path ending ``/feed/``."""
+        """The API of a syncd that serves this feed: ``../api/v1/``. None unless the path ends with ``/feed/``."""
         if self.folder is not None or not httpx.URL(self.url).path.endswith(_FEED_PATH):
             return None
         return replace(self, url=self.url.removesuffix(_FEED_PATH) + _API_PATH)
@@ -115,12 +115,12 @@ class Endpoint:
 
 
 def _parsed(text: str) -> httpx.URL:
-    """Messages here do not repeat the address: it may hold a password or a key."""
+    """Parse an address. Messages do not repeat it: it may hold a password or a key."""
     if "?" in text or "#" in text or "\\" in text:
-        raise UsageError("an address has no '?', '#' or '\\'", hint=_ADDRESS_HINT)
+        raise UsageError("an address cannot contain '?', '#' or '\\'", hint=_ADDRESS_HINT)
     try:
         url = httpx.URL(text)
-        _ = url.host  # decoded from Punycode where it is asked for
+        _ = url.host  # decodes Punycode, which may fail
     except (httpx.InvalidURL, ValueError):
         raise UsageError("not a valid address", hint=_ADDRESS_HINT) from None
     if url.userinfo:
@@ -138,7 +138,7 @@ def _check_address(url: httpx.URL) -> None:
             return
         case "http":
             raise UsageError(
-                f"http:// to {url.netloc.decode('ascii')} would send everything in the clear", hint=_ADDRESS_HINT
+                f"http:// to {url.netloc.decode('ascii')} would send everything unencrypted", hint=_ADDRESS_HINT
             )
     raise UsageError(f"not an address to fetch from (scheme {url.scheme or 'missing'})", hint=_ADDRESS_HINT)
 

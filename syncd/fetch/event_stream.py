@@ -1,7 +1,7 @@
-"""Event streams as bytes: WHATWG HTML, 9.2.5 and 9.2.6 (``text/event-stream``). Pure.
+"""A parser of event streams: ``text/event-stream`` (WHATWG HTML, 9.2.5 and 9.2.6). Pure.
 
 A line ends with CR, LF or both; ``field: value``; a line that begins with a colon is a comment; an empty line ends an
-event. Fields that the standard does not know are ignored, and so is an event without data.
+event. Unknown fields are ignored, and so are events without data.
 """
 
 import re
@@ -22,23 +22,23 @@ _RETRY: Final = re.compile("[0-9]{1,9}")
 
 @dataclass(frozen=True)
 class ServerSentEvent:
-    """One event, as it was dispatched."""
+    """One event, as dispatched."""
 
     kind: str
-    """the field ``event``; "message" where there was none"""
+    """the field ``event``; "message" without one"""
     data: str
     id: str
     """the last id of the stream so far"""
 
 
 class EventParser:
-    """Takes a stream in chunks of any size, gives its events."""
+    """Takes a stream in chunks of any size and yields its events."""
 
     def __init__(self) -> None:
         self.last_id = ""
-        """as of the last event that was complete"""
+        """as of the last complete event"""
         self.retry: float | None = None
-        """seconds to wait before connecting again, where the stream said so"""
+        """seconds to wait before connecting again, if the stream states them"""
         self.lines = 0
         """complete lines so far, comments included"""
         self._rest, self._after_cr, self._begun = b"", False, False
@@ -47,7 +47,7 @@ class EventParser:
         self._size = 0
 
     def feed(self, chunk: bytes) -> Iterator[ServerSentEvent]:
-        """Take the next bytes; yield the events that are complete. Raises `SourceError` for what has no end."""
+        """Take the next bytes; yield the events they complete. Raises `SourceError` if a line or event is too long."""
         for line in self._split(chunk):
             self.lines += 1
             if line:
@@ -56,14 +56,14 @@ class EventParser:
                 yield event
 
     def _split(self, chunk: bytes) -> list[bytes]:
-        """The lines that are complete. A CR ends one at once: its LF may not come before the next event."""
+        """Return the complete lines. A CR ends a line at once: its LF may not come before the next event."""
         if not chunk:
             return []
         content = self._rest + (chunk[1:] if self._after_cr and chunk[:1] == b"\n" else chunk)
         self._after_cr = chunk[-1:] == b"\r"
         *lines, self._rest = _LINE_END.split(content)
         if max(map(len, (*lines, self._rest))) > LONGEST_LINE:
-            raise SourceError(f"an event stream with a line of more than {LONGEST_LINE} bytes", hint=_HINT)
+            raise SourceError(f"the event stream has a line of more than {LONGEST_LINE} bytes", hint=_HINT)
         if lines and not self._begun:
             self._begun = True
             lines[0] = lines[0].removeprefix(_BOM)
@@ -85,7 +85,7 @@ class EventParser:
     def _add(self, value: str) -> None:
         self._size += len(value) + 1
         if self._size > LONGEST_EVENT:
-            raise SourceError(f"an event stream with an event of more than {LONGEST_EVENT} bytes", hint=_HINT)
+            raise SourceError(f"the event stream has an event of more than {LONGEST_EVENT} bytes", hint=_HINT)
         self._data.append(value)
 
     def _dispatched(self) -> ServerSentEvent | None:

@@ -1,4 +1,4 @@
-"""A peer that is a folder: ``file://``, for feeds that arrive on a share or a stick."""
+"""A peer that is a folder: ``file://``, for feeds on a share or a USB stick."""
 
 import contextlib
 import os
@@ -12,7 +12,7 @@ from syncd.fetch.peer import BLOCK, Meter, Peer, Tail, checked_path, too_large, 
 
 
 class FilePeer(Peer):
-    """A folder. A missing file is the same `HttpStatusError` (404) that a server gives."""
+    """A folder. For a missing file it raises the same `HttpStatusError` (404) as a server would."""
 
     def __init__(self, folder: Path, deadline: Deadline, meter: Meter | None = None) -> None:
         super().__init__(deadline, meter)
@@ -44,18 +44,18 @@ class FilePeer(Peer):
             file = (self._folder / checked_path(path)).resolve()
             if not file.is_relative_to(self._folder):
                 raise SourceError(f"{path} is a link out of the folder", hint="the feed's files must lie in the folder")
-            # Not blocking: a named pipe would hold us for ever before we saw what it is.
+            # Non-blocking: opening a named pipe would wait forever, before we see that it is one.
             descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
-            found = os.fstat(descriptor)
-            if not stat.S_ISREG(found.st_mode):
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
                 raise SourceError(f"{path} is not a file", hint="is this folder a syncd feed?")
-            yield descriptor, found.st_size
+            yield descriptor, status.st_size
         finally:
             os.close(descriptor)
 
     def _blocks(self, descriptor: int, path: str, count: int) -> Iterator[bytes]:
-        """At most ``count`` bytes: the file may grow while it is read."""
+        """Yield at most ``count`` bytes: the file may grow while it is read."""
         while count:
             self._deadline.left()
             with _reading(path):
@@ -76,7 +76,9 @@ def _reading(name: str) -> Iterator[None]:
             f"the folder has no {name}", 404, hint="check the url and the list names; is the copy complete?"
         ) from None
     except PermissionError as error:
-        raise SourceError(f"may not read {name}", hint="let the user that runs syncd read the folder") from error
+        raise SourceError(
+            f"no permission to read {name}", hint="let the user that runs syncd read the folder"
+        ) from error
     except (OSError, RuntimeError) as error:  # Path.resolve reports a loop of links as RuntimeError before 3.13
         reason = getattr(error, "strerror", None) or "a loop of links"
-        raise SourceError(f"cannot read {name}: {reason}", hint="is the share or stick sound?") from error
+        raise SourceError(f"cannot read {name}: {reason}", hint="check the share or the stick") from error

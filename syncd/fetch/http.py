@@ -26,26 +26,26 @@ CONNECT_TIMEOUT: Final = 10.0
 
 _HINTS: Final = {
     401: "the peer did not accept our token or client certificate: check both, and whether they have expired",
-    403: "the peer knows us but does not let us have this: ask it to grant the list",
-    404: "check the url and the list names; a peer that prunes may have replaced the file meanwhile",
+    403: "the peer knows us but does not permit this: ask its operator to grant the list",
+    404: "check the url and the list names; the peer may have replaced the file in the meantime",
     416: "the file at the peer is shorter than was signed; tell its operator",
     429: "the peer asks for fewer requests: lengthen the interval",
 }
-_CLOCK: Final = "if this machine's clock is right, the peer's operator has to put a valid one in its place"
+_CLOCK: Final = "if this machine's clock is right, the peer's operator must replace the certificate"
 _DATED: Final = {9: _CLOCK, 10: _CLOCK}
-"""By what OpenSSL says of a certificate: not valid yet, expired (openssl-verification-options(1), Diagnostics)."""
-_PEER_TROUBLE: Final = "the trouble is the peer's; the next sync tries again"
+"""By OpenSSL's verdict on a certificate: not valid yet, expired (openssl-verification-options(1), Diagnostics)."""
+_PEER_TROUBLE: Final = "the fault is at the peer; the next sync tries again"
 
 Now = Callable[[], datetime]
 
 
 def utc_now() -> datetime:
-    """The wall clock."""
+    """Return the wall clock's time."""
     return datetime.now(UTC)
 
 
 class HttpPeer(Peer):
-    """An HTTP(S) server. ``inactivity`` is the longest silence in seconds; ``now`` serves to read ``Retry-After``."""
+    """An HTTP(S) server. ``inactivity`` is the longest silence in seconds; ``now`` is for dates in ``Retry-After``."""
 
     def __init__(
         self,
@@ -110,7 +110,7 @@ class HttpPeer(Peer):
     def _answer(
         self, path: str, method: str = "GET", headers: Mapping[str, str] | None = None, content: bytes | None = None
     ) -> Iterator[httpx.Response]:
-        """Send the request and yield the answer once its headers are in."""
+        """Send a request and yield the answer once its headers are in."""
         url = self._endpoint.url + checked_path(path)
         timeout = httpx.Timeout(self._inactivity, connect=CONNECT_TIMEOUT, pool=self._deadline.left())
         request = self._client.build_request(method, url, headers=headers, content=content, timeout=timeout)
@@ -127,36 +127,38 @@ class HttpPeer(Peer):
 
     @contextlib.contextmanager
     def _own_errors(self, path: str, broken: type[UnreachableError | CutShortError]) -> Iterator[None]:
-        """Turn every exception of httpx and httpcore into one of ours; ``broken`` for a connection that breaks."""
+        """Translate every exception of httpx and httpcore into ours; ``broken`` is for a connection that breaks."""
         host = self._endpoint.host
         try:
             yield
         except (httpx.TimeoutException, httpcore.TimeoutException) as error:
             self._deadline.left()
-            raise UnreachableError(f"{host} fell silent at {path}", hint=_PEER_TROUBLE) from error
+            raise UnreachableError(f"{host} stopped responding at {path}", hint=_PEER_TROUBLE) from error
         except (httpx.ConnectError, httpcore.ConnectError) as error:
             raise _no_connection(host, error) from error
         except (*_BROKEN, OSError) as error:
-            raise broken(f"{host} broke off at {path}", hint=_PEER_TROUBLE) from error
+            raise broken(f"{host} broke the connection at {path}", hint=_PEER_TROUBLE) from error
         except (*_BAD, ValueError) as error:
-            raise SourceError(f"{host} gave an answer to {path} that is no HTTP", hint=_PEER_TROUBLE) from error
+            raise SourceError(f"{host} did not answer {path} with valid HTTP", hint=_PEER_TROUBLE) from error
 
     def _require(self, response: httpx.Response, path: str, status: int) -> None:
         host = self._endpoint.host
         if response.status_code != status:
             raise self._refusal(response, path)
         if response.headers.get("content-encoding", "identity") != "identity":
-            raise SourceError(f"{host} sent {path} compressed, unasked", hint="switch compression off at the peer")
+            raise SourceError(
+                f"{host} sent {path} compressed, though not asked to", hint="switch compression off there"
+            )
 
     def _refusal(self, response: httpx.Response, path: str) -> SourceError:
         host, status = self._endpoint.host, response.status_code
         if response.has_redirect_location:
             return SourceError(
-                f"{host} redirects {path} to {_host_of(response)}: refused",
-                hint="redirects are not followed; if the peer moved, set its new url",
+                f"{host} redirects {path} to {_host_of(response)}; redirects are not followed",
+                hint="if the peer moved, set its new url",
             )
         pause = self._retry_after(response)
-        later = "" if pause is None else f"; it asks to wait {pause:.0f} s"
+        later = "" if pause is None else f" and asks to wait {pause:.0f} s"
         return HttpStatusError(
             f"{host} answered {status} to {path}{later}",
             status,
@@ -165,7 +167,7 @@ class HttpPeer(Peer):
         )
 
     def _retry_after(self, response: httpx.Response) -> float | None:
-        """Seconds (RFC 9110, 10.2.3: a number of them, or a date); None where absent or not understood."""
+        """Return the seconds to wait (RFC 9110, 10.2.3: a number, or a date); None if absent or malformed."""
         value = response.headers.get("retry-after", "").strip()
         if re.fullmatch("[0-9]{1,9}", value):
             return float(value)
@@ -207,14 +209,14 @@ def _announced(response: httpx.Response) -> int | None:
 
 
 def _continues(response: httpx.Response, start: int, length: int) -> bool:
-    """Whether a 206 is the very rest that was asked for (RFC 9110, 14.4)."""
+    """Return True if a 206 is exactly the rest that we asked for (RFC 9110, 14.4)."""
     return response.headers.get("content-range", "") in {
         f"bytes {start}-{length - 1}/{total}" for total in (length, "*")
     }
 
 
 def _host_of(response: httpx.Response) -> str:
-    """Where a redirect points: the host alone, since the rest may hold secrets."""
+    """Return the host that a redirect points to, without the rest, which may hold secrets."""
     try:
         return response.url.join(response.headers["location"]).raw_host.decode("ascii") or "nowhere"
     except (httpx.InvalidURL, ValueError):
@@ -231,11 +233,11 @@ def _no_connection(host: str, error: Exception) -> SourceError:
             ),
         )
     if isinstance(cause, (socket.gaierror, UnicodeError)):
-        return UnreachableError(
-            f"the name of {host} has no address", hint="check the url and this machine's name service"
-        )
+        return UnreachableError(f"the host name of {host} has no address", hint="check the url and this machine's DNS")
     if isinstance(cause, ssl.SSLError):
-        return SourceError(f"no TLS with {host}", hint="does it speak https there, and accept our client certificate?")
+        return SourceError(
+            f"TLS with {host} failed", hint="does it speak https there, and accept our client certificate?"
+        )
     reason = getattr(cause, "strerror", None) or "no connection"
     return UnreachableError(
         f"{host} cannot be reached: {reason}", hint="is it up, and does the firewall let us through?"
@@ -243,10 +245,10 @@ def _no_connection(host: str, error: Exception) -> SourceError:
 
 
 def _system_error(error: BaseException) -> BaseException:
-    """What the system said. By context, not by cause: httpcore's pool raises ``from None``."""
-    found: BaseException | None = error
-    while found is not None:
-        if isinstance(found, (OSError, UnicodeError)):
-            return found
-        found = found.__cause__ or found.__context__
+    """Return the operating system's error behind ``error``, also by context: httpcore's pool raises ``from None``."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, (OSError, UnicodeError)):
+            return cause
+        cause = cause.__cause__ or cause.__context__
     return error

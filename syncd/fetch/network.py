@@ -1,7 +1,7 @@
-"""Sockets that know the deadline.
+"""Sockets with a deadline.
 
-HTTP libraries limit the silence between two bytes, not the whole answer: a peer that drips one byte of a header each
-second holds them for ever. Here every look-up, connect, handshake, read and write gets at most the time left.
+HTTP libraries limit the silence between two bytes, not the whole answer: a peer that sends one byte of a header each
+second holds them forever. Here every look-up, connect, handshake, read and write gets at most the time left.
 """
 
 import contextlib
@@ -22,8 +22,8 @@ from syncd.errors import UsageError
 from syncd.fetch.endpoint import Deadline, Endpoint
 
 READ: Final = 1 << 20
-"""Bytes asked of a socket at once. httpcore asks for 64 KiB; its parser takes more, and a download of 500 MB then runs
-at 700 MB/s in place of 450."""
+"""Bytes to read from a socket at once. httpcore reads 64 KiB; its parser takes more, and then a download of 500 MB runs
+at 700 MB/s instead of 450."""
 
 Resolve = Callable[[str, int], list[str]]
 
@@ -42,7 +42,7 @@ class Transport(httpx.BaseTransport):
         )
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Send; the body of the response is read by whoever iterates over it."""
+        """Send the request; the body of the response is read while it is iterated over."""
         url = request.url
         response = self._pool.handle_request(
             httpcore.Request(
@@ -72,9 +72,9 @@ class _Body(httpx.SyncByteStream):
 
 
 def look_up(host: str, port: int) -> list[str]:
-    """The addresses of ``host``, in the system's order of preference; raises `OSError` or `UnicodeError`."""
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(address[0]) for *_, address in found))
+    """Return the addresses of ``host``, in the system's order of preference; raises `OSError` or `UnicodeError`."""
+    entries = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(address[0]) for *_, address in entries))
 
 
 class BoundedBackend(httpcore.NetworkBackend):
@@ -93,18 +93,18 @@ class BoundedBackend(httpcore.NetworkBackend):
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.NetworkStream:
         """Try each address of ``host`` in turn: the system's own connect would give each one the whole timeout."""
-        trouble: Exception = httpcore.ConnectError("the name has no address")
+        failure: Exception = httpcore.ConnectError("the name has no address")
         for address in self._addresses(host, port, timeout):
             try:
                 with _clamped(self._deadline, timeout) as bound:
                     stream = self._inner.connect_tcp(address, port, bound, local_address, socket_options)
                     return BoundedStream(stream, self._deadline)
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
-                trouble = error
-        raise trouble
+                failure = error
+        raise failure
 
     def _addresses(self, host: str, port: int, timeout: float | None) -> list[str]:
-        """A name look-up cannot be given a time limit or stopped, so a thread makes it and we stop waiting."""
+        """Look the host up in a thread, and stop waiting in time: a look-up cannot be limited or stopped."""
         answer: Future[list[str]] = Future()
 
         def ask() -> None:
@@ -133,7 +133,7 @@ class BoundedStream(httpcore.NetworkStream):
             deadline.register(connection)
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        """Read what is there, at most ``max_bytes`` or `READ`, whichever is more."""
+        """Read what has arrived, at most ``max_bytes`` or `READ`, whichever is more."""
         with _clamped(self._deadline, timeout) as bound:
             return self._inner.read(max(max_bytes, READ), bound)
 
@@ -149,12 +149,12 @@ class BoundedStream(httpcore.NetworkStream):
     def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.NetworkStream:
-        """Do the handshake. CPython applies a socket's timeout to the handshake as a whole, so a drip ends as well."""
+        """Do the handshake. CPython applies a socket's timeout to the whole handshake, so a slow drip ends too."""
         with _clamped(self._deadline, timeout) as bound:
             return BoundedStream(self._inner.start_tls(ssl_context, server_hostname, bound), self._deadline)
 
     def get_extra_info(self, info: str) -> Any:
-        """What httpcore asks of a connection (is it readable? its TLS object?)."""
+        """Return what httpcore asks about the connection (is it readable? its TLS object?)."""
         return self._inner.get_extra_info(info)
 
 
@@ -164,14 +164,15 @@ def _clamped(deadline: Deadline, timeout: float | None) -> Iterator[float]:
     try:
         yield left if timeout is None else min(left, timeout)
     except httpcore.TimeoutException:
-        deadline.left()  # raises where it is the deadline, not the silence, that ended the wait
+        deadline.left()  # raises if the deadline, not the silence, ended the wait
         raise
 
 
 def tls_context(endpoint: Endpoint) -> ssl.SSLContext:
-    """The system's certificate authorities or the endpoint's own, and its client certificate. Raises `UsageError`.
+    """Return a context with the certificate authorities (the system's or the endpoint's) and the client certificate.
 
-    Reading the system's takes 20 ms, as long as all the rest of a small pull: done again only where a file changed.
+    Reading the system's takes 20 ms, as long as the rest of a small pull, so it is repeated only if a file changed.
+    Raises `UsageError`.
     """
     files = (endpoint.ca, endpoint.client_cert, endpoint.client_key)
     default = ssl.get_default_verify_paths()
@@ -183,10 +184,10 @@ def _stamp(path: Path | str | None) -> tuple[int, int, int] | None:
     if path is None:
         return None
     try:
-        found = os.stat(path)  # noqa: PTH116 - a path of either kind
+        status = os.stat(path)  # noqa: PTH116 - a path of either kind
     except OSError:
-        return None  # reading it says why
-    return found.st_ino, found.st_mtime_ns, found.st_size
+        return None  # reading the file will say why
+    return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 _Files = tuple[Path | None, Path | None, Path | None]

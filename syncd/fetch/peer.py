@@ -1,4 +1,4 @@
-"""What every peer promises, and downloads that are resumed and proved."""
+"""The interface of all peers, and downloads that are resumed and verified."""
 
 import abc
 import contextlib
@@ -22,19 +22,19 @@ from syncd.files import PRIVATE_FILE, storage
 BLOCK: Final = 1 << 20
 ATTEMPTS: Final = 3
 LONGEST_WAIT: Final = 5.0
-"""Seconds between two attempts, at most. With less time left than that there is no further attempt."""
+"""Most seconds between two attempts. With less time left than that there is no further attempt."""
 
 Progress = Callable[[int], None]
-"""Told of each further piece: bytes gained, or, where a part had to be thrown away, lost (negative)."""
+"""Called with each further piece: bytes gained or, if a part had to be discarded, lost (negative)."""
 
 _T = TypeVar("_T")
 _SEGMENT: Final = re.compile(r"(?!\.\.?$)[A-Za-z0-9._-]+")
 
 
 class Meter:
-    """Bytes of bodies that came from a peer, each once, whatever became of them. Safe to use from several threads.
+    """Counts the bytes of bodies received from a peer, each once, used or not. Safe to use from several threads.
 
-    Headers are left out, and so are bodies that nobody reads: those of refusals.
+    Headers are not counted, nor are bodies that nobody reads: those of error responses.
     """
 
     def __init__(self) -> None:
@@ -43,32 +43,32 @@ class Meter:
 
     @property
     def total(self) -> int:
-        """So far."""
+        """The bytes so far."""
         with self._lock:
             return self._total
 
     def add(self, count: int) -> None:
-        """``count`` more came."""
+        """Count more bytes."""
         with self._lock:
             self._total += count
 
     def reached(self, total: int) -> None:
-        """``total`` came so far, as another process says; what it said late is passed over."""
+        """Take over the total reported by another process; a lower one arrived late and is ignored."""
         with self._lock:
             self._total = max(self._total, total)
 
 
 class UnreachableError(SourceError):
-    """No answer came: trouble that may pass within seconds."""
+    """No answer came: a failure that may pass within seconds."""
 
 
 class CutShortError(TruncatedError):
-    """An answer broke off: trouble that may pass within seconds."""
+    """An answer broke off: a failure that may pass within seconds."""
 
 
 @dataclass(frozen=True)
 class Download:
-    """One file to fetch: ``length`` in bytes, ``sha256`` in hex, ``target`` a staging name."""
+    """One file to fetch: ``length`` in bytes, ``sha256`` in hex, ``target`` a staging file."""
 
     path: str
     target: Path
@@ -88,17 +88,17 @@ class Peer(abc.ABC):
 
     @abc.abstractmethod
     def stream(self, path: str, limit: int) -> Iterator[bytes]:
-        """Yield the bytes of ``path`` as they come, in one attempt. Errors come from the iteration, none before it.
+        """Yield the bytes of ``path`` as they come, in one attempt. Errors are raised while iterating, not before.
 
         Raises `HttpStatusError` (404: no such file), `TruncatedError`, `DeadlineExceeded`, and `SourceError` for
-        everything else, a file of more than ``limit`` bytes included.
+        everything else, including a file of more than ``limit`` bytes.
         """
 
     @abc.abstractmethod
     def open_tail(self, path: str, start: int, length: int) -> contextlib.AbstractContextManager["Tail"]:
-        """Open a file of ``length`` bytes from ``start``, or from 0 where the peer cannot continue.
+        """Open a file of ``length`` bytes from ``start``, or from 0 if the peer cannot continue.
 
-        Raises as `stream` does; `TruncatedError` where the peer announces another length.
+        Raises as `stream`, and `TruncatedError` if the peer announces another length.
         """
 
     def close(self) -> None:  # noqa: B027 - a folder has nothing to close
@@ -111,20 +111,20 @@ class Peer(abc.ABC):
         self.close()
 
     def get(self, path: str, limit: int) -> bytes:
-        """Return the bytes of ``path``. Raises as `stream` does, but tries again where the trouble may pass."""
+        """Return the bytes of ``path``. Raises as `stream`, but first retries failures that may pass."""
         return self._retried(lambda: b"".join(self.stream(path, limit)))
 
     def download(self, path: str, target: Path, length: int, sha256: str, progress: Progress | None = None) -> None:
-        """Fetch ``path`` into ``target`` and prove ``length`` and ``sha256``; continue what an earlier try left there.
+        """Fetch ``path`` into ``target``, or the rest of it, and verify ``length`` and ``sha256``.
 
-        Raises as `get` does. `TruncatedError`: the part is kept, the next call continues it. `MismatchError`: the
-        bytes are not those, and the file is removed. `StoreError`: the disk. Not durable yet: `files.install_file`.
+        Raises as `get`. `TruncatedError`: the part is kept, the next call continues it. `MismatchError`: the bytes are
+        wrong, and the file is removed. `StoreError`: the disk failed. Not durable yet: see `files.install_file`.
         """
         job = Download(path, target, length, sha256)
         with Part.open(target, progress or _ignore) as part:
             self._retried(lambda: self._fill(part, job))
             if part.pieced and part.sha256 != sha256:
-                # A power cut or a proxy's error page can spoil a piece: the peer is to blame for what it sent whole.
+                # A power cut or a proxy's error page can spoil a piece: the peer is to blame only for a whole file.
                 part.restart()
                 self._retried(lambda: self._fill(part, job))
             if part.sha256 != sha256:
@@ -146,13 +146,13 @@ class Peer(abc.ABC):
             for chunk in tail.chunks:
                 if part.size + len(chunk) > job.length:
                     raise TruncatedError(
-                        f"{job.path}: more came than the {job.length} bytes that were signed",
-                        hint="a proxy may answer in the peer's place, or the file is damaged there",
+                        f"{job.path}: the peer sent more than the {job.length} bytes that were signed",
+                        hint="a proxy may be answering in the peer's place, or the file is damaged there",
                     )
                 part.append(chunk)
         if part.size < job.length:
             raise CutShortError(
-                f"{job.path}: {part.size} of {job.length} bytes came", hint="the next sync continues there"
+                f"{job.path}: {part.size} of {job.length} bytes arrived", hint="the next sync continues there"
             )
 
     def _retried(self, work: Callable[[], _T]) -> _T:
@@ -160,7 +160,7 @@ class Peer(abc.ABC):
         return retry(self._try_again, work)
 
     def _try_again(self, error: Exception) -> bool | float:
-        """Whether to try again, or after how many seconds."""
+        """Return whether to try again, or after how many seconds."""
         passing = isinstance(error, (UnreachableError, CutShortError))
         asked = None
         if isinstance(error, HttpStatusError):
@@ -174,21 +174,21 @@ class Peer(abc.ABC):
 
 @dataclass(frozen=True)
 class Tail:
-    """The rest of a file: the offset where ``chunks`` begin."""
+    """The rest of a file: ``chunks``, from the offset ``start``."""
 
     start: int
     chunks: Iterator[bytes]
 
 
 class Part:
-    """A staging file that is hashed while it grows. `open` reads what an earlier try left in it."""
+    """A staging file that is hashed while it grows. `open` reads what an earlier attempt left in it."""
 
     def __init__(self, path: Path, descriptor: int, progress: Progress) -> None:
         self._path, self._descriptor, self._progress = path, descriptor, progress
         self._hash = hashlib.sha256()
         self.size = 0
         self.pieced = False
-        """True where the bytes do not all come from one answer."""
+        """True if the bytes come from more than one answer."""
 
     @classmethod
     @contextlib.contextmanager
@@ -200,12 +200,12 @@ class Part:
             part = cls(path, descriptor, progress)
             with storage(path, "write"):
                 os.fchmod(descriptor, PRIVATE_FILE)
-            part._read_what_is_there()
+            part._hash_existing()
             yield part
         finally:
             os.close(descriptor)
 
-    def _read_what_is_there(self) -> None:
+    def _hash_existing(self) -> None:
         with storage(self._path, "read"):
             while block := os.read(self._descriptor, BLOCK):
                 self._hash.update(block)
@@ -215,7 +215,7 @@ class Part:
 
     @property
     def sha256(self) -> str:
-        """Of all bytes so far, in hex."""
+        """The hash of all bytes so far, in hex."""
         return self._hash.hexdigest()
 
     def append(self, chunk: bytes) -> None:
@@ -229,7 +229,7 @@ class Part:
         self._progress(len(chunk))
 
     def restart(self) -> None:
-        """Throw all bytes away."""
+        """Discard all bytes."""
         if self.size:
             with storage(self._path, "write"):
                 os.ftruncate(self._descriptor, 0)
@@ -244,22 +244,22 @@ class Part:
         self._progress(-self.size)
 
 
-class _Cancelled(Exception):  # noqa: N818 - no error: it ends a download that nobody waits for any more
+class _Cancelled(Exception):  # noqa: N818 - not an error: it ends a download that is no longer needed
     pass
 
 
 def download_all(peer: Peer, jobs: Sequence[Download], *, parallel: int = 4, progress: Progress | None = None) -> None:
     """Download ``jobs``, each target once, ``parallel`` at a time. ``progress`` is called by one thread at a time.
 
-    Raises the first error, as `Peer.download` does, after the others were stopped; their parts are kept.
+    Raises the first error, as `Peer.download`, after stopping the others; their parts are kept.
     """
-    stopped, turn = threading.Event(), threading.Lock()
+    stopped, lock = threading.Event(), threading.Lock()
 
     def report(count: int) -> None:
         if stopped.is_set():
             raise _Cancelled
         if progress is not None:
-            with turn:
+            with lock:
                 progress(count)
 
     def run(job: Download) -> None:
@@ -285,20 +285,20 @@ def download_all(peer: Peer, jobs: Sequence[Download], *, parallel: int = 4, pro
 def checked_path(path: str) -> str:
     """Return ``path`` if it is a relative path that stays below the peer's address; raises `SourceError`."""
     if not all(_SEGMENT.fullmatch(name) for name in path.split("/")):
-        raise SourceError("the peer's metadata leads to a path that no feed has", hint="tell its operator")
+        raise SourceError("the peer's metadata names a path that cannot be in a feed", hint="tell its operator")
     return path
 
 
 def too_large(path: str, limit: int) -> SourceError:
-    """The error of a file that exceeds its limit."""
+    """Return the error for a file larger than its limit."""
     return SourceError(f"{path} is larger than the {limit} bytes allowed", hint="is this address a syncd feed?")
 
 
 def wrong_length(path: str, announced: int, length: int) -> TruncatedError:
-    """The error of a peer whose file has another length than was signed."""
+    """Return the error for a file that does not have the signed length at the peer."""
     return TruncatedError(
         f"{path} has {announced} bytes at the peer, not {length}",
-        hint="a proxy may answer in its place, or it is damaged",
+        hint="a proxy may be answering in its place, or the file is damaged",
     )
 
 
