@@ -87,7 +87,7 @@ def test_a_rotation_withheld(before: Standing) -> None:
     world.partner.path(NEXT_ROOT).rename(world.base / "withheld.json")
     errors = [fault_of(world.sync()), followed(world)]
     assert [type(error) for error in errors] == [TrustError, TrustError]
-    assert ["needs root 2" in error.message for error in errors] == [True, True]
+    assert ["needs root version 2" in error.message for error in errors] == [True, True]
     before.check()
     before.check_mirror()
     (world.base / "withheld.json").rename(world.partner.path(NEXT_ROOT))

@@ -460,7 +460,7 @@ def test_a_source_that_fills_the_disk_keeps_no_other_from_going_on(today: World)
         with daemon(today) as running:
             failed = syncd("sync", "other")
             assert failed.code == 1
-            assert "no room at" in failed.err
+            assert "not enough space at" in failed.err
             assert not today.state.source("other").downloads.exists()
             assert syncd("sync", "iwf").code == 0
             running.stop()

@@ -494,7 +494,7 @@ def test_a_manifest_that_is_gone_comes_back_with_a_pull(world: World) -> None:
     only(world, "v1/images/*.manifest.json").unlink()
     with pytest.raises(StoreError, match="the manifest of images is missing") as caught:
         opened(world)
-    assert caught.value.hint == "pull it again, or put the file back from a backup"
+    assert caught.value.hint == "pull it again, or restore the file from a backup"
     world.follow()
     assert opened(world).versions == {IMAGES: 1}
 
@@ -511,7 +511,7 @@ def test_a_file_that_is_no_root_is_named(world: World, tmp_path: Path) -> None:
     page.write_text("<html>")
     with pytest.raises(TrustError, match="the pinned root is not TUF metadata") as caught:
         opened(world, root=page)
-    assert caught.value.hint.startswith("put the root.json that the publisher gave out in its place")
+    assert caught.value.hint.startswith("replace it with the root.json from the publisher")
     with pytest.raises(UsageError, match=r"the trusted root: cannot read .*absent: No such file") as absent:
         opened(world, root=tmp_path / "absent")
     assert absent.value.hint == "check the path, and that this user may read it"

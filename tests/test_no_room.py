@@ -66,8 +66,8 @@ def test_a_list_that_does_not_fit_is_not_fetched(world: World, monkeypatch: pyte
     length = segment.stat().st_size
     assert type(error) is StoreError
     assert error.message == (
-        f"no room at {folder.downloads}: {length:,} bytes to fetch, 1,048,576 bytes free, of which 1,048,576 are left "
-        "to others"
+        f"not enough space at {folder.downloads}: {length:,} bytes to fetch, 1,048,576 bytes free, 1,048,576 of them "
+        "reserved"
     )
     assert error.hint == f"free {length:,} bytes there, or move the folder to a larger disk"
     assert (outcome.outcome, outcome.exit_code) == (Outcome.FAILED, 1)
@@ -105,7 +105,7 @@ def test_a_pull_that_does_not_fit_keeps_what_is_in_force(world: World, monkeypat
     with monkeypatch.context() as patched:
         patched.setattr(os, "statvfs", disk_of(16 * MB, 0))
         (error,) = world.follow().errors
-    assert "no room at" in error.message
+    assert "not enough space at" in error.message
     assert not FeedFolder(world.mirror).downloads.exists()
     assert world.follow().errors == []
 

@@ -1,6 +1,6 @@
-"""A feed as partner, operator and follower hold it: its published files in a store, and a private corner to work in.
+"""A feed as partners, operators and followers hold it: published files in a store, and a private folder for work.
 
-``.work/`` holds the lock, scratch and the journal. It is a folder of this machine, has mode 0700 and is never served.
+``.work/`` holds the lock, scratch and the journal. It is on this machine, has mode 0700 and is never served.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from syncd.store.store import Store
 
 MAX_METADATA_BYTES: Final = 8 << 20
 TRUST: Final = "trust"
-"""In the private corner of a follower's folder: the state of its metadata client."""
+"""In a follower's private folder: the state of its metadata client."""
 _PRIVATE: Final = 0o700
 
 
@@ -42,43 +42,43 @@ class FeedFolder:
         return f"FeedFolder({self.root})"
 
     def path(self, relative: str) -> Path:
-        """Where a path of `layout` lies on this machine."""
+        """Return where a path of `layout` lies on this machine."""
         return self.store.local(relative)
 
     def read(self, relative: str, limit: int = MAX_METADATA_BYTES) -> bytes | None:
-        """Return a small file, or None if there is none. Raises `StoreError`."""
+        """Return a small file, or None if it is missing. Raises `StoreError`."""
         return self.store.read(relative, limit)
 
     def read_private(self, name: str, limit: int) -> bytes | None:
-        """Return a small file of the private corner, or None if there is none. Raises `StoreError`."""
+        """Return a small file of the private folder, or None if it is missing. Raises `StoreError`."""
         return FolderStore(self.work).read(name, limit)
 
     def metadata(self, name: str) -> bytes | None:
-        """Return one file of signed metadata, or None."""
+        """Return one file of signed metadata, or None if it is missing. Raises `StoreError`."""
         return self.read(f"{layout.METADATA}/{name}")
 
     def manifest(self, name: ListName, sha256: str) -> Manifest:
-        """Return a manifest, its hash proved. Raises `StoreError`, `MismatchError`, `ManifestError`."""
+        """Return a manifest after verifying its hash. Raises `StoreError`, `MismatchError`, `ManifestError`."""
         return manifests.parse(self.manifest_bytes(name, sha256))
 
     def manifest_bytes(self, name: ListName, sha256: str) -> bytes:
-        """Return the exact bytes of a manifest, their hash proved. Raises `StoreError`, `MismatchError`."""
+        """Return the exact bytes of a manifest after verifying their hash. Raises `StoreError`, `MismatchError`."""
         content = self.read(layout.manifest_path(name, sha256), manifests.MAX_MANIFEST_BYTES)
         if content is None:
             raise StoreError(
                 f"the manifest of {name} is missing from {self.root}",
-                hint="pull it again, or put the file back from a backup",
+                hint="pull it again, or restore the file from a backup",
             )
         if hashlib.sha256(content).hexdigest() != sha256:
             raise MismatchError(f"the manifest of {name} in {self.root} was altered", hint="fetch the copy again")
         return content
 
     def segment_path(self, name: ListName, ref: SegmentRef) -> Path:
-        """Where a segment lies."""
+        """Return where a segment lies on this machine."""
         return self.path(layout.segment_path(name, ref.sha256))
 
     def missing(self, name: ListName, refs: Iterable[SegmentRef]) -> list[SegmentRef]:
-        """Those of ``refs`` that are not here in full length."""
+        """Return those of ``refs`` that are not here in full length."""
         return [ref for ref in refs if self.store.length(layout.segment_path(name, ref.sha256)) != ref.length]
 
     def make_staging(self) -> Path:
@@ -86,11 +86,11 @@ class FeedFolder:
         make_folder(self.work, _PRIVATE)
         self.remove_staging()
         with storage(self.staging, "create folder"):
-            self.staging.mkdir(_PRIVATE)  # scratch, which need not survive a power cut
+            self.staging.mkdir(_PRIVATE)  # need not survive a power cut
         return self.staging
 
     def remove_staging(self) -> None:
-        """Remove the private staging folder: what lies there is secret, and may be large."""
+        """Remove the private staging folder: its files are secret, and may be large."""
         with storage(self.staging, "empty"):
             shutil.rmtree(self.staging, ignore_errors=True)
 
@@ -98,7 +98,7 @@ class FeedFolder:
     def scratch(self, purpose: str) -> Iterator[Path]:
         """Make a private folder for work outside the feed's lock, and remove it afterwards.
 
-        A lock in it says that its process lives: those of killed ones are removed by `remove_stale_scratch`.
+        A lock in it shows that its process is alive; `remove_stale_scratch` removes the folders of killed processes.
         """
         make_folder(self.work, _PRIVATE)
         folder = make_folder(self.scratch_folder / secrets.token_hex(8), _PRIVATE)
@@ -109,14 +109,14 @@ class FeedFolder:
             shutil.rmtree(folder, ignore_errors=True)
 
     def remove_stale_scratch(self) -> None:
-        """Remove scratch folders whose process was killed."""
+        """Remove the scratch folders of killed processes."""
         for folder in self.scratch_folder.glob("*"):
             with contextlib.suppress(RefusedError), lock(folder / "lock", "removing stale scratch"):
                 shutil.rmtree(folder, ignore_errors=True)
 
     @contextlib.contextmanager
     def discard_scratch_if_full(self) -> Iterator[None]:
-        """Remove all scratch, and downloads that were begun, where the work ends for want of space: others share it.
+        """Remove staged files and partial downloads if the work fails because the disk is full: others need the space.
 
         Call with the lock held.
         """
@@ -128,6 +128,6 @@ class FeedFolder:
             raise
 
     def remove_scratch(self) -> None:
-        """Remove what lies here of work that did not come to its end, where it can be. Call with the lock held."""
+        """Remove the files of unfinished work, as far as possible. Call with the lock held."""
         for folder in (self.staging, self.downloads):
             shutil.rmtree(folder, ignore_errors=True)

@@ -1,7 +1,7 @@
-"""Following a feed: signed metadata, one manifest, the segments it names. Shared by a sync and by a matcher's pull.
+"""Following a feed: signed metadata, one manifest, the segments it names. Used by a sync and by a matcher's pull.
 
-What comes out is proved: metadata by the trust root, a manifest by the hash that a role signed, a segment by the hash
-in the manifest, and its content by `Segment.check`. Nothing is mapped before its hash is proved.
+Everything is verified: metadata by the trust root, a manifest by the hash that a role signed, a segment by the hash in
+the manifest, and its content by `Segment.check`. Nothing is mapped before its hash is verified.
 """
 
 import errno
@@ -34,24 +34,24 @@ _PRIVATE: Final = 0o700
 
 
 class Follower:
-    """One peer's feed, followed into ``folder``, trusted from ``root`` (the bytes given out of band)."""
+    """Follows one peer's feed into ``folder``, trusting ``root`` (bytes received out of band)."""
 
     def __init__(self, folder: FeedFolder, root: bytes, peer: Peer, caps: Caps = DEFAULT_CAPS) -> None:
         self._folder, self._root, self._peer, self._caps = folder, root, peer, caps
 
     @property
     def trust_folder(self) -> Path:
-        """Where the metadata client keeps its own state."""
+        """The folder with the metadata client's own state."""
         return self._folder.work / TRUST
 
     @property
     def root_sha256(self) -> str:
-        """The root that is trusted, by its hash."""
+        """The hash of the trusted root."""
         return hashlib.sha256(self._root).hexdigest()
 
     @property
     def received(self) -> int:
-        """Bytes of bodies that came from the peer so far, whatever became of them."""
+        """Bytes of bodies received from the peer so far, used or not."""
         return self._peer.meter.total
 
     def refresh(self, floors: Floors, now: datetime) -> TrustedFeed:
@@ -73,10 +73,9 @@ class Follower:
     def obtain(
         self, name: ListName, manifest: Manifest, held: Iterable[SegmentRef] = (), progress: Progress | None = None
     ) -> None:
-        """Bring the whole stack of ``manifest`` into the folder, folding here what need not be downloaded.
+        """Bring the whole stack of ``manifest`` into the folder, folding segments here if that downloads less.
 
-        ``held``: segments named before, which may be inputs of folds. Raises as `fetch`, and
-        `WidthError`.
+        ``held``: segments named before, which may be inputs of folds. Raises as `fetch`, and `WidthError`.
         """
         plan = plan_fetch(manifest, held, lambda ref: not self._folder.missing(name, [ref]))
         self.fetch(name, plan.downloads, progress)
@@ -86,20 +85,21 @@ class Follower:
         self._check_widths(name, manifest)
 
     def _check_widths(self, name: ListName, manifest: Manifest) -> None:
-        """Raise `WidthError` if segments of one algorithm differ: each is proved alone, no manifest says a width."""
+        """Raise `WidthError` if segments of one algorithm differ: each is checked alone, no manifest states widths."""
         for algorithm in {ref.algorithm for ref in manifest.stack if ref.algorithm.known_width is None}:
             refs = manifest.segments_of(algorithm)
             Stack(algorithm, [Segment.open(self._folder.segment_path(name, ref), ref) for ref in refs])
 
     def _fold(self, name: ListName, ref: SegmentRef, inputs: Sequence[SegmentRef]) -> bool:
-        """Make a segment from those it was folded from; False where the bytes are not those that were signed."""
+        """Fold a segment from its inputs; return False if the result is not the signed bytes."""
         path = make_folder(self._folder.downloads, _PRIVATE) / f"{ref.sha256}.fold"
         made: SegmentRef | None = None
         try:
-            # Hashed first: columns that the disk has damaged since could lead out of the file.
-            if all(sha256_file(self._folder.segment_path(name, one)) == one.sha256 for one in inputs):
-                made = fold([Segment.open(self._folder.segment_path(name, one), one) for one in inputs], ref.kind, path)
-        except SyncdError:  # whatever is wrong here, the signed bytes can be had from the peer
+            # Hashed first: columns damaged on the disk since could point outside the file.
+            if all(sha256_file(self._folder.segment_path(name, used)) == used.sha256 for used in inputs):
+                segments = [Segment.open(self._folder.segment_path(name, used), used) for used in inputs]
+                made = fold(segments, ref.kind, path)
+        except SyncdError:  # whatever is wrong here, the peer has the signed bytes
             pass
         if made != ref:
             path.unlink(missing_ok=True)
@@ -114,11 +114,11 @@ class Follower:
         progress: Progress | None = None,
         checked: Told = untold,
     ) -> None:
-        """Bring the missing ones of ``refs`` into the folder, each proved whole.
+        """Bring the missing ones of ``refs`` into the folder, each verified whole.
 
-        ``checked`` is told of their rows as they are. Raises as `Peer.download`, `SegmentError`, and `StoreError` where
-        they do not fit, before anything is fetched. Where the disk is too small or full no part is kept: to go on from
-        it later is worth less than that others can work.
+        ``checked`` is called with the number of rows while they are checked. Raises as `Peer.download`, `SegmentError`,
+        and `StoreError` if they do not fit, before anything is fetched. If the disk is too small or full, partial
+        downloads are removed: space for other work is worth more than resuming them.
         """
         staging = make_folder(self._folder.downloads, _PRIVATE)
         missing = self._folder.missing(name, {ref.sha256: ref for ref in refs}.values())  # a stack may name one twice
@@ -136,12 +136,12 @@ class Follower:
 
 
 def _check_room(staging: Path, jobs: Sequence[Download]) -> None:
-    """Raises `StoreError` where what is still to come of ``jobs`` would leave others less than they need."""
+    """Raise `StoreError` if the bytes still to fetch for ``jobs`` would use up the reserve for others."""
     needed, room = sum(job.length - _size(job.target) for job in jobs), Room.at(staging)
     if jobs and room is not None and not room.holds(needed):
         raise StoreError(
-            f"no room at {staging}: {needed:,} bytes to fetch, {room.free:,} bytes free, of which {room.reserve:,} are "
-            "left to others",
+            f"not enough space at {staging}: {needed:,} bytes to fetch, {room.free:,} bytes free, {room.reserve:,} "
+            "of them reserved",
             hint=f"free {needed + room.reserve - room.free:,} bytes there, or move the folder to a larger disk",
         ) from OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -153,7 +153,7 @@ def _size(path: Path) -> int:
 
 @dataclass(frozen=True)
 class FetchPlan:
-    """How to come by a stack: what to download, then what to fold, in this order, from what."""
+    """How to obtain a stack: segments to download, then segments to fold, in this order, each from its inputs."""
 
     downloads: tuple[SegmentRef, ...]
     folds: tuple[tuple[SegmentRef, tuple[SegmentRef, ...]], ...]
@@ -162,22 +162,22 @@ class FetchPlan:
 def plan_fetch(manifest: Manifest, held: Iterable[SegmentRef], is_here: Callable[[SegmentRef], bool]) -> FetchPlan:
     """Choose, for each missing segment of a stack, between downloading it and folding it from smaller ones. Pure."""
     known = {ref.sha256: ref for ref in (*held, *manifest.named_segments())}
-    folds = {one.output: one.inputs for one in manifest.folds}
+    folds = {recipe.output: recipe.inputs for recipe in manifest.folds}
     downloads: dict[str, SegmentRef] = {}
     made: dict[str, tuple[SegmentRef, tuple[SegmentRef, ...]]] = {}
 
     @cache
     def cost(ref: SegmentRef) -> int:
-        """Bytes to download for ``ref``."""
+        """Return the bytes to download for ``ref``."""
         return 0 if is_here(ref) else min(ref.length, by_fold(ref))
 
     @cache
     def by_fold(ref: SegmentRef) -> int:
         inputs = [known.get(sha256) for sha256 in folds.get(ref.sha256, ())]
-        known_inputs = [one for one in inputs if one is not None and one.algorithm == ref.algorithm]
+        known_inputs = [used for used in inputs if used is not None and used.algorithm == ref.algorithm]
         if not inputs or len(known_inputs) < len(inputs):
             return ref.length + 1
-        return sum(cost(one) for one in known_inputs)
+        return sum(map(cost, known_inputs))
 
     def choose(ref: SegmentRef) -> None:
         if is_here(ref) or ref.sha256 in made or ref.sha256 in downloads:
@@ -186,8 +186,8 @@ def plan_fetch(manifest: Manifest, held: Iterable[SegmentRef], is_here: Callable
             downloads[ref.sha256] = ref
             return
         inputs = tuple(known[sha256] for sha256 in folds[ref.sha256])
-        for one in inputs:
-            choose(one)
+        for used in inputs:
+            choose(used)
         made[ref.sha256] = (ref, inputs)
 
     for ref in manifest.stack:

@@ -1,8 +1,8 @@
-"""Garbage collection: removing files that nothing names any more, a day after that was first noticed.
+"""Garbage collection: removes files that nothing names any more, 24 hours after that was first noticed.
 
 One mechanism for the feed, the origins and a pulled copy: the caller says which files are named, and a small ledger in
-the private corner remembers since when another one was not. A reader that has a file mapped keeps it in any case; the
-day is for those that are between reading a manifest and opening its files.
+the private folder records since when each of the others was not. A reader that has mapped a file keeps it in any case;
+the delay is for readers that have read a manifest and not yet opened its files.
 """
 
 import json
@@ -23,18 +23,18 @@ from syncd.model import ListName
 
 GRACE: Final = timedelta(hours=24)
 KEPT_VERSIONS: Final = 16
-"""Versions of a list whose files are kept, the one in force included."""
+"""Versions of a list whose files are kept, including the current one."""
 
 _LEDGER: Final = "unnamed.json"
 _MAX_LEDGER: Final = 64 << 20
 _REMEMBERED: Final = 1024
-"""Older versions whose needs are kept in memory, some kilobytes each: reading their manifests anew after each
-publication would cost more than all else about it."""
+"""Older versions whose needs are kept in memory, a few kilobytes each: reading their manifests again after each
+publication would cost more than all the rest of it."""
 
 
 @dataclass(frozen=True)
 class Collected:
-    """What was removed."""
+    """The number and the size of the removed files."""
 
     files: int = 0
     bytes: int = 0
@@ -50,17 +50,15 @@ def collect(
 ) -> Collected:
     """Remove the files below ``v1`` and ``metadata`` that were not ``named`` for ``grace``. Call with the lock held.
 
-    What a killed process left half-written goes at once: whoever writes holds the lock.
-
-    ``named``: paths of `layout`. ``files``: the paths that are there, if they were listed before the lock was taken.
-    Raises `StoreError`.
+    Half-written files of killed processes are removed at once: all writers hold the lock. ``named``: paths of `layout`.
+    ``files``: the existing paths, if they were listed before the lock was taken. Raises `StoreError`.
     """
     keep = set(named)
     since = _read_ledger(folder)
     remove_temporaries(folder.root)
     remove_temporaries(folder.work)
-    there = folder.store.names() if files is None else files
-    unnamed = {path: since.get(path, now.timestamp()) for path in there if path not in keep}
+    existing = folder.store.names() if files is None else files
+    unnamed = {path: since.get(path, now.timestamp()) for path in existing if path not in keep}
     unnamed |= {path: 0.0 for path in unnamed if path.rpartition("/")[2].startswith(TEMPORARY_PREFIX)}
     count = length = 0
     for path, noticed in sorted(unnamed.items()):
@@ -75,17 +73,17 @@ def collect(
 
 
 def _read_ledger(folder: FeedFolder) -> dict[str, float]:
-    """A damaged ledger costs a day, not a file."""
+    """Return since when each file was unnamed. A damaged ledger costs a day, not a file."""
     try:
         content = folder.read_private(_LEDGER, _MAX_LEDGER)
-        found = json.loads(content) if content else {}
-        return {str(path): float(noticed) for path, noticed in found.items()}
+        since = json.loads(content) if content else {}
+        return {str(path): float(noticed) for path, noticed in since.items()}
     except (ValueError, AttributeError, TypeError):
         return {}
 
 
 def named_by_manifest(manifest: Manifest, sha256: str) -> Iterator[str]:
-    """The files that one version needs: the manifest, its evidence, its stack, and the deltas that followers apply."""
+    """Yield the files that one version needs: manifest, evidence, stack, and the deltas that followers apply."""
     yield layout.manifest_path(manifest.list, sha256)
     if manifest.origin and manifest.origin.evidence:
         yield layout.evidence_path(manifest.list, manifest.origin.evidence.sha256)
@@ -96,9 +94,9 @@ def named_by_manifest(manifest: Manifest, sha256: str) -> Iterator[str]:
 def named_by_feed(
     folder: FeedFolder, heads: dict[ListName, str], metadata: Iterable[str], kept: int = KEPT_VERSIONS
 ) -> set[str]:
-    """The files that a feed, or a copy of one, needs: of each list the newest versions, and its signed metadata.
+    """Return the files that a feed, or a copy of one, needs: each list's newest versions, and its signed metadata.
 
-    ``kept`` versions of each list can be gone back to. Of a list whose manifest cannot be read: all its files.
+    Each list can be rolled back over ``kept`` versions. If its manifest cannot be read, all its files are needed.
     """
     named = {f"{layout.METADATA}/{file}" for file in metadata}
     for name, head in heads.items():
@@ -106,7 +104,7 @@ def named_by_feed(
             named |= set(named_by_manifest(folder.manifest(name, head), head))
             for version in _newest(folder, name, head, kept):
                 named |= version.needs
-        except (FeedError, StoreError):  # a manifest is damaged or gone: what it needs is what heals the list
+        except (FeedError, StoreError):  # a damaged or missing manifest: the files it needs are what repairs the list
             named |= {path for path in folder.store.names() if path.startswith(f"v1/{name}/")}
     return named
 
@@ -114,23 +112,19 @@ def named_by_feed(
 @dataclass(frozen=True)
 class _Version:
     needs: frozenset[str]
-    """the files that it takes to go back to it and to compare with it, not to follow"""
+    """the files to roll back to it and to compare with it, without those to follow it"""
     previous: str | None
-    """the SHA-256 of the manifest before"""
+    """the SHA-256 of the previous manifest"""
 
 
 def _newest(folder: FeedFolder, name: ListName, sha256: str | None, kept: int) -> Iterator[_Version]:
-    """The newest ``kept`` versions of a list that are still here, newest first."""
+    """Yield the newest ``kept`` versions of a list that are still here, newest first."""
     for _ in range(kept):
-        if sha256 is None or not _is_here(folder, name, sha256):
+        if sha256 is None or not folder.path(layout.manifest_path(name, sha256)).exists():
             return
         version = _version(folder.root, name, sha256)
         yield version
         sha256 = version.previous
-
-
-def _is_here(folder: FeedFolder, name: ListName, sha256: str) -> bool:
-    return folder.path(layout.manifest_path(name, sha256)).exists()
 
 
 @lru_cache(_REMEMBERED)
@@ -144,7 +138,7 @@ def _version(root: Path, name: ListName, sha256: str) -> _Version:
 
 
 def remove_old_parts(folder: Path, now: datetime, age: timedelta = timedelta(days=7)) -> None:
-    """Remove downloads that nobody continued for ``age``."""
+    """Remove partial downloads that were not continued for ``age``."""
     if not folder.is_dir():
         return
     for path in folder.iterdir():

@@ -1,4 +1,4 @@
-"""Where things lie in a feed: the same relative paths in URLs and on disk. Pure.
+"""The layout of a feed: relative paths, the same in URLs and on disk. Pure.
 
 ::
 
@@ -6,11 +6,12 @@
     v1/<list>/<sha256>.manifest.json         the TUF target v1/<list>/manifest.json, consistent snapshot
     v1/<list>/segments/<sha256>.arrow
     v1/<list>/evidence/<sha256>.json         the upstream's signed metadata for one version
-    v1/<list>/<word>/<sha256>.<ext>          whatever else a version may need one day, by content
+    v1/<list>/<word>/<sha256>.<ext>          any other file that a later version may need, by content
     v1/<list>/<sha256>.<word>.json           another signed document of a list
-    root.json                                the first root, to hand out of band
+    root.json                                the first root, to be handed over out of band
 
-Servers and mirrors offer the last two kinds without knowing them; all others are of their form.
+Servers and mirrors offer files of the two forms with ``<word>`` without knowing them; segments, evidence and manifests
+have these forms, too.
 """
 
 import re
@@ -26,16 +27,16 @@ _SHA256: Final = "[0-9a-f]{64}"
 BY_CONTENT: Final = re.compile(
     rf"v1/(?P<list>{LIST_NAME.pattern})/(?:{_WORD}/(?P<file>{_SHA256})\.[a-z0-9]{{1,16}}|(?P<document>{_SHA256})\.{_WORD}\.json)"
 )
-"""Every immutable file of a list: its list, and the SHA-256 that names it, as ``file`` or ``document``."""
+"""Matches every immutable file of a list: ``list``, and the SHA-256 that names it as ``file`` or ``document``."""
 
 
 def target_name(name: ListName) -> str:
-    """The TUF target of a list: constant, so that metadata stays small."""
+    """Return the TUF target of a list: constant, so that metadata stays small."""
     return f"v1/{name}/{_TARGET}"
 
 
 def list_of(target: str) -> ListName | None:
-    """The list that a TUF target describes; None for a target that is none of this format's."""
+    """Return the list that a TUF target describes; None if the target is not a manifest."""
     match target.split("/"):
         case ["v1", name, "manifest.json"] if LIST_NAME.fullmatch(name):
             return ListName(name)
@@ -43,20 +44,20 @@ def list_of(target: str) -> ListName | None:
 
 
 def manifest_path(name: ListName, sha256: str) -> str:
-    """A manifest, under its consistent-snapshot name (TUF specification 1.0.34, 6.2)."""
+    """Return the path of a manifest: its consistent-snapshot name (TUF specification 1.0.34, 6.2)."""
     return f"v1/{name}/{sha256}.{_TARGET}"
 
 
 def is_manifest(path: str) -> bool:
-    """True if a path is that of a manifest."""
+    """Return True if a path is that of a manifest."""
     return path.startswith("v1/") and path.endswith(f".{_TARGET}")
 
 
 def segment_path(name: ListName, sha256: str) -> str:
-    """A segment."""
+    """Return the path of a segment."""
     return f"v1/{name}/segments/{sha256}.arrow"
 
 
 def evidence_path(name: ListName, sha256: str) -> str:
-    """The upstream's signed documents behind one version."""
+    """Return the path of the upstream's signed documents behind one version."""
     return f"v1/{name}/evidence/{sha256}.json"

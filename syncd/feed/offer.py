@@ -1,6 +1,6 @@
-"""What of a feed folder is offered over HTTP (RFC 9110), and how: what is in the layout, and nothing else in it.
+"""The files of a feed folder that are offered over HTTP (RFC 9110): those of the layout, and nothing else.
 
-Immutable files may be cached by the one who asked for them; what changes is never stored.
+A client may cache immutable files for itself; files that change are never stored.
 """
 
 import hashlib
@@ -20,19 +20,19 @@ IMMUTABLE: Final = "private, immutable, max-age=31536000"
 NO_STORE: Final = "no-store"
 ROOT: Final = "root.json"
 CHANGING: Final = frozenset({TIMESTAMP, ROOT})
-"""Small files that are replaced now and then."""
+"""Small files that are replaced from time to time."""
 
 _IMMUTABLE_PATH: Final = re.compile(rf"{METADATA}/[0-9]{{1,16}}\.[a-z][a-z0-9._-]{{0,68}}\.json|{BY_CONTENT.pattern}")
 _MEDIA_TYPES: Final = {".arrow": "application/vnd.apache.arrow.file", ".json": "application/json"}
 
 
 def is_offered(path: str) -> bool:
-    """Whether ``path`` is one of the layout. Names are matched, never cleaned: no dot file, no way up."""
+    """Return True if ``path`` is in the layout. Paths are matched, not normalized: no dot files, no way up."""
     return path in CHANGING or _IMMUTABLE_PATH.fullmatch(path) is not None
 
 
 def list_at(path: str) -> ListName | None:
-    """The list that an offered path belongs to; None for metadata, which everybody may read."""
+    """Return the list that an offered path belongs to; None for metadata, which every client may read."""
     found = _IMMUTABLE_PATH.fullmatch(path)
     return ListName(found["list"]) if found and found["list"] else None
 
@@ -41,18 +41,21 @@ _ONE_RANGE: Final = re.compile(rb"(?i:bytes)=(?:([0-9]{1,99})-([0-9]{0,99})|-[0-
 
 
 class Blocks(FileResponse):
-    """A file that never changes, in blocks; one range of it where that is asked for.
+    """An immutable file, sent in blocks; one range of it if requested.
 
-    What else a Range may say is passed over, as if it were not there (RFC 9110, 14.2): other units, several ranges,
-    what is malformed, any range in a HEAD.
+    Any other Range is ignored, as if it were absent (RFC 9110, 14.2): other units, several ranges, malformed ones, any
+    range in a HEAD.
     """
 
     chunk_size = 1 << 17
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer; Starlette would refuse what it does not understand."""
-        heeded = [one for one in scope["headers"] if one[0] != b"range" or _is_one_range(scope["method"], one[1])]
-        await super().__call__({**scope, "headers": heeded}, receive, send)
+        """Answer the request; Starlette would refuse ranges that it does not understand."""
+        method = scope["method"]
+        headers = [
+            (name, value) for name, value in scope["headers"] if name != b"range" or _is_one_range(method, value)
+        ]
+        await super().__call__({**scope, "headers": headers}, receive, send)
 
 
 def _is_one_range(method: str, asked: bytes) -> bool:
@@ -61,27 +64,27 @@ def _is_one_range(method: str, asked: bytes) -> bool:
 
 
 def file_response(folder: Path, path: str) -> Blocks | None:
-    """The answer for an immutable file below ``folder``, which is resolved; None where there is none."""
+    """Return the answer for an immutable file below ``folder``, a resolved path; None if there is no such file."""
     inside = _inside(folder, path) if _IMMUTABLE_PATH.fullmatch(path) else None
     if inside is None:
         return None
-    file, found = inside
+    file, status = inside
     kind = _MEDIA_TYPES.get(file.suffix, "application/octet-stream")
-    return Blocks(file, headers={"Cache-Control": IMMUTABLE}, media_type=kind, stat_result=found)
+    return Blocks(file, headers={"Cache-Control": IMMUTABLE}, media_type=kind, stat_result=status)
 
 
 def _inside(folder: Path, path: str) -> tuple[Path, os.stat_result] | None:
-    """A regular file below ``folder``, links followed no further than that; None where there is none."""
+    """Return a regular file below ``folder``; None if it is missing, or a link to the outside."""
     try:
         file = (folder / path).resolve(strict=True)
-        found = file.stat()
+        status = file.stat()
     except (OSError, RuntimeError):  # Path.resolve reports a loop of links as RuntimeError before 3.13
         return None
-    return (file, found) if file.is_relative_to(folder) and stat.S_ISREG(found.st_mode) else None
+    return (file, status) if file.is_relative_to(folder) and stat.S_ISREG(status.st_mode) else None
 
 
 class InMemory:
-    """A small file that is replaced now and then; read again when it was."""
+    """A small file that is replaced from time to time, kept in memory and read again after each change."""
 
     def __init__(self, folder: Path, path: str) -> None:
         self._folder, self._path = folder, path
@@ -89,18 +92,18 @@ class InMemory:
         self._held: tuple[bytes, str] = (b"", "")
 
     def read(self) -> tuple[bytes, str] | None:
-        """The content and its entity tag, or None where there is no such file."""
+        """Return the content and its entity tag, or None if there is no such file."""
         inside = _inside(self._folder, self._path)
         if inside is None:
             return None
-        file, found = inside
-        stamp = (found.st_ino, found.st_mtime_ns, found.st_size)
-        if stamp != self._stamp:  # replaced between the two looks at it: read once more next time
+        file, status = inside
+        stamp = (status.st_ino, status.st_mtime_ns, status.st_size)
+        if stamp != self._stamp:  # if it is replaced before it is read, the stamp is old and it is read again next time
             content = file.read_bytes()
             self._stamp, self._held = stamp, (content, f'"{hashlib.sha256(content).hexdigest()[:32]}"')
         return self._held
 
 
 def is_known(tag: str, asked: str) -> bool:
-    """Whether ``asked``, an If-None-Match, names the entity tag: the client holds this very file (RFC 9110, 13.1.2)."""
-    return not {tag, "*"}.isdisjoint(one.strip().removeprefix("W/") for one in asked.split(","))
+    """Return True if ``asked``, an If-None-Match, names the entity tag: the client has this file (RFC 9110, 13.1.2)."""
+    return not {tag, "*"}.isdisjoint(known.strip().removeprefix("W/") for known in asked.split(","))

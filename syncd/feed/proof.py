@@ -1,4 +1,4 @@
-"""What vouches for a manifest: the statement of a trusted role, held against the bytes. Pure."""
+"""The proof of a manifest: a trusted role's signed statement, compared with the bytes. Pure."""
 
 import hashlib
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from syncd.trust.values import SignedTarget, TrustedFeed
 from syncd.units import brief
 
 _SHOWN: Final = 500
-"""Characters of the names of a feed's lists, of which there may be thousands."""
+"""Most characters of list names in a hint: a feed may have thousands of lists."""
 
 
 @dataclass(frozen=True)
@@ -33,25 +33,27 @@ class SignedManifest:
 
 
 def target_of(trusted: TrustedFeed, name: ListName) -> SignedTarget:
-    """The signed statement about a list.
+    """Return the signed statement about a list.
 
-    Raises `UnknownListError` that names those there are, and `ManifestError` for what no manifest can be: how much is
-    fetched and kept in memory is not the signer's to say.
+    Raises `UnknownListError`, which names the lists there are, and `ManifestError` if the version or length is beyond
+    the format: a signer must not decide how much we fetch and keep in memory.
     """
     target = trusted.targets.get(layout.target_name(name))
     if target is None:
-        known = sorted(filter(None, (layout.list_of(target) for target in trusted.targets)))
+        known = sorted(filter(None, map(layout.list_of, trusted.targets)))
         raise UnknownListError(
             f"the feed has no list {name!r}",
             hint=f"it has: {brief(', '.join(known), _SHOWN) or 'none yet'}; check the spelling, or ask its operator",
         )
     if target.version >= manifests.VERSIONS or target.length > manifests.MAX_MANIFEST_BYTES:
-        raise ManifestError(f"the feed signs a manifest of {name} whose version or length is beyond format 1's")
+        raise ManifestError(
+            f"the feed signs a manifest of {name} whose version or length is beyond the limits of format 1"
+        )
     return target
 
 
 def check_fresh(trusted: TrustedFeed, name: ListName, now: datetime) -> None:
-    """Raise `ExpiredError` where the role that vouches for a list is past its expiry, or `UnknownListError`."""
+    """Raise `ExpiredError` if the role that vouches for a list is expired; raises as `target_of`."""
     role = trusted.signed_by[target_of(trusted, name).name]
     if now >= trusted.expires[role]:
         raise ExpiredError(
@@ -61,28 +63,32 @@ def check_fresh(trusted: TrustedFeed, name: ListName, now: datetime) -> None:
 
 
 def prove_manifest(trusted: TrustedFeed, name: ListName, content: bytes) -> SignedManifest:
-    """Return ``content`` as the manifest that was signed for ``name``, or raise what is wrong with it."""
+    """Return ``content`` as the manifest that was signed for ``name``.
+
+    Raises `MismatchError`, `ManifestError`, `TrustError`, and as `target_of`.
+    """
     target = target_of(trusted, name)
     sha256 = hashlib.sha256(content).hexdigest()
     if sha256 != target.sha256 or len(content) != target.length:
         raise MismatchError(
-            f"the manifest of {name} is not the one that was signed", hint="the copy at the peer is damaged or replaced"
+            f"the manifest of {name} is not the one that was signed",
+            hint="the copy at the peer was damaged or replaced",
         )
     manifest = manifests.parse(content)
     if manifest.list != name or manifest.version != target.version:
         raise ManifestError(
-            f"the manifest signed as {name} version {target.version} calls itself something else",
-            hint="its publisher signed the wrong file, or somebody else holds its keys: call them",
+            f"the manifest signed as {name} version {target.version} names another list or version",
+            hint="the publisher signed the wrong file, or its keys were stolen: call them",
         )
     if manifest.min_root > trusted.versions["root"]:
         raise TrustError(
-            f"{name} needs root {manifest.min_root}, the newest that the peer serves is {trusted.versions['root']}",
-            hint="the peer, or something between, withholds a key rotation; tell its operator",
+            f"{name} needs root version {manifest.min_root}, but the peer serves only {trusted.versions['root']}",
+            hint="the peer or a proxy withholds a key rotation; tell the peer's operator",
         )
     return SignedManifest(manifest, sha256, content)
 
 
 def evidence(trusted: TrustedFeed, signed: SignedManifest) -> bytes:
-    """The signed documents behind a manifest in one, as exact text, for whoever asks later who signed what."""
+    """Return the signed documents behind a manifest as one, in exact text, to show later who signed what."""
     metadata = {name: content.decode() for name, content in trusted.files.items()}
     return canonical({"manifest": signed.content.decode(), "metadata": metadata})

@@ -1,4 +1,4 @@
-"""A published version of a list, opened: its manifest, and its segments mapped."""
+"""An open published version of a list: its manifest and its mapped segments."""
 
 import threading
 from collections.abc import Iterable, Iterator, Mapping
@@ -31,13 +31,13 @@ class Snapshot:
 
 
 _open: Final[WeakValueDictionary[tuple[Path, SegmentRef], Segment]] = WeakValueDictionary()
-"""Segments mapped in this process: whoever opens one shares it, and the pages touched, while somebody has it."""
+"""Segments mapped in this process, shared with their touched pages while anyone uses them."""
 _kept: Final = threading.local()
 
 
 @contextmanager
 def keeping_maps() -> Iterator[None]:
-    """Keep what this thread maps meanwhile, so that several steps over one list touch its pages once."""
+    """Keep the maps that this thread makes in the block, so that several steps over one list touch its pages once."""
     _kept.segments = []
     try:
         yield
@@ -46,10 +46,10 @@ def keeping_maps() -> Iterator[None]:
 
 
 def open_segment(path: Path, ref: SegmentRef) -> Segment:
-    """Map a segment, or share it with whoever has it mapped. Raises `StoreError`, `SegmentError`."""
+    """Map a segment, or share it if it is mapped already. Raises `StoreError`, `SegmentError`."""
     held = _open.get((path, ref))
     if held is not None:
-        check_length(path, ref)  # it may have been lost since
+        check_length(path, ref)  # the file may have been lost since
     else:
         held = _open.setdefault((path, ref), Segment.open(path, ref))
     getattr(_kept, "segments", []).append(held)
@@ -61,7 +61,7 @@ def open_stacks(folder: FeedFolder, name: ListName, refs: Iterable[SegmentRef]) 
     segments: dict[Algorithm, list[Segment]] = {}
     for ref in refs:
         segments.setdefault(ref.algorithm, []).append(open_segment(folder.segment_path(name, ref), ref))
-    return {algorithm: Stack(algorithm, found) for algorithm, found in segments.items()}
+    return {algorithm: Stack(algorithm, mapped) for algorithm, mapped in segments.items()}
 
 
 def open_snapshot(folder: FeedFolder, name: ListName, sha256: str) -> Snapshot:

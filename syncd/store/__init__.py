@@ -1,0 +1,1 @@
+"""Places for a feed's published files, behind one protocol."""

@@ -1,4 +1,4 @@
-"""A store that is a folder of this machine."""
+"""A store that is a folder on this machine."""
 
 import hashlib
 import os
@@ -14,7 +14,7 @@ _PARTS: Final = ("v1", "metadata")
 
 
 class FolderStore:
-    """The files below ``root``. A `syncd.store.store.Store`; whoever writes holds the feed's lock."""
+    """The files below ``root``. A `syncd.store.store.Store`; writers hold the feed's lock."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -33,7 +33,7 @@ class FolderStore:
             if not file.exists():
                 return None
             if not file.is_file():
-                raise OSError("not a regular file")  # opening a pipe would wait for ever
+                raise OSError("not a regular file")  # opening a pipe would wait forever
         return read_bytes(file, limit)
 
     def length(self, path: str) -> int | None:
@@ -47,8 +47,8 @@ class FolderStore:
 
     def put(self, path: str, content: bytes) -> None:
         """See `Store.put`."""
-        # Read with the content's own length: evidence may be larger than other small files, and a limit here would
-        # end every recovery.
+        # Read up to the content's own length: evidence may be larger than other small files, and a fixed limit would
+        # stop every recovery.
         if self.length(path) != len(content) or self.read(path, len(content)) != content:
             install_bytes(self.local(path), content)
 
