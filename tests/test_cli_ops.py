@@ -53,7 +53,7 @@ def test_verify_names_faults(running: World) -> None:
     assert shown.out.splitlines()[-1].startswith("1 fault: ")
     assert shown.err.splitlines() == [
         f"error: {file}: segment {path.name}: its bytes do not have the SHA-256 that names it",
-        "  to do: it was damaged or altered here: remove it, then fetch or restore it",
+        "  to do: it was damaged or altered on this disk: remove it, then fetch or restore it",
     ]
     document = syncd("verify", running.copy, "--json")
     assert document.code == 4

@@ -249,7 +249,7 @@ def test_a_damaged_left_over_is_a_fault(own: World) -> None:
     folder = own.copy / "v1" / HEAD / "segments"
     (folder / f"{'0' * 64}.arrow").write_text("x")
     file = f"v1/{HEAD}/segments/{'0' * 64}.arrow"
-    assert messages(copy_of(own)) == [f"{file}: {file} does not have the SHA-256 that names it"]
+    assert messages(copy_of(own)) == [f"{file}: {file} does not have the SHA-256 in its name"]
 
 
 def test_expired_metadata_is_a_note(made: World) -> None:
@@ -285,7 +285,9 @@ def test_a_version_that_is_not_the_manifests(own: World) -> None:
     current = CurrentFile.model_validate_json((own.copy / "current.json").read_bytes())
     held = current.lists[HEAD].model_copy(update={"version": 2})
     write_current(folder, current.model_copy(update={"lists": {HEAD: held}}))
-    assert messages(copy_of(own)) == ["current.json: current.json gives iwf.images another version than it has"]
+    assert messages(copy_of(own)) == [
+        "current.json: current.json states another version of iwf.images than its manifest"
+    ]
 
 
 def sign_drifted(world: World, field: str, value: object) -> None:
@@ -309,14 +311,14 @@ def test_a_signed_end_state_that_is_not_true(own: World) -> None:
     """A validly signed manifest whose rows give another end state is a fault."""
     sign_drifted(own, "end_state", {"rows": 7, "checksum": "0" * 32})
     (fault,) = prove_feed(own.partner.root, None, NOW).faults
-    assert fault.error.message == "the rows of images version 9 do not give the end state that was signed"
+    assert fault.error.message == "the rows of images version 9 do not give the signed end state"
 
 
 def test_signed_counts_that_are_not_true(own: World) -> None:
     """A validly signed delta that does something else than its counts say is a fault."""
     sign_drifted(own, "counts", {"added": 2, "removed": 0, "relabelled": 0, "unchanged": 0, "absent": 0})
     (fault,) = prove_feed(own.partner.root, None, NOW).faults
-    assert fault.error.message == "the delta of images version 9 does not give the counts that was signed"
+    assert fault.error.message == "the delta of images version 9 does not give the signed counts"
 
 
 def test_a_folded_stack_is_replayed_as_far_as_it_goes(own: World) -> None:

@@ -1,6 +1,5 @@
-"""Proving a pulled copy, from the trust root to the last byte."""
+"""Proving a pulled copy."""
 
-import hashlib
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -12,25 +11,24 @@ from syncd.model import ListName
 from syncd.trust.strict import verify_exactly
 from syncd.trust.values import TrustedFeed
 from syncd.verify.feed import Prover
-from syncd.verify.tally import Progress, Proof, Tally, prove_steadily
+from syncd.verify.tally import Progress, Proof, content_stamp, prove_steadily
 
 
 def prove_copy(path: Path, root: bytes | None, now: datetime, progress: Progress | None = None) -> Proof:
     """Prove the copy in ``path`` from ``root`` (by default the one it was pulled with). Raises `UsageError`.
 
-    What a fault of one list says nothing about is proved all the same.
+    A fault in one list does not keep the others from being proved.
     """
     folder = copy_at(path)
+    return prove_steadily(
+        path,
+        lambda tally: _CopyProof(Prover(folder, tally), root, now).prove(),
+        lambda: content_stamp(folder.path(CURRENT)),
+        progress,
+    )
 
-    def once() -> Proof:
-        tally = Tally(progress)
-        _Copy(Prover(folder, tally), root, now).prove()
-        return tally.proof(path)
 
-    return prove_steadily(once, lambda: hashlib.sha256(folder.path(CURRENT).read_bytes()).digest())
-
-
-class _Copy:
+class _CopyProof:
     def __init__(self, prover: Prover, root: bytes | None, now: datetime) -> None:
         self._prover, self._given, self._now = prover, root, now
         self._proved: dict[tuple[tuple[str, int], ...], TrustedFeed] = {}
@@ -54,7 +52,7 @@ class _Copy:
         folder = self._prover.folder
         current = read_current(folder)
         if current is None:
-            raise MismatchError(f"{CURRENT} is missing", hint="pull again: it is written anew")
+            raise MismatchError(f"{CURRENT} is missing", hint="pull again: that writes it")
         if current.updated > self._now:
             raise StoreError(
                 f"{CURRENT} was written in the future", hint="set the clock of this machine, or pull again"
@@ -63,7 +61,7 @@ class _Copy:
         return current
 
     def _trusted(self, versions: Mapping[str, int], root: bytes) -> TrustedFeed | None:
-        """The signed metadata of these versions, proved once."""
+        """Return the signed metadata of these versions, proved once; None if it is at fault."""
         key = tuple(sorted(versions.items()))
         if key not in self._proved:
             with self._prover.attempt(layout.METADATA):
@@ -76,4 +74,4 @@ class _Copy:
         proved = self._prover.list(trusted, name, manifest)
         with self._prover.attempt(CURRENT):
             if proved is not None and proved.version != version:
-                raise MismatchError(f"{CURRENT} gives {name} another version than it has", hint="pull again")
+                raise MismatchError(f"{CURRENT} states another version of {name} than its manifest", hint="pull again")

@@ -1,9 +1,5 @@
-"""Proving what lies on a disk, from the trust root to the last byte: what `syncd verify` does for every kind of folder.
+"""Proving a published feed, and the files that every kind of folder has."""
 
-Nothing is locked and nothing is written: publishing and pulling go on meanwhile (`syncd.verify.tally.prove_steadily`).
-"""
-
-import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
@@ -23,12 +19,12 @@ from syncd.format.segment import Segment
 from syncd.model import Algorithm, ListName
 from syncd.trust.strict import check_superseded, verify_published
 from syncd.trust.values import TrustedFeed, role_of
-from syncd.verify.replay import replay
-from syncd.verify.tally import Attempted, ListProof, Progress, Proof, Tally, prove_steadily
+from syncd.verify.replay import DRIFTED, replay
+from syncd.verify.tally import Attempt, ListProof, Progress, Proof, Tally, content_stamp, prove_steadily
 
 ROOT: Final = "root.json"
 _UNLIMITED: Final = Caps(rows=1 << 53, length=1 << 53)
-"""What was accepted once may be proved again, whatever the caps of its source are now."""
+"""Segments that were accepted once can be proved, whatever the caps of their source are now."""
 _METADATA: Final = re.compile(r"metadata/[0-9]+\.[a-z][a-z0-9._-]*\.json")
 
 
@@ -40,19 +36,19 @@ class Prover:
         self.proved: set[str] = set()
         tally.total += sum(_size(path) for path in _files(folder, "v1"))
 
-    def attempt(self, file: str) -> "Attempted":
-        """Turn an error into a fault of ``file``, and go on after the block."""
-        return Attempted(self.tally, self.prefix + file)
+    def attempt(self, file: str) -> Attempt:
+        """Return a context that records an error as a fault of ``file`` and goes on after the block."""
+        return self.tally.attempt(self.prefix + file)
 
     def done(self, file: str) -> None:
-        """``file`` is proved."""
+        """Count ``file`` as proved, once."""
         if file not in self.proved:
             self.proved.add(file)
             with storage(self.folder.path(file), "read"):
                 self.tally.count(self.folder.path(file).stat().st_size)
 
     def root(self, given: bytes | None) -> bytes | None:
-        """The trust root: ``given`` out of band, or else the folder's own. Both must be the same."""
+        """Return the trust root: ``given`` out of band, or else the folder's own. Both must be the same."""
         with self.attempt(ROOT):
             own = self.folder.read(ROOT)
             if own is None and given is None:
@@ -66,7 +62,7 @@ class Prover:
         return given or own
 
     def metadata(self, trusted: TrustedFeed, root: bytes, now: datetime) -> None:
-        """Take the files that prove ``trusted`` as proved; the first root is the pinned one itself."""
+        """Count the files that prove ``trusted`` as proved. The first of them is the pinned root itself."""
         for name, content in trusted.files.items():
             file = f"{layout.METADATA}/{name}"
             if role_of(name) == "timestamp" and not self.folder.path(file).exists():
@@ -79,7 +75,7 @@ class Prover:
             self.tally.notes.append(f"the {role} metadata expired on {trusted.expires[role]:%Y-%m-%d %H:%M} UTC")
 
     def list(self, trusted: TrustedFeed, name: ListName, sha256: str, *, evidence: bool = False) -> Manifest | None:
-        """Prove one list: manifest, segments, end state, recent deltas. None where the manifest is at fault."""
+        """Prove one list: manifest, segments, end state, recent deltas. Return None if the manifest is at fault."""
         file = layout.manifest_path(name, sha256)
         signed: SignedManifest | None = None
         with self.attempt(file):
@@ -99,8 +95,17 @@ class Prover:
                 replayed = replay(self.folder, manifest)
         length = sum(ref.length for ref in manifest.stack)
         sound = len(self.tally.faults) == before
-        proof = ListProof(name, manifest.version, manifest.rows, len(manifest.stack), length, replayed, sound)
-        self.tally.lists.append(proof)
+        self.tally.lists.append(
+            ListProof(
+                list=name,
+                version=manifest.version,
+                rows=manifest.rows,
+                segments=len(manifest.stack),
+                bytes=length,
+                replayed=replayed,
+                sound=sound,
+            )
+        )
         return manifest
 
     def segments(self, name: ListName, refs: Iterator[SegmentRef], needed: Sequence[SegmentRef]) -> None:
@@ -117,33 +122,30 @@ class Prover:
     def _check(self, path: Path, ref: SegmentRef) -> None:
         if not path.exists():
             raise StoreError(f"segment {path.name} is missing", hint="fetch it again, or restore it from a backup")
-        found = path.stat()
-        if self.tally.checked.get((found.st_dev, found.st_ino)) != ref:
+        status = path.stat()
+        if self.tally.checked.get((status.st_dev, status.st_ino)) != ref:
             try:
                 Segment.check(path, ref, _UNLIMITED)
             except SegmentError as error:
-                if found.st_size != ref.length or sha256_file(path) != ref.sha256:
-                    error.hint = "it was damaged or altered here: remove it, then fetch or restore it"
+                if status.st_size != ref.length or sha256_file(path) != ref.sha256:
+                    error.hint = "it was damaged or altered on this disk: remove it, then fetch or restore it"
                 raise
-            self.tally.checked[found.st_dev, found.st_ino] = ref
+            self.tally.checked[status.st_dev, status.st_ino] = ref
 
     def end_state(
         self, name: ListName, stack: Sequence[SegmentRef], stated: Mapping[Algorithm, EndState], what: str
     ) -> None:
         """Recompute an end state from the rows of proved segments. Raises `MismatchError`."""
-        found = {}
+        computed = {}
         for algorithm in {ref.algorithm for ref in stack}:
             refs = [ref for ref in stack if ref.algorithm == algorithm]
             key = tuple(ref.sha256 for ref in refs)
             if key not in self.tally.states:
                 state, _ = whole_state(open_stacks(self.folder, name, refs)[algorithm])
                 self.tally.states[key] = state
-            found[algorithm] = self.tally.states[key]
-        if drop_empty(found) != dict(stated):
-            raise MismatchError(
-                f"the rows of {what} do not give the end state that was signed",
-                hint="its publisher's state has drifted: it should publish the list whole",
-            )
+            computed[algorithm] = self.tally.states[key]
+        if drop_empty(computed) != dict(stated):
+            raise MismatchError(f"the rows of {what} do not give the signed end state", hint=DRIFTED)
 
     def _evidence(self, name: ListName, ref: FileRef) -> None:
         file = layout.evidence_path(name, ref.sha256)
@@ -154,15 +156,17 @@ class Prover:
 
     def _content(self, file: str, sha256: str) -> None:
         if sha256_file(self.folder.path(file)) != sha256:
-            raise MismatchError(f"{file} does not have the SHA-256 that names it", hint="remove it and fetch it again")
+            raise MismatchError(f"{file} does not have the SHA-256 in its name", hint="remove it and fetch it again")
         self.done(file)
 
     def others(self, trusted: TrustedFeed | None) -> None:
-        """Prove what is left as far as it goes: a file named by its content must have it, superseded metadata must be
-        signed. The rest is noted."""
-        here = {str(path.relative_to(self.folder.root)) for path in _files(self.folder)}
-        told = {fault.file.removeprefix(self.prefix) for fault in self.tally.faults}
-        for file in sorted(here - self.proved - told):
+        """Prove the remaining files as far as possible, and note the rest.
+
+        A file named by its content must have it, and superseded metadata must be signed.
+        """
+        existing = {str(path.relative_to(self.folder.root)) for path in _files(self.folder)}
+        faulty = {fault.file.removeprefix(self.prefix) for fault in self.tally.faults}
+        for file in sorted(existing - self.proved - faulty):
             named = layout.BY_CONTENT.fullmatch(file)
             with self.attempt(file):
                 if named:
@@ -183,7 +187,7 @@ class Prover:
 
 
 def _files(folder: FeedFolder, part: str = "") -> Iterator[Path]:
-    """The files of a folder; the private corner is not looked into."""
+    """Yield the files of a folder, without its private ones."""
     start = folder.root / part
     for path in start.rglob("*") if start.is_dir() else ():
         if path.is_file() and not path.is_relative_to(folder.work):
@@ -191,7 +195,7 @@ def _files(folder: FeedFolder, part: str = "") -> Iterator[Path]:
 
 
 def _size(path: Path) -> int:
-    """0 for what was renamed or removed meanwhile."""
+    """Return the size of a file; 0 if it was renamed or removed in the meantime."""
     try:
         return path.stat().st_size
     except FileNotFoundError:
@@ -203,19 +207,18 @@ def prove_feed(path: Path, root: bytes | None, now: datetime, progress: Progress
     folder = FeedFolder(path)
     if not folder.path(layout.TIMESTAMP).exists() and not folder.path(ROOT).exists():
         raise UsageError(f"{path} is not a feed", hint="name a feed, or a folder that `syncd pull` made")
-
-    def once() -> Proof:
-        tally = Tally(progress)
-        feed_into(tally, folder, root, now)
-        return tally.proof(path)
-
-    return prove_steadily(once, lambda: _stamp(folder.path(layout.TIMESTAMP)))
+    return prove_steadily(
+        path,
+        lambda tally: feed_into(tally, folder, root, now),
+        lambda: content_stamp(folder.path(layout.TIMESTAMP)),
+        progress,
+    )
 
 
 def feed_into(
     tally: Tally, folder: FeedFolder, root: bytes | None, now: datetime, prefix: str = ""
 ) -> tuple[TrustedFeed, dict[ListName, Manifest]] | None:
-    """Prove a published feed into ``tally``; returns what is signed, or None where the metadata is at fault."""
+    """Prove a published feed into ``tally``. Return its metadata and manifests, or None if the metadata is at fault."""
     prover = Prover(folder, tally, prefix)
     trusted: TrustedFeed | None = None
     pinned = prover.root(root)
@@ -231,7 +234,3 @@ def feed_into(
             manifests[name] = manifest
     prover.others(trusted)
     return (trusted, manifests) if trusted else None
-
-
-def _stamp(path: Path) -> object:
-    return hashlib.sha256(path.read_bytes()).digest() if path.exists() else None

@@ -1,6 +1,7 @@
-"""Applying recent deltas again, as far back as the stack still holds them one by one."""
+"""Applying recent deltas again, as far back as the stack still holds each of them."""
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from syncd.errors import MismatchError
 from syncd.feed.folder import FeedFolder
@@ -11,13 +12,15 @@ from syncd.format.segment import Segment
 from syncd.format.stack import Effect, Stack
 from syncd.model import Algorithm, Counts
 
+DRIFTED: Final = "its publisher's state has drifted: ask the publisher to publish the whole list again"
+
 
 def replay(folder: FeedFolder, manifest: Manifest) -> int:
-    """Undo the recent deltas, newest first, and hold each against its signed counts and end state; return how many.
+    """Undo the recent deltas, newest first; check each against its signed counts and end state. Return how many.
 
-    Ends at the first that was folded, and at a version without a delta, which may have folded: what it made of older
-    deltas may have the bytes of one of them (rows that came, went and came again), and does not mean the same. The
-    stack's segments and the end state are proved before. Raises `MismatchError`.
+    Ends at the first that was folded, and at a version without a delta, which may be a fold: its result can have the
+    same bytes as an older delta (rows that came, went and came again) and yet mean something else. The stack's
+    segments and the end state must be proved before. Raises `MismatchError`.
     """
     refs: tuple[SegmentRef, ...] = manifest.stack
     state: Mapping[Algorithm, EndState] = manifest.end_state
@@ -41,15 +44,15 @@ def replay(folder: FeedFolder, manifest: Manifest) -> int:
 def _effects(
     folder: FeedFolder, manifest: Manifest, below: Sequence[SegmentRef], delta: Sequence[SegmentRef]
 ) -> list[tuple[Algorithm, Effect]]:
-    """What each segment of a delta does to the stack below it."""
-    found = []
+    """Return the effect of each segment of a delta on the stack below it."""
+    effects = []
     held = list(below)
     for ref in delta:
-        segments = [_open(folder, manifest, one) for one in held if one.algorithm == ref.algorithm]
+        segments = [_open(folder, manifest, lower) for lower in held if lower.algorithm == ref.algorithm]
         effect = Stack(ref.algorithm, segments).effect(_open(folder, manifest, ref).rows())
-        found.append((ref.algorithm, effect))
+        effects.append((ref.algorithm, effect))
         held.append(ref)
-    return found
+    return effects
 
 
 def _open(folder: FeedFolder, manifest: Manifest, ref: SegmentRef) -> Segment:
@@ -57,25 +60,24 @@ def _open(folder: FeedFolder, manifest: Manifest, ref: SegmentRef) -> Segment:
 
 
 def _counts(effects: Sequence[tuple[Algorithm, Effect]]) -> dict[Algorithm, Counts]:
-    found: dict[Algorithm, Counts] = {}
+    counts: dict[Algorithm, Counts] = {}
     for algorithm, effect in effects:
-        found[algorithm] = found.get(algorithm, Counts()) + effect.counts
-    return found
+        counts[algorithm] = counts.get(algorithm, Counts()) + effect.counts
+    return counts
 
 
 def _before(
     state: Mapping[Algorithm, EndState], effects: Sequence[tuple[Algorithm, Effect]]
 ) -> dict[Algorithm, EndState]:
-    found = dict(state)
+    before = dict(state)
     for algorithm, effect in effects:
-        after = found.get(algorithm) or EndState(rows=0, checksum=str(Checksum()))
+        after = before.get(algorithm) or EndState(rows=0, checksum=str(Checksum()))
         total = Checksum.parse(after.checksum) - effect.change
-        found[algorithm] = EndState(rows=after.rows - effect.counts.growth, checksum=str(total))
-    return found
+        before[algorithm] = EndState(rows=after.rows - effect.counts.growth, checksum=str(total))
+    return before
 
 
 def _drifted(manifest: Manifest, step: Step, what: str) -> MismatchError:
     return MismatchError(
-        f"the delta of {manifest.list} version {step.version} does not give the {what} that was signed",
-        hint="its publisher's state has drifted: it should publish the list whole",
+        f"the delta of {manifest.list} version {step.version} does not give the signed {what}", hint=DRIFTED
     )

@@ -1,4 +1,4 @@
-"""Proving the operator's state: the catalog, the published feed, the origins, and that they say the same."""
+"""Proving the operator's state: the catalog, the published feed, the origins, and that they agree."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ from syncd.format.manifest import Manifest
 from syncd.model import ListName
 from syncd.pipeline.heads import ListState, named_segments, read_state
 from syncd.verify.feed import Prover, feed_into
-from syncd.verify.tally import Attempted, Progress, Proof, Tally, prove_steadily
+from syncd.verify.tally import Progress, Proof, Tally, content_stamp, prove_steadily
 
 _CATALOG = "catalog.sqlite3"
 _RESTORE = "restore it from a backup, then `syncd recover --above N`"
@@ -24,17 +24,16 @@ _RESTORE = "restore it from a backup, then `syncd recover --above N`"
 def prove_state(folder: StateFolder, root: bytes | None, now: datetime, progress: Progress | None = None) -> Proof:
     """Prove a state folder from ``root`` (by default its feed's own) to the last byte.
 
-    Raises `UsageError` where there is none, `StoreError` where the catalog cannot be opened.
+    Raises `UsageError` if it is not a state folder, and `StoreError` if the catalog cannot be opened.
     """
     folder.check_set_up()
     with Catalog.open(folder.catalog) as catalog:
-
-        def once() -> Proof:
-            tally = Tally(progress)
-            _StateProof(folder, catalog, tally, now).prove(root)
-            return tally.proof(folder.root)
-
-        return prove_steadily(once, lambda: (folder.feed.read(layout.TIMESTAMP), catalog.origins()))
+        return prove_steadily(
+            folder.root,
+            lambda tally: _StateProof(folder, catalog, tally, now).prove(root),
+            lambda: (content_stamp(folder.feed.path(layout.TIMESTAMP)), catalog.origins()),
+            progress,
+        )
 
 
 class _StateProof:
@@ -43,26 +42,26 @@ class _StateProof:
 
     def prove(self, root: bytes | None) -> None:
         damage = self._catalog.damage()
-        for one in damage:
-            with Attempted(self._tally, _CATALOG):
-                raise StoreError(f"the catalog is damaged: {one}", hint=_RESTORE)
+        for fault in damage:
+            with self._tally.attempt(_CATALOG):
+                raise StoreError(f"the catalog is damaged: {fault}", hint=_RESTORE)
         if damage:
             return
-        found = feed_into(self._tally, self._folder.feed, root, self._now, "feed/")
-        published = found[1] if found else {}
+        feed = feed_into(self._tally, self._folder.feed, root, self._now, "feed/")
+        published = feed[1] if feed else {}
         heads = self._catalog.heads()
         for head in heads:
             self._head(head, published.get(head.list))
-        if found:
+        if feed:
             for name in sorted(published.keys() - {head.list for head in heads}):
-                self._tally.notes.append(f"feed/: {name} is signed, and the catalog does not know it")
+                self._tally.notes.append(f"feed/: {name} is signed, but not in the catalog")
         for origin in self._catalog.origins():
             self._origin(origin)
         if self._catalog.pending():
-            self._tally.notes.append("a publication is committed and not installed yet: the next sync does it")
+            self._tally.notes.append("a publication is committed but not installed yet: the next sync installs it")
 
     def _head(self, head: HeadRecord, published: Manifest | None) -> None:
-        with Attempted(self._tally, _CATALOG):
+        with self._tally.attempt(_CATALOG):
             versions = self._catalog.versions(head.list)
             for version in versions:
                 _check_version(version)
@@ -73,7 +72,7 @@ class _StateProof:
                 head.manifest_sha256,
             ):
                 raise StoreError(f"the newest version of {head.list} is not its head", hint=_RESTORE)
-        with Attempted(self._tally, f"feed/{layout.manifest_path(head.list, head.manifest_sha256)}"):
+        with self._tally.attempt(f"feed/{layout.manifest_path(head.list, head.manifest_sha256)}"):
             if self._catalog.pending():
                 return
             content = self._folder.feed.manifest_bytes(head.list, head.manifest_sha256)
@@ -87,52 +86,55 @@ class _StateProof:
             self._evidence(manifests.parse(content))
 
     def _evidence(self, manifest: Manifest) -> None:
-        """The upstream's manifest that the evidence holds is the one that the head names as its origin."""
+        """Check that the evidence holds the upstream's manifest that the head names as its origin."""
         kept = manifest.origin.evidence if manifest.origin else None
         feed = self._folder.feed
         content = feed.read(layout.evidence_path(manifest.list, kept.sha256), kept.length) if kept else None
         if manifest.origin is None or content is None:
             return
-        if _manifest_in(content) != manifest.origin.manifest:
-            raise MismatchError(f"the evidence of {manifest.list} is that of another version", hint=_RESTORE)
+        if _manifest_sha256_in(content) != manifest.origin.manifest:
+            raise MismatchError(f"the evidence of {manifest.list} belongs to another version", hint=_RESTORE)
 
     def _origin(self, origin: OriginRecord) -> None:
         what = f"{origin.list} of source {origin.source}"
-        with Attempted(self._tally, _CATALOG):
-            if hashlib.sha256(origin.manifest).hexdigest() != origin.manifest_sha256:
-                raise StoreError(f"the signed manifest of {what} was altered", hint=_RESTORE)
-            signed = manifests.parse(origin.manifest)
+        with self._tally.attempt(_CATALOG):
+            signed = _recorded_manifest(origin, what)
             if origin.serial not in {RETRUSTED, signed.version} or dict(origin.end_state) != dict(signed.end_state):
-                raise StoreError(f"the record of {what} is not what its manifest says", hint=_RESTORE)
+                raise StoreError(f"the record of {what} does not match its manifest", hint=_RESTORE)
         prover = Prover(self._folder.source(origin.source), self._tally, f"sources/{origin.source}/")
         before = len(self._tally.faults)
         state: ListState | None = None
-        with Attempted(self._tally, _CATALOG):
+        with self._tally.attempt(_CATALOG):
             state = read_state(self._folder, self._catalog, origin.source, origin.list)
-        if state is None:  # its head's manifest cannot be read, and so it is not known what the origin consists of
+        if state is None:  # its head's manifest cannot be read, so the origin's segments are unknown
             return
         named = tuple(dict.fromkeys(named_segments(state)))
         prover.segments(origin.list, iter(named), needed=named)
-        if len(self._tally.faults) == before:  # the origin is the head and what is owed: together they give its state
+        if len(self._tally.faults) == before:  # head and owed rows together give the origin's end state
             with prover.attempt(f"v1/{origin.list}"):
                 prover.end_state(ListName(origin.list), state.stack, origin.end_state, what)
 
 
-def _manifest_in(evidence: bytes) -> str | None:
-    """The hash of the manifest in a file of evidence; None where it is none."""
+def _manifest_sha256_in(evidence: bytes) -> str | None:
+    """Return the hash of the manifest in a file of evidence; None if the file is malformed."""
     try:
         return hashlib.sha256(json.loads(evidence)["manifest"].encode()).hexdigest()
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
+def _recorded_manifest(record: OriginRecord | VersionRecord, what: str) -> Manifest:
+    """Return a manifest from the catalog; raises `StoreError` if it does not have the recorded hash."""
+    if hashlib.sha256(record.manifest).hexdigest() != record.manifest_sha256:
+        raise StoreError(f"the manifest of {what} was altered", hint=_RESTORE)
+    return manifests.parse(record.manifest)
+
+
 def _check_version(version: VersionRecord) -> None:
     what = f"{version.list} version {version.version}"
-    if hashlib.sha256(version.manifest).hexdigest() != version.manifest_sha256:
-        raise StoreError(f"the manifest of {what} was altered", hint=_RESTORE)
-    manifest = manifests.parse(version.manifest)
+    manifest = _recorded_manifest(version, what)
     if (manifest.list, manifest.version, manifest.rows) != (version.list, version.version, version.rows):
-        raise StoreError(f"the record of {what} is not what its manifest says", hint=_RESTORE)
+        raise StoreError(f"the record of {what} does not match its manifest", hint=_RESTORE)
 
 
 def _check_chain(newer: VersionRecord, older: VersionRecord) -> None:

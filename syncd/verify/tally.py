@@ -1,5 +1,6 @@
-"""What came of proving a folder: files that were proved, faults, notes."""
+"""The outcome of proving a folder: proved files, faults, notes."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,12 +8,13 @@ from types import TracebackType
 from typing import Final
 
 from syncd.errors import StoreError, SyncdError
+from syncd.files import storage
 from syncd.format.manifest import EndState, SegmentRef
 
 _ATTEMPTS: Final = 3
 
 Progress = Callable[[int, int], None]
-"""Told the bytes proved, and of how many."""
+"""Called with the bytes proved, and of how many."""
 
 
 @dataclass(frozen=True)
@@ -24,14 +26,14 @@ class Fault:
 
     @property
     def storage(self) -> bool:
-        """Whether the disk failed, so that nothing is known of the content."""
+        """True if the disk failed, so that nothing is known about the content."""
         cause = self.error.__cause__
         return isinstance(self.error, StoreError) and cause is not None and not isinstance(cause, FileNotFoundError)
 
 
 @dataclass(frozen=True)
 class ListProof:
-    """One list whose manifest is proved. ``sound``: so are its segments and its end state."""
+    """A list whose manifest is proved. ``sound``: so are its segments and its end state."""
 
     list: str
     version: int
@@ -39,13 +41,13 @@ class ListProof:
     segments: int
     bytes: int
     replayed: int
-    """recent deltas that were applied again, with the counts and end states that were signed"""
+    """recent deltas that were applied again and gave the signed counts and end states"""
     sound: bool
 
 
 @dataclass(frozen=True)
 class Proof:
-    """What came of proving a folder. ``notes`` are no faults: files that nothing names, metadata past its expiry."""
+    """The outcome of proving a folder. ``notes`` are not faults: files that nothing names, expired metadata."""
 
     folder: Path
     lists: tuple[ListProof, ...]
@@ -64,7 +66,7 @@ class Proof:
 
 @dataclass
 class Tally:
-    """What is proved so far, over all folders of one run."""
+    """The results so far, over all folders of one run."""
 
     progress: Progress | None = None
     total: int = 0
@@ -74,26 +76,30 @@ class Tally:
     faults: list[Fault] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     checked: dict[tuple[int, int], SegmentRef] = field(default_factory=dict)
-    """segments by device and inode: one that several lists share is read once"""
+    """segments by device and inode: a file that several lists share is read once"""
     states: dict[tuple[str, ...], EndState] = field(default_factory=dict)
     """end states recomputed, by the hashes of the stack"""
 
     def count(self, length: int) -> None:
-        """One more file is proved."""
+        """Count one more proved file."""
         self.files += 1
         self.bytes += length
         if self.progress:
             self.progress(self.bytes, max(self.total, self.bytes))
 
+    def attempt(self, file: str) -> "Attempt":
+        """Return a context that records an error as a fault of ``file`` and goes on after the block."""
+        return Attempt(self, file)
+
     def proof(self, folder: Path) -> Proof:
-        """The result."""
+        """Return the outcome for ``folder``."""
         notes = tuple(dict.fromkeys(self.notes))
         return Proof(folder, tuple(self.lists), tuple(self.faults), notes, self.files, self.bytes)
 
 
 @dataclass(frozen=True)
-class Attempted:
-    """A context that turns an error into a fault. A class, so that type checkers know that it swallows."""
+class Attempt:
+    """A context that records an error as a fault. A class, so that type checkers know that it suppresses."""
 
     tally: Tally
     file: str
@@ -108,11 +114,28 @@ class Attempted:
         return True
 
 
-def prove_steadily(prove: Callable[[], Proof], stamp: Callable[[], object]) -> Proof:
-    """Prove again where a fault was found while somebody published: it may have been half old and half new."""
+def prove_steadily(
+    folder: Path, prove: Callable[[Tally], object], stamp: Callable[[], object], progress: Progress | None
+) -> Proof:
+    """Prove ``folder``; again if there are faults and ``stamp`` changed meanwhile: a file was replaced while read."""
+
+    def once() -> Proof:
+        tally = Tally(progress)
+        prove(tally)
+        return tally.proof(folder)
+
     for _ in range(_ATTEMPTS - 1):
         before = stamp()
-        proof = prove()
+        proof = once()
         if not proof.faults or stamp() == before:
             return proof
-    return prove()
+    return once()
+
+
+def content_stamp(path: Path) -> bytes | None:
+    """Return the hash of a file that is replaced by each publication or pull, None if it is missing.
+
+    Raises `StoreError`.
+    """
+    with storage(path, "read"):
+        return hashlib.sha256(path.read_bytes()).digest() if path.exists() else None
