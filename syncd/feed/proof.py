@@ -58,7 +58,7 @@ def check_fresh(trusted: TrustedFeed, name: ListName, now: datetime) -> None:
     if now >= trusted.expires[role]:
         raise ExpiredError(
             f"the feed's {role} metadata, which signs {name}, expired on {trusted.expires[role]:%Y-%m-%d %H:%M} UTC",
-            hint="the publisher must sign it again; a mirror or cache, if there is one, may lag behind",
+            hint="the publisher must sign it again; if you fetch from a mirror or cache, it may lag behind",
         )
 
 

@@ -132,7 +132,7 @@ def _expired(trusted: Mapping[str, Signed], fetcher: "_Fetcher", now: datetime) 
 def _expired_error(role: str, expires: datetime) -> ExpiredError:
     return ExpiredError(
         f"the feed's {role} metadata expired on {expires:%Y-%m-%d %H:%M} UTC",
-        hint="the publisher must sign it again; a mirror or cache, if there is one, may lag behind",
+        hint="the publisher must sign it again; if you fetch from a mirror or cache, it may lag behind",
     )
 
 
