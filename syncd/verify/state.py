@@ -61,6 +61,7 @@ class _StateProof:
             self._tally.notes.append("a publication is committed but not installed yet: the next sync installs it")
 
     def _head(self, head: HeadRecord, published: Manifest | None) -> None:
+        versions: tuple[VersionRecord, ...] = ()
         with self._tally.attempt(_CATALOG):
             versions = self._catalog.versions(head.list)
             for version in versions:
