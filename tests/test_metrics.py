@@ -32,9 +32,10 @@ from syncd.service.access import Access
 from syncd.service.checkins import Checkins
 from syncd.service.metrics.scrape import Metrics
 from syncd.service.metrics.state import REFUSALS, refusal
-from syncd.service.metrics.web import RequestKind, kind_of
+from syncd.service.metrics.traffic import RequestKind, kind_of
 from syncd.service.news import Announcements
 from syncd.service.pulls import Pulls
+from syncd.service.web.app import make_metrics
 from syncd.service.web.context import Context
 from syncd.service.web.health import Health
 from syncd.sources.tables import FeedSource
@@ -54,7 +55,7 @@ def told(world: World, **settings: Any) -> Iterator[tuple[Context, Metrics, list
     config, found = Config(state_dir=world.state.root, sources={"iwf": source}), list[Event]()
     with world.publisher() as publisher:
         context = make_context(world, publisher, config, found)
-        yield context, Metrics(context), found
+        yield context, make_metrics(context), found
 
 
 def make_context(world: World, publisher: Publisher, config: Config, found: list[Event]) -> Context:
@@ -245,7 +246,7 @@ def test_an_event_is_counted_from_zero(
     """Its series exists before, so that the first is an increase; what is only held changed no entries."""
     with told(standing) as (_, metrics, _events):
         assert scrape(metrics)(name, **labels) == 0
-        metrics.activity.tell(event)
+        metrics.activity.count(event)
         assert scrape(metrics)(name, **labels) == value
         changes = scrape(metrics)("syncd_list_changed_entries_total", **IMAGES, change="added")
         assert changes == (3 if event is SYNCED else 0)
@@ -254,7 +255,7 @@ def test_an_event_is_counted_from_zero(
 def test_events_that_have_no_metric_are_passed_over(standing: World) -> None:
     """There are more kinds of events than counters."""
     with told(standing) as (_, metrics, _events):
-        metrics.activity.tell(events.DaemonReady("socket"))
+        metrics.activity.count(events.DaemonReady("socket"))
 
 
 def test_publish_to_loaded_is_a_histogram_by_list(standing: World) -> None:
@@ -369,8 +370,8 @@ def test_a_state_that_cannot_be_read_takes_the_counters_not_away(standing: World
             raise KeyError("a digest")
 
         for look, emitted in ((unreadable, []), (bug, [events.InternalError("KeyError", "metrics")])):
-            metrics = Metrics(replace(context, overview=look))
-            metrics.activity.tell(events.TimestampSigned())
+            metrics = make_metrics(replace(context, overview=look))
+            metrics.activity.count(events.TimestampSigned())
             told_now = scrape(metrics)
             assert told_now("syncd_state_read_success") == 0
             assert told_now("syncd_list_version", **IMAGES) is None

@@ -224,7 +224,7 @@ class Daemon:
         """Log an event, and count it."""
         self._around.emit(event)
         if self._site:
-            self._site.app.metrics.activity.tell(event)
+            self._site.app.metrics.activity.count(event)
 
     def _loaded(self, name: ListName, seconds: float) -> None:
         """An instance of a matcher has loaded a version, so long after it was published."""

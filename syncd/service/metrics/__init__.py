@@ -1,14 +1,14 @@
-"""What Prometheus scrapes: ``docs/metrics.md`` explains every metric, ``monitoring/alerts.yml`` alerts on them.
+"""Metrics for Prometheus: ``docs/metrics.md`` explains each of them, ``monitoring/alerts.yml`` alerts on them.
 
 ::
 
-    state.py       how everything stands, read anew at each scrape: right after a restart, and never out of date
-    matchers.py    of that, who has loaded what
+    state.py       gauges of the state, read at each scrape, so that they are right after a restart and never stale
+    matchers.py    gauges of matchers: loaded versions, silent instances
     expiry.py      certificates, and the metadata of partners
-    activity.py    what happened since the start: counters and histograms, fed by the daemon's events
-    web.py         the same of the HTTP side
+    activity.py    events since the start, as counters and histograms
+    traffic.py     HTTP requests, connections and event streams
     scrape.py      the registry that holds them all, and the route /metrics
 
-Labels are names of sources, lists, matchers and roles, and words of closed sets; never an instance, a digest, an entry
+Labels are names of sources, lists, matchers and roles, and values of closed sets; never an instance, a digest, an entry
 id or a token.
 """

@@ -1,4 +1,4 @@
-"""What happened since the daemon started, as counters and histograms; fed by its events.
+"""Events since the daemon started, as counters and histograms.
 
 A series exists at 0 before its first event, so that Prometheus sees the first one as an increase.
 """
@@ -30,32 +30,36 @@ FAULTS: Final = (
     "ValueError",
     "other",
 )
-"""Kinds of internal errors that are counted apart."""
-HOLD_ENDS: Final = tuple(one for one in HoldState if one is not HoldState.OPEN)
-"""How a hold may end."""
-_LIST_ENDS: Final = tuple(one for one in ENDS if one not in {Outcome.STAGED, Outcome.REFUSED, Outcome.INTERRUPTED})
-"""Those that say something of a list: with many lists every series costs."""
+"""Kinds of internal errors that have a series of their own."""
+HOLD_ENDS: Final = tuple(state for state in HoldState if state is not HoldState.OPEN)
+"""States in which a hold may end."""
+_LIST_ENDS: Final = tuple(end for end in ENDS if end not in {Outcome.STAGED, Outcome.REFUSED, Outcome.INTERRUPTED})
+"""Outcomes that say something about a list. With many lists every series costs."""
 _SYNC_SECONDS: Final = (0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)
 _LOADED_SECONDS: Final = (1, 5, 10, 30, 60, 300, 3600)
 
 _COUNTERS: Final = {
-    "syncs": ("syncd_syncs_total", "Syncs that ended, dry runs included.", ("source", "outcome")),
-    "list_syncs": ("syncd_list_syncs_total", "What came of each list in them.", ("source", "list", "outcome")),
-    "changes": ("syncd_list_changed_entries_total", "Entries that publishing changed.", ("source", "list", "change")),
+    "syncs": ("syncd_syncs_total", "Syncs that ended, including dry runs.", ("source", "outcome")),
+    "list_syncs": ("syncd_list_syncs_total", "Outcomes of each list, one per sync.", ("source", "list", "outcome")),
+    "changes": ("syncd_list_changed_entries_total", "Entries changed by publications.", ("source", "list", "change")),
     "received": (
         "syncd_source_received_bytes_total",
-        "Bytes of bodies received from the source, whatever became of them.",
+        "Bytes of response bodies received from the source, whatever the outcome.",
         ("source",),
     ),
-    "holds_opened": ("syncd_holds_opened_total", "Holds that were opened.", ("source", "lane")),
-    "holds_ended": ("syncd_holds_ended_total", "Holds that ended.", ("source", "end")),
-    "kills": ("syncd_worker_kills_total", "Workers killed, since they did not end by the deadline.", ("source",)),
-    "cool_downs": ("syncd_source_cool_downs_total", "Times that the source was left alone for a while.", ("source",)),
-    "reloads": ("syncd_config_reloads_total", "Configurations read again.", ("result",)),
+    "holds_opened": ("syncd_holds_opened_total", "Holds opened.", ("source", "lane")),
+    "holds_ended": ("syncd_holds_ended_total", "Holds ended.", ("source", "end")),
+    "kills": ("syncd_worker_kills_total", "Workers killed because they exceeded the deadline.", ("source",)),
+    "cool_downs": (
+        "syncd_source_cool_downs_total",
+        "Cool-downs after syncs that did not reach the source.",
+        ("source",),
+    ),
+    "reloads": ("syncd_config_reloads_total", "Configuration reloads.", ("result",)),
     "signatures": ("syncd_timestamp_signatures_total", "Hourly signatures of our own timestamp.", ("result",)),
-    "certificates": ("syncd_certificate_reloads_total", "Certificate files of the server read again.", ("result",)),
+    "certificates": ("syncd_certificate_reloads_total", "Reloads of the server's certificate files.", ("result",)),
     "refusals": ("syncd_control_refusals_total", "Requests refused at the control socket.", ()),
-    "faults": ("syncd_internal_errors_total", "Bugs met, and faults of storage; the daemon went on.", ("kind",)),
+    "faults": ("syncd_internal_errors_total", "Bugs and storage failures that did not stop the daemon.", ("kind",)),
 }
 
 
@@ -64,16 +68,16 @@ class Activity:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._known: set[tuple[str, str]] = set()
-        self._turn = threading.Lock()
+        self._lock = threading.Lock()
         self._counters = {
             key: Counter(name, text, labels, registry=registry) for key, (name, text, labels) in _COUNTERS.items()
         }
         self._durations = Histogram(
-            "syncd_sync_duration_seconds", "How long syncs took.", ("source",), buckets=_SYNC_SECONDS, registry=registry
+            "syncd_sync_duration_seconds", "Duration of syncs.", ("source",), buckets=_SYNC_SECONDS, registry=registry
         )
         self._loads = Histogram(
             "syncd_publish_to_loaded_seconds",
-            "From publishing a version to the check-in of each instance that loaded it.",
+            "Time from the publication of a version to the check-in of each instance that loaded it.",
             ("list",),
             buckets=_LOADED_SECONDS,
             registry=registry,
@@ -100,21 +104,21 @@ class Activity:
         self._begin("signatures", "result", ("signed", "failed"))
         self._begin("faults", "kind", FAULTS)
 
-    def tell(self, event: Event) -> None:
+    def count(self, event: Event) -> None:
         """Count an event."""
         handler = self._handlers.get(type(event))
         if handler is not None:
             handler(event)
 
     def loaded(self, name: ListName, seconds: float) -> None:
-        """An instance has loaded a version, so many seconds after it was published."""
+        """Record that an instance loaded a version, ``seconds`` after it was published."""
         self._loads.labels(name).observe(seconds)
 
-    def know(self, found: StateSample) -> None:
-        """Begin the series of every source and list."""
-        sources = {(one.name, "") for one in found.overview.sources}
-        lists = {(one.head.source, str(one.head.list)) for one in found.overview.lists}
-        with self._turn:
+    def begin_series(self, sample: StateSample) -> None:
+        """Begin the series of each new source and list at 0."""
+        sources = {(source.name, "") for source in sample.overview.sources}
+        lists = {(view.head.source, str(view.head.list)) for view in sample.overview.lists}
+        with self._lock:
             new = (sources | lists) - self._known
             self._known |= new
         for source, name in new:

@@ -1,73 +1,73 @@
-"""Who has loaded what, as gauges: by matcher, never by instance, since whoever holds a token can make these up."""
+"""Gauges of matchers. Labelled by matcher, never by instance: a client with a token can invent instance names."""
 
 from collections.abc import Callable, Iterator
 from typing import Final
 
 from syncd.report.lagging import InstanceList, MatcherView
-from syncd.service.metrics.state import Gauge, Sample, StateSample, seconds
+from syncd.service.metrics.state import Sample, StateGauge, StateSample, seconds
 
 
 def _each(value: Callable[[MatcherView], float]) -> Callable[[StateSample], Iterator[Sample]]:
-    def samples(found: StateSample) -> Iterator[Sample]:
-        return (((one.matcher.name,), value(one)) for one in found.overview.matchers)
+    def samples(state: StateSample) -> Iterator[Sample]:
+        return (((matcher.matcher.name,), value(matcher)) for matcher in state.overview.matchers)
 
     return samples
 
 
 def _each_list(value: Callable[[list[InstanceList]], float]) -> Callable[[StateSample], Iterator[Sample]]:
-    def samples(found: StateSample) -> Iterator[Sample]:
-        for matcher in found.overview.matchers:
+    def samples(state: StateSample) -> Iterator[Sample]:
+        for matcher in state.overview.matchers:
             by_list: dict[str, list[InstanceList]] = {}
-            for one in (each for instance in matcher.instances for each in instance.standings):
-                by_list.setdefault(one.loaded.list, []).append(one)
+            for standing in (standing for instance in matcher.instances for standing in instance.standings):
+                by_list.setdefault(standing.loaded.list, []).append(standing)
             yield from (((matcher.matcher.name, name), value(by_list[name])) for name in sorted(by_list))
 
     return samples
 
 
-def _behind(one: InstanceList) -> int:
-    return max(0, (one.due or 0) - one.loaded.version)
+def _behind(standing: InstanceList) -> int:
+    return max(0, (standing.due or 0) - standing.loaded.version)
 
 
 _MATCHER: Final = ("matcher",)
 _LOADED: Final = ("matcher", "list")
 
 MATCHER_GAUGES: Final = (
-    Gauge(
+    StateGauge(
         "syncd_matcher_instances",
-        "Instances (processes, hosts) that have checked in within seven days.",
+        "Instances (processes, hosts) that checked in within the last seven days.",
         _MATCHER,
-        _each(lambda one: len(one.instances)),
+        _each(lambda matcher: len(matcher.instances)),
     ),
-    Gauge(
+    StateGauge(
         "syncd_matcher_instances_silent",
-        "Of these, those that have not for 15 minutes.",
+        "Instances that have not checked in for 15 minutes.",
         _MATCHER,
-        _each(lambda one: sum(each.silent for each in one.instances)),
+        _each(lambda matcher: sum(instance.silent for instance in matcher.instances)),
     ),
-    Gauge(
+    StateGauge(
         "syncd_matcher_checkin_timestamp_seconds",
-        "When any of them checked in last; 0: never.",
+        "When any instance last checked in; 0 if never.",
         _MATCHER,
-        _each(lambda one: seconds(one.seen_at)),
+        _each(lambda matcher: seconds(matcher.seen_at)),
     ),
-    Gauge(
+    StateGauge(
         "syncd_matcher_loaded_version",
-        "The oldest version of the list that any of them has loaded.",
+        "Oldest version of the list that any instance has loaded.",
         _LOADED,
-        _each_list(lambda found: min(one.loaded.version for one in found)),
+        _each_list(lambda standings: min(standing.loaded.version for standing in standings)),
     ),
-    Gauge(
+    StateGauge(
         "syncd_matcher_versions_behind",
-        "By how many versions it is older than the one published 5 minutes ago.",
+        "Versions by which that one is behind the version published 5 minutes ago.",
         _LOADED,
-        _each_list(lambda found: max(map(_behind, found))),
+        _each_list(lambda standings: max(map(_behind, standings))),
     ),
-    Gauge(
+    StateGauge(
         "syncd_matcher_instances_behind",
-        "Instances that check in, and have not loaded what was published 5 minutes ago.",
+        "Instances that check in but have not loaded the version published 5 minutes ago.",
         _LOADED,
-        _each_list(lambda found: sum(one.behind and not one.silent for one in found)),
+        _each_list(lambda standings: sum(standing.behind and not standing.silent for standing in standings)),
     ),
 )
-"""All that is told of matchers."""
+"""All gauges of matchers."""

@@ -1,4 +1,4 @@
-"""How everything stands, as gauges. Read anew at each scrape."""
+"""Gauges of the state, read at each scrape."""
 
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -25,10 +25,10 @@ from syncd.outcomes import HoldReason, Lane, Outcome
 from syncd.report.overview import ListView, Overview, SourceView
 
 Sample = tuple[tuple[str, ...], float]
-"""Values of the labels, and the value."""
+"""Label values, and the value."""
 
-ENDS: Final = tuple(one for one in Outcome if one is not Outcome.RUNNING)
-"""How a sync may have ended."""
+ENDS: Final = tuple(outcome for outcome in Outcome if outcome is not Outcome.RUNNING)
+"""Outcomes of a sync that has ended."""
 
 _REFUSALS: Final = (
     (EquivocationError, "equivocation"),
@@ -42,78 +42,78 @@ _REFUSALS: Final = (
 )
 _OTHER: Final = "other"
 REFUSALS: Final = (*(word for _, word in _REFUSALS), _OTHER)
-"""Why something was rejected."""
+"""Label values for the reason of a rejection."""
 
 
 @dataclass(frozen=True)
 class StateSample:
-    """All of it, at one time."""
+    """State at the time of a scrape."""
 
     overview: Overview
     not_proved: Collection[str] = ()
-    """lists whose files are not what was signed; ``""``: all, since the metadata is not"""
+    """lists whose files do not match what was signed; ``""`` means all, because the metadata does not"""
 
 
 @dataclass(frozen=True)
-class Gauge:
-    """One metric, and where its samples come from."""
+class StateGauge:
+    """A metric, and the function that computes its samples."""
 
     name: str
     help: str
     labels: tuple[str, ...]
     samples: Callable[[StateSample], Iterable[Sample]]
 
-    def family(self, found: StateSample | None) -> Metric:
-        """Its samples now; none where nothing could be read."""
+    def family(self, state: StateSample | None) -> Metric:
+        """Return the current samples; none if the state could not be read."""
         family = GaugeMetricFamily(self.name, self.help, labels=self.labels)
-        for labels, value in self.samples(found) if found else ():
+        for labels, value in self.samples(state) if state else ():
             family.add_metric(labels, value)
         return family
 
 
 class StateCollector(Collector):
-    """Gauges from the state. Where it cannot be read they are absent, and a gauge says so."""
+    """Gauges from the state. If it cannot be read they are absent, and ``syncd_state_read_success`` is 0."""
 
     def __init__(
         self,
-        look: Callable[[], StateSample],
-        gauges: tuple[Gauge, ...],
-        seen: Callable[[StateSample], None],
-        fault: Callable[[Exception], None],
+        read_state: Callable[[], StateSample],
+        gauges: tuple[StateGauge, ...],
+        on_state: Callable[[StateSample], None],
+        on_bug: Callable[[Exception], None],
     ) -> None:
-        """``seen`` is told every state, ``fault`` what was raised that is a bug."""
-        self._look, self._gauges, self._seen, self._fault = look, gauges, seen, fault
+        """``on_state`` is called with every state, ``on_bug`` with any error that is not a `SyncdError`."""
+        self._read_state, self._gauges, self._on_state, self._on_bug = read_state, gauges, on_state, on_bug
 
     def collect(self) -> Iterator[Metric]:
-        """Look, then tell."""
+        """Read the state, then yield the gauges."""
         began = time.monotonic()
-        found = self._found()
+        state = self._state()
         seconds = time.monotonic() - began
         yield GaugeMetricFamily(
-            "syncd_state_read_success", "1: the state could be read at this scrape.", found is not None
+            "syncd_state_read_success", "1 if the state could be read at this scrape, else 0.", state is not None
         )
-        yield GaugeMetricFamily("syncd_state_read_duration_seconds", "How long reading it took.", seconds)
-        yield from (gauge.family(found) for gauge in self._gauges)
+        yield GaugeMetricFamily("syncd_state_read_duration_seconds", "Duration of reading the state.", seconds)
+        yield from (gauge.family(state) for gauge in self._gauges)
 
-    def _found(self) -> StateSample | None:
+    def _state(self) -> StateSample | None:
         try:
-            found = self._look()
-            self._seen(found)
+            state = self._read_state()
+            self._on_state(state)
         except SyncdError:
             return None
-        except Exception as error:  # noqa: BLE001 - a bug here must not take the counters away as well
-            self._fault(error)
+        except Exception as error:  # noqa: BLE001 - a bug here must not take the counters down too
+            self._on_bug(error)
             return None
-        return found
+        return state
 
 
 def seconds(time: datetime | None) -> float:
-    """A time as Prometheus has it, in seconds since 1970; 0: never."""
+    """Return a time in seconds since 1970, as Prometheus expects; 0 for None (never)."""
     return time.timestamp() if time is not None else 0.0
 
 
 def refusal(reason: str) -> str:
-    """The word for the error of that name."""
+    """Return the label value for a rejection, by the name of its error class."""
     kind = error_class(reason)
     return next((word for known, word in _REFUSALS if issubclass(kind, known)), _OTHER)
 
@@ -121,194 +121,194 @@ def refusal(reason: str) -> str:
 def _per_list(
     value: Callable[[ListView], float | None], *, retired: bool = False
 ) -> Callable[[StateSample], Iterator[Sample]]:
-    """``retired``: of retired lists as well. Their age and size are no matter for an alert."""
+    """Return a sampler per list. Skip retired lists unless ``retired``: no alert concerns their age and size."""
 
-    def samples(found: StateSample) -> Iterator[Sample]:
-        for one in found.overview.lists:
-            number = value(one) if retired or not one.retired else None
+    def samples(state: StateSample) -> Iterator[Sample]:
+        for view in state.overview.lists:
+            number = value(view) if retired or not view.retired else None
             if number is not None:
-                yield (one.head.source, one.head.list), number
+                yield (view.head.source, view.head.list), number
 
     return samples
 
 
 def _per_source(value: Callable[[SourceView], float | None]) -> Callable[[StateSample], Iterator[Sample]]:
-    def samples(found: StateSample) -> Iterator[Sample]:
-        for one in found.overview.sources:
-            number = value(one)
+    def samples(state: StateSample) -> Iterator[Sample]:
+        for source in state.overview.sources:
+            number = value(source)
             if number is not None:
-                yield (one.name,), number
+                yield (source.name,), number
 
     return samples
 
 
-def _outcomes(found: StateSample) -> Iterator[Sample]:
-    for one in found.overview.sources:
+def _outcomes(state: StateSample) -> Iterator[Sample]:
+    for source in state.overview.sources:
         for outcome in ENDS:
-            yield (one.name, outcome), one.last is not None and one.last.outcome is outcome
+            yield (source.name, outcome), source.last is not None and source.last.outcome is outcome
 
 
-def _refusals(found: StateSample) -> Iterator[Sample]:
-    for one in found.overview.sources:
-        now = {refusal(reason) for reason in _reasons(one, Outcome.REJECTED)}
-        yield from (((one.name, kind), kind in now) for kind in REFUSALS)
+def _refusals(state: StateSample) -> Iterator[Sample]:
+    for source in state.overview.sources:
+        now = {refusal(reason) for reason in _reasons(source, Outcome.REJECTED)}
+        yield from (((source.name, kind), kind in now) for kind in REFUSALS)
 
 
-def _reasons_to_hold(found: StateSample) -> Iterator[Sample]:
-    for one in found.overview.sources:
-        held = {reason for view in found.overview.lists if view.source is one for reason in view.held_for}
-        yield from (((one.name, reason), reason in held) for reason in HoldReason)
+def _reasons_to_hold(state: StateSample) -> Iterator[Sample]:
+    for source in state.overview.sources:
+        held = {reason for view in state.overview.lists if view.source is source for reason in view.held_for}
+        yield from (((source.name, reason), reason in held) for reason in HoldReason)
 
 
-def _holds(found: StateSample) -> Iterator[Sample]:
-    for one in found.overview.lists:
+def _holds(state: StateSample) -> Iterator[Sample]:
+    for view in state.overview.lists:
         for lane in Lane:
-            yield (one.head.source, one.head.list, lane), sum(hold.lane is lane for hold in one.holds)
+            yield (view.head.source, view.head.list, lane), sum(hold.lane is lane for hold in view.holds)
 
 
-def _reasons(one: SourceView, outcome: Outcome) -> Iterator[str]:
-    """Why lists of a source, or the whole of it, came to that outcome in its last sync."""
-    faults = one.last.told.values() if one.last else ()
+def _reasons(source: SourceView, outcome: Outcome) -> Iterator[str]:
+    """Yield the reasons why lists of a source, or all of it, had that outcome in its last sync."""
+    faults = source.last.told.values() if source.last else ()
     return (reason for fault in faults if fault.outcome is outcome for reason in fault.reasons)
 
 
-def _begun(one: SourceView) -> datetime | None:
-    sync = one.running if one.running and not one.running.dry_run else one.last
+def _begun(source: SourceView) -> datetime | None:
+    sync = source.running if source.running and not source.running.dry_run else source.last
     return sync.started_at if sync else None
 
 
-def _published(found: StateSample) -> Iterator[Sample]:
-    for one in found.overview.sources:
-        yield (one.name,), sum(view.head.source == one.name and not view.over for view in found.overview.lists)
+def _published(state: StateSample) -> Iterator[Sample]:
+    for source in state.overview.sources:
+        yield (source.name,), sum(view.head.source == source.name and not view.over for view in state.overview.lists)
 
 
-def _proved(found: StateSample) -> Iterator[Sample]:
-    for one in found.overview.lists:
-        yield (one.head.source, one.head.list), not {"", one.head.list} & set(found.not_proved)
+def _proved(state: StateSample) -> Iterator[Sample]:
+    for view in state.overview.lists:
+        yield (view.head.source, view.head.list), not {"", view.head.list} & set(state.not_proved)
 
 
-def _roles(found: StateSample) -> Iterator[Sample]:
-    return (((one.role,), seconds(one.expires)) for one in found.overview.roles)
+def _roles(state: StateSample) -> Iterator[Sample]:
+    return (((role.role,), seconds(role.expires)) for role in state.overview.roles)
 
 
 _LIST: Final = ("source", "list")
 _SOURCE: Final = ("source",)
 
 GAUGES: Final = (
-    Gauge(
+    StateGauge(
         "syncd_list_verified_timestamp_seconds",
-        "When the source was last proved to be in the state that this list follows. Moved by success only.",
+        "When the upstream state that this list follows was last verified. Moved by success only.",
         _LIST,
-        _per_list(lambda one: seconds(one.origin.verified_at) if one.origin else None),
+        _per_list(lambda view: seconds(view.origin.verified_at) if view.origin else None),
     ),
-    Gauge(
+    StateGauge(
         "syncd_list_published_timestamp_seconds",
-        "When the version that is served was published.",
+        "When the served version was published.",
         _LIST,
-        _per_list(lambda one: seconds(one.head.published_at)),
+        _per_list(lambda view: seconds(view.head.published_at)),
     ),
-    Gauge(
+    StateGauge(
         "syncd_list_version",
-        "The version that is served.",
+        "Served version.",
         _LIST,
-        _per_list(lambda one: one.head.version, retired=True),
+        _per_list(lambda view: view.head.version, retired=True),
     ),
-    Gauge(
+    StateGauge(
         "syncd_list_retired_timestamp_seconds",
-        "Since when the list is retired; its age and rows are absent then. Absent: it is published.",
+        "When the list was retired; its age and rows are absent from then on. Absent while the list is published.",
         _LIST,
-        _per_list(lambda one: seconds(one.head.retired_at) if one.retired else None, retired=True),
+        _per_list(lambda view: seconds(view.head.retired_at) if view.retired else None, retired=True),
     ),
-    Gauge(
+    StateGauge(
         "syncd_list_serial",
-        "The upstream's own number of what is served.",
+        "Upstream serial of the served version.",
         _LIST,
-        _per_list(lambda one: one.head.origin_serial),
+        _per_list(lambda view: view.head.origin_serial),
     ),
-    Gauge("syncd_list_rows", "Entries in force in the version that is served.", _LIST, _per_list(lambda one: one.rows)),
-    Gauge(
+    StateGauge("syncd_list_rows", "Entries in force in the served version.", _LIST, _per_list(lambda view: view.rows)),
+    StateGauge(
         "syncd_list_proved",
-        "1: its files were found to be what was signed, at the start or since; 0: they were not.",
+        "1 if the files of the list were proved to be as signed, at the start or since, else 0.",
         _LIST,
         _proved,
     ),
-    Gauge(
+    StateGauge(
         "syncd_source_configured",
-        "1: it is synced; 0: lists of it are published, but it is no longer configured.",
+        "1 if the source is configured; 0 if it is not, but lists of it are still published.",
         _SOURCE,
-        _per_source(lambda one: one.configured),
+        _per_source(lambda source: source.configured),
     ),
-    Gauge(
+    StateGauge(
         "syncd_source_interval_seconds",
-        "Between two syncs, as configured.",
+        "Configured time between two syncs.",
         _SOURCE,
-        _per_source(lambda one: one.interval.total_seconds() if one.interval else None),
+        _per_source(lambda source: source.interval.total_seconds() if source.interval else None),
     ),
-    Gauge(
+    StateGauge(
         "syncd_source_patience_seconds",
-        "How old its verified state may be: three intervals, at least an hour.",
+        "Highest acceptable age of the verified state: three intervals, at least an hour.",
         _SOURCE,
-        _per_source(lambda one: one.patience.total_seconds() if one.patience else None),
+        _per_source(lambda source: source.patience.total_seconds() if source.patience else None),
     ),
-    Gauge(
+    StateGauge(
         "syncd_source_success_timestamp_seconds",
-        "When a sync last verified all that is followed of it; 0: never. Moved by success only.",
+        "When a sync last verified all followed lists of the source; 0 if never. Moved by success only.",
         _SOURCE,
-        _per_source(lambda one: seconds(one.last_success_at)),
+        _per_source(lambda source: seconds(source.last_success_at)),
     ),
-    Gauge(
+    StateGauge(
         "syncd_source_last_sync_timestamp_seconds",
-        "When its last sync began, whatever came of it, dry runs apart; 0: never.",
+        "When the last sync began, whatever its outcome, except dry runs; 0 if never.",
         _SOURCE,
-        _per_source(lambda one: seconds(_begun(one))),
+        _per_source(lambda source: seconds(_begun(source))),
     ),
-    Gauge(
+    StateGauge(
         "syncd_source_next_sync_timestamp_seconds",
-        "When its next sync is due; 0: none is planned.",
+        "When the next sync is due; 0 if none is planned.",
         _SOURCE,
-        _per_source(lambda one: seconds(one.next_run_at)),
+        _per_source(lambda source: seconds(source.next_run_at)),
     ),
-    Gauge(
+    StateGauge(
         "syncd_source_failures",
-        "Syncs in a row that did not reach it.",
+        "Syncs in a row that did not reach the source.",
         _SOURCE,
-        _per_source(lambda one: one.failures),
+        _per_source(lambda source: source.failures),
     ),
-    Gauge(
+    StateGauge(
         "syncd_source_lists",
-        "Published lists that come from it; retired ones count while it is synced and has them.",
+        "Published lists from the source. Retired ones count while the source is synced and has them.",
         _SOURCE,
         _published,
     ),
-    Gauge(
+    StateGauge(
         "syncd_source_last_sync_outcome",
-        "1 for the outcome of its last sync that ended, dry runs apart, 0 for every other.",
+        "1 for the outcome of the last sync that ended, except dry runs, 0 for all others.",
         ("source", "outcome"),
         _outcomes,
     ),
-    Gauge(
+    StateGauge(
         "syncd_source_rejected",
-        "1 for each reason why lists of it, or all, were rejected in that sync, 0 for every other.",
+        "1 for each reason why its lists, or all of it, were rejected in that sync, 0 for all others.",
         ("source", "reason"),
         _refusals,
     ),
-    Gauge(
+    StateGauge(
         "syncd_source_held",
-        "1 for each reason why something of its lists waits for a person to judge, 0 for every other.",
+        "1 for each reason why changes to its lists are held for an operator, 0 for all others.",
         ("source", "reason"),
         _reasons_to_hold,
     ),
-    Gauge(
+    StateGauge(
         "syncd_holds",
-        "Holds of the list that are open: a person has to release or discard them.",
+        "Open holds of the list. An operator has to release or discard them.",
         ("source", "list", "lane"),
         _holds,
     ),
-    Gauge(
+    StateGauge(
         "syncd_metadata_expiry_timestamp_seconds",
-        "When the metadata that this role signed last expires.",
+        "When the newest metadata signed by this role expires.",
         ("role",),
         _roles,
     ),
 )
-"""All of them, but those of matchers."""
+"""All gauges of the state, except those of matchers."""

@@ -8,6 +8,7 @@ from starlette.types import Message, Receive, Scope, Send
 from syncd import events
 from syncd.service.metrics.scrape import Metrics
 from syncd.service.metrics.scrape import routes as metrics_routes
+from syncd.service.metrics.state import StateSample
 from syncd.service.web import api
 from syncd.service.web.answers import document, header, plain
 from syncd.service.web.connection import KEY
@@ -35,7 +36,7 @@ class App:
         limits = context.limits
         self.feed = FeedRoutes(context.publisher.folder.feed.root, context.access, context.pulls, limits.look)
         self.streams = Streams(context.news, context.access, limits)
-        self.metrics = Metrics(context)
+        self.metrics = make_metrics(context)
         self.dashboard = Dashboard(context)
         self.api = api.build(context, [*metrics_routes(self.metrics, context.access), *self.dashboard.routes()])
 
@@ -82,6 +83,16 @@ class App:
             await _TOO_LONG(send)
             return
         await self.api(scope, _replay(body, receive), send)
+
+
+def make_metrics(context: Context) -> Metrics:
+    """Return the metrics of the daemon behind ``context``."""
+    return Metrics(
+        context.publisher.folder,
+        context.config,
+        lambda: StateSample(context.overview(), tuple(context.health.faults)),
+        context.emit,
+    )
 
 
 class _Started:

@@ -107,7 +107,12 @@ class Site:
             context.emit,
             self.app.close,
         )
-        self.app.metrics.traffic.watch(lambda: self.server.connections, lambda: self.app.streams.count, context.limits)
+        self.app.metrics.traffic.watch(
+            lambda: self.server.connections,
+            lambda: self.app.streams.count,
+            max_connections=context.limits.connections,
+            max_streams=context.limits.streams,
+        )
 
     def start(self) -> None:
         """Listen. Raises as `WebServer.start`."""

@@ -1,4 +1,4 @@
-"""What is asked for over HTTP, and what is sent."""
+"""HTTP requests, bytes, connections and event streams."""
 
 import enum
 from collections.abc import Callable
@@ -7,13 +7,11 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Gauge
 from starlette.types import Message, Send
 
-from syncd.service.web.context import Limits
-
 STATUS_CLASSES: Final = ("2xx", "3xx", "4xx", "5xx")
 
 
 class RequestKind(enum.StrEnum):
-    """What is asked for."""
+    """Part of the HTTP interface that a request is for."""
 
     FEED = "feed"
     EVENTS = "events"
@@ -40,7 +38,7 @@ _BELOW: Final = (("/feed/", RequestKind.FEED), ("/dashboard", RequestKind.DASHBO
 
 
 def kind_of(path: str) -> RequestKind:
-    """What a path asks for."""
+    """Return the kind of request for a path."""
     return _PATHS.get(path) or next((kind for start, kind in _BELOW if path.startswith(start)), RequestKind.OTHER)
 
 
@@ -49,27 +47,33 @@ class Traffic:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         requests = Counter("syncd_http_requests_total", "Requests answered.", ("kind", "status"), registry=registry)
-        sent = Counter("syncd_http_response_bytes_total", "Bytes of bodies sent.", ("kind",), registry=registry)
-        self._requests = {(kind, one): requests.labels(kind, one) for kind in RequestKind for one in STATUS_CLASSES}
+        sent = Counter(
+            "syncd_http_response_bytes_total", "Bytes of response bodies sent.", ("kind",), registry=registry
+        )
+        self._requests = {
+            (kind, status): requests.labels(kind, status) for kind in RequestKind for status in STATUS_CLASSES
+        }
         self._sent = {kind: sent.labels(kind) for kind in RequestKind}
 
         def gauge(name: str, text: str) -> Gauge:
             return Gauge(name, text, registry=registry)
 
-        self._connections = gauge("syncd_http_connections", "Connections that are open.")
-        self._connections_limit = gauge("syncd_http_connections_limit", "Connections that may be open at once.")
-        self._streams = gauge("syncd_http_event_streams", "Streams of events that are open.")
-        self._streams_limit = gauge("syncd_http_event_streams_limit", "Streams of events that may be open at once.")
+        self._connections = gauge("syncd_http_connections", "Open connections.")
+        self._connections_limit = gauge("syncd_http_connections_limit", "Highest number of open connections.")
+        self._streams = gauge("syncd_http_event_streams", "Open event streams.")
+        self._streams_limit = gauge("syncd_http_event_streams_limit", "Highest number of open event streams.")
 
-    def watch(self, connections: Callable[[], int], streams: Callable[[], int], limits: Limits) -> None:
-        """Tell how many are open, asked at each scrape, and how many may be."""
+    def watch(
+        self, connections: Callable[[], int], streams: Callable[[], int], *, max_connections: int, max_streams: int
+    ) -> None:
+        """Report the numbers of open connections and streams, read at each scrape, and their limits."""
         self._connections.set_function(connections)
         self._streams.set_function(streams)
-        self._connections_limit.set(limits.connections)
-        self._streams_limit.set(limits.streams)
+        self._connections_limit.set(max_connections)
+        self._streams_limit.set(max_streams)
 
     def counted(self, path: str, send: Send) -> Send:
-        """As ``send``, for the answer to one request, and counted."""
+        """Return a ``send`` for the answer to one request, which counts it."""
         kind = kind_of(path)
 
         async def sending(message: Message) -> None:
