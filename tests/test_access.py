@@ -185,7 +185,16 @@ def test_an_order_is_in_force_at_once(catalog: Catalog) -> None:
     """Whoever the operator lets in is admitted by the next request, and whoever is revoked is not; both are logged."""
     access, log = Access(catalog), list[Event]()
     give = Orders(
-        "state", NO_SYNCS, catalog, lambda _: (), NO_OVERVIEW, access, lambda: NOON, log.append, NO_HOLDS, NO_RETIREMENT
+        state_dir="state",
+        syncs=NO_SYNCS,
+        catalog=catalog,
+        sources=lambda _: (),
+        overview=NO_OVERVIEW,
+        access=access,
+        clock=lambda: NOON,
+        emit=log.append,
+        holds=NO_HOLDS,
+        retire=NO_RETIREMENT,
     )
     (answer,) = give(Order(do="matchers_add", state_dir="state", name="mail", lists=(IMAGES,)), "alice")
     token = answer["added"].pop("token")
@@ -213,16 +222,16 @@ def failing_catalog(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> Failin
     access.on_change(told.set)
     monkeypatch.setattr(catalog, "matchers", fail)
     give = Orders(
-        "state",
-        NO_SYNCS,
-        catalog,
-        lambda _: (),
-        NO_OVERVIEW,
-        access,
-        lambda: NOON,
-        lambda _: None,
-        NO_HOLDS,
-        NO_RETIREMENT,
+        state_dir="state",
+        syncs=NO_SYNCS,
+        catalog=catalog,
+        sources=lambda _: (),
+        overview=NO_OVERVIEW,
+        access=access,
+        clock=lambda: NOON,
+        emit=lambda _: None,
+        holds=NO_HOLDS,
+        retire=NO_RETIREMENT,
     )
     return access, told, give
 

@@ -15,7 +15,7 @@ from syncd.model import ListName
 from syncd.outcomes import Outcome
 from syncd.report import overview
 from syncd.report.overview import ListView
-from syncd.service.holds import Holds, tell_opened
+from syncd.service.holds import Holds, emit_opened
 from syncd.service.web.dashboard.details import list_page
 from syncd.service.web.dashboard.found import Found
 from syncd.service.web.dashboard.tasks import tasks
@@ -358,7 +358,7 @@ def told(held: World) -> Iterator[tuple[Holds, list[Event], list[tuple[ListName,
     log, announced, changed = list[Event](), list[tuple[ListName, int]](), list[bool]()
     with held.publisher() as publisher:
         announcing = replace(publisher, announce=lambda name, version: announced.append((name, version)))
-        tell_opened(log.append, publisher.catalog.holds())
+        emit_opened(log.append, publisher.catalog.holds())
         yield Holds(announcing, held.clock, log.append, lambda: changed.append(True)), log, announced, changed
 
 

@@ -2,7 +2,7 @@ from datetime import timedelta
 
 import pytest
 
-from syncd.service.clock import WallClock
+from syncd.service.scheduler import WallClock
 from world import START
 
 

@@ -226,7 +226,7 @@ def test_who_asks_twice_waits_for_the_same_sync(today: World) -> None:
         second = ask(today, do="sync")
         assert next(second)["accepted"] == {**accepted, "joined": True}
         refused = list(ask(today, do="sync", dry_run=True))[-1]
-        assert (refused["end"], refused["error"]["message"]) == (6, "a sync of iwf is under way")
+        assert (refused["end"], refused["error"]["message"]) == (6, "a sync of iwf is already running")
         status = next(ask(today, do="sync_status", sync_id=accepted["sync_id"]))["status"]
         assert (status["outcome"], status["stage"]) == ("running", "verify")
         go_on.set()
@@ -381,7 +381,7 @@ def test_a_daemon_that_is_told_to_reload_again_and_again_shows_life(today: World
 
 
 def test_many_who_ask_do_not_look_like_a_daemon_that_hangs(today: World) -> None:
-    """One that refuses an order since too many ask at once is alive: the watchdog hears so."""
+    """One that refuses an order because it is busy is alive, and feeds the watchdog."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd, ExitStack() as silent:
         systemd.settimeout(60)
         systemd.bind(str(today.base / "n"))
@@ -389,7 +389,7 @@ def test_many_who_ask_do_not_look_like_a_daemon_that_hangs(today: World) -> None
             for _ in range(40):  # eight more than are answered; each keeps its place for ten seconds
                 one = silent.enter_context(socket.socket(socket.AF_UNIX))
                 one.connect(str(today.base / "c.sock"))
-            assert "too many ask at once" in next(ask(today, do="ping"))["error"]["message"]
+            assert "busy with too many requests" in next(ask(today, do="ping"))["error"]["message"]
             systemd.setblocking(False)
             with suppress(BlockingIOError):  # what was said before
                 while systemd.recv(4096):
@@ -500,7 +500,7 @@ def test_a_daemon_starts_on_a_full_disk_and_serves(today: World) -> None:
         with daemon(today) as running:
             assert not (today.state.root / "ballast").exists()
             failed = running.until("storage_failed")
-            assert (failed["what"], failed["to_do"].split(":")[0]) == ("disk space", "free space there")
+            assert (failed["what"], failed["to_do"].split(";")[0]) == ("disk space", "free disk space")
             assert today.pull().errors == []
             assert [one["version"] for one in syncd("status", "--json").json["lists"]] == [1]
             assert syncd("status", "--check").code == 2

@@ -591,12 +591,12 @@ def test_a_form_belongs_to_one_browser_and_one_purpose() -> None:
 def test_a_stream_tells_what_changed_and_ends_with_its_session() -> None:
     """A beat while nothing happens; the lists that moved; that nobody is signed in any more."""
     news, line = Announcements("e1"), [live.Line.OPEN]
-    news.tell(IWF, 7)
+    news.announce(IWF, 7)
 
     async def read() -> list[bytes]:
         ticks = live.stream(news, lambda: line[0], beat=0.05, gap=0.0)
         read = [await anext(ticks), await anext(ticks)]
-        news.tell(IWF, 8)
+        news.announce(IWF, 8)
         read.append(await anext(ticks))
         news.changed()
         read.append(await anext(ticks))

@@ -182,7 +182,7 @@ def test_ballast_is_kept_where_there_is_room(world: World, monkeypatch: pytest.M
     ballast, path = Ballast(world.state), world.state.root / "ballast"
     monkeypatch.setattr(os, "statvfs", disk_of(0, 0))
     ballast.keep()
-    ballast.give_way()
+    ballast.release_if_full()
     assert not path.exists()
     for size, length in ((1 << 40, 8 * MB), (32 * MB, MB)):
         monkeypatch.setattr(os, "statvfs", disk_of(size, size // 2))
@@ -210,5 +210,5 @@ def test_ballast_gives_way_to_a_start(world: World, monkeypatch: pytest.MonkeyPa
         file.touch()
     for free, stay in ((MB, True), (MB - BLOCK, False)):
         monkeypatch.setattr(os, "statvfs", disk_of(32 * MB, free))
-        ballast.give_way()
+        ballast.release_if_full()
         assert (path.exists(), part.exists()) == (stay, stay)

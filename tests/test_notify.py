@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from syncd.errors import StoreError
-from syncd.service.notify import notify, watchdog_seconds
+from syncd.service.systemd import notify, watchdog_seconds
 
 
 @pytest.mark.parametrize("abstract", [False, True])
@@ -26,13 +26,13 @@ def test_without_systemd_nothing_is_told() -> None:
 
 def test_an_address_where_nobody_listens_is_an_error(tmp_path: Path) -> None:
     """It names what is set wrong."""
-    with pytest.raises(StoreError, match="cannot tell systemd"):
+    with pytest.raises(StoreError, match="cannot notify systemd"):
         notify({"NOTIFY_SOCKET": str(tmp_path / "nobody")}, "READY=1")
 
 
 def test_work_does_not_wait_for_a_systemd_that_takes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where its socket is full, the word is lost, and that is an error."""
-    monkeypatch.setattr("syncd.service.notify._WITHIN", 0.01)
+    monkeypatch.setattr("syncd.service.systemd._SEND_WITHIN", 0.01)
     address = str(tmp_path / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as full:
         full.bind(address)
@@ -40,7 +40,7 @@ def test_work_does_not_wait_for_a_systemd_that_takes_nothing(tmp_path: Path, mon
             busy.setblocking(False)
             while busy.sendto(b"other", address):
                 pass
-        with pytest.raises(StoreError, match="cannot tell systemd: timed out"):
+        with pytest.raises(StoreError, match="cannot notify systemd: timed out"):
             notify({"NOTIFY_SOCKET": address}, "WATCHDOG=1")
 
 

@@ -18,7 +18,7 @@ from syncd.service.access import Access
 from syncd.service.control import Order
 from syncd.service.holds import Holds
 from syncd.service.orders import Orders
-from syncd.service.syncs import Running, Syncs
+from syncd.service.syncs import RunningSync, Syncs
 from syncd.service.worker import Worker
 from syncd.sources.signed_feed import SignedFeed
 from world import World
@@ -30,18 +30,18 @@ REFUSED = RefusedError("a dry run of b is under way", hint="ask again")
 class Started:
     """In place of the syncs: each has ended well at once, but for those that are refused."""
 
-    def __init__(self, refused: dict[str, SyncdError], running: Running | None = None) -> None:
+    def __init__(self, refused: dict[str, SyncdError], running: RunningSync | None = None) -> None:
         self.refused, self.running = refused, running
 
-    def start(self, feed: SignedFeed, asked_by: str, *, dry_run: bool) -> tuple[Running, bool]:
+    def start(self, feed: SignedFeed, asked_by: str, *, dry_run: bool) -> tuple[RunningSync, bool]:
         del asked_by
         if feed.name in self.refused:
             raise self.refused[feed.name]
-        done = Running(f"id-{feed.name}", feed.name, dry_run, cast(Worker, None))
+        done = RunningSync(f"id-{feed.name}", feed.name, dry_run, cast(Worker, None))
         done.end(SyncOutcome(done.sync_id, feed.name))
         return done, False
 
-    def find(self, sync_id: str) -> Running | None:
+    def find(self, sync_id: str) -> RunningSync | None:
         del sync_id
         return self.running
 
@@ -57,7 +57,16 @@ def give(world: World) -> Iterator[Callable[..., list[dict[str, Any]]]]:
             holds = Holds(publisher, world.clock, log.append, lambda: None)
             catalog = publisher.catalog
             orders = Orders(
-                "s", syncs, catalog, lambda _: FEEDS, nothing, access, world.clock, log.append, holds, nothing
+                state_dir="s",
+                syncs=syncs,
+                catalog=catalog,
+                sources=lambda _: FEEDS,
+                overview=nothing,
+                access=access,
+                clock=world.clock,
+                emit=log.append,
+                holds=holds,
+                retire=nothing,
             )
             return list(orders(Order(do="sync", state_dir="s", wait=wait), "alice"))
 
@@ -111,7 +120,7 @@ def test_a_sync_for_which_there_is_no_thread_can_be_started_later(
         syncs = Syncs(publisher, world.clock, lambda _: None, lambda _: None)
         with monkeypatch.context() as full:
             full.setattr(threading.Thread, "start", fail)
-            with pytest.raises(StoreError, match="no sync of a could be started: can't start new thread"):
+            with pytest.raises(StoreError, match="the sync of a could not be started: can't start new thread"):
                 syncs.start(FEEDS[0])
         assert syncs.running() == ()
         running, joined = syncs.start(FEEDS[0])
@@ -133,11 +142,22 @@ def test_a_command_that_does_not_wait_shows_what_was_refused(
     assert ([one["source"] for one in told["started"]], told["refused"][0]["exit_code"]) == (["a", "c"], 6)
 
 
-def told(world: World, publisher: Publisher, running: Running | None) -> tuple[str, int]:
+def told(world: World, publisher: Publisher, running: RunningSync | None) -> tuple[str, int]:
     """What is told of a sync, and the exit code."""
     syncs, state, catalog = cast(Syncs, Started({}, running)), str(world.state.root), publisher.catalog
     access, holds = Access(catalog), Holds(publisher, world.clock, lambda _: None, lambda: None)
-    orders = Orders(state, syncs, catalog, lambda _: (), nothing, access, world.clock, lambda _: None, holds, nothing)
+    orders = Orders(
+        state_dir=state,
+        syncs=syncs,
+        catalog=catalog,
+        sources=lambda _: (),
+        overview=nothing,
+        access=access,
+        clock=world.clock,
+        emit=lambda _: None,
+        holds=holds,
+        retire=nothing,
+    )
     (answer,) = orders(Order(do="sync_status", state_dir=state, sync_id="5afe"), "alice")
     return answer["status"]["outcome"], answer["end"]
 
@@ -151,7 +171,7 @@ def test_a_sync_that_nobody_makes_any_more_is_not_running(world: World) -> None:
 
 def test_a_sync_is_told_as_it_ended_once_that_is_recorded(world: World) -> None:
     """Though the daemon still tells others of it."""
-    under_way = Running("5afe", "iwf", dry_run=False, worker=cast(Worker, None))
+    under_way = RunningSync("5afe", "iwf", dry_run=False, worker=cast(Worker, None))
     with world.publisher() as publisher:
         publisher.catalog.begin_sync("5afe", "iwf", world.clock())
         assert told(world, publisher, under_way) == ("running", 0)

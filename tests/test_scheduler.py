@@ -11,7 +11,7 @@ from syncd.catalog.records import SourceState
 from syncd.errors import AbandonedError, ExpiredError, HttpStatusError, SourceError
 from syncd.model import ListName
 from syncd.pipeline.outcome import ListOutcome, SyncOutcome
-from syncd.service.scheduler import Every, Planned, Schedule, cool_down, first_run
+from syncd.service.scheduler import Every, PlannedRun, Schedule, cool_down, first_run
 from world import START, Clock
 
 SECOND = timedelta(seconds=1)
@@ -21,19 +21,19 @@ UNREACHABLE = SourceError("no answer")
 @pytest.mark.parametrize(
     ("state", "expected"),
     [
-        (SourceState("iwf"), Planned(START + 30 * SECOND, "start")),
-        (SourceState("iwf", next_run_at=START - SECOND), Planned(START + 30 * SECOND, "start")),
-        (SourceState("iwf", next_run_at=START + 400 * SECOND), Planned(START + 400 * SECOND, "stored")),
-        (SourceState("iwf", next_run_at=START + 9999 * SECOND), Planned(START + 660 * SECOND, "stored")),
+        (SourceState("iwf"), PlannedRun(START + 30 * SECOND, "start")),
+        (SourceState("iwf", next_run_at=START - SECOND), PlannedRun(START + 30 * SECOND, "start")),
+        (SourceState("iwf", next_run_at=START + 400 * SECOND), PlannedRun(START + 400 * SECOND, "stored")),
+        (SourceState("iwf", next_run_at=START + 9999 * SECOND), PlannedRun(START + 660 * SECOND, "stored")),
         (
             SourceState("iwf", next_run_at=START + SECOND, cool_down_until=START + 3000 * SECOND, failures=4),
-            Planned(START + 3000 * SECOND, "cool_down"),
+            PlannedRun(START + 3000 * SECOND, "cool_down"),
         ),
-        (SourceState("iwf", cool_down_until=START - SECOND), Planned(START + 30 * SECOND, "start")),
-        (SourceState("iwf", cool_down_until=START + timedelta(days=400)), Planned(START + 30 * SECOND, "start")),
+        (SourceState("iwf", cool_down_until=START - SECOND), PlannedRun(START + 30 * SECOND, "start")),
+        (SourceState("iwf", cool_down_until=START + timedelta(days=400)), PlannedRun(START + 30 * SECOND, "start")),
     ],
 )
-def test_a_start_keeps_what_was_planned(state: SourceState, expected: Planned) -> None:
+def test_a_start_keeps_what_was_planned(state: SourceState, expected: PlannedRun) -> None:
     """A next run and a cool-down survive; what is overdue is spread over a minute; a date far ahead is not believed."""
     assert first_run(state, 600.0, START, 0.5) == expected
 
@@ -79,7 +79,7 @@ class Ran:
     catalog: Catalog
     clock: Clock = field(default_factory=Clock)
     synced: list[str] = field(default_factory=list)
-    planned: list[tuple[str, Planned]] = field(default_factory=list)
+    planned: list[tuple[str, PlannedRun]] = field(default_factory=list)
 
     def schedule(self, chance: float = 0.5) -> Schedule:
         """A new one, as after a start."""
@@ -105,7 +105,7 @@ def test_a_cool_down_survives_a_restart(ran: Ran) -> None:
     schedule.set_sources({"iwf": 600.0})
     for number, seconds in enumerate((60, 120, 240), 1):
         cooled = schedule.finished(outcome(UNREACHABLE))
-        assert cooled == Planned(START + seconds * SECOND, "cool_down")
+        assert cooled == PlannedRun(START + seconds * SECOND, "cool_down")
         assert ran.catalog.source("iwf").failures == number
     restarted = ran.schedule()
     restarted.set_sources({"iwf": 600.0})
@@ -237,7 +237,7 @@ def test_a_clock_that_ran_ahead_for_a_moment_delays_nothing(ran: Ran) -> None:
     try:
         ran.clock.now = now
         schedule.postpone("c", 7100.0)
-        schedule.bring_near()
+        schedule.replan_far_runs()
         assert beaten.wait(20)
         assert schedule.next_runs() == {
             "a": now + 600 * SECOND,

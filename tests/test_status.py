@@ -238,15 +238,15 @@ def listening(world: World, handle: Handle | None = None) -> Iterator[None]:
 
         catalog, nobody = publisher.catalog, cast(Syncs, None)
         orders = Orders(
-            str(world.state.root),
-            nobody,
-            catalog,
-            lambda _: (),
-            look,
-            Access(catalog),
-            world.clock,
-            lambda _: None,
-            Holds(publisher, world.clock, lambda _: None, lambda: None),
+            state_dir=str(world.state.root),
+            syncs=nobody,
+            catalog=catalog,
+            sources=lambda _: (),
+            overview=look,
+            access=Access(catalog),
+            clock=world.clock,
+            emit=lambda _: None,
+            holds=Holds(publisher, world.clock, lambda _: None, lambda: None),
             retire=cast(Any, None),
         )
         socket = ControlSocket(world.base / "c.sock", handle or orders, lambda _: None)

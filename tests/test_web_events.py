@@ -23,7 +23,7 @@ def web(standing: World) -> Iterator[Running]:
 
 def test_a_stream_begins_with_what_is_there(web: Running) -> None:
     """How soon to come back, then the newest version of each list, as server-sent events have it."""
-    web.news.tell(VIDEOS, 4)
+    web.news.announce(VIDEOS, 4)
     with stream(web, web.add("m")) as reader:
         assert reader.response.headers["content-type"] == "text/event-stream"
         assert reader.response.headers["cache-control"] == "no-store"
@@ -48,12 +48,12 @@ def test_a_publication_is_told_as_it_happens(web: Running) -> None:
 def test_who_comes_back_is_told_what_was_missed(web: Running) -> None:
     """Only lists that changed, and of each the newest version only; after a restart, all."""
     mine = web.add("m")
-    web.news.tell(VIDEOS, 1)
+    web.news.announce(VIDEOS, 1)
     for version in (2, 3, 4):
-        web.news.tell(IMAGES, version)
+        web.news.announce(IMAGES, version)
     with stream(web, {**mine, "Last-Event-ID": "e1-2"}) as reader:
         assert reader.event() == {"id": "e1-5", "event": "published", "data": '{"list":"iwf.images","version":4}'}
-        web.news.tell(VIDEOS, 2)
+        web.news.announce(VIDEOS, 2)
         assert reader.event()["data"] == '{"list":"iwf.videos","version":2}'
     for unknown in ("e0-5", "e1-99", "nonsense", "e1-", "e1-" + "9" * 30):
         with stream(web, {**mine, "Last-Event-ID": unknown}) as reader:
@@ -63,8 +63,8 @@ def test_who_comes_back_is_told_what_was_missed(web: Running) -> None:
 def test_a_stream_tells_of_lists_in_scope_alone(web: Running) -> None:
     """Others might as well not exist."""
     with stream(web, web.add("m", "iwf.videos")) as reader:
-        web.news.tell(IMAGES, 2)
-        web.news.tell(VIDEOS, 1)
+        web.news.announce(IMAGES, 2)
+        web.news.announce(VIDEOS, 1)
         assert reader.event()["data"] == '{"list":"iwf.videos","version":1}'
 
 
@@ -74,7 +74,7 @@ def test_a_revoked_token_ends_its_streams_at_once(web: Running) -> None:
         mine.event(), other.event()
         web.revoke("m")
         assert mine.event() == {}
-        web.news.tell(IMAGES, 2)
+        web.news.announce(IMAGES, 2)
         assert other.event()["id"] == "e1-2"
 
 
@@ -120,7 +120,7 @@ def test_what_was_seen_can_be_claimed_at_no_cost_of_ours(standing: World) -> Non
     """Whoever comes with every number there ever was does not fill the memory with what each is owed."""
     with running(standing) as web:
         for version in range(2, 1300):
-            web.news.tell(IMAGES, version)
+            web.news.announce(IMAGES, version)
         streams, every = web.site.app.streams, frozenset({IMAGES})
         for number in range(1298):
             assert streams._since(number, every)[0] == 1299

@@ -189,7 +189,7 @@ def test_who_takes_nothing_of_a_stream_is_dropped(web: Running) -> None:
         version = 1
         while web.site.app.streams.count == 2:
             version += 1
-            web.news.tell(IMAGES, version)
+            web.news.announce(IMAGES, version)
             assert f'"version":{version}}}' in reader.event()["data"]
             assert version < 200_000
     stuck.close()
@@ -248,7 +248,7 @@ def test_a_thousand_idle_streams_cost_little(standing: World) -> None:
         for one in held:
             _until(one, b'"version":1}')
         assert web.site.app.streams.count == count
-        web.news.tell(IMAGES, 2)
+        web.news.announce(IMAGES, 2)
         for one in held:
             _until(one, b'"version":2}')
         assert _resident() - before < 64 << 20

@@ -159,7 +159,7 @@ def test_news_come_through_nginx_at_once(proxy: Proxy) -> None:
     with httpx.stream("GET", url, headers=proxy.web.add("m"), verify=proxy.trust(), timeout=20) as response:
         lines = response.iter_lines()
         assert 'data: {"list":"iwf.images","version":1}' in lines
-        proxy.web.news.tell(ListName("iwf.images"), 2)
+        proxy.web.news.announce(ListName("iwf.images"), 2)
         assert 'data: {"list":"iwf.images","version":2}' in lines
 
 

@@ -37,7 +37,7 @@ from syncd.pipeline.publisher import Publisher
 from syncd.pipeline.sync import held_of, sync_source
 from syncd.pipeline.values import Over, Staged, Stated
 from syncd.service.syncs import Syncs
-from syncd.service.worker import Process, Spare, Worker, start
+from syncd.service.worker import Process, SpareWorker, Worker, start
 from world import HEAD, IMAGES, World, row, rows
 
 CURE = "; `syncd release 1 --reason R` publishes it, `syncd discard 1 --reason R` drops it"
@@ -65,9 +65,9 @@ def request(world: World) -> Request:
 
 
 @pytest.fixture
-def spare() -> Iterator[Spare]:
+def spare() -> Iterator[SpareWorker]:
     """Ended with the test."""
-    made = Spare()
+    made = SpareWorker()
     yield made
     made.close()
 
@@ -356,7 +356,7 @@ def test_a_worker_is_told_nothing_of_credentials(world: World, monkeypatch: pyte
     assert "PATH" in told.value.message
 
 
-def test_a_worker_started_ahead_of_need_takes_the_next_sync(world: World, spare: Spare) -> None:
+def test_a_worker_started_ahead_of_need_takes_the_next_sync(world: World, spare: SpareWorker) -> None:
     """Whichever thread asked for it, and however long ago that one ended."""
     world.publish(full=rows(0, 3))
     asking = threading.Thread(target=spare.refill)
@@ -371,7 +371,7 @@ def test_a_worker_started_ahead_of_need_takes_the_next_sync(world: World, spare:
     assert sync(world, Worker(start=lambda: another)).outcome is Outcome.UP_TO_DATE
 
 
-def test_a_worker_killed_while_it_waited_is_replaced(world: World, spare: Spare) -> None:
+def test_a_worker_killed_while_it_waited_is_replaced(world: World, spare: SpareWorker) -> None:
     """The next sync must not hear of it."""
     world.publish(full=rows(0, 3))
     spare.refill()
@@ -392,14 +392,14 @@ def test_a_worker_that_could_not_be_started_ahead_of_need_is_started_when_it_is(
         return start()
 
     world.publish(full=rows(0, 3))
-    spare = Spare(started)
+    spare = SpareWorker(started)
     spare.refill()
     assert sync(world, Worker(start=spare.take)).outcome is Outcome.PUBLISHED
 
 
 def test_no_worker_waits_for_a_daemon_that_stops() -> None:
     """It is ended with it, and none is started any more."""
-    spare = Spare()
+    spare = SpareWorker()
     spare.refill()
     process = spare._spare.result() if spare._spare else None
     spare.close()

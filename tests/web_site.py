@@ -115,11 +115,11 @@ def running(
 
         def announce(name: ListName, version: int) -> None:
             holder[0].app.feed.refresh()
-            news.tell(name, version)
+            news.announce(name, version)
 
         publisher = replace(opened, announce=announce)
         for head in publisher.catalog.heads():
-            news.tell(head.list, head.version)
+            news.announce(head.list, head.version)
         context = Context(
             publisher=publisher,
             access=access,

@@ -42,14 +42,13 @@ def run(
         _check(settings)
         return
     from syncd.service import log
-    from syncd.service.daemon import Surroundings
+    from syncd.service.daemon import Environment
     from syncd.service.run import run as run_daemon
 
     state_folder(settings)
     quiet_retries()
     emit = log.emitter(sys.stderr, utc_now)
-    chance = random.SystemRandom().random
-    run_daemon(lambda: load_config(config), Surroundings(emit, utc_now, chance, os.environ))
+    run_daemon(lambda: load_config(config), Environment(emit, utc_now, random.SystemRandom().random, os.environ))
 
 
 def _check(settings: Any) -> None:

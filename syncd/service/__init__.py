@@ -1,17 +1,20 @@
-"""The daemon: schedules syncs, has each prepared by a worker process without keys, and answers operators.
+"""The daemon: schedules syncs, prepares each in a worker process without keys, and carries out operators' orders.
 
 ::
 
-    run.py         ``syncd run``: takes the state, and hands signals to the daemon
+    run.py         ``syncd run``: locks the state, and passes signals to the daemon
     daemon.py      start, reload, stop
+    reload.py      the check of a new configuration, and its differences
     scheduler.py   when each source is due (APScheduler)
-    syncs.py       the syncs under way: one at a time per source, joined by whoever asks for the same
+    syncs.py       running syncs: one per source, joined by orders for the same
     worker.py      the process that fetches and stages, seen from the daemon; child.py, seen from inside
-    control.py     the unix socket; client.py, its other end
-    access.py      whose token is in force; checkins.py, what matchers have loaded; pulls.py, what they pulled
-    news.py        what is new, for who waits for it
-    web/           the HTTP side: feed, news, API, health
-    reload.py      what a reload may change
-    log.py         events, as JSON or readable
-    life.py        what systemd is told: how the daemon stands, and that it lives; notify.py, how
+    control.py     the control socket; client.py, its other end
+    orders.py      orders from the control socket; holds.py, those that concern holds
+    access.py      tokens in force; checkins.py, versions that matchers have loaded; pulls.py, what they pulled
+    news.py        announcements to waiting clients
+    faults.py      current storage failures; ballast.py, room to start on a full disk
+    web/           HTTP: feed, event stream, API, health, dashboard
+    metrics/       metrics for Prometheus
+    log.py         the log: events as JSON, or as readable text
+    systemd.py     readiness, status and watchdog for systemd
 """

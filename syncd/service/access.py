@@ -1,7 +1,7 @@
-"""Who may: tokens of matchers, of the operator and of what collects metrics.
+"""Access by token, for matchers, the operator and metrics collectors.
 
-Only SHA-256 of tokens are held. A token has 256 random bits, so its hash needs no salt, and looking the hash up tells a
-patient listener nothing of use: who could choose the hash could forge the token.
+Only SHA-256 hashes of tokens are held. A token has 256 random bits, so its hash needs no salt. The timing of a hash
+look-up gives away nothing useful: a client that could choose the hash could also forge the token.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ _SCHEME: Final = b"bearer "
 
 
 class Kind(StrEnum):
-    """What a visitor comes for."""
+    """Role of a token."""
 
     MATCHER = "matcher"
     OPERATOR = "operator"
@@ -27,21 +27,21 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Visitor:
-    """Somebody whose token is in force. ``lists``: those that it may read; None: all."""
+    """Holder of a token that is in force. ``lists`` are those that it may read; None means all."""
 
     name: str
     kind: Kind
     lists: frozenset[ListName] | None
     key: bytes = field(default=b"", repr=False, compare=False)
-    """under which `Access` knows it"""
+    """the SHA-256 of its token, by which `Access` finds it"""
 
     def may_read(self, name: str) -> bool:
-        """Whether that list is in scope, published or not."""
+        """Return True if the list is in scope, published or not."""
         return self.lists is None or name in self.lists
 
 
 class Access:
-    """Says who holds a token. Safe to share between threads; asking never waits."""
+    """Maps tokens to their holders. Safe to share between threads. Look-ups never wait."""
 
     def __init__(self, catalog: Catalog, operator_token: str | None = None, metrics_token: str | None = None) -> None:
         self._catalog = catalog
@@ -49,67 +49,67 @@ class Access:
         self._matchers: Mapping[bytes, Visitor] = {}
         self._visitors: Mapping[bytes, Visitor] = {}
         self._listeners: tuple[Callable[[], None], ...] = ()
-        self._turn = threading.Lock()
+        self._lock = threading.Lock()
         self.reload()
 
     def admit(self, authorization: bytes) -> Visitor | None:
-        """Who sent this value of the Authorization header (RFC 6750, section 2.1); None: nobody whom we know."""
+        """Return the holder of the token in an Authorization header (RFC 6750, section 2.1). None if it is unknown."""
         if authorization[:7].lower() != _SCHEME:
             return None
         return self._visitors.get(hashlib.sha256(authorization[7:].strip()).digest())
 
     def admit_operator(self, token: str) -> Visitor | None:
-        """The operator, where that is the token of it."""
-        found = self._visitors.get(_key(token))
-        return found if found is not None and found.kind is Kind.OPERATOR else None
+        """Return the operator if this is the operator's token, else None."""
+        visitor = self._visitors.get(_key(token))
+        return visitor if visitor is not None and visitor.kind is Kind.OPERATOR else None
 
     def is_in_force(self, visitor: Visitor) -> bool:
-        """Whether the token by which it was admitted still admits it, to the same lists."""
+        """Return True if the token that admitted this visitor is still in force, for the same lists."""
         return self._visitors.get(visitor.key) == visitor
 
     def reload(self) -> None:
-        """Read the matchers from the catalog again and tell who listens. Raises `StoreError`: all stays as it was."""
-        with self._turn:
+        """Read the matchers from the catalog again and call the listeners. Raises `StoreError` and changes nothing."""
+        with self._lock:
             self._matchers = dict(_matchers(self._catalog))
             self._visitors = {**self._matchers, **self._own}
-        self._tell()
+        self._call_listeners()
 
-    def let_in(self, name: str, lists: Iterable[ListName] | None, token: str) -> None:
-        """Put the token of a matcher in force, and tell who listens. As `drop`, nothing here can fail."""
+    def add(self, name: str, lists: Iterable[ListName] | None, token: str) -> None:
+        """Put the token of a matcher in force and call the listeners. Reads no file, so it cannot fail."""
         key = _key(token)
-        with self._turn:
+        with self._lock:
             self._matchers = {**self._matchers, key: _matcher(name, lists, key)}
             self._visitors = {**self._matchers, **self._own}
-        self._tell()
+        self._call_listeners()
 
-    def drop(self, name: str) -> None:
-        """Put the token of a matcher out of force, and tell who listens. Reads nothing, so that nothing can fail."""
-        with self._turn:
-            self._matchers = {key: one for key, one in self._matchers.items() if one.name != name}
+    def revoke(self, name: str) -> None:
+        """Revoke the token of a matcher and call the listeners. Reads no file, so it cannot fail."""
+        with self._lock:
+            self._matchers = {key: visitor for key, visitor in self._matchers.items() if visitor.name != name}
             self._visitors = {**self._matchers, **self._own}
-        self._tell()
+        self._call_listeners()
 
     def set_tokens(self, operator: str | None, metrics: str | None) -> None:
-        """Put other tokens of our own in force; None: there is no such visitor."""
-        with self._turn:
+        """Replace the operator's token and that of metrics collectors. None revokes it."""
+        with self._lock:
             self._own = dict(_own(operator, metrics))
             self._visitors = {**self._matchers, **self._own}
-        self._tell()
+        self._call_listeners()
 
     def on_change(self, callback: Callable[[], None]) -> None:
-        """Have ``callback`` called after each change, in whatever thread makes it."""
-        with self._turn:
+        """Call ``callback`` after each change, in the thread that makes the change."""
+        with self._lock:
             self._listeners = (*self._listeners, callback)
 
-    def _tell(self) -> None:
+    def _call_listeners(self) -> None:
         for listener in self._listeners:
             listener()
 
 
 def _matchers(catalog: Catalog) -> Iterator[tuple[bytes, Visitor]]:
-    for one in catalog.matchers():
-        key = bytes.fromhex(one.token_sha256)
-        yield key, _matcher(one.name, one.lists, key)
+    for matcher in catalog.matchers():
+        key = bytes.fromhex(matcher.token_sha256)
+        yield key, _matcher(matcher.name, matcher.lists, key)
 
 
 def _matcher(name: str, lists: Iterable[ListName] | None, key: bytes) -> Visitor:

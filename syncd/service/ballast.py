@@ -1,7 +1,7 @@
-"""A file that only takes up space: let go when a daemon starts on a full disk, so that it can start and serve.
+"""Ballast: a file that only takes up space, removed if a daemon starts on a full disk, so that it can start and serve.
 
-Even to read the catalog SQLite needs some space beside it (the index of its write-ahead log). With none left, a daemon
-that was stopped could not start again, and what is proved and published would be served to nobody.
+Even to read the catalog, SQLite needs some space beside it (the index of its write-ahead log). On a full disk a stopped
+daemon could not start again, and its proved and published lists would not be served.
 """
 
 import os
@@ -13,19 +13,19 @@ from syncd.feed.folder import FeedFolder
 from syncd.files import PRIVATE_FILE, Room, storage
 
 SIZE: Final = 8 << 20
-"""Bytes, at most: twice what the catalog's write-ahead log takes. Of a small file system half of what is reserved."""
+"""Bytes, at most: twice the size of the catalog's write-ahead log. On a small file system, half of the reserve."""
 CHORE: Final = "disk space"
-"""The one that keeps it there."""
+"""Name of the chore that keeps the ballast there."""
 
 
 class Ballast:
-    """That of one state folder, whose lock the caller holds."""
+    """The ballast of one state folder, whose lock the caller holds."""
 
     def __init__(self, folder: StateFolder) -> None:
         self._folder, self._path = folder, folder.root / "ballast"
 
-    def give_way(self) -> None:
-        """Where space is short, remove it, and what syncs that were cut short left of lists. Raises `StoreError`."""
+    def release_if_full(self) -> None:
+        """If space is short, remove the ballast and the scratch files of interrupted syncs. Raises `StoreError`."""
         room = Room.at(self._folder.root)
         if room is None or room.free >= _size(room):
             return
@@ -35,7 +35,7 @@ class Ballast:
                 FeedFolder(source).remove_scratch()
 
     def keep(self) -> None:
-        """Have it there again. Raises `StoreError` where there is no room for it: it is the disk that is full."""
+        """Write the ballast again if it is missing. Raises `StoreError` if the disk is too full for it."""
         room = Room.at(self._folder.root)
         if room is None or self._path.exists():
             return
@@ -43,7 +43,7 @@ class Ballast:
         if room.free < 2 * size:
             raise StoreError(
                 f"the disk of {self._folder.root} is full: {room.free:,} bytes free",
-                hint="free space there: what is published is served, but nothing new may be taken",
+                hint="free disk space; the published lists are still served, but syncs may fail",
             )
         with storage(self._path, "write"):
             try:

@@ -1,4 +1,4 @@
-"""Which version each instance of a matcher has loaded: in memory, written to the catalog every few seconds."""
+"""Versions that each instance of a matcher has loaded: kept in memory, written to the catalog every few seconds."""
 
 import threading
 from collections import OrderedDict
@@ -15,17 +15,17 @@ from syncd.report.lagging import BEHIND_AFTER, FORGOTTEN_AFTER
 
 MAX_INSTANCES: Final = 10_000
 MAX_INSTANCES_OF_ONE: Final = 1_000
-"""Of one matcher: whoever holds its token can make up as many names as it likes."""
+"""Limit for one matcher: a client that holds its token can invent any number of names."""
 
 _PRUNE_EVERY: Final = timedelta(hours=1)
 
 OnLoaded = Callable[[ListName, float], None]
-"""Told the list, and the seconds from publishing to the first check-in of that version by one instance."""
+"""Called with the list, and the seconds from publishing to the first check-in of that version by one instance."""
 Published = Mapping[ListName, HeadRecord]
 
 
 def never_published(lists: Mapping[ListName, int], heads: Published) -> tuple[ListName, ...]:
-    """The lists of a check-in that are not published, or not yet in that version. Pure."""
+    """Return the lists of a check-in that were never published, or not in that version. Pure."""
     return tuple(name for name, version in lists.items() if name not in heads or not 0 < version <= heads[name].version)
 
 
@@ -36,47 +36,47 @@ class _Instance:
     counted: dict[ListName, int] = field(default_factory=dict)
     """the newest version of each list that was current when this instance loaded it"""
     stored: bool = False
-    """the catalog has it as well"""
+    """True if the catalog has this instance too"""
 
 
 class Checkins:
-    """What is loaded where. Safe to share between threads.
+    """Loaded versions of all instances. Safe to share between threads.
 
-    The catalog is read at the start, and when a version is named that is newer than any known so far.
+    The catalog is read at the start, and again when a check-in names a version that is not known yet.
     """
 
     def __init__(self, catalog: Catalog, on_loaded: OnLoaded = lambda _name, _seconds: None) -> None:
         self._catalog, self._on_loaded = catalog, on_loaded
-        self._turn = threading.Lock()
-        self._writing = threading.Lock()
+        self._lock = threading.Lock()
+        self._flush_lock = threading.Lock()
         self._heads: Published = {head.list: head for head in catalog.heads()}
         self._matchers: dict[str, OrderedDict[str, _Instance]] = {}
-        """instances of each matcher, the longest silent first"""
+        """instances of each matcher, those silent longest first"""
         self._changed: set[tuple[str, str]] = set()
         self._gone: set[tuple[str, str]] = set()
-        """in the catalog, and dropped since; one that came back is written anew"""
+        """dropped since the last flush, but still in the catalog; one that came back is written again"""
         self._pruned_at: datetime | None = None
         self._read()
 
     def _read(self) -> None:
-        for one in sorted(self._catalog.loaded(), key=lambda one: one.seen_at):
-            found = self._matchers.setdefault(one.matcher, OrderedDict())
-            instance = found.setdefault(one.instance, _Instance(one.seen_at, stored=True))
-            instance.lists[one.list], instance.counted[one.list] = one, one.version
+        for loaded in sorted(self._catalog.loaded(), key=lambda loaded: loaded.seen_at):
+            instances = self._matchers.setdefault(loaded.matcher, OrderedDict())
+            instance = instances.setdefault(loaded.instance, _Instance(loaded.seen_at, stored=True))
+            instance.lists[loaded.list], instance.counted[loaded.list] = loaded, loaded.version
 
     def never_published(self, lists: Mapping[ListName, int]) -> tuple[ListName, ...]:
-        """As the function of that name, by the catalog of now. Raises `StoreError`."""
+        """Call the function of that name with the current heads. Raises `StoreError`."""
         return never_published(lists, self._published(lists))
 
     def note(self, visitor_name: str, instance: str, lists: Mapping[ListName, int], now: datetime) -> None:
-        """Take a check-in: all that this instance has loaded. Whether it may say so was asked before.
+        """Record a check-in: all lists that this instance has loaded. The caller has checked that it may report them.
 
-        Raises `StoreError`, at a version that is not known yet only.
+        Raises `StoreError`, but only if a version is not known yet.
         """
         heads = self._published(lists)
-        with self._turn:
+        with self._lock:
             self._prune(now)
-            found = self._heard_of(visitor_name, instance, now)
+            found = self._touch(visitor_name, instance, now)
             counted = tuple(_counted(found, lists, heads, now))
             found.lists = {
                 name: _loaded(found.lists.get(name), visitor_name, instance, name, version, now)
@@ -87,28 +87,28 @@ class Checkins:
             self._on_loaded(name, seconds)
 
     def snapshot(self) -> tuple[LoadedVersion, ...]:
-        """What everybody has loaded now, by matcher, instance and list."""
-        with self._turn:
-            found = [one for instance in self._all() for one in instance.lists.values()]
-        return tuple(sorted(found, key=lambda one: (one.matcher, one.instance, one.list)))
+        """Return all loaded versions, sorted by matcher, instance and list."""
+        with self._lock:
+            found = [loaded for instance in self._all() for loaded in instance.lists.values()]
+        return tuple(sorted(found, key=lambda loaded: (loaded.matcher, loaded.instance, loaded.list)))
 
     @property
     def instances(self) -> int:
-        """How many are known."""
-        with self._turn:
+        """Number of known instances."""
+        with self._lock:
             return sum(map(len, self._matchers.values()))
 
     def flush(self) -> None:
-        """Write what has changed to the catalog, in one transaction, and forget matchers that are not in force.
+        """Write changes to the catalog, in one transaction, and forget matchers whose tokens were revoked.
 
-        Raises `StoreError`: what was not written is by the next.
+        Raises `StoreError`; the next flush then writes what this one could not.
         """
-        with self._writing:
+        with self._flush_lock:
             self._forget_revoked()
-            with self._turn:
+            with self._lock:
                 changed, self._changed = self._changed, set()
                 gone, self._gone = self._gone, set()
-                rows = [one for key in changed for one in self._matchers[key[0]][key[1]].lists.values()]
+                rows = [loaded for key in changed for loaded in self._matchers[key[0]][key[1]].lists.values()]
             try:
                 if changed or gone:
                     self._catalog.replace_loaded(changed | gone, rows)
@@ -122,8 +122,8 @@ class Checkins:
             self._heads = {head.list: head for head in self._catalog.heads()}
         return self._heads
 
-    def _heard_of(self, matcher: str, instance: str, now: datetime) -> _Instance:
-        """The instance, made where it is new, as the one heard of last; others make room for it."""
+    def _touch(self, matcher: str, instance: str, now: datetime) -> _Instance:
+        """Return the instance, as the one seen last. A new one may displace the instance that was silent longest."""
         found = self._matchers.setdefault(matcher, OrderedDict())
         if instance not in found:
             if len(found) >= MAX_INSTANCES_OF_ONE:
@@ -154,26 +154,26 @@ class Checkins:
                 self._drop(matcher)
 
     def _forget_revoked(self) -> None:
-        """Forget matchers that are not in force; one that is heard of since that was read may be new."""
-        with self._turn:
+        """Forget matchers whose tokens were revoked. Keep one that checks in meanwhile: it may be new."""
+        with self._lock:
             known = set(self._matchers)
-        in_force = {one.name for one in self._catalog.matchers()}
-        with self._turn:
+        in_force = {matcher.name for matcher in self._catalog.matchers()}
+        with self._lock:
             for matcher in known - in_force:
                 while self._matchers[matcher]:
                     self._drop(matcher)
                 del self._matchers[matcher]
 
     def _put_back(self, changed: set[tuple[str, str]], gone: set[tuple[str, str]]) -> None:
-        with self._turn:
+        with self._lock:
             self._changed |= {key for key in changed if self._find(*key)}
             self._gone |= gone
 
     def _mark_stored(self, written: Collection[tuple[str, str]]) -> None:
-        with self._turn:
+        with self._lock:
             for matcher, instance in written:
                 found = self._find(matcher, instance)
-                if found is None:  # dropped while it was written
+                if found is None:  # dropped during the write
                     self._gone.add((matcher, instance))
                 else:
                     found.stored = True
@@ -198,10 +198,10 @@ def _loaded(
 def _counted(
     instance: _Instance, lists: Mapping[ListName, int], heads: Published, now: datetime
 ) -> Iterator[tuple[ListName, float]]:
-    """Publish-to-loaded times that this check-in tells: of current versions, each once.
+    """Yield the publish-to-loaded times of this check-in, in seconds: of current versions, each once per instance.
 
-    An instance that had nothing of a list is not counted for what was published long before: it began late, and did
-    not load late.
+    An instance's first version of a list is not counted if it was published long before: the instance started late, it
+    did not load late.
     """
     for name, version in lists.items():
         head, before = heads.get(name), instance.counted.get(name)

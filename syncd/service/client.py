@@ -1,6 +1,6 @@
-"""The operator's end of the control socket. Light: no part of the daemon is imported.
+"""Client of the control socket. Light: it imports no part of the daemon.
 
-A request is one line of JSON, and so is each answer; ``docs/operations.md`` names them.
+A request is one line of JSON, and so is each answer. ``docs/operations.md`` lists them.
 """
 
 import json
@@ -13,18 +13,18 @@ from typing import Any, Final
 from syncd.errors import RefusedError, StoreError, SyncdError, error_named
 
 CONNECT_WITHIN: Final = 10.0
-"""Seconds for the daemon to take the request; for its answers nobody hurries it, since a sync has its own deadline."""
+"""Seconds for the daemon to take the request. Its answers have no limit by default: a sync has its own deadline."""
 MAX_LINE: Final = 16 << 20
 
 Answers = Generator[dict[str, Any], None, None]
-"""Close it where it is not read to its end."""
+"""Close it if you do not read it to its end."""
 
 
 def ask(path: Path, request: Mapping[str, Any], within: float | None = None) -> Answers | None:
-    """The daemon's answers, as they come, each ``within`` so many seconds; None where no daemon listens.
+    """Return the daemon's answers as they come, each within ``within`` seconds. None if no daemon listens.
 
-    Raises `RefusedError` where the socket is not for this user, `StoreError` where it cannot be used or the daemon ends
-    before the answer does.
+    Raises `RefusedError` if this user may not open the socket, `StoreError` if the socket cannot be used or the daemon
+    ends before its answer is complete.
     """
     connection = _connect(path, within)
     if connection is None:
@@ -32,8 +32,8 @@ def ask(path: Path, request: Mapping[str, Any], within: float | None = None) -> 
     return _answers(connection, path, request)
 
 
-def answers(path: Path, state_dir: str, within: float) -> bool:
-    """Whether the daemon of that state does; one that refuses, since too many ask at once, is alive."""
+def responds(path: Path, state_dir: str, within: float) -> bool:
+    """Return True if the daemon of that state answers. A daemon that refuses because it is busy is alive too."""
     try:
         found = ask(path, {"do": "ping", "state_dir": state_dir}, within)
         return found is not None and any("end" in answer for answer in found)
@@ -54,7 +54,7 @@ def _connect(path: Path, within: float | None) -> socket.socket | None:
         connection.close()
         raise RefusedError(
             f"{path}: this user may not give orders to the daemon",
-            hint="join the group of that socket, then log in anew",
+            hint="join the group that owns the socket, then log in again",
         ) from None
     except OSError as error:
         connection.close()
@@ -62,13 +62,13 @@ def _connect(path: Path, within: float | None) -> socket.socket | None:
     return connection
 
 
-_SEE_LOG: Final = "see its log; is it stuck?"
+_SEE_LOG: Final = "see the daemon's log; restart it if it hangs"
 
 
 def _answers(connection: socket.socket, path: Path, request: Mapping[str, Any]) -> Answers:
     with closing(connection), connection.makefile("rb") as reader:
         try:
-            with suppress(BrokenPipeError):  # it refused without reading, as where too many ask: that can be heard
+            with suppress(BrokenPipeError):  # a busy daemon refuses before it reads the request: read its refusal
                 connection.sendall(json.dumps(request).encode() + b"\n")
             while line := reader.readline(MAX_LINE):
                 answer = json.loads(line)
@@ -76,10 +76,13 @@ def _answers(connection: socket.socket, path: Path, request: Mapping[str, Any]) 
                 if "end" in answer:
                     return
         except (OSError, ValueError) as error:
-            raise StoreError(f"the daemon at {path} broke off", hint=_SEE_LOG) from error
-    raise StoreError(f"the daemon at {path} ended before it had answered", hint="`syncd status` tells what was done")
+            raise StoreError(f"lost the connection to the daemon at {path}", hint=_SEE_LOG) from error
+    raise StoreError(
+        f"the daemon at {path} ended before it had answered",
+        hint="`syncd status` shows whether the request was carried out",
+    )
 
 
 def error_of(document: Mapping[str, Any]) -> SyncdError:
-    """An error that the daemon told, as `syncd.errors.error_document` wrote it."""
+    """Return the error in an answer of the daemon, as `syncd.errors.error_document` wrote it."""
     return error_named(*(str(document[key]) for key in ("kind", "message", "to_do", "still_served")))

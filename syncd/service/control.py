@@ -1,6 +1,6 @@
-"""The control socket: one JSON line asks, JSON lines answer. Whoever may open it may give orders.
+"""The control socket: each request is one line of JSON, and so is each answer. Access to the file is the permission.
 
-The kernel says who asks (SO_PEERCRED, unix(7)); that name goes into the audit log.
+The kernel identifies the user (SO_PEERCRED, unix(7)), whose name goes into the audit log.
 """
 
 import contextlib
@@ -29,14 +29,14 @@ MODE: Final = 0o660
 _MAX_REQUEST: Final = 1 << 16
 _MAX_CLIENTS: Final = 32
 _BACKLOG: Final = 1024
-"""So that hundreds at once are told that they are too many; to the next the kernel says no."""
-_ASK_WITHIN: Final = 10.0
-"""Seconds for the request to come, and for each answer to be taken: nobody holds a place by doing nothing."""
+"""Lets hundreds connect at once and be refused with a message; the kernel refuses the rest."""
+_CLIENT_TIMEOUT: Final = 10.0
+"""Seconds for the request to arrive, and for each answer to be read, so that an idle client cannot block others."""
 _CREDENTIALS: Final = struct.Struct("3i")
 
 
 class Order(BaseModel):
-    """One request. ``state_dir``: of the daemon that is meant; another one does nothing."""
+    """One request. ``state_dir`` names the daemon that it is for; another daemon does nothing."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     do: str
@@ -53,7 +53,7 @@ class Order(BaseModel):
 
 Answers = Iterator[dict[str, Any]]
 Handle = Callable[[Order, str], Answers]
-"""Carries an order out for the named user, answer by answer. May raise `SyncdError`."""
+"""Carries out an order for the named user and yields the answers. May raise `SyncdError`."""
 
 
 class ControlSocket:
@@ -66,8 +66,8 @@ class ControlSocket:
         self._server: _ControlServer | None = None
 
     def open(self) -> None:
-        """Begin to listen. Raises `RefusedError` where somebody else does, `StoreError` where the folder is missing."""
-        take_over(self.path)
+        """Begin to listen. Raises `RefusedError` if another process does, `StoreError` if the folder cannot be used."""
+        remove_stale_socket(self.path)
         make_folder(self.path.parent)
         with storage(self.path, "listen at"):
             self._server = _ControlServer(str(self.path), self._serve)
@@ -77,7 +77,7 @@ class ControlSocket:
         thread.start()
 
     def close(self) -> None:
-        """Stop listening and remove the socket; answers under way go on."""
+        """Stop listening and remove the socket. Answers in progress go on."""
         if self._server is not None:
             with contextlib.suppress(FileNotFoundError):
                 self.path.unlink()
@@ -87,30 +87,33 @@ class ControlSocket:
 
     def _serve(self, connection: socket.socket) -> None:
         user = peer(connection)
-        with contextlib.suppress(OSError):  # whoever asked has gone: what was begun goes on
-            connection.settimeout(_ASK_WITHIN)
-            with self._place() as free:
-                if not free:
-                    _send(connection, _refusal(RefusedError("too many ask at once", hint="ask again in a moment")))
+        with contextlib.suppress(OSError):  # the client has gone; its order is still carried out
+            connection.settimeout(_CLIENT_TIMEOUT)
+            with self._slot() as admitted:
+                if not admitted:
+                    busy = RefusedError(
+                        "the daemon is busy with too many requests", hint="run the command again in a moment"
+                    )
+                    _send(connection, _refusal(busy))
                     return
                 for answer in self._answers(connection, user):
                     _send(connection, answer)
 
     @contextlib.contextmanager
-    def _place(self) -> Iterator[bool]:
-        """Counts who is being answered; whether there is room for one more."""
+    def _slot(self) -> Iterator[bool]:
+        """Count this client while it is answered. Yields False if there are too many."""
         with self._change:
             self._clients += 1
-            free = self._clients <= _MAX_CLIENTS
+            admitted = self._clients <= _MAX_CLIENTS
         try:
-            yield free
+            yield admitted
         finally:
             with self._change:
                 self._clients -= 1
                 self._change.notify_all()
 
     def drain(self, seconds: float) -> None:
-        """Let those who wait take the last of their answers."""
+        """Wait up to ``seconds`` for clients to read their last answers."""
         with self._change:
             self._change.wait_for(lambda: not self._clients, seconds)
 
@@ -141,20 +144,20 @@ class _ControlServer(socketserver.ThreadingUnixStreamServer):
         super().__init__(address, Handler)
 
     def server_bind(self) -> None:
-        """Closed to all but its owner until its group is set: fchmod before bind sets the mode that bind gives."""
+        """Keep the socket private until its group is set: fchmod before bind decides the mode that bind gives."""
         os.fchmod(self.socket.fileno(), 0o600)
         super().server_bind()
         path = str(self.server_address)
-        with contextlib.suppress(KeyError, PermissionError):  # the group is not here, or not ours to give
+        with contextlib.suppress(KeyError, PermissionError):  # no such group, or we may not give it
             os.chown(path, -1, grp.getgrnam(GROUP).gr_gid)
-        os.chmod(path, MODE)  # noqa: PTH101 - beside os.chown, which pathlib has not
+        os.chmod(path, MODE)  # noqa: PTH101 - next to os.chown, which pathlib lacks
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client's trouble is told by `ControlSocket`, not by a traceback."""
+        """Print no traceback: `ControlSocket` reports errors."""
 
 
 def peer(connection: socket.socket) -> str:
-    """Who is at the other end, by name where the user has one."""
+    """Return the user at the other end, by name if there is one."""
     raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     _, user, _ = _CREDENTIALS.unpack(raw)
     try:
@@ -163,10 +166,10 @@ def peer(connection: socket.socket) -> str:
         return f"user {user}"
 
 
-def take_over(path: Path) -> None:
-    """Remove the socket of a daemon that was killed; the state's lock says that it is not ours of now.
+def remove_stale_socket(path: Path) -> None:
+    """Remove a stale socket left by a killed daemon. We hold the state lock, so no live daemon of this state owns it.
 
-    Raises `RefusedError` where somebody listens there, `StoreError`.
+    Raises `RefusedError` if another process listens there, `StoreError`.
     """
     if not path.is_socket():
         return
@@ -178,8 +181,8 @@ def take_over(path: Path) -> None:
                 path.unlink(missing_ok=True)
             return
         except OSError as error:
-            raise StoreError(f"cannot use {path}: {error.strerror or error}", hint="name another path") from error
-    raise RefusedError(f"another daemon listens at {path}", hint="give each its own path")
+            raise StoreError(f"cannot use {path}: {error.strerror or error}", hint="configure another path") from error
+    raise RefusedError(f"another daemon listens at {path}", hint="configure a path of its own for each daemon")
 
 
 def _order(connection: socket.socket) -> Order:
@@ -188,7 +191,9 @@ def _order(connection: socket.socket) -> Order:
     try:
         return Order.model_validate_json(line)
     except ValidationError:
-        raise UsageError("not a request", hint="is this client of the same version as the daemon?") from None
+        raise UsageError(
+            "not a valid request", hint="use the same version of syncd for the command and the daemon"
+        ) from None
 
 
 def _refusal(error: SyncdError) -> dict[str, Any]:

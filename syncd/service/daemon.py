@@ -1,4 +1,4 @@
-"""The daemon: start, reload, stop. All work is done by the parts that it puts together."""
+"""The daemon: start, reload, stop. The work itself is done by the parts that it assembles."""
 
 import os
 import queue
@@ -25,18 +25,17 @@ from syncd.service import ballast, client
 from syncd.service.access import Access
 from syncd.service.ballast import Ballast
 from syncd.service.checkins import Checkins
-from syncd.service.clock import WallClock
 from syncd.service.control import ControlSocket
 from syncd.service.faults import TIMESTAMP, Faults
-from syncd.service.holds import Holds, tell_ended
-from syncd.service.life import Life
+from syncd.service.holds import Holds, emit_ended
 from syncd.service.log import Emit
 from syncd.service.news import Announcements
 from syncd.service.orders import Orders
 from syncd.service.pulls import Pulls
 from syncd.service.reload import changes, check_reload
-from syncd.service.scheduler import Planned, Random, Schedule
+from syncd.service.scheduler import PlannedRun, Random, Schedule, WallClock
 from syncd.service.syncs import Syncs
+from syncd.service.systemd import SystemdStatus
 from syncd.service.web.health import Health
 from syncd.sources.source import Source
 from syncd.units import count
@@ -45,39 +44,39 @@ if TYPE_CHECKING:
     from syncd.service.web.site import Site
 
 FINISH_WITHIN: Final = 2.0
-"""Seconds that syncs under way get to finish when the daemon is stopped, before their workers are ended."""
+"""Seconds that running syncs get to finish when the daemon is stopped, before their workers are killed."""
 PUBLISH_WITHIN: Final = 5.0
-"""Seconds, after that, for what is being published."""
-LAST_WORDS: Final = 1.0
-"""Seconds for those who wait at the control socket to take their answers; all three stay below ten."""
+"""Seconds, after that, for publications in progress."""
+DRAIN_WITHIN: Final = 1.0
+"""Seconds for clients of the control socket to read their last answers. The three add up to less than ten."""
 
 _SIGN_EVERY: Final = 60.0
 _ANSWER_WITHIN: Final = 5.0
-"""Seconds for our own HTTP side to answer us."""
+"""Seconds for our own HTTP server to answer us."""
 _WRITE_EVERY: Final = 5.0
-"""Seconds between two times that check-ins are written down."""
+"""Seconds between two flushes of check-ins to the catalog."""
 _LOOK_EVERY: Final = 60.0
-"""Seconds between two looks at certificates, and at what could not be proved."""
+"""Seconds between two checks of certificates, pulls, ballast and unproved lists."""
 _COLLECT_EVERY: Final = 3600.0
-"""Seconds between two times that what is left of sources that are followed no longer is removed."""
+"""Seconds between two removals of files of sources that are no longer configured."""
 _READY_EVERY: Final = 2.0
-"""Seconds between two looks whether a worker process waits for the next sync."""
-_DRY_RUN: Final = 60.0
-"""Seconds after which a source is tried again that was due during a dry run."""
+"""Seconds between two checks that a spare worker process is ready."""
+_DRY_RUN_DELAY: Final = 60.0
+"""Seconds by which a sync is postponed if it was due during a dry run."""
 
 
 @dataclass(frozen=True)
-class Surroundings:
-    """What the daemon takes from the world; tests put their own in its place."""
+class Environment:
+    """The daemon's access to log, clock, random numbers and environment variables. Tests pass their own."""
 
     emit: Emit
     clock: Callable[[], datetime]
-    chance: Random
-    environment: Mapping[str, str]
+    rng: Random
+    variables: Mapping[str, str]
 
 
 def _next(inbox: "queue.SimpleQueue[int]", seconds: float) -> int | None:
-    """The next signal; None where none comes within ``seconds``."""
+    """Return the next signal. None if it does not come within ``seconds``."""
     try:
         return inbox.get(timeout=seconds)
     except queue.Empty:
@@ -85,62 +84,71 @@ def _next(inbox: "queue.SimpleQueue[int]", seconds: float) -> int | None:
 
 
 class Daemon:
-    """One daemon on one state, whose lock the caller holds."""
+    """A daemon on one state, whose lock the caller holds."""
 
-    def __init__(self, config: Config, load: Callable[[], Config], publisher: Publisher, around: Surroundings) -> None:
-        self._config, self._load, self._around = config, load, around
+    def __init__(
+        self, config: Config, load: Callable[[], Config], publisher: Publisher, environment: Environment
+    ) -> None:
+        self._config, self._load, self._environment = config, load, environment
         self._site: Site | None = None
-        self._news = Announcements(f"{int(around.clock().timestamp() * 1000):x}.{os.getpid()}")
+        self._news = Announcements(f"{int(environment.clock().timestamp() * 1000):x}.{os.getpid()}")
         self._publisher = publisher = replace(publisher, announce=self._announce)
-        self._faults = faults = Faults(publisher.catalog, around.clock, self._emit)
-        self._syncs = Syncs(publisher, around.clock, self._emit, self._finished, faults.sync_failed)
-        told = (self._planned, faults.job_failed, faults.job_done)
-        self._schedule = Schedule(publisher.catalog, self._due, around.clock, around.chance, *told)
+        self._faults = faults = Faults(publisher.catalog, environment.clock, self._emit)
+        self._syncs = Syncs(publisher, environment.clock, self._emit, self._finished, faults.sync_failed)
+        self._schedule = Schedule(
+            publisher.catalog,
+            self._due,
+            environment.clock,
+            environment.rng,
+            on_planned=self._planned,
+            on_fault=faults.job_failed,
+            on_done=faults.job_done,
+        )
         self._access = Access(publisher.catalog)
         self._checkins, self._pulls = Checkins(publisher.catalog, self._loaded), Pulls(publisher.catalog)
         orders = Orders(
-            str(config.state_dir),
-            self._syncs,
-            publisher.catalog,
-            self._sources,
-            self._overview,
-            self._access,
-            around.clock,
-            self._emit,
-            Holds(publisher, around.clock, self._emit, self._news.changed),
+            state_dir=str(config.state_dir),
+            syncs=self._syncs,
+            catalog=publisher.catalog,
+            sources=self._sources,
+            overview=self._overview,
+            access=self._access,
+            clock=environment.clock,
+            emit=self._emit,
+            holds=Holds(publisher, environment.clock, self._emit, self._news.changed),
             retire=self._retire,
         )
         self._health = Health(publisher.folder.feed, publisher.catalog, self._emit)
         if config.serve:
             self._site = self._make_site(config.serve)
         self._control = ControlSocket(config.control_socket, orders, self._emit)
-        self._life = Life(around.environment, self._answers, self._describe)
-        self._wall_clock = WallClock(around.clock, time.monotonic)
+        self._systemd = SystemdStatus(environment.variables, self._responds, self._describe)
+        self._wall_clock = WallClock(environment.clock, time.monotonic)
 
     def run(self, inbox: "queue.SimpleQueue[int]") -> bool:
-        """Serve until told to stop; whether everything came to its end."""
+        """Serve until a stop signal. Return True if every thread ended."""
         try:
             self._start()
         except SyncdError:
             self._control.close()
             raise
         while True:
-            number = _next(inbox, self._life.beat)
+            number = _next(inbox, self._systemd.beat)
             if number == signal.SIGHUP:
                 self._reload()
             elif number is not None:
                 return self._stop(signal.Signals(number).name)
-            self._look_at_clock()
-            self._life.show()  # however often it is told to reload
+            self._check_clock()
+            self._systemd.feed_watchdog()  # even if reload signals keep coming
 
     def _start(self) -> None:
-        interrupted = self._publisher.catalog.mark_interrupted(self._around.clock())
+        interrupted = self._publisher.catalog.mark_interrupted(self._environment.clock())
         sources = tuple(self._config.sources)
         self._control.open()
         self._emit(events.DaemonStarted(__version__, os.getpid(), str(self._config.state_dir), sources, interrupted))
         self._schedule.set_sources(self._config.intervals())
         self._schedule.add_chore("timestamp", _SIGN_EVERY, self._sign)
-        self._schedule.add_chore("beat", self._life.beat, self._life.note_beat)
+        self._schedule.add_chore("beat", self._systemd.beat, self._systemd.note_beat)
         self._schedule.add_chore("worker", _READY_EVERY, self._syncs.make_ready)
         self._schedule.add_chore(ballast.CHORE, _LOOK_EVERY, Ballast(self._publisher.folder).keep)
         self._schedule.add_chore("old files", _COLLECT_EVERY, self._collect)
@@ -150,67 +158,67 @@ class Daemon:
             self._site.start()
             self._schedule.add_chore("site", _LOOK_EVERY, self._site.look)
             self._schedule.add_chore("check-ins", _WRITE_EVERY, self._checkins.flush)
-            self._schedule.add_chore("pulls", _LOOK_EVERY, lambda: self._pulls.flush(self._around.clock()))
+            self._schedule.add_chore("pulls", _LOOK_EVERY, lambda: self._pulls.flush(self._environment.clock()))
         self._schedule.start()
         self._emit(events.DaemonReady(str(self._config.control_socket)))
-        self._life.tell_status("READY=1")
+        self._systemd.send_status("READY=1")
 
     def _stop(self, name: str) -> bool:
-        """Whether everything came to its end."""
-        self._emit(events.DaemonStopping(name, tuple(one.source for one in self._syncs.running())))
-        self._life.tell("STOPPING=1", "STATUS=stopping")
+        """Stop, in order. Return True if every thread ended."""
+        self._emit(events.DaemonStopping(name, tuple(sync.source for sync in self._syncs.running())))
+        self._systemd.send("STOPPING=1", "STATUS=stopping")
         self._schedule.pause()
         self._control.close()
-        end = time.monotonic() + FINISH_WITHIN + PUBLISH_WITHIN + LAST_WORDS
+        end = time.monotonic() + FINISH_WITHIN + PUBLISH_WITHIN + DRAIN_WITHIN
         if self._site:
             self._site.tell_to_stop()
         unfinished = self._syncs.stop(FINISH_WITHIN, PUBLISH_WITHIN)
-        self._control.drain(LAST_WORDS)
-        ended = self._site is None or self._site.stop(max(LAST_WORDS, end - time.monotonic()))
+        self._control.drain(DRAIN_WITHIN)
+        ended = self._site is None or self._site.stop(max(DRAIN_WITHIN, end - time.monotonic()))
         self._schedule.stop()
-        self._write_down()
+        self._flush()
         self._emit(events.DaemonStopped(unfinished))
         return ended and not unfinished
 
-    def _write_down(self) -> None:
-        """What was kept in memory of matchers."""
+    def _flush(self) -> None:
+        """Write check-ins and pulls, which are kept in memory, to the catalog."""
         try:
             self._checkins.flush()
-            self._pulls.flush(self._around.clock(), final=True)
+            self._pulls.flush(self._environment.clock(), final=True)
         except SyncdError as error:
             self._emit(events.InternalError.of(error, "check-ins"))
 
     def _reload(self) -> None:
-        self._life.tell("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        self._systemd.send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
         before = self._config
         try:
             config = self._load()
             check_reload(before, config)
-            self._config = config  # first: a new source may be due at once
+            self._config = config  # first, since a new source may be due at once
             self._schedule.set_sources(config.intervals())
             if self._site and config.serve:
                 self._site.reload(config.serve)
         except SyncdError as error:
             self._config = before
-            with suppress(StoreError):  # where it fails once more, what is told below has its cause
+            with suppress(StoreError):  # if it fails again, the event below has the cause
                 self._schedule.set_sources(before.intervals())
             self._emit(events.ConfigRejected(error.message, error.hint))
         else:
             self._emit(changes(before, config))
-        self._life.tell_status("READY=1")
+        self._systemd.send_status("READY=1")
 
     def _sources(self, name: str | None) -> tuple[Source, ...]:
         return self._config.all_sources() if name is None else (self._config.source(name),)
 
     def _overview(self) -> Overview:
-        publisher, config, now = self._publisher, self._config, self._around.clock()
+        publisher, config, now = self._publisher, self._config, self._environment.clock()
         certificates, loaded = config.certificates(), self._checkins.snapshot()
-        found = overview.read(publisher.folder, publisher.catalog, config.intervals(), now, certificates, loaded)
-        return replace(found, faults=self._faults.current())
+        current = overview.read(publisher.folder, publisher.catalog, config.intervals(), now, certificates, loaded)
+        return replace(current, faults=self._faults.current())
 
     def _due(self, name: str) -> None:
-        """The schedule says so. One that is under way already, since somebody asked for it, will do."""
-        config = self._config  # a reload may put another in its place
+        """Sync a source that the schedule says is due, unless a sync of it is already running."""
+        config = self._config  # a reload may replace it
         if name not in config.sources:
             return
         try:
@@ -218,26 +226,27 @@ class Daemon:
         except AbandonedError:
             return
         except RefusedError:
-            self._schedule.postpone(name, _DRY_RUN)
+            self._schedule.postpone(name, _DRY_RUN_DELAY)
 
     def _emit(self, event: Event) -> None:
         """Log an event, and count it."""
-        self._around.emit(event)
+        self._environment.emit(event)
         if self._site:
             self._site.app.metrics.activity.count(event)
 
     def _loaded(self, name: ListName, seconds: float) -> None:
-        """An instance of a matcher has loaded a version, so long after it was published."""
+        """Record that an instance of a matcher loaded a version, ``seconds`` after its publication."""
         if self._site:
             self._site.app.metrics.activity.loaded(name, seconds)
 
     def _announce(self, name: ListName, version: int) -> None:
-        """Readers can see a version: they are told."""
+        """Announce a published version to feed, event streams and dashboard."""
         if self._site:
             self._site.app.feed.refresh()
-        self._news.tell(name, version)
+        self._news.announce(name, version)
 
     def _make_site(self, serve: Serve) -> "Site":
+        # Imported here: only a daemon that serves HTTP needs the web framework.
         from syncd.service.web.context import Context, Limits
         from syncd.service.web.site import Site, read_tokens
 
@@ -245,7 +254,7 @@ class Daemon:
         tokens = read_tokens(serve)
         self._access.set_tokens(tokens.operator, tokens.metrics)
         for head in catalog.heads():
-            self._news.tell(head.list, head.version)
+            self._news.announce(head.list, head.version)
         context = Context(
             publisher=self._publisher,
             access=self._access,
@@ -253,7 +262,7 @@ class Daemon:
             pulls=self._pulls,
             news=self._news,
             health=self._health,
-            clock=self._around.clock,
+            clock=self._environment.clock,
             emit=self._emit,
             overview=self._overview,
             config=lambda: self._config,
@@ -268,48 +277,48 @@ class Daemon:
         if planned is not None:
             failures = self._publisher.catalog.source(outcome.source).failures
             self._emit(events.CoolDown(outcome.sync_id, outcome.source, planned.at, failures))
-        self._life.tell_status()
+        self._systemd.send_status()
 
-    def _planned(self, name: str, planned: Planned) -> None:
+    def _planned(self, name: str, planned: PlannedRun) -> None:
         self._emit(events.SyncScheduled(name, planned.at, planned.why))
 
     def _sign(self) -> None:
         try:
-            if sign_if_due(self._publisher, self._around.clock()):
+            if sign_if_due(self._publisher, self._environment.clock()):
                 self._emit(events.TimestampSigned())
             self._faults.worked(TIMESTAMP)
         except SyncdError as error:
             self._faults.not_signed(error)
 
     def _collect(self) -> None:
-        self._publisher.collect_leftovers(self._around.clock())
+        self._publisher.collect_leftovers(self._environment.clock())
 
     def _retire(self, name: str, reason: str, user: str) -> dict[str, Any]:
-        """End a list; see `syncd.operate.retire`."""
-        sources, now = self._config.all_sources(), self._around.clock()
+        """Retire a list; see `syncd.operate.retire`."""
+        sources, now = self._config.all_sources(), self._environment.clock()
         done = retire(self._publisher, list_name(name), sources, actor=user, reason=reason, now=now)
         self._emit(events.ListRetired(done.list, done.source, done.version, user, reason))
-        tell_ended(self._emit, done.ended)
+        emit_ended(self._emit, done.ended)
         self._news.changed()
         return done.document()
 
-    def _look_at_clock(self) -> None:
+    def _check_clock(self) -> None:
         by = self._wall_clock.went_back()
         if by is not None:
             self._emit(events.ClockSetBack(round(by.total_seconds(), 3)))
             self._schedule.clock_went_back(by)
-        self._schedule.bring_near()
+        self._schedule.replan_far_runs()
 
-    def _answers(self, seconds: float) -> bool:
-        """Whether the control socket and the HTTP side do."""
-        if not client.answers(self._config.control_socket, str(self._config.state_dir), seconds):
+    def _responds(self, seconds: float) -> bool:
+        """Return True if the control socket and the HTTP server answer."""
+        if not client.responds(self._config.control_socket, str(self._config.state_dir), seconds):
             return False
         return self._site is None or self._site.answers(min(seconds, _ANSWER_WITHIN))
 
     def _describe(self) -> str:
         runs = self._schedule.next_runs().values()
         following = f"; next sync {min(runs):%H:%M:%S} UTC" if runs else ""
-        running = [one.source for one in self._syncs.running()]
+        running = [sync.source for sync in self._syncs.running()]
         now = f"; syncing {', '.join(running)}" if running else ""
         faults = sorted(name or "the metadata" for name in self._health.faults)
         wrong = f"not proved: {', '.join(faults)}; " if faults else ""

@@ -1,4 +1,4 @@
-"""What storage keeps the daemon from doing: remembered until the same thing succeeds, and told meanwhile."""
+"""Storage failures that currently affect the daemon: each is kept, and reported, until the same task succeeds."""
 
 import threading
 from collections.abc import Callable
@@ -14,75 +14,75 @@ from syncd.service.log import Emit
 from syncd.service.scheduler import source_of
 
 TIMESTAMP: Final = "timestamp"
-"""The hourly signature, which has events of its own."""
-AGAIN: Final = timedelta(minutes=10)
-"""Between two events of one fault that lasts: some of what fails is tried every few seconds."""
+"""The hourly signature, which has its own events."""
+REPEAT_AFTER: Final = timedelta(minutes=10)
+"""Between two events of the same lasting fault: some tasks are tried every few seconds."""
 
 
 def sync_of(source: str) -> str:
-    """The name that a fault in syncing a source goes by."""
+    """Return the name under which sync failures of a source are kept."""
     return f"sync of {source}"
 
 
 class Faults:
-    """What failed last, by name. Safe to share between threads."""
+    """Current faults, by task. Safe to share between threads."""
 
     def __init__(self, catalog: Catalog, clock: Callable[[], datetime], emit: Emit) -> None:
         self._catalog, self._clock, self._emit = catalog, clock, emit
-        self._turn = threading.Lock()
+        self._lock = threading.Lock()
         self._faults: dict[str, StorageFault] = {}
-        self._told: dict[str, datetime] = {}
+        self._reported_at: dict[str, datetime] = {}
 
     def current(self) -> tuple[StorageFault, ...]:
-        """Those that last, the oldest first."""
-        with self._turn:
+        """Return the current faults, oldest first."""
+        with self._lock:
             return tuple(self._faults.values())
 
     def failed(self, what: str, error: BaseException) -> None:
-        """Remember and tell a fault of storage; whatever else it is, is a bug, and told as one."""
+        """Record and report a storage failure. Any other error is a bug, and is reported as one."""
         if not isinstance(error, StoreError):
             self._emit(events.InternalError.of(error, what))
             return
         now = self._clock()
-        with self._turn:
+        with self._lock:
             before = self._faults.get(what)
             since = before.since if before else now
             self._faults[what] = StorageFault(what, since, error.message, error.hint)
-            due = before is None or abs(now - self._told[what]) >= AGAIN
+            due = before is None or abs(now - self._reported_at[what]) >= REPEAT_AFTER
             if due:
-                self._told[what] = now
+                self._reported_at[what] = now
         if due and what != TIMESTAMP:
             self._emit(events.StorageFailed(error.message, error.hint, what))
 
     def worked(self, what: str) -> None:
-        """Forget a fault, where there was one."""
-        with self._turn:
+        """Clear the fault of a task, if it had one."""
+        with self._lock:
             before = self._faults.pop(what, None)
         if before is not None:
             self._emit(events.StorageRecovered(what))
 
     def sync_failed(self, source: str, error: StoreError) -> None:
-        """A sync could not be begun, or its end not be acted on."""
+        """Record that a sync could not be started, or that its outcome could not be processed."""
         self.failed(sync_of(source), error)
 
     def not_signed(self, error: SyncdError) -> None:
-        """The hourly signature, tried every minute, was not made."""
+        """Record that the hourly signature, tried every minute, failed."""
         self._emit(events.TimestampNotSigned(error.message, error.hint))
         if isinstance(error, StoreError):
             self.failed(TIMESTAMP, error)
 
     def job_failed(self, job: str, error: BaseException) -> None:
-        """What the schedule runs has failed."""
+        """Record that a scheduled job failed."""
         source = source_of(job)
         self.failed(job if source is None else sync_of(source), error)
 
     def job_done(self, job: str) -> None:
-        """What the schedule runs was done; of a sync it was the beginning only, which says nothing yet."""
+        """Record that a scheduled job returned. The job of a source only starts a sync, which proves nothing yet."""
         if source_of(job) is None and job != TIMESTAMP:
             self.worked(job)
 
     def sync_ended(self, outcome: SyncOutcome) -> None:
-        """A sync that is recorded is told by its record, however it ended; one that cannot be is told from here."""
+        """Record the end of a sync. If the catalog lacks its outcome, keep its storage error, or nobody sees it."""
         what = sync_of(outcome.source)
         if self._is_recorded(outcome):
             self.worked(what)

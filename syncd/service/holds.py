@@ -1,4 +1,4 @@
-"""Holds as the daemon lists, ends and reports them."""
+"""Holds, as the daemon lists, ends and reports them."""
 
 from collections.abc import Callable, Iterable
 from datetime import datetime
@@ -16,7 +16,7 @@ from syncd.service.log import Emit
 class Holds:
     """Lists holds, and ends those that an operator releases or discards.
 
-    ``changed`` is called after each: people look at holds.
+    ``changed`` is called after each end, to update views of the holds.
     """
 
     def __init__(
@@ -25,19 +25,19 @@ class Holds:
         self._publisher, self._clock, self._emit, self._changed = publisher, clock, emit, changed
 
     def document(self) -> dict[str, Any]:
-        """Every hold that is open or discarded. Raises `StoreError`."""
+        """Return all holds that are open or discarded. Raises `StoreError`."""
         return holds_document(self._publisher.catalog.holds())
 
     def end(self, number: int, *, release: bool, user: str, reason: str) -> dict[str, Any]:
-        """Release or discard a hold and return what came of it. Raises as `syncd.operate.holds.end_hold`."""
+        """Release or discard a hold and return the outcome. Raises as `syncd.operate.holds.end_hold`."""
         settled = end_hold(self._publisher, number, release=release, actor=user, reason=reason, now=self._clock())
-        tell_ended(self._emit, settled.ended)
+        emit_ended(self._emit, settled.ended)
         self._changed()
         return ended_document(self._publisher.catalog, number, settled)
 
 
-def tell_opened(emit: Emit, opened: Iterable[HoldRecord]) -> None:
-    """Log holds that were opened."""
+def emit_opened(emit: Emit, opened: Iterable[HoldRecord]) -> None:
+    """Emit an event for each hold that was opened."""
     for hold in opened:
         emit(
             events.HoldOpened(
@@ -54,8 +54,8 @@ def tell_opened(emit: Emit, opened: Iterable[HoldRecord]) -> None:
         )
 
 
-def tell_ended(emit: Emit, ended: Iterable[HoldRecord]) -> None:
-    """Log holds that ended."""
+def emit_ended(emit: Emit, ended: Iterable[HoldRecord]) -> None:
+    """Emit an event for each hold that ended."""
     for hold in ended:
         emit(
             events.HoldEnded(

@@ -1,4 +1,4 @@
-"""Events on standard error: a line of JSON each, or readable where a person looks on."""
+"""The log: one line of JSON per event, or readable text on a terminal."""
 
 import contextlib
 from collections.abc import Callable
@@ -13,7 +13,7 @@ Emit = Callable[[Event], None]
 
 
 def emitter(stream: TextIO, clock: Callable[[], datetime]) -> Emit:
-    """What writes an event to ``stream``; from any thread."""
+    """Return a function that writes events to ``stream``, from any thread."""
     renderer: Any = structlog.processors.JSONRenderer()
     if stream.isatty():
         renderer = structlog.dev.ConsoleRenderer(colors=True, sort_keys=False)
@@ -25,14 +25,14 @@ def emitter(stream: TextIO, clock: Callable[[], datetime]) -> Emit:
         at = clock().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         level = str(event.importance)
         fields = {key: _printable(value) for key, value in event.document().items()}
-        with contextlib.suppress(OSError, ValueError):  # whoever read the log has gone: the work goes on
+        with contextlib.suppress(OSError, ValueError):  # the log has no reader any more: work goes on
             getattr(logger, level)(event.name(), timestamp=at, level=level, **fields)
 
     return emit
 
 
 def _printable(value: Any) -> Any:
-    """Without control characters: a partner's words, if any came through, cannot forge a line on a terminal."""
+    """Escape control characters, so that text from a partner, if any gets here, cannot forge a line on a terminal."""
     if isinstance(value, str):
         return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in value)
-    return [_printable(one) for one in value] if isinstance(value, list) else value
+    return [_printable(item) for item in value] if isinstance(value, list) else value

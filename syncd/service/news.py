@@ -1,6 +1,7 @@
-"""What is new, for those who wait for it: the newest version of each list, and that something happened at all.
+"""Announcements to waiting clients: the newest version of each list, and the bare fact that something changed.
 
-Only the newest version of a list is ever owed, so nothing queues up for a slow reader. Safe to share between threads.
+A client only ever needs the newest version of a list, so nothing queues up for a slow one. Safe to share between
+threads.
 """
 
 import asyncio
@@ -22,24 +23,24 @@ class Item:
 
 
 class Announcements:
-    """``epoch`` tells this run from those before, whose numbers mean nothing: a word without ``-``."""
+    """Newest versions, numbered. Numbers are valid within one run, which ``epoch``, a word without ``-``, names."""
 
     def __init__(self, epoch: str) -> None:
         self.epoch = epoch
         self._items: dict[ListName, Item] = {}
         self._number = 0
-        self._turn = threading.Lock()
+        self._lock = threading.Lock()
         self._on_published: list[Callable[[], None]] = []
         self._on_any: list[Callable[[], None]] = []
 
     @property
     def number(self) -> int:
-        """Of the newest item; 0: there is none."""
+        """Number of the newest item; 0 before the first one."""
         return self._number
 
-    def tell(self, name: ListName, version: int) -> None:
-        """A version is in force: whoever asks is given it from now on."""
-        with self._turn:
+    def announce(self, name: ListName, version: int) -> None:
+        """Announce a version that is in force, unless it is known already."""
+        with self._lock:
             known = self._items.get(name)
             if known is not None and known.version == version:
                 return
@@ -49,30 +50,33 @@ class Announcements:
         _call(listeners)
 
     def changed(self) -> None:
-        """Something else that people look at: a sync ended, a matcher checked in."""
-        with self._turn:
+        """Announce any other visible change: a sync ended, a matcher checked in."""
+        with self._lock:
             listeners = tuple(self._on_any)
         _call(listeners)
 
     def since(self, number: int) -> tuple[Item, ...]:
-        """The lists that changed after ``number``, in the order in which they did; 0: all."""
-        with self._turn:
-            return tuple(sorted((one for one in self._items.values() if one.number > number), key=_number))
+        """Return the lists that changed after ``number``, in the order of their changes; after 0, all."""
+        with self._lock:
+            return tuple(sorted((item for item in self._items.values() if item.number > number), key=_number))
 
     def listen(self, callback: Callable[[], None], *, to_all: bool = False) -> Callable[[], None]:
-        """Call back after each publication, or ``to_all`` that happens, in whatever thread; returns what ends it."""
+        """Call ``callback`` after each publication, or if ``to_all`` after each change, in any thread.
+
+        Return a function that ends this.
+        """
         listeners = self._on_any if to_all else self._on_published
-        with self._turn:
+        with self._lock:
             listeners.append(callback)
 
         def end() -> None:
-            with self._turn, contextlib.suppress(ValueError):
+            with self._lock, contextlib.suppress(ValueError):
                 listeners.remove(callback)
 
         return end
 
     async def changes(self) -> AsyncIterator[None]:
-        """Yield after anything happened, once for however much."""
+        """Yield after changes, once for all that came since the last time."""
         loop, happened = asyncio.get_running_loop(), asyncio.Event()
         end = self.listen(lambda: wake(loop, happened.set), to_all=True)
         try:
@@ -85,14 +89,14 @@ class Announcements:
 
 
 def wake(loop: asyncio.AbstractEventLoop, what: Callable[[], None]) -> None:
-    """Call ``what`` in a loop of another thread, where that still runs."""
+    """Call ``what`` in the event loop of another thread, if that still runs."""
     with contextlib.suppress(RuntimeError):
         loop.call_soon_threadsafe(what)
 
 
 def _call(listeners: tuple[Callable[[], None], ...]) -> None:
-    for one in listeners:
-        one()
+    for listener in listeners:
+        listener()
 
 
 def _number(item: Item) -> int:

@@ -1,4 +1,4 @@
-"""What the daemon does for whoever asks at the control socket."""
+"""Orders that the daemon carries out for clients of the control socket."""
 
 import os
 import threading
@@ -23,22 +23,23 @@ from syncd.service.access import Access
 from syncd.service.control import Order
 from syncd.service.holds import Holds
 from syncd.service.log import Emit
-from syncd.service.syncs import Running, Syncs
+from syncd.service.syncs import RunningSync, Syncs
 from syncd.sources.source import Source
 
 _RUNNING: Final = "running"
-_LOOKS: Final = frozenset({"ping", "status", "matchers", "sync_status"})
+_QUERIES: Final = frozenset({"ping", "status", "matchers", "sync_status"})
 
 
 class Orders:
     """A `syncd.service.control.Handle`.
 
-    ``sources`` gives one source by name, or all, as configured now; ``overview`` how everything stands; ``retire``
-    takes a list, the reason and who asks.
+    ``sources`` returns the configured source of that name, or all for None; ``overview`` the current overview;
+    ``retire`` takes a list, the reason and the user.
     """
 
     def __init__(
         self,
+        *,
         state_dir: str,
         syncs: Syncs,
         catalog: Catalog,
@@ -53,35 +54,35 @@ class Orders:
         self._state_dir, self._syncs, self._catalog, self._sources = state_dir, syncs, catalog, sources
         self._overview, self._access, self._clock, self._emit = overview, access, clock, emit
         self._holds, self._retire = holds, retire
-        self._turn = threading.Lock()
-        """One at a time lets matchers in or out: who is in force is who the catalog says."""
+        self._lock = threading.Lock()
+        """Held while a matcher is added or revoked, so that `Access` and the catalog agree."""
 
     def __call__(self, order: Order, user: str) -> Iterator[dict[str, Any]]:
-        """Carry one out."""
+        """Carry out an order."""
         if order.state_dir != self._state_dir:
             yield {"other": self._state_dir, "end": 0}
             return
         if order.do == "sync":
             yield from self._sync(order, user)
-        elif order.do in _LOOKS:
-            yield self._look(order)
+        elif order.do in _QUERIES:
+            yield self._query(order)
         else:
-            yield self._act(order, user)
+            yield self._carry_out(order, user)
 
-    def _look(self, order: Order) -> dict[str, Any]:
-        """Answer what changes nothing."""
+    def _query(self, order: Order) -> dict[str, Any]:
+        """Answer an order that changes nothing."""
         match order.do:
             case "status":
                 return {"document": status_document(self._overview()).model_dump(mode="json"), "end": 0}
             case "matchers":
-                found = self._overview()
-                return {"document": lagging.document(found.matchers, found.now), "end": 0}
+                overview = self._overview()
+                return {"document": lagging.document(overview.matchers, overview.now), "end": 0}
             case "sync_status":
                 return self._sync_status(order.sync_id)
         return {"pid": os.getpid(), "end": 0}
 
-    def _act(self, order: Order, user: str) -> dict[str, Any]:
-        """Do what changes something, in the name of ``user``. Raises what keeps it from being done."""
+    def _carry_out(self, order: Order, user: str) -> dict[str, Any]:
+        """Carry out an order that changes something, in the name of ``user``. Raises `SyncdError` if that fails."""
         match order.do:
             case "holds" | "release" | "discard":
                 return self._hold(order, user)
@@ -91,13 +92,16 @@ class Orders:
                 return self._add_matcher(order, user)
             case "matchers_revoke":
                 return self._revoke_matcher(order.name, user)
-        raise UsageError(f"no order {order.do[:20]!r}", hint="is this client newer than the daemon?")
+        raise UsageError(
+            f"the daemon does not know the order {order.do[:20]!r}",
+            hint="use the same version of syncd for the command and the daemon",
+        )
 
     def _sync(self, order: Order, user: str) -> Iterator[dict[str, Any]]:
         sources = self._sources(order.source)
         if not sources:
             raise UsageError("no source is configured", hint="add [sources.NAME] to the configuration")
-        started: list[Running] = []
+        started: list[RunningSync] = []
         refused: list[SyncOutcome] = []
         for source in sources:
             try:
@@ -108,7 +112,7 @@ class Orders:
             started.append(running)
             yield {"accepted": {"sync_id": running.sync_id, "source": running.source, "joined": joined}}
         yield from self._refused(refused, user, alone=not started)
-        codes = [one.exit_code for one in refused]
+        codes = [outcome.exit_code for outcome in refused]
         for running in started if order.wait else ():
             yield from _progress(running)
             outcome = _outcome(running)
@@ -117,21 +121,21 @@ class Orders:
         yield {"end": worst_code(codes)}
 
     def _refused(self, refused: Sequence[SyncOutcome], user: str, *, alone: bool) -> Iterator[dict[str, Any]]:
-        """Syncs that could not be started. Where none could, the order is refused as a whole, with the first error."""
-        for one in refused:
-            if one.error and alone:
-                raise one.error
-            if one.error:
-                self._emit(events.ControlRefused(user, one.error.message))
-            yield {"sync": sync_document(one)}
+        """Report the syncs that could not be started. If none could, raise the first error to refuse the order."""
+        for outcome in refused:
+            if outcome.error and alone:
+                raise outcome.error
+            if outcome.error:
+                self._emit(events.ControlRefused(user, outcome.error.message))
+            yield {"sync": sync_document(outcome)}
 
     def _sync_status(self, sync_id: str) -> dict[str, Any]:
         running = self._syncs.find(sync_id)
         record = self._catalog.sync(sync_id)
         if running is not None and (record is None or record.finished_at is None):
-            told = {"sync_id": sync_id, "source": running.source, "outcome": _RUNNING, "exit_code": 0}
+            known = {"sync_id": sync_id, "source": running.source, "outcome": _RUNNING, "exit_code": 0}
             stage = running.stage
-            return {"status": {**told, "stage": stage.name, "done": stage.done, "total": stage.total}, "end": 0}
+            return {"status": {**known, "stage": stage.name, "done": stage.done, "total": stage.total}, "end": 0}
         if record is None:
             raise unknown_sync(sync_id)
         document = record_document(as_it_is(StateFolder(Path(self._state_dir)), self._catalog, record))
@@ -144,30 +148,33 @@ class Orders:
         return {"ended": self._holds.end(order.hold, release=release, user=user, reason=order.reason), "end": 0}
 
     def _add_matcher(self, order: Order, user: str) -> dict[str, Any]:
-        """The token goes to who asked, and nowhere else. Once it is stored nothing may fail, or nobody would see it."""
+        """Add a matcher and return its token, to this client only.
+
+        Once the token is stored nothing may fail, or nobody would ever see it.
+        """
         token, now = matchers.new_token(), self._clock()
-        with self._turn:
+        with self._lock:
             added = matchers.add(self._catalog, order.name, order.lists, asked_by=user, now=now, token=token)
-            self._access.let_in(added.name, added.lists, token)
+            self._access.add(added.name, added.lists, token)
         self._emit(events.MatcherAdded(added.name, added.lists or (), user))
         return {"added": {**added.document(), "token": token}, "end": 0}
 
     def _revoke_matcher(self, name: str, user: str) -> dict[str, Any]:
-        with self._turn:
+        with self._lock:
             matchers.revoke(self._catalog, name, asked_by=user, now=self._clock())
-            self._access.drop(name)
+            self._access.revoke(name)
         self._emit(events.MatcherRevoked(name, user))
         return {"revoked": {"name": name}, "end": 0}
 
 
-def _progress(running: Running) -> Iterator[dict[str, Any]]:
-    told = {"sync_id": running.sync_id, "source": running.source}
+def _progress(running: RunningSync) -> Iterator[dict[str, Any]]:
+    sync = {"sync_id": running.sync_id, "source": running.source}
     for stage in running.stages():
-        yield {"progress": {**told, "stage": stage.name, "done": stage.done, "total": stage.total}}
+        yield {"progress": {**sync, "stage": stage.name, "done": stage.done, "total": stage.total}}
 
 
-def _outcome(running: Running) -> SyncOutcome:
+def _outcome(running: RunningSync) -> SyncOutcome:
     outcome = running.wait()
     if outcome is None:
-        raise RefusedError("the sync was given up", hint="see the daemon's log")
+        raise RefusedError("the sync ended without an outcome", hint="see the daemon's log")
     return outcome

@@ -1,4 +1,4 @@
-"""Who pulled what, summed up by the hour for the audit log."""
+"""Pulls by matcher and list, summed up by the hour for the audit log."""
 
 import re
 import threading
@@ -13,7 +13,7 @@ from syncd.catalog.records import AuditEntry
 from syncd.model import LIST_NAME
 
 OTHER_LISTS: Final = "*"
-"""The subject under which lists are counted that are too many to be counted apart."""
+"""Subject under which lists are counted together if there are too many to count apart."""
 
 _MAX_COUNTS: Final = 10_000
 _PATH: Final = re.compile(
@@ -34,33 +34,33 @@ class _Count:
 
 
 class Pulls:
-    """Counts what was sent of each list to each matcher. Safe to share between threads."""
+    """Counts the bytes and files of each list sent to each matcher. Safe to share between threads."""
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
         self._counts: dict[tuple[str, str], _Count] = {}
-        self._turn = threading.Lock()
+        self._lock = threading.Lock()
         self._hour: datetime | None = None
 
     def note(self, visitor_name: str, path: str, sent: int) -> None:
         """Count an answer of ``sent`` bytes for ``path`` below the feed, such as ``v1/iwf.images/segments/...arrow``.
 
-        Metadata that all matchers share is not counted, nor is what was not sent.
+        Metadata that all matchers share is not counted, nor are empty answers.
         """
-        found = _PATH.fullmatch(path.lstrip("/"))
-        if found is None or sent <= 0:
+        match = _PATH.fullmatch(path.lstrip("/"))
+        if match is None or sent <= 0:
             return
-        name, segment, manifest = found.groups()
+        name, segment, manifest = match.groups()
         self._add((visitor_name, name), _Count(int(manifest is not None), int(segment is not None), sent))
 
     def flush(self, now: datetime, *, final: bool = False) -> None:
-        """Write the hour that has ended into the audit log, an entry for each matcher and list.
+        """Write the hour that has ended into the audit log, one entry per matcher and list.
 
-        ``final``: write what there is, since no other flush will come.
-        Raises `StoreError`: what was counted is kept, and written by the next.
+        If ``final``, write the current hour too: no other flush will come.
+        Raises `StoreError`; the counts are kept and written by the next flush.
         """
         hour = now.replace(minute=0, second=0, microsecond=0)
-        with self._turn:
+        with self._lock:
             self._hour = self._hour or hour
             if self._hour == hour and not final:
                 return
@@ -75,7 +75,7 @@ class Pulls:
         self._hour = hour
 
     def _add(self, key: tuple[str, str], count: _Count) -> None:
-        with self._turn:
+        with self._lock:
             if key not in self._counts and len(self._counts) >= _MAX_COUNTS:
                 key = (key[0], OTHER_LISTS)
             self._counts.setdefault(key, _Count()).add(count)

@@ -1,4 +1,4 @@
-"""What a reload may change, and what it did."""
+"""Reload: checks that a new configuration can replace the one in force, and lists the differences."""
 
 from typing import Any
 
@@ -8,12 +8,15 @@ from syncd.errors import ConfigError
 
 
 def check_reload(before: Config, after: Config) -> None:
-    """See that all of ``after`` can be put in force now. Raises `ConfigError`."""
+    """Check that all of ``after`` can be put in force now. Raises `ConfigError`."""
     for key in ("state_dir", "control_socket"):
         if getattr(before, key) != getattr(after, key):
-            raise ConfigError(f"{key} cannot change while the daemon runs", hint="restart it; nothing was changed")
+            raise ConfigError(
+                f"{key} cannot change while the daemon runs",
+                hint="restart the daemon; until then the old configuration stays in force",
+            )
     if before.serve or after.serve:
-        from syncd.service.web.site import check_change
+        from syncd.service.web.site import check_change  # here: only a daemon that serves HTTP needs it
 
         check_change(before.serve, after.serve)
     for source in after.all_sources():
@@ -21,7 +24,7 @@ def check_reload(before: Config, after: Config) -> None:
 
 
 def changes(before: Config, after: Config) -> events.ConfigReloaded:
-    """What differs, by name; values may be secret."""
+    """Return the differences, as names only: values may be secret."""
     both = sorted(before.sources.keys() & after.sources.keys())
     changed = [f"{name}.{key}" for name in both for key in _differing(before.sources[name], after.sources[name])]
     if before.serve and after.serve:
@@ -34,5 +37,5 @@ def changes(before: Config, after: Config) -> events.ConfigReloaded:
 
 
 def _differing(before: Any, after: Any) -> list[str]:
-    keys = dict.fromkeys((*type(before).model_fields, *type(after).model_fields))  # of another type now, perhaps
+    keys = dict.fromkeys((*type(before).model_fields, *type(after).model_fields))  # a source may have changed its type
     return [key for key in keys if getattr(before, key, None) != getattr(after, key, None)]

@@ -1,4 +1,4 @@
-"""``syncd run``: takes the state, and hands signals to one daemon on it."""
+"""``syncd run``: locks the state, and passes signals to one daemon on it."""
 
 import os
 import queue
@@ -16,37 +16,37 @@ from syncd.feed.signed import load_repository
 from syncd.files import lock
 from syncd.pipeline.publisher import Publisher, open_publisher
 from syncd.service.ballast import Ballast
-from syncd.service.daemon import Daemon, Surroundings
+from syncd.service.daemon import Daemon, Environment
 from syncd.settings import credentials
 
 PURPOSE: Final = "syncd run"
 
 
-def run(load: Callable[[], Config], around: Surroundings) -> None:
-    """Serve until SIGTERM or SIGINT. ``load`` reads the configuration, again at SIGHUP.
+def run(load: Callable[[], Config], environment: Environment) -> None:
+    """Serve until SIGTERM or SIGINT. ``load`` reads the configuration, and again at SIGHUP.
 
-    Raises `RefusedError` where another process holds the state, naming it, `UsageError`, `StoreError`.
+    Raises `RefusedError`, naming the process, if another one holds the state, `UsageError`, `StoreError`.
     """
-    with signals() as inbox:  # first: a signal that comes during the start is not lost
+    with signals() as inbox:  # first, so that no signal is lost during the start
         config = load()
         folder = StateFolder(config.state_dir)
-        given = credentials(around.environment)
+        keys = credentials(environment.variables)
         with lock(folder.root / "lock", PURPOSE):
-            Ballast(folder).give_way()
-            with _opened(folder, given) as publisher:
-                if not Daemon(config, load, publisher, around).run(inbox):
-                    os._exit(0)  # a thread is still at it and would keep us: a kill at any moment loses nothing
+            Ballast(folder).release_if_full()
+            with _opened(folder, keys) as publisher:
+                if not Daemon(config, load, publisher, environment).run(inbox):
+                    os._exit(0)  # a thread that still runs would keep us here; a kill at any moment loses nothing
 
 
 @contextmanager
-def _opened(folder: StateFolder, given: Path | None) -> Iterator[Publisher]:
-    """The state; without keys where what is published is damaged, since it is served, and told of, all the same.
+def _opened(folder: StateFolder, keys: Path | None) -> Iterator[Publisher]:
+    """Open the state. If the published feed is damaged, open it without keys: the daemon keeps serving and reports it.
 
-    Raises as `open_publisher`, also where it is the keys that cannot be used.
+    Raises as `open_publisher`, also if the keys cannot be used.
     """
-    with open_publisher(folder, online=False):  # installs what a crash left, which may be what is missing
+    with open_publisher(folder, online=False):  # installs what a crash interrupted, which may complete the feed
         readable = _readable(folder.feed)
-    with open_publisher(folder, online=readable, credentials=given) as publisher:
+    with open_publisher(folder, online=readable, credentials=keys) as publisher:
         yield publisher
 
 
@@ -60,8 +60,8 @@ def _readable(feed: FeedFolder) -> bool:
 
 @contextmanager
 def signals() -> Iterator["queue.SimpleQueue[int]"]:
-    """The signals that come meanwhile, in order."""
-    inbox: queue.SimpleQueue[int] = queue.SimpleQueue()  # whose put may interrupt its get, as a handler does
+    """Yield a queue that receives SIGTERM, SIGINT and SIGHUP, in order."""
+    inbox: queue.SimpleQueue[int] = queue.SimpleQueue()  # its put is reentrant: a handler may interrupt its get
     numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
     before = {number: signal.signal(number, lambda number, _: inbox.put(number)) for number in numbers}
     try:

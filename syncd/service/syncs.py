@@ -1,11 +1,14 @@
-"""The syncs under way: at most one of each source, which whoever asks for the same one joins."""
+"""Running syncs: at most one per source. An order for a sync that is already running joins it."""
 
+import ctypes
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
+
+import pyarrow as pa
 
 from syncd import events
 from syncd.acts import AskedForSync
@@ -15,19 +18,18 @@ from syncd.outcomes import joined
 from syncd.pipeline.outcome import SyncOutcome
 from syncd.pipeline.publisher import Publisher
 from syncd.pipeline.sync import new_sync_id, sync_source
-from syncd.service.holds import tell_ended, tell_opened
+from syncd.service.holds import emit_ended, emit_opened
 from syncd.service.log import Emit
-from syncd.service.memory import give_back
-from syncd.service.worker import Spare, Worker
+from syncd.service.worker import SpareWorker, Worker
 from syncd.sources.source import Source
 
 SCHEDULE: Final = "schedule"
-"""Who asks, where nobody in particular does."""
+"""Who asked for a sync, if no person did."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """How far a sync is: bytes or rows done, of how many (0: not known)."""
+    """Progress of a sync: bytes or rows ``done`` of ``total`` (0 if not known)."""
 
     name: str = "start"
     done: int = 0
@@ -35,8 +37,8 @@ class Stage:
 
 
 @dataclass
-class Running:
-    """One sync, under way or just ended. Safe to share between threads."""
+class RunningSync:
+    """One sync, running or just ended. Safe to share between threads."""
 
     sync_id: str
     source: str
@@ -44,39 +46,39 @@ class Running:
     worker: Worker
     outcome: SyncOutcome | None = None
     _stage: Stage = Stage()
-    _news: threading.Condition = field(default_factory=threading.Condition)
+    _changed: threading.Condition = field(default_factory=threading.Condition)
 
-    def tell(self, stage: str, done: int, total: int) -> None:
-        """How far it is."""
-        with self._news:
+    def report(self, stage: str, done: int, total: int) -> None:
+        """Set the progress; a `syncd.pipeline.prepare.Progress`."""
+        with self._changed:
             self._stage = Stage(stage, done, total)
-            self._news.notify_all()
+            self._changed.notify_all()
 
     @property
     def stage(self) -> Stage:
-        """How far it is now."""
-        with self._news:
+        """Current progress."""
+        with self._changed:
             return self._stage
 
     def end(self, outcome: SyncOutcome) -> None:
-        """What came of it."""
-        with self._news:
+        """Set the outcome and wake all waiting threads."""
+        with self._changed:
             self.outcome = outcome
-            self._news.notify_all()
+            self._changed.notify_all()
 
     def wait(self, seconds: float | None = None) -> SyncOutcome | None:
-        """Wait for the end; None where it has not come within ``seconds``."""
-        with self._news:
-            self._news.wait_for(lambda: self.outcome is not None, seconds)
+        """Wait for the end and return the outcome. None if it takes longer than ``seconds``."""
+        with self._changed:
+            self._changed.wait_for(lambda: self.outcome is not None, seconds)
             return self.outcome
 
     def stages(self) -> Iterator[Stage]:
-        """Each stage as it comes, the newest only where the reader is slow; ends with the sync."""
+        """Yield each stage as it comes; a slow reader gets the newest only. Ends with the sync."""
         seen: Stage | None = None
         while True:
-            with self._news:
+            with self._changed:
                 while self.outcome is None and self._stage == seen:
-                    self._news.wait()
+                    self._changed.wait()
                 if self.outcome is not None:
                     return
                 seen = self._stage
@@ -84,10 +86,10 @@ class Running:
 
 
 class Syncs:
-    """Starts syncs, each in a thread of its own that a worker process prepares for.
+    """Starts syncs, each in a thread of its own, with a worker process that fetches and stages.
 
-    ``finished`` is told every outcome but those of dry runs, before whoever waits is; ``failed``, which source it was
-    where storage keeps a sync from being begun, or its end from being acted on.
+    ``finished`` is called with every outcome except those of dry runs, before waiting clients get it. ``failed`` is
+    called with the source if a storage failure prevents the start of a sync, or the processing of its outcome.
     """
 
     def __init__(
@@ -100,16 +102,16 @@ class Syncs:
     ) -> None:
         self._publisher, self._clock, self._emit = publisher, clock, emit
         self._finished, self._failed = finished, failed
-        self._spare = Spare()
-        self._turn = threading.Lock()
-        self._running: dict[str, Running] = {}
+        self._spare = SpareWorker()
+        self._lock = threading.Lock()
+        self._running: dict[str, RunningSync] = {}
         self._stopping = False
 
-    def start(self, source: Source, asked_by: str = SCHEDULE, *, dry_run: bool = False) -> tuple[Running, bool]:
-        """Start a sync, or join the one under way: returns it, and whether it was joined.
+    def start(self, source: Source, asked_by: str = SCHEDULE, *, dry_run: bool = False) -> tuple[RunningSync, bool]:
+        """Start a sync, or join the running one. Return it, and True if it was joined.
 
-        What a person asks for goes into the audit log first. Raises `RefusedError` where one of the other kind (a dry
-        run, or not) is under way, `AbandonedError` where the daemon is stopping, `StoreError`.
+        An order by a person goes into the audit log first. Raises `RefusedError` if a dry run was asked for and a real
+        sync is running, or the reverse; `AbandonedError` if the daemon is stopping; `StoreError`.
         """
         try:
             return self._start(source, asked_by, dry_run)
@@ -117,16 +119,18 @@ class Syncs:
             self._failed(source.name, error)
             raise
 
-    def _start(self, source: Source, asked_by: str, dry_run: bool) -> tuple[Running, bool]:
-        with self._turn:
+    def _start(self, source: Source, asked_by: str, dry_run: bool) -> tuple[RunningSync, bool]:
+        with self._lock:
             running = self._running.get(source.name)
             if running is not None and running.dry_run != dry_run:
                 raise RefusedError(
-                    f"{'a dry run' if running.dry_run else 'a sync'} of {source.name} is under way",
-                    hint="ask again when that is finished; this one was not started",
+                    f"{'a dry run' if running.dry_run else 'a sync'} of {source.name} is already running",
+                    hint="run the command again when that has finished; this one was not started",
                 )
             if running is None and self._stopping:
-                raise AbandonedError("the daemon is stopping", hint="ask again when it is running")
+                raise AbandonedError(
+                    "the daemon is stopping", hint="run the command again once the daemon has restarted"
+                )
             joined = running is not None
             running = running or self._new(source, dry_run)
             self._audit(running, asked_by, joined)
@@ -136,122 +140,122 @@ class Syncs:
                 self._begin(running, source, asked_by)
             return running, joined
 
-    def running(self) -> tuple[Running, ...]:
-        """Those under way."""
-        with self._turn:
+    def running(self) -> tuple[RunningSync, ...]:
+        """Return the running syncs."""
+        with self._lock:
             return tuple(self._running.values())
 
-    def find(self, sync_id: str) -> Running | None:
-        """One under way, by its name."""
-        return next((one for one in self.running() if one.sync_id == sync_id), None)
+    def find(self, sync_id: str) -> RunningSync | None:
+        """Return the running sync with this ID. None if there is no such sync."""
+        return next((sync for sync in self.running() if sync.sync_id == sync_id), None)
 
     def make_ready(self) -> None:
-        """Start a worker process ahead of need, unless a sync has the processors now."""
+        """Start a worker process ahead of need, unless a sync needs the processors now."""
         if not self.running():
             self._spare.refill()
 
-    def stop(self, patience: float, last: float) -> tuple[str, ...]:
-        """Begin none any more; let those under way finish for ``patience`` seconds, then end their workers.
+    def stop(self, finish_within: float, publish_within: float) -> tuple[str, ...]:
+        """Start no more syncs, let running ones finish for ``finish_within`` seconds, then kill their workers.
 
-        What is being published by then is finished, for at most ``last`` seconds more. Returns the sources whose sync
-        is not at its end even so.
+        Publications then get ``publish_within`` seconds more to finish. Return the sources whose sync has not ended
+        even then.
         """
-        with self._turn:
+        with self._lock:
             self._stopping = True
         self._spare.close()
-        self._wait(patience)
+        self._wait(finish_within)
         for running in self.running():
             running.worker.abandon()
-        self._wait(last)
-        return tuple(one.source for one in self.running())
+        self._wait(publish_within)
+        return tuple(sync.source for sync in self.running())
 
     def _wait(self, seconds: float) -> None:
         end = time.monotonic() + seconds
         for running in self.running():
             running.wait(max(0.0, end - time.monotonic()))
 
-    def _new(self, source: Source, dry_run: bool) -> Running:
+    def _new(self, source: Source, dry_run: bool) -> RunningSync:
         sync_id = new_sync_id()
 
         def killed(pid: int, seconds: float) -> None:
             self._emit(events.WorkerKilled(sync_id, source.name, pid, seconds))
 
-        return Running(sync_id, source.name, dry_run, Worker(killed, self._spare.take))
+        return RunningSync(sync_id, source.name, dry_run, Worker(killed, self._spare.take))
 
-    def _audit(self, running: Running, asked_by: str, joined: bool) -> None:
+    def _audit(self, running: RunningSync, asked_by: str, joined: bool) -> None:
         if asked_by != SCHEDULE:
             act = AskedForSync(running.source, running.sync_id, running.dry_run, joined)
             self._publisher.catalog.append(asked_by, act, self._clock())
 
-    def _begin(self, running: Running, source: Source, asked_by: str) -> None:
+    def _begin(self, running: RunningSync, source: Source, asked_by: str) -> None:
         thread = threading.Thread(
             target=self._run, args=(running, source, asked_by), name=f"syncd-sync-{source.name}", daemon=True
         )
         try:
             thread.start()
-        except RuntimeError as error:  # the system, or a limit of the service, gives no more
+        except RuntimeError as error:  # out of threads: a limit of the system or of the service
             raise StoreError(
-                f"no sync of {source.name} could be started: {error}",
-                hint="is TasksMax= of the service, or memory, used up? ask again then",
+                f"the sync of {source.name} could not be started: {error}",
+                hint="check free memory and TasksMax= of the service, then sync again",
             ) from error
-        self._running[source.name] = running  # it ends no earlier: it waits for our turn
+        self._running[source.name] = running  # in time: its thread needs our lock to end
 
-    def _run(self, running: Running, source: Source, asked_by: str) -> None:
+    def _run(self, running: RunningSync, source: Source, asked_by: str) -> None:
         self._emit(events.SyncStarted(running.sync_id, source.name, asked_by, running.dry_run))
         outcome = self._outcome(running, source)
         try:
-            self._tell(outcome)
+            self._emit_outcome(outcome)
             if not running.dry_run:
                 self._finished(outcome)
         except StoreError as error:
             self._failed(running.source, error)
-        except Exception as error:  # noqa: BLE001 - whoever waits must hear the outcome, whatever else goes wrong
+        except Exception as error:  # noqa: BLE001 - waiting clients must get the outcome, whatever else goes wrong
             self._emit(events.InternalError.of(error, "after a sync"))
         finally:
-            with self._turn:
+            with self._lock:
                 del self._running[source.name]
             running.end(outcome)
-            give_back()  # last: nobody waits for it
+            _return_memory()  # last, since nothing waits for it
 
-    def _outcome(self, running: Running, source: Source) -> SyncOutcome:
+    def _outcome(self, running: RunningSync, source: Source) -> SyncOutcome:
         try:
             return sync_source(
                 self._publisher,
                 source,
                 self._clock,
-                running.tell,
+                running.report,
                 dry_run=running.dry_run,
                 prepared_by=running.worker,
                 sync_id=running.sync_id,
             )
-        except Exception as error:  # noqa: BLE001 - a bug in one sync must not end the daemon, nor leave others waiting
+        except Exception as error:  # noqa: BLE001 - a bug in one sync must not end the daemon or leave clients waiting
             self._emit(events.InternalError.of(error, f"sync of {source.name}"))
             return SyncOutcome(running.sync_id, source.name, error=as_known(error))
 
-    def _tell(self, outcome: SyncOutcome) -> None:
-        for one in outcome.lists:
-            total = sum(one.counts.values(), Counts())
+    def _emit_outcome(self, outcome: SyncOutcome) -> None:
+        for result in outcome.lists:
+            total = sum(result.counts.values(), Counts())
             self._emit(
                 events.ListSynced(
                     sync_id=outcome.sync_id,
                     source=outcome.source,
-                    outcome=one.outcome,
-                    list=one.list,
-                    version=one.version,
-                    serial=one.serial,
-                    plan=one.plan,
+                    outcome=result.outcome,
+                    list=result.list,
+                    version=result.version,
+                    serial=result.serial,
+                    plan=result.plan,
                     added=total.added,
                     removed=total.removed,
                     relabelled=total.relabelled,
-                    rows=one.rows,
-                    reason=joined(one.reasons),
-                    reasons=one.reasons,
-                    message=one.message,
-                    to_do=one.to_do,
+                    rows=result.rows,
+                    reason=joined(result.reasons),
+                    reasons=result.reasons,
+                    message=result.message,
+                    to_do=result.to_do,
                 )
             )
-            tell_opened(self._emit, one.opened)
-            tell_ended(self._emit, one.ended)
+            emit_opened(self._emit, result.opened)
+            emit_ended(self._emit, result.ended)
         message, to_do = (outcome.error.message, outcome.error.hint) if outcome.error else ("", "")
         seconds = round(outcome.seconds, 3)
         self._emit(
@@ -259,3 +263,11 @@ class Syncs:
                 outcome.sync_id, outcome.source, outcome.outcome, seconds, outcome.bytes, message, to_do
             )
         )
+
+
+def _return_memory() -> None:
+    """Release memory that the sync has freed, but allocators keep, to the system: a daemon runs for years. Takes ms."""
+    pa.default_memory_pool().release_unused()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # malloc_trim(3): glibc has it, musl does not
+    if trim is not None:
+        trim(0)

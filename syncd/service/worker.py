@@ -1,4 +1,4 @@
-"""The worker process, seen from the daemon: takes one sync, is listened to, and killed when its time is over."""
+"""The worker process, seen from the daemon: takes one sync, reports its progress, and is killed after its deadline."""
 
 import contextlib
 import os
@@ -16,63 +16,61 @@ from syncd.errors import AbandonedError, DeadlineExceeded, StoreError
 from syncd.fetch import Meter
 from syncd.pipeline import wire
 from syncd.pipeline.prepare import Preparing, Progress, Request, VerifiedSource
-from syncd.pipeline.wire import WorkerMessage
 
 COMMAND: Final = (sys.executable, "-P", "-m", "syncd.service.child")
 GRACE: Final = 5.0
-"""Seconds that the worker has, past the sync's deadline, to say so itself and leave its parts in order."""
+"""Seconds that the worker gets, past the sync's deadline, to report it and leave its partial files in order."""
 
 _BLOCK: Final = 1 << 16
 _PASSED_ON: Final = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONPATH", "SSL_CERT_FILE", "SSL_CERT_DIR")
-"""All that the worker gets of the environment: credentials may lie in the rest."""
-
+"""Variables that the worker inherits. The others may hold credentials."""
 
 Process = subprocess.Popen[bytes]
 
 
 def start(command: Sequence[str] = COMMAND) -> Process:
-    """Start a worker process. It ends with the thread that started it, or before."""
+    """Start a worker process. It ends with the thread that started it, or earlier."""
     return subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,  # a traceback may hold what the lists hold
+        stderr=subprocess.DEVNULL,  # a traceback may hold digests
         env={name: os.environ[name] for name in _PASSED_ON if name in os.environ},
         cwd="/",
         start_new_session=True,
     )
 
 
-class Spare:
-    """Worker processes, one of them started ahead of need: that takes longer than most syncs."""
+class SpareWorker:
+    """Starts worker processes, one of them ahead of need: starting takes longer than most syncs."""
 
     def __init__(self, start: Callable[[], Process] = start) -> None:
         self._start = start
-        self._starter = ThreadPoolExecutor(1, "syncd-workers")  # lives as long as they may
-        self._turn = threading.Lock()
+        self._starter = ThreadPoolExecutor(1, "syncd-workers")  # must outlive the processes: see `start`
+        self._lock = threading.Lock()
         self._spare: Future[Process] | None = None
         self._closed = False
 
     def take(self) -> Process:
-        """Return the spare process, or a new one where there is none."""
-        with self._turn:
+        """Return the spare process, or start one if there is no spare."""
+        with self._lock:
             spare, self._spare = self._spare, None
         if spare is not None and spare.exception() is None:
             process = spare.result()
             if process.poll() is None:
                 return process
-            _end(process)  # somebody killed it meanwhile
+            _end(process)  # it was killed while it waited
         return self._starter.submit(self._start).result()
 
     def refill(self) -> None:
-        """Start a process ahead of need, where there is none; does not wait for it."""
-        with self._turn:
+        """Start a spare process, unless there is one already. Does not wait for it."""
+        with self._lock:
             if self._spare is None and not self._closed:
                 self._spare = self._starter.submit(self._start)
 
     def close(self) -> None:
-        """End the spare process; those that were taken end with whoever took them."""
-        with self._turn:
+        """End the spare process. Processes that were taken are ended by their `Worker`."""
+        with self._lock:
             self._closed, spare, self._spare = True, self._spare, None
         if spare is not None and spare.exception() is None:
             _end(spare.result())
@@ -88,14 +86,14 @@ class Worker:
     """Prepares one source in a process of its own: a `syncd.pipeline.prepare.Prepare`, for one sync."""
 
     on_killed: Callable[[int, float], None] = lambda _pid, _seconds: None
-    """told the process id and its age in seconds"""
+    """called with the process ID and its age in seconds"""
     start: Callable[[], Process] = start
     grace: float = GRACE
     _abandoned: threading.Event = field(default_factory=threading.Event)
     _process: Process | None = None
 
     def __call__(self, request: Request, progress: Progress, meter: Meter) -> Preparing:
-        """See `Prepare`. Raises `DeadlineExceeded`, `AbandonedError`, and `StoreError` where the process died."""
+        """See `Prepare`. Raises `DeadlineExceeded`, `AbandonedError`, and `StoreError` if the process died."""
         end = time.monotonic() + request.source.deadline + self.grace
         with self._started() as process:
             if self._abandoned.is_set():
@@ -105,13 +103,13 @@ class Worker:
             except TimeoutError:
                 self.on_killed(process.pid, request.source.deadline + self.grace)
                 raise DeadlineExceeded(
-                    f"source {request.source.name}: not prepared within {request.source.deadline:g} seconds: its "
-                    "worker was killed",
-                    hint="the next sync tries again; if it stays so, raise deadline for this source",
+                    f"source {request.source.name}: fetching and staging took more than "
+                    f"{request.source.deadline:g} seconds, so the worker was killed",
+                    hint="the next sync tries again; if this goes on, raise deadline for this source",
                 ) from None
 
     def abandon(self) -> None:
-        """End the process at once, from any thread: whoever listens gets an `AbandonedError`."""
+        """Kill the process at once, from any thread. The caller of the worker gets an `AbandonedError`."""
         self._abandoned.set()
         process = self._process
         if process is not None:
@@ -127,11 +125,11 @@ class Worker:
                 process.kill()
 
     def _listen(self, process: Process, request: Request, progress: Progress, meter: Meter, end: float) -> Preparing:
-        assert process.stdin  # noqa: S101 - for the type checker: it is a pipe
-        with contextlib.suppress(BrokenPipeError):  # it died already: the end of its answers says so
+        assert process.stdin and process.stdout  # noqa: S101, PT018 - for the type checker: both are pipes
+        with contextlib.suppress(BrokenPipeError):  # it died already, which the end of its answers shows
             process.stdin.write(wire.encode_request(request))
             process.stdin.close()
-        for answer in self._answers(process, end):
+        for answer in map(wire.decode, _lines(process.stdout.fileno(), end)):
             meter.reached(answer.received)
             if answer.told is not None:
                 progress(answer.told.stage, answer.told.done, answer.told.total)
@@ -147,16 +145,11 @@ class Worker:
             raise _stopped(request.source.name)
         raise _died(request.source.name, process.wait())
 
-    def _answers(self, process: Process, end: float) -> Iterator[WorkerMessage]:
-        assert process.stdout  # noqa: S101 - for the type checker: it is a pipe
-        for line in _lines(process.stdout.fileno(), end):
-            yield wire.decode(line)
-
 
 def _lines(descriptor: int, end: float) -> Iterator[bytes]:
-    """Whole lines until the end of the pipe. Raises `TimeoutError`: what came before is read first, however late."""
-    held = bytearray()
-    ready = select.poll()  # select(2) ends at descriptor 1,023, and a daemon with many readers has more
+    """Yield whole lines until the pipe ends. Raises `TimeoutError` at ``end``, after all that has arrived was read."""
+    buffer = bytearray()
+    ready = select.poll()  # select(2) fails above descriptor 1,023; a daemon with many clients has more
     ready.register(descriptor, select.POLLIN)
     while True:
         if not ready.poll(max(0.0, end - time.monotonic()) * 1e3):
@@ -164,18 +157,21 @@ def _lines(descriptor: int, end: float) -> Iterator[bytes]:
         block = os.read(descriptor, _BLOCK)
         if not block:
             return
-        held += block
-        *lines, rest = held.split(b"\n")
-        held = bytearray(rest)
+        buffer += block
+        *lines, rest = buffer.split(b"\n")
+        buffer = bytearray(rest)
         yield from map(bytes, lines)
-        if len(held) > wire.MAX_LINE:
-            raise StoreError("the worker process does not stop talking", hint="look for what this partner sends")
+        if len(buffer) > wire.MAX_LINE:
+            raise StoreError(
+                f"the worker process sent a line of more than {wire.MAX_LINE:,} bytes",
+                hint="inspect this partner's feed: it may have compromised the worker",
+            )
 
 
 def _stopped(source: str) -> AbandonedError:
     return AbandonedError(
-        f"the sync of {source} was abandoned: the daemon is stopping",
-        hint="what was fetched is kept; the next sync goes on from there",
+        f"the sync of {source} was abandoned, because the daemon is stopping",
+        hint="the next sync goes on from the files fetched so far",
     )
 
 
@@ -183,5 +179,5 @@ def _died(source: str, status: int) -> StoreError:
     how = f"by signal {-status}" if status < 0 else f"with status {status}"
     return StoreError(
         f"source {source}: the worker process ended {how} before it was done",
-        hint="signal 9 without a stop: the kernel may have run out of memory; see its log",
+        hint="the next sync tries again; after signal 9, look for out of memory in the kernel's log",
     )

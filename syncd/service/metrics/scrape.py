@@ -39,8 +39,12 @@ class Metrics(Collector):
         emit: Emit,
     ) -> None:
         self._registry = CollectorRegistry()
-        self._emit = emit
-        state = StateCollector(read_state, (*GAUGES, *MATCHER_GAUGES), self._begin_series, self._report_bug)
+        state = StateCollector(
+            read_state,
+            (*GAUGES, *MATCHER_GAUGES),
+            on_state=self._begin_series,
+            on_bug=lambda error: emit(events.InternalError.of(error, "metrics")),
+        )
         self._registry.register(state)  # first, since it begins the series of new sources and lists
         self._registry.register(ExpiryCollector(folder, config))
         self.activity = Activity(self._registry)
@@ -64,9 +68,6 @@ class Metrics(Collector):
 
     def _begin_series(self, sample: StateSample) -> None:
         self.activity.begin_series(sample)
-
-    def _report_bug(self, error: Exception) -> None:
-        self._emit(events.InternalError.of(error, "metrics"))
 
 
 def routes(metrics: Metrics, access: Access) -> list[BaseRoute]:

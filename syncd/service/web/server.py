@@ -18,7 +18,7 @@ from syncd import events
 from syncd.errors import ConfigError
 from syncd.files import make_folder, storage
 from syncd.listen import Address, listening
-from syncd.service.control import take_over
+from syncd.service.control import remove_stale_socket
 from syncd.service.log import Emit
 from syncd.service.web.connection import Connection
 from syncd.service.web.context import Limits
@@ -252,7 +252,7 @@ def _listener(address: Address) -> Iterator[socket.socket]:
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _ACKNOWLEDGE_WITHIN)
             yield listener
         return
-    take_over(address.path)
+    remove_stale_socket(address.path)
     make_folder(address.path.parent)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         with storage(address.path, "listen at"):
