@@ -56,7 +56,7 @@ def is_full(error: StoreError) -> bool:
 
 
 @dataclass(frozen=True)
-class Room:
+class FreeSpace:
     """Space on a file system, in bytes: ``free`` for this user, and how much of it large files are to leave.
 
     The reserve is for what keeps others going: catalog (its write-ahead log takes some 4 MB), signed metadata, small
@@ -67,7 +67,7 @@ class Room:
     reserve: int
 
     @classmethod
-    def at(cls, folder: Path) -> "Room | None":
+    def at(cls, folder: Path) -> "FreeSpace | None":
         """That of the file system of ``folder``; None where it does not say. Raises `StoreError`."""
         with storage(folder, "look at"):
             found = os.statvfs(folder)
@@ -75,7 +75,7 @@ class Room:
             return None
         return cls(found.f_bavail * found.f_frsize, min(_RESERVE, found.f_blocks * found.f_frsize // _RESERVED_SHARE))
 
-    def holds(self, needed: int) -> bool:
+    def fits(self, needed: int) -> bool:
         """Whether so many bytes more fit in."""
         return needed + self.reserve <= self.free
 

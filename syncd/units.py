@@ -34,10 +34,10 @@ def span(length: timedelta) -> str:
 
 def ago(age: timedelta) -> str:
     """How long ago something was; a clock that was set back is not read as "just now"."""
-    return "in the future" if behind(age) else f"{span(age)} ago"
+    return "in the future" if clock_is_behind(age) else f"{span(age)} ago"
 
 
-def behind(age: timedelta) -> bool:
+def clock_is_behind(age: timedelta) -> bool:
     """Whether the age of something past shows that the local clock was set back; clocks of hosts differ a little."""
     return age < -CLOCK_TOLERANCE
 

@@ -19,10 +19,11 @@ from syncd.feed.layout import segment_path
 from syncd.feed.proof import SignedManifest
 from syncd.format import manifest as manifests
 from syncd.format.caps import DEFAULT_CAPS
+from syncd.format.checksum import Checksum
 from syncd.format.manifest import Manifest, SegmentRef
 from syncd.format.rows import Rows, sort_order
 from syncd.format.segment import Segment
-from syncd.format.stack import Stack
+from syncd.format.stack import Stack, Totals
 from syncd.format.writer import write_segment
 from syncd.model import Algorithm, Counts, ListName
 from syncd.outcomes import HoldReason, Lane
@@ -109,11 +110,11 @@ class ListWorld:
         """The first version, whole."""
         ref = self._write(rows_of(rows), "base")
         stack = Stack(MD5, [Segment.open(self.state.path(ref), ref)])
-        amount = stack.amount()
-        state = {MD5: manifests.EndState(rows=amount.rows, checksum=str(amount.checksum))}
+        totals = stack.totals()
+        state = {MD5: manifests.EndState(rows=totals.rows, checksum=str(totals.checksum))}
         counting = Counting((ref,), {}, dict(state))
         counting.counts[MD5] = counting.counts.get(MD5) or _added(len(rows))
-        counting.labels[MD5] = {label: _added(count) for label, count in amount.by_label.items()}
+        counting.labels[MD5] = {label: _added(count) for label, count in totals.by_label.items()}
         self._settle(self._update(self._candidate(counting, (), Over.NOTHING, stack=(ref,))))
         self.stated, self.served = dict(rows), dict(rows)
 
@@ -357,10 +358,10 @@ class ListWorld:
         assert content(state.basis.stacks.get(MD5)) == self.stated
         for basis, rows in ((state.head_basis, self.served), (state.basis, self.stated)):
             stack = basis.stacks.get(MD5)
-            count, checksum = stack.total() if stack else (0, "0" * 32)
+            totals = stack.totals() if stack else Totals({}, Checksum())
             stated = basis.end_state.get(MD5)
-            assert count == len(rows) == (stated.rows if stated else 0)
-            assert stated is None or stated.checksum == str(checksum)
+            assert totals.rows == len(rows) == (stated.rows if stated else 0)
+            assert stated is None or stated.checksum == str(totals.checksum)
         self._check_counts()
         if self.labels is not None:
             expected = {label: list(self.served.values()).count(label) for label in set(self.served.values())}

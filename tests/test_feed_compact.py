@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from syncd.errors import StoreError
 from syncd.feed.signed import load_repository
-from syncd.format.fold import fold
 from syncd.format.manifest import Fold, Manifest, SegmentRef
+from syncd.format.writer import fold
 from syncd.model import Algorithm
 from syncd.outcomes import Outcome
 from syncd.publish import author

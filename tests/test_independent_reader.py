@@ -19,7 +19,8 @@ from syncd.errors import ManifestError, RetiredList, WidthError
 from syncd.feed.layout import manifest_path, segment_path
 from syncd.format.canonical import canonical, read_canonical
 from syncd.format.checksum import checksum
-from syncd.format.manifest import EndState, Manifest, SegmentRef, encode, parse
+from syncd.format.delta import drop_empty, state_of
+from syncd.format.manifest import Manifest, SegmentRef, encode, parse
 from syncd.format.rows import Rows, sort_order
 from syncd.format.segment import Segment
 from syncd.format.stack import Stack
@@ -74,8 +75,7 @@ def test_stacks_give_the_expected_answers(version):  # type: ignore[no-untyped-d
         found = [list(pair) for pair in stacks[digest.algorithm].entries_of(digest.value)]
         assert found == by_version[str(version)], text
     for algorithm, state in made.end_state.items():
-        rows, total = stacks[algorithm].total()
-        assert EndState(rows=rows, checksum=str(total)) == state
+        assert state_of(stacks[algorithm].totals()) == state
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -129,7 +129,7 @@ def test_steps_lead_from_version_to_version() -> None:
             under = stack(manifest(before), ref.algorithm)
             effect = under.effect(segment(ref).rows())
             assert effect.counts == step.counts[ref.algorithm]
-            assert str(under.total()[1] + effect.change) == step.end_state[ref.algorithm].checksum
+            assert str(under.totals().checksum + effect.change) == step.end_state[ref.algorithm].checksum
 
 
 def test_folding_gives_the_stated_segment(tmp_path):  # type: ignore[no-untyped-def]
@@ -157,8 +157,7 @@ def test_algorithms_that_no_reader_knows() -> None:
         refs = made.segments_of(algorithm)
         paths = [FEED / segment_path(made.list, ref.sha256) for ref in refs]
         stacks[algorithm] = Stack(algorithm, [Segment.check(*pair) for pair in zip(paths, refs, strict=True)])
-        rows, total = stacks[algorithm].total()
-        assert EndState(rows=rows, checksum=str(total)) == made.end_state[algorithm]
+        assert state_of(stacks[algorithm].totals()) == made.end_state[algorithm]
     assert {algorithm: one.width for algorithm, one in stacks.items()} == {"tlsh2": 35, "vpdq": 33}
     for text, expected in vector["look_ups"].items():
         digest = Digest.parse(text)
@@ -304,8 +303,7 @@ def install(folder: Path, deltas: list[dict[tuple[bytes, str], str | None]]) -> 
             (folder / "new").rename(folder / segment_path(name, ref.sha256))
             refs.append(ref)
     made = Stack(Algorithm.SHA1, [Segment.check(folder / segment_path(name, ref.sha256), ref) for ref in refs])
-    rows_in_force, total = made.total()
-    state = {Algorithm.SHA1: EndState(rows=rows_in_force, checksum=str(total))} if rows_in_force else {}
+    state = drop_empty({Algorithm.SHA1: state_of(made.totals())})
     created = manifest(1).created
     content = encode(Manifest(list=name, version=1, previous=None, created=created, end_state=state, stack=tuple(refs)))
     sha256 = hashlib.sha256(content).hexdigest()

@@ -11,7 +11,7 @@ from standing import checked, fault_of
 from syncd.errors import StoreError
 from syncd.feed.folder import FeedFolder
 from syncd.fetch.folder import FilePeer
-from syncd.files import Room, is_full, storage
+from syncd.files import FreeSpace, is_full, storage
 from syncd.outcomes import Outcome
 from syncd.pipeline.values import Full, FullReason
 from syncd.publish import author
@@ -37,10 +37,10 @@ def test_what_others_need_is_left_to_them(
 ) -> None:
     """64 MiB, and of a small file system a sixteenth."""
     monkeypatch.setattr(os, "statvfs", disk_of(size, free))
-    room = Room.at(tmp_path)
-    assert room == Room(free, reserve)
-    assert room.holds(free - reserve)
-    assert not room.holds(free - reserve + 1)
+    space = FreeSpace.at(tmp_path)
+    assert space == FreeSpace(free, reserve)
+    assert space.fits(free - reserve)
+    assert not space.fits(free - reserve + 1)
 
 
 def test_a_file_system_that_does_not_know_its_size_is_taken_as_it_comes(
@@ -48,7 +48,7 @@ def test_a_file_system_that_does_not_know_its_size_is_taken_as_it_comes(
 ) -> None:
     """As some network file systems do."""
     monkeypatch.setattr(os, "statvfs", disk_of(0, 0))
-    assert Room.at(tmp_path) is None
+    assert FreeSpace.at(tmp_path) is None
 
 
 def test_a_list_that_does_not_fit_is_not_fetched(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

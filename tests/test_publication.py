@@ -8,7 +8,7 @@ from syncd.catalog.catalog import Catalog
 from syncd.errors import LostRaceError, StoreError
 from syncd.feed import layout
 from syncd.feed.signed import load_repository
-from syncd.format.fold import fold as fold_segments
+from syncd.format.writer import fold as fold_segments
 from syncd.model import ListName
 from syncd.outcomes import Outcome
 from syncd.publish import author, publication

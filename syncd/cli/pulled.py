@@ -10,7 +10,7 @@ import typer
 from syncd.cli import arguments
 from syncd.cli.output import note, say, utc_now
 from syncd.model import Hit
-from syncd.units import behind, span, stamp
+from syncd.units import clock_is_behind, span, stamp
 
 if TYPE_CHECKING:
     from syncd.matcher import ListStatus, Matcher
@@ -43,7 +43,7 @@ def warn_of_age(matcher: "Matcher", folder: Path) -> None:
 
     statuses = matcher.status()
     age = utc_now() - max(_known_times(statuses, folder))
-    if behind(age):
+    if clock_is_behind(age):
         note(f"the local clock is behind by {span(-age)}: set it; until then no age is known")
     expired = sorted({role for one in statuses for role in one.expired})
     if expired:

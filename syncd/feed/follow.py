@@ -19,12 +19,12 @@ from syncd.feed import layout
 from syncd.feed.folder import TRUST, FeedFolder
 from syncd.feed.proof import SignedManifest, prove_manifest, target_of
 from syncd.fetch import Download, Peer, Progress, download_all
-from syncd.files import Room, install_file, make_folder, sha256_file, storage
+from syncd.files import FreeSpace, install_file, make_folder, sha256_file, storage
 from syncd.format.caps import DEFAULT_CAPS, Caps
-from syncd.format.fold import fold
 from syncd.format.manifest import Manifest, SegmentRef
-from syncd.format.segment import Segment, Told, untold
+from syncd.format.segment import RowProgress, Segment, ignore_progress
 from syncd.format.stack import Stack
+from syncd.format.writer import fold
 from syncd.model import ListName
 from syncd.trust import client
 from syncd.trust.values import Floors, TrustedFeed
@@ -112,7 +112,7 @@ class Follower:
         name: ListName,
         refs: Sequence[SegmentRef],
         progress: Progress | None = None,
-        checked: Told = untold,
+        checked: RowProgress = ignore_progress,
     ) -> None:
         """Bring the missing ones of ``refs`` into the folder, each verified whole.
 
@@ -137,12 +137,12 @@ class Follower:
 
 def _check_room(staging: Path, jobs: Sequence[Download]) -> None:
     """Raise `StoreError` if the bytes still to fetch for ``jobs`` would use up the reserve for others."""
-    needed, room = sum(job.length - _size(job.target) for job in jobs), Room.at(staging)
-    if jobs and room is not None and not room.holds(needed):
+    needed, space = sum(job.length - _size(job.target) for job in jobs), FreeSpace.at(staging)
+    if jobs and space is not None and not space.fits(needed):
         raise StoreError(
-            f"not enough space at {staging}: {needed:,} bytes to fetch, {room.free:,} bytes free, {room.reserve:,} "
+            f"not enough space at {staging}: {needed:,} bytes to fetch, {space.free:,} bytes free, {space.reserve:,} "
             "of them reserved",
-            hint=f"free {needed + room.reserve - room.free:,} bytes there, or move the folder to a larger disk",
+            hint=f"free {needed + space.reserve - space.free:,} bytes there, or move the folder to a larger disk",
         ) from OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 

@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from syncd.format.checksum import Checksum
 from syncd.format.manifest import EndState
 from syncd.format.rows import Rows, concatenate, sort_order
-from syncd.format.segment import Told, untold
-from syncd.format.stack import Amount, Effect, Stack
+from syncd.format.segment import RowProgress, ignore_progress
+from syncd.format.stack import Effect, Stack, Totals
 from syncd.model import Algorithm, Counts
 
 
-def difference(old: Stack, new: Stack, read: Told = untold) -> Rows:
+def difference(old: Stack, new: Stack, read: RowProgress = ignore_progress) -> Rows:
     """The sorted rows that turn ``old`` into ``new``. Reads both lists once; memory is that of the result.
 
     ``read`` is told of the rows in force of both as they are.
@@ -34,13 +34,13 @@ def difference(old: Stack, new: Stack, read: Told = untold) -> Rows:
 
 def whole_state(stack: Stack) -> tuple[EndState, Counts]:
     """The end state of a stack from its rows, and the counts of a first version. Reads the whole list."""
-    amount = stack.amount()
-    return state_of(amount), Counts(added=amount.rows)
+    totals = stack.totals()
+    return state_of(totals), Counts(added=totals.rows)
 
 
-def state_of(amount: Amount) -> EndState:
+def state_of(totals: Totals) -> EndState:
     """An amount as manifests state it."""
-    return EndState(rows=amount.rows, checksum=str(amount.checksum))
+    return EndState(rows=totals.rows, checksum=str(totals.checksum))
 
 
 def end_state_after(before: EndState | None, effect: Effect) -> EndState:

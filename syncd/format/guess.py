@@ -11,7 +11,7 @@ from struct import Struct
 from typing import Final
 
 ABSENT: Final = -1
-UNTOLD: Final = -2
+UNKNOWN: Final = -2
 GUESSABLE: Final = range(1 << 16, 1 << 29)
 """Numbers of rows: from where guessing is quicker than halving, up to where drifts take more than 32 bits."""
 
@@ -24,7 +24,7 @@ _MAX_REGIONS: Final = 18
 _HEAD: Final = Struct(">I")
 
 Guess = Callable[[bytes], int]
-"""The row of a digest, or `ABSENT`; `UNTOLD` where a look nearby does not tell, or there are several."""
+"""The row of a digest, or `ABSENT`; `UNKNOWN` where a look nearby does not tell, or there are several."""
 
 
 def make_guess(mapped: mmap.mmap, base: int, rows: int, width: int, measured: "array[int] | None" = None) -> Guess:
@@ -47,15 +47,15 @@ def make_guess(mapped: mmap.mmap, base: int, rows: int, width: int, measured: "a
         near = mapped[there : there + size]
         found = near.find(digest)
         if not base <= there <= highest:
-            return UNTOLD
+            return UNKNOWN
         if found > 0 and not found % width:
             after = found + width
             alone = after < size and near[after : after + width] != digest
-            return at - _AROUND + found // width if alone else UNTOLD
+            return at - _AROUND + found // width if alone else UNKNOWN
         if found < 0 and near[:width] < digest < near[last:]:
             return ABSENT
         if measured is not None:
-            return UNTOLD
+            return UNKNOWN
         drifts[region] = _measured(digest, even, mapped, base, rows, width) - even
         return make_guess(mapped, base, rows, width, drifts)(digest)
 

@@ -28,7 +28,7 @@ from syncd.format.arrow import check_length, check_size, read_batch
 from syncd.format.caps import DEFAULT_CAPS, Caps
 from syncd.format.checksum import entry_bytes
 from syncd.format.gather import Gather
-from syncd.format.guess import ABSENT, GUESSABLE, UNTOLD, make_guess
+from syncd.format.guess import ABSENT, GUESSABLE, UNKNOWN, make_guess
 from syncd.format.lazy import lazy
 from syncd.format.manifest import SegmentRef
 from syncd.format.rows import Digests, Entries, Index, Mask, Rows, repeats
@@ -40,11 +40,11 @@ _CHUNK: Final = 1 << 20
 Lookup = Callable[[bytes], list[tuple[str, str]]]
 """The (entry, label) pairs that support a digest."""
 
-Told = Callable[[int], None]
-"""Told how many rows more are done, of something that takes a while."""
+RowProgress = Callable[[int], None]
+"""Called with the number of further rows done, during long work."""
 
 
-def untold(rows: int) -> None:
+def ignore_progress(rows: int) -> None:
     """Nobody wants to know."""
     del rows
 
@@ -110,7 +110,9 @@ class Segment:
         return cls.check_all_but_hash(path, ref, caps)
 
     @classmethod
-    def check_all_but_hash(cls, path: Path, ref: SegmentRef, caps: Caps = DEFAULT_CAPS, checked: Told = untold) -> Self:
+    def check_all_but_hash(
+        cls, path: Path, ref: SegmentRef, caps: Caps = DEFAULT_CAPS, checked: RowProgress = ignore_progress
+    ) -> Self:
         """Prove a file whose SHA-256 was proved while it was written, as by `Peer.download`, and of no other.
 
         Reading it twice would cost as much as fetching it. ``checked`` is told of rows as they are. Raises as `check`.
@@ -198,7 +200,7 @@ class Segment:
         """For each (digest, entry) the first row not before it, and whether that row is it. O(k log n)."""
         return self.search.positions(digests, entries)
 
-    def _check_rows(self, caps: Caps, checked: Told) -> None:
+    def _check_rows(self, caps: Caps, checked: RowProgress) -> None:
         if len(self._dictionary) > caps.labels:
             raise CapError(self.path, f"{len(self._dictionary)} labels; accepted are {caps.labels}")
         label_bytes = pc.sum(pc.binary_length(self._dictionary)).as_py()
@@ -216,7 +218,7 @@ class Segment:
             if len(long):
                 raise SchemaError(self.path, f"entry longer than {MAX_ENTRY_BYTES} bytes", start + int(long[0]))
 
-    def _check_order(self, checked: Told) -> None:
+    def _check_order(self, checked: RowProgress) -> None:
         for start in range(0, len(self), _CHUNK):
             first = max(0, start - 1)
             stop = min(len(self), start + _CHUNK)
@@ -256,7 +258,7 @@ class Segment:
 
 
 def _no_guess(digest: bytes) -> int:  # noqa: ARG001 - as one that guesses
-    return UNTOLD
+    return UNKNOWN
 
 
 def _halve(digests: Digests, mapped: mmap.mmap, digests_at: int, digest: bytes) -> tuple[int, int]:

@@ -19,7 +19,7 @@ from syncd.format.checksum import Checksum, checksum
 from syncd.format.lazy import lazy
 from syncd.format.rows import Digests, Mask, Rows, concatenate, repeats, sort_order
 from syncd.format.search import DigestSearch
-from syncd.format.segment import Lookup, Segment, Told, untold
+from syncd.format.segment import Lookup, RowProgress, Segment, ignore_progress
 from syncd.model import Algorithm, Counts
 
 _CHUNK: Final = 1 << 18
@@ -50,7 +50,7 @@ class Effect:
 
 
 @dataclass(frozen=True)
-class Amount:
+class Totals:
     """What rows amount to: how many there are of each label, and their checksum."""
 
     by_label: Mapping[str, int]
@@ -220,7 +220,7 @@ class Stack:
         found = [rows.take(np.asarray(pc.is_in(rows.entries, wanted), dtype=bool)) for rows in self.effective()]
         return concatenate([Rows.empty(self.algorithm), *found])
 
-    def amount(self, read: Told = untold) -> Amount:
+    def totals(self, read: RowProgress = ignore_progress) -> Totals:
         """What the rows in force amount to, from the rows themselves. Reads the whole base once, in order.
 
         ``read`` is told of the base's rows as they are.
@@ -234,7 +234,7 @@ class Stack:
         added, replaced = self.overlay.take(~self.overlay.removed), self._replaced()
         labels.update(added.label_counts())
         labels.subtract(replaced.label_counts())
-        return Amount(dict(+labels), total + checksum(added) - checksum(replaced))
+        return Totals(dict(+labels), total + checksum(added) - checksum(replaced))
 
     def _replaced(self) -> Rows:
         """The rows of the base that deltas remove or say anew."""
@@ -244,8 +244,8 @@ class Stack:
         return self.base.take(position[found])
 
     def total(self) -> tuple[int, Checksum]:
-        """Entries in force and their checksum, as `amount` finds them."""
-        amount = self.amount()
+        """Entries in force and their checksum, as `totals` finds them."""
+        amount = self.totals()
         return amount.rows, amount.checksum
 
 

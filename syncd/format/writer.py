@@ -7,7 +7,7 @@ validity bitmaps, and the metadata is fixed. So whoever holds the inputs of a fo
 import contextlib
 import mmap
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import IO, Any, Final, Literal, Self
 
@@ -21,9 +21,13 @@ from syncd.format.caps import DEFAULT_CAPS
 from syncd.format.checksum import entry_bytes
 from syncd.format.manifest import SegmentRef
 from syncd.format.rows import Rows
+from syncd.format.segment import Segment
+from syncd.format.stack import Stack
 from syncd.model import Algorithm
 
 _REMAP_ROWS: Final = 1 << 20
+_FOLD_ROWS: Final = 1 << 18
+"""rows written at a time"""
 
 
 class SegmentWriter:
@@ -153,3 +157,18 @@ def write_segment(
         for rows in chunks:
             writer.append(rows)
         return writer.close()
+
+
+def fold(inputs: Sequence[Segment], kind: str, path: Path) -> SegmentRef | None:
+    """Write the fold of ``inputs`` (oldest first) to ``path``; return None, and write no file, if no row is left.
+
+    A fold is one segment that means the same as several of a stack. It is deterministic: whoever holds the inputs
+    makes the same bytes and need not download the output (`Fold` in a manifest). A base holds the entries in force,
+    so its inputs are a stack from its bottom; a delta keeps the removals.
+    """
+    stack = Stack(inputs[0].algorithm, inputs)
+    if kind == "base":
+        return write_segment(path, stack.algorithm, "base", stack.effective())
+    rows = stack.overlay
+    slices = (rows.slice(start, start + _FOLD_ROWS) for start in range(0, len(rows), _FOLD_ROWS))
+    return write_segment(path, stack.algorithm, "delta", slices)

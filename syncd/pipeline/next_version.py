@@ -151,7 +151,7 @@ class NextVersion:
         if self._state.labels is not None:
             return self._state.labels
         stacks = self._state.head_basis.stacks  # once for each list that an older syncd published
-        return {algorithm: stack.amount().by_label for algorithm, stack in stacks.items()}
+        return {algorithm: stack.totals().by_label for algorithm, stack in stacks.items()}
 
     def _write(self, rows: RowsBy, *, public: bool) -> tuple[SegmentRef, ...]:
         """Write rows as deltas: into the source's folder, and into the feed as well if they are ``public``."""

@@ -12,8 +12,8 @@ from typing import Literal
 from syncd.errors import MismatchError, StoreError
 from syncd.format.delta import difference, drop_empty, state_of
 from syncd.format.manifest import Manifest, SegmentRef, Step
-from syncd.format.segment import Segment, Told
-from syncd.format.stack import Amount, Stack
+from syncd.format.segment import RowProgress, Segment
+from syncd.format.stack import Stack, Totals
 from syncd.format.writer import write_segment
 from syncd.model import Algorithm, Counts
 from syncd.pipeline.counting import Counting
@@ -21,7 +21,7 @@ from syncd.pipeline.values import Basis, Candidate, FullReason, Over
 
 Opener = Callable[[SegmentRef], Segment]
 Counted = Callable[[str, int], None]
-"""Told of rows as they are done: ``stage``, a list counted; ``compare``, two compared; and how many more."""
+"""Called with ``stage`` (a list counted) or ``compare`` (two compared), and the number of further rows done."""
 
 
 def uncounted(stage: str, rows: int) -> None:
@@ -82,16 +82,16 @@ def stage_full(
     Returns the candidate and the files of new delta segments in ``scratch``. Raises `MismatchError` where the end
     state is not the signed one.
     """
-    amounts = {algorithm: stack.amount(partial(counted, "stage")) for algorithm, stack in stacks.items()}
-    end_state = drop_empty({algorithm: state_of(amount) for algorithm, amount in amounts.items()})
+    totals = {algorithm: stack.totals(partial(counted, "stage")) for algorithm, stack in stacks.items()}
+    end_state = drop_empty({algorithm: state_of(total) for algorithm, total in totals.items()})
     if end_state != dict(upstream.end_state):
         raise MismatchError(
             f"{upstream.list} serial {upstream.version}: its segments do not give the end state that was signed",
             hint="the publisher's state has drifted; it should publish the list whole",
         )
     if basis is None:
-        counts = {algorithm: Counts(added=amount.rows) for algorithm, amount in amounts.items()}
-        labels = {algorithm: _all_added(amount) for algorithm, amount in amounts.items()}
+        counts = {algorithm: Counts(added=total.rows) for algorithm, total in totals.items()}
+        labels = {algorithm: _all_added(total) for algorithm, total in totals.items()}
         candidate = Candidate(
             manifest=upstream,
             sha256=sha256,
@@ -132,12 +132,16 @@ def stage_full(
     return candidate, [path for path, _ in written]
 
 
-def _all_added(amount: Amount) -> dict[str, Counts]:
-    return {label: Counts(added=count) for label, count in amount.by_label.items()}
+def _all_added(total: Totals) -> dict[str, Counts]:
+    return {label: Counts(added=count) for label, count in total.by_label.items()}
 
 
 def _write_difference(
-    old: Mapping[Algorithm, Stack], new: Mapping[Algorithm, Stack], algorithm: Algorithm, scratch: Path, read: Told
+    old: Mapping[Algorithm, Stack],
+    new: Mapping[Algorithm, Stack],
+    algorithm: Algorithm,
+    scratch: Path,
+    read: RowProgress,
 ) -> list[tuple[Path, SegmentRef]]:
     empty = Stack(algorithm, [])
     rows = difference(old.get(algorithm, empty), new.get(algorithm, empty), read)

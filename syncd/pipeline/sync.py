@@ -29,7 +29,7 @@ from syncd.pipeline.recount import recount
 from syncd.pipeline.values import Over, Staged, Update, UpToDate, Waiting
 from syncd.publish import author
 from syncd.sources.source import Source
-from syncd.units import behind
+from syncd.units import clock_is_behind
 
 RESIGN_AFTER: Final = timedelta(hours=1)
 PATIENCE: Final = 10.0
@@ -77,7 +77,7 @@ def sign_if_due(publisher: Publisher, now: datetime) -> bool:
     last = publisher.last_signed()
     author.check_timestamp(last, now)
     corrected = publisher.catalog.correct_verified(now)
-    due = corrected or behind(now - last) or now - last >= RESIGN_AFTER
+    due = corrected or clock_is_behind(now - last) or now - last >= RESIGN_AFTER
     if due:
         publisher.resign(now)
     return due

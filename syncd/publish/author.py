@@ -29,7 +29,7 @@ from syncd.trust import keys
 from syncd.trust.keys import Signers
 from syncd.trust.repository import Repository, create
 from syncd.trust.values import lifetime
-from syncd.units import behind, brief
+from syncd.units import brief, clock_is_behind
 
 MakeBatch = Callable[[Path], Batch]
 """Makes what is to be published, with files in the scratch folder given; called once the feed's lock is held."""
@@ -299,7 +299,7 @@ def check_clock(repository: Repository, now: datetime, *roles: str) -> None:
         check_timestamp(expires["timestamp"] - lifetime("timestamp"), now)
         return
     last = max(expires[role] - lifetime(role) for role in roles)
-    if behind(now - last):
+    if clock_is_behind(now - last):
         raise _runs_backwards(last, now, renewable="timestamp" in roles)
 
 

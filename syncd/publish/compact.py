@@ -14,10 +14,11 @@ from syncd.feed import layout
 from syncd.feed.folder import FeedFolder
 from syncd.files import sha256_file
 from syncd.format.checksum import Checksum
-from syncd.format.fold import fold
+from syncd.format.delta import state_of
 from syncd.format.manifest import EndState, Fold, Manifest, SegmentRef
 from syncd.format.segment import Segment
 from syncd.format.stack import Stack, merge_deltas
+from syncd.format.writer import fold
 from syncd.publish.change import ListChange
 
 RUN: Final = 8
@@ -177,6 +178,5 @@ def _means_the_same(below: Sequence[Segment], inputs: Sequence[Segment], folded:
 
 def _gives_end_state(manifest: Manifest, stack: Stack) -> bool:
     """Read a new base once more before the old one is let go."""
-    rows, total = stack.total()
     stated = manifest.end_state.get(stack.algorithm) or EndState(rows=0, checksum=str(Checksum()))
-    return (rows, str(total)) == (stated.rows, stated.checksum)
+    return state_of(stack.totals()) == stated

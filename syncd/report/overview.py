@@ -30,7 +30,7 @@ from syncd.report.faults import StorageFault
 from syncd.report.holds import hold_in_words, reasons_of
 from syncd.report.lagging import MatcherView
 from syncd.report.recorded import last_and_running
-from syncd.units import behind, in_words, span
+from syncd.units import clock_is_behind, in_words, span
 
 _PATIENCE: Final = timedelta(hours=1)
 _MISSED_SYNCS: Final = 3
@@ -167,7 +167,7 @@ class ListView:
     def _why_old(self) -> str:
         """Why a list that no sync found fault with is still not fresh; '' if it is."""
         patience = self.source.patience
-        if self.age and behind(self.age):
+        if self.age and clock_is_behind(self.age):
             return f"the local clock is {span(-self.age)} behind the last verification: set it"
         if self.age and patience is not None and self.age > patience:
             return f"not verified for {span(self.age)}: syncs do not run"

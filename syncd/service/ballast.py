@@ -10,7 +10,7 @@ from typing import Final
 from syncd.catalog.folder import StateFolder
 from syncd.errors import StoreError
 from syncd.feed.folder import FeedFolder
-from syncd.files import PRIVATE_FILE, Room, storage
+from syncd.files import PRIVATE_FILE, FreeSpace, storage
 
 SIZE: Final = 8 << 20
 """Bytes, at most: twice the size of the catalog's write-ahead log. On a small file system, half of the reserve."""
@@ -26,8 +26,8 @@ class Ballast:
 
     def release_if_full(self) -> None:
         """If space is short, remove the ballast and the scratch files of interrupted syncs. Raises `StoreError`."""
-        room = Room.at(self._folder.root)
-        if room is None or room.free >= _size(room):
+        space = FreeSpace.at(self._folder.root)
+        if space is None or space.free >= _size(space):
             return
         with storage(self._path, "remove"):
             self._path.unlink(missing_ok=True)
@@ -36,13 +36,13 @@ class Ballast:
 
     def keep(self) -> None:
         """Write the ballast again if it is missing. Raises `StoreError` if the disk is too full for it."""
-        room = Room.at(self._folder.root)
-        if room is None or self._path.exists():
+        space = FreeSpace.at(self._folder.root)
+        if space is None or self._path.exists():
             return
-        size = _size(room)
-        if room.free < 2 * size:
+        size = _size(space)
+        if space.free < 2 * size:
             raise StoreError(
-                f"the disk of {self._folder.root} is full: {room.free:,} bytes free",
+                f"the disk of {self._folder.root} is full: {space.free:,} bytes free",
                 hint="free disk space; the published lists are still served, but syncs may fail",
             )
         with storage(self._path, "write"):
@@ -55,5 +55,5 @@ class Ballast:
                 raise
 
 
-def _size(room: Room) -> int:
-    return min(SIZE, room.reserve // 2)
+def _size(space: FreeSpace) -> int:
+    return min(SIZE, space.reserve // 2)

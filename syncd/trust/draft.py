@@ -29,7 +29,7 @@ from syncd.trust.values import (
     role_of,
     size_limit,
 )
-from syncd.units import behind
+from syncd.units import clock_is_behind
 
 _Signed: TypeAlias = Root | Timestamp | Snapshot | Targets
 
@@ -70,7 +70,7 @@ class MetadataDraft:
         A role that a clock running ahead signed in the future would stay valid longer than allowed.
         """
         left = self._signed(role).expires - self.now
-        mistimed = left < lifetime(role) / 2 or behind(lifetime(role) - left)
+        mistimed = left < lifetime(role) / 2 or clock_is_behind(lifetime(role) - left)
         return (mistimed or self.versions.get(role, 0) <= self.above) and self.can_sign(role)
 
     def sign(self, role: str, previous_root: Root | None = None) -> None:

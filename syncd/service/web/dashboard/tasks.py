@@ -17,7 +17,7 @@ from syncd.report.overview import ListView, Overview
 from syncd.service.web.dashboard.html import Child, Html, h, join
 from syncd.service.web.dashboard.parts import Mark, list_link, prose, source_link, state
 from syncd.trust.keys import OFFLINE_ROLES
-from syncd.units import behind, span
+from syncd.units import clock_is_behind, span
 
 _STAYS: Final = "What was proved last stays served."
 _BEHIND: Final = "Look at the log of the matcher there: its last pull failed, or it was not made."
@@ -83,7 +83,7 @@ def _to_do(one: ListView) -> str:
 
 
 def _is_clock(one: ListView) -> bool:
-    return one.age is not None and behind(one.age)
+    return one.age is not None and clock_is_behind(one.age)
 
 
 def _ended(one: ListView) -> Outcome | None:
