@@ -1,4 +1,4 @@
-"""Durable files and locks. Nothing else in syncd calls fsync or rename.
+"""Durable files and locks. No other module of syncd calls fsync or rename.
 
 A published file is never truncated or rewritten in place: readers have it mapped.
 """
@@ -28,12 +28,12 @@ _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _RESERVE: Final = 64 << 20
 _RESERVED_SHARE: Final = 16
 _LOCK_POLL: Final = 0.05
-"""Seconds between two looks at a lock that is waited for."""
+"""Seconds between two attempts to take a lock."""
 
 
 @contextlib.contextmanager
 def storage(path: Path, doing: str) -> Iterator[None]:
-    """Turn the `OSError` of a disk operation into a `StoreError` that names the path and what to do."""
+    """Turn an `OSError` of a disk operation into a `StoreError` with the path and a hint."""
     try:
         yield
     except OSError as error:
@@ -42,25 +42,25 @@ def storage(path: Path, doing: str) -> Iterator[None]:
 
 def _hint(error: OSError) -> str:
     if error.errno in _FULL:
-        return "free disk space, then run the command again: it goes on from here"
+        return "free disk space, then run the command again; it continues from here"
     if error.errno in {errno.EACCES, errno.EPERM}:
-        return "run as the user that owns the folder, or correct its mode"
+        return "run the command as the user that owns the folder, or correct the mode of the folder"
     if error.errno == errno.EROFS:
-        return "the file system is mounted read-only"
-    return "check that disk and the kernel's log, then run the command again"
+        return "the file system is mounted read-only: mount it writable, or use another folder"
+    return "check the disk and the kernel log, then run the command again"
 
 
 def is_full(error: StoreError) -> bool:
-    """Whether it was for want of space that a disk operation failed."""
+    """Return True if a disk operation failed because the disk or the quota was full."""
     return isinstance(error.__cause__, OSError) and error.__cause__.errno in _FULL
 
 
 @dataclass(frozen=True)
 class FreeSpace:
-    """Space on a file system, in bytes: ``free`` for this user, and how much of it large files are to leave.
+    """Space on a file system, in bytes: ``free`` for this user, and the ``reserve`` that large files must leave.
 
-    The reserve is for what keeps others going: catalog (its write-ahead log takes some 4 MB), signed metadata, small
-    deltas. 64 MiB hold that for hundreds of lists; of a small file system a sixteenth, so that it can be used at all.
+    The reserve keeps room for small writes: the catalog (whose write-ahead log takes about 4 MB), signed metadata and
+    small deltas. 64 MiB is enough for hundreds of lists. On a small file system it is a sixteenth of the size.
     """
 
     free: int
@@ -68,20 +68,20 @@ class FreeSpace:
 
     @classmethod
     def at(cls, folder: Path) -> "FreeSpace | None":
-        """That of the file system of ``folder``; None where it does not say. Raises `StoreError`."""
-        with storage(folder, "look at"):
-            found = os.statvfs(folder)
-        if not found.f_blocks:  # some network file systems do not know
+        """Return the space on the file system of ``folder``; None if it does not report it. Raises `StoreError`."""
+        with storage(folder, "read the free space of"):
+            stat = os.statvfs(folder)
+        if not stat.f_blocks:  # some network file systems do not report it
             return None
-        return cls(found.f_bavail * found.f_frsize, min(_RESERVE, found.f_blocks * found.f_frsize // _RESERVED_SHARE))
+        return cls(stat.f_bavail * stat.f_frsize, min(_RESERVE, stat.f_blocks * stat.f_frsize // _RESERVED_SHARE))
 
     def fits(self, needed: int) -> bool:
-        """Whether so many bytes more fit in."""
+        """Return True if ``needed`` more bytes fit without using the reserve."""
         return needed + self.reserve <= self.free
 
 
 def make_folder(path: Path, mode: int = PRIVATE_FOLDER) -> Path:
-    """Make ``path`` and its parents, durably, and return it. Existing folders keep their mode."""
+    """Create ``path`` and its parents durably, and return it. Existing folders keep their mode."""
     with storage(path, "create folder"):
         missing = [path, *path.parents]
         for folder in reversed(missing):
@@ -92,7 +92,7 @@ def make_folder(path: Path, mode: int = PRIVATE_FOLDER) -> Path:
 
 
 def sync_folder(path: Path) -> None:
-    """Make the names in ``path`` survive a power cut."""
+    """Make the names in a folder survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -101,7 +101,7 @@ def sync_folder(path: Path) -> None:
 
 
 def sync_file(path: Path) -> None:
-    """Make the content of ``path`` survive a power cut."""
+    """Make the content of a file survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -110,14 +110,15 @@ def sync_file(path: Path) -> None:
 
 
 def temporary_path(folder: Path) -> Path:
-    """Return a fresh name in ``folder``; left-overs of a crash are recognised by `TEMPORARY_PREFIX`."""
+    """Return a new name in ``folder``. Files left by a crash are recognised by `TEMPORARY_PREFIX`."""
     return folder / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
 
 
 def install_bytes(path: Path, content: bytes, mode: int = FEED_FILE, *, durable: bool = True) -> None:
-    """Put ``content`` at ``path`` whole or not at all. Raises `StoreError`.
+    """Write ``content`` to ``path`` atomically. Raises `StoreError`.
 
-    Not ``durable``, for notes that can be made again: a power cut may leave the old content, or a damaged file.
+    Use ``durable=False`` only for content that can be made again: a power cut may leave the old content or a damaged
+    file.
     """
     make_folder(path.parent)
     temporary = temporary_path(path.parent)
@@ -147,7 +148,7 @@ def install_file(staged: Path, path: Path, mode: int = FEED_FILE) -> None:
 
 
 def link_file(existing: Path, path: Path) -> None:
-    """Give an immutable file a second name, durably, in place of what is there; copies where links cannot reach."""
+    """Give an immutable file a second name durably, replacing any file there. Copies if links are not possible."""
     make_folder(path.parent)
     with storage(path, "install"):
         temporary = temporary_path(path.parent)
@@ -174,7 +175,7 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def remove_temporaries(folder: Path) -> None:
-    """Remove what a killed process left half-written in ``folder``. Call with the folder's lock held."""
+    """Remove files that a killed process left half-written in ``folder``. Call this with the folder's lock held."""
     for path in folder.glob(f"{TEMPORARY_PREFIX}*"):
         with storage(path, "remove"):
             path.unlink(missing_ok=True)
@@ -187,56 +188,56 @@ def sha256_file(path: Path) -> str:
 
 
 def read_bytes(path: Path, limit: int) -> bytes:
-    """Read a small file whole; raises `StoreError` where it cannot be read or exceeds ``limit`` bytes."""
+    """Read a small file. Raises `StoreError` if it cannot be read or has more than ``limit`` bytes."""
     with storage(path, "read"), path.open("rb") as stream:
         content = stream.read(limit + 1)
     if len(content) > limit:
-        raise StoreError(f"{path} is larger than {limit} bytes", hint="is it the right file?")
+        raise StoreError(f"{path} is larger than {limit} bytes", hint="check that this is the right file")
     return content
 
 
 @contextlib.contextmanager
 def lock(path: Path, purpose: str, wait: float = 0.0) -> Iterator[None]:
-    """Hold the one lock at ``path``, or raise `RefusedError` that says which process holds it, and for what.
+    """Hold the lock at ``path``. Raises `RefusedError`, which names the process that holds it and its purpose.
 
-    ``wait``: seconds to wait for whoever holds it, where that is somebody's short work. The kernel releases a lock
-    when its process ends, however it ends; a child forked meanwhile has no share in it.
+    ``wait``: seconds to wait if another process holds it for short work. The kernel releases the lock when the process
+    ends in any way. A child forked in the meantime does not share it.
     """
     make_folder(path.parent)
     with storage(path, "open lock"):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE)
-        _held.add(descriptor)
+        _lock_descriptors.add(descriptor)
     try:
-        if not _taken(descriptor, wait):
+        if not _acquire(descriptor, wait):
             raise RefusedError(
                 f"{path.parent} is in use by {_holder(descriptor)}",
-                hint="wait for it to finish, or stop it; nothing was changed",
+                hint="wait until it has finished, or stop it; nothing was changed",
             )
-        with contextlib.suppress(OSError):  # who holds it is for messages: a full disk does not keep us from working
+        with contextlib.suppress(OSError):  # only for messages: a full disk must not stop the work
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, json.dumps({"pid": os.getpid(), "purpose": purpose}).encode(), 0)
         yield
     finally:
-        if descriptor in _held:  # else this is a forked child
-            _held.discard(descriptor)
-            fcntl.flock(descriptor, fcntl.LOCK_UN)  # closing alone would leave it to a child that was just forked
+        if descriptor in _lock_descriptors:  # false in a forked child
+            _lock_descriptors.discard(descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_UN)  # closing alone would leave it to a child forked just now
             os.close(descriptor)
 
 
-_held: Final[set[int]] = set()
-"""Locks of this process. A child forked by another thread would share them, and hold them for as long as it lives."""
+_lock_descriptors: Final[set[int]] = set()
+"""Locks of this process. A child forked by another thread would share them and hold them as long as it lives."""
 
 
-def _give_up_locks() -> None:
-    for descriptor in _held:
+def _close_inherited_locks() -> None:
+    for descriptor in _lock_descriptors:
         os.close(descriptor)
-    _held.clear()
+    _lock_descriptors.clear()
 
 
-os.register_at_fork(after_in_child=_give_up_locks)
+os.register_at_fork(after_in_child=_close_inherited_locks)
 
 
-def _taken(descriptor: int, wait: float) -> bool:
+def _acquire(descriptor: int, wait: float) -> bool:
     end = time.monotonic() + wait
     while True:
         try:

@@ -1,4 +1,4 @@
-"""The values that travel the road: algorithms, names, digests, counts.
+"""Values used in all parts: algorithms, names, digests, counts.
 
 Nothing here touches a file, a socket or the clock.
 """
@@ -21,10 +21,10 @@ MAX_DIGEST_BYTES: Final = 1024
 
 
 class Algorithm(str):
-    """The name of what computed a digest: ``[a-z0-9][a-z0-9_-]{0,31}``.
+    """The name of a hash algorithm: ``[a-z0-9][a-z0-9_-]{0,31}``. Raises `ValueError` for any other text.
 
-    Format 1 leaves algorithms open. The six that syncd knows by name are here and in `KNOWN_ALGORITHMS`; any other is
-    proved, carried and matched exactly, with the width that its segments have. Raises `ValueError` for another name.
+    Format 1 allows any algorithm. Six are known by name (here and in `KNOWN_ALGORITHMS`). Digests of others are proved,
+    carried and matched exactly, with the width of their segments.
     """
 
     __slots__ = ()
@@ -39,27 +39,27 @@ class Algorithm(str):
     def __new__(cls, name: str) -> Self:
         """Return ``name`` as an algorithm."""
         if not ALGORITHM_NAME.fullmatch(name):
-            raise ValueError("not the name of an algorithm")
+            raise ValueError("not a valid algorithm name")
         return super().__new__(cls, name)
 
     @property
     def width(self) -> int:
-        """Bytes of one digest of a known algorithm; `KeyError` for another, whose segments alone say it."""
+        """Bytes of one digest of a known algorithm. Raises `KeyError` for others: only their segments state it."""
         return _WIDTHS[self]
 
     @property
     def known_width(self) -> int | None:
-        """Bytes of one digest; None if the algorithm is not one of the known ones."""
+        """Bytes of one digest; None if the algorithm is not known."""
         return _WIDTHS.get(self)
 
     @property
     def cryptographic(self) -> bool:
-        """True if equal digests are known to mean equal files; others may need near matching as well."""
+        """True if equal digests are known to mean equal files. Other algorithms may also need near matching."""
         return self in _CRYPTOGRAPHIC
 
     @classmethod
     def __get_pydantic_core_schema__(cls, _source: Any, _handler: Any) -> Any:
-        """Validate a text as the name of an algorithm, and write it as one."""
+        """Validate a text as the name of an algorithm, and serialize it as text."""
         from pydantic_core import core_schema
 
         text = core_schema.str_schema(pattern=f"^{ALGORITHM_NAME.pattern}$")
@@ -70,25 +70,25 @@ _WIDTHS: Final = {"md5": 16, "sha1": 20, "sha256": 32, "sha512": 64, "pdq": 32, 
 _CRYPTOGRAPHIC: Final = frozenset({"md5", "sha1", "sha256", "sha512"})
 
 KNOWN_ALGORITHMS: Final = tuple(map(Algorithm, _WIDTHS))
-"""Those that syncd knows by name."""
+"""The algorithms that syncd knows by name."""
 (Algorithm.MD5, Algorithm.SHA1, Algorithm.SHA256, Algorithm.SHA512, Algorithm.PDQ, Algorithm.PHOTODNA) = (
     KNOWN_ALGORITHMS
 )
 
 
 def list_name(text: str) -> ListName:
-    """Return ``text`` as a list name; raises `UsageError` where it is none."""
+    """Return ``text`` as a list name. Raises `UsageError` if it is not a valid name."""
     if not LIST_NAME.fullmatch(text):
         raise UsageError(
             f"{text!r} is not a list name",
-            hint="use lower-case letters, digits, '.', '_' and '-', at most 64, the first a letter or digit",
+            hint="use at most 64 lower-case letters, digits, '.', '_' and '-', starting with a letter or digit",
         )
     return ListName(text)
 
 
 @dataclass(frozen=True, order=True)
 class Digest:
-    """One digest under its algorithm. Its text form never appears in a log, an error or a metric."""
+    """One digest of one algorithm. It never appears as text in a log, an error or a metric."""
 
     algorithm: Algorithm
     value: bytes
@@ -98,18 +98,18 @@ class Digest:
 
     @classmethod
     def parse(cls, text: str) -> "Digest":
-        """Read ``ALG:HEX``, hex in either case; raises `UsageError` that says what is wrong, not the digest.
+        """Parse ``ALG:HEX``, with hex in either case. Raises `UsageError`, without repeating the digest.
 
-        Only a known algorithm says here how many digits there are: others have the width of the lists' segments.
+        The number of digits is checked only if the algorithm is known: others have the width of the lists' segments.
         """
         name, colon, hexadecimal = text.strip().partition(":")
-        known = f"ALG is one of {', '.join(KNOWN_ALGORITHMS)}, or another that a list holds"
+        known = f"ALG is one of {', '.join(KNOWN_ALGORITHMS)}, or another algorithm used in a list"
         if not colon:
-            raise UsageError("a digest is written ALG:HEX", hint=known)
+            raise UsageError("a digest must have the form ALG:HEX", hint=known)
         try:
             algorithm = Algorithm(name.lower())
         except ValueError:
-            raise UsageError("unknown algorithm in ALG:HEX", hint=known) from None
+            raise UsageError("the algorithm in ALG:HEX is not valid", hint=known) from None
         digits, width = len(hexadecimal), algorithm.known_width
         good = digits == 2 * width if width else 0 < digits <= 2 * MAX_DIGEST_BYTES and digits % 2 == 0
         if not good or not re.fullmatch("[0-9a-fA-F]*", hexadecimal):
@@ -124,14 +124,14 @@ class Digest:
 
 @dataclass(frozen=True)
 class Counts:
-    """What the rows of a delta do to the stack below them; every row is counted once."""
+    """The numbers of rows of a delta by their effect on the stack below; each row is counted once."""
 
     added: int = 0
     """rows that add an entry that was not there"""
     relabelled: int = 0
-    """rows that add an entry that was there under another label"""
+    """rows that add an entry that was there with another label"""
     unchanged: int = 0
-    """rows that add an entry that was there just so"""
+    """rows that add an entry that was there with the same label"""
     removed: int = 0
     """rows that remove an entry that was there"""
     absent: int = 0
@@ -152,13 +152,13 @@ class Counts:
 
     @property
     def growth(self) -> int:
-        """By how many entries the list grew (negative: shrank)."""
+        """The change of the number of entries (negative if the list shrank)."""
         return self.added - self.removed
 
 
 @dataclass(frozen=True)
 class AuditHead:
-    """The end of an audit log: how many records it has, and the hash of the last, which covers those before."""
+    """The end of an audit log: the number of records, and the hash of the last one, which covers all before it."""
 
     records: int
     head: str
@@ -166,7 +166,7 @@ class AuditHead:
 
 
 class Hit(NamedTuple):
-    """One entry that supports a digest. A tuple, because a matcher makes one for each answer."""
+    """One entry that supports a digest. A tuple for speed, because a matcher makes one for each hit."""
 
     list: ListName
     version: int

@@ -52,7 +52,7 @@ def test_verify_names_faults(running: World) -> None:
     assert "FAULT" in shown.out
     assert shown.out.splitlines()[-1].startswith("1 fault: ")
     assert shown.err.splitlines() == [
-        f"error: {file}: segment {path.name}: its bytes do not have the SHA-256 that names it",
+        f"error: {file}: segment {path.name}: its content does not match the SHA-256 in its name",
         "  to do: it was damaged or altered on this disk: remove it, then fetch or restore it",
     ]
     document = syncd("verify", running.copy, "--json")

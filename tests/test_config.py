@@ -153,7 +153,7 @@ def test_every_type_of_source_is_known_by_its_word() -> None:
         (
             f'{SOURCE}lists = ["Images"]',
             "FILE: sources.iwf.lists.0: 'Images' is not a list name",
-            "use lower-case letters, digits, '.', '_' and '-', at most 64, the first a letter or digit",
+            "use at most 64 lower-case letters, digits, '.', '_' and '-', starting with a letter or digit",
         ),
         (
             f'{SOURCE}lists = ["{"l" * 61}"]',

@@ -235,7 +235,7 @@ def test_an_address_in_use_is_told_plainly(folder: Path, url: str) -> None:
     with pytest.raises(StoreError) as caught:
         serve(folder, "127.0.0.1", port, announce=print)
     assert caught.value.message == f"cannot listen on 127.0.0.1 port {port}: Address already in use"
-    assert caught.value.hint == "is another process using it?"
+    assert caught.value.hint == "check whether another process uses this port"
 
 
 def test_a_certificate_that_is_none_is_told_plainly(folder: Path) -> None:

@@ -124,7 +124,7 @@ REFUSED: dict[str, tuple[Spoil, str]] = {
     "a line end in a list name": (lambda d: d.update(list="a\n"), "list: String should match"),
     "a long list name": (lambda d: d.update(list="a" * 65), "list: String should match"),
     "version nought": (lambda d: d.update(version=0), "version: Input should be greater"),
-    "a version that doubles cannot hold": (lambda d: d.update(version=2**53), "number beyond 53 bits"),
+    "a version that doubles cannot hold": (lambda d: d.update(version=2**53), "a number has more than 53 bits"),
     "a fraction": (lambda d: d.update(version=9.5), "not an integer"),
     "previous not older": (lambda d: d["previous"].update(version=9), "previous must be an older version"),
     "a short hash": (lambda d: d["previous"].update(sha256="ab"), "previous.sha256: String should match"),
@@ -138,20 +138,23 @@ REFUSED: dict[str, tuple[Spoil, str]] = {
     "an algorithm of 33 letters": (lambda d: d["stack"][0].update(algorithm="a" * 33), "stack.0.algorithm"),
     "an unknown kind": (lambda d: d["stack"][0].update(kind="patch"), "stack.0.kind"),
     "negative length": (lambda d: d["stack"][0].update(length=-1), "stack.0.length"),
-    "a base over a delta": (lambda d: d["stack"].reverse(), "a base comes first"),
-    "two bases": (lambda d: d["stack"][1].update(kind="base", sha256="a" * 64), "a base comes first"),
-    "a base that removes": (lambda d: d["stack"][0].update(removals=1), "removes nothing"),
+    "a base over a delta": (lambda d: d["stack"].reverse(), "one base, which comes first"),
+    "two bases": (lambda d: d["stack"][1].update(kind="base", sha256="a" * 64), "one base, which comes first"),
+    "a base that removes": (lambda d: d["stack"][0].update(removals=1), "has no removals"),
     "more removals than rows": (
         lambda d: d["stack"][1].update(removals=6, sha256="a" * 64),
-        "no more removals than rows",
+        "more removals than rows",
     ),
-    "a segment described in two ways": (lambda d: d["recent"][0]["segments"][0].update(length=1), "in one way"),
-    "an end state without a stack": (lambda d: d.update(stack=[]), "an end state has a stack"),
-    "an end state of nothing": (lambda d: d["end_state"]["md5"].update(rows=0), "is left out of the end state"),
+    "a segment described in two ways": (lambda d: d["recent"][0]["segments"][0].update(length=1), "described identically"),
+    "an end state without a stack": (lambda d: d.update(stack=[]), "must belong to an algorithm in the stack"),
+    "an end state of nothing": (lambda d: d["end_state"]["md5"].update(rows=0), "must not be in the end state"),
     "an end state of no algorithm": (lambda d: d["end_state"].update(CRC=d["end_state"]["md5"]), "end_state"),
     "a short checksum": (lambda d: d["end_state"]["md5"].update(checksum="ab"), "end_state.md5.checksum"),
-    "another newest end state": (lambda d: d["end_state"]["md5"].update(rows=8), "must give this version's end state"),
-    "recent that stops short": (lambda d: d["recent"].pop(), "must give this version's end state"),
+    "another newest end state": (
+        lambda d: d["end_state"]["md5"].update(rows=8),
+        "must lead to this version's end state",
+    ),
+    "recent that stops short": (lambda d: d["recent"].pop(), "must lead to this version's end state"),
     "recent on another previous": (lambda d: d["previous"].update(sha256="a" * 64), "apply to the previous manifest"),
     "recent with a gap": (lambda d: d["recent"].pop(1), "must be consecutive"),
     "recent out of order": (lambda d: d["recent"].insert(0, d["recent"][1]), "must be consecutive"),
@@ -161,11 +164,11 @@ REFUSED: dict[str, tuple[Spoil, str]] = {
     ),
     "a base among recent deltas": (
         lambda d: d["recent"][1]["segments"][0].update(kind="base", sha256="a" * 64),
-        "of the kind delta",
+        "of kind delta",
     ),
-    "a negative count": (lambda d: d["recent"][0]["counts"]["md5"].update(added=-1), "not negative"),
+    "a negative count": (lambda d: d["recent"][0]["counts"]["md5"].update(added=-1), "not be negative"),
     "a fold of nothing": (lambda d: d.update(folds=[{"output": "a" * 64, "inputs": []}]), "folds.0.inputs"),
-    "a fold of itself": (lambda d: d.update(folds=[fold("a", "b", "a")]), "made of itself"),
+    "a fold of itself": (lambda d: d.update(folds=[fold("a", "b", "a")]), "folded from itself"),
     "folds in a ring": (lambda d: d.update(folds=[fold("a", "b"), fold("b", "a")]), "oldest first"),
     "too many folds": (lambda d: d.update(folds=[fold("a", "b")] * 65), "folds: Tuple should have at most 64"),
     "an origin without a serial": (lambda d: d.update(origin={"manifest": "a" * 64}), "origin.serial"),
@@ -173,7 +176,10 @@ REFUSED: dict[str, tuple[Spoil, str]] = {
     "a list that was never retired": (lambda d: d.update(retired=True), "retired"),
     "a medium that format 1 has not": (lambda d: d.update(media="audio"), "media"),
     "a purpose that format 1 has not": (lambda d: d.update(purpose="draft"), "purpose"),
-    "a warning after the alarm": (lambda d: d.update(max_age={"warn": 2, "critical": 1}), "warn comes before"),
+    "a warning after the alarm": (
+        lambda d: d.update(max_age={"warn": 2, "critical": 1}),
+        "warn must not be more than critical",
+    ),
     "an age without an alarm": (lambda d: d.update(max_age={"warn": 2}), "max_age.critical"),
     "an audit log of less than nothing": (lambda d: d.update(audit={"records": -1, "head": "a" * 64}), "audit"),
     "an audit log without a hash": (lambda d: d.update(audit={"records": 1, "head": "A" * 64}), "audit"),
@@ -219,7 +225,7 @@ NOT_CANONICAL: dict[str, Callable[[bytes], bytes]] = {
     "a field out of order": lambda c: c.replace(b'"absent":0,', b'"absent":0,"abseny":0,"aa":0,', 1),
     "an unknown field twice": lambda c: c.replace(b'"format":1', b'"fooo":1,"fooo":1,"format":1'),
     "a fraction in an unknown field": lambda c: c.replace(b'"format":1', b'"fooo":1.5,"format":1'),
-    "a number beyond 53 bits in an unknown field": lambda c: c.replace(
+    "a a number has more than 53 bits in an unknown field": lambda c: c.replace(
         b'"format":1', b'"fooo":9007199254740992,"format":1'
     ),
     "a name that is not ASCII": lambda c: c[:-1] + ',"zé":1}'.encode(),
@@ -357,7 +363,7 @@ def test_other_documents_are_refused(content):  # type: ignore[no-untyped-def]
 
 def test_a_manifest_has_a_largest_size() -> None:
     """A document over the cap is refused before it is read."""
-    with pytest.raises(ManifestError, match="exceeds the cap of 1048576"):
+    with pytest.raises(ManifestError, match="at most 1048576 are accepted"):
         parse(b" " * (MAX_MANIFEST_BYTES + 1))
 
 

@@ -116,11 +116,11 @@ ROW_FAULTS: dict[str, tuple[list[Any], type[SegmentError], int | None, str]] = {
     "no removal flag": (columns(removed=[False, False, None]), NullValueError, 2, "missing removed"),
     "a code beyond the labels": (columns(codes=[0, 1, 2]), SchemaError, 2, "out of range"),
     "a negative code": (columns(codes=[0, -1, 1]), SchemaError, 1, "out of range"),
-    "a long entry": (columns(entries=["1", "é" * 129, "3"]), SchemaError, 1, "entry longer than 256"),
-    "a long label": (columns(labels=["A", "B" * 4097]), SchemaError, 1, "label longer than 4096"),
+    "a long entry": (columns(entries=["1", "é" * 129, "3"]), SchemaError, 1, "entry is longer than 256"),
+    "a long label": (columns(labels=["A", "B" * 4097]), SchemaError, 1, "label is longer than 4096"),
     "labels out of order": (columns(labels=["B", "A"]), SchemaError, None, "sorted"),
     "a label twice": (columns(labels=["A", "A"]), SchemaError, None, "unique"),
-    "an unused label": (columns(labels=["A", "B", "C"]), SchemaError, None, "no row uses"),
+    "an unused label": (columns(labels=["A", "B", "C"]), SchemaError, None, "not used by any row"),
 }
 
 
@@ -194,12 +194,12 @@ def test_caps(tmp_path):  # type: ignore[no-untyped-def]
     path = tmp_path / "seg.arrow"
     with pytest.raises(CapError, match="3 rows in"):
         Segment.check(path, ref_of(content), Caps(rows=2))
-    with pytest.raises(CapError, match="accepted are"):
+    with pytest.raises(CapError, match="accepts at most"):
         Segment.check(path, ref_of(content), Caps(length=len(content) - 1))
     path.write_bytes(content)
-    with pytest.raises(CapError, match="2 labels; accepted are 1"):
+    with pytest.raises(CapError, match="2 distinct labels; this reader accepts at most 1"):
         Segment.check(path, ref_of(content), Caps(labels=1))
-    with pytest.raises(CapError, match="bytes of labels; accepted are 1"):
+    with pytest.raises(CapError, match="bytes of labels; this reader accepts at most 1"):
         Segment.check(path, ref_of(content), Caps(label_bytes=1))
     assert len(Segment.check(path, ref_of(content), Caps(rows=3, length=len(content), labels=2))) == 3
 
@@ -280,7 +280,7 @@ def test_digests_have_the_width_of_their_algorithm(tmp_path):  # type: ignore[no
     """A digest column of another width has its own error, which gives both widths."""
     error = refused(tmp_path, arrow(columns()), algorithm=Algorithm.SHA1)
     assert isinstance(error, WidthError)
-    assert str(error) == "segment seg.arrow: digests of 16 bytes; sha1 has 20"
+    assert str(error) == "segment seg.arrow: digests of 16 bytes; sha1 digests have 20"
     same_width = Rows.build(Algorithm.PDQ, [b"p" * 32], [""], ["A"])
     ref = write_segment(tmp_path / "pdq.arrow", Algorithm.PDQ, "base", [same_width])
     assert ref is not None
@@ -368,10 +368,12 @@ def test_walking_and_the_footer_must_agree(tmp_path):  # type: ignore[no-untyped
     content = arrow(columns())
     other = arrow(columns(), like=with_metadata(format="9"))
     swapped = other[: end_of_messages(other)] + content[end_of_messages(content) :]
-    assert str(refused(tmp_path, swapped)).endswith("the footer's schema is not that of the first message")
+    assert str(refused(tmp_path, swapped)).endswith(
+        "the schema in the footer differs from the one in the first message"
+    )
     longer = arrow(columns(entries=["1" * 8, "2" * 8, "3" * 8]))
     mixed = longer[: end_of_messages(longer)] + content[end_of_messages(content) :]
-    assert str(refused(tmp_path, mixed)).endswith("the footer names other messages than those before it")
+    assert str(refused(tmp_path, mixed)).endswith("the footer does not match the messages before it")
 
 
 def test_what_the_container_states_of_itself(tmp_path):  # type: ignore[no-untyped-def]
@@ -387,13 +389,13 @@ def test_what_the_container_states_of_itself(tmp_path):  # type: ignore[no-untyp
 def test_other_metadata_in_the_container_is_refused(tmp_path):  # type: ignore[no-untyped-def]
     """Metadata version V4, and metadata on a message or in the footer, are refused."""
     old = arrow(columns(), metadata_version=pa.ipc.MetadataVersion.V4)
-    assert "another version than V5" in str(refused(tmp_path, old))
+    assert "a message is not of metadata version V5" in str(refused(tmp_path, old))
     like = schema(MD5, "base")
     batch = pa.RecordBatch.from_arrays(columns(), schema=like)
     sink = pa.BufferOutputStream()
     with pa.ipc.new_file(sink, like) as writer:
         writer.write_batch(batch, custom_metadata={"x": "y"})
-    assert "metadata of its own" in str(refused(tmp_path, bytes(sink.getvalue())))
+    assert "custom metadata" in str(refused(tmp_path, bytes(sink.getvalue())))
     sink = pa.BufferOutputStream()
     with pa.ipc.new_file(sink, like, metadata={"x": "y"}) as writer:
         writer.write_batch(batch)

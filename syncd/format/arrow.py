@@ -1,6 +1,6 @@
-"""A segment as a file: mapped, and read as the one record batch of Arrow that format 1 allows.
+"""Segment files: mapping one and reading the single Arrow record batch that format 1 allows.
 
-Reading copies and proves nothing; with ``prove`` everything is proved that pyarrow does not see to by itself.
+Reading copies and proves nothing. With ``prove``, everything that pyarrow does not check by itself is proved.
 """
 
 import contextlib
@@ -39,7 +39,7 @@ _FIRST_MESSAGE: Final = 8
 
 
 def schema(algorithm: Algorithm, kind: str, width: int | None = None) -> Any:
-    """The one Arrow schema of format 1 for an algorithm, a kind, and the bytes of a digest (if not known)."""
+    """Return the Arrow schema of format 1. ``width``: bytes of a digest, needed only if the algorithm is not known."""
     fields = [
         pa.field("digest", pa.binary(width or algorithm.width), nullable=False),
         pa.field("entry", pa.large_utf8(), nullable=False),
@@ -52,43 +52,44 @@ def schema(algorithm: Algorithm, kind: str, width: int | None = None) -> Any:
 
 
 def check_size(path: Path, ref: SegmentRef, caps: Caps) -> None:
-    """Raise `CapError` where more was signed than ``caps`` accept, or as `check_length`."""
+    """Raise `CapError` if more was signed than ``caps`` accept; otherwise as `check_length`."""
     if ref.rows > caps.rows or ref.length > caps.length:
-        raise CapError(path, f"{ref.rows} rows in {ref.length} bytes; accepted are {caps.rows} in {caps.length}")
+        accepted = f"this reader accepts at most {caps.rows} rows in {caps.length} bytes"
+        raise CapError(path, f"{ref.rows} rows in {ref.length} bytes; {accepted}")
     check_length(path, ref)
 
 
 def check_length(path: Path, ref: SegmentRef) -> None:
-    """Raise `TruncatedSegmentError`, `TrailingBytesError` or `StoreError` where the file has another length."""
+    """Raise `TruncatedSegmentError` or `TrailingBytesError` if the file has another length; `StoreError`."""
     with storage(path, "open segment"):
         size = path.stat().st_size
     if size != ref.length:
         kind = TruncatedSegmentError if size < ref.length else TrailingBytesError
-        raise kind(path, f"{size} bytes, not the {ref.length} of the manifest")
+        raise kind(path, f"{size} bytes; the manifest says {ref.length}")
 
 
 def read_batch(path: Path, ref: SegmentRef, *, prove: bool = False) -> tuple[mmap.mmap, Any]:
-    """The map and its record batch. Raises the `SegmentError` that names what is wrong, and `StoreError`."""
+    """Return the map and its record batch. Raises the `SegmentError` that names the fault, and `StoreError`."""
     mapped = _map(path)
     buffer = pa.py_buffer(mapped)
     content = memoryview(buffer)
     if bytes(content[: len(MAGIC)]) != MAGIC:
-        raise NotArrowError(path, "does not begin as an Arrow IPC file")
+        raise NotArrowError(path, "does not start like an Arrow IPC file")
     if bytes(content[-len(MAGIC) :]) != MAGIC:
-        raise TruncatedSegmentError(path, "does not end as an Arrow IPC file")
+        raise TruncatedSegmentError(path, "does not end like an Arrow IPC file")
     if prove:
         container.check(path, buffer)
     with _arrow_errors(path):
         reader = pa.ipc.open_file(buffer)
         if prove and not reader.schema.equals(pa.ipc.read_schema(buffer.slice(_FIRST_MESSAGE)), check_metadata=True):
-            raise SchemaError(path, "the footer's schema is not that of the first message")
+            raise SchemaError(path, "the schema in the footer differs from the one in the first message")
         if reader.num_record_batches != 1:
             raise SchemaError(path, f"{reader.num_record_batches} record batches instead of one")
         _check_schema(path, ref, reader.schema)
         batch = reader.get_batch(0)
-        batch.validate()  # that each buffer is as long as the rows need: nothing may read beyond the file
+        batch.validate()  # each buffer is as long as the rows need, so nothing reads beyond the file
     if len(batch) != ref.rows:
-        raise RowCountError(path, f"{len(batch)} rows, not the {ref.rows} of the manifest")
+        raise RowCountError(path, f"{len(batch)} rows; the manifest says {ref.rows}")
     if not len(batch):
         raise RowCountError(path, "no rows")
     if prove:
@@ -102,7 +103,7 @@ def _map(path: Path) -> mmap.mmap:
             mapped = mmap.mmap(stream.fileno(), 0, prot=mmap.PROT_READ)
         except ValueError:
             raise TruncatedSegmentError(path, "an empty file") from None
-        mapped.madvise(mmap.MADV_RANDOM)  # look-ups touch single pages: reading ahead costs more than it brings
+        mapped.madvise(mmap.MADV_RANDOM)  # look-ups touch single pages: reading ahead costs more than it saves
     return mapped
 
 
@@ -118,18 +119,18 @@ def _check_schema(path: Path, ref: SegmentRef, found: Any) -> None:
     stated = found.metadata or {}
     if stated.get(KEY_FORMAT) != str(FORMAT).encode():
         version = stated.get(KEY_FORMAT, b"none").decode("ascii", "replace")[:20]
-        raise FormatVersionError(path, f"format version {version!r}; this reader knows {FORMAT}")
+        raise FormatVersionError(path, f"format version {version!r}; this reader knows version {FORMAT}")
     digest_type: Any = found.field(0).type if len(found) else pa.null()
     fixed = pa.types.is_fixed_size_binary(digest_type)
     width = digest_type.byte_width if fixed else ref.algorithm.known_width or 1
     if width != (ref.algorithm.known_width or width):
-        raise WidthError(path, f"digests of {width} bytes; {ref.algorithm} has {ref.algorithm.width}")
+        raise WidthError(path, f"digests of {width} bytes; {ref.algorithm} digests have {ref.algorithm.width}")
     if not 1 <= width <= MAX_DIGEST_BYTES:
         raise WidthError(path, f"digests of {width} bytes; format 1 allows 1 to {MAX_DIGEST_BYTES}")
     if ref.kind == "base" and found.get_field_index("removed") >= 0:
-        raise RemovalInBaseError(path, "a base with a column of removals")
+        raise RemovalInBaseError(path, "a base must not have a 'removed' column")
     if not found.equals(schema(ref.algorithm, ref.kind, width), check_metadata=True):
-        raise SchemaError(path, f"columns or metadata are not those of a {ref.algorithm} {ref.kind}")
+        raise SchemaError(path, f"the columns or metadata are not those of a {ref.algorithm} {ref.kind}")
 
 
 def _check_values(path: Path, batch: Any) -> None:
@@ -144,11 +145,11 @@ def _check_values(path: Path, batch: Any) -> None:
     try:
         batch.validate(full=True)
     except (pa.ArrowException, ValueError):
-        raise SchemaError(path, "not UTF-8, or a label code out of range", _first_invalid(batch)) from None
+        raise SchemaError(path, "invalid UTF-8, or a label code out of range", _first_invalid(batch)) from None
 
 
 def _first_invalid(batch: Any) -> int:
-    """The first row that full validation refuses, by halving."""
+    """Find the first row that full validation refuses, by bisection."""
     low, high = 0, len(batch)
     while high - low > 1:
         middle = (low + high) // 2

@@ -1,8 +1,8 @@
-"""A batch: rows on their way into a list, as sorted columns, wherever they came from.
+"""A batch: rows on their way into a list, as sorted columns, from any kind of source.
 
-It says what a list shall be, or what shall change in it, and nothing of how it is published. Columns lie in memory, or
-are views of mapped files in a scratch folder, which must stay until the batch is published: that is how a list of tens
-of millions of rows fits.
+A batch states the wanted content of a list, or the changes to it, and nothing about publishing. Columns are in memory
+or are views of mapped files in a scratch folder, so that a list of tens of millions of rows fits. Those files must
+stay until the batch is published.
 """
 
 from collections.abc import Mapping
@@ -15,33 +15,33 @@ from syncd.model import Algorithm
 
 @dataclass(frozen=True)
 class Removals:
-    """What to remove. What is named by its digest or its entry alone is looked up in the list in force."""
+    """Rows to remove. Those given by digest or entry alone are looked up in the current list."""
 
     exact: Mapping[Algorithm, Rows] = field(default_factory=dict)
-    """digest and entry: rows that remove, sorted, each once"""
+    """by digest and entry: rows that remove, sorted, each once"""
     digests: Mapping[Algorithm, Digests] = field(default_factory=dict)
-    """digest alone: all its entries go; sorted, unique"""
+    """by digest alone, removing all its entries; sorted, unique"""
     entries: tuple[str, ...] = ()
-    """entry alone: it goes under every algorithm; sorted, unique"""
+    """by entry alone, removed under every algorithm; sorted, unique"""
     entries_under: Mapping[Algorithm, tuple[str, ...]] = field(default_factory=dict)
-    """entry and algorithm: it goes under that one; sorted, unique"""
+    """by entry and algorithm; sorted, unique"""
 
 
 @dataclass(frozen=True)
 class Whole:
-    """The whole list as it shall be. What the list in force has and this has not is removed."""
+    """The complete new content of a list. Rows of the current list that are not in it are removed."""
 
     segments: Mapping[Algorithm, Segment]
-    """base segments, their files in a scratch folder; none for an algorithm without rows"""
+    """base segments, with their files in a scratch folder; an algorithm without rows has no segment"""
     skipped: int = 0
-    """bad rows that were set aside while the batch was made"""
+    """number of bad rows that were skipped while the batch was made"""
 
 
 @dataclass(frozen=True)
 class Changes:
-    """Rows to add, or to give another label, and what to remove. An entry is in one of both only.
+    """Rows to add or relabel, and rows to remove. An entry is in only one of the two.
 
-    Raises `ValueError` if the columns are not as they should be: that is a bug of whoever made them.
+    Raises `ValueError` if the columns are malformed, which is a bug in the caller.
     """
 
     add: Mapping[Algorithm, Rows] = field(default_factory=dict)

@@ -1,9 +1,9 @@
-"""The end-state checksum: two sums modulo 2^64 over rows, so order does not matter and rows can be taken out again.
+"""The end-state checksum: two sums modulo 2^64 over rows, so order does not matter and rows can be subtracted.
 
-It guards against drift and bugs, not against forgery: that is the signature's work. A row is hashed to two lanes of
-64 bits (``docs/format.md``, "End state"): the words of the digest, the length and words of the entry, and one word
-for the label go through ``h = (h ^ word) * M; h ^= h >> 32``. The hash is not linear before summing, so that two rows
-that swap their entries or labels do not cancel out.
+It guards against drift and bugs; the signature guards against forgery. A row is hashed to two lanes of 64 bits
+(``docs/format.md``, "End state"): the words of the digest, the length and words of the entry, and one word for the
+label go through ``h = (h ^ word) * M; h ^= h >> 32``. The hash is not linear before summing, so two rows that swap
+their entries or labels do not cancel out.
 """
 
 import hashlib
@@ -24,12 +24,12 @@ _FINAL: Final = np.uint64(0xE7037ED1A0B428DB)
 _SHIFT: Final = np.uint64(32)
 _MODULUS: Final = 1 << 64
 _CHUNK: Final = 16384
-"""rows at a time: all columns of a chunk stay in the processor's second-level cache"""
+"""rows at a time, so that all columns of a chunk stay in the second-level cache"""
 
 
 @dataclass(frozen=True)
 class Checksum:
-    """A sum of row hashes. Adding and subtracting undo each other."""
+    """A sum of row hashes. Adding and subtracting are inverse."""
 
     first: int = 0
     second: int = 0
@@ -50,12 +50,12 @@ class Checksum:
 
 
 def word_of(text: str) -> int:
-    """One word for a label or an algorithm: the first 8 bytes of its SHA-256, little-endian."""
+    """Return the word for a label or an algorithm: the first 8 bytes of its SHA-256, little-endian."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")
 
 
 def checksum(rows: Rows) -> Checksum:
-    """Sum the hashes of ``rows``; whether a row removes does not enter."""
+    """Sum the hashes of ``rows``, ignoring ``removed``."""
     labels = np.array([word_of(label) for label in rows.labels], dtype=np.uint64)
     total = Checksum()
     for start in range(0, len(rows), _CHUNK):
@@ -117,7 +117,7 @@ def _digest_words(digests: Digests) -> list[Words]:
 def _mix_entries(lanes: _Lanes, entries: Entries) -> None:
     offsets, content = entry_bytes(entries)
     lengths = offsets[1:] - offsets[:-1]
-    lanes.mix(lengths.view(np.uint64))  # none is negative
+    lanes.mix(lengths.view(np.uint64))  # lengths are never negative
     shortest, longest = int(lengths.min()), int(lengths.max())
     padded = np.empty(len(content) + 8, np.uint8)
     padded[: len(content)] = content
@@ -129,7 +129,7 @@ def _mix_entries(lanes: _Lanes, entries: Entries) -> None:
 
 
 def _mix_equally_long(lanes: _Lanes, content: NDArray[np.uint8], length: int, count: int) -> None:
-    """Entries that are all of one length, as most publishers' are, need no index."""
+    """Mix entries of one length, as most publishers have, without an index."""
     for start in range(0, length, 8):
         words: Words = np.ndarray((count,), "<u8", content.data, start, (length,))
         left = np.int64(length - start)
@@ -139,7 +139,7 @@ def _mix_equally_long(lanes: _Lanes, content: NDArray[np.uint8], length: int, co
 def _mix_words_of(
     lanes: _Lanes, content: NDArray[np.uint8], starts: NDArray[np.int64], lengths: NDArray[np.int64], shortest: int
 ) -> None:
-    # a word starts at every byte: one view with a stride of 1 reads them all without a loop
+    # A word may start at every byte: one view with a stride of 1 reads them all without a loop.
     windows: Words = np.ndarray((len(content) - 7,), "<u8", content.data, 0, (1,))
     for start in range(0, int(lengths.max()), 8):
         if shortest >= start + 8:
@@ -152,13 +152,13 @@ def _mix_words_of(
 
 
 def _mask(left: Any) -> Any:
-    """The bits of the first ``left`` bytes of a word, 1 or more."""
+    """Return a mask of the first ``left`` bytes (1 or more) of a word."""
     unused = (8 - np.minimum(left, 8)).astype(np.uint64) * np.uint64(8)
     return np.uint64(_MODULUS - 1) >> unused
 
 
 def entry_bytes(entries: Entries) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
-    """The offsets (n + 1) of ``entries`` and the bytes from the first to the last of them, without a copy."""
+    """Return the n + 1 offsets of ``entries`` and the bytes that they span, without a copy."""
     count = len(entries)
     _, offset_buffer, data = entries.buffers()
     if not count:

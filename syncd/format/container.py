@@ -1,8 +1,8 @@
-"""The Arrow IPC file as a container: what pyarrow does not tell about a file it can read.
+"""The Arrow IPC file as a container: checks that pyarrow does not make on a file it can read.
 
-A compressed buffer would be expanded into private memory, and bytes between the messages would be content that no
-reader sees; format 1 refuses both. The messages are flatbuffers (Arrow columnar format 1.4, "IPC File Format" and
-``Message.fbs``); the walk below reads the few fields it needs and no more.
+Format 1 refuses compressed buffers, which would be expanded into private memory, and bytes between the messages, which
+no reader sees. The messages are flatbuffers (Arrow columnar format 1.4, "IPC File Format" and ``Message.fbs``); the
+code below reads only the fields it needs.
 """
 
 import struct
@@ -16,7 +16,7 @@ _CONTINUATION: Final = 0xFFFFFFFF
 _START: Final = 8  # "ARROW1" and two bytes of padding
 _END: Final = 10  # the footer's length and "ARROW1"
 _PADDING: Final = 64
-"""Writers align buffers to 8 or 64 bytes: fewer than this many bytes lie between two."""
+"""Writers align buffers to 8 or 64 bytes, so gaps between buffers are smaller than this."""
 _V5: Final = 4
 _MESSAGE_VERSION, _MESSAGE_HEADER_TYPE, _MESSAGE_HEADER, _MESSAGE_BODY_LENGTH, _MESSAGE_CUSTOM = range(5)
 _SCHEMA, _DICTIONARY, _BATCH = 1, 2, 3
@@ -29,16 +29,16 @@ _BUFFER: Final = "<qq"  # offset in the body, length
 
 
 def check(path: Path, buffer: Any) -> None:
-    """Prove that ``buffer`` is schema, one dictionary, one record batch, footer, and nothing else.
+    """Prove that ``buffer`` is a schema, one dictionary, one record batch, a footer, and nothing else.
 
-    What a reader finds by the footer is then what a reader finds by walking. Raises `CompressedError`,
-    `TrailingBytesError`, `SchemaError` or `NotArrowError`.
+    Readers that use the footer and readers that walk the messages then see the same content. Raises
+    `CompressedError`, `TrailingBytesError`, `SchemaError` or `NotArrowError`.
     """
     content = memoryview(buffer)
     try:
         messages, end = _walk(path, content)
         if [message.kind for message in messages] != [_SCHEMA, _DICTIONARY, _BATCH]:
-            raise SchemaError(path, "holds other messages than a schema, one dictionary and one record batch")
+            raise SchemaError(path, "the messages are not a schema, one dictionary and one record batch")
         _check_footer(path, content, end, messages)
         for message in messages:
             _check_message(path, message)
@@ -51,7 +51,7 @@ class _Message:
     table: "_Table"
     kind: int
     block: tuple[int, ...]
-    """as the footer states it"""
+    """offset, metadata length and body length, as the footer states them"""
 
 
 def _walk(path: Path, content: memoryview) -> tuple[list[_Message], int]:
@@ -73,29 +73,29 @@ def _walk(path: Path, content: memoryview) -> tuple[list[_Message], int]:
 def _check_footer(path: Path, content: memoryview, end: int, messages: list[_Message]) -> None:
     length = struct.unpack_from("<i", content, len(content) - _END)[0]
     if end + length + _END != len(content):
-        raise TrailingBytesError(path, "bytes that belong to no message")
+        raise TrailingBytesError(path, "bytes that do not belong to any message")
     footer = _Table.root(content[end : end + length])
     blocks = footer.structs(_FOOTER_DICTIONARIES, _BLOCK) + footer.structs(_FOOTER_BATCHES, _BLOCK)
     if blocks != [message.block for message in messages[1:]]:
-        raise SchemaError(path, "the footer names other messages than those before it")
+        raise SchemaError(path, "the footer does not match the messages before it")
     if footer.short(_FOOTER_VERSION) != _V5 or footer.has(_FOOTER_CUSTOM):
-        raise SchemaError(path, "a footer other than format 1's")
+        raise SchemaError(path, "the footer is not of metadata version V5, or has custom metadata")
 
 
 def _check_message(path: Path, message: _Message) -> None:
     if message.table.short(_MESSAGE_VERSION) != _V5 or message.table.has(_MESSAGE_CUSTOM):
-        raise SchemaError(path, "a message of another version than V5, or with metadata of its own")
+        raise SchemaError(path, "a message is not of metadata version V5, or has custom metadata")
     header = message.table.table(_MESSAGE_HEADER)
     if message.kind == _SCHEMA:
         if header.short(_SCHEMA_ENDIANNESS):
-            raise SchemaError(path, "big-endian")
+            raise SchemaError(path, "the data is big-endian; format 1 is little-endian")
         return
     if message.kind == _DICTIONARY:
         if header.byte(_DICTIONARY_IS_DELTA):
-            raise SchemaError(path, "a delta dictionary")
+            raise SchemaError(path, "the dictionary is a delta dictionary, which format 1 does not allow")
         header = header.table(_DICTIONARY_DATA)
     if header.has(_BATCH_COMPRESSION):
-        raise CompressedError(path, "a compressed buffer; format 1 has none")
+        raise CompressedError(path, "a buffer is compressed, which format 1 does not allow")
     _check_body(path, header.structs(_BATCH_BUFFERS, _BUFFER), message.block[-1])
 
 
@@ -103,12 +103,12 @@ def _check_body(path: Path, buffers: list[tuple[int, ...]], body: int) -> None:
     end = 0
     for start, length in [(start, length) for start, length in buffers if length] + [(body, 0)]:
         if not end <= start < end + _PADDING or length < 0:
-            raise TrailingBytesError(path, "buffers that overlap, or bytes that belong to none")
+            raise TrailingBytesError(path, "buffers overlap, or bytes do not belong to any buffer")
         end = start + length
 
 
 class _Table:
-    """One flatbuffer table: a position, and a vtable that says where each field lies."""
+    """A flatbuffer table: its position, and a vtable with the offset of each field."""
 
     def __init__(self, content: memoryview, position: int) -> None:
         self._content, self._position = content, position
@@ -145,7 +145,7 @@ class _Table:
         return int(struct.unpack_from("<h", self._content, field)[0]) if field else 0
 
     def structs(self, number: int, layout: str) -> list[tuple[int, ...]]:
-        """A vector of structs; an absent one is empty."""
+        """Read a vector of structs; if absent, it is empty."""
         field = self._field(number)
         if not field:
             return []

@@ -1,4 +1,4 @@
-"""Making deltas: the difference of two stacks, as rows that lead from one to the other."""
+"""Deltas: the difference of two stacks, and the end states that deltas lead to."""
 
 from collections.abc import Mapping
 
@@ -11,9 +11,9 @@ from syncd.model import Algorithm, Counts
 
 
 def difference(old: Stack, new: Stack, read: RowProgress = ignore_progress) -> Rows:
-    """The sorted rows that turn ``old`` into ``new``. Reads both lists once; memory is that of the result.
+    """Return the sorted rows that turn ``old`` into ``new``. Reads both lists once; memory grows with the result.
 
-    ``read`` is told of the rows in force of both as they are.
+    ``read`` reports progress over the entries in force of both.
     """
     parts = [Rows.empty(old.algorithm)]
     for rows in new.effective():
@@ -33,23 +33,23 @@ def difference(old: Stack, new: Stack, read: RowProgress = ignore_progress) -> R
 
 
 def whole_state(stack: Stack) -> tuple[EndState, Counts]:
-    """The end state of a stack from its rows, and the counts of a first version. Reads the whole list."""
+    """Compute the end state of a stack from its rows, and the counts of a first version. Reads the whole list."""
     totals = stack.totals()
     return state_of(totals), Counts(added=totals.rows)
 
 
 def state_of(totals: Totals) -> EndState:
-    """An amount as manifests state it."""
+    """Return totals as an end state of a manifest."""
     return EndState(rows=totals.rows, checksum=str(totals.checksum))
 
 
 def end_state_after(before: EndState | None, effect: Effect) -> EndState:
-    """The end state that a delta leads to, from the one before it and its effect."""
+    """Return the end state that a delta leads to, given the one before it and the effect of the delta."""
     rows = before.rows if before else 0
     total = Checksum.parse(before.checksum) if before else Checksum()
     return EndState(rows=rows + effect.counts.growth, checksum=str(total + effect.change))
 
 
 def drop_empty(states: Mapping[Algorithm, EndState]) -> dict[Algorithm, EndState]:
-    """End states as manifests state them: an algorithm with no entry in force is left out."""
+    """Return the end states as manifests state them: without algorithms that have no entry in force."""
     return {algorithm: state for algorithm, state in sorted(states.items()) if state.rows}

@@ -1,7 +1,7 @@
-"""Taking many rows out of columns: a row at a time where they lie scattered, run by run where they lie in runs.
+"""Taking many rows out of columns: row by row if they are scattered, run by run if they lie together.
 
-Two states of a list differ in few rows, so what one takes out of the other are long runs of neighbours; copying runs
-costs a tenth of picking rows, and one single run costs nothing.
+Two states of a list differ in few rows, so the rows taken are mostly long runs of neighbours. Copying runs costs a
+tenth of picking single rows, and a single run is a view that costs nothing.
 """
 
 from typing import Any, Final, TypeVar
@@ -12,18 +12,18 @@ from numpy.typing import NDArray
 
 Value = TypeVar("Value", bound=np.generic)
 _ROWS_A_RUN: Final = 64
-"""Fewer rows a run than this on average, and picking them one by one is quicker."""
+"""Average rows a run below which picking single rows is faster."""
 
 
 class Gather:
-    """Some positions in a column, to be taken out of one column after the other."""
+    """A set of positions, to be taken out of several columns."""
 
     def __init__(self, index: NDArray[np.int64]) -> None:
         self._index = index
         self._runs = _runs(index)
 
     def values(self, column: NDArray[Value]) -> NDArray[Value]:
-        """The values at the positions, in that order; a view where they are one run."""
+        """Return the values at the positions, in that order; a view if they are one run."""
         if self._runs is None:
             return column[self._index]
         if len(self._runs) == 1:
@@ -32,7 +32,7 @@ class Gather:
         return np.concatenate([column[start:stop] for start, stop in self._runs])
 
     def entries(self, column: Any) -> Any:
-        """The same, of an Arrow array."""
+        """Return the same of an Arrow array."""
         if self._runs is None:
             return column.take(pa.array(self._index))
         slices = [column.slice(start, stop - start) for start, stop in self._runs]
@@ -40,7 +40,7 @@ class Gather:
 
 
 def _runs(index: NDArray[np.int64]) -> list[tuple[int, int]] | None:
-    """``index`` as runs [start, stop) of neighbours; None where that would be many."""
+    """Return ``index`` as runs [start, stop) of neighbours; None if there would be too many."""
     breaks = np.flatnonzero(np.diff(index) != 1) + 1
     if not len(index) or (len(breaks) + 1) * _ROWS_A_RUN > max(len(index), _ROWS_A_RUN):
         return None

@@ -1,7 +1,8 @@
-"""Finding one digest where digests are spread evenly, as those of a cryptographic algorithm are.
+"""Finding one digest among evenly spread digests, as those of a cryptographic algorithm are.
 
-A halving of a large file waits for memory at each step. Where digests are spread evenly, the place of one follows from
-its value, but for a drift that changes slowly along the file. It is measured where it is first needed, and remembered.
+Bisecting a large file waits for memory at each step. If digests are spread evenly, the row of a digest follows from
+its value, except for a drift that changes slowly along the file. The drift of a region is measured when first needed,
+and remembered.
 """
 
 import mmap
@@ -13,25 +14,26 @@ from typing import Final
 ABSENT: Final = -1
 UNKNOWN: Final = -2
 GUESSABLE: Final = range(1 << 16, 1 << 29)
-"""Numbers of rows: from where guessing is quicker than halving, up to where drifts take more than 32 bits."""
+"""Numbers of rows for which guessing is faster than bisecting and drifts fit in 32 bits."""
 
 _AROUND: Final = 16
-"""rows on each side of a guess that are looked at"""
+"""rows examined on each side of a guess"""
 _REGION_ROWS: Final = 7
-"""bits of the number of rows that share a region, for which one drift is remembered: fewer stray less from it"""
+"""log2 of the rows in a region, which share one remembered drift; smaller regions give better guesses"""
 _MAX_REGIONS: Final = 18
-"""bits of the number of regions: 1 MB in all at the most"""
+"""log2 of the number of regions: at most 1 MB in all"""
 _HEAD: Final = Struct(">I")
 
 Guess = Callable[[bytes], int]
-"""The row of a digest, or `ABSENT`; `UNKNOWN` where a look nearby does not tell, or there are several."""
+"""Returns the row of a digest; `ABSENT`; or `UNKNOWN` if the rows nearby do not decide it, or several rows have it."""
 
 
 def make_guess(mapped: mmap.mmap, base: int, rows: int, width: int, measured: "array[int] | None" = None) -> Guess:
-    """Return what guesses in the ``rows`` sorted digests of ``width`` bytes that begin at ``base`` in the map.
+    """Return a function that guesses rows in the ``rows`` sorted digests of ``width`` bytes at ``base`` in the map.
 
-    One function that holds all it needs: calls and attributes would cost as much as the search itself. But not itself,
-    or the map would stay until a cycle of garbage is noticed. ``measured``: drifts that are as good as they get.
+    It is a single closure, because calls and attribute access would cost as much as the search itself. It does not
+    refer to itself: such a cycle would keep the map open until garbage is collected. ``measured``: drifts to use as
+    they are, without measuring again.
     """
     head, size, last, end = _HEAD.unpack_from, 2 * _AROUND * width, -width, base + rows * width
     before, highest = base - _AROUND * width, end - size
@@ -63,7 +65,7 @@ def make_guess(mapped: mmap.mmap, base: int, rows: int, width: int, measured: "a
 
 
 def _measured(digest: bytes, at: int, mapped: mmap.mmap, base: int, rows: int, width: int) -> int:
-    """About where a digest lies: a look at the row guessed so far tells how far off that is, the second time better."""
+    """Estimate the row of a digest: each of two looks at the row guessed so far corrects the guess."""
     key = int.from_bytes(digest[:8], "big")
     for _ in range(2):
         there = base + at * width

@@ -1,4 +1,4 @@
-"""Values computed at first use, without a lock."""
+"""Lazy properties: computed at first use, without a lock."""
 
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
@@ -7,10 +7,10 @@ T = TypeVar("T")
 
 
 class lazy(Generic[T]):  # noqa: N801 - reads as the decorator it is, beside @property
-    """A property computed once and kept.
+    """A property that is computed at first use and kept.
 
-    Unlike `functools.cached_property` of Python 3.11 it takes no lock: threads that meet here compute the same value
-    twice, and a process forked meanwhile does not inherit a lock that nobody will ever release.
+    Unlike `functools.cached_property` of Python 3.11 it takes no lock. Two threads may compute the same value twice,
+    but a process forked in the meantime cannot inherit a lock that is never released.
     """
 
     def __init__(self, compute: Callable[[Any], T]) -> None:
@@ -19,5 +19,5 @@ class lazy(Generic[T]):  # noqa: N801 - reads as the decorator it is, beside @pr
         self.__doc__ = compute.__doc__
 
     def __get__(self, instance: Any, _owner: type) -> T:
-        value = instance.__dict__[self._name] = self._compute(instance)  # from now on found there, before this
+        value = instance.__dict__[self._name] = self._compute(instance)  # shadows this descriptor from now on
         return value

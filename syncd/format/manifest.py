@@ -1,6 +1,6 @@
 """The manifest: the small document that names one snapshot of one list.
 
-Canonical JSON, checked on the JSON value: an absent field has its default, and an unknown field is ignored unless
+It is canonical JSON, checked on the JSON value. An absent field has its default; an unknown field is ignored unless
 ``critical`` names the feature that it belongs to. ``docs/format.md`` is the specification.
 """
 
@@ -29,16 +29,16 @@ from syncd.units import brief, stamp
 
 FORMAT: Final = 1
 RECENT: Final = 64
-"""Deltas that a manifest names; a follower further behind loads the stack."""
+"""Maximum number of deltas that a manifest names. A follower further behind loads the stack."""
 MAX_MANIFEST_BYTES: Final = 1 << 20
 VERSIONS: Final = 1 << 53
-"""Versions are below it."""
+"""All versions are below this."""
 
 KNOWN_FEATURES: Final[frozenset[str]] = frozenset()
-"""Features that ``critical`` may name and this reader knows. Format 1 begins with none."""
+"""Features in ``critical`` that this reader knows. Format 1 starts with an empty set."""
 
 _KEPT: Final = 32
-"""Manifests kept in memory once parsed: each sync reads those of the last versions again. They never change."""
+"""Parsed manifests kept in memory. They never change, and each sync reads those of the last versions again."""
 
 _SHA256: Final = re.compile("[0-9a-f]{64}")
 _TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
@@ -54,14 +54,14 @@ Feature = Annotated[str, StringConstraints(pattern="^[a-z0-9][a-z0-9._-]{0,63}$"
 
 def _whole_utc_seconds(value: datetime) -> datetime:
     if value.tzinfo is None or value.utcoffset() != UTC.utcoffset(None) or value.microsecond:
-        raise ValueError("a time is UTC in whole seconds")
+        raise ValueError("a time must be in UTC and whole seconds")
     return value
 
 
 def _only_form(value: object) -> object:
     if isinstance(value, str):
         if not _TIME.fullmatch(value):
-            raise ValueError("a time is UTC in whole seconds")
+            raise ValueError("a time must be in UTC and whole seconds")
         return datetime.fromisoformat(value)
     return value
 
@@ -76,13 +76,13 @@ Time = Annotated[
 
 def _not_negative(counts: Counts) -> Counts:
     if min(counts.added, counts.relabelled, counts.unchanged, counts.removed, counts.absent) < 0:
-        raise ValueError("a count is not negative")
+        raise ValueError("a count must not be negative")
     return counts
 
 
 def _is_audit_head(audit: AuditHead) -> AuditHead:
     if not 0 <= audit.records < VERSIONS or not _SHA256.fullmatch(audit.head):
-        raise ValueError("an audit head has a count of records and a SHA-256")
+        raise ValueError("an audit head must have a count of records and a SHA-256")
     return audit
 
 
@@ -103,7 +103,7 @@ class SegmentRef(_Model):
 
 
 class EndState(_Model):
-    """What a stack of one algorithm amounts to: entries in force, and their checksum."""
+    """The number of entries in force in a stack of one algorithm, and their checksum."""
 
     rows: Count
     checksum: ChecksumText
@@ -117,7 +117,7 @@ class ManifestRef(_Model):
 
 
 class Step(_Model):
-    """One delta: applied to the stack of ``previous`` it gives ``end_state``."""
+    """One delta. Applied to the stack of ``previous``, it gives ``end_state``."""
 
     version: Version
     previous: ManifestRef
@@ -127,7 +127,7 @@ class Step(_Model):
 
 
 class Fold(_Model):
-    """A segment of the stack and the older ones, oldest first, that it was folded from."""
+    """A segment of the stack, and the older segments (oldest first) that it was folded from."""
 
     output: Sha256
     inputs: Annotated[tuple[Sha256, ...], Field(min_length=1)]
@@ -141,40 +141,40 @@ class FileRef(_Model):
 
 
 class Origin(_Model):
-    """The upstream's version that this one was made from, and who vouches for it."""
+    """The upstream version that this version was made from, and what vouches for it."""
 
     serial: Version
     manifest: Sha256
-    """the upstream's manifest; of a partner that signs nothing, the one that the operator made of its answers"""
+    """the upstream's manifest; if the partner signs nothing, the manifest that the operator made from its answers"""
     evidence: FileRef | None = None
     """the upstream's signed documents, beside the manifest"""
     kind: Literal["signed", "stated"] = "signed"
-    """``signed`` by the publisher of the list all the way, or ``stated`` by one who signs nothing. Inherited: a list
-    made from a stated one is stated"""
+    """``signed`` by the publisher of the list, or ``stated`` by a partner that signs nothing. Inherited: a list made
+    from a stated list is stated"""
     whole: Count | None = None
-    """the newest serial all of whose changes are in force here, 0 if there is none; None: ``serial`` itself"""
+    """the newest serial whose changes are all in force here, 0 if no serial is; None means ``serial``"""
     answers: Sha256 | None = None
-    """hash of the partner's raw answers, which are kept privately: they never lie where matchers can fetch"""
+    """hash of the partner's raw answers, which are kept private: matchers can never fetch them"""
 
 
 class Withheld(_Model):
-    """Changes of one algorithm that the operator has from upstream and keeps out of this version."""
+    """Upstream changes of one algorithm that the operator keeps out of this version."""
 
     additions: Count = 0
     removals: Count = 0
     relabels: Count = 0
     suppressed: Count = 0
-    """entries that the operator suppresses; not among the others"""
+    """entries that the operator suppresses; not counted in the other fields"""
 
 
 class RetirementNotice(_Model):
-    """This list is no longer published: look-ups over all lists skip it."""
+    """Notice that this list is no longer published. Look-ups over all lists skip it."""
 
     since: Time
 
 
 class MaxAge(_Model):
-    """The age of ``verified_at``, in seconds, from which a reader warns or is critical."""
+    """The ages of ``verified_at``, in seconds, at which readers report a warning and a critical state."""
 
     warn: Annotated[int, Field(ge=1, lt=VERSIONS)]
     critical: Annotated[int, Field(ge=1, lt=VERSIONS)]
@@ -182,7 +182,7 @@ class MaxAge(_Model):
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         if self.warn > self.critical:
-            raise ValueError("warn comes before critical")
+            raise ValueError("warn must not be more than critical")
         return self
 
 
@@ -195,24 +195,24 @@ class Manifest(_Model):
     previous: ManifestRef | None
     created: Time
     min_root: Version = 1
-    """A reader whose trusted root is older has been kept from a revocation and refuses this manifest."""
+    """A reader with an older trusted root refuses this manifest: a revocation may have been kept from it."""
     end_state: dict[Algorithm, EndState]
     stack: tuple[SegmentRef, ...]
-    """What to load: for each algorithm at most one base, then its deltas, oldest first."""
+    """The segments to load: for each algorithm at most one base, then its deltas, oldest first."""
     recent: Annotated[tuple[Step, ...], Field(max_length=RECENT)] = ()
     folds: Annotated[tuple[Fold, ...], Field(max_length=RECENT)] = ()
-    """Oldest first: an output is an input of later folds only."""
+    """Oldest first: an output can only be an input of later folds."""
     origin: Origin | None = None
     critical: Annotated[tuple[Feature, ...], Field(max_length=64)] = ()
-    """Features, of this manifest or its segments, that a reader must know"""
+    """Features of this manifest or its segments that a reader must know"""
     withheld: dict[Algorithm, Withheld] = Field(default_factory=dict)
     pinned: bool = False
-    """An operator went back to an older version and keeps the list there"""
+    """True if an operator rolled the list back to an older version and keeps it there"""
     retired: RetirementNotice | None = None
     media: Media = "any"
     purpose: Purpose = "live"
     max_age: MaxAge | None = None
-    """None: the reader's own limits"""
+    """None means the reader's own limits"""
     audit: Annotated[AuditHead, AfterValidator(_is_audit_head)] | None = None
     """The operator's audit log just before this publication"""
 
@@ -226,7 +226,7 @@ class Manifest(_Model):
         _check_recent(self)
         _check_folds(self.folds)
         if self.retired and (self.stack or self.recent):
-            raise ValueError("a retired list has an empty stack and no recent deltas")
+            raise ValueError("a retired list must have an empty stack and no recent deltas")
         return self
 
     @property
@@ -239,7 +239,7 @@ class Manifest(_Model):
         return tuple(ref for ref in self.stack if ref.algorithm == algorithm)
 
     def named_segments(self) -> Iterator[SegmentRef]:
-        """Every segment that this manifest names, in the stack or in recent deltas; each once."""
+        """Yield every segment that this manifest names, in the stack or in recent deltas, once."""
         seen = set()
         for ref in (*self.stack, *(ref for step in self.recent for ref in step.segments)):
             if ref.sha256 not in seen:
@@ -247,7 +247,7 @@ class Manifest(_Model):
                 yield ref
 
     def steps_from(self, base: ManifestRef) -> tuple[Step, ...] | None:
-        """The recent deltas that lead from ``base`` to this version; None where they do not reach back to it."""
+        """Return the recent deltas that lead from ``base`` to this version; None if they do not reach back to it."""
         steps: list[Step] = []
         wanted = self.version
         for step in reversed(self.recent):
@@ -262,26 +262,26 @@ class Manifest(_Model):
 
 def _check_refs(refs: list[SegmentRef]) -> None:
     known: dict[str, SegmentRef] = {}
-    for ref in refs:  # an addition, its withdrawal and the addition again give one file twice in a stack
+    for ref in refs:  # adding, removing and adding the same rows puts one file into a stack twice
         if known.setdefault(ref.sha256, ref) != ref:
-            raise ValueError("a segment named twice is described in one way")
+            raise ValueError("a segment that is named twice must be described identically")
         if ref.removals > ref.rows:
-            raise ValueError("a segment has no more removals than rows")
+            raise ValueError("a segment must not have more removals than rows")
 
 
 def _check_stack(stack: tuple[SegmentRef, ...]) -> None:
     seen: set[Algorithm] = set()
     for ref in stack:
         if ref.kind == "base" and (ref.algorithm in seen or ref.removals):
-            raise ValueError("a base comes first, once, and removes nothing")
+            raise ValueError("an algorithm has at most one base, which comes first and has no removals")
         seen.add(ref.algorithm)
 
 
 def _check_end_state(manifest: Manifest) -> None:
     if not manifest.end_state.keys() <= {ref.algorithm for ref in manifest.stack}:
-        raise ValueError("an end state has a stack")
+        raise ValueError("an end state must belong to an algorithm in the stack")
     if not all(state.rows for state in manifest.end_state.values()):
-        raise ValueError("an algorithm with no entry in force is left out of the end state")
+        raise ValueError("an algorithm without entries in force must not be in the end state")
 
 
 def _check_folds(folds: tuple[Fold, ...]) -> None:
@@ -289,7 +289,7 @@ def _check_folds(folds: tuple[Fold, ...]) -> None:
     for fold in folds:
         used |= set(fold.inputs)
         if fold.output in used:
-            raise ValueError("folds come oldest first, and none is made of itself")
+            raise ValueError("folds must be in order, oldest first, and a segment cannot be folded from itself")
 
 
 def _check_recent(manifest: Manifest) -> None:
@@ -297,15 +297,15 @@ def _check_recent(manifest: Manifest) -> None:
     for step in reversed(manifest.recent):
         if newer is None:
             if step.version != manifest.version or step.end_state != manifest.end_state:
-                raise ValueError("the newest recent delta must give this version's end state")
+                raise ValueError("the newest recent delta must lead to this version's end state")
             if step.previous != manifest.previous:
                 raise ValueError("the newest recent delta must apply to the previous manifest")
         elif newer.previous.version != step.version:
             raise ValueError("recent deltas must be consecutive")
         if step.previous.version >= step.version:
-            raise ValueError("a delta leads to a newer version")
+            raise ValueError("a delta must lead to a newer version")
         if any(ref.kind != "delta" for ref in step.segments):
-            raise ValueError("a recent delta names segments of the kind delta")
+            raise ValueError("a recent delta must name only segments of kind delta")
         newer = step
 
 
@@ -320,15 +320,15 @@ _ADDED: Final[Mapping[str, Any]] = {
     "audit": None,
 }
 _ADDED_TO_ORIGIN: Final[Mapping[str, Any]] = {"kind": "signed", "whole": None, "answers": None}
-"""The fields that manifests did not have from the beginning, with their defaults. We leave them out then, so that a
-manifest written before them is written in the same bytes again."""
+"""Fields that were added to manifests later, with their defaults. A field that has its default is not written, so
+that an older manifest is written in the same bytes again."""
 
 
 def encode(manifest: Manifest) -> bytes:
-    """Return the canonical bytes of a manifest: what is hashed, signed, stored and served.
+    """Return the canonical bytes of a manifest, which are hashed, signed, stored and served.
 
-    Of a manifest that was parsed, these need not be the bytes that it had: unknown fields are gone, and another writer
-    may state defaults. The hash of a manifest is always that of the bytes that were signed.
+    Encoding a parsed manifest need not give the bytes it was parsed from: unknown fields are lost, and another writer
+    may write defaults. The hash of a manifest is always the hash of the signed bytes.
     """
     document = _without(manifest.model_dump(mode="json"), _ADDED)
     if document["origin"] is not None:
@@ -342,9 +342,9 @@ def _without(fields: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str
 
 @lru_cache(maxsize=_KEPT)
 def parse(content: bytes) -> Manifest:
-    """Read a manifest; raises `ManifestError`. The caller has verified the hash of ``content``."""
+    """Parse a manifest whose hash the caller has verified. Raises `ManifestError`."""
     if len(content) > MAX_MANIFEST_BYTES:
-        raise ManifestError(f"a manifest of {len(content)} bytes exceeds the cap of {MAX_MANIFEST_BYTES}")
+        raise ManifestError(f"the manifest has {len(content)} bytes; at most {MAX_MANIFEST_BYTES} are accepted")
     try:
         value = read_canonical(content)
     except ValueError as error:
@@ -354,24 +354,24 @@ def parse(content: bytes) -> Manifest:
         return Manifest.model_validate_json(content, strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        place = brief(".".join(str(part) for part in first["loc"]) or "document")  # a field's name is the sender's
+        place = brief(".".join(str(part) for part in first["loc"]) or "document")  # the sender chooses the field names
         raise ManifestError(
-            f"manifest: {place}: {first['msg']}", hint="the publisher's syncd may be newer than this one"
+            f"manifest: {place}: {first['msg']}", hint="if the publisher uses a newer syncd, update syncd on this host"
         ) from None
 
 
 def _check_critical(value: object) -> None:
-    """Raise `ManifestError` for features that this reader does not know. First of all: they may change the rest."""
+    """Raise `ManifestError` if a critical feature is unknown. Checked first: it may change the rest of the format."""
     named = value.get("critical") if isinstance(value, dict) else None
-    features = [one for one in named if isinstance(one, str)] if isinstance(named, list) else []
+    features = [feature for feature in named if isinstance(feature, str)] if isinstance(named, list) else []
     unknown = [feature for feature in features if feature not in KNOWN_FEATURES]
     if unknown:
         raise ManifestError(
             f"the manifest needs a newer syncd: this one does not know {brief(', '.join(unknown))}",
-            hint="update syncd on this host; the version loaded before still answers until then",
+            hint="update syncd on this host; until then the version that is loaded stays in use",
         )
 
 
 def now_in_seconds(now: datetime) -> datetime:
-    """Return ``now`` as manifests state times: UTC, whole seconds."""
+    """Return ``now`` in the form of manifests: UTC, whole seconds."""
     return now.astimezone(UTC).replace(microsecond=0)

@@ -1,6 +1,6 @@
 """The rule between two versions of a list: how a signed manifest relates to the version that a reader holds.
 
-A source's plan, a pull and a load each decide for themselves what to do about it; how the two relate is decided here.
+The relation is decided here. A source's plan, a pull and a load each decide what to do about it.
 """
 
 import enum
@@ -10,32 +10,32 @@ from syncd.format.manifest import Manifest, ManifestRef, Step
 
 
 class Relation(enum.Enum):
-    """How a manifest relates to a version held."""
+    """The relation of a manifest to the version held."""
 
     SAME = enum.auto()
-    """the very manifest that is held"""
+    """the same manifest"""
     OLDER = enum.auto()
-    """a lower version: a replay, or a signer that went back to a backup"""
+    """a lower version: a replay, or a signer restored from a backup"""
     CONTRADICTS = enum.auto()
-    """the version that is held with other content: a number was signed twice"""
+    """the same version with other content: a version was signed twice"""
     FOLLOWS = enum.auto()
-    """newer, and its recent deltas lead here from the version held"""
+    """newer, and its recent deltas lead to it from the version held"""
     FORKED = enum.auto()
-    """newer, but its recent deltas reach back past the version held without going through it"""
+    """newer, but its recent deltas bypass the version held"""
     TOO_FAR = enum.auto()
-    """newer, and its recent deltas do not reach back to the version held: whether it descends from it is not stated"""
+    """newer, but its recent deltas do not reach back to the version held, so its descent is unknown"""
 
 
 @dataclass(frozen=True)
 class Related:
-    """A relation, and for `Relation.FOLLOWS` the deltas to apply to the version held, oldest first."""
+    """A relation and, if it is `Relation.FOLLOWS`, the deltas to apply to the version held, oldest first."""
 
     relation: Relation
     steps: tuple[Step, ...] = ()
 
 
 def relate(held: ManifestRef, manifest: Manifest, sha256: str) -> Related:
-    """Return how ``manifest``, whose bytes have the hash ``sha256``, relates to the version ``held``. Pure."""
+    """Return the relation of ``manifest``, whose bytes have the hash ``sha256``, to the version ``held``. Pure."""
     if sha256 == held.sha256:
         return Related(Relation.SAME)
     if manifest.version < held.version:

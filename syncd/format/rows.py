@@ -1,6 +1,6 @@
-"""Rows of one algorithm in memory: the unit that segments are written from and read in.
+"""Rows of one algorithm in memory: segments are read into them and written from them.
 
-Columns are numpy and Arrow arrays of equal length, never Python objects a row.
+Columns are numpy and Arrow arrays of equal length, never one Python object a row.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from syncd.format.gather import Gather
 from syncd.model import Algorithm
 
 Digests = NDArray[np.bytes_]
-"""dtype ``S<width>``; compares as bytes. Equal widths make numpy's NUL padding harmless."""
+"""dtype ``S<width>``, compared as bytes. Since all widths are equal, numpy's NUL padding is harmless."""
 Index = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 _WORD: Final = 8
@@ -26,7 +26,7 @@ Entries = Any
 
 @dataclass(frozen=True)
 class Rows:
-    """``n`` rows: digest, entry, label, and whether the row removes. Sorted by (digest, entry) where stated."""
+    """``n`` rows: digest, entry, label, and a flag for removals. Sorted by (digest, entry) if stated."""
 
     algorithm: Algorithm
     digests: Digests
@@ -44,12 +44,12 @@ class Rows:
 
     @classmethod
     def empty(cls, algorithm: Algorithm) -> Self:
-        """No rows. If the algorithm is not known, they have a width of 1; joined with others, they take theirs."""
+        """Return no rows. Those of an unknown algorithm have width 1, until joined with rows of another width."""
         return cls.build(algorithm, [], [], [])
 
     @property
     def width(self) -> int:
-        """Bytes of one digest; means nothing if there are no rows."""
+        """Bytes of one digest; meaningless if there are no rows."""
         return self.digests.dtype.itemsize
 
     @classmethod
@@ -61,7 +61,7 @@ class Rows:
         labels: Sequence[str],
         removed: Sequence[bool] | None = None,
     ) -> Self:
-        """Make rows from Python values, in the order given. For small numbers of rows."""
+        """Make a small number of rows from Python values, in the order given."""
         dictionary = tuple(sorted(set(labels)))
         code = {label: number for number, label in enumerate(dictionary)}
         return cls(
@@ -74,7 +74,7 @@ class Rows:
         )
 
     def take(self, index: Index | Mask) -> Self:
-        """The rows at ``index`` (positions, or a mask), in that order."""
+        """Return the rows at ``index`` (positions or a mask), in that order."""
         some = Gather(np.flatnonzero(index) if index.dtype == np.bool_ else index.astype(np.int64, copy=False))
         return type(self)(
             self.algorithm,
@@ -86,7 +86,7 @@ class Rows:
         )
 
     def slice(self, start: int, stop: int) -> Self:
-        """Rows ``start`` to ``stop``, without a copy."""
+        """Return rows ``start`` to ``stop``, without a copy."""
         return type(self)(
             self.algorithm,
             self.digests[start:stop],
@@ -97,19 +97,19 @@ class Rows:
         )
 
     def as_removals(self) -> Self:
-        """The same entries as rows that remove; such rows have the label ''."""
+        """Return removals of the same entries; they have the label ''."""
         count = len(self)
         zeros = np.zeros(count, np.int32)
         return type(self)(self.algorithm, self.digests, self.entries, zeros, ("",), np.ones(count, bool))
 
     def label_counts(self, mask: Mask | None = None) -> dict[str, int]:
-        """Rows by label, of those in ``mask``."""
+        """Count the rows (in ``mask``) by label."""
         codes = self.codes if mask is None else self.codes[mask]
         counts = np.bincount(codes, minlength=len(self.labels))
         return {label: int(count) for label, count in zip(self.labels, counts, strict=True) if count}
 
     def same_labels(self, other: "Rows") -> Mask:
-        """Row by row: whether both have the same label."""
+        """Compare labels row by row; True if equal."""
         known = {label: code for code, label in enumerate(other.labels)}
         translate = np.array([known.get(label, -1) for label in self.labels], dtype=np.int32)
         if not len(self):
@@ -118,7 +118,7 @@ class Rows:
 
 
 def concatenate(parts: Sequence[Rows]) -> Rows:
-    """Rows one after the other. ``parts`` holds at least one, all of one algorithm."""
+    """Join rows. ``parts`` has at least one member, and all are of one algorithm."""
     labels = tuple(sorted({label for part in parts for label in part.labels}))
     code = {label: number for number, label in enumerate(labels)}
     codes = [
@@ -136,7 +136,7 @@ def concatenate(parts: Sequence[Rows]) -> Rows:
 
 
 def prefixes(digests: Digests) -> NDArray[np.uint64]:
-    """The first eight bytes of each digest, filled up with zeros, as a number that sorts as the bytes do."""
+    """Return the first eight bytes of each digest, zero-padded, as numbers that sort like the bytes."""
     width = digests.dtype.itemsize
     table = np.ascontiguousarray(digests).view(np.uint8).reshape(-1, width)
     if width < _WORD:
@@ -145,14 +145,14 @@ def prefixes(digests: Digests) -> NDArray[np.uint64]:
 
 
 def sort_order(rows: Rows) -> Index:
-    """Positions that sort ``rows`` by (digest, entry); stable."""
+    """Return the positions that sort ``rows`` by (digest, entry), stably."""
     prefix = prefixes(rows.digests)
     order = np.argsort(prefix, kind="stable").astype(np.int64)
     ranked = prefix[order]
     same = np.zeros(len(rows) + 1, bool)
     np.equal(ranked[1:], ranked[:-1], out=same[1:-1])
     tied = np.flatnonzero(same[1:] | same[:-1])
-    if len(tied):  # equal prefixes are nearly always equal digests: few rows, sorted by the whole key
+    if len(tied):  # equal prefixes are nearly always equal digests: sort these few rows by the whole key
         some = order[tied]
         columns = {"digest": _fixed_binary(rows.digests[some]), "entry": rows.entries.take(pa.array(some))}
         keys = pa.table({**columns, "position": pa.array(some)})  # the position makes it stable
@@ -168,7 +168,7 @@ def _fixed_binary(digests: Digests) -> Any:
 
 
 def repeats(digests: Digests, entries: Entries) -> Index:
-    """Positions of sorted rows that do not come strictly after the row before: duplicates or disorder."""
+    """Return the positions of rows that do not sort strictly after the row before: duplicates or disorder."""
     if len(digests) < 2:  # noqa: PLR2004 - two rows make a pair
         return np.zeros(0, np.int64)
     wrong = digests[1:] < digests[:-1]
@@ -180,10 +180,10 @@ def repeats(digests: Digests, entries: Entries) -> Index:
 
 
 def equal_entries(left: Entries, right: Entries) -> Mask:
-    """Row by row: whether both name the same entry."""
+    """Compare entries row by row; True if equal."""
     return np.asarray(pc.equal(left, right), dtype=bool)
 
 
 def less_entries(left: Entries, right: Entries) -> Mask:
-    """Row by row: whether the left entry sorts before the right one, as UTF-8 bytes."""
+    """Compare entries row by row; True if the left one sorts before the right one, as UTF-8 bytes."""
     return np.asarray(pc.less(left, right), dtype=bool)

@@ -1,9 +1,9 @@
 """Finding digests, and (digest, entry) pairs, in sorted columns that may be mapped from a file.
 
-Every answer is exact. What is fast about it is where it looks: the first word of a digest as a number stands for the
-whole, a table of the values of its first bits says between which rows to look, and whoever shares its first word with
-another digest is searched again by the whole digest. Digests need not be uniform (those of perceptual
-algorithms are not): buckets are then larger, and more halvings are made.
+Every answer is exact. The search is fast because it compares only the first word of each digest, as a number, and a
+table of the first bits of that word narrows the range of rows. A digest that shares its first word with another is
+searched again by all its bytes. Digests need not be evenly spread (those of perceptual algorithms are not): some
+buckets are then larger and take more bisection steps.
 """
 
 from typing import Any, Final
@@ -17,38 +17,38 @@ from syncd.format.lazy import lazy
 from syncd.format.rows import Digests, Entries, Index, Mask, equal_entries, less_entries
 
 Words = NDArray[Any]
-"""unsigned integers that sort as the first bytes of digests do"""
+"""unsigned integers that sort like the first bytes of digests"""
 
 _CHUNK: Final = 4096
-"""keys at a time: everything about them stays in the processor's first- and second-level cache"""
+"""keys at a time, so that their arrays stay in the first- and second-level cache"""
 _FANOUT_BITS: Final = 22
-"""of the table for a large column, at most: 16 MB; each bit more is a step of the search less, and twice the table"""
+"""bits of the table for a large column, at most (16 MB); each further bit saves one step and doubles the table"""
 _ROWS_A_BUCKET: Final = 2
-"""how many rows the table leaves to search, on the average, where its size is not the limit"""
+"""rows that the table leaves to search on average, if its size is not limited"""
 _FEWEST_BITS: Final = 16
-"""of the table for a small column, such as the changes over a base: most keys are then ruled out by it alone"""
+"""bits of the table for a small column, such as the changes over a base; it alone then rules out most keys"""
 _WORTH_A_TABLE: Final = 1 << 14
-"""keys asked for, one after the other, before the table is built: it costs one pass over the column"""
+"""keys looked up, in all, before the table is built, which costs one pass over the column"""
 _WORTH_A_GUESS: Final = 1 << 14
-"""rows from which guessing is better than halving"""
+"""rows from which guessing is faster than bisecting"""
 _FEW_STEPS: Final = 2
-"""halvings that a bucket of up to 3 rows takes, as four in five are; fuller ones are halved down to that first"""
+"""bisection steps for a bucket of up to 3 rows (four buckets in five); larger ones are first narrowed to that"""
 _GUESSES: Final = 2
-"""each leaves about the square root of the error before it: of 100 M rows 5,000, 70 and then 8"""
+"""guesses; each leaves about the square root of the error before it: in 100 M rows 5,000, 70 and then 8"""
 _MEASURED: Final = 8
-"""of so many keys one, at which the guesses of all begin to be measured"""
+"""one key in this many is used to measure the drift for all"""
 _AROUND: Final = 64
-"""rows looked at around the last guess"""
+"""rows examined around the last guess"""
 _WINDOW: Final = 1 << 18
-"""sorted keys searched at once, among the rows between the first and the last of them"""
+"""sorted keys searched at once, in the rows between the first and the last of them"""
 _NEAR: Final = 4
 """rows a key up to which a window of neighbouring rows is searched as a whole"""
 _AS_ONE: Final = {2: (np.uint16, 0x0101), 4: (np.uint32, 0x01010101)}
-"""so many bools that are all True, as one number"""
+"""by number of bools: an integer type of that size, and its value if all are True"""
 
 
 class DigestSearch:
-    """Searches one sorted column of digests: shape (n,), dtype ``S<width>``. Holds no copy of it."""
+    """A search in one sorted column of digests (shape (n,), dtype ``S<width>``), without a copy of it."""
 
     def __init__(self, digests: Digests) -> None:
         self.digests = digests
@@ -59,7 +59,7 @@ class DigestSearch:
         self._asked = 0
 
     def find(self, keys: Digests) -> tuple[Index, Mask]:
-        """For each key the first row not before it, and whether that row holds it. Keys may come in any order."""
+        """Return for each key the first row not before it, and True if that row holds it. Keys may be in any order."""
         self._asked += len(keys)
         if not self._in_words:
             return self._find_as_text(keys)
@@ -72,7 +72,7 @@ class DigestSearch:
         return position, found
 
     def ranges(self, keys: Digests) -> tuple[Index, Index]:
-        """For each key the rows [start, stop) that hold it; empty ranges lie where it would be."""
+        """Return for each key the rows [start, stop) that hold it; an empty range if none, at its place."""
         start, found = self.find(keys)
         stop = start + found
         more = np.flatnonzero(found & (stop < len(self.digests)))
@@ -81,7 +81,7 @@ class DigestSearch:
         return start, stop
 
     def _find_as_text(self, keys: Digests) -> tuple[Index, Mask]:
-        """For widths that no whole words fill, as only algorithms have that are not known: slower, and as exact."""
+        """Search digests whose width is not a multiple of a word (unknown algorithms only): slower, but as exact."""
         position = np.searchsorted(self.digests, keys).astype(np.int64)
         found = np.zeros(len(keys), bool)
         inside = np.flatnonzero(position < len(self.digests))
@@ -89,7 +89,7 @@ class DigestSearch:
         return position, found
 
     def _find_in_window(self, keys: Digests, position: Index, found: Mask) -> bool:
-        """Find keys sorted by first word among the rows from the first to the last; False where that is no way."""
+        """Search keys that are sorted by first word in the rows that they span; return False if that does not apply."""
         if not _sorted(self._first_words(keys[:_CHUNK])) or not _sorted(wanted := self._first_words(keys)):
             return False
         first, last = keys[:1].tobytes()[: self._word.itemsize], keys[-1:].tobytes()[: self._word.itemsize]
@@ -113,10 +113,10 @@ class DigestSearch:
             find(keys[part], self._first_words(keys[part]), position[part], found[part])
 
     def _find_by_guessing(self, keys: Digests, wanted: Words, position: Index, found: Mask) -> None:
-        """Look where a key lies if digests are spread evenly; where it does not, halve.
+        """Look where a key would be if digests were spread evenly; bisect for keys that are not there.
 
-        Few keys in a large file cost what they touch first: a halving reads a page at each of its first steps, a good
-        guess three pages in all.
+        For few keys in a large file, the cost is the pages touched for the first time: bisection reads a page at each
+        of its first steps, a good guess three pages in all.
         """
         sure = np.zeros(len(keys), bool)
         if len(self.digests) >= _WORTH_A_GUESS:
@@ -126,13 +126,13 @@ class DigestSearch:
         self._settle(keys, self._alike(wanted, position), position, found)
 
     def _guess(self, wanted: Words, position: Index) -> Mask:
-        """Set positions of first words; False for those that may be wrong."""
+        """Set the positions of first words; return False for those that may be wrong."""
         rows, stride = len(self.digests), self._stride
         at = self._even(wanted)
         some = np.unique(wanted[::_MEASURED])
         if len(some) * 2 < len(wanted):
-            # How far rows lie from an even spread changes slowly: measured at some keys it is nearly right for those
-            # between, and their first look is near where they are.
+            # The drift from an even spread changes slowly: measured at some keys, it is nearly right for the keys
+            # between them, so their first look is close to the row.
             at += np.interp(wanted, some, self._nearer(some, self._even(some)) - self._even(some)).astype(np.int64)
         at = self._nearer(wanted, at)
         start = np.clip(at - _AROUND // 2, 0, rows - _AROUND)
@@ -142,11 +142,11 @@ class DigestSearch:
         return np.asarray(((below > 0) | (start == 0)) & ((below < _AROUND) | (start + _AROUND == rows)))
 
     def _even(self, wanted: Words) -> Index:
-        """Where first words would lie if digests were spread evenly."""
+        """Return the positions of first words if digests were spread evenly."""
         return (wanted * (len(self.digests) / 2.0 ** (8 * self._word.itemsize))).astype(np.int64)
 
     def _nearer(self, wanted: Words, at: Index) -> Index:
-        """Positions of first words, guessed from what lies at the positions guessed before."""
+        """Improve guessed positions of first words, using the words found at those positions."""
         density = len(self.digests) / 2.0 ** (8 * self._word.itemsize)
         for _ in range(_GUESSES):
             at = np.clip(at, 0, len(self.digests) - 1)
@@ -160,16 +160,16 @@ class DigestSearch:
         size = self._fanout.take(bucket + 1) - position
         filled = np.flatnonzero(size)
         if 2 * len(filled) > len(keys):
-            self._halve(wanted, position, size)
+            self._bisect(wanted, position, size)
             self._settle(keys, self._alike(wanted, position), position, found)
-        elif len(filled):  # the first bits alone rule most keys out
+        elif len(filled):  # the first bits alone rule out most keys
             some, at, here = wanted[filled], position[filled], np.zeros(len(filled), bool)
-            self._halve(some, at, size[filled])
+            self._bisect(some, at, size[filled])
             self._settle(keys[filled], self._alike(some, at), at, here)
             position[filled], found[filled] = at, here
 
-    def _halve(self, wanted: Words, position: Index, size: Index) -> None:
-        """Move each position, by at most ``size`` rows, to the first row whose first word is not below the wanted."""
+    def _bisect(self, wanted: Words, position: Index, size: Index) -> None:
+        """Advance each position by at most ``size`` rows, to the first row whose first word is not below ``wanted``."""
         full = np.flatnonzero(size >> _FEW_STEPS)
         if len(full):
             at = position[full]
@@ -178,9 +178,9 @@ class DigestSearch:
         self._step(wanted, position, range(_FEW_STEPS))
 
     def _step(self, wanted: Words, position: Index, bits: range) -> None:
-        """Halve by these bits of the distance, the highest first.
+        """Bisect by these bits of the distance, the highest first.
 
-        Steps beyond the last row see the last row; where that too is below, the end of the column is the answer.
+        Steps beyond the last row see the last row; if that is below too, the result is the end of the column.
         """
         stride, rows = self._stride, len(self.digests)
         first_words = self._words[: rows * stride - stride + 1]
@@ -195,12 +195,12 @@ class DigestSearch:
         np.minimum(at // stride, rows, out=position)
 
     def _alike(self, wanted: Words, position: Index) -> Mask:
-        """Whether the row at each position has the wanted first word."""
+        """Return True for each position whose row has the wanted first word."""
         words = self._words.take(position * self._stride, mode="clip").byteswap(inplace=True)
         return np.asarray(words == wanted)
 
     def _settle(self, keys: Digests, alike: Mask, position: Index, found: Mask) -> None:
-        """Say where a key is at its position. Where the row there only shares its first word, search the whole key."""
+        """Set ``found`` for keys at their position. If a row only shares the first word, search for the whole key."""
         near = np.flatnonzero(alike & (position < len(self.digests)))
         if not len(near):
             return
@@ -213,7 +213,7 @@ class DigestSearch:
             found[inside] = self._holds(keys[inside], position[inside])
 
     def _holds(self, keys: Digests, position: Index) -> Mask:
-        """Whether the row at each position, which exists, holds the key. As words: numpy is slow at strings."""
+        """Return True for each existing position whose row holds the key. Compares words: numpy is slow at strings."""
         same = self._words_of(self.digests.take(position)) == self._words_of(keys)
         if self._stride in _AS_ONE:  # all words of a key at once: numpy is slow at short axes too
             kind, every = _AS_ONE[self._stride]
@@ -222,18 +222,18 @@ class DigestSearch:
 
     @lazy
     def _bucket_shift(self) -> int:
-        """How far a first word is shifted to give its bucket."""
+        """The number of bits by which a first word is shifted to give its bucket."""
         bits = min(_FANOUT_BITS, max(_FEWEST_BITS, (len(self.digests) // _ROWS_A_BUCKET).bit_length()))
         return 8 * self._word.itemsize - bits
 
     @lazy
     def _fanout(self) -> NDArray[np.uint32]:
-        """For each bucket the first row that is in it or in a later one; last, the rows in all."""
+        """For each bucket, the first row in it or in a later one; at the end, the number of rows."""
         buckets = 1 << (8 * self._word.itemsize - self._bucket_shift)
         counts = np.zeros(buckets + 1, np.uint32)
         for start in range(0, len(self.digests), _WINDOW):
             found = (self._first_words(self.digests[start : start + _WINDOW]) >> self._bucket_shift).astype(np.int64)
-            first, last = int(found[0]), int(found[-1])  # sorted: a window fills neighbouring buckets only
+            first, last = int(found[0]), int(found[-1])  # sorted: a window only fills neighbouring buckets
             counts[first + 1 : last + 2] += np.bincount(found - first, minlength=last - first + 1).astype(np.uint32)
         return np.cumsum(counts, dtype=np.uint32, out=counts)
 
@@ -242,7 +242,7 @@ class DigestSearch:
         return self._words_of(self.digests)
 
     def _words_of(self, digests: Digests) -> Words:
-        # Aligned, or numpy would copy the column at each take: only files of a strange writer cost this one copy.
+        # Aligned, or numpy would copy the column at each take. Only files of unusual writers need this one copy.
         return np.require(np.ascontiguousarray(digests).view(self._word), requirements="A")
 
     def _first_words(self, digests: Digests) -> Words:
@@ -254,18 +254,18 @@ def _sorted(words: Words) -> bool:
 
 
 class RowSearch(DigestSearch):
-    """Searches columns sorted by (digest, entry)."""
+    """A search in columns sorted by (digest, entry)."""
 
     def __init__(self, digests: Digests, entries: Entries) -> None:
         super().__init__(digests)
         self._entries = entries
 
     def positions(self, digests: Digests, entries: Entries) -> tuple[Index, Mask]:
-        """For each (digest, entry) the first row not before it, and whether that row is it."""
+        """Return for each (digest, entry) the first row not before it, and True if that row is it."""
         low, found = self.find(digests)
         here = np.flatnonzero(found)
         found[here] = self._same(low[here], entries, here)
-        rest = here[~found[here]]  # digests with several entries, or with another one
+        rest = here[~found[here]]  # digests with several entries, or with a different one
         if len(rest):
             low[rest], found[rest] = self._among(digests[rest], entries.take(pa.array(rest)))
         return low, found
@@ -273,7 +273,7 @@ class RowSearch(DigestSearch):
     def _among(self, digests: Digests, entries: Entries) -> tuple[Index, Mask]:
         low, high = self.ranges(digests)
         last = high.copy()
-        while len(open_ := np.flatnonzero(low < high)):  # halve the rows of one digest by entry
+        while len(open_ := np.flatnonzero(low < high)):  # bisect the rows of one digest by entry
             middle = (low[open_] + high[open_]) // 2
             before = less_entries(self._entries.take(pa.array(middle)), entries.take(pa.array(open_)))
             low[open_[before]] = middle[before] + 1

@@ -1,6 +1,6 @@
-"""A segment: an immutable Arrow IPC file of rows of one algorithm, sorted by (digest, entry).
+"""Segments: immutable Arrow IPC files of rows of one algorithm, sorted by (digest, entry).
 
-`Segment.open` maps a file that was proved before; `Segment.check` proves one. ``docs/format.md`` is the specification.
+`Segment.open` maps a file that was already proved; `Segment.check` proves one. ``docs/format.md`` is the specification.
 """
 
 import mmap
@@ -38,19 +38,19 @@ from syncd.model import MAX_ENTRY_BYTES, MAX_LABEL_BYTES, Algorithm
 _CHUNK: Final = 1 << 20
 
 Lookup = Callable[[bytes], list[tuple[str, str]]]
-"""The (entry, label) pairs that support a digest."""
+"""Returns the (entry, label) pairs that support a digest."""
 
 RowProgress = Callable[[int], None]
-"""Called with the number of further rows done, during long work."""
+"""Called during long work with the number of rows done since the last call."""
 
 
 def ignore_progress(rows: int) -> None:
-    """Nobody wants to know."""
+    """Do nothing: a `RowProgress` that reports to nobody."""
     del rows
 
 
 class Segment:
-    """One mapped segment. Its columns are views of the file: no parsing, no private copy."""
+    """One mapped segment. Its columns are views of the file, neither parsed nor copied."""
 
     def __init__(self, path: Path, ref: SegmentRef, mapped: mmap.mmap, batch: Any) -> None:
         self.path, self.ref, self._mapped, self._batch = path, ref, mapped, batch
@@ -62,11 +62,11 @@ class Segment:
         self._codes: NDArray[np.int32] = np.frombuffer(label.indices.buffers()[1], np.int32, len(batch))
         self._dictionary: Any = label.dictionary
         self.search = RowSearch(self.digests, self.entries)
-        # The same columns once more for single look-ups: a slice of the map costs a tenth of an Arrow scalar.
+        # The same columns again for single look-ups: a slice of the map costs a tenth of an Arrow scalar.
         offsets, content = self.entries.buffers()[1:]
         self._count = len(batch)
         self._digests_at = _place(path, mapped, batch.column(0).buffers()[1])
-        self._halve = partial(_halve, self.digests, mapped, self._digests_at)
+        self._bisect = partial(_bisect, self.digests, mapped, self._digests_at)
         evenly_spread = ref.algorithm.cryptographic and self._count in GUESSABLE
         self._guess = make_guess(mapped, self._digests_at, self._count, self.width) if evenly_spread else _no_guess
         self._entries_at = _place(path, mapped, content) if content else 0
@@ -81,7 +81,7 @@ class Segment:
 
     @property
     def algorithm(self) -> Algorithm:
-        """Of all its digests."""
+        """The algorithm of all its digests."""
         return self.ref.algorithm
 
     @lazy
@@ -91,13 +91,13 @@ class Segment:
 
     @lazy
     def named(self) -> frozenset[bytes]:
-        """The digests of all its rows, in memory: for deltas."""
+        """The digests of all its rows, in memory; meant for deltas."""
         content, width = self.digests.tobytes(), self.width
         return frozenset(content[start : start + width] for start in range(0, len(content), width))
 
     @classmethod
     def open(cls, path: Path, ref: SegmentRef) -> Self:
-        """Map a segment whose hash was proved when it was installed. Raises `StoreError`, `SegmentError`."""
+        """Map a segment whose hash was proved when it was installed. Raises `StoreError` and `SegmentError`."""
         check_length(path, ref)
         return cls(path, ref, *read_batch(path, ref))
 
@@ -106,16 +106,17 @@ class Segment:
         """Prove every property of format 1, the hash first. Raises the `SegmentError` that names the fault."""
         check_size(path, ref, caps)
         if sha256_file(path) != ref.sha256:
-            raise SegmentHashError(path, "its bytes do not have the SHA-256 that names it")
+            raise SegmentHashError(path, "its content does not match the SHA-256 in its name")
         return cls.check_all_but_hash(path, ref, caps)
 
     @classmethod
     def check_all_but_hash(
         cls, path: Path, ref: SegmentRef, caps: Caps = DEFAULT_CAPS, checked: RowProgress = ignore_progress
     ) -> Self:
-        """Prove a file whose SHA-256 was proved while it was written, as by `Peer.download`, and of no other.
+        """Prove everything but the SHA-256. Only for a file whose hash was proved while it was written.
 
-        Reading it twice would cost as much as fetching it. ``checked`` is told of rows as they are. Raises as `check`.
+        `Peer.download` does that, and reading the file twice would cost as much as fetching it. ``checked`` reports
+        progress. Raises as `check`.
         """
         check_size(path, ref, caps)
         segment = cls(path, ref, *read_batch(path, ref, prove=True))
@@ -123,7 +124,7 @@ class Segment:
         return segment
 
     def rows(self, start: int = 0, stop: int | None = None) -> Rows:
-        """Rows ``start`` to ``stop`` as views of the file."""
+        """Return rows ``start`` to ``stop`` as views of the file."""
         stop = len(self) if stop is None else min(stop, len(self))
         return Rows(
             self.algorithm,
@@ -141,7 +142,7 @@ class Segment:
         return np.asarray(column.to_numpy(zero_copy_only=False), dtype=bool)
 
     def chunks(self, size: int = _CHUNK) -> Iterator[Rows]:
-        """All rows in order, ``size`` at a time."""
+        """Yield all rows in order, ``size`` at a time."""
         self._mapped.madvise(mmap.MADV_SEQUENTIAL)
         try:
             for start in range(0, len(self), size):
@@ -150,30 +151,30 @@ class Segment:
             self._mapped.madvise(mmap.MADV_RANDOM)
 
     def row_range(self, digest: bytes) -> tuple[int, int]:
-        """The rows [start, stop) of one digest; empty where it is not here."""
+        """Return the rows [start, stop) of one digest; an empty range if it is not in the segment."""
         row = self._guess(digest)
-        return (row, row + 1) if row >= 0 else (0, 0) if row == ABSENT else self._halve(digest)
+        return (row, row + 1) if row >= 0 else (0, 0) if row == ABSENT else self._bisect(digest)
 
     @lazy
     def entries_of(self) -> Lookup:
-        """Returns the (entry, label) of every row of one digest.
+        """A function that returns the (entry, label) of every row of one digest.
 
-        One function that holds all it needs, as in `make_guess`. But not the segment, which holds it.
+        It is a single closure for speed, as in `make_guess`. It does not refer to the segment, which refers to it.
         """
-        guess, halve, mapped, at = self._guess, self._halve, self._mapped, self._entries_at
+        guess, bisect, mapped, at = self._guess, self._bisect, self._mapped, self._entries_at
         offsets, codes, labels = self._entry_offsets, self._label_codes, self.labels
 
         def entries_of(digest: bytes) -> list[tuple[str, str]]:
             row = guess(digest)
-            if row >= 0:  # as below, without a range: this is what most hits are
+            if row >= 0:  # most hits: as below, without a range
                 return [(mapped[at + offsets[row] : at + offsets[row + 1]].decode(), labels[codes[row]])]
-            rows = () if row == ABSENT else range(*halve(digest))
+            rows = () if row == ABSENT else range(*bisect(digest))
             return [(mapped[at + offsets[row] : at + offsets[row + 1]].decode(), labels[codes[row]]) for row in rows]
 
         return entries_of
 
     def take(self, rows: Index) -> Rows:
-        """The rows at these positions, in that order."""
+        """Return the rows at these positions, in that order."""
         if self.ref.kind == "base":
             removed = np.zeros(len(rows), bool)
         else:
@@ -183,29 +184,31 @@ class Segment:
         return Rows(self.algorithm, some.values(self.digests), entries, some.values(self._codes), self.labels, removed)
 
     def removes(self, row: int) -> bool:
-        """Whether one row removes."""
+        """Return True if the row is a removal."""
         return self.ref.kind == "delta" and bool(self._batch.column(3)[row].as_py())
 
     def entry_and_label(self, row: int) -> tuple[str, str]:
-        """The entry and label of one row."""
+        """Return the entry and label of one row."""
         at, offsets = self._entries_at, self._entry_offsets
         entry = self._mapped[at + offsets[row] : at + offsets[row + 1]].decode()
         return entry, self.labels[self._label_codes[row]]
 
     def ranges(self, digests: Digests) -> tuple[Index, Index]:
-        """For each digest the rows [start, stop) that hold it. O(k log n)."""
+        """Return for each digest the rows [start, stop) that hold it. O(k log n)."""
         return self.search.ranges(digests)
 
     def positions(self, digests: Digests, entries: Entries) -> tuple[Index, Mask]:
-        """For each (digest, entry) the first row not before it, and whether that row is it. O(k log n)."""
+        """Return for each (digest, entry) the first row not before it, and True if that row is it. O(k log n)."""
         return self.search.positions(digests, entries)
 
     def _check_rows(self, caps: Caps, checked: RowProgress) -> None:
         if len(self._dictionary) > caps.labels:
-            raise CapError(self.path, f"{len(self._dictionary)} labels; accepted are {caps.labels}")
+            raise CapError(
+                self.path, f"{len(self._dictionary)} distinct labels; this reader accepts at most {caps.labels}"
+            )
         label_bytes = pc.sum(pc.binary_length(self._dictionary)).as_py()
         if label_bytes > caps.label_bytes:
-            raise CapError(self.path, f"{label_bytes} bytes of labels; accepted are {caps.label_bytes}")
+            raise CapError(self.path, f"{label_bytes} bytes of labels; this reader accepts at most {caps.label_bytes}")
         self._check_order(checked)
         self._check_entries()
         self._check_labels()
@@ -216,7 +219,7 @@ class Segment:
             offsets, _ = entry_bytes(self.entries.slice(start, _CHUNK))
             long = np.flatnonzero(np.diff(offsets) > MAX_ENTRY_BYTES)
             if len(long):
-                raise SchemaError(self.path, f"entry longer than {MAX_ENTRY_BYTES} bytes", start + int(long[0]))
+                raise SchemaError(self.path, f"an entry is longer than {MAX_ENTRY_BYTES} bytes", start + int(long[0]))
 
     def _check_order(self, checked: RowProgress) -> None:
         for start in range(0, len(self), _CHUNK):
@@ -230,41 +233,41 @@ class Segment:
             pair = self.rows(row - 1, row + 1)
             same = pair.digests[0] == pair.digests[1] and pair.entries[0] == pair.entries[1]
             kind = DuplicateRowError if same else UnsortedError
-            raise kind(self.path, "the (digest, entry) of the row before" if same else "out of order", row)
+            raise kind(self.path, "repeats the (digest, entry) of the row before" if same else "out of order", row)
 
     def _check_labels(self) -> None:
         encoded = [label.encode() for label in self.labels]
         if encoded != sorted(set(encoded)):
-            raise SchemaError(self.path, "labels must be sorted and unique")
+            raise SchemaError(self.path, "the labels are not sorted and unique")
         used = np.zeros(len(encoded), bool)
         for start in range(0, len(self), _CHUNK):
             used[self._codes[start : start + _CHUNK]] = True
         if not used.all():
-            raise SchemaError(self.path, "a label that no row uses")
+            raise SchemaError(self.path, "a label is not used by any row")
         long = [code for code, label in enumerate(encoded) if len(label) > MAX_LABEL_BYTES]
         if long:
             row = int(np.flatnonzero(np.isin(self._codes, long))[0])
-            raise SchemaError(self.path, f"label longer than {MAX_LABEL_BYTES} bytes", row)
+            raise SchemaError(self.path, f"a label is longer than {MAX_LABEL_BYTES} bytes", row)
 
     def _check_removals(self) -> None:
         removed = self._removed(0, len(self))
         removals = int(removed.sum())
         if removals != self.ref.removals:
-            raise RowCountError(self.path, f"{removals} removals, not the {self.ref.removals} of the manifest")
+            raise RowCountError(self.path, f"{removals} removals; the manifest says {self.ref.removals}")
         if removals:
             labelled = np.flatnonzero(removed & (self._codes != (self.labels.index("") if "" in self.labels else -1)))
             if len(labelled):
-                raise SchemaError(self.path, "a row that removes has the label ''", int(labelled[0]))
+                raise SchemaError(self.path, "a removal has a label other than ''", int(labelled[0]))
 
 
-def _no_guess(digest: bytes) -> int:  # noqa: ARG001 - as one that guesses
+def _no_guess(digest: bytes) -> int:  # noqa: ARG001 - the signature of `Guess`
     return UNKNOWN
 
 
-def _halve(digests: Digests, mapped: mmap.mmap, digests_at: int, digest: bytes) -> tuple[int, int]:
-    """The rows [start, stop) of one digest among those that begin at ``digests_at`` in the map."""
+def _bisect(digests: Digests, mapped: mmap.mmap, digests_at: int, digest: bytes) -> tuple[int, int]:
+    """Return the rows [start, stop) of one digest in the column that begins at ``digests_at`` in the map."""
     start = stop = int(digests.searchsorted(digest))
-    # Compared as raw bytes: numpy strips trailing NULs off a value taken out of an array.
+    # Compared as raw bytes: numpy strips trailing NULs from a value taken out of an array.
     width, rows = len(digest), len(digests)
     at = digests_at + start * width
     while stop < rows and mapped[at : at + width] == digest:
@@ -274,8 +277,8 @@ def _halve(digests: Digests, mapped: mmap.mmap, digests_at: int, digest: bytes) 
 
 
 def _place(path: Path, mapped: mmap.mmap, buffer: Any) -> int:
-    """Where in the map a column's buffer begins; an expanded one, which a proved file has not, lies elsewhere."""
+    """Return the offset of a column's buffer in the map. A decompressed buffer is outside; proved files have none."""
     place = buffer.address - pa.py_buffer(mapped).address
     if not 0 <= place <= len(mapped) - buffer.size:
-        raise CompressedError(path, "a buffer that is not the file's own bytes")
+        raise CompressedError(path, "a buffer is compressed, which format 1 does not allow")
     return int(place)

@@ -1,7 +1,7 @@
-"""A stack: a base and the deltas over it, of one algorithm. The newest row for a (digest, entry) wins.
+"""Stacks: a base and the deltas over it, of one algorithm. The newest row for a (digest, entry) wins.
 
-Everything here costs the size of the change, times the logarithm of the list, except `Stack.effective` and
-`Stack.amount`, which read the whole list in order.
+The cost is the size of the change times the logarithm of the size of the list. Only `Stack.effective`, `Stack.totals`
+and `Stack.rows_with_entries` read the whole list, in order.
 """
 
 from collections import Counter, defaultdict
@@ -24,46 +24,46 @@ from syncd.model import Algorithm, Counts
 
 _CHUNK: Final = 1 << 18
 _TOUCHED_ROWS: Final = 1 << 17
-"""Delta rows up to which single look-ups ask a set first (some 120 bytes a row); beyond, they search each delta."""
+"""Delta rows up to which single look-ups check a set first (about 120 bytes a row). Beyond, they search each delta."""
 
 
 @dataclass(frozen=True)
 class Resolved:
-    """What a stack holds of some (digest, entry) pairs."""
+    """The result of looking up (digest, entry) pairs in a stack."""
 
     present: Mask
-    """for each pair: whether it is in force"""
+    """for each pair, True if it is in force"""
     current: Rows
-    """the rows in force, in the order of the pairs that are present"""
+    """the rows in force, in the order of the present pairs"""
 
 
 @dataclass(frozen=True)
 class Effect:
-    """What a delta does to a stack."""
+    """The effect of a delta on a stack."""
 
     counts: Counts = field(default_factory=Counts)
     by_label: dict[str, Counts] = field(default_factory=dict)
     change: Checksum = field(default_factory=Checksum)
-    """to add to the end state's checksum"""
+    """the amount to add to the checksum of the end state"""
     growth: dict[str, int] = field(default_factory=dict)
-    """by label, by how many entries in force it grew (negative: shrank)"""
+    """by label, the change of the number of entries in force"""
 
 
 @dataclass(frozen=True)
 class Totals:
-    """What rows amount to: how many there are of each label, and their checksum."""
+    """The number of entries in force of each label, and their checksum."""
 
     by_label: Mapping[str, int]
     checksum: Checksum
 
     @property
     def rows(self) -> int:
-        """How many there are."""
+        """The number of entries in force."""
         return sum(self.by_label.values())
 
 
 class Stack:
-    """Segments of one algorithm, oldest first. Raises `WidthError` if their digests do not have one width."""
+    """Segments of one algorithm, oldest first. Raises `WidthError` if their digests differ in width."""
 
     def __init__(self, algorithm: Algorithm, segments: Sequence[Segment]) -> None:
         self.algorithm, self.segments = algorithm, tuple(segments)
@@ -79,12 +79,12 @@ class Stack:
 
     @property
     def width(self) -> int | None:
-        """Bytes of one digest: all segments have the same. None for an algorithm not known, and with no segment."""
+        """Bytes of one digest, the same in all segments; None for an unknown algorithm without segments."""
         return self.segments[0].width if self.segments else self.algorithm.known_width
 
     @lazy
     def entries_of(self) -> Lookup:
-        """Returns the (entry, label) pairs in force that support one digest, by entry. The single look-up."""
+        """The single look-up: returns the (entry, label) pairs in force that support one digest, sorted by entry."""
         held = _nothing if self.base is None else self.base.entries_of
         touched, deltas = self._touched, self.deltas
 
@@ -97,13 +97,13 @@ class Stack:
 
     @lazy
     def _touched(self) -> frozenset[bytes] | None:
-        """The digests that deltas name: most look-ups are done with it. None where it would take too much memory."""
+        """The digests in the deltas, with which most look-ups are done. None if it would take too much memory."""
         if sum(len(segment) for segment in self.deltas) > _TOUCHED_ROWS:
             return None
-        return frozenset().union(*(segment.named for segment in self.deltas))  # most were there before the last change
+        return frozenset().union(*(segment.named for segment in self.deltas))  # mostly cached
 
     def contains(self, digests: Digests) -> Mask:
-        """For each digest whether any entry in force supports it. The batch look-up; shape (n,) in and out."""
+        """The batch look-up: return True for each digest that an entry in force supports. Shape (n,) in and out."""
         present = np.zeros(len(digests), bool) if self.base is None else self.base.search.find(digests)[1]
         if self.deltas:
             search, supported = self._changed
@@ -113,7 +113,7 @@ class Stack:
 
     @lazy
     def _changed(self) -> tuple[DigestSearch, Mask]:
-        """The digests that deltas name, sorted, and whether each is still supported by some entry."""
+        """A search in the digests of the deltas, and for each digest True if an entry still supports it."""
         rows = self.overlay
         first = np.ones(len(rows), bool)
         first[1:] = rows.digests[1:] != rows.digests[:-1]
@@ -128,11 +128,11 @@ class Stack:
 
     @lazy
     def overlay(self) -> Rows:
-        """All deltas as one: sorted, the newest row of each (digest, entry), removals kept."""
+        """All deltas as one: sorted, with the newest row of each (digest, entry), including removals."""
         return merge_deltas(self.algorithm, self.deltas)
 
     def resolve(self, rows: Rows) -> Resolved:
-        """Look (digest, entry) of each row up. O(k log n). Raises `WidthError` for rows of another width."""
+        """Look up the (digest, entry) of each row. O(k log n). Raises `WidthError` for rows of another width."""
         if self.segments and len(rows) and rows.width != self.width:
             raise _other_width(self.segments[0].path, rows.width, self)
         present = np.zeros(len(rows), bool)
@@ -154,9 +154,9 @@ class Stack:
         return Resolved(present, joined.take(order))
 
     def effect(self, delta: Rows, resolved: Resolved | None = None) -> Effect:
-        """Count what the rows of ``delta`` do to this stack, and how the checksum changes. O(k log n).
+        """Count the changes that the rows of ``delta`` make to this stack and its checksum. O(k log n).
 
-        ``resolved``: the result of `resolve` for ``delta``, if the caller has it already.
+        ``resolved``: the result of `resolve` for ``delta``, if the caller already has it.
         """
         resolved = resolved or self.resolve(delta)
         present, current = resolved.present, resolved.current
@@ -183,7 +183,7 @@ class Stack:
         )
 
     def effective(self, size: int = _CHUNK) -> Iterator[Rows]:
-        """The entries in force, sorted, about ``size`` rows at a time."""
+        """Yield the entries in force, sorted, about ``size`` rows at a time."""
         if self.base is None:
             rows = self.overlay.take(~self.overlay.removed)
             yield from (rows.slice(start, start + size) for start in range(0, len(rows), size))
@@ -202,7 +202,7 @@ class Stack:
                 yield _merge(chunk, changes, position[low:high] - start, found[low:high])
 
     def rows_of(self, digests: Digests) -> Rows:
-        """Every row in force of sorted, unique ``digests``. O(k log n)."""
+        """Return every row in force of sorted, unique ``digests``. O(k log n)."""
         named = self.overlay.take(_among(self.overlay.digests, digests))
         if self.base is not None:
             start, stop = self.base.ranges(digests)
@@ -215,15 +215,15 @@ class Stack:
         return self.resolve(named).current
 
     def rows_with_entries(self, entries: Sequence[str]) -> Rows:
-        """Every row in force of these entries, sorted. Reads the whole list: rows are not sorted by entry."""
+        """Return every row in force of these entries, sorted. Reads the whole list: rows are not sorted by entry."""
         wanted = pa.array(entries, pa.large_utf8())
         found = [rows.take(np.asarray(pc.is_in(rows.entries, wanted), dtype=bool)) for rows in self.effective()]
         return concatenate([Rows.empty(self.algorithm), *found])
 
     def totals(self, read: RowProgress = ignore_progress) -> Totals:
-        """What the rows in force amount to, from the rows themselves. Reads the whole base once, in order.
+        """Compute the totals from the rows in force. Reads the whole base once, in order.
 
-        ``read`` is told of the base's rows as they are.
+        ``read`` reports progress over the rows of the base.
         """
         labels: Counter[str] = Counter()
         total = Checksum()
@@ -237,30 +237,27 @@ class Stack:
         return Totals(dict(+labels), total + checksum(added) - checksum(replaced))
 
     def _replaced(self) -> Rows:
-        """The rows of the base that deltas remove or say anew."""
+        """Return the rows of the base that deltas remove or replace."""
         if self.base is None:
             return Rows.empty(self.algorithm)
         position, found = self.base.positions(self.overlay.digests, self.overlay.entries)
         return self.base.take(position[found])
 
-    def total(self) -> tuple[int, Checksum]:
-        """Entries in force and their checksum, as `totals` finds them."""
-        amount = self.totals()
-        return amount.rows, amount.checksum
-
 
 def _other_width(path: Path, width: int, stack: Stack) -> WidthError:
-    return WidthError(path, f"{stack.algorithm} digests of {width} bytes do not go with those of {stack.width}")
+    return WidthError(
+        path, f"{stack.algorithm} digests of {width} bytes cannot be combined with digests of {stack.width} bytes"
+    )
 
 
-def _nothing(digest: bytes) -> list[tuple[str, str]]:  # noqa: ARG001 - as a base that holds nothing
+def _nothing(digest: bytes) -> list[tuple[str, str]]:  # noqa: ARG001 - a look-up in an empty base
     return []
 
 
 def _overlaid(held: list[tuple[str, str]], deltas: Sequence[Segment], digest: bytes) -> list[tuple[str, str]]:
-    """What a base holds of a digest, after the deltas over it."""
+    """Apply deltas to the entries that a base holds for a digest."""
     found = dict(held)
-    for segment in deltas:  # oldest first, so that the newest has the last word
+    for segment in deltas:  # oldest first, so that the newest row wins
         for row in range(*segment.row_range(digest)):
             entry, label = segment.entry_and_label(row)
             if segment.removes(row):
@@ -271,7 +268,7 @@ def _overlaid(held: list[tuple[str, str]], deltas: Sequence[Segment], digest: by
 
 
 def _among(digests: Digests, wanted: Digests) -> Mask:
-    """For each of ``digests`` whether it is one of ``wanted`` (sorted)."""
+    """Return True for each of ``digests`` that is in ``wanted`` (sorted)."""
     if not len(wanted):
         return np.zeros(len(digests), bool)
     position = np.minimum(np.searchsorted(wanted, digests), len(wanted) - 1)
@@ -279,7 +276,7 @@ def _among(digests: Digests, wanted: Digests) -> Mask:
 
 
 def _merge(base: Rows, changes: Rows, position: np.ndarray, found: Mask) -> Rows:
-    """Put ``changes`` into a slice of the base: each before the base row at its position, in place of it if found."""
+    """Merge ``changes`` into a slice of the base: before the base row at their position, or instead of it if found."""
     keep = np.ones(len(base), bool)
     keep[position[found]] = False
     adds = ~changes.removed
@@ -289,20 +286,20 @@ def _merge(base: Rows, changes: Rows, position: np.ndarray, found: Mask) -> Rows
 
 
 def merge_deltas(algorithm: Algorithm, deltas: Sequence[Segment]) -> Rows:
-    """Deltas, oldest first, as one: applying it equals applying them in order."""
+    """Merge deltas, oldest first, into one: applying it equals applying them in order."""
     if not deltas:
         return Rows.empty(algorithm)
     rows = concatenate([segment.rows() for segment in reversed(deltas)])
     if len(deltas) == 1:
         return rows
-    rows = rows.take(sort_order(rows))  # stable: of equal rows the newest comes first
+    rows = rows.take(sort_order(rows))  # stable: the newest of equal rows comes first
     keep = np.ones(len(rows), bool)
     keep[repeats(rows.digests, rows.entries)] = False
     return rows.take(keep)
 
 
 def _by_label(delta: Rows, current: Rows, present: Mask, kinds: dict[str, Mask]) -> dict[str, Counts]:
-    """Counts by label: the new label of a row that adds, the label in force of one that removes."""
+    """Count by label: the new label of an addition, the label in force of a removal."""
     counts: dict[str, Counts] = defaultdict(Counts)
     for kind, mask in kinds.items():
         rows, chosen = (current, mask[present]) if kind == "removed" else (delta, mask)

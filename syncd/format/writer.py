@@ -1,7 +1,7 @@
 """Writing segments: sorted rows in, one deterministic Arrow IPC file out.
 
 The same rows always give the same bytes: the label dictionary is rebuilt as the sorted labels in use, there are no
-validity bitmaps, and the metadata is fixed. So whoever holds the inputs of a fold can make its output.
+validity bitmaps, and the metadata is fixed. Anybody who holds the inputs of a fold can therefore make its output.
 """
 
 import contextlib
@@ -31,10 +31,10 @@ _FOLD_ROWS: Final = 1 << 18
 
 
 class SegmentWriter:
-    """Collects sorted rows in file-backed columns beside ``path``, then writes them as one record batch.
+    """A writer that collects sorted rows in file-backed columns beside ``path``, then writes one record batch.
 
-    Memory stays that of one chunk of rows, however long the segment. Use as a context manager; `close` gives the
-    reference. Leaving without it removes everything.
+    Memory is that of one chunk of rows, however long the segment is. Use it as a context manager; `close` returns the
+    reference. Leaving without `close` removes everything.
     """
 
     def __init__(self, path: Path, algorithm: Algorithm, kind: Literal["base", "delta"]) -> None:
@@ -57,19 +57,20 @@ class SegmentWriter:
 
     def __exit__(self, *_: object) -> None:
         for stream in self._columns.values():
-            with contextlib.suppress(OSError):  # nothing of them is kept; a full disk was told where it was met
+            with contextlib.suppress(OSError):  # temporary files; a full disk was already reported by a write
                 stream.close()
 
     def append(self, rows: Rows) -> None:
-        """Add rows that sort after all before. The order is the caller's promise; `Segment.check` proves it."""
+        """Add rows that sort after all rows before. The caller promises the order; `Segment.check` proves it."""
         if not len(rows):
             return
         self._width = self._width or rows.width
         if rows.width != self._width or rows.width != (self._algorithm.known_width or rows.width):
             raise UsageError(
-                f"{self._algorithm} digests of {rows.width} bytes do not go with those of "
-                f"{self._algorithm.known_width or self._width}",
-                hint="all digests of an algorithm in a list have one width; another width is another algorithm",
+                f"a {self._algorithm} digest has {rows.width} bytes; "
+                f"{self._algorithm.known_width or self._width} are expected",
+                hint="all digests of an algorithm in a list must have the same width; give digests of another width "
+                "another algorithm name",
             )
         if self._kind == "base":
             rows = rows.take(~rows.removed) if rows.removed.any() else rows
@@ -86,18 +87,18 @@ class SegmentWriter:
         self._entry_length += len(content)
 
     def close(self) -> SegmentRef | None:
-        """Write the file and return its reference; None, and no file, where there were no rows."""
+        """Write the file and return its reference; return None, and write no file, if there were no rows."""
         if not self._rows:
             return None
         if len(self._codes) > DEFAULT_CAPS.labels:
             raise UsageError(
-                f"{len(self._codes)} different labels; a segment has at most {DEFAULT_CAPS.labels}",
-                hint="is a column of free text used as the label?",
+                f"there are {len(self._codes)} distinct labels; a segment can have at most {DEFAULT_CAPS.labels}",
+                hint="check that the label column is not free text",
             )
         if sum(len(label.encode()) for label in self._codes) > DEFAULT_CAPS.label_bytes:
             raise UsageError(
-                f"the different labels have more than {DEFAULT_CAPS.label_bytes:,} bytes",
-                hint="is a column of free text used as the label?",
+                f"the distinct labels have more than {DEFAULT_CAPS.label_bytes:,} bytes in all",
+                hint="check that the label column is not free text",
             )
         with storage(self._path, "write"):
             batch = self._batch()
@@ -152,7 +153,7 @@ def _mapped(stream: IO[bytes]) -> Any:
 def write_segment(
     path: Path, algorithm: Algorithm, kind: Literal["base", "delta"], chunks: Iterable[Rows]
 ) -> SegmentRef | None:
-    """Write sorted ``chunks`` as one segment at ``path``. None, and no file, where there are no rows."""
+    """Write sorted ``chunks`` as one segment at ``path``; return None, and write no file, if there are no rows."""
     with SegmentWriter(path, algorithm, kind) as writer:
         for rows in chunks:
             writer.append(rows)
