@@ -38,7 +38,7 @@ def test_processes_of_a_host_have_names_of_their_own() -> None:
 @pytest.mark.parametrize("name", ["", ".x", "a b", "ä", "a" * 65, "a\n"])
 def test_what_cannot_name_an_instance_is_told(name: str) -> None:
     """Before anything is sent."""
-    with pytest.raises(UsageError, match="cannot name an instance"):
+    with pytest.raises(UsageError, match="is not a valid instance name"):
         checked_instance(name)
 
 

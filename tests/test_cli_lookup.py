@@ -216,7 +216,7 @@ def test_a_folder_that_is_no_copy_is_a_usage_error(tmp_path: Path) -> None:
     assert syncd("lookup", tmp_path, f"md5:{'0' * 32}") == Ran(
         2,
         "",
-        f"error: {tmp_path} holds no pulled copy\n  to do: make one with `syncd pull URL --root ROOT --dir DIR`\n",
+        f"error: {tmp_path} is not a pulled copy\n  to do: make one with `syncd pull URL --root ROOT --dir DIR`\n",
     )
 
 
@@ -224,4 +224,7 @@ def test_a_copy_that_others_may_write_is_refused(copied: World) -> None:
     """They could decide what matches."""
     copied.copy.chmod(0o777)
     ran = syncd("lookup", copied.copy, f"md5:{'0' * 32}")
-    assert (ran.code, ran.err.splitlines()[0]) == (6, f"error: others may write {copied.copy}")
+    assert (ran.code, ran.err.splitlines()[0]) == (
+        6,
+        f"error: users other than this one and root may write {copied.copy}",
+    )

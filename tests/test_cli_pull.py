@@ -174,7 +174,7 @@ def test_a_copy_is_a_folder(published: World) -> None:
     """A file of that name stays as it is."""
     published.copy.write_text("a list")
     ran = pull(published)
-    assert (ran.code, ran.err.splitlines()[0]) == (2, f"error: {published.copy} is no folder")
+    assert (ran.code, ran.err.splitlines()[0]) == (2, f"error: {published.copy} is not a directory")
     assert published.copy.read_text() == "a list"
 
 
@@ -207,7 +207,7 @@ def test_a_retired_list_is_told_of(published: World) -> None:
     pull(published)
     retired = published.clock()
     publish_change(published, ListChange(IMAGES, (), {}, {}, (), retired=retired))
-    warning = "warning: images was retired on 2026-01-01: look-ups go on without it\n"
+    warning = "warning: images was retired on 2026-01-01: look-ups skip it\n"
     line = "images version 2, retired on 2026-01-01\n"
     assert pull(published) == Ran(0, line, warning)
     published.clock.forward(days=1)

@@ -107,7 +107,7 @@ def test_a_refused_token_is_an_error_line(tmp_path: Path) -> None:
 def test_a_name_that_cannot_be_is_told(world: World) -> None:
     """Before anything is fetched."""
     ran = syncd("pull", "https://a/feed/", "--root", world.root, "--dir", world.copy, "--watch", "--instance", "a b")
-    assert (ran.code, ran.err.splitlines()[0]) == (2, "error: 'a b' cannot name an instance")
+    assert (ran.code, ran.err.splitlines()[0]) == (2, "error: 'a b' is not a valid instance name")
     assert not world.copy.exists()
 
 

@@ -145,7 +145,10 @@ REFUSED: dict[str, tuple[Spoil, str]] = {
         lambda d: d["stack"][1].update(removals=6, sha256="a" * 64),
         "more removals than rows",
     ),
-    "a segment described in two ways": (lambda d: d["recent"][0]["segments"][0].update(length=1), "described identically"),
+    "a segment described in two ways": (
+        lambda d: d["recent"][0]["segments"][0].update(length=1),
+        "described identically",
+    ),
     "an end state without a stack": (lambda d: d.update(stack=[]), "must belong to an algorithm in the stack"),
     "an end state of nothing": (lambda d: d["end_state"]["md5"].update(rows=0), "must not be in the end state"),
     "an end state of no algorithm": (lambda d: d["end_state"].update(CRC=d["end_state"]["md5"]), "end_state"),

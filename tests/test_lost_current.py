@@ -65,9 +65,9 @@ def test_a_failed_pull_makes_no_generation_current_that_lacks_a_list(two: World)
     current(two).unlink()
     error = refused(two)
     assert error.exit_code in {4, 5}
-    assert error.serving == "what running matchers have loaded; the copy has no current.json"
-    assert error.hint.endswith("pull again once that is mended, or name the lists to hold")
-    with pytest.raises(UsageError, match="holds no pulled copy"):
+    assert error.serving == "the versions that running matchers have loaded; the copy has no current.json"
+    assert error.hint.endswith("correct this and pull again, or name the lists to hold")
+    with pytest.raises(UsageError, match="is not a pulled copy"):
         matcher.reload()
     assert [len(two.hits(number, matcher)) for number in (4, 20)] == [1, 1]
     shutil.copy(two.base / "whole", segment)
@@ -106,7 +106,7 @@ def test_lists_may_be_left_out_on_purpose(two: World) -> None:
     assert opened(two).versions == {VIDEOS: 1}
     with pytest.raises(RollbackError, match="the copy no longer holds images") as caught:
         matcher.reload()
-    assert caught.value.hint == "pull again; if the copy is to hold fewer lists from now on, restart this process"
+    assert caught.value.hint == "pull again; if the lists were removed on purpose, restart this process"
     assert matcher.versions == {IMAGES: 1, VIDEOS: 1}
     assert matcher.last_error is caught.value
 
@@ -140,7 +140,7 @@ def test_a_first_pull_that_brings_nothing_leaves_no_copy(world: World) -> None:
     publish_broken(world)
     shutil.rmtree(world.mirror)
     assert len(world.follow().errors) == 1
-    with pytest.raises(UsageError, match="holds no pulled copy"):
+    with pytest.raises(UsageError, match="is not a pulled copy"):
         opened(world)
 
 

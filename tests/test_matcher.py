@@ -93,13 +93,16 @@ MISUSES: dict[str, tuple[Callable[[Matcher], object], str]] = {
     "arguments exchanged": (lambda matcher: matcher.lookup(digest(1).hex(), "sha256"), "unknown algorithm"),
     "another width": (lambda matcher: matcher.lookup("md5", digest(1)), "a md5 digest has 16 bytes, not 32 bytes"),
     "not hex": (lambda matcher: matcher.lookup("md5", "z" * 32), "not a md5 digest: 32 characters after the colon"),
-    "neither": (lambda matcher: matcher.lookup("md5", None), "a digest is bytes or text, not NoneType"),  # type: ignore[arg-type]
+    "neither": (lambda matcher: matcher.lookup("md5", None), "a digest must be bytes or text, not NoneType"),  # type: ignore[arg-type]
     "a list as algorithm": (lambda matcher: matcher.lookup(["md5"], bytes(16)), "unknown algorithm"),  # type: ignore[arg-type]
     "a list as algorithm of a batch": (lambda matcher: matcher.lookup_many(["md5"], []), "unknown algorithm"),  # type: ignore[arg-type]
-    "no batch": (lambda matcher: matcher.lookup_many("md5", None), "digests are an array or an iterable, not NoneType"),
+    "no batch": (
+        lambda matcher: matcher.lookup_many("md5", None),
+        "digests must be an array or an iterable, not NoneType",
+    ),
     "unknown in a batch": (lambda matcher: matcher.lookup_many("sha3", []), "unknown algorithm"),
-    "text in a batch": (lambda matcher: matcher.lookup_many("md5", ["a" * 32]), "digests are bytes, not str"),
-    "one digest as a batch": (lambda matcher: matcher.lookup_many("md5", bytes(16)), "digests are bytes, not int"),
+    "text in a batch": (lambda matcher: matcher.lookup_many("md5", ["a" * 32]), "digests must be bytes, not str"),
+    "one digest as a batch": (lambda matcher: matcher.lookup_many("md5", bytes(16)), "digests must be bytes, not int"),
     "widths mixed": (
         lambda matcher: matcher.lookup_many("md5", [bytes(16), bytes(20)]),
         "a md5 digest has 16 bytes, not 20 bytes",
@@ -142,7 +145,7 @@ def test_a_mask_hides_no_digest(world: World) -> None:
 
 def test_a_folder_without_a_copy_is_named(tmp_path: Path) -> None:
     """Opening a folder that nothing was pulled into says how to pull."""
-    with pytest.raises(UsageError, match="holds no pulled copy"):
+    with pytest.raises(UsageError, match="is not a pulled copy"):
         Matcher.open(tmp_path)
 
 
@@ -265,16 +268,16 @@ def test_a_copy_that_others_may_write_is_refused(world: World, place: str, mode:
     """Whoever may write a folder or a segment decides what matches: group and others must not."""
     path = world.mirror if place == "." else only(world, place)
     path.chmod(path.stat().st_mode | mode)
-    with pytest.raises(RefusedError, match=f"others may write {path}") as caught:
+    with pytest.raises(RefusedError, match=f"users other than this one and root may write {path}") as caught:
         opened(world)
-    assert caught.value.hint.startswith(f"chmod go-w {path}")
+    assert caught.value.hint.startswith(f"run `chmod go-w {path}`")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 def test_a_copy_of_another_user_is_refused(world: World) -> None:
     """A segment folder that another user owns is as good as writable."""
     os.chown(only(world, "v1/images/segments"), 12345, -1)
-    with pytest.raises(RefusedError, match="others may write"):
+    with pytest.raises(RefusedError, match="users other than this one and root may write"):
         opened(world)
 
 
@@ -287,7 +290,7 @@ def test_a_copy_of_the_hosts_agent_is_trusted(world: World, monkeypatch: pytest.
         os.chown(path, 12345, -1)
     assert opened(world).lookup("sha256", digest(4)) == [Hit(IMAGES, 1, "e4", "B")]
     os.chown(world.mirror, 12346, -1)
-    with pytest.raises(RefusedError, match="others may write"):
+    with pytest.raises(RefusedError, match="users other than this one and root may write"):
         opened(world)
 
 
@@ -316,7 +319,7 @@ def test_a_copy_that_vanished_goes_on_answering(world: World) -> None:
     """From good to empty, never: with every file gone the mapped generation still answers."""
     matcher = opened(world)
     shutil.rmtree(world.mirror)
-    with pytest.raises(UsageError, match="holds no pulled copy"):
+    with pytest.raises(UsageError, match="is not a pulled copy"):
         matcher.reload()
     assert matcher.lookup("sha256", digest(4)) == [Hit(IMAGES, 1, "e4", "B")]
     assert matcher.lookup_many("sha256", [digest(4)]).tolist() == [True]
@@ -331,7 +334,7 @@ def test_an_older_copy_does_not_replace_what_is_loaded(world: World, tmp_path: P
     matcher = opened(world)
     shutil.rmtree(world.mirror)
     old.rename(world.mirror)
-    with pytest.raises(RollbackError, match="the copy went back to version 1 of images from 2"):
+    with pytest.raises(RollbackError, match="the copy went back from version 2 of images to 1"):
         matcher.reload()
     assert matcher.lookup("sha256", digest(20)) != []
     world.follow()
@@ -349,7 +352,7 @@ def test_another_version_of_the_same_number_does_not_replace_what_is_loaded(worl
     matcher = opened(world)
     shutil.rmtree(world.mirror)
     fork.mirror.rename(world.mirror)
-    with pytest.raises(EquivocationError, match="another version 2 of images"):
+    with pytest.raises(EquivocationError, match="version 2 of images in the copy differs"):
         matcher.reload()
     assert matcher.lookup("sha256", digest(20)) != []
 
@@ -408,7 +411,7 @@ def test_no_answer_mixes_versions(world: World) -> None:
 def test_a_matcher_opened_before_a_fork_answers_in_the_child(world: World) -> None:
     """A child shares the map, answers the same, and reloads for itself, whatever its parent's threads held."""
     matcher = opened(world)
-    with matcher._reloading:  # as if a thread of the parent were in the middle of a reload
+    with matcher._reload_lock:  # as if a thread of the parent were in the middle of a reload
         child = os.fork()
         if child == 0:
             os._exit(_in_child(matcher, world))
@@ -468,7 +471,7 @@ def test_a_pipe_in_a_files_place_blocks_nobody(world: World) -> None:
 def test_what_cannot_be_watched_is_told(world: World) -> None:
     """An address where a `Feed` belongs, and a jitter with which the wait would be none, or go backwards."""
     matcher = opened(world)
-    with pytest.raises(UsageError, match="a feed is a Feed, not str"):
+    with pytest.raises(UsageError, match="feed must be a Feed, not str"):
         matcher.watch(feed="https://example.org/feed/")  # type: ignore[arg-type]  # as callers without types may
     for jitter in (-0.1, 5.0, float("nan")):
         with pytest.raises(UsageError, match="a jitter of"):
@@ -479,9 +482,9 @@ def test_a_damaged_current_json_says_how_to_mend_it(world: World) -> None:
     """Also where it can still be read, as with another list's name in it; the next pull does not seal the damage."""
     path = world.mirror / "current.json"
     path.write_text(path.read_text().replace('"images"', '"imagex"'))
-    with pytest.raises(StoreError, match="is damaged: it is not as it was written") as caught:
+    with pytest.raises(StoreError, match="is damaged: it does not match its checksum") as caught:
         opened(world)
-    assert caught.value.hint.startswith("remove that one file and pull again")
+    assert caught.value.hint.startswith("remove only that file and pull again")
     with pytest.raises(StoreError, match="is damaged"):
         world.follow()
     path.unlink()
@@ -514,4 +517,4 @@ def test_a_file_that_is_no_root_is_named(world: World, tmp_path: Path) -> None:
     assert caught.value.hint.startswith("replace it with the root.json from the publisher")
     with pytest.raises(UsageError, match=r"the trusted root: cannot read .*absent: No such file") as absent:
         opened(world, root=tmp_path / "absent")
-    assert absent.value.hint == "check the path, and that this user may read it"
+    assert absent.value.hint == "check the path, and that this user may read the file"

@@ -182,7 +182,7 @@ def test_a_fault_nobody_foresaw_is_told_and_the_feed_left_alone(
         pulls.append(arguments)
         raise ZeroDivisionError(row(4)[1])
 
-    monkeypatch.setattr(watcher, "pull_in_turn", fail)
+    monkeypatch.setattr(watcher, "pull_if_free", fail)
     with following(world, peer) as seen:
         assert seen.errors.get(timeout=20).message == "internal error (ZeroDivisionError)"
         assert seen.matcher.lookup("sha256", row(4)[1])
@@ -299,9 +299,9 @@ def test_a_lock_dies_with_its_process_and_not_with_its_children(world: World) ->
     ("settings", "message"),
     [
         ({"lists": ["Images"]}, "'Images' is not a list name"),
-        ({"lists": "images"}, "lists is one text, not several names"),
+        ({"lists": "images"}, "lists must be a sequence of names, not one string"),
         ({"interval": "1m"}, "an interval or deadline of 1m seconds"),
-        ({"instance": "a b"}, "'a b' cannot name an instance"),
+        ({"instance": "a b"}, "'a b' is not a valid instance name"),
         ({"interval": 0}, "an interval or deadline of 0 seconds"),
         ({"token_file": "/absent"}, "the token: cannot read /absent"),
         ({"ca": "/absent"}, "the certificate authority: cannot read /absent"),

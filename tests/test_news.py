@@ -52,18 +52,18 @@ class Heard:
         assert len(self.waits) == 0 or self.ready.wait(20)
         with self.changed:
             self.waits.append(seconds)
-            self.troubles.append(self.news.trouble if len(self.waits) > 1 else None)
+            self.troubles.append(self.news.error if len(self.waits) > 1 else None)
             self.changed.notify_all()
         return stop.wait(min(seconds, 0.01))
 
-    def heard(self, told: dict[ListName, int], _: float) -> None:
-        self.told |= told
+    def announced(self, versions: dict[ListName, int], _: float) -> None:
+        self.told |= versions
 
     def versions(self) -> dict[ListName, int]:
-        self.news.tell(self, 0.0)  # type: ignore[arg-type]  # takes what a Pacer takes
+        self.news.update(self, 0.0)  # type: ignore[arg-type]  # takes what a Pacer takes
         return self.told
 
-    def follows(self, following: bool, _: float) -> None:
+    def stream_changed(self, following: bool, _: float) -> None:
         pass
 
 
@@ -88,7 +88,7 @@ def test_it_tells_the_state_at_first_and_then_each_version(peer: EventPeer) -> N
     peer.versions = {"images": 7}
     with news_of(peer, token="t") as heard:
         heard.until(lambda: heard.versions() == {"images": 7})
-        assert (heard.news.following, heard.news.trouble) == (True, None)
+        assert (heard.news.following, heard.news.error) == (True, None)
         peer.tell("videos", 1)
         peer.tell("images", 8)
         heard.until(lambda: heard.versions() == {"images": 8, "videos": 1})
@@ -142,8 +142,8 @@ def test_a_server_that_never_answers_holds_nothing_up(peer: EventPeer, behaviour
     """Headers that drip or never come are given up after the silence allowed, and told as a loss."""
     peer.behave(behaviour)
     with news_of(peer, silence=0.2) as heard:
-        heard.until(lambda: heard.news.trouble is not None)
-        assert str(heard.news.trouble).endswith(" stopped responding at events")
+        heard.until(lambda: heard.news.error is not None)
+        assert str(heard.news.error).endswith(" stopped responding at events")
         heard.until(lambda: len(heard.waits) > 1)
 
 
@@ -177,7 +177,7 @@ def test_what_is_no_stream_is_told_and_tried_again_later(
     with news_of(peer) as heard:
         heard.until(lambda: len(heard.waits) > 1)
         assert heard.waits[1] == pytest.approx(wait)
-        assert message in str(heard.news.trouble)
+        assert message in str(heard.news.error)
         assert not heard.news.following
 
 
@@ -256,7 +256,7 @@ def test_a_pacer_hears_of_the_stream(peer: EventPeer) -> None:
         heard.until(lambda: heard.news.following)
 
         def due() -> bool:
-            heard.news.tell(pacer, 1.0)
+            heard.news.update(pacer, 1.0)
             return pacer.left(1.0) == 0.0
 
         heard.until(due)

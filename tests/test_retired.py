@@ -100,7 +100,7 @@ def test_a_retirement_is_told_of_for_seven_days(world: World) -> None:
     world.follow()
     (status, other) = opened(world).status()
     assert (status.rows, status.retired, other.retired) == (0, world.clock(), None)
-    warning = "images was retired on 2026-01-01: look-ups go on without it"
+    warning = "images was retired on 2026-01-01: look-ups skip it"
     assert retirement_warning(IMAGES, status.retired, world.clock()) == warning
     assert retirement_warning(OTHER, None, world.clock()) == ""
     since = world.clock()
@@ -171,7 +171,7 @@ def test_an_altered_current_json_is_refused(world: World, fault: str) -> None:
     path = world.mirror / "current.json"
     if fault == "not canonical":
         path.write_bytes(json.dumps(document).encode())
-    with pytest.raises(StoreError, match="it is not as it was written"):
+    with pytest.raises(StoreError, match="it does not match its checksum"):
         opened(world)
 
 

@@ -204,11 +204,11 @@ def test_a_copy_is_made_only_where_it_harms_nothing(world: World) -> None:
         world.pull()
     world.copy = world.base / "home"
     (world.copy / "metadata").mkdir(parents=True)
-    with pytest.raises(UsageError, match="holds other files"):
+    with pytest.raises(UsageError, match="is neither empty nor a copy of a feed"):
         world.pull()
     (world.copy / "metadata").rmdir()
     world.copy.chmod(0o777)
-    with pytest.raises(RefusedError, match="others may write"):
+    with pytest.raises(RefusedError, match="users other than its owner may write"):
         world.pull()
     assert list(world.copy.iterdir()) == []
     world.copy.chmod(0o755)

@@ -274,7 +274,7 @@ def test_a_copy_of_before_without_checksum_is_accepted(own: World) -> None:
     content["checksum"] = "0" * 64
     (own.copy / "current.json").write_bytes(canonical(content))
     path = own.copy / "current.json"
-    assert messages(copy_of(own)) == [f"current.json: {path} is damaged: it is not as it was written"]
+    assert messages(copy_of(own)) == [f"current.json: {path} is damaged: it does not match its checksum"]
 
 
 def test_a_version_that_is_not_the_manifests(own: World) -> None:
@@ -442,7 +442,7 @@ def test_a_file_that_goes_meanwhile_is_no_fault(own: World, monkeypatch: pytest.
 
 def test_no_copy_no_feed_no_state(tmp_path: Path) -> None:
     """A folder that is none of these is a usage error."""
-    with pytest.raises(UsageError, match="holds no pulled copy"):
+    with pytest.raises(UsageError, match="is not a pulled copy"):
         prove_copy(tmp_path, None, NOW)
     with pytest.raises(UsageError, match="is not a feed"):
         prove_feed(tmp_path, None, NOW)

@@ -119,15 +119,15 @@ def _watch(
 ) -> int:
     from syncd.matcher.check_in import CheckIn, checked_instance, host_instance
     from syncd.matcher.news import NewsStream
-    from syncd.matcher.threads import Wake
+    from syncd.matcher.threads import WakeSignal
     from syncd.matcher.watch import follow
 
     name = checked_instance(instance) if instance else host_instance()
-    wake, stop, api = Wake(), threading.Event(), endpoint.api
+    wake_signal, stop, api = WakeSignal(), threading.Event(), endpoint.api
 
     def end(*_: object) -> None:
         stop.set()
-        wake()
+        wake_signal.set()
 
     before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
@@ -138,10 +138,10 @@ def _watch(
                 stop=stop,
                 on_event=lambda attempt: _tell(attempt, as_json=as_json),
                 lists=names,
-                news=open_.enter_context(contextlib.closing(NewsStream(api, wake))) if api else None,
+                news=open_.enter_context(contextlib.closing(NewsStream(api, wake_signal.set))) if api else None,
                 check_in=open_.enter_context(contextlib.closing(CheckIn(api, name))) if api else None,
                 on_stream=lambda trouble: _tell_of_stream(trouble, interval),
-                wait=wake.wait,
+                wait=wake_signal.wait,
             )
     finally:
         for number, handler in before.items():

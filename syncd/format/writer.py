@@ -163,7 +163,7 @@ def write_segment(
 def fold(inputs: Sequence[Segment], kind: str, path: Path) -> SegmentRef | None:
     """Write the fold of ``inputs`` (oldest first) to ``path``; return None, and write no file, if no row is left.
 
-    A fold is one segment that means the same as several of a stack. It is deterministic: whoever holds the inputs
+    A fold is one segment that means the same as several of a stack. It is deterministic: a reader with the inputs
     makes the same bytes and need not download the output (`Fold` in a manifest). A base holds the entries in force,
     so its inputs are a stack from its bottom; a delta keeps the removals.
     """

@@ -1,4 +1,4 @@
-"""What a matching service imports."""
+"""The public API for matching services."""
 
 from syncd.matcher.feed import Feed
 from syncd.matcher.matcher import Matcher

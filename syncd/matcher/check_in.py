@@ -1,4 +1,4 @@
-"""Telling the operator's API which versions this host or process has loaded."""
+"""Reporting the loaded versions of this host or process to the operator's API."""
 
 import contextlib
 import os
@@ -13,11 +13,11 @@ from syncd.fetch.api import check_in
 from syncd.fetch.backoff import JITTER, vary
 from syncd.fetch.endpoint import Deadline, Endpoint
 from syncd.matcher.pace import Random
-from syncd.matcher.threads import Poller, Wait, Wake
+from syncd.matcher.threads import Poller, Wait, WakeSignal
 from syncd.model import ListName
 
 EVERY: Final = 300.0
-"""Seconds after which the same is told again."""
+"""Seconds between two reports if nothing changes."""
 
 _INSTANCE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
 _LONGEST: Final = 64
@@ -28,32 +28,32 @@ Send = Callable[[Endpoint, str, Mapping[ListName, int], Deadline], None]
 
 
 def checked_instance(name: str) -> str:
-    """Return ``name`` if an instance may be called so; raises `UsageError`."""
+    """Return ``name`` if it is a valid instance name. Raises `UsageError`."""
     if not _INSTANCE.fullmatch(name):
         raise UsageError(
-            f"{name!r} cannot name an instance",
-            hint="use letters, digits, '.', '_', ':' and '-', at most 64, the first a letter or digit",
+            f"{name!r} is not a valid instance name",
+            hint="use at most 64 letters, digits, '.', '_', ':' and '-', starting with a letter or digit",
         )
     return name
 
 
 def host_instance(host: str | None = None) -> str:
-    """The name of this host, cleaned to what an instance may be called."""
+    """Return the name of this host, with characters replaced that an instance name may not have."""
     name = re.sub(r"[^A-Za-z0-9._:-]", "-", socket.gethostname() if host is None else host)
     return re.sub(r"^[^A-Za-z0-9]+", "", name)[:_LONGEST] or "host"
 
 
 def process_instance(name: str, pid: int | None = None) -> str:
-    """``name`` with the number of this process: two of one host are two instances."""
-    number = f".{os.getpid() if pid is None else pid}"
-    return name[: _LONGEST - len(number)] + number
+    """Return ``name`` with the id of this process: each process of a host is an instance."""
+    suffix = f".{pid or os.getpid()}"
+    return name[: _LONGEST - len(suffix)] + suffix
 
 
 class CheckIn:
-    """Tells the API at ``endpoint`` what `report` was told, after each change and every five minutes or so.
+    """Sends the versions given to `report` to the API at ``endpoint``, after each change and about every five minutes.
 
-    It has a thread of its own: a server that is slow to listen holds nothing up. What fails is told at the next
-    occasion, and to nobody else.
+    It has its own thread, so a slow server delays nothing else. A report that fails is repeated with the next one; the
+    failure is not shown.
     """
 
     def __init__(
@@ -68,34 +68,34 @@ class CheckIn:
         self._endpoint, self._instance, self._send, self._rng = endpoint, checked_instance(instance), send, rng
         self._loaded: Mapping[ListName, int] | None = None
         self._deadline = Deadline(_DEADLINE)
-        self._wake = Wake()
+        self._wake_signal = WakeSignal()
         self._poller = Poller(
-            self._tell, EVERY, wait or self._wake.wait, name="syncd-check-in", interrupt=self._interrupt
+            self._send_report, EVERY, wait or self._wake_signal.wait, name="syncd-check-in", interrupt=self._interrupt
         )
         self._poller.start()
 
     def report(self, loaded: Mapping[ListName, int]) -> None:
-        """These versions are loaded now. Returns at once."""
+        """Report that these versions are loaded now. Returns at once."""
         if loaded != self._loaded:
             self._loaded = dict(loaded)
-            self._wake()
+            self._wake_signal.set()
 
     def close(self) -> None:
         """Stop at once. A thread that is still connecting ends by itself within seconds."""
         self._poller.stop(_SECONDS_TO_END)
 
     def leave(self) -> None:
-        """In a forked child: let go of the parent's connection."""
+        """Release the parent's connection in a forked child."""
         self._deadline.close_inherited()
 
     def _interrupt(self) -> None:
         self._deadline.end()
-        self._wake()
+        self._wake_signal.set()
 
-    def _tell(self) -> float:
+    def _send_report(self) -> float:
         self._deadline = Deadline(_DEADLINE)
         if self._loaded is not None and not self._poller.stopping:
-            # The operator sees that nothing comes; the copy is as good as ever.
+            # The operator sees that reports are missing; the copy itself is not affected.
             with contextlib.suppress(SyncdError):
                 self._send(self._endpoint, self._instance, self._loaded, self._deadline)
         return vary(EVERY, JITTER, self._rng())

@@ -1,8 +1,8 @@
-"""A pulled copy: a feed's files on a matcher's host, and ``current.json``, which names what is in force.
+"""A pulled copy: a feed's files on a matcher's host, and ``current.json``, which names the current generation.
 
-``current.json`` is replaced atomically and last, so that a reader sees one whole generation or the one before. It
-states, for each list, the manifest and the versions of the signed metadata that vouch for it: they are kept under
-those names in ``metadata/``, so that the proof can be repeated without the network.
+``current.json`` is replaced atomically and last, so a reader sees either one whole generation or the one before. For
+each list it states the manifest, and the versions of the signed metadata that vouch for it. These are kept in
+``metadata/``, so that the proof can be repeated without the network.
 """
 
 import hashlib
@@ -28,22 +28,22 @@ ROOT: Final = "root.json"
 _MAX_CURRENT: Final = 1 << 22
 _OTHERS_WRITE: Final = 0o022
 _REMOVE: Final = (
-    "remove that one file and pull again: nothing that is intact is fetched twice, and nothing becomes current until "
-    "every list that was here is whole"
+    "remove only that file and pull again: intact files are not fetched again, and nothing becomes current until every "
+    "list of the copy is complete"
 )
 
 
 class HeldList(BaseModel):
-    """One list of a copy: which manifest is in force, and the metadata versions, by role, that vouch for it."""
+    """One list of a copy: the manifest in force, and the metadata versions, by role, that vouch for it."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
     version: Version
     manifest: Sha256
     metadata: Mapping[str, Version]
     verified_at: Time | None = None
-    """when the upstream was last verified, as that metadata says"""
+    """when the upstream was last verified, according to that metadata"""
     retired: RetirementNotice | None = None
-    """as the manifest says"""
+    """as in the manifest"""
 
 
 class CurrentFile(BaseModel):
@@ -52,20 +52,20 @@ class CurrentFile(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
     format: Literal[1] = 1
     generation: Count = 0
-    """counts the pulls into this copy; 0 in the form of before, which had no number"""
+    """number of pulls into this copy; 0 in the old form, which did not have it"""
     feed: Sha256 | None = None
-    """SHA-256 of the feed's first root, which names the feed; None if the copy was pulled with a later one"""
+    """SHA-256 of the feed's first root, which identifies the feed; None if the copy was pulled with a later root"""
     updated: Time
     """when the copy was last brought up to date"""
     metadata: Mapping[str, Version]
-    """the newest metadata verified, by role: its timestamp says how fresh the lists are"""
+    """versions of the newest verified metadata, by role; its timestamp states the age of the lists"""
     lists: Annotated[Mapping[ListName, HeldList], ...]
     checksum: Sha256 | None = None
-    """SHA-256 of the canonical rest: it guards against accidents, since whoever may write the file may write this"""
+    """SHA-256 of the canonical rest. It guards against accidents only: anyone who can write the file can write this"""
 
 
-def hold(signed: SignedManifest, trusted: TrustedFeed) -> HeldList:
-    """What a copy says of a list once ``signed`` is installed, vouched for by ``trusted``."""
+def held_list(signed: SignedManifest, trusted: TrustedFeed) -> HeldList:
+    """Return the record of a list once ``signed`` is installed, vouched for by ``trusted``."""
     manifest, fresh = signed.manifest, trusted.freshness.get(signed.manifest.list)
     return HeldList(
         version=manifest.version,
@@ -79,7 +79,7 @@ def hold(signed: SignedManifest, trusted: TrustedFeed) -> HeldList:
 def next_current(
     before: CurrentFile | None, lists: Mapping[ListName, HeldList], trusted: TrustedFeed, now: datetime
 ) -> CurrentFile:
-    """The generation after ``before`` (None: the first)."""
+    """Return the generation after ``before`` (None: the first one)."""
     first = trusted.files.get(f"1.{ROOT}")
     return CurrentFile(
         generation=(before.generation if before else 0) + 1,
@@ -91,9 +91,9 @@ def next_current(
 
 
 def read_current(folder: FeedFolder) -> CurrentFile | None:
-    """Return what a copy holds, or None where nothing was pulled yet. Raises `StoreError`.
+    """Return the current generation, or None if nothing was pulled yet. Raises `StoreError`.
 
-    The form of before, without ``generation``, may lack the checksum; the next pull writes it in the form of now.
+    The old form, without ``generation``, may lack the checksum. The next pull writes the new form.
     """
     content = folder.read(CURRENT, _MAX_CURRENT)
     if content is None:
@@ -104,30 +104,30 @@ def read_current(folder: FeedFolder) -> CurrentFile | None:
         place = ".".join(str(part) for part in error.errors(include_input=False)[0]["loc"])
         raise StoreError(f"{folder.path(CURRENT)} is damaged at {place or 'its start'}", hint=_REMOVE) from None
     if not is_sealed(content):
-        raise StoreError(f"{folder.path(CURRENT)} is damaged: it is not as it was written", hint=_REMOVE)
+        raise StoreError(f"{folder.path(CURRENT)} is damaged: it does not match its checksum", hint=_REMOVE)
     return current
 
 
 def write_current(folder: FeedFolder, current: CurrentFile) -> None:
-    """Make a generation current, durably and at once."""
+    """Make a generation current, durably and atomically."""
     document = current.model_dump(mode="json", exclude={"checksum"})
     sealed = {**document, "checksum": hashlib.sha256(canonical(document)).hexdigest()}
     install_bytes(folder.path(CURRENT), canonical(sealed))
 
 
 def lists_here(folder: FeedFolder) -> frozenset[ListName]:
-    """Return the lists of which the copy has a manifest, whatever ``current.json`` says. Raises `StoreError`.
+    """Return the lists with a manifest in the copy, whether or not ``current.json`` names them. Raises `StoreError`.
 
-    A pull writes a manifest once all of its segments are here, so each of them was in force or was about to be.
+    A pull installs a manifest after all its segments, so each such list was in force or was about to be.
     """
-    with storage(folder.path("v1"), "look into"):
+    with storage(folder.path("v1"), "list the files in"):
         manifests = folder.root.glob(layout.manifest_path(ListName("*"), "*"))
         names = {path.parent.name for path in manifests}
     return frozenset(ListName(name) for name in names if LIST_NAME.fullmatch(name))
 
 
 def is_sealed(content: bytes) -> bool:
-    """Whether a ``current.json`` is canonical, and has the checksum of all its other members, known or not."""
+    """Return True if ``content`` is canonical and its checksum covers all its other members, known or not."""
     try:
         members = read_canonical(content)
     except ValueError:
@@ -139,60 +139,60 @@ def is_sealed(content: bytes) -> bool:
 
 
 def others_may_write(path: Path) -> bool:
-    """Whether more than its owner may write a file or folder: it then decides nothing. Raises `StoreError`."""
-    with storage(path, "look at"):
+    """Return True if users other than the owner may write a file or folder, so it is untrusted. Raises `StoreError`."""
+    with storage(path, "read the mode of"):
         return bool(path.stat().st_mode & _OTHERS_WRITE)
 
 
 def check_target(folder: FeedFolder) -> None:
-    """See that a copy may be made here.
+    """Check that a copy may be made here.
 
-    Raises `UsageError` where what is there would be taken for old files of the copy, and `RefusedError` where others
-    may write the folder: no reader would take it.
+    Raises `UsageError` if the folder holds other files, which a pull would take for old files of the copy, and
+    `RefusedError` if other users may write it, because no reader would accept the copy.
     """
     if folder.root.is_dir() and others_may_write(folder.root):
         raise RefusedError(
-            f"others may write {folder.root}, so that no reader would trust it",
-            hint=f"chmod go-w {folder.root}; nothing was pulled",
+            f"users other than its owner may write {folder.root}, so matchers would not trust the copy",
+            hint=f"run `chmod go-w {folder.root}` and pull again; nothing was pulled",
         )
-    with storage(folder.root, "look into"):
+    with storage(folder.root, "list the files in"):
         if folder.root.exists() and not folder.root.is_dir():
-            raise UsageError(f"{folder.root} is no folder", hint="name an empty folder, or one that a pull made before")
+            raise UsageError(f"{folder.root} is not a directory", hint="name an empty directory, or an existing copy")
         if folder.path(layout.TIMESTAMP).exists():
-            raise UsageError(f"{folder.root} is a published feed", hint="name another folder for the copy")
+            raise UsageError(f"{folder.root} is a published feed", hint="name another directory for the copy")
         ours = folder.path(CURRENT).exists() or (folder.work / TRUST).exists() or _has_numbered_timestamp(folder)
-        found = [] if ours or not folder.root.is_dir() else [path.name for path in folder.root.iterdir()]
-    if set(found) - {folder.work.name, ROOT}:
+        names = [] if ours or not folder.root.is_dir() else [path.name for path in folder.root.iterdir()]
+    if set(names) - {folder.work.name, ROOT}:
         raise UsageError(
-            f"{folder.root} holds other files", hint="name an empty folder, or one that a pull made before"
+            f"{folder.root} is neither empty nor a copy of a feed", hint="name an empty directory, or an existing copy"
         )
 
 
 def _has_numbered_timestamp(folder: FeedFolder) -> bool:
-    """True for a copy even if it lost ``current.json``: only copies keep timestamps under their numbers."""
+    """Return True for a copy, even without ``current.json``: only copies keep numbered timestamps."""
     return any(folder.path(layout.METADATA).glob("*.timestamp.json"))
 
 
 def check_root(folder: FeedFolder, root: bytes) -> None:
-    """Raise `UsageError` where a copy was made with another root than this, or no longer says with which."""
+    """Raise `UsageError` if a copy was made with another root, or no longer records its root."""
     held = folder.read(ROOT)
     if held == b"":
         raise UsageError(
-            f"{folder.path(ROOT)} is empty: it no longer says by which root {folder.root} was pulled",
-            hint="remove that file and pull again: what is there is then proved by the root you give",
+            f"{folder.path(ROOT)} is empty, so the root that {folder.root} was pulled with is not known",
+            hint="remove that file and pull again; the copy is then proved with the root that you give",
         )
     if held not in {None, root}:
         raise UsageError(
             f"{folder.root} was pulled with another root",
-            hint="give the root it was made with, or pull into an empty folder; what it holds still answers",
+            hint="give that root, or pull into an empty directory; matchers still answer from this copy",
         )
 
 
 def copy_at(path: Path) -> FeedFolder:
-    """The folder of a pulled copy; raises `UsageError` where there is none."""
+    """Return the folder of a pulled copy. Raises `UsageError` if there is no copy at ``path``."""
     folder = FeedFolder(path)
     with storage(folder.path(CURRENT), "read"):
-        found = folder.path(CURRENT).exists()
-    if not found:
-        raise UsageError(f"{path} holds no pulled copy", hint="make one with `syncd pull URL --root ROOT --dir DIR`")
+        exists = folder.path(CURRENT).exists()
+    if not exists:
+        raise UsageError(f"{path} is not a pulled copy", hint="make one with `syncd pull URL --root ROOT --dir DIR`")
     return folder

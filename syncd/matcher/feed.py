@@ -1,4 +1,4 @@
-"""The feed that a matcher follows by itself."""
+"""The settings of a feed that a matcher follows by itself."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,35 +18,38 @@ _MAX_TOKEN: Final = 4096
 
 @dataclass(frozen=True)
 class Feed:
-    """A feed, and what it needs to let us in; see `Endpoint`. Files are read when the watch begins.
+    """A feed, and the credentials for it (see `Endpoint`). Files are read when watching begins.
 
-    Raises `UsageError` for a list or instance that cannot be called so, and for an interval of no length.
+    Raises `UsageError` for an invalid list or instance name, and for an interval or deadline that is not positive.
     """
 
     url: str
-    """``https://HOST/feed/`` of a syncd: events are followed; any other address is polled"""
+    """``https://HOST/feed/`` of a syncd, whose events are followed; any other address is polled"""
     token_file: str | Path | None = None
     ca: str | Path | None = None
     client_cert: str | Path | None = None
     client_key: str | Path | None = None
     lists: Sequence[str] = ()
-    """which to hold; none named: all that the feed has"""
+    """names of the lists to hold; if empty, all lists of the feed"""
     interval: float = 60.0
-    """seconds between two polls, give or take a fifth, where no events are followed"""
+    """seconds between two polls, plus or minus a fifth, while no events are followed"""
     deadline: float = 600.0
     """seconds after which a pull gives up"""
     instance: str = ""
-    """what this is called at the operator's; the process id is added. Default: the host's name"""
+    """name of this instance in the operator's reports; the process id is added. Default: the host name"""
 
     def __post_init__(self) -> None:
         self.list_names()
         self.instance_name()
         for seconds in (self.interval, self.deadline):
             if not can_wait(seconds):
-                raise UsageError(f"an interval or deadline of {seconds} seconds", hint="give seconds, more than 0")
+                raise UsageError(
+                    f"an interval or deadline of {seconds} seconds is not valid",
+                    hint="give a number of seconds, more than 0",
+                )
 
     def endpoint(self) -> Endpoint:
-        """Where to fetch from; its files can be read. Raises `UsageError`."""
+        """Return the endpoint, after reading its files. Raises `UsageError`."""
         files = (_path(self.ca), _path(self.client_cert), _path(self.client_key))
         endpoint = Endpoint(self.url, self._token(), *files)
         tls_context(endpoint)
@@ -54,26 +57,26 @@ class Feed:
 
     def list_names(self) -> tuple[ListName, ...]:
         """The lists to hold."""
-        if isinstance(self.lists, str):  # each of its letters would be taken for a list
-            raise UsageError("lists is one text, not several names", hint=f"give [{self.lists!r}]")
-        return tuple(list_name(one) for one in self.lists)
+        if isinstance(self.lists, str):  # iterating would take each letter for a list
+            raise UsageError("lists must be a sequence of names, not one string", hint=f"give [{self.lists!r}]")
+        return tuple(list_name(name) for name in self.lists)
 
     def instance_name(self) -> str:
-        """What this host is called."""
+        """Return the name of this host's instance."""
         return checked_instance(self.instance) if self.instance else host_instance()
 
     def _token(self) -> str | None:
         if self.token_file is None:
             return None
         try:
-            found = read_bytes(Path(self.token_file), _MAX_TOKEN).decode(errors="replace").strip()
+            token = read_bytes(Path(self.token_file), _MAX_TOKEN).decode(errors="replace").strip()
         except StoreError as error:
             raise UsageError(
-                f"the token: {error.message}", hint="check the path, and that this user may read it"
+                f"the token: {error.message}", hint="check the path, and that this user may read the file"
             ) from error
-        if not found:
-            raise UsageError(f"{self.token_file} holds no token", hint="write the one that you were given into it")
-        return found
+        if not token:
+            raise UsageError(f"{self.token_file} is empty", hint="write the token from the feed's operator into it")
+        return token
 
 
 def _path(given: str | Path | None) -> Path | None:

@@ -24,53 +24,56 @@ from syncd.trust.offline import verify_offline
 from syncd.trust.values import TrustedFeed
 
 Stamp = tuple[int, int]
-"""Changes whenever ``current.json`` is replaced."""
+"""Identifies one version of ``current.json``; it changes whenever the file is replaced."""
 
 AGENT: Final = "syncd-pull"
-"""The user that pulls for all services of a host (systemd/syncd-pull@.service); root alone makes users."""
+"""The user that pulls for all services of a host (systemd/syncd-pull@.service). Only root can create users."""
 
 _TRIES: Final = 3
 
 
 @dataclass(frozen=True)
-class Searched:
-    """What a look-up of one algorithm asks: each list's stack."""
+class SearchSet:
+    """The stacks of all lists that a look-up of one algorithm searches."""
 
     width: int
     """bytes of a digest"""
     stacks: tuple[tuple[ListName, int, Stack], ...]
     """list, version, stack"""
     lookups: tuple[tuple[ListName, int, Lookup], ...]
-    """the same once more for single look-ups: list, version, `Stack.entries_of`"""
-    others: tuple["Searched", ...] = ()
-    """lists whose digests of this name are wider: the width of an algorithm that is not known is each list's own"""
+    """the same for single look-ups: list, version, `Stack.entries_of`"""
+    others: tuple["SearchSet", ...] = ()
+    """sets of lists with wider digests: each list has its own width for an algorithm that is not known"""
 
     @property
-    def by_width(self) -> tuple["Searched", ...]:
-        """This and the others, narrowest first."""
+    def by_width(self) -> tuple["SearchSet", ...]:
+        """This set and the others, narrowest first."""
         return self, *self.others
 
 
 @dataclass(frozen=True)
 class Generation:
-    """One proved state of a copy. Replaced whole, never changed."""
+    """One proved state of a copy. It is replaced as a whole, never changed."""
 
     snapshots: Mapping[ListName, Snapshot]
     vouching: Mapping[ListName, TrustedFeed]
-    """by list, the metadata that it was last brought up to date with: the newest says nothing of a list that lags"""
+    """by list, the metadata of its last update; the newest metadata does not vouch for a list that lags behind"""
     newest: TrustedFeed
     stamp: Stamp
-    searched: Mapping[str, Searched] = field(repr=False)
-    """by every algorithm that is known or that a list holds"""
+    search_sets: Mapping[str, SearchSet] = field(repr=False)
+    """by each algorithm that is known or that a list holds"""
 
     @property
     def stacks(self) -> dict[Algorithm, tuple[tuple[ListName, int, Stack], ...]]:
-        """List, version and stack of each list that holds digests of an algorithm."""
-        found = {Algorithm(name): [*chain(*(one.stacks for one in of.by_width))] for name, of in self.searched.items()}
-        return {algorithm: tuple(stacks) for algorithm, stacks in found.items() if stacks}
+        """The list, version and stack of each list with digests of an algorithm, by algorithm."""
+        stacks = {
+            Algorithm(name): tuple(chain(*(one_width.stacks for one_width in search_set.by_width)))
+            for name, search_set in self.search_sets.items()
+        }
+        return {algorithm: held for algorithm, held in stacks.items() if held}
 
-    def among(self, searched: Searched, lists: Sequence[str]) -> Searched:
-        """The part of ``searched`` that belongs to some lists. Raises `UsageError` and `RetiredList`."""
+    def restrict(self, search_set: SearchSet, lists: Sequence[str]) -> SearchSet:
+        """Return ``search_set`` restricted to ``lists``. Raises `UsageError` and `RetiredList`."""
         wanted = {lists} if isinstance(lists, str) else set(lists)
         for name in wanted:
             snapshot = self.snapshots.get(ListName(name))
@@ -78,26 +81,31 @@ class Generation:
                 raise UsageError("the copy has no list of that name", hint=nearest(name, self.snapshots, "list"))
             if snapshot.manifest.retired:
                 raise RetiredList(name, snapshot.manifest.retired.since)
-        stacks = tuple(one for one in searched.stacks if one[0] in wanted)
-        return Searched(searched.width, stacks, tuple(one for one in searched.lookups if one[0] in wanted))
+        stacks = tuple(stack for stack in search_set.stacks if stack[0] in wanted)
+        lookups = tuple(lookup for lookup in search_set.lookups if lookup[0] in wanted)
+        return SearchSet(search_set.width, stacks, lookups)
 
 
 def stamp_of(copy: FeedFolder) -> Stamp:
-    """What tells this ``current.json`` from the one before; raises `UsageError` where there is none."""
+    """Return the stamp of ``current.json``. Raises `UsageError` if the file does not exist."""
     path = copy.path(CURRENT)
-    with storage(path, "look at"):
+    with storage(path, "read the state of"):
         try:
-            found = path.stat()
+            stat = path.stat()
         except FileNotFoundError:
-            raise UsageError(f"{copy.root} holds no pulled copy", hint="pull it again") from None
-    return found.st_ino, found.st_mtime_ns
+            raise _not_a_copy(copy) from None
+    return stat.st_ino, stat.st_mtime_ns
+
+
+def _not_a_copy(copy: FeedFolder) -> UsageError:
+    return UsageError(f"{copy.root} is not a pulled copy: it has no {CURRENT}", hint="pull it again")
 
 
 def load(copy: FeedFolder, root: bytes, before: Generation | None = None) -> Generation:
-    """Prove and map what ``current.json`` names. What ``before`` has mapped already is shared with it.
+    """Prove and map the generation in ``current.json``. Segments that ``before`` has mapped are shared with it.
 
-    A pull that replaced ``current.json`` meanwhile may have taken away what the old one named: then again, from the
-    new one. Raises as `Matcher.open`.
+    If a pull replaces ``current.json`` in the meantime, files of the old generation may be gone; loading then starts
+    again with the new one. Raises as `Matcher.open`.
     """
     for _ in range(_TRIES):
         stamp = stamp_of(copy)
@@ -113,18 +121,18 @@ def _load(copy: FeedFolder, root: bytes, before: Generation | None, stamp: Stamp
     _check_private(copy.root, copy.path(CURRENT), copy.path(layout.METADATA))
     current = read_current(copy)
     if current is None:
-        raise UsageError(f"{copy.root} holds no pulled copy", hint="pull it again")
-    _check_none_lost(current, before)
+        raise _not_a_copy(copy)
+    _check_no_list_lost(current, before)
     loader = _Loader(copy, root, before)
     snapshots = {name: loader.snapshot(name, held) for name, held in sorted(current.lists.items())}
     vouching = {name: loader.feed(held.metadata) for name, held in current.lists.items()}
     algorithms = {*KNOWN_ALGORITHMS, *chain(*(snapshot.stacks for snapshot in snapshots.values()))}
-    searched = {str(algorithm): _searched(algorithm, snapshots.values()) for algorithm in algorithms}
-    return Generation(snapshots, vouching, loader.feed(current.metadata), stamp, searched)
+    search_sets = {str(algorithm): _search_set(algorithm, snapshots.values()) for algorithm in algorithms}
+    return Generation(snapshots, vouching, loader.feed(current.metadata), stamp, search_sets)
 
 
 class _Loader:
-    """Proves metadata and manifests, each once, and maps segments, each once for all generations."""
+    """Proves metadata and manifests once each, and maps segments once for all generations."""
 
     def __init__(self, copy: FeedFolder, root: bytes, before: Generation | None) -> None:
         self._copy, self._root = copy, root
@@ -142,12 +150,12 @@ class _Loader:
         if known and known.sha256 == held.manifest:
             return known
         signed = prove_manifest(self.feed(held.metadata), name, self._copy.manifest_bytes(name, held.manifest))
-        _check_onward(signed.manifest, signed.sha256, known)
+        _check_not_older(signed.manifest, signed.sha256, known)
         _check_private(*self._places(name, signed.manifest))
         return Snapshot(signed.manifest, signed.sha256, self._stacks(name, signed.manifest, known))
 
     def _places(self, name: ListName, manifest: Manifest) -> Iterator[Path]:
-        """Nothing but file modes guards segments between the pull and the map."""
+        """Yield the paths whose modes must be checked: nothing else guards segments between the pull and the map."""
         segments = {self._copy.segment_path(name, ref) for ref in manifest.stack}
         folders = {path.parent for path in segments}
         yield from {self._copy.path("v1"), *segments, *folders, *(folder.parent for folder in folders)}
@@ -165,61 +173,66 @@ class _Loader:
         return Segment.open(self._copy.segment_path(name, ref), ref)
 
 
-def _check_none_lost(current: CurrentFile, before: Generation | None) -> None:
-    """Refuse a generation that lacks a list which is answered from now: its hits would end without a word.
+def _check_no_list_lost(current: CurrentFile, before: Generation | None) -> None:
+    """Refuse a generation without a list that is loaded now: its hits would silently end.
 
-    No pull takes a list away from a copy. Whoever rebuilds a copy with fewer lists on purpose restarts its processes.
+    A pull never takes a list away from a copy. To drop a list on purpose, rebuild the copy and restart the processes.
     """
     lost = sorted(before.snapshots.keys() - current.lists.keys()) if before else []
     if lost:
         raise RollbackError(
             f"the copy no longer holds {', '.join(lost)}",
-            hint="pull again; if the copy is to hold fewer lists from now on, restart this process",
+            hint="pull again; if the lists were removed on purpose, restart this process",
         )
 
 
-def _check_onward(manifest: Manifest, sha256: str, known: Snapshot | None) -> None:
-    """Versions only rise (docs/format.md, section 8): an older copy put in this one's place was signed too."""
+def _check_not_older(manifest: Manifest, sha256: str, known: Snapshot | None) -> None:
+    """Refuse an older or contradicting version: versions only rise (docs/format.md, section 8)."""
     if known is None:
         return
     held = ManifestRef(version=known.manifest.version, sha256=known.sha256)
-    hint = "was an older copy put in its place? Pull again: that brings it up to date"
+    hint = "pull again to bring it up to date, and check whether the copy was replaced by an older one"
     match relate(held, manifest, sha256).relation:
         case Relation.CONTRADICTS:
-            raise EquivocationError(f"the copy holds another version {manifest.version} of {manifest.list}", hint=hint)
+            raise EquivocationError(
+                f"version {manifest.version} of {manifest.list} in the copy differs from the one loaded", hint=hint
+            )
         case Relation.OLDER:
             raise RollbackError(
-                f"the copy went back to version {manifest.version} of {manifest.list} from {held.version}", hint=hint
+                f"the copy went back from version {held.version} of {manifest.list} to {manifest.version}", hint=hint
             )
 
 
-def _searched(algorithm: Algorithm, snapshots: Iterable[Snapshot]) -> Searched:
+def _search_set(algorithm: Algorithm, snapshots: Iterable[Snapshot]) -> SearchSet:
     stacks: dict[int, list[tuple[ListName, int, Stack]]] = {}
     for snapshot in snapshots:
         stack = snapshot.stacks.get(algorithm)
         if stack is not None and stack.width is not None:
-            found = stacks.setdefault(stack.width, [])
-            found.append((snapshot.manifest.list, snapshot.manifest.version, stack))
+            same_width = stacks.setdefault(stack.width, [])
+            same_width.append((snapshot.manifest.list, snapshot.manifest.version, stack))
     if not stacks:
-        return Searched(algorithm.width, (), ())
+        return SearchSet(algorithm.width, (), ())
     first, *others = (_of_width(width, found) for width, found in sorted(stacks.items()))
     return replace(first, others=tuple(others))
 
 
-def _of_width(width: int, stacks: list[tuple[ListName, int, Stack]]) -> Searched:
+def _of_width(width: int, stacks: list[tuple[ListName, int, Stack]]) -> SearchSet:
     lookups = tuple((name, version, stack.entries_of) for name, version, stack in stacks)
-    return Searched(width, tuple(stacks), lookups)
+    return SearchSet(width, tuple(stacks), lookups)
 
 
 def _check_private(*paths: Path) -> None:
-    """Whoever may write the copy decides what matches: that must be this user, root or the host's agent alone."""
+    """Check that only this user, root or the host's agent can write the copy: writers decide what matches."""
     for path in paths:
         if others_may_write(path) or not _is_trusted(path):
-            raise RefusedError(f"others may write {path}", hint=f"chmod go-w {path}, and let this user or root own it")
+            raise RefusedError(
+                f"users other than this one and root may write {path}",
+                hint=f"run `chmod go-w {path}`, and make this user or root its owner",
+            )
 
 
 def _is_trusted(path: Path) -> bool:
-    with storage(path, "look at"):
+    with storage(path, "read the owner of"):
         user = path.stat().st_uid
     if user in {0, os.geteuid()}:
         return True

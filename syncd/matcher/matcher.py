@@ -7,8 +7,8 @@
         for hit in matcher.lookup("sha256", digest):
             print(hit.list, hit.entry, hit.label)
 
-Segments are mapped, so the processes of a host share one copy in memory, and opening costs the metadata alone. A
-matcher opened before a fork works in the children, each of which watches for itself.
+Segments are mapped, so the processes of a host share one copy in memory, and opening a copy reads only its metadata.
+A matcher opened before a fork works in the children; each child watches by itself.
 """
 
 import os
@@ -28,15 +28,15 @@ from syncd.files import read_bytes
 from syncd.format.rows import Digests, Mask
 from syncd.matcher.copy import ROOT, copy_at
 from syncd.matcher.feed import Feed
-from syncd.matcher.load import Generation, Searched, load, stamp_of
+from syncd.matcher.load import Generation, SearchSet, load, stamp_of
 from syncd.matcher.status import ListStatus, list_status
 from syncd.matcher.threads import Wait, can_wait
-from syncd.matcher.watcher import FeedWatcher, FolderWatcher, Look, WatchedFeed, Watcher
+from syncd.matcher.watcher import FeedWatcher, FolderWatcher, ReloadStep, WatchedFeed, Watcher
 from syncd.model import KNOWN_ALGORITHMS, Algorithm, Digest, Hit, ListName
 
-_new: Final = tuple.__new__
-"""A quarter of a microsecond less than calling a named tuple's class; look-ups are counted in those."""
-_REPORT: Final = "report this fault; what was loaded before still answers"
+_new_tuple: Final = tuple.__new__
+"""Saves a quarter of a microsecond a hit over calling the class of a named tuple."""
+_REPORT: Final = "a bug in syncd: please report it; look-ups are still answered from the generation loaded before"
 
 
 def _utc_now() -> datetime:
@@ -44,15 +44,15 @@ def _utc_now() -> datetime:
 
 
 class Matcher:
-    """Answers look-ups from a pulled copy. Look-ups may run in many threads; `reload` swaps whole generations."""
+    """Look-ups in a pulled copy. They may run in many threads; `reload` swaps whole generations."""
 
     def __init__(self, folder: FeedFolder, root: bytes, generation: Generation, clock: Callable[[], datetime]) -> None:
         self._folder, self._root, self._generation, self._clock = folder, root, generation, clock
         self._last_error: SyncdError | None = None
-        self._reloading = threading.Lock()
+        self._reload_lock = threading.Lock()
         self._watcher: Watcher | None = None
-        self._begin: Callable[[], Watcher] | None = None
-        _alive.add(self)
+        self._start_watcher: Callable[[], Watcher] | None = None
+        _matchers.add(self)
 
     def __repr__(self) -> str:
         return f"Matcher({self._folder.root}, {self.versions})"
@@ -70,10 +70,10 @@ class Matcher:
     def open(
         cls, folder: str | Path, *, root: str | Path | None = None, clock: Callable[[], datetime] = _utc_now
     ) -> Self:
-        """Prove a copy and map it: signatures, thresholds, manifest hashes, lengths, and that nobody else may write it.
+        """Prove a copy (signatures, thresholds, manifest hashes, lengths, no other writers) and map it.
 
-        ``root``: the trusted root; without it, the one that the copy was pulled with. Segment bytes were proved by the
-        pull (`syncd verify` proves them again); expiry is reported by `status`, never a reason to answer nothing.
+        ``root``: the trusted root; by default, the root that the copy was pulled with. Segment bytes were proved by the
+        pull (`syncd verify` proves them again). Expiry is reported by `status`; it never stops look-ups.
         Raises `UsageError`, `RefusedError`, `TrustError`, `MismatchError`, `SegmentError`, `StoreError`.
         """
         copy = copy_at(Path(folder))
@@ -82,73 +82,75 @@ class Matcher:
 
     @property
     def generation(self) -> Generation:
-        """What is answered from now."""
+        """The generation that look-ups use now."""
         return self._generation
 
     def lookup(self, algorithm: str, digest: bytes | str, *, lists: Sequence[str] = ()) -> list[Hit]:
-        """Return every entry in force that supports ``digest`` (bytes, or hex); [] if no list has one.
+        """Return every entry in force that supports ``digest`` (bytes or hex); [] if no list has one.
 
-        ``lists``: which to ask; none named: all that are not retired. Raises `UsageError` for an algorithm that is not
-        known and that no list holds, for a digest of another width and for a list that is not here, and `RetiredList`.
+        ``lists``: the lists to search; if empty, all that are not retired. Raises `UsageError` if the algorithm is not
+        known and no list holds it, if the digest has another width, or if a list is not in the copy; `RetiredList`.
         """
         try:
-            searched = self._generation.searched.get(algorithm)
-        except TypeError:  # cannot be a key: a list, say
+            search_set = self._generation.search_sets.get(algorithm)
+        except TypeError:  # not hashable, for example a list
             raise _misuse("", (), "") from None
-        if searched is None or type(digest) is not bytes or len(digest) != searched.width or lists:
-            searched, digest = _prepared(algorithm, searched, digest)
-            searched = self._generation.among(searched, lists) if lists else searched
+        if search_set is None or type(digest) is not bytes or len(digest) != search_set.width or lists:
+            search_set, digest = _prepare(algorithm, search_set, digest)
+            search_set = self._generation.restrict(search_set, lists) if lists else search_set
         hits = []
-        for name, version, entries_of in searched.lookups:
+        for name, version, entries_of in search_set.lookups:
             for entry, label in entries_of(digest):
-                hits.append(_new(Hit, (name, version, entry, label)))
+                hits.append(_new_tuple(Hit, (name, version, entry, label)))
         return hits
 
     def lookup_many(self, algorithm: str, digests: Any, *, lists: Sequence[str] = ()) -> Mask:
-        """For each of ``digests`` whether any list holds it.
+        """Return True for each of ``digests`` that any list holds, as a bool array of shape (n,).
 
         ``digests``: a numpy array of dtype ``S<width>`` and shape (n,), or of uint8 and shape (n, width), or an
-        iterable of bytes. Returns a bool array of shape (n,). ``lists``, and what is raised, as in `lookup`.
+        iterable of bytes. ``lists`` and errors raised are as in `lookup`.
         """
         generation = self._generation
         try:
-            searched = generation.searched[algorithm]
+            search_set = generation.search_sets[algorithm]
         except (KeyError, TypeError):
             raise _misuse("", (), "") from None
         if not isinstance(digests, np.ndarray) and isinstance(digests, Iterable):
             digests = list(digests)
-        searched = next((one for one in searched.others if _has_width(digests, one.width)), searched)
-        keys = _as_digests(algorithm, searched.width, digests)
+        search_set = next((other for other in search_set.others if _has_width(digests, other.width)), search_set)
+        keys = _as_digests(algorithm, search_set.width, digests)
         found = np.zeros(len(keys), bool)
-        for _, _, stack in (generation.among(searched, lists) if lists else searched).stacks:
+        for _, _, stack in (generation.restrict(search_set, lists) if lists else search_set).stacks:
             found |= stack.contains(keys)
         return found
 
     def status(self) -> list[ListStatus]:
-        """What is answered from, how old it is, and what keeps a newer generation out."""
+        """Return the version and age of each list, and the error that prevents loading a newer generation."""
         generation, now, error = self._generation, self._clock(), self._last_error
-        found = generation.snapshots.items()
-        return [list_status(snapshot, generation.vouching[name], now, error) for name, snapshot in found]
+        snapshots = generation.snapshots.items()
+        return [list_status(snapshot, generation.vouching[name], now, error) for name, snapshot in snapshots]
 
     @property
     def versions(self) -> dict[ListName, int]:
-        """What is answered from."""
+        """The version of each list that look-ups use now."""
         return {name: snapshot.manifest.version for name, snapshot in self._generation.snapshots.items()}
 
     @property
     def last_error(self) -> SyncdError | None:
-        """Why the last `reload` failed, also one by `watch`; None where it did not."""
+        """The error of the last `reload`, including those by `watch`; None if it succeeded."""
         return self._last_error
 
     @property
     def algorithms(self) -> tuple[Algorithm, ...]:
-        """Those that any list holds digests of."""
+        """The algorithms of the digests in all lists."""
         return tuple(sorted(self._generation.stacks))
 
     def reload(self) -> bool:
-        """Load what a pull made current since; False where that is what is loaded. Raises as `open`; the old
-        generation then goes on answering, as it does during the load."""
-        with self._reloading:
+        """Load the generation that a pull made current; return False if it is already loaded.
+
+        The old generation is used during the load, and after an error. Raises as `open`.
+        """
+        with self._reload_lock:
             try:
                 changed = not self.is_newest()
                 if changed:
@@ -163,7 +165,7 @@ class Matcher:
             return changed
 
     def is_newest(self) -> bool:
-        """Whether what is loaded is what a pull made current last. One `stat`; raises `StoreError`, `UsageError`."""
+        """Return True if the copy's current generation is loaded. One `stat`; raises `StoreError` and `UsageError`."""
         return stamp_of(self._folder) == self._generation.stamp
 
     def watch(
@@ -176,49 +178,51 @@ class Matcher:
         on_error: Callable[[SyncdError], None] | None = None,
         wait: Wait = threading.Event.wait,
     ) -> None:
-        """Look every ``interval`` seconds, give or take ``jitter``, whether there is a new generation, and load it.
+        """Check for a new generation every ``interval`` seconds, varied by ``jitter``, and load it.
 
-        Looking costs one `stat` on this host. What cannot be loaded is tried again, less and less often, while the old
-        generation answers. ``on_change`` and ``on_error`` are called in the thread that watches; `close` ends it.
+        A check costs one `stat` on this host. A generation that cannot be loaded is tried again, less and less often,
+        while the old one is used. ``on_change`` and ``on_error`` are called in the watching thread; `close` ends it.
 
-        Without ``feed`` somebody else pulls. With it this process does: it follows the feed's events, or polls where
-        there are none, pulls into the folder (one process of a host at a time), loads at once, and tells the operator
-        which versions it answers from. Raises `UsageError` for what cannot be; trouble with the feed is told.
+        Without ``feed``, another process pulls. With it, this process pulls: it follows the feed's events, or polls a
+        feed without events, pulls into the folder (one process of a host at a time), reloads at once, and reports its
+        versions to the operator. Raises `UsageError` for invalid arguments; errors of the feed go to ``on_error``.
         """
         if not can_wait(interval):
-            raise UsageError(f"an interval of {interval} seconds", hint="give seconds, more than 0")
+            raise UsageError(
+                f"an interval of {interval} seconds is not valid", hint="give a number of seconds, more than 0"
+            )
         if not 0 <= jitter <= 1:
-            raise UsageError(f"a jitter of {jitter}", hint="give the part of the interval, from 0 to 1")
+            raise UsageError(f"a jitter of {jitter} is not valid", hint="give a fraction of the interval, from 0 to 1")
         if not isinstance(feed, Feed | None):
-            raise UsageError(f"a feed is a Feed, not {type(feed).__name__}", hint='give Feed("https://HOST/feed/")')
+            raise UsageError(f"feed must be a Feed, not {type(feed).__name__}", hint='give Feed("https://HOST/feed/")')
         self.close()
-        look = Look(self, interval, jitter, on_change, on_error)
+        reload = ReloadStep(self, interval, jitter, on_change, on_error)
         if feed is None:
-            self._begin = lambda: FolderWatcher(look, wait)
+            self._start_watcher = lambda: FolderWatcher(reload, wait)
         else:
             source = WatchedFeed(feed, feed.endpoint(), self._root, self._folder.root, self._clock)
-            self._begin = lambda: FeedWatcher(look, source)
-        self._watcher = self._begin()
+            self._start_watcher = lambda: FeedWatcher(reload, source)
+        self._watcher = self._start_watcher()
 
     def close(self) -> None:
-        """Stop watching. Look-ups still work; the map goes with the last reference to this matcher."""
+        """Stop watching. Look-ups still work; segments stay mapped until the last reference to this matcher is gone."""
         if self._watcher is not None:
             self._watcher.close()
-            self._watcher = self._begin = None  # what begins one holds this matcher
+            self._watcher = self._start_watcher = None  # both refer to this matcher
 
     def _start_in_child(self) -> None:
-        """After a fork: threads did not come along, and a lock that one held would never be released."""
-        self._reloading = threading.Lock()
-        if self._watcher is not None and self._begin is not None:
+        """Start again after a fork: threads do not run in the child, and a lock held by one would never be released."""
+        self._reload_lock = threading.Lock()
+        if self._watcher is not None and self._start_watcher is not None:
             self._watcher.leave()
-            self._watcher = self._begin()
+            self._watcher = self._start_watcher()
 
 
-_alive: Final["weakref.WeakSet[Matcher]"] = weakref.WeakSet()
+_matchers: Final["weakref.WeakSet[Matcher]"] = weakref.WeakSet()
 
 
 def _start_in_child() -> None:
-    for matcher in tuple(_alive):
+    for matcher in tuple(_matchers):
         matcher._start_in_child()
 
 
@@ -226,64 +230,64 @@ os.register_at_fork(after_in_child=_start_in_child)
 
 
 def _root_of(copy: FeedFolder) -> bytes:
-    found = copy.read(ROOT)
-    if found is None:
+    root = copy.read(ROOT)
+    if root is None:
         raise UsageError(f"{copy.root} has no {ROOT}", hint="give the trusted root, or pull again")
-    return found
+    return root
 
 
 def _given_root(path: Path) -> bytes:
     try:
         return read_bytes(path, MAX_METADATA_BYTES)
     except StoreError as error:
-        hint = "check the path, and that this user may read it"
+        hint = "check the path, and that this user may read the file"
         raise UsageError(f"the trusted root: {error.message}", hint=hint) from error
 
 
 def _misuse(algorithm: str, widths: Sequence[int], given: str) -> UsageError:
-    """What is wrong with a look-up. Its arguments are not repeated: exchanged, one would be a digest."""
+    """Return the error for a wrong look-up. It does not repeat arguments: if swapped, one would be a digest."""
     if not widths:
         known = ", ".join(KNOWN_ALGORITHMS)
         return UsageError(
             "unknown algorithm",
-            hint=f"the first argument is one of {known}, or another that a list here holds",
+            hint=f"the first argument must be one of {known}, or another algorithm used in a list of this copy",
         )
     wanted = " or ".join(map(str, widths))
-    return UsageError(f"a {algorithm} digest has {wanted} bytes, not {given}", hint="give bytes, or hexadecimal text")
+    return UsageError(f"a {algorithm} digest has {wanted} bytes, not {given}", hint="give bytes or hexadecimal text")
 
 
-def _prepared(algorithm: str, searched: Searched | None, digest: object) -> tuple[Searched, bytes]:
-    """What to ask for a digest, as plain bytes of that width."""
-    widths = [one.width for one in searched.by_width] if searched else []
+def _prepare(algorithm: str, search_set: SearchSet | None, digest: object) -> tuple[SearchSet, bytes]:
+    """Return the set to search for a digest, and the digest as plain bytes of that width."""
+    widths = [same_width.width for same_width in search_set.by_width] if search_set else []
     if not isinstance(digest, bytes | str):
-        raise UsageError(f"a digest is bytes or text, not {type(digest).__name__}", hint="convert it with bytes()")
-    if not searched:
+        raise UsageError(f"a digest must be bytes or text, not {type(digest).__name__}", hint="convert it with bytes()")
+    if not search_set:
         raise _misuse("", (), "")
-    plain = _restored(widths, digest) if isinstance(digest, bytes) else Digest.parse(f"{algorithm}:{digest}").value
-    for one in searched.by_width:
-        if one.width == len(plain):
-            return one, plain
+    plain = _plain_bytes(widths, digest) if isinstance(digest, bytes) else Digest.parse(f"{algorithm}:{digest}").value
+    for same_width in search_set.by_width:
+        if same_width.width == len(plain):
+            return same_width, plain
     raise _misuse(algorithm, widths, f"{len(plain)} bytes")
 
 
-def _restored(widths: Sequence[int], value: bytes) -> bytes:
-    """Plain bytes. numpy took the trailing NULs off a digest that it took out of an array."""
+def _plain_bytes(widths: Sequence[int], value: bytes) -> bytes:
+    """Return plain bytes, with the trailing NULs that numpy strips from a digest taken out of an array."""
     width = next((width for width in widths if width >= len(value)), 0)
     return bytes(value).ljust(width, b"\0") if isinstance(value, np.bytes_) else bytes(value)
 
 
 def _has_width(digests: Any, width: int) -> bool:
-    """Whether digests given to `Matcher.lookup_many` are of this width; of values the longest says it."""
+    """Return True if digests given to `Matcher.lookup_many` have this width; the longest of several values decides."""
     if isinstance(digests, np.ndarray):
         return int(digests.shape[-1] if digests.dtype == np.uint8 else digests.dtype.itemsize) == width
-    lengths = [len(one) for one in digests if isinstance(one, bytes)] if isinstance(digests, list) else []
+    lengths = [len(value) for value in digests if isinstance(value, bytes)] if isinstance(digests, list) else []
     return max(lengths, default=0) == width
 
 
 def _as_digests(algorithm: str, width: int, digests: Any) -> Digests:
     if not isinstance(digests, np.ndarray):
-        return _joined(algorithm, width, digests)
-    array = np.asarray(digests)  # a mask would answer for what it covers
+        return _join(algorithm, width, digests)
+    array = np.asarray(digests)  # without a mask, which would hide answers
     if array.dtype == np.uint8 and array.ndim == 2 and array.shape[1] == width:  # noqa: PLR2004 - (n, width)
         return np.ascontiguousarray(array).view(f"S{width}").reshape(-1)
     if array.dtype != np.dtype(f"S{width}") or array.ndim != 1:
@@ -296,14 +300,14 @@ def _shapes(width: int) -> str:
     return f"give an iterable of bytes, or an array of S{width}, or of uint8 and shape (n, {width})"
 
 
-def _joined(algorithm: str, width: int, digests: Iterable[object]) -> Digests:
+def _join(algorithm: str, width: int, digests: Iterable[object]) -> Digests:
     if not isinstance(digests, Iterable):
-        raise UsageError(f"digests are an array or an iterable, not {type(digests).__name__}", hint=_shapes(width))
+        raise UsageError(f"digests must be an array or an iterable, not {type(digests).__name__}", hint=_shapes(width))
     values = []
     for value in digests:
         if not isinstance(value, bytes):
-            raise UsageError(f"digests are bytes, not {type(value).__name__}", hint=_shapes(width))
-        plain = value if len(value) == width else _restored([width], value)
+            raise UsageError(f"digests must be bytes, not {type(value).__name__}", hint=_shapes(width))
+        plain = value if len(value) == width else _plain_bytes([width], value)
         if len(plain) != width:
             raise _misuse(algorithm, [width], f"{len(plain)} bytes")
         values.append(plain)

@@ -1,4 +1,4 @@
-"""What the event stream of a feed tells, read by a thread of its own."""
+"""The event stream of a feed, read by its own thread."""
 
 import contextlib
 import json
@@ -20,11 +20,11 @@ from syncd.model import LIST_NAME, ListName
 
 PUBLISHED: Final = "published"
 TRY_AGAIN: Final = 600.0
-"""Seconds after which a server that has no events is asked again."""
+"""Seconds until a server without events is asked again."""
 REFUSALS: Final = frozenset({401, 403})
 
 _RETRY: Final = 2.0
-"""Seconds before connecting again, where the server names none."""
+"""Seconds before connecting again, if the server does not state them."""
 _LONGEST_RETRY: Final = 60.0
 _SECONDS_TO_END: Final = 1.0
 _TOO_MANY: Final = 429
@@ -32,64 +32,64 @@ _SERVER_ERROR: Final = 500
 
 
 OnStream = Callable[[SyncdError | None], None]
-"""Told why events are not followed, once, and None once they are again."""
+"""Called once with the error if events can no longer be followed, and with None once they are followed again."""
 
 
 class NewsStream:
-    """Follows the events of the API at ``endpoint`` until it is closed; calls ``wake`` whenever something is new."""
+    """A follower of the events of the API at ``endpoint``, until it is closed. Calls ``on_news`` after each change."""
 
     def __init__(
         self,
         endpoint: Endpoint,
-        wake: Callable[[], None],
+        on_news: Callable[[], None],
         *,
         silence: float = SILENCE,
         wait: Wait = threading.Event.wait,
         rng: Random = random.random,
     ) -> None:
-        self._endpoint, self._wake, self._silence, self._rng = endpoint, wake, silence, rng
+        self._endpoint, self._on_news, self._silence, self._rng = endpoint, on_news, silence, rng
         self.following = False
-        """whether the stream is open now"""
-        self.trouble: SyncdError | None = None
-        """why the last attempt to open it failed; None once one did not"""
-        self._lost = False
-        self._told: queue.SimpleQueue[tuple[ListName, int]] = queue.SimpleQueue()
+        """True while the stream is open"""
+        self.error: SyncdError | None = None
+        """the error of the last attempt to open the stream; None if it succeeded"""
+        self._reported_lost = False
+        self._published: queue.SimpleQueue[tuple[ListName, int]] = queue.SimpleQueue()
         self._last_id, self._retry, self._failures = "", _RETRY, 0
         self._deadline = Deadline(silence)
         self._poller = Poller(self._listen, 0.0, wait, name="syncd-events", interrupt=self._interrupt)
         self._poller.start()
 
-    def tell(self, pacer: Pacer, now: float, on_stream: OnStream | None = None) -> None:
-        """Pass on what came since."""
-        self._tell_of_stream(on_stream)
-        pacer.follows(self.following, now)
-        told: dict[ListName, int] = {}
+    def update(self, pacer: Pacer, now: float, on_stream: OnStream | None = None) -> None:
+        """Pass the events since the last call to ``pacer``, and a change of the stream to ``on_stream``."""
+        self._report_stream(on_stream)
+        pacer.stream_changed(self.following, now)
+        versions: dict[ListName, int] = {}
         with contextlib.suppress(queue.Empty):
             while True:
-                name, version = self._told.get_nowait()
-                told[name] = version
-        pacer.heard(told, now)
+                name, version = self._published.get_nowait()
+                versions[name] = version
+        pacer.announced(versions, now)
 
-    def _tell_of_stream(self, on_stream: OnStream | None) -> None:
-        trouble = self.trouble
-        if self._lost != (trouble is not None):
-            self._lost = trouble is not None
+    def _report_stream(self, on_stream: OnStream | None) -> None:
+        error = self.error
+        if self._reported_lost != (error is not None):
+            self._reported_lost = error is not None
             if on_stream:
-                on_stream(trouble)
+                on_stream(error)
 
     def close(self) -> None:
         """Stop at once. A thread that is still connecting ends by itself within seconds."""
         self._poller.stop(_SECONDS_TO_END)
 
     def leave(self) -> None:
-        """In a forked child: let go of the parent's connection."""
+        """Release the parent's connection in a forked child."""
         self._deadline.close_inherited()
 
     def _interrupt(self) -> None:
         self._deadline.end()
 
     def _listen(self) -> float:
-        """Connect, read until it ends; returns the seconds until the next attempt."""
+        """Connect and read until the stream ends; return the seconds until the next attempt."""
         self._deadline = Deadline(self._silence)
         if self._poller.stopping:
             return 0.0
@@ -98,10 +98,10 @@ class NewsStream:
         finally:
             was_open, self.following = self.following, False
             if was_open:
-                self._wake()
+                self._on_news()
         if not was_open and not self._poller.stopping:
-            self.trouble = error
-            self._wake()
+            self.error = error
+            self._on_news()
         return self._pause(error)
 
     def _read(self) -> SyncdError:
@@ -111,7 +111,7 @@ class NewsStream:
                 for event in peer.events(self._last_id, self._opened):
                     self._hear(event)
                     self._last_id = event.id
-            return UnreachableError(f"{self._endpoint.host} ended its events", hint="it is asked again soon")
+            return UnreachableError(f"{self._endpoint.host} ended its event stream", hint="syncd connects again soon")
         except SyncdError as error:
             return error
         finally:
@@ -120,14 +120,14 @@ class NewsStream:
                 self._failures = 1 if peer.parser.lines else self._failures + 1
 
     def _opened(self) -> None:
-        self.following, self.trouble = True, None
-        self._wake()
+        self.following, self.error = True, None
+        self._on_news()
 
     def _hear(self, event: ServerSentEvent) -> None:
         published = read_published(event)
         if published is not None:
-            self._told.put(published)
-            self._wake()
+            self._published.put(published)
+            self._on_news()
 
     def _pause(self, error: SyncdError) -> float:
         status = error.status if isinstance(error, HttpStatusError) else 0
@@ -138,12 +138,12 @@ class NewsStream:
 
 
 def read_published(event: ServerSentEvent) -> tuple[ListName, int] | None:
-    """List and version that an event tells of; None where it tells of something else, or of nothing that can be."""
+    """Return the list and version that an event announces; None if it is another kind of event, or malformed."""
     if event.kind != PUBLISHED:
         return None
     try:
-        told = json.loads(event.data)
-        name, version = told["list"], told["version"]
+        document = json.loads(event.data)
+        name, version = document["list"], document["version"]
     except (ValueError, LookupError, TypeError, RecursionError):
         return None
     if not isinstance(name, str) or not LIST_NAME.fullmatch(name) or type(version) is not int or version < 1:

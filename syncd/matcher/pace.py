@@ -1,4 +1,4 @@
-"""When to pull next. Pure: time and chance are arguments."""
+"""Scheduling of pulls. Pure: time and random numbers are arguments."""
 
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -9,20 +9,19 @@ from syncd.fetch.backoff import JITTER, backoff, vary
 from syncd.model import ListName
 
 Random = Callable[[], float]
-"""From 0 to 1."""
+"""Returns a random number from 0 to 1."""
 
 RELAXED: Final = 600.0
-"""Seconds between two polls, at least, while events are followed: they bring the news, a poll brings `verified_at`."""
+"""Minimum seconds between polls while events are followed: events announce versions, polls bring `verified_at`."""
 _BRISK: Final = 1.0
-"""Where the wait for a peer begins that we know to be up: its event stream is open."""
-_BEHIND: Final = SourceError("the feed does not have yet what its events told of")
+"""First wait for a peer in trouble whose event stream is open, so that it is known to be up."""
+_BEHIND: Final = SourceError("the feed does not yet have a version that its events announced")
 
 
 class Pacer:
-    """Knows when the next pull is due: at once for news, else at the interval, later for a peer in trouble.
+    """The schedule of pulls: at once for an announced version, else at the interval, later if the peer is in trouble.
 
-    Times are seconds of a monotonic clock. What is told of a list that is not among ``lists`` is not news; none named:
-    all are.
+    Times are seconds of a monotonic clock. If ``lists`` is not empty, announcements of other lists are ignored.
     """
 
     def __init__(
@@ -36,23 +35,23 @@ class Pacer:
     ) -> None:
         self._interval, self._lists, self._jitter, self._rng = interval, frozenset(lists), jitter, rng
         self.due = now
-        self._told: dict[ListName, int] = {}
+        self._announced: dict[ListName, int] = {}
         self._held: Mapping[ListName, int] = {}
         self._following = self._troubled = self._asked_for_patience = False
         self._failures = 0
 
     def left(self, now: float) -> float:
-        """Seconds until the next pull; 0 where it is due."""
+        """Return the seconds until the next pull; 0 if it is due."""
         return max(0.0, self.due - now)
 
-    def heard(self, told: Mapping[ListName, int], now: float) -> None:
-        """Events told these versions. A peer in trouble is not pulled from any earlier for that."""
-        self._told |= told
-        if not self._failures and any(self._held.get(name, 0) < told[name] for name in self._relevant(told)):
+    def announced(self, versions: Mapping[ListName, int], now: float) -> None:
+        """Note versions that events announced. They do not hasten the pull from a peer in trouble."""
+        self._announced |= versions
+        if not self._failures and any(self._held.get(name, 0) < versions[name] for name in self._relevant(versions)):
             self.due = min(self.due, now)
 
-    def follows(self, following: bool, now: float) -> None:
-        """The event stream was opened, or was lost."""
+    def stream_changed(self, following: bool, now: float) -> None:
+        """Note that the event stream is open, or that it is not."""
         if following == self._following:
             return
         self._following = following
@@ -63,13 +62,13 @@ class Pacer:
             pause = self._usual_pause()
             self.due = now + pause if following else min(self.due, now + pause)
 
-    def pulled(self, held: Mapping[ListName, int], troubles: Sequence[SyncdError], now: float) -> float:
-        """A pull ended with these versions here, and these errors. Returns the seconds until the next."""
+    def pulled(self, held: Mapping[ListName, int], errors: Sequence[SyncdError], now: float) -> float:
+        """Note that a pull ended, with the versions held now and its errors. Return the seconds until the next pull."""
         self._held = dict(held)
-        self._troubled = bool(troubles)
-        if any(isinstance(one, FeedError) for one in troubles):
-            self._told = {}  # what is rejected will not get better by asking at once
-        trouble = next((one for one in troubles if isinstance(one, SourceError)), None)
+        self._troubled = bool(errors)
+        if any(isinstance(error, FeedError) for error in errors):
+            self._announced = {}  # a rejected version does not get better by asking at once
+        trouble = next((error for error in errors if isinstance(error, SourceError)), None)
         if trouble is None and self._is_behind():
             trouble = _BEHIND
         self._asked_for_patience = isinstance(trouble, HttpStatusError) and trouble.retry_after is not None
@@ -81,8 +80,8 @@ class Pacer:
         self.due = now + seconds
         return seconds
 
-    def noticed(self, held: Mapping[ListName, int], now: float) -> None:
-        """Another process pulled into the same folder, and these versions are here now."""
+    def pulled_elsewhere(self, held: Mapping[ListName, int], now: float) -> None:
+        """Note that another process pulled into the same folder, with the versions held now."""
         self._held = dict(held)
         if not self._is_behind():
             self._troubled = self._asked_for_patience = False
@@ -92,11 +91,11 @@ class Pacer:
             self.due = min(self.due, now)
 
     def _is_behind(self) -> bool:
-        """Whether there was news that is not here yet. After a pull, a mirror lags behind the events."""
-        return any(self._held.get(name, 0) < self._told[name] for name in self._relevant(self._told))
+        """Return True if an announced version is not held yet. If so after a pull, a mirror lags behind the events."""
+        return any(self._held.get(name, 0) < self._announced[name] for name in self._relevant(self._announced))
 
-    def _relevant(self, told: Mapping[ListName, int]) -> list[ListName]:
-        return [name for name in told if not self._lists or name in self._lists]
+    def _relevant(self, versions: Mapping[ListName, int]) -> list[ListName]:
+        return [name for name in versions if not self._lists or name in self._lists]
 
     def _usual_pause(self) -> float:
         relaxed = self._following and not self._troubled

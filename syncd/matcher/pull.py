@@ -1,4 +1,4 @@
-"""Bringing a matcher host's copy up to date: verify everything, install it, then make it current in one rename."""
+"""Pulling: verify everything, install it, then make it current in one rename."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
@@ -34,7 +34,7 @@ from syncd.matcher.copy import (
     HeldList,
     check_root,
     check_target,
-    hold,
+    held_list,
     lists_here,
     next_current,
     read_current,
@@ -44,18 +44,18 @@ from syncd.model import ListName
 from syncd.trust.values import Floors, TrustedFeed
 
 Progress = Callable[[int, int], None]
-"""Told the bytes fetched, and of how many."""
+"""Called with the bytes fetched so far, and the total."""
 
 
 @dataclass(frozen=True)
 class ListPull:
-    """What came of one list: the version in force before and after, and what kept a newer one out."""
+    """The outcome for one list: the version in force before and after, and the error that prevented a newer one."""
 
     list: ListName
     before: int | None
     after: int | None
     forked: bool = False
-    """the new version does not descend from the old one: its signer went back to a backup"""
+    """true if the new version does not descend from the old one: its signer was restored from a backup"""
     error: SyncdError | None = None
     retired: datetime | None = None
     """since when the list is no longer published"""
@@ -63,27 +63,27 @@ class ListPull:
 
 @dataclass(frozen=True)
 class PullResult:
-    """What came of a pull."""
+    """The outcome of a pull."""
 
     lists: tuple[ListPull, ...]
     bytes: int = 0
-    """received from the feed: bodies, whatever became of them"""
+    """bytes of all bodies received from the feed, used or not"""
     trusted: TrustedFeed | None = field(default=None, repr=False)
 
     @property
     def changed(self) -> bool:
-        """Whether any list has another version now."""
-        return any(one.before != one.after for one in self.lists)
+        """True if any list changed its version."""
+        return any(outcome.before != outcome.after for outcome in self.lists)
 
     @property
     def versions(self) -> dict[ListName, int]:
-        """What is in force now."""
-        return {one.list: one.after for one in self.lists if one.after is not None}
+        """The versions in force now."""
+        return {outcome.list: outcome.after for outcome in self.lists if outcome.after is not None}
 
     @property
     def errors(self) -> list[SyncdError]:
-        """What kept lists from going on."""
-        return [one.error for one in self.lists if one.error]
+        """The errors of lists that could not be updated."""
+        return [outcome.error for outcome in self.lists if outcome.error]
 
 
 def pull(
@@ -99,20 +99,20 @@ def pull(
 ) -> PullResult:
     """Bring the copy in ``folder`` up to date with the feed at ``endpoint``, trusted by ``root``.
 
-    ``lists``: which to hold; none named: all that the feed has. A fault in one list keeps it at its version and lets
-    the others go on (`PullResult.errors`). If ``current.json`` was lost, a fault in a list that was in the copy raises:
-    no generation becomes current without it. A fault in the metadata raises, and everything stays as it was:
+    ``lists``: the lists to hold; if empty, all lists of the feed. A list with a fault stays at its version while the
+    others are updated (`PullResult.errors`). If ``current.json`` was lost, a fault in a list of the copy is raised,
+    because no generation may become current without that list. A fault in the metadata is raised and changes nothing:
     `SourceError`, `TrustError`, `RefusedError`, `StoreError`, `UsageError`.
     """
     copy = FeedFolder(folder)
-    with _telling_what_serves(copy):
+    with _stating_what_is_served(copy):
         check_target(copy)
         with lock(copy.lock, "a pull"):
-            work = _Work(copy, root, tuple(lists), now, caps, progress)
-            return work.run(endpoint, Deadline(deadline))
+            job = _PullJob(copy, root, tuple(lists), now, caps, progress)
+            return job.run(endpoint, Deadline(deadline))
 
 
-def pull_in_turn(
+def pull_if_free(
     endpoint: Endpoint,
     root: bytes,
     folder: Path,
@@ -120,27 +120,27 @@ def pull_in_turn(
     now: datetime,
     lists: Sequence[ListName],
     deadline: Deadline,
-    overtaken: Callable[[], bool],
+    already_pulled: Callable[[], bool],
 ) -> PullResult | None:
-    """As `pull`, for one of several processes that keep one copy: None where another one is at it.
+    """Pull, as one of several processes that share a copy; return None if another process is pulling or has pulled.
 
-    ``overtaken``: whether one was since we decided to; asked once nobody is any more. Then too it is None.
+    ``already_pulled``: called with the lock held; returns True if another process pulled in the meantime.
     """
     copy = FeedFolder(folder)
-    with _telling_what_serves(copy), contextlib.ExitStack() as turn:
+    with _stating_what_is_served(copy), contextlib.ExitStack() as held:
         check_target(copy)
         try:
-            turn.enter_context(lock(copy.lock, "a pull"))
+            held.enter_context(lock(copy.lock, "a pull"))
         except RefusedError:
             return None
-        if overtaken():
+        if already_pulled():
             return None
-        return _Work(copy, root, tuple(lists), now).run(endpoint, deadline)
+        return _PullJob(copy, root, tuple(lists), now).run(endpoint, deadline)
 
 
 @dataclass(frozen=True)
-class _Work:
-    """What a pull does once the copy is its own."""
+class _PullJob:
+    """The arguments of a pull, to be run with the lock of the copy held."""
 
     copy: FeedFolder
     root: bytes
@@ -157,11 +157,11 @@ class _Work:
             return _Pull(self.copy, self.root, follower, current, self.progress).run(self.lists, self.now)
 
 
-_LOADED: Final = f"what running matchers have loaded; the copy has no {CURRENT}"
+_SERVED_FROM_MEMORY: Final = f"the versions that running matchers have loaded; the copy has no {CURRENT}"
 
 
 @contextlib.contextmanager
-def _telling_what_serves(copy: FeedFolder) -> Iterator[None]:
+def _stating_what_is_served(copy: FeedFolder) -> Iterator[None]:
     try:
         yield
     except SyncdError as error:
@@ -173,11 +173,11 @@ def _serving(copy: FeedFolder) -> str:
     try:
         current = read_current(copy)
     except SyncdError:
-        return "what matchers have loaded; the copy on disk cannot be read"
+        return "the versions that running matchers have loaded; the copy on disk cannot be read"
     if current is None and lists_here(copy):
-        return _LOADED
+        return _SERVED_FROM_MEMORY
     held = current.lists if current else {}
-    return ", ".join(f"{name} version {one.version}" for name, one in sorted(held.items())) or "nothing yet"
+    return ", ".join(f"{name} version {held[name].version}" for name in sorted(held)) or "nothing yet"
 
 
 @dataclass
@@ -191,15 +191,15 @@ class _Pull:
 
     def run(self, wanted: tuple[ListName, ...], now: datetime) -> PullResult:
         trusted = self.follower.refresh(self._floors(), now)
-        self._keep(ROOT, self.root)  # not before: a wrong one would keep the right one out
+        self._keep(ROOT, self.root)  # not earlier: a wrong root would then lock out the right one
         for name, content in trusted.files.items():
             self._keep(f"{layout.METADATA}/{name}", content)
         held = dict(self.current.lists) if self.current else {}
         unnamed = frozenset() if self.current else lists_here(self.copy)
         names = wanted or tuple(sorted({*held, *unnamed, *filter(None, map(layout.list_of, trusted.targets))}))
         outcomes = tuple(self._list(trusted, name, held, now) for name in names)
-        _refuse_loss([one for one in outcomes if one.list in unnamed])
-        if self.current is None and outcomes and not held:  # a matcher that starts here would find nothing on no list
+        _refuse_loss([outcome for outcome in outcomes if outcome.list in unnamed])
+        if self.current is None and outcomes and not held:  # a matcher that starts now would answer without any list
             return PullResult(outcomes, self.follower.received, trusted)
         current = next_current(self.current, held, trusted, now)
         write_current(self.copy, current)
@@ -207,7 +207,7 @@ class _Pull:
         return PullResult(outcomes, self.follower.received, trusted)
 
     def _floors(self) -> Floors:
-        """What ``current.json`` remembers, for when the metadata client's own folder was lost."""
+        """Return the versions that ``current.json`` records, in case the metadata client's own folder was lost."""
         if self.current is None:
             return Floors()
         versions = dict(self.current.metadata)
@@ -222,24 +222,24 @@ class _Pull:
             signed = self._signed(trusted, name)
             forked = _check_follows(before, signed)
             self._install(name, signed, before)
-        except Exception as fault:  # noqa: BLE001 - a fault in one list must not keep the others back
+        except Exception as fault:  # noqa: BLE001 - a fault in one list must not stop the others
             error = as_known(fault)
             error.serving = f"{name} version {version}" if version else f"nothing of {name} yet"
             return ListPull(name, version, version, error=error)
-        held[name] = hold(signed, trusted)
+        held[name] = held_list(signed, trusted)
         retired = signed.manifest.retired.since if signed.manifest.retired else None
         return ListPull(name, version, signed.manifest.version, forked, retired=retired)
 
     def _signed(self, trusted: TrustedFeed, name: ListName) -> SignedManifest:
-        """The newest manifest. Where the one here is the one signed, the peer is not asked for it."""
+        """Return the newest manifest; fetch it only if it is not here."""
         content = self.copy.read(layout.manifest_path(name, target_of(trusted, name).sha256))
         if content is not None:
-            with contextlib.suppress(MismatchError):  # damaged here
+            with contextlib.suppress(MismatchError):  # damaged on this disk
                 return prove_manifest(trusted, name, content)
         return self.follower.manifest(trusted, name)
 
     def _collect(self, trusted: TrustedFeed, current: CurrentFile, now: datetime) -> None:
-        """Let go of what neither this generation nor, for a day, the ones before it name."""
+        """Remove files that no generation of the last day names."""
         metadata = set(trusted.files)
         for held in current.lists.values():
             metadata |= {f"{version}.{role}.json" for role, version in held.metadata.items()}
@@ -262,17 +262,17 @@ class _Pull:
     def _held_segments(self, name: ListName, before: HeldList | None) -> tuple[SegmentRef, ...]:
         try:
             return tuple(self.copy.manifest(name, before.manifest).named_segments()) if before else ()
-        except (FeedError, StoreError):  # damaged or gone: it only saves downloads, and the next one replaces it
+        except (FeedError, StoreError):  # damaged or gone: it would only save downloads, and will be replaced
             return ()
 
     def _keep(self, path: str, content: bytes) -> None:
-        """Install a proved file, also over one of this name that the disk has damaged since."""
+        """Install a proved file, replacing a file of this name that was damaged on disk."""
         if self.copy.read(path) != content:
             install_bytes(self.copy.path(path), content)
 
 
 def _check_follows(held: HeldList | None, signed: SignedManifest) -> bool:
-    """Refuse a manifest that goes back or contradicts; return True if it does not descend from the version held."""
+    """Refuse an older or contradicting manifest; return True if it does not descend from the version held."""
     manifest = signed.manifest
     if held is None:
         return False
@@ -280,31 +280,27 @@ def _check_follows(held: HeldList | None, signed: SignedManifest) -> bool:
     if relation is Relation.OLDER:
         raise RollbackError(
             f"{manifest.list} went back from version {held.version} to {manifest.version}",
-            hint="the feed was restored from a backup (its operator runs `syncd recover`), or an old one is replayed",
+            hint="ask the feed's operator: the feed was restored from a backup (cured there by `syncd recover`), or an "
+            "old one is being replayed",
         )
     if relation is Relation.CONTRADICTS:
         raise EquivocationError(
             f"{manifest.list} version {held.version} was signed twice with different content",
-            hint="call the feed's operator: its keys may be in other hands",
+            hint="call the feed's operator: its keys may be stolen",
         )
     return relation is Relation.FORKED
 
 
 def _refuse_loss(outcomes: Sequence[ListPull]) -> None:
-    """Raise the error of a list that was in the copy before ``current.json`` was lost, and cannot be brought here now.
+    """Raise the error of a list that was in the copy before ``current.json`` was lost and cannot be fetched now.
 
-    Going on without it would take it away from every matcher that loads the new generation.
+    A generation without that list would take it away from every matcher that loads it.
     """
-    error = worst_error(one.error for one in outcomes if one.error)
+    error = worst_error(outcome.error for outcome in outcomes if outcome.error)
     if error is not None:
-        error.serving = _LOADED
+        error.serving = _SERVED_FROM_MEMORY
         error.hint = (
-            f"{error.hint}; nothing becomes current before every list that was in the copy is here: pull again once "
-            "that is mended, or name the lists to hold"
+            f"{error.hint}; no list becomes current until every list of the copy is complete: correct this and pull "
+            "again, or name the lists to hold"
         )
         raise error
-
-
-def first_error(pulled: PullResult) -> SyncdError | None:
-    """The error to show first: a rejected list before an unreachable one."""
-    return next((error for error in pulled.errors if isinstance(error, FeedError)), next(iter(pulled.errors), None))

@@ -1,4 +1,4 @@
-"""How one list stands, as a matcher answers from it."""
+"""The status of one list in a matcher."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,43 +14,43 @@ _WARNED: Final = timedelta(days=7)
 
 @dataclass(frozen=True)
 class ListStatus:
-    """One list as this matcher answers from it."""
+    """The status of one list that a matcher answers from."""
 
     list: ListName
     version: int
     rows: int
     serial: int | None
-    """the upstream's own number"""
+    """the upstream's version number"""
     verified_at: datetime | None
-    """when the feed's operator last verified the upstream, as of the last pull that brought this list up to date"""
+    """when the feed's operator last verified the upstream, as of the last successful pull of this list"""
     age: timedelta | None
     expired: tuple[str, ...]
-    """roles of the metadata of that pull that are past their expiry: nobody vouches for freshness any more"""
+    """roles whose metadata, from that pull, has expired: nobody vouches for freshness any more"""
     error: SyncdError | None = None
-    """what keeps a newer generation out"""
+    """the error that prevents loading a newer generation"""
     retired: datetime | None = None
-    """since when the list is no longer published: look-ups that do not name it skip it"""
+    """since when the list is no longer published; look-ups skip it unless they name it"""
 
 
 def retirement_warning(name: ListName, since: datetime | None, now: datetime) -> str:
-    """The warning about a list that was retired within the last seven days; "" for any other."""
+    """Return the warning about a list that was retired within the last seven days; "" for any other list."""
     if since is None or now - since > _WARNED:
         return ""
-    return f"{name} was retired on {since:%Y-%m-%d}: look-ups go on without it"
+    return f"{name} was retired on {since:%Y-%m-%d}: look-ups skip it"
 
 
 def list_status(snapshot: Snapshot, trusted: TrustedFeed, now: datetime, error: SyncdError | None) -> ListStatus:
-    """The status of a snapshot that ``trusted`` vouches for; ``error``: what keeps a newer one out."""
+    """Return the status of a snapshot that ``trusted`` vouches for; ``error``: prevents loading a newer one."""
     name = snapshot.manifest.list
     fresh = trusted.freshness.get(name)
     return ListStatus(
-        name,
-        snapshot.manifest.version,
-        snapshot.manifest.rows,
-        fresh.serial if fresh else None,
-        fresh.verified_at if fresh else None,
-        now - fresh.verified_at if fresh else None,
-        trusted.stale(now),
-        error,
-        snapshot.manifest.retired.since if snapshot.manifest.retired else None,
+        list=name,
+        version=snapshot.manifest.version,
+        rows=snapshot.manifest.rows,
+        serial=fresh.serial if fresh else None,
+        verified_at=fresh.verified_at if fresh else None,
+        age=now - fresh.verified_at if fresh else None,
+        expired=trusted.stale(now),
+        error=error,
+        retired=snapshot.manifest.retired.since if snapshot.manifest.retired else None,
     )

@@ -1,4 +1,4 @@
-"""Threads that call a function now and then, and end when told."""
+"""Threads that call a function at intervals until they are stopped."""
 
 import queue
 import sys
@@ -7,32 +7,32 @@ from collections.abc import Callable
 from typing import Final
 
 _AFTER_A_FAULT: Final = 1.0
-"""Seconds to wait after a step that failed, at least: it may fail again at once, and for ever."""
+"""Minimum seconds to wait after a step that failed: it could fail again at once, and endlessly."""
 
 Wait = Callable[[threading.Event, float], bool]
-"""Waits until the event is set, at most so many seconds; returns whether it is: `threading.Event.wait`."""
+"""Waits for the event, at most the given seconds; returns True if it is set, as `threading.Event.wait`."""
 
 
 def can_wait(seconds: object) -> bool:
-    """Whether it is a number of seconds, more than 0, that a thread can wait."""
+    """Return True if ``seconds`` is a number, more than 0, that a thread can wait."""
     try:
-        return 0 < seconds < threading.TIMEOUT_MAX  # type: ignore[operator]  # found out by asking
+        return 0 < seconds < threading.TIMEOUT_MAX  # type: ignore[operator]  # a TypeError is the answer
     except TypeError:
         return False
 
 
-class Wake:
-    """Ends the wait of one thread; for another one, or a signal handler, in which an Event could deadlock."""
+class WakeSignal:
+    """A signal that ends the wait of one thread. Unlike an Event, it cannot deadlock if set in a signal handler."""
 
     def __init__(self) -> None:
         self._calls: queue.SimpleQueue[None] = queue.SimpleQueue()
 
-    def __call__(self) -> None:
-        """End the wait, or the next one."""
+    def set(self) -> None:
+        """End the current wait, or else the next one."""
         self._calls.put(None)
 
     def wait(self, stop: threading.Event, seconds: float) -> bool:
-        """Wait until woken, at most ``seconds``; returns whether ``stop`` is set: a `Wait`."""
+        """Wait for the signal, but at most ``seconds``; return True if ``stop`` is set. It is a `Wait`."""
         try:
             if not stop.is_set():
                 self._calls.get(timeout=min(seconds, threading.TIMEOUT_MAX))
@@ -43,9 +43,9 @@ class Wake:
 
 
 class Poller:
-    """A daemon thread that calls ``step``, waits the seconds that it returns, and so on until it is stopped.
+    """A daemon thread that calls ``step``, waits for the seconds that it returns, and repeats until it is stopped.
 
-    ``interrupt`` is called to end a step, or a wait, that could take long.
+    ``interrupt`` is called to end a step or a wait that could take long.
     """
 
     def __init__(
@@ -68,11 +68,11 @@ class Poller:
 
     @property
     def stopping(self) -> bool:
-        """Whether it was told to stop."""
+        """True once `stop` was called."""
         return self._stop.is_set()
 
     def stop(self, patience: float | None = None) -> None:
-        """End the thread, and wait for its end (at most so many seconds) unless it is the one that asks."""
+        """End the thread and wait for it, at most ``patience`` seconds. Does not wait if called in that thread."""
         self._stop.set()
         if self._interrupt:
             self._interrupt()

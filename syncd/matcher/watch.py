@@ -1,4 +1,4 @@
-"""Staying up to date: the loop of ``syncd pull --watch``."""
+"""The loop of ``syncd pull --watch``."""
 
 import random
 import threading
@@ -18,16 +18,16 @@ from syncd.model import ListName
 
 @dataclass(frozen=True)
 class PullAttempt:
-    """One pull of many: what came of it, or the error that kept it from anything, and what comes next."""
+    """One pull in the loop: its result or error, and the time until the next one."""
 
     pulled: PullResult | None
     error: SyncdError | None
     wait: float
-    """seconds until the next, at the latest"""
+    """seconds until the next pull, at the latest"""
 
     @property
     def errors(self) -> list[SyncdError]:
-        """What kept the pull, or lists in it, from going on."""
+        """The error of the pull, or the errors of its lists."""
         return [self.error] if self.error else self.pulled.errors if self.pulled else []
 
 
@@ -46,11 +46,11 @@ def follow(
     rng: Random = random.random,
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
-    """Pull at once, for ``news``, and every ``interval`` seconds, give or take, until ``stop`` is set.
+    """Pull now, after each of the ``news``, and about every ``interval`` seconds, until ``stop`` is set.
 
-    No `SyncdError` ends it. A peer that cannot be reached, or asks for patience, is left alone longer and longer; a
-    rejected feed is asked again at the usual pace and reported each time, while the copy stays as it was. ``wait`` also
-    returns where the ``news`` wake it.
+    No `SyncdError` ends the loop. A peer that cannot be reached, or asks for patience, is asked less and less often. A
+    rejected feed is asked again at the usual interval and reported each time, while the copy stays as it was. ``wait``
+    must also return if there are ``news``.
     """
     pacer = Pacer(interval, lists, now=clock(), jitter=jitter, rng=rng)
     held: Mapping[ListName, int] = {}
@@ -67,11 +67,11 @@ def follow(
             if check_in and pulled:
                 check_in.report(held)
         if news:
-            news.tell(pacer, clock(), on_stream)
+            news.update(pacer, clock(), on_stream)
 
 
 def _attempt(pull_once: Callable[[], PullResult]) -> tuple[PullResult | None, SyncdError | None]:
     try:
         return pull_once(), None
-    except Exception as fault:  # noqa: BLE001 - whatever it was, the next pull may do better
+    except Exception as fault:  # noqa: BLE001 - the next pull may succeed, whatever the fault
         return None, as_known(fault)

@@ -1,4 +1,4 @@
-"""What a watching matcher does: look at its folder and, where it follows a feed by itself, pull into it."""
+"""Keeping a matcher up to date: reload from its folder and, if it follows a feed itself, pull into the folder."""
 
 import random
 import threading
@@ -17,21 +17,21 @@ from syncd.matcher.check_in import CheckIn, process_instance
 from syncd.matcher.feed import Feed
 from syncd.matcher.news import REFUSALS, NewsStream
 from syncd.matcher.pace import Pacer
-from syncd.matcher.pull import PullResult, pull_in_turn
+from syncd.matcher.pull import PullResult, pull_if_free
 from syncd.matcher.status import ListStatus
-from syncd.matcher.threads import Poller, Wait, Wake
+from syncd.matcher.threads import Poller, Wait, WakeSignal
 from syncd.model import ListName
 
 _LONGEST_PAUSE: Final = 60.0
-"""Seconds after which a generation that cannot be loaded is tried again, at most."""
-_TURN: Final = 0.025
-"""Seconds until the first look at what another process is pulling; later ones come less often."""
-_LONGEST_TURN: Final = 0.25
-_SLOWER: Final = 1.5
+"""Maximum seconds until a generation that cannot be loaded is tried again."""
+_BUSY_PAUSE: Final = 0.025
+"""Seconds until the first check for the result of another process that is pulling; later checks are less frequent."""
+_LONGEST_BUSY_PAUSE: Final = 0.25
+_BUSY_FACTOR: Final = 1.5
 
 
-class Loads(Protocol):
-    """What is asked of a matcher."""
+class Reloadable(Protocol):
+    """The methods of a matcher that watchers use."""
 
     def reload(self) -> bool:
         """See `Matcher.reload`."""
@@ -47,43 +47,43 @@ class Loads(Protocol):
 
     @property
     def versions(self) -> Mapping[ListName, int]:
-        """What is answered from."""
+        """See `Matcher.versions`."""
         ...
 
 
 class Watcher(Protocol):
-    """Keeps a matcher up to date from threads of its own."""
+    """Keeps a matcher up to date, from its own threads."""
 
     def close(self) -> None:
-        """End them, and wait until nothing is called any more."""
+        """End the threads; nothing is called after this returns."""
         ...
 
     def leave(self) -> None:
-        """In a forked child, where the threads did not come along: let go of what they held open."""
+        """Release what the threads held open, in a forked child, which does not run them."""
         ...
 
 
 @dataclass
-class Look:
-    """One look of a watching matcher; returns the seconds until the next."""
+class ReloadStep:
+    """Reloads a matcher if there is a new generation; returns the seconds until the next check."""
 
-    matcher: Loads
+    matcher: Reloadable
     interval: float
     jitter: float
     on_change: Callable[[list[ListStatus]], None] | None
     on_error: Callable[[SyncdError], None] | None
     failures: int = 0
     changed: bool = False
-    """whether the last one loaded something"""
+    """True if the last call loaded a generation"""
 
     def __call__(self) -> float:
-        """Look."""
+        """Reload once."""
         self.changed = False
         try:
             self.changed = self.matcher.reload()
         except SyncdError as error:
             self.failures += 1
-            self.tell(error)
+            self.report(error)
         else:
             self.failures = 0
             if self.changed and self.on_change:
@@ -91,21 +91,21 @@ class Look:
         return self.seconds()
 
     def seconds(self) -> float:
-        """Until the next."""
+        """Return the seconds until the next check."""
         pause = min(self.interval * 2 ** min(self.failures, 16), max(self.interval, _LONGEST_PAUSE))
         return vary(pause, self.jitter, random.random())  # noqa: S311 - spreads load, guards nothing
 
-    def tell(self, error: SyncdError) -> None:
-        """Say what went wrong."""
+    def report(self, error: SyncdError) -> None:
+        """Pass an error to ``on_error``."""
         if self.on_error:
             self.on_error(error)
 
 
 class FolderWatcher:
-    """Looks at the folder; somebody else pulls."""
+    """Reloads from the folder; another process pulls into it."""
 
-    def __init__(self, look: Look, wait: Wait) -> None:
-        self._poller = Poller(look, look.seconds(), wait).start()
+    def __init__(self, reload: ReloadStep, wait: Wait) -> None:
+        self._poller = Poller(reload, reload.seconds(), wait).start()
 
     def close(self) -> None:
         """See `Watcher.close`."""
@@ -117,7 +117,7 @@ class FolderWatcher:
 
 @dataclass(frozen=True)
 class WatchedFeed:
-    """What to pull, and where to."""
+    """A feed to pull, and the folder to pull into."""
 
     feed: Feed
     endpoint: Endpoint
@@ -127,90 +127,90 @@ class WatchedFeed:
 
 
 class FeedWatcher:
-    """Follows the events of a feed, pulls into the folder, loads, and tells the operator what is loaded.
+    """Follows the events of a feed, pulls into the folder, reloads, and reports the loaded versions to the operator.
 
-    Of the processes that keep one copy, one pulls at a time; the others see what came of it.
+    If several processes share a copy, one pulls at a time and the others load the result.
     """
 
-    def __init__(self, look: Look, source: WatchedFeed) -> None:
-        self._wake = Wake()
+    def __init__(self, reload: ReloadStep, source: WatchedFeed) -> None:
+        self._wake_signal = WakeSignal()
         api = source.endpoint.api
-        self._news = NewsStream(api, self._wake) if api else None
+        self._news = NewsStream(api, self._wake_signal.set) if api else None
         self._check_in = CheckIn(api, process_instance(source.feed.instance_name())) if api else None
-        self._step = _FeedStep(look, source, self._news, self._check_in)
-        # Not a method of this object: in a cycle it would keep the matcher, and so the map, after `close`.
-        interrupt = partial(_interrupt, self._step, self._wake)
-        self._poller = Poller(self._step, 0.0, self._wake.wait, interrupt=interrupt).start()
+        self._step = _FeedStep(reload, source, self._news, self._check_in)
+        # Not a method of this object: the reference cycle would keep the matcher, and its map, after `close`.
+        interrupt = partial(_interrupt, self._step, self._wake_signal)
+        self._poller = Poller(self._step, 0.0, self._wake_signal.wait, interrupt=interrupt).start()
 
     def close(self) -> None:
         """See `Watcher.close`."""
         self._poller.stop()
-        for one in (self._news, self._check_in):
-            if one:
-                one.close()
+        for follower in (self._news, self._check_in):
+            if follower:
+                follower.close()
 
     def leave(self) -> None:
         """See `Watcher.leave`."""
         self._step.deadline.close_inherited()
-        for one in (self._news, self._check_in):
-            if one:
-                one.leave()
+        for follower in (self._news, self._check_in):
+            if follower:
+                follower.leave()
 
 
-def _interrupt(step: "_FeedStep", wake: Wake) -> None:
+def _interrupt(step: "_FeedStep", wake_signal: WakeSignal) -> None:
     step.stopped.set()
     step.deadline.end()
-    wake()
+    wake_signal.set()
 
 
 @dataclass
 class _FeedStep:
-    """One turn: look, and pull where that is due. Returns the seconds until the next."""
+    """Reloads, and pulls if a pull is due; returns the seconds until the next step."""
 
-    look: Look
+    reload: ReloadStep
     source: WatchedFeed
     news: NewsStream | None
     check_in: CheckIn | None
     deadline: Deadline = field(default_factory=lambda: Deadline(0.0))
     stopped: threading.Event = field(default_factory=threading.Event)
-    turn: float = 0.0
-    """seconds until the next look where another process is pulling"""
+    busy_pause: float = 0.0
+    """seconds until the next check while another process is pulling"""
 
     def __post_init__(self) -> None:
         feed = self.source.feed
         self.pacer = Pacer(feed.interval, feed.list_names(), now=time.monotonic())
 
     def __call__(self) -> float:
-        seconds = self._looked()
-        if self.look.changed:
-            self.pacer.noticed(self.look.matcher.versions, time.monotonic())
+        seconds = self._reload()
+        if self.reload.changed:
+            self.pacer.pulled_elsewhere(self.reload.matcher.versions, time.monotonic())
         if self.news:
-            self.news.tell(self.pacer, time.monotonic(), self._tell_refusal)
-        self.turn = self._pulled() if self.pacer.left(time.monotonic()) <= 0 else 0.0
-        return min(seconds, self.turn or self.pacer.left(time.monotonic()))
+            self.news.update(self.pacer, time.monotonic(), self._report_refusal)
+        self.busy_pause = self._pull_and_reload() if self.pacer.left(time.monotonic()) <= 0 else 0.0
+        return min(seconds, self.busy_pause or self.pacer.left(time.monotonic()))
 
-    def _tell_refusal(self, trouble: SyncdError | None) -> None:
-        """That events are lost is no error: it is polled instead. That we are not let in is one."""
-        if isinstance(trouble, HttpStatusError) and trouble.status in REFUSALS:
-            self.look.tell(trouble)
+    def _report_refusal(self, error: SyncdError | None) -> None:
+        """Report only refused access: if the event stream is merely lost, the feed is polled instead."""
+        if isinstance(error, HttpStatusError) and error.status in REFUSALS:
+            self.reload.report(error)
 
-    def _looked(self) -> float:
-        seconds = self.look()
+    def _reload(self) -> float:
+        seconds = self.reload()
         if self.check_in:
-            self.check_in.report(self.look.matcher.versions)
+            self.check_in.report(self.reload.matcher.versions)
         return seconds
 
-    def _pulled(self) -> float:
-        """Pull and load; where another process is at it, return the seconds until the next try, else 0."""
+    def _pull_and_reload(self) -> float:
+        """Pull and reload; return 0, or the seconds until the next attempt if another process is pulling."""
         pulled, errors = self._pull()
         if self.stopped.is_set():
             return 0.0
         if pulled is None and not errors:
-            return min(max(_TURN, self.turn * _SLOWER), _LONGEST_TURN)
-        self._looked()
-        self.pacer.pulled(self.look.matcher.versions, errors, time.monotonic())
+            return min(max(_BUSY_PAUSE, self.busy_pause * _BUSY_FACTOR), _LONGEST_BUSY_PAUSE)
+        self._reload()
+        self.pacer.pulled(self.reload.matcher.versions, errors, time.monotonic())
         for error in errors:
-            self.look.tell(error)
+            self.reload.report(error)
         return 0.0
 
     def _pull(self) -> tuple[PullResult | None, list[SyncdError]]:
@@ -219,19 +219,19 @@ class _FeedStep:
         if self.stopped.is_set():
             return None, []
         try:
-            pulled = pull_in_turn(
+            pulled = pull_if_free(
                 self.source.endpoint,
                 self.source.root,
                 self.source.folder,
                 now=self.source.clock(),
                 lists=feed.list_names(),
                 deadline=self.deadline,
-                overtaken=self._overtaken,
+                already_pulled=self._already_pulled,
             )
-        except Exception as fault:  # noqa: BLE001 - told, and tried again at the usual pace, whatever it was
+        except Exception as fault:  # noqa: BLE001 - reported, and tried again at the usual interval
             return None, [as_known(fault)]
         return pulled, pulled.errors if pulled else []
 
-    def _overtaken(self) -> bool:
-        """What another process pulled since our look is to be loaded first, unless it cannot be."""
-        return not self.look.failures and not self.look.matcher.is_newest()
+    def _already_pulled(self) -> bool:
+        """Return True if another process pulled since the last reload. Its result is loaded first if possible."""
+        return not self.reload.failures and not self.reload.matcher.is_newest()
