@@ -96,7 +96,7 @@ def test_an_emptied_root_is_told_and_pulled_anew(published: World) -> None:
     kept = published.copy / "root.json"
     kept.write_bytes(b"")
     ran = pull(published)
-    assert (ran.code, ran.err.splitlines()[0].partition(": it ")[0]) == (2, f"error: {kept} is empty")
+    assert (ran.code, ran.err.splitlines()[0].partition(", so ")[0]) == (2, f"error: {kept} is empty")
     kept.unlink()
     assert pull(published).code == 0
     assert kept.read_bytes() == published.root.read_bytes()

@@ -216,7 +216,7 @@ def test_faults_name_file_and_remedy(own: World) -> None:
         stream.write(b"x")
     (fault,) = copy_of(own).faults
     assert fault.file == str(path.relative_to(own.copy))
-    assert "not the" in fault.error.message
+    assert "the manifest says" in fault.error.message
     assert not fault.storage
     text = " ".join(messages(copy_of(own)))
     assert not any(row(number)[1] in text for number in range(32))
