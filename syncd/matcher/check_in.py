@@ -84,8 +84,8 @@ class CheckIn:
         """Stop at once. A thread that is still connecting ends by itself within seconds."""
         self._poller.stop(_SECONDS_TO_END)
 
-    def leave(self) -> None:
-        """Release the parent's connection in a forked child."""
+    def close_inherited(self) -> None:
+        """Close the inherited connection of the parent, in a forked child."""
         self._deadline.close_inherited()
 
     def _interrupt(self) -> None:

@@ -214,7 +214,7 @@ class Matcher:
         """Start again after a fork: threads do not run in the child, and a lock held by one would never be released."""
         self._reload_lock = threading.Lock()
         if self._watcher is not None and self._start_watcher is not None:
-            self._watcher.leave()
+            self._watcher.close_inherited()
             self._watcher = self._start_watcher()
 
 

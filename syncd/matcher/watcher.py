@@ -58,8 +58,8 @@ class Watcher(Protocol):
         """End the threads; nothing is called after this returns."""
         ...
 
-    def leave(self) -> None:
-        """Release what the threads held open, in a forked child, which does not run them."""
+    def close_inherited(self) -> None:
+        """Close what the threads held open, in a forked child, which does not run them."""
         ...
 
 
@@ -111,8 +111,8 @@ class FolderWatcher:
         """See `Watcher.close`."""
         self._poller.stop()
 
-    def leave(self) -> None:
-        """See `Watcher.leave`."""
+    def close_inherited(self) -> None:
+        """See `Watcher.close_inherited`."""
 
 
 @dataclass(frozen=True)
@@ -149,12 +149,12 @@ class FeedWatcher:
             if follower:
                 follower.close()
 
-    def leave(self) -> None:
-        """See `Watcher.leave`."""
+    def close_inherited(self) -> None:
+        """See `Watcher.close_inherited`."""
         self._step.deadline.close_inherited()
         for follower in (self._news, self._check_in):
             if follower:
-                follower.leave()
+                follower.close_inherited()
 
 
 def _interrupt(step: "_FeedStep", wake_signal: WakeSignal) -> None:
