@@ -211,7 +211,7 @@ def test_an_end_that_was_cut_off_is_found_by_what_the_feed_states(rows: list[Raw
     kept = data.draw(st.integers(0, len(rows) - 1))
     (fault,) = check(rows[:kept], [StatedHead("the timestamp", head_of(rows))]).faults
     assert fault.message == (
-        f"the timestamp states {len(rows)} records, and the log has {kept}: the newest are missing"
+        f"the timestamp states {len(rows)} records, but the log has {kept}: the newest are missing"
     )
 
 
@@ -226,7 +226,7 @@ def test_a_log_that_was_computed_anew_is_found_by_what_the_feed_states(
     forged = chain(entries)
     assert check(forged).faults == ()
     (fault,) = check(forged, [StatedHead("the timestamp", head_of(rows))]).faults
-    assert fault.message == f"the timestamp states another record {len(rows)} than the log has: the log was rewritten"
+    assert fault.message == f"record {len(rows)} of the log differs from the one that the timestamp states: the log was rewritten"
 
 
 def test_the_records_of_a_restored_backup_are_missed_once() -> None:
@@ -241,7 +241,7 @@ def test_the_records_of_a_restored_backup_are_missed_once() -> None:
     assert found.faults == ()
     assert [one.message for one in found.gaps] == [
         "record 4: bob restored a backup at 2026-03-01T12:00:00.000000+00:00;"
-        " records up to 6 of the log that was lost are not here"
+        " records of the replaced log, up to record 6, are missing"
     ]
     assert [one.number for one in check([rows[0]._replace(actor="eve"), *rows[1:]], stated).faults] == [1]
 

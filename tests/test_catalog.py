@@ -274,7 +274,7 @@ def test_a_name_in_force_is_not_given_twice(catalog: Catalog) -> None:
     """Nothing changes, and what to do is said; so it is where there is nothing to revoke."""
     catalog.add_matcher(WEB, ENTRY)
     before = dump(catalog.path)
-    with pytest.raises(UsageError, match="there is a matcher web already") as caught:
+    with pytest.raises(UsageError, match="a matcher named web exists already") as caught:
         catalog.add_matcher(replace(WEB, token_sha256="3" * 64), ENTRY)
     assert "syncd matchers revoke web" in caught.value.hint
     with pytest.raises(UsageError, match="there is no matcher of that name"):
@@ -457,7 +457,7 @@ def test_publications_are_installed_in_order(catalog: Catalog) -> None:
     assert [pending.id for pending in catalog.pending()] == [1, 2, 3]
     catalog.installed(1)
     assert [pending.id for pending in catalog.pending()] == [2, 3]
-    with pytest.raises(StoreError, match="no publication 9"):
+    with pytest.raises(StoreError, match="does not know publication 9"):
         catalog.installed(9)
 
 
@@ -725,12 +725,12 @@ def test_a_catalog_of_the_third_schema_takes_faults(path: Path) -> None:
         dry, held, published = catalog.recent_syncs("iwf")
         assert (dry.dry_run, held.dry_run, published.dry_run) == (True, False, False)
         assert catalog.last_ended("iwf") == held
-        assert held.told == {"": SyncFault(Outcome.HELD, ("emptied",), "")}
-        assert (dry.told, published.told) == ({}, {})
+        assert held.reported_faults == {"": SyncFault(Outcome.HELD, ("emptied",), "")}
+        assert (dry.reported_faults, published.reported_faults) == ({}, {})
         catalog.begin_sync("7e57", "iwf", ONE)
         faults = {"iwf.videos": SyncFault(Outcome.HELD, ("emptied",))}
         catalog.finish_sync("7e57", Outcome.HELD, now=ONE, faults=faults)
-        assert catalog.recent_syncs("iwf", 1)[0].told == faults
+        assert catalog.recent_syncs("iwf", 1)[0].reported_faults == faults
     assert path.with_name("catalog.sqlite3.before-0003").exists()
 
 
@@ -856,7 +856,7 @@ def test_a_new_catalog_keeps_no_copy(path: Path) -> None:
     ("upgrade", "message"),
     [
         ("op.drop_table('audit'); op.execute('INSERT INTO nowhere VALUES (1)')", "no such table: nowhere"),
-        ("op.drop_table('audit'); op.execute('DELETE FROM publications')", "rows refer to others that are missing"),
+        ("op.drop_table('audit'); op.execute('DELETE FROM publications')", "rows refer to rows that are missing"),
     ],
 )
 def test_a_failed_migration_changes_nothing(path: Path, tmp_path: Path, upgrade: str, message: str) -> None:

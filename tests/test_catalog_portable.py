@@ -61,7 +61,7 @@ def use_every_method(catalog: Catalog, target: Path) -> set[str]:
     for name in ("head", "versions", "history", "version", "prune_versions"):
         call(name, PUBLISHED, *{"history": (5,), "version": (2,), "prune_versions": (1,)}.get(name, ()))
     call("origin", ORIGIN.source, ORIGIN.list)
-    call("standing", ORIGIN.source, ORIGIN.list)
+    call("list_records", ORIGIN.source, ORIGIN.list)
     for name in (
         "origins",
         "heads",

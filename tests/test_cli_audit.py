@@ -118,7 +118,7 @@ def test_a_changed_record_is_named(configured: World) -> None:
     ran = syncd("audit", "verify")
     assert (ran.code, ran.out) == (4, "")
     assert ran.err.splitlines()[0] == (
-        f"broken: record {head.records - 1} does not match its hash: it, or the hash before it, was changed"
+        f"broken: record {head.records - 1} does not match its hash: the record, or the hash before it, was changed"
     )
     document = syncd("audit", "verify", "--json").json
     assert (document["unbroken"], [one["number"] for one in document["faults"]]) == (False, [head.records - 1])
@@ -132,7 +132,7 @@ def test_records_cut_off_the_end_are_missed(configured: World) -> None:
     ran = syncd("audit", "verify")
     assert (ran.code, ran.err.splitlines()[0]) == (
         4,
-        f"broken: the timestamp states {head.records} records, and the log has {head.records - 2}:"
+        f"broken: the timestamp states {head.records} records, but the log has {head.records - 2}:"
         " the newest are missing",
     )
 

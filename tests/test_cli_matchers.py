@@ -117,8 +117,8 @@ def test_a_name_in_force_is_not_given_twice(configured: World) -> None:
     assert (again.code, again.out, again.err) == (
         2,
         "",
-        "error: there is a matcher web already\n"
-        "  to do: `syncd matchers revoke web` first, or take another name; nothing was changed\n",
+        "error: a matcher named web exists already\n"
+        "  to do: `syncd matchers revoke web` first, or use another name; nothing was changed\n",
     )
     assert admitted(configured, first) == "web"
     assert syncd("matchers", "revoke", "web").out == "web may pull no more\n"

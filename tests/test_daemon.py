@@ -163,7 +163,7 @@ def test_matchers_are_added_and_revoked_by_the_running_daemon(today: World) -> N
         assert (told["matcher"], told["lists"], told["asked_by"]) == ("web", ["iwf.images"], getpass.getuser())
         assert token not in json.dumps(told)
         again = syncd("matchers", "add", "web")
-        assert (again.code, again.err.splitlines()[0]) == (2, "error: there is a matcher web already")
+        assert (again.code, again.err.splitlines()[0]) == (2, "error: a matcher named web exists already")
         assert [one["name"] for one in syncd("matchers", "--json").json["matchers"]] == ["web"]
         assert syncd("matchers", "revoke", "web").out == "web may pull no more\n"
         assert running.until("matcher_revoked")["matcher"] == "web"

@@ -1,7 +1,7 @@
-"""The part of the catalog that keeps the audit log: a chain of records, each of which vouches for all before it.
+"""The part of the catalog that keeps the audit log: a hash chain, in which each record vouches for all before it.
 
 A record's hash is the SHA-256 of the canonical JSON of ``[previous hash, number, at, actor, act, fields]``: keys
-sorted, no white space, ASCII. The first record follows 64 zeros. ``at`` is the text that the column holds.
+sorted, no white space, ASCII. The first record's previous hash is 64 zeros. ``at`` is the text in the column.
 """
 
 import hashlib
@@ -21,14 +21,15 @@ from syncd.errors import StoreError
 from syncd.model import AuditHead
 
 START: Final = "0" * 64
-"""The hash before the first record."""
+"""The previous hash of the first record."""
 
 
 @dataclass(frozen=True)
 class StatedHead:
-    """A head as a signed document of the published feed states it."""
+    """A head of the chain that a signed document of the published feed states."""
 
     where: str
+    """the document, for messages"""
     head: AuditHead
 
 
@@ -42,16 +43,16 @@ class ChainFault:
 
 @dataclass(frozen=True)
 class ChainGap:
-    """Records that were lost when the catalog was restored from a backup, as the chain itself says."""
+    """Records lost when the catalog was restored from a backup, as recorded in the chain itself."""
 
     number: int
-    """of the record that says so"""
+    """of the record of the restore"""
     message: str
 
 
 @dataclass(frozen=True)
 class AuditCheck:
-    """What came of recomputing the chain."""
+    """The result of recomputing the chain."""
 
     head: AuditHead
     faults: tuple[ChainFault, ...] = ()
@@ -59,7 +60,7 @@ class AuditCheck:
 
 
 class RawRecord(NamedTuple):
-    """One row as it is stored, whatever was done to it."""
+    """One row as stored, not yet validated: it may have been tampered with."""
 
     number: Any
     at: Any
@@ -70,12 +71,12 @@ class RawRecord(NamedTuple):
 
 
 def link(previous: str, number: int, at: str, actor: str, act: str, fields: Any) -> str:
-    """Return the hash of a record that follows the one whose hash is ``previous``."""
+    """Return the hash of a record; ``previous`` is the hash of the record before it."""
     return hashlib.sha256(canonical([previous, number, at, actor, act, fields]).encode()).hexdigest()
 
 
 def append(connection: Connection, *entries: AuditEntry) -> AuditHead:
-    """Add to the chain, inside the caller's transaction, which owns the write lock; return the new head."""
+    """Append to the chain; return its new head. The caller's transaction must own the write lock."""
     last = _head(connection)
     number, head = last.records, last.head
     for entry in entries:
@@ -93,32 +94,32 @@ def _head(connection: Connection) -> AuditHead:
 
 
 class AuditTables(Tables):
-    """Base of `syncd.catalog.catalog.Catalog`: a method is one transaction, and raises `StoreError` as that does."""
+    """Base of `syncd.catalog.catalog.Catalog`: each method is one transaction, and raises `StoreError` as that does."""
 
     def append(self, actor: str, act: Act, now: datetime) -> AuditHead:
-        """Record that ``actor`` did this; return the new head of the chain."""
+        """Record one act; return the new head of the chain."""
         return self.append_all([AuditEntry(now, actor, act)])
 
     def append_all(self, entries: Iterable[AuditEntry]) -> AuditHead:
-        """Record several acts, all or none; return the new head of the chain."""
+        """Record several acts, all or nothing; return the new head of the chain."""
         with writing(self._engine, self.path) as connection:
             return append(connection, *entries)
 
     def audit_head(self) -> AuditHead:
-        """Return how many records the chain has, and the hash of the last."""
+        """Return the number of records in the chain and the hash of the last."""
         with reading(self._engine, self.path) as connection:
             return _head(connection)
 
     def audit_entries(self, limit: int = 100) -> tuple[AuditEntry, ...]:
         """Return the latest acts, newest first."""
-        return tuple(one.entry for one in reversed(self.audit_records(limit=limit)))
+        return tuple(record.entry for record in reversed(self.audit_records(limit=limit)))
 
     def audit_records(
         self, *, since: datetime | None = None, actor: str | None = None, limit: int | None = None
     ) -> tuple[AuditRecord, ...]:
-        """Return the newest records, of ``actor`` if one is named, from ``since`` on; the newest last.
+        """Return the newest ``limit`` records, oldest first; only those of ``actor`` and since ``since``, if given.
 
-        Raises `StoreError` if one of them cannot be read.
+        Raises `StoreError` if a record cannot be read.
         """
         statement = select(audit).order_by(audit.c.number.desc()).limit(limit)
         if since is not None:
@@ -128,9 +129,9 @@ class AuditTables(Tables):
         return tuple(_record(row) for row in reversed(self._rows(statement)))
 
     def check_audit(self, stated: Collection[StatedHead] = ()) -> AuditCheck:
-        """Recompute the whole chain, and compare it with the heads that the published feed states.
+        """Recompute the whole chain and compare it with the heads stated in the published feed.
 
-        Read ``stated`` first: the chain grows meanwhile, and what is stated is of the chain before.
+        Collect ``stated`` before calling: the chain may grow in the meantime, but never loses a stated head.
         """
         columns = (type_coerce(audit.c[name], Text) for name in RawRecord._fields[1:])
         statement = select(audit.c.number, *columns).order_by(audit.c.number)
@@ -149,8 +150,8 @@ def _record(row: dict[str, Any]) -> AuditRecord:
 
 
 def check(records: Iterable[RawRecord], stated: Collection[StatedHead] = ()) -> AuditCheck:
-    """Recompute a chain from its rows, in order of number. Pure."""
-    wanted = {one.head.records for one in stated}
+    """Recompute a chain from its rows, given in order of number. Pure."""
+    wanted = {claim.head.records for claim in stated}
     hashes: dict[int, Any] = {0: START} if 0 in wanted else {}
     faults: list[ChainFault] = []
     restored: list[tuple[RawRecord, AuditHead]] = []
@@ -162,26 +163,27 @@ def check(records: Iterable[RawRecord], stated: Collection[StatedHead] = ()) -> 
             hashes[record.number] = record.sha256
         if record.act == Restored.name():
             restored += [(record, head) for head in _lost(record)]
-    unknown = [one for one in stated if hashes.get(one.head.records) != one.head.head]
-    unexplained = [one for one in unknown if not any(one.head.records <= head.records for _, head in restored)]
-    faults += [_not_stated(one, last) for one in unexplained]
-    return AuditCheck(last, tuple(faults), tuple(_gaps(restored, unknown)))
+    unmatched = [claim for claim in stated if hashes.get(claim.head.records) != claim.head.head]
+    unexplained = [claim for claim in unmatched if not any(claim.head.records <= head.records for _, head in restored)]
+    faults += [_stated_fault(claim, last) for claim in unexplained]
+    return AuditCheck(last, tuple(faults), tuple(_gaps(restored, unmatched)))
 
 
 def _faults(record: RawRecord, last: AuditHead) -> Iterator[ChainFault]:
-    """Compare a record with what follows from the one before it."""
+    """Check that a record's number and hash follow from the record before it."""
     expected = last.records + 1
     if record.number != expected:
         missing = f"record {expected} is" if record.number == expected + 1 else f"records {expected} and on are"
         yield ChainFault(expected, f"{missing} missing before record {record.number}")
     elif not _follows(record, last.head):
         yield ChainFault(
-            record.number, f"record {record.number} does not match its hash: it, or the hash before it, was changed"
+            record.number,
+            f"record {record.number} does not match its hash: the record, or the hash before it, was changed",
         )
 
 
 def _follows(record: RawRecord, previous: str) -> bool:
-    if not all(isinstance(one, str) for one in record[1:]):
+    if not all(isinstance(value, str) for value in record[1:]):
         return False
     try:
         fields = json.loads(record.fields)
@@ -193,7 +195,7 @@ def _follows(record: RawRecord, previous: str) -> bool:
 
 
 def _lost(record: RawRecord) -> Iterator[AuditHead]:
-    """The head of the chain that was lost, as a record of a restored catalog has it."""
+    """Yield the head of the chain that was replaced, as the record of a restore states it."""
     try:
         act = act_named(record.act, json.loads(record.fields))
     except (TypeError, ValueError, RecursionError):
@@ -202,22 +204,22 @@ def _lost(record: RawRecord) -> Iterator[AuditHead]:
         yield AuditHead(act.records, act.head)
 
 
-def _not_stated(one: StatedHead, last: AuditHead) -> ChainFault:
-    stated = one.head.records
+def _stated_fault(claim: StatedHead, last: AuditHead) -> ChainFault:
+    stated = claim.head.records
     if stated > last.records:
-        message = f"{one.where} states {stated} records, and the log has {last.records}: the newest are missing"
+        message = f"{claim.where} states {stated} records, but the log has {last.records}: the newest are missing"
     else:
-        message = f"{one.where} states another record {stated} than the log has: the log was rewritten"
+        message = f"record {stated} of the log differs from the one that {claim.where} states: the log was rewritten"
     return ChainFault(stated, message)
 
 
-def _gaps(restored: Collection[tuple[RawRecord, AuditHead]], unknown: Collection[StatedHead]) -> Iterator[ChainGap]:
-    """One for each restored backup that lost records, however many documents still state them."""
+def _gaps(restored: Collection[tuple[RawRecord, AuditHead]], unmatched: Collection[StatedHead]) -> Iterator[ChainGap]:
+    """Yield one gap for each restore that lost records, however many documents still state them."""
     for record, head in restored:
         lost = head.records >= record.number
-        if lost or any(one.head.records <= head.records for one in unknown):
+        if lost or any(claim.head.records <= head.records for claim in unmatched):
             yield ChainGap(
                 record.number,
-                f"record {record.number}: {record.actor} restored a backup at {record.at}; records up to"
-                f" {head.records} of the log that was lost are not here",
+                f"record {record.number}: {record.actor} restored a backup at {record.at}; records of the replaced log,"
+                f" up to record {head.records}, are missing",
             )

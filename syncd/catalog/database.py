@@ -1,4 +1,4 @@
-"""SQLite underneath: connections, transactions, copies, and its errors as ours."""
+"""SQLite: connections, transactions and copies, and its errors turned into ours."""
 
 import contextlib
 import os
@@ -19,20 +19,22 @@ _BEGIN: Final = "syncd_begin"
 
 _HINTS: Final = {
     sqlite3.SQLITE_FULL: "free disk space, then run the command again; nothing was changed",
-    sqlite3.SQLITE_BUSY: "another process is writing to it; try again when that has finished",
-    sqlite3.SQLITE_LOCKED: "another process is writing to it; try again when that has finished",
-    sqlite3.SQLITE_READONLY: "run as the user that owns the folder; the file system may be mounted read-only",
+    sqlite3.SQLITE_BUSY: "another process is writing to it; try again when that process has finished",
+    sqlite3.SQLITE_LOCKED: "another process is writing to it; try again when that process has finished",
+    sqlite3.SQLITE_READONLY: "run as the user that owns the folder, and check that the disk is not mounted read-only",
     sqlite3.SQLITE_PERM: "run as the user that owns the folder, or correct its mode",
-    sqlite3.SQLITE_CANTOPEN: "does it exist, may this user write to its folder, or is it mounted read-only?",
+    sqlite3.SQLITE_CANTOPEN: (
+        "check that it exists, that this user may write to its folder, and that the disk is not mounted read-only"
+    ),
     sqlite3.SQLITE_CORRUPT: "stop the daemon, move catalog.sqlite3* aside and restore it from a backup",
     sqlite3.SQLITE_NOTADB: "stop the daemon, move catalog.sqlite3* aside and restore it from a backup",
-    sqlite3.SQLITE_IOERR: "free space where the disk is full; else check it and the kernel's log",
+    sqlite3.SQLITE_IOERR: "free disk space if the disk is full; otherwise check the disk and the kernel's log",
 }
 
 
 @contextlib.contextmanager
 def guard(path: Path) -> Iterator[None]:
-    """Turn an error of the database at ``path`` into a `StoreError` that says what to do."""
+    """Turn an error of the database at ``path`` into a `StoreError` with a hint."""
     try:
         yield
     except DBAPIError as error:
@@ -43,20 +45,22 @@ def guard(path: Path) -> Iterator[None]:
 
 def _store_error(path: Path, error: BaseException | None) -> StoreError:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the primary code: https://sqlite.org/rescode.html
-    return StoreError(f"cannot use the catalog {path}: {error}", hint=_HINTS.get(code, "see the file named above"))
+    return StoreError(
+        f"cannot use the catalog {path}: {error}", hint=_HINTS.get(code, "check its disk, owner and mode")
+    )
 
 
 def make_engine(path: Path, lock_wait: float, *, foreign_keys: bool = True) -> Engine:
     """Return an engine on the existing file ``path``; a writer waits ``lock_wait`` seconds for another.
 
-    A transaction begins on that very file, or raises `StoreError`: open connections go on in one that was removed or
-    replaced, and all that they write is lost with the process.
+    A transaction raises `StoreError` if ``path`` is no longer the file that was opened: open connections would go on
+    writing to the removed file, and all of that would be lost with the process.
     """
     opened = _identity(path)
-    uri = f"{path.absolute().as_uri()}?mode=rw"  # a file that vanished is an error, not a new empty catalog
+    uri = f"{path.absolute().as_uri()}?mode=rw"  # a missing file is an error, not a new empty catalog
 
     def connect() -> sqlite3.Connection:
-        # isolation_level=None: the transactions are ours, not guessed by the driver from the statements
+        # isolation_level=None: we begin transactions; the driver does not guess them from the statements
         connection = sqlite3.connect(uri, uri=True, timeout=lock_wait, isolation_level=None, check_same_thread=False)
         try:
             _configure(connection, foreign_keys=foreign_keys)
@@ -86,12 +90,12 @@ def make_engine(path: Path, lock_wait: float, *, foreign_keys: bool = True) -> E
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    """Which file it is; None: there is none."""
+    """Return device and inode of a file; None if it does not exist."""
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+    return status.st_dev, status.st_ino
 
 
 def _configure(connection: sqlite3.Connection, *, foreign_keys: bool) -> None:
@@ -108,20 +112,20 @@ def _begin(connection: Connection) -> None:
 
 @contextlib.contextmanager
 def reading(engine: Engine, path: Path) -> Iterator[Connection]:
-    """One consistent view. Raises `StoreError`."""
+    """Open a transaction that only reads: one consistent view. Raises `StoreError`."""
     with guard(path), engine.begin() as connection:
         yield connection
 
 
 @contextlib.contextmanager
 def writing(engine: Engine, path: Path) -> Iterator[Connection]:
-    """One transaction that owns the write lock from its start: what it reads stays so. Raises `StoreError`."""
+    """Open a transaction that owns the write lock from its start: nobody changes what it reads. Raises `StoreError`."""
     with guard(path), engine.execution_options(**{_BEGIN: "BEGIN IMMEDIATE"}).begin() as connection:
         yield connection
 
 
 class Tables:
-    """One database, as a part of the catalog reads it."""
+    """Base of the parts of the catalog: one database, and a way to read it."""
 
     def __init__(self, path: Path, engine: Engine) -> None:
         self.path = path
@@ -133,43 +137,50 @@ class Tables:
 
 
 def values_of(record: Any) -> dict[str, Any]:
-    """A record's fields as column values; not `asdict`, which would take the values apart as well."""
+    """Return a record's fields as column values; unlike `asdict`, leaves nested dataclasses whole."""
     return {field.name: getattr(record, field.name) for field in fields(record)}
 
 
 def put(connection: Connection, table: Table, key: Mapping[str, Any], values: Mapping[str, Any]) -> None:
-    """Change the row whose columns have the values of ``key``, or add one.
+    """Change the row whose columns have the values of ``key``, or add it.
 
-    Two statements that every database has. Nobody adds the row in between: a transaction of `writing` owns the lock.
+    Uses only statements that every database has. Nobody adds the row in between: `writing` owns the lock.
     """
     same = [table.c[name] == value for name, value in key.items()]
     if connection.execute(update(table).where(*same).values(**values)).rowcount == 0:
         connection.execute(insert(table).values({**key, **values}))
 
 
+def put_record(connection: Connection, table: Table, record: Any) -> None:
+    """Change the row with the primary key of ``record``, or add it."""
+    values = values_of(record)
+    key = {column.name: values.pop(column.name) for column in table.primary_key}
+    put(connection, table, key, values)
+
+
 def damage(connection: Connection) -> tuple[str, ...]:
-    """List what SQLite finds wrong with the file and its references. Reads all of it."""
-    found = [str(one) for one in connection.exec_driver_sql("PRAGMA integrity_check").scalars()]
+    """Return the faults that SQLite finds in the file and its references. Reads all of it."""
+    messages = [str(message) for message in connection.exec_driver_sql("PRAGMA integrity_check").scalars()]
     dangling = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
-    lost = [f"{len(dangling)} rows refer to others that are missing"] if dangling else []
-    return tuple([one for one in found if one != "ok"] + lost)
+    lost = [f"{len(dangling)} rows refer to rows that are missing"] if dangling else []
+    return tuple([message for message in messages if message != "ok"] + lost)
 
 
 def make_file(path: Path) -> None:
-    """Make ``path`` where it does not exist, readable by its owner only. Raises `StoreError`."""
+    """Create ``path`` unless it exists; make it readable by its owner only. Raises `StoreError`."""
     make_folder(path.parent)
     with storage(path, "open the catalog"):
-        # Never opened here: closing any descriptor of a database drops the locks that this process holds on it
+        # Do not open it here: closing any descriptor of a database drops the locks that this process holds on it
         # through other connections (https://sqlite.org/howtocorrupt.html, section 2.2).
         with contextlib.suppress(FileExistsError):
             os.mknod(path, stat.S_IFREG | PRIVATE_FILE)
             sync_folder(path.parent)
-        if path.stat().st_mode & 0o077:  # a copy put back by hand
+        if path.stat().st_mode & 0o077:  # a backup copied into place by hand
             path.chmod(PRIVATE_FILE)
 
 
 def copy(engine: Engine, target: Path) -> None:
-    """Put a consistent copy of the database at ``target``, in one file, durably. Raises `StoreError`."""
+    """Write a consistent copy of the database to ``target``, in one file, durably. Raises `StoreError`."""
     staged = temporary_path(target.parent)
     with guard(target), storage(target, "write"):
         os.close(os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE_FILE))
@@ -184,4 +195,4 @@ def copy(engine: Engine, target: Path) -> None:
 def _copy_pages(source: Any, staged: Path) -> None:
     with contextlib.closing(sqlite3.connect(staged, isolation_level=None)) as copied:
         source.backup(copied)
-        copied.execute("PRAGMA journal_mode=DELETE")  # no second file: the copy alone is the whole database
+        copied.execute("PRAGMA journal_mode=DELETE")  # no write-ahead log: the one file is the whole database

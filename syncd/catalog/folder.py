@@ -1,12 +1,12 @@
-"""The operator's state folder: what lies where.
+"""The layout of the operator's state folder.
 
 ::
 
-    ballast              nothing: space that a daemon lets go to start on a full disk
+    ballast              reserved space: the daemon frees it so that it can start on a full disk
     catalog.sqlite3      the catalog
     feed/                the published feed, plain files
     keys/                online keys, 0600
-    sources/<name>/      each source's lists as its signer stated them (their segments are links to the same files)
+    sources/<name>/      each source's lists as its signer stated them (segments are hard links to the same files)
 """
 
 from dataclasses import dataclass
@@ -25,25 +25,25 @@ class StateFolder:
 
     @property
     def catalog(self) -> Path:
-        """The catalog's database."""
+        """The catalog's database file."""
         return self.root / "catalog.sqlite3"
 
     @property
     def feed(self) -> FeedFolder:
-        """What is published."""
+        """The published feed."""
         return FeedFolder(self.root / "feed")
 
     @property
     def keys(self) -> Path:
-        """The online keys."""
+        """The folder of the online keys."""
         return self.root / "keys"
 
     def source(self, name: str) -> FeedFolder:
-        """The origins of one source."""
+        """Return the folder with the origins of one source."""
         return FeedFolder(self.root / "sources" / name)
 
     def check_set_up(self) -> None:
-        """See that there is a state. Raises `UsageError`; `StoreError` where it has lost its catalog."""
+        """Check that the folder is set up. Raises `UsageError` if it is not, `StoreError` if its catalog is lost."""
         with storage(self.catalog, "open"):
             if self.catalog.exists():
                 self._check_catalog()
@@ -51,15 +51,15 @@ class StateFolder:
             if self.feed.root.exists():
                 raise StoreError(
                     f"the catalog {self.catalog} is missing",
-                    hint="move what is left of catalog.sqlite3* aside and restore it from a backup",
+                    hint="move any remaining catalog.sqlite3* files aside and restore the catalog from a backup",
                 )
         raise UsageError(f"{self.root} is not set up", hint="run `syncd init --offline-keys DIR` first")
 
     def _check_catalog(self) -> None:
-        """SQLite takes an empty file for a new database: tokens, floors and versions would be forgotten unnoticed."""
+        """Refuse an empty file: SQLite takes it for a new database, and tokens, floors and versions would be lost."""
         if self.catalog.stat().st_size or self.feed.metadata("timestamp.json") is None:
             return
-        from syncd.publish.author import is_untouched  # which loads what reads lists: `status` does without
+        from syncd.publish.author import is_untouched  # heavy (numpy): `syncd status` must start quickly
 
         if not is_untouched(self.feed):
             raise StoreError(
@@ -68,10 +68,11 @@ class StateFolder:
             )
 
     def check_feed(self) -> None:
-        """See that what is published has its metadata; raises `StoreError` where it was lost."""
+        """Check that the published feed has its metadata. Raises `StoreError` if it was lost."""
         if self.feed.metadata("timestamp.json") is None:
             raise StoreError(
                 f"the metadata of {self.feed.root} is missing",
-                hint="restore feed/metadata from a backup; where that is older, then `syncd recover --above N`",
-                serving="what matchers hold already; they cannot pull",
+                hint="restore feed/metadata from a backup; if the backup is older than the last publication, run "
+                "`syncd recover --above N` afterwards",
+                serving="matchers keep the version they have; they cannot pull",
             )

@@ -1,4 +1,4 @@
-"""The part of the catalog that knows who may pull, and which version each has loaded."""
+"""The part of the catalog that keeps permitted matchers, and the version that each has loaded."""
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
@@ -14,74 +14,71 @@ from syncd.errors import UsageError
 from syncd.model import ListName
 
 Instance = tuple[str, str]
-"""A matcher's name, and which of its processes or hosts."""
+"""A matcher's name, and the name of one of its processes or hosts."""
 
-_AT_ONCE = 500
-"""Keys in one statement: SQLite takes some 32,000 variables (https://sqlite.org/limits.html, 9)."""
+_CHUNK = 500
+"""Keys in one statement: SQLite accepts some 32,000 variables (https://sqlite.org/limits.html, 9)."""
 
 
 class MatcherTables(Tables):
-    """Base of `syncd.catalog.catalog.Catalog`: a method is one transaction, and raises `StoreError` as that does."""
+    """Base of `syncd.catalog.catalog.Catalog`: each method is one transaction, and raises `StoreError` as that does."""
 
     def matchers(self) -> tuple[MatcherRecord, ...]:
-        """Those whose token is in force, by name."""
+        """Return the matchers whose token is valid, sorted by name."""
         statement = select(matchers).where(matchers.c.revoked_at.is_(None)).order_by(matchers.c.name)
         return tuple(MatcherRecord(**row) for row in self._rows(statement))
 
     def add_matcher(self, record: MatcherRecord, entry: AuditEntry) -> None:
-        """Let a matcher pull, in one transaction with the audit entry.
+        """Permit a matcher to pull, in one transaction with the audit entry.
 
-        Raises `UsageError` where the name is in force; a revoked one may be given again.
+        Raises `UsageError` if a permitted matcher has this name; the name of a revoked one may be used again.
         """
         others = {name: value for name, value in values_of(record).items() if name != "name"}
         with writing(self._engine, self.path) as connection:
-            if _in_force(connection, record.name):
+            if _is_permitted(connection, record.name):
                 raise UsageError(
-                    f"there is a matcher {record.name} already",
-                    hint=f"`syncd matchers revoke {record.name}` first, or take another name; nothing was changed",
+                    f"a matcher named {record.name} exists already",
+                    hint=f"`syncd matchers revoke {record.name}` first, or use another name; nothing was changed",
                 )
             put(connection, matchers, {"name": record.name}, others)
             append(connection, entry)
 
     def revoke_matcher(self, name: str, entry: AuditEntry) -> None:
-        """Let a matcher pull no more from ``entry.at`` on, and forget what it has loaded.
+        """Revoke a matcher's permission from ``entry.at`` on, and forget the versions it has loaded.
 
-        Raises `UsageError` where no matcher of that name is in force.
+        Raises `UsageError` if no permitted matcher has this name.
         """
         with writing(self._engine, self.path) as connection:
-            if not _in_force(connection, name):
+            if not _is_permitted(connection, name):
                 raise UsageError("there is no matcher of that name", hint="`syncd matchers` lists them")
             connection.execute(update(matchers).where(matchers.c.name == name).values(revoked_at=entry.at))
             connection.execute(delete_from(loaded).where(loaded.c.matcher == name))
             append(connection, entry)
 
     def loaded(self) -> tuple[LoadedVersion, ...]:
-        """What every instance has loaded, by matcher, instance and list."""
+        """Return the versions that all instances have loaded, sorted by matcher, instance and list."""
         statement = select(loaded).order_by(loaded.c.matcher, loaded.c.instance, loaded.c.list)
         return tuple(LoadedVersion(**row) for row in self._rows(statement))
 
     def replace_loaded(self, instances: Iterable[Instance], now: Iterable[LoadedVersion]) -> None:
-        """Forget what these instances had loaded, and remember ``now`` instead.
-
-        What is said of a matcher that is not in force is left out.
-        """
+        """Replace the loaded versions of these instances by ``now``; those of matchers not permitted are dropped."""
         keys = list(instances)
         with writing(self._engine, self.path) as connection:
-            for start in range(0, len(keys), _AT_ONCE):
-                some = tuple_(loaded.c.matcher, loaded.c.instance).in_(keys[start : start + _AT_ONCE])
+            for start in range(0, len(keys), _CHUNK):
+                some = tuple_(loaded.c.matcher, loaded.c.instance).in_(keys[start : start + _CHUNK])
                 connection.execute(delete_from(loaded).where(some))
             known = set(connection.execute(select(matchers.c.name).where(matchers.c.revoked_at.is_(None))).scalars())
-            rows = [values_of(one) for one in now if one.matcher in known]
+            rows = [values_of(record) for record in now if record.matcher in known]
             if rows:
                 connection.execute(insert(loaded), rows)
 
     def due_versions(self, published_by: datetime) -> Mapping[ListName, int]:
-        """Of every list the newest version that was published by then."""
+        """Return the newest version of every list that was published by then."""
         newest = select(versions.c.list, func.max(versions.c.version).label("version")).group_by(versions.c.list)
         rows = self._rows(newest.where(versions.c.created_at <= published_by))
         return {ListName(row["list"]): int(row["version"]) for row in rows}
 
 
-def _in_force(connection: Connection, name: str) -> bool:
-    found = select(matchers.c.name).where(matchers.c.name == name, matchers.c.revoked_at.is_(None))
-    return connection.execute(found).first() is not None
+def _is_permitted(connection: Connection, name: str) -> bool:
+    permitted = select(matchers.c.name).where(matchers.c.name == name, matchers.c.revoked_at.is_(None))
+    return connection.execute(permitted).first() is not None

@@ -1,6 +1,6 @@
-"""What the catalog keeps, as frozen values. No SQL here.
+"""The catalog's records, as frozen values. No SQL here.
 
-Times are aware and UTC; hashes are SHA-256 in hex. No record holds a digest of a list.
+Times are time zone aware, in UTC; hashes are SHA-256 in hex. No record holds a digest of a list.
 """
 
 import enum
@@ -20,24 +20,24 @@ from syncd.outcomes import HoldReason, Lane, Outcome
 
 @dataclass(frozen=True)
 class SourceState:
-    """What is remembered of a source between syncs."""
+    """The state of a source between syncs."""
 
     name: str
     memory: Mapping[str, JsonValue] = field(default_factory=dict)
-    """what its kind remembers, see `syncd.sources.source.Memory`; empty until a sync has verified something"""
+    """private to its kind, see `syncd.sources.source.Memory`; empty until a sync has verified something"""
     last_attempt_at: datetime | None = None
     last_verified_at: datetime | None = None
     next_run_at: datetime | None = None
-    """when the daemon syncs it next; None: it never did"""
+    """when the daemon syncs it next; None: the daemon has never scheduled it"""
     cool_down_until: datetime | None = None
-    """until when it is left alone, since it could not be reached or asked for patience"""
+    """no sync before this time, because the source was unreachable or asked us to wait"""
     failures: int = 0
-    """syncs in a row that did not reach it"""
+    """consecutive syncs that did not reach it"""
 
 
 @dataclass(frozen=True)
 class SyncFault:
-    """What a list, or the whole of a sync, came to that was not good."""
+    """A bad outcome of one list, or of a whole sync."""
 
     outcome: Outcome
     reasons: tuple[str, ...] = ()
@@ -47,7 +47,7 @@ class SyncFault:
 
 @dataclass(frozen=True)
 class SyncRecord:
-    """One attempt for one source. ``bytes`` of bodies were received from it."""
+    """One sync of one source. ``bytes`` counts the response bodies received."""
 
     id: str
     source: str
@@ -59,23 +59,23 @@ class SyncRecord:
     bytes: int = 0
     dry_run: bool = False
     faults: Mapping[str, SyncFault] = field(default_factory=dict)
-    """by published list; ``""``: the whole of it"""
+    """by published list; ``""``: the whole sync"""
 
     @property
-    def told(self) -> Mapping[str, SyncFault]:
-        """``faults``; of a sync that told nothing of its lists (it was killed, say), how the whole of it ended."""
+    def reported_faults(self) -> Mapping[str, SyncFault]:
+        """``faults``; if the sync ended badly and recorded none (killed, for example), its own outcome."""
         if self.faults or self.outcome.good or self.outcome is Outcome.RUNNING:
             return self.faults
         return {"": SyncFault(self.outcome, self.reasons, self.message)}
 
 
 RETRUSTED: Final = 0
-"""The serial of an origin whose source was given another root: of that, nothing is verified yet."""
+"""The serial of an origin whose source has a new trust root, under which nothing was verified yet."""
 
 
 @dataclass(frozen=True)
 class OriginRecord:
-    """A source's list as its signer stated it: the head's stack, and ``owed`` on top of it.
+    """A source's list as its signer stated it: the head's stack with ``owed`` on top.
 
     ``list`` is the source's own name for it; for ``serial`` see also `RETRUSTED`.
     """
@@ -88,19 +88,19 @@ class OriginRecord:
     end_state: Mapping[Algorithm, EndState] = field(repr=False)
     verified_at: datetime
     owed: tuple[SegmentRef, ...] = field(default=(), repr=False)
-    """what the head lacks of the origin: private deltas in the source's own folder"""
+    """rows that turn the head into the origin: private deltas in the source's own folder"""
     refused: tuple[SegmentRef, ...] = field(default=(), repr=False)
-    """rows that an operator discarded and that the partner has not touched since, one segment an algorithm"""
+    """rows that an operator discarded and the partner has not touched since, one segment per algorithm"""
     waiting: Mapping[Algorithm, Withheld] = field(default_factory=dict, repr=False)
-    """counts of ``owed`` that wait for an operator, and of suppressed entries"""
+    """counts of ``owed`` rows that wait for an operator, and of suppressed entries"""
     discarded: Mapping[Algorithm, Withheld] = field(default_factory=dict, repr=False)
-    """counts of ``owed`` that an operator discarded"""
+    """counts of ``owed`` rows that an operator discarded"""
     evidence: bytes | None = field(default=None, repr=False)
-    """the signed documents that vouch for it; None: they are those of the head"""
+    """the signed documents that vouch for it; None: the same as the head's"""
     fork: ManifestRef | None = None
     """the newest upstream version that does not descend from this one, held or discarded"""
     revision: int = 1
-    """counts every change of this record"""
+    """incremented with every change of this record"""
 
     @property
     def rows(self) -> int:
@@ -115,7 +115,7 @@ def head_name(source: str, name: ListName) -> ListName:
 
 @dataclass(frozen=True)
 class HeadRecord:
-    """What is published of a list now. ``origin_serial`` is None where it follows no source."""
+    """The published state of a list. ``origin_serial``: None if the list follows no source."""
 
     list: ListName
     source: str
@@ -124,12 +124,12 @@ class HeadRecord:
     origin_serial: int | None
     published_at: datetime
     retired_at: datetime | None = None
-    """since when it is no longer published; None: it is"""
+    """the time it was retired; None: it is still published"""
 
 
 @dataclass(frozen=True)
 class VersionRecord:
-    """One published version of a list, with the exact manifest bytes that were signed. ``rows`` are in force."""
+    """One published version of a list, with the exact manifest bytes signed. ``rows`` counts entries in force."""
 
     list: ListName
     version: int
@@ -146,18 +146,18 @@ class VersionRecord:
 
 @dataclass(frozen=True)
 class ListRecords:
-    """How one list of a source stands, at one moment."""
+    """The records of one list of a source, read at the same moment."""
 
-    origin: "OriginRecord | None"
+    origin: OriginRecord | None
     version: VersionRecord | None
-    """the one in force"""
+    """in force"""
     holds: "tuple[HoldRecord, ...]"
-    """those that are open or discarded"""
+    """open or discarded"""
 
 
 @dataclass(frozen=True)
 class VersionSummary:
-    """One published version without its manifest, which is most of it."""
+    """One published version without its manifest, which is by far the largest part."""
 
     version: int
     created_at: datetime
@@ -168,7 +168,7 @@ class VersionSummary:
 
 @dataclass(frozen=True)
 class AuditEntry:
-    """Who did what, and when."""
+    """One act of an actor, and its time."""
 
     at: datetime
     actor: str
@@ -177,7 +177,7 @@ class AuditEntry:
 
 @dataclass(frozen=True)
 class AuditRecord:
-    """An entry in its place in the audit log. ``sha256`` vouches for it and for all before it."""
+    """An entry at its place in the audit log. ``sha256`` vouches for it and all entries before it."""
 
     number: int
     entry: AuditEntry
@@ -186,7 +186,7 @@ class AuditRecord:
 
 @dataclass(frozen=True)
 class MatcherRecord:
-    """Who may pull: a matcher, and the hash of its token. ``lists`` None: all."""
+    """A matcher that may pull ``lists`` (None: all), and the hash of its token."""
 
     name: str
     token_sha256: str = field(repr=False)
@@ -198,37 +198,37 @@ class MatcherRecord:
 
 @dataclass(frozen=True)
 class LoadedVersion:
-    """The version of one list that one instance (process or host) of a matcher has loaded, as it said itself."""
+    """The version of a list that one instance (process or host) of a matcher reports to have loaded."""
 
     matcher: str
     instance: str
     list: ListName
     version: int
     loaded_at: datetime
-    """when it first said so"""
+    """time of the first report"""
     seen_at: datetime
-    """when it last did"""
+    """time of the latest report"""
 
 
 class HoldState(enum.StrEnum):
-    """How a hold stands."""
+    """The state of a hold."""
 
     OPEN = "open"
-    """it waits for an operator"""
+    """waits for an operator"""
     RELEASED = "released"
     DISCARDED = "discarded"
-    """its rows are refused until the partner touches them, or somebody releases it after all"""
+    """its rows are refused until the partner touches them or an operator releases it after all"""
     WITHDRAWN = "withdrawn"
-    """the partner took back what waited, or the list was retired"""
+    """the partner withdrew the waiting rows, or the list was retired"""
     PASSED = "passed"
-    """judged again without another hold of its lane, it passed"""
+    """passed the gate when judged again after another hold of its lane had ended"""
     REPLACED = "replaced"
     """another hold waits in its place"""
 
 
 @dataclass(frozen=True)
 class UpdateRecord:
-    """A verified update that waits: what was staged, as the pipeline wrote it. ``list`` is the published name."""
+    """A verified update that waits, as staged by the pipeline. ``list`` is the published name."""
 
     list: ListName
     serial: int
@@ -263,14 +263,14 @@ class HoldRecord:
 
     @property
     def sha256(self) -> str:
-        """What identifies exactly these rows."""
+        """The hash that identifies exactly these rows."""
         named = sorted(f"{ref.algorithm}:{ref.sha256}" for ref in self.segments)
         return hashlib.sha256(",".join(named).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class HoldEnd:
-    """How a hold ends."""
+    """The end of a hold."""
 
     id: int
     before: HoldState
@@ -282,7 +282,7 @@ class HoldEnd:
 
 @dataclass(frozen=True)
 class OriginMove:
-    """The next state of a source's list. ``before``: the revision that it was computed from; 0: there was none."""
+    """The next state of a source's list. ``before``: the revision it was computed from; 0: the list was new."""
 
     origin: OriginRecord
     before: int
@@ -290,7 +290,7 @@ class OriginMove:
 
 @dataclass(frozen=True)
 class OriginDrop:
-    """A source's list that is followed no longer. ``before``: the revision that this was computed from."""
+    """A source's list that is no longer followed. ``before``: the revision this was computed from."""
 
     source: str
     list: ListName
@@ -300,28 +300,28 @@ class OriginDrop:
 
 @dataclass(frozen=True)
 class HeadNote:
-    """What the catalog notes of a head's new version, beside its manifest."""
+    """Facts about a head's new version that its manifest does not state."""
 
     source: str
     origin_serial: int | None
     plan: str
     sync_id: str | None = None
     counts: Mapping[Algorithm, Counts] = field(default_factory=dict)
-    """what its delta did"""
+    """the effect of its delta"""
     labels: Mapping[Algorithm, Mapping[str, int]] | None = None
     """entries in force by label; None: as in the version before"""
 
 
 @dataclass(frozen=True)
 class Records:
-    """What one publication changes in the catalog, beside heads and signed files."""
+    """The changes of one publication to the catalog, besides heads and signed files."""
 
     origins: tuple[OriginMove, ...] = ()
     notes: Mapping[ListName, HeadNote] = field(default_factory=dict)
     """for every head that moves"""
     dropped: tuple[OriginDrop, ...] = ()
     update: UpdateRecord | None = None
-    """an update that waits, for the holds that are opened"""
+    """the waiting update to which the ``opened`` holds belong"""
     opened: tuple[HoldRecord, ...] = ()
     ended: tuple[HoldEnd, ...] = ()
     audit: tuple[AuditEntry, ...] = ()

@@ -1,4 +1,4 @@
-"""The tables, and how values are stored in their columns. Column names are the records' field names.
+"""The tables and the types of their columns. Column names are the records' field names.
 
 A change here needs a new file in ``migrations/versions`` and a new `REVISION`.
 """
@@ -38,7 +38,7 @@ REVISION: Final = "0007"
 
 
 class Stored(TypeDecorator[Any]):
-    """A value kept as text: ``write`` makes the text, ``read`` takes it back or raises `ValueError`."""
+    """A value stored as text: ``write`` makes the text, ``read`` parses it or raises `ValueError`."""
 
     impl = Text
     cache_ok = True
@@ -48,28 +48,28 @@ class Stored(TypeDecorator[Any]):
         self.write, self.read = write, read
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:  # noqa: ARG002 - SQLAlchemy's signature
-        """Python to column."""
+        """Convert a value for its column."""
         return None if value is None else self.write(value)
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> Any:  # noqa: ARG002 - as above
-        """Column to Python; raises `StoreError` on a value that this code never writes."""
+        """Convert a column to its value. Raises `StoreError` if this code cannot have written it."""
         try:
             return None if value is None else self.read(value)
         except ValueError:
             raise StoreError(
-                "the catalog holds a value that cannot be read", hint="restore the catalog from a backup"
+                "the catalog contains a value that cannot be read", hint="restore the catalog from a backup"
             ) from None
 
 
 def time_text(value: datetime) -> str:
-    """A time as its column holds it, in UTC."""
+    """Return a time as its column stores it: UTC, ISO 8601, with microseconds."""
     if value.tzinfo is None:
-        raise ValueError("a time in the catalog has a zone")
-    return value.astimezone(UTC).isoformat(timespec="microseconds")  # of fixed width, so that text sorts as time
+        raise ValueError("a time in the catalog needs a time zone")
+    return value.astimezone(UTC).isoformat(timespec="microseconds")  # fixed width, so that it sorts as text
 
 
 def canonical(value: Any) -> str:
-    """Canonical JSON: keys sorted, no white space, ASCII."""
+    """Return canonical JSON: keys sorted, no white space, ASCII."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
@@ -79,7 +79,7 @@ def _json(kind: Any) -> Stored:
 
 
 LONG: Final = BigInteger().with_variant(Integer(), "sqlite")
-"""64 bits; SQLite's INTEGER has as many, and numbers rows by itself under that name alone (autoinc.html)."""
+"""64 bits. SQLite's INTEGER has 64 too, and only a column of that exact type numbers rows (autoinc.html)."""
 TIME: Final = Stored(time_text, datetime.fromisoformat)
 OUTCOME: Final = Stored(str, Outcome)
 MEMORY: Final = _json(Mapping[str, JsonValue])
@@ -97,7 +97,7 @@ LABELS: Final = _json(dict[Algorithm, dict[str, int]])
 HOLD_REASONS: Final = _json(tuple[HoldReason, ...])
 
 metadata: Final = MetaData(
-    naming_convention={  # a later migration can then name what it drops
+    naming_convention={  # so that a later migration can name the constraint it drops
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",
         "fk": "fk_%(table_name)s_%(referred_table_name)s",
         "pk": "pk_%(table_name)s",
@@ -120,7 +120,7 @@ sources: Final = Table(
 syncs: Final = Table(
     "syncs",
     metadata,
-    Column("number", LONG, primary_key=True),  # in the order in which they were begun, whatever the clock said then
+    Column("number", LONG, primary_key=True),  # in the order in which they began, whatever the clock said
     Column("id", Text, nullable=False),
     Column("source", Text, nullable=False),
     Column("started_at", TIME, nullable=False),
@@ -163,7 +163,7 @@ versions: Final = Table(
     Column("manifest_sha256", Text, nullable=False),
     Column("manifest", LargeBinary, nullable=False),
     Column("created_at", TIME, nullable=False),
-    Column("sync_id", Text),  # no foreign key: syncs may be forgotten, versions are not
+    Column("sync_id", Text),  # not a foreign key: syncs may be pruned before versions
     Column("plan", Text, nullable=False),
     Column("counts", COUNTS, nullable=False),
     Column("rows", LONG, nullable=False),
@@ -177,7 +177,7 @@ updates: Final = Table(
     Column("list", Text, nullable=False),
     Column("serial", LONG, nullable=False),
     Column("manifest_sha256", Text, nullable=False),
-    Column("staged", LargeBinary, nullable=False),  # JSON, which the pipeline alone reads
+    Column("staged", LargeBinary, nullable=False),  # JSON that only the pipeline reads
     Column("created_at", TIME, nullable=False),
     sqlite_autoincrement=True,
 )
@@ -200,7 +200,7 @@ holds: Final = Table(
     Column("ended_by", Text, nullable=False),
     Column("ended_reason", Text, nullable=False),
     Index(None, "list", "state"),
-    sqlite_autoincrement=True,  # a number is never used again: people name holds by it
+    sqlite_autoincrement=True,  # ids are never reused: people name holds by them
 )
 
 heads: Final = Table(
@@ -223,7 +223,7 @@ publications: Final = Table(
     Column("created_at", TIME, nullable=False),
     Column("kind", Text, nullable=False),
     Column("installed", Boolean, nullable=False),
-    sqlite_autoincrement=True,  # a number is never used again, pruned or not
+    sqlite_autoincrement=True,  # ids are never reused, even after pruning
 )
 
 signed_files: Final = Table(
@@ -238,7 +238,7 @@ signed_files: Final = Table(
 audit: Final = Table(
     "audit",
     metadata,
-    Column("number", LONG, primary_key=True, autoincrement=False),  # from 1 on, without a gap
+    Column("number", LONG, primary_key=True, autoincrement=False),  # starts at 1, without gaps
     Column("at", TIME, nullable=False),
     Column("actor", Text, nullable=False),
     Column("act", Text, nullable=False),

@@ -125,7 +125,7 @@ class ListState:
 
 def read_state(folder: StateFolder, catalog: Catalog, source: str, own_name: ListName) -> ListState:
     """One list as the catalog has it. Raises `StoreError`."""
-    found = catalog.standing(source, own_name)
+    found = catalog.list_records(source, own_name)
     version = found.version
     return ListState(
         name=head_name(source, own_name),

@@ -114,7 +114,7 @@ class ListView:
         own alone: another update of it waits, or was rejected.
         """
         last = self.source.last
-        told = last.told if last and not self.over else {}
+        told = last.reported_faults if last and not self.over else {}
         whole = None if self.retired or self._verified_by(last) else told.get("")
         fault = told.get(self.head.list, whole)
         if fault is None or fault.outcome is Outcome.HELD:
@@ -227,7 +227,7 @@ class Overview:
             Untold(one, name, fault)
             for one in self.sources
             if one.last and one.configured and one.name not in waiting
-            for name, fault in one.last.told.items()
+            for name, fault in one.last.reported_faults.items()
             if not self._tells(one, name, fault)
         )
 

@@ -1,1 +1,1 @@
-"""The catalog's schema, step by step. `syncd.catalog.schema` runs these; they ship with the package."""
+"""The migrations of the catalog's schema. `syncd.catalog.schema` runs them; they ship with the package."""

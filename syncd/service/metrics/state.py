@@ -168,7 +168,7 @@ def _holds(state: StateSample) -> Iterator[Sample]:
 
 def _reasons(source: SourceView, outcome: Outcome) -> Iterator[str]:
     """Yield the reasons why lists of a source, or all of it, had that outcome in its last sync."""
-    faults = source.last.told.values() if source.last else ()
+    faults = source.last.reported_faults.values() if source.last else ()
     return (reason for fault in faults if fault.outcome is outcome for reason in fault.reasons)
 
 

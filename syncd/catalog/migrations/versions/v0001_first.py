@@ -8,7 +8,7 @@ down_revision = None
 
 
 def upgrade() -> None:
-    """Make every table. The types are spelt out: this file must not change when `syncd.catalog.tables` does."""
+    """Create every table. The types are spelt out: this file must not change when `syncd.catalog.tables` does."""
     _make_sources_and_syncs()
     _make_lists()
     _make_publications()

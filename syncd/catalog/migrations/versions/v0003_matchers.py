@@ -1,4 +1,4 @@
-"""Who may pull, and which version each has loaded."""
+"""Permitted matchers, and the version that each has loaded."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,7 +8,7 @@ down_revision = "0002"
 
 
 def upgrade() -> None:
-    """Make the tables of the matchers and of what they have loaded."""
+    """Create the tables of matchers and of the versions they have loaded."""
     op.create_table(
         "matchers",
         sa.Column("name", sa.Text, nullable=False),

@@ -1,4 +1,4 @@
-"""What became of each list in a sync, and whether it was a dry run."""
+"""The faults of each list in a sync, and dry runs."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,7 +8,7 @@ down_revision = "0003"
 
 
 def upgrade() -> None:
-    """Add both to the syncs; of those that were made before, a dry run that would have published is known as one."""
+    """Add both columns to the syncs. Of older syncs, only those that ended as ``staged`` are known to be dry runs."""
     op.add_column("syncs", sa.Column("dry_run", sa.Boolean, nullable=False, server_default=sa.false()))
     op.add_column("syncs", sa.Column("faults", sa.Text, nullable=False, server_default="{}"))
     op.execute("UPDATE syncs SET dry_run = 1 WHERE outcome = 'staged'")

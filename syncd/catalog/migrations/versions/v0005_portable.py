@@ -1,6 +1,6 @@
 """The order of the syncs as a column, reasons as lists, and the audit log as a chain.
 
-The order was SQLite's own number of a row, which other databases do not have.
+The order was SQLite's own row number until now, which other databases do not have.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ down_revision = "0004"
 
 
 def upgrade() -> None:
-    """Number the syncs in the order in which they were begun, take their reasons apart, chain the audit log."""
+    """Number the syncs in the order in which they began, split their reasons, chain the audit log."""
     _number_syncs()
     _take_reasons_apart()
     _chain_audit()
@@ -68,7 +68,7 @@ def _apart(reason: str) -> list[str]:
 
 
 def _chain_audit() -> None:
-    """Carry every entry over as it is, as an act "earlier", and hash them in their order."""
+    """Carry every entry over unchanged, as an act "earlier", and chain their hashes in order."""
     connection = op.get_bind()
     op.rename_table("audit", "audit_before")
     op.create_table(

@@ -1,4 +1,4 @@
-"""What a source remembers between syncs is JSON that its own kind reads: of a signed feed, floors and pinned root."""
+"""A source's memory as JSON that only its own kind reads; for a signed feed: floors and pinned root."""
 
 import json
 
@@ -10,7 +10,7 @@ down_revision = "0005"
 
 
 def upgrade() -> None:
-    """Put both into one column. A source of which nothing was verified yet remembers nothing."""
+    """Move both into one column. A source that was never verified has an empty memory."""
     op.add_column("sources", sa.Column("memory", sa.Text, nullable=False, server_default="{}"))
     connection = op.get_bind()
     sources = sa.table("sources", *(sa.column(name, sa.Text) for name in ("name", "floors", "root_sha256", "memory")))

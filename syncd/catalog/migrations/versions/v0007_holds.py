@@ -1,6 +1,6 @@
-"""Head and origin are apart: the origin is the head and what is owed to it; updates that wait, and their holds.
+"""Head and origin as separate states: the origin is the head plus the owed rows. Waiting updates and their holds.
 
-Heads say since when they are retired."""
+Heads record since when they are retired."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -12,9 +12,9 @@ _LONG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
 def upgrade() -> None:
-    """Until now head and origin held the same rows, so that nothing is owed and nothing waits.
+    """Set every list to nothing owed and nothing waiting: until now, head and origin held the same rows.
 
-    ``stack`` of an origin repeated the head's. Labels of older versions were not counted: they stay unknown.
+    An origin's ``stack`` repeated the head's. Labels of older versions were not counted and stay unknown.
     """
     op.drop_column("origins", "stack")
     for name, default in (("owed", "[]"), ("refused", "[]"), ("waiting", "{}"), ("discarded", "{}")):

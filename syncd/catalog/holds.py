@@ -1,0 +1,79 @@
+"""The part of the catalog that keeps holds, and the updates they belong to."""
+
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Table, func, insert, select, update
+from sqlalchemy import delete as delete_from
+
+from syncd.catalog.database import Tables, values_of, writing
+from syncd.catalog.records import HoldEnd, HoldRecord, HoldState, Records, UpdateRecord
+from syncd.catalog.tables import holds, updates
+from syncd.errors import LostRaceError, StoreError
+from syncd.model import ListName
+
+
+class HoldTables(Tables):
+    """Base of `syncd.catalog.catalog.Catalog`: each method is one transaction, and raises `StoreError` as that does."""
+
+    def holds(self, name: ListName | None = None) -> tuple[HoldRecord, ...]:
+        """Return the open and discarded holds of one published list or of all, oldest first."""
+        statement = select(holds).where(holds.c.state.in_((HoldState.OPEN, HoldState.DISCARDED))).order_by(holds.c.id)
+        if name is not None:
+            statement = statement.where(holds.c.list == name)
+        return tuple(HoldRecord(**row) for row in self._rows(statement))
+
+    def hold(self, number: int) -> HoldRecord | None:
+        """Return one hold, whatever its state; None if the number is unknown."""
+        rows = self._rows(select(holds).where(holds.c.id == number))
+        return HoldRecord(**rows[0]) if rows else None
+
+    def last_hold_ends(self) -> dict[ListName, datetime]:
+        """Return the time at which a hold of each list last ended; lists without an ended hold are left out."""
+        statement = select(holds.c.list, func.max(holds.c.ended_at).label("at")).group_by(holds.c.list)
+        return {ListName(row["list"]): row["at"] for row in self._rows(statement.where(holds.c.ended_at.is_not(None)))}
+
+    def update_of(self, hold: HoldRecord) -> UpdateRecord:
+        """Return the update that a hold belongs to. Raises `StoreError` if it was lost."""
+        rows = self._rows(select(updates).where(updates.c.id == hold.update_id))
+        if not rows:
+            raise StoreError(f"{self.path} has lost the update of hold {hold.id}", hint="run `syncd verify`")
+        return UpdateRecord(**rows[0])
+
+    def prune_holds(self, keep: int) -> int:
+        """Forget all but the newest ``keep`` ended holds, and updates that no hold names; return how many holds."""
+        over = holds.c.state.not_in((HoldState.OPEN, HoldState.DISCARDED))
+        newest = select(holds.c.id).where(over).order_by(holds.c.id.desc()).limit(max(keep, 1))
+        with writing(self._engine, self.path) as connection:
+            count = connection.execute(delete_from(holds).where(over, holds.c.id.not_in(newest))).rowcount
+            named = select(holds.c.update_id)
+            connection.execute(delete_from(updates).where(updates.c.id.not_in(named)))
+            return count
+
+
+def end_hold(connection: Connection, ended: HoldEnd, now: datetime) -> None:
+    """Record how a hold ended. Raises `LostRaceError` if its state has changed since ``ended`` was computed."""
+    statement = update(holds).where(holds.c.id == ended.id, holds.c.state == ended.before)
+    values = {"state": ended.state, "ended_at": now, "ended_by": ended.by, "ended_reason": ended.reason}
+    if connection.execute(statement.values(values)).rowcount != 1:
+        raise LostRaceError(f"hold {ended.id} was ended in the meantime", hint="`syncd holds` lists the open holds")
+
+
+def open_holds(connection: Connection, records: Records) -> None:
+    """Add the update of ``records`` and the holds that belong to it."""
+    update_id = None
+    if records.update is not None:
+        update_id = _insert_numbered(connection, updates, records.update)
+    for hold in records.opened:
+        if update_id is None:
+            raise ValueError("a hold belongs to an update")
+        _insert_numbered(connection, holds, replace(hold, update_id=update_id))
+
+
+def _insert_numbered(connection: Connection, table: Table, record: Any) -> int:
+    """Insert a record whose ``id`` the database assigns; return that id."""
+    values = values_of(record)
+    del values["id"]
+    key = connection.execute(insert(table).values(values)).inserted_primary_key
+    return int(key[0]) if key else 0

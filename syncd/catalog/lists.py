@@ -1,0 +1,191 @@
+"""The part of the catalog that keeps each list: its origin, its head and its published versions."""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Select, func, insert, select, update
+from sqlalchemy import delete as delete_from
+
+from syncd.catalog.database import Tables, put_record, reading, values_of, writing
+from syncd.catalog.records import (
+    HeadNote,
+    HeadRecord,
+    HoldRecord,
+    HoldState,
+    ListRecords,
+    OriginDrop,
+    OriginRecord,
+    VersionRecord,
+    VersionSummary,
+    head_name,
+)
+from syncd.catalog.tables import heads, holds, origins, sources, versions
+from syncd.errors import LostRaceError
+from syncd.model import ListName
+from syncd.publish.ledger import HeadMove
+from syncd.units import CLOCK_TOLERANCE
+
+
+class ListTables(Tables):
+    """Base of `syncd.catalog.catalog.Catalog`: each method is one transaction, and raises `StoreError` as that does."""
+
+    def origin(self, source: str, name: ListName) -> OriginRecord | None:
+        """Return the verified state of a source's list; None if nothing of it was verified yet."""
+        rows = self._rows(select(origins).where(origins.c.source == source, origins.c.list == name))
+        return OriginRecord(**rows[0]) if rows else None
+
+    def origins(self) -> tuple[OriginRecord, ...]:
+        """Return every origin, sorted by source and list."""
+        rows = self._rows(select(origins).order_by(origins.c.source, origins.c.list))
+        return tuple(OriginRecord(**row) for row in rows)
+
+    def touch_verified(self, source: str, serials: Mapping[ListName, int], now: datetime) -> None:
+        """Record that each list was verified to be still at its serial; skip lists that have moved since."""
+        with writing(self._engine, self.path) as connection:
+            for name, serial in serials.items():
+                connection.execute(
+                    update(origins)
+                    .where(origins.c.source == source, origins.c.list == name, origins.c.serial == serial)
+                    .values(verified_at=now)
+                )
+
+    def correct_verified(self, now: datetime) -> bool:
+        """Replace verification times in the future, left by a clock that ran ahead, by ``now``; return True if any was.
+
+        The verification took place before ``now`` in any case, and its age can be computed again.
+        """
+        ahead = now + CLOCK_TOLERANCE
+        verified = (origins.c.verified_at, sources.c.last_verified_at)
+        if not any(self._rows(select(column).where(column > ahead).limit(1)) for column in verified):
+            return False  # called every minute: a write transaction each time would block other writers
+        with writing(self._engine, self.path) as connection:
+            for column in verified:
+                connection.execute(update(column.table).where(column > ahead).values({column: now}))
+        return True
+
+    def head(self, name: ListName) -> HeadRecord | None:
+        """Return the published state of a list; None if it was never published."""
+        rows = self._rows(select(heads).where(heads.c.list == name))
+        return HeadRecord(**rows[0]) if rows else None
+
+    def list_records(self, source: str, name: ListName) -> ListRecords:
+        """Return origin, version in force and live holds of one list of a source, read at the same moment."""
+        published = head_name(source, name)
+        mine = (origins.c.source == source, origins.c.list == name)
+        live = (holds.c.list == published, holds.c.state.in_((HoldState.OPEN, HoldState.DISCARDED)))
+        with reading(self._engine, self.path) as connection:
+            origin = connection.execute(select(origins).where(*mine)).mappings().first()
+            version = connection.execute(version_in_force(published)).mappings().first()
+            waiting = connection.execute(select(holds).where(*live).order_by(holds.c.id)).mappings().all()
+        return ListRecords(
+            OriginRecord(**origin) if origin else None,
+            VersionRecord(**version) if version else None,
+            tuple(HoldRecord(**row) for row in waiting),
+        )
+
+    def heads(self) -> tuple[HeadRecord, ...]:
+        """Return every head, sorted by list."""
+        return tuple(HeadRecord(**row) for row in self._rows(select(heads).order_by(heads.c.list)))
+
+    def version(self, name: ListName, version: int) -> VersionRecord | None:
+        """Return one published version; None if it is unknown or was forgotten."""
+        rows = self._rows(select(versions).where(versions.c.list == name, versions.c.version == version))
+        return VersionRecord(**rows[0]) if rows else None
+
+    def versions(self, name: ListName, limit: int | None = None) -> tuple[VersionRecord, ...]:
+        """Return the published versions of a list with their manifests, newest first."""
+        statement = select(versions).where(versions.c.list == name).order_by(versions.c.version.desc()).limit(limit)
+        return tuple(VersionRecord(**row) for row in self._rows(statement))
+
+    def head_rows(self) -> dict[ListName, int]:
+        """Return the number of entries in force in each head, without reading the manifests."""
+        statement = select(heads.c.list, versions.c.rows).join(
+            versions, (versions.c.list == heads.c.list) & (versions.c.version == heads.c.version)
+        )
+        return {ListName(row["list"]): int(row["rows"]) for row in self._rows(statement)}
+
+    def history(self, name: ListName, limit: int) -> tuple[VersionSummary, ...]:
+        """Return the newest ``limit`` versions of a list without their manifests, oldest first."""
+        wanted = [versions.c[field.name] for field in fields(VersionSummary)]
+        statement = select(*wanted).where(versions.c.list == name).order_by(versions.c.version.desc()).limit(limit)
+        return tuple(VersionSummary(**row) for row in reversed(self._rows(statement)))
+
+    def prune_versions(self, name: ListName, keep: int) -> int:
+        """Forget all but the newest ``keep`` versions of a list, and never the head's; return how many."""
+        newest = select(versions.c.version).where(versions.c.list == name).order_by(versions.c.version.desc())
+        old = delete_from(versions).where(
+            versions.c.list == name, versions.c.version.not_in(newest.limit(max(keep, 1)))
+        )
+        head = select(heads.c.version).where(heads.c.list == name)
+        with writing(self._engine, self.path) as connection:
+            return connection.execute(old.where(versions.c.version.not_in(head))).rowcount
+
+
+def version_in_force(name: ListName) -> Select[Any]:
+    """Select the version that a list's head names."""
+    of_head = (versions.c.list == heads.c.list) & (versions.c.version == heads.c.version)
+    return select(versions).join(heads, of_head).where(heads.c.list == name)
+
+
+def compare_origin(connection: Connection, source: str, name: ListName, before: int) -> None:
+    """Raise `LostRaceError` if an origin is no longer at revision ``before`` (0: absent)."""
+    key = (origins.c.source == source, origins.c.list == name)
+    revision = connection.execute(select(origins.c.revision).where(*key)).scalar_one_or_none() or 0
+    _refuse_unless(revision == before, name)
+
+
+def drop_origin(connection: Connection, dropped: OriginDrop) -> None:
+    """Delete the origin of a list that is no longer followed."""
+    key = (origins.c.source == dropped.source, origins.c.list == dropped.list)
+    connection.execute(delete_from(origins).where(*key))
+
+
+def compare_head(connection: Connection, move: HeadMove) -> None:
+    """Raise `LostRaceError` if a head is no longer the version that ``move`` was computed from."""
+    name = move.manifest.list
+    head = connection.execute(select(heads.c.version).where(heads.c.list == name)).scalar_one_or_none()
+    _refuse_unless(head == move.before, name)
+    newest = connection.execute(select(func.max(versions.c.version)).where(versions.c.list == name)).scalar_one()
+    _refuse_unless(newest is None or newest < move.manifest.version, name)
+
+
+def _refuse_unless(unchanged: bool, name: ListName) -> None:
+    if not unchanged:
+        raise LostRaceError(
+            f"another process published {name} in the meantime",
+            hint="nothing was changed; the next sync continues from the newer version",
+        )
+
+
+def put_head(connection: Connection, move: HeadMove, note: HeadNote, now: datetime) -> None:
+    """Add a list's next version and move its head there."""
+    manifest = move.manifest
+    labels = note.labels
+    if labels is None and move.before is not None:
+        before = (versions.c.list == manifest.list, versions.c.version == move.before)
+        labels = connection.execute(select(versions.c.labels).where(*before)).scalar_one_or_none()
+    version = VersionRecord(
+        list=manifest.list,
+        version=manifest.version,
+        manifest_sha256=move.sha256,
+        manifest=move.content,
+        created_at=now,
+        sync_id=note.sync_id,
+        plan=note.plan,
+        counts=note.counts,
+        rows=manifest.rows,
+        labels=labels,
+    )
+    head = HeadRecord(
+        list=manifest.list,
+        source=note.source,
+        version=manifest.version,
+        manifest_sha256=move.sha256,
+        origin_serial=note.origin_serial,
+        published_at=now,
+        retired_at=manifest.retired.since if manifest.retired else None,
+    )
+    connection.execute(insert(versions).values(values_of(version)))
+    put_record(connection, heads, head)
