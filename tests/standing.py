@@ -117,7 +117,7 @@ def fault_of(outcome: SyncOutcome) -> SyncdError:
 def checked(error: SyncdError) -> SyncdError:
     """The error, once it is seen to say what happened, what is served and what to do."""
     assert error.message
-    assert re.search(r"version \d|nothing|as it was published last", error.serving)
+    assert re.search(r"version \d|nothing|as last published", error.serving)
     assert error.hint
     return error
 

@@ -50,7 +50,7 @@ def test_a_slip_in_a_name_makes_no_list(partner: World) -> None:
         "",
         f"error: {feed} has no list image\n"
         "  still served: nothing of image yet\n"
-        "  to do: did you mean images? if not, --new makes the first version of a list\n",
+        "  to do: did you mean images? if not, give --new to create a list\n",
     )
     assert "to do: known lists: images; --new makes" in syncd(*slip[:4], "zzz", *slip[5:]).err
     assert (feed / "metadata" / "timestamp.json").read_bytes() == signed
@@ -69,7 +69,7 @@ def test_one_more_list_is_made_with_new(partner: World) -> None:
         2,
         [
             f"error: {feed} has a list videos already",
-            "  to do: --new is for its first version alone: leave it out",
+            "  to do: leave out --new: it is only for a list's first version",
         ],
     )
     assert syncd(*more).out == "videos is up to date: version 1, 3 rows\n"
@@ -118,13 +118,14 @@ def test_a_feed_that_was_used_is_not_made_anew(partner: World) -> None:
 def test_keys_never_lie_in_the_feed(tmp_path: Path) -> None:
     """What is served holds no key."""
     ran = syncd("feed", "init", tmp_path / "f", "--offline-keys", tmp_path / "f" / "off")
-    assert (ran.code, ran.err.splitlines()[0]) == (2, f"error: {tmp_path}/f/off lies in the feed that is served")
+    told = f"error: {tmp_path}/f/off is inside the feed folder, which is public"
+    assert (ran.code, ran.err.splitlines()[0]) == (2, told)
 
 
 def test_offline_keys_are_not_online_keys(tmp_path: Path) -> None:
     """One folder for both would leave root's keys on the machine that they are to be kept from."""
     ran = syncd("feed", "init", tmp_path / "f", "--offline-keys", tmp_path / "k", "--online-keys", tmp_path / "k")
-    assert (ran.code, ran.err.splitlines()[0]) == (2, f"error: {tmp_path}/k is given for offline and online keys")
+    assert (ran.code, ran.err.splitlines()[0]) == (2, f"error: {tmp_path}/k is given for both offline and online keys")
     assert not (tmp_path / "k").exists()
 
 
@@ -138,7 +139,7 @@ def test_nobody_publishes_beside_an_operators_catalog(partner: World, command: t
     ran = syncd("feed", name, partner.state.feed.root, "--online-keys", partner.state.keys, *more, *file)
     assert (ran.code, ran.out) == (6, "")
     assert ran.err == (
-        f"error: {partner.state.feed.root} is what an operator publishes\n"
+        f"error: {partner.state.feed.root} is the feed of an operator's state folder\n"
         "  to do: `syncd sync` alone publishes there; rows of your own go into a feed of their own, "
         "as one more source\n"
     )
@@ -215,20 +216,23 @@ def test_no_list_file_is_taken_for_bad_rows(partner: World) -> None:
     before = removed.read_bytes()
     ran = publish(partner, "--add", added, "--remove", removed, "--skip-bad", removed)
     assert (ran.code, removed.read_bytes()) == (2, before)
-    assert f"{removed} is there, and holds no bad rows" in ran.err
+    assert f"{removed} exists, and is not a file of bad rows" in ran.err
 
 
 @pytest.mark.parametrize("more", [(), ("--full", "a", "--add", "b")])
 def test_what_to_publish_must_be_said_once(partner: World, more: tuple[str, ...]) -> None:
     """The whole, or what changed."""
     assert publish(partner, *more) == Ran(
-        2, "", "error: say what to publish\n  to do: either --full FILE, or --add FILE and/or --remove FILE\n"
+        2,
+        "",
+        "error: give the whole list, or rows to add or remove\n"
+        "  to do: either --full FILE, or --add FILE and/or --remove FILE\n",
     )
 
 
 def test_a_folder_that_is_no_feed_is_told(tmp_path: Path) -> None:
     """By every command that takes one."""
-    expected = Ran(2, "", f"error: {tmp_path} is not a feed\n  to do: make one with `syncd feed init`\n")
+    expected = Ran(2, "", f"error: {tmp_path} is not a feed\n  to do: create one with `syncd feed init`\n")
     assert syncd("feed", "status", tmp_path) == expected
     assert syncd("feed", "publish", tmp_path, "--list", "images", "--full", "x") == expected
     assert syncd("feed", "serve", tmp_path, "--listen", "127.0.0.1:0") == expected

@@ -118,7 +118,7 @@ def test_a_clock_a_day_ahead_needs_a_person(world: World) -> None:
     sync_ahead(world, hours=30)
     with pytest.raises(RefusedError, match="the local clock runs backwards") as refused:
         signed(world)
-    assert refused.value.hint.endswith("where it is right, and ran ahead then: `syncd feed renew`")
+    assert refused.value.hint.endswith("if it is right, it was ahead when the feed was signed: run `syncd feed renew`")
     with world.publisher() as publisher:
         apply = in_state(publisher, "tester", "the clock ran ahead")
         rotate.renew(world.state.feed, apply, KeyFolders(world.state.keys, (world.offline,)), world.clock())

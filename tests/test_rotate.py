@@ -239,7 +239,7 @@ def test_a_crash_after_the_commit_is_finished_by_the_next_command(
 
 def test_the_operators_feed_is_not_rotated_beside_its_catalog(running: World) -> None:
     """What an operator publishes is changed through its state folder only."""
-    with pytest.raises(RefusedError, match="is what an operator publishes"):
+    with pytest.raises(RefusedError, match="is the feed of an operator's state folder"):
         rotate.refuse_operators(running.state.feed.root)
     with pytest.raises(RefusedError, match="is an operator's state folder") as refused:
         rotate.refuse_operators(running.state.root)
@@ -280,7 +280,7 @@ def test_a_feed_signed_by_a_clock_ahead_is_renewed(running: World) -> None:
     running.clock.forward(days=-99)
     with pytest.raises(RefusedError, match="the local clock runs backwards") as refused:
         running.publish(add=[row(31)])
-    assert refused.value.hint.endswith("where it is right, and ran ahead then: `syncd feed renew`")
+    assert refused.value.hint.endswith("if it is right, it was ahead when the feed was signed: run `syncd feed renew`")
     rotate.renew(running.partner, rotate.in_feed(running.partner), partner_keys(running), running.clock())
     running.publish(add=[row(31)])
     assert running.sync().exit_code == 0
@@ -292,7 +292,7 @@ def test_a_feed_signed_by_a_clock_ahead_is_renewed(running: World) -> None:
 def test_new_keys_are_never_made_in_the_feed(running: World, role: str) -> None:
     """What is served gets no private key, whichever role it is for."""
     within = running.partner.root / "new"
-    with pytest.raises(UsageError, match="lies in the feed that is served"):
+    with pytest.raises(UsageError, match="is inside the feed folder, which is public"):
         rotate_partner(running, role, NewKeys(folder=within))
     assert not within.exists()
 
@@ -302,6 +302,6 @@ def test_retired_keys_are_not_taken_for_new_ones(running: World, role: str) -> N
     """The folder of the keys in use may hold retired ones too: all in it would be trusted again."""
     rotate_partner(running, role)
     trusted = load_repository(running.partner).signing(role)
-    with pytest.raises(UsageError, match="maybe some that were retired before"):
+    with pytest.raises(UsageError, match="and perhaps retired ones"):
         rotate_partner(running, role, NewKeys(folder=partner_keys(running).of(role)))
     assert load_repository(running.partner).signing(role) == trusted

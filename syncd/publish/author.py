@@ -1,6 +1,6 @@
-"""Publishing a list from batches of rows: what a partner does.
+"""A partner's side: publishing a list from batches of rows.
 
-The feed folder is all the state there is: its ledger is a journal in the private corner.
+The feed folder is the only state: its ledger is a journal in the folder's private part.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -32,18 +32,18 @@ from syncd.trust.values import lifetime
 from syncd.units import brief, clock_is_behind
 
 MakeBatch = Callable[[Path], Batch]
-"""Makes what is to be published, with files in the scratch folder given; called once the feed's lock is held."""
+"""Makes the batch to publish, with its files in the given scratch folder; called once the feed's lock is held."""
 
 ROOT_FILE: Final = "root.json"
 _PATIENCE: Final = 60.0
-"""Seconds to wait for another process's short work, once the new version is published."""
-_SHOWN: Final = 500
-"""Characters of the names of a feed's lists, of which there may be hundreds."""
+"""Seconds to wait for the feed's lock once the new version is published."""
+_MAX_SHOWN: Final = 500
+"""Characters of the names of a feed's lists that a message shows; there may be hundreds of lists."""
 
 
 @dataclass(frozen=True)
 class Published:
-    """What came of a publication. ``version`` is that in force; ``changed`` says whether it is a new one."""
+    """The result of a publication. ``version`` is in force now; ``changed`` is true if it is new."""
 
     list: ListName
     version: int
@@ -53,31 +53,35 @@ class Published:
     skipped: int = 0
     """bad rows set aside while the batch was made"""
     needless: int = 0
-    """rows that asked for nothing: adds of what is there, removals of what is not"""
+    """rows without effect: additions of present entries, removals of absent ones"""
 
 
 def keys_folder(feed: Path) -> Path:
-    """Where the online keys of a feed lie by default: beside it, so that no web server serves them."""
+    """Return the default folder of a feed's online keys: beside the feed, so that no web server serves them."""
     return feed.parent / f"{feed.name}.keys"
 
 
 def init(feed: Path, offline_keys: Path, online_keys: Path, *, count: int, threshold: int, now: datetime) -> Path:
-    """Make a feed folder and its keys; returns the root to hand out. Existing offline keys are used.
+    """Create a feed and its keys; return the path of the root to hand out. Existing offline keys are used.
 
-    What was killed when only ``root.json`` was missing is finished. Raises `UsageError`, `RefusedError`, `StoreError`.
+    If an earlier call was killed before it wrote ``root.json``, finish it. Raises `UsageError`, `RefusedError`,
+    `StoreError`.
     """
     folder = FeedFolder(feed)
     keep_apart(feed, offline_keys, online_keys)
     if offline_keys.resolve() == online_keys.resolve():
         raise UsageError(
-            f"{offline_keys} is given for offline and online keys",
-            hint="offline keys leave this machine, online keys stay: name two folders",
+            f"{offline_keys} is given for both offline and online keys",
+            hint="name two folders: offline keys are to leave this machine, online keys stay",
         )
     with lock(folder.lock, "feed init"):
         if folder.store.length(ROOT_FILE) is not None or _signed_again(folder):
             raise UsageError(f"{feed} is a feed already", hint="`syncd feed status` shows it; nothing was changed")
         if not 1 <= threshold <= count:
-            raise UsageError(f"a threshold of {threshold} with {count} keys", hint="give 1 <= threshold <= keys")
+            raise UsageError(
+                f"a threshold of {threshold} is not possible with {count} keys",
+                hint="give a threshold from 1 to the number of keys",
+            )
         if folder.store.length(layout.TIMESTAMP) is None:
             update = create(_offline(offline_keys, count), keys.make_online_keys(online_keys), threshold, now)
             publication.install(folder, metadata_files(update.files))
@@ -90,15 +94,15 @@ def _signed_again(folder: FeedFolder) -> bool:
 
 
 def is_untouched(folder: FeedFolder) -> bool:
-    """Whether nothing was signed since `init` made the feed. Raises `StoreError`."""
+    """Return True if nothing was signed since `init` created the feed. Raises `StoreError`."""
     return load_repository(folder).versions["timestamp"] == 1
 
 
 def keep_apart(feed: Path, *others: Path) -> None:
-    """Refuse, with `UsageError`, what is no list for readers and would lie where they are served from."""
+    """Raise `UsageError` if one of ``others`` lies in the feed folder, from which web servers serve every file."""
     for other in others:
         if other.resolve().is_relative_to(feed.resolve()):
-            raise UsageError(f"{other} lies in the feed that is served", hint="name a folder outside of it")
+            raise UsageError(f"{other} is inside the feed folder, which is public", hint="name a folder outside of it")
 
 
 def _offline(folder: Path, count: int) -> Signers:
@@ -109,7 +113,7 @@ def _offline(folder: Path, count: int) -> Signers:
 
 
 def publisher(folder: FeedFolder, signers: Signers, patience: float = 0.0) -> FeedPublisher[None]:
-    """Return what publishes a partner's feed."""
+    """Return the publisher of a partner's feed."""
     return FeedPublisher(folder, Journal(folder), signers, patience=patience)
 
 
@@ -122,16 +126,16 @@ def publish_batch(
     *,
     new: bool | None = None,
 ) -> Published:
-    """Publish the next version of a list; if the content is the same, only sign that it still is.
+    """Publish the next version of a list; if its content has not changed, only sign the timestamp again.
 
     ``new``: True if this must be the first version of the list, False if it must not be (unless the feed has no list
-    yet), None if it may be. Afterwards the stack is folded if that is due, under a version of its own, and old files
-    are removed. Raises what ``make_batch`` does (nothing was published), `UsageError`, `RefusedError`, `StoreError`.
+    yet), None if it may be. Afterwards, fold the stack if due, as a version of its own, and remove old files. Raises
+    what ``make_batch`` raises (nothing was published), `UsageError`, `RefusedError`, `StoreError`.
     """
     try:
-        asked = _Request(folder, name, make_batch, now, new)
-        manifests = publisher(folder, signers).publish(f"feed publish {name}", asked.propose, now)
-        published = asked.published(manifests or ())
+        request = _PublishRequest(folder, name, make_batch, now, new)
+        manifests = publisher(folder, signers).publish(f"feed publish {name}", request.propose, now)
+        published = request.published(manifests or ())
         if published.changed:
             compact(folder, name, signers, now)
             collect_garbage(folder, now, _PATIENCE)
@@ -145,13 +149,13 @@ def _serving(folder: FeedFolder, name: ListName) -> str:
     try:
         target = load_repository(folder).targets().get(layout.target_name(name))
     except SyncdError:
-        return f"{folder.root} as it was published last"
+        return f"{folder.root} as last published"
     return f"{name} version {target.version}" if target else f"nothing of {name} yet"
 
 
 @dataclass
-class _Request:
-    """What a partner asks to publish, and what making it came to."""
+class _PublishRequest:
+    """A partner's request to publish a list; making the batch fills in the fields below ``new``."""
 
     folder: FeedFolder
     name: ListName
@@ -170,7 +174,7 @@ class _Request:
         try:
             return self._draft()
         finally:
-            self.folder.remove_staging()  # the list in the clear, and as large
+            self.folder.remove_staging()  # it holds the list in the clear, and takes as much space
 
     def _draft(self) -> Proposal[None]:
         staging = self.folder.make_staging()
@@ -180,7 +184,7 @@ class _Request:
         change = draft.change(self.name)
         if change is None:
             if self.current is None:
-                raise UsageError(f"{self.name} would be an empty list", hint="the first version needs at least one row")
+                raise UsageError(f"{self.name} would be empty", hint="the first version needs at least one row")
             return Proposal("resign")
         self.counts = change.counts
         for path, ref in draft.written:
@@ -188,40 +192,49 @@ class _Request:
         return Proposal("publish", (change,))
 
     def published(self, manifests: Sequence[Manifest]) -> Published:
-        """What came of it; ``manifests``: the new versions."""
+        """Return the result. ``manifests``: those of the new version, or () if nothing changed."""
         if manifests:
             (new,) = manifests
-            return Published(self.name, new.version, True, new.rows, self.counts, self.skipped, self.needless)
-        version, rows = (self.current.manifest.version, self.current.manifest.rows) if self.current else (0, 0)
-        return Published(self.name, version, False, rows, {}, self.skipped, self.needless)
+            version, rows, counts = new.version, new.rows, self.counts
+        else:
+            version, rows = (self.current.manifest.version, self.current.manifest.rows) if self.current else (0, 0)
+            counts = {}
+        return Published(
+            list=self.name,
+            version=version,
+            changed=bool(manifests),
+            rows=rows,
+            counts=counts,
+            skipped=self.skipped,
+            needless=self.needless,
+        )
 
 
 def _check_name(folder: FeedFolder, repository: Repository, name: ListName, new: bool | None) -> None:
-    """A list that was made by a slip of the finger would stay, and nobody would follow it. Raises `UsageError`."""
+    """Raise `UsageError` if a typing error would create a list: it would stay, and nobody would follow it."""
     names = sorted(filter(None, map(layout.list_of, repository.targets())))
     if new and name in names:
         raise UsageError(
-            f"{folder.root} has a list {name} already", hint="--new is for its first version alone: leave it out"
+            f"{folder.root} has a list {name} already", hint="leave out --new: it is only for a list's first version"
         )
     if new is False and names and name not in names:
         meant = nearest(name, names, "list")
-        meant = f"{meant} if not," if meant.endswith("?") else f"{brief(meant, _SHOWN)};"
-        raise UsageError(f"{folder.root} has no list {name}", hint=f"{meant} --new makes the first version of a list")
+        meant = f"{meant} if not," if meant.endswith("?") else f"{brief(meant, _MAX_SHOWN)};"
+        raise UsageError(f"{folder.root} has no list {name}", hint=f"{meant} give --new to create a list")
 
 
 def compact(
     folder: FeedFolder, name: ListName, signers: Signers, now: datetime, *, everything: bool = False
 ) -> Manifest | None:
-    """Publish a version of a list with a shorter stack and the same end state; None if nothing is due.
+    """Publish a version of a list with a shorter stack and the same end state; return None if nothing is due.
 
-    Folding takes place outside the feed's lock. Raises `UsageError` if there is no such list, `RefusedError`,
-    `StoreError`.
+    Folds outside the feed's lock. Raises `UsageError` if there is no such list, `RefusedError`, `StoreError`.
     """
-    press = publisher(folder, signers, _PATIENCE)
-    press.finish()
-    current = press.ledger.current(load_repository(folder), name)
+    feed_publisher = publisher(folder, signers, _PATIENCE)
+    feed_publisher.finish()
+    current = feed_publisher.ledger.current(load_repository(folder), name)
     if current is None:
-        raise UsageError(f"{folder.root} has no list {name}", hint="`syncd feed status` names those there are")
+        raise UsageError(f"{folder.root} has no list {name}", hint="`syncd feed status` shows the lists")
     folded = fold_due(folder, current.manifest, everything=everything)
     if not folded:
         return None
@@ -232,7 +245,7 @@ def compact(
         change = folded.change_of(newest.manifest) if newest else None
         return Proposal("compact", (change,)) if change else None
 
-    manifests = press.publish(f"feed compact {name}", propose, now)
+    manifests = feed_publisher.publish(f"feed compact {name}", propose, now)
     return manifests[0] if manifests else None
 
 
@@ -247,11 +260,11 @@ def retire(folder: FeedFolder, name: ListName, signers: Signers, now: datetime) 
         current = start.current(name)
         if current is None:
             names = sorted(filter(None, map(layout.list_of, start.repository.targets())))
-            raise UsageError(f"{folder.root} has no list {name}", hint=brief(nearest(name, names, "list"), _SHOWN))
+            raise UsageError(f"{folder.root} has no list {name}", hint=brief(nearest(name, names, "list"), _MAX_SHOWN))
         if current.manifest.retired is not None:
             raise RefusedError(
-                f"{name} was retired on {current.manifest.retired.since:%Y-%m-%d} already",
-                hint=f"`syncd feed publish {folder.root} --list {name}` makes it a list again; nothing was changed",
+                f"{name} was already retired on {current.manifest.retired.since:%Y-%m-%d}",
+                hint=f"nothing was changed; `syncd feed publish {folder.root} --list {name}` would revive it",
             )
         return Proposal("retire", (ListChange(name, (), {}, {}, (), retired=now),))
 
@@ -265,9 +278,9 @@ def retire(folder: FeedFolder, name: ListName, signers: Signers, now: datetime) 
 
 
 def collect_garbage(folder: FeedFolder, now: datetime, patience: float = 0.0) -> Collected:
-    """Remove what no kept version names. Files are listed before the lock is taken.
+    """Remove files that no kept version names. They are listed before the lock is taken.
 
-    Raises `RefusedError` if the folder is not free within ``patience`` seconds, and `StoreError`.
+    Raises `RefusedError` if the lock is not free within ``patience`` seconds, and `StoreError`.
     """
     files = tuple(folder.store.names())
     with lock(folder.lock, "removing old files", patience):
@@ -276,7 +289,7 @@ def collect_garbage(folder: FeedFolder, now: datetime, patience: float = 0.0) ->
 
 
 def _named(folder: FeedFolder) -> set[str]:
-    """The files that a feed needs."""
+    """Return the paths of all files that the feed needs."""
     repository = load_repository(folder)
     heads = {
         name: target.sha256
@@ -289,10 +302,10 @@ def _named(folder: FeedFolder) -> set[str]:
 
 
 def check_clock(repository: Repository, now: datetime, *roles: str) -> None:
-    """Refuse to sign by a clock that was set back: what it signs is expired at once, and older than what readers hold.
+    """Refuse to sign if the clock was set back: the new documents would expire at once and be older than readers' own.
 
-    ``roles``: whose last signature ``now`` must not be before; default: the timestamp's, for which see
-    `check_timestamp`. Raises `RefusedError`.
+    ``roles``: ``now`` must not be before their last signature; by default the timestamp's, see `check_timestamp`.
+    Raises `RefusedError`.
     """
     expires = repository.expiries()
     if not roles:
@@ -304,25 +317,25 @@ def check_clock(repository: Repository, now: datetime, *roles: str) -> None:
 
 
 def check_timestamp(last: datetime, now: datetime) -> None:
-    """Refuse to sign the timestamp by a clock that is long before its ``last`` signature. Raises `RefusedError`.
+    """Refuse to sign the timestamp if the clock is far before its ``last`` signature. Raises `RefusedError`.
 
-    Whether the clock ran ahead then or is behind now, nobody can tell. Up to half the timestamp's life it does not
-    matter: what is signed is valid for the other half at least, and is signed again once the clock is right.
+    We cannot know whether the clock was ahead then or is behind now. Up to half the timestamp's lifetime it does not
+    matter: the new timestamp is valid for the other half at least, and is signed again once the clock is right.
     """
     if last - now > lifetime("timestamp") / 2:
         raise _runs_backwards(last, now, renewable=True)
 
 
 def _runs_backwards(last: datetime, now: datetime, *, renewable: bool) -> RefusedError:
-    renew = "; where it is right, and ran ahead then: `syncd feed renew`" if renewable else ""
+    renew = "; if it is right, it was ahead when the feed was signed: run `syncd feed renew`" if renewable else ""
     return RefusedError(
-        f"the local clock runs backwards: it says {now:%Y-%m-%d %H:%M} UTC, and the feed was last signed at "
+        f"the local clock runs backwards: it says {now:%Y-%m-%d %H:%M} UTC, but the feed was last signed at "
         f"{last:%Y-%m-%d %H:%M} UTC",
-        hint=f"set the clock of this machine{renew}",
+        hint=f"correct the clock of this machine{renew}",
     )
 
 
 def open_list(folder: FeedFolder, repository: Repository, name: ListName) -> Snapshot | None:
-    """Open the version of a list that is in force, or None."""
+    """Open the version of a list that is in force; return None if the list does not exist."""
     target = repository.targets().get(layout.target_name(name))
     return open_snapshot(folder, name, target.sha256) if target else None

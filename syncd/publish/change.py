@@ -1,4 +1,4 @@
-"""From a change of a list to its next manifest, and from manifests to signed files, all in memory. Pure."""
+"""The next manifest from a change of a list, and signed files from manifests; all in memory. Pure."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -30,43 +30,43 @@ from syncd.trust.repository import Freshness, Repository, SignedTarget
 
 @dataclass(frozen=True)
 class ListChange:
-    """The next version of a list before it has a number: the delta, what it does, and what it leads to."""
+    """The next version of a list before it has a number: its delta, the delta's effect and the end state."""
 
     list: ListName
     segments: tuple[SegmentRef, ...]
-    """the delta; empty where only the stack changes (compaction) or there was no version before"""
+    """the delta; empty if only the stack changes (compaction) or there was no version before"""
     counts: Mapping[Algorithm, Counts]
     end_state: Mapping[Algorithm, EndState]
     stack: tuple[SegmentRef, ...]
-    """what to load, the delta included"""
+    """all segments to load, including the delta"""
     folds: tuple[Fold, ...] = ()
-    """how segments of the stack were folded, where this change did so"""
+    """folds of the stack's segments that this change made"""
     origin: Origin | None = None
     whole: bool = False
-    """no delta leads here: followers load the stack"""
+    """true if no delta leads here: followers load the whole stack"""
     withheld: Mapping[Algorithm, Withheld] = field(default_factory=dict)
-    """what upstream changed and is kept out of this version"""
+    """counts of upstream changes kept out of this version"""
     retired: datetime | None = None
-    """since when the list is no longer published; its stack is then empty"""
+    """the time the list was retired; its stack is then empty"""
     critical: tuple[str, ...] | None = None
-    """here and below, None: as in the version before"""
+    """None, here and down to ``max_age``: as in the version before"""
     pinned: bool | None = None
     media: Media | None = None
     purpose: Purpose | None = None
     max_age: MaxAge | None = None
     audit: AuditHead | None = None
-    """None: nothing is stated"""
+    """None: the manifest states no audit head"""
 
 
 def next_manifest(
     current: CurrentVersion | None, change: ListChange, *, created: datetime, min_root: int, above: int = 0
 ) -> Manifest:
-    """Return the manifest that follows ``current``. ``above``: a version number already given away. Pure."""
+    """Return the manifest that follows ``current``. ``above``: its version number will be higher. Pure."""
     before = current.manifest if current else None
     version = max(before.version if before else 0, above) + 1
-    fresh = change.whole or change.retired is not None  # no delta leads to it
-    recent = before.recent if before and not fresh else ()
-    if current and not fresh:
+    without_delta = change.whole or change.retired is not None
+    recent = before.recent if before and not without_delta else ()
+    if current and not without_delta:
         step = Step(
             version=version,
             previous=current.ref,
@@ -89,21 +89,21 @@ def next_manifest(
         withheld=dict(change.withheld),
         retired=RetirementNotice(since=manifests.now_in_seconds(change.retired)) if change.retired else None,
         audit=change.audit,
-        **_lasting(change, before),
+        **_inherited(change, before),
     )
 
 
-_LASTING: Final = ("critical", "pinned", "media", "purpose", "max_age")
+_INHERITED: Final = ("critical", "pinned", "media", "purpose", "max_age")
 
 
-def _lasting(change: ListChange, before: Manifest | None) -> dict[str, Any]:
-    """What a list keeps from version to version unless ``change`` says otherwise."""
-    held = {name: getattr(before, name) for name in _LASTING} if before else {}
-    return held | {name: value for name in _LASTING if (value := getattr(change, name)) is not None}
+def _inherited(change: ListChange, before: Manifest | None) -> dict[str, Any]:
+    """Return the fields that a list keeps from version to version unless ``change`` sets them."""
+    held = {name: getattr(before, name) for name in _INHERITED} if before else {}
+    return held | {name: value for name in _INHERITED if (value := getattr(change, name)) is not None}
 
 
 def _useful_folds(folds: Sequence[Fold], stack: Sequence[SegmentRef]) -> tuple[Fold, ...]:
-    """Those that lead, also through one another, to a segment of the stack."""
+    """Return the folds that lead to a segment of the stack, directly or through other folds."""
     wanted = {ref.sha256 for ref in stack}
     kept: list[Fold] = []
     for fold in reversed(folds):  # newest first: an output is an input only of later folds
@@ -114,13 +114,13 @@ def _useful_folds(folds: Sequence[Fold], stack: Sequence[SegmentRef]) -> tuple[F
     lasting: list[Fold] = []
     for fold in kept[-RECENT:]:
         used |= set(fold.inputs)
-        if fold.output not in used:  # rows came and went: the same bytes again, which need no recipe
+        if fold.output not in used:  # else rows came and went, and an older segment has the same bytes
             lasting.append(fold)
     return tuple(lasting)
 
 
 def head_move(current: CurrentVersion | None, manifest: Manifest) -> HeadMove:
-    """Return a manifest as its exact bytes, and as what it follows."""
+    """Return the move of a list's head from ``current`` to ``manifest``, with the manifest's exact bytes."""
     content = manifests.encode(manifest)
     before = current.manifest.version if current else None
     return HeadMove(manifest, hashlib.sha256(content).hexdigest(), content, before)
@@ -135,9 +135,9 @@ def sign(
     above: int = 0,
     audit: AuditHead | None = None,
 ) -> SignedFiles:
-    """Sign the manifests of ``published`` into the feed, in memory. The result is what the commit point keeps.
+    """Sign the manifests of ``published`` into the feed, in memory; return the exact files to commit.
 
-    ``above``: metadata versions already given away, as in `Repository.publish`, and ``audit``.
+    ``above`` and ``audit``: as in `Repository.publish`.
     """
     targets = {}
     for move in published:
@@ -149,5 +149,5 @@ def sign(
 
 
 def metadata_files(files: Sequence[tuple[str, bytes]]) -> SignedFiles:
-    """Signed metadata at its place in the feed."""
+    """Return signed metadata files with their paths in the feed."""
     return tuple((f"{layout.METADATA}/{name}", content) for name, content in files)

@@ -1,4 +1,4 @@
-"""A list's next delta in the making: a batch compared with what is in force, written as segments in staging."""
+"""A list's next delta: a batch compared with the version in force, and written as segments in staging."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +20,7 @@ from syncd.publish.change import ListChange
 
 
 class ListDraft:
-    """The change that a `Batch` makes to the version in force. ``written``: new segments, to be installed."""
+    """The change that a `Batch` makes to the version in force. ``written``: new segments to install."""
 
     def __init__(self, staging: Path, current: Snapshot | None) -> None:
         self._staging, self._current = staging, current
@@ -55,11 +55,11 @@ class ListDraft:
         return stacks.get(algorithm) or Stack(algorithm, [])
 
     def _resolve(self, removals: Removals) -> dict[Algorithm, Rows]:
-        """Rows that remove: those given whole, all entries of a digest, and entries wherever they are."""
+        """Return rows that remove: those named exactly, all entries of a digest, and entries under any algorithm."""
         rows: dict[Algorithm, Rows] = {}
         unmatched = set(removals.entries)
         held = self._current.stacks if self._current else {}
-        for algorithm in sorted({*KNOWN_ALGORITHMS, *held}):  # an entry goes wherever it is
+        for algorithm in sorted({*KNOWN_ALGORITHMS, *held}):  # an entry may be under any of them
             stack = self._stack(algorithm)
             parts = [removals.exact[algorithm]] if algorithm in removals.exact else []
             if algorithm in removals.digests:
@@ -88,9 +88,9 @@ class ListDraft:
         return rows.take(needed)
 
     def change(self, name: ListName) -> ListChange | None:
-        """Write the delta's segments and return the change; None where nothing changes."""
+        """Write the delta's segments and return the change; None if nothing changes."""
         if self._current is None:
-            return self._anew(name, self._whole if self._whole is not None else self._bases())
+            return self._without_delta(name, self._whole if self._whole is not None else self._bases())
         states = dict(self._current.manifest.end_state)
         counts: dict[Algorithm, Counts] = {}
         segments: list[SegmentRef] = []
@@ -102,24 +102,24 @@ class ListDraft:
                 segments.append(self._write(algorithm, "delta", rows))
         states = drop_empty(states)
         if self._whole is not None and states != _states(self._whole)[0]:
-            self.written.clear()  # the end state signed before had drifted: begin again from the list itself
-            return self._anew(name, self._whole)
+            self.written.clear()  # the signed end state had drifted from the rows: publish the list itself
+            return self._without_delta(name, self._whole)
         if not segments:
             return None
         return ListChange(name, tuple(segments), counts, states, (*self._current.manifest.stack, *segments))
 
     def _bases(self) -> dict[Algorithm, Segment]:
-        """The first rows of a list, given as rows to add."""
-        found = {}
+        """Write the rows to add as the bases of a new list."""
+        bases = {}
         for algorithm, rows in self._deltas.items():
             if len(rows):
                 ref = self._write(algorithm, "base", rows)
-                found[algorithm] = Segment.open(self.written[-1][0], ref)
+                bases[algorithm] = Segment.open(self.written[-1][0], ref)
         self.written.clear()
-        return found
+        return bases
 
-    def _anew(self, name: ListName, whole: Mapping[Algorithm, Segment]) -> ListChange | None:
-        """A version that no delta leads to: the first, or one after a drift."""
+    def _without_delta(self, name: ListName, whole: Mapping[Algorithm, Segment]) -> ListChange | None:
+        """Return a version that no delta leads to: the first one, or one after a drift."""
         self.written += [(segment.path, segment.ref) for segment in whole.values()]
         if not whole:
             return None
@@ -138,7 +138,7 @@ class ListDraft:
 
 
 def _states(whole: Mapping[Algorithm, Segment]) -> tuple[dict[Algorithm, EndState], dict[Algorithm, Counts]]:
-    """End states and counts from the rows themselves."""
+    """Compute end states and counts from the rows themselves."""
     found = {algorithm: whole_state(Stack(algorithm, [segment])) for algorithm, segment in sorted(whole.items())}
     states = {algorithm: state for algorithm, (state, _) in found.items()}
     return states, {algorithm: count for algorithm, (_, count) in found.items()}
@@ -150,8 +150,8 @@ def _joined(parts: list[Rows]) -> Rows:
     both = repeats(rows.digests, rows.entries)
     if len(both):
         raise UsageError(
-            f"{len(both)} {rows.algorithm} entries are to be added and removed at once",
-            hint="an entry may be added or removed, not both; nothing was published",
+            f"{len(both)} {rows.algorithm} entries are both added and removed",
+            hint="add or remove each entry, not both; nothing was published",
         )
     return rows
 

@@ -1,4 +1,4 @@
-"""The ledger of a feed without a catalog: a journal in its private corner, which holds one publication at most."""
+"""The ledger of a feed without a catalog: a journal in its private part, which holds one publication at most."""
 
 import base64
 import json
@@ -19,11 +19,11 @@ from syncd.trust.values import Freshness
 _JOURNAL: Final = "journal.json"
 _MAX_JOURNAL: Final = 64 << 20
 _ONLY: Final = 1
-"""The id of a publication: there is never a second one."""
+"""The id of the publication: a journal never holds a second one."""
 
 
 class Journal:
-    """A `syncd.publish.ledger.Ledger` of a partner's feed. Call with the feed's lock held."""
+    """The `syncd.publish.ledger.Ledger` of a partner's feed. Callers must hold the feed's lock."""
 
     def __init__(self, feed: FeedFolder) -> None:
         self._feed = feed
@@ -52,7 +52,7 @@ class Journal:
     def freshness(
         self, repository: Repository, moved: Sequence[Manifest], records: None, now: datetime
     ) -> Mapping[str, Freshness]:
-        """See `Ledger.freshness`. A feed without an upstream vouches for all its lists whenever it signs."""
+        """See `Ledger.freshness`. Without an upstream, every signature vouches for all lists of the feed."""
         del records
         named = {layout.list_of(target.name): target.version for target in repository.targets().values()}
         named |= {manifest.list: manifest.version for manifest in moved}
@@ -62,9 +62,9 @@ class Journal:
         """See `Ledger.audit_head`."""
 
     def commit(self, commit: Commit[None]) -> int:
-        """See `Ledger.commit`. The feed's lock keeps others out; what a crash left must have been installed."""
+        """See `Ledger.commit`. The feed's lock excludes others; publications left by a crash must be installed."""
         if self.pending():
-            raise LostRaceError(f"a publication in {self._feed.work} waits to be installed", hint="publish again")
+            raise LostRaceError(f"a publication in {self._feed.work} is not installed yet", hint="publish again")
         document = [[path, base64.b64encode(content).decode()] for path, content in commit.files]
         install_bytes(self._feed.work / _JOURNAL, json.dumps(document).encode(), mode=0o600)
         return _ONLY

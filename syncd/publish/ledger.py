@@ -1,8 +1,8 @@
-"""The ledger: where a publication is committed, before any of it is visible.
+"""The ledger: where a publication is committed before any of it is visible.
 
-A commit holds the exact signed bytes. So whatever dies afterwards, they are installed by the next who looks, by the
-same code, and no version number is ever signed twice. A partner's ledger is a journal beside its feed, an operator's
-the catalog.
+A commit holds the exact signed bytes. If the process dies afterwards, the next one installs them with the same code,
+and no version number is ever signed twice. A partner's ledger is a journal beside its feed, an operator's is the
+catalog.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from syncd.trust.repository import Repository
 
 Records = TypeVar("Records")
-"""What a ledger keeps with a commit, beside the signed files."""
+"""The records that a ledger keeps with a commit, besides the signed files."""
 
 SignedFiles = tuple[tuple[str, bytes], ...]
-"""(path in the feed, exact bytes), in the order in which they are installed: the timestamp last."""
+"""(path in the feed, exact bytes), in the order of installation: the timestamp last."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class CurrentVersion:
 
 @dataclass(frozen=True)
 class HeadMove:
-    """The next version of one list. ``before`` is the version it was computed from; None: there was none."""
+    """The next version of one list. ``before``: the version it was computed from; None for the first."""
 
     manifest: Manifest
     sha256: str
@@ -49,14 +49,14 @@ class HeadMove:
 
     def __post_init__(self) -> None:
         if self.manifest.version <= (self.before or 0):
-            raise ValueError("a version only goes up")
+            raise ValueError("version numbers only rise")
 
 
 @dataclass(frozen=True)
 class Commit(Generic[Records]):
-    """All that one publication changes: signed files, any number of heads, and what the ledger keeps beside them.
+    """All changes of one publication: signed files, any number of heads, and the ledger's own records.
 
-    Raises `ValueError` if the parts do not belong together: that is a bug of the caller.
+    Raises `ValueError` if the timestamp is not the last file: a bug of the caller.
     """
 
     kind: str
@@ -67,12 +67,12 @@ class Commit(Generic[Records]):
 
     def __post_init__(self) -> None:
         if TIMESTAMP in [path for path, _ in self.files[:-1]]:
-            raise ValueError("the timestamp is installed last")
+            raise ValueError("the timestamp must be installed last")
 
 
 @dataclass(frozen=True)
 class Publication:
-    """Signed files of one commit, to be installed in order."""
+    """Signed files of one commit, to install in order."""
 
     id: int
     created_at: datetime
@@ -81,13 +81,13 @@ class Publication:
 
 
 class Ledger(Protocol[Records]):
-    """Where one feed's publications are committed. All methods raise `StoreError`."""
+    """The place where one feed's publications are committed. All methods raise `StoreError`."""
 
     def pending(self) -> Sequence[Publication]:
-        """Return the publications that were committed and not yet installed, oldest first."""
+        """Return publications committed and not yet installed, oldest first."""
 
     def current(self, repository: "Repository", name: ListName) -> CurrentVersion | None:
-        """Return the version of a list that is in force; None if there is none."""
+        """Return the version of a list that is in force; None if it was never published."""
 
     def freshness(
         self, repository: "Repository", moved: Sequence[Manifest], records: Records | None, now: datetime
@@ -95,13 +95,12 @@ class Ledger(Protocol[Records]):
         """Return when the upstream of each list was last verified, once ``moved`` and ``records`` are committed."""
 
     def audit_head(self) -> AuditHead | None:
-        """Return the end of the audit log as it is before a publication; None if there is no such log."""
+        """Return the head of the audit log before a publication; None if the ledger keeps no audit log."""
 
     def commit(self, commit: Commit[Records]) -> int:
-        """The commit point. Return the publication's id.
+        """Commit a publication; return its id.
 
-        Raises `LostRaceError`, and changes nothing, if a head or a record is no longer what the commit was computed
-        from.
+        Raises `LostRaceError`, and changes nothing, if a head or a record has changed since the commit was computed.
         """
 
     def installed(self, publication: int) -> None:

@@ -3,8 +3,8 @@
     lock -> finish what a crash interrupted -> next manifests -> sign in memory -> commit the exact bytes -> install
     (the timestamp last) -> announce
 
-A sync, a release, compaction, hourly signing, key rotation, `recover`, a partner's ``feed publish``: each says what it
-proposes, computed from the state that it finds once the lock is held, and nothing else.
+A sync, a release, compaction, hourly signing, key rotation, `recover`, a partner's ``feed publish``: each only makes a
+proposal, computed from the state that it reads once the lock is held.
 """
 
 from collections.abc import Callable, Mapping
@@ -27,17 +27,17 @@ from syncd.trust.repository import Repository
 from syncd.trust.values import MetadataUpdate, role_of
 
 _RACES: Final = 3
-"""Times that a publication is computed again because another process was first."""
+"""Attempts at a publication when other processes publish first."""
 _OFFLINE: Final = frozenset({"root", "targets"})
 
 Announce = Callable[[ListName, int], None]
-"""Receives a list and its version once readers can see it; from any thread."""
+"""Receives a list and its version once readers can see it; called from any thread."""
 Resign = Callable[[Repository], MetadataUpdate]
 """Signs a change of the feed's metadata itself: other keys, a renewed root."""
 
 
 def unannounced(name: ListName, version: int) -> None:
-    """Nobody waits for news."""
+    """Announce to nobody."""
     del name, version
 
 
@@ -49,13 +49,13 @@ class Start(Generic[Records]):
     _ledger: Ledger[Records]
 
     def current(self, name: ListName) -> CurrentVersion | None:
-        """Return the version of a list that is in force; None if there is none."""
+        """Return the version of a list that is in force; None if it was never published."""
         return self._ledger.current(self.repository, name)
 
 
 @dataclass(frozen=True)
 class Proposal(Generic[Records]):
-    """What one publication makes visible, and what the ledger keeps of it. With neither, the timestamp is renewed."""
+    """The content of one publication. Without changes, files and records, only the timestamp is renewed."""
 
     kind: str
     changes: tuple[ListChange, ...] = ()
@@ -64,14 +64,15 @@ class Proposal(Generic[Records]):
     resign: Resign | None = None
     """signs root, targets or other keys first"""
     above: int = 0
-    """every version signed is above it"""
+    """every signed version number is higher"""
     records: Records | None = None
+    """the ledger's own records of it"""
     visible: bool = True
-    """if not, only ``records`` are committed, and nothing is signed"""
+    """false: only ``records`` are committed, and nothing is signed"""
 
 
 Propose = Callable[[Start[Records]], Proposal[Records] | None]
-"""Computes a publication from the state found; None: there is nothing to do. It may be asked again."""
+"""Computes a publication from the current state; None if nothing is to be done. May be called more than once."""
 
 
 @dataclass(frozen=True)
@@ -86,10 +87,10 @@ class FeedPublisher(Generic[Records]):
     """seconds to wait for another publication to end"""
 
     def publish(self, purpose: str, propose: Propose[Records], now: datetime) -> tuple[Manifest, ...] | None:
-        """Publish what ``propose`` makes of the state found; return the new versions, or None if it proposed nothing.
+        """Publish the proposal of ``propose``; return the new versions, or None if it proposed nothing.
 
-        Raises what ``propose`` raises, `RefusedError` (another publication is under way, or keys are not at hand) and
-        `StoreError`. If another process published first, everything is computed again from the new state.
+        If another process publishes first, compute everything again from the new state. Raises what ``propose``
+        raises, `RefusedError` (another publication is under way, or keys are missing) and `StoreError`.
         """
         with lock(self.feed.lock, purpose, self.patience):
             for _ in range(_RACES - 1):
@@ -100,14 +101,14 @@ class FeedPublisher(Generic[Records]):
             return self._publish(propose, now)
 
     def finish(self, purpose: str = "recovery") -> int:
-        """Install what was committed and not yet installed; return the number of publications. Raises as `publish`."""
+        """Install publications committed and not yet installed; return how many. Raises as `publish`."""
         if not self.ledger.pending():
             return 0
         with lock(self.feed.lock, purpose, self.patience):
             return self.install_pending()
 
     def install_pending(self) -> int:
-        """As `finish`, with the feed's lock held."""
+        """Do the same as `finish`; the caller must hold the feed's lock."""
         pending = self.ledger.pending()
         for publication in pending:
             self._install(publication)
@@ -141,7 +142,7 @@ class FeedPublisher(Generic[Records]):
                 return (*proposal.files, *metadata_files(update.files))
             repository = repository.after(update)
             # The snapshot and timestamp of that step are signed again below, under higher numbers.
-            first = metadata_files([one for one in update.files if role_of(one[0]) in _OFFLINE])
+            first = metadata_files([file for file in update.files if role_of(file[0]) in _OFFLINE])
         moved = [move.manifest for move in moves]
         freshness = self.ledger.freshness(repository, moved, proposal.records, now)
         signed = sign(repository, moves, freshness, self.signers, now, above=proposal.above, audit=audit)
@@ -158,16 +159,16 @@ def _moves(
     start: Start[Records], proposal: Proposal[Records], audit: AuditHead | None, now: datetime
 ) -> tuple[HeadMove, ...]:
     min_root = start.repository.versions["root"]
-    found = []
+    moves = []
     for change in proposal.changes:
         current, stated = start.current(change.list), replace(change, audit=audit)
         manifest = next_manifest(current, stated, created=now, min_root=min_root, above=proposal.above)
-        found.append(head_move(current, manifest))
-    return tuple(found)
+        moves.append(head_move(current, manifest))
+    return tuple(moves)
 
 
 def install(feed: FeedFolder, files: SignedFiles) -> None:
-    """Install committed files durably, in order. Doing it again changes nothing. Raises `StoreError`."""
+    """Install committed files durably, in order. Idempotent. Raises `StoreError`."""
     for path, content in files:
         if path == layout.TIMESTAMP:
             if feed.read(path) != content:
@@ -177,10 +178,10 @@ def install(feed: FeedFolder, files: SignedFiles) -> None:
 
 
 def _published(files: SignedFiles) -> Mapping[ListName, int]:
-    """The lists, with their versions, whose manifests are among ``files``."""
-    found = {}
+    """Return the lists whose manifests are among ``files``, with their versions."""
+    versions = {}
     for path, content in files:
         if layout.is_manifest(path):
             manifest = manifests.parse(content)
-            found[manifest.list] = manifest.version
-    return found
+            versions[manifest.list] = manifest.version
+    return versions

@@ -1,7 +1,7 @@
-"""Changing who signs a feed: rotating keys, giving a list keys of its own, renewing what offline keys sign.
+"""Changes to a feed's keys: rotation, separate keys for a list, and renewal of root and targets.
 
-What to sign is decided here, for partner and operator alike; how it is committed is the caller's (`Apply`): a journal
-beside a partner's feed, the catalog of an operator.
+This module decides what to sign, for partner and operator alike; the caller decides how it is committed (`Apply`): in
+the journal beside a partner's feed, or in an operator's catalog.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -23,7 +23,7 @@ from syncd.trust import keys
 from syncd.trust.keys import Signers
 
 Apply = Callable[[str, Resign, datetime], None]
-"""Receives what is being done, in words, what signs it, and the time; commits the outcome."""
+"""Receives the purpose in words, the function that signs, and the time; commits the result."""
 
 LIST_ROLE: Final = "list-"
 _DATED: Final = (*keys.OFFLINE_ROLES, "timestamp")
@@ -31,38 +31,38 @@ _DATED: Final = (*keys.OFFLINE_ROLES, "timestamp")
 
 @dataclass(frozen=True)
 class KeyFolders:
-    """Where the keys of a feed are: ``offline`` of one or several custodians, ``online`` on this machine."""
+    """The folders of a feed's keys: ``offline`` of one or several custodians, ``online`` on this machine."""
 
     online: Path
     offline: tuple[Path, ...] = ()
 
     def of(self, role: str) -> Path:
-        """Where keys of ``role`` belong."""
+        """Return the folder for keys of ``role``. Raises `UsageError` if it is offline and no folder was given."""
         if role not in keys.OFFLINE_ROLES:
             return self.online
         if not self.offline:
-            raise UsageError(f"the keys of {role} are offline", hint="say where, with --offline-keys")
+            raise UsageError(f"the keys of {role} are offline", hint="name their folder with --offline-keys")
         return self.offline[0]
 
     def offline_signers(self) -> Signers:
-        """Every offline key at hand."""
-        found = [keys.load_signers(folder, keys.OFFLINE_ROLES) for folder in self.offline]
-        return {role: tuple(signer for one in found for signer in one[role]) for role in keys.OFFLINE_ROLES}
+        """Load every offline key in the folders given."""
+        loaded = [keys.load_signers(folder, keys.OFFLINE_ROLES) for folder in self.offline]
+        return {role: tuple(signer for signers in loaded for signer in signers[role]) for role in keys.OFFLINE_ROLES}
 
 
 @dataclass(frozen=True)
 class NewKeys:
-    """The keys that a role gets: ``files`` (or signer URIs); or all of the role in ``folder``; or else fresh ones."""
+    """The new keys of a role: ``files`` (or signer URIs), or all of the role in ``folder``, or else generated ones."""
 
     files: tuple[str, ...] = ()
     folder: Path | None = None
     threshold: int | None = None
-    """None: as it was"""
+    """None: unchanged"""
 
 
 @dataclass(frozen=True)
 class Rotated:
-    """What came of a rotation. ``made``: the files of keys that are new."""
+    """The result of a rotation. ``made``: the files of generated keys."""
 
     role: str
     keys: int
@@ -71,31 +71,31 @@ class Rotated:
 
 
 def in_feed(folder: FeedFolder) -> Apply:
-    """Return what commits to a partner's feed. What a crash interrupted is finished first."""
+    """Return the function that commits to a partner's feed, after finishing a publication that a crash interrupted."""
     finish(folder)
-    press = author.publisher(folder, {})
+    publisher = author.publisher(folder, {})
 
     def apply(purpose: str, resign: Resign, now: datetime) -> None:
-        press.publish(purpose, lambda _: Proposal("metadata", resign=resign), now)
+        publisher.publish(purpose, lambda _: Proposal("metadata", resign=resign), now)
 
     return apply
 
 
 def finish(folder: FeedFolder) -> None:
-    """Finish what a crash interrupted: between a new root and the timestamp that goes with it nothing can be loaded.
+    """Finish a publication that a crash interrupted: with a new root and an old timestamp, the feed cannot be loaded.
 
     Raises `UsageError` if the folder is not a feed.
     """
     if folder.metadata("timestamp.json") is None:
-        raise UsageError(f"{folder.root} is not a feed", hint="make one with `syncd feed init`")
+        raise UsageError(f"{folder.root} is not a feed", hint="create one with `syncd feed init`")
     author.publisher(folder, {}).finish()
 
 
 def rotate(folder: FeedFolder, apply: Apply, role: str, new: NewKeys, at: KeyFolders, now: datetime) -> Rotated:
     """Replace the keys of ``role`` by ``new``. The new keys are on disk before anything is signed with them.
 
-    Raises `UsageError` where the threshold does not fit, `RefusedError` where keys are not at hand or there is no such
-    role or the clock was set back, `StoreError`.
+    Raises `UsageError` if the threshold does not fit, `RefusedError` if keys are missing, the role does not exist or
+    the clock was set back, `StoreError`.
     """
     repository = load_repository(folder)
     author.check_clock(repository, now, *_DATED)
@@ -109,7 +109,7 @@ def rotate(folder: FeedFolder, apply: Apply, role: str, new: NewKeys, at: KeyFol
             lambda repository: repository.rotate(role, signers, threshold, offline=offline, online=online, now=now),
             now,
         )
-    except (RefusedError, UsageError):  # before anything was committed: keys that nothing names would only confuse
+    except (RefusedError, UsageError):  # nothing was committed: unused key files would only confuse
         for path in made:
             path.unlink(missing_ok=True)
         raise
@@ -123,10 +123,10 @@ def _new_signers(
         return load_files(new.files), ()
     folder = new.folder or at.of(role)
     present = keys.load_signers(folder, [role])[role] if new.folder and folder.is_dir() else ()
-    if present and any(folder.resolve() == one.resolve() for one in (at.online, *at.offline)):
+    if present and any(folder.resolve() == current.resolve() for current in (at.online, *at.offline)):
         raise UsageError(
-            f"{folder} holds the keys of {role} that are to be replaced, and maybe some that were retired before",
-            hint="leave --new-keys out to make new ones there, or name a folder that has the new ones alone",
+            f"{folder} holds the present keys of {role}, and perhaps retired ones",
+            hint="leave out --new-keys to generate new keys there, or name a folder that has only the new keys",
         )
     if present:
         return present, ()
@@ -136,7 +136,7 @@ def _new_signers(
 
 
 def load_files(files: Iterable[str]) -> tuple[Signer, ...]:
-    """Signers by path or URI; ``NAME.uri`` has its public key beside it, in ``NAME.pub``."""
+    """Load signers by path or URI; the public key of ``NAME.uri`` is beside it, in ``NAME.pub``."""
     return tuple(keys.load_named(file) for file in files)
 
 
@@ -149,7 +149,7 @@ def add_role(
     at: KeyFolders,
     now: datetime,
 ) -> Rotated:
-    """Give a list keys of its own, ``threshold`` of which must sign it from now on. Raises as `rotate`."""
+    """Give a list its own keys; ``threshold`` of them must sign it from now on. Raises as `rotate`."""
     role = LIST_ROLE + name
     author.check_clock(load_repository(folder), now, *_DATED)
     offline, online = at.offline_signers(), online_signers(folder, at.online)
@@ -165,9 +165,9 @@ def add_role(
 
 
 def renew(folder: FeedFolder, apply: Apply, at: KeyFolders, now: datetime) -> Mapping[str, datetime]:
-    """Sign root and targets anew, keys unchanged; returns when every role expires now. Raises as `rotate`.
+    """Sign root and targets again with the same keys; return the new expiry of every role. Raises as `rotate`.
 
-    A timestamp that a clock which ran ahead has signed is no hindrance: this is how to replace it.
+    Works even if the timestamp was signed by a clock that ran ahead: this is how to replace that timestamp.
     """
     author.check_clock(load_repository(folder), now, *keys.OFFLINE_ROLES)
     offline, online = at.offline_signers(), online_signers(folder, at.online)
@@ -178,33 +178,36 @@ def renew(folder: FeedFolder, apply: Apply, at: KeyFolders, now: datetime) -> Ma
 def online_signers(
     folder: FeedFolder, online: Path, extra: Iterable[str] = (), credentials: Path | None = None
 ) -> Signers:
-    """The online keys, those of lists with keys of their own among them.
+    """Load the online keys, including those of lists with their own keys.
 
-    ``extra``: files or URIs of further keys, for whichever list names them. ``credentials``: where systemd hands them
-    over; a role that has keys there is not looked for in ``online``.
+    ``extra``: files or URIs of further keys, usable for any list that names them. ``credentials``: the folder of
+    systemd's credentials; a role with keys there is not looked for in ``online``.
     """
     own = [role for role in load_repository(folder).versions if role.startswith(LIST_ROLE)]
-    found = _at_hand(online, credentials, [*keys.ONLINE_ROLES, *own])
+    loaded = _load(online, credentials, [*keys.ONLINE_ROLES, *own])
     more = load_files(extra)
-    return found | {role: (*found[role], *more) for role in ("lists", *own)}
+    return loaded | {role: (*loaded[role], *more) for role in ("lists", *own)}
 
 
-def _at_hand(online: Path, credentials: Path | None, roles: list[str]) -> dict[str, tuple[Signer, ...]]:
+def _load(online: Path, credentials: Path | None, roles: list[str]) -> dict[str, tuple[Signer, ...]]:
     given = dict(keys.load_signers(credentials, roles, keys.CREDENTIAL)) if credentials else {}
     lacking = [role for role in roles if not given.get(role)]
-    needless = not online.is_dir() and not any(role in keys.ONLINE_ROLES for role in lacking)
-    return given if needless else given | dict(keys.load_signers(online, lacking))
+    complete = not online.is_dir() and not any(role in keys.ONLINE_ROLES for role in lacking)
+    return given if complete else given | dict(keys.load_signers(online, lacking))
 
 
 def refuse_operators(folder: Path, hint: str | None = None) -> None:
-    """What an operator publishes is committed in the catalog: a change beside it would stop every sync after it.
+    """Refuse an operator's state or feed folder: a change that is not in the catalog would stop all later syncs.
 
-    ``hint``: what to do instead, where that is not to give ``--state``.
+    ``hint``: what to do instead, if not to give ``--state``. Raises `RefusedError`.
     """
     if folder.joinpath("catalog.sqlite3").exists():
-        told = hint or "give --state as well; nothing was changed"
-        raise RefusedError(f"{folder} is an operator's state folder", hint=told)
+        raise RefusedError(
+            f"{folder} is an operator's state folder", hint=hint or "give --state as well; nothing was changed"
+        )
     at = folder.resolve()
     if at.name == "feed" and at.parent.joinpath("catalog.sqlite3").exists():
-        told = hint or f"give the state folder and --state: {at.parent} --state"
-        raise RefusedError(f"{folder} is what an operator publishes", hint=told)
+        raise RefusedError(
+            f"{folder} is the feed of an operator's state folder",
+            hint=hint or f"name the state folder and give --state: {at.parent} --state",
+        )
