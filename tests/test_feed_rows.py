@@ -327,7 +327,7 @@ def test_blocks_are_whole_lines_wherever_the_file_is_cut(size: int, csv_file: Wr
         (
             f"sha3,{MD5},,",
             "algorithm",
-            "unknown algorithm; a list file may name md5, sha1, sha256, sha512, pdq, photodna",
+            "unknown algorithm; known algorithms: md5, sha1, sha256, sha512, pdq, photodna",
         ),
         (f",{MD5},,", "algorithm", "missing"),
         (f" md5,{MD5},,", "algorithm", "white space around it"),
@@ -373,17 +373,17 @@ def test_blocks_are_whole_lines_wherever_the_file_is_cut(size: int, csv_file: Wr
         (
             f'md5,{MD5},"a,A',
             "-",
-            "quotation marks do not pair up on this line, or stand inside a value that is not quoted",
+            "quotation marks do not pair up on this line, or are inside a value that is not quoted",
         ),
         (
             f'md5,{MD5},a"b",A',
             "-",
-            "quotation marks do not pair up on this line, or stand inside a value that is not quoted",
+            "quotation marks do not pair up on this line, or are inside a value that is not quoted",
         ),
         (
             f'md5,{MD5},"a"b,A',
             "-",
-            "quotation marks do not pair up on this line, or stand inside a value that is not quoted",
+            "quotation marks do not pair up on this line, or are inside a value that is not quoted",
         ),
         (f"md5,{MD5},e,B", "label", "also on line 2 with another label"),
     ],
@@ -428,9 +428,13 @@ def test_invalid_utf8_is_named_by_column(csv_file: Write, scratch: Path) -> None
     [
         ("", "-", "empty file"),
         ("\ufeff", "-", "empty file"),
-        (f"md5,{MD5},e,A\n", "-", "no header; the first line names the columns, of algorithm, digest, entry, label"),
-        ("\n", "-", "no header; the first line names the columns, of algorithm, digest, entry, label"),
-        ("algorithm,digest,id\n", "3", "unknown column; known are algorithm, digest, entry, label"),
+        (
+            f"md5,{MD5},e,A\n",
+            "-",
+            "no header; the first line must name the columns, out of algorithm, digest, entry, label",
+        ),
+        ("\n", "-", "no header; the first line must name the columns, out of algorithm, digest, entry, label"),
+        ("algorithm,digest,id\n", "3", "unknown column; known columns: algorithm, digest, entry, label"),
         ("algorithm,digest,entry,entry\n", "entry", "named twice"),
         ("digest,entry\n", "-", "the header must name algorithm and digest"),
     ],
@@ -453,7 +457,7 @@ def test_a_bad_header_is_named(text: str, column: str, reason: str, csv_file: Wr
         ("[" * 100_000, "-", "not JSON"),
         ("", "-", "empty line"),
         (" ", "-", "not JSON"),
-        ('{"digests": "x"}', "-", "unknown key; known are algorithm, digest, entry, label"),
+        ('{"digests": "x"}', "-", "unknown key; known keys: algorithm, digest, entry, label"),
         ('{"algorithm": "md5", "digest": 5}', "digest", "not a string"),
         ('{"algorithm": "md5", "digest": null}', "digest", "not a string"),
         ('{"algorithm": {"digest": "x"}}', "algorithm", "not a string"),
@@ -510,7 +514,7 @@ def test_bad_rows_are_kept_verbatim_and_private(csv_file: Write, tmp_path: Path,
     assert bad.read_bytes() == (
         b"file,line,column,reason,original\n"
         b'"list.csv",2,-,'
-        b'"quotation marks do not pair up on this line, or stand inside a value that is not quoted","\xff""\0,a"\n'
+        b'"quotation marks do not pair up on this line, or are inside a value that is not quoted","\xff""\0,a"\n'
     )
     assert bad.stat().st_mode & 0o777 == 0o600
 
@@ -520,7 +524,7 @@ def test_what_is_no_file_of_bad_rows_is_never_overwritten(csv_file: Write, tmp_p
     path, key = csv_file(HEADER + "oops\n"), tmp_path / "lists-1.pem"
     key.write_text("a key")
     for target, content in ((path, HEADER + "oops\n"), (key, "a key")):
-        with pytest.raises(UsageError, match="is there, and holds no bad rows"):
+        with pytest.raises(UsageError, match="exists, and is not a file of bad rows"):
             load_rows(path, scratch, skip_bad=target)
         assert target.read_text() == content
 
@@ -611,7 +615,7 @@ def test_buckets_that_are_too_large_are_split(
         for number in range(len(keys)):
             some = slice(number, number + 1)
             buckets.add(rows.digests[some], rows.entries.slice(number, 1), rows.codes[some], lines[some])
-        found = list(buckets.settled(("A",)))
+        found = list(buckets.sorted_rows(("A",)))
     expected = sorted({(value.hex(), entry, "A") for value, entry in zip(values, entries, strict=True)})
     assert [row for settled in found for row in flat(settled.rows)] == expected
     assert sum(settled.duplicates for settled in found) == len(keys) - len(expected)
@@ -684,11 +688,11 @@ def test_what_may_not_be_added_may_be_removed(csv_file: Write, scratch: Path) ->
 @pytest.mark.parametrize(
     ("line", "column", "reason"),
     [
-        (",,,", "digest", "missing, and no entry either"),
-        ("md5,,,A", "digest", "missing, and no entry either"),
+        (",,,", "digest", "missing, and so is the entry"),
+        ("md5,,,A", "digest", "missing, and so is the entry"),
         (f",{MD5},,", "algorithm", "missing"),
         (f",{MD5},e,", "algorithm", "missing"),
-        ("sha3,,e,", "algorithm", "unknown algorithm; a list file may name md5, sha1, sha256, sha512, pdq, photodna"),
+        ("sha3,,e,", "algorithm", "unknown algorithm; known algorithms: md5, sha1, sha256, sha512, pdq, photodna"),
         ("md5,00,e,", "digest", "2 hexadecimal digits; md5 has 32"),
         (f"md5,{MD5[1:]}x,e,", "digest", "not hexadecimal"),
         (f",,{'e' * 257},", "entry", "257 bytes of UTF-8; at most 256"),

@@ -1,11 +1,11 @@
-"""Reading list files: CSV or NDJSON in, sorted segments or what to remove out; a bad row named by line and column.
+"""Reading list files: CSV or NDJSON in, sorted segments or removals out. A bad row is named by line and column.
 
 ::
 
     text ──> parsers ──> values ──> buckets ──> collect ──> load
     (blocks)  (columns)   (judged)   (sorted)    (segments)   (columns, counts)
 
-`ListFiles` makes a `syncd.format.batch.Batch` of them, which is what publishing takes.
+`ListFiles` makes a `syncd.format.batch.Batch` of them, which can be published.
 """
 
 from syncd.listfile.files import ListFiles

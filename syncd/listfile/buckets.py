@@ -1,8 +1,7 @@
-"""Sorting more rows than fit in memory: split by leading digits of the digest on scratch, then sort each part.
+"""Sorting more rows than fit in memory: split them by a digit of the digest on scratch, then sort each part.
 
-Digests of cryptographic algorithms spread evenly; those of others may share long beginnings. A bucket that is too
-large is split again at the first digit in which its digests differ, so memory is bounded for any list in which the
-rows of one single digest fit.
+Cryptographic digests spread evenly; others may share long beginnings. A bucket that is too large is split again at the
+first digit in which its digests differ, so memory is bounded if the rows of any single digest fit.
 """
 
 import mmap
@@ -21,7 +20,7 @@ from syncd.model import Algorithm
 
 IN_MEMORY: Final = 128 << 20
 """bytes of a bucket that is sorted in memory; sorting takes about three times as much"""
-_WAYS: Final = 16
+_BUCKETS: Final = 16
 
 
 @dataclass(frozen=True)
@@ -29,23 +28,23 @@ class Conflicts:
     """Rows that give an entry another label than an earlier row."""
 
     lines: Index
-    """of these rows ..."""
+    """line numbers of these rows"""
     firsts: Index
-    """... and of the earlier ones"""
+    """line numbers of the earlier rows"""
 
 
 @dataclass(frozen=True)
 class SortedRows:
-    """Sorted rows, each (digest, entry) once: the first by line. The others are counted or listed."""
+    """Sorted rows, each (digest, entry) once: the first by line. Further ones are counted or listed."""
 
     rows: Rows
     duplicates: int
-    """rows that say the same again"""
+    """number of rows equal to an earlier one"""
     conflicts: Conflicts
 
 
 class _Bucket:
-    """Rows in a file that has no name, so that it goes when the process does."""
+    """Rows in an unnamed file, which vanishes with the process."""
 
     def __init__(self, folder: Path, schema: Any) -> None:
         self._stream: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - `close` closes it
@@ -55,13 +54,13 @@ class _Bucket:
         self._writer.write_batch(batch)
 
     def finish(self) -> int:
-        """End writing; returns the bytes written."""
+        """Finish writing; return the number of bytes written."""
         self._writer.close()
         self._stream.flush()
         return self._stream.tell()
 
     def batches(self) -> Iterator[Any]:
-        """What was added, in order, mapped."""
+        """Yield the batches in the order they were added, memory-mapped."""
         content = pa.py_buffer(mmap.mmap(self._stream.fileno(), 0, prot=mmap.PROT_READ))
         yield from pa.ipc.open_stream(content)
 
@@ -70,9 +69,9 @@ class _Bucket:
 
 
 class Buckets:
-    """Rows of one algorithm, to be had sorted once all were added. Use as a context manager.
+    """Rows of one algorithm: add all of them, then read them sorted. Use as a context manager.
 
-    Raises `OSError` where the scratch folder is full.
+    Raises `OSError` if the scratch folder is full.
     """
 
     def __init__(self, folder: Path, algorithm: Algorithm, *, in_memory: int = IN_MEMORY, digit: int = 0) -> None:
@@ -89,12 +88,12 @@ class Buckets:
         self.close()
 
     def close(self) -> None:
-        """Give back the scratch space."""
+        """Free the scratch space."""
         for bucket in self._buckets.values():
             bucket.close()
 
     def add(self, digests: Digests, entries: Entries, codes: NDArray[np.int32], lines: Index) -> None:
-        """Add rows; those of one (digest, entry) in the order of their lines. ``codes`` number the labels."""
+        """Add rows; those of the same (digest, entry) in order of lines. ``codes`` are the numbers of the labels."""
         column = pa.FixedSizeBinaryArray.from_buffers(
             self._schema.field(0).type, len(digests), [None, pa.py_buffer(np.ascontiguousarray(digests))]
         )
@@ -104,8 +103,8 @@ class Buckets:
     def _distribute(self, batch: Any) -> None:
         digits = _digits(_digests(batch), self._digit)
         ordered = batch.take(pa.array(np.argsort(digits, kind="stable")))
-        bounds = np.concatenate([[0], np.cumsum(np.bincount(digits, minlength=_WAYS))]).tolist()
-        for number in range(_WAYS):
+        bounds = np.concatenate([[0], np.cumsum(np.bincount(digits, minlength=_BUCKETS))]).tolist()
+        for number in range(_BUCKETS):
             start, stop = bounds[number], bounds[number + 1]
             if start < stop:
                 self._bucket(number).add(ordered.slice(start, stop - start))
@@ -115,15 +114,15 @@ class Buckets:
             self._buckets[number] = _Bucket(self._folder, self._schema)
         return self._buckets[number]
 
-    def settled(self, labels: tuple[str, ...]) -> Iterator[SortedRows]:
-        """All rows in order of (digest, entry), some at a time. Call once."""
+    def sorted_rows(self, labels: tuple[str, ...]) -> Iterator[SortedRows]:
+        """Yield all rows in order of (digest, entry), one bucket at a time. Call once."""
         for number in sorted(self._buckets):
             bucket = self._buckets.pop(number)
             try:
                 large = bucket.finish() > self._in_memory
                 digit = _first_difference(bucket) if large else None
                 if digit is None:
-                    yield self._settle(bucket, labels)
+                    yield self._sort(bucket, labels)
                 else:
                     yield from self._split(bucket, digit, labels)
             finally:
@@ -133,34 +132,31 @@ class Buckets:
         with Buckets(self._folder, self._algorithm, in_memory=self._in_memory, digit=digit) as smaller:
             for batch in bucket.batches():
                 smaller._distribute(batch)
-            yield from smaller.settled(labels)
+            yield from smaller.sorted_rows(labels)
 
-    def _settle(self, bucket: _Bucket, labels: tuple[str, ...]) -> SortedRows:
-        digest, entry, code, line = (column.chunk(0) for column in _table(bucket).columns)
+    def _sort(self, bucket: _Bucket, labels: tuple[str, ...]) -> SortedRows:
+        table = pa.Table.from_batches(bucket.batches()).combine_chunks()
+        digest, entry, code, line = (column.chunk(0) for column in table.columns)
         digests = np.frombuffer(digest.buffers()[1], f"S{self._algorithm.width}", len(digest))
         rows = Rows(self._algorithm, digests, entry, code.to_numpy(), labels, np.zeros(len(digest), bool))
-        return _settle(rows, line.to_numpy())
-
-
-def _table(bucket: _Bucket) -> Any:
-    return pa.Table.from_batches(bucket.batches()).combine_chunks()
+        return _sort(rows, line.to_numpy())
 
 
 def _digests(batch: Any) -> Digests:
     column = batch.column(0)
     width = column.type.byte_width
-    found: Digests = np.frombuffer(column.buffers()[1], f"S{width}", len(batch), column.offset * width)
-    return found
+    digests: Digests = np.frombuffer(column.buffers()[1], f"S{width}", len(batch), column.offset * width)
+    return digests
 
 
 def _digits(digests: Digests, digit: int) -> NDArray[np.uint8]:
-    """One hexadecimal digit of each digest."""
+    """Return one hexadecimal digit of each digest."""
     content = digests.view(np.uint8).reshape(len(digests), -1)[:, digit // 2]
     return np.bitwise_and(content, np.uint8(15)) if digit % 2 else np.right_shift(content, np.uint8(4))
 
 
 def _first_difference(bucket: _Bucket) -> int | None:
-    """The first hexadecimal digit in which the digests differ; None where all are equal."""
+    """Return the index of the first hexadecimal digit in which the digests differ; None if all are equal."""
     edges: list[bytes] = []
     width = 0
     for batch in bucket.batches():
@@ -171,7 +167,7 @@ def _first_difference(bucket: _Bucket) -> int | None:
     return next((digit for digit in range(2 * width) if low[digit] != high[digit]), None)
 
 
-def _settle(unsorted: Rows, lines: Index) -> SortedRows:
+def _sort(unsorted: Rows, lines: Index) -> SortedRows:
     order = sort_order(unsorted)
     rows = unsorted.take(order)
     again = repeats(rows.digests, rows.entries)

@@ -1,4 +1,4 @@
-"""What becomes of the rows of a list file: the good ones are sorted into segments, the bad ones reported."""
+"""The destination of a list file's rows: good ones are sorted into segments, bad ones are reported."""
 
 import contextlib
 import os
@@ -24,7 +24,7 @@ _HEADER: Final = b"file,line,column,reason,original\n"
 
 
 class BadRows:
-    """Bad rows: written to a file, or, where there is none, remembered as the first of the list file."""
+    """Bad rows: written to a file if one is given; otherwise the first one of the list file is kept."""
 
     def __init__(self, source: Path, target: Path | None, sink: IO[bytes] | None) -> None:
         self._source, self._target, self._sink = source, target, sink
@@ -33,16 +33,16 @@ class BadRows:
 
     @property
     def kept(self) -> bool:
-        """Whether they are written to a file, and reading goes on."""
+        """True if bad rows are written to a file, and reading goes on."""
         return self._sink is not None
 
     @property
     def ended(self) -> bool:
-        """Whether one was found that ends the reading."""
+        """True if a bad row was found that ends the reading."""
         return self._first is not None
 
     def report(self, line: int, fault: BadRow, original: bytes) -> None:
-        """Take a bad row."""
+        """Add a bad row."""
         self.count += 1
         if self._sink is None or self._target is None:
             if self._first is None or line < self._first.line:
@@ -53,21 +53,21 @@ class BadRows:
             self._sink.write(b",%d,%s,%s," % (line, fault.column.encode(), _quoted(fault.reason.encode())))
             self._sink.write(_quoted(original) + b"\n")
 
-    def judge(self, part: Part, found: Decoded, words: Callable[[str, str, str, str], BadRow]) -> None:
-        """Report the rows that are not good; ``words`` says what is wrong with the values of one."""
+    def report_bad(self, part: Part, decoded: Decoded, explain: Callable[[str, str, str, str], BadRow]) -> None:
+        """Report the rows that are not good; ``explain`` returns the fault of a row's values."""
         block, columns = part
-        flagged = np.flatnonzero(~found.good)
+        flagged = np.flatnonzero(~decoded.good)
         if not len(flagged):
             return
         lines = block.originals()
         for row in flagged.tolist():
             line = int(columns.lines[row])
-            self.report(line, words(*columns.row(row)), lines[line - block.first])
+            self.report(line, explain(*columns.row(row)), lines[line - block.first])
             if self.ended:
                 return
 
     def finish(self) -> None:
-        """Raise the `RowError` of the first bad line, where that ends the reading; else have all rows written."""
+        """Raise the `RowError` of the first bad line if it ends the reading; otherwise flush the file of bad rows."""
         if self._first is not None:
             raise self._first
         if self._sink is not None and self._target is not None:
@@ -81,10 +81,10 @@ def _quoted(value: bytes) -> bytes:
 
 @contextlib.contextmanager
 def bad_rows(source: Path, target: Path | None, *, append: bool = False) -> Iterator[BadRows]:
-    """Collect the bad rows of ``source`` in ``target``, which is replaced; without it the first one will be raised.
+    """Collect the bad rows of ``source`` in ``target``, which is replaced; without a target, keep only the first.
 
-    ``append``: add them to those of another list file instead. Raises `UsageError` where ``target`` is something else
-    than bad rows, such as a list file or a key, and `StoreError` where it cannot be written.
+    ``append``: add them to the bad rows of another list file. Raises `UsageError` if ``target`` is another kind of
+    file, such as a list file or a key, and `StoreError` if it cannot be written.
     """
     if target is None:
         yield BadRows(source, None, None)
@@ -95,7 +95,7 @@ def bad_rows(source: Path, target: Path | None, *, append: bool = False) -> Iter
         sink = open(os.open(target, flags, PRIVATE_FILE), "wb")  # noqa: PTH123, SIM115 - opened for its mode, closed below
     try:
         with storage(target, "write"):
-            if target.is_file():  # not /dev/null; a file may have been there, with another mode
+            if target.is_file():  # not /dev/null; a file that existed before may have another mode
                 os.fchmod(sink.fileno(), PRIVATE_FILE)
             if not append:
                 sink.write(_HEADER)
@@ -106,13 +106,15 @@ def bad_rows(source: Path, target: Path | None, *, append: bool = False) -> Iter
 
 
 def _check_replaceable(target: Path) -> None:
-    """A slip of the hand must not cost a list file or a key."""
+    """Refuse to overwrite a list file or a key that was named by mistake."""
     if not target.is_file():
         return
-    with target.open("rb") as found:
-        begins = found.read(len(_HEADER))
-    if begins not in {b"", _HEADER}:
-        raise UsageError(f"{target} is there, and holds no bad rows", hint="name another file for them, or remove it")
+    with target.open("rb") as existing:
+        beginning = existing.read(len(_HEADER))
+    if beginning not in {b"", _HEADER}:
+        raise UsageError(
+            f"{target} exists, and is not a file of bad rows", hint="name another file for bad rows, or remove it"
+        )
 
 
 class Sorter:
@@ -133,24 +135,24 @@ class Sorter:
             buckets.close()
 
     def label_code(self, label: str) -> int:
-        """The number of a label."""
+        """Return the number of a label; new labels get the next one."""
         return self._codes.setdefault(label, len(self._codes))
 
-    def add(self, columns: Columns, found: Decoded) -> None:
+    def add(self, columns: Columns, decoded: Decoded) -> None:
         """Add the good rows that have a digest."""
-        for algorithm, (index, digests) in found.digests.items():
+        for algorithm, (index, digests) in decoded.digests.items():
             if not len(index):
                 continue
             if algorithm not in self._buckets:
                 self._buckets[algorithm] = Buckets(self._scratch, algorithm)
             entries = columns.entry if len(index) == len(columns) else columns.entry.take(pa.array(index))
-            self._buckets[algorithm].add(digests, entries, found.codes[index], columns.lines[index])
+            self._buckets[algorithm].add(digests, entries, decoded.codes[index], columns.lines[index])
 
     def write(self, source: ListFile, bad: BadRows) -> dict[Algorithm, Segment]:
-        """Write and open the segments, unless a bad row ends the reading: then raise its `RowError`.
+        """Write and open the segments; if a bad row ends the reading, raise its `RowError` instead.
 
-        Rows that give an entry another label than an earlier row are known only now, so a first bad line found while
-        reading need not be the first of the file.
+        Rows that give an entry another label than an earlier row are only known now. So the first bad line may come
+        before the one found while reading.
         """
         files = {algorithm: temporary_path(self._scratch) for algorithm in sorted(self._buckets)}
         try:
@@ -165,15 +167,15 @@ class Sorter:
 
     def _write(self, file: Path, algorithm: Algorithm) -> SegmentRef | None:
         with SegmentWriter(file, algorithm, "base") as writer:
-            for settled in self._buckets[algorithm].settled(tuple(self._codes) or ("",)):
-                writer.append(settled.rows)
-                self.duplicates += settled.duplicates
-                self._conflicts.append(settled.conflicts)
+            for part in self._buckets[algorithm].sorted_rows(tuple(self._codes) or ("",)):
+                writer.append(part.rows)
+                self.duplicates += part.duplicates
+                self._conflicts.append(part.conflicts)
             return writer.close()
 
     def _report_conflicts(self, source: ListFile, bad: BadRows) -> None:
-        lines = np.concatenate([np.zeros(0, np.int64), *(found.lines for found in self._conflicts)])
-        firsts = np.concatenate([np.zeros(0, np.int64), *(found.firsts for found in self._conflicts)])
+        lines = np.concatenate([np.zeros(0, np.int64), *(conflicts.lines for conflicts in self._conflicts)])
+        firsts = np.concatenate([np.zeros(0, np.int64), *(conflicts.firsts for conflicts in self._conflicts)])
         order = np.argsort(lines)
         if not bad.kept:
             order = order[:1]
@@ -181,4 +183,4 @@ class Sorter:
         texts = originals(source, lines) if len(lines) else ()
         for line, first, text in zip(lines.tolist(), firsts.tolist(), texts, strict=False):
             bad.report(line, BadRow("label", f"also on line {first} with another label"), text)
-        source.check_unchanged()  # else a line may not have been there to be read again
+        source.check_unchanged()  # lines were read again: they may differ in a file that changed

@@ -11,29 +11,33 @@ from syncd.listfile.load import Progress, load_removals, load_rows
 
 @dataclass(frozen=True)
 class ListFiles:
-    """What to publish, as CSV or NDJSON files: the whole list, or what to add and remove.
+    """CSV or NDJSON files to publish: the whole list, or rows to add and to remove.
 
-    Raises `UsageError` unless it is one of both.
+    Raises `UsageError` if both kinds are given, or neither.
     """
 
     full: Path | None = None
     add: Path | None = None
     remove: Path | None = None
     skip_bad: Path | None = None
-    """where to write bad rows; None: a bad row stops everything"""
+    """the file for bad rows; None: the first bad row raises"""
 
     def __post_init__(self) -> None:
         if (self.full is None) == (self.add is None and self.remove is None):
-            raise UsageError("say what to publish", hint="either --full FILE, or --add FILE and/or --remove FILE")
+            raise UsageError(
+                "give the whole list, or rows to add or remove",
+                hint="either --full FILE, or --add FILE and/or --remove FILE",
+            )
 
     def read(self, scratch: Path, progress: Progress | None = None) -> Batch:
-        """Read the files; columns are left in the folder ``scratch``. Raises as `load_rows`."""
+        """Read the files into a batch whose columns stay in the folder ``scratch``. Raises as `load_rows`."""
         if self.full is not None:
             return self._whole(self.full, scratch, progress)
         changes = Changes()
         if self.add is not None:
             loaded = load_rows(self.add, _folder(scratch, "add"), skip_bad=self.skip_bad, progress=progress)
-            changes = Changes({one: segment.rows() for one, segment in loaded.segments.items()}, skipped=loaded.skipped)
+            adds = {algorithm: segment.rows() for algorithm, segment in loaded.segments.items()}
+            changes = Changes(adds, skipped=loaded.skipped)
         if self.remove is not None:
             both = self.add is not None
             named = load_removals(self.remove, _folder(scratch, "remove"), skip_bad=self.skip_bad, append=both)
@@ -43,7 +47,7 @@ class ListFiles:
     def _whole(self, path: Path, scratch: Path, progress: Progress | None) -> Whole:
         loaded = load_rows(path, _folder(scratch, "full"), skip_bad=self.skip_bad, progress=progress)
         if not loaded.segments:
-            raise UsageError(f"{path} holds no rows", hint="to empty a list, remove its entries with --remove")
+            raise UsageError(f"{path} contains no rows", hint="to empty a list, remove its entries with --remove")
         return Whole(loaded.segments, loaded.skipped)
 
 

@@ -1,8 +1,8 @@
-"""Reading the list files that a publisher gives: CSV or NDJSON of ``algorithm,digest,entry,label``.
+"""Reading a publisher's list files: CSV or NDJSON of ``algorithm,digest,entry,label``.
 
-`load_rows` reads rows to add, `load_removals` rows to remove. Nothing is guessed and nothing dropped in silence: the
-first bad line of the file ends the reading with a `RowError`, or, where the caller names a file for them, all bad rows
-are written there. ``text`` reads lines, ``values`` judges rows, ``collect`` and ``buckets`` sort them.
+`load_rows` reads rows to add, `load_removals` rows to remove. Nothing is guessed or silently dropped: the first bad
+line ends the reading with a `RowError`; if the caller names a file for bad rows, all of them are written there instead.
+``text`` reads lines, ``values`` judges rows, ``collect`` and ``buckets`` sort them.
 """
 
 import contextlib
@@ -34,7 +34,7 @@ from syncd.listfile.values import (
 from syncd.model import KNOWN_ALGORITHMS, Algorithm
 
 Progress = Callable[[int, int], None]
-"""Takes the bytes read so far, and the bytes of the file."""
+"""Receives the bytes read so far, and the size of the file."""
 
 _TO_ADD: Final = (frozenset({"algorithm", "digest"}),)
 _TO_REMOVE: Final = (frozenset({"algorithm", "digest"}), frozenset({"entry"}))
@@ -45,46 +45,46 @@ class LoadedRows:
     """The rows of a list file, sorted, each (algorithm, digest, entry) once."""
 
     segments: Mapping[Algorithm, Segment]
-    """base segments, their files in the scratch folder; none for an algorithm without rows"""
+    """base segments, with files in the scratch folder; algorithms without rows are left out"""
     rows: int
     """rows of all segments"""
     duplicates: int
-    """rows that said the same again; they were collapsed"""
+    """rows equal to an earlier one, which were collapsed"""
     skipped: int
-    """bad rows that were set aside"""
+    """bad rows set aside"""
 
 
 @dataclass(frozen=True)
 class LoadedRemovals:
-    """What a list file says to remove; rows are nearly always views of files in the scratch folder."""
+    """The removals in a list file; their rows are nearly always views of files in the scratch folder."""
 
     removals: Removals
     rows: int
-    """different removals"""
+    """distinct removals"""
     duplicates: int
-    """rows that said the same again"""
+    """rows equal to an earlier one"""
     skipped: int
-    """bad rows that were set aside"""
+    """bad rows set aside"""
 
 
 def load_rows(
     path: Path, scratch: Path, *, skip_bad: Path | None = None, progress: Progress | None = None
 ) -> LoadedRows:
-    """Read rows to add: ``algorithm`` and ``digest``, optionally ``entry`` and ``label`` ('' where absent).
+    """Read rows to add: ``algorithm`` and ``digest``, optionally ``entry`` and ``label`` ('' if absent).
 
-    Hexadecimal digits and algorithm names may be in either case; entries and labels are kept verbatim. The file is
-    NDJSON where its name ends in .ndjson or .jsonl, CSV where in .csv, and else NDJSON where it begins with '{'.
-    ``scratch`` is an existing folder; twice the size of the file is plenty. ``skip_bad`` is replaced by the bad rows,
-    mode 0600: CSV of ``file,line,column,reason,original``, rows that contradict an earlier row last.
+    Hexadecimal digits and algorithm names may be in either case; entries and labels are kept verbatim. A file named
+    .ndjson or .jsonl is NDJSON, one named .csv is CSV; any other is NDJSON if it begins with '{', otherwise CSV.
+    ``scratch`` is an existing folder; twice the size of the file is enough space. ``skip_bad`` is replaced by the bad
+    rows, mode 0600: CSV of ``file,line,column,reason,original``, with rows that contradict an earlier row last.
 
-    Raises `RowError` for the first bad line (with ``skip_bad``: for a bad header, and for a line without end),
-    `UsageError` where the file cannot be read, `StoreError` where ``scratch`` or ``skip_bad`` cannot be written.
+    Raises `RowError` for the first bad line (with ``skip_bad``: only for a bad header or an endless line),
+    `UsageError` if the file cannot be read, `StoreError` if ``scratch`` or ``skip_bad`` cannot be written.
     """
     with _reading(path, scratch, skip_bad) as (source, bad, sorter):
         for part in _parts(source, _TO_ADD, bad, progress):
-            found = decode_additions(part[1], sorter.label_code)
-            bad.judge(part, found, addition_fault)
-            sorter.add(part[1], found)
+            decoded = decode_additions(part[1], sorter.label_code)
+            bad.report_bad(part, decoded, addition_fault)
+            sorter.add(part[1], decoded)
         segments = sorter.write(source, bad)
     return LoadedRows(segments, sum(map(len, segments.values())), sorter.duplicates, bad.count)
 
@@ -97,23 +97,22 @@ def load_removals(
     append: bool = False,
     progress: Progress | None = None,
 ) -> LoadedRemovals:
-    """Read rows to remove. What a row removes depends on what it gives:
+    """Read rows to remove. A row removes, if it has:
 
-    - ``digest`` and ``entry`` (and ``algorithm``): that one entry;
-    - ``digest`` alone (and ``algorithm``): all entries of the digest. In CSV and NDJSON alike *an empty entry is no
-      entry*: it means all of them;
-    - ``entry`` alone: that entry, under ``algorithm`` where it is given, else under every algorithm.
+    - ``algorithm``, ``digest`` and ``entry``: that one entry;
+    - ``algorithm`` and ``digest``: all entries of the digest. *An empty entry counts as absent*, in CSV and in NDJSON;
+    - ``entry`` without ``digest``: that entry, under ``algorithm`` if given, otherwise under every algorithm.
 
-    ``label`` is ignored. A digest that may not be added may be removed. ``append``: ``skip_bad`` keeps the bad rows
-    that it has. Other arguments, and errors, are those of `load_rows`.
+    ``label`` is ignored. A digest that may not be added may be removed. ``append``: ``skip_bad`` keeps its present
+    bad rows. Other arguments and errors: as for `load_rows`.
     """
     entries = _EntriesAlone()
     with _reading(path, scratch, skip_bad, append=append) as (source, bad, sorter):
         for part in _parts(source, _TO_REMOVE, bad, progress):
-            found = decode_removals(part[1], sorter.label_code)
-            bad.judge(part, found, removal_fault)
-            sorter.add(part[1], found)
-            entries.add(part[1], found)
+            decoded = decode_removals(part[1], sorter.label_code)
+            bad.report_bad(part, decoded, removal_fault)
+            sorter.add(part[1], decoded)
+            entries.add(part[1], decoded)
         segments = sorter.write(source, bad)
     return _removals(segments, entries, sorter.duplicates + entries.duplicates, bad.count)
 
@@ -134,7 +133,7 @@ def _reading(
 def _parts(
     source: ListFile, needed: Sequence[frozenset[str]], bad: BadRows, progress: Progress | None
 ) -> Iterator[Part]:
-    """The rows of a list file, up to one that ends the reading."""
+    """Yield the rows of a list file, up to a bad row that ends the reading."""
     for part in parsed(source, needed, bad.report):
         yield part
         if bad.ended:
@@ -145,33 +144,33 @@ def _parts(
 
 
 class _EntriesAlone:
-    """Removals that give an entry and no digest."""
+    """Removals that name an entry without a digest."""
 
     def __init__(self) -> None:
-        self._found: dict[Algorithm | None, set[str]] = {}
+        self._entries: dict[Algorithm | None, set[str]] = {}
         self._rows = 0
 
     def __len__(self) -> int:
-        return sum(map(len, self._found.values()))
+        return sum(map(len, self._entries.values()))
 
-    def add(self, columns: Columns, found: Decoded) -> None:
+    def add(self, columns: Columns, decoded: Decoded) -> None:
         """Add the good rows that have no digest."""
-        alone = found.good.copy()
-        for index, _ in found.digests.values():
+        alone = decoded.good.copy()
+        for index, _ in decoded.digests.values():
             alone[index] = False
-        for ordinal in np.unique(found.ordinals[alone]).tolist():
-            entries = columns.entry.filter(pa.array(alone & (found.ordinals == ordinal)))
-            self._found.setdefault(algorithm_of(ordinal), set()).update(entries.to_pylist())
+        for ordinal in np.unique(decoded.ordinals[alone]).tolist():
+            entries = columns.entry.filter(pa.array(alone & (decoded.ordinals == ordinal)))
+            self._entries.setdefault(algorithm_of(ordinal), set()).update(entries.to_pylist())
             self._rows += len(entries)
 
     @property
     def duplicates(self) -> int:
-        """Rows that said the same again."""
+        """The number of rows equal to an earlier one."""
         return self._rows - len(self)
 
     def of(self, algorithm: Algorithm | None) -> tuple[str, ...]:
-        """The entries given under this algorithm, or under none; sorted."""
-        return tuple(sorted(self._found.get(algorithm, ())))
+        """Return the entries named under an algorithm, sorted; None: those named without an algorithm."""
+        return tuple(sorted(self._entries.get(algorithm, ())))
 
 
 def _removals(
@@ -193,7 +192,7 @@ def _removals(
 
 
 def _split(rows: Rows) -> tuple[Rows, Digests]:
-    """Rows that remove one entry, and the digests of rows without an entry."""
+    """Return rows that each remove one entry, and the digests of rows without an entry."""
     whole = np.diff(entry_bytes(rows.entries)[0]) == 0
     exact = rows.take(~whole) if whole.any() else rows
     return exact.as_removals(), rows.digests[whole]

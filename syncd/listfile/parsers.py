@@ -1,8 +1,8 @@
 """The lines of a list file as columns: CSV or NDJSON.
 
-A block is read by vectorised code where nothing in it looks odd, and else line by line, to name the line, the column
-and the reason. Both read the same language: CSV is RFC 4180 without line breaks in values, so that a value that holds
-a comma or a quotation mark is quoted; NDJSON is one JSON object (RFC 8259) a line.
+A block is read by vectorised code if nothing in it looks odd; otherwise line by line, to name line, column and reason.
+Both read the same language: CSV is RFC 4180 without line breaks in values, so a value with a comma or a quotation mark
+must be quoted; NDJSON is one JSON object (RFC 8259) per line.
 """
 
 import json
@@ -20,9 +20,9 @@ from syncd.listfile.text import BLOCK, WHOLE_LINE, Block, ListFile, row_error
 from syncd.listfile.values import COLUMNS, BadRow, Columns, character_fault
 
 SMALL: Final = 8 << 10
-"""bytes that are read line by line; a larger odd block is cut up first, so that one odd line slows few others down"""
-_WAYS: Final = 8
-_QUOTES: Final = "quotation marks do not pair up on this line, or stand inside a value that is not quoted"
+"""bytes that are read line by line; a larger odd block is cut up first, so that one odd line slows down few others"""
+_CUTS: Final = 8
+_QUOTES: Final = "quotation marks do not pair up on this line, or are inside a value that is not quoted"
 _KNOWN: Final = ", ".join(COLUMNS)
 _C1_LEAD, _C1_END = 0xC2, 0xA0  # the control characters U+0080 to U+009F are C2 80 to C2 9F
 _FIELD: Final = re.compile(r'(?:"((?:[^"]|"")*)"|([^",]*))(,|\Z)')
@@ -30,21 +30,24 @@ _FIELD: Final = re.compile(r'(?:"((?:[^"]|"")*)"|([^",]*))(,|\Z)')
 Row = tuple[str, ...]
 """The values of one row in the order of `COLUMNS`."""
 Report = Callable[[int, BadRow, bytes], None]
-"""Takes a bad row: its number, what is wrong, and the line itself."""
+"""Receives a bad row: its line number, its fault, and the line itself."""
 Part = tuple[Block, Columns]
 """Some lines, and the rows in them."""
 
 
 class Parser(Protocol):
-    """Turns lines into columns; hands lines that are not rows to ``report``."""
+    """A parser that turns lines into columns, and passes lines that are not rows to ``report``."""
 
     def parse(self, block: Block, report: Report) -> Iterator[Part]:
-        """The rows of ``block``, in their order."""
+        """Yield the rows of ``block`` in order."""
         ...
 
 
 def parsed(source: ListFile, needed: Sequence[frozenset[str]], report: Report) -> Iterator[Part]:
-    """All rows of a file. ``needed``: sets of columns of which a CSV header must hold one. Raises `RowError`."""
+    """Yield all rows of a file. A CSV header must have at least one of the sets of columns in ``needed``.
+
+    Raises `RowError`.
+    """
     parser: Parser | None = NdjsonParser() if source.is_ndjson() else None
     empty = True
     for block in source.blocks():
@@ -68,13 +71,13 @@ class CsvParser:
 
     @classmethod
     def from_header(cls, path: Path, line: bytes, needed: Sequence[frozenset[str]]) -> Self:
-        """Read the header; raises `RowError` for line 1."""
+        """Read the header. Raises `RowError` for line 1."""
         names = _split(line.decode("utf-8", "replace")) or []
-        if not set(names) & set(COLUMNS):  # its values may be a row of the list: say nothing of them
-            raise row_error(path, 1, WHOLE_LINE, f"no header; the first line names the columns, of {_KNOWN}")
+        if not set(names) & set(COLUMNS):  # it may be a row of the list: do not show its values
+            raise row_error(path, 1, WHOLE_LINE, f"no header; the first line must name the columns, out of {_KNOWN}")
         for number, name in enumerate(names, 1):
             if name not in COLUMNS:
-                raise row_error(path, 1, str(number), f"unknown column; known are {_KNOWN}")
+                raise row_error(path, 1, str(number), f"unknown column; known columns: {_KNOWN}")
             if name in names[: number - 1]:
                 raise row_error(path, 1, name, "named twice")
         if not any(columns <= set(names) for columns in needed):
@@ -83,12 +86,12 @@ class CsvParser:
         return cls(names)
 
     def parse(self, block: Block, report: Report) -> Iterator[Part]:
-        """The rows of ``block``, in their order."""
+        """Yield the rows of ``block`` in order."""
         columns = self.parse_fast(block)
         if columns is not None:
             yield block, columns
             return
-        parts = list(block.parts(max(SMALL, len(block.content) // _WAYS)))
+        parts = list(block.parts(max(SMALL, len(block.content) // _CUTS)))
         if len(parts) == 1:
             yield block, self.parse_lines(block, report)
             return
@@ -96,7 +99,7 @@ class CsvParser:
             yield from self.parse(part, report)
 
     def parse_fast(self, block: Block) -> Columns | None:
-        """The whole block at once; None where anything in it looks odd."""
+        """Parse the whole block at once; return None if anything in it looks odd."""
         if not _is_plain(block):
             return None
         read, parse, convert = self._options
@@ -104,13 +107,13 @@ class CsvParser:
             table = arrow_csv.read_csv(pa.BufferReader(block.content), read, parse, convert)
         except pa.ArrowInvalid:  # its text quotes the row: never pass it on
             return None
-        if len(table) != block.lines:  # a value holds a line end
+        if len(table) != block.lines:  # a value contains a line end
             return None
-        found = {name: table[name].combine_chunks() for name in self._header}
-        return Columns.build(np.arange(block.first, block.first + len(table), dtype=np.int64), found)
+        present = {name: table[name].combine_chunks() for name in self._header}
+        return Columns.build(np.arange(block.first, block.first + len(table), dtype=np.int64), present)
 
     def parse_lines(self, block: Block, report: Report) -> Columns:
-        """The same, line by line."""
+        """Parse the block line by line."""
         return _parse_lines(block, self._parse_line, report)
 
     def _parse_line(self, original: bytes) -> Row | BadRow:
@@ -127,7 +130,7 @@ def _arrow_options(header: Sequence[str]) -> tuple[Any, Any, Any]:
     few = pa.dictionary(pa.int32(), pa.utf8())
     types = {"algorithm": few, "digest": pa.large_utf8(), "entry": pa.large_utf8(), "label": few}
     return (
-        # a block is whole lines: read as one piece, so that its rows stay one array
+        # a block consists of whole lines: read it as one piece, so that its rows stay one array
         arrow_csv.ReadOptions(column_names=list(header), block_size=2 * BLOCK + 1),
         arrow_csv.ParseOptions(newlines_in_values=False, ignore_empty_lines=False),
         arrow_csv.ConvertOptions(
@@ -140,7 +143,7 @@ def _arrow_options(header: Sequence[str]) -> tuple[Any, Any, Any]:
 
 
 def _split(text: str) -> list[str] | None:
-    """The values of one line; None where its quotation marks are wrong."""
+    """Return the values of one line; None if its quotation marks are wrong."""
     values, position = [], 0
     while match := _FIELD.match(text, position):
         quoted, bare, end = match.groups()
@@ -152,7 +155,7 @@ def _split(text: str) -> list[str] | None:
 
 
 def _is_plain(block: Block) -> bool:
-    """Whether a block has no control characters, empty lines or doubtful quotation marks."""
+    """Return True if a block has no control characters, empty lines or doubtful quotation marks."""
     content = block.content
     table = np.frombuffer(content, np.uint8)
     ends = block.lines - (not content.endswith(b"\n"))
@@ -166,14 +169,14 @@ def _is_plain(block: Block) -> bool:
 
 
 def _has_pair(table: NDArray[np.uint8], first: int, below: int) -> bool:
-    """Whether a byte ``first`` is followed by one below ``below``."""
+    """Return True if a byte ``first`` is anywhere followed by a byte below ``below``."""
     return bool(np.any((table[:-1] == first) & (table[1:] < below)))
 
 
 def _is_well_quoted(content: bytes) -> bool:
-    """Whether each pair of quotation marks stands around a value, or doubled inside one.
+    """Return True if each pair of quotation marks encloses a value, or is a doubled mark inside one.
 
-    A pair may hold a line end here; then there are fewer rows than lines.
+    A pair may enclose a line end here; then there are fewer rows than lines.
     """
     table = np.frombuffer(b"\n" + content + b"\n", np.uint8)
     quotes = np.flatnonzero(table == ord('"'))
@@ -183,25 +186,25 @@ def _is_well_quoted(content: bytes) -> bool:
     return bool(_is_one_of(before, b'\n,"').all() and _is_one_of(after, b'\r\n,"').all())
 
 
-def _is_one_of(found: NDArray[np.uint8], allowed: bytes) -> NDArray[np.bool_]:
+def _is_one_of(values: NDArray[np.uint8], allowed: bytes) -> NDArray[np.bool_]:
     table = np.zeros(256, bool)
     table[list(allowed)] = True
-    return table[found]
+    return table[values]
 
 
 class _Pairs(list[tuple[str, object]]):
-    """The members of a JSON object, as read."""
+    """The members of a JSON object, in order, with repeated names."""
 
 
 _JSON: Final = json.JSONDecoder(object_pairs_hook=_Pairs)
 
 
 class NdjsonParser:
-    """One JSON object a line, its values strings (RFC 8259)."""
+    """One JSON object per line, with strings as values (RFC 8259)."""
 
     def parse(self, block: Block, report: Report) -> Iterator[Part]:
-        """The rows of ``block``, in their order."""
-        for part in block.parts(1 << 20):  # Python objects take ten times the bytes
+        """Yield the rows of ``block`` in order."""
+        for part in block.parts(1 << 20):  # Python objects take ten times as many bytes
             yield part, _parse_lines(part, self._parse_line, report)
 
     def _parse_line(self, original: bytes) -> Row | BadRow:
@@ -217,20 +220,20 @@ class NdjsonParser:
 
 
 def _row_of(pairs: _Pairs) -> Row | BadRow:
-    found: dict[str, str] = {}
+    values: dict[str, str] = {}
     for name, value in pairs:
         if name not in COLUMNS:
-            return BadRow(WHOLE_LINE, f"unknown key; known are {_KNOWN}")
+            return BadRow(WHOLE_LINE, f"unknown key; known keys: {_KNOWN}")
         if not isinstance(value, str):
             return BadRow(name, "not a string")
-        if name in found:
+        if name in values:
             return BadRow(name, "named twice")
-        found[name] = value
-    return _checked(found)
+        values[name] = value
+    return _checked(values)
 
 
-def _checked(found: dict[str, str]) -> Row | BadRow:
-    value = found.get
+def _checked(values: dict[str, str]) -> Row | BadRow:
+    value = values.get
     row = (value("algorithm", ""), value("digest", ""), value("entry", ""), value("label", ""))
     return character_fault(row) or row
 

@@ -1,6 +1,6 @@
-"""A publisher's list file as blocks of whole lines, their numbers kept.
+"""A publisher's list file as numbered blocks of whole lines.
 
-A row is a line: a value cannot hold a line break. So the file can be cut at any line end.
+A row is one line, because a value cannot contain a line break. So the file can be cut at any line end.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from syncd.format.rows import Index
 BLOCK: Final = 4 << 20
 """bytes of one block; also the longest line"""
 WHOLE_LINE: Final = "-"
-"""stands for the column where a fault is not in one column"""
+"""in place of a column, if the fault is not in a single column"""
 
 _BOM: Final = b"\xef\xbb\xbf"
 _SUFFIXES: Final = {".csv": False, ".ndjson": True, ".jsonl": True}
@@ -35,17 +35,17 @@ class Block:
 
     @cached_property
     def lines(self) -> int:
-        """How many."""
+        """The number of lines."""
         ends = np.count_nonzero(np.frombuffer(self.content, np.uint8) == ord("\n"))  # faster than bytes.count
         return int(ends) + (not self.content.endswith(b"\n"))
 
     def originals(self) -> list[bytes]:
-        """Each line, without its line end."""
+        """Return the lines without their line ends."""
         parts = self.content.removesuffix(b"\n").split(b"\n")
         return [part.removesuffix(b"\r") for part in parts]
 
     def parts(self, size: int) -> Iterator["Block"]:
-        """The same lines in blocks of about ``size`` bytes."""
+        """Yield the same lines in blocks of about ``size`` bytes."""
         start, first = 0, self.first
         while start < len(self.content):
             end = self.content.find(b"\n", start + size - 1) + 1 or len(self.content)
@@ -63,16 +63,16 @@ class ListFile:
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """The size of the file in bytes."""
         return self._state.st_size
 
     @property
     def position(self) -> int:
-        """Bytes read so far."""
+        """The number of bytes read so far."""
         return self._stream.tell()
 
     def is_ndjson(self) -> bool:
-        """By suffix, else by the first byte."""
+        """Return True if the file is NDJSON, by its suffix or, if that is unknown, by its first byte."""
         known = _SUFFIXES.get(self.path.suffix.lower())
         if known is not None:
             return known
@@ -81,7 +81,7 @@ class ListFile:
             return self._stream.read(len(_BOM) + 1).removeprefix(_BOM).startswith(b"{")
 
     def blocks(self) -> Iterator[Block]:
-        """The file from its beginning, without the byte order mark. Raises `RowError` where a line has no end."""
+        """Yield the file from its beginning, without a byte order mark. Raises `RowError` if a line is too long."""
         with self.readable():
             self._stream.seek(0)
             if self._stream.read(len(_BOM)) != _BOM:
@@ -99,20 +99,20 @@ class ListFile:
 
     def _read(self) -> bytes:
         with self.readable():
-            left = self.size - self._stream.tell()  # of a file that grows no more: `check_unchanged` refuses it
+            left = self.size - self._stream.tell()  # not what was appended since: `check_unchanged` refuses that
             return self._stream.read(max(0, min(self._block, left)))
 
     def _read_line(self, limit: int) -> bytes | None:
-        """The rest of a line; None where it is longer than ``limit``."""
+        """Return the rest of a line; None if it is longer than ``limit``."""
         with self.readable():
             rest = self._stream.readline(limit + 1)
         return None if len(rest) > limit else rest
 
     def check_unchanged(self) -> None:
-        """Raise `UsageError` where somebody wrote to the file while it was read: half a list must not go out."""
+        """Raise `UsageError` if the file changed while it was read: half a list must not be published."""
         now = os.fstat(self._stream.fileno())
         if (now.st_size, now.st_mtime_ns) != (self._state.st_size, self._state.st_mtime_ns):
-            raise UsageError(f"{self.path} changed while it was read", hint="publish it once it is completely written")
+            raise UsageError(f"{self.path} changed while it was read", hint="publish it when it is completely written")
 
     @contextlib.contextmanager
     def readable(self) -> Iterator[None]:
@@ -125,7 +125,7 @@ class ListFile:
 
 @contextlib.contextmanager
 def open_list(path: Path, block: int = BLOCK) -> Iterator[ListFile]:
-    """Open a list file; raises `UsageError` where it cannot be read or is no regular file."""
+    """Open a list file. Raises `UsageError` if it cannot be read or is not a regular file."""
     try:
         stream = path.open("rb")
     except OSError as error:
@@ -141,16 +141,16 @@ def _unreadable(path: Path, error: OSError) -> UsageError:
 
 
 def row_error(path: Path, line: int, column: str, reason: str) -> RowError:
-    """The error of one bad row."""
+    """Return the error for one bad row."""
     error = RowError(path.name, line, column, reason)
     error.hint = "correct the file and publish it again; nothing was published"
     return error
 
 
 def originals(source: ListFile, lines: Index) -> Iterator[bytes]:
-    """The lines of these ascending numbers, read again."""
+    """Read the file again, and yield the lines with these numbers, which must ascend."""
     for block in source.blocks():
         start, stop = np.searchsorted(lines, [block.first, block.first + block.lines])
         if start < stop:
-            found = block.originals()
-            yield from (found[line - block.first] for line in lines[start:stop].tolist())
+            texts = block.originals()
+            yield from (texts[line - block.first] for line in lines[start:stop].tolist())

@@ -1,7 +1,7 @@
-"""The values of list rows: which are good, and exactly what is wrong with the others.
+"""The values of list rows: finding the bad ones, and the exact fault of each.
 
-Two statements of the same rules: vectorised over columns to find the bad rows, and in words for each of those.
-No reason ever holds a value.
+The same rules are stated twice: vectorised over columns to find the bad rows, and value by value to explain each of
+them. A reason never contains a value.
 """
 
 import binascii
@@ -23,7 +23,7 @@ COLUMNS: Final = ("algorithm", "digest", "entry", "label")
 
 
 class BadRow(NamedTuple):
-    """What is wrong with a row. Holds no value of it."""
+    """The fault of a row, without any of its values."""
 
     column: str
     reason: str
@@ -34,7 +34,7 @@ _UNKNOWN, _NONE = -1, -2
 _HEX: Final = re.compile("[0-9a-fA-F]*")
 _CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f]")
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
-_OF_NOTHING: Final = {
+_OF_EMPTY_FILE: Final = {
     algorithm: hashlib.new(algorithm, usedforsecurity=False).digest()
     for algorithm in (Algorithm.MD5, Algorithm.SHA1, Algorithm.SHA256, Algorithm.SHA512)
 }
@@ -42,7 +42,7 @@ _OF_NOTHING: Final = {
 
 @dataclass(frozen=True)
 class Columns:
-    """Rows of a list file as text; ``lines`` holds the line number of each. No nulls; '' where a column is absent."""
+    """Rows of a list file as text, with their line numbers in ``lines``. No nulls; absent columns hold ''."""
 
     lines: Index
     algorithm: Any
@@ -58,9 +58,9 @@ class Columns:
         return f"Columns({len(self)} rows)"
 
     @classmethod
-    def build(cls, lines: Index, found: Mapping[str, Any]) -> Self:
-        """Fill the columns that a file does not have."""
-        columns = dict(found)
+    def build(cls, lines: Index, present: Mapping[str, Any]) -> Self:
+        """Make rows of the columns ``present`` in a file, and fill in the others."""
+        columns = dict(present)
         for name in COLUMNS:
             if name not in columns:
                 few = name in {"algorithm", "label"}
@@ -69,13 +69,13 @@ class Columns:
 
     @classmethod
     def from_rows(cls, rows: Sequence[tuple[str, ...]], lines: Index) -> Self:
-        """From Python values in the order of `COLUMNS`."""
+        """Make rows of Python values in the order of `COLUMNS`."""
         values = list(zip(*rows, strict=True)) or [()] * len(COLUMNS)
         algorithm, digest, entry, label = (pa.array(column, pa.large_utf8()) for column in values)
         return cls(lines, algorithm.dictionary_encode(), digest, entry, label.dictionary_encode())
 
     def row(self, number: int) -> tuple[str, str, str, str]:
-        """The values of one row."""
+        """Return the values of one row."""
         columns = (self.algorithm, self.digest, self.entry, self.label)
         algorithm, digest, entry, label = (column[number].as_py() for column in columns)
         return algorithm, digest, entry, label
@@ -87,15 +87,15 @@ def _same(value: str, count: int) -> Any:
 
 @dataclass(frozen=True)
 class Decoded:
-    """What the columns of some rows amount to, and which rows are good."""
+    """The decoded columns of some rows, and the mask of good rows."""
 
     good: Mask
     digests: Mapping[Algorithm, tuple[Index, Digests]]
     """by algorithm: the numbers of the good rows that have a digest, ascending, and their digests"""
     codes: NDArray[np.int32]
-    """of the labels, as the caller's ``code`` gives them"""
+    """the numbers of the labels, as assigned by the caller's ``code``"""
     ordinals: NDArray[np.int64]
-    """positions in `Algorithm`; negative where the row names none"""
+    """positions in `KNOWN_ALGORITHMS`; negative if the row names no known algorithm"""
 
 
 def decode_additions(columns: Columns, code: Callable[[str], int]) -> Decoded:
@@ -103,7 +103,7 @@ def decode_additions(columns: Columns, code: Callable[[str], int]) -> Decoded:
     ordinals = _ordinals(columns.algorithm)
     found, good = _digests(columns, ordinals)
     for algorithm, (index, digests) in found.items():
-        good[index] = ~_harmless(algorithm, digests)
+        good[index] = ~_is_meaningless(algorithm, digests)
     long_labels, codes = _labels(columns.label, code)
     good &= (_lengths(columns.entry) <= MAX_ENTRY_BYTES) & ~long_labels
     return Decoded(good, _only(found, good), codes, ordinals)
@@ -119,7 +119,7 @@ def decode_removals(columns: Columns, code: Callable[[str], int]) -> Decoded:
 
 
 def algorithm_of(ordinal: int) -> Algorithm | None:
-    """The algorithm of one of `Decoded.ordinals`."""
+    """Return the algorithm of one of `Decoded.ordinals`; None if it is negative."""
     return _ALGORITHMS[ordinal] if ordinal >= 0 else None
 
 
@@ -136,7 +136,7 @@ def _ordinal(name: str) -> int:
 
 
 def find_algorithm(name: str) -> Algorithm | None:
-    """The algorithm of this name, in either case."""
+    """Return the algorithm with this name, in either case; None if it is unknown."""
     return next((algorithm for algorithm in _ALGORITHMS if algorithm == name.lower()), None)
 
 
@@ -145,7 +145,7 @@ def _lengths(column: Any) -> NDArray[np.int64]:
 
 
 def _labels(column: Any, code: Callable[[str], int]) -> tuple[Mask, NDArray[np.int32]]:
-    """Which labels are too long, and the codes of all the others."""
+    """Return the mask of labels that are too long, and the codes of the others."""
     names = column.dictionary.to_pylist()
     long = [len(name.encode()) > MAX_LABEL_BYTES for name in names]
     codes = [0 if bad else code(name) for name, bad in zip(names, long, strict=True)]
@@ -153,11 +153,12 @@ def _labels(column: Any, code: Callable[[str], int]) -> tuple[Mask, NDArray[np.i
     return np.array([*long, False])[indices], np.array([*codes, 0], np.int32)[indices]
 
 
-Found = dict[Algorithm, tuple[Index, Digests]]
+DigestRows = dict[Algorithm, tuple[Index, Digests]]
+"""By algorithm: row numbers, ascending, and their digests."""
 
 
-def _digests(columns: Columns, ordinals: NDArray[np.int64]) -> tuple[Found, Mask]:
-    """The digests that can be read, by algorithm, and the mask of their rows."""
+def _digests(columns: Columns, ordinals: NDArray[np.int64]) -> tuple[DigestRows, Mask]:
+    """Return the valid digests by algorithm, and the mask of their rows."""
     lengths = _lengths(columns.digest)
     found, good = {}, np.zeros(len(columns), bool)
     for ordinal in np.unique(ordinals[ordinals >= 0]).tolist():
@@ -172,7 +173,7 @@ def _digests(columns: Columns, ordinals: NDArray[np.int64]) -> tuple[Found, Mask
 
 
 def _unhex(text: Entries, width: int) -> tuple[Digests, Mask]:
-    """Digests of texts of twice their width, and which texts are hexadecimal: the others are left out."""
+    """Return digests from texts of twice their width, and the mask of hexadecimal texts; others are left out."""
     _, content = entry_bytes(text)
     dtype = f"S{width}"
     try:
@@ -184,14 +185,14 @@ def _unhex(text: Entries, width: int) -> tuple[Digests, Mask]:
         return np.frombuffer(binascii.unhexlify(content.data), dtype), mask
 
 
-def _harmless(algorithm: Algorithm, digests: Digests) -> Mask:
+def _is_meaningless(algorithm: Algorithm, digests: Digests) -> Mask:
     zero = np.asarray(digests == b"")  # numpy strips NULs: all zero is equal to empty
-    if algorithm not in _OF_NOTHING:
+    if algorithm not in _OF_EMPTY_FILE:
         return zero
-    return np.asarray(zero | (digests == _OF_NOTHING[algorithm]))
+    return np.asarray(zero | (digests == _OF_EMPTY_FILE[algorithm]))
 
 
-def _only(found: Found, good: Mask) -> Found:
+def _only(found: DigestRows, good: Mask) -> DigestRows:
     """Leave out the digests of rows that are bad for another reason."""
     if good.all():
         return found
@@ -199,7 +200,7 @@ def _only(found: Found, good: Mask) -> Found:
 
 
 def addition_fault(algorithm: str, digest: str, entry: str, label: str) -> BadRow:
-    """What is wrong with a row to add that `decode_additions` found bad."""
+    """Return the fault of a row to add that `decode_additions` found bad."""
     return next(_addition_faults(algorithm, digest, entry, label))
 
 
@@ -209,20 +210,20 @@ def _addition_faults(algorithm: str, digest: str, entry: str, label: str) -> Ite
     value = bytes.fromhex(digest)
     if not any(value):
         yield BadRow("digest", "all zero")
-    if known in _OF_NOTHING and value == _OF_NOTHING[known]:
+    if known in _OF_EMPTY_FILE and value == _OF_EMPTY_FILE[known]:
         yield BadRow("digest", "digest of an empty file")
     yield from _length_faults("entry", entry, MAX_ENTRY_BYTES)
     yield from _length_faults("label", label, MAX_LABEL_BYTES)
 
 
 def removal_fault(algorithm: str, digest: str, entry: str, _label: str) -> BadRow:
-    """What is wrong with a row to remove that `decode_removals` found bad."""
+    """Return the fault of a row to remove that `decode_removals` found bad."""
     return next(_removal_faults(algorithm, digest, entry))
 
 
 def _removal_faults(algorithm: str, digest: str, entry: str) -> Iterator[BadRow]:
     if not digest and not entry:
-        yield BadRow("digest", "missing, and no entry either")
+        yield BadRow("digest", "missing, and so is the entry")
     if digest or algorithm:
         faults = _digest_faults(algorithm, digest)
         yield from (fault for fault in faults if digest or fault.column == "algorithm")
@@ -248,7 +249,7 @@ def _name_fault(name: str) -> str:
         return "missing"
     if find_algorithm(name.strip()):
         return "white space around it"
-    return f"unknown algorithm; a list file may name {', '.join(_ALGORITHMS)}"
+    return f"unknown algorithm; known algorithms: {', '.join(_ALGORITHMS)}"
 
 
 def _length_faults(column: str, value: str, most: int) -> Iterator[BadRow]:
@@ -258,7 +259,7 @@ def _length_faults(column: str, value: str, most: int) -> Iterator[BadRow]:
 
 
 def character_fault(row: Sequence[str]) -> BadRow | None:
-    """The first character, if any, that no column may hold; bytes that are not UTF-8 come as surrogates."""
+    """Return the fault of a row with a forbidden character, or None. Bytes that are not UTF-8 come as surrogates."""
     if "".join(row).isprintable():
         return None
     for column, value in zip(COLUMNS, row, strict=True):
