@@ -1,4 +1,4 @@
-"""The certificates that the configuration names: when they are valid, and whether a person must act."""
+"""The certificates that the configuration names: their validity, and warnings before they expire."""
 
 import enum
 from collections.abc import Iterable
@@ -14,17 +14,17 @@ from syncd.files import read_bytes
 from syncd.units import span, stamp
 
 _MAX_CERTIFICATE: Final = 1 << 20
-_RENEW: Final = "put one that is valid in its place; until then clients refuse to connect"
+_RENEW: Final = "replace it by a valid one; until then clients refuse to connect"
 _URGENT: Final = timedelta(days=7)
-"""Those who renew by themselves do so at 30 days, or a third of its life: by then it has failed for long."""
+"""Automatic renewal takes place 30 days before, or at a third of the lifetime: by now it has failed for weeks."""
 
 
 @dataclass(frozen=True)
 class Certificate:
-    """A certificate of ours, and what it is for."""
+    """A certificate of ours, and its use."""
 
     use: str
-    """``server``: what matchers see; ``client``: what a source sees"""
+    """``server``: shown to matchers; ``client``: shown to a source"""
     source: str
     path: Path
 
@@ -34,7 +34,7 @@ class Certificate:
 
 @dataclass(frozen=True)
 class Period:
-    """When a certificate and all that come with it are valid."""
+    """The time during which a certificate and its whole chain are valid."""
 
     path: Path
     begins: datetime
@@ -42,25 +42,27 @@ class Period:
 
     @staticmethod
     def of(path: Path) -> "Period":
-        """Read it (RFC 5280, 4.1.2.5). Raises `StoreError`, `ValueError`."""
+        """Read the period of a PEM file (RFC 5280, 4.1.2.5). Raises `StoreError`, `ValueError`."""
         chain = load_pem_x509_certificates(read_bytes(path, _MAX_CERTIFICATE))
         return Period(
-            path, max(one.not_valid_before_utc for one in chain), min(one.not_valid_after_utc for one in chain)
+            path,
+            max(certificate.not_valid_before_utc for certificate in chain),
+            min(certificate.not_valid_after_utc for certificate in chain),
         )
 
     def check(self, now: datetime) -> None:
-        """Raises `ConfigError` where it is over, or has not begun."""
-        what = f"the certificate {self.path}, or one of its chain,"
+        """Raise `ConfigError` if the period is over or has not begun."""
+        subject = f"the certificate {self.path}, or one in its chain,"
         if now >= self.ends:
-            raise ConfigError(f"{what} expired on {stamp(self.ends)}", hint=_RENEW)
+            raise ConfigError(f"{subject} expired on {stamp(self.ends)}", hint=_RENEW)
         if now < self.begins:
             raise ConfigError(
-                f"{what} is not valid before {stamp(self.begins)}", hint=f"check this machine's clock, or {_RENEW}"
+                f"{subject} is not valid before {stamp(self.begins)}", hint=f"check this machine's clock, or {_RENEW}"
             )
 
 
 class Validity(enum.StrEnum):
-    """How a certificate stands."""
+    """The validity of a certificate at one time."""
 
     FINE = "ok"
     URGENT = "within 7 days"
@@ -78,12 +80,12 @@ class CertificateView:
 
     @property
     def left(self) -> timedelta:
-        """How long it is valid yet."""
+        """The time until it expires; negative once it has."""
         return self.period.ends - self.now
 
     @property
     def validity(self) -> Validity:
-        """How it stands."""
+        """The validity now."""
         if self.left <= timedelta(0):
             return Validity.EXPIRED
         if self.now < self.period.begins:
@@ -92,7 +94,7 @@ class CertificateView:
 
     @property
     def why(self) -> str:
-        """Why a person must act; '' where nobody must."""
+        """The reason for an operator to act, or ''."""
         match self.validity:
             case Validity.EXPIRED:
                 return f"{self.certificate} expired {span(-self.left)} ago"
@@ -105,19 +107,19 @@ class CertificateView:
 
     @property
     def to_do(self) -> str:
-        """What to do about it."""
+        """The cure."""
         clock = "check the clock of this host, or " if self.validity is Validity.EARLY else ""
-        return f"{clock}put a valid one at {self.period.path}"
+        return f"{clock}put a valid certificate at {self.period.path}"
 
 
 def views(certificates: Iterable[Certificate], now: datetime) -> tuple[CertificateView, ...]:
-    """How they stand. Without what cannot be read: the daemon may be able to, and says what it cannot use."""
-    found = [(one, period_of(one.path)) for one in certificates]
-    return tuple(CertificateView(one, period, now) for one, period in found if period)
+    """Return views of the readable certificates; the daemon, which may read more of them, reports the unusable ones."""
+    periods = [(certificate, period_of(certificate.path)) for certificate in certificates]
+    return tuple(CertificateView(certificate, period, now) for certificate, period in periods if period)
 
 
 def period_of(path: Path | None) -> Period | None:
-    """When a certificate is valid; None where there is none, or we cannot read what OpenSSL can."""
+    """Return the period of a certificate; None without a path, or if the file cannot be read."""
     try:
         return Period.of(path) if path else None
     except (SyncdError, ValueError):

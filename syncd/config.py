@@ -1,4 +1,4 @@
-"""The configuration: one TOML file, every key overridable by environment. `syncd.config_file` reads it.
+"""The configuration: one TOML file; environment variables override every key. `syncd.config_file` reads it.
 
 ::
 
@@ -7,7 +7,7 @@
     [sources.iwf]                           `syncd.sources.tables`
     url = "https://feed.example.org/"       SYNCD_SOURCES__IWF__URL
 
-Secrets are never in it, only the names of files that hold them. ``docs/configuration.md`` explains every key.
+It never contains secrets, only the names of files that contain them. ``docs/configuration.md`` explains every key.
 """
 
 import os
@@ -21,7 +21,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from syncd.errors import UsageError, nearest
 from syncd.listen import Address
 from syncd.listen import parse as parse_address
-from syncd.settings import HINT, AbsolutePath, GivenFile, as_value_error, named_files
+from syncd.settings import AbsolutePath, GivenFile, invalid_setting, named_files, validated
 from syncd.sources.tables import AnyTable
 
 if TYPE_CHECKING:
@@ -36,12 +36,14 @@ _LONGEST_SOCKET: Final = 107
 
 def _bindable(path: Path) -> Path:
     if len(os.fsencode(path)) > _LONGEST_SOCKET:
-        raise ValueError(f"longer than {_LONGEST_SOCKET} bytes{HINT}the kernel takes no longer address (unix(7))")
+        raise invalid_setting(
+            f"longer than {_LONGEST_SOCKET} bytes", "choose a shorter path: the kernel's limit for sockets (unix(7))"
+        )
     return path
 
 
 def _listen(text: str) -> str:
-    as_value_error(parse_address, text)
+    validated(parse_address, text)
     return text
 
 
@@ -61,30 +63,30 @@ class Serve(BaseModel):
 
     @property
     def address(self) -> Address:
-        """Where it listens."""
+        """The parsed address to listen on."""
         return parse_address(self.listen)
 
     def secrets(self) -> dict[str, Path]:
-        """The files with what nobody else may know, by their keys."""
+        """Return the files that contain secrets, by key."""
         return named_files(self, "operator_token_file", "metrics_token_file", "tls_key" if self.tls_key else "tls_cert")
 
     def fault(self) -> tuple[str, str, str] | None:
-        """Key, what is wrong with it and what to do, where keys do not go together."""
+        """Return a key that does not fit the others, with message and hint; None if all fit."""
         if self.tls_cert is None and (self.tls_key or self.client_ca):
             key = "tls_key" if self.tls_key else "client_ca"
-            return key, "given without tls_cert", "give the certificate too"
+            return key, "given without tls_cert", "give the certificate as well"
         if not (self.address.local or self.tls_cert or self.behind_proxy):
             return (
                 "listen",
-                f"{self.address.host} is not on this machine only, and there is no TLS: tokens and lists could be read",
-                "give tls_cert and tls_key; or listen on 127.0.0.1 or a unix socket; or, where only a proxy that does "
+                f"{self.address.host} can be reached from other machines without TLS: tokens and lists could be read",
+                "give tls_cert and tls_key; or listen on 127.0.0.1 or a unix socket; or, if only a proxy that does "
                 "TLS can reach it, set behind_proxy = true",
             )
         return None
 
 
 class Config(BaseSettings):
-    """All settings. Made by `syncd.config_file.load` only."""
+    """All settings. Only `syncd.config_file.load` makes one."""
 
     model_config = SettingsConfigDict(
         frozen=True, extra="forbid", env_prefix=ENVIRONMENT, env_nested_delimiter="__", env_ignore_empty=True
@@ -103,17 +105,17 @@ class Config(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The environment, then the file. Nothing else is read."""
+        """Read the environment, then the file, and nothing else."""
         del settings_cls, dotenv_settings, file_secret_settings
         return env_settings, init_settings
 
     def all_sources(self) -> "tuple[Source, ...]":
-        """Every source as a sync takes it, in the order of the file."""
+        """Return every source to sync, in the order of the file."""
         return tuple(table.source(name) for name, table in self.sources.items())
 
     def certificates(self) -> "Iterator[Certificate]":
-        """Every one that is named, but for authorities."""
-        from syncd.certificates import Certificate
+        """Yield every certificate that is named, except those of authorities."""
+        from syncd.certificates import Certificate  # heavy (cryptography): most commands do not look at certificates
 
         if self.serve is not None and self.serve.tls_cert is not None:
             yield Certificate("server", "", self.serve.tls_cert)
@@ -122,11 +124,11 @@ class Config(BaseSettings):
                 yield Certificate("client", name, path)
 
     def intervals(self) -> dict[str, float]:
-        """Seconds between the syncs of each source."""
+        """Return the seconds between two syncs of each source."""
         return {name: table.interval for name, table in self.sources.items()}
 
     def source(self, name: str) -> "Source":
-        """One source as a sync takes it; raises `UsageError` that names the nearest."""
+        """Return one source to sync. Raises `UsageError`, whose hint names the nearest, if it is not configured."""
         if name not in self.sources:
             raise UsageError(f"no source {name!r} is configured", hint=nearest(name, tuple(self.sources), "source"))
         return self.sources[name].source(name)

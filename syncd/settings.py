@@ -1,6 +1,6 @@
 """The types of values in the configuration: durations, paths, addresses, names of lists.
 
-Each is checked as it is read. A message carries its hint behind `HINT`, since pydantic passes on one text.
+Each is validated when it is read. A fault is an `invalid_setting`, from which `syncd.config_file` makes the error.
 """
 
 import json
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator
+from pydantic_core import PydanticCustomError
 from pydantic_settings import NoDecode
 
 from syncd.errors import UsageError
@@ -18,8 +19,8 @@ from syncd.model import ListName, list_name
 
 CREDENTIALS: Final = "CREDENTIALS_DIRECTORY"
 """The variable in which systemd names the folder of a service's credentials (systemd.exec(5), Credentials)."""
-HINT: Final = "\0"
-"""Parts a message from its hint while pydantic carries both."""
+INVALID: Final = "invalid_setting"
+"""The type of a pydantic error whose context has ``message`` and ``hint``."""
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION: Final = re.compile(r"([0-9]{1,9})([smhd])")
@@ -31,61 +32,66 @@ _PLAIN_ADDRESS: Final = re.compile(
     rf"|http://(?:localhost|127\.0\.0\.1|\[::1\]){_PORT}|file:///[A-Za-z0-9_]{{1,99}})"
     r"(?:/[A-Za-z0-9_-]{1,99}){0,20}/?"
 )
-"""An address with which nothing can be wrong. Every command reads the configuration: what is needed for looking closely
-takes longer to load than most do."""
+"""An address that is certainly valid. Every command reads the configuration, and the modules for a full check take
+longer to import than most commands run."""
+
+
+def invalid_setting(message: str, hint: str) -> PydanticCustomError:
+    """Return the error of a value in the configuration, for pydantic to add the key."""
+    return PydanticCustomError(INVALID, "{message}", {"message": message, "hint": hint})
 
 
 def parse_duration(value: object) -> float:
-    """Read ``"90s"``, ``"10m"``, ``"2h"`` or ``"1d"`` as seconds; raises `UsageError`."""
-    found = _DURATION.fullmatch(value) if isinstance(value, str) else None
-    if found is None or int(found[1]) == 0:
+    """Parse ``"90s"``, ``"10m"``, ``"2h"`` or ``"1d"`` into seconds. Raises `UsageError`."""
+    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if match is None or int(match[1]) == 0:
         raise UsageError("not a duration", hint='write a whole number and a unit, such as "90s", "10m", "2h" or "1d"')
-    seconds = int(found[1]) * _UNITS[found[2]]
-    if seconds > _MAX_DURATION:  # so that the times that are computed of it are times
+    seconds = int(match[1]) * _UNITS[match[2]]
+    if seconds > _MAX_DURATION:  # a date computed from it must be representable
         raise UsageError("longer than a year", hint='the longest is "366d"')
     return float(seconds)
 
 
-def as_value_error(check: Callable[[Any], Any], value: Any) -> Any:
-    """Let pydantic name the key: it wants `ValueError`."""
+def validated(check: Callable[[Any], Any], value: Any) -> Any:
+    """Return ``check(value)``; turn its `UsageError` into an `invalid_setting`."""
     try:
         return check(value)
     except UsageError as error:
-        raise ValueError(f"{error.message}{HINT}{error.hint}") from None
+        raise invalid_setting(error.message, error.hint) from None
 
 
 def credentials(environment: Mapping[str, str]) -> Path | None:
-    """Where systemd hands credentials over to this process."""
+    """Return the folder of systemd's credentials for this process; None if it has none."""
     folder = environment.get(CREDENTIALS)
     return Path(folder) if folder else None
 
 
 def named_files(table: BaseModel, *keys: str) -> dict[str, Path]:
-    """The files that a table names under ``keys``."""
-    found = ((key, getattr(table, key)) for key in keys)
-    return {key: path for key, path in found if path is not None}
+    """Return the files that a table names under ``keys``."""
+    files = ((key, getattr(table, key)) for key in keys)
+    return {key: path for key, path in files if path is not None}
 
 
 def _duration(value: object) -> float:
-    return value if isinstance(value, float) else as_value_error(parse_duration, value)
+    return value if isinstance(value, float) else validated(parse_duration, value)
 
 
 def _long_enough(seconds: float) -> float:
     if seconds < _MIN_INTERVAL:
-        raise ValueError(f'shorter than a minute{HINT}the shortest interval is "1m"')
+        raise invalid_setting("shorter than a minute", 'the shortest interval is "1m"')
     return seconds
 
 
 def _absolute(path: Path) -> Path:
     if "\0" in str(path):
-        raise ValueError(f"holds a NUL{HINT}no file can have such a name")
+        raise invalid_setting("contains a NUL character", "remove it: no file can have such a name")
     if not path.is_absolute():
-        raise ValueError(f"not an absolute path{HINT}write the whole path, from / on")
+        raise invalid_setting("not an absolute path", "write the whole path, beginning with /")
     return path
 
 
-def _handed_over(path: Path) -> Path:
-    """A path below ``$CREDENTIALS_DIRECTORY``. Where there is none it stays as it is: most commands never read it."""
+def _given_file(path: Path) -> Path:
+    """Resolve ``$CREDENTIALS_DIRECTORY``; if it is not set, keep the path: most commands never read the file."""
     if path.parts[:1] == (f"${CREDENTIALS}",):
         _absolute(Path("/").joinpath(*path.parts[1:]))
         return (credentials(os.environ) or Path(path.parts[0])).joinpath(*path.parts[1:])
@@ -95,18 +101,18 @@ def _handed_over(path: Path) -> Path:
 def _address(url: str) -> str:
     if _PLAIN_ADDRESS.fullmatch(url):
         return url
-    from syncd.fetch.endpoint import Endpoint
+    from syncd.fetch.endpoint import Endpoint  # heavy, see `_PLAIN_ADDRESS`
 
-    as_value_error(Endpoint, url)
+    validated(Endpoint, url)
     return url
 
 
 def _comma_separated(value: object) -> object:
-    """In the environment a list is written ``images,videos``; JSON is understood as well."""
+    """Split a list from the environment, written ``images,videos`` or as JSON."""
     if not isinstance(value, str):
         return value
     if value.lstrip().startswith("["):
-        return as_value_error(_json, value)
+        return validated(_json, value)
     return [part.strip() for part in value.split(",")]
 
 
@@ -114,16 +120,16 @@ def _json(text: str) -> object:
     try:
         return json.loads(text)
     except ValueError:
-        raise UsageError("not JSON", hint="write the names with commas between them") from None
+        raise UsageError("not JSON", hint="write the names separated by commas") from None
 
 
 def _list(name: str) -> ListName:
-    return ListName(as_value_error(list_name, name))
+    return ListName(validated(list_name, name))
 
 
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
-GivenFile = Annotated[Path, AfterValidator(_handed_over)]
-"""A file that somebody else puts there, maybe as a credential."""
+GivenFile = Annotated[Path, AfterValidator(_given_file)]
+"""A file that the operator provides, possibly as a systemd credential."""
 Seconds = Annotated[float, BeforeValidator(_duration)]
 Interval = Annotated[Seconds, AfterValidator(_long_enough)]
 Url = Annotated[str, AfterValidator(_address)]

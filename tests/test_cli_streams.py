@@ -125,7 +125,7 @@ def test_a_configuration_that_is_a_folder_is_a_configuration_error(tmp_path: Pat
     assert (ran.returncode, ran.stderr) == (
         2,
         f"error: cannot read {tmp_path}: Is a directory\n"
-        "  to do: name a file that can be read with --config, or in SYNCD_CONFIG\n",
+        "  to do: name a readable file with --config, or in SYNCD_CONFIG\n",
     )
 
 

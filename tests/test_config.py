@@ -64,7 +64,7 @@ def test_the_control_socket_has_an_address_that_the_kernel_takes(tmp_path: Path)
     message, hint = fault(written(tmp_path, f'state_dir = "/s"\ncontrol_socket = "/{"x" * 107}"'))
     assert (message, hint) == (
         "FILE: control_socket: longer than 107 bytes",
-        "the kernel takes no longer address (unix(7))",
+        "choose a shorter path: the kernel's limit for sockets (unix(7))",
     )
 
 
@@ -128,7 +128,7 @@ def test_every_type_of_source_is_known_by_its_word() -> None:
         (
             '[sources.iwf]\ntype = "feed"\nurl = "https://x/"',
             "FILE: sources.iwf.root: missing",
-            "this key has no default; see docs/configuration.md",
+            "set this key, which has no default; see docs/configuration.md",
         ),
         (
             SOURCE.replace('"feed"', '"ncmec"'),
@@ -168,7 +168,7 @@ def test_every_type_of_source_is_known_by_its_word() -> None:
         (
             SOURCE.replace("/etc/syncd/iwf-root.json", "iwf-root.json"),
             "FILE: sources.iwf.root: not an absolute path",
-            "write the whole path, from / on",
+            "write the whole path, beginning with /",
         ),
         (
             f'{SOURCE}client_key = "/k"',
@@ -182,8 +182,8 @@ def test_every_type_of_source_is_known_by_its_word() -> None:
         ),
         (
             SOURCE.replace("iwf]", '"i.w"]'),
-            "FILE: sources.i.w: not a name for a source",
-            "use lower-case letters, digits, '-' and single '_', at most 31, the first a letter or digit",
+            "FILE: sources.i.w: not a valid name for a source",
+            "use at most 31 lower-case letters, digits, '-' and single '_', beginning with a letter or digit",
         ),
     ],
 )
@@ -257,7 +257,7 @@ def test_a_misspelt_variable_is_an_error(tmp_path: Path, monkeypatch: pytest.Mon
         ("SYNCD_SOURCES__IWF__URLL", "x", "SYNCD_SOURCES__IWF__URLL: unknown key", "did you mean url?"),
         ("SYNCD_SOURCES__IWF__TYPE", "ncmec", "SYNCD_SOURCES__IWF__TYPE: unknown type", "known types: feed"),
         ("SYNCD_SOURCES__IWF__INTERVAL", "5s", "SYNCD_SOURCES__IWF__INTERVAL: shorter than a minute", ""),
-        ("SYNCD_STATE_DIR", "state", "SYNCD_STATE_DIR: not an absolute path", "write the whole path, from / on"),
+        ("SYNCD_STATE_DIR", "state", "SYNCD_STATE_DIR: not an absolute path", "write the whole path, beginning with /"),
     ],
 )
 def test_a_fault_in_a_variable_names_the_variable(
@@ -292,7 +292,7 @@ def test_a_named_file_must_exist_and_the_default_may_be_absent(tmp_path: Path, m
     assert fault(absent) == ("FILE does not exist", "name the file with --config, or in SYNCD_CONFIG")
     assert fault(None) == (
         f"there is no configuration: {absent} does not exist",
-        "write it, or name another file with --config or SYNCD_CONFIG",
+        "create it, or name another file with --config or SYNCD_CONFIG",
     )
     monkeypatch.setenv("SYNCD_STATE_DIR", "/s")
     assert load() == Config(state_dir=Path("/s"))
@@ -438,7 +438,7 @@ def test_a_secret_that_is_open_to_everybody_is_refused(tmp_path: Path, name: str
     (tmp_path / name).chmod(mode)
     assert fault(file) == (
         f"FILE: {key}: {tmp_path / name} is open to every user of this machine (mode {mode:04o})",
-        f"chmod o= {tmp_path / name}; and put another secret into it, since this one may be known",
+        f"run `chmod o= {tmp_path / name}`, and replace the secret in it: others may have read it",
     )
 
 
@@ -486,7 +486,10 @@ def test_a_secret_that_a_variable_names_is_told_by_that(tmp_path: Path, monkeypa
 )
 def test_a_path_that_no_file_can_have_is_refused(tmp_path: Path, text: str, key: str) -> None:
     """Python would fail at it in the midst of the work, and the daemon at a reload."""
-    assert fault(written(tmp_path, text)) == (f"FILE: {key}: holds a NUL", "no file can have such a name")
+    assert fault(written(tmp_path, text)) == (
+        f"FILE: {key}: contains a NUL character",
+        "remove it: no file can have such a name",
+    )
 
 
 @pytest.mark.parametrize("text", ["a = " + "[" * 20_000, "a = " + "{a=" * 20_000])

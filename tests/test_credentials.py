@@ -103,7 +103,10 @@ def test_without_credentials_only_their_use_fails(world: World, monkeypatch: pyt
     feed = load(world.base / "c.toml").source("iwf")
     with pytest.raises(ConfigError, match=r"cannot read \$CREDENTIALS_DIRECTORY/secrets_iwf.token") as refused:
         feed.check()
-    assert refused.value.hint == "systemd hands credentials to services alone: run it as one, or name a file"
+    assert (
+        refused.value.hint
+        == "only services receive credentials from systemd: run syncd as a service, or configure a file"
+    )
 
 
 @pytest.mark.parametrize("path", ["$CREDENTIALS/x", "x/$CREDENTIALS_DIRECTORY/y", "secrets_x"])

@@ -277,7 +277,7 @@ def test_a_certificate_that_ends_is_urgent() -> None:
         (
             True,
             "the server's certificate expires in 5 days",
-            "Put a valid one at /etc/syncd/server.pem. What was proved last stays served.",
+            "Put a valid certificate at /etc/syncd/server.pem. What was proved last stays served.",
         )
     ]
 

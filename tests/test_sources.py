@@ -52,13 +52,13 @@ def test_what_a_feed_remembers_is_the_same_when_it_is_read_again() -> None:
 @pytest.mark.parametrize("memory", [{"floors": 7}, {"floor": {}}, {"floors": {"timestamp": "x"}}])
 def test_a_memory_that_cannot_be_read_is_a_store_error(world: World, memory: Memory) -> None:
     """Floors that were lost must not be taken for none."""
-    with pytest.raises(StoreError, match="memory of a signed feed cannot be read"):
+    with pytest.raises(StoreError, match="state of a signed feed in the catalog cannot be read"):
         world.source().check_trust(memory)
 
 
 def test_a_source_of_another_type_needs_another_name(world: World) -> None:
     """What one kind remembers says nothing to another, and its lists would change hands without a word."""
-    with pytest.raises(RefusedError, match="source iwf was configured with another type before") as refused:
+    with pytest.raises(RefusedError, match="the type of source iwf has changed") as refused:
         world.source().check_trust({"type": "ncmec", "checkpoint": "2026-01-01"})
     assert "another name than iwf" in refused.value.hint
 

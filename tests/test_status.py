@@ -92,7 +92,7 @@ def test_status_says_when_a_certificate_ends(configured: World, tmp_path: Path) 
         }
     ]
     ours.certificate("client", until=now + timedelta(days=6))
-    told = f"the client certificate for iwf expires in 6 days: put a valid one at {path}"
+    told = f"the client certificate for iwf expires in 6 days: put a valid certificate at {path}"
     assert syncd("status").err == f"warning: {told}\n"
     probed = syncd("status", "--check")
     assert (probed.code, probed.out.partition(" | ")[0]) == (2, f"SYNCD CRITICAL - {told}")
@@ -121,7 +121,7 @@ def test_a_certificate_that_is_not_valid_yet_may_be_the_fault_of_the_clock(tmp_p
     path, _ = Authority(tmp_path, "ours").certificate("server", until=datetime(2026, 3, 1, tzinfo=UTC))
     (seen,) = views([Certificate("server", "", path)], datetime(2024, 12, 30, tzinfo=UTC))
     assert (seen.validity, seen.why) == ("not yet valid", "the server's certificate is not valid for another 2 days")
-    assert seen.to_do == f"check the clock of this host, or put a valid one at {path}"
+    assert seen.to_do == f"check the clock of this host, or put a valid certificate at {path}"
 
 
 def test_a_certificate_that_cannot_be_read_is_left_to_the_daemon(tmp_path: Path) -> None:

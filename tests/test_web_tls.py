@@ -107,8 +107,8 @@ def test_a_certificate_that_is_none_changes_nothing(standing: World, ours: Autho
 @pytest.mark.parametrize(
     ("begins", "told", "pulled"),
     [
-        (-2, "or one of its chain, expired on 20", "is not trusted: certificate has expired"),
-        (2, "or one of its chain, is not valid before 20", "is not trusted: certificate is not yet valid"),
+        (-2, "or one in its chain, expired on 20", "is not trusted: certificate has expired"),
+        (2, "or one in its chain, is not valid before 20", "is not trusted: certificate is not yet valid"),
     ],
 )
 def test_a_certificate_of_another_time_is_told_on_both_sides(

@@ -1,4 +1,4 @@
-"""Every kind of source, as one value that can be read back from JSON."""
+"""The union of all kinds of sources, as a type that pydantic reads from JSON."""
 
 from typing import Annotated
 
@@ -8,7 +8,7 @@ from syncd.sources.signed_feed import SignedFeed
 from syncd.sources.source import Source
 
 _Kind = Annotated[SignedFeed, Discriminator("type")]
-"""A union as soon as there is a second."""
+"""To become a union with the second kind."""
 
 AnySource = Annotated[Source, GetPydanticSchema(lambda _source, handler: handler.generate_schema(_Kind))]
-"""A `Source` that pydantic writes with its ``type``, and reads and checks as a value of that kind."""
+"""A `Source` that pydantic writes with its ``type``, and reads and validates as a value of that kind."""

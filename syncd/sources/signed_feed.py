@@ -1,4 +1,4 @@
-"""A partner that publishes a signed feed: the source that needs no gateway."""
+"""The source of a partner that publishes a signed feed."""
 
 import hashlib
 from collections.abc import Iterator
@@ -23,36 +23,36 @@ from syncd.trust.values import Floors
 
 _MAX_ROOT = 1 << 20
 _MAX_TOKEN = 4096
-_ONLY_SERVICES = "systemd hands credentials to services alone: run it as one, or name a file"
+_ONLY_SERVICES = "only services receive credentials from systemd: run syncd as a service, or configure a file"
 
 
 @dataclass(frozen=True)
 class FeedMemory:
-    """What is remembered of a signed feed: the versions below which nothing is accepted, and the pinned root (SHA-256)
-    that they belong to."""
+    """The memory of a signed feed: the lowest versions still accepted, and the SHA-256 of the pinned root they belong
+    to."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
     floors: Floors = field(default_factory=Floors)
     root_sha256: str | None = None
-    """None: no root was followed yet"""
+    """None: nothing was verified yet"""
     type: Literal["feed"] = "feed"
 
     @classmethod
     def of(cls, memory: Memory) -> "FeedMemory":
-        """Read it. Raises `StoreError`."""
+        """Parse a source's memory. Raises `StoreError`."""
         try:
             return _MEMORY.validate_python(memory)
         except ValidationError:
             raise StoreError(
-                "the catalog's memory of a signed feed cannot be read", hint="restore the catalog from a backup"
+                "the state of a signed feed in the catalog cannot be read", hint="restore the catalog from a backup"
             ) from None
 
     def as_json(self) -> Memory:
-        """Write it."""
+        """Return it as JSON."""
         return _MEMORY.dump_python(self, mode="json")  # type: ignore[no-any-return]  # a dataclass makes an object
 
     def retrusted(self, root: bytes, now: datetime) -> "FeedMemory":
-        """Keep only our own clock, since another root is pinned; if it is later than ``now``, ``now``."""
+        """Return the memory for another pinned root: only the clock's floor is kept, but not beyond ``now``."""
         clock = self.floors.clock
         return FeedMemory(Floors(clock=min(clock, now) if clock else None), _sha256(root))
 
@@ -62,28 +62,28 @@ _MEMORY: Final = TypeAdapter(FeedMemory)
 
 @dataclass(frozen=True)
 class SignedFeed:
-    """One configured source: where it is, what it is trusted by, and what is accepted of it."""
+    """One configured signed feed: its address, trust root, credentials and limits."""
 
     name: str
     url: str
     root: Path
     lists: tuple[ListName, ...] = ()
-    """which of its lists to follow; none named: all"""
+    """the lists to follow; empty: all of them"""
     token_file: Path | None = None
     ca: Path | None = None
     client_cert: Path | None = None
     client_key: Path | None = None
     deadline: float = 600.0
-    """seconds for a whole sync"""
+    """seconds that a whole sync may take"""
     caps: Caps = DEFAULT_CAPS
     type: Literal["feed"] = "feed"
 
     def root_bytes(self) -> bytes:
-        """The pinned root, as given out of band. Raises `ConfigError`."""
+        """Read the pinned root, which was received out of band. Raises `ConfigError`."""
         return _configured(self.root, _MAX_ROOT, f"the root of source {self.name}")
 
     def check(self) -> None:
-        """See that every file named here can be read, and that the root is one. Raises `ConfigError`."""
+        """Check that every configured file can be read and that the root is valid. Raises `ConfigError`."""
         try:
             verify_root(self.root_bytes())
         except TrustError as error:
@@ -93,23 +93,23 @@ class SignedFeed:
                 _configured(path, _MAX_ROOT, f"{path.name} of source {self.name}")
 
     def check_trust(self, memory: Memory) -> None:
-        """Refuse a root file that was replaced, by whomever, since it was followed."""
+        """Refuse a root file that was replaced since ``memory`` was made, whoever did it; see `Source.check_trust`."""
         kind = memory.get("type", self.type)
         if kind != self.type:
             raise RefusedError(
-                f"source {self.name} was configured with another type before",
-                hint=f"restore the type, or give the new source another name than {self.name}",
+                f"the type of source {self.name} has changed",
+                hint=f"restore its type in the configuration, or give the new source another name than {self.name}",
             )
         if FeedMemory.of(memory).root_sha256 not in {None, _sha256(self.root_bytes())}:
             raise RefusedError(
                 f"the trust root configured for source {self.name} has changed",
-                hint="if the partner gave out another root, by a way that you trust: "
-                f"syncd retrust {self.name} --root F --reason R",
+                hint="if you received a new root from the partner over a channel that you trust, run "
+                f"`syncd retrust {self.name} --root F --reason R`; otherwise restore the root file",
             )
 
     @contextmanager
     def follow(self, folder: FeedFolder, meter: Meter) -> Iterator[Follower]:
-        """Open the connection for one sync; ``meter`` counts what comes. Raises `UsageError`, `SourceError`."""
+        """Open the connection for one sync; ``meter`` counts received bytes. Raises `UsageError`, `SourceError`."""
         token = None
         if self.token_file is not None:
             content = _configured(self.token_file, _MAX_TOKEN, f"the token of source {self.name}")
@@ -127,5 +127,5 @@ def _configured(path: Path, limit: int, what: str) -> bytes:
     try:
         return read_bytes(path, limit)
     except StoreError as error:
-        hint = "check the path configured, and that this user may read it" if path.is_absolute() else _ONLY_SERVICES
+        hint = "check the configured path, and that this user may read it" if path.is_absolute() else _ONLY_SERVICES
         raise ConfigError(f"{what}: {error.message}", hint=hint) from error

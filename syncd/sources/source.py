@@ -1,8 +1,8 @@
-"""One configured upstream, of whatever kind: what syncing it needs to know.
+"""The protocol of a configured upstream, whatever its kind.
 
-A kind is a frozen dataclass in a file of its own beside this one, named in `syncd.sources.kinds`, and made by its table
-in `syncd.sources.tables`. How it is prepared is `syncd.pipeline.prepare`'s: the half of a sync that runs in the worker
-process, to which the source travels as JSON. So its fields are values, and name the files that hold secrets.
+A kind is a frozen dataclass in a module of its own in this package, listed in `syncd.sources.kinds` and made by its
+table in `syncd.sources.tables`. `syncd.pipeline.prepare`, the half of a sync in the worker process, receives it as
+JSON. So its fields are plain values; secrets are in files that they name.
 """
 
 from collections.abc import Mapping
@@ -14,9 +14,9 @@ from syncd.format.caps import Caps
 from syncd.model import ListName
 
 Memory = Mapping[str, JsonValue]
-"""What a source remembers between two syncs, as JSON that its own kind reads and writes; empty before the first.
+"""The memory of a source between two syncs, as JSON that only its own kind reads and writes; empty before the first.
 
-The catalog keeps it, and replaces it when a sync has verified something. It holds no secret and no digest.
+The catalog stores it, and replaces it when a sync has verified something. It contains no secret and no digest.
 """
 
 
@@ -25,15 +25,15 @@ class Source(Protocol):
 
     @property
     def type(self) -> str:
-        """The word for its kind, as in the configuration."""
+        """Its kind, as in the configuration."""
 
     @property
     def name(self) -> str:
-        """The name that its lists are published under."""
+        """The first part of the names under which its lists are published."""
 
     @property
     def lists(self) -> tuple[ListName, ...]:
-        """Which of its lists to follow; none named: all."""
+        """The lists to follow; empty: all of them."""
 
     @property
     def deadline(self) -> float:
@@ -41,14 +41,14 @@ class Source(Protocol):
 
     @property
     def caps(self) -> Caps:
-        """How much of one segment is accepted."""
+        """The largest segment accepted."""
 
     def check(self) -> None:
-        """See that every file named here can be used. Raises `ConfigError`."""
+        """Check that every configured file can be used. Raises `ConfigError`."""
 
     def check_trust(self, memory: Memory) -> None:
-        """See that ``memory`` is of this kind, and was made under the trust that is configured now.
+        """Check that ``memory`` is of this kind, and was made under the trust root that is configured now.
 
-        A change of trust is followed only after `retrust`. Raises `RefusedError`, `ConfigError`, and `StoreError` if
-        the memory cannot be read.
+        Another root is accepted only after `retrust`. Raises `RefusedError`, `ConfigError`, and `StoreError` if the
+        memory cannot be read.
         """

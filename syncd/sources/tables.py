@@ -1,7 +1,7 @@
-"""``[sources.NAME]``: a table for each type of source, told apart by ``type``.
+"""``[sources.NAME]``: one class of table for each type of source, chosen by the key ``type``.
 
-A new type is one more class here, named in `TABLES` and `AnyTable`, and the source that it makes, named in
-`syncd.sources.kinds`. Every command reads the configuration: nothing heavy is imported before a table makes a source.
+To add a type, add its class here and list it in `TABLES` and `AnyTable`; list the source that it makes in
+`syncd.sources.kinds`. Every command reads the configuration, so heavy modules are imported only to make a source.
 """
 
 from abc import abstractmethod
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class SourceTable(BaseModel):
-    """The keys that every source has, of whatever type, and what the rest of syncd asks of its table."""
+    """The keys of every source, whatever its type, and the methods that the rest of syncd uses."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     type: str
@@ -31,22 +31,22 @@ class SourceTable(BaseModel):
     @property
     @abstractmethod
     def place(self) -> str:
-        """Where the source is, for display: an address or a folder, never with a secret in it."""
+        """The address or folder of the source, for display; never contains a secret."""
 
     @abstractmethod
     def source(self, name: str) -> "Source":
-        """The source as a sync takes it."""
+        """Return the source to sync."""
 
     def secrets(self) -> dict[str, Path]:
-        """The files with what nobody else may know, by their keys."""
+        """Return the files that contain secrets, by key."""
         return {}
 
     def client_certificate(self) -> Path | None:
-        """Our certificate that the source sees, if it sees one."""
+        """Return the certificate that we present to the source, if any."""
         return None
 
     def fault(self) -> tuple[str, str, str] | None:
-        """Key, what is wrong with it and what to do, if keys do not go together."""
+        """Return a key that does not fit the others, with message and hint; None if all fit."""
         return None
 
 
@@ -69,47 +69,47 @@ class FeedSource(SourceTable):
         return self.url
 
     def source(self, name: str) -> "SignedFeed":
-        """The source as a sync takes it."""
-        from syncd.sources.signed_feed import SignedFeed
+        """Return the source to sync."""
+        from syncd.sources.signed_feed import SignedFeed  # heavy: most commands only read the configuration
 
         return SignedFeed(
-            name,
-            self.url,
-            self.root,
-            self.lists,
-            self.token_file,
-            self.ca,
-            self.client_cert,
-            self.client_key,
-            self.deadline,
-            Caps(rows=self.max_rows, length=self.max_bytes),
+            name=name,
+            url=self.url,
+            root=self.root,
+            lists=self.lists,
+            token_file=self.token_file,
+            ca=self.ca,
+            client_cert=self.client_cert,
+            client_key=self.client_key,
+            deadline=self.deadline,
+            caps=Caps(rows=self.max_rows, length=self.max_bytes),
         )
 
     def secrets(self) -> dict[str, Path]:
-        """The files with what nobody else may know; a certificate's may hold its private key."""
+        """Return the files that contain secrets, by key. Without a key file, the certificate's may hold the key."""
         return named_files(self, "token_file", "client_key" if self.client_key else "client_cert")
 
     def client_certificate(self) -> Path | None:
-        """Our certificate."""
+        """Return the client certificate that we present to the feed's server, if any."""
         return self.client_cert
 
     def fault(self) -> tuple[str, str, str] | None:
-        """A key alone proves nothing."""
+        """Report a client key without its certificate, which cannot be used."""
         if self.client_key and not self.client_cert:
             return "client_key", "given without client_cert", "give both, or neither"
         return None
 
 
 TABLES: Final[Mapping[str, type[SourceTable]]] = {"feed": FeedSource}
-"""By the word for it in the configuration."""
+"""By their ``type`` in the configuration."""
 
 
 def _type_of(table: Any) -> str:
-    """The word that chooses the table's class. Left out, it is the signed feed, which was the first."""
+    """Return the type that chooses the table's class; the default is the signed feed, which was the first."""
     if isinstance(table, Mapping):
         return str(table.get("type", "feed"))
     return str(getattr(table, "type", "feed"))
 
 
 AnyTable = Annotated[Annotated[FeedSource, Tag("feed")], Discriminator(_type_of)]
-"""A table of any type: a union as soon as there is a second."""
+"""A table of any type; to become a union with the second one."""
