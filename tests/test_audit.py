@@ -226,7 +226,10 @@ def test_a_log_that_was_computed_anew_is_found_by_what_the_feed_states(
     forged = chain(entries)
     assert check(forged).faults == ()
     (fault,) = check(forged, [StatedHead("the timestamp", head_of(rows))]).faults
-    assert fault.message == f"record {len(rows)} of the log differs from the one that the timestamp states: the log was rewritten"
+    assert (
+        fault.message
+        == f"record {len(rows)} of the log differs from the one that the timestamp states: the log was rewritten"
+    )
 
 
 def test_the_records_of_a_restored_backup_are_missed_once() -> None:

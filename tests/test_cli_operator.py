@@ -296,7 +296,9 @@ def test_a_state_without_its_catalog_is_not_taken_for_none(configured: World) ->
         ran = syncd(*command)
         assert ran.code == 1
         assert ran.err.startswith(f"error: the catalog {configured.state.catalog} is missing\n")
-        assert ran.err.endswith("to do: move any remaining catalog.sqlite3* files aside and restore the catalog from a backup\n")
+        assert ran.err.endswith(
+            "to do: move any remaining catalog.sqlite3* files aside and restore the catalog from a backup\n"
+        )
 
 
 def test_an_emptied_catalog_is_not_taken_for_a_new_one(configured: World) -> None:
