@@ -52,7 +52,7 @@ def test_a_slip_in_a_name_makes_no_list(partner: World) -> None:
         "  still served: nothing of image yet\n"
         "  to do: did you mean images? if not, give --new to create a list\n",
     )
-    assert "to do: known lists: images; --new makes" in syncd(*slip[:4], "zzz", *slip[5:]).err
+    assert "to do: known lists: images; give --new" in syncd(*slip[:4], "zzz", *slip[5:]).err
     assert (feed / "metadata" / "timestamp.json").read_bytes() == signed
     assert not (feed / "v1" / "image").exists()
 
@@ -232,7 +232,7 @@ def test_what_to_publish_must_be_said_once(partner: World, more: tuple[str, ...]
 
 def test_a_folder_that_is_no_feed_is_told(tmp_path: Path) -> None:
     """By every command that takes one."""
-    expected = Ran(2, "", f"error: {tmp_path} is not a feed\n  to do: create one with `syncd feed init`\n")
+    expected = Ran(2, "", f"error: {tmp_path} is not a feed\n  to do: make one with `syncd feed init`\n")
     assert syncd("feed", "status", tmp_path) == expected
     assert syncd("feed", "publish", tmp_path, "--list", "images", "--full", "x") == expected
     assert syncd("feed", "serve", tmp_path, "--listen", "127.0.0.1:0") == expected

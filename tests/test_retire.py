@@ -144,7 +144,7 @@ def test_what_cannot_be_retired_is_refused(published: World) -> None:
     with pytest.raises(UsageError, match="a reason is needed"):
         end(published, reason=" ")
     end(published)
-    with pytest.raises(RefusedError, match="was already retired on 2026-01-01"):
+    with pytest.raises(RefusedError, match="was retired on 2026-01-01 already"):
         end(published, sources=[published.source()])
     assert head(published).version == 2
 
@@ -405,7 +405,7 @@ def test_a_partner_publishes_to_a_retired_list_again(world: World) -> None:
     """It counts as a list that exists: `--new` is refused, and without it the list goes on."""
     world.publish(full=rows(0, 3))
     retired = end_at_partner(world)
-    with pytest.raises(RefusedError, match="was already retired on 2026-01-01"):
+    with pytest.raises(RefusedError, match="was retired on 2026-01-01 already"):
         end_at_partner(world)
     with pytest.raises(UsageError, match="no list imagse") as caught:
         end_at_partner(world, ListName("imagse"))

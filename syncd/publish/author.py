@@ -263,7 +263,7 @@ def retire(folder: FeedFolder, name: ListName, signers: Signers, now: datetime) 
             raise UsageError(f"{folder.root} has no list {name}", hint=brief(nearest(name, names, "list"), _MAX_SHOWN))
         if current.manifest.retired is not None:
             raise RefusedError(
-                f"{name} was already retired on {current.manifest.retired.since:%Y-%m-%d}",
+                f"{name} was retired on {current.manifest.retired.since:%Y-%m-%d} already",
                 hint=f"nothing was changed; `syncd feed publish {folder.root} --list {name}` would revive it",
             )
         return Proposal("retire", (ListChange(name, (), {}, {}, (), retired=now),))

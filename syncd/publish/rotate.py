@@ -87,7 +87,7 @@ def finish(folder: FeedFolder) -> None:
     Raises `UsageError` if the folder is not a feed.
     """
     if folder.metadata("timestamp.json") is None:
-        raise UsageError(f"{folder.root} is not a feed", hint="create one with `syncd feed init`")
+        raise UsageError(f"{folder.root} is not a feed", hint="make one with `syncd feed init`")
     author.publisher(folder, {}).finish()
 
 
