@@ -14,7 +14,7 @@ examples = $(DESTDIR)$(prefix)/share/doc/syncd
 .PHONY: run test fuzz lint types imports unit system bench install uninstall lock clean
 
 run: $(VENV)/.ready          ## the whole road on this machine, with real data
-	$(BIN)/syncd demo
+	$(BIN)/python -m demo
 
 test: lint types imports unit ## everything that CI runs
 

@@ -8,21 +8,22 @@ from pathlib import Path
 
 import pytest
 
+PROJECT = Path(__file__).parent.parent
+
 
 @pytest.fixture(scope="module")
 def shown(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """One run of the demo, kept."""
     folder = tmp_path_factory.mktemp("demo") / "kept"
-    done = syncd("demo", "--keep", "--dir", str(folder))
+    done = demo("--keep", "--dir", str(folder))
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     return folder, done.stdout
 
 
-def syncd(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "syncd.cli", *arguments], capture_output=True, text=True, timeout=100, check=False
-    )
+def demo(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "demo", *arguments]
+    return subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=100, check=False)
 
 
 def test_the_demo_tells_the_whole_road(shown: tuple[Path, str]) -> None:
@@ -55,5 +56,5 @@ def test_the_commands_that_the_demo_prints_work(shown: tuple[Path, str]) -> None
 
 def test_the_demo_does_not_write_into_a_folder_that_is_there(tmp_path: Path) -> None:
     """Nothing of anybody's is overwritten."""
-    done = syncd("demo", "--dir", str(tmp_path))
+    done = demo("--dir", str(tmp_path))
     assert (done.returncode, done.stderr.splitlines()[0]) == (2, f"error: {tmp_path} exists")

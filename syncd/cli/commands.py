@@ -31,7 +31,6 @@ _MODULES: Final = {
     "pull": "pull",
     "lookup": "lookup",
     "match": "match",
-    "demo": "demo",
 }
 """The module of each command, whose function has its name; none of a group."""
 

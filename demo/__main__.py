@@ -1,27 +1,37 @@
-"""``syncd demo``: the whole road on this machine, on real data, told in plain steps."""
+"""The whole road on this machine, on real data: ``make run``, or ``python -m demo``.
 
-import contextlib
+A partner publishes the hashes of software installed here (no media are involved), an operator syncs and publishes, a
+matcher pulls and recognises real files; then a change travels, and four attacks are refused. Everything runs on
+loopback in a temporary folder that is removed at the end. It takes less than a minute.
+"""
+
+import argparse
 import hashlib
 import shutil
+import sys
 import tempfile
+import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, TypeVar
+from typing import Final, TypeVar
 
-import typer
-
+from demo.data import Known, real_hashes, still_there
+from demo.partner import LIST, Partner, now
+from syncd.catalog.folder import StateFolder
 from syncd.cli import output
-from syncd.cli.demo_data import Known, real_hashes, still_there
-from syncd.cli.demo_partner import LIST, Partner, now
 from syncd.errors import StoreError, SyncdError, UsageError
+from syncd.feed.serve import running_server
+from syncd.fetch import Endpoint
+from syncd.matcher import Matcher
+from syncd.matcher.pull import pull
 from syncd.model import ListName
+from syncd.operate import setup
+from syncd.pipeline.outcome import SyncOutcome
+from syncd.pipeline.publisher import open_publisher
+from syncd.pipeline.sync import sync_source
+from syncd.sources.signed_feed import SignedFeed
 from syncd.units import count
-
-if TYPE_CHECKING:
-    from syncd.matcher import Matcher
-    from syncd.pipeline.outcome import SyncOutcome
-    from syncd.pipeline.publisher import Publisher
 
 _T = TypeVar("_T")
 
@@ -30,22 +40,23 @@ _SHOWN: Final = 6
 _ADDED: Final = 25
 
 
-def demo(
-    keep: Annotated[bool, typer.Option("--keep", help="Leave everything in place and say how to explore it.")] = False,
-    folder: Annotated[
-        Path | None, typer.Option("--dir", help="Work in this new folder instead of a temporary one.")
-    ] = None,
-) -> None:
-    """Show the whole road on this machine, in under a minute.
+def main() -> int:
+    """Run the demo, and return its exit code."""
+    parser = argparse.ArgumentParser("python -m demo", description=__doc__)
+    parser.add_argument("--keep", action="store_true", help="leave everything in place, and print how to explore it")
+    parser.add_argument("--dir", type=Path, help="work in this new folder instead of a temporary one")
+    options = parser.parse_args()
+    try:
+        _run(options.dir, keep=options.keep)
+    except SyncdError as error:
+        output.show_error(error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    return 0
 
-    A partner publishes the hashes of software installed here (no media are involved), an operator syncs and
-    publishes, a matcher pulls and recognises real files; then a change travels, and four attacks are refused.
-    Everything runs on loopback in a temporary folder that is removed at the end.
 
-    \b
-    Example:
-      syncd demo --keep
-    """
+def _run(folder: Path | None, *, keep: bool) -> None:
     output.quiet_retries()
     if folder is not None and folder.exists():
         raise UsageError(f"{folder} exists", hint="name a folder that does not exist yet")
@@ -74,7 +85,7 @@ def _explain(base: Path) -> None:
 
 
 class _Demo:
-    """The story. Each step prints what it did and how long it took."""
+    """The story. Each step prints its result and how long it took."""
 
     def __init__(self, base: Path) -> None:
         self.base = base
@@ -83,7 +94,7 @@ class _Demo:
         self.number = 0
 
     def run(self) -> None:
-        """Tell it from the beginning."""
+        """Tell the whole story."""
         self.base.mkdir(parents=True, exist_ok=True)
         self.known = real_hashes()
         self.publish_first()
@@ -94,12 +105,12 @@ class _Demo:
         output.say("", f"Done in {time.monotonic() - self.started:.1f} s.")
 
     def step(self, title: str) -> None:
-        """Begin a step."""
+        """Print the title of the next step."""
         self.number += 1
         output.say("", f"{self.number}. {title}")
 
     def publish_first(self) -> None:
-        """The partner's side."""
+        """Publish the first version, as the partner."""
         self.step("A partner publishes a signed list of real hashes of this machine")
         self.partner.init()
         took, published = _timed(lambda: self.partner.publish(full=self.known))
@@ -109,31 +120,26 @@ class _Demo:
         _tell("took", f"{took:.2f} s")
 
     def sync_first(self) -> None:
-        """The operator's side."""
-        from syncd.catalog.folder import StateFolder
-        from syncd.operate.setup import init
-
+        """Sync and publish it, as the operator."""
         self.step("An operator syncs it over HTTP, verifies it and publishes a snapshot")
         self.state = StateFolder(self.base / "state")
-        root = init(self.state, self.base / "operator-offline", count=1, threshold=1, now=now())
+        root = setup.init(self.state, self.base / "operator-offline", count=1, threshold=1, now=now())
         shutil.copy(root, self.base / "operator-root.json")
         (self.base / "syncd.toml").write_text(
             f'state_dir = "{self.state.root}"\n\n[sources.partner]\ntype = "feed"\n'
             f'url = "{self.partner.folder.as_uri()}"\nroot = "{self.partner.folder}/root.json"\n'
         )
-        with self._served(self.partner.folder) as url:
+        with running_server(self.partner.folder) as url:
             took, outcome = _timed(lambda: self._sync(url))
-        one = outcome.lists[0]
-        if one.error:
-            raise one.error
-        _tell("verified", f"{one.rows:,} entries of serial {one.serial}: signatures, hashes, order, end state")
-        _tell("published", f"{one.list} version {one.version}")
+        synced = outcome.lists[0]
+        if synced.error:
+            raise synced.error
+        _tell("verified", f"{synced.rows:,} entries of serial {synced.serial}: signatures, hashes, order, end state")
+        _tell("published", f"{synced.list} version {synced.version}")
         _tell("took", f"{took:.2f} s, {outcome.bytes / 1e6:.1f} MB fetched")
 
     def recognise(self) -> None:
-        """The matcher's side."""
-        from syncd.matcher import Matcher
-
+        """Pull it and look files up, as a matcher."""
         self.step("A matcher pulls the snapshot and looks at files")
         took, _ = _timed(self._pull)
         _tell("pulled", f"{took:.2f} s")
@@ -141,8 +147,8 @@ class _Demo:
         _tell("opened", f"{took * 1e3:.0f} ms, signatures proved by the matcher's own process")
         upload = self.base / "upload.bin"
         upload.write_bytes(b"a file that is on no list yet\n")
-        for one in still_there(self.known, _SHOWN):
-            self._show(one.path, expected=True)
+        for known in still_there(self.known, _SHOWN):
+            self._show(known.path, expected=True)
         self._show(upload, expected=False)
         altered = self.base / "altered.bin"
         altered.write_bytes(still_there(self.known, 1)[0].path.read_bytes() + b"\0")
@@ -155,7 +161,7 @@ class _Demo:
             raise StoreError(f"the matcher was wrong about {path}", hint="a bug in syncd: please report it")
 
     def change(self) -> None:
-        """A delta, and how long it takes to arrive."""
+        """Publish a delta, and measure how long it takes to reach the matcher."""
         self.step("The partner adds entries and withdraws one: how long until the matcher knows?")
         upload = self.base / "upload.bin"
         withdrawn = still_there(self.known, 1)[0]
@@ -164,7 +170,7 @@ class _Demo:
             Known("sha256", hashlib.sha256(f"entry {number}".encode()).hexdigest(), upload)
             for number in range(1, _ADDED)
         ]
-        with self._served(self.partner.folder) as partner, self._served(self.state.feed.root) as feed:
+        with running_server(self.partner.folder) as partner, running_server(self.state.feed.root) as feed:
             begun = time.monotonic()
             self.partner.publish(add=added, remove=[withdrawn])
             published = time.monotonic()
@@ -184,66 +190,51 @@ class _Demo:
         _tell("in all", f"{(answered - begun) * 1e3:.0f} ms from the partner's publish to the matcher's changed answer")
 
     def attacks(self) -> None:
-        """Four, each refused by name while the old snapshot goes on being served."""
+        """Make four attacks. Each is refused by name, and the old snapshot is still served."""
         self.step("Attacks: each is refused, and the matcher goes on answering")
         before = self.base / "replayed"
         shutil.copytree(self.partner.folder, before)
         self.partner.publish(add=[Known("md5", hashlib.md5(b"news", usedforsecurity=False).hexdigest(), Path("news"))])
         self._attack("a flipped byte in a segment", self.partner.flipped())
-        with self._served(self.partner.folder) as url:
+        with running_server(self.partner.folder) as url:
             self._sync(url)
         self._pull()
         self.matcher.reload()
         self._attack("an old version, replayed", before)
         self._attack("a list signed with a wrong key", self.partner.wrong_key(self.known))
         self._attack("an expired timestamp (the partner fell silent three days ago)", self.partner.silent())
-        with self._served(self.partner.folder) as url:
+        with running_server(self.partner.folder) as url:
             self._sync(url)
-
-    @contextlib.contextmanager
-    def _served(self, folder: Path) -> Iterator[str]:
-        from syncd.feed.serve import running_server
-
-        with running_server(folder) as url:
-            yield url
 
     def _attack(self, what: str, folder: Path) -> None:
         version = self._version()
-        with self._served(folder) as url:
+        with running_server(folder) as url:
             outcome = self._sync(url)
-        error = outcome.error or next((one.error for one in outcome.lists if one.error), None)
+        error = outcome.error or next((synced.error for synced in outcome.lists if synced.error), None)
         if error is None:
             raise StoreError(f"not refused: {what}", hint="a bug in syncd: please report it")
         self._pull()
         self.matcher.reload()
         served = self._version()
-        answers = all(_hits(self.matcher, one.path) for one in still_there(self.known[100:], 4)[1:])
+        answers = all(_hits(self.matcher, known.path) for known in still_there(self.known[100:], 4)[1:])
         output.say(f"   - {what}")
         _tell("refused", f"{type(error).__name__}, exit code {error.exit_code}")
         _tell("because", *_wrapped(error))
         if served != version or not answers:
-            raise StoreError("the snapshot that is served changed", hint="a bug in syncd: please report it")
+            raise StoreError("the served snapshot changed", hint="a bug in syncd: please report it")
         _tell("still served", f"{_HEAD} version {served}, and the matcher answers from it")
 
     def _version(self) -> int:
         return self.matcher.status()[0].version
 
-    def _sync(self, url: str) -> "SyncOutcome":
-        from syncd.pipeline.publisher import open_publisher
-        from syncd.pipeline.sync import sync_source
-        from syncd.sources.signed_feed import SignedFeed
-
+    def _sync(self, url: str) -> SyncOutcome:
         source = SignedFeed("partner", url, self.partner.folder / "root.json")
-        publisher: Publisher
         with open_publisher(self.state) as publisher, output.progress("sync") as progress:
             return sync_source(publisher, source, now, progress)
 
     def _pull(self, url: str = "") -> None:
-        from syncd.fetch import Endpoint
-        from syncd.matcher.pull import pull
-
         if not url:
-            with self._served(self.state.feed.root) as address:
+            with running_server(self.state.feed.root) as address:
                 return self._pull(address)
         root = (self.state.feed.root / "root.json").read_bytes()
         for error in pull(Endpoint(url), root, self.copy, now=now()).errors:
@@ -261,7 +252,7 @@ def _tell(word: str, text: str, *more: str) -> None:
     output.say(f"   {word:>12}  {text}", *(" " * 17 + line for line in more))
 
 
-def _hits(matcher: "Matcher", path: Path) -> list[object]:
+def _hits(matcher: Matcher, path: Path) -> list[object]:
     content = path.read_bytes()
     return [
         hit
@@ -277,6 +268,8 @@ def _short(path: Path) -> str:
 
 
 def _wrapped(error: SyncdError) -> list[str]:
-    import textwrap
-
     return textwrap.wrap(error.message, 62)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,7 +1,7 @@
-"""Real hashes of this machine for the demo: of installed Python files, of installed Debian packages, of files.
+"""Real hashes of this machine for the demo: of installed Python packages, of Debian packages, of files.
 
-Only hashes of ordinary software are made; nothing is read but the lists that installers leave, and files themselves
-where those lists are too short.
+All are hashes of ordinary software. They are read from the lists that installers leave; files themselves are read only
+if those lists are too short.
 """
 
 import base64
@@ -23,7 +23,7 @@ _LARGEST: Final = 4 << 20
 
 @dataclass(frozen=True)
 class Known:
-    """One file of this machine: its hash as the installer recorded it, and where it lies."""
+    """A file of this machine: its path, and its hash as the installer recorded it."""
 
     algorithm: str
     digest: str
@@ -31,7 +31,7 @@ class Known:
 
 
 def real_hashes(enough: int = ENOUGH) -> list[Known]:
-    """At least ``enough`` different hashes, or all there are on a small machine; SHA-256 and MD5 among them."""
+    """Return at least ``enough`` different hashes, both SHA-256 and MD5; fewer if this machine has fewer files."""
     found: dict[tuple[str, str], Known] = {}
     for known in (*_python_records(), *_debian_sums()):
         found.setdefault((known.algorithm, known.digest), known)
@@ -46,7 +46,7 @@ def real_hashes(enough: int = ENOUGH) -> list[Known]:
 
 
 def _python_records() -> Iterator[Known]:
-    """``RECORD`` of every installed distribution (PEP 376, PEP 427): path, sha256=..., size."""
+    """Read the ``RECORD`` of every installed distribution (PEP 376, PEP 427): path, sha256=..., size."""
     for folder in {Path(entry) for entry in sys.path if entry.endswith("-packages")}:
         for record in sorted(folder.glob("*.dist-info/RECORD")):
             with record.open(newline="", encoding="utf-8", errors="replace") as stream:
@@ -65,7 +65,7 @@ def _decoded(text: str, path: Path) -> Iterator[Known]:
 
 
 def _debian_sums() -> Iterator[Known]:
-    """``*.md5sums`` of dpkg: digest, two spaces, path."""
+    """Read the ``*.md5sums`` of dpkg: digest, two spaces, path."""
     for sums in sorted(DPKG.glob("*.md5sums")):
         for line in sums.read_text(encoding="utf-8", errors="replace").splitlines():
             digest, _, path = line.partition("  ")
@@ -92,14 +92,14 @@ def _files(folders: Iterable[str]) -> Iterator[Path]:
 
 
 def still_there(known: Iterable[Known], count: int) -> list[Known]:
-    """Up to ``count`` files whose content still has the recorded hash, spread over the list, both algorithms."""
+    """Return up to ``count`` files of both algorithms, from all over the list, that still have the recorded hash."""
     chosen: list[Known] = []
     by_algorithm: dict[str, list[Known]] = {}
-    for one in known:
-        by_algorithm.setdefault(one.algorithm, []).append(one)
-    for several in by_algorithm.values():
-        step = max(1, len(several) // 50)
-        good = [one for one in several[::step] if _has_hash(one)]
+    for file in known:
+        by_algorithm.setdefault(file.algorithm, []).append(file)
+    for files in by_algorithm.values():
+        step = max(1, len(files) // 50)
+        good = [file for file in files[::step] if _has_hash(file)]
         chosen += good[: max(1, count // len(by_algorithm))]
     return chosen
 

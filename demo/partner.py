@@ -1,23 +1,25 @@
-"""The partner of ``syncd demo``: publishes its list, and is copied and forged by those who attack."""
+"""The partner of the demo, and the copies and forgeries of its feed that the attacks use."""
 
 import hashlib
 import shutil
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from syncd.cli.demo_data import Known
+from demo.data import Known
+from syncd.feed.folder import FeedFolder
+from syncd.listfile import ListFiles
 from syncd.model import ListName
-
-if TYPE_CHECKING:
-    from syncd.publish.author import Published
+from syncd.publish import author
+from syncd.publish.publication import Proposal
+from syncd.trust import keys
 
 LIST: Final = ListName("images")
 
 
 def now() -> datetime:
-    """The wall clock."""
+    """Return the time of the wall clock."""
     return datetime.now(UTC)
 
 
@@ -28,9 +30,7 @@ class Partner:
         self.base, self.folder = base, base / "partner"
 
     def init(self) -> None:
-        """Make the feed and its keys."""
-        from syncd.publish import author
-
+        """Create the feed and its keys."""
         author.init(
             self.folder, self.base / "partner-offline", self.base / "partner.keys", count=3, threshold=2, now=now()
         )
@@ -42,20 +42,15 @@ class Partner:
         add: Iterable[Known] = (),
         remove: Iterable[Known] = (),
         folder: Path | None = None,
-    ) -> "Published":
+    ) -> author.Published:
         """Publish the next version of the list, signed with the keys of ``folder``: the partner's, or a forger's."""
-        from syncd.feed.folder import FeedFolder
-        from syncd.listfile import ListFiles
-        from syncd.publish import author
-        from syncd.trust import keys
-
         feed = folder or self.folder
         signers = keys.load_signers(author.keys_folder(feed), keys.ONLINE_ROLES)
         files = ListFiles(full=self._csv("full", full), add=self._csv("add", add), remove=self._csv("remove", remove))
         return author.publish_batch(FeedFolder(feed), LIST, files.read, signers, now())
 
     def _csv(self, kind: str, known: Iterable[Known]) -> Path | None:
-        lines = [f"{one.algorithm},{one.digest},{_entry(one)},{'ABC'[len(one.path.name) % 3]}\n" for one in known]
+        lines = [f"{file.algorithm},{file.digest},{_entry(file)},{'ABC'[len(file.path.name) % 3]}\n" for file in known]
         if not lines:
             return None
         path = self.base / f"{kind}.csv"
@@ -63,7 +58,7 @@ class Partner:
         return path
 
     def flipped(self) -> Path:
-        """A copy of the feed with one bit of its newest segment turned over."""
+        """Copy the feed, and flip a bit of its newest segment."""
         folder = self.base / "flipped"
         shutil.copytree(self.folder, folder)
         newest = max(folder.glob("v1/*/segments/*"), key=lambda path: path.stat().st_mtime_ns)
@@ -74,32 +69,23 @@ class Partner:
         return folder
 
     def wrong_key(self, known: Sequence[Known]) -> Path:
-        """Another feed of the same list, signed well, but by keys that nobody vouches for."""
-        from syncd.publish import author
-
+        """Create another feed of the same list, validly signed, but with keys that nobody trusts."""
         folder = self.base / "forged"
         author.init(folder, self.base / "forged-offline", self.base / "forged.keys", count=1, threshold=1, now=now())
         self.publish(full=known[:100], folder=folder)
         self.publish(add=known[100:110], folder=folder)
-        for _ in range(9):  # numbers above all that the operator has seen, so that only the keys can be at fault
+        for _ in range(9):  # numbers above all that the operator has seen: only the keys can be the reason to refuse
             self._resign(folder, author.keys_folder(folder), now())
         return folder
 
     def silent(self) -> Path:
-        """A copy of the feed as if it had been signed last three days ago."""
-        from syncd.publish import author
-
+        """Copy the feed as if its last signature was made three days ago."""
         folder = self.base / "silent"
         shutil.copytree(self.folder, folder)
         self._resign(folder, author.keys_folder(self.folder), now() - timedelta(days=3))
         return folder
 
     def _resign(self, folder: Path, online_keys: Path, when: datetime) -> None:
-        from syncd.feed.folder import FeedFolder
-        from syncd.publish import author
-        from syncd.publish.publication import Proposal
-        from syncd.trust import keys
-
         signers = keys.load_signers(online_keys, keys.ONLINE_ROLES)
         signed = Proposal[None](
             "resign", resign=lambda repository: repository.resign(repository.freshness(), signers, when)
@@ -108,5 +94,5 @@ class Partner:
 
 
 def _entry(known: Known) -> str:
-    """A stand-in for a partner's own entry id."""
+    """Return a stand-in for the partner's own entry id."""
     return hashlib.blake2s(str(known.path).encode(), digest_size=6).hexdigest()
