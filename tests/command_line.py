@@ -17,7 +17,7 @@ CLOCKED = (
     "feed",
     "feed_status",
     "pull",
-    "operator",
+    "init",
     "sync",
     "daemon",
     "status",

@@ -4,9 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.main import get_command
 
-from syncd.cli.commands import app
+from syncd.cli.commands import OF_FEED, OF_PROGRAM, LazyCommand, Place, program
 from syncd.config import Config, Serve
 from syncd.format.caps import DEFAULT_CAPS
 from syncd.sources.tables import TABLES
@@ -17,7 +16,8 @@ CLI, CONFIGURATION = (DOCS / "cli.md").read_text(), (DOCS / "configuration.md").
 
 def commands(group: Any, name: str = "syncd") -> Iterator[tuple[str, Any]]:
     """Every command under its whole name."""
-    for key, command in group.commands.items():
+    for key, known in group.commands.items():
+        command = known.load() if isinstance(known, LazyCommand) else known
         if hasattr(command, "commands"):
             if "Exit codes:" in (command.help or ""):  # a command by itself as well
                 yield f"{name} {key}", command
@@ -26,7 +26,7 @@ def commands(group: Any, name: str = "syncd") -> Iterator[tuple[str, Any]]:
             yield f"{name} {key}", command
 
 
-COMMANDS = dict(commands(get_command(app())))
+COMMANDS = dict(commands(program()))
 
 
 def section(name: str) -> str:
@@ -44,7 +44,7 @@ def test_every_command_and_option_is_documented(name: str) -> None:
     assert {flag for line in rows for flag in re.findall(r"`(--[a-z-]+)", line.split("|")[1])} == options
 
 
-@pytest.mark.parametrize("name", [name for name in COMMANDS if name != "syncd demo"])
+@pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_explains_itself(name: str) -> None:
     """What it does, its exit codes and an example that begins with its name, within 80 columns."""
     text = COMMANDS[name].help
@@ -57,11 +57,23 @@ def test_every_command_explains_itself(name: str) -> None:
     assert max(map(len, shown)) <= 78
 
 
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        *((f"syncd {name}", place) for name, place in OF_PROGRAM.items()),
+        *((f"syncd feed {name}", place) for name, place in OF_FEED.items()),
+    ],
+)
+def test_the_summary_of_a_command_is_its_first_line(name: str, place: Place) -> None:
+    """The help of a group shows the summary without importing the command."""
+    assert COMMANDS[name].help.splitlines()[0] == place.summary
+
+
 @pytest.mark.parametrize("code", [0, 1, 2, 3, 4, 5, 6, 10, 130])
 def test_every_exit_code_is_documented(code: int) -> None:
     """In the documentation and in the program's help."""
     assert re.search(rf"^\| {code} \| .+ \|$", CLI, re.M)
-    assert re.search(rf"^  {code} +[a-z]", get_command(app()).help or "", re.M)
+    assert re.search(rf"^  {code} +[a-z]", program().help or "", re.M)
 
 
 @pytest.mark.parametrize(

@@ -140,8 +140,8 @@ def test_nobody_publishes_beside_an_operators_catalog(partner: World, command: t
     assert (ran.code, ran.out) == (6, "")
     assert ran.err == (
         f"error: {partner.state.feed.root} is the feed of an operator's state folder\n"
-        "  to do: `syncd sync` alone publishes there; rows of your own go into a feed of their own, "
-        "as one more source\n"
+        "  to do: only `syncd sync` publishes there; publish your own rows in a feed of their own, "
+        "added as a source\n"
     )
 
 
@@ -168,7 +168,7 @@ def test_rows_that_ask_for_nothing_are_counted(partner: World) -> None:
     assert ran == Ran(
         0,
         "images version 2 published: 3 rows\n  sha256: 1 added, 0 removed, 0 relabelled\n"
-        "  1 row asked for nothing: adds of what is there, or removals of what is not\n",
+        "  1 row had no effect: added but already present, or removed but absent\n",
         "",
     )
 
@@ -361,7 +361,7 @@ def test_lengths_of_time_are_shown_in_their_largest_unit(seconds: int, shown: st
 def test_an_address_to_listen_on_is_host_and_port(partner: World, listen: str) -> None:
     """With an example of each kind."""
     ran = syncd("feed", "serve", partner.partner.root, "--listen", listen)
-    assert ran == Ran(2, "", "error: --listen is not HOST:PORT\n  to do: such as 127.0.0.1:8470 or [::1]:8470\n")
+    assert ran == Ran(2, "", "error: --listen is not HOST:PORT\n  to do: for example 127.0.0.1:8470 or [::1]:8470\n")
 
 
 @pytest.mark.parametrize("more", [(), ("--token-file", "token")])

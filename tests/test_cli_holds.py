@@ -149,7 +149,7 @@ def test_a_release_of_what_nobody_wants_any_more_says_so(held: World) -> None:
     held.publish(add=rows(0, 3))
     assert syncd("sync").code == 3
     assert syncd("release", 1, "--reason", "asked them").out == (
-        "hold 1 of iwf.images was released: nothing of it was still wanted\n"
+        "hold 1 of iwf.images was released: none of its rows is still wanted\n"
         "iwf.images version 3: published, 4 rows\n"
         "hold 2 ended with it: passed\n"
     )

@@ -62,7 +62,7 @@ def test_no_digest_at_all_is_a_usage_error(copied: World) -> None:
     assert syncd("lookup", copied.copy, "-", stdin="\n") == Ran(
         2,
         "",
-        "error: no digest was given: standard input is empty\n  to do: write one ALG:HEX a line into it\n",
+        "error: no digest was given: standard input is empty\n  to do: write one ALG:HEX per line to it\n",
     )
 
 
@@ -103,7 +103,7 @@ def test_a_clock_that_was_set_back_is_told(copied: World) -> None:
     copied.clock.forward(minutes=-5)
     assert syncd("lookup", copied.copy, known) == Ran(0, f"{known}  MATCH images version 1  label B  entry e1\n", "")
     copied.clock.forward(hours=-3)
-    warning = "warning: the local clock is behind by 3 hours: set it; until then no age is known\n"
+    warning = "warning: the local clock is 3 hours behind: set it; until then the age of the copy is unknown\n"
     assert syncd("lookup", copied.copy, known).err == warning
     assert warning in syncd("match", copied.copy, copied.root).err
 
@@ -115,8 +115,8 @@ def test_a_root_that_is_none_is_a_fault_of_the_command_line(copied: World, tmp_p
         assert syncd("lookup", copied.copy, f"md5:{'0' * 32}", "--root", tmp_path / "garbage.csv") == Ran(
             2,
             "",
-            f"error: {tmp_path}/garbage.csv is no trust root\n"
-            "  to do: name the feed's root.json as it was obtained out of band\n",
+            f"error: {tmp_path}/garbage.csv is not a trust root\n"
+            "  to do: name the feed's root.json, as you obtained it out of band\n",
         )
 
 
@@ -178,7 +178,7 @@ def test_files_are_read_once_and_checked_by_every_digest_held(copied: World, tmp
         f"{tmp_path}/big  MATCH images version 1  sha1  label A  entry s\n"
         f"{tmp_path}/none  no match\n"
     )
-    assert ran.err == "note: not checked: pdq of images; perceptual digests need near matching\n"
+    assert ran.err == "note: not checked: pdq of images; perceptual digests require near matching\n"
 
 
 def test_a_file_that_cannot_be_read_is_not_cleared(copied: World, tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def test_add_prints_the_token_alone(configured: World) -> None:
     ran = syncd("matchers", "add", "web", "--list", HEAD)
     assert ran.code == 0
     assert TOKEN.fullmatch(ran.out)
-    assert ran.err == ("note: web may pull iwf.images; this token is shown only now: keep it in a file of mode 0600\n")
+    assert ran.err == ("note: web may pull iwf.images; this token is shown only once: keep it in a file of mode 0600\n")
     assert admitted(configured, ran.out.strip()) == "web"
     with configured.publisher() as publisher:
         entry = publisher.catalog.audit_entries()[0]
@@ -107,7 +107,7 @@ def test_add_as_json(configured: World) -> None:
         "not_published": ["iwf.image"],
         "token": 0,
     }
-    assert ran.err == "warning: iwf.image is not published (yet)\n"
+    assert ran.err == "warning: iwf.image is not published yet\n"
 
 
 def test_a_name_in_force_is_not_given_twice(configured: World) -> None:
@@ -121,7 +121,7 @@ def test_a_name_in_force_is_not_given_twice(configured: World) -> None:
         "  to do: `syncd matchers revoke web` first, or use another name; nothing was changed\n",
     )
     assert admitted(configured, first) == "web"
-    assert syncd("matchers", "revoke", "web").out == "web may pull no more\n"
+    assert syncd("matchers", "revoke", "web").out == "web may no longer pull\n"
     assert admitted(configured, first) is None
     second = syncd("matchers", "add", "web").out.strip()
     assert (admitted(configured, first), admitted(configured, second)) == (None, "web")
@@ -145,7 +145,7 @@ def test_an_unknown_matcher_is_not_revoked(configured: World) -> None:
 def test_nobody_may_pull_at_first(configured: World) -> None:
     """What to do is said."""
     ran = syncd("matchers")
-    assert (ran.code, ran.out) == (0, "no matcher may pull: `syncd matchers add NAME` lets one\n")
+    assert (ran.code, ran.out) == (0, "no matcher is permitted to pull: `syncd matchers add NAME` permits one\n")
 
 
 def test_the_table_names_laggards(configured: World) -> None:

@@ -145,7 +145,7 @@ def test_the_status_of_a_sync_is_asked_for_alone(configured: World, more: tuple[
     assert (ran.code, ran.out, ran.err) == (
         2,
         "",
-        "error: --status asks about one sync: SOURCE, --dry-run and --no-wait do not go with it\n"
+        "error: --status shows one sync: SOURCE, --dry-run and --no-wait cannot be combined with it\n"
         "  to do: give the ID alone: `syncd sync --status ID`; nothing was started\n",
     )
 

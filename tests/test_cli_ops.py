@@ -32,7 +32,7 @@ def test_verify_of_all_three(running: World) -> None:
     """A copy, a feed and the own state are proved, with exit code 0 and a table."""
     copy = syncd("verify", running.copy, "--root", running.operator_root)
     assert (copy.code, copy.err) == (0, "")
-    assert copy.out.splitlines()[-1].startswith("all is proved: ")
+    assert copy.out.splitlines()[-1].startswith("everything is verified: ")
     assert "iwf.images" in copy.out
     assert syncd("verify", running.partner.root).code == 0
     state = syncd("verify", "--json").json
@@ -108,7 +108,7 @@ def test_backup_restore_recover(running: World) -> None:
     pulled = syncd("pull", url, "--root", running.operator_root, "--dir", running.copy)
     assert (pulled.code, pulled.err.splitlines()[0]) == (
         0,
-        "ALARM: iwf.images version 1001 does not descend from version 3: its signer went back to a backup",
+        "ALARM: iwf.images version 1001 does not descend from version 3: its signer restored a backup",
     )
     assert syncd("sync").code == 0
     assert not running.pull().errors
@@ -137,8 +137,8 @@ def test_rotate_a_partners_key(running: World) -> None:
     assert (ran.code, ran.out.splitlines()) == (
         0,
         [
-            "timestamp has 1 key from now on, 1 of which must sign",
-            f"made      {running.partner_keys / 'timestamp-1.pem'}",
+            "timestamp now has 1 key; 1 must sign",
+            f"created   {running.partner_keys / 'timestamp-1.pem'}",
         ],
     )
     more = running.base / "more.csv"
@@ -167,7 +167,7 @@ def test_a_list_with_its_own_keys(running: World) -> None:
     feed = running.partner.root
     offline = ("--offline-keys", running.partner_offline)
     ran = syncd("feed", "add-role", feed, "--list", "images", *given, "--threshold", 2, *offline)
-    assert (ran.code, ran.out) == (0, "images has 2 keys of its own from now on, 2 of which must sign\n")
+    assert (ran.code, ran.out) == (0, "images now has 2 keys of its own; 2 must sign\n")
     more = running.base / "more.csv"
     more.write_text("algorithm,digest,entry,label\n" + ",".join(row(32)) + "\n")
     publish = ("feed", "publish", feed, "--list", "images", "--add", more)
@@ -191,7 +191,7 @@ def test_a_list_with_its_own_keys_is_folded_with_them(running: World) -> None:
     path = str(keys.make_role_keys(running.base / "body", "list-images", 1)[0][0])
     feed, offline = running.partner.root, ("--offline-keys", running.partner_offline)
     ran = syncd("feed", "add-role", feed, "--list", "images", "--keys", path, "--threshold", 1, *offline)
-    assert ran.out == "images has 1 key of its own from now on, 1 of which must sign\n"
+    assert ran.out == "images now has 1 key of its own; 1 must sign\n"
     assert syncd("feed", "compact", feed, "--all").code == 6
     ran = syncd("feed", "compact", feed, "--all", "--sign-with", path, "--json")
     assert ran.json == {"lists": [{"list": "images", "folded": 3}]}

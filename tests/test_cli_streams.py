@@ -55,7 +55,8 @@ def copied(standing: World) -> World:
 
 
 FULL = (
-    "error: cannot write the output: No space left on device\n  to do: the result is not whole: run the command again\n"
+    "error: cannot write the output: No space left on device\n"
+    "  to do: the output is incomplete: run the command again\n"
 )
 
 

@@ -165,7 +165,7 @@ def test_matchers_are_added_and_revoked_by_the_running_daemon(today: World) -> N
         again = syncd("matchers", "add", "web")
         assert (again.code, again.err.splitlines()[0]) == (2, "error: a matcher named web exists already")
         assert [one["name"] for one in syncd("matchers", "--json").json["matchers"]] == ["web"]
-        assert syncd("matchers", "revoke", "web").out == "web may pull no more\n"
+        assert syncd("matchers", "revoke", "web").out == "web may no longer pull\n"
         assert running.until("matcher_revoked")["matcher"] == "web"
         assert syncd("matchers", "revoke", "web").code == 2
         running.stop()

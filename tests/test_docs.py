@@ -3,12 +3,11 @@
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
-import click
 import pytest
-from typer.main import get_command
 
-from syncd.cli.commands import app
+from syncd.cli.commands import LazyCommand, program
 from syncd.outcomes import HoldReason, Outcome
 from syncd.pipeline.values import Deltas, Full, FullReason
 
@@ -31,7 +30,7 @@ def test_every_command_in_a_document_exists(document: Path, line: str) -> None:
     """Commands and options in examples are those of the program."""
     words = shlex.split(re.sub(r"^sudo (-u \w+ )?", "", line.partition(" #")[0]))
     words = words[words.index("syncd") + 1 :]
-    command: click.Command = get_command(app())  # type: ignore[assignment]  # typer's own base class
+    command: Any = program()
     while words and hasattr(command, "commands"):
         name = words.pop(0)
         if name.startswith("-"):
@@ -39,6 +38,7 @@ def test_every_command_in_a_document_exists(document: Path, line: str) -> None:
             return
         assert name in command.commands, f"{document.name}: {line}"
         command = command.commands[name]
+        command = command.load() if isinstance(command, LazyCommand) else command
     options = {option for parameter in command.params for option in parameter.opts}
     used = {word for word in words if word.startswith("--")}
     assert used - options - {"--help"} == set(), f"{document.name}: {line}"

@@ -186,7 +186,7 @@ def test_red_stays_while_the_next_sync_runs(configured: World, dry_run: bool) ->
         assert check() == before == (1, f"SYNCD WARNING - iwf.videos: {HELD}")
         ran = syncd("status")
         kind = "a dry run" if dry_run else "a sync"
-        assert (ran.err, ran.out) == (told.err, f"{told.out}iwf: {kind} is running, begun 0 seconds ago\n")
+        assert (ran.err, ran.out) == (told.err, f"{told.out}iwf: {kind} is running, started 0 seconds ago\n")
         assert [one.why for one in found(configured).tasks] == [one.why for one in tasks_before] == [HELD]
         assert "running" in text(overview_page(found(configured), {}))
 

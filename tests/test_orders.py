@@ -134,7 +134,7 @@ def test_a_command_that_does_not_wait_shows_what_was_refused(
     """What was started on standard output, the rest as an error, with its exit code."""
     configure(tmp_path / "syncd.toml", 'state_dir = "/s"', monkeypatch)
     answers = give({"b": REFUSED}, [], wait=False)
-    monkeypatch.setattr("syncd.cli.sync.give", lambda *_: answers)
+    monkeypatch.setattr("syncd.cli.sync.send_order", lambda *_: answers)
     ran = syncd("sync", "--no-wait")
     assert (ran.code, ran.out) == (6, "id-a  a\nid-c  c\n")
     assert ran.err == "error: a dry run of b is under way\n  to do: ask again\n"

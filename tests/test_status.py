@@ -64,14 +64,14 @@ def test_status_shows_when_the_next_sync_is_due(configured: World) -> None:
 def test_status_shows_a_cool_down(configured: World) -> None:
     """A source that could not be reached is left alone for a while: until when, and after how many failures."""
     plan(configured, 5, cool_down_until=configured.clock.now + timedelta(minutes=5), failures=3)
-    assert syncd("status").out.endswith("\niwf: next sync in 5 minutes: left alone, after 3 failures in a row\n")
+    assert syncd("status").out.endswith("\niwf: next sync in 5 minutes: paused after 3 failures in a row\n")
     assert syncd("status", "--json").json["sources"][0]["cool_down_until"] == "2026-01-01T12:05:00Z"
 
 
 def test_status_says_when_the_next_sync_is_overdue(configured: World) -> None:
     """A planned time that has passed minutes ago: no daemon runs."""
     plan(configured, -6)
-    assert syncd("status").out.endswith("\niwf: the next sync is overdue: does the daemon run?\n")
+    assert syncd("status").out.endswith("\niwf: the next sync is overdue: is the daemon running?\n")
 
 
 def test_status_says_when_a_certificate_ends(configured: World, tmp_path: Path) -> None:
@@ -320,7 +320,7 @@ def test_a_daemon_that_cannot_tell_is_passed_by(configured: World, error: SyncdE
 
 def test_a_daemon_that_is_stuck_is_not_waited_for(configured: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Monitoring is answered all the same."""
-    monkeypatch.setattr("syncd.cli.orders._TELL_WITHIN", 0.1)
+    monkeypatch.setattr("syncd.cli.operator._REPORT_WITHIN", 0.1)
     go_on = threading.Event()
 
     def wait(order: Order, user: str) -> Iterator[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""``python -m syncd.cli``: the console script, for where it is not on the path."""
+"""``python -m syncd.cli``: the console script, if it is not on the path."""
 
 from syncd.cli.main import run
 

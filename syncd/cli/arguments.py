@@ -1,26 +1,33 @@
-"""Values from the command line, made into what commands work with. All raise `UsageError`."""
+"""Arguments that several commands share, and parsers for their values. All parsers raise `UsageError`."""
 
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
+
+import typer
 
 from syncd.errors import RefusedError, StoreError, UsageError
+from syncd.files import read_bytes
 
 LARGEST: Final = 2**53 - 1
-"""Of versions: as in manifests, which any JSON reader has to understand."""
+"""The highest version: as in manifests, which any JSON reader has to parse."""
 MOST_KEYS: Final = 100
-"""Of a role: nobody gathers more custodians."""
+"""Keys of a role: nobody gathers more custodians."""
+Feed = Annotated[Path, typer.Argument(metavar="FEED", help="The folder of the feed.")]
+OnlineKeys = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="The keys for daily signing; default: FEED.keys, beside FEED."),
+]
+PublishedList = Annotated[str, typer.Argument(metavar="LIST", help="A published list, such as iwf.images.")]
 _MAX_PORT: Final = 0xFFFF
 _MAX_TOKEN: Final = 4096
 _MAX_ROOT: Final = 1 << 20
 
 
 def named_file(path: Path, limit: int, what: str) -> bytes:
-    """The content of a file that the command line names."""
-    from syncd.files import read_bytes
-
+    """Read a file that the command line names."""
     try:
         return read_bytes(path, limit)
     except StoreError as error:
@@ -28,10 +35,12 @@ def named_file(path: Path, limit: int, what: str) -> bytes:
 
 
 def root(path: Path) -> bytes:
-    """A trust root. Whether it vouches for anything is not asked here."""
+    """Read a trust root. Its signatures are not checked here."""
     content = named_file(path, _MAX_ROOT, "the trust root")
     if not _is_root(content):
-        raise UsageError(f"{path} is no trust root", hint="name the feed's root.json as it was obtained out of band")
+        raise UsageError(
+            f"{path} is not a trust root", hint="name the feed's root.json, as you obtained it out of band"
+        )
     return content
 
 
@@ -44,7 +53,7 @@ def _is_root(content: bytes) -> bool:
 
 @contextmanager
 def readable(folder: Path) -> Iterator[None]:
-    """Say that the caller may not read ``folder``, where that is why its files cannot be read."""
+    """Raise `RefusedError` if a file below ``folder`` cannot be read because this user lacks the permission."""
     try:
         yield
     except (PermissionError, StoreError) as error:
@@ -55,18 +64,20 @@ def readable(folder: Path) -> Iterator[None]:
 
 
 def token(path: Path | None) -> str | None:
-    """The token in a file."""
+    """Read the token in a file."""
     if path is None:
         return None
-    found = named_file(path, _MAX_TOKEN, "the token").decode(errors="replace").strip()
-    if not found:
-        raise UsageError(f"{path} holds no token", hint="write one into it, such as by `openssl rand -hex 32`")
-    return found
+    content = named_file(path, _MAX_TOKEN, "the token").decode(errors="replace").strip()
+    if not content:
+        raise UsageError(
+            f"{path} holds no token", hint="write the token into it; `openssl rand -hex 32` makes a new one"
+        )
+    return content
 
 
 def address(listen: str) -> tuple[str, int]:
-    """``HOST:PORT``, an IPv6 address in brackets."""
+    """Parse ``HOST:PORT``, an IPv6 address in brackets."""
     host, _, port = listen.rpartition(":")
     if not host or not port.isascii() or not port.isdigit() or int(port) > _MAX_PORT:
-        raise UsageError("--listen is not HOST:PORT", hint="such as 127.0.0.1:8470 or [::1]:8470")
+        raise UsageError("--listen is not HOST:PORT", hint="for example 127.0.0.1:8470 or [::1]:8470")
     return host.removeprefix("[").removesuffix("]"), int(port)

@@ -1,58 +1,98 @@
-"""Which commands there are. Their modules are imported when they are asked for, so that each starts quickly."""
+"""The commands of the program. Each is imported only when it runs, so that all start quickly and help needs none."""
 
-from functools import cache
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from importlib import import_module
-from typing import Annotated, Final
+from typing import Annotated, Any, Final, cast
 
 import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command, get_group
 
 from syncd import __version__
 
-_GROUPS: Final = {"feed": ("feed", "feed_status", "rotate"), "matchers": ("matchers",), "audit": ("audit",)}
-"""The modules of each; the first has its ``app``."""
-_MODULES: Final = {
-    "feed": "",
-    "init": "operator",
-    "run": "daemon",
-    "sync": "sync",
-    "holds": "holds",
-    "release": "holds",
-    "discard": "holds",
-    "status": "status",
-    "snapshots": "status",
-    "diff": "history",
-    "verify": "verify",
-    "backup": "repair",
-    "recover": "repair",
-    "retrust": "repair",
-    "retire": "retire",
-    "matchers": "",
-    "audit": "",
-    "pull": "pull",
-    "lookup": "lookup",
-    "match": "match",
+_CONTEXT: Final = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+@dataclass(frozen=True)
+class Place:
+    """The module of a command in this package, and in it a function, or a `typer.Typer` for a group with a module."""
+
+    module: str
+    name: str
+    summary: str
+    """The first line of its help, repeated here."""
+
+
+OF_FEED: Final = {
+    "init": Place("feed", "init", "Create a feed folder, its keys and its trust root."),
+    "publish": Place("feed", "publish", "Publish the next version of a list."),
+    "compact": Place("feed", "compact", "Fold accumulated deltas into fewer files, to keep look-ups fast."),
+    "retire": Place("feed", "retire", "Retire a list: publish that it has ended."),
+    "serve": Place("feed_serve", "serve", "Serve a feed over HTTP until stopped."),
+    "status": Place("feed_status", "status", "Show a feed's lists, and when its signatures expire."),
+    "rotate": Place("rotate", "rotate", "Replace the keys of a role; the old keys are no longer accepted."),
+    "add-role": Place("rotate", "add_role", "Give a list its own keys, and require M of them to sign."),
+    "renew": Place("rotate", "renew", "Re-sign root and targets before they expire, with the same keys."),
 }
-"""The module of each command, whose function has its name; none of a group."""
+OF_PROGRAM: Final = {
+    "init": Place("init", "init", "Set up an operator: folders, keys and a trust root."),
+    "run": Place("daemon", "run", "Run the daemon: sync every source at its interval."),
+    "sync": Place("sync", "sync", "Bring sources up to date now: fetch, verify, judge, publish."),
+    "holds": Place("holds", "holds", "Show the holds: changes that wait for an operator's decision."),
+    "release": Place("holds", "release", "Publish the rows of a hold."),
+    "discard": Place("holds", "discard", "Refuse the rows of a hold."),
+    "status": Place("status", "status", "Show every list, its age, and how its last sync ended."),
+    "snapshots": Place("snapshots", "snapshots", "Show the published versions of a list, newest first."),
+    "diff": Place("diff", "diff", "Count the changes between two published versions of a list."),
+    "verify": Place("verify", "verify", "Verify everything on disk again, from trust root to last byte."),
+    "backup": Place("repair", "backup", "Write the operator's state to one file, mode 0600."),
+    "recover": Place("repair", "recover", "Continue from a restored backup, with higher version numbers."),
+    "retrust": Place("repair", "retrust", "Accept the new trust root of a partner that rebuilt its feed."),
+    "retire": Place("retire", "retire", "Retire a list: publish that it has ended."),
+    "pull": Place("pull", "pull", "Bring a copy of a feed up to date, and verify it."),
+    "lookup": Place("lookup", "lookup", "Check whether digests are on the lists of a pulled copy."),
+    "match": Place("match", "match", "Check whether files are on the lists of a pulled copy."),
+    "matchers": Place("matchers", "app", "Show the permitted matchers, and the versions they have loaded."),
+    "audit": Place("audit", "app", "Show the audit log: who did what, newest last."),
+}
 
 
-@cache
-def app(only: str = "") -> typer.Typer:
-    """All commands, or one of them where ``only`` names one."""
-    found = typer.Typer(
-        name="syncd",
-        add_completion=False,
-        rich_markup_mode=None,
-        pretty_exceptions_enable=False,
-        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    )
-    found.callback(invoke_without_command=True)(_syncd)
-    for name in (only,) if only in _MODULES else _MODULES:
-        parts = [import_module(f"syncd.cli.{module}") for module in _GROUPS.get(name, (_MODULES[name],))]
-        if name in _GROUPS:
-            found.add_typer(parts[0].app, name=name)
-        else:
-            found.command(name)(getattr(parts[0], name))
+class LazyCommand(TyperCommand):
+    """A command known by its name and summary, imported when it is called."""
+
+    def __init__(self, name: str, place: Place) -> None:
+        super().__init__(name, help=place.summary, rich_markup_mode=None)
+        self.place = place
+
+    def load(self) -> TyperCommand | TyperGroup:
+        """Import the command itself."""
+        found = getattr(import_module(f"syncd.cli.{self.place.module}"), self.place.name)
+        if isinstance(found, typer.Typer):
+            return get_group(found)
+        app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+        app.command(self.name)(found)
+        return cast(TyperCommand, get_command(app))
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        """Parse the arguments of the command itself; the context that is returned runs it."""
+        return self.load().make_context(info_name, args, parent, **extra)
+
+
+def program() -> TyperGroup:
+    """Return the program, ``syncd``; no module of a command is imported yet."""
+    found = _group(_syncd, OF_PROGRAM)
+    found.add_command(_group(_feed, OF_FEED), "feed")
     return found
+
+
+def _group(callback: Callable[..., None], places: Mapping[str, Place]) -> TyperGroup:
+    app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, context_settings=_CONTEXT)
+    app.callback(invoke_without_command=True)(callback)
+    group = get_group(app)
+    for name, place in places.items():
+        group.add_command(LazyCommand(name, place))
+    return group
 
 
 def _version(wanted: bool) -> None:
@@ -63,7 +103,9 @@ def _version(wanted: bool) -> None:
 
 def _syncd(
     context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     """Signed hash-list deltas in, verified and versioned snapshots out.
 
@@ -71,8 +113,8 @@ def _syncd(
     Partners publish:    syncd feed init, feed publish, feed status, feed serve, feed retire
     and change keys:     syncd feed rotate, feed add-role, feed renew
     Operators follow:    syncd init, run, sync, status, snapshots, diff
-    judge what waits:    syncd holds, release, discard
-    and look after it:   syncd audit, verify, backup, recover, retrust, retire
+    decide on holds:     syncd holds, release, discard
+    and maintain:        syncd matchers, audit, verify, backup, recover, retrust, retire
     Matchers' hosts:     syncd pull, lookup, match, verify
 
     \b
@@ -80,21 +122,27 @@ def _syncd(
       0    done, or already up to date
       1    internal or storage error
       2    the command line or the configuration is wrong
-      3    held: authentic, but waits for an operator
+      3    held: authentic, but waiting for an operator's decision
       4    rejected: verification failed
-      5    the source could not be reached, or the deadline passed
+      5    the source is unreachable, or the deadline has passed
       6    refused: locked, or not permitted
       10   lookup and match only: nothing matched
       130  interrupted
-    Of several lists or sources the first of 1, 4, 3, 6, 5, 0 that occurred.
+    For several lists or sources: the first of 1, 4, 3, 6, 5, 0 that occurred.
 
     \b
     Environment:
-      SYNCD_CONFIG  the configuration file, where --config is not given
+      SYNCD_CONFIG  the configuration file, if --config is not given
       SYNCD_...     overrides any key of it (docs/configuration.md)
       SYNCD_DEBUG   1: show the traceback of an internal error
-      NO_COLOR      no colour, ever
+      NO_COLOR      disable colour
     """
     del version
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def _feed(context: typer.Context) -> None:
+    """Publish signed hash lists, as a partner does."""
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())

@@ -1,34 +1,37 @@
-"""``syncd run``: the daemon."""
+"""``syncd run``."""
 
 import os
 import random
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from datetime import datetime, timedelta
+from typing import Annotated, Any
 
 import typer
 
-from syncd.cli.operator import ConfigFile, load_config, state_folder
+from syncd.cli.operator import ConfigFile, load_config, open_catalog, state_folder
 from syncd.cli.output import note, quiet_retries, say, show_table, utc_now
+from syncd.service import log
+from syncd.service.daemon import Environment
+from syncd.service.run import run as run_daemon
+from syncd.service.scheduler import first_run
 from syncd.units import span
-
-if TYPE_CHECKING:
-    from datetime import datetime
 
 
 def run(
     check: Annotated[
-        bool, typer.Option("--check", help="Validate the configuration, say what would be scheduled, and end.")
+        bool, typer.Option("--check", help="Validate the configuration, show the schedule, and exit.")
     ] = False,
     config: ConfigFile = None,
 ) -> None:
-    """Sync every source at its interval, until SIGTERM.
+    """Run the daemon: sync every source at its interval.
 
-    Logs to standard error: a line of JSON for each event, readable text on a terminal. SIGHUP reads the configuration
-    again, all of it or nothing. `syncd sync` and whoever may open the control socket give it orders.
+    Runs in the foreground until SIGTERM or SIGINT. Logs to standard error: a line of JSON for each event, or readable
+    text on a terminal. SIGHUP reloads the configuration, completely or not at all. `syncd sync` and other commands
+    send it orders over the control socket, if its permissions let them.
 
     \b
     Exit codes:
-      0   stopped, or --check: all is well
+      0   stopped; with --check: the configuration is valid
       1   storage
       2   configuration, or not set up
       6   another daemon or command holds the state
@@ -41,21 +44,18 @@ def run(
     if check:
         _check(settings)
         return
-    from syncd.service import log
-    from syncd.service.daemon import Environment
-    from syncd.service.run import run as run_daemon
-
     state_folder(settings)
     quiet_retries()
     emit = log.emitter(sys.stderr, utc_now)
-    run_daemon(lambda: load_config(config), Environment(emit, utc_now, random.SystemRandom().random, os.environ))
+    rng = random.SystemRandom().random
+    run_daemon(lambda: load_config(config), Environment(emit, utc_now, rng, os.environ))
 
 
 def _check(settings: Any) -> None:
     for source in settings.all_sources():
         source.check()
     if settings.serve:
-        from syncd.service.web.site import check, check_valid
+        from syncd.service.web.site import check, check_valid  # FastAPI: not needed without [serve]
 
         check(settings.serve)
         check_valid(settings.serve, utc_now())
@@ -66,16 +66,12 @@ def _check(settings: Any) -> None:
     if not settings.sources:
         note("no source is configured: nothing would be synced")
         return
-    show_table(("source", "every~", "deadline~", "next sync~", "from~"), _plan(settings))
+    show_table(("source", "every~", "deadline~", "next sync~", "from~"), _schedule(settings))
 
 
-def _plan(settings: Any) -> list[tuple[str, ...]]:
-    """What would be scheduled, were the daemon started now."""
-    from datetime import timedelta
-
-    from syncd.catalog.catalog import Catalog
-
-    with Catalog.open(state_folder(settings).catalog) as catalog:
+def _schedule(settings: Any) -> list[tuple[str, ...]]:
+    """Return the schedule of a daemon started now."""
+    with open_catalog(state_folder(settings)) as catalog:
         known = {name: catalog.source(name) for name in settings.sources}
     now = utc_now()
     return [
@@ -90,9 +86,7 @@ def _plan(settings: Any) -> list[tuple[str, ...]]:
     ]
 
 
-def _next(known: Any, interval: float, now: "datetime") -> str:
-    from syncd.service.scheduler import first_run
-
+def _next(known: Any, interval: float, now: datetime) -> str:
     planned = first_run(known, interval, now, 1.0)
     within = span(planned.at - now)
     return f"within {within}" if planned.why == "start" else f"in {within} ({planned.why.replace('_', ' ')})"

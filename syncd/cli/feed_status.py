@@ -1,104 +1,105 @@
-"""``syncd feed status``: a feed's lists, and when its signatures expire."""
+"""``syncd feed status``."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from syncd.cli.feed import Feed, app
+from syncd.cli.arguments import Feed
 from syncd.cli.output import JsonFlag, note, print_json, say, show_table, utc_now
+from syncd.feed.folder import FeedFolder
+from syncd.feed.layout import list_of
+from syncd.feed.signed import load_repository
+from syncd.format.manifest import Manifest
+from syncd.publish.journal import Journal
+from syncd.report.expiry import Expiry, expiries
+from syncd.trust.repository import Repository
 from syncd.units import day, stamp
 
-if TYPE_CHECKING:
-    from syncd.feed.folder import FeedFolder
-    from syncd.format.manifest import Manifest
-    from syncd.report.expiry import Expiry
-    from syncd.trust.repository import Repository
 
-
-@app.command("status")
 def status(feed: Feed, as_json: JsonFlag = False) -> None:
     """Show a feed's lists, and when its signatures expire.
 
-    Warns 60, 30 and 7 days before root or targets expire: these need the offline keys. timestamp, snapshot and the
-    lists' roles are signed by publishing; they are shown as overdue when less than a quarter of their life is left.
+    Warns 60, 30 and 7 days before root or targets expire: renewing them requires the offline keys. timestamp, snapshot
+    and the lists' roles are signed with each publication; they are overdue when less than a quarter of their validity
+    is left.
 
     \b
     Exit codes:
-      0   shown, whatever it says
+      0   shown, whatever the state is
       1   the feed is damaged
-      2   FEED is no feed
+      2   FEED is not a feed
 
     \b
     Example:
       syncd feed status /srv/feed --json
     """
-    from syncd.feed.folder import FeedFolder
-    from syncd.feed.signed import load_repository
-    from syncd.publish.journal import Journal
-    from syncd.report.expiry import expiries
-
     folder = FeedFolder(feed)
     repository = load_repository(folder)
     roles = expiries(repository.versions, repository.expiries(), utc_now())
     manifests = _manifests(folder, repository)
-    pending = bool(Journal(folder).pending())
+    interrupted = bool(Journal(folder).pending())
     if as_json:
-        print_json(_status_document(feed, manifests, repository, roles, pending))
+        print_json(_document(feed, manifests, repository, roles, interrupted=interrupted))
         return
-    _show_status(manifests, repository, roles)
-    for one in roles:
-        if one.warning:
-            note(one.warning)
-    if pending:
+    _show(manifests, repository, roles)
+    for role in roles:
+        if role.warning:
+            note(role.warning)
+    if interrupted:
         note("publishing was interrupted; the next `syncd feed publish` finishes it")
 
 
-def _manifests(folder: "FeedFolder", repository: "Repository") -> "list[Manifest]":
-    from syncd.feed.layout import list_of
-
-    found = ((list_of(name), target) for name, target in sorted(repository.targets().items()))
-    return [folder.manifest(name, target.sha256) for name, target in found if name]
+def _manifests(folder: FeedFolder, repository: Repository) -> list[Manifest]:
+    targets = ((list_of(path), target) for path, target in sorted(repository.targets().items()))
+    return [folder.manifest(name, target.sha256) for name, target in targets if name]
 
 
-def _status_document(
-    feed: Path, manifests: "list[Manifest]", repository: "Repository", roles: "list[Expiry]", pending: bool
+def _document(
+    feed: Path, manifests: Sequence[Manifest], repository: Repository, roles: Sequence[Expiry], *, interrupted: bool
 ) -> dict[str, Any]:
     fresh = repository.freshness()
     return {
         "feed": str(feed),
         "lists": [
             {
-                "list": one.list,
-                "version": one.version,
-                "rows": one.rows,
-                "algorithms": {str(algorithm): state.rows for algorithm, state in one.end_state.items()},
-                "created": stamp(one.created),
-                "verified_at": stamp(fresh[one.list].verified_at) if one.list in fresh else None,
-                "retired_at": stamp(one.retired.since) if one.retired else None,
+                "list": manifest.list,
+                "version": manifest.version,
+                "rows": manifest.rows,
+                "algorithms": {str(algorithm): state.rows for algorithm, state in manifest.end_state.items()},
+                "created": stamp(manifest.created),
+                "verified_at": stamp(fresh[manifest.list].verified_at) if manifest.list in fresh else None,
+                "retired_at": stamp(manifest.retired.since) if manifest.retired else None,
             }
-            for one in manifests
+            for manifest in manifests
         ],
-        "metadata": [one.document() for one in roles],
-        "interrupted_publication": pending,
+        "metadata": [role.document() for role in roles],
+        "interrupted_publication": interrupted,
     }
 
 
-def _show_status(manifests: "list[Manifest]", repository: "Repository", roles: "list[Expiry]") -> None:
+def _algorithms(manifest: Manifest) -> str:
+    return (
+        f"retired on {manifest.retired.since:%Y-%m-%d}" if manifest.retired else ", ".join(sorted(manifest.end_state))
+    )
+
+
+def _show(manifests: Sequence[Manifest], repository: Repository, roles: Sequence[Expiry]) -> None:
     fresh = repository.freshness()
     rows = [
         (
-            one.list,
-            str(one.version),
-            f"{one.rows:,}",
-            f"retired on {one.retired.since:%Y-%m-%d}" if one.retired else ", ".join(sorted(one.end_state)),
-            day(fresh[one.list].verified_at) if one.list in fresh else "",
+            manifest.list,
+            str(manifest.version),
+            f"{manifest.rows:,}",
+            _algorithms(manifest),
+            day(fresh[manifest.list].verified_at) if manifest.list in fresh else "",
         )
-        for one in manifests
+        for manifest in manifests
     ]
     if rows:
         show_table(("list", "version#", "rows#", "algorithms~", "verified (UTC)~"), rows)
     else:
         say("no list yet: syncd feed publish FEED --list NAME --full FILE")
     say("")
-    red = frozenset(number for number, one in enumerate(roles) if one.red)
-    table = [(one.role, str(one.version), day(one.expires), one.shown, str(one.urgency)) for one in roles]
+    red = frozenset(number for number, role in enumerate(roles) if role.red)
+    table = [(role.role, str(role.version), day(role.expires), role.shown, str(role.urgency)) for role in roles]
     show_table(("role", "version#", "expires (UTC)~", "~", "state~"), table, red)

@@ -1,103 +1,103 @@
-"""``syncd holds``, ``release``, ``discard``: what waits for an operator, and how it ends."""
+"""``syncd holds``, ``release`` and ``discard``: the decisions that wait for an operator."""
 
-import os
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from syncd.cli.arguments import LARGEST
-from syncd.cli.operator import ConfigFile, load_config, sole_writer, state_folder
-from syncd.cli.orders import Document, give, told
+from syncd.cli.operator import (
+    ConfigFile,
+    Document,
+    actor,
+    daemon_report,
+    load_config,
+    locked_publisher,
+    open_catalog,
+    send_single,
+    state_folder,
+)
 from syncd.cli.output import JsonFlag, note, print_json, say, show_table, utc_now
-from syncd.cli.repair import actor
 from syncd.units import ago, count, day
 
-HoldNumber = Annotated[
-    int, typer.Argument(metavar="HOLD", min=1, max=LARGEST, help="The number that `syncd holds` shows.")
-]
-Reason = Annotated[str, typer.Option("--reason", metavar="R", help="Why; the audit log keeps it.")]
+HoldNumber = Annotated[int, typer.Argument(metavar="HOLD", min=1, max=LARGEST, help="Its number in `syncd holds`.")]
+Reason = Annotated[str, typer.Option("--reason", metavar="R", help="Why; kept in the audit log.")]
 
 
 def holds(config: ConfigFile = None, as_json: JsonFlag = False) -> None:
-    """Show the holds: what waits for an operator, and why.
+    """Show the holds: changes that wait for an operator's decision.
 
-    Below them the refused ones, which somebody discarded: their rows stay out until the partner changes them, or the
-    hold is released after all. Where `syncd run` holds the state, that daemon is asked.
+    Refused (discarded) holds follow. Their rows stay out until the partner changes them, or until the hold is released
+    after all. If `syncd run` holds the state, this asks that daemon.
 
     \b
     Exit codes:
-      0   shown, whatever waits
+      0   shown, with or without holds
       1   storage
       2   not set up
-      6   the state folder is another user's
+      6   the state folder belongs to another user
 
     \b
     Example:
       syncd holds --json
     """
     settings = load_config(config)
-    found = told(settings, "holds") or _read_here(settings)
+    document = daemon_report(settings, "holds") or _read_here(settings)
     if as_json:
-        print_json(found)
+        print_json(document)
     else:
-        _show(found["holds"], utc_now())
+        _show(document["holds"], utc_now())
 
 
 def _read_here(settings: Any) -> Document:
-    from syncd.catalog.catalog import Catalog
-    from syncd.report.holds import holds_document
+    from syncd.report.holds import holds_document  # SQLAlchemy: not needed if the daemon answers
 
-    with Catalog.open(state_folder(settings).catalog) as catalog:
+    with open_catalog(state_folder(settings)) as catalog:
         return holds_document(catalog.holds())
 
 
 def _show(found: Sequence[Document], now: datetime) -> None:
-    waiting = [one for one in found if one["state"] == "open"]
-    refused = [one for one in found if one["state"] != "open"]
+    waiting = [hold for hold in found if hold["state"] == "open"]
+    refused = [hold for hold in found if hold["state"] != "open"]
     if not waiting:
         say("nothing is held")
     else:
         columns = ("hold#", "list", "lane", "rows#", "why~", "since~")
-        show_table(columns, [_waiting_row(one, now) for one in waiting], frozenset(range(len(waiting))))
+        show_table(columns, [_waiting_row(hold, now) for hold in waiting], frozenset(range(len(waiting))))
         note("`syncd release HOLD --reason R` publishes it, `syncd discard HOLD --reason R` drops it", kind="to do")
     if refused:
         say("", "refused:")
-        show_table(("hold#", "list", "lane", "rows#", "by", "when (UTC)~", "why~"), [_refused_row(o) for o in refused])
+        names = ("hold#", "list", "lane", "rows#", "by", "when (UTC)~", "why~")
+        show_table(names, [_refused_row(hold) for hold in refused])
 
 
-def _waiting_row(one: Document, now: datetime) -> tuple[str, ...]:
-    since = ago(max(timedelta(0), now - datetime.fromisoformat(one["opened_at"])))
-    return str(one["hold"]), one["list"], one["lane"], f"{one['rows']:,}", one["message"], since
+def _waiting_row(hold: Document, now: datetime) -> tuple[str, ...]:
+    since = ago(max(timedelta(0), now - datetime.fromisoformat(hold["opened_at"])))
+    return str(hold["hold"]), hold["list"], hold["lane"], f"{hold['rows']:,}", hold["message"], since
 
 
-def _refused_row(one: Document) -> tuple[str, ...]:
-    when = day(datetime.fromisoformat(one["ended_at"]))
-    return (
-        str(one["hold"]),
-        one["list"],
-        one["lane"],
-        f"{one['rows']:,}",
-        one["ended_by"],
-        when,
-        one["ended_reason"],
-    )
+def _refused_row(hold: Document) -> tuple[str, ...]:
+    when = day(datetime.fromisoformat(hold["ended_at"]))
+    number, rows = str(hold["hold"]), f"{hold['rows']:,}"
+    return number, hold["list"], hold["lane"], rows, hold["ended_by"], when, hold["ended_reason"]
 
 
 def release(hold: HoldNumber, reason: Reason, config: ConfigFile = None, as_json: JsonFlag = False) -> None:
     """Publish the rows of a hold.
 
-    Exactly those, each only if the partner still wants it; what came later is judged by itself. A hold of a whole
-    update (lane "both") moves the list to that version. A discarded hold can be released too. Where `syncd run` holds
-    the state, that daemon does it; matchers are told at once. The audit log keeps who, and why.
+    Publishes exactly those rows, and of them only the ones that the partner still lists. Later changes are judged
+    separately. Releasing the hold of a whole update (lane "both") moves the list to that version. A discarded hold can
+    still be released. If `syncd run` holds the state, that daemon does it. Matchers are notified at once. The audit log
+    keeps who released it, and why.
 
     \b
     Exit codes:
-      0   done, also if nothing of it was still wanted
+      0   done, also if none of its rows is still wanted
       1   storage
-      2   there is no such hold, or no reason
-      6   it has ended already, or the state is in use, or another user's
+      2   there is no such hold, or no reason was given
+      6   it has already ended, or the state is in use or belongs to another user
 
     \b
     Example:
@@ -109,17 +109,17 @@ def release(hold: HoldNumber, reason: Reason, config: ConfigFile = None, as_json
 def discard(hold: HoldNumber, reason: Reason, config: ConfigFile = None, as_json: JsonFlag = False) -> None:
     """Refuse the rows of a hold.
 
-    The list stays as it is without them, and they no longer count as held. They stay refused until the partner changes
-    them, which is judged again, or until the hold is released after all. Of a whole update (lane "both") that very
-    version is refused; a newer one is judged again. Where `syncd run` holds the state, that daemon does it. The audit
-    log keeps who, and why.
+    The list stays as it is, without them, and they no longer count as held. They stay out until the partner changes
+    them, which is judged again, or until the hold is released after all. Discarding the hold of a whole update (lane
+    "both") refuses that version only; a newer one is judged again. If `syncd run` holds the state, that daemon does it.
+    The audit log keeps who discarded it, and why.
 
     \b
     Exit codes:
       0   done
       1   storage
-      2   there is no such hold, or no reason
-      6   it has ended already, or the state is in use, or another user's
+      2   there is no such hold, or no reason was given
+      6   it has already ended, or the state is in use or belongs to another user
 
     \b
     Example:
@@ -128,15 +128,10 @@ def discard(hold: HoldNumber, reason: Reason, config: ConfigFile = None, as_json
     _end(hold, reason, config, release=False, as_json=as_json)
 
 
-def _end(number: int, reason: str, config: Any, *, release: bool, as_json: bool) -> None:
+def _end(number: int, reason: str, config: Path | None, *, release: bool, as_json: bool) -> None:
     settings = load_config(config)
-    do = "release" if release else "discard"
-    answers = give(settings, {"do": do, "hold": number, "reason": reason})
-    if answers is None:
-        ended = _end_here(settings, number, reason, release=release)
-    else:
-        (answer,) = answers
-        ended = answer["ended"]
+    answer = send_single(settings, {"do": "release" if release else "discard", "hold": number, "reason": reason})
+    ended = _end_here(settings, number, reason, release=release) if answer is None else answer["ended"]
     if as_json:
         print_json({"ended": ended})
     else:
@@ -144,33 +139,31 @@ def _end(number: int, reason: str, config: Any, *, release: bool, as_json: bool)
 
 
 def _end_here(settings: Any, number: int, reason: str, *, release: bool) -> Document:
+    # numpy and SQLAlchemy: not needed if the daemon does it
     from syncd.operate.holds import end_hold
-    from syncd.pipeline.publisher import open_publisher
     from syncd.report.holds import ended_document
-    from syncd.settings import credentials
 
-    folder = state_folder(settings)
     purpose = f"syncd {'release' if release else 'discard'}"
-    with sole_writer(folder, purpose), open_publisher(folder, credentials=credentials(os.environ)) as publisher:
+    with locked_publisher(state_folder(settings), purpose) as publisher:
         settled = end_hold(publisher, number, release=release, actor=actor(), reason=reason, now=utc_now())
         return ended_document(publisher.catalog, number, settled)
 
 
 def _show_ended(ended: Document) -> None:
-    what = f"hold {ended['hold']} of {ended['list']} was {ended['state']}"
+    done = f"hold {ended['hold']} of {ended['list']} was {ended['state']}"
     wanted = f"{count(ended['wanted_rows'], 'row')} ({ended['lane']})"
     if ended["state"] != "released":
-        say(f"{what}: {wanted} stay out")
+        say(f"{done}: {wanted} stay out")
     elif not ended["wanted_rows"]:
-        say(f"{what}: nothing of it was still wanted")
+        say(f"{done}: none of its rows is still wanted")
     elif ended["published"]:
-        say(f"{what}: {wanted} released")
+        say(f"{done}: {wanted} released")
     else:
-        say(f"{what}: {wanted} released, which changed nothing that is published")
+        say(f"{done}: {wanted} released; the published list did not change")
     if ended["version"]:
         new = "published" if ended["published"] else "served, as before"
         say(f"{ended['list']} version {ended['version']}: {new}, {count(ended['rows_in_force'], 'row')}")
-    for one in ended["also_ended"]:
-        say(f"hold {one['hold']} ended with it: {one['state']}")
+    for other in ended["also_ended"]:
+        say(f"hold {other['hold']} ended with it: {other['state']}")
     if ended["still_held"]:
         note(f"{ended['list']} has other holds: `syncd holds` shows them")

@@ -1,26 +1,24 @@
-"""``syncd lookup``: ask a pulled copy for digests."""
+"""``syncd lookup``."""
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import Annotated, Any, Final
 
 import typer
 
 from syncd.cli.output import JsonFlag, note, print_json, say
 from syncd.cli.pulled import NOTHING_MATCHED, Copy, Root, lists_document, open_copy, show_hits, warn_of_age
 from syncd.errors import UsageError
+from syncd.matcher import Matcher
 from syncd.model import Digest, Hit
-
-if TYPE_CHECKING:
-    from syncd.matcher import Matcher
 
 _STDIN: Final = "-"
 
 
 @dataclass(frozen=True)
 class AskedDigest:
-    """A digest, and how the user wrote it."""
+    """A digest, and its text as the user wrote it."""
 
     text: str
     digest: Digest
@@ -28,7 +26,7 @@ class AskedDigest:
 
 @dataclass(frozen=True)
 class LookupAnswer:
-    """What was found of a digest; None: no list holds digests of its algorithm, so that nothing was checked."""
+    """The hits for a digest. None: not checked, since no list holds digests of its algorithm."""
 
     asked: AskedDigest
     hits: tuple[Hit, ...] | None
@@ -37,27 +35,26 @@ class LookupAnswer:
 def lookup(
     folder: Copy,
     digests: Annotated[
-        list[str], typer.Argument(metavar="ALG:DIGEST...", help="Digests in hex; -: read them from standard input.")
+        list[str], typer.Argument(metavar="ALG:DIGEST...", help="Digests in hex; - reads them from standard input.")
     ],
     root: Root = None,
     as_json: JsonFlag = False,
 ) -> int:
-    """Ask a pulled copy whether digests are on its lists.
+    """Check whether digests are on the lists of a pulled copy.
 
-    ALG is md5, sha1, sha256, sha512, pdq, photodna, or another that a list holds. All but the first four are compared
-    exactly: near matches are not found. With - one digest a line is read from standard input, which keeps them out of
-    the process list and the shell's history. A copy that nobody vouches for any more still answers, with a warning.
-
-    A digest whose algorithm no list holds is named as not checked.
+    ALG is md5, sha1, sha256, sha512, pdq, photodna, or any other algorithm of a list. Perceptual digests (pdq,
+    photodna) match only if they are equal: near matches are not found. With - digests are read from standard input, one
+    a line, which keeps them out of the process list and the shell's history. A copy whose signatures have expired still
+    answers, with a warning. A digest whose algorithm is in no list is reported as not checked.
 
     \b
     Exit codes:
       0   something matched
-      10  nothing matched of what was checked
+      10  nothing matched
       1   storage
-      2   not a digest, none could be checked, or DIR is no copy
+      2   not a digest, none could be checked, or DIR is not a copy
       4   the copy was altered
-      6   others may write DIR, or you may not read it
+      6   other users may write DIR, or you may not read it
 
     \b
     Example:
@@ -66,9 +63,9 @@ def lookup(
     """
     asked = list(_asked(digests))
     if not asked:
-        raise UsageError("no digest was given: standard input is empty", hint="write one ALG:HEX a line into it")
+        raise UsageError("no digest was given: standard input is empty", hint="write one ALG:HEX per line to it")
     matcher = open_copy(folder, root)
-    answers = [_answer(matcher, one) for one in asked]
+    answers = [_answer(matcher, digest) for digest in asked]
     warn_of_age(matcher, folder)
     _note_limits(answers)
     if as_json:
@@ -81,7 +78,7 @@ def lookup(
     return 0 if any(answer.hits for answer in answers) else NOTHING_MATCHED
 
 
-def _answer(matcher: "Matcher", asked: AskedDigest) -> LookupAnswer:
+def _answer(matcher: Matcher, asked: AskedDigest) -> LookupAnswer:
     algorithm = asked.digest.algorithm
     if algorithm not in matcher.algorithms:
         return LookupAnswer(asked, None)
@@ -89,10 +86,10 @@ def _answer(matcher: "Matcher", asked: AskedDigest) -> LookupAnswer:
 
 
 def _note_limits(answers: Sequence[LookupAnswer]) -> None:
-    """What a miss does not mean."""
-    for algorithm in sorted({one.asked.digest.algorithm for one in answers if one.hits is None}):
+    """Name the digests that were not checked, or not for near matches."""
+    for algorithm in sorted({answer.asked.digest.algorithm for answer in answers if answer.hits is None}):
         note(f"not checked: no list holds {algorithm}")
-    for algorithm in sorted({one.asked.digest.algorithm for one in answers if one.hits is not None}):
+    for algorithm in sorted({answer.asked.digest.algorithm for answer in answers if answer.hits is not None}):
         if not algorithm.cryptographic:
             note(f"{algorithm} digests are compared exactly; near matches are not found", kind="note")
 
@@ -110,7 +107,7 @@ def _asked(texts: Sequence[str]) -> Iterator[AskedDigest]:
             try:
                 yield from _from_lines(sys.stdin)
             except UnicodeDecodeError:
-                raise UsageError("standard input is not text", hint="write one ALG:HEX a line into it") from None
+                raise UsageError("standard input is not text", hint="write one ALG:HEX per line to it") from None
         else:
             yield _parsed(text, f"digest {number}")
 
@@ -128,17 +125,17 @@ def _parsed(text: str, place: str) -> AskedDigest:
         raise UsageError(f"{place}: {error.message}", hint=error.hint) from None
 
 
-def _lookup_document(matcher: "Matcher", answers: Sequence[LookupAnswer]) -> dict[str, Any]:
+def _lookup_document(matcher: Matcher, answers: Sequence[LookupAnswer]) -> dict[str, Any]:
     return {
         "lists": lists_document(matcher.status()),
         "digests": [
             {
-                "digest": one.asked.text,
-                "matched": bool(one.hits),
-                "not_checked": one.hits is None,
-                "exact_only": not one.asked.digest.algorithm.cryptographic,
-                "hits": [hit._asdict() for hit in one.hits or ()],
+                "digest": answer.asked.text,
+                "matched": bool(answer.hits),
+                "not_checked": answer.hits is None,
+                "exact_only": not answer.asked.digest.algorithm.cryptographic,
+                "hits": [hit._asdict() for hit in answer.hits or ()],
             }
-            for one in answers
+            for answer in answers
         ],
     }

@@ -1,7 +1,4 @@
-"""The command line: runs what it was asked for, and says what went wrong.
-
-Every module that a command needs beyond its own is imported by its function, so that ``syncd --help`` stays quick.
-"""
+"""The command line: run one command, and report its errors."""
 
 import errno
 import os
@@ -12,27 +9,29 @@ from pathlib import Path
 from typing import Final
 
 import typer
-from typer.main import get_command
 
-from syncd.cli.commands import app
+from syncd.cli.commands import program
 from syncd.cli.output import OutputError, flush, output_error, show_error, tolerate
-from syncd.errors import SyncdError, UsageError
+from syncd.errors import StoreError, SyncdError, UsageError
+from syncd.files import storage
 
 _INTERRUPTED: Final = 130
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
-_DAEMON_PACKAGES: Final = frozenset({"sqlalchemy", "alembic", "apscheduler", "structlog", "starlette", "uvicorn"})
+_DAEMON_PACKAGES: Final = frozenset(
+    {"sqlalchemy", "alembic", "apscheduler", "structlog", "starlette", "fastapi", "uvicorn", "prometheus_client"}
+)
 
 
 def run() -> None:
-    """The entry point of the console script."""
+    """Run the console script."""
     _open_streams()
-    # Else pydantic searches every package there is for plugins, at each start, and runs what it finds.
+    # Else pydantic searches all installed packages for plugins at each start, and runs those it finds.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "1")
     sys.exit(main(sys.argv[1:]))
 
 
 def _open_streams() -> None:
-    """Open a standard stream that the caller closed (``>&-``) to nowhere, and let none fail for a character."""
+    """Open a standard stream that the caller closed (``>&-``) on /dev/null; let none fail on a character."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 - open as long as the process lives
@@ -41,12 +40,12 @@ def _open_streams() -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run one command and return its exit code. Every error is shown here, and none as a traceback."""
+    """Run one command, show its error if it fails, and return its exit code."""
     try:
         return _run(arguments)
     except (KeyboardInterrupt, typer.Abort):
         return _INTERRUPTED
-    except BrokenPipeError:  # whoever read our output has gone, as `head` does: end quietly
+    except BrokenPipeError:  # the reader of our output has gone, as `head` does: end quietly
         _hang_up()
         return 1
     except OutputError as error:
@@ -56,13 +55,12 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _run(arguments: Sequence[str]) -> int:
-    """Run one command; raises `OutputError` and `BrokenPipeError` where its output is lost."""
+    """Run one command. Raises `OutputError` or `BrokenPipeError` if its output is lost."""
     try:
-        command = get_command(app(arguments[0] if arguments else ""))
-        code = command.main(args=list(arguments), prog_name="syncd", standalone_mode=False)
+        code = program().main(args=list(arguments), prog_name="syncd", standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort, BrokenPipeError, OutputError):
         raise
-    except Exception as error:  # the last line of defence: a traceback at a user is a bug
+    except Exception as error:  # the last line of defence: no user ever sees a traceback
         known = _explained(error)
         if isinstance(known, OutputError):
             raise known from error
@@ -73,12 +71,12 @@ def _run(arguments: Sequence[str]) -> int:
 
 
 def _hang_up() -> None:
-    """What is left to write goes nowhere, also when Python flushes at exit."""
+    """Discard the rest of the output, which Python would otherwise try to flush at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _explained(error: Exception) -> SyncdError:
-    """Any exception as an error that a user can act on."""
+    """Turn any exception into an error that a user can act on."""
     match error:
         case SyncdError():
             return error
@@ -86,7 +84,7 @@ def _explained(error: Exception) -> SyncdError:
             return _usage(error)
         case ModuleNotFoundError() if (error.name or "").partition(".")[0] in _DAEMON_PACKAGES:
             return UsageError(
-                f"this command needs the package {error.name}", hint="pip install 'syncd[daemon]' brings what it needs"
+                f"this command needs the package {error.name}", hint="install it: pip install 'syncd[daemon]'"
             )
         case OSError() if error.filename is None and error.errno in _FULL:  # typer writes help by itself
             return output_error(error)
@@ -98,13 +96,10 @@ def _explained(error: Exception) -> SyncdError:
 def _usage(error: typer.TyperException) -> UsageError:
     context = getattr(error, "ctx", None)
     command = context.command_path if context else "syncd"
-    return UsageError(error.format_message(), hint=f"`{command} --help` says how")
+    return UsageError(error.format_message(), hint=f"see `{command} --help`")
 
 
 def _storage(error: OSError) -> SyncdError:
-    from syncd.errors import StoreError
-    from syncd.files import storage
-
     try:
         with storage(Path(str(error.filename or "a file")), "use"):
             raise error
@@ -113,10 +108,10 @@ def _storage(error: OSError) -> SyncdError:
 
 
 def _internal(error: Exception) -> SyncdError:
-    """Its own words may hold a digest: only a developer who asks sees them."""
+    """Hide the message, which may contain a digest, unless a developer asks for the traceback."""
     if os.environ.get("SYNCD_DEBUG") == "1":
         traceback.print_exception(error, file=sys.stderr)
     return SyncdError(
         f"internal error ({type(error).__name__})",
-        hint="a bug in syncd: run again with SYNCD_DEBUG=1 and report what it prints, without the secrets in it",
+        hint="a bug in syncd: run it again with SYNCD_DEBUG=1, remove secrets from the output, and report it",
     )

@@ -1,6 +1,6 @@
-"""``syncd matchers``: who may pull, and which version each has loaded."""
+"""``syncd matchers``: the permitted matchers, and the versions they have loaded."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -8,11 +8,20 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from syncd.cli.operator import ConfigFile, load_config, sole_writer, state_folder
-from syncd.cli.orders import Document, give, told
+from syncd.cli.operator import (
+    ConfigFile,
+    Document,
+    actor,
+    daemon_report,
+    load_config,
+    open_catalog,
+    send_single,
+    state_folder,
+    state_lock,
+)
 from syncd.cli.output import JsonFlag, OutputError, flush, note, print_json, say, show_table, utc_now
-from syncd.cli.repair import actor
 from syncd.errors import StoreError, UsageError
+from syncd.files import PRIVATE_FILE, install_bytes
 from syncd.units import ago
 
 if TYPE_CHECKING:
@@ -22,62 +31,61 @@ app = typer.Typer(rich_markup_mode=None)
 
 MatcherName = Annotated[str, typer.Argument(metavar="NAME", help="The matcher.")]
 _NAMED: Final = 5
-"""Laggards of one matcher that are named."""
+"""The number of lagging instances named for each matcher."""
 
 
 @app.callback(invoke_without_command=True)
 def matchers(context: typer.Context, config: ConfigFile = None, as_json: JsonFlag = False) -> None:
-    """Show who may pull, and which version each has loaded.
+    """Show the permitted matchers, and the versions they have loaded.
 
-    An instance is one process or host of a matcher. Red: some of them are behind (without the version that was
-    published more than five minutes ago) or silent (not heard of for 15 minutes); they are named below. Who is not
-    heard of for a week is forgotten. Where `syncd run` holds the state, that daemon is asked.
+    An instance is one process or host of a matcher. A matcher is red if an instance is behind (lacks a version
+    published more than five minutes ago) or silent (has not checked in for 15 minutes); such instances are named below.
+    An instance silent for a week is forgotten. If `syncd run` holds the state, this asks that daemon.
 
     \b
     Exit codes:
-      0   shown, whatever it says
+      0   shown, whatever the state is
       1   storage
       2   not set up
-      6   the state folder is another user's
+      6   the state folder belongs to another user
 
     \b
     Example:
       syncd matchers --json
     """
     if context.invoked_subcommand is not None:
-        if config or as_json:  # or they would be passed over, and another state be changed than was meant
+        if config or as_json:  # ignoring --config would change the wrong state
             raise UsageError("--config and --json come after the word `add` or `revoke`", hint="nothing was changed")
         return
     settings = load_config(config)
-    found = told(settings, "matchers") or _read_here(settings)
+    document = daemon_report(settings, "matchers") or _read_here(settings)
     if as_json:
-        print_json(found)
+        print_json(document)
     else:
-        _show(found["matchers"], utc_now())
+        _show(document["matchers"], utc_now())
 
 
 def _read_here(settings: Any) -> Document:
-    from syncd.catalog.catalog import Catalog
-    from syncd.report import lagging, overview
+    from syncd.report import lagging, overview  # SQLAlchemy and tuf: not needed if the daemon answers
 
     now = utc_now()
-    with Catalog.open(state_folder(settings).catalog) as catalog:
+    with open_catalog(state_folder(settings)) as catalog:
         return lagging.document(overview.matcher_views(catalog, now), now)
 
 
 def _show(found: Sequence[Document], now: datetime) -> None:
     if not found:
-        say("no matcher may pull: `syncd matchers add NAME` lets one")
+        say("no matcher is permitted to pull: `syncd matchers add NAME` permits one")
         return
-    red = frozenset(number for number, one in enumerate(found) if _laggards(one))
+    red = frozenset(number for number, matcher in enumerate(found) if _laggards(matcher))
     columns = ("name", "lists~", "created~", "instances#", "loaded~", "behind#", "last seen~")
-    show_table(columns, [_row(one, now) for one in found], red)
-    for one in found:
-        _name_laggards(one)
+    show_table(columns, [_row(matcher, now) for matcher in found], red)
+    for matcher in found:
+        _name_laggards(matcher)
 
 
 def _laggards(matcher: Document) -> Sequence[Document]:
-    return [one for one in matcher["instances"] if one["act"]]
+    return [instance for instance in matcher["instances"] if instance["act"]]
 
 
 def _row(matcher: Document, now: datetime) -> tuple[str, ...]:
@@ -89,21 +97,21 @@ def _row(matcher: Document, now: datetime) -> tuple[str, ...]:
 
 
 def _loaded(matcher: Document) -> str:
-    """Of each list the oldest and the newest version that any instance has."""
-    found: dict[str, set[int]] = {}
-    for one in (each for instance in matcher["instances"] for each in instance["lists"]):
-        found.setdefault(one["list"], set()).add(one["version"])
-    return "; ".join(f"{name} {_versions(found[name])}" for name in sorted(found))
+    """Return the oldest and the newest version of each list over all instances."""
+    loaded: dict[str, set[int]] = {}
+    for held in (held for instance in matcher["instances"] for held in instance["lists"]):
+        loaded.setdefault(held["list"], set()).add(held["version"])
+    return "; ".join(f"{name} {_range(loaded[name])}" for name in sorted(loaded))
 
 
-def _versions(found: Collection[int]) -> str:
-    return str(min(found)) if len(found) == 1 else f"{min(found)}-{max(found)}"
+def _range(versions: Collection[int]) -> str:
+    return str(min(versions)) if len(versions) == 1 else f"{min(versions)}-{max(versions)}"
 
 
 def _name_laggards(matcher: Document) -> None:
     laggards = _laggards(matcher)
-    for one in laggards[:_NAMED]:
-        note(f"{matcher['name']}: {one['instance']} {one['act']}")
+    for instance in laggards[:_NAMED]:
+        note(f"{matcher['name']}: {instance['instance']} {instance['act']}")
     more = len(laggards) - _NAMED
     if more > 0:
         note(f"{matcher['name']}: and {more:,} more; --json names all")
@@ -113,7 +121,7 @@ def _name_laggards(matcher: Document) -> None:
 def add(
     name: MatcherName,
     lists: Annotated[
-        list[str] | None, typer.Option("--list", metavar="L", help="It may pull this list; may be repeated.")
+        list[str] | None, typer.Option("--list", metavar="L", help="Permit only this list; may be repeated.")
     ] = None,
     token_file: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the token to this new file, mode 0600; do not print it.")
@@ -121,17 +129,18 @@ def add(
     config: ConfigFile = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Let a matcher pull, and print its token.
+    """Permit a matcher to pull, and print its token.
 
-    The token is shown this once: only its hash is kept. Without --list it may pull every list, also those to come. A
-    list need not be published yet. Where `syncd run` holds the state, that daemon does it, at once.
+    The token is shown only once: syncd keeps nothing but its hash. Without --list the matcher may pull every list,
+    future ones included. A list need not be published yet. If `syncd run` holds the state, that daemon does it, at
+    once.
 
     \b
     Exit codes:
       0   added
       1   storage
-      2   NAME is in force already, or is no name; FILE exists
-      6   the state is in use, or another user's
+      2   NAME already has a token, or is not a valid name; FILE exists
+      6   the state is in use, or belongs to another user
 
     \b
     Example:
@@ -140,8 +149,8 @@ def add(
     if token_file is not None:
         _check_new(token_file)
     settings = load_config(config)
-    answers = give(settings, {"do": "matchers_add", "name": name, "lists": lists or []})
-    added = _add_here(settings, name, lists or []) if answers is None else dict(_only(answers)["added"])
+    answer = send_single(settings, {"do": "matchers_add", "name": name, "lists": lists or []})
+    added = _add_here(settings, name, lists or []) if answer is None else dict(answer["added"])
     _hand_over(added, token_file, as_json=as_json)
 
 
@@ -149,27 +158,22 @@ def _check_new(path: Path) -> None:
     if path.exists() or path.is_symlink():
         raise UsageError(f"{path} exists already", hint="name a file that does not exist; nothing was changed")
     if not path.parent.is_dir():
-        raise UsageError(f"there is no folder {path.parent}", hint="make it first; nothing was changed")
-
-
-def _only(answers: Iterable[Mapping[str, Any]]) -> Mapping[str, Any]:
-    (answer,) = answers
-    return answer
+        raise UsageError(f"there is no folder {path.parent}", hint="create it first; nothing was changed")
 
 
 def _add_here(settings: Any, name: str, lists: Sequence[str]) -> dict[str, Any]:
-    from syncd.operate import matchers as pipeline
+    from syncd.operate import matchers  # SQLAlchemy: not needed if the daemon does it
 
-    with _catalog(settings, "syncd matchers add") as catalog:
-        token = pipeline.new_token()
-        added = pipeline.add(catalog, name, lists, asked_by=actor(), now=utc_now(), token=token)
+    with _locked_catalog(settings, "syncd matchers add") as catalog:
+        token = matchers.new_token()
+        added = matchers.add(catalog, name, lists, asked_by=actor(), now=utc_now(), token=token)
     return {**added.document(), "token": added.token}
 
 
 def _hand_over(added: dict[str, Any], token_file: Path | None, *, as_json: bool) -> None:
-    """Let the token out once: to standard output, or to a file."""
+    """Hand the token over once: on standard output, or in a file."""
     for name in added["not_published"]:
-        note(f"{name} is not published (yet)")
+        note(f"{name} is not published yet")
     if token_file is not None:
         _write(token_file, added.pop("token"), added["name"])
     if as_json:
@@ -182,18 +186,18 @@ def _hand_over(added: dict[str, Any], token_file: Path | None, *, as_json: bool)
         return
     with _arriving(added["name"]):
         say(added["token"])
-    note(f"{may}; this token is shown only now: keep it in a file of mode 0600", kind="note")
+    note(f"{may}; this token is shown only once: keep it in a file of mode 0600", kind="note")
 
 
 @contextmanager
 def _arriving(name: str) -> Iterator[None]:
-    """What is printed within must be seen now, or never: also a reader that has gone is told of."""
+    """Report any output within that was lost, even to a reader that has gone: it is never shown again."""
     try:
         yield
         flush()
     except (OutputError, BrokenPipeError) as error:
-        what = error.message if isinstance(error, OutputError) else "nobody reads the output"
-        raise OutputError(f"{what}; {name} was added", hint=_lost(name)) from error
+        message = error.message if isinstance(error, OutputError) else "nobody reads the output"
+        raise OutputError(f"{message}; {name} was added", hint=_lost(name)) from error
 
 
 def _lost(name: str) -> str:
@@ -201,8 +205,6 @@ def _lost(name: str) -> str:
 
 
 def _write(path: Path, token: str, name: str) -> None:
-    from syncd.files import PRIVATE_FILE, install_bytes
-
     try:
         install_bytes(path, f"{token}\n".encode(), PRIVATE_FILE)
     except StoreError as error:
@@ -211,46 +213,40 @@ def _write(path: Path, token: str, name: str) -> None:
 
 @app.command("revoke")
 def revoke(name: MatcherName, config: ConfigFile = None, as_json: JsonFlag = False) -> None:
-    """Let a matcher pull no more, at once.
+    """Revoke a matcher's token, at once.
 
-    Its token opens nothing any more, and streams that it holds open are ended. What it has pulled it keeps. The name
-    may be added again, with another token. Where `syncd run` holds the state, that daemon does it.
+    The token is no longer accepted, and event streams that the matcher holds open are closed. It keeps the lists that
+    it has pulled. The name may be added again, with another token. If `syncd run` holds the state, that daemon does it.
 
     \b
     Exit codes:
       0   revoked
       1   storage
       2   there is no such matcher
-      6   the state is in use, or another user's
+      6   the state is in use, or belongs to another user
 
     \b
     Example:
       syncd matchers revoke web
     """
     settings = load_config(config)
-    answers = give(settings, {"do": "matchers_revoke", "name": name})
-    if answers is None:
+    if send_single(settings, {"do": "matchers_revoke", "name": name}) is None:
         _revoke_here(settings, name)
-    else:
-        _only(answers)
     if as_json:
         print_json({"revoked": {"name": name}})
     else:
-        say(f"{name} may pull no more")
+        say(f"{name} may no longer pull")
 
 
 def _revoke_here(settings: Any, name: str) -> None:
-    from syncd.operate import matchers as pipeline
+    from syncd.operate import matchers  # SQLAlchemy: not needed if the daemon does it
 
-    with _catalog(settings, "syncd matchers revoke") as catalog:
-        pipeline.revoke(catalog, name, asked_by=actor(), now=utc_now())
+    with _locked_catalog(settings, "syncd matchers revoke") as catalog:
+        matchers.revoke(catalog, name, asked_by=actor(), now=utc_now())
 
 
 @contextmanager
-def _catalog(settings: Any, purpose: str) -> "Iterator[Catalog]":
-    """The catalog, while nobody else changes the state."""
-    from syncd.catalog.catalog import Catalog
-
+def _locked_catalog(settings: Any, purpose: str) -> "Iterator[Catalog]":
     folder = state_folder(settings)
-    with sole_writer(folder, purpose), Catalog.open(folder.catalog) as catalog:
+    with state_lock(folder, purpose), open_catalog(folder) as catalog:
         yield catalog

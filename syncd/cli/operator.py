@@ -1,102 +1,132 @@
-"""``syncd init``, and what the operator's commands share."""
+"""Shared by the operator's commands: the configuration, the state folder, and orders to the daemon.
 
+`syncd status` and others ask the daemon first and then need neither SQL nor numpy: what opens the state is imported
+by the functions that open it.
+"""
+
+import itertools
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import pwd
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from syncd.cli.arguments import MOST_KEYS
-from syncd.cli.output import (
-    say,
-    utc_now,
-)
-from syncd.errors import RefusedError
+from syncd.catalog.folder import StateFolder
+from syncd.config_file import load
+from syncd.errors import RefusedError, SyncdError
+from syncd.files import lock
+from syncd.service.client import ask, error_of
+from syncd.settings import credentials
 
 if TYPE_CHECKING:
-    from syncd.catalog.folder import StateFolder
+    from syncd.catalog.catalog import Catalog
+    from syncd.pipeline.publisher import Publisher
 
+Document = Mapping[str, Any]
 ConfigFile = Annotated[
     Path | None,
     typer.Option("--config", metavar="FILE", readable=False, help="Default: $SYNCD_CONFIG, or /etc/syncd/syncd.toml."),
 ]
-
-
-def init(
-    offline_keys: Annotated[
-        Path, typer.Option(metavar="DIR", help="The keys that stay off this machine; made where DIR has none.")
-    ],
-    state_dir: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="The state folder; default: state_dir of the configuration.")
-    ] = None,
-    keys: Annotated[int, typer.Option(min=1, max=MOST_KEYS, help="How many root keys to make; 3 is usual.")] = 1,
-    threshold: Annotated[int, typer.Option(min=1, help="How many of them must sign; 2 is usual.")] = 1,
-    config: ConfigFile = None,
-) -> None:
-    """Set up an operator: folders, keys, and a trust root.
-
-    Matchers pin that root, not the partners'. Run this once, as the user that will run the syncs. Nothing is ever
-    overwritten.
-
-    \b
-    Exit codes:
-      0   set up
-      1   storage
-      2   set up already, or keys would lie in the state folder
-      6   the folder is another user's
-
-    \b
-    Example:
-      syncd init --offline-keys /media/stick/keys --keys 3 --threshold 2
-    """
-    from syncd.catalog.folder import StateFolder
-    from syncd.operate.setup import init as set_up
-
-    folder = StateFolder(state_dir or load_config(config).state_dir)
-    check_owner(folder.root)
-    root = set_up(folder, offline_keys, count=keys, threshold=threshold, now=utc_now())
-    say(f"state folder  {folder.root}")
-    say(f"feed          {folder.feed.root}  (serve this folder to matchers)")
-    say(f"trust root    {root}  (hand it to matchers, not through the feed)")
-    say(f"offline keys  {offline_keys}  (take them off this machine)")
-    say("next: name your sources in the configuration, then run `syncd sync`")
+_REPORT_WITHIN: Final = 5.0
+"""Seconds the daemon may take to report what it only has to look up."""
 
 
 def load_config(config: Path | None) -> Any:
-    """The configuration, read when a command needs it."""
-    from syncd.config_file import load
-
+    """Read the configuration."""
     return load(config)
 
 
-def check_owner(folder: Path) -> None:
-    """Another user's files in it, root's included, would lock the owner's next sync out."""
-    if folder.exists() and folder.stat().st_uid != os.geteuid():
-        import pwd
+def actor() -> str:
+    """Return the name of this user, for the audit log."""
+    return _user_name(os.getuid())
 
-        try:
-            owner = pwd.getpwuid(folder.stat().st_uid).pw_name
-        except KeyError:
-            owner = f"user {folder.stat().st_uid}"
+
+def _user_name(number: int) -> str:
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return f"user {number}"
+
+
+def check_owner(folder: Path) -> None:
+    """Refuse a folder of another user, for root too: files of ours in it would lock the owner's next sync out."""
+    if folder.exists() and folder.stat().st_uid != os.geteuid():
+        owner = _user_name(folder.stat().st_uid)
         raise RefusedError(f"{folder} belongs to {owner}", hint=f"run this command as {owner}; nothing was changed")
 
 
-def state_folder(config: Any) -> "StateFolder":
-    """The state folder, set up and ours."""
-    from syncd.catalog.folder import StateFolder
-
+def state_folder(config: Any) -> StateFolder:
+    """Return the state folder, after checking that it is set up and belongs to this user."""
     folder = StateFolder(config.state_dir)
     check_owner(folder.root)
     folder.check_set_up()
     return folder
 
 
-@contextmanager
-def sole_writer(folder: "StateFolder", purpose: str = "syncd sync") -> Iterator[None]:
-    """Nobody else changes the state meanwhile."""
-    from syncd.files import lock
+def state_lock(folder: StateFolder, purpose: str) -> AbstractContextManager[None]:
+    """Hold the lock of the state: no other process changes it meanwhile."""
+    return lock(folder.root / "lock", purpose)
 
-    with lock(folder.root / "lock", purpose):
-        yield
+
+def open_catalog(folder: StateFolder) -> "AbstractContextManager[Catalog]":
+    """Open the catalog of a state."""
+    from syncd.catalog.catalog import Catalog  # SQLAlchemy: not needed if the daemon answers
+
+    return Catalog.open(folder.catalog)
+
+
+@contextmanager
+def locked_publisher(folder: StateFolder, purpose: str) -> "Iterator[Publisher]":
+    """Open a state for publishing, with its lock held and its online keys at hand."""
+    from syncd.pipeline.publisher import open_publisher  # SQLAlchemy and numpy: not needed if the daemon does the work
+
+    with state_lock(folder, purpose), open_publisher(folder, credentials=credentials(os.environ)) as publisher:
+        yield publisher
+
+
+def daemon_report(settings: Any, what: str) -> Document | None:
+    """Ask the daemon that holds this state for its "status", "matchers" or "holds".
+
+    None if no daemon runs, or it cannot answer: it is older, stuck, or does not serve this user. The caller then reads
+    the state itself.
+    """
+    try:
+        answers = list(send_order(settings, {"do": what}, _REPORT_WITHIN) or ())
+    except SyncdError:
+        return None
+    return answers[0].get("document") if answers else None
+
+
+def send_single(settings: Any, order: Document) -> Document | None:
+    """Send an order that has a single answer, and return it; see `send_order`."""
+    answers = send_order(settings, order)
+    if answers is None:
+        return None
+    (answer,) = answers
+    return answer
+
+
+def send_order(settings: Any, order: Document, within: float | None = None) -> Iterable[Document] | None:
+    """Send an order to the daemon that holds this state, and return its answers; None if no such daemon runs.
+
+    Each answer may take ``within`` seconds. Raises the daemon's error, and the errors of `syncd.service.client.ask`.
+    """
+    answers = ask(settings.control_socket, {**order, "state_dir": str(settings.state_dir)}, within)
+    if answers is None:
+        return None
+    first = next(answers)
+    if "other" in first:  # it serves another state: ours is free, or its lock names the process that has it
+        answers.close()
+        return None
+    return _checked(first, answers)
+
+
+def _checked(first: Document, rest: Generator[dict[str, Any], None, None]) -> Iterable[Document]:
+    with closing(rest):
+        for answer in itertools.chain([first], rest):
+            if "error" in answer:
+                raise error_of(answer["error"])
+            yield answer

@@ -1,7 +1,8 @@
-"""How commands speak: results on standard output, everything else on standard error.
+"""Output of the commands: results on standard output, everything else on standard error.
 
-Colour only where a person reads it (and not with ``NO_COLOR``); tables fit the terminal, and elsewhere each row is one
-line; with ``--json`` one document.
+Colour appears only on a terminal, and not with ``NO_COLOR``. Tables fit the terminal; elsewhere each row is one line.
+With ``--json`` the output is one document. Rich, which takes longer to load than `syncd status --json` to run, is
+imported only by functions that draw.
 """
 
 import json
@@ -22,11 +23,11 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _NO_TERMINAL: Final = 1 << 16
-"""Wider than any row."""
+"""A width greater than that of any row."""
 _GAPS: Final = (2, 1)
-"""Between columns: the second where the first does not fit."""
+"""Gaps between columns: the second if the table does not fit with the first."""
 _WORD: Final = 10
-"""What a column of words is left at least, where it has as many."""
+"""The least width of a column of words, unless it needs less."""
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document, errors included.")]
 
@@ -37,7 +38,7 @@ class OutputError(StoreError):
 
 @contextmanager
 def writing() -> Iterator[None]:
-    """Turn the `OSError` of standard output into an `OutputError`; a reader that has gone is none."""
+    """Turn an `OSError` of standard output into `OutputError`, except that of a reader that has gone."""
     try:
         yield
     except BrokenPipeError:
@@ -47,29 +48,29 @@ def writing() -> Iterator[None]:
 
 
 def output_error(error: OSError) -> OutputError:
-    """What to say of it."""
+    """Return the error to report for it."""
     return OutputError(
-        f"cannot write the output: {error.strerror or error}", hint="the result is not whole: run the command again"
+        f"cannot write the output: {error.strerror or error}", hint="the output is incomplete: run the command again"
     )
 
 
 def utc_now() -> datetime:
-    """The wall clock; tests replace it."""
+    """Return the time of the wall clock. Tests replace this function."""
     return datetime.now(UTC)
 
 
 def console(*, stderr: bool = False) -> "Console":
-    """A rich console that writes what it is given and nothing more."""
+    """Return a rich console that adds no formatting of its own."""
     from rich.console import Console
 
     return Console(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=False)
 
 
 def clean(text: str, stream: TextIO | None = None) -> str:
-    """``text`` on one line, without control characters and what ``stream`` (standard output) cannot encode.
+    """Escape control characters, line feeds, and characters that ``stream`` (default: standard output) cannot encode.
 
-    Labels and names are others', and terminals obey them; a line feed in a file's name would make a line of its own,
-    such as a false "no match". A label in another script must not end a look-up in a terminal that knows ASCII alone.
+    Labels and names come from others. A terminal would obey their control characters, a line feed in a file name could
+    fake a line such as "no match", and a label in another script would end a look-up on an ASCII terminal.
     """
     shown = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
     encoding = getattr(stream or sys.stdout, "encoding", None) or "utf-8"
@@ -77,13 +78,13 @@ def clean(text: str, stream: TextIO | None = None) -> str:
 
 
 def tolerate(stream: TextIO | None) -> None:
-    """Let a standard stream escape what its encoding lacks, also in output that `clean` does not see, such as help."""
+    """Have a standard stream escape characters that its encoding lacks, for output not passed to `clean`, as help."""
     if isinstance(stream, TextIOWrapper):
         stream.reconfigure(errors="backslashreplace")
 
 
 def say(*lines: str) -> None:
-    """Lines of the result."""
+    """Print lines of the result."""
     _result("\n".join(map(clean, lines)))
 
 
@@ -93,28 +94,28 @@ def _result(text: str) -> None:
 
 
 def flush() -> None:
-    """Let what was said arrive."""
+    """Flush standard output, and report a failure."""
     with writing():
         sys.stdout.flush()
 
 
 def note(text: str, *, kind: str = "warning") -> None:
-    """One remark beside the result; ``kind`` is its first word."""
+    """Print one remark beside the result; ``kind`` is its first word."""
     _remark(f"{_coloured(kind, '33')}: {clean(text, sys.stderr)}")
 
 
 def alarm(text: str, hint: str) -> None:
-    """Something a person must look into at once."""
+    """Print a remark that a person must act on at once."""
     _remark(f"{_coloured('ALARM', '1;31')}: {clean(text, sys.stderr)}\n  to do: {clean(hint, sys.stderr)}")
 
 
 def _remark(text: str) -> None:
-    with suppress(OSError):  # where nobody listens the exit code has to do
+    with suppress(OSError):  # if standard error is lost too, only the exit code is left
         print(text, file=sys.stderr)  # noqa: T201 - for the person
 
 
 def print_json(document: object) -> None:
-    """The one JSON document of a command."""
+    """Print the JSON document of a command."""
     _result(json.dumps(document, indent=2, default=_as_json))
 
 
@@ -125,7 +126,7 @@ def _as_json(value: object) -> object:
 
 
 def show_error(error: SyncdError, *, as_json: bool = False) -> None:
-    """Say what happened, what is still served and what to do."""
+    """Print an error: what happened, what is still served, what to do."""
     if as_json:
         print_json({"error": error_document(error)})
         return
@@ -133,7 +134,7 @@ def show_error(error: SyncdError, *, as_json: bool = False) -> None:
 
 
 def show_trouble(kind: str, message: str, serving: str, hint: str) -> None:
-    """What happened, what is still served and what to do; ``kind`` is its first word."""
+    """Print what happened, what is still served and what to do; ``kind`` is the first word."""
     lines = [f"{_coloured(kind, '1;31')}: {clean(message, sys.stderr)}"]
     if serving:
         lines.append(f"  still served: {clean(serving, sys.stderr)}")
@@ -149,10 +150,10 @@ def _coloured(word: str, code: str) -> str:
 
 
 def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]], red: frozenset[int] = frozenset()) -> None:
-    """A table as wide as the terminal, or, where there is none, as wide as it is: a line for each row, for `grep`.
+    """Print a table that fits the terminal; without a terminal, one line per row, for `grep`.
 
-    Columns whose name ends in '#' hold numbers, and in '~' words, which are folded first; the others hold names, which
-    are folded only where they would not fit. ``red``: rows.
+    A column name that ends in '#' marks a column of numbers, in '~' one of words, which is folded first. Other columns
+    hold names, folded only if the table would not fit. ``red``: numbers of the rows to print in red.
     """
     from rich.table import Table
     from rich.text import Text
@@ -178,10 +179,10 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]], red: froze
 
 
 def _layout(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> tuple[int, dict[str, int | None]]:
-    """The gap between columns, and how wide each may be that may be folded: words; the longest names if they must."""
+    """Return the gap between columns, and the widths of the columns to fold: words, then the longest names."""
     needed = {
         name: max(map(len, cells))
-        for name, *cells in zip(columns, (one.rstrip("#~") for one in columns), *rows, strict=True)
+        for name, *cells in zip(columns, (name.rstrip("#~") for name in columns), *rows, strict=True)
     }
     words = {name: min(needed[name], _WORD) for name in columns if name.endswith("~")}
     for gap in _GAPS:
@@ -191,20 +192,19 @@ def _layout(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int) -
     return gap, {**words, max(names, key=lambda name: needed[name]): None}
 
 
-class Tell(Protocol):
-    """See `progress`."""
+class ReportProgress(Protocol):
+    """Reports progress; see `progress`."""
 
     def __call__(self, stage: str, done: int, total: int, of: str = "") -> None:
-        """How far it is."""
+        """Show that ``done`` of ``total`` bytes or rows are done (``total`` 0: unknown) for the source ``of``."""
         ...
 
 
 @contextmanager
-def progress(what: str) -> Iterator[Tell]:
-    """One line on the terminal that is drawn again and again, and nothing elsewhere: cron shall not mail it.
+def progress(what: str) -> Iterator[ReportProgress]:
+    """Show a progress line on a terminal; elsewhere nothing, or cron would mail it. Yields the function to update it.
 
-    Yields what to tell: stage, how many bytes or rows are done, of how many (0: not known), and of what, where one
-    command does several.
+    ``of`` names the source if one command syncs several.
     """
     if not sys.stderr.isatty():
         yield lambda _stage, _done, _total, _of="": None
@@ -221,16 +221,16 @@ def progress(what: str) -> Iterator[Tell]:
     with Progress(*columns, console=console(stderr=True), transient=True, expand=True) as bar:
         task = bar.add_task(what, total=None, amount="")
 
-        def tell(stage: str, done: int, total: int, of: str = "") -> None:
-            said = ": ".join(filter(None, (what, of, stage)))
+        def report(stage: str, done: int, total: int, of: str = "") -> None:
+            label = ": ".join(filter(None, (what, of, stage)))
             amount = done_of(stage, done, total)
-            bar.update(task, description=clean(said, sys.stderr), completed=done, total=total or None, amount=amount)
+            bar.update(task, description=clean(label, sys.stderr), completed=done, total=total or None, amount=amount)
 
-        yield tell
+        yield report
 
 
 def quiet_retries() -> None:
-    """Retries are told by their outcome: their default log would go to standard output, into the result."""
-    import stamina.instrumentation
+    """Switch off the log of retries: it would go to standard output, into the result. Their outcome is reported."""
+    import stamina.instrumentation  # only commands that fetch need it
 
     stamina.instrumentation.set_on_retry_hooks(())

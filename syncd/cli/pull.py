@@ -1,59 +1,62 @@
-"""``syncd pull``: what a matcher's host runs."""
+"""``syncd pull``."""
 
 import contextlib
 import json
 import signal
 import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from syncd.cli import arguments
 from syncd.cli.output import JsonFlag, alarm, flush, note, print_json, progress, quiet_retries, say, show_error, utc_now
-from syncd.errors import error_document
+from syncd.errors import HttpStatusError, SyncdError, error_document
+from syncd.fetch import Endpoint
+from syncd.matcher.check_in import CheckIn, checked_instance, host_instance
+from syncd.matcher.news import REFUSALS, NewsStream
+from syncd.matcher.pull import ListPull, PullResult
+from syncd.matcher.pull import pull as pull_copy
+from syncd.matcher.status import retirement_warning
+from syncd.matcher.threads import WakeSignal
+from syncd.matcher.watch import PullAttempt, follow
+from syncd.model import ListName, list_name
 from syncd.outcomes import worst_code
+from syncd.settings import parse_duration
 from syncd.units import stamp
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from syncd.errors import SyncdError
-    from syncd.fetch import Endpoint
-    from syncd.matcher.pull import ListPull, PullResult
-    from syncd.matcher.watch import PullAttempt
-    from syncd.model import ListName
 
 
 def pull(
     url: Annotated[str, typer.Argument(metavar="URL", help="The feed: https://, file://, or http:// on this machine.")],
-    root: Annotated[Path, typer.Option(metavar="ROOT", help="The feed's trust root, obtained by another way.")],
-    folder: Annotated[Path, typer.Option("--dir", metavar="DIR", help="The copy to make or bring up to date.")],
-    token_file: Annotated[Path | None, typer.Option(metavar="FILE", help="The token to send.")] = None,
+    root: Annotated[Path, typer.Option(metavar="ROOT", help="The feed's trust root, obtained out of band.")],
+    folder: Annotated[Path, typer.Option("--dir", metavar="DIR", help="The copy to create or update.")],
+    token_file: Annotated[Path | None, typer.Option(metavar="FILE", help="A file with the token to send.")] = None,
     lists: Annotated[
-        list[str] | None, typer.Option("--list", metavar="L", help="A list to hold; may be repeated. Default: all.")
+        list[str] | None, typer.Option("--list", metavar="L", help="A list to keep; may be repeated. Default: all.")
     ] = None,
-    ca: Annotated[Path | None, typer.Option(metavar="FILE", help="Certificate authorities, PEM.")] = None,
-    client_cert: Annotated[Path | None, typer.Option(metavar="FILE", help="Our certificate, PEM.")] = None,
+    ca: Annotated[Path | None, typer.Option(metavar="FILE", help="Certificate authorities to trust, PEM.")] = None,
+    client_cert: Annotated[Path | None, typer.Option(metavar="FILE", help="Client certificate, PEM.")] = None,
     client_key: Annotated[Path | None, typer.Option(metavar="FILE", help="Its private key, PEM.")] = None,
-    deadline: Annotated[str, typer.Option(metavar="TIME", help="Give up after 90s, 10m, 2h ...")] = "10m",
+    deadline: Annotated[str, typer.Option(metavar="TIME", help="Give up after this time: 90s, 10m, 2h.")] = "10m",
     watch: Annotated[bool, typer.Option("--watch", help="Keep the copy up to date until stopped.")] = False,
-    interval: Annotated[str, typer.Option(metavar="TIME", help="With --watch: how often, give or take.")] = "1m",
+    interval: Annotated[str, typer.Option(metavar="TIME", help="With --watch: how often to poll.")] = "1m",
     instance: Annotated[
-        str | None, typer.Option(metavar="NAME", help="With --watch: this host, to the operator. Default: its name.")
+        str | None,
+        typer.Option(metavar="NAME", help="With --watch: the name to report to the operator. Default: host name."),
     ] = None,
     as_json: JsonFlag = False,
 ) -> int:
-    """Bring a copy of a feed up to date, and prove it.
+    """Bring a copy of a feed up to date, and verify it.
 
-    Signatures, thresholds, manifests and segments are verified before anything becomes current, in one rename: readers
-    of DIR see one whole version or the one before. What is there already is not fetched again. Where one list fails, it
-    stays at its version and the others go on.
+    Signatures, thresholds, manifests and segments are verified before one rename makes the new version current: readers
+    of DIR see either the whole new version or the previous one. Files that are already present are not fetched again.
+    If a list fails, it stays at its version and the others are updated.
 
-    With --watch it goes on until SIGTERM or SIGINT. Where the URL is that of a syncd (it ends in /feed/) it follows the
-    feed's events, pulls at once when a version is published, and tells the operator which versions are here. Elsewhere,
-    and while there are no events, it polls at the interval give or take a fifth, and leaves a feed alone longer and
-    longer while it cannot be reached. It says what changed and what went wrong, a line each.
+    With --watch it runs until SIGTERM or SIGINT, and prints a line for each change and each error. If the URL is that
+    of a syncd daemon (it ends in /feed/), it follows the daemon's events, pulls as soon as a version is published, and
+    reports the loaded versions to the operator. Otherwise, or while events are unavailable, it polls at the interval,
+    varied by up to a fifth; while the feed is unreachable, it waits longer after each attempt.
 
     \b
     Exit codes:
@@ -61,36 +64,31 @@ def pull(
       1   storage
       2   command line
       4   rejected
-      5   unreachable or deadline
-      6   another pull is at it, others may write DIR, or the clock runs backwards
-    Of several lists the first of 1, 4, 3, 6, 5, 0.
+      5   unreachable, or deadline
+      6   another pull is running, other users may write DIR,
+          or the clock was set back
+    For several lists: the first of 1, 4, 3, 6, 5, 0 that occurred.
 
     \b
     Example:
       syncd pull https://feed.example.org/ --root root.json --dir /var/lib/hashes
     """
-    from syncd.fetch import Endpoint
-    from syncd.matcher.pull import pull as bring_up_to_date
-    from syncd.matcher.status import retirement_warning
-    from syncd.model import list_name
-    from syncd.settings import parse_duration
-
     quiet_retries()
     token = arguments.token(token_file)
     endpoint = Endpoint(url, token, ca, client_cert, client_key)
-    names = [list_name(one) for one in lists or ()]
+    names = [list_name(name) for name in lists or ()]
     seconds, pause, trusted = parse_duration(deadline), parse_duration(interval), arguments.root(root)
 
-    def pull_once() -> "PullResult":
-        with progress("pulling") as tell:
-            return bring_up_to_date(
+    def pull_once() -> PullResult:
+        with progress("pulling") as report:
+            return pull_copy(
                 endpoint,
                 trusted,
                 folder,
                 now=utc_now(),
                 lists=names,
                 deadline=seconds,
-                progress=lambda done, total: tell("fetch", done, total),
+                progress=lambda done, total: report("fetch", done, total),
             )
 
     if watch:
@@ -100,28 +98,23 @@ def pull(
         print_json(_document(pulled))
     else:
         _show(pulled)
-    for one in pulled.lists:
-        if one.forked:
-            _alarm_of_fork(one)
-        if warning := retirement_warning(one.list, one.retired, utc_now()):
+    for change in pulled.lists:
+        if change.forked:
+            _alarm_of_fork(change)
+        if warning := retirement_warning(change.list, change.retired, utc_now()):
             note(warning)
     return worst_code(error.exit_code for error in pulled.errors)
 
 
 def _watch(
-    pull_once: "Callable[[], PullResult]",
-    endpoint: "Endpoint",
-    names: "list[ListName]",
+    pull_once: Callable[[], PullResult],
+    endpoint: Endpoint,
+    names: Sequence[ListName],
     interval: float,
     instance: str | None,
     *,
     as_json: bool,
 ) -> int:
-    from syncd.matcher.check_in import CheckIn, checked_instance, host_instance
-    from syncd.matcher.news import NewsStream
-    from syncd.matcher.threads import WakeSignal
-    from syncd.matcher.watch import follow
-
     name = checked_instance(instance) if instance else host_instance()
     wake_signal, stop, api = WakeSignal(), threading.Event(), endpoint.api
 
@@ -136,11 +129,11 @@ def _watch(
                 pull_once,
                 interval=interval,
                 stop=stop,
-                on_event=lambda attempt: _tell(attempt, as_json=as_json),
+                on_event=lambda attempt: _show_attempt(attempt, as_json=as_json),
                 lists=names,
                 news=open_.enter_context(contextlib.closing(NewsStream(api, wake_signal.set))) if api else None,
                 check_in=open_.enter_context(contextlib.closing(CheckIn(api, name))) if api else None,
-                on_stream=lambda trouble: _tell_of_stream(trouble, interval),
+                on_stream=lambda error: _show_stream(error, interval),
                 wait=wake_signal.wait,
             )
     finally:
@@ -149,83 +142,81 @@ def _watch(
     return 0
 
 
-def _tell_of_stream(trouble: "SyncdError | None", interval: float) -> None:
-    """Where the news come from, when that changes: they come either way."""
-    from syncd.errors import HttpStatusError
-    from syncd.matcher.news import REFUSALS
-
-    if trouble is None:
+def _show_stream(error: SyncdError | None, interval: float) -> None:
+    """Report that the event stream works again, or why polling replaces it."""
+    if error is None:
         note("following events again", kind="note")
-    elif isinstance(trouble, HttpStatusError) and trouble.status in REFUSALS:
-        show_error(trouble)
+    elif isinstance(error, HttpStatusError) and error.status in REFUSALS:
+        show_error(error)
     else:
-        note(f"{trouble.message}: polling every {interval:.0f} seconds instead", kind="note")
+        note(f"{error.message}: polling every {interval:.0f} seconds instead", kind="note")
 
 
-def _tell(attempt: "PullAttempt", *, as_json: bool) -> None:
-    """What changed and what went wrong; nothing where there is no news."""
-    changed = [one for one in attempt.pulled.lists if one.before != one.after] if attempt.pulled else []
+def _show_attempt(attempt: PullAttempt, *, as_json: bool) -> None:
+    """Report the changes and errors of a pull; nothing if it has none."""
+    changed = [change for change in attempt.pulled.lists if change.before != change.after] if attempt.pulled else []
     if not changed and not attempt.errors:
         return
     if as_json:
         say(json.dumps(_event(attempt)))
     else:
-        for one in changed:
-            say(f"{stamp(utc_now())}  {_line(one)}")
+        for change in changed:
+            say(f"{stamp(utc_now())}  {_line(change)}")
         for error in attempt.errors:
             show_error(error)
-    for one in changed:
-        if one.forked:
-            _alarm_of_fork(one)
+    for change in changed:
+        if change.forked:
+            _alarm_of_fork(change)
     flush()
 
 
-def _event(attempt: "PullAttempt") -> dict[str, Any]:
+def _event(attempt: PullAttempt) -> dict[str, Any]:
     document = _document(attempt.pulled) if attempt.pulled else {}
     errors = [error_document(error) for error in attempt.errors]
     return {"at": stamp(utc_now()), **document, "errors": errors, "next_in": round(attempt.wait, 1)}
 
 
-def _document(pulled: "PullResult") -> dict[str, Any]:
+def _document(pulled: PullResult) -> dict[str, Any]:
     return {
         "changed": pulled.changed,
         "bytes": pulled.bytes,
         "lists": [
             {
-                "list": one.list,
-                "before": one.before,
-                "after": one.after,
-                "forked": one.forked,
-                "retired": stamp(one.retired) if one.retired else None,
-                "error": error_document(one.error) if one.error else None,
+                "list": change.list,
+                "before": change.before,
+                "after": change.after,
+                "forked": change.forked,
+                "retired": stamp(change.retired) if change.retired else None,
+                "error": error_document(change.error) if change.error else None,
             }
-            for one in pulled.lists
+            for change in pulled.lists
         ],
     }
 
 
-def _show(pulled: "PullResult") -> None:
-    for one in pulled.lists:
-        if one.error is None:
-            say(_line(one))
+def _show(pulled: PullResult) -> None:
+    for change in pulled.lists:
+        if change.error is None:
+            say(_line(change))
     for error in pulled.errors:
         show_error(error)
     if not pulled.lists:
         note("the feed has no list yet")
 
 
-def _line(one: "ListPull") -> str:
-    if one.retired:
-        return f"{one.list} version {one.after}, retired on {one.retired:%Y-%m-%d}"
-    if one.before == one.after:
-        return f"{one.list} is up to date: version {one.after}"
-    if one.before is None:
-        return f"{one.list} version {one.after}, new here"
-    return f"{one.list} version {one.after}, was {one.before}"
+def _line(change: ListPull) -> str:
+    if change.retired:
+        return f"{change.list} version {change.after}, retired on {change.retired:%Y-%m-%d}"
+    if change.before == change.after:
+        return f"{change.list} is up to date: version {change.after}"
+    if change.before is None:
+        return f"{change.list} version {change.after}, new here"
+    return f"{change.list} version {change.after}, was {change.before}"
 
 
-def _alarm_of_fork(one: "ListPull") -> None:
+def _alarm_of_fork(change: ListPull) -> None:
     alarm(
-        f"{one.list} version {one.after} does not descend from version {one.before}: its signer went back to a backup",
-        "ask the feed's operator whether that was meant; look-ups answer from the new version",
+        f"{change.list} version {change.after} does not descend from version {change.before}: "
+        "its signer restored a backup",
+        "ask the feed's operator whether this was intended; look-ups now answer from the new version",
     )

@@ -1,70 +1,60 @@
-"""``syncd backup``, ``recover``, ``retrust``: before and after something was lost or reset."""
+"""``syncd backup``, ``recover`` and ``retrust``: before and after a loss."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from syncd.cli import arguments
-from syncd.cli.operator import ConfigFile, load_config, sole_writer, state_folder
+from syncd.cli.operator import ConfigFile, actor, load_config, state_folder, state_lock
 from syncd.cli.output import JsonFlag, print_json, progress, say, utc_now
+from syncd.operate import repair
+from syncd.operate.backup import backup as write_backup
+from syncd.pipeline.publisher import open_publisher
+from syncd.publish.rotate import KeyFolders, online_signers
+from syncd.settings import credentials
 from syncd.units import count
-
-if TYPE_CHECKING:
-    from syncd.operate.repair import Recovered
-
-
-def actor() -> str:
-    """Who is named in the audit log."""
-    import pwd
-
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        return f"user {os.getuid()}"
 
 
 def backup(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The tar file to write; never overwritten.")],
-    with_keys: Annotated[bool, typer.Option("--with-keys", help="Put the online private keys in as well.")] = False,
+    with_keys: Annotated[bool, typer.Option("--with-keys", help="Include the online private keys.")] = False,
     no_segments: Annotated[
-        bool, typer.Option("--no-segments", help="Leave the hash lists themselves out; a mirror has them.")
+        bool, typer.Option("--no-segments", help="Leave out the hash lists themselves, if a mirror has them.")
     ] = False,
     config: ConfigFile = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Write the operator's state to one file, mode 0600.
 
-    Catalog, signed metadata, trust root, the manifests of the current versions, and their segments. Syncs may go on
-    meanwhile. Without --with-keys no private key is in it; offline keys never are. FILE holds the hash lists: keep it
-    as secret as they are. docs/operations.md says how to restore.
+    Contains the catalog, signed metadata, the trust root, and the manifests and segments of the current versions. Syncs
+    may run meanwhile. Online private keys are included only with --with-keys, offline keys never. FILE contains the
+    hash lists: protect it as you protect them. To restore it, see docs/operations.md.
 
     \b
     Exit codes:
       0   written
       1   storage, or the state is damaged
-      2   FILE exists, or would be served
-      6   somebody publishes right now, or the state folder is another user's
+      2   FILE exists, or would be inside the served folder
+      6   a publication is running, or the state folder belongs to another user
 
     \b
     Example:
       syncd backup /var/backups/syncd-2026-11-22.tar
     """
-    from syncd.operate.backup import backup as write
-    from syncd.pipeline.publisher import open_publisher
-
     with (
         open_publisher(state_folder(load_config(config)), online=False) as publisher,
-        progress("backing up") as tell,
+        progress("backing up") as report,
     ):
-        done = write(
+        done = write_backup(
             publisher,
             file,
             utc_now(),
             with_keys=with_keys,
             with_segments=not no_segments,
-            progress=lambda written, total: tell("files", written, total),
+            progress=lambda written, total: report("files", written, total),
         )
     if as_json:
         print_json(
@@ -72,50 +62,43 @@ def backup(
         )
         return
     say(f"{done.file}: {count(done.lists, 'list')}, {count(done.files, 'file')}, {done.bytes / 1e6:,.1f} MB")
-    say(f"private keys: {done.keys or 'none; keep the online keys elsewhere'}")
+    say(f"private keys: {done.keys or 'none; back up the online keys separately'}")
 
 
 def recover(
     above: Annotated[
-        int, typer.Option(metavar="N", min=1, max=arguments.LARGEST, help="Every version number goes on above N.")
+        int, typer.Option(metavar="N", min=1, max=arguments.LARGEST, help="Continue every version number above N.")
     ],
     offline_keys: Annotated[
-        list[Path] | None, typer.Option(metavar="DIR", help="Sign root and targets anew as well.")
+        list[Path] | None, typer.Option(metavar="DIR", help="Re-sign root and targets as well; may be repeated.")
     ] = None,
     sign_with: Annotated[
-        list[str] | None, typer.Option(metavar="FILE", help="A key of a list with keys of its own.")
+        list[str] | None, typer.Option(metavar="FILE", help="A key of a list with its own keys; may be repeated.")
     ] = None,
     config: ConfigFile = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Go on after a restored backup, above all that matchers may have seen.
+    """Continue from a restored backup, with higher version numbers.
 
-    Publishes every list anew under a version above N with the content of the backup, and signs all metadata above N.
-    Take for N the highest number that any matcher's current.json holds, and some more. Matchers that hold a version of
-    the lost history go over to the new one and alarm. --offline-keys is needed where targets was signed after the
-    backup (keys rotated, roles added). It may be given several times, as may --sign-with.
+    Publishes every list again, with the content of the backup, under a version above N, and signs all metadata with
+    numbers above N. Choose an N well above the highest number in any matcher's current.json. Matchers that hold a
+    version of the lost history switch to the new one and raise an alarm. --offline-keys is required if targets was
+    signed after the backup (keys rotated, roles added).
 
     \b
     Exit codes:
       0   done
       1   storage
-      2   N is no version
-      6   N is used already, segments or keys are missing, or a sync is running
+      2   N is not a version
+      6   N is already in use, segments or keys are missing, or a sync is running
 
     \b
     Example:
       syncd recover --above 5000
     """
-    from dataclasses import replace
-
-    from syncd.operate import repair
-    from syncd.pipeline.publisher import open_publisher
-    from syncd.publish.rotate import KeyFolders, online_signers
-    from syncd.settings import credentials
-
     folder = state_folder(load_config(config))
     offline = KeyFolders(folder.keys, tuple(offline_keys)).offline_signers() if offline_keys else None
-    with sole_writer(folder, "syncd recover"), open_publisher(folder, online=False) as publisher:
+    with state_lock(folder, "syncd recover"), open_publisher(folder, online=False) as publisher:
         signers = online_signers(folder.feed, folder.keys, sign_with or (), credentials(os.environ))
         done = repair.recover(replace(publisher, signers=signers), above, utc_now(), actor(), offline)
     if as_json:
@@ -124,44 +107,43 @@ def recover(
         _show_recovered(done)
 
 
-def _show_recovered(done: "Recovered") -> None:
+def _show_recovered(done: repair.Recovered) -> None:
     for name, version in sorted(done.lists.items()):
         say(f"{name} version {version} published")
     say("metadata: " + ", ".join(f"{role} {version}" for role, version in sorted(done.metadata.items())))
-    say("next: run `syncd sync`; matchers go over with their next pull")
+    say("next: run `syncd sync`; matchers switch with their next pull")
 
 
 def retrust(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="A configured source.")],
     root: Annotated[Path, typer.Option(metavar="F", help="Its new trust root, obtained out of band.")],
-    reason: Annotated[str, typer.Option(metavar="R", help="How you know that it is the partner's.")],
+    reason: Annotated[
+        str, typer.Option(metavar="R", help="How you know that it is the partner's; kept in the audit log.")
+    ],
     config: ConfigFile = None,
 ) -> None:
-    """Follow a partner that rebuilt its feed, by its new trust root.
+    """Accept the new trust root of a partner that rebuilt its feed.
 
-    Put the new root where the configuration names it, then run this with the same file: until then syncs refuse it.
-    Version numbers seen before no longer count. What is held stays and goes on being served; the first list under the
-    new root is compared with it, and the gate judges the difference. The audit log keeps the reason.
+    Install the new root at the path in the configuration, then run this with the same file: until then syncs refuse it.
+    The version numbers seen so far no longer count. The published lists stay and are still served; the first update
+    under the new root is compared with them, and the gate judges the difference.
 
     \b
     Exit codes:
       0   done; the next sync follows the new root
       1   storage
-      2   F is no trust root, another is configured, or no reason given
-      4   F does not hold by its own signatures
+      2   F is not a trust root, another is configured, or no reason was given
+      4   F is not validly signed by its own keys
       6   a sync is running
 
     \b
     Example:
       syncd retrust iwf --root /etc/syncd/iwf-root.json --reason "call with IWF"
     """
-    from syncd.operate import repair
-    from syncd.pipeline.publisher import open_publisher
-
     settings = load_config(config)
     folder = state_folder(settings)
     followed, content = settings.source(source), arguments.root(root)
-    with sole_writer(folder, "syncd retrust"), open_publisher(folder, online=False) as publisher:
+    with state_lock(folder, "syncd retrust"), open_publisher(folder, online=False) as publisher:
         version = repair.retrust(publisher, followed, content, reason, utc_now(), actor())
-    say(f"source {source} is followed by root version {version} of {root} from now on")
+    say(f"source {source} now follows root version {version} of {root}")
     say(f"next: syncd sync {source}")

@@ -1,13 +1,20 @@
-"""``syncd sync``: by the running daemon, or in this process where none runs."""
+"""``syncd sync``: by the running daemon, or in this process if none runs."""
 
-import os
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from syncd.cli.operator import ConfigFile, load_config, sole_writer, state_folder
-from syncd.cli.orders import Document, give
+from syncd.cli.operator import (
+    ConfigFile,
+    Document,
+    load_config,
+    locked_publisher,
+    open_catalog,
+    send_order,
+    send_single,
+    state_folder,
+)
 from syncd.cli.output import (
     JsonFlag,
     note,
@@ -22,6 +29,7 @@ from syncd.cli.output import (
 )
 from syncd.errors import UsageError
 from syncd.outcomes import worst_code
+from syncd.service.client import error_of
 from syncd.units import done_of, in_words
 
 if TYPE_CHECKING:
@@ -30,32 +38,32 @@ if TYPE_CHECKING:
 
 def sync(
     source: Annotated[str | None, typer.Argument(metavar="SOURCE", help="One source; default: all.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Fetch, verify and judge, and publish nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Fetch, verify and judge, but publish nothing.")] = False,
     no_wait: Annotated[
         bool, typer.Option("--no-wait", help="Have the daemon start it, print its ID, and do not wait.")
     ] = False,
     status: Annotated[
-        str | None, typer.Option("--status", metavar="ID", help="Tell how the sync of that ID stands instead.")
+        str | None, typer.Option("--status", metavar="ID", help="Only show the state of the sync with this ID.")
     ] = None,
     config: ConfigFile = None,
     as_json: JsonFlag = False,
 ) -> int:
     """Bring sources up to date now: fetch, verify, judge, publish.
 
-    The running daemon does it; a sync that is under way is joined, not started again. Where no daemon runs it is done
-    here, source by source. A fault in one list or source does not keep the others from going on, and what is published
-    stays published.
+    The running daemon does it. If it is already syncing a source, this waits for that sync instead of starting another.
+    If no daemon is running, this process syncs one source after another. A fault in one list or source does not stop
+    the others, and every published list stays published.
 
     \b
     Exit codes:
       0   published, or up to date; --no-wait: started
       1   storage
-      2   configuration, or --status beside anything else that is asked for
+      2   configuration, or --status together with another argument
       3   held
       4   rejected
-      5   unreachable or deadline
+      5   unreachable, or deadline
       6   refused, or the daemon stopped before it was done
-    Of several lists or sources the first of 1, 4, 3, 6, 5, 0.
+    For several lists or sources: the first of 1, 4, 3, 6, 5, 0 that occurred.
 
     \b
     Example:
@@ -63,105 +71,97 @@ def sync(
     """
     if status is not None and (source is not None or dry_run or no_wait):
         raise UsageError(
-            "--status asks about one sync: SOURCE, --dry-run and --no-wait do not go with it",
+            "--status shows one sync: SOURCE, --dry-run and --no-wait cannot be combined with it",
             hint="give the ID alone: `syncd sync --status ID`; nothing was started",
         )
     settings = load_config(config)
     if status is not None:
         return _show_status(settings, status, as_json=as_json)
-    order = {"do": "sync", "source": source, "dry_run": dry_run, "wait": not no_wait}
-    answers = give(settings, order)
+    answers = send_order(settings, {"do": "sync", "source": source, "dry_run": dry_run, "wait": not no_wait})
     if no_wait:
         if answers is None:
             raise UsageError("--no-wait needs a running daemon", hint="start it, or leave --no-wait out")
         return _show_started(answers, as_json=as_json)
-    done = _here(settings, source, dry_run=dry_run) if answers is None else _listen(answers)
+    done = _sync_here(settings, source, dry_run=dry_run) if answers is None else _listen(answers)
     if as_json:
         print_json({"dry_run": dry_run, "syncs": done})
     else:
         _show(done, dry_run=dry_run)
-    return worst_code([one["exit_code"] for one in done])
+    return worst_code([ended["exit_code"] for ended in done])
 
 
 def _listen(answers: Iterable[Document]) -> list[Document]:
-    """Show how it goes, and return what came of it."""
+    """Show the daemon's progress, and return how each sync ended."""
     done = []
-    with progress("syncing") as tell:
+    with progress("syncing") as report:
         for answer in answers:
             if "accepted" in answer and answer["accepted"]["joined"]:
-                note(f"a sync of {answer['accepted']['source']} is under way: waiting for it", kind="note")
+                note(f"a sync of {answer['accepted']['source']} is already running: waiting for it", kind="note")
             elif "progress" in answer:
-                told = answer["progress"]
-                tell(told["stage"], told["done"], told["total"], told["source"])
+                step = answer["progress"]
+                report(step["stage"], step["done"], step["total"], step["source"])
             elif "sync" in answer:
                 done.append(answer["sync"])
     return done
 
 
 def _show_started(answers: Iterable[Document], *, as_json: bool) -> int:
-    told = list(answers)
-    started = [answer["accepted"] for answer in told if "accepted" in answer]
-    refused = [answer["sync"] for answer in told if "sync" in answer]
+    received = list(answers)
+    started = [answer["accepted"] for answer in received if "accepted" in answer]
+    refused = [answer["sync"] for answer in received if "sync" in answer]
     if as_json:
         print_json({"started": started, "refused": refused})
     else:
-        for one in started:
-            say(f"{one['sync_id']}  {one['source']}{'  (under way already)' if one['joined'] else ''}")
+        for sync in started:
+            say(f"{sync['sync_id']}  {sync['source']}{'  (already running)' if sync['joined'] else ''}")
         _show_errors(refused, "source")
-    return worst_code([one["exit_code"] for one in refused])
+    return worst_code([sync["exit_code"] for sync in refused])
 
 
 def _show_status(settings: Any, sync_id: str, *, as_json: bool) -> int:
-    answers = give(settings, {"do": "sync_status", "sync_id": sync_id})
-    if answers is None:
-        told = _recorded(settings, sync_id)
-    else:
-        (answer,) = answers
-        told = answer["status"]
+    answer = send_single(settings, {"do": "sync_status", "sync_id": sync_id})
+    status = _recorded(settings, sync_id) if answer is None else answer["status"]
     if as_json:
-        print_json(told)
+        print_json(status)
     else:
-        amount = done_of(told["stage"], told["done"], told["total"]) if told.get("stage") else ""
-        stage = f" ({', '.join(filter(None, (told['stage'], amount)))})" if told.get("stage") else ""
-        why = f": {told['message'] or told['reason']}" if told.get("message") or told.get("reason") else ""
-        say(f"{told['source']}: {in_words(told['outcome'])}{stage}{why}")
-    return int(told["exit_code"])
+        amount = done_of(status["stage"], status["done"], status["total"]) if status.get("stage") else ""
+        stage = f" ({', '.join(filter(None, (status['stage'], amount)))})" if status.get("stage") else ""
+        why = f": {status['message'] or status['reason']}" if status.get("message") or status.get("reason") else ""
+        say(f"{status['source']}: {in_words(status['outcome'])}{stage}{why}")
+    return int(status["exit_code"])
 
 
 def _recorded(settings: Any, sync_id: str) -> Document:
-    from syncd.catalog.catalog import Catalog
+    # SQLAlchemy: not needed if the daemon answers
     from syncd.report.document import record_document, unknown_sync
     from syncd.report.recorded import as_it_is
 
     folder = state_folder(settings)
-    with Catalog.open(folder.catalog) as catalog:
+    with open_catalog(folder) as catalog:
         record = catalog.sync(sync_id)
         if record is None:
             raise unknown_sync(sync_id)
         return record_document(as_it_is(folder, catalog, record))
 
 
-def _here(settings: Any, source: str | None, *, dry_run: bool) -> list[Document]:
-    """Sync in this process."""
-    from syncd.pipeline.publisher import open_publisher
-    from syncd.settings import credentials
-
+def _sync_here(settings: Any, source: str | None, *, dry_run: bool) -> list[Document]:
     quiet_retries()
     folder = state_folder(settings)
     sources = settings.all_sources() if source is None else (settings.source(source),)
     if not sources:
         raise UsageError("no source is configured", hint="add [sources.NAME] to the configuration")
-    with sole_writer(folder), open_publisher(folder, credentials=credentials(os.environ)) as publisher:
+    with locked_publisher(folder, "syncd sync") as publisher:
         publisher.catalog.mark_interrupted(utc_now())
-        return [_sync(publisher, one, dry_run=dry_run) for one in sources]
+        return [_sync_source(publisher, configured, dry_run=dry_run) for configured in sources]
 
 
-def _sync(publisher: "Publisher", source: Any, *, dry_run: bool) -> Document:
+def _sync_source(publisher: "Publisher", source: Any, *, dry_run: bool) -> Document:
+    # numpy and SQLAlchemy: not needed if the daemon does it
     from syncd.pipeline.sync import sync_source
     from syncd.report.document import sync_document
 
-    with progress(f"syncing {source.name}") as tell:
-        return sync_document(sync_source(publisher, source, utc_now, tell, dry_run=dry_run))
+    with progress(f"syncing {source.name}") as report:
+        return sync_document(sync_source(publisher, source, utc_now, report, dry_run=dry_run))
 
 
 def _show(syncs: Sequence[Document], *, dry_run: bool) -> None:
@@ -176,7 +176,7 @@ def _show(syncs: Sequence[Document], *, dry_run: bool) -> None:
             note(f"{sync['source']}: the feed has no list yet")
     _show_errors(lists, "list")
     for one in lists:
-        if one.get("hold"):  # a daemon may be older
+        if one.get("hold"):  # an older daemon does not report it
             hold = one["hold"]
             show_trouble("held", f"{one['list']}: {hold['message']}", hold["still_served"], hold["to_do"])
     if dry_run:
@@ -185,9 +185,7 @@ def _show(syncs: Sequence[Document], *, dry_run: bool) -> None:
 
 
 def _show_errors(ended: Sequence[Document], kind: str) -> None:
-    """Of several, each with its name: they may fail in the same words."""
-    from syncd.service.client import error_of
-
+    """Show the errors of lists or sources (``kind``); of several each with its name, since they may read alike."""
     for one in ended:
         if one["error"]:
             error = error_of(one["error"])
@@ -205,7 +203,7 @@ def _row(one: Document) -> tuple[str, ...]:
 
 
 def _show_labels(lists: Sequence[Document]) -> None:
-    """What a dry run is for: the change by algorithm and label."""
+    """Show the changes of a dry run by algorithm and label."""
     rows = [
         (one["list"], algorithm, label, *(f"{count[kind]:,}" for kind in ("added", "removed", "relabelled")))
         for one in lists
