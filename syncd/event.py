@@ -5,6 +5,7 @@ An event's name in the log is its class's, in lower case with underscores. What 
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from datetime import datetime
 from enum import StrEnum
@@ -38,6 +39,10 @@ class Event:
     def document(self) -> dict[str, Any]:
         """Its fields, as values that JSON has."""
         return {field.name: _plain(getattr(self, field.name)) for field in fields(self)}
+
+
+Emit = Callable[[Event], None]
+"""Logs an event, or does something else with it."""
 
 
 def _plain(value: Any) -> Any:

@@ -20,8 +20,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from syncd import events
 from syncd.errors import RefusedError, StoreError, SyncdError, UsageError, error_document
+from syncd.event import Emit
 from syncd.files import make_folder, storage
-from syncd.service.log import Emit
 
 GROUP: Final = "syncd-operators"
 MODE: Final = 0o660

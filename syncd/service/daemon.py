@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from syncd import __version__, events
 from syncd.config import Config, Serve
 from syncd.errors import AbandonedError, RefusedError, StoreError, SyncdError
-from syncd.event import Event
+from syncd.event import Emit, Event
 from syncd.model import ListName, list_name
 from syncd.operate.retire import retire
 from syncd.pipeline.outcome import SyncOutcome
@@ -28,7 +28,6 @@ from syncd.service.checkins import Checkins
 from syncd.service.control import ControlSocket
 from syncd.service.faults import TIMESTAMP, Faults
 from syncd.service.holds import Holds, emit_ended
-from syncd.service.log import Emit
 from syncd.service.news import Announcements
 from syncd.service.orders import Orders
 from syncd.service.pulls import Pulls

@@ -8,9 +8,9 @@ from typing import Final
 from syncd import events
 from syncd.catalog.catalog import Catalog
 from syncd.errors import StoreError, SyncdError
+from syncd.event import Emit
 from syncd.pipeline.outcome import SyncOutcome
 from syncd.report.faults import StorageFault
-from syncd.service.log import Emit
 from syncd.service.scheduler import source_of
 
 TIMESTAMP: Final = "timestamp"

@@ -6,11 +6,11 @@ from typing import Any
 
 from syncd import events
 from syncd.catalog.records import HoldRecord
+from syncd.event import Emit
 from syncd.operate.holds import end_hold
 from syncd.outcomes import cure, reasons_in_words
 from syncd.pipeline.publisher import Publisher
 from syncd.report.holds import ended_document, holds_document
-from syncd.service.log import Emit
 
 
 class Holds:

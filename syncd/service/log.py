@@ -7,9 +7,7 @@ from typing import Any, TextIO
 
 import structlog
 
-from syncd.event import Event
-
-Emit = Callable[[Event], None]
+from syncd.event import Emit, Event
 
 
 def emitter(stream: TextIO, clock: Callable[[], datetime]) -> Emit:

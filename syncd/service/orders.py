@@ -11,6 +11,7 @@ from syncd import events
 from syncd.catalog.catalog import Catalog
 from syncd.catalog.folder import StateFolder
 from syncd.errors import RefusedError, SyncdError, UsageError
+from syncd.event import Emit
 from syncd.operate import matchers
 from syncd.outcomes import worst_code
 from syncd.pipeline.outcome import SyncOutcome
@@ -22,7 +23,6 @@ from syncd.report.status import status_document
 from syncd.service.access import Access
 from syncd.service.control import Order
 from syncd.service.holds import Holds
-from syncd.service.log import Emit
 from syncd.service.syncs import RunningSync, Syncs
 from syncd.sources.source import Source
 

@@ -13,13 +13,13 @@ import pyarrow as pa
 from syncd import events
 from syncd.acts import AskedForSync
 from syncd.errors import AbandonedError, RefusedError, StoreError, as_known
+from syncd.event import Emit
 from syncd.model import Counts
 from syncd.outcomes import joined
 from syncd.pipeline.outcome import SyncOutcome
 from syncd.pipeline.publisher import Publisher
 from syncd.pipeline.sync import new_sync_id, sync_source
 from syncd.service.holds import emit_ended, emit_opened
-from syncd.service.log import Emit
 from syncd.service.worker import SpareWorker, Worker
 from syncd.sources.source import Source
 

@@ -6,11 +6,11 @@ from datetime import datetime
 from typing import Final
 
 from syncd.config import Config
+from syncd.event import Emit
 from syncd.pipeline.publisher import Publisher
 from syncd.report.overview import Overview
 from syncd.service.access import Access
 from syncd.service.checkins import Checkins
-from syncd.service.log import Emit
 from syncd.service.news import Announcements
 from syncd.service.pulls import Pulls
 from syncd.service.web.health import Health

@@ -12,11 +12,11 @@ from syncd import events
 from syncd.catalog.catalog import Catalog
 from syncd.catalog.records import HeadRecord
 from syncd.errors import MismatchError, StoreError, SyncdError
+from syncd.event import Emit
 from syncd.feed import layout
 from syncd.feed.folder import FeedFolder
 from syncd.feed.proof import prove_manifest
 from syncd.report.overview import ListView, Overview
-from syncd.service.log import Emit
 from syncd.trust.strict import verify_published
 from syncd.trust.values import TrustedFeed
 from syncd.units import ago, count

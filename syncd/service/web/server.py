@@ -16,10 +16,10 @@ from starlette.types import ASGIApp
 
 from syncd import events
 from syncd.errors import ConfigError
+from syncd.event import Emit
 from syncd.files import make_folder, storage
 from syncd.listen import Address, listening
 from syncd.service.control import remove_stale_socket
-from syncd.service.log import Emit
 from syncd.service.web.connection import Connection
 from syncd.service.web.context import Limits
 

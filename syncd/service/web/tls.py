@@ -14,7 +14,7 @@ from syncd import events
 from syncd.certificates import period_of
 from syncd.config import Serve
 from syncd.errors import ConfigError, SyncdError
-from syncd.service.log import Emit
+from syncd.event import Emit
 
 Stamp = tuple[tuple[int, int, int] | None, ...]
 
