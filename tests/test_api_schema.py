@@ -16,8 +16,8 @@ from schemathesis.checks import not_a_server_error
 from schemathesis.core.control import SkipTest
 from schemathesis.core.result import Ok
 
-from syncd.service.web.context import Limits
 from syncd.service.web.events import PATH as EVENTS
+from syncd.service.web.limits import Limits
 from web_site import OPERATOR, Running, bearer, running
 from world import World
 

@@ -8,7 +8,7 @@ import pytest
 from standing import publish_news
 from syncd.model import ListName
 from syncd.pipeline.sync import sync_source
-from syncd.service.web.context import Limits
+from syncd.service.web.limits import Limits
 from web_site import OPERATOR, Running, bearer, running, stream
 from world import World
 

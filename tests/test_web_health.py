@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from syncd.service.web.context import Limits
+from syncd.service.web.limits import Limits
 from web_site import OPERATOR, bearer, named_file, running
 from world import World
 

@@ -14,7 +14,7 @@ import pytest
 from syncd.errors import ConfigError
 from syncd.listen import Address
 from syncd.model import ListName
-from syncd.service.web.context import Limits
+from syncd.service.web.limits import Limits
 from syncd.service.web.server import allow_files
 from syncd.service.web.site import alive
 from web_site import Running, raw, running, stream, to_the_end

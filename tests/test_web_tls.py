@@ -15,7 +15,7 @@ from syncd.config import Serve
 from syncd.errors import ConfigError, SourceError
 from syncd.fetch import Endpoint
 from syncd.matcher.pull import pull
-from syncd.service.web.context import Limits
+from syncd.service.web.limits import Limits
 from syncd.service.web.site import check, check_valid
 from web_site import Running, running, to_the_end
 from world import World

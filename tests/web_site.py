@@ -21,8 +21,9 @@ from syncd.service.access import Access
 from syncd.service.checkins import Checkins
 from syncd.service.news import Announcements
 from syncd.service.pulls import Pulls
-from syncd.service.web.context import Context, Limits
+from syncd.service.web.context import Context
 from syncd.service.web.health import Health
+from syncd.service.web.limits import Limits
 from syncd.service.web.site import Site
 from world import World
 

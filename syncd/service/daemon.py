@@ -246,7 +246,8 @@ class Daemon:
 
     def _make_site(self, serve: Serve) -> "Site":
         # Imported here: only a daemon that serves HTTP needs the web framework.
-        from syncd.service.web.context import Context, Limits
+        from syncd.service.web.context import Context
+        from syncd.service.web.limits import Limits
         from syncd.service.web.site import Site, read_tokens
 
         catalog = self._publisher.catalog

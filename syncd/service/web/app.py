@@ -12,12 +12,13 @@ from syncd.service.metrics.state import StateSample
 from syncd.service.web import api
 from syncd.service.web.answers import document, header, plain
 from syncd.service.web.connection import KEY
-from syncd.service.web.context import MAX_BODY, Context
+from syncd.service.web.context import Context
 from syncd.service.web.dashboard import Dashboard
 from syncd.service.web.events import PATH as EVENTS
 from syncd.service.web.events import Streams
 from syncd.service.web.feed import PREFIX as FEED
 from syncd.service.web.feed import FeedRoutes
+from syncd.service.web.limits import MAX_BODY
 
 _CLOSE: Final = (b"connection", b"close")
 _FULL: Final = document(503, "too many connections", "ask again later", (b"retry-after", b"5"), _CLOSE)

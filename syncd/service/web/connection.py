@@ -12,7 +12,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from syncd.service.web.context import Limits
+from syncd.service.web.limits import Limits
 
 MAX_HEAD: Final = 32 << 10
 """Bytes of a request's line and headers, at most."""

@@ -17,7 +17,7 @@ from syncd.service.access import Access, Kind, Visitor
 from syncd.service.news import Announcements, Item, wake
 from syncd.service.web.answers import document, header
 from syncd.service.web.connection import KEY, Connection
-from syncd.service.web.context import Limits
+from syncd.service.web.limits import Limits
 
 PATH: Final = "/api/v1/events"
 

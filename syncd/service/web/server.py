@@ -21,7 +21,7 @@ from syncd.files import make_folder, storage
 from syncd.listen import Address, listening
 from syncd.service.control import remove_stale_socket
 from syncd.service.web.connection import Connection
-from syncd.service.web.context import Limits
+from syncd.service.web.limits import Limits
 
 _AT_ONCE: Final = 64
 """Connections accepted before what else is due gets its turn."""
