@@ -35,7 +35,7 @@ COMPARED: Final = 120
 _SERVE: Final = """
 import sys
 from pathlib import Path
-from syncd.feed.serve import running_server
+from syncd.service.web.partner import running_server
 with running_server(Path(sys.argv[1])) as url:
     print(url, flush=True)
     sys.stdin.read()

@@ -21,7 +21,6 @@ from demo.partner import LIST, Partner, now
 from syncd.catalog.folder import StateFolder
 from syncd.cli import output
 from syncd.errors import StoreError, SyncdError, UsageError
-from syncd.feed.serve import running_server
 from syncd.fetch import Endpoint
 from syncd.matcher import Matcher
 from syncd.matcher.pull import pull
@@ -30,6 +29,7 @@ from syncd.operate import setup
 from syncd.pipeline.outcome import SyncOutcome
 from syncd.pipeline.publisher import open_publisher
 from syncd.pipeline.sync import sync_source
+from syncd.service.web.partner import running_server
 from syncd.sources.signed_feed import SignedFeed
 from syncd.units import count
 

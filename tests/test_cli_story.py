@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from command_line import Ran, configure, syncd
-from syncd.feed.serve import running_server
+from syncd.service.web.partner import running_server
 
 TOKEN = "tok-4f9a1c"
 HEADER = "algorithm,digest,entry,label"

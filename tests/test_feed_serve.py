@@ -2,17 +2,29 @@ import http.client
 import logging
 import os
 import signal
+import socket
+import ssl
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
+from certificates import Authority
+from syncd import events
+from syncd.cli.output import utc_now
 from syncd.errors import StoreError, UsageError
-from syncd.feed.serve import check_exposure, running_server, serve
+from syncd.event import Event
+from syncd.listen import Address
+from syncd.service.web import files, partner
+from syncd.service.web.limits import Limits
+from syncd.service.web.partner import check_exposure, in_words, running_server, serve
+from web_site import to_the_end
 
 SHA = "ab" * 32
 SEGMENT = f"v1/images/segments/{SHA}.arrow"
@@ -233,7 +245,7 @@ def test_an_address_in_use_is_told_plainly(folder: Path, url: str) -> None:
     port = urlsplit(url).port
     assert port is not None
     with pytest.raises(StoreError) as caught:
-        serve(folder, "127.0.0.1", port, announce=print)
+        serve(folder, Address("127.0.0.1", port), announce=print, emit=print, clock=utc_now)
     assert caught.value.message == f"cannot listen on 127.0.0.1 port {port}: Address already in use"
     assert caught.value.hint == "check whether another process uses this port"
 
@@ -241,7 +253,15 @@ def test_an_address_in_use_is_told_plainly(folder: Path, url: str) -> None:
 def test_a_certificate_that_is_none_is_told_plainly(folder: Path) -> None:
     """Before anything listens."""
     with pytest.raises(UsageError) as caught:
-        serve(folder, "127.0.0.1", 0, tls_cert=folder / "notes", tls_key=folder / "notes", announce=print)
+        serve(
+            folder,
+            Address("127.0.0.1"),
+            tls_cert=folder / "notes",
+            tls_key=folder / "notes",
+            announce=print,
+            emit=print,
+            clock=utc_now,
+        )
     assert caught.value.message == f"the certificate {folder}/notes or its key cannot be used"
 
 
@@ -272,3 +292,127 @@ def world_feed(tmp_path: Path) -> Path:
 
     author.init(tmp_path / "f", tmp_path / "off", tmp_path / "on", count=1, threshold=1, now=datetime.now(UTC))
     return tmp_path / "f"
+
+
+QUICK = Limits(connections=1, spare=1, head_within=0.3, take_within=0.3, look=0.05)
+
+
+def connect(url: str, request: bytes) -> socket.socket:
+    connection = socket.create_connection(("127.0.0.1", urlsplit(url).port or 0), 20)
+    connection.sendall(request)
+    return connection
+
+
+def test_one_connection_too_many_is_refused(folder: Path) -> None:
+    """With 503 and when to come back, as by the daemon; the client that was there first is still served."""
+    shown: list[Event] = []
+    patient = replace(QUICK, head_within=20.0)
+    with (
+        running_server(folder, limits=patient, emit=shown.append) as url,
+        httpx.Client() as first,
+        httpx.Client() as second,
+    ):
+        assert first.get(f"{url}root.json").status_code == 200
+        full = second.get(f"{url}root.json")
+        assert (full.status_code, full.headers["retry-after"], full.headers["connection"]) == (503, "5", "close")
+        assert first.get(f"{url}root.json").status_code == 200
+    assert shown[1:] == [events.ConnectionsFull(1)]
+
+
+def test_far_too_many_connections_are_closed_at_once(folder: Path) -> None:
+    """Before a request, or TLS, costs anything."""
+    with running_server(folder, limits=replace(QUICK, head_within=20.0)) as url:
+        held = [connect(url, b"GET /root.json HTTP/1.1\r\nHost:") for _ in range(2)]
+        assert to_the_end(connect(url, b"")) == b""
+        for connection in held:
+            connection.close()
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /root.json HTTP/1.1\r\nHost:"])
+def test_a_client_that_sends_half_a_head_is_dropped(folder: Path, sent: bytes) -> None:
+    """Its connection is free for others again."""
+    with running_server(folder, limits=QUICK) as url:
+        assert to_the_end(connect(url, sent)) == b""
+        assert httpx.get(f"{url}root.json").status_code == 200
+
+
+def test_a_client_that_takes_nothing_is_dropped(tmp_path: Path) -> None:
+    """The rest of the file is not kept in memory for it."""
+    feed = make_folder(tmp_path)
+    with (feed / SEGMENT).open("wb") as large:
+        os.truncate(large.fileno(), 64 << 20)
+    with running_server(feed, limits=QUICK) as url:
+        connection = connect(url, f"GET /{SEGMENT} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        threading.Event().wait(1.0)
+        assert len(to_the_end(connection)) < 64 << 20
+
+
+def test_a_bug_is_reported_without_its_words(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They may quote what a list holds: the client is told of an internal error, the operator of its kind."""
+
+    def fails(*_: object) -> None:
+        raise KeyError("a digest")
+
+    shown: list[Event] = []
+    with running_server(folder, emit=shown.append) as url:
+        monkeypatch.setattr(files, "file_response", fails)
+        answer = httpx.get(url + SEGMENT)
+    assert (answer.status_code, answer.json()["error"]["message"]) == (500, "internal error")
+    assert shown[1:] == [events.InternalError("KeyError", "http request")]
+
+
+@pytest.mark.parametrize(
+    ("event", "lines"),
+    [
+        (
+            events.ConnectionsFull(4096),
+            ["warning: all 4096 connections are in use: new clients are refused until some close"],
+        ),
+        (events.CertificateReloaded(), ["the new certificate is in use"]),
+        (
+            events.CertificateRejected("it is broken", "mend it"),
+            ["error: it is broken", "  still in use: the previous certificate", "  to do: mend it"],
+        ),
+        (events.CertificateNotValid("it expired", "renew it"), ["error: it expired", "  to do: renew it"]),
+        (
+            events.InternalError("KeyError", "http request"),
+            [
+                "error: internal error (KeyError) in the http request",
+                "  to do: this is a bug in syncd: please report it",
+            ],
+        ),
+        (events.HttpListening("http://127.0.0.1:1"), []),
+    ],
+)
+def test_the_operator_is_shown_what_needs_a_person(event: Event, lines: list[str]) -> None:
+    """On standard error; nothing about requests, which name lists."""
+    assert list(in_words(event)) == lines
+
+
+def test_a_renewed_certificate_is_used_without_a_restart(
+    world_feed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by the daemon, a few seconds after the files have changed."""
+    monkeypatch.setattr(partner, "_CHECK_EVERY", 0.05)
+    before, after = Authority(tmp_path, "before"), Authority(tmp_path, "after")
+    cert, key = before.certificate("server")
+    seen: list[Event] = []
+    asked = threading.Event()
+
+    def renew(url: str) -> None:
+        def visit() -> None:
+            with httpx.Client(verify=ssl.create_default_context(cafile=before.file)) as client:
+                assert client.get(f"{url}root.json").status_code == 200
+            for new, old in zip(after.certificate("renewed"), (cert, key), strict=True):
+                new.replace(old)
+            while events.CertificateReloaded() not in seen:
+                asked.wait(0.02)
+            with httpx.Client(verify=ssl.create_default_context(cafile=after.file)) as client:
+                answers.append(client.get(f"{url}root.json").status_code)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        threading.Thread(target=visit, daemon=True).start()
+
+    answers: list[int] = []
+    serve(world_feed, Address("127.0.0.1"), tls_cert=cert, tls_key=key, announce=renew, emit=seen.append, clock=utc_now)
+    assert answers == [200]

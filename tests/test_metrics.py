@@ -62,7 +62,8 @@ def make_context(world: World, publisher: Publisher, config: Config, found: list
     """As the daemon does."""
     catalog = publisher.catalog
     return Context(
-        publisher=publisher,
+        catalog=catalog,
+        folder=publisher.folder,
         access=Access(catalog),
         checkins=Checkins(catalog),
         pulls=Pulls(catalog),
@@ -501,10 +502,11 @@ def test_every_metric_is_documented_and_no_other(standing: World, tmp_path: Path
     certificate, _ = Authority(tmp_path, "one").certificate("client")
     standing.publish(full=rows(0, 2), name=ListName("old"))
     standing.sync()
+    with standing.publisher() as publisher:
+        retire(publisher, ListName("iwf.old"), (), actor="me", reason="it ended", now=START)
     with told(standing, client_cert=certificate) as (context, metrics, _events):
-        retire(context.publisher, ListName("iwf.old"), (), actor="me", reason="it ended", now=START)
         matcher = MatcherRecord("upload", "0" * 64, None, START, "me")
-        context.publisher.catalog.add_matcher(matcher, AuditEntry(START, "me", AddedMatcher("upload", None)))
+        context.catalog.add_matcher(matcher, AuditEntry(START, "me", AddedMatcher("upload", None)))
         context.checkins.note("upload", "web-1", {ListName("iwf.images"): 1}, START)
         context.checkins.flush()
         families = list(metrics.collect())

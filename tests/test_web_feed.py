@@ -11,7 +11,7 @@ from standing import publish_news
 from syncd.feed.offer import Blocks, file_response
 from syncd.fetch import Endpoint
 from syncd.matcher.pull import pull
-from syncd.service.web import feed
+from syncd.service.web import files
 from web_site import METRICS, OPERATOR, Running, bearer, named_file, running
 from world import World
 
@@ -197,8 +197,8 @@ def test_small_files_are_read_once_while_there_is_room(
         asked.append(name)
         return file_response(folder, name)
 
-    monkeypatch.setattr(feed, "file_response", look)
-    monkeypatch.setattr(feed, "_SMALL_FILES", room)
+    monkeypatch.setattr(files, "file_response", look)
+    monkeypatch.setattr(files, "_SMALL_FILES", room)
     path = named_file(web.world, "v1/iwf.images/*.manifest.json")
     content = web.world.state.feed.path(path).read_bytes()
     answers = [get(web, path, web.add(name)) for name in ("a", "b", "c")]

@@ -122,7 +122,8 @@ def running(
         for head in publisher.catalog.heads():
             news.announce(head.list, head.version)
         context = Context(
-            publisher=publisher,
+            catalog=publisher.catalog,
+            folder=publisher.folder,
             access=access,
             checkins=checkins,
             pulls=pulls,

@@ -1,5 +1,7 @@
 """``syncd feed serve``."""
 
+import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -7,10 +9,12 @@ import typer
 
 from syncd.cli import arguments
 from syncd.cli.arguments import Feed
-from syncd.cli.output import clean
-from syncd.feed import serve as server
+from syncd.cli.output import clean, utc_now
+from syncd.event import Event
 from syncd.feed.folder import FeedFolder
 from syncd.feed.signed import load_repository
+from syncd.listen import Address
+from syncd.service.web import partner
 
 
 def serve(
@@ -46,4 +50,18 @@ def serve(
     def announce(url: str) -> None:
         typer.echo(f"serving {clean(str(feed))} at {url}")
 
-    server.serve(feed, host, port, token=token, tls_cert=tls_cert, tls_key=tls_key, announce=announce)
+    def emit(event: Event) -> None:
+        for line in partner.in_words(event):
+            with suppress(OSError):  # standard error may be closed: keep serving
+                typer.echo(clean(line, sys.stderr), err=True)
+
+    partner.serve(
+        feed,
+        Address(host, port),
+        token=token,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
+        announce=announce,
+        emit=emit,
+        clock=utc_now,
+    )

@@ -18,7 +18,17 @@ from syncd.files import storage
 _INTERRUPTED: Final = 130
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 _DAEMON_PACKAGES: Final = frozenset(
-    {"sqlalchemy", "alembic", "apscheduler", "structlog", "starlette", "fastapi", "uvicorn", "prometheus_client"}
+    {
+        "sqlalchemy",
+        "alembic",
+        "apscheduler",
+        "structlog",
+        "starlette",
+        "fastapi",
+        "uvicorn",
+        "httptools",
+        "prometheus_client",
+    }
 )
 
 

@@ -256,7 +256,8 @@ class Daemon:
         for head in catalog.heads():
             self._news.announce(head.list, head.version)
         context = Context(
-            publisher=self._publisher,
+            catalog=catalog,
+            folder=self._publisher.folder,
             access=self._access,
             checkins=self._checkins,
             pulls=self._pulls,

@@ -14,8 +14,8 @@ from starlette.routing import BaseRoute, Route
 from syncd import __version__, events
 from syncd.catalog.folder import StateFolder
 from syncd.config import Config
-from syncd.service.access import Access, Kind
 from syncd.event import Emit
+from syncd.service.access import Access, Kind
 from syncd.service.metrics.activity import Activity
 from syncd.service.metrics.expiry import ExpiryCollector
 from syncd.service.metrics.matchers import MATCHER_GAUGES

@@ -171,7 +171,7 @@ def _add_matcher_routes(app: FastAPI, context: Context) -> None:
         if (
             name and context.behind_proxy
         ):  # elsewhere a matcher could ask us itself, and be counted for what it never got
-            context.pulls.note(visitor.name, inside, _length(context.publisher.folder.feed.path(inside)))
+            context.pulls.note(visitor.name, inside, _length(context.folder.feed.path(inside)))
         return Response(status_code=204, headers=_NO_STORE)
 
 

@@ -1,17 +1,16 @@
-"""The application: what is asked for all the time first, raw; then FastAPI with the rest."""
+"""The daemon's application: frequent requests first, as plain ASGI; FastAPI for the rest."""
 
 import asyncio
 from typing import Final
 
 from starlette.types import Message, Receive, Scope, Send
 
-from syncd import events
 from syncd.service.metrics.scrape import Metrics
 from syncd.service.metrics.scrape import routes as metrics_routes
 from syncd.service.metrics.state import StateSample
 from syncd.service.web import api
-from syncd.service.web.answers import document, header, plain
-from syncd.service.web.connection import KEY
+from syncd.service.web.answers import document, header
+from syncd.service.web.boundary import CLOSE, Boundary
 from syncd.service.web.context import Context
 from syncd.service.web.dashboard import Dashboard
 from syncd.service.web.events import PATH as EVENTS
@@ -20,52 +19,35 @@ from syncd.service.web.feed import PREFIX as FEED
 from syncd.service.web.feed import FeedRoutes
 from syncd.service.web.limits import MAX_BODY
 
-_CLOSE: Final = (b"connection", b"close")
-_FULL: Final = document(503, "too many connections", "ask again later", (b"retry-after", b"5"), _CLOSE)
-_TOO_LONG: Final = document(413, f"more than {MAX_BODY} bytes", "send less", _CLOSE)
-_TOO_SLOW: Final = document(408, "the request did not come in time", "send it at once", _CLOSE)
-_BUG: Final = document(500, "internal error", "see the daemon's log", _CLOSE)
-_ALIVE: Final = plain(200, "ok")
+_TOO_LONG: Final = document(413, f"more than {MAX_BODY} bytes", "send less", CLOSE)
+_TOO_SLOW: Final = document(408, "the request did not arrive in time", "send it at once", CLOSE)
 HEALTH: Final = "/healthz"
 
 
 class App:
-    """The whole of the HTTP side, as an ASGI application."""
+    """All HTTP routes of the daemon, as one ASGI application."""
 
     def __init__(self, context: Context) -> None:
-        self._context = context
-        limits = context.limits
-        self.feed = FeedRoutes(context.publisher.folder.feed.root, context.access, context.pulls, limits.look)
-        self.streams = Streams(context.news, context.access, limits)
+        self._limits = context.limits
+        self.feed = FeedRoutes(context.folder.feed.root, context.access, context.pulls, context.limits.look)
+        self.streams = Streams(context.news, context.access, context.limits)
         self.metrics = make_metrics(context)
         self.dashboard = Dashboard(context)
         self.api = api.build(context, [*metrics_routes(self.metrics, context.access), *self.dashboard.routes()])
+        self._boundary = Boundary(self._answer, context.emit, always=HEALTH)
 
     def close(self) -> None:
-        """The server stops: end every stream."""
+        """End every stream, because the server stops."""
         self.streams.close()
         self.dashboard.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        send = self.metrics.traffic.counted(scope["path"], send)
-        sent = _Started(send)
-        try:
-            await self._answer(scope, receive, sent)
-        except Exception as error:  # noqa: BLE001 - its words may hold what the lists hold
-            self._context.emit(events.InternalError.of(error, "http request"))
-            connection = scope.get(KEY)
-            if not sent.started:
-                await _BUG(send)
-            elif connection is not None and not sent.ended:
-                connection.abort()
+        await self._boundary(scope, receive, self.metrics.traffic.counted(scope["path"], send))
 
-    async def _answer(self, scope: Scope, receive: Receive, send: "_Started") -> None:
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         path: str = scope["path"]
-        connection = scope.get(KEY)
-        if connection is not None and connection.full and path != HEALTH:
-            await _FULL(send)
-        elif path.startswith(FEED):
+        if path.startswith(FEED):
             await self.feed(scope, receive, send)
         elif path == EVENTS:
             await self.streams(scope, receive, send)
@@ -73,9 +55,9 @@ class App:
             await self._api(scope, receive, send)
 
     async def _api(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """With a body that is there, and not too long."""
+        """Call the API once the whole body has arrived, if it is not too long."""
         try:
-            async with asyncio.timeout(self._context.limits.head_within):
+            async with asyncio.timeout(self._limits.head_within):
                 body = await _body(scope, receive)
         except TimeoutError:
             await _TOO_SLOW(send)
@@ -89,28 +71,15 @@ class App:
 def make_metrics(context: Context) -> Metrics:
     """Return the metrics of the daemon behind ``context``."""
     return Metrics(
-        context.publisher.folder,
+        context.folder,
         context.config,
         lambda: StateSample(context.overview(), tuple(context.health.faults)),
         context.emit,
     )
 
 
-class _Started:
-    """Sends, and knows how far it is."""
-
-    def __init__(self, send: Send) -> None:
-        self._send = send
-        self.started = self.ended = False
-
-    async def __call__(self, message: Message) -> None:
-        self.started = True
-        await self._send(message)
-        self.ended = message["type"] == "http.response.body" and not message.get("more_body")
-
-
 async def _body(scope: Scope, receive: Receive) -> bytes | None:
-    """The body; None where it is too long."""
+    """Read the body; None if it is longer than `MAX_BODY`."""
     stated = header(scope, b"content-length")
     if stated.isdigit() and int(stated) > MAX_BODY:
         return None
@@ -125,9 +94,9 @@ async def _body(scope: Scope, receive: Receive) -> bytes | None:
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
-    left: list[Message] = [{"type": "http.request", "body": body}]
+    pending: list[Message] = [{"type": "http.request", "body": body}]
 
-    async def again() -> Message:
-        return left.pop() if left else await receive()
+    async def replay() -> Message:
+        return pending.pop() if pending else await receive()
 
-    return again
+    return replay

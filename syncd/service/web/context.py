@@ -1,12 +1,13 @@
-"""What routes are given to answer with."""
+"""The parts of the daemon that routes use."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from syncd.catalog.catalog import Catalog
+from syncd.catalog.folder import StateFolder
 from syncd.config import Config
 from syncd.event import Emit
-from syncd.pipeline.publisher import Publisher
 from syncd.report.overview import Overview
 from syncd.service.access import Access
 from syncd.service.checkins import Checkins
@@ -18,9 +19,10 @@ from syncd.service.web.limits import Limits
 
 @dataclass(frozen=True)
 class Context:
-    """Parts of the daemon that routes use. All are safe to call from the server's thread."""
+    """The parts of the daemon that routes use, and no key. All are safe to call from the server's thread."""
 
-    publisher: Publisher
+    catalog: Catalog
+    folder: StateFolder
     access: Access
     checkins: Checkins
     pulls: Pulls
@@ -29,13 +31,13 @@ class Context:
     clock: Callable[[], datetime]
     emit: Emit
     overview: Callable[[], Overview]
-    """how everything stands; reads the catalog: call it in a worker thread (a plain ``def`` route is in one)"""
+    """the state of everything; reads the catalog: call it in a worker thread, as a plain ``def`` route does"""
     config: Callable[[], Config]
-    """the configuration in force"""
+    """the current configuration"""
     limits: Limits = field(default_factory=Limits)
 
     @property
     def behind_proxy(self) -> bool:
-        """Whether only a proxy can ask us, so that what it says of who asks is true."""
+        """True if all requests come through a proxy, so that its headers about the client can be trusted."""
         serve = self.config().serve
         return serve is not None and serve.behind_proxy

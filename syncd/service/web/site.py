@@ -17,7 +17,7 @@ from syncd.listen import Address
 from syncd.service.web.app import HEALTH, App
 from syncd.service.web.context import Context
 from syncd.service.web.server import WebServer
-from syncd.service.web.tls import Certificates, make_context
+from syncd.service.web.tls import Certificates, TlsFiles, make_context
 
 _MAX_TOKEN: Final = 4096
 _SHORTEST_TOKEN: Final = 16
@@ -67,8 +67,12 @@ def _token(path: Path | None, key: str) -> str | None:
 def check(serve: Serve) -> None:
     """See that every file named in ``[serve]`` can be used. Raises `ConfigError`."""
     read_tokens(serve)
-    if serve.tls_cert:
-        make_context(serve)
+    if files := _tls_files(serve):
+        make_context(files)
+
+
+def _tls_files(serve: Serve) -> TlsFiles | None:
+    return TlsFiles(serve.tls_cert, serve.tls_key, serve.client_ca) if serve.tls_cert else None
 
 
 def check_valid(serve: Serve, now: datetime) -> None:
@@ -97,15 +101,16 @@ class Site:
 
     def __init__(self, serve: Serve, context: Context) -> None:
         self._context = context
-        self._certificates = Certificates(serve, context.emit, context.clock) if serve.tls_cert else None
+        files = _tls_files(serve)
+        self._certificates = Certificates(files, context.emit, context.clock) if files else None
         self.app = App(context)
         self.server = WebServer(
             self.app,
             serve.address,
-            self._certificates.listening if self._certificates else None,
-            context.limits,
-            context.emit,
-            self.app.close,
+            tls=self._certificates.listening if self._certificates else None,
+            limits=context.limits,
+            emit=context.emit,
+            stopping=self.app.close,
         )
         self.app.metrics.traffic.watch(
             lambda: self.server.connections,
@@ -128,8 +133,9 @@ class Site:
         """Put another configuration in force, which `check_change` has let through. Raises `ConfigError`."""
         tokens = read_tokens(serve)
         self._context.access.set_tokens(tokens.operator, tokens.metrics)
-        if self._certificates:
-            self._certificates.reload(serve)
+        files = _tls_files(serve)
+        if self._certificates and files:
+            self._certificates.reload(files)
 
     def answers(self, seconds: float) -> bool:
         """Whether the server answers at its own address: its loop runs. One that is full, and says so by closing the

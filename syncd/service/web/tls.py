@@ -1,109 +1,119 @@
-"""The server's certificate, and the authority of its clients: read again without a restart.
+"""The server's certificate and the authority of its clients, both read again without a restart.
 
-A listening context hands each handshake to the context in force then. Sessions are not resumed, so that a client
-authority that was taken away admits nobody any more.
+The listening context hands each handshake to the current context. Sessions are not resumed: clients of an authority
+that was removed are refused from then on.
 """
 
 import ssl
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from syncd import events
 from syncd.certificates import period_of
-from syncd.config import Serve
 from syncd.errors import ConfigError, SyncdError
 from syncd.event import Emit
 
 Stamp = tuple[tuple[int, int, int] | None, ...]
 
 
-def make_context(serve: Serve) -> ssl.SSLContext:
-    """What TLS is spoken with. Raises `ConfigError` where a file cannot be used."""
+@dataclass(frozen=True)
+class TlsFiles:
+    """The PEM files of a server."""
+
+    cert: Path
+    key: Path | None
+    """None: the key is in ``cert`` too"""
+    client_ca: Path | None = None
+
+
+def make_context(files: TlsFiles) -> ssl.SSLContext:
+    """Return the context for a server. Raises `ConfigError` if a file cannot be used."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    # A session of TLS 1.2 could outlive the authority that its client's certificate is of.
-    context.minimum_version = ssl.TLSVersion.TLSv1_3 if serve.client_ca else ssl.TLSVersion.TLSv1_2
+    # A session of TLS 1.2 could outlive the authority that signed its client's certificate.
+    context.minimum_version = ssl.TLSVersion.TLSv1_3 if files.client_ca else ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION
     context.num_tickets = 0
     try:
-        context.load_cert_chain(str(serve.tls_cert), serve.tls_key, password="")
+        context.load_cert_chain(str(files.cert), files.key, password="")
     except (OSError, ssl.SSLError, ValueError) as error:
         raise ConfigError(
-            f"the certificate {serve.tls_cert} or its key cannot be used",
-            hint="both are PEM files, the key is without a passphrase, and they belong together",
+            f"the certificate {files.cert} or its key cannot be used",
+            hint="both must be PEM files that belong together, and the key must have no passphrase",
         ) from error
-    if serve.client_ca:
+    if files.client_ca:
         context.verify_mode = ssl.CERT_REQUIRED
         try:
-            context.load_verify_locations(serve.client_ca)
+            context.load_verify_locations(files.client_ca)
         except (OSError, ssl.SSLError, ValueError) as error:
-            raise ConfigError(f"client_ca {serve.client_ca} cannot be used", hint="it is a PEM file") from error
+            raise ConfigError(f"client_ca {files.client_ca} cannot be used", hint="it must be a PEM file") from error
     return context
 
 
 class Certificates:
-    """The context in force. Raises `ConfigError` where there is none to begin with.
+    """The current TLS context. Raises `ConfigError` if the first one cannot be made.
 
-    A certificate that is not valid now is put in force all the same, and told: there may be no better one.
+    A certificate that has expired or is not valid yet is used and reported: there may be no better one.
     """
 
-    def __init__(self, serve: Serve, emit: Emit, clock: Callable[[], datetime]) -> None:
-        self._serve, self._emit, self._clock = serve, emit, clock
-        self._turn = threading.Lock()  # a signal may come while the chore of the minute is at it
-        self._stamp = _stamp(serve)
-        self.listening = make_context(serve)
+    def __init__(self, files: TlsFiles, emit: Emit, clock: Callable[[], datetime]) -> None:
+        self._files, self._emit, self._clock = files, emit, clock
+        self._lock = threading.Lock()  # SIGHUP may arrive during the check of the minute
+        self._stamp = _stamp(files)
+        self.listening = make_context(files)
         self._current = self.listening
-        self._period = period_of(serve.tls_cert)
-        self._told = ""
+        self._period = period_of(files.cert)
+        self._reported = ""
         self.listening.sni_callback = self._choose
 
     def look(self) -> None:
-        """Do what is to be done now and then: read again what has changed, and tell of what is not valid, once."""
-        with self._turn:
-            self._reload(self._serve)
-            self._tell_not_valid()
+        """Load files that have changed, and report a certificate that is not valid, once. To be called regularly."""
+        with self._lock:
+            self._reload(self._files)
+            self._report_not_valid()
 
-    def reload(self, serve: Serve) -> None:
-        """Put in force what the files hold now, where they, or their names, have changed."""
-        with self._turn:
-            self._reload(serve)
+    def reload(self, files: TlsFiles) -> None:
+        """Use ``files`` from now on, if their names or contents have changed."""
+        with self._lock:
+            self._reload(files)
 
-    def _tell_not_valid(self) -> None:
+    def _report_not_valid(self) -> None:
         try:
             if self._period:
                 self._period.check(self._clock())
         except ConfigError as error:
-            if error.message != self._told:
-                self._told = error.message
+            if error.message != self._reported:
+                self._reported = error.message
                 self._emit(events.CertificateNotValid(error.message, error.hint))
 
-    def _reload(self, serve: Serve) -> None:
-        found = _stamp(serve)
-        if serve == self._serve and found == self._stamp:
+    def _reload(self, files: TlsFiles) -> None:
+        stamp = _stamp(files)
+        if files == self._files and stamp == self._stamp:
             return
-        self._serve, self._stamp = serve, found  # what cannot be used is told once, and tried again when it changes
+        self._files, self._stamp = files, stamp  # unusable files are reported once, and tried again when they change
         try:
-            self._current = make_context(serve)
+            self._current = make_context(files)
         except SyncdError as error:
             self._emit(events.CertificateRejected(error.message, error.hint))
         else:
-            self._period = period_of(serve.tls_cert)
+            self._period = period_of(files.cert)
             self._emit(events.CertificateReloaded())
 
     def _choose(self, connection: ssl.SSLSocket | ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:
-        """Called in each handshake, whether or not the client names a host."""
+        """Use the current context. Python calls this in each handshake, with or without a server name."""
         del name, context
         connection.context = self._current
 
 
-def _stamp(serve: Serve) -> Stamp:
-    return tuple(_seen(path) for path in (serve.tls_cert, serve.tls_key, serve.client_ca))
+def _stamp(files: TlsFiles) -> Stamp:
+    return tuple(_file_stamp(path) for path in (files.cert, files.key, files.client_ca))
 
 
-def _seen(path: Path | None) -> tuple[int, int, int] | None:
+def _file_stamp(path: Path | None) -> tuple[int, int, int] | None:
     try:
-        found = path.stat() if path else None
+        status = path.stat() if path else None
     except OSError:
         return None
-    return (found.st_ino, found.st_mtime_ns, found.st_size) if found else None
+    return (status.st_ino, status.st_mtime_ns, status.st_size) if status else None

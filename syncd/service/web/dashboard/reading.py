@@ -63,7 +63,7 @@ class Reading:
 def overview(reading: Reading) -> Shown:
     """Everything at once. Raises `StoreError`, `UsageError`, as all here do."""
     found = reading.found()
-    catalog = reading.context.publisher.catalog
+    catalog = reading.context.catalog
     histories = {one.head.list: catalog.history(one.head.list, _COURSE) for one in found.overview.lists}
     urgent = sum(one.urgent for one in found.tasks)
     return Shown(f"({urgent}) Overview" if urgent else "Overview", overview_page(found, histories))
@@ -75,7 +75,7 @@ def one_list(reading: Reading, name: str) -> Shown | None:
     one = next((each for each in found.overview.lists if each.head.list == name), None)
     if one is None:
         return None
-    history = reading.context.publisher.catalog.history(ListName(name), _HISTORY)
+    history = reading.context.catalog.history(ListName(name), _HISTORY)
     return Shown(name, list_page(found, one, history))
 
 
@@ -85,7 +85,7 @@ def one_source(reading: Reading, name: str) -> Shown | None:
     one = next((each for each in found.overview.sources if each.name == name), None)
     if one is None:
         return None
-    return Shown(name, source_page(found, one, reading.context.publisher.catalog.recent_syncs(name, _SYNCS)))
+    return Shown(name, source_page(found, one, reading.context.catalog.recent_syncs(name, _SYNCS)))
 
 
 def matchers(reading: Reading) -> Shown:
