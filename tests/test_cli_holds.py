@@ -17,8 +17,7 @@ from syncd.report import overview
 from syncd.report.overview import ListView
 from syncd.service.holds import Holds, emit_opened
 from syncd.service.web.dashboard.details import list_page
-from syncd.service.web.dashboard.found import Found
-from syncd.service.web.dashboard.tasks import tasks
+from syncd.service.web.dashboard.tasks import PageData, tasks
 from test_daemon import daemon, today  # noqa: F401 - a fixture
 from test_judged import check, text
 from test_metrics import now as scraped
@@ -282,11 +281,11 @@ def test_the_dashboard_shows_holds_and_only_looks(held: World) -> None:
     """Age, rows, reasons and the commands; no form and no button."""
     with held.publisher() as publisher:
         seen = overview.read(held.state, publisher.catalog, {"iwf": 600.0}, held.clock())
-    found = Found(seen, tasks(seen))
+    found = PageData(seen, tasks(seen))
     (task,) = found.tasks
     assert (task.urgent, task.to_do) == (
         True,
-        f"Ask the partner whether this was meant; {COMMANDS}. What was proved last stays served.",
+        f"Ask the partner whether this was meant; {COMMANDS}. The last verified version stays served.",
     )
     page = list_page(found, seen.lists[0], ())
     assert (
@@ -302,7 +301,7 @@ def test_a_list_without_holds_has_no_such_section(held: World) -> None:
     view = listed(held)
     with held.publisher() as publisher:
         seen = overview.read(held.state, publisher.catalog, {"iwf": 600.0}, held.clock())
-    assert "Held" not in text(list_page(Found(seen, ()), view, ()))
+    assert "Held" not in text(list_page(PageData(seen, ()), view, ()))
 
 
 # by the daemon

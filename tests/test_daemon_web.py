@@ -106,7 +106,7 @@ def test_a_reload_takes_new_tokens_and_certificates(today: World, tmp_path: Path
         (shown,) = asked[1].json()["certificates"]
         assert (shown["use"], shown["state"]) == ("server", "within 7 days")
         for lines, listen, said in (
-            ((), "127.0.0.1:0", "serve.tls_cert cannot come or go while the daemon runs"),
+            ((), "127.0.0.1:0", "serve.tls_cert cannot be added or removed while the daemon runs"),
             (tls, "127.0.0.1:1", "serve.listen cannot change while the daemon runs"),
             ((f'tls_cert = "{key}"',), "127.0.0.1:0", f"the certificate {key} or its key cannot be used"),
             ((*tls, "max_streams = 9"), "127.0.0.1:0", "serve.max_streams cannot change while the daemon runs"),
@@ -116,7 +116,7 @@ def test_a_reload_takes_new_tokens_and_certificates(today: World, tmp_path: Path
             assert running.until("config_rejected")["message"] == said
         (today.base / "syncd.toml").write_text(text(today))
         running.send(signal.SIGHUP)
-        assert running.until("config_rejected")["message"] == "serve cannot come or go while the daemon runs"
+        assert running.until("config_rejected")["message"] == "[serve] cannot be added or removed while the daemon runs"
         assert running.process.poll() is None
 
 

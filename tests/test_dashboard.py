@@ -25,14 +25,13 @@ from syncd.service.web.dashboard import assets, guard, live
 from syncd.service.web.dashboard.chart import chart, spark
 from syncd.service.web.dashboard.details import list_page, source_page
 from syncd.service.web.dashboard.fleet import matchers_page
-from syncd.service.web.dashboard.found import Found
 from syncd.service.web.dashboard.frame import page
 from syncd.service.web.dashboard.html import Html, clean, h, join
 from syncd.service.web.dashboard.overview import list_state, overview_page
 from syncd.service.web.dashboard.parts import due, lasted, next_sync, size
 from syncd.service.web.dashboard.plot import Point, plot, round_marks, time_words
 from syncd.service.web.dashboard.sessions import Attempts, Sessions
-from syncd.service.web.dashboard.tasks import Task, tasks
+from syncd.service.web.dashboard.tasks import PageData, Task, tasks
 from world import START, Clock
 
 NOW = START + timedelta(days=9)
@@ -69,12 +68,12 @@ def instance(name: str, version: int, *, minutes: float = 1) -> LoadedVersion:
     return LoadedVersion("uploads", name, IWF, version, START, NOW - timedelta(minutes=minutes))
 
 
-def found(*lists: ListView, loaded: tuple[LoadedVersion, ...] = ()) -> Found:
+def found(*lists: ListView, loaded: tuple[LoadedVersion, ...] = ()) -> PageData:
     """What was read."""
     sources = tuple({one.source.name: one.source for one in lists}.values())
     matchers = views((MatcherRecord("uploads", "0" * 64, None, START, "admin"),), loaded, {IWF: 2}, NOW)
     seen = Overview(NOW, lists, sources, (), matchers)
-    return Found(seen, tasks(seen))
+    return PageData(seen, tasks(seen))
 
 
 def matters(*lists: ListView, loaded: tuple[LoadedVersion, ...] = ()) -> tuple[Task, ...]:
@@ -178,7 +177,7 @@ def test_a_picture_is_said_in_words_and_as_a_table() -> None:
     points = [Point(one.created_at, one.rows, f"Version {one.version}") for one in HISTORY]
     told = (
         "1,205 rows now, +5 since 2026-01-01 12:00 UTC. "
-        "Least 1,200 (2026-01-01 12:00 UTC), most 1,205 (2026-01-05 12:00 UTC)."
+        "Lowest: 1,200 (2026-01-01 12:00 UTC). Highest: 1,205 (2026-01-05 12:00 UTC)."
     )
     shown = str(chart(points, NOW))
     assert f"<title>{told}</title>" in shown
@@ -210,7 +209,7 @@ def test_nobody_is_called_where_all_is_well(outcome: Outcome) -> None:
     """And the page says so first."""
     shown = found(listed(source(ended(outcome))))
     assert shown.tasks == ()
-    assert text(overview_page(shown, {})).startswith("Nothing needs a person 1 list, verified and current.")
+    assert text(overview_page(shown, {})).startswith("Nothing to do 1 list, verified and current.")
 
 
 def test_a_hold_is_explained_in_words() -> None:
@@ -238,8 +237,8 @@ def test_a_source_that_is_no_longer_configured_is_watched(last: SyncRecord | Non
     (matter,) = matters(one := listed(SourceView("iwf", None, last)))
     assert (matter.urgent, matter.why) == (False, "source iwf is no longer configured, so the list grows old")
     assert matter.to_do == (
-        "Configure [sources.iwf] again, or let the list go: `syncd retire LIST --reason R`. "
-        "What was proved last stays served."
+        "Add [sources.iwf] to the configuration again, or run `syncd retire LIST --reason R`. "
+        "The last verified version stays served."
     )
     assert text(list_state(one)) == "no longer followed"
 
@@ -251,7 +250,7 @@ def test_what_was_never_published_is_told_by_its_source() -> None:
     seen = Overview(NOW, (), (new, bad), (), ())
     assert [(one.urgent, one.why, one.source) for one in tasks(seen)] == [
         (True, "nothing published yet: the root is another one", "bad"),
-        (False, "nothing published yet: no sync was made", "new"),
+        (False, "nothing published yet: no sync has run", "new"),
     ]
 
 
@@ -264,7 +263,7 @@ def test_metadata_that_expires_says_who_signs_it() -> None:
     seen = Overview(NOW, (), (), roles, ())
     assert [(one.urgent, one.why, one.to_do.partition(":")[0]) for one in tasks(seen)] == [
         (True, "timestamp expired 0 seconds ago", "The daemon should have signed it long ago"),
-        (False, "root expires in 40 days", "Sign it anew with the offline keys"),
+        (False, "root expires in 40 days", "Sign it again with the offline keys"),
     ]
 
 
@@ -277,7 +276,7 @@ def test_a_certificate_that_ends_is_urgent() -> None:
         (
             True,
             "the server's certificate expires in 5 days",
-            "Put a valid certificate at /etc/syncd/server.pem. What was proved last stays served.",
+            "Put a valid certificate at /etc/syncd/server.pem. The last verified version stays served.",
         )
     ]
 
@@ -290,7 +289,7 @@ def test_what_storage_keeps_the_daemon_from_doing_is_urgent() -> None:
             True,
             join("Storage: sync of iwf"),
             "for 3 minutes: the disk is full",
-            "Free space. What was proved last stays served.",
+            "Free space. The last verified version stays served.",
         ),
     )
 
@@ -303,9 +302,9 @@ def test_instances_that_lag_are_named_up_to_three() -> None:
         (
             "Matcher uploads",
             True,
-            "5 instances (web-1, web-2, web-3 and 2 more) lack what was published over 5 minutes ago",
+            "5 instances (web-1, web-2, web-3 and 2 more) lack a version published over 5 minutes ago",
         ),
-        ("Matcher uploads", False, "2 instances (job-1, job-2) were not heard of for over 15 minutes"),
+        ("Matcher uploads", False, "2 instances (job-1, job-2) have not checked in for over 15 minutes"),
     ]
 
 
@@ -355,7 +354,7 @@ def test_the_next_sync_says_why_it_waits() -> None:
     at = NOW + timedelta(minutes=4)
     assert text(next_sync(source(None, next_run_at=at), NOW)) == "in 4 minutes"
     cooling = source(None, next_run_at=at, cool_down_until=at, failures=3)
-    assert text(next_sync(cooling, NOW)) == "in 4 minutes left alone after 3 failures in a row"
+    assert text(next_sync(cooling, NOW)) == "in 4 minutes paused after 3 failures in a row"
     assert text(next_sync(source(None), NOW)) == "not planned"
     assert text(next_sync(SourceView("iwf", None, None), NOW)) == "none: no longer configured"
 

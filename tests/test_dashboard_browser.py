@@ -105,7 +105,7 @@ def is_live(page: Page) -> None:
 def test_signing_in_by_keyboard_leads_to_everything(visit: Visit) -> None:
     """What needs a person stands first; then the lists, each with its state in words."""
     page = visit.sign_in()
-    expect(page.get_by_role("heading", level=1)).to_have_text("1 matter needs a person")
+    expect(page.get_by_role("heading", level=1)).to_have_text("1 problem to fix now")
     expect(page.locator(".task.act")).to_contain_text("Matcher uploads")
     expect(page.locator(".task.watch").first).to_contain_text("cannot be reached")
     row = page.get_by_role("row", name=re.compile("^iwf.images"))
@@ -119,7 +119,7 @@ def test_a_wrong_token_is_told_where_it_was_typed(visit: Visit) -> None:
     page = visit.open("/")
     page.keyboard.type("wrong")
     page.keyboard.press("Enter")
-    expect(page.get_by_role("alert")).to_have_text("That is not the operator token.")
+    expect(page.get_by_role("alert")).to_have_text("This is not the operator token.")
     expect(page.get_by_label("Operator token")).to_be_focused()
     expect(page.get_by_label("Operator token")).to_have_accessible_description(re.compile("^That is not"))
     page.screenshot(path=SHOTS / "dashboard-login.png")
@@ -130,7 +130,7 @@ def test_a_sync_appears_without_loading_the_page_again(run: Running, visit: Visi
     page = visit.sign_in("/lists/iwf.images")
     is_live(page)
     page.evaluate("window.same = true")
-    page.get_by_text("The numbers as a table").click()
+    page.get_by_text("Show the numbers as a table").click()
     before = page.locator("#versions tbody tr").count()
     run.world.publish(add=rows(5000, 5040))
     sync_now(run)
@@ -245,7 +245,7 @@ def test_everything_has_a_name(visit: Visit) -> None:
 def test_it_works_without_a_script(visit: Visit) -> None:
     """Everything but the updates, and it says how to get those."""
     page = visit.sign_in("/sources/hotline")
-    expect(page.locator("#live")).to_have_text("Not live: load again")
+    expect(page.locator("#live")).to_have_text("Not live: reload")
     expect(page.get_by_role("table", name="Recent syncs")).to_contain_text("cannot be reached")
     page.get_by_role("link", name="Overview").click()
     expect(page.get_by_role("table", name="Lists")).to_contain_text("iwf.videos")

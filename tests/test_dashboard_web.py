@@ -140,7 +140,7 @@ def test_a_wrong_token_is_told_and_logged(run: Running, browser: httpx.Client) -
     """And lets nobody in."""
     answer = sign_in(browser, "matcher-token", after="/matchers")
     assert answer.status_code == 403
-    assert "That is not the operator token." in answer.text
+    assert "This is not the operator token." in answer.text
     assert 'name="after" value="/matchers"' in answer.text
     assert "matcher-token" not in answer.text
     assert browser.get("/").status_code == 303
@@ -198,7 +198,7 @@ def test_another_site_cannot_sign_anybody_in(browser: httpx.Client) -> None:
         browser.post("/login", data={**form, "more": "x" * 9000}),
     )
     assert [one.status_code for one in other_kinds] == [403] * 3
-    assert all("That did not come from this page." in one.text for one in other_kinds)
+    assert all("The form was not sent from this page." in one.text for one in other_kinds)
     assert browser.get("/").status_code == 303
 
 
@@ -257,7 +257,7 @@ def test_a_storage_that_fails_is_told(run: Running, browser: httpx.Client) -> No
     run.world.state.feed.path("metadata/timestamp.json").write_text("{")
     answer = browser.get("/")
     assert answer.status_code == 503
-    assert "This cannot be shown now" in answer.text
+    assert "This page cannot be shown now" in answer.text
     assert answer.headers["content-security-policy"] == POLICY
 
 
@@ -368,7 +368,7 @@ def test_who_asks_at_the_same_time_shares_one_look(run: Running) -> None:
     seen: list[datetime] = []
 
     def ask() -> None:
-        seen.append(reading.found().overview.now)
+        seen.append(reading.data().overview.now)
 
     first = in_thread(ask)
     assert begun.wait(10)

@@ -15,10 +15,9 @@ from syncd.pipeline.sync import sync_source
 from syncd.report import overview
 from syncd.report.overview import Overview
 from syncd.service.web.dashboard.details import list_page, source_page
-from syncd.service.web.dashboard.found import Found
 from syncd.service.web.dashboard.html import Html
 from syncd.service.web.dashboard.overview import overview_page
-from syncd.service.web.dashboard.tasks import tasks
+from syncd.service.web.dashboard.tasks import PageData, tasks
 from syncd.service.web.health import readiness
 from test_metrics import now as scraped
 from world import World, row, rows
@@ -67,10 +66,10 @@ def look(world: World) -> Overview:
         return overview.read(world.state, publisher.catalog, {"iwf": 600.0}, world.clock())
 
 
-def found(world: World) -> Found:
+def found(world: World) -> PageData:
     """What pages are made of."""
     seen = look(world)
-    return Found(seen, tasks(seen))
+    return PageData(seen, tasks(seen))
 
 
 def text(markup: Html) -> str:

@@ -24,9 +24,8 @@ from syncd.publish import author
 from syncd.report import overview
 from syncd.report.overview import Overview
 from syncd.service.web.dashboard.details import list_page, source_page
-from syncd.service.web.dashboard.found import Found
 from syncd.service.web.dashboard.overview import overview_page
-from syncd.service.web.dashboard.tasks import tasks
+from syncd.service.web.dashboard.tasks import PageData, tasks
 from syncd.service.web.health import readiness
 from test_daemon import daemon, today
 from test_judged import text
@@ -501,7 +500,7 @@ def test_no_view_asks_for_a_retired_list(operated: World, monkeypatch: pytest.Mo
     assert (syncd("status", "--check").code, syncd("status", "--check").out) == (0, "SYNCD OK - 1 list, retired\n")
     found = look(operated)
     assert (tasks(found), found.waiting, found.untold, found.sources) == ((), (), (), ())
-    shown = Found(found, ())
+    shown = PageData(found, ())
     assert "iwf.images retired 2 0" in text(overview_page(shown, {}))
     (view,) = found.lists
     assert "A list of iwf" in text(list_page(shown, view, ()))
@@ -540,7 +539,7 @@ def test_a_retired_list_that_is_followed_tells_its_own_faults_alone(published: W
     found = look(published, iwf=600.0)
     assert (found.lists[0].why, found.lists[0].stale) == ("", False)
     assert [(one.list, one.fault.outcome) for one in found.untold] == [("", Outcome.UNREACHABLE)]
-    assert text(source_page(Found(found, ()), found.sources[0], ())).count("retired") == 1
+    assert text(source_page(PageData(found, ()), found.sources[0], ())).count("retired") == 1
 
 
 def test_feed_retire_ends_a_partners_list(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

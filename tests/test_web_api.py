@@ -46,7 +46,7 @@ def test_what_is_malformed_is_not_repeated(web: Running, body: bytes) -> None:
     answer = httpx.post(f"{web.url}/api/v1/checkin", content=body, headers=web.add("m"))
     assert answer.status_code == 422
     assert answer.json()["error"]["message"] in {
-        "malformed: not the document that is expected",
+        "malformed: not the expected document",
         "malformed: not JSON",
         "malformed: lists",
         "malformed: instance",

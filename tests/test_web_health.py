@@ -43,7 +43,7 @@ def test_nothing_stored_is_ready(world: World) -> None:
 
 
 DAMAGE = {
-    "v1/iwf.images/segments/*.arrow": "1 segment of iwf.images missing or cut",
+    "v1/iwf.images/segments/*.arrow": "1 segment of iwf.images missing or incomplete",
     "v1/iwf.images/*.manifest.json": "the manifest of iwf.images in ",
 }
 

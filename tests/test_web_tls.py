@@ -216,7 +216,7 @@ def wrong(tmp_path: Path, files: dict[str, Any], other: Authority) -> dict[str, 
         "the certificate": {"tls_cert": files["tls_cert"], "tls_key": other.certificate("x")[1]},
         "client_ca": {**files, "client_ca": lost},
         "serve.operator_token_file: cannot read": {"operator_token_file": lost},
-        "holds no token of 16 characters": {"operator_token_file": tmp_path / "short"},
+        "does not hold a token of 16": {"operator_token_file": tmp_path / "short"},
         "serve.metrics_token_file": {"metrics_token_file": tmp_path / "none"},
         "holds the operator's token": {
             "operator_token_file": tmp_path / "one",

@@ -1,14 +1,22 @@
-"""The HTTP side of the daemon: the feed, the API, health.
+"""HTTP: the daemon's feed, API and dashboard, and the server of a partner's feed.
 
 ::
 
-    server.py      uvicorn in a thread of its own: listening, stopping
-    connection.py  one connection: its limits, and an end to those who take or send nothing
+    server.py      the server, for the daemon and for `syncd feed serve`: uvicorn in its own thread
+    connection.py  one connection; drops clients that send or take nothing
+    limits.py      how many connections, and how long
+    boundary.py    refuses connections over the limit; answers a bug with 500
     tls.py         certificates, read again without a restart
-    app.py         puts the routes together
-    context.py     what routes are given
-    feed.py        the feed's files, from memory where they are asked for all the time
-    events.py      the stream of news
-    api.py         the rest, and its OpenAPI document
-    health.py      whether what is stored is proved, and served
+    partner.py     `syncd feed serve`
+    site.py        the daemon's HTTP side: start, stop, reload, tokens
+    app.py         puts the daemon's routes together
+    context.py     the parts of the daemon that routes use
+    files.py       the files of a feed, from memory if possible
+    feed.py        who may read them, and counting pulls
+    events.py      the stream of publications
+    api.py         the other routes, and the OpenAPI document
+    described.py   the routes that FastAPI does not know, for that document
+    answers.py     answers that are prepared once
+    health.py      proof of the stored files, and readiness
+    dashboard/     pages for people
 """

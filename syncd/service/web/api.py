@@ -1,4 +1,4 @@
-"""What is not asked for all the time, and the OpenAPI document of all of it."""
+"""The less frequent requests, and the OpenAPI document of all routes."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,7 +25,7 @@ from syncd.service.web.feed import PREFIX
 from syncd.service.web.health import Recent, readiness
 
 _NO_STORE = {"Cache-Control": "no-store"}
-_BEARER = HTTPBearer(auto_error=False, description="a token of `syncd matchers add`, or the operator's")
+_BEARER = HTTPBearer(auto_error=False, description="a token made by `syncd matchers add`, or the operator's token")
 _MOST_LISTS = 1024
 
 
@@ -38,7 +38,7 @@ class ApiError(Exception):
 
 
 class ErrorText(BaseModel):
-    """What is wrong, and what to do."""
+    """The error, and what to do about it."""
 
     message: str
     hint: str
@@ -54,7 +54,7 @@ ListText = Annotated[str, StringConstraints(pattern=f"^{LIST_NAME.pattern}$")]
 
 
 def _whole(value: object) -> object:
-    """JSON knows no difference between 7 and 7.0; "7" and true are no numbers."""
+    """Turn 7.0 into 7, because JSON does not distinguish them. Strings and booleans are left, and refused later."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
@@ -62,13 +62,13 @@ Version = Annotated[int, Field(ge=1, le=(1 << 53) - 1, strict=True), BeforeValid
 
 
 class Checkin(BaseModel):
-    """Which version of each list a matcher's process has loaded now. A list left out is not loaded any more."""
+    """The version of each list that one process of a matcher has loaded. Lists left out are no longer loaded."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     instance: Annotated[
         str,
         StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,63}$"),
-        Field(description="which process or host of the matcher this is", examples=["web-3.4711"]),
+        Field(description="name of this process or host of the matcher", examples=["web-3.4711"]),
     ]
     lists: Annotated[
         dict[ListText, Version],
@@ -77,22 +77,22 @@ class Checkin(BaseModel):
 
 
 def visitor_of(context: Context, request: Request, *kinds: Kind) -> Visitor:
-    """Whose token came along, where it is of one of ``kinds``. Raises `ApiError`."""
+    """Return the visitor whose token the request carries. Raises `ApiError` if it is not one of ``kinds``."""
     visitor = context.access.admit(request.headers.get("authorization", "").encode("latin-1"))
     if visitor is None:
-        raise ApiError(401, "no token, or one that is not in force", "send Authorization: Bearer TOKEN")
+        raise ApiError(401, "no token, or an invalid one", "send the header Authorization: Bearer TOKEN")
     if visitor.kind not in kinds:
-        raise ApiError(403, "this token is not for that", "use a token that is made for it")
+        raise ApiError(403, "this token does not give access to this endpoint", "use a token of another kind")
     return visitor
 
 
 _ERRORS: dict[int | str, dict[str, Any]] = {
-    401: {"model": Error, "description": "no token, or one that is not in force"},
-    403: {"model": Error, "description": "the token is not for that, or a list is out of its scope"},
-    409: {"model": Error, "description": "a version that was never published here"},
+    401: {"model": Error, "description": "no token, or an invalid one"},
+    403: {"model": Error, "description": "the token does not give access to this endpoint or list"},
+    409: {"model": Error, "description": "a version that this feed never published"},
     413: {"model": Error, "description": "more than 64 KiB"},
     422: {"model": Error, "description": "malformed"},
-    503: {"model": Error, "description": "full; see Retry-After"},
+    503: {"model": Error, "description": "the server is full: see Retry-After"},
 }
 
 
@@ -101,14 +101,14 @@ def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 def build(context: Context, more: list[BaseRoute]) -> FastAPI:
-    """The application for all but the feed's files and the stream of news; ``more``: other pieces' routes."""
+    """Return the application for everything but the feed's files and the event stream. ``more``: further routes."""
     app = FastAPI(
         title="syncd",
         version=__version__,
-        description="The feed of an operator, and what goes with it.",
+        description="An operator's feed, and the API for its matchers and operators.",
         docs_url=None,
         redoc_url=None,
-        redirect_slashes=False,  # to an address made of the Host header, by plain HTTP behind a proxy
+        redirect_slashes=False,  # the redirect would use the Host header, and plain HTTP behind a proxy
     )
     _add_matcher_routes(app, context)
     _add_status_routes(app, context)
@@ -118,12 +118,12 @@ def build(context: Context, more: list[BaseRoute]) -> FastAPI:
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(SyncdError, _syncd_error)
     app.add_exception_handler(Exception, _bug)
-    app.openapi = lambda: document_of(app)  # type: ignore[method-assign]  # as FastAPI's documentation does it
+    app.openapi = lambda: document_of(app)  # type: ignore[method-assign]  # as FastAPI's documentation recommends
     return app
 
 
 def document_of(app: FastAPI) -> dict[str, Any]:
-    """The OpenAPI document, with what is served without FastAPI."""
+    """Return the OpenAPI document, including the routes that FastAPI does not know."""
     if app.openapi_schema is None:
         document = FastAPI.openapi(app)
         document["paths"].update(DESCRIBED)
@@ -146,12 +146,14 @@ def _add_matcher_routes(app: FastAPI, context: Context) -> None:
         tags=["matchers"],
     )
     def checkin(visitor: Matcher, body: Checkin) -> Response:
-        """Say which version of each list is loaded: after each change, and every 5 minutes."""
+        """Report the loaded version of each list: after each change, and every 5 minutes."""
         lists = {ListName(name): version for name, version in body.lists.items()}
         if not all(visitor.may_read(name) for name in lists):
-            raise ApiError(403, "a list is out of this token's scope", "leave it out, or use another token")
+            raise ApiError(403, "a list is outside this token's scope", "leave it out, or use another token")
         if context.checkins.never_published(lists):
-            raise ApiError(409, "a version that was never published here", "is the copy of another feed?")
+            raise ApiError(
+                409, "a version that this feed never published", "check that the copy was pulled from this feed"
+            )
         context.checkins.note(visitor.name, body.instance, lists, context.clock())
         context.news.changed()
         return Response(status_code=204, headers=_NO_STORE)
@@ -160,23 +162,22 @@ def _add_matcher_routes(app: FastAPI, context: Context) -> None:
         "/api/v1/auth", status_code=204, dependencies=secured, responses=_errors(401, 403, 422, 503), tags=["matchers"]
     )
     async def auth(
-        visitor: Matcher, x_original_uri: Annotated[str, Header(description="the path that is asked for")]
+        visitor: Matcher, x_original_uri: Annotated[str, Header(description="the requested path")]
     ) -> Response:
-        """Whether the token may read a file of the feed: for nginx's auth_request."""
+        """Check that the token may read a file of the feed: for nginx's auth_request."""
         path = unquote(x_original_uri.partition("?")[0])
         inside = path.removeprefix(PREFIX)
         name = list_at(inside)
         if inside == path or not is_offered(inside) or (name and not visitor.may_read(name)):
-            raise ApiError(403, "not a file that this token may read", "ask for files of the feed in its scope")
-        if (
-            name and context.behind_proxy
-        ):  # elsewhere a matcher could ask us itself, and be counted for what it never got
+            raise ApiError(403, "this token does not give access to this file", "use a token whose scope has its list")
+        # Without a proxy a matcher could call this route itself, and be counted for a file that it never received.
+        if name and context.behind_proxy:
             context.pulls.note(visitor.name, inside, _length(context.folder.feed.path(inside)))
         return Response(status_code=204, headers=_NO_STORE)
 
 
 def _length(path: Path) -> int:
-    """What the proxy will send, or some of it."""
+    """Return the size of a file, as an estimate of the bytes that the proxy sends."""
     try:
         return path.stat().st_size
     except OSError:
@@ -196,13 +197,13 @@ def _add_status_routes(app: FastAPI, context: Context) -> None:
         tags=["operators"],
     )
     def status(response: Response) -> StatusDocument:
-        """How everything stands, as `syncd status --json` says it."""
+        """Return the state of everything, as `syncd status --json` shows it."""
         response.headers.update(_NO_STORE)
         return status_document(context.overview())
 
     @app.get("/healthz", response_class=PlainTextResponse, tags=["health"])
     async def healthz() -> Response:
-        """The process is alive."""
+        """Report that the process is alive."""
         return PlainTextResponse("ok\n", headers=_NO_STORE)
 
     @app.get(
@@ -212,12 +213,12 @@ def _add_status_routes(app: FastAPI, context: Context) -> None:
         tags=["health"],
     )
     def readyz(request: Request) -> Response:
-        """What is stored is proved, and served. Names lists to the operator only."""
+        """Report if the stored files are proved and served. Only the operator sees names of lists."""
         visitor = context.access.admit(request.headers.get("authorization", "").encode("latin-1"))
         named = visitor is not None and visitor.kind is Kind.OPERATOR
         try:
             ready, text = readiness(context.health.faults, recent(), named=named)
-        except SyncdError:  # it may name paths, which are told in the log alone
+        except SyncdError:  # its message may name paths, which belong only in the log
             ready, text = False, "not ready: the state cannot be read\n"
         return PlainTextResponse(text, 200 if ready else 503, headers=_NO_STORE)
 
@@ -234,13 +235,12 @@ async def _api_error(request: Request, error: Exception) -> Response:
 
 
 async def _malformed(request: Request, error: Exception) -> Response:
-    """Which field, and never what was in it."""
+    """Name the malformed fields, never their contents."""
     del request
     assert isinstance(error, RequestValidationError)  # noqa: S101 - as above
-    names = {str(one["loc"][1]) for one in error.errors() if len(one["loc"]) > 1 and one["loc"][1] in _FIELDS}
-    return _answer(
-        422, f"malformed: {', '.join(sorted(names)) or 'not the document that is expected'}", "see /openapi.json"
-    )
+    locations = [fault["loc"] for fault in error.errors()]
+    names = {str(location[1]) for location in locations if len(location) > 1 and location[1] in _FIELDS}
+    return _answer(422, f"malformed: {', '.join(sorted(names)) or 'not the expected document'}", "see /openapi.json")
 
 
 _FIELDS = {"instance", "lists", "x-original-uri"}
@@ -249,18 +249,20 @@ _FIELDS = {"instance", "lists", "x-original-uri"}
 async def _http_error(request: Request, error: Exception) -> Response:
     del request
     assert isinstance(error, HTTPException)  # noqa: S101 - as above
-    if error.status_code == 400:  # noqa: PLR2004 - what FastAPI says of a body that is no JSON at all
+    if error.status_code == 400:  # noqa: PLR2004 - how FastAPI refuses a body that is not JSON
         return _answer(422, "malformed: not JSON", "see /openapi.json")
     return _answer(error.status_code, str(error.detail).lower(), "see /openapi.json", **(error.headers or {}))
 
 
 async def _bug(request: Request, error: Exception) -> Response:
-    """Starlette raises it again, and `App` tells it."""
+    """Answer a bug. Starlette raises the error again, and `Boundary` reports it."""
     del request, error
-    return _answer(500, "internal error", "see the daemon's log")
+    return _answer(500, "internal error", "see the server's log")
 
 
 async def _syncd_error(request: Request, error: Exception) -> Response:
-    """Only operators ask what can fail so. The error may name paths, which are told in the log alone."""
+    """Answer a failure to read the state, without the error's message: it may name paths, which belong in the log."""
     del request, error
-    return _answer(503, "the state cannot be read", "see the daemon's log; run `syncd verify`", **{"Retry-After": "10"})
+    return _answer(
+        503, "the state cannot be read", "see the daemon's log, and run `syncd verify`", **{"Retry-After": "10"}
+    )

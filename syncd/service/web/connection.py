@@ -1,7 +1,8 @@
-"""One connection of the HTTP side, with what uvicorn's lacks: an end to clients that send or take nothing.
+"""One connection, with limits that uvicorn lacks: clients that send or take nothing are dropped.
 
-uvicorn waits for ever for a request's head, and for a client to take its answer; closing such a connection would keep
-what is not taken for ever too. Here the server looks at each connection once a second (`Connection.look`), and aborts.
+uvicorn waits forever for the head of a request and for a client to take its answer; closing such a connection would
+keep the rest of the answer in memory. So the server checks each connection once a second (`Connection.look`) and
+aborts it if necessary. This uses private parts of uvicorn: docs/adr/0013-the-http-side.md.
 """
 
 import asyncio
@@ -15,21 +16,21 @@ from uvicorn.server import ServerState
 from syncd.service.web.limits import Limits
 
 MAX_HEAD: Final = 32 << 10
-"""Bytes of a request's line and headers, at most."""
+"""Largest request line with headers, in bytes."""
 MAX_WAITING: Final = 16
-"""Requests that a client may send ahead of their answers; each costs many times its bytes while it waits."""
+"""Most requests that a client may send before their answers; a waiting request takes many times its size in memory."""
 _BETWEEN: Final = 4
-"""Bytes of a header's line that are neither name nor value."""
+"""Bytes of a header line that belong neither to the name nor to the value."""
 KEY: Final = "syncd"
-"""Where a request's scope holds its `Connection`."""
+"""The key of a request's scope under which its `Connection` is."""
 
 
 class _TooMuchError(Exception):
-    """Ends the reading of what has come already; uvicorn takes it for a request that is none."""
+    """Stops parsing. uvicorn treats it as a malformed request."""
 
 
 class Connection(HttpToolsProtocol):
-    """``full``: one too many, to be told so. Its methods are for the server's thread only."""
+    """``full``: it is over the limit, and gets 503. For the server's thread only."""
 
     def __init__(
         self, config: uvicorn.Config, state: ServerState, limits: Limits, on_lost: Callable[[], None], *, full: bool
@@ -39,95 +40,97 @@ class Connection(HttpToolsProtocol):
         self.full = full
         self.began = self.gone = False
         self.wake: Callable[[], None] | None = None
-        """called when the client has gone"""
+        """called when the client has disconnected"""
         self._limits, self._on_lost = limits, on_lost
         self._patience = limits.take_within
-        self._in_head, self._head, self._unread = False, 0, 0  # bytes of the head, and those that may be half a header
-        self._asked_since: float | None = loop.time()  # since when a request should come; None: one is answered
+        # Bytes of the current head: those parsed, and those the parser holds because a header is incomplete.
+        self._in_head, self._head, self._unread = False, 0, 0
+        # Since when we wait for a request; None while one is being answered.
+        self._waiting_since: float | None = loop.time()
         self._left, self._moved = 0, 0.0
-        self._ahead: list[RequestResponseCycle] = []  # requests that have others waiting behind them
+        self._ahead: list[RequestResponseCycle] = []  # requests in progress with others waiting behind them
 
     def as_stream(self) -> None:
-        """From now on nothing is sent before all that was sent is taken, and less patience is had."""
+        """Treat the answer as a stream: buffer nothing, and drop a client that takes nothing sooner."""
         self._patience = self._limits.stream_take_within
         self.transport.set_write_buffer_limits(high=0)
 
     def look(self, now: float) -> None:
-        """Abort where the client has sent no request, or taken nothing, for too long."""
+        """Abort if the client has sent no complete request, or taken none of the answer, for too long."""
         left = self.transport.get_write_buffer_size()
-        if left < self._left or not self._left:  # some of it was taken, or it has only begun
+        if left < self._left or not self._left:  # the client took some, or the answer has only just begun
             self._moved = now
         self._left = left
         stuck = left and now - self._moved > self._patience
-        if stuck or (self._asked_since is not None and now - self._asked_since > self._limits.head_within):
+        if stuck or (self._waiting_since is not None and now - self._waiting_since > self._limits.head_within):
             self.abort()
 
     def abort(self) -> None:
-        """End it at once, and forget what was not taken."""
+        """Close the connection at once, and discard data that the client has not taken."""
         self.transport.abort()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn declares it
-        """The time for the first request runs."""
+        """Start the time limit for the first request."""
         super().connection_made(transport)
         self.began = True
-        self._asked_since = self.loop.time()
+        self._waiting_since = self.loop.time()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell who waits for it."""
+        """Notify everything that waits for this client."""
         self.gone = True
         super().connection_lost(exc)
-        for one in self._ahead:  # uvicorn tells the last request alone
-            one.disconnected = True
-            one.message_event.set()
+        for cycle in self._ahead:  # uvicorn notifies only the last request
+            cycle.disconnected = True
+            cycle.message_event.set()
         self._on_lost()
         if self.wake:
             self.wake()
 
     def data_received(self, data: bytes) -> None:
-        """The time for the rest of a request runs from its first byte."""
-        if self._asked_since is None and self.cycle.response_complete:
-            self._asked_since = self.loop.time()
+        """Start the time limit for the rest of a request at its first byte."""
+        if self._waiting_since is None and self.cycle.response_complete:
+            self._waiting_since = self.loop.time()
         within = self._in_head
         super().data_received(data)
-        if within and self._in_head:  # the parser keeps half a header to itself until the rest has come
+        if within and self._in_head:  # the parser holds an incomplete header until the rest arrives
             self._unread += len(data)
             if self._unread > MAX_HEAD:
                 self.abort()
 
     def on_message_begin(self) -> None:
-        """A request begins."""
+        """Reset the counters of the head, because a request begins."""
         super().on_message_begin()
         self._in_head, self._head, self._unread = True, 0, 0
         cast(dict[str, Any], self.scope)[KEY] = self
 
     def on_url(self, url: bytes) -> None:
-        """Some of the address has come."""
+        """Count a piece of the URL."""
         self._head += len(url)
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """One header has come."""
+        """Count a header."""
         self._head += len(name) + len(value) + _BETWEEN
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """It is answered from now on. A head too long, or one that waits behind too many others, ends them all."""
-        self._in_head, self._asked_since = False, None
+        """Start answering. Abort the connection if the head is too long or too many requests wait."""
+        self._in_head, self._waiting_since = False, None
         if self._head > MAX_HEAD or len(self.pipeline) >= MAX_WAITING:
             self.abort()
             raise _TooMuchError
         before = cast("RequestResponseCycle | None", self.cycle)
         super().on_headers_complete()
         if before is not None and not before.response_complete:
-            self._ahead = [*(one for one in self._ahead if not one.response_complete), before]
+            self._ahead = [*(cycle for cycle in self._ahead if not cycle.response_complete), before]
 
     def resume_writing(self) -> None:
-        """The client has taken something."""
+        """Note that the client has taken data."""
         self._moved = self.loop.time()
         super().resume_writing()
 
     def timeout_keep_alive_handler(self) -> None:
-        """An idle client is let go; one that does not take its last answer, at once."""
+        """Close an idle connection; abort it if the client has not taken the last answer."""
         if self.transport.get_write_buffer_size():
             self.abort()
         super().timeout_keep_alive_handler()

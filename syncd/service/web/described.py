@@ -1,4 +1,4 @@
-"""What is served without FastAPI, as its OpenAPI document describes it."""
+"""The routes that FastAPI does not know, for the OpenAPI document."""
 
 from typing import Any, Final
 
@@ -9,13 +9,13 @@ _TEXT: Final = {"text/plain": {"schema": {"type": "string"}}}
 _ERROR: Final = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
 
 
-def _path(name: str, pattern: str, what: str) -> dict[str, Any]:
+def _path(name: str, pattern: str, description: str) -> dict[str, Any]:
     schema = {"type": "string", "pattern": pattern}
-    return {"name": name, "in": "path", "required": True, "schema": schema, "description": what}
+    return {"name": name, "in": "path", "required": True, "schema": schema, "description": description}
 
 
-_LIST: Final = _path("list", "^[a-z0-9][a-z0-9._-]{0,63}$", "as published")
-_HASH: Final = _path("sha256", "^[0-9a-f]{64}$", "of the file")
+_LIST: Final = _path("list", "^[a-z0-9][a-z0-9._-]{0,63}$", "name of a list")
+_HASH: Final = _path("sha256", "^[0-9a-f]{64}$", "SHA-256 of the file")
 
 
 def _file(summary: str, kind: str, *parameters: dict[str, Any], immutable: bool = True) -> dict[str, Any]:
@@ -23,14 +23,14 @@ def _file(summary: str, kind: str, *parameters: dict[str, Any], immutable: bool 
     content = {kind: {"schema": schema}}
     answers: dict[str, Any] = {
         "200": {"description": "the file", "content": content},
-        "304": {"description": "what If-None-Match names"},
-        "401": {"description": "no token, or one that is not in force", "content": _TEXT},
-        "403": {"description": "out of the token's scope", "content": _TEXT},
-        "404": {"description": "not there", "content": _TEXT},
-        "503": {"description": "full; see Retry-After", "content": _TEXT},
+        "304": {"description": "the client has this file (If-None-Match)"},
+        "401": {"description": "no token, or an invalid one", "content": _TEXT},
+        "403": {"description": "outside the token's scope", "content": _TEXT},
+        "404": {"description": "not found", "content": _TEXT},
+        "503": {"description": "the server is full: see Retry-After", "content": _TEXT},
     }
     if immutable:
-        answers["206"] = {"description": "the range that was asked for", "content": content}
+        answers["206"] = {"description": "the requested range", "content": content}
         answers["416"] = {"description": "no such range", "content": _TEXT}
     operation = {"summary": summary, "tags": ["feed"], "security": _SECURITY, "responses": answers}
     return {"get": {**operation, "parameters": list(parameters)} if parameters else operation}
@@ -39,7 +39,7 @@ def _file(summary: str, kind: str, *parameters: dict[str, Any], immutable: bool 
 _VERSIONED: Final = _path("file", r"^[0-9]{1,16}\.[a-z][a-z0-9._-]{0,68}\.json$", "VERSION.ROLE.json")
 
 DESCRIBED: Final[dict[str, Any]] = {
-    "/feed/metadata/timestamp.json": _file("The newest state of the feed", _JSON, immutable=False),
+    "/feed/metadata/timestamp.json": _file("The current state of the feed", _JSON, immutable=False),
     "/feed/root.json": _file("The first root", _JSON, immutable=False),
     "/feed/metadata/{file}": _file("Signed metadata", _JSON, _VERSIONED),
     "/feed/v1/{list}/{sha256}.manifest.json": _file("A manifest", _JSON, _LIST, _HASH),
@@ -57,17 +57,17 @@ DESCRIBED: Final[dict[str, Any]] = {
                     "in": "header",
                     "required": False,
                     "schema": {"type": "string"},
-                    "description": "the newest event seen: only lists that changed since are sent",
+                    "description": "the last event received: only lists that changed since then are sent",
                 }
             ],
             "responses": {
                 "200": {
-                    "description": "a stream without end",
+                    "description": "an endless stream",
                     "content": {"text/event-stream": {"schema": {"type": "string"}}},
                 },
-                "401": {"description": "no token, or one that is not in force", "content": _ERROR},
-                "403": {"description": "the token is not a matcher's", "content": _ERROR},
-                "503": {"description": "full; see Retry-After", "content": _ERROR},
+                "401": {"description": "no token, or an invalid one", "content": _ERROR},
+                "403": {"description": "not a matcher's token", "content": _ERROR},
+                "503": {"description": "the server is full: see Retry-After", "content": _ERROR},
             },
         }
     },

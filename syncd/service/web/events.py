@@ -1,7 +1,7 @@
-"""The stream of news: server-sent events (WHATWG HTML, 9.2), raw ASGI, for a thousand readers at once.
+"""The stream of publications: server-sent events (WHATWG HTML, 9.2) as plain ASGI, for a thousand matchers at once.
 
-All streams of the same scope are sent the same bytes object; a publication wakes each stream once. Only the newest
-version of a list is owed, so a reader that was slow is sent the newest, and nothing ever queues up.
+All streams of the same scope send the same bytes object; a publication wakes each stream once. A matcher needs only the
+newest version of a list, so a slow reader gets the newest one next, and nothing queues up.
 """
 
 import asyncio
@@ -22,11 +22,11 @@ from syncd.service.web.limits import Limits
 PATH: Final = "/api/v1/events"
 
 UNAUTHORISED: Final = document(
-    401, "no token, or one that is not in force", "send Authorization: Bearer TOKEN", (b"www-authenticate", b"Bearer")
+    401, "no token, or an invalid one", "send the header Authorization: Bearer TOKEN", (b"www-authenticate", b"Bearer")
 )
-_FORBIDDEN: Final = document(403, "this token is not a matcher's", "make one with `syncd matchers add NAME`")
-_NOT_ALLOWED: Final = document(405, "method not allowed", "ask with GET", (b"allow", b"GET"))
-_FULL: Final = document(503, "too many streams", "ask again later, or poll", (b"retry-after", b"10"))
+_FORBIDDEN: Final = document(403, "this is not a matcher's token", "make one with `syncd matchers add NAME`")
+_NOT_ALLOWED: Final = document(405, "method not allowed", "use GET", (b"allow", b"GET"))
+_FULL: Final = document(503, "too many streams", "try again later, or poll timestamp.json", (b"retry-after", b"10"))
 _HEADERS: Final = [
     (b"content-type", b"text/event-stream"),
     (b"cache-control", b"no-store"),
@@ -34,29 +34,29 @@ _HEADERS: Final = [
 ]
 _RETRY: Final = b"retry: 2000\n\n"
 _BEAT: Final = b": beat\n\n"
-_TURNS: Final = 16
-"""Beats are spread: each stream has its turn."""
+_BEAT_GROUPS: Final = 16
+"""Heartbeats are spread over time: each stream belongs to one of these groups."""
 _MAX_ENCODED: Final = 1024
-"""Contents kept at a time: a reader may claim to have seen any number there ever was."""
+"""Most prepared answers kept at a time: a reader may claim any event as its last one."""
 _ID: Final = re.compile(r"([^-]+)-([0-9]{1,18})")
 
 _Lists = frozenset[ListName] | None
 
 
 class Streams:
-    """All open streams. For the server's thread, but for what it is woken by."""
+    """All open streams. For the server's thread only; publications wake it from others."""
 
     def __init__(self, news: Announcements, access: Access, limits: Limits) -> None:
         self._news, self._access, self._limits = news, access, limits
         self._open: set[_EventStream] = set()
         self._encoded: dict[tuple[int, _Lists], tuple[int, bytes]] = {}
         self._begun = self._closed = False
-        self._turn = 0
+        self._group = 0
         self._end: Callable[[], None] = lambda: None
 
     @property
     def count(self) -> int:
-        """How many there are."""
+        """The number of open streams."""
         return len(self._open)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -76,13 +76,13 @@ class Streams:
             await self._run(visitor, self._known(header(scope, b"last-event-id")), scope, send)
 
     def close(self) -> None:
-        """End all of them."""
+        """End every stream."""
         self._closed = True
         self._end()
         self._wake()
 
     def _begin(self) -> None:
-        """With the first stream, since there is no loop before."""
+        """Subscribe to publications. Done for the first stream, because there is no event loop before."""
         if not self._begun:
             self._begun = True
             loop = asyncio.get_running_loop()
@@ -91,7 +91,7 @@ class Streams:
             self._beat(loop)
 
     async def _run(self, visitor: Visitor, number: int, scope: Scope, send: Send) -> None:
-        stream = _EventStream(number, len(self._open) % _TURNS)
+        stream = _EventStream(number, len(self._open) % _BEAT_GROUPS)
         connection: Connection | None = scope.get(KEY)
         if connection is not None:
             connection.as_stream()
@@ -117,28 +117,28 @@ class Streams:
         await send({"type": "http.response.body", "body": content, "more_body": True})
 
     def _since(self, number: int, lists: _Lists) -> tuple[int, bytes]:
-        """What a reader of ``lists`` is owed that has seen ``number``, and the number it has seen then."""
+        """Return the newest number, and the events up to it for a reader of ``lists`` whose last one is ``number``."""
         if number == self._news.number:
             return number, b""
-        found = self._encoded.get((number, lists))
-        if found is None:
+        encoded = self._encoded.get((number, lists))
+        if encoded is None:
             items = self._news.since(number)
-            content = b"".join(self._event(one) for one in items if lists is None or one.list in lists)
-            found = items[-1].number if items else number, content
+            content = b"".join(self._event(item) for item in items if lists is None or item.list in lists)
+            encoded = items[-1].number if items else number, content
             if len(self._encoded) < _MAX_ENCODED:
-                self._encoded[number, lists] = found
-        return found
+                self._encoded[number, lists] = encoded
+        return encoded
 
     def _event(self, item: Item) -> bytes:
         data = json.dumps({"list": item.list, "version": item.version}, separators=(",", ":"))
         return f"id: {self._news.epoch}-{item.number}\nevent: published\ndata: {data}\n\n".encode()
 
     def _known(self, last: bytes) -> int:
-        """The number that a reader has seen; 0: it is told everything."""
-        found = _ID.fullmatch(last.decode("latin-1"))
-        if found is None or found[1] != self._news.epoch or int(found[2]) > self._news.number:
+        """Return the number of the last event that a reader has received; 0 if it needs all lists."""
+        match = _ID.fullmatch(last.decode("latin-1"))
+        if match is None or match[1] != self._news.epoch or int(match[2]) > self._news.number:
             return 0
-        return int(found[2])
+        return int(match[2])
 
     def _published(self) -> None:
         self._encoded.clear()
@@ -149,32 +149,32 @@ class Streams:
             stream.wake()
 
     def _beat(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._turn = (self._turn + 1) % _TURNS
+        self._group = (self._group + 1) % _BEAT_GROUPS
         for stream in self._open:
-            if stream.turn == self._turn:
+            if stream.group == self._group:
                 stream.beat = True
                 stream.wake()
         if not self._closed:
-            loop.call_later(self._limits.beat / _TURNS, self._beat, loop)
+            loop.call_later(self._limits.beat / _BEAT_GROUPS, self._beat, loop)
 
 
 class _EventStream:
-    """One reader: what it has seen, and what it waits for."""
+    """One reader: the number of its last event, and its heartbeat group."""
 
-    def __init__(self, number: int, turn: int) -> None:
-        self.number, self.turn = number, turn
+    def __init__(self, number: int, group: int) -> None:
+        self.number, self.group = number, group
         self.beat = False
         self._woken = False
         self._waiter: asyncio.Future[None] | None = None
 
     def wake(self) -> None:
-        """There may be something to do."""
+        """Wake the stream, because there may be something to send."""
         self._woken = True
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
     async def wait(self) -> None:
-        """Until woken, also where that was since the last time."""
+        """Wait for `wake`; return at once if it was called since the last wait."""
         if not self._woken:
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter

@@ -50,7 +50,7 @@ class FeedRoutes:
             try:
                 await self._files(path, scope, receive, counted)
             finally:
-                if counted.sent:
+                if counted.is_file:
                     self._pulls.note(visitor.name, path, counted.sent)
 
 
@@ -59,11 +59,11 @@ class _Counted:
 
     def __init__(self, send: Send) -> None:
         self._send, self.sent = send, 0
-        self._is_file = False
+        self.is_file = False
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            self._is_file = message["status"] in {200, 206}
+            self.is_file = message["status"] in {200, 206}
         await self._send(message)
-        if self._is_file:
+        if self.is_file:
             self.sent += len(message.get("body", b""))

@@ -1,7 +1,7 @@
-"""Whether what is stored is proved: signatures, thresholds, the hashes of manifests, the lengths of segments.
+"""Proof of the stored files: signatures, thresholds, hashes of manifests, lengths of segments.
 
-Not the bytes of segments: `syncd verify` proves those. What fails is told and served all the same: matchers verify for
-themselves, and the last good snapshot is sacred.
+The bytes of segments are left to `syncd verify`. A fault is reported, and the files are served regardless: matchers
+verify for themselves, and the last good snapshot always stays available.
 """
 
 import threading
@@ -23,11 +23,11 @@ from syncd.units import ago, count
 from syncd.verify.feed import ROOT
 
 Faults = dict[str, SyncdError]
-"""By list; ``""``: the metadata."""
+"""Faults by list; ``""`` stands for the metadata."""
 
 
 def prove_stored(folder: FeedFolder, heads: Iterable[HeadRecord]) -> Faults:
-    """Prove the heads from the feed's own root, as a matcher does that opens a copy; what is wrong, by list."""
+    """Prove the heads from the feed's own root, as a matcher does with its copy. Return the faults by list."""
     heads = tuple(heads)
     try:
         root = folder.read(ROOT)
@@ -44,15 +44,15 @@ def _fault(folder: FeedFolder, trusted: TrustedFeed, head: HeadRecord) -> SyncdE
         target = trusted.targets.get(layout.target_name(head.list))
         if target is None or (target.version, target.sha256) != (head.version, head.manifest_sha256):
             raise MismatchError(
-                f"the feed does not have {head.list} at version {head.version}, as the catalog says",
-                hint="run `syncd verify`, which names all faults",
+                f"the catalog has {head.list} at version {head.version}, and the signed feed does not",
+                hint="run `syncd verify`, which names every fault",
             )
         signed = prove_manifest(trusted, head.list, folder.manifest_bytes(head.list, head.manifest_sha256))
         missing = folder.missing(head.list, signed.manifest.stack)
         if missing:
             raise StoreError(
-                f"{count(len(missing), 'segment')} of {head.list} missing or cut",
-                hint="`syncd sync` fetches them again",
+                f"{count(len(missing), 'segment')} of {head.list} missing or incomplete",
+                hint="run `syncd sync`, which fetches them again",
             )
     except SyncdError as error:
         return error
@@ -60,69 +60,68 @@ def _fault(folder: FeedFolder, trusted: TrustedFeed, head: HeadRecord) -> SyncdE
 
 
 class Health:
-    """What `prove` found last. Safe to share between threads."""
+    """The result of the last proof. Safe to share between threads."""
 
     def __init__(self, folder: FeedFolder, catalog: Catalog, emit: Emit) -> None:
         self._folder, self._catalog, self._emit = folder, catalog, emit
-        self._turn = threading.Lock()
+        self._lock = threading.Lock()
         self._faults: Faults | None = None
 
     @property
     def faults(self) -> Faults:
-        """What is wrong, by list."""
+        """The faults of the last proof."""
         return self._faults or {}
 
     def prove(self) -> None:
-        """Look, and tell what is new of it."""
-        with self._turn:
+        """Prove the stored files, and report faults that are new, and their end."""
+        with self._lock:
             heads = self._catalog.heads()
             before, self._faults = self._faults, prove_stored(self._folder, heads)
-            told = {name: error.message for name, error in (before or {}).items()}
+            reported = {name: error.message for name, error in (before or {}).items()}
             for name, error in self._faults.items():
-                if told.get(name) != error.message:
+                if reported.get(name) != error.message:
                     self._emit(events.StateNotProved(name, error.message, error.hint))
             if not self._faults and before != self._faults:
                 self._emit(events.StateProved(len(heads)))
 
     def prove_again(self) -> None:
-        """Look again where something was wrong: it may have been put right."""
+        """Prove again if there were faults: they may have been repaired."""
         if self._faults:
             self.prove()
 
 
-def readiness(faults: Faults, found: Overview, *, named: bool) -> tuple[bool, str]:
-    """Whether all that is stored is proved, and how old it is, in words; with names only for those let in. Pure."""
-    at_fault = len(found.lists) if "" in faults else len(faults)
-    stale = sum(one.stale for one in found.lists)
-    lines = [
-        f"{'not ready' if faults else 'ready'}: {count(len(found.lists), 'list')}, {at_fault} not proved, {stale} stale"
-    ]
+def readiness(faults: Faults, overview: Overview, *, named: bool) -> tuple[bool, str]:
+    """Return True if all stored files are proved, and a report; it names lists only if ``named``. Pure."""
+    at_fault = len(overview.lists) if "" in faults else len(faults)
+    stale = sum(view.stale for view in overview.lists)
+    state = "not ready" if faults else "ready"
+    lines = [f"{state}: {count(len(overview.lists), 'list')}, {at_fault} not proved, {stale} stale"]
     if named:
-        for one in found.lists:
-            wrong = "not proved, " if "" in faults or one.head.list in faults else ""
-            stands = f"{_verified(one)}{', stale' if one.stale else ''}"
-            lines.append(f"{one.head.list} version {one.head.version}: {wrong}{stands}")
+        for view in overview.lists:
+            fault = "not proved, " if "" in faults or view.head.list in faults else ""
+            age = f"{_verified(view)}{', stale' if view.stale else ''}"
+            lines.append(f"{view.head.list} version {view.head.version}: {fault}{age}")
     return not faults, "\n".join([*lines, ""])
 
 
-def _verified(one: ListView) -> str:
-    if one.head.retired_at is not None:
-        return f"retired on {one.head.retired_at:%Y-%m-%d}"
-    return "never verified" if one.age is None else f"verified {ago(one.age)}"
+def _verified(view: ListView) -> str:
+    if view.head.retired_at is not None:
+        return f"retired on {view.head.retired_at:%Y-%m-%d}"
+    return "never verified" if view.age is None else f"verified {ago(view.age)}"
 
 
 class Recent:
-    """What ``look`` gave, for a second: whoever asks without a token shall not make us read the catalog all day."""
+    """The result of ``look``, kept for ``keep`` seconds, so that requests without a token cost few catalog reads."""
 
     def __init__(self, look: Callable[[], Overview], keep: float) -> None:
         self._look, self._keep = look, keep
-        self._turn = threading.Lock()
-        self._held: tuple[float, Overview] | None = None
+        self._lock = threading.Lock()
+        self._kept: tuple[float, Overview] | None = None
 
     def __call__(self) -> Overview:
-        """Look, or not. Raises what ``look`` raises."""
-        with self._turn:
+        """Return the kept result, or look again if it is too old. Raises the same errors as ``look``."""
+        with self._lock:
             now = time.monotonic()
-            if self._held is None or now - self._held[0] >= self._keep:
-                self._held = (now, self._look())
-            return self._held[1]
+            if self._kept is None or now - self._kept[0] >= self._keep:
+                self._kept = (now, self._look())
+            return self._kept[1]

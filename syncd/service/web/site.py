@@ -1,4 +1,4 @@
-"""The HTTP side as the daemon holds it: what it is made of, its chores, reload, and a look from outside."""
+"""The daemon's HTTP side: its server and application, tokens, reload, and a check from outside that it answers."""
 
 import contextlib
 import http.client
@@ -21,24 +21,24 @@ from syncd.service.web.tls import Certificates, TlsFiles, make_context
 
 _MAX_TOKEN: Final = 4096
 _SHORTEST_TOKEN: Final = 16
-_RESTART: Final = "restart it; nothing was changed"
+_RESTART: Final = "restart the daemon to apply it; until then it keeps the previous configuration"
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """Those that files hold."""
+    """The tokens that are stored in files; None if the configuration names none."""
 
     operator: str | None
     metrics: str | None
 
 
 def read_tokens(serve: Serve) -> Tokens:
-    """Read them. Raises `ConfigError`."""
+    """Read the token files. Raises `ConfigError`."""
     operator = _token(serve.operator_token_file, "operator_token_file")
     metrics = _token(serve.metrics_token_file, "metrics_token_file")
     if metrics is not None and metrics == operator:
         raise ConfigError(
-            f"serve.metrics_token_file: {serve.metrics_token_file} holds the operator's token, which opens more",
+            f"serve.metrics_token_file: {serve.metrics_token_file} holds the operator's token, which may do more",
             hint=f"make another: (umask 077; openssl rand -hex 32 > {serve.metrics_token_file})",
         )
     return Tokens(operator, metrics)
@@ -58,14 +58,14 @@ def _token(path: Path | None, key: str) -> str | None:
         token = ""
     if len(token) < _SHORTEST_TOKEN or not token.isascii() or not token.isprintable():
         raise ConfigError(
-            f"serve.{key}: {path} holds no token of {_SHORTEST_TOKEN} characters or more",
+            f"serve.{key}: {path} does not hold a token of {_SHORTEST_TOKEN} or more printable ASCII characters",
             hint=f"make one: (umask 077; openssl rand -hex 32 > {path})",
         )
     return token
 
 
 def check(serve: Serve) -> None:
-    """See that every file named in ``[serve]`` can be used. Raises `ConfigError`."""
+    """Check that every file named in ``[serve]`` can be used. Raises `ConfigError`."""
     read_tokens(serve)
     if files := _tls_files(serve):
         make_context(files)
@@ -76,15 +76,15 @@ def _tls_files(serve: Serve) -> TlsFiles | None:
 
 
 def check_valid(serve: Serve, now: datetime) -> None:
-    """See that clients will take our certificate. Raises `ConfigError`."""
+    """Check that our certificate is valid now. Raises `ConfigError`."""
     if period := period_of(serve.tls_cert):
         period.check(now)
 
 
 def check_change(before: Serve | None, after: Serve | None) -> None:
-    """See that ``after`` can be put in force while the daemon runs. Raises `ConfigError`."""
+    """Check that ``after`` can be applied while the daemon runs. Raises `ConfigError`."""
     if (before is None) != (after is None):
-        raise ConfigError("serve cannot come or go while the daemon runs", hint=_RESTART)
+        raise ConfigError("[serve] cannot be added or removed while the daemon runs", hint=_RESTART)
     if before is None or after is None:
         return
     for key in ("listen", "max_connections", "max_streams"):
@@ -92,12 +92,12 @@ def check_change(before: Serve | None, after: Serve | None) -> None:
             raise ConfigError(f"serve.{key} cannot change while the daemon runs", hint=_RESTART)
     for key in ("tls_cert", "client_ca"):
         if (getattr(before, key) is None) != (getattr(after, key) is None):
-            raise ConfigError(f"serve.{key} cannot come or go while the daemon runs", hint=_RESTART)
+            raise ConfigError(f"serve.{key} cannot be added or removed while the daemon runs", hint=_RESTART)
     check(after)
 
 
 class Site:
-    """Serves from `start` to `stop`."""
+    """The running HTTP side, from `start` to `stop`."""
 
     def __init__(self, serve: Serve, context: Context) -> None:
         self._context = context
@@ -120,17 +120,17 @@ class Site:
         )
 
     def start(self) -> None:
-        """Listen. Raises as `WebServer.start`."""
+        """Listen. Raises the errors of `WebServer.start`."""
         self.server.start()
         self.look()
 
     def look(self) -> None:
-        """The chore of each minute."""
+        """Check the certificates; to be called every minute."""
         if self._certificates:
             self._certificates.look()
 
     def reload(self, serve: Serve) -> None:
-        """Put another configuration in force, which `check_change` has let through. Raises `ConfigError`."""
+        """Apply a configuration that `check_change` has accepted. Raises `ConfigError`."""
         tokens = read_tokens(serve)
         self._context.access.set_tokens(tokens.operator, tokens.metrics)
         files = _tls_files(serve)
@@ -138,21 +138,23 @@ class Site:
             self._certificates.reload(files)
 
     def answers(self, seconds: float) -> bool:
-        """Whether the server answers at its own address: its loop runs. One that is full, and says so by closing the
-        connection, runs as well; so does one that wants a client's certificate."""
+        """Return True if the server answers at its own address, which shows that its event loop runs.
+
+        A server that is full and closes the connection runs too, and so does one that demands a client certificate.
+        """
         return alive(self.server.address, tls=self._certificates is not None, seconds=seconds)
 
     def tell_to_stop(self) -> None:
-        """Begin to stop."""
+        """Begin to stop; see `WebServer.tell_to_stop`."""
         self.server.tell_to_stop()
 
     def stop(self, seconds: float) -> bool:
-        """Stop; whether it came to its end within ``seconds``."""
+        """Stop, and return True if the server ended within ``seconds``."""
         return self.server.stop(seconds)
 
 
 def alive(address: Address, *, tls: bool, seconds: float) -> bool:
-    """Ask a server for its health."""
+    """Request the health of a server, and return True if it shows any sign of life."""
     try:
         with contextlib.closing(http.client.HTTPConnection("localhost")) as connection:
             connection.sock = _connect(address, seconds)
@@ -163,12 +165,12 @@ def alive(address: Address, *, tls: bool, seconds: float) -> bool:
                 return answer.status == http.client.OK
     except (TimeoutError, ConnectionRefusedError, FileNotFoundError):
         return False
-    except (OSError, http.client.HTTPException):  # it said no, or closed: somebody is there
+    except (OSError, http.client.HTTPException):  # it refused, or closed the connection: a server is there
         return True
 
 
 def _client() -> ssl.SSLContext:
-    """We know whom we ask: ourselves."""
+    """Return a context that accepts any certificate, because we connect to ourselves."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -189,4 +191,4 @@ def _connect(address: Address, seconds: float) -> socket.socket:
     return connection
 
 
-_REACHED: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what listens everywhere is asked here
+_REACHED: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - how to reach a server that listens on all addresses

@@ -1,4 +1,4 @@
-"""Style sheet, script and icon: package data, named by what is in them, so that browsers may keep them for ever."""
+"""Style sheet, script and icon: package data whose URLs contain their hash, so that browsers may cache them forever."""
 
 import hashlib
 from functools import cache
@@ -10,24 +10,24 @@ KINDS: Final = {
     "dashboard.js": "text/javascript; charset=utf-8",
     "icon.svg": "image/svg+xml",
 }
-"""Every file that is served, and as what."""
+"""Media types of the files that are served."""
 PREFIX: Final = "/dashboard/assets"
 IMMUTABLE: Final = "public, immutable, max-age=31536000"
 
 
 @cache
 def content(name: str) -> bytes:
-    """A file's bytes; raises `KeyError` for one that is not served."""
+    """Return the bytes of a file. Raises `KeyError` for a file that is not served."""
     KINDS[name]
     return resources.files(__package__).joinpath("static", name).read_bytes()
 
 
 @cache
 def edition(name: str) -> str:
-    """What tells this content of a file from others."""
+    """Return a hash that identifies this content of a file."""
     return hashlib.sha256(content(name)).hexdigest()[:16]
 
 
 def address(name: str) -> str:
-    """Where this content of a file is, now and always."""
+    """Return the URL of this content of a file; it never changes."""
     return f"{PREFIX}/{edition(name)}/{name}"

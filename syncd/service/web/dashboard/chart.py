@@ -1,4 +1,4 @@
-"""The picture of a list's rows over time: an SVG, its axes, what it shows in words, and the numbers as a table."""
+"""The figure of a list's rows over time: an SVG, its axes, a caption, and the numbers as a table."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -14,17 +14,17 @@ _MOST_ROWS: Final = 100
 
 
 def chart(points: Sequence[Point], now: datetime) -> Html:
-    """Rows over time. ``points``: by time, named by their version."""
+    """Return the figure. ``points``: sorted by time, named by their version."""
     laid = plot(points, now)
     if laid is None:
-        return h("p", "Nothing was published yet.", class_="faint")
+        return h("p", "Nothing has been published yet.", class_="faint")
     return h(
         "figure",
         h(
             "div",
-            h("div", (h("span", one) for one in reversed(laid.marks)), class_="y-axis", aria_hidden="true"),
+            h("div", (h("span", mark) for mark in reversed(laid.marks)), class_="y-axis", aria_hidden="true"),
             _picture(laid),
-            h("div", (h("span", one) for one in time_words(laid.times)), class_="x-axis", aria_hidden="true"),
+            h("div", (h("span", label) for label in time_words(laid.times)), class_="x-axis", aria_hidden="true"),
             class_="plot",
         ),
         h("figcaption", in_words(laid)),
@@ -34,42 +34,42 @@ def chart(points: Sequence[Point], now: datetime) -> Html:
 
 
 def spark(points: Sequence[Point], now: datetime) -> Html | None:
-    """The same in the size of a word, for a row of a table that states the number itself."""
+    """Return the line alone, the size of a word, for a table row that states the number itself."""
     laid = plot(points, now)
-    if laid is None or len(points) < 2:  # noqa: PLR2004 - one point is no course
+    if laid is None or len(points) < 2:  # noqa: PLR2004 - one point shows no trend
         return None
     line = h("path", d=laid.path(), class_="line")
     return h("svg", line, **_frame("spark"), aria_hidden="true", focusable="false")
 
 
 def in_words(laid: Plot) -> str:
-    """What the picture shows."""
+    """Return the caption: the number of rows now, and the lowest and highest."""
     first, last = laid.points[0], laid.points[-1]
     least, most = laid.lowest, laid.highest
     now = f"{count(last.value, 'row')} now, {last.value - first.value:+,} since {exact(first.at)}."
     if least.value == most.value:
-        return f"{now} It was never another number."
-    return f"{now} Least {least.value:,} ({exact(least.at)}), most {most.value:,} ({exact(most.at)})."
+        return f"{now} It never changed."
+    return f"{now} Lowest: {least.value:,} ({exact(least.at)}). Highest: {most.value:,} ({exact(most.at)})."
 
 
 def _picture(laid: Plot) -> Html:
-    lines = (h("path", d=f"M0 {laid.y(one):.1f}H{WIDTH}", class_="grid") for one in laid.marks)
+    lines = (h("path", d=f"M0 {laid.y(mark):.1f}H{WIDTH}", class_="grid") for mark in laid.marks)
     drawn = join(lines, h("path", d=laid.area(), class_="area"), h("path", d=laid.path(), class_="line"))
     return h("svg", h("title", in_words(laid)), drawn, _dots(laid), **_frame("steps"), role="img")
 
 
 def _dots(laid: Plot) -> Html | None:
-    """A dot is a line of no length with round ends: a circle would be stretched with the picture."""
+    """Return the dots. Each is a line of length 0 with round ends: a circle would be stretched with the figure."""
     if len(laid.points) > _MOST_DOTS:
         return None
     return join(
-        h("path", h("title", _told(one)), d=f"M{laid.x(one.at):.1f} {laid.y(one.value):.1f}h0", class_="dot")
-        for one in laid.points
+        h("path", h("title", _tooltip(point)), d=f"M{laid.x(point.at):.1f} {laid.y(point.value):.1f}h0", class_="dot")
+        for point in laid.points
     )
 
 
-def _told(one: Point) -> str:
-    return f"{one.name}: {count(one.value, 'row')}, {exact(one.at)}"
+def _tooltip(point: Point) -> str:
+    return f"{point.name}: {count(point.value, 'row')}, {exact(point.at)}"
 
 
 def _frame(kind: str) -> dict[str, str]:
@@ -78,6 +78,6 @@ def _frame(kind: str) -> dict[str, str]:
 
 def _numbers(laid: Plot) -> Html:
     newest = tuple(reversed(laid.points))[:_MOST_ROWS]
-    rows = [(one.name, moment(one.at), one.value) for one in newest]
-    shown = table("Rows by version, the newest first", ("Version", "From (UTC)", "Rows#"), rows)
-    return h("details", h("summary", "The numbers as a table"), shown, id="rows-numbers")
+    rows = [(point.name, moment(point.at), point.value) for point in newest]
+    shown = table("Rows by version, newest first", ("Version", "From (UTC)", "Rows#"), rows)
+    return h("details", h("summary", "Show the numbers as a table"), shown, id="rows-numbers")

@@ -1,4 +1,4 @@
-"""The pages of one list, and of one source. Pure: from what was read to markup."""
+"""The pages of one list and of one source. Pure: turns data into markup."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -10,7 +10,6 @@ from syncd.report.holds import commands_of
 from syncd.report.overview import ListView, Overview, SourceView
 from syncd.service.web.dashboard.chart import chart
 from syncd.service.web.dashboard.fleet import loaded_by
-from syncd.service.web.dashboard.found import Found, History
 from syncd.service.web.dashboard.frame import heading
 from syncd.service.web.dashboard.html import Child, Html, h, join
 from syncd.service.web.dashboard.overview import list_state
@@ -32,39 +31,37 @@ from syncd.service.web.dashboard.parts import (
     table_section,
 )
 from syncd.service.web.dashboard.plot import Point
-from syncd.service.web.dashboard.tasks import task_list
+from syncd.service.web.dashboard.tasks import History, PageData, task_list
 from syncd.units import in_words, span
 
 
-def list_page(found: Found, one: ListView, history: History) -> Html:
-    """One list: where it stands, its rows over time, its versions, who has loaded it."""
-    now = found.overview.now
-    points = [Point(each.created_at, each.rows, f"Version {each.version}") for each in history]
+def list_page(data: PageData, one: ListView, history: History) -> Html:
+    """Return the page of one list: its state, rows over time, versions, and the matchers that have loaded it."""
+    now = data.overview.now
+    points = [Point(version.created_at, version.rows, f"Version {version.version}") for version in history]
     return join(
-        heading(one.head.list, _crumb("A list of", _source(found.overview, one.head.source))),
-        section(
-            "standing", "Where it stands", _matters(found, one.head.source, one.head.list), facts(_list_facts(one))
-        ),
+        heading(one.head.list, _crumb("A list of", _source(data.overview, one.head.source))),
+        section("standing", "State", _tasks(data, one.head.source, one.head.list), facts(_list_facts(one))),
         _holds(one),
         section("rows", "Rows over time", chart(points, now)),
         _versions(history),
-        loaded_by(found.overview, one.head.list),
+        loaded_by(data.overview, one.head.list),
     )
 
 
-def source_page(found: Found, one: SourceView, syncs: Sequence[SyncRecord]) -> Html:
-    """One source: when it is synced, its lists, how its last syncs ended."""
-    its = [each for each in found.overview.lists if each.head.source == one.name]
+def source_page(data: PageData, one: SourceView, syncs: Sequence[SyncRecord]) -> Html:
+    """Return the page of one source: its state, its lists, and its last syncs."""
+    lists = [view for view in data.overview.lists if view.head.source == one.name]
     return join(
         heading(one.name, h("p", "A source", class_="crumb")),
-        section("standing", "Where it stands", _matters(found, one.name), facts(_source_facts(found.overview, one))),
-        _lists_of(its),
+        section("standing", "State", _tasks(data, one.name), facts(_source_facts(data.overview, one))),
+        _lists_of(lists),
         _syncs(syncs),
     )
 
 
 def _holds(one: ListView) -> Html | None:
-    """What waits for an operator. It is ended by a command, so that the audit log knows who did."""
+    """Return the open holds. Commands end them, so that the audit log records who did."""
     if not one.holds:
         return None
     columns = ("Hold", "Lane", "Rows#", "Why", "Since", "To do")
@@ -79,20 +76,20 @@ def _holds(one: ListView) -> Html | None:
         )
         for hold in one.holds
     ]
-    return table_section("holds", "Held", columns, rows)
+    return table_section("holds", "Open holds", columns, rows)
 
 
-def _lists_of(its: Sequence[ListView]) -> Html:
+def _lists_of(lists: Sequence[ListView]) -> Html:
     columns = ("List", "State", "Version#", "Rows#", "Published")
     rows = [
         (list_link(one.head.list), list_state(one), one.head.version, one.rows, past(one.head.published_at, one.now))
-        for one in its
+        for one in lists
     ]
-    return table_section("lists", "Its lists", columns, rows)
+    return table_section("lists", "Lists of this source", columns, rows)
 
 
 def _source(seen: Overview, name: str) -> Child:
-    """The name of a source; with a link if it has a page: one that is gone, all its lists retired, has none."""
+    """Return the name of a source, with a link if it has a page. A removed source whose lists are retired has none."""
     return source_link(name) if any(one.name == name for one in seen.sources) else name
 
 
@@ -100,10 +97,10 @@ def _crumb(before: str, link: Child) -> Html:
     return h("p", before, " ", link, class_="crumb")
 
 
-def _matters(found: Found, source: str, name: str = "") -> Html | None:
-    """What needs a person about a source; with ``name``, but for what concerns other lists of it."""
-    its = [one for one in found.tasks if one.source == source]
-    return task_list([one for one in its if not name or not one.lists or name in one.lists])
+def _tasks(data: PageData, source: str, name: str = "") -> Html | None:
+    """Return the tasks of a source; with ``name``, without those that concern only other lists."""
+    its = [task for task in data.tasks if task.source == source]
+    return task_list([task for task in its if not name or not task.lists or name in task.lists])
 
 
 def _list_facts(one: ListView) -> Sequence[Fact]:
@@ -133,13 +130,13 @@ def _followed_facts(one: ListView) -> Sequence[Fact]:
 
 
 def _serial(head: HeadRecord) -> Html | None:
-    """The upstream's own number, where it is another one."""
+    """Return the upstream's own number, if it differs from ours."""
     serial = head.origin_serial
     return h("small", f"upstream serial {serial}") if serial not in {None, head.version} else None
 
 
 def _algorithms(one: ListView) -> str | None:
-    """Rows of each algorithm, where all of the origin is published."""
+    """Return the rows of each algorithm, if the whole origin is published."""
     if one.origin is None or one.origin.rows != one.rows:
         return None
     return ", ".join(f"{end.rows:,} {algorithm}" for algorithm, end in sorted(one.origin.end_state.items()))
@@ -155,8 +152,8 @@ def _source_facts(seen: Overview, one: SourceView) -> Sequence[Fact]:
             next_sync(one, seen.now),
             exact(one.next_run_at) if one.next_run_at and one.configured else None,
         ),
-        Fact("Every", span(one.interval) if one.interval else "no longer configured", "give or take a tenth"),
-        Fact("Failures in a row", one.failures, "syncs that did not reach it"),
+        Fact("Every", span(one.interval) if one.interval else "no longer configured", "plus or minus a tenth"),
+        Fact("Failures in a row", one.failures, "syncs that could not reach it"),
     )
 
 
@@ -171,7 +168,7 @@ def _version_row(one: VersionSummary) -> Sequence[Child]:
 
 
 def _changes(one: VersionSummary) -> Sequence[Child]:
-    """Nothing for the first version, and for one that folds segments."""
+    """Return the changes of a version; nothing for the first one, and for a compaction."""
     if not one.counts:
         return None, None, None
     total = sum(one.counts.values(), Counts())
@@ -194,7 +191,7 @@ def _syncs(syncs: Sequence[SyncRecord]) -> Html:
 
 
 def _reason(one: SyncRecord) -> Html | None:
-    """What it said, and the reason's own name, by which documents and logs know it."""
+    """Return the message of a sync, and the reasons by the names that documents and logs use."""
     reason = reasons_in_words(one.reasons)
     if not one.message:
         return join(reason) if reason else None

@@ -1,4 +1,4 @@
-"""The matchers: who may pull, which version each instance has loaded, who lags. Pure."""
+"""The matchers: who may pull, the versions each instance has loaded, and those that lag. Pure."""
 
 from collections.abc import Iterator, Sequence
 from typing import Final
@@ -12,40 +12,40 @@ from syncd.service.web.dashboard.parts import Mark, list_link, moment, past, pro
 from syncd.units import count
 
 _NAMED: Final = 10
-"""Instances that lag which the overview names."""
+"""Most lagging instances that the overview names."""
 _SHOWN: Final = 200
-"""Rows that a table shows, those that lag first."""
-_INSTANCE: Final = ("Instance", "Matcher", "State", "Loaded", "Heard of")
+"""Most rows of a table; lagging instances come first."""
+_INSTANCE: Final = ("Instance", "Matcher", "State", "Loaded", "Last check-in")
 
 
 def matchers_page(seen: Overview) -> Html:
-    """Who may pull, and which version each instance has loaded."""
+    """Return the page of all matchers and instances."""
     return join(heading("Matchers"), _checked_in(seen), _registered(seen.matchers))
 
 
 def matchers_in_short(seen: Overview) -> Html:
-    """Those that lag, or that none does: a part of the overview."""
+    """Return the lagging instances, or a note that no instance lags: a part of the overview."""
     late = [one for one in _late_first(seen) if one[1].behind or one[1].silent]
-    link, told = h("a", "All matchers", href="/matchers"), _fleet(seen)
+    link, summary = h("a", "All matchers", href="/matchers"), _fleet(seen)
     if not late:
-        return section("matchers", "Matchers", h("p", told), beside=link)
+        return section("matchers", "Matchers", h("p", summary), beside=link)
     rows = [_instance_row(*one, seen) for one in late[:_NAMED]]
-    after = h("p", told, class_="faint")
+    after = h("p", summary, class_="faint")
     return table_section("matchers", "Matchers that lag", _INSTANCE, rows, beside=link, after=after)
 
 
 def loaded_by(seen: Overview, name: ListName) -> Html:
-    """Who has loaded one list, and in which version: a part of its page."""
+    """Return the instances that have loaded one list: a part of its page."""
     its = [one for one in _standings(seen) if one.loaded.list == name]
     late_first = sorted(its, key=lambda one: (not one.behind, not one.silent))
-    columns = ("Instance", "Matcher", "State", "Version#", "Due#", "Loaded", "Heard of")
+    columns = ("Instance", "Matcher", "State", "Version#", "Due#", "Loaded", "Last check-in")
     rows = [_loaded_row(one, seen) for one in late_first[:_SHOWN]]
-    empty = "No matcher has checked in with this list."
+    empty = "No matcher has reported that it loaded this list."
     return table_section("loaded", "Loaded by", columns, rows, after=_more(len(its)), empty=empty)
 
 
 def _late_first(seen: Overview) -> Sequence[tuple[str, InstanceView]]:
-    """Every instance with the name of its matcher: those behind, then those silent, then the others."""
+    """Return every instance with the name of its matcher: first those behind, then the silent ones, then the others."""
     every = [(one.matcher.name, instance) for one in seen.matchers for instance in one.instances]
     return sorted(every, key=lambda one: (not one[1].behind, not one[1].silent))
 
@@ -58,11 +58,13 @@ def _fleet(seen: Overview) -> str:
     every = [instance for one in seen.matchers for instance in one.instances]
     if not every:
         return "No matcher has checked in."
-    told = f"{count(len(every), 'instance')} of {count(sum(bool(one.instances) for one in seen.matchers), 'matcher')}"
+    counted = (
+        f"{count(len(every), 'instance')} of {count(sum(bool(one.instances) for one in seen.matchers), 'matcher')}"
+    )
     behind, silent = sum(one.behind for one in every), sum(one.silent for one in every)
     if not behind and not silent:
-        return f"{told}: all have loaded what was published."
-    return f"{told}: {behind:,} behind, {silent:,} silent."
+        return f"{counted}: all have loaded the current versions."
+    return f"{counted}: {behind:,} behind, {silent:,} silent."
 
 
 def _instance_row(matcher: str, one: InstanceView, seen: Overview) -> Sequence[Child]:
@@ -90,7 +92,7 @@ def _loaded_row(one: InstanceList, seen: Overview) -> Sequence[Child]:
 def _more(number: int) -> Html | None:
     if number <= _SHOWN:
         return None
-    return h("p", prose(f"{number - _SHOWN:,} more: `syncd matchers --json` names all."), class_="faint")
+    return h("p", prose(f"{number - _SHOWN:,} more: `syncd matchers --json` lists all."), class_="faint")
 
 
 def _checked_in(seen: Overview) -> Html:
@@ -102,8 +104,10 @@ def _checked_in(seen: Overview) -> Html:
 
 def _registered(matchers: Sequence[MatcherView]) -> Html:
     columns = ("Matcher", "Lists", "Instances#", "Since (UTC)", "Added by")
-    empty = prose("Nobody: `syncd matchers add NAME` lets a matcher pull.")
-    return table_section("registered", "Who may pull", columns, [_matcher_row(one) for one in matchers], empty=empty)
+    empty = prose("No matcher may pull yet. `syncd matchers add NAME` makes a token for one.")
+    return table_section(
+        "registered", "Permitted matchers", columns, [_matcher_row(one) for one in matchers], empty=empty
+    )
 
 
 def _matcher_row(one: MatcherView) -> Sequence[Child]:

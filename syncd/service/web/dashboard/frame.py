@@ -1,4 +1,4 @@
-"""The frame around every page, and the two that stand without a session."""
+"""The frame around every page, and the pages without a session."""
 
 from datetime import datetime
 from typing import Final
@@ -12,12 +12,12 @@ _PAGES: Final = (("/", "Overview"), ("/matchers", "Matchers"))
 
 
 def page(title: str, path: str, now: datetime, form: str, *content: Child) -> Html:
-    """A page for whoever has a session. ``form``: what the sign-out form proves itself by."""
+    """Return a page for a signed-in operator. ``form``: the proof that the sign-out form carries."""
     bar = h(
         "header",
         h("a", _icon(), "syncd", href="/", class_="brand"),
         h("nav", (_place(where, name, path) for where, name in _PAGES), aria_label="Pages"),
-        h("p", h("span", "Not live: ", h("a", "load again", href=path)), id="live", role="status"),
+        h("p", h("span", "Not live: ", h("a", "reload", href=path)), id="live", role="status"),
         h("form", _hidden("form", form), h("button", "Sign out", type="submit"), method="post", action="/logout"),
         class_="bar",
     )
@@ -28,7 +28,7 @@ def page(title: str, path: str, now: datetime, form: str, *content: Child) -> Ht
 
 
 def login_page(form: str, after: str, fault: str, now: datetime) -> Html:
-    """Where the operator token is asked for. ``fault``: why the last attempt came to nothing; '': there was none."""
+    """Return the sign-in page. ``fault``: why the last attempt failed; '' if this is the first."""
     told = h("p", fault, id="fault", class_="fault", role="alert") if fault else None
     token = h(
         "input",
@@ -67,22 +67,29 @@ def login_page(form: str, after: str, fault: str, now: datetime) -> Html:
     return _whole("Sign in", now, h("main", asked, id="main"))
 
 
-def told_page(title: str, told: str, now: datetime) -> Html:
-    """One sentence, and a way back."""
+def message_page(title: str, message: str, now: datetime) -> Html:
+    """Return a page with one message, and a link to the overview."""
     return _whole(
         title,
         now,
-        h("main", h("h1", title), h("p", told), h("p", h("a", "To the overview", href="/")), id="main", class_="told"),
+        h(
+            "main",
+            h("h1", title),
+            h("p", message),
+            h("p", h("a", "Go to the overview", href="/")),
+            id="main",
+            class_="told",
+        ),
     )
 
 
 def again_page() -> Html:
-    """Has the browser ask once more, from here. See `syncd.service.web.dashboard.guard`."""
+    """Return a page that reloads itself, so that the browser sends our cookies. See `guard.came_from_elsewhere`."""
     return h("html", h("head", h("meta", http_equiv="refresh", content="0"), h("title", "syncd")), h("body"), lang="en")
 
 
 def heading(title: str, beside: Child = None) -> Html:
-    """The first line of a page."""
+    """Return the heading of a page."""
     return h("div", h("h1", title), beside, class_="title")
 
 

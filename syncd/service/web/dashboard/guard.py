@@ -1,4 +1,4 @@
-"""What keeps a page to whom it is for: its headers, its cookies, and proof that a form came from a page of ours."""
+"""Protection of the pages: headers, cookies, and proof that a form came from one of our pages."""
 
 import hashlib
 import hmac
@@ -26,79 +26,79 @@ HEADERS: Final = {
     "Permissions-Policy": "camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=()",
     "Cache-Control": "no-store",
 }
-"""Of every answer; static files alone replace the last."""
+"""Headers of every answer. Only static files replace the last one."""
 
 MAX_FORM: Final = 8192
-"""Bytes."""
+"""Largest form, in bytes."""
 
 _OURS: Final = re.compile(rf"/(?:lists/{LIST_NAME.pattern}|sources/{LIST_NAME.pattern}|matchers)?")
 
 
 def answer(page: Html, status: int = 200, **headers: str) -> Response:
-    """A page with every header that it has to have."""
+    """Return a page with all required headers."""
     more = {name.replace("_", "-"): value for name, value in headers.items()}
     return Response(document(page), status, {**HEADERS, **more}, "text/html; charset=utf-8")
 
 
 def redirect(where: str) -> Response:
-    """Go there, with GET."""
+    """Return a redirect, to be followed with GET."""
     return Response(status_code=303, headers={**HEADERS, "Location": where})
 
 
 def inside(path: str) -> str:
-    """A page of ours to go to after signing in; anything else is the first one."""
+    """Return ``path`` if it is one of our pages, else the overview's: where to go after signing in."""
     return path if _OURS.fullmatch(path) else "/"
 
 
 @dataclass(frozen=True)
 class Cookies:
-    """Names and attributes of our cookies. ``secure``: browsers reach us by TLS.
+    """Names and attributes of our cookies. ``secure``: browsers reach us over TLS.
 
-    Without TLS, on loopback, browsers would not keep one that is ``Secure`` or has the prefix (RFC 6265bis, 4.1.3).
+    Without TLS, on loopback, browsers reject cookies that are ``Secure`` or have the prefix (RFC 6265bis, 4.1.3).
     """
 
     secure: bool
 
     @property
     def session(self) -> str:
-        """The name of the one that holds a session's id."""
+        """The name of the cookie that holds the session's id."""
         return "__Host-syncd" if self.secure else "syncd"
 
     @property
     def form(self) -> str:
-        """The name of the one that belongs to a sign-in form."""
+        """The name of the cookie that belongs to the sign-in form."""
         return f"{self.session}-form"
 
     def put(self, response: Response, name: str, value: str) -> None:
-        """Have the browser keep a value for as long as a session lasts, and send it from our own pages only."""
+        """Set a cookie for as long as a session lasts; browsers send it only with requests from our own pages."""
         seconds = int(LASTS.total_seconds())
         response.set_cookie(name, value, seconds, path="/", secure=self.secure, httponly=True, samesite="strict")
 
     def drop(self, response: Response, name: str) -> None:
-        """Have the browser forget it."""
+        """Delete a cookie."""
         response.delete_cookie(name, path="/", secure=self.secure, httponly=True, samesite="strict")
 
 
 @dataclass(frozen=True)
 class Forms:
-    """Proof that a form was made for the browser that sends it: a keyed hash of that browser's cookie."""
+    """Proof that a form was made for the browser that sends it: a keyed hash of the browser's cookie."""
 
     key: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
 
     def proof(self, purpose: str, cookie: str) -> str:
-        """What the form of that purpose carries."""
+        """Return the proof that a form of this purpose carries."""
         return hmac.new(self.key, f"{purpose}\0{cookie}".encode(), hashlib.sha256).hexdigest()
 
     def proves(self, given: str, purpose: str, cookie: str) -> bool:
-        """Whether this is it."""
+        """Return True if ``given`` is the proof for this purpose and cookie."""
         return bool(cookie) and hmac.compare_digest(given.encode(), self.proof(purpose, cookie).encode())
 
 
 def from_our_page(request: Request) -> bool:
-    """Whether the browser says that a page of ours sent this (W3C Fetch Metadata, 2.3; RFC 6454, 7).
+    """Return True if the browser says that one of our pages sent this (W3C Fetch Metadata, 2.3; RFC 6454, 7).
 
-    With our referrer policy browsers send ``Origin: null``, even to ourselves (WHATWG Fetch, 3.2): then the newer
-    header alone decides, which every current browser sends where there is TLS, and to loopback.
+    With our referrer policy browsers send ``Origin: null``, even to ourselves (WHATWG Fetch, 3.2). So Sec-Fetch-Site
+    decides if it is present; every current browser sends it over TLS and to loopback.
     """
     site = request.headers.get("sec-fetch-site")
     if site is not None:
@@ -108,28 +108,28 @@ def from_our_page(request: Request) -> bool:
 
 
 def came_from_elsewhere(request: Request) -> bool:
-    """Whether a link of another site, or of a chat, led here: then the browser keeps our strict cookies back.
+    """Return True if a link on another site or in a chat led here: then the browser withholds our strict cookies.
 
-    It sends them where our own page asks once more.
+    It sends them if our own page repeats the request.
     """
     elsewhere = request.headers.get("sec-fetch-site") in {"cross-site", "same-site"}
     return elsewhere and request.headers.get("sec-fetch-mode") == "navigate"
 
 
 def came_from(request: Request, *, behind_proxy: bool) -> str:
-    """The address of who asks; "" where there is none. Behind a proxy, the one that the proxy itself says: the last.
+    """Return the client's address; "" if it has none. Behind a proxy, the last of ``X-Forwarded-For``: the proxy's own.
 
-    What stands before it in ``X-Forwarded-For`` was sent by the client, who may say anything.
+    The client sent the addresses before it, and may send anything.
     """
-    told = ",".join(request.headers.getlist("x-forwarded-for")).rpartition(",")[2].strip() if behind_proxy else ""
+    stated = ",".join(request.headers.getlist("x-forwarded-for")).rpartition(",")[2].strip() if behind_proxy else ""
     try:
-        return str(ipaddress.ip_address(told))
+        return str(ipaddress.ip_address(stated))
     except ValueError:
         return request.client.host if request.client else ""
 
 
 async def read_form(request: Request) -> dict[str, str] | None:
-    """The fields of a form; None where it is none, or too long."""
+    """Return the fields of a form; None if the body is not a form, or is too long."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/x-www-form-urlencoded":
         return None

@@ -1,7 +1,7 @@
-"""Markup that nobody can forge: `Html` is only what `h` built, and every other text is escaped on its way in.
+"""Building markup: only `h` and `join` make `Html`, and all other text is escaped.
 
-A page is built as a tree of calls, so there is no template in which escaping could be forgotten, and the type checker
-sees what is markup and what is text.
+A page is a tree of calls, so there is no template in which escaping could be forgotten, and the type checker tells
+markup from text.
 """
 
 import html
@@ -27,10 +27,10 @@ Child: TypeAlias = "Html | str | int | Iterable[Child] | None"
 
 
 def h(name: str, /, *children: Child, **attributes: str | int | bool | None) -> Html:
-    """An element: ``h("td", "1 < 2", class_="num", data_label="rows")``.
+    """Return an element: ``h("td", "1 < 2", class_="num", data_label="rows")``.
 
-    Text is escaped; None is nothing; several are put one after another. In the names of attributes a final ``_`` is
-    dropped and others become ``-``; True is an attribute without a value, False and None are none at all.
+    Text is escaped; None adds nothing; an iterable adds each of its items. In attribute names, a final ``_`` is
+    dropped and the others become ``-``. True makes an attribute without a value; False and None leave it out.
     """
     start = f"<{name}{''.join(_attribute(key, value) for key, value in attributes.items())}>"
     if name in _VOID:
@@ -39,17 +39,17 @@ def h(name: str, /, *children: Child, **attributes: str | int | bool | None) -> 
 
 
 def join(*children: Child) -> Html:
-    """Several, one after another, without an element around them."""
+    """Return the children in order, without an element around them."""
     return Html("".join(map(_markup, children)))
 
 
 def document(page: Html) -> bytes:
-    """A whole page as it is sent."""
+    """Return a page as the bytes to send."""
     return f"<!doctype html>\n{page}\n".encode()
 
 
 def clean(text: str) -> str:
-    """Without control characters, nor any that turn the direction of writing: messages may quote a partner's words."""
+    """Escape control characters and those that change the direction of writing: messages may quote a partner's text."""
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
 
 
@@ -70,7 +70,7 @@ def _markup(child: Child) -> str:
 def _attribute(key: str, value: str | int | bool | None) -> str:
     name = key.removesuffix("_").replace("_", "-")
     if name == "style" or name.startswith("on"):
-        raise ValueError(f"{name}: the content security policy would drop it")  # a bug of ours, not of the input
+        raise ValueError(f"{name}: the content security policy would drop it")  # a bug in syncd, whatever the input
     if value is None or value is False:
         return ""
     return f" {name}" if value is True else f' {name}="{html.escape(clean(str(value)))}"'

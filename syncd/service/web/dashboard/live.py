@@ -1,4 +1,4 @@
-"""The stream that tells open pages that something changed (WHATWG HTML, 9.2). What, they ask for themselves."""
+"""The stream that notifies open pages of changes (WHATWG HTML, 9.2). The pages then reload their content."""
 
 import asyncio
 import json
@@ -9,25 +9,25 @@ from typing import Final
 from syncd.service.news import Announcements, wake
 
 GAP: Final = 5.0
-"""Seconds between two ticks, at least: the first is told at once, and a thousand check-ins after it are one more."""
+"""Fewest seconds between two ticks: the first is sent at once; a thousand check-ins after it make one more."""
 _LOOK: Final = 0.5
-"""Seconds between two looks whether the session holds, meanwhile."""
+"""Seconds between two checks of the session during that gap."""
 
 
 class Line(Enum):
-    """How it stands with one page's stream."""
+    """The state of one page's stream."""
 
     OPEN = auto()
     ENDED = auto()
-    """nobody is signed in any more"""
+    """the session has ended"""
     CLOSED = auto()
-    """the server stops; the page may come again"""
+    """the server stops; the page may reconnect"""
 
 
 async def stream(
     news: Announcements, look: Callable[[], Line], beat: float, gap: float = GAP
 ) -> AsyncGenerator[bytes, None]:
-    """Ticks for one page, until its session ends; a comment every ``beat`` seconds in which nothing happened."""
+    """Yield ticks for one page until its session ends, and a comment after ``beat`` seconds without one."""
     loop, happened = asyncio.get_running_loop(), asyncio.Event()
     stop_listening = news.listen(lambda: wake(loop, happened.set), to_all=True)
     seen = news.number
@@ -63,5 +63,5 @@ async def _within(happened: asyncio.Event, seconds: float) -> bool:
 
 
 def _tick(news: Announcements, seen: int) -> bytes:
-    lists = {one.list: one.version for one in news.since(seen)}
+    lists = {item.list: item.version for item in news.since(seen)}
     return f"event: tick\ndata: {json.dumps({'lists': lists})}\n\n".encode()

@@ -1,4 +1,4 @@
-"""The overview: everything at once, what needs a person first. Pure: from what was read to markup."""
+"""The overview: everything at a glance, with the tasks first. Pure: turns data into markup."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,7 +8,6 @@ from syncd.report.expiry import Expiry, Urgency
 from syncd.report.overview import ListView, Overview, SourceView
 from syncd.service.web.dashboard.chart import spark
 from syncd.service.web.dashboard.fleet import matchers_in_short
-from syncd.service.web.dashboard.found import Found, History
 from syncd.service.web.dashboard.html import Child, Html, h, join
 from syncd.service.web.dashboard.parts import (
     Mark,
@@ -24,15 +23,15 @@ from syncd.service.web.dashboard.parts import (
     table_section,
 )
 from syncd.service.web.dashboard.plot import Point
-from syncd.service.web.dashboard.tasks import Task, task_list
+from syncd.service.web.dashboard.tasks import History, PageData, Task, task_list
 from syncd.units import count, in_words, span
 
 
-def overview_page(found: Found, histories: Mapping[ListName, History]) -> Html:
-    """Everything at once, what needs a person first."""
-    seen = found.overview
+def overview_page(data: PageData, histories: Mapping[ListName, History]) -> Html:
+    """Return the overview."""
+    seen = data.overview
     return join(
-        _tasks(found.tasks, sum(not one.retired for one in seen.lists)),
+        _tasks(data.tasks, sum(not one.retired for one in seen.lists)),
         _lists(seen, histories),
         _sources(seen),
         matchers_in_short(seen),
@@ -44,15 +43,11 @@ def _tasks(tasks: Sequence[Task], lists: int) -> Html:
     urgent = sum(one.urgent for one in tasks)
     watched = len(tasks) - urgent
     if not tasks:
-        told = f"{count(lists, 'list')}, verified and current." if lists else "Nothing is published now."
-        return section("tasks", "Nothing needs a person", h("p", told, class_="lead"), level=1)
-    title = f"{_matters(urgent)} a person" if urgent else "Nothing needs a person now"
+        summary = f"{count(lists, 'list')}, verified and current." if lists else "No list is published now."
+        return section("tasks", "Nothing to do", h("p", summary, class_="lead"), level=1)
+    title = f"{count(urgent, 'problem')} to fix now" if urgent else "Nothing to fix now"
     beside = h("p", f"{watched:,} to keep an eye on", class_="faint") if watched else None
     return section("tasks", title, task_list(tasks), beside=beside, level=1)
-
-
-def _matters(number: int) -> str:
-    return "1 matter needs" if number == 1 else f"{number:,} matters need"
 
 
 def _lists(seen: Overview, histories: Mapping[ListName, History]) -> Html:
@@ -62,19 +57,19 @@ def _lists(seen: Overview, histories: Mapping[ListName, History]) -> Html:
 
 
 def _list_row(one: ListView, history: History) -> Sequence[Child]:
-    course = spark([Point(each.created_at, each.rows) for each in history], one.now)
+    trend = spark([Point(version.created_at, version.rows) for version in history], one.now)
     return (
         list_link(one.head.list),
         list_state(one),
         one.head.version,
         one.rows,
-        course,
+        trend,
         *_followed(one),
     )
 
 
 def _followed(one: ListView) -> Sequence[Child]:
-    """When it was verified, synced last, and is synced next; nothing of that if no source changes it any more."""
+    """Return the times of verification, last and next sync; nothing if no source changes the list any more."""
     if one.over:
         return None, None, None
     return (
@@ -85,7 +80,7 @@ def _followed(one: ListView) -> Sequence[Child]:
 
 
 def list_state(one: ListView) -> Html:
-    """How a list stands, in a word or two; `ListView.why` has the whole of it."""
+    """Return the state of a list in a word or two; `ListView.why` has the details."""
     if one.retired and not one.why:
         return state(Mark.IDLE, "retired")
     if not one.source.configured:
@@ -95,7 +90,7 @@ def list_state(one: ListView) -> Html:
     if one.why:
         if one.holds:
             return outcome(Outcome.HELD)
-        return outcome(one.fault.outcome) if one.fault else state(Mark.ACT, "look at it")
+        return outcome(one.fault.outcome) if one.fault else state(Mark.ACT, "needs attention")
     return state(Mark.GOOD, "current")
 
 

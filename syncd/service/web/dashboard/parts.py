@@ -1,4 +1,4 @@
-"""What pages are made of: tables, times, states in words, facts."""
+"""The building blocks of pages: tables, times, states in words, facts."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ _UNITS: Final = ((10**9, "GB"), (10**6, "MB"), (10**3, "kB"))
 
 
 class Mark(StrEnum):
-    """How something stands. Each has a shape of its own, and words beside it: colour alone says nothing."""
+    """A state. Each has its own shape, with words beside it, so that nothing depends on colour alone."""
 
     GOOD = "good"
     WATCH = "watch"
@@ -35,13 +35,13 @@ _SHAPES: Final[Mapping[Mark, str]] = {
 
 
 def state(mark: Mark, words: Child) -> Html:
-    """A state: its shape and its words."""
+    """Return a state: its shape and its words."""
     shape = h("svg", h("path", d=_SHAPES[mark]), viewBox="0 0 12 12", aria_hidden="true", focusable="false")
     return h("span", shape, h("span", words), class_=f"state {mark}")
 
 
 def outcome_mark(outcome: Outcome) -> Mark:
-    """How a sync's outcome stands."""
+    """Return the mark for the outcome of a sync."""
     if outcome.good:
         return Mark.GOOD
     if outcome is Outcome.RUNNING:
@@ -50,43 +50,43 @@ def outcome_mark(outcome: Outcome) -> Mark:
 
 
 def outcome(ended: Outcome | None) -> Html:
-    """How a sync ended, of a list or as a whole."""
+    """Return the outcome of a sync, or of one list in it."""
     return state(Mark.IDLE, "never") if ended is None else state(outcome_mark(ended), in_words(ended))
 
 
 def begun(source: SourceView, now: datetime) -> Html:
-    """When the last sync of a source began, and whether one is under way."""
+    """Return when the last sync of a source began, with a note if one is running."""
     running = source.running
     kind = "a dry run is running" if running and running.dry_run else "running"
     return join(past(source.last.started_at if source.last else None, now), h("small", kind) if running else None)
 
 
 def past(at: datetime | None, now: datetime, otherwise: str = "never") -> Html:
-    """How long ago something was, which goes on counting; the exact time is its title."""
+    """Return how long ago something was; the page keeps it current. The exact time is its title."""
     if at is None:
         return h("span", otherwise, class_="faint")
     return h("time", ago(now - at), datetime=stamp(at), data_tick="ago", title=exact(at))
 
 
 def exact(at: datetime) -> str:
-    """A time for a title or a table."""
+    """Return a time in words, for a title or a table."""
     return f"{day(at)} UTC"
 
 
 def moment(at: datetime) -> Html:
-    """A time as it was."""
+    """Return a time as an element that does not change."""
     return h("time", day(at), datetime=stamp(at), class_="moment")
 
 
 def due(left: timedelta) -> str:
-    """When something comes; the page's script says it in the same words."""
+    """Return when something is due; the page's script uses the same words."""
     if left < -OVERDUE:
         return "overdue"
     return f"in {span(left)}" if left > timedelta(0) else "now"
 
 
 def next_sync(source: SourceView, now: datetime) -> Html:
-    """When a source is synced next, and why then where it is left alone for a while."""
+    """Return when a source is synced next, with the reason if it cools down after failures."""
     if not source.configured:
         return h("span", "none: no longer configured", class_="faint")
     at = source.next_run_at
@@ -95,12 +95,12 @@ def next_sync(source: SourceView, now: datetime) -> Html:
     shown = h("time", due(at - now), datetime=stamp(at), data_tick="due", title=exact(at))
     cooling = source.cool_down_until is not None and source.cool_down_until > now
     row = " in a row" if source.failures > 1 else ""
-    said = f"left alone after {count(source.failures, 'failure')}{row}" if cooling else None
-    return join(shown, h("small", said) if said else None)
+    reason = f"paused after {count(source.failures, 'failure')}{row}" if cooling else None
+    return join(shown, h("small", reason) if reason else None)
 
 
 def size(number: int) -> str:
-    """Bytes, as people compare them."""
+    """Return a number of bytes in the largest fitting unit."""
     for unit, name in _UNITS:
         if number >= unit:
             return f"{number / unit:.1f} {name}"
@@ -108,7 +108,7 @@ def size(number: int) -> str:
 
 
 def lasted(one: SyncRecord) -> str:
-    """How long a sync took."""
+    """Return the duration of a sync; '' while it runs."""
     if one.finished_at is None:
         return ""
     seconds = max(0.0, (one.finished_at - one.started_at).total_seconds())
@@ -116,23 +116,23 @@ def lasted(one: SyncRecord) -> str:
 
 
 def list_link(name: str) -> Html:
-    """To a list's page."""
+    """Return a link to a list's page."""
     return h("a", name, href=f"/lists/{quote(name, safe='')}")
 
 
 def source_link(name: str) -> Html:
-    """To a source's page."""
+    """Return a link to a source's page."""
     return h("a", name, href=f"/sources/{quote(name, safe='')}")
 
 
 def prose(text: str) -> Html:
-    """A sentence in which `` `this` `` is code."""
+    """Return a sentence in which `` `this` `` becomes code."""
     return join(h("code", part) if number % 2 else part for number, part in enumerate(text.split("`")))
 
 
 @dataclass(frozen=True)
 class Fact:
-    """A name and its value, and what is to be said beside it."""
+    """A name and its value, with a remark."""
 
     name: str
     value: Child
@@ -140,7 +140,7 @@ class Fact:
 
 
 def facts(found: Iterable[Fact]) -> Html:
-    """Some facts, side by side."""
+    """Return facts, side by side."""
     return h(
         "dl",
         (
@@ -152,7 +152,7 @@ def facts(found: Iterable[Fact]) -> Html:
 
 
 def section(key: str, title: str, *content: Child, beside: Child = None, level: int = 2) -> Html:
-    """A part of a page under a heading. It is replaced by itself when something in it changed."""
+    """Return a part of a page under a heading. The page's script replaces it when something in it has changed."""
     return h("section", _head(key, title, beside, level), *content, **_live(key))
 
 
@@ -166,7 +166,7 @@ def table_section(
     after: Child = None,
     empty: Child = "None yet.",
 ) -> Html:
-    """A part of a page that is one table: the heading is the caption. See `table`. ``empty``: without rows."""
+    """Return a part of a page that is one `table`; its heading is the caption. ``empty``: shown without rows."""
     if not rows:
         return section(key, title, h("p", empty, class_="faint"), beside=beside)
     return h("section", table(_head(key, title, beside), columns, rows), after, **_live(key))
@@ -181,10 +181,10 @@ def _live(key: str) -> dict[str, str]:
 
 
 def table(caption: Child, columns: Sequence[str], rows: Iterable[Sequence[Child]]) -> Html:
-    """A table whose first column names the row; columns whose name ends in ``#`` hold numbers.
+    """Return a table whose first column names the row; columns whose name ends in ``#`` hold numbers.
 
-    Roles are stated although they are those of the elements: on a narrow screen rows are laid out as blocks, and some
-    browsers then forget that this is a table.
+    Roles are stated although the elements imply them: on a narrow screen rows are laid out as blocks, and some
+    browsers then no longer treat this as a table.
     """
     head = h("tr", (_column(one) for one in columns), role="row")
     body = (

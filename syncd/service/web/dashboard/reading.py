@@ -1,4 +1,4 @@
-"""What each page needs, read from the catalog: in a worker thread, since it may wait for the disk."""
+"""Reads the data of each page from the catalog. Runs in worker threads, since it may wait for the disk."""
 
 import threading
 from dataclasses import dataclass
@@ -8,15 +8,14 @@ from syncd.model import ListName
 from syncd.service.web.context import Context
 from syncd.service.web.dashboard.details import list_page, source_page
 from syncd.service.web.dashboard.fleet import matchers_page
-from syncd.service.web.dashboard.found import Found
 from syncd.service.web.dashboard.html import Html
 from syncd.service.web.dashboard.overview import overview_page
-from syncd.service.web.dashboard.tasks import tasks
+from syncd.service.web.dashboard.tasks import PageData, tasks
 
-_COURSE: Final = 60
-"""Versions in the picture of a table's row."""
+_TREND: Final = 60
+"""Versions in the line of a table row."""
 _HISTORY: Final = 500
-"""Versions in a list's plot."""
+"""Versions in the figure of a list."""
 _SYNCS: Final = 50
 
 
@@ -29,70 +28,72 @@ class Shown:
 
 
 class Reading:
-    """Reads how everything stands, once for all who ask at the same time: when something is published every open page
-    asks at once, and matchers are to be served meanwhile. Nobody is given what was read before they asked."""
+    """Reads the state once for all pages that ask at the same time, and never returns a state read before they asked.
+
+    After each publication every open page asks at once, and matchers must be served in the meantime.
+    """
 
     def __init__(self, context: Context) -> None:
         self.context = context
-        self._turn, self._count = threading.Lock(), threading.Lock()
+        self._reading, self._counting = threading.Lock(), threading.Lock()
         self._begun = 0
         self.asking = 0
-        """how many are, the one that looks included"""
-        self._last: tuple[int, Found] | None = None
+        """the number of threads that ask, including the one that reads"""
+        self._last: tuple[int, PageData] | None = None
 
-    def found(self) -> Found:
-        """How everything stands now. Raises `StoreError`, `UsageError`."""
-        with self._count:
+    def data(self) -> PageData:
+        """Return the state of everything now. Raises `StoreError`, `UsageError`."""
+        with self._counting:
             wanted = self._begun + 1
             self.asking += 1
         try:
-            with self._turn:
+            with self._reading:
                 return self._at_least(wanted)
         finally:
-            with self._count:
+            with self._counting:
                 self.asking -= 1
 
-    def _at_least(self, wanted: int) -> Found:
+    def _at_least(self, wanted: int) -> PageData:
         if self._last is None or self._last[0] < wanted:
-            with self._count:
+            with self._counting:
                 self._begun += 1
-            self._last = (self._begun, _found(self.context))
+            self._last = (self._begun, _read(self.context))
         return self._last[1]
 
 
 def overview(reading: Reading) -> Shown:
-    """Everything at once. Raises `StoreError`, `UsageError`, as all here do."""
-    found = reading.found()
+    """Return the overview. Raises `StoreError`, `UsageError`, like all functions here."""
+    data = reading.data()
     catalog = reading.context.catalog
-    histories = {one.head.list: catalog.history(one.head.list, _COURSE) for one in found.overview.lists}
-    urgent = sum(one.urgent for one in found.tasks)
-    return Shown(f"({urgent}) Overview" if urgent else "Overview", overview_page(found, histories))
+    histories = {view.head.list: catalog.history(view.head.list, _TREND) for view in data.overview.lists}
+    urgent = sum(task.urgent for task in data.tasks)
+    return Shown(f"({urgent}) Overview" if urgent else "Overview", overview_page(data, histories))
 
 
 def one_list(reading: Reading, name: str) -> Shown | None:
-    """One published list; None where there is none of that name."""
-    found = reading.found()
-    one = next((each for each in found.overview.lists if each.head.list == name), None)
-    if one is None:
+    """Return the page of one published list; None if there is no such list."""
+    data = reading.data()
+    view = next((view for view in data.overview.lists if view.head.list == name), None)
+    if view is None:
         return None
     history = reading.context.catalog.history(ListName(name), _HISTORY)
-    return Shown(name, list_page(found, one, history))
+    return Shown(name, list_page(data, view, history))
 
 
 def one_source(reading: Reading, name: str) -> Shown | None:
-    """One source; None where there is none of that name."""
-    found = reading.found()
-    one = next((each for each in found.overview.sources if each.name == name), None)
-    if one is None:
+    """Return the page of one source; None if there is no such source."""
+    data = reading.data()
+    view = next((view for view in data.overview.sources if view.name == name), None)
+    if view is None:
         return None
-    return Shown(name, source_page(found, one, reading.context.catalog.recent_syncs(name, _SYNCS)))
+    return Shown(name, source_page(data, view, reading.context.catalog.recent_syncs(name, _SYNCS)))
 
 
 def matchers(reading: Reading) -> Shown:
-    """The matchers."""
-    return Shown("Matchers", matchers_page(reading.found().overview))
+    """Return the page of the matchers."""
+    return Shown("Matchers", matchers_page(reading.data().overview))
 
 
-def _found(context: Context) -> Found:
+def _read(context: Context) -> PageData:
     seen = context.overview()
-    return Found(seen, tasks(seen))
+    return PageData(seen, tasks(seen))

@@ -1,4 +1,4 @@
-"""The dashboard's routes: who is signed in sees how everything stands, and changes nothing."""
+"""The dashboard's routes: a signed-in operator sees the state of everything, and can change nothing."""
 
 import secrets
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -16,18 +16,18 @@ from syncd.errors import SyncdError
 from syncd.service.web.connection import KEY, Connection
 from syncd.service.web.context import Context
 from syncd.service.web.dashboard import assets, guard, live, reading
-from syncd.service.web.dashboard.frame import again_page, login_page, page, told_page
+from syncd.service.web.dashboard.frame import again_page, login_page, message_page, page
 from syncd.service.web.dashboard.html import Html
 from syncd.service.web.dashboard.sessions import Attempts, Sessions
 
 _STREAMS: Final = 64
-"""Open pages that are told of changes at a time."""
+"""Most open pages that are kept up to date at a time."""
 
 Read = Callable[[reading.Reading], reading.Shown | None]
 
 
 class Dashboard:
-    """Answers requests for pages, and knows who is signed in."""
+    """Answers requests for pages, and keeps the sessions."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -37,10 +37,10 @@ class Dashboard:
         self._forms = guard.Forms()
         self._streams = 0
         self._closed = False
-        context.access.on_change(context.news.changed)  # streams then see whether their sessions still hold
+        context.access.on_change(context.news.changed)  # streams then check that their sessions are still valid
 
     def routes(self) -> list[BaseRoute]:
-        """Everything that people look at."""
+        """Return all routes for people."""
         return [
             Route("/", self.overview),
             Route("/lists/{name}", self.list_of_name),
@@ -54,55 +54,57 @@ class Dashboard:
         ]
 
     def close(self) -> None:
-        """The server stops: end every stream."""
+        """End every stream, because the server stops."""
         self._closed = True
         self._context.news.changed()
 
     async def overview(self, request: Request) -> Response:
-        """Everything at once."""
+        """Show the overview."""
         return await self._page(request, reading.overview)
 
     async def list_of_name(self, request: Request) -> Response:
-        """One list."""
+        """Show one list."""
         name = request.path_params["name"]
         return await self._page(request, lambda read: reading.one_list(read, name))
 
     async def source(self, request: Request) -> Response:
-        """One source."""
+        """Show one source."""
         name = request.path_params["name"]
         return await self._page(request, lambda read: reading.one_source(read, name))
 
     async def matchers(self, request: Request) -> Response:
-        """Who may pull, and how far they are."""
+        """Show the permitted matchers and the versions that they have loaded."""
         return await self._page(request, reading.matchers)
 
     async def login(self, request: Request) -> Response:
-        """The form that asks for the token."""
+        """Show the sign-in form."""
         after = guard.inside(request.query_params.get("after", "/"))
         if self._session(request):
             return guard.redirect(after)
         return self._ask(request, after)
 
     async def sign_in(self, request: Request) -> Response:
-        """Take the token."""
+        """Check the token, and open a session."""
         form = await guard.read_form(request)
         cookies = self._cookies()
         before = request.cookies.get(cookies.form, "")
         if form is None or not guard.from_our_page(request):
-            return self._ask(request, "/", "That did not come from this page. Sign in here.", 403)
+            return self._ask(request, "/", "The form was not sent from this page. Sign in here.", 403)
         after = guard.inside(form.get("after", "/"))
         if not self._forms.proves(form.get("form", ""), "login", before):
-            return self._ask(request, after, "This page was open for too long, or cookies are off. Try again.", 403)
+            return self._ask(
+                request, after, "This page was open for too long, or the browser blocks cookies. Try again.", 403
+            )
         peer = guard.came_from(request, behind_proxy=self._context.behind_proxy)
         wait = self._attempts.wait(peer)
         if wait:
-            told = f"Too many wrong tokens. Try again in {wait} seconds."
-            return self._ask(request, after, told, 429, Retry_After=str(wait))
+            fault = f"Too many wrong tokens. Try again in {wait} seconds."
+            return self._ask(request, after, fault, 429, Retry_After=str(wait))
         visitor = self._context.access.admit_operator(form.get("token", "").strip())
         if visitor is None:
             self._attempts.failed(peer)
             self._context.emit(events.DashboardRefused(peer))
-            return self._ask(request, after, "That is not the operator token.", 403)
+            return self._ask(request, after, "This is not the operator token.", 403)
         self._context.emit(events.DashboardSignedIn(peer))
         response = guard.redirect(after)
         cookies.put(response, cookies.session, self._sessions.open(visitor))
@@ -110,19 +112,22 @@ class Dashboard:
         return response
 
     async def sign_out(self, request: Request) -> Response:
-        """End the session, where a page of ours asks for it."""
+        """End the session, if one of our pages asks for it."""
         session, form = self._session(request), await guard.read_form(request)
         proved = form is not None and self._forms.proves(form.get("form", ""), "logout", session)
         if session and not (proved and guard.from_our_page(request)):
-            return guard.answer(self._told("Not signed out", "That did not come from this page."), 403)
+            return guard.answer(
+                self._message("Not signed out", "The request was not sent from this page. You are still signed in."),
+                403,
+            )
         self._sessions.close(session)
-        self._context.news.changed()  # its other pages are told at once
+        self._context.news.changed()  # closes the streams of its other pages at once
         response = guard.redirect("/login")
         self._cookies().drop(response, self._cookies().session)
         return response
 
     async def events(self, request: Request) -> Response:
-        """Tell an open page of changes."""
+        """Stream changes to an open page."""
         session = self._session(request)
         if not session:
             return Response(status_code=401, headers=guard.HEADERS)
@@ -131,12 +136,12 @@ class Dashboard:
         connection: Connection | None = request.scope.get(KEY)
         if connection is not None:
             connection.as_stream()
-        self._streams += 1  # with the look at it: others are answered while the headers go out
+        self._streams += 1  # before the first `await`, so that no other request is counted in between
         headers = {**guard.HEADERS, "X-Accel-Buffering": "no"}
         return _LiveStream(self._ticks(session), self._ended, headers)
 
     async def asset(self, request: Request) -> Response:
-        """Style sheet, script or icon: for anybody, they say nothing."""
+        """Return the style sheet, script or icon. Anybody may read them: they reveal nothing."""
         name, edition = request.path_params["name"], request.path_params["edition"]
         if name not in assets.KINDS or edition != assets.edition(name):
             return Response(status_code=404, headers=guard.HEADERS)
@@ -153,9 +158,11 @@ class Dashboard:
         try:
             shown = await run_in_threadpool(read, self._reading)
         except SyncdError as error:
-            return guard.answer(self._told("This cannot be shown now", f"{error.message}. {error.hint}"), 503)
+            return guard.answer(
+                self._message("This page cannot be shown now", f"{error.message}. To do: {error.hint}."), 503
+            )
         if shown is None:
-            return guard.answer(self._told("There is no such page", "The list or source is not known."), 404)
+            return guard.answer(self._message("There is no such page", "There is no list or source of that name."), 404)
         proof = self._forms.proof("logout", session)
         return guard.answer(page(shown.title, path, self._context.clock(), proof, shown.content))
 
@@ -182,7 +189,7 @@ class Dashboard:
         return response
 
     def _session(self, request: Request) -> str:
-        """The id of the session in force that a request belongs to; '': there is none."""
+        """Return the id of the valid session that a request belongs to; '' if there is no such session."""
         session = request.cookies.get(self._cookies().session, "")
         return session if session and self._sessions.is_open(session) else ""
 
@@ -190,12 +197,12 @@ class Dashboard:
         serve = self._context.config().serve
         return guard.Cookies(self._context.behind_proxy or (serve is not None and serve.tls_cert is not None))
 
-    def _told(self, title: str, told: str) -> Html:
-        return told_page(title, told, self._context.clock())
+    def _message(self, title: str, message: str) -> Html:
+        return message_page(title, message, self._context.clock())
 
 
 class _LiveStream(StreamingResponse):
-    """Calls ``ended`` at its end, also where the client goes before anything was sent."""
+    """Calls ``ended`` at its end, even if the client disconnects before anything was sent."""
 
     def __init__(self, ticks: AsyncIterator[bytes], ended: Callable[[], None], headers: Mapping[str, str]) -> None:
         super().__init__(ticks, headers=headers, media_type="text/event-stream")

@@ -1,16 +1,16 @@
 "use strict";
-// Keeps a page up to date: hears that something changed, asks for the page anew, and puts in what differs.
-// Without it the page says the same, as of when it was loaded.
+// Keeps a page up to date: on each change it fetches the page again and replaces the parts that differ.
+// Without this script the page shows the state at the time it was loaded.
 (() => {
   const live = document.getElementById("live");
   const said = document.getElementById("said");
-  if (!live) return; // nobody is signed in
+  if (!live) return; // not signed in
   const calm = matchMedia("(prefers-reduced-motion: reduce)");
   const UNITS = [[86400, "day"], [3600, "hour"], [60, "minute"], [1, "second"]];
   const TOLERANCE = 300; // seconds
-  let ahead = 0; // of our clock: the server's
+  let ahead = 0; // milliseconds by which the server's clock is ahead of ours
 
-  // Times: the same words as the server's (syncd/units.py, and `due` in parts.py).
+  // Times, in the same words as the server's (syncd/units.py, and `due` in parts.py).
 
   const span = (seconds) => {
     const [size, unit] = UNITS.find(([length]) => seconds >= length) || [1, "second"];
@@ -27,15 +27,15 @@
     ahead = Date.parse(page.documentElement.dataset.now) - Date.now();
   };
 
-  const tell = (page) => {
+  const showTimes = (page) => {
     const now = Date.now() + ahead;
     for (const time of page.querySelectorAll("time[data-tick]")) {
-      const told = words[time.dataset.tick]((Date.parse(time.dateTime) - now) / 1000);
-      if (time.textContent !== told) time.textContent = told;
+      const text = words[time.dataset.tick]((Date.parse(time.dateTime) - now) / 1000);
+      if (time.textContent !== text) time.textContent = text;
     }
   };
 
-  // Parts of the page: put in what differs, and leave alone where the reader is.
+  // Parts of the page: replace those that differ, and keep the focus and what the reader has opened.
 
   const focused = (part) => {
     const at = document.activeElement;
@@ -81,7 +81,7 @@
       if (!answer.ok) throw new Error(answer.statusText);
       const page = new DOMParser().parseFromString(await answer.text(), "text/html");
       setClock(page);
-      tell(page);
+      showTimes(page);
       document.title = page.title;
       const there = [...page.querySelectorAll("[data-live]")].map(put);
       if (there.includes(false)) location.reload();
@@ -97,8 +97,8 @@
   // The stream.
 
   const announce = ({ lists }) => {
-    const told = Object.entries(lists).map(([name, version]) => `${name}: version ${version}`);
-    if (told.length) said.textContent = told.join(", ");
+    const changes = Object.entries(lists).map(([name, version]) => `${name}: version ${version}`);
+    if (changes.length) said.textContent = changes.join(", ");
   };
 
   const listen = () => {
@@ -106,12 +106,12 @@
     stream = events;
     events.onopen = () => {
       show("live", "Live");
-      refresh(); // something may have happened since
+      refresh(); // something may have changed in the meantime
     };
     events.onerror = () => {
       show("lost", "Reconnecting");
       if (events.readyState === EventSource.CLOSED) {
-        refresh(); // the session may be over
+        refresh(); // the session may have ended
         setTimeout(listen, 10000);
       }
     };
@@ -126,8 +126,8 @@
   };
 
   setClock(document);
-  setInterval(() => tell(document), 5000);
-  setInterval(refresh, 60000); // what grows old does so without any news
+  setInterval(() => showTimes(document), 5000);
+  setInterval(refresh, 60000); // states such as "stale" change without any event
   document.addEventListener("visibilitychange", () => more && refresh());
   listen();
 })();
