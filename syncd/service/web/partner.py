@@ -103,11 +103,12 @@ def serve(
     )
     with _signals() as inbox, _started(server):
         announce(f"{server.url}/")
-        while not _arrived(inbox):
-            if not server.running:
-                raise StoreError("the server has ended unexpectedly", hint="start it again, and report this as a bug")
+        while server.running:
             if certificates:
                 certificates.look()
+            if _arrived(inbox):
+                return
+    raise StoreError("the server has ended unexpectedly", hint="start it again, and report this as a bug")
 
 
 def _certificates(files: TlsFiles, emit: Emit, clock: Callable[[], datetime]) -> Certificates:
