@@ -19,7 +19,7 @@
     │   ├── MismatchError                bytes, counts or an end state other than what was signed
     │   ├── ManifestError
     │   ├── UnknownListError
-    │   └── SegmentError                 one subclass for each way a segment can be wrong
+    │   └── SegmentError                 a segment file; its `SegmentFault` says what is wrong
     ├── StoreError              exit 1   abort, keep serving, alarm: disk full, not writable, damaged state
     └── RefusedError            exit 6   locked, pinned, not permitted
         ├── AbandonedError               the daemon stopped before it was done
@@ -28,6 +28,7 @@
 A hold is a verdict, not an error.
 """
 
+import enum
 from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
@@ -155,72 +156,49 @@ class UnknownListError(FeedError):
     """The feed has no such list."""
 
 
-class SegmentError(FeedError):
-    """A segment file is not what format 1 allows. ``row`` is the first offending row, from 0, where there is one."""
+class SegmentFault(enum.StrEnum):
+    """How a segment file breaks format 1. The value is the error's kind, in documents, events and the catalog."""
 
-    def __init__(self, file: Path, reason: str, row: int | None = None) -> None:
+    NOT_ARROW = "NotArrowError"
+    """not an Arrow IPC file"""
+    TRUNCATED = "TruncatedSegmentError"
+    """shorter than the manifest says, or cut off"""
+    TRAILING_BYTES = "TrailingBytesError"
+    """longer than the manifest says, or with bytes that belong to nothing"""
+    SCHEMA = "SchemaError"
+    """columns, types, metadata or values other than format 1's"""
+    FORMAT_VERSION = "FormatVersionError"
+    """a format version that this reader does not know"""
+    WIDTH = "WidthError"
+    """a digest column whose width is not the algorithm's"""
+    UNSORTED = "UnsortedError"
+    """rows not in ascending order of (digest, entry)"""
+    DUPLICATE_ROW = "DuplicateRowError"
+    """the same (digest, entry) twice"""
+    REMOVAL_IN_BASE = "RemovalInBaseError"
+    """a base with removals"""
+    NULL_VALUE = "NullValueError"
+    """a missing value"""
+    COMPRESSED = "CompressedError"
+    """a compressed buffer"""
+    HASH = "SegmentHashError"
+    """bytes that do not have the SHA-256 that names them"""
+    ROW_COUNT = "RowCountError"
+    """more or fewer rows or removals than the manifest says"""
+    CAP = "CapError"
+    """more rows or bytes than this reader accepts"""
+
+
+class SegmentError(FeedError):
+    """A segment file breaks format 1. ``row`` is the first offending row, from 0, if a row is to blame."""
+
+    def __init__(self, file: Path, fault: SegmentFault, reason: str, row: int | None = None) -> None:
         where = "" if row is None else f", row {row}"
         super().__init__(
             f"segment {file.name}{where}: {reason}",
             hint="it is not what format 1 allows, though its hash is signed: tell whoever publishes the feed",
         )
-        self.file, self.reason, self.row = file, reason, row
-
-
-class NotArrowError(SegmentError):
-    """Not an Arrow IPC file."""
-
-
-class TruncatedSegmentError(SegmentError):
-    """Shorter than the manifest says, or cut."""
-
-
-class TrailingBytesError(SegmentError):
-    """Longer than the manifest says, or bytes after the end."""
-
-
-class SchemaError(SegmentError):
-    """Columns, types or metadata other than format 1's."""
-
-
-class FormatVersionError(SegmentError):
-    """A format version this reader does not know."""
-
-
-class WidthError(SegmentError):
-    """A digest column whose width is not the algorithm's."""
-
-
-class UnsortedError(SegmentError):
-    """Rows not in ascending order of (digest, entry)."""
-
-
-class DuplicateRowError(SegmentError):
-    """The same (digest, entry) twice."""
-
-
-class RemovalInBaseError(SegmentError):
-    """A base has only rows that add."""
-
-
-class NullValueError(SegmentError):
-    """A missing value."""
-
-
-class CompressedError(SegmentError):
-    """A compressed buffer."""
-
-
-class SegmentHashError(SegmentError):
-    """The bytes do not have the SHA-256 that names them."""
-
-
-class RowCountError(SegmentError):
-    """Rows or removals other than the manifest says."""
-
-
-class CapError(SegmentError):
-    """More rows or bytes than this reader accepts."""
+        self.file, self.fault, self.reason, self.row = file, fault, reason, row
 
 
 class StoreError(SyncdError):
@@ -265,30 +243,16 @@ _CROSSING: Final[tuple[type[SyncdError], ...]] = (
     MismatchError,
     ManifestError,
     UnknownListError,
-    SegmentError,
-    NotArrowError,
-    TruncatedSegmentError,
-    TrailingBytesError,
-    SchemaError,
-    FormatVersionError,
-    WidthError,
-    UnsortedError,
-    DuplicateRowError,
-    RemovalInBaseError,
-    NullValueError,
-    CompressedError,
-    SegmentHashError,
-    RowCountError,
-    CapError,
     StoreError,
     RefusedError,
     LostRaceError,
     AbandonedError,
-    LostRaceError,
-    RetiredList,
 )
-"""Every error that crosses from one process to another: from a worker, over the control socket, out of the catalog."""
-_BY_NAME: Final = {one.__name__: one for one in _CROSSING}
+"""Every class that crosses process borders under its own name. A `SegmentError` crosses by its fault."""
+_BY_NAME: Final[dict[str, type[SyncdError]]] = {
+    **{kind.__name__: kind for kind in _CROSSING},
+    **dict.fromkeys(SegmentFault, SegmentError),
+}
 
 
 def nearest(name: str, known: Iterable[str], what: str) -> str:
@@ -312,7 +276,12 @@ def error_document(error: SyncdError) -> dict[str, Any]:
 
 
 def kind_of(error: SyncdError) -> str:
-    """The name by which other processes know an error: of its class, or of the nearest above it that they know."""
+    """Return the name of an error in documents, events, the catalog and other processes.
+
+    It is the name of its class, or of the nearest base class in this module. A `SegmentError` is named by its fault.
+    """
+    if isinstance(error, SegmentError):
+        return str(error.fault)
     return next(one.__name__ for one in type(error).__mro__ if one in _CROSSING)
 
 
@@ -326,6 +295,8 @@ def error_named(kind: str, message: str, hint: str = "", serving: str = "") -> S
     known = error_class(kind)
     error = known.__new__(known)  # what each class composes of its parts has been composed already
     SyncdError.__init__(error, message, hint=hint, serving=serving)
+    if isinstance(error, SegmentError):
+        error.fault = SegmentFault(kind)
     return error
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Self
 
-from syncd.errors import SyncdError
+from syncd.errors import SyncdError, kind_of
 from syncd.event import Event, FaultEvent, SyncEnded, SyncEvent
 from syncd.outcomes import Level
 
@@ -215,7 +215,7 @@ class InternalError(Event):
     def of(cls, error: BaseException, where: str) -> Self:
         """What of an error may be told."""
         if isinstance(error, SyncdError):
-            return cls(type(error).__name__, where, error.message, error.hint)
+            return cls(kind_of(error), where, error.message, error.hint)
         return cls(type(error).__name__, where)
 
 

@@ -18,13 +18,12 @@ from syncd.errors import (
     EquivocationError,
     ManifestError,
     MismatchError,
-    NotArrowError,
     RollbackError,
-    RowCountError,
+    SegmentFault,
     StoreError,
     SyncdError,
     TrustError,
-    UnsortedError,
+    kind_of,
 )
 from syncd.feed import layout
 from syncd.feed.folder import FeedFolder
@@ -158,14 +157,14 @@ def _with_delta(manifest: Manifest, ref: SegmentRef) -> Manifest:
     return changed.model_copy(update={"stack": (*manifest.stack[:-1], ref)})
 
 
-def _refused(before: Standing, kind: type[SyncdError], *, pull_too: bool = True) -> None:
+def _refused(before: Standing, kind: type[SyncdError] | SegmentFault, *, pull_too: bool = True) -> None:
     """A sync, and a pull, reject what was signed; what is served stays."""
-    outcome = before.world.sync()
-    assert type(fault_of(outcome)) is kind
+    outcome, name = before.world.sync(), kind if isinstance(kind, SegmentFault) else kind.__name__
+    assert kind_of(fault_of(outcome)) == name
     assert (outcome.exit_code, outcome.outcome) == (4, Outcome.REJECTED)
     before.check()
     if pull_too:
-        assert type(followed(before.world)) is kind
+        assert kind_of(followed(before.world)) == name
         before.check_mirror()
 
 
@@ -242,7 +241,7 @@ def test_a_segment_out_of_order(before: Standing) -> None:
     unsorted = sorted([row(5), row(30)], key=lambda one: one[1], reverse=True)
     ref = _write(before.world, unsorted, removed=[one[2] == "e5" for one in unsorted])
     _sign(before.world, _with_delta(manifest, ref))
-    _refused(before, UnsortedError)
+    _refused(before, SegmentFault.UNSORTED)
 
 
 def test_a_segment_that_is_no_segment(before: Standing) -> None:
@@ -250,7 +249,7 @@ def test_a_segment_that_is_no_segment(before: Standing) -> None:
     manifest = _draft(before.world)
     ref = _add_segment(before.world, b"not Arrow at all" * 40, manifest.stack[-1])
     _sign(before.world, _with_delta(manifest, ref))
-    _refused(before, NotArrowError)
+    _refused(before, SegmentFault.NOT_ARROW)
 
 
 def test_more_rows_than_are_there(before: Standing) -> None:
@@ -258,7 +257,7 @@ def test_more_rows_than_are_there(before: Standing) -> None:
     manifest = _draft(before.world)
     ref = manifest.stack[-1].model_copy(update={"rows": 3})
     _sign(before.world, _with_delta(manifest, ref))
-    _refused(before, RowCountError)
+    _refused(before, SegmentFault.ROW_COUNT)
 
 
 def test_a_stack_that_is_not_the_list_at_first(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import independent_reader
-from syncd.errors import ManifestError, RetiredList, WidthError
+from syncd.errors import ManifestError, RetiredList, SegmentError, SegmentFault
 from syncd.feed.layout import manifest_path, segment_path
 from syncd.format.canonical import canonical, read_canonical
 from syncd.format.checksum import checksum
@@ -185,8 +185,9 @@ def test_both_readers_refuse_a_stack_of_two_widths() -> None:
     with pytest.raises(ValueError, match="one width"):
         independent_reader.read_list(FEED / "v1" / name, sha256)
     made = parse((FEED / manifest_path(name, sha256)).read_bytes())
-    with pytest.raises(WidthError):
+    with pytest.raises(SegmentError) as caught:
         Stack(Algorithm("tlsh2"), [Segment.check(FEED / segment_path(name, ref.sha256), ref) for ref in made.stack])
+    assert caught.value.fault is SegmentFault.WIDTH
 
 
 def test_the_vectors_are_a_copy_that_a_matcher_opens(tmp_path):  # type: ignore[no-untyped-def]

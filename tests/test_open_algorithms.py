@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import independent_reader
 from command_line import syncd
 from signing import publish_change
-from syncd.errors import UsageError, WidthError
+from syncd.errors import SegmentError, SegmentFault, UsageError, kind_of
 from syncd.feed.signed import load_repository
 from syncd.files import install_file
 from syncd.format.checksum import Checksum
@@ -106,9 +106,9 @@ def test_digests_of_any_width_sort_as_bytes(width: int) -> None:
 def test_segments_of_one_stack_have_one_width(tmp_path: Path) -> None:
     """No manifest can say a width, so that whoever reads the segments proves it."""
     one, other = segment_of(tmp_path, 0, {(b"a" * 9, ""): "A"}), segment_of(tmp_path, 1, {(b"a" * 10, ""): "A"})
-    with pytest.raises(WidthError, match="tlsh2 digests of 10 bytes cannot be combined with digests of 9 bytes"):
+    with pytest.raises(SegmentError, match="tlsh2 digests of 10 bytes cannot be combined with digests of 9 bytes"):
         Stack(NEW, [one, other])
-    with pytest.raises(WidthError, match="digests of 10 bytes cannot be combined with digests of 9 bytes"):
+    with pytest.raises(SegmentError, match="digests of 10 bytes cannot be combined with digests of 9 bytes"):
         difference(Stack(NEW, [one]), Stack(NEW, [other]))
     with pytest.raises(UsageError, match="a tlsh2 digest has 10 bytes; 9 are expected"):
         write_segment(tmp_path / "both", NEW, "base", [one.rows(), other.rows()])
@@ -118,7 +118,7 @@ def test_a_digest_has_one_to_1024_bytes(tmp_path: Path) -> None:
     """A segment of wider digests is refused; so is text of such a width."""
     ref = write_segment(tmp_path / "wide.arrow", NEW, "base", [rows_of({(b"a" * 1025, ""): "A"})])
     assert ref is not None
-    with pytest.raises(WidthError, match="digests of 1025 bytes; format 1 allows 1 to 1024"):
+    with pytest.raises(SegmentError, match="digests of 1025 bytes; format 1 allows 1 to 1024"):
         Segment.check(tmp_path / "wide.arrow", ref)
     assert Digest.parse("tlsh2:" + "Aa" * 1024) == Digest(NEW, b"\xaa" * 1024)
     for text in ("tlsh2:", "tlsh2:abc", "tlsh2:zz", "tlsh2:" + "aa" * 1025, "TLSH 2:aa", "-a:aa", "a" * 33 + ":aa"):
@@ -205,7 +205,7 @@ def test_a_delta_of_another_width_is_refused(world: World) -> None:
     assert world.sync().exit_code == 0
     publish_new(world, {(b"\1" * 5, "five"): "A"}, honest=False)
     world.clock.forward(minutes=5)
-    assert [type(error) for error in world.follow().errors] == [WidthError]
+    assert [kind_of(error) for error in world.follow().errors] == [SegmentFault.WIDTH]
     assert world.sync().exit_code == 4
     matcher = Matcher.open(world.mirror, clock=world.clock)
     assert [hit.entry for hit in matcher.lookup("tlsh2", b"\1" * 3)] == ["three"]

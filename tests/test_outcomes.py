@@ -11,23 +11,27 @@ import pytest
 import syncd
 from syncd import errors
 from syncd.cli.output import OutputError
-from syncd.errors import RowError, SegmentHashError, SyncdError, UsageError, error_class, error_named, kind_of
+from syncd.errors import RowError, SegmentError, SegmentFault, SyncdError, UsageError, error_class, error_named, kind_of
 from syncd.outcomes import HoldReason, Outcome, cure, joined, reasons_in_words
 
 KINDS = [one for _, one in inspect.getmembers(errors, inspect.isclass) if issubclass(one, SyncdError)]
+NAMED = [
+    *((one.__name__, one) for one in KINDS if one is not SegmentError),
+    *((str(fault), SegmentError) for fault in SegmentFault),
+]
 PACKAGE = Path(syncd.__file__).parent
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_every_error_crosses_from_one_process_to_another(kind: type[SyncdError]) -> None:
-    """Each class of `errors.py` is named once, is made again of the same class, and keeps its exit code."""
-    assert error_class(kind.__name__) is kind
-    error = error_named(kind.__name__, "it broke", "mend it", "images version 1")
-    assert (type(error), kind_of(error), error.exit_code) == (kind, kind.__name__, kind.exit_code)
+@pytest.mark.parametrize(("name", "kind"), NAMED)
+def test_every_error_crosses_from_one_process_to_another(name: str, kind: type[SyncdError]) -> None:
+    """Each class of `errors.py`, and each fault of a segment, keeps its name, class and exit code."""
+    assert error_class(name) is kind
+    error = error_named(name, "it broke", "mend it", "images version 1")
+    assert (type(error), kind_of(error), error.exit_code) == (kind, name, kind.exit_code)
     assert (error.message, error.hint, error.serving) == ("it broke", "mend it", "images version 1")
 
 
-@pytest.mark.parametrize("kind", ["", "KeyError", "Path", "Outcome", "a partner's words"])
+@pytest.mark.parametrize("kind", ["", "KeyError", "Path", "Outcome", "SegmentError", "a partner's words"])
 def test_what_is_not_an_error_of_ours_is_the_plain_one(kind: str) -> None:
     """Whatever name another process gives: nothing of the module but its errors can be reached by it."""
     assert error_class(kind) is SyncdError
@@ -36,7 +40,7 @@ def test_what_is_not_an_error_of_ours_is_the_plain_one(kind: str) -> None:
 def test_an_error_of_one_process_is_known_elsewhere_by_the_class_above_it() -> None:
     """Others know the classes of `errors.py` alone."""
     assert kind_of(OutputError("no room")) == "StoreError"
-    assert kind_of(SegmentHashError(Path("a.arrow"), "cut")) == "SegmentHashError"
+    assert kind_of(SegmentError(Path("a.arrow"), SegmentFault.HASH, "cut")) == "SegmentHashError"
     assert kind_of(RowError("a.csv", 3, "digest", "too short")) == "RowError"
 
 

@@ -75,7 +75,7 @@ class Follower:
     ) -> None:
         """Bring the whole stack of ``manifest`` into the folder, folding segments here if that downloads less.
 
-        ``held``: segments named before, which may be inputs of folds. Raises as `fetch`, and `WidthError`.
+        ``held``: segments named before, which may be inputs of folds. Raises as `fetch`, and `SegmentError`.
         """
         plan = plan_fetch(manifest, held, lambda ref: not self._folder.missing(name, [ref]))
         self.fetch(name, plan.downloads, progress)
@@ -85,7 +85,7 @@ class Follower:
         self._check_widths(name, manifest)
 
     def _check_widths(self, name: ListName, manifest: Manifest) -> None:
-        """Raise `WidthError` if segments of one algorithm differ: each is checked alone, no manifest states widths."""
+        """Raise `SegmentError` if widths differ: each segment is checked alone, and no manifest states widths."""
         for algorithm in {ref.algorithm for ref in manifest.stack if ref.algorithm.known_width is None}:
             refs = manifest.segments_of(algorithm)
             Stack(algorithm, [Segment.open(self._folder.segment_path(name, ref), ref) for ref in refs])

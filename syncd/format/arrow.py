@@ -12,18 +12,7 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
-from syncd.errors import (
-    CapError,
-    FormatVersionError,
-    NotArrowError,
-    NullValueError,
-    RemovalInBaseError,
-    RowCountError,
-    SchemaError,
-    TrailingBytesError,
-    TruncatedSegmentError,
-    WidthError,
-)
+from syncd.errors import SegmentError, SegmentFault
 from syncd.files import storage
 from syncd.format import container
 from syncd.format.caps import Caps
@@ -52,20 +41,20 @@ def schema(algorithm: Algorithm, kind: str, width: int | None = None) -> Any:
 
 
 def check_size(path: Path, ref: SegmentRef, caps: Caps) -> None:
-    """Raise `CapError` if more was signed than ``caps`` accept; otherwise as `check_length`."""
+    """Raise `SegmentError` if more was signed than ``caps`` accept; otherwise as `check_length`."""
     if ref.rows > caps.rows or ref.length > caps.length:
         accepted = f"this reader accepts at most {caps.rows} rows in {caps.length} bytes"
-        raise CapError(path, f"{ref.rows} rows in {ref.length} bytes; {accepted}")
+        raise SegmentError(path, SegmentFault.CAP, f"{ref.rows} rows in {ref.length} bytes; {accepted}")
     check_length(path, ref)
 
 
 def check_length(path: Path, ref: SegmentRef) -> None:
-    """Raise `TruncatedSegmentError` or `TrailingBytesError` if the file has another length; `StoreError`."""
+    """Raise `SegmentError` if the file has another length, `StoreError` if it cannot be read."""
     with storage(path, "open segment"):
         size = path.stat().st_size
     if size != ref.length:
-        kind = TruncatedSegmentError if size < ref.length else TrailingBytesError
-        raise kind(path, f"{size} bytes; the manifest says {ref.length}")
+        fault = SegmentFault.TRUNCATED if size < ref.length else SegmentFault.TRAILING_BYTES
+        raise SegmentError(path, fault, f"{size} bytes; the manifest says {ref.length}")
 
 
 def read_batch(path: Path, ref: SegmentRef, *, prove: bool = False) -> tuple[mmap.mmap, Any]:
@@ -74,24 +63,26 @@ def read_batch(path: Path, ref: SegmentRef, *, prove: bool = False) -> tuple[mma
     buffer = pa.py_buffer(mapped)
     content = memoryview(buffer)
     if bytes(content[: len(MAGIC)]) != MAGIC:
-        raise NotArrowError(path, "does not start like an Arrow IPC file")
+        raise SegmentError(path, SegmentFault.NOT_ARROW, "does not start like an Arrow IPC file")
     if bytes(content[-len(MAGIC) :]) != MAGIC:
-        raise TruncatedSegmentError(path, "does not end like an Arrow IPC file")
+        raise SegmentError(path, SegmentFault.TRUNCATED, "does not end like an Arrow IPC file")
     if prove:
         container.check(path, buffer)
     with _arrow_errors(path):
         reader = pa.ipc.open_file(buffer)
         if prove and not reader.schema.equals(pa.ipc.read_schema(buffer.slice(_FIRST_MESSAGE)), check_metadata=True):
-            raise SchemaError(path, "the schema in the footer differs from the one in the first message")
+            raise SegmentError(
+                path, SegmentFault.SCHEMA, "the schema in the footer differs from the one in the first message"
+            )
         if reader.num_record_batches != 1:
-            raise SchemaError(path, f"{reader.num_record_batches} record batches instead of one")
+            raise SegmentError(path, SegmentFault.SCHEMA, f"{reader.num_record_batches} record batches instead of one")
         _check_schema(path, ref, reader.schema)
         batch = reader.get_batch(0)
         batch.validate()  # each buffer is as long as the rows need, so nothing reads beyond the file
     if len(batch) != ref.rows:
-        raise RowCountError(path, f"{len(batch)} rows; the manifest says {ref.rows}")
+        raise SegmentError(path, SegmentFault.ROW_COUNT, f"{len(batch)} rows; the manifest says {ref.rows}")
     if not len(batch):
-        raise RowCountError(path, "no rows")
+        raise SegmentError(path, SegmentFault.ROW_COUNT, "no rows")
     if prove:
         _check_values(path, batch)
     return mapped, batch
@@ -102,7 +93,7 @@ def _map(path: Path) -> mmap.mmap:
         try:
             mapped = mmap.mmap(stream.fileno(), 0, prot=mmap.PROT_READ)
         except ValueError:
-            raise TruncatedSegmentError(path, "an empty file") from None
+            raise SegmentError(path, SegmentFault.TRUNCATED, "an empty file") from None
         mapped.madvise(mmap.MADV_RANDOM)  # look-ups touch single pages: reading ahead costs more than it saves
     return mapped
 
@@ -112,40 +103,53 @@ def _arrow_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise NotArrowError(path, f"cannot be read as Arrow: {brief(str(error))}") from None
+        raise SegmentError(path, SegmentFault.NOT_ARROW, f"cannot be read as Arrow: {brief(str(error))}") from None
 
 
 def _check_schema(path: Path, ref: SegmentRef, found: Any) -> None:
     stated = found.metadata or {}
     if stated.get(KEY_FORMAT) != str(FORMAT).encode():
         version = stated.get(KEY_FORMAT, b"none").decode("ascii", "replace")[:20]
-        raise FormatVersionError(path, f"format version {version!r}; this reader knows version {FORMAT}")
+        raise SegmentError(
+            path, SegmentFault.FORMAT_VERSION, f"format version {version!r}; this reader knows version {FORMAT}"
+        )
     digest_type: Any = found.field(0).type if len(found) else pa.null()
     fixed = pa.types.is_fixed_size_binary(digest_type)
     width = digest_type.byte_width if fixed else ref.algorithm.known_width or 1
     if width != (ref.algorithm.known_width or width):
-        raise WidthError(path, f"digests of {width} bytes; {ref.algorithm} digests have {ref.algorithm.width}")
+        raise SegmentError(
+            path, SegmentFault.WIDTH, f"digests of {width} bytes; {ref.algorithm} digests have {ref.algorithm.width}"
+        )
     if not 1 <= width <= MAX_DIGEST_BYTES:
-        raise WidthError(path, f"digests of {width} bytes; format 1 allows 1 to {MAX_DIGEST_BYTES}")
+        raise SegmentError(
+            path, SegmentFault.WIDTH, f"digests of {width} bytes; format 1 allows 1 to {MAX_DIGEST_BYTES}"
+        )
     if ref.kind == "base" and found.get_field_index("removed") >= 0:
-        raise RemovalInBaseError(path, "a base must not have a 'removed' column")
+        raise SegmentError(path, SegmentFault.REMOVAL_IN_BASE, "a base must not have a 'removed' column")
     if not found.equals(schema(ref.algorithm, ref.kind, width), check_metadata=True):
-        raise SchemaError(path, f"the columns or metadata are not those of a {ref.algorithm} {ref.kind}")
+        raise SegmentError(
+            path, SegmentFault.SCHEMA, f"the columns or metadata are not those of a {ref.algorithm} {ref.kind}"
+        )
 
 
 def _check_values(path: Path, batch: Any) -> None:
     for number, column in enumerate(batch.columns):
         if column.null_count or column.buffers()[0] is not None:
             missing = np.flatnonzero(np.asarray(column.is_null()))
-            raise NullValueError(
-                path, f"a missing {batch.schema.names[number]}", int(missing[0]) if len(missing) else None
+            raise SegmentError(
+                path,
+                SegmentFault.NULL_VALUE,
+                f"a missing {batch.schema.names[number]}",
+                int(missing[0]) if len(missing) else None,
             )
     if batch.column(2).dictionary.null_count:
-        raise NullValueError(path, "a missing value in the label dictionary")
+        raise SegmentError(path, SegmentFault.NULL_VALUE, "a missing value in the label dictionary")
     try:
         batch.validate(full=True)
     except (pa.ArrowException, ValueError):
-        raise SchemaError(path, "invalid UTF-8, or a label code out of range", _first_invalid(batch)) from None
+        raise SegmentError(
+            path, SegmentFault.SCHEMA, "invalid UTF-8, or a label code out of range", _first_invalid(batch)
+        ) from None
 
 
 def _first_invalid(batch: Any) -> int:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from syncd.errors import CompressedError, NotArrowError, SchemaError, TrailingBytesError
+from syncd.errors import SegmentError, SegmentFault
 
 _CONTINUATION: Final = 0xFFFFFFFF
 _START: Final = 8  # "ARROW1" and two bytes of padding
@@ -32,18 +32,20 @@ def check(path: Path, buffer: Any) -> None:
     """Prove that ``buffer`` is a schema, one dictionary, one record batch, a footer, and nothing else.
 
     Readers that use the footer and readers that walk the messages then see the same content. Raises
-    `CompressedError`, `TrailingBytesError`, `SchemaError` or `NotArrowError`.
+    `SegmentError`.
     """
     content = memoryview(buffer)
     try:
         messages, end = _walk(path, content)
         if [message.kind for message in messages] != [_SCHEMA, _DICTIONARY, _BATCH]:
-            raise SchemaError(path, "the messages are not a schema, one dictionary and one record batch")
+            raise SegmentError(
+                path, SegmentFault.SCHEMA, "the messages are not a schema, one dictionary and one record batch"
+            )
         _check_footer(path, content, end, messages)
         for message in messages:
             _check_message(path, message)
     except (struct.error, IndexError, OverflowError):
-        raise NotArrowError(path, "a message of the Arrow file is damaged") from None
+        raise SegmentError(path, SegmentFault.NOT_ARROW, "a message of the Arrow file is damaged") from None
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ def _walk(path: Path, content: memoryview) -> tuple[list[_Message], int]:
     while True:
         marker, length = struct.unpack_from("<II", content, position)
         if marker != _CONTINUATION:
-            raise NotArrowError(path, "a message of the Arrow file is damaged")
+            raise SegmentError(path, SegmentFault.NOT_ARROW, "a message of the Arrow file is damaged")
         metadata = position + 8
         if length == 0 or len(messages) > _BATCH:
             return messages, metadata
@@ -73,29 +75,33 @@ def _walk(path: Path, content: memoryview) -> tuple[list[_Message], int]:
 def _check_footer(path: Path, content: memoryview, end: int, messages: list[_Message]) -> None:
     length = struct.unpack_from("<i", content, len(content) - _END)[0]
     if end + length + _END != len(content):
-        raise TrailingBytesError(path, "bytes that do not belong to any message")
+        raise SegmentError(path, SegmentFault.TRAILING_BYTES, "bytes that do not belong to any message")
     footer = _Table.root(content[end : end + length])
     blocks = footer.structs(_FOOTER_DICTIONARIES, _BLOCK) + footer.structs(_FOOTER_BATCHES, _BLOCK)
     if blocks != [message.block for message in messages[1:]]:
-        raise SchemaError(path, "the footer does not match the messages before it")
+        raise SegmentError(path, SegmentFault.SCHEMA, "the footer does not match the messages before it")
     if footer.short(_FOOTER_VERSION) != _V5 or footer.has(_FOOTER_CUSTOM):
-        raise SchemaError(path, "the footer is not of metadata version V5, or has custom metadata")
+        raise SegmentError(
+            path, SegmentFault.SCHEMA, "the footer is not of metadata version V5, or has custom metadata"
+        )
 
 
 def _check_message(path: Path, message: _Message) -> None:
     if message.table.short(_MESSAGE_VERSION) != _V5 or message.table.has(_MESSAGE_CUSTOM):
-        raise SchemaError(path, "a message is not of metadata version V5, or has custom metadata")
+        raise SegmentError(path, SegmentFault.SCHEMA, "a message is not of metadata version V5, or has custom metadata")
     header = message.table.table(_MESSAGE_HEADER)
     if message.kind == _SCHEMA:
         if header.short(_SCHEMA_ENDIANNESS):
-            raise SchemaError(path, "the data is big-endian; format 1 is little-endian")
+            raise SegmentError(path, SegmentFault.SCHEMA, "the data is big-endian; format 1 is little-endian")
         return
     if message.kind == _DICTIONARY:
         if header.byte(_DICTIONARY_IS_DELTA):
-            raise SchemaError(path, "the dictionary is a delta dictionary, which format 1 does not allow")
+            raise SegmentError(
+                path, SegmentFault.SCHEMA, "the dictionary is a delta dictionary, which format 1 does not allow"
+            )
         header = header.table(_DICTIONARY_DATA)
     if header.has(_BATCH_COMPRESSION):
-        raise CompressedError(path, "a buffer is compressed, which format 1 does not allow")
+        raise SegmentError(path, SegmentFault.COMPRESSED, "a buffer is compressed, which format 1 does not allow")
     _check_body(path, header.structs(_BATCH_BUFFERS, _BUFFER), message.block[-1])
 
 
@@ -103,7 +109,9 @@ def _check_body(path: Path, buffers: list[tuple[int, ...]], body: int) -> None:
     end = 0
     for start, length in [(start, length) for start, length in buffers if length] + [(body, 0)]:
         if not end <= start < end + _PADDING or length < 0:
-            raise TrailingBytesError(path, "buffers overlap, or bytes do not belong to any buffer")
+            raise SegmentError(
+                path, SegmentFault.TRAILING_BYTES, "buffers overlap, or bytes do not belong to any buffer"
+            )
         end = start + length
 
 

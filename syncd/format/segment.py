@@ -14,15 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from syncd.errors import (
-    CapError,
-    CompressedError,
-    DuplicateRowError,
-    RowCountError,
-    SchemaError,
-    SegmentHashError,
-    UnsortedError,
-)
+from syncd.errors import SegmentError, SegmentFault
 from syncd.files import sha256_file
 from syncd.format.arrow import check_length, check_size, read_batch
 from syncd.format.caps import DEFAULT_CAPS, Caps
@@ -103,10 +95,10 @@ class Segment:
 
     @classmethod
     def check(cls, path: Path, ref: SegmentRef, caps: Caps = DEFAULT_CAPS) -> Self:
-        """Prove every property of format 1, the hash first. Raises the `SegmentError` that names the fault."""
+        """Prove every property of format 1, the hash first. Raises `SegmentError` with the fault."""
         check_size(path, ref, caps)
         if sha256_file(path) != ref.sha256:
-            raise SegmentHashError(path, "its content does not match the SHA-256 in its name")
+            raise SegmentError(path, SegmentFault.HASH, "its content does not match the SHA-256 in its name")
         return cls.check_all_but_hash(path, ref, caps)
 
     @classmethod
@@ -203,12 +195,18 @@ class Segment:
 
     def _check_rows(self, caps: Caps, checked: RowProgress) -> None:
         if len(self._dictionary) > caps.labels:
-            raise CapError(
-                self.path, f"{len(self._dictionary)} distinct labels; this reader accepts at most {caps.labels}"
+            raise SegmentError(
+                self.path,
+                SegmentFault.CAP,
+                f"{len(self._dictionary)} distinct labels; this reader accepts at most {caps.labels}",
             )
         label_bytes = pc.sum(pc.binary_length(self._dictionary)).as_py()
         if label_bytes > caps.label_bytes:
-            raise CapError(self.path, f"{label_bytes} bytes of labels; this reader accepts at most {caps.label_bytes}")
+            raise SegmentError(
+                self.path,
+                SegmentFault.CAP,
+                f"{label_bytes} bytes of labels; this reader accepts at most {caps.label_bytes}",
+            )
         self._check_order(checked)
         self._check_entries()
         self._check_labels()
@@ -219,7 +217,12 @@ class Segment:
             offsets, _ = entry_bytes(self.entries.slice(start, _CHUNK))
             long = np.flatnonzero(np.diff(offsets) > MAX_ENTRY_BYTES)
             if len(long):
-                raise SchemaError(self.path, f"an entry is longer than {MAX_ENTRY_BYTES} bytes", start + int(long[0]))
+                raise SegmentError(
+                    self.path,
+                    SegmentFault.SCHEMA,
+                    f"an entry is longer than {MAX_ENTRY_BYTES} bytes",
+                    start + int(long[0]),
+                )
 
     def _check_order(self, checked: RowProgress) -> None:
         for start in range(0, len(self), _CHUNK):
@@ -232,32 +235,38 @@ class Segment:
             row = first + int(wrong[0])
             pair = self.rows(row - 1, row + 1)
             same = pair.digests[0] == pair.digests[1] and pair.entries[0] == pair.entries[1]
-            kind = DuplicateRowError if same else UnsortedError
-            raise kind(self.path, "repeats the (digest, entry) of the row before" if same else "out of order", row)
+            fault = SegmentFault.DUPLICATE_ROW if same else SegmentFault.UNSORTED
+            raise SegmentError(
+                self.path, fault, "repeats the (digest, entry) of the row before" if same else "out of order", row
+            )
 
     def _check_labels(self) -> None:
         encoded = [label.encode() for label in self.labels]
         if encoded != sorted(set(encoded)):
-            raise SchemaError(self.path, "the labels are not sorted and unique")
+            raise SegmentError(self.path, SegmentFault.SCHEMA, "the labels are not sorted and unique")
         used = np.zeros(len(encoded), bool)
         for start in range(0, len(self), _CHUNK):
             used[self._codes[start : start + _CHUNK]] = True
         if not used.all():
-            raise SchemaError(self.path, "a label is not used by any row")
+            raise SegmentError(self.path, SegmentFault.SCHEMA, "a label is not used by any row")
         long = [code for code, label in enumerate(encoded) if len(label) > MAX_LABEL_BYTES]
         if long:
             row = int(np.flatnonzero(np.isin(self._codes, long))[0])
-            raise SchemaError(self.path, f"a label is longer than {MAX_LABEL_BYTES} bytes", row)
+            raise SegmentError(self.path, SegmentFault.SCHEMA, f"a label is longer than {MAX_LABEL_BYTES} bytes", row)
 
     def _check_removals(self) -> None:
         removed = self._removed(0, len(self))
         removals = int(removed.sum())
         if removals != self.ref.removals:
-            raise RowCountError(self.path, f"{removals} removals; the manifest says {self.ref.removals}")
+            raise SegmentError(
+                self.path, SegmentFault.ROW_COUNT, f"{removals} removals; the manifest says {self.ref.removals}"
+            )
         if removals:
             labelled = np.flatnonzero(removed & (self._codes != (self.labels.index("") if "" in self.labels else -1)))
             if len(labelled):
-                raise SchemaError(self.path, "a removal has a label other than ''", int(labelled[0]))
+                raise SegmentError(
+                    self.path, SegmentFault.SCHEMA, "a removal has a label other than ''", int(labelled[0])
+                )
 
 
 def _no_guess(digest: bytes) -> int:  # noqa: ARG001 - the signature of `Guess`
@@ -280,5 +289,5 @@ def _place(path: Path, mapped: mmap.mmap, buffer: Any) -> int:
     """Return the offset of a column's buffer in the map. A decompressed buffer is outside; proved files have none."""
     place = buffer.address - pa.py_buffer(mapped).address
     if not 0 <= place <= len(mapped) - buffer.size:
-        raise CompressedError(path, "a buffer is compressed, which format 1 does not allow")
+        raise SegmentError(path, SegmentFault.COMPRESSED, "a buffer is compressed, which format 1 does not allow")
     return int(place)

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from syncd.errors import WidthError
+from syncd.errors import SegmentError, SegmentFault
 from syncd.format.checksum import Checksum, checksum
 from syncd.format.lazy import lazy
 from syncd.format.rows import Digests, Mask, Rows, concatenate, repeats, sort_order
@@ -63,7 +63,7 @@ class Totals:
 
 
 class Stack:
-    """Segments of one algorithm, oldest first. Raises `WidthError` if their digests differ in width."""
+    """Segments of one algorithm, oldest first. Raises `SegmentError` if their digests differ in width."""
 
     def __init__(self, algorithm: Algorithm, segments: Sequence[Segment]) -> None:
         self.algorithm, self.segments = algorithm, tuple(segments)
@@ -132,7 +132,7 @@ class Stack:
         return merge_deltas(self.algorithm, self.deltas)
 
     def resolve(self, rows: Rows) -> Resolved:
-        """Look up the (digest, entry) of each row. O(k log n). Raises `WidthError` for rows of another width."""
+        """Look up the (digest, entry) of each row. O(k log n). Raises `SegmentError` for rows of another width."""
         if self.segments and len(rows) and rows.width != self.width:
             raise _other_width(self.segments[0].path, rows.width, self)
         present = np.zeros(len(rows), bool)
@@ -244,9 +244,11 @@ class Stack:
         return self.base.take(position[found])
 
 
-def _other_width(path: Path, width: int, stack: Stack) -> WidthError:
-    return WidthError(
-        path, f"{stack.algorithm} digests of {width} bytes cannot be combined with digests of {stack.width} bytes"
+def _other_width(path: Path, width: int, stack: Stack) -> SegmentError:
+    return SegmentError(
+        path,
+        SegmentFault.WIDTH,
+        f"{stack.algorithm} digests of {width} bytes cannot be combined with digests of {stack.width} bytes",
     )
 
 

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from syncd.errors import FeedError, StoreError, SyncdError, as_known
+from syncd.errors import FeedError, StoreError, SyncdError, as_known, kind_of
 from syncd.feed import layout
 from syncd.feed.folder import FeedFolder
 from syncd.feed.follow import Follower
@@ -256,7 +256,7 @@ class Preparation:
         """Keep what was signed and refused, for whoever asks the partner about it; the newest few."""
         folder = self.folder.work / "rejected"
         document = json.loads(evidence(self.trusted, signed))
-        content = {"at": f"{self.now:%Y-%m-%dT%H:%M:%SZ}", "error": type(error).__name__, **document}
+        content = {"at": f"{self.now:%Y-%m-%dT%H:%M:%SZ}", "error": kind_of(error), **document}
         kept = f"{name}.{signed.manifest.version}.{signed.sha256[:16]}.json"
         install_bytes(folder / kept, json.dumps(content, sort_keys=True).encode(), mode=_PRIVATE)
         with storage(folder, "clean"):
