@@ -1,6 +1,6 @@
-"""Every act that the audit log records: a closed set, one class each. ``docs/operations.md`` explains them.
+"""The acts that the audit log records: a closed set, one class each. ``docs/operations.md`` explains them.
 
-An act's name is its class's, in lower case with underscores. No act ever holds a digest, an entry id or a token.
+An act is named after its class, in lower case with underscores. No act ever holds a digest, an entry id or a token.
 """
 
 import functools
@@ -16,20 +16,20 @@ from syncd.units import count
 
 @dataclass(frozen=True)
 class Act:
-    """What somebody did; the audit log keeps beside it who, and when."""
+    """An act of an operator, a matcher or syncd. The audit log records the actor and the time with it."""
 
     @classmethod
     def name(cls) -> str:
-        """As the audit log names it."""
+        """Return the act's name in the audit log."""
         return name_of(cls)
 
     @property
     def words(self) -> str:
-        """What was done, for people; the actor's name goes before it."""
+        """The act in words, to follow the actor's name."""
         raise NotImplementedError
 
     def document(self) -> dict[str, JsonValue]:
-        """Its fields, as values that JSON has."""
+        """Return the fields as JSON values."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
 
@@ -47,7 +47,7 @@ class SetUp(Act):
 
 @dataclass(frozen=True)
 class AskedForSync(Act):
-    """Asked for a sync, or joined the one under way (`syncd sync`)."""
+    """Asked for a sync, or joined a running one (`syncd sync`)."""
 
     source: str
     sync_id: str
@@ -77,7 +77,7 @@ class Retrusted(Act):
 
 @dataclass(frozen=True)
 class ChangedKeys(Act):
-    """Changed keys of our own feed, or renewed its root (`syncd feed rotate --state` and its like)."""
+    """Changed keys of our own feed, or renewed its root (`syncd feed rotate --state` and similar commands)."""
 
     folder: str
     did: str
@@ -91,10 +91,10 @@ class ChangedKeys(Act):
 
 @dataclass(frozen=True)
 class Restored(Act):
-    """Went on after the catalog was restored from a backup (`syncd recover`).
+    """Resumed work after the catalog was restored from a backup (`syncd recover`).
 
-    ``records`` and ``head`` are of the longest chain that the published feed stated then: records beyond the backup's
-    are lost, and `syncd audit verify` says so once.
+    ``records`` and ``head`` describe the longest audit chain that the published feed stated at that time. Records
+    newer than the backup are lost; `syncd audit verify` reports this once.
     """
 
     records: int
@@ -108,7 +108,7 @@ class Restored(Act):
 
 @dataclass(frozen=True)
 class PublishedAbove(Act):
-    """Published every list again, above a version (`syncd recover`)."""
+    """Published every list again under a version above ``above`` (`syncd recover`)."""
 
     above: int
     lists: int
@@ -125,17 +125,18 @@ class AddedMatcher(Act):
 
     matcher: str
     lists: tuple[str, ...] | None
-    """None: all"""
+    """None: all lists"""
 
     @property
     def words(self) -> str:
         """See `Act`."""
-        return f"let matcher {self.matcher} pull {'all lists' if self.lists is None else ', '.join(self.lists)}"
+        lists = "all lists" if self.lists is None else ", ".join(self.lists)
+        return f"let matcher {self.matcher} pull {lists}"
 
 
 @dataclass(frozen=True)
 class RevokedMatcher(Act):
-    """Let a matcher pull no more (`syncd matchers revoke`)."""
+    """Withdrew a matcher's permission to pull (`syncd matchers revoke`)."""
 
     matcher: str
 
@@ -147,10 +148,10 @@ class RevokedMatcher(Act):
 
 @dataclass(frozen=True)
 class Pulled(Act):
-    """Files of a list sent to a matcher, the actor, in the hour that ended."""
+    """Files of a list that were sent to a matcher (the actor) in the past hour."""
 
     list: str
-    """``*``: of more lists than are counted apart"""
+    """``*``: all lists beyond those that are counted separately"""
     manifests: int
     segments: int
     bytes: int
@@ -164,7 +165,7 @@ class Pulled(Act):
 
 @dataclass(frozen=True)
 class Released(Act):
-    """Let a held update be published (`syncd release`)."""
+    """Released the rows of a hold (`syncd release`)."""
 
     hold: str
     list: str
@@ -180,7 +181,7 @@ class Released(Act):
 
 @dataclass(frozen=True)
 class Discarded(Act):
-    """Dropped a held update (`syncd discard`)."""
+    """Discarded the rows of a hold (`syncd discard`)."""
 
     hold: str
     list: str
@@ -196,7 +197,7 @@ class Discarded(Act):
 
 @dataclass(frozen=True)
 class Retired(Act):
-    """Ended a list (`syncd retire`)."""
+    """Retired a list (`syncd retire`)."""
 
     list: str
     reason: str
@@ -209,7 +210,7 @@ class Retired(Act):
 
 @dataclass(frozen=True)
 class Earlier(Act):
-    """Recorded before acts had types; kept as it was."""
+    """An act recorded before acts had types, kept unchanged."""
 
     action: str
     subject: str
@@ -218,8 +219,8 @@ class Earlier(Act):
     @property
     def words(self) -> str:
         """See `Act`."""
-        told = ", ".join(f"{key} {value}" for key, value in self.detail.items() if value is not None)
-        return f"{self.action} {self.subject}" + (f": {told}" if told else "")
+        detail = ", ".join(f"{key} {value}" for key, value in self.detail.items() if value is not None)
+        return f"{self.action} {self.subject}" + (f": {detail}" if detail else "")
 
 
 ACTS: Final[tuple[type[Act], ...]] = (
@@ -237,8 +238,8 @@ ACTS: Final[tuple[type[Act], ...]] = (
     Retired,
     Earlier,
 )
-"""All of them."""
-_BY_NAME: Final = {one.name(): one for one in ACTS}
+"""Every class of act."""
+_BY_NAME: Final = {act.name(): act for act in ACTS}
 
 
 @functools.cache
@@ -247,7 +248,10 @@ def _reader(name: str) -> TypeAdapter[Any]:
 
 
 def act_named(name: str, fields: Any) -> Act:
-    """The act of that name with these fields, as `Act.document` wrote them. Raises `ValueError` if there is none."""
+    """Read an act back from its name and the fields that `Act.document` wrote.
+
+    Raises `ValueError` if the name is unknown or the fields do not fit.
+    """
     if name not in _BY_NAME:
         raise ValueError("an act of an unknown name")
     try:

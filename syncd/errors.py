@@ -1,13 +1,13 @@
-"""Every error a user can meet, sorted by what the caller does next.
+"""Every error that a user can see, sorted by what the caller does next.
 
 ::
 
     SyncdError                  exit 1
     ├── UsageError              exit 2   the command, a flag, a file name or the configuration is wrong
     │   ├── ConfigError                  the configuration file
-    │   ├── RowError                     a row of a list file (line, column, reason)
-    │   └── RetiredList                  a look-up that names a list that is no longer published
-    ├── SourceError             exit 5   try at the next sync: unreachable, refused, too slow
+    │   ├── RowError                     a row of a list file: line, column, reason
+    │   └── RetiredList                  a look-up in a list that is no longer published
+    ├── SourceError             exit 5   try at the next sync: unreachable, refused or too slow
     │   ├── DeadlineExceeded
     │   ├── HttpStatusError              carries the status and Retry-After
     │   └── TruncatedError               fewer or more bytes than announced
@@ -16,18 +16,19 @@
     │   │   ├── ExpiredError
     │   │   ├── RollbackError
     │   │   └── EquivocationError
-    │   ├── MismatchError                bytes, counts or an end state other than what was signed
+    │   ├── MismatchError                bytes, counts or an end state differ from what was signed
     │   ├── ManifestError
     │   ├── UnknownListError
     │   └── SegmentError                 a segment file; its `SegmentFault` says what is wrong
     ├── StoreError              exit 1   abort, keep serving, alarm: disk full, not writable, damaged state
     └── RefusedError            exit 6   locked, pinned, not permitted
-        ├── AbandonedError               the daemon stopped before it was done
+        ├── AbandonedError               the daemon stopped before the work was done
         └── LostRaceError                another process published first
 
 A hold is a verdict, not an error.
 """
 
+import difflib
 import enum
 from collections.abc import Iterable
 from datetime import datetime
@@ -38,13 +39,13 @@ from syncd.outcomes import Outcome, worst_code
 
 
 class SyncdError(Exception):
-    """What happened, what is still being served, and what to do next.
+    """An error with a message (what happened), ``serving`` (what is still served) and a hint (what to do).
 
-    ``serving`` is filled in by the layer that knows it (`at`), not by the one that found the fault.
+    ``serving`` is set by the layer that knows it, not by the one that raises the error.
     """
 
     outcome: ClassVar[Outcome] = Outcome.FAILED
-    """of a sync that ends in it"""
+    """of a sync that fails with this error"""
     exit_code: ClassVar[int] = Outcome.FAILED.exit_code
     usual_hint: ClassVar[str] = ""
 
@@ -69,7 +70,7 @@ class ConfigError(UsageError):
 
 
 class RowError(UsageError):
-    """A row of a list file is wrong. ``line`` counts from 1; the value itself is never shown."""
+    """A row of a list file is wrong. ``line`` counts from 1. The value itself is never shown."""
 
     def __init__(self, file: str, line: int, column: str, reason: str) -> None:
         super().__init__(f"{file}, line {line}, column {column}: {reason}")
@@ -77,12 +78,12 @@ class RowError(UsageError):
 
 
 class RetiredList(UsageError):  # noqa: N818 - reads as what happened, in code and in log
-    """A look-up names a list that its operator retired. Look-ups over all lists skip it."""
+    """A look-up names a list that its operator retired. Look-ups over all lists skip such a list."""
 
     def __init__(self, name: str, since: datetime) -> None:
         super().__init__(
-            f"the list {name} was retired on {since:%Y-%m-%d}: it holds nothing any more",
-            hint="ask its operator which list took its place; look-ups that name no list go on without it",
+            f"the list {name} was retired on {since:%Y-%m-%d}: it is now empty",
+            hint="ask its operator which list replaces it; look-ups that name no list skip it",
         )
         self.name, self.since = name, since
 
@@ -92,15 +93,15 @@ class SourceError(SyncdError):
 
     outcome = Outcome.UNREACHABLE
     exit_code = Outcome.UNREACHABLE.exit_code
-    usual_hint = "the next sync tries again; if it stays so, tell the peer's operator"
+    usual_hint = "the next sync tries again; if this lasts, tell the peer's operator"
 
 
 class DeadlineExceeded(SourceError):  # noqa: N818 - reads as what happened, in code and in log
-    """The time allowed for the whole operation ran out."""
+    """The operation did not finish within its time limit."""
 
 
 class HttpStatusError(SourceError):
-    """The peer answered with a status that is not a success. ``retry_after`` is in seconds, where it gave one."""
+    """The peer answered with a status that is not a success. ``retry_after`` is in seconds, if the peer sent it."""
 
     def __init__(self, message: str, status: int, *, retry_after: float | None = None, hint: str = "") -> None:
         super().__init__(message, hint=hint)
@@ -112,15 +113,15 @@ class TruncatedError(SourceError):
 
 
 class FeedError(SyncdError):
-    """What the peer signed or sent is refused. Nobody may release it."""
+    """The peer's data is rejected. No operator can release it."""
 
     outcome = Outcome.REJECTED
     exit_code = Outcome.REJECTED.exit_code
-    usual_hint = "nothing of it was taken: tell whoever publishes the feed"
+    usual_hint = "nothing of it was used; tell the feed's publisher"
 
 
 class TrustError(FeedError):
-    """Signatures, thresholds, key rotation."""
+    """Signatures, thresholds or roots are wrong."""
 
 
 class ExpiredError(TrustError):
@@ -128,7 +129,7 @@ class ExpiredError(TrustError):
 
 
 class RollbackError(TrustError):
-    """Signed, but older than what was already verified."""
+    """Validly signed, but older than a version that was verified before."""
 
 
 class EquivocationError(TrustError):
@@ -136,12 +137,11 @@ class EquivocationError(TrustError):
 
 
 def worst_error(errors: Iterable[SyncdError]) -> SyncdError | None:
-    """The error that a person has to hear of first: an equivocation, then by exit code as `worst_code`; of several the
-    first."""
-    found = list(errors)
-    twice = next((error for error in found if isinstance(error, EquivocationError)), None)
-    worst = worst_code(error.exit_code for error in found)
-    return twice or next((error for error in found if error.exit_code == worst), None)
+    """Return the error to report first: an equivocation, else the one whose exit code `worst_code` picks."""
+    candidates = list(errors)
+    equivocation = next((error for error in candidates if isinstance(error, EquivocationError)), None)
+    worst = worst_code(error.exit_code for error in candidates)
+    return equivocation or next((error for error in candidates if error.exit_code == worst), None)
 
 
 class MismatchError(FeedError):
@@ -196,7 +196,7 @@ class SegmentError(FeedError):
         where = "" if row is None else f", row {row}"
         super().__init__(
             f"segment {file.name}{where}: {reason}",
-            hint="it is not what format 1 allows, though its hash is signed: tell whoever publishes the feed",
+            hint="the file breaks format 1 although its hash is signed: tell the feed's publisher",
         )
         self.file, self.fault, self.reason, self.row = file, fault, reason, row
 
@@ -208,18 +208,18 @@ class StoreError(SyncdError):
 
 
 class RefusedError(SyncdError):
-    """Not now, or not by you."""
+    """The operation is not possible now, or not permitted."""
 
     outcome = Outcome.REFUSED
     exit_code = Outcome.REFUSED.exit_code
 
 
 class LostRaceError(RefusedError):
-    """Another process published first: nothing was changed, and the same can be tried again from the new state."""
+    """Another process published first. Nothing was changed; try again from the new state."""
 
 
 class AbandonedError(RefusedError):
-    """The daemon was stopped, or asked to; what was begun is taken up again later."""
+    """The daemon stopped before the work was done. The next start continues it."""
 
     outcome = Outcome.INTERRUPTED
     exit_code = Outcome.INTERRUPTED.exit_code
@@ -256,16 +256,14 @@ _BY_NAME: Final[dict[str, type[SyncdError]]] = {
 
 
 def nearest(name: str, known: Iterable[str], what: str) -> str:
-    """The hint for a name that is none: the known one that was meant, or else all."""
-    import difflib
-
+    """Return the hint for an unknown name: the closest known name, or all of them."""
     names = tuple(known)
     close = difflib.get_close_matches(name, names, 1)
     return f"did you mean {close[0]}?" if close else f"known {what}s: {', '.join(names) or 'none'}"
 
 
 def error_document(error: SyncdError) -> dict[str, Any]:
-    """An error as JSON."""
+    """Return an error as a JSON object."""
     return {
         "kind": kind_of(error),
         "message": error.message,
@@ -286,14 +284,14 @@ def kind_of(error: SyncdError) -> str:
 
 
 def error_class(kind: str) -> type[SyncdError]:
-    """The class of an error that another process named; the plain `SyncdError` if it is not one of ours."""
+    """Return the class of an error that another process named; `SyncdError` itself if the name is unknown."""
     return _BY_NAME.get(kind, SyncdError)
 
 
 def error_named(kind: str, message: str, hint: str = "", serving: str = "") -> SyncdError:
-    """The error that another process reported by the name of its class; see `error_class`."""
+    """Build the error that another process reported under the name ``kind``; see `error_class`."""
     known = error_class(kind)
-    error = known.__new__(known)  # what each class composes of its parts has been composed already
+    error = known.__new__(known)  # not __init__: the message is already complete
     SyncdError.__init__(error, message, hint=hint, serving=serving)
     if isinstance(error, SegmentError):
         error.fault = SegmentFault(kind)
@@ -301,9 +299,10 @@ def error_named(kind: str, message: str, hint: str = "", serving: str = "") -> S
 
 
 def as_known(fault: Exception) -> SyncdError:
-    """Any exception as an error that a sync can end in. Its own words are not repeated: they may hold a digest."""
+    """Wrap any exception as a `SyncdError`. Its own text is not repeated, because it may contain a digest."""
     if isinstance(fault, SyncdError):
         return fault
     return SyncdError(
-        f"internal error ({type(fault).__name__})", hint="a bug in syncd: please report it; the other lists went on"
+        f"internal error ({type(fault).__name__})",
+        hint="this is a bug in syncd, please report it; the other lists are not affected",
     )

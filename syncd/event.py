@@ -1,6 +1,6 @@
-"""What an event is, of which ``syncd.events`` has every one, and what several of them share.
+"""Base classes of log events. ``syncd.events`` defines the events themselves.
 
-An event's name in the log is its class's, in lower case with underscores. What belongs to a sync carries its
+An event is named after its class, in lower case with underscores. An event that belongs to a sync carries its
 ``sync_id``.
 """
 
@@ -16,28 +16,28 @@ from syncd.units import stamp
 
 
 def name_of(kind: type) -> str:
-    """A class's name in lower case with underscores, as logs have it."""
+    """Return a class's name in lower case with underscores."""
     return re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower()
 
 
 @dataclass(frozen=True)
 class Event:
-    """What happened."""
+    """One log event."""
 
     level: ClassVar[Level] = Level.INFO
 
     @classmethod
     def name(cls) -> str:
-        """As the log names it."""
+        """Return the event's name in the log."""
         return name_of(cls)
 
     @property
     def importance(self) -> Level:
-        """The level of this one; most events have that of their class."""
+        """The level of this event; usually that of its class."""
         return self.level
 
     def document(self) -> dict[str, Any]:
-        """Its fields, as values that JSON has."""
+        """Return the fields as JSON values."""
         return {field.name: _plain(getattr(self, field.name)) for field in fields(self)}
 
 
@@ -52,13 +52,13 @@ def _plain(value: Any) -> Any:
         case StrEnum():
             return str(value)
         case tuple():
-            return [_plain(one) for one in value]
+            return [_plain(item) for item in value]
     return value
 
 
 @dataclass(frozen=True)
 class FaultEvent(Event):
-    """Something did not work, and a person must act."""
+    """A failure that a person must act on."""
 
     level = Level.ERROR
     message: str
@@ -67,7 +67,7 @@ class FaultEvent(Event):
 
 @dataclass(frozen=True)
 class SyncEvent(Event):
-    """Of one sync."""
+    """An event of one sync."""
 
     sync_id: str
     source: str
@@ -75,11 +75,11 @@ class SyncEvent(Event):
 
 @dataclass(frozen=True)
 class SyncEnded(SyncEvent):
-    """What came of it, or of a part of it."""
+    """The end of a sync, or of one list in it."""
 
     outcome: Outcome
 
     @property
     def importance(self) -> Level:
-        """That of the outcome."""
+        """The level of the outcome."""
         return self.outcome.level

@@ -1,6 +1,6 @@
-"""Every event that the daemon logs: a closed set, one class each. ``docs/events.md`` explains them.
+"""The events that the daemon logs: a closed set, one class each. ``docs/events.md`` explains them.
 
-No event ever holds a digest, an entry id or a token; no field is free text of a partner but the messages of errors,
+No event ever holds a digest, an entry id or a token. The only free text from a partner is in the messages of errors,
 which hold none of these either.
 """
 
@@ -15,7 +15,7 @@ from syncd.outcomes import Level
 
 @dataclass(frozen=True)
 class DaemonStarted(Event):
-    """The daemon holds the state; syncs that a kill cut short are marked, commits that it left are installed."""
+    """The daemon has locked the state, marked interrupted syncs and installed pending commits."""
 
     version: str
     pid: int
@@ -26,30 +26,30 @@ class DaemonStarted(Event):
 
 @dataclass(frozen=True)
 class DaemonReady(Event):
-    """Schedules run, and the control socket answers."""
+    """The schedule runs and the control socket answers."""
 
     control_socket: str
 
 
 @dataclass(frozen=True)
 class DaemonStopping(Event):
-    """Asked to stop: no sync begins any more."""
+    """The daemon was asked to stop and starts no more syncs."""
 
     signal: str
     running: tuple[str, ...]
-    """sources whose sync is under way"""
+    """sources with a running sync"""
 
 
 @dataclass(frozen=True)
 class DaemonStopped(Event):
-    """The last event. What was not finished is taken up by the next start."""
+    """The last event of a daemon. The next start continues unfinished work."""
 
     unfinished: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class ConfigReloaded(Event):
-    """The configuration was read again and is in force."""
+    """The configuration was reloaded and is in effect."""
 
     added: tuple[str, ...]
     removed: tuple[str, ...]
@@ -59,12 +59,12 @@ class ConfigReloaded(Event):
 
 @dataclass(frozen=True)
 class ConfigRejected(FaultEvent):
-    """The configuration was read again, is wrong, and nothing of it is in force: the one before stays."""
+    """The reloaded configuration is wrong. The previous one stays in effect."""
 
 
 @dataclass(frozen=True)
 class SyncScheduled(Event):
-    """When a source is due next."""
+    """The next sync of a source was scheduled."""
 
     source: str
     next_run_at: datetime
@@ -74,7 +74,7 @@ class SyncScheduled(Event):
 
 @dataclass(frozen=True)
 class SyncStarted(SyncEvent):
-    """A sync began."""
+    """A sync started."""
 
     asked_by: str
     """``schedule``, or the user at the control socket"""
@@ -83,14 +83,14 @@ class SyncStarted(SyncEvent):
 
 @dataclass(frozen=True)
 class SyncJoined(SyncEvent):
-    """Somebody asked for a sync that is under way already, and waits for that one."""
+    """A requested sync was already running; the request waits for it."""
 
     asked_by: str
 
 
 @dataclass(frozen=True)
 class ListSynced(SyncEnded):
-    """What came of one list."""
+    """The sync of one list ended."""
 
     list: str
     version: int | None
@@ -101,7 +101,7 @@ class ListSynced(SyncEnded):
     relabelled: int
     rows: int
     reason: str
-    """all ``reasons`` as one text"""
+    """all ``reasons`` joined into one text"""
     reasons: tuple[str, ...]
     message: str
     to_do: str
@@ -109,7 +109,7 @@ class ListSynced(SyncEnded):
 
 @dataclass(frozen=True)
 class HoldOpened(Event):
-    """Rows of an update wait for an operator from now on."""
+    """Rows of an update are held and wait for an operator."""
 
     level = Level.ERROR
     hold: int
@@ -122,12 +122,12 @@ class HoldOpened(Event):
     message: str
     to_do: str
     sync_id: str
-    """of the sync that opened it"""
+    """of the sync that opened the hold"""
 
 
 @dataclass(frozen=True)
 class HoldEnded(Event):
-    """A hold waits no more."""
+    """A hold ended."""
 
     hold: int
     source: str
@@ -137,14 +137,14 @@ class HoldEnded(Event):
     ended: str
     """``released``, ``discarded``, ``withdrawn``, ``passed`` or ``replaced``"""
     by: str
-    """the user who released or discarded it; empty: nobody did"""
+    """the user who released or discarded it; empty if no user did"""
     reason: str
-    """what that user gave for it"""
+    """the reason that this user gave"""
 
 
 @dataclass(frozen=True)
 class SyncFinished(SyncEnded):
-    """What came of the whole sync."""
+    """A sync ended."""
 
     seconds: float
     bytes: int
@@ -154,7 +154,7 @@ class SyncFinished(SyncEnded):
 
 @dataclass(frozen=True)
 class CoolDown(SyncEvent):
-    """A source could not be reached, or asked for patience, and is left alone for a while."""
+    """A source was unreachable or asked to be left alone, and is not contacted for a while."""
 
     level = Level.WARNING
     until: datetime
@@ -164,7 +164,7 @@ class CoolDown(SyncEvent):
 
 @dataclass(frozen=True)
 class WorkerKilled(SyncEvent):
-    """The process that fetched and staged did not end by its deadline."""
+    """The worker process did not end by its deadline and was killed."""
 
     level = Level.ERROR
     pid: int
@@ -173,17 +173,17 @@ class WorkerKilled(SyncEvent):
 
 @dataclass(frozen=True)
 class TimestampSigned(Event):
-    """Our own timestamp was an hour old and was signed anew."""
+    """Our own timestamp was an hour old and was signed again."""
 
 
 @dataclass(frozen=True)
 class TimestampNotSigned(FaultEvent):
-    """Our own timestamp could not be signed anew; it is tried again every minute."""
+    """Our own timestamp could not be signed again. The daemon retries every minute."""
 
 
 @dataclass(frozen=True)
 class ClockSetBack(Event):
-    """This host's clock was set back: what was planned comes as much earlier by the new time."""
+    """This host's clock was set back. Planned syncs were moved earlier by the same amount."""
 
     level = Level.WARNING
     seconds: float
@@ -191,7 +191,7 @@ class ClockSetBack(Event):
 
 @dataclass(frozen=True)
 class ControlRefused(Event):
-    """A request at the control socket was refused."""
+    """A request on the control socket was refused."""
 
     level = Level.WARNING
     asked_by: str
@@ -200,9 +200,10 @@ class ControlRefused(Event):
 
 @dataclass(frozen=True)
 class InternalError(Event):
-    """A bug, or storage that fails: the daemon goes on.
+    """A bug or a storage failure. The daemon keeps running.
 
-    The words of a bug may hold what the lists hold, so only kind and place are told; those of our own errors do not.
+    The message of an unexpected exception may contain list data, so only its kind and place are logged. Messages of
+    `SyncdError` contain none and are logged.
     """
 
     level = Level.ERROR
@@ -213,7 +214,7 @@ class InternalError(Event):
 
     @classmethod
     def of(cls, error: BaseException, where: str) -> Self:
-        """What of an error may be told."""
+        """Build the event of an error, without text that may contain list data."""
         if isinstance(error, SyncdError):
             return cls(kind_of(error), where, error.message, error.hint)
         return cls(type(error).__name__, where)
@@ -221,7 +222,7 @@ class InternalError(Event):
 
 @dataclass(frozen=True)
 class StorageFailed(FaultEvent):
-    """Storage kept something from being done, or from being recorded; it is tried again. Told every ten minutes."""
+    """Storage failed during a sync or a chore. The daemon retries; logged every ten minutes."""
 
     what: str
     """``sync of SOURCE``, or the name of a chore"""
@@ -229,21 +230,21 @@ class StorageFailed(FaultEvent):
 
 @dataclass(frozen=True)
 class StorageRecovered(Event):
-    """What storage had kept from being done was done."""
+    """A sync or a chore that a storage failure had stopped has succeeded."""
 
     what: str
 
 
 @dataclass(frozen=True)
 class HttpListening(Event):
-    """The HTTP side answers."""
+    """The HTTP server answers."""
 
     address: str
 
 
 @dataclass(frozen=True)
 class ConnectionsFull(Event):
-    """There are as many connections as allowed, or as the system gives: others are refused. Told once a minute."""
+    """The limit of connections is reached and others are refused. Logged once a minute."""
 
     level = Level.WARNING
     max_connections: int
@@ -251,62 +252,62 @@ class ConnectionsFull(Event):
 
 @dataclass(frozen=True)
 class CertificateReloaded(Event):
-    """The certificate files had changed and are in force."""
+    """The certificate files changed and are in use."""
 
 
 @dataclass(frozen=True)
 class CertificateRejected(FaultEvent):
-    """The certificate files have changed and cannot be used: those before stay in force."""
+    """The certificate files changed and cannot be used. The previous ones stay in use."""
 
 
 @dataclass(frozen=True)
 class CertificateNotValid(FaultEvent):
-    """The certificate in force has expired, or is not valid yet: clients refuse it. Told once, and at each start."""
+    """The certificate in use has expired or is not valid yet, so clients refuse it. Logged once, and at each start."""
 
 
 @dataclass(frozen=True)
 class StateProved(Event):
-    """What is stored is what was signed: manifests, and the segments that they name, in full length."""
+    """The stored manifests match what was signed, and the segments that they name have their full length."""
 
     lists: int
 
 
 @dataclass(frozen=True)
 class StateNotProved(Event):
-    """What is stored of a list is not what was signed. What can be read is served; matchers verify for themselves."""
+    """Stored files of a list do not match what was signed. Readable files are still served; matchers verify them."""
 
     level = Level.ERROR
     list: str
-    """empty: the metadata, and so every list"""
+    """empty: the metadata is damaged, which affects every list"""
     message: str
     to_do: str
 
 
 @dataclass(frozen=True)
 class ListRetired(Event):
-    """A list is no longer published: an operator ended it."""
+    """An operator retired a list: it is no longer published."""
 
     list: str
     source: str
     version: int
-    """the one that says so"""
+    """the version that states the retirement"""
     asked_by: str
     reason: str
 
 
 @dataclass(frozen=True)
 class MatcherAdded(Event):
-    """A matcher may pull from now on."""
+    """A matcher was permitted to pull."""
 
     matcher: str
     lists: tuple[str, ...]
-    """none named: all"""
+    """empty: all lists"""
     asked_by: str
 
 
 @dataclass(frozen=True)
 class MatcherRevoked(Event):
-    """A matcher may pull no more; its streams end at once."""
+    """A matcher is no longer permitted to pull. Its streams end at once."""
 
     matcher: str
     asked_by: str
@@ -314,23 +315,23 @@ class MatcherRevoked(Event):
 
 @dataclass(frozen=True)
 class DashboardSignedIn(Event):
-    """Somebody signed in to the dashboard with the operator token."""
+    """A user signed in to the dashboard with the operator token."""
 
     peer: str
-    """the address it came from; a proxy's where one stands before us"""
+    """the client's address, or the proxy's if the server is behind one"""
 
 
 @dataclass(frozen=True)
 class DashboardRefused(Event):
-    """Somebody tried to, with another token."""
+    """A sign-in to the dashboard with a wrong token was refused."""
 
     level = Level.WARNING
     peer: str
 
 
 EVENTS: tuple[type[Event], ...] = tuple(
-    one
-    for one in list(globals().values())
-    if isinstance(one, type) and issubclass(one, Event) and one.__module__ == __name__
+    value
+    for value in list(globals().values())
+    if isinstance(value, type) and issubclass(value, Event) and value.__module__ == __name__
 )
-"""All of them."""
+"""Every class of event."""

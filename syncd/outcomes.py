@@ -1,6 +1,6 @@
-"""The meaning of outcomes and of reasons to hold: exit code, level, urgency, words and cure, each written here alone.
+"""Outcomes and reasons to hold: the exit code, level, urgency, words and remedy of each are defined only here.
 
-Light: whatever reports an outcome can import this.
+This module imports nothing heavy, so that any code that reports an outcome can use it.
 """
 
 import enum
@@ -11,31 +11,31 @@ _EXIT_CODE_ORDER: Final = (1, 4, 3, 6, 5, 0)
 
 
 class Level(enum.StrEnum):
-    """How much an event matters to a person."""
+    """The importance of an event to a person."""
 
     INFO = "info"
-    """things go their way"""
+    """normal operation"""
     WARNING = "warning"
-    """something did not work that is tried again by itself"""
+    """something failed and will be retried automatically"""
     ERROR = "error"
     """a person must act"""
 
 
 class Outcome(enum.StrEnum):
-    """How a sync ended; `RUNNING` until it has."""
+    """The outcome of a sync; `RUNNING` until it has ended."""
 
     exit_code: int
-    """of a command that ends in it"""
+    """of a command with this outcome"""
     level: Level
     """of the event that reports it"""
     urgent: bool
-    """true if a person must act at once, rather than keep an eye on it"""
+    """true if a person must act at once; otherwise watching is enough"""
     _to_do: str
 
     def __new__(
         cls, value: str, exit_code: int = 0, level: Level = Level.INFO, urgent: bool = False, to_do: str = ""
     ) -> "Outcome":
-        """Make a member; by its text alone it is found again."""
+        """Make a member whose value is the text alone."""
         member = str.__new__(cls, value)
         member._value_ = value
         member.exit_code, member.level, member.urgent, member._to_do = exit_code, level, urgent, to_do
@@ -50,10 +50,10 @@ class Outcome(enum.StrEnum):
         3,
         Level.ERROR,
         True,
-        "Ask the partner whether this was meant. `syncd holds` shows what waits: `syncd release HOLD --reason R` "
+        "Ask the partner whether this was intended. `syncd holds` shows what waits: `syncd release HOLD --reason R` "
         "publishes it, `syncd discard HOLD --reason R` drops it.",
     )
-    REJECTED = "rejected", 4, Level.ERROR, True, "Ask the partner: the same bytes will not get better."
+    REJECTED = "rejected", 4, Level.ERROR, True, "Ask the partner: the same data will be rejected again."
     UNREACHABLE = (
         "unreachable",
         5,
@@ -79,11 +79,11 @@ class Outcome(enum.StrEnum):
 
     @property
     def good(self) -> bool:
-        """True if nobody must do anything after it."""
+        """True if nobody has to do anything."""
         return self in {Outcome.PUBLISHED, Outcome.UP_TO_DATE, Outcome.STAGED}
 
     def to_do(self, source: str) -> str:
-        """Return what to do after a sync of ``source`` that ended so; '' if nothing is."""
+        """Return what to do after a sync of ``source`` with this outcome; '' if nothing."""
         return self._to_do.format(source=source)
 
 
@@ -96,7 +96,7 @@ class HoldReason(enum.StrEnum):
     """what to find out before it is released or discarded"""
 
     def __new__(cls, value: str, words: str = "", to_do: str = "") -> "HoldReason":
-        """Make a member; by its text alone it is found again."""
+        """Make a member whose value is the text alone."""
         member = str.__new__(cls, value)
         member._value_ = value
         member.words, member.to_do = words, to_do
@@ -105,22 +105,22 @@ class HoldReason(enum.StrEnum):
     EMPTIED = (
         "emptied",
         "the update would leave the list without any entry",
-        "ask the partner whether this was meant",
+        "ask the partner whether this was intended",
     )
     FORKED = (
         "forked",
         "the update does not descend from the version held",
-        "ask the partner whether they restored a backup: if not, somebody else signs",
+        "ask the partner whether they restored a backup: if not, somebody else may have their keys",
     )
     RETIRED = (
         "retired",
         "the update retires the list: the partner no longer publishes it",
-        "ask the partner whether this was meant, and which list takes its place",
+        "ask the partner whether this was intended, and which list replaces it",
     )
 
 
 class Lane(enum.StrEnum):
-    """What kind of rows a hold keeps back."""
+    """The kind of rows that a hold keeps back."""
 
     ADDITIONS = "additions"
     """rows to add or to relabel"""
@@ -136,24 +136,24 @@ _CURE_OF: Final = "`syncd release {0} --reason R` publishes it, `syncd discard {
 
 
 def reasons_in_words(reasons: Iterable[str]) -> str:
-    """Write a sync's reasons for people: reasons to hold in words, and the kind of an error as it is."""
-    known = {str(one): one.words for one in HoldReason}
-    return ", ".join(known.get(one, one) for one in reasons)
+    """Return the reasons of a sync for people: reasons to hold in words, the kind of an error unchanged."""
+    words = {str(reason): reason.words for reason in HoldReason}
+    return ", ".join(words.get(reason, reason) for reason in reasons)
 
 
 def cure(reasons: Iterable[str], holds: Iterable[int] = ()) -> str:
-    """Say what to do about what is held for ``reasons``: ``holds`` are the numbers of the holds, if they are known."""
+    """Return what to do about rows held for ``reasons``. ``holds``: the numbers of the holds, if known."""
     given = set(reasons)
     acts = [_CURE_OF.format(number) for number in holds] or [_CURE]
-    return "; ".join([*(one.to_do for one in HoldReason if one in given), *acts])
+    return "; ".join([*(reason.to_do for reason in HoldReason if reason in given), *acts])
 
 
 def joined(reasons: Iterable[str]) -> str:
-    """Write reasons as one text, for documents that promise one; beside it they have the reasons themselves."""
+    """Join reasons into one text, for documents that have a text field beside the list of reasons."""
     return ", ".join(reasons)
 
 
 def worst_code(codes: Iterable[int]) -> int:
-    """The exit code that stands for several: the first of 1, 4, 3, 6, 5, 0 that occurred."""
+    """Return the exit code that represents several: the first of 1, 4, 3, 6, 5, 0 that occurred."""
     occurred = set(codes)
     return next((code for code in _EXIT_CODE_ORDER if code in occurred), max(occurred, default=0))

@@ -98,7 +98,7 @@ def test_a_matcher_is_not_named_as_somebody_else(catalog: Catalog, name: str) ->
     with pytest.raises(UsageError) as refused:
         add(catalog, name, "token")
     assert (refused.value.message, refused.value.hint) == (
-        f"no matcher may be named {name}: in the audit log it would read as somebody else",
+        f"no matcher can be named {name}: the audit log uses that name for another actor",
         f"take another name, such as {name}-web; nothing was changed",
     )
     assert name not in [one.name for one in catalog.matchers()]

@@ -373,7 +373,7 @@ def test_a_matcher_stands_as_its_instances_do() -> None:
     assert (mail.instances, mail.laggards, mail.seen_at) == ((), (), None)
     assert [(one.name, one.behind, one.silent, one.why(NOON)) for one in web.instances] == [
         ("web-1", True, False, "has iwf.images 6 and should have 7, iwf.videos 2 and should have 3"),
-        ("web-2", True, True, "was not heard of for 20 minutes"),
+        ("web-2", True, True, "has not checked in for 20 minutes"),
         ("web-3", False, False, ""),
     ]
     assert [one.name for one in web.laggards] == ["web-1", "web-2"]

@@ -104,7 +104,7 @@ def test_holds_are_a_document(held: World) -> None:
         "rows": 3,
         "reasons": ["emptied"],
         "message": EMPTIED,
-        "to_do": f"ask the partner whether this was meant; {COMMANDS}",
+        "to_do": f"ask the partner whether this was intended; {COMMANDS}",
         "state": "open",
         "opened_at": "2026-01-01T12:10:00Z",
         "ended_at": None,
@@ -176,7 +176,7 @@ def test_what_is_wrong_with_an_order_is_its_exit_code(held: World, command: str)
     """2: no such hold, no reason; 6: ended already, by whom; nothing is changed."""
     assert syncd(command, 1).code == 2
     none = syncd(command, 7, "--reason", "r")
-    assert (none.code, none.err) == (2, "error: there is no hold 7\n  to do: `syncd holds` lists those that wait\n")
+    assert (none.code, none.err) == (2, "error: there is no hold 7\n  to do: `syncd holds` lists the open holds\n")
     assert syncd(command, 1, "--reason", " ").err.startswith("error: a reason is needed\n")
     assert syncd(command, 1, "--reason", " ").code == 2
     assert syncd(command, 0, "--reason", "r").code == 2
@@ -199,7 +199,7 @@ def test_rows_of_a_hold_that_were_lost_are_held_again_by_the_next_sync(held: Wor
         1,
         "error: rows that hold 1 of iwf.images needs were lost on this disk\n"
         "  still served: iwf.images version 1\n"
-        "  to do: run `syncd sync iwf`: it holds again what still waits, under a new number\n",
+        "  to do: run `syncd sync iwf`: it opens a new hold for the rows that still wait\n",
     )
     assert syncd("sync", "iwf").code == 3
     assert [one["hold"] for one in syncd("holds", "--json").json["holds"]] == [2]
@@ -212,7 +212,7 @@ def test_what_a_held_sync_says_to_do_can_be_done(held: World) -> None:
     assert ran.err == (
         f"held: iwf.images: {EMPTIED}\n"
         "  still served: iwf.images version 1\n"
-        f"  to do: ask the partner whether this was meant; {COMMANDS}\n"
+        f"  to do: ask the partner whether this was intended; {COMMANDS}\n"
     )
     command = re.search(r"`syncd (release .*?)`", ran.err)
     assert command
@@ -240,7 +240,7 @@ def test_a_hold_is_told_until_it_is_ended(held: World) -> None:
             "message": EMPTIED,
             "opened_at": "2026-01-01T12:10:00Z",
             "age_seconds": 600,
-            "to_do": f"ask the partner whether this was meant; {COMMANDS}",
+            "to_do": f"ask the partner whether this was intended; {COMMANDS}",
         }
     ]
     assert scraped(held)("syncd_holds", source="iwf", list=HEAD, lane="removals") == 1

@@ -165,7 +165,8 @@ def test_the_table_names_laggards(configured: World) -> None:
         "web   iwf.images  2026-01-01          3  iwf.images 1-2       2  0 seconds ago\n"
     )
     assert ran.err == (
-        "warning: web: web-1 has iwf.images 1 and should have 2\nwarning: web: web-3 was not heard of for 16 minutes\n"
+        "warning: web: web-1 has iwf.images 1 and should have 2\n"
+        "warning: web: web-3 has not checked in for 16 minutes\n"
     )
 
 
@@ -176,7 +177,7 @@ def test_many_laggards_are_counted(configured: World) -> None:
     configured.clock.forward(minutes=16)
     lines = syncd("matchers").err.splitlines()
     assert lines[4:] == [
-        "warning: web: web-4 was not heard of for 16 minutes",
+        "warning: web: web-4 has not checked in for 16 minutes",
         "warning: web: and 4 more; --json names all",
     ]
 
@@ -250,4 +251,4 @@ def test_what_others_say_cannot_forge_lines(configured: World) -> None:
     with configured.publisher() as publisher:
         publisher.catalog.replace_loaded((), [LoadedVersion("web", "x\n\x1b[2J", HEAD, 1, START, START)])
     configured.clock.forward(minutes=16)
-    assert syncd("matchers").err == "warning: web: x\\x0a\\x1b[2J was not heard of for 16 minutes\n"
+    assert syncd("matchers").err == "warning: web: x\\x0a\\x1b[2J has not checked in for 16 minutes\n"

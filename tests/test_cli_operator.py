@@ -61,7 +61,7 @@ def test_a_held_update_is_exit_code_3(configured: World) -> None:
     assert ran.err == (
         "held: iwf.images: the update would leave the list without any entry\n"
         "  still served: iwf.images version 1\n"
-        "  to do: ask the partner whether this was meant" + CURE + "\n"
+        "  to do: ask the partner whether this was intended" + CURE + "\n"
     )
     (listed,) = syncd("sync", "--json").json["syncs"][0]["lists"]
     assert (listed["rows"], listed["reason"], listed["hold"]) == (
@@ -70,7 +70,7 @@ def test_a_held_update_is_exit_code_3(configured: World) -> None:
         {
             "message": "the update would leave the list without any entry",
             "still_served": "iwf.images version 1",
-            "to_do": "ask the partner whether this was meant" + CURE,
+            "to_do": "ask the partner whether this was intended" + CURE,
             "exit_code": 3,
             "holds": [1],
         },
@@ -192,7 +192,9 @@ def test_status_says_when_the_clock_was_set_back(configured: World) -> None:
     assert "0 seconds ago" in syncd("status").out
     configured.clock.forward(hours=-2)
     ran = syncd("status")
-    assert ran.err == "warning: iwf.images: the local clock is 2 hours behind the last verification: set it\n"
+    assert (
+        ran.err == "warning: iwf.images: the local clock is 2 hours behind the last verification: correct the clock\n"
+    )
     assert "in the future" in ran.out
     assert "ago" not in ran.out
 
@@ -224,8 +226,8 @@ def test_status_says_when_a_source_is_no_longer_configured(configured: World, tm
     syncd("sync")
     (tmp_path / "syncd.toml").write_text(f'state_dir = "{configured.state.root}"')
     assert syncd("status").err == (
-        "warning: iwf.images: source iwf is no longer configured, so the list grows old: configure it again, or let "
-        "the list go: syncd retire iwf.images --reason R\n"
+        "warning: iwf.images: source iwf is no longer configured, so the list is stale: configure it again, or "
+        "retire the list: syncd retire iwf.images --reason R\n"
     )
 
 
@@ -234,7 +236,7 @@ def test_status_warns_before_the_offline_keys_are_needed(configured: World) -> N
     configured.publish(full=rows(0, 2))
     syncd("sync")
     configured.clock.forward(days=121)
-    assert "warning: targets expires in 59 days: sign it anew with the offline keys\n" in syncd("status").err
+    assert "warning: targets expires in 59 days: sign it again with the offline keys\n" in syncd("status").err
 
 
 def test_snapshots_shows_every_version(configured: World) -> None:
@@ -274,7 +276,7 @@ def test_a_second_init_changes_nothing(configured: World) -> None:
     ran = syncd("init", "--offline-keys", configured.offline)
     assert (ran.code, ran.err) == (
         2,
-        f"error: {configured.state.root} is set up already\n  to do: `syncd status` shows it; nothing was changed\n",
+        f"error: {configured.state.root} is already set up\n  to do: `syncd status` shows it; nothing was changed\n",
     )
 
 

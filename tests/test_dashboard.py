@@ -16,9 +16,8 @@ from syncd.certificates import Certificate, CertificateView, Period
 from syncd.model import Algorithm, Counts, ListName
 from syncd.outcomes import Outcome
 from syncd.report.expiry import Expiry
-from syncd.report.faults import StorageFault
 from syncd.report.lagging import views
-from syncd.report.overview import ListView, Overview, SourceView
+from syncd.report.overview import ListView, Overview, SourceView, StorageFault
 from syncd.service.access import Kind, Visitor
 from syncd.service.news import Announcements
 from syncd.service.web.dashboard import assets, guard, live
@@ -190,7 +189,7 @@ def test_a_picture_is_said_in_words_and_as_a_table() -> None:
     ("outcome", "urgent", "to_do"),
     [
         (Outcome.HELD, True, "Ask the partner whether this was meant."),
-        (Outcome.REJECTED, True, "Ask the partner: the same bytes will not get better."),
+        (Outcome.REJECTED, True, "Ask the partner: the same data will be rejected again."),
         (Outcome.UNREACHABLE, False, "Wait: syncd tries again."),
         (Outcome.REFUSED, True, "Do what the reason says, then `syncd sync iwf`."),
         (Outcome.FAILED, True, "Look at the storage of this host"),
@@ -235,7 +234,7 @@ def test_one_cause_is_one_matter_and_the_urgent_come_first() -> None:
 def test_a_source_that_is_no_longer_configured_is_watched(last: SyncRecord | None) -> None:
     """Its lists grow old; whatever its last sync came to, it cannot get better, and the cure is named."""
     (matter,) = matters(one := listed(SourceView("iwf", None, last)))
-    assert (matter.urgent, matter.why) == (False, "source iwf is no longer configured, so the list grows old")
+    assert (matter.urgent, matter.why) == (False, "source iwf is no longer configured, so the list is stale")
     assert matter.to_do == (
         "Add [sources.iwf] to the configuration again, or run `syncd retire LIST --reason R`. "
         "The last verified version stays served."
@@ -312,7 +311,7 @@ def test_a_single_instance_that_lags_is_told_with_its_versions() -> None:
     """As everywhere else."""
     assert [one.why for one in matters(loaded=(instance("web-1", 1),))] == ["web-1 has iwf.images 1 and should have 2"]
     assert [one.why for one in matters(loaded=(instance("web-1", 2, minutes=31),))] == [
-        "web-1 was not heard of for 31 minutes"
+        "web-1 has not checked in for 31 minutes"
     ]
 
 

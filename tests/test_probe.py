@@ -58,8 +58,8 @@ def test_a_list_whose_source_is_no_longer_configured_is_a_warning(configured: Wo
     configured.clock.forward(hours=30)
     assert probe() == (
         1,
-        "SYNCD WARNING - iwf.images: source iwf is no longer configured, so the list grows old: configure it again, or "
-        "let the list go: syncd retire iwf.images --reason R / 'iwf.images'=108000s;;0\n".replace(" / ", " | "),
+        "SYNCD WARNING - iwf.images: source iwf is no longer configured, so the list is stale: configure it again, or "
+        "retire the list: syncd retire iwf.images --reason R / 'iwf.images'=108000s;;0\n".replace(" / ", " | "),
     )
 
 

@@ -98,7 +98,7 @@ def test_a_backup_overwrites_nothing(running: World) -> None:
     assert sha256(running.base / "backup.tar") == before
     with pytest.raises(UsageError, match="there is no folder"):
         back_up(running, "nowhere/backup.tar")
-    with pytest.raises(UsageError, match="would lie in the feed that is served"):
+    with pytest.raises(UsageError, match="would be in the served feed"):
         back_up(running, "state/feed/backup.tar")
 
 

@@ -499,7 +499,7 @@ def test_no_view_asks_for_a_retired_list(operated: World, monkeypatch: pytest.Mo
     assert (one["age_seconds"], one["last_sync"]) == (None, None)
     assert (syncd("status", "--check").code, syncd("status", "--check").out) == (0, "SYNCD OK - 1 list, retired\n")
     found = look(operated)
-    assert (tasks(found), found.waiting, found.untold, found.sources) == ((), (), (), ())
+    assert (tasks(found), found.waiting, found.source_faults, found.sources) == ((), (), (), ())
     shown = PageData(found, ())
     assert "iwf.images retired 2 0" in text(overview_page(shown, {}))
     (view,) = found.lists
@@ -538,7 +538,7 @@ def test_a_retired_list_that_is_followed_tells_its_own_faults_alone(published: W
     assert published.sync(root=away / "root.json").exit_code == 5
     found = look(published, iwf=600.0)
     assert (found.lists[0].why, found.lists[0].stale) == ("", False)
-    assert [(one.list, one.fault.outcome) for one in found.untold] == [("", Outcome.UNREACHABLE)]
+    assert [(one.list, one.fault.outcome) for one in found.source_faults] == [("", Outcome.UNREACHABLE)]
     assert text(source_page(PageData(found, ()), found.sources[0], ())).count("retired") == 1
 
 

@@ -86,9 +86,9 @@ def test_a_gap_in_the_chain_is_closed_by_a_full_that_travels_as_a_delta(
     assert outcome.lists[0].plan == "full:chain_gap"
     assert outcome.lists[0].counts == {"sha256": Counts(added=6)}
     with world.publisher() as publisher:
-        current = publisher.current(HEAD)
+        current = publisher.list_state("iwf", IMAGES).head
     assert current is not None
-    assert [ref.rows for ref in current.manifest.recent[-1].segments] == [6]
+    assert [ref.rows for ref in current.recent[-1].segments] == [6]
 
 
 def test_deltas_are_folded_and_a_matcher_folds_them_itself(world: World) -> None:
@@ -102,11 +102,11 @@ def test_deltas_are_folded_and_a_matcher_folds_them_itself(world: World) -> None
         if number < 3007:
             world.pull()
     with world.publisher() as publisher:
-        current = publisher.current(HEAD)
+        current = publisher.list_state("iwf", IMAGES).head
     assert current is not None
-    assert [ref.rows for ref in current.manifest.stack] == [3000, 8]
-    assert [len(fold.inputs) for fold in current.manifest.folds] == [8]
-    folded = current.manifest.stack[-1]
+    assert [ref.rows for ref in current.stack] == [3000, 8]
+    assert [len(fold.inputs) for fold in current.folds] == [8]
+    folded = current.stack[-1]
     world.state.feed.segment_path(HEAD, folded).unlink()  # so that nobody can download it
     assert world.pull().errors == []
     assert all(world.hits(number) for number in (0, 2999, 3000, 3007))
@@ -218,8 +218,8 @@ def test_a_copy_is_made_only_where_it_harms_nothing(world: World) -> None:
 @pytest.mark.parametrize(
     ("limit", "outcome", "said"),
     [
-        ("MOST_OF_A_SOURCE", Outcome.REJECTED, "iwf has more than the 2 lists that a source may have"),
-        ("MOST", Outcome.REFUSED, "2 lists are published already, and no more can be"),
+        ("MOST_OF_A_SOURCE", Outcome.REJECTED, "iwf has more than 2 lists, the maximum for a source"),
+        ("MOST", Outcome.REFUSED, "2 lists are published already, which is the maximum"),
     ],
 )
 @pytest.mark.parametrize("at_once", [True, False])

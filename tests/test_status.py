@@ -22,7 +22,7 @@ from syncd.errors import RefusedError, StoreError, SyncdError, UsageError
 from syncd.operate.matchers import add
 from syncd.outcomes import HoldReason, reasons_in_words
 from syncd.report import overview
-from syncd.report.faults import StorageFault
+from syncd.report.overview import StorageFault
 from syncd.report.status import StatusDocument, status_document
 from syncd.service.access import Access
 from syncd.service.control import ControlSocket, Handle, Order
@@ -183,7 +183,7 @@ def test_status_names_matchers_that_do_not_follow(configured: World) -> None:
         publisher.catalog.replace_loaded((), [loaded])
     assert syncd("status").err == ""
     configured.clock.forward(minutes=16)
-    assert syncd("status").err == "warning: matcher web: web-3 was not heard of for 16 minutes\n"
+    assert syncd("status").err == "warning: matcher web: web-3 has not checked in for 16 minutes\n"
     assert syncd("status", "--json").json["matchers"] == [
         {
             "matcher": "web",
@@ -198,7 +198,7 @@ def test_status_names_matchers_that_do_not_follow(configured: World) -> None:
                 {
                     "instance": "web-3",
                     "seen_at": "2026-01-01T12:00:00Z",
-                    "act": "was not heard of for 16 minutes",
+                    "act": "has not checked in for 16 minutes",
                 }
             ],
         }
@@ -289,8 +289,8 @@ def test_a_daemon_tells_the_same(configured: World, monkeypatch: pytest.MonkeyPa
     assert alone[0].err == (
         "warning: iwf.images: hold 1: 3 rows (removals): the update would leave the list without any entry; "
         "`syncd release 1 --reason R` publishes it, `syncd discard 1 --reason R` drops it\n"
-        "warning: matcher mail: mail-00 was not heard of for 20 minutes\n"
-        + "".join(f"warning: matcher web: web-0{number} was not heard of for 20 minutes\n" for number in range(4))
+        "warning: matcher mail: mail-00 has not checked in for 20 minutes\n"
+        + "".join(f"warning: matcher web: web-0{number} has not checked in for 20 minutes\n" for number in range(4))
         + "warning: and 20 instances more: see `syncd matchers`\n"
     )
     with listening(configured):

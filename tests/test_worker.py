@@ -457,4 +457,4 @@ def test_a_held_update_is_told_in_an_event(world: World) -> None:
         ("emptied",),
     )
     assert listed.message == "the update would leave the list without any entry"
-    assert listed.to_do == "ask the partner whether this was meant" + CURE
+    assert listed.to_do == "ask the partner whether this was intended" + CURE

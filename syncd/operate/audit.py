@@ -1,4 +1,4 @@
-"""The audit log's heads, as signed documents of the published feed state them."""
+"""The heads of the audit log that signed documents of the published feed state."""
 
 import json
 from collections.abc import Iterator
@@ -13,10 +13,10 @@ from syncd.trust.repository import Repository
 
 
 def stated_heads(feed: FeedFolder, repository: Repository) -> tuple[StatedHead, ...]:
-    """Read what the timestamp, and the manifest of each list in force, state of the chain before they were signed.
+    """Read the audit heads that the timestamp and each list's current manifest state.
 
-    ``repository`` is the feed's metadata, verified. A document that states nothing is of an older syncd. Raises
-    `StoreError`, `MismatchError`.
+    ``repository`` is the feed's verified metadata. A document of an older syncd states no head. Raises `StoreError`,
+    `MismatchError`.
     """
     return tuple(_stated(feed, repository))
 
@@ -33,12 +33,12 @@ def _stated(feed: FeedFolder, repository: Repository) -> Iterator[StatedHead]:
 
 def _object(content: bytes) -> dict[str, Any]:
     try:
-        found = json.loads(content)
+        document = json.loads(content)
     except ValueError:
-        found = None
-    if not isinstance(found, dict):
+        document = None
+    if not isinstance(document, dict):
         raise StoreError("a signed document of the feed is not JSON", hint="run `syncd verify`")
-    return found
+    return document
 
 
 def _head(where: str, document: Any) -> Iterator[StatedHead]:

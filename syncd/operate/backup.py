@@ -1,7 +1,7 @@
-"""A backup: one tar file from which a state folder is restored by unpacking it.
+"""Backups: one tar file that restores a state folder when it is unpacked.
 
-What changes in place (the catalog, the feed's timestamp) is taken under the feed's lock, so that it belongs together;
-what never changes (manifests, segments) is read afterwards, while syncs go on.
+Files that change in place (the catalog, the feed's timestamp) are copied under the feed's lock, so that they belong
+together. Files that never change (manifests, segments) are read afterwards, while syncs go on.
 """
 
 import io
@@ -24,7 +24,7 @@ from syncd.pipeline.heads import named_segments, read_state
 from syncd.pipeline.publisher import Publisher
 
 Progress = Callable[[int, int], None]
-"""Told the bytes written, and of how many."""
+"""Receives the bytes written, and the total."""
 
 _MAX_KEY: Final = 1 << 20
 _METADATA: Final = "feed/metadata"
@@ -32,7 +32,7 @@ _METADATA: Final = "feed/metadata"
 
 @dataclass(frozen=True)
 class BackedUp:
-    """What a backup holds."""
+    """The content of a finished backup, in numbers."""
 
     file: Path
     files: int
@@ -50,9 +50,9 @@ def backup(
     with_segments: bool = True,
     progress: Progress | None = None,
 ) -> BackedUp:
-    """Write the state to ``target``, mode 0600, whole or not at all. Private keys only ``with_keys``, online ones then.
+    """Write the state to ``target`` with mode 0600, atomically. ``with_keys``: include the private online keys.
 
-    Raises `UsageError` where ``target`` exists or would be served, `RefusedError` where somebody publishes right now,
+    Raises `UsageError` if ``target`` exists or would be served, `RefusedError` if a publication is under way,
     `StoreError`.
     """
     _check_target(publisher, target)
@@ -72,9 +72,9 @@ def _check_target(publisher: Publisher, target: Path) -> None:
     if target.exists() or target.is_symlink():
         raise UsageError(f"{target} exists already", hint="name a file that does not exist; nothing was written")
     if not target.parent.is_dir():
-        raise UsageError(f"there is no folder {target.parent}", hint="make it first, readable by this user only")
+        raise UsageError(f"there is no folder {target.parent}", hint="create it first, readable by this user only")
     if target.resolve().is_relative_to(publisher.folder.feed.root.resolve()):
-        raise UsageError(f"{target} would lie in the feed that is served", hint="name a folder outside of it")
+        raise UsageError(f"{target} would be in the served feed", hint="name a folder outside it")
 
 
 class _Writer:
@@ -88,7 +88,7 @@ class _Writer:
     def write(self, *, with_keys: bool, with_segments: bool) -> "_Writer":
         feed = self._state.feed
         with lock(feed.lock, "a backup"):
-            self._publisher.press.install_pending()
+            self._publisher.core.install_pending()
             catalog = self._copy_catalog()
             metadata = {path.name: path.read_bytes() for path in sorted(feed.path(layout.METADATA).glob("*.json"))}
             root = feed.read("root.json") or b""
@@ -114,7 +114,7 @@ class _Writer:
         return path
 
     def _named(self, catalog: Catalog, *, with_segments: bool) -> Iterator[tuple[str, Path]]:
-        """Every immutable file that the heads and origins of ``catalog`` need, by its name in the backup."""
+        """Yield every immutable file that the heads and origins of ``catalog`` need, by its name in the backup."""
         feed = self._state.feed
         for head in catalog.heads():
             version = catalog.version(head.list, head.version)
@@ -140,17 +140,17 @@ class _Writer:
         self._count(len(content))
 
     def _add(self, name: str, path: Path, mode: int = 0o640) -> None:
-        """A file; where it is another name of one that is in already, a link."""
+        """Add a file, or a link if another name of it is in the backup already."""
         with storage(path, "read"), path.open("rb") as stream:
-            found = os.fstat(stream.fileno())
+            status = os.fstat(stream.fileno())
             entry = self._entry(name, mode)
-            first = self._inodes.setdefault((found.st_dev, found.st_ino), name)
+            first = self._inodes.setdefault((status.st_dev, status.st_ino), name)
             if first != name:
                 entry.type, entry.linkname = tarfile.LNKTYPE, first
                 self._tar.addfile(entry)
                 self.files += 1
                 return
-            entry.size = found.st_size
+            entry.size = status.st_size
             self._tar.addfile(entry, stream)
         self._count(entry.size)
 
@@ -171,12 +171,14 @@ class _Writer:
 
 
 def _if_needed(feed: FeedFolder, prefix: str, file: str, manifest: Manifest | None) -> Iterator[tuple[str, Path]]:
-    """Segments of recent deltas may have been folded away here; those of the stack may not."""
+    """Yield a file that a manifest names. Segments of recent deltas may be gone after a fold; any other must exist."""
     path = feed.path(file)
     stacked = {layout.segment_path(manifest.list, ref.sha256) for ref in manifest.stack} if manifest else set()
     if path.exists() or file in stacked or not file.endswith(".arrow"):
         if not path.exists():
-            raise StoreError(f"{path} is missing", hint="run `syncd verify`: a backup of this state would not be whole")
+            raise StoreError(
+                f"{path} is missing", hint="run `syncd verify`: a backup of this state would be incomplete"
+            )
         yield f"{prefix}/{file}", path
 
 

@@ -1,4 +1,4 @@
-"""Ending a hold: releasing its rows, or discarding them."""
+"""Releasing or discarding the rows of a hold."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -21,7 +21,7 @@ from syncd.pipeline.wire import decode_staged, encode_staged
 
 
 def end_hold(publisher: Publisher, number: int, *, release: bool, actor: str, reason: str, now: datetime) -> Settled:
-    """Release or discard a hold; rows that pass the gate go live at once.
+    """Release or discard a hold. Rows that then pass the gate go live at once.
 
     Raises `UsageError` if there is no such hold or no reason is given, `RefusedError` if it has ended already,
     `StoreError`.
@@ -33,11 +33,9 @@ def end_hold(publisher: Publisher, number: int, *, release: bool, actor: str, re
 
     def settle(state: ListState) -> Settled:
         context = SettleContext(now, encode_staged, audit=audit, actor=actor, reason=reason)
-        current = next((one for one in state.holds if one.id == number), None)
+        current = next((held for held in state.holds if held.id == number), None)
         if current is None:
-            raise RefusedError(
-                f"hold {number} was ended in the meantime", hint="`syncd holds` shows the holds that are open"
-            )
+            raise RefusedError(f"hold {number} was ended in the meantime", hint="`syncd holds` lists the open holds")
         if hold.lane is not Lane.BOTH:
             _check_files(state, current, named_segments(state))
             return (settle_release if release else settle_discard)(state, current, context)
@@ -52,26 +50,23 @@ def end_hold(publisher: Publisher, number: int, *, release: bool, actor: str, re
 
 
 def _open_hold(catalog: Catalog, number: int, *, release: bool, reason: str) -> HoldRecord:
-    """Return a hold that can be released or discarded.
-
-    Raises `UsageError` if there is no such hold or no reason was given, `RefusedError` if it has ended.
-    """
+    """Return a hold that can be released or discarded. Raises as `end_hold`."""
     if not reason.strip():
-        raise UsageError("a reason is needed", hint="say with --reason why: the audit log keeps it")
+        raise UsageError("a reason is needed", hint="give it with --reason; the audit log records it")
     hold = catalog.hold(number)
     if hold is None:
-        raise UsageError(f"there is no hold {number}", hint="`syncd holds` lists those that wait")
+        raise UsageError(f"there is no hold {number}", hint="`syncd holds` lists the open holds")
     if hold.state is HoldState.OPEN or (release and hold.state is HoldState.DISCARDED):
         return hold
     by = f" by {hold.ended_by}" if hold.ended_by else ""
     raise RefusedError(
         f"hold {number} of {hold.list} was {hold.state} already{by}",
-        hint="`syncd holds` lists those that wait; nothing was changed",
+        hint="`syncd holds` lists the open holds; nothing was changed",
     )
 
 
 def _whole_update(catalog: Catalog, state: ListState, hold: HoldRecord) -> Update:
-    """Return the update that waits as a whole, verified and counted again."""
+    """Return the waiting update of a whole hold, proved and counted again."""
     record = catalog.update_of(hold)
     staged = decode_staged(record.staged)
     over, before = staged.candidate.over, state.origin.manifest_sha256 if state.origin else None
@@ -84,7 +79,7 @@ def _check_files(state: ListState, hold: HoldRecord, needed: Iterable[SegmentRef
     """Raise `StoreError` if a file that ending the hold needs is missing from this disk."""
     if state.source.missing(state.own_name, needed):
         raise StoreError(
-            f"rows that hold {hold.id} of {state.name} needs were lost on this disk",
-            hint=f"run `syncd sync {hold.source}`: it holds again what still waits, under a new number",
+            f"files that hold {hold.id} of {state.name} needs are missing on this disk",
+            hint=f"run `syncd sync {hold.source}`: it opens a new hold for the rows that still wait",
             serving=f"{state.name} version {state.head.version}" if state.head else "",
         )

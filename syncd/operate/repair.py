@@ -1,4 +1,4 @@
-"""When things were lost or reset: going on after a restored backup, and following a partner that rebuilt its feed."""
+"""Repair after a loss: resuming from a restored backup, and following a partner that rebuilt its feed."""
 
 import shutil
 from collections.abc import Mapping
@@ -29,24 +29,24 @@ from syncd.trust.strict import verify_root
 from syncd.trust.values import MetadataUpdate
 
 HIGHEST: Final = 1 << 40
-"""A version number to go on above, at most: readers take 53 bits, and a slip of the finger must leave room."""
+"""The largest version for `recover`: readers accept 53 bits, and a mistyped number must leave room above it."""
 
 
 @dataclass(frozen=True)
 class Recovered:
-    """What came of a recovery: the version of every list, and of every role's metadata."""
+    """The result of a recovery: the version of every list, and of every role's metadata."""
 
     lists: Mapping[ListName, int]
     metadata: Mapping[str, int]
 
 
 def recover(publisher: Publisher, above: int, now: datetime, actor: str, offline: Signers | None = None) -> Recovered:
-    """Publish every head again under a version above ``above``, and sign all metadata above it: one signed state.
+    """Publish every head again under a version above ``above``, and sign all metadata above it, in one signed state.
 
-    The end state is that of the backup, and each manifest names the version before as its origin: a matcher that holds
-    a version of the lost history sees that the new one does not descend from it. With ``offline`` keys targets goes
-    above as well (roots never jump: clients take them one by one). Raises `UsageError`, `RefusedError` if something
-    is above ``above`` already or a segment is missing, `StoreError`.
+    The end state is that of the backup, and each manifest names the version before as its origin. A matcher that holds
+    a version of the lost history thus sees that the new one does not descend from it. With ``offline`` keys,
+    targets moves above as well (root versions never skip: clients take them one by one). Raises `UsageError`,
+    `RefusedError` if a version is already above ``above`` or a segment is missing, `StoreError`.
     """
 
     def propose(start: Start[Records]) -> Proposal[Records]:
@@ -59,18 +59,18 @@ def recover(publisher: Publisher, above: int, now: datetime, actor: str, offline
         renew = partial(_renew, offline, publisher.signers, now, above) if offline is not None else None
         return Proposal("recover", changes, resign=renew, above=above, records=records)
 
-    published = publisher.press.publish("recovery of a backup", propose, now) or ()
+    published = publisher.core.publish("recovery of a backup", propose, now) or ()
     versions = load_repository(publisher.folder.feed).versions
     return Recovered({manifest.list: manifest.version for manifest in published}, versions)
 
 
 def _again(before: Manifest) -> ListChange:
     return ListChange(
-        before.list,
-        (),
-        {},
-        before.end_state,
-        before.stack,
+        list=before.list,
+        segments=(),
+        counts={},
+        end_state=before.end_state,
+        stack=before.stack,
         origin=before.origin,
         withheld=before.withheld,
         retired=before.retired.since if before.retired else None,
@@ -82,22 +82,22 @@ def _renew(offline: Signers, online: Signers, now: datetime, above: int, reposit
 
 
 def _restored(publisher: Publisher, repository: Repository) -> Restored:
-    """The longest chain of audit records that the published feed states: the catalog's own, if nothing was lost."""
-    stated = (one.head for one in stated_heads(publisher.folder.feed, repository))
+    """Return the longest audit chain that the feed or the catalog states; the catalog's own if nothing was lost."""
+    stated = (document.head for document in stated_heads(publisher.folder.feed, repository))
     longest = max((publisher.catalog.audit_head(), *stated), key=lambda head: head.records)
     return Restored(longest.records, longest.head)
 
 
 def _check_above(publisher: Publisher, repository: Repository, above: int) -> None:
     if not 0 < above <= HIGHEST:
-        raise UsageError(f"--above {above} is no version to go on above", hint=f"give a number from 1 to {HIGHEST}")
+        raise UsageError(f"--above {above} is out of range", hint=f"give a number from 1 to {HIGHEST}")
     used: dict[str, int] = {head.list: head.version for head in publisher.catalog.heads()}
     used |= {role: version for role, version in repository.versions.items() if role not in {"root", "targets"}}
     highest = max(used, key=lambda name: used[name])
     if used[highest] > above:
         raise RefusedError(
             f"{highest} is at version {used[highest]} already, above {above}",
-            hint="give a number that is above everything any matcher may have seen; nothing was changed",
+            hint="give a number above every version that a matcher may have seen; nothing was changed",
         )
 
 
@@ -115,25 +115,25 @@ def _complete(publisher: Publisher, start: Start[Records], name: ListName) -> Cu
 
 
 def retrust(publisher: Publisher, source: Source, root: bytes, reason: str, now: datetime, actor: str) -> int:
-    """Follow ``source`` by another root from now on; returns that root's version.
+    """Trust ``source`` by another root from now on. Returns that root's version.
 
-    Its floors and serials are forgotten, what is held of it stays: the next sync compares the first whole list with it,
-    and the gate judges the difference. Raises `TrustError` where ``root`` is none, `UsageError` where it is not the one
-    that the configuration names, `RefusedError` where a sync is running.
+    Its floors and serials are forgotten; its held lists stay. The next sync compares the whole lists with them, and the
+    gate judges the difference. Raises `TrustError` if ``root`` is not a valid root, `UsageError` if it is not the
+    configured one or no reason is given, `RefusedError` if a sync is running, `StoreError`.
     """
     if not reason.strip():
-        raise UsageError("a reason is needed", hint="say with --reason how you know that this root is the partner's")
+        raise UsageError("a reason is needed", hint="say with --reason how you checked that this root is the partner's")
     if not isinstance(source, SignedFeed):
-        raise UsageError(f"source {source.name} has no trust root", hint="only a signed feed is trusted by one")
+        raise UsageError(f"source {source.name} has no trust root", hint="only signed feeds have one")
     version = verify_root(root)
     if source.root_bytes() != root:
         raise UsageError(
-            f"{source.root}, which the configuration names as the root of {source.name}, is another file",
+            f"{source.root}, the configured root of {source.name}, differs from the given file",
             hint=f"put the new root there first: install -m 644 ROOT {source.root}",
         )
     folder = publisher.folder.source(source.name)
     with lock(folder.lock, f"retrust of {source.name}"):
-        _forget(folder.work / "trust")  # first: until the pin is moved, the floors in the catalog hold
+        _forget(folder.work / "trust")  # first: until the pin is moved, the floors in the catalog still apply
         entry = AuditEntry(now, actor, Retrusted(source.name, version, reason))
         memory = FeedMemory.of(publisher.catalog.source(source.name).memory)
         publisher.catalog.retrust(source.name, memory.retrusted(root, now).as_json(), entry)
@@ -147,7 +147,7 @@ def _forget(trust: Path) -> None:
 
 
 def in_state(publisher: Publisher, actor: str, reason: str) -> Apply:
-    """Commit changed keys of the operator's own feed to the catalog, with an entry in the audit log."""
+    """Return a function that commits changed keys of the operator's own feed, with an entry in the audit log."""
 
     def apply(purpose: str, resign: Resign, now: datetime) -> None:
         act = ChangedKeys(str(publisher.folder.root), purpose, reason)

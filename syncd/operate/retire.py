@@ -1,4 +1,4 @@
-"""Ending a list: publishing that it is no longer published, and forgetting the origin that it followed."""
+"""Retiring a list: publish its last, empty version, and forget the origin that it followed."""
 
 from collections.abc import Iterable
 from contextlib import suppress
@@ -22,18 +22,18 @@ from syncd.units import stamp
 
 @dataclass(frozen=True)
 class Retirement:
-    """A list that was ended."""
+    """A list that was retired."""
 
     list: ListName
     source: str
     version: int
-    """the one that says so"""
+    """the version that states the retirement"""
     retired_at: datetime
     ended: tuple[HoldRecord, ...] = ()
-    """holds that ended with it"""
+    """the holds that ended with it"""
 
     def document(self) -> dict[str, Any]:
-        """As JSON."""
+        """Return it as JSON."""
         return {
             "list": self.list,
             "source": self.source,
@@ -46,14 +46,14 @@ class Retirement:
 def retire(
     publisher: Publisher, name: ListName, sources: Iterable[Source], *, actor: str, reason: str, now: datetime
 ) -> Retirement:
-    """End a published list: its next version is retired and empty, its origin is forgotten, its holds end.
+    """Retire a published list: its next version is retired and empty, its origin is forgotten, its holds end.
 
-    ``sources``: those configured. A sync that follows the list again publishes a higher version, which undoes it.
+    ``sources``: the configured ones. A sync that follows the list again undoes this with a higher version.
     Raises `UsageError` if there is no such list or no reason is given, `RefusedError` if a source follows it or it is
     retired already, `StoreError`.
     """
     if not reason.strip():
-        raise UsageError("a reason is needed", hint="say with --reason why: the audit log keeps it")
+        raise UsageError("a reason is needed", hint="give it with --reason; the audit log records it")
     head = _head(publisher.catalog, name)
     if head.retired_at is not None:
         raise _retired_already(head)
@@ -73,14 +73,14 @@ def retire(
         records = Records(notes={name: note}, dropped=_dropped(state), ended=ended, audit=(entry,))
         return Proposal("retire", (change,), records=records)
 
-    (manifest,) = publisher.press.publish(f"retiring {name}", propose, now) or ()
+    (manifest,) = publisher.core.publish(f"retiring {name}", propose, now) or ()
     _collect(publisher, head, now)
-    holds = tuple(hold for one in ended if (hold := publisher.catalog.hold(one.id)) is not None)
+    holds = tuple(hold for end in ended if (hold := publisher.catalog.hold(end.id)) is not None)
     return Retirement(name, head.source, manifest.version, now, holds)
 
 
 def _collect(publisher: Publisher, head: HeadRecord, now: datetime) -> None:
-    """Begin to remove what was kept of the list; if that fails or the source is being synced, it is done later."""
+    """Remove the list's files as far as possible now. If that fails or the source is being synced, a later run does."""
     purpose, source = f"removing old files of {head.list}", publisher.folder.source(head.source)
     with suppress(RefusedError, StoreError), lock(source.lock, purpose):
         publisher.collect_garbage(head.source, now)
@@ -89,7 +89,7 @@ def _collect(publisher: Publisher, head: HeadRecord, now: datetime) -> None:
 def _head(catalog: Catalog, name: ListName) -> HeadRecord:
     head = catalog.head(name)
     if head is None:
-        known = [one.list for one in catalog.heads()]
+        known = [other.list for other in catalog.heads()]
         raise UsageError(f"there is no list {name}", hint=nearest(name, known, "list"))
     return head
 
@@ -100,8 +100,8 @@ def _dropped(state: ListState) -> tuple[OriginDrop, ...]:
 
 
 def _check_not_followed(head: HeadRecord, own_name: ListName, sources: Iterable[Source]) -> None:
-    """The next sync would publish the list again: nobody may believe that it has ended."""
-    source = next((one for one in sources if one.name == head.source), None)
+    """Raise `RefusedError` if a source follows the list: the next sync would publish it again."""
+    source = next((source for source in sources if source.name == head.source), None)
     if source is None or (source.lists and own_name not in source.lists):
         return
     others = f"name its other lists in `lists`, without {own_name}"
@@ -117,7 +117,7 @@ def _check_not_followed(head: HeadRecord, own_name: ListName, sources: Iterable[
 def _retired_already(head: HeadRecord) -> RefusedError:
     since = f" on {head.retired_at:%Y-%m-%d}" if head.retired_at else ""
     return RefusedError(
-        f"{head.list} was retired{since} already",
-        hint="`syncd audit` says by whom, and why; nothing was changed",
-        serving=f"{head.list} version {head.version}, which says so",
+        f"{head.list} was already retired{since}",
+        hint="`syncd audit` shows who retired it, and why; nothing was changed",
+        serving=f"{head.list} version {head.version}, which states that it is retired",
     )

@@ -1,4 +1,4 @@
-"""The first set-up of an operator's state: folders, keys, an own feed, the catalog."""
+"""The first set-up of an operator's state: folders, keys, the own feed, the catalog."""
 
 from datetime import datetime
 from pathlib import Path
@@ -16,16 +16,17 @@ _PRIVATE: Final = 0o700
 
 
 def init(folder: StateFolder, offline_keys: Path, *, count: int, threshold: int, now: datetime) -> Path:
-    """First set-up; returns the root to hand to matchers. Raises `UsageError` where there is a state already.
+    """Set up a state folder and return the path of the root to give to matchers.
 
-    What was killed before there was a catalog is finished.
+    A set-up that was killed before it made the catalog is continued. Raises `UsageError` if the folder is set up
+    already or the offline keys would be in it, `StoreError`.
     """
     if folder.catalog.exists():
-        raise UsageError(f"{folder.root} is set up already", hint="`syncd status` shows it; nothing was changed")
+        raise UsageError(f"{folder.root} is already set up", hint="`syncd status` shows it; nothing was changed")
     if offline_keys.resolve().is_relative_to(folder.root.resolve()):
         raise UsageError(
-            f"the offline keys in {offline_keys} would lie in the state folder",
-            hint="name a folder that this host does not keep, such as a mounted stick",
+            f"the offline keys in {offline_keys} would be in the state folder",
+            hint="name a folder on removable storage, such as a USB stick",
         )
     make_folder(folder.root)
     make_folder(folder.keys.parent, _PRIVATE)
@@ -38,6 +39,6 @@ def init(folder: StateFolder, offline_keys: Path, *, count: int, threshold: int,
 
 
 def _made_before(feed: FeedFolder) -> Path | None:
-    """The root of a feed that was made and never used: any other has lost its catalog, which no new one replaces."""
+    """Return the root of a feed that was made but never used. A used one needs its old catalog."""
     root = feed.path(author.ROOT_FILE)
     return root if root.exists() and author.is_untouched(feed) else None

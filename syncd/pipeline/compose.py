@@ -1,11 +1,11 @@
-"""Compose: from the origin, the verdict and the corrections to the head's next rows. Pure; one rule, key by key.
+"""Compose the head's next rows from the origin, the verdict and the operator's corrections. Pure; one rule per key.
 
-For each key (digest, entry) that an update, an ended hold or a changed suppression touches, and for no other: *wanted*
-is the origin's row, or none if it is suppressed; *is* is the head's row. A missing row or another label belongs to the
-lane of additions, a row too many to the lane of removals. A lane that passes takes *wanted*, a lane that holds keeps
-*is*. A refused key keeps *is* in both lanes. A suppression needs no lane: it always wins.
+The rule applies to each key (digest, entry) that an update, an ended hold or a changed suppression touches, and to no
+other. *Wanted* is the origin's row, or nothing if the key is suppressed; *is* is the head's row. A missing row or
+another label belongs to the addition lane, a surplus row to the removal lane. A lane that passes takes *wanted*, a lane
+that holds keeps *is*. A refused key keeps *is* in both lanes. A suppression always wins, in either lane.
 
-What origin and head differ by afterwards goes into ``owed``, the rows that turn the head into the origin.
+The remaining difference goes into ``owed``, the rows that turn the head into the origin.
 """
 
 from dataclasses import dataclass
@@ -19,16 +19,16 @@ from syncd.format.stack import Resolved
 
 @dataclass(frozen=True)
 class Touched:
-    """Keys of one algorithm, sorted and each once, with what origin and head hold of each; masks are by key."""
+    """Keys of one algorithm, sorted and unique, with the row of each in origin and head. Masks are per key."""
 
     keys: Rows
-    """only digest and entry count"""
+    """only digest and entry matter"""
     origin: Resolved
     head: Resolved
     suppressed: Mask
-    """the operator's correction: the digest, or the entry, must not match"""
+    """corrected by the operator: the digest or the entry must not match"""
     refused: Mask
-    """an operator discarded the hold of it, and the partner has not touched it since"""
+    """its hold was discarded, and the partner has not changed it since"""
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -36,7 +36,7 @@ class Touched:
 
 @dataclass(frozen=True)
 class Passing:
-    """The keys, as masks, whose addition and whose removal may go live."""
+    """Masks of the keys that may be added and of those that may be removed."""
 
     additions: Mask
     removals: Mask
@@ -44,40 +44,39 @@ class Passing:
 
 @dataclass(frozen=True)
 class Composed:
-    """What becomes of the keys of one algorithm."""
+    """The result for the keys of one algorithm."""
 
     head: Rows
     """the delta that turns the head into its next version"""
     owed: Rows
-    """rows on top of ``owed`` so far: what the next head lacks of the origin, and what it lacks no more"""
+    """rows to put on top of the present ``owed``: new differences, and neutral rows for those that ended"""
     differs: Mask
-    """keys that the next head does not hold as the origin does: of an update without any, the segments go out as the
-    partner made them"""
+    """keys that differ between the next head and the origin; an update without any is published byte for byte"""
     added: Rows
-    """rows that would be added or relabelled, and wait"""
+    """waiting rows that would be added or relabelled"""
     removed: Rows
-    """rows that would be removed, and wait"""
+    """waiting rows that would be removed"""
     growth: int
-    """by how many entries the head grows"""
+    """entries by which the head grows"""
     waiting: Withheld
-    """counts of both, and of suppressed entries"""
+    """counts of ``added`` and ``removed``, and of suppressed entries"""
     refused: Withheld
-    """counts of the refused keys by which the head still differs"""
+    """counts of the refused keys that still differ"""
 
 
 @dataclass(frozen=True)
 class _Wanted:
-    """By key: how the head would have to change."""
+    """The changes, per key, that would make the head equal to *wanted*."""
 
     add: Mask
-    """to add, or to give another label"""
+    """to add or relabel"""
     relabel: Mask
-    """those of ``add`` that are there under another label"""
+    """those of ``add`` that exist under another label"""
     remove: Mask
 
 
 def compose(touched: Touched, passing: Passing, owed: Mask) -> Composed:
-    """Apply the rule. ``owed``: the keys of which ``owed`` has a row so far. Pure."""
+    """Apply the rule. ``owed`` marks the keys that have a row in ``owed`` now. Pure."""
     wanted = _difference(touched)
     free = ~touched.refused
     take_add = wanted.add & passing.additions & free
@@ -102,18 +101,18 @@ def compose(touched: Touched, passing: Passing, owed: Mask) -> Composed:
 
 
 def withheld(touched: Touched) -> tuple[Withheld, Withheld]:
-    """Count the rows by which the head differs from the origin: those that wait, and those that were refused. Pure."""
-    found = _difference(touched)
+    """Count the rows by which head and origin differ: the waiting ones, and the refused ones. Pure."""
+    wanted = _difference(touched)
     hidden = touched.suppressed & touched.origin.present
-    waiting = _counted(found, ~touched.refused & ~touched.suppressed, int(hidden.sum()))
-    return waiting, _counted(found, touched.refused & ~touched.suppressed, 0)
+    waiting = _counted(wanted, ~touched.refused & ~touched.suppressed, int(hidden.sum()))
+    return waiting, _counted(wanted, touched.refused & ~touched.suppressed, 0)
 
 
-def _counted(found: _Wanted, among: Mask, suppressed: int) -> Withheld:
-    relabels = int((found.relabel & among).sum())
+def _counted(wanted: _Wanted, among: Mask, suppressed: int) -> Withheld:
+    relabels = int((wanted.relabel & among).sum())
     return Withheld(
-        additions=int((found.add & among).sum()) - relabels,
-        removals=int((found.remove & among).sum()),
+        additions=int((wanted.add & among).sum()) - relabels,
+        removals=int((wanted.remove & among).sum()),
         relabels=relabels,
         suppressed=suppressed,
     )
@@ -131,7 +130,7 @@ def _difference(touched: Touched) -> _Wanted:
 
 
 def _rows(touched: Touched, add: Mask, remove: Mask) -> Rows:
-    """The origin's rows of the keys ``add``, and removals of the keys ``remove``, in the order of the keys."""
+    """Return the origin's rows for the keys in ``add`` and removals for those in ``remove``, in key order."""
     if not add.any() and not remove.any():
         return touched.keys.slice(0, 0)
     parts: list[Rows] = []

@@ -1,5 +1,4 @@
-"""What deltas do to the stacks that they are put on: counts, labels and end states, as a worker stages them, and as the
-process that publishes counts them again."""
+"""The effect of deltas on stacks: counts, labels and end states. A worker counts them, the publishing process again."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ from syncd.pipeline.values import Basis
 
 @dataclass(frozen=True)
 class Counting:
-    """What segments come to, counted against the stacks that they are put on. Starts from copies of its arguments."""
+    """A running count of segments that are put on top of stacks. Works on copies of its arguments."""
 
     refs: tuple[SegmentRef, ...]
     stacks: dict[Algorithm, Stack]
@@ -22,17 +21,17 @@ class Counting:
     counts: dict[Algorithm, Counts] = field(default_factory=dict)
     labels: dict[Algorithm, dict[str, Counts]] = field(default_factory=dict)
     growth: dict[Algorithm, dict[str, int]] = field(default_factory=dict)
-    """by label, by how many entries in force it grew"""
+    """by label: entries by which it grew"""
     resolved: dict[Algorithm, Resolved] = field(default_factory=dict)
-    """what the first stack holds of the rows' keys, for algorithms with one segment: searching is most of the work"""
+    """the first stack's rows for the keys of an algorithm's only segment; kept because searching is most of the work"""
 
     @classmethod
     def over(cls, basis: Basis) -> "Counting":
-        """A count that starts from ``basis``."""
+        """Start a count from ``basis``."""
         return cls(basis.refs, dict(basis.stacks), dict(basis.end_state))
 
     def apply(self, segments: Iterable[Segment]) -> dict[Algorithm, Counts]:
-        """Count the rows of ``segments`` against the stacks so far, put them on top, and return their counts."""
+        """Count the rows of ``segments`` against the stacks, put the segments on top, and return the counts."""
         counted: dict[Algorithm, Counts] = {}
         for segment in segments:
             algorithm = segment.algorithm
@@ -57,5 +56,5 @@ class Counting:
 
     @property
     def states(self) -> dict[Algorithm, EndState]:
-        """The end state, as manifests state it."""
+        """The end state in the form that manifests state."""
         return drop_empty(self.end_state)

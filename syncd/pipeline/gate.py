@@ -1,9 +1,9 @@
-"""The gate: judges what the head would become, and edits nothing. Pure.
+"""The gate: judge the pending difference of a head, and change nothing. Pure.
 
-Additions and removals are judged apart, a lane each. It judges the whole pending difference, never the newest delta
-alone; so a small delta releases nothing that waits. A lane of which something waits stays closed until that was
-released or discarded. The operator's limits are not here yet: these are the reasons that can never be an ordinary
-update.
+Additions and removals are separate lanes with separate verdicts. The gate judges the whole pending difference, never
+only the newest delta, so a small later delta cannot release held rows. A lane with an open hold stays closed until the
+hold is released or discarded. Limits set by the operator are not implemented yet; the reasons here never occur in an
+ordinary update.
 """
 
 from collections.abc import Collection, Mapping
@@ -13,18 +13,18 @@ from syncd.outcomes import HoldReason, Lane
 from syncd.pipeline.values import Hold, Pass, Pending, Verdict
 
 Closed = Mapping[Lane, tuple[HoldReason, ...]]
-"""Lanes of which something waits, and why."""
+"""The lanes with an open hold, each with its reasons."""
 NONE_CLOSED: Closed = MappingProxyType({})
 
 
 def judge(pending: Pending, closed: Closed = NONE_CLOSED, accepted: Collection[HoldReason] = ()) -> Verdict:
     """Judge a pending difference. Pure.
 
-    ``accepted``: reasons that an operator released with this update; ``closed`` is then the caller's to leave out.
+    ``accepted``: the reasons that an operator released this update for; the caller then passes no ``closed`` lanes.
     """
     forked = (HoldReason.FORKED,) if pending.forked else ()
-    left = HoldReason.RETIRED if pending.retired else HoldReason.EMPTIED
-    emptied = (left,) if pending.rows_before and (pending.retired or pending.rows_after <= 0) else ()
+    reason_if_empty = HoldReason.RETIRED if pending.retired else HoldReason.EMPTIED
+    emptied = (reason_if_empty,) if pending.rows_before and (pending.retired or pending.rows_after <= 0) else ()
     own = {Lane.ADDITIONS: forked, Lane.REMOVALS: (*forked, *emptied)}
 
     def lane(which: Lane) -> Pass | Hold:

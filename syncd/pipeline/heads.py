@@ -1,7 +1,7 @@
-"""One list's head and origin as a publication finds them, and what becomes of the keys that it touches.
+"""A list's head and origin as a publication finds them, and the changes to the keys that it touches.
 
-`ListState` opens what lies on the disk. `Move` gathers what is touched, key by key, and has `compose` decide. Nothing
-here writes, signs or commits.
+`ListState` opens the files on the disk. `Move` collects the touched keys and has `compose` decide each. Nothing here
+writes, signs or commits.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -39,40 +39,40 @@ class ListState:
     """One list as a publication finds it."""
 
     name: ListName
-    """as it is published"""
+    """its published name"""
     own_name: ListName
-    """as its source calls it"""
+    """its name at the source"""
     feed: FeedFolder
     source: FeedFolder
-    """the source's own folder, which holds all segments of the origin, and whatever is private"""
+    """the source's own folder, which holds all segments of the origin and all private rows"""
     head: Manifest | None
     origin: OriginRecord | None
     holds: tuple[HoldRecord, ...] = ()
-    """those that are open or discarded"""
+    """the open and the discarded ones"""
     labels: Labels | None = field(default_factory=dict)
-    """the head's entries by label; None: an older syncd did not count them"""
+    """the head's entries by label; None if an older syncd published it without counting them"""
 
     @property
     def stack(self) -> tuple[SegmentRef, ...]:
-        """The origin's stack: the head's, and what is owed."""
+        """The origin's stack: the head's stack with ``owed`` on top."""
         return (*(self.head.stack if self.head else ()), *(self.origin.owed if self.origin else ()))
 
     @cached_property
     def basis(self) -> Basis:
-        """The origin, as what a delta of the partner applies to."""
+        """The origin, as the basis of the partner's next delta."""
         if self.origin is None:
             return Basis()
         return Basis(self.stack, self.opened(self.stack), self.origin.end_state)
 
     @cached_property
     def head_basis(self) -> Basis:
-        """The head, as what its next delta applies to."""
+        """The head, as the basis of its next delta."""
         if self.head is None:
             return Basis()
         return Basis(self.head.stack, self.opened(self.head.stack), self.head.end_state)
 
     def basis_under(self, over: Over) -> Basis:
-        """What a delta over that applies to. If it is over nothing, no file is looked at: they may be lost."""
+        """Return the basis of a delta. For `Over.NOTHING` no file is opened: the files may be lost."""
         match over:
             case Over.ORIGIN:
                 return self.basis
@@ -83,12 +83,12 @@ class ListState:
 
     @cached_property
     def owed(self) -> Mapping[Algorithm, Stack]:
-        """What the head lacks of the origin."""
+        """The rows that turn the head into the origin."""
         return self.opened(self.origin.owed) if self.origin else {}
 
     @cached_property
     def refused(self) -> RowsBy:
-        """The rows that an operator discarded and that the partner has not touched since."""
+        """The rows that an operator discarded and that the partner has not changed since."""
         stacks = self.opened(self.origin.refused) if self.origin else {}
         return {algorithm: merge_deltas(algorithm, stack.segments) for algorithm, stack in stacks.items()}
 
@@ -98,11 +98,11 @@ class ListState:
         return tuple(hold for hold in self.holds if hold.state is HoldState.OPEN)
 
     def holds_of(self, lane: Lane) -> tuple[HoldRecord, ...]:
-        """The open holds of one lane."""
+        """Return the open holds of one lane."""
         return tuple(hold for hold in self.open_holds if hold.lane is lane)
 
     def closed(self) -> dict[Lane, tuple[HoldReason, ...]]:
-        """The lanes of which something waits, and why."""
+        """Return the lanes with an open hold, each with its reasons."""
         return {
             lane: tuple(reason for hold in holds for reason in hold.reasons)
             for lane in (Lane.ADDITIONS, Lane.REMOVALS)
@@ -110,7 +110,7 @@ class ListState:
         }
 
     def rows_of(self, hold: HoldRecord) -> RowsBy:
-        """The rows of a hold. Raises `StoreError` if their files were lost."""
+        """Return the rows of a hold. Raises `StoreError` if their files were lost."""
         stacks = self.opened(hold.segments)
         return {algorithm: merge_deltas(algorithm, stack.segments) for algorithm, stack in stacks.items()}
 
@@ -119,48 +119,48 @@ class ListState:
         return open_stacks(self.source, self.own_name, refs)
 
     def path(self, ref: SegmentRef) -> Path:
-        """Where a segment lies in the source's folder."""
+        """Return the path of a segment in the source's folder."""
         return self.source.segment_path(self.own_name, ref)
 
 
 def read_state(folder: StateFolder, catalog: Catalog, source: str, own_name: ListName) -> ListState:
-    """One list as the catalog has it. Raises `StoreError`."""
-    found = catalog.list_records(source, own_name)
-    version = found.version
+    """Read the state of one list from the catalog. Raises `StoreError`."""
+    records = catalog.list_records(source, own_name)
+    version = records.version
     return ListState(
         name=head_name(source, own_name),
         own_name=own_name,
         feed=folder.feed,
         source=folder.source(source),
         head=manifests.parse(version.manifest) if version else None,
-        origin=found.origin,
-        holds=found.holds,
+        origin=records.origin,
+        holds=records.holds,
         labels=version.labels if version else {},
     )
 
 
 @dataclass(frozen=True)
 class _Touch:
-    """The keys of one algorithm before and after they are touched; the head is the same in both."""
+    """The keys of one algorithm before and after the change of the origin. The head is the same in both."""
 
     before: Touched
     after: Touched
     owed: Mask
-    """keys of which ``owed`` has a row so far"""
+    """keys that have a row in ``owed`` now"""
 
 
 @dataclass
 class Move:
-    """What is touched of one list, and what comes of it."""
+    """The touched keys of one list, and the changes to them that were decided."""
 
     state: ListState
     _touches: dict[Algorithm, _Touch] = field(default_factory=dict)
     _composed: dict[Algorithm, Composed] = field(default_factory=dict)
 
     def touch_update(self, segments: Iterable[Segment], resolved: Mapping[Algorithm, Resolved]) -> None:
-        """Touch the keys of an update's delta, oldest segment first. What was refused of them no longer is.
+        """Touch the keys of an update's delta, oldest segment first. None of them is refused any longer.
 
-        ``resolved``: what the origin holds of the keys of an algorithm, if it was searched for them already.
+        ``resolved``: the origin's rows for an algorithm's keys, if they were looked up already.
         """
         by_algorithm: dict[Algorithm, list[Segment]] = {}
         for segment in segments:
@@ -171,7 +171,7 @@ class Move:
             self._touch(algorithm, rows, stated, np.zeros(len(rows), bool), resolved.get(algorithm))
 
     def touch_rows(self, rows: RowsBy, refused: MasksBy) -> None:
-        """Touch the keys of rows that wait, or were refused; ``refused``: which of them are so afterwards."""
+        """Touch the keys of waiting or refused rows. ``refused`` marks those that are refused afterwards."""
         for algorithm, some in rows.items():
             self._touch(algorithm, some, None, refused[algorithm])
 
@@ -183,14 +183,14 @@ class Move:
         refused: Mask,
         resolved: Resolved | None = None,
     ) -> None:
-        """``origin``: what it becomes; None: it stays. ``resolved``: what it holds of the keys, if that is known."""
+        """``origin``: its rows afterwards, None if they stay. ``resolved``: its present rows, if known."""
         empty = Stack(algorithm, [])
         owed = np.zeros(len(keys), bool)
         if algorithm in self.state.owed or resolved is None:
             head = self.state.head_basis.stacks.get(algorithm, empty).resolve(keys)
             for segment in self.state.owed.get(algorithm, empty).segments:
                 owed |= segment.positions(keys.digests, keys.entries)[1]
-        else:  # head and origin are alike
+        else:  # head and origin are equal
             head = resolved
         before = self.state.basis.stacks.get(algorithm, empty).resolve(keys) if owed.any() else head
         nothing = np.zeros(len(keys), bool)
@@ -201,44 +201,44 @@ class Move:
         )
 
     def refused_before(self, algorithm: Algorithm, keys: Rows) -> Mask:
-        """Which of some sorted keys are refused so far."""
+        """Mark the sorted keys that are refused now."""
         return _among(self.state.refused.get(algorithm), keys)
 
     def refused_after(self) -> dict[Algorithm, Rows]:
-        """The refused rows of the algorithms whose refused rows change."""
-        found = {}
+        """Return the new refused rows of each algorithm in which they change."""
+        changed = {}
         for algorithm, touch in self._touches.items():
             now, before = touch.after.refused, touch.before.refused
             if (now != before).any():
                 held = self.state.refused.get(algorithm)
                 left = held.take(~_among(touch.after.keys, held)) if held is not None else None
                 added = touch.after.keys.take(now)
-                found[algorithm] = added if left is None else _sorted(concatenate([left, added]))
-        return found
+                changed[algorithm] = added if left is None else _sorted(concatenate([left, added]))
+        return changed
 
     def still_wanted(self, rows: RowsBy) -> dict[Algorithm, Mask]:
-        """By algorithm, which rows of a hold, touched before, the origin still states just so."""
+        """Mark, by algorithm, the rows of a touched hold that the origin still states unchanged."""
         return {algorithm: _states(self._touches[algorithm].after.origin, some) for algorithm, some in rows.items()}
 
     def if_all_wait(self) -> WithheldBy:
-        """Count what waits once this is touched and nothing of it passes."""
-        return self._total({algorithm: compose.withheld(one.after)[0] for algorithm, one in self._touches.items()})
+        """Return the counts of waiting rows if none of the touched keys passes."""
+        return self._total({algorithm: compose.withheld(touch.after)[0] for algorithm, touch in self._touches.items()})
 
     def compose(self, passing: Callable[[Algorithm, int], Passing]) -> None:
-        """Apply the one rule. ``passing``: which touched keys of an algorithm, and how many there are, may go live."""
+        """Apply the rule. ``passing`` returns the keys that may go live, given an algorithm and its number of keys."""
         self._composed = {
-            algorithm: compose.compose(one.after, passing(algorithm, len(one.after)), one.owed)
-            for algorithm, one in self._touches.items()
+            algorithm: compose.compose(touch.after, passing(algorithm, len(touch.after)), touch.owed)
+            for algorithm, touch in self._touches.items()
         }
 
     @property
     def waiting(self) -> WithheldBy:
-        """Counts of what waits afterwards."""
+        """Counts of the rows that wait afterwards."""
         return self._total({algorithm: composed.waiting for algorithm, composed in self._composed.items()})
 
     @property
     def discarded(self) -> WithheldBy:
-        """Counts of what is refused afterwards and differs."""
+        """Counts of the refused rows that still differ afterwards."""
         origin = self.state.origin
         total = dict(origin.discarded) if origin else {}
         for algorithm, touch in self._touches.items():
@@ -247,7 +247,7 @@ class Move:
         return _without_zeros(total)
 
     def _total(self, after: WithheldBy) -> WithheldBy:
-        """The counts of what waits, with ``after`` in place of what the touched keys came to before."""
+        """Return the counts of waiting rows, with those of the touched keys replaced by ``after``."""
         origin = self.state.origin
         total = dict(origin.waiting) if origin else {}
         for algorithm, touch in self._touches.items():
@@ -255,67 +255,70 @@ class Move:
         return _without_zeros(total)
 
     def is_altered(self, algorithm: Algorithm) -> bool:
-        """True if the head does not become what the update says, of some key of it."""
+        """Return True if any key of the update differs from the update in the next head."""
         return bool(self._composed[algorithm].differs.any())
 
     @property
     def growth(self) -> int:
-        """By how many entries the head grows."""
-        return sum(one.growth for one in self._composed.values())
+        """Entries by which the head grows."""
+        return sum(composed.growth for composed in self._composed.values())
 
     def head_rows(self) -> RowsBy:
-        """The delta that turns the head into its next version."""
-        return {algorithm: one.head for algorithm, one in self._composed.items() if len(one.head)}
+        """Return the delta that turns the head into its next version."""
+        return {algorithm: composed.head for algorithm, composed in self._composed.items() if len(composed.head)}
 
     def owed_rows(self) -> RowsBy:
-        """What goes on top of ``owed``."""
-        return {algorithm: one.owed for algorithm, one in self._composed.items() if len(one.owed)}
+        """Return the rows to put on top of ``owed``."""
+        return {algorithm: composed.owed for algorithm, composed in self._composed.items() if len(composed.owed)}
 
     def waiting_rows(self, lane: Lane) -> RowsBy:
-        """The touched rows of one lane that wait."""
+        """Return the touched rows of one lane that wait."""
         additions = lane is Lane.ADDITIONS
-        rows = {algorithm: one.added if additions else one.removed for algorithm, one in self._composed.items()}
+        rows = {
+            algorithm: composed.added if additions else composed.removed
+            for algorithm, composed in self._composed.items()
+        }
         return {algorithm: some for algorithm, some in rows.items() if len(some)}
 
 
 def named_segments(state: ListState) -> tuple[SegmentRef, ...]:
-    """Every segment of the source's folder that is still needed of a list."""
+    """Return every segment in the source's folder that a list still needs."""
     refused = state.origin.refused if state.origin else ()
     return (*state.stack, *refused, *(ref for hold in state.holds for ref in hold.segments))
 
 
 def union(parts: Iterable[RowsBy]) -> RowsBy:
-    """Rows of several holds as one: sorted, of each key the row of the first that has it."""
-    found: dict[Algorithm, Rows] = {}
+    """Merge rows of several holds, sorted. For each key the first hold that has it wins."""
+    merged: dict[Algorithm, Rows] = {}
     for rows in parts:
         for algorithm, some in rows.items():
-            held = found.get(algorithm)
+            held = merged.get(algorithm)
             left = some if held is None else some.take(~_among(held, some))
-            found[algorithm] = left if held is None else _sorted(concatenate([held, left]))
-    return found
+            merged[algorithm] = left if held is None else _sorted(concatenate([held, left]))
+    return merged
 
 
 def keys_among(rows: RowsBy, others: RowsBy) -> dict[Algorithm, Mask]:
-    """By algorithm, which keys of ``rows`` are keys of ``others``."""
+    """Mark, by algorithm, the keys of ``rows`` that are also keys of ``others``."""
     return {algorithm: _among(others.get(algorithm), some) for algorithm, some in rows.items()}
 
 
 def pending(rows_before: int, waiting: WithheldBy, *, forked: bool = False, retired: bool = False) -> Pending:
-    """What a head of so many entries would become if ``waiting`` passed."""
-    growth = sum(one.additions - one.removals for one in waiting.values())
+    """Return the pending difference of a head with ``rows_before`` entries if all of ``waiting`` passed."""
+    growth = sum(counts.additions - counts.removals for counts in waiting.values())
     return Pending(rows_before, rows_before + growth, waiting, forked=forked, retired=retired)
 
 
 def lane_counts(waiting: WithheldBy) -> dict[Lane, int]:
-    """How many rows of each lane wait."""
+    """Count the waiting rows of each lane."""
     return {
-        Lane.ADDITIONS: sum(one.additions + one.relabels for one in waiting.values()),
-        Lane.REMOVALS: sum(one.removals for one in waiting.values()),
+        Lane.ADDITIONS: sum(counts.additions + counts.relabels for counts in waiting.values()),
+        Lane.REMOVALS: sum(counts.removals for counts in waiting.values()),
     }
 
 
 def together(waiting: WithheldBy, discarded: WithheldBy) -> WithheldBy:
-    """Both, as manifests state them."""
+    """Add both counts, in the form that manifests state."""
     zero = Withheld()
     both = {
         algorithm: _shifted(waiting.get(algorithm), zero, discarded.get(algorithm, zero))
@@ -332,7 +335,7 @@ def _states(origin: Resolved, rows: Rows) -> Mask:
 
 
 def _among(some: Rows | None, keys: Rows) -> Mask:
-    """Which of ``keys`` are keys of ``some``, which is sorted."""
+    """Mark the ``keys`` that are also keys of ``some``, which is sorted."""
     if some is None or not len(some):
         return np.zeros(len(keys), bool)
     return RowSearch(some.digests, some.entries).positions(keys.digests, keys.entries)[1]
@@ -351,4 +354,4 @@ def _shifted(total: Withheld | None, minus: Withheld, plus: Withheld) -> Withhel
 
 
 def _without_zeros(counts: WithheldBy) -> WithheldBy:
-    return {algorithm: one for algorithm, one in sorted(counts.items()) if one != Withheld()}
+    return {algorithm: withheld for algorithm, withheld in sorted(counts.items()) if withheld != Withheld()}

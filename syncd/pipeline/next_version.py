@@ -1,4 +1,4 @@
-"""What a publication of one list writes: segments, and the records of head and origin that name them."""
+"""The output of a publication of one list: segments, and the records of head and origin that name them."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -42,24 +42,24 @@ _LANES: Final = (Lane.ADDITIONS, Lane.REMOVALS)
 
 @dataclass(frozen=True)
 class SettleContext:
-    """What a publication of one list is told, beside its state."""
+    """The inputs of a publication of one list, besides its state."""
 
     now: datetime
     encode: Callable[[Update], bytes]
-    """writes an update that waits, for the catalog"""
+    """serialises a waiting update for the catalog"""
     sync_id: str | None = None
     audit: tuple[AuditEntry, ...] = ()
     actor: str = ""
     reason: str = ""
 
     def ended(self, hold: HoldRecord, state: HoldState) -> HoldEnd:
-        """A hold that ends, by whoever asked, if anybody did."""
+        """Return the end of a hold, with actor and reason if an operator asked for it."""
         asked = state in {HoldState.RELEASED, HoldState.DISCARDED}
         return HoldEnd(hold.id, hold.state, state, self.actor if asked else "", self.reason if asked else "")
 
 
 class NextVersion:
-    """What one publication writes: segments, and the records of head and origin that name them."""
+    """The segments that one publication writes, and the records of head and origin that name them."""
 
     def __init__(self, state: ListState, move: Move, context: SettleContext) -> None:
         self._state, self._move, self._context = state, move, context
@@ -68,7 +68,7 @@ class NextVersion:
         self.labels: Labels | None = None
 
     def origin(self, moved: OriginRecord) -> OriginRecord:
-        """The next origin: ``moved``, with what the head then lacks of it."""
+        """Return the next origin: ``moved`` with its ``owed``, refused rows and counts."""
         state, move = self._state, self._move
         waiting, discarded = move.waiting, move.discarded
         differ = bool(together(waiting, discarded))
@@ -81,7 +81,7 @@ class NextVersion:
         return replace(moved, owed=owed, refused=refused, waiting=waiting, discarded=discarded)
 
     def change(self, origin: OriginRecord, update: Update | None) -> ListChange | None:
-        """The head's change; None if it stays as it is."""
+        """Return the head's change; None if it stays as it is."""
         state, move = self._state, self._move
         rows, upstream = move.head_rows(), upstream_of(origin)
         if state.head is None:
@@ -114,8 +114,8 @@ class NextVersion:
         )
 
     def holds(self, update: Update, verdict: Verdict) -> tuple[HoldRecord, ...]:
-        """The holds of the lanes that keep back something of what was touched, with their rows written."""
-        found = []
+        """Return a hold for each lane that keeps back touched rows, and write these rows."""
+        holds = []
         for lane, judged in zip(_LANES, (verdict.additions, verdict.removals), strict=True):
             rows = self._move.waiting_rows(lane)
             if isinstance(judged, Hold) and rows:
@@ -129,11 +129,14 @@ class NextVersion:
                     opened_at=self._context.now,
                     sync_id=self._context.sync_id,
                 )
-                found.append(hold)
-        return tuple(found)
+                holds.append(hold)
+        return tuple(holds)
 
     def _counted(self, update: Update | None, segments: Sequence[SegmentRef], *, alike: bool) -> Counting:
-        """What the segments do to the head. ``alike``: head and origin were the same, and so is what is put on them."""
+        """Count the effect of ``segments`` on the head.
+
+        ``alike``: head and origin were equal and get the same segments, so the update's own counts hold.
+        """
         if update is not None and alike:
             candidate = update.candidate
             return Counting(
@@ -150,13 +153,13 @@ class NextVersion:
     def _labels_before(self) -> Labels:
         if self._state.labels is not None:
             return self._state.labels
-        stacks = self._state.head_basis.stacks  # once for each list that an older syncd published
+        stacks = self._state.head_basis.stacks  # counted once for a list that an older syncd published
         return {algorithm: stack.totals().by_label for algorithm, stack in stacks.items()}
 
     def _write(self, rows: RowsBy, *, public: bool) -> tuple[SegmentRef, ...]:
-        """Write rows as deltas: into the source's folder, and into the feed as well if they are ``public``."""
+        """Write rows as deltas into the source's folder, and link them into the feed if they are ``public``."""
         state = self._state
-        found = []
+        refs = []
         for algorithm, some in sorted(rows.items()):
             self._scratch = self._scratch or state.feed.make_staging()
             self._written += 1
@@ -165,16 +168,16 @@ class NextVersion:
             if ref is None:
                 continue
             state.source.store.adopt(path, layout.segment_path(state.own_name, ref.sha256))
-            found.append(ref)
+            refs.append(ref)
         if public:
-            take_over(state, found)
-        return tuple(found)
+            take_over(state, refs)
+        return tuple(refs)
 
 
 def retirement(state: ListState, since: datetime, origin: OriginRecord | None = None) -> ListChange | None:
-    """Return the change that ends a list: nothing is left of it; None if it is retired already.
+    """Return the change that retires a list and empties it; None if it is retired already.
 
-    ``origin``: the upstream's version that retired it; None: its operator did.
+    ``origin``: the upstream's version that retired it; None if our operator did.
     """
     if state.head is not None and state.head.retired is not None:
         return None
@@ -199,7 +202,7 @@ def upstream_of(origin: OriginRecord) -> Manifest:
 
 
 def take_over(state: ListState, refs: Iterable[SegmentRef]) -> None:
-    """Give segments of the source's folder a place in the feed, as they are."""
+    """Link segments of the source's folder into the feed."""
     for ref in state.feed.missing(state.name, {ref.sha256: ref for ref in refs}.values()):
         state.feed.store.link(state.path(ref), layout.segment_path(state.name, ref.sha256))
 
@@ -215,7 +218,7 @@ def proposal_of(
     opened: tuple[HoldRecord, ...] = (),
     update: UpdateRecord | None = None,
 ) -> Proposal[Records]:
-    """Return the publication of a change with its records; without a change the records alone are committed."""
+    """Return the proposal of a change with its records. Without a change only the records are committed."""
     records = Records(
         origins=(OriginMove(origin, state.origin.revision if state.origin else 0),),
         notes={state.name: note} if change else {},
@@ -233,7 +236,7 @@ def proposal_of(
 
 
 def origin_of(state: ListState, origin: OriginRecord, *, whole: bool) -> Origin:
-    """Where the head's next version comes from. A list made from one that is only stated stays so."""
+    """Return the origin to state in the head's next manifest. A list that was once only stated stays ``stated``."""
     upstream = upstream_of(origin)
     before = state.head.origin if state.head else None
     last = 0 if before is None else before.serial if before.whole is None else before.whole
@@ -254,13 +257,13 @@ def _evidence_ref(state: ListState, origin: OriginRecord) -> FileRef | None:
 
 
 def lacks_rows(origin: OriginRecord) -> bool:
-    """True if rows of the origin wait or were discarded; suppressed ones are the operator's own matter."""
+    """Return True if rows of the origin wait or were discarded. Suppressed rows do not count."""
     both = together(origin.waiting, origin.discarded)
-    return any(one.additions or one.removals or one.relabels for one in both.values())
+    return any(counts.additions or counts.removals or counts.relabels for counts in both.values())
 
 
 def moved_origin(state: ListState, update: Update, context: SettleContext) -> OriginRecord:
-    """The origin that an update leads to, as far as the partner states it."""
+    """Return the origin that an update leads to, with the part that the partner states."""
     staged, candidate = update.staged, update.candidate
     return OriginRecord(
         source=update.source,
@@ -276,7 +279,7 @@ def moved_origin(state: ListState, update: Update, context: SettleContext) -> Or
 
 
 def update_record(update: Update, context: SettleContext) -> UpdateRecord:
-    """Return an update that waits, as the catalog keeps it."""
+    """Return the catalog's record of a waiting update."""
     candidate = update.candidate
     return UpdateRecord(
         list=candidate.manifest.list,
@@ -288,14 +291,14 @@ def update_record(update: Update, context: SettleContext) -> UpdateRecord:
 
 
 def _labels_after(before: Labels, growth: Mapping[Algorithm, Mapping[str, int]]) -> Labels:
-    """Entries by label, once they grew."""
-    found = {algorithm: dict(labels) for algorithm, labels in before.items()}
+    """Return the entries by label after ``growth``."""
+    after = {algorithm: dict(labels) for algorithm, labels in before.items()}
     for algorithm, grown in growth.items():
-        labels = found.setdefault(algorithm, {})
+        labels = after.setdefault(algorithm, {})
         for label, count in grown.items():
             labels[label] = labels.get(label, 0) + count
     return {
         algorithm: {label: count for label, count in sorted(labels.items()) if count}
-        for algorithm, labels in sorted(found.items())
+        for algorithm, labels in sorted(after.items())
         if any(labels.values())
     }

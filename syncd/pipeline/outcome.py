@@ -1,4 +1,4 @@
-"""What came of a sync, as the catalog keeps it and the commands tell it."""
+"""The outcome of a sync and of each of its lists, for the catalog, the log and the commands."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,12 +11,12 @@ from syncd.outcomes import HoldReason, Outcome, cure, reasons_in_words, worst_co
 
 @dataclass(frozen=True)
 class ListOutcome:
-    """What came of one list."""
+    """The outcome of one list."""
 
     list: ListName
     outcome: Outcome
     version: int | None = None
-    """what is served now, with ``rows``; those of a dry run's candidate"""
+    """the version served now; ``rows`` are its entries, or those of the candidate in a dry run"""
     serial: int | None = None
     plan: str = ""
     counts: Mapping[Algorithm, Counts] = field(default_factory=dict)
@@ -26,36 +26,36 @@ class ListOutcome:
     """why it is held"""
     error: SyncdError | None = None
     holds: tuple[HoldRecord, ...] = ()
-    """those that are open now"""
+    """the holds that are open now"""
     opened: tuple[HoldRecord, ...] = ()
-    """those that this sync opened"""
+    """the holds that this sync opened"""
     ended: tuple[HoldRecord, ...] = ()
-    """those that it ended"""
+    """the holds that this sync ended"""
 
     @property
     def message(self) -> str:
-        """What kept the update out; '' where nothing did."""
+        """Why the update was not published; '' if it was."""
         if self.error is not None:
             return self.error.message
         return reasons_in_words(self.reasons) if self.outcome is Outcome.HELD else ""
 
     @property
     def to_do(self) -> str:
-        """What to do about it."""
+        """The action to take; '' if none is needed."""
         if self.error is not None:
             return self.error.hint
-        return cure(self.reasons, (one.id for one in self.holds)) if self.outcome is Outcome.HELD else ""
+        return cure(self.reasons, (hold.id for hold in self.holds)) if self.outcome is Outcome.HELD else ""
 
     @property
     def serving(self) -> str:
-        """What is served all the same."""
+        """The version that is still served."""
         if self.error is not None:
             return self.error.serving
         return f"{self.list} version {self.version}" if self.version else f"nothing of {self.list} yet"
 
     @property
     def exit_code(self) -> int:
-        """As the commands return it."""
+        """The exit code of a command that reports it."""
         if self.error is not None:
             return self.error.exit_code
         return self.outcome.exit_code
@@ -63,7 +63,7 @@ class ListOutcome:
 
 @dataclass(frozen=True)
 class SyncOutcome:
-    """What came of one sync. ``error`` is what kept the whole of it from going on."""
+    """The outcome of one sync. ``error``: the error that stopped the whole sync, if any."""
 
     sync_id: str
     source: str
@@ -74,23 +74,27 @@ class SyncOutcome:
 
     @property
     def outcome(self) -> Outcome:
-        """The worst, or where all went well, whether anything was published, or would be."""
+        """The outcome of the worst list; if all went well, ``published`` or ``staged`` if any list was."""
         if self.error is not None:
             return self.error.outcome
         code = self.exit_code
-        worst = [one.outcome for one in self.lists if one.exit_code == code]
-        news = [one for one in (Outcome.PUBLISHED, Outcome.STAGED) if one in worst]
-        return (news or worst or [Outcome.UP_TO_DATE])[0]
+        worst = [result.outcome for result in self.lists if result.exit_code == code]
+        changed = [outcome for outcome in (Outcome.PUBLISHED, Outcome.STAGED) if outcome in worst]
+        return (changed or worst or [Outcome.UP_TO_DATE])[0]
 
     @property
     def faults(self) -> dict[str, SyncFault]:
-        """What did not go well, by list; ``""``: the whole of it."""
-        found = {str(one.list): _fault(one.outcome, one.error, one.reasons) for one in self.lists if one.exit_code}
-        return found if self.error is None else {**found, "": _fault(self.outcome, self.error)}
+        """The faults by list name; ``""`` stands for the whole sync."""
+        faults = {
+            str(result.list): _fault(result.outcome, result.error, result.reasons)
+            for result in self.lists
+            if result.exit_code
+        }
+        return faults if self.error is None else {**faults, "": _fault(self.outcome, self.error)}
 
     @property
     def exit_code(self) -> int:
-        """Of several the first of 1, 4, 3, 6, 5, 0 that occurred."""
+        """The first of 1, 4, 3, 6, 5, 0 that occurred."""
         return worst_code([error.exit_code for error in (self.error, *self.lists) if error])
 
 

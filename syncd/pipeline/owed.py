@@ -1,4 +1,4 @@
-"""Folding what the head lacks of the origin, so that it stays short: the work is that of the rows withheld, seldom."""
+"""Folding the deltas in ``owed`` so that they stay few. This is rare, and costs time for the withheld rows only."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from syncd.publish.compact import run_to_fold
 
 @dataclass(frozen=True)
 class FoldedOwed:
-    """Runs of deltas that are owed, and what they were folded into; None: no row was left."""
+    """Runs of ``owed`` deltas, each with the segment that replaces it, or None if no row is left."""
 
     folded: tuple[tuple[tuple[SegmentRef, ...], SegmentRef | None], ...]
 
@@ -26,23 +26,23 @@ class FoldedOwed:
         return bool(self.folded)
 
     def stack_of(self, owed: tuple[SegmentRef, ...]) -> tuple[SegmentRef, ...] | None:
-        """Return ``owed`` with the folds in place of their runs; None if a run is no longer there. Pure.
+        """Return ``owed`` with each run replaced by its fold; None if a run is no longer there. Pure.
 
-        Deltas that came on top since stay there. Algorithms do not mix, so their order among one another is free.
+        Deltas that were added on top in the meantime stay. The order of segments of different algorithms is free.
         """
-        found = list(owed)
+        result = list(owed)
         for run, output in self.folded:
-            if not set(run) <= set(found):
+            if not set(run) <= set(result):
                 return None
-            at = found.index(run[0])
-            found = [ref for ref in found if ref not in run]
+            at = result.index(run[0])
+            result = [ref for ref in result if ref not in run]
             if output is not None:
-                found.insert(at, output)
-        return tuple(found)
+                result.insert(at, output)
+        return tuple(result)
 
 
 def fold_owed(state: ListState, scratch: Path) -> FoldedOwed:
-    """Fold what is due, and put the results into the source's folder. Needs no lock."""
+    """Fold the runs that are due and install the results in the source's folder. Needs no lock."""
     folded = []
     owed = state.origin.owed if state.origin else ()
     for algorithm in dict.fromkeys(ref.algorithm for ref in owed):
@@ -50,7 +50,7 @@ def fold_owed(state: ListState, scratch: Path) -> FoldedOwed:
         run = _due(refs)
         if run:
             rows = merge_deltas(algorithm, [Segment.open(state.path(ref), ref) for ref in run])
-            if len(run) == len(refs):  # nothing lies below: rows that the head has already say nothing
+            if len(run) == len(refs):  # no other delta lies below: rows that the head already has are superfluous
                 rows = rows.take(~_is_met(rows, state.head_basis.stacks.get(algorithm)))
             output = write_segment(scratch / f"owed-{algorithm}", algorithm, "delta", [rows])
             if output is not None:
@@ -62,13 +62,13 @@ def fold_owed(state: ListState, scratch: Path) -> FoldedOwed:
 
 
 def _due(refs: Sequence[SegmentRef]) -> tuple[SegmentRef, ...]:
-    """The run to fold, as of a stack: the oldest delta stands for the base."""
+    """Return the run to fold, chosen as for a stack whose base is the oldest delta."""
     run = run_to_fold([refs[0].model_copy(update={"kind": "base"}), *refs[1:]])
     return tuple(refs[len(refs) - len(run) :]) if run else ()
 
 
 def _is_met(rows: Rows, head: Stack | None) -> Mask:
-    """Which rows the head holds just so already."""
+    """Mark the rows that the head already agrees with."""
     if head is None:
         return rows.removed.copy()
     held = head.resolve(rows)

@@ -1,4 +1,4 @@
-"""What to fetch: nothing, some deltas, or the whole list. Pure; every doubt falls to `Full`."""
+"""Plan what to fetch: nothing, some deltas, or the whole list. Pure. In any doubt the plan is `Full`."""
 
 from syncd.errors import EquivocationError, RollbackError
 from syncd.format.manifest import Manifest, ManifestRef
@@ -11,8 +11,8 @@ def plan(
 ) -> Plan:
     """Decide how to get from ``held`` to ``upstream`` (whose hash is ``sha256``). Pure.
 
-    ``complete``: every held segment is still here. ``retrusted``: what is held was signed under a root that is trusted
-    no more, so its number says nothing. Raises `RollbackError` and `EquivocationError`.
+    ``complete``: every held segment is still on this disk. ``retrusted``: the held version was signed under a root that
+    is no longer trusted, so its number means nothing. Raises `RollbackError`, `EquivocationError`.
     """
     if retrusted:
         return Full(FullReason.RETRUSTED)
@@ -23,16 +23,16 @@ def plan(
         case Relation.OLDER:
             raise RollbackError(
                 f"{upstream.list} went back from serial {held.version} to {upstream.version}",
-                hint="the partner restored an old state or somebody replays it; ask the partner out of band",
+                hint="the partner restored an old state or an attacker replays one: ask the partner out of band",
             )
         case Relation.CONTRADICTS:
             raise EquivocationError(
                 f"{upstream.list} serial {held.version} was signed twice with different content",
-                hint="keep the evidence and call the partner: its keys may be in other hands",
+                hint="keep the evidence and call the partner: its keys may be stolen",
             )
         case Relation.SAME:
             return UpToDate() if complete else Full(FullReason.LOCAL_LOSS)
-        case Relation.FORKED:  # also if segments were lost: losing some must not open the gate
+        case Relation.FORKED:  # before LOCAL_LOSS: losing files must not open the gate
             return Full(FullReason.FORKED)
         case Relation.FOLLOWS if complete:
             return Deltas(related.steps)

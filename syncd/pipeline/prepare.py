@@ -1,6 +1,6 @@
-"""The first half of the road: verify, plan, fetch and stage what a source has of a list.
+"""The first half of the road: verify, plan, fetch and stage the lists of a source.
 
-It parses foreign bytes, writes only below the source's own folder, and holds no keys.
+This half parses foreign bytes, writes only below the source's own folder, and holds no keys.
 """
 
 import contextlib
@@ -44,7 +44,7 @@ from syncd.sources.source import Memory
 from syncd.trust.values import TrustedFeed
 
 Progress = Callable[[str, int, int], None]
-"""Told the stage, how much of it is done, and of how much (0: not known)."""
+"""Receives the stage, the amount done, and the total (0 if not known)."""
 
 _KEPT_EVIDENCE: Final = 16
 _PRIVATE: Final = 0o600
@@ -52,58 +52,60 @@ _PRIVATE: Final = 0o600
 
 @dataclass(frozen=True)
 class LocalList:
-    """What is held of a list, and what of it is still on this disk."""
+    """The held state of a list, and the part of it that is still on this disk."""
 
     ref: ManifestRef | None = None
-    """the upstream's version that is held; None: there is none, or its source was given another root since"""
+    """the upstream's version that is held; None if nothing is held or the source was given another root"""
     retrusted: bool = False
-    """the operator gave the source another root since"""
+    """true if the operator gave the source another root after that version"""
     over: Over = Over.NOTHING
-    """what ``stack`` is"""
+    """the state that ``stack`` gives"""
     stack: tuple[SegmentRef, ...] = ()
-    """the origin's, or the head's if what the head lacks of the origin was lost"""
+    """the origin's, or the head's if ``owed`` was lost"""
     end_state: Mapping[Algorithm, EndState] = field(default_factory=dict)
-    """what ``stack`` amounts to"""
+    """the end state of ``stack``"""
     rows: int = 0
     """entries of the origin"""
     fork: ManifestRef | None = None
-    """the newest upstream version that does not descend from ``ref``: it waits, or was discarded"""
+    """the newest upstream version that does not descend from ``ref`` and waits or was discarded"""
     fork_waits: bool = False
 
     @property
     def complete(self) -> bool:
-        """True if the origin is here whole."""
+        """True if the whole origin is on this disk."""
         return self.over is Over.ORIGIN
 
 
 @dataclass(frozen=True)
 class Request:
-    """All that a preparation is told: no key, and nothing of the catalog but what is held of this source."""
+    """The input of a preparation. It contains no keys, and nothing from the catalog except this source's held state."""
 
     source: AnySource
     folder: Path
-    """the source's own; the caller holds its lock"""
+    """the source's own folder; the caller holds its lock"""
     memory: Memory
-    """what the source remembers of its last sync"""
+    """the source's memory from its last sync"""
     held: Mapping[ListName, LocalList]
     now: datetime
 
     def of(self, name: ListName) -> LocalList:
-        """What is held of a list."""
+        """Return the held state of a list."""
         return self.held.get(name, LocalList())
 
 
 @dataclass(frozen=True)
 class VerifiedSource:
-    """The source's trust was verified; ``memory`` is that for the next time. Of a signed feed it comes first: its
-    metadata is verified before any list is looked at."""
+    """The source's trust was verified; ``memory`` is the memory to keep for the next sync.
+
+    For a signed feed this step comes first: its metadata is verified before any list.
+    """
 
     memory: Memory
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What came of one list."""
+    """The result for one list."""
 
     name: ListName
     result: UpToDate | Waiting | Staged | SyncdError
@@ -111,15 +113,15 @@ class Prepared:
 
 Preparing = Generator[VerifiedSource | Prepared, None, None]
 Prepare = Callable[[Request, Progress, Meter], Preparing]
-"""Prepares one source's lists one after the other: `prepare` in this process, or a worker process that runs it.
-The meter counts what comes from the source, also where nothing comes of it.
+"""Prepares the lists of one source one after the other: `prepare` in this process, or a worker process that runs it.
+The meter counts every byte from the source, even if the sync fails.
 
-Raises the `SyncdError` that keeps the whole source from going on. Closing it ends the work.
+Raises `SyncdError` if the whole source fails. Closing the generator ends the work.
 """
 
 
 def prepare(request: Request, progress: Progress, meter: Meter) -> Preparing:
-    """See `Prepare`. What signs is followed here; what only states would be asked for batches instead."""
+    """Prepare a source; see `Prepare`. Only signed feeds are implemented."""
     match request.source:
         case SignedFeed() as feed:
             yield from _prepare_signed(feed, request, progress, meter)
@@ -134,7 +136,7 @@ def _prepare_signed(feed: SignedFeed, request: Request, progress: Progress, mete
         trusted = follower.refresh(memory.floors, request.now)
         yield VerifiedSource(FeedMemory(trusted.floors, follower.root_sha256).as_json())
         preparation = Preparation(folder, follower, trusted, progress, request.now)
-        followed = {(feed.name, one) for one in request.held}
+        followed = {(feed.name, held) for held in request.held}
         for name in feed.lists or _all_lists(request, trusted):
             result: UpToDate | Waiting | Staged | SyncdError
             try:
@@ -142,18 +144,18 @@ def _prepare_signed(feed: SignedFeed, request: Request, progress: Progress, mete
                 check_room(feed.name, name, followed)
                 followed.add((feed.name, name))
                 result = preparation.prepare(name, request.of(name))
-            except Exception as fault:  # noqa: BLE001 - a fault in one list must not keep the others back
+            except Exception as fault:  # noqa: BLE001 - a fault in one list must not stop the others
                 result = as_known(fault)
             yield Prepared(name, result)
 
 
 def _all_lists(request: Request, trusted: TrustedFeed) -> list[ListName]:
-    """Those that the feed has, and those that we follow: one that it no longer has is not passed over."""
+    """Return the lists of the feed and those that we follow, so that a list missing from the feed is an error."""
     return sorted({*request.held, *filter(None, map(layout.list_of, trusted.targets))})
 
 
 def _plan(held: LocalList, signed: SignedManifest) -> Plan:
-    """Plan, with what is known of a fork: beyond the deltas that a manifest names, it alone no longer shows one."""
+    """Plan, taking a known fork into account: a manifest whose deltas do not reach back cannot reveal the fork."""
     upstream = signed.manifest
     planned = plan.plan(held.ref, upstream, signed.sha256, complete=held.complete, retrusted=held.retrusted)
     unproved = planned in [Full(FullReason.CHAIN_GAP), Full(FullReason.LOCAL_LOSS)]
@@ -165,7 +167,7 @@ def _plan(held: LocalList, signed: SignedManifest) -> Plan:
 
 @dataclass
 class Preparation:
-    """One source's lists, prepared one after the other from metadata that was verified once."""
+    """The preparation of one source's lists, from metadata that was verified once."""
 
     folder: FeedFolder
     follower: Follower
@@ -174,15 +176,15 @@ class Preparation:
     now: datetime
 
     def prepare(self, name: ListName, held: LocalList) -> UpToDate | Waiting | Staged:
-        """Bring the newest version of a list here and stage it. Raises `FeedError`, `SourceError`, `StoreError`.
+        """Fetch the newest version of a list and stage it. Raises `FeedError`, `SourceError`, `StoreError`.
 
-        What is rejected is kept as evidence in the source's private corner.
+        The signed documents of a rejected version are kept as private evidence.
         """
         check_fresh(self.trusted, name, self.now)
         target = target_of(self.trusted, name)
         newest = ManifestRef(version=target.version, sha256=target.sha256)
         if held.complete and held.ref == newest:
-            return UpToDate()  # the manifest that was signed is the one held: it is not even asked for
+            return UpToDate()  # the signed manifest is the held one: it is not even fetched
         if held.fork == newest:
             return Waiting()
         signed = self.follower.manifest(self.trusted, name)
@@ -190,13 +192,13 @@ class Preparation:
             with self.folder.discard_scratch_if_full():
                 return self._stage(name, held, signed)
         except FeedError as error:
-            with contextlib.suppress(StoreError):  # a full disk must not hide what was refused
+            with contextlib.suppress(StoreError):  # a full disk must not hide the rejection
                 self._keep(name, signed, error)
             raise
 
     def _stage(self, name: ListName, held: LocalList, signed: SignedManifest) -> UpToDate | Waiting | Staged:
         if held.fork_waits and held.fork and signed.manifest.steps_from(held.fork) is not None:
-            return Waiting()  # what follows a version that waits follows it once it is released
+            return Waiting()  # it descends from a waiting version, and is taken after the release of that one
         planned = _plan(held, signed)
         match planned:
             case UpToDate():
@@ -218,10 +220,17 @@ class Preparation:
         self._fetch(name, list(signed.manifest.stack))
         stacks = open_stacks(self.folder, name, signed.manifest.stack)
         basis, new = self._basis(name, held), signed.manifest
-        bases = sum(len(one.base) for one in stacks.values() if one.base)
+        bases = sum(len(stack.base) for stack in stacks.values() if stack.base)
         counted = self._counted({"stage": bases, "compare": new.rows + (basis.rows if basis else 0)})
         candidate, written = stage.stage_full(
-            basis, stacks, new, signed.sha256, planned.reason, self.folder.make_staging(), counted, held.over
+            basis,
+            stacks,
+            upstream=new,
+            sha256=signed.sha256,
+            reason=planned.reason,
+            scratch=self.folder.make_staging(),
+            counted=counted,
+            over=held.over,
         )
         for path, ref in zip(written, candidate.delta, strict=True):
             install_file(path, self.folder.segment_path(name, ref))
@@ -240,7 +249,7 @@ class Preparation:
         self.follower.fetch(name, wanted, partial(counted, "fetch"), partial(counted, "check"))
 
     def _counted(self, totals: Mapping[str, int]) -> Callable[[str, int], None]:
-        """What to tell of each further piece: the stage, and how many bytes or rows more of it are done."""
+        """Return a callback that adds up the bytes or rows done in each stage, and reports progress."""
         done = dict.fromkeys(totals, 0)
 
         def count(stage: str, more: int) -> None:
@@ -253,7 +262,7 @@ class Preparation:
         return lambda ref: Segment.open(self.folder.segment_path(name, ref), ref)
 
     def _keep(self, name: ListName, signed: SignedManifest, error: FeedError) -> None:
-        """Keep what was signed and refused, for whoever asks the partner about it; the newest few."""
+        """Keep the signed documents of a rejected version as evidence for talking to the partner; the newest 16."""
         folder = self.folder.work / "rejected"
         document = json.loads(evidence(self.trusted, signed))
         content = {"at": f"{self.now:%Y-%m-%dT%H:%M:%SZ}", "error": kind_of(error), **document}

@@ -1,4 +1,4 @@
-"""Opening the operator's state for work, and publishing from it."""
+"""`Publisher`: the last step of the road, and every other change to what the operator publishes."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -14,22 +14,17 @@ from syncd.errors import RefusedError, SyncdError
 from syncd.feed import garbage, layout
 from syncd.feed.signed import load_repository
 from syncd.files import lock, sha256_file
-from syncd.format import manifest as manifests
 from syncd.format.manifest import Manifest, SegmentRef
 from syncd.model import ListName
 from syncd.outcomes import HoldReason
 from syncd.pipeline.heads import ListState, named_segments, read_state
 from syncd.pipeline.next_version import SettleContext
 from syncd.pipeline.owed import fold_owed
-from syncd.pipeline.settle import (
-    Settled,
-    settle_update,
-)
+from syncd.pipeline.settle import Settled, settle_update
 from syncd.pipeline.values import Over, Update
 from syncd.pipeline.wire import encode_staged
 from syncd.publish import author
 from syncd.publish.compact import fold_due, is_fold_due
-from syncd.publish.ledger import CurrentVersion
 from syncd.publish.publication import Announce, FeedPublisher, Proposal, Resign, Start, unannounced
 from syncd.publish.rotate import online_signers
 from syncd.store.store import Store
@@ -38,30 +33,35 @@ from syncd.trust.values import lifetime
 
 _KEPT_PUBLICATIONS: Final = 20
 _KEPT_HOLDS: Final = 1000
-"""Holds that ended, which the catalog remembers."""
+"""Ended holds that the catalog keeps."""
 _KEPT_RECORDS: Final = 1000
-"""Versions of a list that the catalog remembers, each with its manifest (some 10 kB)."""
+"""Versions of a list that the catalog keeps, each with its manifest (about 10 kB)."""
 _PATIENCE: Final = 60.0
-"""Seconds to wait for another source's sync that publishes into the same feed."""
+"""Seconds to wait while the sync of another source publishes into the same feed."""
 
 
 @dataclass(frozen=True)
 class Publisher:
-    """Publishes heads. The catalog is the ledger: the commit point is one of its transactions."""
+    """The facade of publishing: the only way to change heads, origins and the feed's metadata in an operator's state.
+
+    It judges and settles updates and holds, compacts lists, signs the timestamp, repairs and removes segment files, and
+    says what is published now. The catalog is the ledger: the commit point is one of its transactions. `core` is for
+    acts that have no method here (recovery, retirement, backup).
+    """
 
     folder: StateFolder
     catalog: Catalog
     signers: Signers
     announce: Announce = unannounced
-    """receives each version of a head once readers can see it"""
+    """is called with each new version of a head when readers can see it"""
 
     @property
-    def press(self) -> FeedPublisher[Records]:
-        """The publication core, on this state's feed and catalog."""
+    def core(self) -> FeedPublisher[Records]:
+        """The publication core with this state's feed, catalog and signers."""
         return FeedPublisher(self.folder.feed, self.catalog, self.signers, self.announce, _PATIENCE)
 
     def publish_update(self, update: Update, now: datetime, sync_id: str) -> Settled:
-        """Judge an update and publish what passes. Raises `RefusedError`, `StoreError`."""
+        """Judge an update and publish the part that passes. Raises `RefusedError`, `StoreError`."""
         name = head_name(update.source, update.list)
 
         def settle(state: ListState) -> Settled:
@@ -70,7 +70,7 @@ class Publisher:
         return self.settle(f"publishing {name}", update.source, update.list, settle, now)
 
     def judge_update(self, update: Update, now: datetime) -> tuple[HoldReason, ...]:
-        """Say for what reasons an update would be held, and change nothing."""
+        """Return the reasons for which an update would be held, for a dry run. Publishes and records nothing."""
         state = self.list_state(update.source, update.list)
         with lock(self.folder.feed.lock, f"judging {state.name}", _PATIENCE), self._staging():
             return settle_update(state, update, SettleContext(now, encode_staged)).reasons
@@ -78,46 +78,51 @@ class Publisher:
     def settle(
         self, purpose: str, source: str, own_name: ListName, settle: Callable[[ListState], Settled], now: datetime
     ) -> Settled:
-        """Publish what ``settle`` makes of the list as it stands then. Raises as ``settle``, and `StoreError`."""
-        found = Settled(None)
+        """Publish the proposal that ``settle`` makes from the present state of a list.
+
+        ``settle`` is called again if another process publishes first. Returns its result with the holds and the version
+        as committed. Raises what ``settle`` raises, `RefusedError`, and `StoreError`.
+        """
+        settled = Settled(None)
 
         def propose(_: Start[Records]) -> Proposal[Records] | None:
-            nonlocal found
+            nonlocal settled
             with self._staging():
-                found = settle(self.list_state(source, own_name))
-            return found.proposal
+                settled = settle(self.list_state(source, own_name))
+            return settled.proposal
 
-        published = self.press.publish(purpose, propose, now)
-        return replace(self._with_holds(found), version=published[0] if published else None)
+        published = self.core.publish(purpose, propose, now)
+        return replace(self._with_holds(settled), version=published[0] if published else None)
 
     @contextmanager
     def _staging(self) -> Iterator[None]:
-        """Remove what was staged, which is rows in the clear. Call with the feed's lock held."""
+        """Remove staged files afterwards: they hold list rows in the clear. The caller holds the feed's lock."""
         try:
             yield
         finally:
             self.folder.feed.remove_staging()
 
     def _with_holds(self, settled: Settled) -> Settled:
-        """A publication that was committed, with its holds as the catalog numbered them."""
+        """Return a committed result with its holds as the catalog numbered them, and forget the oldest ended holds."""
         records = settled.proposal.records if settled.proposal else None
         if records is None:
             return settled
         if records.ended:
             self.catalog.prune_holds(_KEPT_HOLDS)
-        known = {hold.sha256: hold for one in records.opened for hold in self.catalog.holds(one.list)}  # newest last
+        lists = {hold.list for hold in records.opened}
+        known = {hold.sha256: hold for name in lists for hold in self.catalog.holds(name)}  # the newest hold wins
         return replace(
             settled,
-            opened=tuple(known[one.sha256] for one in records.opened if one.sha256 in known),
-            ended=tuple(hold for one in records.ended if (hold := self.catalog.hold(one.id)) is not None),
+            opened=tuple(known[hold.sha256] for hold in records.opened if hold.sha256 in known),
+            ended=tuple(hold for end in records.ended if (hold := self.catalog.hold(end.id)) is not None),
         )
 
     def list_state(self, source: str, own_name: ListName) -> ListState:
-        """One list as a publication finds it."""
+        """Return one list as the catalog and the disk have it now. Raises `StoreError`."""
         return read_state(self.folder, self.catalog, source, own_name)
 
     def compact_if_due(self, settled: Settled, now: datetime) -> None:
-        """Compact a list that has a new version, if its stack, or what is owed to its origin, has become long."""
+        """Compact a list after a new version if its stack is long, or if rows are owed. Raises as `compact`."""
         records = settled.proposal.records if settled.proposal else None
         if settled.version is None or records is None:
             return
@@ -128,9 +133,11 @@ class Publisher:
     def compact(self, name: ListName, now: datetime, *, everything: bool = False) -> Manifest | None:
         """Publish a version of a head with a shorter stack and the same end state; None if nothing is due.
 
-        Folding takes place outside the feed's lock. What is owed to the origin is carried, and folded apart.
+        Segments are folded outside the feed's lock. The deltas in ``owed`` are carried over, and folded separately.
+        Raises `RefusedError`, `StoreError`.
         """
-        source, own_name = self._source_of(name)
+        source, _, rest = name.partition(".")  # the name of a source has no dot
+        own_name = ListName(rest)
         state = self.list_state(source, own_name)
         if state.head is None:
             return None
@@ -149,16 +156,11 @@ class Publisher:
             serial = state.origin.serial if state.origin else None
             return Proposal("compact", (change,), records=Records(notes={name: HeadNote(source, serial, "compaction")}))
 
-        manifests = self.press.publish(f"compacting {name}", propose, now)
-        return manifests[0] if manifests else None
-
-    def _source_of(self, name: ListName) -> tuple[str, ListName]:
-        """The source of a published list, and what that calls it: the name of a source has no dot."""
-        source, _, own_name = name.partition(".")
-        return source, ListName(own_name)
+        published = self.core.publish(f"compacting {name}", propose, now)
+        return published[0] if published else None
 
     def _fold_owed(self, state: ListState, source: str, now: datetime) -> None:
-        """Fold what is owed to an origin, if it has come to many deltas."""
+        """Fold the deltas in ``owed`` if there are many."""
         purpose = f"folding what is owed to {state.name}"
         with self.folder.feed.scratch(purpose) as scratch:
             folded = fold_owed(state, scratch)
@@ -173,19 +175,19 @@ class Publisher:
             moved = replace(origin, owed=owed, revision=origin.revision + 1)
             return Proposal("origin", records=Records((OriginMove(moved, origin.revision),)), visible=False)
 
-        self.press.publish(purpose, propose, now)
+        self.core.publish(purpose, propose, now)
 
     def _link_to_source(self, state: ListState, refs: Iterable[SegmentRef]) -> None:
-        """The origin's stack begins with the head's: its folder has them too."""
+        """Link a head's segments into its source's folder: the origin's stack begins with the head's."""
         for ref in state.source.missing(state.own_name, {ref.sha256: ref for ref in refs}.values()):
             path = layout.segment_path(state.own_name, ref.sha256)
             state.source.store.link(state.feed.segment_path(state.name, ref), path)
 
     def relink(self, state: ListState) -> Over:
-        """Have head and origin take back from each other, by content, files that one of them lost; say what is left.
+        """Restore lost segments of head and origin from each other, and return the state that is still complete.
 
-        The feed takes those of the version in force alone. If anything that is private was lost (what the head lacks of
-        the origin, refused rows, rows of holds), head and origin have to be compared anew.
+        The feed gets back the segments of its current version only. If private segments were lost (``owed``, refused
+        rows, rows of holds), head and origin have to be compared again, and the result is `Over.HEAD`.
         """
         head = state.head.stack if state.head else ()
         for ref in state.source.missing(state.own_name, head):
@@ -200,7 +202,10 @@ class Publisher:
         return Over.HEAD if state.source.missing(state.own_name, private) else Over.ORIGIN
 
     def collect_garbage(self, source: str, now: datetime) -> None:
-        """Remove what no kept version names, in the feed and in one source's origins, whose lock the caller holds."""
+        """Remove files that no kept version names, from the feed and from one source's folder; forget old records.
+
+        The caller holds the source's lock. Raises `StoreError`, `RefusedError`.
+        """
         author.collect_garbage(self.folder.feed, now, _PATIENCE)
         self.catalog.prune_publications(_KEPT_PUBLICATIONS)
         for head in self.catalog.heads():
@@ -211,9 +216,9 @@ class Publisher:
         self.collect_leftovers(now)
 
     def collect_leftovers(self, now: datetime) -> None:
-        """Remove what is left of sources of which nothing is followed: no sync of theirs will do it.
+        """Remove the files of sources without a followed list, which no sync of theirs will do.
 
-        A source that is being synced is passed over: its first list may be on its way. Raises `StoreError`.
+        A source with a running sync is skipped, because its first list may be on its way. Raises `StoreError`.
         """
         followed = {origin.source for origin in self.catalog.origins()}
         for name in sorted(path.name for path in self.folder.root.glob("sources/*")):
@@ -224,7 +229,7 @@ class Publisher:
                     garbage.remove_old_parts(folder.downloads, now)
 
     def _named_of(self, source: str) -> set[str]:
-        """The files that a source's folder needs."""
+        """Return the files that a source's folder needs."""
         return {
             layout.segment_path(origin.list, ref.sha256)
             for origin in self.catalog.origins()
@@ -233,45 +238,44 @@ class Publisher:
         }
 
     def resign(self, now: datetime) -> None:
-        """Sign the timestamp again, with when each upstream was last verified. Raises `StoreError`, `RefusedError`."""
-        self.press.publish("signing the timestamp", lambda _: Proposal("resign"), now)
+        """Sign the timestamp again, with the times of the last verifications. Raises `StoreError`, `RefusedError`."""
+        self.core.publish("signing the timestamp", lambda _: Proposal("resign"), now)
 
     def change_metadata(self, purpose: str, resign: Resign, now: datetime, *audit: AuditEntry) -> None:
-        """Commit what ``resign`` signs on top of the feed's metadata: rotated keys, a renewed root."""
-        press = replace(self.press, patience=0.0)
+        """Commit the metadata that ``resign`` signs, such as rotated keys or a renewed root, with audit entries.
+
+        Does not wait for another publication: raises `RefusedError` at once. Raises `StoreError`.
+        """
+        core = replace(self.core, patience=0.0)
         records = Records(audit=audit)
-        press.publish(purpose, lambda _: Proposal("metadata", resign=resign, records=records), now)
+        core.publish(purpose, lambda _: Proposal("metadata", resign=resign, records=records), now)
 
     def last_signed(self) -> datetime:
-        """When the feed's timestamp was last signed."""
+        """Return the time at which the feed's timestamp was last signed. Raises `StoreError`."""
         return load_repository(self.folder.feed).expiries()["timestamp"] - lifetime("timestamp")
 
     def served(self, source: str) -> dict[ListName, int]:
-        """The version of each list of a source that readers are given now: the feed's word, since the catalog may be
-        one commit ahead. Raises `StoreError`."""
+        """Return the version of each of a source's lists that readers get now. Raises `StoreError`.
+
+        It is read from the feed, because the catalog may be one commit ahead.
+        """
         targets = load_repository(self.folder.feed).targets().values()
         named = {layout.list_of(target.name): target.version for target in targets}
         return {name: version for name, version in named.items() if name and name.partition(".")[0] == source}
 
-    def current(self, name: ListName) -> CurrentVersion | None:
-        """The version of a head that is in force."""
-        head = self.catalog.head(name)
-        version = self.catalog.version(name, head.version) if head else None
-        return CurrentVersion(manifests.parse(version.manifest), version.manifest_sha256) if version else None
-
 
 def _take_back(kept: Path, store: Store, path: str, ref: SegmentRef) -> None:
-    """Put a segment that was lost back from its other place. Not a damaged one: the partner may have it whole."""
+    """Restore a lost segment from its other place, unless that copy is damaged: then it is fetched again."""
     if kept.exists() and sha256_file(kept) == ref.sha256:
         store.link(kept, path)
 
 
 @contextmanager
 def open_publisher(folder: StateFolder, *, online: bool = True, credentials: Path | None = None) -> Iterator[Publisher]:
-    """Open the catalog and the online keys, and finish what a crash interrupted.
+    """Open the catalog and the online keys, and finish a publication that a crash interrupted.
 
-    ``credentials``: where systemd hands them over; keys that are there are used rather than those in ``folder``.
-    Raises `UsageError`, `RefusedError`, `StoreError`.
+    ``credentials``: the folder in which systemd provides credentials; keys there take precedence over those in
+    ``folder``. Raises `UsageError`, `RefusedError`, `StoreError`.
     """
     with ExitStack() as opened:
         try:
@@ -288,6 +292,6 @@ def open_publisher(folder: StateFolder, *, online: bool = True, credentials: Pat
 def _open_publisher(folder: StateFolder, opened: ExitStack) -> Publisher:
     folder.check_set_up()
     publisher = Publisher(folder, opened.enter_context(Catalog.open(folder.catalog)), {})
-    publisher.press.finish()  # before the roles are read, which tell what keys to load
+    publisher.core.finish()  # before the roles are read: they name the keys to load
     folder.check_feed()
     return publisher

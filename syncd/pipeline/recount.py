@@ -1,5 +1,5 @@
-"""Counting again what a worker staged, in the process that publishes: a worker that parses hostile bytes may be wrong,
-or somebody else's.
+"""Counting a worker's candidate again in the publishing process: a worker parses hostile bytes and may be wrong, or
+taken over.
 """
 
 from collections.abc import Mapping
@@ -17,11 +17,11 @@ from syncd.pipeline.values import Basis, Candidate, Over, Signed, Staged, Update
 def recount(
     staged: Staged, basis: Basis, folder: FeedFolder, *, source: str, name: ListName, before: str | None, caps: Caps
 ) -> Update:
-    """Prove the delta of a candidate, count it over ``basis``, and return the update.
+    """Prove a candidate's delta, count it over ``basis``, and return the update.
 
-    ``folder`` is the source's own, ``before`` the hash of the origin's manifest that the candidate was staged over.
+    ``folder`` is the source's own; ``before`` is the hash of the origin's manifest that the candidate was staged over.
     A candidate over nothing is a whole stack, which is judged by its signed counts. Raises `SegmentError`, and
-    `StoreError` if the counts are not those that were staged.
+    `StoreError` if the counts differ from the staged ones.
     """
     candidate = staged.candidate
     _check_signed(staged, name)
@@ -39,18 +39,18 @@ def recount(
 
 
 def _check_signed(staged: Staged, name: ListName) -> None:
-    """See that what the worker says of the new state is what the partner signed."""
+    """Check that the worker's statement of the new state is the one that the partner signed."""
     candidate = staged.candidate
     if not isinstance(staged.vouched, Signed):
         return
     upstream = staged.vouched.signed.manifest
     whole = candidate.over is Over.NOTHING and candidate.stack != upstream.stack
-    if drop_empty(candidate.end_state) != dict(upstream.end_state) or whole or _lies(candidate):
+    if drop_empty(candidate.end_state) != dict(upstream.end_state) or whole or _is_inconsistent(candidate):
         raise _unlike(name)
 
 
-def _lies(candidate: Candidate) -> bool:
-    """True if the counts of a whole stack are not those of the end state."""
+def _is_inconsistent(candidate: Candidate) -> bool:
+    """Return True if the counts of a whole stack contradict its end state."""
     if candidate.over is not Over.NOTHING:
         return False
     rows = {algorithm: state.rows for algorithm, state in candidate.end_state.items()}
@@ -63,6 +63,6 @@ def _counted(counts: Mapping[Algorithm, Counts]) -> dict[Algorithm, Counts]:
 
 def _unlike(name: ListName) -> StoreError:
     return StoreError(
-        f"what the worker process staged of {name} is not what counting it here gives",
-        hint="nothing of it was taken; if it happens again, look for what this partner sends, and report it",
+        f"the worker process staged {name} wrongly: counting it again gives another result",
+        hint="nothing of it was used; if it happens again, keep this partner's files and report it as a bug",
     )

@@ -1,12 +1,11 @@
-"""One list's next publication: of an update, of a hold that is released or discarded.
+"""Settling one list's next publication: of an update, or of a hold that is released or discarded.
 
-Judged and composed from the state that the publication finds, so that a sync that lost a race is judged again and
-fetches nothing again. Segments are written here; signing and committing are the publication core's.
+Judging and composing start from the state that the publication finds, so a sync that lost a race is judged again
+without fetching again. Segments are written here; the publication core signs and commits.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Final
 
 import numpy as np
 
@@ -20,7 +19,7 @@ from syncd.catalog.records import (
 )
 from syncd.errors import RefusedError, StoreError
 from syncd.feed.snapshot import open_segment
-from syncd.format.manifest import Manifest, SegmentRef
+from syncd.format.manifest import Manifest
 from syncd.model import Algorithm
 from syncd.outcomes import HoldReason, Lane
 from syncd.pipeline import gate
@@ -49,24 +48,22 @@ from syncd.pipeline.values import Hold, Over, Pending, Update, Verdict
 from syncd.publish.change import ListChange
 from syncd.publish.publication import Proposal
 
-_LANES: Final = (Lane.ADDITIONS, Lane.REMOVALS)
-
 
 @dataclass(frozen=True)
 class Settled:
-    """What a publication of one list comes to. ``proposal`` None: nothing changes, not even a record."""
+    """The result of settling one list. Without a ``proposal`` nothing changes, not even a record."""
 
     proposal: Proposal[Records] | None
     reasons: tuple[HoldReason, ...] = ()
-    """why something of the list waits, of this update or from before"""
+    """why rows of the list wait, from this update or from before"""
     released: int = 0
     """rows of a released or discarded hold that were still wanted"""
     opened: tuple[HoldRecord, ...] = ()
-    """the holds that were opened, once they are committed"""
+    """the opened holds, once committed"""
     ended: tuple[HoldRecord, ...] = ()
-    """the holds that ended, once that is committed"""
+    """the ended holds, once committed"""
     version: Manifest | None = None
-    """the list's new version, once it is committed"""
+    """the list's new version, once committed"""
 
     @property
     def changes_head(self) -> bool:
@@ -81,18 +78,20 @@ def settle_update(
     accepted: Collection[HoldReason] = (),
     released: HoldRecord | None = None,
 ) -> Settled:
-    """Judge an update and compose what may go live of it.
+    """Judge an update and compose the part of it that may go live.
 
-    ``accepted``: reasons that an operator released with the hold ``released``. Raises `RefusedError` if the origin is
-    not the one that the update was prepared over.
+    ``accepted``: the reasons of the hold ``released``, which an operator released. Raises `RefusedError` if the origin
+    is not the one that the update was prepared over.
     """
     before = state.origin.manifest_sha256 if state.origin else None
     if before != update.before:
-        raise RefusedError(f"{state.name} moved while its update was prepared", hint="the next sync starts from there")
+        raise RefusedError(
+            f"{state.name} changed while its update was prepared", hint="the next sync starts from there"
+        )
     candidate = update.candidate
     if candidate.over is Over.NOTHING:
         return _settle_whole(state, update, context, accepted, released)
-    closed = {} if accepted else state.closed()  # a release is of exactly these rows, whatever else waits in their lane
+    closed = {} if accepted else state.closed()  # a release is of exactly these rows, whatever else waits
     if candidate.over is Over.HEAD:
         closed = {} if accepted else _closed_by_loss(state)
         state = _without_owed(state)
@@ -128,9 +127,9 @@ def settle_update(
 
 
 def settle_release(state: ListState, hold: HoldRecord, context: SettleContext) -> Settled:
-    """Let the rows of a hold go live, exactly those, each only if it is still wanted.
+    """Publish exactly the rows of a hold, each only if it is still wanted.
 
-    What joined its lane later is judged on its own. Raises `StoreError` if the rows were lost on this disk.
+    Rows that joined the lane later are judged on their own. Raises `StoreError` if the rows were lost on this disk.
     """
     rows = state.rows_of(hold)
     move, others = Move(state), _others(state, hold)
@@ -141,7 +140,7 @@ def settle_release(state: ListState, hold: HoldRecord, context: SettleContext) -
 
 
 def settle_discard(state: ListState, hold: HoldRecord, context: SettleContext) -> Settled:
-    """Refuse the rows of a hold: they stay out, and neither hold nor page any more. Raises as `settle_release`."""
+    """Refuse the rows of a hold: they stay out, and no longer hold or alarm. Raises as `settle_release`."""
     rows = state.rows_of(hold)
     move, others = Move(state), _others(state, hold)
     move.touch_rows(rows, _none(rows))
@@ -153,7 +152,7 @@ def settle_discard(state: ListState, hold: HoldRecord, context: SettleContext) -
 
 
 def settle_whole_discard(hold: HoldRecord, context: SettleContext) -> Settled:
-    """Drop an update whose identity was in doubt. The origin stays, and that very version is not held again."""
+    """Discard a whole update. The origin stays, and the same version is not held again."""
     records = Records(audit=context.audit, ended=(context.ended(hold, HoldState.DISCARDED),))
     return Settled(Proposal("discard", records=records, visible=False), released=hold.rows)
 
@@ -168,24 +167,24 @@ def _settle_rows(
     others: tuple[HoldRecord, ...],
     wanted: Mapping[Algorithm, np.ndarray],
 ) -> Settled:
-    """Finish a release or a discard: judge what else waits in the lane, and take it along if it passes on its own."""
+    """Finish a release or a discard. Other waiting rows of the lane go live too if they pass the gate on their own."""
     ended = [context.ended(hold, as_)]
     if others and _passes_alone(state, move, hold.lane):
-        newest_first = sorted((hold, *others), key=lambda one: one.id, reverse=True)
-        every = union(state.rows_of(one) for one in newest_first)  # of a key that several have, the newest row counts
+        newest_first = sorted((hold, *others), key=lambda waiting: waiting.id, reverse=True)
+        every = union(state.rows_of(waiting) for waiting in newest_first)  # the newest row of a key wins
         mine = keys_among(every, {a: some.take(wanted[a]) for a, some in rows.items()})
         move = Move(state)
         refuse = as_ is HoldState.DISCARDED
         move.touch_rows(every, {a: mask & refuse for a, mask in mine.items()})
         still = move.still_wanted(every)
         move.compose(_some({a: still[a] & (~mine[a] if refuse else True) for a in every}, hold.lane))
-        ended += [context.ended(one, HoldState.PASSED) for one in others]
-    over = {one.id for one in ended}
-    ended += [one for one in _withdrawn(state, move, context) if one.id not in over]
+        ended += [context.ended(other, HoldState.PASSED) for other in others]
+    ended_ids = {end.id for end in ended}
+    ended += [end for end in _withdrawn(state, move, context) if end.id not in ended_ids]
     draft = NextVersion(state, move, context)
     held = state.origin
     if held is None:
-        raise StoreError(f"the catalog has no origin of {state.name}", hint="run `syncd verify`")
+        raise StoreError(f"the catalog has no origin for {state.name}", hint="run `syncd verify`")
     origin = draft.origin(replace(held, revision=held.revision + 1))
     change = draft.change(origin, None)
     plan = "release" if as_ is HoldState.RELEASED else "discard"
@@ -195,7 +194,7 @@ def _settle_rows(
 
 
 def _passes_alone(state: ListState, move: Move, lane: Lane) -> bool:
-    """True if what waits in a lane, without the hold that ends, would not be held."""
+    """Return True if the waiting rows of a lane would pass the gate without the hold that ends."""
     retired = state.origin is not None and upstream_of(state.origin).retired is not None
     verdict = gate.judge(pending(_rows(state) + move.growth, move.waiting, retired=retired))
     return not isinstance(verdict.additions if lane is Lane.ADDITIONS else verdict.removals, Hold)
@@ -208,15 +207,14 @@ def _settle_whole(
     accepted: Collection[HoldReason],
     released: HoldRecord | None,
 ) -> Settled:
-    """Publish a whole stack: the first version, or one after the head's segments were lost as well.
+    """Publish a whole stack: the first version, or the first one after the head's segments were lost.
 
-    What waited or was refused cannot be told apart in it: then it waits as a whole.
+    Waiting and refused rows cannot be distinguished in it. If there were any, the whole stack waits.
     """
     candidate, upstream = update.candidate, update.candidate.manifest
-    rows = sum(one.rows for one in candidate.end_state.values())
     retired = upstream.retired is not None
-    judged = Pending(_rows(state), rows, {}, forked=candidate.forked, retired=retired)
-    closed = _closed_by_loss(state) if state.head and not accepted else {}  # who releases all of it means that too
+    judged = Pending(_rows(state), candidate.rows, {}, forked=candidate.forked, retired=retired)
+    closed = _closed_by_loss(state) if state.head and not accepted else {}  # a release covers those rows too
     verdict = gate.judge(judged, closed, accepted)
     if verdict.reasons:
         return _hold_whole(state, update, context, verdict.reasons, released)
@@ -232,7 +230,7 @@ def _settle_whole(
         media=upstream.media,
         purpose=upstream.purpose,
     )
-    if upstream.retired is not None:  # of a list that was never published, matchers need no warning
+    if upstream.retired is not None:  # matchers need no warning about a list that was never published
         since = context.now if state.head else upstream.retired.since
         change = retirement(state, since, origin)
     take_over(state, candidate.stack)
@@ -250,24 +248,25 @@ def _hold_whole(
     reasons: tuple[HoldReason, ...],
     released: HoldRecord | None,
 ) -> Settled:
-    """Have a whole update wait. Origin and head stay where they are."""
+    """Hold a whole update. Origin and head do not move."""
     candidate = update.candidate
     record = update_record(update, context)
-    segments, released_id = _held_segments(update), released.id if released else None
+    segments = candidate.stack if candidate.over is Over.NOTHING else candidate.delta
+    released_id = released.id if released else None
     same = [hold for hold in state.holds if hold.lane is Lane.BOTH and hold.segments == segments]
-    if any(hold.id != released_id for hold in same):  # it waits, or was discarded: the same version is not held again
+    if any(hold.id != released_id for hold in same):  # it waits already, or was discarded
         return Settled(None, _reasons(state, (), ()))
     hold = HoldRecord(
         list=state.name,
         source=update.source,
         lane=Lane.BOTH,
         reasons=reasons,
-        segments=_held_segments(update),
+        segments=segments,
         rows=sum(count.effective for count in candidate.counts.values()),
         opened_at=context.now,
         sync_id=context.sync_id,
     )
-    ended = [context.ended(one, HoldState.REPLACED) for one in state.holds_of(Lane.BOTH)]
+    ended = [context.ended(before, HoldState.REPLACED) for before in state.holds_of(Lane.BOTH)]
     moves: tuple[OriginMove, ...] = ()
     if state.origin is not None and candidate.forked:
         forked = replace(state.origin, fork=candidate.ref, revision=state.origin.revision + 1)
@@ -276,13 +275,8 @@ def _hold_whole(
     return Settled(Proposal("hold", records=records, visible=False), reasons)
 
 
-def _held_segments(update: Update) -> tuple[SegmentRef, ...]:
-    candidate = update.candidate
-    return candidate.stack if candidate.over is Over.NOTHING else candidate.delta
-
-
 def _withdrawn(state: ListState, move: Move, context: SettleContext) -> list[HoldEnd]:
-    """The holds of lanes of which nothing waits, or is refused, any more: the partner took it back."""
+    """End the holds of lanes that have no waiting (or refused) rows left: the partner withdrew them."""
     left = {HoldState.OPEN: lane_counts(move.waiting), HoldState.DISCARDED: lane_counts(move.discarded)}
     return [
         context.ended(hold, HoldState.WITHDRAWN)
@@ -292,9 +286,9 @@ def _withdrawn(state: ListState, move: Move, context: SettleContext) -> list[Hol
 
 
 def _ended_whole(state: ListState, released: HoldRecord | None, context: SettleContext) -> list[HoldEnd]:
-    """The holds of whole updates, once the origin moves: one was released, or the partner went on without it.
+    """End the holds of whole updates when the origin moves: one was released, or the partner published without it.
 
-    Discarded ones end as well: what they would change is another version than the one held from now on.
+    Discarded ones end too: they refer to a version that is no longer the held one.
     """
     return [
         context.ended(hold, HoldState.RELEASED if released and hold.id == released.id else HoldState.WITHDRAWN)
@@ -304,21 +298,21 @@ def _ended_whole(state: ListState, released: HoldRecord | None, context: SettleC
 
 
 def _ended_loss(state: ListState, context: SettleContext) -> list[HoldEnd]:
-    """The holds whose rows were lost on this disk: what still waits is held again."""
+    """End the holds whose rows were lost on this disk. Rows that still wait are held again."""
     return [context.ended(hold, HoldState.REPLACED) for hold in state.holds if hold.lane is not Lane.BOTH]
 
 
 def _closed_by_loss(state: ListState) -> dict[Lane, tuple[HoldReason, ...]]:
-    """Why lanes are closed if the rows of holds were lost: losing files never opens the gate."""
-    found = state.closed()
+    """Return the lanes to keep closed after the rows of holds were lost: losing files never opens the gate."""
+    closed = state.closed()
     for hold in state.holds:
         if hold.state is HoldState.DISCARDED and hold.lane is not Lane.BOTH and state.origin and state.origin.discarded:
-            found[hold.lane] = (*found.get(hold.lane, ()), *hold.reasons)
-    return found
+            closed[hold.lane] = (*closed.get(hold.lane, ()), *hold.reasons)
+    return closed
 
 
 def _without_owed(state: ListState) -> ListState:
-    """The state as if head and origin were alike: what they differed by was lost."""
+    """Return the state with the origin set equal to the head: their difference was lost."""
     if state.origin is None:
         return state
     alike = replace(
@@ -333,13 +327,13 @@ def _without_owed(state: ListState) -> ListState:
 
 
 def _reasons(state: ListState, opened: Iterable[HoldRecord], ended: Iterable[HoldEnd]) -> tuple[HoldReason, ...]:
-    over = {one.id for one in ended}
-    waiting = [*(hold for hold in state.open_holds if hold.id not in over), *opened]
+    ended_ids = {end.id for end in ended}
+    waiting = [*(hold for hold in state.open_holds if hold.id not in ended_ids), *opened]
     return tuple(dict.fromkeys(reason for hold in waiting for reason in hold.reasons))
 
 
 def _others(state: ListState, hold: HoldRecord) -> tuple[HoldRecord, ...]:
-    return tuple(one for one in state.holds_of(hold.lane) if one.id != hold.id)
+    return tuple(other for other in state.holds_of(hold.lane) if other.id != hold.id)
 
 
 def _rows(state: ListState) -> int:
@@ -352,7 +346,7 @@ def _lanes(verdict: Verdict) -> Callable[[Algorithm, int], Passing]:
 
 
 def _some(chosen: Mapping[Algorithm, np.ndarray], lane: Lane) -> Callable[[Algorithm, int], Passing]:
-    """The chosen keys of one lane."""
+    """Let the chosen keys of one lane pass."""
 
     def passing(algorithm: Algorithm, count: int) -> Passing:
         nothing = np.zeros(count, bool)

@@ -1,13 +1,12 @@
-"""The candidate: the next origin, built from what was fetched and compared with the signed counts and end state.
+"""Staging: build the candidate for the next origin from fetched segments, and check it against the signed counts.
 
-A delta is looked up row by row in the origin's stack, so its cost is that of the delta. Counts and end state are
-recomputed and must equal the signed ones.
+A delta is looked up row by row in the origin's stack, so the cost follows the size of the delta. Counts and end state
+are recomputed and must equal the signed ones.
 """
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 from syncd.errors import MismatchError, StoreError
 from syncd.format.delta import difference, drop_empty, state_of
@@ -21,20 +20,20 @@ from syncd.pipeline.values import Basis, Candidate, FullReason, Over
 
 Opener = Callable[[SegmentRef], Segment]
 Counted = Callable[[str, int], None]
-"""Called with ``stage`` (a list counted) or ``compare`` (two compared), and the number of further rows done."""
+"""Receives the number of further rows done, in ``stage`` (counting a list) or ``compare`` (comparing two)."""
 
 
 def uncounted(stage: str, rows: int) -> None:
-    """Nobody wants to know."""
+    """Ignore progress."""
     del stage, rows
 
 
 def stage_deltas(
     basis: Basis, steps: Iterable[Step], upstream: Manifest, sha256: str, opened: Opener, counted: Counted = uncounted
 ) -> Candidate:
-    """Apply ``steps`` in order. ``opened`` gives their segments, fetched and proved; ``counted`` is told their rows.
+    """Apply ``steps`` in order. ``opened`` returns their segments, fetched and proved; ``counted`` receives progress.
 
-    Raises `MismatchError` where a step's counts or end state are not what applying it gives.
+    Raises `MismatchError` if a step's signed counts or end state differ from the result of applying it.
     """
     counting = Counting.over(basis)
     delta: list[SegmentRef] = []
@@ -43,9 +42,9 @@ def stage_deltas(
         counted("stage", sum(ref.rows for ref in step.segments))
         if counts != _stated(step.counts) or counting.states != dict(step.end_state):
             raise MismatchError(
-                f"{upstream.list} serial {step.version}: applying its delta does not give the counts or end state "
-                "that were signed",
-                hint="the publisher's state has drifted; it should publish the list whole",
+                f"{upstream.list} serial {step.version}: applying its delta does not give the signed counts "
+                "or end state",
+                hint="the publisher's state is inconsistent; ask it to publish the whole list again",
             )
         delta += step.segments
     return Candidate(
@@ -76,18 +75,17 @@ def stage_full(
     counted: Counted = uncounted,
     over: Over = Over.ORIGIN,
 ) -> tuple[Candidate, list[Path]]:
-    """Prove a whole list, fetched as ``stacks``, and turn it into a delta over ``basis`` (None: there is nothing yet),
-    which is what ``over`` says.
+    """Prove a whole list, fetched as ``stacks``, and turn it into a delta over ``basis``.
 
-    Returns the candidate and the files of new delta segments in ``scratch``. Raises `MismatchError` where the end
-    state is not the signed one.
+    ``basis`` is the state that ``over`` names, or None if nothing is held. Returns the candidate and the files of new
+    delta segments in ``scratch``. Raises `MismatchError` if the end state differs from the signed one.
     """
     totals = {algorithm: stack.totals(partial(counted, "stage")) for algorithm, stack in stacks.items()}
     end_state = drop_empty({algorithm: state_of(total) for algorithm, total in totals.items()})
     if end_state != dict(upstream.end_state):
         raise MismatchError(
-            f"{upstream.list} serial {upstream.version}: its segments do not give the end state that was signed",
-            hint="the publisher's state has drifted; it should publish the list whole",
+            f"{upstream.list} serial {upstream.version}: its segments do not give the signed end state",
+            hint="the publisher's state is inconsistent; ask it to publish the whole list again",
         )
     if basis is None:
         counts = {algorithm: Counts(added=total.rows) for algorithm, total in totals.items()}
@@ -114,8 +112,8 @@ def stage_full(
     counting.apply([Segment.open(path, ref) for path, ref in written])
     if counting.states != end_state:
         raise StoreError(
-            f"what is held of {upstream.list} on this disk is not what was verified",
-            hint="`syncd verify` names the damaged file: remove it, and the next sync replaces it",
+            f"files of {upstream.list} on this disk were changed after they were verified",
+            hint="`syncd verify` names the damaged file: remove it, and the next sync fetches it again",
         )
     candidate = Candidate(
         manifest=upstream,
@@ -146,6 +144,5 @@ def _write_difference(
     empty = Stack(algorithm, [])
     rows = difference(old.get(algorithm, empty), new.get(algorithm, empty), read)
     path = scratch / f"{algorithm}.difference"
-    kind: Literal["delta"] = "delta"
-    ref = write_segment(path, algorithm, kind, [rows])
+    ref = write_segment(path, algorithm, "delta", [rows])
     return [(path, ref)] if ref else []

@@ -1,6 +1,6 @@
-"""One sync of one source: calls the steps of the road in order, and tells what came of it.
+"""One sync of one source: call the steps of the road in order, and report the outcome.
 
-verify -> plan -> stage -> gate -> compose -> publish. A fault in one list does not keep the others from going on.
+verify -> plan -> stage -> gate -> compose -> publish. A fault in one list does not stop the others.
 """
 
 import time
@@ -33,7 +33,7 @@ from syncd.units import clock_is_behind
 
 RESIGN_AFTER: Final = timedelta(hours=1)
 PATIENCE: Final = 10.0
-"""Seconds to wait for the source's lock: removing the old files of a source that has no list yet takes it briefly."""
+"""Seconds to wait for the source's lock, which the removal of old files holds briefly."""
 
 Clock = Callable[[], datetime]
 
@@ -48,31 +48,40 @@ def sync_source(
     prepared_by: Prepare = prepare,
     sync_id: str | None = None,
 ) -> SyncOutcome:
-    """Bring one source up to date. Every `SyncdError` ends in the outcome, and what is published stays.
+    """Bring one source up to date. Every `SyncdError` ends in the outcome, and published versions stay.
 
-    ``prepared_by`` does the half that parses foreign bytes; judging, signing and committing are done here.
+    ``prepared_by`` does the half that parses foreign bytes. Judging, signing and committing happen here.
     """
     folder = publisher.folder.source(source.name)
-    sync = _Sync(publisher, source, folder, clock, progress or _silent, sync_id or new_sync_id(), dry_run, prepared_by)
+    sync = _Sync(
+        publisher=publisher,
+        source=source,
+        folder=folder,
+        clock=clock,
+        progress=progress or _silent,
+        sync_id=sync_id or new_sync_id(),
+        dry_run=dry_run,
+        prepared_by=prepared_by,
+    )
     try:
         with lock(folder.lock, f"a sync of {source.name}", PATIENCE):
             return sync.run()
-    except SyncdError as error:  # somebody else syncs it, or the catalog cannot be written
+    except SyncdError as error:  # another sync of it runs, or the catalog cannot be written
         sync.explain(error)
         return SyncOutcome(sync.sync_id, source.name, tuple(sync.lists), bytes=sync.meter.total, error=error)
 
 
 def new_sync_id() -> str:
-    """A name for one sync, never used before."""
+    """Return a new, unique name for a sync."""
     return uuid.uuid4().hex
 
 
 def sign_if_due(publisher: Publisher, now: datetime) -> bool:
-    """Tell matchers at least hourly when each upstream was last verified, also if nothing changed.
+    """Sign the timestamp if it is an hour old, so that matchers learn when each upstream was last verified.
 
-    A signature or a verification that lies in the future was made by a clock that ran ahead: it is corrected at once.
-    Returns whether signing was due. Raises `StoreError`, and `RefusedError` if the last signature is so far ahead that
-    the clock may be wrong now: what it signed would expire at once.
+    A signature or verification dated in the future was made by a clock that ran ahead, and is corrected at once.
+    Returns True if signing was due. Raises `StoreError`, and `RefusedError` if the last signature is so far ahead that
+    the present clock may be wrong: its signature would expire at once.
     """
     last = publisher.last_signed()
     author.check_timestamp(last, now)
@@ -84,7 +93,7 @@ def sign_if_due(publisher: Publisher, now: datetime) -> bool:
 
 
 def held_of(state: ListState, left: Callable[[ListState], Over]) -> LocalList:
-    """What is held of a list; ``left`` says what of it is still on this disk."""
+    """Return the held state of a list. ``left`` returns the part of it that is still on this disk."""
     origin = state.origin
     if origin is None:
         return LocalList()
@@ -125,7 +134,7 @@ class _Sync:
     meter: Meter = field(default_factory=Meter)
     lists: list[ListOutcome] = field(default_factory=list)
     _states: dict[ListName, ListState] = field(default_factory=dict)
-    """each list as it stood when the sync began: its origin moves by this sync alone"""
+    """each list as it stood when the sync began; only this sync moves its origin"""
     _changed: bool = False
     """true once any list has a new version"""
 
@@ -137,16 +146,16 @@ class _Sync:
         try:
             with keeping_maps():
                 self._follow()
-        except Exception as fault:  # noqa: BLE001 - whatever it was, the catalog says how the sync ended
+        except Exception as fault:  # noqa: BLE001 - the catalog must record how the sync ended
             failure = as_known(fault)
             self.explain(failure)
-        failure = self._sign_if_due() or failure  # also where the source is dead: matchers shall know that we are not
+        failure = self._sign_if_due() or failure  # even if the source is down: matchers see that we are not
         lists = tuple(self.lists)
         seconds = time.monotonic() - started
         outcome = SyncOutcome(self.sync_id, self.source.name, lists, seconds, self.meter.total, failure)
-        worst = worst_error(error for error in (failure, *(one.error for one in lists)) if error)
+        worst = worst_error(error for error in (failure, *(result.error for result in lists)) if error)
         message = worst.message if worst else ""
-        held_for = tuple(dict.fromkeys(reason for one in lists for reason in one.reasons))
+        held_for = tuple(dict.fromkeys(reason for result in lists for reason in result.reasons))
         catalog.finish_sync(
             self.sync_id,
             outcome.outcome,
@@ -159,7 +168,7 @@ class _Sync:
         return outcome
 
     def explain(self, error: SyncdError, name: ListName | None = None) -> None:
-        """Say in an error what is still served."""
+        """Fill in an error's ``serving`` with the versions that are still served."""
         try:
             served = self.publisher.served(self.source.name)
         except SyncdError:
@@ -168,8 +177,8 @@ class _Sync:
         if name is not None:
             published = head_name(self.source.name, name)
             served = {published: served[published]} if published in served else {}
-        told = ", ".join(f"{one} version {version}" for one, version in sorted(served.items()))
-        error.serving = told or "nothing of this source yet"
+        versions = ", ".join(f"{published} version {version}" for published, version in sorted(served.items()))
+        error.serving = versions or "nothing of this source yet"
 
     def _follow(self) -> None:
         catalog, name = self.publisher.catalog, self.source.name
@@ -180,7 +189,7 @@ class _Sync:
         with closing(self.prepared_by(request, self.progress, self.meter)) as preparing:
             for step in preparing:
                 if isinstance(step, VerifiedSource):
-                    self.source.check_trust(step.memory)  # a worker that is not itself any more must not move the trust
+                    self.source.check_trust(step.memory)  # a compromised worker must not change the trusted root
                     catalog.note_verified(name, step.memory, self.clock())
                     continue
                 self.lists.append(self._list(step, request.of(step.name)))
@@ -188,15 +197,15 @@ class _Sync:
             self.publisher.collect_garbage(self.source.name, self.clock())
 
     def _held(self) -> dict[ListName, LocalList]:
-        """What is held of this source's lists, and what of it is still on this disk."""
-        followed = [one for one in self.publisher.catalog.origins() if one.source == self.source.name]
-        self._states = {one.list: self.publisher.list_state(one.source, one.list) for one in followed}
+        """Return the held state of each of this source's lists, and the part of it that is still on this disk."""
+        followed = [origin for origin in self.publisher.catalog.origins() if origin.source == self.source.name]
+        self._states = {origin.list: self.publisher.list_state(origin.source, origin.list) for origin in followed}
         return {name: held_of(state, self._left) for name, state in self._states.items()}
 
     def _left(self, state: ListState) -> Over:
         try:
             return self.publisher.relink(state)
-        except StoreError:  # one list's files must not keep the others from going on: what is fetched anew replaces it
+        except StoreError:  # one list's files must not stop the others: fetching again replaces them
             return Over.NOTHING
 
     def _sign_if_due(self) -> SyncdError | None:
@@ -210,7 +219,7 @@ class _Sync:
         return None
 
     def _list(self, prepared: Prepared, held: LocalList) -> ListOutcome:
-        """Take one list down the rest of the road."""
+        """Judge and publish one prepared list."""
         name = prepared.name
         try:
             check_head_name(self.source.name, name)
@@ -223,7 +232,7 @@ class _Sync:
                     return self._nothing_new(name, held.fork.version if held.fork else 0, held)
                 case Staged() as staged:
                     return self._judge(name, staged)
-        except Exception as fault:  # noqa: BLE001 - a fault in one list must not keep the others back
+        except Exception as fault:  # noqa: BLE001 - a fault in one list must not stop the others
             error = as_known(fault)
             self.explain(error, name)
             version, rows = self._served(name)
@@ -233,7 +242,8 @@ class _Sync:
     def _judge(self, name: ListName, staged: Staged) -> ListOutcome:
         state = self._states.get(name) or self.publisher.list_state(self.source.name, name)
         if state.origin is None:
-            check_room(self.source.name, name, [(one.source, one.list) for one in self.publisher.catalog.origins()])
+            followed = [(origin.source, origin.list) for origin in self.publisher.catalog.origins()]
+            check_room(self.source.name, name, followed)
         update = recount(
             staged,
             state.basis_under(staged.candidate.over),
@@ -263,7 +273,7 @@ class _Sync:
         return outcome
 
     def _served(self, name: ListName) -> tuple[int | None, int]:
-        """The version that is served now, and its entries."""
+        """Return the version that is served now, and its number of entries."""
         published = head_name(self.source.name, name)
         head = self.publisher.catalog.head(published)
         return (head.version, self.publisher.catalog.head_rows()[published]) if head else (None, 0)
@@ -275,18 +285,18 @@ class _Sync:
         return self._nothing_new(name, serial, held)
 
     def _nothing_new(self, name: ListName, serial: int, held: LocalList) -> ListOutcome:
-        """The upstream has nothing that was not seen before; what waits goes on waiting."""
+        """Return the outcome of a list without a new version. Open holds stay open."""
         published = head_name(self.source.name, name)
         holds = self._states[name].open_holds if name in self._states else ()
         reasons = tuple(dict.fromkeys(reason for hold in holds for reason in hold.reasons))
         outcome = Outcome.HELD if reasons else Outcome.UP_TO_DATE
         version, rows = self._served(name)
         return ListOutcome(
-            published,
-            outcome,
-            version,
-            serial,
-            "up_to_date",
+            list=published,
+            outcome=outcome,
+            version=version,
+            serial=serial,
+            plan="up_to_date",
             rows=rows if reasons else held.rows,
             reasons=reasons,
             holds=holds,
@@ -303,14 +313,14 @@ class _Sync:
         candidate = staged.candidate
         version, rows = (published.version, published.rows) if published else self._served(name)
         return ListOutcome(
-            head_name(self.source.name, name),
-            outcome,
-            version,
-            candidate.ref.version,
-            candidate.plan,
-            candidate.counts,
-            candidate.labels,
-            sum(one.rows for one in candidate.end_state.values()) if outcome is Outcome.STAGED else rows,
-            reasons,
+            list=head_name(self.source.name, name),
+            outcome=outcome,
+            version=version,
+            serial=candidate.ref.version,
+            plan=candidate.plan,
+            counts=candidate.counts,
+            labels=candidate.labels,
+            rows=candidate.rows if outcome is Outcome.STAGED else rows,
+            reasons=reasons,
             holds=self.publisher.list_state(self.source.name, name).open_holds if reasons else (),
         )

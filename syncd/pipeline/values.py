@@ -1,6 +1,6 @@
-"""What the steps of the road hand to one another: a type for each stage. No step is imported here.
+"""The values that the steps of the road hand to one another, one type per stage. This module imports no step.
 
-``Plan`` -> ``Candidate`` -> ``Verdict``; what is composed of them is `syncd.publish.change.ListChange`.
+``Plan`` -> ``Candidate`` -> ``Verdict``. Their result is a `syncd.publish.change.ListChange`.
 """
 
 import enum
@@ -22,33 +22,33 @@ LabelCounts = Mapping[Algorithm, Mapping[str, Counts]]
 
 
 class FullReason(enum.StrEnum):
-    """Why a list is fetched whole."""
+    """The reason why a list is fetched whole."""
 
     FIRST = "first"
-    """nothing is held of it yet"""
+    """no version of it is held yet"""
     CHAIN_GAP = "chain_gap"
-    """the deltas that the manifest names do not reach back to what is held"""
+    """the deltas that the manifest names do not reach back to the held version"""
     FORKED = "forked"
-    """newer, validly signed, and not descended from what is held"""
+    """newer, validly signed, but not descended from the held version"""
     LOCAL_LOSS = "local_loss"
-    """segments that were held are gone"""
+    """held segments were lost"""
     RETRUSTED = "retrusted"
-    """the source was given another root, and this is the first of it"""
+    """the source was given another root, and this is the first version under it"""
 
 
 @dataclass(frozen=True)
 class UpToDate:
-    """The upstream's newest version is the one held."""
+    """The upstream's newest version is the held one."""
 
 
 @dataclass(frozen=True)
 class Waiting:
-    """The upstream's newest version is one that waits for an operator, or follows it, or was discarded."""
+    """The upstream's newest version waits for an operator, follows one that does, or was discarded."""
 
 
 @dataclass(frozen=True)
 class Deltas:
-    """The steps that lead from what is held to the upstream's newest version, oldest first."""
+    """The steps from the held version to the upstream's newest, oldest first."""
 
     steps: tuple[Step, ...]
 
@@ -58,7 +58,7 @@ class Deltas:
 
 @dataclass(frozen=True)
 class Full:
-    """The whole list."""
+    """A plan to fetch the whole list."""
 
     reason: FullReason
 
@@ -71,7 +71,7 @@ Plan = UpToDate | Deltas | Full
 
 @dataclass(frozen=True)
 class Basis:
-    """The origin as it is held: its segments, and what they amount to."""
+    """A held state that a delta applies to: its segments, and the end state that they give."""
 
     refs: tuple[SegmentRef, ...] = ()
     stacks: Mapping[Algorithm, Stack] = field(default_factory=dict)
@@ -84,32 +84,32 @@ class Basis:
 
 
 class Over(enum.StrEnum):
-    """What the delta of a candidate applies to."""
+    """The basis that a candidate's delta applies to."""
 
     ORIGIN = "origin"
     HEAD = "head"
-    """what the head lacks of the origin was lost on this disk: the delta is the whole difference"""
+    """``owed`` was lost on this disk, so the delta is the whole difference"""
     NOTHING = "nothing"
-    """nothing is published yet, or its segments were lost: the candidate is a whole stack"""
+    """nothing is published yet, or its segments were lost, so the candidate is a whole stack"""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """The next origin as the worker staged it: verified, not yet counted again nor judged."""
+    """The next origin as the worker staged it: verified, not yet recounted or judged."""
 
     manifest: Manifest
     """the upstream's"""
     sha256: str
     plan: str
-    """how it was obtained, for the record"""
+    """the plan that it came from, for the record"""
     forked: bool
     delta: tuple[SegmentRef, ...]
-    """what leads to it, oldest first; empty if it is over nothing"""
+    """the segments that lead to it, oldest first; empty if it is over nothing"""
     counts: Mapping[Algorithm, Counts]
     labels: LabelCounts
     end_state: Mapping[Algorithm, EndState]
     stack: tuple[SegmentRef, ...]
-    """the upstream's whole stack, if it was fetched whole and there was nothing to compare it with"""
+    """the upstream's whole stack, if it was fetched whole and there was no basis to compare it with"""
     over: Over
 
     @property
@@ -134,18 +134,18 @@ class Signed:
 
     signed: SignedManifest
     evidence: bytes = field(repr=False)
-    """the signed documents behind the manifest, in one"""
+    """the signed documents that vouch for the manifest, as one document"""
     kind: Literal["signed"] = "signed"
 
 
 @dataclass(frozen=True)
 class Stated:
-    """An update that a partner states and does not sign."""
+    """An update that a partner states but does not sign."""
 
     answers: Sha256
-    """of the raw answers, which are kept as private evidence"""
+    """hash of the raw answers, which are kept as private evidence"""
     checkpoint: JsonValue
-    """from where the partner is asked the next time"""
+    """the position from which the partner is asked next time"""
     kind: Literal["stated"] = "stated"
 
 
@@ -154,7 +154,7 @@ Vouched = Annotated[Signed | Stated, Discriminator("kind")]
 
 @dataclass(frozen=True)
 class Staged:
-    """A candidate with what vouches for it: all that judging and publishing need."""
+    """A candidate with its proof: everything that judging and publishing need."""
 
     candidate: Candidate
     vouched: Vouched
@@ -170,45 +170,45 @@ class Staged:
 
     @property
     def evidence(self) -> bytes | None:
-        """What is served beside the head's manifest, so that anyone can see who signed; None: nobody did."""
+        """The signed documents to serve beside the head's manifest; None if nobody signed."""
         return self.vouched.evidence if isinstance(self.vouched, Signed) else None
 
     @property
     def evidence_ref(self) -> FileRef | None:
-        """The evidence, by content."""
+        """The hash and length of the evidence."""
         content = self.evidence
         return None if content is None else FileRef(sha256=hashlib.sha256(content).hexdigest(), length=len(content))
 
 
 @dataclass(frozen=True)
 class Update:
-    """A verified candidate whose delta this process has proved and counted itself, with what vouches for it."""
+    """A verified candidate whose delta this process has proved and counted itself."""
 
     source: str
     list: ListName
-    """the source's own name for it"""
+    """its name at the source"""
     staged: Staged
     before: str | None
-    """hash of the origin's manifest that it was prepared over; None: there was no origin"""
+    """hash of the origin's manifest that it was prepared over; None if there was no origin"""
     growth: Mapping[Algorithm, Mapping[str, int]]
-    """by label, by how many entries the origin grows"""
+    """by label: entries by which the origin grows"""
     resolved: Mapping[Algorithm, Resolved] = field(default_factory=dict)
-    """by algorithm with one delta segment, what the stack under the delta holds of its keys"""
+    """for algorithms with one delta segment: the rows that the stack under it holds for its keys"""
 
     @property
     def candidate(self) -> Candidate:
-        """What the worker staged."""
+        """The candidate that the worker staged."""
         return self.staged.candidate
 
 
 @dataclass(frozen=True)
 class Pending:
-    """What the head would become if everything passed, compared with what it is."""
+    """The pending difference: the head if everything passed, compared with the present one."""
 
     rows_before: int
     rows_after: int
     withheld: Mapping[Algorithm, Withheld]
-    """the rows that would change, by algorithm, those that wait already among them"""
+    """counts of the rows that would change, including those that wait already"""
     forked: bool = False
     retired: bool = False
     """the upstream retired the list"""
@@ -216,25 +216,25 @@ class Pending:
 
 @dataclass(frozen=True)
 class Pass:
-    """Goes on."""
+    """The lane goes live."""
 
 
 @dataclass(frozen=True)
 class Hold:
-    """Waits."""
+    """The lane waits for an operator."""
 
     reasons: tuple[HoldReason, ...]
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One judgement for each lane."""
+    """The gate's judgement of each lane."""
 
     additions: Pass | Hold
     removals: Pass | Hold
 
     @property
     def reasons(self) -> tuple[HoldReason, ...]:
-        """Every reason to hold, of both lanes, each once."""
+        """Every reason to hold in either lane, each once."""
         lanes = (self.additions, self.removals)
         return tuple(dict.fromkeys(reason for lane in lanes if isinstance(lane, Hold) for reason in lane.reasons))

@@ -1,7 +1,7 @@
-"""A preparation in another process, as lines of JSON: one request, then what came of it.
+"""The protocol with the worker process, as lines of JSON: one request, then the results.
 
-Never pickle: whoever prepares parses foreign bytes, and what it answers must not be able to run code where the keys
-are. Every value is checked as it is read.
+Never pickle: the worker parses foreign bytes, and its answers must not be able to run code in the process that holds
+the keys. Every value is checked when it is read.
 """
 
 import hashlib
@@ -17,14 +17,14 @@ from syncd.pipeline.values import Signed, Staged, Stated, Update, UpToDate, Wait
 from syncd.sources.source import Memory
 
 MAX_LINE: Final = 64 << 20
-"""Bytes of one answer: a manifest (1 MiB at most) three times over, quoted, and the metadata that vouches for it."""
+"""Bytes of one answer: three quoted copies of a manifest (1 MiB at most), and the metadata that vouches for it."""
 
 _REQUEST: Final = TypeAdapter(Request)
 _STAGED: Final = TypeAdapter(Staged)
 
 
 class ErrorMessage(BaseModel):
-    """An error, by the name of its class."""
+    """An error; ``kind`` is its name, see `syncd.errors.kind_of`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     kind: str
@@ -35,8 +35,8 @@ class ErrorMessage(BaseModel):
     retry_after: float | None = None
 
 
-class Told(BaseModel):
-    """How far it is; ``stage``, how much is done, of how much (0: not known)."""
+class ProgressMessage(BaseModel):
+    """Progress: the stage, the amount done, and the total (0 if not known)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     stage: str
@@ -45,7 +45,7 @@ class Told(BaseModel):
 
 
 class PreparedMessage(BaseModel):
-    """What came of one list; neither ``staged`` nor ``fault``: it is up to date."""
+    """The result of one list. Without ``staged``, ``fault`` and ``waiting`` it is up to date."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     name: str
@@ -55,13 +55,13 @@ class PreparedMessage(BaseModel):
 
 
 class WorkerMessage(BaseModel):
-    """One line: exactly one of these. ``end`` is the last; where it never comes, the process died.
+    """One line from the worker, with exactly one of the first five fields. If no ``end`` comes, the worker died.
 
-    Each says how many bytes were ``received`` from the source so far (`syncd.fetch.Meter`).
+    ``received``: bytes received from the source so far (`syncd.fetch.Meter`).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    told: Told | None = None
+    progress: ProgressMessage | None = None
     verified: Memory | None = None
     result: PreparedMessage | None = None
     fault: ErrorMessage | None = None
@@ -70,35 +70,35 @@ class WorkerMessage(BaseModel):
 
 
 def encode_request(request: Request) -> bytes:
-    """One line."""
+    """Encode a request as one line."""
     return _REQUEST.dump_json(request) + b"\n"
 
 
 def decode_request(line: bytes) -> Request:
-    """Raises `ValueError` where it is none."""
+    """Decode a request. Raises `ValueError` if the line is not a valid request."""
     return _REQUEST.validate_json(line)
 
 
 def encode_staged(update: Update) -> bytes:
-    """Write what was staged of an update, for the catalog."""
+    """Serialise the staged part of an update, for the catalog."""
     return _STAGED.dump_json(update.staged)
 
 
 def decode_staged(content: bytes) -> Staged:
-    """Read it back. Raises `StoreError` if it is damaged."""
+    """Read back a staged update from the catalog. Raises `StoreError` if it is damaged."""
     try:
         return _STAGED.validate_json(content)
     except ValidationError:
-        raise StoreError("the catalog holds an update that cannot be read", hint="restore it from a backup") from None
+        raise StoreError("the catalog holds an unreadable update", hint="restore it from a backup") from None
 
 
 def encode(answer: WorkerMessage) -> bytes:
-    """One line."""
+    """Encode a message of the worker as one line."""
     return answer.model_dump_json(exclude_unset=True).encode() + b"\n"
 
 
 def answer_of(step: VerifiedSource | Prepared) -> WorkerMessage:
-    """A step of a preparation as a line tells it."""
+    """Return the message for one step of a preparation."""
     if isinstance(step, VerifiedSource):
         return WorkerMessage(verified=step.memory)
     staged = step.result if isinstance(step.result, Staged) else None
@@ -108,27 +108,27 @@ def answer_of(step: VerifiedSource | Prepared) -> WorkerMessage:
 
 
 def decode(line: bytes) -> WorkerMessage:
-    """Raises `StoreError` on a line that no preparation writes."""
+    """Decode a message of the worker. Raises `StoreError` if the line is not a valid message."""
     try:
         return WorkerMessage.model_validate_json(line)
     except ValidationError:
-        raise _nonsense() from None
+        raise _invalid_answer() from None
 
 
 def prepared(result: PreparedMessage) -> Prepared:
-    """The step that a line told, once it is seen to be consistent. Raises `StoreError`."""
+    """Return the result that a message reports. Raises `StoreError` if it contradicts itself."""
     name = _name(result.name)
     if result.fault is not None:
         return Prepared(name, error_of(result.fault))
     if result.staged is None:
         return Prepared(name, Waiting() if result.waiting else UpToDate())
     if not (_consistent(result.staged) and result.staged.candidate.manifest.list == name):
-        raise _nonsense()
+        raise _invalid_answer()
     return Prepared(name, result.staged)
 
 
 def _consistent(staged: Staged) -> bool:
-    """Whether the candidate is the one that is vouched for."""
+    """Return True if the candidate is the one that its proof vouches for."""
     candidate = staged.candidate
     match staged.vouched:
         case Signed(signed=signed):
@@ -144,18 +144,18 @@ def _name(text: str) -> ListName:
     try:
         return list_name(text)
     except SyncdError:
-        raise _nonsense() from None
+        raise _invalid_answer() from None
 
 
-def _nonsense() -> StoreError:
+def _invalid_answer() -> StoreError:
     return StoreError(
-        "the process that fetches and stages gave an answer that makes no sense",
-        hint="nothing of it was taken; if it happens again, look for what this partner sends, and report it",
+        "the worker process, which fetches and stages, gave an invalid answer",
+        hint="nothing of it was used; if it happens again, keep this partner's files and report it as a bug",
     )
 
 
 def fault_of(error: SyncdError) -> ErrorMessage:
-    """An error as a line tells it."""
+    """Return the message for an error."""
     fault = ErrorMessage(kind=kind_of(error), message=error.message, hint=error.hint, serving=error.serving)
     if isinstance(error, HttpStatusError):
         return fault.model_copy(update={"status": error.status, "retry_after": error.retry_after})
@@ -163,7 +163,7 @@ def fault_of(error: SyncdError) -> ErrorMessage:
 
 
 def error_of(fault: ErrorMessage) -> SyncdError:
-    """The error that was told, of the same class; a class of `syncd.errors` or none."""
+    """Build the error that a message reports: of a class in `syncd.errors`, or a plain `SyncdError`."""
     error = error_named(fault.kind, fault.message, fault.hint, fault.serving)
     if isinstance(error, HttpStatusError):
         error.status, error.retry_after = fault.status or 0, fault.retry_after

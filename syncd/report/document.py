@@ -1,4 +1,4 @@
-"""What came of a sync, as the JSON that commands print and the control socket carries."""
+"""The outcome of a sync as JSON, for commands and the control socket."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -13,7 +13,7 @@ from syncd.units import stamp
 
 
 def sync_document(outcome: SyncOutcome) -> dict[str, Any]:
-    """One sync, whole."""
+    """Return the outcome of a sync as JSON."""
     return {
         "sync_id": outcome.sync_id,
         "source": outcome.source,
@@ -22,12 +22,12 @@ def sync_document(outcome: SyncOutcome) -> dict[str, Any]:
         "seconds": round(outcome.seconds, 3),
         "bytes": outcome.bytes,
         "error": error_document(outcome.error) if outcome.error else None,
-        "lists": [_list_document(one) for one in outcome.lists],
+        "lists": [_list_document(result) for result in outcome.lists],
     }
 
 
 def record_document(record: SyncRecord) -> dict[str, Any]:
-    """One sync, as the catalog remembers it."""
+    """Return the catalog's record of a sync as JSON."""
     ended = record.finished_at
     return {
         "sync_id": record.id,
@@ -44,41 +44,41 @@ def record_document(record: SyncRecord) -> dict[str, Any]:
 
 
 def unknown_sync(sync_id: str) -> UsageError:
-    """There is no such sync."""
-    return UsageError(f"there is no sync {sync_id[:64]}", hint="`syncd sync --no-wait` prints its name")
+    """Return the error for an unknown sync id."""
+    return UsageError(f"there is no sync {sync_id[:64]}", hint="`syncd sync --no-wait` prints the id of a sync")
 
 
-def _list_document(one: ListOutcome) -> dict[str, Any]:
+def _list_document(result: ListOutcome) -> dict[str, Any]:
     return {
-        "list": one.list,
-        "outcome": str(one.outcome),
-        "version": one.version,
-        "serial": one.serial,
-        "plan": one.plan,
-        "rows": one.rows,
-        "counts": counts_document(one.counts),
+        "list": result.list,
+        "outcome": str(result.outcome),
+        "version": result.version,
+        "serial": result.serial,
+        "plan": result.plan,
+        "rows": result.rows,
+        "counts": counts_document(result.counts),
         "labels": {
             str(algorithm): {label: asdict(counts) for label, counts in labels.items()}
-            for algorithm, labels in one.labels.items()
+            for algorithm, labels in result.labels.items()
         },
-        "reason": joined(one.reasons),
-        "reasons": list(one.reasons),
-        "hold": _hold_document(one) if one.outcome is Outcome.HELD else None,
-        "error": error_document(one.error) if one.error else None,
+        "reason": joined(result.reasons),
+        "reasons": list(result.reasons),
+        "hold": _hold_document(result) if result.outcome is Outcome.HELD else None,
+        "error": error_document(result.error) if result.error else None,
     }
 
 
-def _hold_document(one: ListOutcome) -> dict[str, Any]:
-    """As of an error, which a hold is not."""
+def _hold_document(result: ListOutcome) -> dict[str, Any]:
+    """Return a hold with the keys of an error document."""
     return {
-        "message": one.message,
-        "still_served": one.serving,
-        "to_do": one.to_do,
-        "exit_code": one.exit_code,
-        "holds": [hold.id for hold in one.holds],
+        "message": result.message,
+        "still_served": result.serving,
+        "to_do": result.to_do,
+        "exit_code": result.exit_code,
+        "holds": [hold.id for hold in result.holds],
     }
 
 
 def counts_document(counts: Mapping[Algorithm, Counts]) -> dict[str, Any]:
-    """Counts by algorithm."""
+    """Return counts by algorithm as JSON."""
     return {str(algorithm): asdict(count) for algorithm, count in counts.items()}

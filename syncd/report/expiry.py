@@ -1,4 +1,4 @@
-"""When signed metadata has to be signed anew, and how urgently. Pure."""
+"""The expiry of signed metadata: when it must be signed again, and how urgent that is. Pure."""
 
 import enum
 from collections.abc import Mapping
@@ -11,9 +11,9 @@ from syncd.trust.values import lifetime
 from syncd.units import span, stamp
 
 _WARN: Final = (timedelta(days=7), timedelta(days=30), timedelta(days=60))
-"""For root and targets, which only a person with the offline keys can sign."""
+"""Warnings before root and targets expire, which only a person with the offline keys can sign."""
 _LAST_PART: Final = 4
-"""The other roles are signed automatically at half their life: less than a quarter left means that nobody does."""
+"""The other roles are signed automatically at half their lifetime; less than a quarter left means that this fails."""
 
 
 class Urgency(enum.StrEnum):
@@ -29,7 +29,7 @@ class Urgency(enum.StrEnum):
 
 @dataclass(frozen=True)
 class Expiry:
-    """The expiry of one role's metadata, seen at one time."""
+    """The expiry of one role's metadata, as of one time."""
 
     role: str
     version: int
@@ -48,31 +48,31 @@ class Expiry:
 
     @property
     def red(self) -> bool:
-        """Whether a person must act now."""
+        """True if a person must act now."""
         return self.urgency in {Urgency.URGENT, Urgency.OVERDUE, Urgency.EXPIRED}
 
     @property
     def shown(self) -> str:
-        """In words, for a table."""
+        """The time left, in words for a table."""
         return "expired" if self.urgency is Urgency.EXPIRED else f"in {span(self.left)}"
 
     @property
     def warning(self) -> str | None:
-        """What to tell, and what to do about it; None where all is well."""
+        """The warning and what to do; None if nothing is due."""
         if self.urgency is Urgency.FINE:
             return None
         keys = "the offline keys" if self.role in OFFLINE_ROLES else "the online keys"
-        return f"{self.why}: sign it anew with {keys}"
+        return f"{self.why}: sign it again with {keys}"
 
     @property
     def why(self) -> str:
-        """When it expires, or did."""
+        """The time of expiry, in words."""
         if self.left <= timedelta(0):
             return f"{self.role} expired {span(-self.left)} ago"
         return f"{self.role} expires in {span(self.left)}"
 
     def document(self) -> dict[str, object]:
-        """As JSON."""
+        """Return it as JSON."""
         return {
             "role": self.role,
             "version": self.version,
@@ -83,6 +83,6 @@ class Expiry:
 
 
 def expiries(versions: Mapping[str, int], expires: Mapping[str, datetime], now: datetime) -> list[Expiry]:
-    """Every role's expiry, the soonest first."""
-    found = [Expiry(role, versions[role], when, when - now) for role, when in expires.items()]
-    return sorted(found, key=lambda one: (one.left, one.role))
+    """Return every role's expiry, the soonest first."""
+    roles = [Expiry(role, versions[role], when, when - now) for role, when in expires.items()]
+    return sorted(roles, key=lambda expiry: (expiry.left, expiry.role))

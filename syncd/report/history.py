@@ -1,4 +1,4 @@
-"""What changed between two published versions of a list: counts, never rows."""
+"""The difference between two published versions of a list: counts, never rows."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,9 +20,10 @@ _SHOWN = 5
 
 @dataclass(frozen=True)
 class Difference:
-    """What leads from version ``old`` to ``new``, net: what came and went in between is not counted.
+    """The net difference between versions ``old`` and ``new``: rows that came and went in between are not counted.
 
-    ``labels`` counts additions and relabellings under the new label, removals under the old one. ``rows`` are in force.
+    ``labels`` counts additions and relabellings under the new label, removals under the old one. ``rows_old`` and
+    ``rows_new`` are the entries of each version.
     """
 
     list: ListName
@@ -36,9 +37,9 @@ class Difference:
 
 
 def diff(catalog: Catalog, feed: FeedFolder, name: ListName, old: int, new: int) -> Difference:
-    """Compare two published versions, in either order: by their deltas where these lead from one to the other.
+    """Compare two published versions, in either order; by deltas if these lead from one to the other.
 
-    Raises `UsageError` where there is no such list or version, or the files of one are gone, `StoreError`.
+    Raises `UsageError` if there is no such list or version, or if files of one are gone, `StoreError`.
     """
     before, after = _version(catalog, name, old), _version(catalog, name, new)
     steps = _delta(catalog, before, after)
@@ -62,22 +63,22 @@ def diff(catalog: Catalog, feed: FeedFolder, name: ListName, old: int, new: int)
 
 
 def _version(catalog: Catalog, name: ListName, version: int) -> Manifest:
-    found = catalog.version(name, version)
-    if found is None:
+    record = catalog.version(name, version)
+    if record is None:
         raise UsageError(f"{name} has no version {version}", hint=_known(catalog, name))
-    return manifests.parse(found.manifest)
+    return manifests.parse(record.manifest)
 
 
 def _known(catalog: Catalog, name: ListName) -> str:
-    known = [str(one.version) for one in catalog.versions(name, _SHOWN)]
+    known = [str(record.version) for record in catalog.versions(name, _SHOWN)]
     if known:
-        return f"its newest are {', '.join(known)}; `syncd snapshots {name}` shows all"
+        return f"its newest versions are {', '.join(known)}; `syncd snapshots {name}` shows all"
     lists = ", ".join(head.list for head in catalog.heads())
-    return f"there is no such list; there are {lists or 'none yet'}"
+    return f"there is no such list; published lists: {lists or 'none'}"
 
 
 def _delta(catalog: Catalog, before: Manifest, after: Manifest) -> tuple[SegmentRef, ...] | None:
-    """The segments of the recent deltas that lead from one version to the other; None where they do not reach."""
+    """Return the segments of the deltas from one version to the other; None if the deltas do not reach."""
     kept = catalog.version(before.list, before.version)
     if kept is None or before.version == after.version:
         return () if kept else None
@@ -93,7 +94,7 @@ def _by_deltas(feed: FeedFolder, before: Manifest, delta: Sequence[SegmentRef]) 
 
 
 def _by_stacks(feed: FeedFolder, before: Manifest, after: Manifest) -> Iterator[tuple[Stack, Rows]]:
-    """Reads both lists whole."""
+    """Compare the whole stacks, which reads both versions completely."""
     old, new = _stacks(feed, before, before.stack), _stacks(feed, after, after.stack)
     for algorithm in sorted({*old, *new}):
         empty = Stack(algorithm, [])
@@ -106,7 +107,7 @@ def _stacks(feed: FeedFolder, manifest: Manifest, refs: Sequence[SegmentRef]) ->
     if missing:
         raise UsageError(
             f"{len(missing)} files of {manifest.list} version {manifest.version} are no longer kept",
-            hint="compare newer versions; what it did is in `syncd snapshots`",
+            hint="compare newer versions; `syncd snapshots` shows the counts of older ones",
         )
     return open_stacks(feed, manifest.list, refs)
 

@@ -1,4 +1,4 @@
-"""Holds as operators see them: in words, and as JSON."""
+"""Holds in words, and as JSON."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -14,23 +14,23 @@ if TYPE_CHECKING:
 
 
 def hold_in_words(hold: HoldRecord) -> str:
-    """An open hold in one sentence: its number, what waits and why, and the commands that end it."""
+    """Describe an open hold in one sentence: number, rows, reasons, and the commands that end it."""
     rows = f"{count(hold.rows, 'row')} ({hold.lane})"
     return f"hold {hold.id}: {rows}: {reasons_in_words(hold.reasons)}; {commands_of(hold)}"
 
 
 def commands_of(hold: HoldRecord) -> str:
-    """The commands that end an open hold."""
+    """Return the commands that end an open hold."""
     return cure((), (hold.id,))
 
 
 def reasons_of(holds: Iterable[HoldRecord]) -> tuple[HoldReason, ...]:
-    """Every reason of some holds, each once."""
+    """Return the reasons of several holds, each once."""
     return tuple(dict.fromkeys(reason for hold in holds for reason in hold.reasons))
 
 
 def hold_document(hold: HoldRecord) -> dict[str, Any]:
-    """A hold as JSON."""
+    """Return a hold as JSON."""
     return {
         "hold": hold.id,
         "list": hold.list,
@@ -50,23 +50,23 @@ def hold_document(hold: HoldRecord) -> dict[str, Any]:
 
 
 def ended_document(catalog: Catalog, number: int, settled: "Settled") -> dict[str, Any]:
-    """Write what came of a release or a discard as JSON. ``settled`` is that of `end_hold`."""
+    """Return the result of a release or a discard as JSON. ``settled`` is the return value of `end_hold`."""
     hold = catalog.hold(number)
     if hold is None:
         raise StoreError(f"the catalog has no hold {number} any more", hint="run `syncd holds`")
     head = catalog.head(hold.list)
-    also = [one for one in settled.ended if one.id != number]
+    also = [ended for ended in settled.ended if ended.id != number]
     return {
         **hold_document(hold),
         "published": settled.changes_head,
         "wanted_rows": settled.released,
         "version": head.version if head else None,
         "rows_in_force": catalog.head_rows().get(hold.list, 0),
-        "also_ended": [{"hold": one.id, "state": str(one.state)} for one in also],
+        "also_ended": [{"hold": ended.id, "state": str(ended.state)} for ended in also],
         "still_held": [str(reason) for reason in settled.reasons],
     }
 
 
 def holds_document(holds: Iterable[HoldRecord]) -> dict[str, Any]:
-    """Holds as JSON."""
+    """Return holds as JSON."""
     return {"holds": [hold_document(hold) for hold in holds]}

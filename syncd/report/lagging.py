@@ -1,4 +1,4 @@
-"""Which instances of matchers do not follow. Pure.
+"""Matcher instances that are behind or silent. Pure.
 
 An instance checks in after each change of what it has loaded, and otherwise every five minutes.
 """
@@ -13,25 +13,25 @@ from syncd.model import ListName
 from syncd.units import span, stamp
 
 BEHIND_AFTER: Final = timedelta(minutes=5)
-"""How long after publishing everybody is to have loaded it."""
+"""The time after publishing by which every instance should have loaded a version."""
 SILENT_AFTER: Final = timedelta(minutes=15)
-"""Three check-ins that did not come."""
+"""Three missed check-ins."""
 FORGOTTEN_AFTER: Final = timedelta(days=7)
-"""An instance that was silent for so long is gone for good."""
+"""An instance that was silent for this long is considered removed."""
 
 
 @dataclass(frozen=True)
 class InstanceList:
-    """How one instance stands with one list."""
+    """One list on one instance: the version loaded, and the version due."""
 
     loaded: LoadedVersion
     due: int | None
-    """the newest version that it should have by now; None: of that list nothing is"""
+    """the newest version that it should have by now; None if none is due"""
     behind: bool
     silent: bool
 
     def document(self) -> dict[str, Any]:
-        """As JSON."""
+        """Return it as JSON."""
         return {
             "list": self.loaded.list,
             "version": self.loaded.version,
@@ -43,43 +43,45 @@ class InstanceList:
 
 @dataclass(frozen=True)
 class InstanceView:
-    """One process or host of a matcher, and how it stands with each list that it has loaded: with one at least."""
+    """One process or host of a matcher, with each list that it has loaded (at least one)."""
 
     name: str
     standings: tuple[InstanceList, ...]
 
     @property
     def seen_at(self) -> datetime:
-        """When it was heard of last."""
+        """The time of its last check-in."""
         return self.standings[0].loaded.seen_at
 
     @property
     def silent(self) -> bool:
-        """Whether it was not heard of for long."""
+        """True if it has missed its check-ins."""
         return self.standings[0].silent
 
     @property
     def behind(self) -> bool:
-        """Whether it lacks a version of any list that it should have by now."""
-        return any(one.behind for one in self.standings)
+        """True if it lacks a due version of any list."""
+        return any(standing.behind for standing in self.standings)
 
     def why(self, now: datetime) -> str:
-        """Why somebody should look, as the end of a sentence; '' where nobody need."""
+        """Return why somebody should look at it, as the end of a sentence; '' if nobody needs to."""
         if self.silent:
-            return f"was not heard of for {span(now - self.seen_at)}"
+            return f"has not checked in for {span(now - self.seen_at)}"
         lacks = (
-            f"{one.loaded.list} {one.loaded.version} and should have {one.due}" for one in self.standings if one.behind
+            f"{standing.loaded.list} {standing.loaded.version} and should have {standing.due}"
+            for standing in self.standings
+            if standing.behind
         )
         return f"has {', '.join(lacks)}" if self.behind else ""
 
     def document(self, now: datetime) -> dict[str, Any]:
-        """As JSON."""
+        """Return it as JSON."""
         return {
             "instance": self.name,
             "seen_at": stamp(self.seen_at),
             "silent": self.silent,
             "act": self.why(now) or None,
-            "lists": [one.document() for one in self.standings],
+            "lists": [standing.document() for standing in self.standings],
         }
 
 
@@ -92,55 +94,65 @@ class MatcherView:
 
     @property
     def laggards(self) -> tuple[InstanceView, ...]:
-        """Those that are behind or silent."""
-        return tuple(one for one in self.instances if one.behind or one.silent)
+        """The instances that are behind or silent."""
+        return tuple(instance for instance in self.instances if instance.behind or instance.silent)
 
     @property
     def seen_at(self) -> datetime | None:
-        """When any of them was heard of last."""
-        return max((one.seen_at for one in self.instances), default=None)
+        """The time of the last check-in of any instance."""
+        return max((instance.seen_at for instance in self.instances), default=None)
 
     def document(self, now: datetime) -> dict[str, Any]:
-        """As JSON; no token, and no hash of one."""
+        """Return it as JSON, without the token or its hash."""
         return {
             "name": self.matcher.name,
             "lists": self.matcher.lists,
             "created_at": stamp(self.matcher.created_at),
             "created_by": self.matcher.created_by,
             "seen_at": stamp(self.seen_at) if self.seen_at else None,
-            "behind": sum(one.behind for one in self.instances),
-            "silent": sum(one.silent for one in self.instances),
-            "instances": [one.document(now) for one in self.instances],
+            "behind": sum(instance.behind for instance in self.instances),
+            "silent": sum(instance.silent for instance in self.instances),
+            "instances": [instance.document(now) for instance in self.instances],
         }
 
 
-def document(found: Iterable[MatcherView], now: datetime) -> dict[str, Any]:
-    """What ``syncd matchers --json`` prints. Keys are only ever added."""
-    return {"matchers": [one.document(now) for one in found]}
+def document(matchers: Iterable[MatcherView], now: datetime) -> dict[str, Any]:
+    """Return the document of ``syncd matchers --json``. Keys are only ever added."""
+    return {"matchers": [matcher.document(now) for matcher in matchers]}
 
 
 def views(
     matchers: Iterable[MatcherRecord], loaded: Iterable[LoadedVersion], due: Mapping[ListName, int], now: datetime
 ) -> tuple[MatcherView, ...]:
-    """Every matcher, and how its instances stand; as `standings`."""
-    found: dict[str, dict[str, list[InstanceList]]] = {}
-    for one in standings(loaded, due, now):
-        found.setdefault(one.loaded.matcher, {}).setdefault(one.loaded.instance, []).append(one)
+    """Return every matcher with its instances; arguments as for `standings`."""
+    by_matcher: dict[str, dict[str, list[InstanceList]]] = {}
+    for standing in standings(loaded, due, now):
+        instances = by_matcher.setdefault(standing.loaded.matcher, {})
+        instances.setdefault(standing.loaded.instance, []).append(standing)
     return tuple(
-        MatcherView(one, tuple(InstanceView(name, tuple(each)) for name, each in found.get(one.name, {}).items()))
-        for one in matchers
+        MatcherView(
+            matcher, tuple(InstanceView(name, tuple(lists)) for name, lists in by_matcher.get(matcher.name, {}).items())
+        )
+        for matcher in matchers
     )
 
 
 def standings(loaded: Iterable[LoadedVersion], due: Mapping[ListName, int], now: datetime) -> tuple[InstanceList, ...]:
-    """How everybody stands, but for those that are gone for good.
+    """Return the standing of every instance and list, except of instances that are considered removed.
 
-    ``due``: the newest version of each list that was published `BEHIND_AFTER` ago or earlier, as
-    `syncd.catalog.catalog.Catalog.due_versions` gives it. Not the head: of a list that is published every few minutes
-    the head is always new, and nobody would ever be behind.
+    ``due``: the newest version of each list that was published `BEHIND_AFTER` ago or earlier, from
+    `syncd.catalog.catalog.Catalog.due_versions`. The head would not do: if a list is published every few minutes, its
+    head is always new and no instance would ever be behind.
     """
-    return tuple(_standing(one, due.get(one.list), now) for one in loaded if now - one.seen_at <= FORGOTTEN_AFTER)
+    return tuple(
+        _standing(version, due.get(version.list), now) for version in loaded if now - version.seen_at <= FORGOTTEN_AFTER
+    )
 
 
-def _standing(one: LoadedVersion, due: int | None, now: datetime) -> InstanceList:
-    return InstanceList(one, due, due is not None and one.version < due, now - one.seen_at > SILENT_AFTER)
+def _standing(loaded: LoadedVersion, due: int | None, now: datetime) -> InstanceList:
+    return InstanceList(
+        loaded=loaded,
+        due=due,
+        behind=due is not None and loaded.version < due,
+        silent=now - loaded.seen_at > SILENT_AFTER,
+    )

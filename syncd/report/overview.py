@@ -1,6 +1,6 @@
-"""How everything stands: what `syncd status`, the dashboard, `/metrics` and monitoring probes all show.
+"""The overview that `syncd status`, the dashboard, `/metrics` and monitoring probes all show.
 
-One look gathers it; what a person must act on, and why, is decided here and nowhere else.
+`read` gathers it. Only this module decides what a person must act on, and why.
 """
 
 from collections.abc import Iterable, Mapping
@@ -26,7 +26,6 @@ from syncd.feed.signed import load_repository
 from syncd.outcomes import Outcome, reasons_in_words
 from syncd.report import lagging
 from syncd.report.expiry import Expiry, expiries
-from syncd.report.faults import StorageFault
 from syncd.report.holds import hold_in_words, reasons_of
 from syncd.report.lagging import MatcherView
 from syncd.report.recorded import last_and_running
@@ -37,37 +36,51 @@ _MISSED_SYNCS: Final = 3
 
 
 def in_words_of(fault: SyncFault) -> str:
-    """A fault of a sync as people read it."""
+    """Describe a fault of a sync for people."""
     return fault.message or reasons_in_words(fault.reasons) or f"the last sync was {in_words(fault.outcome)}"
 
 
 @dataclass(frozen=True)
+class StorageFault:
+    """A storage failure that currently affects the daemon: the sync or chore has not succeeded since.
+
+    Kept in memory, because the catalog itself may not be writable.
+    """
+
+    what: str
+    """``sync of SOURCE``, ``timestamp``, or the name of a chore"""
+    since: datetime
+    message: str
+    to_do: str
+
+
+@dataclass(frozen=True)
 class SourceView:
-    """One source: how its last sync ended, dry runs apart, and when the next is due."""
+    """One source: its last sync, except dry runs, and its next."""
 
     name: str
     interval: timedelta | None
-    """between syncs; None: it is no longer configured"""
+    """between syncs; None if the source is no longer configured"""
     last: SyncRecord | None
     next_run_at: datetime | None = None
-    """None: no daemon has planned one"""
+    """None if no daemon has planned one"""
     cool_down_until: datetime | None = None
-    """it could not be reached, or asked for patience"""
+    """until when it is left alone, because it was unreachable or asked for it"""
     failures: int = 0
-    """syncs in a row that did not reach it"""
+    """consecutive syncs that did not reach it"""
     last_success_at: datetime | None = None
-    """when a sync last verified all that is followed"""
+    """when a sync last verified every followed list"""
     running: SyncRecord | None = None
-    """the sync under way, dry or not; until it ends, all is judged by ``last``"""
+    """the running sync, dry or not; until it ends, everything is judged by ``last``"""
 
     @property
     def configured(self) -> bool:
-        """Whether anybody keeps it up to date."""
+        """True if it is configured, and so kept up to date."""
         return self.interval is not None
 
     @property
     def patience(self) -> timedelta | None:
-        """How old its verified state may be; None: it is no longer configured."""
+        """The maximum age of its verified state; None if it is no longer configured."""
         return None if self.interval is None else max(_PATIENCE, _MISSED_SYNCS * self.interval)
 
 
@@ -81,42 +94,42 @@ class ListView:
     source: SourceView
     now: datetime
     holds: tuple[HoldRecord, ...] = ()
-    """those that are open"""
+    """the open ones"""
     hold_ended_at: datetime | None = None
-    """when a hold of it ended last; None: never"""
+    """when a hold of it last ended; None if never"""
 
     @property
     def retired(self) -> bool:
-        """True if it is no longer published: its age matters to nobody."""
+        """True if it is no longer published, so that its age does not matter."""
         return self.head.retired_at is not None
 
     @property
     def over(self) -> bool:
-        """True if it is retired, and no source may ever change it."""
+        """True if it is retired and no configured source can change it."""
         return self.retired and (self.origin is None or not self.source.configured)
 
     @property
     def age(self) -> timedelta | None:
-        """How long ago the source was last proved to be in this state; None: never, or the list is retired."""
+        """The time since the source was last verified in this state; None if never, or if the list is retired."""
         return self.now - self.origin.verified_at if self.origin and not self.retired else None
 
     @property
     def stale(self) -> bool:
-        """Whether nobody keeps it up to date any more."""
+        """True if it is no longer kept up to date."""
         patience = self.source.patience
         return not self.retired and (patience is None or (self.age is not None and self.age > patience))
 
     @property
     def fault(self) -> SyncFault | None:
-        """What it came to in the last sync, where that was not good; else the holds that are open, if any are.
+        """The list's fault in the last sync, else its open holds as a fault; None if there is neither.
 
-        A hold lasts until it is ended, whatever a later sync came to, and not longer. A retired list has faults of its
-        own alone: another update of it waits, or was rejected.
+        A hold is a fault until it ends, whatever the outcome of later syncs. A fault of the whole sync does not concern
+        a retired list: only its own do, such as an update of it that waits or was rejected.
         """
         last = self.source.last
-        told = last.reported_faults if last and not self.over else {}
-        whole = None if self.retired or self._verified_by(last) else told.get("")
-        fault = told.get(self.head.list, whole)
+        faults = last.reported_faults if last and not self.over else {}
+        whole = None if self.retired or self._verified_by(last) else faults.get("")
+        fault = faults.get(self.head.list, whole)
         if fault is None or fault.outcome is Outcome.HELD:
             if self.holds:
                 return SyncFault(Outcome.HELD, reasons_of(self.holds))
@@ -125,19 +138,19 @@ class ListView:
 
     @property
     def held_for(self) -> tuple[str, ...]:
-        """Why something of it waits for an operator; () if nothing does."""
+        """The reasons for which rows wait for an operator; () if none wait."""
         if self.holds:
             return reasons_of(self.holds)
         fault = self.fault
         return fault.reasons if fault and fault.outcome is Outcome.HELD else ()
 
     def _released_since(self, last: SyncRecord | None) -> bool:
-        """True if what was held in the last sync no longer is."""
+        """Return True if the hold of the last sync has ended since."""
         return bool(last and self.hold_ended_at and self.hold_ended_at >= last.started_at)
 
     @property
     def outcome(self) -> Outcome | None:
-        """What it came to in the last sync, or since; None: there was none."""
+        """The outcome of the last sync for this list, or the present one if that changed; None if there was no sync."""
         last, fault = self.source.last, self.fault
         if self.over:
             return None
@@ -151,12 +164,12 @@ class ListView:
 
     @property
     def why(self) -> str:
-        """Why a person must act; '' where nobody must."""
+        """Why a person must act; '' if nobody has to."""
         fault, held = self.fault, map(hold_in_words, self.holds)
         if self.over:
             return ""
         if not self.source.configured:
-            return "; ".join([f"source {self.head.source} is no longer configured, so the list grows old", *held])
+            return "; ".join([f"source {self.head.source} is no longer configured, so the list is stale", *held])
         if fault and fault.outcome is not Outcome.HELD:
             return "; ".join([in_words_of(fault), *held])
         if fault:
@@ -165,29 +178,29 @@ class ListView:
 
     @property
     def _why_old(self) -> str:
-        """Why a list that no sync found fault with is still not fresh; '' if it is."""
+        """Why a list without a fault is not fresh; '' if it is fresh."""
         patience = self.source.patience
         if self.age and clock_is_behind(self.age):
-            return f"the local clock is {span(-self.age)} behind the last verification: set it"
+            return f"the local clock is {span(-self.age)} behind the last verification: correct the clock"
         if self.age and patience is not None and self.age > patience:
             return f"not verified for {span(self.age)}: syncs do not run"
         return ""
 
     @property
     def cure(self) -> str:
-        """What ends it, if `why` alone does not say; '' otherwise."""
+        """The action to take, if `why` does not include it; '' otherwise."""
         if self.source.configured or self.retired:
             return ""
-        return f"configure it again, or let the list go: syncd retire {self.head.list} --reason R"
+        return f"configure it again, or retire the list: syncd retire {self.head.list} --reason R"
 
 
 @dataclass(frozen=True)
-class Untold:
-    """A fault of a source's last sync that none of its published lists tells."""
+class SourceFault:
+    """A fault of a source's last sync that none of its published lists shows."""
 
     source: SourceView
     list: str
-    """as it would be published; ``""``: the whole sync"""
+    """its name if it were published; ``""`` for the whole sync"""
     fault: SyncFault
 
     @property
@@ -198,42 +211,42 @@ class Untold:
 
 @dataclass(frozen=True)
 class Overview:
-    """All of it, at one time."""
+    """The state of everything at one time."""
 
     now: datetime
     lists: tuple[ListView, ...]
     sources: tuple[SourceView, ...]
-    """every configured one, and those that published lists come from which are not over"""
+    """every configured source, and the sources of published lists that are not ``over``"""
     roles: tuple[Expiry, ...]
-    """of our own metadata, the soonest to expire first"""
+    """expiries of our own metadata, the soonest first"""
     matchers: tuple[MatcherView, ...]
-    """whose token is in force, and which versions they have loaded"""
+    """matchers with a valid token, and the versions that they have loaded"""
     certificates: tuple[CertificateView, ...] = ()
-    """of the server, and for sources; those that can be read"""
+    """the readable certificates of the server and for sources"""
     faults: tuple[StorageFault, ...] = ()
-    """what storage keeps a running daemon from doing, and the catalog may know nothing of"""
+    """storage failures of a running daemon, which the catalog may not contain"""
 
     @property
     def waiting(self) -> tuple[SourceView, ...]:
-        """Configured sources of which nothing is published."""
-        published = {one.head.source for one in self.lists if not one.over}
-        return tuple(one for one in self.sources if one.configured and one.name not in published)
+        """Configured sources without a published list."""
+        published = {view.head.source for view in self.lists if not view.over}
+        return tuple(source for source in self.sources if source.configured and source.name not in published)
 
     @property
-    def untold(self) -> tuple[Untold, ...]:
-        """Faults of configured sources, of which something is published, that no published list tells."""
-        waiting = {one.name for one in self.waiting}
+    def source_faults(self) -> tuple[SourceFault, ...]:
+        """Faults that no published list shows, of configured sources with a published list."""
+        waiting = {source.name for source in self.waiting}
         return tuple(
-            Untold(one, name, fault)
-            for one in self.sources
-            if one.last and one.configured and one.name not in waiting
-            for name, fault in one.last.reported_faults.items()
-            if not self._tells(one, name, fault)
+            SourceFault(source, name, fault)
+            for source in self.sources
+            if source.last and source.configured and source.name not in waiting
+            for name, fault in source.last.reported_faults.items()
+            if not self._is_shown(source, name, fault)
         )
 
-    def _tells(self, source: SourceView, name: str, fault: SyncFault) -> bool:
-        its = (one for one in self.lists if one.head.source == source.name)
-        return any(one.fault == fault if name == "" else one.head.list == name for one in its)
+    def _is_shown(self, source: SourceView, name: str, fault: SyncFault) -> bool:
+        lists = (view for view in self.lists if view.head.source == source.name)
+        return any(view.fault == fault if name == "" else view.head.list == name for view in lists)
 
 
 def read(
@@ -244,43 +257,42 @@ def read(
     certificates: Iterable[Certificate] = (),
     loaded: Iterable[LoadedVersion] | None = None,
 ) -> Overview:
-    """Look at everything; ``intervals``: seconds between syncs, of each configured source.
+    """Gather the overview. ``intervals``: seconds between syncs, for each configured source.
 
-    ``loaded``: what matchers said they have; None: what the catalog was told, some seconds later.
+    ``loaded``: the versions from the latest check-ins; if None, those in the catalog, which is some seconds behind.
 
-    Costs some reads of the catalog and of small files, whatever the size of the lists. Raises `StoreError`,
-    `UsageError`.
+    Reads the catalog and small files only, whatever the size of the lists. Raises `StoreError`, `UsageError`.
     """
     repository = load_repository(folder.feed)
     heads = catalog.heads()
     names = dict.fromkeys((*intervals, *(head.source for head in heads)))
     sources = {name: _source(folder, catalog, name, intervals.get(name)) for name in names}
-    origins = {head_name(one.source, one.list): one for one in catalog.origins()}
+    origins = {head_name(origin.source, origin.list): origin for origin in catalog.origins()}
     rows, ended = catalog.head_rows(), catalog.last_hold_ends()
-    holds = [one for one in catalog.holds() if one.state is HoldState.OPEN]
+    holds = [hold for hold in catalog.holds() if hold.state is HoldState.OPEN]
     lists = tuple(
         ListView(
-            head,
-            rows.get(head.list, 0),
-            origins.get(head.list),
-            sources[head.source],
-            now,
-            tuple(one for one in holds if one.list == head.list),
-            ended.get(head.list),
+            head=head,
+            rows=rows.get(head.list, 0),
+            origin=origins.get(head.list),
+            source=sources[head.source],
+            now=now,
+            holds=tuple(hold for hold in holds if hold.list == head.list),
+            hold_ended_at=ended.get(head.list),
         )
         for head in heads
     )
     roles = tuple(expiries(repository.versions, repository.expiries(), now))
     matchers = matcher_views(catalog, now, loaded)
-    needed = {*intervals, *(one.head.source for one in lists if not one.over)}
-    shown = tuple(one for name, one in sources.items() if name in needed)
+    needed = {*intervals, *(view.head.source for view in lists if not view.over)}
+    shown = tuple(source for name, source in sources.items() if name in needed)
     return Overview(now, lists, shown, roles, matchers, certificate_views(certificates, now))
 
 
 def matcher_views(
     catalog: Catalog, now: datetime, loaded: Iterable[LoadedVersion] | None = None
 ) -> tuple[MatcherView, ...]:
-    """Who may pull, and how their instances stand; ``loaded`` as in `read`. Raises `StoreError`."""
+    """Return the permitted matchers and their instances. ``loaded`` as in `read`. Raises `StoreError`."""
     due = catalog.due_versions(now - lagging.BEHIND_AFTER)
     return lagging.views(catalog.matchers(), catalog.loaded() if loaded is None else loaded, due, now)
 
@@ -289,12 +301,12 @@ def _source(folder: StateFolder, catalog: Catalog, name: str, interval: float | 
     known = catalog.source(name)
     last, running = last_and_running(folder, catalog, name)
     return SourceView(
-        name,
-        None if interval is None else timedelta(seconds=interval),
-        last,
-        known.next_run_at,
-        known.cool_down_until,
-        known.failures,
-        catalog.last_success(name),
-        running,
+        name=name,
+        interval=None if interval is None else timedelta(seconds=interval),
+        last=last,
+        next_run_at=known.next_run_at,
+        cool_down_until=known.cool_down_until,
+        failures=known.failures,
+        last_success_at=catalog.last_success(name),
+        running=running,
     )

@@ -1,4 +1,4 @@
-"""Syncs as the catalog has them, and as they are: a killed one is still "running" there, but holds no lock."""
+"""Sync records with their true state: a killed sync is still "running" in the catalog, but holds no lock."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -11,20 +11,20 @@ from syncd.files import lock
 from syncd.outcomes import Outcome
 
 
-def as_it_is(folder: StateFolder, catalog: Catalog, sync: SyncRecord) -> SyncRecord:
-    """How a sync stands. Raises `StoreError`."""
+def checked_record(folder: StateFolder, catalog: Catalog, sync: SyncRecord) -> SyncRecord:
+    """Return a sync's record, with outcome `INTERRUPTED` if its process is gone. Raises `StoreError`."""
     if sync.outcome is not Outcome.RUNNING or _is_locked(folder.source(sync.source).lock):
         return sync
-    now = catalog.sync(sync.id)  # it may have ended between the two looks
+    now = catalog.sync(sync.id)  # it may have ended in the meantime
     return replace(sync, outcome=Outcome.INTERRUPTED) if now is None or now == sync else now
 
 
 def last_and_running(folder: StateFolder, catalog: Catalog, source: str) -> tuple[SyncRecord | None, SyncRecord | None]:
-    """The latest sync of a source that ended, dry runs apart, and the one under way, of either kind.
+    """Return the latest ended sync of a source, except dry runs, and the running one, of either kind.
 
     Raises `StoreError`.
     """
-    newest = next((as_it_is(folder, catalog, one) for one in catalog.recent_syncs(source, 1)), None)
+    newest = next((checked_record(folder, catalog, sync) for sync in catalog.recent_syncs(source, 1)), None)
     if newest is not None and newest.outcome is Outcome.INTERRUPTED and not newest.dry_run:
         return newest, None
     last = catalog.last_ended(source)
@@ -36,5 +36,5 @@ def _is_locked(path: Path) -> bool:
     try:
         with lock(path, "syncd status"):
             return False
-    except (RefusedError, StoreError):  # a disk that cannot be written says nothing either way
+    except (RefusedError, StoreError):  # a disk that cannot be written tells nothing
         return True

@@ -1,4 +1,4 @@
-"""The status document: what ``syncd status --json`` prints and ``/api/v1/status`` answers.
+"""The status document of ``syncd status --json`` and ``/api/v1/status``.
 
 Its JSON Schema is ``docs/status.schema.json``. Keys are only ever added.
 """
@@ -14,9 +14,8 @@ from syncd.catalog.records import HoldRecord, SyncFault, SyncRecord
 from syncd.certificates import CertificateView
 from syncd.outcomes import Outcome, cure, joined, reasons_in_words
 from syncd.report.expiry import Expiry
-from syncd.report.faults import StorageFault
 from syncd.report.lagging import InstanceView, MatcherView
-from syncd.report.overview import ListView, Overview, SourceView, Untold
+from syncd.report.overview import ListView, Overview, SourceFault, SourceView, StorageFault
 from syncd.units import stamp
 
 Time = Annotated[datetime, PlainSerializer(stamp), WithJsonSchema({"type": "string", "format": "date-time"})]
@@ -29,7 +28,7 @@ class _Document(BaseModel):
 
 
 class SyncStatus(_Document):
-    """The last sync that ended, dry runs apart."""
+    """The last sync that ended, except dry runs."""
 
     sync_id: str
     started_at: Time
@@ -38,11 +37,11 @@ class SyncStatus(_Document):
     reason: str = Field(description="all reasons as one text")
     reasons: tuple[str, ...] = Field(description="why it was held, or the kind of the error")
     message: str
-    bytes: int = Field(description="of bodies received from the source, whatever became of them")
+    bytes: int = Field(description="of response bodies received from the source, used or not")
 
 
 class RunningStatus(_Document):
-    """The sync under way; until it ends, all is judged by the one before."""
+    """The running sync. Until it ends, everything is judged by the one before."""
 
     sync_id: str
     started_at: Time
@@ -50,9 +49,9 @@ class RunningStatus(_Document):
 
 
 class FaultStatus(_Document):
-    """A fault in the last sync of a source that none of its published lists tells."""
+    """A fault in the last sync of a source that none of its published lists shows."""
 
-    list: str | None = Field(description="one that was never published; null: the whole sync")
+    list: str | None = Field(description="a list that was never published; null: the whole sync")
     outcome: str
     act: str = Field(description="why a person must act")
 
@@ -61,8 +60,8 @@ class HoldStatus(_Document):
     """One hold that waits for an operator."""
 
     hold: int = Field(description="the number that `syncd release` and `syncd discard` take")
-    lane: str = Field(description="additions, removals, or both: a whole update")
-    rows: int = Field(description="that wait")
+    lane: str = Field(description="additions, removals, or both (a whole update)")
+    rows: int = Field(description="waiting rows")
     reasons: tuple[str, ...]
     message: str = Field(description="the reasons in words")
     opened_at: Time
@@ -79,32 +78,36 @@ class ListReport(_Document):
     rows: int
     serial: int | None = Field(description="the upstream's own number")
     published_at: Time
-    verified_at: Time | None = Field(description="when the source was last proved to be in this state")
+    verified_at: Time | None = Field(description="when the source was last verified in this state")
     age_seconds: int | None = Field(description="since verified_at; null: never verified, or retired")
-    limit_seconds: int | None = Field(description="how large that may be; null: its source is no longer configured")
-    stale: bool = Field(description="whether nobody keeps it up to date any more")
-    last_sync: SyncStatus | None = Field(description="of its source; outcome, reasons and message are the list's own")
-    holds: tuple[HoldStatus, ...] = Field(description="those that wait for an operator, the oldest first")
-    act: str | None = Field(description="why a person must act; null: nobody must")
-    retired_at: Time | None = Field(description="since when it is no longer published; null: it is")
+    limit_seconds: int | None = Field(description="maximum for age_seconds; null: its source is no longer configured")
+    stale: bool = Field(description="true if it is no longer kept up to date")
+    last_sync: SyncStatus | None = Field(
+        description="last sync of its source; outcome, reasons and message are those of this list"
+    )
+    holds: tuple[HoldStatus, ...] = Field(description="open holds, the oldest first")
+    act: str | None = Field(description="why a person must act; null: nobody has to")
+    retired_at: Time | None = Field(description="when it was retired; null: it is published")
 
 
 class SourceStatus(_Document):
-    """One configured source, or one that published lists came from."""
+    """One configured source, or the source of a published list."""
 
     source: str
     interval_seconds: float | None = Field(description="between syncs; null: no longer configured")
     next_sync_at: Time | None = Field(description="null: no daemon has planned one")
-    cool_down_until: Time | None = Field(description="it is left alone until then, since it could not be reached")
-    failures: int = Field(description="syncs in a row that did not reach it")
-    verified_at: Time | None = Field(description="when a sync last verified all that is followed of it; null: never")
+    cool_down_until: Time | None = Field(
+        description="it is not contacted before then, because it was unreachable or asked for it"
+    )
+    failures: int = Field(description="consecutive syncs that did not reach it")
+    verified_at: Time | None = Field(description="when a sync last verified all of its followed lists; null: never")
     last_sync: SyncStatus | None
     running: RunningStatus | None
-    faults: tuple[FaultStatus, ...] = Field(description="in its last sync, where no published list tells them")
+    faults: tuple[FaultStatus, ...] = Field(description="in its last sync, if no published list shows them")
 
 
 class WaitingStatus(_Document):
-    """A configured source of which nothing is published yet."""
+    """A configured source without a published list."""
 
     source: str
     last_sync: SyncStatus | None
@@ -119,53 +122,53 @@ class RoleStatus(_Document):
     expires: Time
     seconds_left: int
     state: str = Field(description="ok, within 60 days, within 30 days, within 7 days, overdue, expired")
-    act: str | None = Field(description="what a person must sign anew, and by when; null: nobody must")
+    act: str | None = Field(description="what a person must sign again, and by when; null: nobody has to")
 
 
 class CertificateStatus(_Document):
     """One certificate that the configuration names."""
 
-    use: str = Field(description="server: what matchers see; client: what a source sees")
-    source: str | None = Field(description="null: it is the server's")
-    expires: Time = Field(description="the soonest of its chain")
+    use: str = Field(description="server: shown to matchers; client: shown to a source")
+    source: str | None = Field(description="null for the server's certificate")
+    expires: Time = Field(description="the earliest expiry in its chain")
     seconds_left: int
     state: str = Field(description="ok, within 7 days, expired, not yet valid")
-    act: str | None = Field(description="why a person must act, and what to do; null: nobody must")
+    act: str | None = Field(description="why a person must act, and what to do; null: nobody has to")
 
 
 class LaggardStatus(_Document):
     """One process or host of a matcher that is behind or silent."""
 
     instance: str
-    seen_at: Time = Field(description="when it was heard of last")
+    seen_at: Time = Field(description="time of its last check-in")
     act: str = Field(description="why somebody should look")
 
 
 class MatcherStatus(_Document):
-    """One matcher whose token is in force; `syncd matchers --json` has each of its instances."""
+    """One matcher with a valid token; `syncd matchers --json` has each of its instances."""
 
     matcher: str
-    lists: tuple[str, ...] | None = Field(description="which it may pull; null: all")
+    lists: tuple[str, ...] | None = Field(description="lists that it may pull; null: all")
     created_at: Time
-    seen_at: Time | None = Field(description="when any instance of it was heard of last")
+    seen_at: Time | None = Field(description="time of the last check-in of any instance")
     instances: int
-    behind: int = Field(description="instances that lack a version that they should have by now")
-    silent: int = Field(description="instances that were not heard of for long")
+    behind: int = Field(description="instances that lack a version that is due")
+    silent: int = Field(description="instances that missed their check-ins")
     lagging: int = Field(description="instances that are either, or both")
     laggards: tuple[LaggardStatus, ...] = Field(description="the first 20 of them")
 
 
 class StorageFaultStatus(_Document):
-    """Something that storage keeps the daemon from doing."""
+    """A storage failure that currently affects the daemon."""
 
     what: str = Field(description="sync of SOURCE, timestamp, or a chore of the daemon")
-    since: Time = Field(description="when it failed first; it has not succeeded since")
+    since: Time = Field(description="when it first failed; it has not succeeded since")
     message: str = Field(description="of the last time")
     to_do: str
 
 
 class StatusDocument(_Document):
-    """How everything stands."""
+    """The state of everything."""
 
     at: Time
     lists: tuple[ListReport, ...]
@@ -175,71 +178,71 @@ class StatusDocument(_Document):
     certificates: tuple[CertificateStatus, ...] = Field(description="those that can be read")
     matchers: tuple[MatcherStatus, ...]
     storage_faults: tuple[StorageFaultStatus, ...] = Field(
-        description="what storage keeps the running daemon from doing or recording; without a daemon empty"
+        description="storage failures of the running daemon; empty without a daemon"
     )
 
 
-def status_document(found: Overview) -> StatusDocument:
-    """What was found, as a document."""
+def status_document(overview: Overview) -> StatusDocument:
+    """Return an overview as a document."""
     return StatusDocument(
-        at=found.now,
-        lists=tuple(_list(one) for one in found.lists),
-        not_published=tuple(_waiting(one) for one in found.waiting),
-        sources=tuple(_source(one, found.untold) for one in found.sources),
-        metadata=tuple(_role(one) for one in found.roles),
-        certificates=tuple(_certificate(one) for one in found.certificates),
-        matchers=tuple(_matcher(one, found.now) for one in found.matchers),
-        storage_faults=tuple(_storage_fault(one) for one in found.faults),
+        at=overview.now,
+        lists=tuple(_list(view) for view in overview.lists),
+        not_published=tuple(_waiting(source) for source in overview.waiting),
+        sources=tuple(_source(source, overview.source_faults) for source in overview.sources),
+        metadata=tuple(_role(expiry) for expiry in overview.roles),
+        certificates=tuple(_certificate(view) for view in overview.certificates),
+        matchers=tuple(_matcher(view, overview.now) for view in overview.matchers),
+        storage_faults=tuple(_storage_fault(fault) for fault in overview.faults),
     )
 
 
-def _list(one: ListView) -> ListReport:
+def _list(view: ListView) -> ListReport:
     return ListReport(
-        list=one.head.list,
-        source=one.head.source,
-        version=one.head.version,
-        rows=one.rows,
-        serial=one.head.origin_serial,
-        published_at=one.head.published_at,
-        verified_at=one.origin.verified_at if one.origin else None,
-        age_seconds=_seconds(one.age),
-        limit_seconds=_seconds(one.source.patience),
-        stale=one.stale,
-        last_sync=_sync_of(one),
-        holds=tuple(_hold(hold, one.now) for hold in one.holds),
-        act=(f"{one.why}: {one.cure}" if one.cure else one.why) or None,
-        retired_at=one.head.retired_at,
+        list=view.head.list,
+        source=view.head.source,
+        version=view.head.version,
+        rows=view.rows,
+        serial=view.head.origin_serial,
+        published_at=view.head.published_at,
+        verified_at=view.origin.verified_at if view.origin else None,
+        age_seconds=_seconds(view.age),
+        limit_seconds=_seconds(view.source.patience),
+        stale=view.stale,
+        last_sync=_sync_of(view),
+        holds=tuple(_hold(hold, view.now) for hold in view.holds),
+        act=(f"{view.why}: {view.cure}" if view.cure else view.why) or None,
+        retired_at=view.head.retired_at,
     )
 
 
-def _hold(one: HoldRecord, now: datetime) -> HoldStatus:
+def _hold(hold: HoldRecord, now: datetime) -> HoldStatus:
     return HoldStatus(
-        hold=one.id,
-        lane=one.lane,
-        rows=one.rows,
-        reasons=one.reasons,
-        message=reasons_in_words(one.reasons),
-        opened_at=one.opened_at,
-        age_seconds=int((now - one.opened_at).total_seconds()),
-        to_do=cure(one.reasons, (one.id,)),
+        hold=hold.id,
+        lane=hold.lane,
+        rows=hold.rows,
+        reasons=hold.reasons,
+        message=reasons_in_words(hold.reasons),
+        opened_at=hold.opened_at,
+        age_seconds=int((now - hold.opened_at).total_seconds()),
+        to_do=cure(hold.reasons, (hold.id,)),
     )
 
 
-def _waiting(one: SourceView) -> WaitingStatus:
-    return WaitingStatus(source=one.name, last_sync=_sync(one.last), running=_running(one.running))
+def _waiting(source: SourceView) -> WaitingStatus:
+    return WaitingStatus(source=source.name, last_sync=_sync(source.last), running=_running(source.running))
 
 
-def _source(one: SourceView, untold: Iterable[Untold]) -> SourceStatus:
+def _source(source: SourceView, faults: Iterable[SourceFault]) -> SourceStatus:
     return SourceStatus(
-        source=one.name,
-        interval_seconds=one.interval.total_seconds() if one.interval is not None else None,
-        next_sync_at=one.next_run_at,
-        cool_down_until=one.cool_down_until,
-        failures=one.failures,
-        verified_at=one.last_success_at,
-        last_sync=_sync(one.last),
-        running=_running(one.running),
-        faults=tuple(_fault(each) for each in untold if each.source is one),
+        source=source.name,
+        interval_seconds=source.interval.total_seconds() if source.interval is not None else None,
+        next_sync_at=source.next_run_at,
+        cool_down_until=source.cool_down_until,
+        failures=source.failures,
+        verified_at=source.last_success_at,
+        last_sync=_sync(source.last),
+        running=_running(source.running),
+        faults=tuple(_fault(fault) for fault in faults if fault.source is source),
     )
 
 
@@ -249,60 +252,60 @@ def _running(sync: SyncRecord | None) -> RunningStatus | None:
     return RunningStatus(sync_id=sync.id, started_at=sync.started_at, dry_run=sync.dry_run)
 
 
-def _fault(one: Untold) -> FaultStatus:
-    return FaultStatus(list=one.list or None, outcome=one.fault.outcome, act=one.why)
+def _fault(source_fault: SourceFault) -> FaultStatus:
+    return FaultStatus(list=source_fault.list or None, outcome=source_fault.fault.outcome, act=source_fault.why)
 
 
-def _role(one: Expiry) -> RoleStatus:
+def _role(expiry: Expiry) -> RoleStatus:
     return RoleStatus(
-        role=one.role,
-        version=one.version,
-        expires=one.expires,
-        seconds_left=int(one.left.total_seconds()),
-        state=one.urgency,
-        act=one.warning,
+        role=expiry.role,
+        version=expiry.version,
+        expires=expiry.expires,
+        seconds_left=int(expiry.left.total_seconds()),
+        state=expiry.urgency,
+        act=expiry.warning,
     )
 
 
-def _certificate(one: CertificateView) -> CertificateStatus:
+def _certificate(view: CertificateView) -> CertificateStatus:
     return CertificateStatus(
-        use=one.certificate.use,
-        source=one.certificate.source or None,
-        expires=one.period.ends,
-        seconds_left=int(one.left.total_seconds()),
-        state=one.validity,
-        act=f"{one.why}: {one.to_do}" if one.why else None,
+        use=view.certificate.use,
+        source=view.certificate.source or None,
+        expires=view.period.ends,
+        seconds_left=int(view.left.total_seconds()),
+        state=view.validity,
+        act=f"{view.why}: {view.to_do}" if view.why else None,
     )
 
 
-def _matcher(one: MatcherView, now: datetime) -> MatcherStatus:
+def _matcher(view: MatcherView, now: datetime) -> MatcherStatus:
     return MatcherStatus(
-        matcher=one.matcher.name,
-        lists=one.matcher.lists,
-        created_at=one.matcher.created_at,
-        seen_at=one.seen_at,
-        instances=len(one.instances),
-        behind=sum(each.behind for each in one.instances),
-        silent=sum(each.silent for each in one.instances),
-        lagging=len(one.laggards),
-        laggards=tuple(_laggard(each, now) for each in one.laggards[:_NAMED]),
+        matcher=view.matcher.name,
+        lists=view.matcher.lists,
+        created_at=view.matcher.created_at,
+        seen_at=view.seen_at,
+        instances=len(view.instances),
+        behind=sum(instance.behind for instance in view.instances),
+        silent=sum(instance.silent for instance in view.instances),
+        lagging=len(view.laggards),
+        laggards=tuple(_laggard(instance, now) for instance in view.laggards[:_NAMED]),
     )
 
 
-def _laggard(one: InstanceView, now: datetime) -> LaggardStatus:
-    return LaggardStatus(instance=one.name, seen_at=one.seen_at, act=one.why(now))
+def _laggard(instance: InstanceView, now: datetime) -> LaggardStatus:
+    return LaggardStatus(instance=instance.name, seen_at=instance.seen_at, act=instance.why(now))
 
 
-def _sync_of(one: ListView) -> SyncStatus | None:
-    """The last sync, as far as the list is concerned."""
-    last, fault = one.source.last, one.fault or SyncFault(one.outcome or Outcome.UP_TO_DATE)
-    if last is None or one.over:
+def _sync_of(view: ListView) -> SyncStatus | None:
+    """Return the last sync of a list's source, with the outcome and reasons of this list."""
+    last, fault = view.source.last, view.fault or SyncFault(view.outcome or Outcome.UP_TO_DATE)
+    if last is None or view.over:
         return None
     return _sync(replace(last, outcome=fault.outcome, reasons=fault.reasons, message=fault.message))
 
 
-def _storage_fault(one: StorageFault) -> StorageFaultStatus:
-    return StorageFaultStatus(what=one.what, since=one.since, message=one.message, to_do=one.to_do)
+def _storage_fault(fault: StorageFault) -> StorageFaultStatus:
+    return StorageFaultStatus(what=fault.what, since=fault.since, message=fault.message, to_do=fault.to_do)
 
 
 def _sync(last: SyncRecord | None) -> SyncStatus | None:

@@ -19,7 +19,7 @@ from syncd.errors import as_known
 from syncd.fetch import Meter
 from syncd.pipeline import wire
 from syncd.pipeline.prepare import Progress, prepare
-from syncd.pipeline.wire import Told, WorkerMessage
+from syncd.pipeline.wire import ProgressMessage, WorkerMessage
 
 NICENESS: Final = 10
 """Staging a long list must not slow down the daemon."""
@@ -55,7 +55,7 @@ def _throttled(send: Callable[[WorkerMessage], None], clock: Callable[[], float]
         now = clock()
         if stage != before or now - last >= REPORT_EVERY or done == total:
             before, last = stage, now
-            send(WorkerMessage(told=Told(stage=stage, done=done, total=total)))
+            send(WorkerMessage(progress=ProgressMessage(stage=stage, done=done, total=total)))
 
     return report
 

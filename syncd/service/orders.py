@@ -18,7 +18,7 @@ from syncd.pipeline.outcome import SyncOutcome
 from syncd.report import lagging
 from syncd.report.document import record_document, sync_document, unknown_sync
 from syncd.report.overview import Overview
-from syncd.report.recorded import as_it_is
+from syncd.report.recorded import checked_record
 from syncd.report.status import status_document
 from syncd.service.access import Access
 from syncd.service.control import Order
@@ -138,7 +138,7 @@ class Orders:
             return {"status": {**known, "stage": stage.name, "done": stage.done, "total": stage.total}, "end": 0}
         if record is None:
             raise unknown_sync(sync_id)
-        document = record_document(as_it_is(StateFolder(Path(self._state_dir)), self._catalog, record))
+        document = record_document(checked_record(StateFolder(Path(self._state_dir)), self._catalog, record))
         return {"status": document, "end": document["exit_code"]}
 
     def _hold(self, order: Order, user: str) -> dict[str, Any]:

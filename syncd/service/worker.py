@@ -131,8 +131,8 @@ class Worker:
             process.stdin.close()
         for answer in map(wire.decode, _lines(process.stdout.fileno(), end)):
             meter.reached(answer.received)
-            if answer.told is not None:
-                progress(answer.told.stage, answer.told.done, answer.told.total)
+            if answer.progress is not None:
+                progress(answer.progress.stage, answer.progress.done, answer.progress.total)
             elif answer.verified is not None:
                 yield VerifiedSource(answer.verified)
             elif answer.result is not None:

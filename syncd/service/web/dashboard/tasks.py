@@ -56,7 +56,7 @@ class PageData:
 def tasks(seen: Overview) -> tuple[Task, ...]:
     """Return all tasks, the urgent ones first."""
     stored = (*_of_faults(seen), *_of_roles(seen.roles), *_of_certificates(seen.certificates))
-    sources = (*_of_lists(seen.lists), *_of_unpublished(seen), *_of_waiting(seen))
+    sources = (*_of_lists(seen.lists), *_of_source_faults(seen), *_of_waiting(seen))
     every = (*sources, *stored, *_of_matchers(seen))
     return tuple(sorted(every, key=lambda one: not one.urgent))
 
@@ -104,8 +104,8 @@ def _ended(one: ListView) -> Outcome | None:
     return one.fault.outcome if one.fault else None
 
 
-def _of_unpublished(seen: Overview) -> Iterator[Task]:
-    for one in seen.untold:
+def _of_source_faults(seen: Overview) -> Iterator[Task]:
+    for one in seen.source_faults:
         name, ended = one.source.name, one.fault.outcome
         lists = (one.list,) if one.list else ()
         yield Task(ended.urgent, source_link(name), one.why, f"{ended.to_do(name)} {_STAYS}", name, lists)
