@@ -197,7 +197,7 @@ def test_rows_of_a_hold_that_were_lost_are_held_again_by_the_next_sync(held: Wor
     lost = syncd("release", 1, "--reason", "r")
     assert (lost.code, lost.err) == (
         1,
-        "error: rows that hold 1 of iwf.images needs were lost on this disk\n"
+        "error: files that hold 1 of iwf.images needs are missing on this disk\n"
         "  still served: iwf.images version 1\n"
         "  to do: run `syncd sync iwf`: it opens a new hold for the rows that still wait\n",
     )
@@ -285,7 +285,7 @@ def test_the_dashboard_shows_holds_and_only_looks(held: World) -> None:
     (task,) = found.tasks
     assert (task.urgent, task.to_do) == (
         True,
-        f"Ask the partner whether this was meant; {COMMANDS}. The last verified version stays served.",
+        f"Ask the partner whether this was intended; {COMMANDS}. The last verified version stays served.",
     )
     page = list_page(found, seen.lists[0], ())
     assert (

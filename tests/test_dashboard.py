@@ -188,7 +188,7 @@ def test_a_picture_is_said_in_words_and_as_a_table() -> None:
 @pytest.mark.parametrize(
     ("outcome", "urgent", "to_do"),
     [
-        (Outcome.HELD, True, "Ask the partner whether this was meant."),
+        (Outcome.HELD, True, "Ask the partner whether this was intended."),
         (Outcome.REJECTED, True, "Ask the partner: the same data will be rejected again."),
         (Outcome.UNREACHABLE, False, "Wait: syncd tries again."),
         (Outcome.REFUSED, True, "Do what the reason says, then `syncd sync iwf`."),

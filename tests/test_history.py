@@ -93,7 +93,7 @@ def test_unknown_versions_and_lists_are_named(running: World) -> None:
     """An unknown version is answered with those there are, an unknown list with the lists."""
     with pytest.raises(UsageError, match=r"iwf\.images has no version 9") as version:
         compare(running, 1, 9)
-    assert version.value.hint == "its newest are 4, 3, 2, 1; `syncd snapshots iwf.images` shows all"
+    assert version.value.hint == "its newest versions are 4, 3, 2, 1; `syncd snapshots iwf.images` shows all"
     with pytest.raises(UsageError) as unknown:
         compare(running, 1, 2, ListName("iwf.video"))
-    assert unknown.value.hint == "there is no such list; there are iwf.images"
+    assert unknown.value.hint == "there is no such list; published lists: iwf.images"

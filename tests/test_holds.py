@@ -419,7 +419,9 @@ def test_losing_what_is_private_opens_no_lane(emptied: World) -> None:
     for path in private(emptied):
         path.unlink()
     for release_it in (True, False):
-        with pytest.raises(StoreError, match=r"rows that hold 1 of iwf\.images needs were lost on this disk") as told:
+        with pytest.raises(
+            StoreError, match=r"files that hold 1 of iwf\.images needs are missing on this disk"
+        ) as told:
             end(emptied, 1, release=release_it)
         assert "run `syncd sync iwf`" in told.value.hint
         assert told.value.serving == "iwf.images version 2"

@@ -143,7 +143,7 @@ def test_what_cannot_be_retired_is_refused(published: World) -> None:
     with pytest.raises(UsageError, match="a reason is needed"):
         end(published, reason=" ")
     end(published)
-    with pytest.raises(RefusedError, match="was retired on 2026-01-01 already"):
+    with pytest.raises(RefusedError, match="was already retired on 2026-01-01"):
         end(published, sources=[published.source()])
     assert head(published).version == 2
 

@@ -249,7 +249,7 @@ def test_the_lists_of_all_sources_count(world: World, monkeypatch: pytest.Monkey
     assert world.sync().exit_code == 0
     second = world.sync(name="second")
     assert [one.outcome for one in second.lists] == [Outcome.PUBLISHED, Outcome.REFUSED]
-    assert str(second.lists[1].error) == "3 lists are published already, and no more can be"
+    assert str(second.lists[1].error) == "3 lists are published already, which is the maximum"
     world.publish(add=[row(7)], name=ListName("b"))
     assert world.sync().lists[1].outcome is Outcome.PUBLISHED
 

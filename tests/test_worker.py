@@ -148,9 +148,9 @@ def test_a_worker_that_lies_about_what_was_signed_is_not_believed(world: World) 
     assert told
     other = replace(step.result, candidate=replace(step.result.candidate, sha256="0" * 64))
     for lie in (told.model_copy(update={"name": "../x"}), told.model_copy(update={"staged": other})):
-        with pytest.raises(StoreError, match="makes no sense"):
+        with pytest.raises(StoreError, match="gave an invalid answer"):
             wire.prepared(lie)
-    with pytest.raises(StoreError, match="makes no sense"):
+    with pytest.raises(StoreError, match="gave an invalid answer"):
         wire.decode(b'{"result":{"name":1}}')
 
 
@@ -167,12 +167,12 @@ def test_what_a_partner_states_crosses_too(world: World) -> None:
     assert wire.prepared(told).result == stated
     assert (stated.content, stated.evidence, stated.evidence_ref) == (manifests.encode(candidate.manifest), None, None)
     other = replace(stated, candidate=replace(candidate, sha256="0" * 64))
-    with pytest.raises(StoreError, match="makes no sense"):
+    with pytest.raises(StoreError, match="gave an invalid answer"):
         wire.prepared(told.model_copy(update={"staged": other}))
     for lie in (b'"answers":"../x"', b'"answers":7', b'"kind":"signed"'):
         field, _, value = lie.partition(b":")
         line = re.sub(field + b':"[a-z]+"', field + b":" + value, wire.encode(wire.WorkerMessage(result=told)))
-        with pytest.raises(StoreError, match="makes no sense"):
+        with pytest.raises(StoreError, match="gave an invalid answer"):
             wire.decode(line)
 
 
@@ -429,7 +429,7 @@ def test_what_came_is_counted_in_the_daemon_too(world: World) -> None:
         peer.fault("*timestamp.json", answer(200, b"{}"))
         refused = sync(world, Worker(), url=peer.url)
     assert (refused.outcome, refused.bytes) == (Outcome.REJECTED, 2)
-    told = {"told": {"stage": "fetch", "done": 0, "total": 0}, "received": 7}
+    told = {"progress": {"stage": "fetch", "done": 0, "total": 0}, "received": 7}
     code = f"import json; print(json.dumps({told}))"
     died = sync(world, Worker(start=partial(start, (sys.executable, "-c", code))))
     assert (died.outcome, died.bytes) == (Outcome.FAILED, 7)
