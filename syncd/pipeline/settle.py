@@ -131,24 +131,22 @@ def settle_release(state: ListState, hold: HoldRecord, context: SettleContext) -
 
     Rows that joined the lane later are judged on their own. Raises `StoreError` if the rows were lost on this disk.
     """
-    rows = state.rows_of(hold)
-    move, others = Move(state), _others(state, hold)
+    rows, move = state.rows_of(hold), Move(state)
     move.touch_rows(rows, _none(rows))
     wanted = move.still_wanted(rows)
     move.compose(_some(wanted, hold.lane))
-    return _settle_rows(state, hold, HoldState.RELEASED, context, rows, move, others, wanted)
+    return _settle_rows(state, hold, HoldState.RELEASED, context, rows=rows, move=move, wanted=wanted)
 
 
 def settle_discard(state: ListState, hold: HoldRecord, context: SettleContext) -> Settled:
     """Refuse the rows of a hold: they stay out, and no longer hold or alarm. Raises as `settle_release`."""
-    rows = state.rows_of(hold)
-    move, others = Move(state), _others(state, hold)
+    rows, move = state.rows_of(hold), Move(state)
     move.touch_rows(rows, _none(rows))
     wanted = move.still_wanted(rows)
     move = Move(state)
     move.touch_rows(rows, wanted)
     move.compose(_some(_none(rows), hold.lane))
-    return _settle_rows(state, hold, HoldState.DISCARDED, context, rows, move, others, wanted)
+    return _settle_rows(state, hold, HoldState.DISCARDED, context, rows=rows, move=move, wanted=wanted)
 
 
 def settle_whole_discard(hold: HoldRecord, context: SettleContext) -> Settled:
@@ -162,13 +160,13 @@ def _settle_rows(
     hold: HoldRecord,
     as_: HoldState,
     context: SettleContext,
+    *,
     rows: RowsBy,
     move: Move,
-    others: tuple[HoldRecord, ...],
     wanted: Mapping[Algorithm, np.ndarray],
 ) -> Settled:
     """Finish a release or a discard. Other waiting rows of the lane go live too if they pass the gate on their own."""
-    ended = [context.ended(hold, as_)]
+    ended, others = [context.ended(hold, as_)], _others(state, hold)
     if others and _passes_alone(state, move, hold.lane):
         newest_first = sorted((hold, *others), key=lambda waiting: waiting.id, reverse=True)
         every = union(state.rows_of(waiting) for waiting in newest_first)  # the newest row of a key wins

@@ -59,7 +59,7 @@ def diff(catalog: Catalog, feed: FeedFolder, name: ListName, old: int, new: int)
     counts = {algorithm: count for algorithm, count in counts.items() if count.effective}
     labels = {algorithm: labels[algorithm] for algorithm in counts}
     how: Literal["deltas", "stacks"] = "stacks" if steps is None else "deltas"
-    return Difference(name, old, new, how, counts, labels, before.rows, after.rows)
+    return Difference(name, old, new, how, counts, labels, rows_old=before.rows, rows_new=after.rows)
 
 
 def _version(catalog: Catalog, name: ListName, version: int) -> Manifest:

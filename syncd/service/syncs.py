@@ -260,7 +260,13 @@ class Syncs:
         seconds = round(outcome.seconds, 3)
         self._emit(
             events.SyncFinished(
-                outcome.sync_id, outcome.source, outcome.outcome, seconds, outcome.bytes, message, to_do
+                sync_id=outcome.sync_id,
+                source=outcome.source,
+                outcome=outcome.outcome,
+                seconds=seconds,
+                bytes=outcome.bytes,
+                message=message,
+                to_do=to_do,
             )
         )
 
