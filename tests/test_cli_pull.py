@@ -143,7 +143,7 @@ def test_a_fork_is_an_alarm_in_every_form(published: World, tmp_path: Path, monk
         on_event(PullAttempt(pull_once(), None, 1.0))
 
     fork(published, tmp_path)
-    monkeypatch.setattr("syncd.matcher.watch.follow", once)
+    monkeypatch.setattr("syncd.cli.pull.follow", once)
     ran = pull(published, "--watch", "--json")
     assert (ran.code, ran.json["lists"][0]["forked"], ran.json["next_in"]) == (0, True, 1.0)
     assert ran.err.startswith("ALARM: images version 8 does not descend from version 3: ")
