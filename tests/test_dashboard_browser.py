@@ -121,7 +121,7 @@ def test_a_wrong_token_is_told_where_it_was_typed(visit: Visit) -> None:
     page.keyboard.press("Enter")
     expect(page.get_by_role("alert")).to_have_text("This is not the operator token.")
     expect(page.get_by_label("Operator token")).to_be_focused()
-    expect(page.get_by_label("Operator token")).to_have_accessible_description(re.compile("^That is not"))
+    expect(page.get_by_label("Operator token")).to_have_accessible_description(re.compile("^This is not"))
     page.screenshot(path=SHOTS / "dashboard-login.png")
 
 

@@ -210,7 +210,7 @@ def test_a_dry_run_is_not_the_first_sync(world: World, tmp_path: Path, monkeypat
     use_clock(world.clock, monkeypatch)
     source = f'[sources.iwf]\ntype = "feed"\nurl = "{world.url}"\nroot = "{world.root}"\n'
     configure(tmp_path / "syncd.toml", f'state_dir = "{world.state.root}"\n{source}', monkeypatch)
-    for dry_run, told in ((True, "no sync was made"), (False, "the first sync is running")):
+    for dry_run, told in ((True, "no sync has run"), (False, "the first sync is running")):
         with under_way(world, dry_run=dry_run, sync_id=told):
             assert [one.why for one in found(world).tasks] == [f"nothing published yet: {told}"]
             assert check()[1].endswith("yet, never synced" if dry_run else "yet, the first sync is running")
