@@ -269,7 +269,7 @@ def test_folders_of_another_user(open_world: World) -> None:
     with as_nobody():
         errors = [_sync(open_world), _pull(open_world), _publish(open_world)]
     assert [type(error) for error in errors] == [StoreError, StoreError, StoreError]
-    assert ["run as the user" in error.hint for error in errors if error] == [True, True, True]
+    assert ["as the user that owns the folder" in error.hint for error in errors if error] == [True, True, True]
     before.check()
     before.check_mirror()
     assert [_sync(open_world), _pull(open_world)] == [None, None]

@@ -582,7 +582,7 @@ def test_a_read_only_folder_is_a_store_error(path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(os, "mknod", refuse)
     with pytest.raises(StoreError, match="Read-only file system") as caught:
         Catalog.open(path)
-    assert caught.value.hint == "the file system is mounted read-only"
+    assert caught.value.hint == "the file system is mounted read-only: mount it writable, or use another folder"
 
 
 def test_a_folder_in_its_place_is_a_store_error(path: Path) -> None:
