@@ -211,7 +211,8 @@ def lock(path: Path, purpose: str, wait: float = 0.0) -> Iterator[None]:
         if not _acquire(descriptor, wait):
             raise RefusedError(
                 f"{path.parent} is in use by {_holder(descriptor)}",
-                hint="wait until it has finished, or stop it; nothing was changed",
+                hint="wait until it has finished; if it is a daemon, stop it (`systemctl stop syncd`) and run this "
+                "again; nothing was changed",
             )
         with contextlib.suppress(OSError):  # only for messages: a full disk must not stop the work
             os.ftruncate(descriptor, 0)

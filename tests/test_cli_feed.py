@@ -232,7 +232,11 @@ def test_what_to_publish_must_be_said_once(partner: World, more: tuple[str, ...]
 
 def test_a_folder_that_is_no_feed_is_told(tmp_path: Path) -> None:
     """By every command that takes one."""
-    expected = Ran(2, "", f"error: {tmp_path} is not a feed\n  to do: make one with `syncd feed init`\n")
+    expected = Ran(
+        2,
+        "",
+        f"error: {tmp_path} is not a feed\n  to do: check the path, or make a feed there with `syncd feed init`\n",
+    )
     assert syncd("feed", "status", tmp_path) == expected
     assert syncd("feed", "publish", tmp_path, "--list", "images", "--full", "x") == expected
     assert syncd("feed", "serve", tmp_path, "--listen", "127.0.0.1:0") == expected

@@ -186,7 +186,10 @@ def test_a_file_that_cannot_be_read_is_not_cleared(copied: World, tmp_path: Path
     (tmp_path / "none").write_bytes(b"")
     ran = syncd("match", copied.copy, tmp_path / "absent", tmp_path, tmp_path / "none")
     assert (ran.code, ran.out) == (2, f"{tmp_path}/none  no match\n")
-    assert f"error: cannot read {tmp_path}/absent: No such file or directory\n  to do: it was not checked\n" in ran.err
+    assert (
+        f"error: cannot read {tmp_path}/absent: No such file or directory\n  to do: check the path and the mode"
+        in ran.err
+    )
     assert f"error: cannot read {tmp_path}: Is a directory\n" in ran.err
     document = syncd("match", copied.copy, tmp_path / "absent", "--json").json
     assert document["not_checked"] == {"images": ["pdq"]}

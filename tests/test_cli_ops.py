@@ -65,7 +65,10 @@ def test_verify_names_faults(running: World) -> None:
 def test_verify_of_nothing(tmp_path: Path) -> None:
     """A folder that is no copy, feed or state is a usage error."""
     ran = syncd("verify", tmp_path)
-    assert (ran.code, ran.err.splitlines()[0]) == (2, f"error: {tmp_path} is not a feed")
+    assert (ran.code, ran.err.splitlines()[0]) == (
+        2,
+        f"error: {tmp_path} is not a feed, a pulled copy or a state folder",
+    )
 
 
 def test_diff(running: World) -> None:

@@ -80,7 +80,10 @@ def _check(matcher: Matcher, file: Path, algorithms: Sequence[Algorithm]) -> Che
     try:
         digests = _digests(file, algorithms)
     except OSError as error:
-        reason = UsageError(f"cannot read {file}: {error.strerror or error}", hint="it was not checked")
+        reason = UsageError(
+            f"cannot read {file}: {error.strerror or error}",
+            hint="check the path and the mode of the file, and run this again: the file was not checked",
+        )
         return Checked(file, error=reason)
     hits = ((algorithm, hit) for algorithm, value in digests.items() for hit in matcher.lookup(algorithm, value))
     return Checked(file, tuple(hits))

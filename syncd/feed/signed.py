@@ -8,5 +8,7 @@ from syncd.trust.repository import Repository
 def load_repository(folder: FeedFolder) -> Repository:
     """Read a feed's signed metadata; raises `UsageError` if the folder is not a feed, `StoreError`."""
     if folder.metadata("timestamp.json") is None:
-        raise UsageError(f"{folder.root} is not a feed", hint="make one with `syncd feed init`")
+        raise UsageError(
+            f"{folder.root} is not a feed", hint="check the path, or make a feed there with `syncd feed init`"
+        )
     return Repository.load(folder.metadata)

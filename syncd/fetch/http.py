@@ -25,9 +25,9 @@ CONNECT_TIMEOUT: Final = 10.0
 """Seconds for each of: name look-up, connecting to one address, TLS handshake."""
 
 _HINTS: Final = {
-    401: "the peer did not accept our token or client certificate: check both, and whether they have expired",
+    401: "give a valid token or client certificate: check both, and whether they have expired",
     403: "the peer knows us but does not permit this: ask its operator to grant the list",
-    404: "check the url and the list names; the peer may have replaced the file in the meantime",
+    404: "check the url (the feed of a syncd daemon ends in /feed/) and the list names, then try again",
     416: "the file at the peer is shorter than was signed; tell its operator",
     429: "the peer asks for fewer requests: lengthen the interval",
 }
@@ -233,10 +233,11 @@ def _no_connection(host: str, error: Exception) -> SourceError:
             ),
         )
     if isinstance(cause, (socket.gaierror, UnicodeError)):
-        return UnreachableError(f"the host name of {host} has no address", hint="check the url and this machine's DNS")
+        return UnreachableError(f"the host name {host} cannot be resolved", hint="check the url and this machine's DNS")
     if isinstance(cause, ssl.SSLError):
         return SourceError(
-            f"TLS with {host} failed", hint="does it speak https there, and accept our client certificate?"
+            f"TLS with {host} failed: {cause.reason or 'no common protocol'}",
+            hint="does it speak https there, and accept our client certificate?",
         )
     reason = getattr(cause, "strerror", None) or "no connection"
     return UnreachableError(

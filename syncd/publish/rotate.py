@@ -87,7 +87,9 @@ def finish(folder: FeedFolder) -> None:
     Raises `UsageError` if the folder is not a feed.
     """
     if folder.metadata("timestamp.json") is None:
-        raise UsageError(f"{folder.root} is not a feed", hint="make one with `syncd feed init`")
+        raise UsageError(
+            f"{folder.root} is not a feed", hint="check the path, or make a feed there with `syncd feed init`"
+        )
     author.publisher(folder, {}).finish()
 
 

@@ -115,7 +115,10 @@ def load_signers(folder: Path, roles: Iterable[str], prefix: str = "") -> Signer
     a key, and `UsageError` if a file is not a key.
     """
     if not folder.is_dir():
-        raise RefusedError(f"there are no keys in {folder}", hint="mount or name the folder that holds them")
+        raise RefusedError(
+            f"there are no keys in {folder}",
+            hint="mount or restore the folder that holds them; --online-keys and --offline-keys name others",
+        )
     with files.storage(folder, "read the keys in"):
         names = sorted(path.name for path in folder.iterdir())
     return {

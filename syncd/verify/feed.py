@@ -206,7 +206,10 @@ def prove_feed(path: Path, root: bytes | None, now: datetime, progress: Progress
     """Prove a published feed from ``root`` (by default its own) to the last byte. Raises `UsageError`."""
     folder = FeedFolder(path)
     if not folder.path(layout.TIMESTAMP).exists() and not folder.path(ROOT).exists():
-        raise UsageError(f"{path} is not a feed", hint="name a feed, or a folder that `syncd pull` made")
+        raise UsageError(
+            f"{path} is not a feed, a pulled copy or a state folder",
+            hint="check the path",
+        )
     return prove_steadily(
         path,
         lambda tally: feed_into(tally, folder, root, now),
