@@ -336,6 +336,16 @@ def test_init_takes_the_folder_from_the_command_line(tmp_path: Path) -> None:
     assert (tmp_path / "state" / "feed" / "root.json").exists()
 
 
+def test_the_audit_log_names_who_ran_init(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it names those who run any other command without a daemon."""
+    import getpass
+
+    configure(tmp_path / "syncd.toml", f'state_dir = "{tmp_path / "state"}"\n', monkeypatch)
+    assert syncd("init", "--offline-keys", tmp_path / "keys").code == 0
+    (record,) = syncd("audit", "--json").json["records"]
+    assert record["actor"] == getpass.getuser()
+
+
 def test_an_init_that_was_killed_is_finished_by_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the feed was made and the catalog was not."""
     command = ("init", "--state-dir", tmp_path / "state", "--offline-keys", tmp_path / "off")

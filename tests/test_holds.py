@@ -6,6 +6,7 @@ Each step opens the state anew, as after a restart.
 import shutil
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,7 @@ from syncd.operate.backup import backup
 from syncd.operate.holds import end_hold
 from syncd.outcomes import HoldReason, Lane, Outcome
 from syncd.pipeline.outcome import ListOutcome
+from syncd.pipeline.publisher import Publisher
 from syncd.pipeline.settle import Settled
 from syncd.publish import author
 from syncd.publish.publication import Proposal
@@ -271,6 +273,21 @@ def test_a_hold_is_ended_once(emptied: World, first: bool, then: bool) -> None:
         end(emptied, 1, release=then)
     assert told.value.exit_code == 6
     assert served(emptied) == before
+
+
+def test_the_loser_of_a_race_for_a_hold_learns_who_won(emptied: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two operators end it at once: the second changes nothing, and is shown what the first did."""
+    settle = Publisher.settle
+
+    def overtaken(publisher: Publisher, *arguments: Any) -> Settled:
+        monkeypatch.setattr(Publisher, "settle", settle)
+        release(emptied, 1)
+        return settle(publisher, *arguments)
+
+    monkeypatch.setattr(Publisher, "settle", overtaken)
+    with pytest.raises(RefusedError, match=r"hold 1 of iwf\.images was released already by alice") as refused:
+        discard(emptied, 1)
+    assert refused.value.hint.endswith("nothing was changed")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import typer
 
 from syncd.catalog.folder import StateFolder
 from syncd.cli.arguments import MOST_KEYS
-from syncd.cli.operator import ConfigFile, check_owner, load_config
+from syncd.cli.operator import ConfigFile, actor, check_owner, load_config
 from syncd.cli.output import say, utc_now
 from syncd.operate import setup
 
@@ -42,7 +42,7 @@ def init(
     """
     folder = StateFolder(state_dir or load_config(config).state_dir)
     check_owner(folder.root)
-    root = setup.init(folder, offline_keys, count=keys, threshold=threshold, now=utc_now())
+    root = setup.init(folder, offline_keys, count=keys, threshold=threshold, now=utc_now(), actor=actor())
     say(f"state folder  {folder.root}")
     say(f"feed          {folder.feed.root}  (serve this folder to matchers)")
     say(f"trust root    {root}  (hand it to matchers, not through the feed)")

@@ -35,6 +35,7 @@ def end_hold(publisher: Publisher, number: int, *, release: bool, actor: str, re
         context = SettleContext(now, encode_staged, audit=audit, actor=actor, reason=reason)
         current = next((held for held in state.holds if held.id == number), None)
         if current is None:
+            _open_hold(publisher.catalog, number, release=release, reason=reason)  # raises, and names who ended it
             raise RefusedError(f"hold {number} was ended in the meantime", hint="`syncd holds` lists the open holds")
         if hold.lane is not Lane.BOTH:
             _check_files(state, current, named_segments(state))

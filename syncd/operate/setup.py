@@ -15,7 +15,9 @@ from syncd.publish import author
 _PRIVATE: Final = 0o700
 
 
-def init(folder: StateFolder, offline_keys: Path, *, count: int, threshold: int, now: datetime) -> Path:
+def init(
+    folder: StateFolder, offline_keys: Path, *, count: int, threshold: int, now: datetime, actor: str = "operator"
+) -> Path:
     """Set up a state folder and return the path of the root to give to matchers.
 
     A set-up that was killed before it made the catalog is continued. Raises `UsageError` if the folder is set up
@@ -34,7 +36,7 @@ def init(folder: StateFolder, offline_keys: Path, *, count: int, threshold: int,
         folder.feed.root, offline_keys, folder.keys, count=count, threshold=threshold, now=now
     )
     with Catalog.open(folder.catalog) as catalog:
-        catalog.append("operator", SetUp(str(folder.root)), now)
+        catalog.append(actor, SetUp(str(folder.root)), now)
     return root
 
 
