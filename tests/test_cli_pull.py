@@ -48,7 +48,7 @@ def test_a_refused_token_is_explained_without_keys_of_a_configuration(published:
         peer.fault("*timestamp.json", answer(401))
         ran = syncd("pull", peer.url, "--root", published.root, "--dir", published.copy)
     assert ran.code == 5
-    assert "check both, and whether they have expired\n" in ran.err
+    assert "and check whether they have expired\n" in ran.err
     ran = syncd("pull", "https://me:secret@feed.example.org/", "--root", published.root, "--dir", published.copy)
     assert (ran.code, ran.err.splitlines()[1]) == (2, "  to do: put the secret in the token file instead")
 

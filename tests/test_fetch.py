@@ -356,7 +356,7 @@ def test_paths_cannot_leave_the_address(path: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("status", "hint"),
     [
-        (401, "check both"),
+        (401, "--token-file"),
         (403, "grant the list"),
         (404, "check the url"),
         (410, "next sync"),

@@ -143,9 +143,7 @@ def _unreadable(path: Path, error: OSError) -> UsageError:
 def row_error(path: Path, line: int, column: str, reason: str) -> RowError:
     """Return the error for one bad row."""
     error = RowError(path.name, line, column, reason)
-    error.hint = (
-        "correct the file, or leave bad rows out with --skip-bad FILE, and run this again; nothing was published"
-    )
+    error.hint = "correct the file and publish it again; nothing was published"
     return error
 
 
