@@ -99,7 +99,7 @@ def test_a_refused_token_is_an_error_line(tmp_path: Path) -> None:
         with watching(world, url=peer.url) as process:
             assert process.stderr is not None
             assert process.stderr.readline().endswith(" answered 401 to events\n")
-            assert process.stderr.readline().startswith("  to do: give a valid token (token_file, --token-file)")
+            assert process.stderr.readline().startswith("  to do: give a valid token (--token-file)")
             process.send_signal(signal.SIGINT)
             assert process.wait(timeout=10) == 0
 

@@ -25,7 +25,7 @@ CONNECT_TIMEOUT: Final = 10.0
 """Seconds for each of: name look-up, connecting to one address, TLS handshake."""
 
 _HINTS: Final = {
-    401: "give a valid token (token_file, --token-file) or client certificate, and check whether they have expired",
+    401: "give a valid token (--token-file) or client certificate, and check whether they have expired",
     403: "the peer knows us but does not permit this: ask its operator to grant the list",
     404: "check the url (the feed of a syncd daemon ends in /feed/) and the list names, then try again",
     416: "the file at the peer is shorter than was signed; tell its operator",
