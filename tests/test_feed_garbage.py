@@ -149,3 +149,29 @@ def test_parts_of_downloads_that_nobody_continues_go_after_a_week(world: World) 
     assert list(folder.iterdir()) != []
     garbage.remove_old_parts(folder, now + timedelta(days=8))
     assert list(folder.iterdir()) == []
+
+
+def test_syncs_remove_old_files_at_most_once_an_hour(world: World) -> None:
+    """Listing every file of a feed costs more than publishing a small delta."""
+    world.publish(full=rows(0, 40))
+    world.sync()
+    stray = world.state.feed.path(layout.segment_path(ListName("iwf.images"), "0" * 64))
+    stray.write_bytes(b"stray")
+    world.clock.forward(minutes=59)
+    world.publish(add=[row(40)])
+    world.sync()
+    ledger = world.state.feed.work / "unnamed.json"
+    assert str(stray.name) not in ledger.read_text()
+    world.clock.forward(minutes=1)
+    world.publish(add=[row(41)])
+    world.sync()
+    assert str(stray.name) in ledger.read_text()
+
+
+def test_a_sync_after_the_clock_went_back_removes_old_files(world: World) -> None:
+    """A collection dated in the future says nothing about how long ago it was."""
+    world.publish(full=rows(0, 5))
+    world.sync()
+    source = world.state.source("iwf")
+    assert not garbage.is_due(source, world.clock())
+    assert garbage.is_due(source, world.clock() - timedelta(minutes=1))

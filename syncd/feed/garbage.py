@@ -7,8 +7,8 @@ the delay is for readers that have read a manifest and not yet opened its files.
 
 import json
 import sys
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
@@ -22,6 +22,8 @@ from syncd.format.manifest import Manifest
 from syncd.model import ListName
 
 GRACE: Final = timedelta(hours=24)
+EVERY: Final = timedelta(hours=1)
+"""How often a sync removes old files: listing all files costs more than the publication of a small delta."""
 KEPT_VERSIONS: Final = 16
 """Versions of a list whose files are kept, including the current one."""
 
@@ -54,7 +56,7 @@ def collect(
     ``files``: the existing paths, if they were listed before the lock was taken. Raises `StoreError`.
     """
     keep = set(named)
-    since = _read_ledger(folder)
+    since = _read_ledger(folder).unnamed
     remove_temporaries(folder.root)
     remove_temporaries(folder.work)
     existing = folder.store.names() if files is None else files
@@ -67,19 +69,34 @@ def collect(
                 length += folder.store.remove(path)
                 count += 1
             del unnamed[path]
-    if unnamed != since:
-        install_bytes(folder.work / _LEDGER, json.dumps(unnamed).encode(), mode=0o600, durable=False)
+    ledger = json.dumps({"collected": now.timestamp(), "unnamed": unnamed})
+    install_bytes(folder.work / _LEDGER, ledger.encode(), mode=0o600, durable=False)
     return Collected(count, length)
 
 
-def _read_ledger(folder: FeedFolder) -> dict[str, float]:
-    """Return since when each file was unnamed. A damaged ledger costs a day, not a file."""
+def is_due(folder: FeedFolder, now: datetime, every: timedelta = EVERY) -> bool:
+    """Return True unless files were collected less than ``every`` ago. Raises `StoreError`."""
+    return not timedelta() <= timedelta(seconds=now.timestamp() - _read_ledger(folder).collected) < every
+
+
+@dataclass(frozen=True)
+class _Ledger:
+    collected: float = 0.0
+    """when files were last removed, in seconds since 1970"""
+    unnamed: Mapping[str, float] = field(default_factory=dict)
+    """since when each file was unnamed"""
+
+
+def _read_ledger(folder: FeedFolder) -> _Ledger:
+    """Read the ledger. A damaged one, or one of an older syncd, costs a day, not a file."""
     try:
         content = folder.read_private(_LEDGER, _MAX_LEDGER)
-        since = json.loads(content) if content else {}
-        return {str(path): float(noticed) for path, noticed in since.items()}
-    except (ValueError, AttributeError, TypeError):
-        return {}
+        if not content:
+            return _Ledger()
+        stated = json.loads(content)
+        return _Ledger(float(stated["collected"]), {str(path): float(at) for path, at in stated["unnamed"].items()})
+    except (ValueError, AttributeError, TypeError, KeyError):
+        return _Ledger()
 
 
 def named_by_manifest(manifest: Manifest, sha256: str) -> Iterator[str]:

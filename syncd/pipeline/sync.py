@@ -13,6 +13,7 @@ from typing import Final
 
 from syncd.catalog.records import RETRUSTED, head_name
 from syncd.errors import StoreError, SyncdError, as_known, kind_of, worst_error
+from syncd.feed import garbage
 from syncd.feed.folder import FeedFolder
 from syncd.feed.snapshot import keeping_maps
 from syncd.fetch import Meter
@@ -193,7 +194,7 @@ class _Sync:
                     catalog.note_verified(name, step.memory, self.clock())
                     continue
                 self.lists.append(self._list(step, request.of(step.name)))
-        if self._changed:
+        if self._changed and garbage.is_due(self.folder, self.clock()):
             self.publisher.collect_garbage(self.source.name, self.clock())
 
     def _held(self) -> dict[ListName, LocalList]:
