@@ -492,6 +492,23 @@ def test_a_damaged_current_json_says_how_to_mend_it(world: World) -> None:
     assert opened(world).versions == {IMAGES: 1}
 
 
+def test_a_segment_damaged_or_lost_after_the_pull_comes_back_with_a_pull(world: World) -> None:
+    """The error blames this disk, not the publisher; its cure works."""
+    path = only(world, "v1/images/segments/*.arrow")
+    content = path.read_bytes()
+    for damaged in (b"", content[:-8], b"x" * len(content)):
+        path.write_bytes(damaged)
+        with pytest.raises(SegmentError) as caught:
+            opened(world)
+        assert caught.value.hint.startswith("it was damaged or altered on this disk: remove it, then pull")
+    path.unlink()
+    with pytest.raises(StoreError, match=r"segment .* of images is missing from") as missing:
+        opened(world)
+    assert missing.value.hint == "pull again: only the missing files are fetched"
+    world.follow()
+    assert opened(world).versions == {IMAGES: 1}
+
+
 def test_a_manifest_that_is_gone_comes_back_with_a_pull(world: World) -> None:
     """As the error says."""
     only(world, "v1/images/*.manifest.json").unlink()

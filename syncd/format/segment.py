@@ -27,6 +27,9 @@ from syncd.format.rows import Digests, Entries, Index, Mask, Rows, repeats
 from syncd.format.search import RowSearch
 from syncd.model import MAX_ENTRY_BYTES, MAX_LABEL_BYTES, Algorithm
 
+DAMAGED_SINCE: Final = (
+    "it was damaged or altered on this disk: remove it, then pull or sync again, or restore it from a backup"
+)
 _CHUNK: Final = 1 << 20
 
 Lookup = Callable[[bytes], list[tuple[str, str]]]
@@ -90,8 +93,12 @@ class Segment:
     @classmethod
     def open(cls, path: Path, ref: SegmentRef) -> Self:
         """Map a segment whose hash was proved when it was installed. Raises `StoreError` and `SegmentError`."""
-        check_length(path, ref)
-        return cls(path, ref, *read_batch(path, ref))
+        try:
+            check_length(path, ref)
+            return cls(path, ref, *read_batch(path, ref))
+        except SegmentError as error:
+            error.hint = DAMAGED_SINCE  # it was sound when it was installed: the publisher is not to blame
+            raise
 
     @classmethod
     def check(cls, path: Path, ref: SegmentRef, caps: Caps = DEFAULT_CAPS) -> Self:

@@ -8,7 +8,16 @@ from itertools import chain
 from pathlib import Path
 from typing import Final
 
-from syncd.errors import EquivocationError, RefusedError, RetiredList, RollbackError, SyncdError, UsageError, nearest
+from syncd.errors import (
+    EquivocationError,
+    RefusedError,
+    RetiredList,
+    RollbackError,
+    StoreError,
+    SyncdError,
+    UsageError,
+    nearest,
+)
 from syncd.feed import layout
 from syncd.feed.folder import FeedFolder
 from syncd.feed.proof import prove_manifest
@@ -151,8 +160,20 @@ class _Loader:
             return known
         signed = prove_manifest(self.feed(held.metadata), name, self._copy.manifest_bytes(name, held.manifest))
         _check_not_older(signed.manifest, signed.sha256, known)
+        self._check_present(name, signed.manifest)
         _check_private(*self._places(name, signed.manifest))
         return Snapshot(signed.manifest, signed.sha256, self._stacks(name, signed.manifest, known))
+
+    def _check_present(self, name: ListName, manifest: Manifest) -> None:
+        for ref in manifest.stack:
+            path = self._copy.segment_path(name, ref)
+            with storage(path, "read the state of"):
+                present = path.exists()
+            if not present:
+                raise StoreError(
+                    f"segment {path.name} of {name} is missing from {self._copy.root}",
+                    hint="pull again: only the missing files are fetched",
+                )
 
     def _places(self, name: ListName, manifest: Manifest) -> Iterator[Path]:
         """Yield the paths whose modes must be checked: nothing else guards segments between the pull and the map."""

@@ -15,7 +15,7 @@ from syncd.files import TEMPORARY_PREFIX, sha256_file, storage
 from syncd.format.caps import Caps
 from syncd.format.delta import drop_empty, whole_state
 from syncd.format.manifest import EndState, FileRef, Manifest, SegmentRef
-from syncd.format.segment import Segment
+from syncd.format.segment import DAMAGED_SINCE, Segment
 from syncd.model import Algorithm, ListName
 from syncd.trust.strict import check_superseded, verify_published
 from syncd.trust.values import TrustedFeed, role_of
@@ -128,7 +128,7 @@ class Prover:
                 Segment.check(path, ref, _UNLIMITED)
             except SegmentError as error:
                 if status.st_size != ref.length or sha256_file(path) != ref.sha256:
-                    error.hint = "it was damaged or altered on this disk: remove it, then fetch or restore it"
+                    error.hint = DAMAGED_SINCE
                 raise
             self.tally.checked[status.st_dev, status.st_ino] = ref
 
