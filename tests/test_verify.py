@@ -483,6 +483,16 @@ def test_evidence_may_be_larger_than_metadata(own: World, monkeypatch: pytest.Mo
     assert len(own.hits(500)) == 1
 
 
+@pytest.mark.parametrize("file", ["metadata/timestamp.json", "v1/iwf.images/*.manifest.json"])
+def test_a_damaged_file_of_the_own_feed_is_restored_not_fetched(own: World, file: str) -> None:
+    """Nobody fetches the published feed of a state: the hint names a backup, and no URL or copy."""
+    for path in own.state.feed.root.glob(file):
+        path.write_bytes(b"")
+    hints = [fault.error.hint for fault in state_of(own).faults]
+    assert any("restore it from a backup" in hint for hint in hints)
+    assert not any("URL" in hint or "fetch the copy" in hint for hint in hints)
+
+
 @pytest.mark.parametrize("role", ["snapshot", "targets", "lists", "timestamp"])
 def test_damaged_metadata_is_not_blamed_on_a_mirror(own: World, role: str) -> None:
     """The files lie here: the hint says what mends them, and that does."""

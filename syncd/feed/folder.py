@@ -70,7 +70,10 @@ class FeedFolder:
                 hint="pull it again, or restore the file from a backup",
             )
         if hashlib.sha256(content).hexdigest() != sha256:
-            raise MismatchError(f"the manifest of {name} in {self.root} was altered", hint="fetch the copy again")
+            raise MismatchError(
+                f"the manifest of {name} in {self.root} was altered",
+                hint="remove the file, then pull again, or restore it from a backup or a mirror",
+            )
         return content
 
     def segment_path(self, name: ListName, ref: SegmentRef) -> Path:

@@ -146,7 +146,8 @@ def verify_newest(read: Read, root: bytes, first: int) -> VerifiedMetadata:
     content = read(TIMESTAMP)
     if content is None:
         raise StoreError(f"the metadata file {TIMESTAMP} is missing", hint="restore it from a backup")
-    version = parse(Timestamp, content, TIMESTAMP).signed.version
+    with local_file_hint():
+        version = parse(Timestamp, content, TIMESTAMP).signed.version
     named = {f"{version}.{TIMESTAMP}": content}
     return verify(lambda name: named.get(name) or read(name), root, newest, version)
 
