@@ -319,7 +319,7 @@ def test_a_feed_that_lost_its_metadata_is_restored_not_made_anew(configured: Wor
     configured.publish(full=rows(0, 3))
     assert syncd("sync").code == 0
     configured.state.feed.path("metadata/timestamp.json").unlink()
-    for command in (("sync",), ("backup", tmp_path / "b.tar"), ("recover", "--above", "9"), ("run",)):
+    for command in (("sync",), ("status",), ("backup", tmp_path / "b.tar"), ("recover", "--above", "9"), ("run",)):
         ran = syncd(*command)
         assert (ran.code, ran.err.splitlines()[0]) == (
             1,

@@ -263,6 +263,7 @@ def read(
 
     Reads the catalog and small files only, whatever the size of the lists. Raises `StoreError`, `UsageError`.
     """
+    folder.check_feed()
     repository = load_repository(folder.feed)
     heads = catalog.heads()
     names = dict.fromkeys((*intervals, *(head.source for head in heads)))
