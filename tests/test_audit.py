@@ -23,6 +23,7 @@ from syncd.catalog.tables import canonical, time_text
 from syncd.errors import LostRaceError, StoreError
 from syncd.model import AuditHead
 from syncd.publish.ledger import Commit
+from syncd.units import count
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 DOCUMENT = (
@@ -211,7 +212,7 @@ def test_an_end_that_was_cut_off_is_found_by_what_the_feed_states(rows: list[Raw
     kept = data.draw(st.integers(0, len(rows) - 1))
     (fault,) = check(rows[:kept], [StatedHead("the timestamp", head_of(rows))]).faults
     assert fault.message == (
-        f"the timestamp states {len(rows)} records, but the log has {kept}: the newest are missing"
+        f"the timestamp states {count(len(rows), 'record')}, but the log has {kept}: the newest are missing"
     )
 
 

@@ -19,6 +19,7 @@ from syncd.catalog.records import AuditEntry, AuditRecord
 from syncd.catalog.tables import audit, canonical, time_text
 from syncd.errors import StoreError
 from syncd.model import AuditHead
+from syncd.units import count
 
 START: Final = "0" * 64
 """The previous hash of the first record."""
@@ -207,7 +208,9 @@ def _lost(record: RawRecord) -> Iterator[AuditHead]:
 def _stated_fault(claim: StatedHead, last: AuditHead) -> ChainFault:
     stated = claim.head.records
     if stated > last.records:
-        message = f"{claim.where} states {stated} records, but the log has {last.records}: the newest are missing"
+        message = (
+            f"{claim.where} states {count(stated, 'record')}, but the log has {last.records}: the newest are missing"
+        )
     else:
         message = f"record {stated} of the log differs from the one that {claim.where} states: the log was rewritten"
     return ChainFault(stated, message)
