@@ -48,7 +48,8 @@ _TRANSLATIONS: Final[tuple[tuple[type[Exception], type[FeedError], str, str], ..
         BadVersionNumberError,
         RollbackError,
         "is older than a version that was already verified, or not the announced version",
-        "a mirror or cache may lag behind: try again later, or use another mirror",
+        "a mirror or cache may lag behind: try again later, or use another mirror; if it lasts, ask the publisher"
+        " whether a backup was restored: then it must publish versions above the old ones",
     ),
     (
         LengthOrHashMismatchError,
