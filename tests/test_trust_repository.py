@@ -88,8 +88,11 @@ def test_timestamp_states_each_list(peer: MetadataPeer) -> None:
 def test_publish_twice_of_one_version_is_refused(peer: MetadataPeer) -> None:
     """A manifest version is never signed twice with other content, and never falls; the same again is no change."""
     for version, content in [(1, b"other"), (0, None)]:
-        with pytest.raises(RefusedError, match=f"version {version} of {IMAGES} is not above the published version 1"):
+        with pytest.raises(
+            RefusedError, match=f"version {version} of {IMAGES} is not above the published version 1"
+        ) as caught:
             peer.publish("images", version, content)
+        assert "run `syncd recover --above N`" in caught.value.hint  # an operator cannot choose the version
     peer.publish("images", 1)
 
 
@@ -111,8 +114,9 @@ def test_publish_without_the_keys(peer: MetadataPeer) -> None:
 def test_a_strangers_key_does_not_count(peer: MetadataPeer) -> None:
     """A key that the role does not list is passed over, not used."""
     peer.online["lists"] = (new_key(),)
-    with pytest.raises(RefusedError, match="lists needs 1 of its keys to sign, but 0 are at hand"):
+    with pytest.raises(RefusedError, match="lists needs 1 of its keys to sign, but 0 are at hand") as caught:
         peer.publish("images", 2)
+    assert caught.value.hint.startswith("put its key back into the folder of online keys")
 
 
 def test_resign_is_one_file(peer: MetadataPeer) -> None:

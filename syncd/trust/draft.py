@@ -139,7 +139,13 @@ class MetadataDraft:
 
 def _too_few_keys(role: str, usable: int, threshold: int) -> RefusedError:
     folder = "online" if role in ONLINE_ROLES else "offline"
-    hint = "give more of the list's own keys" if role.startswith("list-") else f"check the folder of {folder} keys"
+    hint = (
+        "give more of the list's own keys"
+        if role.startswith("list-")
+        else (
+            f"put its key back into the folder of {folder} keys; if it is lost, make a new one with `syncd feed rotate`"
+        )
+    )
     return RefusedError(f"{role} needs {threshold} of its keys to sign, but {usable} are at hand", hint=hint)
 
 

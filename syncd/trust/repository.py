@@ -259,7 +259,8 @@ def _check_rises(target: SignedTarget, published: SignedTarget | None) -> None:
     if published and target != published and target.version <= published.version:
         raise RefusedError(
             f"version {target.version} of {target.name} is not above the published version {published.version}",
-            hint="a version is never published twice: use a higher one",
+            hint="versions only rise: if the catalog was restored from a backup, run `syncd recover --above N`, with N"
+            " above every version that was published",
         )
 
 

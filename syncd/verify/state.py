@@ -82,7 +82,7 @@ class _StateProof:
             if published and published.version != head.version:
                 raise MismatchError(
                     f"the feed has {head.list} at version {published.version}, the catalog at {head.version}",
-                    hint=_RESTORE,
+                    hint=f"if an older catalog was restored, run `syncd recover --above N`; otherwise {_RESTORE}",
                 )
             self._evidence(manifests.parse(content))
 
