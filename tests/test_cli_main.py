@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from command_line import syncd
+from syncd.cli.commands import OF_FEED, OF_PROGRAM
+from syncd.cli.main import _DAEMON_PACKAGES
 from syncd.cli.output import clean
 from syncd.errors import EquivocationError, MismatchError, SyncdError, TrustError, worst_error
 from syncd.fetch.peer import UnreachableError
@@ -100,6 +102,19 @@ def test_a_full_disk_is_told_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+def test_help_needs_no_package_of_the_daemon() -> None:
+    """The help of every command is shown on a host with the light installation."""
+    commands = [*OF_PROGRAM, *(f"feed {name}" for name in OF_FEED), "audit verify", "matchers add"]
+    code = (
+        f"import sys; sys.modules.update(dict.fromkeys({sorted(_DAEMON_PACKAGES)}))\n"
+        "from syncd.cli.main import main\n"
+        f"for command in {commands}: print(command, main([*command.split(), '--help']))"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=ENVIRONMENT, check=True)
+    assert ran.stderr == ""
+    assert [command for command in commands if f"{command} 0\n" not in ran.stdout] == []
+
+
 def test_a_package_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """A matcher's host has the light installation."""
     fail_with(ModuleNotFoundError("No module named 'uvicorn'", name="uvicorn"), monkeypatch)
@@ -170,8 +185,12 @@ def test_publishing_loads_no_server_and_serving_no_publisher() -> None:
         "print('', *sorted({{'uvicorn', 'pyarrow', 'sqlalchemy'}} & set(sys.modules)))"
     )
     loaded = {}
-    for command in ("publish", "serve", "status"):
-        run = [sys.executable, "-c", code.format(["feed", command, "--help"])]
+    for command, rest in (
+        ("publish", ["--help"]),
+        ("serve", ["nowhere", "--listen", "[::1]:0"]),
+        ("status", ["--help"]),
+    ):
+        run = [sys.executable, "-c", code.format(["feed", command, *rest])]
         ran = subprocess.run(run, capture_output=True, text=True, timeout=60, check=True)
         loaded[command] = ran.stdout.splitlines()[-1].split()
     assert loaded == {"publish": ["pyarrow"], "serve": ["uvicorn"], "status": []}

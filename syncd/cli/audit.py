@@ -2,21 +2,21 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from syncd.catalog.audit import AuditCheck, ChainFault, ChainGap, StatedHead
-from syncd.catalog.records import AuditRecord
-from syncd.catalog.tables import time_text
 from syncd.cli.operator import ConfigFile, load_config, open_catalog, state_folder
 from syncd.cli.output import JsonFlag, note, print_json, say, show_table, show_trouble, utc_now
 from syncd.errors import UsageError
 from syncd.feed.signed import load_repository
-from syncd.operate.audit import stated_heads
 from syncd.outcomes import Outcome
 from syncd.settings import parse_duration
 from syncd.units import count, day
+
+if TYPE_CHECKING:
+    from syncd.catalog.audit import AuditCheck, ChainFault, ChainGap, StatedHead
+    from syncd.catalog.records import AuditRecord
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -83,7 +83,9 @@ def _time(text: str, now: datetime) -> datetime:
         ) from None
 
 
-def _document(record: AuditRecord) -> dict[str, Any]:
+def _document(record: "AuditRecord") -> dict[str, Any]:
+    from syncd.catalog.tables import time_text  # SQLAlchemy: not needed for the help
+
     entry = record.entry
     return {
         "number": record.number,
@@ -96,7 +98,7 @@ def _document(record: AuditRecord) -> dict[str, Any]:
     }
 
 
-def _show(records: Sequence[AuditRecord]) -> None:
+def _show(records: "Sequence[AuditRecord]") -> None:
     if not records:
         say("no such record")
         return
@@ -126,6 +128,8 @@ def verify(config: ConfigFile = None, as_json: JsonFlag = False) -> int:
     Example:
       syncd audit verify --json
     """
+    from syncd.operate.audit import stated_heads  # SQLAlchemy: not needed for the help
+
     folder = state_folder(load_config(config))
     stated = stated_heads(folder.feed, load_repository(folder.feed))  # before the chain, which grows meanwhile
     with open_catalog(folder) as catalog:
@@ -137,8 +141,8 @@ def verify(config: ConfigFile = None, as_json: JsonFlag = False) -> int:
     return Outcome.REJECTED.exit_code if result.faults else 0
 
 
-def _check_document(result: AuditCheck, stated: Sequence[StatedHead]) -> dict[str, Any]:
-    def listed(findings: Sequence[ChainFault | ChainGap]) -> list[dict[str, Any]]:
+def _check_document(result: "AuditCheck", stated: "Sequence[StatedHead]") -> dict[str, Any]:
+    def listed(findings: "Sequence[ChainFault | ChainGap]") -> list[dict[str, Any]]:
         return [{"number": finding.number, "message": finding.message} for finding in findings]
 
     return {
@@ -151,7 +155,7 @@ def _check_document(result: AuditCheck, stated: Sequence[StatedHead]) -> dict[st
     }
 
 
-def _show_check(result: AuditCheck, stated: Sequence[StatedHead]) -> None:
+def _show_check(result: "AuditCheck", stated: "Sequence[StatedHead]") -> None:
     for gap in result.gaps:
         note(gap.message)
     for fault in result.faults[:_NAMED]:

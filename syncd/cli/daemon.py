@@ -10,10 +10,6 @@ import typer
 
 from syncd.cli.operator import ConfigFile, load_config, open_catalog, state_folder
 from syncd.cli.output import note, quiet_retries, say, show_table, utc_now
-from syncd.service import log
-from syncd.service.daemon import Environment
-from syncd.service.run import run as run_daemon
-from syncd.service.scheduler import first_run
 from syncd.units import span
 
 
@@ -40,6 +36,11 @@ def run(
     Example:
       syncd run --config /etc/syncd/syncd.toml
     """
+    # structlog and others: not needed for the help
+    from syncd.service import log
+    from syncd.service.daemon import Environment
+    from syncd.service.run import run as run_daemon
+
     settings = load_config(config)
     if check:
         _check(settings)
@@ -87,6 +88,8 @@ def _schedule(settings: Any) -> list[tuple[str, ...]]:
 
 
 def _next(known: Any, interval: float, now: datetime) -> str:
+    from syncd.service.scheduler import first_run  # APScheduler
+
     planned = first_run(known, interval, now, 1.0)
     within = span(planned.at - now)
     return f"within {within}" if planned.why == "start" else f"in {within} ({planned.why.replace('_', ' ')})"

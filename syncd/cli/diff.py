@@ -1,7 +1,7 @@
 """``syncd diff``."""
 
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -9,8 +9,10 @@ from syncd.cli.arguments import LARGEST, PublishedList
 from syncd.cli.operator import ConfigFile, load_config, open_catalog, state_folder
 from syncd.cli.output import JsonFlag, print_json, say, show_table
 from syncd.model import Counts, list_name
-from syncd.report import history
 from syncd.units import count
+
+if TYPE_CHECKING:
+    from syncd.report.history import Difference
 
 
 def diff(
@@ -37,6 +39,8 @@ def diff(
     Example:
       syncd diff iwf.images 41 44
     """
+    from syncd.report import history  # SQLAlchemy: not needed for the help
+
     folder = state_folder(load_config(config))
     with open_catalog(folder) as catalog:
         difference = history.diff(catalog, folder.feed, list_name(name), old, new)
@@ -46,7 +50,7 @@ def diff(
         _show(difference)
 
 
-def _document(difference: history.Difference) -> dict[str, Any]:
+def _document(difference: "Difference") -> dict[str, Any]:
     return {
         "list": difference.list,
         "old": difference.old,
@@ -66,7 +70,7 @@ def _counts(counts: Counts) -> dict[str, int]:
     return {kind: number for kind, number in asdict(counts).items() if kind in {"added", "removed", "relabelled"}}
 
 
-def _show(difference: history.Difference) -> None:
+def _show(difference: "Difference") -> None:
     old, new = count(difference.rows_old, "row"), count(difference.rows_new, "row")
     say(f"{difference.list}: version {difference.old} ({old}) to {difference.new} ({new})")
     rows = [

@@ -14,7 +14,6 @@ from syncd.event import Event
 from syncd.feed.folder import FeedFolder
 from syncd.feed.signed import load_repository
 from syncd.listen import Address
-from syncd.service.web import partner
 
 
 def serve(
@@ -43,6 +42,8 @@ def serve(
       syncd feed serve /srv/feed --listen 0.0.0.0:443 \\
         --tls-cert cert.pem --tls-key key.pem --token-file token
     """
+    from syncd.service.web import partner  # Starlette: not needed for the help
+
     host, port = arguments.address(listen)
     token = arguments.token(token_file)
     load_repository(FeedFolder(feed))

@@ -9,7 +9,6 @@ from syncd.catalog.folder import StateFolder
 from syncd.cli.arguments import MOST_KEYS
 from syncd.cli.operator import ConfigFile, actor, check_owner, load_config
 from syncd.cli.output import say, utc_now
-from syncd.operate import setup
 
 
 def init(
@@ -40,6 +39,8 @@ def init(
     Example:
       syncd init --offline-keys /media/stick/keys --keys 3 --threshold 2
     """
+    from syncd.operate import setup  # SQLAlchemy: not needed for the help
+
     folder = StateFolder(state_dir or load_config(config).state_dir)
     check_owner(folder.root)
     root = setup.init(folder, offline_keys, count=keys, threshold=threshold, now=utc_now(), actor=actor())

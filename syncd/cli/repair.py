@@ -3,19 +3,19 @@
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from syncd.cli import arguments
 from syncd.cli.operator import ConfigFile, actor, load_config, state_folder, state_lock
 from syncd.cli.output import JsonFlag, print_json, progress, say, utc_now
-from syncd.operate import repair
-from syncd.operate.backup import backup as write_backup
-from syncd.pipeline.publisher import open_publisher
 from syncd.publish.rotate import KeyFolders, online_signers
 from syncd.settings import credentials
 from syncd.units import count
+
+if TYPE_CHECKING:
+    from syncd.operate.repair import Recovered
 
 
 def backup(
@@ -44,6 +44,9 @@ def backup(
     Example:
       syncd backup /var/backups/syncd-2026-11-22.tar
     """
+    from syncd.operate.backup import backup as write_backup  # SQLAlchemy: not needed for the help
+    from syncd.pipeline.publisher import open_publisher
+
     with (
         open_publisher(state_folder(load_config(config)), online=False) as publisher,
         progress("backing up") as report,
@@ -96,6 +99,9 @@ def recover(
     Example:
       syncd recover --above 5000
     """
+    from syncd.operate import repair  # SQLAlchemy: not needed for the help
+    from syncd.pipeline.publisher import open_publisher
+
     folder = state_folder(load_config(config))
     offline = KeyFolders(folder.keys, tuple(offline_keys)).offline_signers() if offline_keys else None
     with state_lock(folder, "syncd recover"), open_publisher(folder, online=False) as publisher:
@@ -107,7 +113,7 @@ def recover(
         _show_recovered(done)
 
 
-def _show_recovered(done: repair.Recovered) -> None:
+def _show_recovered(done: "Recovered") -> None:
     for name, version in sorted(done.lists.items()):
         say(f"{name} version {version} published")
     say("metadata: " + ", ".join(f"{role} {version}" for role, version in sorted(done.metadata.items())))
@@ -140,6 +146,9 @@ def retrust(
     Example:
       syncd retrust iwf --root /etc/syncd/iwf-root.json --reason "call with IWF"
     """
+    from syncd.operate import repair  # SQLAlchemy: not needed for the help
+    from syncd.pipeline.publisher import open_publisher
+
     settings = load_config(config)
     folder = state_folder(settings)
     followed, content = settings.source(source), arguments.root(root)
