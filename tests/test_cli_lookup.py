@@ -46,7 +46,10 @@ def test_a_digest_that_no_list_could_hold_was_not_checked(copied: World) -> None
     """It is neither a match nor a clearance: exit code 2 where nothing was checked at all."""
     unheld, unknown = f"sha512:{'0' * 128}", f"sha256:{'0' * 64}"
     assert syncd("lookup", copied.copy, unheld) == Ran(
-        2, f"{unheld}  not checked: no list holds sha512\n", "warning: not checked: no list holds sha512\n"
+        2,
+        f"{unheld}  not checked\n",
+        "warning: sha512 digests were not checked, because no list of this copy holds any\n"
+        "  to do: look up one of the algorithms held: md5, pdq, sha1, sha256\n",
     )
     assert syncd("lookup", copied.copy, unheld, unknown).code == 10
     assert syncd("lookup", copied.copy, unheld, f"sha256:{row(1)[1]}").code == 0
@@ -164,7 +167,8 @@ def test_an_algorithm_that_no_list_holds_is_named(copied: World) -> None:
     match."""
     ran = syncd("lookup", copied.copy, "tlsh2:77")
     assert ran.code == 2
-    assert ran.out == "tlsh2:77  not checked: no list holds tlsh2\n"
+    assert ran.out == "tlsh2:77  not checked\n"
+    assert ran.err.startswith("warning: tlsh2 digests were not checked, because no list of this copy holds any\n")
 
 
 def test_files_are_read_once_and_checked_by_every_digest_held(copied: World, tmp_path: Path) -> None:

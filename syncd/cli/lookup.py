@@ -11,7 +11,7 @@ from syncd.cli.output import JsonFlag, note, print_json, say
 from syncd.cli.pulled import NOTHING_MATCHED, Copy, Root, lists_document, open_copy, show_hits, warn_of_age
 from syncd.errors import UsageError
 from syncd.matcher import Matcher
-from syncd.model import Digest, Hit
+from syncd.model import Algorithm, Digest, Hit
 
 _STDIN: Final = "-"
 
@@ -47,13 +47,15 @@ def lookup(
     a line, which keeps them out of the process list and the shell's history. A copy whose signatures have expired still
     answers, with a warning. A digest whose algorithm is in no list is reported as not checked.
 
+    The rows of DIR were verified when they were pulled, and are not read again: `syncd verify DIR` does that.
+
     \b
     Exit codes:
       0   something matched
       10  nothing matched
       1   storage
       2   not a digest, none could be checked, or DIR is not a copy
-      4   the copy was altered
+      4   altered: signatures, manifests, or the length or structure of a segment
       6   other users may write DIR, or you may not read it
 
     \b
@@ -67,7 +69,7 @@ def lookup(
     matcher = open_copy(folder, root)
     answers = [_answer(matcher, digest) for digest in asked]
     warn_of_age(matcher, folder)
-    _note_limits(answers)
+    _note_limits(answers, matcher.algorithms)
     if as_json:
         print_json(_lookup_document(matcher, answers))
     else:
@@ -85,10 +87,11 @@ def _answer(matcher: Matcher, asked: AskedDigest) -> LookupAnswer:
     return LookupAnswer(asked, tuple(matcher.lookup(algorithm, asked.digest.value)))
 
 
-def _note_limits(answers: Sequence[LookupAnswer]) -> None:
-    """Name the digests that were not checked, or not for near matches."""
+def _note_limits(answers: Sequence[LookupAnswer], held: Sequence[Algorithm]) -> None:
+    """Name the digests that were not checked, or not for near matches; ``held``: the algorithms of the lists."""
+    hint = f"look up one of the algorithms held: {', '.join(held)}" if held else "pull a list that is not empty"
     for algorithm in sorted({answer.asked.digest.algorithm for answer in answers if answer.hits is None}):
-        note(f"not checked: no list holds {algorithm}")
+        note(f"{algorithm} digests were not checked, because no list of this copy holds any", hint=hint)
     for algorithm in sorted({answer.asked.digest.algorithm for answer in answers if answer.hits is not None}):
         if not algorithm.cryptographic:
             note(f"{algorithm} digests are compared exactly; near matches are not found", kind="note")
@@ -96,7 +99,7 @@ def _note_limits(answers: Sequence[LookupAnswer]) -> None:
 
 def _show_answer(answer: LookupAnswer) -> None:
     if answer.hits is None:
-        say(f"{answer.asked.text}  not checked: no list holds {answer.asked.digest.algorithm}")
+        say(f"{answer.asked.text}  not checked")
     else:
         show_hits(answer.asked.text, answer.hits)
 

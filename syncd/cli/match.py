@@ -38,6 +38,8 @@ def match(
     and devices are not read. Lists of perceptual digests (pdq, photodna) require near matching: they are reported as
     not checked, as are algorithms that syncd does not know.
 
+    The rows of DIR were verified when they were pulled, and are not read again: `syncd verify DIR` does that.
+
     \b
     Exit codes:
       0   something matched
@@ -45,7 +47,7 @@ def match(
       1   storage
       2   a file could not be read (the others were checked), DIR is not a copy,
           or none of its lists holds cryptographic digests
-      4   the copy was altered
+      4   altered: signatures, manifests, or the length or structure of a segment
       6   other users may write DIR, or you may not read it
 
     \b

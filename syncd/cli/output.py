@@ -99,9 +99,10 @@ def flush() -> None:
         sys.stdout.flush()
 
 
-def note(text: str, *, kind: str = "warning") -> None:
-    """Print one remark beside the result; ``kind`` is its first word."""
-    _remark(f"{_coloured(kind, '33')}: {clean(text, sys.stderr)}")
+def note(text: str, *, kind: str = "warning", hint: str = "") -> None:
+    """Print one remark beside the result; ``kind`` is its first word, ``hint`` what to do."""
+    to_do = f"\n  to do: {clean(hint, sys.stderr)}" if hint else ""
+    _remark(f"{_coloured(kind, '33')}: {clean(text, sys.stderr)}{to_do}")
 
 
 def alarm(text: str, hint: str) -> None:

@@ -24,7 +24,7 @@ from syncd.matcher.watch import PullAttempt, follow
 from syncd.model import ListName, list_name
 from syncd.outcomes import worst_code
 from syncd.settings import parse_duration
-from syncd.units import stamp
+from syncd.units import count, stamp
 
 
 def pull(
@@ -50,8 +50,9 @@ def pull(
     """Bring a copy of a feed up to date, and verify it.
 
     Signatures, thresholds, manifests and segments are verified before one rename makes the new version current: readers
-    of DIR see either the whole new version or the previous one. Files that are already present are not fetched again.
-    If a list fails, it stays at its version and the others are updated.
+    of DIR see either the whole new version or the previous one. Files that are already present are not fetched again,
+    and segments among them are only checked for their length: `syncd verify DIR` reads every byte. If a list fails, it
+    stays at its version and the others are updated.
 
     With --watch it runs until SIGTERM or SIGINT, and prints a line for each change and each error. If the URL is that
     of a syncd daemon (it ends in /feed/), it follows the daemon's events, pulls as soon as a version is published, and
@@ -149,7 +150,7 @@ def _show_stream(error: SyncdError | None, interval: float) -> None:
     elif isinstance(error, HttpStatusError) and error.status in REFUSALS:
         show_error(error)
     else:
-        note(f"{error.message}: polling every {interval:.0f} seconds instead", kind="note")
+        note(f"{error.message}: polling every {count(round(interval), 'second')} instead", kind="note")
 
 
 def _show_attempt(attempt: PullAttempt, *, as_json: bool) -> None:
