@@ -138,7 +138,9 @@ def test_an_unknown_matcher_is_not_revoked(configured: World) -> None:
     """A usage error."""
     ran = syncd("matchers", "revoke", "web", "--json")
     assert (ran.code, ran.json["error"]["message"]) == (2, "there is no matcher of that name")
+    assert ran.json["error"]["to_do"] == "`syncd matchers` lists them"
     syncd("matchers", "add", "web")
+    assert syncd("matchers", "revoke", "wed").err.endswith("  to do: did you mean web?\n")
     assert syncd("matchers", "revoke", "web", "--json").json == {"revoked": {"name": "web"}}
 
 

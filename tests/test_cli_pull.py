@@ -103,12 +103,14 @@ def test_an_emptied_root_is_told_and_pulled_anew(published: World) -> None:
 
 
 def test_an_unknown_list_is_rejected_by_name(published: World) -> None:
-    """It says which lists there are."""
+    """The error names the list with the closest name, or the lists that the feed has."""
     ran = pull(published, "--list", "image")
-    assert (ran.code, ran.out) == (4, "")
-    assert ran.err.startswith(
-        "error: the feed has no list 'image'\n  still served: nothing of image yet\n  to do: it has: images;"
+    assert ran == Ran(
+        4,
+        "",
+        "error: the feed has no list 'image'\n  still served: nothing of image yet\n  to do: did you mean images?\n",
     )
+    assert "  to do: it has: images; check the spelling" in pull(published, "--list", "videos").err
 
 
 def fork(published: World, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from syncd.catalog.audit import append
 from syncd.catalog.database import Tables, put, values_of, writing
 from syncd.catalog.records import AuditEntry, LoadedVersion, MatcherRecord
 from syncd.catalog.tables import loaded, matchers, versions
-from syncd.errors import UsageError
+from syncd.errors import UsageError, did_you_mean
 from syncd.model import ListName
 
 Instance = tuple[str, str]
@@ -50,7 +50,9 @@ class MatcherTables(Tables):
         """
         with writing(self._engine, self.path) as connection:
             if not _is_permitted(connection, name):
-                raise UsageError("there is no matcher of that name", hint="`syncd matchers` lists them")
+                permitted = connection.execute(select(matchers.c.name).where(matchers.c.revoked_at.is_(None))).scalars()
+                hint = did_you_mean(name, permitted) or "`syncd matchers` lists them"
+                raise UsageError("there is no matcher of that name", hint=hint)
             connection.execute(update(matchers).where(matchers.c.name == name).values(revoked_at=entry.at))
             connection.execute(delete_from(loaded).where(loaded.c.matcher == name))
             append(connection, entry)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from syncd.errors import ExpiredError, ManifestError, MismatchError, TrustError, UnknownListError
+from syncd.errors import ExpiredError, ManifestError, MismatchError, TrustError, UnknownListError, did_you_mean
 from syncd.feed import layout
 from syncd.format import manifest as manifests
 from syncd.format.canonical import canonical
@@ -41,10 +41,8 @@ def target_of(trusted: TrustedFeed, name: ListName) -> SignedTarget:
     target = trusted.targets.get(layout.target_name(name))
     if target is None:
         known = sorted(filter(None, map(layout.list_of, trusted.targets)))
-        raise UnknownListError(
-            f"the feed has no list {name!r}",
-            hint=f"it has: {brief(', '.join(known), _SHOWN) or 'none yet'}; check the spelling, or ask its operator",
-        )
+        shown = f"it has: {brief(', '.join(known), _SHOWN) or 'none yet'}; check the spelling, or ask its operator"
+        raise UnknownListError(f"the feed has no list {name!r}", hint=did_you_mean(name, known) or shown)
     if target.version >= manifests.VERSIONS or target.length > manifests.MAX_MANIFEST_BYTES:
         raise ManifestError(
             f"the feed signs a manifest of {name} whose version or length is beyond the limits of format 1"

@@ -17,7 +17,7 @@ from typing import Final
 from securesystemslib.signer import Signer
 from tuf.api.metadata import DelegatedRole, Delegations, Root, Snapshot, TargetFile, Targets, Timestamp
 
-from syncd.errors import FeedError, RefusedError, StoreError, UsageError
+from syncd.errors import FeedError, RefusedError, StoreError, UsageError, nearest
 from syncd.model import AuditHead
 from syncd.trust.draft import MetadataDraft, set_keys
 from syncd.trust.keys import Signers
@@ -244,7 +244,7 @@ class Repository:
 
 
 def _no_such_role(role: str, known: Iterable[str]) -> RefusedError:
-    return RefusedError(f"the feed has no role {role}", hint=f"it has {', '.join(known)}")
+    return RefusedError(f"the feed has no role {role}", hint=nearest(role, known, "role"))
 
 
 def _delegate(targets: Targets, role: DelegatedRole, keys: tuple[Signer, ...], threshold: int) -> None:
