@@ -255,11 +255,23 @@ _BY_NAME: Final[dict[str, type[SyncdError]]] = {
 }
 
 
+RESTORE_CATALOG: Final = (
+    "stop the daemon, move catalog.sqlite3* aside and restore it from a backup: "
+    'see "Backup and restore" in docs/operations.md'
+)
+"""The hint for a catalog that is damaged or lost."""
+
+
 def nearest(name: str, known: Iterable[str], what: str) -> str:
     """Return the hint for an unknown name: the closest known name, or all of them."""
     names = tuple(known)
-    close = difflib.get_close_matches(name, names, 1)
-    return f"did you mean {close[0]}?" if close else f"known {what}s: {', '.join(names) or 'none'}"
+    return did_you_mean(name, names) or f"known {what}s: {', '.join(names) or 'none'}"
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return the hint that names the known name closest to an unknown one; '' if none is close."""
+    close = difflib.get_close_matches(name, tuple(known), 1)
+    return f"did you mean {close[0]}?" if close else ""
 
 
 def error_document(error: SyncdError) -> dict[str, Any]:

@@ -38,7 +38,7 @@ from syncd.catalog.records import (
     SyncRecord,
     VersionRecord,
 )
-from syncd.errors import LostRaceError, RefusedError, StoreError, UsageError
+from syncd.errors import RESTORE_CATALOG, LostRaceError, RefusedError, StoreError, UsageError
 from syncd.format.manifest import EndState, Manifest, SegmentRef
 from syncd.model import Algorithm, Counts, ListName
 from syncd.outcomes import Outcome
@@ -614,7 +614,7 @@ def test_nothing_is_written_into_a_catalog_that_nobody_finds_again(catalog: Cata
     for use in (catalog.heads, lambda: catalog.note_attempt("iwf", ONE)):
         with pytest.raises(StoreError, match="was removed or replaced while in use") as caught:
             use()
-        assert caught.value.hint == "stop the daemon, move catalog.sqlite3* aside and restore it from a backup"
+        assert caught.value.hint == RESTORE_CATALOG
 
 
 def test_a_lock_held_too_long_is_a_store_error(path: Path) -> None:
@@ -856,7 +856,7 @@ def test_a_new_catalog_keeps_no_copy(path: Path) -> None:
     ("upgrade", "message"),
     [
         ("op.drop_table('audit'); op.execute('INSERT INTO nowhere VALUES (1)')", "no such table: nowhere"),
-        ("op.drop_table('audit'); op.execute('DELETE FROM publications')", "rows refer to rows that are missing"),
+        ("op.drop_table('audit'); op.execute('DELETE FROM publications')", "rows refer to missing rows"),
     ],
 )
 def test_a_failed_migration_changes_nothing(path: Path, tmp_path: Path, upgrade: str, message: str) -> None:

@@ -299,7 +299,8 @@ def test_a_state_without_its_catalog_is_not_taken_for_none(configured: World) ->
         assert ran.code == 1
         assert ran.err.startswith(f"error: the catalog {configured.state.catalog} is missing\n")
         assert ran.err.endswith(
-            "to do: move any remaining catalog.sqlite3* files aside and restore the catalog from a backup\n"
+            "  to do: stop the daemon, move catalog.sqlite3* aside and restore it from a backup: "
+            'see "Backup and restore" in docs/operations.md\n'
         )
 
 

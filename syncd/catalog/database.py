@@ -12,8 +12,9 @@ from typing import Any, Final
 from sqlalchemy import Connection, Engine, QueuePool, Select, Table, create_engine, event, insert, update
 from sqlalchemy.exc import DBAPIError
 
-from syncd.errors import StoreError
+from syncd.errors import RESTORE_CATALOG, StoreError
 from syncd.files import PRIVATE_FILE, install_file, make_folder, storage, sync_folder, temporary_path
+from syncd.units import count
 
 _BEGIN: Final = "syncd_begin"
 
@@ -26,8 +27,8 @@ _HINTS: Final = {
     sqlite3.SQLITE_CANTOPEN: (
         "check that it exists, that this user may write to its folder, and that the disk is not mounted read-only"
     ),
-    sqlite3.SQLITE_CORRUPT: "stop the daemon, move catalog.sqlite3* aside and restore it from a backup",
-    sqlite3.SQLITE_NOTADB: "stop the daemon, move catalog.sqlite3* aside and restore it from a backup",
+    sqlite3.SQLITE_CORRUPT: RESTORE_CATALOG,
+    sqlite3.SQLITE_NOTADB: RESTORE_CATALOG,
     sqlite3.SQLITE_IOERR: "free disk space if the disk is full; otherwise check the disk and the kernel's log",
 }
 
@@ -79,10 +80,7 @@ def make_engine(path: Path, lock_wait: float, *, foreign_keys: bool = True) -> E
 
     def begin(connection: Connection) -> None:
         if _identity(path) != opened:
-            raise StoreError(
-                f"the catalog {path} was removed or replaced while in use",
-                hint="stop the daemon, move catalog.sqlite3* aside and restore it from a backup",
-            )
+            raise StoreError(f"the catalog {path} was removed or replaced while in use", hint=RESTORE_CATALOG)
         _begin(connection)
 
     event.listen(engine, "begin", begin)
@@ -162,7 +160,7 @@ def damage(connection: Connection) -> tuple[str, ...]:
     """Return the faults that SQLite finds in the file and its references. Reads all of it."""
     messages = [str(message) for message in connection.exec_driver_sql("PRAGMA integrity_check").scalars()]
     dangling = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
-    lost = [f"{len(dangling)} rows refer to rows that are missing"] if dangling else []
+    lost = [f"{count(len(dangling), 'reference')} to missing rows"] if dangling else []
     return tuple([message for message in messages if message != "ok"] + lost)
 
 

@@ -12,7 +12,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from syncd.errors import StoreError, UsageError
+from syncd.errors import RESTORE_CATALOG, StoreError, UsageError
 from syncd.feed.folder import FeedFolder
 from syncd.files import storage
 
@@ -49,10 +49,7 @@ class StateFolder:
                 self._check_catalog()
                 return
             if self.feed.root.exists():
-                raise StoreError(
-                    f"the catalog {self.catalog} is missing",
-                    hint="move any remaining catalog.sqlite3* files aside and restore the catalog from a backup",
-                )
+                raise StoreError(f"the catalog {self.catalog} is missing", hint=RESTORE_CATALOG)
         raise UsageError(f"{self.root} is not set up", hint="run `syncd init --offline-keys DIR` first")
 
     def _check_catalog(self) -> None:
@@ -62,10 +59,7 @@ class StateFolder:
         from syncd.publish.author import is_untouched  # heavy (numpy): `syncd status` must start quickly
 
         if not is_untouched(self.feed):
-            raise StoreError(
-                f"the catalog {self.catalog} is empty",
-                hint="stop the daemon, move catalog.sqlite3* aside and restore it from a backup",
-            )
+            raise StoreError(f"the catalog {self.catalog} is empty", hint=RESTORE_CATALOG)
 
     def check_feed(self) -> None:
         """Check that the published feed has its metadata. Raises `StoreError` if it was lost."""

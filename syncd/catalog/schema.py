@@ -7,7 +7,7 @@ from sqlalchemy import Connection, Engine
 
 from syncd.catalog.database import copy, make_engine, reading, writing
 from syncd.catalog.tables import REVISION
-from syncd.errors import StoreError, UsageError
+from syncd.errors import RESTORE_CATALOG, StoreError, UsageError
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 
@@ -40,7 +40,7 @@ def _migrate(engine: Engine, path: Path, revision: str, scripts: Path) -> None:
             copy(engine, path.with_name(f"{path.name}.before-{current}"))
         _upgrade(connection, revision, scripts)
         if connection.exec_driver_sql("PRAGMA foreign_key_check").first():
-            raise StoreError(f"{path}: rows refer to rows that are missing", hint="restore it from a backup")
+            raise StoreError(f"{path}: rows refer to missing rows", hint=RESTORE_CATALOG)
 
 
 def _revision(connection: Connection, path: Path) -> str | None:

@@ -28,7 +28,7 @@ from sqlalchemy import (
 from sqlalchemy.types import TypeDecorator
 
 from syncd.catalog.records import HoldState, SyncFault
-from syncd.errors import StoreError
+from syncd.errors import RESTORE_CATALOG, StoreError
 from syncd.format.manifest import EndState, ManifestRef, SegmentRef, Withheld
 from syncd.model import Algorithm, Counts, ListName
 from syncd.outcomes import HoldReason, Lane, Outcome
@@ -56,9 +56,7 @@ class Stored(TypeDecorator[Any]):
         try:
             return None if value is None else self.read(value)
         except ValueError:
-            raise StoreError(
-                "the catalog contains a value that cannot be read", hint="restore the catalog from a backup"
-            ) from None
+            raise StoreError("the catalog contains a value that cannot be read", hint=RESTORE_CATALOG) from None
 
 
 def time_text(value: datetime) -> str:

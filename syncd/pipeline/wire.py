@@ -9,7 +9,7 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from syncd.errors import HttpStatusError, StoreError, SyncdError, error_named, kind_of
+from syncd.errors import RESTORE_CATALOG, HttpStatusError, StoreError, SyncdError, error_named, kind_of
 from syncd.format import manifest as manifests
 from syncd.model import ListName, list_name
 from syncd.pipeline.prepare import Prepared, Request, VerifiedSource
@@ -89,7 +89,7 @@ def decode_staged(content: bytes) -> Staged:
     try:
         return _STAGED.validate_json(content)
     except ValidationError:
-        raise StoreError("the catalog holds an unreadable update", hint="restore it from a backup") from None
+        raise StoreError("the catalog holds an unreadable update", hint=RESTORE_CATALOG) from None
 
 
 def encode(answer: WorkerMessage) -> bytes:

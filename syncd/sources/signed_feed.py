@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from syncd.errors import ConfigError, RefusedError, StoreError, TrustError
+from syncd.errors import RESTORE_CATALOG, ConfigError, RefusedError, StoreError, TrustError
 from syncd.feed.folder import FeedFolder
 from syncd.feed.follow import Follower
 from syncd.fetch import Deadline, Endpoint, Meter, open_peer
@@ -43,9 +43,7 @@ class FeedMemory:
         try:
             return _MEMORY.validate_python(memory)
         except ValidationError:
-            raise StoreError(
-                "the state of a signed feed in the catalog cannot be read", hint="restore the catalog from a backup"
-            ) from None
+            raise StoreError("the state of a signed feed in the catalog cannot be read", hint=RESTORE_CATALOG) from None
 
     def as_json(self) -> Memory:
         """Return it as JSON."""
