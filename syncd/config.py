@@ -37,7 +37,8 @@ _LONGEST_SOCKET: Final = 107
 def _bindable(path: Path) -> Path:
     if len(os.fsencode(path)) > _LONGEST_SOCKET:
         raise invalid_setting(
-            f"longer than {_LONGEST_SOCKET} bytes", "choose a shorter path: the kernel's limit for sockets (unix(7))"
+            f"longer than {_LONGEST_SOCKET} bytes",
+            "choose a shorter path: this is the kernel's limit for sockets (unix(7))",
         )
     return path
 

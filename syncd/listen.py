@@ -1,6 +1,7 @@
 """Addresses to listen on (``HOST:PORT``, ``[HOST]:PORT``, or ``unix:`` and an absolute path), and listening sockets."""
 
 import contextlib
+import errno
 import ipaddress
 import os
 import socket
@@ -14,6 +15,11 @@ from syncd.errors import StoreError, UsageError
 _MAX_PORT: Final = 65535
 _LONGEST_SOCKET: Final = 107
 _UNIX: Final = "unix:"
+_HINTS: Final = {
+    errno.EADDRINUSE: "stop the other process that uses this port, or choose another port",
+    errno.EADDRNOTAVAIL: "choose an address of this machine",
+    errno.EACCES: "choose a port from 1024, which every user may use,",
+}
 _SYNTAX: Final = 'write "127.0.0.1:8470", "[::1]:8470" or "unix:/run/syncd/http.sock"'
 
 
@@ -58,7 +64,7 @@ def _unix(path: Path) -> Address:
     if len(str(path).encode()) > _LONGEST_SOCKET:
         raise UsageError(
             f"the path of a unix socket has more than {_LONGEST_SOCKET} bytes",
-            hint="use a shorter path: the kernel allows no longer one (unix(7))",
+            hint="choose a shorter path: this is the kernel's limit for sockets (unix(7))",
         )
     return Address(path=path)
 
@@ -72,15 +78,15 @@ def is_loopback(host: str) -> bool:
 
 
 @contextlib.contextmanager
-def listening(host: str, port: int) -> Iterator[socket.socket]:
-    """Yield a listening socket. Raises `StoreError`."""
+def listening(host: str, port: int, setting: str) -> Iterator[socket.socket]:
+    """Yield a listening socket. Raises `StoreError`, which names ``setting``, the key or option of the address."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         listener = socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
         raise StoreError(
             f"cannot listen on {host} port {port}: {_reason(error)}",
-            hint="check whether another process uses this port",
+            hint=_HINTS.get(error.errno or 0, "choose another address") + f" with {setting}",
         ) from error
     with listener:
         # Connections inherit this option. asyncio sets it only on sockets that name their protocol, which these do not.

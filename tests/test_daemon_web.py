@@ -179,9 +179,12 @@ def test_an_address_in_use_ends_the_start(today: World) -> None:
         port = taken.getsockname()[1]
         configure(today, listen=f"127.0.0.1:{port}")
         ran = syncd("run")
-    assert (ran.code, ran.err.splitlines()[-2]) == (
+    assert (ran.code, ran.err.splitlines()[-2:]) == (
         1,
-        f"error: cannot listen on 127.0.0.1 port {port}: Address already in use",
+        [
+            f"error: cannot listen on 127.0.0.1 port {port}: Address already in use",
+            "  to do: stop the other process that uses this port, or choose another port with serve.listen",
+        ],
     )
     assert not (today.base / "c.sock").exists()
 

@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from certificates import Authority
+from command_line import Ran, syncd, use_clock
 from syncd import events
 from syncd.cli.output import utc_now
 from syncd.errors import StoreError, UsageError
@@ -25,6 +26,7 @@ from syncd.service.web import files, partner
 from syncd.service.web.limits import Limits
 from syncd.service.web.partner import check_exposure, in_words, running_server, serve
 from web_site import to_the_end
+from world import World, rows
 
 SHA = "ab" * 32
 SEGMENT = f"v1/images/segments/{SHA}.arrow"
@@ -247,7 +249,16 @@ def test_an_address_in_use_is_told_plainly(folder: Path, url: str) -> None:
     with pytest.raises(StoreError) as caught:
         serve(folder, Address("127.0.0.1", port), announce=print, emit=print, clock=utc_now)
     assert caught.value.message == f"cannot listen on 127.0.0.1 port {port}: Address already in use"
-    assert caught.value.hint == "check whether another process uses this port"
+    assert caught.value.hint == "stop the other process that uses this port, or choose another port with --listen"
+
+
+def test_an_address_of_another_machine_is_refused(folder: Path, tmp_path: Path) -> None:
+    """The hint says which kind of address to choose, and with which option."""
+    cert, key = Authority(tmp_path, "ours").certificate("server")
+    address = Address("192.0.2.1", 8470)
+    with pytest.raises(StoreError, match=r"cannot listen on 192\.0\.2\.1 port 8470: ") as caught:
+        serve(folder, address, token=TOKEN, tls_cert=cert, tls_key=key, announce=print, emit=print, clock=utc_now)
+    assert caught.value.hint == "choose an address of this machine with --listen"
 
 
 def test_a_certificate_that_is_none_is_told_plainly(folder: Path) -> None:
@@ -387,6 +398,41 @@ def test_a_bug_is_reported_without_its_words(folder: Path, monkeypatch: pytest.M
 def test_the_operator_is_shown_what_needs_a_person(event: Event, lines: list[str]) -> None:
     """On standard error; nothing about requests, which name lists."""
     assert list(in_words(event)) == lines
+
+
+def test_a_feed_is_pulled_over_tls_with_its_authority_and_its_token(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without --ca the certificate is refused, and the cure that the error names works: `syncd pull --ca FILE`."""
+    use_clock(world.clock, monkeypatch)
+    world.publish(full=rows(0, 3))
+    monkeypatch.setattr(partner, "_CHECK_EVERY", 0.05)
+    authority, token = Authority(tmp_path, "ours"), tmp_path / "token"
+    token.touch(0o600)
+    token.write_text(TOKEN)
+    cert, key = authority.certificate("server")
+    ran: list[Ran] = []
+
+    def pull(url: str) -> None:
+        asked = ("pull", url, "--root", world.root, "--dir", tmp_path / "copy", "--token-file", token)
+        ran.extend((syncd(*asked), syncd(*asked, "--ca", authority.file)))
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    serve(
+        world.partner.root,
+        Address("127.0.0.1"),
+        token=TOKEN,
+        tls_cert=cert,
+        tls_key=key,
+        announce=pull,
+        emit=lambda _: None,
+        clock=utc_now,
+    )
+    refused, pulled = ran
+    assert refused.code == 5
+    assert "is not trusted" in refused.err
+    assert "give the authority that signed it as ca (`--ca`)" in refused.err
+    assert (pulled.code, pulled.out) == (0, "images version 1, new here\n")
 
 
 def test_a_renewed_certificate_is_used_without_a_restart(

@@ -241,7 +241,8 @@ def _no_connection(host: str, error: Exception) -> SourceError:
         )
     reason = getattr(cause, "strerror", None) or "no connection"
     return UnreachableError(
-        f"{host} cannot be reached: {reason}", hint="is it up, and does the firewall let us through?"
+        f"{host} cannot be reached: {reason}",
+        hint="check that the server is running, that the url is right, and that no firewall blocks the connection",
     )
 
 

@@ -100,6 +100,7 @@ def serve(
         tls=certificates.listening if certificates else None,
         limits=fitting_limits(Limits()),
         emit=emit,
+        setting="--listen",
     )
     with _signals() as inbox, _started(server):
         announce(f"{server.url}/")

@@ -44,7 +44,10 @@ _OUT_OF_FILES: Final = 0.5
 
 
 class WebServer:
-    """Serves ``app`` from `start` to `stop`. ``stopping`` is called in the server's thread when it begins to stop."""
+    """Serves ``app`` from `start` to `stop`. ``stopping`` is called in the server's thread when it begins to stop.
+
+    ``setting``: the configuration key or option that gave the address, for error messages.
+    """
 
     def __init__(
         self,
@@ -55,7 +58,9 @@ class WebServer:
         limits: Limits,
         emit: Emit,
         stopping: Callable[[], None] = lambda: None,
+        setting: str = "serve.listen",
     ) -> None:
+        self._setting = setting
         self._address, self._tls, self._limits, self._emit = address, tls, limits, emit
         self._stack = contextlib.ExitStack()
         self._server = _Uvicorn(
@@ -83,7 +88,7 @@ class WebServer:
     def start(self) -> None:
         """Listen and answer. Raises `StoreError`, `RefusedError`, `ConfigError`."""
         allow_files(_files_for(self._limits))
-        listener = self._stack.enter_context(_listener(self._address))
+        listener = self._stack.enter_context(_listener(self._address, self._setting))
         if self._address.path is None:
             host, port = listener.getsockname()[:2]
             self.address = Address(host, port)
@@ -270,9 +275,9 @@ def allow_files(wanted: int) -> None:
 
 
 @contextlib.contextmanager
-def _listener(address: Address) -> Iterator[socket.socket]:
+def _listener(address: Address, setting: str) -> Iterator[socket.socket]:
     if address.path is None:
-        with listening(address.host, address.port) as listener:
+        with listening(address.host, address.port, setting) as listener:
             # A client that vanished without closing its connection is noticed when data sent to it is not acknowledged.
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _ACKNOWLEDGE_WITHIN)
             yield listener
