@@ -122,7 +122,7 @@ def test_columns_out_of_order_are_a_bug(kind: str) -> None:
 def test_an_entry_is_not_added_and_removed_at_once(world: World) -> None:
     """Nothing says which was meant."""
     add, gone = columns({(SHA256, 1, "a"): "A"}), columns({(SHA256, 1, "a"): ""}, removed=True)
-    with pytest.raises(UsageError, match="1 sha256 entries are both added and removed"):
+    with pytest.raises(UsageError, match="1 sha256 row both added and removed"):
         publish(world, Changes(add, Removals(gone)))
 
 

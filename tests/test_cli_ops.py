@@ -177,7 +177,7 @@ def test_a_list_with_its_own_keys(running: World) -> None:
     publish = ("feed", "publish", feed, "--list", "images", "--add", more)
     refused = syncd(*publish, "--sign-with", made[0])
     assert refused.code == 6
-    assert refused.err.splitlines()[0] == "error: list-images needs 2 of its keys to sign, but 1 are at hand"
+    assert refused.err.splitlines()[0] == "error: list-images needs 2 of its keys to sign, but has 1 at hand"
     done = syncd(*publish, "--sign-with", made[0], "--sign-with", made[1], "--json")
     assert json.loads(done.out)["version"] == 3
     assert syncd("sync").code == 0

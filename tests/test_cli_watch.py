@@ -81,7 +81,7 @@ def test_a_watched_copy_follows_events(tmp_path: Path) -> None:
             peer.behave(refusal(503))
             peer.drop()
             lost = process.stderr.readline()
-            assert lost.endswith(" answered 503 to events: polling every 3600 seconds instead\n")
+            assert lost.endswith(" answered 503 to events: polling every 3,600 seconds instead\n")
             peer.behave(following)
             assert process.stderr.readline() == "note: following events again\n"
             process.send_signal(signal.SIGTERM)

@@ -85,7 +85,7 @@ def test_a_version_whose_files_were_collected(running: World) -> None:
     for path in running.state.feed.path(f"v1/{HEAD}/segments").iterdir():
         if path.stem not in kept:
             path.unlink()
-    with pytest.raises(UsageError, match=r"1 files of iwf\.images version 1 are no longer kept"):
+    with pytest.raises(UsageError, match=r"no longer has 1 file of iwf\.images version 1$"):
         compare(running, 1, 5)
 
 

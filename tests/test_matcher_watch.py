@@ -24,7 +24,7 @@ from world import IMAGES, World, row
 
 __all__ = ["pulled", "world"]  # fixtures
 
-UNREACHABLE = DeadlineExceeded("not finished within the 5 seconds allowed")
+UNREACHABLE = DeadlineExceeded("not finished within the deadline of 5 s")
 REJECTED = TrustError("timestamp.json is not signed by enough of the keys trusted for it")
 LOCKED = RefusedError("copy is in use by process 7 (a pull)")
 GOOD = PullResult((ListPull(IMAGES, 1, 2),))

@@ -197,7 +197,7 @@ def test_recovery_without_segments_publishes_nothing(running: World) -> None:
     """A backup without segments needs them copied back first."""
     back_up(running, with_segments=False)
     restore(running)
-    with pytest.raises(RefusedError, match=r"2 segments of iwf\.images are missing"):
+    with pytest.raises(RefusedError, match=r"/state/feed lacks 2 segments of iwf\.images$"):
         go_on_above(running, 100)
     shutil.copytree(running.base / "lost" / "feed" / "v1", running.state.feed.path("v1"), dirs_exist_ok=True)
     assert go_on_above(running, 100).lists == {HEAD: 101}

@@ -404,7 +404,7 @@ def test_a_partner_publishes_to_a_retired_list_again(world: World) -> None:
     """It counts as a list that exists: `--new` is refused, and without it the list goes on."""
     world.publish(full=rows(0, 3))
     retired = end_at_partner(world)
-    with pytest.raises(RefusedError, match="was retired on 2026-01-01 already"):
+    with pytest.raises(RefusedError, match="was already retired on 2026-01-01"):
         end_at_partner(world)
     with pytest.raises(UsageError, match="no list imagse") as caught:
         end_at_partner(world, ListName("imagse"))

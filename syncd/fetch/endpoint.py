@@ -60,7 +60,7 @@ class Deadline:
         left = 0.0 if self._ended else self._end - self._clock()
         if left <= 0:
             raise DeadlineExceeded(
-                f"not finished within the {self._seconds:g} seconds allowed",
+                f"not finished within the deadline of {self._seconds:g} s",
                 hint="the next sync tries again; if it keeps failing, the peer or the line is too slow for this limit",
             )
         return left

@@ -18,7 +18,7 @@ from syncd.format import container
 from syncd.format.caps import Caps
 from syncd.format.manifest import FORMAT, SegmentRef
 from syncd.model import MAX_DIGEST_BYTES, Algorithm
-from syncd.units import brief
+from syncd.units import brief, count
 
 MAGIC: Final = b"ARROW1"
 KEY_FORMAT: Final = b"syncd.format"
@@ -54,7 +54,7 @@ def check_length(path: Path, ref: SegmentRef) -> None:
         size = path.stat().st_size
     if size != ref.length:
         fault = SegmentFault.TRUNCATED if size < ref.length else SegmentFault.TRAILING_BYTES
-        raise SegmentError(path, fault, f"{size} bytes; the manifest says {ref.length}")
+        raise SegmentError(path, fault, f"{count(size, 'byte')}; the manifest says {ref.length}")
 
 
 def read_batch(path: Path, ref: SegmentRef, *, prove: bool = False) -> tuple[mmap.mmap, Any]:
@@ -80,7 +80,7 @@ def read_batch(path: Path, ref: SegmentRef, *, prove: bool = False) -> tuple[mma
         batch = reader.get_batch(0)
         batch.validate()  # each buffer is as long as the rows need, so nothing reads beyond the file
     if len(batch) != ref.rows:
-        raise SegmentError(path, SegmentFault.ROW_COUNT, f"{len(batch)} rows; the manifest says {ref.rows}")
+        raise SegmentError(path, SegmentFault.ROW_COUNT, f"{count(len(batch), 'row')}; the manifest says {ref.rows}")
     if not len(batch):
         raise SegmentError(path, SegmentFault.ROW_COUNT, "no rows")
     if prove:
@@ -118,11 +118,13 @@ def _check_schema(path: Path, ref: SegmentRef, found: Any) -> None:
     width = digest_type.byte_width if fixed else ref.algorithm.known_width or 1
     if width != (ref.algorithm.known_width or width):
         raise SegmentError(
-            path, SegmentFault.WIDTH, f"digests of {width} bytes; {ref.algorithm} digests have {ref.algorithm.width}"
+            path,
+            SegmentFault.WIDTH,
+            f"digests of {count(width, 'byte')}; {ref.algorithm} digests have {ref.algorithm.width}",
         )
     if not 1 <= width <= MAX_DIGEST_BYTES:
         raise SegmentError(
-            path, SegmentFault.WIDTH, f"digests of {width} bytes; format 1 allows 1 to {MAX_DIGEST_BYTES}"
+            path, SegmentFault.WIDTH, f"digests of {count(width, 'byte')}; format 1 allows 1 to {MAX_DIGEST_BYTES}"
         )
     if ref.kind == "base" and found.get_field_index("removed") >= 0:
         raise SegmentError(path, SegmentFault.REMOVAL_IN_BASE, "a base must not have a 'removed' column")

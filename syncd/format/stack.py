@@ -248,7 +248,7 @@ def _other_width(path: Path, width: int, stack: Stack) -> SegmentError:
     return SegmentError(
         path,
         SegmentFault.WIDTH,
-        f"{stack.algorithm} digests of {width} bytes cannot be combined with digests of {stack.width} bytes",
+        f"{stack.algorithm} digests of {width} and of {stack.width} bytes cannot be combined",
     )
 
 

@@ -33,6 +33,7 @@ from syncd.matcher.status import ListStatus, list_status
 from syncd.matcher.threads import Wait, can_wait
 from syncd.matcher.watcher import FeedWatcher, FolderWatcher, ReloadStep, WatchedFeed, Watcher
 from syncd.model import KNOWN_ALGORITHMS, Algorithm, Digest, Hit, ListName
+from syncd.units import count
 
 _new_tuple: Final = tuple.__new__
 """Saves a quarter of a microsecond a hit over calling the class of a named tuple."""
@@ -252,8 +253,8 @@ def _misuse(algorithm: str, widths: Sequence[int], given: str) -> UsageError:
             "unknown algorithm",
             hint=f"the first argument must be one of {known}, or another algorithm used in a list of this copy",
         )
-    wanted = " or ".join(map(str, widths))
-    return UsageError(f"a {algorithm} digest has {wanted} bytes, not {given}", hint="give bytes or hexadecimal text")
+    wanted = " or ".join([*map(str, widths[:-1]), count(widths[-1], "byte")])
+    return UsageError(f"a {algorithm} digest has {wanted}, not {given}", hint="give bytes or hexadecimal text")
 
 
 def _prepare(algorithm: str, search_set: SearchSet | None, digest: object) -> tuple[SearchSet, bytes]:
@@ -267,7 +268,7 @@ def _prepare(algorithm: str, search_set: SearchSet | None, digest: object) -> tu
     for same_width in search_set.by_width:
         if same_width.width == len(plain):
             return same_width, plain
-    raise _misuse(algorithm, widths, f"{len(plain)} bytes")
+    raise _misuse(algorithm, widths, count(len(plain), "byte"))
 
 
 def _plain_bytes(widths: Sequence[int], value: bytes) -> bytes:
@@ -292,7 +293,7 @@ def _as_digests(algorithm: str, width: int, digests: Any) -> Digests:
         return np.ascontiguousarray(array).view(f"S{width}").reshape(-1)
     if array.dtype != np.dtype(f"S{width}") or array.ndim != 1:
         given = f"an array of {array.dtype} and shape {array.shape}"
-        raise UsageError(f"a {algorithm} digest has {width} bytes, not {given}", hint=_shapes(width))
+        raise UsageError(f"a {algorithm} digest has {count(width, 'byte')}, not {given}", hint=_shapes(width))
     return array
 
 
@@ -309,6 +310,6 @@ def _join(algorithm: str, width: int, digests: Iterable[object]) -> Digests:
             raise UsageError(f"digests must be bytes, not {type(value).__name__}", hint=_shapes(width))
         plain = value if len(value) == width else _plain_bytes([width], value)
         if len(plain) != width:
-            raise _misuse(algorithm, [width], f"{len(plain)} bytes")
+            raise _misuse(algorithm, [width], count(len(plain), "byte"))
         values.append(plain)
     return np.frombuffer(b"".join(values), f"S{width}")

@@ -27,6 +27,7 @@ from syncd.trust.keys import Signers
 from syncd.trust.repository import Repository
 from syncd.trust.strict import verify_root
 from syncd.trust.values import MetadataUpdate
+from syncd.units import count
 
 HIGHEST: Final = 1 << 40
 """The largest version for `recover`: readers accept 53 bits, and a mistyped number must leave room above it."""
@@ -108,7 +109,7 @@ def _complete(publisher: Publisher, start: Start[Records], name: ListName) -> Cu
     missing = publisher.folder.feed.missing(name, current.manifest.stack)
     if missing:
         raise RefusedError(
-            f"{len(missing)} segments of {name} are missing from {publisher.folder.feed.root}",
+            f"{publisher.folder.feed.root} lacks {count(len(missing), 'segment')} of {name}",
             hint="copy v1 from a mirror or a matcher's copy into the feed, then run this again; nothing was changed",
         )
     return current

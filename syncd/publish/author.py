@@ -79,7 +79,7 @@ def init(feed: Path, offline_keys: Path, online_keys: Path, *, count: int, thres
             raise UsageError(f"{feed} is a feed already", hint="`syncd feed status` shows it; nothing was changed")
         if not 1 <= threshold <= count:
             raise UsageError(
-                f"a threshold of {threshold} is not possible with {count} keys",
+                f"a threshold of {threshold} is not possible: the number of keys is {count}",
                 hint="give a threshold from 1 to the number of keys",
             )
         if folder.store.length(layout.TIMESTAMP) is None:
@@ -234,7 +234,7 @@ def compact(
     feed_publisher.finish()
     current = feed_publisher.ledger.current(load_repository(folder), name)
     if current is None:
-        raise UsageError(f"{folder.root} has no list {name}", hint="`syncd feed status` shows the lists")
+        raise _no_list(folder, name, load_repository(folder))
     folded = fold_due(folder, current.manifest, everything=everything)
     if not folded:
         return None
@@ -259,11 +259,10 @@ def retire(folder: FeedFolder, name: ListName, signers: Signers, now: datetime) 
         check_clock(start.repository, now)
         current = start.current(name)
         if current is None:
-            names = sorted(filter(None, map(layout.list_of, start.repository.targets())))
-            raise UsageError(f"{folder.root} has no list {name}", hint=brief(nearest(name, names, "list"), _MAX_SHOWN))
+            raise _no_list(folder, name, start.repository)
         if current.manifest.retired is not None:
             raise RefusedError(
-                f"{name} was retired on {current.manifest.retired.since:%Y-%m-%d} already",
+                f"{name} was already retired on {current.manifest.retired.since:%Y-%m-%d}",
                 hint=f"nothing was changed; `syncd feed publish {folder.root} --list {name}` would revive it",
             )
         return Proposal("retire", (ListChange(name, (), {}, {}, (), retired=now),))
@@ -275,6 +274,11 @@ def retire(folder: FeedFolder, name: ListName, signers: Signers, now: datetime) 
         raise
     collect_garbage(folder, now, _PATIENCE)
     return manifest
+
+
+def _no_list(folder: FeedFolder, name: ListName, repository: Repository) -> UsageError:
+    names = sorted(filter(None, map(layout.list_of, repository.targets())))
+    return UsageError(f"{folder.root} has no list {name}", hint=brief(nearest(name, names, "list"), _MAX_SHOWN))
 
 
 def collect_garbage(folder: FeedFolder, now: datetime, patience: float = 0.0) -> Collected:

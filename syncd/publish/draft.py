@@ -17,6 +17,7 @@ from syncd.format.stack import Stack
 from syncd.format.writer import write_segment
 from syncd.model import KNOWN_ALGORITHMS, Algorithm, Counts, ListName
 from syncd.publish.change import ListChange
+from syncd.units import count
 
 
 class ListDraft:
@@ -150,7 +151,7 @@ def _joined(parts: list[Rows]) -> Rows:
     both = repeats(rows.digests, rows.entries)
     if len(both):
         raise UsageError(
-            f"{len(both)} {rows.algorithm} entries are both added and removed",
+            f"{count(len(both), f'{rows.algorithm} row')} both added and removed",
             hint="add or remove each entry, not both; nothing was published",
         )
     return rows

@@ -14,6 +14,7 @@ from syncd.format.manifest import Manifest, ManifestRef, SegmentRef
 from syncd.format.rows import Rows
 from syncd.format.stack import Stack, merge_deltas
 from syncd.model import Algorithm, Counts, ListName
+from syncd.units import count
 
 _SHOWN = 5
 
@@ -106,7 +107,7 @@ def _stacks(feed: FeedFolder, manifest: Manifest, refs: Sequence[SegmentRef]) ->
     missing = feed.missing(manifest.list, refs)
     if missing:
         raise UsageError(
-            f"{len(missing)} files of {manifest.list} version {manifest.version} are no longer kept",
+            f"{feed.root} no longer has {count(len(missing), 'file')} of {manifest.list} version {manifest.version}",
             hint="compare newer versions; `syncd snapshots` shows the counts of older ones",
         )
     return open_stacks(feed, manifest.list, refs)

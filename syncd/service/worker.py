@@ -103,8 +103,8 @@ class Worker:
             except TimeoutError:
                 self.on_killed(process.pid, request.source.deadline + self.grace)
                 raise DeadlineExceeded(
-                    f"source {request.source.name}: fetching and staging took more than "
-                    f"{request.source.deadline:g} seconds, so the worker was killed",
+                    f"source {request.source.name}: fetching and staging took longer than "
+                    f"its deadline of {request.source.deadline:g} s, so the worker was killed",
                     hint="the next sync tries again; if this goes on, raise deadline for this source",
                 ) from None
 

@@ -19,6 +19,7 @@ from syncd.service.web.dashboard import assets, guard, live, reading
 from syncd.service.web.dashboard.frame import again_page, login_page, message_page, page
 from syncd.service.web.dashboard.html import Html
 from syncd.service.web.dashboard.sessions import Attempts, Sessions
+from syncd.units import count
 
 _STREAMS: Final = 64
 """Most open pages that are kept up to date at a time."""
@@ -98,7 +99,7 @@ class Dashboard:
         peer = guard.came_from(request, behind_proxy=self._context.behind_proxy)
         wait = self._attempts.wait(peer)
         if wait:
-            fault = f"Too many wrong tokens. Try again in {wait} seconds."
+            fault = f"Too many wrong tokens. Try again in {count(wait, 'second')}."
             return self._ask(request, after, fault, 429, Retry_After=str(wait))
         visitor = self._context.access.admit_operator(form.get("token", "").strip())
         if visitor is None:
