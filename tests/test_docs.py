@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from syncd.cli.commands import LazyCommand, program
+from syncd.errors import RESTORE_CATALOG
 from syncd.outcomes import HoldReason, Outcome
 from syncd.pipeline.values import Deltas, Full, FullReason
 
@@ -91,3 +92,10 @@ def test_every_defence_names_the_test_that_shows_it() -> None:
     named = [re.findall(r"`(test_[a-z_]+\.py)`", line) for line in rows]
     assert [line for line, tests in zip(rows, named, strict=True) if not tests] == []
     assert [test for tests in named for test in tests if not (Path(__file__).parent / test).exists()] == []
+
+
+def test_a_hint_for_a_lost_catalog_names_a_section_of_the_manual() -> None:
+    """The section exists under exactly the name that the hint gives."""
+    _, section, rest = RESTORE_CATALOG.split('"')
+    assert rest == " in docs/operations.md"
+    assert f"## {section}" in (PROJECT / "docs/operations.md").read_text().splitlines()
