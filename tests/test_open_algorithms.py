@@ -106,9 +106,9 @@ def test_digests_of_any_width_sort_as_bytes(width: int) -> None:
 def test_segments_of_one_stack_have_one_width(tmp_path: Path) -> None:
     """No manifest can say a width, so that whoever reads the segments proves it."""
     one, other = segment_of(tmp_path, 0, {(b"a" * 9, ""): "A"}), segment_of(tmp_path, 1, {(b"a" * 10, ""): "A"})
-    with pytest.raises(SegmentError, match="tlsh2 digests of 10 bytes cannot be combined with digests of 9 bytes"):
+    with pytest.raises(SegmentError, match="tlsh2 digests of 10 and of 9 bytes cannot be combined"):
         Stack(NEW, [one, other])
-    with pytest.raises(SegmentError, match="digests of 10 bytes cannot be combined with digests of 9 bytes"):
+    with pytest.raises(SegmentError, match="digests of 10 and of 9 bytes cannot be combined"):
         difference(Stack(NEW, [one]), Stack(NEW, [other]))
     with pytest.raises(UsageError, match="a tlsh2 digest has 10 bytes; 9 are expected"):
         write_segment(tmp_path / "both", NEW, "base", [one.rows(), other.rows()])
