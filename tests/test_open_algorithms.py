@@ -118,7 +118,7 @@ def test_a_digest_has_one_to_1024_bytes(tmp_path: Path) -> None:
     """A segment of wider digests is refused; so is text of such a width."""
     ref = write_segment(tmp_path / "wide.arrow", NEW, "base", [rows_of({(b"a" * 1025, ""): "A"})])
     assert ref is not None
-    with pytest.raises(SegmentError, match="digests of 1025 bytes; format 1 allows 1 to 1024"):
+    with pytest.raises(SegmentError, match="digests of 1,025 bytes; format 1 allows 1 to 1024"):
         Segment.check(tmp_path / "wide.arrow", ref)
     assert Digest.parse("tlsh2:" + "Aa" * 1024) == Digest(NEW, b"\xaa" * 1024)
     for text in ("tlsh2:", "tlsh2:abc", "tlsh2:zz", "tlsh2:" + "aa" * 1025, "TLSH 2:aa", "-a:aa", "a" * 33 + ":aa"):
