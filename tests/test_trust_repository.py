@@ -107,14 +107,14 @@ def test_publish_without_the_keys(peer: MetadataPeer) -> None:
     """A list whose role needs keys that are not at hand cannot be published."""
     peer.add_list_role("images", new_key(), new_key(), threshold=2)
     peer.online["list-images"] = peer.online["list-images"][:1]
-    with pytest.raises(RefusedError, match="list-images needs 2 of its keys to sign, but 1 are at hand"):
+    with pytest.raises(RefusedError, match="list-images needs 2 of its keys to sign, but has 1 at hand"):
         peer.publish("images", 2)
 
 
 def test_a_strangers_key_does_not_count(peer: MetadataPeer) -> None:
     """A key that the role does not list is passed over, not used."""
     peer.online["lists"] = (new_key(),)
-    with pytest.raises(RefusedError, match="lists needs 1 of its keys to sign, but 0 are at hand") as caught:
+    with pytest.raises(RefusedError, match="lists needs 1 of its keys to sign, but has 0 at hand") as caught:
         peer.publish("images", 2)
     assert caught.value.hint.startswith("put its key back into the folder of online keys")
 
@@ -168,7 +168,7 @@ def test_renewal_above_keeps_roots_in_sequence(peer: MetadataPeer) -> None:
 def test_rotation_of_root_needs_the_old_keys(peer: MetadataPeer) -> None:
     """A new root is not signed where the old root's keys are not at hand."""
     fresh = new_key()
-    with pytest.raises(RefusedError, match="root needs 1 of its keys to sign, but 0 are at hand"):
+    with pytest.raises(RefusedError, match="root needs 1 of its keys to sign, but has 0 at hand"):
         peer.repository.rotate("root", (fresh,), 1, offline={}, online=peer.online, now=NOW)
 
 

@@ -146,7 +146,7 @@ def _too_few_keys(role: str, usable: int, threshold: int) -> RefusedError:
             f"put its key back into the folder of {folder} keys; if it is lost, make a new one with `syncd feed rotate`"
         )
     )
-    return RefusedError(f"{role} needs {threshold} of its keys to sign, but {usable} are at hand", hint=hint)
+    return RefusedError(f"{role} needs {threshold} of its keys to sign, but has {usable} at hand", hint=hint)
 
 
 def _add_signature(metadata: Metadata[Any], signer: Signer, role: str) -> None:
