@@ -54,14 +54,14 @@ def keys_of(peer: MetadataPeer) -> tuple[dict, dict]:  # type: ignore[type-arg] 
 def test_threshold_must_fit_the_keys(threshold: int) -> None:
     """A root threshold that no number of its keys can meet, or that none need meet, is refused."""
     peer = MetadataPeer(root_keys=3)
-    with pytest.raises(UsageError, match=f"root cannot require {threshold} of 3 keys"):
+    with pytest.raises(UsageError, match=f"root cannot require {threshold} signatures of 3 keys"):
         create(peer.offline, peer.online, threshold, NOW)
 
 
 def test_create_without_a_key_is_refused() -> None:
     """A role without a key is named."""
     peer = MetadataPeer()
-    with pytest.raises(UsageError, match="snapshot cannot require 1 of 0 keys"):
+    with pytest.raises(UsageError, match="snapshot cannot require 1 signature of 0 keys"):
         create(peer.offline, {**peer.online, "snapshot": ()}, 1, NOW)
 
 

@@ -29,7 +29,7 @@ from syncd.trust.values import (
     role_of,
     size_limit,
 )
-from syncd.units import clock_is_behind
+from syncd.units import clock_is_behind, count
 
 _Signed: TypeAlias = Root | Timestamp | Snapshot | Targets
 
@@ -161,7 +161,7 @@ def set_keys(delegator: Root | Targets, role: str, keys: tuple[Signer, ...], thr
     distinct = {signer.public_key.keyid: signer.public_key for signer in keys}
     if not 1 <= threshold <= len(distinct):
         raise UsageError(
-            f"{role} cannot require {threshold} of {len(distinct)} keys",
+            f"{role} cannot require {count(threshold, 'signature')} of {count(len(distinct), 'key')}",
             hint="the threshold is at least 1 and at most the number of keys",
         )
     delegated = delegator.get_delegated_role(role)
