@@ -63,8 +63,11 @@ def audit(
         records = catalog.audit_records(since=begin, actor=actor, limit=limit)
     if as_json:
         print_json({"records": [_document(record) for record in records]})
+    elif not records:
+        say("no such record")
     else:
-        _show(records)
+        rows = [(str(one.number), day(one.entry.at), one.entry.actor, one.entry.act.words) for one in records]
+        show_table(("number#", "time (UTC)", "who", "what~"), rows)
 
 
 def _time(text: str, now: datetime) -> datetime:
@@ -96,16 +99,6 @@ def _document(record: "AuditRecord") -> dict[str, Any]:
         "words": entry.act.words,
         "sha256": record.sha256,
     }
-
-
-def _show(records: "Sequence[AuditRecord]") -> None:
-    if not records:
-        say("no such record")
-        return
-    rows = [
-        (str(record.number), day(record.entry.at), record.entry.actor, record.entry.act.words) for record in records
-    ]
-    show_table(("number#", "time (UTC)", "who", "what~"), rows)
 
 
 @app.command()

@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import typer
 
@@ -108,7 +108,17 @@ def publish(
     if published.skipped:
         note(f"{count(published.skipped, 'bad row')} left out: see {skip_bad}")
     if as_json:
-        print_json(_published_document(published))
+        print_json(
+            {
+                "list": published.list,
+                "version": published.version,
+                "changed": published.changed,
+                "rows": published.rows,
+                "counts": {str(algorithm): asdict(counts) for algorithm, counts in published.counts.items()},
+                "skipped": published.skipped,
+                "needless": published.needless,
+            }
+        )
     else:
         _show_published(published)
 
@@ -152,18 +162,6 @@ def compact(
         return
     for name, manifest in folded.items():
         say(f"{name}: nothing to fold" if manifest is None else f"{name} version {manifest.version}: folded")
-
-
-def _published_document(published: author.Published) -> dict[str, Any]:
-    return {
-        "list": published.list,
-        "version": published.version,
-        "changed": published.changed,
-        "rows": published.rows,
-        "counts": {str(algorithm): asdict(counts) for algorithm, counts in published.counts.items()},
-        "skipped": published.skipped,
-        "needless": published.needless,
-    }
 
 
 def _show_published(published: author.Published) -> None:

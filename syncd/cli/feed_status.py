@@ -36,7 +36,8 @@ def status(feed: Feed, as_json: JsonFlag = False) -> None:
     folder = FeedFolder(feed)
     repository = load_repository(folder)
     roles = expiries(repository.versions, repository.expiries(), utc_now())
-    manifests = _manifests(folder, repository)
+    targets = ((list_of(path), target) for path, target in sorted(repository.targets().items()))
+    manifests = [folder.manifest(name, target.sha256) for name, target in targets if name]
     interrupted = bool(Journal(folder).pending())
     if as_json:
         print_json(_document(feed, manifests, repository, roles, interrupted=interrupted))
@@ -47,11 +48,6 @@ def status(feed: Feed, as_json: JsonFlag = False) -> None:
             note(role.warning)
     if interrupted:
         note("publishing was interrupted; the next `syncd feed publish` finishes it")
-
-
-def _manifests(folder: FeedFolder, repository: Repository) -> list[Manifest]:
-    targets = ((list_of(path), target) for path, target in sorted(repository.targets().items()))
-    return [folder.manifest(name, target.sha256) for name, target in targets if name]
 
 
 def _document(
@@ -77,12 +73,6 @@ def _document(
     }
 
 
-def _algorithms(manifest: Manifest) -> str:
-    return (
-        f"retired on {manifest.retired.since:%Y-%m-%d}" if manifest.retired else ", ".join(sorted(manifest.end_state))
-    )
-
-
 def _show(manifests: Sequence[Manifest], repository: Repository, roles: Sequence[Expiry]) -> None:
     fresh = repository.freshness()
     rows = [
@@ -90,7 +80,9 @@ def _show(manifests: Sequence[Manifest], repository: Repository, roles: Sequence
             manifest.list,
             str(manifest.version),
             f"{manifest.rows:,}",
-            _algorithms(manifest),
+            f"retired on {manifest.retired.since:%Y-%m-%d}"
+            if manifest.retired
+            else ", ".join(sorted(manifest.end_state)),
             day(fresh[manifest.list].verified_at) if manifest.list in fresh else "",
         )
         for manifest in manifests

@@ -74,7 +74,10 @@ def lookup(
         print_json(_lookup_document(matcher, answers))
     else:
         for answer in answers:
-            _show_answer(answer)
+            if answer.hits is None:
+                say(f"{answer.asked.text}  not checked")
+            else:
+                show_hits(answer.asked.text, answer.hits)
     if all(answer.hits is None for answer in answers):
         return UsageError.exit_code
     return 0 if any(answer.hits for answer in answers) else NOTHING_MATCHED
@@ -95,13 +98,6 @@ def _note_limits(answers: Sequence[LookupAnswer], held: Sequence[Algorithm]) -> 
     for algorithm in sorted({answer.asked.digest.algorithm for answer in answers if answer.hits is not None}):
         if not algorithm.cryptographic:
             note(f"{algorithm} digests are compared exactly; near matches are not found", kind="note")
-
-
-def _show_answer(answer: LookupAnswer) -> None:
-    if answer.hits is None:
-        say(f"{answer.asked.text}  not checked")
-    else:
-        show_hits(answer.asked.text, answer.hits)
 
 
 def _asked(texts: Sequence[str]) -> Iterator[AskedDigest]:

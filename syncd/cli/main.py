@@ -91,7 +91,9 @@ def _explained(error: Exception) -> SyncdError:
         case SyncdError():
             return error
         case typer.TyperException():
-            return _usage(error)
+            context = getattr(error, "ctx", None)
+            command = context.command_path if context else "syncd"
+            return UsageError(error.format_message(), hint=f"see `{command} --help`")
         case ModuleNotFoundError() if (error.name or "").partition(".")[0] in _DAEMON_PACKAGES:
             return UsageError(
                 f"this command needs the package {error.name}", hint="install it: pip install 'syncd[daemon]'"
@@ -100,13 +102,13 @@ def _explained(error: Exception) -> SyncdError:
             return output_error(error)
         case OSError():
             return _storage(error)
-    return _internal(error)
-
-
-def _usage(error: typer.TyperException) -> UsageError:
-    context = getattr(error, "ctx", None)
-    command = context.command_path if context else "syncd"
-    return UsageError(error.format_message(), hint=f"see `{command} --help`")
+    # The message is hidden, since it may contain a digest, unless a developer asks for the traceback.
+    if os.environ.get("SYNCD_DEBUG") == "1":
+        traceback.print_exception(error, file=sys.stderr)
+    return SyncdError(
+        f"internal error ({type(error).__name__})",
+        hint="a bug in syncd: run it again with SYNCD_DEBUG=1, remove secrets from the output, and report it",
+    )
 
 
 def _storage(error: OSError) -> SyncdError:
@@ -115,13 +117,3 @@ def _storage(error: OSError) -> SyncdError:
             raise error
     except StoreError as explained:
         return explained
-
-
-def _internal(error: Exception) -> SyncdError:
-    """Hide the message, which may contain a digest, unless a developer asks for the traceback."""
-    if os.environ.get("SYNCD_DEBUG") == "1":
-        traceback.print_exception(error, file=sys.stderr)
-    return SyncdError(
-        f"internal error ({type(error).__name__})",
-        hint="a bug in syncd: run it again with SYNCD_DEBUG=1, remove secrets from the output, and report it",
-    )

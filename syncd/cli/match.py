@@ -94,18 +94,14 @@ def _check(matcher: Matcher, file: Path, algorithms: Sequence[Algorithm]) -> Che
 def _digests(file: Path, algorithms: Sequence[Algorithm]) -> Mapping[Algorithm, bytes]:
     """Compute all digests in one pass over the file."""
     hashes = {algorithm: hashlib.new(algorithm, usedforsecurity=False) for algorithm in algorithms}
-    if _would_block(file.stat().st_mode):
+    mode = file.stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # a pipe or device may never end; a directory fails by itself
         raise OSError("not a regular file")
     with file.open("rb") as stream:
         while block := stream.read(_BLOCK):
             for running in hashes.values():
                 running.update(block)
     return {algorithm: running.digest() for algorithm, running in hashes.items()}
-
-
-def _would_block(mode: int) -> bool:
-    """Return True for a pipe or device, which may never end; opening a directory fails by itself."""
-    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def _perceptual(matcher: Matcher) -> dict[str, list[str]]:

@@ -81,7 +81,12 @@ def _show(found: Sequence[Document], now: datetime) -> None:
     columns = ("name", "lists~", "created~", "instances#", "loaded~", "behind#", "last seen~")
     show_table(columns, [_row(matcher, now) for matcher in found], red)
     for matcher in found:
-        _name_laggards(matcher)
+        laggards = _laggards(matcher)
+        for instance in laggards[:_NAMED]:
+            note(f"{matcher['name']}: {instance['instance']} {instance['act']}")
+        more = len(laggards) - _NAMED
+        if more > 0:
+            note(f"{matcher['name']}: and {more:,} more; --json names all")
 
 
 def _laggards(matcher: Document) -> Sequence[Document]:
@@ -106,15 +111,6 @@ def _loaded(matcher: Document) -> str:
 
 def _range(versions: Collection[int]) -> str:
     return str(min(versions)) if len(versions) == 1 else f"{min(versions)}-{max(versions)}"
-
-
-def _name_laggards(matcher: Document) -> None:
-    laggards = _laggards(matcher)
-    for instance in laggards[:_NAMED]:
-        note(f"{matcher['name']}: {instance['instance']} {instance['act']}")
-    more = len(laggards) - _NAMED
-    if more > 0:
-        note(f"{matcher['name']}: and {more:,} more; --json names all")
 
 
 @app.command("add")
@@ -147,18 +143,16 @@ def add(
       syncd matchers add web --list iwf.images > web.token
     """
     if token_file is not None:
-        _check_new(token_file)
+        if token_file.exists() or token_file.is_symlink():
+            raise UsageError(
+                f"{token_file} exists already", hint="name a file that does not exist; nothing was changed"
+            )
+        if not token_file.parent.is_dir():
+            raise UsageError(f"there is no folder {token_file.parent}", hint="create it first; nothing was changed")
     settings = load_config(config)
     answer = send_single(settings, {"do": "matchers_add", "name": name, "lists": lists or []})
     added = _add_here(settings, name, lists or []) if answer is None else dict(answer["added"])
     _hand_over(added, token_file, as_json=as_json)
-
-
-def _check_new(path: Path) -> None:
-    if path.exists() or path.is_symlink():
-        raise UsageError(f"{path} exists already", hint="name a file that does not exist; nothing was changed")
-    if not path.parent.is_dir():
-        raise UsageError(f"there is no folder {path.parent}", hint="create it first; nothing was changed")
 
 
 def _add_here(settings: Any, name: str, lists: Sequence[str]) -> dict[str, Any]:
@@ -231,18 +225,14 @@ def revoke(name: MatcherName, config: ConfigFile = None, as_json: JsonFlag = Fal
     """
     settings = load_config(config)
     if send_single(settings, {"do": "matchers_revoke", "name": name}) is None:
-        _revoke_here(settings, name)
+        from syncd.operate import matchers  # SQLAlchemy: not needed if the daemon does it
+
+        with _locked_catalog(settings, "syncd matchers revoke") as catalog:
+            matchers.revoke(catalog, name, asked_by=actor(), now=utc_now())
     if as_json:
         print_json({"revoked": {"name": name}})
     else:
         say(f"{name} may no longer pull")
-
-
-def _revoke_here(settings: Any, name: str) -> None:
-    from syncd.operate import matchers  # SQLAlchemy: not needed if the daemon does it
-
-    with _locked_catalog(settings, "syncd matchers revoke") as catalog:
-        matchers.revoke(catalog, name, asked_by=actor(), now=utc_now())
 
 
 @contextmanager

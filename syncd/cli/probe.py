@@ -76,7 +76,9 @@ def _faults(document: Document) -> Iterator[tuple[ProbeLevel, str]]:
     for one in document["lists"]:
         if one["act"]:
             critical = one["stale"] or _is_critical(one["last_sync"])
-            yield _level(critical and _is_followed(one)), f"{one['list']}: {one['act']}"
+            # without a limit its source is no longer configured: the list cannot recover and must not page forever
+            followed = one["limit_seconds"] is not None
+            yield _level(critical and followed), f"{one['list']}: {one['act']}"
     for source in document["not_published"]:
         last = source["last_sync"]
         ended = f"the last sync was {last['outcome']}" if last else _first_sync(source)
@@ -97,11 +99,6 @@ def _faults(document: Document) -> Iterator[tuple[ProbeLevel, str]]:
 def _first_sync(source: Document) -> str:
     running = source.get("running")
     return "the first sync is running" if running and not running["dry_run"] else "never synced"
-
-
-def _is_followed(one: Document) -> bool:
-    """Return False if the list's source is no longer configured: the list cannot recover and must not page forever."""
-    return one["limit_seconds"] is not None
 
 
 def _is_critical(last: Document | None) -> bool:

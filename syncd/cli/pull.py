@@ -159,7 +159,9 @@ def _show_attempt(attempt: PullAttempt, *, as_json: bool) -> None:
     if not changed and not attempt.errors:
         return
     if as_json:
-        say(json.dumps(_event(attempt)))
+        document = _document(attempt.pulled) if attempt.pulled else {}
+        errors = [error_document(error) for error in attempt.errors]
+        say(json.dumps({"at": stamp(utc_now()), **document, "errors": errors, "next_in": round(attempt.wait, 1)}))
     else:
         for change in changed:
             say(f"{stamp(utc_now())}  {_line(change)}")
@@ -169,12 +171,6 @@ def _show_attempt(attempt: PullAttempt, *, as_json: bool) -> None:
         if change.forked:
             _alarm_of_fork(change)
     flush()
-
-
-def _event(attempt: PullAttempt) -> dict[str, Any]:
-    document = _document(attempt.pulled) if attempt.pulled else {}
-    errors = [error_document(error) for error in attempt.errors]
-    return {"at": stamp(utc_now()), **document, "errors": errors, "next_in": round(attempt.wait, 1)}
 
 
 def _document(pulled: PullResult) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from syncd.settings import credentials
 from syncd.units import count
 
 if TYPE_CHECKING:
-    from syncd.operate.repair import Recovered
+    pass
 
 
 def backup(
@@ -110,14 +110,10 @@ def recover(
     if as_json:
         print_json({"lists": dict(done.lists), "metadata": dict(done.metadata)})
     else:
-        _show_recovered(done)
-
-
-def _show_recovered(done: "Recovered") -> None:
-    for name, version in sorted(done.lists.items()):
-        say(f"{name} version {version} published")
-    say("metadata: " + ", ".join(f"{role} {version}" for role, version in sorted(done.metadata.items())))
-    say("next: run `syncd sync`; matchers switch with their next pull")
+        for name, version in sorted(done.lists.items()):
+            say(f"{name} version {version} published")
+        say("metadata: " + ", ".join(f"{role} {version}" for role, version in sorted(done.metadata.items())))
+        say("next: run `syncd sync`; matchers switch with their next pull")
 
 
 def retrust(

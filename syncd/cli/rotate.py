@@ -39,25 +39,20 @@ class _Target:
 @contextmanager
 def _target(feed: Path, state: bool, offline: list[Path], online: Path | None, reason: str) -> Iterator[_Target]:
     if state:
-        with _in_state(StateFolder(feed), tuple(offline), online, reason) as target:
-            yield target
+        # SQLAlchemy: a partner, who has no state, need not install it
+        from syncd.operate.repair import in_state
+        from syncd.pipeline.publisher import open_publisher
+
+        operators = StateFolder(feed)
+        check_owner(operators.root)
+        with state_lock(operators, "changing keys"), open_publisher(operators, online=False) as publisher:
+            keys = signing.KeyFolders(online or operators.keys, tuple(offline))
+            yield _Target(operators.feed, in_state(publisher, actor(), reason), keys)
         return
     signing.refuse_operators(feed)
     folder = FeedFolder(feed)
     keys = signing.KeyFolders(online or keys_folder(feed), tuple(offline))
     yield _Target(folder, signing.in_feed(folder), keys)
-
-
-@contextmanager
-def _in_state(operators: StateFolder, offline: tuple[Path, ...], online: Path | None, reason: str) -> Iterator[_Target]:
-    # SQLAlchemy: a partner, who has no state, need not install it
-    from syncd.operate.repair import in_state
-    from syncd.pipeline.publisher import open_publisher
-
-    check_owner(operators.root)
-    with state_lock(operators, "changing keys"), open_publisher(operators, online=False) as publisher:
-        keys = signing.KeyFolders(online or operators.keys, offline)
-        yield _Target(operators.feed, in_state(publisher, actor(), reason), keys)
 
 
 def rotate(
@@ -103,10 +98,6 @@ def rotate(
         new = signing.NewKeys(tuple(new_key or ()), new_keys, threshold)
         rotated = signing.rotate(at.folder, at.apply, role, new, at.keys, utc_now())
         folder = at.keys.of(role)
-    _show(rotated, folder)
-
-
-def _show(rotated: signing.Rotated, folder: Path) -> None:
     say(f"{rotated.role} now has {count(rotated.keys, 'key')}; {rotated.threshold} must sign")
     for path in rotated.made:
         say(f"created   {path}")

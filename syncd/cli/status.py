@@ -43,22 +43,18 @@ def status(
       syncd status --json
     """
     if check:
-        return _probe(config)
+        try:
+            result = probe.judge(_read(config))
+        except Exception as error:  # noqa: BLE001 - exit codes 1 and 2 have meanings of their own here, whatever happens
+            result = probe.unknown(as_known(error))
+        say(result.line)
+        return result.code
     document = _read(config)
     if as_json:
         print_json(document)
     else:
         _show(document)
     return 0
-
-
-def _probe(config: Path | None) -> int:
-    try:
-        result = probe.judge(_read(config))
-    except Exception as error:  # noqa: BLE001 - exit codes 1 and 2 have meanings of their own here, whatever happens
-        result = probe.unknown(as_known(error))
-    say(result.line)
-    return result.code
 
 
 def _read(config: Path | None) -> Document:
@@ -88,13 +84,17 @@ def _show(document: Document) -> None:
         say(f"{source['source']}: nothing published yet; {_how_ended(source)}")
     for source in document["sources"]:
         if source.get("running"):  # an older daemon does not report it
-            say(f"{source['source']}: {_running(source['running'], now)}")
+            kind = "a dry run" if source["running"]["dry_run"] else "a sync"
+            began = ago(now - _time(source["running"]["started_at"]))
+            say(f"{source['source']}: {kind} is running, started {began}")
         if source["next_sync_at"] is not None and source["interval_seconds"] is not None:
             say(f"{source['source']}: {_next(source, now)}")
     if not lists and not waiting:
         say("no source is configured: add [sources.NAME] to the configuration")
     _note_faults(document)
-    _note_storage(document.get("storage_faults", ()), now)
+    for fault in document.get("storage_faults", ()):
+        lasts = span(now - _time(fault["since"]))
+        note(f"{fault['what']}: {fault['message']} (for {lasts}): {fault['to_do']}")
     _note_laggards(document["matchers"])
 
 
@@ -109,12 +109,6 @@ def _note_faults(document: Document) -> None:
     for one in (*document["metadata"], *document.get("certificates", ())):
         if one["act"]:
             note(one["act"])
-
-
-def _note_storage(faults: Sequence[Document], now: datetime) -> None:
-    for fault in faults:
-        lasts = span(now - _time(fault["since"]))
-        note(f"{fault['what']}: {fault['message']} (for {lasts}): {fault['to_do']}")
 
 
 def _note_laggards(matchers: Sequence[Document]) -> None:
@@ -145,11 +139,6 @@ def _next(source: Document, now: datetime) -> str:
     if cool_down_until is not None and _time(cool_down_until) > now:
         return f"{due}: paused after {count(source['failures'], 'failure')} in a row"
     return due
-
-
-def _running(running: Document, now: datetime) -> str:
-    kind = "a dry run" if running["dry_run"] else "a sync"
-    return f"{kind} is running, started {ago(now - _time(running['started_at']))}"
 
 
 def _how_ended(source: Document) -> str:

@@ -9,11 +9,11 @@ from syncd.catalog.folder import StateFolder
 from syncd.cli import arguments
 from syncd.cli.operator import ConfigFile, load_config, state_folder
 from syncd.cli.output import JsonFlag, note, print_json, progress, say, show_error, show_table, utc_now
-from syncd.errors import SyncdError, error_document
+from syncd.errors import error_document
 from syncd.units import count
 from syncd.verify.copy import prove_copy
 from syncd.verify.feed import prove_feed
-from syncd.verify.tally import Fault, Progress, Proof
+from syncd.verify.tally import Progress, Proof
 
 
 def verify(
@@ -124,14 +124,9 @@ def _show(proof: Proof) -> None:
     for text in proof.notes:
         note(text, kind="note")
     for fault in proof.faults:
-        show_error(_named(fault))
+        error = fault.error
+        if fault.file not in error.message:
+            error.message = f"{fault.file}: {error.message}"
+        show_error(error)
     result = "everything is verified" if not proof.faults else count(len(proof.faults), "fault")
     say(f"{result}: {count(proof.files, 'file')}, {proof.bytes / 1e6:,.1f} MB in {proof.folder}")
-
-
-def _named(fault: Fault) -> SyncdError:
-    """Return the error of a fault, with the name of the file."""
-    error = fault.error
-    if fault.file not in error.message:
-        error.message = f"{fault.file}: {error.message}"
-    return error
