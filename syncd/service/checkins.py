@@ -5,7 +5,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from itertools import chain
 from typing import Final
 
 from syncd.catalog.catalog import Catalog
@@ -56,9 +55,6 @@ class Checkins:
         self._gone: set[tuple[str, str]] = set()
         """dropped since the last flush, but still in the catalog; one that came back is written again"""
         self._pruned_at: datetime | None = None
-        self._read()
-
-    def _read(self) -> None:
         for loaded in sorted(self._catalog.loaded(), key=lambda loaded: loaded.seen_at):
             instances = self._matchers.setdefault(loaded.matcher, OrderedDict())
             instance = instances.setdefault(loaded.instance, _Instance(loaded.seen_at, stored=True))
@@ -89,7 +85,12 @@ class Checkins:
     def snapshot(self) -> tuple[LoadedVersion, ...]:
         """Return all loaded versions, sorted by matcher, instance and list."""
         with self._lock:
-            found = [loaded for instance in self._all() for loaded in instance.lists.values()]
+            found = [
+                loaded
+                for instances in self._matchers.values()
+                for instance in instances.values()
+                for loaded in instance.lists.values()
+            ]
         return tuple(sorted(found, key=lambda loaded: (loaded.matcher, loaded.instance, loaded.list)))
 
     @property
@@ -113,7 +114,9 @@ class Checkins:
                 if changed or gone:
                     self._catalog.replace_loaded(changed | gone, rows)
             except BaseException:
-                self._put_back(changed, gone)
+                with self._lock:
+                    self._changed |= {key for key in changed if self._find(*key)}
+                    self._gone |= gone
                 raise
             self._mark_stored(changed)
 
@@ -164,11 +167,6 @@ class Checkins:
                     self._drop(matcher)
                 del self._matchers[matcher]
 
-    def _put_back(self, changed: set[tuple[str, str]], gone: set[tuple[str, str]]) -> None:
-        with self._lock:
-            self._changed |= {key for key in changed if self._find(*key)}
-            self._gone |= gone
-
     def _mark_stored(self, written: Collection[tuple[str, str]]) -> None:
         with self._lock:
             for matcher, instance in written:
@@ -181,9 +179,6 @@ class Checkins:
     def _find(self, matcher: str, instance: str) -> _Instance | None:
         found = self._matchers.get(matcher)
         return None if found is None else found.get(instance)
-
-    def _all(self) -> Iterator[_Instance]:
-        return chain.from_iterable(found.values() for found in self._matchers.values())
 
 
 def _loaded(

@@ -60,14 +60,10 @@ def _throttled(send: Callable[[WorkerMessage], None], clock: Callable[[], float]
     return report
 
 
-def _die_with_parent() -> None:
-    """Die if the daemon is killed, so that no old worker writes into the folder that the next daemon works in."""
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
 def main() -> None:
     """Run the worker process."""
-    _die_with_parent()
+    # We die if the daemon is killed, so that no old worker writes into the folder that the next daemon works in.
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     for number in (signal.SIGINT, signal.SIGHUP):  # meant for the daemon; we are in another process group
         signal.signal(number, signal.SIG_IGN)
     with contextlib.suppress(OSError):

@@ -84,14 +84,21 @@ class Orders:
     def _carry_out(self, order: Order, user: str) -> dict[str, Any]:
         """Carry out an order that changes something, in the name of ``user``. Raises `SyncdError` if that fails."""
         match order.do:
-            case "holds" | "release" | "discard":
-                return self._hold(order, user)
+            case "holds":
+                return {"document": self._holds.document(), "end": 0}
+            case "release" | "discard":
+                release = order.do == "release"
+                return {"ended": self._holds.end(order.hold, release=release, user=user, reason=order.reason), "end": 0}
             case "retire":
                 return {"retired": self._retire(order.name, order.reason, user), "end": 0}
             case "matchers_add":
                 return self._add_matcher(order, user)
             case "matchers_revoke":
-                return self._revoke_matcher(order.name, user)
+                with self._lock:
+                    matchers.revoke(self._catalog, order.name, asked_by=user, now=self._clock())
+                    self._access.revoke(order.name)
+                self._emit(events.MatcherRevoked(order.name, user))
+                return {"revoked": {"name": order.name}, "end": 0}
         raise UsageError(
             f"the daemon does not know the order {order.do[:20]!r}",
             hint="use the same version of syncd for the command and the daemon",
@@ -115,7 +122,9 @@ class Orders:
         codes = [outcome.exit_code for outcome in refused]
         for running in started if order.wait else ():
             yield from _progress(running)
-            outcome = _outcome(running)
+            outcome = running.wait()
+            if outcome is None:
+                raise RefusedError("the sync ended without an outcome", hint="see the daemon's log")
             codes.append(outcome.exit_code)
             yield {"sync": sync_document(outcome)}
         yield {"end": worst_code(codes)}
@@ -141,12 +150,6 @@ class Orders:
         document = record_document(checked_record(StateFolder(Path(self._state_dir)), self._catalog, record))
         return {"status": document, "end": document["exit_code"]}
 
-    def _hold(self, order: Order, user: str) -> dict[str, Any]:
-        if order.do == "holds":
-            return {"document": self._holds.document(), "end": 0}
-        release = order.do == "release"
-        return {"ended": self._holds.end(order.hold, release=release, user=user, reason=order.reason), "end": 0}
-
     def _add_matcher(self, order: Order, user: str) -> dict[str, Any]:
         """Add a matcher and return its token, to this client only.
 
@@ -159,22 +162,8 @@ class Orders:
         self._emit(events.MatcherAdded(added.name, added.lists or (), user))
         return {"added": {**added.document(), "token": token}, "end": 0}
 
-    def _revoke_matcher(self, name: str, user: str) -> dict[str, Any]:
-        with self._lock:
-            matchers.revoke(self._catalog, name, asked_by=user, now=self._clock())
-            self._access.revoke(name)
-        self._emit(events.MatcherRevoked(name, user))
-        return {"revoked": {"name": name}, "end": 0}
-
 
 def _progress(running: RunningSync) -> Iterator[dict[str, Any]]:
     sync = {"sync_id": running.sync_id, "source": running.source}
     for stage in running.stages():
         yield {"progress": {**sync, "stage": stage.name, "done": stage.done, "total": stage.total}}
-
-
-def _outcome(running: RunningSync) -> SyncOutcome:
-    outcome = running.wait()
-    if outcome is None:
-        raise RefusedError("the sync ended without an outcome", hint="see the daemon's log")
-    return outcome

@@ -2,7 +2,6 @@
 
 import re
 import threading
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -67,7 +66,10 @@ class Pulls:
             counts, self._counts = self._counts, {}
         try:
             if counts:
-                self._catalog.append_all(_entries(counts, now))
+                self._catalog.append_all(
+                    AuditEntry(now, matcher, Pulled(name, count.manifests, count.segments, count.bytes))
+                    for (matcher, name), count in sorted(counts.items())
+                )
         except BaseException:
             for key, count in counts.items():
                 self._add(key, count)
@@ -79,8 +81,3 @@ class Pulls:
             if key not in self._counts and len(self._counts) >= _MAX_COUNTS:
                 key = (key[0], OTHER_LISTS)
             self._counts.setdefault(key, _Count()).add(count)
-
-
-def _entries(counts: dict[tuple[str, str], _Count], now: datetime) -> Iterator[AuditEntry]:
-    for (matcher, name), count in sorted(counts.items()):
-        yield AuditEntry(now, matcher, Pulled(name, count.manifests, count.segments, count.bytes))

@@ -148,7 +148,16 @@ class Schedule:
                 self._remove(name)
             self._intervals = dict(intervals)
             for name, value in changed.items():
-                self._add(name, value, planned[name])
+                trigger = Every(value, JITTER, self._rng, _LONGEST_COOL_DOWN)
+                self._scheduler.add_job(
+                    self._due,
+                    trigger,
+                    (name,),
+                    id=_SOURCE + name,
+                    next_run_time=planned[name].at,
+                    replace_existing=True,
+                )
+                self._on_planned(name, planned[name])
 
     def add_chore(self, name: str, seconds: float, run: Callable[[], None]) -> None:
         """Run a chore now, and again every ``seconds``."""
@@ -215,13 +224,6 @@ class Schedule:
             for job in self._scheduler.get_jobs():
                 if job.next_run_time is not None and job.next_run_time - now > job.trigger.longest:
                     job.modify(next_run_time=job.trigger.get_next_fire_time(None, now))
-
-    def _add(self, name: str, interval: float, planned: PlannedRun) -> None:
-        trigger = Every(interval, JITTER, self._rng, _LONGEST_COOL_DOWN)
-        self._scheduler.add_job(
-            self._due, trigger, (name,), id=_SOURCE + name, next_run_time=planned.at, replace_existing=True
-        )
-        self._on_planned(name, planned)
 
     def _due(self, name: str) -> None:
         """Store the next run, which APScheduler planned before it called this, then sync."""

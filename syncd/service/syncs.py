@@ -133,7 +133,9 @@ class Syncs:
                 )
             joined = running is not None
             running = running or self._new(source, dry_run)
-            self._audit(running, asked_by, joined)
+            if asked_by != SCHEDULE:
+                act = AskedForSync(running.source, running.sync_id, running.dry_run, joined)
+                self._publisher.catalog.append(asked_by, act, self._clock())
             if joined and asked_by != SCHEDULE:
                 self._emit(events.SyncJoined(running.sync_id, source.name, asked_by))
             if not joined:
@@ -181,11 +183,6 @@ class Syncs:
             self._emit(events.WorkerKilled(sync_id, source.name, pid, seconds))
 
         return RunningSync(sync_id, source.name, dry_run, Worker(killed, self._spare.take))
-
-    def _audit(self, running: RunningSync, asked_by: str, joined: bool) -> None:
-        if asked_by != SCHEDULE:
-            act = AskedForSync(running.source, running.sync_id, running.dry_run, joined)
-            self._publisher.catalog.append(asked_by, act, self._clock())
 
     def _begin(self, running: RunningSync, source: Source, asked_by: str) -> None:
         thread = threading.Thread(

@@ -143,7 +143,12 @@ class Worker:
                 return
         if self._abandoned.is_set():
             raise _stopped(request.source.name)
-        raise _died(request.source.name, process.wait())
+        status = process.wait()
+        how = f"by signal {-status}" if status < 0 else f"with status {status}"
+        raise StoreError(
+            f"source {request.source.name}: the worker process ended {how} before it was done",
+            hint="the next sync tries again; after signal 9, look for out of memory in the kernel's log",
+        )
 
 
 def _lines(descriptor: int, end: float) -> Iterator[bytes]:
@@ -172,12 +177,4 @@ def _stopped(source: str) -> AbandonedError:
     return AbandonedError(
         f"the sync of {source} was abandoned, because the daemon is stopping",
         hint="the next sync goes on from the files fetched so far",
-    )
-
-
-def _died(source: str, status: int) -> StoreError:
-    how = f"by signal {-status}" if status < 0 else f"with status {status}"
-    return StoreError(
-        f"source {source}: the worker process ended {how} before it was done",
-        hint="the next sync tries again; after signal 9, look for out of memory in the kernel's log",
     )

@@ -78,14 +78,11 @@ class Traffic:
 
         async def sending(message: Message) -> None:
             if message["type"] == "http.response.start":
-                self._answered(kind, message["status"])
+                counter = self._requests.get((kind, f"{message['status'] // 100}xx"))
+                if counter is not None:
+                    counter.inc()
             elif message["type"] == "http.response.body":
                 self._sent[kind].inc(len(message.get("body", b"")))
             await send(message)
 
         return sending
-
-    def _answered(self, kind: RequestKind, status: int) -> None:
-        counter = self._requests.get((kind, f"{status // 100}xx"))
-        if counter is not None:
-            counter.inc()

@@ -63,13 +63,14 @@ def _dots(laid: Plot) -> Html | None:
     if len(laid.points) > _MOST_DOTS:
         return None
     return join(
-        h("path", h("title", _tooltip(point)), d=f"M{laid.x(point.at):.1f} {laid.y(point.value):.1f}h0", class_="dot")
+        h(
+            "path",
+            h("title", f"{point.name}: {count(point.value, 'row')}, {exact(point.at)}"),
+            d=f"M{laid.x(point.at):.1f} {laid.y(point.value):.1f}h0",
+            class_="dot",
+        )
         for point in laid.points
     )
-
-
-def _tooltip(point: Point) -> str:
-    return f"{point.name}: {count(point.value, 'row')}, {exact(point.at)}"
 
 
 def _frame(kind: str) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from syncd.catalog.records import HeadRecord, SyncRecord, VersionSummary
+from syncd.catalog.records import SyncRecord, VersionSummary
 from syncd.model import Counts
 from syncd.outcomes import reasons_in_words
 from syncd.report.holds import commands_of
@@ -40,7 +40,7 @@ def list_page(data: PageData, one: ListView, history: History) -> Html:
     now = data.overview.now
     points = [Point(version.created_at, version.rows, f"Version {version.version}") for version in history]
     return join(
-        heading(one.head.list, _crumb("A list of", _source(data.overview, one.head.source))),
+        heading(one.head.list, h("p", "A list of ", _source(data.overview, one.head.source), class_="crumb")),
         section("standing", "State", _tasks(data, one.head.source, one.head.list), facts(_list_facts(one))),
         _holds(one),
         section("rows", "Rows over time", chart(points, now)),
@@ -93,10 +93,6 @@ def _source(seen: Overview, name: str) -> Child:
     return source_link(name) if any(one.name == name for one in seen.sources) else name
 
 
-def _crumb(before: str, link: Child) -> Html:
-    return h("p", before, " ", link, class_="crumb")
-
-
 def _tasks(data: PageData, source: str, name: str = "") -> Html | None:
     """Return the tasks of a source; with ``name``, without those that concern only other lists."""
     its = [task for task in data.tasks if task.source == source]
@@ -104,9 +100,11 @@ def _tasks(data: PageData, source: str, name: str = "") -> Html | None:
 
 
 def _list_facts(one: ListView) -> Sequence[Fact]:
+    serial = one.head.origin_serial  # shown if it differs from our own number
+    upstream = h("small", f"upstream serial {serial}") if serial not in {None, one.head.version} else None
     return (
         Fact("State", list_state(one)),
-        Fact("Version", one.head.version, join("published ", past(one.head.published_at, one.now), _serial(one.head))),
+        Fact("Version", one.head.version, join("published ", past(one.head.published_at, one.now), upstream)),
         Fact("Rows", one.rows, _algorithms(one)),
         *_followed_facts(one),
     )
@@ -127,12 +125,6 @@ def _followed_facts(one: ListView) -> Sequence[Fact]:
         Fact("Last sync", outcome(one.outcome), begun(one.source, one.now)),
         Fact("Next sync", next_sync(one.source, one.now)),
     )
-
-
-def _serial(head: HeadRecord) -> Html | None:
-    """Return the upstream's own number, if it differs from ours."""
-    serial = head.origin_serial
-    return h("small", f"upstream serial {serial}") if serial not in {None, head.version} else None
 
 
 def _algorithms(one: ListView) -> str | None:
@@ -159,12 +151,11 @@ def _source_facts(seen: Overview, one: SourceView) -> Sequence[Fact]:
 
 def _versions(history: History) -> Html:
     columns = ("Version", "Published (UTC)", "Rows#", "Added#", "Removed#", "Relabelled#", "Plan")
-    rows = [_version_row(one) for one in reversed(history[-50:])]
+    rows = [
+        (str(one.version), moment(one.created_at), one.rows, *_changes(one), _plan(one.plan))
+        for one in reversed(history[-50:])
+    ]
     return table_section("versions", "Recent versions", columns, rows)
-
-
-def _version_row(one: VersionSummary) -> Sequence[Child]:
-    return (str(one.version), moment(one.created_at), one.rows, *_changes(one), _plan(one.plan))
 
 
 def _changes(one: VersionSummary) -> Sequence[Child]:
@@ -187,7 +178,10 @@ def _plan(plan: str) -> str:
 def _syncs(syncs: Sequence[SyncRecord]) -> Html:
     columns = ("Started (UTC)", "Outcome", "Why", "Took#", "Received#")
     rows = [(moment(one.started_at), outcome(one.outcome), _reason(one), lasted(one), size(one.bytes)) for one in syncs]
-    return table_section("syncs", "Recent syncs", columns, rows, beside=h("p", _tally(syncs), class_="faint"))
+    often = Counter(one.outcome for one in syncs).most_common()
+    tally = ", ".join(f"{times} {in_words(ended)}" for ended, times in often)
+    beside = h("p", f"The last {len(syncs)}: {tally}" if tally else "", class_="faint")
+    return table_section("syncs", "Recent syncs", columns, rows, beside=beside)
 
 
 def _reason(one: SyncRecord) -> Html | None:
@@ -196,10 +190,3 @@ def _reason(one: SyncRecord) -> Html | None:
     if not one.message:
         return join(reason) if reason else None
     return join(one.message, h("small", reason) if reason else None)
-
-
-def _tally(syncs: Sequence[SyncRecord]) -> str:
-    often = Counter(one.outcome for one in syncs).most_common()
-    return (
-        f"The last {len(syncs)}: " + ", ".join(f"{times} {in_words(ended)}" for ended, times in often) if often else ""
-    )

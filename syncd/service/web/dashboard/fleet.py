@@ -1,6 +1,6 @@
 """The matchers: who may pull, the versions each instance has loaded, and those that lag. Pure."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from syncd.model import ListName
@@ -36,7 +36,8 @@ def matchers_in_short(seen: Overview) -> Html:
 
 def loaded_by(seen: Overview, name: ListName) -> Html:
     """Return the instances that have loaded one list: a part of its page."""
-    its = [one for one in _standings(seen) if one.loaded.list == name]
+    standings = (each for one in seen.matchers for instance in one.instances for each in instance.standings)
+    its = [standing for standing in standings if standing.loaded.list == name]
     late_first = sorted(its, key=lambda one: (not one.behind, not one.silent))
     columns = ("Instance", "Matcher", "State", "Version#", "Due#", "Loaded", "Last check-in")
     rows = [_loaded_row(one, seen) for one in late_first[:_SHOWN]]
@@ -48,10 +49,6 @@ def _late_first(seen: Overview) -> Sequence[tuple[str, InstanceView]]:
     """Return every instance with the name of its matcher: first those behind, then the silent ones, then the others."""
     every = [(one.matcher.name, instance) for one in seen.matchers for instance in one.instances]
     return sorted(every, key=lambda one: (not one[1].behind, not one[1].silent))
-
-
-def _standings(seen: Overview) -> Iterator[InstanceList]:
-    return (standing for one in seen.matchers for instance in one.instances for standing in instance.standings)
 
 
 def _fleet(seen: Overview) -> str:

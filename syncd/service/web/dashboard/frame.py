@@ -16,7 +16,11 @@ def page(title: str, path: str, now: datetime, form: str, *content: Child) -> Ht
     bar = h(
         "header",
         h("a", _icon(), "syncd", href="/", class_="brand"),
-        h("nav", (_place(where, name, path) for where, name in _PAGES), aria_label="Pages"),
+        h(
+            "nav",
+            (h("a", name, href=where, aria_current="page" if where == path else None) for where, name in _PAGES),
+            aria_label="Pages",
+        ),
         h("p", h("span", "Not live: ", h("a", "reload", href=path)), id="live", role="status"),
         h("form", _hidden("form", form), h("button", "Sign out", type="submit"), method="post", action="/logout"),
         class_="bar",
@@ -110,10 +114,6 @@ def _whole(title: str, now: datetime, *content: Child) -> Html:
 
 def _icon() -> Html:
     return h("img", src=address("icon.svg"), alt="", width=20, height=20)
-
-
-def _place(where: str, name: str, path: str) -> Html:
-    return h("a", name, href=where, aria_current="page" if where == path else None)
 
 
 def _hidden(name: str, value: str) -> Html:

@@ -39,7 +39,8 @@ async def stream(
                 continue
             happened.clear()
             if look() is Line.OPEN:
-                yield _tick(news, seen)
+                lists = {item.list: item.version for item in news.since(seen)}
+                yield f"event: tick\ndata: {json.dumps({'lists': lists})}\n\n".encode()
                 seen = news.number
                 await _pause(look, gap)
         if look() is Line.ENDED:
@@ -60,8 +61,3 @@ async def _within(happened: asyncio.Event, seconds: float) -> bool:
             return await happened.wait()
     except TimeoutError:
         return False
-
-
-def _tick(news: Announcements, seen: int) -> bytes:
-    lists = {item.list: item.version for item in news.since(seen)}
-    return f"event: tick\ndata: {json.dumps({'lists': lists})}\n\n".encode()

@@ -186,7 +186,11 @@ def table(caption: Child, columns: Sequence[str], rows: Iterable[Sequence[Child]
     Roles are stated although the elements imply them: on a narrow screen rows are laid out as blocks, and some
     browsers then no longer treat this as a table.
     """
-    head = h("tr", (_column(one) for one in columns), role="row")
+    head = h(
+        "tr",
+        (h("th", one.removesuffix("#"), scope="col", role="columnheader", class_=_number(one)) for one in columns),
+        role="row",
+    )
     body = (
         h(
             "tr",
@@ -202,10 +206,6 @@ def table(caption: Child, columns: Sequence[str], rows: Iterable[Sequence[Child]
         h("tbody", body, role="rowgroup"),
         role="table",
     )
-
-
-def _column(column: str) -> Html:
-    return h("th", column.removesuffix("#"), scope="col", role="columnheader", class_=_number(column))
 
 
 def _cell(column: str, value: Child, *, first: bool) -> Html:

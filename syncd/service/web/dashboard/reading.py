@@ -57,7 +57,8 @@ class Reading:
         if self._last is None or self._last[0] < wanted:
             with self._counting:
                 self._begun += 1
-            self._last = (self._begun, _read(self.context))
+            seen = self.context.overview()
+            self._last = (self._begun, PageData(seen, tasks(seen)))
         return self._last[1]
 
 
@@ -92,8 +93,3 @@ def one_source(reading: Reading, name: str) -> Shown | None:
 def matchers(reading: Reading) -> Shown:
     """Return the page of the matchers."""
     return Shown("Matchers", matchers_page(reading.data().overview))
-
-
-def _read(context: Context) -> PageData:
-    seen = context.overview()
-    return PageData(seen, tasks(seen))

@@ -70,11 +70,8 @@ def _of_lists(lists: Sequence[ListView]) -> Iterator[Task]:
         first, names = concerned[0], tuple(one.head.list for one in concerned)
         bad = any(_is_clock(one) or one.stale or one.holds for one in concerned)
         urgent = first.source.configured and ((ended is not None and ended.urgent) or bad)
-        yield Task(urgent, _commas(names), why, _to_do(first), source, names)
-
-
-def _commas(names: Sequence[str]) -> Html:
-    return join((", " if number else None, list_link(name)) for number, name in enumerate(names))
+        subject = join((", " if number else None, list_link(name)) for number, name in enumerate(names))
+        yield Task(urgent, subject, why, _to_do(first), source, names)
 
 
 def _to_do(one: ListView) -> str:
