@@ -16,7 +16,6 @@ from syncd.units import count, day
 
 if TYPE_CHECKING:
     from syncd.catalog.audit import AuditCheck, ChainFault, ChainGap, StatedHead
-    from syncd.catalog.records import AuditRecord
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -62,7 +61,21 @@ def audit(
     with open_catalog(state_folder(load_config(config))) as catalog:
         records = catalog.audit_records(since=begin, actor=actor, limit=limit)
     if as_json:
-        print_json({"records": [_document(record) for record in records]})
+        from syncd.catalog.tables import time_text  # SQLAlchemy: not needed for the help
+
+        documents = [
+            {
+                "number": record.number,
+                "at": time_text(record.entry.at),
+                "actor": record.entry.actor,
+                "act": record.entry.act.name(),
+                "fields": record.entry.act.document(),
+                "words": record.entry.act.words,
+                "sha256": record.sha256,
+            }
+            for record in records
+        ]
+        print_json({"records": documents})
     elif not records:
         say("no such record")
     else:
@@ -84,21 +97,6 @@ def _time(text: str, now: datetime) -> datetime:
             "--since is neither a time nor a duration",
             hint="for example 2026-11-01, 2026-11-01T09:30 (UTC unless it names a zone), 90s, 10m, 24h or 7d",
         ) from None
-
-
-def _document(record: "AuditRecord") -> dict[str, Any]:
-    from syncd.catalog.tables import time_text  # SQLAlchemy: not needed for the help
-
-    entry = record.entry
-    return {
-        "number": record.number,
-        "at": time_text(entry.at),
-        "actor": entry.actor,
-        "act": entry.act.name(),
-        "fields": entry.act.document(),
-        "words": entry.act.words,
-        "sha256": record.sha256,
-    }
 
 
 @app.command()

@@ -1,7 +1,7 @@
 """``syncd diff``."""
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -10,9 +10,6 @@ from syncd.cli.operator import ConfigFile, load_config, open_catalog, state_fold
 from syncd.cli.output import JsonFlag, print_json, say, show_table
 from syncd.model import Counts, list_name
 from syncd.units import count
-
-if TYPE_CHECKING:
-    from syncd.report.history import Difference
 
 
 def diff(
@@ -45,34 +42,24 @@ def diff(
     with open_catalog(folder) as catalog:
         difference = history.diff(catalog, folder.feed, list_name(name), old, new)
     if as_json:
-        print_json(_document(difference))
-    else:
-        _show(difference)
-
-
-def _document(difference: "Difference") -> dict[str, Any]:
-    return {
-        "list": difference.list,
-        "old": difference.old,
-        "new": difference.new,
-        "rows_old": difference.rows_old,
-        "rows_new": difference.rows_new,
-        "how": difference.how,
-        "counts": {str(algorithm): _counts(counts) for algorithm, counts in difference.counts.items()},
-        "labels": {
-            str(algorithm): {label: _counts(counts) for label, counts in labels.items()}
-            for algorithm, labels in difference.labels.items()
-        },
-    }
-
-
-def _counts(counts: Counts) -> dict[str, int]:
-    return {kind: number for kind, number in asdict(counts).items() if kind in {"added", "removed", "relabelled"}}
-
-
-def _show(difference: "Difference") -> None:
-    old, new = count(difference.rows_old, "row"), count(difference.rows_new, "row")
-    say(f"{difference.list}: version {difference.old} ({old}) to {difference.new} ({new})")
+        print_json(
+            {
+                "list": difference.list,
+                "old": difference.old,
+                "new": difference.new,
+                "rows_old": difference.rows_old,
+                "rows_new": difference.rows_new,
+                "how": difference.how,
+                "counts": {str(algorithm): _counts(counts) for algorithm, counts in difference.counts.items()},
+                "labels": {
+                    str(algorithm): {label: _counts(counts) for label, counts in labels.items()}
+                    for algorithm, labels in difference.labels.items()
+                },
+            }
+        )
+        return
+    rows_old, rows_new = count(difference.rows_old, "row"), count(difference.rows_new, "row")
+    say(f"{difference.list}: version {difference.old} ({rows_old}) to {difference.new} ({rows_new})")
     rows = [
         (str(algorithm), label, f"{counts.added:,}", f"{counts.removed:,}", f"{counts.relabelled:,}")
         for algorithm, labels in difference.labels.items()
@@ -82,3 +69,7 @@ def _show(difference: "Difference") -> None:
         show_table(("algorithm", "label~", "added#", "removed#", "relabelled#"), rows)
     else:
         say("nothing differs")
+
+
+def _counts(counts: Counts) -> dict[str, int]:
+    return {kind: number for kind, number in asdict(counts).items() if kind in {"added", "removed", "relabelled"}}

@@ -1,6 +1,5 @@
 """``syncd holds``, ``release`` and ``discard``: the decisions that wait for an operator."""
 
-from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -47,20 +46,10 @@ def holds(config: ConfigFile = None, as_json: JsonFlag = False) -> None:
     document = daemon_report(settings, "holds") or _read_here(settings)
     if as_json:
         print_json(document)
-    else:
-        _show(document["holds"], utc_now())
-
-
-def _read_here(settings: Any) -> Document:
-    from syncd.report.holds import holds_document  # SQLAlchemy: not needed if the daemon answers
-
-    with open_catalog(state_folder(settings)) as catalog:
-        return holds_document(catalog.holds())
-
-
-def _show(found: Sequence[Document], now: datetime) -> None:
-    waiting = [hold for hold in found if hold["state"] == "open"]
-    refused = [hold for hold in found if hold["state"] != "open"]
+        return
+    now = utc_now()
+    waiting = [hold for hold in document["holds"] if hold["state"] == "open"]
+    refused = [hold for hold in document["holds"] if hold["state"] != "open"]
     if not waiting:
         say("nothing is held")
     else:
@@ -71,6 +60,13 @@ def _show(found: Sequence[Document], now: datetime) -> None:
         say("", "refused:")
         names = ("hold#", "list", "lane", "rows#", "by", "when (UTC)~", "why~")
         show_table(names, [_refused_row(hold) for hold in refused])
+
+
+def _read_here(settings: Any) -> Document:
+    from syncd.report.holds import holds_document  # SQLAlchemy: not needed if the daemon answers
+
+    with open_catalog(state_folder(settings)) as catalog:
+        return holds_document(catalog.holds())
 
 
 def _waiting_row(hold: Document, now: datetime) -> tuple[str, ...]:
@@ -134,22 +130,7 @@ def _end(number: int, reason: str, config: Path | None, *, release: bool, as_jso
     ended = _end_here(settings, number, reason, release=release) if answer is None else answer["ended"]
     if as_json:
         print_json({"ended": ended})
-    else:
-        _show_ended(ended)
-
-
-def _end_here(settings: Any, number: int, reason: str, *, release: bool) -> Document:
-    # numpy and SQLAlchemy: not needed if the daemon does it
-    from syncd.operate.holds import end_hold
-    from syncd.report.holds import ended_document
-
-    purpose = f"syncd {'release' if release else 'discard'}"
-    with locked_publisher(state_folder(settings), purpose) as publisher:
-        settled = end_hold(publisher, number, release=release, actor=actor(), reason=reason, now=utc_now())
-        return ended_document(publisher.catalog, number, settled)
-
-
-def _show_ended(ended: Document) -> None:
+        return
     done = f"hold {ended['hold']} of {ended['list']} was {ended['state']}"
     wanted = f"{count(ended['wanted_rows'], 'row')} ({ended['lane']})"
     if ended["state"] != "released":
@@ -167,3 +148,14 @@ def _show_ended(ended: Document) -> None:
         say(f"hold {other['hold']} ended with it: {other['state']}")
     if ended["still_held"]:
         note(f"{ended['list']} has other holds: `syncd holds` shows them")
+
+
+def _end_here(settings: Any, number: int, reason: str, *, release: bool) -> Document:
+    # numpy and SQLAlchemy: not needed if the daemon does it
+    from syncd.operate.holds import end_hold
+    from syncd.report.holds import ended_document
+
+    purpose = f"syncd {'release' if release else 'discard'}"
+    with locked_publisher(state_folder(settings), purpose) as publisher:
+        settled = end_hold(publisher, number, release=release, actor=actor(), reason=reason, now=utc_now())
+        return ended_document(publisher.catalog, number, settled)

@@ -61,19 +61,8 @@ def matchers(context: typer.Context, config: ConfigFile = None, as_json: JsonFla
     document = daemon_report(settings, "matchers") or _read_here(settings)
     if as_json:
         print_json(document)
-    else:
-        _show(document["matchers"], utc_now())
-
-
-def _read_here(settings: Any) -> Document:
-    from syncd.report import lagging, overview  # SQLAlchemy and tuf: not needed if the daemon answers
-
-    now = utc_now()
-    with open_catalog(state_folder(settings)) as catalog:
-        return lagging.document(overview.matcher_views(catalog, now), now)
-
-
-def _show(found: Sequence[Document], now: datetime) -> None:
+        return
+    found, now = document["matchers"], utc_now()
     if not found:
         say("no matcher is permitted to pull: `syncd matchers add NAME` permits one")
         return
@@ -87,6 +76,14 @@ def _show(found: Sequence[Document], now: datetime) -> None:
         more = len(laggards) - _NAMED
         if more > 0:
             note(f"{matcher['name']}: and {more:,} more; --json names all")
+
+
+def _read_here(settings: Any) -> Document:
+    from syncd.report import lagging, overview  # SQLAlchemy and tuf: not needed if the daemon answers
+
+    now = utc_now()
+    with open_catalog(state_folder(settings)) as catalog:
+        return lagging.document(overview.matcher_views(catalog, now), now)
 
 
 def _laggards(matcher: Document) -> Sequence[Document]:

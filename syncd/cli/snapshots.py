@@ -1,6 +1,6 @@
 """``syncd snapshots``."""
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import typer
 
@@ -42,22 +42,22 @@ def snapshots(
     if not versions:
         raise UsageError(f"there is no list {listed}", hint=nearest(listed, known, "list"))
     if as_json:
-        print_json({"list": listed, "snapshots": [_snapshot_document(version) for version in versions]})
+        documents = [
+            {
+                "version": version.version,
+                "created_at": stamp(version.created_at),
+                "rows": version.rows,
+                "counts": counts_document(version.counts),
+                "plan": version.plan,
+                "sync_id": version.sync_id,
+                "manifest": version.manifest_sha256,
+            }
+            for version in versions
+        ]
+        print_json({"list": listed, "snapshots": documents})
         return
     columns = ("version#", "created (UTC)~", "rows#", "added#", "removed#", "relabelled#", "plan")
     show_table(columns, [_snapshot_row(version) for version in versions])
-
-
-def _snapshot_document(version: VersionRecord) -> dict[str, Any]:
-    return {
-        "version": version.version,
-        "created_at": stamp(version.created_at),
-        "rows": version.rows,
-        "counts": counts_document(version.counts),
-        "plan": version.plan,
-        "sync_id": version.sync_id,
-        "manifest": version.manifest_sha256,
-    }
 
 
 def _snapshot_row(version: VersionRecord) -> tuple[str, ...]:
