@@ -121,7 +121,9 @@ class Orders:
         yield from self._refused(refused, user, alone=not started)
         codes = [outcome.exit_code for outcome in refused]
         for running in started if order.wait else ():
-            yield from _progress(running)
+            sync = {"sync_id": running.sync_id, "source": running.source}
+            for stage in running.stages():
+                yield {"progress": {**sync, "stage": stage.name, "done": stage.done, "total": stage.total}}
             outcome = running.wait()
             if outcome is None:
                 raise RefusedError("the sync ended without an outcome", hint="see the daemon's log")
@@ -161,9 +163,3 @@ class Orders:
             self._access.add(added.name, added.lists, token)
         self._emit(events.MatcherAdded(added.name, added.lists or (), user))
         return {"added": {**added.document(), "token": token}, "end": 0}
-
-
-def _progress(running: RunningSync) -> Iterator[dict[str, Any]]:
-    sync = {"sync_id": running.sync_id, "source": running.source}
-    for stage in running.stages():
-        yield {"progress": {**sync, "stage": stage.name, "done": stage.done, "total": stage.total}}

@@ -4,6 +4,7 @@ The next run of each source is written to the catalog before the sync begins. So
 contacts a partner no more often than one that keeps running.
 """
 
+import contextlib
 import logging
 import threading
 from collections.abc import Callable, Mapping
@@ -145,7 +146,8 @@ class Schedule:
                 name: first_run(self._catalog.source(name), value, now, self._rng()) for name, value in changed.items()
             }
             for name in self._intervals.keys() - intervals.keys():
-                self._remove(name)
+                with contextlib.suppress(JobLookupError):
+                    self._scheduler.remove_job(_SOURCE + name)
             self._intervals = dict(intervals)
             for name, value in changed.items():
                 trigger = Every(value, JITTER, self._rng, _LONGEST_COOL_DOWN)
@@ -236,12 +238,6 @@ class Schedule:
         job: Any = self._scheduler.get_job(_SOURCE + name)
         if job is not None:
             job.modify(next_run_time=at)
-
-    def _remove(self, name: str) -> None:
-        try:
-            self._scheduler.remove_job(_SOURCE + name)
-        except JobLookupError:
-            return
 
 
 class WallClock:

@@ -122,20 +122,17 @@ class Activity:
             new = (sources | lists) - self._known
             self._known |= new
         for source, name in new:
-            self._begin_list(source, name) if name else self._begin_source(source)
-
-    def _begin_source(self, source: str) -> None:
-        self._begin("syncs", "outcome", ENDS, source=source)
-        self._begin("holds_opened", "lane", Lane, source=source)
-        self._begin("holds_ended", "end", HOLD_ENDS, source=source)
-        for key in ("received", "kills", "cool_downs"):
-            self._counters[key].labels(source)
-        self._durations.labels(source)
-
-    def _begin_list(self, source: str, name: str) -> None:
-        self._begin("list_syncs", "outcome", _LIST_ENDS, source=source, list=name)
-        self._begin("changes", "change", CHANGES, source=source, list=name)
-        self._loads.labels(name)
+            if name:
+                self._begin("list_syncs", "outcome", _LIST_ENDS, source=source, list=name)
+                self._begin("changes", "change", CHANGES, source=source, list=name)
+                self._loads.labels(name)
+                continue
+            self._begin("syncs", "outcome", ENDS, source=source)
+            self._begin("holds_opened", "lane", Lane, source=source)
+            self._begin("holds_ended", "end", HOLD_ENDS, source=source)
+            for key in ("received", "kills", "cool_downs"):
+                self._counters[key].labels(source)
+            self._durations.labels(source)
 
     def _begin(self, key: str, label: str, values: Iterable[str], **labels: str) -> None:
         for value in values:

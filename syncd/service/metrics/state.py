@@ -150,7 +150,8 @@ def _outcomes(state: StateSample) -> Iterator[Sample]:
 
 def _refusals(state: StateSample) -> Iterator[Sample]:
     for source in state.overview.sources:
-        now = {refusal(reason) for reason in _reasons(source, Outcome.REJECTED)}
+        faults = source.last.reported_faults.values() if source.last else ()
+        now = {refusal(reason) for fault in faults if fault.outcome is Outcome.REJECTED for reason in fault.reasons}
         yield from (((source.name, kind), kind in now) for kind in REFUSALS)
 
 
@@ -164,12 +165,6 @@ def _holds(state: StateSample) -> Iterator[Sample]:
     for view in state.overview.lists:
         for lane in Lane:
             yield (view.head.source, view.head.list, lane), sum(hold.lane is lane for hold in view.holds)
-
-
-def _reasons(source: SourceView, outcome: Outcome) -> Iterator[str]:
-    """Yield the reasons why lists of a source, or all of it, had that outcome in its last sync."""
-    faults = source.last.reported_faults.values() if source.last else ()
-    return (reason for fault in faults if fault.outcome is outcome for reason in fault.reasons)
 
 
 def _begun(source: SourceView) -> datetime | None:
