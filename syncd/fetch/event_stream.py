@@ -74,19 +74,16 @@ class EventParser:
         value = value.removeprefix(" ")
         match name:
             case "data":
-                self._add(value)
+                self._size += len(value) + 1
+                if self._size > LONGEST_EVENT:
+                    raise SourceError(f"the event stream has an event of more than {LONGEST_EVENT} bytes", hint=_HINT)
+                self._data.append(value)
             case "event":
                 self._kind = value
             case "id" if "\0" not in value:
                 self._id = value
             case "retry" if _RETRY.fullmatch(value):
                 self.retry = int(value) / 1000
-
-    def _add(self, value: str) -> None:
-        self._size += len(value) + 1
-        if self._size > LONGEST_EVENT:
-            raise SourceError(f"the event stream has an event of more than {LONGEST_EVENT} bytes", hint=_HINT)
-        self._data.append(value)
 
     def _dispatched(self) -> ServerSentEvent | None:
         kind, data = self._kind, self._data

@@ -59,9 +59,12 @@ class HttpPeer(Peer):
     ) -> None:
         super().__init__(deadline, meter)
         self._endpoint, self._inactivity, self._now = endpoint, inactivity, now
+        headers = {"User-Agent": f"syncd/{__version__}", "Accept": "*/*", "Accept-Encoding": "identity"}
+        if endpoint.token is not None:
+            headers["Authorization"] = f"Bearer {endpoint.token}"
         self._client = httpx.Client(
             transport=Transport(endpoint, deadline, connections),
-            headers=_headers(endpoint),
+            headers=headers,
             follow_redirects=False,
             trust_env=False,
         )
@@ -194,13 +197,6 @@ _BAD: Final = (
     httpcore.UnsupportedProtocol,
     httpcore.ConnectionNotAvailable,
 )
-
-
-def _headers(endpoint: Endpoint) -> dict[str, str]:
-    headers = {"User-Agent": f"syncd/{__version__}", "Accept": "*/*", "Accept-Encoding": "identity"}
-    if endpoint.token is not None:
-        headers["Authorization"] = f"Bearer {endpoint.token}"
-    return headers
 
 
 def _announced(response: httpx.Response) -> int | None:

@@ -101,18 +101,17 @@ class Buckets:
         self._distribute(pa.RecordBatch.from_arrays(columns, schema=self._schema))
 
     def _distribute(self, batch: Any) -> None:
-        digits = _digits(_digests(batch), self._digit)
+        digests = _digests(batch)
+        content = digests.view(np.uint8).reshape(len(digests), -1)[:, self._digit // 2]
+        digits = np.bitwise_and(content, np.uint8(15)) if self._digit % 2 else np.right_shift(content, np.uint8(4))
         ordered = batch.take(pa.array(np.argsort(digits, kind="stable")))
         bounds = np.concatenate([[0], np.cumsum(np.bincount(digits, minlength=_BUCKETS))]).tolist()
         for number in range(_BUCKETS):
             start, stop = bounds[number], bounds[number + 1]
             if start < stop:
-                self._bucket(number).add(ordered.slice(start, stop - start))
-
-    def _bucket(self, number: int) -> _Bucket:
-        if number not in self._buckets:
-            self._buckets[number] = _Bucket(self._folder, self._schema)
-        return self._buckets[number]
+                if number not in self._buckets:
+                    self._buckets[number] = _Bucket(self._folder, self._schema)
+                self._buckets[number].add(ordered.slice(start, stop - start))
 
     def sorted_rows(self, labels: tuple[str, ...]) -> Iterator[SortedRows]:
         """Yield all rows in order of (digest, entry), one bucket at a time. Call once."""
@@ -147,12 +146,6 @@ def _digests(batch: Any) -> Digests:
     width = column.type.byte_width
     digests: Digests = np.frombuffer(column.buffers()[1], f"S{width}", len(batch), column.offset * width)
     return digests
-
-
-def _digits(digests: Digests, digit: int) -> NDArray[np.uint8]:
-    """Return one hexadecimal digit of each digest."""
-    content = digests.view(np.uint8).reshape(len(digests), -1)[:, digit // 2]
-    return np.bitwise_and(content, np.uint8(15)) if digit % 2 else np.right_shift(content, np.uint8(4))
 
 
 def _first_difference(bucket: _Bucket) -> int | None:

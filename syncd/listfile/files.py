@@ -32,7 +32,12 @@ class ListFiles:
     def read(self, scratch: Path, progress: Progress | None = None) -> Batch:
         """Read the files into a batch whose columns stay in the folder ``scratch``. Raises as `load_rows`."""
         if self.full is not None:
-            return self._whole(self.full, scratch, progress)
+            whole = load_rows(self.full, _folder(scratch, "full"), skip_bad=self.skip_bad, progress=progress)
+            if not whole.segments:
+                raise UsageError(
+                    f"{self.full} contains no rows", hint="to empty a list, remove its entries with --remove"
+                )
+            return Whole(whole.segments, whole.skipped)
         changes = Changes()
         if self.add is not None:
             loaded = load_rows(self.add, _folder(scratch, "add"), skip_bad=self.skip_bad, progress=progress)
@@ -43,12 +48,6 @@ class ListFiles:
             named = load_removals(self.remove, _folder(scratch, "remove"), skip_bad=self.skip_bad, append=both)
             changes = Changes(changes.add, named.removals, changes.skipped + named.skipped)
         return changes
-
-    def _whole(self, path: Path, scratch: Path, progress: Progress | None) -> Whole:
-        loaded = load_rows(path, _folder(scratch, "full"), skip_bad=self.skip_bad, progress=progress)
-        if not loaded.segments:
-            raise UsageError(f"{path} contains no rows", hint="to empty a list, remove its entries with --remove")
-        return Whole(loaded.segments, loaded.skipped)
 
 
 def _folder(scratch: Path, name: str) -> Path:

@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final, Protocol, Self
+from typing import Final, Protocol, Self
 
 import numpy as np
 import pyarrow as pa
@@ -67,7 +67,19 @@ class CsvParser:
 
     def __init__(self, header: Sequence[str]) -> None:
         self._header = tuple(header)
-        self._options = _arrow_options(self._header)
+        few = pa.dictionary(pa.int32(), pa.utf8())
+        types = {"algorithm": few, "digest": pa.large_utf8(), "entry": pa.large_utf8(), "label": few}
+        self._options = (
+            # a block consists of whole lines: read it as one piece, so that its rows stay one array
+            arrow_csv.ReadOptions(column_names=list(self._header), block_size=2 * BLOCK + 1),
+            arrow_csv.ParseOptions(newlines_in_values=False, ignore_empty_lines=False),
+            arrow_csv.ConvertOptions(
+                column_types={name: types[name] for name in self._header},
+                null_values=[],
+                strings_can_be_null=False,
+                check_utf8=True,
+            ),
+        )
 
     @classmethod
     def from_header(cls, path: Path, line: bytes, needed: Sequence[frozenset[str]]) -> Self:
@@ -124,22 +136,6 @@ class CsvParser:
         if len(values) != len(self._header):
             return BadRow(WHOLE_LINE, f"{len(values)} columns; the header has {len(self._header)}")
         return _checked(dict(zip(self._header, values, strict=True)))
-
-
-def _arrow_options(header: Sequence[str]) -> tuple[Any, Any, Any]:
-    few = pa.dictionary(pa.int32(), pa.utf8())
-    types = {"algorithm": few, "digest": pa.large_utf8(), "entry": pa.large_utf8(), "label": few}
-    return (
-        # a block consists of whole lines: read it as one piece, so that its rows stay one array
-        arrow_csv.ReadOptions(column_names=list(header), block_size=2 * BLOCK + 1),
-        arrow_csv.ParseOptions(newlines_in_values=False, ignore_empty_lines=False),
-        arrow_csv.ConvertOptions(
-            column_types={name: types[name] for name in header},
-            null_values=[],
-            strings_can_be_null=False,
-            check_utf8=True,
-        ),
-    )
 
 
 def _split(text: str) -> list[str] | None:

@@ -63,8 +63,11 @@ class Columns:
         columns = dict(present)
         for name in COLUMNS:
             if name not in columns:
-                few = name in {"algorithm", "label"}
-                columns[name] = _same("", len(lines)) if few else pa.array([""] * len(lines), pa.large_utf8())
+                if name in {"algorithm", "label"}:
+                    codes = pa.array(np.zeros(len(lines), np.int32))
+                    columns[name] = pa.DictionaryArray.from_arrays(codes, pa.array([""]))
+                else:
+                    columns[name] = pa.array([""] * len(lines), pa.large_utf8())
         return cls(lines, **columns)
 
     @classmethod
@@ -79,10 +82,6 @@ class Columns:
         columns = (self.algorithm, self.digest, self.entry, self.label)
         algorithm, digest, entry, label = (column[number].as_py() for column in columns)
         return algorithm, digest, entry, label
-
-
-def _same(value: str, count: int) -> Any:
-    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, np.int32)), pa.array([value]))
 
 
 @dataclass(frozen=True)

@@ -149,7 +149,10 @@ class Repository:
         published = self.targets()
         for target in targets.values():
             _check_rises(target, published.get(target.name))
-            draft.roles[draft.role_for(target.name)].targets[target.name] = _target_file(target)
+            custom = {"custom": {"version": target.version}}
+            draft.roles[draft.role_for(target.name)].targets[target.name] = TargetFile(
+                target.length, {"sha256": target.sha256}, target.name, custom
+            )
         changed = {draft.role_for(name) for name in targets}
         for role in sorted(draft.roles):
             if role in changed or draft.is_due(role):
@@ -262,8 +265,3 @@ def _check_rises(target: SignedTarget, published: SignedTarget | None) -> None:
             hint="versions only rise: if the catalog was restored from a backup, run `syncd recover --above N`, with N"
             " above every version that was published",
         )
-
-
-def _target_file(target: SignedTarget) -> TargetFile:
-    custom = {"custom": {"version": target.version}}
-    return TargetFile(target.length, {"sha256": target.sha256}, target.name, custom)
