@@ -38,7 +38,8 @@ def load(file: Path | None = None) -> Config:
     The default file may be absent if the environment sets every required key. Raises `ConfigError`, which names the
     file (or the variable), the key, the fault and the cure.
     """
-    named = file or _from_environment()
+    variable = os.environ.get(FILE_VARIABLE)
+    named = file or (Path(variable) if variable else None)
     path = named or DEFAULT_FILE
     document = _read(path, required=named is not None)
     _check_names(document or {}, path)
@@ -58,11 +59,6 @@ def load(file: Path | None = None) -> Config:
         raise ConfigError(f"{path}: serve.{fault[0]}: {fault[1]}", hint=fault[2])
     _check_secrets(config, path)
     return config
-
-
-def _from_environment() -> Path | None:
-    named = os.environ.get(FILE_VARIABLE)
-    return Path(named) if named else None
 
 
 def _read(path: Path, *, required: bool) -> dict[str, Any] | None:

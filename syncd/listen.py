@@ -47,7 +47,15 @@ class Address:
 def parse(text: str) -> Address:
     """Parse an address. Raises `UsageError`. Port 0 means any free port."""
     if text.startswith(_UNIX):
-        return _unix(Path(text.removeprefix(_UNIX)))
+        path = Path(text.removeprefix(_UNIX))
+        if not path.is_absolute():
+            raise UsageError("the path of a unix socket must be absolute", hint=_SYNTAX)
+        if len(str(path).encode()) > _LONGEST_SOCKET:
+            raise UsageError(
+                f"the path of a unix socket has more than {_LONGEST_SOCKET} bytes",
+                hint="choose a shorter path: this is the kernel's limit for sockets (unix(7))",
+            )
+        return Address(path=path)
     host, _, port = text.rpartition(":")
     if not host or not port.isdecimal() or not port.isascii() or int(port) > _MAX_PORT:
         raise UsageError("not an address to listen on", hint=_SYNTAX)
@@ -56,17 +64,6 @@ def parse(text: str) -> Address:
     elif ":" in host:
         raise UsageError("an IPv6 address must be in brackets", hint=_SYNTAX)
     return Address(host, int(port))
-
-
-def _unix(path: Path) -> Address:
-    if not path.is_absolute():
-        raise UsageError("the path of a unix socket must be absolute", hint=_SYNTAX)
-    if len(str(path).encode()) > _LONGEST_SOCKET:
-        raise UsageError(
-            f"the path of a unix socket has more than {_LONGEST_SOCKET} bytes",
-            hint="choose a shorter path: this is the kernel's limit for sockets (unix(7))",
-        )
-    return Address(path=path)
 
 
 def is_loopback(host: str) -> bool:
@@ -84,8 +81,9 @@ def listening(host: str, port: int, setting: str) -> Iterator[socket.socket]:
     try:
         listener = socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)  # `create_server` adds the address to it
         raise StoreError(
-            f"cannot listen on {host} port {port}: {_reason(error)}",
+            f"cannot listen on {host} port {port}: {reason}",
             hint=_HINTS.get(error.errno or 0, "choose another address") + f" with {setting}",
         ) from error
     with listener:
@@ -93,8 +91,3 @@ def listening(host: str, port: int, setting: str) -> Iterator[socket.socket]:
         # Without it, an answer of two packets waits 40 ms for the acknowledgement of the first.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         yield listener
-
-
-def _reason(error: OSError) -> str:
-    """Return the system's message alone: `socket.create_server` adds the address to it."""
-    return os.strerror(error.errno) if error.errno else str(error)

@@ -23,7 +23,7 @@ from syncd.feed.folder import FeedFolder
 from syncd.feed.proof import prove_manifest
 from syncd.feed.snapshot import Snapshot
 from syncd.files import storage
-from syncd.format.manifest import Manifest, ManifestRef, SegmentRef
+from syncd.format.manifest import Manifest, ManifestRef
 from syncd.format.relation import Relation, relate
 from syncd.format.segment import Lookup, Segment
 from syncd.format.stack import Stack
@@ -187,11 +187,10 @@ class _Loader:
         }
         segments: dict[Algorithm, list[Segment]] = {}
         for ref in manifest.stack:
-            segments.setdefault(ref.algorithm, []).append(mapped.get(ref) or self._open(name, ref))
+            segments.setdefault(ref.algorithm, []).append(
+                mapped.get(ref) or Segment.open(self._copy.segment_path(name, ref), ref)
+            )
         return {algorithm: Stack(algorithm, found) for algorithm, found in segments.items()}
-
-    def _open(self, name: ListName, ref: SegmentRef) -> Segment:
-        return Segment.open(self._copy.segment_path(name, ref), ref)
 
 
 def _check_no_list_lost(current: CurrentFile, before: Generation | None) -> None:

@@ -61,7 +61,11 @@ class NewsStream:
 
     def update(self, pacer: Pacer, now: float, on_stream: OnStream | None = None) -> None:
         """Pass the events since the last call to ``pacer``, and a change of the stream to ``on_stream``."""
-        self._report_stream(on_stream)
+        error = self.error
+        if self._reported_lost != (error is not None):
+            self._reported_lost = error is not None
+            if on_stream:
+                on_stream(error)
         pacer.stream_changed(self.following, now)
         versions: dict[ListName, int] = {}
         with contextlib.suppress(queue.Empty):
@@ -69,13 +73,6 @@ class NewsStream:
                 name, version = self._published.get_nowait()
                 versions[name] = version
         pacer.announced(versions, now)
-
-    def _report_stream(self, on_stream: OnStream | None) -> None:
-        error = self.error
-        if self._reported_lost != (error is not None):
-            self._reported_lost = error is not None
-            if on_stream:
-                on_stream(error)
 
     def close(self) -> None:
         """Stop at once. A thread that is still connecting ends by itself within seconds."""
@@ -109,7 +106,10 @@ class NewsStream:
         try:
             with contextlib.closing(EventPeer(self._endpoint, self._deadline)) as peer:
                 for event in peer.events(self._last_id, self._opened):
-                    self._hear(event)
+                    published = read_published(event)
+                    if published is not None:
+                        self._published.put(published)
+                        self._on_news()
                     self._last_id = event.id
             return UnreachableError(f"{self._endpoint.host} ended its event stream", hint="syncd connects again soon")
         except SyncdError as error:
@@ -122,12 +122,6 @@ class NewsStream:
     def _opened(self) -> None:
         self.following, self.error = True, None
         self._on_news()
-
-    def _hear(self, event: ServerSentEvent) -> None:
-        published = read_published(event)
-        if published is not None:
-            self._published.put(published)
-            self._on_news()
 
     def _pause(self, error: SyncdError) -> float:
         status = error.status if isinstance(error, HttpStatusError) else 0

@@ -85,9 +85,5 @@ class Poller:
             try:
                 seconds = self._step()
             except Exception:  # noqa: BLE001 - a callback's fault is shown; ending the thread would freeze the lists
-                _show_fault(threading.current_thread())
+                threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread())))
                 seconds = max(seconds, _AFTER_A_FAULT)
-
-
-def _show_fault(thread: threading.Thread) -> None:
-    threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), thread)))

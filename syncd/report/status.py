@@ -14,8 +14,8 @@ from syncd.catalog.records import HoldRecord, SyncFault, SyncRecord
 from syncd.certificates import CertificateView
 from syncd.outcomes import Outcome, cure, joined, reasons_in_words
 from syncd.report.expiry import Expiry
-from syncd.report.lagging import InstanceView, MatcherView
-from syncd.report.overview import ListView, Overview, SourceFault, SourceView, StorageFault
+from syncd.report.lagging import MatcherView
+from syncd.report.overview import ListView, Overview, SourceFault, SourceView
 from syncd.units import stamp
 
 Time = Annotated[datetime, PlainSerializer(stamp), WithJsonSchema({"type": "string", "format": "date-time"})]
@@ -187,12 +187,18 @@ def status_document(overview: Overview) -> StatusDocument:
     return StatusDocument(
         at=overview.now,
         lists=tuple(_list(view) for view in overview.lists),
-        not_published=tuple(_waiting(source) for source in overview.waiting),
+        not_published=tuple(
+            WaitingStatus(source=source.name, last_sync=_sync(source.last), running=_running(source.running))
+            for source in overview.waiting
+        ),
         sources=tuple(_source(source, overview.source_faults) for source in overview.sources),
         metadata=tuple(_role(expiry) for expiry in overview.roles),
         certificates=tuple(_certificate(view) for view in overview.certificates),
         matchers=tuple(_matcher(view, overview.now) for view in overview.matchers),
-        storage_faults=tuple(_storage_fault(fault) for fault in overview.faults),
+        storage_faults=tuple(
+            StorageFaultStatus(what=fault.what, since=fault.since, message=fault.message, to_do=fault.to_do)
+            for fault in overview.faults
+        ),
     )
 
 
@@ -228,10 +234,6 @@ def _hold(hold: HoldRecord, now: datetime) -> HoldStatus:
     )
 
 
-def _waiting(source: SourceView) -> WaitingStatus:
-    return WaitingStatus(source=source.name, last_sync=_sync(source.last), running=_running(source.running))
-
-
 def _source(source: SourceView, faults: Iterable[SourceFault]) -> SourceStatus:
     return SourceStatus(
         source=source.name,
@@ -242,7 +244,11 @@ def _source(source: SourceView, faults: Iterable[SourceFault]) -> SourceStatus:
         verified_at=source.last_success_at,
         last_sync=_sync(source.last),
         running=_running(source.running),
-        faults=tuple(_fault(fault) for fault in faults if fault.source is source),
+        faults=tuple(
+            FaultStatus(list=fault.list or None, outcome=fault.fault.outcome, act=fault.why)
+            for fault in faults
+            if fault.source is source
+        ),
     )
 
 
@@ -250,10 +256,6 @@ def _running(sync: SyncRecord | None) -> RunningStatus | None:
     if sync is None:
         return None
     return RunningStatus(sync_id=sync.id, started_at=sync.started_at, dry_run=sync.dry_run)
-
-
-def _fault(source_fault: SourceFault) -> FaultStatus:
-    return FaultStatus(list=source_fault.list or None, outcome=source_fault.fault.outcome, act=source_fault.why)
 
 
 def _role(expiry: Expiry) -> RoleStatus:
@@ -288,12 +290,11 @@ def _matcher(view: MatcherView, now: datetime) -> MatcherStatus:
         behind=sum(instance.behind for instance in view.instances),
         silent=sum(instance.silent for instance in view.instances),
         lagging=len(view.laggards),
-        laggards=tuple(_laggard(instance, now) for instance in view.laggards[:_NAMED]),
+        laggards=tuple(
+            LaggardStatus(instance=instance.name, seen_at=instance.seen_at, act=instance.why(now))
+            for instance in view.laggards[:_NAMED]
+        ),
     )
-
-
-def _laggard(instance: InstanceView, now: datetime) -> LaggardStatus:
-    return LaggardStatus(instance=instance.name, seen_at=instance.seen_at, act=instance.why(now))
 
 
 def _sync_of(view: ListView) -> SyncStatus | None:
@@ -302,10 +303,6 @@ def _sync_of(view: ListView) -> SyncStatus | None:
     if last is None or view.over:
         return None
     return _sync(replace(last, outcome=fault.outcome, reasons=fault.reasons, message=fault.message))
-
-
-def _storage_fault(fault: StorageFault) -> StorageFaultStatus:
-    return StorageFaultStatus(what=fault.what, since=fault.since, message=fault.message, to_do=fault.to_do)
 
 
 def _sync(last: SyncRecord | None) -> SyncStatus | None:

@@ -7,7 +7,6 @@ from pathlib import Path
 from syncd.errors import MismatchError, StoreError
 from syncd.feed import layout
 from syncd.matcher.copy import CURRENT, CurrentFile, copy_at, read_current
-from syncd.model import ListName
 from syncd.trust.strict import verify_exactly
 from syncd.trust.values import TrustedFeed
 from syncd.verify.feed import Prover
@@ -45,7 +44,12 @@ class _CopyProof:
         for name, held in sorted(current.lists.items()):
             trusted = self._trusted(held.metadata, root)
             if trusted is not None:
-                self._list(trusted, name, held.version, held.manifest)
+                proved = prover.list(trusted, name, held.manifest)
+                with prover.attempt(CURRENT):
+                    if proved is not None and proved.version != held.version:
+                        raise MismatchError(
+                            f"{CURRENT} states another version of {name} than its manifest", hint="pull again"
+                        )
         prover.others(newest)
 
     def _current(self) -> CurrentFile:
@@ -69,9 +73,3 @@ class _CopyProof:
                 self._prover.metadata(trusted, root, self._now)
                 self._proved[key] = trusted
         return self._proved.get(key)
-
-    def _list(self, trusted: TrustedFeed, name: ListName, version: int, manifest: str) -> None:
-        proved = self._prover.list(trusted, name, manifest)
-        with self._prover.attempt(CURRENT):
-            if proved is not None and proved.version != version:
-                raise MismatchError(f"{CURRENT} states another version of {name} than its manifest", hint="pull again")
