@@ -54,12 +54,24 @@ def holds(config: ConfigFile = None, as_json: JsonFlag = False) -> None:
         say("nothing is held")
     else:
         columns = ("hold#", "list", "lane", "rows#", "why~", "since~")
-        show_table(columns, [_waiting_row(hold, now) for hold in waiting], frozenset(range(len(waiting))))
+        rows = [
+            (*_identity(hold), hold["message"], ago(max(timedelta(0), now - datetime.fromisoformat(hold["opened_at"]))))
+            for hold in waiting
+        ]
+        show_table(columns, rows, frozenset(range(len(waiting))))
         note("`syncd release HOLD --reason R` publishes it, `syncd discard HOLD --reason R` drops it", kind="to do")
     if refused:
         say("", "refused:")
         names = ("hold#", "list", "lane", "rows#", "by", "when (UTC)~", "why~")
-        show_table(names, [_refused_row(hold) for hold in refused])
+        ended = [
+            (*_identity(hold), hold["ended_by"], day(datetime.fromisoformat(hold["ended_at"])), hold["ended_reason"])
+            for hold in refused
+        ]
+        show_table(names, ended)
+
+
+def _identity(hold: Document) -> tuple[str, ...]:
+    return str(hold["hold"]), hold["list"], hold["lane"], f"{hold['rows']:,}"
 
 
 def _read_here(settings: Any) -> Document:
@@ -67,17 +79,6 @@ def _read_here(settings: Any) -> Document:
 
     with open_catalog(state_folder(settings)) as catalog:
         return holds_document(catalog.holds())
-
-
-def _waiting_row(hold: Document, now: datetime) -> tuple[str, ...]:
-    since = ago(max(timedelta(0), now - datetime.fromisoformat(hold["opened_at"])))
-    return str(hold["hold"]), hold["list"], hold["lane"], f"{hold['rows']:,}", hold["message"], since
-
-
-def _refused_row(hold: Document) -> tuple[str, ...]:
-    when = day(datetime.fromisoformat(hold["ended_at"]))
-    number, rows = str(hold["hold"]), f"{hold['rows']:,}"
-    return number, hold["list"], hold["lane"], rows, hold["ended_by"], when, hold["ended_reason"]
 
 
 def release(hold: HoldNumber, reason: Reason, config: ConfigFile = None, as_json: JsonFlag = False) -> None:

@@ -1,7 +1,7 @@
 """``syncd sync``: by the running daemon, or in this process if none runs."""
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -31,9 +31,6 @@ from syncd.errors import UsageError
 from syncd.outcomes import worst_code
 from syncd.service.client import error_of
 from syncd.units import done_of, in_words
-
-if TYPE_CHECKING:
-    from syncd.pipeline.publisher import Publisher
 
 
 def sync(
@@ -150,18 +147,17 @@ def _sync_here(settings: Any, source: str | None, *, dry_run: bool) -> list[Docu
     sources = settings.all_sources() if source is None else (settings.source(source),)
     if not sources:
         raise UsageError("no source is configured", hint="add [sources.NAME] to the configuration")
-    with locked_publisher(folder, "syncd sync") as publisher:
-        publisher.catalog.mark_interrupted(utc_now())
-        return [_sync_source(publisher, configured, dry_run=dry_run) for configured in sources]
-
-
-def _sync_source(publisher: "Publisher", source: Any, *, dry_run: bool) -> Document:
     # numpy and SQLAlchemy: not needed if the daemon does it
     from syncd.pipeline.sync import sync_source
     from syncd.report.document import sync_document
 
-    with progress(f"syncing {source.name}") as report:
-        return sync_document(sync_source(publisher, source, utc_now, report, dry_run=dry_run))
+    done: list[Document] = []
+    with locked_publisher(folder, "syncd sync") as publisher:
+        publisher.catalog.mark_interrupted(utc_now())
+        for configured in sources:
+            with progress(f"syncing {configured.name}") as report:
+                done.append(sync_document(sync_source(publisher, configured, utc_now, report, dry_run=dry_run)))
+    return done
 
 
 def _show(syncs: Sequence[Document], *, dry_run: bool) -> None:

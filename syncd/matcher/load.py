@@ -2,7 +2,7 @@
 
 import os
 import pwd
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -161,7 +161,10 @@ class _Loader:
         signed = prove_manifest(self.feed(held.metadata), name, self._copy.manifest_bytes(name, held.manifest))
         _check_not_older(signed.manifest, signed.sha256, known)
         self._check_present(name, signed.manifest)
-        _check_private(*self._places(name, signed.manifest))
+        # Nothing but their modes guards segments between the pull and the map.
+        segments = {self._copy.segment_path(name, ref) for ref in signed.manifest.stack}
+        folders = {path.parent for path in segments}
+        _check_private(*{self._copy.path("v1"), *segments, *folders, *(folder.parent for folder in folders)})
         return Snapshot(signed.manifest, signed.sha256, self._stacks(name, signed.manifest, known))
 
     def _check_present(self, name: ListName, manifest: Manifest) -> None:
@@ -174,12 +177,6 @@ class _Loader:
                     f"segment {path.name} of {name} is missing from {self._copy.root}",
                     hint="pull again: only the missing files are fetched",
                 )
-
-    def _places(self, name: ListName, manifest: Manifest) -> Iterator[Path]:
-        """Yield the paths whose modes must be checked: nothing else guards segments between the pull and the map."""
-        segments = {self._copy.segment_path(name, ref) for ref in manifest.stack}
-        folders = {path.parent for path in segments}
-        yield from {self._copy.path("v1"), *segments, *folders, *(folder.parent for folder in folders)}
 
     def _stacks(self, name: ListName, manifest: Manifest, known: Snapshot | None) -> dict[Algorithm, Stack]:
         mapped = {
@@ -232,13 +229,11 @@ def _search_set(algorithm: Algorithm, snapshots: Iterable[Snapshot]) -> SearchSe
             same_width.append((snapshot.manifest.list, snapshot.manifest.version, stack))
     if not stacks:
         return SearchSet(algorithm.width, (), ())
-    first, *others = (_of_width(width, found) for width, found in sorted(stacks.items()))
+    first, *others = (
+        SearchSet(width, tuple(found), tuple((name, version, stack.entries_of) for name, version, stack in found))
+        for width, found in sorted(stacks.items())
+    )
     return replace(first, others=tuple(others))
-
-
-def _of_width(width: int, stacks: list[tuple[ListName, int, Stack]]) -> SearchSet:
-    lookups = tuple((name, version, stack.entries_of) for name, version, stack in stacks)
-    return SearchSet(width, tuple(stacks), lookups)
 
 
 def _check_private(*paths: Path) -> None:

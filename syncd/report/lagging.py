@@ -145,14 +145,12 @@ def standings(loaded: Iterable[LoadedVersion], due: Mapping[ListName, int], now:
     head is always new and no instance would ever be behind.
     """
     return tuple(
-        _standing(version, due.get(version.list), now) for version in loaded if now - version.seen_at <= FORGOTTEN_AFTER
-    )
-
-
-def _standing(loaded: LoadedVersion, due: int | None, now: datetime) -> InstanceList:
-    return InstanceList(
-        loaded=loaded,
-        due=due,
-        behind=due is not None and loaded.version < due,
-        silent=now - loaded.seen_at > SILENT_AFTER,
+        InstanceList(
+            loaded=version,
+            due=due.get(version.list),
+            behind=version.version < due.get(version.list, version.version),
+            silent=now - version.seen_at > SILENT_AFTER,
+        )
+        for version in loaded
+        if now - version.seen_at <= FORGOTTEN_AFTER
     )

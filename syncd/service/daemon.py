@@ -32,7 +32,7 @@ from syncd.service.news import Announcements
 from syncd.service.orders import Orders
 from syncd.service.pulls import Pulls
 from syncd.service.reload import changes, check_reload
-from syncd.service.scheduler import PlannedRun, Random, Schedule, WallClock
+from syncd.service.scheduler import Random, Schedule, WallClock
 from syncd.service.syncs import Syncs
 from syncd.service.systemd import SystemdStatus
 from syncd.service.web.health import Health
@@ -99,7 +99,7 @@ class Daemon:
             self._due,
             environment.clock,
             environment.rng,
-            on_planned=self._planned,
+            on_planned=lambda name, planned: self._emit(events.SyncScheduled(name, planned.at, planned.why)),
             on_fault=faults.job_failed,
             on_done=faults.job_done,
         )
@@ -150,7 +150,9 @@ class Daemon:
         self._schedule.add_chore("beat", self._systemd.beat, self._systemd.note_beat)
         self._schedule.add_chore("worker", _READY_EVERY, self._syncs.make_ready)
         self._schedule.add_chore(ballast.CHORE, _LOOK_EVERY, Ballast(self._publisher.folder).keep)
-        self._schedule.add_chore("old files", _COLLECT_EVERY, self._collect)
+        self._schedule.add_chore(
+            "old files", _COLLECT_EVERY, lambda: self._publisher.collect_leftovers(self._environment.clock())
+        )
         self._health.prove()
         self._schedule.add_chore("proof", _LOOK_EVERY, self._health.prove_again)
         if self._site:
@@ -280,9 +282,6 @@ class Daemon:
             self._emit(events.CoolDown(outcome.sync_id, outcome.source, planned.at, failures))
         self._systemd.send_status()
 
-    def _planned(self, name: str, planned: PlannedRun) -> None:
-        self._emit(events.SyncScheduled(name, planned.at, planned.why))
-
     def _sign(self) -> None:
         try:
             if sign_if_due(self._publisher, self._environment.clock()):
@@ -290,9 +289,6 @@ class Daemon:
             self._faults.worked(TIMESTAMP)
         except SyncdError as error:
             self._faults.not_signed(error)
-
-    def _collect(self) -> None:
-        self._publisher.collect_leftovers(self._environment.clock())
 
     def _retire(self, name: str, reason: str, user: str) -> dict[str, Any]:
         """Retire a list; see `syncd.operate.retire`."""

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from syncd.model import ListName
-from syncd.report.lagging import InstanceList, InstanceView, MatcherView
+from syncd.report.lagging import InstanceView, MatcherView
 from syncd.report.overview import Overview
 from syncd.service.web.dashboard.frame import heading
 from syncd.service.web.dashboard.html import Child, Html, h, join
@@ -40,7 +40,18 @@ def loaded_by(seen: Overview, name: ListName) -> Html:
     its = [standing for standing in standings if standing.loaded.list == name]
     late_first = sorted(its, key=lambda one: (not one.behind, not one.silent))
     columns = ("Instance", "Matcher", "State", "Version#", "Due#", "Loaded", "Last check-in")
-    rows = [_loaded_row(one, seen) for one in late_first[:_SHOWN]]
+    rows = [
+        (
+            one.loaded.instance,
+            one.loaded.matcher,
+            _lag(behind=one.behind, silent=one.silent),
+            one.loaded.version,
+            one.due,
+            past(one.loaded.loaded_at, seen.now),
+            past(one.loaded.seen_at, seen.now),
+        )
+        for one in late_first[:_SHOWN]
+    ]
     empty = "No matcher has reported that it loaded this list."
     return table_section("loaded", "Loaded by", columns, rows, after=_more(len(its)), empty=empty)
 
@@ -65,25 +76,23 @@ def _fleet(seen: Overview) -> str:
 
 
 def _instance_row(matcher: str, one: InstanceView, seen: Overview) -> Sequence[Child]:
-    loaded = h("ul", (h("li", _loaded(each)) for each in one.standings), class_="plain")
+    lists = (
+        h(
+            "li",
+            list_link(each.loaded.list),
+            f" version {each.loaded.version}",
+            h("strong", f": {each.due} is due") if each.behind else None,
+        )
+        for each in one.standings
+    )
+    loaded = h("ul", lists, class_="plain")
     return one.name, matcher, _lag(behind=one.behind, silent=one.silent), loaded, past(one.seen_at, seen.now)
-
-
-def _loaded(one: InstanceList) -> Html:
-    late = h("strong", f": {one.due} is due") if one.behind else None
-    return join(list_link(one.loaded.list), f" version {one.loaded.version}", late)
 
 
 def _lag(*, behind: bool, silent: bool) -> Html:
     if behind:
         return state(Mark.ACT, "behind, silent" if silent else "behind")
     return state(Mark.WATCH, "silent") if silent else state(Mark.GOOD, "current")
-
-
-def _loaded_row(one: InstanceList, seen: Overview) -> Sequence[Child]:
-    its, now = one.loaded, seen.now
-    mark = _lag(behind=one.behind, silent=one.silent)
-    return its.instance, its.matcher, mark, its.version, one.due, past(its.loaded_at, now), past(its.seen_at, now)
 
 
 def _more(number: int) -> Html | None:
@@ -102,12 +111,14 @@ def _checked_in(seen: Overview) -> Html:
 def _registered(matchers: Sequence[MatcherView]) -> Html:
     columns = ("Matcher", "Lists", "Instances#", "Since (UTC)", "Added by")
     empty = prose("No matcher may pull yet. `syncd matchers add NAME` makes a token for one.")
-    return table_section(
-        "registered", "Permitted matchers", columns, [_matcher_row(one) for one in matchers], empty=empty
-    )
-
-
-def _matcher_row(one: MatcherView) -> Sequence[Child]:
-    its = one.matcher
-    lists = "all" if its.lists is None else ", ".join(its.lists)
-    return its.name, lists, len(one.instances), moment(its.created_at), its.created_by
+    rows = [
+        (
+            one.matcher.name,
+            "all" if one.matcher.lists is None else ", ".join(one.matcher.lists),
+            len(one.instances),
+            moment(one.matcher.created_at),
+            one.matcher.created_by,
+        )
+        for one in matchers
+    ]
+    return table_section("registered", "Permitted matchers", columns, rows, empty=empty)

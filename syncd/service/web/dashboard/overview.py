@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from syncd.model import ListName
 from syncd.outcomes import Outcome
 from syncd.report.expiry import Expiry, Urgency
-from syncd.report.overview import ListView, Overview, SourceView
+from syncd.report.overview import ListView, Overview
 from syncd.service.web.dashboard.chart import spark
 from syncd.service.web.dashboard.fleet import matchers_in_short
 from syncd.service.web.dashboard.html import Child, Html, h, join
@@ -52,20 +52,18 @@ def _tasks(tasks: Sequence[Task], lists: int) -> Html:
 
 def _lists(seen: Overview, histories: Mapping[ListName, History]) -> Html:
     columns = ("List", "State", "Version#", "Rows#", "Trend", "Verified", "Last sync", "Next sync")
-    rows = [_list_row(one, histories.get(one.head.list, ())) for one in seen.lists]
+    rows = [
+        (
+            list_link(one.head.list),
+            list_state(one),
+            one.head.version,
+            one.rows,
+            spark([Point(version.created_at, version.rows) for version in histories.get(one.head.list, ())], one.now),
+            *_followed(one),
+        )
+        for one in seen.lists
+    ]
     return table_section("lists", "Lists", columns, rows)
-
-
-def _list_row(one: ListView, history: History) -> Sequence[Child]:
-    trend = spark([Point(version.created_at, version.rows) for version in history], one.now)
-    return (
-        list_link(one.head.list),
-        list_state(one),
-        one.head.version,
-        one.rows,
-        trend,
-        *_followed(one),
-    )
 
 
 def _followed(one: ListView) -> Sequence[Child]:
@@ -96,19 +94,18 @@ def list_state(one: ListView) -> Html:
 
 def _sources(seen: Overview) -> Html:
     columns = ("Source", "Last sync", "When", "Verified", "Next sync", "Every")
-    rows = [_source_row(one, seen) for one in seen.sources]
+    rows = [
+        (
+            source_link(one.name),
+            outcome(one.last.outcome if one.last else None),
+            begun(one, seen.now),
+            past(one.last_success_at, seen.now),
+            next_sync(one, seen.now),
+            span(one.interval) if one.interval is not None else "",
+        )
+        for one in seen.sources
+    ]
     return table_section("sources", "Sources", columns, rows)
-
-
-def _source_row(one: SourceView, seen: Overview) -> Sequence[Child]:
-    return (
-        source_link(one.name),
-        outcome(one.last.outcome if one.last else None),
-        begun(one, seen.now),
-        past(one.last_success_at, seen.now),
-        next_sync(one, seen.now),
-        span(one.interval) if one.interval is not None else "",
-    )
 
 
 def _metadata(roles: Sequence[Expiry]) -> Html:

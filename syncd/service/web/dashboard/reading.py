@@ -48,18 +48,15 @@ class Reading:
             self.asking += 1
         try:
             with self._reading:
-                return self._at_least(wanted)
+                if self._last is None or self._last[0] < wanted:
+                    with self._counting:
+                        self._begun += 1
+                    seen = self.context.overview()
+                    self._last = (self._begun, PageData(seen, tasks(seen)))
+                return self._last[1]
         finally:
             with self._counting:
                 self.asking -= 1
-
-    def _at_least(self, wanted: int) -> PageData:
-        if self._last is None or self._last[0] < wanted:
-            with self._counting:
-                self._begun += 1
-            seen = self.context.overview()
-            self._last = (self._begun, PageData(seen, tasks(seen)))
-        return self._last[1]
 
 
 def overview(reading: Reading) -> Shown:
