@@ -64,7 +64,7 @@ def test_the_control_socket_has_an_address_that_the_kernel_takes(tmp_path: Path)
     message, hint = fault(written(tmp_path, f'state_dir = "/s"\ncontrol_socket = "/{"x" * 107}"'))
     assert (message, hint) == (
         "FILE: control_socket: longer than 107 bytes",
-        "choose a shorter path: the kernel's limit for sockets (unix(7))",
+        "choose a shorter path: this is the kernel's limit for sockets (unix(7))",
     )
 
 
