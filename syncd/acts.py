@@ -209,6 +209,109 @@ class Retired(Act):
 
 
 @dataclass(frozen=True)
+class Suppressed(Act):
+    """Suppressed a digest or one entry of it (`syncd suppress`), at once or for a second operator to confirm."""
+
+    suppression: int
+    digest_sha256: str
+    """hash of a random salt and the digest; both are in the catalog"""
+    list: str
+    """``*``: all lists"""
+    one_entry: bool
+    rows: int
+    """listed entries that it takes off"""
+    expires_at: str
+    """``never`` if it stays until it is ended"""
+    second: str
+    """``no need``, ``waits`` (it has no effect yet), or ``switched off`` (in the configuration)"""
+    reason: str
+
+    @property
+    def words(self) -> str:
+        """See `Act`."""
+        scope = "all lists" if self.list == "*" else self.list
+        made = {"waits": "asked a second operator for", "switched off": "made without a second operator"}
+        asked = f"{made.get(self.second, 'made')} suppression"
+        return f"{asked} {self.suppression} ({count(self.rows, 'entry')} of {scope}): {self.reason}"
+
+
+@dataclass(frozen=True)
+class Confirmed(Act):
+    """Confirmed suppressions that waited for a second operator (`syncd release`)."""
+
+    hold: str
+    suppressions: int
+    author: str
+    reason: str
+
+    @property
+    def words(self) -> str:
+        """See `Act`."""
+        return f"confirmed {count(self.suppressions, 'suppression')} of {self.author} (hold {self.hold}): {self.reason}"
+
+
+@dataclass(frozen=True)
+class Unsuppressed(Act):
+    """Ended suppressions (`syncd unsuppress`), or refused to confirm them (`syncd discard`)."""
+
+    suppressions: tuple[int, ...]
+    rows: int
+    """entries that are listed again"""
+    reason: str
+
+    @property
+    def words(self) -> str:
+        """See `Act`."""
+        numbers = ", ".join(map(str, self.suppressions))
+        return f"ended suppression {numbers} ({count(self.rows, 'entry')} listed again): {self.reason}"
+
+
+@dataclass(frozen=True)
+class SuppressionsExpired(Act):
+    """Suppressions came to their end."""
+
+    suppressions: tuple[int, ...]
+    rows: int
+    """entries that are listed again"""
+
+    @property
+    def words(self) -> str:
+        """See `Act`."""
+        numbers = ", ".join(map(str, self.suppressions))
+        return f"suppression {numbers} expired: {count(self.rows, 'entry')} listed again"
+
+
+@dataclass(frozen=True)
+class RolledBack(Act):
+    """Rolled a list back to an older version and pinned it there (`syncd rollback`)."""
+
+    list: str
+    version: int
+    exact: bool
+    reason: str
+
+    @property
+    def words(self) -> str:
+        """See `Act`."""
+        exactly = ", with entries that the partner removed since" if self.exact else ""
+        return f"rolled {self.list} back to version {self.version}{exactly}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class Unpinned(Act):
+    """Let a list that was rolled back follow its source again (`syncd unpin`)."""
+
+    list: str
+    version: int
+    reason: str
+
+    @property
+    def words(self) -> str:
+        """See `Act`."""
+        return f"unpinned {self.list} from version {self.version}: {self.reason}"
+
+
+@dataclass(frozen=True)
 class Earlier(Act):
     """An act recorded before acts had types, kept unchanged."""
 
@@ -236,6 +339,12 @@ ACTS: Final[tuple[type[Act], ...]] = (
     Released,
     Discarded,
     Retired,
+    Suppressed,
+    Confirmed,
+    Unsuppressed,
+    SuppressionsExpired,
+    RolledBack,
+    Unpinned,
     Earlier,
 )
 """Every class of act."""

@@ -19,6 +19,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from syncd.errors import UsageError, nearest
+from syncd.limits import DEFAULT_LIMITS, ListLimits
 from syncd.listen import Address
 from syncd.listen import parse as parse_address
 from syncd.settings import AbsolutePath, GivenFile, invalid_setting, named_files, validated
@@ -86,6 +87,14 @@ class Serve(BaseModel):
         return None
 
 
+class Corrections(BaseModel):
+    """``[corrections]``: what operators may do by themselves."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    second_operator: bool = True
+    """true if many suppressed rows in 24 hours wait for another operator"""
+
+
 class Config(BaseSettings):
     """All settings. Only `syncd.config_file.load` makes one."""
 
@@ -96,6 +105,7 @@ class Config(BaseSettings):
     control_socket: Annotated[AbsolutePath, AfterValidator(_bindable)] = DEFAULT_SOCKET
     sources: dict[str, AnyTable] = {}
     serve: Serve | None = None
+    corrections: Corrections = Corrections()
 
     @classmethod
     def settings_customise_sources(
@@ -127,6 +137,10 @@ class Config(BaseSettings):
     def intervals(self) -> dict[str, float]:
         """Return the seconds between two syncs of each source."""
         return {name: table.interval for name, table in self.sources.items()}
+
+    def limits(self, source: str, name: str) -> ListLimits:
+        """Return the gate's limits of a source's list; the defaults if the source is no longer configured."""
+        return self.sources[source].gate.of_list(name) if source in self.sources else DEFAULT_LIMITS
 
     def source(self, name: str) -> "Source":
         """Return one source to sync. Raises `UsageError`, whose hint names the nearest, if it is not configured."""

@@ -112,6 +112,21 @@ class TruncatedError(SourceError):
     """The peer sent fewer or more bytes than it announced."""
 
 
+class CodeNeeded(SyncdError):  # noqa: N818 - reads as what happened, in code and in log
+    """An act needs the operator's consent: the code of exactly what would happen. Nothing was changed."""
+
+    outcome = Outcome.HELD
+    exit_code = Outcome.HELD.exit_code
+    code: str = ""
+
+    @classmethod
+    def of(cls, message: str, code: str) -> "CodeNeeded":
+        """Return the error that asks for a code."""
+        error = cls(message, hint=f"if it is right, repeat the command with --accept {code}; nothing was changed")
+        error.code = code
+        return error
+
+
 class FeedError(SyncdError):
     """The peer's data is rejected. No operator can release it."""
 
@@ -247,6 +262,7 @@ _CROSSING: Final[tuple[type[SyncdError], ...]] = (
     RefusedError,
     LostRaceError,
     AbandonedError,
+    CodeNeeded,
 )
 """Every class that crosses process borders under its own name. A `SegmentError` crosses by its fault."""
 _BY_NAME: Final[dict[str, type[SyncdError]]] = {

@@ -5,6 +5,7 @@ This module imports nothing heavy, so that any code that reports an outcome can 
 
 import enum
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Final
 
 _EXIT_CODE_ORDER: Final = (1, 4, 3, 6, 5, 0)
@@ -117,6 +118,80 @@ class HoldReason(enum.StrEnum):
         "the update retires the list: the partner no longer publishes it",
         "ask the partner whether this was intended, and which list replaces it",
     )
+    SHRUNK = (
+        "shrunk",
+        "more rows would be removed than the limits allow",
+        "ask the partner whether this was intended",
+    )
+    GROWN = (
+        "grown",
+        "more rows would be added than the limits allow",
+        "ask the partner whether this was intended",
+    )
+    RELABELLED = (
+        "relabelled",
+        "more rows would get another label than the limits allow",
+        "ask the partner whether the labels changed their meaning",
+    )
+    TOO_SMALL = (
+        "too_small",
+        "fewer rows would be left than `min_rows`",
+        "ask the partner whether the list is complete",
+    )
+    TOO_LARGE = (
+        "too_large",
+        "more rows would be on the list than `max_rows`",
+        "ask the partner whether this was intended",
+    )
+    UNKNOWN_ALGORITHM = (
+        "unknown_algorithm",
+        "rows of an algorithm that `known_algorithms` does not name",
+        "find out whether your matchers can use it, and add it to `known_algorithms`",
+    )
+    UNKNOWN_LABEL = (
+        "unknown_label",
+        "rows with a label that `known_labels` does not name",
+        "ask the partner what it means, decide what a hit of it does, and add it to `known_labels`",
+    )
+    SERIAL_JUMP = (
+        "serial_jump",
+        "the upstream's serial rose by more than `max_serial_jump`",
+        "ask the partner whether they moved or rebuilt their feed",
+    )
+    SECOND_OPERATOR = (
+        "second_operator",
+        "one operator suppressed more rows of a list in 24 hours than one may alone",
+        "another operator looks at `syncd suppressions` and decides",
+    )
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A reason to hold, with its numbers. ``algorithm`` and ``label`` are empty if it is about the whole list."""
+
+    reason: HoldReason
+    algorithm: str = ""
+    label: str = ""
+    window: str = ""
+    """the period that the limit is for, such as "7 days"; empty: this change alone"""
+    rows: int = 0
+    """rows that would change, or that would be left"""
+    before: int = 0
+    """rows of the same kind that changed earlier in the period"""
+    of: int = 0
+    """the rows on the list that a percentage refers to"""
+    allowed: int = 0
+
+    @property
+    def words(self) -> str:
+        """The reason for people, with its numbers if it has any."""
+        if not self.rows and not self.allowed:
+            return self.reason.words
+        part = " ".join(filter(None, [self.algorithm, f"label {self.label}" if self.label else ""]))
+        of = f" of {self.of:,}" if self.of else ""
+        period = f" in {self.window}" if self.window else ""
+        where = f" ({part})" if part else ""
+        return f"{self.reason.words}: {self.before + self.rows:,}{of} rows{where}{period}, limit {self.allowed:,}"
 
 
 class Lane(enum.StrEnum):
@@ -127,6 +202,8 @@ class Lane(enum.StrEnum):
     REMOVALS = "removals"
     BOTH = "both"
     """a whole update, whose identity is in doubt"""
+    SUPPRESSIONS = "suppressions"
+    """an operator's own corrections, which wait for a second operator"""
 
 
 _CURE: Final = (

@@ -26,7 +26,7 @@ from syncd.format.segment import Segment
 from syncd.format.stack import Stack, Totals
 from syncd.format.writer import write_segment
 from syncd.model import Algorithm, Counts, ListName
-from syncd.outcomes import HoldReason, Lane
+from syncd.outcomes import Finding, HoldReason, Lane
 from syncd.pipeline import gate
 from syncd.pipeline.counting import Counting
 from syncd.pipeline.heads import ListState
@@ -393,7 +393,7 @@ def nervous(lanes: Iterable[Lane]) -> Iterator[None]:
 
     def judge(pending: Pending, *others: object) -> Verdict:
         found = real(pending, *others)  # type: ignore[arg-type]  # as they were given
-        reasons = Held((HoldReason.EMPTIED,))
+        reasons = Held((Finding(HoldReason.SERIAL_JUMP),))
         return Verdict(
             reasons if Lane.ADDITIONS in chosen else found.additions,
             reasons if Lane.REMOVALS in chosen else found.removals,

@@ -96,6 +96,7 @@ def test_holds_are_a_document(held: World) -> None:
     """With the reasons, and what to do."""
     (hold,) = syncd("holds", "--json").json["holds"]
     assert len(hold.pop("sha256")) == 64
+    assert [finding["reason"] for finding in hold.pop("findings")] == ["emptied"]
     assert hold == {
         "hold": 1,
         "list": "iwf.images",

@@ -117,12 +117,12 @@ def test_every_type_of_source_is_known_by_its_word() -> None:
     ("text", "message", "hint"),
     [
         ('statedir = "/s"', "FILE: statedir: unknown key", "did you mean state_dir?"),
-        ("[gate]", "FILE: gate: unknown key", "known keys: state_dir, control_socket, sources, serve"),
+        ("[gates]", "FILE: gates: unknown key", "known keys: state_dir, control_socket, sources, serve, corrections"),
         (f'{SOURCE}tokenfile = "/t"', "FILE: sources.iwf.tokenfile: unknown key", "did you mean token_file?"),
         (
-            f"{SOURCE}[sources.iwf.gate]",
-            "FILE: sources.iwf.gate: unknown key",
-            "known keys: type, interval, deadline, lists, url, root, token_file, client_cert, client_key, ca, "
+            f"{SOURCE}[sources.iwf.judge]",
+            "FILE: sources.iwf.judge: unknown key",
+            "known keys: type, interval, deadline, lists, gate, url, root, token_file, client_cert, client_key, ca, "
             "max_rows, max_bytes",
         ),
         (
@@ -228,13 +228,16 @@ def test_the_environment_overrides_every_key(tmp_path: Path, monkeypatch: pytest
         "max_rows": "7",
         "max_bytes": "8",
     }
-    assert changed.keys() == FeedSource.model_fields.keys()
+    assert changed.keys() == FeedSource.model_fields.keys() - {"gate"}
     monkeypatch.setenv("SYNCD_STATE_DIR", "/o/state")
     for key, value in changed.items():
         monkeypatch.setenv(f"SYNCD_SOURCES__IWF__{key.upper()}", value)
+    monkeypatch.setenv("SYNCD_SOURCES__IWF__GATE__MIN_ROWS", "9")
     found = load(file)
     assert found.state_dir == Path("/o/state")
-    assert found.sources["iwf"] == FeedSource.model_validate({**changed, "max_rows": 7, "max_bytes": 8})
+    assert found.sources["iwf"] == FeedSource.model_validate(
+        {**changed, "max_rows": 7, "max_bytes": 8, "gate": {"min_rows": 9}}
+    )
     assert found.sources["iwf"].lists == ("images", "audio")
 
 

@@ -1,11 +1,12 @@
 """The catalog: one SQL database with the operator's state, and the ledger in which publications are committed.
 
-`ListTables`, `HoldTables`, `SyncTables`, `MatcherTables` and `AuditTables` each keep one subject; `Catalog` joins them
-and adds the commit point.
+`ListTables`, `SizeTables`, `HoldTables`, `SuppressionTables`, `SyncTables`, `MatcherTables` and `AuditTables` each keep
+one subject; `Catalog` joins them and adds the commit point.
 
 Every method is one short transaction: if the process is killed at any statement, the catalog is as before it or as
 after it. All raise `StoreError` if the disk is full, read-only or damaged, or if another process holds the write lock
-too long. Nothing here logs, and no digest of a list is stored.
+too long. Nothing here logs; the only digests stored are those that an operator
+suppressed.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,6 +27,8 @@ from syncd.catalog.lists import ListTables, compare_head, compare_origin, drop_o
 from syncd.catalog.matchers import MatcherTables
 from syncd.catalog.records import RETRUSTED, AuditEntry, Records, head_name
 from syncd.catalog.schema import bring_up
+from syncd.catalog.sizes import SizeTables, put_sizes
+from syncd.catalog.suppressions import SuppressionTables, change_suppression, put_suppressions
 from syncd.catalog.syncs import SyncTables, put_source
 from syncd.catalog.tables import origins, publications, signed_files
 from syncd.errors import StoreError, UsageError
@@ -42,7 +45,7 @@ LOCK_WAIT: Final = 10.0
 """Seconds that a writer waits for another; no transaction here takes a hundredth of that."""
 
 
-class Catalog(ListTables, HoldTables, SyncTables, MatcherTables, AuditTables):
+class Catalog(ListTables, SizeTables, HoldTables, SuppressionTables, SyncTables, MatcherTables, AuditTables):
     """The SQL database of one state folder. Safe to share between threads and between processes."""
 
     @classmethod
@@ -83,13 +86,18 @@ class Catalog(ListTables, HoldTables, SyncTables, MatcherTables, AuditTables):
                 compare_head(connection, head)
             for ended in records.ended:
                 end_hold(connection, ended, commit.created_at)
-            open_holds(connection, records)
+            numbers = open_holds(connection, records)
+            put_suppressions(connection, records.suppressed, numbers[0] if numbers else None)
+            for correction in records.corrected:
+                change_suppression(connection, correction)
             for moved in records.origins:
                 put_record(connection, origins, moved.origin)
             for dropped in records.dropped:
                 drop_origin(connection, dropped)
             for head in commit.heads:
-                put_head(connection, head, records.notes[head.manifest.list], commit.created_at)
+                note = records.notes[head.manifest.list]
+                put_head(connection, head, note, commit.created_at)
+                put_sizes(connection, head, note, commit.created_at)
             if records.audit:
                 append(connection, *records.audit)
             return _put_publication(connection, commit)

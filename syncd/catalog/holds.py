@@ -60,15 +60,17 @@ def end_hold(connection: Connection, ended: HoldEnd, now: datetime) -> None:
         raise LostRaceError(f"hold {ended.id} was ended in the meantime", hint="`syncd holds` lists the open holds")
 
 
-def open_holds(connection: Connection, records: Records) -> None:
-    """Add the update of ``records`` and the holds that belong to it."""
+def open_holds(connection: Connection, records: Records) -> tuple[int, ...]:
+    """Add the update of ``records`` and the holds that belong to it; return the numbers of the holds."""
     update_id = None
     if records.update is not None:
         update_id = _insert_numbered(connection, updates, records.update)
+    numbers = []
     for hold in records.opened:
         if update_id is None:
             raise ValueError("a hold belongs to an update")
-        _insert_numbered(connection, holds, replace(hold, update_id=update_id))
+        numbers.append(_insert_numbered(connection, holds, replace(hold, update_id=update_id)))
+    return tuple(numbers)
 
 
 def _insert_numbered(connection: Connection, table: Table, record: Any) -> int:

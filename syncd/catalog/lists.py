@@ -17,13 +17,16 @@ from syncd.catalog.records import (
     ListRecords,
     OriginDrop,
     OriginRecord,
+    Suppression,
     VersionRecord,
     VersionSummary,
     head_name,
 )
+from syncd.catalog.suppressions import active_in
 from syncd.catalog.tables import heads, holds, origins, sources, versions
 from syncd.errors import LostRaceError
 from syncd.model import ListName
+from syncd.outcomes import Lane
 from syncd.publish.ledger import HeadMove
 from syncd.units import CLOCK_TOLERANCE
 
@@ -75,14 +78,17 @@ class ListTables(Tables):
         published = head_name(source, name)
         mine = (origins.c.source == source, origins.c.list == name)
         live = (holds.c.list == published, holds.c.state.in_((HoldState.OPEN, HoldState.DISCARDED)))
+        own = holds.c.lane != Lane.SUPPRESSIONS
         with reading(self._engine, self.path) as connection:
             origin = connection.execute(select(origins).where(*mine)).mappings().first()
             version = connection.execute(version_in_force(published)).mappings().first()
-            waiting = connection.execute(select(holds).where(*live).order_by(holds.c.id)).mappings().all()
+            waiting = connection.execute(select(holds).where(*live, own).order_by(holds.c.id)).mappings().all()
+            suppressed = connection.execute(active_in(published)).mappings().all()
         return ListRecords(
             OriginRecord(**origin) if origin else None,
             VersionRecord(**version) if version else None,
             tuple(HoldRecord(**row) for row in waiting),
+            tuple(Suppression(**row) for row in suppressed),
         )
 
     def heads(self) -> tuple[HeadRecord, ...]:

@@ -15,7 +15,7 @@ from pydantic import JsonValue
 from syncd.acts import Act
 from syncd.format.manifest import EndState, ManifestRef, SegmentRef, Withheld
 from syncd.model import Algorithm, Counts, ListName
-from syncd.outcomes import HoldReason, Lane, Outcome
+from syncd.outcomes import Finding, HoldReason, Lane, Outcome
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,19 @@ RETRUSTED: Final = 0
 
 
 @dataclass(frozen=True)
+class Pin:
+    """An older version that a list was rolled back to, and stays at until `unpin`."""
+
+    version: int
+    stack: tuple[SegmentRef, ...] = field(repr=False)
+    exact: bool
+    """true if entries that the partner removed since are listed as well"""
+    by: str
+    reason: str
+    at: datetime
+
+
+@dataclass(frozen=True)
 class OriginRecord:
     """A source's list as its signer stated it: the head's stack with ``owed`` on top.
 
@@ -97,6 +110,9 @@ class OriginRecord:
     """counts of ``owed`` rows that an operator discarded"""
     evidence: bytes | None = field(default=None, repr=False)
     """the signed documents that vouch for it; None: the same as the head's"""
+    labels: Mapping[Algorithm, Mapping[str, int]] | None = field(default=None, repr=False)
+    """entries in force by label; None: the same as the head's"""
+    pin: Pin | None = None
     fork: ManifestRef | None = None
     """the newest upstream version that does not descend from this one, held or discarded"""
     revision: int = 1
@@ -152,7 +168,9 @@ class ListRecords:
     version: VersionRecord | None
     """in force"""
     holds: "tuple[HoldRecord, ...]"
-    """open or discarded"""
+    """open or discarded, of its own rows or updates"""
+    suppressions: "tuple[Suppression, ...]"
+    """active"""
 
 
 @dataclass(frozen=True)
@@ -258,8 +276,20 @@ class HoldRecord:
     ended_at: datetime | None = None
     ended_by: str = ""
     ended_reason: str = ""
+    findings: tuple[Finding, ...] = ()
+    """the reasons with their numbers; empty if an older syncd opened it"""
     id: int = 0
     """0 until it is committed"""
+
+    @property
+    def why(self) -> tuple[Finding, ...]:
+        """Its findings; those of a hold that an older syncd opened have no numbers."""
+        return self.findings or tuple(Finding(reason) for reason in self.reasons)
+
+    @property
+    def message(self) -> str:
+        """Why it waits, for people."""
+        return "; ".join(finding.words for finding in self.why)
 
     @property
     def sha256(self) -> str:
@@ -278,6 +308,69 @@ class HoldEnd:
     state: HoldState
     by: str = ""
     reason: str = ""
+
+
+class SuppressionState(enum.StrEnum):
+    """The state of a suppression."""
+
+    WAITING = "waiting"
+    """for a second operator: it has no effect yet"""
+    ACTIVE = "active"
+    ENDED = "ended"
+    """by `unsuppress`, or refused by the second operator"""
+    EXPIRED = "expired"
+
+
+@dataclass(frozen=True)
+class Suppression:
+    """An operator's correction: a digest, or one entry of it, does not match. It is the only record with a digest."""
+
+    id: int
+    algorithm: Algorithm
+    digest: str = field(repr=False)
+    """in hex"""
+    entry: str | None = field(repr=False)
+    """None: every entry of the digest"""
+    list: ListName | None
+    """the published list; None: all lists"""
+    reason: str
+    author: str
+    created_at: datetime
+    expires_at: datetime | None
+    """None: it does not expire"""
+    salt: str = field(repr=False)
+    """in hex, random: the audit log names a suppression by the hash of salt and digest"""
+    state: SuppressionState = SuppressionState.ACTIVE
+    rows: int = 0
+    """listed entries that it took off when it was made"""
+    second: str = ""
+    """the operator who confirmed it, if one had to"""
+    hold_id: int | None = None
+    """the hold in which it waits, or waited, for a second operator"""
+    ended_at: datetime | None = None
+    ended_by: str = ""
+    ended_reason: str = ""
+    announced_at: datetime | None = None
+    """when its coming end was announced"""
+    others_at: datetime | None = None
+    """when it was noticed that the digest has another entry, which this suppression does not cover"""
+
+    @property
+    def fingerprint(self) -> str:
+        """The salted hash that the audit log names it by."""
+        return hashlib.sha256(bytes.fromhex(self.salt + self.digest)).hexdigest()
+
+    def covers(self, name: ListName) -> bool:
+        """Return True if it is for this published list."""
+        return self.list is None or self.list == name
+
+
+@dataclass(frozen=True)
+class SuppressionChange:
+    """The next state of a suppression. ``before``: the state it was computed from."""
+
+    suppression: Suppression
+    before: SuppressionState
 
 
 @dataclass(frozen=True)
@@ -310,6 +403,10 @@ class HeadNote:
     """the effect of its delta"""
     labels: Mapping[Algorithm, Mapping[str, int]] | None = None
     """entries in force by label; None: as in the version before"""
+    reference: bool = False
+    """true if an operator accepted this state: earlier changes no longer count for the gate"""
+    ours: bool = False
+    """true if the change is the operator's own: it does not count for the gate"""
 
 
 @dataclass(frozen=True)
@@ -324,4 +421,7 @@ class Records:
     """the waiting update to which the ``opened`` holds belong"""
     opened: tuple[HoldRecord, ...] = ()
     ended: tuple[HoldEnd, ...] = ()
+    suppressed: tuple[Suppression, ...] = ()
+    """new suppressions; those that wait belong to the one hold in ``opened``"""
+    corrected: tuple[SuppressionChange, ...] = ()
     audit: tuple[AuditEntry, ...] = ()

@@ -27,13 +27,13 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeDecorator
 
-from syncd.catalog.records import HoldState, SyncFault
+from syncd.catalog.records import HoldState, Pin, SuppressionState, SyncFault
 from syncd.errors import RESTORE_CATALOG, StoreError
 from syncd.format.manifest import EndState, ManifestRef, SegmentRef, Withheld
 from syncd.model import Algorithm, Counts, ListName
-from syncd.outcomes import HoldReason, Lane, Outcome
+from syncd.outcomes import Finding, HoldReason, Lane, Outcome
 
-REVISION: Final = "0007"
+REVISION: Final = "0008"
 """The schema that this code reads and writes."""
 
 
@@ -93,6 +93,8 @@ WITHHELD: Final = _json(dict[Algorithm, Withheld])
 REF: Final = _json(ManifestRef)
 LABELS: Final = _json(dict[Algorithm, dict[str, int]])
 HOLD_REASONS: Final = _json(tuple[HoldReason, ...])
+PIN: Final = _json(Pin)
+FINDINGS: Final = _json(tuple[Finding, ...])
 
 metadata: Final = MetaData(
     naming_convention={  # so that a later migration can name the constraint it drops
@@ -149,6 +151,8 @@ origins: Final = Table(
     Column("waiting", WITHHELD, nullable=False, server_default="{}"),
     Column("discarded", WITHHELD, nullable=False, server_default="{}"),
     Column("evidence", LargeBinary),
+    Column("labels", LABELS),
+    Column("pin", PIN),
     Column("fork", REF),
     Column("revision", LONG, nullable=False, server_default="1"),
 )
@@ -166,6 +170,20 @@ versions: Final = Table(
     Column("counts", COUNTS, nullable=False),
     Column("rows", LONG, nullable=False),
     Column("labels", LABELS),
+)
+
+sizes: Final = Table(
+    "sizes",  # of each version of a head, for the windows of the gate: narrow, because they are summed up at each sync
+    metadata,
+    Column("list", Text, primary_key=True),
+    Column("version", LONG, primary_key=True),
+    Column("algorithm", Text, primary_key=True),
+    Column("at", TIME, nullable=False),
+    Column("rows", LONG, nullable=False),
+    Column("added", LONG, nullable=False),
+    Column("removed", LONG, nullable=False),
+    Column("reference", Boolean, nullable=False),
+    Index(None, "list", "at"),
 )
 
 updates: Final = Table(
@@ -197,8 +215,35 @@ holds: Final = Table(
     Column("ended_at", TIME),
     Column("ended_by", Text, nullable=False),
     Column("ended_reason", Text, nullable=False),
+    Column("findings", FINDINGS, nullable=False, server_default="[]"),
     Index(None, "list", "state"),
     sqlite_autoincrement=True,  # ids are never reused: people name holds by them
+)
+
+suppressions: Final = Table(
+    "suppressions",  # the only table with digests
+    metadata,
+    Column("id", LONG, primary_key=True, autoincrement=False),
+    Column("algorithm", Stored(str, Algorithm), nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("entry", Text),
+    Column("list", Text),
+    Column("reason", Text, nullable=False),
+    Column("author", Text, nullable=False),
+    Column("created_at", TIME, nullable=False),
+    Column("expires_at", TIME),
+    Column("salt", Text, nullable=False),
+    Column("state", Stored(str, SuppressionState), nullable=False),
+    Column("rows", LONG, nullable=False),
+    Column("second", Text, nullable=False),
+    Column("hold_id", LONG),
+    Column("ended_at", TIME),
+    Column("ended_by", Text, nullable=False),
+    Column("ended_reason", Text, nullable=False),
+    Column("announced_at", TIME),
+    Column("others_at", TIME),
+    Index(None, "state"),
+    Index(None, "algorithm", "digest"),
 )
 
 heads: Final = Table(

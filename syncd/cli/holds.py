@@ -157,6 +157,14 @@ def _end_here(settings: Any, number: int, reason: str, *, release: bool) -> Docu
     from syncd.report.holds import ended_document
 
     purpose = f"syncd {'release' if release else 'discard'}"
-    with locked_publisher(state_folder(settings), purpose) as publisher:
-        settled = end_hold(publisher, number, release=release, actor=actor(), reason=reason, now=utc_now())
+    with locked_publisher(settings, purpose) as publisher:
+        settled = end_hold(
+            publisher,
+            number,
+            release=release,
+            actor=actor(),
+            reason=reason,
+            now=utc_now(),
+            second_operator=settings.corrections.second_operator,
+        )
         return ended_document(publisher.catalog, number, settled)

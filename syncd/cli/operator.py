@@ -79,11 +79,15 @@ def open_catalog(folder: StateFolder) -> "AbstractContextManager[Catalog]":
 
 
 @contextmanager
-def locked_publisher(folder: StateFolder, purpose: str) -> "Iterator[Publisher]":
-    """Open a state for publishing, with its lock held and its online keys at hand."""
+def locked_publisher(settings: Any, purpose: str) -> "Iterator[Publisher]":
+    """Open a state for publishing, with its lock held, its online keys at hand and the configured limits."""
     from syncd.pipeline.publisher import open_publisher  # SQLAlchemy and numpy: not needed if the daemon does the work
 
-    with state_lock(folder, purpose), open_publisher(folder, credentials=credentials(os.environ)) as publisher:
+    folder, given = state_folder(settings), credentials(os.environ)
+    with (
+        state_lock(folder, purpose),
+        open_publisher(folder, credentials=given, limits=settings.limits) as publisher,
+    ):
         yield publisher
 
 

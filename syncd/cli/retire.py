@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from syncd.cli.arguments import PublishedList
-from syncd.cli.operator import ConfigFile, Document, actor, load_config, locked_publisher, send_single, state_folder
+from syncd.cli.operator import ConfigFile, Document, actor, load_config, locked_publisher, send_single
 from syncd.cli.output import JsonFlag, print_json, say, utc_now
 from syncd.model import list_name
 from syncd.units import count
@@ -51,6 +51,6 @@ def _retire_here(settings: Any, name: str, reason: str) -> Document:
     from syncd.operate.retire import retire as retire_list  # numpy and SQLAlchemy: not needed if the daemon does it
 
     listed, sources = list_name(name), settings.all_sources()
-    with locked_publisher(state_folder(settings), "syncd retire") as publisher:
+    with locked_publisher(settings, "syncd retire") as publisher:
         done = retire_list(publisher, listed, sources, actor=actor(), reason=reason, now=utc_now())
     return done.document()

@@ -143,7 +143,6 @@ def _recorded(settings: Any, sync_id: str) -> Document:
 
 def _sync_here(settings: Any, source: str | None, *, dry_run: bool) -> list[Document]:
     quiet_retries()
-    folder = state_folder(settings)
     sources = settings.all_sources() if source is None else (settings.source(source),)
     if not sources:
         raise UsageError("no source is configured", hint="add [sources.NAME] to the configuration")
@@ -152,7 +151,7 @@ def _sync_here(settings: Any, source: str | None, *, dry_run: bool) -> list[Docu
     from syncd.report.document import sync_document
 
     done: list[Document] = []
-    with locked_publisher(folder, "syncd sync") as publisher:
+    with locked_publisher(settings, "syncd sync") as publisher:
         publisher.catalog.mark_interrupted(utc_now())
         for configured in sources:
             with progress(f"syncing {configured.name}") as report:

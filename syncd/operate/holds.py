@@ -10,6 +10,7 @@ from syncd.errors import RefusedError, StoreError, UsageError
 from syncd.format.caps import NO_CAPS
 from syncd.format.manifest import SegmentRef
 from syncd.model import ListName
+from syncd.operate.suppressions import confirm, refuse
 from syncd.outcomes import Lane
 from syncd.pipeline.heads import ListState, named_segments
 from syncd.pipeline.next_version import SettleContext
@@ -20,13 +21,32 @@ from syncd.pipeline.values import Over, Update
 from syncd.pipeline.wire import decode_staged, encode_staged
 
 
-def end_hold(publisher: Publisher, number: int, *, release: bool, actor: str, reason: str, now: datetime) -> Settled:
+def end_hold(
+    publisher: Publisher,
+    number: int,
+    *,
+    release: bool,
+    actor: str,
+    reason: str,
+    now: datetime,
+    second_operator: bool = True,
+) -> Settled:
     """Release or discard a hold. Rows that then pass the gate go live at once.
+
+    ``second_operator``: false if operators may confirm their own suppressions.
 
     Raises `UsageError` if there is no such hold or no reason is given, `RefusedError` if it has ended already,
     `StoreError`.
     """
     hold = _open_hold(publisher.catalog, number, release=release, reason=reason)
+    if hold.lane is Lane.SUPPRESSIONS:
+        if release:
+            corrected = confirm(publisher, hold, actor=actor, reason=reason, now=now, second_operator=second_operator)
+        else:
+            corrected = refuse(publisher, hold, actor=actor, reason=reason, now=now)
+        ended = publisher.catalog.hold(number)
+        rows = sum(one.rows for one in corrected.suppressions)
+        return Settled(None, released=rows, ended=(ended,) if ended else ())
     own_name = ListName(hold.list.partition(".")[2])
     act = (Released if release else Discarded)(str(number), hold.list, hold.lane, hold.rows, reason)
     audit = (AuditEntry(now, actor, act),)

@@ -69,7 +69,7 @@ def retire(
         if change is None:
             raise _retired_already(_head(publisher.catalog, name))
         ended = tuple(HoldEnd(hold.id, hold.state, HoldState.WITHDRAWN, actor, reason) for hold in state.holds)
-        note = HeadNote(head.source, None, "retired", counts=change.counts, labels={})
+        note = HeadNote(head.source, None, "retired", counts=change.counts, labels={}, reference=True)
         records = Records(notes={name: note}, dropped=_dropped(state), ended=ended, audit=(entry,))
         return Proposal("retire", (change,), records=records)
 

@@ -1,7 +1,8 @@
 """Compose the head's next rows from the origin, the verdict and the operator's corrections. Pure; one rule per key.
 
 The rule applies to each key (digest, entry) that an update, an ended hold or a changed suppression touches, and to no
-other. *Wanted* is the origin's row, or nothing if the key is suppressed; *is* is the head's row. A missing row or
+other. *Wanted* is the origin's row, or nothing if the key is suppressed; in a list that is pinned to an older version,
+that version's row, if the origin still has the entry. *Is* is the head's row. A missing row or
 another label belongs to the addition lane, a surplus row to the removal lane. A lane that passes takes *wanted*, a lane
 that holds keeps *is*. A refused key keeps *is* in both lanes. A suppression always wins, in either lane.
 
@@ -29,6 +30,13 @@ class Touched:
     """corrected by the operator: the digest or the entry must not match"""
     refused: Mask
     """its hold was discarded, and the partner has not changed it since"""
+    pinned: Resolved | None = None
+    """the rows wanted instead of the origin's, in a list that is pinned to an older version"""
+
+    @property
+    def target(self) -> Resolved:
+        """The rows that the head would have without suppressions."""
+        return self.origin if self.pinned is None else self.pinned
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -83,21 +91,30 @@ def compose(touched: Touched, passing: Passing, owed: Mask) -> Composed:
     take_remove = wanted.remove & ((passing.removals & free) | touched.suppressed)
     wait_add, wait_remove = wanted.add & ~take_add, wanted.remove & ~take_remove
     hidden = touched.suppressed & touched.origin.present
-    differs = wait_add | wait_remove | hidden
+    differs = (wait_add | wait_remove | hidden) if touched.pinned is None else _apart(touched, take_add, take_remove)
     neutral = owed & ~differs
     keep = differs | neutral
     left = _Wanted(wait_add, wait_add & wanted.relabel, wait_remove)
     visible = ~touched.suppressed
+    nothing = np.zeros(len(touched), bool)
     return Composed(
-        head=_rows(touched, take_add, take_remove),
-        owed=_rows(touched, keep & touched.origin.present, keep & ~touched.origin.present),
+        head=_rows(touched.keys, touched.target, take_add, take_remove),
+        owed=_rows(touched.keys, touched.origin, keep & touched.origin.present, keep & ~touched.origin.present),
         differs=differs,
-        added=_rows(touched, wait_add & free, np.zeros(len(touched), bool)),
-        removed=_rows(touched, np.zeros(len(touched), bool), wait_remove & free),
+        added=_rows(touched.keys, touched.target, wait_add & free, nothing),
+        removed=_rows(touched.keys, touched.target, nothing, wait_remove & free),
         growth=int((take_add & ~touched.head.present).sum()) - int(take_remove.sum()),
         waiting=_counted(left, free & visible, int(hidden.sum())),
         refused=_counted(left, touched.refused & visible, 0),
     )
+
+
+def _apart(touched: Touched, added: Mask, removed: Mask) -> Mask:
+    """Mark the keys whose row in the next head is not the origin's, in a pinned list."""
+    apart = ~_same(touched.origin, touched.head)
+    apart[added] = ~_same(touched.origin, touched.target)[added]
+    apart[removed] = touched.origin.present[removed]
+    return apart
 
 
 def withheld(touched: Touched) -> tuple[Withheld, Withheld]:
@@ -119,26 +136,31 @@ def _counted(wanted: _Wanted, among: Mask, suppressed: int) -> Withheld:
 
 
 def _difference(touched: Touched) -> _Wanted:
-    origin, head = touched.origin, touched.head
-    both = origin.present & head.present
-    same = both.copy()
-    left = origin.current.take(both[origin.present])
-    same[both] = left.same_labels(head.current.take(both[head.present]))
-    wanted = origin.present & ~touched.suppressed
-    add = wanted & ~same
+    target, head = touched.target, touched.head
+    wanted = target.present & ~touched.suppressed
+    add = wanted & ~_same(target, head)
     return _Wanted(add, add & head.present, head.present & ~wanted)
 
 
-def _rows(touched: Touched, add: Mask, remove: Mask) -> Rows:
-    """Return the origin's rows for the keys in ``add`` and removals for those in ``remove``, in key order."""
+def _same(one: Resolved, other: Resolved) -> Mask:
+    """Mark the keys that have the same row in both, or none in either."""
+    both = one.present & other.present
+    same: Mask = ~(one.present | other.present)
+    left = one.current.take(both[one.present])
+    same[both] = left.same_labels(other.current.take(both[other.present]))
+    return same
+
+
+def _rows(keys: Rows, source: Resolved, add: Mask, remove: Mask) -> Rows:
+    """Return the rows of ``source`` for the keys in ``add`` and removals for those in ``remove``, in key order."""
     if not add.any() and not remove.any():
-        return touched.keys.slice(0, 0)
+        return keys.slice(0, 0)
     parts: list[Rows] = []
     places: list[Index] = []
     if add.any():
-        parts.append(touched.origin.current.take(add[touched.origin.present]))
+        parts.append(source.current.take(add[source.present]))
         places.append(np.flatnonzero(add))
     if remove.any():
-        parts.append(touched.keys.take(remove).as_removals())
+        parts.append(keys.take(remove).as_removals())
         places.append(np.flatnonzero(remove))
     return concatenate(parts).take(np.argsort(np.concatenate(places), kind="stable"))

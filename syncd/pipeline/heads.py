@@ -6,6 +6,7 @@ writes, signs or commits.
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 
@@ -22,16 +23,19 @@ from syncd.format.rows import Mask, Rows, concatenate, sort_order
 from syncd.format.search import RowSearch
 from syncd.format.segment import Segment
 from syncd.format.stack import Resolved, Stack, merge_deltas
+from syncd.limits import DEFAULT_LIMITS, ListLimits
 from syncd.model import Algorithm, ListName
-from syncd.outcomes import HoldReason, Lane
+from syncd.outcomes import Finding, Lane
 from syncd.pipeline import compose
 from syncd.pipeline.compose import Composed, Passing, Touched
-from syncd.pipeline.values import Basis, Over, Pending
+from syncd.pipeline.suppressed import NOTHING_SUPPRESSED, SuppressedKeys
+from syncd.pipeline.values import Basis, Over, Period, Window
 
 RowsBy = Mapping[Algorithm, Rows]
 MasksBy = Mapping[Algorithm, Mask]
 WithheldBy = Mapping[Algorithm, Withheld]
 Labels = Mapping[Algorithm, Mapping[str, int]]
+Windows = Mapping[Period, Mapping[str, Window]]
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,11 @@ class ListState:
     """the open and the discarded ones"""
     labels: Labels | None = field(default_factory=dict)
     """the head's entries by label; None if an older syncd published it without counting them"""
+    limits: ListLimits = DEFAULT_LIMITS
+    windows: Windows = field(default_factory=dict)
+    """the head's past changes, by period and algorithm"""
+    suppressed: SuppressedKeys = NOTHING_SUPPRESSED
+    """in force now"""
 
     @property
     def stack(self) -> tuple[SegmentRef, ...]:
@@ -87,6 +96,12 @@ class ListState:
         return self.opened(self.origin.owed) if self.origin else {}
 
     @cached_property
+    def pinned(self) -> "Pinned | None":
+        """The older version that the list is pinned to. Raises `StoreError` if files of it were lost."""
+        pin = self.origin.pin if self.origin else None
+        return None if pin is None else Pinned(self.opened(pin.stack), pin.exact)
+
+    @cached_property
     def refused(self) -> RowsBy:
         """The rows that an operator discarded and that the partner has not changed since."""
         stacks = self.opened(self.origin.refused) if self.origin else {}
@@ -101,13 +116,26 @@ class ListState:
         """Return the open holds of one lane."""
         return tuple(hold for hold in self.open_holds if hold.lane is lane)
 
-    def closed(self) -> dict[Lane, tuple[HoldReason, ...]]:
-        """Return the lanes with an open hold, each with its reasons."""
+    def closed(self) -> dict[Lane, tuple[Finding, ...]]:
+        """Return the lanes with an open hold, each with its findings."""
         return {
-            lane: tuple(reason for hold in holds for reason in hold.reasons)
+            lane: tuple(finding for hold in holds for finding in hold.why)
             for lane in (Lane.ADDITIONS, Lane.REMOVALS)
             if (holds := self.holds_of(lane))
         }
+
+    @property
+    def head_labels(self) -> Labels:
+        """The head's entries by label, counted now if an older syncd did not."""
+        if self.labels is not None:
+            return self.labels
+        return {algorithm: stack.totals().by_label for algorithm, stack in self.head_basis.stacks.items()}
+
+    @property
+    def origin_labels(self) -> Labels:
+        """The origin's entries by label."""
+        labels = self.origin.labels if self.origin else None
+        return self.head_labels if labels is None else labels
 
     def rows_of(self, hold: HoldRecord) -> RowsBy:
         """Return the rows of a hold. Raises `StoreError` if their files were lost."""
@@ -123,8 +151,15 @@ class ListState:
         return self.source.segment_path(self.own_name, ref)
 
 
-def read_state(folder: StateFolder, catalog: Catalog, source: str, own_name: ListName) -> ListState:
-    """Read the state of one list from the catalog. Raises `StoreError`."""
+def read_state(
+    folder: StateFolder,
+    catalog: Catalog,
+    source: str,
+    own_name: ListName,
+    limits: ListLimits = DEFAULT_LIMITS,
+    now: datetime | None = None,
+) -> ListState:
+    """Read the state of one list from the catalog. Without ``now`` no past changes are read. Raises `StoreError`."""
     records = catalog.list_records(source, own_name)
     version = records.version
     return ListState(
@@ -136,7 +171,34 @@ def read_state(folder: StateFolder, catalog: Catalog, source: str, own_name: Lis
         origin=records.origin,
         holds=records.holds,
         labels=version.labels if version else {},
+        limits=limits,
+        suppressed=SuppressedKeys(records.suppressions) if records.suppressions else NOTHING_SUPPRESSED,
+        windows=_past_changes(catalog, head_name(source, own_name), now) if now and version else {},
     )
+
+
+def _past_changes(catalog: Catalog, name: ListName, now: datetime) -> Windows:
+    return {
+        period: {
+            algorithm: Window(past.largest, past.added, past.removed)
+            for algorithm, past in catalog.past_changes(name, now - period.length).items()
+        }
+        for period in Period
+    }
+
+
+@dataclass(frozen=True)
+class Pinned:
+    """The rows of the version that a list is pinned to."""
+
+    stacks: Mapping[Algorithm, Stack]
+    exact: bool
+
+    def target(self, algorithm: Algorithm, keys: Rows, origin: Resolved) -> Resolved:
+        """Return the rows that the head should have: the version's, unless exact only if the origin has the entry."""
+        mine = self.stacks.get(algorithm, Stack(algorithm, [])).resolve(keys)
+        kept = mine.present & (origin.present | self.exact)
+        return Resolved(kept, mine.current.take(kept[mine.present]))
 
 
 @dataclass(frozen=True)
@@ -147,6 +209,8 @@ class _Touch:
     after: Touched
     owed: Mask
     """keys that have a row in ``owed`` now"""
+    own: Mask
+    """keys that the update, if there is one, does not name"""
 
 
 @dataclass
@@ -154,21 +218,48 @@ class Move:
     """The touched keys of one list, and the changes to them that were decided."""
 
     state: ListState
+    suppressed: SuppressedKeys | None = None
+    """in force afterwards; None: as now"""
+    repin: bool = False
+    """true if ``pinned`` replaces the state's pin. Then every key that differs is touched, and counts start again"""
+    pinned: Pinned | None = None
     _touches: dict[Algorithm, _Touch] = field(default_factory=dict)
     _composed: dict[Algorithm, Composed] = field(default_factory=dict)
 
-    def touch_update(self, segments: Iterable[Segment], resolved: Mapping[Algorithm, Resolved]) -> None:
+    def touch_update(
+        self, segments: Iterable[Segment], resolved: Mapping[Algorithm, Resolved], also: RowsBy | None = None
+    ) -> None:
         """Touch the keys of an update's delta, oldest segment first. None of them is refused any longer.
 
-        ``resolved``: the origin's rows for an algorithm's keys, if they were looked up already.
+        ``resolved``: the origin's rows for an algorithm's keys, if they were looked up already. ``also``: waiting rows
+        to touch as well.
         """
         by_algorithm: dict[Algorithm, list[Segment]] = {}
         for segment in segments:
             by_algorithm.setdefault(segment.algorithm, []).append(segment)
+        waiting = dict(also or {})
         for algorithm, some in by_algorithm.items():
             rows = merge_deltas(algorithm, some)
-            stated = Resolved(~rows.removed, rows.take(~rows.removed))
-            self._touch(algorithm, rows, stated, np.zeros(len(rows), bool), resolved.get(algorithm))
+            more = waiting.pop(algorithm, None)
+            more = more.take(~_among(rows, more)) if more is not None else None
+            if more is None or not len(more):
+                stated = Resolved(~rows.removed, rows.take(~rows.removed))
+                self._touch(algorithm, rows, stated, np.zeros(len(rows), bool), resolved.get(algorithm))
+            else:
+                keys = _sorted(concatenate([rows, more]))
+                stated = self._origin_after(algorithm, keys, rows)
+                self._touch(algorithm, keys, stated, np.zeros(len(keys), bool), own=~_among(rows, keys))
+        self.touch_rows(waiting, {algorithm: np.zeros(len(some), bool) for algorithm, some in waiting.items()})
+
+    def _origin_after(self, algorithm: Algorithm, keys: Rows, changed: Rows) -> Resolved:
+        """Return the origin's rows for ``keys`` once the rows ``changed`` apply, which are some of them."""
+        before = self.state.basis.stacks.get(algorithm, Stack(algorithm, [])).resolve(keys)
+        mine = _among(changed, keys)
+        present = before.present & ~mine
+        kept = before.current.take(~mine[before.present])
+        added = changed.take(~changed.removed)
+        present[mine] = ~changed.removed
+        return Resolved(present, _sorted(concatenate([kept, added])) if len(added) else kept)
 
     def touch_rows(self, rows: RowsBy, refused: MasksBy) -> None:
         """Touch the keys of waiting or refused rows. ``refused`` marks those that are refused afterwards."""
@@ -182,8 +273,12 @@ class Move:
         origin: Resolved | None,
         refused: Mask,
         resolved: Resolved | None = None,
+        own: Mask | None = None,
     ) -> None:
-        """``origin``: its rows afterwards, None if they stay. ``resolved``: its present rows, if known."""
+        """``origin``: its rows afterwards, None if they stay. ``resolved``: its present rows, if known.
+
+        ``own``: keys that the update does not name; None: none of them, or all if there is no update.
+        """
         empty = Stack(algorithm, [])
         owed = np.zeros(len(keys), bool)
         if algorithm in self.state.owed or resolved is None:
@@ -193,11 +288,17 @@ class Move:
         else:  # head and origin are equal
             head = resolved
         before = self.state.basis.stacks.get(algorithm, empty).resolve(keys) if owed.any() else head
-        nothing = np.zeros(len(keys), bool)
+        hidden = self.state.suppressed.mask(algorithm, keys)
+        afterwards = hidden if self.suppressed is None else self.suppressed.mask(algorithm, keys)
+        stated = before if origin is None else origin
+        pinned = self.pinned if self.repin else self.state.pinned
+        target = pinned.target(algorithm, keys, stated) if pinned else None
+        was = None if self.repin or not pinned else pinned.target(algorithm, keys, before)
         self._touches[algorithm] = _Touch(
-            Touched(keys, before, head, nothing, self.refused_before(algorithm, keys)),
-            Touched(keys, before if origin is None else origin, head, nothing, refused),
+            Touched(keys, before, head, hidden, self.refused_before(algorithm, keys), was),
+            Touched(keys, stated, head, afterwards, refused, target),
             owed,
+            np.zeros(len(keys), bool) if own is None else own,
         )
 
     def refused_before(self, algorithm: Algorithm, keys: Rows) -> Mask:
@@ -217,8 +318,8 @@ class Move:
         return changed
 
     def still_wanted(self, rows: RowsBy) -> dict[Algorithm, Mask]:
-        """Mark, by algorithm, the rows of a touched hold that the origin still states unchanged."""
-        return {algorithm: _states(self._touches[algorithm].after.origin, some) for algorithm, some in rows.items()}
+        """Mark, by algorithm, the rows of a touched hold that are still wanted unchanged."""
+        return {algorithm: _states(self._touches[algorithm].after.target, some) for algorithm, some in rows.items()}
 
     def if_all_wait(self) -> WithheldBy:
         """Return the counts of waiting rows if none of the touched keys passes."""
@@ -239,6 +340,8 @@ class Move:
     @property
     def discarded(self) -> WithheldBy:
         """Counts of the refused rows that still differ afterwards."""
+        if self.repin:
+            return _without_zeros({algorithm: composed.refused for algorithm, composed in self._composed.items()})
         origin = self.state.origin
         total = dict(origin.discarded) if origin else {}
         for algorithm, touch in self._touches.items():
@@ -249,6 +352,8 @@ class Move:
     def _total(self, after: WithheldBy) -> WithheldBy:
         """Return the counts of waiting rows, with those of the touched keys replaced by ``after``."""
         origin = self.state.origin
+        if self.repin:
+            return _without_zeros(after)
         total = dict(origin.waiting) if origin else {}
         for algorithm, touch in self._touches.items():
             total[algorithm] = _shifted(total.get(algorithm), compose.withheld(touch.before)[0], after[algorithm])
@@ -256,16 +361,22 @@ class Move:
 
     def is_altered(self, algorithm: Algorithm) -> bool:
         """Return True if any key of the update differs from the update in the next head."""
-        return bool(self._composed[algorithm].differs.any())
+        return bool((self._composed[algorithm].differs & ~self._touches[algorithm].own).any())
 
     @property
-    def growth(self) -> int:
+    def growth(self) -> Mapping[Algorithm, int]:
         """Entries by which the head grows."""
-        return sum(composed.growth for composed in self._composed.values())
+        return {algorithm: composed.growth for algorithm, composed in self._composed.items()}
 
     def head_rows(self) -> RowsBy:
         """Return the delta that turns the head into its next version."""
         return {algorithm: composed.head for algorithm, composed in self._composed.items() if len(composed.head)}
+
+    def rows_beside_update(self, algorithm: Algorithm) -> Rows:
+        """Return the part of the head's delta that the update does not name."""
+        keys = self._touches[algorithm].after.keys.take(self._touches[algorithm].own)
+        rows = self._composed[algorithm].head
+        return rows.take(_among(keys, rows))
 
     def owed_rows(self) -> RowsBy:
         """Return the rows to put on top of ``owed``."""
@@ -284,7 +395,8 @@ class Move:
 def named_segments(state: ListState) -> tuple[SegmentRef, ...]:
     """Return every segment in the source's folder that a list still needs."""
     refused = state.origin.refused if state.origin else ()
-    return (*state.stack, *refused, *(ref for hold in state.holds for ref in hold.segments))
+    pinned = state.origin.pin.stack if state.origin and state.origin.pin else ()
+    return (*state.stack, *refused, *pinned, *(ref for hold in state.holds for ref in hold.segments))
 
 
 def union(parts: Iterable[RowsBy]) -> RowsBy:
@@ -301,12 +413,6 @@ def union(parts: Iterable[RowsBy]) -> RowsBy:
 def keys_among(rows: RowsBy, others: RowsBy) -> dict[Algorithm, Mask]:
     """Mark, by algorithm, the keys of ``rows`` that are also keys of ``others``."""
     return {algorithm: _among(others.get(algorithm), some) for algorithm, some in rows.items()}
-
-
-def pending(rows_before: int, waiting: WithheldBy, *, forked: bool = False, retired: bool = False) -> Pending:
-    """Return the pending difference of a head with ``rows_before`` entries if all of ``waiting`` passed."""
-    growth = sum(counts.additions - counts.removals for counts in waiting.values())
-    return Pending(rows_before, rows_before + growth, waiting, forked=forked, retired=retired)
 
 
 def lane_counts(waiting: WithheldBy) -> dict[Lane, int]:

@@ -1,6 +1,6 @@
 """The output of a publication of one list: segments, and the records of head and origin that name them."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from hashlib import sha256
@@ -23,7 +23,7 @@ from syncd.feed.snapshot import open_segment
 from syncd.format import manifest as manifests
 from syncd.format.manifest import FileRef, Manifest, Origin, SegmentRef
 from syncd.format.writer import write_segment
-from syncd.model import Algorithm, Counts
+from syncd.model import Counts
 from syncd.outcomes import Lane
 from syncd.pipeline.counting import Counting
 from syncd.pipeline.heads import (
@@ -33,6 +33,7 @@ from syncd.pipeline.heads import (
     RowsBy,
     together,
 )
+from syncd.pipeline.pending import labels_after
 from syncd.pipeline.values import Hold, Update, Verdict
 from syncd.publish.change import ListChange
 from syncd.publish.publication import Proposal
@@ -63,21 +64,20 @@ class NextVersion:
 
     def __init__(self, state: ListState, move: Move, context: SettleContext) -> None:
         self._state, self._move, self._context = state, move, context
-        self._scratch: Path | None = None
-        self._written = 0
+        self._writer = RowWriter(state)
         self.labels: Labels | None = None
 
     def origin(self, moved: OriginRecord) -> OriginRecord:
         """Return the next origin: ``moved`` with its ``owed``, refused rows and counts."""
         state, move = self._state, self._move
         waiting, discarded = move.waiting, move.discarded
-        differ = bool(together(waiting, discarded))
+        differ = moved.pin is not None or bool(together(waiting, discarded))
         changed = move.refused_after()
         held = state.origin
-        owed = (*(held.owed if held else ()), *self._write(move.owed_rows(), public=False)) if differ else ()
+        owed = (*(held.owed if held else ()), *self._writer.write(move.owed_rows(), public=False)) if differ else ()
         kept = [ref for ref in (held.refused if held else ()) if ref.algorithm not in changed]
         rows = {algorithm: some for algorithm, some in changed.items() if len(some)}
-        refused = (*kept, *self._write(rows, public=False))
+        refused = (*kept, *self._writer.write(rows, public=False))
         return replace(moved, owed=owed, refused=refused, waiting=waiting, discarded=discarded)
 
     def change(self, origin: OriginRecord, update: Update | None) -> ListChange | None:
@@ -86,34 +86,38 @@ class NextVersion:
         rows, upstream = move.head_rows(), upstream_of(origin)
         if state.head is None:
             return None
-        alike = not lacks_rows(origin)
+        alike = origin.pin is None and not lacks_rows(origin)
         if alike and upstream.retired is not None:
             self.labels = {}
             return retirement(state, self._context.now, origin)
-        if not rows and not (alike and state.head.retired):
+        moved = state.head.pinned != (origin.pin is not None)
+        if not rows and not moved and not (alike and state.head.retired):
             return None
         intact = [ref for ref in update.candidate.delta if not move.is_altered(ref.algorithm)] if update else []
         take_over(state, intact)
         as_made = {ref.algorithm for ref in intact}
-        own = self._write(
-            {algorithm: some for algorithm, some in rows.items() if algorithm not in as_made}, public=True
-        )
+        beside = {
+            algorithm: move.rows_beside_update(algorithm) if algorithm in as_made else some
+            for algorithm, some in rows.items()
+        }
+        own = self._writer.write({algorithm: some for algorithm, some in beside.items() if len(some)}, public=True)
         segments = (*intact, *own)
         counted = self._counted(update, segments, alike=not own and not (state.origin and state.origin.owed))
-        self.labels = _labels_after(self._labels_before(), counted.growth)
+        self.labels = labels_after(state.head_labels, counted.growth)
         return ListChange(
             list=state.name,
             segments=segments,
             counts=counted.counts,
             end_state=counted.states,
             stack=(*state.head.stack, *segments),
-            origin=origin_of(state, origin, whole=not lacks_rows(origin)),
+            origin=origin_of(state, origin, whole=alike),
             withheld=together(origin.waiting, origin.discarded),
+            pinned=origin.pin is not None,
             media=upstream.media,
             purpose=upstream.purpose,
         )
 
-    def holds(self, update: Update, verdict: Verdict) -> tuple[HoldRecord, ...]:
+    def holds(self, source: str, verdict: Verdict) -> tuple[HoldRecord, ...]:
         """Return a hold for each lane that keeps back touched rows, and write these rows."""
         holds = []
         for lane, judged in zip(_LANES, (verdict.additions, verdict.removals), strict=True):
@@ -121,10 +125,11 @@ class NextVersion:
             if isinstance(judged, Hold) and rows:
                 hold = HoldRecord(
                     list=self._state.name,
-                    source=update.source,
+                    source=source,
                     lane=lane,
                     reasons=judged.reasons,
-                    segments=self._write(rows, public=False),
+                    findings=judged.findings,
+                    segments=self._writer.write(rows, public=False),
                     rows=sum(map(len, rows.values())),
                     opened_at=self._context.now,
                     sync_id=self._context.sync_id,
@@ -150,14 +155,17 @@ class NextVersion:
         counting.apply(open_segment(self._state.path(ref), ref) for ref in segments)
         return counting
 
-    def _labels_before(self) -> Labels:
-        if self._state.labels is not None:
-            return self._state.labels
-        stacks = self._state.head_basis.stacks  # counted once for a list that an older syncd published
-        return {algorithm: stack.totals().by_label for algorithm, stack in stacks.items()}
 
-    def _write(self, rows: RowsBy, *, public: bool) -> tuple[SegmentRef, ...]:
-        """Write rows as deltas into the source's folder, and link them into the feed if they are ``public``."""
+class RowWriter:
+    """Writes rows as deltas into a source's folder."""
+
+    def __init__(self, state: ListState) -> None:
+        self._state = state
+        self._scratch: Path | None = None
+        self._written = 0
+
+    def write(self, rows: RowsBy, *, public: bool) -> tuple[SegmentRef, ...]:
+        """Write one delta for each algorithm, and link it into the feed if it is ``public``."""
         state = self._state
         refs = []
         for algorithm, some in sorted(rows.items()):
@@ -194,6 +202,11 @@ def retirement(state: ListState, since: datetime, origin: OriginRecord | None = 
         media=upstream.media if upstream else None,
         purpose=upstream.purpose if upstream else None,
     )
+
+
+def with_labels(origin: OriginRecord, labels: Labels, head: Labels | None, state: ListState) -> OriginRecord:
+    """Return an origin with its entries by label, once the head has those in ``head`` (None: the present ones)."""
+    return replace(origin, labels=None if labels == (state.head_labels if head is None else head) else labels)
 
 
 def upstream_of(origin: OriginRecord) -> Manifest:
@@ -274,6 +287,7 @@ def moved_origin(state: ListState, update: Update, context: SettleContext) -> Or
         end_state=candidate.end_state,
         verified_at=context.now,
         evidence=staged.evidence,
+        pin=state.origin.pin if state.origin else None,
         revision=(state.origin.revision if state.origin else 0) + 1,
     )
 
@@ -288,17 +302,3 @@ def update_record(update: Update, context: SettleContext) -> UpdateRecord:
         staged=context.encode(update),
         created_at=context.now,
     )
-
-
-def _labels_after(before: Labels, growth: Mapping[Algorithm, Mapping[str, int]]) -> Labels:
-    """Return the entries by label after ``growth``."""
-    after = {algorithm: dict(labels) for algorithm, labels in before.items()}
-    for algorithm, grown in growth.items():
-        labels = after.setdefault(algorithm, {})
-        for label, count in grown.items():
-            labels[label] = labels.get(label, 0) + count
-    return {
-        algorithm: {label: count for label, count in sorted(labels.items()) if count}
-        for algorithm, labels in sorted(after.items())
-        if any(labels.values())
-    }

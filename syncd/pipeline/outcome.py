@@ -37,7 +37,10 @@ class ListOutcome:
         """Why the update was not published; '' if it was."""
         if self.error is not None:
             return self.error.message
-        return reasons_in_words(self.reasons) if self.outcome is Outcome.HELD else ""
+        if self.outcome is not Outcome.HELD:
+            return ""
+        messages = dict.fromkeys(hold.message for hold in self.holds or self.opened)
+        return "; ".join(messages) or reasons_in_words(self.reasons)
 
     @property
     def to_do(self) -> str:

@@ -1,6 +1,6 @@
 """`Publisher`: the last step of the road, and every other change to what the operator publishes."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -10,17 +10,19 @@ from typing import Final
 from syncd.catalog.catalog import Catalog
 from syncd.catalog.folder import StateFolder
 from syncd.catalog.records import AuditEntry, HeadNote, OriginMove, Records, head_name
+from syncd.catalog.sizes import KEPT_SIZES
 from syncd.errors import RefusedError, SyncdError
 from syncd.feed import garbage, layout
 from syncd.feed.signed import load_repository
 from syncd.files import lock, sha256_file
 from syncd.format.manifest import Manifest, SegmentRef
+from syncd.limits import DEFAULT_LIMITS, ListLimits
 from syncd.model import ListName
 from syncd.outcomes import HoldReason
 from syncd.pipeline.heads import ListState, named_segments, read_state
 from syncd.pipeline.next_version import SettleContext
 from syncd.pipeline.owed import fold_owed
-from syncd.pipeline.settle import Settled, settle_update
+from syncd.pipeline.settle import Settled, settle_again, settle_update
 from syncd.pipeline.values import Over, Update
 from syncd.pipeline.wire import encode_staged
 from syncd.publish import author
@@ -30,6 +32,15 @@ from syncd.publish.rotate import online_signers
 from syncd.store.store import Store
 from syncd.trust.keys import Signers
 from syncd.trust.values import lifetime
+
+LimitsOf = Callable[[str, ListName], ListLimits]
+
+
+def no_configured_limits(source: str, name: ListName) -> ListLimits:
+    """Return the default limits, for every list."""
+    del source, name
+    return DEFAULT_LIMITS
+
 
 _KEPT_PUBLICATIONS: Final = 20
 _KEPT_HOLDS: Final = 1000
@@ -54,6 +65,8 @@ class Publisher:
     signers: Signers
     announce: Announce = unannounced
     """is called with each new version of a head when readers can see it"""
+    limits: LimitsOf = no_configured_limits
+    """the gate's limits of a list, by its source and its name there"""
 
     @property
     def core(self) -> FeedPublisher[Records]:
@@ -69,9 +82,17 @@ class Publisher:
 
         return self.settle(f"publishing {name}", update.source, update.list, settle, now)
 
+    def judge_again(self, source: str, own_name: ListName, now: datetime) -> Settled:
+        """Judge the waiting rows of a list again, and publish the lanes that pass now. Raises as `publish_update`."""
+
+        def settle(state: ListState) -> Settled:
+            return settle_again(state, SettleContext(now, encode_staged))
+
+        return self.settle(f"judging {own_name} of {source} again", source, own_name, settle, now)
+
     def judge_update(self, update: Update, now: datetime) -> tuple[HoldReason, ...]:
         """Return the reasons for which an update would be held, for a dry run. Publishes and records nothing."""
-        state = self.list_state(update.source, update.list)
+        state = self.list_state(update.source, update.list, now)
         with lock(self.folder.feed.lock, f"judging {state.name}", _PATIENCE), self._staging():
             return settle_update(state, update, SettleContext(now, encode_staged)).reasons
 
@@ -88,11 +109,35 @@ class Publisher:
         def propose(_: Start[Records]) -> Proposal[Records] | None:
             nonlocal settled
             with self._staging():
-                settled = settle(self.list_state(source, own_name))
+                settled = settle(self.list_state(source, own_name, now))
             return settled.proposal
 
         published = self.core.publish(purpose, propose, now)
         return replace(self._with_holds(settled), version=published[0] if published else None)
+
+    def settle_lists(
+        self, purpose: str, make: Callable[[], tuple[Sequence[Settled], Records]], now: datetime
+    ) -> tuple[Settled, ...]:
+        """Publish what ``make`` settles of any number of lists as one publication, with further records of it.
+
+        Otherwise as `settle`.
+        """
+        made: tuple[Settled, ...] = ()
+
+        def propose(_: Start[Records]) -> Proposal[Records] | None:
+            nonlocal made
+            with self._staging():
+                settled, records = make()
+            made = tuple(settled)
+            return merged(purpose, [one.proposal for one in made if one.proposal], records)
+
+        published = {manifest.list: manifest for manifest in self.core.publish(purpose, propose, now) or ()}
+        return tuple(
+            replace(one, version=published.get(one.proposal.changes[0].list))
+            if one.proposal and one.proposal.changes
+            else one
+            for one in made
+        )
 
     @contextmanager
     def _staging(self) -> Iterator[None]:
@@ -117,9 +162,12 @@ class Publisher:
             ended=tuple(hold for end in records.ended if (hold := self.catalog.hold(end.id)) is not None),
         )
 
-    def list_state(self, source: str, own_name: ListName) -> ListState:
-        """Return one list as the catalog and the disk have it now. Raises `StoreError`."""
-        return read_state(self.folder, self.catalog, source, own_name)
+    def list_state(self, source: str, own_name: ListName, now: datetime | None = None) -> ListState:
+        """Return one list as the catalog and the disk have it now; without ``now`` not its past changes.
+
+        Raises `StoreError`.
+        """
+        return read_state(self.folder, self.catalog, source, own_name, self.limits(source, own_name), now)
 
     def compact_if_due(self, settled: Settled, now: datetime) -> None:
         """Compact a list after a new version if its stack is long, or if rows are owed. Raises as `compact`."""
@@ -210,6 +258,7 @@ class Publisher:
         self.catalog.prune_publications(_KEPT_PUBLICATIONS)
         for head in self.catalog.heads():
             self.catalog.prune_versions(head.list, _KEPT_RECORDS)
+        self.catalog.prune_sizes(now - KEPT_SIZES)
         folder = self.folder.source(source)
         garbage.collect(folder, self._named_of(source), now)
         garbage.remove_old_parts(folder.downloads, now)
@@ -221,6 +270,7 @@ class Publisher:
         A source with a running sync is skipped, because its first list may be on its way. Raises `StoreError`.
         """
         followed = {origin.source for origin in self.catalog.origins()}
+        followed |= {hold.source for hold in self.catalog.holds()}
         for name in sorted(path.name for path in self.folder.root.glob("sources/*")):
             if name not in followed:
                 folder = self.folder.source(name)
@@ -229,12 +279,13 @@ class Publisher:
                     garbage.remove_old_parts(folder.downloads, now)
 
     def _named_of(self, source: str) -> set[str]:
-        """Return the files that a source's folder needs."""
+        """Return the files that a source's folder needs, also for a list whose first version is held."""
+        lists = {origin.list for origin in self.catalog.origins() if origin.source == source}
+        lists |= {ListName(hold.list.partition(".")[2]) for hold in self.catalog.holds() if hold.source == source}
         return {
-            layout.segment_path(origin.list, ref.sha256)
-            for origin in self.catalog.origins()
-            if origin.source == source
-            for ref in named_segments(self.list_state(source, origin.list))
+            layout.segment_path(name, ref.sha256)
+            for name in lists
+            for ref in named_segments(self.list_state(source, name))
         }
 
     def resign(self, now: datetime) -> None:
@@ -264,6 +315,26 @@ class Publisher:
         return {name: version for name, version in named.items() if name and name.partition(".")[0] == source}
 
 
+def merged(kind: str, proposals: Sequence[Proposal[Records]], records: Records) -> Proposal[Records]:
+    """Return one proposal for several lists, with further records."""
+    every = [*(proposal.records for proposal in proposals if proposal.records), records]
+    joined = {
+        name: tuple(value for some in every for value in getattr(some, name))
+        for name in ("origins", "dropped", "opened", "ended", "suppressed", "corrected", "audit")
+    }
+    return Proposal(
+        kind,
+        tuple(change for proposal in proposals for change in proposal.changes),
+        tuple(file for proposal in proposals for file in proposal.files),
+        records=Records(
+            **joined,
+            notes={name: note for some in every for name, note in some.notes.items()},
+            update=records.update,
+        ),
+        visible=any(proposal.visible for proposal in proposals),
+    )
+
+
 def _take_back(kept: Path, store: Store, path: str, ref: SegmentRef) -> None:
     """Restore a lost segment from its other place, unless that copy is damaged: then it is fetched again."""
     if kept.exists() and sha256_file(kept) == ref.sha256:
@@ -271,7 +342,13 @@ def _take_back(kept: Path, store: Store, path: str, ref: SegmentRef) -> None:
 
 
 @contextmanager
-def open_publisher(folder: StateFolder, *, online: bool = True, credentials: Path | None = None) -> Iterator[Publisher]:
+def open_publisher(
+    folder: StateFolder,
+    *,
+    online: bool = True,
+    credentials: Path | None = None,
+    limits: LimitsOf = no_configured_limits,
+) -> Iterator[Publisher]:
     """Open the catalog and the online keys, and finish a publication that a crash interrupted.
 
     ``credentials``: the folder in which systemd provides credentials; keys there take precedence over those in
@@ -279,7 +356,7 @@ def open_publisher(folder: StateFolder, *, online: bool = True, credentials: Pat
     """
     with ExitStack() as opened:
         try:
-            publisher = _open_publisher(folder, opened)
+            publisher = replace(_open_publisher(folder, opened), limits=limits)
             if online:
                 signers = online_signers(folder.feed, folder.keys, credentials=credentials)
                 publisher = replace(publisher, signers=signers)

@@ -283,7 +283,24 @@ class _Sync:
         serial = held.ref.version if held.ref else 0
         if not self.dry_run:
             self.publisher.catalog.touch_verified(self.source.name, {name: serial}, self.clock())
+            if any(hold.lane is not Lane.BOTH for hold in self._states[name].open_holds):
+                again = self._judge_again(name, serial, held)
+                if again is not None:
+                    return again
         return self._nothing_new(name, serial, held)
+
+    def _judge_again(self, name: ListName, serial: int, held: LocalList) -> ListOutcome | None:
+        """Judge rows that wait under the limits as they are now; return None if all of them wait on."""
+        settled = self.publisher.judge_again(self.source.name, name, self.clock())
+        if not settled.ended:
+            return None
+        self._states[name] = self.publisher.list_state(self.source.name, name)
+        if settled.changes_head:
+            self._changed = True
+            self.publisher.compact_if_due(settled, self.clock())
+        outcome = self._nothing_new(name, serial, held)
+        good = Outcome.PUBLISHED if settled.changes_head else Outcome.UP_TO_DATE
+        return replace(outcome, outcome=outcome.outcome if outcome.reasons else good, ended=settled.ended)
 
     def _nothing_new(self, name: ListName, serial: int, held: LocalList) -> ListOutcome:
         """Return the outcome of a list without a new version. Open holds stay open."""

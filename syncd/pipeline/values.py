@@ -7,16 +7,17 @@ import enum
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Annotated, Literal
 
 from pydantic import Discriminator, JsonValue
 
 from syncd.feed.proof import SignedManifest
 from syncd.format import manifest as manifests
-from syncd.format.manifest import EndState, FileRef, Manifest, ManifestRef, SegmentRef, Sha256, Step, Withheld
+from syncd.format.manifest import EndState, FileRef, Manifest, ManifestRef, SegmentRef, Sha256, Step
 from syncd.format.stack import Resolved, Stack
 from syncd.model import Algorithm, Counts, ListName
-from syncd.outcomes import HoldReason
+from syncd.outcomes import Finding, HoldReason
 
 LabelCounts = Mapping[Algorithm, Mapping[str, Counts]]
 
@@ -202,16 +203,75 @@ class Update:
 
 
 @dataclass(frozen=True)
+class Change:
+    """A pending change of one algorithm or label. For a label, ``added`` and ``removed`` are net."""
+
+    rows: int = 0
+    """on the head now"""
+    added: int = 0
+    removed: int = 0
+    relabelled: int = 0
+
+    @property
+    def after(self) -> int:
+        """Rows on the head if it passed."""
+        return self.rows + self.added - self.removed
+
+
+class Period(enum.StrEnum):
+    """A sliding period over which the gate adds changes up."""
+
+    length: timedelta
+
+    def __new__(cls, value: str, length: timedelta) -> "Period":
+        """Make a member whose value is the text alone."""
+        member = str.__new__(cls, value)
+        member._value_, member.length = value, length
+        return member
+
+    DAY = "24 hours", timedelta(days=1)
+    WEEK = "7 days", timedelta(days=7)
+
+
+@dataclass(frozen=True)
+class Window:
+    """Published changes of one algorithm in a past period, or since an operator's act that accepted such a change."""
+
+    largest: int = 0
+    """the most rows that a head in force in the period had"""
+    added: int = 0
+    removed: int = 0
+
+
+@dataclass(frozen=True)
 class Pending:
-    """The pending difference: the head if everything passed, compared with the present one."""
+    """The pending difference: the head if everything passed, compared with the present one.
+
+    It includes the rows that wait already, and not those that an operator discarded or suppressed.
+    """
 
     rows_before: int
     rows_after: int
-    withheld: Mapping[Algorithm, Withheld]
-    """counts of the rows that would change, including those that wait already"""
+    algorithms: Mapping[str, Change] = field(default_factory=dict)
+    labels: Mapping[str, Change] = field(default_factory=dict)
+    windows: Mapping[Period, Mapping[str, Window]] = field(default_factory=dict)
+    """by period and algorithm"""
+    serial_jump: int = 0
+    """by how much the upstream's serial rose"""
+    first: bool = False
+    """true if nothing of the list was published yet"""
     forked: bool = False
     retired: bool = False
     """the upstream retired the list"""
+
+    @property
+    def growth(self) -> int:
+        """Entries by which the head would grow."""
+        return self.rows_after - self.rows_before
+
+    def window(self, period: Period, algorithm: str) -> Window:
+        """Return the changes of one algorithm in a period."""
+        return self.windows.get(period, {}).get(algorithm, Window())
 
 
 @dataclass(frozen=True)
@@ -223,7 +283,12 @@ class Pass:
 class Hold:
     """The lane waits for an operator."""
 
-    reasons: tuple[HoldReason, ...]
+    findings: tuple[Finding, ...]
+
+    @property
+    def reasons(self) -> tuple[HoldReason, ...]:
+        """The reasons of its findings, each once."""
+        return tuple(dict.fromkeys(finding.reason for finding in self.findings))
 
 
 @dataclass(frozen=True)
@@ -234,7 +299,12 @@ class Verdict:
     removals: Pass | Hold
 
     @property
+    def findings(self) -> tuple[Finding, ...]:
+        """Every finding in either lane, each once."""
+        lanes = (self.additions, self.removals)
+        return tuple(dict.fromkeys(found for lane in lanes if isinstance(lane, Hold) for found in lane.findings))
+
+    @property
     def reasons(self) -> tuple[HoldReason, ...]:
         """Every reason to hold in either lane, each once."""
-        lanes = (self.additions, self.removals)
-        return tuple(dict.fromkeys(reason for lane in lanes if isinstance(lane, Hold) for reason in lane.reasons))
+        return tuple(dict.fromkeys(found.reason for found in self.findings))

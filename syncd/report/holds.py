@@ -1,12 +1,13 @@
 """Holds in words, and as JSON."""
 
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from syncd.catalog.catalog import Catalog
 from syncd.catalog.records import HoldRecord, HoldState
 from syncd.errors import StoreError
-from syncd.outcomes import HoldReason, cure, reasons_in_words
+from syncd.outcomes import Finding, HoldReason, cure
 from syncd.units import count, stamp
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 def hold_in_words(hold: HoldRecord) -> str:
     """Describe an open hold in one sentence: number, rows, reasons, and the commands that end it."""
     rows = f"{count(hold.rows, 'row')} ({hold.lane})"
-    return f"hold {hold.id}: {rows}: {reasons_in_words(hold.reasons)}; {commands_of(hold)}"
+    return f"hold {hold.id}: {rows}: {hold.message}; {commands_of(hold)}"
 
 
 def commands_of(hold: HoldRecord) -> str:
@@ -29,6 +30,11 @@ def reasons_of(holds: Iterable[HoldRecord]) -> tuple[HoldReason, ...]:
     return tuple(dict.fromkeys(reason for hold in holds for reason in hold.reasons))
 
 
+def finding_document(finding: Finding) -> dict[str, Any]:
+    """Return a finding as JSON."""
+    return {**asdict(finding), "reason": str(finding.reason)}
+
+
 def hold_document(hold: HoldRecord) -> dict[str, Any]:
     """Return a hold as JSON."""
     return {
@@ -38,7 +44,8 @@ def hold_document(hold: HoldRecord) -> dict[str, Any]:
         "lane": str(hold.lane),
         "rows": hold.rows,
         "reasons": [str(reason) for reason in hold.reasons],
-        "message": reasons_in_words(hold.reasons),
+        "message": hold.message,
+        "findings": [finding_document(finding) for finding in hold.why],
         "to_do": cure(hold.reasons, (hold.id,)) if hold.state is HoldState.OPEN else "",
         "state": str(hold.state),
         "opened_at": stamp(hold.opened_at),

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSche
 
 from syncd.catalog.records import HoldRecord, SyncFault, SyncRecord
 from syncd.certificates import CertificateView
-from syncd.outcomes import Outcome, cure, joined, reasons_in_words
+from syncd.outcomes import Outcome, cure, joined
 from syncd.report.expiry import Expiry
 from syncd.report.lagging import MatcherView
 from syncd.report.overview import ListView, Overview, SourceFault, SourceView
@@ -227,7 +227,7 @@ def _hold(hold: HoldRecord, now: datetime) -> HoldStatus:
         lane=hold.lane,
         rows=hold.rows,
         reasons=hold.reasons,
-        message=reasons_in_words(hold.reasons),
+        message=hold.message,
         opened_at=hold.opened_at,
         age_seconds=int((now - hold.opened_at).total_seconds()),
         to_do=cure(hold.reasons, (hold.id,)),

@@ -14,6 +14,7 @@ from syncd import __version__, events
 from syncd.config import Config, Serve
 from syncd.errors import AbandonedError, RefusedError, StoreError, SyncdError
 from syncd.event import Emit, Event
+from syncd.limits import ListLimits
 from syncd.model import ListName, list_name
 from syncd.operate.retire import retire
 from syncd.pipeline.outcome import SyncOutcome
@@ -91,7 +92,7 @@ class Daemon:
         self._config, self._load, self._environment = config, load, environment
         self._site: Site | None = None
         self._news = Announcements(f"{int(environment.clock().timestamp() * 1000):x}.{os.getpid()}")
-        self._publisher = publisher = replace(publisher, announce=self._announce)
+        self._publisher = publisher = replace(publisher, announce=self._announce, limits=self._limits)
         self._faults = faults = Faults(publisher.catalog, environment.clock, self._emit)
         self._syncs = Syncs(publisher, environment.clock, self._emit, self._finished, faults.sync_failed)
         self._schedule = Schedule(
@@ -114,7 +115,13 @@ class Daemon:
             access=self._access,
             clock=environment.clock,
             emit=self._emit,
-            holds=Holds(publisher, environment.clock, self._emit, self._news.changed),
+            holds=Holds(
+                publisher,
+                environment.clock,
+                self._emit,
+                self._news.changed,
+                lambda: self._config.corrections.second_operator,
+            ),
             retire=self._retire,
         )
         self._health = Health(publisher.folder.feed, publisher.catalog, self._emit)
@@ -207,6 +214,9 @@ class Daemon:
         else:
             self._emit(changes(before, config))
         self._systemd.send_status("READY=1")
+
+    def _limits(self, source: str, name: ListName) -> ListLimits:
+        return self._config.limits(source, name)  # of the configuration in force: a reload may have replaced it
 
     def _sources(self, name: str | None) -> tuple[Source, ...]:
         return self._config.all_sources() if name is None else (self._config.source(name),)

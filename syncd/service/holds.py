@@ -8,7 +8,7 @@ from syncd import events
 from syncd.catalog.records import HoldRecord
 from syncd.event import Emit
 from syncd.operate.holds import end_hold
-from syncd.outcomes import cure, reasons_in_words
+from syncd.outcomes import cure
 from syncd.pipeline.publisher import Publisher
 from syncd.report.holds import ended_document, holds_document
 
@@ -20,9 +20,15 @@ class Holds:
     """
 
     def __init__(
-        self, publisher: Publisher, clock: Callable[[], datetime], emit: Emit, changed: Callable[[], None]
+        self,
+        publisher: Publisher,
+        clock: Callable[[], datetime],
+        emit: Emit,
+        changed: Callable[[], None],
+        second_operator: Callable[[], bool] = lambda: True,
     ) -> None:
         self._publisher, self._clock, self._emit, self._changed = publisher, clock, emit, changed
+        self._second_operator = second_operator
 
     def document(self) -> dict[str, Any]:
         """Return all holds that are open or discarded. Raises `StoreError`."""
@@ -30,7 +36,15 @@ class Holds:
 
     def end(self, number: int, *, release: bool, user: str, reason: str) -> dict[str, Any]:
         """Release or discard a hold and return the outcome. Raises as `syncd.operate.holds.end_hold`."""
-        settled = end_hold(self._publisher, number, release=release, actor=user, reason=reason, now=self._clock())
+        settled = end_hold(
+            self._publisher,
+            number,
+            release=release,
+            actor=user,
+            reason=reason,
+            now=self._clock(),
+            second_operator=self._second_operator(),
+        )
         emit_ended(self._emit, settled.ended)
         self._changed()
         return ended_document(self._publisher.catalog, number, settled)
@@ -47,7 +61,7 @@ def emit_opened(emit: Emit, opened: Iterable[HoldRecord]) -> None:
                 lane=hold.lane,
                 rows=hold.rows,
                 reasons=hold.reasons,
-                message=reasons_in_words(hold.reasons),
+                message=hold.message,
                 to_do=cure(hold.reasons, (hold.id,)),
                 sync_id=hold.sync_id or "",
             )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from syncd.format.caps import DEFAULT_CAPS, Caps
+from syncd.limits import GateTable
 from syncd.settings import GivenFile, Interval, Lists, Seconds, Url, named_files
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ class SourceTable(BaseModel):
     interval: Interval = 600.0
     deadline: Seconds = 600.0
     lists: Lists = ()
+    gate: GateTable = GateTable()
 
     @property
     @abstractmethod

@@ -70,7 +70,7 @@ def _holds(one: ListView) -> Html | None:
             str(hold.id),
             str(hold.lane),
             hold.rows,
-            reasons_in_words(hold.reasons),
+            hold.message,
             past(hold.opened_at, one.now),
             prose(commands_of(hold)),
         )

@@ -1,0 +1,74 @@
+"""The part of the catalog that keeps suppressions: the operator's corrections, and the only digests in the catalog."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Select, func, insert, or_, select, update
+
+from syncd.catalog.database import Tables, values_of, writing
+from syncd.catalog.records import Suppression, SuppressionChange, SuppressionState
+from syncd.catalog.tables import suppressions
+from syncd.errors import LostRaceError
+from syncd.model import Algorithm, ListName
+
+
+class SuppressionTables(Tables):
+    """Base of `syncd.catalog.catalog.Catalog`: each method is one transaction, and raises `StoreError` as that does."""
+
+    def suppressions(self, *states: SuppressionState) -> tuple[Suppression, ...]:
+        """Return suppressions in these states (none given: all), in the order in which they were made."""
+        statement = select(suppressions).order_by(suppressions.c.id)
+        if states:
+            statement = statement.where(suppressions.c.state.in_(states))
+        return tuple(Suppression(**row) for row in self._rows(statement))
+
+    def suppression(self, number: int) -> Suppression | None:
+        """Return one suppression, whatever its state; None if the number is unknown."""
+        rows = self._rows(select(suppressions).where(suppressions.c.id == number))
+        return Suppression(**rows[0]) if rows else None
+
+    def suppressions_of(self, algorithm: Algorithm, digest: str) -> tuple[Suppression, ...]:
+        """Return every suppression that ever named a digest (in hex), in the order in which they were made."""
+        same = (suppressions.c.algorithm == algorithm, suppressions.c.digest == digest)
+        return tuple(Suppression(**row) for row in self._rows(select(suppressions).where(*same).order_by("id")))
+
+    def suppressions_in_hold(self, number: int) -> tuple[Suppression, ...]:
+        """Return the suppressions that wait, or waited, in a hold for a second operator."""
+        statement = select(suppressions).where(suppressions.c.hold_id == number).order_by(suppressions.c.id)
+        return tuple(Suppression(**row) for row in self._rows(statement))
+
+    def last_suppression(self) -> int:
+        """Return the highest number of a suppression; 0 if there is none. Numbers are never used again."""
+        (row,) = self._rows(select(func.max(suppressions.c.id).label("last")))
+        return int(row["last"] or 0)
+
+    def note_suppressions(self, numbers: Iterable[int], column: str, now: datetime) -> None:
+        """Record when something about suppressions was announced: ``announced_at`` or ``others_at``."""
+        with writing(self._engine, self.path) as connection:
+            chosen = suppressions.c.id.in_(tuple(numbers))
+            connection.execute(update(suppressions).where(chosen).values({column: now}))
+
+
+def active_in(name: ListName) -> Select[Any]:
+    """Select the active suppressions that cover a published list."""
+    covers = or_(suppressions.c.list.is_(None), suppressions.c.list == name)
+    return select(suppressions).where(suppressions.c.state == SuppressionState.ACTIVE, covers).order_by("id")
+
+
+def put_suppressions(connection: Connection, added: Iterable[Suppression], hold_id: int | None) -> None:
+    """Add suppressions; those that wait belong to the hold ``hold_id``."""
+    for one in added:
+        waits = one.state is SuppressionState.WAITING
+        connection.execute(insert(suppressions).values(values_of(replace(one, hold_id=hold_id if waits else None))))
+
+
+def change_suppression(connection: Connection, change: SuppressionChange) -> None:
+    """Record the next state of a suppression. Raises `LostRaceError` if it changed since that was computed."""
+    one = change.suppression
+    same = (suppressions.c.id == one.id, suppressions.c.state == change.before)
+    if connection.execute(update(suppressions).where(*same).values(values_of(one))).rowcount != 1:
+        raise LostRaceError(
+            f"suppression {one.id} was changed in the meantime", hint="`syncd suppressions` lists those in force"
+        )

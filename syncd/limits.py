@@ -1,0 +1,98 @@
+"""The limits of the gate, as configured for a source, a list, an algorithm or a label. ``docs/gate.md`` explains each.
+
+::
+
+    [sources.iwf.gate]                              every list of the source
+    [sources.iwf.gate.lists.images]                 one list
+    [sources.iwf.gate.lists.images.algorithms.pdq]  one algorithm of it; without ``lists.images``: of every list
+    [sources.iwf.gate.lists.images.labels.A1]       one label
+
+A table changes only the keys that it names: the rest is as in the table around it.
+"""
+
+from typing import Annotated, Any, Final
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Percent = Annotated[float, Field(ge=0, le=1_000_000)]
+RowCount = Annotated[int, Field(ge=0, lt=1 << 63)]
+
+
+class ChangeLimits(BaseModel):
+    """The largest change that passes unseen: a percentage of the rows, or a number of rows if that allows more."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    max_removed_percent: Percent = 5.0
+    max_removed_week_percent: Percent = 10.0
+    max_removed_rows: RowCount = 50
+    max_added_percent: Percent = 50.0
+    max_added_week_percent: Percent = 100.0
+    max_added_rows: RowCount = 1000
+    max_relabelled_percent: Percent = 5.0
+    max_relabelled_rows: RowCount = 50
+
+
+class PartLimits(ChangeLimits):
+    """The limits of a part of a list: an algorithm or a label."""
+
+    min_rows: RowCount = 0
+    max_rows: RowCount | None = None
+
+
+class ListLimits(PartLimits):
+    """The limits of a list, and of the algorithms and labels named in the configuration."""
+
+    min_rows: RowCount = 1
+    max_serial_jump: RowCount = 10_000
+    known_algorithms: tuple[str, ...] = ()
+    """empty: all"""
+    known_labels: tuple[str, ...] = ()
+    """empty: all"""
+    algorithms: dict[str, PartLimits] = {}
+    labels: dict[str, PartLimits] = {}
+
+    def of_algorithm(self, algorithm: str) -> PartLimits:
+        """Return the limits of one algorithm: the list's, except where its own table says otherwise."""
+        return self._part(self.algorithms.get(algorithm))
+
+    def of_label(self, label: str) -> PartLimits:
+        """Return the limits of a label that has a table."""
+        return self._part(self.labels[label])
+
+    def _part(self, own: PartLimits | None) -> PartLimits:
+        changes = {name: getattr(self, name) for name in ChangeLimits.model_fields}
+        return PartLimits(**{**changes, **(_given(own) if own else {})})
+
+
+class GateTable(ListLimits):
+    """``[sources.NAME.gate]``: the limits of every list of a source, and of lists with a table of their own."""
+
+    lists: dict[str, ListLimits] = {}
+
+    def of_list(self, name: str) -> ListLimits:
+        """Return the limits of one list, by its name at the source."""
+        shared = {field: getattr(self, field) for field in ListLimits.model_fields}
+        own = _given(self.lists[name]) if name in self.lists else {}
+        for part in ("algorithms", "labels"):
+            tables = dict(shared[part])
+            for key, table in own.get(part, {}).items():
+                tables[key] = PartLimits(**{**(_given(tables[key]) if key in tables else {}), **_given(table)})
+            own[part] = tables
+        return ListLimits(**{**shared, **own})
+
+
+DEFAULT_LIMITS: Final = ListLimits()
+_UNLIMITED: Final = (1 << 63) - 1
+NO_LIMITS: Final = GateTable.model_validate(
+    {
+        "min_rows": 0,
+        "max_serial_jump": _UNLIMITED,
+        **{name: _UNLIMITED for name in ChangeLimits.model_fields if name.endswith("_rows")},
+    }
+)
+"""Limits that hold no change, only an emptied, retired or forked list."""
+
+
+def _given(table: BaseModel) -> dict[str, Any]:
+    """Return the keys that a table names itself."""
+    return {name: getattr(table, name) for name in table.model_fields_set}

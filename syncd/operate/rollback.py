@@ -1,0 +1,171 @@
+"""Rolling a list back to an older version, and letting it follow its source again."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from syncd.acts import Act, RolledBack, Unpinned
+from syncd.catalog.records import AuditEntry, HeadRecord, HoldRecord, Pin
+from syncd.errors import CodeNeeded, RefusedError, StoreError, UsageError, nearest
+from syncd.feed import layout
+from syncd.format import manifest as manifests
+from syncd.format.manifest import Manifest
+from syncd.model import Counts, ListName
+from syncd.outcomes import HoldReason
+from syncd.pipeline.heads import ListState, Pinned
+from syncd.pipeline.next_version import SettleContext
+from syncd.pipeline.publisher import Publisher
+from syncd.pipeline.settle import Settled, settle_pin
+from syncd.pipeline.wire import encode_staged
+
+
+@dataclass(frozen=True)
+class Rollback:
+    """The result of a rollback, or of its end."""
+
+    list: ListName
+    pinned: int | None
+    """the version that the list is pinned to; None: it follows its source"""
+    version: int | None
+    """the list's new version; None: its content and pin were like that already"""
+    counts: Counts
+    held: tuple[HoldReason, ...] = ()
+    """why rows that would return wait"""
+    ended: tuple[HoldRecord, ...] = ()
+
+
+def rollback(
+    publisher: Publisher,
+    name: ListName,
+    version: int,
+    *,
+    reason: str,
+    actor: str,
+    now: datetime,
+    exact: bool = False,
+    accepted: str = "",
+) -> Rollback:
+    """Publish a new version with the content of an older one, and pin the list to it.
+
+    Entries that the partner removed since stay off it, unless ``exact``; suppressed ones always do. While it is pinned,
+    only removals flow. ``accepted``: the code that `CodeNeeded` gave for the same exact rollback. Raises `UsageError`
+    (no such list or version, no reason), `RefusedError` (retired, or at that version already), `CodeNeeded`,
+    `StoreError`.
+    """
+    _check_reason(reason)
+    head = _head(publisher, name)
+    older = _older(publisher, head, version)
+    code = _code(head, older, version)
+    if exact and accepted != code:
+        raise CodeNeeded.of(
+            f"version {version} of {name} would be published with entries that the partner removed since then", code
+        )
+
+    def settle(state: ListState) -> Settled:
+        _check_unchanged(state, head)
+        current = state.origin.pin if state.origin else None
+        if current and (current.version, current.exact) == (version, exact):
+            raise RefusedError(
+                f"{name} is pinned to version {version} already", hint="`syncd audit` shows by whom, and why"
+            )
+        _link(publisher, state, older)
+        pin = Pin(version, older.stack, exact, actor, reason, now)
+        pinned = Pinned(state.opened(older.stack), exact)
+        return settle_pin(state, pin, pinned, _context(now, actor, reason, RolledBack(name, version, exact, reason)))
+
+    return _done(publisher, head, settle, version, now)
+
+
+def unpin(publisher: Publisher, name: ListName, *, reason: str, actor: str, now: datetime) -> Rollback:
+    """Let a list follow its source again. What returns is judged as any update.
+
+    Raises `UsageError` (no such list, no reason), `RefusedError` if it is not pinned, `StoreError`.
+    """
+    _check_reason(reason)
+    head = _head(publisher, name)
+
+    def settle(state: ListState) -> Settled:
+        pin = state.origin.pin if state.origin else None
+        if pin is None:
+            raise RefusedError(f"{name} is not pinned", hint="`syncd status` shows pinned lists; nothing was changed")
+        return settle_pin(state, None, None, _context(now, actor, reason, Unpinned(name, pin.version, reason)))
+
+    return _done(publisher, head, settle, None, now)
+
+
+def _done(
+    publisher: Publisher, head: HeadRecord, settle: Callable[[ListState], Settled], pinned: int | None, now: datetime
+) -> Rollback:
+    own_name = ListName(head.list.partition(".")[2])
+    settled = publisher.settle(f"rolling back {head.list}", head.source, own_name, settle, now)
+    changes = settled.proposal.changes if settled.proposal else ()
+    counts = sum((count for change in changes for count in change.counts.values()), Counts())
+    version = settled.version.version if settled.version else None
+    publisher.compact_if_due(settled, now)
+    return Rollback(head.list, pinned, version, counts, settled.reasons, settled.ended)
+
+
+def _context(now: datetime, actor: str, reason: str, act: Act) -> SettleContext:
+    return SettleContext(now, encode_staged, audit=(AuditEntry(now, actor, act),), actor=actor, reason=reason)
+
+
+def _check_reason(reason: str) -> None:
+    if not reason.strip():
+        raise UsageError("a reason is needed", hint="give it with --reason; the audit log records it")
+
+
+def _head(publisher: Publisher, name: ListName) -> HeadRecord:
+    head = publisher.catalog.head(name)
+    if head is None:
+        known = [other.list for other in publisher.catalog.heads()]
+        raise UsageError(f"there is no list {name}", hint=nearest(name, known, "list"))
+    if head.retired_at is not None:
+        raise RefusedError(
+            f"{name} is retired", hint="a source that follows it again publishes it; nothing was changed"
+        )
+    return head
+
+
+def _older(publisher: Publisher, head: HeadRecord, version: int) -> Manifest:
+    """Return the manifest of an older version whose segments are all on this disk."""
+    record = publisher.catalog.version(head.list, version)
+    feed = publisher.folder.feed
+    if record is not None and version < head.version:
+        manifest = manifests.parse(record.manifest)
+        if manifest.retired is None and not feed.missing(head.list, manifest.stack):
+            return manifest
+    kept = [
+        older.version
+        for older in publisher.catalog.versions(head.list, limit=64)
+        if older.version < head.version and not feed.missing(head.list, manifests.parse(older.manifest).stack)
+    ]
+    range_ = f"versions that can be used: {min(kept)} to {max(kept)}" if kept else "no older version is kept"
+    known = "is the version in force" if version == head.version else "is not kept"
+    raise UsageError(
+        f"version {version} of {head.list} {known}", hint=f"{range_}; `syncd snapshots {head.list}` lists them"
+    )
+
+
+def _check_unchanged(state: ListState, head: HeadRecord) -> None:
+    if state.head is None or state.head.version != head.version:
+        raise RefusedError(
+            f"{head.list} got a new version in the meantime",
+            hint="look at it, then run this again; nothing was changed",
+        )
+
+
+def _link(publisher: Publisher, state: ListState, older: Manifest) -> None:
+    """Link an older version's segments into the source's folder, where garbage collection keeps them."""
+    for ref in state.source.missing(state.own_name, {ref.sha256: ref for ref in older.stack}.values()):
+        kept = publisher.folder.feed.segment_path(state.name, ref)
+        if not kept.exists():
+            raise StoreError(f"a segment of version {older.version} of {state.name} was removed in the meantime")
+        state.source.store.link(kept, layout.segment_path(state.own_name, ref.sha256))
+
+
+def _code(head: HeadRecord, older: Manifest, version: int) -> str:
+    """Return the code of an exact rollback: of the version in force and the one that is to come back."""
+    named = ",".join(sorted(ref.sha256 for ref in older.stack))
+    text = f"{head.list} {head.version} {head.manifest_sha256} {version} {named}"
+    return hashlib.sha256(text.encode()).hexdigest()[:10]
