@@ -329,7 +329,8 @@ def test_a_commit_writes_everything(catalog: Catalog) -> None:
     assert catalog.head(PUBLISHED) == HEAD
     assert catalog.heads() == (HEAD,)
     assert catalog.version(PUBLISHED, 1) == VERSION
-    assert catalog.audit_entries() == (ENTRY,)
+    published = PublishedVersion(PUBLISHED, 1, VERSION.rows, VERSION.plan, VERSION.sync_id or "")
+    assert catalog.audit_entries() == (ENTRY, AuditEntry(FIRST.created_at, ENTRY.actor, published))
     (pending,) = catalog.pending()
     assert (pending.id, pending.kind, pending.created_at, pending.files) == (1, "publish", NOON, FILES)
 
@@ -534,8 +535,9 @@ def test_killed_at_any_statement_it_is_before_or_after(path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
     script = [sys.executable, "-W", "error", "-c", KILLED_COMMIT, str(path)]
     steps = int(subprocess.run(script, env=environment, check=True, capture_output=True, timeout=60).stdout)
-    # BEGIN, 3 comparisons, origin, labels so far, version, head, publication, its file, COMMIT; and once not killed
-    assert steps == 12
+    # BEGIN, 3 comparisons, origin, labels so far, version, head, end and next record of the audit log, publication, its
+    # file, COMMIT; and once not killed
+    assert steps == 14
     seen = []
     for step in range(1, steps + 1):
         with Catalog.open(path.with_name(f"killed-{step}.sqlite3")) as catalog:

@@ -21,7 +21,8 @@ from sqlalchemy import delete as delete_from
 from syncd.catalog import database
 from syncd.catalog.audit import AuditTables, append
 from syncd.catalog.database import copy, make_engine, make_file, put_record, reading, writing
-from syncd.catalog.holds import HoldTables, end_hold, open_holds
+from syncd.catalog.effects import effects
+from syncd.catalog.holds import HoldTables, end_hold, held, open_holds
 from syncd.catalog.lists import ListTables, compare_head, compare_origin, drop_origin, put_head, version_in_force
 from syncd.catalog.matchers import MatcherTables
 from syncd.catalog.records import RETRUSTED, AuditEntry, Records, head_name
@@ -83,15 +84,15 @@ class Catalog(ListTables, HoldTables, SyncTables, MatcherTables, AuditTables):
                 compare_head(connection, head)
             for ended in records.ended:
                 end_hold(connection, ended, commit.created_at)
-            open_holds(connection, records)
+            opened = open_holds(connection, records)
+            over = [held(connection, ended.id) for ended in records.ended]
             for moved in records.origins:
                 put_record(connection, origins, moved.origin)
             for dropped in records.dropped:
                 drop_origin(connection, dropped)
             for head in commit.heads:
                 put_head(connection, head, records.notes[head.manifest.list], commit.created_at)
-            if records.audit:
-                append(connection, *records.audit)
+            append(connection, *effects(commit, opened, over), *records.audit)
             return _put_publication(connection, commit)
 
     def pending(self) -> tuple[Publication, ...]:
