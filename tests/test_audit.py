@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from syncd import acts
 from syncd.acts import ACTS, Act, AddedMatcher, AskedForSync, Earlier, Restored, Retired, RevokedMatcher, act_named
-from syncd.catalog.chain import START, AuditCheck, RawRecord, StatedHead, check, link
 from syncd.catalog.catalog import Catalog
+from syncd.catalog.chain import START, AuditCheck, RawRecord, StatedHead, check, link
 from syncd.catalog.records import AuditEntry, AuditFilter, OriginMove, Records
 from syncd.catalog.tables import canonical, time_text
 from syncd.errors import LostRaceError, StoreError

@@ -21,7 +21,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from pydantic import JsonValue
 
-from syncd.acts import Earlier, Retrusted, RevokedMatcher
+from syncd.acts import Earlier, PublishedVersion, Retrusted, RevokedMatcher
 from syncd.catalog import database, schema, tables
 from syncd.catalog.catalog import Catalog
 from syncd.catalog.records import (
