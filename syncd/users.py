@@ -35,3 +35,11 @@ def is_of_another(folder: Path) -> bool:
         return True
     except OSError:
         return False
+
+
+def owner_name(folder: Path) -> str:
+    """Return the name of the user that owns a folder, as far as this user can see it."""
+    try:
+        return user_name(folder.stat().st_uid)
+    except OSError:
+        return "its owner"

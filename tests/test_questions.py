@@ -124,13 +124,13 @@ def test_who_is_neither_is_told_which_group_to_join(served: World) -> None:
 
 
 def test_without_a_daemon_the_owner_is_named(served: World) -> None:
-    """Or start one."""
+    """As for every command that needs the state."""
     (served.base / "c.sock").rename(served.base / "d.sock")
     with as_nobody():
         ran = syncd("snapshots", "iwf.images")
     (served.base / "d.sock").rename(served.base / "c.sock")
     assert ran.code == 6
-    assert f"belongs to another user, and no daemon answers at {served.base}/c.sock" in ran.err
+    assert f"error: {served.state.root} belongs to root" in ran.err
 
 
 # as the daemon answers them

@@ -20,7 +20,7 @@ from syncd.errors import RefusedError, SyncdError
 from syncd.files import lock
 from syncd.service.client import ask, error_of
 from syncd.settings import credentials
-from syncd.users import is_of_another, this_user, user_name
+from syncd.users import is_of_another, owner_name, this_user
 
 if TYPE_CHECKING:
     from syncd.catalog.catalog import Catalog
@@ -49,8 +49,8 @@ def actor() -> str:
 
 def check_owner(folder: Path) -> None:
     """Refuse a folder of another user, for root too: files of ours in it would lock the owner's next sync out."""
-    if folder.exists() and folder.stat().st_uid != os.geteuid():
-        owner = user_name(folder.stat().st_uid)
+    if is_of_another(folder):
+        owner = owner_name(folder)
         raise RefusedError(f"{folder} belongs to {owner}", hint=f"run this command as {owner}; nothing was changed")
 
 
@@ -112,14 +112,10 @@ def ask_state(
         if answers is not None:
             yield from _without_progress(answers, report)
             return
-        raise RefusedError(
-            f"{settings.state_dir} belongs to another user, and no daemon answers at {settings.control_socket}",
-            hint="start the daemon, or run this command as the user that owns the folder",
-        )
-    # numpy and SQLAlchemy: not needed if the daemon answers
-    from syncd.ask.questions import answer, question
+    folder = state_folder(settings)
+    from syncd.ask.questions import answer, question  # numpy and SQLAlchemy: not needed if the daemon answers
 
-    code = yield from answer(question(name, arguments), state_folder(settings), now, report)
+    code = yield from answer(question(name, arguments), folder, now, report)
     yield {"end": code}
 
 
