@@ -6,7 +6,7 @@ sorted, no white space, ASCII. The first record's previous hash is 64 zeros. ``a
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -77,13 +77,14 @@ def check(records: Iterable[RawRecord], stated: Collection[StatedHead] = ()) -> 
     wanted = {claim.head.records for claim in stated}
     hashes: dict[int, Any] = {0: START} if 0 in wanted else {}
     faults: list[ChainFault] = []
-    broken = _BrokenLinks()
+    suspects: list[tuple[RawRecord, str]] = []
     restored: list[tuple[RawRecord, AuditHead]] = []
     last = AuditHead(0, START)
     for record in records:
         found = tuple(_faults(record, last))
         faults += found
-        broken.note(record, last, faulty=bool(found))
+        if found and len(suspects) < _MOST_MOVED:
+            suspects.append((record, last.head))
         last = AuditHead(record.number, record.sha256 if isinstance(record.sha256, str) else "")
         if record.number in wanted:
             hashes[record.number] = record.sha256
@@ -91,7 +92,7 @@ def check(records: Iterable[RawRecord], stated: Collection[StatedHead] = ()) -> 
             restored += [(record, head) for head in _lost(record)]
     unmatched = [claim for claim in stated if hashes.get(claim.head.records) != claim.head.head]
     unexplained = [claim for claim in unmatched if not any(claim.head.records <= head.records for _, head in restored)]
-    faults = [broken.named(fault) for fault in faults]
+    faults = [_named(fault, suspects) for fault in faults]
     faults += [_stated_fault(claim, last) for claim in unexplained]
     return AuditCheck(last, tuple(faults), tuple(_gaps(restored, unmatched)))
 
@@ -100,11 +101,8 @@ def _faults(record: RawRecord, last: AuditHead) -> Iterator[ChainFault]:
     """Check that a record's number and hash follow from the record before it."""
     expected = last.records + 1
     if record.number != expected:
-        missing = (
-            f"record {expected} is"
-            if record.number == expected + 1
-            else f"records {expected} to {record.number - 1} are"
-        )
+        last_missing = record.number - 1
+        missing = f"record {expected} is" if expected == last_missing else f"records {expected} to {last_missing} are"
         yield ChainFault(expected, f"{missing} missing before record {record.number}")
     elif not _follows(record, last.head):
         yield ChainFault(
@@ -113,33 +111,21 @@ def _faults(record: RawRecord, last: AuditHead) -> Iterator[ChainFault]:
         )
 
 
-class _BrokenLinks:
-    """Rows at the faults of a chain, among which those that were only moved are recognised by their hashes."""
+def _named(fault: ChainFault, suspects: Sequence[tuple[RawRecord, str]]) -> ChainFault:
+    """Return the fault, with the place that its row was moved from if that can be told.
 
-    def __init__(self) -> None:
-        self._rows: list[RawRecord] = []
-        self._hashes: list[str] = []
-
-    def note(self, record: RawRecord, last: AuditHead, *, faulty: bool) -> None:
-        """Keep a row at a fault, and the hashes that a moved row may follow. ``last``: the record before it."""
-        if faulty and len(self._rows) < _MOST_MOVED:
-            self._rows.append(record)
-            self._hashes += [last.head, *([record.sha256] if isinstance(record.sha256, str) else [])]
-
-    def named(self, fault: ChainFault) -> ChainFault:
-        """Return the fault, with the place that its row was moved from if that can be told."""
-        for record in self._rows:
-            origin = self._origin(record) if record.number == fault.number else None
-            if origin is not None:
-                return ChainFault(fault.number, f"record {fault.number} was moved: it was record {origin}")
+    ``suspects``: rows at faults, each with the hash before it. A row that was only moved has the right hash for its old
+    number after one of these hashes, or after the hash of one of these rows.
+    """
+    record = next((row for row, _ in suspects if row.number == fault.number), None)
+    if record is None:
         return fault
-
-    def _origin(self, record: RawRecord) -> int | None:
-        """Return the number under which the row's hash is right; None if its content was changed as well."""
-        numbers = {row.number for row in self._rows}
-        numbers |= {number + step for number in tuple(numbers) for step in (-1, 1)} - {record.number}
-        places = ((number, previous) for number in sorted(numbers) for previous in self._hashes)
-        return next((n for n, previous in places if _follows(record._replace(number=n), previous)), None)
+    near = {row.number + step for row, _ in suspects for step in (-1, 0, 1)} - {record.number}
+    hashes = {previous for _, previous in suspects} | {row.sha256 for row, _ in suspects if isinstance(row.sha256, str)}
+    for number in sorted(near):
+        if any(_follows(record._replace(number=number), previous) for previous in hashes):
+            return ChainFault(fault.number, f"record {fault.number} was moved: it was record {number}")
+    return fault
 
 
 def _follows(record: RawRecord, previous: str) -> bool:

@@ -124,6 +124,7 @@ def ask_document(
 ) -> tuple[Document, int]:
     """Return the single document that answers a question, and the exit code; see `ask_state`."""
     document: Document = {}
+    code = 0
     for part in ask_state(settings, name, arguments, now, report):
         document = part.get("document", document)
         code = part.get("end", 0)
