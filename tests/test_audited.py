@@ -1,6 +1,7 @@
 """Every change of the state, and every act of an operator, is in the audit log."""
 
 import getpass
+import json
 import signal
 
 import pytest
@@ -135,11 +136,8 @@ def test_the_log_of_automatic_acts_can_be_told_from_those_of_people(
     operate(world, monkeypatch)
     world.publish(full=[row(1)])
     world.sync()
-    assert (
-        syncd("audit", "--actor", "automatic")
-        .out.splitlines()[-1]
-        .endswith("iwf.images version 1: 1 row (full: first)")
-    )
+    (record,) = syncd("audit", "--actor", "automatic", "--json").out.splitlines()
+    assert json.loads(record)["words"] == "published iwf.images version 1: 1 row (full:first)"
     assert syncd("matchers", "add", "automatic").code == 2
 
 

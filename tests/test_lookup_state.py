@@ -2,12 +2,22 @@
 
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from command_line import Ran, operate, syncd
 from syncd.cli.lookup import _MOST
+from syncd.errors import UsageError
+from syncd.feed.snapshot import Snapshot
+from syncd.format.manifest import Manifest
+from syncd.format.stack import Stack
+from syncd.model import Algorithm, Digest, Hit, ListName
 from syncd.operate.retire import retire
+from syncd.report.lookup import find
+from test_open_algorithms import NEW as TLSH2
+from test_open_algorithms import segment_of
 from world import HEAD, World, row, rows
 
 ONE = f"sha256:{row(1)[1]}"
@@ -169,7 +179,7 @@ def test_a_wrong_question_is_named(published: World, arguments: tuple[str, ...],
 
 def test_a_version_needs_one_list(published: World) -> None:
     """Each list counts its own."""
-    published.publish(full=[("md5", "0" * 32, "m", "A")], name=HEAD.__class__("videos"))
+    published.publish(full=[("md5", "1" * 32, "m", "A")], name=ListName("videos"))
     published.sync()
     ran = syncd("lookup", ONE, "--version", "1")
     assert (ran.code, ran.err) == (
@@ -178,19 +188,18 @@ def test_a_version_needs_one_list(published: World) -> None:
         "  to do: --list, one of iwf.images, iwf.videos\n",
     )
     assert syncd("lookup", ONE, "--version", "1", "--list", "iwf.images").code == 0
-    assert syncd("lookup", f"md5:{'0' * 32}", ONE, "--list", "iwf.videos").code == 0
+    assert syncd("lookup", f"md5:{'1' * 32}", ONE, "--list", "iwf.videos").code == 0
 
 
-def test_a_digest_of_another_width_than_the_lists_is_named_by_its_place(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_digest_of_another_width_is_named_by_its_place(tmp_path: Path) -> None:
     """Only the segments say how wide the digests of an unknown algorithm are."""
-    operate(world, monkeypatch)
-    world.publish(full=[("tlsh2", "00ff" * 4, "t", "A")])
-    world.sync()
-    assert syncd("lookup", f"tlsh2:{'00ff' * 4}").code == 0
-    ran = syncd("lookup", f"tlsh2:{'00ff' * 4}", "tlsh2:00")
-    assert (ran.code, ran.err.splitlines()[0]) == (2, "error: digest 2: a tlsh2 digest has 8 bytes, not 1")
+    stack = Stack(TLSH2, [segment_of(tmp_path, 0, {(b"\x00\xff" * 4, "t"): "A"})])
+    manifest = cast(Manifest, SimpleNamespace(list=HEAD, version=3))
+    snapshots = [Snapshot(manifest, "0" * 64, {TLSH2: stack})]
+    good, short, other = (Digest(TLSH2, b"\x00\xff" * 4), Digest(TLSH2, b"\0"), Digest(Algorithm.MD5, bytes(16)))
+    assert find(snapshots, [good, other]) == [(Hit(HEAD, 3, "t", "A"),), None]
+    with pytest.raises(UsageError, match="digest 2: a tlsh2 digest has 8 bytes, not 1"):
+        find(snapshots, [good, short])
 
 
 def test_a_copy_has_no_older_versions(published: World) -> None:

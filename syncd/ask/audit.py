@@ -32,7 +32,7 @@ class AuditQuestion(Question):
 
 
 class AuditCheckQuestion(Question):
-    """Whether somebody changed the audit log."""
+    """The check of the audit log for changes."""
 
     def answers(self, state: AskedState) -> Answers:
         """See `Question`."""

@@ -1,4 +1,4 @@
-"""The hash chain of the audit log: its links, and finding where they are broken. Pure.
+"""The hash chain of the audit log: its links, and the check that finds each broken one. Pure.
 
 A record's hash is the SHA-256 of the canonical JSON of ``[previous hash, number, at, actor, act, fields]``: keys
 sorted, no white space, ASCII. The first record's previous hash is 64 zeros. ``at`` is the text in the column.
@@ -112,7 +112,7 @@ def _faults(record: RawRecord, last: AuditHead) -> Iterator[ChainFault]:
 
 
 def _named(fault: ChainFault, suspects: Sequence[tuple[RawRecord, str]]) -> ChainFault:
-    """Return the fault, with the place that its row was moved from if that can be told.
+    """Return the fault, with the place that its row was moved from if its hash shows that.
 
     ``suspects``: rows at faults, each with the hash before it. A row that was only moved has the right hash for its old
     number after one of these hashes, or after the hash of one of these rows.

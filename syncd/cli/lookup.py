@@ -51,7 +51,7 @@ class LookupResult:
 
     @property
     def if_empty(self) -> str:
-        """What to do if no list that was searched holds anything."""
+        """The hint if no list that was searched holds anything."""
         return "pull a list that is not empty" if "copy" in self.place else "`syncd status` shows the published lists"
 
 

@@ -10,7 +10,7 @@ import select
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any, Final
@@ -29,7 +29,7 @@ BEAT: Final = 1.0
 
 _BLOCK: Final = 1 << 16
 
-Parts = Iterator[dict[str, Any]]
+Parts = Generator[dict[str, Any], None, None]
 Process = subprocess.Popen[bytes]
 
 
