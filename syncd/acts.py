@@ -288,20 +288,20 @@ class PublishedVersion(Act):
 
 @dataclass(frozen=True)
 class OpenedHold(Act):
-    """Held rows of a lane for an operator's decision. ``hold`` identifies the rows, ``number`` the hold."""
+    """Held rows of a lane for an operator's decision. ``sha256`` identifies exactly these rows."""
 
     hold: str
-    number: int
     list: str
     lane: str
     rows: int
     reasons: tuple[str, ...]
+    sha256: str
 
     @property
     def words(self) -> str:
         """See `Act`."""
         reasons = ", ".join(reason.replace("_", " ") for reason in self.reasons)
-        return f"held {count(self.rows, 'row')} ({self.lane}) of {self.list} as hold {self.number}: {reasons}"
+        return f"held {count(self.rows, 'row')} ({self.lane}) of {self.list} as hold {self.hold}: {reasons}"
 
 
 @dataclass(frozen=True)
@@ -309,7 +309,6 @@ class EndedHold(Act):
     """Ended a hold in another way than by a release or a discard. ``state``: how."""
 
     hold: str
-    number: int
     list: str
     lane: str
     rows: int
@@ -318,7 +317,7 @@ class EndedHold(Act):
     @property
     def words(self) -> str:
         """See `Act`."""
-        return f"hold {self.number} of {self.list} ({self.lane}) ended: {self.state}"
+        return f"hold {self.hold} of {self.list} ({self.lane}) ended: {self.state}"
 
 
 @dataclass(frozen=True)

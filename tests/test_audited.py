@@ -72,7 +72,7 @@ def test_a_hold_is_recorded_when_it_opens_and_when_it_ends(world: World, monkeyp
     world.sync()
     ((actor, opened),) = log(world, before)
     assert isinstance(opened, OpenedHold)
-    assert (actor, opened.number, opened.list, opened.lane, opened.rows) == (AUTOMATIC, 1, HEAD, "removals", 3)
+    assert (actor, opened.hold, opened.list, opened.lane, opened.rows) == (AUTOMATIC, "1", HEAD, "removals", 3)
     assert opened.words == "held 3 rows (removals) of iwf.images as hold 1: emptied"
     world.publish(full=rows(0, 3))
     world.sync()

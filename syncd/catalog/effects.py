@@ -33,10 +33,10 @@ def _published(commit: Commit[Records], records: Records) -> Iterator[Act]:
 def _opened(holds: Iterable[HoldRecord]) -> Iterator[Act]:
     for hold in holds:
         reasons = tuple(map(str, hold.reasons))
-        yield OpenedHold(hold.sha256, hold.id, hold.list, str(hold.lane), hold.rows, reasons)
+        yield OpenedHold(str(hold.id), hold.list, str(hold.lane), hold.rows, reasons, hold.sha256)
 
 
 def _ended(holds: Iterable[HoldRecord]) -> Iterator[Act]:
     for hold in holds:
         if hold.state not in _DECIDED:
-            yield EndedHold(hold.sha256, hold.id, hold.list, str(hold.lane), hold.rows, str(hold.state))
+            yield EndedHold(str(hold.id), hold.list, str(hold.lane), hold.rows, str(hold.state))
