@@ -13,6 +13,9 @@ from pydantic import JsonValue, TypeAdapter, ValidationError
 from syncd.event import name_of
 from syncd.units import count
 
+AUTOMATIC: Final = "automatic"
+"""The actor of what syncd does by itself, as a scheduled sync."""
+
 
 @dataclass(frozen=True)
 class Act:
@@ -209,6 +212,115 @@ class Retired(Act):
 
 
 @dataclass(frozen=True)
+class BackedUpState(Act):
+    """Wrote a backup of the state (`syncd backup`)."""
+
+    file: str
+    with_keys: bool
+    with_segments: bool
+
+    @property
+    def words(self) -> str:
+        """See `Act`."""
+        keys = " with the online keys" if self.with_keys else ""
+        lists = "" if self.with_segments else ", without the hash lists"
+        return f"wrote a backup{keys} to {self.file}{lists}"
+
+
+@dataclass(frozen=True)
+class StartedDaemon(Act):
+    """Started the daemon (`syncd run`)."""
+
+    version: str
+    sources: tuple[str, ...]
+
+    @property
+    def words(self) -> str:
+        """See `Act`."""
+        return f"started syncd {self.version} with {', '.join(self.sources) or 'no source'}"
+
+
+@dataclass(frozen=True)
+class StoppedDaemon(Act):
+    """Stopped the daemon by a signal. A daemon that was killed leaves no such record."""
+
+    signal: str
+
+    @property
+    def words(self) -> str:
+        """See `Act`."""
+        return f"stopped the daemon ({self.signal})"
+
+
+@dataclass(frozen=True)
+class ReloadedConfiguration(Act):
+    """Had the daemon read its configuration again. Names only: values may be secret."""
+
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+    changed: tuple[str, ...]
+    """``source.key``"""
+
+    @property
+    def words(self) -> str:
+        """See `Act`."""
+        named = ((self.added, "added"), (self.removed, "removed"), (self.changed, "changed"))
+        parts = [f"{what} {', '.join(names)}" for names, what in named if names]
+        return f"reloaded the configuration: {'; '.join(parts) or 'nothing changed'}"
+
+
+@dataclass(frozen=True)
+class PublishedVersion(Act):
+    """Published a version of a list, whatever caused it."""
+
+    list: str
+    version: int
+    rows: int
+    plan: str
+    sync_id: str
+    """empty: it was not the work of a sync"""
+
+    @property
+    def words(self) -> str:
+        """See `Act`."""
+        return f"published {self.list} version {self.version}: {count(self.rows, 'row')} ({self.plan})"
+
+
+@dataclass(frozen=True)
+class OpenedHold(Act):
+    """Held rows of a lane for an operator's decision. ``sha256`` identifies exactly these rows."""
+
+    hold: str
+    list: str
+    lane: str
+    rows: int
+    reasons: tuple[str, ...]
+    sha256: str
+
+    @property
+    def words(self) -> str:
+        """See `Act`."""
+        reasons = ", ".join(reason.replace("_", " ") for reason in self.reasons)
+        return f"held {count(self.rows, 'row')} ({self.lane}) of {self.list} as hold {self.hold}: {reasons}"
+
+
+@dataclass(frozen=True)
+class EndedHold(Act):
+    """Ended a hold in another way than by a release or a discard. ``state``: how."""
+
+    hold: str
+    list: str
+    lane: str
+    rows: int
+    state: str
+
+    @property
+    def words(self) -> str:
+        """See `Act`."""
+        return f"hold {self.hold} of {self.list} ({self.lane}) ended: {self.state}"
+
+
+@dataclass(frozen=True)
 class Suppressed(Act):
     """Suppressed a digest or one entry of it (`syncd suppress`), at once or for a second operator to confirm."""
 
@@ -345,6 +457,13 @@ ACTS: Final[tuple[type[Act], ...]] = (
     SuppressionsExpired,
     RolledBack,
     Unpinned,
+    BackedUpState,
+    StartedDaemon,
+    StoppedDaemon,
+    ReloadedConfiguration,
+    PublishedVersion,
+    OpenedHold,
+    EndedHold,
     Earlier,
 )
 """Every class of act."""

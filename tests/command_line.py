@@ -27,6 +27,9 @@ CLOCKED = (
     "retire",
     "rotate",
     "holds",
+    "snapshots",
+    "diff",
+    "lookup",
     "matchers",
 )
 

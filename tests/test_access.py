@@ -22,6 +22,7 @@ from syncd.service.access import Access, Kind, Visitor
 from syncd.service.control import Order
 from syncd.service.holds import Holds
 from syncd.service.orders import Orders
+from syncd.service.questions import Questions
 from syncd.service.syncs import Syncs
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -30,6 +31,7 @@ WEB = Visitor("web", Kind.MATCHER, frozenset({IMAGES}))
 OPERATOR = Visitor("operator", Kind.OPERATOR, None)
 NO_SYNCS = cast(Syncs, None)
 NO_HOLDS = cast(Holds, None)
+NO_QUESTIONS = cast(Questions, None)
 NO_OVERVIEW = cast(Callable[[], Overview], None)
 NO_RETIREMENT = cast(Any, None)
 METRICS = Visitor("metrics", Kind.METRICS, frozenset())
@@ -194,6 +196,7 @@ def test_an_order_is_in_force_at_once(catalog: Catalog) -> None:
         clock=lambda: NOON,
         emit=log.append,
         holds=NO_HOLDS,
+        questions=NO_QUESTIONS,
         retire=NO_RETIREMENT,
     )
     (answer,) = give(Order(do="matchers_add", state_dir="state", name="mail", lists=(IMAGES,)), "alice")
@@ -231,6 +234,7 @@ def failing_catalog(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> Failin
         clock=lambda: NOON,
         emit=lambda _: None,
         holds=NO_HOLDS,
+        questions=NO_QUESTIONS,
         retire=NO_RETIREMENT,
     )
     return access, told, give

@@ -15,13 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syncd import acts
-from syncd.acts import ACTS, Act, AddedMatcher, AskedForSync, Earlier, Restored, RevokedMatcher, act_named
-from syncd.catalog.audit import START, AuditCheck, RawRecord, StatedHead, check, link
+from syncd.acts import ACTS, Act, AddedMatcher, AskedForSync, Earlier, Restored, Retired, RevokedMatcher, act_named
 from syncd.catalog.catalog import Catalog
-from syncd.catalog.records import AuditEntry, OriginMove, Records
+from syncd.catalog.chain import START, AuditCheck, RawRecord, StatedHead, check, link
+from syncd.catalog.records import AuditEntry, AuditFilter, OriginMove, Records
 from syncd.catalog.tables import canonical, time_text
 from syncd.errors import LostRaceError, StoreError
-from syncd.model import AuditHead
+from syncd.model import AuditHead, ListName
 from syncd.publish.ledger import Commit
 from syncd.units import count
 
@@ -37,6 +37,7 @@ FIELDS: dict[Any, st.SearchStrategy[Any]] = {
     int: st.integers(0, 1 << 53),
     str: st.text(),
     bool: st.booleans(),
+    tuple[str, ...]: st.lists(st.text()).map(tuple),
     tuple[str, ...] | None: st.none() | st.lists(st.text()).map(tuple),
 }
 
@@ -134,9 +135,45 @@ def test_records_are_found_by_time_and_actor(catalog: Catalog) -> None:
     found = catalog.audit_records
     assert [one.number for one in found()] == [1, 2, 3, 4, 5, 6]
     assert [one.number for one in found(limit=2)] == [5, 6]
-    assert [one.number for one in found(since=NOON + timedelta(hours=3))] == [4, 5, 6]
-    assert [one.number for one in found(actor="a", since=NOON + timedelta(hours=1))] == [3, 5]
+    assert numbers(catalog, AuditFilter(since=NOON + timedelta(hours=3))) == [4, 5, 6]
+    assert numbers(catalog, AuditFilter(until=NOON + timedelta(hours=3))) == [1, 2, 3, 4]
+    assert numbers(catalog, AuditFilter(actor="a", since=NOON + timedelta(hours=1))) == [3, 5]
+    assert numbers(catalog, AuditFilter(actor="a"), 2) == [3, 5]
     assert [one.act for one in catalog.audit_entries(1)] == [RevokedMatcher("5")]
+
+
+def test_records_are_found_by_act_and_list(catalog: Catalog) -> None:
+    """A list is named by an act on it or by the scope of a matcher, never by a reason."""
+    acts_done = (
+        Retired("iwf.images", "moved"),
+        Retired("iwf.video", 'not "list":"iwf.images", nor iwf.images'),
+        AddedMatcher("web", (ListName("iwf.video"), ListName("iwf.images"))),
+        AddedMatcher("iwf.images", None),
+        Retired("iwf.image_", "an underscore is no wildcard"),
+        Retired("iwf.imageX".lower(), "nor is the beginning of a name a name"),
+    )
+    for act in acts_done:
+        catalog.append("alice", act, NOON)
+    assert numbers(catalog, AuditFilter(list="iwf.images")) == [1, 3]
+    assert numbers(catalog, AuditFilter(list="iwf.image_")) == [5]
+    assert numbers(catalog, AuditFilter(act="added_matcher", list="iwf.images")) == [3]
+
+
+def numbers(catalog: Catalog, wanted: AuditFilter, limit: int | None = None) -> list[int]:
+    """The numbers of the chosen records: the same read at once and in pages."""
+    chosen = [one.number for one in catalog.audit_records(wanted, limit)]
+    assert [one.number for page in catalog.audit_pages(wanted, limit) for one in page] == chosen
+    return chosen
+
+
+def test_a_long_log_is_read_in_pages(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the memory nor a transaction holds all of it."""
+    monkeypatch.setattr("syncd.catalog.audit._PAGE", 2)
+    for number in range(5):
+        catalog.append("alice", RevokedMatcher(str(number)), NOON)
+    pages = [[one.number for one in page] for page in catalog.audit_pages(AuditFilter())]
+    assert pages == [[1, 2], [3, 4], [5]]
+    assert [[one.number for one in page] for page in catalog.audit_pages(AuditFilter(), 3)] == [[3, 4], [5]]
 
 
 def test_a_refused_commit_leaves_no_record(catalog: Catalog) -> None:
@@ -204,6 +241,31 @@ def test_a_row_that_was_removed_or_moved_is_found(rows: list[RawRecord], data: s
         rows[at]._replace(number=rows[other].number),
     )
     assert bool(check(moved).faults) == (at != other)
+
+
+def test_each_kind_of_tampering_is_named() -> None:
+    """Edited, missing in the middle, removed at the end, put in, exchanged: each by the number of the record."""
+    rows = chain([AuditEntry(NOON, "alice", RevokedMatcher(str(number))) for number in range(1, 7)])
+    stated = [StatedHead("the timestamp", head_of(rows))]
+
+    def messages(tampered: list[RawRecord]) -> list[str]:
+        return [fault.message for fault in check(tampered, stated).faults]
+
+    edited = [*rows[:2], rows[2]._replace(actor="eve"), *rows[3:]]
+    assert messages(edited) == [
+        "record 3 does not match its hash: the record, or the hash before it, was changed",
+    ]
+    assert messages([*rows[:2], *rows[3:]]) == ["record 3 is missing before record 4"]
+    assert messages([*rows[:1], *rows[3:]]) == ["records 2 to 3 are missing before record 4"]
+    assert messages(rows[:4]) == ["the timestamp states 6 records, but the log has 4: the newest are missing"]
+    assert messages([]) == ["the timestamp states 6 records, but the log has 0: the newest are missing"]
+    exchanged = [rows[0], rows[2]._replace(number=2), rows[1]._replace(number=3), *rows[3:]]
+    assert messages(exchanged)[:2] == [
+        "record 2 was moved: it was record 3",
+        "record 3 was moved: it was record 2",
+    ]
+    far = [rows[4]._replace(number=1), *rows[1:4], rows[0]._replace(number=5), rows[5]]
+    assert messages(far)[0] == "record 1 was moved: it was record 5"
 
 
 @given(LOGS, st.data())

@@ -21,7 +21,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from pydantic import JsonValue
 
-from syncd.acts import Earlier, Retrusted, RevokedMatcher
+from syncd.acts import Earlier, PublishedVersion, Retrusted, RevokedMatcher
 from syncd.catalog import database, schema, tables
 from syncd.catalog.catalog import Catalog
 from syncd.catalog.records import (
@@ -329,7 +329,8 @@ def test_a_commit_writes_everything(catalog: Catalog) -> None:
     assert catalog.head(PUBLISHED) == HEAD
     assert catalog.heads() == (HEAD,)
     assert catalog.version(PUBLISHED, 1) == VERSION
-    assert catalog.audit_entries() == (ENTRY,)
+    published = PublishedVersion(PUBLISHED, 1, VERSION.rows, VERSION.plan, VERSION.sync_id or "")
+    assert catalog.audit_entries() == (ENTRY, AuditEntry(FIRST.created_at, ENTRY.actor, published))
     (pending,) = catalog.pending()
     assert (pending.id, pending.kind, pending.created_at, pending.files) == (1, "publish", NOON, FILES)
 
@@ -534,13 +535,14 @@ def test_killed_at_any_statement_it_is_before_or_after(path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
     script = [sys.executable, "-W", "error", "-c", KILLED_COMMIT, str(path)]
     steps = int(subprocess.run(script, env=environment, check=True, capture_output=True, timeout=60).stdout)
-    # BEGIN, 3 comparisons, origin, labels so far, version, head, size, publication, its file, COMMIT; once not killed
-    assert steps == 13
+    # BEGIN, 3 comparisons, origin, labels so far, version, head, size, end and next record of the audit log, publication, its
+    # file, COMMIT; and once not killed
+    assert steps == 15
     seen = []
     for step in range(1, steps + 1):
         with Catalog.open(path.with_name(f"killed-{step}.sqlite3")) as catalog:
             seen.append((catalog.origins(), catalog.heads(), len(catalog.pending())))
-    assert seen == [((ORIGIN,), (HEAD,), 1)] * 12 + [((NEXT_ORIGIN,), (NEXT_HEAD,), 2)]
+    assert seen == [((ORIGIN,), (HEAD,), 1)] * 14 + [((NEXT_ORIGIN,), (NEXT_HEAD,), 2)]
 
 
 # the disk and other processes

@@ -13,7 +13,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 
 from syncd.catalog import tables
 from syncd.catalog.catalog import Catalog
-from syncd.catalog.records import HoldEnd, HoldRecord, HoldState, Records, UpdateRecord
+from syncd.catalog.records import AuditFilter, HoldEnd, HoldRecord, HoldState, Records, UpdateRecord
 from syncd.model import ListName
 from syncd.outcomes import HoldReason, Lane, Outcome
 from syncd.publish.ledger import Commit
@@ -79,7 +79,12 @@ def use_every_method(catalog: Catalog, target: Path) -> set[str]:
     call("prune_publications", 1)
     call("append", "me", ENTRY.act, NOON)
     call("append_all", [ENTRY])
-    call("audit_records", since=NOON, actor="me", limit=1)
+    wanted = AuditFilter(NOON, ONE, "me", "revoked_matcher", "iwf.images")
+    call("audit_records", wanted, limit=1)
+    called.add("audit_pages")
+    assert list(catalog.audit_pages(wanted, 1)) == []
+    call("version_at", PUBLISHED, NOON)
+    call("oldest_version", PUBLISHED)
     call("check_audit")
     call("add_matcher", WEB, ENTRY)
     call("add_matcher", ALL, ENTRY)

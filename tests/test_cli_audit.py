@@ -5,6 +5,7 @@ import getpass
 import json
 import sqlite3
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -39,6 +40,13 @@ def state_head(world: World, head: AuditHead) -> None:
         publisher.core.publish("a test", lambda _: Proposal("resign", resign=resign), world.clock())
 
 
+def records(*filters: object) -> list[dict[str, Any]]:
+    """What `syncd audit --json` prints: one document a line."""
+    ran = syncd("audit", *filters, "--json")
+    assert ran.code == 0
+    return [json.loads(line) for line in ran.out.splitlines()]
+
+
 def append(world: World, count: int = 1) -> AuditHead:
     with world.publisher() as publisher:
         for number in range(count):
@@ -69,13 +77,18 @@ def test_records_are_chosen_by_time_and_actor(configured: World) -> None:
     append(configured)
     configured.clock.forward(days=2)
     head = append(configured)
-    found = syncd("audit", "--since", "24h", "--json").json["records"]
+    found = records("--since", "24h")
     assert [(one["number"], one["actor"], one["act"], one["fields"]) for one in found] == [
         (head.records, "alice", "revoked_matcher", {"matcher": "web-0"})
     ]
     assert found[0]["sha256"] == head.head
     since = (configured.clock() - timedelta(days=3)).strftime("%Y-%m-%d")
-    assert len(syncd("audit", "--since", since, "--actor", "alice", "--json").json["records"]) == 2
+    assert len(records("--since", since, "--actor", "alice")) == 2
+    assert [one["number"] for one in records("--since", since, "--until", "24h", "--actor", "alice")] == [
+        head.records - 1
+    ]
+    assert [one["act"] for one in records("--act", "published_version")] == ["published_version"]
+    assert [one["act"] for one in records("--list", "iwf.images", "--limit", "1")] == ["published_version"]
     assert syncd("audit", "--actor", "nobody").out == "no such record\n"
 
 
@@ -88,6 +101,24 @@ def test_a_bad_time_ends_in_2_with_help(configured: World, since: str) -> None:
     assert ran.code == 2
     assert ran.err.splitlines()[0] == "error: --since is neither a time nor a duration"
     assert "24h" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("options", "message", "hint"),
+    [
+        (("--act", "release"), "there is no act of that name", "did you mean released?"),
+        (("--list", "IWF"), "'IWF' is not a list name", ""),
+        (("--since", "1h", "--until", "2h"), "--since is after --until", "exchange the two times"),
+        (("--until", "soon"), "--until is neither a time nor a duration", ""),
+        (("--limit", "0"), "", ""),
+    ],
+)
+def test_a_filter_that_is_not_valid_is_named(configured: World, options: Any, message: str, hint: str) -> None:
+    """Else it would choose nothing, which reads like an answer."""
+    ran = syncd("audit", *options)
+    assert (ran.code, ran.out) == (2, "")
+    assert message in ran.err
+    assert hint in ran.err
 
 
 def test_options_before_verify_are_not_passed_over(configured: World) -> None:
@@ -154,8 +185,10 @@ def test_a_restored_catalog_says_so_once(configured: World) -> None:
     ran = syncd("audit", "verify")
     assert ran.code == 0
     assert ran.err.count("restored a backup") == 1
-    acts = [json.dumps(one["fields"]) for one in syncd("audit", "--json").json["records"][before.records :]]
-    assert acts == [
-        json.dumps({"records": head.records, "head": head.head}),
-        json.dumps({"above": 100, "lists": 1}),
+    acts = [(one["actor"], one["act"], one["fields"]) for one in records()[before.records :]]
+    assert [one[:2] for one in acts] == [
+        (getpass.getuser(), "published_version"),
+        (getpass.getuser(), "restored"),
+        (getpass.getuser(), "published_above"),
     ]
+    assert acts[1][2] == {"records": head.records, "head": head.head}

@@ -2,7 +2,7 @@
 
 import getpass
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import pytest
@@ -41,10 +41,11 @@ def held(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
     return world
 
 
-def acts(world: World) -> list[tuple[str, object]]:
-    """The newest two entries of the audit log, the newest first."""
+def acts(world: World) -> Sequence[tuple[str, object]]:
+    """The newest two decisions in the audit log, the newest first."""
     with world.publisher() as publisher:
-        return [(one.actor, one.act) for one in publisher.catalog.audit_entries()[:2]]
+        entries = publisher.catalog.audit_entries()
+    return [(one.actor, one.act) for one in entries if isinstance(one.act, Released | Discarded)][:2]
 
 
 def listed(world: World) -> ListView:

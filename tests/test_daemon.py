@@ -149,8 +149,8 @@ def test_a_sync_is_done_by_the_running_daemon(today: World) -> None:
         assert "iwf.images  published        2     4      1" in table.out
         assert running.stop()["unfinished"] == []
     with today.publisher() as publisher:
-        entries = publisher.catalog.audit_entries()
-    assert [(one.actor, type(one.act)) for one in entries[:3]] == [(getpass.getuser(), AskedForSync)] * 3
+        entries = [one for one in publisher.catalog.audit_entries() if isinstance(one.act, AskedForSync)]
+    assert [(one.actor, type(one.act)) for one in entries] == [(getpass.getuser(), AskedForSync)] * 3
     assert entries[2].act == AskedForSync("iwf", sync["sync_id"], dry_run=False, joined=False)
 
 
@@ -171,7 +171,7 @@ def test_matchers_are_added_and_revoked_by_the_running_daemon(today: World) -> N
         running.stop()
     with today.publisher() as publisher:
         entries = publisher.catalog.audit_entries()
-    assert [(one.actor, one.act) for one in entries[:2]] == [
+    assert [(one.actor, one.act) for one in entries if isinstance(one.act, AddedMatcher | RevokedMatcher)] == [
         (getpass.getuser(), RevokedMatcher("web")),
         (getpass.getuser(), AddedMatcher("web", ("iwf.images",))),
     ]

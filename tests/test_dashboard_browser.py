@@ -25,7 +25,13 @@ QUIET = (
     "--disable-sync",
 )
 WIDTHS = {"wide": 1280, "phone": 375}
-PAGES = {"overview": "/", "list": "/lists/iwf.images", "source": "/sources/hotline", "matchers": "/matchers"}
+PAGES = {
+    "overview": "/",
+    "list": "/lists/iwf.images",
+    "source": "/sources/hotline",
+    "matchers": "/matchers",
+    "audit": "/audit",
+}
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's chromium")
 

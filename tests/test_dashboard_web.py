@@ -13,6 +13,7 @@ import pytest
 from starlette.types import Message
 
 from dashboard_site import HOSTILE, check_in, serving, sync_now
+from syncd.acts import RevokedMatcher
 from syncd.outcomes import Outcome
 from syncd.report import overview
 from syncd.report.overview import Overview
@@ -97,7 +98,9 @@ def test_behind_tls_the_cookie_is_bound_to_the_host(standing: World) -> None:
         assert session.endswith("; Path=/; SameSite=strict; Secure")
 
 
-@pytest.mark.parametrize("path", ["/", "/lists/iwf.images", "/sources/iwf", "/matchers", "/lists/none", "/login"])
+@pytest.mark.parametrize(
+    "path", ["/", "/lists/iwf.images", "/sources/iwf", "/matchers", "/audit", "/lists/none", "/login"]
+)
 def test_every_page_has_every_header(browser: httpx.Client, path: str) -> None:
     """And is not stored."""
     if path != "/login":
@@ -127,13 +130,23 @@ def test_pages_hold_no_digest_no_entry_and_no_token(run: Running, browser: httpx
     sign_in(browser)
     check_in(run)
     secrets = [part for one in rows(0, 30) for part in one[1:3]]
-    for path in ("/", "/lists/iwf.images", "/sources/iwf", "/matchers"):
+    for path in ("/", "/lists/iwf.images", "/sources/iwf", "/matchers", "/audit"):
         shown = browser.get(path).text
         words = set(re.findall(r"[\w-]+", re.sub(r'name="form" value="\w+"', "", shown)))
         assert not words & {*secrets, OPERATOR}
         assert not [one for one in words if re.fullmatch("[0-9a-f]{32,}", one)]
         assert "<script>alert" not in shown
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in browser.get("/sources/iwf").text
+
+
+def test_the_audit_log_has_a_page(run: Running, browser: httpx.Client) -> None:
+    """Who did what, the newest first; only for those who are signed in."""
+    assert browser.get("/audit").status_code == 303
+    sign_in(browser)
+    run.publisher.catalog.append("alice", RevokedMatcher("<web>"), START)
+    shown = browser.get("/audit").text
+    assert 'aria-current="page">Audit log' in shown
+    assert shown.index("revoked matcher &lt;web&gt;") < shown.index("published iwf.images version 1")
 
 
 def test_a_wrong_token_is_told_and_logged(run: Running, browser: httpx.Client) -> None:

@@ -18,6 +18,7 @@ from syncd.service.access import Access
 from syncd.service.control import Order
 from syncd.service.holds import Holds
 from syncd.service.orders import Orders
+from syncd.service.questions import Questions
 from syncd.service.syncs import RunningSync, Syncs
 from syncd.service.worker import Worker
 from syncd.sources.signed_feed import SignedFeed
@@ -66,6 +67,7 @@ def give(world: World) -> Iterator[Callable[..., list[dict[str, Any]]]]:
                 clock=world.clock,
                 emit=log.append,
                 holds=holds,
+                questions=Questions(world.state, catalog, world.clock),
                 retire=nothing,
             )
             return list(orders(Order(do="sync", state_dir="s", wait=wait), "alice"))
@@ -156,6 +158,7 @@ def told(world: World, publisher: Publisher, running: RunningSync | None) -> tup
         clock=world.clock,
         emit=lambda _: None,
         holds=holds,
+        questions=Questions(world.state, catalog, world.clock),
         retire=nothing,
     )
     (answer,) = orders(Order(do="sync_status", state_dir=state, sync_id="5afe"), "alice")

@@ -28,6 +28,7 @@ from syncd.service.access import Access
 from syncd.service.control import ControlSocket, Handle, Order
 from syncd.service.holds import Holds
 from syncd.service.orders import Orders
+from syncd.service.questions import Questions
 from syncd.service.syncs import Syncs
 from syncd.units import stamp
 from test_daemon import daemon, text, today
@@ -247,6 +248,7 @@ def listening(world: World, handle: Handle | None = None) -> Iterator[None]:
             clock=world.clock,
             emit=lambda _: None,
             holds=Holds(publisher, world.clock, lambda _: None, lambda: None),
+            questions=Questions(world.state, catalog, world.clock),
             retire=cast(Any, None),
         )
         socket = ControlSocket(world.base / "c.sock", handle or orders, lambda _: None)

@@ -1,79 +1,21 @@
-"""The part of the catalog that keeps the audit log: a hash chain, in which each record vouches for all before it.
+"""The part of the catalog that keeps the audit log: a hash chain, in which each record vouches for all before it."""
 
-A record's hash is the SHA-256 of the canonical JSON of ``[previous hash, number, at, actor, act, fields]``: keys
-sorted, no white space, ASCII. The first record's previous hash is 64 zeros. ``at`` is the text in the column.
-"""
-
-import hashlib
-import json
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
-from sqlalchemy import Connection, Text, insert, select, type_coerce
+from sqlalchemy import ColumnElement, Connection, Text, and_, insert, or_, select, type_coerce
 
-from syncd.acts import Act, Restored, act_named
+from syncd.acts import Act, act_named
+from syncd.catalog.chain import START, AuditCheck, RawRecord, StatedHead, check, link
 from syncd.catalog.database import Tables, reading, writing
-from syncd.catalog.records import AuditEntry, AuditRecord
+from syncd.catalog.records import EVERY_RECORD, AuditEntry, AuditFilter, AuditRecord
 from syncd.catalog.tables import audit, canonical, time_text
 from syncd.errors import StoreError
 from syncd.model import AuditHead
-from syncd.units import count
 
-START: Final = "0" * 64
-"""The previous hash of the first record."""
-
-
-@dataclass(frozen=True)
-class StatedHead:
-    """A head of the chain that a signed document of the published feed states."""
-
-    where: str
-    """the document, for messages"""
-    head: AuditHead
-
-
-@dataclass(frozen=True)
-class ChainFault:
-    """A place where the chain is broken."""
-
-    number: int
-    message: str
-
-
-@dataclass(frozen=True)
-class ChainGap:
-    """Records lost when the catalog was restored from a backup, as recorded in the chain itself."""
-
-    number: int
-    """of the record of the restore"""
-    message: str
-
-
-@dataclass(frozen=True)
-class AuditCheck:
-    """The result of recomputing the chain."""
-
-    head: AuditHead
-    faults: tuple[ChainFault, ...] = ()
-    gaps: tuple[ChainGap, ...] = ()
-
-
-class RawRecord(NamedTuple):
-    """One row as stored, not yet validated: it may have been tampered with."""
-
-    number: Any
-    at: Any
-    actor: Any
-    act: Any
-    fields: Any
-    sha256: Any
-
-
-def link(previous: str, number: int, at: str, actor: str, act: str, fields: Any) -> str:
-    """Return the hash of a record; ``previous`` is the hash of the record before it."""
-    return hashlib.sha256(canonical([previous, number, at, actor, act, fields]).encode()).hexdigest()
+_PAGE: Final = 500
+"""Records read at a time: a long log neither fills the memory nor keeps a transaction open."""
 
 
 def append(connection: Connection, *entries: AuditEntry) -> AuditHead:
@@ -116,18 +58,30 @@ class AuditTables(Tables):
         return tuple(record.entry for record in reversed(self.audit_records(limit=limit)))
 
     def audit_records(
-        self, *, since: datetime | None = None, actor: str | None = None, limit: int | None = None
+        self,
+        wanted: AuditFilter = EVERY_RECORD,
+        limit: int | None = None,
     ) -> tuple[AuditRecord, ...]:
-        """Return the newest ``limit`` records, oldest first; only those of ``actor`` and since ``since``, if given.
+        """Return the newest ``limit`` records of those ``wanted``, oldest first.
 
         Raises `StoreError` if a record cannot be read.
         """
-        statement = select(audit).order_by(audit.c.number.desc()).limit(limit)
-        if since is not None:
-            statement = statement.where(audit.c.at >= since)
-        if actor is not None:
-            statement = statement.where(audit.c.actor == actor)
+        statement = select(audit).where(*_conditions(wanted)).order_by(audit.c.number.desc()).limit(limit)
         return tuple(_record(row) for row in reversed(self._rows(statement)))
+
+    def audit_pages(self, wanted: AuditFilter, limit: int | None = None) -> Iterator[tuple[AuditRecord, ...]]:
+        """Yield the same records in pages, each read in a transaction of its own."""
+        after = 0 if limit is None else self._number_before_newest(wanted, limit)
+        chosen = select(audit).where(*_conditions(wanted)).order_by(audit.c.number).limit(_PAGE)
+        while rows := self._rows(chosen.where(audit.c.number > after)):
+            after = int(rows[-1]["number"])
+            yield tuple(map(_record, rows))
+
+    def _number_before_newest(self, wanted: AuditFilter, limit: int) -> int:
+        """Return the number after which there are ``limit`` wanted records; 0 if there are fewer."""
+        newest = select(audit.c.number).where(*_conditions(wanted)).order_by(audit.c.number.desc())
+        rows = self._rows(newest.limit(1).offset(limit))
+        return int(rows[0]["number"]) if rows else 0
 
     def check_audit(self, stated: Collection[StatedHead] = ()) -> AuditCheck:
         """Recompute the whole chain and compare it with the heads stated in the published feed.
@@ -150,79 +104,25 @@ def _record(row: dict[str, Any]) -> AuditRecord:
     return AuditRecord(row["number"], AuditEntry(row["at"], row["actor"], act), row["sha256"])
 
 
-def check(records: Iterable[RawRecord], stated: Collection[StatedHead] = ()) -> AuditCheck:
-    """Recompute a chain from its rows, given in order of number. Pure."""
-    wanted = {claim.head.records for claim in stated}
-    hashes: dict[int, Any] = {0: START} if 0 in wanted else {}
-    faults: list[ChainFault] = []
-    restored: list[tuple[RawRecord, AuditHead]] = []
-    last = AuditHead(0, START)
-    for record in records:
-        faults += _faults(record, last)
-        last = AuditHead(record.number, record.sha256 if isinstance(record.sha256, str) else "")
-        if record.number in wanted:
-            hashes[record.number] = record.sha256
-        if record.act == Restored.name():
-            restored += [(record, head) for head in _lost(record)]
-    unmatched = [claim for claim in stated if hashes.get(claim.head.records) != claim.head.head]
-    unexplained = [claim for claim in unmatched if not any(claim.head.records <= head.records for _, head in restored)]
-    faults += [_stated_fault(claim, last) for claim in unexplained]
-    return AuditCheck(last, tuple(faults), tuple(_gaps(restored, unmatched)))
+def _conditions(wanted: AuditFilter) -> Iterator[ColumnElement[bool]]:
+    if wanted.since is not None:
+        yield audit.c.at >= wanted.since
+    if wanted.until is not None:
+        yield audit.c.at <= wanted.until
+    if wanted.actor is not None:
+        yield audit.c.actor == wanted.actor
+    if wanted.act is not None:
+        yield audit.c.act == wanted.act
+    if wanted.list is not None:
+        yield _names_list(wanted.list)
 
 
-def _faults(record: RawRecord, last: AuditHead) -> Iterator[ChainFault]:
-    """Check that a record's number and hash follow from the record before it."""
-    expected = last.records + 1
-    if record.number != expected:
-        missing = f"record {expected} is" if record.number == expected + 1 else f"records {expected} and on are"
-        yield ChainFault(expected, f"{missing} missing before record {record.number}")
-    elif not _follows(record, last.head):
-        yield ChainFault(
-            record.number,
-            f"record {record.number} does not match its hash: the record, or the hash before it, was changed",
-        )
+def _names_list(name: str) -> ColumnElement[bool]:
+    """Match acts with a field ``list`` of that value, or ``lists`` with that member.
 
-
-def _follows(record: RawRecord, previous: str) -> bool:
-    if not all(isinstance(value, str) for value in record[1:]):
-        return False
-    try:
-        fields = json.loads(record.fields)
-    except (ValueError, RecursionError):
-        return False
-    if canonical(fields) != record.fields:
-        return False
-    return bool(link(previous, record.number, record.at, record.actor, record.act, fields) == record.sha256)
-
-
-def _lost(record: RawRecord) -> Iterator[AuditHead]:
-    """Yield the head of the chain that was replaced, as the record of a restore states it."""
-    try:
-        act = act_named(record.act, json.loads(record.fields))
-    except (TypeError, ValueError, RecursionError):
-        return
-    if isinstance(act, Restored):
-        yield AuditHead(act.records, act.head)
-
-
-def _stated_fault(claim: StatedHead, last: AuditHead) -> ChainFault:
-    stated = claim.head.records
-    if stated > last.records:
-        message = (
-            f"{claim.where} states {count(stated, 'record')}, but the log has {last.records}: the newest are missing"
-        )
-    else:
-        message = f"record {stated} of the log differs from the one that {claim.where} states: the log was rewritten"
-    return ChainFault(stated, message)
-
-
-def _gaps(restored: Collection[tuple[RawRecord, AuditHead]], unmatched: Collection[StatedHead]) -> Iterator[ChainGap]:
-    """Yield one gap for each restore that lost records, however many documents still state them."""
-    for record, head in restored:
-        lost = head.records >= record.number
-        if lost or any(claim.head.records <= head.records for claim in unmatched):
-            yield ChainGap(
-                record.number,
-                f"record {record.number}: {record.actor} restored a backup at {record.at}; records of the replaced log,"
-                f" up to record {head.records}, are missing",
-            )
+    ``fields`` is canonical JSON, in which text of others cannot contain an unescaped quote.
+    """
+    fields, text = type_coerce(audit.c.fields, Text), canonical(name)
+    of_one = fields.contains(f'"list":{text}', autoescape=True)
+    of_several = and_(fields.contains('"lists":[', autoescape=True), fields.contains(text, autoescape=True))
+    return or_(of_one, of_several)

@@ -22,7 +22,8 @@ from sqlalchemy import delete as delete_from
 from syncd.catalog import database
 from syncd.catalog.audit import AuditTables, append
 from syncd.catalog.database import copy, make_engine, make_file, put_record, reading, writing
-from syncd.catalog.holds import HoldTables, end_hold, open_holds
+from syncd.catalog.effects import effects
+from syncd.catalog.holds import HoldTables, end_hold, held, open_holds
 from syncd.catalog.lists import ListTables, compare_head, compare_origin, drop_origin, put_head, version_in_force
 from syncd.catalog.matchers import MatcherTables
 from syncd.catalog.records import RETRUSTED, AuditEntry, Records, head_name
@@ -86,8 +87,9 @@ class Catalog(ListTables, SizeTables, HoldTables, SuppressionTables, SyncTables,
                 compare_head(connection, head)
             for ended in records.ended:
                 end_hold(connection, ended, commit.created_at)
-            numbers = open_holds(connection, records)
-            put_suppressions(connection, records.suppressed, numbers[0] if numbers else None)
+            opened = open_holds(connection, records)
+            over = [held(connection, ended.id) for ended in records.ended]
+            put_suppressions(connection, records.suppressed, opened[0].id if opened else None)
             for correction in records.corrected:
                 change_suppression(connection, correction)
             for moved in records.origins:
@@ -98,8 +100,7 @@ class Catalog(ListTables, SizeTables, HoldTables, SuppressionTables, SyncTables,
                 note = records.notes[head.manifest.list]
                 put_head(connection, head, note, commit.created_at)
                 put_sizes(connection, head, note, commit.created_at)
-            if records.audit:
-                append(connection, *records.audit)
+            append(connection, *effects(commit, opened, over), *records.audit)
             return _put_publication(connection, commit)
 
     def pending(self) -> tuple[Publication, ...]:

@@ -60,17 +60,22 @@ def end_hold(connection: Connection, ended: HoldEnd, now: datetime) -> None:
         raise LostRaceError(f"hold {ended.id} was ended in the meantime", hint="`syncd holds` lists the open holds")
 
 
-def open_holds(connection: Connection, records: Records) -> tuple[int, ...]:
-    """Add the update of ``records`` and the holds that belong to it; return the numbers of the holds."""
-    update_id = None
+def open_holds(connection: Connection, records: Records) -> tuple[HoldRecord, ...]:
+    """Add the update of ``records`` and the holds that belong to it; return these with their numbers."""
+    update_id, opened = None, []
     if records.update is not None:
         update_id = _insert_numbered(connection, updates, records.update)
-    numbers = []
     for hold in records.opened:
         if update_id is None:
             raise ValueError("a hold belongs to an update")
-        numbers.append(_insert_numbered(connection, holds, replace(hold, update_id=update_id)))
-    return tuple(numbers)
+        belonging = replace(hold, update_id=update_id)
+        opened.append(replace(belonging, id=_insert_numbered(connection, holds, belonging)))
+    return tuple(opened)
+
+
+def held(connection: Connection, number: int) -> HoldRecord:
+    """Return a hold that exists, as this transaction sees it."""
+    return HoldRecord(**connection.execute(select(holds).where(holds.c.id == number)).mappings().one())
 
 
 def _insert_numbered(connection: Connection, table: Table, record: Any) -> int:

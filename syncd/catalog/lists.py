@@ -100,6 +100,17 @@ class ListTables(Tables):
         rows = self._rows(select(versions).where(versions.c.list == name, versions.c.version == version))
         return VersionRecord(**rows[0]) if rows else None
 
+    def version_at(self, name: ListName, at: datetime) -> VersionRecord | None:
+        """Return the version of a list in force at a time; None if none that is kept was published by then."""
+        statement = select(versions).where(versions.c.list == name, versions.c.created_at <= at)
+        rows = self._rows(statement.order_by(versions.c.version.desc()).limit(1))
+        return VersionRecord(**rows[0]) if rows else None
+
+    def oldest_version(self, name: ListName) -> VersionRecord | None:
+        """Return the oldest kept version of a list; None if there is no such list."""
+        rows = self._rows(select(versions).where(versions.c.list == name).order_by(versions.c.version).limit(1))
+        return VersionRecord(**rows[0]) if rows else None
+
     def versions(self, name: ListName, limit: int | None = None) -> tuple[VersionRecord, ...]:
         """Return the published versions of a list with their manifests, newest first."""
         statement = select(versions).where(versions.c.list == name).order_by(versions.c.version.desc()).limit(limit)

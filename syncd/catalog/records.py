@@ -203,6 +203,21 @@ class AuditRecord:
 
 
 @dataclass(frozen=True)
+class AuditFilter:
+    """The records of the audit log to choose: those that meet every condition given. Both times are included."""
+
+    since: datetime | None = None
+    until: datetime | None = None
+    actor: str | None = None
+    act: str | None = None
+    """its name"""
+    list: str | None = None
+
+
+EVERY_RECORD: Final = AuditFilter()
+
+
+@dataclass(frozen=True)
 class MatcherRecord:
     """A matcher that may pull ``lists`` (None: all), and the hash of its token."""
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -10,6 +11,7 @@ import typer
 
 from syncd.errors import RefusedError, StoreError, UsageError
 from syncd.files import read_bytes
+from syncd.settings import parse_duration
 
 LARGEST: Final = 2**53 - 1
 """The highest version: as in manifests, which any JSON reader has to parse."""
@@ -73,6 +75,22 @@ def token(path: Path | None) -> str | None:
             f"{path} holds no token", hint="write the token into it; `openssl rand -hex 32` makes a new one"
         )
     return content
+
+
+def time(text: str, option: str, now: datetime) -> datetime:
+    """Parse a time, or a duration before ``now``."""
+    try:
+        parsed = datetime.fromisoformat(text)
+        return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        pass
+    try:
+        return now - timedelta(seconds=parse_duration(text))
+    except (UsageError, OverflowError):
+        raise UsageError(
+            f"{option} is neither a time nor a duration",
+            hint="for example 2026-11-01, 2026-11-01T09:30 (UTC unless it names a zone), 90s, 10m, 24h or 7d",
+        ) from None
 
 
 def address(listen: str) -> tuple[str, int]:

@@ -1,28 +1,28 @@
 """``syncd audit`` and ``audit verify``."""
 
-from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Annotated, Any, Final
+import json
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Annotated, Any, Final
 
 import typer
 
-from syncd.cli.operator import ConfigFile, load_config, open_catalog, state_folder
-from syncd.cli.output import JsonFlag, note, print_json, say, show_table, show_trouble, utc_now
-from syncd.errors import UsageError
-from syncd.feed.signed import load_repository
-from syncd.outcomes import Outcome
-from syncd.settings import parse_duration
+from syncd.acts import ACTS
+from syncd.cli import arguments
+from syncd.cli.arguments import LARGEST
+from syncd.cli.operator import ConfigFile, Document, ask_document, ask_state, load_config
+from syncd.cli.output import JsonFlag, note, print_json, progress, say, show_table, show_trouble, utc_now
+from syncd.errors import UsageError, nearest
+from syncd.model import list_name
 from syncd.units import count, day
-
-if TYPE_CHECKING:
-    from syncd.catalog.audit import AuditCheck, ChainFault, ChainGap, StatedHead
 
 app = typer.Typer(rich_markup_mode=None)
 
 _NEWEST: Final = 100
-"""Records shown without --since."""
+"""Records shown without --since, --until and --limit."""
 _NAMED: Final = 20
 """Faults named one by one."""
+_JSON_LINES: Final = "--json"
 
 
 @app.callback(invoke_without_command=True)
@@ -32,71 +32,81 @@ def audit(
         str | None,
         typer.Option(metavar="T", help="Since a time (UTC: 2026-11-01, 2026-11-01T09:30) or for a duration (24h)."),
     ] = None,
-    actor: Annotated[str | None, typer.Option(metavar="A", help="Only this user or matcher.")] = None,
+    until: Annotated[str | None, typer.Option(metavar="T", help="Until a time, or a duration ago.")] = None,
+    actor: Annotated[
+        str | None, typer.Option(metavar="A", help='Only this user or matcher; "automatic": syncd by itself.')
+    ] = None,
+    act: Annotated[str | None, typer.Option(metavar="ACT", help="Only this act, such as released.")] = None,
+    of_list: Annotated[str | None, typer.Option("--list", metavar="L", help="Only acts on this list.")] = None,
+    limit: Annotated[int | None, typer.Option(metavar="N", min=1, max=LARGEST, help="Only the newest N.")] = None,
     config: ConfigFile = None,
-    as_json: JsonFlag = False,
+    as_json: Annotated[
+        bool, typer.Option(_JSON_LINES, help="Print one JSON document a line, errors included.")
+    ] = False,
 ) -> None:
     """Show the audit log: who did what, newest last.
 
-    Without --since, the newest 100 records. Pulls of matchers are summed up by the hour. No record contains a digest,
-    an entry id or a token. Safe while a daemon is running.
+    Without --since, --until and --limit, the newest 100 records. Pulls of matchers are summed up by the hour. No record
+    contains a digest, an entry id or a token. Safe while a daemon is running. Members of the group syncd-operators ask
+    that daemon; the owner of the state reads it.
 
     \b
     Exit codes:
       0   shown
       1   storage, or a record cannot be read
-      2   not set up, or T is neither a time nor a duration
-      6   the state folder belongs to another user
+      2   not set up; or not a time, an act or a list name
+      6   you are neither an operator of the daemon nor the owner of the state
 
     \b
     Example:
       syncd audit --since 24h --actor alice
+      syncd audit --list iwf.images --act released --json
     """
+    given = {"since": since, "until": until, "actor": actor, "act": act, "list": of_list, "limit": limit}
     if context.invoked_subcommand is not None:
-        if since or actor or config or as_json:  # else they would be ignored silently
+        if config or as_json or any(value is not None for value in given.values()):  # else they would be ignored
             raise UsageError("the options of `syncd audit verify` come after the word `verify`")
         return
-    begin = None if since is None else _time(since, utc_now())
-    limit = None if since is not None else _NEWEST
-    with open_catalog(state_folder(load_config(config))) as catalog:
-        records = catalog.audit_records(since=begin, actor=actor, limit=limit)
+    settings, now = load_config(config), utc_now()
+    records = _records(settings, _checked(given, now), now)
     if as_json:
-        from syncd.catalog.tables import time_text  # SQLAlchemy: not needed for the help
-
-        documents = [
-            {
-                "number": record.number,
-                "at": time_text(record.entry.at),
-                "actor": record.entry.actor,
-                "act": record.entry.act.name(),
-                "fields": record.entry.act.document(),
-                "words": record.entry.act.words,
-                "sha256": record.sha256,
-            }
-            for record in records
-        ]
-        print_json({"records": documents})
-    elif not records:
-        say("no such record")
+        for record in records:
+            say(json.dumps(record))
     else:
-        rows = [(str(one.number), day(one.entry.at), one.entry.actor, one.entry.act.words) for one in records]
-        show_table(("number#", "time (UTC)", "who", "what~"), rows)
+        _show(list(records))
 
 
-def _time(text: str, now: datetime) -> datetime:
-    """Parse a time, or a duration before ``now``."""
-    try:
-        time = datetime.fromisoformat(text)
-        return (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC)
-    except (ValueError, OverflowError):
-        pass
-    try:
-        return now - timedelta(seconds=parse_duration(text))
-    except (UsageError, OverflowError):
-        raise UsageError(
-            "--since is neither a time nor a duration",
-            hint="for example 2026-11-01, 2026-11-01T09:30 (UTC unless it names a zone), 90s, 10m, 24h or 7d",
-        ) from None
+def _checked(given: dict[str, Any], now: datetime) -> dict[str, Any]:
+    """Return the filters as the question takes them."""
+    for option in ("since", "until"):
+        if given[option] is not None:
+            given[option] = arguments.time(given[option], f"--{option}", now)
+    if given["since"] and given["until"] and given["since"] > given["until"]:
+        raise UsageError("--since is after --until", hint="exchange the two times")
+    acts = [act.name() for act in ACTS]
+    if given["act"] is not None and given["act"] not in acts:
+        raise UsageError("there is no act of that name", hint=nearest(given["act"], acts, "act"))
+    if given["list"] is not None:
+        list_name(given["list"])
+    if given["since"] is None and given["until"] is None and given["limit"] is None:
+        given["limit"] = _NEWEST
+    return given
+
+
+def _records(settings: Any, filters: Document, now: datetime) -> Iterator[Document]:
+    for part in ask_state(settings, "audit", filters, now):
+        yield from part.get("records", ())
+
+
+def _show(records: Sequence[Document]) -> None:
+    if not records:
+        say("no such record")
+        return
+    rows = [
+        (str(record["number"]), day(datetime.fromisoformat(record["at"])), record["actor"], record["words"])
+        for record in records
+    ]
+    show_table(("number#", "time (UTC)", "who", "what~"), rows)
 
 
 @app.command()
@@ -105,7 +115,8 @@ def verify(config: ConfigFile = None, as_json: JsonFlag = False) -> int:
 
     Recomputes the chain: each record's hash covers the record and the hash before it. Then compares the chain with the
     heads stated in the signed timestamp and manifests of the published feed, so that removing the newest records is
-    detected too. Records lost with a restored catalog (`syncd recover`) are reported once.
+    detected too. Records lost with a restored catalog (`syncd recover`) are reported once. Members of the group
+    syncd-operators have the running daemon do it; the owner of the state reads it.
 
     \b
     Exit codes:
@@ -113,47 +124,29 @@ def verify(config: ConfigFile = None, as_json: JsonFlag = False) -> int:
       1   storage, or the feed's metadata is damaged
       2   not set up
       4   a record was changed, moved or removed
-      6   the state folder belongs to another user
+      6   you are neither an operator of the daemon nor the owner of the state
 
     \b
     Example:
       syncd audit verify --json
     """
-    from syncd.operate.audit import stated_heads  # SQLAlchemy: not needed for the help
-
-    folder = state_folder(load_config(config))
-    stated = stated_heads(folder.feed, load_repository(folder.feed))  # before the chain, which grows meanwhile
-    with open_catalog(folder) as catalog:
-        result = catalog.check_audit(stated)
+    with progress("verifying the audit log"):
+        document, code = ask_document(load_config(config), "audit_verify", {}, utc_now())
     if as_json:
-        print_json(_check_document(result, stated))
+        print_json(document)
     else:
-        _show_check(result, stated)
-    return Outcome.REJECTED.exit_code if result.faults else 0
+        _show_check(document)
+    return code
 
 
-def _check_document(result: "AuditCheck", stated: "Sequence[StatedHead]") -> dict[str, Any]:
-    def listed(findings: "Sequence[ChainFault | ChainGap]") -> list[dict[str, Any]]:
-        return [{"number": finding.number, "message": finding.message} for finding in findings]
-
-    return {
-        "unbroken": not result.faults,
-        "records": result.head.records,
-        "head": result.head.head,
-        "compared_with": [head.where for head in stated],
-        "faults": listed(result.faults),
-        "gaps": listed(result.gaps),
-    }
-
-
-def _show_check(result: "AuditCheck", stated: "Sequence[StatedHead]") -> None:
-    for gap in result.gaps:
-        note(gap.message)
-    for fault in result.faults[:_NAMED]:
-        note(fault.message, kind="broken")
-    if len(result.faults) > _NAMED:
-        note(f"and {count(len(result.faults) - _NAMED, 'fault')} more", kind="broken")
-    if result.faults:
+def _show_check(result: Document) -> None:
+    for gap in result["gaps"]:
+        note(gap["message"])
+    for fault in result["faults"][:_NAMED]:
+        note(fault["message"], kind="broken")
+    if len(result["faults"]) > _NAMED:
+        note(f"and {count(len(result['faults']) - _NAMED, 'fault')} more", kind="broken")
+    if result["faults"]:
         show_trouble(
             "error",
             "the audit log was changed",
@@ -161,7 +154,8 @@ def _show_check(result: "AuditCheck", stated: "Sequence[StatedHead]") -> None:
             "keep a copy of the catalog, find out who could write to it, and compare it with the newest backup",
         )
         return
+    stated = result["compared_with"]
     if not stated:
         note("no signed document of the feed states a head yet: removing the newest records would not be detected")
     compared = f", compared with {count(len(stated), 'signed document')}" if stated else ""
-    say(f"unbroken: {count(result.head.records, 'record')}{compared}")
+    say(f"unbroken: {count(result['records'], 'record')}{compared}")

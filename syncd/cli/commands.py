@@ -51,7 +51,7 @@ OF_PROGRAM: Final = {
     "retrust": Place("repair", "retrust", "Accept the new trust root of a partner that rebuilt its feed."),
     "retire": Place("retire", "retire", "Retire a list: publish that it has ended."),
     "pull": Place("pull", "pull", "Bring a copy of a feed up to date, and verify it."),
-    "lookup": Place("lookup", "lookup", "Check whether digests are on the lists of a pulled copy."),
+    "lookup": Place("lookup", "lookup", "Check whether digests are on the lists."),
     "match": Place("match", "match", "Check whether files are on the lists of a pulled copy."),
     "matchers": Place("matchers", "app", "Show the permitted matchers, and the versions they have loaded."),
     "audit": Place("audit", "app", "Show the audit log: who did what, newest last."),

@@ -3,17 +3,24 @@
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
 
-from syncd.cli.output import JsonFlag, note, print_json, say
-from syncd.cli.pulled import NOTHING_MATCHED, Copy, Root, lists_document, open_copy, show_hits, warn_of_age
+from syncd.cli import arguments
+from syncd.cli.arguments import LARGEST
+from syncd.cli.operator import ConfigFile, Document, ask_document, load_config
+from syncd.cli.output import JsonFlag, note, print_json, say, utc_now
+from syncd.cli.pulled import NOTHING_MATCHED, STALE_AFTER, Root, lists_document, open_copy, show_hits, warn_of_age
 from syncd.errors import UsageError
-from syncd.matcher import Matcher
-from syncd.model import Algorithm, Digest, Hit
+from syncd.model import Digest, Hit, list_name
+from syncd.units import span
 
 _STDIN: Final = "-"
+_MOST: Final = 1000
+"""Digests in one look-up in the operator's state."""
 
 
 @dataclass(frozen=True)
@@ -32,15 +39,49 @@ class LookupAnswer:
     hits: tuple[Hit, ...] | None
 
 
+@dataclass(frozen=True)
+class LookupResult:
+    """The answers, the lists that were searched, and the algorithms that they hold."""
+
+    lists: Sequence[Document]
+    answers: Sequence[LookupAnswer]
+    algorithms: Sequence[str]
+    place: str
+    """what was searched, for messages"""
+
+    @property
+    def if_empty(self) -> str:
+        """The hint if no list that was searched holds anything."""
+        return "pull a list that is not empty" if "copy" in self.place else "`syncd status` shows the published lists"
+
+
 def lookup(
-    folder: Copy,
-    digests: Annotated[
-        list[str], typer.Argument(metavar="ALG:DIGEST...", help="Digests in hex; - reads them from standard input.")
+    what: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[DIR] ALG:DIGEST...",
+            help="A copy made by `syncd pull` (default: the operator's state), and digests in hex; - reads them from "
+            "standard input.",
+        ),
     ],
+    version: Annotated[
+        int | None, typer.Option(metavar="N", min=1, max=LARGEST, help="In this version of the list.")
+    ] = None,
+    at: Annotated[
+        str | None, typer.Option(metavar="T", help="In the versions published at a time (UTC), or a duration ago.")
+    ] = None,
+    lists: Annotated[
+        list[str] | None, typer.Option("--list", metavar="L", help="In this list; may be repeated.")
+    ] = None,
     root: Root = None,
+    config: ConfigFile = None,
     as_json: JsonFlag = False,
 ) -> int:
-    """Check whether digests are on the lists of a pulled copy.
+    """Check whether digests are on the lists.
+
+    With DIR, on those of a pulled copy; without, on those that this operator publishes: now, with --version or with
+    --at, as far as the files of that version are still kept. Members of the group syncd-operators ask the running
+    daemon; the owner of the state reads it.
 
     ALG is md5, sha1, sha256, sha512, pdq, photodna, or any other algorithm of a list. Perceptual digests (pdq,
     photodna) match only if they are equal: near matches are not found. With - digests are read from standard input, one
@@ -54,24 +95,35 @@ def lookup(
       0   something matched
       10  nothing matched
       1   storage
-      2   not a digest, none could be checked, or DIR is not a copy
+      2   not a digest, none could be checked, DIR is not a copy; or there is
+          no such list or version, or its files are no longer kept
       4   altered: signatures, manifests, or the length or structure of a segment
-      6   other users may write DIR, or you may not read it
+      6   other users may write DIR, or you may not read it; or you are neither
+          an operator of the daemon nor the owner of the state
 
     \b
     Example:
       syncd lookup /var/lib/hashes md5:0123456789abcdef0123456789abcdef
-      syncd lookup /var/lib/hashes - < digests
+      syncd lookup --at 2026-05-03T14:00 - < digest
     """
-    asked = list(_asked(digests))
+    folder, texts = _split(what)
+    asked = list(_asked(texts))
     if not asked:
         raise UsageError("no digest was given: standard input is empty", hint="write one ALG:HEX per line to it")
-    matcher = open_copy(folder, root)
-    answers = [_answer(matcher, digest) for digest in asked]
-    warn_of_age(matcher, folder)
-    _note_limits(answers, matcher.algorithms)
+    names = tuple(map(list_name, lists or ()))
+    if folder is not None and (version is not None or at is not None):
+        raise UsageError("a pulled copy has one version of each list", hint="leave DIR out to ask the operator's state")
+    if folder is None and root is not None:
+        raise UsageError("--root is for a pulled copy", hint="name its folder, or leave --root out")
+    if folder is not None:
+        result = _in_copy(folder, root, asked, names)
+    else:
+        time = arguments.time(at, "--at", utc_now()) if at is not None else None
+        result = _in_state(config, asked, {"lists": names, "version": version, "at": time})
+    answers = result.answers
+    _note_limits(result)
     if as_json:
-        print_json(_lookup_document(matcher, answers))
+        print_json(_lookup_document(result))
     else:
         for answer in answers:
             if answer.hits is None:
@@ -83,18 +135,58 @@ def lookup(
     return 0 if any(answer.hits for answer in answers) else NOTHING_MATCHED
 
 
-def _answer(matcher: Matcher, asked: AskedDigest) -> LookupAnswer:
-    algorithm = asked.digest.algorithm
-    if algorithm not in matcher.algorithms:
-        return LookupAnswer(asked, None)
-    return LookupAnswer(asked, tuple(matcher.lookup(algorithm, asked.digest.value)))
+def _split(what: Sequence[str]) -> tuple[Path | None, Sequence[str]]:
+    """Split the arguments into DIR, if there is one, and digests. A folder with a colon in its name needs a slash."""
+    first = what[0]
+    if first == _STDIN or (":" in first and "/" not in first):
+        return None, what
+    if len(what) > 1:
+        return Path(first), what[1:]
+    if "/" in first or Path(first).is_dir():
+        raise UsageError("no digest was given", hint="name digests after DIR, or `-` to read them from standard input")
+    return None, what  # a digest without its algorithm
 
 
-def _note_limits(answers: Sequence[LookupAnswer], held: Sequence[Algorithm]) -> None:
-    """Name the digests that were not checked, or not for near matches; ``held``: the algorithms of the lists."""
-    hint = f"look up one of the algorithms held: {', '.join(held)}" if held else "pull a list that is not empty"
+def _in_copy(folder: Path, root: Path | None, asked: Sequence[AskedDigest], lists: Sequence[str]) -> LookupResult:
+    matcher = open_copy(folder, root)
+    held = tuple(map(str, matcher.algorithms))
+    answers = [
+        LookupAnswer(
+            one,
+            tuple(matcher.lookup(one.digest.algorithm, one.digest.value, lists=lists))
+            if one.digest.algorithm in held
+            else None,
+        )
+        for one in asked
+    ]
+    warn_of_age(matcher, folder)
+    return LookupResult(lists_document(matcher.status()), answers, held, "list of this copy")
+
+
+def _in_state(config: Path | None, asked: Sequence[AskedDigest], asking: dict[str, Any]) -> LookupResult:
+    if len(asked) > _MOST:
+        raise UsageError(
+            f"{len(asked):,} digests: at most {_MOST:,} at a time can be looked up in the state",
+            hint="ask in several steps, or pull a copy and name its folder",
+        )
+    asking["digests"] = tuple(f"{one.digest.algorithm}:{one.digest.value.hex()}" for one in asked)
+    document, _ = ask_document(load_config(config), "lookup", asking, utc_now())
+    for one in document["lists"]:
+        age = timedelta(seconds=one["age_seconds"] or 0)
+        if age > STALE_AFTER:
+            note(f"{one['list']} was last verified {span(age)} ago")
+    hits = [None if found is None else tuple(Hit(**hit) for hit in found) for found in document["hits"]]
+    answers = [LookupAnswer(one, found) for one, found in zip(asked, hits, strict=True)]
+    place = "list that was published then" if asking["at"] else "published list"
+    return LookupResult(document["lists"], answers, document["algorithms"], place)
+
+
+def _note_limits(result: LookupResult) -> None:
+    """Name the digests that were not checked, or not for near matches."""
+    held, answers = result.algorithms, result.answers
+    hint = f"look up one of the algorithms held: {', '.join(held)}" if held else result.if_empty
     for algorithm in sorted({answer.asked.digest.algorithm for answer in answers if answer.hits is None}):
-        note(f"{algorithm} digests were not checked, because no list of this copy holds any", hint=hint)
+        note(f"{algorithm} digests were not checked, because no {result.place} holds any", hint=hint)
     for algorithm in sorted({answer.asked.digest.algorithm for answer in answers if answer.hits is not None}):
         if not algorithm.cryptographic:
             note(f"{algorithm} digests are compared exactly; near matches are not found", kind="note")
@@ -124,9 +216,9 @@ def _parsed(text: str, place: str) -> AskedDigest:
         raise UsageError(f"{place}: {error.message}", hint=error.hint) from None
 
 
-def _lookup_document(matcher: Matcher, answers: Sequence[LookupAnswer]) -> dict[str, Any]:
+def _lookup_document(result: LookupResult) -> dict[str, Any]:
     return {
-        "lists": lists_document(matcher.status()),
+        "lists": result.lists,
         "digests": [
             {
                 "digest": answer.asked.text,
@@ -135,6 +227,6 @@ def _lookup_document(matcher: Matcher, answers: Sequence[LookupAnswer]) -> dict[
                 "exact_only": not answer.asked.digest.algorithm.cryptographic,
                 "hits": [hit._asdict() for hit in answer.hits or ()],
             }
-            for answer in answers
+            for answer in result.answers
         ],
     }

@@ -6,9 +6,9 @@ by the functions that open it.
 
 import itertools
 import os
-import pwd
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -20,6 +20,7 @@ from syncd.errors import RefusedError, SyncdError
 from syncd.files import lock
 from syncd.service.client import ask, error_of
 from syncd.settings import credentials
+from syncd.users import is_of_another, owner_name, this_user
 
 if TYPE_CHECKING:
     from syncd.catalog.catalog import Catalog
@@ -30,6 +31,8 @@ ConfigFile = Annotated[
     Path | None,
     typer.Option("--config", metavar="FILE", readable=False, help="Default: $SYNCD_CONFIG, or /etc/syncd/syncd.toml."),
 ]
+Report = Callable[[str, int, int], None]
+"""Receives the stage of a long answer, how much of it is done, and the total."""
 _REPORT_WITHIN: Final = 5.0
 """Seconds the daemon may take to report what it only has to look up."""
 
@@ -41,20 +44,13 @@ def load_config(config: Path | None) -> Any:
 
 def actor() -> str:
     """Return the name of this user, for the audit log."""
-    return _user_name(os.getuid())
-
-
-def _user_name(number: int) -> str:
-    try:
-        return pwd.getpwuid(number).pw_name
-    except KeyError:
-        return f"user {number}"
+    return this_user()
 
 
 def check_owner(folder: Path) -> None:
     """Refuse a folder of another user, for root too: files of ours in it would lock the owner's next sync out."""
-    if folder.exists() and folder.stat().st_uid != os.geteuid():
-        owner = _user_name(folder.stat().st_uid)
+    if is_of_another(folder):
+        owner = owner_name(folder)
         raise RefusedError(f"{folder} belongs to {owner}", hint=f"run this command as {owner}; nothing was changed")
 
 
@@ -94,14 +90,61 @@ def locked_publisher(settings: Any, purpose: str) -> "Iterator[Publisher]":
 def daemon_report(settings: Any, what: str) -> Document | None:
     """Ask the daemon that holds this state for its "status", "matchers" or "holds".
 
-    None if no daemon runs, or it cannot answer: it is older, stuck, or does not serve this user. The caller then reads
-    the state itself.
+    None if no daemon runs, or it cannot answer because it is older or stuck. The caller then reads the state itself.
+    Raises the error if this user cannot read the state: it says more than that the state belongs to another.
     """
     try:
         answers = list(send_order(settings, {"do": what}, _REPORT_WITHIN) or ())
     except SyncdError:
+        if is_of_another(settings.state_dir):
+            raise
         return None
     return answers[0].get("document") if answers else None
+
+
+def ask_state(
+    settings: Any, name: str, arguments: Document, now: datetime, report: Report = lambda _stage, _done, _total: None
+) -> Iterator[Document]:
+    """Yield the answers to a question of `syncd.ask.questions`, the exit code last.
+
+    The owner of the state reads it. Anybody else asks the daemon, which refuses all but its operators. Raises
+    `SyncdError`.
+    """
+    if is_of_another(settings.state_dir):
+        order = {"do": name, "arguments": {key: _as_json(value) for key, value in arguments.items()}}
+        answers = send_order(settings, order)
+        if answers is not None:
+            yield from _without_progress(answers, report)
+            return
+    folder = state_folder(settings)
+    from syncd.ask.questions import answer, question  # numpy and SQLAlchemy: not needed if the daemon answers
+
+    code = yield from answer(question(name, arguments), folder, now, report)
+    yield {"end": code}
+
+
+def ask_document(
+    settings: Any, name: str, arguments: Document, now: datetime, report: Report = lambda _stage, _done, _total: None
+) -> tuple[Document, int]:
+    """Return the single document that answers a question, and the exit code; see `ask_state`."""
+    document: Document = {}
+    code = 0
+    for part in ask_state(settings, name, arguments, now, report):
+        document = part.get("document", document)
+        code = part.get("end", 0)
+    return document, code
+
+
+def _as_json(value: object) -> object:
+    return value.isoformat() if isinstance(value, datetime) else value
+
+
+def _without_progress(answers: Iterable[Document], report: Report) -> Iterator[Document]:
+    for part in answers:
+        if "progress" in part:
+            report(part["progress"]["stage"], part["progress"]["done"], part["progress"]["total"])
+        elif "beat" not in part:
+            yield part
 
 
 def send_single(settings: Any, order: Document) -> Document | None:

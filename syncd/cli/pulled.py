@@ -16,7 +16,7 @@ from syncd.model import Hit
 from syncd.units import clock_is_behind, span, stamp
 
 NOTHING_MATCHED: Final = 10
-_STALE_AFTER: Final = timedelta(hours=48)
+STALE_AFTER: Final = timedelta(hours=48)
 """The validity of a feed's timestamp."""
 
 Copy = Annotated[Path, typer.Argument(metavar="DIR", readable=False, help="A copy made by `syncd pull`.")]
@@ -55,7 +55,7 @@ def warn_of_age(matcher: Matcher, folder: Path) -> None:
                 note(warning)
         elif status.age is None:
             note(f"{status.list}: the feed does not say when it was last verified")
-        elif expired or status.age > _STALE_AFTER:
+        elif expired or status.age > STALE_AFTER:
             note(f"{status.list} was last verified {span(status.age)} ago")
 
 

@@ -58,6 +58,7 @@ def backup(
             with_keys=with_keys,
             with_segments=not no_segments,
             progress=lambda written, total: report("files", written, total),
+            actor=actor(),
         )
     if as_json:
         print_json(

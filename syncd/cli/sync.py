@@ -5,9 +5,11 @@ from typing import Annotated, Any
 
 import typer
 
+from syncd.acts import AskedForSync
 from syncd.cli.operator import (
     ConfigFile,
     Document,
+    actor,
     load_config,
     locked_publisher,
     open_catalog,
@@ -147,15 +149,18 @@ def _sync_here(settings: Any, source: str | None, *, dry_run: bool) -> list[Docu
     if not sources:
         raise UsageError("no source is configured", hint="add [sources.NAME] to the configuration")
     # numpy and SQLAlchemy: not needed if the daemon does it
-    from syncd.pipeline.sync import sync_source
+    from syncd.pipeline.sync import new_sync_id, sync_source
     from syncd.report.document import sync_document
 
     done: list[Document] = []
     with locked_publisher(settings, "syncd sync") as publisher:
         publisher.catalog.mark_interrupted(utc_now())
         for configured in sources:
+            asked = AskedForSync(configured.name, new_sync_id(), dry_run, joined=False)
+            publisher.catalog.append(actor(), asked, utc_now())
             with progress(f"syncing {configured.name}") as report:
-                done.append(sync_document(sync_source(publisher, configured, utc_now, report, dry_run=dry_run)))
+                outcome = sync_source(publisher, configured, utc_now, report, dry_run=dry_run, sync_id=asked.sync_id)
+            done.append(sync_document(outcome))
     return done
 
 

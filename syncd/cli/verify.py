@@ -1,17 +1,29 @@
 """``syncd verify``."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from syncd.catalog.folder import StateFolder
 from syncd.cli import arguments
-from syncd.cli.operator import ConfigFile, load_config, state_folder
-from syncd.cli.output import JsonFlag, note, print_json, progress, say, show_error, show_table, utc_now
-from syncd.errors import error_document
+from syncd.cli.operator import ConfigFile, Document, ask_document, load_config
+from syncd.cli.output import (
+    JsonFlag,
+    ReportProgress,
+    note,
+    print_json,
+    progress,
+    say,
+    show_error,
+    show_table,
+    utc_now,
+)
+from syncd.errors import SyncdError
+from syncd.service.client import error_of
 from syncd.units import count
 from syncd.verify.copy import prove_copy
+from syncd.verify.document import proof_document
 from syncd.verify.feed import prove_feed
 from syncd.verify.tally import Progress, Proof
 
@@ -38,7 +50,8 @@ def verify(
     applies recent deltas again, as far as the stack still has them. In an operator's state, also checks the catalog and
     the origins, and that they agree. Unreferenced files are notes, not faults. Nothing is locked or written, except
     SQLite's own files beside the catalog: publishing and pulling continue. A copy's own root.json proves that the copy
-    is intact; only --root proves who published it.
+    is intact; only --root proves who published it. Without DIR, members of the group syncd-operators have the running
+    daemon do it; the owner of the state reads it.
 
     \b
     Exit codes:
@@ -46,7 +59,8 @@ def verify(
       1   the disk failed
       2   DIR is not a copy, feed or state
       4   faults: each is named, with what to do
-      6   you may not read DIR, or the state folder belongs to another user
+      6   you may not read DIR; or you are neither an operator of the daemon
+          nor the owner of the state
 
     \b
     Example:
@@ -54,24 +68,33 @@ def verify(
     """
     given = arguments.root(root) if root else None
     with progress("verifying") as report, arguments.readable(folder or Path("the state folder")):
-        proof = _prove(folder, given, config, lambda done, total: report("files", done, total))
+        if folder is None:
+            document = _verify_state(given, config, report)
+        else:
+            document = proof_document(_prove(folder, given, lambda done, total: report("files", done, total)))
     if as_json:
-        print_json(_document(proof))
+        print_json(document)
     else:
-        _show(proof)
-    return proof.exit_code
+        _show(document)
+    return int(document["exit_code"])
 
 
-def _prove(folder: Path | None, root: bytes | None, config: Path | None, report: Progress) -> Proof:
+def _verify_state(root: bytes | None, config: Path | None, report: ReportProgress) -> Document:
+    """Verify the configured state, or have the daemon do it."""
+    asked = {"root": root.decode(errors="replace") if root is not None else None}
+    document, _ = ask_document(load_config(config), "verify", asked, utc_now(), report)
+    return document
+
+
+def _prove(folder: Path, root: bytes | None, report: Progress) -> Proof:
     """Verify a copy, a feed or a state, whichever the folder is."""
-    if folder is not None and _contains(folder, "current.json"):
+    if _contains(folder, "current.json"):
         return prove_copy(folder, root, utc_now(), report)
-    if folder is not None and not _contains(folder, "catalog.sqlite3"):
+    if not _contains(folder, "catalog.sqlite3"):
         return prove_feed(folder, root, utc_now(), report)
     from syncd.verify.state import prove_state  # SQLAlchemy: the host of a matcher has none
 
-    state = StateFolder(folder) if folder is not None else state_folder(load_config(config))
-    return prove_state(state, root, utc_now(), report)
+    return prove_state(StateFolder(folder), root, utc_now(), report)
 
 
 def _contains(folder: Path, name: str) -> bool:
@@ -83,50 +106,32 @@ def _contains(folder: Path, name: str) -> bool:
     return True
 
 
-def _document(proof: Proof) -> dict[str, Any]:
-    return {
-        "folder": str(proof.folder),
-        "proved": proof.exit_code == 0,
-        "files": proof.files,
-        "bytes": proof.bytes,
-        "lists": [
-            {
-                "list": one.list,
-                "version": one.version,
-                "rows": one.rows,
-                "segments": one.segments,
-                "bytes": one.bytes,
-                "deltas_applied": one.replayed,
-                "proved": one.sound,
-            }
-            for one in proof.lists
-        ],
-        "faults": [{"file": fault.file, **error_document(fault.error)} for fault in proof.faults],
-        "notes": list(proof.notes),
-    }
-
-
-def _show(proof: Proof) -> None:
-    if proof.lists:
-        red = frozenset(number for number, one in enumerate(proof.lists) if not one.sound)
+def _show(proof: Document) -> None:
+    if proof["lists"]:
+        red = frozenset(number for number, one in enumerate(proof["lists"]) if not one["proved"])
         rows = [
             (
-                one.list,
-                str(one.version),
-                f"{one.rows:,}",
-                str(one.segments),
-                str(one.replayed),
-                "proved" if one.sound else "FAULT",
+                one["list"],
+                str(one["version"]),
+                f"{one['rows']:,}",
+                str(one["segments"]),
+                str(one["deltas_applied"]),
+                "proved" if one["proved"] else "FAULT",
             )
-            for one in proof.lists
+            for one in proof["lists"]
         ]
         show_table(("list", "version#", "rows#", "segments#", "deltas#", "~"), rows, red)
-    for text in proof.notes:
+    for text in proof["notes"]:
         note(text, kind="note")
-    for fault in proof.faults:
-        error = fault.error
-        if fault.file not in error.message:
-            error.message = f"{fault.file}: {error.message}"
-        show_error(error)
-    result = "everything is verified" if not proof.faults else count(len(proof.faults), "fault")
-    say(f"{result}: {count(proof.files, 'file')}, {proof.bytes / 1e6:,.1f} MB in {proof.folder}")
+    for fault in proof["faults"]:
+        show_error(_named(fault))
+    result = "everything is verified" if not proof["faults"] else count(len(proof["faults"]), "fault")
+    say(f"{result}: {count(proof['files'], 'file')}, {proof['bytes'] / 1e6:,.1f} MB in {proof['folder']}")
+
+
+def _named(fault: Document) -> SyncdError:
+    """Return the error of a fault, with the name of the file."""
+    error = error_of(fault)
+    if fault["file"] not in error.message:
+        error.message = f"{fault['file']}: {error.message}"
+    return error

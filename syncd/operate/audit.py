@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from syncd.catalog.audit import StatedHead
+from syncd.catalog.chain import StatedHead
 from syncd.errors import StoreError
 from syncd.feed import layout
 from syncd.feed.folder import FeedFolder

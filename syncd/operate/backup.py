@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+from syncd.acts import BackedUpState
 from syncd.catalog.catalog import Catalog
 from syncd.errors import StoreError, UsageError
 from syncd.feed import garbage, layout
@@ -49,8 +50,11 @@ def backup(
     with_keys: bool = False,
     with_segments: bool = True,
     progress: Progress | None = None,
+    actor: str = "operator",
 ) -> BackedUp:
     """Write the state to ``target`` with mode 0600, atomically. ``with_keys``: include the private online keys.
+
+    The audit log records it in the name of ``actor``, after the copy of the catalog that goes into the backup.
 
     Raises `UsageError` if ``target`` exists or would be served, `RefusedError` if a publication is under way,
     `StoreError`.
@@ -65,6 +69,7 @@ def backup(
         install_file(staged, target, PRIVATE_FILE)
     finally:
         staged.unlink(missing_ok=True)
+    publisher.catalog.append(actor, BackedUpState(str(target), with_keys, with_segments), now)
     return BackedUp(target, done.files, done.bytes, len(publisher.catalog.heads()), done.keys)
 
 

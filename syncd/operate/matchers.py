@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
-from syncd.acts import AddedMatcher, RevokedMatcher
+from syncd.acts import AUTOMATIC, AddedMatcher, RevokedMatcher
 from syncd.catalog.catalog import Catalog
 from syncd.catalog.records import AuditEntry, MatcherRecord
 from syncd.errors import UsageError
@@ -18,7 +18,7 @@ from syncd.model import ListName, list_name
 TOKEN_PREFIX: Final = "syncd_"  # noqa: S105 - so that anyone who finds a token can tell what it is for
 _TOKEN_BYTES: Final = 32
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-_RESERVED: Final = frozenset({"operator", "metrics", "root"})
+_RESERVED: Final = frozenset({"operator", "metrics", "root", AUTOMATIC})
 """Names that the audit log uses for other actors. A matcher that an older syncd added may have one of them."""
 
 

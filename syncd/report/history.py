@@ -1,10 +1,11 @@
 """The difference between two published versions of a list: counts, never rows."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 from syncd.catalog.catalog import Catalog
+from syncd.catalog.records import VersionRecord
 from syncd.errors import UsageError
 from syncd.feed.folder import FeedFolder
 from syncd.feed.snapshot import open_stacks
@@ -14,7 +15,8 @@ from syncd.format.manifest import Manifest, ManifestRef, SegmentRef
 from syncd.format.rows import Rows
 from syncd.format.stack import Stack, merge_deltas
 from syncd.model import Algorithm, Counts, ListName
-from syncd.units import count
+from syncd.report.document import counts_document
+from syncd.units import count, stamp
 
 _SHOWN = 5
 
@@ -115,3 +117,37 @@ def _stacks(feed: FeedFolder, manifest: Manifest, refs: Sequence[SegmentRef]) ->
 
 def _effective(counts: Counts) -> Counts:
     return Counts(added=counts.added, relabelled=counts.relabelled, removed=counts.removed)
+
+
+def version_document(version: VersionRecord) -> dict[str, Any]:
+    """Return one published version as JSON."""
+    return {
+        "version": version.version,
+        "created_at": stamp(version.created_at),
+        "rows": version.rows,
+        "counts": counts_document(version.counts),
+        "plan": version.plan,
+        "sync_id": version.sync_id,
+        "manifest": version.manifest_sha256,
+    }
+
+
+def difference_document(difference: Difference) -> dict[str, Any]:
+    """Return a difference as JSON: counts, never rows."""
+    return {
+        "list": difference.list,
+        "old": difference.old,
+        "new": difference.new,
+        "rows_old": difference.rows_old,
+        "rows_new": difference.rows_new,
+        "how": difference.how,
+        "counts": {str(algorithm): _counts_document(counts) for algorithm, counts in difference.counts.items()},
+        "labels": {
+            str(algorithm): {label: _counts_document(counts) for label, counts in labels.items()}
+            for algorithm, labels in difference.labels.items()
+        },
+    }
+
+
+def _counts_document(counts: Counts) -> dict[str, int]:
+    return {kind: number for kind, number in asdict(counts).items() if kind in {"added", "removed", "relabelled"}}

@@ -10,6 +10,7 @@
     worker.py      the process that fetches and stages, seen from the daemon; child.py, seen from inside
     control.py     the control socket; client.py, its other end
     orders.py      orders from the control socket; holds.py, those that concern holds
+    questions.py   questions about the state, the long ones in processes of their own
     access.py      tokens in force; checkins.py, versions that matchers have loaded; pulls.py, what they pulled
     news.py        announcements to waiting clients
     faults.py      current storage failures; ballast.py, room to start on a full disk

@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from syncd.errors import RefusedError, StoreError, SyncdError, error_named
+from syncd.users import group_name, this_user
 
+GROUP: Final = "syncd-operators"
+"""The group whose members may use the socket."""
 CONNECT_WITHIN: Final = 10.0
 """Seconds for the daemon to take the request. Its answers have no limit by default: a sync has its own deadline."""
 MAX_LINE: Final = 16 << 20
@@ -52,14 +55,30 @@ def _connect(path: Path, within: float | None) -> socket.socket | None:
         return None
     except PermissionError:
         connection.close()
-        raise RefusedError(
-            f"{path}: this user may not give orders to the daemon",
-            hint="join the group that owns the socket, then log in again",
-        ) from None
+        raise _not_permitted(path) from None
     except OSError as error:
         connection.close()
         raise StoreError(f"cannot reach the daemon at {path}: {error.strerror or error}", hint=_SEE_LOG) from error
     return connection
+
+
+def _not_permitted(path: Path) -> RefusedError:
+    user = this_user()
+    add = f"as root: usermod -aG {GROUP} {user}; then log in again"
+    if _group(path) != GROUP:
+        add = f"the daemon could not give its socket to {GROUP}: create that group, put the daemon's user into it, "
+        add += f"restart the daemon, and put {user} into it as well"
+    return RefusedError(
+        f"{user} may not use {path}: only members of the group {GROUP} may ask the daemon or give it orders", hint=add
+    )
+
+
+def _group(path: Path) -> str:
+    """Return the group that owns the socket; the usual one if that cannot be seen."""
+    try:
+        return group_name(path.stat().st_gid)
+    except OSError:
+        return GROUP
 
 
 _SEE_LOG: Final = "see the daemon's log; restart it if it hangs"

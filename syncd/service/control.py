@@ -7,26 +7,26 @@ import contextlib
 import grp
 import json
 import os
-import pwd
 import socket
 import socketserver
 import struct
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from syncd import events
 from syncd.errors import RefusedError, StoreError, SyncdError, UsageError, error_document
 from syncd.event import Emit
 from syncd.files import make_folder, storage
+from syncd.service.client import GROUP
+from syncd.users import user_name
 
-GROUP: Final = "syncd-operators"
 MODE: Final = 0o660
 
-_MAX_REQUEST: Final = 1 << 16
+_MAX_REQUEST: Final = 1 << 20
 _MAX_CLIENTS: Final = 32
 _BACKLOG: Final = 1024
 """Lets hundreds connect at once and be refused with a message; the kernel refuses the rest."""
@@ -49,10 +49,12 @@ class Order(BaseModel):
     lists: tuple[str, ...] = ()
     hold: int = 0
     reason: str = ""
+    arguments: dict[str, JsonValue] = Field(default_factory=dict, repr=False)
+    """of a question; those of a look-up are secret"""
 
 
-Answers = Iterator[dict[str, Any]]
-Handle = Callable[[Order, str], Answers]
+Answers = Generator[dict[str, Any], None, None]
+Handle = Callable[[Order, str], Iterator[dict[str, Any]]]
 """Carries out an order for the named user and yields the answers. May raise `SyncdError`."""
 
 
@@ -87,7 +89,7 @@ class ControlSocket:
 
     def _serve(self, connection: socket.socket) -> None:
         user = peer(connection)
-        with contextlib.suppress(OSError):  # the client has gone; its order is still carried out
+        with contextlib.suppress(OSError):  # the client has gone; its order is still carried out, its question is not
             connection.settimeout(_CLIENT_TIMEOUT)
             with self._slot() as admitted:
                 if not admitted:
@@ -96,8 +98,9 @@ class ControlSocket:
                     )
                     _send(connection, _refusal(busy))
                     return
-                for answer in self._answers(connection, user):
-                    _send(connection, answer)
+                with contextlib.closing(self._answers(connection, user)) as answers:
+                    for answer in answers:
+                        _send(connection, answer)
 
     @contextlib.contextmanager
     def _slot(self) -> Iterator[bool]:
@@ -160,10 +163,7 @@ def peer(connection: socket.socket) -> str:
     """Return the user at the other end, by name if there is one."""
     raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     _, user, _ = _CREDENTIALS.unpack(raw)
-    try:
-        return pwd.getpwuid(user).pw_name
-    except KeyError:
-        return f"user {user}"
+    return user_name(user)
 
 
 def remove_stale_socket(path: Path) -> None:

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from syncd import __version__, events
+from syncd.acts import Act, ReloadedConfiguration, StartedDaemon, StoppedDaemon
 from syncd.config import Config, Serve
 from syncd.errors import AbandonedError, RefusedError, StoreError, SyncdError
 from syncd.event import Emit, Event
@@ -32,6 +33,7 @@ from syncd.service.holds import Holds, emit_ended
 from syncd.service.news import Announcements
 from syncd.service.orders import Orders
 from syncd.service.pulls import Pulls
+from syncd.service.questions import Questions
 from syncd.service.reload import changes, check_reload
 from syncd.service.scheduler import Random, Schedule, WallClock
 from syncd.service.syncs import Syncs
@@ -39,6 +41,7 @@ from syncd.service.systemd import SystemdStatus
 from syncd.service.web.health import Health
 from syncd.sources.source import Source
 from syncd.units import count
+from syncd.users import this_user
 
 if TYPE_CHECKING:
     from syncd.service.web.site import Site
@@ -106,6 +109,7 @@ class Daemon:
         )
         self._access = Access(publisher.catalog)
         self._checkins, self._pulls = Checkins(publisher.catalog, self._loaded), Pulls(publisher.catalog)
+        self._questions = Questions(publisher.folder, publisher.catalog, environment.clock)
         orders = Orders(
             state_dir=str(config.state_dir),
             syncs=self._syncs,
@@ -122,6 +126,7 @@ class Daemon:
                 self._news.changed,
                 lambda: self._config.corrections.second_operator,
             ),
+            questions=self._questions,
             retire=self._retire,
         )
         self._health = Health(publisher.folder.feed, publisher.catalog, self._emit)
@@ -152,6 +157,7 @@ class Daemon:
         sources = tuple(self._config.sources)
         self._control.open()
         self._emit(events.DaemonStarted(__version__, os.getpid(), str(self._config.state_dir), sources, interrupted))
+        self._record(StartedDaemon(__version__, sources))
         self._schedule.set_sources(self._config.intervals())
         self._schedule.add_chore("timestamp", _SIGN_EVERY, self._sign)
         self._schedule.add_chore("beat", self._systemd.beat, self._systemd.note_beat)
@@ -177,6 +183,7 @@ class Daemon:
         self._systemd.send("STOPPING=1", "STATUS=stopping")
         self._schedule.pause()
         self._control.close()
+        self._questions.stop()
         end = time.monotonic() + FINISH_WITHIN + PUBLISH_WITHIN + DRAIN_WITHIN
         if self._site:
             self._site.tell_to_stop()
@@ -185,6 +192,7 @@ class Daemon:
         ended = self._site is None or self._site.stop(max(DRAIN_WITHIN, end - time.monotonic()))
         self._schedule.stop()
         self._flush()
+        self._record(StoppedDaemon(name))
         self._emit(events.DaemonStopped(unfinished))
         return ended and not unfinished
 
@@ -195,6 +203,13 @@ class Daemon:
             self._pulls.flush(self._environment.clock(), final=True)
         except SyncdError as error:
             self._emit(events.InternalError.of(error, "check-ins"))
+
+    def _record(self, act: Act) -> None:
+        """Record in the audit log what the daemon's user did. A catalog that cannot be written stops nothing here."""
+        try:
+            self._publisher.catalog.append(this_user(), act, self._environment.clock())
+        except StoreError as error:
+            self._emit(events.InternalError.of(error, "audit log"))
 
     def _reload(self) -> None:
         self._systemd.send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
@@ -212,7 +227,9 @@ class Daemon:
                 self._schedule.set_sources(before.intervals())
             self._emit(events.ConfigRejected(error.message, error.hint))
         else:
-            self._emit(changes(before, config))
+            done = changes(before, config)
+            self._emit(done)
+            self._record(ReloadedConfiguration(done.added, done.removed, done.changed))
         self._systemd.send_status("READY=1")
 
     def _limits(self, source: str, name: ListName) -> ListLimits:

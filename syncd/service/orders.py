@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from syncd import events
+from syncd.ask.questions import QUESTIONS
 from syncd.catalog.catalog import Catalog
 from syncd.catalog.folder import StateFolder
 from syncd.errors import RefusedError, SyncdError, UsageError
@@ -23,6 +24,7 @@ from syncd.report.status import status_document
 from syncd.service.access import Access
 from syncd.service.control import Order
 from syncd.service.holds import Holds
+from syncd.service.questions import Questions
 from syncd.service.syncs import RunningSync, Syncs
 from syncd.sources.source import Source
 
@@ -49,11 +51,12 @@ class Orders:
         clock: Callable[[], datetime],
         emit: Emit,
         holds: Holds,
+        questions: Questions,
         retire: Callable[[str, str, str], dict[str, Any]],
     ) -> None:
         self._state_dir, self._syncs, self._catalog, self._sources = state_dir, syncs, catalog, sources
         self._overview, self._access, self._clock, self._emit = overview, access, clock, emit
-        self._holds, self._retire = holds, retire
+        self._holds, self._questions, self._retire = holds, questions, retire
         self._lock = threading.Lock()
         """Held while a matcher is added or revoked, so that `Access` and the catalog agree."""
 
@@ -64,6 +67,8 @@ class Orders:
             return
         if order.do == "sync":
             yield from self._sync(order, user)
+        elif order.do in QUESTIONS:
+            yield from self._questions.answers(order.do, order.arguments)
         elif order.do in _QUERIES:
             yield self._query(order)
         else:

@@ -11,6 +11,7 @@
     overview.py   the pages: everything at a glance
     details.py    one list, one source
     fleet.py      the matchers
+    acts.py       the audit log
     tasks.py      what needs a person
     parts.py      tables, times, states
     chart.py      rows over time, as a figure

@@ -8,7 +8,7 @@ from syncd.service.web.dashboard.assets import address
 from syncd.service.web.dashboard.html import Child, Html, h, join
 from syncd.units import stamp
 
-_PAGES: Final = (("/", "Overview"), ("/matchers", "Matchers"))
+_PAGES: Final = (("/", "Overview"), ("/matchers", "Matchers"), ("/audit", "Audit log"))
 
 
 def page(title: str, path: str, now: datetime, form: str, *content: Child) -> Html:

@@ -6,6 +6,7 @@ from typing import Final
 
 from syncd.model import ListName
 from syncd.service.web.context import Context
+from syncd.service.web.dashboard.acts import audit_page
 from syncd.service.web.dashboard.details import list_page, source_page
 from syncd.service.web.dashboard.fleet import matchers_page
 from syncd.service.web.dashboard.html import Html
@@ -17,6 +18,7 @@ _TREND: Final = 60
 _HISTORY: Final = 500
 """Versions in the figure of a list."""
 _SYNCS: Final = 50
+_RECORDS: Final = 100
 
 
 @dataclass(frozen=True)
@@ -90,3 +92,9 @@ def one_source(reading: Reading, name: str) -> Shown | None:
 def matchers(reading: Reading) -> Shown:
     """Return the page of the matchers."""
     return Shown("Matchers", matchers_page(reading.data().overview))
+
+
+def audit(reading: Reading) -> Shown:
+    """Return the page of the newest records of the audit log."""
+    records = reading.context.catalog.audit_records(limit=_RECORDS)
+    return Shown("Audit log", audit_page(tuple(reversed(records)), reading.context.clock()))

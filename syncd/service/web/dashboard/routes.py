@@ -47,6 +47,7 @@ class Dashboard:
             Route("/lists/{name}", self.list_of_name),
             Route("/sources/{name}", self.source),
             Route("/matchers", self.matchers),
+            Route("/audit", self.audit),
             Route("/login", self.login),
             Route("/login", self.sign_in, methods=["POST"]),
             Route("/logout", self.sign_out, methods=["POST"]),
@@ -76,6 +77,10 @@ class Dashboard:
     async def matchers(self, request: Request) -> Response:
         """Show the permitted matchers and the versions that they have loaded."""
         return await self._page(request, reading.matchers)
+
+    async def audit(self, request: Request) -> Response:
+        """Show the newest records of the audit log."""
+        return await self._page(request, reading.audit)
 
     async def login(self, request: Request) -> Response:
         """Show the sign-in form."""

@@ -1,0 +1,12 @@
+"""Questions about a state: answered in the same way for its owner and, through the control socket, for operators.
+
+::
+
+    question.py    a question, and what it may read
+    questions.py   every question by name; to add one, add a line there
+    versions.py    published versions and their differences
+    lookup.py      look-ups in the published lists
+    audit.py       the audit log
+    proof.py       the verification of everything on disk
+    child.py       a process that answers one long question for the daemon
+"""
