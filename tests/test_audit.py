@@ -38,6 +38,7 @@ FIELDS: dict[Any, st.SearchStrategy[Any]] = {
     str: st.text(),
     bool: st.booleans(),
     tuple[str, ...]: st.lists(st.text()).map(tuple),
+    tuple[int, ...]: st.lists(st.integers(1, 1 << 53)).map(tuple),
     tuple[str, ...] | None: st.none() | st.lists(st.text()).map(tuple),
 }
 
