@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from syncd.cli.output import JsonFlag, note, print_json, say
-from syncd.cli.pulled import NOTHING_MATCHED, Copy, Root, lists_document, open_copy, show_hits, warn_of_age
+from syncd.cli.pulled import NOTHING_MATCHED, Copy, RefuseStale, Root, lists_document, open_copy, show_hits, warn_of_age
 from syncd.errors import UsageError
 from syncd.matcher import Matcher
 from syncd.model import Algorithm, Digest, Hit
@@ -38,14 +38,16 @@ def lookup(
         list[str], typer.Argument(metavar="ALG:DIGEST...", help="Digests in hex; - reads them from standard input.")
     ],
     root: Root = None,
+    refuse_stale: RefuseStale = False,
     as_json: JsonFlag = False,
 ) -> int:
     """Check whether digests are on the lists of a pulled copy.
 
     ALG is md5, sha1, sha256, sha512, pdq, photodna, or any other algorithm of a list. Perceptual digests (pdq,
     photodna) match only if they are equal: near matches are not found. With - digests are read from standard input, one
-    a line, which keeps them out of the process list and the shell's history. A copy whose signatures have expired still
-    answers, with a warning. A digest whose algorithm is in no list is reported as not checked.
+    a line, which keeps them out of the process list and the shell's history. A copy that is older than its limits
+    still answers, with a warning; with --refuse-stale, it does not. A digest whose algorithm is in no list is reported
+    as not checked.
 
     The rows of DIR were verified when they were pulled, and are not read again: `syncd verify DIR` does that.
 
@@ -56,7 +58,8 @@ def lookup(
       1   storage
       2   not a digest, none could be checked, or DIR is not a copy
       4   altered: signatures, manifests, or the length or structure of a segment
-      6   other users may write DIR, or you may not read it
+      6   other users may write DIR, you may not read it,
+          or with --refuse-stale: a list is stale
 
     \b
     Example:
@@ -66,7 +69,7 @@ def lookup(
     asked = list(_asked(digests))
     if not asked:
         raise UsageError("no digest was given: standard input is empty", hint="write one ALG:HEX per line to it")
-    matcher = open_copy(folder, root)
+    matcher = open_copy(folder, root, refuse_stale=refuse_stale)
     answers = [_answer(matcher, digest) for digest in asked]
     warn_of_age(matcher, folder)
     _note_limits(answers, matcher.algorithms)

@@ -13,11 +13,12 @@ A matcher opened before a fork works in the children; each child watches by itse
 
 import os
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, NoReturn, Self
+from typing import Any, Final, Literal, NoReturn, Self
 
 import numpy as np
 
@@ -26,6 +27,7 @@ from syncd.feed.folder import MAX_METADATA_BYTES, FeedFolder
 from syncd.fetch.backoff import JITTER
 from syncd.files import read_bytes
 from syncd.format.rows import Digests, Mask
+from syncd.matcher.age import ListAges, StaleGuard, Timer
 from syncd.matcher.copy import ROOT, copy_at
 from syncd.matcher.feed import Feed
 from syncd.matcher.load import Generation, SearchSet, load, stamp_of
@@ -47,8 +49,12 @@ def _utc_now() -> datetime:
 class Matcher:
     """Look-ups in a pulled copy. They may run in many threads; `reload` swaps whole generations."""
 
-    def __init__(self, folder: FeedFolder, root: bytes, generation: Generation, clock: Callable[[], datetime]) -> None:
-        self._folder, self._root, self._generation, self._clock = folder, root, generation, clock
+    def __init__(
+        self, folder: FeedFolder, root: bytes, generation: Generation, ages: ListAges, guard: StaleGuard | None
+    ) -> None:
+        self._folder, self._root, self._generation = folder, root, generation
+        self._ages, self._guard, self._clock = ages, guard, ages.clock
+        ages.load(generation)
         self._last_error: SyncdError | None = None
         self._reload_lock = threading.Lock()
         self._watcher: Watcher | None = None
@@ -69,17 +75,30 @@ class Matcher:
 
     @classmethod
     def open(
-        cls, folder: str | Path, *, root: str | Path | None = None, clock: Callable[[], datetime] = _utc_now
+        cls,
+        folder: str | Path,
+        *,
+        root: str | Path | None = None,
+        stale: Literal["serve", "refuse"] = "serve",
+        clock: Callable[[], datetime] = _utc_now,
+        timer: Timer = time.monotonic,
     ) -> Self:
         """Prove a copy (signatures, thresholds, manifest hashes, lengths, no other writers) and map it.
 
         ``root``: the trusted root; by default, the root that the copy was pulled with. Segment bytes were proved by the
-        pull (`syncd verify` proves them again). Expiry is reported by `status`; it never stops look-ups.
+        pull (`syncd verify` proves them again). ``stale``: "serve" answers from a list however old it is, which
+        `status` reports; with "refuse", a look-up that would search a stale list raises `StaleList`.
         Raises `UsageError`, `RefusedError`, `TrustError`, `MismatchError`, `SegmentError`, `StoreError`.
         """
+        if stale not in {"serve", "refuse"}:
+            raise UsageError(
+                "stale is neither 'serve' nor 'refuse'", hint="give one of the two; the default is 'serve'"
+            )
         copy = copy_at(Path(folder))
         trusted_root = _root_of(copy) if root is None else _given_root(Path(root))
-        return cls(copy, trusted_root, load(copy, trusted_root), clock)
+        ages = ListAges(clock, timer)
+        guard = StaleGuard(ages) if stale == "refuse" else None
+        return cls(copy, trusted_root, load(copy, trusted_root), ages, guard)
 
     @property
     def generation(self) -> Generation:
@@ -90,15 +109,19 @@ class Matcher:
         """Return every entry in force that supports ``digest`` (bytes or hex); [] if no list has one.
 
         ``lists``: the lists to search; if empty, all that are not retired. Raises `UsageError` if the algorithm is not
-        known and no list holds it, if the digest has another width, or if a list is not in the copy; `RetiredList`.
+        known and no list holds it, if the digest has another width, or if a list is not in the copy; `RetiredList`,
+        and `StaleList` if the matcher refuses stale lists.
         """
+        generation, guard = self._generation, self._guard
+        if guard is not None and (guard.stale or guard.timer() >= guard.due):
+            guard.check(generation, lists)
         try:
-            search_set = self._generation.search_sets.get(algorithm)
+            search_set = generation.search_sets.get(algorithm)
         except TypeError:  # not hashable, for example a list
             raise _misuse("", (), "") from None
         if search_set is None or type(digest) is not bytes or len(digest) != search_set.width or lists:
             search_set, digest = _prepare(algorithm, search_set, digest)
-            search_set = self._generation.restrict(search_set, lists) if lists else search_set
+            search_set = generation.restrict(search_set, lists) if lists else search_set
         hits = []
         for name, version, entries_of in search_set.lookups:
             for entry, label in entries_of(digest):
@@ -111,7 +134,9 @@ class Matcher:
         ``digests``: a numpy array of dtype ``S<width>`` and shape (n,), or of uint8 and shape (n, width), or an
         iterable of bytes. ``lists`` and errors raised are as in `lookup`.
         """
-        generation = self._generation
+        generation, guard = self._generation, self._guard
+        if guard is not None and (guard.stale or guard.timer() >= guard.due):
+            guard.check(generation, lists)
         try:
             search_set = generation.search_sets[algorithm]
         except (KeyError, TypeError):
@@ -126,10 +151,15 @@ class Matcher:
         return found
 
     def status(self) -> list[ListStatus]:
-        """Return the version and age of each list, and the error that prevents loading a newer generation."""
+        """Return version, age, limits and verdict of each list, and the error that prevents loading a newer generation.
+
+        Needs neither a daemon nor the network: all of it is in the signed metadata of the copy.
+        """
         generation, now, error = self._generation, self._clock(), self._last_error
         snapshots = generation.snapshots.items()
-        return [list_status(snapshot, generation.vouching[name], now, error) for name, snapshot in snapshots]
+        return [
+            list_status(snapshot, generation.vouching[name], self._ages, now, error) for name, snapshot in snapshots
+        ]
 
     @property
     def versions(self) -> dict[ListName, int]:
@@ -155,7 +185,9 @@ class Matcher:
             try:
                 changed = not self.is_newest()
                 if changed:
-                    self._generation = load(self._folder, self._root, self._generation)
+                    generation = load(self._folder, self._root, self._generation)
+                    self._ages.load(generation)
+                    self._generation = generation
             except SyncdError as error:
                 self._last_error = error
                 raise
