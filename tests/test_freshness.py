@@ -311,7 +311,7 @@ def test_look_ups_read_the_clock_once_a_second(pulled: World, timer: Timer) -> N
 
 def test_a_policy_that_does_not_exist_is_a_usage_error(pulled: World, timer: Timer) -> None:
     """A misspelt one must not mean "serve"."""
-    with pytest.raises(UsageError, match="stale is not valid"):
+    with pytest.raises(UsageError, match="stale is neither 'serve' nor 'refuse'"):
         opened(pulled, timer, stale="refused")
 
 
@@ -379,15 +379,7 @@ def test_status_of_a_copy_shows_age_and_limits(host: World) -> None:
     """No configuration, no daemon, no network."""
     host.clock.forward(hours=3)
     ran = syncd("status", host.copy)
-    assert [line.split("  ") for line in ran.out.splitlines()][1] == [
-        "iwf.images",
-        "      1",
-        "   9",
-        "3 hours ago",
-        "late ",
-        "2 hours   ",
-        "10 hours   ",
-    ]
+    assert " ".join(ran.out.splitlines()[1].split()) == "iwf.images 1 9 3 hours ago late 2 hours 10 hours"
     late = "iwf.images is late: it was last verified 3 hours ago (late after 2 hours, stale after 10 hours)"
     assert (ran.code, ran.err) == (0, f"warning: {late}\n")
     (listed,) = syncd("status", host.copy, "--json").json["lists"]

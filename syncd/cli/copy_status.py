@@ -14,7 +14,7 @@ from syncd.units import ago, count, span
 
 _LEVELS: Final = {AgeVerdict.WARN: ProbeLevel.WARNING, AgeVerdict.STALE: ProbeLevel.CRITICAL}
 _WORDS: Final = {AgeVerdict.FRESH: "fresh", AgeVerdict.WARN: "late", AgeVerdict.STALE: "stale"}
-_COLUMNS: Final = ("list", "version#", "rows#", "verified~", "state~", "late after~", "stale after~")
+_COLUMNS: Final = ("list", "version#", "rows#", "verified~", "state", "late after~", "stale after~")
 
 
 def show_copy(folder: Path, *, as_json: bool) -> None:
