@@ -67,7 +67,7 @@ def listed(view: SourceView, name: ListName = IWF, now: datetime = NOW) -> ListV
     """A list of it."""
     head = HeadRecord(name, view.name, 2, "0" * 64, 2, START)
     own_name = ListName(name.partition(".")[2])
-    origin = OriginRecord(view.name, own_name, 2, "0" * 64, b"", {}, verified_at=now - MINUTE)
+    origin = OriginRecord(view.name, own_name, 2, "0" * 64, b"", {}, verified_at=now - 3 * MINUTE)
     return ListView(head, 1205, origin, view, now)
 
 
