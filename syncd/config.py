@@ -27,6 +27,7 @@ from syncd.sources.tables import AnyTable
 
 if TYPE_CHECKING:
     from syncd.certificates import Certificate
+    from syncd.format.freshness import SourceAges
     from syncd.sources.source import Source
 
 DEFAULT_SOCKET: Final = Path("/run/syncd/control.sock")
@@ -141,6 +142,10 @@ class Config(BaseSettings):
     def limits(self, source: str, name: str) -> ListLimits:
         """Return the gate's limits of a source's list; the defaults if the source is no longer configured."""
         return self.sources[source].gate.of_list(name) if source in self.sources else DEFAULT_LIMITS
+
+    def max_ages(self) -> "dict[str, SourceAges]":
+        """Return the limits of the ages of each source's lists."""
+        return {name: table.max_ages() for name, table in self.sources.items()}
 
     def source(self, name: str) -> "Source":
         """Return one source to sync. Raises `UsageError`, whose hint names the nearest, if it is not configured."""

@@ -16,7 +16,7 @@ from syncd.errors import ConfigError, StoreError, nearest
 from syncd.files import read_bytes, storage
 from syncd.model import LIST_NAME
 from syncd.settings import INVALID
-from syncd.sources.tables import TABLES, SourceTable
+from syncd.sources.tables import TABLES, AgeTable, SourceTable
 
 DEFAULT_FILE: Final = Path("/etc/syncd/syncd.toml")
 FILE_VARIABLE: Final = "SYNCD_CONFIG"
@@ -201,5 +201,7 @@ def _place_in_file(loc: Sequence[str]) -> tuple[tuple[str, ...], str]:
 
 def _keys_beside(place: Sequence[str], kind: str) -> Sequence[str]:
     if len(place) > 1:
+        if place[2:3] == ("ages",):
+            return tuple(AgeTable.model_fields)
         return tuple((TABLES[kind] if place[0] == "sources" else Serve).model_fields)
     return tuple(Config.model_fields)

@@ -22,6 +22,7 @@
     │   └── SegmentError                 a segment file; its `SegmentFault` says what is wrong
     ├── StoreError              exit 1   abort, keep serving, alarm: disk full, not writable, damaged state
     └── RefusedError            exit 6   locked, pinned, not permitted
+        ├── StaleList                    a look-up in a list that is too old, if its matcher refuses those
         ├── AbandonedError               the daemon stopped before the work was done
         └── LostRaceError                another process published first
 
@@ -31,7 +32,7 @@ A hold is a verdict, not an error.
 import difflib
 import enum
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
@@ -229,6 +230,21 @@ class RefusedError(SyncdError):
     exit_code = Outcome.REFUSED.exit_code
 
 
+class StaleList(RefusedError):  # noqa: N818 - reads as what happened, in code and in log
+    """A look-up in a list that is older than its limit, by a matcher that refuses those.
+
+    ``age`` is None if the feed does not state it, and negative if the local clock is behind.
+    """
+
+    def __init__(self, name: str, age: timedelta | None, limit: timedelta, message: str, *, hint: str) -> None:
+        super().__init__(message, hint=hint)
+        self.name, self.age, self.limit = name, age, limit
+
+    def again(self) -> "StaleList":
+        """Return an equal error without the traceback of an earlier look-up."""
+        return StaleList(self.name, self.age, self.limit, self.message, hint=self.hint)
+
+
 class LostRaceError(RefusedError):
     """Another process published first. Nothing was changed; try again from the new state."""
 
@@ -260,6 +276,7 @@ _CROSSING: Final[tuple[type[SyncdError], ...]] = (
     UnknownListError,
     StoreError,
     RefusedError,
+    StaleList,
     LostRaceError,
     AbandonedError,
     CodeNeeded,

@@ -116,6 +116,16 @@ def test_expiry_is_told_at_the_days_that_status_tells_it() -> None:
     assert limits("SyncdMetadataOverdue") == overdue
 
 
+def test_ages_are_judged_by_the_limits_of_each_list() -> None:
+    """As everywhere: from the limit itself on."""
+    rules = {name: " ".join(rule["expr"].split()) for rule in RULES if (name := rule["alert"]).endswith("Stale")}
+    age, limit = "time() - syncd_list_verified_timestamp_seconds", "syncd_list_age_limit_seconds"
+    assert rules == {
+        "SyncdListStale": f'{age} >= ignoring (level) {limit}{{level="warn"}}',
+        "SyncdListVeryStale": f'{age} >= ignoring (level) {limit}{{level="critical"}}',
+    }
+
+
 def test_a_timestamp_is_missed_after_two_hours() -> None:
     """Twice as long as it may take."""
     assert limits("SyncdTimestampNotSigned") == [(lifetime("timestamp") - timedelta(hours=2)).total_seconds()]

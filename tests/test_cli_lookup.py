@@ -207,7 +207,7 @@ def test_a_stale_copy_answers_and_says_how_old_it_is(copied: World) -> None:
     assert ran.code == 0
     assert ran.err == (
         "warning: this copy is stale: its timestamp metadata expired; run `syncd pull`\n"
-        "warning: images was last verified 3 days ago\n"
+        "warning: images is stale: it was last verified 3 days ago (stale after 2 days)\n"
     )
 
 

@@ -11,6 +11,9 @@ from syncd.config_file import DEFAULT_FILE, load
 from syncd.errors import ConfigError, UsageError
 from syncd.fetch import Endpoint
 from syncd.format.caps import Caps
+from syncd.format.freshness import SourceAges
+from syncd.format.manifest import MaxAge
+from syncd.model import ListName
 from syncd.settings import parse_duration
 from syncd.sources.signed_feed import SignedFeed
 from syncd.sources.tables import TABLES, FeedSource
@@ -21,6 +24,7 @@ type = "feed"
 url = "https://feed.example.org/"
 root = "/etc/syncd/iwf-root.json"
 """
+LONGER = "give a longer one; without it, the limits follow from the interval (docs/configuration.md)"
 WHOLE = """
 state_dir = "/var/lib/syncd"
 
@@ -37,6 +41,12 @@ ca = "/etc/syncd/ca.pem"
 deadline = "2h"
 max_rows = 5000000
 max_bytes = 1000000000
+max_age_warn = "2h"
+max_age_critical = "1d"
+"""
+AGES = """
+[sources.iwf.ages.videos]
+max_age_warn = "3h"
 """
 
 
@@ -70,7 +80,7 @@ def test_the_control_socket_has_an_address_that_the_kernel_takes(tmp_path: Path)
 
 def test_every_key_reaches_the_source(tmp_path: Path) -> None:
     """What the file says is what a sync gets."""
-    found = load(written(tmp_path, WHOLE))
+    found = load(written(tmp_path, WHOLE + AGES))
     assert found.state_dir == Path("/var/lib/syncd")
     assert found.sources["iwf"].interval == 600.0
     assert found.all_sources() == (
@@ -85,6 +95,9 @@ def test_every_key_reaches_the_source(tmp_path: Path) -> None:
             client_key=Path("/etc/syncd/iwf.key"),
             deadline=7200.0,
             caps=Caps(rows=5_000_000, length=1_000_000_000),
+            ages=SourceAges(
+                MaxAge(warn=7200, critical=86400), {ListName("videos"): MaxAge(warn=10800, critical=86400)}
+            ),
         ),
     )
 
@@ -92,7 +105,9 @@ def test_every_key_reaches_the_source(tmp_path: Path) -> None:
 def test_what_is_left_out_has_a_default(tmp_path: Path) -> None:
     """A source needs a type, an address and a root."""
     found = load(written(tmp_path, f'state_dir = "/s"{SOURCE}'))
-    assert found.source("iwf") == SignedFeed("iwf", "https://feed.example.org/", Path("/etc/syncd/iwf-root.json"))
+    ages = SourceAges(MaxAge(warn=3600, critical=25200))
+    root = Path("/etc/syncd/iwf-root.json")
+    assert found.source("iwf") == SignedFeed("iwf", "https://feed.example.org/", root, ages=ages)
     assert (found.sources["iwf"].interval, found.source("iwf").deadline) == (600.0, 600.0)
 
 
@@ -122,8 +137,43 @@ def test_every_type_of_source_is_known_by_its_word() -> None:
         (
             f"{SOURCE}[sources.iwf.judge]",
             "FILE: sources.iwf.judge: unknown key",
-            "known keys: type, interval, deadline, lists, gate, url, root, token_file, client_cert, client_key, ca, "
-            "max_rows, max_bytes",
+            "known keys: type, interval, deadline, lists, gate, max_age_warn, max_age_critical, ages, url, root, "
+            "token_file, client_cert, client_key, ca, max_rows, max_bytes",
+        ),
+        (
+            f'{SOURCE}interval = "1h"\nmax_age_warn = "90m"',
+            "FILE: sources.iwf.max_age_warn: less than two intervals: no list could stay below it",
+            LONGER,
+        ),
+        (
+            f'{SOURCE}max_age_critical = "59m"',
+            "FILE: sources.iwf.max_age_critical: less than max_age_warn",
+            LONGER,
+        ),
+        (
+            f'{SOURCE}max_age_critical = "2h"\n[sources.iwf.ages.images]\nmax_age_warn = "3h"',
+            "FILE: sources.iwf.ages.images.max_age_critical: less than max_age_warn",
+            LONGER,
+        ),
+        (
+            f"{SOURCE}max_age_warn = 3600",
+            "FILE: sources.iwf.max_age_warn: not a duration",
+            'write a whole number and a unit, such as "90s", "10m", "2h" or "1d"',
+        ),
+        (
+            f'{SOURCE}lists = ["images"]\n[sources.iwf.ages.image]',
+            "FILE: sources.iwf.ages.image: not a list of this source",
+            "did you mean images?",
+        ),
+        (
+            f'{SOURCE}[sources.iwf.ages."A B"]',
+            "FILE: sources.iwf.ages.A B: not a list of this source",
+            "write the list's name at the source",
+        ),
+        (
+            f'{SOURCE}[sources.iwf.ages.images]\nmax_age = "2h"',
+            "FILE: sources.iwf.ages.images.max_age: unknown key",
+            "did you mean max_age_warn?",
         ),
         (
             '[sources.iwf]\ntype = "feed"\nurl = "https://x/"',
@@ -227,6 +277,9 @@ def test_the_environment_overrides_every_key(tmp_path: Path, monkeypatch: pytest
         "deadline": "30s",
         "max_rows": "7",
         "max_bytes": "8",
+        "max_age_warn": "2h",
+        "max_age_critical": "1d",
+        "ages": '{"images": {"max_age_warn": "3h"}}',
     }
     assert changed.keys() == FeedSource.model_fields.keys() - {"gate"}
     monkeypatch.setenv("SYNCD_STATE_DIR", "/o/state")
@@ -235,9 +288,9 @@ def test_the_environment_overrides_every_key(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setenv("SYNCD_SOURCES__IWF__GATE__MIN_ROWS", "9")
     found = load(file)
     assert found.state_dir == Path("/o/state")
-    assert found.sources["iwf"] == FeedSource.model_validate(
-        {**changed, "max_rows": 7, "max_bytes": 8, "gate": {"min_rows": 9}}
-    )
+    tables = {"ages": {"images": {"max_age_warn": "3h"}}, "gate": {"min_rows": 9}}
+    wanted = {**changed, "max_rows": 7, "max_bytes": 8, **tables}
+    assert found.sources["iwf"] == FeedSource.model_validate(wanted)
     assert found.sources["iwf"].lists == ("images", "audio")
 
 

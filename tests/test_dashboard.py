@@ -11,7 +11,14 @@ import pytest
 from starlette.requests import Request
 
 from dashboard_site import HOSTILE
-from syncd.catalog.records import HeadRecord, LoadedVersion, MatcherRecord, SyncRecord, VersionSummary
+from syncd.catalog.records import (
+    HeadRecord,
+    LoadedVersion,
+    MatcherRecord,
+    OriginRecord,
+    SyncRecord,
+    VersionSummary,
+)
 from syncd.certificates import Certificate, CertificateView, Period
 from syncd.model import Algorithm, Counts, ListName
 from syncd.outcomes import Outcome
@@ -59,7 +66,9 @@ def source(last: SyncRecord | None, **more: object) -> SourceView:
 def listed(view: SourceView, name: ListName = IWF, now: datetime = NOW) -> ListView:
     """A list of it."""
     head = HeadRecord(name, view.name, 2, "0" * 64, 2, START)
-    return ListView(head, 1205, None, view, now)
+    own_name = ListName(name.partition(".")[2])
+    origin = OriginRecord(view.name, own_name, 2, "0" * 64, b"", {}, verified_at=now - 3 * MINUTE)
+    return ListView(head, 1205, origin, view, now)
 
 
 def instance(name: str, version: int, *, minutes: float = 1) -> LoadedVersion:

@@ -9,6 +9,7 @@ import pytest
 
 from command_line import configure, operate, syncd, use_clock
 from syncd.files import lock
+from syncd.format.manifest import MaxAge
 from syncd.model import ListName
 from syncd.outcomes import Outcome
 from syncd.pipeline.sync import sync_source
@@ -16,7 +17,7 @@ from syncd.report import overview
 from syncd.report.overview import Overview
 from syncd.service.web.dashboard.details import list_page, source_page
 from syncd.service.web.dashboard.html import Html
-from syncd.service.web.dashboard.overview import overview_page
+from syncd.service.web.dashboard.overview import list_state, overview_page
 from syncd.service.web.dashboard.tasks import PageData, tasks
 from syncd.service.web.health import readiness
 from test_metrics import now as scraped
@@ -171,6 +172,54 @@ def test_a_source_out_of_reach_is_told_of_each_list_and_once(configured: World) 
     assert [one["last_sync"]["outcome"] for one in found_now["lists"]] == ["unreachable", "unreachable"]
     assert found_now["sources"][0]["faults"] == []
     assert len(found(configured).tasks) == 1
+
+
+# how old
+
+
+@pytest.mark.parametrize(
+    ("minutes", "freshness", "code", "state", "urgent", "ready"),
+    [
+        (59, "fresh", 0, "current", [], ""),
+        (60, "warn", 1, "late", [False], ", late"),
+        (7 * 60 - 1, "warn", 1, "late", [False], ", late"),
+        (7 * 60, "stale", 2, "stale", [True], ", stale"),
+    ],
+)
+def test_all_views_judge_an_age_by_the_same_limits(
+    configured: World, minutes: int, freshness: str, code: int, state: str, urgent: list[bool], ready: str
+) -> None:
+    """Status, check, dashboard, readiness, metrics with their alert rules, and the matcher on its own copy."""
+    configured.pull()
+    configured.clock.forward(minutes=minutes - 10)
+    listed = syncd("status", "--json").json["lists"]
+    assert [(one["freshness"], one["stale"]) for one in listed] == [(freshness, freshness == "stale")] * 2
+    assert [(one["warn_seconds"], one["limit_seconds"]) for one in listed] == [(3600, 25200)] * 2
+    assert check()[0] == code
+    shown = found(configured)
+    assert [one.urgent for one in shown.tasks] == urgent
+    assert [text(list_state(one)) for one in shown.overview.lists] == [state] * 2
+    assert "Limits late after 1 hour stale after 7 hours" in text(list_page(shown, shown.overview.lists[0], ()))
+    report = readiness({}, shown.overview, named=True)[1].splitlines()
+    assert [line.partition(" ago")[2] for line in report[1:]] == [ready] * 2
+    told, names = scraped(configured), {"source": "iwf", "list": "iwf.images"}
+    age = configured.clock().timestamp() - (told("syncd_list_verified_timestamp_seconds", **names) or 0)
+    limits = [told("syncd_list_age_limit_seconds", **names, level=level) or 0 for level in ("warn", "critical")]
+    assert [age >= limit for limit in limits] == [code >= 1, code == 2]
+    assert [(one.freshness, one.max_age) for one in configured.matcher().status()] == [
+        (freshness, MaxAge(warn=3600, critical=25200))
+    ] * 2
+    assert syncd("status", configured.copy, "--check").code == code
+
+
+def test_a_clock_that_was_set_back_is_judged_alike(configured: World) -> None:
+    """Nobody knows how old the lists are."""
+    configured.pull()
+    configured.clock.forward(hours=-3)
+    assert [one["freshness"] for one in syncd("status", "--json").json["lists"]] == ["stale", "stale"]
+    assert (check()[0], syncd("status", configured.copy, "--check").code) == (2, 2)
+    assert [one.urgent for one in found(configured).tasks] == [True]
+    assert [one.freshness for one in configured.matcher().status()] == ["stale", "stale"]
 
 
 # only what has ended

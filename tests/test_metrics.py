@@ -71,7 +71,7 @@ def make_context(world: World, publisher: Publisher, config: Config, found: list
         health=Health(world.state.feed, catalog, found.append),
         clock=world.clock,
         emit=found.append,
-        overview=lambda: overview.read(world.state, catalog, config.intervals(), world.clock()),
+        overview=lambda: overview.read(world.state, catalog, config.intervals(), world.clock(), ages=config.max_ages()),
         config=lambda: config,
     )
 
@@ -94,7 +94,8 @@ def test_what_stands_is_told_right_after_a_start(standing: World) -> None:
     assert found("syncd_source_configured", **IWF) == 1
     assert found("syncd_source_lists", **IWF) == 1
     assert found("syncd_source_interval_seconds", **IWF) == 600
-    assert found("syncd_source_patience_seconds", **IWF) == 3600
+    assert found("syncd_list_age_limit_seconds", **IMAGES, level="warn") == 3600
+    assert found("syncd_list_age_limit_seconds", **IMAGES, level="critical") == 25200
     assert found("syncd_source_next_sync_timestamp_seconds", **IWF) == 0
     assert found("syncd_state_read_success") == 1
     assert found("syncd_metadata_expiry_timestamp_seconds", role="timestamp") == NOW + 48 * 3600
@@ -482,13 +483,13 @@ def test_no_metric_holds_what_is_secret(standing: World) -> None:
 
 
 def test_a_list_costs_a_bounded_number_of_series(world: World) -> None:
-    """Twenty-eight; each costs time at every scrape."""
+    """Thirty; each costs time at every scrape."""
     sizes = []
     for number in range(3):
         world.publish(full=rows(0, 2), name=ListName(f"list{number}"))
         world.sync()
         sizes.append(len(now(world)))
-    assert sizes[1] - sizes[0] == sizes[2] - sizes[1] == 28
+    assert sizes[1] - sizes[0] == sizes[2] - sizes[1] == 30
 
 
 def documented() -> list[tuple[str, ...]]:
@@ -552,7 +553,7 @@ def test_a_running_daemon_can_be_scraped(today: World) -> None:  # noqa: F811 - 
     assert found("syncd_list_rows", **IMAGES) == 3
     assert found("syncd_publish_to_loaded_seconds_count", list="iwf.images") == 1
     assert found("syncd_http_requests_total", kind="checkin", status="2xx") == 1
-    assert found("syncd_source_patience_seconds", **IWF) == 3 * 86400
+    assert found("syncd_list_age_limit_seconds", **IMAGES, level="warn") == 3 * 86400
     with served(today) as (_, client):
         again = Scrape(client.get("/metrics").text)
     for name in ("syncd_list_verified_timestamp_seconds", "syncd_list_version"):

@@ -31,7 +31,7 @@ def test_all_is_well(configured: World) -> None:
     configured.publish(full=rows(0, 3))
     syncd("sync")
     configured.clock.forward(minutes=4)
-    assert probe() == (0, "SYNCD OK - 1 list, the oldest verified 4 minutes ago | 'iwf.images'=240s;;3600\n")
+    assert probe() == (0, "SYNCD OK - 1 list, the oldest verified 4 minutes ago | 'iwf.images'=240s;3600;25200\n")
 
 
 def test_a_list_that_nobody_keeps_up_is_critical(configured: World) -> None:
@@ -39,11 +39,11 @@ def test_a_list_that_nobody_keeps_up_is_critical(configured: World) -> None:
     configured.publish(full=rows(0, 3))
     syncd("sync")
     configured.clock.forward(hours=3)
-    code, line = probe()
-    assert code == 2
-    assert line == (
-        "SYNCD CRITICAL - iwf.images: not verified for 3 hours: syncs do not run | 'iwf.images'=10800s;;3600\n"
-    )
+    told = "iwf.images: not verified for 3 hours: syncs do not run | 'iwf.images'=10800s;3600;25200\n"
+    assert probe() == (1, f"SYNCD WARNING - {told}")
+    configured.clock.forward(hours=5)
+    told = "iwf.images: not verified for 8 hours: syncs do not run | 'iwf.images'=28800s;3600;25200\n"
+    assert probe() == (2, f"SYNCD CRITICAL - {told}")
 
 
 def test_a_list_whose_source_is_no_longer_configured_is_a_warning(configured: World, tmp_path: Path) -> None:
@@ -73,7 +73,8 @@ def test_a_hold_is_a_warning(configured: World) -> None:
     assert probe() == (
         1,
         "SYNCD WARNING - iwf.images: hold 1: 2 rows (removals): the update would leave the list without any entry; "
-        "`syncd release 1 --reason R` publishes it, `syncd discard 1 --reason R` drops it | 'iwf.images'=0s;;3600\n",
+        "`syncd release 1 --reason R` publishes it, `syncd discard 1 --reason R` drops it | "
+        "'iwf.images'=0s;3600;25200\n",
     )
 
 

@@ -9,6 +9,7 @@ import pytest
 from syncd.errors import RefusedError, StoreError, UsageError
 from syncd.fetch import Meter
 from syncd.format.caps import DEFAULT_CAPS, Caps
+from syncd.format.freshness import SourceAges
 from syncd.model import ListName
 from syncd.operate.repair import retrust
 from syncd.pipeline.prepare import Request, prepare
@@ -29,6 +30,7 @@ class Drop:
     lists: tuple[ListName, ...] = ()
     deadline: float = 20.0
     caps: Caps = DEFAULT_CAPS
+    ages: SourceAges | None = None
 
     def check(self) -> None:
         """Nothing is named."""

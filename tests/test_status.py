@@ -171,9 +171,10 @@ def test_faults_are_in_the_document(configured: World) -> None:
 def test_status_says_whether_a_list_is_stale(configured: World) -> None:
     """In the document, for machines."""
     assert [one["stale"] for one in syncd("status", "--json").json["lists"]] == [False]
-    configured.clock.forward(hours=3)
+    configured.clock.forward(hours=7)
     listed = syncd("status", "--json").json["lists"][0]
-    assert (listed["list"], listed["stale"], listed["age_seconds"]) == (HEAD, True, 10800)
+    assert (listed["list"], listed["stale"], listed["age_seconds"]) == (HEAD, True, 25200)
+    assert (listed["freshness"], listed["warn_seconds"], listed["limit_seconds"]) == ("stale", 3600, 25200)
 
 
 def test_status_names_matchers_that_do_not_follow(configured: World) -> None:

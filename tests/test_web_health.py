@@ -28,9 +28,12 @@ def test_what_is_proved_is_ready(standing: World) -> None:
     with running(standing, EACH_TIME) as web:
         assert ready(web.url) == (200, "ready: 1 list, 0 not proved, 0 stale\n")
         standing.clock.forward(hours=3)
+        named = "ready: 1 list, 0 not proved, 0 stale\niwf.images version 1: verified 3 hours ago, late\n"
+        assert ready(web.url, bearer(OPERATOR)) == (200, named)
+        standing.clock.forward(hours=5)
         text = "ready: 1 list, 0 not proved, 1 stale\n"
         assert ready(web.url) == (200, text)
-        named = f"{text}iwf.images version 1: verified 3 hours ago, stale\n"
+        named = f"{text}iwf.images version 1: verified 8 hours ago, stale\n"
         assert ready(web.url, bearer(OPERATOR)) == (200, named)
         assert ready(web.url, web.add("m")) == (200, text)
         assert httpx.get(f"{web.url}/healthz").text == "ok\n"

@@ -6,6 +6,7 @@ from typing import Any
 from syncd.ask.question import Answers, AskedState, Question
 from syncd.catalog.records import OriginRecord, head_name
 from syncd.feed.snapshot import Snapshot
+from syncd.format.freshness import UNSTATED, AgeVerdict, judge_age
 from syncd.model import Digest, ListName, list_name
 from syncd.report.lookup import VersionChoice, chosen_versions, find, opened
 from syncd.units import stamp
@@ -45,6 +46,8 @@ class LookupQuestion(Question):
 def _list_document(snapshot: Snapshot, origin: OriginRecord | None, now: datetime) -> dict[str, Any]:
     manifest = snapshot.manifest
     serial = manifest.origin.serial if manifest.origin else None
+    age = now - origin.verified_at if origin else None
+    stale = age is not None and judge_age(age, manifest.max_age or UNSTATED) is AgeVerdict.STALE
     return {
         "list": manifest.list,
         "version": manifest.version,
@@ -52,7 +55,8 @@ def _list_document(snapshot: Snapshot, origin: OriginRecord | None, now: datetim
         "serial": origin.serial if origin else serial,
         "created_at": stamp(manifest.created),
         "verified_at": stamp(origin.verified_at) if origin else None,
-        "age_seconds": int((now - origin.verified_at).total_seconds()) if origin else None,
+        "age_seconds": int(age.total_seconds()) if age is not None else None,
+        "stale": stale,
         "expired": [],
         "retired": stamp(manifest.retired.since) if manifest.retired else None,
     }

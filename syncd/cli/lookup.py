@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -13,10 +13,13 @@ from syncd.cli import arguments
 from syncd.cli.arguments import LARGEST
 from syncd.cli.operator import ConfigFile, Document, ask_document, load_config
 from syncd.cli.output import JsonFlag, note, print_json, say, utc_now
-from syncd.cli.pulled import NOTHING_MATCHED, STALE_AFTER, Root, lists_document, open_copy, show_hits, warn_of_age
+from syncd.cli.pulled import NOTHING_MATCHED, RefuseStale, Root, lists_document, open_copy, show_hits, warn_of_age
 from syncd.errors import UsageError
 from syncd.model import Digest, Hit, list_name
 from syncd.units import span
+
+if TYPE_CHECKING:
+    from syncd.matcher import Matcher
 
 _STDIN: Final = "-"
 _MOST: Final = 1000
@@ -74,6 +77,7 @@ def lookup(
         list[str] | None, typer.Option("--list", metavar="L", help="In this list; may be repeated.")
     ] = None,
     root: Root = None,
+    refuse_stale: RefuseStale = False,
     config: ConfigFile = None,
     as_json: JsonFlag = False,
 ) -> int:
@@ -85,8 +89,9 @@ def lookup(
 
     ALG is md5, sha1, sha256, sha512, pdq, photodna, or any other algorithm of a list. Perceptual digests (pdq,
     photodna) match only if they are equal: near matches are not found. With - digests are read from standard input, one
-    a line, which keeps them out of the process list and the shell's history. A copy whose signatures have expired still
-    answers, with a warning. A digest whose algorithm is in no list is reported as not checked.
+    a line, which keeps them out of the process list and the shell's history. A copy that is older than its limits
+    still answers, with a warning; with --refuse-stale, it does not. A digest whose algorithm is in no list is reported
+    as not checked.
 
     The rows of DIR were verified when they were pulled, and are not read again: `syncd verify DIR` does that.
 
@@ -98,8 +103,9 @@ def lookup(
       2   not a digest, none could be checked, DIR is not a copy; or there is
           no such list or version, or its files are no longer kept
       4   altered: signatures, manifests, or the length or structure of a segment
-      6   other users may write DIR, or you may not read it; or you are neither
-          an operator of the daemon nor the owner of the state
+      6   other users may write DIR, you may not read it, or with --refuse-stale:
+          a list is stale; or you are neither an operator of the daemon nor
+          the owner of the state
 
     \b
     Example:
@@ -115,8 +121,10 @@ def lookup(
         raise UsageError("a pulled copy has one version of each list", hint="leave DIR out to ask the operator's state")
     if folder is None and root is not None:
         raise UsageError("--root is for a pulled copy", hint="name its folder, or leave --root out")
+    if folder is None and refuse_stale:
+        raise UsageError("--refuse-stale is for a pulled copy", hint="name its folder, or leave --refuse-stale out")
     if folder is not None:
-        result = _in_copy(folder, root, asked, names)
+        result = _in_copy(open_copy(folder, root, refuse_stale=refuse_stale), folder, asked, names)
     else:
         time = arguments.time(at, "--at", utc_now()) if at is not None else None
         result = _in_state(config, asked, {"lists": names, "version": version, "at": time})
@@ -147,8 +155,7 @@ def _split(what: Sequence[str]) -> tuple[Path | None, Sequence[str]]:
     return None, what  # a digest without its algorithm
 
 
-def _in_copy(folder: Path, root: Path | None, asked: Sequence[AskedDigest], lists: Sequence[str]) -> LookupResult:
-    matcher = open_copy(folder, root)
+def _in_copy(matcher: "Matcher", folder: Path, asked: Sequence[AskedDigest], lists: Sequence[str]) -> LookupResult:
     held = tuple(map(str, matcher.algorithms))
     answers = [
         LookupAnswer(
@@ -173,8 +180,8 @@ def _in_state(config: Path | None, asked: Sequence[AskedDigest], asking: dict[st
     document, _ = ask_document(load_config(config), "lookup", asking, utc_now())
     for one in document["lists"]:
         age = timedelta(seconds=one["age_seconds"] or 0)
-        if age > STALE_AFTER:
-            note(f"{one['list']} was last verified {span(age)} ago")
+        if one["stale"]:
+            note(f"{one['list']} is stale: it was last verified {span(age)} ago")
     hits = [None if found is None else tuple(Hit(**hit) for hit in found) for found in document["hits"]]
     answers = [LookupAnswer(one, found) for one, found in zip(asked, hits, strict=True)]
     place = "list that was published then" if asking["at"] else "published list"

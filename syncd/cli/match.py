@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from syncd.cli.output import JsonFlag, note, print_json, show_error
-from syncd.cli.pulled import NOTHING_MATCHED, Copy, lists_document, open_copy, show_hits, warn_of_age
+from syncd.cli.pulled import NOTHING_MATCHED, Copy, RefuseStale, lists_document, open_copy, show_hits, warn_of_age
 from syncd.errors import SyncdError, UsageError, error_document
 from syncd.matcher import Matcher
 from syncd.model import KNOWN_ALGORITHMS, Algorithm, Hit
@@ -30,6 +30,7 @@ class Checked:
 def match(
     folder: Copy,
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", readable=False, help="Files to check.")],
+    refuse_stale: RefuseStale = False,
     as_json: JsonFlag = False,
 ) -> int:
     """Check whether files are on the lists of a pulled copy.
@@ -48,13 +49,14 @@ def match(
       2   a file could not be read (the others were checked), DIR is not a copy,
           or none of its lists holds cryptographic digests
       4   altered: signatures, manifests, or the length or structure of a segment
-      6   other users may write DIR, or you may not read it
+      6   other users may write DIR, you may not read it,
+          or with --refuse-stale: a list is stale
 
     \b
     Example:
       syncd match /var/lib/hashes upload.jpg
     """
-    matcher = open_copy(folder)
+    matcher = open_copy(folder, refuse_stale=refuse_stale)
     algorithms = [algorithm for algorithm in matcher.algorithms if algorithm.cryptographic]
     if not algorithms:
         raise UsageError(

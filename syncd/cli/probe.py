@@ -54,7 +54,7 @@ def judge(document: Document) -> ProbeResult:
     """Judge a status document by its worst fault, and name all faults, worst first."""
     faults = sorted(_faults(document), key=lambda fault: -fault[0])
     aged = [one for one in document["lists"] if one["age_seconds"] is not None]
-    data = " ".join(f"'{one['list']}'={one['age_seconds']}s;;{one['limit_seconds'] or 0}" for one in aged)
+    data = " ".join(map(_performance, aged))
     if faults:
         return ProbeResult(faults[0][0], "; ".join(text for _, text in faults), data)
     retired = sum(bool(one.get("retired_at")) for one in document["lists"])  # an older daemon does not report it
@@ -64,6 +64,11 @@ def judge(document: Document) -> ProbeResult:
         return ProbeResult(ProbeLevel.UNKNOWN, "nothing is published, and no source is configured")
     oldest = timedelta(seconds=max(one["age_seconds"] for one in aged))
     return ProbeResult(ProbeLevel.OK, f"{count(len(aged), 'list')}, the oldest verified {span(oldest)} ago", data)
+
+
+def _performance(one: Document) -> str:
+    warn = one.get("warn_seconds") or ""  # an older daemon does not report it
+    return f"'{one['list']}'={one['age_seconds']}s;{warn};{one['limit_seconds'] or 0}"
 
 
 def unknown(error: SyncdError) -> ProbeResult:

@@ -1,7 +1,7 @@
 """Shared by ``syncd lookup`` and ``syncd match``: open a pulled copy, warn about its age, show hits."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -9,6 +9,7 @@ import typer
 
 from syncd.cli import arguments
 from syncd.cli.output import note, say, utc_now
+from syncd.format.freshness import AgeVerdict, limit_in_words
 from syncd.matcher import ListStatus, Matcher
 from syncd.matcher.copy import copy_at, read_current
 from syncd.matcher.status import retirement_warning
@@ -16,9 +17,6 @@ from syncd.model import Hit
 from syncd.units import clock_is_behind, span, stamp
 
 NOTHING_MATCHED: Final = 10
-STALE_AFTER: Final = timedelta(hours=48)
-"""The validity of a feed's timestamp."""
-
 Copy = Annotated[Path, typer.Argument(metavar="DIR", readable=False, help="A copy made by `syncd pull`.")]
 """``readable=False``, here and below: typer's own check would give another message and exit code."""
 Root = Annotated[
@@ -27,9 +25,12 @@ Root = Annotated[
         metavar="ROOT", readable=False, help="The trust root to verify DIR with; default: the root of the pull."
     ),
 ]
+RefuseStale = Annotated[
+    bool, typer.Option("--refuse-stale", help="Fail if a list is older than its limit, instead of warning.")
+]
 
 
-def open_copy(folder: Path, root: Path | None = None) -> Matcher:
+def open_copy(folder: Path, root: Path | None = None, *, refuse_stale: bool = False) -> Matcher:
     """Open a matcher on the copy, verified with ``root`` if given.
 
     Raises the errors of `Matcher.open`, and `RefusedError` if this user may not read the copy.
@@ -37,14 +38,15 @@ def open_copy(folder: Path, root: Path | None = None) -> Matcher:
     if root is not None:
         arguments.root(root)
     with arguments.readable(folder):
-        return Matcher.open(folder, root=root, clock=utc_now)
+        return Matcher.open(folder, root=root, clock=utc_now, stale="refuse" if refuse_stale else "serve")
 
 
 def warn_of_age(matcher: Matcher, folder: Path) -> None:
     """Warn on standard error about a copy that is not current; its answers stand."""
     statuses = matcher.status()
     age = utc_now() - max(_known_times(statuses, folder))
-    if clock_is_behind(age):
+    behind = clock_is_behind(age)
+    if behind:
         note(f"the local clock is {span(-age)} behind: set it; until then the age of the copy is unknown")
     expired = sorted({role for status in statuses for role in status.expired})
     if expired:
@@ -53,10 +55,23 @@ def warn_of_age(matcher: Matcher, folder: Path) -> None:
         if status.retired:
             if warning := retirement_warning(status.list, status.retired, utc_now()):
                 note(warning)
-        elif status.age is None:
-            note(f"{status.list}: the feed does not say when it was last verified")
-        elif expired or status.age > STALE_AFTER:
-            note(f"{status.list} was last verified {span(status.age)} ago")
+        elif not behind and (warning := age_warning(status)):
+            note(warning)
+
+
+def age_warning(status: ListStatus) -> str:
+    """Return the warning about a list that is not fresh; "" if it is, or is retired."""
+    if status.freshness in {None, AgeVerdict.FRESH}:
+        return ""
+    if status.age is None:
+        return f"{status.list} is stale: the feed does not say when it was last verified"
+    if clock_is_behind(status.age):
+        return f"{status.list} is stale: its age is unknown while the local clock is behind"
+    verified = f"it was last verified {span(status.age)} ago"
+    stale = f"stale after {limit_in_words(status.max_age.critical)}"
+    if status.freshness is AgeVerdict.STALE:
+        return f"{status.list} is stale: {verified} ({stale})"
+    return f"{status.list} is late: {verified} (late after {limit_in_words(status.max_age.warn)}, {stale})"
 
 
 def _known_times(statuses: Sequence[ListStatus], folder: Path) -> Iterator[datetime]:
@@ -77,6 +92,8 @@ def lists_document(statuses: Iterable[ListStatus]) -> list[dict[str, Any]]:
             "serial": status.serial,
             "verified_at": stamp(status.verified_at) if status.verified_at else None,
             "age_seconds": int(status.age.total_seconds()) if status.age is not None else None,
+            "max_age": {"warn": status.max_age.warn, "critical": status.max_age.critical},
+            "freshness": status.freshness,
             "expired": list(status.expired),
             "retired": stamp(status.retired) if status.retired else None,
         }

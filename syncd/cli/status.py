@@ -18,6 +18,10 @@ _OVERDUE: Final = timedelta(minutes=5)
 
 
 def status(
+    folder: Annotated[
+        Path | None,
+        typer.Argument(metavar="[DIR]", readable=False, help="A copy made by `syncd pull`; default: our own state."),
+    ] = None,
     check: Annotated[
         bool, typer.Option("--check", help="Print one line and exit with 0 to 3, for Nagios and similar monitoring.")
     ] = False,
@@ -30,18 +34,25 @@ def status(
     need a person are red, with the reason. Warns 60, 30 and 7 days before root or targets expire. If `syncd run` holds
     the state, this asks that daemon.
 
+    With DIR it shows the lists of a pulled copy: their signed ages, and the limits in their manifests. This needs no
+    configuration, no daemon and no network. A list is late from its first limit, and stale from its second.
+
     \b
     Exit codes:
       0   shown, whatever the state is
       1   storage
-      2   not set up
-      6   the state folder belongs to another user
+      2   not set up, or DIR is not a copy
+      4   altered: signatures, manifests, or the length or structure of a segment
+      6   the state folder belongs to another user;
+          other users may write DIR, or you may not read it
     With --check: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN, and no other.
 
     \b
     Example:
       syncd status --json
     """
+    if folder is not None:
+        return _status_of_copy(folder, check=check, as_json=as_json)
     if check:
         try:
             result = probe.judge(_read(config))
@@ -54,6 +65,15 @@ def status(
         print_json(document)
     else:
         _show(document)
+    return 0
+
+
+def _status_of_copy(folder: Path, *, check: bool, as_json: bool) -> int:
+    from syncd.cli import copy_status  # the matcher: not needed to ask a daemon
+
+    if check:
+        return copy_status.probe_copy(folder)
+    copy_status.show_copy(folder, as_json=as_json)
     return 0
 
 
@@ -70,7 +90,8 @@ def _read_here(settings: Any) -> Document:
 
     folder = state_folder(settings)
     with open_catalog(folder) as catalog:
-        view = overview.read(folder, catalog, settings.intervals(), utc_now(), settings.certificates())
+        certificates, ages = settings.certificates(), settings.max_ages()
+        view = overview.read(folder, catalog, settings.intervals(), utc_now(), certificates, ages=ages)
     return status_document(view).model_dump(mode="json")
 
 

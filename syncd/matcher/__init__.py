@@ -1,8 +1,10 @@
 """The public API for matching services."""
 
+from syncd.errors import StaleList
+from syncd.format.freshness import AgeVerdict
 from syncd.matcher.feed import Feed
 from syncd.matcher.matcher import Matcher
 from syncd.matcher.status import ListStatus
 from syncd.model import Hit
 
-__all__ = ["Feed", "Hit", "ListStatus", "Matcher"]
+__all__ = ["AgeVerdict", "Feed", "Hit", "ListStatus", "Matcher", "StaleList"]

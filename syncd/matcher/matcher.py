@@ -13,11 +13,12 @@ A matcher opened before a fork works in the children; each child watches by itse
 
 import os
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, NoReturn, Self
+from typing import Any, Final, Literal, NoReturn, Self
 
 import numpy as np
 
@@ -25,15 +26,16 @@ from syncd.errors import StoreError, SyncdError, UsageError
 from syncd.feed.folder import MAX_METADATA_BYTES, FeedFolder
 from syncd.fetch.backoff import JITTER
 from syncd.files import read_bytes
-from syncd.format.rows import Digests, Mask
+from syncd.format.rows import Mask
+from syncd.matcher.age import ListAges, StaleGuard, Timer
 from syncd.matcher.copy import ROOT, copy_at
+from syncd.matcher.digests import as_digests, has_width, misuse, prepare
 from syncd.matcher.feed import Feed
-from syncd.matcher.load import Generation, SearchSet, load, stamp_of
+from syncd.matcher.load import Generation, load, stamp_of
 from syncd.matcher.status import ListStatus, list_status
 from syncd.matcher.threads import Wait, can_wait
 from syncd.matcher.watcher import FeedWatcher, FolderWatcher, ReloadStep, WatchedFeed, Watcher
-from syncd.model import KNOWN_ALGORITHMS, Algorithm, Digest, Hit, ListName
-from syncd.units import count
+from syncd.model import Algorithm, Hit, ListName
 
 _new_tuple: Final = tuple.__new__
 """Saves a quarter of a microsecond a hit over calling the class of a named tuple."""
@@ -47,8 +49,12 @@ def _utc_now() -> datetime:
 class Matcher:
     """Look-ups in a pulled copy. They may run in many threads; `reload` swaps whole generations."""
 
-    def __init__(self, folder: FeedFolder, root: bytes, generation: Generation, clock: Callable[[], datetime]) -> None:
-        self._folder, self._root, self._generation, self._clock = folder, root, generation, clock
+    def __init__(
+        self, folder: FeedFolder, root: bytes, generation: Generation, ages: ListAges, guard: StaleGuard | None
+    ) -> None:
+        self._folder, self._root, self._generation = folder, root, generation
+        self._ages, self._guard, self._clock = ages, guard, ages.clock
+        ages.load(generation)
         self._last_error: SyncdError | None = None
         self._reload_lock = threading.Lock()
         self._watcher: Watcher | None = None
@@ -69,17 +75,30 @@ class Matcher:
 
     @classmethod
     def open(
-        cls, folder: str | Path, *, root: str | Path | None = None, clock: Callable[[], datetime] = _utc_now
+        cls,
+        folder: str | Path,
+        *,
+        root: str | Path | None = None,
+        stale: Literal["serve", "refuse"] = "serve",
+        clock: Callable[[], datetime] = _utc_now,
+        timer: Timer = time.monotonic,
     ) -> Self:
         """Prove a copy (signatures, thresholds, manifest hashes, lengths, no other writers) and map it.
 
         ``root``: the trusted root; by default, the root that the copy was pulled with. Segment bytes were proved by the
-        pull (`syncd verify` proves them again). Expiry is reported by `status`; it never stops look-ups.
+        pull (`syncd verify` proves them again). ``stale``: "serve" answers from a list however old it is, which
+        `status` reports; with "refuse", a look-up that would search a stale list raises `StaleList`.
         Raises `UsageError`, `RefusedError`, `TrustError`, `MismatchError`, `SegmentError`, `StoreError`.
         """
+        if stale not in {"serve", "refuse"}:
+            raise UsageError(
+                "stale is neither 'serve' nor 'refuse'", hint="give one of the two; the default is 'serve'"
+            )
         copy = copy_at(Path(folder))
         trusted_root = _root_of(copy) if root is None else _given_root(Path(root))
-        return cls(copy, trusted_root, load(copy, trusted_root), clock)
+        ages = ListAges(clock, timer)
+        guard = StaleGuard(ages) if stale == "refuse" else None
+        return cls(copy, trusted_root, load(copy, trusted_root), ages, guard)
 
     @property
     def generation(self) -> Generation:
@@ -90,15 +109,19 @@ class Matcher:
         """Return every entry in force that supports ``digest`` (bytes or hex); [] if no list has one.
 
         ``lists``: the lists to search; if empty, all that are not retired. Raises `UsageError` if the algorithm is not
-        known and no list holds it, if the digest has another width, or if a list is not in the copy; `RetiredList`.
+        known and no list holds it, if the digest has another width, or if a list is not in the copy; `RetiredList`,
+        and `StaleList` if the matcher refuses stale lists.
         """
+        generation, guard = self._generation, self._guard
+        if guard is not None and (guard.stale or guard.timer() >= guard.due):
+            guard.check(generation, lists)
         try:
-            search_set = self._generation.search_sets.get(algorithm)
+            search_set = generation.search_sets.get(algorithm)
         except TypeError:  # not hashable, for example a list
-            raise _misuse("", (), "") from None
+            raise misuse("", (), "") from None
         if search_set is None or type(digest) is not bytes or len(digest) != search_set.width or lists:
-            search_set, digest = _prepare(algorithm, search_set, digest)
-            search_set = self._generation.restrict(search_set, lists) if lists else search_set
+            search_set, digest = prepare(algorithm, search_set, digest)
+            search_set = generation.restrict(search_set, lists) if lists else search_set
         hits = []
         for name, version, entries_of in search_set.lookups:
             for entry, label in entries_of(digest):
@@ -111,25 +134,32 @@ class Matcher:
         ``digests``: a numpy array of dtype ``S<width>`` and shape (n,), or of uint8 and shape (n, width), or an
         iterable of bytes. ``lists`` and errors raised are as in `lookup`.
         """
-        generation = self._generation
+        generation, guard = self._generation, self._guard
+        if guard is not None and (guard.stale or guard.timer() >= guard.due):
+            guard.check(generation, lists)
         try:
             search_set = generation.search_sets[algorithm]
         except (KeyError, TypeError):
-            raise _misuse("", (), "") from None
+            raise misuse("", (), "") from None
         if not isinstance(digests, np.ndarray) and isinstance(digests, Iterable):
             digests = list(digests)
-        search_set = next((other for other in search_set.others if _has_width(digests, other.width)), search_set)
-        keys = _as_digests(algorithm, search_set.width, digests)
+        search_set = next((other for other in search_set.others if has_width(digests, other.width)), search_set)
+        keys = as_digests(algorithm, search_set.width, digests)
         found = np.zeros(len(keys), bool)
         for _, _, stack in (generation.restrict(search_set, lists) if lists else search_set).stacks:
             found |= stack.contains(keys)
         return found
 
     def status(self) -> list[ListStatus]:
-        """Return the version and age of each list, and the error that prevents loading a newer generation."""
+        """Return version, age, limits and verdict of each list, and the error that prevents loading a newer generation.
+
+        Needs neither a daemon nor the network: all of it is in the signed metadata of the copy.
+        """
         generation, now, error = self._generation, self._clock(), self._last_error
         snapshots = generation.snapshots.items()
-        return [list_status(snapshot, generation.vouching[name], now, error) for name, snapshot in snapshots]
+        return [
+            list_status(snapshot, generation.vouching[name], self._ages, now, error) for name, snapshot in snapshots
+        ]
 
     @property
     def versions(self) -> dict[ListName, int]:
@@ -155,7 +185,9 @@ class Matcher:
             try:
                 changed = not self.is_newest()
                 if changed:
-                    self._generation = load(self._folder, self._root, self._generation)
+                    generation = load(self._folder, self._root, self._generation)
+                    self._ages.load(generation)
+                    self._generation = generation
             except SyncdError as error:
                 self._last_error = error
                 raise
@@ -243,73 +275,3 @@ def _given_root(path: Path) -> bytes:
     except StoreError as error:
         hint = "check the path, and that this user may read the file"
         raise UsageError(f"the trusted root: {error.message}", hint=hint) from error
-
-
-def _misuse(algorithm: str, widths: Sequence[int], given: str) -> UsageError:
-    """Return the error for a wrong look-up. It does not repeat arguments: if swapped, one would be a digest."""
-    if not widths:
-        known = ", ".join(KNOWN_ALGORITHMS)
-        return UsageError(
-            "unknown algorithm",
-            hint=f"the first argument must be one of {known}, or another algorithm used in a list of this copy",
-        )
-    wanted = " or ".join([*map(str, widths[:-1]), count(widths[-1], "byte")])
-    return UsageError(f"a {algorithm} digest has {wanted}, not {given}", hint="give bytes or hexadecimal text")
-
-
-def _prepare(algorithm: str, search_set: SearchSet | None, digest: object) -> tuple[SearchSet, bytes]:
-    """Return the set to search for a digest, and the digest as plain bytes of that width."""
-    widths = [same_width.width for same_width in search_set.by_width] if search_set else []
-    if not isinstance(digest, bytes | str):
-        raise UsageError(f"a digest must be bytes or text, not {type(digest).__name__}", hint="convert it with bytes()")
-    if not search_set:
-        raise _misuse("", (), "")
-    plain = _plain_bytes(widths, digest) if isinstance(digest, bytes) else Digest.parse(f"{algorithm}:{digest}").value
-    for same_width in search_set.by_width:
-        if same_width.width == len(plain):
-            return same_width, plain
-    raise _misuse(algorithm, widths, count(len(plain), "byte"))
-
-
-def _plain_bytes(widths: Sequence[int], value: bytes) -> bytes:
-    """Return plain bytes, with the trailing NULs that numpy strips from a digest taken out of an array."""
-    width = next((width for width in widths if width >= len(value)), 0)
-    return bytes(value).ljust(width, b"\0") if isinstance(value, np.bytes_) else bytes(value)
-
-
-def _has_width(digests: Any, width: int) -> bool:
-    """Return True if digests given to `Matcher.lookup_many` have this width; the longest of several values decides."""
-    if isinstance(digests, np.ndarray):
-        return int(digests.shape[-1] if digests.dtype == np.uint8 else digests.dtype.itemsize) == width
-    lengths = [len(value) for value in digests if isinstance(value, bytes)] if isinstance(digests, list) else []
-    return max(lengths, default=0) == width
-
-
-def _as_digests(algorithm: str, width: int, digests: Any) -> Digests:
-    if not isinstance(digests, np.ndarray):
-        return _join(algorithm, width, digests)
-    array = np.asarray(digests)  # without a mask, which would hide answers
-    if array.dtype == np.uint8 and array.ndim == 2 and array.shape[1] == width:  # noqa: PLR2004 - (n, width)
-        return np.ascontiguousarray(array).view(f"S{width}").reshape(-1)
-    if array.dtype != np.dtype(f"S{width}") or array.ndim != 1:
-        given = f"an array of {array.dtype} and shape {array.shape}"
-        raise UsageError(f"a {algorithm} digest has {count(width, 'byte')}, not {given}", hint=_shapes(width))
-    return array
-
-
-def _shapes(width: int) -> str:
-    return f"give an iterable of bytes, or an array of S{width}, or of uint8 and shape (n, {width})"
-
-
-def _join(algorithm: str, width: int, digests: Iterable[object]) -> Digests:
-    if not isinstance(digests, Iterable):
-        raise UsageError(f"digests must be an array or an iterable, not {type(digests).__name__}", hint=_shapes(width))
-    values = []
-    for value in digests:
-        if not isinstance(value, bytes):
-            raise UsageError(f"digests must be bytes, not {type(value).__name__}", hint=_shapes(width))
-        plain = value if len(value) == width else _plain_bytes([width], value)
-        if len(plain) != width:
-            raise _misuse(algorithm, [width], count(len(plain), "byte"))
-        values.append(plain)
-    return np.frombuffer(b"".join(values), f"S{width}")

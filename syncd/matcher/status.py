@@ -6,6 +6,9 @@ from typing import Final
 
 from syncd.errors import SyncdError
 from syncd.feed.snapshot import Snapshot
+from syncd.format.freshness import AgeVerdict
+from syncd.format.manifest import MaxAge
+from syncd.matcher.age import ListAges, limits_of
 from syncd.model import ListName
 from syncd.trust.values import TrustedFeed
 
@@ -24,8 +27,13 @@ class ListStatus:
     verified_at: datetime | None
     """when the feed's operator last verified the upstream, as of the last successful pull of this list"""
     age: timedelta | None
+    """since then; None if the feed does not state it, below zero if the local clock is behind"""
     expired: tuple[str, ...]
     """roles whose metadata, from that pull, has expired: nobody vouches for freshness any more"""
+    max_age: MaxAge
+    """the limits of its age, which its manifest states, or a reader's own"""
+    freshness: AgeVerdict | None
+    """the judgement of its age; None if it is retired"""
     error: SyncdError | None = None
     """the error that prevents loading a newer generation"""
     retired: datetime | None = None
@@ -39,7 +47,9 @@ def retirement_warning(name: ListName, since: datetime | None, now: datetime) ->
     return f"{name} was retired on {since:%Y-%m-%d}: look-ups skip it"
 
 
-def list_status(snapshot: Snapshot, trusted: TrustedFeed, now: datetime, error: SyncdError | None) -> ListStatus:
+def list_status(
+    snapshot: Snapshot, trusted: TrustedFeed, ages: ListAges, now: datetime, error: SyncdError | None
+) -> ListStatus:
     """Return the status of a snapshot that ``trusted`` vouches for; ``error``: prevents loading a newer one."""
     name = snapshot.manifest.list
     fresh = trusted.freshness.get(name)
@@ -49,8 +59,10 @@ def list_status(snapshot: Snapshot, trusted: TrustedFeed, now: datetime, error: 
         rows=snapshot.manifest.rows,
         serial=fresh.serial if fresh else None,
         verified_at=fresh.verified_at if fresh else None,
-        age=now - fresh.verified_at if fresh else None,
+        age=ages.of(name),
         expired=trusted.stale(now),
+        max_age=limits_of(snapshot),
+        freshness=ages.verdict(snapshot),
         error=error,
         retired=snapshot.manifest.retired.since if snapshot.manifest.retired else None,
     )

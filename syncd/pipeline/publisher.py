@@ -15,11 +15,13 @@ from syncd.errors import RefusedError, SyncdError
 from syncd.feed import garbage, layout
 from syncd.feed.signed import load_repository
 from syncd.files import lock, sha256_file
-from syncd.format.manifest import Manifest, SegmentRef
+from syncd.format.freshness import SourceAges
+from syncd.format.manifest import Manifest, MaxAge, SegmentRef
 from syncd.limits import DEFAULT_LIMITS, ListLimits
 from syncd.model import ListName
 from syncd.outcomes import HoldReason
 from syncd.pipeline.heads import ListState, named_segments, read_state
+from syncd.pipeline.limits_of_age import restated, stating
 from syncd.pipeline.next_version import SettleContext
 from syncd.pipeline.owed import fold_owed
 from syncd.pipeline.settle import Settled, settle_again, settle_update
@@ -73,12 +75,15 @@ class Publisher:
         """The publication core with this state's feed, catalog and signers."""
         return FeedPublisher(self.folder.feed, self.catalog, self.signers, self.announce, _PATIENCE)
 
-    def publish_update(self, update: Update, now: datetime, sync_id: str) -> Settled:
-        """Judge an update and publish the part that passes. Raises `RefusedError`, `StoreError`."""
+    def publish_update(self, update: Update, now: datetime, sync_id: str, max_age: MaxAge | None = None) -> Settled:
+        """Judge an update and publish the part that passes; its version states ``max_age`` (None: as before).
+
+        Raises `RefusedError`, `StoreError`.
+        """
         name = head_name(update.source, update.list)
 
         def settle(state: ListState) -> Settled:
-            return settle_update(state, update, SettleContext(now, encode_staged, sync_id=sync_id))
+            return stating(settle_update(state, update, SettleContext(now, encode_staged, sync_id=sync_id)), max_age)
 
         return self.settle(f"publishing {name}", update.source, update.list, settle, now)
 
@@ -89,6 +94,17 @@ class Publisher:
             return settle_again(state, SettleContext(now, encode_staged))
 
         return self.settle(f"judging {own_name} of {source} again", source, own_name, settle, now)
+
+    def state_limits(self, source: str, ages: SourceAges, now: datetime) -> tuple[Manifest, ...]:
+        """Publish a version of each of a source's lists that states other limits of its age. Return these versions.
+
+        Raises `RefusedError`, `StoreError`.
+        """
+
+        def propose(start: Start[Records]) -> Proposal[Records] | None:
+            return restated(start, (origin for origin in self.catalog.origins() if origin.source == source), ages)
+
+        return self.core.publish(f"stating the limits of {source}", propose, now) or ()
 
     def judge_update(self, update: Update, now: datetime) -> tuple[HoldReason, ...]:
         """Return the reasons for which an update would be held, for a dry run. Publishes and records nothing."""

@@ -5,7 +5,7 @@ verify -> plan -> stage -> gate -> compose -> publish. A fault in one list does 
 
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -18,10 +18,12 @@ from syncd.feed.folder import FeedFolder
 from syncd.feed.snapshot import keeping_maps
 from syncd.fetch import Meter
 from syncd.files import lock
+from syncd.format.freshness import SourceAges
 from syncd.format.manifest import Manifest, ManifestRef
 from syncd.model import ListName
 from syncd.outcomes import HoldReason, Lane, Outcome
 from syncd.pipeline.heads import ListState
+from syncd.pipeline.limits_of_age import states_others
 from syncd.pipeline.names import check_head_name, check_room
 from syncd.pipeline.outcome import ListOutcome, SyncOutcome
 from syncd.pipeline.prepare import LocalList, Prepare, Prepared, Progress, Request, VerifiedSource, prepare
@@ -77,8 +79,10 @@ def new_sync_id() -> str:
     return uuid.uuid4().hex
 
 
-def sign_if_due(publisher: Publisher, now: datetime) -> bool:
+def sign_if_due(publisher: Publisher, now: datetime, sources: Iterable[SourceAges | None] = ()) -> bool:
     """Sign the timestamp if it is an hour old, so that matchers learn when each upstream was last verified.
+
+    It is signed more often if lists of ``sources`` would otherwise look older than they may be.
 
     A signature or verification dated in the future was made by a clock that ran ahead, and is corrected at once.
     Returns True if signing was due. Raises `StoreError`, and `RefusedError` if the last signature is so far ahead that
@@ -87,10 +91,14 @@ def sign_if_due(publisher: Publisher, now: datetime) -> bool:
     last = publisher.last_signed()
     author.check_timestamp(last, now)
     corrected = publisher.catalog.correct_verified(now)
-    due = corrected or clock_is_behind(now - last) or now - last >= RESIGN_AFTER
+    due = corrected or clock_is_behind(now - last) or now - last >= _sign_after(sources)
     if due:
         publisher.resign(now)
     return due
+
+
+def _sign_after(sources: Iterable[SourceAges | None]) -> timedelta:
+    return min((RESIGN_AFTER, *(ages.sign_after for ages in sources if ages)))
 
 
 def held_of(state: ListState, left: Callable[[ListState], Over]) -> LocalList:
@@ -150,6 +158,7 @@ class _Sync:
         except Exception as fault:  # noqa: BLE001 - the catalog must record how the sync ended
             failure = as_known(fault)
             self.explain(failure)
+        failure = self._state_limits() or failure  # even if the source is down: the operator may have raised them
         failure = self._sign_if_due() or failure  # even if the source is down: matchers see that we are not
         lists = tuple(self.lists)
         seconds = time.monotonic() - started
@@ -209,11 +218,25 @@ class _Sync:
         except StoreError:  # one list's files must not stop the others: fetching again replaces them
             return Over.NOTHING
 
+    def _state_limits(self) -> SyncdError | None:
+        """Publish the limits of age of the lists that state others; return the error that prevents it."""
+        ages = self.source.ages
+        if ages is None or self.dry_run:
+            return None
+        heads = ((name, state.head) for name, state in self._states.items() if state.head)
+        try:
+            if any(states_others(head, ages.of(name)) for name, head in heads):
+                self._changed |= bool(self.publisher.state_limits(self.source.name, ages, self.clock()))
+        except SyncdError as error:
+            self.explain(error)
+            return error
+        return None
+
     def _sign_if_due(self) -> SyncdError | None:
         """Sign the timestamp unless this sync just did; return the error that prevents it."""
         try:
             if not self.dry_run and not self._changed:
-                sign_if_due(self.publisher, self.clock())
+                sign_if_due(self.publisher, self.clock(), (self.source.ages,))
         except SyncdError as error:
             self.explain(error)
             return error
@@ -261,7 +284,8 @@ class _Sync:
 
     def _publish(self, name: ListName, update: Update) -> ListOutcome:
         self.progress("publish", 0, 0)
-        settled = self.publisher.publish_update(update, self.clock(), self.sync_id)
+        max_age = self.source.ages.of(name) if self.source.ages else None
+        settled = self.publisher.publish_update(update, self.clock(), self.sync_id, max_age)
         good = Outcome.PUBLISHED if settled.changes_head else Outcome.UP_TO_DATE
         outcome = self._outcome(
             name, update.staged, Outcome.HELD if settled.reasons else good, settled.reasons, settled.version

@@ -4,9 +4,8 @@
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Final
 
 from syncd.catalog.catalog import Catalog
 from syncd.catalog.folder import StateFolder
@@ -23,6 +22,9 @@ from syncd.catalog.records import (
 from syncd.certificates import Certificate, CertificateView
 from syncd.certificates import views as certificate_views
 from syncd.feed.signed import load_repository
+from syncd.format.freshness import AgeVerdict, SourceAges, judge_age, usual_limits
+from syncd.format.manifest import MaxAge
+from syncd.model import ListName
 from syncd.outcomes import Outcome, reasons_in_words
 from syncd.report import lagging
 from syncd.report.expiry import Expiry, expiries
@@ -30,9 +32,6 @@ from syncd.report.holds import hold_in_words, reasons_of
 from syncd.report.lagging import MatcherView
 from syncd.report.recorded import last_and_running
 from syncd.units import clock_is_behind, in_words, span
-
-_PATIENCE: Final = timedelta(hours=1)
-_MISSED_SYNCS: Final = 3
 
 
 def in_words_of(fault: SyncFault) -> str:
@@ -72,16 +71,19 @@ class SourceView:
     """when a sync last verified every followed list"""
     running: SyncRecord | None = None
     """the running sync, dry or not; until it ends, everything is judged by ``last``"""
+    ages: SourceAges | None = None
+    """the configured limits of the ages of its lists; None: those that follow from the interval"""
 
     @property
     def configured(self) -> bool:
         """True if it is configured, and so kept up to date."""
         return self.interval is not None
 
-    @property
-    def patience(self) -> timedelta | None:
-        """The maximum age of its verified state; None if it is no longer configured."""
-        return None if self.interval is None else max(_PATIENCE, _MISSED_SYNCS * self.interval)
+    def limits_of(self, own_name: ListName) -> MaxAge | None:
+        """Return the limits of the age of one of its lists; None if it is no longer configured."""
+        if self.interval is None:
+            return None
+        return self.ages.of(own_name) if self.ages else usual_limits(self.interval.total_seconds())
 
 
 @dataclass(frozen=True)
@@ -114,10 +116,21 @@ class ListView:
         return self.now - self.origin.verified_at if self.origin and not self.retired else None
 
     @property
+    def limits(self) -> MaxAge | None:
+        """The limits of its age; None if its source is no longer configured."""
+        return self.source.limits_of(ListName(self.head.list.partition(".")[2]))
+
+    @property
+    def freshness(self) -> AgeVerdict | None:
+        """The judgement of its age, stale if its source is no longer configured; None if the list is retired."""
+        if self.retired:
+            return None
+        return judge_age(self.age, self.limits) if self.limits else AgeVerdict.STALE
+
+    @property
     def stale(self) -> bool:
         """True if it is no longer kept up to date."""
-        patience = self.source.patience
-        return not self.retired and (patience is None or (self.age is not None and self.age > patience))
+        return self.freshness is AgeVerdict.STALE
 
     @property
     def fault(self) -> SyncFault | None:
@@ -179,12 +192,13 @@ class ListView:
     @property
     def _why_old(self) -> str:
         """Why a list without a fault is not fresh; '' if it is fresh."""
-        patience = self.source.patience
-        if self.age and clock_is_behind(self.age):
+        if self.freshness in {None, AgeVerdict.FRESH}:
+            return ""
+        if self.age is None:
+            return "never verified in this state: syncs do not run"
+        if clock_is_behind(self.age):
             return f"the local clock is {span(-self.age)} behind the last verification: correct the clock"
-        if self.age and patience is not None and self.age > patience:
-            return f"not verified for {span(self.age)}: syncs do not run"
-        return ""
+        return f"not verified for {span(self.age)}: syncs do not run"
 
     @property
     def cure(self) -> str:
@@ -256,8 +270,12 @@ def read(
     now: datetime,
     certificates: Iterable[Certificate] = (),
     loaded: Iterable[LoadedVersion] | None = None,
+    *,
+    ages: Mapping[str, SourceAges] | None = None,
 ) -> Overview:
     """Gather the overview. ``intervals``: seconds between syncs, for each configured source.
+
+    ``ages``: the limits of the ages of their lists; if None, those that follow from the intervals.
 
     ``loaded``: the versions from the latest check-ins; if None, those in the catalog, which is some seconds behind.
 
@@ -267,7 +285,10 @@ def read(
     repository = load_repository(folder.feed)
     heads = catalog.heads()
     names = dict.fromkeys((*intervals, *(head.source for head in heads)))
-    sources = {name: _source(folder, catalog, name, intervals.get(name)) for name in names}
+    sources = {
+        name: replace(_source(folder, catalog, name, intervals.get(name)), ages=(ages or {}).get(name))
+        for name in names
+    }
     origins = {head_name(origin.source, origin.list): origin for origin in catalog.origins()}
     rows, ended = catalog.head_rows(), catalog.last_hold_ends()
     holds = [hold for hold in catalog.holds() if hold.state is HoldState.OPEN]

@@ -80,8 +80,14 @@ class ListReport(_Document):
     published_at: Time
     verified_at: Time | None = Field(description="when the source was last verified in this state")
     age_seconds: int | None = Field(description="since verified_at; null: never verified, or retired")
-    limit_seconds: int | None = Field(description="maximum for age_seconds; null: its source is no longer configured")
-    stale: bool = Field(description="true if it is no longer kept up to date")
+    warn_seconds: int | None = Field(
+        description="age_seconds from which it needs attention; null: its source is no longer configured"
+    )
+    limit_seconds: int | None = Field(
+        description="age_seconds from which it is stale; null: its source is no longer configured"
+    )
+    freshness: str | None = Field(description="fresh, warn, stale: age_seconds against these limits; null: retired")
+    stale: bool = Field(description="true if freshness is stale: it is no longer kept up to date")
     last_sync: SyncStatus | None = Field(
         description="last sync of its source; outcome, reasons and message are those of this list"
     )
@@ -203,6 +209,7 @@ def status_document(overview: Overview) -> StatusDocument:
 
 
 def _list(view: ListView) -> ListReport:
+    limits = view.limits
     return ListReport(
         list=view.head.list,
         source=view.head.source,
@@ -212,7 +219,9 @@ def _list(view: ListView) -> ListReport:
         published_at=view.head.published_at,
         verified_at=view.origin.verified_at if view.origin else None,
         age_seconds=_seconds(view.age),
-        limit_seconds=_seconds(view.source.patience),
+        warn_seconds=limits.warn if limits else None,
+        limit_seconds=limits.critical if limits else None,
+        freshness=view.freshness,
         stale=view.stale,
         last_sync=_sync_of(view),
         holds=tuple(_hold(hold, view.now) for hold in view.holds),

@@ -241,7 +241,15 @@ class Daemon:
     def _overview(self) -> Overview:
         publisher, config, now = self._publisher, self._config, self._environment.clock()
         certificates, loaded = config.certificates(), self._checkins.snapshot()
-        current = overview.read(publisher.folder, publisher.catalog, config.intervals(), now, certificates, loaded)
+        current = overview.read(
+            publisher.folder,
+            publisher.catalog,
+            config.intervals(),
+            now,
+            certificates,
+            loaded,
+            ages=config.max_ages(),
+        )
         return replace(current, faults=self._faults.current())
 
     def _due(self, name: str) -> None:
@@ -311,7 +319,7 @@ class Daemon:
 
     def _sign(self) -> None:
         try:
-            if sign_if_due(self._publisher, self._environment.clock()):
+            if sign_if_due(self._publisher, self._environment.clock(), self._config.max_ages().values()):
                 self._emit(events.TimestampSigned())
             self._faults.worked(TIMESTAMP)
         except SyncdError as error:

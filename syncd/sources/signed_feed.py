@@ -16,6 +16,7 @@ from syncd.feed.follow import Follower
 from syncd.fetch import Deadline, Endpoint, Meter, open_peer
 from syncd.files import read_bytes
 from syncd.format.caps import DEFAULT_CAPS, Caps
+from syncd.format.freshness import SourceAges
 from syncd.model import ListName
 from syncd.sources.source import Memory
 from syncd.trust.strict import verify_root
@@ -74,6 +75,8 @@ class SignedFeed:
     deadline: float = 600.0
     """seconds that a whole sync may take"""
     caps: Caps = DEFAULT_CAPS
+    ages: SourceAges | None = None
+    """the limits of the ages of its lists; None: as their manifests state now"""
     type: Literal["feed"] = "feed"
 
     def root_bytes(self) -> bytes:

@@ -11,6 +11,7 @@ from typing import Protocol
 from pydantic import JsonValue
 
 from syncd.format.caps import Caps
+from syncd.format.freshness import SourceAges
 from syncd.model import ListName
 
 Memory = Mapping[str, JsonValue]
@@ -42,6 +43,10 @@ class Source(Protocol):
     @property
     def caps(self) -> Caps:
         """The largest segment accepted."""
+
+    @property
+    def ages(self) -> SourceAges | None:
+        """The limits of the ages of its lists, which their manifests state; None: as they state now."""
 
     def check(self) -> None:
         """Check that every configured file can be used. Raises `ConfigError`."""

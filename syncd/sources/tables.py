@@ -11,13 +11,28 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
+from syncd.errors import nearest
 from syncd.format.caps import DEFAULT_CAPS, Caps
+from syncd.format.freshness import CRITICAL_AFTER_WARN, SourceAges, usual_warn
+from syncd.format.manifest import MaxAge
 from syncd.limits import GateTable
+from syncd.model import LIST_NAME, ListName
 from syncd.settings import GivenFile, Interval, Lists, Seconds, Url, named_files
 
 if TYPE_CHECKING:
     from syncd.sources.signed_feed import SignedFeed
     from syncd.sources.source import Source
+
+
+_LONGER: Final = "give a longer one; without it, the limits follow from the interval (docs/configuration.md)"
+
+
+class AgeTable(BaseModel):
+    """``[sources.NAME.ages.LIST]``: the limits of the age of one list. A source has the same keys for all."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    max_age_warn: Seconds | None = None
+    max_age_critical: Seconds | None = None
 
 
 class SourceTable(BaseModel):
@@ -29,6 +44,9 @@ class SourceTable(BaseModel):
     deadline: Seconds = 600.0
     lists: Lists = ()
     gate: GateTable = GateTable()
+    max_age_warn: Seconds | None = None
+    max_age_critical: Seconds | None = None
+    ages: dict[str, AgeTable] = {}
 
     @property
     @abstractmethod
@@ -49,7 +67,28 @@ class SourceTable(BaseModel):
 
     def fault(self) -> tuple[str, str, str] | None:
         """Return a key that does not fit the others, with message and hint; None if all fit."""
+        for name in self.ages:
+            if not LIST_NAME.fullmatch(name) or (self.lists and name not in self.lists):
+                hint = nearest(name, self.lists, "list") if self.lists else "write the list's name at the source"
+                return f"ages.{name}", "not a list of this source", hint
+        for where, table in {"": AgeTable(), **{f"ages.{name}.": own for name, own in self.ages.items()}}.items():
+            warn, critical = self._limits(table)
+            if warn < 2 * self.interval:
+                return f"{where}max_age_warn", "less than two intervals: no list could stay below it", _LONGER
+            if critical < warn:
+                return f"{where}max_age_critical", "less than max_age_warn", _LONGER
         return None
+
+    def max_ages(self) -> SourceAges:
+        """Return the limits of the ages of the source's lists."""
+        of_lists = {ListName(name): _max_age(self._limits(own)) for name, own in self.ages.items()}
+        return SourceAges(_max_age(self._limits(AgeTable())), of_lists)
+
+    def _limits(self, table: AgeTable) -> tuple[int, int]:
+        """Return the limits that a table gives. Keys that it lacks are those of the source, or follow its interval."""
+        warn = table.max_age_warn or self.max_age_warn or usual_warn(self.interval)
+        critical = table.max_age_critical or self.max_age_critical or warn + CRITICAL_AFTER_WARN
+        return int(warn), int(critical)
 
 
 class FeedSource(SourceTable):
@@ -85,6 +124,7 @@ class FeedSource(SourceTable):
             client_key=self.client_key,
             deadline=self.deadline,
             caps=Caps(rows=self.max_rows, length=self.max_bytes),
+            ages=self.max_ages(),
         )
 
     def secrets(self) -> dict[str, Path]:
@@ -99,7 +139,12 @@ class FeedSource(SourceTable):
         """Report a client key without its certificate, which cannot be used."""
         if self.client_key and not self.client_cert:
             return "client_key", "given without client_cert", "give both, or neither"
-        return None
+        return super().fault()
+
+
+def _max_age(limits: tuple[int, int]) -> MaxAge:
+    warn, critical = limits
+    return MaxAge(warn=warn, critical=critical)
 
 
 TABLES: Final[Mapping[str, type[SourceTable]]] = {"feed": FeedSource}

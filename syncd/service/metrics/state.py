@@ -172,6 +172,14 @@ def _begun(source: SourceView) -> datetime | None:
     return sync.started_at if sync else None
 
 
+def _age_limits(state: StateSample) -> Iterator[Sample]:
+    for view in state.overview.lists:
+        if view.limits is not None and not view.retired:
+            names = view.head.source, view.head.list
+            yield (*names, "warn"), view.limits.warn
+            yield (*names, "critical"), view.limits.critical
+
+
 def _published(state: StateSample) -> Iterator[Sample]:
     for source in state.overview.sources:
         yield (source.name,), sum(view.head.source == source.name and not view.over for view in state.overview.lists)
@@ -195,6 +203,12 @@ GAUGES: Final = (
         "When the upstream state that this list follows was last verified. Moved by success only.",
         _LIST,
         _per_list(lambda view: seconds(view.origin.verified_at) if view.origin else None),
+    ),
+    StateGauge(
+        "syncd_list_age_limit_seconds",
+        "Age of the verified state from which the list needs attention (warn), or is stale (critical).",
+        (*_LIST, "level"),
+        _age_limits,
     ),
     StateGauge(
         "syncd_list_published_timestamp_seconds",
@@ -238,12 +252,6 @@ GAUGES: Final = (
         "Configured time between two syncs.",
         _SOURCE,
         _per_source(lambda source: source.interval.total_seconds() if source.interval else None),
-    ),
-    StateGauge(
-        "syncd_source_patience_seconds",
-        "Highest acceptable age of the verified state: three intervals, at least an hour.",
-        _SOURCE,
-        _per_source(lambda source: source.patience.total_seconds() if source.patience else None),
     ),
     StateGauge(
         "syncd_source_success_timestamp_seconds",

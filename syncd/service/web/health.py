@@ -7,6 +7,7 @@ verify for themselves, and the last good snapshot always stays available.
 import threading
 import time
 from collections.abc import Callable, Iterable
+from typing import Final
 
 from syncd import events
 from syncd.catalog.catalog import Catalog
@@ -16,6 +17,7 @@ from syncd.event import Emit
 from syncd.feed import layout
 from syncd.feed.folder import FeedFolder
 from syncd.feed.proof import prove_manifest
+from syncd.format.freshness import AgeVerdict
 from syncd.report.overview import ListView, Overview
 from syncd.trust.strict import verify_published
 from syncd.trust.values import TrustedFeed
@@ -99,9 +101,12 @@ def readiness(faults: Faults, overview: Overview, *, named: bool) -> tuple[bool,
     if named:
         for view in overview.lists:
             fault = "not proved, " if "" in faults or view.head.list in faults else ""
-            age = f"{_verified(view)}{', stale' if view.stale else ''}"
+            age = f"{_verified(view)}{_AGED[view.freshness]}"
             lines.append(f"{view.head.list} version {view.head.version}: {fault}{age}")
     return not faults, "\n".join([*lines, ""])
+
+
+_AGED: Final = {None: "", AgeVerdict.FRESH: "", AgeVerdict.WARN: ", late", AgeVerdict.STALE: ", stale"}
 
 
 def _verified(view: ListView) -> str:

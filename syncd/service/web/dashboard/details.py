@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from syncd.catalog.records import SyncRecord, VersionSummary
+from syncd.format.freshness import limit_in_words
 from syncd.model import Counts
 from syncd.outcomes import reasons_in_words
 from syncd.report.holds import commands_of
@@ -122,9 +123,17 @@ def _followed_facts(one: ListView) -> Sequence[Fact]:
             past(origin.verified_at if origin else None, one.now),
             exact(origin.verified_at) if origin else None,
         ),
+        *_limits(one),
         Fact("Last sync", outcome(one.outcome), begun(one.source, one.now)),
         Fact("Next sync", next_sync(one.source, one.now)),
     )
+
+
+def _limits(one: ListView) -> Sequence[Fact]:
+    if one.limits is None or one.retired:
+        return ()
+    late, stale = limit_in_words(one.limits.warn), limit_in_words(one.limits.critical)
+    return (Fact("Limits", f"late after {late}", f"stale after {stale}; its manifest states both"),)
 
 
 def _algorithms(one: ListView) -> str | None:

@@ -88,7 +88,7 @@ def list_state(one: ListView) -> Html:
     if one.why:
         if one.holds:
             return outcome(Outcome.HELD)
-        return outcome(one.fault.outcome) if one.fault else state(Mark.ACT, "needs attention")
+        return outcome(one.fault.outcome) if one.fault else state(Mark.WATCH, "late")
     return state(Mark.GOOD, "current")
 
 

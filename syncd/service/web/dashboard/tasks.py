@@ -11,6 +11,7 @@ from typing import Final
 
 from syncd.catalog.records import VersionSummary
 from syncd.certificates import CertificateView
+from syncd.format.freshness import AgeVerdict
 from syncd.outcomes import Outcome, cure, reasons_in_words
 from syncd.report.expiry import Expiry
 from syncd.report.lagging import BEHIND_AFTER, SILENT_AFTER, InstanceView
@@ -83,7 +84,7 @@ def _to_do(one: ListView) -> str:
         first = f"{ended.to_do(name)} " if ended and ended is not Outcome.HELD else ""
         to_do = cure(one.held_for, (hold.id for hold in one.holds))
         return f"{first}{to_do[0].upper()}{to_do[1:]}. {_STAYS}"
-    if ended is Outcome.UNREACHABLE and one.stale:
+    if ended is Outcome.UNREACHABLE and one.freshness is not AgeVerdict.FRESH:
         return f"Check the network of this host, and ask the partner: this has lasted too long. {_STAYS}"
     if ended is not None:
         return f"{ended.to_do(name)} {_STAYS}"

@@ -1,0 +1,53 @@
+"""The limits of a list's age in its manifests. If they change, they get a version of their own."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from syncd.catalog.records import HeadNote, OriginRecord, Records, head_name
+from syncd.format.freshness import SourceAges
+from syncd.format.manifest import Manifest, MaxAge
+from syncd.pipeline.settle import Settled
+from syncd.publish.change import ListChange
+from syncd.publish.publication import Proposal, Start
+
+
+def stating(settled: Settled, limits: MaxAge | None) -> Settled:
+    """Return a settled update whose versions state ``limits``; None: those of the version before."""
+    proposal = settled.proposal
+    if proposal is None or limits is None:
+        return settled
+    changes = tuple(replace(change, max_age=limits) for change in proposal.changes)
+    return replace(settled, proposal=replace(proposal, changes=changes))
+
+
+def states_others(manifest: Manifest, limits: MaxAge) -> bool:
+    """Return True if a published list states other limits than ``limits``."""
+    return manifest.retired is None and manifest.max_age != limits
+
+
+def restated(start: Start[Records], origins: Iterable[OriginRecord], ages: SourceAges) -> Proposal[Records] | None:
+    """Propose a version with the same end state for each list that states other limits; None if there is no such list.
+
+    ``origins``: of the source to which ``ages`` belong.
+    """
+    changes, notes = [], {}
+    for origin in origins:
+        name, limits = head_name(origin.source, origin.list), ages.of(origin.list)
+        current = start.current(name)
+        if current is not None and states_others(current.manifest, limits):
+            changes.append(_restating(current.manifest, limits))
+            notes[name] = HeadNote(origin.source, origin.serial, "limits")
+    return Proposal("limits", tuple(changes), records=Records(notes=notes)) if changes else None
+
+
+def _restating(manifest: Manifest, limits: MaxAge) -> ListChange:
+    return ListChange(
+        manifest.list,
+        segments=(),
+        counts={},
+        end_state=manifest.end_state,
+        stack=manifest.stack,
+        origin=manifest.origin,
+        withheld=manifest.withheld,
+        max_age=limits,
+    )
