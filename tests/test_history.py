@@ -3,8 +3,9 @@
 import pytest
 
 from syncd.errors import UsageError
+from syncd.feed.difference import Difference
 from syncd.model import Algorithm, Counts, ListName
-from syncd.report.history import Difference, diff
+from syncd.report.history import diff
 from world import HEAD, IMAGES, World, row, rows
 
 SHA256, MD5 = Algorithm.SHA256, Algorithm.MD5

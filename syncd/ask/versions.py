@@ -33,5 +33,5 @@ class DiffQuestion(Question):
     def answers(self, state: AskedState) -> Answers:
         """See `Question`."""
         found = history.diff(state.catalog, state.folder.feed, list_name(self.list), self.old, self.new)
-        yield {"document": history.difference_document(found)}
+        yield {"document": found.document()}
         return 0

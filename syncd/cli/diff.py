@@ -5,10 +5,10 @@ from typing import Annotated
 import typer
 
 from syncd.cli.arguments import LARGEST, PublishedList
-from syncd.cli.operator import ConfigFile, Document, ask_document, load_config
-from syncd.cli.output import JsonFlag, print_json, say, show_table, utc_now
+from syncd.cli.difference import show_difference
+from syncd.cli.operator import ConfigFile, ask_document, load_config
+from syncd.cli.output import JsonFlag, print_json, utc_now
 from syncd.model import list_name
-from syncd.units import count
 
 
 def diff(
@@ -41,18 +41,4 @@ def diff(
     if as_json:
         print_json(document)
     else:
-        _show(document)
-
-
-def _show(difference: Document) -> None:
-    old, new = count(difference["rows_old"], "row"), count(difference["rows_new"], "row")
-    say(f"{difference['list']}: version {difference['old']} ({old}) to {difference['new']} ({new})")
-    rows = [
-        (algorithm, label, f"{counts['added']:,}", f"{counts['removed']:,}", f"{counts['relabelled']:,}")
-        for algorithm, labels in difference["labels"].items()
-        for label, counts in labels.items()
-    ]
-    if rows:
-        show_table(("algorithm", "label~", "added#", "removed#", "relabelled#"), rows)
-    else:
-        say("nothing differs")
+        show_difference(document)
