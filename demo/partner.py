@@ -13,6 +13,7 @@ from syncd.listfile import ListFiles
 from syncd.model import ListName
 from syncd.publish import author
 from syncd.publish.publication import Proposal
+from syncd.publish.request import Published
 from syncd.trust import keys
 
 LIST: Final = ListName("images")
@@ -42,7 +43,7 @@ class Partner:
         add: Iterable[Known] = (),
         remove: Iterable[Known] = (),
         folder: Path | None = None,
-    ) -> author.Published:
+    ) -> Published:
         """Publish the next version of the list, signed with the keys of ``folder``: the partner's, or a forger's."""
         feed = folder or self.folder
         signers = keys.load_signers(author.keys_folder(feed), keys.ONLINE_ROLES)

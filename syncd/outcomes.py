@@ -153,6 +153,11 @@ class HoldReason(enum.StrEnum):
         "rows with a label that `known_labels` does not name",
         "ask the partner what it means, decide what a hit of it does, and add it to `known_labels`",
     )
+    BAD_ROWS = (
+        "bad_rows",
+        "more bad rows would be left out than the limits allow",
+        "look at the file of bad rows: whoever makes the list has to correct them",
+    )
     SERIAL_JUMP = (
         "serial_jump",
         "the upstream's serial rose by more than `max_serial_jump`",

@@ -15,6 +15,7 @@ from world import Clock, World
 CLOCKED = (
     "audit",
     "feed",
+    "feed_history",
     "feed_status",
     "pull",
     "init",

@@ -17,8 +17,8 @@ from syncd.format.stack import Stack
 from syncd.format.writer import write_segment
 from syncd.model import Algorithm
 from syncd.publish import author
-from syncd.publish.author import Published
 from syncd.publish.draft import ListDraft
+from syncd.publish.request import Published
 from world import IMAGES, World
 
 SHA256, MD5 = Algorithm.SHA256, Algorithm.MD5

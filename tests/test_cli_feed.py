@@ -158,6 +158,7 @@ def test_publishing_the_same_again_publishes_nothing(partner: World) -> None:
         "counts": {},
         "skipped": 0,
         "needless": 0,
+        "judged": None,
     }
 
 
@@ -167,8 +168,10 @@ def test_rows_that_ask_for_nothing_are_counted(partner: World) -> None:
     ran = publish(partner, "--add", csv(partner, *rows(1, 3)))
     assert ran == Ran(
         0,
-        "images version 2 published: 3 rows\n  sha256: 1 added, 0 removed, 0 relabelled\n"
-        "  1 row had no effect: added but already present, or removed but absent\n",
+        "images version 2 published: 3 rows\n"
+        "algorithm  now  added  removed  relabelled  after\n"
+        "sha256       2      1        0           0      3\n"
+        "1 row had no effect: added but already present, or removed but absent\n",
         "",
     )
 

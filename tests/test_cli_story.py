@@ -16,6 +16,7 @@ from command_line import Ran, configure, syncd
 from syncd.service.web.partner import running_server
 
 TOKEN = "tok-4f9a1c"
+COUNTED = "algorithm  now  added  removed  relabelled  after\n"
 HEADER = "algorithm,digest,entry,label"
 
 
@@ -54,7 +55,7 @@ def test_partner_to_matcher() -> None:
         "",
     )
     assert syncd("feed", "publish", "feed", "--list", "images", "--full", write_rows("full.csv", 1, 2)) == Ran(
-        0, "images version 1 published: 2 rows\n  sha256: 2 added, 0 removed, 0 relabelled\n", ""
+        0, f"images version 1 published: 2 rows\n{COUNTED}sha256       0      2        0           0      2\n", ""
     )
     with running_server(Path("feed"), TOKEN) as url:
         pull = ("pull", url, "--root", "feed/root.json", "--dir", "copy", "--token-file", "token")
@@ -64,7 +65,9 @@ def test_partner_to_matcher() -> None:
         changed = syncd(
             "feed", "publish", "feed", "--list", "images", "--add", write_rows("add.csv", 3), "--remove", "gone.csv"
         )
-        assert changed == Ran(0, "images version 2 published: 2 rows\n  sha256: 1 added, 1 removed, 0 relabelled\n", "")
+        assert changed == Ran(
+            0, f"images version 2 published: 2 rows\n{COUNTED}sha256       2      1        1           0      2\n", ""
+        )
         assert syncd(*pull) == Ran(0, "images version 2, was 1\n", "")
         refused = syncd(*pull[:-2])
     assert refused.code == 5

@@ -15,6 +15,7 @@ from syncd.outcomes import Outcome
 from syncd.publish import author, publication, rotate
 from syncd.publish.change import metadata_files
 from syncd.publish.ledger import SignedFiles
+from syncd.publish.request import Published
 from syncd.publish.rotate import KeyFolders, NewKeys
 from syncd.trust import keys
 from syncd.trust.values import Freshness
@@ -159,7 +160,7 @@ def give_own_keys(world: World) -> list[str]:
     return [str(path) for path, _ in made]
 
 
-def publish_with(world: World, files: list[str]) -> author.Published:
+def publish_with(world: World, files: list[str]) -> Published:
     signers = rotate.online_signers(world.partner, world.partner_keys, files)
     add = world.base / "more.csv"
     add.write_text("algorithm,digest,entry,label\n" + ",".join(row(30)) + "\n")

@@ -24,7 +24,7 @@ from syncd.pipeline.outcome import SyncOutcome
 from syncd.pipeline.publisher import Publisher, open_publisher
 from syncd.pipeline.sync import sync_source
 from syncd.publish import author
-from syncd.publish.author import Published
+from syncd.publish.request import Published
 from syncd.sources.signed_feed import SignedFeed
 from syncd.trust import keys
 

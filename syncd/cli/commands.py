@@ -27,6 +27,9 @@ class Place:
 OF_FEED: Final = {
     "init": Place("feed", "init", "Create a feed folder, its keys and its trust root."),
     "publish": Place("feed", "publish", "Publish the next version of a list."),
+    "snapshots": Place("feed_history", "snapshots", "Show the versions of a feed's lists that are kept, newest first."),
+    "diff": Place("feed_history", "diff", "Count the changes between two versions of a feed's list."),
+    "revert": Place("feed_history", "revert", "Publish the content of an older version of a list again."),
     "compact": Place("feed", "compact", "Fold accumulated deltas into fewer files, to keep look-ups fast."),
     "retire": Place("feed", "retire", "Retire a list: publish that it has ended."),
     "serve": Place("feed_serve", "serve", "Serve a feed over HTTP until stopped."),
@@ -111,6 +114,7 @@ def _syncd(
 
     \b
     Partners publish:    syncd feed init, feed publish, feed status, feed serve, feed retire
+    look back:           syncd feed snapshots, feed diff, feed revert
     and change keys:     syncd feed rotate, feed add-role, feed renew
     Operators follow:    syncd init, run, sync, status, snapshots, diff
     decide on holds:     syncd holds, release, discard
@@ -122,7 +126,7 @@ def _syncd(
       0    done, or already up to date
       1    internal or storage error
       2    the command line or the configuration is wrong
-      3    held: authentic, but waiting for an operator's decision
+      3    held: authentic, but waiting for a person's decision
       4    rejected: verification failed
       5    the source is unreachable, or the deadline has passed
       6    refused: locked, or not permitted

@@ -1,6 +1,5 @@
 """``syncd feed init``, ``feed publish``, ``feed compact`` and ``feed retire``: the publishing side."""
 
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Final
@@ -8,6 +7,16 @@ from typing import Annotated, Final
 import typer
 
 from syncd.cli.arguments import MOST_KEYS, Feed, OnlineKeys
+from syncd.cli.feed_guard import (
+    Accept,
+    DryRun,
+    MaxAdded,
+    MaxRemoved,
+    chosen_limits,
+    exit_code,
+    publication_document,
+    show_publication,
+)
 from syncd.cli.output import JsonFlag, note, print_json, progress, say, utc_now
 from syncd.errors import UsageError
 from syncd.feed import layout
@@ -15,6 +24,7 @@ from syncd.feed.folder import FeedFolder
 from syncd.feed.signed import load_repository
 from syncd.listfile import ListFiles
 from syncd.model import list_name
+from syncd.pipeline.guard import PartnersGuard
 from syncd.publish import author
 from syncd.publish.rotate import finish, online_signers, refuse_operators
 from syncd.units import count, stamp
@@ -71,10 +81,14 @@ def publish(
     skip_bad: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Skip bad rows, and write them with reasons to FILE.")
     ] = None,
+    max_removed: MaxRemoved = None,
+    max_added: MaxAdded = None,
+    accept: Accept = None,
+    dry_run: DryRun = False,
     sign_with: SignWith = None,
     online_keys: OnlineKeys = None,
     as_json: JsonFlag = False,
-) -> None:
+) -> int:
     """Publish the next version of a list.
 
     Files are CSV with a header, or NDJSON, with the columns algorithm,digest,entry,label. Only algorithm and digest are
@@ -83,18 +97,25 @@ def publish(
     A bad row stops the command, which names file, line and column, unless --skip-bad is given. To add a list to a feed
     that already has one, give --new: a typing error in a name then creates no list.
 
+    A change that is larger than usual is not published: the command shows its counts and a code, and ends with exit
+    code 3. The same command with --accept CODE publishes exactly those rows. Changes count together with those of the
+    past 24 hours and 7 days; bad rows that are skipped count as removed.
+
     \b
     Exit codes:
       0   published, or nothing to publish
       1   storage
       2   a bad row or command line, or no such list and no --new
+      3   held: the change is larger than the limits, or CODE is another's
       6   the feed is in use, or the keys are not available
 
     \b
     Example:
       syncd feed publish /srv/feed --list images --full all.csv
       syncd feed publish /srv/feed --list images --add new.csv --remove gone.csv
+      syncd feed publish /srv/feed --list images --full all.csv --dry-run
     """
+    limits = chosen_limits(max_removed, max_added)
     folder = FeedFolder(feed)
     files = ListFiles(full, add, remove, skip_bad)
     author.keep_apart(feed, *filter(None, [skip_bad]))
@@ -102,25 +123,17 @@ def publish(
     refuse_operators(feed, _OPERATORS)
     finish(folder)
     signers = online_signers(folder, online_keys or author.keys_folder(feed), sign_with or ())
+    guard = PartnersGuard(folder, utc_now(), limits, accept)
     with progress(f"publishing {listed}") as report:
         read = partial(files.read, progress=lambda done, total: report("reading", done, total))
-        published = author.publish_batch(folder, listed, read, signers, utc_now(), new=new)
+        published = guard.publish(listed, read, signers, new=new, dry_run=dry_run)
     if published.skipped:
         note(f"{count(published.skipped, 'bad row')} left out: see {skip_bad}")
     if as_json:
-        print_json(
-            {
-                "list": published.list,
-                "version": published.version,
-                "changed": published.changed,
-                "rows": published.rows,
-                "counts": {str(algorithm): asdict(counts) for algorithm, counts in published.counts.items()},
-                "skipped": published.skipped,
-                "needless": published.needless,
-            }
-        )
+        print_json(publication_document(published, guard.judgement))
     else:
-        _show_published(published)
+        show_publication(published, guard.judgement, dry_run=dry_run)
+    return exit_code(guard.judgement)
 
 
 def compact(
@@ -162,17 +175,6 @@ def compact(
         return
     for name, manifest in folded.items():
         say(f"{name}: nothing to fold" if manifest is None else f"{name} version {manifest.version}: folded")
-
-
-def _show_published(published: author.Published) -> None:
-    if not published.changed:
-        say(f"{published.list} is up to date: version {published.version}, {count(published.rows, 'row')}")
-        return
-    say(f"{published.list} version {published.version} published: {count(published.rows, 'row')}")
-    for algorithm, counts in sorted(published.counts.items()):
-        say(f"  {algorithm}: {counts.added:,} added, {counts.removed:,} removed, {counts.relabelled:,} relabelled")
-    if published.needless:
-        say(f"  {count(published.needless, 'row')} had no effect: added but already present, or removed but absent")
 
 
 def retire(

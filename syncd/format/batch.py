@@ -35,6 +35,8 @@ class Whole:
     """base segments, with their files in a scratch folder; an algorithm without rows has no segment"""
     skipped: int = 0
     """number of bad rows that were skipped while the batch was made"""
+    read: int = 0
+    """number of rows that were read to make it, bad ones included; 0 if no rows were parsed"""
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,8 @@ class Changes:
     """sorted by (digest, entry), each once"""
     remove: Removals = field(default_factory=Removals)
     skipped: int = 0
+    """as in `Whole`"""
+    read: int = 0
     """as in `Whole`"""
 
     def __post_init__(self) -> None:

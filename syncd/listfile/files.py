@@ -37,16 +37,17 @@ class ListFiles:
                 raise UsageError(
                     f"{self.full} contains no rows", hint="to empty a list, remove its entries with --remove"
                 )
-            return Whole(whole.segments, whole.skipped)
+            return Whole(whole.segments, whole.skipped, whole.read)
         changes = Changes()
         if self.add is not None:
             loaded = load_rows(self.add, _folder(scratch, "add"), skip_bad=self.skip_bad, progress=progress)
             adds = {algorithm: segment.rows() for algorithm, segment in loaded.segments.items()}
-            changes = Changes(adds, skipped=loaded.skipped)
+            changes = Changes(adds, skipped=loaded.skipped, read=loaded.read)
         if self.remove is not None:
             both = self.add is not None
             named = load_removals(self.remove, _folder(scratch, "remove"), skip_bad=self.skip_bad, append=both)
-            changes = Changes(changes.add, named.removals, changes.skipped + named.skipped)
+            skipped, read = changes.skipped + named.skipped, changes.read + named.read
+            changes = Changes(changes.add, named.removals, skipped, read)
         return changes
 
 

@@ -53,6 +53,11 @@ class LoadedRows:
     skipped: int
     """bad rows set aside"""
 
+    @property
+    def read(self) -> int:
+        """All rows of the file."""
+        return self.rows + self.duplicates + self.skipped
+
 
 @dataclass(frozen=True)
 class LoadedRemovals:
@@ -65,6 +70,11 @@ class LoadedRemovals:
     """rows equal to an earlier one"""
     skipped: int
     """bad rows set aside"""
+
+    @property
+    def read(self) -> int:
+        """All rows of the file."""
+        return self.rows + self.duplicates + self.skipped
 
 
 def load_rows(

@@ -35,7 +35,13 @@ _LANE_OF: Final = {
 """The lanes that a reason holds; a reason that is not named here holds both."""
 _VOLUME: Final = frozenset({HoldReason.SHRUNK, HoldReason.GROWN, HoldReason.RELABELLED})
 _JUDGED_ANEW: Final = frozenset(
-    {HoldReason.TOO_SMALL, HoldReason.TOO_LARGE, HoldReason.UNKNOWN_ALGORITHM, HoldReason.UNKNOWN_LABEL}
+    {
+        HoldReason.TOO_SMALL,
+        HoldReason.TOO_LARGE,
+        HoldReason.UNKNOWN_ALGORITHM,
+        HoldReason.UNKNOWN_LABEL,
+        HoldReason.BAD_ROWS,
+    }
 )
 """Reasons that depend on the pending difference alone."""
 
@@ -77,6 +83,9 @@ def _findings(pending: Pending, limits: ListLimits) -> Iterator[Finding]:
     if not pending.retired:
         yield from _sizes(pending, limits)
     yield from _unknown(pending, limits)
+    allowed = _allowed(pending.read, limits.max_removed_percent, limits.max_removed_rows)
+    if pending.skipped > allowed:
+        yield Finding(HoldReason.BAD_ROWS, rows=pending.skipped, of=pending.read, allowed=allowed)
     if not pending.first:
         yield from _volumes(pending, limits)
 

@@ -263,6 +263,10 @@ class Pending:
     forked: bool = False
     retired: bool = False
     """the upstream retired the list"""
+    read: int = 0
+    """rows of the files that it was made from, if it was not received as a delta"""
+    skipped: int = 0
+    """bad rows among them, which were left out"""
 
     @property
     def growth(self) -> int:

@@ -3,8 +3,6 @@
 The feed folder is the only state: its ledger is a journal in the folder's private part.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -13,47 +11,29 @@ from syncd.errors import RefusedError, SyncdError, UsageError, nearest
 from syncd.feed import garbage, layout
 from syncd.feed.folder import FeedFolder
 from syncd.feed.garbage import Collected
+from syncd.feed.kept import lists_of, no_list
 from syncd.feed.signed import load_repository
 from syncd.feed.snapshot import Snapshot, open_snapshot
 from syncd.files import lock, make_folder
-from syncd.format.batch import Batch
 from syncd.format.manifest import Manifest
-from syncd.model import Algorithm, Counts, ListName
+from syncd.model import ListName
 from syncd.publish import publication
 from syncd.publish.change import ListChange, metadata_files
 from syncd.publish.compact import fold_due
-from syncd.publish.draft import ListDraft
 from syncd.publish.journal import Journal
 from syncd.publish.publication import FeedPublisher, Proposal, Start
+from syncd.publish.request import MakeBatch, Permit, Published, PublishRequest, permit_all
 from syncd.trust import keys
 from syncd.trust.keys import Signers
 from syncd.trust.repository import Repository, create
 from syncd.trust.values import lifetime
 from syncd.units import brief, clock_is_behind
 
-MakeBatch = Callable[[Path], Batch]
-"""Makes the batch to publish, with its files in the given scratch folder; called once the feed's lock is held."""
-
 ROOT_FILE: Final = "root.json"
 _PATIENCE: Final = 60.0
 """Seconds to wait for the feed's lock once the new version is published."""
 _MAX_SHOWN: Final = 500
 """Characters of the names of a feed's lists that a message shows; there may be hundreds of lists."""
-
-
-@dataclass(frozen=True)
-class Published:
-    """The result of a publication. ``version`` is in force now; ``changed`` is true if it is new."""
-
-    list: ListName
-    version: int
-    changed: bool
-    rows: int
-    counts: Mapping[Algorithm, Counts]
-    skipped: int = 0
-    """bad rows set aside while the batch was made"""
-    needless: int = 0
-    """rows without effect: additions of present entries, removals of absent ones"""
 
 
 def keys_folder(feed: Path) -> Path:
@@ -125,16 +105,25 @@ def publish_batch(
     now: datetime,
     *,
     new: bool | None = None,
+    permit: Permit = permit_all,
+    dry_run: bool = False,
 ) -> Published:
     """Publish the next version of a list; if its content has not changed, only sign the timestamp again.
 
     ``new``: True if this must be the first version of the list, False if it must not be (unless the feed has no list
-    yet), None if it may be. Afterwards, fold the stack if due, as a version of its own, and remove old files. Raises
-    what ``make_batch`` raises (nothing was published), `UsageError`, `RefusedError`, `StoreError`.
+    yet), None if it may be. ``permit`` is asked before anything is signed; without its permission, and in a dry run,
+    nothing is. Afterwards, fold the stack if due, as a version of its own, and remove old files. Raises what
+    ``make_batch`` raises (nothing was published), `UsageError`, `RefusedError`, `StoreError`.
     """
+    request = PublishRequest(folder, name, make_batch, permit, dry_run)
+
+    def propose(start: Start[None]) -> Proposal[None] | None:
+        check_clock(start.repository, now)
+        _check_name(folder, start.repository, name, new)
+        return request.propose(open_list(folder, start.repository, name))
+
     try:
-        request = _PublishRequest(folder, name, make_batch, now, new)
-        manifests = publisher(folder, signers).publish(f"feed publish {name}", request.propose, now)
+        manifests = publisher(folder, signers).publish(f"feed publish {name}", propose, now)
         published = request.published(manifests or ())
         if published.changed:
             compact(folder, name, signers, now)
@@ -153,66 +142,9 @@ def _serving(folder: FeedFolder, name: ListName) -> str:
     return f"{name} version {target.version}" if target else f"nothing of {name} yet"
 
 
-@dataclass
-class _PublishRequest:
-    """A partner's request to publish a list; making the batch fills in the fields below ``new``."""
-
-    folder: FeedFolder
-    name: ListName
-    make_batch: MakeBatch
-    now: datetime
-    new: bool | None
-    current: Snapshot | None = None
-    counts: Mapping[Algorithm, Counts] = field(default_factory=dict)
-    skipped: int = 0
-    needless: int = 0
-
-    def propose(self, start: Start[None]) -> Proposal[None]:
-        check_clock(start.repository, self.now)
-        _check_name(self.folder, start.repository, self.name, self.new)
-        self.current = open_list(self.folder, start.repository, self.name)
-        try:
-            return self._draft()
-        finally:
-            self.folder.remove_staging()  # it holds the list in the clear, and takes as much space
-
-    def _draft(self) -> Proposal[None]:
-        staging = self.folder.make_staging()
-        batch, draft = self.make_batch(staging), ListDraft(staging, self.current)
-        draft.apply(batch)
-        self.skipped, self.needless = batch.skipped, draft.needless
-        change = draft.change(self.name)
-        if change is None:
-            if self.current is None:
-                raise UsageError(f"{self.name} would be empty", hint="the first version needs at least one row")
-            return Proposal("resign")
-        self.counts = change.counts
-        for path, ref in draft.written:
-            self.folder.store.adopt(path, layout.segment_path(self.name, ref.sha256))
-        return Proposal("publish", (change,))
-
-    def published(self, manifests: Sequence[Manifest]) -> Published:
-        """Return the result. ``manifests``: those of the new version, or () if nothing changed."""
-        if manifests:
-            (new,) = manifests
-            version, rows, counts = new.version, new.rows, self.counts
-        else:
-            version, rows = (self.current.manifest.version, self.current.manifest.rows) if self.current else (0, 0)
-            counts = {}
-        return Published(
-            list=self.name,
-            version=version,
-            changed=bool(manifests),
-            rows=rows,
-            counts=counts,
-            skipped=self.skipped,
-            needless=self.needless,
-        )
-
-
 def _check_name(folder: FeedFolder, repository: Repository, name: ListName, new: bool | None) -> None:
     """Raise `UsageError` if a typing error would create a list: it would stay, and nobody would follow it."""
-    names = sorted(filter(None, map(layout.list_of, repository.targets())))
+    names = sorted(lists_of(repository))
     if new and name in names:
         raise UsageError(
             f"{folder.root} has a list {name} already", hint="leave out --new: it is only for a list's first version"
@@ -234,7 +166,7 @@ def compact(
     feed_publisher.finish()
     current = feed_publisher.ledger.current(load_repository(folder), name)
     if current is None:
-        raise _no_list(folder, name, load_repository(folder))
+        raise no_list(folder, name, load_repository(folder))
     folded = fold_due(folder, current.manifest, everything=everything)
     if not folded:
         return None
@@ -259,7 +191,7 @@ def retire(folder: FeedFolder, name: ListName, signers: Signers, now: datetime) 
         check_clock(start.repository, now)
         current = start.current(name)
         if current is None:
-            raise _no_list(folder, name, start.repository)
+            raise no_list(folder, name, start.repository)
         if current.manifest.retired is not None:
             raise RefusedError(
                 f"{name} was already retired on {current.manifest.retired.since:%Y-%m-%d}",
@@ -274,11 +206,6 @@ def retire(folder: FeedFolder, name: ListName, signers: Signers, now: datetime) 
         raise
     collect_garbage(folder, now, _PATIENCE)
     return manifest
-
-
-def _no_list(folder: FeedFolder, name: ListName, repository: Repository) -> UsageError:
-    names = sorted(filter(None, map(layout.list_of, repository.targets())))
-    return UsageError(f"{folder.root} has no list {name}", hint=brief(nearest(name, names, "list"), _MAX_SHOWN))
 
 
 def collect_garbage(folder: FeedFolder, now: datetime, patience: float = 0.0) -> Collected:
