@@ -540,6 +540,23 @@ def test_a_pruned_version_names_those_that_are_left(grown: World) -> None:
     assert oldest > 3
 
 
+def test_a_version_without_all_its_files_is_not_kept(grown: World) -> None:
+    """Though its manifest is still here: nothing can be compared with it or made from it."""
+    assert syncd("feed", "compact", grown.partner.root, "--all").code == 0
+    head = author.open_list(grown.partner, load_repository(grown.partner), IMAGES)
+    assert head is not None
+    needed = {ref.sha256 for ref in head.manifest.stack}
+    for path in grown.partner.path("v1/images/segments").iterdir():
+        if path.stem not in needed:
+            path.unlink()
+    shown: Any = syncd("feed", "snapshots", grown.partner.root, "--json").json
+    assert [one["version"] for one in shown["lists"][0]["snapshots"]] == [4]
+    assert revert(grown, 3).err.splitlines() == [
+        "error: images version 3 is no longer kept: its files were removed",
+        "  to do: the versions kept are 4; nothing was changed",
+    ]
+
+
 def test_a_damaged_version_is_not_published_again(grown: World) -> None:
     """Its rows are compared with the signed end state first."""
     head = author.open_list(grown.partner, load_repository(grown.partner), IMAGES)
