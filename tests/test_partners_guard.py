@@ -484,7 +484,7 @@ def test_an_unknown_version_is_answered_with_those_there_are(grown: World) -> No
     assert ran == Ran(
         2,
         "",
-        "error: images version 9 was never published\n  to do: the versions kept are 1 to 3; nothing was changed\n",
+        "error: images version 9 was never published\n  to do: kept versions: 1 to 3; nothing was changed\n",
     )
     assert revert(grown, 9).err == ran.err
     assert in_ranges([9, 1, 2, 3, 5]) == "1 to 3, 5, 9"
@@ -535,7 +535,7 @@ def test_a_pruned_version_names_those_that_are_left(grown: World) -> None:
         2,
         "",
         "error: images version 1 is no longer kept: its files were removed\n"
-        f"  to do: the versions kept are {oldest} to {newest}; nothing was changed\n",
+        f"  to do: kept versions: {oldest} to {newest}; nothing was changed\n",
     )
     assert oldest > 3
 
@@ -553,7 +553,7 @@ def test_a_version_without_all_its_files_is_not_kept(grown: World) -> None:
     assert [one["version"] for one in shown["lists"][0]["snapshots"]] == [4]
     assert revert(grown, 3).err.splitlines() == [
         "error: images version 3 is no longer kept: its files were removed",
-        "  to do: the versions kept are 4; nothing was changed",
+        "  to do: kept versions: 4; nothing was changed",
     ]
 
 

@@ -93,7 +93,7 @@ def complete_version(folder: FeedFolder, name: ListName, repository: Repository,
         numbers.append(kept.version)
     what = "was never published" if version > max(numbers, default=0) else "is no longer kept: its files were removed"
     raise UsageError(
-        f"{name} version {version} {what}", hint=f"the versions kept are {in_ranges(numbers)}; nothing was changed"
+        f"{name} version {version} {what}", hint=f"kept versions: {in_ranges(numbers)}; nothing was changed"
     )
 
 
