@@ -192,7 +192,7 @@ def test_it_expires_and_says_so_before(standing: World) -> None:
         done = suppressions.expire(publisher, standing.clock())
         assert done is not None
         assert (done.rows, done.versions) == (1, {LIST: 4})
-        assert "syncd" in {one.actor for one in publisher.catalog.audit_entries(1)}
+        assert "automatic" in {one.actor for one in publisher.catalog.audit_entries(1)}
     assert served(standing) == ALL - {4}
 
 

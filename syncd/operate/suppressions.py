@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from syncd.acts import Confirmed, Suppressed, SuppressionsExpired, Unsuppressed
+from syncd.acts import AUTOMATIC, Confirmed, Suppressed, SuppressionsExpired, Unsuppressed
 from syncd.catalog.catalog import Catalog
 from syncd.catalog.records import (
     AuditEntry,
@@ -165,7 +165,7 @@ def expire(publisher: Publisher, now: datetime) -> Corrected | None:
         return replace(one, state=SuppressionState.EXPIRED, ended_at=now)
 
     def act(rows: int) -> AuditEntry:
-        return AuditEntry(now, "syncd", SuppressionsExpired(tuple(one.id for one in due()), rows))
+        return AuditEntry(now, AUTOMATIC, SuppressionsExpired(tuple(one.id for one in due()), rows))
 
     return _end(publisher, "expiry of suppressions", due, ended, act, now) if due() else None
 
