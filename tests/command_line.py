@@ -28,6 +28,8 @@ CLOCKED = (
     "rotate",
     "holds",
     "matchers",
+    "suppress",
+    "suppressions",
 )
 
 

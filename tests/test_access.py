@@ -194,6 +194,7 @@ def test_an_order_is_in_force_at_once(catalog: Catalog) -> None:
         clock=lambda: NOON,
         emit=log.append,
         holds=NO_HOLDS,
+        suppressions=cast(Any, None),
         retire=NO_RETIREMENT,
     )
     (answer,) = give(Order(do="matchers_add", state_dir="state", name="mail", lists=(IMAGES,)), "alice")
@@ -231,6 +232,7 @@ def failing_catalog(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> Failin
         clock=lambda: NOON,
         emit=lambda _: None,
         holds=NO_HOLDS,
+        suppressions=cast(Any, None),
         retire=NO_RETIREMENT,
     )
     return access, told, give

@@ -66,6 +66,7 @@ def give(world: World) -> Iterator[Callable[..., list[dict[str, Any]]]]:
                 clock=world.clock,
                 emit=log.append,
                 holds=holds,
+                suppressions=cast(Any, None),
                 retire=nothing,
             )
             return list(orders(Order(do="sync", state_dir="s", wait=wait), "alice"))
@@ -156,6 +157,7 @@ def told(world: World, publisher: Publisher, running: RunningSync | None) -> tup
         clock=world.clock,
         emit=lambda _: None,
         holds=holds,
+        suppressions=cast(Any, None),
         retire=nothing,
     )
     (answer,) = orders(Order(do="sync_status", state_dir=state, sync_id="5afe"), "alice")

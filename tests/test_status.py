@@ -247,6 +247,7 @@ def listening(world: World, handle: Handle | None = None) -> Iterator[None]:
             clock=world.clock,
             emit=lambda _: None,
             holds=Holds(publisher, world.clock, lambda _: None, lambda: None),
+            suppressions=cast(Any, None),
             retire=cast(Any, None),
         )
         socket = ControlSocket(world.base / "c.sock", handle or orders, lambda _: None)

@@ -91,14 +91,14 @@ def locked_publisher(settings: Any, purpose: str) -> "Iterator[Publisher]":
         yield publisher
 
 
-def daemon_report(settings: Any, what: str) -> Document | None:
-    """Ask the daemon that holds this state for its "status", "matchers" or "holds".
+def daemon_report(settings: Any, what: str, **asked: bool) -> Document | None:
+    """Ask the daemon that holds this state for its "status", "matchers", "holds" or "suppressions".
 
     None if no daemon runs, or it cannot answer: it is older, stuck, or does not serve this user. The caller then reads
     the state itself.
     """
     try:
-        answers = list(send_order(settings, {"do": what}, _REPORT_WITHIN) or ())
+        answers = list(send_order(settings, {"do": what, **asked}, _REPORT_WITHIN) or ())
     except SyncdError:
         return None
     return answers[0].get("document") if answers else None

@@ -23,6 +23,7 @@ from syncd.report.status import status_document
 from syncd.service.access import Access
 from syncd.service.control import Order
 from syncd.service.holds import Holds
+from syncd.service.suppressions import Suppressions
 from syncd.service.syncs import RunningSync, Syncs
 from syncd.sources.source import Source
 
@@ -49,11 +50,12 @@ class Orders:
         clock: Callable[[], datetime],
         emit: Emit,
         holds: Holds,
+        suppressions: Suppressions,
         retire: Callable[[str, str, str], dict[str, Any]],
     ) -> None:
         self._state_dir, self._syncs, self._catalog, self._sources = state_dir, syncs, catalog, sources
         self._overview, self._access, self._clock, self._emit = overview, access, clock, emit
-        self._holds, self._retire = holds, retire
+        self._holds, self._suppressions, self._retire = holds, suppressions, retire
         self._lock = threading.Lock()
         """Held while a matcher is added or revoked, so that `Access` and the catalog agree."""
 
@@ -89,6 +91,8 @@ class Orders:
             case "release" | "discard":
                 release = order.do == "release"
                 return {"ended": self._holds.end(order.hold, release=release, user=user, reason=order.reason), "end": 0}
+            case "suppressions" | "suppress" | "unsuppress" | "extend":
+                return self._suppressions.answer(order, user)
             case "retire":
                 return {"retired": self._retire(order.name, order.reason, user), "end": 0}
             case "matchers_add":
