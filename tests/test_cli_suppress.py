@@ -28,6 +28,7 @@ from syncd.events import (
 from syncd.model import Digest
 from syncd.operate.holds import end_hold
 from syncd.operate.suppressions import Correction, SuppressionOrder
+from syncd.outcomes import HoldReason
 from syncd.report import overview
 from syncd.service.control import Order
 from syncd.service.holds import Holds
@@ -228,15 +229,15 @@ def test_many_wait_for_a_second_operator(listed: World, tmp_path: Path) -> None:
     path.write_text("".join(f"{alg(number)}\n" for number in range(MANY)))
     ran = syncd("suppress", "--file", path, "--reason", "r")
     assert (ran.code, ran.out) == (3, "")
-    what = "one operator may not suppress so many rows of a list in 24 hours: 11 of 30 rows in 24 hours, limit 10"
+    what = f"{HoldReason.SECOND_OPERATOR.words}: 11 of 30 rows in 24 hours, limit 10"
     assert ran.err == (
         f"held: 11 suppressions (1-11) for 11 rows must be confirmed by a second operator: {what}\n"
         "  still served: every list as before: nothing has changed yet\n"
-        "  to do: another operator looks at `syncd suppressions` and decides; `syncd release 1 --reason R` puts the "
+        f"  to do: {HoldReason.SECOND_OPERATOR.to_do}; `syncd release 1 --reason R` puts the "
         "suppressions in force, `syncd discard 1 --reason R` drops them\n"
     )
     assert served(listed) == set(range(30))
-    assert re.search(r"1 +iwf.images +suppressions +11 +one operator", syncd("holds").out)
+    assert re.search(rf"1 +iwf.images +suppressions +11 +{HoldReason.SECOND_OPERATOR.words}", syncd("holds").out)
     assert syncd("suppressions").out.splitlines()[1].rstrip().endswith("not in force: hold 1")
     mine = syncd("release", 1, "--reason", "r")
     assert (mine.code, mine.err.splitlines()[0]) == (
@@ -365,6 +366,62 @@ def test_another_entry_of_the_digest_is_shown(listed: World) -> None:
     assert said in ran.err
     assert said in syncd("suppressions").err
     assert 3 in served(listed)
+
+
+MANUAL = re.search(
+    r"^## We matched an innocent file\n(.*?)^## ",
+    (Path(__file__).parents[1] / "docs" / "operations.md").read_text(),
+    re.M | re.S,
+)
+
+
+def test_the_steps_of_the_manual_can_be_taken(listed: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each command that docs/operations.md gives to who matched an innocent file, in its order."""
+    assert MANUAL
+    named = {
+        re.sub(r"\s+", " ", one)
+        for one in re.findall(r"`(syncd [^`]+)`|\$ (syncd .*)", MANUAL[1])
+        for one in one
+        if one
+    }
+    tried = set[str]()
+
+    def run(command: str, *arguments: object, stdin: str = "") -> Ran:
+        tried.add(command)
+        return syncd(*arguments, stdin=stdin)
+
+    digest, many = f"{alg(3)}\n", tmp_path / "wrong.csv"
+    reason = ("--reason", "case 4711: holiday photo")
+    assert (
+        run(
+            'syncd suppress - --reason "case 4711: holiday photo" < digest', "suppress", "-", *reason, stdin=digest
+        ).code
+        == 0
+    )
+    assert run("syncd suppressions", "suppressions").out.count("holiday photo") == 1
+    assert run("syncd matchers", "matchers").code == 0
+    assert 3 not in served(listed)
+    assert run("syncd lookup DIR -", "lookup", listed.copy, "-", stdin=digest).code == 10
+    many.write_text("algorithm,digest\n" + "".join(f"sha256,{hexadecimal(number)}\n" for number in range(10, 21)))
+    for end, command in (("discard", "syncd discard HOLD --reason R"), ("release", "syncd release HOLD --reason R")):
+        file = ("suppress", "--file", many, "--reason", "case 4712")
+        assert run('syncd suppress --file wrong.csv --reason "case 4712"', *file).code == 3
+        number = run("syncd holds", "holds").out.splitlines()[1].split()[0]
+        monkeypatch.setattr("syncd.cli.holds.actor", lambda: "bob")
+        assert run(command, end, number, "--reason", "r").code == 0
+    assert served(listed) == set(range(30)) - {3, *range(10, 21)}
+    listed.clock.forward(days=28)
+    listed.publish(add=[row(40)])
+    assert syncd("sync").code == 0
+    assert "suppression 1 (all lists: case 4711: holiday photo) expires in 2 days" in run("syncd status", "status").err
+    assert run("syncd suppress --extend 3 --reason R", "suppress", "--extend", 1, "--reason", "r").code == 0
+    assert "suppression 1 " not in syncd("status").err
+    ended = ("unsuppress", 1, "--reason", "case 4711: it was the right file")
+    assert run('syncd unsuppress 3 --reason "case 4711: it was the right file"', *ended).code == 0
+    assert 3 in served(listed)
+    assert "ended by" in run("syncd suppressions --all", "suppressions", "--all").out
+    assert "ended suppression 1 (1 entry listed again)" in run("syncd audit", "audit").out
+    assert tried == named
 
 
 # one judgement, many views

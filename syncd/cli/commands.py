@@ -44,7 +44,7 @@ OF_PROGRAM: Final = {
     "discard": Place("holds", "discard", "Refuse the rows of a hold."),
     "suppress": Place("suppress", "suppress", "Stop digests from matching, whatever the partner lists."),
     "suppressions": Place(
-        "suppressions", "suppressions", "Show the suppressions in force, and those that wait for a second operator."
+        "suppressions", "suppressions", "Show the suppressions in force, with reason, author and expiry."
     ),
     "unsuppress": Place(
         "suppress", "unsuppress", "End suppressions: entries that the partner still lists match again."

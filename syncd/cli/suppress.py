@@ -64,9 +64,9 @@ def suppress(
     Exit codes:
       0   in force
       1   storage
-      2   not a digest, not listed (see --ahead), no such list, or an expiry in the past
+      2   not a digest, not listed (see --ahead), no such list, or a past expiry
       3   waits for a second operator: nothing has changed yet
-      6   suppressed already, or the state is in use or belongs to another user
+      6   suppressed already, or the state is in use, or is another user's
 
     \b
     Example:
@@ -181,7 +181,7 @@ def unsuppress(
       0   ended
       1   storage
       2   no such suppression, or no reason was given
-      6   it has ended already or waits, or the state is in use or belongs to another user
+      6   it has ended already or waits, or the state is in use, or another user's
 
     \b
     Example:

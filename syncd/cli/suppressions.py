@@ -16,10 +16,10 @@ def suppressions(
     config: ConfigFile = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Show the suppressions in force, and those that wait for a second operator.
+    """Show the suppressions in force, with reason, author and expiry.
 
-    No digest is shown. Those that expire within three days are red. If `syncd run` holds the state, this asks that
-    daemon.
+    Those that wait for a second operator are shown too. No digest is. Those that expire within three days are red. If
+    `syncd run` holds the state, this asks that daemon.
 
     \b
     Exit codes:
