@@ -17,7 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
-from benchmarks import load, lookup, publish, road
+from benchmarks import load, lookup, publish, road, suppress
 from benchmarks.measure import Figure, Timing
 
 ROWS: Final = 10_000_000
@@ -38,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         *_publish_figures(workdir, rows),
         *lookup.figures(workdir / "lookup", max(rows, FEWEST), options.threatexchange),
         *load.figures(workdir, rows, options.syncs),
+        *suppress.figures(workdir, rows),
     ]
     print(_table(figures))
     content = {"rows": rows, "machine": _machine(), "figures": [_as_json(figure) for figure in figures]}

@@ -87,11 +87,15 @@ class Site:
     def state(self) -> Path:
         return self.base / "state"
 
-    def ask(self, **order: object) -> list[dict[str, Any]]:
-        """Give an order at the control socket."""
+    def answers(self, **order: object) -> Iterator[dict[str, Any]]:
+        """Give an order at the control socket, and yield the answers as they come."""
         answers = client.ask(self.base / "c.sock", {"state_dir": str(self.state), **order}, 600)
         assert answers is not None
-        return list(answers)
+        return answers
+
+    def ask(self, **order: object) -> list[dict[str, Any]]:
+        """Give an order at the control socket."""
+        return list(self.answers(**order))
 
     def sync(self) -> int | None:
         """Force a sync; the version published, or None where nothing changed."""
@@ -114,8 +118,8 @@ class Site:
 
 
 @contextlib.contextmanager
-def daemon(workdir: Path, rows: int) -> Iterator[Site]:
-    """A daemon with nothing synced yet, and a partner who publishes a list of ``rows``."""
+def daemon(workdir: Path, rows: int, settings: str = "") -> Iterator[Site]:
+    """A daemon with nothing synced yet, and a partner who publishes a list of ``rows``; with further ``settings``."""
     world = road.World.at(workdir / f"list-{rows}", rows)
     base = Path(tempfile.mkdtemp(prefix="load-", dir=workdir))
     port = _free_port()
@@ -127,7 +131,7 @@ def daemon(workdir: Path, rows: int) -> Iterator[Site]:
         config.write_text(
             f'state_dir = "{base}/state"\ncontrol_socket = "{base}/c.sock"\n[sources.iwf]\ntype = "feed"\n'
             f'url = "{upstream}"\nroot = "{world.partner.root}"\ninterval = "1d"\ndeadline = "1h"\n'
-            f'[serve]\nlisten = "127.0.0.1:{port}"\noperator_token_file = "{operator}"\n'
+            f'[serve]\nlisten = "127.0.0.1:{port}"\noperator_token_file = "{operator}"\n{settings}'
         )
         run("init", "--config", str(config), "--offline-keys", str(base / "offline"))
         token = base / "matcher.token"

@@ -11,7 +11,7 @@ from typing import Any, Final
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from syncd.event import name_of
-from syncd.units import count
+from syncd.units import count, ranges
 
 AUTOMATIC: Final = "automatic"
 """The actor of what syncd does by itself, as a scheduled sync."""
@@ -374,8 +374,24 @@ class Unsuppressed(Act):
     @property
     def words(self) -> str:
         """See `Act`."""
-        numbers = ", ".join(map(str, self.suppressions))
-        return f"ended suppression {numbers} ({count(self.rows, 'entry')} listed again): {self.reason}"
+        listed = f"{count(self.rows, 'entry')} listed again"
+        return f"ended suppression {ranges(self.suppressions)} ({listed}): {self.reason}"
+
+
+@dataclass(frozen=True)
+class SuppressionsExtended(Act):
+    """Let suppressions expire at another time (`syncd suppress --extend`)."""
+
+    suppressions: tuple[int, ...]
+    expires_at: str
+    """``never`` if they stay until they are ended"""
+    reason: str
+
+    @property
+    def words(self) -> str:
+        """See `Act`."""
+        until = "until it is ended" if self.expires_at == "never" else f"until {self.expires_at}"
+        return f"extended suppression {ranges(self.suppressions)} {until}: {self.reason}"
 
 
 @dataclass(frozen=True)
@@ -389,8 +405,7 @@ class SuppressionsExpired(Act):
     @property
     def words(self) -> str:
         """See `Act`."""
-        numbers = ", ".join(map(str, self.suppressions))
-        return f"suppression {numbers} expired: {count(self.rows, 'entry')} listed again"
+        return f"suppression {ranges(self.suppressions)} expired: {count(self.rows, 'entry')} listed again"
 
 
 @dataclass(frozen=True)
@@ -454,6 +469,7 @@ ACTS: Final[tuple[type[Act], ...]] = (
     Suppressed,
     Confirmed,
     Unsuppressed,
+    SuppressionsExtended,
     SuppressionsExpired,
     RolledBack,
     Unpinned,

@@ -16,8 +16,8 @@ from syncd.units import stamp
 
 
 def name_of(kind: type) -> str:
-    """Return a class's name in lower case with underscores."""
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower()
+    """Return a class's name in lower case with underscores, without "Event" at its end."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__.removesuffix("Event")).lower()
 
 
 @dataclass(frozen=True)

@@ -143,6 +143,109 @@ class HoldEnded(Event):
 
 
 @dataclass(frozen=True)
+class HoldWaits(Event):
+    """A hold still waits for an operator. Logged once a day for each, also after a restart."""
+
+    level = Level.ERROR
+    hold: int
+    source: str
+    list: str
+    lane: str
+    rows: int
+    opened_at: datetime
+    seconds: int
+    """since it was opened"""
+    message: str
+    to_do: str
+
+
+@dataclass(frozen=True)
+class SuppressedEvent(Event):
+    """Suppressions came into force: their digests, or entries of them, no longer match."""
+
+    suppressions: str
+    """their numbers, such as ``3`` or ``3-14, 20``"""
+    lists: tuple[str, ...]
+    """the lists with a new version"""
+    rows: int
+    """entries that were taken off"""
+    user: str
+    """who asked for them"""
+    confirmed_by: str
+    """the second operator; empty if none was needed"""
+    reason: str
+    expires_at: datetime | None
+    """null: they do not expire"""
+
+
+@dataclass(frozen=True)
+class UnsuppressedEvent(Event):
+    """An operator ended suppressions: entries that the partner still lists match again."""
+
+    suppressions: str
+    lists: tuple[str, ...]
+    rows: int
+    """entries that are listed again"""
+    user: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class SuppressionExtended(Event):
+    """An operator let suppressions expire at another time."""
+
+    suppressions: str
+    user: str
+    reason: str
+    expires_at: datetime | None
+
+
+@dataclass(frozen=True)
+class SuppressionExpiresSoon(Event):
+    """A suppression expires within three days. Logged once for each."""
+
+    level = Level.WARNING
+    suppression: int
+    lists: tuple[str, ...]
+    """the list that it is for; empty: all lists"""
+    rows: int
+    """entries that it took off when it was made"""
+    user: str
+    reason: str
+    expires_at: datetime
+    to_do: str
+
+
+@dataclass(frozen=True)
+class SuppressionExpired(Event):
+    """Suppressions expired: entries that the partner still lists match again."""
+
+    level = Level.WARNING
+    suppressions: str
+    lists: tuple[str, ...]
+    rows: int
+    """entries that are listed again"""
+    user: str
+    """who made them; several are separated by commas"""
+    reason: str
+    """the reasons for which they were made; several are separated by semicolons"""
+
+
+@dataclass(frozen=True)
+class SuppressionGainedEntry(Event):
+    """The digest of a suppressed entry is listed under another entry too, which still matches."""
+
+    level = Level.WARNING
+    suppression: int
+    lists: tuple[str, ...]
+    """the list that it is for; empty: all lists"""
+    rows: int
+    user: str
+    reason: str
+    to_do: str
+
+
+@dataclass(frozen=True)
 class SyncFinished(SyncEnded):
     """A sync ended."""
 

@@ -214,6 +214,9 @@ class Lane(enum.StrEnum):
 _CURE: Final = (
     "`syncd holds` names it: `syncd release HOLD --reason R` publishes it, `syncd discard HOLD --reason R` drops it"
 )
+_CONFIRM: Final = (
+    "`syncd release {0} --reason R` puts the suppressions in force, `syncd discard {0} --reason R` drops them"
+)
 _CURE_OF: Final = "`syncd release {0} --reason R` publishes it, `syncd discard {0} --reason R` drops it"
 
 
@@ -226,7 +229,8 @@ def reasons_in_words(reasons: Iterable[str]) -> str:
 def cure(reasons: Iterable[str], holds: Iterable[int] = ()) -> str:
     """Return what to do about rows held for ``reasons``. ``holds``: the numbers of the holds, if known."""
     given = set(reasons)
-    acts = [_CURE_OF.format(number) for number in holds] or [_CURE]
+    act = _CONFIRM if given == {HoldReason.SECOND_OPERATOR} else _CURE_OF
+    acts = [act.format(number) for number in holds] or [_CURE]
     return "; ".join([*(reason.to_do for reason in HoldReason if reason in given), *acts])
 
 

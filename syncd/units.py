@@ -1,5 +1,6 @@
 """Times and quantities as text, in the same form in all reports, tables and documents."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -43,8 +44,21 @@ def clock_is_behind(age: timedelta) -> bool:
 
 
 def count(number: int, noun: str) -> str:
-    """Format a count: ``1 row``, ``1,200 rows``."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+    """Format a count: ``1 row``, ``1,200 rows``, ``2 entries``."""
+    if number == 1:
+        return f"{number:,} {noun}"
+    return f"{number:,} {noun.removesuffix('ry')}ries" if noun.endswith("ry") else f"{number:,} {noun}s"
+
+
+def ranges(numbers: Iterable[int]) -> str:
+    """Format numbers as ranges: ``1-3, 7``."""
+    found: list[list[int]] = []
+    for number in sorted(set(numbers)):
+        if found and number == found[-1][1] + 1:
+            found[-1][1] = number
+        else:
+            found.append([number, number])
+    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in found)
 
 
 def done_of(stage: str, done: int, total: int) -> str:

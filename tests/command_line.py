@@ -32,6 +32,8 @@ CLOCKED = (
     "diff",
     "lookup",
     "matchers",
+    "suppress",
+    "suppressions",
 )
 
 

@@ -197,6 +197,7 @@ def test_an_order_is_in_force_at_once(catalog: Catalog) -> None:
         emit=log.append,
         holds=NO_HOLDS,
         questions=NO_QUESTIONS,
+        suppressions=cast(Any, None),
         retire=NO_RETIREMENT,
     )
     (answer,) = give(Order(do="matchers_add", state_dir="state", name="mail", lists=(IMAGES,)), "alice")
@@ -235,6 +236,7 @@ def failing_catalog(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> Failin
         emit=lambda _: None,
         holds=NO_HOLDS,
         questions=NO_QUESTIONS,
+        suppressions=cast(Any, None),
         retire=NO_RETIREMENT,
     )
     return access, told, give

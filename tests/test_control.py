@@ -77,7 +77,7 @@ def test_a_bug_in_one_order_is_told_by_its_kind_only(desk: Desk) -> None:
     assert ask(desk, do="sync")[-1] == {"end": 0}
 
 
-@pytest.mark.parametrize("line", [b"hello\n", b'{"do": 1}\n', b'{"do": "sync", "more": 1}\n', b"[" * (1 << 20)])
+@pytest.mark.parametrize("line", [b"hello\n", b'{"do": 1}\n', b'{"do": "sync", "more": 1}\n', b"[" * (16 << 20)])
 def test_what_is_no_order_is_refused(desk: Desk, line: bytes) -> None:
     """A usage error, however long the line."""
     with socket.socket(socket.AF_UNIX) as connection, connection.makefile("rb") as reader:

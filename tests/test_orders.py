@@ -68,6 +68,7 @@ def give(world: World) -> Iterator[Callable[..., list[dict[str, Any]]]]:
                 emit=log.append,
                 holds=holds,
                 questions=Questions(world.state, catalog, world.clock),
+                suppressions=cast(Any, None),
                 retire=nothing,
             )
             return list(orders(Order(do="sync", state_dir="s", wait=wait), "alice"))
@@ -159,6 +160,7 @@ def told(world: World, publisher: Publisher, running: RunningSync | None) -> tup
         emit=lambda _: None,
         holds=holds,
         questions=Questions(world.state, catalog, world.clock),
+        suppressions=cast(Any, None),
         retire=nothing,
     )
     (answer,) = orders(Order(do="sync_status", state_dir=state, sync_id="5afe"), "alice")

@@ -1,10 +1,10 @@
 """The part of the catalog that keeps holds, and the updates they belong to."""
 
 from dataclasses import replace
-from datetime import datetime
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, Final
 
-from sqlalchemy import Connection, Table, func, insert, select, update
+from sqlalchemy import Connection, Table, and_, func, insert, not_, or_, select, update
 from sqlalchemy import delete as delete_from
 
 from syncd.catalog.database import Tables, values_of, writing
@@ -12,14 +12,23 @@ from syncd.catalog.records import HoldEnd, HoldRecord, HoldState, Records, Updat
 from syncd.catalog.tables import holds, updates
 from syncd.errors import LostRaceError, StoreError
 from syncd.model import ListName
+from syncd.outcomes import Lane
+
+_KEPT: Final = or_(
+    holds.c.state == HoldState.OPEN,
+    and_(holds.c.state == HoldState.DISCARDED, holds.c.lane != Lane.SUPPRESSIONS),
+)
 
 
 class HoldTables(Tables):
     """Base of `syncd.catalog.catalog.Catalog`: each method is one transaction, and raises `StoreError` as that does."""
 
     def holds(self, name: ListName | None = None) -> tuple[HoldRecord, ...]:
-        """Return the open and discarded holds of one published list or of all, oldest first."""
-        statement = select(holds).where(holds.c.state.in_((HoldState.OPEN, HoldState.DISCARDED))).order_by(holds.c.id)
+        """Return the open and discarded holds of one published list or of all, oldest first.
+
+        Discarded suppressions are not among them: they are over, and cannot be released any more.
+        """
+        statement = select(holds).where(_KEPT).order_by(holds.c.id)
         if name is not None:
             statement = statement.where(holds.c.list == name)
         return tuple(HoldRecord(**row) for row in self._rows(statement))
@@ -34,6 +43,19 @@ class HoldTables(Tables):
         statement = select(holds.c.list, func.max(holds.c.ended_at).label("at")).group_by(holds.c.list)
         return {ListName(row["list"]): row["at"] for row in self._rows(statement.where(holds.c.ended_at.is_not(None)))}
 
+    def page_holds(self, now: datetime, every: timedelta) -> tuple[HoldRecord, ...]:
+        """Return the open holds that were opened, and last reported, at least ``every`` ago; record that they are now.
+
+        A time in the future was written by a clock that ran ahead: it counts as long ago.
+        """
+        waiting = [hold for hold in self.holds() if hold.state is HoldState.OPEN]
+        due = tuple(hold for hold in waiting if abs(now - (hold.paged_at or hold.opened_at)) >= every)
+        if due:
+            with writing(self._engine, self.path) as connection:
+                for hold in due:
+                    connection.execute(update(holds).where(holds.c.id == hold.id).values(paged_at=now))
+        return due
+
     def update_of(self, hold: HoldRecord) -> UpdateRecord:
         """Return the update that a hold belongs to. Raises `StoreError` if it was lost."""
         rows = self._rows(select(updates).where(updates.c.id == hold.update_id))
@@ -43,7 +65,7 @@ class HoldTables(Tables):
 
     def prune_holds(self, keep: int) -> int:
         """Forget all but the newest ``keep`` ended holds, and updates that no hold names; return how many holds."""
-        over = holds.c.state.not_in((HoldState.OPEN, HoldState.DISCARDED))
+        over = not_(_KEPT)
         newest = select(holds.c.id).where(over).order_by(holds.c.id.desc()).limit(max(keep, 1))
         with writing(self._engine, self.path) as connection:
             count = connection.execute(delete_from(holds).where(over, holds.c.id.not_in(newest))).rowcount

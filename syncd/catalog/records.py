@@ -7,7 +7,7 @@ import enum
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from pydantic import JsonValue
@@ -293,6 +293,8 @@ class HoldRecord:
     ended_reason: str = ""
     findings: tuple[Finding, ...] = ()
     """the reasons with their numbers; empty if an older syncd opened it"""
+    paged_at: datetime | None = None
+    """when it was last reported again because it still waits; None: never since it was opened"""
     id: int = 0
     """0 until it is committed"""
 
@@ -323,6 +325,10 @@ class HoldEnd:
     state: HoldState
     by: str = ""
     reason: str = ""
+
+
+EXPIRES_SOON: Final = timedelta(days=3)
+"""The time before the end of a suppression at which it is announced."""
 
 
 class SuppressionState(enum.StrEnum):
@@ -374,6 +380,11 @@ class Suppression:
     def fingerprint(self) -> str:
         """The salted hash that the audit log names it by."""
         return hashlib.sha256(bytes.fromhex(self.salt + self.digest)).hexdigest()
+
+    def expires_soon(self, now: datetime) -> bool:
+        """Return True if it is in force and expires within three days."""
+        active = self.state is SuppressionState.ACTIVE
+        return active and self.expires_at is not None and self.expires_at - now <= EXPIRES_SOON
 
     def covers(self, name: ListName) -> bool:
         """Return True if it is for this published list."""

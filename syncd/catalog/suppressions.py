@@ -44,11 +44,37 @@ class SuppressionTables(Tables):
         (row,) = self._rows(select(func.max(suppressions.c.id).label("last")))
         return int(row["last"] or 0)
 
+    def suppression_counts(self) -> dict[ListName | None, int]:
+        """Return the number of active suppressions by published list; under None those of all lists."""
+        active = suppressions.c.state == SuppressionState.ACTIVE
+        statement = select(suppressions.c.list, func.count().label("number")).where(active)
+        rows = self._rows(statement.group_by(suppressions.c.list))
+        return {ListName(row["list"]) if row["list"] else None: int(row["number"]) for row in rows}
+
+    def suppressions_ending(self, before: datetime | None, limit: int) -> tuple[Suppression, ...]:
+        """Return active suppressions, at most ``limit``, the soonest to expire first.
+
+        ``before``: only those that expire until then; None: all, those that do not expire last.
+        """
+        column = suppressions.c.expires_at
+        statement = select(suppressions).where(suppressions.c.state == SuppressionState.ACTIVE)
+        if before is not None:
+            statement = statement.where(column.is_not(None), column <= before)
+        statement = statement.order_by(column.is_(None), column, suppressions.c.id).limit(limit)
+        return tuple(Suppression(**row) for row in self._rows(statement))
+
+    def count_ending(self, before: datetime) -> int:
+        """Return the number of active suppressions that expire until a time."""
+        column, active = suppressions.c.expires_at, suppressions.c.state == SuppressionState.ACTIVE
+        statement = select(func.count().label("number")).where(active, column.is_not(None), column <= before)
+        (row,) = self._rows(statement)
+        return int(row["number"])
+
     def note_suppressions(self, numbers: Iterable[int], column: str, now: datetime) -> None:
         """Record when something about suppressions was announced: ``announced_at`` or ``others_at``."""
         with writing(self._engine, self.path) as connection:
-            chosen = suppressions.c.id.in_(tuple(numbers))
-            connection.execute(update(suppressions).where(chosen).values({column: now}))
+            for number in numbers:  # one by one: a statement can name some thousands at most
+                connection.execute(update(suppressions).where(suppressions.c.id == number).values({column: now}))
 
 
 def active_in(name: ListName) -> Select[Any]:
@@ -59,9 +85,11 @@ def active_in(name: ListName) -> Select[Any]:
 
 def put_suppressions(connection: Connection, added: Iterable[Suppression], hold_id: int | None) -> None:
     """Add suppressions; those that wait belong to the hold ``hold_id``."""
-    for one in added:
-        waits = one.state is SuppressionState.WAITING
-        connection.execute(insert(suppressions).values(values_of(replace(one, hold_id=hold_id if waits else None))))
+    rows = [
+        values_of(replace(one, hold_id=hold_id if one.state is SuppressionState.WAITING else None)) for one in added
+    ]
+    if rows:
+        connection.execute(insert(suppressions), rows)
 
 
 def change_suppression(connection: Connection, change: SuppressionChange) -> None:

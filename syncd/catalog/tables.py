@@ -33,7 +33,7 @@ from syncd.format.manifest import EndState, ManifestRef, SegmentRef, Withheld
 from syncd.model import Algorithm, Counts, ListName
 from syncd.outcomes import Finding, HoldReason, Lane, Outcome
 
-REVISION: Final = "0008"
+REVISION: Final = "0009"
 """The schema that this code reads and writes."""
 
 
@@ -216,6 +216,7 @@ holds: Final = Table(
     Column("ended_by", Text, nullable=False),
     Column("ended_reason", Text, nullable=False),
     Column("findings", FINDINGS, nullable=False, server_default="[]"),
+    Column("paged_at", TIME),
     Index(None, "list", "state"),
     sqlite_autoincrement=True,  # ids are never reused: people name holds by them
 )

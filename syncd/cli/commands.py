@@ -45,6 +45,13 @@ OF_PROGRAM: Final = {
     "holds": Place("holds", "holds", "Show the holds: changes that wait for an operator's decision."),
     "release": Place("holds", "release", "Publish the rows of a hold."),
     "discard": Place("holds", "discard", "Refuse the rows of a hold."),
+    "suppress": Place("suppress", "suppress", "Stop digests from matching, whatever the partner lists."),
+    "suppressions": Place(
+        "suppressions", "suppressions", "Show the suppressions in force, with reason, author and expiry."
+    ),
+    "unsuppress": Place(
+        "suppress", "unsuppress", "End suppressions: entries that the partner still lists match again."
+    ),
     "status": Place("status", "status", "Show every list, its age, and how its last sync ended."),
     "snapshots": Place("snapshots", "snapshots", "Show the published versions of a list, newest first."),
     "diff": Place("diff", "diff", "Count the changes between two published versions of a list."),
@@ -118,6 +125,7 @@ def _syncd(
     and change keys:     syncd feed rotate, feed add-role, feed renew
     Operators follow:    syncd init, run, sync, status, snapshots, diff
     decide on holds:     syncd holds, release, discard
+    correct mistakes:    syncd suppress, suppressions, unsuppress
     and maintain:        syncd matchers, audit, verify, backup, recover, retrust, retire
     Matchers' hosts:     syncd pull, lookup, match, verify
 

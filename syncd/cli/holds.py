@@ -60,6 +60,8 @@ def holds(config: ConfigFile = None, as_json: JsonFlag = False) -> None:
         ]
         show_table(columns, rows, frozenset(range(len(waiting))))
         note("`syncd release HOLD --reason R` publishes it, `syncd discard HOLD --reason R` drops it", kind="to do")
+        if any(hold["lane"] == "suppressions" for hold in waiting):
+            note("`syncd suppressions` shows suppressions that wait for a second operator", kind="to do")
     if refused:
         say("", "refused:")
         names = ("hold#", "list", "lane", "rows#", "by", "when (UTC)~", "why~")
@@ -132,6 +134,9 @@ def _end(number: int, reason: str, config: Path | None, *, release: bool, as_jso
     if as_json:
         print_json({"ended": ended})
         return
+    if ended["lane"] == "suppressions":
+        _show_suppressions(ended)
+        return
     done = f"hold {ended['hold']} of {ended['list']} was {ended['state']}"
     wanted = f"{count(ended['wanted_rows'], 'row')} ({ended['lane']})"
     if ended["state"] != "released":
@@ -149,6 +154,17 @@ def _end(number: int, reason: str, config: Path | None, *, release: bool, as_jso
         say(f"hold {other['hold']} ended with it: {other['state']}")
     if ended["still_held"]:
         note(f"{ended['list']} has other holds: `syncd holds` shows them")
+
+
+def _show_suppressions(ended: Document) -> None:
+    """Show the end of a hold of suppressions: they are in force, or dropped."""
+    named = f"hold {ended['hold']} was {ended['state']}: suppressions {ended['suppressions']}"
+    if ended["state"] != "released":
+        say(f"{named} are dropped, and no list has changed")
+        return
+    say(f"{named} are in force, {count(ended['wanted_rows'], 'row')} off the lists")
+    for name, version in ended["versions"].items():
+        say(f"{name} version {version} published")
 
 
 def _end_here(settings: Any, number: int, reason: str, *, release: bool) -> Document:

@@ -87,14 +87,14 @@ def locked_publisher(settings: Any, purpose: str) -> "Iterator[Publisher]":
         yield publisher
 
 
-def daemon_report(settings: Any, what: str) -> Document | None:
-    """Ask the daemon that holds this state for its "status", "matchers" or "holds".
+def daemon_report(settings: Any, what: str, **asked: bool) -> Document | None:
+    """Ask the daemon that holds this state for its "status", "matchers", "holds" or "suppressions".
 
     None if no daemon runs, or it cannot answer because it is older or stuck. The caller then reads the state itself.
     Raises the error if this user cannot read the state: it says more than that the state belongs to another.
     """
     try:
-        answers = list(send_order(settings, {"do": what}, _REPORT_WITHIN) or ())
+        answers = list(send_order(settings, {"do": what, **asked}, _REPORT_WITHIN) or ())
     except SyncdError:
         if is_of_another(settings.state_dir):
             raise

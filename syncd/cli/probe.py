@@ -50,6 +50,10 @@ _URGENT: Final = frozenset({"within 7 days", "overdue", "expired"})
 """States of metadata that need a person now."""
 
 
+_NAMED: Final = 5
+"""Expiring suppressions named one by one."""
+
+
 def judge(document: Document) -> ProbeResult:
     """Judge a status document by its worst fault, and name all faults, worst first."""
     faults = sorted(_faults(document), key=lambda fault: -fault[0])
@@ -97,8 +101,17 @@ def _faults(document: Document) -> Iterator[tuple[ProbeLevel, str]]:
     for certificate in document.get("certificates", ()):
         if certificate["act"]:
             yield ProbeLevel.CRITICAL, certificate["act"]
+    yield from _of_suppressions(document)
     storage = document.get("storage_faults", ())
     yield from ((ProbeLevel.CRITICAL, f"{fault['what']}: {fault['message']}") for fault in storage)
+
+
+def _of_suppressions(document: Document) -> Iterator[tuple[ProbeLevel, str]]:
+    found = document.get("suppressions", {"soonest": (), "expiring": 0})
+    for one in found["soonest"][:_NAMED]:
+        yield ProbeLevel.WARNING, one["act"]
+    if found["expiring"] > _NAMED:
+        yield ProbeLevel.WARNING, f"{found['expiring'] - _NAMED:,} more suppressions expire within three days"
 
 
 def _first_sync(source: Document) -> str:

@@ -112,6 +112,9 @@ def _show(document: Document) -> None:
             say(f"{source['source']}: {_next(source, now)}")
     if not lists and not waiting:
         say("no source is configured: add [sources.NAME] to the configuration")
+    in_force = document.get("suppressions", {}).get("in_force", 0)  # an older daemon does not report them
+    if in_force:
+        say(f"{count(in_force, 'suppression')} in force: `syncd suppressions`")
     _note_faults(document)
     for fault in document.get("storage_faults", ()):
         lasts = span(now - _time(fault["since"]))
@@ -130,6 +133,12 @@ def _note_faults(document: Document) -> None:
     for one in (*document["metadata"], *document.get("certificates", ())):
         if one["act"]:
             note(one["act"])
+    suppressions = document.get("suppressions", {"soonest": (), "expiring": 0})
+    for one in suppressions["soonest"][:_NAMED]:
+        note(one["act"])
+    if suppressions["expiring"] > _NAMED:
+        more = count(suppressions["expiring"] - _NAMED, "suppression")
+        note(f"and {more} more that expire within three days: see `syncd suppressions`")
 
 
 def _note_laggards(matchers: Sequence[Document]) -> None:

@@ -1,7 +1,7 @@
 """``syncd sync``: by the running daemon, or in this process if none runs."""
 
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -32,7 +32,10 @@ from syncd.cli.output import (
 from syncd.errors import UsageError
 from syncd.outcomes import worst_code
 from syncd.service.client import error_of
-from syncd.units import done_of, in_words
+from syncd.units import count, done_of, in_words, ranges
+
+if TYPE_CHECKING:
+    from syncd.pipeline.publisher import Publisher
 
 
 def sync(
@@ -155,6 +158,8 @@ def _sync_here(settings: Any, source: str | None, *, dry_run: bool) -> list[Docu
     done: list[Document] = []
     with locked_publisher(settings, "syncd sync") as publisher:
         publisher.catalog.mark_interrupted(utc_now())
+        if not dry_run:
+            _expire(publisher)
         for configured in sources:
             asked = AskedForSync(configured.name, new_sync_id(), dry_run, joined=False)
             publisher.catalog.append(actor(), asked, utc_now())
@@ -162,6 +167,16 @@ def _sync_here(settings: Any, source: str | None, *, dry_run: bool) -> list[Docu
                 outcome = sync_source(publisher, configured, utc_now, report, dry_run=dry_run, sync_id=asked.sync_id)
             done.append(sync_document(outcome))
     return done
+
+
+def _expire(publisher: "Publisher") -> None:
+    """End the suppressions whose time has come, as the daemon does every minute."""
+    from syncd.operate.suppressions import expire  # numpy and SQLAlchemy: see above
+
+    expired = expire(publisher, utc_now())
+    if expired and expired.suppressions:
+        numbers = ranges(one.id for one in expired.suppressions)
+        note(f"suppressions expired ({numbers}): {count(expired.rows, 'entry')} listed again", kind="note")
 
 
 def _show(syncs: Sequence[Document], *, dry_run: bool) -> None:

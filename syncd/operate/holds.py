@@ -46,7 +46,7 @@ def end_hold(
             corrected = refuse(publisher, hold, actor=actor, reason=reason, now=now)
         ended = publisher.catalog.hold(number)
         rows = sum(one.rows for one in corrected.suppressions)
-        return Settled(None, released=rows, ended=(ended,) if ended else ())
+        return Settled(None, released=rows, ended=(ended,) if ended else (), corrected=corrected.versions)
     own_name = ListName(hold.list.partition(".")[2])
     act = (Released if release else Discarded)(str(number), hold.list, hold.lane, hold.rows, reason)
     audit = (AuditEntry(now, actor, act),)

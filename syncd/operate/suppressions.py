@@ -4,6 +4,7 @@ A suppression takes a digest, or one entry of it, off one list or all, as a new 
 whatever the partner does, until it expires or `unsuppress` ends it. Many rows at once wait for a second operator.
 """
 
+import re
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -37,7 +38,6 @@ from syncd.pipeline.wire import encode_staged
 from syncd.units import stamp
 
 DEFAULT_EXPIRY: Final = timedelta(days=30)
-ANNOUNCED_BEFORE: Final = timedelta(days=3)
 LONGEST_REASON: Final = 1000
 MOST_AT_ONCE: Final = 100_000
 _PERIOD: Final = timedelta(days=1)
@@ -54,6 +54,14 @@ class Correction:
 
     digest: Digest
     entry: str | None = None
+    line: int = 0
+    """the line of the file that names it; 0: it was not read from a file"""
+
+    @property
+    def words(self) -> str:
+        """The kind of digest, and its line, for messages."""
+        line = f" on line {self.line}" if self.line else ""
+        return f"this {self.digest.algorithm} digest{line}" + (" with that entry" if self.entry is not None else "")
 
 
 @dataclass(frozen=True)
@@ -68,6 +76,11 @@ class SuppressionOrder:
     """None: never"""
     ahead: bool = False
     """true if digests that are not listed are meant"""
+
+
+def expiry_of(expires_at: datetime | None, now: datetime, *, forever: bool) -> datetime | None:
+    """Return when a new suppression expires: 30 days from now unless the operator says otherwise; None: never."""
+    return None if forever else expires_at or now + DEFAULT_EXPIRY
 
 
 @dataclass(frozen=True)
@@ -109,7 +122,7 @@ def suppress(
         for offset, correction in enumerate(order.corrections, start=1):
             rows = sum(some.count(correction) for some in listed)
             if not rows and not order.ahead:
-                raise _unlisted(correction.digest.algorithm, order.list)
+                raise _unlisted(correction, order.list)
             made.append(_suppression(order, correction, number + offset, actor, now, rows))
         finding = _over_bound(publisher.catalog, states, listed, made, now)
         if finding is not None and second_operator:
@@ -138,7 +151,7 @@ def unsuppress(publisher: Publisher, numbers: Sequence[int], *, actor: str, reas
     Raises `UsageError` if a number is unknown or no reason is given, `RefusedError` if one has ended already,
     `StoreError`.
     """
-    _check_reason(reason)
+    check_reason(reason)
 
     def ended(one: Suppression) -> Suppression:
         return replace(
@@ -146,7 +159,7 @@ def unsuppress(publisher: Publisher, numbers: Sequence[int], *, actor: str, reas
         )
 
     def chosen() -> tuple[Suppression, ...]:
-        return tuple(_active(publisher.catalog, number) for number in dict.fromkeys(numbers))
+        return tuple(active(publisher.catalog, number) for number in dict.fromkeys(numbers))
 
     def act(rows: int) -> AuditEntry:
         return AuditEntry(now, actor, Unsuppressed(tuple(dict.fromkeys(numbers)), rows, reason))
@@ -158,8 +171,8 @@ def expire(publisher: Publisher, now: datetime) -> Corrected | None:
     """End every suppression whose time has come, as one publication; None if there is none. Raises `StoreError`."""
 
     def due() -> tuple[Suppression, ...]:
-        active = publisher.catalog.suppressions(SuppressionState.ACTIVE)
-        return tuple(one for one in active if one.expires_at is not None and one.expires_at <= now)
+        known = publisher.catalog.suppressions(SuppressionState.ACTIVE)
+        return tuple(one for one in known if one.expires_at is not None and one.expires_at <= now)
 
     def ended(one: Suppression) -> Suppression:
         return replace(one, state=SuppressionState.EXPIRED, ended_at=now)
@@ -172,23 +185,17 @@ def expire(publisher: Publisher, now: datetime) -> Corrected | None:
 
 def announce(publisher: Publisher, now: datetime) -> tuple[Suppression, ...]:
     """Return the suppressions whose end is three days away and was not announced, and record that it is now."""
-    active = publisher.catalog.suppressions(SuppressionState.ACTIVE)
-    soon = tuple(one for one in active if expires_soon(one, now) and one.announced_at is None)
+    known = publisher.catalog.suppressions(SuppressionState.ACTIVE)
+    soon = tuple(one for one in known if one.expires_soon(now) and one.announced_at is None)
     if soon:
         publisher.catalog.note_suppressions([one.id for one in soon], "announced_at", now)
     return soon
 
 
-def expires_soon(one: Suppression, now: datetime) -> bool:
-    """Return True if an active suppression expires within three days."""
-    active = one.state is SuppressionState.ACTIVE
-    return active and one.expires_at is not None and one.expires_at - now <= ANNOUNCED_BEFORE
-
-
 def gained(publisher: Publisher, now: datetime) -> tuple[Suppression, ...]:
     """Return suppressions of one entry whose digest is listed with another entry, which were not noted yet."""
-    active = publisher.catalog.suppressions(SuppressionState.ACTIVE)
-    single = [one for one in active if one.entry is not None and one.others_at is None]
+    known = publisher.catalog.suppressions(SuppressionState.ACTIVE)
+    single = [one for one in known if one.entry is not None and one.others_at is None]
     if not single:
         return ()
     states = [_state(publisher, head) for head in _heads(publisher.catalog, None)]
@@ -208,7 +215,7 @@ def confirm(
     Raises `UsageError` if no reason is given, `RefusedError` if the hold has ended or ``actor`` asked for them,
     `StoreError`.
     """
-    _check_reason(reason)
+    check_reason(reason)
     made: list[Suppression] = []
 
     def make() -> tuple[Sequence[Settled], Records]:
@@ -244,7 +251,7 @@ def confirm(
 
 def refuse(publisher: Publisher, hold: HoldRecord, *, actor: str, reason: str, now: datetime) -> Corrected:
     """End suppressions that waited for a second operator, without effect. Raises as `confirm`."""
-    _check_reason(reason)
+    check_reason(reason)
     ended: list[Suppression] = []
 
     def make() -> tuple[Sequence[Settled], Records]:
@@ -320,12 +327,9 @@ class _Listed:
 
 
 def _check_order(order: SuppressionOrder, now: datetime) -> None:
-    _check_reason(order.reason)
-    if order.expires_at is not None and order.expires_at <= now:
-        raise UsageError(
-            f"the suppression would expire at {order.expires_at:%Y-%m-%d %H:%M} UTC, which is in the past",
-            hint="give a later time with --expires, or --forever",
-        )
+    check_reason(order.reason)
+    check_expiry(order.expires_at, now)
+    _check_not_in(order.reason, order.corrections)
     if not order.corrections:
         raise UsageError("no digest was given", hint="give ALG:DIGEST, or a file with one a line")
     if len(order.corrections) > MOST_AT_ONCE:
@@ -334,33 +338,54 @@ def _check_order(order: SuppressionOrder, now: datetime) -> None:
         )
 
 
-def _check_reason(reason: str) -> None:
+def check_expiry(expires_at: datetime | None, now: datetime) -> None:
+    """Raise `UsageError` if the end of a suppression is in the past."""
+    if expires_at is not None and expires_at <= now:
+        raise UsageError(
+            f"the suppression would expire at {expires_at:%Y-%m-%d %H:%M} UTC, which is in the past",
+            hint="give a later time with --expires, or --forever",
+        )
+
+
+def check_reason(reason: str) -> None:
+    """Raise `UsageError` if a reason is empty or too long."""
     if not reason.strip():
         raise UsageError("a reason is needed", hint="give it with --reason; the audit log records it")
     if len(reason) > LONGEST_REASON:
         raise UsageError(f"the reason is longer than {LONGEST_REASON:,} characters", hint="say it shorter")
 
 
+def _check_not_in(reason: str, corrections: Iterable[Correction]) -> None:
+    """Raise `UsageError` if a reason, which is logged, contains one of the digests."""
+    if not re.search("[0-9a-f]{32}", text := reason.lower()):
+        return
+    if any(correction.digest.value.hex() in text for correction in corrections):
+        raise UsageError("the reason contains the digest", hint="leave it out: reasons are logged")
+
+
 def _check_new(order: SuppressionOrder, known: Iterable[Suppression]) -> None:
     """Raise `RefusedError` if a digest is suppressed already, as widely as the order asks for."""
-    held = {(one.algorithm, one.digest): one for one in known if one.list in {None, order.list}}
+    held: dict[tuple[str, str, str | None], Suppression] = {
+        (one.algorithm, one.digest, one.entry): one for one in known if one.list in {None, order.list}
+    }
     for correction in order.corrections:
-        one = held.get((correction.digest.algorithm, correction.digest.value.hex()))
-        if one is not None and one.entry in {None, correction.entry}:
+        key = (correction.digest.algorithm, correction.digest.value.hex())
+        one = held.get((*key, None)) or held.get((*key, correction.entry))
+        if one is not None:
             waits = " and waits for a second operator" if one.state is SuppressionState.WAITING else ""
             raise RefusedError(
-                f"suppression {one.id} covers this {one.algorithm} digest already{waits}",
-                hint="`syncd suppressions` shows it; to change its reason or expiry, end it with "
-                f"`syncd unsuppress {one.id} --reason R` and suppress it again; nothing was changed",
+                f"suppression {one.id} covers {correction.words} already{waits}",
+                hint=f"`syncd suppressions` shows it; `syncd suppress --extend {one.id} --reason R` lets it expire "
+                "later; nothing was changed",
             )
 
 
-def _unlisted(algorithm: Algorithm, name: ListName | None) -> UsageError:
+def _unlisted(correction: Correction, name: ListName | None) -> UsageError:
     where = f"{name} does not list" if name else "no list has"
     hint = "check the digest; to suppress it before a list has it, add --ahead; nothing was changed"
-    if algorithm in _PERCEPTUAL:
+    if correction.digest.algorithm in _PERCEPTUAL:
         hint = f"give the listed digest of the hit, not that of your image: {hint}"
-    return UsageError(f"{where} this {algorithm} digest", hint=hint)
+    return UsageError(f"{where} {correction.words}", hint=hint)
 
 
 def _heads(catalog: Catalog, name: ListName | None) -> tuple[HeadRecord, ...]:
@@ -492,7 +517,8 @@ def _waiting_in(catalog: Catalog, number: int) -> tuple[Suppression, ...]:
     return waiting
 
 
-def _active(catalog: Catalog, number: int) -> Suppression:
+def active(catalog: Catalog, number: int) -> Suppression:
+    """Return a suppression in force. Raises `UsageError` if the number is unknown, `RefusedError` if it is not."""
     one = catalog.suppression(number)
     if one is None:
         raise UsageError(f"there is no suppression {number}", hint="`syncd suppressions` lists those in force")

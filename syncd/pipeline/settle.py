@@ -26,7 +26,7 @@ from syncd.format.delta import difference
 from syncd.format.manifest import EndState, Manifest, SegmentRef, Withheld
 from syncd.format.rows import Digests
 from syncd.format.stack import Stack, merge_deltas
-from syncd.model import Algorithm, Counts
+from syncd.model import Algorithm, Counts, ListName
 from syncd.outcomes import Finding, HoldReason, Lane
 from syncd.pipeline import gate
 from syncd.pipeline.compose import Passing
@@ -77,6 +77,8 @@ class Settled:
     """the ended holds, once committed"""
     version: Manifest | None = None
     """the list's new version, once committed"""
+    corrected: Mapping[ListName, int] = field(default_factory=dict)
+    """the new version of each list that an act on suppressions changed, once committed"""
 
     @property
     def changes_head(self) -> bool:

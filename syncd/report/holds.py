@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from syncd.catalog.catalog import Catalog
 from syncd.catalog.records import HoldRecord, HoldState
 from syncd.errors import StoreError
-from syncd.outcomes import Finding, HoldReason, cure
-from syncd.units import count, stamp
+from syncd.outcomes import Finding, HoldReason, Lane, cure
+from syncd.units import count, ranges, stamp
 
 if TYPE_CHECKING:
     from syncd.pipeline.settle import Settled
@@ -22,7 +22,7 @@ def hold_in_words(hold: HoldRecord) -> str:
 
 def commands_of(hold: HoldRecord) -> str:
     """Return the commands that end an open hold."""
-    return cure((), (hold.id,))
+    return cure(hold.reasons if hold.lane is Lane.SUPPRESSIONS else (), (hold.id,))
 
 
 def reasons_of(holds: Iterable[HoldRecord]) -> tuple[HoldReason, ...]:
@@ -65,7 +65,9 @@ def ended_document(catalog: Catalog, number: int, settled: "Settled") -> dict[st
     also = [ended for ended in settled.ended if ended.id != number]
     return {
         **hold_document(hold),
-        "published": settled.changes_head,
+        "suppressions": ranges(one.id for one in catalog.suppressions_in_hold(number)),
+        "versions": dict(settled.corrected),
+        "published": settled.changes_head or bool(settled.corrected),
         "wanted_rows": settled.released,
         "version": head.version if head else None,
         "rows_in_force": catalog.head_rows().get(hold.list, 0),

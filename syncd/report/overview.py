@@ -31,6 +31,7 @@ from syncd.report.expiry import Expiry, expiries
 from syncd.report.holds import hold_in_words, reasons_of
 from syncd.report.lagging import MatcherView
 from syncd.report.recorded import last_and_running
+from syncd.report.suppressions import NO_SUPPRESSIONS, SuppressionsView, read_suppressions
 from syncd.units import clock_is_behind, in_words, span
 
 
@@ -239,6 +240,7 @@ class Overview:
     """the readable certificates of the server and for sources"""
     faults: tuple[StorageFault, ...] = ()
     """storage failures of a running daemon, which the catalog may not contain"""
+    suppressions: SuppressionsView = NO_SUPPRESSIONS
 
     @property
     def waiting(self) -> tuple[SourceView, ...]:
@@ -308,7 +310,15 @@ def read(
     matchers = matcher_views(catalog, now, loaded)
     needed = {*intervals, *(view.head.source for view in lists if not view.over)}
     shown = tuple(source for name, source in sources.items() if name in needed)
-    return Overview(now, lists, shown, roles, matchers, certificate_views(certificates, now))
+    return Overview(
+        now=now,
+        lists=lists,
+        sources=shown,
+        roles=roles,
+        matchers=matchers,
+        certificates=certificate_views(certificates, now),
+        suppressions=read_suppressions(catalog, now),
+    )
 
 
 def matcher_views(

@@ -16,6 +16,7 @@ from syncd.outcomes import Outcome, cure, joined
 from syncd.report.expiry import Expiry
 from syncd.report.lagging import MatcherView
 from syncd.report.overview import ListView, Overview, SourceFault, SourceView
+from syncd.report.suppressions import SuppressionsView, keep, why_soon
 from syncd.units import stamp
 
 Time = Annotated[datetime, PlainSerializer(stamp), WithJsonSchema({"type": "string", "format": "date-time"})]
@@ -60,7 +61,7 @@ class HoldStatus(_Document):
     """One hold that waits for an operator."""
 
     hold: int = Field(description="the number that `syncd release` and `syncd discard` take")
-    lane: str = Field(description="additions, removals, or both (a whole update)")
+    lane: str = Field(description="additions, removals, both (a whole update), or suppressions")
     rows: int = Field(description="waiting rows")
     reasons: tuple[str, ...]
     message: str = Field(description="the reasons in words")
@@ -173,6 +174,35 @@ class StorageFaultStatus(_Document):
     to_do: str
 
 
+class ExpiringStatus(_Document):
+    """One suppression that expires within three days."""
+
+    suppression: int
+    list: str | None = Field(description="the list that it is for; null: all lists")
+    one_entry: bool = Field(description="true: only one entry of the digest; false: every entry")
+    rows: int = Field(description="entries that it took off when it was made")
+    reason: str
+    author: str
+    expires_at: Time
+    act: str = Field(description="why a person should decide, and what keeps it in force")
+
+
+class SuppressionCount(_Document):
+    """The suppressions in force that are for one list, or for all."""
+
+    list: str | None = Field(description="null: all lists")
+    in_force: int
+
+
+class SuppressionsStatus(_Document):
+    """The operator's own corrections. No digest is ever shown."""
+
+    in_force: int
+    lists: tuple[SuppressionCount, ...] = Field(description="the same, by the list that they are for")
+    expiring: int = Field(description="those that expire within three days")
+    soonest: tuple[ExpiringStatus, ...] = Field(description="the first 20 of them")
+
+
 class StatusDocument(_Document):
     """The state of everything."""
 
@@ -186,6 +216,7 @@ class StatusDocument(_Document):
     storage_faults: tuple[StorageFaultStatus, ...] = Field(
         description="storage failures of the running daemon; empty without a daemon"
     )
+    suppressions: SuppressionsStatus
 
 
 def status_document(overview: Overview) -> StatusDocument:
@@ -205,6 +236,7 @@ def status_document(overview: Overview) -> StatusDocument:
             StorageFaultStatus(what=fault.what, since=fault.since, message=fault.message, to_do=fault.to_do)
             for fault in overview.faults
         ),
+        suppressions=_suppressions(overview.suppressions, overview.now),
     )
 
 
@@ -240,6 +272,30 @@ def _hold(hold: HoldRecord, now: datetime) -> HoldStatus:
         opened_at=hold.opened_at,
         age_seconds=int((now - hold.opened_at).total_seconds()),
         to_do=cure(hold.reasons, (hold.id,)),
+    )
+
+
+def _suppressions(view: SuppressionsView, now: datetime) -> SuppressionsStatus:
+    return SuppressionsStatus(
+        in_force=view.number,
+        lists=tuple(
+            SuppressionCount(list=name, in_force=number)
+            for name, number in sorted(view.counts.items(), key=lambda one: one[0] or "")
+        ),
+        expiring=view.ending,
+        soonest=tuple(
+            ExpiringStatus(
+                suppression=one.id,
+                list=one.list,
+                one_entry=one.entry is not None,
+                rows=one.rows,
+                reason=one.reason,
+                author=one.author,
+                expires_at=one.expires_at or now,
+                act=f"{why_soon(one, now)}; {keep(one)}",
+            )
+            for one in view.soon
+        ),
     )
 
 

@@ -13,9 +13,9 @@ import struct
 import threading
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from syncd import events
 from syncd.errors import RefusedError, StoreError, SyncdError, UsageError, error_document
@@ -26,13 +26,24 @@ from syncd.users import user_name
 
 MODE: Final = 0o660
 
-_MAX_REQUEST: Final = 1 << 20
+_MAX_REQUEST: Final = 16 << 20
+"""100,000 suppressions at once fit."""
 _MAX_CLIENTS: Final = 32
 _BACKLOG: Final = 1024
 """Lets hundreds connect at once and be refused with a message; the kernel refuses the rest."""
 _CLIENT_TIMEOUT: Final = 10.0
 """Seconds for the request to arrive, and for each answer to be read, so that an idle client cannot block others."""
 _CREDENTIALS: Final = struct.Struct("3i")
+
+
+class OrderedCorrection(BaseModel):
+    """A digest to suppress, as ``ALG:HEX``, or one entry of it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    digest: Annotated[str, Field(repr=False)]
+    entry: Annotated[str | None, Field(repr=False)] = None
+    line: int = 0
+    """the line of the file that names it; 0: it was not read from a file"""
 
 
 class Order(BaseModel):
@@ -51,6 +62,13 @@ class Order(BaseModel):
     reason: str = ""
     arguments: dict[str, JsonValue] = Field(default_factory=dict, repr=False)
     """of a question; those of a look-up are secret"""
+    corrections: tuple[OrderedCorrection, ...] = ()
+    list: str | None = None
+    expires_at: AwareDatetime | None = None
+    forever: bool = False
+    ahead: bool = False
+    suppressions: tuple[int, ...] = ()
+    ended: bool = False
 
 
 Answers = Generator[dict[str, Any], None, None]

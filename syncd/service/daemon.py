@@ -23,7 +23,7 @@ from syncd.pipeline.publisher import Publisher
 from syncd.pipeline.sync import sign_if_due
 from syncd.report import overview
 from syncd.report.overview import Overview
-from syncd.service import ballast, client
+from syncd.service import ballast, client, suppressions
 from syncd.service.access import Access
 from syncd.service.ballast import Ballast
 from syncd.service.checkins import Checkins
@@ -36,6 +36,7 @@ from syncd.service.pulls import Pulls
 from syncd.service.questions import Questions
 from syncd.service.reload import changes, check_reload
 from syncd.service.scheduler import Random, Schedule, WallClock
+from syncd.service.suppressions import Suppressions
 from syncd.service.syncs import Syncs
 from syncd.service.systemd import SystemdStatus
 from syncd.service.web.health import Health
@@ -110,6 +111,9 @@ class Daemon:
         self._access = Access(publisher.catalog)
         self._checkins, self._pulls = Checkins(publisher.catalog, self._loaded), Pulls(publisher.catalog)
         self._questions = Questions(publisher.folder, publisher.catalog, environment.clock)
+        self._suppressions = Suppressions(
+            publisher, environment.clock, self._emit, self._news.changed, self._needs_second_operator
+        )
         orders = Orders(
             state_dir=str(config.state_dir),
             syncs=self._syncs,
@@ -119,13 +123,8 @@ class Daemon:
             access=self._access,
             clock=environment.clock,
             emit=self._emit,
-            holds=Holds(
-                publisher,
-                environment.clock,
-                self._emit,
-                self._news.changed,
-                lambda: self._config.corrections.second_operator,
-            ),
+            holds=Holds(publisher, environment.clock, self._emit, self._news.changed, self._needs_second_operator),
+            suppressions=self._suppressions,
             questions=self._questions,
             retire=self._retire,
         )
@@ -166,6 +165,7 @@ class Daemon:
         self._schedule.add_chore(
             "old files", _COLLECT_EVERY, lambda: self._publisher.collect_leftovers(self._environment.clock())
         )
+        self._schedule.add_chore(suppressions.CHORE, _LOOK_EVERY, self._suppressions.look)
         self._health.prove()
         self._schedule.add_chore("proof", _LOOK_EVERY, self._health.prove_again)
         if self._site:
@@ -235,6 +235,9 @@ class Daemon:
     def _limits(self, source: str, name: ListName) -> ListLimits:
         return self._config.limits(source, name)  # of the configuration in force: a reload may have replaced it
 
+    def _needs_second_operator(self) -> bool:
+        return self._config.corrections.second_operator
+
     def _sources(self, name: str | None) -> tuple[Source, ...]:
         return self._config.all_sources() if name is None else (self._config.source(name),)
 
@@ -280,6 +283,7 @@ class Daemon:
         if self._site:
             self._site.app.feed.refresh()
         self._news.announce(name, version)
+        self._suppressions.note_publication()
 
     def _make_site(self, serve: Serve) -> "Site":
         # Imported here: only a daemon that serves HTTP needs the web framework.
@@ -311,6 +315,7 @@ class Daemon:
     def _finished(self, outcome: SyncOutcome) -> None:
         self._news.changed()
         self._faults.sync_ended(outcome)
+        self._suppressions.look_for_entries()
         planned = self._schedule.finished(outcome)
         if planned is not None:
             failures = self._publisher.catalog.source(outcome.source).failures

@@ -10,7 +10,9 @@ from syncd.event import Emit
 from syncd.operate.holds import end_hold
 from syncd.outcomes import cure
 from syncd.pipeline.publisher import Publisher
+from syncd.pipeline.settle import Settled
 from syncd.report.holds import ended_document, holds_document
+from syncd.units import ranges
 
 
 class Holds:
@@ -46,8 +48,26 @@ class Holds:
             second_operator=self._second_operator(),
         )
         emit_ended(self._emit, settled.ended)
+        self._emit_confirmed(settled, number, release=release)
         self._changed()
         return ended_document(self._publisher.catalog, number, settled)
+
+    def _emit_confirmed(self, settled: Settled, number: int, *, release: bool) -> None:
+        """Emit the event of the suppressions that a second operator confirmed."""
+        made = self._publisher.catalog.suppressions_in_hold(number) if release else ()
+        if not made:
+            return
+        self._emit(
+            events.SuppressedEvent(
+                suppressions=ranges(one.id for one in made),
+                lists=tuple(settled.corrected),
+                rows=settled.released,
+                user=made[0].author,
+                confirmed_by=made[0].second,
+                reason=made[0].reason,
+                expires_at=made[0].expires_at,
+            )
+        )
 
 
 def emit_opened(emit: Emit, opened: Iterable[HoldRecord]) -> None:

@@ -25,6 +25,7 @@ from syncd.service.access import Access
 from syncd.service.control import Order
 from syncd.service.holds import Holds
 from syncd.service.questions import Questions
+from syncd.service.suppressions import Suppressions
 from syncd.service.syncs import RunningSync, Syncs
 from syncd.sources.source import Source
 
@@ -52,11 +53,12 @@ class Orders:
         emit: Emit,
         holds: Holds,
         questions: Questions,
+        suppressions: Suppressions,
         retire: Callable[[str, str, str], dict[str, Any]],
     ) -> None:
         self._state_dir, self._syncs, self._catalog, self._sources = state_dir, syncs, catalog, sources
         self._overview, self._access, self._clock, self._emit = overview, access, clock, emit
-        self._holds, self._questions, self._retire = holds, questions, retire
+        self._holds, self._suppressions, self._questions, self._retire = holds, suppressions, questions, retire
         self._lock = threading.Lock()
         """Held while a matcher is added or revoked, so that `Access` and the catalog agree."""
 
@@ -94,6 +96,8 @@ class Orders:
             case "release" | "discard":
                 release = order.do == "release"
                 return {"ended": self._holds.end(order.hold, release=release, user=user, reason=order.reason), "end": 0}
+            case "suppressions" | "suppress" | "unsuppress" | "extend":
+                return self._suppressions.answer(order, user)
             case "retire":
                 return {"retired": self._retire(order.name, order.reason, user), "end": 0}
             case "matchers_add":

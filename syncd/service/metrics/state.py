@@ -41,6 +41,8 @@ _REFUSALS: Final = (
     (UnknownListError, "unknown_list"),
 )
 _OTHER: Final = "other"
+ALL_LISTS: Final = "*"
+"""Label value for suppressions of all lists; no list has this name."""
 REFUSALS: Final = (*(word for _, word in _REFUSALS), _OTHER)
 """Label values for the reason of a rejection."""
 
@@ -165,6 +167,13 @@ def _holds(state: StateSample) -> Iterator[Sample]:
     for view in state.overview.lists:
         for lane in Lane:
             yield (view.head.source, view.head.list, lane), sum(hold.lane is lane for hold in view.holds)
+
+
+def _suppressions(state: StateSample) -> Iterator[Sample]:
+    counts = state.overview.suppressions.counts
+    yield (ALL_LISTS,), counts.get(None, 0)
+    names = dict.fromkeys([*(view.head.list for view in state.overview.lists), *filter(None, counts)])
+    yield from (((name,), counts.get(name, 0)) for name in names)
 
 
 def _begun(source: SourceView) -> datetime | None:
@@ -306,6 +315,18 @@ GAUGES: Final = (
         "Open holds of the list. An operator has to release or discard them.",
         ("source", "list", "lane"),
         _holds,
+    ),
+    StateGauge(
+        "syncd_suppressions",
+        "Suppressions in force, by the list that they are for; `*`: for all lists.",
+        ("list",),
+        _suppressions,
+    ),
+    StateGauge(
+        "syncd_suppressions_expiring",
+        "Suppressions in force that expire within three days.",
+        (),
+        lambda state: [((), state.overview.suppressions.ending)],
     ),
     StateGauge(
         "syncd_metadata_expiry_timestamp_seconds",

@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 
+from syncd.catalog.records import Suppression
 from syncd.model import ListName
 from syncd.outcomes import Outcome
 from syncd.report.expiry import Expiry, Urgency
 from syncd.report.overview import ListView, Overview
+from syncd.report.suppressions import scope_in_words
 from syncd.service.web.dashboard.chart import spark
 from syncd.service.web.dashboard.fleet import matchers_in_short
 from syncd.service.web.dashboard.html import Child, Html, h, join
@@ -34,6 +36,7 @@ def overview_page(data: PageData, histories: Mapping[ListName, History]) -> Html
         _tasks(data.tasks, sum(not one.retired for one in seen.lists)),
         _lists(seen, histories),
         _sources(seen),
+        _suppressions(seen),
         matchers_in_short(seen),
         _metadata(seen.roles),
     )
@@ -106,6 +109,34 @@ def _sources(seen: Overview) -> Html:
         for one in seen.sources
     ]
     return table_section("sources", "Sources", columns, rows)
+
+
+def _suppressions(seen: Overview) -> Html | None:
+    """Return the suppressions in force, the soonest to expire first; None if there are none."""
+    view = seen.suppressions
+    if not view.number:
+        return None
+    columns = ("Number", "Scope", "Entries#", "Reason", "By", "Expires (UTC)")
+    rows = [
+        (
+            str(one.id),
+            scope_in_words(one),
+            one.rows,
+            one.reason,
+            one.author,
+            _expires(one, soon=one in view.soon),
+        )
+        for one in view.first
+    ]
+    more = view.number - len(rows)
+    after = h("p", f"{more:,} more: ", h("code", "syncd suppressions"), class_="faint") if more else None
+    return table_section("suppressions", f"{count(view.number, 'suppression')} in force", columns, rows, after=after)
+
+
+def _expires(one: Suppression, *, soon: bool) -> Child:
+    if one.expires_at is None:
+        return "never"
+    return state(Mark.WATCH, moment(one.expires_at)) if soon else moment(one.expires_at)
 
 
 def _metadata(roles: Sequence[Expiry]) -> Html:

@@ -16,6 +16,7 @@ from syncd.outcomes import Outcome, cure, reasons_in_words
 from syncd.report.expiry import Expiry
 from syncd.report.lagging import BEHIND_AFTER, SILENT_AFTER, InstanceView
 from syncd.report.overview import ListView, Overview
+from syncd.report.suppressions import keep, why_soon
 from syncd.service.web.dashboard.html import Child, Html, h, join
 from syncd.service.web.dashboard.parts import Mark, list_link, prose, source_link, state
 from syncd.trust.keys import OFFLINE_ROLES
@@ -58,7 +59,7 @@ def tasks(seen: Overview) -> tuple[Task, ...]:
     """Return all tasks, the urgent ones first."""
     stored = (*_of_faults(seen), *_of_roles(seen.roles), *_of_certificates(seen.certificates))
     sources = (*_of_lists(seen.lists), *_of_source_faults(seen), *_of_waiting(seen))
-    every = (*sources, *stored, *_of_matchers(seen))
+    every = (*sources, *stored, *_of_suppressions(seen), *_of_matchers(seen))
     return tuple(sorted(every, key=lambda one: not one.urgent))
 
 
@@ -147,6 +148,16 @@ def _of_certificates(certificates: Sequence[CertificateView]) -> Iterator[Task]:
         if one.why:
             to_do = one.to_do[0].upper() + one.to_do[1:]
             yield Task(True, join("Certificate"), one.why, f"{to_do}. {_STAYS}", one.certificate.source)
+
+
+def _of_suppressions(seen: Overview) -> Iterator[Task]:
+    view = seen.suppressions
+    for one in view.soon[:_NAMED]:
+        to_do = f"Decide whether it may match again; {keep(one)}."
+        yield Task(False, join(f"Suppression {one.id}"), why_soon(one, seen.now), to_do)
+    if view.ending > _NAMED:
+        more = f"{view.ending - _NAMED:,} more expire within three days"
+        yield Task(False, join("Suppressions"), more, "Look at `syncd suppressions`.")
 
 
 def _of_matchers(seen: Overview) -> Iterator[Task]:
