@@ -56,12 +56,15 @@ class AskedForSync(Act):
     sync_id: str
     dry_run: bool
     joined: bool
+    reason: str = ""
+    """given on the dashboard; the command needs none"""
 
     @property
     def words(self) -> str:
         """See `Act`."""
         kind = "a dry run" if self.dry_run else "a sync"
-        return f"{'joined' if self.joined else 'asked for'} {kind} of {self.source}"
+        asked = f"{'joined' if self.joined else 'asked for'} {kind} of {self.source}"
+        return f"{asked}: {self.reason}" if self.reason else asked
 
 
 @dataclass(frozen=True)

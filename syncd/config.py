@@ -13,7 +13,7 @@ It never contains secrets, only the names of files that contain them. ``docs/con
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -96,6 +96,26 @@ class Corrections(BaseModel):
     """true if many suppressed rows in 24 hours wait for another operator"""
 
 
+class OperatorTable(BaseModel):
+    """``[operators.NAME]``: a person with a token for status and dashboard. A viewer may look, an operator may act."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    token_file: GivenFile
+    role: Literal["viewer", "operator"]
+
+    def secrets(self) -> dict[str, Path]:
+        """Return the files that contain secrets, by key."""
+        return named_files(self, "token_file")
+
+
+class DashboardTable(BaseModel):
+    """``[dashboard]``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    actions: bool = False
+    """operators may act from its pages"""
+
+
 class Config(BaseSettings):
     """All settings. Only `syncd.config_file.load` makes one."""
 
@@ -107,6 +127,8 @@ class Config(BaseSettings):
     sources: dict[str, AnyTable] = {}
     serve: Serve | None = None
     corrections: Corrections = Corrections()
+    operators: dict[str, OperatorTable] = {}
+    dashboard: DashboardTable = DashboardTable()
 
     @classmethod
     def settings_customise_sources(

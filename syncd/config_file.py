@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_settings import SettingsError
 
-from syncd.config import ENVIRONMENT, Config, Serve
+from syncd.config import ENVIRONMENT, Config, Corrections, DashboardTable, OperatorTable, Serve
 from syncd.errors import ConfigError, StoreError, nearest
 from syncd.files import read_bytes, storage
 from syncd.model import LIST_NAME
@@ -23,6 +23,10 @@ FILE_VARIABLE: Final = "SYNCD_CONFIG"
 SOURCE_NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]|_(?!_)){0,30}")
 """Like a list name, but short and without a dot, so that ``<source>.<list>`` is a list name; without ``__``, which
 separates keys in environment variables."""
+
+OPERATOR_NAME: Final = SOURCE_NAME
+_OTHER_ACTORS: Final = frozenset({"metrics", "root", "schedule", "syncd"})
+"""Names that the audit log and the events use for others than an operator."""
 
 _NOT_SETTINGS: Final = frozenset({FILE_VARIABLE, "SYNCD_DEBUG"})
 _MAX_FILE: Final = 1 << 20
@@ -57,6 +61,7 @@ def load(file: Path | None = None) -> Config:
     fault = config.serve.fault() if config.serve else None
     if fault:
         raise ConfigError(f"{path}: serve.{fault[0]}: {fault[1]}", hint=fault[2])
+    _check_operators(config, path)
     _check_secrets(config, path)
     return config
 
@@ -95,15 +100,16 @@ def _place(error: tomllib.TOMLDecodeError) -> str:
 
 
 def _check_names(document: Mapping[str, Any], path: Path) -> None:
-    sources = document.get("sources")
-    for name in sources if isinstance(sources, dict) else ():
-        _check_source_name(name, str(path))
+    for table, what, pattern in (("sources", "a source", SOURCE_NAME), ("operators", "an operator", OPERATOR_NAME)):
+        named = document.get(table)
+        for name in named if isinstance(named, dict) else ():
+            _check_name(name, table, what, pattern, str(path))
 
 
-def _check_source_name(name: str, where: str) -> None:
-    if not SOURCE_NAME.fullmatch(name):
+def _check_name(name: str, table: str, what: str, pattern: re.Pattern[str], where: str) -> None:
+    if not pattern.fullmatch(name):
         raise ConfigError(
-            f"{where}: sources.{name}: not a valid name for a source",
+            f"{where}: {table}.{name}: not a valid name for {what}",
             hint="use at most 31 lower-case letters, digits, '-' and single '_', beginning with a letter or digit",
         )
 
@@ -119,7 +125,7 @@ def _check_environment() -> None:
 
 def _check_sources(config: Config, path: Path) -> None:
     for name, source in config.sources.items():
-        _check_source_name(name, f"{ENVIRONMENT}SOURCES__{name.upper()}__...")
+        _check_name(name, "sources", "a source", SOURCE_NAME, f"{ENVIRONMENT}SOURCES__{name.upper()}__...")
         where = f"{path}: sources.{name}"
         if fault := source.fault():
             raise ConfigError(f"{where}.{fault[0]}: {fault[1]}", hint=fault[2])
@@ -131,10 +137,29 @@ def _check_sources(config: Config, path: Path) -> None:
                 )
 
 
+def _check_operators(config: Config, path: Path) -> None:
+    """Refuse operators that could not sign in, and names that the audit log uses for another actor."""
+    for name in config.operators:
+        _check_name(name, "operators", "an operator", OPERATOR_NAME, f"{ENVIRONMENT}OPERATORS__{name.upper()}__...")
+        where = f"{path}: operators.{name}"
+        if config.serve is None:
+            raise ConfigError(
+                f"{where}: given without [serve], so there is nothing to sign in to",
+                hint="add [serve] with listen, or remove the operator",
+            )
+        taken = config.serve.operator_token_file is not None and name == "operator"
+        if taken or name in _OTHER_ACTORS:
+            raise ConfigError(
+                f"{where}: the audit log uses the name {name} for another actor",
+                hint="use the name of the person, such as [operators.alice]",
+            )
+
+
 def _check_secrets(config: Config, path: Path) -> None:
     """Refuse a file with a token or a private key that every user of this machine may read or write."""
-    tables: dict[tuple[str, ...], SourceTable | Serve] = {
-        ("sources", name): table for name, table in config.sources.items()
+    tables: dict[tuple[str, ...], SourceTable | OperatorTable | Serve] = {
+        **{("sources", name): table for name, table in config.sources.items()},
+        **{("operators", name): table for name, table in config.operators.items()},
     }
     if config.serve:
         tables["serve",] = config.serve
@@ -200,8 +225,16 @@ def _place_in_file(loc: Sequence[str]) -> tuple[tuple[str, ...], str]:
 
 
 def _keys_beside(place: Sequence[str], kind: str) -> Sequence[str]:
-    if len(place) > 1:
-        if place[2:3] == ("ages",):
-            return tuple(AgeTable.model_fields)
-        return tuple((TABLES[kind] if place[0] == "sources" else Serve).model_fields)
-    return tuple(Config.model_fields)
+    if len(place) == 1:
+        return tuple(Config.model_fields)
+    if place[2:3] == ("ages",):
+        return tuple(AgeTable.model_fields)
+    if place[0] == "sources":
+        return tuple(TABLES[kind].model_fields)
+    others: dict[str, type[BaseModel]] = {
+        "corrections": Corrections,
+        "operators": OperatorTable,
+        "dashboard": DashboardTable,
+        "serve": Serve,
+    }
+    return tuple(others[place[0]].model_fields)

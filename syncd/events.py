@@ -54,7 +54,7 @@ class ConfigReloaded(Event):
     added: tuple[str, ...]
     removed: tuple[str, ...]
     changed: tuple[str, ...]
-    """``source.key``"""
+    """``source.key``, ``serve.key``, ``operators.name`` or ``dashboard.key``"""
 
 
 @dataclass(frozen=True)
@@ -417,9 +417,22 @@ class MatcherRevoked(Event):
 
 
 @dataclass(frozen=True)
-class DashboardSignedIn(Event):
-    """A user signed in to the dashboard with the operator token."""
+class TokenRefused(Event):
+    """A request with a wrong token was refused. At most ten a minute from one address: further ones are not read."""
 
+    level = Level.WARNING
+    peer: str
+    """the client's address, or the proxy's if the server is behind one"""
+    route: str
+    """such as ``/feed/`` or ``/api/v1/status``; never the client's own text"""
+
+
+@dataclass(frozen=True)
+class DashboardSignedIn(Event):
+    """A user signed in to the dashboard with the token of an operator or viewer."""
+
+    operator: str
+    """the name in ``[operators.NAME]``; ``operator`` for ``serve.operator_token_file``"""
     peer: str
     """the client's address, or the proxy's if the server is behind one"""
 
@@ -430,6 +443,32 @@ class DashboardRefused(Event):
 
     level = Level.WARNING
     peer: str
+
+
+@dataclass(frozen=True)
+class DashboardActed(Event):
+    """An operator acted from the dashboard; the audit log has the reason."""
+
+    act: str
+    """such as ``release``, ``discard`` or ``sync``"""
+    subject: str
+    """the number of the hold, or the name of the source or list; never a digest"""
+    operator: str
+    peer: str
+
+
+@dataclass(frozen=True)
+class DashboardActRefused(Event):
+    """An act from the dashboard was refused, and nothing was changed."""
+
+    level = Level.WARNING
+    act: str
+    subject: str
+    operator: str
+    """whose token was typed; empty if the token was not accepted"""
+    peer: str
+    why: str
+    """the kind of error, or ``viewer``, ``stale``; never text that was typed"""
 
 
 EVENTS: tuple[type[Event], ...] = tuple(

@@ -163,8 +163,8 @@ def test_a_token_opens_its_lists_only(catalog: Catalog) -> None:
 def test_the_operators_token_is_the_operators(catalog: Catalog) -> None:
     """No matcher's, and not that for metrics, opens the dashboard."""
     access = Access(catalog, "op", "met")
-    assert access.admit_operator("op") == OPERATOR
-    assert [access.admit_operator(token) for token in ("met", "token-of-web", "", "\udcff")] == [None] * 4
+    assert access.admit_person("op") == OPERATOR
+    assert [access.admit_person(token) for token in ("met", "token-of-web", "", "\udcff")] == [None] * 4
     assert (access.admit(b"Bearer op"), access.admit(b"Bearer met")) == (OPERATOR, METRICS)
 
 

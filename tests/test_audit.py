@@ -114,7 +114,7 @@ def test_a_record_vouches_for_itself_and_all_before(catalog: Catalog) -> None:
     ).hexdigest()
     second = hashlib.sha256(
         b'["' + first.encode() + b'",2,"2026-03-01T12:00:01.000000+00:00","bob","asked_for_sync",'
-        b'{"dry_run":false,"joined":true,"source":"iwf","sync_id":"5afe"}]'
+        b'{"dry_run":false,"joined":true,"reason":"","source":"iwf","sync_id":"5afe"}]'
     ).hexdigest()
     assert [one.sha256 for one in catalog.audit_records()] == [first, second]
     assert catalog.audit_head() == AuditHead(2, second)

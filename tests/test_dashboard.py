@@ -26,6 +26,7 @@ from syncd.report.expiry import Expiry
 from syncd.report.lagging import views
 from syncd.report.overview import ListView, Overview, SourceView, StorageFault
 from syncd.service.access import Kind, Visitor
+from syncd.service.admission import Attempts, peer_of
 from syncd.service.news import Announcements
 from syncd.service.web.dashboard import assets, guard, live
 from syncd.service.web.dashboard.chart import chart, spark
@@ -36,7 +37,7 @@ from syncd.service.web.dashboard.html import Html, clean, h, join
 from syncd.service.web.dashboard.overview import list_state, overview_page
 from syncd.service.web.dashboard.parts import due, lasted, next_sync, size
 from syncd.service.web.dashboard.plot import Point, plot, round_marks, time_words
-from syncd.service.web.dashboard.sessions import Attempts, Sessions
+from syncd.service.web.dashboard.sessions import Sessions
 from syncd.service.web.dashboard.tasks import PageData, Task, tasks
 from world import START, Clock
 
@@ -507,8 +508,7 @@ def test_one_who_guesses_keeps_nobody_else_out(guesser: str, other: str, wait: i
 def test_a_proxy_that_adds_a_header_of_its_own_is_heard(told: tuple[bytes, ...], peer: str) -> None:
     """Of several X-Forwarded-For they are one list, in their order (RFC 9110, section 5.3): the last is the proxy's."""
     headers = [(b"x-forwarded-for", one) for one in told]
-    request = Request({"type": "http", "client": ("127.0.0.1", 1), "headers": headers})
-    assert guard.came_from(request, behind_proxy=True) == peer
+    assert peer_of({"client": ("127.0.0.1", 1), "headers": headers}, behind_proxy=True) == peer
 
 
 def test_many_who_guess_are_slowed_together() -> None:

@@ -10,8 +10,9 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Request, expect, sync_playwright
 
 from dashboard_site import VIDEOS, check_in, make_trouble, publish_past, serving, sync_now
-from web_site import OPERATOR, Running
-from world import World, rows
+from syncd.acts import Discarded, Released
+from web_site import ALICE, OPERATOR, VERA, Running
+from world import World, row, rows
 
 CHROMIUM = shutil.which("chromium")
 SHOTS = Path(__file__).parent.parent / "ci-output"
@@ -77,11 +78,11 @@ class Visit:
         self.page.goto(f"{self.url}{path}")
         return self.page
 
-    def sign_in(self, path: str = "/") -> Page:
+    def sign_in(self, path: str = "/", token: str = OPERATOR) -> Page:
         """By the keyboard alone: the field has the focus."""
         page = self.open(path)
         expect(page.get_by_label("Operator token")).to_be_focused()
-        page.keyboard.type(OPERATOR)
+        page.keyboard.type(token)
         page.keyboard.press("Enter")
         expect(page.get_by_role("button", name="Sign out")).to_be_visible()
         return page
@@ -302,3 +303,103 @@ def test_paper_is_white_and_shows_all_that_can_be_shown(visit: Visit) -> None:
     expect(page.locator("body")).to_have_css("background-color", "rgba(0, 0, 0, 0)")
     expect(page.locator("details table").first).to_be_visible()
     expect(page.get_by_role("button", name="Sign out")).to_be_hidden()
+
+
+# acting
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Running]:
+    """A list whose emptying is held, of several algorithms, on a dashboard that may act."""
+    world = World(tmp_path / "desk")
+    world.publish(full=[*rows(0, 1200), *(row(number, algorithm="md5") for number in range(340))])
+    world.sync()
+    world.publish(remove=[*rows(0, 1200), *(row(number, algorithm="md5") for number in range(340))])
+    world.clock.forward(hours=3)
+    world.sync()
+    world.clock.forward(minutes=40)
+    with serving(world, actions=True) as running:
+        yield running
+
+
+@pytest.fixture
+def desk_visit(desk: Running, chromium: Browser, request: pytest.FixtureRequest) -> Iterator[Visit]:
+    """A window on it."""
+    context = chromium.new_context(**getattr(request, "param", {}), viewport={"width": 1280, "height": 900})
+    found = Visit(context, desk.url)
+    yield found
+    found.check()
+    context.close()
+
+
+@pytest.mark.parametrize(
+    "desk_visit", [{}, {"java_script_enabled": False}], indirect=True, ids=["with a script", "without"]
+)
+def test_a_hold_is_released_by_keyboard(desk: Running, desk_visit: Visit) -> None:
+    """From the table over the form to the page that says what was done, with and without JavaScript."""
+    page = desk_visit.sign_in("/holds", ALICE.token)
+    shown = page.get_by_role("row", name=re.compile("^1"))
+    expect(shown).to_contain_text("340 md5 to remove, 1,200 sha256 to remove")
+    expect(shown).to_contain_text("40 minutes ago")
+    page.get_by_role("link", name="Release hold 1").press("Enter")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Release hold 1")
+    page.get_by_label("Reason").fill("IWF confirmed it by telephone")
+    expect(page.get_by_label("Reason")).to_have_accessible_description(re.compile("^The audit log keeps it"))
+    page.get_by_label("Your token, again").fill(ALICE.token)
+    page.keyboard.press("Enter")
+    expect(page.locator(".done")).to_contain_text("Hold 1 of iwf.images was released: 1,540 rows (removals).")
+    expect(page.get_by_role("heading", level=1)).to_have_text("iwf.images")
+    entry = desk.publisher.catalog.audit_entries()[0]
+    assert (entry.actor, type(entry.act)) == ("alice", Released)
+    assert not [url for url in desk_visit.asked if ALICE.token in url]
+
+
+def test_a_refused_act_keeps_the_reason_and_says_why(desk: Running, desk_visit: Visit) -> None:
+    """Beside the form, for a screen reader too; the second attempt needs the token only."""
+    page = desk_visit.sign_in("/acts/discard/1", ALICE.token)
+    page.get_by_label("Reason").fill("somebody else signed it")
+    page.get_by_label("Your token, again").fill(VERA.token)
+    page.get_by_role("button", name="Discard").click()
+    expect(page.get_by_role("alert")).to_have_text(
+        "This is a viewer's token, which may look but not act. Nothing was done."
+    )
+    expect(page.get_by_label("Reason")).to_have_value("somebody else signed it")
+    expect(page.get_by_label("Your token, again")).to_have_value("")
+    page.screenshot(path=SHOTS / "dashboard-act-refused.png")
+    page.get_by_label("Your token, again").fill(ALICE.token)
+    page.get_by_role("button", name="Discard").click()
+    expect(page.locator(".done")).to_contain_text("1,540 rows (removals) stay out.")
+    assert type(desk.publisher.catalog.audit_entries()[0].act) is Discarded
+    page.goto(f"{desk_visit.url}/holds")
+    expect(page.get_by_role("table", name="Discarded holds")).to_contain_text("somebody else signed it")
+
+
+def test_what_is_typed_survives_news(desk: Running, desk_visit: Visit) -> None:
+    """A form is never replaced under the hands of whoever fills it in: its page asks for nothing by itself."""
+    page = desk_visit.sign_in("/acts/release/1", ALICE.token)
+    page.get_by_label("Reason").fill("half a sen")
+    asked = list(desk_visit.asked)
+    with page.context.expect_page() as opened:
+        page.evaluate("open('/lists/iwf.images')")
+    is_live(opened.value)
+    desk.world.publish(add=rows(2000, 2003))
+    sync_now(desk)
+    expect(opened.value.locator("#said")).to_have_text(re.compile("iwf.images: version 2"))
+    expect(page.get_by_label("Reason")).to_have_value("half a sen")
+    assert desk_visit.asked == asked
+    assert "/dashboard/events" not in "".join(asked)
+
+
+def test_the_pages_of_acts_fit_every_window(desk_visit: Visit) -> None:
+    """From 320 pixels to a desk, in light and dark; who is signed in stands at the top."""
+    page = desk_visit.sign_in("/", ALICE.token)
+    expect(page.get_by_role("banner")).to_contain_text("alice")
+    for name, path in (("holds", "/holds"), ("act", "/acts/release/1"), ("act-source", "/sources/iwf")):
+        desk_visit.open(path)
+        for pixels in (1280, 600, 375, 320):
+            page.set_viewport_size({"width": pixels, "height": 900})
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), (path, pixels)
+            for scheme in ("light", "dark") if pixels in {1280, 375} else ():
+                page.emulate_media(color_scheme=scheme)
+                width = "wide" if pixels == 1280 else "phone"
+                page.screenshot(path=SHOTS / f"dashboard-{name}-{width}-{scheme}.png", full_page=True)

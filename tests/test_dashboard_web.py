@@ -80,7 +80,8 @@ def test_signing_in_gives_a_cookie_that_only_we_are_sent(run: Running, browser: 
     assert form.startswith('syncd-form=""')
     assert browser.get("/matchers").status_code == 200
     assert browser.get("/login").headers["location"] == "/"
-    assert [one.document() for one in run.events if one.name() == "dashboard_signed_in"] == [{"peer": "127.0.0.1"}]
+    signed_in = [one.document() for one in run.named("dashboard_signed_in")]
+    assert signed_in == [{"operator": "operator", "peer": "127.0.0.1"}]
 
 
 def test_behind_tls_the_cookie_is_bound_to_the_host(standing: World) -> None:

@@ -73,6 +73,7 @@ def make_context(world: World, publisher: Publisher, config: Config, found: list
         emit=found.append,
         overview=lambda: overview.read(world.state, catalog, config.intervals(), world.clock(), ages=config.max_ages()),
         config=lambda: config,
+        orders=lambda _order, _user: iter(()),
     )
 
 

@@ -34,8 +34,8 @@ class Started:
     def __init__(self, refused: dict[str, SyncdError], running: RunningSync | None = None) -> None:
         self.refused, self.running = refused, running
 
-    def start(self, feed: SignedFeed, asked_by: str, *, dry_run: bool) -> tuple[RunningSync, bool]:
-        del asked_by
+    def start(self, feed: SignedFeed, asked_by: str, *, dry_run: bool, reason: str = "") -> tuple[RunningSync, bool]:
+        del asked_by, reason
         if feed.name in self.refused:
             raise self.refused[feed.name]
         done = RunningSync(f"id-{feed.name}", feed.name, dry_run, cast(Worker, None))

@@ -108,7 +108,7 @@ def test_a_bug_is_told_by_its_kind(standing: World, monkeypatch: pytest.MonkeyPa
         def fails(*_: object) -> None:
             raise ValueError("a digest")
 
-        monkeypatch.setattr(web.site.app.feed, "_access", None)
+        monkeypatch.setattr(web.site.app.feed, "_admission", None)
         answer = httpx.get(f"{web.url}/feed/root.json")
         assert (answer.status_code, answer.json()["error"]["message"]) == (500, "internal error")
         monkeypatch.setattr(web.checkins, "note", fails)

@@ -11,16 +11,21 @@ from typing import Any
 import httpx
 
 from syncd.catalog.catalog import Catalog
-from syncd.config import Config, Serve
+from syncd.config import Config, DashboardTable, Serve
 from syncd.event import Event
 from syncd.model import ListName
 from syncd.operate import matchers
 from syncd.pipeline.publisher import Publisher
 from syncd.report import overview
-from syncd.service.access import Access
+from syncd.service.access import Access, Kind, PersonToken
 from syncd.service.checkins import Checkins
+from syncd.service.control import Handle
+from syncd.service.holds import Holds
 from syncd.service.news import Announcements
+from syncd.service.orders import Orders
 from syncd.service.pulls import Pulls
+from syncd.service.questions import Questions
+from syncd.service.syncs import Syncs
 from syncd.service.web.context import Context
 from syncd.service.web.health import Health
 from syncd.service.web.limits import Limits
@@ -28,6 +33,8 @@ from syncd.service.web.site import Site
 from world import World
 
 OPERATOR = "operator-token-0123456789"
+ALICE = PersonToken("alice", Kind.OPERATOR, "alice-token-0123456789")
+VERA = PersonToken("vera", Kind.VIEWER, "vera-token-0123456789")
 METRICS = "metrics-token-0123456789"
 LIMITS = Limits()
 INTERVALS = {"iwf": 600.0}
@@ -102,15 +109,22 @@ class Running:
 
 @contextmanager
 def running(
-    world: World, limits: Limits = LIMITS, intervals: Mapping[str, float] = INTERVALS, **settings: Any
+    world: World,
+    limits: Limits = LIMITS,
+    intervals: Mapping[str, float] = INTERVALS,
+    *,
+    actions: bool = False,
+    **settings: Any,
 ) -> Iterator[Running]:
-    """Serve a world's state."""
+    """Serve a world's state. ``actions``: operators may act on the dashboard, and sync the source iwf."""
     serve = Serve(**{"listen": "127.0.0.1:0", **settings})
-    config = Config(state_dir=world.state.root, serve=serve)
+    sources: Any = {"iwf": {"url": world.url, "root": world.root}} if actions else {}
+    config = Config(state_dir=world.state.root, serve=serve, dashboard=DashboardTable(actions=actions), sources=sources)
     told: list[Event] = []
     news = Announcements("e1")
     with world.publisher() as opened:
-        access, checkins = Access(opened.catalog, OPERATOR, METRICS), Checkins(opened.catalog)
+        access = Access(opened.catalog, OPERATOR, METRICS, (ALICE, VERA))
+        checkins = Checkins(opened.catalog)
         pulls = Counted(opened.catalog)
         holder: list[Site] = []
 
@@ -121,6 +135,7 @@ def running(
         publisher = replace(opened, announce=announce)
         for head in publisher.catalog.heads():
             news.announce(head.list, head.version)
+        syncs = Syncs(publisher, world.clock, told.append, lambda _: news.changed())
         context = Context(
             catalog=publisher.catalog,
             folder=publisher.folder,
@@ -135,6 +150,7 @@ def running(
                 world.state, publisher.catalog, intervals, world.clock(), loaded=checkins.snapshot()
             ),
             config=lambda: config,
+            orders=make_orders(world, publisher, config, syncs, access, told, news),
             limits=limits,
         )
         site = Site(serve, context)
@@ -144,7 +160,37 @@ def running(
         try:
             yield Running(site, world, publisher, access, checkins, pulls, news, context.health, context, told)
         finally:
+            assert syncs.stop(5, 5) == ()
             assert site.stop(10)
+
+
+def make_orders(
+    world: World,
+    publisher: Publisher,
+    config: Config,
+    syncs: Syncs,
+    access: Access,
+    told: list[Event],
+    news: Announcements,
+) -> Handle:
+    """As the daemon does it."""
+
+    def no_retirement(name: str, reason: str, user: str) -> dict[str, Any]:
+        raise AssertionError(name, reason, user)
+
+    return Orders(
+        state_dir=str(config.state_dir),
+        syncs=syncs,
+        catalog=publisher.catalog,
+        questions=Questions(world.state, publisher.catalog, world.clock),
+        sources=lambda name: (config.source(str(name)),),
+        overview=lambda: overview.read(world.state, publisher.catalog, {}, world.clock()),
+        access=access,
+        clock=world.clock,
+        emit=told.append,
+        holds=Holds(publisher, world.clock, told.append, news.changed),
+        retire=no_retirement,
+    )
 
 
 def bearer(token: str) -> dict[str, str]:

@@ -58,7 +58,7 @@ def _check(settings: Any) -> None:
     if settings.serve:
         from syncd.service.web.site import check, check_valid  # FastAPI: not needed without [serve]
 
-        check(settings.serve)
+        check(settings.serve, settings.operators)
         check_valid(settings.serve, utc_now())
     say(f"state folder    {settings.state_dir}")
     say(f"control socket  {settings.control_socket}")

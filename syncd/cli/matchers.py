@@ -157,7 +157,9 @@ def _add_here(settings: Any, name: str, lists: Sequence[str]) -> dict[str, Any]:
 
     with _locked_catalog(settings, "syncd matchers add") as catalog:
         token = matchers.new_token()
-        added = matchers.add(catalog, name, lists, asked_by=actor(), now=utc_now(), token=token)
+        added = matchers.add(
+            catalog, name, lists, asked_by=actor(), now=utc_now(), token=token, operators=settings.operators
+        )
     return {**added.document(), "token": added.token}
 
 

@@ -30,16 +30,21 @@ def end_hold(
     reason: str,
     now: datetime,
     second_operator: bool = True,
+    sha256: str = "",
 ) -> Settled:
     """Release or discard a hold. Rows that then pass the gate go live at once.
 
-    ``second_operator``: false if operators may confirm their own suppressions.
+    ``second_operator``: false if operators may confirm their own suppressions. ``sha256``: the hash of the rows that
+    the operator was shown; "": not compared.
 
-    Raises `UsageError` if there is no such hold or no reason is given, `RefusedError` if it has ended already,
-    `StoreError`.
+    Raises `UsageError` if there is no such hold or no reason is given, `RefusedError` if it has ended already or has
+    other rows, `StoreError`.
     """
-    hold = _open_hold(publisher.catalog, number, release=release, reason=reason)
+    if not reason.strip():
+        raise UsageError("a reason is needed", hint="give it with --reason; the audit log records it")
+    hold = open_hold(publisher.catalog, number, release=release)
     if hold.lane is Lane.SUPPRESSIONS:
+        check_rows(hold, sha256)
         if release:
             corrected = confirm(publisher, hold, actor=actor, reason=reason, now=now, second_operator=second_operator)
         else:
@@ -55,8 +60,9 @@ def end_hold(
         context = SettleContext(now, encode_staged, audit=audit, actor=actor, reason=reason)
         current = next((held for held in state.holds if held.id == number), None)
         if current is None:
-            _open_hold(publisher.catalog, number, release=release, reason=reason)  # raises, and names who ended it
+            open_hold(publisher.catalog, number, release=release)  # raises, and names who ended it
             raise RefusedError(f"hold {number} was ended in the meantime", hint="`syncd holds` lists the open holds")
+        check_rows(current, sha256)
         if hold.lane is not Lane.BOTH:
             _check_files(state, current, named_segments(state))
             return (settle_release if release else settle_discard)(state, current, context)
@@ -70,10 +76,17 @@ def end_hold(
     return settled
 
 
-def _open_hold(catalog: Catalog, number: int, *, release: bool, reason: str) -> HoldRecord:
-    """Return a hold that can be released or discarded. Raises as `end_hold`."""
-    if not reason.strip():
-        raise UsageError("a reason is needed", hint="give it with --reason; the audit log records it")
+def check_rows(hold: HoldRecord, sha256: str) -> None:
+    """Raise `RefusedError` if a hold does not have the rows with this hash. "": any will do."""
+    if sha256 and sha256 != hold.sha256:
+        raise RefusedError(
+            f"the rows of hold {hold.id} of {hold.list} have changed since they were shown",
+            hint="look at the hold again; nothing was changed",
+        )
+
+
+def open_hold(catalog: Catalog, number: int, *, release: bool) -> HoldRecord:
+    """Return a hold that can be released or discarded. Raises `UsageError` or `RefusedError` if there is none."""
     hold = catalog.hold(number)
     if hold is None:
         raise UsageError(f"there is no hold {number}", hint="`syncd holds` lists the open holds")

@@ -4,7 +4,7 @@ import base64
 import hashlib
 import re
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -42,12 +42,22 @@ def new_token(random: Callable[[int], bytes] = secrets.token_bytes) -> str:
     return TOKEN_PREFIX + base64.urlsafe_b64encode(random(_TOKEN_BYTES)).rstrip(b"=").decode()
 
 
-def add(catalog: Catalog, name: str, lists: Iterable[str], *, asked_by: str, now: datetime, token: str) -> Added:
+def add(
+    catalog: Catalog,
+    name: str,
+    lists: Iterable[str],
+    *,
+    asked_by: str,
+    now: datetime,
+    token: str,
+    operators: Collection[str] = (),
+) -> Added:
     """Permit matcher ``name`` to pull ``lists`` (if empty: all) with ``token``. Only the token's hash is stored.
 
-    Raises `UsageError` if a name is not valid, is reserved or is in use already, `StoreError`.
+    ``operators``: the names in ``[operators]``, which are reserved. Raises `UsageError` if a name is not valid, is
+    reserved or is in use already, `StoreError`.
     """
-    _check_name(name)
+    _check_name(name, operators)
     scope = tuple(sorted({list_name(text) for text in lists})) or None
     published = {head.list for head in catalog.heads()}
     sha256 = hashlib.sha256(token.encode()).hexdigest()
@@ -56,13 +66,13 @@ def add(catalog: Catalog, name: str, lists: Iterable[str], *, asked_by: str, now
     return Added(name, scope, tuple(wanted for wanted in scope or () if wanted not in published), token)
 
 
-def _check_name(name: str) -> None:
+def _check_name(name: str, operators: Collection[str]) -> None:
     if not _NAME.fullmatch(name):
         raise UsageError(
             "that is not a matcher's name",  # not repeated: it may be a token, entered by mistake
             hint="use lower-case letters, digits, '.', '_' and '-', at most 64, the first a letter or digit",
         )
-    if name in _RESERVED:
+    if name in _RESERVED or name in operators:
         raise UsageError(
             f"no matcher can be named {name}: the audit log uses that name for another actor",
             hint=f"take another name, such as {name}-web; nothing was changed",

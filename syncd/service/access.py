@@ -1,4 +1,4 @@
-"""Access by token, for matchers, the operator and metrics collectors.
+"""Access by token, for matchers, operators and metrics collectors.
 
 Only SHA-256 hashes of tokens are held. A token has 256 random bits, so its hash needs no salt. The timing of a hash
 look-up gives away nothing useful: a client that could choose the hash could also forge the token.
@@ -21,8 +21,26 @@ class Kind(StrEnum):
     """Role of a token."""
 
     MATCHER = "matcher"
+    VIEWER = "viewer"
+    """sees all that an operator sees"""
     OPERATOR = "operator"
+    """may act, too"""
     METRICS = "metrics"
+
+
+PEOPLE: Final = frozenset({Kind.VIEWER, Kind.OPERATOR})
+"""Those who may see the state of everything."""
+OPERATOR_NAME: Final = "operator"
+"""The name of the holder of ``serve.operator_token_file``."""
+
+
+@dataclass(frozen=True)
+class PersonToken:
+    """The token of a viewer or an operator."""
+
+    name: str
+    kind: Kind
+    token: str = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -43,9 +61,15 @@ class Visitor:
 class Access:
     """Maps tokens to their holders. Safe to share between threads. Look-ups never wait."""
 
-    def __init__(self, catalog: Catalog, operator_token: str | None = None, metrics_token: str | None = None) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        operator_token: str | None = None,
+        metrics_token: str | None = None,
+        people: Iterable[PersonToken] = (),
+    ) -> None:
         self._catalog = catalog
-        self._own: Mapping[bytes, Visitor] = dict(_own(operator_token, metrics_token))
+        self._own: Mapping[bytes, Visitor] = dict(_own(operator_token, metrics_token, people))
         self._matchers: Mapping[bytes, Visitor] = {}
         self._visitors: Mapping[bytes, Visitor] = {}
         self._listeners: tuple[Callable[[], None], ...] = ()
@@ -58,10 +82,14 @@ class Access:
             return None
         return self._visitors.get(hashlib.sha256(authorization[7:].strip()).digest())
 
-    def admit_operator(self, token: str) -> Visitor | None:
-        """Return the operator if this is the operator's token, else None."""
+    def admit_person(self, token: str) -> Visitor | None:
+        """Return the operator or viewer who has this token; None if nobody has."""
         visitor = self._visitors.get(_key(token))
-        return visitor if visitor is not None and visitor.kind is Kind.OPERATOR else None
+        return visitor if visitor is not None and visitor.kind in PEOPLE else None
+
+    def people(self) -> frozenset[str]:
+        """Return the names of operators and viewers."""
+        return frozenset(visitor.name for visitor in self._own.values() if visitor.kind in PEOPLE)
 
     def is_in_force(self, visitor: Visitor) -> bool:
         """Return True if the token that admitted this visitor is still in force, for the same lists."""
@@ -89,10 +117,10 @@ class Access:
             self._visitors = {**self._matchers, **self._own}
         self._call_listeners()
 
-    def set_tokens(self, operator: str | None, metrics: str | None) -> None:
-        """Replace the operator's token and that of metrics collectors. None revokes it."""
+    def set_tokens(self, operator: str | None, metrics: str | None, people: Iterable[PersonToken] = ()) -> None:
+        """Replace all tokens but those of matchers. None, or leaving a person out, revokes a token."""
         with self._lock:
-            self._own = dict(_own(operator, metrics))
+            self._own = dict(_own(operator, metrics, people))
             self._visitors = {**self._matchers, **self._own}
         self._call_listeners()
 
@@ -116,11 +144,13 @@ def _matcher(name: str, lists: Iterable[ListName] | None, key: bytes) -> Visitor
     return Visitor(name, Kind.MATCHER, None if lists is None else frozenset(lists), key)
 
 
-def _own(operator: str | None, metrics: str | None) -> Iterator[tuple[bytes, Visitor]]:
+def _own(operator: str | None, metrics: str | None, people: Iterable[PersonToken]) -> Iterator[tuple[bytes, Visitor]]:
     if metrics:
         yield _key(metrics), Visitor("metrics", Kind.METRICS, frozenset(), _key(metrics))
+    for person in people:
+        yield _key(person.token), Visitor(person.name, person.kind, None, _key(person.token))
     if operator:
-        yield _key(operator), Visitor("operator", Kind.OPERATOR, None, _key(operator))
+        yield _key(operator), Visitor(OPERATOR_NAME, Kind.OPERATOR, None, _key(operator))
 
 
 def _key(token: str) -> bytes:

@@ -59,6 +59,8 @@ class Order(BaseModel):
     name: str = ""
     lists: tuple[str, ...] = ()
     hold: int = 0
+    sha256: str = ""
+    """the hash of the hold's rows, as the client was shown them; "": not compared"""
     reason: str = ""
     arguments: dict[str, JsonValue] = Field(default_factory=dict, repr=False)
     """of a question; those of a look-up are secret"""

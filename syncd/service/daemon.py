@@ -114,7 +114,7 @@ class Daemon:
         self._suppressions = Suppressions(
             publisher, environment.clock, self._emit, self._news.changed, self._needs_second_operator
         )
-        orders = Orders(
+        self._orders = orders = Orders(
             state_dir=str(config.state_dir),
             syncs=self._syncs,
             catalog=publisher.catalog,
@@ -220,7 +220,7 @@ class Daemon:
             self._config = config  # first, since a new source may be due at once
             self._schedule.set_sources(config.intervals())
             if self._site and config.serve:
-                self._site.reload(config.serve)
+                self._site.reload(config.serve, config.operators)
         except SyncdError as error:
             self._config = before
             with suppress(StoreError):  # if it fails again, the event below has the cause
@@ -292,8 +292,8 @@ class Daemon:
         from syncd.service.web.site import Site, read_tokens
 
         catalog = self._publisher.catalog
-        tokens = read_tokens(serve)
-        self._access.set_tokens(tokens.operator, tokens.metrics)
+        tokens = read_tokens(serve, self._config.operators)
+        self._access.set_tokens(tokens.operator, tokens.metrics, tokens.people)
         for head in catalog.heads():
             self._news.announce(head.list, head.version)
         context = Context(
@@ -308,6 +308,7 @@ class Daemon:
             emit=self._emit,
             overview=self._overview,
             config=lambda: self._config,
+            orders=self._orders,
             limits=Limits(connections=serve.max_connections, streams=serve.max_streams),
         )
         return Site(serve, context)

@@ -36,7 +36,7 @@ class Holds:
         """Return all holds that are open or discarded. Raises `StoreError`."""
         return holds_document(self._publisher.catalog.holds())
 
-    def end(self, number: int, *, release: bool, user: str, reason: str) -> dict[str, Any]:
+    def end(self, number: int, *, release: bool, user: str, reason: str, sha256: str = "") -> dict[str, Any]:
         """Release or discard a hold and return the outcome. Raises as `syncd.operate.holds.end_hold`."""
         settled = end_hold(
             self._publisher,
@@ -46,6 +46,7 @@ class Holds:
             reason=reason,
             now=self._clock(),
             second_operator=self._second_operator(),
+            sha256=sha256,
         )
         emit_ended(self._emit, settled.ended)
         self._emit_confirmed(settled, number, release=release)

@@ -95,7 +95,10 @@ class Orders:
                 return {"document": self._holds.document(), "end": 0}
             case "release" | "discard":
                 release = order.do == "release"
-                return {"ended": self._holds.end(order.hold, release=release, user=user, reason=order.reason), "end": 0}
+                ended = self._holds.end(
+                    order.hold, release=release, user=user, reason=order.reason, sha256=order.sha256
+                )
+                return {"ended": ended, "end": 0}
             case "suppressions" | "suppress" | "unsuppress" | "extend":
                 return self._suppressions.answer(order, user)
             case "retire":
@@ -121,7 +124,7 @@ class Orders:
         refused: list[SyncOutcome] = []
         for source in sources:
             try:
-                running, joined = self._syncs.start(source, user, dry_run=order.dry_run)
+                running, joined = self._syncs.start(source, user, dry_run=order.dry_run, reason=order.reason)
             except SyncdError as error:
                 refused.append(SyncOutcome("", source.name, error=error))
                 continue
@@ -168,7 +171,15 @@ class Orders:
         """
         token, now = matchers.new_token(), self._clock()
         with self._lock:
-            added = matchers.add(self._catalog, order.name, order.lists, asked_by=user, now=now, token=token)
+            added = matchers.add(
+                self._catalog,
+                order.name,
+                order.lists,
+                asked_by=user,
+                now=now,
+                token=token,
+                operators=self._access.people(),
+            )
             self._access.add(added.name, added.lists, token)
         self._emit(events.MatcherAdded(added.name, added.lists or (), user))
         return {"added": {**added.document(), "token": token}, "end": 0}

@@ -18,7 +18,7 @@ def check_reload(before: Config, after: Config) -> None:
     if before.serve or after.serve:
         from syncd.service.web.site import check_change  # here: only a daemon that serves HTTP needs it
 
-        check_change(before.serve, after.serve)
+        check_change(before, after)
     for source in after.all_sources():
         source.check()
 
@@ -29,6 +29,9 @@ def changes(before: Config, after: Config) -> events.ConfigReloaded:
     changed = [f"{name}.{key}" for name in both for key in _differing(before.sources[name], after.sources[name])]
     if before.serve and after.serve:
         changed += [f"serve.{key}" for key in _differing(before.serve, after.serve)]
+    people = sorted(before.operators.keys() | after.operators.keys())
+    changed += [f"operators.{name}" for name in people if before.operators.get(name) != after.operators.get(name)]
+    changed += [f"dashboard.{key}" for key in _differing(before.dashboard, after.dashboard)]
     return events.ConfigReloaded(
         tuple(sorted(after.sources.keys() - before.sources.keys())),
         tuple(sorted(before.sources.keys() - after.sources.keys())),

@@ -107,19 +107,21 @@ class Syncs:
         self._running: dict[str, RunningSync] = {}
         self._stopping = False
 
-    def start(self, source: Source, asked_by: str = SCHEDULE, *, dry_run: bool = False) -> tuple[RunningSync, bool]:
+    def start(
+        self, source: Source, asked_by: str = SCHEDULE, *, dry_run: bool = False, reason: str = ""
+    ) -> tuple[RunningSync, bool]:
         """Start a sync, or join the running one. Return it, and True if it was joined.
 
         An order by a person goes into the audit log first. Raises `RefusedError` if a dry run was asked for and a real
         sync is running, or the reverse; `AbandonedError` if the daemon is stopping; `StoreError`.
         """
         try:
-            return self._start(source, asked_by, dry_run)
+            return self._start(source, asked_by, dry_run, reason)
         except StoreError as error:
             self._failed(source.name, error)
             raise
 
-    def _start(self, source: Source, asked_by: str, dry_run: bool) -> tuple[RunningSync, bool]:
+    def _start(self, source: Source, asked_by: str, dry_run: bool, reason: str) -> tuple[RunningSync, bool]:
         with self._lock:
             running = self._running.get(source.name)
             if running is not None and running.dry_run != dry_run:
@@ -134,7 +136,7 @@ class Syncs:
             joined = running is not None
             running = running or self._new(source, dry_run)
             if asked_by != SCHEDULE:
-                act = AskedForSync(running.source, running.sync_id, running.dry_run, joined)
+                act = AskedForSync(running.source, running.sync_id, running.dry_run, joined, reason)
                 self._publisher.catalog.append(asked_by, act, self._clock())
             if joined and asked_by != SCHEDULE:
                 self._emit(events.SyncJoined(running.sync_id, source.name, asked_by))

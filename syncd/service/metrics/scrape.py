@@ -15,13 +15,15 @@ from syncd import __version__, events
 from syncd.catalog.folder import StateFolder
 from syncd.config import Config
 from syncd.event import Emit
-from syncd.service.access import Access, Kind
+from syncd.service.access import PEOPLE, Kind
+from syncd.service.admission import Admission, TokenRefusal
 from syncd.service.metrics.activity import Activity
 from syncd.service.metrics.expiry import ExpiryCollector
 from syncd.service.metrics.matchers import MATCHER_GAUGES
 from syncd.service.metrics.state import GAUGES, StateCollector, StateSample
 from syncd.service.metrics.traffic import Traffic
 
+_PATH: Final = "/metrics"
 _NO_STORE: Final = {"cache-control": "no-store"}
 
 
@@ -70,16 +72,19 @@ class Metrics(Collector):
         self.activity.begin_series(sample)
 
 
-def routes(metrics: Metrics, access: Access) -> list[BaseRoute]:
-    """Return the route ``/metrics``, for the operator and metrics collectors."""
+def routes(metrics: Metrics, admission: Admission) -> list[BaseRoute]:
+    """Return the route ``/metrics``, for operators, viewers and metrics collectors."""
 
     def show(request: Request) -> Response:  # not async: it reads the catalog, so it runs in a worker thread
-        visitor = access.admit(request.headers.get("authorization", "").encode("latin-1"))
-        if visitor is None:
+        visitor = admission.admit(request.scope, _PATH)
+        if isinstance(visitor, TokenRefusal):
+            if visitor.wait:
+                headers = {**_NO_STORE, "retry-after": str(visitor.wait)}
+                return PlainTextResponse("too many wrong tokens from this address\n", 429, headers)
             return PlainTextResponse("unauthorised\n", 401, {**_NO_STORE, "www-authenticate": "Bearer"})
-        if visitor.kind not in {Kind.OPERATOR, Kind.METRICS}:
+        if visitor.kind not in {*PEOPLE, Kind.METRICS}:
             return PlainTextResponse("forbidden\n", 403, _NO_STORE)
         content, content_type = metrics.text(request.headers.get("accept", ""))
         return Response(content, headers={**_NO_STORE, "content-type": content_type})
 
-    return [Route("/metrics", show, methods=["GET"])]
+    return [Route(_PATH, show, methods=["GET"])]

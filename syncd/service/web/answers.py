@@ -7,6 +7,8 @@ from starlette.types import Message, Scope, Send
 
 Headers = list[tuple[bytes, bytes]]
 
+TOO_MANY_TOKENS: Final = "too many wrong tokens from this address", "send no wrong token, and try again later"
+"""Message and hint of the answer 429."""
 _NO_STORE: Final = (b"cache-control", b"no-store")
 
 
@@ -35,6 +37,11 @@ def document(status: int, message: str, hint: str, *headers: tuple[bytes, bytes]
     """Return an API error."""
     body = json.dumps(error_body(message, hint)).encode()
     return Answer(status, [(b"content-type", b"application/json"), _NO_STORE, *headers], body)
+
+
+def too_many_tokens(wait: int) -> Answer:
+    """Return the answer to a client that sent too many wrong tokens and must wait for ``wait`` seconds."""
+    return document(429, *TOO_MANY_TOKENS, (b"retry-after", str(wait).encode()))
 
 
 def error_body(message: str, hint: str) -> dict[str, dict[str, str]]:

@@ -17,24 +17,26 @@ from syncd.errors import SyncdError
 from syncd.feed.offer import is_offered, list_at
 from syncd.model import LIST_NAME, ListName
 from syncd.report.status import StatusDocument, status_document
-from syncd.service.access import Kind, Visitor
-from syncd.service.web.answers import error_body
+from syncd.service.access import PEOPLE, Kind, Visitor
+from syncd.service.admission import TokenRefusal
+from syncd.service.web.answers import TOO_MANY_TOKENS, error_body
 from syncd.service.web.context import Context
 from syncd.service.web.described import DESCRIBED
 from syncd.service.web.feed import PREFIX
 from syncd.service.web.health import Recent, readiness
 
 _NO_STORE = {"Cache-Control": "no-store"}
-_BEARER = HTTPBearer(auto_error=False, description="a token made by `syncd matchers add`, or the operator's token")
+_BEARER = HTTPBearer(auto_error=False, description="a token made by `syncd matchers add`, or an operator's token")
 _MOST_LISTS = 1024
+AUTH = "/api/v1/auth"
 
 
 class ApiError(Exception):
-    """An answer that is an error."""
+    """An answer that is an error. ``wait``: the seconds after which to try again."""
 
-    def __init__(self, status: int, message: str, hint: str) -> None:
+    def __init__(self, status: int, message: str, hint: str, wait: int = 0) -> None:
         super().__init__(message)
-        self.status, self.message, self.hint = status, message, hint
+        self.status, self.message, self.hint, self.wait = status, message, hint, wait
 
 
 class ErrorText(BaseModel):
@@ -78,8 +80,10 @@ class Checkin(BaseModel):
 
 def visitor_of(context: Context, request: Request, *kinds: Kind) -> Visitor:
     """Return the visitor whose token the request carries. Raises `ApiError` if it is not one of ``kinds``."""
-    visitor = context.access.admit(request.headers.get("authorization", "").encode("latin-1"))
-    if visitor is None:
+    visitor = context.admission.admit(request.scope, request.scope["route"].path)
+    if isinstance(visitor, TokenRefusal):
+        if visitor.wait and request.scope["route"].path != AUTH:  # nginx takes only 401 and 403 for an answer there
+            raise ApiError(429, *TOO_MANY_TOKENS, visitor.wait)
         raise ApiError(401, "no token, or an invalid one", "send the header Authorization: Bearer TOKEN")
     if visitor.kind not in kinds:
         raise ApiError(403, "this token does not give access to this endpoint", "use a token of another kind")
@@ -92,6 +96,7 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
     409: {"model": Error, "description": "a version that this feed never published"},
     413: {"model": Error, "description": "more than 64 KiB"},
     422: {"model": Error, "description": "malformed"},
+    429: {"model": Error, "description": "too many wrong tokens from this address: see Retry-After"},
     503: {"model": Error, "description": "the server is full: see Retry-After"},
 }
 
@@ -142,7 +147,7 @@ def _add_matcher_routes(app: FastAPI, context: Context) -> None:
         "/api/v1/checkin",
         status_code=204,
         dependencies=secured,
-        responses=_errors(401, 403, 409, 413, 422, 503),
+        responses=_errors(401, 403, 409, 413, 422, 429, 503),
         tags=["matchers"],
     )
     def checkin(visitor: Matcher, body: Checkin) -> Response:
@@ -158,9 +163,7 @@ def _add_matcher_routes(app: FastAPI, context: Context) -> None:
         context.news.changed()
         return Response(status_code=204, headers=_NO_STORE)
 
-    @app.get(
-        "/api/v1/auth", status_code=204, dependencies=secured, responses=_errors(401, 403, 422, 503), tags=["matchers"]
-    )
+    @app.get(AUTH, status_code=204, dependencies=secured, responses=_errors(401, 403, 422, 503), tags=["matchers"])
     async def auth(
         visitor: Matcher, x_original_uri: Annotated[str, Header(description="the requested path")]
     ) -> Response:
@@ -187,13 +190,13 @@ def _length(path: Path) -> int:
 def _add_status_routes(app: FastAPI, context: Context) -> None:
     recent = Recent(context.overview, context.limits.remember)
 
-    def operator(request: Request) -> Visitor:
-        return visitor_of(context, request, Kind.OPERATOR)
+    def person(request: Request) -> Visitor:
+        return visitor_of(context, request, *PEOPLE)
 
     @app.get(
         "/api/v1/status",
-        dependencies=[Security(_BEARER), Depends(operator)],
-        responses=_errors(401, 403, 503),
+        dependencies=[Security(_BEARER), Depends(person)],
+        responses=_errors(401, 403, 429, 503),
         tags=["operators"],
     )
     def status(response: Response) -> StatusDocument:
@@ -213,9 +216,9 @@ def _add_status_routes(app: FastAPI, context: Context) -> None:
         tags=["health"],
     )
     def readyz(request: Request) -> Response:
-        """Report if the stored files are proved and served. Only the operator sees names of lists."""
-        visitor = context.access.admit(request.headers.get("authorization", "").encode("latin-1"))
-        named = visitor is not None and visitor.kind is Kind.OPERATOR
+        """Report if the stored files are proved and served. Only operators and viewers see names of lists."""
+        visitor = context.admission.admit(request.scope, "/readyz")
+        named = isinstance(visitor, Visitor) and visitor.kind in PEOPLE
         try:
             ready, text = readiness(context.health.faults, recent(), named=named)
         except SyncdError:  # its message may name paths, which belong only in the log
@@ -231,6 +234,8 @@ async def _api_error(request: Request, error: Exception) -> Response:
     del request
     assert isinstance(error, ApiError)  # noqa: S101 - as registered; Starlette's type is wider
     headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else {}  # noqa: PLR2004 - RFC 9110, 15.5.2
+    if error.wait:
+        headers["Retry-After"] = str(error.wait)
     return _answer(error.status, error.message, error.hint, **headers)
 
 

@@ -29,11 +29,11 @@ class App:
 
     def __init__(self, context: Context) -> None:
         self._limits = context.limits
-        self.feed = FeedRoutes(context.folder.feed.root, context.access, context.pulls, context.limits.look)
-        self.streams = Streams(context.news, context.access, context.limits)
+        self.feed = FeedRoutes(context.folder.feed.root, context.admission, context.pulls, context.limits.look)
+        self.streams = Streams(context.news, context.access, context.admission, context.limits)
         self.metrics = make_metrics(context)
         self.dashboard = Dashboard(context)
-        self.api = api.build(context, [*metrics_routes(self.metrics, context.access), *self.dashboard.routes()])
+        self.api = api.build(context, [*metrics_routes(self.metrics, context.admission), *self.dashboard.routes()])
         self._boundary = Boundary(self._answer, context.emit, always=HEALTH)
 
     def close(self) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 
 from syncd.catalog.catalog import Catalog
 from syncd.catalog.folder import StateFolder
@@ -10,7 +11,9 @@ from syncd.config import Config
 from syncd.event import Emit
 from syncd.report.overview import Overview
 from syncd.service.access import Access
+from syncd.service.admission import Admission
 from syncd.service.checkins import Checkins
+from syncd.service.control import Handle
 from syncd.service.news import Announcements
 from syncd.service.pulls import Pulls
 from syncd.service.web.health import Health
@@ -34,7 +37,14 @@ class Context:
     """the state of everything; reads the catalog: call it in a worker thread, as a plain ``def`` route does"""
     config: Callable[[], Config]
     """the current configuration"""
+    orders: Handle
+    """carries out orders, as for clients of the control socket"""
     limits: Limits = field(default_factory=Limits)
+
+    @cached_property
+    def admission(self) -> Admission:
+        """Admits requests to every route."""
+        return Admission(self.access, self.clock, self.emit, lambda: self.behind_proxy)
 
     @property
     def behind_proxy(self) -> bool:

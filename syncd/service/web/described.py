@@ -27,6 +27,7 @@ def _file(summary: str, kind: str, *parameters: dict[str, Any], immutable: bool 
         "401": {"description": "no token, or an invalid one", "content": _TEXT},
         "403": {"description": "outside the token's scope", "content": _TEXT},
         "404": {"description": "not found", "content": _TEXT},
+        "429": {"description": "too many wrong tokens from this address: see Retry-After", "content": _TEXT},
         "503": {"description": "the server is full: see Retry-After", "content": _TEXT},
     }
     if immutable:
@@ -67,6 +68,7 @@ DESCRIBED: Final[dict[str, Any]] = {
                 },
                 "401": {"description": "no token, or an invalid one", "content": _ERROR},
                 "403": {"description": "not a matcher's token", "content": _ERROR},
+                "429": {"description": "too many wrong tokens from this address: see Retry-After", "content": _ERROR},
                 "503": {"description": "the server is full: see Retry-After", "content": _ERROR},
             },
         }

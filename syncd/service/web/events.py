@@ -14,8 +14,9 @@ from starlette.types import Receive, Scope, Send
 
 from syncd.model import ListName
 from syncd.service.access import Access, Kind, Visitor
+from syncd.service.admission import Admission, TokenRefusal
 from syncd.service.news import Announcements, Item, wake
-from syncd.service.web.answers import document, header
+from syncd.service.web.answers import document, header, too_many_tokens
 from syncd.service.web.connection import KEY, Connection
 from syncd.service.web.limits import Limits
 
@@ -46,8 +47,8 @@ _Lists = frozenset[ListName] | None
 class Streams:
     """All open streams. For the server's thread only; publications wake it from others."""
 
-    def __init__(self, news: Announcements, access: Access, limits: Limits) -> None:
-        self._news, self._access, self._limits = news, access, limits
+    def __init__(self, news: Announcements, access: Access, admission: Admission, limits: Limits) -> None:
+        self._news, self._access, self._admission, self._limits = news, access, admission, limits
         self._open: set[_EventStream] = set()
         self._encoded: dict[tuple[int, _Lists], tuple[int, bytes]] = {}
         self._begun = self._closed = False
@@ -62,9 +63,9 @@ class Streams:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         del receive
-        visitor = self._access.admit(header(scope, b"authorization"))
-        if visitor is None:
-            await UNAUTHORISED(send)
+        visitor = self._admission.admit(scope, PATH)
+        if isinstance(visitor, TokenRefusal):
+            await (too_many_tokens(visitor.wait) if visitor.wait else UNAUTHORISED)(send)
         elif scope["method"] != "GET":
             await _NOT_ALLOWED(send)
         elif visitor.kind is not Kind.MATCHER:

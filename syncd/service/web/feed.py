@@ -6,9 +6,10 @@ from typing import Final
 from starlette.types import Message, Receive, Scope, Send
 
 from syncd.feed.offer import list_at
-from syncd.service.access import Access, Kind, Visitor
+from syncd.service.access import Kind, Visitor
+from syncd.service.admission import Admission, TokenRefusal
 from syncd.service.pulls import Pulls
-from syncd.service.web.answers import header, plain
+from syncd.service.web.answers import TOO_MANY_TOKENS, Answer, plain
 from syncd.service.web.files import NOT_ALLOWED, UNAUTHORISED, FeedFiles
 
 PREFIX: Final = "/feed/"
@@ -19,8 +20,8 @@ FORBIDDEN: Final = plain(403, "forbidden")
 class FeedRoutes:
     """Admits matchers to the files of ``folder``, and counts their pulls."""
 
-    def __init__(self, folder: Path, access: Access, pulls: Pulls, look: float) -> None:
-        self._access, self._pulls = access, pulls
+    def __init__(self, folder: Path, admission: Admission, pulls: Pulls, look: float) -> None:
+        self._admission, self._pulls = admission, pulls
         self._files = FeedFiles(folder, look)
 
     def refresh(self) -> None:
@@ -29,9 +30,9 @@ class FeedRoutes:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request whose path begins with `PREFIX`."""
-        visitor = self._access.admit(header(scope, b"authorization"))
-        if visitor is None:
-            await UNAUTHORISED(send)
+        visitor = self._admission.admit(scope, PREFIX)
+        if isinstance(visitor, TokenRefusal):
+            await (_too_many(visitor.wait) if visitor.wait else UNAUTHORISED)(send)
         elif scope["method"] not in {"GET", "HEAD"}:
             await NOT_ALLOWED(send)
         elif visitor.kind is not Kind.MATCHER:
@@ -52,6 +53,10 @@ class FeedRoutes:
             finally:
                 if counted.is_file:
                     self._pulls.note(visitor.name, path, counted.sent)
+
+
+def _too_many(wait: int) -> Answer:
+    return plain(429, TOO_MANY_TOKENS[0], (b"retry-after", str(wait).encode()))
 
 
 class _Counted:

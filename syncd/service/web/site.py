@@ -4,16 +4,19 @@ import contextlib
 import http.client
 import socket
 import ssl
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from syncd.certificates import period_of
-from syncd.config import Serve
+from syncd.config import Config, OperatorTable, Serve
 from syncd.errors import ConfigError, StoreError
 from syncd.files import read_bytes
 from syncd.listen import Address
+from syncd.service.access import Kind, PersonToken
 from syncd.service.web.app import HEALTH, App
 from syncd.service.web.context import Context
 from syncd.service.web.server import WebServer
@@ -28,45 +31,66 @@ _RESTART: Final = "restart the daemon to apply it; until then it keeps the previ
 class Tokens:
     """The tokens that are stored in files; None if the configuration names none."""
 
-    operator: str | None
-    metrics: str | None
+    operator: str | None = field(repr=False)
+    metrics: str | None = field(repr=False)
+    people: tuple[PersonToken, ...] = ()
+    """of ``[operators.NAME]``"""
 
 
-def read_tokens(serve: Serve) -> Tokens:
-    """Read the token files. Raises `ConfigError`."""
-    operator = _token(serve.operator_token_file, "operator_token_file")
-    metrics = _token(serve.metrics_token_file, "metrics_token_file")
+def read_tokens(serve: Serve, operators: Mapping[str, OperatorTable] = MappingProxyType({})) -> Tokens:
+    """Read the token files. Raises `ConfigError`, also if two of them hold the same token."""
+    operator = _token(serve.operator_token_file, "serve.operator_token_file")
+    metrics = _token(serve.metrics_token_file, "serve.metrics_token_file")
     if metrics is not None and metrics == operator:
         raise ConfigError(
             f"serve.metrics_token_file: {serve.metrics_token_file} holds the operator's token, which may do more",
-            hint=f"make another: (umask 077; openssl rand -hex 32 > {serve.metrics_token_file})",
+            hint=f"make another: {_make(serve.metrics_token_file)}",
         )
-    return Tokens(operator, metrics)
+    shared = ((operator, "serve.operator_token_file"), (metrics, "serve.metrics_token_file"))
+    taken = {token: key for token, key in shared if token is not None}
+    return Tokens(operator, metrics, tuple(_people(operators, taken)))
+
+
+def _people(operators: Mapping[str, OperatorTable], taken: dict[str, str]) -> Iterator[PersonToken]:
+    """Yield the tokens of operators and viewers. ``taken``: the key that names each token so far."""
+    for name, table in operators.items():
+        key = f"operators.{name}.token_file"
+        token = _read_token(table.token_file, key)
+        if token in taken:
+            raise ConfigError(
+                f"{key}: {table.token_file} holds the same token as {taken[token]}: nobody could tell who acted",
+                hint=f"make another: {_make(table.token_file)}",
+            )
+        taken[token] = key
+        yield PersonToken(name, Kind(table.role), token)
 
 
 def _token(path: Path | None, key: str) -> str | None:
-    if path is None:
-        return None
+    return None if path is None else _read_token(path, key)
+
+
+def _read_token(path: Path, key: str) -> str:
     try:
         token = read_bytes(path, _MAX_TOKEN).decode().strip()
     except StoreError as error:
-        raise ConfigError(
-            f"serve.{key}: {error.message}",
-            hint=f"check the path, or make one: (umask 077; openssl rand -hex 32 > {path})",
-        ) from error
+        raise ConfigError(f"{key}: {error.message}", hint=f"check the path, or make one: {_make(path)}") from error
     except UnicodeDecodeError:
         token = ""
     if len(token) < _SHORTEST_TOKEN or not token.isascii() or not token.isprintable():
         raise ConfigError(
-            f"serve.{key}: {path} does not hold a token of {_SHORTEST_TOKEN} or more printable ASCII characters",
-            hint=f"make one: (umask 077; openssl rand -hex 32 > {path})",
+            f"{key}: {path} does not hold a token of {_SHORTEST_TOKEN} or more printable ASCII characters",
+            hint=f"make one: {_make(path)}",
         )
     return token
 
 
-def check(serve: Serve) -> None:
-    """Check that every file named in ``[serve]`` can be used. Raises `ConfigError`."""
-    read_tokens(serve)
+def _make(path: Path | None) -> str:
+    return f"(umask 077; openssl rand -hex 32 > {path})"
+
+
+def check(serve: Serve, operators: Mapping[str, OperatorTable] = MappingProxyType({})) -> None:
+    """Check that every file named in ``[serve]`` and ``[operators]`` can be used. Raises `ConfigError`."""
+    read_tokens(serve, operators)
     if files := _tls_files(serve):
         make_context(files)
 
@@ -81,19 +105,20 @@ def check_valid(serve: Serve, now: datetime) -> None:
         period.check(now)
 
 
-def check_change(before: Serve | None, after: Serve | None) -> None:
+def check_change(before: Config, after: Config) -> None:
     """Check that ``after`` can be applied while the daemon runs. Raises `ConfigError`."""
-    if (before is None) != (after is None):
+    old, new = before.serve, after.serve
+    if (old is None) != (new is None):
         raise ConfigError("[serve] cannot be added or removed while the daemon runs", hint=_RESTART)
-    if before is None or after is None:
+    if old is None or new is None:
         return
     for key in ("listen", "max_connections", "max_streams"):
-        if getattr(before, key) != getattr(after, key):
+        if getattr(old, key) != getattr(new, key):
             raise ConfigError(f"serve.{key} cannot change while the daemon runs", hint=_RESTART)
     for key in ("tls_cert", "client_ca"):
-        if (getattr(before, key) is None) != (getattr(after, key) is None):
+        if (getattr(old, key) is None) != (getattr(new, key) is None):
             raise ConfigError(f"serve.{key} cannot be added or removed while the daemon runs", hint=_RESTART)
-    check(after)
+    check(new, after.operators)
 
 
 class Site:
@@ -129,10 +154,10 @@ class Site:
         if self._certificates:
             self._certificates.look()
 
-    def reload(self, serve: Serve) -> None:
+    def reload(self, serve: Serve, operators: Mapping[str, OperatorTable]) -> None:
         """Apply a configuration that `check_change` has accepted. Raises `ConfigError`."""
-        tokens = read_tokens(serve)
-        self._context.access.set_tokens(tokens.operator, tokens.metrics)
+        tokens = read_tokens(serve, operators)
+        self._context.access.set_tokens(tokens.operator, tokens.metrics, tokens.people)
         files = _tls_files(serve)
         if self._certificates and files:
             self._certificates.reload(files)

@@ -5,11 +5,14 @@
     routes.py     requests and answers; signing in and out
     guard.py      headers, cookies, forms
     sessions.py   who is signed in
+    desk.py       acting: the pages of acts, and the checks of their forms
+    actions.py    the acts that there are
     live.py       the stream of changes
     assets.py     style sheet, script, icon
     reading.py    reads the data of each page from the catalog
     overview.py   the pages: everything at a glance
     details.py    one list, one source
+    holds.py      the holds
     fleet.py      the matchers
     acts.py       the audit log
     tasks.py      what needs a person

@@ -7,11 +7,12 @@ from syncd.catalog.records import SyncRecord, VersionSummary
 from syncd.format.freshness import limit_in_words
 from syncd.model import Counts
 from syncd.outcomes import reasons_in_words
-from syncd.report.holds import commands_of
 from syncd.report.overview import ListView, Overview, SourceView
+from syncd.service.web.dashboard.actions import act_link
 from syncd.service.web.dashboard.chart import chart
 from syncd.service.web.dashboard.fleet import loaded_by
 from syncd.service.web.dashboard.frame import heading
+from syncd.service.web.dashboard.holds import open_holds
 from syncd.service.web.dashboard.html import Child, Html, h, join
 from syncd.service.web.dashboard.overview import list_state
 from syncd.service.web.dashboard.parts import (
@@ -25,7 +26,6 @@ from syncd.service.web.dashboard.parts import (
     next_sync,
     outcome,
     past,
-    prose,
     section,
     size,
     source_link,
@@ -36,48 +36,33 @@ from syncd.service.web.dashboard.tasks import History, PageData, task_list
 from syncd.units import in_words, span
 
 
-def list_page(data: PageData, one: ListView, history: History) -> Html:
-    """Return the page of one list: its state, rows over time, versions, and the matchers that have loaded it."""
+def list_page(data: PageData, one: ListView, history: History, *, acting: bool = False) -> Html:
+    """Return the page of one list: its state, rows over time, versions, and the matchers that have loaded it.
+
+    ``acting``: with links to acts.
+    """
     now = data.overview.now
     points = [Point(version.created_at, version.rows, f"Version {version.version}") for version in history]
     return join(
         heading(one.head.list, h("p", "A list of ", _source(data.overview, one.head.source), class_="crumb")),
         section("standing", "State", _tasks(data, one.head.source, one.head.list), facts(_list_facts(one))),
-        _holds(one),
+        open_holds(one.holds, one.now, acting=acting) if one.holds else None,
         section("rows", "Rows over time", chart(points, now)),
         _versions(history),
         loaded_by(data.overview, one.head.list),
     )
 
 
-def source_page(data: PageData, one: SourceView, syncs: Sequence[SyncRecord]) -> Html:
+def source_page(data: PageData, one: SourceView, syncs: Sequence[SyncRecord], *, acting: bool = False) -> Html:
     """Return the page of one source: its state, its lists, and its last syncs."""
     lists = [view for view in data.overview.lists if view.head.source == one.name]
     return join(
         heading(one.name, h("p", "A source", class_="crumb")),
+        h("p", act_link("sync", one.name, "Sync now"), class_="acts") if acting and one.configured else None,
         section("standing", "State", _tasks(data, one.name), facts(_source_facts(data.overview, one))),
         _lists_of(lists),
         _syncs(syncs),
     )
-
-
-def _holds(one: ListView) -> Html | None:
-    """Return the open holds. Commands end them, so that the audit log records who did."""
-    if not one.holds:
-        return None
-    columns = ("Hold", "Lane", "Rows#", "Why", "Since", "To do")
-    rows = [
-        (
-            str(hold.id),
-            str(hold.lane),
-            hold.rows,
-            hold.message,
-            past(hold.opened_at, one.now),
-            prose(commands_of(hold)),
-        )
-        for hold in one.holds
-    ]
-    return table_section("holds", "Open holds", columns, rows)
 
 
 def _lists_of(lists: Sequence[ListView]) -> Html:

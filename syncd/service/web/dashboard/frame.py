@@ -4,15 +4,27 @@ from datetime import datetime
 from typing import Final
 
 from syncd import __version__
+from syncd.service.access import Visitor
 from syncd.service.web.dashboard.assets import address
 from syncd.service.web.dashboard.html import Child, Html, h, join
 from syncd.units import stamp
 
-_PAGES: Final = (("/", "Overview"), ("/matchers", "Matchers"), ("/audit", "Audit log"))
+_PAGES: Final = (("/", "Overview"), ("/holds", "Holds"), ("/matchers", "Matchers"), ("/audit", "Audit log"))
 
 
-def page(title: str, path: str, now: datetime, form: str, *content: Child) -> Html:
-    """Return a page for a signed-in operator. ``form``: the proof that the sign-out form carries."""
+def page(
+    title: str,
+    path: str,
+    now: datetime,
+    form: str,
+    *content: Child,
+    who: Visitor | None = None,
+    live: bool = True,
+) -> Html:
+    """Return a page for ``who`` is signed in. ``form``: the proof that the sign-out form carries.
+
+    ``live``: the script keeps it up to date; it leaves alone a page on which somebody may be typing.
+    """
     bar = h(
         "header",
         h("a", _icon(), "syncd", href="/", class_="brand"),
@@ -21,7 +33,8 @@ def page(title: str, path: str, now: datetime, form: str, *content: Child) -> Ht
             (h("a", name, href=where, aria_current="page" if where == path else None) for where, name in _PAGES),
             aria_label="Pages",
         ),
-        h("p", h("span", "Not live: ", h("a", "reload", href=path)), id="live", role="status"),
+        h("p", h("span", "Not live: ", h("a", "reload", href=path)), id="live", role="status") if live else None,
+        h("p", who.name, h("small", str(who.kind)) if who.name != who.kind else None, id="who") if who else None,
         h("form", _hidden("form", form), h("button", "Sign out", type="submit"), method="post", action="/logout"),
         class_="bar",
     )
@@ -56,8 +69,12 @@ def login_page(form: str, after: str, fault: str, now: datetime) -> Html:
         h(
             "p",
             "It is in the file that ",
+            h("code", "token_file"),
+            " in ",
+            h("code", "[operators.NAME]"),
+            " names, or ",
             h("code", "serve.operator_token_file"),
-            " names.",
+            ".",
             id="where",
             class_="faint",
         ),

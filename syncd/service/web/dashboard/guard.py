@@ -2,7 +2,6 @@
 
 import hashlib
 import hmac
-import ipaddress
 import re
 import secrets
 from dataclasses import dataclass, field
@@ -31,7 +30,9 @@ HEADERS: Final = {
 MAX_FORM: Final = 8192
 """Largest form, in bytes."""
 
-_OURS: Final = re.compile(rf"/(?:lists/{LIST_NAME.pattern}|sources/{LIST_NAME.pattern}|matchers)?")
+_OURS: Final = re.compile(
+    rf"/(?:lists/{LIST_NAME.pattern}|sources/{LIST_NAME.pattern}|holds|matchers|audit|acts/[a-z]+(?:/{LIST_NAME.pattern})?)?"
+)
 
 
 def answer(page: Html, status: int = 200, **headers: str) -> Response:
@@ -114,18 +115,6 @@ def came_from_elsewhere(request: Request) -> bool:
     """
     elsewhere = request.headers.get("sec-fetch-site") in {"cross-site", "same-site"}
     return elsewhere and request.headers.get("sec-fetch-mode") == "navigate"
-
-
-def came_from(request: Request, *, behind_proxy: bool) -> str:
-    """Return the client's address; "" if it has none. Behind a proxy, the last of ``X-Forwarded-For``: the proxy's own.
-
-    The client sent the addresses before it, and may send anything.
-    """
-    stated = ",".join(request.headers.getlist("x-forwarded-for")).rpartition(",")[2].strip() if behind_proxy else ""
-    try:
-        return str(ipaddress.ip_address(stated))
-    except ValueError:
-        return request.client.host if request.client else ""
 
 
 async def read_form(request: Request) -> dict[str, str] | None:

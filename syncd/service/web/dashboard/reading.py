@@ -9,6 +9,7 @@ from syncd.service.web.context import Context
 from syncd.service.web.dashboard.acts import audit_page
 from syncd.service.web.dashboard.details import list_page, source_page
 from syncd.service.web.dashboard.fleet import matchers_page
+from syncd.service.web.dashboard.holds import holds_page
 from syncd.service.web.dashboard.html import Html
 from syncd.service.web.dashboard.overview import overview_page
 from syncd.service.web.dashboard.tasks import PageData, tasks
@@ -70,23 +71,31 @@ def overview(reading: Reading) -> Shown:
     return Shown(f"({urgent}) Overview" if urgent else "Overview", overview_page(data, histories))
 
 
-def one_list(reading: Reading, name: str) -> Shown | None:
-    """Return the page of one published list; None if there is no such list."""
+def one_list(reading: Reading, name: str, *, acting: bool) -> Shown | None:
+    """Return the page of one published list; None if there is no such list. ``acting``: with links to acts."""
     data = reading.data()
     view = next((view for view in data.overview.lists if view.head.list == name), None)
     if view is None:
         return None
     history = reading.context.catalog.history(ListName(name), _HISTORY)
-    return Shown(name, list_page(data, view, history))
+    return Shown(name, list_page(data, view, history, acting=acting))
 
 
-def one_source(reading: Reading, name: str) -> Shown | None:
+def one_source(reading: Reading, name: str, *, acting: bool) -> Shown | None:
     """Return the page of one source; None if there is no such source."""
     data = reading.data()
     view = next((view for view in data.overview.sources if view.name == name), None)
     if view is None:
         return None
-    return Shown(name, source_page(data, view, reading.context.catalog.recent_syncs(name, _SYNCS)))
+    syncs = reading.context.catalog.recent_syncs(name, _SYNCS)
+    return Shown(name, source_page(data, view, syncs, acting=acting))
+
+
+def all_holds(reading: Reading, *, acting: bool) -> Shown:
+    """Return the page of all holds that are open or discarded, also of lists that were never published."""
+    context = reading.context
+    published = {head.list for head in context.catalog.heads()}
+    return Shown("Holds", holds_page(context.catalog.holds(), published, context.clock(), acting=acting))
 
 
 def matchers(reading: Reading) -> Shown:

@@ -1,4 +1,4 @@
-"""The dashboard's routes: a signed-in operator sees the state of everything, and can change nothing."""
+"""The dashboard's routes: a signed-in operator or viewer sees the state of everything. `ActDesk` changes it."""
 
 import secrets
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -13,18 +13,21 @@ from starlette.types import Receive, Scope, Send
 
 from syncd import events
 from syncd.errors import SyncdError
+from syncd.service.access import Kind
 from syncd.service.web.connection import KEY, Connection
 from syncd.service.web.context import Context
 from syncd.service.web.dashboard import assets, guard, live, reading
+from syncd.service.web.dashboard.desk import ActDesk, Session
 from syncd.service.web.dashboard.frame import again_page, login_page, message_page, page
-from syncd.service.web.dashboard.html import Html
-from syncd.service.web.dashboard.sessions import Attempts, Sessions
+from syncd.service.web.dashboard.html import Html, h
+from syncd.service.web.dashboard.sessions import Sessions
 from syncd.units import count
 
 _STREAMS: Final = 64
 """Most open pages that are kept up to date at a time."""
 
-Read = Callable[[reading.Reading], reading.Shown | None]
+Read = Callable[[reading.Reading, bool], reading.Shown | None]
+"""Reads the data of a page. True: its visitor may act from it."""
 
 
 class Dashboard:
@@ -34,8 +37,8 @@ class Dashboard:
         self._context = context
         self._reading = reading.Reading(context)
         self._sessions = Sessions(context.clock, context.access.is_in_force)
-        self._attempts = Attempts(context.clock)
         self._forms = guard.Forms()
+        self._desk = ActDesk(context, self._forms, self._open_session)
         self._streams = 0
         self._closed = False
         context.access.on_change(context.news.changed)  # streams then check that their sessions are still valid
@@ -46,8 +49,10 @@ class Dashboard:
             Route("/", self.overview),
             Route("/lists/{name}", self.list_of_name),
             Route("/sources/{name}", self.source),
+            Route("/holds", self.holds),
             Route("/matchers", self.matchers),
             Route("/audit", self.audit),
+            *self._desk.routes(),
             Route("/login", self.login),
             Route("/login", self.sign_in, methods=["POST"]),
             Route("/logout", self.sign_out, methods=["POST"]),
@@ -62,25 +67,29 @@ class Dashboard:
 
     async def overview(self, request: Request) -> Response:
         """Show the overview."""
-        return await self._page(request, reading.overview)
+        return await self._page(request, lambda read, _: reading.overview(read))
 
     async def list_of_name(self, request: Request) -> Response:
         """Show one list."""
         name = request.path_params["name"]
-        return await self._page(request, lambda read: reading.one_list(read, name))
+        return await self._page(request, lambda read, acting: reading.one_list(read, name, acting=acting))
 
     async def source(self, request: Request) -> Response:
         """Show one source."""
         name = request.path_params["name"]
-        return await self._page(request, lambda read: reading.one_source(read, name))
+        return await self._page(request, lambda read, acting: reading.one_source(read, name, acting=acting))
 
     async def matchers(self, request: Request) -> Response:
         """Show the permitted matchers and the versions that they have loaded."""
-        return await self._page(request, reading.matchers)
+        return await self._page(request, lambda read, _: reading.matchers(read))
+
+    async def holds(self, request: Request) -> Response:
+        """Show all holds that are open or discarded."""
+        return await self._page(request, lambda read, acting: reading.all_holds(read, acting=acting))
 
     async def audit(self, request: Request) -> Response:
         """Show the newest records of the audit log."""
-        return await self._page(request, reading.audit)
+        return await self._page(request, lambda read, _: reading.audit(read))
 
     async def login(self, request: Request) -> Response:
         """Show the sign-in form."""
@@ -101,17 +110,18 @@ class Dashboard:
             return self._ask(
                 request, after, "This page was open for too long, or the browser blocks cookies. Try again.", 403
             )
-        peer = guard.came_from(request, behind_proxy=self._context.behind_proxy)
-        wait = self._attempts.wait(peer)
+        admission = self._context.admission
+        peer = admission.peer(request.scope)
+        wait = admission.attempts.wait(peer)
         if wait:
             fault = f"Too many wrong tokens. Try again in {count(wait, 'second')}."
             return self._ask(request, after, fault, 429, Retry_After=str(wait))
-        visitor = self._context.access.admit_operator(form.get("token", "").strip())
+        visitor = self._context.access.admit_person(form.get("token", "").strip())
         if visitor is None:
-            self._attempts.failed(peer)
+            admission.attempts.failed(peer)
             self._context.emit(events.DashboardRefused(peer))
             return self._ask(request, after, "This is not the operator token.", 403)
-        self._context.emit(events.DashboardSignedIn(peer))
+        self._context.emit(events.DashboardSignedIn(visitor.name, peer))
         response = guard.redirect(after)
         cookies.put(response, cookies.session, self._sessions.open(visitor))
         cookies.drop(response, cookies.form)
@@ -155,22 +165,29 @@ class Dashboard:
         return Response(assets.content(name), headers=headers, media_type=assets.KINDS[name])
 
     async def _page(self, request: Request, read: Read) -> Response:
-        session = self._session(request)
+        session = self._open_session(request)
         path = request.url.path
-        if not session:
+        if session is None:
             if guard.came_from_elsewhere(request):
                 return guard.answer(again_page())
             return guard.redirect(f"/login?after={guard.inside(path)}" if guard.inside(path) != "/" else "/login")
         try:
-            shown = await run_in_threadpool(read, self._reading)
+            shown = await run_in_threadpool(read, self._reading, self._acting(session))
         except SyncdError as error:
             return guard.answer(
                 self._message("This page cannot be shown now", f"{error.message}. To do: {error.hint}."), 503
             )
         if shown is None:
             return guard.answer(self._message("There is no such page", "There is no list or source of that name."), 404)
-        proof = self._forms.proof("logout", session)
-        return guard.answer(page(shown.title, path, self._context.clock(), proof, shown.content))
+        proof = self._forms.proof("logout", session.id)
+        done = self._desk.notices.read(session.id, request.query_params.get("done", ""))
+        notice = h("p", done, class_="done", role="status") if done else None
+        now = self._context.clock()
+        return guard.answer(page(shown.title, path, now, proof, notice, shown.content, who=session.visitor))
+
+    def _acting(self, session: Session) -> bool:
+        """Return True if pages show links to acts."""
+        return self._context.config().dashboard.actions and session.visitor.kind is Kind.OPERATOR
 
     async def _ticks(self, session: str) -> AsyncIterator[bytes]:
         ticks = live.stream(self._context.news, lambda: self._look(session), self._context.limits.beat)
@@ -196,8 +213,13 @@ class Dashboard:
 
     def _session(self, request: Request) -> str:
         """Return the id of the valid session that a request belongs to; '' if there is no such session."""
+        session = self._open_session(request)
+        return session.id if session else ""
+
+    def _open_session(self, request: Request) -> Session | None:
         session = request.cookies.get(self._cookies().session, "")
-        return session if session and self._sessions.is_open(session) else ""
+        visitor = self._sessions.visitor(session)
+        return Session(session, visitor) if visitor else None
 
     def _cookies(self) -> guard.Cookies:
         serve = self._context.config().serve

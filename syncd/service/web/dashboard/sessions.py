@@ -1,11 +1,10 @@
 """Sessions of signed-in operators, in memory only: a restart signs everybody out. Safe to share between threads."""
 
 import hashlib
-import ipaddress
 import secrets
 import threading
-from collections import OrderedDict, deque
-from collections.abc import Callable, Sequence
+from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -15,11 +14,6 @@ from syncd.service.access import Visitor
 LASTS: Final = timedelta(hours=12)
 MOST: Final = 256
 """Most sessions at a time; another one ends the oldest."""
-FAILURES: Final = 10
-"""Wrong tokens from one address that are answered within `WITHIN`; more must wait."""
-FAILURES_OF_ALL: Final = 100
-"""The same for all addresses: few enough to make guessing hopeless, enough that one guesser locks out nobody."""
-WITHIN: Final = timedelta(minutes=1)
 
 Random = Callable[[int], str]
 """Returns N random bytes, as text for a cookie."""
@@ -55,62 +49,23 @@ class Sessions:
 
     def is_open(self, session: str) -> bool:
         """Return True if the session was not closed, has not expired, and its token is still valid."""
+        return self.visitor(session) is not None
+
+    def visitor(self, session: str) -> Visitor | None:
+        """Return whose session this is; None if it is not open."""
         with self._lock:
             open_session = self._sessions.get(_key(session))
             if open_session is None:
-                return False
+                return None
             if self._clock() < open_session.until and self._is_in_force(open_session.visitor):
-                return True
+                return open_session.visitor
             del self._sessions[_key(session)]
-            return False
+            return None
 
     def close(self, session: str) -> None:
         """Close a session."""
         with self._lock:
             self._sessions.pop(_key(session), None)
-
-
-class Attempts:
-    """Wrong tokens of the last minute. An address with too many must wait, and everybody if there are very many.
-
-    No answer is delayed: the answer says how long to wait.
-    """
-
-    def __init__(self, clock: Callable[[], datetime]) -> None:
-        self._clock = clock
-        self._failed: deque[tuple[datetime, str]] = deque(maxlen=FAILURES_OF_ALL)
-        self._lock = threading.Lock()
-
-    def wait(self, address: str) -> int:
-        """Return the seconds until an attempt from ``address`` is checked; 0 means now."""
-        with self._lock:
-            now, network = self._clock(), _network(address)
-            if self._failed and now < self._failed[-1][0]:
-                self._failed.clear()  # the clock was set back: these would lock everybody out until it has caught up
-            own = [at for at, origin in self._failed if origin == network]
-            return max(_left(own, FAILURES, now), _left([at for at, _ in self._failed], FAILURES_OF_ALL, now))
-
-    def failed(self, address: str) -> None:
-        """Count a wrong token."""
-        with self._lock:
-            self._failed.append((self._clock(), _network(address)))
-
-
-def _left(failed: Sequence[datetime], most: int, now: datetime) -> int:
-    """Return the seconds until fewer than ``most`` of the failures are within the last minute."""
-    left = failed[-most] + WITHIN - now if len(failed) >= most else timedelta()
-    return max(0, -(-left // timedelta(seconds=1)))
-
-
-def _network(address: str) -> str:
-    """Return the network of one client: the IPv4 address, or the IPv6 /64 (RFC 6177, section 2)."""
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return ""
-    if parsed.version == 4:  # noqa: PLR2004 - IPv4
-        return address
-    return str(ipaddress.IPv6Network((int(parsed) >> 64 << 64, 64)))
 
 
 def _key(session: str) -> bytes:
