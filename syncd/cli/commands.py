@@ -42,6 +42,9 @@ OF_PROGRAM: Final = {
     "holds": Place("holds", "holds", "Show the holds: changes that wait for an operator's decision."),
     "release": Place("holds", "release", "Publish the rows of a hold."),
     "discard": Place("holds", "discard", "Refuse the rows of a hold."),
+    "known-good": Place(
+        "known_good", "known_good", "Count entries that are kept out because they are known to be good."
+    ),
     "status": Place("status", "status", "Show every list, its age, and how its last sync ended."),
     "snapshots": Place("snapshots", "snapshots", "Show the published versions of a list, newest first."),
     "diff": Place("diff", "diff", "Count the changes between two published versions of a list."),
@@ -113,7 +116,7 @@ def _syncd(
     Partners publish:    syncd feed init, feed publish, feed status, feed serve, feed retire
     and change keys:     syncd feed rotate, feed add-role, feed renew
     Operators follow:    syncd init, run, sync, status, snapshots, diff
-    decide on holds:     syncd holds, release, discard
+    decide on holds:     syncd holds, release, discard, known-good
     and maintain:        syncd matchers, audit, verify, backup, recover, retrust, retire
     Matchers' hosts:     syncd pull, lookup, match, verify
 

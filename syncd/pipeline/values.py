@@ -263,6 +263,12 @@ class Pending:
     forked: bool = False
     retired: bool = False
     """the upstream retired the list"""
+    must_have: int = 0
+    """digests that must be present"""
+    missing: int = 0
+    """those of them that the list has now, or that its first version lacks, and that would be absent"""
+    known_good: int = 0
+    """rows of this update that are kept out because they are known to be good"""
 
     @property
     def growth(self) -> int:
