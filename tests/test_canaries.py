@@ -16,7 +16,7 @@ from syncd.catalog.records import HoldRecord, HoldState
 from syncd.errors import ConfigError, RefusedError
 from syncd.limits import ListLimits
 from syncd.matcher import Matcher
-from syncd.model import Digest
+from syncd.model import Digest, ListName
 from syncd.operate import known_good as operated
 from syncd.operate.holds import end_hold
 from syncd.operate.known_good import kept_out_rows, known_good, write_rows
