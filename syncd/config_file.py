@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_settings import SettingsError
 
-from syncd.config import ENVIRONMENT, Config, Serve
+from syncd.config import ENVIRONMENT, Config, Corrections, Serve
 from syncd.errors import ConfigError, StoreError, nearest
 from syncd.files import read_bytes, storage
+from syncd.limits import EveryGate
 from syncd.model import LIST_NAME
 from syncd.settings import INVALID
 from syncd.sources.tables import TABLES, AgeTable, SourceTable
@@ -203,5 +204,6 @@ def _keys_beside(place: Sequence[str], kind: str) -> Sequence[str]:
     if len(place) > 1:
         if place[2:3] == ("ages",):
             return tuple(AgeTable.model_fields)
-        return tuple((TABLES[kind] if place[0] == "sources" else Serve).model_fields)
+        tables: Mapping[str, type[BaseModel]] = {"serve": Serve, "gate": EveryGate, "corrections": Corrections}
+        return tuple((TABLES[kind] if place[0] == "sources" else tables[place[0]]).model_fields)
     return tuple(Config.model_fields)

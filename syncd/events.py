@@ -105,7 +105,7 @@ class ListSynced(SyncEnded):
     reasons: tuple[str, ...]
     message: str
     to_do: str
-    known_good: int
+    known_good: int = 0
     """rows of the update that are kept out because they are known to be good"""
 
 

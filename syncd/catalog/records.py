@@ -399,7 +399,7 @@ class TakenOff:
 
 @dataclass(frozen=True)
 class KnownGoodMark:
-    """What is never published on a list. ``list`` is the published name."""
+    """The known-good digests of a list. ``list`` is the published name."""
 
     list: ListName
     known_good: str = ""

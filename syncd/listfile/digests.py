@@ -1,7 +1,7 @@
 """Reading files of digests without entries and labels, such as a list of known-good files.
 
-Such a file has one ``ALG:HEX`` a line, with comments after ``#``; or it is a list file (CSV with a header, or NDJSON),
-of which only ``algorithm`` and ``digest`` count.
+Such a file has one ``ALG:HEX`` a line, with comments after ``#``; or it is a list file (CSV with a header, or NDJSON):
+only ``algorithm`` and ``digest`` of it count.
 """
 
 from collections.abc import Iterator, Mapping

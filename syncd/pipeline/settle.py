@@ -544,7 +544,7 @@ def _canaries_lost(state: ListState, more: Iterable[Segment]) -> int:
 
 
 def _marked(proposal: Proposal[Records], state: ListState) -> Proposal[Records]:
-    """Return a proposal that compares all rows anew, with the known-good digests that this applies."""
+    """Return a proposal that compares all rows again, with the known-good digests that this applies."""
     known = state.suppressed.known_good.name
     if state.mark is not None and state.mark.known_good == known:
         return proposal
