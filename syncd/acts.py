@@ -442,6 +442,30 @@ class Unpinned(Act):
 
 
 @dataclass(frozen=True)
+class KnownGoodChanged(Act):
+    """Put a changed known-good file in force on a list, or asked a second operator for it."""
+
+    list: str
+    sha256: str
+    """of the file; empty: only the digests that are built in"""
+    rows: int
+    """entries that the file takes off the list"""
+    returned: int
+    """entries that came back to the list, or wait at the gate"""
+    second: str
+    """``no need``, ``waits`` (it has no effect yet), ``confirmed``, or ``switched off`` (in the configuration)"""
+    reason: str
+
+    @property
+    def words(self) -> str:
+        """See `Act`."""
+        did = {"waits": "asked a second operator for", "confirmed": "confirmed"}.get(self.second, "put in force")
+        rows = f"{count(self.rows, 'row')} taken off, {count(self.returned, 'row')} back"
+        why = f": {self.reason}" if self.reason else ""
+        return f"{did} the changed known-good file of {self.list} ({rows}){why}"
+
+
+@dataclass(frozen=True)
 class Earlier(Act):
     """An act recorded before acts had types, kept unchanged."""
 
@@ -483,6 +507,7 @@ ACTS: Final[tuple[type[Act], ...]] = (
     PublishedVersion,
     OpenedHold,
     EndedHold,
+    KnownGoodChanged,
     Earlier,
 )
 """Every class of act."""

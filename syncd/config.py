@@ -19,7 +19,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from syncd.errors import UsageError, nearest
-from syncd.limits import DEFAULT_LIMITS, ListLimits
+from syncd.limits import DEFAULT_LIMITS, EveryGate, ListLimits
 from syncd.listen import Address
 from syncd.listen import parse as parse_address
 from syncd.settings import AbsolutePath, GivenFile, invalid_setting, named_files, validated
@@ -126,6 +126,7 @@ class Config(BaseSettings):
     control_socket: Annotated[AbsolutePath, AfterValidator(_bindable)] = DEFAULT_SOCKET
     sources: dict[str, AnyTable] = {}
     serve: Serve | None = None
+    gate: EveryGate = EveryGate()
     corrections: Corrections = Corrections()
     operators: dict[str, OperatorTable] = {}
     dashboard: DashboardTable = DashboardTable()
@@ -163,7 +164,10 @@ class Config(BaseSettings):
 
     def limits(self, source: str, name: str) -> ListLimits:
         """Return the gate's limits of a source's list; the defaults if the source is no longer configured."""
-        return self.sources[source].gate.of_list(name) if source in self.sources else DEFAULT_LIMITS
+        limits = self.sources[source].gate.of_list(name) if source in self.sources else DEFAULT_LIMITS
+        if limits.known_good_file is None and self.gate.known_good_file is not None:
+            limits = limits.model_copy(update={"known_good_file": self.gate.known_good_file})
+        return limits
 
     def max_ages(self) -> "dict[str, SourceAges]":
         """Return the limits of the ages of each source's lists."""

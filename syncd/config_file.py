@@ -14,6 +14,7 @@ from pydantic_settings import SettingsError
 from syncd.config import ENVIRONMENT, Config, Corrections, DashboardTable, OperatorTable, Serve
 from syncd.errors import ConfigError, StoreError, nearest
 from syncd.files import read_bytes, storage
+from syncd.limits import EveryGate
 from syncd.model import LIST_NAME
 from syncd.settings import INVALID
 from syncd.sources.tables import TABLES, AgeTable, SourceTable
@@ -236,5 +237,6 @@ def _keys_beside(place: Sequence[str], kind: str) -> Sequence[str]:
         "operators": OperatorTable,
         "dashboard": DashboardTable,
         "serve": Serve,
+        "gate": EveryGate,
     }
     return tuple(others[place[0]].model_fields)

@@ -105,6 +105,28 @@ class ListSynced(SyncEnded):
     reasons: tuple[str, ...]
     message: str
     to_do: str
+    known_good: int = 0
+    """rows of the update that are kept out because they are known to be good"""
+
+
+@dataclass(frozen=True)
+class CanaryMissing(SyncEvent):
+    """A published list lacks digests that must be on it, more of them than after the last sync."""
+
+    level = Level.ERROR
+    list: str
+    missing: int
+    must_have: int
+    """digests that must be on it"""
+    to_do: str
+
+
+@dataclass(frozen=True)
+class CanaryFault(FaultEvent):
+    """A known-good file cannot be used: its last good reading stays in force. Logged at each sync."""
+
+    sync_id: str
+    source: str
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,14 @@ import hashlib
 import json
 import os
 import secrets
+import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from syncd.errors import RefusedError, StoreError
+from syncd.errors import ConfigError, RefusedError, StoreError
 
 PRIVATE_FILE: Final = 0o600
 FEED_FILE: Final = 0o640
@@ -78,6 +79,32 @@ class FreeSpace:
     def fits(self, needed: int) -> bool:
         """Return True if ``needed`` more bytes fit without using the reserve."""
         return needed + self.reserve <= self.free
+
+
+def check_writers(path: Path, owners: Collection[int], subject: str) -> None:
+    """Check that nobody but root and ``owners`` can write a configured file. Raises `ConfigError`.
+
+    The group's bits are not checked: with an ACL they are its mask.
+    """
+    try:
+        status, folder = path.stat(), path.parent.stat()
+    except OSError as error:
+        raise ConfigError(
+            f"{subject} {path}: {error.strerror or error}",
+            hint="check the configured path, and that this user may read it",
+        ) from None
+    if not stat.S_ISREG(status.st_mode):
+        raise ConfigError(f"{subject} {path} is not a regular file", hint="name a file")
+    if status.st_uid not in {0, os.geteuid(), *owners}:
+        raise ConfigError(
+            f"{subject} {path} belongs to another user, who could change it",
+            hint=f"check what is in it, then run `chown root {path}`",
+        )
+    if status.st_mode & stat.S_IWOTH or (folder.st_mode & stat.S_IWOTH and not folder.st_mode & stat.S_ISVTX):
+        raise ConfigError(
+            f"{subject} {path} can be changed by every user of this machine (mode {stat.S_IMODE(status.st_mode):04o})",
+            hint=f"check what is in it, then run `chmod o-w {path}`; the same for its folder if others may write there",
+        )
 
 
 def make_folder(path: Path, mode: int = PRIVATE_FOLDER) -> Path:

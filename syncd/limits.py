@@ -14,6 +14,8 @@ from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from syncd.settings import GivenFile
+
 Percent = Annotated[float, Field(ge=0, le=1_000_000)]
 RowCount = Annotated[int, Field(ge=0, lt=1 << 63)]
 
@@ -48,6 +50,10 @@ class ListLimits(PartLimits):
     """empty: all"""
     known_labels: tuple[str, ...] = ()
     """empty: all"""
+    must_have_file: GivenFile | None = None
+    known_good_file: GivenFile | None = None
+    """None: the one of ``[gate]``"""
+    max_known_good: RowCount = 10
     algorithms: dict[str, PartLimits] = {}
     labels: dict[str, PartLimits] = {}
 
@@ -81,16 +87,35 @@ class GateTable(ListLimits):
         return ListLimits(**{**shared, **own})
 
 
+class EveryGate(BaseModel):
+    """``[gate]``: keys for the gate of every source."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    known_good_file: GivenFile | None = None
+
+
 DEFAULT_LIMITS: Final = ListLimits()
 _UNLIMITED: Final = (1 << 63) - 1
 NO_LIMITS: Final = GateTable.model_validate(
     {
         "min_rows": 0,
         "max_serial_jump": _UNLIMITED,
+        "max_known_good": _UNLIMITED,
         **{name: _UNLIMITED for name in ChangeLimits.model_fields if name.endswith("_rows")},
     }
 )
 """Limits that hold no change, only an emptied, retired or forked list."""
+
+
+_ALONE: Final = 10
+"""Rows of any list that one operator may take off it in a day, however small it is."""
+_ALONE_AT_MOST: Final = 100
+_ALONE_SHARE: Final = 0.001
+
+
+def allowed_alone(rows: int) -> int:
+    """Return how many rows of a list with ``rows`` one operator may take off it in 24 hours."""
+    return min(_ALONE_AT_MOST, max(_ALONE, int(rows * _ALONE_SHARE)))
 
 
 def _given(table: BaseModel) -> dict[str, Any]:

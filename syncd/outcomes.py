@@ -163,6 +163,21 @@ class HoldReason(enum.StrEnum):
         "the upstream's serial rose by more than `max_serial_jump`",
         "ask the partner whether they moved or rebuilt their feed",
     )
+    CANARY_MISSING = (
+        "must_have",
+        "digests that must be present would no longer be on the list",
+        "ask the partner whether they replaced their test vectors, and correct `must_have_file`",
+    )
+    KNOWN_GOOD = (
+        "known_good",
+        "more rows than `max_known_good` are of files known to be good; they are kept out in any case",
+        "ask the partner where they come from, and what the other rows of that update are",
+    )
+    KNOWN_GOOD_FILE = (
+        "known_good_file",
+        "the changed known-good file would take more rows off the list than one operator may in 24 hours",
+        "an operator who did not change the file looks at it and decides",
+    )
     SECOND_OPERATOR = (
         "second_operator",
         "one operator suppressed more rows of a list in 24 hours than one may alone",
@@ -217,6 +232,7 @@ _CURE: Final = (
 _CONFIRM: Final = (
     "`syncd release {0} --reason R` puts the suppressions in force, `syncd discard {0} --reason R` drops them"
 )
+CANARY_CURE: Final = "ask the partner whether they replaced their test vectors, and correct `must_have_file`"
 _CURE_OF: Final = "`syncd release {0} --reason R` publishes it, `syncd discard {0} --reason R` drops it"
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from syncd.catalog.records import HoldRecord, HoldState, OriginRecord
+from syncd.catalog.records import HoldRecord, HoldState, KnownGoodMark, OriginRecord, Suppression
 from syncd.feed.folder import FeedFolder
 from syncd.feed.layout import segment_path
 from syncd.feed.proof import SignedManifest
@@ -21,7 +21,7 @@ from syncd.format import manifest as manifests
 from syncd.format.caps import DEFAULT_CAPS
 from syncd.format.checksum import Checksum
 from syncd.format.manifest import Manifest, SegmentRef
-from syncd.format.rows import Rows, sort_order
+from syncd.format.rows import Rows, as_digests, sort_order
 from syncd.format.segment import Segment
 from syncd.format.stack import Stack, Totals
 from syncd.format.writer import write_segment
@@ -30,16 +30,20 @@ from syncd.outcomes import Finding, HoldReason, Lane
 from syncd.pipeline import gate
 from syncd.pipeline.counting import Counting
 from syncd.pipeline.heads import ListState
+from syncd.pipeline.known_good import BUILT_IN, ONLY_BUILT_IN, KnownGood
+from syncd.pipeline.known_good_change import KnownGoodChange, settle_known_good
 from syncd.pipeline.next_version import SettleContext
 from syncd.pipeline.owed import fold_owed
 from syncd.pipeline.recount import recount
 from syncd.pipeline.settle import (
     Settled,
+    settle_correction,
     settle_discard,
     settle_release,
     settle_update,
     settle_whole_discard,
 )
+from syncd.pipeline.suppressed import SuppressedKeys
 from syncd.pipeline.values import Candidate, Over, Pending, Signed, Staged, Update, Verdict
 from syncd.pipeline.values import Hold as Held
 from syncd.publish.change import next_manifest
@@ -93,6 +97,8 @@ class ListWorld:
     refused: set[Key] = field(default_factory=set)
     waiting: dict[int, dict[Key, str | None]] = field(default_factory=dict)
     """rows of the open and discarded holds"""
+    suppressions: list[Suppression] = field(default_factory=list)
+    known_good: KnownGood = ONLY_BUILT_IN
     as_made: bool | None = None
     """whether the last update's segments were published as the partner made them"""
     _pending: Staged | None = None
@@ -104,7 +110,76 @@ class ListWorld:
     def state(self) -> ListState:
         """As the catalog would have it."""
         alive = [one for one in self.holds.values() if one.state in {HoldState.OPEN, HoldState.DISCARDED}]
-        return ListState(NAME, OWN, self.feed, self.source, self.head, self.origin, tuple(alive), self.labels)
+        return ListState(
+            name=NAME,
+            own_name=OWN,
+            feed=self.feed,
+            source=self.source,
+            head=self.head,
+            origin=self.origin,
+            holds=tuple(alive),
+            labels=self.labels,
+            suppressed=SuppressedKeys(tuple(self.suppressions), self.known_good),
+            mark=KnownGoodMark(NAME, self.known_good.name),
+        )
+
+    def hidden(self, key: Key) -> bool:
+        """Whether a key must not be in the head, whatever the partner says."""
+        known = {digest.ljust(16, b"\0") for digest in self.known_good.listed.get(MD5, ())}
+        mine = [one.entry for one in self.suppressions if bytes.fromhex(one.digest) == key[0]]
+        return key[0] in known or None in mine or key[1] in mine
+
+    def suppress(self, key: Key, *, whole: bool) -> None:
+        """An operator suppresses a digest, or one entry of it."""
+        number = 1 + max((one.id for one in self.suppressions), default=0)
+        one = Suppression(
+            id=number,
+            algorithm=MD5,
+            digest=key[0].hex(),
+            entry=None if whole else key[1],
+            list=None,
+            reason="because",
+            author="op",
+            created_at=NOW,
+            expires_at=None,
+            salt="",
+        )
+        self._correct(key, [*self.suppressions, one])
+
+    def unsuppress(self, one: Suppression) -> None:
+        """An operator ends a suppression."""
+        key = (bytes.fromhex(one.digest), "")
+        self._correct(key, [other for other in self.suppressions if other is not one])
+
+    def _correct(self, key: Key, after: list[Suppression]) -> None:
+        before, kept = set(filter(self.hidden, self.stated)), self._kept()
+        keys = SuppressedKeys(tuple(after), self.known_good)
+        self._take(settle_correction(self.state, {MD5: as_digests([key[0]])}, keys, self._context(), "suppress"))
+        self.suppressions = after
+        self._show(before - kept)
+
+    def know(self, digests: set[bytes]) -> None:
+        """The operator's known-good file has other digests."""
+        before, kept = set(filter(self.hidden, self.stated)), self._kept()
+        closed = any(one.lane is Lane.ADDITIONS for one in self.state.open_holds)
+        name = hashlib.sha256(b"".join(sorted(digests))).hexdigest()
+        known = KnownGood(f"{BUILT_IN}:{name}", (), lambda: {MD5: as_digests(digests)} if digests else {})
+        change = KnownGoodChange(self.state, known)
+        self._take(settle_known_good(change, (), self._context(), second_operator=False))
+        self.known_good = known
+        self._show(set() if closed else before - kept)
+
+    def _kept(self) -> set[Key]:
+        """The keys that open holds or refusals keep as they are."""
+        held = [self.waiting[one.id] for one in self.state.open_holds if one.lane is not Lane.BOTH]
+        return {key for rows in held for key in rows} | self.refused
+
+    def _show(self, back: set[Key]) -> None:
+        """Take off what is hidden now; show those of the keys that were hidden and are so no longer."""
+        for key in [*self.served]:
+            self._serve(key, self.served[key])
+        for key in back:
+            self._serve(key, self.stated[key])
 
     def first(self, rows: List) -> None:
         """The first version, whole."""
@@ -116,7 +191,8 @@ class ListWorld:
         counting.counts[MD5] = counting.counts.get(MD5) or _added(len(rows))
         counting.labels[MD5] = {label: _added(count) for label, count in totals.by_label.items()}
         self._settle(self._update(self._candidate(counting, (), Over.NOTHING, stack=(ref,))))
-        self.stated, self.served = dict(rows), dict(rows)
+        self.stated = dict(rows)
+        self.served = {key: label for key, label in rows.items() if not self.hidden(key)}
 
     def update(self, steps: Iterable[Change], held: Iterable[Lane] = (), *, forked: bool = False) -> None:
         """The partner publishes some steps; the gate holds the lanes ``held`` of them."""
@@ -162,12 +238,12 @@ class ListWorld:
         left = {
             key
             for key in {*self.stated, *self.served}
-            if (self.served if key in self.refused else self.stated).get(key)
+            if (self.served if key in self.refused else self.stated).get(key) and not self.hidden(key)
         }
         return bool(self.served) and not left
 
     def _serve(self, key: Key, label: str | None) -> None:
-        if label is None:
+        if label is None or self.hidden(key):
             self.served.pop(key, None)
         else:
             self.served[key] = label
@@ -260,7 +336,7 @@ class ListWorld:
         closed = {
             one.lane
             for one in state.holds
-            if one.lane is not Lane.BOTH and (one.state is HoldState.OPEN or self.refused)
+            if one.lane is not Lane.BOTH and (one.state is HoldState.OPEN or self._differ(self.refused))
         }
         self._settle(self._update(self._candidate(counting, tuple(refs), Over.HEAD)))
         self.refused.clear()
@@ -271,6 +347,9 @@ class ListWorld:
             lane = Lane.REMOVALS if want is None else Lane.ADDITIONS
             if want != is_ and lane not in closed:
                 self._serve(key, want)
+
+    def _differ(self, keys: Iterable[Key]) -> bool:
+        return any(self.stated.get(key) != self.served.get(key) for key in keys if not self.hidden(key))
 
     def _candidate(
         self,
@@ -371,8 +450,11 @@ class ListWorld:
 
     def _check_counts(self) -> None:
         assert self.origin
+        assert not any(self.hidden(key) for key in self.served)
+        hidden = [key for key in self.stated if self.hidden(key)]
+        assert sum(one.suppressed for one in self.origin.waiting.values()) == len(hidden)
         found = {"waiting": [0, 0, 0], "refused": [0, 0, 0]}
-        for key in {*self.served, *self.stated}:
+        for key in {*self.served, *self.stated} - set(hidden):
             want, is_ = self.stated.get(key), self.served.get(key)
             if want != is_:
                 kind = 1 if want is None else 2 if is_ is not None else 0

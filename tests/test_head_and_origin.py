@@ -189,6 +189,9 @@ def actions() -> st.SearchStrategy[list[Any]]:
             st.tuples(st.just("discard"), st.integers(0, 3)),
             st.tuples(st.just("compact"), st.booleans()),
             st.tuples(st.just("lose"), lists()),
+            st.tuples(st.just("suppress"), st.sampled_from(KEYS), st.booleans()),
+            st.tuples(st.just("unsuppress"), st.integers(0, 3)),
+            st.tuples(st.just("know"), st.sets(st.sampled_from([key[0] for key in KEYS]), max_size=3)),
         ),
         min_size=1,
         max_size=9,
@@ -198,7 +201,10 @@ def actions() -> st.SearchStrategy[list[Any]]:
 @settings(max_examples=STORIES, deadline=None)
 @given(first=lists().filter(bool), done=actions())
 def test_head_and_origin_over_time(tmp_path_factory: pytest.TempPathFactory, first: List, done: list[Any]) -> None:
-    """After every act the origin is what the partner states, the head is what was let through, and counts are exact."""
+    """After every act the origin is what the partner states, the head is what was let through, and counts are exact.
+
+    What is suppressed or known to be good is in the head after none of them.
+    """
     note(f"{first}")
     world = ListWorld(tmp_path_factory.mktemp("list"))
     world.first(first)
@@ -215,11 +221,23 @@ def test_head_and_origin_over_time(tmp_path_factory: pytest.TempPathFactory, fir
                 world.compact(everything=given_[0])
             case "lose":
                 world.lose(given_[0])
+            case "suppress" | "unsuppress" | "know":
+                correct(world, act, given_)
             case _ if open_or_discarded:
                 hold = open_or_discarded[given_[0] % len(open_or_discarded)]
                 if hold.lane is not Lane.BOTH or hold.state is HoldState.OPEN:
                     world.end(hold.id, release=act == "release")
         world.check()
+
+
+def correct(world: ListWorld, act: str, given_: list[Any]) -> None:
+    """The operator suppresses, ends a suppression, or changes the known-good file."""
+    if act == "suppress":
+        world.suppress(given_[0], whole=given_[1])
+    elif act == "know":
+        world.know(given_[0])
+    elif world.suppressions:
+        world.unsuppress(world.suppressions[given_[0] % len(world.suppressions)])
 
 
 def published_as_made(world: ListWorld) -> bool:

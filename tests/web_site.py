@@ -25,6 +25,7 @@ from syncd.service.news import Announcements
 from syncd.service.orders import Orders
 from syncd.service.pulls import Pulls
 from syncd.service.questions import Questions
+from syncd.service.suppressions import Suppressions
 from syncd.service.syncs import Syncs
 from syncd.service.web.context import Context
 from syncd.service.web.health import Health
@@ -189,6 +190,7 @@ def make_orders(
         clock=world.clock,
         emit=told.append,
         holds=Holds(publisher, world.clock, told.append, news.changed),
+        suppressions=Suppressions(publisher, world.clock, told.append, news.changed, lambda: True),
         retire=no_retirement,
     )
 

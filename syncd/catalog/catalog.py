@@ -1,7 +1,7 @@
 """The catalog: one SQL database with the operator's state, and the ledger in which publications are committed.
 
-`ListTables`, `SizeTables`, `HoldTables`, `SuppressionTables`, `SyncTables`, `MatcherTables` and `AuditTables` each keep
-one subject; `Catalog` joins them and adds the commit point.
+`ListTables`, `SizeTables`, `HoldTables`, `SuppressionTables`, `CanaryTables`, `SyncTables`, `MatcherTables` and
+`AuditTables` each keep one subject; `Catalog` joins them and adds the commit point.
 
 Every method is one short transaction: if the process is killed at any statement, the catalog is as before it or as
 after it. All raise `StoreError` if the disk is full, read-only or damaged, or if another process holds the write lock
@@ -21,6 +21,7 @@ from sqlalchemy import delete as delete_from
 
 from syncd.catalog import database
 from syncd.catalog.audit import AuditTables, append
+from syncd.catalog.canaries import CanaryTables, put_mark
 from syncd.catalog.database import copy, make_engine, make_file, put_record, reading, writing
 from syncd.catalog.effects import effects
 from syncd.catalog.holds import HoldTables, end_hold, held, open_holds
@@ -46,7 +47,9 @@ LOCK_WAIT: Final = 10.0
 """Seconds that a writer waits for another; no transaction here takes a hundredth of that."""
 
 
-class Catalog(ListTables, SizeTables, HoldTables, SuppressionTables, SyncTables, MatcherTables, AuditTables):
+class Catalog(
+    ListTables, SizeTables, HoldTables, SuppressionTables, CanaryTables, SyncTables, MatcherTables, AuditTables
+):
     """The SQL database of one state folder. Safe to share between threads and between processes."""
 
     @classmethod
@@ -92,10 +95,7 @@ class Catalog(ListTables, SizeTables, HoldTables, SuppressionTables, SyncTables,
             put_suppressions(connection, records.suppressed, opened[0].id if opened else None)
             for correction in records.corrected:
                 change_suppression(connection, correction)
-            for moved in records.origins:
-                put_record(connection, origins, moved.origin)
-            for dropped in records.dropped:
-                drop_origin(connection, dropped)
+            _put_origins(connection, records)
             for head in commit.heads:
                 note = records.notes[head.manifest.list]
                 put_head(connection, head, note, commit.created_at)
@@ -175,6 +175,15 @@ class Catalog(ListTables, SizeTables, HoldTables, SuppressionTables, SyncTables,
         if target.exists() or target.is_symlink():
             raise UsageError(f"{target} exists already", hint="name a file that does not exist; nothing was written")
         copy(self._engine, target)
+
+
+def _put_origins(connection: Connection, records: Records) -> None:
+    for moved in records.origins:
+        put_record(connection, origins, moved.origin)
+    for dropped in records.dropped:
+        drop_origin(connection, dropped)
+    for mark in records.marks:
+        put_mark(connection, mark)
 
 
 def _put_publication(connection: Connection, commit: Commit[Records]) -> int:

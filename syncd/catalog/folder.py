@@ -6,6 +6,7 @@
     catalog.sqlite3      the catalog
     feed/                the published feed, plain files
     keys/                online keys, 0600
+    known-good/          readings of the known-good files, 0700
     sources/<name>/      each source's lists as its signer stated them (segments are hard links to the same files)
 """
 
@@ -37,6 +38,11 @@ class StateFolder:
     def keys(self) -> Path:
         """The folder of the online keys."""
         return self.root / "keys"
+
+    @property
+    def known_good(self) -> Path:
+        """The folder of the readings of known-good files."""
+        return self.root / "known-good"
 
     def source(self, name: str) -> FeedFolder:
         """Return the folder with the origins of one source."""

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Select, func, insert, select, update
 from sqlalchemy import delete as delete_from
 
+from syncd.catalog.canaries import mark_of
 from syncd.catalog.database import Tables, put_record, reading, values_of, writing
 from syncd.catalog.records import (
     HeadNote,
@@ -84,11 +85,13 @@ class ListTables(Tables):
             version = connection.execute(version_in_force(published)).mappings().first()
             waiting = connection.execute(select(holds).where(*live, own).order_by(holds.c.id)).mappings().all()
             suppressed = connection.execute(active_in(published)).mappings().all()
+            mark = mark_of(connection, published)
         return ListRecords(
             OriginRecord(**origin) if origin else None,
             VersionRecord(**version) if version else None,
             tuple(HoldRecord(**row) for row in waiting),
             tuple(Suppression(**row) for row in suppressed),
+            mark,
         )
 
     def heads(self) -> tuple[HeadRecord, ...]:

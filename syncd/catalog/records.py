@@ -171,6 +171,7 @@ class ListRecords:
     """open or discarded, of its own rows or updates"""
     suppressions: "tuple[Suppression, ...]"
     """active"""
+    mark: "KnownGoodMark"
 
 
 @dataclass(frozen=True)
@@ -400,6 +401,40 @@ class SuppressionChange:
 
 
 @dataclass(frozen=True)
+class TakenOff:
+    """Rows that a changed known-good file took off a list at one time."""
+
+    at: datetime
+    rows: int
+
+
+@dataclass(frozen=True)
+class KnownGoodMark:
+    """The known-good digests of a list. ``list`` is the published name."""
+
+    list: ListName
+    known_good: str = ""
+    """see `syncd.pipeline.known_good.KnownGood.name`; empty: nothing, since an older syncd published the list"""
+    taken_off: tuple[TakenOff, ...] = ()
+    """by changed files, unconfirmed, in the past day"""
+
+
+@dataclass(frozen=True)
+class CanaryNote:
+    """The canaries of a list, as the last sync found them. ``list`` is the published name."""
+
+    list: ListName
+    must_have: int = 0
+    """digests that must be present"""
+    missing: int = 0
+    """those of them that are not on the published list"""
+    kept_out: Mapping[Algorithm, int] = field(default_factory=dict)
+    """entries of the partner's that are not published because they are known to be good"""
+    fault: str = ""
+    """why the configured known-good file cannot be used; empty if it can"""
+
+
+@dataclass(frozen=True)
 class OriginMove:
     """The next state of a source's list. ``before``: the revision it was computed from; 0: the list was new."""
 
@@ -450,4 +485,5 @@ class Records:
     suppressed: tuple[Suppression, ...] = ()
     """new suppressions; those that wait belong to the one hold in ``opened``"""
     corrected: tuple[SuppressionChange, ...] = ()
+    marks: tuple[KnownGoodMark, ...] = ()
     audit: tuple[AuditEntry, ...] = ()

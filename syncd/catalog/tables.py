@@ -27,7 +27,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeDecorator
 
-from syncd.catalog.records import HoldState, Pin, SuppressionState, SyncFault
+from syncd.catalog.records import HoldState, Pin, SuppressionState, SyncFault, TakenOff
 from syncd.errors import RESTORE_CATALOG, StoreError
 from syncd.format.manifest import EndState, ManifestRef, SegmentRef, Withheld
 from syncd.model import Algorithm, Counts, ListName
@@ -92,6 +92,8 @@ LISTS: Final = _json(tuple[ListName, ...])
 WITHHELD: Final = _json(dict[Algorithm, Withheld])
 REF: Final = _json(ManifestRef)
 LABELS: Final = _json(dict[Algorithm, dict[str, int]])
+TAKEN_OFF: Final = _json(tuple[TakenOff, ...])
+KEPT_OUT: Final = _json(dict[Algorithm, int])
 HOLD_REASONS: Final = _json(tuple[HoldReason, ...])
 PIN: Final = _json(Pin)
 FINDINGS: Final = _json(tuple[Finding, ...])
@@ -245,6 +247,18 @@ suppressions: Final = Table(
     Column("others_at", TIME),
     Index(None, "state"),
     Index(None, "algorithm", "digest"),
+)
+
+canaries: Final = Table(
+    "canaries",  # by published list: what is never published, and what must be
+    metadata,
+    Column("list", Text, primary_key=True),
+    Column("known_good", Text, nullable=False, server_default=""),
+    Column("taken_off", TAKEN_OFF, nullable=False, server_default="[]"),
+    Column("must_have", LONG, nullable=False, server_default="0"),
+    Column("missing", LONG, nullable=False, server_default="0"),
+    Column("kept_out", KEPT_OUT, nullable=False, server_default="{}"),
+    Column("fault", Text, nullable=False, server_default=""),
 )
 
 heads: Final = Table(

@@ -45,6 +45,9 @@ OF_PROGRAM: Final = {
     "holds": Place("holds", "holds", "Show the holds: changes that wait for an operator's decision."),
     "release": Place("holds", "release", "Publish the rows of a hold."),
     "discard": Place("holds", "discard", "Refuse the rows of a hold."),
+    "known-good": Place(
+        "known_good", "known_good", "Count entries that are kept out because they are known to be good."
+    ),
     "suppress": Place("suppress", "suppress", "Stop digests from matching, whatever the partner lists."),
     "suppressions": Place(
         "suppressions", "suppressions", "Show the suppressions in force, with reason, author and expiry."
@@ -126,6 +129,7 @@ def _syncd(
     Operators follow:    syncd init, run, sync, status, snapshots, diff
     decide on holds:     syncd holds, release, discard
     correct mistakes:    syncd suppress, suppressions, unsuppress
+    keep good files out: syncd known-good
     and maintain:        syncd matchers, audit, verify, backup, recover, retrust, retire
     Matchers' hosts:     syncd pull, lookup, match, verify
 

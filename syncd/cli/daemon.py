@@ -55,6 +55,9 @@ def run(
 def _check(settings: Any) -> None:
     for source in settings.all_sources():
         source.check()
+    from syncd.operate.known_good import check_canary_files  # SQLAlchemy and numpy: not needed for the help
+
+    check_canary_files(settings, whole=True)
     if settings.serve:
         from syncd.service.web.site import check, check_valid  # FastAPI: not needed without [serve]
 

@@ -82,7 +82,12 @@ def locked_publisher(settings: Any, purpose: str) -> "Iterator[Publisher]":
     folder, given = state_folder(settings), credentials(os.environ)
     with (
         state_lock(folder, purpose),
-        open_publisher(folder, credentials=given, limits=settings.limits) as publisher,
+        open_publisher(
+            folder,
+            credentials=given,
+            limits=settings.limits,
+            second_operator=lambda: settings.corrections.second_operator,
+        ) as publisher,
     ):
         yield publisher
 

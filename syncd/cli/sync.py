@@ -30,7 +30,7 @@ from syncd.cli.output import (
     utc_now,
 )
 from syncd.errors import UsageError
-from syncd.outcomes import worst_code
+from syncd.outcomes import CANARY_CURE, worst_code
 from syncd.service.client import error_of
 from syncd.units import count, done_of, in_words, ranges
 
@@ -190,6 +190,7 @@ def _show(syncs: Sequence[Document], *, dry_run: bool) -> None:
         if not sync["error"] and not sync["lists"]:
             note(f"{sync['source']}: the feed has no list yet")
     _show_errors(lists, "list")
+    _note_canaries(syncs)
     for one in lists:
         if one.get("hold"):  # an older daemon does not report it
             hold = one["hold"]
@@ -197,6 +198,19 @@ def _show(syncs: Sequence[Document], *, dry_run: bool) -> None:
     if dry_run:
         _show_labels(lists)
         note("a dry run: nothing was published", kind="note")
+
+
+def _note_canaries(syncs: Sequence[Document]) -> None:
+    """Say what of the update is known to be good, and which canaries are missing. An older daemon reports neither."""
+    for sync in syncs:
+        for warning in sync.get("warnings", ()):
+            note(f"{sync['source']}: {warning['message']}", hint=warning["to_do"])
+        for name, missing in sync.get("canaries_missing", {}).items():
+            note(f"{name}: {count(missing, 'digest')} missing that must be present", hint=CANARY_CURE)
+        for one in sync["lists"]:
+            kept_out = sum(one.get("known_good", {}).values())
+            if kept_out:
+                note(f"{one['list']}: {count(kept_out, 'row')} kept out, known to be good", kind="note")
 
 
 def _show_errors(ended: Sequence[Document], kind: str) -> None:

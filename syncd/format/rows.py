@@ -3,7 +3,7 @@
 Columns are numpy and Arrow arrays of equal length, never one Python object a row.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
@@ -115,6 +115,12 @@ class Rows:
         if not len(self):
             return np.zeros(0, bool)
         return np.asarray(translate[self.codes] == other.codes)
+
+
+def as_digests(digests: Iterable[bytes]) -> Digests:
+    """Return digests of one width as a sorted array."""
+    some = sorted(digests)
+    return np.frombuffer(b"".join(some), dtype=f"S{len(some[0])}") if some else np.zeros(0, "S1")
 
 
 def concatenate(parts: Sequence[Rows]) -> Rows:

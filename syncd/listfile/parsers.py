@@ -65,14 +65,14 @@ def parsed(source: ListFile, needed: Sequence[frozenset[str]], report: Report) -
 class CsvParser:
     """CSV under one header."""
 
-    def __init__(self, header: Sequence[str]) -> None:
+    def __init__(self, header: Sequence[str], delimiter: str = ",") -> None:
         self._header = tuple(header)
         few = pa.dictionary(pa.int32(), pa.utf8())
         types = {"algorithm": few, "digest": pa.large_utf8(), "entry": pa.large_utf8(), "label": few}
         self._options = (
             # a block consists of whole lines: read it as one piece, so that its rows stay one array
             arrow_csv.ReadOptions(column_names=list(self._header), block_size=2 * BLOCK + 1),
-            arrow_csv.ParseOptions(newlines_in_values=False, ignore_empty_lines=False),
+            arrow_csv.ParseOptions(delimiter=delimiter, newlines_in_values=False, ignore_empty_lines=False),
             arrow_csv.ConvertOptions(
                 column_types={name: types[name] for name in self._header},
                 null_values=[],

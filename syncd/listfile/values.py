@@ -5,7 +5,6 @@ them. A reason never contains a value.
 """
 
 import binascii
-import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from syncd.format.checksum import entry_bytes
+from syncd.format.meaningless import OF_EMPTY_FILE, is_meaningless
 from syncd.format.rows import Digests, Entries, Index, Mask
 from syncd.model import KNOWN_ALGORITHMS, MAX_ENTRY_BYTES, MAX_LABEL_BYTES, Algorithm
 
@@ -34,10 +34,6 @@ _UNKNOWN, _NONE = -1, -2
 _HEX: Final = re.compile("[0-9a-fA-F]*")
 _CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f]")
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
-_OF_EMPTY_FILE: Final = {
-    algorithm: hashlib.new(algorithm, usedforsecurity=False).digest()
-    for algorithm in (Algorithm.MD5, Algorithm.SHA1, Algorithm.SHA256, Algorithm.SHA512)
-}
 
 
 @dataclass(frozen=True)
@@ -102,7 +98,7 @@ def decode_additions(columns: Columns, code: Callable[[str], int]) -> Decoded:
     ordinals = _ordinals(columns.algorithm)
     found, good = _digests(columns, ordinals)
     for algorithm, (index, digests) in found.items():
-        good[index] = ~_is_meaningless(algorithm, digests)
+        good[index] = ~is_meaningless(algorithm, digests)
     long_labels, codes = _labels(columns.label, code)
     good &= (_lengths(columns.entry) <= MAX_ENTRY_BYTES) & ~long_labels
     return Decoded(good, _only(found, good), codes, ordinals)
@@ -115,6 +111,13 @@ def decode_removals(columns: Columns, code: Callable[[str], int]) -> Decoded:
     good |= (_lengths(columns.digest) == 0) & (entries > 0) & (ordinals != _UNKNOWN)
     good &= entries <= MAX_ENTRY_BYTES
     return Decoded(good, _only(found, good), np.full(len(columns), code(""), np.int32), ordinals)
+
+
+def decode_digests(columns: Columns, code: Callable[[str], int]) -> Decoded:
+    """Judge rows that name digests, whatever they are of. Their label is ''."""
+    ordinals = _ordinals(columns.algorithm)
+    found, good = _digests(columns, ordinals)
+    return Decoded(good, found, np.full(len(columns), code(""), np.int32), ordinals)
 
 
 def algorithm_of(ordinal: int) -> Algorithm | None:
@@ -184,13 +187,6 @@ def _unhex(text: Entries, width: int) -> tuple[Digests, Mask]:
         return np.frombuffer(binascii.unhexlify(content.data), dtype), mask
 
 
-def _is_meaningless(algorithm: Algorithm, digests: Digests) -> Mask:
-    zero = np.asarray(digests == b"")  # numpy strips NULs: all zero is equal to empty
-    if algorithm not in _OF_EMPTY_FILE:
-        return zero
-    return np.asarray(zero | (digests == _OF_EMPTY_FILE[algorithm]))
-
-
 def _only(found: DigestRows, good: Mask) -> DigestRows:
     """Leave out the digests of rows that are bad for another reason."""
     if good.all():
@@ -209,10 +205,17 @@ def _addition_faults(algorithm: str, digest: str, entry: str, label: str) -> Ite
     value = bytes.fromhex(digest)
     if not any(value):
         yield BadRow("digest", "all zero")
-    if known in _OF_EMPTY_FILE and value == _OF_EMPTY_FILE[known]:
+    if not value.strip(b"\xff"):
+        yield BadRow("digest", "all bits one")
+    if known in OF_EMPTY_FILE and value == OF_EMPTY_FILE[known]:
         yield BadRow("digest", "digest of an empty file")
     yield from _length_faults("entry", entry, MAX_ENTRY_BYTES)
     yield from _length_faults("label", label, MAX_LABEL_BYTES)
+
+
+def digest_fault(algorithm: str, digest: str, _entry: str, _label: str) -> BadRow:
+    """Return the fault of a row that `decode_digests` found bad."""
+    return next(_digest_faults(algorithm, digest))
 
 
 def removal_fault(algorithm: str, digest: str, entry: str, _label: str) -> BadRow:

@@ -10,8 +10,10 @@ from syncd.errors import RefusedError, StoreError, UsageError
 from syncd.format.caps import NO_CAPS
 from syncd.format.manifest import SegmentRef
 from syncd.model import ListName
+from syncd.operate.known_good import confirm_change, refuse_change
 from syncd.operate.suppressions import confirm, refuse
 from syncd.outcomes import Lane
+from syncd.pipeline.canary_check import is_of_known_good_file
 from syncd.pipeline.heads import ListState, named_segments
 from syncd.pipeline.next_version import SettleContext
 from syncd.pipeline.publisher import Publisher
@@ -43,6 +45,10 @@ def end_hold(
     if not reason.strip():
         raise UsageError("a reason is needed", hint="give it with --reason; the audit log records it")
     hold = open_hold(publisher.catalog, number, release=release)
+    if is_of_known_good_file(hold):
+        if release:
+            return confirm_change(publisher, hold, actor=actor, reason=reason, now=now, second_operator=second_operator)
+        return refuse_change(publisher, hold, actor=actor, reason=reason, now=now)
     if hold.lane is Lane.SUPPRESSIONS:
         check_rows(hold, sha256)
         if release:

@@ -12,6 +12,7 @@ from syncd.catalog.records import AuditEntry, HeadNote, HeadRecord, HoldEnd, Hol
 from syncd.errors import RefusedError, StoreError, UsageError, nearest
 from syncd.files import lock
 from syncd.model import ListName
+from syncd.pipeline.canary_check import is_of_known_good_file
 from syncd.pipeline.heads import ListState
 from syncd.pipeline.next_version import retirement
 from syncd.pipeline.publisher import Publisher
@@ -68,7 +69,9 @@ def retire(
         change = retirement(state, now)
         if change is None:
             raise _retired_already(_head(publisher.catalog, name))
-        ended = tuple(HoldEnd(hold.id, hold.state, HoldState.WITHDRAWN, actor, reason) for hold in state.holds)
+        ended = tuple(
+            HoldEnd(hold.id, hold.state, HoldState.WITHDRAWN, actor, reason) for hold in _holds(publisher, state)
+        )
         note = HeadNote(head.source, None, "retired", counts=change.counts, labels={}, reference=True)
         records = Records(notes={name: note}, dropped=_dropped(state), ended=ended, audit=(entry,))
         return Proposal("retire", (change,), records=records)
@@ -92,6 +95,12 @@ def _head(catalog: Catalog, name: ListName) -> HeadRecord:
         known = [other.list for other in catalog.heads()]
         raise UsageError(f"there is no list {name}", hint=nearest(name, known, "list"))
     return head
+
+
+def _holds(publisher: Publisher, state: ListState) -> tuple[HoldRecord, ...]:
+    """Return the holds that end with a list: of its rows, and of known-good files that would change it."""
+    of_files = filter(is_of_known_good_file, publisher.catalog.holds(state.name))
+    return (*state.holds, *of_files)
 
 
 def _dropped(state: ListState) -> tuple[OriginDrop, ...]:

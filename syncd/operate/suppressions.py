@@ -26,14 +26,14 @@ from syncd.catalog.records import (
     UpdateRecord,
 )
 from syncd.errors import RefusedError, UsageError, nearest
-from syncd.format.rows import Digests
+from syncd.format.rows import Digests, as_digests
+from syncd.limits import allowed_alone
 from syncd.model import Algorithm, Digest, ListName
 from syncd.outcomes import Finding, HoldReason, Lane
 from syncd.pipeline.heads import ListState
 from syncd.pipeline.next_version import SettleContext
 from syncd.pipeline.publisher import Publisher
 from syncd.pipeline.settle import Settled, settle_correction
-from syncd.pipeline.suppressed import as_digests
 from syncd.pipeline.wire import encode_staged
 from syncd.units import stamp
 
@@ -41,10 +41,6 @@ DEFAULT_EXPIRY: Final = timedelta(days=30)
 LONGEST_REASON: Final = 1000
 MOST_AT_ONCE: Final = 100_000
 _PERIOD: Final = timedelta(days=1)
-_ALONE: Final = 10
-"""Rows of any list that one operator may suppress in `_PERIOD`, however small the list is."""
-_ALONE_AT_MOST: Final = 100
-_ALONE_SHARE: Final = 0.001
 _PERCEPTUAL: Final = frozenset({Algorithm.PDQ, Algorithm.PHOTODNA})
 
 
@@ -475,7 +471,7 @@ def _over_bound(
         before = sum(one.rows for one in recent if one.covers(state.name))
         rows = sum(some.count(Correction(_digest(one), one.entry)) for one in made)
         of = state.head.rows if state.head else 0
-        allowed = min(_ALONE_AT_MOST, max(_ALONE, int(of * _ALONE_SHARE)))
+        allowed = allowed_alone(of)
         if rows and before + rows > allowed:
             return Finding(
                 HoldReason.SECOND_OPERATOR, window="24 hours", rows=rows, before=before, of=of, allowed=allowed

@@ -31,6 +31,8 @@ _LANE_OF: Final = {
     HoldReason.TOO_LARGE: (Lane.ADDITIONS,),
     HoldReason.UNKNOWN_ALGORITHM: (Lane.ADDITIONS,),
     HoldReason.UNKNOWN_LABEL: (Lane.ADDITIONS,),
+    HoldReason.KNOWN_GOOD: (Lane.ADDITIONS,),
+    HoldReason.CANARY_MISSING: (Lane.REMOVALS,),
 }
 """The lanes that a reason holds; a reason that is not named here holds both."""
 _VOLUME: Final = frozenset({HoldReason.SHRUNK, HoldReason.GROWN, HoldReason.RELABELLED})
@@ -41,6 +43,7 @@ _JUDGED_ANEW: Final = frozenset(
         HoldReason.UNKNOWN_ALGORITHM,
         HoldReason.UNKNOWN_LABEL,
         HoldReason.BAD_ROWS,
+        HoldReason.CANARY_MISSING,
     }
 )
 """Reasons that depend on the pending difference alone."""
@@ -86,6 +89,7 @@ def _findings(pending: Pending, limits: ListLimits) -> Iterator[Finding]:
     allowed = _allowed(pending.read, limits.max_removed_percent, limits.max_removed_rows)
     if pending.skipped > allowed:
         yield Finding(HoldReason.BAD_ROWS, rows=pending.skipped, of=pending.read, allowed=allowed)
+    yield from _canaries(pending, limits)
     if not pending.first:
         yield from _volumes(pending, limits)
 
@@ -117,6 +121,13 @@ def _unknown(pending: Pending, limits: ListLimits) -> Iterator[Finding]:
         for label, change in pending.labels.items():
             if change.added and label not in limits.known_labels:
                 yield Finding(HoldReason.UNKNOWN_LABEL, label=label, rows=change.added)
+
+
+def _canaries(pending: Pending, limits: ListLimits) -> Iterator[Finding]:
+    if pending.missing and not pending.retired:
+        yield Finding(HoldReason.CANARY_MISSING, rows=pending.missing, of=pending.must_have)
+    if pending.known_good > limits.max_known_good:
+        yield Finding(HoldReason.KNOWN_GOOD, rows=pending.known_good, allowed=limits.max_known_good)
 
 
 def _volumes(pending: Pending, limits: ListLimits) -> Iterator[Finding]:
@@ -164,6 +175,8 @@ def _still_holds(finding: Finding, pending: Pending, limits: ListLimits) -> bool
     """Return True if the finding of an open hold is true of what is pending now, with the numbers that it had."""
     if finding.reason in _JUDGED_ANEW:
         return False
+    if finding.reason is HoldReason.KNOWN_GOOD:
+        return finding.rows > limits.max_known_good
     if finding.reason in {HoldReason.EMPTIED, HoldReason.RETIRED}:
         # Without the allowance for small lists, by which a few rows after it would let the emptying of one pass.
         changes = pending.algorithms.values()

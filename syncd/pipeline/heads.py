@@ -14,7 +14,7 @@ import numpy as np
 
 from syncd.catalog.catalog import Catalog
 from syncd.catalog.folder import StateFolder
-from syncd.catalog.records import HoldRecord, HoldState, OriginRecord, head_name
+from syncd.catalog.records import HoldRecord, HoldState, KnownGoodMark, ListRecords, OriginRecord, head_name
 from syncd.feed.folder import FeedFolder
 from syncd.feed.snapshot import open_stacks
 from syncd.format import manifest as manifests
@@ -27,7 +27,9 @@ from syncd.limits import DEFAULT_LIMITS, ListLimits
 from syncd.model import Algorithm, ListName
 from syncd.outcomes import Finding, Lane
 from syncd.pipeline import compose
+from syncd.pipeline.canaries import MustHave
 from syncd.pipeline.compose import Composed, Passing, Touched
+from syncd.pipeline.known_good import KnownGood, KnownGoodFolder
 from syncd.pipeline.suppressed import NOTHING_SUPPRESSED, SuppressedKeys
 from syncd.pipeline.values import Basis, Over, Period, Window
 
@@ -60,6 +62,13 @@ class ListState:
     """the head's past changes, by period and algorithm"""
     suppressed: SuppressedKeys = NOTHING_SUPPRESSED
     """in force now"""
+    mark: KnownGoodMark | None = None
+    """None: nothing was ever published"""
+
+    @cached_property
+    def must_have(self) -> MustHave:
+        """The digests that must be on the list. Raises `ConfigError`."""
+        return MustHave.read(self.limits.must_have_file)
 
     @property
     def stack(self) -> tuple[SegmentRef, ...]:
@@ -172,9 +181,17 @@ def read_state(
         holds=records.holds,
         labels=version.labels if version else {},
         limits=limits,
-        suppressed=SuppressedKeys(records.suppressions) if records.suppressions else NOTHING_SUPPRESSED,
+        suppressed=SuppressedKeys(records.suppressions, _known_good(folder, records, limits)),
+        mark=records.mark if records.origin else None,
         windows=_past_changes(catalog, head_name(source, own_name), now) if now and version else {},
     )
+
+
+def _known_good(folder: StateFolder, records: ListRecords, limits: ListLimits) -> KnownGood:
+    """Return the known-good digests in force, or the configured ones if the list is new or their reading was lost."""
+    readings = KnownGoodFolder(folder.known_good)
+    known = readings.named(records.mark.known_good)
+    return readings.last_good(limits.known_good_file) if records.origin is None or readings.is_lost(known) else known
 
 
 def _past_changes(catalog: Catalog, name: ListName, now: datetime) -> Windows:
@@ -324,6 +341,18 @@ class Move:
     def if_all_wait(self) -> WithheldBy:
         """Return the counts of waiting rows if none of the touched keys passes."""
         return self._total({algorithm: compose.withheld(touch.after)[0] for algorithm, touch in self._touches.items()})
+
+    def kept_out(self) -> RowsBy:
+        """Return the touched rows that are new in the origin and kept out because they are known to be good."""
+        found = {}
+        for algorithm, touch in self._touches.items():
+            origin, known = touch.after.origin, self.state.suppressed.known_good
+            new = origin.present & ~touch.before.origin.present
+            rows = origin.current.take(new[origin.present])
+            rows = rows.take(known.mask(algorithm, rows.digests))
+            if len(rows):
+                found[algorithm] = rows
+        return found
 
     def compose(self, passing: Callable[[Algorithm, int], Passing]) -> None:
         """Apply the rule. ``passing`` returns the keys that may go live, given an algorithm and its number of keys."""

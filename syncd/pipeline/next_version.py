@@ -24,7 +24,7 @@ from syncd.format import manifest as manifests
 from syncd.format.manifest import FileRef, Manifest, Origin, SegmentRef
 from syncd.format.writer import write_segment
 from syncd.model import Counts
-from syncd.outcomes import Lane
+from syncd.outcomes import HoldReason, Lane
 from syncd.pipeline.counting import Counting
 from syncd.pipeline.heads import (
     Labels,
@@ -32,6 +32,7 @@ from syncd.pipeline.heads import (
     Move,
     RowsBy,
     together,
+    union,
 )
 from syncd.pipeline.pending import labels_after
 from syncd.pipeline.values import Hold, Update, Verdict
@@ -122,6 +123,8 @@ class NextVersion:
         holds = []
         for lane, judged in zip(_LANES, (verdict.additions, verdict.removals), strict=True):
             rows = self._move.waiting_rows(lane)
+            if isinstance(judged, Hold) and HoldReason.KNOWN_GOOD in judged.reasons and lane is Lane.ADDITIONS:
+                rows = union([rows, self._move.kept_out()])  # to be looked at, though no release publishes them
             if isinstance(judged, Hold) and rows:
                 hold = HoldRecord(
                     list=self._state.name,

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from syncd.catalog.records import HoldRecord, SyncFault
+from syncd.catalog.records import CanaryNote, HoldRecord, SyncFault
 from syncd.errors import SyncdError, kind_of
 from syncd.model import Algorithm, Counts, ListName
 from syncd.outcomes import HoldReason, Outcome, cure, reasons_in_words, worst_code
@@ -31,6 +31,8 @@ class ListOutcome:
     """the holds that this sync opened"""
     ended: tuple[HoldRecord, ...] = ()
     """the holds that this sync ended"""
+    known_good: Mapping[Algorithm, int] = field(default_factory=dict)
+    """rows of the update that are kept out because they are known to be good"""
 
     @property
     def message(self) -> str:
@@ -66,7 +68,10 @@ class ListOutcome:
 
 @dataclass(frozen=True)
 class SyncOutcome:
-    """The outcome of one sync. ``error``: the error that stopped the whole sync, if any."""
+    """The outcome of one sync. ``error``: the error that stopped the whole sync, if any.
+
+    ``warnings``: faults that stopped nothing, such as a known-good file that cannot be used.
+    """
 
     sync_id: str
     source: str
@@ -74,6 +79,13 @@ class SyncOutcome:
     seconds: float = 0.0
     bytes: int = 0
     error: SyncdError | None = None
+    warnings: tuple[SyncdError, ...] = ()
+    canaries: tuple[CanaryNote, ...] = ()
+    """lists that lack more of their must-have digests than after the last sync"""
+    opened: tuple[HoldRecord, ...] = ()
+    """holds of changed known-good files that this sync opened"""
+    ended: tuple[HoldRecord, ...] = ()
+    """holds that a changed known-good file ended"""
 
     @property
     def outcome(self) -> Outcome:

@@ -69,6 +69,8 @@ class Publisher:
     """is called with each new version of a head when readers can see it"""
     limits: LimitsOf = no_configured_limits
     """the gate's limits of a list, by its source and its name there"""
+    second_operator: Callable[[], bool] = lambda: True
+    """returns false if one operator may take any number of rows off a list"""
 
     @property
     def core(self) -> FeedPublisher[Records]:
@@ -336,7 +338,7 @@ def merged(kind: str, proposals: Sequence[Proposal[Records]], records: Records) 
     every = [*(proposal.records for proposal in proposals if proposal.records), records]
     joined = {
         name: tuple(value for some in every for value in getattr(some, name))
-        for name in ("origins", "dropped", "opened", "ended", "suppressed", "corrected", "audit")
+        for name in ("origins", "dropped", "opened", "ended", "suppressed", "corrected", "marks", "audit")
     }
     return Proposal(
         kind,
@@ -364,6 +366,7 @@ def open_publisher(
     online: bool = True,
     credentials: Path | None = None,
     limits: LimitsOf = no_configured_limits,
+    second_operator: Callable[[], bool] = lambda: True,
 ) -> Iterator[Publisher]:
     """Open the catalog and the online keys, and finish a publication that a crash interrupted.
 
@@ -372,7 +375,7 @@ def open_publisher(
     """
     with ExitStack() as opened:
         try:
-            publisher = replace(_open_publisher(folder, opened), limits=limits)
+            publisher = replace(_open_publisher(folder, opened), limits=limits, second_operator=second_operator)
             if online:
                 signers = online_signers(folder.feed, folder.keys, credentials=credentials)
                 publisher = replace(publisher, signers=signers)

@@ -6,6 +6,8 @@ without fetching again. Segments are written here; the publication core signs an
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Final
 
 import numpy as np
 
@@ -15,6 +17,7 @@ from syncd.catalog.records import (
     HoldEnd,
     HoldRecord,
     HoldState,
+    KnownGoodMark,
     OriginMove,
     Pin,
     Records,
@@ -25,10 +28,12 @@ from syncd.feed.snapshot import open_segment
 from syncd.format.delta import difference
 from syncd.format.manifest import EndState, Manifest, SegmentRef, Withheld
 from syncd.format.rows import Digests
+from syncd.format.segment import Segment
 from syncd.format.stack import Stack, merge_deltas
 from syncd.model import Algorithm, Counts, ListName
 from syncd.outcomes import Finding, HoldReason, Lane
 from syncd.pipeline import gate
+from syncd.pipeline.canaries import rows_of, segments_of
 from syncd.pipeline.compose import Passing
 from syncd.pipeline.counting import Counting
 from syncd.pipeline.heads import (
@@ -56,10 +61,13 @@ from syncd.pipeline.next_version import (
     with_labels,
 )
 from syncd.pipeline.pending import labels_after, pending_of, pending_whole
-from syncd.pipeline.suppressed import NOTHING_SUPPRESSED, SuppressedKeys
+from syncd.pipeline.suppressed import SuppressedKeys
 from syncd.pipeline.values import Basis, Hold, Over, Pass, Pending, Update, Verdict
 from syncd.publish.change import ListChange
 from syncd.publish.publication import Proposal
+
+_OF_THEIR_OWN: Final = frozenset({HoldReason.SERIAL_JUMP, HoldReason.CANARY_MISSING, HoldReason.KNOWN_GOOD})
+"""Reasons whose rows wait for an act of their own: counts do not say whether it is settled."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +87,8 @@ class Settled:
     """the list's new version, once committed"""
     corrected: Mapping[ListName, int] = field(default_factory=dict)
     """the new version of each list that an act on suppressions changed, once committed"""
+    known_good: Mapping[Algorithm, int] = field(default_factory=dict)
+    """rows of this update that are kept out because they are known to be good"""
 
     @property
     def changes_head(self) -> bool:
@@ -116,7 +126,9 @@ def settle_update(
     move.touch_update(segments, {} if lost else update.resolved)
     labels = labels_after(state.origin_labels, update.growth)
     waiting = move.if_all_wait()
-    judged = _judged(pending_of(state, waiting, labels), state, update)
+    known_good = _counted(move.kept_out())
+    judged = _with_canaries(pending_of(state, waiting, labels), state, segments, known_good)
+    judged = _judged(judged, state, update)
     verdict = gate.judge(judged, state.limits, closed, accepted)
     if HoldReason.FORKED in verdict.reasons:
         return _hold_whole(state, update, context, verdict, released)
@@ -145,7 +157,9 @@ def settle_update(
         reference=bool(accepted),
     )
     proposal = proposal_of(state, change, origin, context, note, ended=ended, opened=opened, update=record)
-    return Settled(proposal, _reasons(state, opened, ended), released.rows if released else 0)
+    proposal = _marked(proposal, state) if lost else proposal
+    settled = Settled(proposal, _reasons(state, opened, ended), released.rows if released else 0)
+    return replace(settled, known_good=known_good)
 
 
 def settle_again(state: ListState, context: SettleContext) -> Settled:
@@ -153,7 +167,7 @@ def settle_again(state: ListState, context: SettleContext) -> Settled:
     origin = state.origin
     if origin is None:
         return Settled(None)
-    judged = pending_of(state, origin.waiting)
+    judged = _with_canaries(pending_of(state, origin.waiting), state)
     judged = replace(judged, retired=upstream_of(origin).retired is not None)
     verdict = gate.judge(judged, state.limits, state.closed())
     passed = _passed(state, verdict, origin.waiting)
@@ -217,10 +231,11 @@ def _settle_rows(
         move.compose(_some({a: still[a] & (~mine[a] if refuse else True) for a in every}, hold.lane))
         ended += [context.ended(other, HoldState.PASSED) for other in others]
     ended_ids = {end.id for end in ended}
-    ended += [end for end in _withdrawn(state, move, context) if end.id not in ended_ids]
+    ended += [end for end in withdrawn(state, move, context) if end.id not in ended_ids]
     plan = "release" if as_ is HoldState.RELEASED else "discard"
     settled = _published(state, move, context, ended, plan, reference=as_ is HoldState.RELEASED)
-    return replace(settled, released=sum(int(mask.sum()) for mask in wanted.values()))
+    shown = {algorithm: mask & ~state.suppressed.mask(algorithm, rows[algorithm]) for algorithm, mask in wanted.items()}
+    return replace(settled, released=sum(int(mask.sum()) for mask in shown.values()))
 
 
 def settle_correction(
@@ -242,7 +257,7 @@ def settle_correction(
         return Passing(hidden & ~shown & ~held[algorithm], np.zeros(count, bool))
 
     move.compose(passing)
-    return _published(state, move, context, _withdrawn(state, move, context), plan, ours=True)
+    return _published(state, move, context, withdrawn(state, move, context), plan, ours=True)
 
 
 def settle_pin(state: ListState, pin: Pin | None, pinned: Pinned | None, context: SettleContext) -> Settled:
@@ -338,11 +353,11 @@ def _published(
 def _passes_alone(state: ListState, move: Move, hold: HoldRecord, others: Iterable[HoldRecord]) -> bool:
     """Return True if the waiting rows of a lane would pass the gate without the hold that ends.
 
-    That act is the new reference of the windows. Rows held for a label or a jump of the serial wait for an act of their
-    own: their counts do not say whether that is settled.
+    That act is the new reference of the windows. Rows held for a label, or for one of `_OF_THEIR_OWN`, wait for an act
+    of their own.
     """
     findings = [finding for other in others for finding in other.why]
-    if any(finding.label or finding.reason is HoldReason.SERIAL_JUMP for finding in findings):
+    if any(finding.label or finding.reason in _OF_THEIR_OWN for finding in findings):
         return False
     retired = state.origin is not None and upstream_of(state.origin).retired is not None
     left = pending_of(replace(state, windows={}), move.waiting, grown=move.growth)
@@ -369,13 +384,17 @@ def _settle_whole(
             hint=f"restore them from a backup, or run `syncd unpin {state.name} --reason R` and sync again",
             serving=f"{state.name} version {state.head.version}" if state.head else "",
         )
-    judged = _judged(pending_whole(state, update), state, update)
+    hidden = _hidden_in(state, update)
+    known = {a: state.suppressed.known_good.mask(a, rows.digests) for a, rows in hidden.items()}
+    known_good = {a: int(mask.sum()) for a, mask in known.items() if mask.any()}
+    judged = _with_canaries(pending_whole(state, update), state, update, known_good)
+    judged = _judged(judged, state, update)
     closed = _closed_by_loss(state) if state.head and not accepted else {}  # a release covers those rows too
     verdict = gate.judge(judged, state.limits, closed, accepted)
     if verdict.reasons:
         return _hold_whole(state, update, context, verdict, released)
     origin = moved_origin(state, update, context)
-    without = _without_suppressed(state, update)
+    without = _without_suppressed(state, update, hidden)
     origin = replace(origin, owed=without.owed, waiting=without.waiting)
     change: ListChange | None = ListChange(
         list=state.name,
@@ -399,7 +418,8 @@ def _settle_whole(
     note = HeadNote(update.source, origin.serial, candidate.plan, context.sync_id, {}, labels, reference=reference)
     ended = [*_ended_loss(state, context), *_ended_whole(state, update, released, context)]
     proposal = proposal_of(state, change, origin, context, note, ended=ended)
-    return Settled(proposal, _reasons(state, (), ended), released.rows if released else 0)
+    settled = Settled(_marked(proposal, state), _reasons(state, (), ended), released.rows if released else 0)
+    return replace(settled, known_good=known_good)
 
 
 @dataclass(frozen=True)
@@ -415,23 +435,19 @@ class _Whole:
     waiting: WithheldBy = field(default_factory=dict)
 
 
-def _without_suppressed(state: ListState, update: Update) -> _Whole:
+def _hidden_in(state: ListState, update: Update) -> RowsBy:
+    """Return the rows of a whole update that are suppressed."""
+    stacks = state.opened(update.candidate.stack)
+    hidden = {algorithm: state.suppressed.rows_in(algorithm, stack) for algorithm, stack in stacks.items()}
+    return {algorithm: rows for algorithm, rows in hidden.items() if len(rows)}
+
+
+def _without_suppressed(state: ListState, update: Update, hidden: RowsBy) -> _Whole:
     """Return a whole update as it may be published."""
     candidate = update.candidate
-    whole = _Whole(candidate.stack, candidate.end_state, candidate.counts)
-    if state.suppressed is NOTHING_SUPPRESSED:
-        return whole
-    stacks = state.opened(candidate.stack)
-    hidden = {}
-    for algorithm, digests in state.suppressed.digests().items():
-        stack = stacks.get(algorithm)
-        if stack is not None and stack.width == digests.dtype.itemsize:
-            rows = stack.rows_of(digests)
-            rows = rows.take(state.suppressed.mask(algorithm, rows))
-            if len(rows):
-                hidden[algorithm] = rows
     if not hidden:
-        return whole
+        return _Whole(candidate.stack, candidate.end_state, candidate.counts)
+    stacks = state.opened(candidate.stack)
     writer = RowWriter(state)
     removed = writer.write({algorithm: rows.as_removals() for algorithm, rows in hidden.items()}, public=True)
     counting = Counting.over(Basis(candidate.stack, stacks, candidate.end_state))
@@ -499,6 +515,49 @@ def _judged(judged: Pending, state: ListState, update: Update) -> Pending:
     return replace(judged, forked=candidate.forked, retired=retired, serial_jump=jump)
 
 
+def _with_canaries(
+    judged: Pending,
+    state: ListState,
+    update: Update | Iterable[Segment] = (),
+    known_good: Mapping[Algorithm, int] = MappingProxyType({}),
+) -> Pending:
+    """Add to a pending difference the canaries that it would change.
+
+    ``update``: a whole one, or the segments of one over the origin.
+    """
+    must_have, missing = state.must_have, 0
+    if must_have and isinstance(update, Update):
+        missing = must_have.missing_from(segments_of(state.opened(update.candidate.stack)))
+    elif must_have and not isinstance(update, Update):
+        missing = _canaries_lost(state, update)
+    return replace(judged, must_have=len(must_have), missing=missing, known_good=sum(known_good.values()))
+
+
+def _canaries_lost(state: ListState, more: Iterable[Segment]) -> int:
+    """Count the must-have digests of the head that it would lose if all that waits passed, and ``more`` with it."""
+    must_have, more = state.must_have, tuple(more)
+    head, origin = segments_of(state.head_basis.stacks), segments_of(state.basis.stacks, more)
+    before = {algorithm: rows_of(head, algorithm, must_have) for algorithm in must_have.digests}
+    after = {algorithm: rows_of(origin, algorithm, must_have) for algorithm in must_have.digests}
+    after = {algorithm: rows.take(~state.suppressed.mask(algorithm, rows)) for algorithm, rows in after.items()}
+    touched = keys_among(before, {a: merge_deltas(a, [s for s in more if s.algorithm == a]) for a in before})
+    refused = {algorithm: mask & ~touched[algorithm] for algorithm, mask in keys_among(before, state.refused).items()}
+    return must_have.lost(before, union([after, {a: rows.take(refused[a]) for a, rows in before.items()}]))
+
+
+def _marked(proposal: Proposal[Records], state: ListState) -> Proposal[Records]:
+    """Return a proposal that compares all rows again, with the known-good digests that this applies."""
+    known = state.suppressed.known_good.name
+    if state.mark is not None and state.mark.known_good == known:
+        return proposal
+    mark = replace(state.mark or KnownGoodMark(state.name), known_good=known)
+    return replace(proposal, records=replace(proposal.records or Records(), marks=(mark,)))
+
+
+def _counted(rows: RowsBy) -> dict[Algorithm, int]:
+    return {algorithm: len(some) for algorithm, some in rows.items()}
+
+
 def _passed(state: ListState, verdict: Verdict, waiting: WithheldBy) -> tuple[HoldRecord, ...]:
     """Return the open holds of the lanes that pass with rows in them: whatever waited there goes live."""
     lanes, counts = {Lane.ADDITIONS: verdict.additions, Lane.REMOVALS: verdict.removals}, lane_counts(waiting)
@@ -514,17 +573,23 @@ def _ended_rows(state: ListState, move: Move, passed: Iterable[HoldRecord], cont
     """End the holds of the lanes that pass, and those that have no waiting rows left."""
     ended = [context.ended(hold, HoldState.PASSED) for hold in passed]
     ids = {end.id for end in ended}
-    return [*ended, *(end for end in _withdrawn(state, move, context) if end.id not in ids)]
+    return [*ended, *(end for end in withdrawn(state, move, context) if end.id not in ids)]
 
 
-def _withdrawn(state: ListState, move: Move, context: SettleContext) -> list[HoldEnd]:
+def withdrawn(state: ListState, move: Move, context: SettleContext) -> list[HoldEnd]:
     """End the holds of lanes that have no waiting (or refused) rows left: the partner withdrew them."""
     left = {HoldState.OPEN: lane_counts(move.waiting), HoldState.DISCARDED: lane_counts(move.discarded)}
     return [
         context.ended(hold, HoldState.WITHDRAWN)
         for hold in state.holds
-        if hold.lane is not Lane.BOTH and not left[hold.state][hold.lane]
+        if hold.lane is not Lane.BOTH and not left[hold.state][hold.lane] and not _to_be_seen(hold, state)
     ]
+
+
+def _to_be_seen(hold: HoldRecord, state: ListState) -> bool:
+    """Return True if a hold waits for an operator to look at it, though its rows are kept out in any case."""
+    known = [finding for finding in hold.why if finding.reason is HoldReason.KNOWN_GOOD]
+    return hold.state is HoldState.OPEN and any(found.rows > state.limits.max_known_good for found in known)
 
 
 def _ended_whole(

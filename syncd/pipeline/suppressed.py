@@ -1,4 +1,4 @@
-"""The keys that the operator's suppressions take out of a list. Pure."""
+"""The keys that must not be in a head: the operator's suppressions, and known-good digests."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -7,8 +7,10 @@ from functools import cached_property
 import numpy as np
 
 from syncd.catalog.records import Suppression
-from syncd.format.rows import Digests, Mask, Rows
+from syncd.format.rows import Digests, Mask, Rows, as_digests, concatenate, repeats, sort_order
+from syncd.format.stack import Stack
 from syncd.model import Algorithm
+from syncd.pipeline.known_good import NOTHING_KNOWN, KnownGood
 
 
 @dataclass(frozen=True)
@@ -16,6 +18,7 @@ class SuppressedKeys:
     """Digests, and single entries of digests, that must not be in a head."""
 
     suppressions: tuple[Suppression, ...] = ()
+    known_good: KnownGood = NOTHING_KNOWN
     _by_algorithm: Mapping[Algorithm, "_OfAlgorithm"] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -27,17 +30,35 @@ class SuppressedKeys:
 
     def mask(self, algorithm: Algorithm, keys: Rows) -> Mask:
         """Mark the keys that are suppressed."""
+        found = self.known_good.mask(algorithm, keys.digests)
         mine = self._by_algorithm.get(algorithm)
-        return np.zeros(len(keys), bool) if mine is None or not len(keys) else mine.mask(keys)
+        return found if mine is None or not len(keys) else found | mine.mask(keys)
 
-    def digests(self) -> Mapping[Algorithm, Digests]:
-        """Return the digests that are named, with any entry: sorted and unique."""
-        return {algorithm: some.digests for algorithm, some in self._by_algorithm.items()}
+    def rows_in(self, algorithm: Algorithm, stack: Stack) -> Rows:
+        """Return the rows in force of a whole stack that are suppressed."""
+        named = [self.known_good.on(algorithm, stack)]
+        mine = self._by_algorithm.get(algorithm)
+        if mine is not None and mine.digests.dtype.itemsize == stack.width:
+            named.append(mine.digests)
+        found = [stack.rows_of(digests) for digests in named if len(digests)]
+        if not found:
+            return Rows.empty(algorithm)
+        rows = concatenate(found)
+        rows = rows.take(self.mask(algorithm, rows))
+        rows = rows.take(sort_order(rows))
+        keep = np.ones(len(rows), bool)
+        keep[repeats(rows.digests, rows.entries)] = False
+        return rows.take(keep)
 
     def after(self, added: Iterable[Suppression] = (), ended: Iterable[int] = ()) -> "SuppressedKeys":
         """Return these with some added, and without those of the numbers ``ended``."""
         gone = set(ended)
-        return SuppressedKeys((*(one for one in self.suppressions if one.id not in gone), *added))
+        kept = (one for one in self.suppressions if one.id not in gone)
+        return SuppressedKeys((*kept, *added), self.known_good)
+
+    def knowing(self, known_good: KnownGood) -> "SuppressedKeys":
+        """Return these with other known-good digests."""
+        return SuppressedKeys(self.suppressions, known_good)
 
 
 @dataclass(frozen=True)
@@ -64,12 +85,6 @@ class _OfAlgorithm:
             entries = self._entries[keys.digests[position].ljust(keys.width, b"\0")]
             named[position] = None in entries or keys.entries[int(position)].as_py() in entries
         return named
-
-
-def as_digests(digests: Iterable[bytes]) -> Digests:
-    """Return digests of one width as a sorted array."""
-    some = sorted(digests)
-    return np.frombuffer(b"".join(some), dtype=f"S{len(some[0])}") if some else np.zeros(0, "S1")
 
 
 NOTHING_SUPPRESSED = SuppressedKeys()

@@ -22,6 +22,7 @@ from syncd.format.freshness import SourceAges
 from syncd.format.manifest import Manifest, ManifestRef
 from syncd.model import ListName
 from syncd.outcomes import HoldReason, Lane, Outcome
+from syncd.pipeline.canary_check import CanaryCheck
 from syncd.pipeline.heads import ListState
 from syncd.pipeline.limits_of_age import states_others
 from syncd.pipeline.names import check_head_name, check_room
@@ -146,6 +147,11 @@ class _Sync:
     """each list as it stood when the sync began; only this sync moves its origin"""
     _changed: bool = False
     """true once any list has a new version"""
+    _moved: set[ListName] = field(default_factory=set)
+    """lists whose head or origin this sync moved"""
+
+    def __post_init__(self) -> None:
+        self._canaries = CanaryCheck(self.publisher, self.source.name)
 
     def run(self) -> SyncOutcome:
         catalog = self.publisher.catalog
@@ -158,11 +164,23 @@ class _Sync:
         except Exception as fault:  # noqa: BLE001 - the catalog must record how the sync ended
             failure = as_known(fault)
             self.explain(failure)
+        self._note_canaries()
         failure = self._state_limits() or failure  # even if the source is down: the operator may have raised them
         failure = self._sign_if_due() or failure  # even if the source is down: matchers see that we are not
         lists = tuple(self.lists)
         seconds = time.monotonic() - started
-        outcome = SyncOutcome(self.sync_id, self.source.name, lists, seconds, self.meter.total, failure)
+        outcome = SyncOutcome(
+            self.sync_id,
+            self.source.name,
+            lists,
+            seconds=seconds,
+            bytes=self.meter.total,
+            error=failure,
+            warnings=tuple(self._canaries.faults.values()),
+            canaries=tuple(self._canaries.missing),
+            opened=tuple(hold for settled in self._canaries.settled for hold in settled.opened),
+            ended=tuple(hold for settled in self._canaries.settled for hold in settled.ended),
+        )
         worst = worst_error(error for error in (failure, *(result.error for result in lists)) if error)
         message = worst.message if worst else ""
         held_for = tuple(dict.fromkeys(reason for result in lists for reason in result.reasons))
@@ -210,7 +228,31 @@ class _Sync:
         """Return the held state of each of this source's lists, and the part of it that is still on this disk."""
         followed = [origin for origin in self.publisher.catalog.origins() if origin.source == self.source.name]
         self._states = {origin.list: self.publisher.list_state(origin.source, origin.list) for origin in followed}
+        for name, state in () if self.dry_run else tuple(self._states.items()):
+            self._bring_up_known_good(name, state)
         return {name: held_of(state, self._left) for name, state in self._states.items()}
+
+    def _bring_up_known_good(self, name: ListName, state: ListState) -> None:
+        """Put the configured known-good digests in force on a list whose files are here."""
+        wanted, mark = self._canaries.wanted(name), state.mark
+        if wanted is None or mark is None or wanted.name == mark.known_good or self._left(state) is not Over.ORIGIN:
+            return
+        if self._canaries.bring_up(state, self.clock()):
+            self._states[name] = self.publisher.list_state(self.source.name, name)
+            self._moved.add(name)
+            self._changed = self._changed or self._canaries.settled[-1].changes_head
+
+    def _note_canaries(self) -> None:
+        """Record which canaries are missing now, and remove old readings of known-good files."""
+        if self.dry_run:
+            return
+        try:
+            for origin in self.publisher.catalog.origins():
+                if origin.source == self.source.name:
+                    self._canaries.note(origin.list, changed=origin.list in self._moved)
+            self._canaries.collect()
+        except SyncdError as error:  # the lists were published: what is said about them must not fail the sync
+            self._canaries.faults[self.folder.root] = error
 
     def _left(self, state: ListState) -> Over:
         try:
@@ -277,6 +319,8 @@ class _Sync:
             before=state.origin.manifest_sha256 if state.origin else None,
             caps=self.source.caps,
         )
+        if state.origin is None:
+            self._canaries.wanted(name)  # reads the known-good file, if it is configured
         if self.dry_run:
             reasons = self.publisher.judge_update(update, self.clock())
             return self._outcome(name, staged, Outcome.HELD if reasons else Outcome.STAGED, reasons)
@@ -286,11 +330,12 @@ class _Sync:
         self.progress("publish", 0, 0)
         max_age = self.source.ages.of(name) if self.source.ages else None
         settled = self.publisher.publish_update(update, self.clock(), self.sync_id, max_age)
+        self._moved.add(name)
         good = Outcome.PUBLISHED if settled.changes_head else Outcome.UP_TO_DATE
         outcome = self._outcome(
             name, update.staged, Outcome.HELD if settled.reasons else good, settled.reasons, settled.version
         )
-        outcome = replace(outcome, opened=settled.opened, ended=settled.ended)
+        outcome = replace(outcome, opened=settled.opened, ended=settled.ended, known_good=settled.known_good)
         if settled.changes_head:
             self._changed = True
             self.progress("compact", 0, 0)
@@ -318,6 +363,7 @@ class _Sync:
         settled = self.publisher.judge_again(self.source.name, name, self.clock())
         if not settled.ended:
             return None
+        self._moved.add(name)
         self._states[name] = self.publisher.list_state(self.source.name, name)
         if settled.changes_head:
             self._changed = True

@@ -267,6 +267,12 @@ class Pending:
     """rows of the files that it was made from, if it was not received as a delta"""
     skipped: int = 0
     """bad rows among them, which were left out"""
+    must_have: int = 0
+    """digests that must be present"""
+    missing: int = 0
+    """those of them that the list has now, or that its first version lacks, and that would be absent"""
+    known_good: int = 0
+    """rows of this update that are kept out because they are known to be good"""
 
     @property
     def growth(self) -> int:

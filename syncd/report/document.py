@@ -22,6 +22,8 @@ def sync_document(outcome: SyncOutcome) -> dict[str, Any]:
         "seconds": round(outcome.seconds, 3),
         "bytes": outcome.bytes,
         "error": error_document(outcome.error) if outcome.error else None,
+        "warnings": [error_document(warning) for warning in outcome.warnings],
+        "canaries_missing": {note.list: note.missing for note in outcome.canaries},
         "lists": [_list_document(result) for result in outcome.lists],
     }
 
@@ -61,6 +63,7 @@ def _list_document(result: ListOutcome) -> dict[str, Any]:
             str(algorithm): {label: asdict(counts) for label, counts in labels.items()}
             for algorithm, labels in result.labels.items()
         },
+        "known_good": {str(algorithm): rows for algorithm, rows in result.known_good.items()},
         "reason": joined(result.reasons),
         "reasons": list(result.reasons),
         "hold": _hold_document(result) if result.outcome is Outcome.HELD else None,

@@ -3,13 +3,14 @@
 `read` gathers it. Only this module decides what a person must act on, and why.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from syncd.catalog.catalog import Catalog
 from syncd.catalog.folder import StateFolder
 from syncd.catalog.records import (
+    CanaryNote,
     HeadRecord,
     HoldRecord,
     HoldState,
@@ -25,14 +26,14 @@ from syncd.feed.signed import load_repository
 from syncd.format.freshness import AgeVerdict, SourceAges, judge_age, usual_limits
 from syncd.format.manifest import MaxAge
 from syncd.model import ListName
-from syncd.outcomes import Outcome, reasons_in_words
+from syncd.outcomes import CANARY_CURE, Outcome, reasons_in_words
 from syncd.report import lagging
 from syncd.report.expiry import Expiry, expiries
 from syncd.report.holds import hold_in_words, reasons_of
 from syncd.report.lagging import MatcherView
 from syncd.report.recorded import last_and_running
 from syncd.report.suppressions import NO_SUPPRESSIONS, SuppressionsView, read_suppressions
-from syncd.units import clock_is_behind, in_words, span
+from syncd.units import clock_is_behind, count, in_words, span
 
 
 def in_words_of(fault: SyncFault) -> str:
@@ -100,6 +101,8 @@ class ListView:
     """the open ones"""
     hold_ended_at: datetime | None = None
     """when a hold of it last ended; None if never"""
+    canaries: CanaryNote | None = None
+    """as the last sync found them; None: not yet"""
 
     @property
     def retired(self) -> bool:
@@ -179,6 +182,20 @@ class ListView:
     @property
     def why(self) -> str:
         """Why a person must act; '' if nobody has to."""
+        return "; ".join(filter(None, (self._why_fault, *self._why_canaries)))
+
+    @property
+    def _why_canaries(self) -> Iterator[str]:
+        note = None if self.retired or not self.source.configured else self.canaries
+        if note is not None and note.missing:
+            of = count(note.must_have, "digest")
+            yield f"{note.missing:,} of {of} that must be present are missing: {CANARY_CURE}"
+        if note is not None and note.fault:
+            yield f"{note.fault}; its last good reading stays in force"
+
+    @property
+    def _why_fault(self) -> str:
+        """Why a person must act, apart from canaries; '' if nobody has to."""
         fault, held = self.fault, map(hold_in_words, self.holds)
         if self.over:
             return ""
@@ -293,6 +310,7 @@ def read(
     }
     origins = {head_name(origin.source, origin.list): origin for origin in catalog.origins()}
     rows, ended = catalog.head_rows(), catalog.last_hold_ends()
+    canaries = catalog.canary_notes()
     holds = [hold for hold in catalog.holds() if hold.state is HoldState.OPEN]
     lists = tuple(
         ListView(
@@ -303,6 +321,7 @@ def read(
             now=now,
             holds=tuple(hold for hold in holds if hold.list == head.list),
             hold_ended_at=ended.get(head.list),
+            canaries=canaries.get(head.list),
         )
         for head in heads
     )

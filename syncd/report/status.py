@@ -10,7 +10,7 @@ from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
-from syncd.catalog.records import HoldRecord, SyncFault, SyncRecord
+from syncd.catalog.records import CanaryNote, HoldRecord, SyncFault, SyncRecord
 from syncd.certificates import CertificateView
 from syncd.outcomes import Outcome, cure, joined
 from syncd.report.expiry import Expiry
@@ -70,6 +70,14 @@ class HoldStatus(_Document):
     to_do: str
 
 
+class CanaryStatus(_Document):
+    """The canaries of a list, as the last sync found them."""
+
+    must_have: int = Field(description="digests that must be on it")
+    missing: int = Field(description="those of them that are not")
+    kept_out: dict[str, int] = Field(description="by algorithm: the partner's entries that are known to be good")
+
+
 class ListReport(_Document):
     """One published list."""
 
@@ -95,6 +103,7 @@ class ListReport(_Document):
     holds: tuple[HoldStatus, ...] = Field(description="open holds, the oldest first")
     act: str | None = Field(description="why a person must act; null: nobody has to")
     retired_at: Time | None = Field(description="when it was retired; null: it is published")
+    canaries: CanaryStatus | None = Field(description="null: no sync has looked yet")
 
 
 class SourceStatus(_Document):
@@ -259,7 +268,15 @@ def _list(view: ListView) -> ListReport:
         holds=tuple(_hold(hold, view.now) for hold in view.holds),
         act=(f"{view.why}: {view.cure}" if view.cure else view.why) or None,
         retired_at=view.head.retired_at,
+        canaries=_canaries(view.canaries),
     )
+
+
+def _canaries(note: CanaryNote | None) -> CanaryStatus | None:
+    if note is None:
+        return None
+    kept_out = {str(algorithm): rows for algorithm, rows in note.kept_out.items()}
+    return CanaryStatus(must_have=note.must_have, missing=note.missing, kept_out=kept_out)
 
 
 def _hold(hold: HoldRecord, now: datetime) -> HoldStatus:

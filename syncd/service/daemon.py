@@ -96,7 +96,12 @@ class Daemon:
         self._config, self._load, self._environment = config, load, environment
         self._site: Site | None = None
         self._news = Announcements(f"{int(environment.clock().timestamp() * 1000):x}.{os.getpid()}")
-        self._publisher = publisher = replace(publisher, announce=self._announce, limits=self._limits)
+        self._publisher = publisher = replace(
+            publisher,
+            announce=self._announce,
+            limits=self._limits,
+            second_operator=lambda: self._config.corrections.second_operator,
+        )
         self._faults = faults = Faults(publisher.catalog, environment.clock, self._emit)
         self._syncs = Syncs(publisher, environment.clock, self._emit, self._finished, faults.sync_failed)
         self._schedule = Schedule(

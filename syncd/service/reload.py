@@ -5,6 +5,7 @@ from typing import Any
 from syncd import events
 from syncd.config import Config
 from syncd.errors import ConfigError
+from syncd.operate.known_good import check_canary_files
 
 
 def check_reload(before: Config, after: Config) -> None:
@@ -21,6 +22,7 @@ def check_reload(before: Config, after: Config) -> None:
         check_change(before, after)
     for source in after.all_sources():
         source.check()
+    check_canary_files(after, whole=False)  # the next sync reads them to the end: it may take long
 
 
 def changes(before: Config, after: Config) -> events.ConfigReloaded:

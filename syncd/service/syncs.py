@@ -15,7 +15,7 @@ from syncd.acts import AskedForSync
 from syncd.errors import AbandonedError, RefusedError, StoreError, as_known
 from syncd.event import Emit
 from syncd.model import Counts
-from syncd.outcomes import joined
+from syncd.outcomes import CANARY_CURE, joined
 from syncd.pipeline.outcome import SyncOutcome
 from syncd.pipeline.publisher import Publisher
 from syncd.pipeline.sync import new_sync_id, sync_source
@@ -251,10 +251,12 @@ class Syncs:
                     reasons=result.reasons,
                     message=result.message,
                     to_do=result.to_do,
+                    known_good=sum(result.known_good.values()),
                 )
             )
             emit_opened(self._emit, result.opened)
             emit_ended(self._emit, result.ended)
+        self._emit_canaries(outcome)
         message, to_do = (outcome.error.message, outcome.error.hint) if outcome.error else ("", "")
         seconds = round(outcome.seconds, 3)
         self._emit(
@@ -268,6 +270,27 @@ class Syncs:
                 to_do=to_do,
             )
         )
+
+    def _emit_canaries(self, outcome: SyncOutcome) -> None:
+        emit_opened(self._emit, outcome.opened)
+        emit_ended(self._emit, outcome.ended)
+        for warning in outcome.warnings:
+            self._emit(
+                events.CanaryFault(
+                    message=warning.message, to_do=warning.hint, sync_id=outcome.sync_id, source=outcome.source
+                )
+            )
+        for note in outcome.canaries:
+            self._emit(
+                events.CanaryMissing(
+                    sync_id=outcome.sync_id,
+                    source=outcome.source,
+                    list=note.list,
+                    missing=note.missing,
+                    must_have=note.must_have,
+                    to_do=CANARY_CURE,
+                )
+            )
 
 
 def _return_memory() -> None:
