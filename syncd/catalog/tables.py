@@ -33,7 +33,7 @@ from syncd.format.manifest import EndState, ManifestRef, SegmentRef, Withheld
 from syncd.model import Algorithm, Counts, ListName
 from syncd.outcomes import Finding, HoldReason, Lane, Outcome
 
-REVISION: Final = "0009"
+REVISION: Final = "0010"
 """The schema that this code reads and writes."""
 
 
