@@ -30,6 +30,7 @@ CLOCKED = (
     "snapshots",
     "diff",
     "lookup",
+    "explain",
     "matchers",
 )
 

@@ -5,6 +5,7 @@
     ballast              reserved space: the daemon frees it so that it can start on a full disk
     catalog.sqlite3      the catalog
     feed/                the published feed, plain files
+    history/             what each version of a list changed, 0700, never served: see `syncd.history.files`
     keys/                online keys, 0600
     sources/<name>/      each source's lists as its signer stated them (segments are hard links to the same files)
 """
@@ -37,6 +38,11 @@ class StateFolder:
     def keys(self) -> Path:
         """The folder of the online keys."""
         return self.root / "keys"
+
+    @property
+    def history(self) -> Path:
+        """The folder of the private history."""
+        return self.root / "history"
 
     def source(self, name: str) -> FeedFolder:
         """Return the folder with the origins of one source."""

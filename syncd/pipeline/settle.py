@@ -142,7 +142,9 @@ def settle_update(
         draft.labels,
         reference=bool(accepted),
     )
-    proposal = proposal_of(state, change, origin, context, note, ended=ended, opened=opened, update=record)
+    proposal = proposal_of(
+        state, change, origin, context, note, ended=ended, opened=opened, update=record, candidate=candidate
+    )
     return Settled(proposal, _reasons(state, opened, ended), released.rows if released else 0)
 
 
