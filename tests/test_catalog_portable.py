@@ -95,7 +95,7 @@ def use_every_method(catalog: Catalog, target: Path) -> set[str]:
     call("last_hold_ends")
     for name in ("history_lists", "newest_history", "oldest_history", "first_load"):
         call(name)
-    for name in ("unfolded_history", "history_states", "first_history"):
+    for name in ("unfolded_history", "history_states", "first_history", "history_months"):
         call(name, PUBLISHED)
     call("history_records", [1, 2])
     call("history_at", PUBLISHED, ONE)

@@ -16,14 +16,11 @@ from typing import Final
 from syncd.catalog.catalog import Catalog
 from syncd.catalog.folder import StateFolder
 from syncd.catalog.history_records import HistoryKind, HistoryMonth, HistoryRecord
-from syncd.errors import SegmentError, SegmentFault, StoreError
-from syncd.feed import layout
+from syncd.errors import SegmentError, StoreError
 from syncd.files import PRIVATE_FILE, install_file, link_files, lock, make_folder, sha256_file, storage, temporary_path
-from syncd.format.manifest import SegmentRef
-from syncd.format.segment import Segment
-from syncd.format.stack import merge_deltas
 from syncd.history.files import HistoryFolder, Kind, MonthFile
-from syncd.history.rows import HEAD, ORIGIN, HistoryRows, OpenMonth, damaged, merge, write
+from syncd.history.rows import HistoryRows, OpenMonth, damaged, merge, write
+from syncd.history.segments import rows_of, segment_places
 from syncd.model import ListName
 
 FOLD_AT: Final = 64
@@ -85,7 +82,7 @@ def private_folder(path: Path) -> Path:
 
 def prune(state: StateFolder, catalog: Catalog, now: datetime, retention: timedelta) -> int:
     """Forget months that ended ``retention`` ago; return how many records. Raises as `keep`."""
-    # A clock far ahead verifies no partner, since its metadata would have expired: such a time is no reason to forget.
+    # A clock far ahead verifies no partner, since its metadata would have expired. Such a time does not count.
     known = [origin.verified_at for origin in catalog.origins()]
     known += [newest] if (newest := catalog.newest_history()) else []
     until = min([now, *([max(known) + _SILENT] if known else [])])
@@ -107,25 +104,6 @@ def prune(state: StateFolder, catalog: Catalog, now: datetime, retention: timede
 def month_of(at: datetime) -> str:
     """Return the month of a time in UTC: ``2026-11``."""
     return f"{at.astimezone(UTC):%Y-%m}"
-
-
-def segment_places(state: StateFolder, name: ListName, source: str, ref: SegmentRef) -> tuple[Path, ...]:
-    """Return where a segment of the history may lie: among its links, in the source's folder, in the feed."""
-    own = layout.segment_path(ListName(name.removeprefix(f"{source}.")), ref.sha256)
-    return (
-        HistoryFolder(state.history).segment(name, ref.sha256),
-        state.source(source).path(own),
-        state.feed.path(layout.segment_path(name, ref.sha256)),
-    )
-
-
-def open_kept(state: StateFolder, record: HistoryRecord, ref: SegmentRef) -> Segment:
-    """Map a segment of a record wherever it lies. Raises `StoreError` if it was lost, `SegmentError`."""
-    places = segment_places(state, record.list, record.source, ref)
-    found = next((path for path in places if path.exists()), None)
-    if found is None:
-        raise StoreError(f"segment {ref.sha256[:12]} of the history of {record.list} was lost")
-    return Segment.open(found, ref)
 
 
 @dataclass(frozen=True)
@@ -248,28 +226,6 @@ def _batches(records: Sequence[HistoryRecord]) -> Iterator[tuple[HistoryRecord, 
             batch, rows = [], 0
     if batch:
         yield tuple(batch)
-
-
-def rows_of(state: StateFolder, record: HistoryRecord) -> Iterator[HistoryRows]:
-    """Yield the rows of a delta's record by kind of digest; rows that head and origin share are in it once."""
-    at = round(record.at.timestamp() * 1_000_000)
-    publication = (record.number, record.version or 0, record.serial or 0, at)
-    for algorithm in sorted({ref.algorithm for ref in record.segments}):
-        head = tuple(ref for ref in record.head if ref.algorithm == algorithm)
-        origin = tuple(ref for ref in record.origin if ref.algorithm == algorithm)
-        sides = ((head, HEAD | ORIGIN),) if head == origin else ((head, HEAD), (origin, ORIGIN))
-        for refs, of in sides:
-            if refs:
-                rows = merge_deltas(algorithm, [_proved(state, record, ref) for ref in refs])
-                yield HistoryRows.of_record(rows, publication, of)
-
-
-def _proved(state: StateFolder, record: HistoryRecord, ref: SegmentRef) -> Segment:
-    """Open a segment whose hash is checked again: it is about to be copied. Raises as `open_kept`."""
-    segment = open_kept(state, record, ref)
-    if sha256_file(segment.path) != ref.sha256:
-        raise SegmentError(segment.path, SegmentFault.HASH, "its content does not match the SHA-256 in its name")
-    return segment
 
 
 def _like(files: Sequence[MonthFile], month: str, rows: int) -> tuple[MonthFile, ...]:

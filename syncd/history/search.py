@@ -12,8 +12,9 @@ from syncd.catalog.history_records import HistoryKind, HistoryRecord
 from syncd.errors import SegmentError, StoreError
 from syncd.format.segment import Segment
 from syncd.history.files import HistoryFolder, Kind
-from syncd.history.keep import is_large, open_kept
+from syncd.history.keep import is_large
 from syncd.history.rows import HEAD, ORIGIN, HistoryRow, OpenMonth
+from syncd.history.segments import open_kept
 from syncd.model import Digest, ListName
 
 _ATTEMPTS: Final = 3

@@ -198,7 +198,7 @@ def _step_of(record: HistoryRecord) -> HistoryRow:
 def in_force(events: Sequence[EntryEvent], now: bool, version: int | None, *, complete: bool) -> bool | None:
     """Return True if an entry was in force in a version; None if that is unknown.
 
-    ``now``: whether it is in force now. ``version`` None: before the first version of which the history knows.
+    ``now``: whether it is in force now. ``version`` None: before the first version that the history knows.
     """
     if version is None:
         return False if complete else None

@@ -22,7 +22,8 @@ from syncd.files import PRIVATE_FILE, install_file, lock, make_folder, read_byte
 from syncd.format import manifest as manifests
 from syncd.format.manifest import Manifest
 from syncd.history.files import HistoryFolder
-from syncd.history.keep import private_folder, segment_places
+from syncd.history.keep import private_folder
+from syncd.history.segments import segment_places
 from syncd.pipeline.heads import named_segments, read_state
 from syncd.pipeline.publisher import Publisher
 

@@ -44,7 +44,7 @@ class ExplainedList:
     """in force at the time asked for; None: none yet, or unknown"""
     in_force: bool | None
     known_from: HistoryRecord | None
-    """the first version of which the history knows the changes; None: of no version"""
+    """the first version whose changes the history knows; None: it knows none"""
     complete: bool
     """true if that is the list's first version"""
     retired_at: datetime | None

@@ -210,7 +210,7 @@ def _loads(
     instance: str,
     now: datetime,
 ) -> Iterator[Load]:
-    """Yield the lists of which an instance has another version than before, or none any longer."""
+    """Yield the lists that an instance has in another version than before, or no longer has."""
     for name, version in lists.items():
         if name not in before or before[name].version != version:
             yield Load(name, matcher, instance, now, version)

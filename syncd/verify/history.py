@@ -9,9 +9,9 @@ from syncd.catalog.history_records import HistoryKind
 from syncd.errors import MismatchError, StoreError
 from syncd.files import sha256_file
 from syncd.history.files import HistoryFolder, Kind
-from syncd.history.keep import segment_places
 from syncd.history.rows import OpenMonth
 from syncd.history.search import missing_months
+from syncd.history.segments import segment_places
 from syncd.model import ListName
 from syncd.verify.tally import Tally
 
