@@ -132,7 +132,11 @@ def test_every_type_of_source_is_known_by_its_word() -> None:
     ("text", "message", "hint"),
     [
         ('statedir = "/s"', "FILE: statedir: unknown key", "did you mean state_dir?"),
-        ("[gates]", "FILE: gates: unknown key", "known keys: state_dir, control_socket, sources, serve, corrections"),
+        (
+            "[gates]",
+            "FILE: gates: unknown key",
+            "known keys: state_dir, control_socket, history_retention, sources, serve, corrections",
+        ),
         (f'{SOURCE}tokenfile = "/t"', "FILE: sources.iwf.tokenfile: unknown key", "did you mean token_file?"),
         (
             f"{SOURCE}[sources.iwf.judge]",
