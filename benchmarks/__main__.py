@@ -17,7 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
-from benchmarks import load, lookup, publish, road, suppress
+from benchmarks import history, load, lookup, publish, road, suppress
 from benchmarks.measure import Figure, Timing
 
 ROWS: Final = 10_000_000
@@ -36,6 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         *_delta_figures(workdir, rows, min(SMALL, rows), LARGE if rows == ROWS else 5 * rows, options.rounds),
         *_first_sync_figures(workdir, rows),
         *_publish_figures(workdir, rows),
+        *history.figures(workdir, rows),
         *lookup.figures(workdir / "lookup", max(rows, FEWEST), options.threatexchange),
         *load.figures(workdir, rows, options.syncs),
         *suppress.figures(workdir, rows),

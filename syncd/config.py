@@ -22,7 +22,7 @@ from syncd.errors import UsageError, nearest
 from syncd.limits import DEFAULT_LIMITS, EveryGate, ListLimits
 from syncd.listen import Address
 from syncd.listen import parse as parse_address
-from syncd.settings import AbsolutePath, GivenFile, invalid_setting, named_files, validated
+from syncd.settings import AbsolutePath, GivenFile, Retention, invalid_setting, named_files, validated
 from syncd.sources.tables import AnyTable
 
 if TYPE_CHECKING:
@@ -124,6 +124,7 @@ class Config(BaseSettings):
     )
     state_dir: AbsolutePath
     control_socket: Annotated[AbsolutePath, AfterValidator(_bindable)] = DEFAULT_SOCKET
+    history_retention: Retention = 730 * 86400.0
     sources: dict[str, AnyTable] = {}
     serve: Serve | None = None
     gate: EveryGate = EveryGate()

@@ -12,7 +12,7 @@ import os
 import secrets
 import stat
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -180,16 +180,43 @@ def link_file(existing: Path, path: Path) -> None:
     with storage(path, "install"):
         temporary = temporary_path(path.parent)
         try:
-            try:
-                os.link(existing, temporary)
-            except OSError as error:
-                if error.errno not in {errno.EXDEV, errno.EMLINK, errno.EPERM}:
-                    raise
-                _copy(existing, temporary)
+            _link(existing, temporary)
             temporary.replace(path)
             sync_folder(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def link_files(links: Iterable[tuple[Path, Path]], mode: int = PRIVATE_FOLDER) -> None:
+    """Give immutable files further names durably, as `link_file`; names that exist stay as they are.
+
+    Each folder is flushed once, however many names are added. ``mode``: that of folders that do not exist yet.
+    """
+    folders = set()
+    for existing, path in links:
+        with storage(path, "install"):
+            if path.exists():
+                continue
+            folders.add(make_folder(path.parent, mode))
+            temporary = temporary_path(path.parent)
+            try:
+                _link(existing, temporary)
+                temporary.replace(path)
+            finally:
+                temporary.unlink(missing_ok=True)
+    for folder in folders:
+        with storage(folder, "install in"):
+            sync_folder(folder)
+
+
+def _link(existing: Path, path: Path) -> None:
+    """Link, or copy if the file system cannot link."""
+    try:
+        os.link(existing, path)
+    except OSError as error:
+        if error.errno not in {errno.EXDEV, errno.EMLINK, errno.EPERM}:
+            raise
+        _copy(existing, path)
 
 
 def _copy(source: Path, target: Path) -> None:

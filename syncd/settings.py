@@ -24,7 +24,10 @@ INVALID: Final = "invalid_setting"
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION: Final = re.compile(r"([0-9]{1,9})([smhd])")
-_MAX_DURATION: Final = 366 * 86400
+_YEAR: Final = 366
+_LONGEST_RETENTION: Final = 36_600
+"""Days: about a century."""
+_SHORTEST_RETENTION: Final = 86400.0
 _MIN_INTERVAL: Final = 60.0
 _PORT: Final = r"(?::(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}))?"
 _PLAIN_ADDRESS: Final = re.compile(
@@ -41,14 +44,15 @@ def invalid_setting(message: str, hint: str) -> PydanticCustomError:
     return PydanticCustomError(INVALID, "{message}", {"message": message, "hint": hint})
 
 
-def parse_duration(value: object) -> float:
-    """Parse ``"90s"``, ``"10m"``, ``"2h"`` or ``"1d"`` into seconds. Raises `UsageError`."""
+def parse_duration(value: object, most_days: int = _YEAR) -> float:
+    """Parse ``"90s"``, ``"10m"``, ``"2h"`` or ``"1d"``, at most ``most_days``, into seconds. Raises `UsageError`."""
     match = _DURATION.fullmatch(value) if isinstance(value, str) else None
     if match is None or int(match[1]) == 0:
         raise UsageError("not a duration", hint='write a whole number and a unit, such as "90s", "10m", "2h" or "1d"')
     seconds = int(match[1]) * _UNITS[match[2]]
-    if seconds > _MAX_DURATION:  # a date computed from it must be representable
-        raise UsageError("longer than a year", hint='the longest is "366d"')
+    if seconds > most_days * _UNITS["d"]:  # a date computed from it must be representable
+        longest = "a year" if most_days == _YEAR else f"{most_days} days"
+        raise UsageError(f"longer than {longest}", hint=f'the longest is "{most_days}d"')
     return float(seconds)
 
 
@@ -80,6 +84,17 @@ def _long_enough(seconds: float) -> float:
     if seconds < _MIN_INTERVAL:
         raise invalid_setting("shorter than a minute", 'the shortest interval is "1m"')
     return seconds
+
+
+def _retention(value: object) -> float:
+    seconds = value if isinstance(value, float) else validated(_parse_retention, value)
+    if seconds < _SHORTEST_RETENTION:
+        raise invalid_setting("shorter than a day", 'the shortest is "1d"')
+    return float(seconds)
+
+
+def _parse_retention(value: object) -> float:
+    return parse_duration(value, _LONGEST_RETENTION)
 
 
 def _absolute(path: Path) -> Path:
@@ -131,6 +146,8 @@ AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 GivenFile = Annotated[Path, AfterValidator(_given_file)]
 """A file that the operator provides, possibly as a systemd credential."""
 Seconds = Annotated[float, BeforeValidator(_duration)]
+Retention = Annotated[float, BeforeValidator(_retention)]
+"""How long records are kept: seconds, from a day to a century."""
 Interval = Annotated[Seconds, AfterValidator(_long_enough)]
 Url = Annotated[str, AfterValidator(_address)]
 Lists = Annotated[tuple[Annotated[ListName, AfterValidator(_list)], ...], BeforeValidator(_comma_separated), NoDecode]

@@ -31,6 +31,7 @@ CLOCKED = (
     "snapshots",
     "diff",
     "lookup",
+    "explain",
     "matchers",
     "suppress",
     "suppressions",

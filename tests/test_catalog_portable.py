@@ -93,6 +93,16 @@ def use_every_method(catalog: Catalog, target: Path) -> set[str]:
     call("due_versions", ONE)
     call("correct_verified", NOON)
     call("last_hold_ends")
+    for name in ("history_lists", "newest_history", "oldest_history", "first_load"):
+        call(name)
+    for name in ("unfolded_history", "history_states", "first_history", "history_months"):
+        call(name, PUBLISHED)
+    call("history_records", [1, 2])
+    call("history_at", PUBLISHED, ONE)
+    call("note_folded", [1], [2])
+    call("prune_history", ONE)
+    call("loads_at", [PUBLISHED], ONE)
+    call("prune_loads", ONE, 1)
     call("retrust", "iwf", {"root": 2}, ENTRY)
     return called
 

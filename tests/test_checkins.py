@@ -9,6 +9,7 @@ import pytest
 
 from syncd.acts import AddedMatcher, Pulled, RevokedMatcher
 from syncd.catalog.catalog import Catalog
+from syncd.catalog.history_records import Load
 from syncd.catalog.records import AuditEntry, HeadNote, HeadRecord, LoadedVersion, MatcherRecord, Records
 from syncd.errors import StoreError
 from syncd.format.manifest import Manifest
@@ -167,9 +168,9 @@ def test_a_flush_writes_what_has_changed_only(catalog: Catalog, monkeypatch: pyt
     found, replace = Checkins(catalog), catalog.replace_loaded
     written: list[tuple[set[tuple[str, str]], int]] = []
 
-    def write(keys: set[tuple[str, str]], rows: list[LoadedVersion]) -> None:
+    def write(keys: set[tuple[str, str]], rows: list[LoadedVersion], loads: list[Load]) -> None:
         written.append((set(keys), len(rows)))
-        replace(keys, rows)
+        replace(keys, rows, loads)
 
     monkeypatch.setattr(catalog, "replace_loaded", write)
     found.note("web", "web-1", {IMAGES: 7}, NOON)
@@ -313,6 +314,86 @@ def test_check_ins_of_many_threads_are_all_kept(catalog: Catalog) -> None:
         thread.join()
     found.flush()
     assert (found.instances, len(told), len(catalog.loaded())) == (900, 900, 900)
+
+
+# what was loaded when
+
+
+def loaded_at(catalog: Catalog, at: datetime) -> list[tuple[str, ListName, int]]:
+    return [(load.instance, load.list, load.version) for load in catalog.loads_at([IMAGES, VIDEOS], at)]
+
+
+def test_every_change_of_a_loaded_version_is_kept(catalog: Catalog) -> None:
+    """Also of versions that were loaded between two flushes; a list left out is not loaded any more."""
+    publish(catalog, VIDEOS, 1, NOON)
+    found = Checkins(catalog)
+    found.note("web", "1", {IMAGES: 5}, NOON)
+    found.note("web", "1", {IMAGES: 6}, after(seconds=1))
+    found.note("web", "1", {IMAGES: 6, VIDEOS: 1}, after(seconds=2))
+    found.flush()
+    found.note("web", "1", {VIDEOS: 1}, after(minutes=1))
+    found.flush()
+    assert loaded_at(catalog, after(seconds=-1)) == []
+    assert loaded_at(catalog, NOON) == [("1", IMAGES, 5)]
+    assert loaded_at(catalog, after(seconds=1)) == [("1", IMAGES, 6)]
+    assert loaded_at(catalog, after(seconds=59)) == [("1", IMAGES, 6), ("1", VIDEOS, 1)]
+    assert loaded_at(catalog, after(hours=1)) == [("1", VIDEOS, 1)]
+    assert catalog.first_load() == NOON
+
+
+def test_an_instance_that_was_forgotten_or_revoked_has_nothing(catalog: Catalog) -> None:
+    """From then on; until then it counts as having what it reported last."""
+    found = Checkins(catalog)
+    found.note("mail", "old", {IMAGES: 7}, NOON)
+    for days in (0, 6, 8):
+        found.note("web", "new", {IMAGES: 7}, after(days=days))
+    found.flush()
+    assert loaded_at(catalog, after(days=7)) == [("old", IMAGES, 7), ("new", IMAGES, 7)]
+    assert loaded_at(catalog, after(days=8)) == [("new", IMAGES, 7)]
+    catalog.revoke_matcher("web", AuditEntry(after(days=9), "bob", RevokedMatcher("web")))
+    assert loaded_at(catalog, after(days=9)) == []
+
+
+def test_loads_that_could_not_be_written_are_written_by_the_next_flush(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk loses none."""
+    found = Checkins(catalog)
+    found.note("web", "1", {IMAGES: 6}, NOON)
+    with monkeypatch.context() as patched:
+        patched.setattr(catalog, "replace_loaded", lambda *_: (_ for _ in ()).throw(StoreError("disk full")))
+        with pytest.raises(StoreError):
+            found.flush()
+    found.note("web", "1", {IMAGES: 7}, after(minutes=1))
+    found.flush()
+    assert loaded_at(catalog, NOON) == [("1", IMAGES, 6)]
+    assert loaded_at(catalog, after(minutes=1)) == [("1", IMAGES, 7)]
+
+
+def test_invented_instances_do_not_fill_the_disk(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In an hour only so many loads of one matcher are kept; others are not affected."""
+    monkeypatch.setattr(checkins, "MAX_LOADS_OF_ONE", 3)
+    found = Checkins(catalog)
+    for number in range(9):
+        found.note("web", f"{number}", {IMAGES: 7}, after(seconds=number))
+    found.note("mail", "real", {IMAGES: 7}, NOON)
+    found.flush()
+    assert len(loaded_at(catalog, after(minutes=1))) == 4
+
+
+def test_old_loads_are_forgotten(catalog: Catalog) -> None:
+    """Those before a time, and beyond a number for each matcher; never the last one of a list that is still loaded."""
+    found = Checkins(catalog)
+    for version in range(1, 8):
+        found.note("web", "1", {IMAGES: version}, after(days=version))
+    found.note("mail", "1", {IMAGES: 3}, NOON)
+    found.flush()
+    assert catalog.prune_loads(after(days=3), 100) == 2
+    assert catalog.prune_loads(after(days=3), 2) == 3
+    assert loaded_at(catalog, after(days=5)) == [("1", IMAGES, 3)]
+    assert loaded_at(catalog, after(days=6)) == [("1", IMAGES, 3), ("1", IMAGES, 6)]
+    assert catalog.prune_loads(after(days=99), 100) == 1
+    assert loaded_at(catalog, after(days=99)) == [("1", IMAGES, 3), ("1", IMAGES, 7)]
 
 
 # laggards

@@ -1,7 +1,7 @@
 """The catalog: one SQL database with the operator's state, and the ledger in which publications are committed.
 
-`ListTables`, `SizeTables`, `HoldTables`, `SuppressionTables`, `CanaryTables`, `SyncTables`, `MatcherTables` and
-`AuditTables` each keep one subject; `Catalog` joins them and adds the commit point.
+`ListTables`, `SizeTables`, `HoldTables`, `SuppressionTables`, `CanaryTables`, `HistoryTables`, `SyncTables`,
+`MatcherTables` and `AuditTables` each keep one subject; `Catalog` joins them and adds the commit point.
 
 Every method is one short transaction: if the process is killed at any statement, the catalog is as before it or as
 after it. All raise `StoreError` if the disk is full, read-only or damaged, or if another process holds the write lock
@@ -24,6 +24,7 @@ from syncd.catalog.audit import AuditTables, append
 from syncd.catalog.canaries import CanaryTables, put_mark
 from syncd.catalog.database import copy, make_engine, make_file, put_record, reading, writing
 from syncd.catalog.effects import effects
+from syncd.catalog.history import HistoryTables, put_history
 from syncd.catalog.holds import HoldTables, end_hold, held, open_holds
 from syncd.catalog.lists import ListTables, compare_head, compare_origin, drop_origin, put_head, version_in_force
 from syncd.catalog.matchers import MatcherTables
@@ -48,7 +49,15 @@ LOCK_WAIT: Final = 10.0
 
 
 class Catalog(
-    ListTables, SizeTables, HoldTables, SuppressionTables, CanaryTables, SyncTables, MatcherTables, AuditTables
+    ListTables,
+    SizeTables,
+    HoldTables,
+    SuppressionTables,
+    CanaryTables,
+    HistoryTables,
+    SyncTables,
+    MatcherTables,
+    AuditTables,
 ):
     """The SQL database of one state folder. Safe to share between threads and between processes."""
 
@@ -95,6 +104,7 @@ class Catalog(
             put_suppressions(connection, records.suppressed, opened[0].id if opened else None)
             for correction in records.corrected:
                 change_suppression(connection, correction)
+            put_history(connection, commit)
             _put_origins(connection, records)
             for head in commit.heads:
                 note = records.notes[head.manifest.list]

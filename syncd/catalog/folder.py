@@ -5,6 +5,7 @@
     ballast              reserved space: the daemon frees it so that it can start on a full disk
     catalog.sqlite3      the catalog
     feed/                the published feed, plain files
+    history/             what each version of a list changed, 0700, never served: see `syncd.history.files`
     keys/                online keys, 0600
     known-good/          readings of the known-good files, 0700
     sources/<name>/      each source's lists as its signer stated them (segments are hard links to the same files)
@@ -43,6 +44,11 @@ class StateFolder:
     def known_good(self) -> Path:
         """The folder of the readings of known-good files."""
         return self.root / "known-good"
+
+    @property
+    def history(self) -> Path:
+        """The folder of the private history."""
+        return self.root / "history"
 
     def source(self, name: str) -> FeedFolder:
         """Return the folder with the origins of one source."""

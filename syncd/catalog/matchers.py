@@ -8,6 +8,8 @@ from sqlalchemy import delete as delete_from
 
 from syncd.catalog.audit import append
 from syncd.catalog.database import Tables, put, values_of, writing
+from syncd.catalog.history import put_loads
+from syncd.catalog.history_records import Load
 from syncd.catalog.records import AuditEntry, LoadedVersion, MatcherRecord
 from syncd.catalog.tables import loaded, matchers, versions
 from syncd.errors import UsageError, did_you_mean
@@ -54,6 +56,9 @@ class MatcherTables(Tables):
                 hint = did_you_mean(name, permitted) or "`syncd matchers` lists them"
                 raise UsageError("there is no matcher of that name", hint=hint)
             connection.execute(update(matchers).where(matchers.c.name == name).values(revoked_at=entry.at))
+            held = connection.execute(select(loaded).where(loaded.c.matcher == name)).mappings().all()
+            ended = [Load(row["list"], name, row["instance"], entry.at, 0) for row in held]
+            put_loads(connection, ended)
             connection.execute(delete_from(loaded).where(loaded.c.matcher == name))
             append(connection, entry)
 
@@ -62,8 +67,13 @@ class MatcherTables(Tables):
         statement = select(loaded).order_by(loaded.c.matcher, loaded.c.instance, loaded.c.list)
         return tuple(LoadedVersion(**row) for row in self._rows(statement))
 
-    def replace_loaded(self, instances: Iterable[Instance], now: Iterable[LoadedVersion]) -> None:
-        """Replace the loaded versions of these instances by ``now``; those of matchers not permitted are dropped."""
+    def replace_loaded(
+        self, instances: Iterable[Instance], now: Iterable[LoadedVersion], changes: Iterable[Load] = ()
+    ) -> None:
+        """Replace the loaded versions of these instances by ``now``; those of matchers not permitted are dropped.
+
+        ``changes``: every change of a loaded version since the last call, for the history.
+        """
         keys = list(instances)
         with writing(self._engine, self.path) as connection:
             for start in range(0, len(keys), _CHUNK):
@@ -73,6 +83,7 @@ class MatcherTables(Tables):
             rows = [values_of(record) for record in now if record.matcher in known]
             if rows:
                 connection.execute(insert(loaded), rows)
+            put_loads(connection, changes)
 
     def due_versions(self, published_by: datetime) -> Mapping[ListName, int]:
         """Return the newest version of every list that was published by then."""

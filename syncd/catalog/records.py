@@ -440,6 +440,10 @@ class OriginMove:
 
     origin: OriginRecord
     before: int
+    delta: tuple[SegmentRef, ...] = field(default=(), repr=False)
+    """the partner's delta that leads here, for the history"""
+    over_head: bool = False
+    """true if that delta applies to the head, because the origin's own rows were lost"""
 
 
 @dataclass(frozen=True)

@@ -27,13 +27,14 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeDecorator
 
+from syncd.catalog.history_records import HistoryKind
 from syncd.catalog.records import HoldState, Pin, SuppressionState, SyncFault, TakenOff
 from syncd.errors import RESTORE_CATALOG, StoreError
 from syncd.format.manifest import EndState, ManifestRef, SegmentRef, Withheld
 from syncd.model import Algorithm, Counts, ListName
 from syncd.outcomes import Finding, HoldReason, Lane, Outcome
 
-REVISION: Final = "0010"
+REVISION: Final = "0011"
 """The schema that this code reads and writes."""
 
 
@@ -324,4 +325,52 @@ loaded: Final = Table(
     Column("version", LONG, nullable=False),
     Column("loaded_at", TIME, nullable=False),
     Column("seen_at", TIME, nullable=False),
+)
+
+history: Final = Table(
+    "history",
+    metadata,
+    Column("number", LONG, primary_key=True, autoincrement=False),
+    Column("list", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("at", TIME, nullable=False),
+    Column("plan", Text, nullable=False),
+    Column("kind", Stored(str, HistoryKind), nullable=False),
+    Column("version", LONG),
+    Column("serial", LONG),
+    Column("head", STACK, nullable=False),
+    Column("origin", STACK, nullable=False),
+    Column("over_head", Boolean, nullable=False, server_default=false()),
+    Column("keys", REASONS, nullable=False),
+    Column("upstream", Text, nullable=False),
+    Column("sync_id", Text),
+    Column("actor", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("folded", Boolean, nullable=False, server_default=false()),
+    Index(None, "list", "number"),
+    Index(None, "list", "at"),
+    Index(None, "list", "kind"),
+    Index(None, "folded", "list"),
+)
+
+history_months: Final = Table(
+    "history_months",
+    metadata,
+    Column("list", Text, primary_key=True),
+    Column("algorithm", Stored(str, Algorithm), primary_key=True),
+    Column("width", LONG, primary_key=True, autoincrement=False),
+    Column("month", Text, primary_key=True),
+    Column("rows", LONG, nullable=False),
+)
+
+loads: Final = Table(
+    "loads",
+    metadata,
+    Column("list", Text, primary_key=True),
+    Column("matcher", Text, primary_key=True),  # not a foreign key: the history outlives the matcher
+    Column("instance", Text, primary_key=True),
+    Column("at", TIME, primary_key=True),
+    Column("version", LONG, nullable=False),
+    Index(None, "at"),
+    Index(None, "matcher", "at"),
 )

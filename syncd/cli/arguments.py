@@ -1,6 +1,7 @@
 """Arguments that several commands share, and parsers for their values. All parsers raise `UsageError`."""
 
 import json
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -91,6 +92,19 @@ def time(text: str, option: str, now: datetime) -> datetime:
             f"{option} is neither a time nor a duration",
             hint="for example 2026-11-01, 2026-11-01T09:30 (UTC unless it names a zone), 90s, 10m, 24h or 7d",
         ) from None
+
+
+def digest_of(text: str) -> str:
+    """Return the one digest that was given; ``-`` reads it from standard input, so that it is not in the arguments."""
+    if text != "-":
+        return text
+    try:
+        lines = [line.strip() for line in sys.stdin if line.strip()]
+    except UnicodeDecodeError:
+        raise UsageError("standard input is not text", hint="write one ALG:HEX to it") from None
+    if len(lines) != 1:
+        raise UsageError(f"standard input has {len(lines)} lines", hint="write one line to it: ALG:HEX")
+    return lines[0]
 
 
 def address(listen: str) -> tuple[str, int]:

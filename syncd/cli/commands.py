@@ -58,6 +58,7 @@ OF_PROGRAM: Final = {
     "status": Place("status", "status", "Show every list, its age, and how its last sync ended."),
     "snapshots": Place("snapshots", "snapshots", "Show the published versions of a list, newest first."),
     "diff": Place("diff", "diff", "Count the changes between two published versions of a list."),
+    "explain": Place("explain", "explain", "Explain why a digest matches, or matched."),
     "verify": Place("verify", "verify", "Verify everything on disk again, from trust root to last byte."),
     "backup": Place("repair", "backup", "Write the operator's state to one file, mode 0600."),
     "recover": Place("repair", "recover", "Continue from a restored backup, with higher version numbers."),

@@ -1,6 +1,7 @@
 """``syncd sync``: by the running daemon, or in this process if none runs."""
 
 from collections.abc import Iterable, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -29,7 +30,7 @@ from syncd.cli.output import (
     show_trouble,
     utc_now,
 )
-from syncd.errors import UsageError
+from syncd.errors import StoreError, UsageError
 from syncd.outcomes import CANARY_CURE, worst_code
 from syncd.service.client import error_of
 from syncd.units import count, done_of, in_words, ranges
@@ -166,6 +167,11 @@ def _sync_here(settings: Any, source: str | None, *, dry_run: bool) -> list[Docu
             with progress(f"syncing {configured.name}") as report:
                 outcome = sync_source(publisher, configured, utc_now, report, dry_run=dry_run, sync_id=asked.sync_id)
             done.append(sync_document(outcome))
+        if any(one["outcome"] == "published" for sync in done for one in sync["lists"]):
+            try:  # no part of the sync: if it fails, only `syncd explain` knows less
+                publisher.keep_history(utc_now(), timedelta(seconds=settings.history_retention))
+            except StoreError as error:
+                note(f"the history was not brought up to date: {error.message}; the next sync tries again")
     return done
 
 

@@ -1,6 +1,7 @@
 """The proof of a manifest: a trusted role's signed statement, compared with the bytes. Pure."""
 
 import hashlib
+import json
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -90,3 +91,18 @@ def evidence(trusted: TrustedFeed, signed: SignedManifest) -> bytes:
     """Return the signed documents behind a manifest as one, in exact text, to show later who signed what."""
     metadata = {name: content.decode() for name, content in trusted.files.items()}
     return canonical({"manifest": signed.content.decode(), "metadata": metadata})
+
+
+def signing_keys(content: bytes, name: ListName) -> tuple[str, ...]:
+    """Return the ids of the keys that signed a list's manifest, from its evidence; () if it does not state them.
+
+    The evidence was verified when it was made, so that this only reads it.
+    """
+    try:
+        documents = [json.loads(text) for text in json.loads(content)["metadata"].values()]
+        for document in documents:
+            if layout.target_name(name) in document["signed"].get("targets", {}):
+                return tuple(sorted(signature["keyid"] for signature in document["signatures"] if signature["sig"]))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        pass
+    return ()

@@ -21,6 +21,9 @@ from syncd.feed.folder import FeedFolder
 from syncd.files import PRIVATE_FILE, install_file, lock, make_folder, read_bytes, storage, temporary_path
 from syncd.format import manifest as manifests
 from syncd.format.manifest import Manifest
+from syncd.history.files import HistoryFolder
+from syncd.history.keep import private_folder
+from syncd.history.segments import segment_places
 from syncd.pipeline.heads import named_segments, read_state
 from syncd.pipeline.publisher import Publisher
 
@@ -29,6 +32,10 @@ Progress = Callable[[int, int], None]
 
 _MAX_KEY: Final = 1 << 20
 _METADATA: Final = "feed/metadata"
+_HISTORY: Final = "history/"
+_PRIVATE_FOLDER: Final = 0o700
+_PATIENCE: Final = 60.0
+"""Seconds to wait while the history is folded."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +67,22 @@ def backup(
     `StoreError`.
     """
     _check_target(publisher, target)
+    history = HistoryFolder(private_folder(publisher.folder.history))
+    with lock(history.lock, "a backup", _PATIENCE):  # so that none of its files is folded before it is read
+        done = _write(publisher, target, now, with_keys=with_keys, with_segments=with_segments, progress=progress)
+    publisher.catalog.append(actor, BackedUpState(str(target), with_keys, with_segments), now)
+    return BackedUp(target, done.files, done.bytes, len(publisher.catalog.heads()), done.keys)
+
+
+def _write(
+    publisher: Publisher,
+    target: Path,
+    now: datetime,
+    *,
+    with_keys: bool,
+    with_segments: bool,
+    progress: Progress | None,
+) -> "_Writer":
     staged = temporary_path(target.parent)
     with storage(target, "write"):
         descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE_FILE)
@@ -69,8 +92,7 @@ def backup(
         install_file(staged, target, PRIVATE_FILE)
     finally:
         staged.unlink(missing_ok=True)
-    publisher.catalog.append(actor, BackedUpState(str(target), with_keys, with_segments), now)
-    return BackedUp(target, done.files, done.bytes, len(publisher.catalog.heads()), done.keys)
+    return done
 
 
 def _check_target(publisher: Publisher, target: Path) -> None:
@@ -107,11 +129,18 @@ class _Writer:
         for name, content in metadata.items():
             self._put(f"{_METADATA}/{name}", content)
         self._put("feed/root.json", root)
+        if any(name.startswith(_HISTORY) for name in named):
+            self._add_private_folder("history")
         for name, path in sorted(named.items()):
-            self._add(name, path)
+            self._add(name, path, PRIVATE_FILE if name.startswith(_HISTORY) else 0o640)
         if with_keys:
             self._add_keys()
         return self
+
+    def _add_private_folder(self, name: str) -> None:
+        entry = self._entry(name, _PRIVATE_FOLDER)
+        entry.type = tarfile.DIRTYPE
+        self._tar.addfile(entry)
 
     def _copy_catalog(self) -> Path:
         path = temporary_path(make_folder(self._state.root))
@@ -132,6 +161,21 @@ class _Writer:
             for ref in named_segments(read_state(self._state, catalog, origin.source, origin.list)):
                 file = layout.segment_path(origin.list, ref.sha256)
                 yield f"sources/{origin.source}/{file}", source.path(file)
+        if with_segments:
+            yield from self._history(catalog)
+
+    def _history(self, catalog: Catalog) -> Iterator[tuple[str, Path]]:
+        """Yield the files of the history that records of ``catalog`` need; those that were lost are left out."""
+        folder = HistoryFolder(self._state.history)
+        for name in catalog.history_lists():
+            for month in folder.months(name):
+                yield f"history/{name}/{month.path.name}", month.path
+            for record in (*catalog.unfolded_history(name), *catalog.history_states(name)):
+                for ref in record.segments:
+                    places = segment_places(self._state, name, record.source, ref)
+                    found = next((path for path in places if path.exists()), None)
+                    if found is not None:
+                        yield f"history/{name}/segments/{ref.sha256}.arrow", found
 
     def _add_keys(self) -> None:
         for path in sorted(self._state.keys.glob("*")):

@@ -35,7 +35,7 @@ from syncd.pipeline.heads import (
     union,
 )
 from syncd.pipeline.pending import labels_after
-from syncd.pipeline.values import Hold, Update, Verdict
+from syncd.pipeline.values import Candidate, Hold, Over, Update, Verdict
 from syncd.publish.change import ListChange
 from syncd.publish.publication import Proposal
 
@@ -233,10 +233,15 @@ def proposal_of(
     ended: Iterable[HoldEnd],
     opened: tuple[HoldRecord, ...] = (),
     update: UpdateRecord | None = None,
+    candidate: Candidate | None = None,
 ) -> Proposal[Records]:
-    """Return the proposal of a change with its records. Without a change only the records are committed."""
+    """Return the proposal of a change with its records. Without a change only the records are committed.
+
+    ``candidate``: the update whose delta moves the origin.
+    """
+    delta, over_head = (candidate.delta, candidate.over is Over.HEAD) if candidate else ((), False)
     records = Records(
-        origins=(OriginMove(origin, state.origin.revision if state.origin else 0),),
+        origins=(OriginMove(origin, state.origin.revision if state.origin else 0, delta, over_head),),
         notes={state.name: note} if change else {},
         audit=context.audit,
         update=update,

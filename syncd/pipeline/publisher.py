@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -11,12 +11,13 @@ from syncd.catalog.catalog import Catalog
 from syncd.catalog.folder import StateFolder
 from syncd.catalog.records import AuditEntry, HeadNote, OriginMove, Records, head_name
 from syncd.catalog.sizes import KEPT_SIZES
-from syncd.errors import RefusedError, SyncdError
+from syncd.errors import RefusedError, StoreError, SyncdError
 from syncd.feed import garbage, layout
 from syncd.feed.signed import load_repository
 from syncd.files import lock, sha256_file
 from syncd.format.freshness import SourceAges
 from syncd.format.manifest import Manifest, MaxAge, SegmentRef
+from syncd.history.keep import keep, prune
 from syncd.limits import DEFAULT_LIMITS, ListLimits
 from syncd.model import ListName
 from syncd.outcomes import HoldReason
@@ -267,11 +268,24 @@ class Publisher:
         private = (*state.origin.owed, *state.origin.refused, *held)
         return Over.HEAD if state.source.missing(state.own_name, private) else Over.ORIGIN
 
+    def keep_history(self, now: datetime, retention: timedelta) -> None:
+        """Link and fold the rows of new versions into the history, and forget what is older than ``retention``.
+
+        If another process does it already, return. Raises `StoreError`.
+        """
+        with suppress(RefusedError):
+            keep(self.folder, self.catalog, now)
+            prune(self.folder, self.catalog, now, retention)
+
     def collect_garbage(self, source: str, now: datetime) -> None:
         """Remove files that no kept version names, from the feed and from one source's folder; forget old records.
 
-        The caller holds the source's lock. Raises `StoreError`, `RefusedError`.
+        The history is brought up to date first: it still needs some of them. If that fails, files that only it needs
+        are removed 24 hours later at the earliest. The caller holds the source's lock. Raises `StoreError`,
+        `RefusedError`.
         """
+        with suppress(StoreError, RefusedError):
+            keep(self.folder, self.catalog, now)
         author.collect_garbage(self.folder.feed, now, _PATIENCE)
         self.catalog.prune_publications(_KEPT_PUBLICATIONS)
         for head in self.catalog.heads():

@@ -156,7 +156,9 @@ def settle_update(
         draft.labels,
         reference=bool(accepted),
     )
-    proposal = proposal_of(state, change, origin, context, note, ended=ended, opened=opened, update=record)
+    proposal = proposal_of(
+        state, change, origin, context, note, ended=ended, opened=opened, update=record, candidate=candidate
+    )
     proposal = _marked(proposal, state) if lost else proposal
     settled = Settled(proposal, _reasons(state, opened, ended), released.rows if released else 0)
     return replace(settled, known_good=known_good)

@@ -1,13 +1,14 @@
 """Versions that each instance of a matcher has loaded: kept in memory, written to the catalog every few seconds."""
 
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
 from syncd.catalog.catalog import Catalog
+from syncd.catalog.history_records import Load
 from syncd.catalog.records import HeadRecord, LoadedVersion
 from syncd.model import ListName
 from syncd.report.lagging import BEHIND_AFTER, FORGOTTEN_AFTER
@@ -15,8 +16,12 @@ from syncd.report.lagging import BEHIND_AFTER, FORGOTTEN_AFTER
 MAX_INSTANCES: Final = 10_000
 MAX_INSTANCES_OF_ONE: Final = 1_000
 """Limit for one matcher: a client that holds its token can invent any number of names."""
+MAX_LOADS_OF_ONE: Final = 100_000
+"""Changes of loaded versions of one matcher that are recorded in an hour: a client can invent any number of them."""
 
 _PRUNE_EVERY: Final = timedelta(hours=1)
+_MOST_LOADS: Final = 100_000
+"""Changes kept for the next flush, while the catalog cannot be written: older ones are then forgotten."""
 
 OnLoaded = Callable[[ListName, float], None]
 """Called with the list, and the seconds from publishing to the first check-in of that version by one instance."""
@@ -54,6 +59,10 @@ class Checkins:
         self._changed: set[tuple[str, str]] = set()
         self._gone: set[tuple[str, str]] = set()
         """dropped since the last flush, but still in the catalog; one that came back is written again"""
+        self._loads: deque[Load] = deque(maxlen=_MOST_LOADS)
+        """changes of loaded versions since the last flush"""
+        self._noted: Counter[str] = Counter()
+        """loads of each matcher since the last hourly pruning"""
         self._pruned_at: datetime | None = None
         for loaded in sorted(self._catalog.loaded(), key=lambda loaded: loaded.seen_at):
             instances = self._matchers.setdefault(loaded.matcher, OrderedDict())
@@ -74,6 +83,7 @@ class Checkins:
             self._prune(now)
             found = self._touch(visitor_name, instance, now)
             counted = tuple(_counted(found, lists, heads, now))
+            self._keep_loads(visitor_name, tuple(_loads(found.lists, lists, visitor_name, instance, now)))
             found.lists = {
                 name: _loaded(found.lists.get(name), visitor_name, instance, name, version, now)
                 for name, version in lists.items()
@@ -109,12 +119,15 @@ class Checkins:
             with self._lock:
                 changed, self._changed = self._changed, set()
                 gone, self._gone = self._gone, set()
+                loads = tuple(self._loads)
+                self._loads.clear()
                 rows = [loaded for key in changed for loaded in self._matchers[key[0]][key[1]].lists.values()]
             try:
-                if changed or gone:
-                    self._catalog.replace_loaded(changed | gone, rows)
+                if changed or gone or loads:
+                    self._catalog.replace_loaded(changed | gone, rows, loads)
             except BaseException:
                 with self._lock:
+                    self._loads = deque((*loads, *self._loads), maxlen=_MOST_LOADS)
                     self._changed |= {key for key in changed if self._find(*key)}
                     self._gone |= gone
                 raise
@@ -130,9 +143,9 @@ class Checkins:
         found = self._matchers.setdefault(matcher, OrderedDict())
         if instance not in found:
             if len(found) >= MAX_INSTANCES_OF_ONE:
-                self._drop(matcher)
+                self._drop(matcher, now)
             elif sum(map(len, self._matchers.values())) >= MAX_INSTANCES:
-                self._drop(min((name for name in self._matchers if self._matchers[name]), key=self._silent_since))
+                self._drop(min((name for name in self._matchers if self._matchers[name]), key=self._silent_since), now)
             found[instance] = _Instance(now)
         found.move_to_end(instance)
         found[instance].seen_at = now
@@ -141,20 +154,29 @@ class Checkins:
     def _silent_since(self, matcher: str) -> datetime:
         return next(iter(self._matchers[matcher].values())).seen_at
 
-    def _drop(self, matcher: str) -> None:
-        """Forget the instance of a matcher that was silent longest."""
+    def _drop(self, matcher: str, now: datetime | None = None) -> None:
+        """Forget the instance of a matcher that was silent longest. ``now``: None if its end is recorded already."""
         instance, forgotten = self._matchers[matcher].popitem(last=False)
         self._changed.discard((matcher, instance))
+        if now is not None:
+            self._keep_loads(matcher, tuple(_loads(forgotten.lists, {}, matcher, instance, now)))
         if forgotten.stored:
             self._gone.add((matcher, instance))
+
+    def _keep_loads(self, matcher: str, loads: Collection[Load]) -> None:
+        """Keep loads for the next flush, unless the matcher had too many in the last hour."""
+        self._noted[matcher] += len(loads)
+        if self._noted[matcher] <= MAX_LOADS_OF_ONE:
+            self._loads += loads
 
     def _prune(self, now: datetime) -> None:
         if self._pruned_at is not None and abs(now - self._pruned_at) < _PRUNE_EVERY:
             return
         self._pruned_at = now
+        self._noted.clear()
         for matcher, found in self._matchers.items():
             while found and now - self._silent_since(matcher) > FORGOTTEN_AFTER:
-                self._drop(matcher)
+                self._drop(matcher, now)
 
     def _forget_revoked(self) -> None:
         """Forget matchers whose tokens were revoked. Keep one that checks in meanwhile: it may be new."""
@@ -179,6 +201,21 @@ class Checkins:
     def _find(self, matcher: str, instance: str) -> _Instance | None:
         found = self._matchers.get(matcher)
         return None if found is None else found.get(instance)
+
+
+def _loads(
+    before: Mapping[ListName, LoadedVersion],
+    lists: Mapping[ListName, int],
+    matcher: str,
+    instance: str,
+    now: datetime,
+) -> Iterator[Load]:
+    """Yield the lists that an instance has in another version than before, or no longer has."""
+    for name, version in lists.items():
+        if name not in before or before[name].version != version:
+            yield Load(name, matcher, instance, now, version)
+    for name in before.keys() - lists.keys():
+        yield Load(name, matcher, instance, now, 0)
 
 
 def _loaded(

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from syncd import __version__, events
@@ -63,6 +63,8 @@ _LOOK_EVERY: Final = 60.0
 """Seconds between two checks of certificates, pulls, ballast and unproved lists."""
 _COLLECT_EVERY: Final = 3600.0
 """Seconds between two removals of files of sources that are no longer configured."""
+_KEEP_EVERY: Final = 3600.0
+"""Seconds between two runs that bring the history up to date."""
 _READY_EVERY: Final = 2.0
 """Seconds between two checks that a spare worker process is ready."""
 _DRY_RUN_DELAY: Final = 60.0
@@ -171,6 +173,7 @@ class Daemon:
             "old files", _COLLECT_EVERY, lambda: self._publisher.collect_leftovers(self._environment.clock())
         )
         self._schedule.add_chore(suppressions.CHORE, _LOOK_EVERY, self._suppressions.look)
+        self._schedule.add_chore("history", _KEEP_EVERY, self._keep_history)
         self._health.prove()
         self._schedule.add_chore("proof", _LOOK_EVERY, self._health.prove_again)
         if self._site:
@@ -335,6 +338,10 @@ class Daemon:
             self._faults.worked(TIMESTAMP)
         except SyncdError as error:
             self._faults.not_signed(error)
+
+    def _keep_history(self) -> None:
+        retention = timedelta(seconds=self._config.history_retention)
+        self._publisher.keep_history(self._environment.clock(), retention)
 
     def _retire(self, name: str, reason: str, user: str) -> dict[str, Any]:
         """Retire a list; see `syncd.operate.retire`."""

@@ -15,6 +15,7 @@ from syncd.format.manifest import Manifest
 from syncd.model import ListName
 from syncd.pipeline.heads import ListState, named_segments, read_state
 from syncd.verify.feed import Prover, feed_into
+from syncd.verify.history import prove_history
 from syncd.verify.tally import Progress, Proof, Tally, content_stamp, prove_steadily
 
 _CATALOG = "catalog.sqlite3"
@@ -57,6 +58,7 @@ class _StateProof:
                 self._tally.notes.append(f"feed/: {name} is signed, but not in the catalog")
         for origin in self._catalog.origins():
             self._origin(origin)
+        prove_history(self._folder, self._catalog, self._tally)
         if self._catalog.pending():
             self._tally.notes.append("a publication is committed but not installed yet: the next sync installs it")
 
