@@ -13,8 +13,17 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 
 from syncd.catalog import tables
 from syncd.catalog.catalog import Catalog
-from syncd.catalog.records import AuditFilter, HoldEnd, HoldRecord, HoldState, Records, UpdateRecord
-from syncd.model import ListName
+from syncd.catalog.records import (
+    AuditFilter,
+    CanaryNote,
+    HoldEnd,
+    HoldRecord,
+    HoldState,
+    Records,
+    SuppressionState,
+    UpdateRecord,
+)
+from syncd.model import Algorithm, ListName
 from syncd.outcomes import HoldReason, Lane, Outcome
 from syncd.publish.ledger import Commit
 from test_catalog import ALL, ENTRY, FIRST, IMAGES, LOADED, NOON, ONE, ORIGIN, PUBLISHED, RESIGNED, SECOND, WEB
@@ -103,6 +112,19 @@ def use_every_method(catalog: Catalog, target: Path) -> set[str]:
     call("prune_history", ONE)
     call("loads_at", [PUBLISHED], ONE)
     call("prune_loads", ONE, 1)
+    call("past_changes", PUBLISHED, NOON)
+    call("prune_sizes", NOON)
+    for name in ("suppressions", "last_suppression", "suppression_counts", "canary_notes", "known_good_marks"):
+        call(name)
+    call("suppressions", SuppressionState.ACTIVE)
+    call("suppression", 1)
+    call("suppressions_of", Algorithm.MD5, "00" * 16)
+    call("suppressions_in_hold", 1)
+    call("suppressions_ending", NOON, 5)
+    call("count_ending", NOON)
+    call("note_suppressions", [1], "others_at", NOON)
+    call("note_canaries", CanaryNote(PUBLISHED))
+    call("page_holds", ONE)
     call("retrust", "iwf", {"root": 2}, ENTRY)
     return called
 
