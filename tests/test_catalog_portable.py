@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +124,7 @@ def use_every_method(catalog: Catalog, target: Path) -> set[str]:
     call("count_ending", NOON)
     call("note_suppressions", [1], "others_at", NOON)
     call("note_canaries", CanaryNote(PUBLISHED))
-    call("page_holds", ONE)
+    call("page_holds", ONE, timedelta(days=1))
     call("retrust", "iwf", {"root": 2}, ENTRY)
     return called
 
