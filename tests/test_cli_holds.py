@@ -291,7 +291,7 @@ def test_the_dashboard_shows_holds_and_only_looks(held: World) -> None:
     )
     page = list_page(found, seen.lists[0], ())
     assert (
-        f"1 removals 3 {EMPTIED} 10 minutes ago syncd release 1 --reason R publishes it, "
+        f"1 removals 3 3 sha256 to remove {EMPTIED} 10 minutes ago syncd release 1 --reason R publishes it, "
         "syncd discard 1 --reason R drops it"
     ) in text(page)
     assert not re.search("<(form|button|input)", str(page))

@@ -13,7 +13,8 @@ from syncd.catalog.records import HoldRecord, HoldState
 from syncd.events import DashboardActed, DashboardActRefused, HoldEnded, TokenRefused
 from syncd.service.access import PersonToken
 from syncd.service.web.dashboard import actions
-from syncd.service.web.dashboard.actions import ACTS, DashboardAct, Input
+from syncd.service.web.dashboard.actions import DashboardAct, Input
+from syncd.service.web.dashboard.corrections import ACTS
 from web_site import ALICE, OPERATOR, VERA, Running, running
 from world import World, rows
 
@@ -324,7 +325,7 @@ def test_a_typed_digest_goes_into_no_address_and_no_log(
         "refuse",
         "Refuse",
         preview=release.preview,
-        order=lambda subject, values, seal: release.order(subject, values, seal).model_copy(
+        order=lambda context, subject, values, seal: release.order(context, subject, values, seal).model_copy(
             update={"do": values["digest"]}
         ),
         done=release.done,
@@ -346,3 +347,59 @@ def test_pages_show_no_digest_that_was_not_typed(run: Running, browser: httpx.Cl
     secrets = {part for one in rows(0, 30) for part in one[1:3]}
     for path in ("/holds", "/lists/iwf.images", "/acts/release/1", "/acts/discard/1", "/acts/sync/iwf"):
         assert not secrets & set(re.findall(r"[\w-]+", browser.get(path).text))
+
+
+# suppressions
+
+
+@pytest.fixture
+def listed(standing: World) -> Iterator[tuple[Running, httpx.Client]]:
+    """A list of 30 entries, and Alice, who has signed in."""
+    with running(standing, actions=True) as site, httpx.Client(base_url=site.url, headers=OURS) as client:
+        sign_in(client, ALICE)
+        yield site, client
+
+
+def test_a_suppression_goes_live_and_is_ended_by_form(listed: tuple[Running, httpx.Client]) -> None:
+    """From the list's page; the digest goes into the catalog and nowhere else."""
+    run, client = listed
+    digest = rows(0, 1)[0][1]
+    assert 'href="/acts/suppress/iwf.images"' in client.get("/lists/iwf.images").text
+    answer = act(client, "/acts/suppress/iwf.images", digest=f"sha256:{digest}")
+    assert answer.status_code == 303
+    assert "Suppression 1 is in force: 1 row, iwf.images version 2." in client.get(answer.headers["location"]).text
+    (one,) = run.publisher.catalog.suppressions()
+    assert (one.author, one.reason, one.list) == ("alice", REASON, "iwf.images")
+    assert run.publisher.catalog.audit_entries()[0].actor == "alice"
+    overview = client.get("/").text
+    assert 'href="/acts/unsuppress/1"' in overview
+    ended = act(client, "/acts/unsuppress/1")
+    assert "Suppression 1 has ended: 1 row, iwf.images version 3." in client.get(ended.headers["location"]).text
+    assert client.get("/acts/unsuppress/1").status_code == 409
+    seen = [overview, client.get("/audit").text, str([event.document() for event in run.events])]
+    assert not [text for text in seen if digest in text]
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"digest": "sha256:12"}, "Nothing was done: "),
+        ({"digest": "nonsense"}, "Nothing was done: a digest must have the form ALG:HEX"),
+        ({"digest": ""}, "Digest is missing."),
+        ({"digest": f"sha256:{'0' * 64}"}, "Nothing was done: "),
+        ({"digest": f"sha256:{'0' * 64}", "days": "x"}, "Days: a whole number is needed."),
+        ({"digest": f"sha256:{'0' * 64}", "days": "0"}, "Nothing was done: "),
+    ],
+)
+def test_a_digest_that_cannot_be_suppressed_is_told(
+    listed: tuple[Running, httpx.Client], fields: dict[str, str], words: str
+) -> None:
+    """Malformed, unlisted, or with an end that is over: nothing is done, and no message or log repeats it."""
+    run, client = listed
+    answer = act(client, "/acts/suppress", **fields)
+    assert answer.status_code in {409, 422}
+    assert fault(answer).startswith(words)
+    assert run.publisher.catalog.suppressions() == ()
+    assert "0" * 64 not in fault(answer)
+    assert "0" * 64 not in str([event.document() for event in run.events])
+    assert client.get("/acts/suppress/none").status_code == 404

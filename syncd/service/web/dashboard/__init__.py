@@ -6,7 +6,8 @@
     guard.py      headers, cookies, forms
     sessions.py   who is signed in
     desk.py       acting: the pages of acts, and the checks of their forms
-    actions.py    the acts that there are
+    actions.py    acts: their forms, and those on holds and sources
+    corrections.py  the acts on suppressions
     live.py       the stream of changes
     assets.py     style sheet, script, icon
     reading.py    reads the data of each page from the catalog

@@ -1,8 +1,9 @@
-"""The acts that operators may carry out from the dashboard: one entry of `ACTS` each.
+"""The acts that operators may carry out from the dashboard: one `DashboardAct` each, all of them in `ACTS`.
 
 An entry says what its page shows, what its form asks for besides reason and token, which order it gives, and how the
 answer reads. The order is the one that the command gives over the control socket, so both have the same effect, the
-same checks and the same audit log. To add an act, add an entry and a link to its page.
+same checks and the same audit log. To add an act, add an entry and a link to its page. Those on suppressions are in
+`syncd.service.web.dashboard.corrections`.
 """
 
 import re
@@ -65,7 +66,7 @@ class DashboardAct:
     button: str
     preview: Callable[[Context, str], Preview]
     """reads the present state; raises `SyncdError` if there is nothing to act on"""
-    order: Callable[[str, Values, str], Order]
+    order: Callable[[Context, str, Values, str], Order]
     """makes the order from subject, fields and seal"""
     done: Callable[[Document], str]
     """says what was done, from the first answer to the order"""
@@ -101,7 +102,7 @@ def rows_by_algorithm(hold: HoldRecord) -> str:
     )
 
 
-def _number(subject: str) -> int:
+def number_of(subject: str) -> int:
     """Return a number from a path; 0 if it is not one, which nothing has."""
     return int(subject) if _NUMBER.fullmatch(subject) else 0
 
@@ -110,7 +111,7 @@ _NUMBER: Final = re.compile("[0-9]{1,15}")
 
 
 def _hold_preview(context: Context, subject: str, *, release: bool) -> Preview:
-    hold = open_hold(context.catalog, _number(subject), release=release)
+    hold = open_hold(context.catalog, number_of(subject), release=release)
     published = context.catalog.head(hold.list) is not None
     shown = (
         Fact("List", list_link(hold.list) if published else hold.list),
@@ -159,8 +160,8 @@ def _ended(answer: Document) -> str:
     return f"{done}: {rows}.{published or unchanged}"
 
 
-def _end_order(do: str) -> Callable[[str, Values, str], Order]:
-    return lambda subject, values, seal: Order(do=do, hold=_number(subject), reason=values["reason"], sha256=seal)
+def _end_order(do: str) -> Callable[[Context, str, Values, str], Order]:
+    return lambda _, subject, values, seal: Order(do=do, hold=number_of(subject), reason=values["reason"], sha256=seal)
 
 
 # Syncs
@@ -179,8 +180,8 @@ def _sync_preview(context: Context, subject: str) -> Preview:
     return Preview(f"Sync {subject} now", effect, shown, f"/sources/{subject}")
 
 
-def _sync_order(subject: str, values: Values, seal: str) -> Order:
-    del seal
+def _sync_order(context: Context, subject: str, values: Values, seal: str) -> Order:
+    del context, seal
     return Order(do="sync", source=subject, wait=False, reason=values["reason"])
 
 
@@ -190,27 +191,24 @@ def _synced(answer: Document) -> str:
     return f"The sync of {accepted['source']} {joined}. This page shows its outcome."
 
 
-ACTS: Final[Mapping[str, DashboardAct]] = {
-    act.name: act
-    for act in (
-        DashboardAct(
-            "release",
-            "Release",
-            preview=lambda context, subject: _hold_preview(context, subject, release=True),
-            order=_end_order("release"),
-            done=_ended,
-        ),
-        DashboardAct(
-            "discard",
-            "Discard",
-            preview=lambda context, subject: _hold_preview(context, subject, release=False),
-            order=_end_order("discard"),
-            done=_ended,
-        ),
-        DashboardAct("sync", "Sync now", preview=_sync_preview, order=_sync_order, done=_synced),
-    )
-}
-"""Every act, by name."""
+HOLDS_AND_SYNCS: Final = (
+    DashboardAct(
+        "release",
+        "Release",
+        preview=lambda context, subject: _hold_preview(context, subject, release=True),
+        order=_end_order("release"),
+        done=_ended,
+    ),
+    DashboardAct(
+        "discard",
+        "Discard",
+        preview=lambda context, subject: _hold_preview(context, subject, release=False),
+        order=_end_order("discard"),
+        done=_ended,
+    ),
+    DashboardAct("sync", "Sync now", preview=_sync_preview, order=_sync_order, done=_synced),
+)
+"""The acts on holds and sources."""
 
 
 def typed(act: DashboardAct, form: Values) -> tuple[Values, str]:

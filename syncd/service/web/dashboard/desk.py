@@ -21,7 +21,8 @@ from syncd.errors import RefusedError, SyncdError, UsageError, kind_of
 from syncd.service.access import Kind, Visitor
 from syncd.service.web.context import Context
 from syncd.service.web.dashboard import guard
-from syncd.service.web.dashboard.actions import ACTS, DashboardAct, Preview, act_form, typed
+from syncd.service.web.dashboard.actions import DashboardAct, Preview, act_form, typed
+from syncd.service.web.dashboard.corrections import ACTS
 from syncd.service.web.dashboard.frame import again_page, message_page, page
 from syncd.units import count
 
@@ -155,7 +156,7 @@ class ActDesk:
     def _carry_out(self, asked: _Asked, values: Mapping[str, str], operator: Visitor) -> Response:
         """Give the order. Runs in a worker thread: it may wait for a publication in progress."""
         try:
-            order = asked.act.order(asked.subject, values, asked.preview.seal)
+            order = asked.act.order(self._context, asked.subject, values, asked.preview.seal)
             order = order.model_copy(update={"state_dir": str(self._context.folder.root)})
             answers: list[dict[str, Any]] = list(self._context.orders(order, operator.name))
             done = asked.act.done(answers[0])

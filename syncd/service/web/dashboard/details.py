@@ -46,6 +46,7 @@ def list_page(data: PageData, one: ListView, history: History, *, acting: bool =
     return join(
         heading(one.head.list, h("p", "A list of ", _source(data.overview, one.head.source), class_="crumb")),
         section("standing", "State", _tasks(data, one.head.source, one.head.list), facts(_list_facts(one))),
+        h("p", act_link("suppress", one.head.list, "Suppress a digest"), class_="acts") if acting else None,
         open_holds(one.holds, one.now, acting=acting) if one.holds else None,
         section("rows", "Rows over time", chart(points, now)),
         _versions(history),

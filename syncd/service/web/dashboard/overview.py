@@ -8,6 +8,7 @@ from syncd.outcomes import Outcome
 from syncd.report.expiry import Expiry, Urgency
 from syncd.report.overview import ListView, Overview
 from syncd.report.suppressions import scope_in_words
+from syncd.service.web.dashboard.actions import act_link
 from syncd.service.web.dashboard.chart import spark
 from syncd.service.web.dashboard.fleet import matchers_in_short
 from syncd.service.web.dashboard.html import Child, Html, h, join
@@ -29,14 +30,14 @@ from syncd.service.web.dashboard.tasks import History, PageData, Task, task_list
 from syncd.units import count, in_words, span
 
 
-def overview_page(data: PageData, histories: Mapping[ListName, History]) -> Html:
-    """Return the overview."""
+def overview_page(data: PageData, histories: Mapping[ListName, History], *, acting: bool = False) -> Html:
+    """Return the overview. ``acting``: with links to acts."""
     seen = data.overview
     return join(
         _tasks(data.tasks, sum(not one.retired for one in seen.lists)),
         _lists(seen, histories),
         _sources(seen),
-        _suppressions(seen),
+        _suppressions(seen, acting=acting),
         matchers_in_short(seen),
         _metadata(seen.roles),
     )
@@ -111,12 +112,12 @@ def _sources(seen: Overview) -> Html:
     return table_section("sources", "Sources", columns, rows)
 
 
-def _suppressions(seen: Overview) -> Html | None:
-    """Return the suppressions in force, the soonest to expire first; None if there are none."""
+def _suppressions(seen: Overview, *, acting: bool) -> Html | None:
+    """Return the suppressions in force, the soonest to expire first; None if there is nothing to show."""
     view = seen.suppressions
-    if not view.number:
+    if not view.number and not acting:
         return None
-    columns = ("Number", "Scope", "Entries#", "Reason", "By", "Expires (UTC)")
+    columns = ("Number", "Scope", "Entries#", "Reason", "By", "Expires (UTC)", *(("To do",) if acting else ()))
     rows = [
         (
             str(one.id),
@@ -125,12 +126,15 @@ def _suppressions(seen: Overview) -> Html | None:
             one.reason,
             one.author,
             _expires(one, soon=one in view.soon),
+            *((act_link("unsuppress", one.id, "End", f"suppression {one.id}"),) if acting else ()),
         )
         for one in view.first
     ]
     more = view.number - len(rows)
     after = h("p", f"{more:,} more: ", h("code", "syncd suppressions"), class_="faint") if more else None
-    return table_section("suppressions", f"{count(view.number, 'suppression')} in force", columns, rows, after=after)
+    beside = act_link("suppress", "", "Suppress a digest") if acting else None
+    title = f"{count(view.number, 'suppression')} in force"
+    return table_section("suppressions", title, columns, rows, beside=beside, after=after)
 
 
 def _expires(one: Suppression, *, soon: bool) -> Child:

@@ -62,13 +62,13 @@ class Reading:
                 self.asking -= 1
 
 
-def overview(reading: Reading) -> Shown:
-    """Return the overview. Raises `StoreError`, `UsageError`, like all functions here."""
+def overview(reading: Reading, *, acting: bool) -> Shown:
+    """Return the overview, with links to acts if ``acting``. Raises `StoreError`, `UsageError`, as all do here."""
     data = reading.data()
     catalog = reading.context.catalog
     histories = {view.head.list: catalog.history(view.head.list, _TREND) for view in data.overview.lists}
     urgent = sum(task.urgent for task in data.tasks)
-    return Shown(f"({urgent}) Overview" if urgent else "Overview", overview_page(data, histories))
+    return Shown(f"({urgent}) Overview" if urgent else "Overview", overview_page(data, histories, acting=acting))
 
 
 def one_list(reading: Reading, name: str, *, acting: bool) -> Shown | None:

@@ -67,7 +67,7 @@ class Dashboard:
 
     async def overview(self, request: Request) -> Response:
         """Show the overview."""
-        return await self._page(request, lambda read, _: reading.overview(read))
+        return await self._page(request, lambda read, acting: reading.overview(read, acting=acting))
 
     async def list_of_name(self, request: Request) -> Response:
         """Show one list."""
