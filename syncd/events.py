@@ -421,6 +421,31 @@ class ListRetired(Event):
 
 
 @dataclass(frozen=True)
+class ListRolledBack(Event):
+    """An operator rolled a list back to an older version, and pinned it there."""
+
+    list: str
+    version: int
+    """its new version; 0: the published content was that already"""
+    pinned: int
+    """the version that it is pinned to"""
+    exact: bool
+    asked_by: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class ListUnpinned(Event):
+    """An operator let a list that was rolled back follow its source again."""
+
+    list: str
+    version: int
+    """its new version; 0: the published content did not change"""
+    asked_by: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class MatcherAdded(Event):
     """A matcher was permitted to pull."""
 

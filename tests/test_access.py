@@ -199,6 +199,7 @@ def test_an_order_is_in_force_at_once(catalog: Catalog) -> None:
         questions=NO_QUESTIONS,
         suppressions=cast(Any, None),
         retire=NO_RETIREMENT,
+        pin=lambda _order, _user: {},
     )
     (answer,) = give(Order(do="matchers_add", state_dir="state", name="mail", lists=(IMAGES,)), "alice")
     token = answer["added"].pop("token")
@@ -238,6 +239,7 @@ def failing_catalog(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> Failin
         questions=NO_QUESTIONS,
         suppressions=cast(Any, None),
         retire=NO_RETIREMENT,
+        pin=lambda _order, _user: {},
     )
     return access, told, give
 

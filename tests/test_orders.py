@@ -70,6 +70,7 @@ def give(world: World) -> Iterator[Callable[..., list[dict[str, Any]]]]:
                 questions=Questions(world.state, catalog, world.clock),
                 suppressions=cast(Any, None),
                 retire=nothing,
+                pin=lambda _order, _user: {},
             )
             return list(orders(Order(do="sync", state_dir="s", wait=wait), "alice"))
 
@@ -162,6 +163,7 @@ def told(world: World, publisher: Publisher, running: RunningSync | None) -> tup
         questions=Questions(world.state, catalog, world.clock),
         suppressions=cast(Any, None),
         retire=nothing,
+        pin=lambda _order, _user: {},
     )
     (answer,) = orders(Order(do="sync_status", state_dir=state, sync_id="5afe"), "alice")
     return answer["status"]["outcome"], answer["end"]

@@ -252,6 +252,7 @@ def listening(world: World, handle: Handle | None = None) -> Iterator[None]:
             questions=Questions(world.state, catalog, world.clock),
             suppressions=cast(Any, None),
             retire=cast(Any, None),
+            pin=lambda _order, _user: {},
         )
         socket = ControlSocket(world.base / "c.sock", handle or orders, lambda _: None)
         socket.open()

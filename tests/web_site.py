@@ -192,6 +192,7 @@ def make_orders(
         holds=Holds(publisher, world.clock, told.append, news.changed),
         suppressions=Suppressions(publisher, world.clock, told.append, news.changed, lambda: True),
         retire=no_retirement,
+        pin=lambda _order, _user: {},
     )
 
 

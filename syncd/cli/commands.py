@@ -63,6 +63,8 @@ OF_PROGRAM: Final = {
     "backup": Place("repair", "backup", "Write the operator's state to one file, mode 0600."),
     "recover": Place("repair", "recover", "Continue from a restored backup, with higher version numbers."),
     "retrust": Place("repair", "retrust", "Accept the new trust root of a partner that rebuilt its feed."),
+    "rollback": Place("rollback", "rollback", "Publish the content of an older version of a list, and pin it there."),
+    "unpin": Place("rollback", "unpin", "Let a list that was rolled back follow its source again."),
     "retire": Place("retire", "retire", "Retire a list: publish that it has ended."),
     "pull": Place("pull", "pull", "Bring a copy of a feed up to date, and verify it."),
     "lookup": Place("lookup", "lookup", "Check whether digests are on the lists."),
@@ -129,7 +131,7 @@ def _syncd(
     and change keys:     syncd feed rotate, feed add-role, feed renew
     Operators follow:    syncd init, run, sync, status, snapshots, diff
     decide on holds:     syncd holds, release, discard
-    correct mistakes:    syncd suppress, suppressions, unsuppress
+    correct mistakes:    syncd suppress, suppressions, unsuppress, rollback, unpin
     keep good files out: syncd known-good
     and maintain:        syncd matchers, audit, verify, backup, recover, retrust, retire
     Matchers' hosts:     syncd pull, lookup, match, verify

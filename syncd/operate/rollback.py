@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from syncd.acts import Act, RolledBack, Unpinned
 from syncd.catalog.records import AuditEntry, HeadRecord, HoldRecord, Pin
@@ -32,7 +33,20 @@ class Rollback:
     counts: Counts
     held: tuple[HoldReason, ...] = ()
     """why rows that would return wait"""
+    opened: tuple[HoldRecord, ...] = ()
     ended: tuple[HoldRecord, ...] = ()
+
+    def document(self) -> dict[str, Any]:
+        """Return it as JSON."""
+        return {
+            "list": self.list,
+            "pinned": self.pinned,
+            "version": self.version,
+            "added": self.counts.added,
+            "removed": self.counts.removed,
+            "relabelled": self.counts.relabelled,
+            "held": [str(reason) for reason in self.held],
+        }
 
 
 def rollback(
@@ -103,7 +117,7 @@ def _done(
     counts = sum((count for change in changes for count in change.counts.values()), Counts())
     version = settled.version.version if settled.version else None
     publisher.compact_if_due(settled, now)
-    return Rollback(head.list, pinned, version, counts, settled.reasons, settled.ended)
+    return Rollback(head.list, pinned, version, counts, settled.reasons, settled.opened, settled.ended)
 
 
 def _context(now: datetime, actor: str, reason: str, act: Act) -> SettleContext:

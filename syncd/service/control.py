@@ -71,6 +71,10 @@ class Order(BaseModel):
     ahead: bool = False
     suppressions: tuple[int, ...] = ()
     ended: bool = False
+    version: int = 0
+    exact: bool = False
+    accepted: str = ""
+    """the code that an earlier attempt asked for"""
 
 
 Answers = Generator[dict[str, Any], None, None]

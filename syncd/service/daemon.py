@@ -18,6 +18,7 @@ from syncd.event import Emit, Event
 from syncd.limits import ListLimits
 from syncd.model import ListName, list_name
 from syncd.operate.retire import retire
+from syncd.operate.rollback import rollback, unpin
 from syncd.pipeline.outcome import SyncOutcome
 from syncd.pipeline.publisher import Publisher
 from syncd.pipeline.sync import sign_if_due
@@ -27,9 +28,9 @@ from syncd.service import ballast, client, suppressions
 from syncd.service.access import Access
 from syncd.service.ballast import Ballast
 from syncd.service.checkins import Checkins
-from syncd.service.control import ControlSocket
+from syncd.service.control import ControlSocket, Order
 from syncd.service.faults import TIMESTAMP, Faults
-from syncd.service.holds import Holds, emit_ended
+from syncd.service.holds import Holds, emit_ended, emit_opened
 from syncd.service.news import Announcements
 from syncd.service.orders import Orders
 from syncd.service.pulls import Pulls
@@ -134,6 +135,7 @@ class Daemon:
             suppressions=self._suppressions,
             questions=self._questions,
             retire=self._retire,
+            pin=self._pin,
         )
         self._health = Health(publisher.folder.feed, publisher.catalog, self._emit)
         if config.serve:
@@ -348,6 +350,29 @@ class Daemon:
         sources, now = self._config.all_sources(), self._environment.clock()
         done = retire(self._publisher, list_name(name), sources, actor=user, reason=reason, now=now)
         self._emit(events.ListRetired(done.list, done.source, done.version, user, reason))
+        emit_ended(self._emit, done.ended)
+        self._news.changed()
+        return done.document()
+
+    def _pin(self, order: Order, user: str) -> dict[str, Any]:
+        """Roll a list back, or end that; see `syncd.operate.rollback`."""
+        name, now = list_name(order.name), self._environment.clock()
+        if order.do == "unpin":
+            done = unpin(self._publisher, name, reason=order.reason, actor=user, now=now)
+            self._emit(events.ListUnpinned(name, done.version or 0, user, order.reason))
+        else:
+            done = rollback(
+                self._publisher,
+                name,
+                order.version,
+                reason=order.reason,
+                actor=user,
+                now=now,
+                exact=order.exact,
+                accepted=order.accepted,
+            )
+            self._emit(events.ListRolledBack(name, done.version or 0, order.version, order.exact, user, order.reason))
+        emit_opened(self._emit, done.opened)
         emit_ended(self._emit, done.ended)
         self._news.changed()
         return done.document()

@@ -37,7 +37,7 @@ class Orders:
     """A `syncd.service.control.Handle`.
 
     ``sources`` returns the configured source of that name, or all for None; ``overview`` the current overview;
-    ``retire`` takes a list, the reason and the user.
+    ``retire`` takes a list, the reason and the user; ``pin`` carries out a rollback or its end.
     """
 
     def __init__(
@@ -55,10 +55,12 @@ class Orders:
         questions: Questions,
         suppressions: Suppressions,
         retire: Callable[[str, str, str], dict[str, Any]],
+        pin: Callable[[Order, str], dict[str, Any]],
     ) -> None:
         self._state_dir, self._syncs, self._catalog, self._sources = state_dir, syncs, catalog, sources
         self._overview, self._access, self._clock, self._emit = overview, access, clock, emit
-        self._holds, self._suppressions, self._questions, self._retire = holds, suppressions, questions, retire
+        self._holds, self._suppressions, self._questions = holds, suppressions, questions
+        self._retire, self._pin = retire, pin
         self._lock = threading.Lock()
         """Held while a matcher is added or revoked, so that `Access` and the catalog agree."""
 
@@ -101,8 +103,8 @@ class Orders:
                 return {"ended": ended, "end": 0}
             case "suppressions" | "suppress" | "unsuppress" | "extend":
                 return self._suppressions.answer(order, user)
-            case "retire":
-                return {"retired": self._retire(order.name, order.reason, user), "end": 0}
+            case "rollback" | "unpin" | "retire":
+                return self._of_list(order, user)
             case "matchers_add":
                 return self._add_matcher(order, user)
             case "matchers_revoke":
@@ -115,6 +117,11 @@ class Orders:
             f"the daemon does not know the order {order.do[:20]!r}",
             hint="use the same version of syncd for the command and the daemon",
         )
+
+    def _of_list(self, order: Order, user: str) -> dict[str, Any]:
+        if order.do == "retire":
+            return {"retired": self._retire(order.name, order.reason, user), "end": 0}
+        return {"pinned": self._pin(order, user), "end": 0}
 
     def _sync(self, order: Order, user: str) -> Iterator[dict[str, Any]]:
         sources = self._sources(order.source)
