@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -359,6 +360,8 @@ def test_a_segment_cut_short_is_replaced(standing: World) -> None:
         os.truncate(path, 100)
     outcome = standing.sync()
     assert (outcome.outcome, outcome.lists[0].plan) == (Outcome.PUBLISHED, "full:local_loss")
+    with standing.publisher() as publisher:
+        publisher.keep_history(standing.clock(), timedelta(days=730))  # as the daemon does each hour
     prove_feed(standing)
 
 

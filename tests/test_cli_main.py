@@ -136,7 +136,7 @@ def test_ctrl_c_ends_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
     ("arguments", "message", "hint"),
     [
         (("pull",), "Missing argument 'URL'.", "see `syncd pull --help`"),
-        (("lookup", "d"), "Missing argument 'ALG:DIGEST...'.", "see `syncd lookup --help`"),
+        (("lookup",), "Missing argument '[DIR] ALG:DIGEST...'.", "see `syncd lookup --help`"),
         (("feed", "init", "f"), "Missing option '--offline-keys'.", "see `syncd feed init --help`"),
         (("status", "--jsn"), "No such option: --jsn (Possible options: --json)", "see `syncd status --help`"),
     ],

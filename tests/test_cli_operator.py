@@ -1,3 +1,4 @@
+import json
 import os
 import pwd
 from pathlib import Path
@@ -343,7 +344,8 @@ def test_the_audit_log_names_who_ran_init(tmp_path: Path, monkeypatch: pytest.Mo
 
     configure(tmp_path / "syncd.toml", f'state_dir = "{tmp_path / "state"}"\n', monkeypatch)
     assert syncd("init", "--offline-keys", tmp_path / "keys").code == 0
-    (record,) = syncd("audit", "--json").json["records"]
+    (line,) = syncd("audit", "--act", "set_up", "--json").out.splitlines()
+    record = json.loads(line)
     assert record["actor"] == getpass.getuser()
 
 

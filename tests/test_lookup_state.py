@@ -227,7 +227,7 @@ def test_an_old_verification_is_said(published: World) -> None:
     """The answer stands, but somebody must look."""
     published.clock.forward(days=3)
     ran = syncd("lookup", NEW)
-    assert (ran.code, ran.err) == (0, "warning: iwf.images was last verified 3 days ago\n")
+    assert (ran.code, ran.err) == (0, "warning: iwf.images is stale: it was last verified 3 days ago\n")
 
 
 def test_without_a_state_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

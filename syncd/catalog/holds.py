@@ -16,8 +16,9 @@ from syncd.outcomes import Lane
 
 _KEPT: Final = or_(
     holds.c.state == HoldState.OPEN,
-    and_(holds.c.state == HoldState.DISCARDED, holds.c.lane != Lane.SUPPRESSIONS),
+    and_(holds.c.state == HoldState.DISCARDED, or_(holds.c.lane != Lane.SUPPRESSIONS, holds.c.segments != ())),
 )
+"""Open, or discarded and still of use: discarded rows stay out, and a refused known-good file is not held again."""
 
 
 class HoldTables(Tables):

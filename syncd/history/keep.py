@@ -132,8 +132,9 @@ class _ListHistory:
         for record in records:
             for ref in record.segments if record.kind is not HistoryKind.LOST else ():
                 link, *places = segment_places(self.state, self.name, record.source, ref)
-                found = next((path for path in places if path.exists()), None)
-                if found is not None and not link.exists():
+                found = next((path for path in places if _has_length(path, ref.length)), None)
+                if found is not None and not _has_length(link, ref.length):
+                    _remove(link)  # the disk cut it short: whoever needed it first has fetched it again
                     links[link] = found
         link_files(((found, link) for link, found in links.items()), _PRIVATE)
         return len(links)
@@ -260,6 +261,14 @@ def _remove_unnamed(folder: HistoryFolder, name: ListName, records: Iterable[His
     """Remove links that no record needs any longer."""
     named = {ref.sha256 for record in records if record.kind is not HistoryKind.LOST for ref in record.segments}
     _remove(*(path for sha256, path in folder.segments(name).items() if sha256 not in named))
+
+
+def _has_length(path: Path, length: int) -> bool:
+    with storage(path, "read"):
+        try:
+            return path.stat().st_size == length
+        except FileNotFoundError:
+            return False
 
 
 def _remove(*paths: Path) -> None:
