@@ -1,4 +1,4 @@
-"""Where the segments of the history lie, and their rows with the publication that each belongs to."""
+"""The places of the segments of the history, and their rows with the publication that each belongs to."""
 
 from collections.abc import Iterator
 from pathlib import Path
