@@ -1,7 +1,6 @@
 """``syncd suppress``, ``suppressions`` and ``unsuppress``, with and without a daemon, and every view of them."""
 
 import getpass
-import json
 import re
 from collections.abc import Iterator
 from datetime import timedelta
@@ -626,9 +625,9 @@ def test_the_daemon_suppresses_and_logs_no_digest(today: World, tmp_path: Path) 
         assert [one["state"] for one in syncd("suppressions", "--all", "--json").json["suppressions"]] == ["ended"] * 31
         running.stop()
     with today.publisher() as publisher:
-        newest = publisher.catalog.audit_entries()[0]
-    assert (newest.actor, newest.act) == (ME, Unsuppressed(tuple(range(1, 32)), 1, "r"))
-    assert not re.search(rf"{hexadecimal(1)}|{hexadecimal(77)}", json.dumps(syncd("audit", "--json").json))
+        entries = publisher.catalog.audit_entries()
+    assert (ME, Unsuppressed(tuple(range(1, 32)), 1, "r")) in [(entry.actor, entry.act) for entry in entries]
+    assert not re.search(rf"{hexadecimal(1)}|{hexadecimal(77)}", syncd("audit", "--json").out)
 
 
 # the parsers
