@@ -70,9 +70,9 @@ def test_a_pull_goes_on_after_the_operator_rotates(running: World, role: str) ->
     assert not running.pull().errors
     assert len(running.hits(30)) == 1
     with running.publisher() as publisher:
-        entry = publisher.catalog.audit_entries(1)[0]
+        entries = publisher.catalog.audit_entries()
     act = ChangedKeys(str(running.state.root), f"rotating the keys of {role}", "planned")
-    assert (entry.actor, entry.act) == ("tester", act)
+    assert ("tester", act) in [(entry.actor, entry.act) for entry in entries]
 
 
 @pytest.mark.parametrize("role", ["timestamp", "snapshot", "lists"])
