@@ -286,8 +286,11 @@ def test_the_state_is_closed_to_all_but_its_group(host: Host) -> None:
     find = "find {} {} -not -type l -printf '%y %m %u:%g\\n' | sort -u"
     published = host.run("/bin/sh", "-ec", find.format(f"{STATE}/feed", "-not -path '*/.work/*'")).stdout
     assert published.splitlines() == ["d 750 syncd:syncd", "f 640 syncd:syncd"]
-    private = host.run("/bin/sh", "-ec", find.format(STATE, "-type f -not -path '*/v1/*' -not -path '*/feed/*'")).stdout
+    others = "-type f -not -path '*/v1/*' -not -path '*/feed/*' -not -path '*/history/*/segments/*'"
+    private = host.run("/bin/sh", "-ec", find.format(STATE, others)).stdout
     assert private.splitlines() == ["f 600 syncd:syncd"]
+    history = host.run("/bin/sh", "-ec", find.format(STATE, "-type d -path '*/history*'")).stdout
+    assert {*history.splitlines()} <= {"d 700 syncd:syncd"}, "its segments are links to those of feed and source"
     open_to_others = host.run("find", STATE, "-not", "-type", "l", "-perm", "/0027").stdout
     assert open_to_others == ""
     assert host.run("stat", "-c", "%a %U:%G", "/run/syncd", "/run/syncd/control.sock").stdout.splitlines() == [
