@@ -222,8 +222,9 @@ def test_bad_rows_are_named_and_nothing_is_done(listed: World, tmp_path: Path, c
     assert served(listed) == set(range(30))
 
 
-def test_many_wait_for_a_second_operator(listed: World, tmp_path: Path) -> None:
+def test_many_wait_for_a_second_operator(listed: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing changes until another one confirms them; the one who asked cannot."""
+    monkeypatch.setenv("COLUMNS", "200")
     path = tmp_path / "many"
     path.write_text("".join(f"{alg(number)}\n" for number in range(MANY)))
     ran = syncd("suppress", "--file", path, "--reason", "r")
@@ -376,6 +377,7 @@ MANUAL = re.search(
 
 def test_the_steps_of_the_manual_can_be_taken(listed: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each command that docs/operations.md gives to who matched an innocent file, in its order."""
+    monkeypatch.setenv("COLUMNS", "200")
     assert MANUAL
     named = {
         re.sub(r"\s+", " ", one)

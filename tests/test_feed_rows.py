@@ -108,11 +108,11 @@ def removal_fault(path: Path, scratch: Path) -> tuple[int, str, str]:
 
 def test_rows_come_out_sorted_by_digest_then_entry(csv_file: Write, scratch: Path) -> None:
     """Whatever the order of the file, a segment is sorted by (digest, entry), one segment an algorithm."""
-    path = csv_file(HEADER + f"sha256,{'ff' * 32},b,B\nmd5,{MD5},,A\nsha256,{'ff' * 32},a,A\nsha256,{SHA256},c,\n")
+    path = csv_file(HEADER + f"sha256,{'fe' * 32},b,B\nmd5,{MD5},,A\nsha256,{'fe' * 32},a,A\nsha256,{SHA256},c,\n")
     loaded = load_rows(path, scratch)
     assert content(loaded) == {
         "md5": [(MD5, "", "A")],
-        "sha256": [(SHA256, "c", ""), ("ff" * 32, "a", "A"), ("ff" * 32, "b", "B")],
+        "sha256": [(SHA256, "c", ""), ("fe" * 32, "a", "A"), ("fe" * 32, "b", "B")],
     }
     assert (loaded.rows, loaded.duplicates, loaded.skipped) == (4, 0, 0)
 
