@@ -45,8 +45,14 @@ def peer(world: World) -> Iterator[EventPeer]:
 @pytest.fixture(autouse=True)
 def _no_thread_is_left() -> Iterator[None]:
     """Whoever closes a matcher is rid of it."""
+    before = _threads()
     yield
-    assert not [one.name for one in threading.enumerate() if one.name.startswith("syncd-")]
+    assert not _threads() - before
+
+
+def _threads() -> set[threading.Thread]:
+    """Return the threads of the package that run now, those that an earlier test has left among them."""
+    return {one for one in threading.enumerate() if one.name.startswith("syncd-")}
 
 
 class Seen:
@@ -310,7 +316,8 @@ def test_a_lock_dies_with_its_process_and_not_with_its_children(world: World) ->
 )
 def test_what_cannot_be_is_told_before_anything_starts(world: World, settings: dict[str, object], message: str) -> None:
     """A typing error is not something to find in a log."""
+    before = _threads()
     matcher = Matcher.open(world.mirror)
     with pytest.raises(UsageError, match=message):
         matcher.watch(feed=Feed(**{"url": "https://example.org/feed/", **settings}))  # type: ignore[arg-type]  # as above
-    assert not [one.name for one in threading.enumerate() if one.name.startswith("syncd-")]
+    assert not _threads() - before
