@@ -31,18 +31,14 @@ from syncd.pipeline import gate
 from syncd.pipeline.counting import Counting
 from syncd.pipeline.heads import ListState
 from syncd.pipeline.known_good import BUILT_IN, ONLY_BUILT_IN, KnownGood
-from syncd.pipeline.known_good_change import KnownGoodChange, settle_known_good
 from syncd.pipeline.next_version import SettleContext
 from syncd.pipeline.owed import fold_owed
 from syncd.pipeline.recount import recount
-from syncd.pipeline.settle import (
-    Settled,
-    settle_correction,
-    settle_discard,
-    settle_release,
-    settle_update,
-    settle_whole_discard,
-)
+from syncd.pipeline.settle.correction import settle_correction
+from syncd.pipeline.settle.hold import settle_discard, settle_release, settle_whole_discard
+from syncd.pipeline.settle.known_good import KnownGoodChange, settle_known_good
+from syncd.pipeline.settle.result import Settled
+from syncd.pipeline.settle.update import settle_update
 from syncd.pipeline.suppressed import SuppressedKeys
 from syncd.pipeline.values import Candidate, Over, Pending, Signed, Staged, Update, Verdict
 from syncd.pipeline.values import Hold as Held
@@ -161,13 +157,12 @@ class ListWorld:
     def know(self, digests: set[bytes]) -> None:
         """The operator's known-good file has other digests."""
         before, kept = set(filter(self.hidden, self.stated)), self._kept()
-        closed = any(one.lane is Lane.ADDITIONS for one in self.state.open_holds)
         name = hashlib.sha256(b"".join(sorted(digests))).hexdigest()
         known = KnownGood(f"{BUILT_IN}:{name}", (), lambda: {MD5: as_digests(digests)} if digests else {})
         change = KnownGoodChange(self.state, known)
         self._take(settle_known_good(change, (), self._context(), second_operator=False))
         self.known_good = known
-        self._show(set() if closed else before - kept)
+        self._show(before - kept)
 
     def _kept(self) -> set[Key]:
         """The keys that open holds or refusals keep as they are."""

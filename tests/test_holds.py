@@ -19,7 +19,7 @@ from syncd.operate.holds import end_hold
 from syncd.outcomes import HoldReason, Lane, Outcome
 from syncd.pipeline.outcome import ListOutcome
 from syncd.pipeline.publisher import Publisher
-from syncd.pipeline.settle import Settled
+from syncd.pipeline.settle.result import Settled
 from syncd.publish import author
 from syncd.publish.publication import Proposal
 from syncd.verify.state import prove_state

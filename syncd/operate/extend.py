@@ -8,7 +8,7 @@ from syncd.acts import SuppressionsExtended
 from syncd.catalog.records import AuditEntry, Records, Suppression, SuppressionChange, SuppressionState
 from syncd.operate.suppressions import Corrected, active, check_expiry, check_reason
 from syncd.pipeline.publisher import Publisher
-from syncd.pipeline.settle import Settled
+from syncd.pipeline.settle.result import Settled
 from syncd.units import stamp
 
 

@@ -18,7 +18,9 @@ from syncd.pipeline.heads import ListState, named_segments
 from syncd.pipeline.next_version import SettleContext
 from syncd.pipeline.publisher import Publisher
 from syncd.pipeline.recount import recount
-from syncd.pipeline.settle import Settled, settle_discard, settle_release, settle_update, settle_whole_discard
+from syncd.pipeline.settle.hold import settle_discard, settle_release, settle_whole_discard
+from syncd.pipeline.settle.result import Settled
+from syncd.pipeline.settle.update import settle_update
 from syncd.pipeline.values import Over, Update
 from syncd.pipeline.wire import decode_staged, encode_staged
 

@@ -23,7 +23,7 @@ from syncd.pipeline.heads import read_state
 from syncd.pipeline.known_good import KnownGood, KnownGoodFolder, read_aside
 from syncd.pipeline.next_version import SettleContext
 from syncd.pipeline.publisher import Publisher
-from syncd.pipeline.settle import Settled
+from syncd.pipeline.settle.result import Settled
 from syncd.pipeline.wire import encode_staged
 from syncd.publish.publication import Proposal
 

@@ -17,7 +17,8 @@ from syncd.outcomes import HoldReason
 from syncd.pipeline.heads import ListState, Pinned
 from syncd.pipeline.next_version import SettleContext
 from syncd.pipeline.publisher import Publisher
-from syncd.pipeline.settle import Settled, settle_pin
+from syncd.pipeline.settle.pin import settle_pin
+from syncd.pipeline.settle.result import Settled
 from syncd.pipeline.wire import encode_staged
 
 

@@ -33,7 +33,8 @@ from syncd.outcomes import Finding, HoldReason, Lane
 from syncd.pipeline.heads import ListState
 from syncd.pipeline.next_version import SettleContext
 from syncd.pipeline.publisher import Publisher
-from syncd.pipeline.settle import Settled, settle_correction
+from syncd.pipeline.settle.correction import settle_correction
+from syncd.pipeline.settle.result import Settled
 from syncd.pipeline.wire import encode_staged
 from syncd.units import stamp
 

@@ -14,10 +14,10 @@ from syncd.outcomes import HoldReason, Lane
 from syncd.pipeline.canaries import MustHave, segments_of
 from syncd.pipeline.heads import ListState
 from syncd.pipeline.known_good import ONLY_BUILT_IN, KnownGood, KnownGoodFolder
-from syncd.pipeline.known_good_change import KnownGoodChange, settle_known_good, without_lost
 from syncd.pipeline.next_version import SettleContext
 from syncd.pipeline.publisher import Publisher
-from syncd.pipeline.settle import Settled
+from syncd.pipeline.settle.known_good import KnownGoodChange, settle_known_good, without_lost
+from syncd.pipeline.settle.result import Settled
 from syncd.pipeline.wire import encode_staged
 
 

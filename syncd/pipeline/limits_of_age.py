@@ -6,7 +6,7 @@ from dataclasses import replace
 from syncd.catalog.records import HeadNote, OriginRecord, Records, head_name
 from syncd.format.freshness import SourceAges
 from syncd.format.manifest import Manifest, MaxAge
-from syncd.pipeline.settle import Settled
+from syncd.pipeline.settle.result import Settled
 from syncd.publish.change import ListChange
 from syncd.publish.publication import Proposal, Start
 

@@ -26,14 +26,9 @@ from syncd.format.writer import write_segment
 from syncd.model import Counts
 from syncd.outcomes import HoldReason, Lane
 from syncd.pipeline.counting import Counting
-from syncd.pipeline.heads import (
-    Labels,
-    ListState,
-    Move,
-    RowsBy,
-    together,
-    union,
-)
+from syncd.pipeline.heads import ListState
+from syncd.pipeline.keyed import Labels, RowsBy, together, union
+from syncd.pipeline.move import Move
 from syncd.pipeline.pending import labels_after
 from syncd.pipeline.values import Candidate, Hold, Over, Update, Verdict
 from syncd.publish.change import ListChange

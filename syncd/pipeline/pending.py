@@ -4,7 +4,8 @@ from collections.abc import Mapping
 
 from syncd.format.manifest import Withheld
 from syncd.model import Algorithm
-from syncd.pipeline.heads import Labels, ListState, WithheldBy
+from syncd.pipeline.heads import ListState
+from syncd.pipeline.keyed import Labels, WithheldBy
 from syncd.pipeline.values import Change, Pending, Update
 
 

@@ -25,7 +25,8 @@ from syncd.pipeline.heads import ListState, named_segments, read_state
 from syncd.pipeline.limits_of_age import restated, stating
 from syncd.pipeline.next_version import SettleContext
 from syncd.pipeline.owed import fold_owed
-from syncd.pipeline.settle import Settled, settle_again, settle_update
+from syncd.pipeline.settle.result import Settled
+from syncd.pipeline.settle.update import settle_again, settle_update
 from syncd.pipeline.values import Over, Update
 from syncd.pipeline.wire import encode_staged
 from syncd.publish import author
@@ -361,7 +362,7 @@ def merged(kind: str, proposals: Sequence[Proposal[Records]], records: Records) 
         records=Records(
             **joined,
             notes={name: note for some in every for name, note in some.notes.items()},
-            update=records.update,
+            update=next((some.update for some in (records, *every) if some.update), None),
         ),
         visible=any(proposal.visible for proposal in proposals),
     )

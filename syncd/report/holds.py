@@ -11,7 +11,7 @@ from syncd.outcomes import Finding, HoldReason, Lane, cure
 from syncd.units import count, ranges, stamp
 
 if TYPE_CHECKING:
-    from syncd.pipeline.settle import Settled
+    from syncd.pipeline.settle.result import Settled
 
 
 def hold_in_words(hold: HoldRecord) -> str:

@@ -10,7 +10,7 @@ from syncd.event import Emit
 from syncd.operate.holds import end_hold
 from syncd.outcomes import cure
 from syncd.pipeline.publisher import Publisher
-from syncd.pipeline.settle import Settled
+from syncd.pipeline.settle.result import Settled
 from syncd.report.holds import ended_document, holds_document
 from syncd.units import ranges
 

@@ -4,7 +4,7 @@ A change is the operator's own, like a suppression: a large one waits for a seco
 known to be good come back through the gate.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -15,7 +15,6 @@ import numpy as np
 from syncd.acts import KnownGoodChanged
 from syncd.catalog.records import (
     AuditEntry,
-    HeadNote,
     HoldEnd,
     HoldRecord,
     HoldState,
@@ -24,20 +23,17 @@ from syncd.catalog.records import (
     TakenOff,
     UpdateRecord,
 )
-from syncd.errors import StoreError
 from syncd.format.rows import Digests, Rows, as_digests
 from syncd.format.stack import Resolved, merge_deltas
 from syncd.limits import allowed_alone
 from syncd.model import Algorithm
 from syncd.outcomes import Finding, HoldReason, Lane
-from syncd.pipeline import gate
-from syncd.pipeline.compose import Passing
-from syncd.pipeline.heads import ListState, Move, RowsBy, keys_among, union
+from syncd.pipeline.heads import ListState
+from syncd.pipeline.keyed import RowsBy, keys_among, union
 from syncd.pipeline.known_good import KnownGood
-from syncd.pipeline.next_version import NextVersion, RowWriter, SettleContext, proposal_of, upstream_of, with_labels
-from syncd.pipeline.pending import pending_of
-from syncd.pipeline.settle import Settled, withdrawn
-from syncd.pipeline.values import Hold
+from syncd.pipeline.next_version import SettleContext
+from syncd.pipeline.settle.correction import correct
+from syncd.pipeline.settle.result import Settled
 from syncd.publish.publication import Proposal
 
 _PERIOD: Final = timedelta(days=1)
@@ -167,68 +163,21 @@ def settle_known_good(
 def _composed(
     change: KnownGoodChange, mark: KnownGoodMark, second: str, ends: list[HoldEnd], context: SettleContext
 ) -> Settled:
-    state, rows = change.state, change.rows
-    held = state.origin
-    if held is None:
-        raise StoreError(f"the catalog has no origin for {state.name}", hint="run `syncd verify`")
-    after = state.suppressed.knowing(change.after)
-    move = Move(state, after)
-    move.touch_rows(rows, {algorithm: move.refused_before(algorithm, some) for algorithm, some in rows.items()})
-    judged = replace(pending_of(state, move.if_all_wait()), retired=upstream_of(held).retired is not None)
-    additions = gate.judge(judged, state.limits, state.closed()).additions
-    waits = keys_among(rows, union(state.rows_of(hold) for hold in state.open_holds if hold.lane is not Lane.BOTH))
-    back = {a: state.suppressed.mask(a, some) & ~after.mask(a, some) & ~waits[a] for a, some in rows.items()}
-
-    def passing(algorithm: Algorithm, count: int) -> Passing:
-        nothing = np.zeros(count, bool)
-        return Passing(nothing if isinstance(additions, Hold) else back[algorithm], nothing)
-
-    move.compose(passing)
-    draft = NextVersion(state, move, context)
-    returned = {algorithm: rows[algorithm].take(mask) for algorithm, mask in back.items() if mask.any()}
-    opened = _hold_of(state, returned, additions, context) if isinstance(additions, Hold) else ()
-    origin = draft.origin(replace(held, revision=held.revision + 1))
-    version = draft.change(origin, None)
-    origin = with_labels(origin, state.origin_labels, draft.labels, state)
-    counts = version.counts if version else {}
-    note = HeadNote(held.source, origin.serial, "known_good", None, counts, draft.labels, ours=True)
-    ended = [*ends, *withdrawn(state, move, context)]
-    update = UpdateRecord(state.name, origin.serial, origin.manifest_sha256, b"", context.now) if opened else None
-    proposal = proposal_of(state, version, origin, context, note, ended=ended, opened=opened, update=update)
+    state = change.state
+    settled = correct(state, state.suppressed.knowing(change.after), change.rows, context, "known_good", ends)
     act = KnownGoodChanged(
         list=state.name,
         sha256=change.after.sha256,
         rows=change.taken_off,
-        returned=sum(map(len, returned.values())),
+        returned=settled.returned,
         second=second,
         reason=context.reason,
     )
-    proposal = _with(proposal, mark, AuditEntry(context.now, context.actor or "syncd", act))
-    return Settled(proposal, released=change.taken_off)
-
-
-def _with(proposal: Proposal[Records], mark: KnownGoodMark, entry: AuditEntry) -> Proposal[Records]:
+    entry = AuditEntry(context.now, context.actor or "syncd", act)
+    proposal = settled.proposal or Proposal[Records]("origin", visible=False)
     records = proposal.records or Records()
-    return replace(proposal, records=replace(records, marks=(mark,), audit=(*records.audit, entry)))
-
-
-def _hold_of(
-    state: ListState, returned: Mapping[Algorithm, Rows], judged: Hold, context: SettleContext
-) -> tuple[HoldRecord, ...]:
-    """Return the hold of rows that may not come back at once, and write them."""
-    if not returned or state.origin is None:
-        return ()
-    hold = HoldRecord(
-        list=state.name,
-        source=state.origin.source,
-        lane=Lane.ADDITIONS,
-        reasons=judged.reasons,
-        findings=judged.findings,
-        segments=RowWriter(state).write(returned, public=False),
-        rows=sum(map(len, returned.values())),
-        opened_at=context.now,
-    )
-    return (hold,)
+    records = replace(records, marks=(mark,), audit=(*records.audit, entry))
+    return Settled(replace(proposal, records=records), released=change.taken_off)
 
 
 def _held(change: KnownGoodChange, finding: Finding, waiting: Sequence[HoldRecord], context: SettleContext) -> Settled:
