@@ -5,7 +5,7 @@ to be, as dictionaries.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from syncd.catalog.records import HoldRecord, HoldState, KnownGoodMark, OriginRecord, Suppression
+from syncd.catalog.records import HoldRecord, HoldState, KnownGoodMark, OriginRecord, Pin, Suppression
 from syncd.feed.folder import FeedFolder
 from syncd.feed.layout import segment_path
 from syncd.feed.proof import SignedManifest
@@ -29,7 +29,7 @@ from syncd.model import Algorithm, Counts, ListName
 from syncd.outcomes import Finding, HoldReason, Lane
 from syncd.pipeline import gate
 from syncd.pipeline.counting import Counting
-from syncd.pipeline.heads import ListState
+from syncd.pipeline.heads import ListState, Pinned
 from syncd.pipeline.known_good import BUILT_IN, ONLY_BUILT_IN, KnownGood
 from syncd.pipeline.next_version import SettleContext
 from syncd.pipeline.owed import fold_owed
@@ -37,6 +37,7 @@ from syncd.pipeline.recount import recount
 from syncd.pipeline.settle.correction import settle_correction
 from syncd.pipeline.settle.hold import settle_discard, settle_release, settle_whole_discard
 from syncd.pipeline.settle.known_good import KnownGoodChange, settle_known_good
+from syncd.pipeline.settle.pin import settle_pin
 from syncd.pipeline.settle.result import Settled
 from syncd.pipeline.settle.update import settle_update
 from syncd.pipeline.suppressed import SuppressedKeys
@@ -95,6 +96,10 @@ class ListWorld:
     """rows of the open and discarded holds"""
     suppressions: list[Suppression] = field(default_factory=list)
     known_good: KnownGood = ONLY_BUILT_IN
+    pinned: tuple[List, bool] | None = None
+    """the rows of the version that the list is pinned to, and whether exactly"""
+    past: dict[int, tuple[Manifest, List]] = field(default_factory=dict)
+    """by version: the heads so far, and their rows"""
     as_made: bool | None = None
     """whether the last update's segments were published as the partner made them"""
     _pending: Staged | None = None
@@ -125,6 +130,48 @@ class ListWorld:
         mine = [one.entry for one in self.suppressions if bytes.fromhex(one.digest) == key[0]]
         return key[0] in known or None in mine or key[1] in mine
 
+    def wanted(self, key: Key) -> str | None:
+        """The label that the head should have a key under, but for what is hidden; None: it should not have it."""
+        if self.pinned is None:
+            return self.stated.get(key)
+        rows, exact = self.pinned
+        return rows.get(key) if exact or key in self.stated else None
+
+    def rollback(self, number: int, *, exact: bool) -> None:
+        """An operator rolls the list back to one of its past versions."""
+        older = [version for version in self.past if self.head and version < self.head.version]
+        if not older:
+            return
+        version = older[number % len(older)]
+        manifest, rows = self.past[version]
+        for ref in self.source.missing(OWN, manifest.stack):
+            self.source.store.link(self.feed.segment_path(NAME, ref), segment_path(OWN, ref.sha256))
+        state = self.state
+        pin = Pin(version, manifest.stack, exact, "op", "because", NOW)
+        self._take(settle_pin(state, pin, Pinned(state.opened(manifest.stack), exact), self._context()))
+        self.pinned = (rows, exact)
+        self.refused.clear()
+        for key in {*self.served, *rows}:
+            self._serve(key, self.wanted(key))
+
+    def unpin(self, held: Iterable[Lane]) -> None:
+        """The list follows its source again; the gate holds the lanes ``held`` of what returns."""
+        if self.pinned is None:
+            return
+        state, self.pinned = self.state, None
+        closed = set(held) | ({Lane.REMOVALS} if self._empties() else set())
+        with nervous(held):
+            self._take(settle_pin(state, None, None, self._context()))
+        self._flow({*self.stated, *self.served} - self.refused, closed)
+
+    def _flow(self, keys: Iterable[Key], closed: Container[Lane]) -> None:
+        """Make the head as it should be, but for the lanes that are closed."""
+        for key in keys:
+            want, is_ = self.wanted(key), self.served.get(key)
+            lane = Lane.REMOVALS if want is None else Lane.ADDITIONS
+            if want != is_ and lane not in closed:
+                self._serve(key, want)
+
     def suppress(self, key: Key, *, whole: bool) -> None:
         """An operator suppresses a digest, or one entry of it."""
         number = 1 + max((one.id for one in self.suppressions), default=0)
@@ -148,7 +195,7 @@ class ListWorld:
         self._correct(key, [other for other in self.suppressions if other is not one])
 
     def _correct(self, key: Key, after: list[Suppression]) -> None:
-        before, kept = set(filter(self.hidden, self.stated)), self._kept()
+        before, kept = self._hidden(), self._kept()
         keys = SuppressedKeys(tuple(after), self.known_good)
         self._take(settle_correction(self.state, {MD5: as_digests([key[0]])}, keys, self._context(), "suppress"))
         self.suppressions = after
@@ -156,13 +203,18 @@ class ListWorld:
 
     def know(self, digests: set[bytes]) -> None:
         """The operator's known-good file has other digests."""
-        before, kept = set(filter(self.hidden, self.stated)), self._kept()
+        before, kept = self._hidden(), self._kept()
         name = hashlib.sha256(b"".join(sorted(digests))).hexdigest()
         known = KnownGood(f"{BUILT_IN}:{name}", (), lambda: {MD5: as_digests(digests)} if digests else {})
         change = KnownGoodChange(self.state, known)
         self._take(settle_known_good(change, (), self._context(), second_operator=False))
         self.known_good = known
         self._show(before - kept)
+
+    def _hidden(self) -> set[Key]:
+        """The keys that the head lacks because they are hidden."""
+        keys = {*self.stated, *(self.pinned[0] if self.pinned else ())}
+        return {key for key in keys if self.hidden(key) and self.wanted(key)}
 
     def _kept(self) -> set[Key]:
         """The keys that open holds or refusals keep as they are."""
@@ -174,7 +226,7 @@ class ListWorld:
         for key in [*self.served]:
             self._serve(key, self.served[key])
         for key in back:
-            self._serve(key, self.stated[key])
+            self._serve(key, self.wanted(key))
 
     def first(self, rows: List) -> None:
         """The first version, whole."""
@@ -220,20 +272,14 @@ class ListWorld:
             else:
                 self.stated[key] = label
         closed = closed | ({Lane.REMOVALS} if self._empties() and not accepted else set())
-        for key in merged:
-            want, is_ = self.stated.get(key), self.served.get(key)
-            if want == is_:
-                continue
-            lane = Lane.REMOVALS if want is None else Lane.ADDITIONS
-            if lane not in closed:
-                self._serve(key, want)
+        self._flow(merged, closed)
 
     def _empties(self) -> bool:
         """Whether the list would be left without an entry if all that waits passed."""
         left = {
             key
-            for key in {*self.stated, *self.served}
-            if (self.served if key in self.refused else self.stated).get(key) and not self.hidden(key)
+            for key in {*self.stated, *self.served, *(self.pinned[0] if self.pinned else ())}
+            if (self.served.get(key) if key in self.refused else self.wanted(key)) and not self.hidden(key)
         }
         return bool(self.served) and not left
 
@@ -255,7 +301,7 @@ class ListWorld:
         settled = (settle_release if release else settle_discard)(state, hold, context)
         self._take(settled)
         for key, label in rows.items():
-            if self.stated.get(key) != label or self.served.get(key) == label:
+            if self.wanted(key) != label or self.served.get(key) == label:
                 if release:
                     self.refused.discard(key)
                 continue
@@ -267,7 +313,7 @@ class ListWorld:
         passed = [one for one in others if self.holds[one].state is HoldState.PASSED]
         for other in passed:
             for key, label in self.waiting[other].items():
-                if self.stated.get(key) == label and key not in self.refused:
+                if self.wanted(key) == label and key not in self.refused:
                     self._serve(key, label)
 
     def _end_whole(self, state: ListState, hold: HoldRecord, context: SettleContext, *, release: bool) -> None:
@@ -324,7 +370,8 @@ class ListWorld:
         refs = [self._write(rows_of(change), "delta")] if change else []
         counting.apply([Segment.open(state.path(ref), ref) for ref in refs])
         waiting = [ref for one in state.holds if one.lane is Lane.BOTH for ref in one.segments]
-        kept = {ref.sha256 for ref in (*refs, *state.head.stack, *waiting)}  # one file may be named for two reasons
+        pin = state.origin.pin.stack if state.origin and state.origin.pin else ()
+        kept = {ref.sha256 for ref in (*refs, *state.head.stack, *waiting, *pin)}
         for ref in state.origin.owed if state.origin else ():
             if ref.sha256 not in kept:
                 state.path(ref).unlink(missing_ok=True)
@@ -337,14 +384,10 @@ class ListWorld:
         self.refused.clear()
         self.stated = dict(rows)
         closed |= {Lane.REMOVALS} if self._empties() else set()
-        for key in {*self.served, *rows}:
-            want, is_ = rows.get(key), self.served.get(key)
-            lane = Lane.REMOVALS if want is None else Lane.ADDITIONS
-            if want != is_ and lane not in closed:
-                self._serve(key, want)
+        self._flow({*self.served, *rows}, closed)
 
     def _differ(self, keys: Iterable[Key]) -> bool:
-        return any(self.stated.get(key) != self.served.get(key) for key in keys if not self.hidden(key))
+        return any(self.wanted(key) != self.served.get(key) for key in keys if not self.hidden(key))
 
     def _candidate(
         self,
@@ -436,6 +479,7 @@ class ListWorld:
             stated = basis.end_state.get(MD5)
             assert totals.rows == len(rows) == (stated.rows if stated else 0)
             assert stated is None or stated.checksum == str(totals.checksum)
+        self.past[state.head.version] = (state.head, dict(self.served))
         self._check_counts()
         if self.labels is not None:
             expected = {label: list(self.served.values()).count(label) for label in set(self.served.values())}
@@ -449,8 +493,9 @@ class ListWorld:
         hidden = [key for key in self.stated if self.hidden(key)]
         assert sum(one.suppressed for one in self.origin.waiting.values()) == len(hidden)
         found = {"waiting": [0, 0, 0], "refused": [0, 0, 0]}
-        for key in {*self.served, *self.stated} - set(hidden):
-            want, is_ = self.stated.get(key), self.served.get(key)
+        pinned = set(self.pinned[0]) if self.pinned else set()
+        for key in {key for key in {*self.served, *self.stated, *pinned} if not self.hidden(key)}:
+            want, is_ = self.wanted(key), self.served.get(key)
             if want != is_:
                 kind = 1 if want is None else 2 if is_ is not None else 0
                 found["refused" if key in self.refused else "waiting"][kind] += 1

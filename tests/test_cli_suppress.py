@@ -601,6 +601,33 @@ def test_a_confirmation_is_an_event(listed: World, desk: tuple[Suppressions, Hol
     assert log[-1] == SuppressedEvent("1-11", ("iwf.images",), 11, "alice", "bob", "a holiday photo", None)
 
 
+def test_entries_that_would_return_are_held(listed: World, tmp_path: Path) -> None:
+    """Each list with its hold; the suppressions have ended, and the exit code says that entries wait."""
+    many = tmp_path / "many"
+    many.write_text("".join(f"{alg(number)}\n" for number in range(2000, 3500)))
+    assert syncd("suppress", "--file", many, "--reason", "r", "--ahead").code == 0
+    listed.publish(add=rows(2000, 3500))
+    assert syncd("sync").code == 0
+    done = syncd("unsuppress", "1-1500", "--reason", "r")
+    assert done.code == 3
+    assert done.out == "1,500 suppressions (1-1500) ended: no entry is listed again\n"
+    assert "1,500 entries would return to iwf.images: more rows would be added than the limits allow" in done.err
+    assert "`syncd release 1 --reason R`" in done.err
+    assert syncd("release", 1, "--reason", "seen").code == 0
+    assert syncd("status", "--json").json["lists"][0]["rows"] == 1530
+
+
+def test_entries_that_return_by_expiry_are_judged(listed: World, tmp_path: Path) -> None:
+    """A sync says so."""
+    many = tmp_path / "many"
+    many.write_text("".join(f"{alg(number)}\n" for number in range(2000, 3500)))
+    assert syncd("suppress", "--file", many, "--reason", "r", "--ahead", "--expires", "12h").code == 0
+    listed.publish(add=rows(2000, 3500))
+    assert syncd("sync").code == 0
+    listed.clock.forward(hours=13)
+    assert "iwf.images: entries that would return are held: more rows would be added" in syncd("sync").err
+
+
 def test_the_daemon_suppresses_and_logs_no_digest(today: World, tmp_path: Path) -> None:  # noqa: F811 - a fixture
     """Through the control socket, from all of standard input, a file and the command line."""
     many = tmp_path / "many"

@@ -192,6 +192,8 @@ def actions() -> st.SearchStrategy[list[Any]]:
             st.tuples(st.just("suppress"), st.sampled_from(KEYS), st.booleans()),
             st.tuples(st.just("unsuppress"), st.integers(0, 3)),
             st.tuples(st.just("know"), st.sets(st.sampled_from([key[0] for key in KEYS]), max_size=3)),
+            st.tuples(st.just("rollback"), st.integers(0, 5), st.booleans()),
+            st.tuples(st.just("unpin"), lanes),
         ),
         min_size=1,
         max_size=9,
@@ -203,7 +205,8 @@ def actions() -> st.SearchStrategy[list[Any]]:
 def test_head_and_origin_over_time(tmp_path_factory: pytest.TempPathFactory, first: List, done: list[Any]) -> None:
     """After every act the origin is what the partner states, the head is what was let through, and counts are exact.
 
-    What is suppressed or known to be good is in the head after none of them.
+    What is suppressed or known to be good is in the head after none of them. While the list is pinned, the head is the
+    older version, but for what the partner has removed since.
     """
     note(f"{first}")
     world = ListWorld(tmp_path_factory.mktemp("list"))
@@ -221,7 +224,7 @@ def test_head_and_origin_over_time(tmp_path_factory: pytest.TempPathFactory, fir
                 world.compact(everything=given_[0])
             case "lose":
                 world.lose(given_[0])
-            case "suppress" | "unsuppress" | "know":
+            case "suppress" | "unsuppress" | "know" | "rollback" | "unpin":
                 correct(world, act, given_)
             case _ if open_or_discarded:
                 hold = open_or_discarded[given_[0] % len(open_or_discarded)]
@@ -231,8 +234,12 @@ def test_head_and_origin_over_time(tmp_path_factory: pytest.TempPathFactory, fir
 
 
 def correct(world: ListWorld, act: str, given_: list[Any]) -> None:
-    """The operator suppresses, ends a suppression, or changes the known-good file."""
-    if act == "suppress":
+    """The operator suppresses, ends a suppression, changes the known-good file, rolls back, or ends that."""
+    if act == "rollback":
+        world.rollback(given_[0], exact=given_[1])
+    elif act == "unpin":
+        world.unpin(given_[0])
+    elif act == "suppress":
         world.suppress(given_[0], whole=given_[1])
     elif act == "know":
         world.know(given_[0])

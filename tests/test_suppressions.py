@@ -10,6 +10,7 @@ from standing import prove_feed
 from syncd.acts import Suppressed
 from syncd.catalog.records import HoldState, Suppression, SuppressionState
 from syncd.errors import RefusedError, UsageError
+from syncd.limits import ListLimits
 from syncd.matcher import Matcher
 from syncd.model import Digest, ListName
 from syncd.operate import suppressions
@@ -21,6 +22,7 @@ from world import World, row, rows
 
 LIST = ListName("iwf.images")
 ALL = frozenset(range(30))
+FEW = ListLimits(max_added_rows=5, max_added_percent=0, max_added_week_percent=0)
 
 
 def digest(number: int) -> Digest:
@@ -264,6 +266,76 @@ def test_a_held_row_does_not_come_back_with_the_end_of_a_suppression(standing: W
         hold = publisher.catalog.hold(1)
         assert hold is not None
         assert hold.state is HoldState.RELEASED
+
+
+def test_a_hold_whose_rows_are_suppressed_still_decides_about_them(standing: World) -> None:
+    """The partner has not withdrawn them: they would return with the end of the suppression, unjudged."""
+    many = range(40, 60)
+    standing.limits = FEW
+    standing.publish(add=[row(number) for number in many])
+    assert sync(standing) is Outcome.HELD
+    suppress(standing, *many, second_operator=False)
+    sync(standing)
+    with standing.publisher() as publisher:
+        (hold,) = publisher.catalog.holds()
+        assert hold.state is HoldState.OPEN
+    unsuppress(standing, *range(1, 21))
+    assert served(standing) == ALL
+    end(standing, hold.id, actor="bob")
+    assert served(standing) == ALL | set(many)
+    prove_feed(standing)
+
+
+def test_a_hold_whose_suppressed_rows_the_partner_removes_ends(standing: World) -> None:
+    """Nothing of it can return."""
+    standing.limits = FEW
+    standing.publish(add=[row(number) for number in range(40, 50)])
+    sync(standing)
+    suppress(standing, *range(40, 50), second_operator=False)
+    standing.publish(remove=[row(number) for number in range(40, 50)])
+    sync(standing)
+    with standing.publisher() as publisher:
+        hold = publisher.catalog.hold(1)
+        assert hold is not None
+        assert hold.state is HoldState.WITHDRAWN
+        assert publisher.catalog.holds() == ()
+
+
+def test_what_returns_at_the_end_of_suppressions_is_judged(standing: World) -> None:
+    """Rows that the partner added while they were suppressed were never judged: many at once wait for an operator."""
+    many = range(40, 60)
+    standing.limits = FEW
+    suppress(standing, *many, second_operator=False, ahead=True)
+    standing.publish(add=[row(number) for number in many])
+    sync(standing)
+    done = unsuppress(standing, 1, 2, 3)
+    assert (done.rows, done.opened) == (3, ())
+    done = unsuppress(standing, *range(4, 21))
+    assert served(standing) == ALL | {40, 41, 42}
+    (hold,) = done.opened
+    assert (hold.rows, hold.lane, hold.reasons, done.rows) == (17, Lane.ADDITIONS, (HoldReason.GROWN,), 0)
+    end(standing, hold.id, actor="bob")
+    assert served(standing) == ALL | set(many)
+    prove_feed(standing)
+
+
+def test_one_act_opens_a_hold_for_each_list(standing: World) -> None:
+    """Each is released by itself."""
+    standing.limits = FEW
+    standing.publish(full=rows(0, 30), name=ListName("videos"))
+    standing.sync()
+    many = range(40, 60)
+    suppress(standing, *many, second_operator=False, ahead=True)
+    for name in ("images", "videos"):
+        standing.publish(add=[row(number) for number in many], name=ListName(name))
+    standing.clock.forward(minutes=5)
+    standing.sync()
+    first, second = unsuppress(standing, *range(1, 21)).opened
+    assert {first.list, second.list} == {LIST, "iwf.videos"}
+    end(standing, first.id, actor="bob")
+    end(standing, second.id, actor="bob")
+    assert served(standing) == ALL | set(many)
+    prove_feed(standing)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from pathlib import Path
 from syncd.catalog.folder import StateFolder
 from syncd.feed.folder import FeedFolder
 from syncd.fetch import Endpoint
+from syncd.limits import DEFAULT_LIMITS, ListLimits
 from syncd.listfile import ListFiles
 from syncd.matcher import Matcher
 from syncd.matcher.pull import PullResult, pull
@@ -70,6 +71,8 @@ class World:
     """where the operator finds the partner; the folder itself unless a test says otherwise"""
     signers: keys.Signers = field(default_factory=dict)
     """what the partner signs with; by default the online keys on disk"""
+    limits: ListLimits = DEFAULT_LIMITS
+    """the operator's limits, for every list"""
 
     def __post_init__(self) -> None:
         self.partner = FeedFolder(self.base / "partner")
@@ -118,7 +121,7 @@ class World:
     @contextmanager
     def publisher(self) -> Iterator[Publisher]:
         """The operator's state, open."""
-        with open_publisher(self.state) as publisher:
+        with open_publisher(self.state, limits=lambda _source, _name: self.limits) as publisher:
             yield publisher
 
     def sync(self, *, dry_run: bool = False, **changes: object) -> SyncOutcome:

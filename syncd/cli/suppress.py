@@ -173,7 +173,8 @@ def unsuppress(
 ) -> int:
     """End suppressions: entries that the partner still lists match again.
 
-    Publishes a version with them of each list that they were taken off. If `syncd run` holds the state, that daemon
+    Publishes a version with them of each list that they were taken off. Many at once are judged as any growth, and may
+    be held. If `syncd run` holds the state, that daemon
     does it.
 
     \b
@@ -181,6 +182,7 @@ def unsuppress(
       0   ended
       1   storage
       2   no such suppression, or no reason was given
+      3   ended, but entries that would return are held
       6   it has ended already or waits, or the state is in use, or another user's
 
     \b
@@ -201,7 +203,9 @@ def _unsuppress_here(settings: Any, chosen: Sequence[int], reason: str) -> Docum
     now = utc_now()
     with locked_publisher(settings, "syncd unsuppress") as publisher:
         done = suppressions.unsuppress(publisher, chosen, actor=actor(), reason=reason, now=now)
-        return corrected_document(publisher.catalog, done.suppressions, now, versions=done.versions, rows=done.rows)
+        return corrected_document(
+            publisher.catalog, done.suppressions, now, versions=done.versions, rows=done.rows, opened=done.opened
+        )
 
 
 def _show_done(done: Document, *, as_json: bool, shown: Any) -> int:
@@ -209,7 +213,7 @@ def _show_done(done: Document, *, as_json: bool, shown: Any) -> int:
         print_json(done)
     else:
         shown(done)
-    return Outcome.HELD.exit_code if done["hold"] else 0
+    return Outcome.HELD.exit_code if done["hold"] or done["opened"] else 0
 
 
 def _show_suppressed(done: Document) -> None:
@@ -237,6 +241,9 @@ def _show_unsuppressed(done: Document) -> None:
     listed = f"{_entries(done['rows'])} listed again" if done["rows"] else "no entry is listed again"
     say(f"{_named(done)} ended: {listed}")
     _show_versions(done["versions"])
+    for hold in done["opened"]:
+        what = f"{count(hold['rows'], 'entry')} would return to {hold['list']}"
+        show_trouble("held", f"{what}: {hold['message']}", f"{hold['list']} without them", hold["to_do"])
 
 
 def _show_extended(done: Document) -> None:

@@ -31,7 +31,7 @@ from syncd.cli.output import (
     utc_now,
 )
 from syncd.errors import StoreError, UsageError
-from syncd.outcomes import CANARY_CURE, worst_code
+from syncd.outcomes import CANARY_CURE, cure, worst_code
 from syncd.service.client import error_of
 from syncd.units import count, done_of, in_words, ranges
 
@@ -183,6 +183,10 @@ def _expire(publisher: "Publisher") -> None:
     if expired and expired.suppressions:
         numbers = ranges(one.id for one in expired.suppressions)
         note(f"suppressions expired ({numbers}): {count(expired.rows, 'entry')} listed again", kind="note")
+        for hold in expired.opened:
+            note(
+                f"{hold.list}: entries that would return are held: {hold.message}", hint=cure(hold.reasons, (hold.id,))
+            )
 
 
 def _show(syncs: Sequence[Document], *, dry_run: bool) -> None:

@@ -91,6 +91,8 @@ class Corrected:
     """entries that were taken off, or listed again"""
     hold: HoldRecord | None = None
     """set if a second operator has to confirm them: nothing has changed yet"""
+    opened: tuple[HoldRecord, ...] = ()
+    """holds of entries that would have returned, but did not pass the gate"""
 
 
 def suppress(
@@ -143,7 +145,7 @@ def suppress(
 
 
 def unsuppress(publisher: Publisher, numbers: Sequence[int], *, actor: str, reason: str, now: datetime) -> Corrected:
-    """End suppressions: entries that the partner still lists return.
+    """End suppressions: entries that the partner still lists return if the gate passes them; if not, they are held.
 
     Raises `UsageError` if a number is unknown or no reason is given, `RefusedError` if one has ended already,
     `StoreError`.
@@ -294,7 +296,8 @@ def _end(
 
     settled = publisher.settle_lists(plan, make, now)
     _compact(publisher, settled, now)
-    return Corrected(tuple(ended(one) for one in gone), _versions(settled), rows)
+    opened = tuple(hold for one in settled for hold in one.opened)
+    return Corrected(tuple(ended(one) for one in gone), _versions(settled), rows, opened=opened)
 
 
 @dataclass(frozen=True)

@@ -153,9 +153,9 @@ class Publisher:
 
         published = {manifest.list: manifest for manifest in self.core.publish(purpose, propose, now) or ()}
         return tuple(
-            replace(one, version=published.get(one.proposal.changes[0].list))
+            replace(self._with_holds(one), version=published.get(one.proposal.changes[0].list))
             if one.proposal and one.proposal.changes
-            else one
+            else self._with_holds(one)
             for one in made
         )
 

@@ -107,6 +107,7 @@ def corrected_document(
     versions: Mapping[ListName, int],
     rows: int,
     hold: HoldRecord | None = None,
+    opened: Iterable[HoldRecord] = (),
 ) -> dict[str, Any]:
     """Return the result of an act on suppressions as JSON: the first 100 of them as the catalog has them now."""
     shown: Iterable[Suppression] = (catalog.suppression(one.id) or one for one in suppressions[:_MOST_MADE])
@@ -117,4 +118,5 @@ def corrected_document(
         "versions": dict(versions),
         "rows": rows,
         "hold": hold_document(hold) if hold else None,
+        "opened": [hold_document(one) for one in opened],
     }

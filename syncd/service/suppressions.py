@@ -61,7 +61,8 @@ class Suppressions:
             case "suppressions":
                 return {"document": self.document(ended=order.ended), "end": 0}
             case "unsuppress":
-                return {"corrected": self.unsuppress(order.suppressions, order.reason, user), "end": 0}
+                done = self.unsuppress(order.suppressions, order.reason, user)
+                return {"corrected": done, "end": Outcome.HELD.exit_code if done["opened"] else 0}
             case "extend":
                 wanted = ExtendOrder(order.suppressions, order.reason, until)
                 return {"corrected": self.extend(wanted, user), "end": 0}
@@ -96,6 +97,7 @@ class Suppressions:
                 reason=reason,
             )
         )
+        emit_opened(self._emit, done.opened)
         return self._document(done)
 
     def extend(self, order: ExtendOrder, user: str) -> dict[str, Any]:
@@ -122,6 +124,7 @@ class Suppressions:
         expired = suppressions.expire(self._publisher, now)
         if expired:
             emit_expired(self._emit, expired)
+            emit_opened(self._emit, expired.opened)
         for one in suppressions.announce(self._publisher, now):
             self._emit(
                 events.SuppressionExpiresSoon(
@@ -181,7 +184,13 @@ class Suppressions:
         self._changed()
         catalog, now = self._publisher.catalog, self._clock()
         return corrected_document(
-            catalog, done.suppressions, now, versions=done.versions, rows=done.rows, hold=done.hold
+            catalog,
+            done.suppressions,
+            now,
+            versions=done.versions,
+            rows=done.rows,
+            hold=done.hold,
+            opened=done.opened,
         )
 
 
