@@ -3,8 +3,10 @@
 import contextlib
 import io
 import json
+import re
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,30 +14,13 @@ import pytest
 from syncd.cli.main import main
 from world import Clock, World
 
-CLOCKED = (
-    "audit",
-    "feed",
-    "feed_history",
-    "feed_status",
-    "pull",
-    "init",
-    "sync",
-    "daemon",
-    "status",
-    "pulled",
-    "verify",
-    "repair",
-    "retire",
-    "rotate",
-    "holds",
-    "snapshots",
-    "diff",
-    "lookup",
-    "explain",
-    "matchers",
-    "suppress",
-    "suppressions",
+TAKES_TIME = r"^from syncd\.cli\.output import (\([^)]*|.*)\butc_now\b"
+CLOCKED = sorted(
+    module.stem
+    for module in (Path(__file__).parents[1] / "syncd" / "cli").glob("*.py")
+    if module.stem != "output" and re.search(TAKES_TIME, module.read_text(), re.M)
 )
+"""The modules of commands that take the time."""
 
 
 @dataclass(frozen=True)

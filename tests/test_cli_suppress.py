@@ -370,13 +370,13 @@ def test_another_entry_of_the_digest_is_shown(listed: World) -> None:
 
 MANUAL = re.search(
     r"^## We matched an innocent file\n(.*?)^## ",
-    (Path(__file__).parents[1] / "docs" / "operations.md").read_text(),
+    (Path(__file__).parents[1] / "docs" / "situations.md").read_text(),
     re.M | re.S,
 )
 
 
 def test_the_steps_of_the_manual_can_be_taken(listed: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each command that docs/operations.md gives to who matched an innocent file, in its order."""
+    """Each command that docs/situations.md gives to who matched an innocent file, in its order."""
     monkeypatch.setenv("COLUMNS", "200")
     assert MANUAL
     named = {

@@ -13,13 +13,13 @@ from syncd.feed.folder import FeedFolder
 from syncd.feed.snapshot import open_stacks
 from syncd.format import manifest as manifests
 from syncd.format.manifest import Manifest, SegmentRef
-from syncd.format.rows import Rows
+from syncd.format.rows import Digests, Rows
 from syncd.format.stack import Resolved, Stack, merge_deltas
 from syncd.limits import DEFAULT_LIMITS, ListLimits
 from syncd.model import Algorithm, ListName
 from syncd.outcomes import Finding, Lane
 from syncd.pipeline.canaries import MustHave
-from syncd.pipeline.keyed import Labels, RowsBy
+from syncd.pipeline.keyed import Labels, RowsBy, union
 from syncd.pipeline.known_good import KnownGood, KnownGoodFolder
 from syncd.pipeline.suppressed import NOTHING_SUPPRESSED, SuppressedKeys
 from syncd.pipeline.values import Basis, Over, Period, Window
@@ -102,6 +102,17 @@ class ListState:
         """The rows that an operator discarded and that the partner has not changed since."""
         stacks = self.opened(self.origin.refused) if self.origin else {}
         return {algorithm: merge_deltas(algorithm, stack.segments) for algorithm, stack in stacks.items()}
+
+    def entries_of(self, digests: Mapping[Algorithm, Digests]) -> RowsBy:
+        """Return every entry of sorted ``digests`` that head, origin or the version that the list is pinned to have."""
+        found = []
+        pinned = self.pinned.stacks if self.pinned else {}
+        for algorithm, some in digests.items():
+            for stacks in (self.head_basis.stacks, self.basis.stacks, pinned):
+                stack = stacks.get(algorithm)
+                if stack is not None and stack.width == some.dtype.itemsize:
+                    found.append({algorithm: stack.rows_of(some)})
+        return {algorithm: rows for algorithm, rows in union(found).items() if len(rows)}
 
     @property
     def open_holds(self) -> tuple[HoldRecord, ...]:

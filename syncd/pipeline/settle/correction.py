@@ -32,7 +32,7 @@ def settle_correction(
     """
     if state.origin is None or state.head is None:
         return Settled(None)
-    return correct(state, after, _listed(state, digests), context, plan)
+    return correct(state, after, state.entries_of(digests), context, plan)
 
 
 def correct(
@@ -86,14 +86,3 @@ def _hold_of(state: ListState, rows: RowsBy, judged: Hold, context: SettleContex
         rows=sum(map(len, rows.values())),
         opened_at=context.now,
     )
-
-
-def _listed(state: ListState, digests: Mapping[Algorithm, Digests]) -> RowsBy:
-    """Return every entry of ``digests`` that is in force in head or origin, by key."""
-    listed = []
-    for algorithm, some in digests.items():
-        for basis in (state.head_basis, state.basis):
-            stack = basis.stacks.get(algorithm)
-            if stack is not None and stack.width == some.dtype.itemsize:
-                listed.append({algorithm: stack.rows_of(some)})
-    return {algorithm: rows for algorithm, rows in union(listed).items() if len(rows)}

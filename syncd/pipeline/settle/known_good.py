@@ -53,21 +53,23 @@ class KnownGoodChange:
 
     @cached_property
     def rows(self) -> RowsBy:
-        """Every entry, in head or origin, of digests that are known to be good before or after, and not both."""
-        state, changed = self.state, {}
-        for algorithm in {*state.head_basis.stacks, *state.basis.stacks}:
-            digests = self._changed(algorithm)
-            bases = [basis.stacks[algorithm] for basis in (state.head_basis, state.basis) if algorithm in basis.stacks]
-            rows = union({algorithm: stack.rows_of(digests)} for stack in bases) if len(digests) else {}
-            if len(rows.get(algorithm, ())):
-                changed[algorithm] = rows[algorithm]
-        return changed
+        """Every entry of the list whose digest is known to be good before or after, and not both."""
+        pinned = self.state.pinned.stacks if self.state.pinned else {}
+        algorithms = {*self.state.head_basis.stacks, *self.state.basis.stacks, *pinned}
+        changed = {algorithm: self._changed(algorithm) for algorithm in algorithms}
+        return self.state.entries_of({algorithm: digests for algorithm, digests in changed.items() if len(digests)})
 
     def _changed(self, algorithm: Algorithm) -> Digests:
-        """Return the digests that change, sorted. Those that come back are among the rows that are owed."""
+        """Return the digests that change, sorted.
+
+        Those that come back are among the rows that are owed, or on the version that the list is pinned to.
+        """
         state = self.state
         head, owed = state.head_basis.stacks.get(algorithm), _owed(state, algorithm)
-        parts = [owed.digests] if head is None else [owed.digests, self.after.on(algorithm, head)]
+        older = state.pinned.stacks.get(algorithm) if state.pinned else None
+        parts = [owed.digests]
+        parts += [] if head is None else [self.after.on(algorithm, head)]
+        parts += [] if older is None else [self.before.on(algorithm, older)]
         named = np.concatenate([part for part in parts if len(part)] or parts[:1])
         differs = self.before.mask(algorithm, named) != self.after.mask(algorithm, named)
         width = named.dtype.itemsize
