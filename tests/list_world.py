@@ -226,7 +226,10 @@ class ListWorld:
         for key in [*self.served]:
             self._serve(key, self.served[key])
         for key in back:
-            self._serve(key, self.wanted(key))
+            if key in self.stated:
+                self._serve(key, self.wanted(key))
+            elif not self.hidden(key):
+                self.refused.add(key)  # the list is pinned exactly, and the partner has removed it
 
     def first(self, rows: List) -> None:
         """The first version, whole."""

@@ -7,7 +7,8 @@ import numpy as np
 
 from syncd.catalog.records import HoldEnd, HoldRecord
 from syncd.format.manifest import Withheld
-from syncd.format.rows import Digests
+from syncd.format.rows import Digests, Mask, Rows
+from syncd.format.stack import Stack
 from syncd.model import Algorithm
 from syncd.outcomes import Lane
 from syncd.pipeline import gate
@@ -46,12 +47,14 @@ def correct(
     """Put changed suppressions or known-good digests in force on ``rows``, which are all entries that they change.
 
     An entry that was kept out until now returns if the origin has it and no open hold keeps it back. The gate judges
-    all that return as one change: it may never have seen them.
+    all that return as one change: it may never have seen them. An entry that only the version has to which the list is
+    pinned exactly is refused from now on: the partner has removed it.
     """
     move = Move(state, after)
-    move.touch_rows(rows, {algorithm: move.refused_before(algorithm, some) for algorithm, some in rows.items()})
     held = keys_among(rows, union(state.rows_of(hold) for hold in state.open_holds if hold.lane is not Lane.BOTH))
     back = {a: state.suppressed.mask(a, some) & ~after.mask(a, some) & ~held[a] for a, some in rows.items()}
+    refused = {a: move.refused_before(a, some) | (back[a] & _only_pinned(state, a, some)) for a, some in rows.items()}
+    move.touch_rows(rows, refused)
     move.compose(lambda algorithm, count: Passing(back[algorithm], np.zeros(count, bool)))
     returned = {a: some.take(~some.removed) for a, some in move.head_rows().items() if not some.removed.all()}
     judged = gate.judge(_returning(state, returned), state.limits).additions if returned else Pass()
@@ -62,6 +65,13 @@ def correct(
     ends = [*ended, *withdrawn(state, move, context)]
     settled = published(state, move, context, ends, plan, ours=True, opened=opened)
     return replace(settled, returned=sum(map(len, returned.values())))
+
+
+def _only_pinned(state: ListState, algorithm: Algorithm, rows: Rows) -> Mask:
+    """Mark the rows that an exactly pinned list has, or would have, and the origin has not."""
+    if state.pinned is None or not state.pinned.exact:
+        return np.zeros(len(rows), bool)
+    return ~state.basis.stacks.get(algorithm, Stack(algorithm, [])).resolve(rows).present
 
 
 def _returning(state: ListState, rows: RowsBy) -> Pending:
