@@ -11,6 +11,7 @@ from cryptography.x509 import load_pem_x509_certificates
 
 from syncd.errors import ConfigError, SyncdError
 from syncd.files import read_bytes
+from syncd.settings import Certificate
 from syncd.units import span, stamp
 
 _MAX_CERTIFICATE: Final = 1 << 20
@@ -20,20 +21,7 @@ _URGENT: Final = timedelta(days=7)
 
 
 @dataclass(frozen=True)
-class Certificate:
-    """A certificate of ours, and its use."""
-
-    use: str
-    """``server``: shown to matchers; ``client``: shown to a source"""
-    source: str
-    path: Path
-
-    def __str__(self) -> str:
-        return f"the client certificate for {self.source}" if self.source else "the server's certificate"
-
-
-@dataclass(frozen=True)
-class Period:
+class ValidityPeriod:
     """The time during which a certificate and its whole chain are valid."""
 
     path: Path
@@ -41,10 +29,10 @@ class Period:
     ends: datetime
 
     @staticmethod
-    def of(path: Path) -> "Period":
+    def of(path: Path) -> "ValidityPeriod":
         """Read the period of a PEM file (RFC 5280, 4.1.2.5). Raises `StoreError`, `ValueError`."""
         chain = load_pem_x509_certificates(read_bytes(path, _MAX_CERTIFICATE))
-        return Period(
+        return ValidityPeriod(
             path,
             max(certificate.not_valid_before_utc for certificate in chain),
             min(certificate.not_valid_after_utc for certificate in chain),
@@ -75,7 +63,7 @@ class CertificateView:
     """A certificate, seen at one time."""
 
     certificate: Certificate
-    period: Period
+    period: ValidityPeriod
     now: datetime
 
     @property
@@ -118,9 +106,9 @@ def views(certificates: Iterable[Certificate], now: datetime) -> tuple[Certifica
     return tuple(CertificateView(certificate, period, now) for certificate, period in periods if period)
 
 
-def period_of(path: Path | None) -> Period | None:
+def period_of(path: Path | None) -> ValidityPeriod | None:
     """Return the period of a certificate; None without a path, or if the file cannot be read."""
     try:
-        return Period.of(path) if path else None
+        return ValidityPeriod.of(path) if path else None
     except (SyncdError, ValueError):
         return None

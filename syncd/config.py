@@ -22,11 +22,10 @@ from syncd.errors import UsageError, nearest
 from syncd.limits import DEFAULT_LIMITS, EveryGate, ListLimits
 from syncd.listen import Address
 from syncd.listen import parse as parse_address
-from syncd.settings import AbsolutePath, GivenFile, Retention, invalid_setting, named_files, validated
+from syncd.settings import AbsolutePath, Certificate, GivenFile, Retention, invalid_setting, named_files, validated
 from syncd.sources.tables import AnyTable
 
 if TYPE_CHECKING:
-    from syncd.certificates import Certificate
     from syncd.format.freshness import SourceAges
     from syncd.sources.source import Source
 
@@ -149,10 +148,8 @@ class Config(BaseSettings):
         """Return every source to sync, in the order of the file."""
         return tuple(table.source(name) for name, table in self.sources.items())
 
-    def certificates(self) -> "Iterator[Certificate]":
+    def certificates(self) -> Iterator[Certificate]:
         """Yield every certificate that is named, except those of authorities."""
-        from syncd.certificates import Certificate  # heavy (cryptography): most commands do not look at certificates
-
         if self.serve is not None and self.serve.tls_cert is not None:
             yield Certificate("server", "", self.serve.tls_cert)
         for name, table in self.sources.items():

@@ -7,6 +7,8 @@ import re
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Final, NamedTuple, NewType, Self
 
+from pydantic_core import core_schema
+
 from syncd.errors import UsageError
 
 ListName = NewType("ListName", str)
@@ -60,8 +62,6 @@ class Algorithm(str):
     @classmethod
     def __get_pydantic_core_schema__(cls, _source: Any, _handler: Any) -> Any:
         """Validate a text as the name of an algorithm, and serialize it as text."""
-        from pydantic_core import core_schema
-
         text = core_schema.str_schema(pattern=f"^{ALGORITHM_NAME.pattern}$")
         return core_schema.no_info_after_validator_function(cls, text)
 

@@ -7,6 +7,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -37,6 +38,19 @@ _PLAIN_ADDRESS: Final = re.compile(
 )
 """An address that is certainly valid. Every command reads the configuration, and the modules for a full check take
 longer to import than most commands run."""
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """A certificate that the configuration names, and its use."""
+
+    use: str
+    """``server``: shown to matchers; ``client``: shown to a source"""
+    source: str
+    path: Path
+
+    def __str__(self) -> str:
+        return f"the client certificate for {self.source}" if self.source else "the server's certificate"
 
 
 def invalid_setting(message: str, hint: str) -> PydanticCustomError:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from syncd.errors import UsageError
 from syncd.feed.signed import load_repository
-from syncd.format.batch import Batch, Changes, Removals, Whole
+from syncd.format.batch import Batch, Changes, Removals, WholeList
 from syncd.format.rows import Rows, sort_order
 from syncd.format.segment import Segment
 from syncd.format.stack import Stack
@@ -43,7 +43,7 @@ def columns(rows: dict[Entry, str], *, removed: bool = False) -> dict[Algorithm,
     return found
 
 
-def whole(rows: dict[Entry, str], scratch: Path) -> Whole:
+def whole(rows: dict[Entry, str], scratch: Path) -> WholeList:
     """A whole list, written to the scratch folder."""
     segments = {}
     for algorithm, some in columns(rows).items():
@@ -51,7 +51,7 @@ def whole(rows: dict[Entry, str], scratch: Path) -> Whole:
         ref = write_segment(path, algorithm, "base", [some])
         assert ref
         segments[algorithm] = Segment.open(path, ref)
-    return Whole(segments)
+    return WholeList(segments)
 
 
 def publish(world: World, batch: Batch) -> Published:
@@ -130,7 +130,7 @@ def test_a_whole_list_without_rows_is_refused(world: World) -> None:
     """An export that failed must not empty the list."""
     publish(world, Changes(add=columns(FIRST)))
     with pytest.raises(UsageError, match="the whole list would be empty"):
-        publish(world, Whole({}))
+        publish(world, WholeList({}))
 
 
 entries = st.tuples(st.sampled_from([SHA256, MD5]), st.integers(0, 3), st.sampled_from(["", "a", "b"]))

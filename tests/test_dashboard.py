@@ -19,7 +19,7 @@ from syncd.catalog.records import (
     SyncRecord,
     VersionSummary,
 )
-from syncd.certificates import Certificate, CertificateView, Period
+from syncd.certificates import CertificateView, ValidityPeriod
 from syncd.model import Algorithm, Counts, ListName
 from syncd.outcomes import Outcome
 from syncd.report.expiry import Expiry
@@ -39,6 +39,7 @@ from syncd.service.web.dashboard.parts import due, lasted, next_sync, size
 from syncd.service.web.dashboard.plot import Point, plot, round_marks, time_words
 from syncd.service.web.dashboard.sessions import Sessions
 from syncd.service.web.dashboard.tasks import PageData, Task, tasks
+from syncd.settings import Certificate
 from world import START, Clock
 
 NOW = START + timedelta(days=9)
@@ -279,7 +280,7 @@ def test_metadata_that_expires_says_who_signs_it() -> None:
 def test_a_certificate_that_ends_is_urgent() -> None:
     """And says where the new one goes."""
     path = Path("/etc/syncd/server.pem")
-    period = Period(path, NOW - timedelta(days=80), NOW + timedelta(days=5))
+    period = ValidityPeriod(path, NOW - timedelta(days=80), NOW + timedelta(days=5))
     seen = Overview(NOW, (), (), (), (), (CertificateView(Certificate("server", "", path), period, NOW),))
     assert [(one.urgent, one.why, one.to_do) for one in tasks(seen)] == [
         (

@@ -17,7 +17,7 @@ from certificates import Authority
 from command_line import operate, syncd
 from schemas import DOCS, SCHEMAS, schema
 from syncd.catalog.records import LoadedVersion
-from syncd.certificates import Certificate, views
+from syncd.certificates import views
 from syncd.errors import RefusedError, StoreError, SyncdError, UsageError
 from syncd.operate.matchers import add
 from syncd.outcomes import HoldReason, reasons_in_words
@@ -30,6 +30,7 @@ from syncd.service.holds import Holds
 from syncd.service.orders import Orders
 from syncd.service.questions import Questions
 from syncd.service.syncs import Syncs
+from syncd.settings import Certificate
 from syncd.units import stamp
 from test_daemon import daemon, text, today
 from world import HEAD, START, World, rows

@@ -5,13 +5,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
+from pydantic import ValidationError
+
+from syncd.ask.question import Answers, AskedState, Question
+from syncd.catalog.catalog import Catalog
 from syncd.catalog.folder import StateFolder
-
-if TYPE_CHECKING:
-    from syncd.ask.question import Answers, Question
-    from syncd.catalog.catalog import Catalog
+from syncd.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,8 @@ QUESTIONS: Final[Mapping[str, QuestionKind]] = {
 }
 
 
-def question(name: str, arguments: Mapping[str, Any]) -> "Question":
+def question(name: str, arguments: Mapping[str, Any]) -> Question:
     """Build a question from JSON values. Raises `UsageError`, without repeating them."""
-    from pydantic import ValidationError
-
-    from syncd.errors import UsageError
-
     kind = QUESTIONS[name]
     asked: type[Question] = getattr(import_module(f"syncd.ask.{kind.module}"), kind.name)
     try:
@@ -51,19 +48,16 @@ def question(name: str, arguments: Mapping[str, Any]) -> "Question":
 
 
 def answer(
-    asked: "Question",
+    asked: Question,
     folder: StateFolder,
     now: datetime,
     progress: Callable[[str, int, int], None],
-    catalog: "Catalog | None" = None,
-) -> "Answers":
+    catalog: Catalog | None = None,
+) -> Answers:
     """Answer a question about the state in ``folder``; ``catalog``: its catalog, if it is open already.
 
     Raises `SyncdError`.
     """
-    from syncd.ask.question import AskedState
-    from syncd.catalog.catalog import Catalog
-
     with ExitStack() as stack:
         opened = catalog or stack.enter_context(Catalog.open(folder.catalog))
         return (yield from asked.answers(AskedState(folder, opened, now, progress)))

@@ -1,7 +1,7 @@
 """Garbage collection: removes files that nothing names any more, 24 hours after that was first noticed.
 
-One mechanism for the feed, the origins and a pulled copy: the caller says which files are named, and a small ledger in
-the private folder records since when each of the others was not. A reader that has mapped a file keeps it in any case;
+One mechanism for the feed, the origins and a pulled copy: the caller says which files are named, and a small record in
+the private folder states since when each of the others was not. A reader that has mapped a file keeps it in any case;
 the delay is for readers that have read a manifest and not yet opened its files.
 """
 
@@ -27,8 +27,8 @@ EVERY: Final = timedelta(hours=1)
 KEPT_VERSIONS: Final = 16
 """Versions of a list whose files are kept, including the current one."""
 
-_LEDGER: Final = "unnamed.json"
-_MAX_LEDGER: Final = 64 << 20
+_RECORD: Final = "unnamed.json"
+_MAX_RECORD: Final = 64 << 20
 _REMEMBERED: Final = 1024
 """Older versions whose needs are kept in memory, a few kilobytes each: reading their manifests again after each
 publication would cost more than all the rest of it."""
@@ -56,7 +56,7 @@ def collect(
     ``files``: the existing paths, if they were listed before the lock was taken. Raises `StoreError`.
     """
     keep = set(named)
-    since = _read_ledger(folder).unnamed
+    since = _read_record(folder).unnamed
     remove_temporaries(folder.root)
     remove_temporaries(folder.work)
     existing = folder.store.names() if files is None else files
@@ -69,34 +69,34 @@ def collect(
                 length += folder.store.remove(path)
                 count += 1
             del unnamed[path]
-    ledger = json.dumps({"collected": now.timestamp(), "unnamed": unnamed})
-    install_bytes(folder.work / _LEDGER, ledger.encode(), mode=0o600, durable=False)
+    record = json.dumps({"collected": now.timestamp(), "unnamed": unnamed})
+    install_bytes(folder.work / _RECORD, record.encode(), mode=0o600, durable=False)
     return Collected(count, length)
 
 
 def is_due(folder: FeedFolder, now: datetime, every: timedelta = EVERY) -> bool:
     """Return True unless files were collected less than ``every`` ago. Raises `StoreError`."""
-    return not timedelta() <= timedelta(seconds=now.timestamp() - _read_ledger(folder).collected) < every
+    return not timedelta() <= timedelta(seconds=now.timestamp() - _read_record(folder).collected) < every
 
 
 @dataclass(frozen=True)
-class _Ledger:
+class _Unnamed:
     collected: float = 0.0
     """when files were last removed, in seconds since 1970"""
     unnamed: Mapping[str, float] = field(default_factory=dict)
     """since when each file was unnamed"""
 
 
-def _read_ledger(folder: FeedFolder) -> _Ledger:
-    """Read the ledger. A damaged one, or one of an older syncd, costs a day, not a file."""
+def _read_record(folder: FeedFolder) -> _Unnamed:
+    """Read the record. A damaged one, or one of an older syncd, costs a day, not a file."""
     try:
-        content = folder.read_private(_LEDGER, _MAX_LEDGER)
+        content = folder.read_private(_RECORD, _MAX_RECORD)
         if not content:
-            return _Ledger()
+            return _Unnamed()
         stated = json.loads(content)
-        return _Ledger(float(stated["collected"]), {str(path): float(at) for path, at in stated["unnamed"].items()})
+        return _Unnamed(float(stated["collected"]), {str(path): float(at) for path, at in stated["unnamed"].items()})
     except (ValueError, AttributeError, TypeError, KeyError):
-        return _Ledger()
+        return _Unnamed()
 
 
 def named_by_manifest(manifest: Manifest, sha256: str) -> Iterator[str]:

@@ -28,7 +28,7 @@ class Removals:
 
 
 @dataclass(frozen=True)
-class Whole:
+class WholeList:
     """The complete new content of a list. Rows of the current list that are not in it are removed."""
 
     segments: Mapping[Algorithm, Segment]
@@ -50,9 +50,9 @@ class Changes:
     """sorted by (digest, entry), each once"""
     remove: Removals = field(default_factory=Removals)
     skipped: int = 0
-    """as in `Whole`"""
+    """as in `WholeList`"""
     read: int = 0
-    """as in `Whole`"""
+    """as in `WholeList`"""
 
     def __post_init__(self) -> None:
         for kind, parts in (("add", self.add), ("remove", self.remove.exact)):
@@ -63,4 +63,4 @@ class Changes:
                     raise ValueError(f"rows to {kind} under {algorithm} do not all {kind}")
 
 
-Batch = Whole | Changes
+Batch = WholeList | Changes

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from syncd.errors import UsageError
 from syncd.files import storage
-from syncd.format.batch import Batch, Changes, Whole
+from syncd.format.batch import Batch, Changes, WholeList
 from syncd.listfile.load import Progress, load_removals, load_rows
 
 
@@ -37,7 +37,7 @@ class ListFiles:
                 raise UsageError(
                     f"{self.full} contains no rows", hint="to empty a list, remove its entries with --remove"
                 )
-            return Whole(whole.segments, whole.skipped, whole.read)
+            return WholeList(whole.segments, whole.skipped, whole.read)
         changes = Changes()
         if self.add is not None:
             loaded = load_rows(self.add, _folder(scratch, "add"), skip_bad=self.skip_bad, progress=progress)

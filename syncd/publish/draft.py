@@ -8,7 +8,7 @@ import numpy as np
 
 from syncd.errors import StoreError, UsageError
 from syncd.feed.snapshot import Snapshot
-from syncd.format.batch import Batch, Changes, Removals, Whole
+from syncd.format.batch import Batch, Changes, Removals, WholeList
 from syncd.format.delta import difference, drop_empty, end_state_after, whole_state
 from syncd.format.manifest import EndState, SegmentRef
 from syncd.format.rows import Rows, concatenate, repeats, sort_order
@@ -33,7 +33,7 @@ class ListDraft:
     def apply(self, batch: Batch) -> None:
         """Compare a batch with the version in force. Raises `UsageError`."""
         match batch:
-            case Whole(segments=segments):
+            case WholeList(segments=segments):
                 self._replace(segments)
             case Changes(add=add, remove=remove):
                 self._change(add, self._resolve(remove))

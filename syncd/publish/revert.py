@@ -7,7 +7,7 @@ from syncd.feed.folder import FeedFolder
 from syncd.feed.kept import complete_version
 from syncd.feed.signed import load_repository
 from syncd.feed.snapshot import open_stacks
-from syncd.format.batch import Batch, Whole
+from syncd.format.batch import Batch, WholeList
 from syncd.format.delta import whole_state
 from syncd.format.segment import Segment
 from syncd.format.stack import Stack
@@ -44,6 +44,6 @@ def content_of(folder: FeedFolder, name: ListName, version: int) -> MakeBatch:
                     hint="revert to another version, or restore the feed from a backup; nothing was changed",
                 )
             segments[algorithm] = found
-        return Whole(segments)
+        return WholeList(segments)
 
     return make

@@ -20,7 +20,7 @@ from syncd.catalog.records import (
     SyncRecord,
     head_name,
 )
-from syncd.certificates import Certificate, CertificateView
+from syncd.certificates import CertificateView
 from syncd.certificates import views as certificate_views
 from syncd.feed.signed import load_repository
 from syncd.format.freshness import AgeVerdict, SourceAges, judge_age, usual_limits
@@ -33,6 +33,7 @@ from syncd.report.holds import hold_in_words, reasons_of
 from syncd.report.lagging import MatcherView
 from syncd.report.recorded import last_and_running
 from syncd.report.suppressions import NO_SUPPRESSIONS, SuppressionsView, read_suppressions
+from syncd.settings import Certificate
 from syncd.units import clock_is_behind, count, in_words, span
 
 

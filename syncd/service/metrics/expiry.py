@@ -8,7 +8,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from syncd.catalog.folder import StateFolder
-from syncd.certificates import Period
+from syncd.certificates import ValidityPeriod
 from syncd.config import Config
 from syncd.errors import SyncdError
 from syncd.feed.folder import TRUST
@@ -50,7 +50,7 @@ class ExpiryCollector(Collector):
 
     def __init__(self, folder: StateFolder, config: Callable[[], Config]) -> None:
         self._folder, self._config = folder, config
-        self._certificate = CachedRead(Period.of)
+        self._certificate = CachedRead(ValidityPeriod.of)
         self._metadata = CachedRead(stored_expiries, [f"{role}.json" for role in TOP_LEVEL_ROLES])
 
     def collect(self) -> Iterator[Metric]:

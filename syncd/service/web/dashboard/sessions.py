@@ -20,7 +20,7 @@ Random = Callable[[int], str]
 
 
 @dataclass(frozen=True)
-class _Session:
+class _OpenSession:
     visitor: Visitor
     until: datetime
 
@@ -35,7 +35,7 @@ class Sessions:
         random: Random = secrets.token_urlsafe,
     ) -> None:
         self._clock, self._is_in_force, self._random = clock, is_in_force, random
-        self._sessions: OrderedDict[bytes, _Session] = OrderedDict()
+        self._sessions: OrderedDict[bytes, _OpenSession] = OrderedDict()
         self._lock = threading.Lock()
 
     def open(self, visitor: Visitor) -> str:
@@ -44,7 +44,7 @@ class Sessions:
         with self._lock:
             while len(self._sessions) >= MOST:
                 self._sessions.popitem(last=False)
-            self._sessions[_key(made)] = _Session(visitor, self._clock() + LASTS)
+            self._sessions[_key(made)] = _OpenSession(visitor, self._clock() + LASTS)
         return made
 
     def is_open(self, session: str) -> bool:
