@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NoReturn, cast
+from typing import NoReturn, cast
 
 import pytest
 
@@ -20,7 +20,7 @@ from syncd.operate import matchers
 from syncd.report.overview import Overview
 from syncd.service.access import Access, Kind, Visitor
 from syncd.service.control import Order
-from syncd.service.holds import Holds
+from syncd.service.list_orders import ListOrders
 from syncd.service.orders import Orders
 from syncd.service.questions import Questions
 from syncd.service.syncs import Syncs
@@ -30,10 +30,9 @@ IMAGES, VIDEOS = ListName("iwf.images"), ListName("iwf.videos")
 WEB = Visitor("web", Kind.MATCHER, frozenset({IMAGES}))
 OPERATOR = Visitor("operator", Kind.OPERATOR, None)
 NO_SYNCS = cast(Syncs, None)
-NO_HOLDS = cast(Holds, None)
+NO_LISTS = cast(ListOrders, None)
 NO_QUESTIONS = cast(Questions, None)
 NO_OVERVIEW = cast(Callable[[], Overview], None)
-NO_RETIREMENT = cast(Any, None)
 METRICS = Visitor("metrics", Kind.METRICS, frozenset())
 
 
@@ -195,11 +194,8 @@ def test_an_order_is_in_force_at_once(catalog: Catalog) -> None:
         access=access,
         clock=lambda: NOON,
         emit=log.append,
-        holds=NO_HOLDS,
+        lists=NO_LISTS,
         questions=NO_QUESTIONS,
-        suppressions=cast(Any, None),
-        retire=NO_RETIREMENT,
-        pin=lambda _order, _user: {},
     )
     (answer,) = give(Order(do="matchers_add", state_dir="state", name="mail", lists=(IMAGES,)), "alice")
     token = answer["added"].pop("token")
@@ -235,11 +231,8 @@ def failing_catalog(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> Failin
         access=access,
         clock=lambda: NOON,
         emit=lambda _: None,
-        holds=NO_HOLDS,
+        lists=NO_LISTS,
         questions=NO_QUESTIONS,
-        suppressions=cast(Any, None),
-        retire=NO_RETIREMENT,
-        pin=lambda _order, _user: {},
     )
     return access, told, give
 

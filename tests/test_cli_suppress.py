@@ -26,7 +26,7 @@ from syncd.events import (
 )
 from syncd.model import Digest
 from syncd.operate.holds import end_hold
-from syncd.operate.suppressions import Correction, SuppressionOrder
+from syncd.operate.suppression_order import Correction, SuppressionOrder
 from syncd.outcomes import HoldReason
 from syncd.report import overview
 from syncd.service.control import Order
@@ -257,7 +257,7 @@ def test_the_end_of_their_hold_says_what_became_of_them(
     path = tmp_path / "many"
     path.write_text("".join(f"{alg(number)}\n" for number in range(MANY)))
     assert syncd("suppress", "--file", path, "--reason", "r", "--json").json["hold"]["hold"] == 1
-    monkeypatch.setattr("syncd.cli.holds.actor", lambda: "bob")
+    monkeypatch.setattr("syncd.cli.operator.actor", lambda: "bob")
     assert syncd("discard", 1, "--reason", "r").out == (
         "hold 1 was discarded: suppressions 1-11 are dropped, and no list has changed\n"
     )
@@ -408,7 +408,7 @@ def test_the_steps_of_the_manual_can_be_taken(listed: World, tmp_path: Path, mon
         file = ("suppress", "--file", many, "--reason", "case 4712")
         assert run('syncd suppress --file wrong.csv --reason "case 4712"', *file).code == 3
         number = run("syncd holds", "holds").out.splitlines()[1].split()[0]
-        monkeypatch.setattr("syncd.cli.holds.actor", lambda: "bob")
+        monkeypatch.setattr("syncd.cli.operator.actor", lambda: "bob")
         assert run(command, end, number, "--reason", "r").code == 0
     assert served(listed) == set(range(30)) - {3, *range(10, 21)}
     listed.clock.forward(days=28)

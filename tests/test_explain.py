@@ -16,7 +16,7 @@ from syncd.operate.explained import ExplainedList, Explanation
 from syncd.operate.explanation import explanation_document
 from syncd.operate.holds import end_hold
 from syncd.operate.retire import retire
-from syncd.operate.suppressions import Correction, SuppressionOrder
+from syncd.operate.suppression_order import Correction, SuppressionOrder
 from syncd.service.checkins import Checkins
 from world import HEAD, START, World, row, rows
 
@@ -353,7 +353,7 @@ def test_a_digest_on_standard_input(running: World) -> None:
     ran = syncd("explain", "-", stdin=asked(3) + "\n")
     assert (ran.code, ran.out.splitlines()[0]) == (0, "iwf.images: not in force now, version 2")
     two = syncd("explain", "-", stdin=f"{asked(3)}\n{asked(4)}\n")
-    assert (two.code, two.err.splitlines()[0]) == (2, "error: standard input has 2 lines")
+    assert (two.code, two.err.splitlines()[0]) == (2, "error: standard input has 2 lines instead of one digest")
 
 
 def test_nothing_supported_it(running: World) -> None:

@@ -16,7 +16,6 @@ from syncd.pipeline.outcome import SyncOutcome
 from syncd.pipeline.publisher import Publisher
 from syncd.service.access import Access
 from syncd.service.control import Order
-from syncd.service.holds import Holds
 from syncd.service.orders import Orders
 from syncd.service.questions import Questions
 from syncd.service.syncs import RunningSync, Syncs
@@ -55,7 +54,6 @@ def give(world: World) -> Iterator[Callable[..., list[dict[str, Any]]]]:
         def answers(refused: dict[str, SyncdError], log: list[Event], *, wait: bool = True) -> list[dict[str, Any]]:
             syncs = cast(Syncs, Started(refused))
             access = Access(publisher.catalog)
-            holds = Holds(publisher, world.clock, log.append, lambda: None)
             catalog = publisher.catalog
             orders = Orders(
                 state_dir="s",
@@ -66,11 +64,8 @@ def give(world: World) -> Iterator[Callable[..., list[dict[str, Any]]]]:
                 access=access,
                 clock=world.clock,
                 emit=log.append,
-                holds=holds,
+                lists=cast(Any, None),
                 questions=Questions(world.state, catalog, world.clock),
-                suppressions=cast(Any, None),
-                retire=nothing,
-                pin=lambda _order, _user: {},
             )
             return list(orders(Order(do="sync", state_dir="s", wait=wait), "alice"))
 
@@ -149,7 +144,7 @@ def test_a_command_that_does_not_wait_shows_what_was_refused(
 def told(world: World, publisher: Publisher, running: RunningSync | None) -> tuple[str, int]:
     """What is told of a sync, and the exit code."""
     syncs, state, catalog = cast(Syncs, Started({}, running)), str(world.state.root), publisher.catalog
-    access, holds = Access(catalog), Holds(publisher, world.clock, lambda _: None, lambda: None)
+    access = Access(catalog)
     orders = Orders(
         state_dir=state,
         syncs=syncs,
@@ -159,11 +154,8 @@ def told(world: World, publisher: Publisher, running: RunningSync | None) -> tup
         access=access,
         clock=world.clock,
         emit=lambda _: None,
-        holds=holds,
+        lists=cast(Any, None),
         questions=Questions(world.state, catalog, world.clock),
-        suppressions=cast(Any, None),
-        retire=nothing,
-        pin=lambda _order, _user: {},
     )
     (answer,) = orders(Order(do="sync_status", state_dir=state, sync_id="5afe"), "alice")
     return answer["status"]["outcome"], answer["end"]

@@ -14,6 +14,8 @@ from syncd.operate import rollback as operate
 from syncd.operate import suppressions
 from syncd.operate.holds import end_hold
 from syncd.operate.rollback import Rollback
+from syncd.operate.suppression_ends import unsuppress
+from syncd.operate.suppression_order import Correction, SuppressionOrder
 from syncd.outcomes import HoldReason, Outcome
 from syncd.verify.state import prove_state
 from world import World, row, rows
@@ -115,13 +117,13 @@ def test_a_suppression_wins_over_a_rollback(moved: World) -> None:
     with moved.publisher() as publisher:
         for number in (3, 41):
             algorithm, text, *_ = row(number)
-            correction = suppressions.Correction(Digest.parse(f"{algorithm}:{text}"))
-            asked = suppressions.SuppressionOrder((correction,), "wrong")
+            correction = Correction(Digest.parse(f"{algorithm}:{text}"))
+            asked = SuppressionOrder((correction,), "wrong")
             suppressions.suppress(publisher, asked, actor="alice", now=moved.clock())
     rollback(moved, 1)
     assert served(moved) == ALL - {0, 3}
     with moved.publisher() as publisher:
-        suppressions.unsuppress(publisher, [1, 2], actor="alice", reason="right", now=moved.clock())
+        unsuppress(publisher, [1, 2], actor="alice", reason="right", now=moved.clock())
     assert served(moved) == ALL - {0}
     sound(moved)
     unpin(moved)

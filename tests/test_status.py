@@ -26,7 +26,7 @@ from syncd.report.overview import StorageFault
 from syncd.report.status import StatusDocument, status_document
 from syncd.service.access import Access
 from syncd.service.control import ControlSocket, Handle, Order
-from syncd.service.holds import Holds
+from syncd.service.list_orders import ListOrders
 from syncd.service.orders import Orders
 from syncd.service.questions import Questions
 from syncd.service.syncs import Syncs
@@ -249,11 +249,8 @@ def listening(world: World, handle: Handle | None = None) -> Iterator[None]:
             access=Access(catalog),
             clock=world.clock,
             emit=lambda _: None,
-            holds=Holds(publisher, world.clock, lambda _: None, lambda: None),
+            lists=ListOrders(publisher, world.clock, lambda _: None, lambda: None, cast(Any, None)),
             questions=Questions(world.state, catalog, world.clock),
-            suppressions=cast(Any, None),
-            retire=cast(Any, None),
-            pin=lambda _order, _user: {},
         )
         socket = ControlSocket(world.base / "c.sock", handle or orders, lambda _: None)
         socket.open()

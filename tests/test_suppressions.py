@@ -13,9 +13,11 @@ from syncd.errors import RefusedError, UsageError
 from syncd.limits import ListLimits
 from syncd.matcher import Matcher
 from syncd.model import Digest, ListName
+from syncd.operate import suppression_ends as ends
 from syncd.operate import suppressions
 from syncd.operate.holds import end_hold
-from syncd.operate.suppressions import Corrected, Correction, SuppressionOrder
+from syncd.operate.suppressed_lists import Corrected
+from syncd.operate.suppression_order import Correction, SuppressionOrder
 from syncd.outcomes import HoldReason, Lane, Outcome
 from syncd.verify.state import prove_state
 from world import World, row, rows
@@ -49,7 +51,7 @@ def suppress(world: World, *numbers: int, actor: str = "alice", second_operator:
 def unsuppress(world: World, *numbers: int) -> Corrected:
     """End suppressions."""
     with world.publisher() as publisher:
-        return suppressions.unsuppress(publisher, numbers, actor="bob", reason="it was right", now=world.clock())
+        return ends.unsuppress(publisher, numbers, actor="bob", reason="it was right", now=world.clock())
 
 
 def listed(world: World) -> tuple[Suppression, ...]:
@@ -168,13 +170,13 @@ def test_one_entry_is_suppressed_and_the_others_go_on(standing: World) -> None:
     suppress(standing, 3, entry=entry)
     assert 3 not in served(standing)
     with standing.publisher() as publisher:
-        assert suppressions.gained(publisher, standing.clock()) == ()
+        assert ends.gained(publisher, standing.clock()) == ()
     standing.publish(add=[(algorithm, text, "another", label)])
     sync(standing)
     assert 3 in served(standing)
     with standing.publisher() as publisher:
-        assert [one.id for one in suppressions.gained(publisher, standing.clock())] == [1]
-        assert suppressions.gained(publisher, standing.clock()) == ()
+        assert [one.id for one in ends.gained(publisher, standing.clock())] == [1]
+        assert ends.gained(publisher, standing.clock()) == ()
     prove_feed(standing)
 
 
@@ -183,15 +185,15 @@ def test_it_expires_and_says_so_before(standing: World) -> None:
     suppress(standing, 3, expires_at=standing.clock() + timedelta(days=30))
     suppress(standing, 4)
     with standing.publisher() as publisher:
-        assert suppressions.announce(publisher, standing.clock()) == ()
-        assert suppressions.expire(publisher, standing.clock()) is None
+        assert ends.announce(publisher, standing.clock()) == ()
+        assert ends.expire(publisher, standing.clock()) is None
     standing.clock.forward(days=28)
     with standing.publisher() as publisher:
-        assert [one.id for one in suppressions.announce(publisher, standing.clock())] == [1]
-        assert suppressions.announce(publisher, standing.clock()) == ()
+        assert [one.id for one in ends.announce(publisher, standing.clock())] == [1]
+        assert ends.announce(publisher, standing.clock()) == ()
     standing.clock.forward(days=3)
     with standing.publisher() as publisher:
-        done = suppressions.expire(publisher, standing.clock())
+        done = ends.expire(publisher, standing.clock())
         assert done is not None
         assert (done.rows, done.versions) == (1, {LIST: 4})
         assert "automatic" in {one.actor for one in publisher.catalog.audit_entries(1)}

@@ -20,12 +20,11 @@ from syncd.report import overview
 from syncd.service.access import Access, Kind, PersonToken
 from syncd.service.checkins import Checkins
 from syncd.service.control import Handle
-from syncd.service.holds import Holds
+from syncd.service.list_orders import ListOrders
 from syncd.service.news import Announcements
 from syncd.service.orders import Orders
 from syncd.service.pulls import Pulls
 from syncd.service.questions import Questions
-from syncd.service.suppressions import Suppressions
 from syncd.service.syncs import Syncs
 from syncd.service.web.context import Context
 from syncd.service.web.health import Health
@@ -176,9 +175,6 @@ def make_orders(
 ) -> Handle:
     """As the daemon does it."""
 
-    def no_retirement(name: str, reason: str, user: str) -> dict[str, Any]:
-        raise AssertionError(name, reason, user)
-
     return Orders(
         state_dir=str(config.state_dir),
         syncs=syncs,
@@ -189,10 +185,7 @@ def make_orders(
         access=access,
         clock=world.clock,
         emit=told.append,
-        holds=Holds(publisher, world.clock, told.append, news.changed),
-        suppressions=Suppressions(publisher, world.clock, told.append, news.changed, lambda: True),
-        retire=no_retirement,
-        pin=lambda _order, _user: {},
+        lists=ListOrders(publisher, world.clock, told.append, news.changed, lambda: config),
     )
 
 

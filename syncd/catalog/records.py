@@ -129,6 +129,11 @@ def head_name(source: str, name: ListName) -> ListName:
     return ListName(f"{source}.{name}")
 
 
+def own_name(published: ListName) -> ListName:
+    """Return the source's own name for a published list."""
+    return ListName(published.partition(".")[2])
+
+
 @dataclass(frozen=True)
 class HeadRecord:
     """The published state of a list. ``origin_serial``: None if the list follows no source."""

@@ -13,6 +13,7 @@ import typer
 from syncd.errors import RefusedError, StoreError, UsageError
 from syncd.files import read_bytes
 from syncd.settings import parse_duration
+from syncd.units import count
 
 LARGEST: Final = 2**53 - 1
 """The highest version: as in manifests, which any JSON reader has to parse."""
@@ -23,9 +24,13 @@ OnlineKeys = Annotated[
     Path | None,
     typer.Option(metavar="DIR", help="The keys for daily signing; default: FEED.keys, beside FEED."),
 ]
+SignWith = Annotated[
+    list[str] | None, typer.Option(metavar="FILE", help="A key of a list with its own keys; may be repeated.")
+]
 PublishedList = Annotated[str, typer.Argument(metavar="LIST", help="A published list, such as iwf.images.")]
 _MAX_PORT: Final = 0xFFFF
 _MAX_TOKEN: Final = 4096
+_MAX_STDIN: Final = 1 << 20
 _MAX_ROOT: Final = 1 << 20
 
 
@@ -78,13 +83,19 @@ def token(path: Path | None) -> str | None:
     return content
 
 
-def time(text: str, option: str, now: datetime) -> datetime:
-    """Parse a time, or a duration before ``now``."""
+def instant(text: str) -> datetime | None:
+    """Parse a time, in UTC unless it names a zone. None if it is not a time."""
     try:
         parsed = datetime.fromisoformat(text)
         return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError):
-        pass
+        return None
+
+
+def time(text: str, option: str, now: datetime) -> datetime:
+    """Parse a time, or a duration before ``now``."""
+    if (given := instant(text)) is not None:
+        return given
     try:
         return now - timedelta(seconds=parse_duration(text))
     except (UsageError, OverflowError):
@@ -94,16 +105,19 @@ def time(text: str, option: str, now: datetime) -> datetime:
         ) from None
 
 
-def digest_of(text: str) -> str:
-    """Return the one digest that was given; ``-`` reads it from standard input, so that it is not in the arguments."""
+def digest_of(text: str, hint: str = "write one ALG:HEX to it") -> str:
+    """Return the one digest that was given; ``-`` reads it from standard input, so that it is not in the arguments.
+
+    ``hint``: if it has more lines, or none.
+    """
     if text != "-":
         return text
     try:
-        lines = [line.strip() for line in sys.stdin if line.strip()]
+        lines = [line.strip() for line in sys.stdin.read(_MAX_STDIN).splitlines() if line.strip()]
     except UnicodeDecodeError:
         raise UsageError("standard input is not text", hint="write one ALG:HEX to it") from None
     if len(lines) != 1:
-        raise UsageError(f"standard input has {len(lines)} lines", hint="write one line to it: ALG:HEX")
+        raise UsageError(f"standard input has {count(len(lines), 'line')} instead of one digest", hint=hint)
     return lines[0]
 
 

@@ -1,25 +1,23 @@
 """Digests to suppress, from arguments, standard input or a file; and numbers of suppressions."""
 
 import csv
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from syncd.cli.arguments import named_file
+from syncd.cli.arguments import digest_of, instant, named_file
 from syncd.errors import UsageError
 from syncd.model import MAX_ENTRY_BYTES, Digest
 from syncd.settings import parse_duration
 from syncd.units import count
 
 MOST: Final = 100_000
-"""Digests of one command; see `syncd.operate.suppressions.MOST_AT_ONCE`."""
+"""Digests of one command; see `syncd.operate.suppression_order.MOST_AT_ONCE`."""
 _LARGEST_FILE: Final = 64 << 20
 _MOST_DIGITS: Final = 15
 _NAMED: Final = 20
-_STDIN: Final = "-"
 _COLUMNS: Final = ("algorithm", "digest", "entry")
 
 
@@ -41,17 +39,7 @@ class _BadLine:
 
 def from_argument(text: str, entry: str | None) -> tuple[GivenDigest, ...]:
     """Read the digest of an argument; ``-``: one from standard input. Raises `UsageError`, without the digest."""
-    if text == _STDIN:
-        try:
-            lines = [line for line in sys.stdin.read(_LARGEST_FILE).splitlines() if line.strip()]
-        except UnicodeDecodeError:
-            raise UsageError("standard input is not text", hint="write one ALG:HEX to it") from None
-        if len(lines) != 1:
-            raise UsageError(
-                f"standard input has {count(len(lines), 'line')} instead of one digest",
-                hint="write one ALG:HEX to it; --file reads many from a file",
-            )
-        (text,) = lines
+    text = digest_of(text, "write one ALG:HEX to it; --file reads many from a file")
     if entry is not None:
         _check_entry(entry)
     return (GivenDigest(Digest.parse(text), entry),)
@@ -138,11 +126,8 @@ def expiry(text: str | None, now: datetime) -> datetime | None:
     """Parse ``--expires``: a duration from ``now``, or a time. None if it was not given. Raises `UsageError`."""
     if text is None:
         return None
-    try:
-        time = datetime.fromisoformat(text)
-        return (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC)
-    except (ValueError, OverflowError):
-        pass
+    if (given := instant(text)) is not None:
+        return given
     try:
         return now + timedelta(seconds=parse_duration(text))
     except (UsageError, OverflowError):

@@ -6,17 +6,8 @@ from typing import Annotated, Final
 
 import typer
 
-from syncd.cli.arguments import MOST_KEYS, Feed, OnlineKeys
-from syncd.cli.feed_guard import (
-    Accept,
-    DryRun,
-    MaxAdded,
-    MaxRemoved,
-    chosen_limits,
-    exit_code,
-    publication_document,
-    show_publication,
-)
+from syncd.cli.arguments import MOST_KEYS, Feed, OnlineKeys, SignWith
+from syncd.cli.feed_guard import Accept, DryRun, MaxAdded, MaxRemoved, chosen_limits, show_publication
 from syncd.cli.output import JsonFlag, note, print_json, progress, say, utc_now
 from syncd.errors import UsageError
 from syncd.feed import layout
@@ -26,12 +17,9 @@ from syncd.listfile import ListFiles
 from syncd.model import list_name
 from syncd.pipeline.guard import PartnersGuard
 from syncd.publish import author
-from syncd.publish.rotate import finish, online_signers, refuse_operators
+from syncd.publish.rotate import feed_signers, finish, refuse_operators
 from syncd.units import count, stamp
 
-SignWith = Annotated[
-    list[str] | None, typer.Option(metavar="FILE", help="A key of a list with its own keys; may be repeated.")
-]
 OneList = Annotated[str, typer.Option("--list", metavar="L", help="The list.")]
 _OPERATORS: Final = "only `syncd sync` publishes there; publish your own rows in a feed of their own, added as a source"
 
@@ -122,18 +110,14 @@ def publish(
     listed = list_name(name)
     refuse_operators(feed, _OPERATORS)
     finish(folder)
-    signers = online_signers(folder, online_keys or author.keys_folder(feed), sign_with or ())
+    signers = feed_signers(folder, online_keys, sign_with)
     guard = PartnersGuard(folder, utc_now(), limits, accept)
     with progress(f"publishing {listed}") as report:
         read = partial(files.read, progress=lambda done, total: report("reading", done, total))
         published = guard.publish(listed, read, signers, new=new, dry_run=dry_run)
     if published.skipped:
         note(f"{count(published.skipped, 'bad row')} left out: see {skip_bad}")
-    if as_json:
-        print_json(publication_document(published, guard.judgement))
-    else:
-        show_publication(published, guard.judgement, dry_run=dry_run)
-    return exit_code(guard.judgement)
+    return show_publication(published, guard.judgement, dry_run=dry_run, as_json=as_json)
 
 
 def compact(
@@ -167,7 +151,7 @@ def compact(
     finish(folder)
     published = map(layout.list_of, load_repository(folder).targets())
     chosen = [list_name(name) for name in names] if names else sorted(filter(None, published))
-    signers = online_signers(folder, online_keys or author.keys_folder(feed), sign_with or ())
+    signers = feed_signers(folder, online_keys, sign_with)
     folded = {name: author.compact(folder, name, signers, utc_now(), everything=everything) for name in chosen}
     if as_json:
         versions = {name: manifest.version if manifest else None for name, manifest in folded.items()}
@@ -207,7 +191,7 @@ def retire(
     if not reason.strip():
         raise UsageError("a reason is needed", hint="state it with --reason")
     finish(folder)
-    signers = online_signers(folder, online_keys or author.keys_folder(feed), sign_with or ())
+    signers = feed_signers(folder, online_keys, sign_with)
     now = utc_now()
     published = author.retire(folder, listed, signers, now)
     if as_json:

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from syncd.cli.output import note, say, show_table, show_trouble
+from syncd.cli.output import note, print_json, say, show_table, show_trouble
 from syncd.errors import UsageError
 from syncd.limits import ListLimits
 from syncd.outcomes import Outcome
@@ -38,13 +38,16 @@ def chosen_limits(max_removed: float | None, max_added: float | None) -> ListLim
         ) from None
 
 
-def exit_code(judgement: Judgement | None) -> int:
-    """Return the exit code of a publication that did not fail."""
+def show_publication(published: Published, judgement: Judgement | None, *, dry_run: bool, as_json: bool) -> int:
+    """Print a publication, or its refusal, and return the exit code."""
+    if as_json:
+        print_json(_publication_document(published, judgement))
+    else:
+        _show_publication(published, judgement, dry_run=dry_run)
     return 0 if judgement is None or judgement.permitted else Outcome.HELD.exit_code
 
 
-def show_publication(published: Published, judgement: Judgement | None, *, dry_run: bool) -> None:
-    """Print what was published, or what would have been and why it was not."""
+def _show_publication(published: Published, judgement: Judgement | None, *, dry_run: bool) -> None:
     name, version, rows = published.list, published.version, count(published.rows, "row")
     if judgement is None:
         say(f"{name} is up to date: version {version}, {rows}")
@@ -90,7 +93,7 @@ def _show_hold(judgement: Judgement) -> None:
     )
 
 
-def publication_document(published: Published, judgement: Judgement | None) -> dict[str, Any]:
+def _publication_document(published: Published, judgement: Judgement | None) -> dict[str, Any]:
     """Return a publication, or its refusal, as JSON. ``judged`` is null if nothing would change."""
     return {
         "list": published.list,

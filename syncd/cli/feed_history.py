@@ -5,19 +5,9 @@ from typing import Annotated, Any
 
 import typer
 
-from syncd.cli.arguments import LARGEST, Feed, OnlineKeys
+from syncd.cli.arguments import LARGEST, Feed, OnlineKeys, SignWith
 from syncd.cli.difference import show_difference
-from syncd.cli.feed import SignWith
-from syncd.cli.feed_guard import (
-    Accept,
-    DryRun,
-    MaxAdded,
-    MaxRemoved,
-    chosen_limits,
-    exit_code,
-    publication_document,
-    show_publication,
-)
+from syncd.cli.feed_guard import Accept, DryRun, MaxAdded, MaxRemoved, chosen_limits, show_publication
 from syncd.cli.output import JsonFlag, print_json, progress, say, show_table, utc_now
 from syncd.feed.difference import ComparedVersions, changes_document
 from syncd.feed.folder import FeedFolder
@@ -27,7 +17,7 @@ from syncd.model import Counts, ListName, list_name
 from syncd.pipeline.guard import PartnersGuard
 from syncd.publish import author
 from syncd.publish.revert import content_of
-from syncd.publish.rotate import finish, online_signers, refuse_operators
+from syncd.publish.rotate import feed_signers, finish, refuse_operators
 from syncd.units import count, day, stamp
 
 ListOfFeed = Annotated[str, typer.Argument(metavar="LIST", help="A list of the feed.")]
@@ -169,12 +159,8 @@ def revert(
     refuse_operators(feed, "roll a list back there by `syncd rollback LIST VERSION --reason R`")
     finish(folder)
     complete_version(folder, listed, load_repository(folder), version)
-    signers = online_signers(folder, online_keys or author.keys_folder(feed), sign_with or ())
+    signers = feed_signers(folder, online_keys, sign_with)
     guard = PartnersGuard(folder, utc_now(), limits, accept)
     with progress(f"reverting {listed}"):
         published = guard.publish(listed, content_of(folder, listed, version), signers, new=False, dry_run=dry_run)
-    if as_json:
-        print_json(publication_document(published, guard.judgement))
-    else:
-        show_publication(published, guard.judgement, dry_run=dry_run)
-    return exit_code(guard.judgement)
+    return show_publication(published, guard.judgement, dry_run=dry_run, as_json=as_json)

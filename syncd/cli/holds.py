@@ -2,22 +2,12 @@
 
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from syncd.cli.arguments import LARGEST
-from syncd.cli.operator import (
-    ConfigFile,
-    Document,
-    actor,
-    daemon_report,
-    load_config,
-    locked_publisher,
-    open_catalog,
-    send_single,
-    state_folder,
-)
+from syncd.cli.operator import ConfigFile, Document, carry_out, load_config, state_report
 from syncd.cli.output import JsonFlag, note, print_json, say, show_table, utc_now
 from syncd.units import ago, count, day
 
@@ -43,7 +33,7 @@ def holds(config: ConfigFile = None, as_json: JsonFlag = False) -> None:
       syncd holds --json
     """
     settings = load_config(config)
-    document = daemon_report(settings, "holds") or _read_here(settings)
+    document = state_report(settings, "holds")
     if as_json:
         print_json(document)
         return
@@ -74,13 +64,6 @@ def holds(config: ConfigFile = None, as_json: JsonFlag = False) -> None:
 
 def _identity(hold: Document) -> tuple[str, ...]:
     return str(hold["hold"]), hold["list"], hold["lane"], f"{hold['rows']:,}"
-
-
-def _read_here(settings: Any) -> Document:
-    from syncd.report.holds import holds_document  # SQLAlchemy: not needed if the daemon answers
-
-    with open_catalog(state_folder(settings)) as catalog:
-        return holds_document(catalog.holds())
 
 
 def release(hold: HoldNumber, reason: Reason, config: ConfigFile = None, as_json: JsonFlag = False) -> None:
@@ -129,8 +112,8 @@ def discard(hold: HoldNumber, reason: Reason, config: ConfigFile = None, as_json
 
 def _end(number: int, reason: str, config: Path | None, *, release: bool, as_json: bool) -> None:
     settings = load_config(config)
-    answer = send_single(settings, {"do": "release" if release else "discard", "hold": number, "reason": reason})
-    ended = _end_here(settings, number, reason, release=release) if answer is None else answer["ended"]
+    order = {"do": "release" if release else "discard", "hold": number, "reason": reason}
+    ended = carry_out(settings, order)["ended"]
     if as_json:
         print_json({"ended": ended})
         return
@@ -165,22 +148,3 @@ def _show_suppressions(ended: Document) -> None:
     say(f"{named} are in force, {count(ended['wanted_rows'], 'row')} off the lists")
     for name, version in ended["versions"].items():
         say(f"{name} version {version} published")
-
-
-def _end_here(settings: Any, number: int, reason: str, *, release: bool) -> Document:
-    # numpy and SQLAlchemy: not needed if the daemon does it
-    from syncd.operate.holds import end_hold
-    from syncd.report.holds import ended_document
-
-    purpose = f"syncd {'release' if release else 'discard'}"
-    with locked_publisher(settings, purpose) as publisher:
-        settled = end_hold(
-            publisher,
-            number,
-            release=release,
-            actor=actor(),
-            reason=reason,
-            now=utc_now(),
-            second_operator=settings.corrections.second_operator,
-        )
-        return ended_document(publisher.catalog, number, settled)

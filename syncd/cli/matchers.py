@@ -1,6 +1,6 @@
 """``syncd matchers``: the permitted matchers, and the versions they have loaded."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -12,12 +12,12 @@ from syncd.cli.operator import (
     ConfigFile,
     Document,
     actor,
-    daemon_report,
     load_config,
     open_catalog,
     send_single,
     state_folder,
     state_lock,
+    state_report,
 )
 from syncd.cli.output import JsonFlag, OutputError, flush, note, print_json, say, show_table, utc_now
 from syncd.errors import StoreError, UsageError
@@ -58,7 +58,7 @@ def matchers(context: typer.Context, config: ConfigFile = None, as_json: JsonFla
             raise UsageError("--config and --json come after the word `add` or `revoke`", hint="nothing was changed")
         return
     settings = load_config(config)
-    document = daemon_report(settings, "matchers") or _read_here(settings)
+    document = state_report(settings, "matchers")
     if as_json:
         print_json(document)
         return
@@ -78,14 +78,6 @@ def matchers(context: typer.Context, config: ConfigFile = None, as_json: JsonFla
             note(f"{matcher['name']}: and {more:,} more; --json names all")
 
 
-def _read_here(settings: Any) -> Document:
-    from syncd.report import lagging, overview  # SQLAlchemy and tuf: not needed if the daemon answers
-
-    now = utc_now()
-    with open_catalog(state_folder(settings)) as catalog:
-        return lagging.document(overview.matcher_views(catalog, now), now)
-
-
 def _laggards(matcher: Document) -> Sequence[Document]:
     return [instance for instance in matcher["instances"] if instance["act"]]
 
@@ -103,11 +95,8 @@ def _loaded(matcher: Document) -> str:
     loaded: dict[str, set[int]] = {}
     for held in (held for instance in matcher["instances"] for held in instance["lists"]):
         loaded.setdefault(held["list"], set()).add(held["version"])
-    return "; ".join(f"{name} {_range(loaded[name])}" for name in sorted(loaded))
-
-
-def _range(versions: Collection[int]) -> str:
-    return str(min(versions)) if len(versions) == 1 else f"{min(versions)}-{max(versions)}"
+    ends = {name: dict.fromkeys((min(versions), max(versions))) for name, versions in loaded.items()}
+    return "; ".join(f"{name} {'-'.join(map(str, ends[name]))}" for name in sorted(ends))
 
 
 @app.command("add")

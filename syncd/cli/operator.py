@@ -7,7 +7,7 @@ by the functions that open it.
 import itertools
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from syncd.catalog.folder import StateFolder
+from syncd.cli.output import utc_now
 from syncd.config_file import load
 from syncd.errors import RefusedError, SyncdError
 from syncd.files import lock
@@ -92,19 +93,53 @@ def locked_publisher(settings: Any, purpose: str) -> "Iterator[Publisher]":
         yield publisher
 
 
-def daemon_report(settings: Any, what: str, **asked: bool) -> Document | None:
-    """Ask the daemon that holds this state for its "status", "matchers", "holds" or "suppressions".
+@contextmanager
+def keyless_publisher(folder: StateFolder, purpose: str | None) -> "Iterator[Publisher]":
+    """Open a state without its online keys; with its lock held if there is a ``purpose`` for it."""
+    from syncd.pipeline.publisher import open_publisher  # SQLAlchemy and numpy: not needed for the help
 
-    None if no daemon runs, or it cannot answer because it is older or stuck. The caller then reads the state itself.
-    Raises the error if this user cannot read the state: it says more than that the state belongs to another.
+    held = state_lock(folder, purpose) if purpose else nullcontext()
+    with held, open_publisher(folder, online=False) as publisher:
+        yield publisher
+
+
+def state_report(settings: Any, what: str, **asked: bool) -> Document:
+    """Return the "status", "matchers", "holds" or "suppressions": of the daemon that holds this state, or our own.
+
+    Reads the state if no daemon runs, or it cannot answer because it is older or stuck. Raises the daemon's error if
+    this user cannot read the state: it says more than that the state belongs to another.
     """
     try:
         answers = list(send_order(settings, {"do": what, **asked}, _REPORT_WITHIN) or ())
     except SyncdError:
         if is_of_another(settings.state_dir):
             raise
-        return None
-    return answers[0].get("document") if answers else None
+        answers = []
+    document: Document | None = answers[0].get("document") if answers else None
+    return document or _read_report(settings, what, **asked)
+
+
+def _read_report(settings: Any, what: str, **asked: bool) -> Document:
+    from syncd.report.reports import read_report  # SQLAlchemy and tuf: not needed if the daemon answers
+
+    folder = state_folder(settings)
+    with open_catalog(folder) as catalog:
+        return read_report(what, settings, folder, catalog, utc_now(), **asked)
+
+
+def carry_out(settings: Any, order: Document) -> Document:
+    """Have the daemon that holds this state carry out an order; if none runs, do it here. See `LIST_ORDERS`.
+
+    Returns the answer. Raises `SyncdError`.
+    """
+    answer = send_single(settings, order)
+    if answer is not None:
+        return answer
+    from syncd.service.list_orders import carry_out_here  # numpy and SQLAlchemy: not needed if the daemon does it
+
+    command = "suppress" if order["do"] == "extend" else order["do"]
+    with locked_publisher(settings, f"syncd {command}") as publisher:
+        return carry_out_here(publisher, settings, order, actor(), utc_now)
 
 
 def ask_state(

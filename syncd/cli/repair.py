@@ -3,19 +3,17 @@
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from syncd.cli import arguments
-from syncd.cli.operator import ConfigFile, actor, load_config, state_folder, state_lock
+from syncd.cli.arguments import SignWith
+from syncd.cli.operator import ConfigFile, actor, keyless_publisher, load_config, state_folder
 from syncd.cli.output import JsonFlag, print_json, progress, say, utc_now
 from syncd.publish.rotate import KeyFolders, online_signers
 from syncd.settings import credentials
 from syncd.units import count
-
-if TYPE_CHECKING:
-    pass
 
 
 def backup(
@@ -45,10 +43,9 @@ def backup(
       syncd backup /var/backups/syncd-2026-11-22.tar
     """
     from syncd.operate.backup import backup as write_backup  # SQLAlchemy: not needed for the help
-    from syncd.pipeline.publisher import open_publisher
 
     with (
-        open_publisher(state_folder(load_config(config)), online=False) as publisher,
+        keyless_publisher(state_folder(load_config(config)), None) as publisher,
         progress("backing up") as report,
     ):
         done = write_backup(
@@ -76,9 +73,7 @@ def recover(
     offline_keys: Annotated[
         list[Path] | None, typer.Option(metavar="DIR", help="Re-sign root and targets as well; may be repeated.")
     ] = None,
-    sign_with: Annotated[
-        list[str] | None, typer.Option(metavar="FILE", help="A key of a list with its own keys; may be repeated.")
-    ] = None,
+    sign_with: SignWith = None,
     config: ConfigFile = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -101,11 +96,10 @@ def recover(
       syncd recover --above 5000
     """
     from syncd.operate import repair  # SQLAlchemy: not needed for the help
-    from syncd.pipeline.publisher import open_publisher
 
     folder = state_folder(load_config(config))
     offline = KeyFolders(folder.keys, tuple(offline_keys)).offline_signers() if offline_keys else None
-    with state_lock(folder, "syncd recover"), open_publisher(folder, online=False) as publisher:
+    with keyless_publisher(folder, "syncd recover") as publisher:
         signers = online_signers(folder.feed, folder.keys, sign_with or (), credentials(os.environ))
         done = repair.recover(replace(publisher, signers=signers), above, utc_now(), actor(), offline)
     if as_json:
@@ -144,12 +138,11 @@ def retrust(
       syncd retrust iwf --root /etc/syncd/iwf-root.json --reason "call with IWF"
     """
     from syncd.operate import repair  # SQLAlchemy: not needed for the help
-    from syncd.pipeline.publisher import open_publisher
 
     settings = load_config(config)
     folder = state_folder(settings)
     followed, content = settings.source(source), arguments.root(root)
-    with state_lock(folder, "syncd retrust"), open_publisher(folder, online=False) as publisher:
+    with keyless_publisher(folder, "syncd retrust") as publisher:
         version = repair.retrust(publisher, followed, content, reason, utc_now(), actor())
     say(f"source {source} now follows root version {version} of {root}")
     say(f"next: syncd sync {source}")

@@ -1,13 +1,12 @@
 """``syncd retire``."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from syncd.cli.arguments import PublishedList
-from syncd.cli.operator import ConfigFile, Document, actor, load_config, locked_publisher, send_single
-from syncd.cli.output import JsonFlag, print_json, say, utc_now
-from syncd.model import list_name
+from syncd.cli.operator import ConfigFile, carry_out, load_config
+from syncd.cli.output import JsonFlag, print_json, say
 from syncd.units import count
 
 
@@ -37,20 +36,10 @@ def retire(
       syncd retire iwf.images --reason "contract ended"
     """
     settings = load_config(config)
-    answer = send_single(settings, {"do": "retire", "name": name, "reason": reason})
-    done = _retire_here(settings, name, reason) if answer is None else answer["retired"]
+    done = carry_out(settings, {"do": "retire", "name": name, "reason": reason})["retired"]
     if as_json:
         print_json(done)
         return
     say(f"{done['list']} version {done['version']} published: retired")
     if done["holds_ended"]:
         say(f"{count(done['holds_ended'], 'hold')} of it ended")
-
-
-def _retire_here(settings: Any, name: str, reason: str) -> Document:
-    from syncd.operate.retire import retire as retire_list  # numpy and SQLAlchemy: not needed if the daemon does it
-
-    listed, sources = list_name(name), settings.all_sources()
-    with locked_publisher(settings, "syncd retire") as publisher:
-        done = retire_list(publisher, listed, sources, actor=actor(), reason=reason, now=utc_now())
-    return done.document()

@@ -1,13 +1,12 @@
 """``syncd rollback`` and ``unpin``."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from syncd.cli.arguments import LARGEST, PublishedList
-from syncd.cli.operator import ConfigFile, Document, actor, load_config, locked_publisher, send_single
-from syncd.cli.output import JsonFlag, note, print_json, say, utc_now
-from syncd.model import list_name
+from syncd.cli.operator import ConfigFile, Document, carry_out, load_config
+from syncd.cli.output import JsonFlag, note, print_json, say
 from syncd.units import count
 
 Reason = Annotated[str, typer.Option("--reason", metavar="R", help="Why; kept in the audit log.")]
@@ -44,8 +43,7 @@ def rollback(
     """
     settings = load_config(config)
     order = {"do": "rollback", "name": name, "version": version, "reason": reason, "exact": exact, "accepted": accept}
-    answer = send_single(settings, order)
-    done = _roll_back_here(settings, order) if answer is None else answer["pinned"]
+    done = carry_out(settings, order)["pinned"]
     if as_json:
         print_json(done)
         return
@@ -72,8 +70,7 @@ def unpin(name: PublishedList, reason: Reason, config: ConfigFile = None, as_jso
     """
     settings = load_config(config)
     order = {"do": "unpin", "name": name, "reason": reason}
-    answer = send_single(settings, order)
-    done = _roll_back_here(settings, order) if answer is None else answer["pinned"]
+    done = carry_out(settings, order)["pinned"]
     if as_json:
         print_json(done)
         return
@@ -89,16 +86,3 @@ def _show(done: Document) -> None:
         say(f"{done['list']}: the published content did not change")
     else:
         say(f"{done['list']} version {done['version']} published: {', '.join(parts) or 'the same rows'}")
-
-
-def _roll_back_here(settings: Any, order: Document) -> Document:
-    from syncd.operate import rollback as operate  # numpy and SQLAlchemy: not needed if the daemon does it
-
-    name, reason, now = list_name(order["name"]), order["reason"], utc_now()
-    with locked_publisher(settings, f"syncd {order['do']}") as publisher:
-        if order["do"] == "unpin":
-            return operate.unpin(publisher, name, reason=reason, actor=actor(), now=now).document()
-        exact, accepted = order["exact"], order["accepted"]
-        return operate.rollback(
-            publisher, name, order["version"], reason=reason, actor=actor(), now=now, exact=exact, accepted=accepted
-        ).document()

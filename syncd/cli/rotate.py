@@ -10,7 +10,7 @@ import typer
 
 from syncd.catalog.folder import StateFolder
 from syncd.cli.arguments import Feed, OnlineKeys
-from syncd.cli.operator import actor, check_owner, state_lock
+from syncd.cli.operator import actor, check_owner, keyless_publisher
 from syncd.cli.output import say, utc_now
 from syncd.feed.folder import FeedFolder
 from syncd.model import list_name
@@ -39,13 +39,11 @@ class _Target:
 @contextmanager
 def _target(feed: Path, state: bool, offline: list[Path], online: Path | None, reason: str) -> Iterator[_Target]:
     if state:
-        # SQLAlchemy: a partner, who has no state, need not install it
-        from syncd.operate.repair import in_state
-        from syncd.pipeline.publisher import open_publisher
+        from syncd.operate.repair import in_state  # SQLAlchemy: a partner, who has no state, need not install it
 
         operators = StateFolder(feed)
         check_owner(operators.root)
-        with state_lock(operators, "changing keys"), open_publisher(operators, online=False) as publisher:
+        with keyless_publisher(operators, "changing keys") as publisher:
             keys = signing.KeyFolders(online or operators.keys, tuple(offline))
             yield _Target(operators.feed, in_state(publisher, actor(), reason), keys)
         return

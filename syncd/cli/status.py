@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import typer
 
 from syncd.cli import probe
-from syncd.cli.operator import ConfigFile, Document, daemon_report, load_config, open_catalog, state_folder
-from syncd.cli.output import JsonFlag, note, print_json, say, show_table, utc_now
+from syncd.cli.operator import ConfigFile, Document, load_config, state_report
+from syncd.cli.output import JsonFlag, note, print_json, say, show_table
 from syncd.errors import as_known
 from syncd.units import ago, count, in_words, span
 
@@ -55,12 +55,12 @@ def status(
         return _status_of_copy(folder, check=check, as_json=as_json)
     if check:
         try:
-            result = probe.judge(_read(config))
+            result = probe.judge(state_report(load_config(config), "status"))
         except Exception as error:  # noqa: BLE001 - exit codes 1 and 2 have meanings of their own here, whatever happens
             result = probe.unknown(as_known(error))
         say(result.line)
         return result.code
-    document = _read(config)
+    document = state_report(load_config(config), "status")
     if as_json:
         print_json(document)
     else:
@@ -75,24 +75,6 @@ def _status_of_copy(folder: Path, *, check: bool, as_json: bool) -> int:
         return copy_status.probe_copy(folder)
     copy_status.show_copy(folder, as_json=as_json)
     return 0
-
-
-def _read(config: Path | None) -> Document:
-    """Return the status document: the daemon's, or our own."""
-    settings = load_config(config)
-    return daemon_report(settings, "status") or _read_here(settings)
-
-
-def _read_here(settings: Any) -> Document:
-    # SQLAlchemy and tuf: not needed if the daemon answers
-    from syncd.report import overview
-    from syncd.report.status import status_document
-
-    folder = state_folder(settings)
-    with open_catalog(folder) as catalog:
-        certificates, ages = settings.certificates(), settings.max_ages()
-        view = overview.read(folder, catalog, settings.intervals(), utc_now(), certificates, ages=ages)
-    return status_document(view).model_dump(mode="json")
 
 
 def _show(document: Document) -> None:

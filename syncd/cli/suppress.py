@@ -1,27 +1,18 @@
 """``syncd suppress`` and ``unsuppress``: the operator's own corrections."""
 
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from syncd.cli import corrections
 from syncd.cli.corrections import GivenDigest
-from syncd.cli.operator import (
-    ConfigFile,
-    Document,
-    actor,
-    load_config,
-    locked_publisher,
-    send_single,
-)
+from syncd.cli.operator import ConfigFile, Document, carry_out, load_config
 from syncd.cli.output import JsonFlag, print_json, say, show_trouble, utc_now
 from syncd.cli.suppressions import day_of, scope, show_others
 from syncd.errors import UsageError
 from syncd.model import list_name
-from syncd.outcomes import Outcome
 from syncd.units import count
 
 _Reason = Annotated[str, typer.Option("--reason", metavar="R", help="Why; kept in the audit log, and logged.")]
@@ -85,9 +76,8 @@ def suppress(
                 hint="give its number, --reason, and --expires or --forever",
             )
         chosen = corrections.numbers([extend])
-        answer = send_single(settings, {"do": "extend", "suppressions": chosen, "reason": reason, **timing})
-        done = _extend_here(settings, chosen, reason, until, forever=forever) if answer is None else answer["corrected"]
-        return _show_done(done, as_json=as_json, shown=_show_extended)
+        extension = {"do": "extend", "suppressions": chosen, "reason": reason, **timing}
+        return _show_done(carry_out(settings, extension), as_json=as_json, shown=_show_extended)
     given = _given(digest, entry, file)
     order = {
         "do": "suppress",
@@ -100,12 +90,7 @@ def suppress(
         "ahead": ahead,
         **timing,
     }
-    answer = send_single(settings, order)
-    if answer is None:
-        done = _suppress_here(settings, given, reason, name, until, forever=forever, ahead=ahead)
-    else:
-        done = answer["corrected"]
-    return _show_done(done, as_json=as_json, shown=_show_suppressed)
+    return _show_done(carry_out(settings, order), as_json=as_json, shown=_show_suppressed)
 
 
 def _given(digest: str | None, entry: str | None, file: Path | None) -> tuple[GivenDigest, ...]:
@@ -116,53 +101,6 @@ def _given(digest: str | None, entry: str | None, file: Path | None) -> tuple[Gi
     if digest is not None or entry is not None:
         raise UsageError("--file excludes ALG:DIGEST and --entry", hint="entries are a column of the file")
     return corrections.from_file(file)
-
-
-def _suppress_here(
-    settings: Any,
-    given: Sequence[GivenDigest],
-    reason: str,
-    name: str | None,
-    until: datetime | None,
-    *,
-    forever: bool,
-    ahead: bool,
-) -> Document:
-    # numpy and SQLAlchemy: not needed if the daemon does it
-    from syncd.operate import suppressions
-    from syncd.report.suppressions import corrected_document
-
-    now = utc_now()
-    order = suppressions.SuppressionOrder(
-        corrections=tuple(suppressions.Correction(one.digest, one.entry, one.line) for one in given),
-        reason=reason,
-        list=list_name(name) if name is not None else None,
-        expires_at=suppressions.expiry_of(until, now, forever=forever),
-        ahead=ahead,
-    )
-    with locked_publisher(settings, "syncd suppress") as publisher:
-        done = suppressions.suppress(
-            publisher, order, actor=actor(), now=now, second_operator=settings.corrections.second_operator
-        )
-        suppressions.gained(publisher, now)
-        return corrected_document(
-            publisher.catalog, done.suppressions, now, versions=done.versions, rows=done.rows, hold=done.hold
-        )
-
-
-def _extend_here(
-    settings: Any, chosen: Sequence[int], reason: str, until: datetime | None, *, forever: bool
-) -> Document:
-    # numpy and SQLAlchemy: not needed if the daemon does it
-    from syncd.operate.extend import extend
-    from syncd.operate.suppressions import expiry_of
-    from syncd.report.suppressions import corrected_document
-
-    now = utc_now()
-    ends = expiry_of(until, now, forever=forever)
-    with locked_publisher(settings, "syncd suppress") as publisher:
-        done = extend(publisher, chosen, expires_at=ends, actor=actor(), reason=reason, now=now)
-        return corrected_document(publisher.catalog, done.suppressions, now, versions={}, rows=0)
 
 
 def unsuppress(
@@ -190,30 +128,16 @@ def unsuppress(
       syncd unsuppress 3 --reason "case 4711: it was the right file"
     """
     settings, chosen = load_config(config), corrections.numbers(ids)
-    answer = send_single(settings, {"do": "unsuppress", "suppressions": chosen, "reason": reason})
-    done = _unsuppress_here(settings, chosen, reason) if answer is None else answer["corrected"]
-    return _show_done(done, as_json=as_json, shown=_show_unsuppressed)
+    order = {"do": "unsuppress", "suppressions": chosen, "reason": reason}
+    return _show_done(carry_out(settings, order), as_json=as_json, shown=_show_unsuppressed)
 
 
-def _unsuppress_here(settings: Any, chosen: Sequence[int], reason: str) -> Document:
-    # numpy and SQLAlchemy: not needed if the daemon does it
-    from syncd.operate import suppressions
-    from syncd.report.suppressions import corrected_document
-
-    now = utc_now()
-    with locked_publisher(settings, "syncd unsuppress") as publisher:
-        done = suppressions.unsuppress(publisher, chosen, actor=actor(), reason=reason, now=now)
-        return corrected_document(
-            publisher.catalog, done.suppressions, now, versions=done.versions, rows=done.rows, opened=done.opened
-        )
-
-
-def _show_done(done: Document, *, as_json: bool, shown: Any) -> int:
+def _show_done(answer: Document, *, as_json: bool, shown: Callable[[Document], None]) -> int:
     if as_json:
-        print_json(done)
+        print_json(answer["corrected"])
     else:
-        shown(done)
-    return Outcome.HELD.exit_code if done["hold"] or done["opened"] else 0
+        shown(answer["corrected"])
+    return int(answer["end"])
 
 
 def _show_suppressed(done: Document) -> None:
@@ -227,7 +151,7 @@ def _show_suppressed(done: Document) -> None:
             hold["to_do"],
         )
         return
-    until = f"until {day_of(first['expires_at'])} UTC" if first["expires_at"] else "until it is ended"
+    until = _until(first)
     if done["rows"]:
         say(f"{name}: {_entries(done['rows'])} off the lists ({scope(first)}) {until}")
     else:
@@ -247,8 +171,11 @@ def _show_unsuppressed(done: Document) -> None:
 
 
 def _show_extended(done: Document) -> None:
-    until = done["suppressions"][0]["expires_at"]
-    say(f"{_named(done)}: in force {f'until {day_of(until)} UTC' if until else 'until it is ended'}")
+    say(f"{_named(done)}: in force {_until(done['suppressions'][0])}")
+
+
+def _until(one: Document) -> str:
+    return f"until {day_of(one['expires_at'])} UTC" if one["expires_at"] else "until it is ended"
 
 
 def _show_versions(versions: Document) -> None:

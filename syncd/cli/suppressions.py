@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from syncd.cli.operator import ConfigFile, Document, daemon_report, load_config, open_catalog, state_folder
-from syncd.cli.output import JsonFlag, note, print_json, say, show_table, utc_now
+from syncd.cli.operator import ConfigFile, Document, load_config, state_report
+from syncd.cli.output import JsonFlag, note, print_json, say, show_table
 from syncd.units import day
 
 
@@ -33,7 +33,7 @@ def suppressions(
       syncd suppressions --all --json
     """
     settings = load_config(config)
-    document = daemon_report(settings, "suppressions", ended=every) or _read_here(settings, ended=every)
+    document = state_report(settings, "suppressions", ended=every)
     if as_json:
         print_json(document)
         return
@@ -55,13 +55,6 @@ def suppressions(
     for hold in waiting:
         confirm = f"another operator decides: `syncd release {hold} --reason R` or `syncd discard {hold} --reason R`"
         note(f"hold {hold} waits for a second operator", hint=confirm)
-
-
-def _read_here(settings: Any, *, ended: bool) -> Document:
-    from syncd.report.suppressions import suppressions_document  # SQLAlchemy: not needed if the daemon answers
-
-    with open_catalog(state_folder(settings)) as catalog:
-        return suppressions_document(catalog, utc_now(), ended=ended)
 
 
 def _row(one: Document) -> tuple[str, ...]:

@@ -177,7 +177,7 @@ def _sync_here(settings: Any, source: str | None, *, dry_run: bool) -> list[Docu
 
 def _expire(publisher: "Publisher") -> None:
     """End the suppressions whose time has come, as the daemon does every minute."""
-    from syncd.operate.suppressions import expire  # numpy and SQLAlchemy: see above
+    from syncd.operate.suppression_ends import expire  # numpy and SQLAlchemy: see above
 
     expired = expire(publisher, utc_now())
     if expired and expired.suppressions:

@@ -120,7 +120,8 @@ class _ListHistory:
         linked = self._link((*records, *states))
         folded, lost = self._fold([record for record in records if not is_large(record)])
         self._close_months()
-        self._remove_superseded()
+        counted = set(self.folder.months(self.name))
+        _remove(*(file.path for file in self.folder.all_months(self.name) if file not in counted))
         if folded or lost:
             records = self.catalog.unfolded_history(self.name)
         _remove_unnamed(self.folder, self.name, (*records, *states))
@@ -209,10 +210,6 @@ class _ListHistory:
             install_file(staged, file.path, PRIVATE_FILE)
         finally:
             staged.unlink(missing_ok=True)
-
-    def _remove_superseded(self) -> None:
-        counted = set(self.folder.months(self.name))
-        _remove(*(file.path for file in self.folder.all_months(self.name) if file not in counted))
 
 
 def _batches(records: Sequence[HistoryRecord]) -> Iterator[tuple[HistoryRecord, ...]]:

@@ -1,7 +1,7 @@
 """Searching the history for one digest: the rows of every publication of a list that named it."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
@@ -81,7 +81,8 @@ def _find(state: StateFolder, catalog: Catalog, name: ListName, digest: Digest) 
     gaps: list[Gap] = []
     rows, covered = _in_months(state, catalog, name, of, digest.value, gaps)
     for record in records:
-        if record.kind is HistoryKind.DELTA and (is_large(record) or not _is_among(record.number, covered)):
+        folded = not is_large(record) and any(first <= record.number <= last for first, last in covered)
+        if record.kind is HistoryKind.DELTA and not folded:
             rows += _in_record(state, record, digest, gaps)
     stacks = {}
     for record in states:
@@ -124,10 +125,6 @@ def _in_months(
     if not gaps:
         gaps += missing_months(catalog, name, of, have)
     return rows, [(file.first, file.last) for file in files]
-
-
-def _is_among(number: int, covered: Sequence[tuple[int, int]]) -> bool:
-    return any(first <= number <= last for first, last in covered)
 
 
 def _in_record(state: StateFolder, record: HistoryRecord, digest: Digest, gaps: list[Gap]) -> list[HistoryRow]:

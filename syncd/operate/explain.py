@@ -123,7 +123,7 @@ def _entry(
     label = now.get(entry) if at_present else label_in(events, now.get(entry), version) if had else None
     return ExplainedEntry(
         entry=entry,
-        label=label if had else _last_label(events),
+        label=label if had else next((event.label for event in reversed(events) if event.label is not None), None),
         in_force=had,
         events=events,
         since_before=not complete and _was_there(events),
@@ -147,18 +147,14 @@ def _replayed(
 
 def _in_head(feed: FeedFolder, catalog: Catalog, name: ListName, digest: Digest) -> Supported:
     """Return the entries that support a digest in the version in force."""
-    return _in_refs(feed, name, _stack(catalog, name), digest)
+    refs = (ref for ref in _stack(catalog, name) if ref.algorithm == digest.algorithm)
+    return supported((open_segment(feed.segment_path(name, ref), ref) for ref in refs), digest.value)
 
 
 def _stack(catalog: Catalog, name: ListName) -> tuple[SegmentRef, ...]:
     head = catalog.head(name)
     version = catalog.version(name, head.version) if head else None
     return manifests.parse(version.manifest).stack if version else ()
-
-
-def _in_refs(folder: FeedFolder, name: ListName, refs: Iterable[SegmentRef], digest: Digest) -> Supported:
-    mine = (ref for ref in refs if ref.algorithm == digest.algorithm)
-    return supported((open_segment(folder.segment_path(name, ref), ref) for ref in mine), digest.value)
 
 
 def _keeps_back(state: StateFolder, hold: HoldRecord, digest: Digest) -> bool:
@@ -187,10 +183,6 @@ def _was_there(events: Sequence[EntryEvent]) -> bool:
     """Return True if an entry was in force already where an incomplete history begins."""
     first = next((event for event in events if event.version is not None), None)
     return not events or (first is not None and not first.certain and first.change is not EntryChange.ADDED)
-
-
-def _last_label(events: Sequence[EntryEvent]) -> str | None:
-    return next((event.label for event in reversed(events) if event.label is not None), None)
 
 
 def _any(answers: Iterable[bool | None]) -> bool | None:
@@ -237,7 +229,8 @@ def _check_algorithm(state: StateFolder, catalog: Catalog, heads: Sequence[HeadR
     algorithm, width = digest.algorithm, len(digest.value)
     known, widths = set[Algorithm](), set[int]()
     for head in heads:
-        refs = list(_stack(catalog, head.list))
+        stack = _stack(catalog, head.list)
+        refs = list(stack)
         records = (*catalog.unfolded_history(head.list), *catalog.history_states(head.list))
         refs += [ref for record in records for ref in record.segments]
         known |= {ref.algorithm for ref in refs}
@@ -245,7 +238,8 @@ def _check_algorithm(state: StateFolder, catalog: Catalog, heads: Sequence[HeadR
         known |= {file.of[0] for file in months}
         widths |= {file.of[1] for file in months if file.of[0] == algorithm}
         if algorithm.known_width is None:
-            widths |= _widths(state.feed, head.list, _stack(catalog, head.list), algorithm)
+            mine = (ref for ref in stack if ref.algorithm == algorithm)
+            widths |= {open_segment(state.feed.segment_path(head.list, ref), ref).width for ref in mine}
     if algorithm not in known:
         raise UsageError(
             f"no list has or had {algorithm} digests",
@@ -256,8 +250,3 @@ def _check_algorithm(state: StateFolder, catalog: Catalog, heads: Sequence[HeadR
         raise UsageError(
             f"not a {algorithm} digest: {2 * width} hexadecimal digits", hint=f"{algorithm} has {stated} digits here"
         )
-
-
-def _widths(feed: FeedFolder, name: ListName, refs: Iterable[SegmentRef], algorithm: Algorithm) -> set[int]:
-    mine = [ref for ref in refs if ref.algorithm == algorithm]
-    return {open_segment(feed.segment_path(name, ref), ref).width for ref in mine}

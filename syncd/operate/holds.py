@@ -5,13 +5,13 @@ from datetime import datetime
 
 from syncd.acts import Discarded, Released
 from syncd.catalog.catalog import Catalog
-from syncd.catalog.records import AuditEntry, HoldRecord, HoldState
+from syncd.catalog.records import AuditEntry, HoldRecord, HoldState, own_name
 from syncd.errors import RefusedError, StoreError, UsageError
 from syncd.format.caps import NO_CAPS
 from syncd.format.manifest import SegmentRef
-from syncd.model import ListName
+from syncd.operate.checks import check_reason
 from syncd.operate.known_good import confirm_change, refuse_change
-from syncd.operate.suppressions import confirm, refuse
+from syncd.operate.second_operator import confirm, refuse
 from syncd.outcomes import Lane
 from syncd.pipeline.canary_check import is_of_known_good_file
 from syncd.pipeline.heads import ListState, named_segments
@@ -44,8 +44,7 @@ def end_hold(
     Raises `UsageError` if there is no such hold or no reason is given, `RefusedError` if it has ended already or has
     other rows, `StoreError`.
     """
-    if not reason.strip():
-        raise UsageError("a reason is needed", hint="give it with --reason; the audit log records it")
+    check_reason(reason)
     hold = open_hold(publisher.catalog, number, release=release)
     if is_of_known_good_file(hold):
         if release:
@@ -60,7 +59,6 @@ def end_hold(
         ended = publisher.catalog.hold(number)
         rows = sum(one.rows for one in corrected.suppressions)
         return Settled(None, released=rows, ended=(ended,) if ended else (), corrected=corrected.versions)
-    own_name = ListName(hold.list.partition(".")[2])
     act = (Released if release else Discarded)(str(number), hold.list, hold.lane, hold.rows, reason)
     audit = (AuditEntry(now, actor, act),)
 
@@ -79,7 +77,7 @@ def end_hold(
         update = _whole_update(publisher.catalog, state, current)
         return settle_update(state, update, context, current.reasons, current)
 
-    settled = publisher.settle(f"ending hold {number}", hold.source, own_name, settle, now)
+    settled = publisher.settle(f"ending hold {number}", hold.source, own_name(hold.list), settle, now)
     publisher.compact_if_due(settled, now)
     return settled
 

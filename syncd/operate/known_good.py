@@ -10,7 +10,7 @@ from pathlib import Path
 from syncd.acts import Discarded
 from syncd.catalog.catalog import Catalog
 from syncd.catalog.folder import StateFolder
-from syncd.catalog.records import AuditEntry, HoldEnd, HoldRecord, HoldState, Records
+from syncd.catalog.records import AuditEntry, HoldEnd, HoldRecord, HoldState, Records, own_name
 from syncd.config import Config
 from syncd.errors import RefusedError, UsageError
 from syncd.files import PRIVATE_FILE, storage
@@ -50,8 +50,7 @@ def confirm_change(
 
     Raises `RefusedError` if the hold has ended, the file changed since, or belongs to ``actor``; `StoreError`.
     """
-    own_name = ListName(hold.list.partition(".")[2])
-    path = publisher.limits(hold.source, own_name).known_good_file
+    path = publisher.limits(hold.source, own_name(hold.list)).known_good_file
     after = KnownGoodFolder(publisher.folder.known_good).last_good(path)
     if path is None or after.refs != hold.segments:
         raise RefusedError(
@@ -65,17 +64,16 @@ def confirm_change(
             "nothing was changed",
         )
     context = SettleContext(now, encode_staged, actor=actor, reason=reason)
-    return change_known_good(publisher, hold.source, own_name, after, context, confirmed=hold)
+    return change_known_good(publisher, hold.source, own_name(hold.list), after, context, confirmed=hold)
 
 
 def refuse_change(publisher: Publisher, hold: HoldRecord, *, actor: str, reason: str, now: datetime) -> Settled:
     """Keep the known-good digests in force on a list; the same file is not held again. Raises as `confirm_change`."""
-    own_name = ListName(hold.list.partition(".")[2])
     end = HoldEnd(hold.id, hold.state, HoldState.DISCARDED, actor, reason)
     act = Discarded(str(hold.id), hold.list, hold.lane, hold.rows, reason)
     records = Records(ended=(end,), audit=(AuditEntry(now, actor, act),))
     settled = Settled(Proposal("discard", records=records, visible=False), released=hold.rows)
-    return publisher.settle(f"ending hold {hold.id}", hold.source, own_name, lambda _: settled, now)
+    return publisher.settle(f"ending hold {hold.id}", hold.source, own_name(hold.list), lambda _: settled, now)
 
 
 def _owner(path: Path) -> str:
@@ -95,7 +93,7 @@ def kept_out_rows(
     if name is not None and not heads:
         raise UsageError(f"there is no list {name}", hint="`syncd status` shows the lists")
     for head in heads:
-        state = read_state(folder, catalog, head.source, ListName(head.list.partition(".")[2]))
+        state = read_state(folder, catalog, head.source, own_name(head.list))
         for rows in kept_out(state):
             yield head.list, rows
 

@@ -7,11 +7,21 @@ from datetime import datetime
 from typing import Any
 
 from syncd.acts import Retired
-from syncd.catalog.catalog import Catalog
-from syncd.catalog.records import AuditEntry, HeadNote, HeadRecord, HoldEnd, HoldRecord, HoldState, OriginDrop, Records
-from syncd.errors import RefusedError, StoreError, UsageError, nearest
+from syncd.catalog.records import (
+    AuditEntry,
+    HeadNote,
+    HeadRecord,
+    HoldEnd,
+    HoldRecord,
+    HoldState,
+    OriginDrop,
+    Records,
+    own_name,
+)
+from syncd.errors import RefusedError, StoreError
 from syncd.files import lock
 from syncd.model import ListName
+from syncd.operate.checks import check_reason, published_head
 from syncd.pipeline.canary_check import is_of_known_good_file
 from syncd.pipeline.heads import ListState
 from syncd.pipeline.next_version import retirement
@@ -53,27 +63,27 @@ def retire(
     Raises `UsageError` if there is no such list or no reason is given, `RefusedError` if a source follows it or it is
     retired already, `StoreError`.
     """
-    if not reason.strip():
-        raise UsageError("a reason is needed", hint="give it with --reason; the audit log records it")
-    head = _head(publisher.catalog, name)
+    check_reason(reason)
+    head = published_head(publisher.catalog, name)
     if head.retired_at is not None:
         raise _retired_already(head)
-    own_name = ListName(name.partition(".")[2])
-    _check_not_followed(head, own_name, sources)
+    _check_not_followed(head, own_name(name), sources)
     entry = AuditEntry(now, actor, Retired(name, reason))
     ended: tuple[HoldEnd, ...] = ()
 
     def propose(_: Start[Records]) -> Proposal[Records]:
         nonlocal ended
-        state = publisher.list_state(head.source, own_name)
+        state = publisher.list_state(head.source, own_name(name))
         change = retirement(state, now)
         if change is None:
-            raise _retired_already(_head(publisher.catalog, name))
+            raise _retired_already(published_head(publisher.catalog, name))
         ended = tuple(
             HoldEnd(hold.id, hold.state, HoldState.WITHDRAWN, actor, reason) for hold in _holds(publisher, state)
         )
+        origin = state.origin
+        dropped = (OriginDrop(origin.source, origin.list, origin.revision),) if origin else ()
         note = HeadNote(head.source, None, "retired", counts=change.counts, labels={}, reference=True)
-        records = Records(notes={name: note}, dropped=_dropped(state), ended=ended, audit=(entry,))
+        records = Records(notes={name: note}, dropped=dropped, ended=ended, audit=(entry,))
         return Proposal("retire", (change,), records=records)
 
     (manifest,) = publisher.core.publish(f"retiring {name}", propose, now) or ()
@@ -89,34 +99,21 @@ def _collect(publisher: Publisher, head: HeadRecord, now: datetime) -> None:
         publisher.collect_garbage(head.source, now)
 
 
-def _head(catalog: Catalog, name: ListName) -> HeadRecord:
-    head = catalog.head(name)
-    if head is None:
-        known = [other.list for other in catalog.heads()]
-        raise UsageError(f"there is no list {name}", hint=nearest(name, known, "list"))
-    return head
-
-
 def _holds(publisher: Publisher, state: ListState) -> tuple[HoldRecord, ...]:
     """Return the holds that end with a list: of its rows, and of known-good files that would change it."""
     of_files = filter(is_of_known_good_file, publisher.catalog.holds(state.name))
     return (*state.holds, *of_files)
 
 
-def _dropped(state: ListState) -> tuple[OriginDrop, ...]:
-    origin = state.origin
-    return (OriginDrop(origin.source, origin.list, origin.revision),) if origin else ()
-
-
-def _check_not_followed(head: HeadRecord, own_name: ListName, sources: Iterable[Source]) -> None:
+def _check_not_followed(head: HeadRecord, own: ListName, sources: Iterable[Source]) -> None:
     """Raise `RefusedError` if a source follows the list: the next sync would publish it again."""
     source = next((source for source in sources if source.name == head.source), None)
-    if source is None or (source.lists and own_name not in source.lists):
+    if source is None or (source.lists and own not in source.lists):
         return
-    others = f"name its other lists in `lists`, without {own_name}"
-    how = f"take {own_name} out of its `lists`" if source.lists else others
+    others = f"name its other lists in `lists`, without {own}"
+    how = f"take {own} out of its `lists`" if source.lists else others
     raise RefusedError(
-        f"source {head.source} follows {own_name}: the next sync would publish it again",
+        f"source {head.source} follows {own}: the next sync would publish it again",
         hint=f"in the configuration {how}, or remove [sources.{head.source}]; if a daemon runs, reload it; then run "
         "this again; nothing was changed",
         serving=f"{head.list} version {head.version}",

@@ -7,12 +7,13 @@ from datetime import datetime
 from typing import Any
 
 from syncd.acts import Act, RolledBack, Unpinned
-from syncd.catalog.records import AuditEntry, HeadRecord, HoldRecord, Pin
-from syncd.errors import CodeNeeded, RefusedError, StoreError, UsageError, nearest
+from syncd.catalog.records import AuditEntry, HeadRecord, HoldRecord, Pin, own_name
+from syncd.errors import CodeNeeded, RefusedError, StoreError, UsageError
 from syncd.feed import layout
 from syncd.format import manifest as manifests
 from syncd.format.manifest import Manifest
 from syncd.model import Counts, ListName
+from syncd.operate.checks import check_reason, published_head
 from syncd.outcomes import HoldReason
 from syncd.pipeline.heads import ListState, Pinned
 from syncd.pipeline.next_version import SettleContext
@@ -68,7 +69,7 @@ def rollback(
     (no such list or version, no reason), `RefusedError` (retired, or at that version already), `CodeNeeded`,
     `StoreError`.
     """
-    _check_reason(reason)
+    check_reason(reason)
     head = _head(publisher, name)
     older = _older(publisher, head, version)
     code = _code(head, older, version)
@@ -97,7 +98,7 @@ def unpin(publisher: Publisher, name: ListName, *, reason: str, actor: str, now:
 
     Raises `UsageError` (no such list, no reason), `RefusedError` if it is not pinned, `StoreError`.
     """
-    _check_reason(reason)
+    check_reason(reason)
     head = _head(publisher, name)
 
     def settle(state: ListState) -> Settled:
@@ -112,8 +113,7 @@ def unpin(publisher: Publisher, name: ListName, *, reason: str, actor: str, now:
 def _done(
     publisher: Publisher, head: HeadRecord, settle: Callable[[ListState], Settled], pinned: int | None, now: datetime
 ) -> Rollback:
-    own_name = ListName(head.list.partition(".")[2])
-    settled = publisher.settle(f"rolling back {head.list}", head.source, own_name, settle, now)
+    settled = publisher.settle(f"rolling back {head.list}", head.source, own_name(head.list), settle, now)
     changes = settled.proposal.changes if settled.proposal else ()
     counts = sum((count for change in changes for count in change.counts.values()), Counts())
     version = settled.version.version if settled.version else None
@@ -125,16 +125,8 @@ def _context(now: datetime, actor: str, reason: str, act: Act) -> SettleContext:
     return SettleContext(now, encode_staged, audit=(AuditEntry(now, actor, act),), actor=actor, reason=reason)
 
 
-def _check_reason(reason: str) -> None:
-    if not reason.strip():
-        raise UsageError("a reason is needed", hint="give it with --reason; the audit log records it")
-
-
 def _head(publisher: Publisher, name: ListName) -> HeadRecord:
-    head = publisher.catalog.head(name)
-    if head is None:
-        known = [other.list for other in publisher.catalog.heads()]
-        raise UsageError(f"there is no list {name}", hint=nearest(name, known, "list"))
+    head = published_head(publisher.catalog, name)
     if head.retired_at is not None:
         raise RefusedError(
             f"{name} is retired", hint="a source that follows it again publishes it; nothing was changed"

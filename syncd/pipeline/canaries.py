@@ -60,11 +60,8 @@ class MustHave:
 
     def missing_from(self, stacks: Mapping[Algorithm, Sequence[Segment]]) -> int:
         """Count the digests that no entry in force of these stacks supports."""
-        return sum(len(self._absent(algorithm, rows_of(stacks, algorithm, self))) for algorithm in self.digests)
-
-    def _absent(self, algorithm: Algorithm, rows: Rows) -> Digests:
-        wanted = self.digests[algorithm]
-        return wanted[~np.isin(wanted, rows.digests)]
+        present = {algorithm: rows_of(stacks, algorithm, self).digests for algorithm in self.digests}
+        return sum(int((~np.isin(wanted, present[algorithm])).sum()) for algorithm, wanted in self.digests.items())
 
     def lost(self, before: Mapping[Algorithm, Rows], after: Mapping[Algorithm, Rows]) -> int:
         """Count the digests that have a row in ``before`` and none in ``after``."""

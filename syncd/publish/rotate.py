@@ -191,6 +191,11 @@ def online_signers(
     return loaded | {role: (*loaded[role], *more) for role in ("lists", *own)}
 
 
+def feed_signers(folder: FeedFolder, online: Path | None, extra: Iterable[str] | None) -> Signers:
+    """Load the online keys of a partner's feed, by default from the folder beside it; see `online_signers`."""
+    return online_signers(folder, online or author.keys_folder(folder.root), extra or ())
+
+
 def _load(online: Path, credentials: Path | None, roles: list[str]) -> dict[str, tuple[Signer, ...]]:
     given = dict(keys.load_signers(credentials, roles, keys.CREDENTIAL)) if credentials else {}
     lacking = [role for role in roles if not given.get(role)]

@@ -19,6 +19,7 @@ from syncd.catalog.records import (
     SyncFault,
     SyncRecord,
     head_name,
+    own_name,
 )
 from syncd.certificates import CertificateView
 from syncd.certificates import views as certificate_views
@@ -123,7 +124,7 @@ class ListView:
     @property
     def limits(self) -> MaxAge | None:
         """The limits of its age; None if its source is no longer configured."""
-        return self.source.limits_of(ListName(self.head.list.partition(".")[2]))
+        return self.source.limits_of(own_name(self.head.list))
 
     @property
     def freshness(self) -> AgeVerdict | None:

@@ -146,7 +146,8 @@ class ControlSocket:
 
     def _answers(self, connection: socket.socket, user: str) -> Answers:
         try:
-            order = _order(connection)
+            with connection.makefile("rb") as reader:
+                order = parse_order(reader.readline(_MAX_REQUEST))
             yield from self._handle(order, user)
         except SyncdError as error:
             self._emit(events.ControlRefused(user, error.message))
@@ -209,9 +210,8 @@ def remove_stale_socket(path: Path) -> None:
     raise RefusedError(f"another daemon listens at {path}", hint="configure a path of its own for each daemon")
 
 
-def _order(connection: socket.socket) -> Order:
-    with connection.makefile("rb") as reader:
-        line = reader.readline(_MAX_REQUEST)
+def parse_order(line: bytes) -> Order:
+    """Parse a request. Raises `UsageError`."""
     try:
         return Order.model_validate_json(line)
     except ValidationError:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from syncd import __version__, events
 from syncd.acts import Act, ReloadedConfiguration, StartedDaemon, StoppedDaemon
@@ -16,9 +16,7 @@ from syncd.config import Config, Serve
 from syncd.errors import AbandonedError, RefusedError, StoreError, SyncdError
 from syncd.event import Emit, Event
 from syncd.limits import ListLimits
-from syncd.model import ListName, list_name
-from syncd.operate.retire import retire
-from syncd.operate.rollback import rollback, unpin
+from syncd.model import ListName
 from syncd.pipeline.outcome import SyncOutcome
 from syncd.pipeline.publisher import Publisher
 from syncd.pipeline.sync import sign_if_due
@@ -28,16 +26,15 @@ from syncd.service import ballast, client, suppressions
 from syncd.service.access import Access
 from syncd.service.ballast import Ballast
 from syncd.service.checkins import Checkins
-from syncd.service.control import ControlSocket, Order
+from syncd.service.control import ControlSocket
 from syncd.service.faults import TIMESTAMP, Faults
-from syncd.service.holds import Holds, emit_ended, emit_opened
+from syncd.service.list_orders import ListOrders
 from syncd.service.news import Announcements
 from syncd.service.orders import Orders
 from syncd.service.pulls import Pulls
 from syncd.service.questions import Questions
 from syncd.service.reload import changes, check_reload
 from syncd.service.scheduler import Random, Schedule, WallClock
-from syncd.service.suppressions import Suppressions
 from syncd.service.syncs import Syncs
 from syncd.service.systemd import SystemdStatus
 from syncd.service.web.health import Health
@@ -119,9 +116,8 @@ class Daemon:
         self._access = Access(publisher.catalog)
         self._checkins, self._pulls = Checkins(publisher.catalog, self._loaded), Pulls(publisher.catalog)
         self._questions = Questions(publisher.folder, publisher.catalog, environment.clock)
-        self._suppressions = Suppressions(
-            publisher, environment.clock, self._emit, self._news.changed, self._needs_second_operator
-        )
+        lists = ListOrders(publisher, environment.clock, self._emit, self._news.changed, lambda: self._config)
+        self._suppressions = lists.suppressions
         self._orders = orders = Orders(
             state_dir=str(config.state_dir),
             syncs=self._syncs,
@@ -131,11 +127,8 @@ class Daemon:
             access=self._access,
             clock=environment.clock,
             emit=self._emit,
-            holds=Holds(publisher, environment.clock, self._emit, self._news.changed, self._needs_second_operator),
-            suppressions=self._suppressions,
+            lists=lists,
             questions=self._questions,
-            retire=self._retire,
-            pin=self._pin,
         )
         self._health = Health(publisher.folder.feed, publisher.catalog, self._emit)
         if config.serve:
@@ -245,9 +238,6 @@ class Daemon:
     def _limits(self, source: str, name: ListName) -> ListLimits:
         return self._config.limits(source, name)  # of the configuration in force: a reload may have replaced it
 
-    def _needs_second_operator(self) -> bool:
-        return self._config.corrections.second_operator
-
     def _sources(self, name: str | None) -> tuple[Source, ...]:
         return self._config.all_sources() if name is None else (self._config.source(name),)
 
@@ -344,38 +334,6 @@ class Daemon:
     def _keep_history(self) -> None:
         retention = timedelta(seconds=self._config.history_retention)
         self._publisher.keep_history(self._environment.clock(), retention)
-
-    def _retire(self, name: str, reason: str, user: str) -> dict[str, Any]:
-        """Retire a list; see `syncd.operate.retire`."""
-        sources, now = self._config.all_sources(), self._environment.clock()
-        done = retire(self._publisher, list_name(name), sources, actor=user, reason=reason, now=now)
-        self._emit(events.ListRetired(done.list, done.source, done.version, user, reason))
-        emit_ended(self._emit, done.ended)
-        self._news.changed()
-        return done.document()
-
-    def _pin(self, order: Order, user: str) -> dict[str, Any]:
-        """Roll a list back, or end that; see `syncd.operate.rollback`."""
-        name, now = list_name(order.name), self._environment.clock()
-        if order.do == "unpin":
-            done = unpin(self._publisher, name, reason=order.reason, actor=user, now=now)
-            self._emit(events.ListUnpinned(name, done.version or 0, user, order.reason))
-        else:
-            done = rollback(
-                self._publisher,
-                name,
-                order.version,
-                reason=order.reason,
-                actor=user,
-                now=now,
-                exact=order.exact,
-                accepted=order.accepted,
-            )
-            self._emit(events.ListRolledBack(name, done.version or 0, order.version, order.exact, user, order.reason))
-        emit_opened(self._emit, done.opened)
-        emit_ended(self._emit, done.ended)
-        self._news.changed()
-        return done.document()
 
     def _check_clock(self) -> None:
         by = self._wall_clock.went_back()

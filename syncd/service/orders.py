@@ -23,21 +23,20 @@ from syncd.report.recorded import checked_record
 from syncd.report.status import status_document
 from syncd.service.access import Access
 from syncd.service.control import Order
-from syncd.service.holds import Holds
+from syncd.service.list_orders import LIST_ORDERS, ListOrders
 from syncd.service.questions import Questions
-from syncd.service.suppressions import Suppressions
 from syncd.service.syncs import RunningSync, Syncs
 from syncd.sources.source import Source
 
 _RUNNING: Final = "running"
-_QUERIES: Final = frozenset({"ping", "status", "matchers", "sync_status"})
+_QUERIES: Final = frozenset({"ping", "status", "matchers", "holds", "suppressions", "sync_status"})
 
 
 class Orders:
     """A `syncd.service.control.Handle`.
 
     ``sources`` returns the configured source of that name, or all for None; ``overview`` the current overview;
-    ``retire`` takes a list, the reason and the user; ``pin`` carries out a rollback or its end.
+    ``lists`` carries out the orders that change published lists.
     """
 
     def __init__(
@@ -51,16 +50,12 @@ class Orders:
         access: Access,
         clock: Callable[[], datetime],
         emit: Emit,
-        holds: Holds,
+        lists: ListOrders,
         questions: Questions,
-        suppressions: Suppressions,
-        retire: Callable[[str, str, str], dict[str, Any]],
-        pin: Callable[[Order, str], dict[str, Any]],
     ) -> None:
         self._state_dir, self._syncs, self._catalog, self._sources = state_dir, syncs, catalog, sources
         self._overview, self._access, self._clock, self._emit = overview, access, clock, emit
-        self._holds, self._suppressions, self._questions = holds, suppressions, questions
-        self._retire, self._pin = retire, pin
+        self._lists, self._questions = lists, questions
         self._lock = threading.Lock()
         """Held while a matcher is added or revoked, so that `Access` and the catalog agree."""
 
@@ -75,12 +70,18 @@ class Orders:
             yield from self._questions.answers(order.do, order.arguments)
         elif order.do in _QUERIES:
             yield self._query(order)
+        elif order.do in LIST_ORDERS:
+            yield self._lists.carry_out(order, user)
         else:
             yield self._carry_out(order, user)
 
     def _query(self, order: Order) -> dict[str, Any]:
         """Answer an order that changes nothing."""
         match order.do:
+            case "holds":
+                return {"document": self._lists.holds.document(), "end": 0}
+            case "suppressions":
+                return {"document": self._lists.suppressions.document(ended=order.ended), "end": 0}
             case "status":
                 return {"document": status_document(self._overview()).model_dump(mode="json"), "end": 0}
             case "matchers":
@@ -91,20 +92,8 @@ class Orders:
         return {"pid": os.getpid(), "end": 0}
 
     def _carry_out(self, order: Order, user: str) -> dict[str, Any]:
-        """Carry out an order that changes something, in the name of ``user``. Raises `SyncdError` if that fails."""
+        """Add or revoke a matcher, in the name of ``user``. Raises `SyncdError` if that fails."""
         match order.do:
-            case "holds":
-                return {"document": self._holds.document(), "end": 0}
-            case "release" | "discard":
-                release = order.do == "release"
-                ended = self._holds.end(
-                    order.hold, release=release, user=user, reason=order.reason, sha256=order.sha256
-                )
-                return {"ended": ended, "end": 0}
-            case "suppressions" | "suppress" | "unsuppress" | "extend":
-                return self._suppressions.answer(order, user)
-            case "rollback" | "unpin" | "retire":
-                return self._of_list(order, user)
             case "matchers_add":
                 return self._add_matcher(order, user)
             case "matchers_revoke":
@@ -117,11 +106,6 @@ class Orders:
             f"the daemon does not know the order {order.do[:20]!r}",
             hint="use the same version of syncd for the command and the daemon",
         )
-
-    def _of_list(self, order: Order, user: str) -> dict[str, Any]:
-        if order.do == "retire":
-            return {"retired": self._retire(order.name, order.reason, user), "end": 0}
-        return {"pinned": self._pin(order, user), "end": 0}
 
     def _sync(self, order: Order, user: str) -> Iterator[dict[str, Any]]:
         sources = self._sources(order.source)

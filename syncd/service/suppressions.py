@@ -10,9 +10,10 @@ from syncd import events
 from syncd.catalog.records import Suppression
 from syncd.event import Emit
 from syncd.model import Digest, list_name
-from syncd.operate import suppressions
-from syncd.operate.extend import extend
-from syncd.operate.suppressions import Corrected, Correction, SuppressionOrder, expiry_of
+from syncd.operate.suppressed_lists import Corrected
+from syncd.operate.suppression_ends import announce, expire, extend, gained, unsuppress
+from syncd.operate.suppression_order import Correction, SuppressionOrder, expiry_of
+from syncd.operate.suppressions import suppress
 from syncd.outcomes import Outcome, cure
 from syncd.pipeline.publisher import Publisher
 from syncd.report.suppressions import corrected_document, keep, suppressions_document
@@ -58,8 +59,6 @@ class Suppressions:
         """Carry out an order from the control socket. Raises `SyncdError`, whose message never has a digest."""
         until = expiry_of(order.expires_at, self._clock(), forever=order.forever)
         match order.do:
-            case "suppressions":
-                return {"document": self.document(ended=order.ended), "end": 0}
             case "unsuppress":
                 done = self.unsuppress(order.suppressions, order.reason, user)
                 return {"corrected": done, "end": Outcome.HELD.exit_code if done["opened"] else 0}
@@ -75,9 +74,7 @@ class Suppressions:
 
     def suppress(self, order: SuppressionOrder, user: str) -> dict[str, Any]:
         """Suppress digests, and return the outcome. Raises as `syncd.operate.suppressions.suppress`."""
-        done = suppressions.suppress(
-            self._publisher, order, actor=user, now=self._clock(), second_operator=self._second_operator()
-        )
+        done = suppress(self._publisher, order, actor=user, now=self._clock(), second_operator=self._second_operator())
         if done.hold:
             emit_opened(self._emit, (done.hold,))
         else:
@@ -86,8 +83,8 @@ class Suppressions:
         return self._document(done)
 
     def unsuppress(self, numbers: Sequence[int], reason: str, user: str) -> dict[str, Any]:
-        """End suppressions, and return the outcome. Raises as `syncd.operate.suppressions.unsuppress`."""
-        done = suppressions.unsuppress(self._publisher, numbers, actor=user, reason=reason, now=self._clock())
+        """End suppressions, and return the outcome. Raises as `syncd.operate.suppression_ends.unsuppress`."""
+        done = unsuppress(self._publisher, numbers, actor=user, reason=reason, now=self._clock())
         self._emit(
             events.UnsuppressedEvent(
                 suppressions=_numbers(done.suppressions),
@@ -101,7 +98,7 @@ class Suppressions:
         return self._document(done)
 
     def extend(self, order: ExtendOrder, user: str) -> dict[str, Any]:
-        """Let suppressions expire at another time. Raises as `syncd.operate.extend.extend`."""
+        """Let suppressions expire at another time. Raises as `syncd.operate.suppression_ends.extend`."""
         done = extend(
             self._publisher,
             order.numbers,
@@ -121,11 +118,11 @@ class Suppressions:
     def look(self) -> None:
         """End what is due, announce what is due soon, and report holds that wait. A chore. Raises `StoreError`."""
         now = self._clock()
-        expired = suppressions.expire(self._publisher, now)
+        expired = expire(self._publisher, now)
         if expired:
             emit_expired(self._emit, expired)
             emit_opened(self._emit, expired.opened)
-        for one in suppressions.announce(self._publisher, now):
+        for one in announce(self._publisher, now):
             self._emit(
                 events.SuppressionExpiresSoon(
                     suppression=one.id,
@@ -167,7 +164,7 @@ class Suppressions:
             raise
 
     def _note_gained(self) -> None:
-        for one in suppressions.gained(self._publisher, self._clock()):
+        for one in gained(self._publisher, self._clock()):
             self._emit(
                 events.SuppressionGainedEntry(
                     suppression=one.id,

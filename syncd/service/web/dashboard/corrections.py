@@ -7,7 +7,7 @@ from typing import Final
 from syncd.catalog.records import SuppressionState
 from syncd.errors import RefusedError, UsageError
 from syncd.model import ListName
-from syncd.operate.suppressions import DEFAULT_EXPIRY
+from syncd.operate.suppression_order import DEFAULT_EXPIRY
 from syncd.report.suppressions import scope_in_words
 from syncd.service.control import Order, OrderedCorrection
 from syncd.service.web.context import Context

@@ -1,0 +1,106 @@
+"""Orders that change the published lists: carried out by the daemon, or by the command itself if no daemon runs."""
+
+import json
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any, Final
+
+from syncd import events
+from syncd.config import Config
+from syncd.event import Emit
+from syncd.model import list_name
+from syncd.operate.retire import retire
+from syncd.operate.rollback import Rollback, rollback, unpin
+from syncd.pipeline.publisher import Publisher
+from syncd.service.control import Order, parse_order
+from syncd.service.holds import Holds, emit_ended, emit_opened
+from syncd.service.suppressions import Suppressions
+
+LIST_ORDERS: Final = frozenset(
+    {"release", "discard", "suppress", "unsuppress", "extend", "retire", "rollback", "unpin"}
+)
+
+
+class ListOrders:
+    """Carries out the orders in `LIST_ORDERS`.
+
+    ``changed`` is called after each change, to update views. ``config`` returns the configuration in force.
+    """
+
+    def __init__(
+        self,
+        publisher: Publisher,
+        clock: Callable[[], datetime],
+        emit: Emit,
+        changed: Callable[[], None],
+        config: Callable[[], Config],
+    ) -> None:
+        def second_operator() -> bool:
+            return config().corrections.second_operator
+
+        self._publisher, self._clock, self._emit, self._changed = publisher, clock, emit, changed
+        self._config = config
+        self.holds = Holds(publisher, clock, emit, changed, second_operator)
+        self.suppressions = Suppressions(publisher, clock, emit, changed, second_operator)
+
+    def carry_out(self, order: Order, user: str) -> dict[str, Any]:
+        """Carry out an order in the name of ``user`` and return the answer. Raises `SyncdError`."""
+        match order.do:
+            case "release" | "discard":
+                release = order.do == "release"
+                ended = self.holds.end(order.hold, release=release, user=user, reason=order.reason, sha256=order.sha256)
+                return {"ended": ended, "end": 0}
+            case "retire":
+                return {"retired": self._retire(order, user), "end": 0}
+            case "rollback":
+                return {"pinned": self._roll_back(order, user), "end": 0}
+            case "unpin":
+                return {"pinned": self._unpin(order, user), "end": 0}
+        return self.suppressions.answer(order, user)
+
+    def _retire(self, order: Order, user: str) -> dict[str, Any]:
+        name, sources = list_name(order.name), self._config().all_sources()
+        done = retire(self._publisher, name, sources, actor=user, reason=order.reason, now=self._clock())
+        self._emit(events.ListRetired(done.list, done.source, done.version, user, order.reason))
+        emit_ended(self._emit, done.ended)
+        self._changed()
+        return done.document()
+
+    def _roll_back(self, order: Order, user: str) -> dict[str, Any]:
+        name = list_name(order.name)
+        done = rollback(
+            self._publisher,
+            name,
+            order.version,
+            reason=order.reason,
+            actor=user,
+            now=self._clock(),
+            exact=order.exact,
+            accepted=order.accepted,
+        )
+        self._emit(events.ListRolledBack(name, done.version or 0, order.version, order.exact, user, order.reason))
+        return self._moved(done)
+
+    def _unpin(self, order: Order, user: str) -> dict[str, Any]:
+        name = list_name(order.name)
+        done = unpin(self._publisher, name, reason=order.reason, actor=user, now=self._clock())
+        self._emit(events.ListUnpinned(name, done.version or 0, user, order.reason))
+        return self._moved(done)
+
+    def _moved(self, done: Rollback) -> dict[str, Any]:
+        """Report the holds that a rollback, or its end, opened and ended, and return its result."""
+        emit_opened(self._emit, done.opened)
+        emit_ended(self._emit, done.ended)
+        self._changed()
+        return done.document()
+
+
+def carry_out_here(
+    publisher: Publisher, config: Config, order: Mapping[str, Any], user: str, clock: Callable[[], datetime]
+) -> dict[str, Any]:
+    """Carry out an order of `LIST_ORDERS` without a daemon, on a state whose lock the caller holds.
+
+    ``order``: as it would be sent to a daemon. Raises as `ListOrders.carry_out`.
+    """
+    orders = ListOrders(publisher, clock, emit=lambda _event: None, changed=lambda: None, config=lambda: config)
+    return orders.carry_out(parse_order(json.dumps(order).encode()), user)
