@@ -3,13 +3,17 @@
 import hashlib
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
+from syncd.catalog.records import HoldRecord, HoldState
 from syncd.errors import SyncdError
+from syncd.limits import DEFAULT_LIMITS, ListLimits
 from syncd.matcher import Matcher
-from syncd.pipeline.outcome import SyncOutcome
+from syncd.pipeline.outcome import ListOutcome, SyncOutcome
+from syncd.pipeline.sync import sync_source
 from syncd.verify import feed as prove
 from syncd.verify.copy import prove_copy
 from syncd.verify.state import prove_state
@@ -29,6 +33,33 @@ def make_standing(base: Path) -> None:
     assert world.sync().exit_code == 0
     assert not world.pull().errors
     assert not world.follow().errors
+
+
+def sync_list(world: World, limits: ListLimits = DEFAULT_LIMITS, /, **change: Any) -> ListOutcome:
+    """The partner publishes ``change``, if any; a sync some minutes later, and what came of its one list."""
+    if change:
+        world.publish(**change)
+    world.clock.forward(minutes=5)
+    with world.publisher() as publisher:
+        judged = replace(publisher, limits=lambda _source, _name: limits)
+        outcome = sync_source(judged, world.source(), world.clock)
+    assert outcome.error is None
+    (listed,) = outcome.lists
+    assert listed.error is None
+    return listed
+
+
+def served(world: World) -> frozenset[int]:
+    """The numbers below 100 that a matcher answers after a pull."""
+    assert not world.pull().errors
+    matcher = Matcher.open(world.copy, clock=world.clock)
+    return frozenset(number for number in range(100) if world.hits(number, matcher))
+
+
+def open_holds(world: World) -> tuple[HoldRecord, ...]:
+    """The holds that are open."""
+    with world.publisher() as publisher:
+        return tuple(one for one in publisher.catalog.holds() if one.state is HoldState.OPEN)
 
 
 def publish_news(world: World) -> None:

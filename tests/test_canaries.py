@@ -10,12 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from standing import prove_feed
+from standing import open_holds, prove_feed, served
 from syncd.acts import KnownGoodChanged
 from syncd.catalog.records import HoldRecord, HoldState
 from syncd.errors import ConfigError, RefusedError
 from syncd.limits import ListLimits
-from syncd.matcher import Matcher
 from syncd.model import Digest, ListName
 from syncd.operate import known_good as operated
 from syncd.operate.holds import end_hold
@@ -88,14 +87,11 @@ class Operator:
 
     def holds(self) -> tuple[HoldRecord, ...]:
         """The open holds."""
-        with self.world.publisher() as publisher:
-            return tuple(hold for hold in publisher.catalog.holds() if hold.state is HoldState.OPEN)
+        return open_holds(self.world)
 
     def served(self) -> frozenset[int]:
         """The numbers below 100 that a matcher answers after a pull."""
-        assert not self.world.pull().errors
-        matcher = Matcher.open(self.world.copy, clock=self.world.clock)
-        return frozenset(number for number in range(100) if self.world.hits(number, matcher))
+        return served(self.world)
 
     def why(self) -> str:
         """What status says a person must act on."""

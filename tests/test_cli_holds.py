@@ -15,7 +15,8 @@ from syncd.model import ListName
 from syncd.outcomes import Outcome
 from syncd.report import overview
 from syncd.report.overview import ListView
-from syncd.service.holds import Holds, emit_opened
+from syncd.service.holds import Holds
+from syncd.service.list_events import emit_opened
 from syncd.service.web.dashboard.details import list_page
 from syncd.service.web.dashboard.tasks import PageData, tasks
 from test_daemon import daemon, today  # noqa: F401 - a fixture

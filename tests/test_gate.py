@@ -1,6 +1,5 @@
 """The gate's limits, as a table of real days and as stories."""
 
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -8,16 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from standing import prove_feed
-from syncd.catalog.records import HoldRecord, HoldState
+from standing import open_holds, prove_feed, sync_list
+from syncd.catalog.records import HoldState
 from syncd.errors import ConfigError
 from syncd.limits import DEFAULT_LIMITS, GateTable, ListLimits
 from syncd.model import ListName
 from syncd.operate.holds import end_hold
 from syncd.outcomes import Finding, HoldReason, Lane, Outcome
 from syncd.pipeline.gate import judge
-from syncd.pipeline.outcome import ListOutcome
-from syncd.pipeline.sync import sync_source
 from syncd.pipeline.values import Change, Hold, Pending, Period, Verdict, Window
 from world import World, row, rows
 
@@ -161,24 +158,6 @@ def test_tables_inherit_what_they_do_not_name() -> None:
 # stories
 
 
-def sync(world: World, limits: ListLimits = DEFAULT_LIMITS) -> ListOutcome:
-    """A sync some minutes later under these limits."""
-    world.clock.forward(minutes=5)
-    with world.publisher() as publisher:
-        judged = replace(publisher, limits=lambda _source, _name: limits)
-        outcome = sync_source(judged, world.source(), world.clock)
-    assert outcome.error is None
-    (listed,) = outcome.lists
-    assert listed.error is None
-    return listed
-
-
-def holds(world: World) -> tuple[HoldRecord, ...]:
-    """The holds that are open."""
-    with world.publisher() as publisher:
-        return tuple(hold for hold in publisher.catalog.holds() if hold.state is HoldState.OPEN)
-
-
 def end(world: World, number: int, *, release: bool = True) -> None:
     """Release or discard a hold."""
     with world.publisher() as publisher:
@@ -195,16 +174,16 @@ def count(world: World) -> int:
 def large(world: World) -> World:
     """A list of 1,002 entries, synced."""
     world.publish(full=rows(0, 1002))
-    assert sync(world).outcome is Outcome.PUBLISHED
+    assert sync_list(world).outcome is Outcome.PUBLISHED
     return world
 
 
 def test_a_list_that_halves_overnight_waits_and_its_additions_do_not(large: World) -> None:
     """The hold says how many of how many; a release removes them."""
     large.publish(remove=rows(0, 502), add=rows(2000, 2003))
-    listed = sync(large)
+    listed = sync_list(large)
     assert (listed.outcome, listed.reasons, count(large)) == (Outcome.HELD, SHRUNK, 1005)
-    (hold,) = holds(large)
+    (hold,) = open_holds(large)
     assert (hold.lane, hold.rows) == (Lane.REMOVALS, 502)
     assert hold.message.endswith("502 of 1,002 rows (sha256), limit 50")
     end(large, hold.id)
@@ -217,38 +196,38 @@ def test_steps_that_add_up_are_held_and_a_release_is_the_new_reference(large: Wo
     """Four steps of 1.5 % pass three times; after a release the count begins again."""
     for step in range(3):
         large.publish(remove=rows(step * 15, step * 15 + 15))
-        assert sync(large).outcome is Outcome.PUBLISHED
+        assert sync_list(large).outcome is Outcome.PUBLISHED
     large.publish(remove=rows(45, 60))
-    assert sync(large).reasons == SHRUNK
-    (hold,) = holds(large)
+    assert sync_list(large).reasons == SHRUNK
+    (hold,) = open_holds(large)
     assert [(found.window, found.before) for found in hold.findings] == [(Period.DAY, 45)]
     end(large, hold.id)
     large.publish(remove=rows(60, 75))
-    assert sync(large).outcome is Outcome.PUBLISHED
+    assert sync_list(large).outcome is Outcome.PUBLISHED
 
 
 def test_time_alone_releases_nothing(large: World) -> None:
     """When the window has moved on, a small delta is published beside the rows that wait."""
     for step in range(4):
         large.publish(remove=rows(step * 15, step * 15 + 15))
-        listed = sync(large)
+        listed = sync_list(large)
     assert listed.reasons == SHRUNK
     large.clock.forward(days=9)
     large.publish(add=[row(3000)])
-    assert sync(large).reasons == SHRUNK
+    assert sync_list(large).reasons == SHRUNK
     assert count(large) == 1002 - 45 + 1
-    assert len(holds(large)) == 1
+    assert len(open_holds(large)) == 1
 
 
 def test_what_the_partner_takes_back_in_part_passes(large: World) -> None:
     """The hold ends by itself once the rest is small enough, and the rest goes live."""
     large.publish(remove=rows(0, 60))
-    assert sync(large).reasons == SHRUNK
+    assert sync_list(large).reasons == SHRUNK
     large.publish(add=rows(0, 20))
-    listed = sync(large)
+    listed = sync_list(large)
     assert (listed.outcome, [ended.state for ended in listed.ended]) == (Outcome.PUBLISHED, [HoldState.PASSED])
     assert count(large) == 962
-    assert holds(large) == ()
+    assert open_holds(large) == ()
     assert not large.pull().errors
     prove_feed(large)
 
@@ -256,20 +235,20 @@ def test_what_the_partner_takes_back_in_part_passes(large: World) -> None:
 def test_other_limits_judge_again_what_waits(large: World) -> None:
     """A sync that finds nothing new does, and says what it published."""
     large.publish(remove=rows(0, 60))
-    assert sync(large).reasons == SHRUNK
-    listed = sync(large, ListLimits(max_removed_percent=10, max_removed_week_percent=10))
+    assert sync_list(large).reasons == SHRUNK
+    listed = sync_list(large, ListLimits(max_removed_percent=10, max_removed_week_percent=10))
     assert (listed.outcome, [ended.state for ended in listed.ended]) == (Outcome.PUBLISHED, [HoldState.PASSED])
     assert count(large) == 942
-    assert sync(large).outcome is Outcome.UP_TO_DATE
+    assert sync_list(large).outcome is Outcome.UP_TO_DATE
 
 
 def test_a_first_version_that_is_too_small_waits_whole(world: World) -> None:
     """Its files are kept; other limits or a release publish it."""
     world.publish(full=rows(0, 5))
     strict = ListLimits(min_rows=10)
-    assert sync(world, strict).reasons == (HoldReason.TOO_SMALL,)
-    assert sync(world, strict).reasons == (HoldReason.TOO_SMALL,)
-    (hold,) = holds(world)
+    assert sync_list(world, strict).reasons == (HoldReason.TOO_SMALL,)
+    assert sync_list(world, strict).reasons == (HoldReason.TOO_SMALL,)
+    (hold,) = open_holds(world)
     world.clock.forward(days=3)
     with world.publisher() as publisher:
         publisher.collect_garbage("iwf", world.clock())
@@ -282,16 +261,16 @@ def test_a_label_that_nobody_knows_waits(world: World) -> None:
     """Its rows alone decide; a release of something else does not let them pass."""
     world.publish(full=rows(0, 100))
     known = ListLimits(known_labels=("A", "B", "C"))
-    assert sync(world, known).outcome is Outcome.PUBLISHED
+    assert sync_list(world, known).outcome is Outcome.PUBLISHED
     algorithm, digest, entry, _ = row(200)
     world.publish(add=[(algorithm, digest, entry, "novel")])
-    assert sync(world, known).reasons == (HoldReason.UNKNOWN_LABEL,)
+    assert sync_list(world, known).reasons == (HoldReason.UNKNOWN_LABEL,)
     world.publish(add=[row(201)])
-    assert sync(world, known).reasons == (HoldReason.UNKNOWN_LABEL,)
+    assert sync_list(world, known).reasons == (HoldReason.UNKNOWN_LABEL,)
     assert count(world) == 100
     end(world, 1)
     assert count(world) == 101
-    assert len(holds(world)) == 1
+    assert len(open_holds(world)) == 1
 
 
 @pytest.mark.parametrize("key", ["max_removed_percent = -1", "max_removed_rows = 1.5", "max_remove = 3"])

@@ -10,14 +10,12 @@ from typing import Any
 
 import pytest
 
-from standing import prove_feed
-from syncd.catalog.records import HoldRecord, HoldState
+from standing import open_holds, prove_feed, served, sync_list
+from syncd.catalog.records import HoldState
 from syncd.errors import RefusedError, StoreError, UsageError
-from syncd.matcher import Matcher
 from syncd.operate.backup import backup
 from syncd.operate.holds import end_hold
 from syncd.outcomes import HoldReason, Lane, Outcome
-from syncd.pipeline.outcome import ListOutcome
 from syncd.pipeline.publisher import Publisher
 from syncd.pipeline.settle.result import Settled
 from syncd.publish import author
@@ -29,29 +27,6 @@ RESIGN = Proposal[None]("resign")
 ALL = frozenset(range(30))
 """The numbers on the list that stands."""
 EMPTIED, FORKED = (HoldReason.EMPTIED,), (HoldReason.FORKED,)
-
-
-def sync(world: World) -> ListOutcome:
-    """A sync some minutes later, and what came of the one list."""
-    world.clock.forward(minutes=5)
-    outcome = world.sync()
-    assert outcome.error is None
-    (listed,) = outcome.lists
-    assert listed.error is None
-    return listed
-
-
-def served(world: World) -> frozenset[int]:
-    """The numbers below 100 that a matcher answers after a pull."""
-    assert not world.pull().errors
-    matcher = Matcher.open(world.copy, clock=world.clock)
-    return frozenset(number for number in range(100) if world.hits(number, matcher))
-
-
-def waiting(world: World) -> tuple[HoldRecord, ...]:
-    """The holds that are open."""
-    with world.publisher() as publisher:
-        return tuple(one for one in publisher.catalog.holds() if one.state is HoldState.OPEN)
 
 
 def state_of(world: World, number: int) -> HoldState:
@@ -100,7 +75,7 @@ def discard(world: World, number: int) -> Settled:
 def emptied(standing: World) -> World:
     """The partner removed all 30 entries, and that is held."""
     standing.publish(remove=rows(0, 30))
-    listed = sync(standing)
+    listed = sync_list(standing)
     assert (listed.outcome, listed.reasons, [one.lane for one in listed.opened]) == (
         Outcome.HELD,
         EMPTIED,
@@ -132,7 +107,7 @@ def forked(standing: World, tmp_path: Path) -> tuple[World, World]:
     """
     fork = fork_of(standing, tmp_path / "fork")
     standing.publish(add=[row(40)])
-    assert sync(standing).outcome is Outcome.PUBLISHED
+    assert sync_list(standing).outcome is Outcome.PUBLISHED
     fork_of(standing, tmp_path / "line")
     fork.publish(add=[row(50)])
     fork.publish(add=[row(51)])
@@ -145,10 +120,10 @@ def forked(standing: World, tmp_path: Path) -> tuple[World, World]:
 
 def test_additions_flow_while_an_emptied_list_is_held(emptied: World) -> None:
     """They are served; the removals wait; a release removes exactly those that waited."""
-    assert [(one.lane, one.rows, one.reasons) for one in waiting(emptied)] == [(Lane.REMOVALS, 30, EMPTIED)]
+    assert [(one.lane, one.rows, one.reasons) for one in open_holds(emptied)] == [(Lane.REMOVALS, 30, EMPTIED)]
     assert served(emptied) == ALL
     emptied.publish(add=[row(40), row(41)])
-    listed = sync(emptied)
+    listed = sync_list(emptied)
     assert (listed.outcome, listed.version, listed.opened) == (Outcome.HELD, 2, ())
     assert served(emptied) == ALL | {40, 41}
     settled = release(emptied, 1)
@@ -157,7 +132,7 @@ def test_additions_flow_while_an_emptied_list_is_held(emptied: World) -> None:
         (1, HoldState.RELEASED, "alice", "asked them")
     ]
     assert served(emptied) == {40, 41}
-    assert sync(emptied).outcome is Outcome.UP_TO_DATE
+    assert sync_list(emptied).outcome is Outcome.UP_TO_DATE
     prove_feed(emptied)
 
 
@@ -166,17 +141,17 @@ def test_a_list_that_was_emptied_goes_on_after_the_release(emptied: World) -> No
     release(emptied, 1)
     assert served(emptied) == frozenset()
     emptied.publish(add=rows(40, 43))
-    assert sync(emptied).outcome is Outcome.PUBLISHED
+    assert sync_list(emptied).outcome is Outcome.PUBLISHED
     assert served(emptied) == {40, 41, 42}
     emptied.publish(remove=[row(40)])
-    assert sync(emptied).outcome is Outcome.PUBLISHED
+    assert sync_list(emptied).outcome is Outcome.PUBLISHED
     assert served(emptied) == {41, 42}
 
 
 def test_a_hold_that_the_partner_takes_back_is_withdrawn(emptied: World) -> None:
     """The list goes on, and the number can be released no more."""
     emptied.publish(add=rows(0, 30))
-    listed = sync(emptied)
+    listed = sync_list(emptied)
     assert (listed.outcome, [(one.id, one.state) for one in listed.ended]) == (
         Outcome.UP_TO_DATE,
         [(1, HoldState.WITHDRAWN)],
@@ -184,7 +159,7 @@ def test_a_hold_that_the_partner_takes_back_is_withdrawn(emptied: World) -> None
     with pytest.raises(RefusedError, match=r"hold 1 of iwf\.images was withdrawn already"):
         release(emptied, 1)
     emptied.publish(remove=[row(3)])
-    assert sync(emptied).outcome is Outcome.PUBLISHED
+    assert sync_list(emptied).outcome is Outcome.PUBLISHED
     assert served(emptied) == ALL - {3}
 
 
@@ -192,32 +167,32 @@ def test_small_later_deltas_release_nothing(emptied: World) -> None:
     """Nor does time: though after them the list would not be emptied any more, what was held waits."""
     for number in range(40, 43):
         emptied.publish(add=[row(number)])
-        assert sync(emptied).outcome is Outcome.HELD
+        assert sync_list(emptied).outcome is Outcome.HELD
     emptied.publish(remove=[row(40)])
-    listed = sync(emptied)
+    listed = sync_list(emptied)
     assert (listed.outcome, [one.lane for one in listed.opened]) == (Outcome.HELD, [Lane.REMOVALS])
     pass_days(emptied, 3)
-    assert sync(emptied).outcome is Outcome.HELD
+    assert sync_list(emptied).outcome is Outcome.HELD
     assert served(emptied) == ALL | {40, 41, 42}
-    assert [(one.id, one.rows) for one in waiting(emptied)] == [(1, 30), (2, 1)]
+    assert [(one.id, one.rows) for one in open_holds(emptied)] == [(1, 30), (2, 1)]
 
 
 def test_a_release_takes_along_what_passes_without_it(emptied: World) -> None:
     """What joined the lane later is judged on its own; here nothing is suspicious about it."""
     emptied.publish(add=rows(40, 50))
-    sync(emptied)
+    sync_list(emptied)
     emptied.publish(remove=[row(40)])
-    sync(emptied)
+    sync_list(emptied)
     settled = release(emptied, 1)
     assert [(one.id, one.state) for one in settled.ended] == [(1, HoldState.RELEASED), (2, HoldState.PASSED)]
     assert served(emptied) == frozenset(range(41, 50))
-    assert waiting(emptied) == ()
+    assert open_holds(emptied) == ()
 
 
 def test_a_release_applies_only_what_is_still_wanted(emptied: World) -> None:
     """The partner put some of it back meanwhile."""
     emptied.publish(add=rows(0, 10))
-    assert sync(emptied).outcome is Outcome.HELD
+    assert sync_list(emptied).outcome is Outcome.HELD
     settled = release(emptied, 1)
     assert settled.released == 20
     assert served(emptied) == frozenset(range(10))
@@ -228,7 +203,7 @@ def test_discarded_rows_stay_and_hold_no_more(emptied: World) -> None:
     settled = discard(emptied, 1)
     assert (settled.changes_head, settled.released) == (False, 30)
     emptied.publish(add=[row(40)])
-    assert sync(emptied).outcome is Outcome.PUBLISHED
+    assert sync_list(emptied).outcome is Outcome.PUBLISHED
     assert served(emptied) == ALL | {40}
     with emptied.publisher() as publisher:
         (hold,) = publisher.catalog.holds()
@@ -240,9 +215,9 @@ def test_a_refused_row_is_judged_again_once_the_partner_changes_it(emptied: Worl
     """Put back, it is as everybody has it; removed once more, it goes as any removal."""
     discard(emptied, 1)
     emptied.publish(add=[row(3)])
-    assert sync(emptied).outcome is Outcome.UP_TO_DATE
+    assert sync_list(emptied).outcome is Outcome.UP_TO_DATE
     emptied.publish(remove=[row(3)])
-    assert sync(emptied).outcome is Outcome.PUBLISHED
+    assert sync_list(emptied).outcome is Outcome.PUBLISHED
     assert served(emptied) == ALL - {3}
     assert state_of(emptied, 1) is HoldState.DISCARDED
 
@@ -251,14 +226,14 @@ def test_nothing_is_refused_any_more_once_the_partner_changed_all_of_it(emptied:
     """The hold is no longer listed."""
     discard(emptied, 1)
     emptied.publish(add=rows(0, 30))
-    assert [(one.id, one.state) for one in sync(emptied).ended] == [(1, HoldState.WITHDRAWN)]
+    assert [(one.id, one.state) for one in sync_list(emptied).ended] == [(1, HoldState.WITHDRAWN)]
 
 
 def test_what_was_discarded_can_be_released_after_all(emptied: World) -> None:
     """Exactly that."""
     discard(emptied, 1)
     emptied.publish(add=[row(40)])
-    sync(emptied)
+    sync_list(emptied)
     assert release(emptied, 1).released == 30
     assert served(emptied) == {40}
     assert state_of(emptied, 1) is HoldState.RELEASED
@@ -305,33 +280,33 @@ def test_a_hold_that_is_none_and_a_reason_that_is_none(emptied: World, number: i
 def test_a_fork_is_held_once_and_what_follows_it_waits_with_it(forked: tuple[World, World]) -> None:
     """Without being fetched; the release moves to the fork, and its later deltas go on."""
     world, fork = forked
-    listed = sync(world)
+    listed = sync_list(world)
     assert (listed.outcome, listed.reasons, [one.lane for one in listed.opened]) == (Outcome.HELD, FORKED, [Lane.BOTH])
-    assert sync(world).outcome is Outcome.HELD
+    assert sync_list(world).outcome is Outcome.HELD
     fork.publish(add=[row(52)])
     show(world, fork)
     shutil.rmtree(world.partner.path("v1/images/segments"))  # so that fetching any would fail
-    listed = sync(world)
+    listed = sync_list(world)
     assert (listed.outcome, listed.opened) == (Outcome.HELD, ())
     show(world, fork)
     assert served(world) == ALL | {40}
     assert release(world, 1).changes_head
     assert served(world) == ALL | {50, 51}
-    assert sync(world).plan == "deltas"
+    assert sync_list(world).plan == "deltas"
     assert served(world) == ALL | {50, 51, 52}
-    assert waiting(world) == ()
+    assert open_holds(world) == ()
     prove_feed(world)
 
 
 def test_a_discarded_fork_is_not_held_again_but_a_newer_one_is(forked: tuple[World, World]) -> None:
     """That very version is refused; the next is compared with what was held before the fork."""
     world, fork = forked
-    sync(world)
+    sync_list(world)
     assert not discard(world, 1).changes_head
-    assert sync(world).outcome is Outcome.UP_TO_DATE
+    assert sync_list(world).outcome is Outcome.UP_TO_DATE
     fork.publish(add=[row(52)])
     show(world, fork)
-    listed = sync(world)
+    listed = sync_list(world)
     assert (listed.outcome, [one.id for one in listed.opened]) == (Outcome.HELD, [2])
     assert served(world) == ALL | {40}
     release(world, 2)
@@ -342,29 +317,29 @@ def test_a_discarded_fork_is_not_held_again_but_a_newer_one_is(forked: tuple[Wor
 def test_a_discarded_fork_can_be_released_after_all(forked: tuple[World, World]) -> None:
     """Also when a newer version of it waits, which then goes on as an ordinary update."""
     world, fork = forked
-    sync(world)
+    sync_list(world)
     discard(world, 1)
     fork.publish(add=[row(52)])
     show(world, fork)
-    sync(world)
+    sync_list(world)
     release(world, 1)
     assert served(world) == ALL | {50, 51}
-    assert waiting(world) == ()
-    assert sync(world).outcome is Outcome.PUBLISHED
+    assert open_holds(world) == ()
+    assert sync_list(world).outcome is Outcome.PUBLISHED
     assert served(world) == ALL | {50, 51, 52}
 
 
 def test_a_fork_does_not_go_live_by_growing(forked: tuple[World, World]) -> None:
     """After more versions than a manifest names steps, which alone no longer shows that it is one."""
     world, fork = forked
-    sync(world)
+    sync_list(world)
     for number in range(70):
         fork.publish(add=[row(1000 + number)])
     show(world, fork)
-    listed = sync(world)
+    listed = sync_list(world)
     assert (listed.outcome, listed.reasons) == (Outcome.HELD, FORKED)
     assert served(world) == ALL | {40}
-    (hold,) = waiting(world)
+    (hold,) = open_holds(world)
     assert release(world, hold.id).changes_head
     assert served(world) == ALL | {50, 51}
     assert len(world.hits(1069)) == 1
@@ -373,12 +348,12 @@ def test_a_fork_does_not_go_live_by_growing(forked: tuple[World, World]) -> None
 def test_a_partner_that_returns_to_the_line_withdraws_the_fork(forked: tuple[World, World], tmp_path: Path) -> None:
     """A newer version that descends from the one held is published, and the hold ends."""
     world, _ = forked
-    sync(world)
+    sync_list(world)
     line = World(tmp_path / "line", world.clock)
     for number in (60, 61, 62):
         line.publish(add=[row(number)])
     show(world, line)
-    listed = sync(world)
+    listed = sync_list(world)
     assert (listed.outcome, [(one.id, one.state) for one in listed.ended]) == (
         Outcome.PUBLISHED,
         [(1, HoldState.WITHDRAWN)],
@@ -389,13 +364,13 @@ def test_a_partner_that_returns_to_the_line_withdraws_the_fork(forked: tuple[Wor
 def test_a_discarded_fork_ends_when_the_partner_goes_on_without_it(forked: tuple[World, World], tmp_path: Path) -> None:
     """It would change another version than the one held now: nobody can release it any more."""
     world, _ = forked
-    sync(world)
+    sync_list(world)
     discard(world, 1)
     line = World(tmp_path / "line", world.clock)
     for number in (60, 61, 62):
         line.publish(add=[row(number)])
     show(world, line)
-    assert sync(world).outcome is Outcome.PUBLISHED
+    assert sync_list(world).outcome is Outcome.PUBLISHED
     with pytest.raises(RefusedError, match="was withdrawn already"):
         release(world, 1)
     assert served(world) == ALL | {40, 60, 61, 62}
@@ -411,18 +386,18 @@ def test_holds_of_rows_and_of_a_whole_update_are_released_in_either_order(
     """The list ends as the partner states it, and before that nothing of the other hold is live."""
     fork = fork_of(emptied, tmp_path / "fork")
     emptied.publish(add=[row(40)])
-    sync(emptied)
+    sync_list(emptied)
     for number in (50, 51):
         fork.publish(add=[row(number)])
     show(emptied, fork)
-    assert [one.lane for one in sync(emptied).opened] == [Lane.BOTH]
+    assert [one.lane for one in sync_list(emptied).opened] == [Lane.BOTH]
     assert served(emptied) == ALL | {40}
     release(emptied, order[0])
     assert served(emptied) in ({40}, ALL | {50, 51})
-    assert sync(emptied).outcome is Outcome.HELD
+    assert sync_list(emptied).outcome is Outcome.HELD
     release(emptied, order[1])
     assert served(emptied) == {50, 51}
-    assert sync(emptied).outcome is Outcome.UP_TO_DATE
+    assert sync_list(emptied).outcome is Outcome.UP_TO_DATE
     prove_feed(emptied)
 
 
@@ -432,7 +407,7 @@ def test_holds_of_rows_and_of_a_whole_update_are_released_in_either_order(
 def test_losing_what_is_private_opens_no_lane(emptied: World) -> None:
     """The hold cannot be ended without its rows; the next sync holds again what still waits, and that can."""
     emptied.publish(add=[row(40)])
-    sync(emptied)
+    sync_list(emptied)
     for path in private(emptied):
         path.unlink()
     for release_it in (True, False):
@@ -442,7 +417,7 @@ def test_losing_what_is_private_opens_no_lane(emptied: World) -> None:
             end(emptied, 1, release=release_it)
         assert "run `syncd sync iwf`" in told.value.hint
         assert told.value.serving == "iwf.images version 2"
-    listed = sync(emptied)
+    listed = sync_list(emptied)
     assert (listed.outcome, [(one.lane, one.rows) for one in listed.opened]) == (Outcome.HELD, [(Lane.REMOVALS, 30)])
     assert state_of(emptied, 1) is HoldState.REPLACED
     assert served(emptied) == ALL | {40}
@@ -457,20 +432,20 @@ def test_losing_what_was_refused_lets_nothing_of_it_pass(emptied: World) -> None
     assert lost
     for path in lost:
         path.unlink()
-    assert sync(emptied).outcome is Outcome.HELD
+    assert sync_list(emptied).outcome is Outcome.HELD
     assert served(emptied) == ALL
 
 
 def test_losing_everything_of_a_list_opens_no_lane(emptied: World) -> None:
     """Fetched whole, what waited cannot be told apart: the whole of it waits, and can be released."""
     emptied.publish(add=[row(40)])
-    sync(emptied)
+    sync_list(emptied)
     assert served(emptied) == ALL | {40}
     for path in (*segments(emptied), *emptied.state.feed.root.glob("v1/iwf.images/segments/*")):
         path.unlink()
-    listed = sync(emptied)
+    listed = sync_list(emptied)
     assert (listed.outcome, [one.lane for one in listed.opened]) == (Outcome.HELD, [Lane.BOTH])
-    assert sync(emptied).opened == ()
+    assert sync_list(emptied).opened == ()
     release(emptied, listed.opened[0].id)
     assert served(emptied) == {40}
 
@@ -479,11 +454,11 @@ def test_a_whole_update_that_was_discarded_after_a_loss_is_not_held_again(emptie
     """Until the partner publishes another version, or the discarded one is released after all."""
     for path in (*segments(emptied), *emptied.state.feed.root.glob("v1/iwf.images/segments/*")):
         path.unlink()
-    (hold,) = sync(emptied).opened
+    (hold,) = sync_list(emptied).opened
     discard(emptied, hold.id)
-    again = sync(emptied)
+    again = sync_list(emptied)
     assert again.opened == ()
-    assert hold.id not in {one.id for one in waiting(emptied)}
+    assert hold.id not in {one.id for one in open_holds(emptied)}
     release(emptied, hold.id)
     assert served(emptied) == frozenset()
 
@@ -491,7 +466,7 @@ def test_a_whole_update_that_was_discarded_after_a_loss_is_not_held_again(emptie
 def test_holds_live_in_a_backup(emptied: World) -> None:
     """With their rows: restored, they are released as they were."""
     emptied.publish(add=[row(40)])
-    sync(emptied)
+    sync_list(emptied)
     with emptied.publisher() as publisher:
         backup(publisher, emptied.base / "b.tar", emptied.clock(), with_keys=True, with_segments=True)
     shutil.rmtree(emptied.state.root)
@@ -499,7 +474,7 @@ def test_holds_live_in_a_backup(emptied: World) -> None:
     with tarfile.open(emptied.base / "b.tar") as tar:
         tar.extractall(emptied.state.root, filter="tar")
     prove_feed(emptied)
-    assert [(one.id, one.rows) for one in waiting(emptied)] == [(1, 30)]
+    assert [(one.id, one.rows) for one in open_holds(emptied)] == [(1, 30)]
     release(emptied, 1)
     assert served(emptied) == {40}
 
@@ -512,7 +487,7 @@ def test_garbage_collection_keeps_what_waits_and_what_was_refused(emptied: World
     for number in range(40, 46):
         pass_days(emptied, 1)
         emptied.publish(add=[row(number)])
-        sync(emptied)
+        sync_list(emptied)
     prove_feed(emptied)
     release(emptied, 1)
     assert served(emptied) == frozenset(range(40, 46))
@@ -521,12 +496,12 @@ def test_garbage_collection_keeps_what_waits_and_what_was_refused(emptied: World
 def test_garbage_collection_keeps_a_fork_that_waits(forked: tuple[World, World]) -> None:
     """It can be released days later."""
     world, _ = forked
-    sync(world)
+    sync_list(world)
     with world.publisher() as publisher:
         for _ in range(3):
             pass_days(world, 1)
             publisher.collect_garbage("iwf", world.clock())
-    sync(world)
+    sync_list(world)
     release(world, 1)
     assert served(world) == ALL | {50, 51}
 
@@ -546,5 +521,5 @@ def test_a_dry_run_opens_and_ends_nothing(standing: World) -> None:
     """It says that it would be held, and leaves no rows behind."""
     standing.publish(remove=rows(0, 30))
     assert standing.sync(dry_run=True).lists[0].outcome is Outcome.HELD
-    assert waiting(standing) == ()
+    assert open_holds(standing) == ()
     assert not standing.state.feed.staging.exists()

@@ -5,10 +5,9 @@ from typing import Any
 
 import pytest
 
-from standing import prove_feed
+from standing import prove_feed, served, sync_list
 from syncd.catalog.records import HoldState
 from syncd.errors import CodeNeeded, RefusedError, UsageError
-from syncd.matcher import Matcher
 from syncd.model import Digest, ListName
 from syncd.operate import rollback as operate
 from syncd.operate import suppressions
@@ -17,7 +16,6 @@ from syncd.operate.rollback import Rollback
 from syncd.operate.suppression_ends import unsuppress
 from syncd.operate.suppression_order import Correction, SuppressionOrder
 from syncd.outcomes import HoldReason, Outcome
-from syncd.verify.state import prove_state
 from world import World, row, rows
 
 LIST = ListName("iwf.images")
@@ -38,36 +36,11 @@ def unpin(world: World) -> Rollback:
         return operate.unpin(publisher, LIST, reason="mended", actor="bob", now=world.clock())
 
 
-def sync(world: World, **change: Any) -> Outcome:
-    """The partner publishes ``change``; a sync some minutes later."""
-    if change:
-        world.publish(**change)
-    world.clock.forward(minutes=5)
-    outcome = world.sync()
-    assert outcome.error is None
-    (one,) = outcome.lists
-    assert one.error is None
-    return one.outcome
-
-
-def served(world: World) -> frozenset[int]:
-    """The numbers below 100 that a matcher answers after a pull."""
-    assert not world.pull().errors
-    matcher = Matcher.open(world.copy, clock=world.clock)
-    return frozenset(number for number in range(100) if world.hits(number, matcher))
-
-
-def sound(world: World) -> None:
-    """Feed and state can be proved."""
-    prove_feed(world)
-    assert not prove_state(world.state, None, world.clock()).faults
-
-
 @pytest.fixture
 def moved(standing: World) -> World:
     """Version 1 has 0 to 29; version 2 adds 40; version 3 removes 0; version 4 adds 41."""
     for change in ({"add": [row(40)]}, {"remove": [row(0)]}, {"add": [row(41)]}):
-        assert sync(standing, **change) is Outcome.PUBLISHED
+        assert sync_list(standing, **change).outcome is Outcome.PUBLISHED
     return standing
 
 
@@ -80,7 +53,7 @@ def test_a_rollback_brings_back_the_content_without_what_the_partner_removed_sin
         head = publisher.list_state("iwf", ListName("images")).head
         assert head is not None
         assert head.pinned
-    sound(moved)
+    prove_feed(moved)
 
 
 def test_exactly_that_content_needs_a_code_of_exactly_that(moved: World) -> None:
@@ -93,23 +66,25 @@ def test_exactly_that_content_needs_a_code_of_exactly_that(moved: World) -> None
         rollback(moved, 2, exact=True, accepted=needed.value.code)
     assert rollback(moved, 1, exact=True, accepted=needed.value.code).version == 5
     assert served(moved) == ALL
-    sound(moved)
+    prove_feed(moved)
 
 
 def test_while_it_is_pinned_only_removals_flow(moved: World) -> None:
     """Additions wait for the end of the pin, without being held."""
     rollback(moved, 1)
     assert served(moved) == ALL - {0}
-    assert sync(moved, add=[row(50)], remove=[row(1)]) is Outcome.PUBLISHED
+    assert sync_list(moved, add=[row(50)], remove=[row(1)]).outcome is Outcome.PUBLISHED
     assert served(moved) == ALL - {0, 1}
-    assert sync(moved, add=[row(1)]) is Outcome.PUBLISHED, "the pinned version has it, and the partner again"
+    assert sync_list(moved, add=[row(1)]).outcome is Outcome.PUBLISHED, (
+        "the pinned version has it, and the partner again"
+    )
     assert served(moved) == ALL - {0}
-    assert sync(moved, add=[row(51)]) is Outcome.UP_TO_DATE
-    sound(moved)
+    assert sync_list(moved, add=[row(51)]).outcome is Outcome.UP_TO_DATE
+    prove_feed(moved)
     done = unpin(moved)
     assert (done.pinned, done.held) == (None, ())
     assert served(moved) == (ALL - {0}) | {40, 41, 50, 51}
-    sound(moved)
+    prove_feed(moved)
 
 
 def test_a_suppression_wins_over_a_rollback(moved: World) -> None:
@@ -125,18 +100,18 @@ def test_a_suppression_wins_over_a_rollback(moved: World) -> None:
     with moved.publisher() as publisher:
         unsuppress(publisher, [1, 2], actor="alice", reason="right", now=moved.clock())
     assert served(moved) == ALL - {0}
-    sound(moved)
+    prove_feed(moved)
     unpin(moved)
     assert served(moved) == (ALL - {0}) | {40, 41}
-    sound(moved)
+    prove_feed(moved)
 
 
 def test_what_returns_after_the_pin_is_judged(standing: World) -> None:
     """The partner's mass removal waits for an operator, as it would have without the pin."""
-    sync(standing, add=rows(100, 1000))
-    sync(standing, add=[row(50)])
+    sync_list(standing, add=rows(100, 1000))
+    sync_list(standing, add=[row(50)])
     rollback(standing, 2)
-    sync(standing, remove=rows(100, 1000))
+    sync_list(standing, remove=rows(100, 1000))
     with standing.publisher() as publisher:
         (hold,) = publisher.catalog.holds()
         assert hold.reasons == (HoldReason.SHRUNK,)
@@ -148,7 +123,7 @@ def test_what_returns_after_the_pin_is_judged(standing: World) -> None:
         assert [hold.rows for hold in waiting] == [900]
         end_hold(publisher, waiting[0].id, release=True, actor="bob", reason="asked", now=standing.clock())
     assert served(standing) == ALL | {50}
-    sound(standing)
+    prove_feed(standing)
 
 
 def test_a_pinned_version_outlives_compaction_and_garbage_collection(moved: World) -> None:
@@ -158,14 +133,14 @@ def test_a_pinned_version_outlives_compaction_and_garbage_collection(moved: Worl
         publisher.compact(LIST, moved.clock(), everything=True)
     for number in range(20):
         moved.clock.forward(hours=20)
-        sync(moved, add=[row(200 + number)])
+        sync_list(moved, add=[row(200 + number)])
         with moved.publisher() as publisher:
             publisher.collect_garbage("iwf", moved.clock())
-    assert sync(moved, remove=[row(5)]) is Outcome.PUBLISHED
+    assert sync_list(moved, remove=[row(5)]).outcome is Outcome.PUBLISHED
     assert served(moved) == ALL - {0, 5}
     unpin(moved)
     assert served(moved) == (ALL - {0, 5}) | {40, 41}
-    sound(moved)
+    prove_feed(moved)
 
 
 def test_a_rollback_over_a_rollback_moves_the_pin(moved: World) -> None:
@@ -175,7 +150,7 @@ def test_a_rollback_over_a_rollback_moves_the_pin(moved: World) -> None:
         rollback(moved, 1)
     rollback(moved, 4)
     assert served(moved) == (ALL - {0}) | {40, 41}
-    sound(moved)
+    prove_feed(moved)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ from syncd.operate.retire import retire
 from syncd.operate.rollback import Rollback, rollback, unpin
 from syncd.pipeline.publisher import Publisher
 from syncd.service.control import Order, parse_order
-from syncd.service.holds import Holds, emit_ended, emit_opened
+from syncd.service.holds import Holds
+from syncd.service.list_events import emit_ended, emit_opened
 from syncd.service.suppressions import Suppressions
 
 LIST_ORDERS: Final = frozenset(

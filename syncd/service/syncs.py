@@ -19,7 +19,7 @@ from syncd.outcomes import CANARY_CURE, joined
 from syncd.pipeline.outcome import SyncOutcome
 from syncd.pipeline.publisher import Publisher
 from syncd.pipeline.sync import new_sync_id, sync_source
-from syncd.service.holds import emit_ended, emit_opened
+from syncd.service.list_events import emit_ended, emit_opened
 from syncd.service.worker import SpareWorker, Worker
 from syncd.sources.source import Source
 
