@@ -4,14 +4,10 @@
 ends. It is killed if the client goes away.
 """
 
-import ctypes
 import json
-import os
-import signal
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -20,14 +16,13 @@ from pydantic import BaseModel, ConfigDict, JsonValue
 
 from syncd.ask.questions import answer, question
 from syncd.catalog.folder import StateFolder
+from syncd.children import become_child
 from syncd.errors import as_known, error_document
 
-NICENESS: Final = 10
 REPORT_EVERY: Final = 0.2
 """Seconds between two progress reports."""
 
 _MAX_REQUEST: Final = 1 << 21
-_PR_SET_PDEATHSIG: Final = 1
 
 
 class LongQuestion(BaseModel):
@@ -77,13 +72,7 @@ def _throttled(send: Callable[[dict[str, Any]], None], clock: Callable[[], float
 
 def main() -> None:
     """Run the process."""
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # nobody would read the answer
-    for number in (signal.SIGINT, signal.SIGHUP):  # meant for the daemon
-        signal.signal(number, signal.SIG_IGN)
-    with suppress(OSError):
-        os.nice(NICENESS)
-    answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # library output must not mix with our answers
+    answers = become_child()
     run(sys.stdin.buffer, answers)
 
 

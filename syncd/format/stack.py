@@ -5,7 +5,7 @@ and `Stack.rows_with_entries` read the whole list, in order.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -91,7 +91,7 @@ class Stack:
         def entries_of(digest: bytes) -> list[tuple[str, str]]:
             if touched is not None and digest not in touched:
                 return held(digest)
-            return _overlaid(held(digest), deltas, digest)
+            return sorted(supporting(deltas, digest, held(digest)).items())
 
         return entries_of
 
@@ -256,17 +256,20 @@ def _nothing(digest: bytes) -> list[tuple[str, str]]:  # noqa: ARG001 - a look-u
     return []
 
 
-def _overlaid(held: list[tuple[str, str]], deltas: Sequence[Segment], digest: bytes) -> list[tuple[str, str]]:
-    """Apply deltas to the entries that a base holds for a digest."""
+def supporting(segments: Iterable[Segment], digest: bytes, held: Iterable[tuple[str, str]] = ()) -> dict[str, str]:
+    """Return the entries that support a digest, each with its label, after applying segments to those that are held.
+
+    Oldest segment first, so that the newest row wins; all have digests of this width.
+    """
     found = dict(held)
-    for segment in deltas:  # oldest first, so that the newest row wins
+    for segment in segments:
         for row in range(*segment.row_range(digest)):
             entry, label = segment.entry_and_label(row)
             if segment.removes(row):
                 found.pop(entry, None)
             else:
                 found[entry] = label
-    return sorted(found.items())
+    return found
 
 
 def _among(digests: Digests, wanted: Digests) -> Mask:

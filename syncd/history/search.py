@@ -11,6 +11,7 @@ from syncd.catalog.folder import StateFolder
 from syncd.catalog.history_records import HistoryKind, HistoryRecord
 from syncd.errors import SegmentError, StoreError
 from syncd.format.segment import Segment
+from syncd.format.stack import supporting
 from syncd.history.files import HistoryFolder, Kind
 from syncd.history.keep import is_large
 from syncd.history.rows import HEAD, ORIGIN, HistoryRow, OpenMonth
@@ -61,17 +62,7 @@ def find(state: StateFolder, catalog: Catalog, name: ListName, digest: Digest) -
 
 def supported(segments: Iterable[Segment], digest: bytes) -> Supported:
     """Return the entries that support a digest in a stack, oldest segment first."""
-    found: dict[str, str] = {}
-    for segment in segments:
-        if segment.width != len(digest):
-            continue
-        for row in range(*segment.row_range(digest)):
-            entry, label = segment.entry_and_label(row)
-            if segment.removes(row):
-                found.pop(entry, None)
-            else:
-                found[entry] = label
-    return found
+    return supporting((segment for segment in segments if segment.width == len(digest)), digest)
 
 
 def _find(state: StateFolder, catalog: Catalog, name: ListName, digest: Digest) -> Found:

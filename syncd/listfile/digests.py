@@ -8,12 +8,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-
 from syncd.files import storage
 from syncd.format.segment import Segment
 from syncd.listfile.collect import BadRows, Sorter, bad_rows
-from syncd.listfile.parsers import CsvParser, Part, Report, parsed
+from syncd.listfile.parsers import CsvParser, Part, Report, Row, parse_lines, parsed
 from syncd.listfile.text import WHOLE_LINE, Block, ListFile, open_list, row_error
 from syncd.listfile.values import BadRow, Columns, character_fault, decode_digests, digest_fault
 from syncd.model import Algorithm
@@ -80,22 +78,14 @@ class _PairParser(CsvParser):
 
     def parse_lines(self, block: Block, report: Report) -> Columns:
         """Parse the block line by line."""
-        rows: list[tuple[str, ...]] = []
-        lines: list[int] = []
-        for line, original in enumerate(block.originals(), block.first):
-            text = original.partition(_COMMENT)[0].strip().decode("utf-8", "surrogateescape")
-            if not text:
-                continue
-            row = _pair(text)
-            if isinstance(row, BadRow):
-                report(line, row, original)
-            else:
-                rows.append(row)
-                lines.append(line)
-        return Columns.from_rows(rows, np.array(lines, np.int64))
+        return parse_lines(block, _pair, report)
 
 
-def _pair(text: str) -> tuple[str, ...] | BadRow:
+def _pair(original: bytes) -> Row | BadRow | None:
+    """Parse a line; None if it is empty, or has only a comment."""
+    text = original.partition(_COMMENT)[0].strip().decode("utf-8", "surrogateescape")
+    if not text:
+        return None
     algorithm, colon, digest = text.partition(":")
     if not colon:
         return BadRow(WHOLE_LINE, "not of the form ALG:HEX")

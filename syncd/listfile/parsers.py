@@ -22,6 +22,7 @@ from syncd.listfile.values import COLUMNS, BadRow, Columns, character_fault
 SMALL: Final = 8 << 10
 """bytes that are read line by line; a larger odd block is cut up first, so that one odd line slows down few others"""
 _CUTS: Final = 8
+_EMPTY: Final = BadRow(WHOLE_LINE, "empty line")
 _QUOTES: Final = "quotation marks do not pair up on this line, or are inside a value that is not quoted"
 _KNOWN: Final = ", ".join(COLUMNS)
 _C1_LEAD, _C1_END = 0xC2, 0xA0  # the control characters U+0080 to U+009F are C2 80 to C2 9F
@@ -126,9 +127,11 @@ class CsvParser:
 
     def parse_lines(self, block: Block, report: Report) -> Columns:
         """Parse the block line by line."""
-        return _parse_lines(block, self._parse_line, report)
+        return parse_lines(block, self._parse_line, report)
 
     def _parse_line(self, original: bytes) -> Row | BadRow:
+        if not original:
+            return _EMPTY
         text = original.decode("utf-8", "surrogateescape")
         values = _split(text)
         if values is None:
@@ -201,9 +204,11 @@ class NdjsonParser:
     def parse(self, block: Block, report: Report) -> Iterator[Part]:
         """Yield the rows of ``block`` in order."""
         for part in block.parts(1 << 20):  # Python objects take ten times as many bytes
-            yield part, _parse_lines(part, self._parse_line, report)
+            yield part, parse_lines(part, self._parse_line, report)
 
     def _parse_line(self, original: bytes) -> Row | BadRow:
+        if not original:
+            return _EMPTY
         try:
             pairs = _JSON.decode(original.decode())
         except UnicodeDecodeError:
@@ -234,14 +239,15 @@ def _checked(values: dict[str, str]) -> Row | BadRow:
     return character_fault(row) or row
 
 
-def _parse_lines(block: Block, parse: Callable[[bytes], Row | BadRow], report: Report) -> Columns:
+def parse_lines(block: Block, parse: Callable[[bytes], Row | BadRow | None], report: Report) -> Columns:
+    """Parse a block line by line. ``parse``: returns None for a line to skip."""
     rows: list[Row] = []
     lines: list[int] = []
     for line, original in enumerate(block.originals(), block.first):
-        row = parse(original) if original else BadRow(WHOLE_LINE, "empty line")
+        row = parse(original)
         if isinstance(row, BadRow):
             report(line, row, original)
-        else:
+        elif row is not None:
             rows.append(row)
             lines.append(line)
     return Columns.from_rows(rows, np.array(lines, np.int64))

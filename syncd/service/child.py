@@ -4,10 +4,6 @@ It gets nothing but that request, holds no keys, and returns its memory by endin
 ``python -m syncd.service.child``.
 """
 
-import contextlib
-import ctypes
-import os
-import signal
 import sys
 import time
 from collections.abc import Callable
@@ -15,18 +11,15 @@ from typing import BinaryIO, Final
 
 import stamina.instrumentation
 
+from syncd.children import become_child
 from syncd.errors import as_known
 from syncd.fetch import Meter
 from syncd.pipeline import wire
 from syncd.pipeline.prepare import Progress, prepare
 from syncd.pipeline.wire import ProgressMessage, WorkerMessage
 
-NICENESS: Final = 10
-"""Staging a long list must not slow down the daemon."""
 REPORT_EVERY: Final = 0.1
 """Seconds between two progress reports of the same stage."""
-
-_PR_SET_PDEATHSIG: Final = 1
 
 
 def run(reader: BinaryIO, writer: BinaryIO, clock: Callable[[], float] = time.monotonic) -> None:
@@ -62,15 +55,8 @@ def _throttled(send: Callable[[WorkerMessage], None], clock: Callable[[], float]
 
 def main() -> None:
     """Run the worker process."""
-    # We die if the daemon is killed, so that no old worker writes into the folder that the next daemon works in.
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    for number in (signal.SIGINT, signal.SIGHUP):  # meant for the daemon; we are in another process group
-        signal.signal(number, signal.SIG_IGN)
-    with contextlib.suppress(OSError):
-        os.nice(NICENESS)
+    answers = become_child()
     stamina.instrumentation.set_on_retry_hooks(())
-    answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # library output must not mix with our answers
     run(sys.stdin.buffer, answers)
 
 

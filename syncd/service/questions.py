@@ -5,8 +5,6 @@ list must delay neither syncs nor matchers. The process is killed if the client 
 """
 
 import json
-import os
-import select
 import subprocess
 import sys
 import threading
@@ -18,6 +16,7 @@ from typing import Any, Final
 from syncd.ask.questions import QUESTIONS, answer, question
 from syncd.catalog.catalog import Catalog
 from syncd.catalog.folder import StateFolder
+from syncd.children import read_lines
 from syncd.errors import AbandonedError, RefusedError, StoreError
 from syncd.service import worker
 
@@ -27,7 +26,6 @@ MOST: Final = 2
 BEAT: Final = 1.0
 """Seconds between two signs of life to a client that waits: a client that has gone is noticed by them."""
 
-_BLOCK: Final = 1 << 16
 
 Parts = Generator[dict[str, Any], None, None]
 Process = subprocess.Popen[bytes]
@@ -78,7 +76,7 @@ class Questions:
             with suppress(BrokenPipeError):  # it died already, which the end of its answers shows
                 process.stdin.write(json.dumps(request).encode() + b"\n")
                 process.stdin.close()
-            for line in _lines(process.stdout.fileno()):
+            for line in read_lines(process.stdout.fileno(), lambda: BEAT):
                 part = {"beat": True} if line is None else json.loads(line)
                 yield part
                 if "end" in part:
@@ -122,24 +120,6 @@ class Questions:
                 f"the question could not be answered: {error}",
                 hint="check free memory and TasksMax= of the service, then ask again",
             ) from error
-
-
-def _lines(descriptor: int) -> Iterator[bytes | None]:
-    """Yield whole lines until the pipe ends, and None after each `BEAT` without one."""
-    buffer = bytearray()
-    ready = select.poll()  # select(2) fails above descriptor 1,023; a daemon with many clients has more
-    ready.register(descriptor, select.POLLIN)
-    while True:
-        if not ready.poll(BEAT * 1e3):
-            yield None
-            continue
-        block = os.read(descriptor, _BLOCK)
-        if not block:
-            return
-        buffer += block
-        *lines, rest = buffer.split(b"\n")
-        buffer = bytearray(rest)
-        yield from map(bytes, lines)
 
 
 def _stopped() -> AbandonedError:

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import select
 import subprocess
 import sys
 import threading
@@ -12,6 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final
 
+from syncd.children import read_lines
 from syncd.errors import AbandonedError, DeadlineExceeded, StoreError
 from syncd.fetch import Meter
 from syncd.pipeline import wire
@@ -21,7 +21,6 @@ COMMAND: Final = (sys.executable, "-P", "-m", "syncd.service.child")
 GRACE: Final = 5.0
 """Seconds that the worker gets, past the sync's deadline, to report it and leave its partial files in order."""
 
-_BLOCK: Final = 1 << 16
 _PASSED_ON: Final = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONPATH", "SSL_CERT_FILE", "SSL_CERT_DIR")
 """Variables that the worker inherits. The others may hold credentials."""
 
@@ -108,6 +107,20 @@ class Worker:
                     hint="the next sync tries again; if this goes on, raise deadline for this source",
                 ) from None
 
+    @staticmethod
+    def _lines(descriptor: int, end: float) -> Iterator[bytes]:
+        """Yield whole lines. Raises `TimeoutError` at ``end``, after all that has arrived was read; `StoreError`."""
+        try:
+            for line in read_lines(descriptor, lambda: end - time.monotonic(), wire.MAX_LINE):
+                if line is None:
+                    raise TimeoutError
+                yield line
+        except ValueError as error:
+            raise StoreError(
+                f"the worker process sent {error}",
+                hint="inspect this partner's feed: it may have compromised the worker",
+            ) from error
+
     def abandon(self) -> None:
         """Kill the process at once, from any thread. The caller of the worker gets an `AbandonedError`."""
         self._abandoned.set()
@@ -129,7 +142,7 @@ class Worker:
         with contextlib.suppress(BrokenPipeError):  # it died already, which the end of its answers shows
             process.stdin.write(wire.encode_request(request))
             process.stdin.close()
-        for answer in map(wire.decode, _lines(process.stdout.fileno(), end)):
+        for answer in map(wire.decode, self._lines(process.stdout.fileno(), end)):
             meter.reached(answer.received)
             if answer.progress is not None:
                 progress(answer.progress.stage, answer.progress.done, answer.progress.total)
@@ -149,28 +162,6 @@ class Worker:
             f"source {request.source.name}: the worker process ended {how} before it was done",
             hint="the next sync tries again; after signal 9, look for out of memory in the kernel's log",
         )
-
-
-def _lines(descriptor: int, end: float) -> Iterator[bytes]:
-    """Yield whole lines until the pipe ends. Raises `TimeoutError` at ``end``, after all that has arrived was read."""
-    buffer = bytearray()
-    ready = select.poll()  # select(2) fails above descriptor 1,023; a daemon with many clients has more
-    ready.register(descriptor, select.POLLIN)
-    while True:
-        if not ready.poll(max(0.0, end - time.monotonic()) * 1e3):
-            raise TimeoutError
-        block = os.read(descriptor, _BLOCK)
-        if not block:
-            return
-        buffer += block
-        *lines, rest = buffer.split(b"\n")
-        buffer = bytearray(rest)
-        yield from map(bytes, lines)
-        if len(buffer) > wire.MAX_LINE:
-            raise StoreError(
-                f"the worker process sent a line of more than {wire.MAX_LINE:,} bytes",
-                hint="inspect this partner's feed: it may have compromised the worker",
-            )
 
 
 def _stopped(source: str) -> AbandonedError:
