@@ -170,13 +170,19 @@ class Pulled(Act):
 
 
 @dataclass(frozen=True)
-class Released(Act):
-    """Released the rows of a hold (`syncd release`)."""
+class OfHold(Act):
+    """An act on one hold."""
 
     hold: str
     list: str
     lane: str
     rows: int
+
+
+@dataclass(frozen=True)
+class Released(OfHold):
+    """Released the rows of a hold (`syncd release`)."""
+
     reason: str
 
     @property
@@ -186,13 +192,9 @@ class Released(Act):
 
 
 @dataclass(frozen=True)
-class Discarded(Act):
+class Discarded(OfHold):
     """Discarded the rows of a hold (`syncd discard`)."""
 
-    hold: str
-    list: str
-    lane: str
-    rows: int
     reason: str
 
     @property
@@ -290,13 +292,9 @@ class PublishedVersion(Act):
 
 
 @dataclass(frozen=True)
-class OpenedHold(Act):
+class OpenedHold(OfHold):
     """Held rows of a lane for an operator's decision. ``sha256`` identifies exactly these rows."""
 
-    hold: str
-    list: str
-    lane: str
-    rows: int
     reasons: tuple[str, ...]
     sha256: str
 
@@ -308,13 +306,9 @@ class OpenedHold(Act):
 
 
 @dataclass(frozen=True)
-class EndedHold(Act):
+class EndedHold(OfHold):
     """Ended a hold in another way than by a release or a discard. ``state``: how."""
 
-    hold: str
-    list: str
-    lane: str
-    rows: int
     state: str
 
     @property

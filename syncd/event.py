@@ -83,3 +83,15 @@ class SyncEnded(SyncEvent):
     def importance(self) -> Level:
         """The level of the outcome."""
         return self.outcome.level
+
+
+@dataclass(frozen=True)
+class HoldEvent(Event):
+    """An event of one hold."""
+
+    hold: int
+    source: str
+    list: str
+    lane: str
+    """``additions``, ``removals``, ``both``, or ``suppressions``"""
+    rows: int

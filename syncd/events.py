@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Self
 
 from syncd.errors import SyncdError, kind_of
-from syncd.event import Event, FaultEvent, SyncEnded, SyncEvent
+from syncd.event import Event, FaultEvent, HoldEvent, SyncEnded, SyncEvent
 from syncd.outcomes import Level
 
 
@@ -130,16 +130,10 @@ class CanaryFault(FaultEvent):
 
 
 @dataclass(frozen=True)
-class HoldOpened(Event):
+class HoldOpened(HoldEvent):
     """Rows of an update are held and wait for an operator."""
 
     level = Level.ERROR
-    hold: int
-    source: str
-    list: str
-    lane: str
-    """``additions``, ``removals`` or ``both``"""
-    rows: int
     reasons: tuple[str, ...]
     message: str
     to_do: str
@@ -148,14 +142,9 @@ class HoldOpened(Event):
 
 
 @dataclass(frozen=True)
-class HoldEnded(Event):
+class HoldEnded(HoldEvent):
     """A hold ended."""
 
-    hold: int
-    source: str
-    list: str
-    lane: str
-    rows: int
     ended: str
     """``released``, ``discarded``, ``withdrawn``, ``passed`` or ``replaced``"""
     by: str
@@ -165,15 +154,10 @@ class HoldEnded(Event):
 
 
 @dataclass(frozen=True)
-class HoldWaits(Event):
+class HoldWaits(HoldEvent):
     """A hold still waits for an operator. Logged once a day for each, also after a restart."""
 
     level = Level.ERROR
-    hold: int
-    source: str
-    list: str
-    lane: str
-    rows: int
     opened_at: datetime
     seconds: int
     """since it was opened"""
