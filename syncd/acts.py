@@ -14,7 +14,7 @@ from syncd.event import name_of
 from syncd.units import count, ranges
 
 AUTOMATIC: Final = "automatic"
-"""The actor of what syncd does by itself, as a scheduled sync."""
+"""The actor of everything that syncd does by itself, such as a scheduled sync."""
 
 
 @dataclass(frozen=True)
@@ -259,7 +259,7 @@ class StoppedDaemon(Act):
 
 @dataclass(frozen=True)
 class ReloadedConfiguration(Act):
-    """Had the daemon read its configuration again. Names only: values may be secret."""
+    """Reloaded the daemon's configuration. Names only: values may be secret."""
 
     added: tuple[str, ...]
     removed: tuple[str, ...]
@@ -307,7 +307,7 @@ class OpenedHold(OfHold):
 
 @dataclass(frozen=True)
 class EndedHold(OfHold):
-    """Ended a hold in another way than by a release or a discard. ``state``: how."""
+    """Ended a hold other than by release or discard. ``state``: how it ended."""
 
     state: str
 
@@ -393,7 +393,7 @@ class SuppressionsExtended(Act):
 
 @dataclass(frozen=True)
 class SuppressionsExpired(Act):
-    """Suppressions came to their end."""
+    """Suppressions expired."""
 
     suppressions: tuple[int, ...]
     rows: int

@@ -21,7 +21,7 @@ RowCount = Annotated[int, Field(ge=0, lt=1 << 63)]
 
 
 class ChangeLimits(BaseModel):
-    """The largest change that passes unseen: a percentage of the rows, or a number of rows if that allows more."""
+    """The largest change that is not held: a percentage of the rows, or a number of rows if that allows more."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     max_removed_percent: Percent = 5.0

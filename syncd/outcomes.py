@@ -151,7 +151,7 @@ class HoldReason(enum.StrEnum):
     UNKNOWN_LABEL = (
         "unknown_label",
         "rows with a label that `known_labels` does not name",
-        "ask the partner what it means, decide what a hit of it does, and add it to `known_labels`",
+        "ask the partner what it means, decide what a hit with it should do, and add it to `known_labels`",
     )
     BAD_ROWS = (
         "bad_rows",
@@ -176,12 +176,12 @@ class HoldReason(enum.StrEnum):
     KNOWN_GOOD_FILE = (
         "known_good_file",
         "the changed known-good file would take more rows off the list than one operator may in 24 hours",
-        "an operator who did not change the file looks at it and decides",
+        "have an operator who did not change the file look at it and decide",
     )
     SECOND_OPERATOR = (
         "second_operator",
-        "one operator suppressed more rows of a list in 24 hours than one may alone",
-        "another operator looks at `syncd suppressions` and decides",
+        "one operator suppressed more rows of a list in 24 hours than one may without a second",
+        "have another operator look at `syncd suppressions` and decide",
     )
 
 

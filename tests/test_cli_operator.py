@@ -106,7 +106,7 @@ def test_one_bad_source_does_not_stop_the_others(configured: World, tmp_path: Pa
     assert ran.err == (
         f"error: aaa: there is no folder {tmp_path}/nowhere\n"
         "  still served: nothing of this source yet\n"
-        "  to do: is it mounted?\n"
+        "  to do: mount it, or correct the address\n"
     )
     assert syncd("sync", "iwf").code == 0
 

@@ -133,7 +133,7 @@ def test_operator(partner: Partner, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         "",
         f"error: there is no folder {tmp_path}/nowhere\n"
         "  still served: iwf.images version 1\n"
-        "  to do: is it mounted?\n",
+        "  to do: mount it, or correct the address\n",
     )
     shown = syncd("status")
     assert cells(shown)[-1] == "unreachable"

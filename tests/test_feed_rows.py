@@ -532,7 +532,7 @@ def test_what_is_no_file_of_bad_rows_is_never_overwritten(csv_file: Write, tmp_p
 def test_a_line_without_end_is_refused(csv_file: Write, scratch: Path) -> None:
     """A file that is no text does not fill the memory."""
     path = csv_file(HEADER + "x" * (BLOCK + 1) + "\n")
-    assert fault(path, scratch) == (2, "-", "longer than 4194304 bytes; is this a list file?")
+    assert fault(path, scratch) == (2, "-", "longer than 4194304 bytes; it may not be a list file")
 
 
 def test_a_long_line_is_one_bad_row(csv_file: Write, tmp_path: Path, scratch: Path) -> None:

@@ -1084,7 +1084,7 @@ def test_a_missing_folder_is_a_source_error(tmp_path: Path) -> None:
     """A share that is not mounted is the source's trouble: the next sync tries again."""
     with pytest.raises(SourceError, match="there is no folder") as caught:
         open_peer(Endpoint(f"file://{tmp_path}/none"), Deadline(5))
-    assert caught.value.hint == "is it mounted?"
+    assert caught.value.hint == "mount it, or correct the address"
 
 
 def test_a_folder_keeps_the_deadline(feed: Path) -> None:

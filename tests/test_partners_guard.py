@@ -262,7 +262,7 @@ def test_other_rows_need_another_code(partner: World) -> None:
     changed = csv(partner, [*rows(0, 499), row(5000)])
     ran = publish(partner, "--full", changed, "--accept", code(shown))
     assert (ran.code, version(partner), code(ran) != code(shown)) == (3, 1, True)
-    assert ran.err.startswith("held: the code that was given belongs to other rows, or to another version before them;")
+    assert ran.err.startswith("held: the given code belongs to other rows, or to another previous version;")
     assert publish(partner, "--full", changed, "--accept", code(ran)).code == 0
 
 

@@ -73,7 +73,7 @@ def test_status_shows_a_cool_down(configured: World) -> None:
 def test_status_says_when_the_next_sync_is_overdue(configured: World) -> None:
     """A planned time that has passed minutes ago: no daemon runs."""
     plan(configured, -6)
-    assert syncd("status").out.endswith("\niwf: the next sync is overdue: is the daemon running?\n")
+    assert syncd("status").out.endswith("\niwf: the next sync is overdue: check that the daemon is running\n")
 
 
 def test_status_says_when_a_certificate_ends(configured: World, tmp_path: Path) -> None:

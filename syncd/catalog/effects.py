@@ -11,7 +11,7 @@ from syncd.catalog.records import AuditEntry, HoldRecord, HoldState, Records
 from syncd.publish.ledger import Commit
 
 _DECIDED: Final = frozenset({HoldState.RELEASED, HoldState.DISCARDED})
-"""An operator's act of its own records how these ended."""
+"""The audit entry of the operator's act records how these ended."""
 
 
 def effects(

@@ -16,7 +16,7 @@ class HistoryKind(enum.StrEnum):
     FIRST = "first"
     """the list's first version; its segments are the whole stack"""
     WHOLE = "whole"
-    """a whole stack took the place of the version before, without a delta"""
+    """a whole stack replaced the previous version, without a delta"""
     ENDED = "ended"
     """the list was retired; the segments are the stack that ended"""
     LOST = "lost"

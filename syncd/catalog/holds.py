@@ -18,7 +18,7 @@ _KEPT: Final = or_(
     holds.c.state == HoldState.OPEN,
     and_(holds.c.state == HoldState.DISCARDED, or_(holds.c.lane != Lane.SUPPRESSIONS, holds.c.segments != ())),
 )
-"""Open, or discarded and still of use: discarded rows stay out, and a refused known-good file is not held again."""
+"""Open, or discarded and still relevant: discarded rows stay out, and a refused known-good file is not held again."""
 
 
 class HoldTables(Tables):

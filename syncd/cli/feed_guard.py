@@ -15,11 +15,11 @@ from syncd.units import count
 
 MaxRemoved = Annotated[
     float | None,
-    typer.Option(metavar="P", help="Ask if more than P % of the rows, and more than 50, are removed; default: 5."),
+    typer.Option(metavar="P", help="Hold if more than P % of the rows, and more than 50, are removed; default: 5."),
 ]
 MaxAdded = Annotated[
     float | None,
-    typer.Option(metavar="P", help="Ask if more than P % of the rows, and more than 1,000, are added; default: 50."),
+    typer.Option(metavar="P", help="Hold if more than P % of the rows, and more than 1,000, are added; default: 50."),
 ]
 Accept = Annotated[
     str | None, typer.Option(metavar="CODE", help="Publish exactly the version that was shown with this code.")
@@ -82,7 +82,7 @@ def _show_hold(judgement: Judgement) -> None:
     say(f"code: {judgement.code}")
     reasons = [finding.words for finding in judgement.findings]
     if judgement.given is not None:
-        reasons.insert(0, "the code that was given belongs to other rows, or to another version before them")
+        reasons.insert(0, "the given code belongs to other rows, or to another previous version")
     serving = "nothing of it yet" if judgement.before is None else f"{judgement.list} version {judgement.before}"
     show_trouble(
         "held",

@@ -34,7 +34,7 @@ def snapshots(
 
     A version is kept with all its files while it is among the newest 16 of its list, and for a day longer. A kept
     version can be compared (`syncd feed diff`) and published again (`syncd feed revert`). The counts are its changes; a
-    version without counts folded older files, or nothing is known of the version before it.
+    version without counts only folded older files, or the version before it is gone.
 
     \b
     Exit codes:

@@ -83,9 +83,9 @@ def lookup(
 ) -> int:
     """Check whether digests are on the lists.
 
-    With DIR, on those of a pulled copy; without, on those that this operator publishes: now, with --version or with
-    --at, as far as the files of that version are still kept. Members of the group syncd-operators ask the running
-    daemon; the owner of the state reads it.
+    With DIR, this searches the lists of a pulled copy; without it, the lists that this operator publishes now, or
+    published in a version or at a time, as long as the files of that version are kept. Members of the group
+    syncd-operators ask the running daemon; the owner of the state reads it.
 
     ALG is md5, sha1, sha256, sha512, pdq, photodna, or any other algorithm of a list. Perceptual digests (pdq,
     photodna) match only if they are equal: near matches are not found. With - digests are read from standard input, one

@@ -17,7 +17,7 @@ def rollback(
     version: Annotated[int, typer.Argument(metavar="VERSION", min=1, max=LARGEST, help="See `syncd snapshots LIST`.")],
     reason: Reason,
     exact: Annotated[
-        bool, typer.Option("--exact", help="List entries too that the partner removed since; needs --accept.")
+        bool, typer.Option("--exact", help="Also list entries that the partner removed since; needs --accept.")
     ] = False,
     accept: Annotated[str, typer.Option(metavar="CODE", help="The code that --exact asked for.")] = "",
     config: ConfigFile = None,
@@ -26,8 +26,8 @@ def rollback(
     """Publish the content of an older version of a list, and pin it there.
 
     Makes a new version, so connected matchers follow within seconds. Entries that the partner removed since then stay
-    off it, and suppressed ones always do. While the list is pinned, the partner's removals go on, and its additions do
-    not. `syncd unpin` ends that. If `syncd run` holds the state, that daemon does it.
+    off it, and suppressed ones always do. While the list is pinned, the partner's removals still apply, but its
+    additions do not. `syncd unpin` ends that. If `syncd run` holds the state, that daemon does it.
 
     \b
     Exit codes:

@@ -146,7 +146,7 @@ def _next(source: Document, now: datetime) -> str:
     """Say when the daemon plans the next sync of a source. A time in the past means that no daemon is running."""
     at, cool_down_until = _time(source["next_sync_at"]), source["cool_down_until"]
     if at < now - _OVERDUE:
-        return "the next sync is overdue: is the daemon running?"
+        return "the next sync is overdue: check that the daemon is running"
     due = f"next sync in {span(at - now)}"
     if cool_down_until is not None and _time(cool_down_until) > now:
         return f"{due}: paused after {count(source['failures'], 'failure')} in a row"

@@ -92,4 +92,4 @@ class EventParser:
         return ServerSentEvent(kind or "message", "\n".join(data), self.last_id) if data else None
 
 
-_HINT: Final = "is this address a syncd's? Another server may be answering in its place"
+_HINT: Final = "check that the address is that of a syncd daemon: another server may be answering in its place"

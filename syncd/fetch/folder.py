@@ -19,7 +19,7 @@ class FilePeer(Peer):
         with _reading(str(folder)):
             self._folder = folder.resolve()
             if not self._folder.is_dir():
-                raise SourceError(f"there is no folder {folder}", hint="is it mounted?")
+                raise SourceError(f"there is no folder {folder}", hint="mount it, or correct the address")
 
     def stream(self, path: str, limit: int) -> Iterator[bytes]:
         """See `Peer.stream`."""
@@ -49,7 +49,9 @@ class FilePeer(Peer):
         try:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
-                raise SourceError(f"{path} is not a file", hint="is this folder a syncd feed?")
+                raise SourceError(
+                    f"{path} is not a file", hint="check that the address names the folder of a syncd feed"
+                )
             yield descriptor, status.st_size
         finally:
             os.close(descriptor)
@@ -73,7 +75,7 @@ def _reading(name: str) -> Iterator[None]:
         yield
     except (FileNotFoundError, NotADirectoryError):
         raise HttpStatusError(
-            f"the folder has no {name}", 404, hint="check the url and the list names; is the copy complete?"
+            f"the folder has no {name}", 404, hint="check the url and the list names, and that the copy is complete"
         ) from None
     except PermissionError as error:
         raise SourceError(

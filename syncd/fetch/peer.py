@@ -291,7 +291,9 @@ def checked_path(path: str) -> str:
 
 def too_large(path: str, limit: int) -> SourceError:
     """Return the error for a file larger than its limit."""
-    return SourceError(f"{path} is larger than the {limit} bytes allowed", hint="is this address a syncd feed?")
+    return SourceError(
+        f"{path} is larger than the {limit} bytes allowed", hint="check that the address is that of a syncd feed"
+    )
 
 
 def wrong_length(path: str, announced: int, length: int) -> TruncatedError:

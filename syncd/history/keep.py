@@ -1,7 +1,7 @@
 """Keeping the history: linking the segments of new records, folding them into months, removing what is too old.
 
 A publication only commits its record to the catalog. All work on files happens here, afterwards and outside every lock
-of the road: a full disk or a kill costs at most answers, never a publication. Each step can be repeated.
+of the road: a full disk or a kill can cost answers, but never a publication. Each step can be repeated.
 """
 
 from collections import Counter
@@ -227,7 +227,7 @@ def _batches(records: Sequence[HistoryRecord]) -> Iterator[tuple[HistoryRecord, 
 
 
 def _like(files: Sequence[MonthFile], month: str, rows: int) -> tuple[MonthFile, ...]:
-    """Return the newest files of a month to be merged with new rows: so that each row is copied seldom."""
+    """Return the newest files of a month to be merged with new rows: so that each row is rarely copied."""
     joining: list[MonthFile] = []
     for file in reversed(files):
         length = len(OpenMonth(file))

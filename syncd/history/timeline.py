@@ -1,4 +1,4 @@
-"""From rows of the history to what happened to each entry, and what was in force when. Pure."""
+"""The timeline of each entry, replayed from rows of the history. Pure."""
 
 import enum
 from collections.abc import Iterable, Sequence

@@ -114,7 +114,7 @@ def decode_removals(columns: Columns, code: Callable[[str], int]) -> Decoded:
 
 
 def decode_digests(columns: Columns, code: Callable[[str], int]) -> Decoded:
-    """Judge rows that name digests, whatever they are of. Their label is ''."""
+    """Judge rows with a digest under any algorithm. Their label is ''."""
     ordinals = _ordinals(columns.algorithm)
     found, good = _digests(columns, ordinals)
     return Decoded(good, found, np.full(len(columns), code(""), np.int32), ordinals)

@@ -1,4 +1,4 @@
-"""Checks with which the acts of operators begin."""
+"""Checks that acts of operators share."""
 
 from syncd.catalog.catalog import Catalog
 from syncd.catalog.records import HeadRecord

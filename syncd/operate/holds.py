@@ -83,7 +83,7 @@ def end_hold(
 
 
 def check_rows(hold: HoldRecord, sha256: str) -> None:
-    """Raise `RefusedError` if a hold does not have the rows with this hash. "": any will do."""
+    """Raise `RefusedError` if a hold does not have the rows with this hash. "": not checked."""
     if sha256 and sha256 != hold.sha256:
         raise RefusedError(
             f"the rows of hold {hold.id} of {hold.list} have changed since they were shown",

@@ -77,7 +77,7 @@ def digests_of(digests: Iterable[Digest]) -> dict[Algorithm, Digests]:
         by_algorithm.setdefault(digest.algorithm, set()).add(digest.value)
     for algorithm, some in by_algorithm.items():
         if len(set(map(len, some))) > 1:
-            raise UsageError(f"the {algorithm} digests differ in length", hint="check which algorithm each is of")
+            raise UsageError(f"the {algorithm} digests differ in length", hint="check the algorithm of each")
     return {algorithm: as_digests(some) for algorithm, some in by_algorithm.items()}
 
 

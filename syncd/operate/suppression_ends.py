@@ -1,4 +1,4 @@
-"""The end of suppressions: by an operator, by their expiry, and a later one."""
+"""Ending suppressions, by an operator or by expiry, and extending them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -147,7 +147,7 @@ def _active(catalog: Catalog, number: int) -> Suppression:
 
 
 def announce(publisher: Publisher, now: datetime) -> tuple[Suppression, ...]:
-    """Return the suppressions whose end is three days away and was not announced, and record that it is now."""
+    """Return the suppressions that expire within three days and were not announced, and record that they are now."""
     known = publisher.catalog.suppressions(SuppressionState.ACTIVE)
     soon = tuple(one for one in known if one.expires_soon(now) and one.announced_at is None)
     if soon:

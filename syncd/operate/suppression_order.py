@@ -78,7 +78,7 @@ def check_short_reason(reason: str) -> None:
     """Raise `UsageError` if a reason is empty or too long."""
     check_reason(reason)
     if len(reason) > LONGEST_REASON:
-        raise UsageError(f"the reason is longer than {LONGEST_REASON:,} characters", hint="say it shorter")
+        raise UsageError(f"the reason is longer than {LONGEST_REASON:,} characters", hint="shorten it")
 
 
 def _check_not_in(reason: str, corrections: Iterable[Correction]) -> None:
@@ -107,7 +107,7 @@ def check_new(order: SuppressionOrder, known: Iterable[Suppression]) -> None:
 
 
 def unlisted(correction: Correction, name: ListName | None) -> UsageError:
-    """Return the error of a digest that no list has, or that the one list of the order has not."""
+    """Return the error for a digest that is on no list, or not on the list that the order names."""
     where = f"{name} does not list" if name else "no list has"
     hint = "check the digest; to suppress it before a list has it, add --ahead; nothing was changed"
     if correction.digest.algorithm in _PERCEPTUAL:

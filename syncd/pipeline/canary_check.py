@@ -88,7 +88,7 @@ class CanaryCheck:
         return settled.proposal is not None
 
     def wanted(self, name: ListName) -> KnownGood | None:
-        """Return the known-good digests that a list is to have; None if the file cannot be used, see ``faults``."""
+        """Return the known-good digests that a list should have; None if the file cannot be used, see ``faults``."""
         path = self._path(name)
         if path is None:
             return ONLY_BUILT_IN

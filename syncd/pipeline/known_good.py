@@ -37,7 +37,7 @@ from syncd.listfile.digests import load_digests
 from syncd.model import Algorithm, Digest
 
 BUILT_IN: Final = "1"
-"""The name of the digests that are built in; to be raised when they change."""
+"""The name of the built-in digests; increment it if they change."""
 _PRIVATE: Final = 0o700
 _INDEX: Final = "index.json"
 _READINGS: Final = "files.json"
@@ -124,7 +124,7 @@ class KnownGoodFolder:
     root: Path
 
     def named(self, name: str) -> KnownGood:
-        """Return the digests of a name that `KnownGood` had. Their files are not opened yet."""
+        """Return the digests that a `KnownGood.name` stands for. Their files are not opened yet."""
         known = {NOTHING_KNOWN.name: NOTHING_KNOWN, ONLY_BUILT_IN.name: ONLY_BUILT_IN}.get(name)
         return known or KnownGood(name, self._refs(name.partition(":")[2]), lambda: self._map(name.partition(":")[2]))
 
@@ -167,7 +167,7 @@ class KnownGoodFolder:
                     shutil.rmtree(path, ignore_errors=True)
 
     def _build(self, path: Path, sha256: str) -> None:
-        """Read a file into segments; the index is written last, and makes the reading whole."""
+        """Read a file into segments; the index is written last, and completes the reading."""
         make_folder(self.root, _PRIVATE)
         folder = make_folder(self.root / sha256, _PRIVATE)
         scratch = make_folder(folder / ".work", _PRIVATE)

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
+
+from pydantic import Discriminator, GetPydanticSchema
 
 from syncd.errors import FeedError, StoreError, SyncdError, as_known, kind_of
 from syncd.feed import layout
@@ -38,13 +40,17 @@ from syncd.pipeline.values import (
     UpToDate,
     Waiting,
 )
-from syncd.sources.kinds import AnySource
 from syncd.sources.signed_feed import FeedMemory, SignedFeed
-from syncd.sources.source import Memory
+from syncd.sources.source import Memory, Source
 from syncd.trust.values import TrustedFeed
 
 Progress = Callable[[str, int, int], None]
 """Receives the stage, the amount done, and the total (0 if not known)."""
+
+_Kind = Annotated[SignedFeed, Discriminator("type")]
+"""Every kind of source; to become a union with the second one."""
+AnySource = Annotated[Source, GetPydanticSchema(lambda _source, handler: handler.generate_schema(_Kind))]
+"""A `Source` that pydantic writes with its ``type``, and reads and validates as a value of that kind."""
 
 _KEPT_EVIDENCE: Final = 16
 _PRIVATE: Final = 0o600

@@ -9,7 +9,9 @@
     syncs.py       running syncs: one per source, joined by orders for the same
     worker.py      the process that fetches and stages, seen from the daemon; child.py, seen from inside
     control.py     the control socket; client.py, its other end
-    orders.py      orders from the control socket; holds.py, those that concern holds
+    orders.py      orders from the control socket
+    list_orders.py  those that change lists, which commands also carry out without a daemon
+    holds.py       the acts on holds; suppressions.py, on suppressions; list_events.py, the events of both
     questions.py   questions about the state, the long ones in processes of their own
     access.py      tokens in force; checkins.py, versions that matchers have loaded; pulls.py, what they pulled
     news.py        announcements to waiting clients

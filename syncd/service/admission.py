@@ -1,8 +1,8 @@
 """Admits requests by their token, and limits wrong ones, on every route.
 
 A wrong token is logged with the client's address and the route, never with the token. After ten within a minute from
-one address, further tokens from there are answered 429 unread: all but those of matchers, which have 256 random bits
-and which nobody can guess. So a matcher whose token was revoked does not lock out the others behind the same address.
+one address, further tokens from there are answered 429 unread, except those of matchers, which have 256 random bits, so
+that nobody can guess one. So a matcher whose token was revoked does not lock out the others behind the same address.
 """
 
 import ipaddress

@@ -1,8 +1,8 @@
 """The protocol of a configured upstream, whatever its kind.
 
-A kind is a frozen dataclass in a module of its own in this package, listed in `syncd.sources.kinds` and made by its
-table in `syncd.sources.tables`. `syncd.pipeline.prepare`, the half of a sync in the worker process, receives it as
-JSON. So its fields are plain values; secrets are in files that they name.
+A kind is a frozen dataclass in a module of its own in this package, made by its table in
+`syncd.sources.tables` and listed in `syncd.pipeline.prepare`, the half of a sync in the worker process, which receives
+it as JSON. So its fields are plain values; secrets are in files that they name.
 """
 
 from collections.abc import Mapping

@@ -90,8 +90,8 @@ def _check_clock(floors: Floors, now: datetime) -> None:
         raise RefusedError(
             f"the local clock runs backwards: it says {now:%Y-%m-%d %H:%M} UTC, "
             f"but the last verification was at {floors.clock:%Y-%m-%d %H:%M} UTC",
-            hint="set the clock of this machine (is time synchronisation running?), then sync again; if the clock is "
-            'right now and ran ahead before, see "When things were lost or reset" in docs/operations.md',
+            hint="set the clock of this machine, check that time synchronisation is running, and sync again; if the "
+            'clock is right now and ran ahead before, see "When things were lost or reset" in docs/operations.md',
         )
 
 

@@ -153,7 +153,9 @@ def _add_signature(metadata: Metadata[Any], signer: Signer, role: str) -> None:
     try:
         metadata.sign(signer, append=True)
     except UnsignedMetadataError as error:
-        raise StoreError(f"a key of {role} failed to sign", hint="is its HSM or key service reachable?") from error
+        raise StoreError(
+            f"a key of {role} failed to sign", hint="check that its HSM or key service can be reached"
+        ) from error
 
 
 def set_keys(delegator: Root | Targets, role: str, keys: tuple[Signer, ...], threshold: int) -> None:

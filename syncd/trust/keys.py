@@ -165,7 +165,7 @@ def _load_public(path: Path) -> SSlibKey:
     try:
         return SSlibKey.from_crypto(load_pem_public_key(files.read_bytes(path, _KEY_LIMIT)))
     except (ValueError, UnsupportedAlgorithm):
-        raise UsageError(f"{path} is not a public key in PEM", hint="is it the right file?") from None
+        raise UsageError(f"{path} is not a public key in PEM", hint="name the file of a public key") from None
 
 
 def _load_file(path: Path) -> Signer:
@@ -174,7 +174,8 @@ def _load_file(path: Path) -> Signer:
         return CryptoSigner(load_pem_private_key(pem, None))
     except (ValueError, TypeError, UnsupportedAlgorithm):
         raise UsageError(
-            f"{path} is not an unencrypted private key in PEM (PKCS#8)", hint="is it the right file?"
+            f"{path} is not an unencrypted private key in PEM (PKCS#8)",
+            hint="name a private key file that is not encrypted",
         ) from None
 
 

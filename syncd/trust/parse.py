@@ -42,14 +42,14 @@ _TRANSLATIONS: Final[tuple[tuple[type[Exception], type[FeedError], str, str], ..
         UnsignedMetadataError,
         TrustError,
         "is not signed by enough of the keys trusted for it",
-        "is the pinned root the one that the publisher gave out? If so, treat it as an attack",
+        "check that the pinned root is the one that the publisher handed out; if it is, treat this as an attack",
     ),
     (
         BadVersionNumberError,
         RollbackError,
         "is older than a version that was already verified, or not the announced version",
         "a mirror or cache may lag behind: try again later, or use another mirror; if it lasts, ask the publisher"
-        " whether a backup was restored: then it must publish versions above the old ones",
+        " whether a backup was restored: then its newest published files have to be restored as well",
     ),
     (
         LengthOrHashMismatchError,

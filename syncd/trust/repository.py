@@ -88,7 +88,7 @@ class Repository:
         """
         root = read("1.root.json")
         if root is None:
-            raise StoreError("the metadata file 1.root.json is missing", hint="is this the folder of a feed?")
+            raise StoreError("the metadata file 1.root.json is missing", hint="name the folder of a feed")
         try:
             return cls(verify_newest(read, root, 1), new_publication)
         except FeedError as error:
@@ -253,7 +253,7 @@ def _no_such_role(role: str, known: Iterable[str]) -> RefusedError:
 def _delegate(targets: Targets, role: DelegatedRole, keys: tuple[Signer, ...], threshold: int) -> None:
     """Delegate to ``role`` ahead of all others: TUF takes the first that matches."""
     if targets.delegations is None or targets.delegations.roles is None:
-        raise StoreError("targets has no list of delegated roles", hint="was it made by another tool?")
+        raise StoreError("targets has no list of delegated roles", hint="use a feed that `syncd feed init` made")
     targets.delegations.roles = {role.name: role, **targets.delegations.roles}
     set_keys(targets, role.name, keys, threshold)
 

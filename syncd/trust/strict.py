@@ -59,7 +59,7 @@ def verify_root(root: bytes) -> int:
     with local_root_hint():
         metadata = parse(Root, root, "the root")
     if set(TOP_LEVEL_ROLES) != metadata.signed.roles.keys() or not metadata.signed.consistent_snapshot:
-        raise TrustError("the root is not that of a syncd feed", hint="is it the file that the publisher gave out?")
+        raise TrustError("the root is not that of a syncd feed", hint="use the root.json that the publisher handed out")
     valid = [key for key in _keys(metadata.signed, "root").values() if _is_valid(metadata, key)]
     threshold = metadata.signed.roles["root"].threshold
     if len(valid) < threshold:

@@ -7,7 +7,7 @@ from starlette.types import Message, Scope, Send
 
 Headers = list[tuple[bytes, bytes]]
 
-TOO_MANY_TOKENS: Final = "too many wrong tokens from this address", "send no wrong token, and try again later"
+TOO_MANY_TOKENS: Final = "too many wrong tokens from this address", "check the token, and try again later"
 """Message and hint of the answer 429."""
 _NO_STORE: Final = (b"cache-control", b"no-store")
 
