@@ -13,7 +13,7 @@ from syncd.acts import AddedMatcher, RevokedMatcher
 from syncd.catalog.catalog import Catalog
 from syncd.catalog.records import AuditEntry
 from syncd.errors import StoreError, UsageError
-from syncd.event import Event
+from syncd.event import Emit, Event
 from syncd.events import MatcherAdded, MatcherRevoked
 from syncd.model import ListName
 from syncd.operate import matchers
@@ -182,10 +182,9 @@ def test_a_revoked_token_is_nobodys_at_once(catalog: Catalog) -> None:
     assert (access.is_in_force(web), access.is_in_force(operator)) == (False, True)
 
 
-def test_an_order_is_in_force_at_once(catalog: Catalog) -> None:
-    """Whoever the operator lets in is admitted by the next request, and whoever is revoked is not; both are logged."""
-    access, log = Access(catalog), list[Event]()
-    give = Orders(
+def orders(catalog: Catalog, access: Access, emit: Emit) -> Orders:
+    """Orders about matchers, and no others."""
+    return Orders(
         state_dir="state",
         syncs=NO_SYNCS,
         catalog=catalog,
@@ -193,10 +192,16 @@ def test_an_order_is_in_force_at_once(catalog: Catalog) -> None:
         overview=NO_OVERVIEW,
         access=access,
         clock=lambda: NOON,
-        emit=log.append,
+        emit=emit,
         lists=NO_LISTS,
         questions=NO_QUESTIONS,
     )
+
+
+def test_an_order_is_in_force_at_once(catalog: Catalog) -> None:
+    """Whoever the operator lets in is admitted by the next request, and whoever is revoked is not; both are logged."""
+    access, log = Access(catalog), list[Event]()
+    give = orders(catalog, access, log.append)
     (answer,) = give(Order(do="matchers_add", state_dir="state", name="mail", lists=(IMAGES,)), "alice")
     token = answer["added"].pop("token")
     assert answer == {"added": {"name": "mail", "lists": (IMAGES,), "not_published": (IMAGES,)}, "end": 0}
@@ -222,19 +227,7 @@ def failing_catalog(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> Failin
     access, told = Access(catalog, "op"), threading.Event()
     access.on_change(told.set)
     monkeypatch.setattr(catalog, "matchers", fail)
-    give = Orders(
-        state_dir="state",
-        syncs=NO_SYNCS,
-        catalog=catalog,
-        sources=lambda _: (),
-        overview=NO_OVERVIEW,
-        access=access,
-        clock=lambda: NOON,
-        emit=lambda _: None,
-        lists=NO_LISTS,
-        questions=NO_QUESTIONS,
-    )
-    return access, told, give
+    return access, told, orders(catalog, access, lambda _: None)
 
 
 def test_a_revoked_token_is_nobodys_also_where_the_catalog_fails_then(failing_catalog: FailingCatalog) -> None:

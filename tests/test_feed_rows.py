@@ -163,7 +163,7 @@ def test_identical_rows_are_collapsed_and_counted(csv_file: Write, scratch: Path
 
 def test_a_file_of_a_header_alone_has_no_rows(csv_file: Write, scratch: Path) -> None:
     """An empty list is for the caller to judge."""
-    assert load_rows(csv_file(HEADER), scratch) == LoadedRows({}, 0, 0, 0)
+    assert load_rows(csv_file(HEADER), scratch) == LoadedRows(0, 0, 0, {})
 
 
 def test_the_format_goes_by_suffix_else_by_the_first_byte(tmp_path: Path, scratch: Path) -> None:

@@ -41,13 +41,11 @@ _TO_REMOVE: Final = (frozenset({"algorithm", "digest"}), frozenset({"entry"}))
 
 
 @dataclass(frozen=True)
-class LoadedRows:
-    """The rows of a list file, sorted, each (algorithm, digest, entry) once."""
+class LoadedFile:
+    """The counts of a list file that was read."""
 
-    segments: Mapping[Algorithm, Segment]
-    """base segments, with files in the scratch folder; algorithms without rows are left out"""
     rows: int
-    """rows of all segments"""
+    """distinct rows"""
     duplicates: int
     """rows equal to an earlier one, which were collapsed"""
     skipped: int
@@ -60,21 +58,18 @@ class LoadedRows:
 
 
 @dataclass(frozen=True)
-class LoadedRemovals:
+class LoadedRows(LoadedFile):
+    """The rows of a list file, sorted, each (algorithm, digest, entry) once."""
+
+    segments: Mapping[Algorithm, Segment]
+    """base segments, with files in the scratch folder; algorithms without rows are left out"""
+
+
+@dataclass(frozen=True)
+class LoadedRemovals(LoadedFile):
     """The removals in a list file; their rows are nearly always views of files in the scratch folder."""
 
     removals: Removals
-    rows: int
-    """distinct removals"""
-    duplicates: int
-    """rows equal to an earlier one"""
-    skipped: int
-    """bad rows set aside"""
-
-    @property
-    def read(self) -> int:
-        """All rows of the file."""
-        return self.rows + self.duplicates + self.skipped
 
 
 def load_rows(
@@ -96,7 +91,7 @@ def load_rows(
             bad.report_bad(part, decoded, addition_fault)
             sorter.add(part[1], decoded)
         segments = sorter.write(source, bad)
-    return LoadedRows(segments, sum(map(len, segments.values())), sorter.duplicates, bad.count)
+    return LoadedRows(sum(map(len, segments.values())), sorter.duplicates, bad.count, segments)
 
 
 def load_removals(
@@ -189,7 +184,7 @@ def _removals(
     split = {algorithm: _split(segment.rows()) for algorithm, segment in segments.items()}
     under = {algorithm: entries.of(algorithm) for algorithm in KNOWN_ALGORITHMS}
     return LoadedRemovals(
-        Removals(
+        removals=Removals(
             exact={algorithm: rows for algorithm, (rows, _) in split.items() if len(rows)},
             digests={algorithm: whole for algorithm, (_, whole) in split.items() if len(whole)},
             entries=entries.of(None),

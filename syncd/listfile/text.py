@@ -95,9 +95,7 @@ class ListFile:
                 yield block
                 first += block.lines
             if rest is None:
-                raise row_error(
-                    self.path, first, WHOLE_LINE, f"longer than {BLOCK} bytes; it may not be a list file"
-                )
+                raise row_error(self.path, first, WHOLE_LINE, f"longer than {BLOCK} bytes; it may not be a list file")
 
     def _read(self) -> bytes:
         with self.readable():

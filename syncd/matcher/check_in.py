@@ -13,7 +13,7 @@ from syncd.fetch.api import check_in
 from syncd.fetch.backoff import JITTER, vary
 from syncd.fetch.endpoint import Deadline, Endpoint
 from syncd.matcher.pace import Random
-from syncd.matcher.threads import Poller, Wait, WakeSignal
+from syncd.matcher.threads import Conversation, Poller, Wait, WakeSignal
 from syncd.model import ListName
 
 EVERY: Final = 300.0
@@ -22,7 +22,6 @@ EVERY: Final = 300.0
 _INSTANCE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
 _LONGEST: Final = 64
 _DEADLINE: Final = 10.0
-_SECONDS_TO_END: Final = 1.0
 
 Send = Callable[[Endpoint, str, Mapping[ListName, int], Deadline], None]
 
@@ -49,7 +48,7 @@ def process_instance(name: str, pid: int | None = None) -> str:
     return name[: _LONGEST - len(suffix)] + suffix
 
 
-class CheckIn:
+class CheckIn(Conversation):
     """Sends the versions given to `report` to the API at ``endpoint``, after each change and about every five minutes.
 
     It has its own thread, so a slow server delays nothing else. A report that fails is repeated with the next one; the
@@ -79,14 +78,6 @@ class CheckIn:
         if loaded != self._loaded:
             self._loaded = dict(loaded)
             self._wake_signal.set()
-
-    def close(self) -> None:
-        """Stop at once. A thread that is still connecting ends by itself within seconds."""
-        self._poller.stop(_SECONDS_TO_END)
-
-    def close_inherited(self) -> None:
-        """Close the inherited connection of the parent, in a forked child."""
-        self._deadline.close_inherited()
 
     def _interrupt(self) -> None:
         self._deadline.end()

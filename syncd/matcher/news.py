@@ -15,7 +15,7 @@ from syncd.fetch.endpoint import Deadline, Endpoint
 from syncd.fetch.event_stream import ServerSentEvent
 from syncd.fetch.peer import CutShortError, UnreachableError
 from syncd.matcher.pace import Pacer, Random
-from syncd.matcher.threads import Poller, Wait
+from syncd.matcher.threads import Conversation, Poller, Wait
 from syncd.model import LIST_NAME, ListName
 
 PUBLISHED: Final = "published"
@@ -26,7 +26,6 @@ REFUSALS: Final = frozenset({401, 403})
 _RETRY: Final = 2.0
 """Seconds before connecting again, if the server does not state them."""
 _LONGEST_RETRY: Final = 60.0
-_SECONDS_TO_END: Final = 1.0
 _TOO_MANY: Final = 429
 _SERVER_ERROR: Final = 500
 
@@ -35,7 +34,7 @@ OnStream = Callable[[SyncdError | None], None]
 """Called once with the error if events can no longer be followed, and with None once they are followed again."""
 
 
-class NewsStream:
+class NewsStream(Conversation):
     """A follower of the events of the API at ``endpoint``, until it is closed. Calls ``on_news`` after each change."""
 
     def __init__(
@@ -73,14 +72,6 @@ class NewsStream:
                 name, version = self._published.get_nowait()
                 versions[name] = version
         pacer.announced(versions, now)
-
-    def close(self) -> None:
-        """Stop at once. A thread that is still connecting ends by itself within seconds."""
-        self._poller.stop(_SECONDS_TO_END)
-
-    def close_inherited(self) -> None:
-        """Close the inherited connection of the parent, in a forked child."""
-        self._deadline.close_inherited()
 
     def _interrupt(self) -> None:
         self._deadline.end()

@@ -6,6 +6,9 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
+from syncd.fetch.endpoint import Deadline
+
+_SECONDS_TO_END: Final = 1.0
 _AFTER_A_FAULT: Final = 1.0
 """Minimum seconds to wait after a step that failed: it could fail again at once, and endlessly."""
 
@@ -87,3 +90,18 @@ class Poller:
             except Exception:  # noqa: BLE001 - a callback's fault is shown; ending the thread would freeze the lists
                 threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread())))
                 seconds = max(seconds, _AFTER_A_FAULT)
+
+
+class Conversation:
+    """A thread that talks to a server, and the deadline of what it does now."""
+
+    _poller: Poller
+    _deadline: Deadline
+
+    def close(self) -> None:
+        """Stop at once. A thread that is still connecting ends by itself within seconds."""
+        self._poller.stop(_SECONDS_TO_END)
+
+    def close_inherited(self) -> None:
+        """Close the inherited connection of the parent, in a forked child."""
+        self._deadline.close_inherited()
