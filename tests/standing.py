@@ -3,17 +3,16 @@
 import hashlib
 import json
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from syncd.catalog.records import HoldRecord, HoldState
 from syncd.errors import SyncdError
-from syncd.limits import DEFAULT_LIMITS, ListLimits
+from syncd.limits import ListLimits
 from syncd.matcher import Matcher
 from syncd.pipeline.outcome import ListOutcome, SyncOutcome
-from syncd.pipeline.sync import sync_source
 from syncd.verify import feed as prove
 from syncd.verify.copy import prove_copy
 from syncd.verify.state import prove_state
@@ -35,14 +34,15 @@ def make_standing(base: Path) -> None:
     assert not world.follow().errors
 
 
-def sync_list(world: World, limits: ListLimits = DEFAULT_LIMITS, /, **change: Any) -> ListOutcome:
+def sync_list(world: World, limits: ListLimits | None = None, /, **change: Any) -> ListOutcome:
     """The partner publishes ``change``, if any; a sync some minutes later, and what came of its one list."""
     if change:
         world.publish(**change)
     world.clock.forward(minutes=5)
-    with world.publisher() as publisher:
-        judged = replace(publisher, limits=lambda _source, _name: limits)
-        outcome = sync_source(judged, world.source(), world.clock)
+    usual = world.limits
+    world.limits = limits or usual
+    outcome = world.sync()
+    world.limits = usual
     assert outcome.error is None
     (listed,) = outcome.lists
     assert listed.error is None

@@ -77,6 +77,13 @@ def suppress(number: int, *more: object) -> Ran:
     return syncd("suppress", alg(number), "--reason", "a holiday photo", *more)
 
 
+def by_bob(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> Ran:
+    """Run a command as another operator."""
+    with monkeypatch.context() as patched:
+        patched.setattr("syncd.cli.operator.actor", lambda: "bob")
+        return syncd(*arguments)
+
+
 # the commands, without a daemon
 
 
@@ -257,12 +264,11 @@ def test_the_end_of_their_hold_says_what_became_of_them(
     path = tmp_path / "many"
     path.write_text("".join(f"{alg(number)}\n" for number in range(MANY)))
     assert syncd("suppress", "--file", path, "--reason", "r", "--json").json["hold"]["hold"] == 1
-    monkeypatch.setattr("syncd.cli.operator.actor", lambda: "bob")
-    assert syncd("discard", 1, "--reason", "r").out == (
+    assert by_bob(monkeypatch, "discard", 1, "--reason", "r").out == (
         "hold 1 was discarded: suppressions 1-11 are dropped, and no list has changed\n"
     )
     assert syncd("suppress", "--file", path, "--reason", "r").code == 3
-    assert syncd("release", 2, "--reason", "r").out == (
+    assert by_bob(monkeypatch, "release", 2, "--reason", "r").out == (
         "hold 2 was released: suppressions 12-22 are in force, 11 rows off the lists\niwf.images version 2 published\n"
     )
     assert syncd("holds").out == "nothing is held\n"
@@ -408,8 +414,9 @@ def test_the_steps_of_the_manual_can_be_taken(listed: World, tmp_path: Path, mon
         file = ("suppress", "--file", many, "--reason", "case 4712")
         assert run('syncd suppress --file wrong.csv --reason "case 4712"', *file).code == 3
         number = run("syncd holds", "holds").out.splitlines()[1].split()[0]
-        monkeypatch.setattr("syncd.cli.operator.actor", lambda: "bob")
-        assert run(command, end, number, "--reason", "r").code == 0
+        with monkeypatch.context() as patched:
+            patched.setattr("syncd.cli.operator.actor", lambda: "bob")
+            assert run(command, end, number, "--reason", "r").code == 0
     assert served(listed) == set(range(30)) - {3, *range(10, 21)}
     listed.clock.forward(days=28)
     listed.publish(add=[row(40)])

@@ -255,9 +255,9 @@ def test_a_hold_whose_rows_are_suppressed_still_decides_about_them(standing: Wor
     many = range(40, 60)
     standing.limits = FEW
     standing.publish(add=[row(number) for number in many])
-    assert sync(standing) is Outcome.HELD
+    assert sync_list(standing).outcome is Outcome.HELD
     suppress(standing, *many, second_operator=False)
-    sync(standing)
+    sync_list(standing)
     with standing.publisher() as publisher:
         (hold,) = publisher.catalog.holds()
         assert hold.state is HoldState.OPEN
@@ -272,10 +272,10 @@ def test_a_hold_whose_suppressed_rows_the_partner_removes_ends(standing: World) 
     """Nothing of it can return."""
     standing.limits = FEW
     standing.publish(add=[row(number) for number in range(40, 50)])
-    sync(standing)
+    sync_list(standing)
     suppress(standing, *range(40, 50), second_operator=False)
     standing.publish(remove=[row(number) for number in range(40, 50)])
-    sync(standing)
+    sync_list(standing)
     with standing.publisher() as publisher:
         hold = publisher.catalog.hold(1)
         assert hold is not None
@@ -289,7 +289,7 @@ def test_what_returns_at_the_end_of_suppressions_is_judged(standing: World) -> N
     standing.limits = FEW
     suppress(standing, *many, second_operator=False, ahead=True)
     standing.publish(add=[row(number) for number in many])
-    sync(standing)
+    sync_list(standing)
     done = unsuppress(standing, 1, 2, 3)
     assert (done.rows, done.opened) == (3, ())
     done = unsuppress(standing, *range(4, 21))
