@@ -78,12 +78,10 @@ def open_catalog(folder: StateFolder) -> "AbstractContextManager[Catalog]":
 @contextmanager
 def locked_publisher(settings: Any, purpose: str) -> "Iterator[Publisher]":
     """Open a state for publishing, with its lock held, its online keys at hand and the configured limits."""
-    from syncd.pipeline.publisher import open_publisher  # SQLAlchemy and numpy: not needed if the daemon does the work
-
     folder, given = state_folder(settings), credentials(os.environ)
     with (
         state_lock(folder, purpose),
-        open_publisher(
+        _open_publisher(
             folder,
             credentials=given,
             limits=settings.limits,
@@ -96,11 +94,15 @@ def locked_publisher(settings: Any, purpose: str) -> "Iterator[Publisher]":
 @contextmanager
 def keyless_publisher(folder: StateFolder, purpose: str | None) -> "Iterator[Publisher]":
     """Open a state without its online keys; with its lock held if there is a ``purpose`` for it."""
-    from syncd.pipeline.publisher import open_publisher  # SQLAlchemy and numpy: not needed for the help
-
     held = state_lock(folder, purpose) if purpose else nullcontext()
-    with held, open_publisher(folder, online=False) as publisher:
+    with held, _open_publisher(folder, online=False) as publisher:
         yield publisher
+
+
+def _open_publisher(folder: StateFolder, **options: Any) -> "AbstractContextManager[Publisher]":
+    from syncd.pipeline.publisher import open_publisher  # SQLAlchemy and numpy: not needed if the daemon does the work
+
+    return open_publisher(folder, **options)
 
 
 def state_report(settings: Any, what: str, **asked: bool) -> Document:

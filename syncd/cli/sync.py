@@ -135,16 +135,11 @@ def _show_status(settings: Any, sync_id: str, *, as_json: bool) -> int:
 
 
 def _recorded(settings: Any, sync_id: str) -> Document:
-    # SQLAlchemy: not needed if the daemon answers
-    from syncd.report.document import record_document, unknown_sync
-    from syncd.report.recorded import checked_record
+    from syncd.report.document import recorded_document  # SQLAlchemy: not needed if the daemon answers
 
     folder = state_folder(settings)
     with open_catalog(folder) as catalog:
-        record = catalog.sync(sync_id)
-        if record is None:
-            raise unknown_sync(sync_id)
-        return record_document(checked_record(folder, catalog, record))
+        return recorded_document(folder, catalog, sync_id)
 
 
 def _sync_here(settings: Any, source: str | None, *, dry_run: bool) -> list[Document]:

@@ -192,7 +192,9 @@ def _label(rows: Iterable[HistoryRow], side: int) -> tuple[str | None, ...]:
 def _step_of(record: HistoryRecord) -> HistoryRow:
     at = round((record.at - _EPOCH).total_seconds() * 1_000_000)
     both = HEAD | ORIGIN
-    return HistoryRow(record.number, record.version or 0, record.serial or 0, at, "", "", False, both)
+    return HistoryRow(
+        record.number, record.version or 0, record.serial or 0, at, entry="", label="", removed=False, of=both
+    )
 
 
 def in_force(events: Sequence[EntryEvent], now: bool, version: int | None, *, complete: bool) -> bool | None:

@@ -52,7 +52,7 @@ def explain(
     names = [head.list for head in heads]
     suppressions = catalog.suppressions_of(digest.algorithm, digest.value.hex())
     loads = _loaded_now(catalog) if at is None else catalog.loads_at(names, at)
-    explained = [_list(state, catalog, head, digest, at, loads, suppressions) for head in heads]
+    explained = [_list(state, catalog, head, digest, at, loads=loads, suppressions=suppressions) for head in heads]
     if not any(one.ever for one in explained):
         _check_algorithm(state, catalog, heads, digest)
     return Explanation(
@@ -71,6 +71,7 @@ def _list(
     head: HeadRecord,
     digest: Digest,
     at: datetime | None,
+    *,
     loads: Sequence[Load],
     suppressions: Sequence[Suppression],
 ) -> ExplainedList:

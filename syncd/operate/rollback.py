@@ -118,7 +118,9 @@ def _done(
     counts = sum((count for change in changes for count in change.counts.values()), Counts())
     version = settled.version.version if settled.version else None
     publisher.compact_if_due(settled, now)
-    return Rollback(head.list, pinned, version, counts, settled.reasons, settled.opened, settled.ended)
+    return Rollback(
+        head.list, pinned, version, counts, held=settled.reasons, opened=settled.opened, ended=settled.ended
+    )
 
 
 def _context(now: datetime, actor: str, reason: str, act: Act) -> SettleContext:

@@ -4,11 +4,13 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from syncd.catalog.records import SyncRecord
+from syncd.catalog.catalog import Catalog
+from syncd.catalog.folder import StateFolder
 from syncd.errors import UsageError, error_document
 from syncd.model import Algorithm, Counts
 from syncd.outcomes import Outcome, joined
 from syncd.pipeline.outcome import ListOutcome, SyncOutcome
+from syncd.report.recorded import checked_record
 from syncd.units import stamp
 
 
@@ -28,8 +30,12 @@ def sync_document(outcome: SyncOutcome) -> dict[str, Any]:
     }
 
 
-def record_document(record: SyncRecord) -> dict[str, Any]:
-    """Return the catalog's record of a sync as JSON."""
+def recorded_document(folder: StateFolder, catalog: Catalog, sync_id: str) -> dict[str, Any]:
+    """Return the catalog's record of a sync as JSON. Raises `UsageError` if there is no such sync, `StoreError`."""
+    found = catalog.sync(sync_id)
+    if found is None:
+        raise UsageError(f"there is no sync {sync_id[:64]}", hint="`syncd sync --no-wait` prints the id of a sync")
+    record = checked_record(folder, catalog, found)
     ended = record.finished_at
     return {
         "sync_id": record.id,
@@ -43,11 +49,6 @@ def record_document(record: SyncRecord) -> dict[str, Any]:
         "reasons": list(record.reasons),
         "message": record.message,
     }
-
-
-def unknown_sync(sync_id: str) -> UsageError:
-    """Return the error for an unknown sync id."""
-    return UsageError(f"there is no sync {sync_id[:64]}", hint="`syncd sync --no-wait` prints the id of a sync")
 
 
 def _list_document(result: ListOutcome) -> dict[str, Any]:

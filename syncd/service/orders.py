@@ -17,9 +17,8 @@ from syncd.operate import matchers
 from syncd.outcomes import worst_code
 from syncd.pipeline.outcome import SyncOutcome
 from syncd.report import lagging
-from syncd.report.document import record_document, sync_document, unknown_sync
+from syncd.report.document import recorded_document, sync_document
 from syncd.report.overview import Overview
-from syncd.report.recorded import checked_record
 from syncd.report.status import status_document
 from syncd.service.access import Access
 from syncd.service.control import Order
@@ -150,9 +149,7 @@ class Orders:
             known = {"sync_id": sync_id, "source": running.source, "outcome": _RUNNING, "exit_code": 0}
             stage = running.stage
             return {"status": {**known, "stage": stage.name, "done": stage.done, "total": stage.total}, "end": 0}
-        if record is None:
-            raise unknown_sync(sync_id)
-        document = record_document(checked_record(StateFolder(Path(self._state_dir)), self._catalog, record))
+        document = recorded_document(StateFolder(Path(self._state_dir)), self._catalog, sync_id)
         return {"status": document, "end": document["exit_code"]}
 
     def _add_matcher(self, order: Order, user: str) -> dict[str, Any]:
