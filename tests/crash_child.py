@@ -18,7 +18,10 @@ from typing import Any, Final, Self
 
 from sqlalchemy import Engine, event
 
+from syncd.catalog.folder import StateFolder
 from syncd.errors import SyncdError
+from syncd.operate.setup import init
+from syncd.publish import author
 from world import START, Clock, World, row
 
 EVENTS: Final = frozenset({"os.rename", "os.remove", "os.link", "os.mkdir", "os.rmdir", "os.truncate", "shutil.rmtree"})
@@ -38,7 +41,24 @@ def _publish(world: World) -> SyncdError | None:
     return None
 
 
-WORK: Final[dict[str, Callable[[World], SyncdError | None]]] = {"sync": _sync, "pull": _pull, "publish": _publish}
+def _init(world: World) -> SyncdError | None:
+    init(StateFolder(world.base / "fresh"), world.base / "fresh-offline", count=3, threshold=2, now=world.clock())
+    return None
+
+
+def _feed_init(world: World) -> SyncdError | None:
+    feed, offline = world.base / "fresh", world.base / "fresh-offline"
+    author.init(feed, offline, author.keys_folder(feed), count=3, threshold=2, now=world.clock())
+    return None
+
+
+WORK: Final[dict[str, Callable[[World], SyncdError | None]]] = {
+    "sync": _sync,
+    "pull": _pull,
+    "publish": _publish,
+    "init": _init,
+    "feed init": _feed_init,
+}
 
 
 def run(what: str, world: World) -> dict[str, Any]:

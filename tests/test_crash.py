@@ -9,11 +9,19 @@ import pytest
 
 from crash_child import Children, run
 from standing import prove_feed, prove_partner
+from syncd.acts import SetUp
+from syncd.catalog.folder import StateFolder
+from syncd.feed.folder import FeedFolder
 from syncd.feed.signed import load_repository
+from syncd.fetch import Endpoint
+from syncd.listfile import ListFiles
 from syncd.matcher import Matcher
+from syncd.matcher.pull import pull
 from syncd.pipeline import publisher as state
+from syncd.pipeline.publisher import open_publisher
 from syncd.publish import author
-from world import START, Clock, World, row, rows
+from syncd.trust import keys
+from world import IMAGES, START, Clock, World, row, rows
 
 OLD = frozenset({*range(30), *range(31, 38)})
 """Numbers on the list: seven deltas have added some."""
@@ -139,6 +147,38 @@ def test_a_pull_killed_at_any_moment(children: Children, with_news: Path, tmp_pa
         before.reload()
         assert matched(before, world) == NEW
         assert temporaries(world.mirror) == []
+
+
+def test_a_set_up_killed_at_any_moment(children: Children, ripe: Path, tmp_path: Path) -> None:
+    """`syncd init` again finishes it, with the keys made so far, and records it once; then the state can be used."""
+    for base in moments(children, "init", ripe, tmp_path, 30):
+        fresh = StateFolder(base / "fresh")
+        assert run("init", later(base))["message"] in {"", f"{fresh.root} is already set up"}
+        assert run("init", later(base))["message"] == f"{fresh.root} is already set up"
+        with open_publisher(fresh) as publisher:
+            assert [entry.act for entry in publisher.catalog.audit_entries()] == [SetUp(str(fresh.root))]
+            publisher.resign(later(base).clock())
+            publisher.collect_leftovers(later(base).clock())
+
+
+def test_a_new_feed_killed_at_any_moment(children: Children, ripe: Path, tmp_path: Path) -> None:
+    """`syncd feed init` again finishes it, with the keys made so far; then a list can be published and followed."""
+    for base in moments(children, "feed init", ripe, tmp_path, 30):
+        fresh, world = FeedFolder(base / "fresh"), later(base)
+        assert run("feed init", world)["message"] in {"", f"{fresh.root} is a feed already"}
+        assert run("feed init", world)["message"] == f"{fresh.root} is a feed already"
+        (base / "rows.csv").write_text(f"algorithm,digest\nsha256,{row(1)[1]}\n")
+        signers = keys.load_signers(author.keys_folder(fresh.root), keys.ONLINE_ROLES)
+        author.publish_batch(fresh, IMAGES, ListFiles(full=base / "rows.csv").read, signers, world.clock())
+        pulled = pull(
+            Endpoint(fresh.root.as_uri()),
+            fresh.path(author.ROOT_FILE).read_bytes(),
+            base / "pulled",
+            now=world.clock(),
+            deadline=20.0,
+        )
+        assert pulled.errors == []
+        assert temporaries(fresh.root) == []
 
 
 @pytest.mark.parametrize("what", ["sync", "publish", "pull"])

@@ -20,10 +20,11 @@ def init(
 ) -> Path:
     """Set up a state folder and return the path of the root to give to matchers.
 
-    A set-up that was killed before it made the catalog is continued. Raises `UsageError` if the folder is set up
+    A set-up that was killed is continued. Raises `UsageError` if the folder is set up
     already or the offline keys would be in it, `StoreError`.
     """
-    if folder.catalog.exists():
+    root = _made_before(folder.feed)
+    if folder.catalog.exists() and (root is None or _is_recorded(folder)):
         raise UsageError(f"{folder.root} is already set up", hint="`syncd status` shows it; nothing was changed")
     if offline_keys.resolve().is_relative_to(folder.root.resolve()):
         raise UsageError(
@@ -32,12 +33,16 @@ def init(
         )
     make_folder(folder.root)
     make_folder(folder.keys.parent, _PRIVATE)
-    root = _made_before(folder.feed) or author.init(
-        folder.feed.root, offline_keys, folder.keys, count=count, threshold=threshold, now=now
-    )
+    root = root or author.init(folder.feed.root, offline_keys, folder.keys, count=count, threshold=threshold, now=now)
     with Catalog.open(folder.catalog) as catalog:
         catalog.append(actor, SetUp(str(folder.root)), now)
     return root
+
+
+def _is_recorded(folder: StateFolder) -> bool:
+    """Return True if the set-up is in the audit log, which is its last step."""
+    with Catalog.open(folder.catalog) as catalog:
+        return catalog.audit_head().records > 0
 
 
 def _made_before(feed: FeedFolder) -> Path | None:

@@ -14,16 +14,16 @@ from syncd.feed.garbage import Collected
 from syncd.feed.kept import lists_of, no_list
 from syncd.feed.signed import load_repository
 from syncd.feed.snapshot import Snapshot, open_snapshot
-from syncd.files import lock, make_folder
+from syncd.files import lock, remove_temporaries
 from syncd.format.manifest import Manifest
 from syncd.model import ListName
 from syncd.publish import publication
 from syncd.publish.change import ListChange, metadata_files
 from syncd.publish.compact import fold_due
+from syncd.publish.first_keys import first_keys, forget_first_keys
 from syncd.publish.journal import Journal
 from syncd.publish.publication import FeedPublisher, Proposal, Start
 from syncd.publish.request import MakeBatch, Permit, Published, PublishRequest, permit_all
-from syncd.trust import keys
 from syncd.trust.keys import Signers
 from syncd.trust.repository import Repository, create
 from syncd.trust.values import lifetime
@@ -44,8 +44,8 @@ def keys_folder(feed: Path) -> Path:
 def init(feed: Path, offline_keys: Path, online_keys: Path, *, count: int, threshold: int, now: datetime) -> Path:
     """Create a feed and its keys; return the path of the root to hand out. Existing offline keys are used.
 
-    If an earlier call was killed before it wrote ``root.json``, finish it. Raises `UsageError`, `RefusedError`,
-    `StoreError`.
+    If an earlier call was killed before it wrote ``root.json``, finish it, with the keys that it made. Raises
+    `UsageError`, `RefusedError`, `StoreError`.
     """
     folder = FeedFolder(feed)
     keep_apart(feed, offline_keys, online_keys)
@@ -63,9 +63,13 @@ def init(feed: Path, offline_keys: Path, online_keys: Path, *, count: int, thres
                 hint="give a threshold from 1 to the number of keys",
             )
         if folder.store.length(layout.TIMESTAMP) is None:
-            update = create(_offline(offline_keys, count), keys.make_online_keys(online_keys), threshold, now)
+            offline, online = first_keys(folder, offline_keys, online_keys, count)
+            update = create(offline, online, threshold, now)
             publication.install(folder, metadata_files(update.files))
         folder.store.put(ROOT_FILE, folder.metadata("1.root.json") or b"")
+        forget_first_keys(folder)
+        for place in (feed, folder.work):
+            remove_temporaries(place)
     return folder.path(ROOT_FILE)
 
 
@@ -83,13 +87,6 @@ def keep_apart(feed: Path, *others: Path) -> None:
     for other in others:
         if other.resolve().is_relative_to(feed.resolve()):
             raise UsageError(f"{other} is inside the feed folder, which is public", hint="name a folder outside of it")
-
-
-def _offline(folder: Path, count: int) -> Signers:
-    existing = keys.load_signers(folder, keys.OFFLINE_ROLES) if folder.is_dir() else {}
-    if all(existing.get(role) for role in keys.OFFLINE_ROLES):
-        return existing
-    return keys.make_offline_keys(make_folder(folder, 0o700), count)
 
 
 def publisher(folder: FeedFolder, signers: Signers, patience: float = 0.0) -> FeedPublisher[None]:

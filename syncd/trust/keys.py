@@ -10,7 +10,7 @@ import itertools
 import os
 import re
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -76,24 +76,55 @@ def _would_overwrite(path: Path) -> RefusedError:
     )
 
 
-def make_offline_keys(folder: Path, count: int) -> Signers:
-    """Create ``root-1.pem`` to ``root-<count>.pem`` and ``targets.pem``; raises as `generate_key`, `UsageError`."""
+def offline_paths(folder: Path, count: int) -> list[Path]:
+    """Return the files of a first set of offline keys. Raises `UsageError`."""
+    return [path for paths in _offline_paths(folder, count).values() for path in paths]
+
+
+def online_paths(folder: Path) -> list[Path]:
+    """Return the files of a first set of online keys."""
+    return [path for paths in _online_paths(folder).values() for path in paths]
+
+
+def make_offline_keys(folder: Path, count: int, begun: Collection[Path] = ()) -> Signers:
+    """Create ``root-1.pem`` to ``root-<count>.pem`` and ``targets.pem``.
+
+    Of ``begun``, the absolute paths of keys that an earlier call began to create, those that exist are loaded instead.
+    Raises as `generate_key`, `UsageError`.
+    """
+    return _make_keys(_offline_paths(folder, count), begun)
+
+
+def make_online_keys(folder: Path, begun: Collection[Path] = ()) -> Signers:
+    """Create ``timestamp.pem``, ``snapshot.pem`` and ``lists.pem``; otherwise as `make_offline_keys`."""
+    return _make_keys(_online_paths(folder), begun)
+
+
+def refuse_existing(paths: Iterable[Path]) -> None:
+    """Raise `RefusedError` if a key exists already."""
+    for path in paths:
+        if path.exists():
+            raise _would_overwrite(path)
+
+
+def _offline_paths(folder: Path, count: int) -> dict[str, list[Path]]:
     if count < 1:
         raise UsageError(f"{count} root keys cannot sign anything", hint="make at least 1; 3 with threshold 2 is usual")
     roots = [folder / f"root-{number}.pem" for number in range(1, count + 1)]
-    return _make_keys({"root": roots, "targets": [folder / "targets.pem"]})
+    return {"root": roots, "targets": [folder / "targets.pem"]}
 
 
-def make_online_keys(folder: Path) -> Signers:
-    """Create ``timestamp.pem``, ``snapshot.pem`` and ``lists.pem``; raises as `generate_key`."""
-    return _make_keys({role: [folder / f"{role}.pem"] for role in ONLINE_ROLES})
+def _online_paths(folder: Path) -> dict[str, list[Path]]:
+    return {role: [folder / f"{role}.pem"] for role in ONLINE_ROLES}
 
 
-def _make_keys(paths: Mapping[str, list[Path]]) -> Signers:
-    for path in (path for of_role in paths.values() for path in of_role):
-        if path.exists():  # checked before the first is created: all keys of a set are created, or none
-            raise _would_overwrite(path)
-    return {role: tuple(generate_key(path) for path in of_role) for role, of_role in paths.items()}
+def _make_keys(paths: Mapping[str, list[Path]], begun: Collection[Path]) -> Signers:
+    # Checked before the first is created: all keys of a set are created, or none.
+    refuse_existing(path for of_role in paths.values() for path in of_role if path.absolute() not in begun)
+    return {
+        role: tuple(load_signer(str(path)) if path.exists() else generate_key(path) for path in of_role)
+        for role, of_role in paths.items()
+    }
 
 
 def make_role_keys(folder: Path, role: str, count: int) -> list[tuple[Path, Signer]]:
