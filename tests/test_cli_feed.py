@@ -87,22 +87,23 @@ def killed(name: str, monkeypatch: pytest.MonkeyPatch, *command: object) -> None
 
 
 def test_an_init_that_was_killed_is_finished_by_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where all but root.json is there; where there are keys alone they are named, and nothing is overwritten."""
+    """With the keys that it had made; the keys of another feed are named, and nothing is overwritten."""
     feed, off = tmp_path / "f", tmp_path / "off"
     command = ("feed", "init", feed, "--offline-keys", off)
     killed("syncd.publish.author.publication.install", monkeypatch, *command)
-    ran = syncd(*command)
+    made = {path: path.read_bytes() for path in [*off.iterdir(), *(tmp_path / "f.keys").iterdir()]}
+    ran = syncd("feed", "init", tmp_path / "g", "--offline-keys", off, "--online-keys", tmp_path / "f.keys")
     assert (ran.code, ran.err) == (
         6,
         f"error: {tmp_path}/f.keys/timestamp.pem exists already and is not overwritten\n"
         "  to do: name another folder, or move the key away\n",
     )
-    (tmp_path / "f.keys").rename(tmp_path / "away")
     killed("syncd.feed.folder.FeedFolder.metadata", monkeypatch, *command)
     assert not (feed / "root.json").exists()
     assert syncd(*command).code == 0
     assert (feed / "root.json").read_bytes() == (feed / "metadata/1.root.json").read_bytes()
     assert syncd("feed", "status", feed).code == 0
+    assert {path: path.read_bytes() for path in made} == made
 
 
 def test_a_feed_that_was_used_is_not_made_anew(partner: World) -> None:

@@ -12,11 +12,15 @@ import typer
 
 from syncd.cli.commands import program
 from syncd.cli.output import OutputError, flush, output_error, show_error, tolerate
-from syncd.errors import StoreError, SyncdError, UsageError
+from syncd.errors import DamagedError, FeedError, StoreError, SyncdError, UsageError
 from syncd.files import storage
 
 _INTERRUPTED: Final = 130
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+_BRING_BACK: Final = (
+    "bring the file back from a mirror, a follower's copy or a backup, then run `syncd verify`: "
+    'see "Files are damaged or lost" in docs/partner.md'
+)
 _DAEMON_PACKAGES: Final = frozenset(
     {
         "sqlalchemy",
@@ -72,6 +76,8 @@ def _run(arguments: Sequence[str]) -> int:
         raise
     except Exception as error:  # the last line of defence: no user ever sees a traceback
         known = _explained(error)
+        if list(arguments[:1]) == ["feed"] and "--state" not in arguments:
+            known = _of_own_feed(known)
         if isinstance(known, OutputError):
             raise known from error
         show_error(known, as_json="--json" in arguments)
@@ -109,6 +115,16 @@ def _explained(error: Exception) -> SyncdError:
         f"internal error ({type(error).__name__})",
         hint="a bug in syncd: run it again with SYNCD_DEBUG=1, remove secrets from the output, and report it",
     )
+
+
+def _of_own_feed(error: SyncdError) -> SyncdError:
+    """Turn an error of a damaged file into one that says how a partner brings it back.
+
+    `syncd feed` reads no other feed than the partner's own, so what it rejects was damaged on this disk.
+    """
+    if not isinstance(error, FeedError | DamagedError):
+        return error
+    return DamagedError(error.message, serving=error.serving, hint=_BRING_BACK)
 
 
 def _storage(error: OSError) -> SyncdError:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
-from syncd.errors import MismatchError, RefusedError, StoreError
+from syncd.errors import DamagedError, MismatchError, RefusedError, StoreError
 from syncd.feed import layout
 from syncd.files import is_full, lock, make_folder, storage
 from syncd.format import manifest as manifests
@@ -65,7 +65,7 @@ class FeedFolder:
         """Return the exact bytes of a manifest after verifying their hash. Raises `StoreError`, `MismatchError`."""
         content = self.read(layout.manifest_path(name, sha256), manifests.MAX_MANIFEST_BYTES)
         if content is None:
-            raise StoreError(
+            raise DamagedError(
                 f"the manifest of {name} is missing from {self.root}",
                 hint="pull it again, or restore the file from a backup",
             )

@@ -3,9 +3,10 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from syncd.errors import UsageError, nearest
+from syncd.errors import DamagedError, UsageError, nearest
 from syncd.feed import layout
 from syncd.feed.folder import FeedFolder
+from syncd.format.arrow import LOST
 from syncd.format.manifest import Manifest
 from syncd.model import Algorithm, Counts, ListName
 from syncd.trust.repository import Repository
@@ -72,26 +73,35 @@ def complete_versions(folder: FeedFolder, name: ListName, repository: Repository
 
     Raises `UsageError` if there is no such list; otherwise as `kept_versions`.
     """
+    for kept in _versions(folder, name, repository):
+        if not folder.missing(name, kept.manifest.stack):
+            yield kept
+
+
+def _versions(folder: FeedFolder, name: ListName, repository: Repository) -> Iterator[KeptVersion]:
     head = lists_of(repository).get(name)
     if head is None:
         raise no_list(folder, name, repository)
-    for kept in kept_versions(folder, name, head):
-        if not folder.missing(name, kept.manifest.stack):
-            yield kept
+    return kept_versions(folder, name, head)
 
 
 def complete_version(folder: FeedFolder, name: ListName, repository: Repository, version: int) -> KeptVersion:
     """Return one version whose files are all here.
 
-    Raises `UsageError` that names the versions there are if this one was removed, or never published; otherwise as
-    `complete_versions`.
+    Raises `UsageError` that names the versions there are if this one was removed, or never published; `StoreError` if
+    it is the newest and files of it are missing; otherwise as `complete_versions`.
     """
-    numbers = []
-    for kept in complete_versions(folder, name, repository):
-        if kept.version == version:
+    numbers, newest = [], 0
+    for kept in _versions(folder, name, repository):
+        newest = max(newest, kept.version)
+        missing = folder.missing(name, kept.manifest.stack)
+        if kept.version == version and not missing:
             return kept
-        numbers.append(kept.version)
-    what = "was never published" if version > max(numbers, default=0) else "is no longer kept: its files were removed"
+        if missing and kept.version == version == newest:
+            raise DamagedError(f"files of {name} version {version} are missing", hint=LOST)
+        if not missing:
+            numbers.append(kept.version)
+    what = "was never published" if version > newest else "is no longer kept: its files were removed"
     raise UsageError(
         f"{name} version {version} {what}", hint=f"kept versions: {in_ranges(numbers)}; nothing was changed"
     )

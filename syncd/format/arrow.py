@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
-from syncd.errors import SegmentError, SegmentFault
+from syncd.errors import DamagedError, SegmentError, SegmentFault
 from syncd.files import storage
 from syncd.format import container
 from syncd.format.caps import Caps
@@ -24,6 +24,8 @@ MAGIC: Final = b"ARROW1"
 KEY_FORMAT: Final = b"syncd.format"
 KEY_ALGORITHM: Final = b"syncd.algorithm"
 KEY_KIND: Final = b"syncd.kind"
+LOST: Final = "pull or sync again, or restore it from a backup or a mirror"
+"""The hint for a segment that is missing on this disk."""
 _FIRST_MESSAGE: Final = 8
 
 
@@ -51,7 +53,10 @@ def check_size(path: Path, ref: SegmentRef, caps: Caps) -> None:
 def check_length(path: Path, ref: SegmentRef) -> None:
     """Raise `SegmentError` if the file has another length, `StoreError` if it cannot be read."""
     with storage(path, "open segment"):
-        size = path.stat().st_size
+        try:
+            size = path.stat().st_size
+        except FileNotFoundError:
+            raise DamagedError(f"segment {path.name} is missing", hint=LOST) from None
     if size != ref.length:
         fault = SegmentFault.TRUNCATED if size < ref.length else SegmentFault.TRAILING_BYTES
         raise SegmentError(path, fault, f"{count(size, 'byte')}; the manifest says {ref.length}")

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from syncd.errors import SegmentError, SegmentFault
 from syncd.files import sha256_file
-from syncd.format.arrow import check_length, check_size, read_batch
+from syncd.format.arrow import LOST, check_length, check_size, read_batch
 from syncd.format.caps import DEFAULT_CAPS, Caps
 from syncd.format.checksum import entry_bytes
 from syncd.format.gather import Gather
@@ -27,9 +27,7 @@ from syncd.format.rows import Digests, Entries, Index, Mask, Rows, repeats
 from syncd.format.search import RowSearch
 from syncd.model import MAX_ENTRY_BYTES, MAX_LABEL_BYTES, Algorithm
 
-DAMAGED_SINCE: Final = (
-    "it was damaged or altered on this disk: remove it, then pull or sync again, or restore it from a backup"
-)
+DAMAGED_SINCE: Final = f"it was damaged or altered on this disk: remove it, then {LOST}"
 _CHUNK: Final = 1 << 20
 
 Lookup = Callable[[bytes], list[tuple[str, str]]]

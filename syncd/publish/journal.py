@@ -37,8 +37,8 @@ class Journal:
             files = tuple((str(path), base64.b64decode(encoded)) for path, encoded in json.loads(content))
         except (ValueError, TypeError):
             raise StoreError(
-                f"the journal in {self._feed.work} is damaged",
-                hint="restore the folder from a backup, then publish again",
+                f"the journal {self._feed.work / _JOURNAL} is damaged: a publication was interrupted",
+                hint="remove this file, check the feed with `syncd verify`, then publish again",
             ) from None
         with storage(self._feed.work, "read"):
             written = (self._feed.work / _JOURNAL).stat().st_mtime

@@ -15,7 +15,7 @@ from securesystemslib.signer import Signer
 from syncd.errors import RefusedError, UsageError
 from syncd.feed import layout
 from syncd.feed.folder import FeedFolder
-from syncd.feed.signed import load_repository
+from syncd.feed.signed import check_feed, load_repository
 from syncd.model import ListName
 from syncd.publish import author
 from syncd.publish.publication import Proposal, Resign
@@ -84,12 +84,9 @@ def in_feed(folder: FeedFolder) -> Apply:
 def finish(folder: FeedFolder) -> None:
     """Finish a publication that a crash interrupted: with a new root and an old timestamp, the feed cannot be loaded.
 
-    Raises `UsageError` if the folder is not a feed.
+    Raises `UsageError` if the folder is not a feed, `StoreError`.
     """
-    if folder.metadata("timestamp.json") is None:
-        raise UsageError(
-            f"{folder.root} is not a feed", hint="check the path, or make a feed there with `syncd feed init`"
-        )
+    check_feed(folder)
     author.publisher(folder, {}).finish()
 
 

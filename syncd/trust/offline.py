@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from tuf.api.metadata import DelegatedRole, Metadata, MetaFile, Root, Snapshot, TargetFile, Targets, Timestamp
 
-from syncd.errors import RollbackError, StoreError, TrustError
+from syncd.errors import DamagedError, RollbackError, TrustError
 from syncd.model import AuditHead
 from syncd.trust.parse import S, local_file_hint, local_root_hint, parse, typed_errors
 from syncd.trust.values import TIMESTAMP, Floors, Freshness, PublicationId, SignedTarget, TrustedFeed, is_manifest
@@ -142,10 +142,10 @@ def verify_newest(read: Read, root: bytes, first: int) -> VerifiedMetadata:
     while read(f"{newest + 1}.root.json") is not None:
         newest += 1
     if read(f"{newest + 2}.root.json") is not None:  # signing on top of a gap would use a version number twice
-        raise StoreError(f"the metadata file {newest + 1}.root.json is missing", hint="restore it from a backup")
+        raise DamagedError(f"the metadata file {newest + 1}.root.json is missing", hint="restore it from a backup")
     content = read(TIMESTAMP)
     if content is None:
-        raise StoreError(f"the metadata file {TIMESTAMP} is missing", hint="restore it from a backup")
+        raise DamagedError(f"the metadata file {TIMESTAMP} is missing", hint="restore it from a backup")
     with local_file_hint():
         version = parse(Timestamp, content, TIMESTAMP).signed.version
     named = {f"{version}.{TIMESTAMP}": content}
@@ -181,7 +181,7 @@ class _MetadataFiles:
     def take(self, name: str) -> bytes:
         content = self._read(name)
         if content is None:
-            raise StoreError(f"the metadata file {name} is missing", hint="pull or restore it")
+            raise DamagedError(f"the metadata file {name} is missing", hint="pull or restore it")
         self.taken[name] = content
         return content
 

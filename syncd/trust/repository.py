@@ -17,7 +17,7 @@ from typing import Final
 from securesystemslib.signer import Signer
 from tuf.api.metadata import DelegatedRole, Delegations, Root, Snapshot, TargetFile, Targets, Timestamp
 
-from syncd.errors import FeedError, RefusedError, StoreError, UsageError, nearest
+from syncd.errors import DamagedError, FeedError, RefusedError, StoreError, UsageError, nearest
 from syncd.model import AuditHead
 from syncd.trust.draft import MetadataDraft, set_keys
 from syncd.trust.keys import Signers
@@ -88,11 +88,11 @@ class Repository:
         """
         root = read("1.root.json")
         if root is None:
-            raise StoreError("the metadata file 1.root.json is missing", hint="name the folder of a feed")
+            raise DamagedError("the metadata file 1.root.json is missing", hint="name the folder of a feed")
         try:
             return cls(verify_newest(read, root, 1), new_publication)
         except FeedError as error:
-            raise StoreError(
+            raise DamagedError(
                 f"the feed's own metadata is damaged: {error}",
                 hint="restore it from a backup; if anything was published since, then `syncd recover --above N`",
             ) from error

@@ -6,12 +6,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from syncd.errors import MismatchError, SegmentError, StoreError, UsageError
+from syncd.errors import DamagedError, MismatchError, SegmentError, StoreError, UsageError
 from syncd.feed import layout
 from syncd.feed.folder import FeedFolder
 from syncd.feed.proof import SignedManifest, prove_manifest
 from syncd.feed.snapshot import open_stacks
 from syncd.files import TEMPORARY_PREFIX, sha256_file, storage
+from syncd.format.arrow import LOST
 from syncd.format.caps import Caps
 from syncd.format.delta import drop_empty, whole_state
 from syncd.format.manifest import EndState, FileRef, Manifest, SegmentRef
@@ -49,6 +50,7 @@ class Prover:
 
     def root(self, given: bytes | None) -> bytes | None:
         """Return the trust root: ``given`` out of band, or else the folder's own. Both must be the same."""
+        own = None
         with self.attempt(ROOT):
             own = self.folder.read(ROOT)
             if own is None and given is None:
@@ -121,7 +123,7 @@ class Prover:
 
     def _check(self, path: Path, ref: SegmentRef) -> None:
         if not path.exists():
-            raise StoreError(f"segment {path.name} is missing", hint="fetch it again, or restore it from a backup")
+            raise DamagedError(f"segment {path.name} is missing", hint=LOST)
         status = path.stat()
         if self.tally.checked.get((status.st_dev, status.st_ino)) != ref:
             try:
