@@ -224,7 +224,7 @@ def test_a_missing_file_is_a_storage_error(tmp_path):  # type: ignore[no-untyped
     """A segment that is not there is the disk's fault, not the partner's."""
     ref = ref_of(arrow(columns()))
     for method in (Segment.open, Segment.check):
-        with pytest.raises(StoreError, match="none.arrow is missing"):
+        with pytest.raises(StoreError, match=r"none\.arrow is missing"):
             method(tmp_path / "none.arrow", ref)
 
 
