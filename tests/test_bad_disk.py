@@ -341,6 +341,7 @@ def test_segments_lost_everywhere_are_fetched_and_published_whole(standing: Worl
         "full:local_loss",
         2,
     )
+    assert outcome.lists[0].counts == {}  # there was nothing left to compare with
     standing.pull()
     assert matched(standing) == NEW
     prove_feed(standing)
@@ -351,6 +352,17 @@ def test_segments_lost_from_the_feed_are_taken_from_the_origin(standing: World) 
     for path in standing.state.feed.path(f"v1/{HEAD}/segments").iterdir():
         path.unlink()
     assert standing.sync().outcome is Outcome.UP_TO_DATE
+    prove_feed(standing)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{}"])
+def test_a_manifest_that_the_feed_lost_is_written_again(standing: World, content: bytes | None) -> None:
+    """By the next sync, even if the partner has no news: as it was signed, from the catalog."""
+    (path,) = standing.state.feed.path(f"v1/{HEAD}").glob("*.manifest.json")
+    signed = path.read_bytes()
+    path.unlink() if content is None else path.write_bytes(content)
+    assert standing.sync().outcome is Outcome.UP_TO_DATE
+    assert path.read_bytes() == signed
     prove_feed(standing)
 
 

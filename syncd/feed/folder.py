@@ -67,12 +67,12 @@ class FeedFolder:
         if content is None:
             raise DamagedError(
                 f"the manifest of {name} is missing from {self.root}",
-                hint="pull it again, or restore the file from a backup",
+                hint="pull or sync again, or restore it from a backup or a mirror",
             )
         if hashlib.sha256(content).hexdigest() != sha256:
             raise MismatchError(
                 f"the manifest of {name} in {self.root} was altered",
-                hint="remove the file, then pull again, or restore it from a backup or a mirror",
+                hint="remove the file, then pull or sync again, or restore it from a backup or a mirror",
             )
         return content
 

@@ -11,7 +11,7 @@ from syncd.catalog.catalog import Catalog
 from syncd.catalog.folder import StateFolder
 from syncd.catalog.records import AuditEntry, HeadNote, OriginMove, Records, head_name
 from syncd.catalog.sizes import KEPT_SIZES
-from syncd.errors import RefusedError, StoreError, SyncdError
+from syncd.errors import MismatchError, RefusedError, StoreError, SyncdError
 from syncd.feed import garbage, layout
 from syncd.feed.signed import load_repository
 from syncd.files import lock, sha256_file
@@ -254,9 +254,10 @@ class Publisher:
     def relink(self, state: ListState) -> Over:
         """Restore lost segments of head and origin from each other, and return the state that is still complete.
 
-        The feed gets back the segments of its current version only. If private segments were lost (``owed``, refused
+        The feed gets back the segments of its current version only, and its manifest from the catalog. If private segments were lost (``owed``, refused
         rows, rows of holds), head and origin have to be compared again, and the result is `Over.HEAD`.
         """
+        self._bring_back_manifest(state)
         head = state.head.stack if state.head else ()
         for ref in state.source.missing(state.own_name, head):
             path = layout.segment_path(state.own_name, ref.sha256)
@@ -268,6 +269,18 @@ class Publisher:
         held = [ref for hold in state.open_holds for ref in hold.segments]
         private = (*state.origin.owed, *state.origin.refused, *held)
         return Over.HEAD if state.source.missing(state.own_name, private) else Over.ORIGIN
+
+    def _bring_back_manifest(self, state: ListState) -> None:
+        """Install a list's manifest again if it was lost or damaged: the catalog has its exact bytes."""
+        head = self.catalog.head(state.name)
+        if head is None:
+            return
+        try:
+            state.feed.manifest_bytes(state.name, head.manifest_sha256)
+        except (StoreError, MismatchError):
+            version = self.catalog.version(state.name, head.version)
+            if version is not None:
+                state.feed.store.put(layout.manifest_path(state.name, version.manifest_sha256), version.manifest)
 
     def keep_history(self, now: datetime, retention: timedelta) -> None:
         """Link and fold the rows of new versions into the history, and forget what is older than ``retention``.

@@ -399,6 +399,7 @@ class _Sync:
         published: Manifest | None = None,
     ) -> ListOutcome:
         candidate = staged.candidate
+        comparable = candidate.over is not Over.NOTHING or name not in self._states  # else what is held was lost
         version, rows = (published.version, published.rows) if published else self._served(name)
         return ListOutcome(
             list=head_name(self.source.name, name),
@@ -406,8 +407,8 @@ class _Sync:
             version=version,
             serial=candidate.ref.version,
             plan=candidate.plan,
-            counts=candidate.counts,
-            labels=candidate.labels,
+            counts=candidate.counts if comparable else {},
+            labels=candidate.labels if comparable else {},
             rows=candidate.rows if outcome is Outcome.STAGED else rows,
             reasons=reasons,
             holds=self.publisher.list_state(self.source.name, name).open_holds if reasons else (),
