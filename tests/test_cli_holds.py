@@ -116,6 +116,25 @@ def test_holds_are_a_document(held: World) -> None:
     }
 
 
+def test_a_source_is_verified_while_a_list_is_held(held: World) -> None:
+    """What is held was verified: monitoring of the source's age goes on, and the hold is reported by itself."""
+    document = syncd("status", "--json").json
+    assert document["sources"][0]["verified_at"] == "2026-01-01T12:10:00Z"
+    assert syncd("sync").code == 3
+    document = syncd("status", "--json").json
+    assert document["sources"][0]["verified_at"] == document["lists"][0]["verified_at"] == "2026-01-01T12:20:00Z"
+    assert document["lists"][0]["last_sync"]["outcome"] == "held"
+
+
+@pytest.mark.parametrize(("command", "outcome"), [("release", "published"), ("discard", "up_to_date")])
+def test_the_last_sync_of_a_list_is_shown_as_an_operator_left_it(held: World, command: str, outcome: str) -> None:
+    """After a release its rows are published; after a discard there is nothing to publish."""
+    assert syncd(command, 1, "--reason", "asked them").code == 0
+    document = syncd("status", "--json").json
+    assert document["lists"][0]["last_sync"]["outcome"] == outcome
+    assert document["lists"][0]["act"] is None
+
+
 def test_a_release_says_what_was_published(held: World) -> None:
     """List, version and rows; the audit log keeps who and why, and the list goes on."""
     ran = syncd("release", 1, "--reason", "asked them")

@@ -14,6 +14,8 @@ from syncd.catalog.tables import sources, syncs
 from syncd.errors import StoreError
 from syncd.outcomes import Outcome
 
+_FAULTLESS: Final = (Outcome.PUBLISHED, Outcome.UP_TO_DATE)
+_LOOKED_AT: Final = 20
 _RECORD: Final = tuple(syncs.c[field.name] for field in fields(SyncRecord))
 
 
@@ -105,10 +107,18 @@ class SyncTables(Tables):
         return next(iter(self._syncs(_newest().where(*ended).limit(1))), None)
 
     def last_success(self, source: str) -> datetime | None:
-        """Return when a sync of ``source`` last verified all its lists; None if it never did. Ignores dry runs."""
-        good = syncs.c.outcome.in_((Outcome.PUBLISHED, Outcome.UP_TO_DATE))
-        statement = _newest().where(syncs.c.source == source, good, syncs.c.dry_run.is_(False)).limit(1)
-        return next((sync.finished_at for sync in self._syncs(statement)), None)
+        """Return when a sync of ``source`` last verified all its lists; None if it never did. Ignores dry runs.
+
+        A sync that only held rows verified its lists. Of such syncs the newest are looked at: if each of them had
+        another fault as well, the time of the last sync without any fault is returned.
+        """
+        ended = _newest().where(syncs.c.source == source, syncs.c.dry_run.is_(False))
+        newest = self._syncs(ended.where(syncs.c.outcome.in_((*_FAULTLESS, Outcome.HELD))).limit(_LOOKED_AT))
+        verified = (sync for sync in newest if all(fault.outcome is Outcome.HELD for fault in sync.faults.values()))
+        good = next(verified, None) or next(
+            iter(self._syncs(ended.where(syncs.c.outcome.in_(_FAULTLESS)).limit(1))), None
+        )
+        return good.finished_at if good else None
 
     def _syncs(self, statement: Select[Any]) -> tuple[SyncRecord, ...]:
         return tuple(SyncRecord(**row) for row in self._rows(statement))

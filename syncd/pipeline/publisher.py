@@ -254,8 +254,9 @@ class Publisher:
     def relink(self, state: ListState) -> Over:
         """Restore lost segments of head and origin from each other, and return the state that is still complete.
 
-        The feed gets back the segments of its current version only, and its manifest from the catalog. If private segments were lost (``owed``, refused
-        rows, rows of holds), head and origin have to be compared again, and the result is `Over.HEAD`.
+        The feed gets back the segments of its current version only, and its manifest from the catalog. If private
+        segments were lost (``owed``, refused rows, rows of holds), head and origin have to be compared again, and the
+        result is `Over.HEAD`.
         """
         self._bring_back_manifest(state)
         head = state.head.stack if state.head else ()

@@ -72,7 +72,7 @@ class SourceView:
     failures: int = 0
     """consecutive syncs that did not reach it"""
     last_success_at: datetime | None = None
-    """when a sync last verified every followed list"""
+    """when a sync last verified every followed list, whether or not it held rows"""
     running: SyncRecord | None = None
     """the running sync, dry or not; until it ends, everything is judged by ``last``"""
     ages: SourceAges | None = None

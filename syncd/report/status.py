@@ -98,7 +98,8 @@ class ListReport(_Document):
     freshness: str | None = Field(description="fresh, warn, stale: age_seconds against these limits; null: retired")
     stale: bool = Field(description="true if freshness is stale: it is no longer kept up to date")
     last_sync: SyncStatus | None = Field(
-        description="last sync of its source; outcome, reasons and message are those of this list"
+        description="last sync of its source; outcome, reasons and message are those of this list, with what operators "
+        "did since: published if they published its held rows, up_to_date if they discarded them"
     )
     holds: tuple[HoldStatus, ...] = Field(description="open holds, the oldest first")
     act: str | None = Field(description="why a person must act; null: nobody has to")
@@ -116,7 +117,9 @@ class SourceStatus(_Document):
         description="it is not contacted before then, because it was unreachable or asked for it"
     )
     failures: int = Field(description="consecutive syncs that did not reach it")
-    verified_at: Time | None = Field(description="when a sync last verified all of its followed lists; null: never")
+    verified_at: Time | None = Field(
+        description="when a sync last verified all of its followed lists, whether or not it held rows; null: never"
+    )
     last_sync: SyncStatus | None
     running: RunningStatus | None
     faults: tuple[FaultStatus, ...] = Field(description="in its last sync, if no published list shows them")
