@@ -2,12 +2,14 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from datetime import datetime
 
 from syncd.catalog.records import SyncRecord, VersionSummary
 from syncd.format.freshness import limit_in_words
 from syncd.model import Counts
 from syncd.outcomes import reasons_in_words
 from syncd.report.overview import ListView, Overview, SourceView
+from syncd.report.pins import PinView
 from syncd.service.web.dashboard.actions import act_link
 from syncd.service.web.dashboard.chart import chart
 from syncd.service.web.dashboard.fleet import loaded_by
@@ -93,8 +95,16 @@ def _list_facts(one: ListView) -> Sequence[Fact]:
         Fact("State", list_state(one)),
         Fact("Version", one.head.version, join("published ", past(one.head.published_at, one.now), upstream)),
         Fact("Rows", one.rows, _algorithms(one)),
+        *_pin_facts(one.pin, one.now),
         *_followed_facts(one),
     )
+
+
+def _pin_facts(pin: PinView | None, now: datetime) -> Sequence[Fact]:
+    if pin is None:
+        return ()
+    beside = join(past(pin.since, now), f" by {pin.by}: {pin.pin.reason}")
+    return (Fact("Pinned", f"to version {pin.version}", beside),)
 
 
 def _followed_facts(one: ListView) -> Sequence[Fact]:
