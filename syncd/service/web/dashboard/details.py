@@ -1,7 +1,7 @@
 """The pages of one list and of one source. Pure: turns data into markup."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from syncd.catalog.records import SyncRecord, VersionSummary
@@ -48,12 +48,19 @@ def list_page(data: PageData, one: ListView, history: History, *, acting: bool =
     return join(
         heading(one.head.list, h("p", "A list of ", _source(data.overview, one.head.source), class_="crumb")),
         section("standing", "State", _tasks(data, one.head.source, one.head.list), facts(_list_facts(one))),
-        h("p", act_link("suppress", one.head.list, "Suppress a digest"), class_="acts") if acting else None,
+        h("p", _acts(one), class_="acts") if acting and not one.retired else None,
         open_holds(one.holds, one.now, acting=acting) if one.holds else None,
         section("rows", "Rows over time", chart(points, now)),
         _versions(history),
         loaded_by(data.overview, one.head.list),
     )
+
+
+def _acts(one: ListView) -> Iterator[Child]:
+    yield act_link("suppress", one.head.list, "Suppress a digest")
+    yield act_link("rollback", one.head.list, "Roll back")
+    if one.pin:
+        yield act_link("unpin", one.head.list, "Unpin")
 
 
 def source_page(data: PageData, one: SourceView, syncs: Sequence[SyncRecord], *, acting: bool = False) -> Html:
