@@ -32,7 +32,11 @@ def pin(world: World) -> Pin | None:
 def test_a_rollback_says_what_it_published_and_how_to_end_it(moved: World) -> None:
     """And the end of it, what came back."""
     ran = syncd("rollback", "iwf.images", 1, "--reason", "wrong list")
-    assert (ran.code, ran.out) == (0, "iwf.images version 3 published: 1 row removed\n")
+    assert (ran.code, ran.out) == (
+        0,
+        "iwf.images version 3 published: 1 row removed\n"
+        "2 rows of that version left out, which the partner removed since\n",
+    )
     assert "until `syncd unpin iwf.images --reason R`" in ran.err
     held = pin(moved)
     assert held is not None
@@ -59,8 +63,28 @@ def test_an_exact_rollback_asks_for_a_code(moved: World) -> None:
         "added": 2,
         "removed": 1,
         "relabelled": 0,
+        "removed_since": 0,
+        "suppressed": 0,
+        "left_out": [],
         "held": [],
     }
+
+
+def test_a_rollback_that_changes_no_row_says_why(moved: World) -> None:
+    """All that the older version has more was removed by the partner since, or is suppressed."""
+    moved.publish(remove=[row(3)])
+    moved.sync()
+    assert syncd("suppress", f"sha256:{row(4)[1]}", "--reason", "wrong").code == 0
+    ran = syncd("rollback", "iwf.images", 2, "--reason", "r")
+    assert (ran.code, ran.out) == (
+        0,
+        "iwf.images version 5 published: the same rows\n"
+        "1 row of that version left out, which the partner removed since\n"
+        "1 row of that version left out, suppressed or known to be good\n",
+    )
+    syncd("unpin", "iwf.images", "--reason", "r")
+    done = syncd("rollback", "iwf.images", 2, "--reason", "r", "--json").json
+    assert (done["added"], done["removed"], done["removed_since"], done["suppressed"]) == (0, 0, 1, 1)
 
 
 @pytest.mark.parametrize(

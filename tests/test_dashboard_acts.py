@@ -8,15 +8,16 @@ from urllib.parse import urlencode
 import httpx
 import pytest
 
-from syncd.acts import AskedForSync, Discarded, Released
+from syncd.acts import AskedForSync, Discarded, Released, RolledBack, Unpinned
 from syncd.catalog.records import HoldRecord, HoldState
-from syncd.events import DashboardActed, DashboardActRefused, HoldEnded, TokenRefused
+from syncd.events import DashboardActed, DashboardActRefused, HoldEnded, ListRolledBack, TokenRefused
+from syncd.model import ListName
 from syncd.service.access import PersonToken
 from syncd.service.web.dashboard import actions
 from syncd.service.web.dashboard.actions import DashboardAct, Input
 from syncd.service.web.dashboard.corrections import ACTS
 from web_site import ALICE, OPERATOR, VERA, Running, running
-from world import World, rows
+from world import World, row, rows
 
 OURS = {"Sec-Fetch-Site": "same-origin"}
 REASON = "IWF confirmed it by telephone"
@@ -380,6 +381,19 @@ def test_a_suppression_goes_live_and_is_ended_by_form(listed: tuple[Running, htt
     assert not [text for text in seen if digest in text]
 
 
+def test_a_digest_that_is_not_listed_is_suppressed_ahead_and_for_good(listed: tuple[Running, httpx.Client]) -> None:
+    """As with --ahead and --forever; both boxes keep their tick when the form is refused."""
+    run, client = listed
+    digest = f"sha256:{'0' * 64}"
+    refused = act(client, "/acts/suppress", digest=digest, ahead="yes", forever="yes", days="3")
+    assert fault(refused).startswith("Nothing was done: Days and Forever exclude each other.")
+    assert refused.text.count(" checked") == 2
+    answer = act(client, "/acts/suppress", digest=digest, ahead="yes", forever="yes")
+    assert "Suppression 1 is in force: 0 rows." in client.get(answer.headers["location"]).text
+    (one,) = run.publisher.catalog.suppressions()
+    assert (one.expires_at, one.list, one.author) == (None, None, "alice")
+
+
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
@@ -403,3 +417,87 @@ def test_a_digest_that_cannot_be_suppressed_is_told(
     assert "0" * 64 not in fault(answer)
     assert "0" * 64 not in str([event.document() for event in run.events])
     assert client.get("/acts/suppress/none").status_code == 404
+
+
+# rollbacks
+
+
+@pytest.fixture
+def moved(standing: World) -> Iterator[tuple[Running, httpx.Client]]:
+    """Version 1 has 0 to 29, version 2 is without 0 and has 40; and Alice, who has signed in."""
+    standing.publish(add=[row(40)], remove=rows(0, 1))
+    standing.clock.forward(minutes=5)
+    standing.sync()
+    with running(standing, actions=True) as site, httpx.Client(base_url=site.url, headers=OURS) as client:
+        sign_in(client, ALICE)
+        yield site, client
+
+
+def test_a_list_is_rolled_back_and_unpinned_by_form(moved: tuple[Running, httpx.Client]) -> None:
+    """From the list's page; with what stays off it, and why; each in the audit log and the log."""
+    run, client = moved
+    page = client.get("/lists/iwf.images").text
+    assert 'href="/acts/rollback/iwf.images"' in page
+    assert "/acts/unpin" not in page
+    asked = client.get("/acts/rollback/iwf.images").text
+    assert "Version 1" in asked
+    assert "version 1 only" in asked
+    answer = act(client, "/acts/rollback/iwf.images", version="1")
+    after = client.get(answer.headers["location"]).text
+    assert (
+        "iwf.images is pinned to version 1. Version 3 is published: 1 row removed. "
+        "1 row of that version left out, which the partner removed since."
+    ) in after
+    assert 'href="/acts/unpin/iwf.images"' in after
+    entry = run.publisher.catalog.audit_entries()[0]
+    assert (entry.actor, entry.act) == ("alice", RolledBack(ListName("iwf.images"), 1, False, REASON))
+    assert DashboardActed("rollback", "iwf.images", "alice", "127.0.0.1") in run.events
+    assert ListRolledBack("iwf.images", 3, 1, False, "alice", REASON) in run.events
+    assert REASON in client.get("/acts/unpin/iwf.images").text
+    ended = act(client, "/acts/unpin/iwf.images")
+    assert "iwf.images is no longer pinned. Version 4 is published: 1 row added." in (
+        client.get(ended.headers["location"]).text
+    )
+    assert isinstance(run.publisher.catalog.audit_entries()[0].act, Unpinned)
+    assert client.get("/acts/unpin/iwf.images").status_code == 409
+
+
+@pytest.mark.parametrize(
+    ("version", "words"),
+    [
+        ("", "Version is missing."),
+        ("x", "Version: a whole number is needed."),
+        ("0", "Nothing was done: version 0 of iwf.images is not kept."),
+        ("2", "Nothing was done: version 2 of iwf.images is the version in force."),
+        ("9" * 15, "Nothing was done: version 999999999999999 of iwf.images is not kept."),
+    ],
+)
+def test_a_version_that_cannot_be_used_is_told(moved: tuple[Running, httpx.Client], version: str, words: str) -> None:
+    """With those that can, and nothing is done."""
+    run, client = moved
+    answer = act(client, "/acts/rollback/iwf.images", version=version)
+    assert answer.status_code in {409, 422}
+    assert fault(answer).startswith(words)
+    assert run.publisher.catalog.heads()[0].version == 2
+    assert client.get("/acts/rollback/none").status_code == 404
+    assert client.get("/acts/unpin/none").status_code == 404
+
+
+def test_a_rollback_of_a_page_that_is_stale_does_nothing(moved: tuple[Running, httpx.Client]) -> None:
+    """Another operator has rolled the list back in the meantime."""
+    run, client = moved
+    page = client.get("/acts/rollback/iwf.images")
+    form = {"form": hidden(page, "form"), "seal": hidden(page, "seal"), "reason": REASON, "version": "1"}
+    assert act(client, "/acts/rollback/iwf.images", token=OPERATOR, version="1").status_code == 303
+    answer = client.post("/acts/rollback/iwf.images", data={**form, "token": ALICE.token})
+    assert answer.status_code == 409
+    assert fault(answer).startswith("What this page showed has changed in the meantime.")
+    assert run.publisher.catalog.heads()[0].version == 3
+    assert act(client, "/acts/rollback/iwf.images", token=VERA.token, version="1").status_code == 403
+
+
+def test_a_first_version_cannot_be_rolled_back(listed: tuple[Running, httpx.Client]) -> None:
+    """There is none before it; the page says so."""
+    _, client = listed
+    answer = client.get("/acts/rollback/iwf.images")
+    assert (answer.status_code, "no older version of iwf.images is kept" in answer.text) == (409, True)

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Request, expect, sync_playwright
 
 from dashboard_site import VIDEOS, check_in, make_trouble, publish_past, serving, sync_now
-from syncd.acts import Discarded, Released
+from syncd.acts import Discarded, Released, RolledBack, Unpinned
 from web_site import ALICE, OPERATOR, VERA, Running
 from world import World, row, rows
 
@@ -403,3 +403,54 @@ def test_the_pages_of_acts_fit_every_window(desk_visit: Visit) -> None:
                 page.emulate_media(color_scheme=scheme)
                 width = "wide" if pixels == 1280 else "phone"
                 page.screenshot(path=SHOTS / f"dashboard-{name}-{width}-{scheme}.png", full_page=True)
+
+
+@pytest.mark.parametrize(
+    "desk_visit", [{}, {"java_script_enabled": False}], indirect=True, ids=["with a script", "without"]
+)
+def test_a_list_is_rolled_back_and_unpinned_by_keyboard(desk: Running, desk_visit: Visit) -> None:
+    """From the list over the forms and back, with the state in words; with and without JavaScript."""
+    desk.world.publish(add=rows(3000, 3010))
+    sync_now(desk)
+    page = desk_visit.sign_in("/lists/iwf.images", ALICE.token)
+    page.get_by_role("link", name="Roll back").press("Enter")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Roll iwf.images back")
+    for pixels in (1280, 320):
+        page.set_viewport_size({"width": pixels, "height": 900})
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), pixels
+        page.screenshot(path=SHOTS / f"dashboard-rollback-{pixels}.png", full_page=True)
+    page.get_by_label("Version").fill("1")
+    page.get_by_label("Reason").fill("IWF signed a wrong list")
+    page.get_by_label("Your token, again").fill(ALICE.token)
+    page.keyboard.press("Enter")
+    expect(page.locator(".done")).to_contain_text("iwf.images is pinned to version 1. Version 3 is published:")
+    expect(page.locator("#standing")).to_contain_text("IWF signed a wrong list")
+    assert type(desk.publisher.catalog.audit_entries()[0].act) is RolledBack
+    page.get_by_role("link", name="Unpin").press("Enter")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Unpin iwf.images")
+    page.get_by_label("Reason").fill("IWF corrected it")
+    page.get_by_label("Your token, again").fill(ALICE.token)
+    page.get_by_role("button", name="Unpin").click()
+    expect(page.locator(".done")).to_contain_text("iwf.images is no longer pinned.")
+    assert type(desk.publisher.catalog.audit_entries()[0].act) is Unpinned
+    assert not [url for url in desk_visit.asked if ALICE.token in url]
+
+
+def test_a_digest_is_suppressed_ahead_and_forever_by_keyboard(desk: Running, desk_visit: Visit) -> None:
+    """The boxes have labels and explanations, and the digest stays out of every address."""
+    page = desk_visit.sign_in("/acts/suppress", ALICE.token)
+    digest = "0" * 64
+    page.get_by_label("Digest").fill(f"sha256:{digest}")
+    for name, explained in (("Forever", "It never expires"), ("Ahead", "The digest is not listed now")):
+        expect(page.get_by_label(name)).to_have_accessible_description(re.compile(f"^{explained}"))
+        page.get_by_label(name).press("Space")
+        expect(page.get_by_label(name)).to_be_checked()
+    page.screenshot(path=SHOTS / "dashboard-suppress.png", full_page=True)
+    page.get_by_label("Reason").fill("a holiday photo")
+    page.get_by_label("Your token, again").fill(ALICE.token)
+    page.keyboard.press("Enter")
+    expect(page.locator(".done")).to_contain_text("Suppression 1 is in force: 0 rows.")
+    expect(page.get_by_role("table", name="1 suppression in force")).to_contain_text("never")
+    (one,) = desk.publisher.catalog.suppressions()
+    assert (one.expires_at, one.author) == (None, "alice")
+    assert not [url for url in desk_visit.asked if digest in url]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from command_line import configure, operate, syncd, use_clock
+from command_line import configure, operate, settings, syncd, use_clock
 from syncd.files import lock
 from syncd.format.manifest import MaxAge
 from syncd.model import ListName
@@ -20,8 +20,9 @@ from syncd.service.web.dashboard.html import Html
 from syncd.service.web.dashboard.overview import list_state, overview_page
 from syncd.service.web.dashboard.tasks import PageData, tasks
 from syncd.service.web.health import readiness
+from syncd.users import this_user
 from test_metrics import now as scraped
-from world import World, row, rows
+from world import START, World, row, rows
 
 VIDEOS = ListName("videos")
 EMPTIED = "the update would leave the list without any entry"
@@ -220,6 +221,94 @@ def test_a_clock_that_was_set_back_is_judged_alike(configured: World) -> None:
     assert (check()[0], syncd("status", configured.copy, "--check").code) == (2, 2)
     assert [one.urgent for one in found(configured).tasks] == [True]
     assert [one.freshness for one in configured.matcher().status()] == ["stale", "stale"]
+
+
+# a list that was rolled back
+
+PINNED = (
+    "pinned to version 1 since 2026-01-01 12:10 UTC by {by} (IWF signed a wrong list): {effect}; "
+    "`syncd unpin iwf.images --reason R` lets it follow its source again"
+)
+
+
+def roll_back(world: World, *, exact: bool = False) -> str:
+    """Images are at version 1 again, ten minutes after it; returns why somebody must act."""
+    world.publish(add=[row(5)])
+    assert syncd("sync").code == 0
+    order = ["rollback", "iwf.images", 1, "--reason", "IWF signed a wrong list", *(["--exact"] if exact else [])]
+    ran = syncd(*order)
+    if exact:
+        code = ran.err.partition("--accept ")[2].partition(";")[0]
+        ran = syncd(*order, "--accept", code)
+    assert ran.code == 0
+    effect = "no change of the partner reaches it" if exact else "only removals reach it"
+    return PINNED.format(by=this_user(), effect=effect)
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_all_views_warn_of_a_pinned_list(configured: World, monkeypatch: pytest.MonkeyPatch, exact: bool) -> None:
+    """It is not current, however fresh it is: to which version, since when, by whom, why, and what ends it."""
+    why = roll_back(configured, exact=exact)
+    configured.clock.forward(minutes=30)
+    configured.publish(add=[row(6)])
+    assert syncd("sync").code == 0
+    monkeypatch.setenv("COLUMNS", "80")
+    ran = syncd("status")
+    assert ran.err == f"warning: iwf.images: {why}\n"
+    assert [line.rpartition("ago")[2].strip() for line in ran.out.splitlines()[1:3]] == ["pinned to 1", "up to date"]
+    assert max(map(len, ran.out.splitlines())) <= 80
+    images, videos = syncd("status", "--json").json["lists"]
+    assert (images["act"], videos["act"], videos["pinned"]) == (why, None, None)
+    assert images["pinned"] == {
+        "version": 1,
+        "since": "2026-01-01T12:10:00Z",
+        "by": this_user(),
+        "reason": "IWF signed a wrong list",
+        "exact": exact,
+    }
+    assert check() == (1, f"SYNCD WARNING - iwf.images: {why}")
+    shown = found(configured)
+    (task,) = shown.tasks
+    assert (task.urgent, task.why, task.lists) == (False, why, ("iwf.images",))
+    assert task.to_do == (
+        "Ask the partner whether the list is right again. Then `syncd unpin iwf.images --reason R` lets it follow its "
+        "source again."
+    )
+    assert [text(list_state(one)) for one in shown.overview.lists] == ["pinned to 1", "current"]
+    page = text(list_page(shown, shown.overview.lists[0], ()))
+    assert f"Pinned to version 1 30 minutes ago by {this_user()}: IWF signed a wrong list" in page
+    told, names = scraped(configured), {"source": "iwf", "list": "iwf.images"}
+    assert told("syncd_list_pinned_timestamp_seconds", **names) == START.timestamp() + 600
+    assert told("syncd_list_pinned_version", **names) == 1
+    assert told("syncd_list_pinned_version", source="iwf", list="iwf.videos") is None
+
+
+def test_a_pinned_list_that_is_held_or_stale_says_both(configured: World) -> None:
+    """A pin hides nothing that is worse."""
+    why = roll_back(configured)
+    configured.publish(remove=rows(0, 3))
+    assert syncd("sync").code == 3
+    images = syncd("status", "--json").json["lists"][0]
+    assert images["act"].startswith("hold 1: ")
+    assert images["act"].endswith(why)
+    assert "held, pinned to 1" in syncd("status").out
+    (task,) = found(configured).tasks
+    assert task.urgent
+    configured.clock.forward(hours=8)
+    assert check()[0] == 2
+    assert why in check()[1]
+
+
+def test_nothing_is_said_of_a_pin_that_has_ended(configured: World) -> None:
+    """In no view."""
+    roll_back(configured)
+    assert syncd("unpin", "iwf.images", "--reason", "corrected").code == 0
+    assert check()[0] == 0
+    assert syncd("status", "--json").json["lists"][0]["pinned"] is None
+    roll_back(configured)
+    (configured.base / "syncd.toml").write_text(settings(configured, 'lists = ["videos"]\n'))
+    assert syncd("retire", "iwf.images", "--reason", "the partner ended it").code == 0
+    assert syncd("status", "--json").json["lists"][0]["pinned"] is None
 
 
 # only what has ended

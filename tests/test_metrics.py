@@ -25,6 +25,7 @@ from syncd.errors import StoreError
 from syncd.event import Event
 from syncd.model import ListName
 from syncd.operate.retire import retire
+from syncd.operate.rollback import rollback
 from syncd.outcomes import Outcome
 from syncd.pipeline.publisher import Publisher
 from syncd.report import overview
@@ -503,8 +504,10 @@ def test_every_metric_is_documented_and_no_other(standing: World, tmp_path: Path
     """Name, type, labels and meaning, in the order of the scrape."""
     certificate, _ = Authority(tmp_path, "one").certificate("client")
     standing.publish(full=rows(0, 2), name=ListName("old"))
+    standing.publish(add=[row(40)])
     standing.sync()
     with standing.publisher() as publisher:
+        rollback(publisher, ListName("iwf.images"), 1, reason="wrong", actor="me", now=START)
         retire(publisher, ListName("iwf.old"), (), actor="me", reason="it ended", now=START)
     with told(standing, client_cert=certificate) as (context, metrics, _events):
         matcher = MatcherRecord("upload", "0" * 64, None, START, "me")

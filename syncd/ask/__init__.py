@@ -6,6 +6,7 @@
     questions.py   every question by name; to add one, add a line there
     versions.py    published versions and their differences
     lookup.py      look-ups in the published lists
+    explain.py     why a digest matches, or matched
     audit.py       the audit log
     proof.py       the verification of everything on disk
     child.py       a process that answers one long question for the daemon

@@ -28,6 +28,7 @@ QUESTIONS: Final[Mapping[str, QuestionKind]] = {
     "snapshots": QuestionKind("versions", "SnapshotsQuestion"),
     "diff": QuestionKind("versions", "DiffQuestion", long=True),
     "lookup": QuestionKind("lookup", "LookupQuestion"),
+    "explain": QuestionKind("explain", "ExplainQuestion"),
     "audit": QuestionKind("audit", "AuditQuestion"),
     "audit_verify": QuestionKind("audit", "AuditCheckQuestion", long=True),
     "verify": QuestionKind("proof", "VerifyQuestion", long=True),

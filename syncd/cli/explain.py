@@ -1,20 +1,15 @@
 """``syncd explain``: why a digest matches, or matched."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import Annotated, Any, Final
 
 import typer
 
 from syncd.cli import arguments
-from syncd.cli.operator import ConfigFile, Document, load_config, open_catalog, state_folder
+from syncd.cli.operator import ConfigFile, Document, ask_document, load_config
 from syncd.cli.output import JsonFlag, note, print_json, say, show_table, utc_now
-from syncd.errors import StoreError
 from syncd.model import Digest
 
-if TYPE_CHECKING:
-    from syncd.operate.explained import Explanation
-
-_NOTHING_MATCHED: Final = 10
 _KEY: Final = 12
 """Digits of a key's id that are shown; --json has the whole id."""
 
@@ -37,7 +32,8 @@ def explain(
     Shows each list and entry that ever supported the digest: added, relabelled and removed in which version and when,
     with the partner's serial and keys, or by which operator and why; whether it is in force, and in the versions that
     matchers report to have loaded. With --at, in force at that time. The history goes back `history_retention`
-    (default: two years); what was before it is unknown. Safe while a daemon is running.
+    (default: two years); what was before it is unknown. Members of the group syncd-operators ask the running daemon;
+    the owner of the state reads it.
 
     \b
     Exit codes:
@@ -46,7 +42,7 @@ def explain(
       1   storage, or a part of the history cannot be read
       2   not a digest, TIME is not valid or in the future, or
           no list has or had digests of that algorithm
-      6   the state folder belongs to another user
+      6   you are neither an operator of the daemon nor the owner of the state
 
     \b
     Example:
@@ -55,25 +51,13 @@ def explain(
     text = arguments.digest_of(digest)
     parsed, now = Digest.parse(text), utc_now()
     time = arguments.time(at, "--at", now) if at is not None else None
-    folder = state_folder(load_config(config))
-    # SQLAlchemy and numpy: not needed for the help
-    from syncd.operate.explain import explain as explained
-    from syncd.operate.explanation import explanation_document
-
-    with open_catalog(folder) as catalog:
-        found = explained(folder, catalog, parsed, now, at=time)
-    document = explanation_document(found, text.strip(), now)
+    asked = {"digest": f"{parsed.algorithm}:{parsed.value.hex()}", "at": time}
+    document, code = ask_document(load_config(config), "explain", asked, now)
     if as_json:
-        print_json(document)
+        print_json({**document, "digest": text.strip()})
     else:
         _show(document, now_asked=at is None)
-    return _exit_code(found)
-
-
-def _exit_code(found: "Explanation") -> int:
-    if found.gaps:
-        return StoreError.exit_code
-    return 0 if found.lists else _NOTHING_MATCHED
+    return code
 
 
 def _show(document: Document, *, now_asked: bool) -> None:

@@ -86,3 +86,5 @@ def _show(done: Document) -> None:
         say(f"{done['list']}: the published content did not change")
     else:
         say(f"{done['list']} version {done['version']} published: {', '.join(parts) or 'the same rows'}")
+    for words in done["left_out"]:
+        say(words)

@@ -15,6 +15,8 @@ from syncd.units import ago, count, in_words, span
 
 _NAMED: Final = 5
 _OVERDUE: Final = timedelta(minutes=5)
+_FINE: Final = frozenset({"", "published", "up to date"})
+"""Outcomes that need no mention beside a pin."""
 
 
 def status(
@@ -139,6 +141,9 @@ def _row(one: Document, now: datetime) -> tuple[str, ...]:
     verified = ago(timedelta(seconds=age)) if age is not None else "never"
     started = ago(now - _time(last["started_at"])) if last else "never"
     outcome = in_words(last["outcome"]) if last else ""
+    if one.get("pinned"):  # an older daemon does not report it
+        pinned = f"pinned to {one['pinned']['version']}"
+        outcome = pinned if outcome in _FINE else f"{outcome}, {pinned}"
     return one["list"], str(one["version"]), f"{one['rows']:,}", verified, started, outcome
 
 

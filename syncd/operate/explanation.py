@@ -1,9 +1,10 @@
 """The explanation of a digest as JSON."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from syncd.catalog.records import HoldRecord, Suppression, SuppressionState
+from syncd.errors import StoreError
 from syncd.history.timeline import EntryEvent
 from syncd.operate.explained import (
     ExplainedEntry,
@@ -12,6 +13,8 @@ from syncd.operate.explained import (
 )
 from syncd.outcomes import reasons_in_words
 from syncd.units import stamp
+
+_NOTHING_MATCHED: Final = 10
 
 
 def explanation_document(found: Explanation, text: str, now: datetime) -> dict[str, Any]:
@@ -30,6 +33,13 @@ def explanation_document(found: Explanation, text: str, now: datetime) -> dict[s
             {"list": gap.list, "at": stamp(gap.at) if gap.at else None, "message": gap.message} for gap in found.gaps
         ],
     }
+
+
+def explanation_exit_code(found: Explanation) -> int:
+    """Return the exit code of a command that shows an explanation: incomplete, found, or nothing matched."""
+    if found.gaps:
+        return StoreError.exit_code
+    return 0 if found.lists else _NOTHING_MATCHED
 
 
 def _list_document(one: ExplainedList) -> dict[str, Any]:

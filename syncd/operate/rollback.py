@@ -1,26 +1,32 @@
 """Rolling a list back to an older version, and letting it follow its source again."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from syncd.acts import Act, RolledBack, Unpinned
-from syncd.catalog.records import AuditEntry, HeadRecord, HoldRecord, Pin, own_name
+from syncd.catalog.catalog import Catalog
+from syncd.catalog.records import AuditEntry, HeadRecord, HoldRecord, Pin, VersionRecord, own_name
 from syncd.errors import CodeNeeded, RefusedError, StoreError, UsageError
 from syncd.feed import layout
+from syncd.feed.folder import FeedFolder
 from syncd.format import manifest as manifests
 from syncd.format.manifest import Manifest
 from syncd.model import Counts, ListName
 from syncd.operate.checks import check_reason, published_head
 from syncd.outcomes import HoldReason
-from syncd.pipeline.heads import ListState, Pinned
+from syncd.pipeline.heads import NOTHING_LEFT_OUT, LeftOut, ListState, Pinned
 from syncd.pipeline.next_version import SettleContext
 from syncd.pipeline.publisher import Publisher
 from syncd.pipeline.settle.pin import settle_pin
 from syncd.pipeline.settle.result import Settled
 from syncd.pipeline.wire import encode_staged
+from syncd.units import count
+
+_NEWEST: Final = 64
+"""Versions that are looked at to find those that can be used."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +39,8 @@ class Rollback:
     version: int | None
     """the list's new version; None: its content and pin were like that already"""
     counts: Counts
+    left_out: LeftOut = NOTHING_LEFT_OUT
+    """entries of the pinned version that stay off the list"""
     held: tuple[HoldReason, ...] = ()
     """why rows that would return wait"""
     opened: tuple[HoldRecord, ...] = ()
@@ -47,8 +55,19 @@ class Rollback:
             "added": self.counts.added,
             "removed": self.counts.removed,
             "relabelled": self.counts.relabelled,
+            "removed_since": self.left_out.removed,
+            "suppressed": self.left_out.suppressed,
+            "left_out": list(_in_words(self.left_out)),
             "held": [str(reason) for reason in self.held],
         }
+
+
+def _in_words(left_out: LeftOut) -> Iterator[str]:
+    """Say which entries of the pinned version stay off the list, and why."""
+    if left_out.removed:
+        yield f"{count(left_out.removed, 'row')} of that version left out, which the partner removed since"
+    if left_out.suppressed:
+        yield f"{count(left_out.suppressed, 'row')} of that version left out, suppressed or known to be good"
 
 
 def rollback(
@@ -115,11 +134,18 @@ def _done(
 ) -> Rollback:
     settled = publisher.settle(f"rolling back {head.list}", head.source, own_name(head.list), settle, now)
     changes = settled.proposal.changes if settled.proposal else ()
-    counts = sum((count for change in changes for count in change.counts.values()), Counts())
+    counts = sum((found for change in changes for found in change.counts.values()), Counts())
     version = settled.version.version if settled.version else None
     publisher.compact_if_due(settled, now)
     return Rollback(
-        head.list, pinned, version, counts, held=settled.reasons, opened=settled.opened, ended=settled.ended
+        list=head.list,
+        pinned=pinned,
+        version=version,
+        counts=counts,
+        left_out=settled.left_out,
+        held=settled.reasons,
+        opened=settled.opened,
+        ended=settled.ended,
     )
 
 
@@ -144,15 +170,20 @@ def _older(publisher: Publisher, head: HeadRecord, version: int) -> Manifest:
         manifest = manifests.parse(record.manifest)
         if manifest.retired is None and not feed.missing(head.list, manifest.stack):
             return manifest
-    kept = [
-        older.version
-        for older in publisher.catalog.versions(head.list, limit=64)
-        if older.version < head.version and not feed.missing(head.list, manifests.parse(older.manifest).stack)
-    ]
-    range_ = f"versions that can be used: {min(kept)} to {max(kept)}" if kept else "no older version is kept"
+    kept = [older.version for older in usable_versions(publisher.catalog, feed, head)]
+    range_ = f"versions that can be used: {kept[-1]} to {kept[0]}" if kept else "no older version is kept"
     known = "is the version in force" if version == head.version else "is not kept"
     raise UsageError(
         f"version {version} of {head.list} {known}", hint=f"{range_}; `syncd snapshots {head.list}` lists them"
+    )
+
+
+def usable_versions(catalog: Catalog, feed: FeedFolder, head: HeadRecord) -> tuple[VersionRecord, ...]:
+    """Return the older versions that a list can be rolled back to, because their files are kept; the newest first."""
+    return tuple(
+        older
+        for older in catalog.versions(head.list, limit=_NEWEST)
+        if older.version < head.version and not feed.missing(head.list, manifests.parse(older.manifest).stack)
     )
 
 

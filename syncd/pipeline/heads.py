@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
+from typing import Final
 
 from syncd.catalog.catalog import Catalog
 from syncd.catalog.folder import StateFolder
@@ -209,11 +210,28 @@ class Pinned:
     stacks: Mapping[Algorithm, Stack]
     exact: bool
 
+    def resolve(self, algorithm: Algorithm, keys: Rows) -> Resolved:
+        """Return the version's rows."""
+        return self.stacks.get(algorithm, Stack(algorithm, [])).resolve(keys)
+
     def target(self, algorithm: Algorithm, keys: Rows, origin: Resolved) -> Resolved:
         """Return the rows that the head should have: the version's, unless exact only if the origin has the entry."""
-        mine = self.stacks.get(algorithm, Stack(algorithm, [])).resolve(keys)
+        mine = self.resolve(algorithm, keys)
         kept = mine.present & (origin.present | self.exact)
         return Resolved(kept, mine.current.take(kept[mine.present]))
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """The entries of a version that a list was rolled back to, but does not have."""
+
+    removed: int = 0
+    """those that the partner removed since"""
+    suppressed: int = 0
+    """those that are suppressed, or known to be good"""
+
+
+NOTHING_LEFT_OUT: Final = LeftOut()
 
 
 def named_segments(state: ListState) -> tuple[SegmentRef, ...]:

@@ -15,7 +15,7 @@ from syncd.model import Algorithm
 from syncd.outcomes import Lane
 from syncd.pipeline import compose
 from syncd.pipeline.compose import Composed, Passing, Touched
-from syncd.pipeline.heads import ListState, Pinned
+from syncd.pipeline.heads import LeftOut, ListState, Pinned
 from syncd.pipeline.keyed import MasksBy, RowsBy, WithheldBy, among, in_order, shifted, without_zeros
 from syncd.pipeline.suppressed import SuppressedKeys
 
@@ -171,6 +171,17 @@ class Move:
             if len(rows):
                 found[algorithm] = rows
         return found
+
+    def left_out(self) -> LeftOut:
+        """Count the touched entries of the new pin's version that the head is not to have."""
+        removed = suppressed = 0
+        for algorithm, touch in self._touches.items():
+            if self.pinned is None:
+                break
+            mine = self.pinned.resolve(algorithm, touch.after.keys).present
+            removed += int((mine & ~touch.after.target.present).sum())
+            suppressed += int((touch.after.target.present & touch.after.suppressed).sum())
+        return LeftOut(removed, suppressed)
 
     def compose(self, passing: Callable[[Algorithm, int], Passing]) -> None:
         """Apply the rule. ``passing`` returns the keys that may go live, given an algorithm and its number of keys."""

@@ -32,6 +32,7 @@ from syncd.report import lagging
 from syncd.report.expiry import Expiry, expiries
 from syncd.report.holds import hold_in_words, reasons_of
 from syncd.report.lagging import MatcherView
+from syncd.report.pins import PinView
 from syncd.report.recorded import last_and_running
 from syncd.report.suppressions import NO_SUPPRESSIONS, SuppressionsView, read_suppressions
 from syncd.settings import Certificate
@@ -117,6 +118,12 @@ class ListView:
         return self.retired and (self.origin is None or not self.source.configured)
 
     @property
+    def pin(self) -> PinView | None:
+        """Its pin, if it was rolled back to an older version; None if it follows its source, or is retired."""
+        pin = self.origin.pin if self.origin and not self.retired else None
+        return PinView(self.head.list, pin) if pin else None
+
+    @property
     def age(self) -> timedelta | None:
         """The time since the source was last verified in this state; None if never, or if the list is retired."""
         return self.now - self.origin.verified_at if self.origin and not self.retired else None
@@ -184,7 +191,8 @@ class ListView:
     @property
     def why(self) -> str:
         """Why a person must act; '' if nobody has to."""
-        return "; ".join(filter(None, (self._why_fault, *self._why_canaries)))
+        pinned = f"{self.pin.why}; {self.pin.to_do}" if self.pin else ""
+        return "; ".join(filter(None, (self._why_fault, pinned, *self._why_canaries)))
 
     @property
     def _why_canaries(self) -> Iterator[str]:
@@ -197,7 +205,7 @@ class ListView:
 
     @property
     def _why_fault(self) -> str:
-        """Why a person must act, apart from canaries; '' if nobody has to."""
+        """Why a person must act, apart from a pin and canaries; '' if nobody has to."""
         fault, held = self.fault, map(hold_in_words, self.holds)
         if self.over:
             return ""

@@ -16,6 +16,7 @@ from syncd.outcomes import Outcome, cure, joined
 from syncd.report.expiry import Expiry
 from syncd.report.lagging import MatcherView
 from syncd.report.overview import ListView, Overview, SourceFault, SourceView
+from syncd.report.pins import PinView
 from syncd.report.suppressions import SuppressionsView, keep, why_soon
 from syncd.units import stamp
 
@@ -78,6 +79,16 @@ class CanaryStatus(_Document):
     kept_out: dict[str, int] = Field(description="by algorithm: the partner's entries that are known to be good")
 
 
+class PinStatus(_Document):
+    """The older version that a list was rolled back to, and stays at until `syncd unpin`."""
+
+    version: int
+    since: Time
+    by: str
+    reason: str
+    exact: bool = Field(description="true: entries that the partner removed since are on it, and removals wait too")
+
+
 class ListReport(_Document):
     """One published list."""
 
@@ -105,6 +116,7 @@ class ListReport(_Document):
     act: str | None = Field(description="why a person must act; null: nobody has to")
     retired_at: Time | None = Field(description="when it was retired; null: it is published")
     canaries: CanaryStatus | None = Field(description="null: no sync has looked yet")
+    pinned: PinStatus | None = Field(description="since it was rolled back; null: it follows its source")
 
 
 class SourceStatus(_Document):
@@ -272,7 +284,14 @@ def _list(view: ListView) -> ListReport:
         act=(f"{view.why}: {view.cure}" if view.cure else view.why) or None,
         retired_at=view.head.retired_at,
         canaries=_canaries(view.canaries),
+        pinned=_pin(view.pin),
     )
+
+
+def _pin(view: PinView | None) -> PinStatus | None:
+    if view is None:
+        return None
+    return PinStatus(version=view.version, since=view.since, by=view.by, reason=view.pin.reason, exact=view.pin.exact)
 
 
 def _canaries(note: CanaryNote | None) -> CanaryStatus | None:

@@ -56,7 +56,7 @@ def settle_pin(state: ListState, pin: Pin | None, pinned: Pinned | None, context
     )
     record = placeholder(state.name, held, context) if opened else None
     proposal = proposal_of(state, change, origin, context, note, ended=ended, opened=opened, update=record)
-    return Settled(proposal, reasons_left(state, opened, ended))
+    return Settled(proposal, reasons_left(state, opened, ended), left_out=move.left_out())
 
 
 def _apart_from(state: ListState, pinned: Pinned) -> RowsBy:

@@ -24,7 +24,7 @@ from syncd.model import Algorithm, ListName
 from syncd.outcomes import HoldReason
 from syncd.pipeline.canaries import rows_of, segments_of
 from syncd.pipeline.compose import Passing
-from syncd.pipeline.heads import ListState
+from syncd.pipeline.heads import NOTHING_LEFT_OUT, LeftOut, ListState
 from syncd.pipeline.keyed import keys_among, union
 from syncd.pipeline.move import Move
 from syncd.pipeline.next_version import NextVersion, SettleContext, proposal_of, with_labels
@@ -53,6 +53,8 @@ class Settled:
     """entries that are no longer suppressed or known to be good, and return or wait to return"""
     known_good: Mapping[Algorithm, int] = field(default_factory=dict)
     """rows of this update that are kept out because they are known to be good"""
+    left_out: LeftOut = NOTHING_LEFT_OUT
+    """entries of the version that the list was rolled back to, and does not have"""
 
     @property
     def changes_head(self) -> bool:

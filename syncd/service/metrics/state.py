@@ -238,6 +238,18 @@ GAUGES: Final = (
         _per_list(lambda view: seconds(view.head.retired_at) if view.retired else None, retired=True),
     ),
     StateGauge(
+        "syncd_list_pinned_timestamp_seconds",
+        "When the list was rolled back and pinned to an older version. Absent while it follows its source.",
+        _LIST,
+        _per_list(lambda view: seconds(view.pin.since) if view.pin else None),
+    ),
+    StateGauge(
+        "syncd_list_pinned_version",
+        "Version that the list was rolled back to. Absent while it follows its source.",
+        _LIST,
+        _per_list(lambda view: view.pin.version if view.pin else None),
+    ),
+    StateGauge(
         "syncd_list_serial",
         "Upstream serial of the served version.",
         _LIST,

@@ -8,6 +8,7 @@
     desk.py       acting: the pages of acts, and the checks of their forms
     actions.py    acts: their forms, and those on holds and sources
     corrections.py  the acts on suppressions
+    rollbacks.py  the acts on the version of a list
     live.py       the stream of changes
     assets.py     style sheet, script, icon
     reading.py    reads the data of each page from the catalog

@@ -38,6 +38,8 @@ class Input:
     required: bool = True
     number: bool = False
     """only digits"""
+    flag: bool = False
+    """a box to tick: "yes" or empty"""
 
 
 REASON: Final = Input("reason", "Reason", "The audit log keeps it, with your name.", longest=500)
@@ -263,6 +265,20 @@ def act_form(act: DashboardAct, preview: Preview, subject: str, *, proof: str, f
 
 def _labelled(field: Input, value: str) -> Html:
     hint = f"{field.name}-hint"
+    if field.flag:
+        box = h(
+            "input",
+            id=field.name,
+            name=field.name,
+            type="checkbox",
+            value="yes",
+            checked=value == "yes",
+            aria_describedby=hint if field.hint else None,
+        )
+        return join(
+            h("p", box, h("label", field.label, for_=field.name), class_="flag"),
+            h("small", field.hint, id=hint) if field.hint else None,
+        )
     return join(
         h("label", field.label, for_=field.name),
         h(

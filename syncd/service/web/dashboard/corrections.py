@@ -21,6 +21,7 @@ from syncd.service.web.dashboard.actions import (
     number_of,
 )
 from syncd.service.web.dashboard.parts import Fact, exact, list_link
+from syncd.service.web.dashboard.rollbacks import ROLLBACKS
 from syncd.units import count
 
 _SUPPRESS: Final = (
@@ -36,6 +37,8 @@ _SUPPRESS: Final = (
         required=False,
         number=True,
     ),
+    Input("forever", "Forever", "It never expires: only an operator ends it.", required=False, flag=True),
+    Input("ahead", "Ahead", "The digest is not listed now: suppress it in case it ever is.", required=False, flag=True),
 )
 
 
@@ -54,6 +57,9 @@ def _suppress_preview(context: Context, subject: str) -> Preview:
 
 def _suppress_order(context: Context, subject: str, values: Values, seal: str) -> Order:
     del seal
+    forever = bool(values["forever"])
+    if forever and values["days"]:
+        raise UsageError("Days and Forever exclude each other", hint="leave one of them out")
     correction = OrderedCorrection(digest=values["digest"], entry=values["entry"] or None)
     days = timedelta(days=int(values["days"])) if values["days"] else DEFAULT_EXPIRY
     return Order(
@@ -61,7 +67,9 @@ def _suppress_order(context: Context, subject: str, values: Values, seal: str) -
         corrections=(correction,),
         list=subject or None,
         reason=values["reason"],
-        expires_at=context.clock() + days,
+        expires_at=None if forever else context.clock() + days,
+        forever=forever,
+        ahead=bool(values["ahead"]),
     )
 
 
@@ -108,5 +116,5 @@ _CORRECTIONS: Final = (
     DashboardAct("unsuppress", "End it", _unsuppress_preview, _unsuppress_order, _unsuppressed),
 )
 
-ACTS: Final = {act.name: act for act in (*HOLDS_AND_SYNCS, *_CORRECTIONS)}
+ACTS: Final = {act.name: act for act in (*HOLDS_AND_SYNCS, *_CORRECTIONS, *ROLLBACKS)}
 """Every act, by name."""

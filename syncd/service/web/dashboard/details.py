@@ -1,13 +1,15 @@
 """The pages of one list and of one source. Pure: turns data into markup."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from datetime import datetime
 
 from syncd.catalog.records import SyncRecord, VersionSummary
 from syncd.format.freshness import limit_in_words
 from syncd.model import Counts
 from syncd.outcomes import reasons_in_words
 from syncd.report.overview import ListView, Overview, SourceView
+from syncd.report.pins import PinView
 from syncd.service.web.dashboard.actions import act_link
 from syncd.service.web.dashboard.chart import chart
 from syncd.service.web.dashboard.fleet import loaded_by
@@ -46,12 +48,19 @@ def list_page(data: PageData, one: ListView, history: History, *, acting: bool =
     return join(
         heading(one.head.list, h("p", "A list of ", _source(data.overview, one.head.source), class_="crumb")),
         section("standing", "State", _tasks(data, one.head.source, one.head.list), facts(_list_facts(one))),
-        h("p", act_link("suppress", one.head.list, "Suppress a digest"), class_="acts") if acting else None,
+        h("p", _acts(one), class_="acts") if acting and not one.retired else None,
         open_holds(one.holds, one.now, acting=acting) if one.holds else None,
         section("rows", "Rows over time", chart(points, now)),
         _versions(history),
         loaded_by(data.overview, one.head.list),
     )
+
+
+def _acts(one: ListView) -> Iterator[Child]:
+    yield act_link("suppress", one.head.list, "Suppress a digest")
+    yield act_link("rollback", one.head.list, "Roll back")
+    if one.pin:
+        yield act_link("unpin", one.head.list, "Unpin")
 
 
 def source_page(data: PageData, one: SourceView, syncs: Sequence[SyncRecord], *, acting: bool = False) -> Html:
@@ -93,8 +102,16 @@ def _list_facts(one: ListView) -> Sequence[Fact]:
         Fact("State", list_state(one)),
         Fact("Version", one.head.version, join("published ", past(one.head.published_at, one.now), upstream)),
         Fact("Rows", one.rows, _algorithms(one)),
+        *_pin_facts(one.pin, one.now),
         *_followed_facts(one),
     )
+
+
+def _pin_facts(pin: PinView | None, now: datetime) -> Sequence[Fact]:
+    if pin is None:
+        return ()
+    beside = join(past(pin.since, now), f" by {pin.by}: {pin.pin.reason}")
+    return (Fact("Pinned", f"to version {pin.version}", beside),)
 
 
 def _followed_facts(one: ListView) -> Sequence[Fact]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from syncd.catalog.records import Suppression
+from syncd.format.freshness import AgeVerdict
 from syncd.model import ListName
 from syncd.outcomes import Outcome
 from syncd.report.expiry import Expiry, Urgency
@@ -89,11 +90,18 @@ def list_state(one: ListView) -> Html:
         return state(Mark.WATCH, "no longer followed")
     if one.stale:
         return state(Mark.ACT, "stale")
-    if one.why:
-        if one.holds:
-            return outcome(Outcome.HELD)
-        return outcome(one.fault.outcome) if one.fault else state(Mark.WATCH, "late")
-    return state(Mark.GOOD, "current")
+    if one.holds:
+        return outcome(Outcome.HELD)
+    if one.fault:
+        return outcome(one.fault.outcome)
+    return state(Mark.WATCH, _watched(one)) if one.why else state(Mark.GOOD, "current")
+
+
+def _watched(one: ListView) -> str:
+    """Return why a list without a fault is not current, in a word or two."""
+    if one.freshness is not AgeVerdict.FRESH:
+        return "late"
+    return f"pinned to {one.pin.version}" if one.pin else "canaries"
 
 
 def _sources(seen: Overview) -> Html:

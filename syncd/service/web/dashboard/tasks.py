@@ -12,7 +12,7 @@ from typing import Final
 from syncd.catalog.records import VersionSummary
 from syncd.certificates import CertificateView
 from syncd.format.freshness import AgeVerdict
-from syncd.outcomes import Outcome, cure, reasons_in_words
+from syncd.outcomes import CANARY_CURE, Outcome, cure, reasons_in_words
 from syncd.report.expiry import Expiry
 from syncd.report.lagging import BEHIND_AFTER, SILENT_AFTER, InstanceView
 from syncd.report.overview import ListView, Overview
@@ -89,9 +89,19 @@ def _to_do(one: ListView) -> str:
         return f"Check the network of this host, and ask the partner: this has lasted too long. {_STAYS}"
     if ended is not None:
         return f"{ended.to_do(name)} {_STAYS}"
+    return _to_do_without_fault(one)
+
+
+def _to_do_without_fault(one: ListView) -> str:
     if _is_clock(one):
         return "Set the clock of this host; `timedatectl` shows it. Until then the ages shown here are wrong."
-    return f"Check the daemon's log for errors, and start a sync: `syncd sync {name}`."
+    if one.freshness is not AgeVerdict.FRESH:
+        return f"Check the daemon's log for errors, and start a sync: `syncd sync {one.source.name}`."
+    if one.pin:
+        return f"Ask the partner whether the list is right again. Then {one.pin.to_do}."
+    if one.canaries and one.canaries.missing:
+        return f"{CANARY_CURE[0].upper()}{CANARY_CURE[1:]}."
+    return f"Correct the known-good file, then `syncd sync {one.source.name}`."
 
 
 def _is_clock(one: ListView) -> bool:

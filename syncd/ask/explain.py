@@ -1,0 +1,23 @@
+"""The question why a digest matches, or matched."""
+
+from datetime import datetime
+
+from pydantic import Field
+
+from syncd.ask.question import Answers, AskedState, Question
+from syncd.model import Digest
+from syncd.operate.explain import explain
+from syncd.operate.explanation import explanation_document, explanation_exit_code
+
+
+class ExplainQuestion(Question):
+    """``digest``: ``ALG:HEX``, which the answer names again. ``at``: the time asked for; None: now."""
+
+    digest: str = Field(repr=False)
+    at: datetime | None = None
+
+    def answers(self, state: AskedState) -> Answers:
+        """See `Question`."""
+        found = explain(state.folder, state.catalog, Digest.parse(self.digest), state.now, at=self.at)
+        yield {"document": explanation_document(found, self.digest, state.now)}
+        return explanation_exit_code(found)
