@@ -187,7 +187,7 @@ def test_the_last_syncs_of_a_source_are_found_without_reading_the_others(tmp_pat
         catalog.recent_syncs("iwf")
         catalog.last_ended("iwf")
         catalog.last_success("iwf")
-    assert plans == ["SEARCH syncs USING INDEX ix_syncs_source_number (source=?)"] * 3
+    assert plans == ["SEARCH syncs USING INDEX ix_syncs_source_number (source=?)"] * 4
 
 
 def test_a_number_beyond_32_bits_is_kept(tmp_path: Path) -> None:
