@@ -1,7 +1,7 @@
 """``syncd audit`` and ``audit verify``."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any, Final
 
@@ -68,7 +68,8 @@ def audit(
             raise UsageError("the options of `syncd audit verify` come after the word `verify`")
         return
     settings, now = load_config(config), utc_now()
-    records = _records(settings, _checked(given, now), now)
+    parts = ask_state(settings, "audit", _checked(given, now), now)
+    records = (record for part in parts for record in part.get("records", ()))
     if as_json:
         for record in records:
             say(json.dumps(record))
@@ -91,11 +92,6 @@ def _checked(given: dict[str, Any], now: datetime) -> dict[str, Any]:
     if given["since"] is None and given["until"] is None and given["limit"] is None:
         given["limit"] = _NEWEST
     return given
-
-
-def _records(settings: Any, filters: Document, now: datetime) -> Iterator[Document]:
-    for part in ask_state(settings, "audit", filters, now):
-        yield from part.get("records", ())
 
 
 def _show(records: Sequence[Document]) -> None:

@@ -1,6 +1,6 @@
 """The effect of deltas on stacks: counts, labels and end states. A worker counts them, the publishing process again."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from syncd.format.delta import drop_empty, end_state_after
@@ -9,6 +9,11 @@ from syncd.format.segment import Segment
 from syncd.format.stack import Resolved, Stack
 from syncd.model import Algorithm, Counts
 from syncd.pipeline.values import Basis
+
+
+def nonzero(counts: Mapping[Algorithm, Counts]) -> dict[Algorithm, Counts]:
+    """Leave out algorithms of which no row is counted."""
+    return {algorithm: count for algorithm, count in counts.items() if count.rows}
 
 
 @dataclass(frozen=True)

@@ -220,7 +220,11 @@ class Preparation:
         basis = self._basis(name, held) or Basis()
         rows = sum(ref.rows for step in planned.steps for ref in step.segments)
         counted = self._counted({"stage": rows})
-        return stage.stage_deltas(basis, planned.steps, signed.manifest, signed.sha256, self._opener(name), counted)
+
+        def opened(ref: SegmentRef) -> Segment:
+            return Segment.open(self.folder.segment_path(name, ref), ref)
+
+        return stage.stage_deltas(basis, planned.steps, signed.manifest, signed.sha256, opened, counted)
 
     def _full(self, name: ListName, held: LocalList, signed: SignedManifest, planned: Full) -> Candidate:
         self._fetch(name, list(signed.manifest.stack))
@@ -263,9 +267,6 @@ class Preparation:
             self.progress(stage, done[stage], totals[stage])
 
         return count
-
-    def _opener(self, name: ListName) -> Callable[[SegmentRef], Segment]:
-        return lambda ref: Segment.open(self.folder.segment_path(name, ref), ref)
 
     def _keep(self, name: ListName, signed: SignedManifest, error: FeedError) -> None:
         """Keep the signed documents of a rejected version as evidence for talking to the partner; the newest 16."""

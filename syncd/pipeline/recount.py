@@ -2,15 +2,13 @@
 taken over.
 """
 
-from collections.abc import Mapping
-
 from syncd.errors import StoreError
 from syncd.feed.folder import FeedFolder
 from syncd.format.caps import Caps
 from syncd.format.delta import drop_empty
 from syncd.format.segment import Segment
-from syncd.model import Algorithm, Counts, ListName
-from syncd.pipeline.counting import Counting
+from syncd.model import ListName
+from syncd.pipeline.counting import Counting, nonzero
 from syncd.pipeline.values import Basis, Candidate, Over, Signed, Staged, Update
 
 
@@ -33,7 +31,7 @@ def recount(
         return Update(source, name, staged, before, growth)
     counting = Counting.over(basis)
     counting.apply([Segment.check(folder.segment_path(name, ref), ref, caps) for ref in candidate.delta])
-    if _counted(counting.counts) != _counted(candidate.counts) or counting.states != drop_empty(candidate.end_state):
+    if nonzero(counting.counts) != nonzero(candidate.counts) or counting.states != drop_empty(candidate.end_state):
         raise _unlike(name)
     return Update(source, name, staged, before, counting.growth, counting.resolved)
 
@@ -55,10 +53,6 @@ def _is_inconsistent(candidate: Candidate) -> bool:
         return False
     rows = {algorithm: state.rows for algorithm, state in candidate.end_state.items()}
     return {algorithm: count.added for algorithm, count in candidate.counts.items() if count.added} != rows
-
-
-def _counted(counts: Mapping[Algorithm, Counts]) -> dict[Algorithm, Counts]:
-    return {algorithm: count for algorithm, count in counts.items() if count.rows}
 
 
 def _unlike(name: ListName) -> StoreError:

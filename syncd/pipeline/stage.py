@@ -15,7 +15,7 @@ from syncd.format.segment import RowProgress, Segment
 from syncd.format.stack import Stack, Totals
 from syncd.format.writer import write_segment
 from syncd.model import Algorithm, Counts
-from syncd.pipeline.counting import Counting
+from syncd.pipeline.counting import Counting, nonzero
 from syncd.pipeline.values import Basis, Candidate, FullReason, Over
 
 Opener = Callable[[SegmentRef], Segment]
@@ -40,7 +40,7 @@ def stage_deltas(
     for step in steps:
         counts = counting.apply([opened(ref) for ref in step.segments])
         counted("stage", sum(ref.rows for ref in step.segments))
-        if counts != _stated(step.counts) or counting.states != dict(step.end_state):
+        if counts != nonzero(step.counts) or counting.states != dict(step.end_state):
             raise MismatchError(
                 f"{upstream.list} serial {step.version}: applying its delta does not give the signed counts "
                 "or end state",
@@ -59,10 +59,6 @@ def stage_deltas(
         stack=(),
         over=Over.ORIGIN,
     )
-
-
-def _stated(counts: Mapping[Algorithm, Counts]) -> dict[Algorithm, Counts]:
-    return {algorithm: count for algorithm, count in counts.items() if count.rows}
 
 
 def stage_full(

@@ -92,14 +92,11 @@ def sign_if_due(publisher: Publisher, now: datetime, sources: Iterable[SourceAge
     last = publisher.last_signed()
     author.check_timestamp(last, now)
     corrected = publisher.catalog.correct_verified(now)
-    due = corrected or clock_is_behind(now - last) or now - last >= _sign_after(sources)
+    sign_after = min((RESIGN_AFTER, *(ages.sign_after for ages in sources if ages)))
+    due = corrected or clock_is_behind(now - last) or now - last >= sign_after
     if due:
         publisher.resign(now)
     return due
-
-
-def _sign_after(sources: Iterable[SourceAges | None]) -> timedelta:
-    return min((RESIGN_AFTER, *(ages.sign_after for ages in sources if ages)))
 
 
 def held_of(state: ListState, left: Callable[[ListState], Over]) -> LocalList:

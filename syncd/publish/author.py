@@ -55,14 +55,15 @@ def init(feed: Path, offline_keys: Path, online_keys: Path, *, count: int, thres
             hint="name two folders: offline keys are to leave this machine, online keys stay",
         )
     with lock(folder.lock, "feed init"):
-        if folder.store.length(ROOT_FILE) is not None or _signed_again(folder):
+        begun = folder.store.length(layout.TIMESTAMP) is not None
+        if folder.store.length(ROOT_FILE) is not None or (begun and not is_untouched(folder)):
             raise UsageError(f"{feed} is a feed already", hint="`syncd feed status` shows it; nothing was changed")
         if not 1 <= threshold <= count:
             raise UsageError(
                 f"a threshold of {threshold} is not possible: the number of keys is {count}",
                 hint="give a threshold from 1 to the number of keys",
             )
-        if folder.store.length(layout.TIMESTAMP) is None:
+        if not begun:
             offline, online = first_keys(folder, offline_keys, online_keys, count)
             update = create(offline, online, threshold, now)
             publication.install(folder, metadata_files(update.files))
@@ -71,10 +72,6 @@ def init(feed: Path, offline_keys: Path, online_keys: Path, *, count: int, thres
         for place in (feed, folder.work):
             remove_temporaries(place)
     return folder.path(ROOT_FILE)
-
-
-def _signed_again(folder: FeedFolder) -> bool:
-    return folder.store.length(layout.TIMESTAMP) is not None and not is_untouched(folder)
 
 
 def is_untouched(folder: FeedFolder) -> bool:
