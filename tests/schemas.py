@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from syncd.report.status import StatusDocument
+from syncd.report.status_types import StatusDocument
 
 DOCS = Path(__file__).parent.parent / "docs"
 SCHEMAS: dict[str, type[BaseModel]] = {"status.schema.json": StatusDocument}

@@ -23,7 +23,8 @@ from syncd.operate.matchers import add
 from syncd.outcomes import HoldReason, reasons_in_words
 from syncd.report import overview
 from syncd.report.overview import StorageFault
-from syncd.report.status import StatusDocument, status_document
+from syncd.report.status import status_document
+from syncd.report.status_types import StatusDocument
 from syncd.service.access import Access
 from syncd.service.control import ControlSocket, Handle, Order
 from syncd.service.list_orders import ListOrders

@@ -6,9 +6,7 @@ Its JSON Schema is ``docs/status.schema.json``. Keys are only ever added.
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Annotated, Final
-
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
+from typing import Final
 
 from syncd.catalog.records import CanaryNote, HoldRecord, SyncFault, SyncRecord
 from syncd.certificates import CertificateView
@@ -17,230 +15,29 @@ from syncd.report.expiry import Expiry
 from syncd.report.lagging import MatcherView
 from syncd.report.overview import ListView, Overview, SourceFault, SourceView
 from syncd.report.pins import PinView
+from syncd.report.status_types import (
+    CanaryStatus,
+    CertificateStatus,
+    ExpiringStatus,
+    FaultStatus,
+    HoldStatus,
+    LaggardStatus,
+    ListReport,
+    MatcherStatus,
+    PinStatus,
+    RoleStatus,
+    RunningStatus,
+    SourceStatus,
+    StatusDocument,
+    StorageFaultStatus,
+    SuppressionCount,
+    SuppressionsStatus,
+    SyncStatus,
+    WaitingStatus,
+)
 from syncd.report.suppressions import SuppressionsView, keep, why_soon
-from syncd.units import stamp
 
-Time = Annotated[datetime, PlainSerializer(stamp), WithJsonSchema({"type": "string", "format": "date-time"})]
-"""UTC, in whole seconds."""
 _NAMED: Final = 20
-
-
-class _Document(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class SyncStatus(_Document):
-    """The last sync that ended, except dry runs."""
-
-    sync_id: str
-    started_at: Time
-    finished_at: Time | None
-    outcome: str = Field(description="published, up_to_date, held, rejected, unreachable, refused, failed, ...")
-    reason: str = Field(description="all reasons as one text")
-    reasons: tuple[str, ...] = Field(description="why it was held, or the kind of the error")
-    message: str
-    bytes: int = Field(description="of response bodies received from the source, used or not")
-
-
-class RunningStatus(_Document):
-    """The running sync. Until it ends, everything is judged by the one before."""
-
-    sync_id: str
-    started_at: Time
-    dry_run: bool
-
-
-class FaultStatus(_Document):
-    """A fault in the last sync of a source that none of its published lists shows."""
-
-    list: str | None = Field(description="a list that was never published; null: the whole sync")
-    outcome: str
-    act: str = Field(description="why a person must act")
-
-
-class HoldStatus(_Document):
-    """One hold that waits for an operator."""
-
-    hold: int = Field(description="the number that `syncd release` and `syncd discard` take")
-    lane: str = Field(description="additions, removals, both (a whole update), or suppressions")
-    rows: int = Field(description="waiting rows")
-    reasons: tuple[str, ...]
-    message: str = Field(description="the reasons in words")
-    opened_at: Time
-    age_seconds: int = Field(description="since opened_at")
-    to_do: str
-
-
-class CanaryStatus(_Document):
-    """The canaries of a list, as the last sync found them."""
-
-    must_have: int = Field(description="digests that must be on it")
-    missing: int = Field(description="those of them that are not")
-    kept_out: dict[str, int] = Field(description="by algorithm: the partner's entries that are known to be good")
-
-
-class PinStatus(_Document):
-    """The older version that a list was rolled back to, and stays at until `syncd unpin`."""
-
-    version: int
-    since: Time
-    by: str
-    reason: str
-    exact: bool = Field(description="true: entries that the partner removed since are on it, and removals wait too")
-
-
-class ListReport(_Document):
-    """One published list."""
-
-    list: str
-    source: str
-    version: int
-    rows: int
-    serial: int | None = Field(description="the upstream's own number")
-    published_at: Time
-    verified_at: Time | None = Field(description="when the source was last verified in this state")
-    age_seconds: int | None = Field(description="since verified_at; null: never verified, or retired")
-    warn_seconds: int | None = Field(
-        description="age_seconds from which it needs attention; null: its source is no longer configured"
-    )
-    limit_seconds: int | None = Field(
-        description="age_seconds from which it is stale; null: its source is no longer configured"
-    )
-    freshness: str | None = Field(description="fresh, warn, stale: age_seconds against these limits; null: retired")
-    stale: bool = Field(description="true if freshness is stale: it is no longer kept up to date")
-    last_sync: SyncStatus | None = Field(
-        description="last sync of its source; outcome, reasons and message are those of this list, with what operators "
-        "did since: published if they published its held rows, up_to_date if they discarded them"
-    )
-    holds: tuple[HoldStatus, ...] = Field(description="open holds, the oldest first")
-    act: str | None = Field(description="why a person must act; null: nobody has to")
-    retired_at: Time | None = Field(description="when it was retired; null: it is published")
-    canaries: CanaryStatus | None = Field(description="null: no sync has looked yet")
-    pinned: PinStatus | None = Field(description="since it was rolled back; null: it follows its source")
-
-
-class SourceStatus(_Document):
-    """One configured source, or the source of a published list."""
-
-    source: str
-    interval_seconds: float | None = Field(description="between syncs; null: no longer configured")
-    next_sync_at: Time | None = Field(description="null: no daemon has planned one")
-    cool_down_until: Time | None = Field(
-        description="it is not contacted before then, because it was unreachable or asked for it"
-    )
-    failures: int = Field(description="consecutive syncs that did not reach it")
-    verified_at: Time | None = Field(
-        description="when a sync last verified all of its followed lists, whether or not it held rows; null: never"
-    )
-    last_sync: SyncStatus | None
-    running: RunningStatus | None
-    faults: tuple[FaultStatus, ...] = Field(description="in its last sync, if no published list shows them")
-
-
-class WaitingStatus(_Document):
-    """A configured source without a published list."""
-
-    source: str
-    last_sync: SyncStatus | None
-    running: RunningStatus | None
-
-
-class RoleStatus(_Document):
-    """One role of the published metadata."""
-
-    role: str
-    version: int
-    expires: Time
-    seconds_left: int
-    state: str = Field(description="ok, within 60 days, within 30 days, within 7 days, overdue, expired")
-    act: str | None = Field(description="what a person must sign again, and by when; null: nobody has to")
-
-
-class CertificateStatus(_Document):
-    """One certificate that the configuration names."""
-
-    use: str = Field(description="server: shown to matchers; client: shown to a source")
-    source: str | None = Field(description="null for the server's certificate")
-    expires: Time = Field(description="the earliest expiry in its chain")
-    seconds_left: int
-    state: str = Field(description="ok, within 7 days, expired, not yet valid")
-    act: str | None = Field(description="why a person must act, and what to do; null: nobody has to")
-
-
-class LaggardStatus(_Document):
-    """One process or host of a matcher that is behind or silent."""
-
-    instance: str
-    seen_at: Time = Field(description="time of its last check-in")
-    act: str = Field(description="why somebody should look")
-
-
-class MatcherStatus(_Document):
-    """One matcher with a valid token; `syncd matchers --json` has each of its instances."""
-
-    matcher: str
-    lists: tuple[str, ...] | None = Field(description="lists that it may pull; null: all")
-    created_at: Time
-    seen_at: Time | None = Field(description="time of the last check-in of any instance")
-    instances: int
-    behind: int = Field(description="instances that lack a version that is due")
-    silent: int = Field(description="instances that missed their check-ins")
-    lagging: int = Field(description="instances that are either, or both")
-    laggards: tuple[LaggardStatus, ...] = Field(description="the first 20 of them")
-
-
-class StorageFaultStatus(_Document):
-    """A storage failure that currently affects the daemon."""
-
-    what: str = Field(description="sync of SOURCE, timestamp, or a chore of the daemon")
-    since: Time = Field(description="when it first failed; it has not succeeded since")
-    message: str = Field(description="of the last time")
-    to_do: str
-
-
-class ExpiringStatus(_Document):
-    """One suppression that expires within three days."""
-
-    suppression: int
-    list: str | None = Field(description="the list that it is for; null: all lists")
-    one_entry: bool = Field(description="true: only one entry of the digest; false: every entry")
-    rows: int = Field(description="entries that it took off when it was made")
-    reason: str
-    author: str
-    expires_at: Time
-    act: str = Field(description="why a person should decide, and what keeps it in force")
-
-
-class SuppressionCount(_Document):
-    """The suppressions in force that are for one list, or for all."""
-
-    list: str | None = Field(description="null: all lists")
-    in_force: int
-
-
-class SuppressionsStatus(_Document):
-    """The operator's own corrections. No digest is ever shown."""
-
-    in_force: int
-    lists: tuple[SuppressionCount, ...] = Field(description="the same, by the list that they are for")
-    expiring: int = Field(description="those that expire within three days")
-    soonest: tuple[ExpiringStatus, ...] = Field(description="the first 20 of them")
-
-
-class StatusDocument(_Document):
-    """The state of everything."""
-
-    at: Time
-    lists: tuple[ListReport, ...]
-    not_published: tuple[WaitingStatus, ...]
-    sources: tuple[SourceStatus, ...]
-    metadata: tuple[RoleStatus, ...]
-    certificates: tuple[CertificateStatus, ...] = Field(description="those that can be read")
-    matchers: tuple[MatcherStatus, ...]
-    storage_faults: tuple[StorageFaultStatus, ...] = Field(
-        description="storage failures of the running daemon; empty without a daemon"
-    )
-    suppressions: SuppressionsStatus
 
 
 def status_document(overview: Overview) -> StatusDocument:

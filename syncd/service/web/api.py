@@ -16,7 +16,8 @@ from syncd import __version__
 from syncd.errors import SyncdError
 from syncd.feed.offer import is_offered, list_at
 from syncd.model import LIST_NAME, ListName
-from syncd.report.status import StatusDocument, status_document
+from syncd.report.status import status_document
+from syncd.report.status_types import StatusDocument
 from syncd.service.access import PEOPLE, Kind, Visitor
 from syncd.service.admission import TokenRefusal
 from syncd.service.web.answers import TOO_MANY_TOKENS, error_body
