@@ -460,6 +460,39 @@ class KnownGoodChanged(Act):
 
 
 @dataclass(frozen=True)
+class RemovedOldFiles(Act):
+    """Removed old files and records, beyond the limits of ``[retention]`` (`syncd gc`)."""
+
+    files: int
+    bytes: int
+    records: int
+
+    @property
+    def words(self) -> str:
+        """See `Act`."""
+        return f"removed {count(self.files, 'old file')} and {count(self.records, 'old record')}"
+
+
+@dataclass(frozen=True)
+class AuditShortened(Act):
+    """Removed the oldest records of the audit log itself (``[retention] audit_days``).
+
+    ``records`` and ``head`` are the number and the hash of the last record removed, from which the first one kept
+    follows. ``restored``: the longest chain that a restore among the removed records replaced.
+    """
+
+    records: int
+    head: str
+    restored: int
+    removed: int
+
+    @property
+    def words(self) -> str:
+        """See `Act`."""
+        return f"removed {count(self.removed, 'record')} from the start of the audit log, up to record {self.records}"
+
+
+@dataclass(frozen=True)
 class Earlier(Act):
     """An act recorded before acts had types, kept unchanged."""
 
@@ -502,6 +535,8 @@ ACTS: Final[tuple[type[Act], ...]] = (
     OpenedHold,
     EndedHold,
     KnownGoodChanged,
+    RemovedOldFiles,
+    AuditShortened,
     Earlier,
 )
 """Every class of act."""

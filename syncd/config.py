@@ -12,6 +12,7 @@ It never contains secrets, only the names of files that contain them. ``docs/con
 
 import os
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
@@ -22,7 +23,17 @@ from syncd.errors import UsageError, nearest
 from syncd.limits import DEFAULT_LIMITS, EveryGate, ListLimits
 from syncd.listen import Address
 from syncd.listen import parse as parse_address
-from syncd.settings import AbsolutePath, Certificate, GivenFile, Retention, invalid_setting, named_files, validated
+from syncd.retention import DEFAULTS, RetentionLimits
+from syncd.settings import (
+    AbsolutePath,
+    Certificate,
+    GivenFile,
+    Retention,
+    Seconds,
+    invalid_setting,
+    named_files,
+    validated,
+)
 from syncd.sources.tables import AnyTable
 
 if TYPE_CHECKING:
@@ -33,6 +44,12 @@ DEFAULT_SOCKET: Final = Path("/run/syncd/control.sock")
 ENVIRONMENT: Final = "SYNCD_"
 
 _LONGEST_SOCKET: Final = 107
+_RECENT: Final = DEFAULTS.deltas
+"""Deltas that a manifest names (`syncd.format.manifest.RECENT`): followers may ask for each."""
+_MOST: Final = 10_000_000
+_SHORTEST_GRACE: Final = 3600.0
+_SHORTEST_AUDIT: Final = 180
+"""Days. Questions about a decision come months later."""
 
 
 def _bindable(path: Path) -> Path:
@@ -115,6 +132,54 @@ class DashboardTable(BaseModel):
     """operators may act from its pages"""
 
 
+def _one_hour(seconds: float) -> float:
+    if seconds < _SHORTEST_GRACE:
+        raise invalid_setting("shorter than an hour", 'the shortest is "1h": a reader may be slow to open its files')
+    return seconds
+
+
+class RetentionTable(BaseModel):
+    """``[retention]``: what is kept of the past. See `syncd.retention.RetentionLimits`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    versions: Annotated[int, Field(ge=_RECENT, le=_MOST)] = DEFAULTS.versions
+    published_versions: Annotated[int, Field(ge=1, le=_MOST)] = DEFAULTS.published_versions
+    deltas: Annotated[int, Field(ge=_RECENT, le=_MOST)] = DEFAULTS.deltas
+    evidence: Annotated[int, Field(ge=1, le=_MOST)] = DEFAULTS.evidence
+    syncs: Annotated[int, Field(ge=100, le=_MOST)] = DEFAULTS.syncs
+    holds: Annotated[int, Field(ge=1, le=_MOST)] = DEFAULTS.holds
+    publications: Annotated[int, Field(ge=1, le=_MOST)] = DEFAULTS.publications
+    grace: Annotated[Seconds, AfterValidator(_one_hour)] = DEFAULTS.grace.total_seconds()
+    matchers: Seconds = DEFAULTS.matchers.total_seconds()
+    audit_days: Annotated[int, Field(ge=_SHORTEST_AUDIT, le=100_000)] | None = None
+
+    def limits(self) -> RetentionLimits:
+        """Return the limits as a plain value."""
+        return RetentionLimits(
+            versions=self.versions,
+            published_versions=self.published_versions,
+            deltas=self.deltas,
+            evidence=self.evidence,
+            syncs=self.syncs,
+            holds=self.holds,
+            publications=self.publications,
+            grace=timedelta(seconds=self.grace),
+            matchers=timedelta(seconds=self.matchers),
+            audit=None if self.audit_days is None else timedelta(days=self.audit_days),
+        )
+
+    def fault(self) -> tuple[str, str, str] | None:
+        """Return a key that does not fit the others, with message and hint; None if all fit."""
+        for key in ("published_versions", "deltas", "evidence"):
+            if getattr(self, key) > self.versions:
+                return (
+                    key,
+                    "more than versions",
+                    f"files are kept of known versions only: set versions = {getattr(self, key)} or more",
+                )
+        return None
+
+
 class Config(BaseSettings):
     """All settings. Only `syncd.config_file.load` makes one."""
 
@@ -130,6 +195,7 @@ class Config(BaseSettings):
     corrections: Corrections = Corrections()
     operators: dict[str, OperatorTable] = {}
     dashboard: DashboardTable = DashboardTable()
+    retention: RetentionTable = RetentionTable()
 
     @classmethod
     def settings_customise_sources(

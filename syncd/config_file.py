@@ -11,7 +11,7 @@ from typing import Any, Final
 from pydantic import BaseModel, ValidationError
 from pydantic_settings import SettingsError
 
-from syncd.config import ENVIRONMENT, Config, Corrections, DashboardTable, OperatorTable, Serve
+from syncd.config import ENVIRONMENT, Config, Corrections, DashboardTable, OperatorTable, RetentionTable, Serve
 from syncd.errors import ConfigError, StoreError, nearest
 from syncd.files import read_bytes, storage
 from syncd.limits import EveryGate
@@ -59,9 +59,12 @@ def load(file: Path | None = None) -> Config:
             hint="write a table as JSON, or use one variable for each of its keys",
         ) from None
     _check_sources(config, path)
-    fault = config.serve.fault() if config.serve else None
-    if fault:
-        raise ConfigError(f"{path}: serve.{fault[0]}: {fault[1]}", hint=fault[2])
+    for table, fault in (
+        ("serve", config.serve.fault() if config.serve else None),
+        ("retention", config.retention.fault()),
+    ):
+        if fault:
+            raise ConfigError(f"{path}: {table}.{fault[0]}: {fault[1]}", hint=fault[2])
     _check_operators(config, path)
     _check_secrets(config, path)
     return config
@@ -238,5 +241,6 @@ def _keys_beside(place: Sequence[str], kind: str) -> Sequence[str]:
         "dashboard": DashboardTable,
         "serve": Serve,
         "gate": EveryGate,
+        "retention": RetentionTable,
     }
     return tuple(others[place[0]].model_fields)

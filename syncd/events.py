@@ -54,7 +54,7 @@ class ConfigReloaded(Event):
     added: tuple[str, ...]
     removed: tuple[str, ...]
     changed: tuple[str, ...]
-    """``source.key``, ``serve.key``, ``operators.name`` or ``dashboard.key``"""
+    """``source.key``, ``serve.key``, ``operators.name``, ``dashboard.key`` or ``retention.key``"""
 
 
 @dataclass(frozen=True)
@@ -427,6 +427,16 @@ class ListUnpinned(Event):
     """its new version; 0: the published content did not change"""
     asked_by: str
     reason: str
+
+
+@dataclass(frozen=True)
+class OldFilesRemoved(Event):
+    """An operator removed old files and records."""
+
+    files: int
+    bytes: int
+    records: int
+    asked_by: str
 
 
 @dataclass(frozen=True)

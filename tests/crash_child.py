@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -20,8 +21,10 @@ from sqlalchemy import Engine, event
 
 from syncd.catalog.folder import StateFolder
 from syncd.errors import SyncdError
+from syncd.operate.collect import collect
 from syncd.operate.setup import init
 from syncd.publish import author
+from syncd.retention import RetentionLimits
 from world import START, Clock, World, row
 
 EVENTS: Final = frozenset({"os.rename", "os.remove", "os.link", "os.mkdir", "os.rmdir", "os.truncate", "shutil.rmtree"})
@@ -52,12 +55,22 @@ def _feed_init(world: World) -> SyncdError | None:
     return None
 
 
+FEW: Final = RetentionLimits(versions=3, published_versions=2, evidence=1, syncs=2, publications=1)
+
+
+def _gc(world: World) -> SyncdError | None:
+    with world.publisher() as publisher:
+        collect(replace(publisher, retention=lambda: FEW), actor="alice", now=world.clock())
+    return None
+
+
 WORK: Final[dict[str, Callable[[World], SyncdError | None]]] = {
     "sync": _sync,
     "pull": _pull,
     "publish": _publish,
     "init": _init,
     "feed init": _feed_init,
+    "gc": _gc,
 }
 
 

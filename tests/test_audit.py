@@ -20,6 +20,7 @@ from syncd.acts import (
     Act,
     AddedMatcher,
     AskedForSync,
+    AuditShortened,
     Earlier,
     OfHold,
     Restored,
@@ -221,7 +222,7 @@ LOGS = st.lists(
         AuditEntry,
         st.datetimes(datetime(2026, 1, 1), datetime(2030, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001 - hypothesis
         st.text(max_size=8),
-        ANY_ACT.filter(lambda act: not isinstance(act, Restored)),
+        ANY_ACT.filter(lambda act: not isinstance(act, Restored | AuditShortened)),
     ),
     min_size=1,
     max_size=6,
@@ -334,6 +335,97 @@ def test_a_recovery_that_lost_no_record_has_no_gap() -> None:
 
 
 # as it is stored
+
+
+# a log whose start was removed
+
+DAYS = 200
+
+
+def yearly(catalog: Catalog, *, days: int = DAYS) -> datetime:
+    """A record a day; returns the time of the last."""
+    for number in range(days):
+        catalog.append("alice", RevokedMatcher(f"m{number + 1}"), NOON + timedelta(days=number))
+    return NOON + timedelta(days=days - 1)
+
+
+def test_a_log_is_shortened_at_its_start_and_still_proves_itself(catalog: Catalog) -> None:
+    """A record of the removal states the hash from which the rest follows; its numbers go on."""
+    last = yearly(catalog)
+    removed = catalog.audit_records()[49]
+    assert catalog.old_audit(NOON + timedelta(days=50)).records == 50
+    assert catalog.shorten_audit(NOON + timedelta(days=50), "syncd", last) == 50
+    assert [one.number for one in catalog.audit_records()] == list(range(51, DAYS + 2))
+    assert catalog.audit_entries(1)[0].act == AuditShortened(50, removed.sha256, 0, 50)
+    found = catalog.check_audit()
+    assert (found.faults, found.gaps, found.head.records, found.removed) == ((), (), DAYS + 1, 50)
+    assert found.since == time_text(NOON + timedelta(days=50))
+
+
+def test_a_log_may_be_shortened_again(catalog: Catalog) -> None:
+    """Also past the record of an earlier removal."""
+    last = yearly(catalog)
+    catalog.shorten_audit(NOON + timedelta(days=50), "syncd", last)
+    for number in range(3):
+        catalog.append("bob", RevokedMatcher("x"), last + timedelta(days=number))
+    assert catalog.shorten_audit(last + timedelta(days=2), "syncd", last + timedelta(days=9)) == DAYS - 50 + 3
+    assert (catalog.check_audit().faults, catalog.check_audit().removed) == ((), DAYS + 3)
+
+
+def test_the_last_record_is_never_removed(catalog: Catalog) -> None:
+    """The next one follows from it, and signed documents state it."""
+    last = yearly(catalog, days=3)
+    assert catalog.shorten_audit(last + timedelta(days=900), "syncd", last + timedelta(days=900)) == 2
+    assert catalog.check_audit().faults == ()
+
+
+def test_a_log_is_not_shortened_for_a_few_records(catalog: Catalog) -> None:
+    """Each removal adds a record: it waits until the oldest is a week beyond the limit."""
+    last = yearly(catalog)
+    assert catalog.shorten_audit(NOON + timedelta(days=6), "syncd", last) == 0
+    assert catalog.shorten_audit(NOON - timedelta(days=1), "syncd", last) == 0
+    assert catalog.audit_head().records == DAYS
+
+
+def test_a_start_that_was_cut_off_is_found(catalog: Catalog) -> None:
+    """Without the record of it, or with one of another place."""
+    last = yearly(catalog)
+    catalog.shorten_audit(NOON + timedelta(days=50), "syncd", last)
+    with contextlib.closing(sqlite3.connect(catalog.path)) as connection, connection:
+        connection.execute("DELETE FROM audit WHERE number <= 60")
+    (fault,) = catalog.check_audit().faults
+    assert (fault.number, fault.message) == (1, "records 1 to 60 are missing before record 61")
+
+
+def test_a_changed_first_record_is_found(catalog: Catalog) -> None:
+    """The record of the removal vouches for the first one that is kept."""
+    last = yearly(catalog)
+    catalog.shorten_audit(NOON + timedelta(days=50), "syncd", last)
+    with contextlib.closing(sqlite3.connect(catalog.path)) as connection, connection:
+        connection.execute("UPDATE audit SET actor = 'bob' WHERE number = 51")
+    assert [fault.number for fault in catalog.check_audit().faults] == [51]
+
+
+def test_documents_that_state_a_removed_record_are_no_fault(catalog: Catalog) -> None:
+    """The manifest of a list that has not changed for years states a head of then."""
+    last = yearly(catalog)
+    old = catalog.audit_records()
+    catalog.shorten_audit(NOON + timedelta(days=50), "syncd", last)
+    stated = [StatedHead(f"manifest {number}", AuditHead(number, old[number - 1].sha256)) for number in (1, 49, 50, 51)]
+    assert catalog.check_audit(stated).faults == ()
+    forged = [StatedHead("the manifest", AuditHead(number, "f" * 64)) for number in (50, 51)]
+    assert [fault.number for fault in catalog.check_audit(forged).faults] == [50, 51]
+
+
+def test_a_restore_among_the_removed_records_still_explains_what_is_missing(catalog: Catalog) -> None:
+    """A document may state a head of the log that the restore replaced."""
+    catalog.append("alice", Restored(120, "a" * 64), NOON)
+    last = yearly(catalog)
+    catalog.shorten_audit(NOON + timedelta(days=50), "syncd", last)
+    stated = [StatedHead("the manifest of iwf.images", AuditHead(110, "b" * 64))]
+    assert catalog.check_audit(stated).faults == ()
+    catalog.shorten_audit(NOON + timedelta(days=100), "syncd", last)
+    assert catalog.check_audit(stated).faults == ()
 
 
 def test_a_record_that_cannot_be_read_says_where_to_look(catalog: Catalog) -> None:

@@ -26,6 +26,7 @@ from syncd.catalog.records import (
 from syncd.model import Algorithm, ListName
 from syncd.outcomes import HoldReason, Lane, Outcome
 from syncd.publish.ledger import Commit
+from syncd.retention import DEFAULTS, RetentionLimits
 from test_catalog import ALL, ENTRY, FIRST, IMAGES, LOADED, NOON, ONE, ORIGIN, PUBLISHED, RESIGNED, SECOND, WEB
 
 PACKAGE = Path(tables.__file__).parent
@@ -40,7 +41,9 @@ def use_every_method(catalog: Catalog, target: Path) -> set[str]:
 
     def call(name: str, *arguments: Any, **named: Any) -> None:
         called.add(name)
-        getattr(catalog, name)(*arguments, **named)
+        found = getattr(catalog, name)(*arguments, **named)
+        if isinstance(found, Iterator):
+            list(found)
 
     call("commit", FIRST)
     call("commit", SECOND)
@@ -125,6 +128,16 @@ def use_every_method(catalog: Catalog, target: Path) -> set[str]:
     call("note_suppressions", [1], "others_at", NOON)
     call("note_canaries", CanaryNote(PUBLISHED))
     call("page_holds", ONE, timedelta(days=1))
+    call("each_version", PUBLISHED)
+    call("version_after", PUBLISHED, 1)
+    call("first_kept", PUBLISHED)
+    call("needed_versions", NOON)
+    call("old_records", RetentionLimits(versions=1, syncs=1, holds=1, publications=1), ONE)
+    for old in catalog.old_records(DEFAULTS, ONE):
+        call("count_old", old)
+        call("forget", old)
+    call("old_audit", ONE)
+    call("shorten_audit", ONE + timedelta(days=8), "syncd", ONE)
     call("retrust", "iwf", {"root": 2}, ENTRY)
     return called
 
@@ -172,22 +185,48 @@ def test_only_the_database_module_knows_sqlite() -> None:
     assert [path.name for path in modules if re.search(words, path.read_text())] == []
 
 
-def test_the_last_syncs_of_a_source_are_found_without_reading_the_others(tmp_path: Path) -> None:
-    """`syncd status` stays quick after years: each question walks the index of its source, and sorts nothing."""
-    plans: list[str] = []
+@pytest.fixture
+def plans(tmp_path: Path) -> Iterator[tuple[Catalog, list[str]]]:
+    """A catalog, and how SQLite finds the rows of each statement."""
+    found: list[str] = []
     with Catalog.open(tmp_path / "catalog.sqlite3") as catalog:
 
         def explain(connection: Any, _: Any, statement: str, parameters: Any, *__: Any) -> None:
-            if statement.startswith("SELECT") and "FROM syncs" in statement:
+            if statement.startswith(("SELECT", "UPDATE", "DELETE")):
                 cursor = connection.connection.cursor()
                 cursor.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)
-                plans.extend(row[3] for row in cursor.fetchall())
+                found.extend(row[3] for row in cursor.fetchall())
 
         event.listen(catalog._engine, "before_cursor_execute", explain)
-        catalog.recent_syncs("iwf")
-        catalog.last_ended("iwf")
-        catalog.last_success("iwf")
-    assert plans == ["SEARCH syncs USING INDEX ix_syncs_source_number (source=?)"] * 4
+        yield catalog, found
+
+
+def test_the_last_syncs_of_a_source_are_found_without_reading_the_others(plans: tuple[Catalog, list[str]]) -> None:
+    """`syncd status` stays quick after years: each question walks the index of its source, and sorts nothing."""
+    catalog, found = plans
+    catalog.recent_syncs("iwf")
+    catalog.last_ended("iwf")
+    assert found == ["SEARCH syncs USING INDEX ix_syncs_source_number (source=?)"] * 2
+    found.clear()
+    catalog.last_success("iwf")
+    by_outcome = "SEARCH syncs USING COVERING INDEX ix_syncs_source_dry_run (source=? AND dry_run=? AND outcome=?)"
+    assert found.count(by_outcome) == 2
+    assert not [one for one in found if "SCAN" in one or "B-TREE" in one]
+
+
+def test_nothing_reads_every_sync_or_version(plans: tuple[Catalog, list[str]]) -> None:
+    """Status, a sync and the removal of old records cost the same after years."""
+    catalog, found = plans
+    catalog.commit(FIRST)
+    catalog.note_attempt("iwf", NOON)
+    catalog.mark_interrupted(NOON)
+    catalog.due_versions(NOON)
+    catalog.head_rows()
+    catalog.list_records("iwf", IMAGES)
+    catalog.history(PUBLISHED, 5)
+    for old in catalog.old_records(DEFAULTS, ONE):
+        catalog.forget(old)
+    assert [one for one in found if re.match(r"SCAN (syncs|versions)\b", one)] == []
 
 
 def test_a_number_beyond_32_bits_is_kept(tmp_path: Path) -> None:

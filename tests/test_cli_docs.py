@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from syncd.cli.commands import OF_FEED, OF_PROGRAM, LazyCommand, Place, program
-from syncd.config import Config, Serve
+from syncd.config import Config, RetentionTable, Serve
 from syncd.format.caps import DEFAULT_CAPS
 from syncd.sources.tables import TABLES
 
@@ -79,9 +79,10 @@ def test_every_exit_code_is_documented(code: int) -> None:
 @pytest.mark.parametrize(
     "key",
     [
-        *(key for key in Config.model_fields if key not in {"sources", "serve", "operators", "dashboard"}),
+        *(key for key in Config.model_fields if key not in {"sources", "serve", "operators", "dashboard", "retention"}),
         *(key for table in TABLES.values() for key in table.model_fields),
         *Serve.model_fields,
+        *RetentionTable.model_fields,
     ],
 )
 def test_every_key_is_documented(key: str) -> None:
@@ -93,6 +94,10 @@ def test_the_defaults_are_those_of_the_program() -> None:
     """Numbers in documents rot first."""
     assert f"| {DEFAULT_CAPS.rows} |" in CONFIGURATION
     assert f"| {DEFAULT_CAPS.length} |" in CONFIGURATION
+    for key, value in RetentionTable():
+        if isinstance(value, int):
+            assert re.search(rf"^\| `{key}` \| .+ \| {value} \|$", CONFIGURATION, re.M), key
+    assert (RetentionTable().grace, RetentionTable().matchers) == (86400.0, 30 * 86400.0)
 
 
 def test_the_example_is_a_configuration(tmp_path: Path) -> None:

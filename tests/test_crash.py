@@ -21,6 +21,7 @@ from syncd.pipeline import publisher as state
 from syncd.pipeline.publisher import open_publisher
 from syncd.publish import author
 from syncd.trust import keys
+from syncd.verify.state import prove_state
 from world import IMAGES, START, Clock, World, row, rows
 
 OLD = frozenset({*range(30), *range(31, 38)})
@@ -158,7 +159,7 @@ def test_a_set_up_killed_at_any_moment(children: Children, ripe: Path, tmp_path:
         with open_publisher(fresh) as publisher:
             assert [entry.act for entry in publisher.catalog.audit_entries()] == [SetUp(str(fresh.root))]
             publisher.resign(later(base).clock())
-            publisher.collect_leftovers(later(base).clock())
+            publisher.collector.leftovers(later(base).clock())
 
 
 def test_a_new_feed_killed_at_any_moment(children: Children, ripe: Path, tmp_path: Path) -> None:
@@ -179,6 +180,37 @@ def test_a_new_feed_killed_at_any_moment(children: Children, ripe: Path, tmp_pat
         )
         assert pulled.errors == []
         assert temporaries(fresh.root) == []
+
+
+@pytest.fixture(scope="module")
+def full_of_old(ripe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, with many files that nothing has named for long."""
+    world = World(Path(shutil.copytree(ripe, tmp_path_factory.mktemp("old") / "world")))
+    assert run("gc", world)["kind"] == ""
+    for ledger in world.state.root.rglob("unnamed.json"):
+        content = json.loads(ledger.read_bytes())
+        ledger.write_text(json.dumps({**content, "unnamed": dict.fromkeys(content["unnamed"], 0.0)}))
+    return world.base
+
+
+def test_a_removal_of_old_files_killed_at_any_moment(children: Children, full_of_old: Path, tmp_path: Path) -> None:
+    """Readers and syncs go on, everything that is kept is proved, and the next removal completes."""
+    for base in moments(children, "gc", full_of_old, tmp_path, 10):
+        world = later(base)
+        state = prove_state(world.state, None, world.clock(), deep=True, kept=2)
+        assert [fault.error.message for fault in state.faults] == []
+        assert matched(world.matcher(), world) == OLD
+        assert run("gc", world)["kind"] == ""
+        assert files_of(base) == files_of(tmp_path / "whole")
+        world.publish(add=[row(30)], remove=[row(5)])
+        assert world.sync().exit_code == 0
+        assert world.pull().errors == []
+        assert matched(world.matcher(), world) == NEW
+
+
+def files_of(base: Path) -> set[str]:
+    """The files of the operator's feed and origins."""
+    return {str(path.relative_to(base)) for path in (base / "state").rglob("v1/**/*") if path.is_file()}
 
 
 @pytest.mark.parametrize("what", ["sync", "publish", "pull"])

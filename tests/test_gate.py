@@ -252,7 +252,7 @@ def test_a_first_version_that_is_too_small_waits_whole(world: World) -> None:
     world.clock.forward(days=3)
     with world.publisher() as publisher:
         publisher.collect_garbage("iwf", world.clock())
-        publisher.collect_leftovers(world.clock() + timedelta(days=3))
+        publisher.collector.leftovers(world.clock() + timedelta(days=3))
     end(world, hold.id)
     assert count(world) == 5
 

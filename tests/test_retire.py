@@ -215,7 +215,7 @@ def test_the_files_of_a_retired_list_go_a_day_later(published: World) -> None:
     assert len(list(segments.iterdir())) == 1
     published.clock.forward(hours=25)
     with published.publisher() as publisher:
-        publisher.collect_leftovers(published.clock())
+        publisher.collector.leftovers(published.clock())
     assert list(segments.glob("*")) == []
     prove_feed(published)
 
@@ -230,7 +230,7 @@ def test_a_source_that_is_synced_for_the_first_time_loses_no_file(published: Wor
     path.write_bytes(b"x")
     with published.publisher() as publisher, lock(folder.lock, "a sync"):
         for _ in range(2):
-            publisher.collect_leftovers(published.clock())
+            publisher.collector.leftovers(published.clock())
             published.clock.forward(hours=25)
     assert path.exists()
 

@@ -64,6 +64,8 @@ def _check_document(result: AuditCheck, stated: Sequence[StatedHead]) -> dict[st
         "unbroken": not result.faults,
         "records": result.head.records,
         "head": result.head.head,
+        "removed": result.removed,
+        "since": result.since or None,
         "compared_with": [head.where for head in stated],
         "faults": listed(result.faults),
         "gaps": listed(result.gaps),

@@ -1,7 +1,8 @@
 """The catalog: one SQL database with the operator's state, and the ledger in which publications are committed.
 
 `ListTables`, `SizeTables`, `HoldTables`, `SuppressionTables`, `CanaryTables`, `HistoryTables`, `SyncTables`,
-`MatcherTables` and `AuditTables` each keep one subject; `Catalog` joins them and adds the commit point.
+`MatcherTables` and `AuditTables` each keep one subject, `PruningTables` forgets; `Catalog` joins them and adds the
+commit point.
 
 Every method is one short transaction: if the process is killed at any statement, the catalog is as before it or as
 after it. All raise `StoreError` if the disk is full, read-only or damaged, or if another process holds the write lock
@@ -17,7 +18,6 @@ from typing import TYPE_CHECKING, Final, Self
 
 from pydantic import JsonValue
 from sqlalchemy import Connection, insert, select, update
-from sqlalchemy import delete as delete_from
 
 from syncd.catalog import database
 from syncd.catalog.audit import AuditTables, append
@@ -28,6 +28,7 @@ from syncd.catalog.history import HistoryTables, put_history
 from syncd.catalog.holds import HoldTables, end_hold, held, open_holds
 from syncd.catalog.lists import ListTables, compare_head, compare_origin, drop_origin, put_head, version_in_force
 from syncd.catalog.matchers import MatcherTables
+from syncd.catalog.pruning import PruningTables
 from syncd.catalog.records import RETRUSTED, AuditEntry, Records, head_name
 from syncd.catalog.schema import bring_up
 from syncd.catalog.sizes import SizeTables, put_sizes
@@ -58,6 +59,7 @@ class Catalog(
     SyncTables,
     MatcherTables,
     AuditTables,
+    PruningTables,
 ):
     """The SQL database of one state folder. Safe to share between threads and between processes."""
 
@@ -153,13 +155,6 @@ class Catalog(
                     f"{self.path} does not know publication {publication}",
                     hint="check whether the catalog was restored from a backup while syncd was running",
                 )
-
-    def prune_publications(self, keep: int) -> int:
-        """Forget all but the newest ``keep`` publications, and none that is not yet installed; return how many."""
-        newest = select(publications.c.id).order_by(publications.c.id.desc()).limit(max(keep, 1))
-        statement = delete_from(publications).where(publications.c.installed, publications.c.id.not_in(newest))
-        with writing(self._engine, self.path) as connection:
-            return connection.execute(statement).rowcount
 
     def retrust(self, source: str, memory: Mapping[str, JsonValue], entry: AuditEntry) -> None:
         """Pin another trust root for a source, as its new memory says, in one transaction with the audit entry.

@@ -6,17 +6,18 @@ sorted, no white space, ASCII. The first record's previous hash is 64 zeros. ``a
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from syncd.acts import Restored, act_named
+from syncd.acts import Act, AuditShortened, Restored, act_named
 from syncd.catalog.tables import canonical
 from syncd.model import AuditHead
 from syncd.units import count
 
 START: Final = "0" * 64
 """The previous hash of the first record."""
+_OF_THE_CHAIN: Final = frozenset({Restored.name(), AuditShortened.name()})
 _MOST_MOVED: Final = 16
 """Faulty rows among which moved ones are recognised: the cost grows with the square."""
 
@@ -54,6 +55,10 @@ class AuditCheck:
     head: AuditHead
     faults: tuple[ChainFault, ...] = ()
     gaps: tuple[ChainGap, ...] = ()
+    removed: int = 0
+    """records removed from the start (``[retention] audit_days``), as recorded in the chain itself"""
+    since: str = ""
+    """the time of the first record, if some before it were removed"""
 
 
 class RawRecord(NamedTuple):
@@ -75,26 +80,56 @@ def link(previous: str, number: int, at: str, actor: str, act: str, fields: Any)
 def check(records: Iterable[RawRecord], stated: Collection[StatedHead] = ()) -> AuditCheck:
     """Recompute a chain from its rows, given in order of number. Pure."""
     wanted = {claim.head.records for claim in stated}
-    hashes: dict[int, Any] = {0: START} if 0 in wanted else {}
+    hashes: dict[int, Any] = {0: START}
     faults: list[ChainFault] = []
     suspects: list[tuple[RawRecord, str]] = []
     restored: list[tuple[RawRecord, AuditHead]] = []
+    shortened: dict[int, AuditShortened] = {}
+    first: RawRecord | None = None
     last = AuditHead(0, START)
     for record in records:
-        found = tuple(_faults(record, last))
-        faults += found
-        if found and len(suspects) < _MOST_MOVED:
-            suspects.append((record, last.head))
+        if first is None:  # what it follows from may be stated by a later record
+            first = record
+        else:
+            _collect(record, last, faults, suspects)
         last = AuditHead(record.number, record.sha256 if isinstance(record.sha256, str) else "")
         if record.number in wanted:
             hashes[record.number] = record.sha256
-        if record.act == Restored.name():
-            restored += [(record, head) for head in _lost(record)]
-    unmatched = [claim for claim in stated if hashes.get(claim.head.records) != claim.head.head]
-    unexplained = [claim for claim in unmatched if not any(claim.head.records <= head.records for _, head in restored)]
+        match _stated_act(record):
+            case Restored() as act:
+                restored.append((record, AuditHead(act.records, act.head)))
+            case AuditShortened() as act:
+                shortened[act.records] = act
+    start = _start(first, shortened)
+    hashes[start.records] = start.head
+    before = [claim for claim in stated if claim.head.records < start.records]  # can no longer be compared
+    unmatched = [claim for claim in stated if claim not in before and hashes.get(claim.head.records) != claim.head.head]
+    replaced = [*(head.records for _, head in restored), *(act.restored for act in shortened.values())]
+    unexplained = [claim for claim in unmatched if not any(claim.head.records <= records for records in replaced)]
+    if first is not None:
+        at_first: list[ChainFault] = []
+        _collect(first, start, at_first, suspects)
+        faults = [*at_first, *faults]
     faults = [_named(fault, suspects) for fault in faults]
     faults += [_stated_fault(claim, last) for claim in unexplained]
-    return AuditCheck(last, tuple(faults), tuple(_gaps(restored, unmatched)))
+    since = str(first.at) if first is not None and start.records else ""
+    return AuditCheck(last, tuple(faults), tuple(_gaps(restored, unmatched)), start.records, since)
+
+
+def _collect(
+    record: RawRecord, last: AuditHead, faults: list[ChainFault], suspects: list[tuple[RawRecord, str]]
+) -> None:
+    """Add the faults of a record, and the record as a suspect of having been moved."""
+    found = tuple(_faults(record, last))
+    faults += found
+    if found and len(suspects) < _MOST_MOVED:
+        suspects.append((record, last.head))
+
+
+def _start(first: RawRecord | None, shortened: Mapping[int, AuditShortened]) -> AuditHead:
+    """Return the head that the first record follows from: that of the removed records if it is stated, or none."""
+    act = shortened.get(first.number - 1) if first is not None and first.number > 1 else None
+    return AuditHead(act.records, act.head) if act else AuditHead(0, START)
 
 
 def _faults(record: RawRecord, last: AuditHead) -> Iterator[ChainFault]:
@@ -140,14 +175,14 @@ def _follows(record: RawRecord, previous: str) -> bool:
     return bool(link(previous, record.number, record.at, record.actor, record.act, fields) == record.sha256)
 
 
-def _lost(record: RawRecord) -> Iterator[AuditHead]:
-    """Yield the head of the chain that was replaced, as the record of a restore states it."""
+def _stated_act(record: RawRecord) -> Act | None:
+    """Return the act of a record that says how the chain itself changed; None for others, and if it is malformed."""
+    if record.act not in _OF_THE_CHAIN:
+        return None
     try:
-        act = act_named(record.act, json.loads(record.fields))
+        return act_named(record.act, json.loads(record.fields))
     except (TypeError, ValueError, RecursionError):
-        return
-    if isinstance(act, Restored):
-        yield AuditHead(act.records, act.head)
+        return None
 
 
 def _stated_fault(claim: StatedHead, last: AuditHead) -> ChainFault:

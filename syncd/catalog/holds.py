@@ -4,8 +4,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import Connection, Table, and_, func, insert, not_, or_, select, update
-from sqlalchemy import delete as delete_from
+from sqlalchemy import Connection, Table, and_, func, insert, or_, select, update
 
 from syncd.catalog.database import Tables, values_of, writing
 from syncd.catalog.records import HoldEnd, HoldRecord, HoldState, Records, UpdateRecord
@@ -14,11 +13,14 @@ from syncd.errors import LostRaceError, StoreError
 from syncd.model import ListName
 from syncd.outcomes import Lane
 
-_KEPT: Final = or_(
+KEPT: Final = or_(
     holds.c.state == HoldState.OPEN,
     and_(holds.c.state == HoldState.DISCARDED, or_(holds.c.lane != Lane.SUPPRESSIONS, holds.c.segments != ())),
 )
-"""Open, or discarded and still relevant: discarded rows stay out, and a refused known-good file is not held again."""
+"""Holds whose rows are kept, however old: open, or discarded and still relevant.
+
+Discarded rows stay out, and a refused known-good file is not held again.
+"""
 
 
 class HoldTables(Tables):
@@ -29,7 +31,7 @@ class HoldTables(Tables):
 
         Discarded suppressions are not among them: they are over, and cannot be released any more.
         """
-        statement = select(holds).where(_KEPT).order_by(holds.c.id)
+        statement = select(holds).where(KEPT).order_by(holds.c.id)
         if name is not None:
             statement = statement.where(holds.c.list == name)
         return tuple(HoldRecord(**row) for row in self._rows(statement))
@@ -63,16 +65,6 @@ class HoldTables(Tables):
         if not rows:
             raise StoreError(f"{self.path} has lost the update of hold {hold.id}", hint="run `syncd verify`")
         return UpdateRecord(**rows[0])
-
-    def prune_holds(self, keep: int) -> int:
-        """Forget all but the newest ``keep`` ended holds, and updates that no hold names; return how many holds."""
-        over = not_(_KEPT)
-        newest = select(holds.c.id).where(over).order_by(holds.c.id.desc()).limit(max(keep, 1))
-        with writing(self._engine, self.path) as connection:
-            count = connection.execute(delete_from(holds).where(over, holds.c.id.not_in(newest))).rowcount
-            named = select(holds.c.update_id)
-            connection.execute(delete_from(updates).where(updates.c.id.not_in(named)))
-            return count
 
 
 def end_hold(connection: Connection, ended: HoldEnd, now: datetime) -> None:

@@ -1,9 +1,9 @@
 """The part of the catalog that keeps each list: its origin, its head and its published versions."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Connection, Select, func, insert, select, update
 from sqlalchemy import delete as delete_from
@@ -30,6 +30,9 @@ from syncd.model import ListName
 from syncd.outcomes import Lane
 from syncd.publish.ledger import HeadMove
 from syncd.units import CLOCK_TOLERANCE
+
+_AT_ONCE: Final = 200
+"""Versions read at once: about 2 MB of manifests."""
 
 
 class ListTables(Tables):
@@ -109,6 +112,12 @@ class ListTables(Tables):
         rows = self._rows(statement.order_by(versions.c.version.desc()).limit(1))
         return VersionRecord(**rows[0]) if rows else None
 
+    def version_after(self, name: ListName, version: int) -> VersionRecord | None:
+        """Return the kept version that follows ``version``, whose direct successor may have been forgotten."""
+        newer = select(versions).where(versions.c.list == name, versions.c.version > version)
+        rows = self._rows(newer.order_by(versions.c.version).limit(1))
+        return VersionRecord(**rows[0]) if rows else None
+
     def oldest_version(self, name: ListName) -> VersionRecord | None:
         """Return the oldest kept version of a list; None if there is no such list."""
         rows = self._rows(select(versions).where(versions.c.list == name).order_by(versions.c.version).limit(1))
@@ -119,28 +128,28 @@ class ListTables(Tables):
         statement = select(versions).where(versions.c.list == name).order_by(versions.c.version.desc()).limit(limit)
         return tuple(VersionRecord(**row) for row in self._rows(statement))
 
+    def each_version(self, name: ListName, since: int = 0) -> Iterator[VersionRecord]:
+        """Yield the published versions of a list from number ``since`` on, oldest first, some at a time."""
+        while True:
+            newer = (versions.c.list == name, versions.c.version >= since)
+            rows = self._rows(select(versions).where(*newer).order_by(versions.c.version).limit(_AT_ONCE))
+            for row in rows:
+                yield VersionRecord(**row)
+            if len(rows) < _AT_ONCE:
+                return
+            since = rows[-1]["version"] + 1
+
     def head_rows(self) -> dict[ListName, int]:
         """Return the number of entries in force in each head, without reading the manifests."""
-        statement = select(heads.c.list, versions.c.rows).join(
-            versions, (versions.c.list == heads.c.list) & (versions.c.version == heads.c.version)
-        )
-        return {ListName(row["list"]): int(row["rows"]) for row in self._rows(statement)}
+        of_head = (versions.c.list == heads.c.list, versions.c.version == heads.c.version)
+        rows = select(versions.c.rows).where(*of_head).scalar_subquery()  # a join would read every version there is
+        return {ListName(row["list"]): int(row["rows"]) for row in self._rows(select(heads.c.list, rows.label("rows")))}
 
     def history(self, name: ListName, limit: int) -> tuple[VersionSummary, ...]:
         """Return the newest ``limit`` versions of a list without their manifests, oldest first."""
         wanted = [versions.c[field.name] for field in fields(VersionSummary)]
         statement = select(*wanted).where(versions.c.list == name).order_by(versions.c.version.desc()).limit(limit)
         return tuple(VersionSummary(**row) for row in reversed(self._rows(statement)))
-
-    def prune_versions(self, name: ListName, keep: int) -> int:
-        """Forget all but the newest ``keep`` versions of a list, and never the head's; return how many."""
-        newest = select(versions.c.version).where(versions.c.list == name).order_by(versions.c.version.desc())
-        old = delete_from(versions).where(
-            versions.c.list == name, versions.c.version.not_in(newest.limit(max(keep, 1)))
-        )
-        head = select(heads.c.version).where(heads.c.list == name)
-        with writing(self._engine, self.path) as connection:
-            return connection.execute(old.where(versions.c.version.not_in(head))).rowcount
 
 
 def version_in_force(name: ListName) -> Select[Any]:

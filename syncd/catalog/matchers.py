@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
-from sqlalchemy import Connection, func, insert, select, tuple_, update
+from sqlalchemy import Connection, insert, select, tuple_, update
 from sqlalchemy import delete as delete_from
 
 from syncd.catalog.audit import append
@@ -11,7 +11,7 @@ from syncd.catalog.database import Tables, put, values_of, writing
 from syncd.catalog.history import put_loads
 from syncd.catalog.history_records import Load
 from syncd.catalog.records import AuditEntry, LoadedVersion, MatcherRecord
-from syncd.catalog.tables import loaded, matchers, versions
+from syncd.catalog.tables import heads, loaded, matchers, versions
 from syncd.errors import UsageError, did_you_mean
 from syncd.model import ListName
 
@@ -87,9 +87,11 @@ class MatcherTables(Tables):
 
     def due_versions(self, published_by: datetime) -> Mapping[ListName, int]:
         """Return the newest version of every list that was published by then."""
-        newest = select(versions.c.list, func.max(versions.c.version).label("version")).group_by(versions.c.list)
-        rows = self._rows(newest.where(versions.c.created_at <= published_by))
-        return {ListName(row["list"]): int(row["version"]) for row in rows}
+        # A look-up for each list, from its newest version back: what was published long ago is never read.
+        by_then = (versions.c.list == heads.c.list, versions.c.created_at <= published_by)
+        newest = select(versions.c.version).where(*by_then).order_by(versions.c.version.desc()).limit(1)
+        rows = self._rows(select(heads.c.list, newest.scalar_subquery().label("version")))
+        return {ListName(row["list"]): int(row["version"]) for row in rows if row["version"] is not None}
 
 
 def _is_permitted(connection: Connection, name: str) -> bool:

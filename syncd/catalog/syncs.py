@@ -1,12 +1,12 @@
 """The part of the catalog that keeps the state of each source, and its syncs."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from datetime import datetime
 from typing import Any, Final
 
 from pydantic import JsonValue
-from sqlalchemy import Connection, Select, insert, select, update
+from sqlalchemy import Connection, Select, insert, or_, select, update
 
 from syncd.catalog.database import Tables, put, values_of, writing
 from syncd.catalog.records import SourceState, SyncFault, SyncRecord
@@ -14,7 +14,8 @@ from syncd.catalog.tables import sources, syncs
 from syncd.errors import StoreError
 from syncd.outcomes import Outcome
 
-_FAULTLESS: Final = (Outcome.PUBLISHED, Outcome.UP_TO_DATE)
+GOOD: Final = (Outcome.PUBLISHED, Outcome.UP_TO_DATE)
+"""Outcomes of a sync that verified all lists of its source."""
 _LOOKED_AT: Final = 20
 _RECORD: Final = tuple(syncs.c[field.name] for field in fields(SyncRecord))
 
@@ -112,13 +113,21 @@ class SyncTables(Tables):
         A sync that only held rows verified its lists. Of such syncs the newest are looked at: if each of them had
         another fault as well, the time of the last sync without any fault is returned.
         """
-        ended = _newest().where(syncs.c.source == source, syncs.c.dry_run.is_(False))
-        newest = self._syncs(ended.where(syncs.c.outcome.in_((*_FAULTLESS, Outcome.HELD))).limit(_LOOKED_AT))
-        verified = (sync for sync in newest if all(fault.outcome is Outcome.HELD for fault in sync.faults.values()))
-        good = next(verified, None) or next(
-            iter(self._syncs(ended.where(syncs.c.outcome.in_(_FAULTLESS)).limit(1))), None
-        )
-        return good.finished_at if good else None
+        found = (*self._last_of(source, GOOD, 1), *self._last_of(source, (Outcome.HELD,), _LOOKED_AT))
+        verified = [sync for sync in found if all(fault.outcome is Outcome.HELD for fault in sync.faults.values())]
+        return max((sync.finished_at for sync in verified if sync.finished_at), default=None)
+
+    def _last_of(self, source: str, outcomes: Iterable[Outcome], limit: int) -> tuple[SyncRecord, ...]:
+        """Return the last syncs of each outcome.
+
+        They are found by their numbers, which the index has for each outcome: a source may have failed for months.
+        """
+        same = (syncs.c.source == source, syncs.c.dry_run.is_(False))
+        last = [
+            select(syncs.c.number).where(*same, syncs.c.outcome == outcome).order_by(syncs.c.number.desc()).limit(limit)
+            for outcome in outcomes
+        ]
+        return self._syncs(_newest().where(or_(*(syncs.c.number.in_(number) for number in last))))
 
     def _syncs(self, statement: Select[Any]) -> tuple[SyncRecord, ...]:
         return tuple(SyncRecord(**row) for row in self._rows(statement))

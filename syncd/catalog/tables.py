@@ -34,7 +34,7 @@ from syncd.format.manifest import EndState, ManifestRef, SegmentRef, Withheld
 from syncd.model import Algorithm, Counts, ListName
 from syncd.outcomes import Finding, HoldReason, Lane, Outcome
 
-REVISION: Final = "0011"
+REVISION: Final = "0012"
 """The schema that this code reads and writes."""
 
 
@@ -136,6 +136,8 @@ syncs: Final = Table(
     Column("faults", FAULTS, nullable=False, server_default="{}"),
     UniqueConstraint("id"),
     Index(None, "source", "number"),
+    Index(None, "outcome"),
+    Index("ix_syncs_source_dry_run", "source", "dry_run", "outcome", "number"),
     sqlite_autoincrement=True,
 )
 
@@ -187,6 +189,13 @@ sizes: Final = Table(
     Column("removed", LONG, nullable=False),
     Column("reference", Boolean, nullable=False),
     Index(None, "list", "at"),
+)
+
+kept_versions: Final = Table(
+    "kept_versions",  # lists whose old versions were forgotten: all since ``first`` are kept, older ones only if needed
+    metadata,
+    Column("list", Text, primary_key=True),
+    Column("first", LONG, nullable=False),
 )
 
 updates: Final = Table(

@@ -154,4 +154,8 @@ def _show_check(result: Document) -> None:
     if not stated:
         note("no signed document of the feed states a head yet: removing the newest records would not be detected")
     compared = f", compared with {count(len(stated), 'signed document')}" if stated else ""
-    say(f"unbroken: {count(result['records'], 'record')}{compared}")
+    removed = result.get("removed", 0)  # an older daemon does not report it
+    if removed:
+        since = f"the log is kept since {day(datetime.fromisoformat(result['since']))} UTC"
+        note(f"{since}; records 1 to {removed:,} were removed, as [retention] says")
+    say(f"unbroken: {count(result['records'] - removed, 'record')}{compared}")

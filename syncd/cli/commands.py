@@ -60,6 +60,7 @@ OF_PROGRAM: Final = {
     "diff": Place("diff", "diff", "Count the changes between two published versions of a list."),
     "explain": Place("explain", "explain", "Explain why a digest matches, or matched."),
     "verify": Place("verify", "verify", "Verify everything on disk again, from trust root to last byte."),
+    "gc": Place("collect", "gc", "Remove old files and records now, as syncs do once an hour."),
     "backup": Place("repair", "backup", "Write the operator's state to one file, mode 0600."),
     "recover": Place("repair", "recover", "Continue from a restored backup, with higher version numbers."),
     "retrust": Place("repair", "retrust", "Accept the new trust root of a partner that rebuilt its feed."),
@@ -133,7 +134,8 @@ def _syncd(
     decide on holds:     syncd holds, release, discard
     correct mistakes:    syncd suppress, suppressions, unsuppress, rollback, unpin
     keep good files out: syncd known-good
-    and maintain:        syncd matchers, audit, verify, backup, recover, retrust, retire
+    and maintain:        syncd matchers, audit, verify, gc, backup, recover, retrust,
+                         retire
     Matchers' hosts:     syncd pull, lookup, match, verify
 
     \b

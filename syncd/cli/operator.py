@@ -86,16 +86,17 @@ def locked_publisher(settings: Any, purpose: str) -> "Iterator[Publisher]":
             credentials=given,
             limits=settings.limits,
             second_operator=lambda: settings.corrections.second_operator,
+            retention=settings.retention.limits,
         ) as publisher,
     ):
         yield publisher
 
 
 @contextmanager
-def keyless_publisher(folder: StateFolder, purpose: str | None) -> "Iterator[Publisher]":
+def keyless_publisher(folder: StateFolder, purpose: str | None, **options: Any) -> "Iterator[Publisher]":
     """Open a state without its online keys; with its lock held if there is a ``purpose`` for it."""
     held = state_lock(folder, purpose) if purpose else nullcontext()
-    with held, _open_publisher(folder, online=False) as publisher:
+    with held, _open_publisher(folder, online=False, **options) as publisher:
         yield publisher
 
 

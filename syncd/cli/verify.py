@@ -41,6 +41,7 @@ def verify(
         Path | None,
         typer.Option(metavar="FILE", readable=False, help="The trust root, obtained out of band; default: DIR's own."),
     ] = None,
+    deep: Annotated[bool, typer.Option("--deep", help="Also replay the history that is kept.")] = False,
     config: ConfigFile = None,
     as_json: JsonFlag = False,
 ) -> int:
@@ -52,6 +53,10 @@ def verify(
     SQLite's own files beside the catalog: publishing and pulling continue. A copy's own root.json proves that the copy
     is intact; only --root proves who published it. Without DIR, members of the group syncd-operators have the running
     daemon do it; the owner of the state reads it.
+
+    --deep replays the kept history of every list from its oldest version: each manifest names the one before it, each
+    delta gives the signed counts and end state, and each end state is computed again from rows. It reads the list once
+    more, and once for every kept version that was folded.
 
     \b
     Exit codes:
@@ -69,9 +74,11 @@ def verify(
     given = arguments.root(root) if root else None
     with progress("verifying") as report, arguments.readable(folder or Path("the state folder")):
         if folder is None:
-            document = _verify_state(given, config, report)
+            document = _verify_state(given, config, report, deep=deep)
         else:
-            document = proof_document(_prove(folder, given, lambda done, total: report("files", done, total)))
+            document = proof_document(
+                _prove(folder, given, lambda done, total: report("files", done, total), deep=deep)
+            )
     if as_json:
         print_json(document)
     else:
@@ -79,22 +86,25 @@ def verify(
     return int(document["exit_code"])
 
 
-def _verify_state(root: bytes | None, config: Path | None, report: ReportProgress) -> Document:
+def _verify_state(root: bytes | None, config: Path | None, report: ReportProgress, *, deep: bool) -> Document:
     """Verify the configured state, or have the daemon do it."""
-    asked = {"root": root.decode(errors="replace") if root is not None else None}
-    document, _ = ask_document(load_config(config), "verify", asked, utc_now(), report)
+    settings = load_config(config)
+    asked: dict[str, object] = {"root": root.decode(errors="replace") if root is not None else None}
+    if deep:  # left out otherwise: an older daemon does not know it
+        asked |= {"deep": True, "kept": settings.retention.published_versions}
+    document, _ = ask_document(settings, "verify", asked, utc_now(), report)
     return document
 
 
-def _prove(folder: Path, root: bytes | None, report: Progress) -> Proof:
+def _prove(folder: Path, root: bytes | None, report: Progress, *, deep: bool) -> Proof:
     """Verify a copy, a feed or a state, whichever the folder is."""
     if _contains(folder, "current.json"):
-        return prove_copy(folder, root, utc_now(), report)
+        return prove_copy(folder, root, utc_now(), report, deep=deep)
     if not _contains(folder, "catalog.sqlite3"):
-        return prove_feed(folder, root, utc_now(), report)
+        return prove_feed(folder, root, utc_now(), report, deep=deep)
     from syncd.verify.state import prove_state  # SQLAlchemy: the host of a matcher has none
 
-    return prove_state(StateFolder(folder), root, utc_now(), report)
+    return prove_state(StateFolder(folder), root, utc_now(), report, deep=deep)
 
 
 def _contains(folder: Path, name: str) -> bool:
@@ -115,12 +125,13 @@ def _show(proof: Document) -> None:
                 str(one["version"]),
                 f"{one['rows']:,}",
                 str(one["segments"]),
+                str(one.get("versions", "")),  # an older daemon does not report it
                 str(one["deltas_applied"]),
                 "proved" if one["proved"] else "FAULT",
             )
             for one in proof["lists"]
         ]
-        show_table(("list", "version#", "rows#", "segments#", "deltas#", "~"), rows, red)
+        show_table(("list", "version#", "rows#", "segments#", "kept#", "deltas#", "~"), rows, red)
     for text in proof["notes"]:
         note(text, kind="note")
     for fault in proof["faults"]:
@@ -130,8 +141,11 @@ def _show(proof: Document) -> None:
 
 
 def _named(fault: Document) -> SyncdError:
-    """Return the error of a fault, with the name of the file."""
+    """Return the error of a fault, with the name of the file, and with the list and version if they are known."""
     error = error_of(fault)
     if fault["file"] not in error.message:
         error.message = f"{fault['file']}: {error.message}"
+    needed_by = f"{fault.get('list')} version {fault.get('version')}"
+    if fault.get("version") and needed_by not in error.message:
+        error.message = f"{needed_by}: {error.message}"
     return error

@@ -20,12 +20,13 @@ from syncd.feed.folder import FeedFolder
 from syncd.files import TEMPORARY_PREFIX, install_bytes, remove_temporaries, storage
 from syncd.format.manifest import Manifest
 from syncd.model import ListName
+from syncd.retention import RetentionLimits
 
-GRACE: Final = timedelta(hours=24)
+GRACE: Final = RetentionLimits.grace
 EVERY: Final = timedelta(hours=1)
 """How often a sync removes old files: listing all files costs more than the publication of a small delta."""
-KEPT_VERSIONS: Final = 16
-"""Versions of a list whose files are kept, including the current one."""
+KEPT_VERSIONS: Final = RetentionLimits.published_versions
+"""Versions of a list whose files a feed without a configuration keeps, including the current one."""
 
 _RECORD: Final = "unnamed.json"
 _MAX_RECORD: Final = 64 << 20
@@ -35,11 +36,52 @@ publication would cost more than all the rest of it."""
 
 
 @dataclass(frozen=True)
-class Collected:
-    """The number and the size of the removed files."""
+class FileCount:
+    """A number of files, and their bytes."""
 
     files: int = 0
     bytes: int = 0
+
+    def __add__(self, other: "FileCount") -> "FileCount":
+        return FileCount(self.files + other.files, self.bytes + other.bytes)
+
+
+@dataclass(frozen=True)
+class Collected:
+    """Removed files by kind (see `kind_of`), and unnamed files that are kept until the delay has passed."""
+
+    removed: Mapping[str, FileCount] = field(default_factory=dict)
+    waiting: Mapping[str, FileCount] = field(default_factory=dict)
+
+    @property
+    def files(self) -> int:
+        """The number of removed files."""
+        return sum(count.files for count in self.removed.values())
+
+    @property
+    def bytes(self) -> int:
+        """The size of the removed files."""
+        return sum(count.bytes for count in self.removed.values())
+
+    def __add__(self, other: "Collected") -> "Collected":
+        return Collected(_total(self.removed, other.removed), _total(self.waiting, other.waiting))
+
+
+def _total(some: Mapping[str, FileCount], more: Mapping[str, FileCount]) -> dict[str, FileCount]:
+    none = FileCount()
+    return {kind: some.get(kind, none) + more.get(kind, none) for kind in {**some, **more}}
+
+
+def kind_of(path: str) -> str:
+    """Return the kind of a file of `layout`, for reports."""
+    if path.rpartition("/")[2].startswith(TEMPORARY_PREFIX):
+        return "temporary"
+    if path.startswith(f"{layout.METADATA}/"):
+        return "metadata"
+    if layout.is_manifest(path):
+        return "manifests"
+    word = path.split("/")[-2]
+    return word if word in {"segments", "evidence"} else "other"
 
 
 def collect(
@@ -49,29 +91,41 @@ def collect(
     grace: timedelta = GRACE,
     *,
     files: Iterable[str] | None = None,
+    dry_run: bool = False,
 ) -> Collected:
     """Remove the files below ``v1`` and ``metadata`` that were not ``named`` for ``grace``. Call with the lock held.
 
     Half-written files of killed processes are removed at once: all writers hold the lock. ``named``: paths of `layout`.
     ``files``: the existing paths, if they were listed before the lock was taken. Raises `StoreError`.
+
+    Files go one by one, those unnamed for longest first, and the record is replaced last. A process that is killed in
+    between has removed only files that nothing names; the next one continues.
     """
     keep = set(named)
     since = _read_record(folder).unnamed
-    remove_temporaries(folder.root)
-    remove_temporaries(folder.work)
+    if not dry_run:
+        remove_temporaries(folder.root)
+        remove_temporaries(folder.work)
     existing = folder.store.names() if files is None else files
     unnamed = {path: since.get(path, now.timestamp()) for path in existing if path not in keep}
-    unnamed |= {path: 0.0 for path in unnamed if path.rpartition("/")[2].startswith(TEMPORARY_PREFIX)}
-    count = length = 0
-    for path, noticed in sorted(unnamed.items()):
-        if now.timestamp() - noticed >= grace.total_seconds():
-            if folder.store.length(path) is not None:  # it may be gone since the files were listed
-                length += folder.store.remove(path)
-                count += 1
+    unnamed |= {path: 0.0 for path in unnamed if kind_of(path) == "temporary"}
+    removed: dict[str, FileCount] = {}
+    waiting: dict[str, FileCount] = {}
+    for path, noticed in sorted(unnamed.items(), key=lambda item: (item[1], item[0])):
+        length = folder.store.length(path)
+        if length is None:  # gone since the files were listed
             del unnamed[path]
-    record = json.dumps({"collected": now.timestamp(), "unnamed": unnamed})
-    install_bytes(folder.work / _RECORD, record.encode(), mode=0o600, durable=False)
-    return Collected(count, length)
+            continue
+        old = now.timestamp() - noticed >= grace.total_seconds()
+        counts, kind = removed if old else waiting, kind_of(path)
+        counts[kind] = counts.get(kind, FileCount()) + FileCount(1, length)
+        if old and not dry_run:
+            folder.store.remove(path)
+            del unnamed[path]
+    if not dry_run:
+        record = json.dumps({"collected": now.timestamp(), "unnamed": unnamed})
+        install_bytes(folder.work / _RECORD, record.encode(), mode=0o600, durable=False)
+    return Collected(removed, waiting)
 
 
 def is_due(folder: FeedFolder, now: datetime, every: timedelta = EVERY) -> bool:
@@ -108,19 +162,33 @@ def named_by_manifest(manifest: Manifest, sha256: str) -> Iterator[str]:
         yield layout.segment_path(manifest.list, ref.sha256)
 
 
+def named_by_version(manifest: Manifest, sha256: str) -> Iterator[str]:
+    """Yield the files to roll back to a version and to compare with it: manifest and stack."""
+    yield layout.manifest_path(manifest.list, sha256)
+    for ref in manifest.stack:
+        yield layout.segment_path(manifest.list, ref.sha256)
+
+
 def named_by_feed(
-    folder: FeedFolder, heads: dict[ListName, str], metadata: Iterable[str], kept: int = KEPT_VERSIONS
+    folder: FeedFolder,
+    heads: dict[ListName, str],
+    metadata: Iterable[str],
+    kept: int = KEPT_VERSIONS,
+    evidence: int = KEPT_VERSIONS,
 ) -> set[str]:
     """Return the files that a feed, or a copy of one, needs: each list's newest versions, and its signed metadata.
 
-    Each list can be rolled back over ``kept`` versions. If its manifest cannot be read, all its files are needed.
+    Each list can be rolled back over ``kept`` versions, with the evidence of ``evidence`` of them. If its manifest
+    cannot be read, all its files are needed.
     """
     named = {f"{layout.METADATA}/{file}" for file in metadata}
     for name, head in heads.items():
         try:
             named |= set(named_by_manifest(folder.manifest(name, head), head))
-            for version in _newest(folder, name, head, kept):
+            for position, version in enumerate(_newest(folder, name, head, kept)):
                 named |= version.needs
+                if position < evidence and version.evidence:
+                    named.add(version.evidence)
         except (FeedError, StoreError):  # a damaged or missing manifest: the files it needs are what repairs the list
             named |= {path for path in folder.store.names() if path.startswith(f"v1/{name}/")}
     return named
@@ -130,6 +198,7 @@ def named_by_feed(
 class _Version:
     needs: frozenset[str]
     """the files to roll back to it and to compare with it, without those to follow it"""
+    evidence: str | None
     previous: str | None
     """the SHA-256 of the previous manifest"""
 
@@ -147,18 +216,26 @@ def _newest(folder: FeedFolder, name: ListName, sha256: str | None, kept: int) -
 @lru_cache(_REMEMBERED)
 def _version(root: Path, name: ListName, sha256: str) -> _Version:
     manifest = FeedFolder(root).manifest(name, sha256)
-    needs = {layout.manifest_path(name, sha256), *(layout.segment_path(name, ref.sha256) for ref in manifest.stack)}
-    if manifest.origin and manifest.origin.evidence:
-        needs.add(layout.evidence_path(name, manifest.origin.evidence.sha256))
-    previous = manifest.previous.sha256 if manifest.previous else None
-    return _Version(frozenset(map(sys.intern, needs)), previous)
+    evidence = manifest.origin.evidence if manifest.origin else None
+    return _Version(
+        frozenset(map(sys.intern, named_by_version(manifest, sha256))),
+        layout.evidence_path(name, evidence.sha256) if evidence else None,
+        manifest.previous.sha256 if manifest.previous else None,
+    )
 
 
-def remove_old_parts(folder: Path, now: datetime, age: timedelta = timedelta(days=7)) -> None:
-    """Remove partial downloads that were not continued for ``age``."""
+def remove_old_parts(
+    folder: Path, now: datetime, age: timedelta = timedelta(days=7), *, dry_run: bool = False
+) -> FileCount:
+    """Remove partial downloads that were not continued for ``age``. Return how many."""
+    removed = FileCount()
     if not folder.is_dir():
-        return
+        return removed
     for path in folder.iterdir():
         with storage(path, "remove"):
-            if now - datetime.fromtimestamp(path.stat().st_mtime, UTC) > age:
-                path.unlink()
+            status = path.stat()
+            if now - datetime.fromtimestamp(status.st_mtime, UTC) > age:
+                removed += FileCount(1, status.st_size)
+                if not dry_run:
+                    path.unlink()
+    return removed

@@ -18,6 +18,7 @@ from syncd.catalog.folder import StateFolder
 from syncd.catalog.history_records import HistoryKind, HistoryMonth, HistoryRecord
 from syncd.errors import SegmentError, StoreError
 from syncd.files import PRIVATE_FILE, install_file, link_files, lock, make_folder, sha256_file, storage, temporary_path
+from syncd.format.manifest import SegmentRef
 from syncd.history.files import HistoryFolder, Kind, MonthFile
 from syncd.history.rows import HistoryRows, OpenMonth, damaged, merge, write
 from syncd.history.segments import rows_of, segment_places
@@ -69,6 +70,16 @@ def keep(state: StateFolder, catalog: Catalog, now: datetime) -> Kept:
     if faults:
         raise faults[0]
     return done
+
+
+def unlinked(state: StateFolder, catalog: Catalog) -> Iterator[tuple[HistoryRecord, SegmentRef]]:
+    """Yield the segments that the history needs and has no link to yet, each with its record. Raises `StoreError`."""
+    for name in catalog.history_lists():
+        for record in (*catalog.unfolded_history(name), *catalog.history_states(name)):
+            for ref in record.segments if record.kind is not HistoryKind.LOST else ():
+                link = segment_places(state, name, record.source, ref)[0]
+                if not _has_length(link, ref.length):
+                    yield record, ref
 
 
 def private_folder(path: Path) -> Path:

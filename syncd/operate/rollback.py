@@ -12,6 +12,7 @@ from syncd.catalog.records import AuditEntry, HeadRecord, HoldRecord, Pin, Versi
 from syncd.errors import CodeNeeded, RefusedError, StoreError, UsageError
 from syncd.feed import layout
 from syncd.feed.folder import FeedFolder
+from syncd.feed.kept import in_ranges
 from syncd.format import manifest as manifests
 from syncd.format.manifest import Manifest
 from syncd.model import Counts, ListName
@@ -171,7 +172,7 @@ def _older(publisher: Publisher, head: HeadRecord, version: int) -> Manifest:
         if manifest.retired is None and not feed.missing(head.list, manifest.stack):
             return manifest
     kept = [older.version for older in usable_versions(publisher.catalog, feed, head)]
-    range_ = f"versions that can be used: {kept[-1]} to {kept[0]}" if kept else "no older version is kept"
+    range_ = f"versions that can be used: {in_ranges(kept)}" if kept else "no older version is kept"
     known = "is the version in force" if version == head.version else "is not kept"
     raise UsageError(
         f"version {version} of {head.list} {known}", hint=f"{range_}; `syncd snapshots {head.list}` lists them"

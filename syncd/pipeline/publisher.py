@@ -10,9 +10,8 @@ from typing import Final
 from syncd.catalog.catalog import Catalog
 from syncd.catalog.folder import StateFolder
 from syncd.catalog.records import AuditEntry, HeadNote, OriginMove, Records, head_name
-from syncd.catalog.sizes import KEPT_SIZES
 from syncd.errors import MismatchError, RefusedError, StoreError, SyncdError
-from syncd.feed import garbage, layout
+from syncd.feed import layout
 from syncd.feed.signed import load_repository
 from syncd.files import lock, sha256_file
 from syncd.format.freshness import SourceAges
@@ -21,7 +20,8 @@ from syncd.history.keep import keep, prune
 from syncd.limits import DEFAULT_LIMITS, ListLimits
 from syncd.model import ListName
 from syncd.outcomes import HoldReason
-from syncd.pipeline.heads import ListState, named_segments, read_state
+from syncd.pipeline.collector import Collector
+from syncd.pipeline.heads import ListState, read_state
 from syncd.pipeline.limits_of_age import restated, stating
 from syncd.pipeline.next_version import SettleContext
 from syncd.pipeline.owed import fold_owed
@@ -29,10 +29,10 @@ from syncd.pipeline.settle.result import Settled
 from syncd.pipeline.settle.update import settle_again, settle_update
 from syncd.pipeline.values import Over, Update
 from syncd.pipeline.wire import encode_staged
-from syncd.publish import author
 from syncd.publish.compact import fold_due, is_fold_due
 from syncd.publish.publication import Announce, FeedPublisher, Proposal, Resign, Start, unannounced
 from syncd.publish.rotate import online_signers
+from syncd.retention import RetentionLimits
 from syncd.store.store import Store
 from syncd.trust.keys import Signers
 from syncd.trust.values import lifetime
@@ -46,11 +46,6 @@ def no_configured_limits(source: str, name: ListName) -> ListLimits:
     return DEFAULT_LIMITS
 
 
-_KEPT_PUBLICATIONS: Final = 20
-_KEPT_HOLDS: Final = 1000
-"""Ended holds that the catalog keeps."""
-_KEPT_RECORDS: Final = 1000
-"""Versions of a list that the catalog keeps, each with its manifest (about 10 kB)."""
 _PATIENCE: Final = 60.0
 """Seconds to wait while the sync of another source publishes into the same feed."""
 
@@ -59,7 +54,7 @@ _PATIENCE: Final = 60.0
 class Publisher:
     """The facade of publishing: the only way to change heads, origins and the feed's metadata in an operator's state.
 
-    It judges and settles updates and holds, compacts lists, signs the timestamp, repairs and removes segment files, and
+    It judges and settles updates and holds, compacts lists, signs the timestamp, repairs and
     says what is published now. The catalog is the ledger: the commit point is one of its transactions. `core` is for
     acts that have no method here (recovery, retirement, backup).
     """
@@ -73,6 +68,8 @@ class Publisher:
     """the gate's limits of a list, by its source and its name there"""
     second_operator: Callable[[], bool] = lambda: True
     """returns false if one operator may take any number of rows off a list"""
+    retention: Callable[[], RetentionLimits] = RetentionLimits
+    """returns the limits of the past that is kept, which may change while the daemon runs"""
 
     @property
     def core(self) -> FeedPublisher[Records]:
@@ -173,7 +170,7 @@ class Publisher:
         if records is None:
             return settled
         if records.ended:
-            self.catalog.prune_holds(_KEPT_HOLDS)
+            self.catalog.prune_holds(self.retention().holds)
         lists = {hold.list for hold in records.opened}
         known = {hold.sha256: hold for name in lists for hold in self.catalog.holds(name)}  # the newest hold wins
         return replace(
@@ -292,48 +289,14 @@ class Publisher:
             keep(self.folder, self.catalog, now)
             prune(self.folder, self.catalog, now, retention)
 
+    @property
+    def collector(self) -> Collector:
+        """Removes old files and records of this state."""
+        return Collector(self.folder, self.catalog, self.retention())
+
     def collect_garbage(self, source: str, now: datetime) -> None:
-        """Remove files that no kept version names, from the feed and from one source's folder; forget old records.
-
-        The history is brought up to date first: it still needs some of them. If that fails, files that only it needs
-        are removed 24 hours later at the earliest. The caller holds the source's lock. Raises `StoreError`,
-        `RefusedError`.
-        """
-        with suppress(StoreError, RefusedError):
-            keep(self.folder, self.catalog, now)
-        author.collect_garbage(self.folder.feed, now, _PATIENCE)
-        self.catalog.prune_publications(_KEPT_PUBLICATIONS)
-        for head in self.catalog.heads():
-            self.catalog.prune_versions(head.list, _KEPT_RECORDS)
-        self.catalog.prune_sizes(now - KEPT_SIZES)
-        folder = self.folder.source(source)
-        garbage.collect(folder, self._named_of(source), now)
-        garbage.remove_old_parts(folder.downloads, now)
-        self.collect_leftovers(now)
-
-    def collect_leftovers(self, now: datetime) -> None:
-        """Remove the files of sources without a followed list, which no sync of theirs will do.
-
-        A source with a running sync is skipped, because its first list may be on its way. Raises `StoreError`.
-        """
-        followed = {origin.source for origin in self.catalog.origins()}
-        followed |= {hold.source for hold in self.catalog.holds()}
-        for name in sorted(path.name for path in self.folder.root.glob("sources/*")):
-            if name not in followed:
-                folder = self.folder.source(name)
-                with suppress(RefusedError), lock(folder.lock, f"removing old files of {name}"):
-                    garbage.collect(folder, (), now)
-                    garbage.remove_old_parts(folder.downloads, now)
-
-    def _named_of(self, source: str) -> set[str]:
-        """Return the files that a source's folder needs, also for a list whose first version is held."""
-        lists = {origin.list for origin in self.catalog.origins() if origin.source == source}
-        lists |= {ListName(hold.list.partition(".")[2]) for hold in self.catalog.holds() if hold.source == source}
-        return {
-            layout.segment_path(name, ref.sha256)
-            for name in lists
-            for ref in named_segments(self.list_state(source, name))
-        }
+        """Remove old records, and old files of the feed and of one source. Raises as `Collector.after_sync`."""
+        self.collector.after_sync(source, now)
 
     def resign(self, now: datetime) -> None:
         """Sign the timestamp again, with the times of the last verifications. Raises `StoreError`, `RefusedError`."""
@@ -396,6 +359,7 @@ def open_publisher(
     credentials: Path | None = None,
     limits: LimitsOf = no_configured_limits,
     second_operator: Callable[[], bool] = lambda: True,
+    retention: Callable[[], RetentionLimits] = RetentionLimits,
 ) -> Iterator[Publisher]:
     """Open the catalog and the online keys, and finish a publication that a crash interrupted.
 
@@ -404,7 +368,9 @@ def open_publisher(
     """
     with ExitStack() as opened:
         try:
-            publisher = replace(_open_publisher(folder, opened), limits=limits, second_operator=second_operator)
+            publisher = replace(
+                _open_publisher(folder, opened), limits=limits, second_operator=second_operator, retention=retention
+            )
             if online:
                 signers = online_signers(folder.feed, folder.keys, credentials=credentials)
                 publisher = replace(publisher, signers=signers)

@@ -272,10 +272,15 @@ class _Sync:
         return None
 
     def _sign_if_due(self) -> SyncdError | None:
-        """Sign the timestamp unless this sync just did; return the error that prevents it."""
+        """Sign the timestamp unless this sync just did; return the error that prevents it.
+
+        It is due once an hour: then records of old syncs are removed too, of sources that never publish as well.
+        """
         try:
-            if not self.dry_run and not self._changed:
-                sign_if_due(self.publisher, self.clock(), (self.source.ages,))
+            if self.dry_run or self._changed:
+                return None
+            if sign_if_due(self.publisher, self.clock(), (self.source.ages,)):
+                self.publisher.collector.records(self.clock())
         except SyncdError as error:
             self.explain(error)
             return error

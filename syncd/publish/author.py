@@ -3,6 +3,7 @@
 The feed folder is the only state: its ledger is a journal in the folder's private part.
 """
 
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -24,6 +25,7 @@ from syncd.publish.first_keys import first_keys, forget_first_keys
 from syncd.publish.journal import Journal
 from syncd.publish.publication import FeedPublisher, Proposal, Start
 from syncd.publish.request import MakeBatch, Permit, Published, PublishRequest, permit_all
+from syncd.retention import DEFAULTS, RetentionLimits
 from syncd.trust.keys import Signers
 from syncd.trust.repository import Repository, create
 from syncd.trust.values import lifetime
@@ -202,18 +204,29 @@ def retire(folder: FeedFolder, name: ListName, signers: Signers, now: datetime) 
     return manifest
 
 
-def collect_garbage(folder: FeedFolder, now: datetime, patience: float = 0.0) -> Collected:
+def collect_garbage(
+    folder: FeedFolder,
+    now: datetime,
+    patience: float = 0.0,
+    *,
+    limits: RetentionLimits = DEFAULTS,
+    also: Callable[[], Iterable[str]] = tuple,
+    dry_run: bool = False,
+) -> Collected:
     """Remove files that no kept version names. They are listed before the lock is taken.
 
-    Raises `RefusedError` if the lock is not free within ``patience`` seconds, and `StoreError`.
+    ``also``: returns further files to keep; called with the lock held. Raises `RefusedError` if the lock is not free
+    within ``patience`` seconds, and `StoreError`.
     """
     files = tuple(folder.store.names())
     with lock(folder.lock, "removing old files", patience):
-        folder.remove_stale_scratch()
-        return garbage.collect(folder, _named(folder), now, files=files)
+        if not dry_run:
+            folder.remove_stale_scratch()
+        named = _named(folder, limits).union(also())
+        return garbage.collect(folder, named, now, limits.grace, files=files, dry_run=dry_run)
 
 
-def _named(folder: FeedFolder) -> set[str]:
+def _named(folder: FeedFolder, limits: RetentionLimits) -> set[str]:
     """Return the paths of all files that the feed needs."""
     repository = load_repository(folder)
     heads = {
@@ -223,7 +236,8 @@ def _named(folder: FeedFolder) -> set[str]:
     }
     metadata = [f"{version}.{role}.json" for role, version in repository.versions.items()]
     roots = [f"{version}.root.json" for version in range(1, repository.versions["root"] + 1)]
-    return garbage.named_by_feed(folder, heads, [*metadata, *roots, "timestamp.json"])
+    files = [*metadata, *roots, "timestamp.json"]
+    return garbage.named_by_feed(folder, heads, files, limits.published_versions, limits.evidence)
 
 
 def check_clock(repository: Repository, now: datetime, *roles: str) -> None:

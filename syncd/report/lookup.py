@@ -65,6 +65,11 @@ def _version(
         record = catalog.version_at(name, choice.at)
         if record is None and _began_later(catalog, feed, name, choice.at):
             return None
+        if record is not None and _successor_forgotten(catalog, record):
+            raise UsageError(
+                f"the version of {name} that was in force at {day(choice.at)} UTC is no longer kept",
+                hint=_askable(catalog, feed, name),
+            )
     else:
         record = catalog.version(name, choice.version or newest)
     if record is None:
@@ -76,6 +81,18 @@ def _version(
             hint=_askable(catalog, feed, name),
         )
     return record
+
+
+def _successor_forgotten(catalog: Catalog, record: VersionRecord) -> bool:
+    """Return True if the version after a kept one was forgotten, so that nobody knows until when it was in force.
+
+    A version that a matcher has loaded is kept longer than those around it.
+    """
+    if record.version >= catalog.first_kept(record.list):
+        return False
+    following = catalog.version_after(record.list, record.version)
+    previous = manifests.parse(following.manifest).previous if following else None
+    return following is not None and (previous is None or previous.version != record.version)
 
 
 def _began_later(catalog: Catalog, feed: FeedFolder, name: ListName, at: datetime) -> bool:

@@ -22,6 +22,7 @@ from syncd.pipeline.publisher import Publisher
 from syncd.pipeline.sync import sign_if_due
 from syncd.report import overview
 from syncd.report.overview import Overview
+from syncd.retention import RetentionLimits
 from syncd.service import ballast, client, suppressions
 from syncd.service.access import Access
 from syncd.service.ballast import Ballast
@@ -60,7 +61,7 @@ _WRITE_EVERY: Final = 5.0
 _LOOK_EVERY: Final = 60.0
 """Seconds between two checks of certificates, pulls, ballast and unproved lists."""
 _COLLECT_EVERY: Final = 3600.0
-"""Seconds between two removals of files of sources that are no longer configured."""
+"""Seconds between two removals of old records, and of files of sources that are no longer configured."""
 _KEEP_EVERY: Final = 3600.0
 """Seconds between two runs that bring the history up to date."""
 _READY_EVERY: Final = 2.0
@@ -101,6 +102,7 @@ class Daemon:
             announce=self._announce,
             limits=self._limits,
             second_operator=lambda: self._config.corrections.second_operator,
+            retention=self._retention,
         )
         self._faults = faults = Faults(publisher.catalog, environment.clock, self._emit)
         self._syncs = Syncs(publisher, environment.clock, self._emit, self._finished, faults.sync_failed)
@@ -164,9 +166,7 @@ class Daemon:
         self._schedule.add_chore("beat", self._systemd.beat, self._systemd.note_beat)
         self._schedule.add_chore("worker", _READY_EVERY, self._syncs.make_ready)
         self._schedule.add_chore(ballast.CHORE, _LOOK_EVERY, Ballast(self._publisher.folder).keep)
-        self._schedule.add_chore(
-            "old files", _COLLECT_EVERY, lambda: self._publisher.collect_leftovers(self._environment.clock())
-        )
+        self._schedule.add_chore("old files", _COLLECT_EVERY, self._collect)
         self._schedule.add_chore(suppressions.CHORE, _LOOK_EVERY, self._suppressions.look)
         self._schedule.add_chore("history", _KEEP_EVERY, self._keep_history)
         self._health.prove()
@@ -334,6 +334,15 @@ class Daemon:
     def _keep_history(self) -> None:
         retention = timedelta(seconds=self._config.history_retention)
         self._publisher.keep_history(self._environment.clock(), retention)
+
+    def _collect(self) -> None:
+        """Remove what no sync removes: records of sources that never publish, files of sources that are gone."""
+        collector, now = self._publisher.collector, self._environment.clock()
+        collector.records(now)
+        collector.leftovers(now)
+
+    def _retention(self) -> RetentionLimits:
+        return self._config.retention.limits()
 
     def _check_clock(self) -> None:
         by = self._wall_clock.went_back()

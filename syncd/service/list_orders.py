@@ -1,4 +1,7 @@
-"""Orders that change the published lists: carried out by the daemon, or by the command itself if no daemon runs."""
+"""Orders that change the published lists, or remove old files of them.
+
+The daemon carries them out, or the command itself if no daemon runs.
+"""
 
 import json
 from collections.abc import Callable, Mapping
@@ -9,6 +12,7 @@ from syncd import events
 from syncd.config import Config
 from syncd.event import Emit
 from syncd.model import list_name
+from syncd.operate.collect import cleanup_document, collect
 from syncd.operate.retire import retire
 from syncd.operate.rollback import Rollback, rollback, unpin
 from syncd.pipeline.publisher import Publisher
@@ -18,7 +22,7 @@ from syncd.service.list_events import emit_ended, emit_opened
 from syncd.service.suppressions import Suppressions
 
 LIST_ORDERS: Final = frozenset(
-    {"release", "discard", "suppress", "unsuppress", "extend", "retire", "rollback", "unpin"}
+    {"release", "discard", "suppress", "unsuppress", "extend", "retire", "rollback", "unpin", "gc"}
 )
 
 
@@ -57,6 +61,8 @@ class ListOrders:
                 return {"pinned": self._roll_back(order, user), "end": 0}
             case "unpin":
                 return {"pinned": self._unpin(order, user), "end": 0}
+            case "gc":
+                return {"collected": self._collect(user, dry_run=order.dry_run), "end": 0}
         return self.suppressions.answer(order, user)
 
     def _retire(self, order: Order, user: str) -> dict[str, Any]:
@@ -66,6 +72,12 @@ class ListOrders:
         emit_ended(self._emit, done.ended)
         self._changed()
         return done.document()
+
+    def _collect(self, user: str, *, dry_run: bool) -> dict[str, Any]:
+        done = collect(self._publisher, actor=user, now=self._clock(), dry_run=dry_run)
+        if not dry_run:
+            self._emit(events.OldFilesRemoved(done.files.files, done.files.bytes, done.record_count, user))
+        return cleanup_document(done, dry_run=dry_run)
 
     def _roll_back(self, order: Order, user: str) -> dict[str, Any]:
         name = list_name(order.name)

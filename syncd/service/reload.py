@@ -34,6 +34,7 @@ def changes(before: Config, after: Config) -> events.ConfigReloaded:
     people = sorted(before.operators.keys() | after.operators.keys())
     changed += [f"operators.{name}" for name in people if before.operators.get(name) != after.operators.get(name)]
     changed += [f"dashboard.{key}" for key in _differing(before.dashboard, after.dashboard)]
+    changed += [f"retention.{key}" for key in _differing(before.retention, after.retention)]
     return events.ConfigReloaded(
         tuple(sorted(after.sources.keys() - before.sources.keys())),
         tuple(sorted(before.sources.keys() - after.sources.keys())),

@@ -13,15 +13,17 @@ from syncd.verify.feed import Prover
 from syncd.verify.tally import Progress, Proof, content_stamp, prove_steadily
 
 
-def prove_copy(path: Path, root: bytes | None, now: datetime, progress: Progress | None = None) -> Proof:
+def prove_copy(
+    path: Path, root: bytes | None, now: datetime, progress: Progress | None = None, *, deep: bool = False
+) -> Proof:
     """Prove the copy in ``path`` from ``root`` (by default the one it was pulled with). Raises `UsageError`.
 
-    A fault in one list does not keep the others from being proved.
+    A fault in one list does not keep the others from being proved. ``deep``: replay the history that it keeps.
     """
     folder = copy_at(path)
     return prove_steadily(
         path,
-        lambda tally: _CopyProof(Prover(folder, tally), root, now).prove(),
+        lambda tally: _CopyProof(Prover(folder, tally, deep=deep), root, now).prove(),
         lambda: content_stamp(folder.path(CURRENT)),
         progress,
     )

@@ -22,10 +22,20 @@ def proof_document(proof: Proof) -> dict[str, Any]:
                 "segments": one.segments,
                 "bytes": one.bytes,
                 "deltas_applied": one.replayed,
+                "versions": one.kept,
+                "end_states_recomputed": one.recomputed,
                 "proved": one.sound,
             }
             for one in proof.lists
         ],
-        "faults": [{"file": fault.file, **error_document(fault.error)} for fault in proof.faults],
+        "faults": [
+            {
+                "file": fault.file,
+                "list": fault.list or None,
+                "version": fault.version or None,
+                **error_document(fault.error),
+            }
+            for fault in proof.faults
+        ],
         "notes": list(proof.notes),
     }

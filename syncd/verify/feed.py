@@ -9,6 +9,7 @@ from typing import Final
 from syncd.errors import DamagedError, MismatchError, SegmentError, StoreError, UsageError
 from syncd.feed import layout
 from syncd.feed.folder import FeedFolder
+from syncd.feed.garbage import KEPT_VERSIONS, named_by_manifest
 from syncd.feed.proof import SignedManifest, prove_manifest
 from syncd.feed.snapshot import open_stacks
 from syncd.files import TEMPORARY_PREFIX, sha256_file, storage
@@ -20,6 +21,7 @@ from syncd.format.segment import DAMAGED_SINCE, Segment
 from syncd.model import Algorithm, ListName
 from syncd.trust.strict import check_superseded, verify_published
 from syncd.trust.values import TrustedFeed, role_of
+from syncd.verify.chain import KeptVersion, Replay, kept_manifests
 from syncd.verify.replay import DRIFTED, replay
 from syncd.verify.tally import Attempt, ListProof, Progress, Proof, Tally, content_stamp, prove_steadily
 
@@ -30,16 +32,27 @@ _METADATA: Final = re.compile(r"metadata/[0-9]+\.[a-z][a-z0-9._-]*\.json")
 
 
 class Prover:
-    """Proves the files of one folder into a `Tally`. ``prefix`` goes before file names: ``feed/``."""
+    """Proves the files of one folder into a `Tally`. ``prefix`` goes before file names: ``feed/``.
 
-    def __init__(self, folder: FeedFolder, tally: Tally, prefix: str = "") -> None:
-        self.folder, self.tally, self.prefix = folder, tally, prefix
+    ``deep``: replay the kept history of each list. ``kept``: the newest versions that must all be here; None if the
+    folder need not have each version (a pulled copy).
+    """
+
+    def __init__(
+        self, folder: FeedFolder, tally: Tally, prefix: str = "", *, deep: bool = False, kept: int | None = None
+    ) -> None:
+        self.folder, self.tally, self.prefix, self.deep, self.kept = folder, tally, prefix, deep, kept
         self.proved: set[str] = set()
         tally.total += sum(_size(path) for path in _files(folder, "v1"))
 
-    def attempt(self, file: str) -> Attempt:
+    def attempt(self, file: str, name: str = "", version: int = 0) -> Attempt:
         """Return a context that records an error as a fault of ``file`` and goes on after the block."""
-        return self.tally.attempt(self.prefix + file)
+        return self.tally.attempt(self.prefix + file, name, version)
+
+    @property
+    def faulty(self) -> set[str]:
+        """The files of this folder with a fault so far."""
+        return {fault.file.removeprefix(self.prefix) for fault in self.tally.faults}
 
     def done(self, file: str) -> None:
         """Count ``file`` as proved, once."""
@@ -95,6 +108,7 @@ class Prover:
             with self.attempt(file):
                 self.end_state(name, manifest.stack, manifest.end_state, f"{name} version {manifest.version}")
                 replayed = replay(self.folder, manifest)
+        kept = self._history(manifest, sha256) if self.deep else None
         length = sum(ref.length for ref in manifest.stack)
         sound = len(self.tally.faults) == before
         self.tally.lists.append(
@@ -104,18 +118,34 @@ class Prover:
                 rows=manifest.rows,
                 segments=len(manifest.stack),
                 bytes=length,
-                replayed=replayed,
+                replayed=max(replayed, kept.applied) if kept else replayed,
                 sound=sound,
+                kept=kept.kept if kept else 1,
+                recomputed=kept.versions if kept else 0,
             )
         )
         return manifest
+
+    def _history(self, manifest: Manifest, sha256: str) -> Replay:
+        """Replay the kept versions of a list; check the segments that they name first."""
+        name, versions = manifest.list, kept_manifests(self, KeptVersion(manifest, sha256))
+        for kept in versions:
+            for file in named_by_manifest(kept.manifest, kept.sha256):
+                self.tally.needed_by.setdefault(self.prefix + file, (name, kept.manifest.version))
+        required = {kept.sha256 for kept in versions[-self.kept :]} if self.kept else set()
+        found = Replay(self, name, kept=len(versions))
+        for kept in versions:
+            stack = kept.manifest.stack if kept.sha256 in required else ()
+            self.segments(name, kept.manifest.named_segments(), needed=stack)
+            found.add(kept)
+        return found
 
     def segments(self, name: ListName, refs: Iterator[SegmentRef], needed: Sequence[SegmentRef]) -> None:
         """Prove the files of ``refs``; those that are not ``needed`` may be absent."""
         for ref in refs:
             file = layout.segment_path(name, ref.sha256)
             path = self.folder.path(file)
-            if ref not in needed and not path.exists():
+            if file in self.faulty or (ref not in needed and not path.exists()):
                 continue
             with self.attempt(file):
                 self._check(path, ref)
@@ -167,8 +197,7 @@ class Prover:
         A file named by its content must have it, and superseded metadata must be signed.
         """
         existing = {str(path.relative_to(self.folder.root)) for path in _files(self.folder)}
-        faulty = {fault.file.removeprefix(self.prefix) for fault in self.tally.faults}
-        for file in sorted(existing - self.proved - faulty):
+        for file in sorted(existing - self.proved - self.faulty):
             named = layout.BY_CONTENT.fullmatch(file)
             with self.attempt(file):
                 if named:
@@ -204,8 +233,13 @@ def _size(path: Path) -> int:
         return 0
 
 
-def prove_feed(path: Path, root: bytes | None, now: datetime, progress: Progress | None = None) -> Proof:
-    """Prove a published feed from ``root`` (by default its own) to the last byte. Raises `UsageError`."""
+def prove_feed(
+    path: Path, root: bytes | None, now: datetime, progress: Progress | None = None, *, deep: bool = False
+) -> Proof:
+    """Prove a published feed from ``root`` (by default its own) to the last byte. Raises `UsageError`.
+
+    ``deep``: replay the history that it keeps.
+    """
     folder = FeedFolder(path)
     if not folder.path(layout.TIMESTAMP).exists() and not folder.path(ROOT).exists():
         raise UsageError(
@@ -214,22 +248,19 @@ def prove_feed(path: Path, root: bytes | None, now: datetime, progress: Progress
         )
     return prove_steadily(
         path,
-        lambda tally: feed_into(tally, folder, root, now),
+        lambda tally: feed_into(Prover(folder, tally, deep=deep, kept=KEPT_VERSIONS), root, now),
         lambda: content_stamp(folder.path(layout.TIMESTAMP)),
         progress,
     )
 
 
-def feed_into(
-    tally: Tally, folder: FeedFolder, root: bytes | None, now: datetime, prefix: str = ""
-) -> tuple[TrustedFeed, dict[ListName, Manifest]] | None:
-    """Prove a published feed into ``tally``. Return its metadata and manifests, or None if the metadata is at fault."""
-    prover = Prover(folder, tally, prefix)
+def feed_into(prover: Prover, root: bytes | None, now: datetime) -> tuple[TrustedFeed, dict[ListName, Manifest]] | None:
+    """Prove a published feed. Return its metadata and manifests, or None if the metadata is at fault."""
     trusted: TrustedFeed | None = None
     pinned = prover.root(root)
     with prover.attempt(layout.METADATA):
         if pinned is not None:
-            trusted = verify_published(folder.metadata, pinned)
+            trusted = verify_published(prover.folder.metadata, pinned)
             prover.metadata(trusted, pinned, now)
     manifests: dict[ListName, Manifest] = {}
     for target in trusted.targets.values() if trusted else ():

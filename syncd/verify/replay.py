@@ -6,7 +6,7 @@ from typing import Final
 from syncd.errors import MismatchError
 from syncd.feed.folder import FeedFolder
 from syncd.format.checksum import Checksum
-from syncd.format.delta import drop_empty
+from syncd.format.delta import drop_empty, end_state_after
 from syncd.format.manifest import EndState, Manifest, SegmentRef, Step
 from syncd.format.segment import Segment
 from syncd.format.stack import Effect, Stack
@@ -39,6 +39,17 @@ def replay(folder: FeedFolder, manifest: Manifest) -> int:
         if not step.segments:
             break
     return count
+
+
+def applied(
+    folder: FeedFolder, before: Manifest, delta: Sequence[SegmentRef]
+) -> tuple[dict[Algorithm, EndState], dict[Algorithm, Counts]]:
+    """Apply a delta to a version; return the end state that it gives, and its counts."""
+    effects = _effects(folder, before, before.stack, delta)
+    state = dict(before.end_state)
+    for algorithm, effect in effects:
+        state[algorithm] = end_state_after(state.get(algorithm), effect)
+    return state, {algorithm: count for algorithm, count in _counts(effects).items() if count.rows}
 
 
 def _effects(

@@ -3,17 +3,18 @@
 import hashlib
 import json
 from datetime import datetime
-from itertools import pairwise
 
 from syncd.catalog.catalog import Catalog
 from syncd.catalog.folder import StateFolder
 from syncd.catalog.records import RETRUSTED, HeadRecord, OriginRecord, VersionRecord
 from syncd.errors import MismatchError, StoreError
 from syncd.feed import layout
+from syncd.feed.garbage import KEPT_VERSIONS
 from syncd.format import manifest as manifests
 from syncd.format.manifest import Manifest
 from syncd.model import ListName
 from syncd.pipeline.heads import ListState, named_segments, read_state
+from syncd.verify.chain import Chain, KeptVersion
 from syncd.verify.feed import Prover, feed_into
 from syncd.verify.history import prove_history
 from syncd.verify.tally import Progress, Proof, Tally, content_stamp, prove_steadily
@@ -22,8 +23,18 @@ _CATALOG = "catalog.sqlite3"
 _RESTORE = "restore it from a backup, then `syncd recover --above N`"
 
 
-def prove_state(folder: StateFolder, root: bytes | None, now: datetime, progress: Progress | None = None) -> Proof:
+def prove_state(
+    folder: StateFolder,
+    root: bytes | None,
+    now: datetime,
+    progress: Progress | None = None,
+    *,
+    deep: bool = False,
+    kept: int = KEPT_VERSIONS,
+) -> Proof:
     """Prove a state folder from ``root`` (by default its feed's own) to the last byte.
+
+    ``deep``: replay the history that it keeps. ``kept``: versions whose files are kept, as the configuration says.
 
     Raises `UsageError` if it is not a state folder, and `StoreError` if the catalog cannot be opened.
     """
@@ -31,24 +42,24 @@ def prove_state(folder: StateFolder, root: bytes | None, now: datetime, progress
     with Catalog.open(folder.catalog) as catalog:
         return prove_steadily(
             folder.root,
-            lambda tally: _StateProof(folder, catalog, tally, now).prove(root),
+            lambda tally: _StateProof(folder, catalog, tally, now, deep=deep).prove(root, min(kept, KEPT_VERSIONS)),
             lambda: (content_stamp(folder.feed.path(layout.TIMESTAMP)), catalog.origins()),
             progress,
         )
 
 
 class _StateProof:
-    def __init__(self, folder: StateFolder, catalog: Catalog, tally: Tally, now: datetime) -> None:
-        self._folder, self._catalog, self._tally, self._now = folder, catalog, tally, now
+    def __init__(self, folder: StateFolder, catalog: Catalog, tally: Tally, now: datetime, *, deep: bool) -> None:
+        self._folder, self._catalog, self._tally, self._now, self._deep = folder, catalog, tally, now, deep
 
-    def prove(self, root: bytes | None) -> None:
+    def prove(self, root: bytes | None, kept: int) -> None:
         damage = self._catalog.damage()
         for fault in damage:
             with self._tally.attempt(_CATALOG):
                 raise StoreError(f"the catalog is damaged: {fault}", hint=_RESTORE)
         if damage:
             return
-        feed = feed_into(self._tally, self._folder.feed, root, self._now, "feed/")
+        feed = feed_into(Prover(self._folder.feed, self._tally, "feed/", deep=self._deep, kept=kept), root, self._now)
         published = feed[1] if feed else {}
         heads = self._catalog.heads()
         for head in heads:
@@ -63,23 +74,12 @@ class _StateProof:
             self._tally.notes.append("a publication is committed but not installed yet: the next sync installs it")
 
     def _head(self, head: HeadRecord, published: Manifest | None) -> None:
-        versions: tuple[VersionRecord, ...] = ()
-        with self._tally.attempt(_CATALOG):
-            versions = self._catalog.versions(head.list)
-            for version in versions:
-                _check_version(version)
-            for newer, older in pairwise(versions):
-                _check_chain(newer, older)
-            if not versions or (versions[0].version, versions[0].manifest_sha256) != (
-                head.version,
-                head.manifest_sha256,
-            ):
-                raise StoreError(f"the newest version of {head.list} is not its head", hint=_RESTORE)
+        newest = self._versions(head)
         with self._tally.attempt(f"feed/{layout.manifest_path(head.list, head.manifest_sha256)}"):
             if self._catalog.pending():
                 return
             content = self._folder.feed.manifest_bytes(head.list, head.manifest_sha256)
-            if versions and content != versions[0].manifest:
+            if newest and content != newest.manifest:
                 raise MismatchError(f"the manifest of {head.list} is not the one in the catalog", hint=_RESTORE)
             if published and published.version != head.version:
                 raise MismatchError(
@@ -87,6 +87,26 @@ class _StateProof:
                     hint=f"if an older catalog was restored, run `syncd recover --above N`; otherwise {_RESTORE}",
                 )
             self._evidence(manifests.parse(content))
+
+    def _versions(self, head: HeadRecord) -> VersionRecord | None:
+        """Check the recorded versions of a list, oldest first; return the newest.
+
+        Older ones than the first of `Catalog.first_kept` are single versions that matchers needed.
+        """
+        first, chain = self._catalog.first_kept(head.list), Chain(head.list)
+        newest: VersionRecord | None = None
+        for version in self._catalog.each_version(head.list):
+            with self._tally.attempt(_CATALOG, head.list, version.version):
+                _check_version(version)
+                if self._deep:
+                    chain.add(KeptVersion(manifests.parse(version.manifest), version.manifest_sha256))
+                if newest is not None and newest.version >= first:
+                    _check_chain(version, newest)
+            newest = version
+        with self._tally.attempt(_CATALOG, head.list):
+            if newest is None or (newest.version, newest.manifest_sha256) != (head.version, head.manifest_sha256):
+                raise StoreError(f"the newest version of {head.list} is not its head", hint=_RESTORE)
+        return newest
 
     def _evidence(self, manifest: Manifest) -> None:
         """Check that the evidence holds the upstream's manifest that the head names as its origin."""
@@ -142,6 +162,8 @@ def _check_version(version: VersionRecord) -> None:
 
 def _check_chain(newer: VersionRecord, older: VersionRecord) -> None:
     previous = manifests.parse(newer.manifest).previous
+    if previous is not None and previous.version > older.version:
+        raise StoreError(f"{newer.list} version {previous.version} is missing from the catalog", hint=_RESTORE)
     if previous is None or (previous.version, previous.sha256) != (older.version, older.manifest_sha256):
         raise StoreError(
             f"{newer.list} version {newer.version} does not descend from version {older.version}", hint=_RESTORE

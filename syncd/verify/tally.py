@@ -1,8 +1,9 @@
 """The outcome of proving a folder: proved files, faults, notes."""
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Final
@@ -23,6 +24,9 @@ class Fault:
 
     file: str
     error: SyncdError
+    list: str = ""
+    """the list, and the first kept version, that needs the file; empty and 0 if that is not known"""
+    version: int = 0
 
     @property
     def storage(self) -> bool:
@@ -43,6 +47,10 @@ class ListProof:
     replayed: int
     """recent deltas that were applied again and gave the signed counts and end states"""
     sound: bool
+    kept: int = 1
+    """kept versions whose manifests fit together (``--deep``)"""
+    recomputed: int = 0
+    """kept versions whose end states were recomputed from rows (``--deep``)"""
 
 
 @dataclass(frozen=True)
@@ -79,22 +87,46 @@ class Tally:
     """segments by device and inode: a file that several lists share is read once"""
     states: dict[tuple[str, ...], EndState] = field(default_factory=dict)
     """end states recomputed, by the hashes of the stack"""
+    needed_by: dict[str, tuple[str, int]] = field(default_factory=dict)
+    """by file, the list and the first kept version that needs it"""
+    _extra: int = 0
+    """bytes read again to replay history"""
 
     def count(self, length: int) -> None:
         """Count one more proved file."""
         self.files += 1
         self.bytes += length
-        if self.progress:
-            self.progress(self.bytes, max(self.total, self.bytes))
+        self._report()
 
-    def attempt(self, file: str) -> "Attempt":
+    def _report(self) -> None:
+        done = self.bytes + self._extra
+        if self.progress:
+            self.progress(done, max(self.total, done))
+
+    @contextmanager
+    def reading_again(self, refs: Iterable[SegmentRef]) -> Iterator[None]:
+        """Count the bytes of segments that are read again, for the progress."""
+        length = sum(ref.length for ref in refs)
+        self.total += length
+        try:
+            yield
+        finally:
+            self._extra += length
+            self._report()
+
+    def attempt(self, file: str, name: str = "", version: int = 0) -> "Attempt":
         """Return a context that records an error as a fault of ``file`` and goes on after the block."""
-        return Attempt(self, file)
+        return Attempt(self, file, name, version)
 
     def proof(self, folder: Path) -> Proof:
         """Return the outcome for ``folder``."""
         notes = tuple(dict.fromkeys(self.notes))
-        return Proof(folder, tuple(self.lists), tuple(self.faults), notes, self.files, self.bytes)
+        faults = tuple(fault if fault.list else self._named(fault) for fault in self.faults)
+        return Proof(folder, tuple(self.lists), faults, notes, self.files, self.bytes)
+
+    def _named(self, fault: Fault) -> Fault:
+        name, version = self.needed_by.get(fault.file, ("", 0))
+        return replace(fault, list=name, version=version)
 
 
 @dataclass(frozen=True)
@@ -103,6 +135,8 @@ class Attempt:
 
     tally: Tally
     file: str
+    list: str = ""
+    version: int = 0
 
     def __enter__(self) -> None:
         pass
@@ -110,7 +144,7 @@ class Attempt:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> bool:
         if not isinstance(error, SyncdError):
             return False
-        self.tally.faults.append(Fault(self.file, error))
+        self.tally.faults.append(Fault(self.file, error, self.list, self.version))
         return True
 
 
