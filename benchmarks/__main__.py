@@ -17,12 +17,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
-from benchmarks import history, load, lookup, publish, road, suppress
+from benchmarks import history, load, lookup, publish, road, suppress, years
 from benchmarks.measure import Figure, Timing
 
 ROWS: Final = 10_000_000
 SMALL: Final = 100_000
 LARGE: Final = 50_000_000
+_FEW_YEARS: Final = (20_000, 5_000)
 FEWEST: Final = 1_000_000
 """rows that look-ups are measured with, however quick the run"""
 
@@ -37,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         *_first_sync_figures(workdir, rows),
         *_publish_figures(workdir, rows),
         *history.figures(workdir, rows),
+        *years.figures(workdir, *((years.SYNCS, years.VERSIONS) if rows == ROWS else _FEW_YEARS)),
         *lookup.figures(workdir / "lookup", max(rows, FEWEST), options.threatexchange),
         *load.figures(workdir, rows, options.syncs),
         *suppress.figures(workdir, rows),
