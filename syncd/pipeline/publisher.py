@@ -54,8 +54,8 @@ _PATIENCE: Final = 60.0
 class Publisher:
     """The facade of publishing: the only way to change heads, origins and the feed's metadata in an operator's state.
 
-    It judges and settles updates and holds, compacts lists, signs the timestamp, repairs and
-    says what is published now. The catalog is the ledger: the commit point is one of its transactions. `core` is for
+    It judges and settles updates and holds, compacts lists, signs the timestamp, repairs segment files, and says what
+    is published now. The catalog is the ledger: the commit point is one of its transactions. `core` is for
     acts that have no method here (recovery, retirement, backup).
     """
 

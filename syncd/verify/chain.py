@@ -2,7 +2,7 @@
 
 Each signed manifest names the one before it by hash, and repeats up to 64 deltas with the end states that they lead to.
 So the head alone vouches for all that is kept. `kept_manifests` follows the hashes on the disk, `Chain` compares what
-the manifests say of each other, and `Replay` applies each delta to the rows of the version before it.
+the manifests say of each other, and `ChainReplay` applies each delta to the rows of the version before it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,7 +23,7 @@ _RESTORE: Final = "restore the file from a backup, or from a mirror of this feed
 
 
 @dataclass(frozen=True)
-class KeptVersion:
+class ChainedVersion:
     """One kept version of a list."""
 
     manifest: Manifest
@@ -50,7 +50,7 @@ class Chain:
     """the hash of each version, as the manifests so far state it"""
     _end_states: dict[int, Mapping[Algorithm, EndState]] = field(default_factory=dict)
 
-    def add(self, kept: KeptVersion) -> None:
+    def add(self, kept: ChainedVersion) -> None:
         """Add the next version. Raises `MismatchError` if it does not fit those before."""
         manifest = kept.manifest
         what = f"{self.list} version {manifest.version}"
@@ -86,7 +86,7 @@ def _end_states(manifest: Manifest) -> Iterator[tuple[int, Mapping[Algorithm, En
         yield step.version, step.end_state
 
 
-def kept_manifests(prover: "Prover", head: KeptVersion) -> tuple[KeptVersion, ...]:
+def kept_manifests(prover: "Prover", head: ChainedVersion) -> tuple[ChainedVersion, ...]:
     """Return the versions of a list that a folder holds, oldest first; record faults of their manifests.
 
     A feed has published each of its versions, so one that is missing among the newest ``prover.kept`` is a fault if an
@@ -94,9 +94,9 @@ def kept_manifests(prover: "Prover", head: KeptVersion) -> tuple[KeptVersion, ..
     """
     name = head.manifest.list
     here = {path.name.partition(".")[0]: path for path in prover.folder.path(f"v1/{name}").glob("*.manifest.json")}
-    chain, found, damaged = Chain(name), list[KeptVersion](), set[int]()
+    chain, found, damaged = Chain(name), list[ChainedVersion](), set[int]()
     version: int | None = head.manifest.version
-    kept: KeptVersion | None = head
+    kept: ChainedVersion | None = head
     while version is not None:
         if kept is not None:
             found.append(kept)
@@ -110,10 +110,10 @@ def kept_manifests(prover: "Prover", head: KeptVersion) -> tuple[KeptVersion, ..
     return tuple(reversed(found))
 
 
-def _read(prover: "Prover", name: ListName, version: int, sha256: str) -> KeptVersion | None:
+def _read(prover: "Prover", name: ListName, version: int, sha256: str) -> ChainedVersion | None:
     file = layout.manifest_path(name, sha256)
     with prover.attempt(file, name, version):
-        kept = KeptVersion(prover.folder.manifest(name, sha256), sha256)
+        kept = ChainedVersion(prover.folder.manifest(name, sha256), sha256)
         if kept.manifest.version != version or kept.manifest.list != name:
             raise MismatchError(f"{file} is not the manifest of {name} version {version}", hint=DRIFTED)
         prover.done(file)
@@ -121,7 +121,7 @@ def _read(prover: "Prover", name: ListName, version: int, sha256: str) -> KeptVe
     return None
 
 
-def _report_missing(prover: "Prover", chain: Chain, found: Sequence[KeptVersion], damaged: set[int]) -> None:
+def _report_missing(prover: "Prover", chain: Chain, found: Sequence[ChainedVersion], damaged: set[int]) -> None:
     if prover.kept is None:
         return
     newest = sorted(chain.refs, reverse=True)[: prover.kept]
@@ -137,7 +137,7 @@ def _report_missing(prover: "Prover", chain: Chain, found: Sequence[KeptVersion]
 
 
 @dataclass
-class Replay:
+class ChainReplay:
     """Recomputes the end states of a list's kept versions. Add them oldest first."""
 
     prover: "Prover"
@@ -148,10 +148,10 @@ class Replay:
     """versions whose end state was recomputed from rows"""
     applied: int = 0
     """deltas that were applied"""
-    _before: KeptVersion | None = None
+    _before: ChainedVersion | None = None
     """the version before, if all its rows are here"""
 
-    def add(self, kept: KeptVersion) -> None:
+    def add(self, kept: ChainedVersion) -> None:
         """Recompute one version, and record a fault if it does not have the signed end state and counts.
 
         A version whose segments are not all here, or are damaged, is passed over.
@@ -170,7 +170,7 @@ class Replay:
                     return
             self._read_all(manifest)
 
-    def _apply(self, kept: KeptVersion, step: Step, before: KeptVersion) -> None:
+    def _apply(self, kept: ChainedVersion, step: Step, before: ChainedVersion) -> None:
         with self.prover.tally.reading_again(step.segments):
             state, counts = applied(self.prover.folder, before.manifest, step.segments)
         self.applied += 1

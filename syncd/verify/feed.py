@@ -21,7 +21,7 @@ from syncd.format.segment import DAMAGED_SINCE, Segment
 from syncd.model import Algorithm, ListName
 from syncd.trust.strict import check_superseded, verify_published
 from syncd.trust.values import TrustedFeed, role_of
-from syncd.verify.chain import KeptVersion, Replay, kept_manifests
+from syncd.verify.chain import ChainedVersion, ChainReplay, kept_manifests
 from syncd.verify.replay import DRIFTED, replay
 from syncd.verify.tally import Attempt, ListProof, Progress, Proof, Tally, content_stamp, prove_steadily
 
@@ -126,14 +126,14 @@ class Prover:
         )
         return manifest
 
-    def _history(self, manifest: Manifest, sha256: str) -> Replay:
-        """Replay the kept versions of a list; check the segments that they name first."""
-        name, versions = manifest.list, kept_manifests(self, KeptVersion(manifest, sha256))
+    def _history(self, manifest: Manifest, sha256: str) -> ChainReplay:
+        """ChainReplay the kept versions of a list; check the segments that they name first."""
+        name, versions = manifest.list, kept_manifests(self, ChainedVersion(manifest, sha256))
         for kept in versions:
             for file in named_by_manifest(kept.manifest, kept.sha256):
                 self.tally.needed_by.setdefault(self.prefix + file, (name, kept.manifest.version))
         required = {kept.sha256 for kept in versions[-self.kept :]} if self.kept else set()
-        found = Replay(self, name, kept=len(versions))
+        found = ChainReplay(self, name, kept=len(versions))
         for kept in versions:
             stack = kept.manifest.stack if kept.sha256 in required else ()
             self.segments(name, kept.manifest.named_segments(), needed=stack)

@@ -14,7 +14,7 @@ from syncd.format import manifest as manifests
 from syncd.format.manifest import Manifest
 from syncd.model import ListName
 from syncd.pipeline.heads import ListState, named_segments, read_state
-from syncd.verify.chain import Chain, KeptVersion
+from syncd.verify.chain import Chain, ChainedVersion
 from syncd.verify.feed import Prover, feed_into
 from syncd.verify.history import prove_history
 from syncd.verify.tally import Progress, Proof, Tally, content_stamp, prove_steadily
@@ -99,7 +99,7 @@ class _StateProof:
             with self._tally.attempt(_CATALOG, head.list, version.version):
                 _check_version(version)
                 if self._deep:
-                    chain.add(KeptVersion(manifests.parse(version.manifest), version.manifest_sha256))
+                    chain.add(ChainedVersion(manifests.parse(version.manifest), version.manifest_sha256))
                 if newest is not None and newest.version >= first:
                     _check_chain(version, newest)
             newest = version
