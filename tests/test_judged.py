@@ -223,6 +223,35 @@ def test_a_clock_that_was_set_back_is_judged_alike(configured: World) -> None:
     assert [one.freshness for one in configured.matcher().status()] == ["stale", "stale"]
 
 
+def test_suppressions_that_wait_hold_no_update(configured: World, tmp_path: Path) -> None:
+    """Syncs end as they did, with exit code 0; a second operator is asked for in every view."""
+    many = tmp_path / "many"
+    many.write_text("".join(f"sha256:{row(number)[1]}\n" for number in range(100, 115)))
+    configured.publish(full=rows(0, 150))
+    assert syncd("sync").code == 0
+    assert syncd("suppress", "--file", many, "--reason", "r", "--list", "iwf.images").code == 3
+    for change, outcome in ((None, "up_to_date"), ([row(200)], "published")):
+        if change:
+            configured.publish(add=change)
+        assert syncd("sync", "--dry-run").code == 0
+        ran = syncd("sync", "--json")
+        assert (ran.code, [one["outcome"] for one in ran.json["syncs"][0]["lists"]]) == (0, [outcome, "up_to_date"])
+        images, _ = syncd("status", "--json").json["lists"]
+        assert (images["last_sync"]["outcome"], images["last_sync"]["reasons"]) == (outcome, [])
+    assert images["act"].startswith("hold 1: 15 rows (suppressions): ")
+    assert check()[0] == 1
+    assert [one["lane"] for one in images["holds"]] == ["suppressions"]
+    shown = found(configured)
+    assert text(list_state(shown.overview.lists[0])) == "suppressions wait"
+    assert [one.urgent for one in shown.tasks] == [True]
+    told = scraped(configured)
+    assert told("syncd_holds", source="iwf", list="iwf.images", lane="suppressions") == 1
+    assert told.ones("syncd_source_held", "reason") == ["second_operator"]
+    configured.publish(remove=[*rows(0, 150), row(200)])
+    assert syncd("sync").code == 3
+    assert syncd("status", "--json").json["lists"][0]["last_sync"]["reasons"] == ["emptied", "shrunk"]
+
+
 # a list that was rolled back
 
 PINNED = (

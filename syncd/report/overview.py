@@ -27,7 +27,7 @@ from syncd.feed.signed import load_repository
 from syncd.format.freshness import AgeVerdict, SourceAges, judge_age, usual_limits
 from syncd.format.manifest import MaxAge
 from syncd.model import ListName
-from syncd.outcomes import CANARY_CURE, Outcome, reasons_in_words
+from syncd.outcomes import CANARY_CURE, Lane, Outcome, reasons_in_words
 from syncd.report import lagging
 from syncd.report.expiry import Expiry, expiries
 from syncd.report.holds import hold_in_words, reasons_of
@@ -118,6 +118,11 @@ class ListView:
         return self.retired and (self.origin is None or not self.source.configured)
 
     @property
+    def update_holds(self) -> tuple[HoldRecord, ...]:
+        """The open holds of the partner's rows."""
+        return tuple(hold for hold in self.holds if hold.lane is not Lane.SUPPRESSIONS)
+
+    @property
     def pin(self) -> PinView | None:
         """Its pin, if it was rolled back to an older version; None if it follows its source, or is retired."""
         pin = self.origin.pin if self.origin and not self.retired else None
@@ -149,16 +154,17 @@ class ListView:
     def fault(self) -> SyncFault | None:
         """The list's fault in the last sync, else its open holds as a fault; None if there is neither.
 
-        A hold is a fault until it ends, whatever the outcome of later syncs. A fault of the whole sync does not concern
-        a retired list: only its own do, such as an update of it that waits or was rejected.
+        Suppressions that wait for a second operator hold no update. A hold is a fault until it ends, whatever the
+        outcome of later syncs. A fault of the whole sync does not concern a retired list: only its own do, such as an
+        update of it that waits or was rejected.
         """
         last = self.source.last
         faults = last.reported_faults if last and not self.over else {}
         whole = None if self.retired or self._verified_by(last) else faults.get("")
         fault = faults.get(self.head.list, whole)
         if fault is None or fault.outcome is Outcome.HELD:
-            if self.holds:
-                return SyncFault(Outcome.HELD, reasons_of(self.holds))
+            if self.update_holds:
+                return SyncFault(Outcome.HELD, reasons_of(self.update_holds))
             return None if self._released_since(last) else fault
         return fault
 
@@ -191,8 +197,10 @@ class ListView:
     @property
     def why(self) -> str:
         """Why a person must act; '' if nobody has to."""
+        waiting = () if self.over else self.holds
+        corrections = [hold_in_words(hold) for hold in waiting if hold.lane is Lane.SUPPRESSIONS]
         pinned = f"{self.pin.why}; {self.pin.to_do}" if self.pin else ""
-        return "; ".join(filter(None, (self._why_fault, pinned, *self._why_canaries)))
+        return "; ".join(filter(None, (self._why_fault, *corrections, pinned, *self._why_canaries)))
 
     @property
     def _why_canaries(self) -> Iterator[str]:
@@ -205,8 +213,8 @@ class ListView:
 
     @property
     def _why_fault(self) -> str:
-        """Why a person must act, apart from a pin and canaries; '' if nobody has to."""
-        fault, held = self.fault, map(hold_in_words, self.holds)
+        """Why a person must act, apart from corrections, a pin and canaries; '' if nobody has to."""
+        fault, held = self.fault, map(hold_in_words, self.update_holds)
         if self.over:
             return ""
         if not self.source.configured:

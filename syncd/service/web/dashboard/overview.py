@@ -90,10 +90,8 @@ def list_state(one: ListView) -> Html:
         return state(Mark.WATCH, "no longer followed")
     if one.stale:
         return state(Mark.ACT, "stale")
-    if one.holds:
-        return outcome(Outcome.HELD)
     if one.fault:
-        return outcome(one.fault.outcome)
+        return outcome(Outcome.HELD if one.update_holds else one.fault.outcome)
     return state(Mark.WATCH, _watched(one)) if one.why else state(Mark.GOOD, "current")
 
 
@@ -101,6 +99,8 @@ def _watched(one: ListView) -> str:
     """Return why a list without a fault is not current, in a word or two."""
     if one.freshness is not AgeVerdict.FRESH:
         return "late"
+    if one.holds:
+        return "suppressions wait"
     return f"pinned to {one.pin.version}" if one.pin else "canaries"
 
 

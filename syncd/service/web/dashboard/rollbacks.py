@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any, Final
 
-from syncd.catalog.records import HeadRecord, Pin
+from syncd.catalog.records import HeadRecord, Pin, own_name
 from syncd.errors import RefusedError, UsageError
 from syncd.model import ListName
 from syncd.operate.rollback import usable_versions
@@ -29,7 +29,7 @@ def _listed(context: Context, name: str) -> tuple[HeadRecord, Pin | None]:
         raise UsageError("there is no such list", hint="the overview shows the published ones")
     if head.retired_at is not None:
         raise RefusedError(f"{name} is retired", hint="the overview shows the published lists")
-    origin = context.catalog.origin(head.source, ListName(name.partition(".")[2]))
+    origin = context.catalog.origin(head.source, own_name(head.list))
     return head, origin.pin if origin else None
 
 
