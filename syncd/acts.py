@@ -233,6 +233,23 @@ class BackedUpState(Act):
 
 
 @dataclass(frozen=True)
+class WroteRows(Act):
+    """Wrote rows of lists to a private file (`syncd diff --out`, `syncd known-good --out`)."""
+
+    list: str
+    """``*``: all lists"""
+    what: str
+    rows: int
+    file: str
+
+    @property
+    def words(self) -> str:
+        """See `Act`."""
+        of = "all lists" if self.list == "*" else self.list
+        return f"wrote {count(self.rows, 'row')} of {of} ({self.what}) to {self.file}"
+
+
+@dataclass(frozen=True)
 class StartedDaemon(Act):
     """Started the daemon (`syncd run`)."""
 
@@ -528,6 +545,7 @@ ACTS: Final[tuple[type[Act], ...]] = (
     RolledBack,
     Unpinned,
     BackedUpState,
+    WroteRows,
     StartedDaemon,
     StoppedDaemon,
     ReloadedConfiguration,

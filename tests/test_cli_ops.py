@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from command_line import operate, syncd
+from syncd.errors import StoreError
 from syncd.trust import keys
 from world import World, row, rows
 
@@ -85,6 +86,57 @@ def test_diff(running: World) -> None:
     assert document["counts"] == {"sha256": {"added": 1, "relabelled": 0, "removed": 1}}
     assert syncd("diff", "iwf.images", 1, 1).out.splitlines()[1] == "nothing differs"
     assert syncd("diff", "iwf.images", 1, 9).code == 2
+
+
+def test_the_rows_of_a_difference_are_written_to_a_private_file_and_recorded(running: World) -> None:
+    """Mode 0600, nothing of them on the terminal; the audit log says who wrote which rows where."""
+    out = running.base / "changes.csv"
+    ran = syncd("diff", "iwf.images", 1, 2, "--out", out)
+    assert (ran.code, ran.out.splitlines()[-1], ran.err) == (0, f"2 rows written to {out}", "")
+    assert out.stat().st_mode & 0o777 == 0o600
+    header, *lines = out.read_text().splitlines()
+    assert header == "change,algorithm,digest,entry,label,old_label"
+    assert sorted(line.split(",")[0] for line in lines) == ["added", "removed"]
+    digests = {line.split(",")[2] for line in lines}
+    assert digests <= set(secrets(running))
+    (record,) = syncd("audit", "--act", "wrote_rows", "--json").out.splitlines()
+    assert json.loads(record)["fields"] == {
+        "list": "iwf.images",
+        "what": "version 1 to 2",
+        "rows": 2,
+        "file": str(out),
+    }
+    document = syncd("diff", "iwf.images", 2, 1, "--out", running.base / "back.csv", "--json")
+    assert (document.json["out"], document.json["counts"]["sha256"]["added"]) == (str(running.base / "back.csv"), 1)
+    assert not [digest for digest in digests if digest in ran.out + record + document.out]
+
+
+def test_rows_are_written_to_new_files_outside_of_the_state_only(running: World) -> None:
+    """Never over a file, through a link, or where files are served; nothing is written or recorded."""
+    taken, link, target = running.base / "taken.csv", running.base / "link.csv", running.base / "target.csv"
+    taken.write_text("mine")
+    link.symlink_to(target)
+    inside, nowhere = running.state.feed.root / "rows.csv", running.base / "no" / "rows.csv"
+    for out, code in ((taken, 2), (link, 2), (inside, 2), (nowhere, 1), (running.base, 2)):
+        ran = syncd("diff", "iwf.images", 1, 2, "--out", out)
+        assert (ran.code, "to do: " in ran.err) == (code, True), out
+        assert not [secret for secret in secrets(running) if secret in ran.out + ran.err]
+    assert syncd("diff", "iwf.images", 1, 9, "--out", target).code == 2
+    assert taken.read_text() == "mine"
+    assert not [path for path in (target, inside, nowhere) if path.exists()]
+    assert syncd("audit", "--act", "wrote_rows", "--json").out == ""
+
+
+def test_rows_that_cannot_be_recorded_are_not_left_on_disk(running: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disclosure without a record is none."""
+
+    def full(*_arguments: object) -> None:
+        raise StoreError("the disk is full")
+
+    monkeypatch.setattr("syncd.catalog.catalog.Catalog.append", full)
+    out = running.base / "changes.csv"
+    assert syncd("diff", "iwf.images", 1, 2, "--out", out).code == 1
+    assert not out.exists()
 
 
 def test_backup_restore_recover(running: World) -> None:

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from syncd.cli.operator import ConfigFile, load_config, open_catalog, state_folder
-from syncd.cli.output import JsonFlag, note, print_json, say, show_table
+from syncd.cli.operator import ConfigFile, actor, load_config, open_catalog, state_folder
+from syncd.cli.output import JsonFlag, note, print_json, say, show_table, utc_now
 from syncd.model import list_name
 from syncd.units import count
 
@@ -24,7 +24,8 @@ def known_good(
     """Count entries that are kept out because they are known to be good.
 
     The partner lists them, and syncd does not publish them. Known to be good are the digests of empty input, digests
-    with all bits alike, and those in `known_good_file`. Entries are never shown: `--out` writes them to a file.
+    with all bits alike, and those in `known_good_file`. Entries are never shown: `--out` writes them to a file, which
+    the audit log records.
 
     \b
     Exit codes:
@@ -38,14 +39,25 @@ def known_good(
       syncd known-good --list iwf.images --out /root/kept-out.csv
     """
     # SQLAlchemy and numpy: not needed for the help
+    from syncd.operate.disclose import disclose
     from syncd.operate.known_good import kept_out_rows, write_rows
 
     folder, wanted = state_folder(load_config(config)), list_name(name) if name else None
     with open_catalog(folder) as catalog:
         parts = list(kept_out_rows(folder, catalog, wanted))
         files = {mark.list: mark.known_good.partition(":")[2] for mark in catalog.known_good_marks()}
-    if out is not None:
-        write_rows(out, parts)
+        if out is not None:
+            what = "kept out, known to be good"
+            disclose(
+                folder,
+                catalog,
+                out,
+                lambda path: write_rows(path, parts),
+                name=wanted,
+                what=what,
+                actor=actor(),
+                now=utc_now(),
+            )
     counts = [(str(one), str(rows.algorithm), len(rows)) for one, rows in parts]
     if as_json:
         shown = sorted(files) if wanted is None else [wanted]

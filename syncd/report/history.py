@@ -16,13 +16,18 @@ _SHOWN = 5
 
 
 def diff(catalog: Catalog, feed: FeedFolder, name: ListName, old: int, new: int) -> Difference:
-    """Compare two published versions, in either order; by deltas if these lead from one to the other.
+    """Count what differs between two published versions. Raises as `compared` and `ComparedVersions.difference`."""
+    return compared(catalog, feed, name, old, new).difference()
 
-    Raises `UsageError` if there is no such list or version, or if files of one are gone, `StoreError`.
+
+def compared(catalog: Catalog, feed: FeedFolder, name: ListName, old: int, new: int) -> ComparedVersions:
+    """Return two published versions, in either order, to be compared.
+
+    Raises `UsageError` if there is no such list or version, `StoreError`.
     """
     before, after = _version(catalog, name, old), _version(catalog, name, new)
     manifest, following = manifests.parse(before.manifest), manifests.parse(after.manifest)
-    return ComparedVersions(feed, manifest, before.manifest_sha256, following).difference()
+    return ComparedVersions(feed, manifest, before.manifest_sha256, following)
 
 
 def _version(catalog: Catalog, name: ListName, version: int) -> VersionRecord:
