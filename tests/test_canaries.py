@@ -24,6 +24,8 @@ from syncd.pipeline.known_good import KnownGoodFolder
 from syncd.pipeline.outcome import ListOutcome, SyncOutcome
 from syncd.pipeline.sync import sync_source
 from syncd.report.overview import read
+from test_metrics import IMAGES
+from test_metrics import now as scraped
 from world import HEAD, World, row, rows
 
 ALL = frozenset(range(30))
@@ -127,6 +129,8 @@ def test_a_vanishing_canary_holds_the_removals_and_not_the_additions(operator: O
     operator.world.publish(remove=[row(8)])
     assert operator.sync().outcome is Outcome.PUBLISHED, "it was missing before"
     assert "1 of 2 digests that must be present are missing" in operator.why()
+    told = scraped(operator.world)
+    assert (told("syncd_list_canaries", **IMAGES), told("syncd_list_canaries_missing", **IMAGES)) == (2, 1)
     prove_feed(operator.world)
 
 
@@ -292,6 +296,10 @@ def test_more_of_them_than_the_bound_hold_the_additions(operator: Operator) -> N
     assert (listed.outcome, listed.reasons) == (Outcome.HELD, (KNOWN,))
     (hold,) = operator.holds()
     assert (hold.lane, hold.rows, hold.findings[0].rows, hold.findings[0].allowed) == (Lane.ADDITIONS, 12, 12, 10)
+    told = scraped(operator.world)
+    assert told.ones("syncd_source_held", "reason") == ["known_good"]
+    assert told("syncd_list_known_good_entries", **IMAGES) == 12
+    assert told("syncd_list_known_good_usable", **IMAGES) == 1
     operator.world.publish(add=[row(70)])
     operator.sync()
     assert operator.served() == ALL - {1}
@@ -505,6 +513,7 @@ def test_a_file_that_cannot_be_used_stops_nothing(
     assert warning.hint
     assert not any(row(number)[1] in warning.message + warning.hint for number in range(50))
     assert words in operator.why()
+    assert scraped(operator.world)("syncd_list_known_good_usable", **IMAGES) == 0
     assert operator.served() == (ALL | {40}) - {3}
 
 

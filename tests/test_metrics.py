@@ -491,7 +491,7 @@ def test_a_list_costs_a_bounded_number_of_series(world: World) -> None:
         world.publish(full=rows(0, 2), name=ListName(f"list{number}"))
         world.sync()
         sizes.append(len(now(world)))
-    assert sizes[1] - sizes[0] == sizes[2] - sizes[1] == 32
+    assert sizes[1] - sizes[0] == sizes[2] - sizes[1] == 36
 
 
 def documented() -> list[tuple[str, ...]]:

@@ -203,8 +203,13 @@ class ListView:
         return "; ".join(filter(None, (self._why_fault, *corrections, pinned, *self._why_canaries)))
 
     @property
+    def judged_canaries(self) -> CanaryNote | None:
+        """The canaries, if anybody can act on them: not those of a list that no sync looks at any more."""
+        return None if self.retired or not self.source.configured else self.canaries
+
+    @property
     def _why_canaries(self) -> Iterator[str]:
-        note = None if self.retired or not self.source.configured else self.canaries
+        note = self.judged_canaries
         if note is not None and note.missing:
             of = count(note.must_have, "digest")
             yield f"{note.missing:,} of {of} that must be present are missing: {CANARY_CURE}"

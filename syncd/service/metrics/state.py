@@ -9,6 +9,7 @@ from typing import Final
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from syncd.catalog.records import CanaryNote
 from syncd.errors import (
     EquivocationError,
     ExpiredError,
@@ -132,6 +133,11 @@ def _per_list(
                 yield (view.head.source, view.head.list), number
 
     return samples
+
+
+def _of_canaries(value: Callable[[CanaryNote], float]) -> Callable[[StateSample], Iterator[Sample]]:
+    """Return a sampler of the canaries of each list, as the last sync found them."""
+    return _per_list(lambda view: value(view.judged_canaries) if view.judged_canaries else None)
 
 
 def _per_source(value: Callable[[SourceView], float | None]) -> Callable[[StateSample], Iterator[Sample]]:
@@ -263,6 +269,30 @@ GAUGES: Final = (
         _proved,
     ),
     StateGauge(
+        "syncd_list_canaries",
+        "Digests that must be on the list.",
+        _LIST,
+        _of_canaries(lambda note: note.must_have),
+    ),
+    StateGauge(
+        "syncd_list_canaries_missing",
+        "Those of them that are not on the served version.",
+        _LIST,
+        _of_canaries(lambda note: note.missing),
+    ),
+    StateGauge(
+        "syncd_list_known_good_entries",
+        "Entries of the partner that are not published because they are known to be good.",
+        _LIST,
+        _of_canaries(lambda note: sum(note.kept_out.values())),
+    ),
+    StateGauge(
+        "syncd_list_known_good_usable",
+        "0 if the configured known-good file cannot be used, so that its last good reading stays in force, else 1.",
+        _LIST,
+        _of_canaries(lambda note: not note.fault),
+    ),
+    StateGauge(
         "syncd_source_configured",
         "1 if the source is configured; 0 if it is not, but lists of it are still published.",
         _SOURCE,
@@ -276,7 +306,7 @@ GAUGES: Final = (
     ),
     StateGauge(
         "syncd_source_success_timestamp_seconds",
-        "When a sync last verified all followed lists of the source; 0 if never. Moved by success only.",
+        "When a sync last verified all followed lists of the source, whether or not it held rows; 0 if never.",
         _SOURCE,
         _per_source(lambda source: seconds(source.last_success_at)),
     ),
