@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from syncd.catalog.records import HoldRecord, HoldState, KnownGoodMark, OriginRecord, Pin, Suppression
+from syncd.catalog.decisions import HoldRecord, HoldState, KnownGoodMark, Suppression
+from syncd.catalog.records import OriginRecord, Pin
 from syncd.feed.folder import FeedFolder
 from syncd.feed.layout import segment_path
 from syncd.feed.proof import SignedManifest

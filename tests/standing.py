@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from syncd.catalog.records import HoldRecord, HoldState
+from syncd.catalog.decisions import HoldRecord, HoldState
 from syncd.errors import SyncdError
 from syncd.limits import ListLimits
 from syncd.matcher import Matcher

@@ -30,7 +30,8 @@ from syncd.acts import (
 )
 from syncd.catalog.catalog import Catalog
 from syncd.catalog.chain import START, AuditCheck, RawRecord, StatedHead, check, link
-from syncd.catalog.records import AuditEntry, AuditFilter, OriginMove, Records
+from syncd.catalog.changes import OriginMove, Records
+from syncd.catalog.records import AuditEntry, AuditFilter
 from syncd.catalog.tables import canonical, time_text
 from syncd.errors import LostRaceError, StoreError
 from syncd.model import AuditHead, ListName

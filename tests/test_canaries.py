@@ -12,7 +12,7 @@ import pytest
 
 from standing import open_holds, prove_feed, served
 from syncd.acts import KnownGoodChanged
-from syncd.catalog.records import HoldRecord, HoldState
+from syncd.catalog.decisions import HoldRecord, HoldState
 from syncd.errors import ConfigError, RefusedError
 from syncd.limits import ListLimits
 from syncd.model import Digest, ListName

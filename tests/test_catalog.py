@@ -24,15 +24,13 @@ from pydantic import JsonValue
 from syncd.acts import Earlier, PublishedVersion, Retrusted, RevokedMatcher
 from syncd.catalog import database, schema, tables
 from syncd.catalog.catalog import Catalog
+from syncd.catalog.changes import HeadNote, OriginMove, Records
 from syncd.catalog.records import (
     AuditEntry,
-    HeadNote,
     HeadRecord,
     LoadedVersion,
     MatcherRecord,
-    OriginMove,
     OriginRecord,
-    Records,
     SourceState,
     SyncFault,
     SyncRecord,

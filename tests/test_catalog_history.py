@@ -11,8 +11,8 @@ import pytest
 from sqlalchemy import event
 
 from syncd.catalog.catalog import Catalog
+from syncd.catalog.changes import HeadNote, Records
 from syncd.catalog.history_records import HistoryKind
-from syncd.catalog.records import HeadNote, Records
 from syncd.catalog.schema import bring_up
 from syncd.format import manifest as manifests
 from syncd.format.manifest import EndState, Manifest, ManifestRef, SegmentRef, Step

@@ -13,16 +13,9 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 
 from syncd.catalog import tables
 from syncd.catalog.catalog import Catalog
-from syncd.catalog.records import (
-    AuditFilter,
-    CanaryNote,
-    HoldEnd,
-    HoldRecord,
-    HoldState,
-    Records,
-    SuppressionState,
-    UpdateRecord,
-)
+from syncd.catalog.changes import Records
+from syncd.catalog.decisions import CanaryNote, HoldEnd, HoldRecord, HoldState, SuppressionState, UpdateRecord
+from syncd.catalog.records import AuditFilter
 from syncd.model import Algorithm, ListName
 from syncd.outcomes import HoldReason, Lane, Outcome
 from syncd.publish.ledger import Commit

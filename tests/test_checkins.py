@@ -9,8 +9,9 @@ import pytest
 
 from syncd.acts import AddedMatcher, Pulled, RevokedMatcher
 from syncd.catalog.catalog import Catalog
+from syncd.catalog.changes import HeadNote, Records
 from syncd.catalog.history_records import Load
-from syncd.catalog.records import AuditEntry, HeadNote, HeadRecord, LoadedVersion, MatcherRecord, Records
+from syncd.catalog.records import AuditEntry, HeadRecord, LoadedVersion, MatcherRecord
 from syncd.errors import StoreError
 from syncd.format.manifest import Manifest
 from syncd.model import ListName

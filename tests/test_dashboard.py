@@ -11,14 +11,7 @@ import pytest
 from starlette.requests import Request
 
 from dashboard_site import HOSTILE
-from syncd.catalog.records import (
-    HeadRecord,
-    LoadedVersion,
-    MatcherRecord,
-    OriginRecord,
-    SyncRecord,
-    VersionSummary,
-)
+from syncd.catalog.records import HeadRecord, LoadedVersion, MatcherRecord, OriginRecord, SyncRecord, VersionSummary
 from syncd.certificates import CertificateView, ValidityPeriod
 from syncd.model import Algorithm, Counts, ListName
 from syncd.outcomes import Outcome

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from syncd.acts import AskedForSync, Discarded, Released, RolledBack, Unpinned
-from syncd.catalog.records import HoldRecord, HoldState
+from syncd.catalog.decisions import HoldRecord, HoldState
 from syncd.events import DashboardActed, DashboardActRefused, HoldEnded, ListRolledBack, TokenRefused
 from syncd.model import ListName
 from syncd.service.access import PersonToken

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from standing import open_holds, prove_feed, sync_list
-from syncd.catalog.records import HoldState
+from syncd.catalog.decisions import HoldState
 from syncd.errors import ConfigError
 from syncd.limits import DEFAULT_LIMITS, GateTable, ListLimits
 from syncd.model import ListName

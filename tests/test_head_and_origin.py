@@ -14,7 +14,7 @@ from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
 from list_world import ListWorld
-from syncd.catalog.records import HoldState
+from syncd.catalog.decisions import HoldState
 from syncd.format.manifest import Withheld
 from syncd.format.rows import Mask, Rows, sort_order
 from syncd.format.stack import Resolved

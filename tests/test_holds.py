@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from standing import open_holds, prove_feed, served, sync_list
-from syncd.catalog.records import HoldState
+from syncd.catalog.decisions import HoldState
 from syncd.errors import RefusedError, StoreError, UsageError
 from syncd.operate.backup import backup
 from syncd.operate.holds import end_hold

@@ -10,7 +10,7 @@ from command_line import configure, operate, settings, syncd
 from signing import publish_change
 from standing import prove_feed
 from syncd.acts import Retired
-from syncd.catalog.records import HoldState
+from syncd.catalog.decisions import HoldState
 from syncd.errors import RefusedError, RetiredList, UsageError
 from syncd.feed.layout import target_name
 from syncd.feed.signed import load_repository

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from standing import prove_feed, served, sync_list
-from syncd.catalog.records import HoldState
+from syncd.catalog.decisions import HoldState
 from syncd.errors import CodeNeeded, RefusedError, UsageError
 from syncd.model import Digest, ListName
 from syncd.operate import rollback as operate

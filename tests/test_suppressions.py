@@ -8,7 +8,7 @@ import pytest
 
 from standing import prove_feed, served, sync_list
 from syncd.acts import Suppressed
-from syncd.catalog.records import HoldState, Suppression, SuppressionState
+from syncd.catalog.decisions import HoldState, Suppression, SuppressionState
 from syncd.errors import RefusedError, UsageError
 from syncd.limits import ListLimits
 from syncd.model import Digest, ListName

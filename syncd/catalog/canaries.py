@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from syncd.catalog.database import Tables, put, values_of, writing
-from syncd.catalog.records import CanaryNote, KnownGoodMark
+from syncd.catalog.decisions import CanaryNote, KnownGoodMark
 from syncd.catalog.tables import canaries
 from syncd.model import ListName
 

@@ -22,6 +22,7 @@ from sqlalchemy import Connection, insert, select, update
 from syncd.catalog import database
 from syncd.catalog.audit import AuditTables, append
 from syncd.catalog.canaries import CanaryTables, put_mark
+from syncd.catalog.changes import Records
 from syncd.catalog.database import copy, make_engine, make_file, put_record, reading, writing
 from syncd.catalog.effects import effects
 from syncd.catalog.history import HistoryTables, put_history
@@ -29,7 +30,7 @@ from syncd.catalog.holds import HoldTables, end_hold, held, open_holds
 from syncd.catalog.lists import ListTables, compare_head, compare_origin, drop_origin, put_head, version_in_force
 from syncd.catalog.matchers import MatcherTables
 from syncd.catalog.pruning import PruningTables
-from syncd.catalog.records import RETRUSTED, AuditEntry, Records, head_name
+from syncd.catalog.records import RETRUSTED, AuditEntry, head_name
 from syncd.catalog.schema import bring_up
 from syncd.catalog.sizes import SizeTables, put_sizes
 from syncd.catalog.suppressions import SuppressionTables, change_suppression, put_suppressions

@@ -7,7 +7,9 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from syncd.acts import AUTOMATIC, Act, EndedHold, OpenedHold, PublishedVersion
-from syncd.catalog.records import AuditEntry, HoldRecord, HoldState, Records
+from syncd.catalog.changes import Records
+from syncd.catalog.decisions import HoldRecord, HoldState
+from syncd.catalog.records import AuditEntry
 from syncd.publish.ledger import Commit
 
 _DECIDED: Final = frozenset({HoldState.RELEASED, HoldState.DISCARDED})

@@ -7,9 +7,10 @@ from typing import Any, Final
 from sqlalchemy import Connection, Select, func, insert, select, tuple_, update
 from sqlalchemy import delete as delete_from
 
+from syncd.catalog.changes import OriginMove, Records
 from syncd.catalog.database import Tables, put_record, values_of, writing
 from syncd.catalog.history_records import HistoryKind, HistoryMonth, HistoryRecord, Load
-from syncd.catalog.records import OriginMove, Records, head_name
+from syncd.catalog.records import head_name
 from syncd.catalog.tables import history, history_months, loads, versions
 from syncd.feed.proof import signing_keys
 from syncd.format import manifest as manifests

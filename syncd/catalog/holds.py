@@ -6,8 +6,9 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Table, and_, func, insert, or_, select, update
 
+from syncd.catalog.changes import Records
 from syncd.catalog.database import Tables, values_of, writing
-from syncd.catalog.records import HoldEnd, HoldRecord, HoldState, Records, UpdateRecord
+from syncd.catalog.decisions import HoldEnd, HoldRecord, HoldState, UpdateRecord
 from syncd.catalog.tables import holds, updates
 from syncd.errors import LostRaceError, StoreError
 from syncd.model import ListName

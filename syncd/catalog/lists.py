@@ -9,20 +9,10 @@ from sqlalchemy import Connection, Select, func, insert, select, update
 from sqlalchemy import delete as delete_from
 
 from syncd.catalog.canaries import mark_of
+from syncd.catalog.changes import HeadNote, ListRecords, OriginDrop
 from syncd.catalog.database import Tables, put_record, reading, values_of, writing
-from syncd.catalog.records import (
-    HeadNote,
-    HeadRecord,
-    HoldRecord,
-    HoldState,
-    ListRecords,
-    OriginDrop,
-    OriginRecord,
-    Suppression,
-    VersionRecord,
-    VersionSummary,
-    head_name,
-)
+from syncd.catalog.decisions import HoldRecord, HoldState, Suppression
+from syncd.catalog.records import HeadRecord, OriginRecord, VersionRecord, VersionSummary, head_name
 from syncd.catalog.suppressions import active_in
 from syncd.catalog.tables import heads, holds, origins, sources, versions
 from syncd.errors import LostRaceError

@@ -8,8 +8,8 @@ from typing import Final
 from sqlalchemy import Connection, and_, case, func, insert, or_, select
 from sqlalchemy import delete as delete_from
 
+from syncd.catalog.changes import HeadNote
 from syncd.catalog.database import Tables, reading, writing
-from syncd.catalog.records import HeadNote
 from syncd.catalog.tables import sizes
 from syncd.model import Counts, ListName
 from syncd.publish.ledger import HeadMove

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Select, func, insert, or_, select, update
 
 from syncd.catalog.database import Tables, values_of, writing
-from syncd.catalog.records import Suppression, SuppressionChange, SuppressionState
+from syncd.catalog.decisions import Suppression, SuppressionChange, SuppressionState
 from syncd.catalog.tables import suppressions
 from syncd.errors import LostRaceError
 from syncd.model import Algorithm, ListName

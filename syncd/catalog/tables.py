@@ -27,8 +27,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeDecorator
 
+from syncd.catalog.decisions import HoldState, SuppressionState, TakenOff
 from syncd.catalog.history_records import HistoryKind
-from syncd.catalog.records import HoldState, Pin, SuppressionState, SyncFault, TakenOff
+from syncd.catalog.records import Pin, SyncFault
 from syncd.errors import RESTORE_CATALOG, StoreError
 from syncd.format.manifest import EndState, ManifestRef, SegmentRef, Withheld
 from syncd.model import Algorithm, Counts, ListName

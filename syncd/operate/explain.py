@@ -9,9 +9,10 @@ from datetime import datetime
 from typing import Final
 
 from syncd.catalog.catalog import Catalog
+from syncd.catalog.decisions import HoldRecord, Suppression
 from syncd.catalog.folder import StateFolder
 from syncd.catalog.history_records import HistoryKind, HistoryRecord, Load
-from syncd.catalog.records import HeadRecord, HoldRecord, Suppression
+from syncd.catalog.records import HeadRecord
 from syncd.errors import SegmentError, StoreError, UsageError
 from syncd.feed.folder import FeedFolder
 from syncd.feed.snapshot import open_segment

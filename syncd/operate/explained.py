@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from syncd.catalog.decisions import HoldRecord, Suppression
 from syncd.catalog.history_records import HistoryRecord
-from syncd.catalog.records import HoldRecord, Suppression
 from syncd.history.search import Gap
 from syncd.history.timeline import EntryEvent
 from syncd.model import Digest, ListName

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any, Final
 
-from syncd.catalog.records import HoldRecord, Suppression, SuppressionState
+from syncd.catalog.decisions import HoldRecord, Suppression, SuppressionState
 from syncd.errors import StoreError
 from syncd.history.timeline import EntryEvent
 from syncd.operate.explained import (

@@ -5,7 +5,8 @@ from datetime import datetime
 
 from syncd.acts import Discarded, Released
 from syncd.catalog.catalog import Catalog
-from syncd.catalog.records import AuditEntry, HoldRecord, HoldState, own_name
+from syncd.catalog.decisions import HoldRecord, HoldState
+from syncd.catalog.records import AuditEntry, own_name
 from syncd.errors import RefusedError, StoreError, UsageError
 from syncd.format.caps import NO_CAPS
 from syncd.format.manifest import SegmentRef

@@ -9,8 +9,10 @@ from pathlib import Path
 
 from syncd.acts import Discarded
 from syncd.catalog.catalog import Catalog
+from syncd.catalog.changes import Records
+from syncd.catalog.decisions import HoldEnd, HoldRecord, HoldState
 from syncd.catalog.folder import StateFolder
-from syncd.catalog.records import AuditEntry, HoldEnd, HoldRecord, HoldState, Records, own_name
+from syncd.catalog.records import AuditEntry, own_name
 from syncd.config import Config
 from syncd.errors import RefusedError, UsageError
 from syncd.files import PRIVATE_FILE, storage

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Final
 
 from syncd.acts import ChangedKeys, PublishedAbove, Restored, Retrusted
-from syncd.catalog.records import AuditEntry, HeadNote, Records
+from syncd.catalog.changes import HeadNote, Records
+from syncd.catalog.records import AuditEntry
 from syncd.errors import RefusedError, StoreError, UsageError
 from syncd.feed.signed import load_repository
 from syncd.files import lock, storage

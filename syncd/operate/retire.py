@@ -7,17 +7,9 @@ from datetime import datetime
 from typing import Any
 
 from syncd.acts import Retired
-from syncd.catalog.records import (
-    AuditEntry,
-    HeadNote,
-    HeadRecord,
-    HoldEnd,
-    HoldRecord,
-    HoldState,
-    OriginDrop,
-    Records,
-    own_name,
-)
+from syncd.catalog.changes import HeadNote, OriginDrop, Records
+from syncd.catalog.decisions import HoldEnd, HoldRecord, HoldState
+from syncd.catalog.records import AuditEntry, HeadRecord, own_name
 from syncd.errors import RefusedError, StoreError
 from syncd.files import lock
 from syncd.model import ListName

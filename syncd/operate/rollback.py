@@ -8,7 +8,8 @@ from typing import Any, Final
 
 from syncd.acts import Act, RolledBack, Unpinned
 from syncd.catalog.catalog import Catalog
-from syncd.catalog.records import AuditEntry, HeadRecord, HoldRecord, Pin, VersionRecord, own_name
+from syncd.catalog.decisions import HoldRecord
+from syncd.catalog.records import AuditEntry, HeadRecord, Pin, VersionRecord, own_name
 from syncd.errors import CodeNeeded, RefusedError, StoreError, UsageError
 from syncd.feed import layout
 from syncd.feed.folder import FeedFolder

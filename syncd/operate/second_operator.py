@@ -7,18 +7,17 @@ from typing import Final
 
 from syncd.acts import Confirmed, Suppressed, Unsuppressed
 from syncd.catalog.catalog import Catalog
-from syncd.catalog.records import (
-    AuditEntry,
-    HeadRecord,
+from syncd.catalog.changes import Records
+from syncd.catalog.decisions import (
     HoldEnd,
     HoldRecord,
     HoldState,
-    Records,
     Suppression,
     SuppressionChange,
     SuppressionState,
     UpdateRecord,
 )
+from syncd.catalog.records import AuditEntry, HeadRecord
 from syncd.errors import RefusedError
 from syncd.limits import allowed_alone
 from syncd.operate.suppressed_lists import (

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from syncd.catalog.catalog import Catalog
-from syncd.catalog.records import HeadRecord, HoldRecord, Records, Suppression, own_name
+from syncd.catalog.changes import Records
+from syncd.catalog.decisions import HoldRecord, Suppression
+from syncd.catalog.records import HeadRecord, own_name
 from syncd.errors import UsageError
 from syncd.format.rows import Digests, as_digests
 from syncd.model import Algorithm, Digest, ListName

@@ -6,7 +6,9 @@ from datetime import datetime
 
 from syncd.acts import AUTOMATIC, SuppressionsExpired, SuppressionsExtended, Unsuppressed
 from syncd.catalog.catalog import Catalog
-from syncd.catalog.records import AuditEntry, Records, Suppression, SuppressionChange, SuppressionState
+from syncd.catalog.changes import Records
+from syncd.catalog.decisions import Suppression, SuppressionChange, SuppressionState
+from syncd.catalog.records import AuditEntry
 from syncd.errors import RefusedError, UsageError
 from syncd.operate.suppressed_lists import (
     Corrected,

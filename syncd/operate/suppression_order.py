@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from syncd.catalog.records import Suppression, SuppressionState
+from syncd.catalog.decisions import Suppression, SuppressionState
 from syncd.errors import RefusedError, UsageError
 from syncd.model import Algorithm, Digest, ListName
 from syncd.operate.checks import check_reason

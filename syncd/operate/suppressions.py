@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from syncd.catalog.records import AuditEntry, HoldRecord, Records, Suppression, SuppressionState
+from syncd.catalog.changes import Records
+from syncd.catalog.decisions import HoldRecord, Suppression, SuppressionState
+from syncd.catalog.records import AuditEntry
 from syncd.operate.second_operator import over_bound, suppressed_act, waiting_records
 from syncd.operate.suppressed_lists import Corrected, Listed, covering, digests_of, heads_of, list_state, publish
 from syncd.operate.suppression_order import Correction, SuppressionOrder, check_new, check_order, unlisted

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from syncd.catalog.records import CanaryNote, HoldRecord
+from syncd.catalog.decisions import CanaryNote, HoldRecord
 from syncd.errors import SyncdError
 from syncd.format.rows import Rows
 from syncd.format.stack import merge_deltas

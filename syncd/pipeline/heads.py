@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Final
 
 from syncd.catalog.catalog import Catalog
+from syncd.catalog.changes import ListRecords
+from syncd.catalog.decisions import HoldRecord, HoldState, KnownGoodMark
 from syncd.catalog.folder import StateFolder
-from syncd.catalog.records import HoldRecord, HoldState, KnownGoodMark, ListRecords, OriginRecord, head_name
+from syncd.catalog.records import OriginRecord, head_name
 from syncd.feed.folder import FeedFolder
 from syncd.feed.snapshot import open_stacks
 from syncd.format import manifest as manifests

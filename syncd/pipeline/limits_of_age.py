@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import replace
 
-from syncd.catalog.records import HeadNote, OriginRecord, Records, head_name
+from syncd.catalog.changes import HeadNote, Records
+from syncd.catalog.records import OriginRecord, head_name
 from syncd.format.freshness import SourceAges
 from syncd.format.manifest import Manifest, MaxAge
 from syncd.pipeline.settle.result import Settled

@@ -7,17 +7,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
-from syncd.catalog.records import (
-    AuditEntry,
-    HeadNote,
-    HoldEnd,
-    HoldRecord,
-    HoldState,
-    OriginMove,
-    OriginRecord,
-    Records,
-    UpdateRecord,
-)
+from syncd.catalog.changes import HeadNote, OriginMove, Records
+from syncd.catalog.decisions import HoldEnd, HoldRecord, HoldState, UpdateRecord
+from syncd.catalog.records import AuditEntry, OriginRecord
 from syncd.feed import layout
 from syncd.feed.snapshot import open_segment
 from syncd.format import manifest as manifests

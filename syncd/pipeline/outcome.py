@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from syncd.catalog.records import CanaryNote, HoldRecord, SyncFault
+from syncd.catalog.decisions import CanaryNote, HoldRecord
+from syncd.catalog.records import SyncFault
 from syncd.errors import SyncdError, kind_of
 from syncd.model import Algorithm, Counts, ListName
 from syncd.outcomes import HoldReason, Outcome, cure, reasons_in_words, worst_code

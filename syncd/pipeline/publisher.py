@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Final
 
 from syncd.catalog.catalog import Catalog
+from syncd.catalog.changes import HeadNote, OriginMove, Records
 from syncd.catalog.folder import StateFolder
-from syncd.catalog.records import AuditEntry, HeadNote, OriginMove, Records, head_name
+from syncd.catalog.records import AuditEntry, head_name
 from syncd.errors import MismatchError, RefusedError, StoreError, SyncdError
 from syncd.feed import layout
 from syncd.feed.signed import load_repository

@@ -6,7 +6,7 @@ from functools import cached_property
 
 import numpy as np
 
-from syncd.catalog.records import Suppression
+from syncd.catalog.decisions import Suppression
 from syncd.format.rows import Digests, Mask, Rows, as_digests, concatenate, repeats, sort_order
 from syncd.format.stack import Stack
 from syncd.model import Algorithm

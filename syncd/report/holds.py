@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from syncd.catalog.catalog import Catalog
-from syncd.catalog.records import HoldRecord, HoldState
+from syncd.catalog.decisions import HoldRecord, HoldState
 from syncd.errors import StoreError
 from syncd.outcomes import Finding, HoldReason, Lane, cure
 from syncd.units import count, ranges, stamp

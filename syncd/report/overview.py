@@ -8,19 +8,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from syncd.catalog.catalog import Catalog
+from syncd.catalog.decisions import CanaryNote, HoldRecord, HoldState
 from syncd.catalog.folder import StateFolder
-from syncd.catalog.records import (
-    CanaryNote,
-    HeadRecord,
-    HoldRecord,
-    HoldState,
-    LoadedVersion,
-    OriginRecord,
-    SyncFault,
-    SyncRecord,
-    head_name,
-    own_name,
-)
+from syncd.catalog.records import HeadRecord, LoadedVersion, OriginRecord, SyncFault, SyncRecord, head_name, own_name
 from syncd.certificates import CertificateView
 from syncd.certificates import views as certificate_views
 from syncd.feed.signed import load_repository

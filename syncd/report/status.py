@@ -8,7 +8,8 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from syncd.catalog.records import CanaryNote, HoldRecord, SyncFault, SyncRecord
+from syncd.catalog.decisions import CanaryNote, HoldRecord
+from syncd.catalog.records import SyncFault, SyncRecord
 from syncd.certificates import CertificateView
 from syncd.outcomes import Outcome, cure, joined
 from syncd.report.expiry import Expiry

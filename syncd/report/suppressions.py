@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from syncd.catalog.catalog import Catalog
-from syncd.catalog.records import EXPIRES_SOON, HoldRecord, Suppression, SuppressionState
+from syncd.catalog.decisions import EXPIRES_SOON, HoldRecord, Suppression, SuppressionState
 from syncd.model import ListName
 from syncd.report.holds import hold_document
 from syncd.units import ranges, span, stamp

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Final
 
 from syncd import events
-from syncd.catalog.records import HoldRecord, Suppression
+from syncd.catalog.decisions import HoldRecord, Suppression
 from syncd.event import Emit
 from syncd.operate.suppressed_lists import Corrected
 from syncd.outcomes import cure

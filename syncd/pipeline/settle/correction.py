@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from syncd.catalog.records import HoldEnd, HoldRecord
+from syncd.catalog.decisions import HoldEnd, HoldRecord
 from syncd.format.manifest import Withheld
 from syncd.format.rows import Digests, Mask, Rows
 from syncd.format.stack import Stack

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from syncd.catalog.records import HoldEnd, HoldRecord, HoldState
+from syncd.catalog.decisions import HoldEnd, HoldRecord, HoldState
 from syncd.format.manifest import SegmentRef
 from syncd.outcomes import Finding, HoldReason, Lane
 from syncd.pipeline.heads import ListState

@@ -6,7 +6,8 @@ from typing import Final
 
 import numpy as np
 
-from syncd.catalog.records import HoldRecord, HoldState, Records
+from syncd.catalog.changes import Records
+from syncd.catalog.decisions import HoldRecord, HoldState
 from syncd.model import Algorithm
 from syncd.outcomes import HoldReason, Lane
 from syncd.pipeline import gate

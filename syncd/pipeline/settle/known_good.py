@@ -13,16 +13,9 @@ from typing import Final
 import numpy as np
 
 from syncd.acts import KnownGoodChanged
-from syncd.catalog.records import (
-    AuditEntry,
-    HoldEnd,
-    HoldRecord,
-    HoldState,
-    KnownGoodMark,
-    Records,
-    TakenOff,
-    UpdateRecord,
-)
+from syncd.catalog.changes import Records
+from syncd.catalog.decisions import HoldEnd, HoldRecord, HoldState, KnownGoodMark, TakenOff, UpdateRecord
+from syncd.catalog.records import AuditEntry
 from syncd.format.rows import Digests, Rows, as_digests
 from syncd.format.stack import Resolved, merge_deltas
 from syncd.limits import allowed_alone

@@ -2,7 +2,9 @@
 
 from dataclasses import replace
 
-from syncd.catalog.records import HeadNote, HoldState, Pin
+from syncd.catalog.changes import HeadNote
+from syncd.catalog.decisions import HoldState
+from syncd.catalog.records import Pin
 from syncd.errors import StoreError
 from syncd.format.delta import difference
 from syncd.format.stack import Stack, merge_deltas

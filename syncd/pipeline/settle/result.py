@@ -6,16 +6,9 @@ from types import MappingProxyType
 
 import numpy as np
 
-from syncd.catalog.records import (
-    RETRUSTED,
-    HeadNote,
-    HoldEnd,
-    HoldRecord,
-    KnownGoodMark,
-    OriginRecord,
-    Records,
-    UpdateRecord,
-)
+from syncd.catalog.changes import HeadNote, Records
+from syncd.catalog.decisions import HoldEnd, HoldRecord, KnownGoodMark, UpdateRecord
+from syncd.catalog.records import RETRUSTED, OriginRecord
 from syncd.errors import StoreError
 from syncd.format.manifest import Manifest
 from syncd.format.segment import Segment

@@ -7,7 +7,8 @@ without fetching again. Segments are written here; the publication core signs an
 from collections.abc import Collection
 from dataclasses import replace
 
-from syncd.catalog.records import HeadNote, HoldRecord
+from syncd.catalog.changes import HeadNote
+from syncd.catalog.decisions import HoldRecord
 from syncd.errors import RefusedError
 from syncd.feed.snapshot import open_segment
 from syncd.outcomes import HoldReason

@@ -3,7 +3,8 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
-from syncd.catalog.records import HeadNote, HoldRecord, HoldState, OriginMove, Records
+from syncd.catalog.changes import HeadNote, OriginMove, Records
+from syncd.catalog.decisions import HoldRecord, HoldState
 from syncd.errors import RefusedError
 from syncd.feed.snapshot import open_segment
 from syncd.format.manifest import EndState, SegmentRef, Withheld

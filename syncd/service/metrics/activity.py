@@ -10,7 +10,7 @@ from typing import Any, Final
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from syncd import events
-from syncd.catalog.records import HoldState
+from syncd.catalog.decisions import HoldState
 from syncd.event import Event
 from syncd.model import ListName
 from syncd.outcomes import Lane, Outcome

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from syncd.catalog.records import HoldRecord
+from syncd.catalog.decisions import HoldRecord
 from syncd.errors import UsageError
 from syncd.model import Algorithm
 from syncd.operate.holds import open_hold

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Final
 
-from syncd.catalog.records import SuppressionState
+from syncd.catalog.decisions import SuppressionState
 from syncd.errors import RefusedError, UsageError
 from syncd.model import ListName
 from syncd.operate.suppression_order import DEFAULT_EXPIRY

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 
-from syncd.catalog.records import HoldRecord, HoldState
+from syncd.catalog.decisions import HoldRecord, HoldState
 from syncd.report.holds import commands_of
 from syncd.service.web.dashboard.actions import act_link, rows_by_algorithm
 from syncd.service.web.dashboard.frame import heading

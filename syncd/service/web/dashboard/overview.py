@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from syncd.catalog.records import Suppression
+from syncd.catalog.decisions import Suppression
 from syncd.format.freshness import AgeVerdict
 from syncd.model import ListName
 from syncd.outcomes import Outcome
