@@ -1,19 +1,11 @@
 """``syncd gc``."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from syncd.cli.operator import (
-    ConfigFile,
-    Document,
-    actor,
-    keyless_publisher,
-    load_config,
-    send_single,
-    state_folder,
-)
-from syncd.cli.output import JsonFlag, note, print_json, say, show_table, utc_now
+from syncd.cli.operator import ConfigFile, Document, carry_out, load_config
+from syncd.cli.output import JsonFlag, note, print_json, say, show_table
 from syncd.units import count
 
 
@@ -41,20 +33,11 @@ def gc(
       syncd gc --dry-run
     """
     settings = load_config(config)
-    order = {"do": "gc", "dry_run": dry_run}
-    done = (send_single(settings, order) or _collect_here(settings, order))["collected"]
+    done = carry_out(settings, {"do": "gc", "dry_run": dry_run}, signs=False)["collected"]
     if as_json:
         print_json(done)
     else:
         _show(done)
-
-
-def _collect_here(settings: Any, order: Document) -> Document:
-    from syncd.service.list_orders import carry_out_here  # numpy and SQLAlchemy: not needed if the daemon does it
-
-    folder, limits = state_folder(settings), settings.retention.limits
-    with keyless_publisher(folder, "syncd gc", retention=limits) as publisher:  # nothing is signed
-        return carry_out_here(publisher, settings, order, actor(), utc_now)
 
 
 def _show(done: Document) -> None:

@@ -100,6 +100,10 @@ def keyless_publisher(folder: StateFolder, purpose: str | None, **options: Any) 
         yield publisher
 
 
+def _keyless(settings: Any, purpose: str) -> "AbstractContextManager[Publisher]":
+    return keyless_publisher(state_folder(settings), purpose, retention=settings.retention.limits)
+
+
 def _open_publisher(folder: StateFolder, **options: Any) -> "AbstractContextManager[Publisher]":
     from syncd.pipeline.publisher import open_publisher  # SQLAlchemy and numpy: not needed if the daemon does the work
 
@@ -130,10 +134,10 @@ def _read_report(settings: Any, what: str, **asked: bool) -> Document:
         return read_report(what, settings, folder, catalog, utc_now(), **asked)
 
 
-def carry_out(settings: Any, order: Document) -> Document:
+def carry_out(settings: Any, order: Document, *, signs: bool = True) -> Document:
     """Have the daemon that holds this state carry out an order; if none runs, do it here. See `LIST_ORDERS`.
 
-    Returns the answer. Raises `SyncdError`.
+    ``signs``: false if the order needs no keys. Returns the answer. Raises `SyncdError`.
     """
     answer = send_single(settings, order)
     if answer is not None:
@@ -141,7 +145,8 @@ def carry_out(settings: Any, order: Document) -> Document:
     from syncd.service.list_orders import carry_out_here  # numpy and SQLAlchemy: not needed if the daemon does it
 
     command = "suppress" if order["do"] == "extend" else order["do"]
-    with locked_publisher(settings, f"syncd {command}") as publisher:
+    purpose = f"syncd {command}"
+    with locked_publisher(settings, purpose) if signs else _keyless(settings, purpose) as publisher:
         return carry_out_here(publisher, settings, order, actor(), utc_now)
 
 
