@@ -17,7 +17,7 @@ from syncd.event import Emit, Event
 from syncd.events import MatcherAdded, MatcherRevoked
 from syncd.model import ListName
 from syncd.operate import matchers
-from syncd.report.overview import Overview
+from syncd.report.judged import Overview
 from syncd.service.access import Access, Kind, Visitor
 from syncd.service.control import Order
 from syncd.service.list_orders import ListOrders

@@ -14,7 +14,7 @@ from syncd.events import HoldEnded, HoldOpened
 from syncd.model import ListName
 from syncd.outcomes import Outcome
 from syncd.report import overview
-from syncd.report.overview import ListView
+from syncd.report.judged import ListView
 from syncd.service.holds import Holds
 from syncd.service.list_events import emit_opened
 from syncd.service.web.dashboard.details import list_page

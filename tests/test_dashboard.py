@@ -16,8 +16,8 @@ from syncd.certificates import CertificateView, ValidityPeriod
 from syncd.model import Algorithm, Counts, ListName
 from syncd.outcomes import Outcome
 from syncd.report.expiry import Expiry
+from syncd.report.judged import ListView, Overview, SourceView, StorageFault
 from syncd.report.lagging import views
-from syncd.report.overview import ListView, Overview, SourceView, StorageFault
 from syncd.service.access import Kind, Visitor
 from syncd.service.admission import Attempts, peer_of
 from syncd.service.news import Announcements

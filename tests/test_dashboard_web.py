@@ -16,7 +16,7 @@ from dashboard_site import HOSTILE, check_in, serving, sync_now
 from syncd.acts import RevokedMatcher
 from syncd.outcomes import Outcome
 from syncd.report import overview
-from syncd.report.overview import Overview
+from syncd.report.judged import Overview
 from syncd.service.web.dashboard import routes
 from syncd.service.web.dashboard.assets import address
 from syncd.service.web.dashboard.reading import Reading

@@ -12,7 +12,7 @@ from syncd.errors import RefusedError, SourceError, StoreError
 from syncd.event import Event
 from syncd.outcomes import Level, Outcome
 from syncd.pipeline.outcome import SyncOutcome
-from syncd.report.overview import StorageFault
+from syncd.report.judged import StorageFault
 from syncd.service.faults import Faults
 from world import START, Clock
 

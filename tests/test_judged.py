@@ -14,7 +14,7 @@ from syncd.model import ListName
 from syncd.outcomes import Outcome
 from syncd.pipeline.sync import sync_source
 from syncd.report import overview
-from syncd.report.overview import Overview
+from syncd.report.judged import Overview
 from syncd.service.web.dashboard.details import list_page, source_page
 from syncd.service.web.dashboard.html import Html
 from syncd.service.web.dashboard.overview import list_state, overview_page

@@ -29,6 +29,7 @@ from syncd.operate.rollback import rollback
 from syncd.outcomes import Outcome
 from syncd.pipeline.publisher import Publisher
 from syncd.report import overview
+from syncd.report.judged import Overview
 from syncd.service.access import Access
 from syncd.service.checkins import Checkins
 from syncd.service.metrics.scrape import Metrics
@@ -367,10 +368,10 @@ def test_a_state_that_cannot_be_read_takes_the_counters_not_away(standing: World
     """The scrape says so; a bug is told as an event by its kind, not by its words."""
     with told(standing) as (context, _, found):
 
-        def unreadable() -> overview.Overview:
+        def unreadable() -> Overview:
             raise StoreError("the disk is gone")
 
-        def bug() -> overview.Overview:
+        def bug() -> Overview:
             raise KeyError("a digest")
 
         for look, emitted in ((unreadable, []), (bug, [events.InternalError("KeyError", "metrics")])):

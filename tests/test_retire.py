@@ -22,7 +22,7 @@ from syncd.operate.retire import Retirement, retire
 from syncd.outcomes import HoldReason, Outcome
 from syncd.publish import author
 from syncd.report import overview
-from syncd.report.overview import Overview
+from syncd.report.judged import Overview
 from syncd.service.web.dashboard.details import list_page, source_page
 from syncd.service.web.dashboard.overview import overview_page
 from syncd.service.web.dashboard.tasks import PageData, tasks

@@ -22,7 +22,7 @@ from syncd.errors import RefusedError, StoreError, SyncdError, UsageError
 from syncd.operate.matchers import add
 from syncd.outcomes import HoldReason, reasons_in_words
 from syncd.report import overview
-from syncd.report.overview import StorageFault
+from syncd.report.judged import Overview, StorageFault
 from syncd.report.status import status_document
 from syncd.report.status_types import StatusDocument
 from syncd.service.access import Access
@@ -237,7 +237,7 @@ def listening(world: World, handle: Handle | None = None) -> Iterator[None]:
     """A daemon's control socket, by the world's clock."""
     with world.publisher() as publisher:
 
-        def look() -> overview.Overview:
+        def look() -> Overview:
             return overview.read(publisher.folder, publisher.catalog, {"iwf": 600.0}, world.clock())
 
         catalog, nobody = publisher.catalog, cast(Syncs, None)

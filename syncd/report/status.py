@@ -13,8 +13,8 @@ from syncd.catalog.records import SyncFault, SyncRecord
 from syncd.certificates import CertificateView
 from syncd.outcomes import Outcome, cure, joined
 from syncd.report.expiry import Expiry
+from syncd.report.judged import ListView, Overview, SourceFault, SourceView
 from syncd.report.lagging import MatcherView
-from syncd.report.overview import ListView, Overview, SourceFault, SourceView
 from syncd.report.pins import PinView
 from syncd.report.status_types import (
     CanaryStatus,

@@ -21,7 +21,7 @@ from syncd.pipeline.outcome import SyncOutcome
 from syncd.pipeline.publisher import Publisher
 from syncd.pipeline.sync import sign_if_due
 from syncd.report import overview
-from syncd.report.overview import Overview
+from syncd.report.judged import Overview
 from syncd.retention import RetentionLimits
 from syncd.service import ballast, client, suppressions
 from syncd.service.access import Access

@@ -10,7 +10,7 @@ from syncd.catalog.catalog import Catalog
 from syncd.errors import StoreError, SyncdError
 from syncd.event import Emit
 from syncd.pipeline.outcome import SyncOutcome
-from syncd.report.overview import StorageFault
+from syncd.report.judged import StorageFault
 from syncd.service.scheduler import source_of
 
 TIMESTAMP: Final = "timestamp"

@@ -18,7 +18,7 @@ from syncd.outcomes import worst_code
 from syncd.pipeline.outcome import SyncOutcome
 from syncd.report import lagging
 from syncd.report.document import recorded_document, sync_document
-from syncd.report.overview import Overview
+from syncd.report.judged import Overview
 from syncd.report.status import status_document
 from syncd.service.access import Access
 from syncd.service.control import Order

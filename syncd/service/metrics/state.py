@@ -9,7 +9,7 @@ from typing import Final
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from syncd.catalog.records import CanaryNote
+from syncd.catalog.decisions import CanaryNote
 from syncd.errors import (
     EquivocationError,
     ExpiredError,
@@ -23,7 +23,7 @@ from syncd.errors import (
     error_class,
 )
 from syncd.outcomes import HoldReason, Lane, Outcome
-from syncd.report.overview import ListView, Overview, SourceView
+from syncd.report.judged import ListView, Overview, SourceView
 
 Sample = tuple[tuple[str, ...], float]
 """Label values, and the value."""

@@ -9,7 +9,7 @@ from syncd.catalog.catalog import Catalog
 from syncd.catalog.folder import StateFolder
 from syncd.config import Config
 from syncd.event import Emit
-from syncd.report.overview import Overview
+from syncd.report.judged import Overview
 from syncd.service.access import Access
 from syncd.service.admission import Admission
 from syncd.service.checkins import Checkins

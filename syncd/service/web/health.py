@@ -18,7 +18,7 @@ from syncd.feed import layout
 from syncd.feed.folder import FeedFolder
 from syncd.feed.proof import prove_manifest
 from syncd.format.freshness import AgeVerdict
-from syncd.report.overview import ListView, Overview
+from syncd.report.judged import ListView, Overview
 from syncd.trust.strict import verify_published
 from syncd.trust.values import TrustedFeed
 from syncd.units import ago, count

@@ -8,7 +8,7 @@ from syncd.catalog.records import SyncRecord, VersionSummary
 from syncd.format.freshness import limit_in_words
 from syncd.model import Counts
 from syncd.outcomes import reasons_in_words
-from syncd.report.overview import ListView, Overview, SourceView
+from syncd.report.judged import ListView, Overview, SourceView
 from syncd.report.pins import PinView
 from syncd.service.web.dashboard.actions import act_link
 from syncd.service.web.dashboard.chart import chart

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from syncd.model import ListName
+from syncd.report.judged import Overview
 from syncd.report.lagging import InstanceView, MatcherView
-from syncd.report.overview import Overview
 from syncd.service.web.dashboard.frame import heading
 from syncd.service.web.dashboard.html import Child, Html, h, join
 from syncd.service.web.dashboard.parts import Mark, list_link, moment, past, prose, section, state, table_section

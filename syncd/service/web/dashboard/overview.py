@@ -7,7 +7,7 @@ from syncd.format.freshness import AgeVerdict
 from syncd.model import ListName
 from syncd.outcomes import Outcome
 from syncd.report.expiry import Expiry, Urgency
-from syncd.report.overview import ListView, Overview
+from syncd.report.judged import ListView, Overview
 from syncd.report.suppressions import scope_in_words
 from syncd.service.web.dashboard.actions import act_link
 from syncd.service.web.dashboard.chart import spark

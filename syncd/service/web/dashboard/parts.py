@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from syncd.catalog.records import SyncRecord
 from syncd.outcomes import Outcome
-from syncd.report.overview import SourceView
+from syncd.report.judged import SourceView
 from syncd.service.web.dashboard.html import Child, Html, h, join
 from syncd.units import ago, count, day, in_words, span, stamp
 

@@ -1,6 +1,6 @@
 """Tasks: problems that need a person, why, and what to do about them. Pure.
 
-The problems and their reasons come from `syncd.report.overview`. Here they are grouped by cause, so that a partner that
+The problems and their reasons come from `syncd.report.judged`. Here they are grouped by cause, so that a partner that
 cannot be reached is one task however many lists it has, and the next step is added.
 """
 
@@ -14,8 +14,8 @@ from syncd.certificates import CertificateView
 from syncd.format.freshness import AgeVerdict
 from syncd.outcomes import CANARY_CURE, Outcome, cure, reasons_in_words
 from syncd.report.expiry import Expiry
+from syncd.report.judged import ListView, Overview
 from syncd.report.lagging import BEHIND_AFTER, SILENT_AFTER, InstanceView
-from syncd.report.overview import ListView, Overview
 from syncd.report.suppressions import keep, why_soon
 from syncd.service.web.dashboard.html import Child, Html, h, join
 from syncd.service.web.dashboard.parts import Mark, list_link, prose, source_link, state
