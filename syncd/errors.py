@@ -21,7 +21,6 @@
     │   ├── UnknownListError
     │   └── SegmentError                 a segment file; its `SegmentFault` says what is wrong
     ├── StoreError              exit 1   abort, keep serving, alarm: disk full, not writable, damaged state
-    │   └── DamagedError                 a stored file is missing or is not what was stored
     └── RefusedError            exit 6   locked, pinned, not permitted
         ├── StaleList                    a look-up in a list that is too old, if its matcher refuses those
         ├── AbandonedError               the daemon stopped before the work was done
@@ -222,10 +221,6 @@ class StoreError(SyncdError):
     """Local storage failed."""
 
     usual_hint = "check the disk and the kernel's log, then run the command again"
-
-
-class DamagedError(StoreError):
-    """A file that was stored on this disk is missing or is not what was stored."""
 
 
 class RefusedError(SyncdError):

@@ -32,6 +32,10 @@ _LOCK_POLL: Final = 0.05
 """Seconds between two attempts to take a lock."""
 
 
+class DamagedError(StoreError):
+    """A file that was stored on this disk is missing, or is not what was stored."""
+
+
 @contextlib.contextmanager
 def storage(path: Path, doing: str) -> Iterator[None]:
     """Turn an `OSError` of a disk operation into a `StoreError` with the path and a hint."""

@@ -247,7 +247,8 @@ def cure(reasons: Iterable[str], holds: Iterable[int] = ()) -> str:
     given = set(reasons)
     act = _CONFIRM if given == {HoldReason.SECOND_OPERATOR} else _CURE_OF
     acts = [act.format(number) for number in holds] or [_CURE]
-    return "; ".join([*(reason.to_do for reason in HoldReason if reason in given), *acts])
+    asked = dict.fromkeys(reason.to_do for reason in HoldReason if reason in given)
+    return "; ".join([*asked, *acts])
 
 
 def joined(reasons: Iterable[str]) -> str:

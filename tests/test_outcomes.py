@@ -83,6 +83,15 @@ def test_a_hold_names_its_cure(reason: HoldReason) -> None:
     assert "`syncd discard HOLD --reason R`" in cure([reason])
 
 
+def test_a_question_is_asked_once() -> None:
+    """An emptied list is shrunk as well, and both ask the same of the partner."""
+    asked = cure([HoldReason.EMPTIED, HoldReason.SHRUNK], [1])
+    assert asked == (
+        "ask the partner whether this was intended; `syncd release 1 --reason R` publishes it, "
+        "`syncd discard 1 --reason R` drops it"
+    )
+
+
 def test_reasons_of_errors_are_shown_as_they_are() -> None:
     """The kind of an error is its own name."""
     assert reasons_in_words(["RollbackError", "emptied"]) == f"RollbackError, {HoldReason.EMPTIED.words}"

@@ -12,8 +12,8 @@ import typer
 
 from syncd.cli.commands import program
 from syncd.cli.output import OutputError, flush, output_error, show_error, tolerate
-from syncd.errors import DamagedError, FeedError, StoreError, SyncdError, UsageError
-from syncd.files import storage
+from syncd.errors import FeedError, StoreError, SyncdError, UsageError
+from syncd.files import DamagedError, storage
 
 _INTERRUPTED: Final = 130
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})

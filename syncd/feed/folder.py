@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
-from syncd.errors import DamagedError, MismatchError, RefusedError, StoreError
+from syncd.errors import MismatchError, RefusedError, StoreError
 from syncd.feed import layout
-from syncd.files import is_full, lock, make_folder, storage
+from syncd.files import DamagedError, is_full, lock, make_folder, storage
 from syncd.format import manifest as manifests
 from syncd.format.manifest import Manifest, SegmentRef
 from syncd.model import ListName

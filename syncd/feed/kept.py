@@ -3,9 +3,10 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from syncd.errors import DamagedError, UsageError, nearest
+from syncd.errors import UsageError, nearest
 from syncd.feed import layout
 from syncd.feed.folder import FeedFolder
+from syncd.files import DamagedError
 from syncd.format.arrow import LOST
 from syncd.format.manifest import Manifest
 from syncd.model import Algorithm, Counts, ListName

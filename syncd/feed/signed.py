@@ -1,8 +1,9 @@
 """The signed metadata of a feed, as its publisher reads it. Apart from `folder`: a matcher imports no signing."""
 
-from syncd.errors import DamagedError, SyncdError, UsageError
+from syncd.errors import SyncdError, UsageError
 from syncd.feed import layout
 from syncd.feed.folder import FeedFolder
+from syncd.files import DamagedError
 from syncd.trust.repository import Repository
 
 

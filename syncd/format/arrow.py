@@ -12,8 +12,8 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
-from syncd.errors import DamagedError, SegmentError, SegmentFault
-from syncd.files import storage
+from syncd.errors import SegmentError, SegmentFault
+from syncd.files import DamagedError, storage
 from syncd.format import container
 from syncd.format.caps import Caps
 from syncd.format.manifest import FORMAT, SegmentRef

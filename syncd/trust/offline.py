@@ -12,7 +12,8 @@ from typing import Any, Final
 
 from tuf.api.metadata import DelegatedRole, Metadata, MetaFile, Root, Snapshot, TargetFile, Targets, Timestamp
 
-from syncd.errors import DamagedError, RollbackError, TrustError
+from syncd.errors import RollbackError, TrustError
+from syncd.files import DamagedError
 from syncd.model import AuditHead
 from syncd.trust.parse import S, local_file_hint, local_root_hint, parse, typed_errors
 from syncd.trust.values import TIMESTAMP, Floors, Freshness, PublicationId, SignedTarget, TrustedFeed, is_manifest

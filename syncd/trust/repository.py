@@ -17,7 +17,8 @@ from typing import Final
 from securesystemslib.signer import Signer
 from tuf.api.metadata import DelegatedRole, Delegations, Root, Snapshot, TargetFile, Targets, Timestamp
 
-from syncd.errors import DamagedError, FeedError, RefusedError, StoreError, UsageError, nearest
+from syncd.errors import FeedError, RefusedError, StoreError, UsageError, nearest
+from syncd.files import DamagedError
 from syncd.model import AuditHead
 from syncd.trust.draft import MetadataDraft, set_keys
 from syncd.trust.keys import Signers

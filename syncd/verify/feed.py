@@ -6,13 +6,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from syncd.errors import DamagedError, MismatchError, SegmentError, StoreError, UsageError
+from syncd.errors import MismatchError, SegmentError, StoreError, UsageError
 from syncd.feed import layout
 from syncd.feed.folder import FeedFolder
 from syncd.feed.garbage import KEPT_VERSIONS, named_by_manifest
 from syncd.feed.proof import SignedManifest, prove_manifest
 from syncd.feed.snapshot import open_stacks
-from syncd.files import TEMPORARY_PREFIX, sha256_file, storage
+from syncd.files import TEMPORARY_PREFIX, DamagedError, sha256_file, storage
 from syncd.format.arrow import LOST
 from syncd.format.caps import Caps
 from syncd.format.delta import drop_empty, whole_state
