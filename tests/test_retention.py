@@ -15,7 +15,7 @@ from command_line import configure, operate, settings, syncd
 from syncd.acts import AuditShortened, RemovedOldFiles
 from syncd.catalog import pruning
 from syncd.catalog.catalog import Catalog
-from syncd.catalog.records import AuditEntry, LoadedVersion, MatcherRecord
+from syncd.catalog.records import AuditEntry, LoadedVersion, MatcherRecord, SyncFault
 from syncd.config import RetentionTable
 from syncd.feed import layout
 from syncd.feed.garbage import kind_of
@@ -228,6 +228,18 @@ def test_old_syncs_go_but_the_last_good_one_stays(catalog: Catalog) -> None:
     assert len(catalog.recent_syncs("iwf", 5000)) == 101
     assert len(catalog.recent_syncs("other", 5000)) == 1
     assert forget(catalog, RetentionLimits(syncs=100))["syncs"] == 0
+
+
+def test_the_last_sync_that_only_held_rows_stays(catalog: Catalog) -> None:
+    """It verified its source, which `syncd status` says however many syncs have failed since."""
+    catalog.note_attempt("iwf", NOON)
+    held = SyncFault(Outcome.HELD, ("emptied",))
+    for number, outcome in enumerate([Outcome.UP_TO_DATE, Outcome.HELD, *[Outcome.UNREACHABLE] * 120]):
+        catalog.begin_sync(f"sync-{number}", "iwf", NOON)
+        faults = {str(HEAD): held} if outcome is Outcome.HELD else {}
+        catalog.finish_sync(f"sync-{number}", outcome, now=NOON + timedelta(hours=number), faults=faults)
+    assert forget(catalog, RetentionLimits(syncs=100))["syncs"] == 20
+    assert catalog.last_success("iwf") == NOON + timedelta(hours=1)
 
 
 def test_the_last_real_sync_stays_below_any_number_of_dry_runs(catalog: Catalog) -> None:

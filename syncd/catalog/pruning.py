@@ -27,7 +27,7 @@ from sqlalchemy import delete as delete_from
 from syncd.catalog import shorten
 from syncd.catalog.database import Tables, reading, writing
 from syncd.catalog.holds import KEPT
-from syncd.catalog.syncs import GOOD
+from syncd.catalog.syncs import verifying
 from syncd.catalog.tables import (
     heads,
     holds,
@@ -165,8 +165,7 @@ def _old_syncs(source: str, keep: int) -> OldRecords:
     same = syncs.c.source == source
     real = (same, syncs.c.dry_run.is_(False))
     last = select(func.max(syncs.c.number)).where(*real, syncs.c.outcome != Outcome.RUNNING)
-    good = (select(func.max(syncs.c.number)).where(*real, syncs.c.outcome == outcome) for outcome in GOOD)
-    kept = [syncs.c.number.not_in(_present(number)) for number in (last, *good)]
+    kept = [syncs.c.number.not_in(number) for number in (_present(last), *verifying(source))]
     ended = syncs.c.outcome != Outcome.RUNNING
     return OldRecords(
         "syncs", syncs.c.number, (same, ended, syncs.c.number < _newest(syncs.c.number, keep, same), *kept)

@@ -1,6 +1,6 @@
 """The part of the catalog that keeps the state of each source, and its syncs."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import fields
 from datetime import datetime
 from typing import Any, Final
@@ -14,8 +14,8 @@ from syncd.catalog.tables import sources, syncs
 from syncd.errors import StoreError
 from syncd.outcomes import Outcome
 
-GOOD: Final = (Outcome.PUBLISHED, Outcome.UP_TO_DATE)
-"""Outcomes of a sync that verified all lists of its source."""
+_GOOD: Final = (Outcome.PUBLISHED, Outcome.UP_TO_DATE)
+"""Outcomes of a sync that verified all lists of its source, and held nothing."""
 _LOOKED_AT: Final = 20
 _RECORD: Final = tuple(syncs.c[field.name] for field in fields(SyncRecord))
 
@@ -113,24 +113,26 @@ class SyncTables(Tables):
         A sync that only held rows verified its lists. Of such syncs the newest are looked at: if each of them had
         another fault as well, the time of the last sync without any fault is returned.
         """
-        found = (*self._last_of(source, GOOD, 1), *self._last_of(source, (Outcome.HELD,), _LOOKED_AT))
+        numbers = or_(*(syncs.c.number.in_(last) for last in verifying(source)))
+        found = self._syncs(select(*_RECORD).where(numbers))  # a few in any order: SQL would sort them in a table
         verified = [sync for sync in found if all(fault.outcome is Outcome.HELD for fault in sync.faults.values())]
         return max((sync.finished_at for sync in verified if sync.finished_at), default=None)
 
-    def _last_of(self, source: str, outcomes: Iterable[Outcome], limit: int) -> tuple[SyncRecord, ...]:
-        """Return the last syncs of each outcome.
-
-        They are found by their numbers, which the index has for each outcome: a source may have failed for months.
-        """
-        same = (syncs.c.source == source, syncs.c.dry_run.is_(False))
-        last = [
-            select(syncs.c.number).where(*same, syncs.c.outcome == outcome).order_by(syncs.c.number.desc()).limit(limit)
-            for outcome in outcomes
-        ]
-        return self._syncs(_newest().where(or_(*(syncs.c.number.in_(number) for number in last))))
-
     def _syncs(self, statement: Select[Any]) -> tuple[SyncRecord, ...]:
         return tuple(SyncRecord(**row) for row in self._rows(statement))
+
+
+def verifying(source: str) -> tuple[Select[Any], ...]:
+    """Select the numbers of the syncs that tell when a source was last verified, for each outcome. No dry runs.
+
+    The index finds them without reading the others: a source may have failed for months.
+    """
+    return (*(_last_of(source, outcome, 1) for outcome in _GOOD), _last_of(source, Outcome.HELD, _LOOKED_AT))
+
+
+def _last_of(source: str, outcome: Outcome, limit: int) -> Select[Any]:
+    same = (syncs.c.source == source, syncs.c.dry_run.is_(False), syncs.c.outcome == outcome)
+    return select(syncs.c.number).where(*same).order_by(syncs.c.number.desc()).limit(limit)
 
 
 def _newest() -> Select[Any]:
