@@ -1,8 +1,10 @@
 """``syncd holds``, ``release`` and ``discard``: the decisions that wait for an operator."""
 
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Annotated
+from textwrap import wrap
+from typing import Annotated, Final
 
 import typer
 
@@ -10,6 +12,8 @@ from syncd.cli.arguments import LARGEST
 from syncd.cli.operator import ConfigFile, Document, carry_out, load_config, state_report
 from syncd.cli.output import JsonFlag, note, print_json, say, show_table, utc_now
 from syncd.units import ago, count, day
+
+_WIDTH: Final = 80
 
 HoldNumber = Annotated[int, typer.Argument(metavar="HOLD", min=1, max=LARGEST, help="Its number in `syncd holds`.")]
 Reason = Annotated[str, typer.Option("--reason", metavar="R", help="Why; kept in the audit log.")]
@@ -43,23 +47,30 @@ def holds(config: ConfigFile = None, as_json: JsonFlag = False) -> None:
     if not waiting:
         say("nothing is held")
     else:
-        columns = ("hold#", "list", "lane", "rows#", "why~", "since~")
+        columns = ("hold#", "list", "lane", "rows#", "since~")
         rows = [
-            (*_identity(hold), hold["message"], ago(max(timedelta(0), now - datetime.fromisoformat(hold["opened_at"]))))
+            (*_identity(hold), ago(max(timedelta(0), now - datetime.fromisoformat(hold["opened_at"]))))
             for hold in waiting
         ]
         show_table(columns, rows, frozenset(range(len(waiting))))
+        say(*_why(waiting, "message"))
         note("`syncd release HOLD --reason R` publishes it, `syncd discard HOLD --reason R` drops it", kind="to do")
         if any(hold["lane"] == "suppressions" for hold in waiting):
             note("`syncd suppressions` shows suppressions that wait for a second operator", kind="to do")
     if refused:
         say("", "refused:")
-        names = ("hold#", "list", "lane", "rows#", "by", "when (UTC)~", "why~")
+        names = ("hold#", "list", "lane", "rows#", "by", "when (UTC)~")
         ended = [
-            (*_identity(hold), hold["ended_by"], day(datetime.fromisoformat(hold["ended_at"])), hold["ended_reason"])
-            for hold in refused
+            (*_identity(hold), hold["ended_by"], day(datetime.fromisoformat(hold["ended_at"]))) for hold in refused
         ]
         show_table(names, ended)
+        say(*_why(refused, "ended_reason"))
+
+
+def _why(holds: Sequence[Document], key: str) -> Iterator[str]:
+    """Yield the reason of each hold below the table, which would be too wide with it."""
+    for hold in holds:
+        yield from wrap(f"hold {hold['hold']}: {hold[key]}", _WIDTH, subsequent_indent="  ", break_on_hyphens=False)
 
 
 def _identity(hold: Document) -> tuple[str, ...]:
