@@ -514,7 +514,7 @@ def test_a_manifest_that_is_gone_comes_back_with_a_pull(world: World) -> None:
     only(world, "v1/images/*.manifest.json").unlink()
     with pytest.raises(StoreError, match="the manifest of images is missing") as caught:
         opened(world)
-    assert caught.value.hint == "pull it again, or restore the file from a backup"
+    assert caught.value.hint == "pull or sync again, or restore it from a backup or a mirror"
     world.follow()
     assert opened(world).versions == {IMAGES: 1}
 
