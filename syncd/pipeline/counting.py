@@ -12,7 +12,7 @@ from syncd.pipeline.values import Basis
 
 
 def nonzero(counts: Mapping[Algorithm, Counts]) -> dict[Algorithm, Counts]:
-    """Leave out algorithms of which no row is counted."""
+    """Leave out algorithms without a counted row."""
     return {algorithm: count for algorithm, count in counts.items() if count.rows}
 
 
