@@ -109,6 +109,7 @@ def use_every_method(catalog: Catalog, target: Path) -> set[str]:
     call("loads_at", [PUBLISHED], ONE)
     call("prune_loads", ONE, 1)
     call("past_changes", PUBLISHED, NOON)
+    call("past_label_changes", PUBLISHED, NOON)
     call("prune_sizes", NOON)
     for name in ("suppressions", "last_suppression", "suppression_counts", "canary_notes", "known_good_marks"):
         call(name)

@@ -1,5 +1,6 @@
 """The gate's limits, as a table of real days and as stories."""
 
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
@@ -204,6 +205,34 @@ def test_steps_that_add_up_are_held_and_a_release_is_the_new_reference(large: Wo
     end(large, hold.id)
     large.publish(remove=rows(60, 75))
     assert sync_list(large).outcome is Outcome.PUBLISHED
+
+
+def test_steps_of_one_label_add_up(large: World) -> None:
+    """Also if other labels grow meanwhile; what an operator accepted or suppressed does not count."""
+    large.publish(add=[row(number, "X") for number in range(2000, 2100)])
+    sync_list(large)
+    large.limits = GateTable.model_validate(
+        {"labels": {"X": {"max_removed_percent": 6, "max_removed_week_percent": 8.5, "max_removed_rows": 4}}}
+    ).of_list("images")
+    assert sync_label(large, [], range(2000, 2004)) is Outcome.PUBLISHED
+    assert sync_label(large, range(3000, 3020), [2004]) is Outcome.PUBLISHED
+    large.clock.forward(hours=25)
+    assert sync_label(large, [], range(2005, 2008)) is Outcome.PUBLISHED, "3 in 24 hours, 8 in 7 days"
+    assert sync_label(large, [], [2008]) is Outcome.HELD
+    (hold,) = open_holds(large)
+    (found,) = hold.findings
+    assert (found.label, found.window, found.rows, found.before, found.of) == ("X", Period.WEEK, 1, 8, 96)
+    end(large, hold.id)
+    assert sync_label(large, [], range(2009, 2013)) is Outcome.PUBLISHED
+    assert not large.pull().errors
+    prove_feed(large)
+
+
+def sync_label(world: World, added: Iterable[int], removed: Iterable[int]) -> Outcome:
+    """The partner adds entries with label A, and removes some with label X."""
+    world.clock.forward(minutes=5)
+    world.publish(add=[row(number) for number in added], remove=[row(number, "X") for number in removed])
+    return sync_list(world).outcome
 
 
 def test_time_alone_releases_nothing(large: World) -> None:

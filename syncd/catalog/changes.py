@@ -46,6 +46,14 @@ class OriginDrop:
 
 
 @dataclass(frozen=True)
+class LabelSize:
+    """The entries in force under one label, and their net change."""
+
+    rows: int
+    change: int
+
+
+@dataclass(frozen=True)
 class HeadNote:
     """Facts about a head's new version that its manifest does not state."""
 
@@ -61,6 +69,8 @@ class HeadNote:
     """true if an operator accepted this state: earlier changes no longer count for the gate"""
     ours: bool = False
     """true if the change is the operator's own: it does not count for the gate"""
+    limited: Mapping[str, LabelSize] = field(default_factory=dict)
+    """the labels that have limits of their own"""
 
 
 @dataclass(frozen=True)

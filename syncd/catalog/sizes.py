@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from sqlalchemy import Connection, and_, case, func, insert, or_, select
+from sqlalchemy import Connection, Table, and_, case, func, insert, or_, select
 from sqlalchemy import delete as delete_from
 
 from syncd.catalog.changes import HeadNote
 from syncd.catalog.database import Tables, reading, writing
-from syncd.catalog.tables import sizes
+from syncd.catalog.tables import label_sizes, sizes
 from syncd.model import Counts, ListName
 from syncd.publish.ledger import HeadMove
 
@@ -35,32 +35,44 @@ class SizeTables(Tables):
 
         Changes before the newest version that an operator accepted do not count, nor do the operator's own.
         """
-        mine = sizes.c.list == name
+        return self._past(sizes, "algorithm", name, since)
+
+    def past_label_changes(self, name: ListName, since: datetime) -> Mapping[str, PastChanges]:
+        """Return the net changes of a head since a time, by label, as `past_changes`.
+
+        Of labels that had limits of their own when a version was published.
+        """
+        return self._past(label_sizes, "label", name, since)
+
+    def _past(self, table: Table, part: str, name: ListName, since: datetime) -> Mapping[str, PastChanges]:
+        mine = table.c.list == name
         with reading(self._engine, self.path) as connection:
-            newest = select(func.max(sizes.c.version)).where(mine)
-            reference = connection.execute(newest.where(sizes.c.reference)).scalar_one() or 0
-            at_start = connection.execute(newest.where(sizes.c.at < since)).scalar_one() or 0
-            counts = and_(sizes.c.at >= since, sizes.c.version > reference)
+            accepted = select(func.max(sizes.c.version)).where(sizes.c.list == name, sizes.c.reference)
+            reference = connection.execute(accepted).scalar_one() or 0
+            before = select(func.max(table.c.version)).where(mine, table.c.at < since)
+            at_start = connection.execute(before).scalar_one() or 0
+            counts = and_(table.c.at >= since, table.c.version > reference)
             statement = (
                 select(
-                    sizes.c.algorithm,
-                    func.max(sizes.c.rows).label("largest"),
-                    func.sum(case((counts, sizes.c.added), else_=0)).label("added"),
-                    func.sum(case((counts, sizes.c.removed), else_=0)).label("removed"),
+                    table.c[part].label("part"),
+                    func.max(table.c.rows).label("largest"),
+                    func.sum(case((counts, table.c.added), else_=0)).label("added"),
+                    func.sum(case((counts, table.c.removed), else_=0)).label("removed"),
                 )
-                .where(mine, sizes.c.version >= max(reference, at_start))
-                .where(or_(sizes.c.at >= since, sizes.c.version == at_start))
-                .group_by(sizes.c.algorithm)
+                .where(mine, table.c.version >= max(reference, at_start))
+                .where(or_(table.c.at >= since, table.c.version == at_start))
+                .group_by(table.c[part])
             )
             return {
-                str(row.algorithm): PastChanges(int(row.largest), int(row.added), int(row.removed))
+                str(row.part): PastChanges(int(row.largest), int(row.added), int(row.removed))
                 for row in connection.execute(statement)
             }
 
     def prune_sizes(self, before: datetime) -> None:
         """Forget the sizes of versions older than ``before``, which no window looks at."""
         with writing(self._engine, self.path) as connection:
-            connection.execute(delete_from(sizes).where(sizes.c.at < before))
+            for table in (sizes, label_sizes):
+                connection.execute(delete_from(table).where(table.c.at < before))
 
 
 def put_sizes(connection: Connection, move: HeadMove, note: HeadNote, now: datetime) -> None:
@@ -86,3 +98,23 @@ def put_sizes(connection: Connection, move: HeadMove, note: HeadNote, now: datet
         )
     if values:
         connection.execute(insert(sizes), values)
+    _put_label_sizes(connection, move, note, now)
+
+
+def _put_label_sizes(connection: Connection, move: HeadMove, note: HeadNote, now: datetime) -> None:
+    values = []
+    for label, size in note.limited.items():
+        change = 0 if note.ours or move.before is None else size.change
+        values.append(
+            {
+                "list": move.manifest.list,
+                "version": move.manifest.version,
+                "label": label,
+                "at": now,
+                "rows": size.rows,
+                "added": max(0, change),
+                "removed": max(0, -change),
+            }
+        )
+    if values:
+        connection.execute(insert(label_sizes), values)

@@ -35,7 +35,7 @@ from syncd.format.manifest import EndState, ManifestRef, SegmentRef, Withheld
 from syncd.model import Algorithm, Counts, ListName
 from syncd.outcomes import Finding, HoldReason, Lane, Outcome
 
-REVISION: Final = "0012"
+REVISION: Final = "0013"
 """The schema that this code reads and writes."""
 
 
@@ -189,6 +189,19 @@ sizes: Final = Table(
     Column("added", LONG, nullable=False),
     Column("removed", LONG, nullable=False),
     Column("reference", Boolean, nullable=False),
+    Index(None, "list", "at"),
+)
+
+label_sizes: Final = Table(
+    "label_sizes",  # the same of the labels that have limits of their own; net changes
+    metadata,
+    Column("list", Text, primary_key=True),
+    Column("version", LONG, primary_key=True),
+    Column("label", Text, primary_key=True),
+    Column("at", TIME, nullable=False),
+    Column("rows", LONG, nullable=False),
+    Column("added", LONG, nullable=False),
+    Column("removed", LONG, nullable=False),
     Index(None, "list", "at"),
 )
 

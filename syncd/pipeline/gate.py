@@ -135,8 +135,8 @@ def _volumes(pending: Pending, limits: ListLimits) -> Iterator[Finding]:
         day, week = (pending.window(period, algorithm) for period in Period)
         yield from _volume(change, limits.of_algorithm(algorithm), day, week, algorithm=algorithm)
     for label in limits.labels:
-        change, nothing = pending.labels.get(label, Change()), Window()
-        yield from _volume(change, limits.of_label(label), nothing, nothing, label=label)
+        day, week = (pending.label_window(period, label) for period in Period)
+        yield from _volume(pending.labels.get(label, Change()), limits.of_label(label), day, week, label=label)
 
 
 def _volume(

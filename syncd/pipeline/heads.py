@@ -1,6 +1,6 @@
 """A list's head and origin as a publication finds them: records of the catalog, and files that are opened on demand."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -12,6 +12,7 @@ from syncd.catalog.changes import ListRecords
 from syncd.catalog.decisions import HoldRecord, HoldState, KnownGoodMark
 from syncd.catalog.folder import StateFolder
 from syncd.catalog.records import OriginRecord, head_name
+from syncd.catalog.sizes import PastChanges
 from syncd.feed.folder import FeedFolder
 from syncd.feed.snapshot import open_stacks
 from syncd.format import manifest as manifests
@@ -50,6 +51,8 @@ class ListState:
     limits: ListLimits = DEFAULT_LIMITS
     windows: Windows = field(default_factory=dict)
     """the head's past changes, by period and algorithm"""
+    label_windows: Windows = field(default_factory=dict)
+    """the same by period and label, of labels that have limits"""
     suppressed: SuppressedKeys = NOTHING_SUPPRESSED
     """in force now"""
     mark: KnownGoodMark | None = None
@@ -171,9 +174,9 @@ def read_state(
 ) -> ListState:
     """Read the state of one list from the catalog. Without ``now`` no past changes are read. Raises `StoreError`."""
     records = catalog.list_records(source, own_name)
-    version = records.version
+    version, name = records.version, head_name(source, own_name)
     return ListState(
-        name=head_name(source, own_name),
+        name=name,
         own_name=own_name,
         feed=folder.feed,
         source=folder.source(source),
@@ -184,7 +187,8 @@ def read_state(
         limits=limits,
         suppressed=SuppressedKeys(records.suppressions, _known_good(folder, records, limits)),
         mark=records.mark if records.origin else None,
-        windows=_past_changes(catalog, head_name(source, own_name), now) if now and version else {},
+        windows=_windows(catalog.past_changes, name, now) if now and version else {},
+        label_windows=_windows(catalog.past_label_changes, name, now) if now and version and limits.labels else {},
     )
 
 
@@ -195,11 +199,13 @@ def _known_good(folder: StateFolder, records: ListRecords, limits: ListLimits) -
     return readings.last_good(limits.known_good_file) if records.origin is None or readings.is_lost(known) else known
 
 
-def _past_changes(catalog: Catalog, name: ListName, now: datetime) -> Windows:
+def _windows(
+    changes: Callable[[ListName, datetime], Mapping[str, PastChanges]], name: ListName, now: datetime
+) -> Windows:
     return {
         period: {
-            algorithm: Window(past.largest, past.added, past.removed)
-            for algorithm, past in catalog.past_changes(name, now - period.length).items()
+            part: Window(past.largest, past.added, past.removed)
+            for part, past in changes(name, now - period.length).items()
         }
         for period in Period
     }

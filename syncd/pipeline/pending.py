@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from syncd.catalog.changes import LabelSize
 from syncd.format.manifest import Withheld
 from syncd.model import Algorithm
 from syncd.pipeline.heads import ListState
@@ -34,6 +35,7 @@ def pending_of(
         algorithms=changes,
         labels=_label_changes(state, labels, sum(counts.suppressed for counts in waiting.values())),
         windows=state.windows,
+        label_windows=state.label_windows,
     )
 
 
@@ -51,6 +53,7 @@ def pending_whole(state: ListState, update: Update) -> Pending:
         algorithms=changes,
         labels=_label_changes(state, update.growth, 0),
         windows=state.windows,
+        label_windows=state.label_windows,
         first=state.head is None,
     )
 
@@ -91,4 +94,16 @@ def labels_after(before: Labels, growth: Mapping[Algorithm, Mapping[str, int]]) 
         algorithm: {label: count for label, count in sorted(labels.items()) if count}
         for algorithm, labels in sorted(after.items())
         if any(labels.values())
+    }
+
+
+def limited_labels(state: ListState, labels: Labels | None) -> dict[str, LabelSize]:
+    """Return the size of each label that has limits once the head's entries are those in ``labels`` (None: as now)."""
+    if not state.limits.labels:
+        return {}
+    before = _by_label(state.head_labels)
+    after = before if labels is None else _by_label(labels)
+    return {
+        label: LabelSize(after.get(label, 0), after.get(label, 0) - before.get(label, 0))
+        for label in state.limits.labels
     }

@@ -256,6 +256,8 @@ class Pending:
     labels: Mapping[str, Change] = field(default_factory=dict)
     windows: Mapping[Period, Mapping[str, Window]] = field(default_factory=dict)
     """by period and algorithm"""
+    label_windows: Mapping[Period, Mapping[str, Window]] = field(default_factory=dict)
+    """by period and label"""
     serial_jump: int = 0
     """by how much the upstream's serial rose"""
     first: bool = False
@@ -282,6 +284,10 @@ class Pending:
     def window(self, period: Period, algorithm: str) -> Window:
         """Return the changes of one algorithm in a period."""
         return self.windows.get(period, {}).get(algorithm, Window())
+
+    def label_window(self, period: Period, label: str) -> Window:
+        """Return the net changes of one label in a period."""
+        return self.label_windows.get(period, {}).get(label, Window())
 
 
 @dataclass(frozen=True)

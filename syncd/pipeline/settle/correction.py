@@ -81,7 +81,7 @@ def _returning(state: ListState, rows: RowsBy) -> Pending:
         for algorithm, some in rows.items()
     }
     counts = {algorithm: Withheld(additions=len(some)) for algorithm, some in rows.items()}
-    return pending_of(replace(state, windows={}), counts, labels_after(state.head_labels, growth))
+    return pending_of(replace(state, windows={}, label_windows={}), counts, labels_after(state.head_labels, growth))
 
 
 def _hold_of(state: ListState, rows: RowsBy, judged: Hold, context: SettleContext) -> HoldRecord:

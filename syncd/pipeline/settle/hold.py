@@ -95,7 +95,7 @@ def _passes_alone(state: ListState, move: Move, hold: HoldRecord, others: Iterab
     if any(finding.label or finding.reason in _OF_THEIR_OWN for finding in findings):
         return False
     retired = state.origin is not None and upstream_of(state.origin).retired is not None
-    left = pending_of(replace(state, windows={}), move.waiting, grown=move.growth)
+    left = pending_of(replace(state, windows={}, label_windows={}), move.waiting, grown=move.growth)
     verdict = gate.judge(replace(left, retired=retired), state.limits)
     return not isinstance(verdict.additions if hold.lane is Lane.ADDITIONS else verdict.removals, Hold)
 

@@ -14,7 +14,7 @@ from syncd.pipeline.heads import ListState, Pinned
 from syncd.pipeline.keyed import RowsBy, union
 from syncd.pipeline.move import Move
 from syncd.pipeline.next_version import NextVersion, SettleContext, proposal_of, upstream_of, with_labels
-from syncd.pipeline.pending import pending_of
+from syncd.pipeline.pending import limited_labels, pending_of
 from syncd.pipeline.settle.result import Settled, lanes_that_pass, placeholder, reasons_left
 from syncd.pipeline.values import Pass, Verdict
 
@@ -55,6 +55,7 @@ def settle_pin(state: ListState, pin: Pin | None, pinned: Pinned | None, context
         change.counts if change else {},
         draft.labels,
         reference=pin is not None,
+        limited=limited_labels(state, draft.labels),
     )
     record = placeholder(state.name, held, context) if opened else None
     proposal = proposal_of(state, change, origin, context, note, ended=ended, opened=opened, update=record)

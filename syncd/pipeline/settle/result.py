@@ -21,6 +21,7 @@ from syncd.pipeline.heads import NOTHING_LEFT_OUT, LeftOut, ListState
 from syncd.pipeline.keyed import keys_among, union
 from syncd.pipeline.move import Move
 from syncd.pipeline.next_version import NextVersion, SettleContext, proposal_of, with_labels
+from syncd.pipeline.pending import limited_labels
 from syncd.pipeline.values import Hold, Pending, Update, Verdict
 from syncd.publish.publication import Proposal
 
@@ -75,7 +76,17 @@ def published(
     change = draft.change(origin, None)
     origin = with_labels(origin, state.origin_labels, draft.labels, state)
     counts = change.counts if change else {}
-    note = HeadNote(held.source, origin.serial, plan, None, counts, draft.labels, reference=reference, ours=ours)
+    note = HeadNote(
+        held.source,
+        origin.serial,
+        plan,
+        None,
+        counts,
+        draft.labels,
+        reference=reference,
+        ours=ours,
+        limited=limited_labels(state, draft.labels),
+    )
     update = placeholder(state.name, held, context) if opened else None
     proposal = proposal_of(state, change, origin, context, note, ended=ended, opened=opened, update=update)
     return Settled(proposal, reasons_left(state, opened, ended))

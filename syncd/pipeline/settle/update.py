@@ -25,7 +25,7 @@ from syncd.pipeline.next_version import (
     upstream_of,
     with_labels,
 )
-from syncd.pipeline.pending import labels_after, pending_of
+from syncd.pipeline.pending import labels_after, limited_labels, pending_of
 from syncd.pipeline.settle.ends import closed_by_loss, ended_loss, ended_rows, ended_whole, passing_holds, rows_of_holds
 from syncd.pipeline.settle.result import (
     Settled,
@@ -99,6 +99,7 @@ def settle_update(
         change.counts if change else {},
         draft.labels,
         reference=bool(accepted),
+        limited=limited_labels(state, draft.labels),
     )
     proposal = proposal_of(
         state, change, origin, context, note, ended=ended, opened=opened, update=record, candidate=candidate

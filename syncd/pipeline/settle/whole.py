@@ -25,7 +25,7 @@ from syncd.pipeline.next_version import (
     update_record,
     with_labels,
 )
-from syncd.pipeline.pending import labels_after, pending_whole
+from syncd.pipeline.pending import labels_after, limited_labels, pending_whole
 from syncd.pipeline.settle.ends import closed_by_loss, ended_loss, ended_whole, segments_held_of
 from syncd.pipeline.settle.result import Settled, marked, reasons_left, with_canaries, with_update
 from syncd.pipeline.values import Basis, Update, Verdict
@@ -83,7 +83,16 @@ def settle_whole(
     labels = labels_after(labels_after({}, update.growth), without.growth)
     origin = with_labels(origin, labels_after({}, update.growth), labels, state)
     reference = bool(accepted)
-    note = HeadNote(update.source, origin.serial, candidate.plan, context.sync_id, {}, labels, reference=reference)
+    note = HeadNote(
+        update.source,
+        origin.serial,
+        candidate.plan,
+        context.sync_id,
+        {},
+        labels,
+        reference=reference,
+        limited=limited_labels(state, labels),
+    )
     ended = [*ended_loss(state, context), *ended_whole(state, update, released, context)]
     proposal = proposal_of(state, change, origin, context, note, ended=ended)
     settled = Settled(marked(proposal, state), reasons_left(state, (), ended), released.rows if released else 0)
