@@ -55,7 +55,7 @@ def test_verify_names_faults(running: World) -> None:
     assert shown.err.splitlines() == [
         f"error: {file}: segment {path.name}: its content does not match the SHA-256 in its name",
         "  to do: it was damaged or altered on this disk: remove it, then pull or sync again, or "
-        "restore it from a backup",
+        "restore it from a backup or a mirror",
     ]
     document = syncd("verify", running.copy, "--json")
     assert document.code == 4
