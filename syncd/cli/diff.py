@@ -28,9 +28,8 @@ def diff(
     By algorithm and label, net: a row that was added and removed again in between is not counted. An addition or a
     relabelled row counts under the new label, a removal under the old one. Entries are never shown; with --out the
     owner of the state can write them to a file: CSV of change,algorithm,digest,entry,label,old_label. The audit log
-    records that. Versions whose
-    files are deleted (all but the newest 16, after a day) cannot be compared. Members of the group syncd-operators ask
-    the running daemon; the owner of the state reads it.
+    records that. Versions whose files are deleted (all but the newest 16, after a day) cannot be compared. Members of
+    the group syncd-operators ask the running daemon; the owner of the state reads it.
 
     \b
     Exit codes:
