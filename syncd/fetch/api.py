@@ -22,7 +22,7 @@ EVENTS: Final = "events"
 CHECK_IN: Final = "checkin"
 
 _EVENT_STREAM: Final = "text/event-stream"
-_NO_EVENTS: Final = "is the feed served by a syncd? Until it sends events, it is polled"
+_NO_EVENTS: Final = "to get events, pull from the /feed/ of a syncd daemon; until then the feed is polled"
 _NO_CONTENT: Final = 204
 _SENDABLE_ID: Final = re.compile(r"[\x21-\x7e]{1,200}")
 

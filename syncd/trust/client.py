@@ -273,5 +273,7 @@ class _Fetcher(FetcherInterface):
         for block in self._peer.stream(url, limit):
             content += block
             if len(content) > limit:
-                raise TrustError(f"{self.name} is longer than {limit} bytes", hint="is the URL that of a feed?")
+                raise TrustError(
+                    f"{self.name} is longer than {limit} bytes", hint="check that the url is that of a feed"
+                )
         return bytes(content)

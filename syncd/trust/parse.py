@@ -61,7 +61,7 @@ _TRANSLATIONS: Final[tuple[tuple[type[Exception], type[FeedError], str, str], ..
         DeserializationError,
         TrustError,
         "is not TUF metadata",
-        "is the URL right? A log-in page or a proxy may be answering in the feed's place",
+        "check the url: a log-in page or a proxy may be answering in the feed's place",
     ),
 )
 
