@@ -226,7 +226,7 @@ def _of_version(catalog: Catalog, name: ListName, version: int) -> _Needs:
 
 @lru_cache(_REMEMBERED)
 def _recorded(catalog: Catalog, name: ListName, version: int) -> _Needs:
-    """Read the needs of a version from its record. Raises `KeyError`, which is not cached: it may be published yet."""
+    """Read the needs of a version from its record. Raises `KeyError`, which is not cached: it may yet be published."""
     record = catalog.version(name, version)
     if record is None:
         raise KeyError(version)

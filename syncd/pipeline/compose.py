@@ -2,9 +2,9 @@
 
 The rule applies to each key (digest, entry) that an update, an ended hold or a changed suppression touches, and to no
 other. *Wanted* is the origin's row, or nothing if the key is suppressed; in a list that is pinned to an older version,
-that version's row, if the origin still has the entry. *Is* is the head's row. A missing row or
-another label belongs to the addition lane, a surplus row to the removal lane. A lane that passes takes *wanted*, a lane
-that holds keeps *is*. A refused key keeps *is* in both lanes. A suppression always wins, in either lane.
+that version's row, if the origin still has the entry. *Is* is the head's row. A missing row or another label belongs to
+the addition lane, a surplus row to the removal lane. A lane that passes takes *wanted*, a lane that holds keeps *is*. A
+refused key keeps *is* in both lanes. A suppression always wins, in either lane.
 
 The remaining difference goes into ``owed``, the rows that turn the head into the origin.
 """

@@ -178,7 +178,7 @@ def _still_holds(finding: Finding, pending: Pending, limits: ListLimits) -> bool
     if finding.reason is HoldReason.KNOWN_GOOD:
         return finding.rows > limits.max_known_good
     if finding.reason in {HoldReason.EMPTIED, HoldReason.RETIRED}:
-        # Without the allowance for small lists, by which a few rows after it would let the emptying of one pass.
+        # Without the allowance for small lists: otherwise a few new rows would let the emptying of a list pass.
         changes = pending.algorithms.values()
         return any(change.removed * 100 > change.rows * limits.max_removed_percent for change in changes)
     if finding.reason not in _VOLUME:

@@ -110,7 +110,7 @@ class ListState:
         return {algorithm: merge_deltas(algorithm, stack.segments) for algorithm, stack in stacks.items()}
 
     def entries_of(self, digests: Mapping[Algorithm, Digests]) -> RowsBy:
-        """Return every entry of sorted ``digests`` that head, origin or the version that the list is pinned to have."""
+        """Return every entry of sorted ``digests`` in head, origin, or the version that the list is pinned to."""
         found = []
         pinned = self.pinned.stacks if self.pinned else {}
         for algorithm, some in digests.items():
