@@ -4,11 +4,12 @@ import getpass
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from command_line import operate, syncd
-from syncd.acts import Discarded, Released
+from command_line import configure, operate, settings, syncd
+from syncd.acts import Discarded, Released, WroteRows
 from syncd.event import Event
 from syncd.events import HoldEnded, HoldOpened
 from syncd.model import ListName
@@ -116,6 +117,61 @@ def test_holds_are_a_document(held: World) -> None:
         "ended_by": "",
         "ended_reason": "",
     }
+
+
+def test_one_hold_shows_what_would_change(held: World) -> None:
+    """By algorithm and label; never a row."""
+    ran = syncd("holds", 1)
+    assert ran.code == 0
+    assert ran.out.splitlines() == [
+        "hold 1 of iwf.images (removals): 3 rows",
+        f"why: {EMPTIED}",
+        "",
+        "algorithm  label  added  removed  relabelled",
+        "sha256     A          0        1           0",
+        "sha256     B          0        1           0",
+        "sha256     C          0        1           0",
+    ]
+    assert COMMANDS in ran.err
+    document = syncd("holds", 1, "--json").json
+    assert document["counts"] == {"sha256": {"added": 0, "relabelled": 0, "removed": 3}}
+    assert (document["hold"], document["out"]) == (1, None)
+    assert row(1)[1] not in ran.out + str(document)
+
+
+def test_the_rows_of_a_hold_go_to_a_private_file_and_into_the_audit_log(held: World, tmp_path: Path) -> None:
+    """Once; a file that exists is never written over, and none lies in the state."""
+    path = tmp_path / "rows.csv"
+    assert syncd("holds", 1, "--out", path).out.endswith(f"3 rows written to {path}\n")
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert sorted(path.read_text().splitlines()[1:]) == sorted(
+        f"removed,sha256,{digest},{entry},{label}," for _, digest, entry, label in rows(0, 3)
+    )
+    assert syncd("holds", 1, "--out", path).code == 2
+    assert syncd("holds", 1, "--out", held.state.root / "rows.csv").code == 2
+    assert syncd("holds", "--out", path).code == 2
+    with held.publisher() as publisher:
+        written = [one.act for one in publisher.catalog.audit_entries() if isinstance(one.act, WroteRows)]
+    assert written == [WroteRows(HEAD, "hold 1", 3, str(path))]
+
+
+def test_a_hold_that_is_not_there_is_said(held: World) -> None:
+    """With the number, and by whom it was ended."""
+    assert syncd("holds", 9).code == 2
+    assert syncd("release", 1, "--reason", "r").code == 0
+    assert (syncd("holds", 1).code, syncd("holds", 1).err.splitlines()[0]) == (
+        6,
+        f"error: hold 1 of iwf.images was released already by {ME}",
+    )
+
+
+def test_a_whole_update_shows_what_would_change(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A first version without enough rows: all of it."""
+    operate(world, monkeypatch)
+    configure(world.base / "syncd.toml", settings(world, "[sources.iwf.gate]\nmin_rows = 50\n"), monkeypatch)
+    world.publish(full=rows(0, 3))
+    assert syncd("sync").code == 3
+    assert syncd("holds", 1, "--json").json["counts"] == {"sha256": {"added": 3, "relabelled": 0, "removed": 0}}
 
 
 def test_a_source_is_verified_while_a_list_is_held(held: World) -> None:

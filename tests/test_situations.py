@@ -52,13 +52,17 @@ def listed(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
     return world
 
 
-def test_the_list_halved_overnight(listed: World) -> None:
+def test_the_list_halved_overnight(listed: World, tmp_path: Path) -> None:
     """Nothing is lost while somebody decides, each way out works, and a wrong release can be undone."""
     section, every = Section("The list halved overnight"), set(range(1002))
     listed.publish(remove=rows(501, 1002))
     assert syncd("sync").code == 3
     holds = section.run("syncd holds", "holds").out
     assert "501 of 1,002 rows (sha256), limit 50" in re.sub(r"\s+", " ", holds)
+    assert re.search(r"sha256 +A +0 +167 +0", section.run("syncd holds 7", "holds", 1).out)
+    rows_file = tmp_path / "held.csv"
+    assert section.run("syncd holds 7 --out /root/held.csv", "holds", 1, "--out", rows_file).code == 0
+    assert len(rows_file.read_text().splitlines()) == 502
     assert section.run("syncd snapshots iwf.images", "snapshots", "iwf.images").code == 0
     assert "1,002" in section.run("syncd status", "status").out
     assert served(listed) == every

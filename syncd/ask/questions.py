@@ -27,6 +27,7 @@ class QuestionKind:
 QUESTIONS: Final[Mapping[str, QuestionKind]] = {
     "snapshots": QuestionKind("versions", "SnapshotsQuestion"),
     "diff": QuestionKind("versions", "DiffQuestion", long=True),
+    "hold": QuestionKind("holds", "HoldQuestion", long=True),
     "lookup": QuestionKind("lookup", "LookupQuestion"),
     "explain": QuestionKind("explain", "ExplainQuestion"),
     "audit": QuestionKind("audit", "AuditQuestion"),

@@ -4,13 +4,25 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from textwrap import wrap
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
 
 from syncd.cli.arguments import LARGEST
-from syncd.cli.operator import ConfigFile, Document, carry_out, load_config, state_report
+from syncd.cli.difference import show_changes
+from syncd.cli.operator import (
+    ConfigFile,
+    Document,
+    actor,
+    ask_document,
+    carry_out,
+    load_config,
+    open_catalog,
+    state_folder,
+    state_report,
+)
 from syncd.cli.output import JsonFlag, note, print_json, say, show_table, utc_now
+from syncd.errors import UsageError
 from syncd.units import ago, count, day
 
 _WIDTH: Final = 80
@@ -19,24 +31,40 @@ HoldNumber = Annotated[int, typer.Argument(metavar="HOLD", min=1, max=LARGEST, h
 Reason = Annotated[str, typer.Option("--reason", metavar="R", help="Why; kept in the audit log.")]
 
 
-def holds(config: ConfigFile = None, as_json: JsonFlag = False) -> None:
+def holds(
+    hold: Annotated[
+        int | None, typer.Argument(metavar="HOLD", min=1, max=LARGEST, help="One hold, with what it would change.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the rows of HOLD to a new file, mode 0600.")
+    ] = None,
+    config: ConfigFile = None,
+    as_json: JsonFlag = False,
+) -> None:
     """Show the holds: changes that wait for an operator's decision.
 
     Refused (discarded) holds follow. Their rows stay out until the partner changes them, or until the hold is released
-    after all. If `syncd run` holds the state, this asks that daemon.
+    after all. With HOLD: the changes that its release would make now, by algorithm and label. Entries are never shown;
+    with --out the owner of the state can write them to a file: CSV of change,algorithm,digest,entry,label,old_label.
+    The audit log records that. If `syncd run` holds the state, this asks that daemon.
 
     \b
     Exit codes:
       0   shown, with or without holds
       1   storage
-      2   not set up
-      6   the state folder belongs to another user
+      2   not set up, there is no such hold, or FILE exists
+      6   the state folder belongs to another user, or the hold has ended
 
     \b
     Example:
-      syncd holds --json
+      syncd holds 7
     """
     settings = load_config(config)
+    if hold is not None:
+        _show_one(settings, hold, out, as_json=as_json)
+        return
+    if out is not None:
+        raise UsageError("--out needs the number of a hold", hint="`syncd holds` lists them")
     document = state_report(settings, "holds")
     if as_json:
         print_json(document)
@@ -65,6 +93,40 @@ def holds(config: ConfigFile = None, as_json: JsonFlag = False) -> None:
         ]
         show_table(names, ended)
         say(*_why(refused, "ended_reason"))
+
+
+def _show_one(settings: Any, number: int, out: Path | None, *, as_json: bool) -> None:
+    if out is None:
+        document, written = ask_document(settings, "hold", {"hold": number}, utc_now())[0], None
+    else:
+        document, written = _write_rows(settings, number, out)
+    if as_json:
+        print_json({"out": str(out) if out else None, **document})
+        return
+    say(f"hold {number} of {document['list']} ({document['lane']}): {count(document['rows'], 'row')}")
+    say(*wrap(f"why: {document['message']}", _WIDTH, subsequent_indent="  ", break_on_hyphens=False), "")
+    if document["lane"] == "suppressions":
+        note("`syncd suppressions` shows the suppressions that wait", kind="note")
+    elif not show_changes(document["labels"]):
+        say("its release would change no entry")
+    if written is not None:
+        say(f"{count(written, 'row')} written to {out}")
+    if document["to_do"]:
+        note(document["to_do"], kind="to do")
+
+
+def _write_rows(settings: Any, number: int, out: Path) -> tuple[Document, int]:
+    # SQLAlchemy and numpy: not needed if the daemon answers
+    from syncd.ask.holds import held_document
+    from syncd.operate.disclose import disclose
+    from syncd.operate.held_rows import HeldRows
+
+    folder = state_folder(settings)
+    with open_catalog(folder) as catalog:
+        held = HeldRows.of(folder, catalog, number)
+        name, what = held.hold.list, f"hold {number}"
+        rows = disclose(folder, catalog, out, held.write_rows, name=name, what=what, actor=actor(), now=utc_now())
+        return held_document(held), rows
 
 
 def _why(holds: Sequence[Document], key: str) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 import csv
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +21,10 @@ from syncd.units import count
 _COLUMNS = ("change", "algorithm", "digest", "entry", "label", "old_label")
 _SOME = 1 << 14
 """Rows made into text at a time."""
+
+
+Change = tuple[Stack, Rows]
+"""Rows of one algorithm, and the stack that they change."""
 
 
 @dataclass(frozen=True)
@@ -65,52 +69,23 @@ class ComparedVersions:
 
     def difference(self) -> Difference:
         """Count what differs. Raises `UsageError` if files of a version are gone, and `StoreError`."""
-        counts: dict[Algorithm, Counts] = {}
-        labels: dict[Algorithm, dict[str, Counts]] = {}
-        for stack, rows in self._changes():
-            effect = stack.effect(rows)
-            counts[stack.algorithm] = _effective(effect.counts)
-            labels[stack.algorithm] = {
-                label: _effective(found) for label, found in sorted(effect.by_label.items()) if found.effective
-            }
-        counts = {algorithm: found for algorithm, found in counts.items() if found.effective}
+        counts, labels = count_changes(self._changes())
         return Difference(
             list=self.before.list,
             old=self.before.version,
             new=self.after.version,
             how="stacks" if self._delta() is None else "deltas",
             counts=counts,
-            labels={algorithm: labels[algorithm] for algorithm in counts},
+            labels=labels,
             rows_old=self.before.rows,
             rows_new=self.after.rows,
         )
 
     def write_rows(self, path: Path) -> int:
-        """Write the rows that differ to a new CSV file with mode 0600; return their number.
+        """Write the rows that differ as `write_changes`, and raise as that and `difference`."""
+        return write_changes(path, self._changes())
 
-        Columns: ``change`` (added, removed or relabelled), ``algorithm``, ``digest``, ``entry``, ``label`` and, of
-        relabelled rows, ``old_label``. Raises as `difference`, and `UsageError` if ``path`` exists.
-        """
-        if path.exists() or path.is_symlink():
-            raise UsageError(f"{path} exists already", hint="name a file that does not exist; nothing was written")
-        written = 0
-        with storage(path, "write"):
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE_FILE)
-        try:
-            with storage(path, "write"), open(descriptor, "w", encoding="utf-8", newline="") as stream:  # noqa: PTH123 - a descriptor, for its mode and O_EXCL
-                writer = csv.writer(stream, lineterminator="\n")
-                writer.writerow(_COLUMNS)
-                for stack, rows in self._changes():
-                    for start in range(0, len(rows), _SOME):
-                        for line in _lines(stack, rows.slice(start, start + _SOME)):
-                            writer.writerow(line)
-                            written += 1
-        except BaseException:
-            path.unlink(missing_ok=True)
-            raise
-        return written
-
-    def _changes(self) -> Iterator[tuple[Stack, Rows]]:
+    def _changes(self) -> Iterator[Change]:
         """Yield, by algorithm, the stack before and the rows that turn it into the one after."""
         steps = self._delta()
         return self._by_stacks() if steps is None else self._by_deltas(steps)
@@ -125,13 +100,13 @@ class ComparedVersions:
         refs = tuple(ref for step in steps for ref in step.segments)
         return None if self.feed.missing(self.before.list, refs) else refs
 
-    def _by_deltas(self, delta: Sequence[SegmentRef]) -> Iterator[tuple[Stack, Rows]]:
+    def _by_deltas(self, delta: Sequence[SegmentRef]) -> Iterator[Change]:
         changes = open_stacks(self.feed, self.before.list, delta)
         stacks = self._stacks(self.before, [ref for ref in self.before.stack if ref.algorithm in changes])
         for algorithm, change in sorted(changes.items()):
             yield stacks.get(algorithm, Stack(algorithm, [])), merge_deltas(algorithm, change.segments)
 
-    def _by_stacks(self) -> Iterator[tuple[Stack, Rows]]:
+    def _by_stacks(self) -> Iterator[Change]:
         """Compare the whole stacks, which reads both versions completely."""
         old, new = (self._stacks(manifest, manifest.stack) for manifest in (self.before, self.after))
         for algorithm in sorted({*old, *new}):
@@ -148,6 +123,51 @@ class ComparedVersions:
                 hint="compare newer versions; `syncd snapshots` shows the counts of older ones",
             )
         return open_stacks(self.feed, manifest.list, refs)
+
+
+def count_changes(
+    changes: Iterable[Change],
+) -> tuple[dict[Algorithm, Counts], dict[Algorithm, dict[str, Counts]]]:
+    """Count the rows that change something, by algorithm, and by algorithm and label."""
+    counts: dict[Algorithm, Counts] = {}
+    labels: dict[Algorithm, dict[str, Counts]] = {}
+    for stack, rows in changes:
+        effect, algorithm = stack.effect(rows), stack.algorithm
+        counts[algorithm] = counts.get(algorithm, Counts()) + _effective(effect.counts)
+        by_label = labels.setdefault(algorithm, {})
+        for label, found in effect.by_label.items():
+            by_label[label] = by_label.get(label, Counts()) + _effective(found)
+    counts = {algorithm: found for algorithm, found in counts.items() if found.effective}
+    return counts, {
+        algorithm: {label: found for label, found in sorted(labels[algorithm].items()) if found.effective}
+        for algorithm in counts
+    }
+
+
+def write_changes(path: Path, changes: Iterable[Change]) -> int:
+    """Write the rows that change something to a new CSV file with mode 0600; return their number.
+
+    Columns: ``change`` (added, removed or relabelled), ``algorithm``, ``digest``, ``entry``, ``label`` and, of
+    relabelled rows, ``old_label``. Raises `UsageError` if ``path`` exists, and `StoreError`.
+    """
+    if path.exists() or path.is_symlink():
+        raise UsageError(f"{path} exists already", hint="name a file that does not exist; nothing was written")
+    written = 0
+    with storage(path, "write"):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE_FILE)
+    try:
+        with storage(path, "write"), open(descriptor, "w", encoding="utf-8", newline="") as stream:  # noqa: PTH123 - a descriptor, for its mode and O_EXCL
+            writer = csv.writer(stream, lineterminator="\n")
+            writer.writerow(_COLUMNS)
+            for stack, rows in changes:
+                for start in range(0, len(rows), _SOME):
+                    for line in _lines(stack, rows.slice(start, start + _SOME)):
+                        writer.writerow(line)
+                        written += 1
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    return written
 
 
 def _effective(counts: Counts) -> Counts:
