@@ -104,10 +104,10 @@ def test_a_state_that_cannot_be_read_is_unknown(tmp_path: Path, monkeypatch: pyt
 def test_whatever_fails_is_unknown(configured: World, monkeypatch: pytest.MonkeyPatch, fault: Exception) -> None:
     """Also a folder above the state that this user may not enter, and a bug, of which the kind alone is told."""
 
-    def fail(_: object) -> NoReturn:
+    def fail(*_: object, **__: object) -> NoReturn:
         raise fault
 
-    monkeypatch.setattr("syncd.cli.status.state_folder", fail)
+    monkeypatch.setattr("syncd.cli.status.state_report", fail)
     assert probe() == (3, f"SYNCD UNKNOWN - internal error ({type(fault).__name__})\n")
 
 

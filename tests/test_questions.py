@@ -242,7 +242,7 @@ def test_the_process_reports_progress_and_the_exit_code(standing: World) -> None
 def test_a_bug_in_the_process_is_told_by_its_kind_only(standing: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its message may hold a digest."""
 
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise ValueError("0123456789abcdef")
 
     monkeypatch.setattr("syncd.ask.proof.prove_state", fail)
