@@ -86,6 +86,19 @@ class GateTable(ListLimits):
             own[part] = tables
         return ListLimits(**{**shared, **own})
 
+    def fault(self) -> tuple[str, str, str] | None:
+        """Return a key that no list can meet, with message and hint; None if there is none."""
+        for name in ("", *self.lists):
+            limits = self.of_list(name)
+            parts = {"": limits, **{f"algorithms.{one}.": limits.of_algorithm(one) for one in limits.algorithms}}
+            parts |= {f"labels.{one}.": limits.of_label(one) for one in limits.labels}
+            for part, table in parts.items():
+                if table.max_rows is not None and table.max_rows < max(table.min_rows, 1):
+                    where = f"gate.{f'lists.{name}.' if name else ''}{part}max_rows"
+                    least = f"min_rows is {table.min_rows:,} there" if table.min_rows > 1 else "every list has a row"
+                    return where, f"{table.max_rows:,} is too small: {least}", "raise it, or lower min_rows"
+        return None
+
 
 class EveryGate(BaseModel):
     """``[gate]``: keys for the gate of every source."""

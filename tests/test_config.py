@@ -1,4 +1,5 @@
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -292,6 +293,23 @@ def test_the_environment_overrides_every_key(tmp_path: Path, monkeypatch: pytest
     wanted = {**changed, "max_rows": 7, "max_bytes": 8, **tables}
     assert found.sources["iwf"] == FeedSource.model_validate(wanted)
     assert found.sources["iwf"].lists == ("images", "audio")
+
+
+@pytest.mark.parametrize(
+    ("gate", "key"),
+    [
+        ("max_rows = 5\nmin_rows = 10", "max_rows"),
+        ("max_rows = 0", "max_rows"),
+        ("min_rows = 10\n[sources.iwf.gate.lists.images]\nmax_rows = 5", "lists.images.max_rows"),
+        ("[sources.iwf.gate.algorithms.pdq]\nmax_rows = 5\nmin_rows = 6", "algorithms.pdq.max_rows"),
+        ("[sources.iwf.gate.labels.A1]\nmax_rows = 5\nmin_rows = 6", "labels.A1.max_rows"),
+    ],
+)
+def test_a_limit_that_no_list_can_meet_is_refused(tmp_path: Path, gate: str, key: str) -> None:
+    """Before it holds every change."""
+    with pytest.raises(ConfigError, match=rf"sources\.iwf\.gate\.{re.escape(key)}: . is too small") as refused:
+        load(written(tmp_path, f"{WHOLE}\n[sources.iwf.gate]\n{gate}\n"))
+    assert refused.value.hint == "raise it, or lower min_rows"
 
 
 def test_one_variable_changes_one_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

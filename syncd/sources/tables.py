@@ -77,7 +77,7 @@ class SourceTable(BaseModel):
                 return f"{where}max_age_warn", "less than two intervals: no list could stay below it", _LONGER
             if critical < warn:
                 return f"{where}max_age_critical", "less than max_age_warn", _LONGER
-        return None
+        return self.gate.fault()
 
     def max_ages(self) -> SourceAges:
         """Return the limits of the ages of the source's lists."""
