@@ -50,15 +50,15 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun.removesuffix('ry')}ries" if noun.endswith("ry") else f"{number:,} {noun}s"
 
 
-def ranges(numbers: Iterable[int]) -> str:
-    """Format numbers as ranges: ``1-3, 7``."""
+def ranges(numbers: Iterable[int], to: str = "-") -> str:
+    """Format numbers as ranges: ``1-3, 7``, with ``to`` between first and last; '' if there are none."""
     found: list[list[int]] = []
     for number in sorted(set(numbers)):
         if found and number == found[-1][1] + 1:
             found[-1][1] = number
         else:
             found.append([number, number])
-    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in found)
+    return ", ".join(str(first) if first == last else f"{first}{to}{last}" for first, last in found)
 
 
 def done_of(stage: str, done: int, total: int) -> str:

@@ -11,7 +11,7 @@ from syncd.format.arrow import LOST
 from syncd.format.manifest import Manifest
 from syncd.model import Algorithm, Counts, ListName
 from syncd.trust.repository import Repository
-from syncd.units import brief
+from syncd.units import brief, ranges
 
 _MAX_SHOWN = 500
 """Characters of the names of a feed's lists that a message shows; there may be hundreds of lists."""
@@ -104,16 +104,6 @@ def complete_version(folder: FeedFolder, name: ListName, repository: Repository,
             numbers.append(kept.version)
     what = "was never published" if version > newest else "is no longer kept: its files were removed"
     raise UsageError(
-        f"{name} version {version} {what}", hint=f"kept versions: {in_ranges(numbers)}; nothing was changed"
+        f"{name} version {version} {what}",
+        hint=f"kept versions: {ranges(numbers, ' to ') or 'none'}; nothing was changed",
     )
-
-
-def in_ranges(numbers: list[int]) -> str:
-    """Return numbers as ranges: ``3, 5 to 20``; ``none`` if there are no numbers."""
-    ranges: list[list[int]] = []
-    for number in sorted(numbers):
-        if ranges and number == ranges[-1][1] + 1:
-            ranges[-1][1] = number
-        else:
-            ranges.append([number, number])
-    return ", ".join(str(low) if low == high else f"{low} to {high}" for low, high in ranges) or "none"

@@ -13,7 +13,6 @@ from syncd.catalog.records import AuditEntry, HeadRecord, Pin, VersionRecord, ow
 from syncd.errors import CodeNeeded, RefusedError, StoreError, UsageError
 from syncd.feed import layout
 from syncd.feed.folder import FeedFolder
-from syncd.feed.kept import in_ranges
 from syncd.format import manifest as manifests
 from syncd.format.manifest import Manifest
 from syncd.model import Counts, ListName
@@ -25,7 +24,7 @@ from syncd.pipeline.publisher import Publisher
 from syncd.pipeline.settle.pin import settle_pin
 from syncd.pipeline.settle.result import Settled
 from syncd.pipeline.wire import encode_staged
-from syncd.units import count
+from syncd.units import count, ranges
 
 _NEWEST: Final = 64
 """Versions that are looked at to find those that can be used."""
@@ -173,7 +172,7 @@ def _older(publisher: Publisher, head: HeadRecord, version: int) -> Manifest:
         if manifest.retired is None and not feed.missing(head.list, manifest.stack):
             return manifest
     kept = [older.version for older in usable_versions(publisher.catalog, feed, head)]
-    range_ = f"versions that can be used: {in_ranges(kept)}" if kept else "no older version is kept"
+    range_ = f"versions that can be used: {ranges(kept, ' to ')}" if kept else "no older version is kept"
     known = "is the version in force" if version == head.version else "is not kept"
     raise UsageError(
         f"version {version} of {head.list} {known}", hint=f"{range_}; `syncd snapshots {head.list}` lists them"

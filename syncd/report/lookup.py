@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import pairwise
 from typing import Final
 
 from syncd.catalog.catalog import Catalog
@@ -13,7 +12,7 @@ from syncd.feed.folder import FeedFolder
 from syncd.feed.snapshot import Snapshot, open_stacks
 from syncd.format import manifest as manifests
 from syncd.model import Digest, Hit, ListName
-from syncd.units import CLOCK_TOLERANCE, day
+from syncd.units import CLOCK_TOLERANCE, day, ranges
 
 _LOOKED_AT: Final = 200
 """Newest versions that are looked at to say which of them can be asked."""
@@ -114,14 +113,7 @@ def _askable(catalog: Catalog, feed: FeedFolder, name: ListName) -> str:
         for record in catalog.versions(name, _LOOKED_AT)
         if not feed.missing(name, manifests.parse(record.manifest).stack)
     ]
-    return f"versions of {name} that can be asked: {_ranges(sorted(kept)) or 'none'}"
-
-
-def _ranges(numbers: Sequence[int]) -> str:
-    """Return sorted numbers in words: ``3, 5 to 9``."""
-    starts = [new for old, new in pairwise([-1, *numbers]) if new != old + 1]
-    ends = [old for old, new in pairwise([*numbers, -1]) if new != old + 1]
-    return ", ".join(str(a) if a == b else f"{a} to {b}" for a, b in zip(starts, ends, strict=True))
+    return f"versions of {name} that can be asked: {ranges(kept, ' to ') or 'none'}"
 
 
 def _is_searched(record: VersionRecord, *, named: bool) -> bool:
