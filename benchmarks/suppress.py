@@ -2,7 +2,7 @@
 
 A real daemon with a list of ``--rows`` rows, and 20 matcher processes that follow it with a copy of their own. Measured
 is the time from the order to suppress a digest to the changed answer of each matcher: first while nothing else happens,
-then while the daemon folds the whole list after a large delta.
+then while the daemon folds the whole list, whose deltas have grown to an eighth of it.
 """
 
 import argparse
@@ -28,9 +28,14 @@ PLAIN: Final = 20
 MOST: Final = 200
 """suppressions that a run may need"""
 FEWEST: Final = 200_000
-"""rows from which the large delta makes a fold due"""
-_DELTA_SHARE: Final = 0.6
+"""rows of the smallest list"""
+_DELTA_SHARE: Final = 0.14
+"""a large delta, which makes a fold due as soon as there are some more"""
+_SMALL_DELTAS: Final = 8
+_SMALL: Final = 100
 _LIMIT: Final = 1.5
+_LOADED: Final = 600.0
+"""seconds in which all matchers load the large delta"""
 _PAUSE: Final = 0.5
 """seconds between two suppressions: operators are people"""
 _SETTINGS: Final = (
@@ -57,10 +62,10 @@ with Matcher.open(folder) as matcher:
 
 
 def _digests(site: Site) -> list[str]:
-    """Digests of the list, in hex, that the large delta does not remove."""
+    """Digests of the list, in hex, that no delta removes."""
     rows, number = site.world.rows, site.world.version()
     step = rows // (_delta_rows(rows) // 10)
-    kept = range((number + 1) % step, min(rows, 1 << 20), step)
+    kept = range((number + 2 * _SMALL_DELTAS) % step, min(rows, 1 << 20), step)
     digests = next(lists.chunks(rows)).digests
     return [digests[index].ljust(32, b"\0").hex() for index in itertools.islice(kept, MOST)]
 
@@ -88,9 +93,18 @@ class _Run:
 
 
 @contextlib.contextmanager
-def _folding(site: Site) -> Iterator[threading.Event]:
-    """Have the daemon fold the whole list, after a large delta; the event is set once it is done."""
-    site.world.partner.publish_delta(site.world.version(), _delta_rows(site.world.rows))
+def _folding(site: Site, matchers: Sequence[Lines]) -> Iterator[threading.Event]:
+    """Have the daemon fold the whole list; the event is set once it is done.
+
+    The matchers load the large delta first: one host for all of them would measure its download.
+    """
+    partner, before = site.world.partner, time.monotonic()
+    partner.publish_delta(site.world.version(), _delta_rows(site.world.rows))
+    site.sync()
+    for one in matchers:
+        one.wait(lambda line: float(line.split()[0]) > before, _LOADED)
+    for _ in range(_SMALL_DELTAS):
+        partner.publish_delta(site.world.version(), _SMALL)
     begun, over = threading.Event(), threading.Event()
     answers: list[dict[str, Any]] = []
 
@@ -132,7 +146,7 @@ def measure(site: Site, matchers: int = MATCHERS) -> tuple[list[float], list[flo
         run.once()  # finds connections cold
         plain = [seconds for _ in range(PLAIN) for seconds in _paused(run)]
         folded: list[float] = []
-        with _folding(site) as over:
+        with _folding(site, started) as over:
             while not over.is_set():
                 folded += _paused(run)
     return plain, folded

@@ -283,6 +283,15 @@ def lock(path: Path, purpose: str, wait: float = 0.0) -> Iterator[None]:
             os.close(descriptor)
 
 
+def is_locked(path: Path) -> bool:
+    """Return True if a process, this one included, holds the lock at ``path``."""
+    try:
+        with lock(path, "looking for a sync"):
+            return False
+    except RefusedError:
+        return True
+
+
 _lock_descriptors: Final[set[int]] = set()
 """Locks of this process. A child forked by another thread would share them and hold them as long as it lives."""
 

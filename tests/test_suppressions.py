@@ -10,6 +10,7 @@ from standing import prove_feed, served, sync_list
 from syncd.acts import Suppressed
 from syncd.catalog.decisions import HoldState, Suppression, SuppressionState
 from syncd.errors import RefusedError, UsageError
+from syncd.files import lock
 from syncd.limits import ListLimits
 from syncd.model import Digest, ListName
 from syncd.operate import suppression_ends as ends
@@ -96,6 +97,28 @@ def test_it_survives_what_the_partner_does(standing: World) -> None:
     unsuppress(standing, 1)
     assert served(standing) == ALL | {40}
     prove_feed(standing)
+
+
+def test_an_act_beside_a_sync_leaves_folding_to_it(standing: World) -> None:
+    """The operator does not wait for it, and it is not done twice."""
+    for number in range(40, 47):
+        standing.publish(add=[row(number)])
+        sync_list(standing)
+    with lock(standing.state.source("iwf").lock, "sync"):
+        suppress(standing, 3)
+    assert segments(standing) == 9
+    suppress(standing, 4)
+    assert segments(standing) == 1
+    assert served(standing) == (ALL | set(range(40, 47))) - {3, 4}
+    prove_feed(standing)
+
+
+def segments(world: World) -> int:
+    """The segments of the published stack."""
+    with world.publisher() as publisher:
+        head = publisher.list_state("iwf", ListName("images")).head
+        assert head is not None
+        return len(head.stack)
 
 
 def test_it_survives_compaction(standing: World) -> None:

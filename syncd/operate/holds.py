@@ -79,7 +79,7 @@ def end_hold(
         return settle_update(state, update, context, current.reasons, current)
 
     settled = publisher.settle(f"ending hold {number}", hold.source, own_name(hold.list), settle, now)
-    publisher.compact_if_due(settled, now)
+    publisher.compact_after(settled, now)
     return settled
 
 

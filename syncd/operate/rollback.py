@@ -137,7 +137,7 @@ def _done(
     changes = settled.proposal.changes if settled.proposal else ()
     counts = sum((found for change in changes for found in change.counts.values()), Counts())
     version = settled.version.version if settled.version else None
-    publisher.compact_if_due(settled, now)
+    publisher.compact_after(settled, now)
     return Rollback(
         list=head.list,
         pinned=pinned,

@@ -102,6 +102,6 @@ def publish(
     """
     settled = publisher.settle_lists(plan, make, now)
     for one in settled:
-        publisher.compact_if_due(one, now)
+        publisher.compact_after(one, now)
     versions = {one.version.list: one.version.version for one in settled if one.version}
     return versions, tuple(hold for one in settled for hold in one.opened)

@@ -14,7 +14,7 @@ from syncd.catalog.records import AuditEntry, head_name
 from syncd.errors import MismatchError, RefusedError, StoreError, SyncdError
 from syncd.feed import layout
 from syncd.feed.signed import load_repository
-from syncd.files import lock, sha256_file
+from syncd.files import is_locked, lock, sha256_file
 from syncd.format.freshness import SourceAges
 from syncd.format.manifest import Manifest, MaxAge, SegmentRef
 from syncd.history.keep import keep, prune
@@ -186,6 +186,13 @@ class Publisher:
         Raises `StoreError`.
         """
         return read_state(self.folder, self.catalog, source, own_name, self.limits(source, own_name), now)
+
+    def compact_after(self, settled: Settled, now: datetime) -> None:
+        """Compact a list after an operator's act if it is due, unless a sync of its source does so. As `compact`."""
+        records = settled.proposal.records if settled.proposal else None
+        sources = {move.origin.source for move in records.origins} if records else set()
+        if not any(is_locked(self.folder.source(name).lock) for name in sources):
+            self.compact_if_due(settled, now)
 
     def compact_if_due(self, settled: Settled, now: datetime) -> None:
         """Compact a list after a new version if its stack is long, or if rows are owed. Raises as `compact`."""
