@@ -7,17 +7,15 @@ the manifests say of each other, and `ChainReplay` applies each delta to the row
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from syncd.errors import MismatchError
 from syncd.feed import layout
 from syncd.format.delta import drop_empty
 from syncd.format.manifest import EndState, Manifest, ManifestRef, SegmentRef, Step
 from syncd.model import Algorithm, ListName
+from syncd.verify.prover import FolderProver
 from syncd.verify.replay import DRIFTED, applied
-
-if TYPE_CHECKING:
-    from syncd.verify.feed import Prover
 
 _RESTORE: Final = "restore the file from a backup, or from a mirror of this feed"
 
@@ -86,7 +84,7 @@ def _end_states(manifest: Manifest) -> Iterator[tuple[int, Mapping[Algorithm, En
         yield step.version, step.end_state
 
 
-def kept_manifests(prover: "Prover", head: ChainedVersion) -> tuple[ChainedVersion, ...]:
+def kept_manifests(prover: FolderProver, head: ChainedVersion) -> tuple[ChainedVersion, ...]:
     """Return the versions of a list that a folder holds, oldest first; record faults of their manifests.
 
     A feed has published each of its versions, so one that is missing among the newest ``prover.kept`` is a fault if an
@@ -110,7 +108,7 @@ def kept_manifests(prover: "Prover", head: ChainedVersion) -> tuple[ChainedVersi
     return tuple(reversed(found))
 
 
-def _read(prover: "Prover", name: ListName, version: int, sha256: str) -> ChainedVersion | None:
+def _read(prover: FolderProver, name: ListName, version: int, sha256: str) -> ChainedVersion | None:
     file = layout.manifest_path(name, sha256)
     with prover.attempt(file, name, version):
         kept = ChainedVersion(prover.folder.manifest(name, sha256), sha256)
@@ -121,7 +119,7 @@ def _read(prover: "Prover", name: ListName, version: int, sha256: str) -> Chaine
     return None
 
 
-def _report_missing(prover: "Prover", chain: Chain, found: Sequence[ChainedVersion], damaged: set[int]) -> None:
+def _report_missing(prover: FolderProver, chain: Chain, found: Sequence[ChainedVersion], damaged: set[int]) -> None:
     if prover.kept is None:
         return
     newest = sorted(chain.refs, reverse=True)[: prover.kept]
@@ -140,7 +138,7 @@ def _report_missing(prover: "Prover", chain: Chain, found: Sequence[ChainedVersi
 class ChainReplay:
     """Recomputes the end states of a list's kept versions. Add them oldest first."""
 
-    prover: "Prover"
+    prover: FolderProver
     list: ListName
     kept: int
     """versions to add"""

@@ -1,65 +1,31 @@
 """Proving a published feed, and the files that every kind of folder has."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from syncd.errors import MismatchError, SegmentError, StoreError, UsageError
+from syncd.errors import MismatchError, StoreError, UsageError
 from syncd.feed import layout
 from syncd.feed.folder import FeedFolder
 from syncd.feed.garbage import KEPT_VERSIONS, named_by_manifest
 from syncd.feed.proof import SignedManifest, prove_manifest
-from syncd.feed.snapshot import open_stacks
-from syncd.files import TEMPORARY_PREFIX, DamagedError, sha256_file, storage
-from syncd.format.arrow import LOST
-from syncd.format.caps import Caps
-from syncd.format.delta import drop_empty, whole_state
-from syncd.format.manifest import EndState, FileRef, Manifest, SegmentRef
-from syncd.format.segment import DAMAGED_SINCE, Segment
-from syncd.model import Algorithm, ListName
+from syncd.files import TEMPORARY_PREFIX, sha256_file
+from syncd.format.manifest import FileRef, Manifest
+from syncd.model import ListName
 from syncd.trust.strict import check_superseded, verify_published
 from syncd.trust.values import TrustedFeed, role_of
 from syncd.verify.chain import ChainedVersion, ChainReplay, kept_manifests
-from syncd.verify.replay import DRIFTED, replay
-from syncd.verify.tally import Attempt, ListProof, Progress, Proof, Tally, content_stamp, prove_steadily
+from syncd.verify.prover import FolderProver, files_of
+from syncd.verify.replay import replay
+from syncd.verify.tally import ListProof, Progress, Proof, content_stamp, prove_steadily
 
 ROOT: Final = "root.json"
-_UNLIMITED: Final = Caps(rows=1 << 53, length=1 << 53)
-"""Segments that were accepted once can be proved, whatever the caps of their source are now."""
 _METADATA: Final = re.compile(r"metadata/[0-9]+\.[a-z][a-z0-9._-]*\.json")
 
 
-class Prover:
-    """Proves the files of one folder into a `Tally`. ``prefix`` goes before file names: ``feed/``.
-
-    ``deep``: replay the kept history of each list. ``kept``: the newest versions that must all be here; None if the
-    folder need not have each version (a pulled copy).
-    """
-
-    def __init__(
-        self, folder: FeedFolder, tally: Tally, prefix: str = "", *, deep: bool = False, kept: int | None = None
-    ) -> None:
-        self.folder, self.tally, self.prefix, self.deep, self.kept = folder, tally, prefix, deep, kept
-        self.proved: set[str] = set()
-        tally.total += sum(_size(path) for path in _files(folder, "v1"))
-
-    def attempt(self, file: str, name: str = "", version: int = 0) -> Attempt:
-        """Return a context that records an error as a fault of ``file`` and goes on after the block."""
-        return self.tally.attempt(self.prefix + file, name, version)
-
-    @property
-    def faulty(self) -> set[str]:
-        """The files of this folder with a fault so far."""
-        return {fault.file.removeprefix(self.prefix) for fault in self.tally.faults}
-
-    def done(self, file: str) -> None:
-        """Count ``file`` as proved, once."""
-        if file not in self.proved:
-            self.proved.add(file)
-            with storage(self.folder.path(file), "read"):
-                self.tally.count(self.folder.path(file).stat().st_size)
+class Prover(FolderProver):
+    """Proves a folder of published files: a feed, the origins of a source, or a pulled copy."""
 
     def root(self, given: bytes | None) -> bytes | None:
         """Return the trust root: ``given`` out of band, or else the folder's own. Both must be the same."""
@@ -127,7 +93,7 @@ class Prover:
         return manifest
 
     def _history(self, manifest: Manifest, sha256: str) -> ChainReplay:
-        """ChainReplay the kept versions of a list; check the segments that they name first."""
+        """Replay the kept versions of a list; check the segments that they name first."""
         name, versions = manifest.list, kept_manifests(self, ChainedVersion(manifest, sha256))
         for kept in versions:
             for file in named_by_manifest(kept.manifest, kept.sha256):
@@ -139,45 +105,6 @@ class Prover:
             self.segments(name, kept.manifest.named_segments(), needed=stack)
             found.add(kept)
         return found
-
-    def segments(self, name: ListName, refs: Iterator[SegmentRef], needed: Sequence[SegmentRef]) -> None:
-        """Prove the files of ``refs``; those that are not ``needed`` may be absent."""
-        for ref in refs:
-            file = layout.segment_path(name, ref.sha256)
-            path = self.folder.path(file)
-            if file in self.faulty or (ref not in needed and not path.exists()):
-                continue
-            with self.attempt(file):
-                self._check(path, ref)
-                self.done(file)
-
-    def _check(self, path: Path, ref: SegmentRef) -> None:
-        if not path.exists():
-            raise DamagedError(f"segment {path.name} is missing", hint=LOST)
-        status = path.stat()
-        if self.tally.checked.get((status.st_dev, status.st_ino)) != ref:
-            try:
-                Segment.check(path, ref, _UNLIMITED)
-            except SegmentError as error:
-                if status.st_size != ref.length or sha256_file(path) != ref.sha256:
-                    error.hint = DAMAGED_SINCE
-                raise
-            self.tally.checked[status.st_dev, status.st_ino] = ref
-
-    def end_state(
-        self, name: ListName, stack: Sequence[SegmentRef], stated: Mapping[Algorithm, EndState], what: str
-    ) -> None:
-        """Recompute an end state from the rows of proved segments. Raises `MismatchError`."""
-        computed = {}
-        for algorithm in {ref.algorithm for ref in stack}:
-            refs = [ref for ref in stack if ref.algorithm == algorithm]
-            key = tuple(ref.sha256 for ref in refs)
-            if key not in self.tally.states:
-                state, _ = whole_state(open_stacks(self.folder, name, refs)[algorithm])
-                self.tally.states[key] = state
-            computed[algorithm] = self.tally.states[key]
-        if drop_empty(computed) != dict(stated):
-            raise MismatchError(f"the rows of {what} do not give the signed end state", hint=DRIFTED)
 
     def _evidence(self, name: ListName, ref: FileRef) -> None:
         file = layout.evidence_path(name, ref.sha256)
@@ -196,7 +123,7 @@ class Prover:
 
         A file named by its content must have it, and superseded metadata must be signed.
         """
-        existing = {str(path.relative_to(self.folder.root)) for path in _files(self.folder)}
+        existing = {str(path.relative_to(self.folder.root)) for path in files_of(self.folder)}
         for file in sorted(existing - self.proved - self.faulty):
             named = layout.BY_CONTENT.fullmatch(file)
             with self.attempt(file):
@@ -215,22 +142,6 @@ class Prover:
         if content is not None:
             check_superseded(file.rpartition("/")[2], content, trusted, targets)
             self.done(file)
-
-
-def _files(folder: FeedFolder, part: str = "") -> Iterator[Path]:
-    """Yield the files of a folder, without its private ones."""
-    start = folder.root / part
-    for path in start.rglob("*") if start.is_dir() else ():
-        if path.is_file() and not path.is_relative_to(folder.work):
-            yield path
-
-
-def _size(path: Path) -> int:
-    """Return the size of a file; 0 if it was renamed or removed in the meantime."""
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return 0
 
 
 def prove_feed(
