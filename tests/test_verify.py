@@ -32,6 +32,7 @@ from syncd.trust.offline import Read
 from syncd.trust.strict import verify_published
 from syncd.trust.values import Freshness, TrustedFeed
 from syncd.verify import feed as prove
+from syncd.verify import prover
 from syncd.verify.copy import prove_copy
 from syncd.verify.feed import prove_feed
 from syncd.verify.state import prove_state
@@ -430,13 +431,14 @@ def test_publishing_meanwhile_makes_no_fault(own: World, monkeypatch: pytest.Mon
 
 def test_a_file_that_goes_meanwhile_is_no_fault(own: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A publication renames its temporary files while folders are looked through."""
-    seen = prove._files
+    seen = prover.files_of
 
     def and_more(folder: FeedFolder, part: str = "") -> Iterator[Path]:
         yield from seen(folder, part)
         yield folder.path(f"v1/{TEMPORARY_PREFIX}0")
 
-    monkeypatch.setattr(prove, "_files", and_more)
+    for module in (prove, prover):
+        monkeypatch.setattr(module, "files_of", and_more)
     assert prove_feed(own.partner.root, None, NOW).faults == ()
 
 

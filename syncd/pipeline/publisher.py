@@ -30,7 +30,7 @@ from syncd.pipeline.settle.result import Settled
 from syncd.pipeline.settle.update import settle_again, settle_update
 from syncd.pipeline.values import Over, Update
 from syncd.pipeline.wire import encode_staged
-from syncd.publish.compact import fold_due, is_fold_due
+from syncd.publish.compact import FoldStacks, fold_due, is_fold_due
 from syncd.publish.publication import Announce, FeedPublisher, Proposal, Resign, Start, unannounced
 from syncd.publish.rotate import online_signers
 from syncd.retention import RetentionLimits
@@ -71,6 +71,8 @@ class Publisher:
     """returns false if one operator may take any number of rows off a list"""
     retention: Callable[[], RetentionLimits] = RetentionLimits
     """returns the limits of the past that is kept, which may change while the daemon runs"""
+    fold: FoldStacks = fold_due
+    """folds the stacks of a head"""
 
     @property
     def core(self) -> FeedPublisher[Records]:
@@ -216,7 +218,7 @@ class Publisher:
             return None
         if state.origin is not None and state.origin.owed:
             self._fold_owed(state, source, now)
-        folded = fold_due(self.folder.feed, state.head, everything=everything)
+        folded = self.fold(self.folder.feed, state.head, everything=everything)
         if not folded:
             return None
 

@@ -7,7 +7,7 @@ number of times; a whole stack is folded into a new base once its deltas reach a
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from syncd.errors import StoreError
 from syncd.feed import layout
@@ -62,6 +62,21 @@ def is_fold_due(stack: Iterable[SegmentRef]) -> bool:
     for ref in stack:
         by_algorithm.setdefault(ref.algorithm, []).append(ref)
     return any(run_to_fold(refs) for refs in by_algorithm.values())
+
+
+def rows_to_fold(manifest: Manifest, *, everything: bool = False) -> int:
+    """Return the rows of all segments of a version that are to be folded. Pure."""
+    algorithms = dict.fromkeys(ref.algorithm for ref in manifest.stack)
+    runs = (run_to_fold(manifest.segments_of(algorithm), everything=everything) for algorithm in algorithms)
+    return sum(ref.rows for run in runs for ref in run)
+
+
+class FoldStacks(Protocol):
+    """Folds what is due: `fold_due`, or the same somewhere else."""
+
+    def __call__(self, feed: FeedFolder, manifest: Manifest, *, everything: bool = False) -> "Folds":
+        """See `fold_due`."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ import queue
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +18,7 @@ from syncd.files import lock
 from syncd.pipeline.publisher import Publisher, open_publisher
 from syncd.service.ballast import Ballast
 from syncd.service.daemon import Daemon, Environment
+from syncd.service.folding import fold_apart
 from syncd.settings import credentials
 
 PURPOSE: Final = "syncd run"
@@ -47,7 +49,7 @@ def _opened(folder: StateFolder, keys: Path | None) -> Iterator[Publisher]:
     with open_publisher(folder, online=False):  # installs what a crash interrupted, which may complete the feed
         readable = _readable(folder.feed)
     with open_publisher(folder, online=readable, credentials=keys) as publisher:
-        yield publisher
+        yield replace(publisher, fold=fold_apart)
 
 
 def _readable(feed: FeedFolder) -> bool:
