@@ -20,7 +20,7 @@ LARGE: Final = 1_000_000
 
 
 class FoldRequest(BaseModel):
-    """What the process is to fold: the runs that are due in the stacks of a published ``manifest``."""
+    """Names the version whose stacks are to be folded, by its ``manifest``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     feed: Path
