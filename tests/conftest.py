@@ -1,5 +1,6 @@
 """Fixtures for stories."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,8 @@ import stamina
 
 from standing import make_standing
 from world import World
+
+os.umask(0o022)  # whoever runs the tests may have another; tests of other users read files that these make
 
 
 @pytest.fixture(autouse=True)

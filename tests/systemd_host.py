@@ -75,6 +75,7 @@ ln -sf "/opt/python/bin/$PYTHON" opt/syncd/bin/python
 printf 'home = /opt/python/bin\\n' >opt/syncd/pyvenv.cfg
 printf '#!/opt/syncd/bin/python\\nfrom syncd.cli.main import run\\n\\nrun()\\n' >opt/syncd/bin/syncd
 chmod 755 opt/syncd/bin/syncd
+find opt/syncd ! -type l ! -perm -o=r -exec chmod a+rX {} +  # the project may have been cloned with any umask
 mkdir -p usr/local/bin etc/ld.so.conf.d etc/systemd/system etc/systemd/journald.conf.d
 ln -sf /opt/syncd/bin/syncd usr/local/bin/syncd
 echo /opt/python/lib >etc/ld.so.conf.d/syncd-test.conf
