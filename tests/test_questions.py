@@ -56,7 +56,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
         world.publish(add=[row(8)])
         world.sync()
         configure(folder / "syncd.toml", text(world), monkeypatch)
-        for command in COMMANDS:  # loads the commands: somebody else may not be able to read our files
+        for command in (*COMMANDS, ("status",), ("matchers",)):  # loads them: others may not be able to read our files
             assert syncd(*command).code in {0, 10}
         with Process(folder / "syncd.toml") as daemon:
             daemon.until("sync_finished")  # the first one publishes the list again, with the limits of its age
@@ -80,6 +80,21 @@ def test_operators_get_the_answers_of_the_owner(served: World) -> None:
             with as_nobody():
                 assert timeless(syncd(*command, *more)) == timeless(own), command
             assert own.code in {0, 10}
+
+
+def test_the_owner_asks_the_daemon_what_it_answers_at_once(served: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Starting SQL and columns would take most of the time; if the daemon cannot answer, the state is read."""
+    quick = [command for command in COMMANDS if command[0] in {"snapshots", "lookup", "explain"}]
+    read = [timeless(syncd(*command, "--json")) for command in quick]
+    with monkeypatch.context() as around:
+        around.delattr("syncd.ask.questions.answer")
+        assert [timeless(syncd(*command, "--json")) for command in quick] == read
+
+    def stuck(*_: object) -> None:
+        raise StoreError("no answer")
+
+    monkeypatch.setattr("syncd.cli.operator.send_order", stuck)
+    assert [timeless(syncd(*command, "--json")) for command in quick] == read
 
 
 def test_an_error_reaches_the_operator(served: World) -> None:

@@ -33,7 +33,7 @@ def explain(
     with the partner's serial and keys, or by which operator and why; whether it is in force, and in the versions that
     matchers report to have loaded. With --at, in force at that time. The history goes back `history_retention`
     (default: two years); what was before it is unknown. Members of the group syncd-operators ask the running daemon;
-    the owner of the state reads it.
+    the owner of the state does too, and reads it if none runs.
 
     \b
     Exit codes:
@@ -52,7 +52,7 @@ def explain(
     parsed, now = Digest.parse(text), utc_now()
     time = arguments.time(at, "--at", now) if at is not None else None
     asked = {"digest": f"{parsed.algorithm}:{parsed.value.hex()}", "at": time}
-    document, code = ask_document(load_config(config), "explain", asked, now)
+    document, code = ask_document(load_config(config), "explain", asked, now, quick=True)
     if as_json:
         print_json({**document, "digest": text.strip()})
     else:

@@ -177,7 +177,7 @@ def _in_state(config: Path | None, asked: Sequence[AskedDigest], asking: dict[st
             hint="ask in several steps, or pull a copy and name its folder",
         )
     asking["digests"] = tuple(f"{one.digest.algorithm}:{one.digest.value.hex()}" for one in asked)
-    document, _ = ask_document(load_config(config), "lookup", asking, utc_now())
+    document, _ = ask_document(load_config(config), "lookup", asking, utc_now(), quick=True)
     for one in document["lists"]:
         age = timedelta(seconds=one["age_seconds"] or 0)
         if one["stale"]:

@@ -151,19 +151,27 @@ def carry_out(settings: Any, order: Document, *, signs: bool = True) -> Document
 
 
 def ask_state(
-    settings: Any, name: str, arguments: Document, now: datetime, report: Report = lambda _stage, _done, _total: None
+    settings: Any,
+    name: str,
+    arguments: Document,
+    now: datetime,
+    report: Report = lambda _stage, _done, _total: None,
+    *,
+    quick: bool = False,
 ) -> Iterator[Document]:
     """Yield the answers to a question of `syncd.ask.questions`, the exit code last.
 
-    The owner of the state reads it. Anybody else asks the daemon, which refuses all but its operators. Raises
-    `SyncdError`.
+    The owner of the state reads it, or asks the daemon first if the question is ``quick``: most of the time goes into
+    starting what reads a state. Anybody else asks the daemon, which refuses all but its operators. Raises `SyncdError`.
     """
+    order = {"do": name, "arguments": {key: _as_json(value) for key, value in arguments.items()}}
     if is_of_another(settings.state_dir):
-        order = {"do": name, "arguments": {key: _as_json(value) for key, value in arguments.items()}}
         answers = send_order(settings, order)
-        if answers is not None:
-            yield from _without_progress(answers, report)
-            return
+    else:
+        answers = _quick_answers(settings, order) if quick else None
+    if answers is not None:
+        yield from _without_progress(answers, report)
+        return
     folder = state_folder(settings)
     from syncd.ask.questions import answer, question  # numpy and SQLAlchemy: not needed if the daemon answers
 
@@ -171,13 +179,27 @@ def ask_state(
     yield {"end": code}
 
 
+def _quick_answers(settings: Any, order: Document) -> list[Document] | None:
+    """Return the daemon's answers to the owner; None if no daemon runs, or it is older or stuck, or has an error."""
+    try:
+        return list(send_order(settings, order, _REPORT_WITHIN) or ()) or None
+    except SyncdError:  # reading the state gives the same error, or the answer
+        return None
+
+
 def ask_document(
-    settings: Any, name: str, arguments: Document, now: datetime, report: Report = lambda _stage, _done, _total: None
+    settings: Any,
+    name: str,
+    arguments: Document,
+    now: datetime,
+    report: Report = lambda _stage, _done, _total: None,
+    *,
+    quick: bool = False,
 ) -> tuple[Document, int]:
     """Return the single document that answers a question, and the exit code; see `ask_state`."""
     document: Document = {}
     code = 0
-    for part in ask_state(settings, name, arguments, now, report):
+    for part in ask_state(settings, name, arguments, now, report, quick=quick):
         document = part.get("document", document)
         code = part.get("end", 0)
     return document, code

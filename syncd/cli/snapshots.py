@@ -36,7 +36,8 @@ def snapshots(
       syncd snapshots iwf.images
     """
     listed = list_name(name)
-    document, _ = ask_document(load_config(config), "snapshots", {"list": listed, "limit": limit}, utc_now())
+    asked = {"list": listed, "limit": limit}
+    document, _ = ask_document(load_config(config), "snapshots", asked, utc_now(), quick=True)
     if as_json:
         print_json(document)
         return
