@@ -94,9 +94,10 @@ class _Run:
 
 @contextlib.contextmanager
 def _folding(site: Site, matchers: Sequence[Lines]) -> Iterator[threading.Event]:
-    """Have the daemon fold the whole list; the event is set once it is done.
+    """Have the daemon fold the whole list, and begin once all matchers have loaded the version before the fold.
 
-    The matchers load the large delta first: one host for all of them would measure its download.
+    The event is set once the fold is published. The matchers load the large delta first: one host for all of them would
+    measure its download.
     """
     partner, before = site.world.partner, time.monotonic()
     partner.publish_delta(site.world.version(), _delta_rows(site.world.rows))
@@ -118,10 +119,12 @@ def _folding(site: Site, matchers: Sequence[Lines]) -> Iterator[threading.Event]
             over.set()
             begun.set()
 
-    listener = threading.Thread(target=listen)
+    listener, asked = threading.Thread(target=listen), time.monotonic()
     listener.start()
     begun.wait()
     try:
+        for one in matchers:
+            one.wait(lambda line: float(line.split()[0]) > asked, _LOADED)
         yield over
     finally:
         listener.join()
