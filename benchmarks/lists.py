@@ -138,7 +138,7 @@ class Partner:
         state, counts = whole_state(Stack(ref.algorithm, [Segment.open(path, ref)]))
         install_file(path, self.feed.segment_path(LIST, ref))
         change = ListChange(LIST, (), {ref.algorithm: counts}, {ref.algorithm: state}, (ref,))
-        author.publisher(self.feed, self.signers).publish("benchmark", lambda _: Proposal("publish", (change,)), now())
+        author.publisher(self.feed, self.signers).publish_fixed("benchmark", Proposal("publish", (change,)), now())
 
     def version(self) -> int:
         """The version in force."""

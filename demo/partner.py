@@ -91,7 +91,7 @@ class Partner:
         signed = Proposal[None](
             "resign", resign=lambda repository: repository.resign(repository.freshness(), signers, when)
         )
-        author.publisher(FeedFolder(folder), signers).publish("signing as of a while ago", lambda _: signed, when)
+        author.publisher(FeedFolder(folder), signers).publish_fixed("signing as of a while ago", signed, when)
 
 
 def _entry(known: Known) -> str:

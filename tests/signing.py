@@ -12,6 +12,6 @@ from world import World
 def publish_change(world: World, change: ListChange) -> Manifest:
     """Sign and install a change; its segments are in place."""
     press = author.publisher(world.partner, world.partner_signers())
-    press.publish("test", lambda _: Proposal("publish", (change,)), world.clock())
+    press.publish_fixed("test", Proposal("publish", (change,)), world.clock())
     target = load_repository(world.partner).targets()[target_name(change.list)]
     return world.partner.manifest(change.list, target.sha256)

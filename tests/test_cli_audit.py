@@ -37,7 +37,7 @@ def state_head(world: World, head: AuditHead) -> None:
             repository._verified.timestamp.unrecognized_fields["audit"] = stated
             return repository.resign(repository.freshness(), publisher.signers, world.clock())
 
-        publisher.core.publish("a test", lambda _: Proposal("resign", resign=resign), world.clock())
+        publisher.core.publish_fixed("a test", Proposal("resign", resign=resign), world.clock())
 
 
 def records(*filters: object) -> list[dict[str, Any]]:

@@ -47,7 +47,7 @@ def end(world: World, number: int, *, release: bool) -> Settled:
 def pass_days(world: World, days: int) -> None:
     """Let time pass; the partner goes on signing."""
     world.clock.forward(days=days)
-    author.publisher(world.partner, world.partner_signers()).publish("signing", lambda _: RESIGN, world.clock())
+    author.publisher(world.partner, world.partner_signers()).publish_fixed("signing", RESIGN, world.clock())
 
 
 def segments(world: World) -> list[Path]:

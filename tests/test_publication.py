@@ -1,5 +1,9 @@
 """The publication core: one act for whatever becomes visible, computed from the state that it finds."""
 
+import re
+import sys
+from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -42,6 +46,42 @@ def test_a_sync_that_lost_the_race_composes_again_and_fetches_nothing_again(
     assert tries[:2] == ["publish", "publish"]
     world.pull()
     assert len(world.hits(99)) == 1
+
+
+def test_a_delta_takes_the_steps_of_the_documents_and_the_core_calls_nothing_back(world: World) -> None:
+    """docs/architecture.md names them in order; the core is given a finished proposal."""
+    world.publish(full=rows(0, 30))
+    world.sync()
+    world.publish(add=[row(99)])
+    steps = _documented_steps()
+    entered: list[tuple[str, str]] = []
+    inside: list[str] = []
+
+    def trace(frame: FrameType, event: str, _: object) -> None:
+        place = frame.f_code.co_filename.partition("/syncd/")[2], frame.f_code.co_name
+        if event == "call" and place in steps and place not in entered:
+            entered.append(place)
+        if event in {"call", "return"} and place == ("publish/publication.py", "publish"):
+            inside[:] = ["publish"] if event == "call" else []
+        assert not (inside and place[0].startswith("pipeline/")), f"the core called {place} back"
+
+    sys.setprofile(trace)
+    try:
+        outcome = world.sync()
+    finally:
+        sys.setprofile(None)
+    assert outcome.outcome is Outcome.PUBLISHED
+    assert entered == steps
+
+
+def _documented_steps() -> list[tuple[str, str]]:
+    """(module below syncd/, function) of each step of a delta."""
+    text = Path("docs/architecture.md").read_text().partition("## A delta followed by hand")[2].partition("## ")[0]
+    text = " ".join(text.partition("1. ")[2].partition("If the commit finds")[0].split())
+    steps = []
+    for functions, module in re.findall(r"((?:`\w+`(?: and )?)+)[^`]*? in `syncd/([\w/]+\.py)`", text):
+        steps += [(module, function) for function in re.findall(r"`(\w+)`", functions)]
+    return steps
 
 
 def test_who_always_loses_the_race_says_so(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,8 +156,8 @@ def test_one_publication_moves_several_lists(world: World) -> None:
         assert current
         manifest = current.manifest
         changes.append(ListChange(name, (), {}, manifest.end_state, manifest.stack))
-    published = press.publish("test", lambda _: Proposal("publish", tuple(changes)), world.clock())
-    assert [(one.list, one.version) for one in published or ()] == [(IMAGES, 2), (videos, 2)]
+    published = press.publish_fixed("test", Proposal("publish", tuple(changes)), world.clock())
+    assert [(one.list, one.version) for one in published] == [(IMAGES, 2), (videos, 2)]
     assert load_repository(world.partner).versions["timestamp"] == before.versions["timestamp"] + 1
 
 

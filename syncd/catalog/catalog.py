@@ -128,6 +128,10 @@ class Catalog(
     def current(self, repository: "Repository", name: ListName) -> CurrentVersion | None:
         """See `Ledger.current`: the catalog knows it without the feed's metadata."""
         del repository
+        return self.in_force(name)
+
+    def in_force(self, name: ListName) -> CurrentVersion | None:
+        """Return the version of a list that is in force; None if it was never published."""
         rows = self._rows(version_in_force(name))
         return CurrentVersion(manifests.parse(rows[0]["manifest"]), rows[0]["manifest_sha256"]) if rows else None
 

@@ -18,6 +18,7 @@ from syncd.catalog.catalog import Catalog
 from syncd.errors import StoreError, UsageError
 from syncd.feed import garbage, layout
 from syncd.feed.folder import FeedFolder
+from syncd.feed.locked import FeedLock, with_lock
 from syncd.files import PRIVATE_FILE, install_file, lock, make_folder, read_bytes, storage, temporary_path
 from syncd.format import manifest as manifests
 from syncd.format.manifest import Manifest
@@ -114,11 +115,13 @@ class _Writer:
 
     def write(self, *, with_keys: bool, with_segments: bool) -> "_Writer":
         feed = self._state.feed
-        with lock(feed.lock, "a backup"):
-            self._publisher.core.install_pending()
-            catalog = self._copy_catalog()
+
+        def act(held: FeedLock) -> tuple[Path, dict[str, bytes], bytes]:
+            self._publisher.core.install_pending(held)
             metadata = {path.name: path.read_bytes() for path in sorted(feed.path(layout.METADATA).glob("*.json"))}
-            root = feed.read("root.json") or b""
+            return self._copy_catalog(), metadata, feed.read("root.json") or b""
+
+        catalog, metadata, root = with_lock(feed, "a backup", act)
         try:
             with Catalog.open(catalog) as frozen:
                 named = dict(self._named(frozen, with_segments=with_segments))

@@ -12,6 +12,7 @@ from syncd.acts import ChangedKeys, PublishedAbove, Restored, Retrusted
 from syncd.catalog.changes import HeadNote, Records
 from syncd.catalog.records import AuditEntry
 from syncd.errors import RefusedError, StoreError, UsageError
+from syncd.feed.locked import FeedLock
 from syncd.feed.signed import load_repository
 from syncd.files import lock, storage
 from syncd.format.manifest import Manifest
@@ -51,7 +52,8 @@ def recover(publisher: Publisher, above: int, now: datetime, actor: str, offline
     `RefusedError` if a version is already above ``above`` or a segment is missing, `StoreError`.
     """
 
-    def propose(start: Start[Records]) -> Proposal[Records]:
+    def act(held: FeedLock) -> tuple[Manifest, ...]:
+        start = publisher.core.start(held)
         _check_above(publisher, start.repository, above)
         heads = publisher.catalog.heads()
         changes = tuple(_again(_complete(publisher, start, head.list).manifest) for head in heads)
@@ -59,9 +61,10 @@ def recover(publisher: Publisher, above: int, now: datetime, actor: str, offline
         notes = {head.list: HeadNote(head.source, head.origin_serial, "recovery") for head in heads}
         records = Records(notes=notes, audit=tuple(AuditEntry(now, actor, act) for act in acts))
         renew = partial(_renew, offline, publisher.signers, now, above) if offline is not None else None
-        return Proposal("recover", changes, resign=renew, above=above, records=records)
+        proposal = Proposal("recover", changes, resign=renew, above=above, records=records)
+        return publisher.core.publish(held, proposal, now, start)
 
-    published = publisher.core.publish("recovery of a backup", propose, now) or ()
+    published = publisher.with_lock("recovery of a backup", act)
     versions = load_repository(publisher.folder.feed).versions
     return Recovered({manifest.list: manifest.version for manifest in published}, versions)
 

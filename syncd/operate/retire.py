@@ -11,6 +11,7 @@ from syncd.catalog.changes import HeadNote, OriginDrop, Records
 from syncd.catalog.decisions import HoldEnd, HoldRecord, HoldState
 from syncd.catalog.records import AuditEntry, HeadRecord, own_name
 from syncd.errors import RefusedError, StoreError
+from syncd.feed.locked import FeedLock
 from syncd.files import lock
 from syncd.model import ListName
 from syncd.operate.checks import check_reason, published_head
@@ -18,7 +19,7 @@ from syncd.pipeline.canary_check import is_of_known_good_file
 from syncd.pipeline.heads import ListState
 from syncd.pipeline.next_version import retirement
 from syncd.pipeline.publisher import Publisher
-from syncd.publish.publication import Proposal, Start
+from syncd.publish.publication import Proposal
 from syncd.sources.source import Source
 from syncd.units import stamp
 
@@ -61,10 +62,8 @@ def retire(
         raise _retired_already(head)
     _check_not_followed(head, own_name(name), sources)
     entry = AuditEntry(now, actor, Retired(name, reason))
-    ended: tuple[HoldEnd, ...] = ()
 
-    def propose(_: Start[Records]) -> Proposal[Records]:
-        nonlocal ended
+    def act(held: FeedLock) -> tuple[int, tuple[HoldEnd, ...]]:
         state = publisher.list_state(head.source, own_name(name))
         change = retirement(state, now)
         if change is None:
@@ -76,12 +75,13 @@ def retire(
         dropped = (OriginDrop(origin.source, origin.list, origin.revision),) if origin else ()
         note = HeadNote(head.source, None, "retired", counts=change.counts, labels={}, reference=True)
         records = Records(notes={name: note}, dropped=dropped, ended=ended, audit=(entry,))
-        return Proposal("retire", (change,), records=records)
+        (manifest,) = publisher.core.publish(held, Proposal("retire", (change,), records=records), now)
+        return manifest.version, ended
 
-    (manifest,) = publisher.core.publish(f"retiring {name}", propose, now) or ()
+    version, ended = publisher.with_lock(f"retiring {name}", act)
     _collect(publisher, head, now)
     holds = tuple(hold for end in ended if (hold := publisher.catalog.hold(end.id)) is not None)
-    return Retirement(name, head.source, manifest.version, now, holds)
+    return Retirement(name, head.source, version, now, holds)
 
 
 def _collect(publisher: Publisher, head: HeadRecord, now: datetime) -> None:

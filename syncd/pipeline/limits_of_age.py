@@ -1,15 +1,16 @@
 """The limits of a list's age in its manifests. If they change, they get a version of their own."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from syncd.catalog.changes import HeadNote, Records
 from syncd.catalog.records import OriginRecord, head_name
 from syncd.format.freshness import SourceAges
 from syncd.format.manifest import Manifest, MaxAge
+from syncd.model import ListName
 from syncd.pipeline.settle.result import Settled
 from syncd.publish.change import ListChange
-from syncd.publish.publication import Proposal, Start
+from syncd.publish.publication import Proposal
 
 
 def stating(settled: Settled, limits: MaxAge | None) -> Settled:
@@ -26,17 +27,19 @@ def states_others(manifest: Manifest, limits: MaxAge) -> bool:
     return manifest.retired is None and manifest.max_age != limits
 
 
-def restated(start: Start[Records], origins: Iterable[OriginRecord], ages: SourceAges) -> Proposal[Records] | None:
+def restated(
+    origins: Iterable[OriginRecord], heads: Mapping[ListName, Manifest], ages: SourceAges
+) -> Proposal[Records] | None:
     """Propose a version with the same end state for each list that states other limits; None if there is no such list.
 
-    ``origins``: of the source to which ``ages`` belong.
+    ``origins``: of the source to which ``ages`` belong; ``heads``: the manifests in force.
     """
     changes, notes = [], {}
     for origin in origins:
         name, limits = head_name(origin.source, origin.list), ages.of(origin.list)
-        current = start.current(name)
-        if current is not None and states_others(current.manifest, limits):
-            changes.append(_restating(current.manifest, limits))
+        manifest = heads.get(name)
+        if manifest is not None and states_others(manifest, limits):
+            changes.append(_restating(manifest, limits))
             notes[name] = HeadNote(origin.source, origin.serial, "limits")
     return Proposal("limits", tuple(changes), records=Records(notes=notes)) if changes else None
 

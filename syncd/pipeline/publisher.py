@@ -1,22 +1,23 @@
 """`Publisher`: the last step of the road, and every other change to what the operator publishes."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from syncd.catalog.catalog import Catalog
 from syncd.catalog.changes import HeadNote, OriginMove, Records
 from syncd.catalog.folder import StateFolder
 from syncd.catalog.records import AuditEntry, head_name
-from syncd.errors import MismatchError, RefusedError, StoreError, SyncdError
+from syncd.errors import RefusedError, SyncdError
 from syncd.feed import layout
+from syncd.feed.locked import FeedLock, with_lock
 from syncd.feed.signed import load_repository
-from syncd.files import is_locked, lock, sha256_file
+from syncd.files import is_locked
 from syncd.format.freshness import SourceAges
-from syncd.format.manifest import Manifest, MaxAge, SegmentRef
+from syncd.format.manifest import Manifest, MaxAge
 from syncd.history.keep import keep, prune
 from syncd.limits import DEFAULT_LIMITS, ListLimits
 from syncd.model import ListName
@@ -26,17 +27,19 @@ from syncd.pipeline.heads import ListState, read_state
 from syncd.pipeline.limits_of_age import restated, stating
 from syncd.pipeline.next_version import SettleContext
 from syncd.pipeline.owed import fold_owed
+from syncd.pipeline.relink import link_to_source
 from syncd.pipeline.settle.result import Settled
 from syncd.pipeline.settle.update import settle_again, settle_update
-from syncd.pipeline.values import Over, Update
+from syncd.pipeline.values import Update
 from syncd.pipeline.wire import encode_staged
 from syncd.publish.compact import FoldStacks, fold_due, is_fold_due
-from syncd.publish.publication import Announce, FeedPublisher, Proposal, Resign, Start, unannounced
+from syncd.publish.publication import Announce, FeedPublisher, Proposal, Resign, unannounced
 from syncd.publish.rotate import online_signers
 from syncd.retention import RetentionLimits
-from syncd.store.store import Store
 from syncd.trust.keys import Signers
 from syncd.trust.values import lifetime
+
+Done = TypeVar("Done")
 
 LimitsOf = Callable[[str, ListName], ListLimits]
 
@@ -55,9 +58,10 @@ _PATIENCE: Final = 60.0
 class Publisher:
     """The facade of publishing: the only way to change heads, origins and the feed's metadata in an operator's state.
 
-    It judges and settles updates and holds, compacts lists, signs the timestamp, repairs segment files, and says what
-    is published now. The catalog is the ledger: the commit point is one of its transactions. `core` is for
-    acts that have no method here (recovery, retirement, backup).
+    It judges and settles updates and holds, compacts lists, signs the timestamp, and says what is published now. The
+    catalog is the ledger: the commit point is one of its transactions. Each act takes the lock of the feed, reads the
+    state, and hands a finished proposal to `core`. `with_lock` and `core` are for acts that have no method here
+    (recovery, retirement, backup).
     """
 
     folder: StateFolder
@@ -77,7 +81,11 @@ class Publisher:
     @property
     def core(self) -> FeedPublisher[Records]:
         """The publication core with this state's feed, catalog and signers."""
-        return FeedPublisher(self.folder.feed, self.catalog, self.signers, self.announce, _PATIENCE)
+        return FeedPublisher(self.folder.feed, self.catalog, self.signers, self.announce)
+
+    def with_lock(self, purpose: str, act: Callable[[FeedLock], Done]) -> Done:
+        """Call ``act`` with the feed's lock held, after waiting for it. Raises as `syncd.feed.locked.with_lock`."""
+        return with_lock(self.folder.feed, purpose, act, _PATIENCE)
 
     def publish_update(self, update: Update, now: datetime, sync_id: str, max_age: MaxAge | None = None) -> Settled:
         """Judge an update and publish the part that passes; its version states ``max_age`` (None: as before).
@@ -105,16 +113,23 @@ class Publisher:
         Raises `RefusedError`, `StoreError`.
         """
 
-        def propose(start: Start[Records]) -> Proposal[Records] | None:
-            return restated(start, (origin for origin in self.catalog.origins() if origin.source == source), ages)
+        def act(held: FeedLock) -> tuple[Manifest, ...]:
+            origins = [origin for origin in self.catalog.origins() if origin.source == source]
+            current = map(self.catalog.in_force, (head_name(source, origin.list) for origin in origins))
+            proposal = restated(origins, {one.manifest.list: one.manifest for one in current if one}, ages)
+            return self.core.publish(held, proposal, now) if proposal else ()
 
-        return self.core.publish(f"stating the limits of {source}", propose, now) or ()
+        return self.with_lock(f"stating the limits of {source}", act)
 
     def judge_update(self, update: Update, now: datetime) -> tuple[HoldReason, ...]:
         """Return the reasons for which an update would be held, for a dry run. Publishes and records nothing."""
         state = self.list_state(update.source, update.list, now)
-        with lock(self.folder.feed.lock, f"judging {state.name}", _PATIENCE), self._staging():
-            return settle_update(state, update, SettleContext(now, encode_staged)).reasons
+
+        def act(_: FeedLock) -> tuple[HoldReason, ...]:
+            with self._staging():
+                return settle_update(state, update, SettleContext(now, encode_staged)).reasons
+
+        return self.with_lock(f"judging {state.name}", act)
 
     def settle(
         self, purpose: str, source: str, own_name: ListName, settle: Callable[[ListState], Settled], now: datetime
@@ -124,16 +139,14 @@ class Publisher:
         ``settle`` is called again if another process publishes first. Returns its result with the holds and the version
         as committed. Raises what ``settle`` raises, `RefusedError`, and `StoreError`.
         """
-        settled = Settled(None)
 
-        def propose(_: Start[Records]) -> Proposal[Records] | None:
-            nonlocal settled
+        def act(held: FeedLock) -> Settled:
             with self._staging():
                 settled = settle(self.list_state(source, own_name, now))
-            return settled.proposal
+            published = self.core.publish(held, settled.proposal, now) if settled.proposal else ()
+            return replace(settled, version=published[0] if published else None)
 
-        published = self.core.publish(purpose, propose, now)
-        return replace(self._with_holds(settled), version=published[0] if published else None)
+        return self._with_holds(self.with_lock(purpose, act))
 
     def settle_lists(
         self, purpose: str, make: Callable[[], tuple[Sequence[Settled], Records]], now: datetime
@@ -142,22 +155,20 @@ class Publisher:
 
         Otherwise as `settle`.
         """
-        made: tuple[Settled, ...] = ()
 
-        def propose(_: Start[Records]) -> Proposal[Records] | None:
-            nonlocal made
+        def act(held: FeedLock) -> tuple[Settled, ...]:
             with self._staging():
-                settled, records = make()
-            made = tuple(settled)
-            return merged(purpose, [one.proposal for one in made if one.proposal], records)
+                made, records = make()
+            proposal = merged(purpose, [one.proposal for one in made if one.proposal], records)
+            published = {manifest.list: manifest for manifest in self.core.publish(held, proposal, now)}
+            return tuple(
+                replace(one, version=published.get(one.proposal.changes[0].list))
+                if one.proposal and one.proposal.changes
+                else one
+                for one in made
+            )
 
-        published = {manifest.list: manifest for manifest in self.core.publish(purpose, propose, now) or ()}
-        return tuple(
-            replace(self._with_holds(one), version=published.get(one.proposal.changes[0].list))
-            if one.proposal and one.proposal.changes
-            else self._with_holds(one)
-            for one in made
-        )
+        return tuple(map(self._with_holds, self.with_lock(purpose, act)))
 
     @contextmanager
     def _staging(self) -> Iterator[None]:
@@ -222,17 +233,17 @@ class Publisher:
         if not folded:
             return None
 
-        def propose(start: Start[Records]) -> Proposal[Records] | None:
-            newest = start.current(name)
+        def act(held: FeedLock) -> Manifest | None:
+            newest = self.catalog.in_force(name)
             change = folded.change_of(newest.manifest) if newest else None
             if change is None:
                 return None
-            self._link_to_source(state, change.stack)
+            link_to_source(state, change.stack)
             serial = state.origin.serial if state.origin else None
-            return Proposal("compact", (change,), records=Records(notes={name: HeadNote(source, serial, "compaction")}))
+            records = Records(notes={name: HeadNote(source, serial, "compaction")})
+            return self.core.publish(held, Proposal("compact", (change,), records=records), now)[0]
 
-        published = self.core.publish(f"compacting {name}", propose, now)
-        return published[0] if published else None
+        return self.with_lock(f"compacting {name}", act)
 
     def _fold_owed(self, state: ListState, source: str, now: datetime) -> None:
         """Fold the deltas in ``owed`` if there are many."""
@@ -242,53 +253,16 @@ class Publisher:
         if not folded:
             return
 
-        def propose(_: Start[Records]) -> Proposal[Records] | None:
+        def act(held: FeedLock) -> None:
             origin = self.list_state(source, state.own_name).origin
             owed = folded.stack_of(origin.owed) if origin else None
             if origin is None or owed is None:
-                return None
+                return
             moved = replace(origin, owed=owed, revision=origin.revision + 1)
-            return Proposal("origin", records=Records((OriginMove(moved, origin.revision),)), visible=False)
+            records = Records((OriginMove(moved, origin.revision),))
+            self.core.publish(held, Proposal("origin", records=records, visible=False), now)
 
-        self.core.publish(purpose, propose, now)
-
-    def _link_to_source(self, state: ListState, refs: Iterable[SegmentRef]) -> None:
-        """Link a head's segments into its source's folder: the origin's stack begins with the head's."""
-        for ref in state.source.missing(state.own_name, {ref.sha256: ref for ref in refs}.values()):
-            path = layout.segment_path(state.own_name, ref.sha256)
-            state.source.store.link(state.feed.segment_path(state.name, ref), path)
-
-    def relink(self, state: ListState) -> Over:
-        """Restore lost segments of head and origin from each other, and return the state that is still complete.
-
-        The feed gets back the segments of its current version only, and its manifest from the catalog. If private
-        segments were lost (``owed``, refused rows, rows of holds), head and origin have to be compared again, and the
-        result is `Over.HEAD`.
-        """
-        self._bring_back_manifest(state)
-        head = state.head.stack if state.head else ()
-        for ref in state.source.missing(state.own_name, head):
-            path = layout.segment_path(state.own_name, ref.sha256)
-            _take_back(state.feed.segment_path(state.name, ref), state.source.store, path, ref)
-        for ref in state.feed.missing(state.name, head):
-            _take_back(state.path(ref), state.feed.store, layout.segment_path(state.name, ref.sha256), ref)
-        if state.origin is None or state.source.missing(state.own_name, head):
-            return Over.NOTHING
-        held = [ref for hold in state.open_holds for ref in hold.segments]
-        private = (*state.origin.owed, *state.origin.refused, *held)
-        return Over.HEAD if state.source.missing(state.own_name, private) else Over.ORIGIN
-
-    def _bring_back_manifest(self, state: ListState) -> None:
-        """Install a list's manifest again if it was lost or damaged: the catalog has its exact bytes."""
-        head = self.catalog.head(state.name)
-        if head is None:
-            return
-        try:
-            state.feed.manifest_bytes(state.name, head.manifest_sha256)
-        except (StoreError, MismatchError):
-            version = self.catalog.version(state.name, head.version)
-            if version is not None:
-                state.feed.store.put(layout.manifest_path(state.name, version.manifest_sha256), version.manifest)
+        self.with_lock(purpose, act)
 
     def keep_history(self, now: datetime, retention: timedelta) -> None:
         """Link and fold the rows of new versions into the history, and forget what is older than ``retention``.
@@ -310,16 +284,15 @@ class Publisher:
 
     def resign(self, now: datetime) -> None:
         """Sign the timestamp again, with the times of the last verifications. Raises `StoreError`, `RefusedError`."""
-        self.core.publish("signing the timestamp", lambda _: Proposal("resign"), now)
+        self.core.publish_fixed("signing the timestamp", Proposal("resign"), now, _PATIENCE)
 
     def change_metadata(self, purpose: str, resign: Resign, now: datetime, *audit: AuditEntry) -> None:
         """Commit the metadata that ``resign`` signs, such as rotated keys or a renewed root, with audit entries.
 
         Does not wait for another publication: raises `RefusedError` at once. Raises `StoreError`.
         """
-        core = replace(self.core, patience=0.0)
-        records = Records(audit=audit)
-        core.publish(purpose, lambda _: Proposal("metadata", resign=resign, records=records), now)
+        proposal = Proposal("metadata", resign=resign, records=Records(audit=audit))
+        self.core.publish_fixed(purpose, proposal, now)
 
     def last_signed(self) -> datetime:
         """Return the time at which the feed's timestamp was last signed. Raises `StoreError`."""
@@ -355,12 +328,6 @@ def merged(kind: str, proposals: Sequence[Proposal[Records]], records: Records) 
     )
 
 
-def _take_back(kept: Path, store: Store, path: str, ref: SegmentRef) -> None:
-    """Restore a lost segment from its other place, unless that copy is damaged: then it is fetched again."""
-    if kept.exists() and sha256_file(kept) == ref.sha256:
-        store.link(kept, path)
-
-
 @contextmanager
 def open_publisher(
     folder: StateFolder,
@@ -393,6 +360,6 @@ def open_publisher(
 def _open_publisher(folder: StateFolder, opened: ExitStack) -> Publisher:
     folder.check_set_up()
     publisher = Publisher(folder, opened.enter_context(Catalog.open(folder.catalog)), {})
-    publisher.core.finish()  # before the roles are read: they name the keys to load
+    publisher.core.finish(patience=_PATIENCE)  # before the roles are read: they name the keys to load
     folder.check_feed()
     return publisher

@@ -30,6 +30,7 @@ from syncd.pipeline.outcome import ListOutcome, SyncOutcome
 from syncd.pipeline.prepare import LocalList, Prepare, Prepared, Progress, Request, VerifiedSource, prepare
 from syncd.pipeline.publisher import Publisher
 from syncd.pipeline.recount import recount
+from syncd.pipeline.relink import relink
 from syncd.pipeline.values import Over, Staged, Update, UpToDate, Waiting
 from syncd.publish import author
 from syncd.sources.source import Source
@@ -253,7 +254,7 @@ class _Sync:
 
     def _left(self, state: ListState) -> Over:
         try:
-            return self.publisher.relink(state)
+            return relink(self.publisher.catalog, state)
         except StoreError:  # one list's files must not stop the others: fetching again replaces them
             return Over.NOTHING
 

@@ -13,6 +13,7 @@ from syncd.feed import garbage, layout
 from syncd.feed.folder import FeedFolder
 from syncd.feed.garbage import Collected
 from syncd.feed.kept import lists_of, no_list
+from syncd.feed.locked import FeedLock, with_lock
 from syncd.feed.signed import load_repository
 from syncd.feed.snapshot import Snapshot, open_snapshot
 from syncd.files import lock, remove_temporaries
@@ -23,7 +24,7 @@ from syncd.publish.change import ListChange, metadata_files
 from syncd.publish.compact import fold_due
 from syncd.publish.first_keys import first_keys, forget_first_keys
 from syncd.publish.journal import Journal
-from syncd.publish.publication import FeedPublisher, Proposal, Start
+from syncd.publish.publication import FeedPublisher, Proposal
 from syncd.publish.request import MakeBatch, Permit, Published, PublishRequest, permit_all
 from syncd.retention import DEFAULTS, RetentionLimits
 from syncd.trust.keys import Signers
@@ -88,9 +89,9 @@ def keep_apart(feed: Path, *others: Path) -> None:
             raise UsageError(f"{other} is inside the feed folder, which is public", hint="name a folder outside of it")
 
 
-def publisher(folder: FeedFolder, signers: Signers, patience: float = 0.0) -> FeedPublisher[None]:
+def publisher(folder: FeedFolder, signers: Signers) -> FeedPublisher[None]:
     """Return the publisher of a partner's feed."""
-    return FeedPublisher(folder, Journal(folder), signers, patience=patience)
+    return FeedPublisher(folder, Journal(folder), signers)
 
 
 def publish_batch(
@@ -111,16 +112,18 @@ def publish_batch(
     nothing is. Afterwards, fold the stack if due, as a version of its own, and remove old files. Raises what
     ``make_batch`` raises (nothing was published), `UsageError`, `RefusedError`, `StoreError`.
     """
+    core = publisher(folder, signers)
     request = PublishRequest(folder, name, make_batch, permit, dry_run)
 
-    def propose(start: Start[None]) -> Proposal[None] | None:
+    def act(held: FeedLock) -> Published:
+        start = core.start(held)
         check_clock(start.repository, now)
         _check_name(folder, start.repository, name, new)
-        return request.propose(open_list(folder, start.repository, name))
+        proposal = request.propose(open_list(folder, start.repository, name))
+        return request.published(core.publish(held, proposal, now, start) if proposal else ())
 
     try:
-        manifests = publisher(folder, signers).publish(f"feed publish {name}", propose, now)
-        published = request.published(manifests or ())
+        published = with_lock(folder, f"feed publish {name}", act)
         if published.changed:
             compact(folder, name, signers, now)
             collect_garbage(folder, now, _PATIENCE)
@@ -158,23 +161,23 @@ def compact(
 
     Folds outside the feed's lock. Raises `UsageError` if there is no such list, `RefusedError`, `StoreError`.
     """
-    feed_publisher = publisher(folder, signers, _PATIENCE)
-    feed_publisher.finish()
-    current = feed_publisher.ledger.current(load_repository(folder), name)
+    core = publisher(folder, signers)
+    core.finish(patience=_PATIENCE)
+    current = core.ledger.current(load_repository(folder), name)
     if current is None:
         raise no_list(folder, name, load_repository(folder))
     folded = fold_due(folder, current.manifest, everything=everything)
     if not folded:
         return None
 
-    def propose(start: Start[None]) -> Proposal[None] | None:
+    def act(held: FeedLock) -> Manifest | None:
+        start = core.start(held)
         check_clock(start.repository, now)
         newest = start.current(name)
         change = folded.change_of(newest.manifest) if newest else None
-        return Proposal("compact", (change,)) if change else None
+        return core.publish(held, Proposal("compact", (change,)), now, start)[0] if change else None
 
-    manifests = feed_publisher.publish(f"feed compact {name}", propose, now)
-    return manifests[0] if manifests else None
+    return with_lock(folder, f"feed compact {name}", act, _PATIENCE)
 
 
 def retire(folder: FeedFolder, name: ListName, signers: Signers, now: datetime) -> Manifest:
@@ -183,7 +186,10 @@ def retire(folder: FeedFolder, name: ListName, signers: Signers, now: datetime) 
     Raises `UsageError` if there is no such list, `RefusedError` if it is retired already, `StoreError`.
     """
 
-    def propose(start: Start[None]) -> Proposal[None]:
+    core = publisher(folder, signers)
+
+    def act(held: FeedLock) -> Manifest:
+        start = core.start(held)
         check_clock(start.repository, now)
         current = start.current(name)
         if current is None:
@@ -193,10 +199,11 @@ def retire(folder: FeedFolder, name: ListName, signers: Signers, now: datetime) 
                 f"{name} was already retired on {current.manifest.retired.since:%Y-%m-%d}",
                 hint=f"nothing was changed; `syncd feed publish {folder.root} --list {name}` would revive it",
             )
-        return Proposal("retire", (ListChange(name, (), {}, {}, (), retired=now),))
+        proposal = Proposal[None]("retire", (ListChange(name, (), {}, {}, (), retired=now),))
+        return core.publish(held, proposal, now, start)[0]
 
     try:
-        (manifest,) = publisher(folder, signers).publish(f"feed retire {name}", propose, now) or ()
+        manifest = with_lock(folder, f"feed retire {name}", act)
     except SyncdError as error:
         error.serving = error.serving or _serving(folder, name)
         raise

@@ -1,10 +1,10 @@
 """The publication core: the one act by which anything in a feed becomes visible.
 
-    lock -> finish what a crash interrupted -> next manifests -> sign in memory -> commit the exact bytes -> install
-    (the timestamp last) -> announce
+    finish what a crash interrupted -> next manifests -> sign in memory -> commit the exact bytes -> install (the
+    timestamp last) -> announce
 
-A sync, a release, compaction, hourly signing, key rotation, `recover`, a partner's ``feed publish``: each only makes a
-proposal, computed from the state that it reads once the lock is held.
+A sync, a release, compaction, hourly signing, key rotation, `recover`, a partner's ``feed publish``: each takes the
+lock of the feed, reads the state, computes a proposal and hands it over. Nothing here calls back.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,11 +12,10 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final, Generic
 
-from syncd.errors import LostRaceError
 from syncd.feed import layout
 from syncd.feed.folder import FeedFolder
+from syncd.feed.locked import FeedLock, with_lock
 from syncd.feed.signed import load_repository
-from syncd.files import lock
 from syncd.format import manifest as manifests
 from syncd.format.manifest import Manifest
 from syncd.model import AuditHead, ListName
@@ -26,8 +25,6 @@ from syncd.trust.keys import Signers
 from syncd.trust.repository import Repository
 from syncd.trust.values import MetadataUpdate, role_of
 
-_RACES: Final = 3
-"""Attempts at a publication when other processes publish first."""
 _OFFLINE: Final = frozenset({"root", "targets"})
 
 Announce = Callable[[ListName, int], None]
@@ -43,7 +40,7 @@ def unannounced(name: ListName, version: int) -> None:
 
 @dataclass(frozen=True)
 class Start(Generic[Records]):
-    """The state that a publication is computed from: read under the lock, its metadata verified once."""
+    """The published state as it is once the lock is held: its metadata verified, nothing left to install."""
 
     repository: Repository
     _ledger: Ledger[Records]
@@ -71,10 +68,6 @@ class Proposal(Generic[Records]):
     """false: only ``records`` are committed, and nothing is signed"""
 
 
-Propose = Callable[[Start[Records]], Proposal[Records] | None]
-"""Computes a publication from the current state; None if nothing is to be done. May be called more than once."""
-
-
 @dataclass(frozen=True)
 class FeedPublisher(Generic[Records]):
     """Publishes one feed through one ledger."""
@@ -83,49 +76,48 @@ class FeedPublisher(Generic[Records]):
     ledger: Ledger[Records]
     signers: Signers
     announce: Announce = unannounced
-    patience: float = 0.0
-    """seconds to wait for another publication to end"""
 
-    def publish(self, purpose: str, propose: Propose[Records], now: datetime) -> tuple[Manifest, ...] | None:
-        """Publish the proposal of ``propose``; return the new versions, or None if it proposed nothing.
+    def start(self, held: FeedLock) -> Start[Records]:
+        """Install what a crash left, and return the published state. Raises `StoreError`."""
+        self.install_pending(held)
+        return Start(load_repository(self.feed), self.ledger)
 
-        If another process publishes first, compute everything again from the new state. Raises what ``propose``
-        raises, `RefusedError` (another publication is under way, or keys are missing) and `StoreError`.
+    def publish(
+        self, held: FeedLock, proposal: Proposal[Records], now: datetime, start: Start[Records] | None = None
+    ) -> tuple[Manifest, ...]:
+        """Publish a proposal that was computed under this lock; return the new versions.
+
+        ``start``: the state that the proposal was computed from, if it was read. Raises `LostRaceError` if another
+        process published first (`with_lock` then begins again), `RefusedError` (keys are missing), `StoreError`.
         """
-        with lock(self.feed.lock, purpose, self.patience):
-            for _ in range(_RACES - 1):
-                try:
-                    return self._publish(propose, now)
-                except LostRaceError:
-                    continue
-            return self._publish(propose, now)
-
-    def finish(self, purpose: str = "recovery") -> int:
-        """Install publications committed and not yet installed; return how many. Raises as `publish`."""
-        if not self.ledger.pending():
-            return 0
-        with lock(self.feed.lock, purpose, self.patience):
-            return self.install_pending()
-
-    def install_pending(self) -> int:
-        """Do the same as `finish`; the caller must hold the feed's lock."""
-        pending = self.ledger.pending()
-        for publication in pending:
-            self._install(publication)
-        return len(pending)
-
-    def _publish(self, propose: Propose[Records], now: datetime) -> tuple[Manifest, ...] | None:
-        self.install_pending()
-        start = Start(load_repository(self.feed), self.ledger)
-        proposal = propose(start)
-        if proposal is None:
-            return None
+        start = start or self.start(held)
         audit = self.ledger.audit_head()
         moves = _moves(start, proposal, audit, now) if proposal.visible else ()
         files = self._signed(start.repository, proposal, moves, audit, now) if proposal.visible else ()
         commit = Commit(proposal.kind, files, now, moves, proposal.records)
         self._install(Publication(self.ledger.commit(commit), now, commit.kind, files))
         return tuple(move.manifest for move in moves)
+
+    def publish_fixed(
+        self, purpose: str, proposal: Proposal[Records], now: datetime, patience: float = 0.0
+    ) -> tuple[Manifest, ...]:
+        """Take the lock and publish a proposal that does not depend on the state. Raises as `with_lock`, `publish`."""
+        return with_lock(self.feed, purpose, lambda held: self.publish(held, proposal, now), patience)
+
+    def finish(self, purpose: str = "recovery", patience: float = 0.0) -> int:
+        """Install publications committed and not yet installed; return how many.
+
+        Raises `RefusedError` if another publication is under way for longer than ``patience`` seconds, `StoreError`.
+        """
+        return with_lock(self.feed, purpose, self.install_pending, patience) if self.ledger.pending() else 0
+
+    def install_pending(self, held: FeedLock) -> int:
+        """Do the same as `finish` under the lock of the caller."""
+        del held
+        pending = self.ledger.pending()
+        for publication in pending:
+            self._install(publication)
+        return len(pending)
 
     def _signed(
         self,

@@ -76,7 +76,7 @@ def in_feed(folder: FeedFolder) -> Apply:
     publisher = author.publisher(folder, {})
 
     def apply(purpose: str, resign: Resign, now: datetime) -> None:
-        publisher.publish(purpose, lambda _: Proposal("metadata", resign=resign), now)
+        publisher.publish_fixed(purpose, Proposal("metadata", resign=resign), now)
 
     return apply
 
