@@ -5,7 +5,6 @@ years, made past the road: the catalog's records and the months' files are those
 """
 
 import argparse
-import contextlib
 import statistics
 import subprocess
 import sys
@@ -23,7 +22,7 @@ from sqlalchemy import insert, update
 from benchmarks import road
 from benchmarks.lists import LIST, now
 from benchmarks.measure import Figure, forget
-from benchmarks.site import process
+from benchmarks.site import running
 from syncd.catalog.catalog import Catalog
 from syncd.catalog.database import values_of, writing
 from syncd.catalog.history_records import HistoryRecord
@@ -57,7 +56,7 @@ def figures(workdir: Path, rows: int, versions: int = VERSIONS, rounds: int = CO
     cold = _explain(many, digests[0])
     alone = statistics.median(_explain(many, digest) for digest in digests)
     start = _start_up(many)
-    with _daemon(many):
+    with running(many.base / "syncd.toml"):  # it has no source to sync
         asked = statistics.median(_explain(many, digest) for digest in digests)
     note = f"{more * 1e3:.0f} and {less * 1e3:.0f} ms of processor time, medians of {rounds} syncs of each"
     what = f"sync of a {road.DELTA:,}-row delta with {versions:,} versions behind it, relative to {FEW}"
@@ -150,18 +149,6 @@ def _digests(world: road.World) -> list[str]:
 def _explain(world: road.World, digest: str) -> float:
     """Seconds that the command takes, in a process of its own."""
     return _run(world, "explain", f"sha256:{digest}")
-
-
-@contextlib.contextmanager
-def _daemon(world: road.World) -> Iterator[None]:
-    """A daemon that holds the state, and has no source to sync."""
-    command = [sys.executable, "-m", "syncd.cli", "run", "--config", str(world.base / "syncd.toml")]
-    with process(*command) as daemon:
-        try:
-            daemon.wait(lambda line: "daemon_ready" in line)
-            yield
-        finally:
-            daemon.process.terminate()
 
 
 def _start_up(world: road.World) -> float:

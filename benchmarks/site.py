@@ -137,10 +137,19 @@ def daemon(workdir: Path, rows: int, settings: str = "") -> Iterator[Site]:
         token = base / "matcher.token"
         run("matchers", "add", "bench", "--token-file", str(token), "--config", str(config))
         _hold_off(base / "state")
-        started = subprocess.Popen([*_SYNCD, "run", "--config", str(config)], stderr=subprocess.PIPE, text=True)
-        stack.callback(_end, started)
-        _ready(started)
+        started = stack.enter_context(running(config))
         yield Site(world, base, port, started.pid, token, operator)
+
+
+@contextlib.contextmanager
+def running(config: Path) -> Iterator[subprocess.Popen[str]]:
+    """A daemon that is ready."""
+    started = subprocess.Popen([*_SYNCD, "run", "--config", str(config)], stderr=subprocess.PIPE, text=True)
+    try:
+        _ready(started)
+        yield started
+    finally:
+        _end(started)
 
 
 def run(*arguments: str) -> float:
