@@ -38,6 +38,7 @@ _PLAIN_ADDRESS: Final = re.compile(
 )
 """An address that is certainly valid. Every command reads the configuration, and the modules for a full check take
 longer to import than most commands run."""
+_PLAIN_PROXY: Final = re.compile(rf"https?://(?:[a-z][a-z0-9]{{0,40}}[.-]){{0,5}}[a-z]{{1,40}}{_PORT}/?")
 
 
 @dataclass(frozen=True)
@@ -136,6 +137,14 @@ def _address(url: str) -> str:
     return url
 
 
+def _proxy(url: str) -> str:
+    if _PLAIN_PROXY.fullmatch(url):
+        return url
+    from syncd.fetch.endpoint import proxy_address  # heavy, see `_PLAIN_ADDRESS`
+
+    return str(validated(proxy_address, url))
+
+
 def _comma_separated(value: object) -> object:
     """Split a list from the environment, written ``images,videos`` or as JSON."""
     if not isinstance(value, str):
@@ -164,4 +173,5 @@ Retention = Annotated[float, BeforeValidator(_retention)]
 """How long records are kept: seconds, from a day to a century."""
 Interval = Annotated[Seconds, AfterValidator(_long_enough)]
 Url = Annotated[str, AfterValidator(_address)]
+ProxyUrl = Annotated[str, AfterValidator(_proxy)]
 Lists = Annotated[tuple[Annotated[ListName, AfterValidator(_list)], ...], BeforeValidator(_comma_separated), NoDecode]

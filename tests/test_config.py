@@ -39,6 +39,7 @@ token_file = "/etc/syncd/iwf.token"
 client_cert = "/etc/syncd/iwf.pem"
 client_key = "/etc/syncd/iwf.key"
 ca = "/etc/syncd/ca.pem"
+proxy = "http://proxy.example.org:3128/"
 deadline = "2h"
 max_rows = 5000000
 max_bytes = 1000000000
@@ -94,6 +95,7 @@ def test_every_key_reaches_the_source(tmp_path: Path) -> None:
             ca=Path("/etc/syncd/ca.pem"),
             client_cert=Path("/etc/syncd/iwf.pem"),
             client_key=Path("/etc/syncd/iwf.key"),
+            proxy="http://proxy.example.org:3128/",
             deadline=7200.0,
             caps=Caps(rows=5_000_000, length=1_000_000_000),
             ages=SourceAges(
@@ -139,7 +141,7 @@ def test_every_type_of_source_is_known_by_its_word() -> None:
             f"{SOURCE}[sources.iwf.judge]",
             "FILE: sources.iwf.judge: unknown key",
             "known keys: type, interval, deadline, lists, gate, max_age_warn, max_age_critical, ages, url, root, "
-            "token_file, client_cert, client_key, ca, max_rows, max_bytes",
+            "token_file, client_cert, client_key, ca, proxy, max_rows, max_bytes",
         ),
         (
             f'{SOURCE}interval = "1h"\nmax_age_warn = "90m"',
@@ -275,6 +277,7 @@ def test_the_environment_overrides_every_key(tmp_path: Path, monkeypatch: pytest
         "client_cert": "/o/cert",
         "client_key": "/o/key",
         "ca": "/o/ca",
+        "proxy": "http://10.0.0.1:8080/",
         "deadline": "30s",
         "max_rows": "7",
         "max_bytes": "8",

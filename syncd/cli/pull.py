@@ -38,6 +38,10 @@ def pull(
     ca: Annotated[Path | None, typer.Option(metavar="FILE", help="Certificate authorities to trust, PEM.")] = None,
     client_cert: Annotated[Path | None, typer.Option(metavar="FILE", help="Client certificate, PEM.")] = None,
     client_key: Annotated[Path | None, typer.Option(metavar="FILE", help="Its private key, PEM.")] = None,
+    proxy: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="The HTTP proxy to go through: http://HOST:PORT. The environment names none."),
+    ] = None,
     deadline: Annotated[str, typer.Option(metavar="TIME", help="Give up after this time: 90s, 10m, 2h.")] = "10m",
     watch: Annotated[bool, typer.Option("--watch", help="Keep the copy up to date until stopped.")] = False,
     interval: Annotated[str, typer.Option(metavar="TIME", help="With --watch: how often to poll.")] = "1m",
@@ -76,7 +80,7 @@ def pull(
     """
     quiet_retries()
     token = arguments.token(token_file)
-    endpoint = Endpoint(url, token, ca, client_cert, client_key)
+    endpoint = Endpoint(url, token, ca, client_cert, client_key, proxy)
     names = [list_name(name) for name in lists or ()]
     seconds, pause, trusted = parse_duration(deadline), parse_duration(interval), arguments.root(root)
 

@@ -15,6 +15,7 @@ import httpx
 from syncd.errors import DeadlineExceeded, UsageError
 
 _ADDRESS_HINT = "use https://host/path/, http:// on this machine only, or file:///absolute/folder"
+_PROXY_HINT = "write http://HOST:PORT or https://HOST:PORT, without a path, user name or password"
 
 _FEED_PATH = "/feed/"
 _API_PATH = "/api/v1/"
@@ -72,7 +73,8 @@ class Endpoint:
 
     ``url`` is ``https://``, ``http://`` on loopback, or ``file://`` and an absolute folder (where the token is not
     used); it is kept with a final ``/``. ``ca`` replaces the system's certificate authorities. Files are PEM; the
-    key may be in ``client_cert``. Raises `UsageError` for anything else.
+    key may be in ``client_cert``. ``proxy`` is the address of an HTTP proxy, which is asked for a tunnel (CONNECT): TLS
+    is spoken with the peer through it, so ``url`` must be ``https://``. Raises `UsageError` for anything else.
     """
 
     url: str
@@ -80,6 +82,7 @@ class Endpoint:
     ca: Path | None = None
     client_cert: Path | None = None
     client_key: Path | None = None
+    proxy: str | None = None
 
     def __post_init__(self) -> None:
         url = _parsed(self.url)
@@ -91,6 +94,9 @@ class Endpoint:
             )
         if self.client_key is not None and self.client_cert is None:
             raise UsageError("a client key is given without a client certificate", hint="give both, or neither")
+        if self.proxy is not None:
+            object.__setattr__(self, "proxy", proxy_address(self.proxy))
+            _check_tunnel(url)
         path = url.raw_path.decode("ascii").rstrip("/") + "/"
         full = f"file://{path}" if url.scheme == "file" else str(url.copy_with(raw_path=path.encode("ascii")))
         object.__setattr__(self, "url", full)
@@ -112,6 +118,39 @@ class Endpoint:
     def host(self) -> str:
         """Host and port, for messages."""
         return httpx.URL(self.url).netloc.decode("ascii")
+
+    @property
+    def proxy_host(self) -> str:
+        """Host and port of the proxy, for messages; "" without one."""
+        return httpx.URL(self.proxy).netloc.decode("ascii") if self.proxy else ""
+
+
+def proxy_address(text: str) -> str:
+    """Return the address of a proxy, checked. Messages do not repeat it: it may hold a password. Raises `UsageError`.
+
+    A password would stand in the configuration or on a command line, where others can read it.
+    """
+    try:
+        url = httpx.URL(text)
+        _ = url.host
+    except (httpx.InvalidURL, ValueError):
+        raise UsageError("the proxy: not a valid address", hint=_PROXY_HINT) from None
+    if url.userinfo:
+        raise UsageError(
+            "the proxy: its address holds a user name or password, which other users of this machine could read",
+            hint="let the proxy admit this machine by its address, and write http://HOST:PORT",
+        )
+    if url.scheme not in {"http", "https"} or not url.host or url.path not in {"", "/"} or "?" in text or "#" in text:
+        raise UsageError("the proxy: not the address of an HTTP proxy", hint=_PROXY_HINT)
+    return str(url.copy_with(raw_path=b"/"))
+
+
+def _check_tunnel(url: httpx.URL) -> None:
+    if url.scheme != "https":
+        raise UsageError(
+            f"a proxy cannot be used with {url.scheme}://: it would see everything that is fetched, and the token",
+            hint="use https://, or leave the proxy out",
+        )
 
 
 def _parsed(text: str) -> httpx.URL:

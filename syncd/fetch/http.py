@@ -35,6 +35,16 @@ _CLOCK: Final = "if this machine's clock is right, the peer's operator must repl
 _DATED: Final = {9: _CLOCK, 10: _CLOCK}
 """By OpenSSL's verdict on a certificate: not valid yet, expired (openssl-verification-options(1), Diagnostics)."""
 _PEER_TROUBLE: Final = "the fault is at the peer; the next sync tries again"
+_PROXY_NEEDED: Final = (
+    "If this machine reaches the network only through a proxy, name it: `proxy` of the source, or --proxy of "
+    "`syncd pull`. Variables such as HTTPS_PROXY are not used"
+)
+_PROXY_HINTS: Final = {
+    407: "let the proxy admit this machine by its address: syncd sends no user name or password to a proxy",
+    502: "the proxy cannot reach or resolve that host: check the url, and ask the proxy's operator",
+    503: "the proxy cannot reach or resolve that host: check the url, and ask the proxy's operator",
+    504: "the proxy cannot reach that host in time: ask the proxy's operator",
+}
 
 Now = Callable[[], datetime]
 
@@ -131,14 +141,16 @@ class HttpPeer(Peer):
     @contextlib.contextmanager
     def _own_errors(self, path: str, broken: type[UnreachableError | CutShortError]) -> Iterator[None]:
         """Translate every exception of httpx and httpcore into ours; ``broken`` is for a connection that breaks."""
-        host = self._endpoint.host
+        host = self._endpoint.host + _by_way_of(self._endpoint)
         try:
             yield
         except (httpx.TimeoutException, httpcore.TimeoutException) as error:
             self._deadline.left()
             raise UnreachableError(f"{host} stopped responding at {path}", hint=_PEER_TROUBLE) from error
         except (httpx.ConnectError, httpcore.ConnectError) as error:
-            raise _no_connection(host, error) from error
+            raise _no_connection(self._endpoint, error) from error
+        except httpcore.ProxyError as error:
+            raise _refused_by_proxy(self._endpoint, error) from error
         except (*_BROKEN, OSError) as error:
             raise broken(f"{host} broke the connection at {path}", hint=_PEER_TROUBLE) from error
         except (*_BAD, ValueError) as error:
@@ -182,6 +194,7 @@ class HttpPeer(Peer):
         return max(0.0, (when - self._now()).total_seconds())
 
 
+_NO_NAME: Final = (socket.gaierror, UnicodeError)
 _BROKEN: Final = (
     httpx.NetworkError,
     httpx.RemoteProtocolError,
@@ -193,7 +206,6 @@ _BAD: Final = (
     httpx.InvalidURL,
     httpx.StreamError,
     httpcore.ProtocolError,
-    httpcore.ProxyError,
     httpcore.UnsupportedProtocol,
     httpcore.ConnectionNotAvailable,
 )
@@ -219,26 +231,60 @@ def _host_of(response: httpx.Response) -> str:
         return "no valid address"
 
 
-def _no_connection(host: str, error: Exception) -> SourceError:
+def _by_way_of(endpoint: Endpoint) -> str:
+    return f" (by way of the proxy {endpoint.proxy_host})" if endpoint.proxy else ""
+
+
+def _refused_by_proxy(endpoint: Endpoint, error: httpcore.ProxyError) -> SourceError:
+    """Return the error for a proxy that opens no tunnel; of its answer only the status is quoted."""
+    status = re.match("[0-9]{3}", str(error))
+    number = int(status[0]) if status else 0
+    kind = UnreachableError if number >= 500 else SourceError  # noqa: PLR2004 - RFC 9110, 15.6
+    return kind(
+        f"the proxy {endpoint.proxy_host} does not connect to {endpoint.host}: it answered {number or 'no status'}",
+        hint=_PROXY_HINTS.get(number, f"ask the proxy's operator to permit CONNECT to {endpoint.host}"),
+    )
+
+
+def _no_connection(endpoint: Endpoint, error: Exception) -> SourceError:
     cause = _system_error(error)
+    host = endpoint.host
     if isinstance(cause, ssl.SSLCertVerificationError):
         return SourceError(
-            f"the certificate of {host} is not trusted: {cause.verify_message}",
+            f"the certificate of {host}{_by_way_of(endpoint)} is not trusted: {cause.verify_message}",
             hint=_DATED.get(
                 cause.verify_code, "give the authority that signed it as ca (`--ca`), or check the host name"
             ),
         )
-    if isinstance(cause, (socket.gaierror, UnicodeError)):
-        return UnreachableError(f"the host name {host} cannot be resolved", hint="check the url and this machine's DNS")
     if isinstance(cause, ssl.SSLError):
         return SourceError(
-            f"TLS with {host} failed: {cause.reason or 'no common protocol'}",
+            f"TLS with {host}{_by_way_of(endpoint)} failed: {cause.reason or 'no common protocol'}",
             hint="use http:// if it does not speak https; otherwise check that it accepts our client certificate",
+        )
+    if endpoint.proxy:
+        return _no_proxy(endpoint, cause)
+    if isinstance(cause, _NO_NAME):
+        return UnreachableError(
+            f"the host name {host} cannot be resolved", hint=f"check the url and this machine's DNS. {_PROXY_NEEDED}"
         )
     reason = getattr(cause, "strerror", None) or "no connection"
     return UnreachableError(
         f"{host} cannot be reached: {reason}",
         hint="check that the server is running, that the url is right, and that no firewall blocks the connection",
+    )
+
+
+def _no_proxy(endpoint: Endpoint, cause: BaseException) -> SourceError:
+    """Return the error for a proxy without a connection. It resolves the peer's name, this machine only its own."""
+    if isinstance(cause, _NO_NAME):
+        return UnreachableError(
+            f"the host name of the proxy {endpoint.proxy_host} cannot be resolved",
+            hint=f"check the address of the proxy and this machine's DNS; {endpoint.host} was not asked",
+        )
+    reason = getattr(cause, "strerror", None) or "no connection"
+    return UnreachableError(
+        f"the proxy {endpoint.proxy_host} cannot be reached: {reason}",
+        hint=f"check that the proxy is running and that its address is right; {endpoint.host} was not asked",
     )
 
 

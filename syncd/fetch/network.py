@@ -12,6 +12,7 @@ import ssl
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -35,11 +36,7 @@ class Transport(httpx.BaseTransport):
     """
 
     def __init__(self, endpoint: Endpoint, deadline: Deadline, connections: int) -> None:
-        self._pool = httpcore.ConnectionPool(
-            ssl_context=tls_context(endpoint) if endpoint.url.startswith("https:") else None,
-            max_connections=connections,
-            network_backend=BoundedBackend(deadline),
-        )
+        self._pool = _pool(endpoint, BoundedBackend(deadline), connections)
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Send the request; the body of the response is read while it is iterated over."""
@@ -58,6 +55,21 @@ class Transport(httpx.BaseTransport):
     def close(self) -> None:
         """Close all connections."""
         self._pool.close()
+
+
+def _pool(endpoint: Endpoint, network: httpcore.NetworkBackend, connections: int) -> httpcore.ConnectionPool:
+    context = tls_context(endpoint) if endpoint.url.startswith("https:") else None
+    if endpoint.proxy is None:
+        return httpcore.ConnectionPool(ssl_context=context, max_connections=connections, network_backend=network)
+    # Our client certificate is for the peer, not for the proxy.
+    to_proxy = tls_context(replace(endpoint, client_cert=None, client_key=None))
+    return httpcore.HTTPProxy(
+        endpoint.proxy,
+        ssl_context=context,
+        proxy_ssl_context=to_proxy if endpoint.proxy.startswith("https:") else None,
+        max_connections=connections,
+        network_backend=network,
+    )
 
 
 class _Body(httpx.SyncByteStream):

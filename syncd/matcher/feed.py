@@ -35,6 +35,8 @@ class Feed:
     """seconds between two polls, plus or minus a fifth, while no events are followed"""
     deadline: float = 600.0
     """seconds after which a pull gives up"""
+    proxy: str | None = None
+    """``http://HOST:PORT`` of the HTTP proxy to go through; never taken from the environment"""
     instance: str = ""
     """name of this instance in the operator's reports; the process id is added. Default: the host name"""
 
@@ -51,7 +53,7 @@ class Feed:
     def endpoint(self) -> Endpoint:
         """Return the endpoint, after reading its files. Raises `UsageError`."""
         files = (_path(self.ca), _path(self.client_cert), _path(self.client_key))
-        endpoint = Endpoint(self.url, self._token(), *files)
+        endpoint = Endpoint(self.url, self._token(), *files, proxy=self.proxy)
         tls_context(endpoint)
         return endpoint
 

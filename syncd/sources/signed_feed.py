@@ -72,6 +72,8 @@ class SignedFeed:
     ca: Path | None = None
     client_cert: Path | None = None
     client_key: Path | None = None
+    proxy: str | None = None
+    """the address of the HTTP proxy to go through"""
     deadline: float = 600.0
     """seconds that a whole sync may take"""
     caps: Caps = DEFAULT_CAPS
@@ -115,7 +117,7 @@ class SignedFeed:
         if self.token_file is not None:
             content = _configured(self.token_file, _MAX_TOKEN, f"the token of source {self.name}")
             token = content.decode(errors="replace").strip()
-        endpoint = Endpoint(self.url, token, self.ca, self.client_cert, self.client_key)
+        endpoint = Endpoint(self.url, token, self.ca, self.client_cert, self.client_key, self.proxy)
         with open_peer(endpoint, Deadline(self.deadline), meter=meter) as peer:
             yield Follower(folder, self.root_bytes(), peer, self.caps)
 

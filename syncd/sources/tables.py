@@ -17,7 +17,7 @@ from syncd.format.freshness import CRITICAL_AFTER_WARN, SourceAges, usual_warn
 from syncd.format.manifest import MaxAge
 from syncd.limits import GateTable
 from syncd.model import LIST_NAME, ListName
-from syncd.settings import GivenFile, Interval, Lists, Seconds, Url, named_files
+from syncd.settings import GivenFile, Interval, Lists, ProxyUrl, Seconds, Url, named_files
 
 if TYPE_CHECKING:
     from syncd.sources.signed_feed import SignedFeed
@@ -101,6 +101,7 @@ class FeedSource(SourceTable):
     client_cert: GivenFile | None = None
     client_key: GivenFile | None = None
     ca: GivenFile | None = None
+    proxy: ProxyUrl | None = None
     max_rows: Annotated[int, Field(gt=0)] = DEFAULT_CAPS.rows
     max_bytes: Annotated[int, Field(gt=0)] = DEFAULT_CAPS.length
 
@@ -122,6 +123,7 @@ class FeedSource(SourceTable):
             ca=self.ca,
             client_cert=self.client_cert,
             client_key=self.client_key,
+            proxy=self.proxy,
             deadline=self.deadline,
             caps=Caps(rows=self.max_rows, length=self.max_bytes),
             ages=self.max_ages(),
@@ -136,9 +138,11 @@ class FeedSource(SourceTable):
         return self.client_cert
 
     def fault(self) -> tuple[str, str, str] | None:
-        """Report a client key without its certificate, which cannot be used."""
+        """Report keys that cannot be used together: a client key alone, a proxy without https."""
         if self.client_key and not self.client_cert:
             return "client_key", "given without client_cert", "give both, or neither"
+        if self.proxy and not self.url.lower().startswith("https:"):
+            return "proxy", "a proxy is only for a url with https://", "leave it out: it would see all that is fetched"
         return super().fault()
 
 
