@@ -10,7 +10,8 @@
     ├── SourceError             exit 5   try at the next sync: unreachable, refused or too slow
     │   ├── DeadlineExceeded
     │   ├── HttpStatusError              carries the status and Retry-After
-    │   └── TruncatedError               fewer or more bytes than announced
+    │   ├── TruncatedError               fewer or more bytes than announced
+    │   └── StaleMirrorError             older than a state verified before, or not all there yet
     ├── FeedError               exit 4   rejected: keep the evidence, alarm, never retry the same bytes
     │   ├── TrustError                   signatures, thresholds, roots
     │   │   ├── ExpiredError
@@ -111,6 +112,20 @@ class HttpStatusError(SourceError):
 
 class TruncatedError(SourceError):
     """The peer sent fewer or more bytes than it announced."""
+
+
+class StaleMirrorError(SourceError):
+    """A mirror or cache answered with a state older than one verified before, or with a part of the next one."""
+
+    usual_hint = (
+        "one mirror or edge of a CDN lags behind and the next sync tries again; if it lasts, tell the peer's operator: "
+        "the cache has to be purged or, if a backup was restored there, its newest published files restored as well"
+    )
+
+    @classmethod
+    def of(cls, message: str) -> "StaleMirrorError":
+        """Return the error for ``message``, which says what is old or missing."""
+        return cls(f"stale mirror: {message}")
 
 
 class CodeNeeded(SyncdError):  # noqa: N818 - reads as what happened, in code and in log
@@ -266,6 +281,7 @@ _CROSSING: Final[tuple[type[SyncdError], ...]] = (
     DeadlineExceeded,
     HttpStatusError,
     TruncatedError,
+    StaleMirrorError,
     FeedError,
     TrustError,
     ExpiredError,

@@ -34,7 +34,8 @@ def target(name: str, version: int, content: bytes | None = None) -> SignedTarge
 class MetadataPeer:
     """A feed that signs on demand and serves what it signed; ``now`` is the publisher's clock.
 
-    ``files`` may be tampered with; ``faults`` maps a path to the error that asking for it raises; ``requests`` and
+    ``files`` may be tampered with; ``faults`` maps a path to the error that asking for it raises; ``cached`` is what a
+    cache in between answers (None: 404) unless it is asked for fresh answers; ``requests`` and
     ``sent`` (bytes) record what a client cost.
     """
 
@@ -48,6 +49,7 @@ class MetadataPeer:
         self.freshness: dict[str, Freshness] = {}
         self.files: dict[str, bytes] = {}
         self.faults: dict[str, SyncdError] = {}
+        self.cached: dict[str, bytes | None] = {}
         self.requests: list[str] = []
         self.sent = 0
         self.install(create(self.offline, self.online, root_threshold, now))
@@ -103,13 +105,15 @@ class MetadataPeer:
         self.install(update)
         self.online[role] = keys
 
-    def stream(self, path: str, limit: int) -> Iterator[bytes]:
+    def stream(self, path: str, limit: int, *, fresh: bool = False) -> Iterator[bytes]:
         """Serve one file."""
         self.requests.append(path)
         if path in self.faults:
             raise self.faults[path]
-        if path not in self.files:
+        served = self.files if fresh else {**self.files, **self.cached}
+        content = served.get(path)
+        if content is None:
             raise HttpStatusError(f"{path} answered 404", 404)
-        content = self.files[path][: limit + 1]
+        content = content[: limit + 1]
         self.sent += len(content)
         yield content

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from syncd.acts import PublishedAbove, Retrusted
-from syncd.errors import RefusedError, RollbackError, StoreError, TrustError, UsageError
+from syncd.errors import RefusedError, StaleMirrorError, StoreError, TrustError, UsageError
 from syncd.feed.offer import is_offered
 from syncd.feed.signed import load_repository
 from syncd.model import Algorithm
@@ -120,11 +120,11 @@ def test_a_restored_backup_is_the_state_of_then(running: World) -> None:
 
 
 def test_without_recovery_matchers_refuse_a_restored_backup(running: World) -> None:
-    """Matchers that saw later versions take a restored feed for a rollback."""
+    """Matchers that saw later versions take a restored feed for a mirror that lags behind."""
     back_up(running)
     lose_two_versions(running)
     restore(running)
-    with pytest.raises(RollbackError):
+    with pytest.raises(StaleMirrorError):
         running.pull()
 
 

@@ -22,6 +22,7 @@ from syncd.errors import (
     RefusedError,
     RollbackError,
     SourceError,
+    StaleMirrorError,
     StoreError,
     SyncdError,
     TrustError,
@@ -298,16 +299,90 @@ def test_time_is_the_given_one(folder: Path, peer: MetadataPeer) -> None:
         sync(folder / "ahead", ahead, now=datetime(2101, 2, 5, tzinfo=UTC))
 
 
-def test_replayed_timestamp_is_a_rollback(folder: Path, peer: MetadataPeer) -> None:
-    """An older, validly signed timestamp is refused, and a mirror that lags is named as the harmless cause."""
+def test_an_older_timestamp_is_a_stale_mirror(folder: Path, peer: MetadataPeer) -> None:
+    """An older, validly signed timestamp is not used. It is what a lagging mirror serves, so nobody is called."""
     old = dict(peer.files)
     peer.publish("images", 2)
     sync(folder, peer)
     peer.files = old
-    with pytest.raises(RollbackError, match=r"timestamp\.json is older") as caught:
+    with pytest.raises(
+        StaleMirrorError, match=r"stale mirror: timestamp\.json is version 2, older than version 3 held"
+    ):
         sync(folder, peer)
-    assert "mirror" in caught.value.hint
+    assert peer.requests.count("metadata/timestamp.json") == 3  # one sync before, then twice
     assert json.loads((folder / "timestamp.json").read_bytes())["signed"]["version"] == 3
+
+
+def test_one_stale_edge_costs_a_second_request(folder: Path, peer: MetadataPeer) -> None:
+    """An old answer of one cache is replaced by that of the server, which is asked past all caches."""
+    old = peer.files["metadata/timestamp.json"]
+    peer.publish("images", 2)
+    before = sync(folder, peer)
+    peer.cached = {"metadata/timestamp.json": old}
+    assert sync(folder, peer) == before
+
+
+@pytest.mark.parametrize("path", ["metadata/3.snapshot.json", "metadata/3.lists.json"])
+def test_a_version_that_a_cache_does_not_know_yet_is_asked_for_again(
+    folder: Path, peer: MetadataPeer, path: str
+) -> None:
+    """A cached 404 from before the file was published does not stop a sync."""
+    sync(folder, peer)
+    peer.publish("images", 2)
+    peer.cached = {path: None}
+    assert sync(folder, peer).targets[IMAGES].version == 2
+
+
+@pytest.mark.parametrize("path", ["metadata/3.snapshot.json", "metadata/3.lists.json"])
+def test_a_version_that_is_not_there_is_a_stale_mirror(folder: Path, peer: MetadataPeer, path: str) -> None:
+    """A mirror that has the timestamp and not yet the rest lags behind; with the file the sync goes on."""
+    sync(folder, peer)
+    peer.publish("images", 2)
+    content = peer.files.pop(path)
+    with pytest.raises(StaleMirrorError, match=rf"{path.removeprefix('metadata/')}, which newer metadata names"):
+        sync(folder, peer)
+    peer.files[path] = content
+    assert sync(folder, peer).targets[IMAGES].version == 2
+
+
+def test_a_newer_timestamp_that_states_an_older_list_is_a_rollback(folder: Path, peer: MetadataPeer) -> None:
+    """Somebody signed that now: no mirror could have it from before."""
+    peer.publish("images", 2)
+    sync(folder, peer)
+    change = {"version": 4, "meta": {"snapshot.json": {"version": 2}}}
+    peer.files["metadata/timestamp.json"] = edited(peer, "metadata/timestamp.json", "timestamp", change)
+    with pytest.raises(RollbackError, match=r"timestamp\.json is older than a version"):
+        sync(folder, peer)
+
+
+def test_a_cached_404_of_the_next_root_is_asked_for_again(folder: Path, peer: MetadataPeer) -> None:
+    """A cache that was asked before the rotation keeps its 404 for a while; keys of the new root are no attack."""
+    sync(folder, peer)
+    peer.rotate("timestamp")
+    peer.cached = {"metadata/2.root.json": None}
+    assert sync(folder, peer).versions["root"] == 2
+
+
+def test_a_missing_root_says_that_a_cache_may_answer(folder: Path, peer: MetadataPeer) -> None:
+    """If asking past caches does not help, the harmless cause is named first; it stays rejected."""
+    sync(folder, peer)
+    peer.rotate("timestamp")
+    del peer.files["metadata/2.root.json"]
+    with pytest.raises(TrustError, match=r"timestamp\.json is not signed by enough") as caught:
+        sync(folder, peer)
+    assert caught.value.hint.startswith("a cache may answer that there is no newer root")
+    assert caught.value.hint.endswith("if it is, treat this as an attack")
+
+
+def test_a_cached_timestamp_that_expired_is_asked_for_again(folder: Path, peer: MetadataPeer) -> None:
+    """A cache that holds the timestamp for days looks like a publisher who stopped signing."""
+    old = peer.files["metadata/timestamp.json"]
+    sync(folder, peer)
+    later = NOW + 3 * DAY
+    peer.now = later
+    peer.resign()
+    peer.cached = {"metadata/timestamp.json": old}
+    assert sync(folder, peer, now=later).versions["timestamp"] == 3
 
 
 def test_floors_hold_where_local_metadata_was_lost(folder: Path, peer: MetadataPeer) -> None:
@@ -316,7 +391,7 @@ def test_floors_hold_where_local_metadata_was_lost(folder: Path, peer: MetadataP
     peer.publish("images", 2)
     floors = sync(folder, peer).floors
     peer.files = old
-    with pytest.raises(RollbackError, match="timestamp metadata is version 2, but version 3 was seen before"):
+    with pytest.raises(StaleMirrorError, match="timestamp metadata is version 2, but version 3 was seen before"):
         sync(folder.with_name("empty"), peer, floors)
 
 
@@ -325,8 +400,8 @@ def test_floors_hold_where_local_metadata_was_lost(folder: Path, peer: MetadataP
     [Floors(root=2), Floors(timestamp=3), Floors(snapshot=3), Floors(roles={"lists": 3}), Floors(roles={"targets": 2})],
 )
 def test_each_floor_holds_by_itself(folder: Path, peer: MetadataPeer, floors: Floors) -> None:
-    """Every role has a floor of its own; at the floor is not below it."""
-    with pytest.raises(RollbackError, match="was seen before"):
+    """Every role has a floor of its own; at the floor is not below it. An older timestamp is a stale mirror's."""
+    with pytest.raises(StaleMirrorError if floors.timestamp else RollbackError, match="was seen before"):
         sync(folder, peer, floors)
     assert sync(folder, peer, Floors(1, 2, 2, {"lists": 2, "targets": 1, "gone": 7})).versions["lists"] == 2
 
@@ -340,7 +415,7 @@ def test_rotation_frees_from_a_version_driven_to_the_top(folder: Path, peer: Met
     assert (floors.timestamp, floors.snapshot) == (top, top)
     peer.files = good
     peer.publish("images", 2)
-    with pytest.raises(RollbackError):
+    with pytest.raises(StaleMirrorError):
         sync(folder, peer, floors)
     peer.rotate("timestamp")
     peer.rotate("snapshot")
@@ -350,10 +425,12 @@ def test_rotation_frees_from_a_version_driven_to_the_top(folder: Path, peer: Met
 def test_floors_stay_where_an_old_key_still_counts(folder: Path, peer: MetadataPeer) -> None:
     """A rotation that keeps enough of the old keys does not lift the floors: what they signed could be replayed."""
     peer.rotate("timestamp", *peer.online["timestamp"], new_key())
-    with pytest.raises(RollbackError, match="version 9 was seen before"):
+    with pytest.raises(StaleMirrorError, match="version 9 was seen before"):
         sync(folder, peer, Floors(root=1, timestamp=9))
     second = peer.files["metadata/2.root.json"]
-    with pytest.raises(RollbackError, match="version 9 was seen before"):  # a root before the pinned one: unknown keys
+    with pytest.raises(
+        StaleMirrorError, match="version 9 was seen before"
+    ):  # a root before the pinned one: unknown keys
         refresh(folder, second, peer, floors=Floors(root=1, timestamp=9), now=NOW)
 
 
@@ -497,7 +574,7 @@ def test_a_list_role_that_is_not_served_is_no_missing_root(folder: Path, peer: M
     """A role may be called ``list-a.root``: that its file is not there is the peer's error."""
     peer.add_list_role("a.root", new_key())
     del peer.files["metadata/1.list-a.root.json"]
-    with pytest.raises(HttpStatusError, match="404"):
+    with pytest.raises(StaleMirrorError, match=r"1\.list-a\.root\.json, which newer metadata names, is not there yet"):
         sync(folder, peer)
 
 
@@ -524,9 +601,9 @@ def test_a_signed_length_does_not_lift_the_limit(
     """How much is read into memory is the role's to say, not the signer's."""
     asked = {}
 
-    def stream(path: str, limit: int) -> Iterator[bytes]:
+    def stream(path: str, limit: int, *, fresh: bool = False) -> Iterator[bytes]:
         asked[path] = limit
-        return served(path, limit)
+        return served(path, limit, fresh=fresh)
 
     served = peer.stream
     monkeypatch.setattr(peer, "stream", stream)
@@ -588,7 +665,7 @@ class MetadataPeerLike(MetadataPeer):
 
     def __init__(self, peer: MetadataPeer) -> None:
         self.files = {name: peer.files[name] for name in ("metadata/1.root.json", "metadata/timestamp.json")}
-        self.faults, self.requests, self.sent = {}, [], 0
+        self.faults, self.cached, self.requests, self.sent = {}, {}, [], 0
 
 
 def test_an_unwritable_folder_is_a_store_error(folder: Path, peer: MetadataPeer) -> None:
@@ -634,7 +711,7 @@ from syncd.errors import RefusedError
 from syncd.trust.client import Floors, refresh
 served = pathlib.Path(sys.argv[1])
 class Folder:
-    def stream(self, path, limit):
+    def stream(self, path, limit, *, fresh=False):
         from syncd.errors import HttpStatusError
         file = served / path
         if not file.exists():

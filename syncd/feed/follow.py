@@ -63,10 +63,13 @@ class Follower:
         """Fetch a list's newest manifest. Raises as `prove_manifest`, and `SourceError`."""
         target = target_of(trusted, name)
         try:
-            content = self._peer.get(layout.manifest_path(name, target.sha256), target.length)
+            content = self._peer.get_named(layout.manifest_path(name, target.sha256), target.length)
         except HttpStatusError as error:
             if error.status == _NOT_FOUND:
-                error.hint = f"the feed signs a manifest of {name} that it does not serve; tell its operator"
+                error.hint = (
+                    f"the feed signs a manifest of {name} that it does not serve: a mirror may lag behind; if it "
+                    "lasts, tell its operator"
+                )
             raise
         return prove_manifest(trusted, name, content)
 

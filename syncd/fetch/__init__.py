@@ -13,7 +13,8 @@ A peer is an HTTP(S) server or, for ``file://``, a folder; both keep the same pr
 from syncd.fetch.endpoint import Deadline, Endpoint
 from syncd.fetch.folder import FilePeer
 from syncd.fetch.http import HttpPeer
-from syncd.fetch.peer import Download, Meter, Peer, Progress, download_all
+from syncd.fetch.part import Progress
+from syncd.fetch.peer import Download, Meter, Peer, download_all
 
 __all__ = [
     "Deadline",

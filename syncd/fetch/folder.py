@@ -8,7 +8,8 @@ from pathlib import Path
 
 from syncd.errors import HttpStatusError, SourceError
 from syncd.fetch.endpoint import Deadline
-from syncd.fetch.peer import BLOCK, Meter, Peer, Tail, checked_path, too_large, wrong_length
+from syncd.fetch.part import BLOCK
+from syncd.fetch.peer import Meter, Peer, Tail, checked_path, too_large, wrong_length
 
 
 class FilePeer(Peer):
@@ -21,7 +22,7 @@ class FilePeer(Peer):
             if not self._folder.is_dir():
                 raise SourceError(f"there is no folder {folder}", hint="mount it, or correct the address")
 
-    def stream(self, path: str, limit: int) -> Iterator[bytes]:
+    def stream(self, path: str, limit: int, *, fresh: bool = False) -> Iterator[bytes]:  # noqa: ARG002 - no caches
         """See `Peer.stream`."""
         with self._opened(path) as (descriptor, size):
             if size > limit:
@@ -29,7 +30,7 @@ class FilePeer(Peer):
             yield from self._blocks(descriptor, path, size)
 
     @contextlib.contextmanager
-    def open_tail(self, path: str, start: int, length: int) -> Iterator[Tail]:
+    def open_tail(self, path: str, start: int, length: int, *, fresh: bool = False) -> Iterator[Tail]:  # noqa: ARG002
         """See `Peer.open_tail`."""
         with self._opened(path) as (descriptor, size):
             if size != length:

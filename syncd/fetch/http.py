@@ -46,6 +46,9 @@ _PROXY_HINTS: Final = {
     504: "the proxy cannot reach that host in time: ask the proxy's operator",
 }
 
+_FRESH: Final[Mapping[str, str]] = {"Cache-Control": "no-cache"}
+"""Caches must ask the server before they answer (RFC 9111, 5.2.1.4)."""
+
 Now = Callable[[], datetime]
 
 
@@ -83,9 +86,9 @@ class HttpPeer(Peer):
         """Close all connections."""
         self._client.close()
 
-    def stream(self, path: str, limit: int) -> Iterator[bytes]:
+    def stream(self, path: str, limit: int, *, fresh: bool = False) -> Iterator[bytes]:
         """See `Peer.stream`."""
-        with self._answer(path) as response:
+        with self._answer(path, headers=_FRESH if fresh else None) as response:
             self._require(response, path, OK)
             announced = _announced(response)
             if announced is not None and announced > limit:
@@ -98,10 +101,11 @@ class HttpPeer(Peer):
                 yield chunk
 
     @contextlib.contextmanager
-    def open_tail(self, path: str, start: int, length: int) -> Iterator[Tail]:
+    def open_tail(self, path: str, start: int, length: int, *, fresh: bool = False) -> Iterator[Tail]:
         """See `Peer.open_tail`."""
+        headers = _FRESH if fresh else {}
         if start:
-            with self._answer(path, headers={"Range": f"bytes={start}-"}) as response:
+            with self._answer(path, headers={**headers, "Range": f"bytes={start}-"}) as response:
                 if response.status_code == PARTIAL and _continues(response, start, length):
                     yield self._tail(response, path, start, length)
                     return
@@ -109,7 +113,7 @@ class HttpPeer(Peer):
                     self._require(response, path, OK)
                     yield self._tail(response, path, 0, length)
                     return
-        with self._answer(path) as response:
+        with self._answer(path, headers=headers) as response:
             self._require(response, path, OK)
             yield self._tail(response, path, 0, length)
 

@@ -2,8 +2,6 @@
 
 import abc
 import contextlib
-import hashlib
-import os
 import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -17,15 +15,12 @@ import stamina
 
 from syncd.errors import HttpStatusError, MismatchError, SourceError, TruncatedError
 from syncd.fetch.endpoint import Deadline
-from syncd.files import PRIVATE_FILE, storage
+from syncd.fetch.part import Part, Progress
 
-BLOCK: Final = 1 << 20
 ATTEMPTS: Final = 3
+NOT_FOUND: Final = 404
 LONGEST_WAIT: Final = 5.0
 """Most seconds between two attempts. With less time left than that there is no further attempt."""
-
-Progress = Callable[[int], None]
-"""Called with each further piece: bytes gained or, if a part had to be discarded, lost (negative)."""
 
 _T = TypeVar("_T")
 _SEGMENT: Final = re.compile(r"(?!\.\.?$)[A-Za-z0-9._-]+")
@@ -87,15 +82,18 @@ class Peer(abc.ABC):
         self.meter = meter or Meter()
 
     @abc.abstractmethod
-    def stream(self, path: str, limit: int) -> Iterator[bytes]:
+    def stream(self, path: str, limit: int, *, fresh: bool = False) -> Iterator[bytes]:
         """Yield the bytes of ``path`` as they come, in one attempt. Errors are raised while iterating, not before.
 
+        ``fresh``: caches in between must ask the server, and not answer by themselves (RFC 9111, 5.2.1.4).
         Raises `HttpStatusError` (404: no such file), `TruncatedError`, `DeadlineExceeded`, and `SourceError` for
         everything else, including a file of more than ``limit`` bytes.
         """
 
     @abc.abstractmethod
-    def open_tail(self, path: str, start: int, length: int) -> contextlib.AbstractContextManager["Tail"]:
+    def open_tail(
+        self, path: str, start: int, length: int, *, fresh: bool = False
+    ) -> contextlib.AbstractContextManager["Tail"]:
         """Open a file of ``length`` bytes from ``start``, or from 0 if the peer cannot continue.
 
         Raises as `stream`, and `TruncatedError` if the peer announces another length.
@@ -110,9 +108,22 @@ class Peer(abc.ABC):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         self.close()
 
-    def get(self, path: str, limit: int) -> bytes:
+    def get(self, path: str, limit: int, *, fresh: bool = False) -> bytes:
         """Return the bytes of ``path``. Raises as `stream`, but first retries failures that may pass."""
-        return self._retried(lambda: b"".join(self.stream(path, limit)))
+        return self._retried(lambda: b"".join(self.stream(path, limit, fresh=fresh)))
+
+    def get_named(self, path: str, limit: int) -> bytes:
+        """Return the bytes of a file that verified metadata names. Raises as `get`.
+
+        The file was published before the metadata. If it is not there, a cache may remember a time before, so it is
+        asked for once more, past caches.
+        """
+        try:
+            return self.get(path, limit)
+        except HttpStatusError as error:
+            if error.status != NOT_FOUND:
+                raise
+        return self.get(path, limit, fresh=True)
 
     def download(self, path: str, target: Path, length: int, sha256: str, progress: Progress | None = None) -> None:
         """Fetch ``path`` into ``target``, or the rest of it, and verify ``length`` and ``sha256``.
@@ -134,12 +145,12 @@ class Peer(abc.ABC):
                     hint="the file is damaged or was replaced at the peer; tell its operator",
                 )
 
-    def _fill(self, part: "Part", job: Download) -> None:
+    def _fill(self, part: Part, job: Download) -> None:
         if part.size > job.length:
             part.restart()
         if part.size == job.length:
             return
-        with self.open_tail(job.path, part.size, job.length) as tail:
+        with self._open_named(job, part.size) as tail:
             if tail.start == 0:
                 part.restart()
             part.pieced = part.size > 0
@@ -154,6 +165,18 @@ class Peer(abc.ABC):
             raise CutShortError(
                 f"{job.path}: {part.size} of {job.length} bytes arrived", hint="the next sync continues there"
             )
+
+    @contextlib.contextmanager
+    def _open_named(self, job: Download, start: int) -> Iterator["Tail"]:
+        """Open a file that verified metadata names, as `get_named` does."""
+        with contextlib.ExitStack() as opened:
+            try:
+                tail = opened.enter_context(self.open_tail(job.path, start, job.length))
+            except HttpStatusError as error:
+                if error.status != NOT_FOUND:
+                    raise
+                tail = opened.enter_context(self.open_tail(job.path, start, job.length, fresh=True))
+            yield tail
 
     def _retried(self, work: Callable[[], _T]) -> _T:
         retry = stamina.RetryingCaller(attempts=ATTEMPTS, timeout=None, wait_initial=0.5, wait_max=LONGEST_WAIT)
@@ -178,70 +201,6 @@ class Tail:
 
     start: int
     chunks: Iterator[bytes]
-
-
-class Part:
-    """A staging file that is hashed while it grows. `open` reads what an earlier attempt left in it."""
-
-    def __init__(self, path: Path, descriptor: int, progress: Progress) -> None:
-        self._path, self._descriptor, self._progress = path, descriptor, progress
-        self._hash = hashlib.sha256()
-        self.size = 0
-        self.pieced = False
-        """True if the bytes come from more than one answer."""
-
-    @classmethod
-    @contextlib.contextmanager
-    def open(cls, path: Path, progress: Progress) -> Iterator["Part"]:
-        """Open or create ``path``, mode 0600, for the caller alone. Raises `StoreError`, for a symlink as well."""
-        with storage(path, "write"):
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, PRIVATE_FILE)
-        try:
-            part = cls(path, descriptor, progress)
-            with storage(path, "write"):
-                os.fchmod(descriptor, PRIVATE_FILE)
-            part._hash_existing()
-            yield part
-        finally:
-            os.close(descriptor)
-
-    def _hash_existing(self) -> None:
-        with storage(self._path, "read"):
-            while block := os.read(self._descriptor, BLOCK):
-                self._hash.update(block)
-                self.size += len(block)
-        self.pieced = self.size > 0
-        self._progress(self.size)
-
-    @property
-    def sha256(self) -> str:
-        """The hash of all bytes so far, in hex."""
-        return self._hash.hexdigest()
-
-    def append(self, chunk: bytes) -> None:
-        """Write ``chunk`` at the end. Raises `StoreError`."""
-        rest = memoryview(chunk)
-        with storage(self._path, "write"):
-            while rest:
-                rest = rest[os.write(self._descriptor, rest) :]
-        self._hash.update(chunk)
-        self.size += len(chunk)
-        self._progress(len(chunk))
-
-    def restart(self) -> None:
-        """Discard all bytes."""
-        if self.size:
-            with storage(self._path, "write"):
-                os.ftruncate(self._descriptor, 0)
-                os.lseek(self._descriptor, 0, os.SEEK_SET)
-            self._progress(-self.size)
-        self._hash, self.size, self.pieced = hashlib.sha256(), 0, False
-
-    def discard(self) -> None:
-        """Remove the file."""
-        with storage(self._path, "remove"):
-            self._path.unlink(missing_ok=True)
-        self._progress(-self.size)
 
 
 class _Cancelled(Exception):  # noqa: N818 - not an error: it ends a download that is no longer needed

@@ -5,42 +5,52 @@ Additions to ngclient, and why:
 - it does not fsync its files and is not safe for two processes: this module does and is;
 - it would accept a rollback after its metadata was lost: `Floors` are checked as well;
 - it silently drops a second timestamp of the same version: here that is an `EquivocationError`;
+- it takes the answer of a lagging cache for an attack: here it asks again past caches, and an older timestamp is a
+  `StaleMirrorError`. Only a newer one that states older lists is a `RollbackError`;
 - it reads the system clock: here ``now`` is an argument.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 from urllib.parse import quote
 
-from tuf.api.exceptions import DownloadHTTPError, ExpiredMetadataError, RepositoryError
+from tuf.api.exceptions import (
+    BadVersionNumberError,
+    ExpiredMetadataError,
+    RepositoryError,
+    UnsignedMetadataError,
+)
 from tuf.api.metadata import Metadata, Signed, Targets, Timestamp
-from tuf.ngclient import FetcherInterface, Updater, UpdaterConfig
+from tuf.ngclient import Updater, UpdaterConfig
 
 from syncd import files
 from syncd.errors import (
     EquivocationError,
     ExpiredError,
-    HttpStatusError,
     MismatchError,
     RefusedError,
     RollbackError,
-    TrustError,
+    StaleMirrorError,
+    SyncdError,
 )
+from syncd.trust.fetcher import METADATA, Fetcher, MetadataPeer
 from syncd.trust.offline import VerifiedMetadata, delegated_roles, trusted_feed, verify, verify_offline
 from syncd.trust.parse import local_root_hint, parse, translate, typed_errors
 from syncd.trust.values import LISTS, TARGETS_LIMIT, TOP_LEVEL_ROLES, Floors, TrustedFeed, role_of, size_limit
 
 __all__ = ["Floors", "MetadataPeer", "TrustedFeed", "refresh", "stored_expiries", "verify_offline"]
 
-_METADATA: Final = "metadata/"
 _CLOCK_TOLERANCE: Final = timedelta(minutes=5)
 _LEFT_OVER: Final = re.compile(r"tmp[a-z0-9_]{8}")
 _NEVER_EXPIRED: Final = datetime.min.replace(tzinfo=UTC)
 """The caller judges expired list roles (`TrustedFeed.expires`): one must not block the lists of the others."""
-_NO_SUCH_ROOT: Final = frozenset({403, 404})  # object stores answer 403 for a missing file
+_CACHED_ROOT: Final = (
+    "a cache may answer that there is no newer root although the publisher changed its keys: have it purged, and let "
+    "it keep no 404 for metadata. Otherwise "
+)
 
 _CONFIG: Final = UpdaterConfig(
     max_root_rotations=256,
@@ -51,21 +61,15 @@ _CONFIG: Final = UpdaterConfig(
 )
 
 
-class MetadataPeer(Protocol):
-    """A place to fetch a feed's metadata from."""
-
-    def stream(self, path: str, limit: int) -> Iterator[bytes]:
-        """Yield the bytes of ``path``, at most ``limit``; raises `SourceError`, as `HttpStatusError` for a status."""
-        ...
-
-
 def refresh(folder: Path, root: bytes, peer: MetadataPeer, *, floors: Floors, now: datetime) -> TrustedFeed:
     """Fetch a feed's new metadata, verify it against the pinned ``root``, and keep it in ``folder``.
 
-    If nothing changed, this takes two requests: the next root (404) and the timestamp. Raises
+    If nothing changed, this takes two requests: the next root (404) and the timestamp. If a cache may have given an old
+    answer, everything is asked for once more, past caches. Raises
 
     - `TrustError` (`ExpiredError`, `RollbackError`, `EquivocationError`) or `MismatchError`: the metadata is rejected;
-    - the errors of ``peer``, unchanged;
+    - `StaleMirrorError`: what is served is older than what was verified before, or not all of it is there yet;
+    - other errors of ``peer``, unchanged;
     - `RefusedError` if another process is refreshing, or the local clock runs backwards;
     - `StoreError` if ``folder`` cannot be written.
     """
@@ -73,15 +77,30 @@ def refresh(folder: Path, root: bytes, peer: MetadataPeer, *, floors: Floors, no
     files.make_folder(folder)
     with files.lock(folder / ".lock", "refreshing a feed's metadata"):
         _remove_left_overs(folder)
-        fetcher = _Fetcher(peer)
+        fetcher = Fetcher(peer)
         try:
-            root_version, timestamp_version = _update(folder, root, fetcher, now)
-            verified = _verify_folder(folder, root, root_version, timestamp_version)
-            _check_one_timestamp(fetcher, verified)
-            _check_floors(verified, floors)
+            verified = _verified(folder, root, fetcher, floors, now)
+        except SyncdError as error:
+            if not _may_be_cached(error, fetcher):
+                raise
+            verified = _verified(folder, root, Fetcher(peer, fresh=True), floors, now)
         finally:
             _make_durable(folder)
     return trusted_feed(verified, clock=now)
+
+
+def _verified(folder: Path, root: bytes, fetcher: Fetcher, floors: Floors, now: datetime) -> VerifiedMetadata:
+    root_version, timestamp_version = _update(folder, root, fetcher, now)
+    verified = _verify_folder(folder, root, root_version, timestamp_version)
+    _check_one_timestamp(fetcher, verified)
+    _check_floors(verified, floors)
+    return verified
+
+
+def _may_be_cached(error: SyncdError, fetcher: Fetcher) -> bool:
+    """Return True if an old answer of a cache could be the cause, also for the next root: it may be there by now."""
+    unsigned = isinstance(error.__cause__, UnsignedMetadataError)
+    return isinstance(error, (StaleMirrorError, ExpiredError, RollbackError)) or (unsigned and fetcher.no_newer_root)
 
 
 def _check_clock(floors: Floors, now: datetime) -> None:
@@ -95,7 +114,7 @@ def _check_clock(floors: Floors, now: datetime) -> None:
         )
 
 
-def _update(folder: Path, root: bytes, fetcher: "_Fetcher", now: datetime) -> tuple[int, int]:
+def _update(folder: Path, root: bytes, fetcher: Fetcher, now: datetime) -> tuple[int, int]:
     """Run ngclient; return the versions of the newest root and the timestamp."""
     with files.storage(folder, "update the metadata in"):
         updater = _open_updater(folder, root, fetcher, now)
@@ -108,19 +127,32 @@ def _update(folder: Path, root: bytes, fetcher: "_Fetcher", now: datetime) -> tu
         except ExpiredMetadataError as error:
             raise _expired(trusted, fetcher, now) from error
         except (RepositoryError, ValueError) as error:
-            raise translate(error, fetcher.name) from error
+            raise _rejection(error, trusted, fetcher) from error
     return trusted.root.version, trusted.timestamp.version
 
 
-def _open_updater(folder: Path, root: bytes, fetcher: "_Fetcher", now: datetime) -> Updater:
+def _rejection(error: Exception, trusted: Mapping[str, Signed], fetcher: Fetcher) -> SyncdError:
+    """Return the error for an answer that ngclient rejects."""
+    held = trusted.get("timestamp")
+    if isinstance(error, BadVersionNumberError) and fetcher.name == "timestamp.json" and held is not None:
+        version = parse(Timestamp, fetcher.content, fetcher.name).signed.version  # ngclient has verified its signatures
+        if version < held.version:
+            return StaleMirrorError.of(f"{fetcher.name} is version {version}, older than version {held.version} held")
+    rejected = translate(error, fetcher.name)
+    if isinstance(error, UnsignedMetadataError) and fetcher.no_newer_root:
+        rejected.hint = _CACHED_ROOT + rejected.hint
+    return rejected
+
+
+def _open_updater(folder: Path, root: bytes, fetcher: Fetcher, now: datetime) -> Updater:
     with local_root_hint(), typed_errors("the pinned root"):
-        updater = Updater(str(folder), _METADATA, fetcher=fetcher, config=_CONFIG, bootstrap=root)
+        updater = Updater(str(folder), METADATA, fetcher=fetcher, config=_CONFIG, bootstrap=root)
     # ngclient has just read the system clock, and has no public way to set the time.
     updater._trusted_set.reference_time = now
     return updater
 
 
-def _expired(trusted: Mapping[str, Signed], fetcher: "_Fetcher", now: datetime) -> ExpiredError:
+def _expired(trusted: Mapping[str, Signed], fetcher: Fetcher, now: datetime) -> ExpiredError:
     """Return the error for the role that expired; ngclient stops at the first, in this order."""
     for role in ("root", "timestamp", "snapshot"):
         if role in trusted and trusted[role].is_expired(now):
@@ -155,7 +187,7 @@ def _read(folder: Path, name: str) -> bytes | None:
     return files.read_bytes(path, TARGETS_LIMIT) if path.is_file() else None
 
 
-def _check_one_timestamp(fetcher: "_Fetcher", verified: VerifiedMetadata) -> None:
+def _check_one_timestamp(fetcher: Fetcher, verified: VerifiedMetadata) -> None:
     """Reject a second timestamp of the version we hold: ngclient verifies it, then silently drops it."""
     held = verified.timestamp
     fetched = parse(Timestamp, fetcher.timestamp, "timestamp.json").signed
@@ -167,7 +199,10 @@ def _check_one_timestamp(fetcher: "_Fetcher", verified: VerifiedMetadata) -> Non
 
 
 def _check_floors(verified: VerifiedMetadata, floors: Floors) -> None:
-    """Reject versions older than those seen before, even if the local metadata was lost."""
+    """Reject versions older than those seen before, even if the local metadata was lost.
+
+    With an older timestamp, an old state as a whole is being served: a stale mirror. A newer one must not state less.
+    """
     below = {"root": floors.root}
     if not _keys_replaced(verified, floors.root, "timestamp"):
         below |= {"timestamp": floors.timestamp}
@@ -175,11 +210,16 @@ def _check_floors(verified: VerifiedMetadata, floors: Floors) -> None:
         below |= {"snapshot": floors.snapshot, **floors.roles}
     for role, floor in below.items():
         version = verified.versions.get(role, floor)  # a role that targets no longer delegates to is not a rollback
-        if version < floor:
-            raise RollbackError(
-                f"the feed's {role} metadata is version {version}, but version {floor} was seen before",
-                hint="a mirror may lag behind: try again later; if the publisher rebuilt its feed, see `syncd retrust`",
-            )
+        if version >= floor:
+            continue
+        message = f"the feed's {role} metadata is version {version}, but version {floor} was seen before"
+        if verified.timestamp.version < below.get("timestamp", 0):
+            raise StaleMirrorError.of(message)
+        raise RollbackError(
+            message,
+            hint="a newer timestamp states an older list: ask the publisher whether a backup was restored there; if "
+            "the feed was rebuilt, see `syncd retrust`",
+        )
 
 
 def _keys_replaced(verified: VerifiedMetadata, former_version: int, role: str) -> bool:
@@ -239,41 +279,3 @@ def _stored_expiry(folder: Path, role: str) -> datetime:
 def _stored(folder: Path, role: str) -> Path:
     """Return where ngclient keeps a role's newest metadata."""
     return folder / f"{quote(role, '')}.json"
-
-
-class _Fetcher(FetcherInterface):
-    """Lets ngclient fetch through a `MetadataPeer`, whose errors pass through unchanged."""
-
-    def __init__(self, peer: MetadataPeer) -> None:
-        self._peer = peer
-        self.name = ""
-        self.content = b""
-        self.timestamp = b""
-
-    def _fetch(self, url: str) -> Iterator[bytes]:
-        """Required by the interface; metadata comes through `download_bytes`, which knows the limit."""
-        return iter([self.download_bytes(url, TARGETS_LIMIT)])
-
-    def download_bytes(self, url: str, max_length: int) -> bytes:
-        """Return a whole file of at most ``max_length`` bytes."""
-        self.name = url.removeprefix(_METADATA)
-        try:
-            # The role's own limit holds even if a larger length was signed, which ngclient would read.
-            self.content = self._limited(url, min(max_length, size_limit(role_of(self.name))))
-        except HttpStatusError as error:
-            if role_of(self.name) == "root" and error.status in _NO_SUCH_ROOT:
-                raise DownloadHTTPError(error.message, error.status) from error  # ngclient: no newer root
-            raise
-        if self.name == "timestamp.json":
-            self.timestamp = self.content
-        return self.content
-
-    def _limited(self, url: str, limit: int) -> bytes:
-        content = bytearray()
-        for block in self._peer.stream(url, limit):
-            content += block
-            if len(content) > limit:
-                raise TrustError(
-                    f"{self.name} is longer than {limit} bytes", hint="check that the url is that of a feed"
-                )
-        return bytes(content)

@@ -1,0 +1,69 @@
+"""Fetching metadata for ngclient, from any peer."""
+
+from collections.abc import Iterator
+from typing import Final, Protocol
+
+from tuf.api.exceptions import DownloadHTTPError
+from tuf.ngclient import FetcherInterface
+
+from syncd.errors import HttpStatusError, StaleMirrorError, TrustError
+from syncd.trust.values import TARGETS_LIMIT, role_of, size_limit
+
+METADATA: Final = "metadata/"
+_NO_SUCH_ROOT: Final = frozenset({403, 404})  # object stores answer 403 for a missing file
+_NOT_FOUND: Final = 404
+
+
+class MetadataPeer(Protocol):
+    """A place to fetch a feed's metadata from."""
+
+    def stream(self, path: str, limit: int, *, fresh: bool = False) -> Iterator[bytes]:
+        """Yield the bytes of ``path``, at most ``limit``; raises `SourceError`, as `HttpStatusError` for a status.
+
+        ``fresh``: caches in between must not answer by themselves.
+        """
+        ...
+
+
+class Fetcher(FetcherInterface):
+    """Lets ngclient fetch through a `MetadataPeer`, whose errors pass through unchanged."""
+
+    def __init__(self, peer: MetadataPeer, *, fresh: bool = False) -> None:
+        self._peer, self._fresh = peer, fresh
+        self.no_newer_root = False
+        """True if the peer said that there is no newer root"""
+        self.name = ""
+        """the file asked for last, relative to `METADATA`"""
+        self.content = b""
+        self.timestamp = b""
+
+    def _fetch(self, url: str) -> Iterator[bytes]:
+        """Required by the interface; metadata comes through `download_bytes`, which knows the limit."""
+        return iter([self.download_bytes(url, TARGETS_LIMIT)])
+
+    def download_bytes(self, url: str, max_length: int) -> bytes:
+        """Return a whole file of at most ``max_length`` bytes."""
+        self.name = url.removeprefix(METADATA)
+        try:
+            # The role's own limit holds even if a larger length was signed, which ngclient would read.
+            self.content = self._limited(url, min(max_length, size_limit(role_of(self.name))))
+        except HttpStatusError as error:
+            if role_of(self.name) == "root" and error.status in _NO_SUCH_ROOT:
+                self.no_newer_root = True
+                raise DownloadHTTPError(error.message, error.status) from error  # ngclient: no newer root
+            if error.status == _NOT_FOUND and self.name != "timestamp.json":
+                raise StaleMirrorError.of(f"{self.name}, which newer metadata names, is not there yet (404)") from error
+            raise
+        if self.name == "timestamp.json":
+            self.timestamp = self.content
+        return self.content
+
+    def _limited(self, url: str, limit: int) -> bytes:
+        content = bytearray()
+        for block in self._peer.stream(url, limit, fresh=self._fresh):
+            content += block
+            if len(content) > limit:
+                raise TrustError(
+                    f"{self.name} is longer than {limit} bytes", hint="check that the url is that of a feed"
+                )
+        return bytes(content)
