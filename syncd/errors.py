@@ -11,6 +11,7 @@
     │   ├── DeadlineExceeded
     │   ├── HttpStatusError              carries the status and Retry-After
     │   ├── TruncatedError               fewer or more bytes than announced
+    │   ├── WebPageError                 a web page came instead of data
     │   └── StaleMirrorError             older than a state verified before, or not all there yet
     ├── FeedError               exit 4   rejected: keep the evidence, alarm, never retry the same bytes
     │   ├── TrustError                   signatures, thresholds, roots
@@ -112,6 +113,15 @@ class HttpStatusError(SourceError):
 
 class TruncatedError(SourceError):
     """The peer sent fewer or more bytes than it announced."""
+
+
+class WebPageError(SourceError):
+    """Something in between, or the peer itself, answered with a web page instead of data."""
+
+    usual_hint = (
+        "a log-in page of this network (captive portal), a firewall, or a host that answers missing paths with its "
+        "index page instead of 404: open the url on this machine to see which; the next sync tries again"
+    )
 
 
 class StaleMirrorError(SourceError):
@@ -281,6 +291,7 @@ _CROSSING: Final[tuple[type[SyncdError], ...]] = (
     DeadlineExceeded,
     HttpStatusError,
     TruncatedError,
+    WebPageError,
     StaleMirrorError,
     FeedError,
     TrustError,

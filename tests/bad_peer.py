@@ -52,6 +52,12 @@ def page(send: Send, body: bytes) -> None:
     send(head(200, len(content), Content_Type="text/html") + content)
 
 
+def forbidden_page(send: Send, body: bytes) -> None:
+    """The page of a firewall in front of the server."""
+    content = b"<!doctype html><title>Attention required</title>"
+    send(head(403, len(content), Content_Type="text/html; charset=utf-8") + content)
+
+
 def endless(send: Send, body: bytes) -> None:
     """A body without end, nor a length."""
     send(head(200, None) + body)

@@ -15,6 +15,7 @@ from bad_peer import (
     dripping_headers,
     endless,
     flipped,
+    forbidden_page,
     longer,
     page,
     serve,
@@ -35,6 +36,7 @@ from syncd.errors import (
     TrustError,
     UnknownListError,
     UsageError,
+    WebPageError,
 )
 from syncd.feed import layout
 from syncd.feed.signed import load_repository
@@ -91,10 +93,11 @@ ANSWERS: list[tuple[str, Fault, str, type[SyncdError], int]] = [
     ("500", answer(500), TIMESTAMP, HttpStatusError, 5),
     ("500", answer(500), MANIFEST, HttpStatusError, 5),
     ("500", answer(500), SEGMENT, HttpStatusError, 5),
-    ("a page with 200", page, NEXT_ROOT, TrustError, 4),
-    ("a page with 200", page, TIMESTAMP, TrustError, 4),
-    ("a page with 200", page, MANIFEST, MismatchError, 4),
-    ("a page with 200", page, SEGMENT, TruncatedError, 5),
+    ("a page with 200", page, NEXT_ROOT, WebPageError, 5),
+    ("a page with 200", page, TIMESTAMP, WebPageError, 5),
+    ("a page with 200", page, MANIFEST, WebPageError, 5),
+    ("a page with 200", page, SEGMENT, WebPageError, 5),
+    ("a page with 403", forbidden_page, TIMESTAMP, HttpStatusError, 5),
     ("an endless body", endless, TIMESTAMP, SourceError, 5),
     ("an endless body", endless, MANIFEST, SourceError, 5),
     ("an endless body", endless, SEGMENT, TruncatedError, 5),

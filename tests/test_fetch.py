@@ -28,6 +28,7 @@ from syncd.errors import (
     StoreError,
     TruncatedError,
     UsageError,
+    WebPageError,
 )
 from syncd.fetch import Deadline, Download, Endpoint, FilePeer, HttpPeer, Peer, download_all, open_peer
 from syncd.fetch.network import BoundedBackend
@@ -253,11 +254,61 @@ def test_environment_proxies_are_ignored(monkeypatch: pytest.MonkeyPatch) -> Non
         assert peer.get("a", 100) == b"hello"
 
 
-def test_an_html_page_is_just_bytes() -> None:
-    """What the bytes mean is not judged here: that is for the one who verifies them."""
-    page = b"<html>Log in to the airport's wireless network</html>"
-    with Server(answer(page, "200 OK", "Content-Type: text/html")) as server, open_http(server) as peer:
-        assert peer.get("a", 100) == page
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (b"<html>Log in to the airport's wireless network</html>", "text/html"),
+        (b"\xef\xbb\xbf\r\n <!DOCTYPE html><title>Index</title>", "application/octet-stream"),
+        (b"Please log in", "text/html; charset=utf-8"),
+        (b"<html/>" + bytes(200), "text/html"),
+    ],
+)
+def test_a_page_instead_of_data_is_said_to_be_that(content: bytes, kind: str) -> None:
+    """A captive portal or an index page for missing paths is no forgery: nothing that is signed begins like it."""
+    with Server(answer(content, "200 OK", f"Content-Type: {kind}")) as server, open_http(server) as peer:
+        with pytest.raises(
+            WebPageError, match=r"127\.0\.0\.1:\d+ answered a with a web page instead of data"
+        ) as caught:
+            peer.get("a", 100)
+        assert len(server.requests) == 1
+    assert "captive portal" in caught.value.hint
+    assert caught.value.exit_code == 5
+
+
+@pytest.mark.parametrize("content", [b' {"signed": {}}', b"ARROW1\0\0"])
+def test_data_that_is_declared_as_a_page_is_data(content: bytes) -> None:
+    """Plain file servers declare what they do not know as HTML; the bytes decide."""
+    with Server(answer(content, "200 OK", "Content-Type: text/html")) as server, open_http(server) as peer:
+        assert peer.get("a", 100) == content
+
+
+def test_a_page_of_a_firewall_is_said_to_be_that() -> None:
+    """403 with a page is not yet the peer's own refusal: it keeps the status, and the hint names both."""
+    refused = answer(b"<html>blocked</html>", "403 Forbidden", "Content-Type: text/html")
+    with (
+        Server(refused) as server,
+        open_http(server) as peer,
+        pytest.raises(HttpStatusError, match="answered 403 to a with a web page") as caught,
+    ):
+        peer.get("a", 100)
+    assert "a firewall in front of the peer" in caught.value.hint
+
+
+def test_a_page_instead_of_a_segment_is_said_to_be_that(tmp_path: Path) -> None:
+    """Its length differs from the signed one, but that is not the news."""
+    page = answer(b"<html/>", "200 OK", "Content-Type: text/html")
+    with Server(page) as server, open_http(server) as peer, pytest.raises(WebPageError):
+        peer.download("a", tmp_path / "part", len(BODY), SHA256)
+
+
+def test_a_file_that_a_cache_does_not_know_yet_is_asked_for_again(tmp_path: Path) -> None:
+    """What verified metadata names was published before: a 404 may be older than the file."""
+    with Server(answer(b"no", "404 Not Found"), answer(BODY)) as server, open_http(server) as peer:
+        peer.download("a", tmp_path / "part", len(BODY), SHA256)
+        assert ["cache-control: no-cache" in request.lower() for request in server.requests] == [False, True]
+    with Server(answer(b"no", "404 Not Found"), answer(b"hello")) as server, open_http(server) as peer:
+        assert peer.get_named("a", 100) == b"hello"
+        assert ["cache-control: no-cache" in request.lower() for request in server.requests] == [False, True]
 
 
 def test_stream_yields_chunks_and_may_be_left_early() -> None:

@@ -2,19 +2,27 @@
 
 import contextlib
 import re
-import socket
-import ssl
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Final
 
 import httpcore
 import httpx
 
 from syncd import __version__
-from syncd.errors import HttpStatusError, SourceError
+from syncd.errors import SourceError
 from syncd.fetch.endpoint import Deadline, Endpoint
+from syncd.fetch.http_errors import (
+    PEER_TROUBLE,
+    by_way_of,
+    host_of,
+    is_html,
+    is_page,
+    no_connection,
+    page_instead,
+    refusal,
+    refused_by_proxy,
+)
 from syncd.fetch.network import Transport
 from syncd.fetch.peer import CutShortError, Meter, Peer, Tail, UnreachableError, checked_path, too_large, wrong_length
 
@@ -24,30 +32,11 @@ NOT_SATISFIABLE: Final = 416
 CONNECT_TIMEOUT: Final = 10.0
 """Seconds for each of: name look-up, connecting to one address, TLS handshake."""
 
-_HINTS: Final = {
-    401: "give a valid token (--token-file) or client certificate, and check whether they have expired",
-    403: "the peer knows us but does not permit this: ask its operator to grant the list",
-    404: "check the url (the feed of a syncd daemon ends in /feed/) and the list names, then try again",
-    416: "the file at the peer is shorter than was signed; tell its operator",
-    429: "the peer asks for fewer requests: lengthen the interval",
-}
-_CLOCK: Final = "if this machine's clock is right, the peer's operator must replace the certificate"
-_DATED: Final = {9: _CLOCK, 10: _CLOCK}
-"""By OpenSSL's verdict on a certificate: not valid yet, expired (openssl-verification-options(1), Diagnostics)."""
-_PEER_TROUBLE: Final = "the fault is at the peer; the next sync tries again"
-_PROXY_NEEDED: Final = (
-    "If this machine reaches the network only through a proxy, name it: `proxy` of the source, or --proxy of "
-    "`syncd pull`. Variables such as HTTPS_PROXY are not used"
-)
-_PROXY_HINTS: Final = {
-    407: "let the proxy admit this machine by its address: syncd sends no user name or password to a proxy",
-    502: "the proxy cannot reach or resolve that host: check the url, and ask the proxy's operator",
-    503: "the proxy cannot reach or resolve that host: check the url, and ask the proxy's operator",
-    504: "the proxy cannot reach that host in time: ask the proxy's operator",
-}
-
 _FRESH: Final[Mapping[str, str]] = {"Cache-Control": "no-cache"}
 """Caches must ask the server before they answer (RFC 9111, 5.2.1.4)."""
+
+_BLANK: Final = b"\xef\xbb\xbf \t\r\n"
+"""Bytes that may stand before a page or JSON: a byte order mark, white space."""
 
 Now = Callable[[], datetime]
 
@@ -92,9 +81,9 @@ class HttpPeer(Peer):
             self._require(response, path, OK)
             announced = _announced(response)
             if announced is not None and announced > limit:
-                raise too_large(path, limit)
+                raise page_instead(response, path) if is_html(response) else too_large(path, limit)
             count = 0
-            for chunk in self._chunks(response, path):
+            for chunk in self._data(response, path):
                 count += len(chunk)
                 if count > limit:
                     raise too_large(path, limit)
@@ -120,8 +109,9 @@ class HttpPeer(Peer):
     def _tail(self, response: httpx.Response, path: str, start: int, length: int) -> Tail:
         announced = _announced(response)
         if announced is not None and start + announced != length:
-            raise wrong_length(path, start + announced, length)
-        return Tail(start, self._chunks(response, path))
+            is_other = page_instead(response, path) if is_html(response) else None
+            raise is_other or wrong_length(path, start + announced, length)
+        return Tail(start, self._chunks(response, path) if start else self._data(response, path))
 
     @contextlib.contextmanager
     def _answer(
@@ -136,6 +126,16 @@ class HttpPeer(Peer):
         with contextlib.closing(response):
             yield response
 
+    def _data(self, response: httpx.Response, path: str) -> Iterator[bytes]:
+        """Yield the bytes of a body from its beginning. Raises `WebPageError` if it is a web page."""
+        begun = False
+        for chunk in self._chunks(response, path):
+            if not begun and (start := chunk.lstrip(_BLANK)):
+                begun = True
+                if is_page(response, start):
+                    raise page_instead(response, path)
+            yield chunk
+
     def _chunks(self, response: httpx.Response, path: str) -> Iterator[bytes]:
         with self._own_errors(path, CutShortError):
             for chunk in response.iter_raw():
@@ -145,60 +145,30 @@ class HttpPeer(Peer):
     @contextlib.contextmanager
     def _own_errors(self, path: str, broken: type[UnreachableError | CutShortError]) -> Iterator[None]:
         """Translate every exception of httpx and httpcore into ours; ``broken`` is for a connection that breaks."""
-        host = self._endpoint.host + _by_way_of(self._endpoint)
+        host = self._endpoint.host + by_way_of(self._endpoint)
         try:
             yield
         except (httpx.TimeoutException, httpcore.TimeoutException) as error:
             self._deadline.left()
-            raise UnreachableError(f"{host} stopped responding at {path}", hint=_PEER_TROUBLE) from error
+            raise UnreachableError(f"{host} stopped responding at {path}", hint=PEER_TROUBLE) from error
         except (httpx.ConnectError, httpcore.ConnectError) as error:
-            raise _no_connection(self._endpoint, error) from error
+            raise no_connection(self._endpoint, error) from error
         except httpcore.ProxyError as error:
-            raise _refused_by_proxy(self._endpoint, error) from error
+            raise refused_by_proxy(self._endpoint, error) from error
         except (*_BROKEN, OSError) as error:
-            raise broken(f"{host} broke the connection at {path}", hint=_PEER_TROUBLE) from error
+            raise broken(f"{host} broke the connection at {path}", hint=PEER_TROUBLE) from error
         except (*_BAD, ValueError) as error:
-            raise SourceError(f"{host} did not answer {path} with valid HTTP", hint=_PEER_TROUBLE) from error
+            raise SourceError(f"{host} did not answer {path} with valid HTTP", hint=PEER_TROUBLE) from error
 
     def _require(self, response: httpx.Response, path: str, status: int) -> None:
-        host = self._endpoint.host
         if response.status_code != status:
-            raise self._refusal(response, path)
+            raise refusal(response, path, self._now())
         if response.headers.get("content-encoding", "identity") != "identity":
             raise SourceError(
-                f"{host} sent {path} compressed, though not asked to", hint="switch compression off there"
+                f"{host_of(response)} sent {path} compressed, though not asked to", hint="switch compression off there"
             )
 
-    def _refusal(self, response: httpx.Response, path: str) -> SourceError:
-        host, status = self._endpoint.host, response.status_code
-        if response.has_redirect_location:
-            return SourceError(
-                f"{host} redirects {path} to {_host_of(response)}; redirects are not followed",
-                hint="if the peer moved, set its new url",
-            )
-        pause = self._retry_after(response)
-        later = "" if pause is None else f" and asks to wait {pause:.0f} s"
-        return HttpStatusError(
-            f"{host} answered {status} to {path}{later}",
-            status,
-            retry_after=pause,
-            hint=_HINTS.get(status, _PEER_TROUBLE),
-        )
 
-    def _retry_after(self, response: httpx.Response) -> float | None:
-        """Return the seconds to wait (RFC 9110, 10.2.3: a number, or a date); None if absent or malformed."""
-        value = response.headers.get("retry-after", "").strip()
-        if re.fullmatch("[0-9]{1,9}", value):
-            return float(value)
-        try:
-            when = parsedate_to_datetime(value)
-        except (ValueError, OverflowError):
-            return None
-        when = when if when.tzinfo else when.replace(tzinfo=UTC)
-        return max(0.0, (when - self._now()).total_seconds())
-
-
-_NO_NAME: Final = (socket.gaierror, UnicodeError)
 _BROKEN: Final = (
     httpx.NetworkError,
     httpx.RemoteProtocolError,
@@ -225,78 +195,3 @@ def _continues(response: httpx.Response, start: int, length: int) -> bool:
     return response.headers.get("content-range", "") in {
         f"bytes {start}-{length - 1}/{total}" for total in (length, "*")
     }
-
-
-def _host_of(response: httpx.Response) -> str:
-    """Return the host that a redirect points to, without the rest, which may hold secrets."""
-    try:
-        return response.url.join(response.headers["location"]).raw_host.decode("ascii") or "nowhere"
-    except (httpx.InvalidURL, ValueError):
-        return "no valid address"
-
-
-def _by_way_of(endpoint: Endpoint) -> str:
-    return f" (by way of the proxy {endpoint.proxy_host})" if endpoint.proxy else ""
-
-
-def _refused_by_proxy(endpoint: Endpoint, error: httpcore.ProxyError) -> SourceError:
-    """Return the error for a proxy that opens no tunnel; of its answer only the status is quoted."""
-    status = re.match("[0-9]{3}", str(error))
-    number = int(status[0]) if status else 0
-    kind = UnreachableError if number >= 500 else SourceError  # noqa: PLR2004 - RFC 9110, 15.6
-    return kind(
-        f"the proxy {endpoint.proxy_host} does not connect to {endpoint.host}: it answered {number or 'no status'}",
-        hint=_PROXY_HINTS.get(number, f"ask the proxy's operator to permit CONNECT to {endpoint.host}"),
-    )
-
-
-def _no_connection(endpoint: Endpoint, error: Exception) -> SourceError:
-    cause = _system_error(error)
-    host = endpoint.host
-    if isinstance(cause, ssl.SSLCertVerificationError):
-        return SourceError(
-            f"the certificate of {host}{_by_way_of(endpoint)} is not trusted: {cause.verify_message}",
-            hint=_DATED.get(
-                cause.verify_code, "give the authority that signed it as ca (`--ca`), or check the host name"
-            ),
-        )
-    if isinstance(cause, ssl.SSLError):
-        return SourceError(
-            f"TLS with {host}{_by_way_of(endpoint)} failed: {cause.reason or 'no common protocol'}",
-            hint="use http:// if it does not speak https; otherwise check that it accepts our client certificate",
-        )
-    if endpoint.proxy:
-        return _no_proxy(endpoint, cause)
-    if isinstance(cause, _NO_NAME):
-        return UnreachableError(
-            f"the host name {host} cannot be resolved", hint=f"check the url and this machine's DNS. {_PROXY_NEEDED}"
-        )
-    reason = getattr(cause, "strerror", None) or "no connection"
-    return UnreachableError(
-        f"{host} cannot be reached: {reason}",
-        hint="check that the server is running, that the url is right, and that no firewall blocks the connection",
-    )
-
-
-def _no_proxy(endpoint: Endpoint, cause: BaseException) -> SourceError:
-    """Return the error for a proxy without a connection. It resolves the peer's name, this machine only its own."""
-    if isinstance(cause, _NO_NAME):
-        return UnreachableError(
-            f"the host name of the proxy {endpoint.proxy_host} cannot be resolved",
-            hint=f"check the address of the proxy and this machine's DNS; {endpoint.host} was not asked",
-        )
-    reason = getattr(cause, "strerror", None) or "no connection"
-    return UnreachableError(
-        f"the proxy {endpoint.proxy_host} cannot be reached: {reason}",
-        hint=f"check that the proxy is running and that its address is right; {endpoint.host} was not asked",
-    )
-
-
-def _system_error(error: BaseException) -> BaseException:
-    """Return the operating system's error behind ``error``, also by context: httpcore's pool raises ``from None``."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, (OSError, UnicodeError)):
-            return cause
-        cause = cause.__cause__ or cause.__context__
-    return error
