@@ -38,6 +38,7 @@ _PLAIN_ADDRESS: Final = re.compile(
 )
 """An address that is certainly valid. Every command reads the configuration, and the modules for a full check take
 longer to import than most commands run."""
+_PLAIN_HOST: Final = re.compile(r"(?:[a-z][a-z0-9]{0,40}[.-]){0,5}[a-z]{1,40}")
 _PLAIN_PROXY: Final = re.compile(rf"https?://(?:[a-z][a-z0-9]{{0,40}}[.-]){{0,5}}[a-z]{{1,40}}{_PORT}/?")
 
 
@@ -145,6 +146,14 @@ def _proxy(url: str) -> str:
     return str(validated(proxy_address, url))
 
 
+def _redirect_host(host: str) -> str:
+    if _PLAIN_HOST.fullmatch(host):
+        return host
+    from syncd.fetch.endpoint import redirect_host  # heavy, see `_PLAIN_ADDRESS`
+
+    return str(validated(redirect_host, host))
+
+
 def _comma_separated(value: object) -> object:
     """Split a list from the environment, written ``images,videos`` or as JSON."""
     if not isinstance(value, str):
@@ -174,4 +183,7 @@ Retention = Annotated[float, BeforeValidator(_retention)]
 Interval = Annotated[Seconds, AfterValidator(_long_enough)]
 Url = Annotated[str, AfterValidator(_address)]
 ProxyUrl = Annotated[str, AfterValidator(_proxy)]
+RedirectHosts = Annotated[
+    tuple[Annotated[str, AfterValidator(_redirect_host)], ...], BeforeValidator(_comma_separated), NoDecode
+]
 Lists = Annotated[tuple[Annotated[ListName, AfterValidator(_list)], ...], BeforeValidator(_comma_separated), NoDecode]

@@ -40,6 +40,7 @@ client_cert = "/etc/syncd/iwf.pem"
 client_key = "/etc/syncd/iwf.key"
 ca = "/etc/syncd/ca.pem"
 proxy = "http://proxy.example.org:3128/"
+redirects = ["objects.example.org"]
 deadline = "2h"
 max_rows = 5000000
 max_bytes = 1000000000
@@ -96,6 +97,7 @@ def test_every_key_reaches_the_source(tmp_path: Path) -> None:
             client_cert=Path("/etc/syncd/iwf.pem"),
             client_key=Path("/etc/syncd/iwf.key"),
             proxy="http://proxy.example.org:3128/",
+            redirects=("objects.example.org",),
             deadline=7200.0,
             caps=Caps(rows=5_000_000, length=1_000_000_000),
             ages=SourceAges(
@@ -141,7 +143,7 @@ def test_every_type_of_source_is_known_by_its_word() -> None:
             f"{SOURCE}[sources.iwf.judge]",
             "FILE: sources.iwf.judge: unknown key",
             "known keys: type, interval, deadline, lists, gate, max_age_warn, max_age_critical, ages, url, root, "
-            "token_file, client_cert, client_key, ca, proxy, max_rows, max_bytes",
+            "token_file, client_cert, client_key, ca, proxy, redirects, max_rows, max_bytes",
         ),
         (
             f'{SOURCE}interval = "1h"\nmax_age_warn = "90m"',
@@ -278,6 +280,7 @@ def test_the_environment_overrides_every_key(tmp_path: Path, monkeypatch: pytest
         "client_key": "/o/key",
         "ca": "/o/ca",
         "proxy": "http://10.0.0.1:8080/",
+        "redirects": "objects.example.org, 10.0.0.2:9000",
         "deadline": "30s",
         "max_rows": "7",
         "max_bytes": "8",

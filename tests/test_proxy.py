@@ -44,8 +44,8 @@ def port(tmp_path: Path, authority: Authority) -> Iterator[int]:
     folder = tmp_path / "feed"
     folder.mkdir()
     (folder / "a").write_bytes(b"hello")
-    with served(folder, authority.certificate("server")) as number:
-        yield number
+    with served(folder, authority.certificate("server")) as server:
+        yield server.port
 
 
 def get(endpoint: Endpoint) -> bytes:

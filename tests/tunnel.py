@@ -5,6 +5,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -63,22 +64,40 @@ def tunnel(names: Mapping[str, int], status: int = 200) -> Iterator[Tunnel]:
         yield proxy
 
 
-class _Handler(SimpleHTTPRequestHandler):
-    def log_message(self, *_: object) -> None:
-        pass
+@dataclass(frozen=True)
+class Served:
+    """A server with TLS: its port, and each request as the line and the headers."""
+
+    port: int
+    requests: list[str] = field(default_factory=list)
 
 
 @contextlib.contextmanager
-def served(folder: Path, certificate: tuple[Path, Path]) -> Iterator[int]:
-    """Serve ``folder`` with TLS; yield the port."""
+def served(folder: Path, certificate: tuple[Path, Path], redirect: str = "") -> Iterator[Served]:
+    """Serve ``folder`` with TLS, or redirect every request to an address."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(*certificate)
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, directory=str(folder))) as server:
+    requests: list[str] = []
+
+    class Handler(SimpleHTTPRequestHandler):
+        def do_GET(self) -> None:
+            requests.append(f"{self.requestline}\n{self.headers}")
+            if not redirect:
+                return super().do_GET()
+            self.send_response(302)
+            self.send_header("Location", redirect)
+            self.send_header("Content-Length", "0")
+            return self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder))) as server:
         server.socket = context.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         thread.start()
         try:
-            yield server.server_address[1]
+            yield Served(server.server_address[1], requests)
         finally:
             server.shutdown()
             thread.join()

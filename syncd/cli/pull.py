@@ -42,6 +42,10 @@ def pull(
         str | None,
         typer.Option(metavar="URL", help="The HTTP proxy to go through: http://HOST:PORT. The environment names none."),
     ] = None,
+    redirects: Annotated[
+        list[str] | None,
+        typer.Option("--redirect", metavar="HOST", help="A host to which the feed may redirect; may be repeated."),
+    ] = None,
     deadline: Annotated[str, typer.Option(metavar="TIME", help="Give up after this time: 90s, 10m, 2h.")] = "10m",
     watch: Annotated[bool, typer.Option("--watch", help="Keep the copy up to date until stopped.")] = False,
     interval: Annotated[str, typer.Option(metavar="TIME", help="With --watch: how often to poll.")] = "1m",
@@ -80,7 +84,7 @@ def pull(
     """
     quiet_retries()
     token = arguments.token(token_file)
-    endpoint = Endpoint(url, token, ca, client_cert, client_key, proxy)
+    endpoint = Endpoint(url, token, ca, client_cert, client_key, proxy, tuple(redirects or ()))
     names = [list_name(name) for name in lists or ()]
     seconds, pause, trusted = parse_duration(deadline), parse_duration(interval), arguments.root(root)
 

@@ -74,7 +74,8 @@ class Endpoint:
     ``url`` is ``https://``, ``http://`` on loopback, or ``file://`` and an absolute folder (where the token is not
     used); it is kept with a final ``/``. ``ca`` replaces the system's certificate authorities. Files are PEM; the
     key may be in ``client_cert``. ``proxy`` is the address of an HTTP proxy, which is asked for a tunnel (CONNECT): TLS
-    is spoken with the peer through it, so ``url`` must be ``https://``. Raises `UsageError` for anything else.
+    is spoken with the peer through it, so ``url`` must be ``https://``. ``redirects`` are the hosts, HOST or HOST:PORT,
+    to which the peer may redirect a file. Raises `UsageError` for anything else.
     """
 
     url: str
@@ -83,6 +84,7 @@ class Endpoint:
     client_cert: Path | None = None
     client_key: Path | None = None
     proxy: str | None = None
+    redirects: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         url = _parsed(self.url)
@@ -97,6 +99,7 @@ class Endpoint:
         if self.proxy is not None:
             object.__setattr__(self, "proxy", proxy_address(self.proxy))
             _check_tunnel(url)
+        object.__setattr__(self, "redirects", tuple(map(redirect_host, self.redirects)))
         path = url.raw_path.decode("ascii").rstrip("/") + "/"
         full = f"file://{path}" if url.scheme == "file" else str(url.copy_with(raw_path=path.encode("ascii")))
         object.__setattr__(self, "url", full)
@@ -119,10 +122,31 @@ class Endpoint:
         """Host and port, for messages."""
         return httpx.URL(self.url).netloc.decode("ascii")
 
+    def store(self, target: httpx.URL) -> "Endpoint | None":
+        """Return the endpoint of a redirect's target, without our credentials; None if it is not permitted."""
+        if target.scheme != "https" or target.userinfo or target.netloc.decode("ascii") not in self.redirects:
+            return None
+        url = f"https://{target.netloc.decode('ascii')}/"
+        return replace(self, url=url, token=None, client_cert=None, client_key=None)
+
     @property
     def proxy_host(self) -> str:
         """Host and port of the proxy, for messages; "" without one."""
         return httpx.URL(self.proxy).netloc.decode("ascii") if self.proxy else ""
+
+
+def redirect_host(text: str) -> str:
+    """Return a host to which files may be redirected, HOST or HOST:PORT, in one form. Raises `UsageError`."""
+    try:
+        url = httpx.URL(f"https://{text}/")
+        if re.fullmatch(r"[^/?#@*\\\s]+", text) and url.host:
+            return url.netloc.decode("ascii")
+    except (httpx.InvalidURL, ValueError):
+        pass
+    raise UsageError(
+        "redirects: not the name of a host",
+        hint='write only the host, as in "objects.example.org", or with its port; patterns are not supported',
+    )
 
 
 def proxy_address(text: str) -> str:

@@ -22,8 +22,9 @@ from syncd.fetch.http_errors import (
     page_instead,
     refusal,
     refused_by_proxy,
+    target_of,
 )
-from syncd.fetch.network import Transport
+from syncd.fetch.network import Stores, Transport
 from syncd.fetch.peer import CutShortError, Meter, Peer, Tail, UnreachableError, checked_path, too_large, wrong_length
 
 OK: Final = 200
@@ -32,6 +33,8 @@ NOT_SATISFIABLE: Final = 416
 CONNECT_TIMEOUT: Final = 10.0
 """Seconds for each of: name look-up, connecting to one address, TLS handshake."""
 
+_AGENT: Final = f"syncd/{__version__}"
+_MOST_REDIRECTS: Final = 3
 _FRESH: Final[Mapping[str, str]] = {"Cache-Control": "no-cache"}
 """Caches must ask the server before they answer (RFC 9111, 5.2.1.4)."""
 
@@ -61,7 +64,7 @@ class HttpPeer(Peer):
     ) -> None:
         super().__init__(deadline, meter)
         self._endpoint, self._inactivity, self._now = endpoint, inactivity, now
-        headers = {"User-Agent": f"syncd/{__version__}", "Accept": "*/*", "Accept-Encoding": "identity"}
+        headers = {"User-Agent": _AGENT, "Accept": "*/*", "Accept-Encoding": "identity"}
         if endpoint.token is not None:
             headers["Authorization"] = f"Bearer {endpoint.token}"
         self._client = httpx.Client(
@@ -70,14 +73,16 @@ class HttpPeer(Peer):
             follow_redirects=False,
             trust_env=False,
         )
+        self._stores = Stores(deadline, connections)
 
     def close(self) -> None:
         """Close all connections."""
         self._client.close()
+        self._stores.close()
 
     def stream(self, path: str, limit: int, *, fresh: bool = False) -> Iterator[bytes]:
         """See `Peer.stream`."""
-        with self._answer(path, headers=_FRESH if fresh else None) as response:
+        with self._file(path, _FRESH if fresh else {}) as response:
             self._require(response, path, OK)
             announced = _announced(response)
             if announced is not None and announced > limit:
@@ -94,7 +99,7 @@ class HttpPeer(Peer):
         """See `Peer.open_tail`."""
         headers = _FRESH if fresh else {}
         if start:
-            with self._answer(path, headers={**headers, "Range": f"bytes={start}-"}) as response:
+            with self._file(path, {**headers, "Range": f"bytes={start}-"}) as response:
                 if response.status_code == PARTIAL and _continues(response, start, length):
                     yield self._tail(response, path, start, length)
                     return
@@ -102,7 +107,7 @@ class HttpPeer(Peer):
                     self._require(response, path, OK)
                     yield self._tail(response, path, 0, length)
                     return
-        with self._answer(path, headers=headers) as response:
+        with self._file(path, headers) as response:
             self._require(response, path, OK)
             yield self._tail(response, path, 0, length)
 
@@ -114,13 +119,32 @@ class HttpPeer(Peer):
         return Tail(start, self._chunks(response, path) if start else self._data(response, path))
 
     @contextlib.contextmanager
+    def _file(self, path: str, headers: Mapping[str, str]) -> Iterator[httpx.Response]:
+        """Ask for a file, and follow its redirects to permitted hosts. Every file is proved by a hash or signatures."""
+        with self._answer(path, headers=headers) as answer:
+            response, headers = answer, {**headers, "User-Agent": _AGENT, "Accept-Encoding": "identity"}
+            with contextlib.ExitStack() as opened:
+                for _ in range(_MOST_REDIRECTS):
+                    target = target_of(response)
+                    store = self._endpoint.store(target) if target else None
+                    if target is None or store is None:
+                        break
+                    request = httpx.Request("GET", target, headers=headers, extensions={"timeout": self._timeout()})
+                    with self._own_errors(path, UnreachableError, store):
+                        response = opened.enter_context(contextlib.closing(self._stores.send(store, request)))
+                yield response
+
+    def _timeout(self) -> dict[str, float | None]:
+        return httpx.Timeout(self._inactivity, connect=CONNECT_TIMEOUT, pool=self._deadline.left()).as_dict()
+
+    @contextlib.contextmanager
     def _answer(
         self, path: str, method: str = "GET", headers: Mapping[str, str] | None = None, content: bytes | None = None
     ) -> Iterator[httpx.Response]:
         """Send a request and yield the answer once its headers are in."""
         url = self._endpoint.url + checked_path(path)
-        timeout = httpx.Timeout(self._inactivity, connect=CONNECT_TIMEOUT, pool=self._deadline.left())
-        request = self._client.build_request(method, url, headers=headers, content=content, timeout=timeout)
+        extensions = {"timeout": self._timeout()}
+        request = self._client.build_request(method, url, headers=headers, content=content, extensions=extensions)
         with self._own_errors(path, UnreachableError):
             response = self._client.send(request, stream=True)
         with contextlib.closing(response):
@@ -137,24 +161,30 @@ class HttpPeer(Peer):
             yield chunk
 
     def _chunks(self, response: httpx.Response, path: str) -> Iterator[bytes]:
-        with self._own_errors(path, CutShortError):
+        with self._own_errors(path, CutShortError, self._endpoint.store(response.url)):
             for chunk in response.iter_raw():
                 self.meter.add(len(chunk))
                 yield chunk
 
     @contextlib.contextmanager
-    def _own_errors(self, path: str, broken: type[UnreachableError | CutShortError]) -> Iterator[None]:
-        """Translate every exception of httpx and httpcore into ours; ``broken`` is for a connection that breaks."""
-        host = self._endpoint.host + by_way_of(self._endpoint)
+    def _own_errors(
+        self, path: str, broken: type[UnreachableError | CutShortError], store: Endpoint | None = None
+    ) -> Iterator[None]:
+        """Translate every exception of httpx and httpcore into ours; ``broken`` is for a connection that breaks.
+
+        ``store``: the host that answers in the peer's place.
+        """
+        endpoint = store or self._endpoint
+        host = endpoint.host + by_way_of(endpoint)
         try:
             yield
         except (httpx.TimeoutException, httpcore.TimeoutException) as error:
             self._deadline.left()
             raise UnreachableError(f"{host} stopped responding at {path}", hint=PEER_TROUBLE) from error
         except (httpx.ConnectError, httpcore.ConnectError) as error:
-            raise no_connection(self._endpoint, error) from error
+            raise no_connection(endpoint, error) from error
         except httpcore.ProxyError as error:
-            raise refused_by_proxy(self._endpoint, error) from error
+            raise refused_by_proxy(endpoint, error) from error
         except (*_BROKEN, OSError) as error:
             raise broken(f"{host} broke the connection at {path}", hint=PEER_TROUBLE) from error
         except (*_BAD, ValueError) as error:
@@ -162,7 +192,7 @@ class HttpPeer(Peer):
 
     def _require(self, response: httpx.Response, path: str, status: int) -> None:
         if response.status_code != status:
-            raise refusal(response, path, self._now())
+            raise refusal(response, path, self._now(), self._endpoint.redirects)
         if response.headers.get("content-encoding", "identity") != "identity":
             raise SourceError(
                 f"{host_of(response)} sent {path} compressed, though not asked to", hint="switch compression off there"

@@ -3,6 +3,7 @@
 import re
 import socket
 import ssl
+from collections.abc import Collection
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final
@@ -43,14 +44,14 @@ _PROXY_HINTS: Final = {
 _NO_NAME: Final = (socket.gaierror, UnicodeError)
 
 
-def refusal(response: httpx.Response, path: str, now: datetime) -> SourceError:
-    """Return the error for a status that is not the wanted one. ``now`` is for dates in ``Retry-After``."""
+def refusal(response: httpx.Response, path: str, now: datetime, permitted: Collection[str] = ()) -> SourceError:
+    """Return the error for a status that is not the wanted one. ``now`` is for dates in ``Retry-After``.
+
+    ``permitted``: the hosts to which files may be redirected.
+    """
     host, status = host_of(response), response.status_code
     if response.has_redirect_location:
-        return SourceError(
-            f"{host} redirects {path} to {_target_of(response)}; redirects are not followed",
-            hint="if the peer moved, set its new url; a captive portal, which wants a log-in first, redirects too",
-        )
+        return _redirect(response, path, permitted)
     pause = _retry_after(response, now)
     later = "" if pause is None else f" and asks to wait {pause:.0f} s"
     page = is_html(response) and status != NOT_FOUND
@@ -100,12 +101,32 @@ def host_of(response: httpx.Response) -> str:
     return response.url.netloc.decode("ascii")
 
 
-def _target_of(response: httpx.Response) -> str:
-    """Return the host that a redirect points to, without the rest, which may hold secrets."""
+def target_of(response: httpx.Response) -> httpx.URL | None:
+    """Return the address that a redirect points to; None if it is not valid, or the answer is not a redirect."""
+    if not response.has_redirect_location:
+        return None
     try:
-        return response.url.join(response.headers["location"]).raw_host.decode("ascii") or "nowhere"
+        target = response.url.join(response.headers["location"])
+        _ = target.host  # decodes Punycode, which may fail
     except (httpx.InvalidURL, ValueError):
-        return "no valid address"
+        return None
+    return target
+
+
+def _redirect(response: httpx.Response, path: str, permitted: Collection[str]) -> SourceError:
+    """Return the error for a redirect. Of its target only the host is named: the rest may hold secrets."""
+    target = target_of(response)
+    name = "no valid address" if target is None else target.netloc.decode("ascii") or "nowhere"
+    if target is not None and name in permitted:
+        return SourceError(
+            f"{host_of(response)} redirects {path} to {name}, but not with https:// or too often",
+            hint="ask the peer's operator to redirect to https:// at once",
+        )
+    return SourceError(
+        f"{host_of(response)} redirects {path} to {name}; redirects are not followed",
+        hint="if the peer moved, set its new url; if it keeps its files at that host, permit it: `redirects` of the "
+        "source, or --redirect; a captive portal, which wants a log-in first, redirects too",
+    )
 
 
 def by_way_of(endpoint: Endpoint) -> str:

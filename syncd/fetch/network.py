@@ -57,6 +57,32 @@ class Transport(httpx.BaseTransport):
         self._pool.close()
 
 
+class Stores:
+    """Connections to the hosts that files are redirected to. Safe to use from several threads.
+
+    An `httpx.Client` would log addresses, which hold signatures that open the file to whoever reads them.
+    """
+
+    def __init__(self, deadline: Deadline, connections: int) -> None:
+        self._deadline, self._connections = deadline, connections
+        self._lock = threading.Lock()
+        self._transports: dict[str, Transport] = {}
+
+    def send(self, store: Endpoint, request: httpx.Request) -> httpx.Response:
+        """Send a request to one of the hosts; the body of the response is read while it is iterated over."""
+        with self._lock:
+            if store.url not in self._transports:
+                self._transports[store.url] = Transport(store, self._deadline, self._connections)
+        response = self._transports[store.url].handle_request(request)
+        response.request = request
+        return response
+
+    def close(self) -> None:
+        """Close all connections."""
+        for transport in self._transports.values():
+            transport.close()
+
+
 def _pool(endpoint: Endpoint, network: httpcore.NetworkBackend, connections: int) -> httpcore.ConnectionPool:
     context = tls_context(endpoint) if endpoint.url.startswith("https:") else None
     if endpoint.proxy is None:

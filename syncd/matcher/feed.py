@@ -37,6 +37,8 @@ class Feed:
     """seconds after which a pull gives up"""
     proxy: str | None = None
     """``http://HOST:PORT`` of the HTTP proxy to go through; never taken from the environment"""
+    redirects: Sequence[str] = ()
+    """hosts to which the feed may redirect its files: HOST or HOST:PORT"""
     instance: str = ""
     """name of this instance in the operator's reports; the process id is added. Default: the host name"""
 
@@ -53,7 +55,7 @@ class Feed:
     def endpoint(self) -> Endpoint:
         """Return the endpoint, after reading its files. Raises `UsageError`."""
         files = (_path(self.ca), _path(self.client_cert), _path(self.client_key))
-        endpoint = Endpoint(self.url, self._token(), *files, proxy=self.proxy)
+        endpoint = Endpoint(self.url, self._token(), *files, self.proxy, _hosts(self.redirects))
         tls_context(endpoint)
         return endpoint
 
@@ -79,6 +81,12 @@ class Feed:
         if not token:
             raise UsageError(f"{self.token_file} is empty", hint="write the token from the feed's operator into it")
         return token
+
+
+def _hosts(given: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(given, str):  # iterating would take each letter for a host
+        raise UsageError("redirects must be a sequence of hosts, not one string", hint=f"give [{given!r}]")
+    return tuple(given)
 
 
 def _path(given: str | Path | None) -> Path | None:

@@ -74,6 +74,8 @@ class SignedFeed:
     client_key: Path | None = None
     proxy: str | None = None
     """the address of the HTTP proxy to go through"""
+    redirects: tuple[str, ...] = ()
+    """hosts to which the feed may redirect its files"""
     deadline: float = 600.0
     """seconds that a whole sync may take"""
     caps: Caps = DEFAULT_CAPS
@@ -117,7 +119,8 @@ class SignedFeed:
         if self.token_file is not None:
             content = _configured(self.token_file, _MAX_TOKEN, f"the token of source {self.name}")
             token = content.decode(errors="replace").strip()
-        endpoint = Endpoint(self.url, token, self.ca, self.client_cert, self.client_key, self.proxy)
+        certificates = self.ca, self.client_cert, self.client_key
+        endpoint = Endpoint(self.url, token, *certificates, self.proxy, self.redirects)
         with open_peer(endpoint, Deadline(self.deadline), meter=meter) as peer:
             yield Follower(folder, self.root_bytes(), peer, self.caps)
 

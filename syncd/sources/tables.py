@@ -17,7 +17,7 @@ from syncd.format.freshness import CRITICAL_AFTER_WARN, SourceAges, usual_warn
 from syncd.format.manifest import MaxAge
 from syncd.limits import GateTable
 from syncd.model import LIST_NAME, ListName
-from syncd.settings import GivenFile, Interval, Lists, ProxyUrl, Seconds, Url, named_files
+from syncd.settings import GivenFile, Interval, Lists, ProxyUrl, RedirectHosts, Seconds, Url, named_files
 
 if TYPE_CHECKING:
     from syncd.sources.signed_feed import SignedFeed
@@ -102,6 +102,7 @@ class FeedSource(SourceTable):
     client_key: GivenFile | None = None
     ca: GivenFile | None = None
     proxy: ProxyUrl | None = None
+    redirects: RedirectHosts = ()
     max_rows: Annotated[int, Field(gt=0)] = DEFAULT_CAPS.rows
     max_bytes: Annotated[int, Field(gt=0)] = DEFAULT_CAPS.length
 
@@ -124,6 +125,7 @@ class FeedSource(SourceTable):
             client_cert=self.client_cert,
             client_key=self.client_key,
             proxy=self.proxy,
+            redirects=self.redirects,
             deadline=self.deadline,
             caps=Caps(rows=self.max_rows, length=self.max_bytes),
             ages=self.max_ages(),
