@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 from typing import NoReturn
 
@@ -44,6 +45,32 @@ def test_a_list_that_nobody_keeps_up_is_critical(configured: World) -> None:
     configured.clock.forward(hours=5)
     told = "iwf.images: not verified for 8 hours: syncs do not run | 'iwf.images'=28800s;3600;25200\n"
     assert probe() == (2, f"SYNCD CRITICAL - {told}")
+
+
+def test_a_stale_mirror_is_a_warning_until_the_list_is_too_old(configured: World, tmp_path: Path) -> None:
+    """One edge of a CDN that is a version behind calls nobody at night; a mirror that stays behind does."""
+    configured.publish(full=rows(0, 3))
+    old = shutil.copytree(configured.partner.root, tmp_path / "old")
+    configured.publish(add=[row(7)])
+    syncd("sync")
+    configured.partner.root.rename(tmp_path / "new")
+    old.rename(configured.partner.root)
+    configured.clock.forward(minutes=10)
+    ran = syncd("sync")
+    assert ran.code == Outcome.UNREACHABLE.exit_code
+    assert "stale mirror: timestamp.json is version 2, older than version 3 held" in ran.err
+    code, line = probe()
+    assert (code, line.split(" | ")[0]) == (
+        1,
+        "SYNCD WARNING - iwf.images: stale mirror: timestamp.json is version 2, older than version 3 held",
+    )
+    configured.clock.forward(hours=8)
+    syncd("sync")
+    assert probe()[0] == 2
+    configured.partner.root.rename(old)
+    (tmp_path / "new").rename(configured.partner.root)
+    assert syncd("sync").code == 0
+    assert probe()[0] == 0
 
 
 def test_a_list_whose_source_is_no_longer_configured_is_a_warning(configured: World, tmp_path: Path) -> None:
