@@ -104,11 +104,16 @@ class DeadlineExceeded(SourceError):  # noqa: N818 - reads as what happened, in 
 
 
 class HttpStatusError(SourceError):
-    """The peer answered with a status that is not a success. ``retry_after`` is in seconds, if the peer sent it."""
+    """The peer answered with a status that is not a success. ``retry_after`` is in seconds, if the peer sent it.
 
-    def __init__(self, message: str, status: int, *, retry_after: float | None = None, hint: str = "") -> None:
+    ``page``: a web page came with it, so something in front of the peer may have answered.
+    """
+
+    def __init__(
+        self, message: str, status: int, *, retry_after: float | None = None, page: bool = False, hint: str = ""
+    ) -> None:
         super().__init__(message, hint=hint)
-        self.status, self.retry_after = status, retry_after
+        self.status, self.retry_after, self.page = status, retry_after, page
 
 
 class TruncatedError(SourceError):
@@ -128,8 +133,9 @@ class StaleMirrorError(SourceError):
     """A mirror or cache answered with a state older than one verified before, or with a part of the next one."""
 
     usual_hint = (
-        "one mirror or edge of a CDN lags behind and the next sync tries again; if it lasts, tell the peer's operator: "
-        "the cache has to be purged or, if a backup was restored there, its newest published files restored as well"
+        "one mirror, copy or edge of a CDN lags behind and the next sync tries again; if it lasts, tell the peer's "
+        "operator: the cache has to be purged or, if a backup was restored there, its newest published files restored "
+        "as well"
     )
 
     @classmethod

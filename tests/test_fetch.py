@@ -25,6 +25,7 @@ from syncd.errors import (
     HttpStatusError,
     MismatchError,
     SourceError,
+    StaleMirrorError,
     StoreError,
     TruncatedError,
     UsageError,
@@ -292,6 +293,7 @@ def test_a_page_of_a_firewall_is_said_to_be_that() -> None:
     ):
         peer.get("a", 100)
     assert "a firewall in front of the peer" in caught.value.hint
+    assert caught.value.page
 
 
 def test_a_page_instead_of_a_segment_is_said_to_be_that(tmp_path: Path) -> None:
@@ -309,6 +311,16 @@ def test_a_file_that_a_cache_does_not_know_yet_is_asked_for_again(tmp_path: Path
     with Server(answer(b"no", "404 Not Found"), answer(b"hello")) as server, open_http(server) as peer:
         assert peer.get_named("a", 100) == b"hello"
         assert ["cache-control: no-cache" in request.lower() for request in server.requests] == [False, True]
+
+
+def test_a_file_that_is_missing_past_caches_is_a_stale_mirror(tmp_path: Path) -> None:
+    """A mirror that has the metadata and not yet the files that it names lags behind."""
+    with Server(answer(b"no", "404 Not Found")) as server, open_http(server) as peer:
+        with pytest.raises(StaleMirrorError, match=r"stale mirror: a, which verified metadata names, is not there"):
+            peer.get_named("a", 100)
+        with pytest.raises(StaleMirrorError, match=r"stale mirror: a, which verified metadata names, is not there"):
+            peer.download("a", tmp_path / "part", len(BODY), SHA256)
+        assert len(server.requests) == 4
 
 
 def test_stream_yields_chunks_and_may_be_left_early() -> None:
@@ -473,7 +485,7 @@ def test_a_peer_that_asks_for_a_long_pause_is_not_pressed() -> None:
     [
         ("https://evil.example/steal?token=hunter2", "evil.example"),
         ("http://feed.example.org/plain", "feed.example.org"),
-        ("/elsewhere/hunter2", "127.0.0.1"),
+        ("/elsewhere/hunter2", r"127\.0\.0\.1:\d+"),
     ],
 )
 def test_redirects_are_refused_and_named_by_host(location: str, named: str) -> None:
@@ -970,9 +982,9 @@ def test_endless_download_never_exceeds_its_length(tmp_path: Path) -> None:
     assert target.stat().st_size <= 1_000_000
 
 
-def test_download_of_a_missing_file_is_asked_for_once(tmp_path: Path) -> None:
-    """A 404 is not retried."""
-    with Server(answer(b"", "404 Not Found")) as server, open_http(server) as peer:
+def test_download_of_a_refused_file_is_asked_for_once(tmp_path: Path) -> None:
+    """A 403 is not retried."""
+    with Server(answer(b"", "403 Forbidden")) as server, open_http(server) as peer:
         with pytest.raises(HttpStatusError):
             peer.download("a", tmp_path / "part", len(BODY), SHA256)
         assert len(server.requests) == 1
@@ -1032,11 +1044,11 @@ class HalfBroken(FilePeer):
         self.asked, self.under_way = list[str](), threading.Event()
 
     @contextlib.contextmanager
-    def open_tail(self, path: str, start: int, length: int) -> Iterator[Tail]:
+    def open_tail(self, path: str, start: int, length: int, *, fresh: bool = False) -> Iterator[Tail]:
         self.asked.append(path)
         if path != "big":
             self.under_way.wait(5)
-            raise HttpStatusError("no such file", 404)
+            raise HttpStatusError("no such file", 410)
         yield Tail(0, self._ones())
 
     def _ones(self) -> Iterator[bytes]:

@@ -63,6 +63,17 @@ def test_a_proxy_is_asked_for_a_tunnel_and_never_sees_the_token(port: int, autho
     assert "authorization" not in proxy.requests[0].lower()
 
 
+def test_a_proxy_may_speak_tls_itself(port: int, authority: Authority) -> None:
+    """The way to the proxy is encrypted too, and its certificate is checked."""
+    target = f"127.0.0.1:{port}"
+    with tunnel({target: port}, certificate=authority.certificate("proxy")) as proxy:
+        assert proxy.url.startswith("https://")
+        assert get(Endpoint(f"https://{target}/", ca=authority.file, proxy=proxy.url)) == b"hello"
+        with pytest.raises(SourceError, match=r"the certificate of .* is not trusted"):
+            get(Endpoint(f"https://{target}/", proxy=proxy.url))
+    assert len(proxy.requests) == 1
+
+
 def test_the_peers_certificate_is_checked_through_the_proxy(port: int) -> None:
     """A proxy that answers in the peer's place is not believed."""
     target = f"127.0.0.1:{port}"
@@ -71,6 +82,7 @@ def test_the_peers_certificate_is_checked_through_the_proxy(port: int) -> None:
         pytest.raises(SourceError, match=rf"{target} \(by way of the proxy {proxy.host}\) is not trusted"),
     ):
         get(Endpoint(f"https://{target}/", proxy=proxy.url))
+    assert len(proxy.requests) == 1
 
 
 def test_the_proxy_resolves_the_peers_name(port: int, authority: Authority) -> None:

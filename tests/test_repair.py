@@ -257,6 +257,7 @@ def test_a_rebuilt_feed_with_the_same_keys(running: World) -> None:
         running.partner, (*metadata_files(update.files), ("root.json", dict(update.files)["1.root.json"]))
     )
     assert running.root.read_bytes() == root
+    running.clock.forward(minutes=10)
     running.publish(full=rows(0, 31))
     assert running.sync().exit_code == 4
     retrust_partner(running)

@@ -355,6 +355,63 @@ def test_a_newer_timestamp_that_states_an_older_list_is_a_rollback(folder: Path,
         sync(folder, peer)
 
 
+def test_an_older_timestamp_with_keys_from_before_a_rotation_is_a_stale_mirror(
+    folder: Path, peer: MetadataPeer
+) -> None:
+    """A mirror that lags behind a rotation is no attack; a timestamp above ours with those keys is one."""
+    old = peer.files["metadata/timestamp.json"]
+    former = peer.online["timestamp"]
+    peer.rotate("timestamp")
+    peer.resign()
+    held = sync(folder, peer).versions["timestamp"]
+    peer.files["metadata/timestamp.json"] = old
+    with pytest.raises(StaleMirrorError, match=rf"version 2, older than version {held} held"):
+        sync(folder, peer)
+    peer.online["timestamp"] = former
+    peer.files["metadata/timestamp.json"] = edited(peer, "metadata/timestamp.json", "timestamp", {"version": held + 1})
+    with pytest.raises(TrustError, match="not signed by enough"):
+        sync(folder, peer)
+
+
+def test_a_restored_backup_that_is_signed_again_is_a_rollback(folder: Path, peer: MetadataPeer) -> None:
+    """No cache has a timestamp that was signed after ours, whatever its number: its publisher went back."""
+    old = dict(peer.files)
+    peer.publish("images", 2)
+    peer.publish("images", 3)
+    sync(folder, peer)
+    peer.files, peer.now = old, NOW + timedelta(hours=1)
+    peer.resign()
+    with pytest.raises(
+        RollbackError,
+        match=r"timestamp\.json is version 3, older than version 4 held, but was signed later and states an older list",
+    ) as caught:
+        sync(folder, peer, now=peer.now)
+    assert "a backup was restored" in caught.value.hint
+
+
+def test_a_lower_timestamp_with_the_same_lists_is_a_stale_mirror(folder: Path, peer: MetadataPeer) -> None:
+    """A publisher that only lost signatures has nothing to restore: its next ones are above ours."""
+    old = dict(peer.files)
+    peer.resign()
+    peer.resign()
+    sync(folder, peer)
+    peer.files, peer.now = old, NOW + timedelta(hours=1)
+    peer.resign()
+    with pytest.raises(StaleMirrorError, match="version 3, older than version 4 held"):
+        sync(folder, peer, now=peer.now)
+
+
+def test_a_lost_root_is_a_stale_mirror(folder: Path, peer: MetadataPeer) -> None:
+    """A root that was seen before and is not there now is a file that is missing: no timestamp states it."""
+    peer.rotate("timestamp", *peer.online["timestamp"], new_key())
+    floors = sync(folder, peer).floors
+    peer.cached = {"metadata/2.root.json": None}
+    assert sync(folder.with_name("lost"), peer, floors).versions["root"] == 2  # asked past caches
+    del peer.files["metadata/2.root.json"]
+    with pytest.raises(StaleMirrorError, match="root metadata is version 1, but version 2 was seen before"):
+        sync(folder.with_name("empty"), peer, floors)
+
+
 def test_a_cached_404_of_the_next_root_is_asked_for_again(folder: Path, peer: MetadataPeer) -> None:
     """A cache that was asked before the rotation keeps its 404 for a while; keys of the new root are no attack."""
     sync(folder, peer)
@@ -400,8 +457,12 @@ def test_floors_hold_where_local_metadata_was_lost(folder: Path, peer: MetadataP
     [Floors(root=2), Floors(timestamp=3), Floors(snapshot=3), Floors(roles={"lists": 3}), Floors(roles={"targets": 2})],
 )
 def test_each_floor_holds_by_itself(folder: Path, peer: MetadataPeer, floors: Floors) -> None:
-    """Every role has a floor of its own; at the floor is not below it. An older timestamp is a stale mirror's."""
-    with pytest.raises(StaleMirrorError if floors.timestamp else RollbackError, match="was seen before"):
+    """Every role has a floor of its own; at the floor is not below it.
+
+    An older timestamp, or a root that is not there, is a stale mirror's.
+    """
+    stale = floors.timestamp or floors.root
+    with pytest.raises(StaleMirrorError if stale else RollbackError, match="was seen before"):
         sync(folder, peer, floors)
     assert sync(folder, peer, Floors(1, 2, 2, {"lists": 2, "targets": 1, "gone": 7})).versions["lists"] == 2
 
@@ -551,7 +612,8 @@ def test_a_role_with_a_strange_name_is_refused(folder: Path, peer: MetadataPeer,
         ("metadata/2.root.json", SourceError("no route to host")),
         ("metadata/2.root.json", HttpStatusError("answered 500", 500)),
         ("metadata/timestamp.json", HttpStatusError("answered 404", 404)),
-        ("metadata/2.snapshot.json", HttpStatusError("answered 403", 403)),
+        ("metadata/timestamp.json", HttpStatusError("answered 403", 403)),
+        ("metadata/2.snapshot.json", HttpStatusError("answered 403 with a web page", 403, page=True)),
         ("metadata/2.lists.json", SourceError("connection reset")),
     ],
 )
@@ -568,6 +630,25 @@ def test_no_newer_root_by_either_status(folder: Path, peer: MetadataPeer, status
     """403 and 404 for the next root both mean that there is none: object stores answer with either."""
     peer.faults["metadata/2.root.json"] = HttpStatusError("no", status)
     assert sync(folder, peer).versions["root"] == 1
+
+
+def test_a_firewalls_page_does_not_say_that_there_is_no_newer_root(folder: Path, peer: MetadataPeer) -> None:
+    """It did not come from the feed's files: the root that it hides may revoke a stolen key."""
+    sync(folder, peer)
+    peer.faults["metadata/2.root.json"] = blocked = HttpStatusError("answered 403 with a web page", 403, page=True)
+    with pytest.raises(HttpStatusError) as caught:
+        sync(folder, peer)
+    assert caught.value is blocked
+    peer.faults["metadata/2.root.json"] = HttpStatusError("answered 404 with a web page", 404, page=True)
+    assert sync(folder, peer).versions["root"] == 1
+
+
+def test_an_object_stores_403_for_a_version_is_a_stale_mirror(folder: Path, peer: MetadataPeer) -> None:
+    """Stores that do not let us list their files answer 403 for one that is not there yet."""
+    peer.faults["metadata/2.snapshot.json"] = HttpStatusError("answered 403", 403)
+    with pytest.raises(StaleMirrorError, match=r"2\.snapshot\.json, .* is not there yet \(403\)"):
+        sync(folder, peer)
+    assert peer.requests.count("metadata/2.snapshot.json") == 2
 
 
 def test_a_list_role_that_is_not_served_is_no_missing_root(folder: Path, peer: MetadataPeer) -> None:

@@ -14,11 +14,11 @@ from pathlib import Path
 class Tunnel:
     """A proxy. ``requests`` are its CONNECT requests; ``names`` maps the names that it alone can resolve to ports."""
 
-    def __init__(self, names: Mapping[str, int], status: int) -> None:
+    def __init__(self, names: Mapping[str, int], status: int, context: ssl.SSLContext | None) -> None:
         self.names, self.status, self.requests = names, status, list[str]()
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-        self.host = self.url.removeprefix("http://")
+        self._listener, self._context = socket.create_server(("127.0.0.1", 0)), context
+        self.host = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        self.url = f"{'https' if context else 'http'}://{self.host}"
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
@@ -31,8 +31,8 @@ class Tunnel:
                 client, _ = self._listener.accept()
                 threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
-    def _serve(self, client: socket.socket) -> None:
-        with client, contextlib.suppress(OSError):
+    def _serve(self, accepted: socket.socket) -> None:
+        with contextlib.suppress(OSError), self._secured(accepted) as client:
             request = b""
             while b"\r\n\r\n" not in request:
                 received = client.recv(4096)
@@ -49,6 +49,9 @@ class Tunnel:
                 threading.Thread(target=_copy, args=(client, peer), daemon=True).start()
                 _copy(peer, client)
 
+    def _secured(self, accepted: socket.socket) -> socket.socket:
+        return self._context.wrap_socket(accepted, server_side=True) if self._context else accepted
+
 
 def _copy(source: socket.socket, target: socket.socket) -> None:
     with contextlib.suppress(OSError):
@@ -58,10 +61,19 @@ def _copy(source: socket.socket, target: socket.socket) -> None:
 
 
 @contextlib.contextmanager
-def tunnel(names: Mapping[str, int], status: int = 200) -> Iterator[Tunnel]:
-    """Run a proxy that knows ``names``, or answers every request with another ``status``."""
-    with contextlib.closing(Tunnel(names, status)) as proxy:
+def tunnel(
+    names: Mapping[str, int], status: int = 200, certificate: tuple[Path, Path] | None = None
+) -> Iterator[Tunnel]:
+    """Run a proxy that knows ``names``, or answers every request with another ``status``; it may speak TLS."""
+    context = _server_context(certificate) if certificate else None
+    with contextlib.closing(Tunnel(names, status, context)) as proxy:
         yield proxy
+
+
+def _server_context(certificate: tuple[Path, Path]) -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(*certificate)
+    return context
 
 
 @dataclass(frozen=True)
@@ -75,8 +87,7 @@ class Served:
 @contextlib.contextmanager
 def served(folder: Path, certificate: tuple[Path, Path], redirect: str = "") -> Iterator[Served]:
     """Serve ``folder`` with TLS, or redirect every request to an address."""
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(*certificate)
+    context = _server_context(certificate)
     requests: list[str] = []
 
     class Handler(SimpleHTTPRequestHandler):

@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-from syncd.errors import HttpStatusError, StoreError, SyncdError
+from syncd.errors import StoreError, SyncdError
 from syncd.feed import layout
 from syncd.feed.folder import TRUST, FeedFolder
 from syncd.feed.proof import SignedManifest, prove_manifest, target_of
@@ -29,7 +29,6 @@ from syncd.model import ListName
 from syncd.trust import client
 from syncd.trust.values import Floors, TrustedFeed
 
-_NOT_FOUND: Final = 404
 _PRIVATE: Final = 0o700
 
 
@@ -62,15 +61,7 @@ class Follower:
     def manifest(self, trusted: TrustedFeed, name: ListName) -> SignedManifest:
         """Fetch a list's newest manifest. Raises as `prove_manifest`, and `SourceError`."""
         target = target_of(trusted, name)
-        try:
-            content = self._peer.get_named(layout.manifest_path(name, target.sha256), target.length)
-        except HttpStatusError as error:
-            if error.status == _NOT_FOUND:
-                error.hint = (
-                    f"the feed signs a manifest of {name} that it does not serve: a mirror may lag behind; if it "
-                    "lasts, tell its operator"
-                )
-            raise
+        content = self._peer.get_named(layout.manifest_path(name, target.sha256), target.length)
         return prove_manifest(trusted, name, content)
 
     def obtain(

@@ -1,4 +1,4 @@
-"""What an HTTP peer did instead of sending the file, as our errors."""
+"""Errors for the answers of an HTTP peer that are not the file."""
 
 import re
 import socket
@@ -25,7 +25,7 @@ _HINTS: Final = {
 }
 _PAGE_HINTS: Final = {
     403: "a firewall in front of the peer may refuse this machine, or the peer does not permit this: ask its operator "
-    "to admit the address of this machine, and to grant the list",
+    "to admit the address of this machine, to grant the list, and to answer 404 for files that are not there",
 }
 _CLOCK: Final = "if this machine's clock is right, the peer's operator must replace the certificate"
 _DATED: Final = {9: _CLOCK, 10: _CLOCK}
@@ -60,6 +60,7 @@ def refusal(response: httpx.Response, path: str, now: datetime, permitted: Colle
         f"{host} answered {status} to {path}{' with a web page' if page else ''}{later}",
         status,
         retry_after=pause,
+        page=page,
         hint=hint or _HINTS.get(status, PEER_TROUBLE),
     )
 
@@ -76,8 +77,10 @@ def is_html(response: httpx.Response) -> bool:
 
 
 def is_page(response: httpx.Response, start: bytes) -> bool:
-    """Return True if a body that begins with ``start``, without white space, is a web page. Metadata is JSON, and a
-    segment begins with ARROW1."""
+    """Return True if a body that begins with ``start``, without white space, is a web page.
+
+    Metadata is JSON, and a segment begins with ARROW1.
+    """
     if start.startswith(b"<"):
         return True
     return is_html(response) and not start.startswith(b"{") and not b"ARROW1".startswith(start[:6])

@@ -13,7 +13,7 @@ from typing import Final, Self, TypeVar
 
 import stamina
 
-from syncd.errors import HttpStatusError, MismatchError, SourceError, TruncatedError
+from syncd.errors import HttpStatusError, MismatchError, SourceError, StaleMirrorError, TruncatedError
 from syncd.fetch.endpoint import Deadline
 from syncd.fetch.part import Part, Progress
 
@@ -116,14 +116,15 @@ class Peer(abc.ABC):
         """Return the bytes of a file that verified metadata names. Raises as `get`.
 
         The file was published before the metadata. If it is not there, a cache may remember a time before, so it is
-        asked for once more, past caches.
+        asked for once more, past caches. Raises `StaleMirrorError` if that does not help.
         """
         try:
             return self.get(path, limit)
         except HttpStatusError as error:
             if error.status != NOT_FOUND:
                 raise
-        return self.get(path, limit, fresh=True)
+        with _stale_if_missing(path):
+            return self.get(path, limit, fresh=True)
 
     def download(self, path: str, target: Path, length: int, sha256: str, progress: Progress | None = None) -> None:
         """Fetch ``path`` into ``target``, or the rest of it, and verify ``length`` and ``sha256``.
@@ -175,7 +176,8 @@ class Peer(abc.ABC):
             except HttpStatusError as error:
                 if error.status != NOT_FOUND:
                     raise
-                tail = opened.enter_context(self.open_tail(job.path, start, job.length, fresh=True))
+                with _stale_if_missing(job.path):
+                    tail = opened.enter_context(self.open_tail(job.path, start, job.length, fresh=True))
             yield tail
 
     def _retried(self, work: Callable[[], _T]) -> _T:
@@ -246,6 +248,16 @@ def checked_path(path: str) -> str:
     if not all(_SEGMENT.fullmatch(name) for name in path.split("/")):
         raise SourceError("the peer's metadata names a path that cannot be in a feed", hint="tell its operator")
     return path
+
+
+@contextlib.contextmanager
+def _stale_if_missing(path: str) -> Iterator[None]:
+    try:
+        yield
+    except HttpStatusError as error:
+        if error.status == NOT_FOUND:
+            raise StaleMirrorError.of(f"{path}, which verified metadata names, is not there (404)") from error
+        raise
 
 
 def too_large(path: str, limit: int) -> SourceError:

@@ -6,10 +6,11 @@ Additions to ngclient, and why:
 - it would accept a rollback after its metadata was lost: `Floors` are checked as well;
 - it silently drops a second timestamp of the same version: here that is an `EquivocationError`;
 - it takes the answer of a lagging cache for an attack: here it asks again past caches, and an older timestamp is a
-  `StaleMirrorError`. Only a newer one that states older lists is a `RollbackError`;
+  `StaleMirrorError`. Only one that was signed later and states older lists is a `RollbackError`;
 - it reads the system clock: here ``now`` is an argument.
 """
 
+import contextlib
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -23,7 +24,7 @@ from tuf.api.exceptions import (
     RepositoryError,
     UnsignedMetadataError,
 )
-from tuf.api.metadata import Metadata, Signed, Targets, Timestamp
+from tuf.api.metadata import Metadata, Root, Signed, Targets, Timestamp
 from tuf.ngclient import Updater, UpdaterConfig
 
 from syncd import files
@@ -37,9 +38,19 @@ from syncd.errors import (
     SyncdError,
 )
 from syncd.trust.fetcher import METADATA, Fetcher, MetadataPeer
+from syncd.trust.floors import check_floors, older_timestamp
 from syncd.trust.offline import VerifiedMetadata, delegated_roles, trusted_feed, verify, verify_offline
 from syncd.trust.parse import local_root_hint, parse, translate, typed_errors
-from syncd.trust.values import LISTS, TARGETS_LIMIT, TOP_LEVEL_ROLES, Floors, TrustedFeed, role_of, size_limit
+from syncd.trust.values import (
+    LISTS,
+    TARGETS_LIMIT,
+    TIMESTAMP,
+    TOP_LEVEL_ROLES,
+    Floors,
+    TrustedFeed,
+    role_of,
+    size_limit,
+)
 
 __all__ = ["Floors", "MetadataPeer", "TrustedFeed", "refresh", "stored_expiries", "verify_offline"]
 
@@ -51,7 +62,6 @@ _CACHED_ROOT: Final = (
     "a cache may answer that there is no newer root although the publisher changed its keys: have it purged, and let "
     "it keep no 404 for metadata. Otherwise "
 )
-
 _CONFIG: Final = UpdaterConfig(
     max_root_rotations=256,
     root_max_length=size_limit("root"),
@@ -93,7 +103,7 @@ def _verified(folder: Path, root: bytes, fetcher: Fetcher, floors: Floors, now: 
     root_version, timestamp_version = _update(folder, root, fetcher, now)
     verified = _verify_folder(folder, root, root_version, timestamp_version)
     _check_one_timestamp(fetcher, verified)
-    _check_floors(verified, floors)
+    check_floors(verified, floors)
     return verified
 
 
@@ -127,21 +137,38 @@ def _update(folder: Path, root: bytes, fetcher: Fetcher, now: datetime) -> tuple
         except ExpiredMetadataError as error:
             raise _expired(trusted, fetcher, now) from error
         except (RepositoryError, ValueError) as error:
-            raise _rejection(error, trusted, fetcher) from error
+            raise _rejection(error, trusted, fetcher, folder) from error
     return trusted.root.version, trusted.timestamp.version
 
 
-def _rejection(error: Exception, trusted: Mapping[str, Signed], fetcher: Fetcher) -> SyncdError:
+def _rejection(error: Exception, trusted: Mapping[str, Signed], fetcher: Fetcher, folder: Path) -> SyncdError:
     """Return the error for an answer that ngclient rejects."""
     held = trusted.get("timestamp")
-    if isinstance(error, BadVersionNumberError) and fetcher.name == "timestamp.json" and held is not None:
-        version = parse(Timestamp, fetcher.content, fetcher.name).signed.version  # ngclient has verified its signatures
-        if version < held.version:
-            return StaleMirrorError.of(f"{fetcher.name} is version {version}, older than version {held.version} held")
+    if fetcher.name == TIMESTAMP and isinstance(held, Timestamp) and isinstance(error, RepositoryError):
+        fetched = _once_signed(error, fetcher, folder, trusted["root"].version)
+        if fetched and fetched.version < held.version:
+            return older_timestamp(fetched, held)
     rejected = translate(error, fetcher.name)
     if isinstance(error, UnsignedMetadataError) and fetcher.no_newer_root:
         rejected.hint = _CACHED_ROOT + rejected.hint
     return rejected
+
+
+def _once_signed(error: RepositoryError, fetcher: Fetcher, folder: Path, root_version: int) -> Timestamp | None:
+    """Return the rejected timestamp if its signatures are valid, be it with keys from before a rotation."""
+    if isinstance(error, BadVersionNumberError):  # ngclient verifies the signatures first
+        return parse(Timestamp, fetcher.content, TIMESTAMP).signed
+    if not isinstance(error, UnsignedMetadataError):
+        return None
+    fetched = parse(Timestamp, fetcher.content, TIMESTAMP)
+    for version in range(root_version - 1, 0, -1):
+        former = _read(folder, f"{version}.root.json")
+        if former is None:
+            break
+        with contextlib.suppress(UnsignedMetadataError):
+            parse(Root, former, "root").signed.verify_delegate("timestamp", fetched.signed_bytes, fetched.signatures)
+            return fetched.signed
+    return None
 
 
 def _open_updater(folder: Path, root: bytes, fetcher: Fetcher, now: datetime) -> Updater:
@@ -190,49 +217,12 @@ def _read(folder: Path, name: str) -> bytes | None:
 def _check_one_timestamp(fetcher: Fetcher, verified: VerifiedMetadata) -> None:
     """Reject a second timestamp of the version we hold: ngclient verifies it, then silently drops it."""
     held = verified.timestamp
-    fetched = parse(Timestamp, fetcher.timestamp, "timestamp.json").signed
+    fetched = parse(Timestamp, fetcher.timestamp, TIMESTAMP).signed
     if fetched.version == held.version and fetched != held:
         raise EquivocationError(
             f"the feed's timestamp version {held.version} was signed twice with different content",
             hint="keep both as evidence and ask the publisher; do not use this feed until it is explained",
         )
-
-
-def _check_floors(verified: VerifiedMetadata, floors: Floors) -> None:
-    """Reject versions older than those seen before, even if the local metadata was lost.
-
-    With an older timestamp, an old state as a whole is being served: a stale mirror. A newer one must not state less.
-    """
-    below = {"root": floors.root}
-    if not _keys_replaced(verified, floors.root, "timestamp"):
-        below |= {"timestamp": floors.timestamp}
-    if not _keys_replaced(verified, floors.root, "snapshot"):
-        below |= {"snapshot": floors.snapshot, **floors.roles}
-    for role, floor in below.items():
-        version = verified.versions.get(role, floor)  # a role that targets no longer delegates to is not a rollback
-        if version >= floor:
-            continue
-        message = f"the feed's {role} metadata is version {version}, but version {floor} was seen before"
-        if verified.timestamp.version < below.get("timestamp", 0):
-            raise StaleMirrorError.of(message)
-        raise RollbackError(
-            message,
-            hint="a newer timestamp states an older list: ask the publisher whether a backup was restored there; if "
-            "the feed was rebuilt, see `syncd retrust`",
-        )
-
-
-def _keys_replaced(verified: VerifiedMetadata, former_version: int, role: str) -> bool:
-    """Return True if metadata that ``role`` signed under an earlier root would no longer verify.
-
-    If a thief of a role's keys drove its version number up, the publisher undoes that by rotating the keys: floors
-    from before must not block the feed then (5.3.11).
-    """
-    former = next((root for root in verified.roots if root.version == former_version), None)
-    if former is None:
-        return False
-    kept = set(former.roles[role].keyids).intersection(verified.root.roles[role].keyids)
-    return len(kept) < verified.root.roles[role].threshold
 
 
 def _remove_left_overs(folder: Path) -> None:

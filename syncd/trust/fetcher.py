@@ -7,11 +7,12 @@ from tuf.api.exceptions import DownloadHTTPError
 from tuf.ngclient import FetcherInterface
 
 from syncd.errors import HttpStatusError, StaleMirrorError, TrustError
-from syncd.trust.values import TARGETS_LIMIT, role_of, size_limit
+from syncd.trust.values import TARGETS_LIMIT, TIMESTAMP, role_of, size_limit
 
 METADATA: Final = "metadata/"
-_NO_SUCH_ROOT: Final = frozenset({403, 404})  # object stores answer 403 for a missing file
-_NOT_FOUND: Final = 404
+_FORBIDDEN: Final = 403
+_MISSING: Final = frozenset({_FORBIDDEN, 404})
+"""Statuses for a missing file: object stores answer 403, with XML. With a web page, 403 is a firewall's."""
 
 
 class MetadataPeer(Protocol):
@@ -48,13 +49,15 @@ class Fetcher(FetcherInterface):
             # The role's own limit holds even if a larger length was signed, which ngclient would read.
             self.content = self._limited(url, min(max_length, size_limit(role_of(self.name))))
         except HttpStatusError as error:
-            if role_of(self.name) == "root" and error.status in _NO_SUCH_ROOT:
+            if error.status not in _MISSING or (error.status == _FORBIDDEN and error.page) or self.name == TIMESTAMP:
+                raise
+            if role_of(self.name) == "root":
                 self.no_newer_root = True
                 raise DownloadHTTPError(error.message, error.status) from error  # ngclient: no newer root
-            if error.status == _NOT_FOUND and self.name != "timestamp.json":
-                raise StaleMirrorError.of(f"{self.name}, which newer metadata names, is not there yet (404)") from error
-            raise
-        if self.name == "timestamp.json":
+            raise StaleMirrorError.of(
+                f"{self.name}, which newer metadata names, is not there yet ({error.status})"
+            ) from error
+        if self.name == TIMESTAMP:
             self.timestamp = self.content
         return self.content
 

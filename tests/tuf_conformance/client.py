@@ -24,6 +24,7 @@ from syncd import files
 from syncd.errors import SyncdError
 from syncd.fetch import Deadline, Endpoint, open_peer
 from syncd.trust import client
+from syncd.trust.fetcher import Fetcher
 
 PINNED = "pinned-root"
 TARGETS = "targets/"  # below the address above metadata/, in every repository of the suite
@@ -40,7 +41,7 @@ def refresh(folder: Path, url: str, now: datetime) -> None:
     """Refresh, and verify what is on disk again."""
     pinned = (folder / PINNED).read_bytes()
     with open_peer(Endpoint(url.removesuffix("metadata/")), Deadline(SECONDS)) as peer:
-        fetcher = client._Fetcher(peer)
+        fetcher = Fetcher(peer)
         with files.lock(folder / ".lock", "conformance"):
             client._remove_left_overs(folder)
             root, timestamp = client._update(folder, pinned, fetcher, now)
@@ -52,7 +53,7 @@ def download(folder: Path, arguments: argparse.Namespace, now: datetime) -> None
     """Find targets by TUF's own walk through delegations, and fetch them."""
     with open_peer(Endpoint(arguments.metadata_url.removesuffix("metadata/")), Deadline(SECONDS)) as peer:
         pinned = (folder / PINNED).read_bytes()
-        updater = client._open_updater(folder, pinned, client._Fetcher(peer), now)
+        updater = client._open_updater(folder, pinned, Fetcher(peer), now)
         updater.target_dir = arguments.target_dir
         for name in arguments.target_name:
             found = updater.get_targetinfo(name)
