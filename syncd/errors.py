@@ -73,10 +73,13 @@ class ConfigError(UsageError):
 
 
 class RowError(UsageError):
-    """A row of a list file is wrong. ``line`` counts from 1. The value itself is never shown."""
+    """A row of a list file is wrong. ``line`` counts from 1. The value itself is never shown.
 
-    def __init__(self, file: str, line: int, column: str, reason: str) -> None:
-        super().__init__(f"{file}, line {line}, column {column}: {reason}")
+    In a JSON document ``unit`` is "item": it may be a single line, so its items are counted.
+    """
+
+    def __init__(self, file: str, line: int, column: str, reason: str, unit: str = "line") -> None:
+        super().__init__(f"{file}, {unit} {line}, column {column}: {reason}")
         self.file, self.line, self.column, self.reason = file, line, column, reason
 
 

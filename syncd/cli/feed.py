@@ -14,6 +14,8 @@ from syncd.feed import layout
 from syncd.feed.folder import FeedFolder
 from syncd.feed.signed import load_repository
 from syncd.listfile import ListFiles
+from syncd.listfile.beside import unchecked_signatures
+from syncd.listfile.profile import READY, chosen
 from syncd.model import list_name
 from syncd.pipeline.guard import PartnersGuard
 from syncd.publish import author
@@ -62,12 +64,27 @@ def init(
 def publish(
     feed: Feed,
     name: OneList,
-    full: Annotated[Path | None, typer.Option(metavar="FILE", help="The whole list, as it is to be.")] = None,
+    full: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The whole list, as it is to be; - reads standard input.")
+    ] = None,
     add: Annotated[Path | None, typer.Option(metavar="FILE", help="Rows to add or to relabel.")] = None,
     remove: Annotated[Path | None, typer.Option(metavar="FILE", help="Rows to remove.")] = None,
     new: Annotated[bool, typer.Option("--new", help="Create one more list; refused if it already exists.")] = False,
     skip_bad: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Skip bad rows, and write them with reasons to FILE.")
+    ] = None,
+    algorithm: Annotated[
+        str | None, typer.Option(metavar="A", help="The algorithm of every row, if the file does not state it.")
+    ] = None,
+    columns: Annotated[
+        str | None,
+        typer.Option("--map", metavar="NAME=COLUMN,...", help="The columns to read, such as digest=MD5,entry=ID."),
+    ] = None,
+    delimiter: Annotated[
+        str | None, typer.Option(metavar="C", help="The character between values; default: found in the header.")
+    ] = None,
+    profile: Annotated[
+        str | None, typer.Option(metavar="NAME|FILE", help=f"A saved map, or one of {', '.join(READY)}.")
     ] = None,
     max_removed: MaxRemoved = None,
     max_added: MaxAdded = None,
@@ -79,11 +96,13 @@ def publish(
 ) -> int:
     """Publish the next version of a list.
 
-    Files are CSV with a header, or NDJSON, with the columns algorithm,digest,entry,label. Only algorithm and digest are
-    required. A row to remove may give only the entry, or only the digest to remove all its entries. --full is compared
-    with the published version, so that followers fetch only the difference; if nothing differs, nothing is published.
-    A bad row stops the command, which names file, line and column, unless --skip-bad is given. To add a list to a feed
-    that already has one, give --new: a typing error in a name then creates no list.
+    Files are CSV with a header, or JSON, with the columns algorithm,digest,entry,label. Only algorithm and digest are
+    required. One digest a line and the output of md5sum need --algorithm; other columns need --map or --profile. Files
+    may be compressed (gz, xz, zip); FILE.sha256 beside a file is checked. A row to remove may give only the entry, or
+    only the digest to remove all its entries. --full is compared with the published version, so that followers fetch
+    only the difference; if nothing differs, nothing is published. A bad row stops the command, which names file, line
+    and column, unless --skip-bad is given. To add a list to a feed that already has one, give --new: a typing error in
+    a name then creates no list.
 
     A change that is larger than usual is not published: the command shows its counts and a code, and ends with exit
     code 3. The same command with --accept CODE publishes exactly those rows. Changes count together with those of the
@@ -102,10 +121,12 @@ def publish(
       syncd feed publish /srv/feed --list images --full all.csv
       syncd feed publish /srv/feed --list images --add new.csv --remove gone.csv
       syncd feed publish /srv/feed --list images --full all.csv --dry-run
+      syncd feed publish /srv/feed --list images --full md5.txt --algorithm md5
+      syncd feed publish /srv/feed --list images --full e.csv --map digest=MD5,entry=ID --algorithm md5
     """
     limits = chosen_limits(max_removed, max_added)
     folder = FeedFolder(feed)
-    files = ListFiles(full, add, remove, skip_bad)
+    files = ListFiles(full, add, remove, skip_bad, chosen(profile, columns, delimiter, algorithm))
     author.keep_apart(feed, *filter(None, [skip_bad]))
     listed = list_name(name)
     refuse_operators(feed, _OPERATORS)
@@ -115,6 +136,8 @@ def publish(
     with progress(f"publishing {listed}") as report:
         read = partial(files.read, progress=lambda done, total: report("reading", done, total))
         published = guard.publish(listed, read, signers, new=new, dry_run=dry_run)
+    for signature in unchecked_signatures(filter(None, [full, add, remove])):
+        note(f"{signature.name} was not checked: that needs the signer's key; check it before you publish")
     if published.skipped:
         note(f"{count(published.skipped, 'bad row')} left out: see {skip_bad}")
     return show_publication(published, guard.judgement, dry_run=dry_run, as_json=as_json)

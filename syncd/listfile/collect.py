@@ -26,7 +26,8 @@ _HEADER: Final = b"file,line,column,reason,original\n"
 class BadRows:
     """Bad rows: written to a file if one is given; otherwise the first one of the list file is kept."""
 
-    def __init__(self, source: Path, target: Path | None, sink: IO[bytes] | None) -> None:
+    def __init__(self, source: Path, target: Path | None, sink: IO[bytes] | None, unit: str = "line") -> None:
+        self._unit = unit
         self._source, self._target, self._sink = source, target, sink
         self._first: RowError | None = None
         self.count = 0
@@ -46,7 +47,7 @@ class BadRows:
         self.count += 1
         if self._sink is None or self._target is None:
             if self._first is None or line < self._first.line:
-                self._first = row_error(self._source, line, *fault)
+                self._first = row_error(self._source, line, *fault, self._unit)
             return
         with storage(self._target, "write"):
             self._sink.write(_quoted(os.fsencode(self._source.name)))
@@ -80,14 +81,14 @@ def _quoted(value: bytes) -> bytes:
 
 
 @contextlib.contextmanager
-def bad_rows(source: Path, target: Path | None, *, append: bool = False) -> Iterator[BadRows]:
+def bad_rows(source: Path, target: Path | None, *, append: bool = False, unit: str = "line") -> Iterator[BadRows]:
     """Collect the bad rows of ``source`` in ``target``, which is replaced; without a target, keep only the first.
 
     ``append``: add them to the bad rows of another list file. Raises `UsageError` if ``target`` is another kind of
     file, such as a list file or a key, and `StoreError` if it cannot be written.
     """
     if target is None:
-        yield BadRows(source, None, None)
+        yield BadRows(source, None, None, unit)
         return
     with storage(target, "write"):
         _check_replaceable(target)
@@ -99,7 +100,7 @@ def bad_rows(source: Path, target: Path | None, *, append: bool = False) -> Iter
                 os.fchmod(sink.fileno(), PRIVATE_FILE)
             if not append:
                 sink.write(_HEADER)
-        yield BadRows(source, target, sink)
+        yield BadRows(source, target, sink, unit)
     finally:
         with storage(target, "write"):
             sink.close()

@@ -11,7 +11,8 @@ from typing import Final
 from syncd.files import storage
 from syncd.format.segment import Segment
 from syncd.listfile.collect import BadRows, Sorter, bad_rows
-from syncd.listfile.parsers import CsvParser, Part, Report, Row, parse_lines, parsed
+from syncd.listfile.detect import parsed
+from syncd.listfile.parsers import CsvParser, Part, Report, Row, parse_lines
 from syncd.listfile.text import WHOLE_LINE, Block, ListFile, open_list, row_error
 from syncd.listfile.values import BadRow, Columns, character_fault, decode_digests, digest_fault
 from syncd.model import Algorithm
@@ -29,8 +30,8 @@ def load_digests(path: Path, scratch: Path) -> Mapping[Algorithm, Segment]:
     cannot be written.
     """
     with (
-        open_list(path) as source,
-        bad_rows(path, None) as bad,
+        open_list(path, scratch=scratch) as source,
+        bad_rows(path, None, unit=source.unit) as bad,
         storage(scratch, "sort digests in"),
         Sorter(scratch) as sorter,
     ):

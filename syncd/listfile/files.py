@@ -1,12 +1,13 @@
 """List files as a batch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from syncd.errors import UsageError
 from syncd.files import storage
 from syncd.format.batch import Batch, Changes, WholeList
 from syncd.listfile.load import Progress, load_removals, load_rows
+from syncd.listfile.profile import Profile
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,12 @@ class ListFiles:
     skip_bad: Path | None = None
     """the file for bad rows; None: the first bad row raises"""
 
+    profile: Profile = field(default_factory=Profile)
+    """the places of the values, if the files do not name their columns as syncd does"""
+
     def __post_init__(self) -> None:
+        if [self.full, self.add, self.remove].count(Path("-")) > 1:
+            raise UsageError("standard input can be one file only", hint="name a file for the other")
         if (self.full is None) == (self.add is None and self.remove is None):
             raise UsageError(
                 "give the whole list, or rows to add or remove",
@@ -32,7 +38,9 @@ class ListFiles:
     def read(self, scratch: Path, progress: Progress | None = None) -> Batch:
         """Read the files into a batch whose columns stay in the folder ``scratch``. Raises as `load_rows`."""
         if self.full is not None:
-            whole = load_rows(self.full, _folder(scratch, "full"), skip_bad=self.skip_bad, progress=progress)
+            whole = load_rows(
+                self.full, _folder(scratch, "full"), skip_bad=self.skip_bad, progress=progress, profile=self.profile
+            )
             if not whole.segments:
                 raise UsageError(
                     f"{self.full} contains no rows", hint="to empty a list, remove its entries with --remove"
@@ -40,12 +48,16 @@ class ListFiles:
             return WholeList(whole.segments, whole.skipped, whole.read)
         changes = Changes()
         if self.add is not None:
-            loaded = load_rows(self.add, _folder(scratch, "add"), skip_bad=self.skip_bad, progress=progress)
+            loaded = load_rows(
+                self.add, _folder(scratch, "add"), skip_bad=self.skip_bad, progress=progress, profile=self.profile
+            )
             adds = {algorithm: segment.rows() for algorithm, segment in loaded.segments.items()}
             changes = Changes(adds, skipped=loaded.skipped, read=loaded.read)
         if self.remove is not None:
             both = self.add is not None
-            named = load_removals(self.remove, _folder(scratch, "remove"), skip_bad=self.skip_bad, append=both)
+            named = load_removals(
+                self.remove, _folder(scratch, "remove"), skip_bad=self.skip_bad, append=both, profile=self.profile
+            )
             skipped, read = changes.skipped + named.skipped, changes.read + named.read
             changes = Changes(changes.add, named.removals, skipped, read)
         return changes

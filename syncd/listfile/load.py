@@ -20,7 +20,9 @@ from syncd.format.checksum import entry_bytes
 from syncd.format.rows import Digests, Rows
 from syncd.format.segment import Segment
 from syncd.listfile.collect import BadRows, Sorter, bad_rows
-from syncd.listfile.parsers import Part, parsed
+from syncd.listfile.detect import parsed
+from syncd.listfile.parsers import Part
+from syncd.listfile.profile import Profile
 from syncd.listfile.text import ListFile, open_list
 from syncd.listfile.values import (
     Columns,
@@ -36,6 +38,7 @@ from syncd.model import KNOWN_ALGORITHMS, Algorithm
 Progress = Callable[[int, int], None]
 """Receives the bytes read so far, and the size of the file."""
 
+_PLAIN: Final = Profile()
 _TO_ADD: Final = (frozenset({"algorithm", "digest"}),)
 _TO_REMOVE: Final = (frozenset({"algorithm", "digest"}), frozenset({"entry"}))
 
@@ -73,20 +76,25 @@ class LoadedRemovals(LoadedFile):
 
 
 def load_rows(
-    path: Path, scratch: Path, *, skip_bad: Path | None = None, progress: Progress | None = None
+    path: Path,
+    scratch: Path,
+    *,
+    skip_bad: Path | None = None,
+    progress: Progress | None = None,
+    profile: Profile = _PLAIN,
 ) -> LoadedRows:
     """Read rows to add: ``algorithm`` and ``digest``, optionally ``entry`` and ``label`` ('' if absent).
 
-    Hexadecimal digits and algorithm names may be in either case; entries and labels are kept verbatim. A file named
-    .ndjson or .jsonl is NDJSON, one named .csv is CSV; any other is NDJSON if it begins with '{', otherwise CSV.
+    Hexadecimal digits and algorithm names may be in either case; entries and labels are kept verbatim. The content
+    says which form a file has (``detect``); ``profile`` gives the places of the values if the header does not.
     ``scratch`` is an existing folder; twice the size of the file is enough space. ``skip_bad`` is replaced by the bad
     rows, mode 0600: CSV of ``file,line,column,reason,original``, with rows that contradict an earlier row last.
 
     Raises `RowError` for the first bad line (with ``skip_bad``: only for a bad header or an endless line),
     `UsageError` if the file cannot be read, `StoreError` if ``scratch`` or ``skip_bad`` cannot be written.
     """
-    with _reading(path, scratch, skip_bad) as (source, bad, sorter):
-        for part in _parts(source, _TO_ADD, bad, progress):
+    with _reading(path, scratch, skip_bad, profile) as (source, bad, sorter):
+        for part in _parts(source, _TO_ADD, bad, progress, profile):
             decoded = decode_additions(part[1], sorter.label_code)
             bad.report_bad(part, decoded, addition_fault)
             sorter.add(part[1], decoded)
@@ -101,6 +109,7 @@ def load_removals(
     skip_bad: Path | None = None,
     append: bool = False,
     progress: Progress | None = None,
+    profile: Profile = _PLAIN,
 ) -> LoadedRemovals:
     """Read rows to remove. A row removes, if it has:
 
@@ -112,8 +121,8 @@ def load_removals(
     bad rows. Other arguments and errors: as for `load_rows`.
     """
     entries = _EntriesAlone()
-    with _reading(path, scratch, skip_bad, append=append) as (source, bad, sorter):
-        for part in _parts(source, _TO_REMOVE, bad, progress):
+    with _reading(path, scratch, skip_bad, profile, append=append) as (source, bad, sorter):
+        for part in _parts(source, _TO_REMOVE, bad, progress, profile):
             decoded = decode_removals(part[1], sorter.label_code)
             bad.report_bad(part, decoded, removal_fault)
             sorter.add(part[1], decoded)
@@ -124,11 +133,11 @@ def load_removals(
 
 @contextlib.contextmanager
 def _reading(
-    path: Path, scratch: Path, skip_bad: Path | None, *, append: bool = False
+    path: Path, scratch: Path, skip_bad: Path | None, profile: Profile, *, append: bool = False
 ) -> Iterator[tuple[ListFile, BadRows, Sorter]]:
     with (
-        open_list(path) as source,
-        bad_rows(path, skip_bad, append=append) as bad,
+        open_list(path, scratch=scratch, profile=profile) as source,
+        bad_rows(path, skip_bad, append=append, unit=source.unit) as bad,
         storage(scratch, "sort rows in"),
         Sorter(scratch) as sorter,
     ):
@@ -136,10 +145,10 @@ def _reading(
 
 
 def _parts(
-    source: ListFile, needed: Sequence[frozenset[str]], bad: BadRows, progress: Progress | None
+    source: ListFile, needed: Sequence[frozenset[str]], bad: BadRows, progress: Progress | None, profile: Profile
 ) -> Iterator[Part]:
     """Yield the rows of a list file, up to a bad row that ends the reading."""
-    for part in parsed(source, needed, bad.report):
+    for part in parsed(source, needed, bad.report, profile):
         yield part
         if bad.ended:
             return

@@ -7,23 +7,30 @@ must be quoted; NDJSON is one JSON object (RFC 8259) per line.
 
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from typing import Final, Protocol, Self
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
+from typing import Final, Protocol
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import csv as arrow_csv
 
-from syncd.listfile.text import BLOCK, WHOLE_LINE, Block, ListFile, row_error
+from syncd.listfile.profile import fitting
+from syncd.listfile.text import BLOCK, WHOLE_LINE, Block
 from syncd.listfile.values import COLUMNS, BadRow, Columns, character_fault
 
 SMALL: Final = 8 << 10
 """bytes that are read line by line; a larger odd block is cut up first, so that one odd line slows down few others"""
 _CUTS: Final = 8
 _EMPTY: Final = BadRow(WHOLE_LINE, "empty line")
-_QUOTES: Final = "quotation marks do not pair up on this line, or are inside a value that is not quoted"
+_UNWRITTEN: Final = BadRow(WHOLE_LINE, "NUL bytes only: the file was not written or copied completely")
+_UNPAIRED: Final = (
+    "a quotation mark without its pair: a value has a line break or a single mark, or the file is cut off; quote the "
+    "value, and double each mark in it"
+)
+_MISPLACED: Final = "quotation marks inside a value that is not quoted: quote the value, and double each mark in it"
+_ESCAPED: Final = "a backslash before a quotation mark: in CSV a mark in a value is doubled instead"
 _KNOWN: Final = ", ".join(COLUMNS)
 _C1_LEAD, _C1_END = 0xC2, 0xA0  # the control characters U+0080 to U+009F are C2 80 to C2 9F
 _FIELD: Final = re.compile(r'(?:"((?:[^"]|"")*)"|([^",]*))(,|\Z)')
@@ -44,30 +51,11 @@ class Parser(Protocol):
         ...
 
 
-def parsed(source: ListFile, needed: Sequence[frozenset[str]], report: Report) -> Iterator[Part]:
-    """Yield all rows of a file. A CSV header must have at least one of the sets of columns in ``needed``.
-
-    Raises `RowError`.
-    """
-    parser: Parser | None = NdjsonParser() if source.is_ndjson() else None
-    empty = True
-    for block in source.blocks():
-        empty, rows = False, block
-        if parser is None:
-            head, _, content = block.content.partition(b"\n")
-            parser = CsvParser.from_header(source.path, head.removesuffix(b"\r"), needed)
-            rows = Block(content, block.first + 1)
-        if rows.content:
-            yield from parser.parse(rows, report)
-    if empty:
-        raise row_error(source.path, 1, WHOLE_LINE, "empty file")
-
-
 class CsvParser:
     """CSV under one header."""
 
     def __init__(self, header: Sequence[str], delimiter: str = ",") -> None:
-        self._header = tuple(header)
+        self._header, self._delimiter = tuple(header), delimiter
         few = pa.dictionary(pa.int32(), pa.utf8())
         types = {"algorithm": few, "digest": pa.large_utf8(), "entry": pa.large_utf8(), "label": few}
         self._options = (
@@ -81,22 +69,6 @@ class CsvParser:
                 check_utf8=True,
             ),
         )
-
-    @classmethod
-    def from_header(cls, path: Path, line: bytes, needed: Sequence[frozenset[str]]) -> Self:
-        """Read the header. Raises `RowError` for line 1."""
-        names = _split(line.decode("utf-8", "replace")) or []
-        if not set(names) & set(COLUMNS):  # it may be a row of the list: do not show its values
-            raise row_error(path, 1, WHOLE_LINE, f"no header; the first line must name the columns, out of {_KNOWN}")
-        for number, name in enumerate(names, 1):
-            if name not in COLUMNS:
-                raise row_error(path, 1, str(number), f"unknown column; known columns: {_KNOWN}")
-            if name in names[: number - 1]:
-                raise row_error(path, 1, name, "named twice")
-        if not any(columns <= set(names) for columns in needed):
-            wanted = " or ".join(" and ".join(name for name in COLUMNS if name in columns) for columns in needed)
-            raise row_error(path, 1, WHOLE_LINE, f"the header must name {wanted}")
-        return cls(names)
 
     def parse(self, block: Block, report: Report) -> Iterator[Part]:
         """Yield the rows of ``block`` in order."""
@@ -113,7 +85,7 @@ class CsvParser:
 
     def parse_fast(self, block: Block) -> Columns | None:
         """Parse the whole block at once; return None if anything in it looks odd."""
-        if not _is_plain(block):
+        if not is_plain(block, self._delimiter):
             return None
         read, parse, convert = self._options
         try:
@@ -130,21 +102,44 @@ class CsvParser:
         return parse_lines(block, self._parse_line, report)
 
     def _parse_line(self, original: bytes) -> Row | BadRow:
-        if not original:
-            return _EMPTY
-        text = original.decode("utf-8", "surrogateescape")
-        values = _split(text)
-        if values is None:
-            return BadRow(WHOLE_LINE, _QUOTES)
-        if len(values) != len(self._header):
-            return BadRow(WHOLE_LINE, f"{len(values)} columns; the header has {len(self._header)}")
-        return _checked(dict(zip(self._header, values, strict=True)))
+        values = line_values(original, self._delimiter, len(self._header))
+        return values if isinstance(values, BadRow) else checked(dict(zip(self._header, values, strict=True)))
 
 
-def _split(text: str) -> list[str] | None:
-    """Return the values of one line; None if its quotation marks are wrong."""
+def line_values(original: bytes, delimiter: str, width: int, *, spaced: bool = False) -> list[str] | BadRow:
+    """Return the values of one line of CSV, which must be ``width``."""
+    if not original:
+        return _EMPTY
+    if not original.strip(b"\0"):
+        return _UNWRITTEN
+    values = split(original.decode("utf-8", "surrogateescape"), delimiter, spaced=spaced)
+    if values is None:
+        return BadRow(WHOLE_LINE, _quote_fault(original))
+    if len(values) == width:
+        return values
+    if original.startswith(b"#"):
+        return BadRow(WHOLE_LINE, "a comment; comments are read above the header only")
+    reason = f"{len(values)} columns; the header has {width}"
+    if len(values) == width + 1 and not values[-1]:
+        reason += ": the line ends in a delimiter"
+    elif len(values) < width:
+        reason += ": values are missing, or the line is cut off"
+    elif len(values) > width:
+        reason += ": a value with the delimiter in it must be quoted"
+    return BadRow(WHOLE_LINE, reason)
+
+
+def _quote_fault(original: bytes) -> str:
+    if b'\\"' in original:
+        return _ESCAPED
+    return _UNPAIRED if original.count(b'"') % 2 else _MISPLACED
+
+
+def split(text: str, delimiter: str = ",", *, spaced: bool = False) -> list[str] | None:
+    """Return the values of one line; None if its quotation marks are wrong. ``spaced``: without a space before each."""
+    field = _FIELD if delimiter == "," and not spaced else _field(delimiter, " ?" if spaced else "")
     values, position = [], 0
-    while match := _FIELD.match(text, position):
+    while match := field.match(text, position):
         quoted, bare, end = match.groups()
         values.append(bare if quoted is None else quoted.replace('""', '"'))
         if not end:
@@ -153,18 +148,25 @@ def _split(text: str) -> list[str] | None:
     return None
 
 
-def _is_plain(block: Block) -> bool:
+@cache
+def _field(delimiter: str, before: str) -> re.Pattern[str]:
+    end = re.escape(delimiter)
+    return re.compile(rf'{before}(?:"((?:[^"]|"")*)"|([^"{end}]*))({end}|\Z)')
+
+
+def is_plain(block: Block, delimiter: str = ",") -> bool:
     """Return True if a block has no control characters, empty lines or doubtful quotation marks."""
     content = block.content
     table = np.frombuffer(content, np.uint8)
     ends = block.lines - (not content.endswith(b"\n"))
     returns = content.count(b"\r\n") if b"\r" in content else 0
-    if np.count_nonzero(table < ord(" ")) != ends + returns or b"\x7f" in content:
+    tabs = np.count_nonzero(table == ord("\t")) if delimiter == "\t" else 0
+    if np.count_nonzero(table < ord(" ")) != ends + returns + tabs or b"\x7f" in content:
         return False
     empty_line = content.startswith((b"\n", b"\r")) or _has_pair(table, ord("\n"), ord("\r") + 1)
     if empty_line or (not content.isascii() and _has_pair(table, _C1_LEAD, _C1_END)):
         return False
-    return b'"' not in content or _is_well_quoted(content)
+    return b'"' not in content or _is_well_quoted(content, delimiter.encode())
 
 
 def _has_pair(table: NDArray[np.uint8], first: int, below: int) -> bool:
@@ -172,7 +174,7 @@ def _has_pair(table: NDArray[np.uint8], first: int, below: int) -> bool:
     return bool(np.any((table[:-1] == first) & (table[1:] < below)))
 
 
-def _is_well_quoted(content: bytes) -> bool:
+def _is_well_quoted(content: bytes, delimiter: bytes) -> bool:
     """Return True if each pair of quotation marks encloses a value, or is a doubled mark inside one.
 
     A pair may enclose a line end here; then there are fewer rows than lines.
@@ -182,7 +184,7 @@ def _is_well_quoted(content: bytes) -> bool:
     if len(quotes) % 2:
         return False
     before, after = table[quotes[0::2] - 1], table[quotes[1::2] + 1]
-    return bool(_is_one_of(before, b'\n,"').all() and _is_one_of(after, b'\r\n,"').all())
+    return bool(_is_one_of(before, b'\n"' + delimiter).all() and _is_one_of(after, b'\r\n"' + delimiter).all())
 
 
 def _is_one_of(values: NDArray[np.uint8], allowed: bytes) -> NDArray[np.bool_]:
@@ -191,22 +193,25 @@ def _is_one_of(values: NDArray[np.uint8], allowed: bytes) -> NDArray[np.bool_]:
     return table[values]
 
 
-class _Pairs(list[tuple[str, object]]):
+class Pairs(list[tuple[str, object]]):
     """The members of a JSON object, in order, with repeated names."""
 
 
-_JSON: Final = json.JSONDecoder(object_pairs_hook=_Pairs)
+_JSON: Final = json.JSONDecoder(object_pairs_hook=Pairs)
 
 
 class NdjsonParser:
-    """One JSON object per line, with strings as values (RFC 8259)."""
+    """One JSON object per line, with texts or whole numbers as values (RFC 8259). ``null`` is as good as absent."""
+
+    def __init__(self, read: Callable[[Pairs], "list[Row] | Row | BadRow | None"] | None = None) -> None:
+        self._row = read or row_of
 
     def parse(self, block: Block, report: Report) -> Iterator[Part]:
         """Yield the rows of ``block`` in order."""
         for part in block.parts(1 << 20):  # Python objects take ten times as many bytes
             yield part, parse_lines(part, self._parse_line, report)
 
-    def _parse_line(self, original: bytes) -> Row | BadRow:
+    def _parse_line(self, original: bytes) -> "list[Row] | Row | BadRow | None":
         if not original:
             return _EMPTY
         try:
@@ -215,38 +220,62 @@ class NdjsonParser:
             return BadRow(WHOLE_LINE, "not valid UTF-8")
         except (ValueError, RecursionError):
             return BadRow(WHOLE_LINE, "not JSON")
-        if not isinstance(pairs, _Pairs):
+        if not isinstance(pairs, Pairs):
             return BadRow(WHOLE_LINE, "not a JSON object")
-        return _row_of(pairs)
+        return self._row(pairs)
 
 
-def _row_of(pairs: _Pairs) -> Row | BadRow:
+def row_of(pairs: Pairs, algorithm: str = "") -> Row | BadRow:
+    """Return the row of an object whose keys are columns; ``algorithm`` is that of rows that do not state it."""
     values: dict[str, str] = {}
-    for name, value in pairs:
+    for written, value in pairs:
+        name = written.strip().lower()
         if name not in COLUMNS:
-            return BadRow(WHOLE_LINE, f"unknown key; known keys: {_KNOWN}")
-        if not isinstance(value, str):
-            return BadRow(name, "not a string")
+            return BadRow(WHOLE_LINE, _unknown_key(pairs))
+        text = json_text(name, value)
+        if isinstance(text, BadRow):
+            return text
         if name in values:
             return BadRow(name, "named twice")
-        values[name] = value
-    return _checked(values)
+        values[name] = text
+    return checked({"algorithm": algorithm, **values} if algorithm else values)
 
 
-def _checked(values: dict[str, str]) -> Row | BadRow:
+def _unknown_key(pairs: Pairs) -> str:
+    fits = fitting(name for name, _ in pairs)
+    advice = f"; these keys fit --profile {fits}" if fits else "; with --map only the keys in it are read"
+    return f"unknown key; known keys: {_KNOWN}{advice}"
+
+
+def json_text(name: str, value: object) -> str | BadRow:
+    """Return a JSON value as text: a whole number only if it is not part of the digest."""
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return BadRow(name, "a number, not a string: digits may be lost") if name == "digest" else str(value)
+    return BadRow(name, "not a string")
+
+
+def checked(values: Mapping[str, str]) -> Row | BadRow:
+    """Return the row of these values, by column, if they have no forbidden characters."""
     value = values.get
     row = (value("algorithm", ""), value("digest", ""), value("entry", ""), value("label", ""))
     return character_fault(row) or row
 
 
-def parse_lines(block: Block, parse: Callable[[bytes], Row | BadRow | None], report: Report) -> Columns:
-    """Parse a block line by line. ``parse``: returns None for a line to skip."""
+def parse_lines(block: Block, parse: Callable[[bytes], "list[Row] | Row | BadRow | None"], report: Report) -> Columns:
+    """Parse a block line by line. ``parse``: returns None for a line to skip, and a list for a line of several rows."""
     rows: list[Row] = []
     lines: list[int] = []
     for line, original in enumerate(block.originals(), block.first):
         row = parse(original)
         if isinstance(row, BadRow):
             report(line, row, original)
+        elif isinstance(row, list):
+            rows += row
+            lines += [line] * len(row)
         elif row is not None:
             rows.append(row)
             lines.append(line)

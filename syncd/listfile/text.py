@@ -16,14 +16,19 @@ import numpy as np
 
 from syncd.errors import RowError, UsageError
 from syncd.format.rows import Index
+from syncd.listfile.beside import check_digest
+from syncd.listfile.documents import is_document, item_lines
+from syncd.listfile.profile import Profile
+from syncd.listfile.unpack import BOM, PROBE, shown, spool, unpacked
 
 BLOCK: Final = 4 << 20
 """bytes of one block; also the longest line"""
 WHOLE_LINE: Final = "-"
 """in place of a column, if the fault is not in a single column"""
 
-_BOM: Final = b"\xef\xbb\xbf"
-_SUFFIXES: Final = {".csv": False, ".ndjson": True, ".jsonl": True}
+_LINE_ENDS: Final = b"\r\n\x1a"  # Ctrl-Z ends a file in DOS
+_PLAIN: Final = Profile()
+_NDJSON: Final = frozenset({".ndjson", ".jsonl"})
 
 
 @dataclass(frozen=True)
@@ -57,36 +62,80 @@ class Block:
 class ListFile:
     """An open list file. Use `open_list`."""
 
-    def __init__(self, path: Path, stream: IO[bytes], block: int) -> None:
-        self.path, self._stream, self._block = path, stream, block
+    def __init__(self, path: Path, stream: IO[bytes], block: int, content: IO[bytes] | None = None) -> None:
+        self.path, self._original, self._block = path, stream, block
+        self._stream = stream if content is None else content
         self._state = os.fstat(stream.fileno())
+        self.unit = "line"
+        """the name of what is counted: lines, or the items of a JSON document"""
+        with self.readable():
+            self._start, self._first = self._after_marks(), 1
+            self._end = self._content_end()
 
     @property
     def size(self) -> int:
-        """The size of the file in bytes."""
-        return self._state.st_size
+        """The size of the content in bytes, without blank lines at the end."""
+        return self._end
+
+    @property
+    def first(self) -> int:
+        """The number of the first line that was not skipped."""
+        return self._first
 
     @property
     def position(self) -> int:
         """The number of bytes read so far."""
         return self._stream.tell()
 
-    def is_ndjson(self) -> bool:
-        """Return True if the file is NDJSON, by its suffix or, if that is unknown, by its first byte."""
-        known = _SUFFIXES.get(self.path.suffix.lower())
-        if known is not None:
-            return known
+    @property
+    def beginning(self) -> bytes:
+        """Some bytes from the beginning, without a byte order mark and without lines that were skipped."""
         with self.readable():
-            self._stream.seek(0)
-            return self._stream.read(len(_BOM) + 1).removeprefix(_BOM).startswith(b"{")
+            self._stream.seek(self._start)
+            return self._stream.read(min(PROBE, max(0, self._end - self._start)))
+
+    def skip(self, size: int, lines: int) -> None:
+        """Leave out the next ``lines`` lines at the beginning, of ``size`` bytes."""
+        self._start, self._first = self._start + size, self._first + lines
+
+    def is_ndjson(self) -> bool:
+        """Return True if the file is NDJSON, by its first byte; if that is not telling, by its suffix."""
+        first = self.beginning.lstrip()[:1]
+        return first == b"{" or (self.path.suffix.lower() in _NDJSON and not self._has_header())
+
+    def _has_header(self) -> bool:
+        line = self.beginning.partition(b"\n")[0].lower()
+        return b"digest" in line and b'"' not in line and b"algorithm" in line
+
+    def _after_marks(self) -> int:
+        """Return the position after the byte order marks; programs that join files write several."""
+        self._stream.seek(0)
+        head = self._stream.read(4 * len(BOM))
+        start = 0
+        while head.startswith(BOM, start):
+            start += len(BOM)
+        return start
+
+    def _content_end(self) -> int:
+        """Return the end of the last line that is not blank."""
+        end = self._stream.seek(0, os.SEEK_END)
+        while end > self._start:
+            begin = max(self._start, end - PROBE)
+            self._stream.seek(begin)
+            tail = self._stream.read(end - begin)
+            kept = tail.rstrip(_LINE_ENDS)
+            if kept or begin == self._start:
+                line_end = tail.find(b"\n", len(kept)) + 1
+                blank = not kept and begin == self._start
+                return end if blank else begin + (line_end or len(tail.rstrip(b"\x1a")))
+            end = begin
+        return end
 
     def blocks(self) -> Iterator[Block]:
-        """Yield the file from its beginning, without a byte order mark. Raises `RowError` if a line is too long."""
+        """Yield the lines from the beginning. Raises `RowError` if a line is too long."""
         with self.readable():
-            self._stream.seek(0)
-            if self._stream.read(len(_BOM)) != _BOM:
-                self._stream.seek(0)
-        first = 1
+            self._stream.seek(self._start)
+        first = self._first
         while content := self._read():
             start = content.rfind(b"\n") + 1
             rest = b"" if start == len(content) else self._read_line(BLOCK - (len(content) - start))
@@ -95,22 +144,26 @@ class ListFile:
                 yield block
                 first += block.lines
             if rest is None:
-                raise row_error(self.path, first, WHOLE_LINE, f"longer than {BLOCK} bytes; it may not be a list file")
+                raise self.row_error(first, WHOLE_LINE, f"longer than {BLOCK} bytes; it may not be a list file")
+
+    def row_error(self, line: int, column: str, reason: str) -> RowError:
+        """Return the error for one bad row of this file."""
+        return row_error(self.path, line, column, reason, self.unit)
 
     def _read(self) -> bytes:
         with self.readable():
-            left = self.size - self._stream.tell()  # not what was appended since: `check_unchanged` refuses that
+            left = self._end - self._stream.tell()  # not what was appended since: `check_unchanged` refuses that
             return self._stream.read(max(0, min(self._block, left)))
 
     def _read_line(self, limit: int) -> bytes | None:
         """Return the rest of a line; None if it is longer than ``limit``."""
         with self.readable():
-            rest = self._stream.readline(limit + 1)
+            rest = self._stream.readline(min(limit + 1, max(0, self._end - self._stream.tell())))
         return None if len(rest) > limit else rest
 
     def check_unchanged(self) -> None:
         """Raise `UsageError` if the file changed while it was read: half a list must not be published."""
-        now = os.fstat(self._stream.fileno())
+        now = os.fstat(self._original.fileno())
         if (now.st_size, now.st_mtime_ns) != (self._state.st_size, self._state.st_mtime_ns):
             raise UsageError(f"{self.path} changed while it was read", hint="publish it when it is completely written")
 
@@ -124,25 +177,49 @@ class ListFile:
 
 
 @contextlib.contextmanager
-def open_list(path: Path, block: int = BLOCK) -> Iterator[ListFile]:
-    """Open a list file. Raises `UsageError` if it cannot be read or is not a regular file."""
+def open_list(
+    path: Path, block: int = BLOCK, *, scratch: Path | None = None, profile: Profile = _PLAIN
+) -> Iterator[ListFile]:
+    """Open a list file, a pipe, or standard input (``-``).
+
+    Compressed files, other encodings and JSON documents are written out in ``scratch`` first. Raises `UsageError` if
+    the file cannot be read or is not a list, `StoreError` if ``scratch`` is full.
+    """
+    with _opened(path) as stream:
+        if stream.seekable():
+            check_digest(path, stream)
+        with contextlib.ExitStack() as opened:
+            content = unpacked(path, stream, scratch)
+            if content is not None:
+                opened.enter_context(content)
+            source = ListFile(path, stream, block, content)
+            if is_document(path, source.beginning, profile):
+                lines = spool(path, item_lines(path, content or stream, profile), scratch)
+                source = ListFile(path, stream, block, opened.enter_context(lines))
+                source.unit = "item"
+            yield source
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
     try:
-        stream = path.open("rb")
+        stream = os.fdopen(os.dup(0), "rb") if str(path) == "-" else path.open("rb")
     except OSError as error:
         raise _unreadable(path, error) from error
     with stream:
-        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-            raise UsageError(f"{path} is not a regular file", hint="write the list to a file first")
-        yield ListFile(path, stream, block)
+        mode = os.fstat(stream.fileno()).st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)):
+            raise UsageError(f"{shown(path)} is not a regular file or a pipe", hint="write the list to a file first")
+        yield stream
 
 
 def _unreadable(path: Path, error: OSError) -> UsageError:
     return UsageError(f"cannot read {path}: {error.strerror or error}", hint="name a CSV or NDJSON file of rows")
 
 
-def row_error(path: Path, line: int, column: str, reason: str) -> RowError:
+def row_error(path: Path, line: int, column: str, reason: str, unit: str = "line") -> RowError:
     """Return the error for one bad row."""
-    error = RowError(path.name, line, column, reason)
+    error = RowError(shown(path), line, column, reason, unit)
     error.hint = "correct the file and publish it again; nothing was published"
     return error
 

@@ -12,11 +12,14 @@ from typing import Any, Final, NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from syncd.format.checksum import entry_bytes
 from syncd.format.meaningless import OF_EMPTY_FILE, is_meaningless
 from syncd.format.rows import Digests, Entries, Index, Mask
+from syncd.listfile.causes import text_fault, width_fault
+from syncd.listfile.names import find_algorithm, name_fault
 from syncd.model import KNOWN_ALGORITHMS, MAX_ENTRY_BYTES, MAX_LABEL_BYTES, Algorithm
 
 COLUMNS: Final = ("algorithm", "digest", "entry", "label")
@@ -31,6 +34,7 @@ class BadRow(NamedTuple):
 
 _ALGORITHMS: Final = KNOWN_ALGORITHMS
 _UNKNOWN, _NONE = -1, -2
+_SPACES: Final = " \t"
 _HEX: Final = re.compile("[0-9a-fA-F]*")
 _CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f]")
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
@@ -72,6 +76,18 @@ class Columns:
         values = list(zip(*rows, strict=True)) or [()] * len(COLUMNS)
         algorithm, digest, entry, label = (pa.array(column, pa.large_utf8()) for column in values)
         return cls(lines, algorithm.dictionary_encode(), digest, entry, label.dictionary_encode())
+
+    def under(self, algorithm: str) -> Self:
+        """Return the rows with this algorithm in every row."""
+        codes = pa.array(np.zeros(len(self), np.int32))
+        column = pa.DictionaryArray.from_arrays(codes, pa.array([algorithm]))
+        return type(self)(self.lines, column, self.digest, self.entry, self.label)
+
+    def only(self, kept: Mask) -> Self:
+        """Return the rows of a mask."""
+        mask = pa.array(kept)
+        columns = (column.filter(mask) for column in (self.algorithm, self.digest, self.entry, self.label))
+        return type(self)(self.lines[kept], *columns)
 
     def row(self, number: int) -> tuple[str, str, str, str]:
         """Return the values of one row."""
@@ -137,11 +153,6 @@ def _ordinal(name: str) -> int:
     return _ALGORITHMS.index(algorithm)
 
 
-def find_algorithm(name: str) -> Algorithm | None:
-    """Return the algorithm with this name, in either case; None if it is unknown."""
-    return next((algorithm for algorithm in _ALGORITHMS if algorithm == name.lower()), None)
-
-
 def _lengths(column: Any) -> NDArray[np.int64]:
     return np.diff(entry_bytes(column)[0])
 
@@ -161,17 +172,27 @@ DigestRows = dict[Algorithm, tuple[Index, Digests]]
 
 def _digests(columns: Columns, ordinals: NDArray[np.int64]) -> tuple[DigestRows, Mask]:
     """Return the valid digests by algorithm, and the mask of their rows."""
-    lengths = _lengths(columns.digest)
+    column = columns.digest
+    lengths = _lengths(column)
+    if _any_odd_length(lengths, ordinals):
+        column = pc.utf8_trim(column, _SPACES)
+        lengths = _lengths(column)
     found, good = {}, np.zeros(len(columns), bool)
     for ordinal in np.unique(ordinals[ordinals >= 0]).tolist():
         algorithm = _ALGORITHMS[ordinal]
         index = np.flatnonzero((ordinals == ordinal) & (lengths == 2 * algorithm.width))
-        text = columns.digest if len(index) == len(columns) else columns.digest.take(pa.array(index))
+        text = column if len(index) == len(columns) else column.take(pa.array(index))
         digests, hexadecimal = _unhex(text, algorithm.width)
         index = index[hexadecimal]
         found[algorithm] = index, digests
         good[index] = True
     return found, good
+
+
+def _any_odd_length(lengths: NDArray[np.int64], ordinals: NDArray[np.int64]) -> bool:
+    """Return True if a digest is not as long as its algorithm has it: there may be spaces around it."""
+    expected = np.array([*(2 * algorithm.width for algorithm in _ALGORITHMS), 0, 0], np.int64)
+    return bool(np.any(lengths != expected[ordinals]))
 
 
 def _unhex(text: Entries, width: int) -> tuple[Digests, Mask]:
@@ -200,6 +221,7 @@ def addition_fault(algorithm: str, digest: str, entry: str, label: str) -> BadRo
 
 
 def _addition_faults(algorithm: str, digest: str, entry: str, label: str) -> Iterator[BadRow]:
+    digest = digest.strip(_SPACES)
     yield from _digest_faults(algorithm, digest)
     known = find_algorithm(algorithm)
     value = bytes.fromhex(digest)
@@ -235,23 +257,14 @@ def _removal_faults(algorithm: str, digest: str, entry: str) -> Iterator[BadRow]
 def _digest_faults(algorithm: str, digest: str) -> Iterator[BadRow]:
     known = find_algorithm(algorithm)
     if known is None:
-        yield BadRow("algorithm", _name_fault(algorithm))
+        yield BadRow("algorithm", name_fault(algorithm))
+    digest = digest.strip(_SPACES)
     if not digest:
         yield BadRow("digest", "missing")
-    elif digest.strip() != digest:
-        yield BadRow("digest", "white space around it")
-    elif not _HEX.fullmatch(digest):
-        yield BadRow("digest", "not hexadecimal")
+    elif fault := text_fault(digest):
+        yield BadRow("digest", fault)
     elif known is not None and len(digest) != 2 * known.width:
-        yield BadRow("digest", f"{len(digest)} hexadecimal digits; {known} has {2 * known.width}")
-
-
-def _name_fault(name: str) -> str:
-    if not name:
-        return "missing"
-    if find_algorithm(name.strip()):
-        return "white space around it"
-    return f"unknown algorithm; known algorithms: {', '.join(_ALGORITHMS)}"
+        yield BadRow("digest", width_fault(digest, known))
 
 
 def _length_faults(column: str, value: str, most: int) -> Iterator[BadRow]:

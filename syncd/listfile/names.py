@@ -1,0 +1,25 @@
+"""Names of algorithms as partners spell them."""
+
+from typing import Final
+
+from syncd.model import KNOWN_ALGORITHMS, Algorithm
+
+_FILLERS: Final = {ord(character): None for character in " -_"}
+_QUOTES: Final = "'\"`\u2018\u2019\u201c\u201d"
+
+
+def find_algorithm(name: str) -> Algorithm | None:
+    """Return the algorithm with this name, in any case and spelling (``SHA-256``); None if it is unknown."""
+    plain = name.strip(" \t").lower().translate(_FILLERS)
+    return next((algorithm for algorithm in KNOWN_ALGORITHMS if algorithm == plain), None)
+
+
+def name_fault(name: str) -> str:
+    """Return the reason for which a name is not that of a known algorithm."""
+    if not name.strip():
+        return "missing"
+    if find_algorithm(name.strip(_QUOTES)):
+        return "quotation marks that are not those of CSV around it"
+    if find_algorithm(name.strip()):
+        return "white space around it that is not a plain space"
+    return f"unknown algorithm; known algorithms: {', '.join(KNOWN_ALGORITHMS)}"
