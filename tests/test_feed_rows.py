@@ -20,7 +20,8 @@ from syncd.format.rows import Rows
 from syncd.format.segment import Segment
 from syncd.listfile import LoadedRemovals, LoadedRows, load_removals, load_rows
 from syncd.listfile.buckets import Buckets
-from syncd.listfile.parsers import CsvParser, parsed
+from syncd.listfile.detect import parsed
+from syncd.listfile.parsers import CsvParser
 from syncd.listfile.text import BLOCK, Block, open_list
 from syncd.listfile.values import BadRow, Columns
 from syncd.model import KNOWN_ALGORITHMS, Algorithm
@@ -30,6 +31,13 @@ SHA1 = "22" * 20
 SHA256 = "33" * 32
 PDQ = "44" * 32
 HEADER = "algorithm,digest,entry,label\n"
+SHEET = "a spreadsheet has changed it: export the list again from its source, with this column as text"
+_WIDTH_30 = "30 hexadecimal digits; md5 has 32"
+UNPAIRED = (
+    "a quotation mark without its pair: a value has a line break or a single mark, or the file is cut off; "
+    "quote the value, and double each mark in it"
+)
+_CUT = "values are missing, or the line is cut off"
 
 Row = tuple[str, str, str, str]
 Write = Callable[[str | bytes], Path]
@@ -166,8 +174,8 @@ def test_a_file_of_a_header_alone_has_no_rows(csv_file: Write, scratch: Path) ->
     assert load_rows(csv_file(HEADER), scratch) == LoadedRows(0, 0, 0, {})
 
 
-def test_the_format_goes_by_suffix_else_by_the_first_byte(tmp_path: Path, scratch: Path) -> None:
-    """.csv, .ndjson and .jsonl say what a file is; of others '{' does."""
+def test_the_content_says_which_form_a_file_has(tmp_path: Path, scratch: Path) -> None:
+    """A file that begins with '{' is JSON, whatever its name; a name only decides what is neither."""
     line = as_ndjson([("md5", MD5, "e", "A")])
     for name in ("a.jsonl", "a.NDJSON", "a.txt", "a"):
         (tmp_path / name).write_text(line)
@@ -175,11 +183,12 @@ def test_the_format_goes_by_suffix_else_by_the_first_byte(tmp_path: Path, scratc
     (tmp_path / "b").write_text(HEADER + f"md5,{MD5},e,A\n")
     assert content(load_rows(tmp_path / "b", scratch)) == {"md5": [(MD5, "e", "A")]}
     (tmp_path / "b").rename(tmp_path / "b.ndjson")
-    with pytest.raises(RowError, match="line 1, column -: not JSON"):
-        load_rows(tmp_path / "b.ndjson", scratch)
+    assert content(load_rows(tmp_path / "b.ndjson", scratch)) == {"md5": [(MD5, "e", "A")]}
     (tmp_path / "a").rename(tmp_path / "a.csv")
-    with pytest.raises(RowError, match="line 1, column -: no header"):
-        load_rows(tmp_path / "a.csv", scratch)
+    assert content(load_rows(tmp_path / "a.csv", scratch)) == {"md5": [(MD5, "e", "A")]}
+    (tmp_path / "c.ndjson").write_text("text\n")
+    with pytest.raises(RowError, match="line 1, column -: not JSON"):
+        load_rows(tmp_path / "c.ndjson", scratch)
 
 
 def test_progress_counts_bytes(csv_file: Write, scratch: Path) -> None:
@@ -315,7 +324,9 @@ def test_blocks_are_whole_lines_wherever_the_file_is_cut(size: int, csv_file: Wr
         assert [block.first for block in source.blocks()][:2] in ([1, 2], [1, 3], [1])
     rows = [(int(line), columns.row(number)[2]) for _, columns in parts for number, line in enumerate(columns.lines)]
     assert rows == [*((number + 2, f"e{number}") for number in range(20)), (23, "z")]
-    assert reported == [(22, BadRow("-", "1 columns; the header has 4"), b"bad")]
+    assert reported == [
+        (22, BadRow("-", "1 columns; the header has 4: values are missing, or the line is cut off"), b"bad")
+    ]
 
 
 # --- bad files
@@ -330,18 +341,40 @@ def test_blocks_are_whole_lines_wherever_the_file_is_cut(size: int, csv_file: Wr
             "unknown algorithm; known algorithms: md5, sha1, sha256, sha512, pdq, photodna",
         ),
         (f",{MD5},,", "algorithm", "missing"),
-        (f" md5,{MD5},,", "algorithm", "white space around it"),
+        (f"\xa0md5,{MD5},,", "algorithm", "white space around it that is not a plain space"),
+        (f"'md5',{MD5},,", "algorithm", "quotation marks that are not those of CSV around it"),
         ("md5,,,", "digest", "missing"),
         (f"md5,{MD5[1:]},,", "digest", "31 hexadecimal digits; md5 has 32"),
         ("pdq," + "44" * 16 + ",,", "digest", "32 hexadecimal digits; pdq has 64"),
         ("pdq,00,,", "digest", "2 hexadecimal digits; pdq has 64"),
         ("photodna," + "44" * 32 + ",,", "digest", "64 hexadecimal digits; photodna has 288"),
         (f"md5,{MD5[:-1]}g,,", "digest", "not hexadecimal"),
-        (f"md5,0x{MD5},,", "digest", "not hexadecimal"),
-        (f"md5,{MD5[:-2]}é,,", "digest", "not hexadecimal"),
-        (f"md5, {MD5},,", "digest", "white space around it"),
-        (f"md5,{MD5} ,,", "digest", "white space around it"),
-        (f"md5,{MD5[:-1]} ,,", "digest", "white space around it"),
+        (f"md5,0x{MD5},,", "digest", "not hexadecimal: 0x before it; export it without"),
+        (f"md5,'{MD5},,", "digest", "not hexadecimal: a quotation mark before or after it; export it without"),
+        (f"md5,={MD5},,", "digest", "not hexadecimal: a formula of a spreadsheet; export the column as text"),
+        ("md5,1.23457E+31,,", "digest", f"not hexadecimal: a number with an exponent; {SHEET}"),
+        ("md5,123456789012345" + "0" * 15 + ",,", "digest", f"{_WIDTH_30}. It looks like a number; {SHEET}"),
+        (
+            "md5," + ":".join(["2c"] * 16) + ",,",
+            "digest",
+            "not hexadecimal: colons or dashes between the digits; export it without",
+        ),
+        (
+            "sha1," + "+" * 27 + "=,,",
+            "digest",
+            "not hexadecimal: base64, which is read for md5 and photodna if all rows of the algorithm have it",
+        ),
+        (
+            f"md5,{MD5[:-2]}é,,",
+            "digest",
+            "not hexadecimal: it contains the character U+00E9, which is not ASCII",
+        ),
+        (
+            f"md5,\u200b{MD5},,",
+            "digest",
+            "not hexadecimal: it contains the character U+200B, which is not ASCII",
+        ),
+        (f"md5,{MD5[:-1]} ,,", "digest", "31 hexadecimal digits; md5 has 32"),
         ("md5," + "00" * 16 + ",,", "digest", "all zero"),
         ("photodna," + "00" * 144 + ",,", "digest", "all zero"),
         ("md5,d41d8cd98f00b204e9800998ecf8427e,,", "digest", "digest of an empty file"),
@@ -366,24 +399,27 @@ def test_blocks_are_whole_lines_wherever_the_file_is_cut(size: int, csv_file: Wr
         (f"md5,{MD5},a\rb,", "entry", "a control character"),
         (f"md5,{MD5},,A\x1b", "label", "a control character"),
         (f"md5,{MD5},a\0,", "entry", "a NUL byte"),
-        (f"md5,{MD5}", "-", "2 columns; the header has 4"),
-        (f"md5,{MD5},e,A,", "-", "5 columns; the header has 4"),
+        (f"md5,{MD5}", "-", f"2 columns; the header has 4: {_CUT}"),
+        (f"md5,{MD5},e,A,", "-", "5 columns; the header has 4: the line ends in a delimiter"),
+        (f"md5,{MD5},e,A,B", "-", "5 columns; the header has 4: a value with the delimiter in it must be quoted"),
+        ("# end", "-", "a comment; comments are read above the header only"),
+        ("\0\0\0", "-", "NUL bytes only: the file was not written or copied completely"),
         ("", "-", "empty line"),
-        ("  ", "-", "1 columns; the header has 4"),
+        ("  ", "-", f"1 columns; the header has 4: {_CUT}"),
         (
             f'md5,{MD5},"a,A',
             "-",
-            "quotation marks do not pair up on this line, or are inside a value that is not quoted",
+            UNPAIRED,
         ),
         (
             f'md5,{MD5},a"b",A',
             "-",
-            "quotation marks do not pair up on this line, or are inside a value that is not quoted",
+            "quotation marks inside a value that is not quoted: quote the value, and double each mark in it",
         ),
         (
             f'md5,{MD5},"a"b,A',
             "-",
-            "quotation marks do not pair up on this line, or are inside a value that is not quoted",
+            "quotation marks inside a value that is not quoted: quote the value, and double each mark in it",
         ),
         (f"md5,{MD5},e,B", "label", "also on line 2 with another label"),
     ],
@@ -431,12 +467,24 @@ def test_invalid_utf8_is_named_by_column(csv_file: Write, scratch: Path) -> None
         (
             f"md5,{MD5},e,A\n",
             "-",
-            "no header; the first line must name the columns, out of algorithm, digest, entry, label",
+            "no header, but a row: put the names of the columns (algorithm,digest,entry,label) above it, or give their "
+            "places, such as --map algorithm=#1,digest=#2",
         ),
-        ("\n", "-", "no header; the first line must name the columns, out of algorithm, digest, entry, label"),
-        ("algorithm,digest,id\n", "3", "unknown column; known columns: algorithm, digest, entry, label"),
+        ("x,y\n", "-", "no header; the first line must name the columns, out of algorithm, digest, entry, label"),
+        ("\n", "-", "empty file"),
+        (
+            "algorithm,digest,id\n",
+            "3",
+            "unknown column; known columns: algorithm, digest, entry, label; "
+            "with --map only the columns in it are read",
+        ),
         ("algorithm,digest,entry,entry\n", "entry", "named twice"),
-        ("digest,entry\n", "-", "the header must name algorithm and digest"),
+        (
+            "digest,entry\n",
+            "-",
+            "the header must name algorithm and digest; state the algorithm of all rows with --algorithm, "
+            "or its column in --map",
+        ),
     ],
 )
 def test_a_bad_header_is_named(text: str, column: str, reason: str, csv_file: Write, scratch: Path) -> None:
@@ -457,9 +505,15 @@ def test_a_bad_header_is_named(text: str, column: str, reason: str, csv_file: Wr
         ("[" * 100_000, "-", "not JSON"),
         ("", "-", "empty line"),
         (" ", "-", "not JSON"),
-        ('{"digests": "x"}', "-", "unknown key; known keys: algorithm, digest, entry, label"),
-        ('{"algorithm": "md5", "digest": 5}', "digest", "not a string"),
-        ('{"algorithm": "md5", "digest": null}', "digest", "not a string"),
+        (
+            '{"digests": "x"}',
+            "-",
+            "unknown key; known keys: algorithm, digest, entry, label; with --map only the keys in it are read",
+        ),
+        ('{"algorithm": "md5", "digest": 5}', "digest", "a number, not a string: digits may be lost"),
+        ('{"algorithm": "md5", "digest": null}', "digest", "missing"),
+        ('{"algorithm": "md5", "digest": "' + MD5 + '", "entry": 1.5}', "entry", "not a string"),
+        ('{"algorithm": "md5", "digest": "' + MD5 + '", "entry": true}', "entry", "not a string"),
         ('{"algorithm": {"digest": "x"}}', "algorithm", "not a string"),
         ('{"algorithm": "md5", "algorithm": "md5"}', "algorithm", "named twice"),
         ('{"algorithm": "md5", "digest": "' + MD5 + '", "entry": "\\u0000"}', "entry", "a NUL byte"),
@@ -512,9 +566,7 @@ def test_bad_rows_are_kept_verbatim_and_private(csv_file: Write, tmp_path: Path,
     bad.chmod(0o644)
     load_rows(csv_file(HEADER.encode() + b'\xff"\0,a\r\n'), scratch, skip_bad=bad)
     assert bad.read_bytes() == (
-        b"file,line,column,reason,original\n"
-        b'"list.csv",2,-,'
-        b'"quotation marks do not pair up on this line, or are inside a value that is not quoted","\xff""\0,a"\n'
+        b'file,line,column,reason,original\n"list.csv",2,-,"' + UNPAIRED.encode() + b'","\xff""\0,a"\n'
     )
     assert bad.stat().st_mode & 0o777 == 0o600
 
@@ -543,16 +595,13 @@ def test_a_long_line_is_one_bad_row(csv_file: Write, tmp_path: Path, scratch: Pa
 
 
 def test_files_that_cannot_be_read(tmp_path: Path, scratch: Path) -> None:
-    """A wrong name, a folder or a pipe is a mistake of the command line."""
+    """A wrong name, a folder or a device is a mistake of the command line."""
     with pytest.raises(UsageError, match=r"cannot read .*none.csv: No such file"):
         load_rows(tmp_path / "none.csv", scratch)
     with pytest.raises(UsageError, match="Is a directory"):
         load_rows(tmp_path, scratch)
-    os.mkfifo(tmp_path / "pipe")
-    keep = os.open(tmp_path / "pipe", os.O_RDWR)
-    with pytest.raises(UsageError, match="is not a regular file"):
-        load_rows(tmp_path / "pipe", scratch)
-    os.close(keep)
+    with pytest.raises(UsageError, match="is not a regular file or a pipe"):
+        load_rows(Path("/dev/null"), scratch)
 
 
 def test_a_list_that_is_still_being_written_is_refused(csv_file: Write, scratch: Path) -> None:

@@ -1,11 +1,13 @@
-"""Reading list files: CSV or NDJSON in, sorted segments or removals out. A bad row is named by line and column.
+"""Reading list files: a partner's file in, sorted segments or removals out. A bad row is named by line and column.
 
 ::
 
-    text ──> parsers ──> values ──> buckets ──> collect ──> load
-    (blocks)  (columns)   (judged)   (sorted)    (segments)   (columns, counts)
+    unpack ──> text ──> detect ──> parsers ──> values ──> buckets ──> collect ──> load
+    (UTF-8)  (blocks)   (form)    (columns)  (judged)   (sorted)    (segments)  (columns, counts)
 
-`ListFiles` makes a `syncd.format.batch.Batch` of them, which can be published.
+``documents`` turns JSON documents into lines; ``profile`` gives the places of the values in files of other columns,
+which ``header`` and ``selection`` find for ``tables``, and ``tools`` for the output of hash tools. ``causes`` and
+``first_line`` say why a file is refused. `ListFiles` makes a `syncd.format.batch.Batch` of files, which can be published.
 """
 
 from syncd.listfile.files import ListFiles
