@@ -7,7 +7,7 @@
 
 ``documents`` turns JSON documents into lines; ``profile`` gives the places of the values in files of other columns,
 which ``header`` and ``selection`` find for ``tables``, and ``tools`` for the output of hash tools. ``causes`` and
-``first_line`` say why a file is refused. `ListFiles` makes a `syncd.format.batch.Batch` of files, which can be published.
+``first_line`` say why a file is refused. `ListFiles` makes a `syncd.format.batch.Batch`, which can be published.
 """
 
 from syncd.listfile.files import ListFiles

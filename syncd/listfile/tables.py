@@ -18,7 +18,7 @@ _CUTS: Final = 8
 
 
 class TableParser:
-    """CSV with any delimiter, of which the columns of a `Selection` are read."""
+    """CSV with any delimiter; only the columns of a `Selection` are read."""
 
     def __init__(self, width: int, selection: Selection, delimiter: str = ",", *, spaced: bool = False) -> None:
         self._width, self._selection, self._delimiter, self._spaced = width, selection, delimiter, spaced

@@ -62,10 +62,11 @@ class Block:
 class ListFile:
     """An open list file. Use `open_list`."""
 
-    def __init__(self, path: Path, stream: IO[bytes], block: int, content: IO[bytes] | None = None) -> None:
-        self.path, self._original, self._block = path, stream, block
+    def __init__(
+        self, path: Path, stream: IO[bytes], block: int, state: os.stat_result, content: IO[bytes] | None = None
+    ) -> None:
+        self.path, self._original, self._block, self._state = path, stream, block, state
         self._stream = stream if content is None else content
-        self._state = os.fstat(stream.fileno())
         self.unit = "line"
         """the name of what is counted: lines, or the items of a JSON document"""
         with self.readable():
@@ -186,16 +187,19 @@ def open_list(
     the file cannot be read or is not a list, `StoreError` if ``scratch`` is full.
     """
     with _opened(path) as stream:
+        state = os.fstat(stream.fileno())
         if stream.seekable():
             check_digest(path, stream)
         with contextlib.ExitStack() as opened:
             content = unpacked(path, stream, scratch)
             if content is not None:
                 opened.enter_context(content)
-            source = ListFile(path, stream, block, content)
+            if not stream.seekable():  # a pipe is read to its end, and changes until then
+                state = os.fstat(stream.fileno())
+            source = ListFile(path, stream, block, state, content)
             if is_document(path, source.beginning, profile):
                 lines = spool(path, item_lines(path, content or stream, profile), scratch)
-                source = ListFile(path, stream, block, opened.enter_context(lines))
+                source = ListFile(path, stream, block, state, opened.enter_context(lines))
                 source.unit = "item"
             yield source
 
