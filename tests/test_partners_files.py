@@ -256,7 +256,7 @@ ITEM_ROWS = {("md5", A, "1", ""), ("md5", B, "2", ""), ("md5", C, "3", "")}
         (json.dumps(ITEMS), "a.json"),
         (json.dumps(ITEMS, indent=2), "a.json"),
         (json.dumps({"hashes": ITEMS}), "a.json"),
-        (json.dumps({"meta": {"n": [1, 2]}, "hashes": ITEMS, "empty": []}, indent=1), "a.json"),
+        (json.dumps({"meta": {"n": [1, 2]}, "hashes": ITEMS, "empty": [], "tags": ["x"]}, indent=1), "a.json"),
         (json.dumps(ITEMS).replace('"digest"', '"Digest"'), "a.json"),
     ],
 )

@@ -20,6 +20,10 @@ _CHUNK: Final = 1 << 20
 _MOST: Final = 16 << 20
 """bytes of one value"""
 _SPACE: Final = re.compile(r"[ \t\r\n]*")
+_FIRST_KEY: Final = re.compile(r'\{\s*"(\w*)"')
+_OBJECTS: Final = re.compile(r"\[\s*\{")
+_KEY: Final = 256
+"""characters that contain the first key of an object"""
 _JSON: Final = json.JSONDecoder()
 _LINES: Final = frozenset({".ndjson", ".jsonl"})
 
@@ -105,9 +109,25 @@ class _Text:
             except (ValueError, RecursionError) as error:
                 if len(self._text) - self._at <= _MOST and self._more():
                     continue
-                raise self.fault("not JSON, or cut off") from error
+                long = len(self._text) - self._at > _MOST
+                raise self.fault("one value longer than 16 MiB" if long else "not JSON, or cut off") from error
             text, self._at = self._text[self._at : end], end
             return value, text
+
+    def first_key(self) -> str:
+        """Return the first key of the object that comes next; '' if it has none."""
+        found = self._ahead(_FIRST_KEY)
+        return found[1] if found else ""
+
+    def has_objects(self) -> bool:
+        """Return True if an array of objects comes next."""
+        return self._ahead(_OBJECTS) is not None
+
+    def _ahead(self, pattern: re.Pattern[str]) -> re.Match[str] | None:
+        self.peek()
+        while len(self._text) - self._at < _KEY and self._more():
+            pass
+        return pattern.match(self._text, self._at)
 
     def fault(self, reason: str) -> RowError:
         """Return the error for the present line."""
@@ -156,10 +176,13 @@ class _Items:
             self._text.take("]")
             return
         while True:
-            item, text = self._text.value()
-            if not isinstance(item, dict):
-                raise self._text.fault("the array has items that are not objects")
-            yield from self._nested(item, text)
+            if self._text.first_key().lower() in self._within:  # it only wraps the list, and may be large
+                yield from self._object()
+            else:
+                item, text = self._text.value()
+                if not isinstance(item, dict):
+                    raise self._text.fault("the array has items that are not objects")
+                yield from self._nested(item, text)
             if self._text.take(",]") == "]":
                 return
 
@@ -192,7 +215,7 @@ class _Items:
         first = self._text.peek()
         if first == "{" and name.lower() in self._within:
             yield from self._object()
-        elif first == "[" and (name.lower() in self._within or not self._within):
+        elif self._text.has_objects() and (name.lower() in self._within or not self._within):
             yield from self._array()
         else:
             value, _ = self._text.value()
