@@ -1,3 +1,4 @@
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NoReturn
@@ -55,6 +56,41 @@ def test_a_slip_in_a_name_makes_no_list(partner: World) -> None:
     assert "to do: known lists: images; give --new" in syncd(*slip[:4], "zzz", *slip[5:]).err
     assert (feed / "metadata" / "timestamp.json").read_bytes() == signed
     assert not (feed / "v1" / "image").exists()
+
+
+def test_a_pipe_is_published_under_a_stated_algorithm(partner: World) -> None:
+    """Digests from another program come in by standard input; the option says what they are."""
+    digests = "".join(f"{content[1]}\n" for content in rows(0, 3))
+    held, (ours, theirs) = os.dup(0), os.pipe()
+    try:
+        os.dup2(ours, 0)
+        os.write(theirs, digests.encode())
+        os.close(theirs)
+        ran = publish(partner, "--full", "-", "--algorithm", "SHA-256")
+    finally:
+        os.dup2(held, 0)
+        os.close(held)
+        os.close(ours)
+    assert (ran.code, ran.err) == (0, "")
+    assert "images version 1" in ran.out
+
+
+def test_a_file_in_columns_of_its_own_is_published(partner: World) -> None:
+    """By a map; a signature beside the file is mentioned, because only its signer's key could prove it."""
+    path = partner.base / "export.csv"
+    path.write_text("ID;Hash\n" + "".join(f"{content[2]};{content[1]}\n" for content in rows(0, 3)))
+    path.with_name("export.csv.sig").write_bytes(b"signature")
+    ran = publish(partner, "--full", path, "--map", "sha256=Hash,entry=ID")
+    assert (ran.code, ran.err) == (
+        0,
+        "note: export.csv.sig was not checked: that needs the signer's key; check it before you publish\n",
+    )
+    path.write_text("ID;Hash\n1;12\n")
+    refused = publish(partner, "--full", path, "--map", "sha256=Hash,entry=ID")
+    assert (refused.code, refused.err.splitlines()[0]) == (
+        2,
+        "error: export.csv, line 2, column digest: 2 hexadecimal digits; sha256 has 64",
+    )
 
 
 def test_one_more_list_is_made_with_new(partner: World) -> None:
