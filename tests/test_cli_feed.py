@@ -83,7 +83,7 @@ def test_a_file_in_columns_of_its_own_is_published(partner: World) -> None:
     ran = publish(partner, "--full", path, "--map", "sha256=Hash,entry=ID")
     assert (ran.code, ran.err) == (
         0,
-        "note: export.csv.sig was not checked: that needs the signer's key; check it before you publish\n",
+        "note: export.csv.sig was not checked: name the key with --signer\n",
     )
     path.write_text("ID;Hash\n1;12\n")
     refused = publish(partner, "--full", path, "--map", "sha256=Hash,entry=ID")

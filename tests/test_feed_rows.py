@@ -23,7 +23,7 @@ from syncd.listfile.buckets import Buckets
 from syncd.listfile.detect import parsed
 from syncd.listfile.parsers import CsvParser
 from syncd.listfile.text import BLOCK, Block, open_list
-from syncd.listfile.values import BadRow, Columns
+from syncd.listfile.values import NOT_UTF8, BadRow, Columns
 from syncd.model import KNOWN_ALGORITHMS, Algorithm
 
 MD5 = "11" * 16
@@ -35,7 +35,7 @@ SHEET = "a spreadsheet has changed it: export the list again from its source, wi
 _WIDTH_30 = "30 hexadecimal digits; md5 has 32"
 UNPAIRED = (
     "a quotation mark without its pair: a value has a line break or a single mark, or the file is cut off; "
-    "quote the value, and double each mark in it"
+    "a value cannot have line breaks, and a mark in it is doubled"
 )
 _CUT = "values are missing, or the line is cut off"
 
@@ -393,16 +393,16 @@ def test_blocks_are_whole_lines_wherever_the_file_is_cut(size: int, csv_file: Wr
         (f"md5,{MD5},{'x' * 257},", "entry", "257 bytes of UTF-8; at most 256"),
         (f"md5,{MD5},{'é' * 129},", "entry", "258 bytes of UTF-8; at most 256"),
         (f"md5,{MD5},e,{'x' * 4097}", "label", "4097 bytes of UTF-8; at most 4096"),
-        (f"md5,{MD5},a\tb,", "entry", "a control character"),
-        (f"md5,{MD5},a\x7f,", "entry", "a control character"),
-        (f"md5,{MD5},a\x85b,", "entry", "a control character"),
-        (f"md5,{MD5},a\rb,", "entry", "a control character"),
-        (f"md5,{MD5},,A\x1b", "label", "a control character"),
+        (f"md5,{MD5},a\tb,", "entry", "the control character U+0009"),
+        (f"md5,{MD5},a\x7f,", "entry", "the control character U+007F"),
+        (f"md5,{MD5},a\x85b,", "entry", "the control character U+0085"),
+        (f"md5,{MD5},a\rb,", "entry", "the control character U+000D"),
+        (f"md5,{MD5},,A\x1b", "label", "the control character U+001B"),
         (f"md5,{MD5},a\0,", "entry", "a NUL byte"),
         (f"md5,{MD5}", "-", f"2 columns; the header has 4: {_CUT}"),
         (f"md5,{MD5},e,A,", "-", "5 columns; the header has 4: the line ends in a delimiter"),
         (f"md5,{MD5},e,A,B", "-", "5 columns; the header has 4: a value with the delimiter in it must be quoted"),
-        ("# end", "-", "a comment; comments are read above the header only"),
+        ("#md5,end", "-", f"2 columns; the header has 4: {_CUT}"),
         ("\0\0\0", "-", "NUL bytes only: the file was not written or copied completely"),
         ("", "-", "empty line"),
         ("  ", "-", f"1 columns; the header has 4: {_CUT}"),
@@ -456,7 +456,7 @@ def test_the_message_of_a_bad_row_holds_no_value(csv_file: Write, scratch: Path)
 def test_invalid_utf8_is_named_by_column(csv_file: Write, scratch: Path) -> None:
     """Bytes that are no UTF-8 are refused, not replaced."""
     path = csv_file(HEADER.encode() + f"md5,{MD5},caf".encode() + b"\xe9,A\n")
-    assert fault(path, scratch) == (2, "entry", "not valid UTF-8")
+    assert fault(path, scratch) == (2, "entry", NOT_UTF8)
 
 
 @pytest.mark.parametrize(
@@ -475,8 +475,8 @@ def test_invalid_utf8_is_named_by_column(csv_file: Write, scratch: Path) -> None
         (
             "algorithm,digest,id\n",
             "3",
-            "unknown column; known columns: algorithm, digest, entry, label; "
-            "with --map only the columns in it are read",
+            "unknown column; known columns: algorithm, digest, entry, label; to leave it out, name those to read: "
+            "--map algorithm=algorithm,digest=digest",
         ),
         ("algorithm,digest,entry,entry\n", "entry", "named twice"),
         (
@@ -517,8 +517,8 @@ def test_a_bad_header_is_named(text: str, column: str, reason: str, csv_file: Wr
         ('{"algorithm": {"digest": "x"}}', "algorithm", "not a string"),
         ('{"algorithm": "md5", "algorithm": "md5"}', "algorithm", "named twice"),
         ('{"algorithm": "md5", "digest": "' + MD5 + '", "entry": "\\u0000"}', "entry", "a NUL byte"),
-        ('{"algorithm": "md5", "digest": "' + MD5 + '", "entry": "\\ud800"}', "entry", "not valid UTF-8"),
-        ('{"algorithm": "md5", "digest": "' + MD5 + '", "label": "a\\nb"}', "label", "a control character"),
+        ('{"algorithm": "md5", "digest": "' + MD5 + '", "entry": "\\ud800"}', "entry", NOT_UTF8),
+        ('{"algorithm": "md5", "digest": "' + MD5 + '", "label": "a\\nb"}', "label", "the control character U+000A"),
         ('{"algorithm": "md5"}', "digest", "missing"),
         ("{}", "algorithm", "missing"),
     ],
@@ -531,7 +531,7 @@ def test_a_bad_ndjson_line_is_named(line: str, column: str, reason: str, ndjson_
 
 def test_ndjson_bytes_that_are_no_utf8(ndjson_file: Write, scratch: Path) -> None:
     """Bytes that are no UTF-8 are refused in NDJSON too."""
-    assert fault(ndjson_file(b'{"entry": "\xe9"}\n'), scratch) == (1, "-", "not valid UTF-8")
+    assert fault(ndjson_file(b'{"entry": "\xe9"}\n'), scratch) == (1, "-", NOT_UTF8)
 
 
 def test_the_first_bad_line_is_named_whichever_is_found_first(csv_file: Write, scratch: Path) -> None:
@@ -746,7 +746,7 @@ def test_what_may_not_be_added_may_be_removed(csv_file: Write, scratch: Path) ->
         (f"md5,{MD5[1:]}x,e,", "digest", "not hexadecimal"),
         (f",,{'e' * 257},", "entry", "257 bytes of UTF-8; at most 256"),
         (f"md5,{MD5},{'e' * 257},", "entry", "257 bytes of UTF-8; at most 256"),
-        (",,a\tb,", "entry", "a control character"),
+        (",,a\tb,", "entry", "the control character U+0009"),
     ],
 )
 def test_a_bad_removal_is_named(

@@ -12,8 +12,17 @@ import zipfile
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, SECP256R1, EllipticCurvePrivateKey, generate_private_key
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -53,7 +62,7 @@ def given_file(tmp_path: Path) -> Given:
     scratch = tmp_path / "scratch"
     scratch.mkdir()
 
-    def read(content: str | bytes, name: str = "list.csv", **options: str) -> LoadedRows:
+    def read(content: str | bytes, name: str = "list.csv", **options: Any) -> LoadedRows:
         path = tmp_path / name
         path.write_bytes(content.encode() if isinstance(content, str) else content)
         return load_rows(path, scratch, profile=chosen(**options))
@@ -61,7 +70,7 @@ def given_file(tmp_path: Path) -> Given:
     return read
 
 
-def refusal(given_file: Given, content: str | bytes, name: str = "list.csv", **options: str) -> str:
+def refusal(given_file: Given, content: str | bytes, name: str = "list.csv", **options: Any) -> str:
     with pytest.raises(UsageError) as caught:
         given_file(content, name, **options)
     assert not {A, B, C, SHA1} & set(caught.value.message.split())
@@ -97,6 +106,8 @@ def zipped(*names: str, text: str = PLAIN) -> bytes:
         lzma.compress(PLAIN.encode()),
         bz2.compress(PLAIN.encode()),
         zipped("list.csv"),
+        zipped("list.csv", "__MACOSX/._list.csv", ".DS_Store"),
+        PLAIN.replace("\n", "\r").encode("utf-16"),
     ],
 )
 def test_encodings_and_compression_do_not_matter(content: bytes, given_file: Given) -> None:
@@ -127,7 +138,8 @@ def test_encodings_and_compression_do_not_matter(content: bytes, given_file: Giv
             "a STIX bundle; its patterns are not read",
         ),
         ('{"a": 1, "b": [2]}\n{', "a.json", "a.json, line 1, column -: unknown key"),
-        ('{\n "a": 1\n}\n', "a.json", "a JSON document without a list of objects"),
+        ('{\n "a": 1\n}\n', "a.json", "a.json, item 1, column -: unknown key"),
+        (b"\0" * 257 + b"ustar", "a.tar", "a tar archive; unpack it first"),
     ],
 )
 def test_files_of_other_kinds_are_named(content: str | bytes, name: str, reason: str, given_file: Given) -> None:
@@ -202,6 +214,10 @@ def test_no_content_ends_in_an_untyped_error(
         PLAIN.replace("A1\n", "A1,\n"),
         PLAIN + "\n\r\n\n",
         PLAIN + "\x1a",
+        PLAIN + ",,,\r\n ,,,\r\n",
+        PLAIN + "# rows: 3\n",
+        PLAIN.replace(f"md5,{C}", f'# a "note", of two\nmd5,{C}'),
+        "# x\n" * 40_000 + PLAIN,
         "\n" + PLAIN,
         PLAIN.replace("md5", "MD-5 ").replace(A, f"{A} ").replace(B, f" {B.upper()}"),
     ],
@@ -256,6 +272,7 @@ ITEM_ROWS = {("md5", A, "1", ""), ("md5", B, "2", ""), ("md5", C, "3", "")}
         (json.dumps(ITEMS), "a.json"),
         (json.dumps(ITEMS, indent=2), "a.json"),
         (json.dumps({"hashes": ITEMS}), "a.json"),
+        ("\n".join(json.dumps(item, indent=2) for item in ITEMS), "a.json"),
         (json.dumps({"meta": {"n": [1, 2]}, "hashes": ITEMS, "empty": [], "tags": ["x"]}, indent=1), "a.json"),
         (json.dumps(ITEMS).replace('"digest"', '"Digest"'), "a.json"),
     ],
@@ -279,6 +296,8 @@ def test_items_of_a_document_are_counted(given_file: Given) -> None:
         (json.dumps(ITEMS)[:-1], "not JSON: the document is cut off"),
         (json.dumps(ITEMS) + "x", "more text after the end of the document"),
         ("[1, 2]", "the array has items that are not objects"),
+        (json.dumps([A]), "not objects; if they are digests, state their algorithm with --algorithm"),
+        (json.dumps({"hashes": []}), "a JSON document without a list of objects with digests"),
         (json.dumps({"a": ITEMS, "b": ITEMS}), "a second list in the document"),
     ],
 )
@@ -340,6 +359,9 @@ def test_cut_hexadecimal_digits_are_not_taken_for_base64(given_file: Given) -> N
         f"MD5 (img/1.jpg) = {A}\nMD5 (a (1).jpg) = {B}\nMD5 (3.jpg) = {C}\n",
         f"MD5(1.jpg)= {A}\nMD5(2.jpg)= {B}\nMD5(3.jpg)= {C}\n",
         "".join(base64.b64encode(bytes.fromhex(digest)).decode() + "\n" for digest in (A, B, C)),
+        f"{A}\n# two more\n{B}\n{C}\n# end\n",
+        json.dumps([A, B, C]),
+        json.dumps({"n": 3, "hashes": [A, B, C]}, indent=1),
     ],
 )
 def test_digests_of_tools_are_read_under_a_stated_algorithm(text: str, given_file: Given) -> None:
@@ -371,8 +393,14 @@ def test_hashdeep_is_read(given_file: Given) -> None:
         (f"{SHA1}:12\n", "digests with values after a colon: read them with --delimiter : --map digest=#1"),
         (f"md5,{A},e1\n", "no header, but a row: put the names of the columns"),
         (f'# "seen","md5_hash"\n"x","{A}"\n', "no header, but a comment that may name the columns"),
-        (f"file_id,hash\n1,{A}\n", "name them with --map, such as --map md5=MD5,entry=ID"),
-        (f"MD5;SHA1;PhotoDNA;Image ID;Baseline\n{A};;;x;\n", "the columns fit --profile icse"),
+        (f"file_id,hash\n1,{A}\n", "name those to read: --map digest=hash --algorithm A"),
+        (f"ID,SHA-1,MD5\n1,,{A}\n", "name those to read: --map md5=md5,sha1=sha1"),
+        (
+            f"Algorithm,Hash,Path\nMD5,{A},x\n",
+            "to leave it out, name those to read: --map algorithm=algorithm,digest=hash",
+        ),
+        (f'{{"hash": "{A}", "kind": "md5"}}\n', "name those to read: --map digest=hash --algorithm A"),
+        (f"MD5;SHA1;PhotoDNA;Image ID;Baseline\n{A};;;x;\n", "name those to read: --profile icse"),
     ],
 )
 def test_a_file_without_a_header_names_the_option_that_reads_it(text: str, reason: str, given_file: Given) -> None:
@@ -383,6 +411,32 @@ def test_a_file_without_a_header_names_the_option_that_reads_it(text: str, reaso
 def test_a_stated_algorithm_contradicts_a_column(given_file: Given) -> None:
     """A file with algorithms of its own needs none."""
     assert "has a column algorithm of its own" in refusal(given_file, PLAIN, algorithm="md5")
+    message = refusal(given_file, f"SHA1,entry\n{SHA1},e\n", algorithm="md5")
+    assert message == "the columns of list.csv are of sha1, not md5"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"MD5,SHA-1,Entry\n{A},{SHA1},e1\n{B},,e2\n",
+        f"entry;sha1;md5\ne1;{SHA1};{A}\ne2;;{B}\n",
+        json.dumps([{"MD5": A, "sha-1": SHA1, "entry": "e1"}, {"md5": B, "entry": "e2"}]),
+        f'{{"md5": "{A}", "sha1": "{SHA1}", "entry": "e1"}}\n{{"md5": "{B}", "sha1": null, "entry": "e2"}}\n',
+    ],
+)
+def test_columns_that_are_named_by_algorithms_need_no_map(text: str, given_file: Given) -> None:
+    """Their names say all there is to say."""
+    assert rows(given_file(text)) == {("md5", A, "e1", ""), ("sha1", SHA1, "e1", ""), ("md5", B, "e2", "")}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [f"md5,{A}\nSHA-1,{SHA1}\n", f"{A};md5\n{SHA1};sha1\n", f"MD5:{A}\nsha1:{SHA1}\n", f"md5, {A}\nsha1, {SHA1}\n"],
+)
+def test_pairs_of_algorithm_and_digest_need_no_header(text: str, given_file: Given) -> None:
+    """Two columns can be nothing else; a third could be anything."""
+    assert rows(given_file(text)) == {("md5", A, "", ""), ("sha1", SHA1, "", "")}
+    assert "no header, but a row" in refusal(given_file, text.replace("\n", ",x\n"))
 
 
 def test_a_wrong_algorithm_is_named_by_width(given_file: Given) -> None:
@@ -504,9 +558,33 @@ VICS = {
         {"MediaID": 2, "Category": 1, "MD5": B, "SHA1": None, "Hashes": []},
     ],
 }
+FILE = {"MD5": A.upper(), "FileName": "a.jpg", "FilePath": "C:\\x"}
+MEDIA = {"MediaID": 1, "Category": 2, "MD5": A, "MediaSize": 12, "RelativeFilePath": "x", "MediaFiles": [FILE]}
+CASE = {
+    "@odata.context": "http://github.com/VICSDATAMODEL/ProjectVic/DataModels/2.0.xml/US/$metadata#Cases",
+    "value": [
+        {
+            "CaseID": "9f1d",
+            "CaseNumber": None,
+            "Media": [
+                {**MEDIA, "SHA1": SHA1, "PhotoDNA": PDNA64},
+                {
+                    "MediaID": 2,
+                    "Category": 1,
+                    "MD5": B,
+                    "AlternativeHashes": [{"HashName": "PhotoDNA", "HashValue": PDNA64}],
+                    "Exifs": [{"MD5": B, "PropertyName": "Make", "PropertyValue": "x"}],
+                },
+            ],
+            "SourceApplicationName": "x",
+        }
+    ],
+}
 ATTRIBUTE = {"id": "1", "type": "md5", "category": "Payload delivery", "value": A, "uuid": "u1", "Event": {"id": "3"}}
 PAIR = {"type": "filename|sha1", "category": "Payload delivery", "value": f"a|b.exe|{SHA1}", "uuid": "u2"}
 ADDRESS = {"type": "ip-dst", "category": "Network activity", "value": "192.0.2.1", "uuid": "u3"}
+REVOKED = {**ATTRIBUTE, "value": B, "uuid": "u4", "deleted": True}
+SAMPLE = {**ATTRIBUTE, "type": "malware-sample", "value": f"a.exe|{C}", "uuid": "u5", "data": "eA==", "deleted": False}
 OF_MISP = {("md5", A, "u1", "Payload delivery"), ("sha1", SHA1, "u2", "Payload delivery")}
 
 
@@ -522,6 +600,28 @@ OF_MISP = {("md5", A, "u1", "Payload delivery"), ("sha1", SHA1, "u2", "Payload d
                 ("photodna", PHOTODNA.hex(), "1", "2"),
                 ("md5", B, "2", "1"),
             },
+        ),
+        (
+            "vics",
+            json.dumps(CASE),
+            {
+                ("md5", A, "1", "2"),
+                ("sha1", SHA1, "1", "2"),
+                ("photodna", PHOTODNA.hex(), "1", "2"),
+                ("md5", B, "2", "1"),
+                ("photodna", PHOTODNA.hex(), "2", "1"),
+            },
+        ),
+        (
+            "nsrl",
+            f"sha256,sha1,md5,crc32,file_name,file_size,package_id\n{SHA256},{SHA1},{A},AABBCCDD,x.dll,12,3\n",
+            {("md5", A), ("sha1", SHA1), ("sha256", SHA256)},
+        ),
+        (
+            "icse",
+            "MD5;SHA1;PhotoDNA;Image ID;Is distributed;Victim identified;Offender identified;Series name;"
+            f"Number of submissions;File Available;Media Type;Baseline\n{A};;;ID1;Y;N;N;;1;True;Image;Yes;\n",
+            {("md5", A, "ID1", "Yes")},
         ),
         (
             "nsrl",
@@ -570,6 +670,37 @@ def test_ready_profiles_read_files_of_their_programs(
     assert found == {(*row, "", "")[:4] for row in expected}
 
 
+@pytest.mark.parametrize("wrap", [lambda event: event, lambda event: {"response": [event]}])
+def test_attributes_that_are_left_out_are_counted(
+    wrap: Callable[[object], object], given_file: Given, tmp_path: Path
+) -> None:
+    """Those that are not digests, and those that MISP says are revoked: they are not actionable (MISP core format)."""
+    objects = [{"name": "file", "Attribute": [SAMPLE]}]
+    text = json.dumps(wrap({"Event": {"uuid": "e", "Attribute": [ATTRIBUTE, ADDRESS, REVOKED], "Object": objects}}))
+    loaded = given_file(text, "event.json", profile="misp")
+    assert rows(loaded) == {("md5", A, "u1", "Payload delivery"), ("md5", C, "u5", "Payload delivery")}
+    assert (loaded.left_out, loaded.read) == (2, 2)
+    counts: dict[Path, int] = {}
+    (tmp_path / "batch").mkdir()
+    files = ListFiles(add=tmp_path / "event.json", profile=chosen(profile="misp"))
+    files.read(tmp_path / "batch", left_out=lambda path, number: counts.update({path: number}))
+    assert counts == {tmp_path / "event.json": 2}
+
+
+def test_a_case_of_any_size_is_read_piece_by_piece(given_file: Given) -> None:
+    """A case of VICS is one object that contains all of its media."""
+    media = [{"MediaID": at, "MD5": f"{at + 1:032x}", "Comments": "x" * 200} for at in range(25_000)]
+    text = json.dumps({"value": [{"CaseID": 1, "Media": media}]})
+    assert len(text) > BLOCK
+    assert given_file(text, "case.json", profile="vics").rows == 25_000
+
+
+def test_an_item_that_is_too_large_is_not_left_out(given_file: Given) -> None:
+    """An attribute with an attachment of megabytes is refused by its size, not taken for a wrapper of others."""
+    text = json.dumps({"response": {"Attribute": [{**SAMPLE, "data": "x" * (5 << 20)}]}})
+    assert "an item longer than 4 MiB" in refusal(given_file, text, "a.json", profile="misp")
+
+
 # --- checksums beside a file
 
 
@@ -578,6 +709,9 @@ def test_a_checksum_beside_the_file_is_checked(tmp_path: Path, given_file: Given
     beside = tmp_path / "list.csv.sha256"
     beside.write_text(sha256(PLAIN.encode()).hexdigest().upper() + " *list.csv\n")
     assert rows(given_file(PLAIN)) == THREE
+    beside.write_text(f"SHA256 (list.csv) = {sha256(PLAIN.encode()).hexdigest()}\n")
+    assert rows(given_file(PLAIN)) == THREE
+    assert rows(given_file(PLAIN, "x" * 250)) == THREE
     cut = PLAIN[: PLAIN.index(f"md5,{C}")]
     assert "does not match the checksum in list.csv.sha256" in refusal(given_file, cut)
     beside.write_text("0" * 64 + "  other.csv\n")
@@ -587,4 +721,51 @@ def test_a_checksum_beside_the_file_is_checked(tmp_path: Path, given_file: Given
 def test_a_signature_beside_the_file_is_mentioned(tmp_path: Path) -> None:
     """It needs a key that syncd does not have."""
     (tmp_path / "list.csv.sig").write_bytes(b"x")
-    assert unchecked_signatures(iter([tmp_path / "list.csv"])) == [tmp_path / "list.csv.sig"]
+    assert unchecked_signatures([tmp_path / "list.csv"], signer=False) == [tmp_path / "list.csv.sig"]
+    assert unchecked_signatures([tmp_path / "list.csv"], signer=True) == []
+
+
+def signing_keys() -> dict[str, Ed25519PrivateKey | EllipticCurvePrivateKey | RSAPrivateKey]:
+    return {
+        "ed25519": Ed25519PrivateKey.generate(),
+        "ec": generate_private_key(SECP256R1()),
+        "rsa": rsa.generate_private_key(65537, 2048),
+    }
+
+
+def signed(key: Ed25519PrivateKey | EllipticCurvePrivateKey | RSAPrivateKey, content: bytes) -> bytes:
+    """Sign as openssl does."""
+    if isinstance(key, Ed25519PrivateKey):
+        return key.sign(content)
+    return (
+        key.sign(content, PKCS1v15(), hashes.SHA256())
+        if isinstance(key, RSAPrivateKey)
+        else key.sign(content, ECDSA(hashes.SHA256()))
+    )
+
+
+@pytest.mark.parametrize("kind", ["ed25519", "ec", "rsa"])
+def test_a_signature_is_checked_by_the_key_of_the_signer(kind: str, tmp_path: Path, given_file: Given) -> None:
+    """By an option or by the profile, and as openssl writes it or in base64; no signature is none too."""
+    key = signing_keys()[kind]
+    pem, beside = tmp_path / "agency.pem", tmp_path / "list.csv.sig"
+    pem.write_bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    (tmp_path / "agency.toml").write_text('signer = "agency.pem"\n')
+    assert "list.csv has no signature beside it" in refusal(given_file, PLAIN, signer=pem)
+    for form in (lambda raw: raw, base64.encodebytes):
+        beside.write_bytes(form(signed(key, PLAIN.encode())))
+        assert rows(given_file(PLAIN, signer=pem)) == rows(given_file(PLAIN, profile=str(tmp_path / "agency.toml")))
+    for content in (PLAIN + "#", ""):
+        message = refusal(given_file, content, signer=pem)
+        assert "list.csv.sig is not a signature of list.csv by the key in agency.pem" in message
+
+
+def test_a_key_of_a_signer_must_be_one(tmp_path: Path, given_file: Given) -> None:
+    """A private key, a certificate or no key at all is named."""
+    (tmp_path / "list.csv.sig").write_bytes(b"x")
+    assert "cannot read" in refusal(given_file, PLAIN, signer=tmp_path / "none.pem")
+    (tmp_path / "a.pem").write_text("-----BEGIN PUBLIC KEY-----\n")
+    assert "a.pem is not a public key in PEM" in refusal(given_file, PLAIN, signer=tmp_path / "a.pem")
+    other = X25519PrivateKey.generate().public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    (tmp_path / "a.pem").write_bytes(other)
+    assert "a.pem is a key of another kind" in refusal(given_file, PLAIN, signer=tmp_path / "a.pem")

@@ -16,6 +16,7 @@ from syncd.feed.signed import load_repository
 from syncd.listfile import ListFiles
 from syncd.listfile.beside import unchecked_signatures
 from syncd.listfile.profile import READY, chosen
+from syncd.listfile.unpack import shown
 from syncd.model import list_name
 from syncd.pipeline.guard import PartnersGuard
 from syncd.publish import author
@@ -86,6 +87,9 @@ def publish(
     profile: Annotated[
         str | None, typer.Option(metavar="NAME|FILE", help=f"A saved map, or one of {', '.join(READY)}.")
     ] = None,
+    signer: Annotated[
+        Path | None, typer.Option(metavar="KEY", help="The public key (PEM) by which FILE.sig beside FILE is checked.")
+    ] = None,
     max_removed: MaxRemoved = None,
     max_added: MaxAdded = None,
     accept: Accept = None,
@@ -98,11 +102,11 @@ def publish(
 
     Files are CSV with a header, or JSON, with the columns algorithm,digest,entry,label. Only algorithm and digest are
     required. One digest a line and the output of md5sum need --algorithm; other columns need --map or --profile. Files
-    may be compressed (gz, xz, zip); FILE.sha256 beside a file is checked. A row to remove may give only the entry, or
-    only the digest to remove all its entries. --full is compared with the published version, so that followers fetch
-    only the difference; if nothing differs, nothing is published. A bad row stops the command, which names file, line
-    and column, unless --skip-bad is given. To add a list to a feed that already has one, give --new: a typing error in
-    a name then creates no list.
+    may be compressed (gz, xz, zip); FILE.sha256 beside a file is checked, FILE.sig by the key in --signer. A row to
+    remove may give only the entry, or only the digest to remove all its entries. --full is compared with the published
+    version, so that followers fetch only the difference; if nothing differs, nothing is published. A bad row stops the
+    command, which names file, line and column, unless --skip-bad is given. To add a list to a feed that already has
+    one, give --new: a typing error in a name then creates no list.
 
     A change that is larger than usual is not published: the command shows its counts and a code, and ends with exit
     code 3. The same command with --accept CODE publishes exactly those rows. Changes count together with those of the
@@ -126,18 +130,26 @@ def publish(
     """
     limits = chosen_limits(max_removed, max_added)
     folder = FeedFolder(feed)
-    files = ListFiles(full, add, remove, skip_bad, chosen(profile, columns, delimiter, algorithm))
+    files = ListFiles(full, add, remove, skip_bad, chosen(profile, columns, delimiter, algorithm, signer))
     author.keep_apart(feed, *filter(None, [skip_bad]))
     listed = list_name(name)
     refuse_operators(feed, _OPERATORS)
     finish(folder)
     signers = feed_signers(folder, online_keys, sign_with)
+    left_out: dict[Path, int] = {}
     guard = PartnersGuard(folder, utc_now(), limits, accept)
     with progress(f"publishing {listed}") as report:
-        read = partial(files.read, progress=lambda done, total: report("reading", done, total))
+        read = partial(
+            files.read,
+            progress=lambda done, total: report("reading", done, total),
+            left_out=lambda path, number: left_out.update({path: number}),
+        )
         published = guard.publish(listed, read, signers, new=new, dry_run=dry_run)
-    for signature in unchecked_signatures(filter(None, [full, add, remove])):
-        note(f"{signature.name} was not checked: that needs the signer's key; check it before you publish")
+    for path, number in left_out.items():
+        note(f"{count(number, 'row')} of {shown(path)} left out by the profile: not a digest that is read, or revoked")
+    known = files.profile.signer is not None
+    for signature in unchecked_signatures(filter(None, [full, add, remove]), signer=known):
+        note(f"{signature.name} was not checked: {'only .sig is' if known else 'name the key with --signer'}")
     if published.skipped:
         note(f"{count(published.skipped, 'bad row')} left out: see {skip_bad}")
     return show_publication(published, guard.judgement, dry_run=dry_run, as_json=as_json)

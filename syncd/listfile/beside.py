@@ -3,16 +3,20 @@
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, Final
 
 from syncd.errors import UsageError
 
-_CHUNK: Final = 1 << 20
 _MOST: Final = 1 << 20
-_DIGEST: Final = re.compile(rb"\\?([0-9a-fA-F]{64})(?:[ \t]+\*?(.*))?")
-_SIGNATURES: Final = (".sig", ".asc", ".minisig", ".p7s")
+_LINES: Final = (
+    re.compile(rb"\\?(?P<digest>[0-9a-fA-F]{64})(?:[ \t]+\*?(?P<name>.*))?"),
+    re.compile(rb"\\?SHA2?-?256 ?\((?P<name>.*)\) ?= (?P<digest>[0-9a-fA-F]{64})", re.IGNORECASE),
+)
+"""the output of sha256sum, or a digest alone; the output of BSD sha256 and openssl"""
+SIGNATURE: Final = ".sig"
+_OTHERS: Final = (".asc", ".minisig", ".p7s")
 
 
 def check_digest(path: Path, stream: IO[bytes]) -> None:
@@ -20,40 +24,54 @@ def check_digest(path: Path, stream: IO[bytes]) -> None:
 
     Raises `UsageError` if they differ, or if the checksum cannot be read.
     """
-    beside = path.with_name(path.name + ".sha256") if path.name and str(path) != "-" else None
-    if beside is None or not beside.is_file():
+    checksum = beside(path, ".sha256")
+    if checksum is None:
         return
-    wanted = _stated(beside, os.fsencode(path.name))
-    found = hashlib.file_digest(stream, "sha256").hexdigest()
-    stream.seek(0)
+    wanted = _stated(checksum, os.fsencode(path.name))
+    try:
+        found = hashlib.file_digest(stream, "sha256").hexdigest()
+        stream.seek(0)
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror or error}", hint="copy it again") from error
     if found != wanted:
         raise UsageError(
-            f"{path.name} does not match the checksum in {beside.name}: it was cut off, altered, or is another version",
+            f"{path.name} does not match the checksum in {checksum.name}: it was cut off, altered, or is another "
+            "version",
             hint="fetch both again; nothing was published",
         )
 
 
-def _stated(beside: Path, name: bytes) -> str:
+def beside(path: Path, suffix: str) -> Path | None:
+    """Return the file beside a list file that has its name and this suffix, if there is one."""
+    if not path.name or str(path) == "-":
+        return None
+    found = path.with_name(path.name + suffix)
+    return found if os.path.isfile(found) else None  # noqa: PTH113 - no error for a name that is too long
+
+
+def _stated(checksum: Path, name: bytes) -> str:
     """Return the digest that a file of checksums states for ``name``; a digest alone is of any name."""
     try:
-        with beside.open("rb") as stream:
+        with checksum.open("rb") as stream:
             lines = stream.read(_MOST).splitlines()
     except OSError as error:
         raise UsageError(
-            f"cannot read {beside}: {error.strerror or error}", hint="make it readable, or remove it"
+            f"cannot read {checksum}: {error.strerror or error}", hint="make it readable, or remove it"
         ) from error
-    matches = [found for line in lines if (found := _DIGEST.fullmatch(line.strip()))]
-    for found in matches:
-        if found[2] is None or os.path.basename(found[2]) == name:  # noqa: PTH119 - bytes
-            return found[1].decode().lower()
+    for found in (pattern.fullmatch(line.strip()) for line in lines for pattern in _LINES):
+        if found and (found["name"] is None or os.path.basename(found["name"]) == name):  # noqa: PTH119 - bytes
+            return found["digest"].decode().lower()
     raise UsageError(
-        f"{beside.name} has no SHA-256 of this file",
+        f"{checksum.name} has no SHA-256 of this file",
         hint="it is checked because it is beside the file: correct it, or remove it",
     )
 
 
-def unchecked_signatures(paths: Iterator[Path]) -> list[Path]:
-    """Return the signatures beside these files. They need a key of the signer, and so they are not checked."""
-    return [
-        beside for path in paths for suffix in _SIGNATURES if (beside := path.with_name(path.name + suffix)).is_file()
-    ]
+def unchecked_signatures(paths: Iterable[Path], *, signer: bool) -> list[Path]:
+    """Return the signatures beside these files that are not checked, because that needs the key of the signer.
+
+    ``signer``: that key is known, and checks those of openssl.
+    """
+    suffixes = _OTHERS if signer else (SIGNATURE, *_OTHERS)
+    found = (beside(path, suffix) for path in paths for suffix in suffixes)
+    return [signature for signature in found if signature is not None]

@@ -17,7 +17,8 @@ from syncd.format.writer import SegmentWriter
 from syncd.listfile.buckets import Buckets, Conflicts
 from syncd.listfile.parsers import Part
 from syncd.listfile.text import ListFile, originals, row_error
-from syncd.listfile.values import BadRow, Columns, Decoded
+from syncd.listfile.unpack import shown
+from syncd.listfile.values import LEFT_OUT, BadRow, Columns, Decoded
 from syncd.model import Algorithm
 
 _HEADER: Final = b"file,line,column,reason,original\n"
@@ -31,6 +32,8 @@ class BadRows:
         self._source, self._target, self._sink = source, target, sink
         self._first: RowError | None = None
         self.count = 0
+        self.left_out = 0
+        """the number of rows that the profile leaves out"""
 
     @property
     def kept(self) -> bool:
@@ -44,13 +47,16 @@ class BadRows:
 
     def report(self, line: int, fault: BadRow, original: bytes) -> None:
         """Add a bad row."""
+        if fault is LEFT_OUT:
+            self.left_out += 1
+            return
         self.count += 1
         if self._sink is None or self._target is None:
             if self._first is None or line < self._first.line:
                 self._first = row_error(self._source, line, *fault, self._unit)
             return
         with storage(self._target, "write"):
-            self._sink.write(_quoted(os.fsencode(self._source.name)))
+            self._sink.write(_quoted(os.fsencode(shown(self._source))))
             self._sink.write(b",%d,%s,%s," % (line, fault.column.encode(), _quoted(fault.reason.encode())))
             self._sink.write(_quoted(original) + b"\n")
 

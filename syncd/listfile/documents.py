@@ -1,30 +1,35 @@
 """JSON documents: the objects of a list in a document, one a line.
 
-A document is an array of objects, or an object with one such array, which may be of any size: it is read piece by
-piece. The lines are numbered by item, because a document may be a single line.
+A document is an array of objects, an object with one such array, or objects one after the other. It may be of any size:
+it is read piece by piece. The lines are numbered by item, because a document may be a single line.
 """
 
 import codecs
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import IO, Final
 
 from syncd.errors import RowError
+from syncd.listfile.names import plain_name
 from syncd.listfile.profile import Profile
 from syncd.listfile.unpack import PROBE, refused, shown
-from syncd.listfile.values import COLUMNS
+from syncd.listfile.values import NOT_UTF8
+from syncd.model import KNOWN_ALGORITHMS
 
 _CHUNK: Final = 1 << 20
 _MOST: Final = 16 << 20
-"""bytes of one value"""
+"""characters of one value that is skipped"""
+_MOST_ITEM: Final = 4 << 20
+"""characters of one item"""
 _SPACE: Final = re.compile(r"[ \t\r\n]*")
-_FIRST_KEY: Final = re.compile(r'\{\s*"(\w*)"')
 _OBJECTS: Final = re.compile(r"\[\s*\{")
-_KEY: Final = 256
-"""characters that contain the first key of an object"""
+_STRINGS: Final = re.compile(r'\[\s*"')
+_AHEAD: Final = 256
+"""characters that show the kind of a value"""
 _JSON: Final = json.JSONDecoder()
+_DIGESTS: Final = frozenset({"digest", *KNOWN_ALGORITHMS})
 _LINES: Final = frozenset({".ndjson", ".jsonl"})
 
 
@@ -48,14 +53,21 @@ def is_document(path: Path, head: bytes, profile: Profile) -> bool:
 
 
 def _has_list(item: dict[str, object], profile: Profile) -> bool:
-    if item.keys() & set(COLUMNS):
+    """Return True if an object contains the list, and is not an item of it."""
+    if _digest_names(profile) & set(map(plain_name, item)):
         return False
-    inner = profile.pairs[0] if profile.pairs else None
     return any(
-        (isinstance(value, list) and name != inner and bool(value) and isinstance(value[0], dict))
+        (isinstance(value, list) and name.lower() not in profile.further and bool(value) and isinstance(value[0], dict))
         or (isinstance(value, dict) and name.lower() in profile.within)
         for name, value in item.items()
     )
+
+
+def _digest_names(profile: Profile) -> frozenset[str]:
+    """Return the keys of digests."""
+    if not profile.columns:
+        return _DIGESTS
+    return frozenset(plain_name(column) for name, column in profile.columns.items() if name in _DIGESTS)
 
 
 def item_lines(path: Path, content: IO[bytes], profile: Profile) -> Iterator[bytes]:
@@ -102,32 +114,37 @@ class _Text:
 
     def value(self) -> tuple[object, str]:
         """Return the next value, and its text."""
+        found = self.short_value(_MOST)
+        if found is None:
+            long = len(self._text) - self._at > _MOST
+            raise self.fault("one value longer than 16 MiB" if long else "not JSON, or cut off")
+        return found
+
+    def short_value(self, most: int = _MOST_ITEM) -> tuple[object, str] | None:
+        """Return the next value, and its text; None if it is not complete within ``most`` characters."""
         self.peek()
         while True:
             try:
                 value, end = _JSON.raw_decode(self._text, self._at)
-            except (ValueError, RecursionError) as error:
-                if len(self._text) - self._at <= _MOST and self._more():
+            except (ValueError, RecursionError):
+                if len(self._text) - self._at <= most and self._more():
                     continue
-                long = len(self._text) - self._at > _MOST
-                raise self.fault("one value longer than 16 MiB" if long else "not JSON, or cut off") from error
+                return None
+            if end == len(self._text) and self._more():  # a number may go on
+                continue
             text, self._at = self._text[self._at : end], end
             return value, text
 
-    def first_key(self) -> str:
-        """Return the first key of the object that comes next; '' if it has none."""
-        found = self._ahead(_FIRST_KEY)
-        return found[1] if found else ""
+    def go_back(self, text: str) -> None:
+        """Return to the beginning of a value, whose text is ``text``."""
+        self._at -= len(text)
 
-    def has_objects(self) -> bool:
-        """Return True if an array of objects comes next."""
-        return self._ahead(_OBJECTS) is not None
-
-    def _ahead(self, pattern: re.Pattern[str]) -> re.Match[str] | None:
+    def has_next(self, pattern: re.Pattern[str]) -> bool:
+        """Return True if a text that ``pattern`` describes comes next."""
         self.peek()
-        while len(self._text) - self._at < _KEY and self._more():
+        while len(self._text) - self._at < _AHEAD and self._more():
             pass
-        return pattern.match(self._text, self._at)
+        return pattern.match(self._text, self._at) is not None
 
     def fault(self, reason: str) -> RowError:
         """Return the error for the present line."""
@@ -140,7 +157,7 @@ class _Text:
         try:
             text = self._decoder.decode(chunk, final=not chunk)
         except UnicodeDecodeError as error:
-            raise self.fault("not valid UTF-8") from error
+            raise self.fault(NOT_UTF8) from error
         self._line += self._text.count("\n", 0, self._at)
         self._text, self._at = self._text[self._at :] + text, 0
         return bool(chunk)
@@ -150,24 +167,35 @@ class _Items:
     """The items of the one list in a document."""
 
     def __init__(self, path: Path, text: _Text, profile: Profile) -> None:
-        self._path, self._text, self._within = path, text, profile.within
-        self._digests = {
-            profile.columns[name].lower() for name in ("digest", *profile.digests) if name in profile.columns
-        }
+        self._path, self._text, self._profile, self._within = path, text, profile, profile.within
+        self._lone = bool(profile.algorithm) and not profile.columns
+        self._digests = _digest_names(profile)
         self._lists = 0
 
     def __iter__(self) -> Iterator[str]:
         if self._text.peek() == "[":
             yield from self._array()
         else:
-            yield from self._object()
+            yield from self._objects()
         if self._text.peek():
             raise self._text.fault("more text after the end of the document")
         if not self._lists:
-            raise refused(self._path, "a JSON document without a list of objects")
+            raise refused(self._path, "a JSON document without a list of objects with digests")
+
+    def _objects(self) -> Iterator[str]:
+        """Yield the items of an object with a list, or objects that stand one after the other."""
+        while self._text.peek() == "{":
+            found = self._text.short_value()
+            if found is not None and isinstance(found[0], dict) and not _has_list(found[0], self._profile):
+                self._lists = 1
+                yield found[1]
+                continue
+            if found is not None:
+                self._text.go_back(found[1])
+            yield from self._object()
 
     def _array(self) -> Iterator[str]:
-        """Yield the items of an array of objects."""
+        """Yield the items of an array of objects, or of digests of a stated algorithm."""
         self._lists += 1
         if self._lists > 1 and not self._within:
             raise self._text.fault("a second list in the document: name the list's place by --profile")
@@ -176,20 +204,27 @@ class _Items:
             self._text.take("]")
             return
         while True:
-            if self._text.first_key().lower() in self._within:  # it only wraps the list, and may be large
-                yield from self._object()
-            else:
-                item, text = self._text.value()
-                if not isinstance(item, dict):
-                    raise self._text.fault("the array has items that are not objects")
-                yield from self._nested(item, text)
+            found = self._text.short_value() if self._within else self._text.value()
+            if found is not None:
+                yield from self._item(*found)
+            else:  # large because it contains the list, such as a case of VICS
+                yield from self._object(self._digests)
             if self._text.take(",]") == "]":
                 return
+
+    def _item(self, item: object, text: str) -> Iterator[str]:
+        if isinstance(item, dict):
+            yield from self._nested(item, text)
+        elif isinstance(item, str) and self._lone:
+            yield json.dumps({"digest": item})
+        else:
+            advice = "; if they are digests, state their algorithm with --algorithm" if isinstance(item, str) else ""
+            raise self._text.fault(f"the array has items that are not objects{advice}")
 
     def _nested(self, item: dict[str, object], text: str) -> Iterator[str]:
         """Yield an item, or those of the lists in it if it only wraps them."""
         inner = [value for name, value in item.items() if name.lower() in self._within]
-        if not inner or any(name.lower() in self._digests for name in item):
+        if not inner or any(plain_name(name) in self._digests for name in item):
             yield text
             return
         for value in inner:
@@ -197,7 +232,11 @@ class _Items:
                 if isinstance(nested, dict):
                     yield from self._nested(nested, json.dumps(nested))
 
-    def _object(self) -> Iterator[str]:
+    def _has_list(self) -> bool:
+        return self._text.has_next(_OBJECTS) or (self._lone and self._text.has_next(_STRINGS))
+
+    def _object(self, digests: Collection[str] = ()) -> Iterator[str]:
+        """Yield the items in the list of an object. It must not have ``digests`` itself: they would be left out."""
         self._text.take("{")
         if self._text.peek() == "}":
             self._text.take("}")
@@ -207,6 +246,8 @@ class _Items:
             self._text.take(":")
             if not isinstance(name, str):
                 raise self._text.fault("not JSON")
+            if plain_name(name) in digests:
+                raise self._text.fault("an item longer than 4 MiB")
             yield from self._member(name)
             if self._text.take(",}") == "}":
                 return
@@ -215,7 +256,7 @@ class _Items:
         first = self._text.peek()
         if first == "{" and name.lower() in self._within:
             yield from self._object()
-        elif self._text.has_objects() and (name.lower() in self._within or not self._within):
+        elif self._has_list() and (name.lower() in self._within or not self._within):
             yield from self._array()
         else:
             value, _ = self._text.value()

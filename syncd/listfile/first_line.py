@@ -4,16 +4,16 @@ import re
 from typing import Final
 
 from syncd.listfile.header import Header
-from syncd.listfile.names import find_algorithm
-from syncd.listfile.profile import fitting
-from syncd.listfile.tools import TITLES, is_lone, is_sum
+from syncd.listfile.names import TITLES
+from syncd.listfile.profile import suggested
+from syncd.listfile.tools import is_lone, is_sum
 from syncd.listfile.values import COLUMNS
 
 _KNOWN: Final = ", ".join(COLUMNS)
 _COLONS: Final = re.compile("[0-9a-fA-F]{32,}:.*")
 _ROW: Final = (
     "no header, but a row: put the names of the columns (algorithm,digest,entry,label) above it, or give their places, "
-    "such as --map algorithm=#1,digest=#2"
+    "such as --map algorithm=#1,digest=#2,entry=#3,label=#4"
 )
 
 
@@ -33,12 +33,10 @@ def no_header(header: Header, text: str, comment: str) -> str:
 
 def _other_names(header: Header) -> str:
     """Return the option that reads the columns of a header with other names; '' if no name is known."""
-    if ready := fitting(header.names):
-        return f"no column has a name of syncd ({_KNOWN}); the columns fit --profile {ready}"
     if len(header.names) == 1 and header.names[0] in TITLES:
         return "a column of digests: state their algorithm with --algorithm"
-    if any(find_algorithm(name) or name in TITLES for name in header.names):
-        return f"no column has a name of syncd ({_KNOWN}): name them with --map, such as --map md5=MD5,entry=ID"
+    if options := suggested(header.names):
+        return f"no column has a name of syncd ({_KNOWN}); name those to read: {options}"
     return ""
 
 

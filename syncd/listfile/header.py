@@ -3,16 +3,20 @@
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from syncd.errors import UsageError
+from syncd.listfile.names import plain_name
 from syncd.listfile.parsers import CsvParser, Parser, split
-from syncd.listfile.profile import Profile
+from syncd.listfile.profile import Profile, suggested
 from syncd.listfile.selection import Selection
 from syncd.listfile.tables import TableParser
 from syncd.listfile.text import WHOLE_LINE, ListFile
+from syncd.listfile.tools import LoneDigests
+from syncd.listfile.unpack import shown
 from syncd.listfile.values import COLUMNS
-from syncd.model import Algorithm
+from syncd.model import KNOWN_ALGORITHMS, Algorithm
 
 DELIMITERS: Final = (",", ";", "\t", "|")
 _KNOWN: Final = ", ".join(COLUMNS)
@@ -49,11 +53,6 @@ def _split_names(text: str, delimiter: str) -> Header:
     return Header(tuple(plain_name(value) for value in values), delimiter, spaced)
 
 
-def plain_name(name: str) -> str:
-    """Return the name of a column in lower case, with single spaces in it and none around it."""
-    return " ".join(name.split()).lower()
-
-
 def named_parser(
     source: ListFile, header: Header, needed: Sequence[frozenset[str]], algorithm: Algorithm | None
 ) -> Parser:
@@ -62,21 +61,43 @@ def named_parser(
     blank = tuple(at for at in (len(names) - 1,) if not names[at])
     for number, name in enumerate(names, 1):
         if name not in COLUMNS and number - 1 not in blank:
-            reason = f"unknown column; known columns: {_KNOWN}; with --map only the columns in it are read"
-            raise source.row_error(first, str(number), reason)
+            raise source.row_error(first, str(number), _unknown(names))
         if name in names[: number - 1]:
             raise source.row_error(first, name, "named twice")
     if algorithm and "algorithm" in names:
-        raise UsageError(f"{source.path.name} has a column algorithm of its own", hint="leave out --algorithm")
+        raise UsageError(f"{shown(source.path)} has a column algorithm of its own", hint="leave out --algorithm")
     _check_needed(source, needed, {*names, *(["algorithm"] if algorithm else [])})
     _skip_line(source)
     blank += _trailing(source, header)
+    if algorithm and names == ("digest",) and not blank:
+        return LoneDigests(algorithm)
     if header.delimiter == "," and not (header.spaced or blank or algorithm):
         return CsvParser(names)
     places = {name: at for at, name in enumerate(names)}
     digests = ((str(algorithm or ""), places["digest"]),) if "digest" in places else ()
     selection = Selection(digests, places.get("algorithm"), places.get("entry"), places.get("label"), blank=blank)
     return TableParser(max(len(names), *(at + 1 for at in blank), 0), selection, header.delimiter, spaced=header.spaced)
+
+
+def columns_of_algorithms(header: Header, stated: Algorithm | None, path: Path) -> Profile | None:
+    """Return the map of a header whose columns of digests are named by their algorithms, such as ``md5,sha1,entry``.
+
+    None if there are none, or other columns that would be left out. Raises `UsageError` if ``stated``, the algorithm
+    of the command, is not that of the column.
+    """
+    algorithms = [name for name in header.names if name in KNOWN_ALGORITHMS]
+    if not algorithms or set(header.names) - {*algorithms, "entry", "label"}:
+        return None
+    if stated and algorithms != [stated]:
+        found = ", ".join(algorithms)
+        raise UsageError(f"the columns of {shown(path)} are of {found}, not {stated}", hint="leave out --algorithm")
+    return Profile({name: name for name in header.names})
+
+
+def _unknown(names: Sequence[str]) -> str:
+    options = suggested(names)
+    advice = f"to leave it out, name those to read: {options}" if options else "with --map only those in it are read"
+    return f"unknown column; known columns: {_KNOWN}; {advice}"
 
 
 def _check_needed(source: ListFile, needed: Sequence[frozenset[str]], present: Collection[str]) -> None:

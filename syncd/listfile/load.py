@@ -7,7 +7,7 @@ line ends the reading with a `RowError`; if the caller names a file for bad rows
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -53,10 +53,12 @@ class LoadedFile:
     """rows equal to an earlier one, which were collapsed"""
     skipped: int
     """bad rows set aside"""
+    left_out: int = field(default=0, kw_only=True)
+    """rows that the profile leaves out, because they are not digests, or are revoked"""
 
     @property
     def read(self) -> int:
-        """All rows of the file."""
+        """All rows of the file that count."""
         return self.rows + self.duplicates + self.skipped
 
 
@@ -99,7 +101,8 @@ def load_rows(
             bad.report_bad(part, decoded, addition_fault)
             sorter.add(part[1], decoded)
         segments = sorter.write(source, bad)
-    return LoadedRows(sum(map(len, segments.values())), sorter.duplicates, bad.count, segments)
+    rows = sum(map(len, segments.values()))
+    return LoadedRows(rows, sorter.duplicates, bad.count, segments, left_out=bad.left_out)
 
 
 def load_removals(
@@ -128,7 +131,7 @@ def load_removals(
             sorter.add(part[1], decoded)
             entries.add(part[1], decoded)
         segments = sorter.write(source, bad)
-    return _removals(segments, entries, sorter.duplicates + entries.duplicates, bad.count)
+    return _removals(segments, entries, sorter.duplicates + entries.duplicates, bad)
 
 
 @contextlib.contextmanager
@@ -188,7 +191,7 @@ class _EntriesAlone:
 
 
 def _removals(
-    segments: Mapping[Algorithm, Segment], entries: _EntriesAlone, duplicates: int, skipped: int
+    segments: Mapping[Algorithm, Segment], entries: _EntriesAlone, duplicates: int, bad: BadRows
 ) -> LoadedRemovals:
     split = {algorithm: _split(segment.rows()) for algorithm, segment in segments.items()}
     under = {algorithm: entries.of(algorithm) for algorithm in KNOWN_ALGORITHMS}
@@ -201,7 +204,8 @@ def _removals(
         ),
         rows=sum(map(len, segments.values())) + len(entries),
         duplicates=duplicates,
-        skipped=skipped,
+        skipped=bad.count,
+        left_out=bad.left_out,
     )
 
 

@@ -1,10 +1,12 @@
-"""Names of algorithms as partners spell them."""
+"""Names of algorithms and columns as partners spell them."""
 
 from typing import Final
 
 from syncd.model import KNOWN_ALGORITHMS, Algorithm
 
 _FILLERS: Final = {ord(character): None for character in " -_"}
+TITLES: Final = frozenset({"hash", "hashes", "digest", "digests"})
+"""names of a column of digests"""
 _QUOTES: Final = "'\"`\u2018\u2019\u201c\u201d"
 
 
@@ -12,6 +14,11 @@ def find_algorithm(name: str) -> Algorithm | None:
     """Return the algorithm with this name, in any case and spelling (``SHA-256``); None if it is unknown."""
     plain = name.strip(" \t").lower().translate(_FILLERS)
     return next((algorithm for algorithm in KNOWN_ALGORITHMS if algorithm == plain), None)
+
+
+def plain_name(name: str) -> str:
+    """Return the name of a column in lower case, without spaces around it; that of an algorithm in syncd's spelling."""
+    return find_algorithm(name) or " ".join(name.split()).lower()
 
 
 def name_fault(name: str) -> str:

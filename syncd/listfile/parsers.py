@@ -16,9 +16,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import csv as arrow_csv
 
-from syncd.listfile.profile import fitting
+from syncd.listfile.profile import suggested
 from syncd.listfile.text import BLOCK, WHOLE_LINE, Block
-from syncd.listfile.values import COLUMNS, BadRow, Columns, character_fault
+from syncd.listfile.values import COLUMNS, NOT_UTF8, BadRow, Columns, character_fault
 
 SMALL: Final = 8 << 10
 """bytes that are read line by line; a larger odd block is cut up first, so that one odd line slows down few others"""
@@ -26,8 +26,8 @@ _CUTS: Final = 8
 _EMPTY: Final = BadRow(WHOLE_LINE, "empty line")
 _UNWRITTEN: Final = BadRow(WHOLE_LINE, "NUL bytes only: the file was not written or copied completely")
 _UNPAIRED: Final = (
-    "a quotation mark without its pair: a value has a line break or a single mark, or the file is cut off; quote the "
-    "value, and double each mark in it"
+    "a quotation mark without its pair: a value has a line break or a single mark, or the file is cut off; a value "
+    "cannot have line breaks, and a mark in it is doubled"
 )
 _MISPLACED: Final = "quotation marks inside a value that is not quoted: quote the value, and double each mark in it"
 _ESCAPED: Final = "a backslash before a quotation mark: in CSV a mark in a value is doubled instead"
@@ -101,38 +101,44 @@ class CsvParser:
         """Parse the block line by line."""
         return parse_lines(block, self._parse_line, report)
 
-    def _parse_line(self, original: bytes) -> Row | BadRow:
+    def _parse_line(self, original: bytes) -> Row | BadRow | None:
         values = line_values(original, self._delimiter, len(self._header))
-        return values if isinstance(values, BadRow) else checked(dict(zip(self._header, values, strict=True)))
+        if values is None or isinstance(values, BadRow):
+            return values
+        return checked(dict(zip(self._header, values, strict=True)))
 
 
-def line_values(original: bytes, delimiter: str, width: int, *, spaced: bool = False) -> list[str] | BadRow:
-    """Return the values of one line of CSV, which must be ``width``."""
-    if not original:
-        return _EMPTY
+def line_values(original: bytes, delimiter: str, width: int, *, spaced: bool = False) -> list[str] | BadRow | None:
+    """Return the values of one line of CSV, which must be ``width``; None for a comment."""
     if not original.strip(b"\0"):
-        return _UNWRITTEN
+        return _UNWRITTEN if original else _EMPTY
     values = split(original.decode("utf-8", "surrogateescape"), delimiter, spaced=spaced)
-    if values is None:
-        return BadRow(WHOLE_LINE, _quote_fault(original))
-    if len(values) == width:
+    if values is not None and len(values) == width:
         return values
-    if original.startswith(b"#"):
-        return BadRow(WHOLE_LINE, "a comment; comments are read above the header only")
+    if is_comment(original):
+        return None
+    return BadRow(WHOLE_LINE, _quote_fault(original, delimiter.encode()) if values is None else _width(values, width))
+
+
+def _width(values: Sequence[str], width: int) -> str:
     reason = f"{len(values)} columns; the header has {width}"
     if len(values) == width + 1 and not values[-1]:
-        reason += ": the line ends in a delimiter"
-    elif len(values) < width:
-        reason += ": values are missing, or the line is cut off"
-    elif len(values) > width:
-        reason += ": a value with the delimiter in it must be quoted"
-    return BadRow(WHOLE_LINE, reason)
+        return f"{reason}: the line ends in a delimiter"
+    if len(values) < width:
+        return f"{reason}: values are missing, or the line is cut off"
+    return f"{reason}: a value with the delimiter in it must be quoted"
 
 
-def _quote_fault(original: bytes) -> str:
+def is_comment(line: bytes) -> bool:
+    """Return True for ``# text``, as programs write between and below rows. A value may begin with ``#`` alone."""
+    return line.startswith(b"# ")
+
+
+def _quote_fault(original: bytes, delimiter: bytes) -> str:
     if b'\\"' in original:
         return _ESCAPED
-    return _UNPAIRED if original.count(b'"') % 2 else _MISPLACED
+    opening = re.search(rb"(?:\A|" + re.escape(delimiter) + rb') ?"', original)
+    return _UNPAIRED if opening and original.count(b'"') % 2 else _MISPLACED
 
 
 def split(text: str, delimiter: str = ",", *, spaced: bool = False) -> list[str] | None:
@@ -217,7 +223,7 @@ class NdjsonParser:
         try:
             pairs = _JSON.decode(original.decode())
         except UnicodeDecodeError:
-            return BadRow(WHOLE_LINE, "not valid UTF-8")
+            return BadRow(WHOLE_LINE, NOT_UTF8)
         except (ValueError, RecursionError):
             return BadRow(WHOLE_LINE, "not JSON")
         if not isinstance(pairs, Pairs):
@@ -242,9 +248,9 @@ def row_of(pairs: Pairs, algorithm: str = "") -> Row | BadRow:
 
 
 def _unknown_key(pairs: Pairs) -> str:
-    fits = fitting(name for name, _ in pairs)
-    advice = f"; these keys fit --profile {fits}" if fits else "; with --map only the keys in it are read"
-    return f"unknown key; known keys: {_KNOWN}{advice}"
+    options = suggested(name for name, _ in pairs)
+    advice = f"name those to read: {options}" if options else "with --map only the keys in it are read"
+    return f"unknown key; known keys: {_KNOWN}; {advice}"
 
 
 def json_text(name: str, value: object) -> str | BadRow:

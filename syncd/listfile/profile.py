@@ -4,6 +4,7 @@ A profile comes from options (``--map``, ``--delimiter``, ``--algorithm``), from
 
     delimiter = ";"
     algorithm = "md5"           # of every row, if no column states it
+    signer = "agency.pem"       # the public key of those who sign the files, beside the profile
 
     [map]
     digest = "MD5"              # or a column for each algorithm: md5 = "MD5", sha1 = "SHA1"
@@ -18,12 +19,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from syncd.errors import UsageError
-from syncd.listfile.names import find_algorithm
+from syncd.listfile.names import TITLES, find_algorithm, plain_name
 from syncd.listfile.values import COLUMNS
 from syncd.model import KNOWN_ALGORITHMS, Algorithm
 
 _TARGETS: Final = (*COLUMNS, *KNOWN_ALGORITHMS)
-_KEYS: Final = frozenset({"map", "delimiter", "algorithm"})
+_KEYS: Final = frozenset({"map", "delimiter", "algorithm", "signer"})
 _DELIMITERS: Final = {"tab": "\t", "\\t": "\t"}
 _ENOUGH: Final = 2
 """columns by which a profile is recognised"""
@@ -39,19 +40,16 @@ class Profile:
     delimiter: str | None = None
     algorithm: Algorithm | None = None
     """the algorithm of every row, if no column states it"""
-    pairs: tuple[str, str, str] | None = None
-    """in JSON: the name of a list of further hashes in each item, and the keys of name and value in it"""
+    signer: Path | None = None
+    """the file of the public key by which ``FILE.sig`` beside the file is checked"""
+    further: frozenset[str] = frozenset()
+    """in JSON: the keys of lists of further digests in each item, as pairs of ``HashName`` and ``HashValue``"""
     within: frozenset[str] = frozenset()
     """in JSON: the keys whose objects contain the list"""
     others: bool = False
-    """True if rows of other kinds than digests are left out"""
+    """True if rows of other kinds than digests, and revoked ones, are left out and counted"""
     optional: bool = False
     """True if the file may lack some of the columns, as ready profiles fit several versions of a program"""
-
-    @property
-    def is_plain(self) -> bool:
-        """True if the profile states nothing."""
-        return self == Profile()
 
     @property
     def digests(self) -> dict[Algorithm, str]:
@@ -63,7 +61,7 @@ _NSRL: Final = {"md5": "MD5", "sha1": "SHA-1", "sha256": "SHA-256"}
 READY: Final[Mapping[str, Profile]] = {
     "vics": Profile(
         {"md5": "MD5", "sha1": "SHA1", "photodna": "PhotoDNA", "entry": "MediaID", "label": "Category"},
-        pairs=("Hashes", "HashName", "HashValue"),
+        further=frozenset({"hashes", "alternativehashes"}),
         within=frozenset({"value", "media"}),
         optional=True,
     ),
@@ -87,10 +85,27 @@ READY: Final[Mapping[str, Profile]] = {
 
 def fitting(names: Iterable[str]) -> str:
     """Return the ready profile with most of its columns among ``names``; '' if few or several fit."""
-    known = {name.strip().lower() for name in names}
-    counts = {name: sum(column.lower() in known for column in made.columns.values()) for name, made in READY.items()}
+    known = {plain_name(name) for name in names}
+    counts = {
+        name: sum(plain_name(column) in known for column in made.columns.values()) for name, made in READY.items()
+    }
     best = [name for name, number in counts.items() if number == max(counts.values())]
     return best[0] if len(best) == 1 and counts[best[0]] >= _ENOUGH else ""
+
+
+def suggested(names: Iterable[str]) -> str:
+    """Return the options that read the columns with these names; '' if none of them is known to have digests."""
+    columns = list(map(plain_name, names))
+    if ready := fitting(columns):
+        return f"--profile {ready}"
+    targets = {"digest" if column in TITLES else column: column for column in reversed(columns)}
+    if not targets.keys() & {"digest", *KNOWN_ALGORITHMS}:
+        return ""
+    if targets.keys() & set(KNOWN_ALGORITHMS):
+        targets = {target: column for target, column in targets.items() if target not in {"algorithm", "digest"}}
+    named = ",".join(f"{target}={targets[target]}" for target in _TARGETS if target in targets)
+    stated = {"algorithm", *KNOWN_ALGORITHMS} & targets.keys()
+    return f"--map {named}" if stated else f"--map {named} --algorithm A"
 
 
 def chosen(
@@ -98,6 +113,7 @@ def chosen(
     columns: str | None = None,
     delimiter: str | None = None,
     algorithm: str | None = None,
+    signer: Path | None = None,
 ) -> Profile:
     """Return the profile of the command's options; ``columns`` is ``digest=MD5,entry=ID``.
 
@@ -108,7 +124,9 @@ def chosen(
         made = replace(made, columns=_columns(_pairs(columns)), optional=False)
     if delimiter is not None:
         made = replace(made, delimiter=_delimiter(delimiter))
-    return made if algorithm is None else replace(made, algorithm=_algorithm(algorithm))
+    if algorithm is not None:
+        made = replace(made, algorithm=_algorithm(algorithm))
+    return made if signer is None else replace(made, signer=signer)
 
 
 def _named(name: str) -> Profile:
@@ -133,9 +151,9 @@ def load_profile(path: Path) -> Profile:
 
 
 def _profile(path: Path, content: Mapping[str, Any]) -> Profile:
-    hint = 'its keys are delimiter, algorithm and, in the table [map], columns such as digest = "MD5"'
+    hint = 'its keys are delimiter, algorithm, signer and, in the table [map], columns such as digest = "MD5"'
     table = content.get("map", {})
-    values = [content.get("delimiter", ","), content.get("algorithm", "md5")]
+    values = [content.get(key, "") for key in _KEYS - {"map"}]
     if not isinstance(table, dict) or not all(isinstance(value, str) for value in [*values, *table.values()]):
         raise UsageError(f"profile {path}: map is not a table, or a value is not a text", hint=hint)
     for key in sorted(content.keys() - _KEYS):
@@ -144,6 +162,7 @@ def _profile(path: Path, content: Mapping[str, Any]) -> Profile:
         _columns(table),
         delimiter=_delimiter(content["delimiter"]) if "delimiter" in content else None,
         algorithm=_algorithm(content["algorithm"]) if "algorithm" in content else None,
+        signer=path.parent / content["signer"] if "signer" in content else None,
     )
 
 

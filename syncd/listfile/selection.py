@@ -2,12 +2,21 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
+from typing import Final
 
-from syncd.listfile.names import find_algorithm
-from syncd.listfile.parsers import Pairs, Row, checked, json_text
+from syncd.listfile.names import find_algorithm, plain_name
+from syncd.listfile.parsers import Pairs, Row, checked, json_text, row_of
 from syncd.listfile.profile import Profile
 from syncd.listfile.text import WHOLE_LINE
-from syncd.listfile.values import BadRow
+from syncd.listfile.values import LEFT_OUT, BadRow
+from syncd.model import KNOWN_ALGORITHMS
+
+_SAMPLES: Final = {"malware-sample": "filename|md5"}
+"""types of MISP whose values are pairs without a name that says so"""
+_REVOKED: Final = "deleted"
+_NOT_REVOKED: Final = (None, False, 0, "0", "")
+"""values of ``deleted`` in MISP for an attribute that is in force"""
 
 Rows = list[Row] | BadRow
 """The rows of one line, or its fault."""
@@ -56,30 +65,54 @@ def made_rows(named: Sequence[tuple[str, str]], entry: str, label: str, *, other
             return BadRow("digest", "missing: every column of digests is empty")
     found: list[Row] = []
     for algorithm, digest in named:
-        name, value = algorithm, digest
-        if others:  # MISP has pairs of values too, such as filename|md5
-            name, value = algorithm.rpartition("|")[2], digest.rpartition("|")[2] if "|" in algorithm else digest
-            if find_algorithm(name) is None:
-                continue
+        name, value = _of_pair(algorithm, digest) if others else (algorithm, digest)
+        if others and find_algorithm(name) is None:
+            continue
         row = checked({"algorithm": name, "digest": value, "entry": entry, "label": label})
         if isinstance(row, BadRow):
             return row
         found.append(row)
-    return found
+    return found or LEFT_OUT
+
+
+def _of_pair(kind: str, value: str) -> tuple[str, str]:
+    """Return the type and value of a digest in MISP, out of a pair such as ``filename|md5``."""
+    kind = _SAMPLES.get(kind, kind)
+    return (kind.rpartition("|")[2], value.rpartition("|")[2]) if "|" in kind else (kind, value)
+
+
+def own_rows(algorithm: str) -> Callable[[Pairs], Row | Rows]:
+    """Return a function that makes the rows of a JSON object with the keys of syncd, or with algorithms as keys."""
+
+    @cache
+    def by_algorithm(keys: tuple[str, ...]) -> Callable[[Pairs], Rows] | None:
+        names = set(map(plain_name, keys))
+        known = names & set(KNOWN_ALGORITHMS)
+        if not known or names - known - {"entry", "label"}:
+            return None
+        return json_rows(Profile({name: name for name in names}))
+
+    def rows(pairs: Pairs) -> Row | Rows:
+        several = by_algorithm(tuple(key for key, _ in pairs))
+        return several(pairs) if several else row_of(pairs, algorithm)
+
+    return rows
 
 
 def json_rows(profile: Profile) -> Callable[[Pairs], Rows]:
     """Return a function that makes the rows of a JSON object by the map of a profile."""
-    names = {name: column.lower() for name, column in profile.columns.items()}
-    digests = {algorithm: column.lower() for algorithm, column in profile.digests.items()}
+    names = {name: plain_name(column) for name, column in profile.columns.items()}
+    digests = {algorithm: plain_name(column) for algorithm, column in profile.digests.items()}
 
     def rows(pairs: Pairs) -> Rows:
         values: dict[str, object] = {}
         for written, value in pairs:
-            name = written.strip().lower()
+            name = plain_name(written)
             if name in values and name in names.values():
-                return BadRow(written, "named twice")
+                return BadRow(name, "named twice")
             values[name] = value
+        if profile.others and values.get(_REVOKED) not in _NOT_REVOKED:
+            return LEFT_OUT
         texts = {name: json_text(name, values.get(column)) for name, column in names.items() if name not in digests}
         named: list[tuple[str, str | BadRow]] = [
             (algorithm, json_text("digest", values.get(column))) for algorithm, column in digests.items()
@@ -111,18 +144,14 @@ def _of_texts(
 
 def _further(values: dict[str, object], profile: Profile) -> list[tuple[str, str | BadRow]] | BadRow:
     """Return the hashes in the inner list of an item, of the algorithms that the profile reads."""
-    if profile.pairs is None:
-        return []
-    key, name, digest = (part.lower() for part in profile.pairs)
-    inner = values.get(key) or []
-    if not isinstance(inner, list):
-        return BadRow(profile.pairs[0], "not a list")
     found: list[tuple[str, str | BadRow]] = []
-    for item in inner:
-        if not isinstance(item, Pairs):
-            return BadRow(profile.pairs[0], "an item of it is not an object")
-        members = {written.lower(): value for written, value in item}
-        algorithm = find_algorithm(str(members.get(name, "")))
-        if algorithm is not None:
-            found.append((algorithm, json_text("digest", members.get(digest))))
+    for key in sorted(profile.further & values.keys()):
+        inner = values[key] or []
+        if not isinstance(inner, list) or not all(isinstance(item, Pairs) for item in inner):
+            return BadRow(key, "not a list of objects")
+        for item in inner:
+            members = {plain_name(written): value for written, value in item}
+            algorithm = find_algorithm(str(members.get("hashname", "")))
+            if algorithm is not None:
+                found.append((algorithm, json_text("digest", members.get("hashvalue"))))
     return found

@@ -70,9 +70,9 @@ class TableParser:
             return [Columns.build(lines, shared)]
         return _without_empty([_rows(lines, shared, columns[at], name) for name, at in selection.digests])
 
-    def _parse_line(self, original: bytes) -> Rows:
+    def _parse_line(self, original: bytes) -> Rows | None:
         values = line_values(original, self._delimiter, self._width, spaced=self._spaced)
-        return values if isinstance(values, BadRow) else self._selection.rows(values)
+        return values if values is None or isinstance(values, BadRow) else self._selection.rows(values)
 
 
 def _rows(lines: Index, shared: Mapping[str, Any], digest: Entries, algorithm: str) -> Columns:

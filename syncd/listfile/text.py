@@ -19,6 +19,7 @@ from syncd.format.rows import Index
 from syncd.listfile.beside import check_digest
 from syncd.listfile.documents import is_document, item_lines
 from syncd.listfile.profile import Profile
+from syncd.listfile.signature import check_signature
 from syncd.listfile.unpack import BOM, PROBE, shown, spool, unpacked
 
 BLOCK: Final = 4 << 20
@@ -26,7 +27,7 @@ BLOCK: Final = 4 << 20
 WHOLE_LINE: Final = "-"
 """in place of a column, if the fault is not in a single column"""
 
-_LINE_ENDS: Final = b"\r\n\x1a"  # Ctrl-Z ends a file in DOS
+_BLANK: Final = b"\r\n\x1a \t,;"  # Ctrl-Z ends a file in DOS; spreadsheets write rows without values
 _PLAIN: Final = Profile()
 _NDJSON: Final = frozenset({".ndjson", ".jsonl"})
 
@@ -118,13 +119,13 @@ class ListFile:
         return start
 
     def _content_end(self) -> int:
-        """Return the end of the last line that is not blank."""
+        """Return the end of the last line with a value."""
         end = self._stream.seek(0, os.SEEK_END)
         while end > self._start:
             begin = max(self._start, end - PROBE)
             self._stream.seek(begin)
             tail = self._stream.read(end - begin)
-            kept = tail.rstrip(_LINE_ENDS)
+            kept = tail.rstrip(_BLANK)
             if kept or begin == self._start:
                 line_end = tail.find(b"\n", len(kept)) + 1
                 blank = not kept and begin == self._start
@@ -166,7 +167,9 @@ class ListFile:
         """Raise `UsageError` if the file changed while it was read: half a list must not be published."""
         now = os.fstat(self._original.fileno())
         if (now.st_size, now.st_mtime_ns) != (self._state.st_size, self._state.st_mtime_ns):
-            raise UsageError(f"{self.path} changed while it was read", hint="publish it when it is completely written")
+            raise UsageError(
+                f"{shown(self.path)} changed while it was read", hint="publish it when it is completely written"
+            )
 
     @contextlib.contextmanager
     def readable(self) -> Iterator[None]:
@@ -190,6 +193,8 @@ def open_list(
         state = os.fstat(stream.fileno())
         if stream.seekable():
             check_digest(path, stream)
+        if profile.signer is not None:
+            check_signature(path, stream, profile.signer)
         with contextlib.ExitStack() as opened:
             content = unpacked(path, stream, scratch)
             if content is not None:

@@ -9,15 +9,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from syncd.listfile.names import find_algorithm
-from syncd.listfile.parsers import CsvParser, Part, Report, Row, checked, parse_lines
+from syncd.listfile.parsers import CsvParser, Part, Report, Row, checked, is_comment, parse_lines
 from syncd.listfile.selection import Rows, Selection
 from syncd.listfile.text import WHOLE_LINE, Block
-from syncd.listfile.values import BadRow
+from syncd.listfile.values import BadRow, Columns
 
 _SUM: Final = re.compile(r"\\?([0-9a-fA-F]{32,}) [ *]?(.+)")
 _BSD: Final = re.compile(r"\\?([A-Za-z][A-Za-z0-9-]*) ?\((.*)\) ?= ([0-9a-fA-F]+)")
-TITLES: Final = frozenset({"hash", "hashes", "digest", "digests"})
-"""Names of a column of digests"""
 _LONE: Final = re.compile(r"[0-9a-fA-F]{32,}|[0-9a-zA-Z+/]{22}==|[0-9a-zA-Z+/]{192}")
 
 
@@ -42,12 +40,24 @@ class LoneDigests:
 
     def __init__(self, algorithm: str) -> None:
         self._algorithm = algorithm
-        self._fast = CsvParser(("digest",))
+        self._column = _DigestColumn(("digest",))
 
     def parse(self, block: Block, report: Report) -> Iterator[Part]:
         """Yield the rows of ``block`` in order."""
-        for part, columns in self._fast.parse(block, report):
+        for part, columns in self._column.parse(block, report):
             yield part, columns.under(self._algorithm)
+
+
+class _DigestColumn(CsvParser):
+    """A single column of digests. A comment is not one of its values."""
+
+    def parse_fast(self, block: Block) -> Columns | None:
+        """Parse the whole block at once; return None if anything in it looks odd."""
+        commented = is_comment(block.content) or b"\n# " in block.content
+        return None if commented else super().parse_fast(block)
+
+    def _parse_line(self, original: bytes) -> Row | BadRow | None:
+        return None if is_comment(original) else super()._parse_line(original)
 
 
 @dataclass(frozen=True)
@@ -60,8 +70,10 @@ class SumLines:
         """Yield the rows of ``block`` in order."""
         yield block, parse_lines(block, self._row, report)
 
-    def _row(self, original: bytes) -> Row | BadRow:
+    def _row(self, original: bytes) -> Row | BadRow | None:
         found = _SUM.fullmatch(original.decode("utf-8", "replace"))
+        if found is None and is_comment(original):
+            return None
         if found is None:
             return BadRow(WHOLE_LINE, "not a digest, white space and the name of a file, as in the lines above")
         return checked({"algorithm": self.algorithm, "digest": found[1]})
@@ -77,8 +89,10 @@ class BsdLines:
         """Yield the rows of ``block`` in order."""
         yield block, parse_lines(block, self._row, report)
 
-    def _row(self, original: bytes) -> Row | BadRow:
+    def _row(self, original: bytes) -> Row | BadRow | None:
         found = _BSD.fullmatch(original.decode("utf-8", "replace"))
+        if found is None and is_comment(original):
+            return None
         if found is None:
             return BadRow(WHOLE_LINE, "not of the form ALGORITHM (FILE) = DIGEST, as in the lines above")
         if self.algorithm and find_algorithm(found[1]) != self.algorithm:

@@ -9,6 +9,7 @@ import codecs
 import contextlib
 import gzip
 import lzma
+import struct
 import tempfile
 import zipfile
 import zlib
@@ -35,7 +36,11 @@ _REFUSED: Final = (
     (b"\xd0\xcf\x11\xe0", "an Excel workbook (.xls); save the sheet as CSV UTF-8"),
     (b"PAR1", "a Parquet file; export it as CSV"),
 )
+_TAR_AT: Final = 257
+_OF_MACOS: Final = ("__MACOSX/", ".DS_Store")
+"""members that macOS adds to archives"""
 _WORKBOOK: Final = "[Content_Types].xml"
+_DAMAGED: Final = "the compressed file is cut off or damaged; copy it again"
 _UNDERWAY: Final = "write the list to a file of its own, as CSV or NDJSON"
 
 
@@ -44,21 +49,28 @@ def unpacked(path: Path, stream: IO[bytes], scratch: Path | None) -> IO[bytes] |
 
     Raises `UsageError` if the content is not a list, or is damaged, and `StoreError` if ``scratch`` is full.
     """
-    seekable = stream.seekable()
-    plain = stream if seekable else _spooled(path, stream, scratch)
+    plain = stream if stream.seekable() else _spooled(path, stream, scratch)
     content = _decompressed(path, plain, scratch)
+    head = _head(path, content)
+    for magic, reason in _REFUSED:
+        if head.startswith(magic):
+            raise refused(path, reason)
+    if head[_TAR_AT:].startswith(b"ustar"):
+        raise refused(path, "a tar archive; unpack it first")
+    if encoding := _wide(head):
+        content = _transcoded(path, content, scratch, encoding)
+        head = _head(path, content)
+    if b"\r" in head.rstrip(b"\r") and b"\n" not in head:
+        content = _with_line_feeds(path, content, scratch)
+    return None if content is stream else content
+
+
+def _head(path: Path, content: IO[bytes]) -> bytes:
     with _reading(path):
         content.seek(0)
         head = content.read(PROBE)
         content.seek(0)
-    for magic, reason in _REFUSED:
-        if head.startswith(magic):
-            raise refused(path, reason)
-    if encoding := _wide(head):
-        content = _transcoded(path, content, scratch, encoding)
-    elif b"\r" in head.rstrip(b"\r") and b"\n" not in head:
-        content = _with_line_feeds(path, content, scratch)
-    return None if content is stream else content
+        return head
 
 
 def refused(path: Path, reason: str) -> UsageError:
@@ -89,7 +101,7 @@ def _decompressed(path: Path, stream: IO[bytes], scratch: Path | None) -> IO[byt
 
 def _only_member(path: Path, stream: IO[bytes], scratch: Path | None) -> IO[bytes]:
     with zipfile.ZipFile(stream) as archive:
-        members = [info for info in archive.infolist() if not info.is_dir()]
+        members = [info for info in archive.infolist() if not (info.is_dir() or info.filename.startswith(_OF_MACOS))]
         if path.suffix.lower() in {".xlsx", ".xlsm", ".ods"} or any(info.filename == _WORKBOOK for info in members):
             raise refused(
                 path, "a spreadsheet; save the sheet as CSV UTF-8, with the column of digests formatted as text"
@@ -107,21 +119,24 @@ def _reading(path: Path) -> Iterator[None]:
     """Turn the errors of reading a damaged file into a `UsageError`."""
     try:
         yield
-    except (EOFError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, gzip.BadGzipFile, NotImplementedError) as error:
-        raise refused(path, "the compressed file is cut off or damaged; copy it again") from error
+    except NotImplementedError as error:
+        raise refused(path, "compressed by a method of zip that is not read; unpack it first") from error
+    except (EOFError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, ValueError) as error:
+        raise refused(path, _DAMAGED) from error
     except OSError as error:
-        if error.errno is None:  # BZ2File raises these for damaged content
-            raise refused(path, "the compressed file is cut off or damaged; copy it again") from error
+        if error.errno is None:  # gzip and bz2 raise these for damaged content
+            raise refused(path, _DAMAGED) from error
         raise UsageError(f"cannot read {shown(path)}: {error.strerror}", hint=_UNDERWAY) from error
 
 
 def _spooled(path: Path, content: IO[bytes], scratch: Path | None) -> IO[bytes]:
-    def chunks() -> Iterator[bytes]:
-        with _reading(path):
-            while chunk := content.read(_CHUNK):
-                yield chunk
+    return spool(path, _chunks(path, content), scratch)
 
-    return spool(path, chunks(), scratch)
+
+def _chunks(path: Path, content: IO[bytes]) -> Iterator[bytes]:
+    with _reading(path):
+        while chunk := content.read(_CHUNK):
+            yield chunk
 
 
 def spool(path: Path, chunks: Iterator[bytes], scratch: Path | None) -> IO[bytes]:
@@ -166,7 +181,7 @@ def _transcoded(path: Path, content: IO[bytes], scratch: Path | None, encoding: 
     def chunks() -> Iterator[bytes]:
         decoder = codecs.getincrementaldecoder(encoding)()
         try:
-            while chunk := content.read(_CHUNK):
+            for chunk in _chunks(path, content):
                 yield decoder.decode(chunk).encode()
             yield decoder.decode(b"", final=True).encode()
         except UnicodeError as error:

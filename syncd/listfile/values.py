@@ -32,6 +32,9 @@ class BadRow(NamedTuple):
     reason: str
 
 
+LEFT_OUT: Final = BadRow("-", "not a digest, or revoked: left out by the profile")
+"""Reported in place of a fault for a row that a profile leaves out, which is counted."""
+NOT_UTF8: Final = "not valid UTF-8; export the file as UTF-8, other encodings are not guessed"
 _ALGORITHMS: Final = KNOWN_ALGORITHMS
 _UNKNOWN, _NONE = -1, -2
 _SPACES: Final = " \t"
@@ -279,9 +282,9 @@ def character_fault(row: Sequence[str]) -> BadRow | None:
         return None
     for column, value in zip(COLUMNS, row, strict=True):
         if _SURROGATE.search(value):
-            return BadRow(column, "not valid UTF-8")
+            return BadRow(column, NOT_UTF8)
         if "\0" in value:
             return BadRow(column, "a NUL byte")
-        if _CONTROL.search(value):
-            return BadRow(column, "a control character")
+        if found := _CONTROL.search(value):
+            return BadRow(column, f"the control character U+{ord(found[0]):04X}")
     return None
