@@ -6,7 +6,7 @@ The samples in ``fixtures/list_files`` are synthetic: each has the shape of a ki
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from syncd.errors import UsageError
 from syncd.listfile import ListFiles
@@ -61,7 +61,7 @@ def samples() -> list[Path]:
     return sorted(path for path in FOLDER.iterdir() if path.suffix != ".sha256")
 
 
-def result(path: Path, options: dict[str, str]) -> str:
+def result(path: Path, options: dict[str, Any]) -> str:
     """What publishing ``path`` as a whole list gives: the rows read, or the refusal."""
     left: list[int] = []
     with tempfile.TemporaryDirectory() as scratch:
@@ -70,7 +70,7 @@ def result(path: Path, options: dict[str, str]) -> str:
                 Path(scratch), left_out=lambda _, number: left.append(number)
             )
         except UsageError as error:
-            return f"refused: {error.message.removeprefix(path.name).removeprefix(', ').removeprefix(': ')}"
+            return f"refused: {error.message.removeprefix(path.name).lstrip(' ,:')}"
         assert hasattr(batch, "segments")
         rows = ", ".join(f"{len(segment)} {name}" for name, segment in sorted(batch.segments.items()))
     return f"read: {rows}" + "".join(f"; {count(number, 'row')} left out" for number in left)

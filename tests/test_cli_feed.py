@@ -1,3 +1,4 @@
+import json
 import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -83,13 +84,32 @@ def test_a_file_in_columns_of_its_own_is_published(partner: World) -> None:
     ran = publish(partner, "--full", path, "--map", "sha256=Hash,entry=ID")
     assert (ran.code, ran.err) == (
         0,
-        "note: export.csv.sig was not checked: name the key with --signer\n",
+        "warning: export.csv.sig was not checked: name the key with --signer\n",
     )
     path.write_text("ID;Hash\n1;12\n")
     refused = publish(partner, "--full", path, "--map", "sha256=Hash,entry=ID")
     assert (refused.code, refused.err.splitlines()[0]) == (
         2,
         "error: export.csv, line 2, column digest: 2 hexadecimal digits; sha256 has 64",
+    )
+
+
+def test_the_command_says_how_many_rows_a_profile_leaves_out(partner: World) -> None:
+    """Addresses and other attributes of MISP are no rows of a list, and revoked ones are not in force."""
+    path = partner.base / "event.json"
+    attribute = {"type": "sha256", "category": "Payload delivery", "value": rows(0, 1)[0][1], "uuid": "u1"}
+    others = [{**attribute, "type": "ip-dst", "value": "192.0.2.1"}, {**attribute, "uuid": "u2", "deleted": True}]
+    path.write_text(json.dumps({"response": [{"Event": {"Attribute": [attribute, *others]}}]}))
+    ran = publish(partner, "--full", path, "--profile", "misp")
+    assert (ran.code, ran.err) == (
+        0,
+        "note: 2 rows of event.json left out by the profile: of a type that is not a digest, or revoked\n",
+    )
+    path.write_text(json.dumps({"response": [{"Event": {"Attribute": others}}]}))
+    refused = publish(partner, "--full", path, "--profile", "misp")
+    assert (refused.code, refused.err.splitlines()[0]) == (
+        2,
+        "error: event.json contains no rows, only 2 rows that the profile leaves out",
     )
 
 

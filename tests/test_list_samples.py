@@ -26,7 +26,7 @@ def test_a_sample_is_read_with_its_options(name: str) -> None:
 
 
 def test_a_refusal_fits_its_file() -> None:
-    """A sentence answers for two kinds of files at most, so that it says what is wrong with this one."""
-    results = (re.sub(r"^refused: line \d+, ", "refused: ", result(path, {})) for path in samples())
-    refusals = Counter(words for words in results if words.startswith("refused"))
+    """Of the files that no option reads, two at most are answered with the same sentence."""
+    results = (result(path, {}) for path in samples() if path.name not in OPTIONS)
+    refusals = Counter(re.sub(r"line \d+, ", "", words) for words in results if words.startswith("refused"))
     assert [words for words, number in refusals.items() if number > 2] == []

@@ -297,7 +297,7 @@ def test_items_of_a_document_are_counted(given_file: Given) -> None:
         (json.dumps(ITEMS) + "x", "more text after the end of the document"),
         ("[1, 2]", "the array has items that are not objects"),
         (json.dumps([A]), "not objects; if they are digests, state their algorithm with --algorithm"),
-        (json.dumps({"hashes": []}), "a JSON document without a list of objects with digests"),
+        (json.dumps({"@odata.context": "x", "value": []}, indent=1), "item 1, column -: unknown key"),
         (json.dumps({"a": ITEMS, "b": ITEMS}), "a second list in the document"),
     ],
 )
@@ -373,6 +373,9 @@ def test_bsd_lines_state_their_algorithm(given_file: Given) -> None:
     """No option is needed if each line says it, and a contradicting option is refused."""
     text = f"MD5 (1.jpg) = {A}\nSHA1 (1.jpg) = {SHA1}\n"
     assert rows(given_file(text)) == {("md5", A, "", ""), ("sha1", SHA1, "", "")}
+    text = f"SHA2-256(1.jpg)= {SHA256}\nSHA2-512(1.jpg)= {SHA512}\n"
+    assert rows(given_file(text)) == {("sha256", SHA256, "", ""), ("sha512", SHA512, "", "")}
+    text = f"MD5 (1.jpg) = {A}\nSHA1 (1.jpg) = {SHA1}\n"
     assert "line 2, column algorithm: not md5, as the command states" in refusal(given_file, text, algorithm="md5")
 
 
@@ -460,7 +463,7 @@ def test_a_wrong_algorithm_is_named_by_width(given_file: Given) -> None:
         (f'[{{"h": "{A}", "id": 7, "c": "2"}}]', {"columns": "digest=H,entry=ID,label=C", "algorithm": "md5"}),
     ],
 )
-def test_a_map_names_the_columns_to_read(text: str, options: dict[str, str], given_file: Given) -> None:
+def test_a_map_names_the_columns_to_read(text: str, options: dict[str, Any], given_file: Given) -> None:
     """By name or by number, in tables and in JSON; all others are left out."""
     assert rows(given_file(text, "list", **options)) == {("md5", A, "7", "2")}
 
@@ -504,7 +507,7 @@ def test_a_profile_is_saved_in_a_file(tmp_path: Path, given_file: Given) -> None
         ({"profile": "/none.toml"}, "cannot read profile /none.toml"),
     ],
 )
-def test_wrong_options_are_named(options: dict[str, str], message: str) -> None:
+def test_wrong_options_are_named(options: dict[str, Any], message: str) -> None:
     """Before a file is opened."""
     with pytest.raises(UsageError, match=message):
         chosen(**options)

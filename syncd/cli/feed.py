@@ -126,7 +126,7 @@ def publish(
       syncd feed publish /srv/feed --list images --add new.csv --remove gone.csv
       syncd feed publish /srv/feed --list images --full all.csv --dry-run
       syncd feed publish /srv/feed --list images --full md5.txt --algorithm md5
-      syncd feed publish /srv/feed --list images --full e.csv --map digest=MD5,entry=ID --algorithm md5
+      syncd feed publish /srv/feed --list images --full media.json --profile vics
     """
     limits = chosen_limits(max_removed, max_added)
     folder = FeedFolder(feed)
@@ -146,7 +146,8 @@ def publish(
         )
         published = guard.publish(listed, read, signers, new=new, dry_run=dry_run)
     for path, number in left_out.items():
-        note(f"{count(number, 'row')} of {shown(path)} left out by the profile: not a digest that is read, or revoked")
+        left = f"{count(number, 'row')} of {shown(path)} left out by the profile"
+        note(f"{left}: of a type that is not a digest, or revoked", kind="note")
     known = files.profile.signer is not None
     for signature in unchecked_signatures(filter(None, [full, add, remove]), signer=known):
         note(f"{signature.name} was not checked: {'only .sig is' if known else 'name the key with --signer'}")

@@ -29,7 +29,7 @@ def check_digest(path: Path, stream: IO[bytes]) -> None:
         return
     wanted = _stated(checksum, os.fsencode(path.name))
     try:
-        found = hashlib.file_digest(stream, "sha256").hexdigest()
+        found = hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type] # it reads
         stream.seek(0)
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror or error}", hint="copy it again") from error

@@ -26,6 +26,9 @@ _SHAPES: Final = tuple(
     )
 )
 _FEW_DIGITS: Final = 15
+"""digits that a spreadsheet keeps of a number; it writes zeros for the others"""
+_SHORT: Final = 8
+"""fewer digits are not worth a guess at the cause"""
 
 
 def text_fault(text: str) -> str | None:
@@ -50,6 +53,7 @@ def width_fault(digits: str, algorithm: Algorithm) -> str:
     """Return the reason for which hexadecimal digits are not a digest of ``algorithm``, because of their number."""
     width = 2 * algorithm.width
     reason = f"{len(digits)} hexadecimal digits; {algorithm} has {width}"
-    if len(digits) < width and _DECIMAL.fullmatch(digits) and digits[_FEW_DIGITS:].strip("0") == "":
+    rounded = _SHORT <= len(digits) < width and not digits[_FEW_DIGITS:].strip("0")
+    if rounded and _DECIMAL.fullmatch(digits) and not digits.startswith("0"):
         return f"{reason}. It looks like a number; {_SHEET}"
     return reason

@@ -56,11 +56,22 @@ def _has_list(item: dict[str, object], profile: Profile) -> bool:
     """Return True if an object contains the list, and is not an item of it."""
     if _digest_names(profile) & set(map(plain_name, item)):
         return False
+    kinds: tuple[type, ...] = (dict, str) if _has_lone_digests(profile) else (dict,)
     return any(
-        (isinstance(value, list) and name.lower() not in profile.further and bool(value) and isinstance(value[0], dict))
-        or (isinstance(value, dict) and name.lower() in profile.within)
+        (
+            isinstance(value, list)
+            and name.lower() not in profile.further
+            and bool(value)
+            and isinstance(value[0], kinds)
+        )
+        or (isinstance(value, dict | list) and name.lower() in profile.within)
         for name, value in item.items()
     )
+
+
+def _has_lone_digests(profile: Profile) -> bool:
+    """Return True if a list may consist of digests, because their algorithm is stated."""
+    return profile.algorithm is not None and not profile.columns
 
 
 def _digest_names(profile: Profile) -> frozenset[str]:
@@ -168,7 +179,7 @@ class _Items:
 
     def __init__(self, path: Path, text: _Text, profile: Profile) -> None:
         self._path, self._text, self._profile, self._within = path, text, profile, profile.within
-        self._lone = bool(profile.algorithm) and not profile.columns
+        self._lone = _has_lone_digests(profile)
         self._digests = _digest_names(profile)
         self._lists = 0
 

@@ -10,6 +10,7 @@ from syncd.listfile.tools import is_lone, is_sum
 from syncd.listfile.values import COLUMNS
 
 _KNOWN: Final = ", ".join(COLUMNS)
+_VALUES: Final = re.compile("[^0-9A-Za-z+/=]+")
 _COLONS: Final = re.compile("[0-9a-fA-F]{32,}:.*")
 _ROW: Final = (
     "no header, but a row: put the names of the columns (algorithm,digest,entry,label) above it, or give their places, "
@@ -25,7 +26,7 @@ def no_header(header: Header, text: str, comment: str) -> str:
         return "the output of md5sum or a similar tool: state its algorithm with --algorithm"
     if _COLONS.fullmatch(text):
         return "digests with values after a colon: read them with --delimiter : --map digest=#1 --algorithm A"
-    if any(is_lone(name) for name in header.names):
+    if any(map(is_lone, _VALUES.split(text))):
         return _commented(comment) or _ROW
     named = _other_names(header) or _commented(comment)
     return named or f"no header; the first line must name the columns, out of {_KNOWN}"

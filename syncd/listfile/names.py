@@ -7,13 +7,18 @@ from syncd.model import KNOWN_ALGORITHMS, Algorithm
 _FILLERS: Final = {ord(character): None for character in " -_"}
 TITLES: Final = frozenset({"hash", "hashes", "digest", "digests"})
 """names of a column of digests"""
+_KNOWN: Final = {
+    **{str(algorithm): algorithm for algorithm in KNOWN_ALGORITHMS},
+    "sha2256": Algorithm.SHA256,  # as openssl 3 writes it
+    "sha2512": Algorithm.SHA512,
+}
 _QUOTES: Final = "'\"`\u2018\u2019\u201c\u201d"
 
 
 def find_algorithm(name: str) -> Algorithm | None:
     """Return the algorithm with this name, in any case and spelling (``SHA-256``); None if it is unknown."""
     plain = name.strip(" \t").lower().translate(_FILLERS)
-    return next((algorithm for algorithm in KNOWN_ALGORITHMS if algorithm == plain), None)
+    return _KNOWN.get(plain)
 
 
 def plain_name(name: str) -> str:

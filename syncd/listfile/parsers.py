@@ -23,7 +23,7 @@ from syncd.listfile.values import COLUMNS, NOT_UTF8, BadRow, Columns, character_
 SMALL: Final = 8 << 10
 """bytes that are read line by line; a larger odd block is cut up first, so that one odd line slows down few others"""
 _CUTS: Final = 8
-_EMPTY: Final = BadRow(WHOLE_LINE, "empty line")
+_EMPTY: Final = BadRow(WHOLE_LINE, "empty line: rows may be missing; remove the line if none is")
 _UNWRITTEN: Final = BadRow(WHOLE_LINE, "NUL bytes only: the file was not written or copied completely")
 _UNPAIRED: Final = (
     "a quotation mark without its pair: a value has a line break or a single mark, or the file is cut off; a value "

@@ -46,6 +46,8 @@ class Profile:
     """in JSON: the keys of lists of further digests in each item, as pairs of ``HashName`` and ``HashValue``"""
     within: frozenset[str] = frozenset()
     """in JSON: the keys whose objects contain the list"""
+    mark: str = ""
+    """in JSON: a key by which an object that contains the list is recognised"""
     others: bool = False
     """True if rows of other kinds than digests, and revoked ones, are left out and counted"""
     optional: bool = False
@@ -63,6 +65,7 @@ READY: Final[Mapping[str, Profile]] = {
         {"md5": "MD5", "sha1": "SHA1", "photodna": "PhotoDNA", "entry": "MediaID", "label": "Category"},
         further=frozenset({"hashes", "alternativehashes"}),
         within=frozenset({"value", "media"}),
+        mark="caseid",
         optional=True,
     ),
     "nsrl": Profile(_NSRL, optional=True),
@@ -73,6 +76,7 @@ READY: Final[Mapping[str, Profile]] = {
     "misp": Profile(
         {"algorithm": "type", "digest": "value", "entry": "uuid", "label": "category"},
         within=frozenset({"response", "event", "object", "attribute"}),
+        mark="event",
         others=True,
     ),
     "hashmyfiles": Profile(
@@ -86,6 +90,8 @@ READY: Final[Mapping[str, Profile]] = {
 def fitting(names: Iterable[str]) -> str:
     """Return the ready profile with most of its columns among ``names``; '' if few or several fit."""
     known = {plain_name(name) for name in names}
+    if marked := [name for name, made in READY.items() if made.mark in known]:
+        return marked[0]
     counts = {
         name: sum(plain_name(column) in known for column in made.columns.values()) for name, made in READY.items()
     }

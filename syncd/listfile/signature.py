@@ -89,7 +89,7 @@ def _is_valid(key: _PublicKey, signature: bytes, stream: IO[bytes]) -> bool:
             _verify_whole(key, signature, stream)
             return True
         stream.seek(0)
-        digest = hashlib.file_digest(stream, "sha256").digest()
+        digest = hashlib.file_digest(stream, "sha256").digest()  # type: ignore[arg-type] # it reads
         if isinstance(key, RSAPublicKey):
             key.verify(signature, digest, PKCS1v15(), Prehashed(SHA256()))
         else:
@@ -104,5 +104,5 @@ def _verify_whole(key: Ed25519PublicKey, signature: bytes, stream: IO[bytes]) ->
     if not os.fstat(stream.fileno()).st_size:
         key.verify(signature, b"")
         return
-    with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+    with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as mapped, memoryview(mapped) as content:
         key.verify(signature, content)

@@ -49,20 +49,22 @@ def unpacked(path: Path, stream: IO[bytes], scratch: Path | None) -> IO[bytes] |
 
     Raises `UsageError` if the content is not a list, or is damaged, and `StoreError` if ``scratch`` is full.
     """
-    plain = stream if stream.seekable() else _spooled(path, stream, scratch)
-    content = _decompressed(path, plain, scratch)
-    head = _head(path, content)
-    for magic, reason in _REFUSED:
-        if head.startswith(magic):
-            raise refused(path, reason)
-    if head[_TAR_AT:].startswith(b"ustar"):
-        raise refused(path, "a tar archive; unpack it first")
-    if encoding := _wide(head):
-        content = _transcoded(path, content, scratch, encoding)
-        head = _head(path, content)
-    if b"\r" in head.rstrip(b"\r") and b"\n" not in head:
-        content = _with_line_feeds(path, content, scratch)
+    content = stream
+    try:
+        for step in (_seekable, _decompressed, _in_utf8, _with_line_feeds):
+            made = step(path, content, scratch)
+            if made is not content and content is not stream:
+                content.close()
+            content = made
+    except BaseException:
+        if content is not stream:
+            content.close()
+        raise
     return None if content is stream else content
+
+
+def _seekable(path: Path, content: IO[bytes], scratch: Path | None) -> IO[bytes]:
+    return content if content.seekable() else _spooled(path, content, scratch)
 
 
 def _head(path: Path, content: IO[bytes]) -> bytes:
@@ -177,7 +179,18 @@ def _wide(head: bytes) -> str | None:
     return None
 
 
-def _transcoded(path: Path, content: IO[bytes], scratch: Path | None, encoding: str) -> IO[bytes]:
+def _in_utf8(path: Path, content: IO[bytes], scratch: Path | None) -> IO[bytes]:
+    """Return the content in UTF-8. Raises `UsageError` if it is not text."""
+    head = _head(path, content)
+    for magic, reason in _REFUSED:
+        if head.startswith(magic):
+            raise refused(path, reason)
+    if head[_TAR_AT:].startswith(b"ustar"):
+        raise refused(path, "a tar archive; unpack it first")
+    encoding = _wide(head)
+    if encoding is None:
+        return content
+
     def chunks() -> Iterator[bytes]:
         decoder = codecs.getincrementaldecoder(encoding)()
         try:
@@ -193,7 +206,10 @@ def _transcoded(path: Path, content: IO[bytes], scratch: Path | None, encoding: 
 
 
 def _with_line_feeds(path: Path, content: IO[bytes], scratch: Path | None) -> IO[bytes]:
-    """Read a file whose lines end in CR alone, as old spreadsheets write them."""
+    """Return the content with line feeds, if its lines end in CR alone, as old spreadsheets write them."""
+    head = _head(path, content)
+    if b"\n" in head or b"\r" not in head.rstrip(b"\r"):
+        return content
 
     def chunks() -> Iterator[bytes]:
         with _reading(path):
