@@ -358,6 +358,7 @@ def test_blocks_are_whole_lines_wherever_the_file_is_cut(size: int, csv_file: Wr
         (f"md5,'{MD5},,", "digest", "not hexadecimal: a quotation mark before or after it; export it without"),
         (f"md5,={MD5},,", "digest", "not hexadecimal: a formula of a spreadsheet; export the column as text"),
         ("md5,1.23457E+31,,", "digest", f"not hexadecimal: a number with an exponent; {SHEET}"),
+        ("md5,0123456789,,", "digest", "10 hexadecimal digits; md5 has 32"),
         ("md5,123456789012345" + "0" * 15 + ",,", "digest", f"{_WIDTH_30}. It looks like a number; {SHEET}"),
         (
             "md5," + ":".join(["2c"] * 16) + ",,",

@@ -692,9 +692,9 @@ def test_attributes_that_are_left_out_are_counted(
 
 def test_a_case_of_any_size_is_read_piece_by_piece(given_file: Given) -> None:
     """A case of VICS is one object that contains all of its media."""
-    media = [{"MediaID": at, "MD5": f"{at + 1:032x}", "Comments": "x" * 200} for at in range(25_000)]
+    media = [{"MediaID": at, "MD5": f"{at + 1:032x}", "Comments": "x" * 800} for at in range(25_000)]
     text = json.dumps({"value": [{"CaseID": 1, "Media": media}]})
-    assert len(text) > BLOCK
+    assert len(text) > 5 * BLOCK
     assert given_file(text, "case.json", profile="vics").rows == 25_000
 
 
@@ -758,8 +758,8 @@ def test_a_signature_is_checked_by_the_key_of_the_signer(kind: str, tmp_path: Pa
     for form in (lambda raw: raw, base64.encodebytes):
         beside.write_bytes(form(signed(key, PLAIN.encode())))
         assert rows(given_file(PLAIN, signer=pem)) == rows(given_file(PLAIN, profile=str(tmp_path / "agency.toml")))
-    for content in (PLAIN + "#", ""):
-        message = refusal(given_file, content, signer=pem)
+    for content, options in ((PLAIN + "#", {"signer": pem}), ("", {"profile": str(tmp_path / "agency.toml")})):
+        message = refusal(given_file, content, **options)
         assert "list.csv.sig is not a signature of list.csv by the key in agency.pem" in message
 
 
