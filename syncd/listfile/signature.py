@@ -37,9 +37,10 @@ def check_signature(path: Path, stream: IO[bytes], signer: Path) -> None:
     key = _public_key(signer)
     found = beside(path, SIGNATURE) if stream.seekable() else None
     if found is None:
+        to_do = f"put {path.name}{SIGNATURE} beside it" if stream.seekable() and path.name != "-" else "give a file"
         raise UsageError(
             f"{shown(path)} has no signature beside it, and a signer is named",
-            hint=f"put {path.name}{SIGNATURE} beside the file, or leave out --signer; nothing was published",
+            hint=f"{to_do}, or leave out --signer; nothing was published",
         )
     try:
         valid = any(_is_valid(key, signature, stream) for signature in _forms(_content(found)))
