@@ -13,7 +13,7 @@ import pytest
 from standing import open_holds, prove_feed, served
 from syncd.acts import KnownGoodChanged
 from syncd.catalog.decisions import HoldRecord, HoldState
-from syncd.errors import ConfigError, RefusedError
+from syncd.errors import ConfigError, RefusedError, StoreError
 from syncd.limits import ListLimits
 from syncd.model import Digest, ListName
 from syncd.operate import known_good as operated
@@ -515,6 +515,33 @@ def test_a_file_that_cannot_be_used_stops_nothing(
     assert words in operator.why()
     assert scraped(operator.world)("syncd_list_known_good_usable", **IMAGES) == 0
     assert operator.served() == (ALL | {40}) - {3}
+
+
+def _disk_fails(path: Path, *_: object) -> None:
+    raise StoreError(f"cannot write {path}: Input/output error")
+
+
+@pytest.mark.parametrize("fault", ["bad row", "disk"])
+def test_a_first_version_waits_until_the_file_was_read_once(
+    world: World, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    """There is no last good reading: the list is not published without it, and is as soon as it was read."""
+    operator = Operator(world)
+    path = operator.known_good(3)
+    world.publish(full=rows(0, 30))
+    with monkeypatch.context() as around:
+        if fault == "disk":
+            around.setattr("syncd.pipeline.known_good.install_file", _disk_fails)
+        else:
+            _bad_row(operator, path)
+        outcome = operator.sync_all()
+    (listed,) = outcome.lists
+    assert listed.version is None
+    assert isinstance(listed.error, StoreError if fault == "disk" else ConfigError)
+    assert outcome.exit_code != 0
+    operator.known_good(3)
+    assert operator.sync().outcome is Outcome.PUBLISHED
+    assert operator.served() == ALL - {3}
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,15 @@ class CanaryCheck:
         self.settled.append(settled)
         return settled.proposal is not None
 
+    def check_first(self, state: ListState) -> None:
+        """Read the known-good file of a list that has no version yet.
+
+        Raises the file's fault if it was never read well: nothing would keep its digests off the list.
+        """
+        path = self._path(state.own_name)
+        if self.wanted(state.own_name) is None and path is not None and not state.suppressed.known_good.sha256:
+            raise self.faults[path]
+
     def wanted(self, name: ListName) -> KnownGood | None:
         """Return the known-good digests that a list should have; None if the file cannot be used, see ``faults``."""
         path = self._path(name)

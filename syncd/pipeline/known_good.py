@@ -246,7 +246,7 @@ def read_aside(path: Path, state: Path, owners: Collection[int], *, whole: bool)
     return KnownGood(known.name, known.refs, lambda: listed)
 
 
-_CORRECT: Final = "correct the file; the last good reading of it stays in force"
+_CORRECT: Final = "correct the file; its last good reading stays in force, but a list's first version needs one"
 
 
 def _state_of(path: Path) -> list[int]:

@@ -166,6 +166,7 @@ class _Sync:
         failure = self._state_limits() or failure  # even if the source is down: the operator may have raised them
         failure = self._sign_if_due() or failure  # even if the source is down: matchers see that we are not
         lists = tuple(self.lists)
+        told = [result.error for result in lists]
         seconds = time.monotonic() - started
         outcome = SyncOutcome(
             self.sync_id,
@@ -174,7 +175,7 @@ class _Sync:
             seconds=seconds,
             bytes=self.meter.total,
             error=failure,
-            warnings=tuple(self._canaries.faults.values()),
+            warnings=tuple(fault for fault in self._canaries.faults.values() if fault not in told),
             canaries=tuple(self._canaries.missing),
             opened=tuple(hold for settled in self._canaries.settled for hold in settled.opened),
             ended=tuple(hold for settled in self._canaries.settled for hold in settled.ended),
@@ -323,7 +324,7 @@ class _Sync:
             caps=self.source.caps,
         )
         if state.origin is None:
-            self._canaries.wanted(name)  # reads the known-good file, if it is configured
+            self._canaries.check_first(state)
         if self.dry_run:
             reasons = self.publisher.judge_update(update, self.clock())
             return self._outcome(name, staged, Outcome.HELD if reasons else Outcome.STAGED, reasons)
