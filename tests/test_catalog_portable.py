@@ -79,6 +79,7 @@ def use_every_method(catalog: Catalog, target: Path) -> set[str]:
     ):
         call(name)
     call("current", None, ListName("other"))
+    call("in_force", ListName("other"))
     call("freshness", None, (), None, NOON)
     call("installed", 1)
     call("prune_publications", 1)
