@@ -6,7 +6,8 @@
     ├── UsageError              exit 2   the command, a flag, a file name or the configuration is wrong
     │   ├── ConfigError                  the configuration file
     │   ├── RowError                     a row of a list file: line, column, reason
-    │   └── RetiredList                  a look-up in a list that is no longer published
+    │   ├── RetiredList                  a look-up in a list that is no longer published
+    │   └── AlgorithmNotHeld             a look-up of an algorithm that no list holds
     ├── SourceError             exit 5   try at the next sync: unreachable, refused or too slow
     │   ├── DeadlineExceeded
     │   ├── HttpStatusError              carries the status and Retry-After
@@ -92,6 +93,22 @@ class RetiredList(UsageError):  # noqa: N818 - reads as what happened, in code a
             hint="ask its operator which list replaces it; look-ups that name no list skip it",
         )
         self.name, self.since = name, since
+
+
+class AlgorithmNotHeld(UsageError):  # noqa: N818 - reads as what happened, in code and in log
+    """A look-up of an algorithm that none of the lists searched holds: the digest was not checked.
+
+    ``held``: the algorithms that lists of the copy hold.
+    """
+
+    def __init__(self, algorithm: str, held: Iterable[str]) -> None:
+        self.algorithm, self.held = algorithm, tuple(held)
+        super().__init__(
+            f"no list that was searched holds {algorithm} digests: nothing was checked",
+            hint=f"look up one of the algorithms that this copy holds: {', '.join(self.held)}"
+            if self.held
+            else "pull a list that is not empty",
+        )
 
 
 class SourceError(SyncdError):
@@ -296,6 +313,7 @@ _CROSSING: Final[tuple[type[SyncdError], ...]] = (
     ConfigError,
     RowError,
     RetiredList,
+    AlgorithmNotHeld,
     SourceError,
     DeadlineExceeded,
     HttpStatusError,

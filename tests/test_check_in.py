@@ -87,6 +87,7 @@ def test_each_change_is_told_once() -> None:
     sent.go.set()
     assert sent.sent.get(timeout=20) == {IMAGES: 10}
     told.close()
+    assert sent.sent.get(timeout=20) == {}
     assert sent.sent.empty()
 
 
@@ -130,3 +131,23 @@ def test_instances_are_those_of_the_protocol() -> None:
     assert all(
         re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}", one) for one in ("a", "web-3.4711", host_instance("Ü"))
     )
+
+
+def test_an_instance_that_ends_checks_out() -> None:
+    """Once, with no list: the operator waits for it no longer. A server that refuses this keeps nobody from ending."""
+    sent = Sent()
+    told = CheckIn(NOWHERE, "web-3", send=sent)
+    told.report({IMAGES: 7})
+    assert sent.sent.get(timeout=20) == {IMAGES: 7}
+    sent.failing = True
+    told.close()
+    assert sent.sent.get(timeout=20) == {}
+    told.close()
+    assert sent.sent.empty()
+
+
+def test_an_instance_that_never_checked_in_does_not_check_out() -> None:
+    """The operator does not know it."""
+    sent = Sent()
+    CheckIn(NOWHERE, "web-3", send=sent).close()
+    assert sent.sent.empty()

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from command_line import Ran, syncd, use_clock
+from syncd.model import ListName
 from world import World, row, rows
 
 PDQ = "ab" * 32
@@ -58,6 +59,19 @@ def test_a_digest_that_no_list_could_hold_was_not_checked(copied: World) -> None
     assert ran.json["digests"] == [
         {"digest": unheld, "matched": False, "not_checked": True, "exact_only": False, "hits": []},
     ]
+
+
+def test_a_digest_that_no_named_list_holds_was_not_checked(world: World) -> None:
+    """Another list of the copy holds its algorithm, but was not searched."""
+    world.publish(full=rows(0, 2))
+    world.publish(full=[of_file(b"x", "md5", "m")], name=ListName("videos"))
+    world.follow()
+    asked = f"md5:{of_file(b'x', 'md5', 'm')[1]}"
+    assert syncd("lookup", world.mirror, asked).code == 0
+    ran = syncd("lookup", world.mirror, asked, "--list", "images")
+    assert (ran.code, ran.out) == (2, f"{asked}  not checked\n")
+    assert "md5 digests were not checked, because no list that was named holds any\n" in ran.err
+    assert "one of the algorithms held: sha256\n" in ran.err
 
 
 def test_no_digest_at_all_is_a_usage_error(copied: World) -> None:

@@ -17,6 +17,7 @@ import pytest
 
 from straight import pulled, world
 from syncd.errors import (
+    AlgorithmNotHeld,
     EquivocationError,
     ManifestError,
     MismatchError,
@@ -54,7 +55,6 @@ def test_a_hit_names_list_version_entry_and_label(world: World) -> None:
         assert matcher.lookup("sha256", digest(4).hex()) == hit
         assert matcher.lookup("sha256", digest(4).hex().upper()) == hit
         assert matcher.lookup("sha256", digest(99)) == []
-        assert matcher.lookup("md5", digest(4, "md5")) == []
         assert matcher.algorithms == ("sha256",)
 
 
@@ -85,35 +85,75 @@ def test_batches_come_in_three_shapes(world: World) -> None:
     for batch in (values, iter(values), flat, flat.view(np.uint8).reshape(-1, 32), np.repeat(flat, 2)[::2]):
         assert matcher.lookup_many("sha256", batch).tolist() == [True, False, True, True]
     assert matcher.lookup_many("sha256", []).tolist() == []
-    assert matcher.lookup_many("pdq", [bytes(32)]).tolist() == [False]
+
+
+def test_an_algorithm_that_no_list_holds_is_no_empty_answer(world: World) -> None:
+    """A digest that could not be checked would otherwise read as one that is not listed; in batches too."""
+    world.publish(full=[row(4, algorithm="md5")], name=OTHER)
+    world.follow()
+    matcher = opened(world)
+    asking: list[Callable[[], object]] = [
+        lambda: matcher.lookup("sha1", digest(4, "sha1")),
+        lambda: matcher.lookup("sha1", digest(4, "sha1").hex()),
+        lambda: matcher.lookup_many("sha1", [digest(4, "sha1")]),
+        lambda: matcher.lookup_many("sha1", []),
+    ]
+    for ask in asking:
+        with pytest.raises(AlgorithmNotHeld) as caught:
+            ask()
+        assert caught.value.message == "no list that was searched holds sha1 digests: nothing was checked"
+        assert caught.value.hint == "look up one of the algorithms that this copy holds: md5, sha256"
+        assert (caught.value.algorithm, caught.value.held) == ("sha1", ("md5", "sha256"))
+    assert matcher.lookup("md5", digest(99, "md5")) == []
+
+
+def test_an_algorithm_that_no_named_list_holds_is_no_empty_answer(world: World) -> None:
+    """Other lists of the copy hold it, but were not searched."""
+    world.publish(full=[row(4, algorithm="md5")], name=OTHER)
+    world.follow()
+    matcher = opened(world)
+    assert matcher.lookup("md5", digest(99, "md5"), lists=["images", "videos"]) == []
+    with pytest.raises(AlgorithmNotHeld):
+        matcher.lookup("md5", digest(4, "md5"), lists=["images"])
+    with pytest.raises(AlgorithmNotHeld):
+        matcher.lookup_many("md5", [digest(4, "md5")], lists=["images"])
 
 
 MISUSES: dict[str, tuple[Callable[[Matcher], object], str]] = {
     "unknown algorithm": (lambda matcher: matcher.lookup("sha3", digest(1)), "unknown algorithm"),
     "arguments exchanged": (lambda matcher: matcher.lookup(digest(1).hex(), "sha256"), "unknown algorithm"),
-    "another width": (lambda matcher: matcher.lookup("md5", digest(1)), "a md5 digest has 16 bytes, not 32 bytes"),
-    "not hex": (lambda matcher: matcher.lookup("md5", "z" * 32), "not a md5 digest: 32 characters after the colon"),
-    "neither": (lambda matcher: matcher.lookup("md5", None), "a digest must be bytes or text, not NoneType"),  # type: ignore[arg-type]
+    "another width": (
+        lambda matcher: matcher.lookup("sha256", bytes(16)),
+        "a sha256 digest has 32 bytes, not 16 bytes",
+    ),
+    "not hex": (
+        lambda matcher: matcher.lookup("sha256", "z" * 32),
+        "not a sha256 digest: 32 characters after the colon",
+    ),
+    "neither": (lambda matcher: matcher.lookup("sha256", None), "a digest must be bytes or text, not NoneType"),  # type: ignore[arg-type]
     "a list as algorithm": (lambda matcher: matcher.lookup(["md5"], bytes(16)), "unknown algorithm"),  # type: ignore[arg-type]
     "a list as algorithm of a batch": (lambda matcher: matcher.lookup_many(["md5"], []), "unknown algorithm"),  # type: ignore[arg-type]
     "no batch": (
-        lambda matcher: matcher.lookup_many("md5", None),
+        lambda matcher: matcher.lookup_many("sha256", None),
         "digests must be an array or an iterable, not NoneType",
     ),
     "unknown in a batch": (lambda matcher: matcher.lookup_many("sha3", []), "unknown algorithm"),
-    "text in a batch": (lambda matcher: matcher.lookup_many("md5", ["a" * 32]), "digests must be bytes, not str"),
-    "one digest as a batch": (lambda matcher: matcher.lookup_many("md5", bytes(16)), "digests must be bytes, not int"),
+    "text in a batch": (lambda matcher: matcher.lookup_many("sha256", ["a" * 32]), "digests must be bytes, not str"),
+    "one digest as a batch": (
+        lambda matcher: matcher.lookup_many("sha256", bytes(32)),
+        "digests must be bytes, not int",
+    ),
     "widths mixed": (
-        lambda matcher: matcher.lookup_many("md5", [bytes(16), bytes(20)]),
-        "a md5 digest has 16 bytes, not 20 bytes",
+        lambda matcher: matcher.lookup_many("sha256", [bytes(32), bytes(20)]),
+        "a sha256 digest has 32 bytes, not 20 bytes",
     ),
     "array of another width": (
-        lambda matcher: matcher.lookup_many("md5", np.zeros(3, "S20")),
-        "a md5 digest has 16 bytes, not an array of |S20 and shape (3,)",
+        lambda matcher: matcher.lookup_many("sha256", np.zeros(3, "S20")),
+        "a sha256 digest has 32 bytes, not an array of |S20 and shape (3,)",
     ),
     "array of numbers": (
-        lambda matcher: matcher.lookup_many("md5", np.zeros(16)),
-        "a md5 digest has 16 bytes, not an array of float64 and shape (16,)",
+        lambda matcher: matcher.lookup_many("sha256", np.zeros(16)),
+        "a sha256 digest has 32 bytes, not an array of float64 and shape (16,)",
     ),
 }
 
@@ -133,8 +173,8 @@ def test_a_batch_is_told_what_a_batch_takes(world: World) -> None:
     """Not hexadecimal text, which single look-ups take and batches do not."""
     for batch in (["a" * 32], np.zeros((3, 15), np.uint8), 5):
         with pytest.raises(UsageError) as caught:
-            opened(world).lookup_many("md5", batch)
-        assert caught.value.hint == "give an iterable of bytes, or an array of S16, or of uint8 and shape (n, 16)"
+            opened(world).lookup_many("sha256", batch)
+        assert caught.value.hint == "give an iterable of bytes, or an array of S32, or of uint8 and shape (n, 32)"
 
 
 def test_a_mask_hides_no_digest(world: World) -> None:
@@ -444,9 +484,11 @@ def test_a_digest_that_numpy_took_from_an_array_is_found(world: World) -> None:
 
 
 def test_a_copy_of_a_feed_without_lists_opens(world: World) -> None:
-    """An operator that has published nothing yet is no fault of the matcher's."""
+    """An operator that has published nothing yet is no fault of the matcher's; but nothing can be checked either."""
     world.pull()
-    assert world.matcher().lookup("md5", bytes(16)) == []
+    with pytest.raises(AlgorithmNotHeld) as caught:
+        world.matcher().lookup("md5", bytes(16))
+    assert caught.value.hint == "pull a list that is not empty"
 
 
 @pytest.mark.parametrize("interval", [0.0, -1.0, float("inf"), float("nan"), "10s", None])

@@ -3,6 +3,8 @@
 import os
 import queue
 import shutil
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -321,3 +323,37 @@ def test_what_cannot_be_is_told_before_anything_starts(world: World, settings: d
     with pytest.raises(UsageError, match=message):
         matcher.watch(feed=Feed(**{"url": "https://example.org/feed/", **settings}))  # type: ignore[arg-type]  # as above
     assert not _threads() - before
+
+
+SERVICE = """
+import signal, sys, time
+from syncd.matcher import Feed, Matcher
+
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+matcher = Matcher.open(sys.argv[1])
+matcher.watch(3600.0, feed=Feed(sys.argv[2], instance="web"))
+time.sleep(60)
+"""
+
+
+def test_a_process_that_ends_checks_out(world: World, peer: EventPeer) -> None:
+    """Without a call of its own: at the end of a worker that a restart replaces, say."""
+    process = subprocess.Popen([sys.executable, "-c", SERVICE, str(world.mirror), peer.url])
+    try:
+        name = f"web.{process.pid}"
+        first = peer.check_ins.get(timeout=20)
+        assert (first["instance"], first["lists"]) == (name, {"images": 1})
+        process.terminate()
+        last = peer.check_ins.get(timeout=20)
+        assert (last["instance"], last["lists"]) == (name, {})
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+
+
+def test_a_matcher_that_closes_checks_out(world: World, peer: EventPeer) -> None:
+    """It no longer follows, whether or not its process goes on."""
+    with following(world, peer) as seen:
+        assert peer.check_ins.get(timeout=20)["lists"] == {"images": 1}
+        seen.matcher.close()
+        assert peer.check_ins.get(timeout=20)["lists"] == {}

@@ -55,7 +55,9 @@ class LookupResult:
     @property
     def if_empty(self) -> str:
         """The hint if no list that was searched holds anything."""
-        return "pull a list that is not empty" if "copy" in self.place else "`syncd status` shows the published lists"
+        if "published" in self.place:
+            return "`syncd status` shows the published lists"
+        return "pull a list that is not empty"
 
 
 def lookup(
@@ -156,18 +158,17 @@ def _split(what: Sequence[str]) -> tuple[Path | None, Sequence[str]]:
 
 
 def _in_copy(matcher: "Matcher", folder: Path, asked: Sequence[AskedDigest], lists: Sequence[str]) -> LookupResult:
-    held = tuple(map(str, matcher.algorithms))
-    answers = [
-        LookupAnswer(
-            one,
-            tuple(matcher.lookup(one.digest.algorithm, one.digest.value, lists=lists))
-            if one.digest.algorithm in held
-            else None,
-        )
-        for one in asked
-    ]
+    answers = [LookupAnswer(one, _hits_in_copy(matcher, one.digest, lists)) for one in asked]
     warn_of_age(matcher, folder)
-    return LookupResult(lists_document(matcher.status()), answers, held, "list of this copy")
+    held = [name for name in matcher.algorithms if matcher.generation.search_set(name, lists)]
+    place = "list that was named" if lists else "list of this copy"
+    return LookupResult(lists_document(matcher.status()), answers, held, place)
+
+
+def _hits_in_copy(matcher: "Matcher", digest: Digest, lists: Sequence[str]) -> tuple[Hit, ...] | None:
+    if matcher.generation.search_set(digest.algorithm, lists) is None:
+        return None
+    return tuple(matcher.lookup(digest.algorithm, digest.value, lists=lists))
 
 
 def _in_state(config: Path | None, asked: Sequence[AskedDigest], asking: dict[str, Any]) -> LookupResult:

@@ -1,10 +1,10 @@
 """The public API for matching services."""
 
-from syncd.errors import StaleList
+from syncd.errors import AlgorithmNotHeld, RetiredList, StaleList
 from syncd.format.freshness import AgeVerdict
 from syncd.matcher.feed import Feed
 from syncd.matcher.matcher import Matcher
 from syncd.matcher.status import ListStatus
 from syncd.model import Hit
 
-__all__ = ["AgeVerdict", "Feed", "Hit", "ListStatus", "Matcher", "StaleList"]
+__all__ = ["AgeVerdict", "AlgorithmNotHeld", "Feed", "Hit", "ListStatus", "Matcher", "RetiredList", "StaleList"]

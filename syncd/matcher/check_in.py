@@ -22,6 +22,8 @@ EVERY: Final = 300.0
 _INSTANCE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
 _LONGEST: Final = 64
 _DEADLINE: Final = 10.0
+_LEAVE_WITHIN: Final = 1.0
+"""Seconds for the last report: a process that ends must not wait for a slow server."""
 
 Send = Callable[[Endpoint, str, Mapping[ListName, int], Deadline], None]
 
@@ -66,6 +68,8 @@ class CheckIn(Conversation):
     ) -> None:
         self._endpoint, self._instance, self._send, self._rng = endpoint, checked_instance(instance), send, rng
         self._loaded: Mapping[ListName, int] | None = None
+        self._reported = False
+        """True if the operator may know this instance"""
         self._deadline = Deadline(_DEADLINE)
         self._wake_signal = WakeSignal()
         self._poller = Poller(
@@ -79,6 +83,14 @@ class CheckIn(Conversation):
             self._loaded = dict(loaded)
             self._wake_signal.set()
 
+    def close(self) -> None:
+        """Stop, and report that this instance has ended, so that nobody waits for it. Takes two seconds at most."""
+        super().close()
+        if self._reported:
+            self._reported = False
+            with contextlib.suppress(SyncdError):  # then it counts as silent, until `syncd matchers forget`
+                self._send(self._endpoint, self._instance, {}, Deadline(_LEAVE_WITHIN))
+
     def _interrupt(self) -> None:
         self._deadline.end()
         self._wake_signal.set()
@@ -86,6 +98,7 @@ class CheckIn(Conversation):
     def _send_report(self) -> float:
         self._deadline = Deadline(_DEADLINE)
         if self._loaded is not None and not self._poller.stopping:
+            self._reported = True
             # The operator sees that reports are missing; the copy itself is not affected.
             with contextlib.suppress(SyncdError):
                 self._send(self._endpoint, self._instance, self._loaded, self._deadline)

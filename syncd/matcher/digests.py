@@ -1,11 +1,11 @@
 """The digests that a look-up is given: checked, and converted to the form that segments are searched in."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-from syncd.errors import UsageError
+from syncd.errors import AlgorithmNotHeld, UsageError
 from syncd.format.rows import Digests
 from syncd.matcher.load import SearchSet
 from syncd.model import KNOWN_ALGORITHMS, Digest
@@ -24,13 +24,21 @@ def misuse(algorithm: str, widths: Sequence[int], given: str) -> UsageError:
     return UsageError(f"a {algorithm} digest has {wanted}, not {given}", hint="give bytes or hexadecimal text")
 
 
-def prepare(algorithm: str, search_set: SearchSet | None, digest: object) -> tuple[SearchSet, bytes]:
+def not_held(algorithm: str, held: Collection[str]) -> UsageError:
+    """Return the error for an algorithm that no list of the look-up holds; ``held``: those that a list of the copy has.
+
+    A name that is neither known nor held is not repeated: if arguments were swapped, it is a digest.
+    """
+    if algorithm in held or algorithm in KNOWN_ALGORITHMS:
+        return AlgorithmNotHeld(str(algorithm), sorted(held))
+    return misuse("", (), "")
+
+
+def prepare(algorithm: str, search_set: SearchSet, digest: object) -> tuple[SearchSet, bytes]:
     """Return the set to search for a digest, and the digest as plain bytes of that width."""
-    widths = [same_width.width for same_width in search_set.by_width] if search_set else []
     if not isinstance(digest, bytes | str):
         raise UsageError(f"a digest must be bytes or text, not {type(digest).__name__}", hint="convert it with bytes()")
-    if not search_set:
-        raise misuse("", (), "")
+    widths = [same_width.width for same_width in search_set.by_width]
     plain = _plain_bytes(widths, digest) if isinstance(digest, bytes) else Digest.parse(f"{algorithm}:{digest}").value
     for same_width in search_set.by_width:
         if same_width.width == len(plain):

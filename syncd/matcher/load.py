@@ -2,7 +2,7 @@
 
 import os
 import pwd
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -28,7 +28,7 @@ from syncd.format.relation import Relation, relate
 from syncd.format.segment import Lookup, Segment
 from syncd.format.stack import Stack
 from syncd.matcher.copy import CURRENT, CurrentFile, HeldList, others_may_write, read_current
-from syncd.model import KNOWN_ALGORITHMS, Algorithm, ListName
+from syncd.model import Algorithm, ListName
 from syncd.trust.offline import verify_offline
 from syncd.trust.values import TrustedFeed
 
@@ -70,19 +70,24 @@ class Generation:
     newest: TrustedFeed
     stamp: Stamp
     search_sets: Mapping[str, SearchSet] = field(repr=False)
-    """by each algorithm that is known or that a list holds"""
+    """by each algorithm that a list holds"""
 
     @property
     def stacks(self) -> dict[Algorithm, tuple[tuple[ListName, int, Stack], ...]]:
         """The list, version and stack of each list with digests of an algorithm, by algorithm."""
-        stacks = {
+        return {
             Algorithm(name): tuple(chain(*(one_width.stacks for one_width in search_set.by_width)))
             for name, search_set in self.search_sets.items()
         }
-        return {algorithm: held for algorithm, held in stacks.items() if held}
 
-    def restrict(self, search_set: SearchSet, lists: Sequence[str]) -> SearchSet:
-        """Return ``search_set`` restricted to ``lists``. Raises `UsageError` and `RetiredList`."""
+    def search_set(self, algorithm: str, lists: Sequence[str]) -> SearchSet | None:
+        """Return what a look-up of ``algorithm`` searches: ``lists``, or all if empty; None if none of them holds it.
+
+        Raises `UsageError` and `RetiredList`.
+        """
+        found = self.search_sets.get(algorithm)
+        if not lists:
+            return found
         wanted = {lists} if isinstance(lists, str) else set(lists)
         for name in wanted:
             snapshot = self.snapshots.get(ListName(name))
@@ -90,9 +95,20 @@ class Generation:
                 raise UsageError("the copy has no list of that name", hint=nearest(name, self.snapshots, "list"))
             if snapshot.manifest.retired:
                 raise RetiredList(name, snapshot.manifest.retired.since)
-        stacks = tuple(stack for stack in search_set.stacks if stack[0] in wanted)
-        lookups = tuple(lookup for lookup in search_set.lookups if lookup[0] in wanted)
-        return SearchSet(search_set.width, stacks, lookups)
+        return _of_lists(wanted, found.by_width if found else ())
+
+
+def _of_lists(wanted: Set[str], sets: Iterable[SearchSet]) -> SearchSet | None:
+    kept = [
+        SearchSet(
+            one_width.width,
+            tuple(stack for stack in one_width.stacks if stack[0] in wanted),
+            tuple(lookup for lookup in one_width.lookups if lookup[0] in wanted),
+        )
+        for one_width in sets
+        if any(stack[0] in wanted for stack in one_width.stacks)
+    ]
+    return replace(kept[0], others=tuple(kept[1:])) if kept else None
 
 
 def stamp_of(copy: FeedFolder) -> Stamp:
@@ -135,8 +151,9 @@ def _load(copy: FeedFolder, root: bytes, before: Generation | None, stamp: Stamp
     loader = _Loader(copy, root, before)
     snapshots = {name: loader.snapshot(name, held) for name, held in sorted(current.lists.items())}
     vouching = {name: loader.feed(held.metadata) for name, held in current.lists.items()}
-    algorithms = {*KNOWN_ALGORITHMS, *chain(*(snapshot.stacks for snapshot in snapshots.values()))}
-    search_sets = {str(algorithm): _search_set(algorithm, snapshots.values()) for algorithm in algorithms}
+    algorithms = set(chain(*(snapshot.stacks for snapshot in snapshots.values())))
+    sets = {str(algorithm): _search_set(algorithm, snapshots.values()) for algorithm in algorithms}
+    search_sets = {algorithm: search_set for algorithm, search_set in sets.items() if search_set}
     return Generation(snapshots, vouching, loader.feed(current.metadata), stamp, search_sets)
 
 
@@ -220,7 +237,7 @@ def _check_not_older(manifest: Manifest, sha256: str, known: Snapshot | None) ->
             )
 
 
-def _search_set(algorithm: Algorithm, snapshots: Iterable[Snapshot]) -> SearchSet:
+def _search_set(algorithm: Algorithm, snapshots: Iterable[Snapshot]) -> SearchSet | None:
     stacks: dict[int, list[tuple[ListName, int, Stack]]] = {}
     for snapshot in snapshots:
         stack = snapshot.stacks.get(algorithm)
@@ -228,7 +245,7 @@ def _search_set(algorithm: Algorithm, snapshots: Iterable[Snapshot]) -> SearchSe
             same_width = stacks.setdefault(stack.width, [])
             same_width.append((snapshot.manifest.list, snapshot.manifest.version, stack))
     if not stacks:
-        return SearchSet(algorithm.width, (), ())
+        return None
     first, *others = (
         SearchSet(width, tuple(found), tuple((name, version, stack.entries_of) for name, version, stack in found))
         for width, found in sorted(stacks.items())

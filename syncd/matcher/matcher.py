@@ -11,6 +11,7 @@ Segments are mapped, so the processes of a host share one copy in memory, and op
 A matcher opened before a fork works in the children; each child watches by itself.
 """
 
+import atexit
 import os
 import threading
 import time
@@ -29,8 +30,9 @@ from syncd.files import read_bytes
 from syncd.format.rows import Mask
 from syncd.matcher.age import ListAges, StaleGuard, Timer
 from syncd.matcher.copy import ROOT, copy_at
-from syncd.matcher.digests import as_digests, has_width, misuse, prepare
+from syncd.matcher.digests import as_digests, has_width, misuse, not_held, prepare
 from syncd.matcher.feed import Feed
+from syncd.matcher.first_pull import ensure_copy
 from syncd.matcher.load import Generation, load, stamp_of
 from syncd.matcher.status import ListStatus, list_status
 from syncd.matcher.threads import Wait, can_wait
@@ -79,23 +81,30 @@ class Matcher:
         folder: str | Path,
         *,
         root: str | Path | None = None,
+        feed: Feed | None = None,
         stale: Literal["serve", "refuse"] = "serve",
         clock: Callable[[], datetime] = _utc_now,
         timer: Timer = time.monotonic,
     ) -> Self:
         """Prove a copy (signatures, thresholds, manifest hashes, lengths, no other writers) and map it.
 
-        ``root``: the trusted root; by default, the root that the copy was pulled with. Segment bytes were proved by the
-        pull (`syncd verify` proves them again). ``stale``: "serve" answers from a list however old it is, which
-        `status` reports; with "refuse", a look-up that would search a stale list raises `StaleList`.
-        Raises `UsageError`, `RefusedError`, `TrustError`, `MismatchError`, `SegmentError`, `StoreError`.
+        ``root``: the trusted root; by default, the root that the copy was pulled with. ``feed``: if the folder is not a
+        copy of it yet, it is pulled first, verified by ``root``; a copy that is there is opened as it is, however old.
+        Segment bytes were proved by the pull (`syncd verify` proves them again). ``stale``: "serve" answers from a list
+        however old it is, which `status` reports; with "refuse", a look-up that would search a stale list raises
+        `StaleList`.
+        Raises `UsageError`, `RefusedError`, `TrustError`, `MismatchError`, `SegmentError`, `StoreError`; with ``feed``
+        also `SourceError`.
         """
         if stale not in {"serve", "refuse"}:
             raise UsageError(
                 "stale is neither 'serve' nor 'refuse'", hint="give one of the two; the default is 'serve'"
             )
+        given = None if root is None else _given_root(Path(root))
+        if feed is not None:
+            ensure_copy(Path(folder), given, feed, clock)
         copy = copy_at(Path(folder))
-        trusted_root = _root_of(copy) if root is None else _given_root(Path(root))
+        trusted_root = _root_of(copy) if given is None else given
         ages = ListAges(clock, timer)
         guard = StaleGuard(ages) if stale == "refuse" else None
         return cls(copy, trusted_root, load(copy, trusted_root), ages, guard)
@@ -108,20 +117,22 @@ class Matcher:
     def lookup(self, algorithm: str, digest: bytes | str, *, lists: Sequence[str] = ()) -> list[Hit]:
         """Return every entry in force that supports ``digest`` (bytes or hex); [] if no list has one.
 
-        ``lists``: the lists to search; if empty, all that are not retired. Raises `UsageError` if the algorithm is not
-        known and no list holds it, if the digest has another width, or if a list is not in the copy; `RetiredList`,
-        and `StaleList` if the matcher refuses stale lists.
+        ``lists``: the lists to search; if empty, all that are not retired. Raises `AlgorithmNotHeld` if none of them
+        holds digests of this algorithm, since nothing could be checked; `UsageError` if the algorithm is not known, if
+        the digest has another width, or if a list is not in the copy; `RetiredList`, and `StaleList` if the matcher
+        refuses stale lists.
         """
         generation, guard = self._generation, self._guard
         if guard is not None and (guard.stale or guard.timer() >= guard.due):
             guard.check(generation, lists)
         try:
-            search_set = generation.search_sets.get(algorithm)
+            search_set = generation.search_set(algorithm, lists) if lists else generation.search_sets.get(algorithm)
         except TypeError:  # not hashable, for example a list
             raise misuse("", (), "") from None
-        if search_set is None or type(digest) is not bytes or len(digest) != search_set.width or lists:
+        if search_set is None or type(digest) is not bytes or len(digest) != search_set.width:
+            if search_set is None:
+                raise not_held(algorithm, generation.search_sets)
             search_set, digest = prepare(algorithm, search_set, digest)
-            search_set = generation.restrict(search_set, lists) if lists else search_set
         hits = []
         for name, version, entries_of in search_set.lookups:
             for entry, label in entries_of(digest):
@@ -138,15 +149,17 @@ class Matcher:
         if guard is not None and (guard.stale or guard.timer() >= guard.due):
             guard.check(generation, lists)
         try:
-            search_set = generation.search_sets[algorithm]
-        except (KeyError, TypeError):
+            search_set = generation.search_set(algorithm, lists)
+        except TypeError:
             raise misuse("", (), "") from None
         if not isinstance(digests, np.ndarray) and isinstance(digests, Iterable):
             digests = list(digests)
+        if search_set is None:
+            raise not_held(algorithm, generation.search_sets)
         search_set = next((other for other in search_set.others if has_width(digests, other.width)), search_set)
         keys = as_digests(algorithm, search_set.width, digests)
         found = np.zeros(len(keys), bool)
-        for _, _, stack in (generation.restrict(search_set, lists) if lists else search_set).stacks:
+        for _, _, stack in search_set.stacks:
             found |= stack.contains(keys)
         return found
 
@@ -238,10 +251,18 @@ class Matcher:
         self._watcher = self._start_watcher()
 
     def close(self) -> None:
-        """Stop watching. Look-ups still work; segments stay mapped until the last reference to this matcher is gone."""
+        """Stop watching, and tell the operator that this instance has ended. Look-ups still work.
+
+        Segments stay mapped until the last reference to this matcher is gone. A process that ends without this, by
+        itself or by `sys.exit` in a signal handler, tells the operator too; one that a signal kills does not.
+        """
         if self._watcher is not None:
             self._watcher.close()
             self._watcher = self._start_watcher = None  # both refer to this matcher
+
+    def _check_out(self) -> None:
+        if self._watcher is not None:
+            self._watcher.check_out()
 
     def _start_in_child(self) -> None:
         """Start again after a fork: threads do not run in the child, and a lock held by one would never be released."""
@@ -260,6 +281,15 @@ def _start_in_child() -> None:
 
 
 os.register_at_fork(after_in_child=_start_in_child)
+
+
+def _check_out() -> None:
+    """Tell the operators at the end of this process that its matchers end with it."""
+    for matcher in tuple(_matchers):
+        matcher._check_out()
+
+
+atexit.register(_check_out)
 
 
 def _root_of(copy: FeedFolder) -> bytes:

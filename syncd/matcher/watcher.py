@@ -58,6 +58,10 @@ class Watcher(Protocol):
         """End the threads; nothing is called after this returns."""
         ...
 
+    def check_out(self) -> None:
+        """Report that this process ends."""
+        ...
+
     def close_inherited(self) -> None:
         """Close what the threads held open, in a forked child, which does not run them."""
         ...
@@ -111,6 +115,9 @@ class FolderWatcher:
         """See `Watcher.close`."""
         self._poller.stop()
 
+    def check_out(self) -> None:
+        """See `Watcher.check_out`."""
+
     def close_inherited(self) -> None:
         """See `Watcher.close_inherited`."""
 
@@ -148,6 +155,11 @@ class FeedWatcher:
         for follower in (self._news, self._check_in):
             if follower:
                 follower.close()
+
+    def check_out(self) -> None:
+        """See `Watcher.check_out`."""
+        if self._check_in:
+            self._check_in.close()
 
     def close_inherited(self) -> None:
         """See `Watcher.close_inherited`."""
