@@ -151,10 +151,13 @@ def _moves(
     start: Start[Records], proposal: Proposal[Records], audit: AuditHead | None, now: datetime
 ) -> tuple[HeadMove, ...]:
     min_root = start.repository.versions["root"]
+    signed = {target.name: target.version for target in start.repository.targets().values()}
     moves = []
     for change in proposal.changes:
-        current, stated = start.current(change.list), replace(change, audit=audit)
-        manifest = next_manifest(current, stated, created=now, min_root=min_root, above=proposal.above)
+        current, stated, above = start.current(change.list), replace(change, audit=audit), proposal.above
+        if current is None:  # a ledger that was restored may lack a list whose versions were signed already
+            above = max(above, signed.get(layout.target_name(change.list), 0))
+        manifest = next_manifest(current, stated, created=now, min_root=min_root, above=above)
         moves.append(head_move(current, manifest))
     return tuple(moves)
 
