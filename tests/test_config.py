@@ -12,8 +12,7 @@ from syncd.config_file import DEFAULT_FILE, load
 from syncd.errors import ConfigError, UsageError
 from syncd.fetch import Endpoint
 from syncd.format.caps import Caps
-from syncd.format.freshness import SourceAges
-from syncd.format.manifest import MaxAge
+from syncd.format.freshness import MaxAge, SourceAges
 from syncd.model import ListName
 from syncd.settings import parse_duration
 from syncd.sources.signed_feed import SignedFeed

@@ -12,8 +12,8 @@ from command_line import Ran, configure, operate, settings, syncd
 from syncd.errors import StaleList, UsageError
 from syncd.feed.layout import target_name
 from syncd.feed.signed import load_repository
-from syncd.format.freshness import UNSTATED, AgeVerdict, SourceAges, judge_age, usual_limits
-from syncd.format.manifest import Manifest, MaxAge
+from syncd.format.freshness import UNSTATED, AgeVerdict, MaxAge, SourceAges, judge_age, usual_limits
+from syncd.format.manifest import Manifest
 from syncd.matcher import Matcher
 from syncd.matcher.age import stale_list
 from syncd.model import ListName

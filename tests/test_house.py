@@ -57,3 +57,13 @@ def test_what_is_shown_is_read_without_lists(package: str) -> None:
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout == "[]\n"
+
+
+def test_asking_a_daemon_reads_no_state() -> None:
+    """`syncd status` loads neither SQL nor lists nor manifests while a daemon answers: they would double its time."""
+    code = (
+        "import sys, syncd.cli.status\n"
+        "print(sorted({'sqlalchemy', 'numpy', 'tuf', 'syncd.format.manifest', 'syncd.catalog'} & set(sys.modules)))"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout == "[]\n"

@@ -9,7 +9,7 @@ import pytest
 
 from command_line import configure, operate, settings, syncd, use_clock
 from syncd.files import lock
-from syncd.format.manifest import MaxAge
+from syncd.format.freshness import MaxAge
 from syncd.model import ListName
 from syncd.outcomes import Outcome
 from syncd.pipeline.sync import sync_source

@@ -12,7 +12,8 @@ from straight import pulled, world
 from syncd.errors import RetiredList, StoreError, UsageError
 from syncd.feed.folder import FeedFolder
 from syncd.format.canonical import canonical
-from syncd.format.manifest import Manifest, MaxAge, Origin
+from syncd.format.freshness import MaxAge
+from syncd.format.manifest import Manifest, Origin
 from syncd.matcher import Hit, Matcher
 from syncd.matcher.copy import read_current
 from syncd.matcher.status import retirement_warning

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from syncd.catalog.folder import StateFolder
 from syncd.cli.output import utc_now
 from syncd.config_file import load
 from syncd.errors import RefusedError, SyncdError
@@ -25,6 +24,7 @@ from syncd.users import is_of_another, owner_name, this_user
 
 if TYPE_CHECKING:
     from syncd.catalog.catalog import Catalog
+    from syncd.catalog.folder import StateFolder
     from syncd.pipeline.publisher import Publisher
 
 Document = Mapping[str, Any]
@@ -55,20 +55,22 @@ def check_owner(folder: Path) -> None:
         raise RefusedError(f"{folder} belongs to {owner}", hint=f"run this command as {owner}; nothing was changed")
 
 
-def state_folder(config: Any) -> StateFolder:
+def state_folder(config: Any) -> "StateFolder":
     """Return the state folder, after checking that it is set up and belongs to this user."""
+    from syncd.catalog.folder import StateFolder  # manifests and their models: not needed if the daemon answers
+
     folder = StateFolder(config.state_dir)
     check_owner(folder.root)
     folder.check_set_up()
     return folder
 
 
-def state_lock(folder: StateFolder, purpose: str) -> AbstractContextManager[None]:
+def state_lock(folder: "StateFolder", purpose: str) -> AbstractContextManager[None]:
     """Hold the lock of the state: no other process changes it meanwhile."""
     return lock(folder.root / "lock", purpose)
 
 
-def open_catalog(folder: StateFolder) -> "AbstractContextManager[Catalog]":
+def open_catalog(folder: "StateFolder") -> "AbstractContextManager[Catalog]":
     """Open the catalog of a state."""
     from syncd.catalog.catalog import Catalog  # SQLAlchemy: not needed if the daemon answers
 
@@ -93,7 +95,7 @@ def locked_publisher(settings: Any, purpose: str) -> "Iterator[Publisher]":
 
 
 @contextmanager
-def keyless_publisher(folder: StateFolder, purpose: str | None, **options: Any) -> "Iterator[Publisher]":
+def keyless_publisher(folder: "StateFolder", purpose: str | None, **options: Any) -> "Iterator[Publisher]":
     """Open a state without its online keys; with its lock held if there is a ``purpose`` for it."""
     held = state_lock(folder, purpose) if purpose else nullcontext()
     with held, _open_publisher(folder, online=False, **options) as publisher:
@@ -104,7 +106,7 @@ def _keyless(settings: Any, purpose: str) -> "AbstractContextManager[Publisher]"
     return keyless_publisher(state_folder(settings), purpose, retention=settings.retention.limits)
 
 
-def _open_publisher(folder: StateFolder, **options: Any) -> "AbstractContextManager[Publisher]":
+def _open_publisher(folder: "StateFolder", **options: Any) -> "AbstractContextManager[Publisher]":
     from syncd.pipeline.publisher import open_publisher  # SQLAlchemy and numpy: not needed if the daemon does the work
 
     return open_publisher(folder, **options)

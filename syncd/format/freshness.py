@@ -8,9 +8,10 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Final
+from typing import Annotated, Final, Self
 
-from syncd.format.manifest import MaxAge
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
 from syncd.model import ListName
 from syncd.units import clock_is_behind, span
 
@@ -19,6 +20,23 @@ _LEAST_WARN: Final = 3600
 CRITICAL_AFTER_WARN: Final = 6 * 3600
 """Seconds between the two limits, if only the first is known."""
 _PARTS: Final = 4
+
+_SECONDS: Final = 1 << 53
+
+
+class MaxAge(BaseModel):
+    """The ages of ``verified_at``, in seconds, from which readers report a warning and a critical state."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+    warn: Annotated[int, Field(ge=1, lt=_SECONDS)]
+    critical: Annotated[int, Field(ge=1, lt=_SECONDS)]
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.warn > self.critical:
+            raise ValueError("warn must not be more than critical")
+        return self
+
 
 UNSTATED: Final = MaxAge(warn=48 * 3600, critical=48 * 3600)
 """A reader's limits for a list whose manifest states none: the validity of a feed's timestamp."""

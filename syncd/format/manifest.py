@@ -24,6 +24,7 @@ from pydantic import (
 
 from syncd.errors import ManifestError
 from syncd.format.canonical import canonical, read_canonical
+from syncd.format.freshness import MaxAge
 from syncd.model import LIST_NAME, Algorithm, AuditHead, Counts, ListName
 from syncd.units import brief, stamp
 
@@ -171,19 +172,6 @@ class RetirementNotice(_Model):
     """Notice that this list is no longer published. Look-ups over all lists skip it."""
 
     since: Time
-
-
-class MaxAge(_Model):
-    """The ages of ``verified_at``, in seconds, at which readers report a warning and a critical state."""
-
-    warn: Annotated[int, Field(ge=1, lt=VERSIONS)]
-    critical: Annotated[int, Field(ge=1, lt=VERSIONS)]
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.warn > self.critical:
-            raise ValueError("warn must not be more than critical")
-        return self
 
 
 class Manifest(_Model):

@@ -10,8 +10,7 @@ from typing import Final
 
 from syncd.errors import StaleList
 from syncd.feed.snapshot import Snapshot
-from syncd.format.freshness import UNSTATED, AgeVerdict, judge_age
-from syncd.format.manifest import MaxAge
+from syncd.format.freshness import UNSTATED, AgeVerdict, MaxAge, judge_age
 from syncd.matcher.load import Generation
 from syncd.model import ListName
 from syncd.units import clock_is_behind, span

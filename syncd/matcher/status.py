@@ -6,8 +6,7 @@ from typing import Final
 
 from syncd.errors import SyncdError
 from syncd.feed.snapshot import Snapshot
-from syncd.format.freshness import AgeVerdict
-from syncd.format.manifest import MaxAge
+from syncd.format.freshness import AgeVerdict, MaxAge
 from syncd.matcher.age import ListAges, limits_of
 from syncd.model import ListName
 from syncd.trust.values import TrustedFeed

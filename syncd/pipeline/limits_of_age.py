@@ -5,8 +5,8 @@ from dataclasses import replace
 
 from syncd.catalog.changes import HeadNote, Records
 from syncd.catalog.records import OriginRecord, head_name
-from syncd.format.freshness import SourceAges
-from syncd.format.manifest import Manifest, MaxAge
+from syncd.format.freshness import MaxAge, SourceAges
+from syncd.format.manifest import Manifest
 from syncd.model import ListName
 from syncd.pipeline.settle.result import Settled
 from syncd.publish.change import ListChange

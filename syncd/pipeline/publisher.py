@@ -16,8 +16,8 @@ from syncd.feed import layout
 from syncd.feed.locked import FeedLock, with_lock
 from syncd.feed.signed import load_repository
 from syncd.files import is_locked
-from syncd.format.freshness import SourceAges
-from syncd.format.manifest import Manifest, MaxAge
+from syncd.format.freshness import MaxAge, SourceAges
+from syncd.format.manifest import Manifest
 from syncd.history.keep import keep, prune
 from syncd.limits import DEFAULT_LIMITS, ListLimits
 from syncd.model import ListName

@@ -8,12 +8,12 @@ from typing import Any, Final
 
 from syncd.feed import layout
 from syncd.format import manifest as manifests
+from syncd.format.freshness import MaxAge
 from syncd.format.manifest import (
     RECENT,
     EndState,
     Fold,
     Manifest,
-    MaxAge,
     Media,
     Origin,
     Purpose,

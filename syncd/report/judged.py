@@ -7,8 +7,7 @@ from datetime import datetime, timedelta
 from syncd.catalog.decisions import CanaryNote, HoldRecord
 from syncd.catalog.records import HeadRecord, OriginRecord, SyncFault, SyncRecord, own_name
 from syncd.certificates import CertificateView
-from syncd.format.freshness import AgeVerdict, SourceAges, judge_age, usual_limits
-from syncd.format.manifest import MaxAge
+from syncd.format.freshness import AgeVerdict, MaxAge, SourceAges, judge_age, usual_limits
 from syncd.model import ListName
 from syncd.outcomes import CANARY_CURE, Lane, Outcome, reasons_in_words
 from syncd.report.expiry import Expiry

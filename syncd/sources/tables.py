@@ -13,8 +13,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from syncd.errors import nearest
 from syncd.format.caps import DEFAULT_CAPS, Caps
-from syncd.format.freshness import CRITICAL_AFTER_WARN, SourceAges, usual_warn
-from syncd.format.manifest import MaxAge
+from syncd.format.freshness import CRITICAL_AFTER_WARN, MaxAge, SourceAges, usual_warn
 from syncd.limits import GateTable
 from syncd.model import LIST_NAME, ListName
 from syncd.settings import GivenFile, Interval, Lists, ProxyUrl, RedirectHosts, Seconds, Url, named_files

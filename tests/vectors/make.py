@@ -24,12 +24,12 @@ from securesystemslib.signer import CryptoSigner, Signer
 from syncd.feed.layout import manifest_path, segment_path, target_name
 from syncd.format.canonical import canonical
 from syncd.format.checksum import checksum
+from syncd.format.freshness import MaxAge
 from syncd.format.manifest import (
     EndState,
     Fold,
     Manifest,
     ManifestRef,
-    MaxAge,
     Origin,
     RetirementNotice,
     SegmentRef,
