@@ -159,6 +159,12 @@ class Partner:
         write_csv(remove, [self._old_rows(number, count // 10)], label=False)
         author.publish_batch(self.feed, LIST, ListFiles(add=add, remove=remove).read, self.signers, now())
 
+    def publish_additions(self, number: int, count: int) -> None:
+        """Add ``count`` rows and remove none."""
+        add = self.feed.work / "add.csv"
+        write_csv(add, [_delta_rows(number, count)])
+        author.publish_batch(self.feed, LIST, ListFiles(add=add).read, self.signers, now())
+
     def _old_rows(self, number: int, count: int) -> Rows:
         """Rows of the base that no earlier delta removed."""
         snapshot = author.open_list(self.feed, load_repository(self.feed), LIST)

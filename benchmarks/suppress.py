@@ -2,40 +2,48 @@
 
 A real daemon with a list of ``--rows`` rows, and 20 matcher processes that follow it with a copy of their own. Measured
 is the time from the order to suppress a digest to the changed answer of each matcher: first while nothing else happens,
-then while the daemon folds the whole list, whose deltas have grown to an eighth of it.
+then while the daemon folds the whole list, because one more suppression made that due. What follows is not measured:
+all matchers fold their copies too, on one disk and the same cores, where each would have its own.
 """
 
 import argparse
 import contextlib
-import itertools
+import os
 import shutil
 import statistics
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from benchmarks import lists
 from benchmarks.load import MATCHERS, copies, percentile
 from benchmarks.lookup import show
 from benchmarks.measure import Figure
 from benchmarks.site import Lines, Site, daemon, process
+from syncd.feed.folder import FeedFolder
+from syncd.feed.signed import load_repository
+from syncd.model import ListName
+from syncd.publish import author
 
 PLAIN: Final = 20
 """suppressions while nothing else happens"""
 MOST: Final = 200
 """suppressions that a run may need"""
-FEWEST: Final = 200_000
-"""rows of the smallest list"""
+FEWEST: Final = 3_000_000
+"""rows of the smallest list: folding a shorter one takes no longer than a suppression"""
 _DELTA_SHARE: Final = 0.14
-"""a large delta, which makes a fold due as soon as there are some more"""
-_SMALL_DELTAS: Final = 8
-_SMALL: Final = 100
+"""a large delta, which makes a fold of the whole list due as soon as there are some more"""
+_FEW: Final = 4
+_SOONER: Final = 20
+"""suppressions that surely make a fold due"""
+_ENDED: Final = 0.2
+"""seconds in which an order that folds nothing has ended, once its matchers have answered"""
 _LIMIT: Final = 1.5
 _LOADED: Final = 600.0
-"""seconds in which all matchers load the large delta"""
+"""seconds in which all matchers load a large delta, or fold"""
 _PAUSE: Final = 0.5
 """seconds between two suppressions: operators are people"""
 _SETTINGS: Final = (
@@ -62,12 +70,10 @@ with Matcher.open(folder) as matcher:
 
 
 def _digests(site: Site) -> list[str]:
-    """Digests of the list, in hex, that no delta removes."""
-    rows, number = site.world.rows, site.world.version()
-    step = rows // (_delta_rows(rows) // 10)
-    kept = range((number + 2 * _SMALL_DELTAS) % step, min(rows, 1 << 20), step)
-    digests = next(lists.chunks(rows)).digests
-    return [digests[index].ljust(32, b"\0").hex() for index in itertools.islice(kept, MOST)]
+    """Digests of the list, in hex."""
+    digests = next(lists.chunks(site.world.rows)).digests
+    step = len(digests) // MOST
+    return [digests[index * step].ljust(32, b"\0").hex() for index in range(MOST)]
 
 
 def _delta_rows(rows: int) -> int:
@@ -81,54 +87,50 @@ class _Run:
         self._site, self._matchers, self._left = site, matchers, iter(digests)
         self._done = 0
 
-    def once(self) -> list[float]:
-        """Seconds from the order to the changed answer, of each matcher."""
+    def once(self) -> tuple[list[float], threading.Thread]:
+        """Seconds from the order to the changed answer, of each matcher; and what waits for the end of the order."""
         self._done += 1
         number, order = self._done, [{"digest": f"sha256:{next(self._left)}"}]
         begin = time.monotonic()
+        ordered = threading.Thread(target=self._order, args=(order,))
+        ordered.start()
+        lines = [one.wait(lambda line: int(line.split()[1]) >= number, _LOADED) for one in self._matchers]
+        return [float(line.split()[0]) - begin for line in lines], ordered
+
+    def _order(self, order: list[dict[str, str]]) -> None:
         *_, last = self._site.ask(do="suppress", corrections=order, reason="benchmark")
         assert last["end"] == 0, last
-        lines = [one.wait(lambda line: int(line.split()[1]) >= number) for one in self._matchers]
-        return [float(line.split()[0]) - begin for line in lines]
 
 
-@contextlib.contextmanager
-def _folding(site: Site, matchers: Sequence[Lines]) -> Iterator[threading.Event]:
-    """Have the daemon fold the whole list, and begin once all matchers have loaded the version before the fold.
+def _deltas(site: Site) -> int:
+    feed = FeedFolder(site.state / "feed")
+    snapshot = author.open_list(feed, load_repository(feed), ListName(f"iwf.{lists.LIST}"))
+    assert snapshot is not None
+    return sum(segment.kind == "delta" for segment in snapshot.manifest.stack)
 
-    The event is set once the fold is published. The matchers load the large delta first: one host for all of them would
-    measure its download.
-    """
-    partner, before = site.world.partner, time.monotonic()
-    partner.publish_delta(site.world.version(), _delta_rows(site.world.rows))
+
+def _in_fold(site: Site, matchers: Sequence[Lines], run: _Run) -> list[float]:
+    """Seconds of each suppression that begins and is answered while the daemon folds the whole list."""
+    while _deltas(site) > _FEW:  # else the large delta is folded as soon as it comes
+        run.once()[1].join()
+    before = time.monotonic()
+    site.world.partner.publish_additions(site.world.version(), _delta_rows(site.world.rows))
     site.sync()
-    for one in matchers:
+    for one in matchers:  # one host for all of them would measure its download
         one.wait(lambda line: float(line.split()[0]) > before, _LOADED)
-    for _ in range(_SMALL_DELTAS):
-        partner.publish_delta(site.world.version(), _SMALL)
-    begun, over = threading.Event(), threading.Event()
-    answers: list[dict[str, Any]] = []
-
-    def listen() -> None:
-        try:
-            for answer in site.answers(do="sync"):
-                answers.append(answer)
-                if answer.get("progress", {}).get("stage") == "compact":
-                    begun.set()
-        finally:
-            over.set()
-            begun.set()
-
-    listener, asked = threading.Thread(target=listen), time.monotonic()
-    listener.start()
-    begun.wait()
-    try:
-        for one in matchers:
-            one.wait(lambda line: float(line.split()[0]) > asked, _LOADED)
-        yield over
-    finally:
-        listener.join()
-    assert answers[-1]["end"] == 0, answers
+    os.sync()  # one disk for all of them would measure how fast it writes their large files
+    times: list[float] = []
+    for _ in range(_SOONER):
+        _, folding = run.once()
+        folding.join(_ENDED)
+        if folding.is_alive():
+            break
+    assert folding.is_alive(), "no suppression made a fold due, or the fold was too short to measure"
+    while folding.is_alive():
+        found, ordered = run.once()
+        times += found if folding.is_alive() else []
+        ordered.join()
+    return times
 
 
 def measure(site: Site, matchers: int = MATCHERS) -> tuple[list[float], list[float]]:
@@ -146,17 +148,14 @@ def measure(site: Site, matchers: int = MATCHERS) -> tuple[list[float], list[flo
         for one in started:
             one.wait(lambda line: line.split()[1] == "0")
         run = _Run(site, digests, started)
-        run.once()  # finds connections cold
+        run.once()[1].join()  # finds connections cold
         plain = [seconds for _ in range(PLAIN) for seconds in _paused(run)]
-        folded: list[float] = []
-        with _folding(site, started) as over:
-            while not over.is_set():
-                folded += _paused(run)
-    return plain, folded
+        return plain, _in_fold(site, started, run)
 
 
 def _paused(run: _Run) -> list[float]:
-    times = run.once()
+    times, ordered = run.once()
+    ordered.join()
     time.sleep(_PAUSE)
     return times
 

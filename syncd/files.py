@@ -285,11 +285,20 @@ def lock(path: Path, purpose: str, wait: float = 0.0) -> Iterator[None]:
 
 def is_locked(path: Path) -> bool:
     """Return True if a process, this one included, holds the lock at ``path``."""
-    try:
-        with lock(path, "looking for a sync"):
-            return False
-    except RefusedError:
-        return True
+    with lock_if_free(path, "looking for a sync") as free:
+        return not free
+
+
+@contextlib.contextmanager
+def lock_if_free(path: Path, purpose: str) -> Iterator[bool]:
+    """Hold the lock at ``path`` and yield True; yield False if a process, this one included, holds it already."""
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(lock(path, purpose))
+        except RefusedError:
+            yield False
+            return
+        yield True
 
 
 _lock_descriptors: Final[set[int]] = set()

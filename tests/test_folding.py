@@ -5,7 +5,9 @@ import sys
 import pytest
 
 from standing import prove_feed, sync_list
+from syncd.catalog.records import head_name
 from syncd.errors import StoreError
+from syncd.files import lock
 from syncd.format.manifest import Manifest
 from syncd.publish.compact import fold_due
 from syncd.service.folding import fold_apart
@@ -48,6 +50,18 @@ def test_a_small_fold_starts_no_process(long_stack: World) -> None:
         raise AssertionError
 
     assert fold_apart(long_stack.state.feed, manifest_of(long_stack), everything=True, begin=never)
+
+
+def test_a_list_is_folded_once_at_a_time(long_stack: World) -> None:
+    """While a long fold goes on, a new version does not begin the same work; the one after it does."""
+    published = head_name("iwf", IMAGES)
+    long_stack.publish(add=[row(50)])
+    with lock(long_stack.state.folding(published), "folding elsewhere"):
+        sync_list(long_stack)
+    assert len(manifest_of(long_stack).stack) == 9
+    long_stack.publish(add=[row(51)])
+    sync_list(long_stack)
+    assert len(manifest_of(long_stack).stack) < 9
 
 
 @pytest.mark.parametrize("ends", ["import os; os.kill(os.getpid(), 9)", "import sys; sys.stdin.read()"])

@@ -17,6 +17,7 @@ from pathlib import Path
 from syncd.errors import RESTORE_CATALOG, StoreError, UsageError
 from syncd.feed.folder import FeedFolder
 from syncd.files import storage
+from syncd.model import ListName
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,10 @@ class StateFolder:
     def source(self, name: str) -> FeedFolder:
         """Return the folder with the origins of one source."""
         return FeedFolder(self.root / "sources" / name)
+
+    def folding(self, name: ListName) -> Path:
+        """Return the lock that is held while a published list is folded."""
+        return self.feed.work / "folding" / name
 
     def check_set_up(self) -> None:
         """Check that the folder is set up. Raises `UsageError` if it is not, `StoreError` if its catalog is lost."""

@@ -15,7 +15,7 @@ from syncd.errors import RefusedError, SyncdError
 from syncd.feed import layout
 from syncd.feed.locked import FeedLock, with_lock
 from syncd.feed.signed import load_repository
-from syncd.files import is_locked
+from syncd.files import is_locked, lock_if_free
 from syncd.format.freshness import MaxAge, SourceAges
 from syncd.format.manifest import Manifest
 from syncd.history.keep import keep, prune
@@ -208,13 +208,20 @@ class Publisher:
             self.compact_if_due(settled, now)
 
     def compact_if_due(self, settled: Settled, now: datetime) -> None:
-        """Compact a list after a new version if its stack is long, or if rows are owed. Raises as `compact`."""
+        """Compact a list after a new version if its stack is long, or if rows are owed. Raises as `compact`.
+
+        If that is going on already, return: the next version will find what is left to fold.
+        """
         records = settled.proposal.records if settled.proposal else None
         if settled.version is None or records is None:
             return
         owed = any(move.origin.owed for move in records.origins)
-        if owed or is_fold_due(settled.version.stack):
-            self.compact(settled.version.list, now)
+        if not owed and not is_fold_due(settled.version.stack):
+            return
+        name = settled.version.list
+        with lock_if_free(self.folder.folding(name), f"folding {name}") as free:
+            if free:
+                self.compact(name, now)
 
     def compact(self, name: ListName, now: datetime, *, everything: bool = False) -> Manifest | None:
         """Publish a version of a head with a shorter stack and the same end state; None if nothing is due.
