@@ -84,7 +84,15 @@ def pull(
     """
     quiet_retries()
     token = arguments.token(token_file)
-    endpoint = Endpoint(url, token, ca, client_cert, client_key, proxy, tuple(redirects or ()))
+    endpoint = Endpoint(
+        url,
+        token,
+        ca=ca,
+        client_cert=client_cert,
+        client_key=client_key,
+        proxy=proxy,
+        redirects=tuple(redirects or ()),
+    )
     names = [list_name(name) for name in lists or ()]
     seconds, pause, trusted = parse_duration(deadline), parse_duration(interval), arguments.root(root)
 
