@@ -11,7 +11,7 @@ EXAMPLES = $(notdir $(wildcard systemd/examples/*))
 lib      = $(DESTDIR)$(prefix)/lib
 examples = $(DESTDIR)$(prefix)/share/doc/syncd
 
-.PHONY: run test fuzz lint types imports unit system bench install uninstall lock clean
+.PHONY: run test fuzz crash lint types imports unit system bench install uninstall lock clean
 
 run: $(VENV)/.ready          ## the whole road on this machine, with real data
 	$(BIN)/python -m demo
@@ -37,13 +37,14 @@ imports: $(VENV)/.ready
 unit: $(VENV)/.ready system
 	$(BIN)/pytest --numprocesses auto --dist loadfile
 
-# Programs that tests use and pip does not install, as PROGRAM:PACKAGE of Debian. If they are missing and we may not
-# install them, the tests that need them are skipped, with the reason.
-SYSTEM = chromium:chromium nginx:nginx-light promtool:prometheus /lib/systemd/systemd:systemd /bin/kill:procps
+# Programs that tests use and pip does not install, as PROGRAM:PACKAGE of Debian; a file of the package will do. If they
+# are missing and we may not install them, the tests that need them are skipped, with the reason.
+SYSTEM = chromium:chromium nginx:nginx-light promtool:prometheus /lib/systemd/systemd:systemd /bin/kill:procps \
+  gcc:gcc /usr/include/stdio.h:libc6-dev
 
 system:
 	@for pair in $(SYSTEM); do \
-	  command -v $${pair%%:*} >/dev/null || missing="$$missing $${pair##*:}"; \
+	  command -v $${pair%%:*} >/dev/null || [ -e $${pair%%:*} ] || missing="$$missing $${pair##*:}"; \
 	done; \
 	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	  echo "installing$$missing"; \
@@ -54,6 +55,10 @@ system:
 
 fuzz: $(VENV)/.ready         ## the randomised tests with many more cases: some minutes
 	SYNCD_FUZZ=1 $(BIN)/pytest --numprocesses auto --timeout 900 tests/test_head_and_origin.py tests/test_format_stack.py
+
+CRASH_SECONDS ?=
+crash: $(VENV)/.ready system ## stop every command at every call that changes a file: hours, or CRASH_SECONDS
+	cd tests && ../$(BIN)/python -m stops $(if $(CRASH_SECONDS),--seconds $(CRASH_SECONDS))
 
 bench: $(VENV)/.ready        ## every figure in one run: some minutes and 25 GB below the temporary folder
 	$(BIN)/python -m benchmarks

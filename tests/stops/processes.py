@@ -1,0 +1,146 @@
+"""Starts commands of syncd in real processes, and stops or fails them at a chosen call."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+_SERVER: Final = Path(__file__).parent / "server.py"
+
+
+class How(IntEnum):
+    """What happens to a call; the numbers are those of ``interpose.c``."""
+
+    COUNT = 0
+    """nothing: the calls are listed"""
+    BEFORE = 1
+    """the process is killed before the call"""
+    TORN = 2
+    """half of the bytes are written, and the process is killed"""
+    AFTER = 3
+    """the process is killed after the call"""
+    NO_SPACE = 4
+    """the disk is full from this call on: half of the bytes fit, and later calls that take up space fail"""
+    IO_ERROR = 5
+    """this call alone fails with EIO"""
+
+    @property
+    def kills(self) -> bool:
+        """True if the process ends there."""
+        return self in {How.BEFORE, How.TORN, How.AFTER}
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call that changes files."""
+
+    kind: str
+    takes_space: bool
+    length: int
+    """bytes that it writes"""
+    file: str
+
+
+@dataclass(frozen=True)
+class Point:
+    """A call by its number, from 1 on, and what happens there."""
+
+    at: int
+    how: How
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command line of syncd."""
+
+    arguments: tuple[str, ...]
+    stdin: str = field(default="", repr=False)
+
+    def __str__(self) -> str:
+        return " ".join(("syncd", *self.arguments))
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The end of one command."""
+
+    command: Command
+    code: int | None
+    """None: the process was stopped"""
+    signal: int
+    """the number of the signal that stopped it, or 0"""
+    out: str
+    err: str
+    calls: Sequence[Call] = field(default=(), repr=False)
+
+    @property
+    def json(self) -> Any:
+        """Standard output as the one JSON document it must be."""
+        return json.loads(self.out)
+
+
+class Processes:
+    """Starts processes with the library preloaded. One at a time; two of these work side by side."""
+
+    def __init__(self, library: Path) -> None:
+        self._output = tempfile.TemporaryDirectory(prefix="stops-")
+        self._server = subprocess.Popen(
+            [sys.executable, str(_SERVER)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "LD_PRELOAD": str(library)},
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._server.communicate()
+        self._output.cleanup()
+
+    def run(self, folder: Path, *commands: Command, point: Point | None = None) -> list[Ended]:
+        """Run commands in one process, in ``folder``; a stopped command is the last. ``point`` counts from the first.
+
+        With `How.COUNT` the calls are those of the whole process, given with its first command.
+        """
+        assert self._server.stdin
+        assert self._server.stdout
+        output = Path(tempfile.mkdtemp(dir=self._output.name))
+        trace = output / "trace" if point and point.how is How.COUNT else None
+        request = {
+            "folder": str(folder),
+            "output": str(output),
+            "commands": [{"arguments": command.arguments, "stdin": command.stdin} for command in commands],
+            "point": {"at": point.at, "how": point.how, "trace": str(trace) if trace else ""} if point else None,
+        }
+        print(json.dumps(request), file=self._server.stdin, flush=True)
+        signal = json.loads(self._server.stdout.readline())["signal"]
+        calls = _calls(trace.read_text(errors="replace")) if trace else ()
+        ended = []
+        for number, command in enumerate(commands):
+            code = _read(output / f"{number}.code")
+            out, err = (_read(output / f"{number}.{kind}") for kind in ("out", "err"))
+            ended.append(Ended(command, int(code) if code else None, 0 if code else signal, out, err, calls))
+            calls = ()
+            if not code:
+                break
+        shutil.rmtree(output)
+        return ended
+
+
+def _read(path: Path) -> str:
+    return path.read_text(errors="replace") if path.exists() else ""
+
+
+def _calls(trace: str) -> Sequence[Call]:
+    fields = (line.split(" ", 3) for line in trace.splitlines())
+    return tuple(Call(kind, takes_space == "1", int(length), file) for kind, takes_space, length, file in fields)
