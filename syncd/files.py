@@ -104,10 +104,16 @@ def check_writers(path: Path, owners: Collection[int], subject: str) -> None:
             f"{subject} {path} belongs to another user, who could change it",
             hint=f"check what is in it, then run `chown root {path}`",
         )
-    if status.st_mode & stat.S_IWOTH or (folder.st_mode & stat.S_IWOTH and not folder.st_mode & stat.S_ISVTX):
+    if status.st_mode & stat.S_IWOTH:
         raise ConfigError(
             f"{subject} {path} can be changed by every user of this machine (mode {stat.S_IMODE(status.st_mode):04o})",
-            hint=f"check what is in it, then run `chmod o-w {path}`; the same for its folder if others may write there",
+            hint=f"check what is in it, then run `chmod o-w {path}`",
+        )
+    if folder.st_mode & stat.S_IWOTH and not folder.st_mode & stat.S_ISVTX:
+        raise ConfigError(
+            f"{subject} {path} can be replaced by every user of this machine: its folder has mode "
+            f"{stat.S_IMODE(folder.st_mode):04o}",
+            hint=f"check what is in it, then run `chmod o-w {path.parent}`",
         )
 
 

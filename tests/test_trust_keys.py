@@ -78,7 +78,7 @@ def test_a_key_open_to_others_is_refused(tmp_path: Path, mode: int) -> None:
     path.chmod(mode)
     with pytest.raises(RefusedError, match=r"other users can read the key .*lists\.pem") as caught:
         load_signers(tmp_path, ["lists"])
-    assert caught.value.hint == f"chmod 600 {path}"
+    assert caught.value.hint == f"run `chmod 600 {path}`"
 
 
 @pytest.mark.parametrize("uri", ["{}", "file2:{}"])

@@ -14,6 +14,7 @@ from syncd.errors import SourceError
 from syncd.fetch.endpoint import Deadline, Endpoint
 from syncd.fetch.http_errors import (
     PEER_TROUBLE,
+    TLS_TROUBLE,
     by_way_of,
     host_of,
     is_html,
@@ -22,6 +23,7 @@ from syncd.fetch.http_errors import (
     page_instead,
     refusal,
     refused_by_proxy,
+    refused_certificate,
     target_of,
 )
 from syncd.fetch.network import Stores, Transport
@@ -186,7 +188,10 @@ class HttpPeer(Peer):
         except httpcore.ProxyError as error:
             raise refused_by_proxy(endpoint, error) from error
         except (*_BROKEN, OSError) as error:
-            raise broken(f"{host} broke the connection at {path}", hint=PEER_TROUBLE) from error
+            if refused := refused_certificate(endpoint, error):
+                raise refused from error
+            hint = TLS_TROUBLE if endpoint.url.startswith("https:") else PEER_TROUBLE
+            raise broken(f"{host} broke the connection at {path}", hint=hint) from error
         except (*_BAD, ValueError) as error:
             raise SourceError(f"{host} did not answer {path} with valid HTTP", hint=PEER_TROUBLE) from error
 

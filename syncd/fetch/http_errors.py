@@ -28,9 +28,18 @@ _PAGE_HINTS: Final = {
     "to admit the address of this machine, to grant the list, and to answer 404 for files that are not there",
 }
 _CLOCK: Final = "if this machine's clock is right, the peer's operator must replace the certificate"
-_DATED: Final = {9: _CLOCK, 10: _CLOCK}
-"""By OpenSSL's verdict on a certificate: not valid yet, expired (openssl-verification-options(1), Diagnostics)."""
+_OTHER_NAME: Final = (
+    "use the host name that the certificate was made for, or ask the peer's operator for one with this name; a captive "
+    "portal, which wants a log-in first, shows a certificate of its own"
+)
+_VERDICTS: Final = {9: _CLOCK, 10: _CLOCK, 62: _OTHER_NAME, 64: _OTHER_NAME}
+"""By OpenSSL's verdict on a certificate: not valid yet, expired, for another name, for another address
+(openssl-verification-options(1), Diagnostics)."""
 PEER_TROUBLE: Final = "the fault is at the peer; the next sync tries again"
+TLS_TROUBLE: Final = (
+    f"{PEER_TROUBLE}; if the peer demands a client certificate, check that ours is given (client_cert, --client-cert), "
+    "accepted there, and valid"
+)
 _PROXY_NEEDED: Final = (
     "If this machine reaches the network only through a proxy, name it: `proxy` of the source, or --proxy of "
     "`syncd pull`. Variables such as HTTPS_PROXY are not used"
@@ -155,10 +164,10 @@ def no_connection(endpoint: Endpoint, error: Exception) -> SourceError:
     if isinstance(cause, ssl.SSLCertVerificationError):
         return SourceError(
             f"the certificate of {host}{by_way_of(endpoint)} is not trusted: {cause.verify_message}",
-            hint=_DATED.get(
+            hint=_VERDICTS.get(
                 cause.verify_code,
-                "give the authority that signed it as ca (`--ca`), or check the host name; a captive portal, which "
-                "wants a log-in first, shows a certificate of its own",
+                "give the authority that signed it as ca (`--ca`); a captive portal, which wants a log-in first, shows "
+                "a certificate of its own",
             ),
         )
     if isinstance(cause, ssl.SSLError):
@@ -176,6 +185,23 @@ def no_connection(endpoint: Endpoint, error: Exception) -> SourceError:
     return UnreachableError(
         f"{host} cannot be reached: {reason}",
         hint="check that the server is running, that the url is right, and that no firewall blocks the connection",
+    )
+
+
+def refused_certificate(endpoint: Endpoint, error: Exception) -> SourceError | None:
+    """Return the error for a peer that broke the connection because of our client certificate; None if it is not that.
+
+    With TLS 1.3 the peer says so after the handshake, by an alert (RFC 8446, 6.2).
+    """
+    cause = _system_error(error)
+    reason = (isinstance(cause, ssl.SSLError) and cause.reason) or ""
+    if "ALERT" not in reason or not any(word in reason for word in ("CERTIFICATE", "UNKNOWN_CA", "HANDSHAKE")):
+        return None
+    given = "refused our client certificate" if endpoint.client_cert else "demands a client certificate"
+    return SourceError(
+        f"{endpoint.host}{by_way_of(endpoint)} {given} (TLS: {reason.lower().replace('_', ' ')})",
+        hint="give one that the peer accepts (client_cert and client_key; --client-cert and --client-key), and check "
+        "whether it has expired",
     )
 
 

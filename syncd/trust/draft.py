@@ -139,13 +139,17 @@ class MetadataDraft:
 
 def _too_few_keys(role: str, usable: int, threshold: int) -> RefusedError:
     folder = "online" if role in ONLINE_ROLES else "offline"
-    hint = (
-        "give more of the list's own keys"
-        if role.startswith("list-")
-        else (
+    if role.startswith("list-"):
+        hint = "give more of the list's own keys"
+    elif role == "root":
+        hint = (
+            "give --offline-keys once for each custodian; if fewer root keys than the threshold are left, a new feed "
+            'is needed: see "When things were lost or reset" in docs/operations.md'
+        )
+    else:
+        hint = (
             f"put its key back into the folder of {folder} keys; if it is lost, make a new one with `syncd feed rotate`"
         )
-    )
     return RefusedError(f"{role} needs {threshold} of its keys to sign, but has {usable} at hand", hint=hint)
 
 

@@ -215,7 +215,7 @@ def _read_private(path: Path) -> bytes:
         raise UsageError(f"there is no key file {path}", hint="name the file of one private key")
     with files.storage(path, "read key"), path.open("rb") as stream:
         if _open_to_others(stream.fileno()):
-            raise RefusedError(f"other users can read the key {path}", hint=f"chmod 600 {path}")
+            raise RefusedError(f"other users can read the key {path}", hint=f"run `chmod 600 {path}`")
         return stream.read(_KEY_LIMIT)
 
 

@@ -5,7 +5,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from syncd.errors import MismatchError, StoreError, UsageError
+from syncd.errors import MismatchError, StoreError, TrustError, UsageError
 from syncd.feed import layout
 from syncd.feed.folder import FeedFolder
 from syncd.feed.garbage import KEPT_VERSIONS, named_by_manifest
@@ -13,7 +13,7 @@ from syncd.feed.proof import SignedManifest, prove_manifest
 from syncd.files import TEMPORARY_PREFIX, sha256_file
 from syncd.format.manifest import FileRef, Manifest
 from syncd.model import ListName
-from syncd.trust.strict import check_superseded, verify_published
+from syncd.trust.strict import check_superseded, verify_published, verify_root
 from syncd.trust.values import TrustedFeed, role_of
 from syncd.verify.chain import ChainedVersion, ChainReplay, kept_manifests
 from syncd.verify.prover import FolderProver, files_of
@@ -31,16 +31,29 @@ class Prover(FolderProver):
         """Return the trust root: ``given`` out of band, or else the folder's own. Both must be the same."""
         own = None
         with self.attempt(ROOT):
-            own = self.folder.read(ROOT)
-            if own is None and given is None:
+            content = self.folder.read(ROOT)
+            if content is None and given is None:
                 raise StoreError(f"{ROOT} is missing", hint="give the trust root with --root")
-            if own is not None and given is not None and own != given:
+            if content is not None and given is not None and content != given:
                 raise MismatchError(
                     f"{ROOT} is not the trust root that was given", hint="use the root that the copy was made with"
                 )
-            if own is not None:
+            if content is not None:
+                if given is None:
+                    self._check_root(content)
+                own = content
                 self.done(ROOT)
         return given or own
+
+    def _check_root(self, content: bytes) -> None:
+        try:
+            verify_root(content)
+        except TrustError as error:
+            raise MismatchError(
+                f"{ROOT} is damaged: {error.message}",
+                hint=f"restore it from a backup or a mirror; that of a published feed is equal to {layout.METADATA}/"
+                "1.root.json",
+            ) from error
 
     def metadata(self, trusted: TrustedFeed, root: bytes, now: datetime) -> None:
         """Count the files that prove ``trusted`` as proved. The first of them is the pinned root itself."""

@@ -49,7 +49,8 @@ def settle_whole(
     if pin is not None:
         raise RefusedError(
             f"{state.name} is pinned to version {pin.version}, whose files were lost on this disk",
-            hint=f"restore them from a backup, or run `syncd unpin {state.name} --reason R` and sync again",
+            hint="bring its segments back from a matcher's copy, a mirror or a backup into the feed's folder, then "
+            "sync again",
             serving=f"{state.name} version {state.head.version}" if state.head else "",
         )
     hidden = _hidden_in(state, update)

@@ -39,6 +39,7 @@ def make_context(files: TlsFiles) -> ssl.SSLContext:
     try:
         context.load_cert_chain(str(files.cert), files.key, password="")
     except (OSError, ssl.SSLError, ValueError) as error:
+        _check_readable("", files.cert, files.key)
         raise ConfigError(
             f"the certificate {files.cert} or its key cannot be used",
             hint="both must be PEM files that belong together, and the key must have no passphrase",
@@ -48,8 +49,22 @@ def make_context(files: TlsFiles) -> ssl.SSLContext:
         try:
             context.load_verify_locations(files.client_ca)
         except (OSError, ssl.SSLError, ValueError) as error:
+            _check_readable("client_ca: ", files.client_ca)
             raise ConfigError(f"client_ca {files.client_ca} cannot be used", hint="it must be a PEM file") from error
     return context
+
+
+def _check_readable(subject: str, *paths: Path | None) -> None:
+    """Raise `ConfigError` for the first file that cannot be read: OpenSSL does not say which of them it was."""
+    for path in paths:
+        try:
+            if path is not None:
+                path.open("rb").close()
+        except OSError as error:
+            raise ConfigError(
+                f"{subject}cannot read {path}: {error.strerror}",
+                hint="check the path, and that this user may read the file",
+            ) from error
 
 
 class Certificates:

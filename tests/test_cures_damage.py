@@ -1,0 +1,184 @@
+"""Cures of damaged or lost files, carried out word for word."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from command_line import Ran, operate, settings, syncd
+from runbook import Cure, rows_of, what_to_do
+from world import World, row, rows
+
+
+@pytest.fixture
+def running(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
+    """A list with two versions, published, synced and pulled."""
+    operate(world, monkeypatch)
+    monkeypatch.setenv("COLUMNS", "200")
+    world.publish(full=rows(0, 30))
+    assert syncd("sync").code == 0
+    world.publish(add=[row(30)], remove=[row(5)])
+    assert syncd("sync").code == 0
+    assert not world.pull().errors
+    return world
+
+
+def lost(what: str) -> str:
+    """What to do about a row of the table of losses."""
+    return rows_of("When things were lost or reset")[what]
+
+
+def named(folder: Path, *arguments: object) -> list[Path]:
+    """The files that `syncd verify` names as faults."""
+    ran = syncd("verify", *arguments, "--json")
+    assert ran.code == 4
+    return [folder / fault["file"] for fault in ran.json["faults"]]
+
+
+def spoil(path: Path) -> None:
+    """Flip a bit in the middle, under every name of the file."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    with path.open("r+b") as stream:
+        stream.write(content)
+
+
+def pull(world: World, *more: object) -> Ran:
+    """The matcher's host pulls, by command."""
+    return syncd("pull", world.state.feed.root.as_uri(), "--root", world.operator_root, "--dir", world.copy, *more)
+
+
+def test_a_pulled_copy_is_damaged(running: World) -> None:
+    """The files that `verify` names are removed; the next pull fetches them and no other."""
+    Cure(lost("a pulled copy is damaged"))
+    spoil(next(running.copy.rglob("*.arrow")))
+    (damaged,) = named(running.copy, running.copy)
+    others = {path: path.stat().st_mtime_ns for path in running.copy.rglob("*.arrow") if path != damaged}
+    damaged.unlink()
+    assert pull(running).code == 0
+    assert syncd("verify", running.copy).code == 0
+    assert {path: path.stat().st_mtime_ns for path in others} == others
+
+
+def test_current_json_of_a_copy_is_damaged(running: World) -> None:
+    """It is removed, and the copy is whole after a pull."""
+    assert "Remove this file and pull again" in lost("`current.json` of a copy is damaged")
+    current = running.copy / "current.json"
+    current.write_text("{")
+    refused = pull(running)
+    assert (refused.code in {1, 4}, "remove" in refused.err) == (True, True), refused
+    current.unlink()
+    assert pull(running).code == 0
+    assert running.hits(1)
+
+
+@pytest.mark.parametrize("news", [False, True])
+def test_a_segment_is_damaged_everywhere(running: World, *, news: bool) -> None:
+    """Every file that `verify` names is removed, under both of its names; the next sync brings them back."""
+    what = "a segment is damaged or gone"
+    assert "Remove every file that it names" in lost(what)
+    (segment, *_) = sorted(running.state.feed.path("v1/iwf.images/segments").iterdir())
+    spoil(segment)
+    damaged = named(running.state.root)
+    assert {path.relative_to(running.state.root).parts[0] for path in damaged} >= {"feed", "sources"}
+    for path in damaged:
+        path.unlink(missing_ok=True)
+    if news:
+        running.publish(add=[row(40)])
+    assert syncd("sync").code == 0
+    verified = syncd("verify")
+    assert verified.code == 0, verified
+    assert not running.pull().errors
+    assert (bool(running.hits(40)), bool(running.hits(1))) == (news, True)
+
+
+@pytest.mark.parametrize("file", ["root.json", "root", "targets", "lists", "snapshot", "timestamp"])
+def test_another_file_of_the_feed_is_damaged(running: World, file: str) -> None:
+    """Restored from a mirror: a pulled copy has each of them. Nothing is published meanwhile."""
+    assert "from a backup or a mirror" in lost("another file of the feed is damaged")
+    metadata = running.copy / "metadata"
+    numbered = max(metadata.glob(f"*.{file}.json"), key=lambda path: int(path.name.split(".")[0]), default=None)
+    source = running.copy / "root.json" if file == "root.json" else numbered
+    assert source is not None
+    at = {"root.json": "root.json", "timestamp": "metadata/timestamp.json"}.get(file, f"metadata/{source.name}")
+    path = running.state.feed.path(at)
+    spoil(path)
+    verified = syncd("verify")
+    assert verified.code == 4
+    assert re.search(rf"error: feed/.*{re.escape(path.name)}", verified.err), verified.err
+    running.clock.forward(minutes=10)
+    running.publish(add=[row(40)])
+    syncd("sync")
+    shutil.copy(source, path)
+    assert syncd("verify").code == 0
+    assert syncd("sync").code == 0
+    assert not running.pull().errors
+    assert running.hits(40)
+
+
+def test_the_manifest_in_force_is_damaged(running: World) -> None:
+    """Nothing is to be done: the next sync writes it again."""
+    assert lost("the manifest in force of a list is damaged or gone").startswith("Nothing")
+    current = json.loads((running.copy / "current.json").read_text())["lists"]["iwf.images"]
+    manifests = running.state.feed.path("v1/iwf.images").glob("*.manifest.json")
+    (path,) = (one for one in manifests if json.loads(one.read_text())["version"] == current["version"])
+    spoil(path)
+    assert path in named(running.state.root)
+    assert syncd("sync").code == 0
+    assert syncd("verify").code == 0
+
+
+def test_nothing_of_a_source_was_ever_published(running: World) -> None:
+    """The message of a dry run names the wrong list; once it is right, the list is published."""
+    cure = Cure(what_to_do("SyncdNothingPublished"))
+    assert cure.named == set()
+    config = running.base / "syncd.toml"
+    other = settings(running).replace("[sources.iwf]", "[sources.new]")
+    config.write_text(settings(running) + other[other.index("[sources.new]") :] + 'lists = ["image"]\n')
+    ran = syncd("sync", "new", "--dry-run")
+    assert (ran.code, "did you mean images?" in ran.err) == (4, True)
+    config.write_text(config.read_text().replace('["image"]', '["images"]'))
+    assert syncd("sync", "new").code == 0
+    assert "new.images" in syncd("status").out
+
+
+def test_a_pinned_version_lost_its_files(running: World) -> None:
+    """As the error says: a matcher's copy has them; unpinning needs them too."""
+    assert syncd("rollback", "iwf.images", 1, "--reason", "wrong").code == 0
+    assert pull(running).code == 0
+    for path in running.state.root.rglob("*.arrow"):
+        path.unlink()
+    running.clock.forward(minutes=10)
+    running.publish(add=[row(40)])
+    refused = syncd("sync")
+    assert refused.code == 6, refused
+    assert "whose files were lost on this disk" in refused.err
+    assert "bring its segments back from a matcher's copy, a mirror or a backup" in refused.err
+    shutil.copytree(running.copy / "v1", running.state.feed.path("v1"), dirs_exist_ok=True)
+    synced = syncd("sync")
+    assert synced.code == 0, synced
+    unpinned = syncd("unpin", "iwf.images", "--reason", "corrected")
+    assert unpinned.code == 0, unpinned
+    assert not running.pull().errors
+    assert running.hits(40)
+    verified = syncd("verify")
+    assert verified.code == 0, verified
+
+
+def test_a_suppression_expires_soon(running: World) -> None:
+    """It is extended, or ended, by its number."""
+    digest = f"sha256:{row(1)[1]}"
+    assert syncd("suppress", digest, "--reason", "case 1", "--expires", "48h").code == 0
+    assert syncd("status").err != ""
+    cure = Cure(what_to_do("SyncdSuppressionExpires"), {"ID": 1, "R": "still-wrong"})
+    extended = cure.run("syncd suppress --extend ID --reason R")
+    assert extended.code == 0, extended
+    assert "expires" not in syncd("status").err
+    assert not running.pull().errors
+    assert not running.hits(1)
+    assert cure.run("syncd unsuppress ID --reason R").code == 0
+    cure.end()
+    assert not running.pull().errors
+    assert running.hits(1)

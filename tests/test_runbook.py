@@ -1,0 +1,143 @@
+"""Every cure of docs/operations.md is tried: each row of its tables and each alert names the tests that try it."""
+
+import re
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from runbook import DOCS, Cure, code_lines, commands, rows_of, section, what_to_do
+
+TESTS: Final = Path(__file__).parent
+LOST: Final = "When things were lost or reset"
+
+LOSSES: Final[dict[str, str]] = {
+    "a pulled copy is damaged": "cures_damage::a_pulled_copy_is_damaged",
+    "`current.json` of a copy is damaged": "cures_damage::current_json_of_a_copy_is_damaged",
+    "a copy lacks a list from which a running matcher answers": "lost_current::a_list_that_is_back_is_loaded",
+    "a segment is damaged or gone": "cures_damage::a_segment_is_damaged_everywhere",
+    "the manifest in force of a list is damaged or gone": "cures_damage::the_manifest_in_force_is_damaged",
+    "another file of the feed is damaged": "cures_damage::another_file_of_the_feed_is_damaged",
+    "the catalog was damaged, removed or replaced, or the disk is lost": "cures_restore::a_backup_is_restored_into_an_"
+    "empty_folder",
+    "after a restore matchers refuse the feed": "cures_restore::a_backup_is_restored_into_an_empty_folder",
+    "an online key may have been copied": "cures::an_online_key_of_a_partner_may_have_been_copied "
+    "cures::an_online_key_of_an_operator_may_have_been_copied cures_daemon::a_key_that_is_a_credential_is_rotated",
+    "a root key was lost, or may have been copied": "cures::a_root_key_that_was_lost_is_replaced_with_the_others",
+    "fewer root keys than the threshold are left": "cures::too_few_root_keys_are_left "
+    "cures::too_few_root_keys_of_an_operator_are_left",
+    "root or targets expired": "cures::root_or_targets_expired cures::everything_expired",
+    "a partner restored a backup and went on with higher versions": "situations::the_partner_restored_a_backup",
+    "a partner emptied a list": "situations::a_list_was_emptied_on_purpose",
+    "rows of a hold were lost on this disk": "holds::losing_what_is_private_opens_no_lane",
+    "a partner restored a backup and publishes lower versions": "cures::a_partner_puts_its_newest_files_back",
+    "a partner rebuilt its feed": "cures::too_few_root_keys_are_left cli_ops::retrust",
+    "the root file of a source was replaced, and nobody knows by whom": "cures::a_root_file_that_nobody_knows_is_taken_"
+    "back",
+    "a partner no longer has a list that was followed": "cures::a_partner_no_longer_has_a_list",
+}
+"""The tests of each row of the table of losses; rows about clocks are those of test_clock_ahead.py."""
+
+ALERTS: Final[dict[str, str]] = {
+    "SyncdDown": "systemd::a_killed_daemon_comes_back",
+    "SyncdStateUnreadable": "cures_restore::a_backup_is_restored_into_an_empty_folder",
+    "SyncdListNotProved": "cures_damage::a_segment_is_damaged_everywhere "
+    "cures_damage::the_manifest_in_force_is_damaged",
+    "SyncdTimestampNotSigned": "cures_daemon::what_was_not_signed_is_signed_once_the_key_is_back",
+    "SyncdInternalErrors": "daemon::a_disk_that_is_full_is_told_until_it_is_not",
+    "SyncdConfigRefused": "cures_daemon::a_configuration_that_was_refused_is_corrected",
+    "SyncdListStale": "cures::a_list_is_late_until_its_source_is_synced",
+    "SyncdListVeryStale": "cures::a_list_is_late_until_its_source_is_synced",
+    "SyncdSourceNotConfigured": "cures::a_source_is_no_longer_configured",
+    "SyncdNothingPublished": "cures_damage::nothing_of_a_source_was_ever_published",
+    "SyncdEquivocation": "road::what_was_refused_is_kept_as_evidence",
+    "SyncdRejected": "cures::root_or_targets_expired cures::a_partner_puts_its_newest_files_back",
+    "SyncdHeld": "situations::the_list_halved_overnight",
+    "SyncdKnownGoodHeld": "canaries::more_of_them_than_the_bound_hold_the_additions "
+    "canaries::a_changed_file_that_takes_many_rows_off_waits_for_a_second_operator",
+    "SyncdCanaryMissing": "cures::vectors_that_a_partner_replaced_are_corrected",
+    "SyncdKnownGoodUnusable": "cures::a_known_good_file_that_others_may_write cures::a_known_good_file_of_another_user",
+    "SyncdListPinned": "cures::a_pinned_list_follows_its_partner_again",
+    "SyncdSuppressionExpires": "cures_damage::a_suppression_expires_soon",
+    "SyncdUnreachable": "cures_tls::a_source_gets_the_authority_that_the_error_asks_for "
+    "cures_tls::a_client_certificate_that_a_partner_demands",
+    "SyncdListShrank": "cli_ops::diff",
+    "SyncdMetadataExpiring": "cures::our_own_metadata_expires_soon",
+    "SyncdMetadataOverdue": "cures::a_role_whose_key_is_gone_is_overdue_until_the_key_is_back",
+    "SyncdPartnerMetadataExpiring": "cures::root_or_targets_expired",
+    "SyncdCertificateExpiring": "cures_tls::an_expired_certificate_is_renewed_while_it_is_served "
+    "cures_tls::a_client_certificate_that_a_partner_demands web_tls::certificates_come_into_force_without_a_restart",
+    "SyncdCertificateNotYetValid": "web_tls::a_certificate_of_another_time_is_told_on_both_sides",
+    "SyncdCertificateUnreadable": "web_tls::a_certificate_that_is_none_changes_nothing "
+    "cures_tls::a_key_that_may_not_be_read_is_named",
+    "SyncdMatcherBehind": "cures_damage::a_pulled_copy_is_damaged",
+    "SyncdMatcherSilent": "cures_daemon::a_token_is_replaced_without_a_gap",
+    "SyncdInstancesSilent": "checkins::who_is_silent_for_a_week_is_forgotten",
+    "SyncdHttpFull": "web_limits::one_connection_too_many_is_told_so",
+}
+"""The tests of what the runbook of an alert says to do."""
+
+UNTRIED: Final[dict[str, str]] = {
+    "SyncdSyncsFail": "it refers to the message, whose cures are those of the table of losses",
+    "SyncdWorkerKilled": "a longer deadline is a setting; that a worker is killed at it is in test_worker.py",
+    "SyncdLoadingSlow": "the network and the load of other hosts",
+    "SyncdHttpErrors": "it refers to two others",
+}
+"""Alerts without a cure that a test could carry out, and why."""
+
+
+def test_every_loss_has_a_cure_that_is_tried() -> None:
+    """A row that is new, or has other words, is tried before it is published."""
+    rows = [what for what in rows_of(LOST) if what != "what happened" and "---" not in what and "clock" not in what]
+    assert [what for what in rows if "it ran further ahead" not in what] == list(LOSSES)
+
+
+def test_every_alert_has_a_cure_that_is_tried() -> None:
+    """Or a reason why there is none to try."""
+    alerts = set(re.findall(r"^### (Syncd\w+)$", section("Alerts"), re.M))
+    assert ALERTS.keys() | UNTRIED.keys() == alerts
+    assert not ALERTS.keys() & UNTRIED.keys()
+    for alert in UNTRIED:
+        assert not commands(what_to_do(alert)), f"{alert} names a command"
+
+
+@pytest.mark.parametrize("named", sorted({one for tests in (LOSSES, ALERTS) for one in tests.values()}))
+def test_every_test_that_is_named_exists(named: str) -> None:
+    """Under exactly that name."""
+    for one in named.split():
+        module, test = one.split("::")
+        assert f"def test_{test}(" in (TESTS / f"test_{module}.py").read_text(), one
+
+
+def test_a_command_that_the_page_does_not_have_is_refused() -> None:
+    """A changed page is a changed test."""
+    cure = Cure("Run `syncd sync SOURCE`, then `systemctl start\nsyncd`.")
+    assert cure.named == {"syncd sync SOURCE", "systemctl start syncd"}
+    with pytest.raises(AssertionError, match="is not among"):
+        cure.run("syncd sync")
+    cure.stand_for("systemctl start syncd")
+    with pytest.raises(AssertionError):
+        cure.end()
+
+
+def test_examples_are_read_line_by_line() -> None:
+    """Of both forms, without prompts and comments, and with their continuations."""
+    text = "Words:\n\n    $ syncd holds\n    hold  list\n    syncd sync     # now\n\n```sh\ncp a \\\n  b\n```\n"
+    assert set(code_lines(text)) == {"syncd holds", "syncd sync", "cp a b"}
+
+
+def test_the_pages_are_there() -> None:
+    """So that a section that was moved is noticed here, and not as a test without commands."""
+    assert code_lines(section("Backup and restore"))
+    assert commands(section(LOST))
+    assert (DOCS / "operations.md").is_file()
+
+
+def test_every_section_that_a_message_names_exists() -> None:
+    """Under exactly that name, whichever page it is."""
+    sources = "".join(path.read_text() for path in sorted((TESTS.parent / "syncd").rglob("*.py")))
+    plain = re.sub(r"""["'][\s]*\n\s*f?["']""", "", sources).replace('\\"', '"')
+    named = re.findall(r'"([A-Z][^"\n]{3,60})" in docs/([a-z-]+\.md)', plain)
+    assert ("When things were lost or reset", "operations.md") in named
+    for title, page in named:
+        assert section(title, page), f"{page}: {title}"
