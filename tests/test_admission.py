@@ -7,7 +7,7 @@ import pytest
 
 from syncd.event import Event
 from syncd.events import TokenRefused
-from syncd.service.admission import FAILURES, MOST_ADDRESSES, Attempts
+from syncd.service.attempts import FAILURES, MOST_ADDRESSES, Attempts
 from web_site import ALICE, METRICS, OPERATOR, VERA, Running, bearer, running
 from world import Clock, World
 

@@ -16,7 +16,7 @@ from schemathesis.checks import not_a_server_error
 from schemathesis.core.control import SkipTest
 from schemathesis.core.result import Ok
 
-from syncd.service import admission
+from syncd.service import attempts
 from syncd.service.web.events import PATH as EVENTS
 from syncd.service.web.limits import Limits
 from web_site import OPERATOR, Running, bearer, running
@@ -38,8 +38,8 @@ SETTINGS = hypothesis.settings(
 @pytest.fixture
 def web(standing: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
     """Where no stream goes on for ever, and wrong tokens make nobody wait: `test_admission.py` is about those."""
-    monkeypatch.setattr(admission, "FAILURES", 1_000_000)
-    monkeypatch.setattr(admission, "FAILURES_OF_ALL", 1_000_000)
+    monkeypatch.setattr(attempts, "FAILURES", 1_000_000)
+    monkeypatch.setattr(attempts, "FAILURES_OF_ALL", 1_000_000)
     with running(standing, Limits(streams=0)) as site:
         yield site
 

@@ -19,7 +19,7 @@ from syncd.report.expiry import Expiry
 from syncd.report.judged import ListView, Overview, SourceView, StorageFault
 from syncd.report.lagging import views
 from syncd.service.access import Kind, Visitor
-from syncd.service.admission import Attempts, peer_of
+from syncd.service.attempts import Attempts, peer_of
 from syncd.service.news import Announcements
 from syncd.service.web.dashboard import assets, guard, live
 from syncd.service.web.dashboard.chart import chart, spark

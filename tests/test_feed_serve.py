@@ -7,7 +7,7 @@ import ssl
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -24,6 +24,7 @@ from syncd.event import Event
 from syncd.listen import Address
 from syncd.service.web import files, partner
 from syncd.service.web.limits import Limits
+from syncd.service.web.members import Members
 from syncd.service.web.partner import check_exposure, in_words, running_server, serve
 from web_site import to_the_end
 from world import World, rows
@@ -46,6 +47,30 @@ def make_folder(base: Path) -> Path:
         (feed / path).write_bytes(f"content of {path}".encode())
     (base / "secret.json").write_text("secret")
     return feed
+
+
+def serve_here(
+    folder: Path,
+    address: Address,
+    token: str | None = None,
+    *,
+    tls_cert: Path | None = None,
+    tls_key: Path | None = None,
+    announce: Callable[[str], None] = print,
+    emit: Callable[[Event], None] = lambda _: None,
+) -> None:
+    members = Members(token)
+    serve(
+        folder,
+        address,
+        members=members,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
+        announce=announce,
+        warn=print,
+        emit=emit,
+        clock=utc_now,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -184,7 +209,7 @@ def test_head_tells_the_length_and_writing_is_refused(url: str) -> None:
     assert [httpx.request(method, url + SEGMENT).status_code for method in ("POST", "PUT", "DELETE")] == [405] * 3
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def closed_url(folder: Path) -> Iterator[str]:
     with running_server(folder, TOKEN) as address:
         yield address
@@ -247,7 +272,7 @@ def test_an_address_in_use_is_told_plainly(folder: Path, url: str) -> None:
     port = urlsplit(url).port
     assert port is not None
     with pytest.raises(StoreError) as caught:
-        serve(folder, Address("127.0.0.1", port), announce=print, emit=print, clock=utc_now)
+        serve_here(folder, Address("127.0.0.1", port))
     assert caught.value.message == f"cannot listen on 127.0.0.1 port {port}: Address already in use"
     assert caught.value.hint == "stop the other process that uses this port, or choose another port with --listen"
 
@@ -257,22 +282,14 @@ def test_an_address_of_another_machine_is_refused(folder: Path, tmp_path: Path) 
     cert, key = Authority(tmp_path, "ours").certificate("server")
     address = Address("192.0.2.1", 8470)
     with pytest.raises(StoreError, match=r"cannot listen on 192\.0\.2\.1 port 8470: ") as caught:
-        serve(folder, address, token=TOKEN, tls_cert=cert, tls_key=key, announce=print, emit=print, clock=utc_now)
+        serve_here(folder, address, TOKEN, tls_cert=cert, tls_key=key)
     assert caught.value.hint == "choose an address of this machine with --listen"
 
 
 def test_a_certificate_that_is_none_is_told_plainly(folder: Path) -> None:
     """Before anything listens."""
     with pytest.raises(UsageError) as caught:
-        serve(
-            folder,
-            Address("127.0.0.1"),
-            tls_cert=folder / "notes",
-            tls_key=folder / "notes",
-            announce=print,
-            emit=print,
-            clock=utc_now,
-        )
+        serve_here(folder, Address("127.0.0.1"), tls_cert=folder / "notes", tls_key=folder / "notes")
     assert caught.value.message == f"the certificate {folder}/notes or its key cannot be used"
 
 
@@ -418,16 +435,7 @@ def test_a_feed_is_pulled_over_tls_with_its_authority_and_its_token(
         ran.extend((syncd(*asked), syncd(*asked, "--ca", authority.file)))
         os.kill(os.getpid(), signal.SIGTERM)
 
-    serve(
-        world.partner.root,
-        Address("127.0.0.1"),
-        token=TOKEN,
-        tls_cert=cert,
-        tls_key=key,
-        announce=pull,
-        emit=lambda _: None,
-        clock=utc_now,
-    )
+    serve_here(world.partner.root, Address("127.0.0.1"), TOKEN, tls_cert=cert, tls_key=key, announce=pull)
     refused, pulled = ran
     assert refused.code == 5
     assert "is not trusted" in refused.err
@@ -460,5 +468,5 @@ def test_a_renewed_certificate_is_used_without_a_restart(
         threading.Thread(target=visit, daemon=True).start()
 
     answers: list[int] = []
-    serve(world_feed, Address("127.0.0.1"), tls_cert=cert, tls_key=key, announce=renew, emit=seen.append, clock=utc_now)
+    serve_here(world_feed, Address("127.0.0.1"), tls_cert=cert, tls_key=key, announce=renew, emit=seen.append)
     assert answers == [200]

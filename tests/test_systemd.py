@@ -16,6 +16,7 @@ from world import Clock, World, row, rows
 
 UNITS = "/usr/local/lib/systemd/system"
 STATE = "/var/lib/syncd"
+FOLDERS = ("/etc/syncd", "/var/lib/syncd", "/var/lib/syncd-feed")
 EXPOSURE = 15
 """The most that systemd-analyze(1) may find, in tenths."""
 CONFIG = f"""
@@ -170,7 +171,7 @@ def install(host: Host) -> None:
     """Units, users and folders."""
     host.run("make", "--silent", "-C", "/srv/project", "install")
     host.run("systemd-sysusers")
-    host.run("systemd-tmpfiles", "--create", "--prefix=/etc/syncd", "--prefix=/var/lib/syncd")
+    host.run("systemd-tmpfiles", "--create", *(f"--prefix={folder}" for folder in FOLDERS))
     host.write("/etc/systemd/system/syncd.service.d/test.conf", QUICK)
     host.write("/opt/hang/sitecustomize.py", HANG)
     host.run("systemctl", "daemon-reload")
@@ -197,6 +198,8 @@ def test_an_installation_can_be_staged_and_taken_away(tmp_path: Path) -> None:
     subprocess.run([*make, "install"], check=True)
     files = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
     assert files == [
+        "usr/lib/systemd/system/syncd-feed@.service",
+        "usr/lib/systemd/system/syncd-feed@.timer",
         "usr/lib/systemd/system/syncd-pull@.service",
         "usr/lib/systemd/system/syncd-sync.service",
         "usr/lib/systemd/system/syncd-sync.timer",
@@ -207,7 +210,7 @@ def test_an_installation_can_be_staged_and_taken_away(tmp_path: Path) -> None:
         "usr/share/doc/syncd/syncd.toml",
     ]
     starts = [line for path in tmp_path.rglob("*.service") for line in path.read_text().splitlines() if "Exec" in line]
-    assert sum(line.startswith("ExecStart=/usr/bin/syncd ") for line in starts) == 3
+    assert sum(line.startswith("ExecStart=/usr/bin/syncd ") for line in starts) == 4
     subprocess.run([*make, "uninstall"], check=True)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
@@ -244,7 +247,7 @@ def started(host: Host) -> int:
 def test_the_units_are_sound_and_shut_in(host: Host) -> None:
     """As installed: nothing that systemd does not understand, and hardly anything that they need not do."""
     units = host.run("find", UNITS, "-name", "syncd*").stdout.split()
-    assert len(units) == 4
+    assert len(units) == 6
     verified = host.run("systemd-analyze", "verify", "--man=no", *units)
     assert (verified.stdout, verified.stderr) == ("", "")
     for unit in units:
@@ -423,3 +426,20 @@ def test_a_matcher_host_follows_a_feed(host: Host) -> None:
     assert host.run("ls", copy, user="mallory", check=False).returncode == 2
     host.run("systemctl", "stop", "syncd-pull@own")
     assert host.show("syncd-pull@own", "Result") == "success"
+
+
+def test_a_partners_timer_signs_again(host: Host) -> None:
+    """The commands of docs/install.md, as they are; the group can then read the feed, and no key."""
+    guide = (PROJECT / "docs" / "install.md").read_text().partition("## A partner's host")[2]
+    commands = guide.partition("```sh\n")[2].partition("```")[0]
+    host.write("/srv/export/images.csv", f"algorithm,digest\nmd5,{'0' * 31}5\n")
+    host.run("/bin/sh", "-ec", commands)
+    feed = "/var/lib/syncd-feed/images/feed"
+    before = host.run("cat", f"{feed}/metadata/timestamp.json").stdout
+    host.run("systemctl", "start", "syncd-feed@images.service")
+    assert host.show("syncd-feed@images.service", "Result") == "success"
+    assert host.run("systemctl", "is-active", "syncd-feed@images.timer").stdout == "active\n"
+    host.run("useradd", "--groups", "syncd-feed", "web")
+    after = host.run("cat", f"{feed}/metadata/timestamp.json", user="web").stdout
+    assert after != before
+    assert host.run("cat", "/var/lib/syncd-feed/images/keys/timestamp.pem", user="web", check=False).returncode == 1

@@ -31,6 +31,7 @@ OF_FEED: Final = {
     "diff": Place("feed_history", "diff", "Count the changes between two versions of a feed's list."),
     "revert": Place("feed_history", "revert", "Publish the content of an older version of a list again."),
     "compact": Place("feed", "compact", "Fold accumulated deltas into fewer files, to keep look-ups fast."),
+    "sign": Place("feed", "sign", "Sign the timestamp again: followers then know that lists are current."),
     "retire": Place("feed", "retire", "Retire a list: publish that it has ended."),
     "serve": Place("feed_serve", "serve", "Serve a feed over HTTP until stopped."),
     "status": Place("feed_status", "status", "Show a feed's lists, and when its signatures expire."),

@@ -1,4 +1,4 @@
-"""``syncd feed init``, ``feed publish``, ``feed compact`` and ``feed retire``: the publishing side."""
+"""``syncd feed init``, ``publish``, ``compact``, ``sign`` and ``retire``: the publishing side."""
 
 from functools import partial
 from pathlib import Path
@@ -195,6 +195,35 @@ def compact(
         return
     for name, manifest in folded.items():
         say(f"{name}: nothing to fold" if manifest is None else f"{name} version {manifest.version}: folded")
+
+
+def sign(feed: Feed, online_keys: OnlineKeys = None, as_json: JsonFlag = False) -> None:
+    """Sign the timestamp again: followers then know that lists are current.
+
+    A timestamp is valid for 48 hours. Every publication signs it; run this by a timer if days can pass between two. It
+    changes no list. Followers then see a feed that is current, so let something else watch whether your export works.
+
+    \b
+    Exit codes:
+      0   signed
+      1   storage
+      2   FEED is not a feed, or has no list yet
+      6   the key is not available, the feed is in use, or the clock was set back
+
+    \b
+    Example:
+      syncd feed sign /srv/feed
+    """
+    folder = FeedFolder(feed)
+    refuse_operators(feed, "the daemon signs there, and every `syncd sync`")
+    finish(folder)
+    if not any(map(layout.list_of, load_repository(folder).targets())):
+        raise UsageError(f"{feed} has no list yet", hint=f"publish one: syncd feed publish {feed} --list NAME ...")
+    until = author.sign(folder, feed_signers(folder, online_keys, ()), utc_now())
+    if as_json:
+        print_json({"expires": stamp(until)})
+    else:
+        say(f"signed: valid until {stamp(until)}")
 
 
 def retire(

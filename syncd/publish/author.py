@@ -133,6 +133,23 @@ def publish_batch(
         raise
 
 
+def sign(folder: FeedFolder, signers: Signers, now: datetime) -> datetime:
+    """Sign the timestamp again, without a change; return the time until which it is valid.
+
+    Raises `UsageError` if the folder is not a feed, `RefusedError` if the key is missing, the clock was set back or the
+    feed is in use, `StoreError`.
+    """
+    core = publisher(folder, signers)
+
+    def act(held: FeedLock) -> datetime:
+        start = core.start(held)
+        check_clock(start.repository, now)
+        core.publish(held, Proposal("resign"), now, start)
+        return load_repository(folder).expiries()["timestamp"]
+
+    return with_lock(folder, "feed sign", act, _PATIENCE)
+
+
 def _serving(folder: FeedFolder, name: ListName) -> str:
     try:
         target = load_repository(folder).targets().get(layout.target_name(name))

@@ -1,30 +1,33 @@
-"""The server of `syncd feed serve`: a partner's feed folder, with one token or none.
+"""The server of `syncd feed serve`: a partner's feed folder, with a token for each member, one for all, or none.
 
-It is the daemon's server, with the same limits. Requests are not logged: paths name lists, and headers hold tokens.
+It is the daemon's server, with the same limits. Requests are logged only on request, and never their headers.
 """
 
 import contextlib
-import hashlib
-import hmac
 import queue
 import signal
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from syncd import events
-from syncd.errors import ConfigError, StoreError, UsageError
+from syncd.errors import ConfigError, StoreError, SyncdError, UsageError
 from syncd.event import Emit, Event
 from syncd.listen import Address, is_loopback
-from syncd.service.web.answers import header
+from syncd.service.attempts import Attempts, peer_of
+from syncd.service.web.answers import header, too_many_tokens
 from syncd.service.web.boundary import Boundary
 from syncd.service.web.files import NOT_ALLOWED, UNAUTHORISED, FeedFiles
 from syncd.service.web.limits import Limits
+from syncd.service.web.members import Members
 from syncd.service.web.server import WebServer, fitting_limits
 from syncd.service.web.tls import Certificates, TlsFiles
+from syncd.units import stamp
 
 _CHECK_EVERY: Final = 5.0
 """Seconds between two checks that the server runs and that its certificate files have not changed."""
@@ -32,37 +35,70 @@ _STOP_MORE: Final = 2.0
 """Seconds for the server to end after it has aborted the answers that did not finish."""
 _LIMITS: Final = Limits()
 _REPORT: Final = "this is a bug in syncd: please report it"
+_LONGEST_PATH: Final = 300
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
-def build_app(folder: Path, token: str | None, emit: Emit) -> ASGIApp:
-    """Return the application that serves ``folder``; with ``token``, only to clients that send it as bearer token."""
-    return Boundary(_PartnerFiles(folder, token), emit)
+Log = Callable[[str], None]
+"""Receives a line for each request: time, member, address, method, path, status, and bytes of the answer's body."""
 
 
+@dataclass(frozen=True)
 class _PartnerFiles:
-    def __init__(self, folder: Path, token: str | None) -> None:
-        self._files = FeedFiles(folder, look=0.0)  # nobody announces what is published: check at each request
-        self._token = None if token is None else _digest(token.encode())
+    files: FeedFiles
+    members: Members
+    emit: Emit
+    clock: Callable[[], datetime]
+    attempts: Attempts
+    log: Log | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if not self._admits(header(scope, b"authorization")):
-            await UNAUTHORISED(send)
-        elif scope["method"] not in {"GET", "HEAD"}:
+        name, counted = self.members.name_of(header(scope, b"authorization")), _MeteredSend(send)
+        try:
+            await self._answer(name, scope, receive, counted)
+        finally:
+            if self.log is not None:
+                peer = peer_of(scope, behind_proxy=False)
+                who = name or ("anybody" if self.members.everybody else "-")
+                what = f"{scope['method']} {_shown(scope['path'])} {counted.status} {counted.length}"
+                self.log(f"{stamp(self.clock())} {who} {peer} {what}")
+
+    async def _answer(self, name: str | None, scope: Scope, receive: Receive, send: Send) -> None:
+        authorization, peer = header(scope, b"authorization"), peer_of(scope, behind_proxy=False)
+        if not self.members.everybody and not (name and self.members.cannot_be_guessed(authorization)):
+            wait = self.attempts.wait(peer) if authorization else 0
+            if wait:
+                await too_many_tokens(wait)(send)
+                return
+            if name is None:
+                if authorization:
+                    self.attempts.failed(peer)
+                    self.emit(events.TokenRefused(peer, "/"))
+                await UNAUTHORISED(send)
+                return
+        if scope["method"] not in {"GET", "HEAD"}:
             await NOT_ALLOWED(send)
         else:
-            await self._files(scope["path"].removeprefix("/"), scope, receive, send)
-
-    def _admits(self, authorization: bytes) -> bool:
-        if self._token is None:
-            return True
-        scheme, _, token = authorization.partition(b" ")
-        # Comparing digests of equal length takes the same time whatever the token is, and however long it is.
-        return hmac.compare_digest(_digest(token.strip()), self._token) and scheme.lower() == b"bearer"
+            await self.files(scope["path"].removeprefix("/"), scope, receive, send)
 
 
-def _digest(token: bytes) -> bytes:
-    return hashlib.sha256(token).digest()
+class _MeteredSend:
+    """Sends, and notes the status and the bytes of the body."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.status = self.length = 0
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+        await self._send(message)
+        self.length += len(message.get("body", b""))
+
+
+def _shown(path: str) -> str:
+    """Return a path as one word that a terminal can show; no file of a feed has a longer one."""
+    return quote(path, safe="/.-_")[:_LONGEST_PATH]
 
 
 def check_exposure(host: str, *, tls: bool, token: bool) -> None:
@@ -70,7 +106,7 @@ def check_exposure(host: str, *, tls: bool, token: bool) -> None:
     if not is_loopback(host) and not (tls and token):
         raise UsageError(
             f"{host} can be reached from other machines: without TLS and a token anybody could read the feed",
-            hint="give --tls-cert, --tls-key and --token-file, or listen on 127.0.0.1",
+            hint="give --tls-cert, --tls-key, and --tokens or --token-file, or listen on 127.0.0.1",
         )
 
 
@@ -78,24 +114,27 @@ def serve(
     folder: Path,
     address: Address,
     *,
-    token: str | None = None,
+    members: Members,
     tls_cert: Path | None = None,
     tls_key: Path | None = None,
     announce: Callable[[str], None],
+    warn: Callable[[SyncdError], None],
+    log: Log | None = None,
     emit: Emit,
     clock: Callable[[], datetime],
 ) -> None:
     """Serve ``folder`` until SIGTERM or SIGINT, then finish the answers in progress and return. In the main thread.
 
-    ``announce`` receives the URL once the server listens. Raises `UsageError` if other machines could read the feed
+    ``announce`` receives the URL once the server listens, ``warn`` the fault of a token file that was changed in the
+    meantime, ``log`` a line for each request. Raises `UsageError` if other machines could read the feed
     without TLS and a token or if the certificate cannot be used, and `StoreError` if the address cannot be used.
     """
     if (tls_cert is None) != (tls_key is None):
         raise UsageError("a certificate and its key belong together", hint="give --tls-cert and --tls-key, or neither")
-    check_exposure(address.host, tls=tls_cert is not None, token=token is not None)
+    check_exposure(address.host, tls=tls_cert is not None, token=not members.everybody)
     certificates = _certificates(TlsFiles(tls_cert, tls_key), emit, clock) if tls_cert else None
     server = WebServer(
-        build_app(folder, token, emit),
+        _app(folder, members, emit, clock, log),
         address,
         tls=certificates.listening if certificates else None,
         limits=fitting_limits(Limits()),
@@ -107,9 +146,16 @@ def serve(
         while server.running:
             if certificates:
                 certificates.look()
+            for error in members.look():
+                warn(error)
             if _arrived(inbox):
                 return
     raise StoreError("the server has ended unexpectedly", hint="start it again, and report this as a bug")
+
+
+def _app(folder: Path, members: Members, emit: Emit, clock: Callable[[], datetime], log: Log | None) -> ASGIApp:
+    files = FeedFiles(folder, look=0.0)  # nobody announces what is published: check at each request
+    return Boundary(_PartnerFiles(files, members, emit, clock, Attempts(clock), log), emit)
 
 
 def _certificates(files: TlsFiles, emit: Emit, clock: Callable[[], datetime]) -> Certificates:
@@ -124,7 +170,7 @@ def running_server(
     folder: Path, token: str | None = None, *, limits: Limits = _LIMITS, emit: Emit = lambda _: None
 ) -> Iterator[str]:
     """Serve ``folder`` on a free port of this machine, and yield the URL. For tests and the demo."""
-    app = build_app(folder, token, emit)
+    app = _app(folder, Members(token), emit, lambda: datetime.now(UTC), None)
     server = WebServer(app, Address("127.0.0.1"), tls=None, limits=fitting_limits(limits), emit=emit)
     with _started(server):
         yield f"{server.url}/"
@@ -132,18 +178,21 @@ def running_server(
 
 def in_words(event: Event) -> tuple[str, ...]:
     """Return the lines that the operator of `syncd feed serve` is shown for an event; () for most events."""
+    lines: tuple[str, ...] = ()
     match event:
         case events.ConnectionsFull(limit):
-            return (f"warning: all {limit} connections are in use: new clients are refused until some close",)
+            lines = (f"warning: all {limit} connections are in use: new clients are refused until some close",)
+        case events.TokenRefused(peer):
+            lines = (f"warning: a wrong token came from {peer}: ten in a minute, and it has to wait",)
         case events.CertificateReloaded():
-            return ("the new certificate is in use",)
+            lines = ("the new certificate is in use",)
         case events.CertificateRejected(message, to_do):
-            return f"error: {message}", "  still in use: the previous certificate", f"  to do: {to_do}"
+            lines = f"error: {message}", "  still in use: the previous certificate", f"  to do: {to_do}"
         case events.CertificateNotValid(message, to_do):
-            return f"error: {message}", f"  to do: {to_do}"
+            lines = f"error: {message}", f"  to do: {to_do}"
         case events.InternalError(kind, where, message, to_do):
-            return f"error: {message or f'internal error ({kind}) in the {where}'}", f"  to do: {to_do or _REPORT}"
-    return ()
+            lines = f"error: {message or f'internal error ({kind}) in the {where}'}", f"  to do: {to_do or _REPORT}"
+    return lines
 
 
 @contextlib.contextmanager

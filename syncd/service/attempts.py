@@ -1,0 +1,95 @@
+"""Wrong tokens and the addresses that sent them: whoever sent too many has to wait."""
+
+import ipaddress
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+FAILURES: Final = 10
+"""Wrong tokens from one address that are answered within `WITHIN`; more must wait."""
+FAILURES_OF_ALL: Final = 100
+"""The same for all addresses: few enough to make guessing hopeless, enough that one guesser locks out nobody."""
+WITHIN: Final = timedelta(minutes=1)
+MOST_ADDRESSES: Final = 1024
+"""Most addresses that are remembered; another one makes room for itself."""
+
+Scope = Mapping[str, Any]
+"""A request's ASGI scope."""
+
+
+class Attempts:
+    """Wrong tokens of the last minute. An address with too many must wait, and everybody if there are very many.
+
+    No answer is delayed: the answer says how long to wait. Safe to share between threads.
+    """
+
+    def __init__(self, clock: Callable[[], datetime]) -> None:
+        self._clock = clock
+        self._of_all: deque[datetime] = deque(maxlen=FAILURES_OF_ALL)
+        self._by_network: OrderedDict[str, deque[datetime]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def wait(self, address: str) -> int:
+        """Return the seconds until an attempt from ``address`` is checked; 0 means now."""
+        with self._lock:
+            return max(self._wait_of(address), _left(self._of_all, FAILURES_OF_ALL, self._clock()))
+
+    def wait_alone(self, address: str) -> int:
+        """Return the same, whatever the attempts from other addresses."""
+        with self._lock:
+            return self._wait_of(address)
+
+    def failed(self, address: str) -> None:
+        """Count a wrong token."""
+        with self._lock:
+            network, now = _network(address), self._clock()
+            own = self._by_network.setdefault(network, deque(maxlen=FAILURES))
+            own.append(now)
+            self._of_all.append(now)
+            self._by_network.move_to_end(network)
+            if len(self._by_network) > MOST_ADDRESSES:
+                self._by_network.popitem(last=False)
+
+    def _wait_of(self, address: str) -> int:
+        now = self._clock()
+        if self._of_all and now < self._of_all[-1]:  # the clock was set back
+            self._of_all.clear()  # or these would lock everybody out until it has caught up
+            self._by_network.clear()
+        return _left(self._by_network.get(_network(address), ()), FAILURES, now)
+
+
+def peer_of(scope: Scope, *, behind_proxy: bool) -> str:
+    """Return the client's address; "" if it has none. Behind a proxy, the last of ``X-Forwarded-For``: the proxy's own.
+
+    The client sent the addresses before it, and may send anything.
+    """
+    stated = b",".join(headers_of(scope, b"x-forwarded-for")).rpartition(b",")[2].strip() if behind_proxy else b""
+    try:
+        return str(ipaddress.ip_address(stated.decode("latin-1")))
+    except ValueError:
+        return str(scope["client"][0]) if scope.get("client") else ""
+
+
+def headers_of(scope: Scope, name: bytes) -> list[bytes]:
+    """Return the values of a request's headers with this lower-case name."""
+    headers: Iterable[tuple[bytes, bytes]] = scope["headers"]
+    return [value for key, value in headers if key == name]
+
+
+def _left(failed: Sequence[datetime], most: int, now: datetime) -> int:
+    """Return the seconds until fewer than ``most`` of the failures are within the last minute."""
+    left = failed[-most] + WITHIN - now if len(failed) >= most else timedelta()
+    return max(0, -(-left // timedelta(seconds=1)))
+
+
+def _network(address: str) -> str:
+    """Return the network of one client: the IPv4 address, or the IPv6 /64 (RFC 6177, section 2)."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return ""
+    if parsed.version == 4:  # noqa: PLR2004 - IPv4
+        return address
+    return str(ipaddress.IPv6Network((int(parsed) >> 64 << 64, 64)))

@@ -1,0 +1,106 @@
+"""The members of a partner: who may read the feed that `syncd feed serve` serves, each with a token of their own."""
+
+import hashlib
+import re
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from syncd.errors import StoreError, SyncdError, UsageError
+from syncd.files import read_bytes, storage
+
+_MEMBER: Final = re.compile(r"[a-z0-9][a-z0-9.-]{0,62}")
+_EVERYBODY: Final = 0o007
+_MAX_FILE: Final = 4096
+_LONG: Final = 32
+"""Characters from which a token cannot be guessed, however many attempts there are."""
+_SCHEME: Final = b"bearer "
+
+
+class Members:
+    """Tokens in force, held as SHA-256 hashes. Look-ups never wait for a disk.
+
+    ``token``: the one token of everybody. ``folder``: a file for each member, named like the member, with a token a
+    line: two while one is being replaced. With neither, everybody is admitted. Raises `UsageError` for a bad file.
+    """
+
+    def __init__(self, token: str | None = None, folder: Path | None = None) -> None:
+        self._token, self._folder = token, folder
+        self._files: Mapping[str, tuple[str, ...]] = {}
+        self._names: Mapping[bytes, str] = {}
+        self._faults: Mapping[str, str] = {}
+        if errors := self.look():
+            raise errors[0]
+        if folder is not None and not self._files:
+            raise UsageError(f"{folder} has no token file", hint=f"`openssl rand -hex 32 > {folder}/MEMBER` makes one")
+
+    @property
+    def everybody(self) -> bool:
+        """True if no token is needed."""
+        return self._token is None and self._folder is None
+
+    def name_of(self, authorization: bytes) -> str | None:
+        """Return the holder of the token in an Authorization header (RFC 6750, section 2.1); None if nobody has it."""
+        if authorization[:7].lower() != _SCHEME:
+            return None
+        return self._names.get(hashlib.sha256(authorization[7:].strip()).digest())
+
+    @staticmethod
+    def cannot_be_guessed(authorization: bytes) -> bool:
+        """Return True if the token is so long that wrong attempts before it need not be counted against it."""
+        return len(authorization[7:].strip()) >= _LONG
+
+    def look(self) -> tuple[SyncdError, ...]:
+        """Read the folder again; return the faults that are new. A member with a bad file keeps the last good tokens.
+
+        A member without a file is out.
+        """
+        found: dict[str, tuple[str, ...]] = {}
+        faults: dict[str, SyncdError] = {}
+        try:
+            files = self._listed()
+        except SyncdError as error:
+            files, faults[""], found = (), error, dict(self._files)
+        for path in files:
+            try:
+                found[path.name] = _tokens(path)
+            except SyncdError as error:
+                faults[path.name] = error
+                if path.name in self._files:
+                    found[path.name] = self._files[path.name]
+        before, self._faults = self._faults, {name: str(error) for name, error in faults.items()}
+        self._files = found
+        names = {token: name for name, tokens in found.items() for token in tokens}
+        if self._token is not None:
+            names[self._token] = "everybody"
+        self._names = {hashlib.sha256(token.encode()).digest(): name for token, name in names.items()}
+        return tuple(error for name, error in faults.items() if before.get(name) != str(error))
+
+    def _listed(self) -> tuple[Path, ...]:
+        if self._folder is None:
+            return ()
+        with storage(self._folder, "read"):
+            return tuple(sorted(path for path in self._folder.iterdir() if not path.name.startswith(".")))
+
+
+def _tokens(path: Path) -> tuple[str, ...]:
+    if not _MEMBER.fullmatch(path.name):
+        raise UsageError(
+            f"{path} is not named like a member", hint="use up to 63 lower-case letters, digits, '.' and '-'"
+        )
+    try:
+        with storage(path, "read"):
+            mode = stat.S_IMODE(path.stat().st_mode)
+        content = read_bytes(path, _MAX_FILE)
+    except StoreError as error:
+        raise UsageError(error.message, hint="check that it is a file, and that this user may read it") from error
+    if mode & _EVERYBODY:
+        raise UsageError(
+            f"{path} is open to every user of this machine (mode {mode:04o})",
+            hint=f"run `chmod o= {path}`, and replace the token in it: others may have read it",
+        )
+    tokens = tuple(line.strip() for line in content.decode(errors="replace").splitlines() if line.strip())
+    if not tokens:
+        raise UsageError(f"{path} holds no token", hint=f"`openssl rand -hex 32 > {path}` makes a new one")
+    return tokens
