@@ -82,6 +82,24 @@ class Retrusted(Act):
 
 
 @dataclass(frozen=True)
+class AcceptedClock(Act):
+    """Accepted the present clock after it had been ahead (`syncd clock accept`).
+
+    ``time``: the new clock floor; ``furthest``: the time furthest in the future before. Both are UTC.
+    """
+
+    time: str
+    furthest: str
+    sources: tuple[str, ...]
+    reason: str
+
+    @property
+    def words(self) -> str:
+        """See `Act`."""
+        return f"accepted the clock as of {self.time}, after times up to {self.furthest}: {self.reason}"
+
+
+@dataclass(frozen=True)
 class ChangedKeys(Act):
     """Changed keys of our own feed, or renewed its root (`syncd feed rotate --state` and similar commands)."""
 
@@ -528,6 +546,7 @@ ACTS: Final[tuple[type[Act], ...]] = (
     SetUp,
     AskedForSync,
     Retrusted,
+    AcceptedClock,
     ChangedKeys,
     Restored,
     PublishedAbove,

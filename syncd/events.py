@@ -299,6 +299,17 @@ class ClockSetBack(Event):
 
 
 @dataclass(frozen=True)
+class ClockAccepted(Event):
+    """An operator accepted the present clock: times in the future were replaced, and the timestamp was signed."""
+
+    level = Level.WARNING
+    time: str
+    sources: tuple[str, ...]
+    asked_by: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class ControlRefused(Event):
     """A request on the control socket was refused."""
 

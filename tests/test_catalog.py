@@ -41,7 +41,7 @@ from syncd.format.manifest import EndState, Manifest, SegmentRef
 from syncd.model import Algorithm, Counts, ListName
 from syncd.outcomes import Outcome
 from syncd.publish.ledger import Commit, HeadMove
-from syncd.sources.signed_feed import FeedMemory
+from syncd.sources.feed_memory import FeedMemory
 from syncd.trust.values import Floors
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)

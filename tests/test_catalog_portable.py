@@ -134,6 +134,8 @@ def use_every_method(catalog: Catalog, target: Path) -> set[str]:
     call("old_audit", ONE)
     call("shorten_audit", ONE + timedelta(days=8), "syncd", ONE)
     call("retrust", "iwf", {"root": 2}, ENTRY)
+    call("source_states")
+    call("accept_clock", NOON, {"iwf": {}}, NOON, ENTRY)
     return called
 
 

@@ -6,10 +6,9 @@ import pytest
 
 from syncd.errors import RefusedError
 from syncd.feed.signed import load_repository
-from syncd.operate.repair import in_state, retrust
+from syncd.operate.clock import accept_clock
+from syncd.operate.repair import retrust
 from syncd.pipeline.sync import sign_if_due
-from syncd.publish import rotate
-from syncd.publish.rotate import KeyFolders
 from world import HEAD, World, row, rows
 
 
@@ -35,6 +34,12 @@ def signed(world: World) -> bool:
     """What the daemon does each minute; returns whether signing was due."""
     with world.publisher() as publisher:
         return sign_if_due(publisher, world.clock())
+
+
+def accept(world: World) -> None:
+    """The operator vouches for the present clock."""
+    with world.publisher() as publisher:
+        accept_clock(publisher, world.clock(), reason="the clock ran ahead", actor="tester", now=world.clock())
 
 
 def verified_at(world: World) -> datetime:
@@ -118,26 +123,32 @@ def test_a_clock_a_day_ahead_needs_a_person(world: World) -> None:
     sync_ahead(world, hours=30)
     with pytest.raises(RefusedError, match="the local clock runs backwards") as refused:
         signed(world)
-    assert refused.value.hint.endswith("if it is right, it was ahead when the feed was signed: run `syncd feed renew`")
-    with world.publisher() as publisher:
-        apply = in_state(publisher, "tester", "the clock ran ahead")
-        rotate.renew(world.state.feed, apply, KeyFolders(world.state.keys, (world.offline,)), world.clock())
-    assert signed(world)
+    assert refused.value.hint.endswith("run `syncd clock accept TIME --reason R`")
+    accept(world)
+    assert not signed(world)
     assert verified_at(world) == world.clock()
     assert expiries(world)["timestamp"] == timedelta(hours=48)
 
 
-def test_a_source_that_was_verified_ahead_is_followed_again_by_its_own_root(world: World) -> None:
-    """The cure that the runbook names: the operator vouches for the clock with a reason."""
+def test_a_source_that_was_verified_ahead_is_followed_again(world: World) -> None:
+    """The cure that the message names: the operator vouches for the clock with a reason."""
     world.publish(full=rows(0, 9))
     sync_ahead(world, hours=20)
     world.publish(add=[row(9)])
     refused = world.sync().error
     assert isinstance(refused, RefusedError)
-    assert "docs/operations.md" in refused.hint
-    with world.publisher() as publisher:
-        retrust(publisher, world.source(), world.root.read_bytes(), "the clock ran ahead", world.clock(), "tester")
+    assert "`syncd clock accept TIME --reason R`" in refused.hint
+    accept(world)
     assert world.sync().error is None
+
+
+def test_another_root_accepts_no_clock(world: World) -> None:
+    """There is one way to lower the floor of the clock, which names the time."""
+    world.publish(full=rows(0, 9))
+    sync_ahead(world, hours=20)
+    with world.publisher() as publisher:
+        retrust(publisher, world.source(), world.root.read_bytes(), "a new root", world.clock(), "tester")
+    assert isinstance(world.sync().error, RefusedError)
 
 
 def test_a_partner_publishes_on(world: World) -> None:

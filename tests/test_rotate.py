@@ -270,7 +270,7 @@ def test_a_clock_set_back_a_year_signs_nothing(running: World, what: str) -> Non
     }
     with pytest.raises(RefusedError, match="the local clock runs backwards") as refused:
         change[what]()
-    assert ("`syncd feed renew`" in refused.value.hint) == (what != "renew")
+    assert "`syncd feed renew FEED --accept-clock TIME`" in refused.value.hint
     assert {path.name for path in running.partner.path("metadata").iterdir()} == before
 
 
@@ -281,8 +281,11 @@ def test_a_feed_signed_by_a_clock_ahead_is_renewed(running: World) -> None:
     running.clock.forward(days=-99)
     with pytest.raises(RefusedError, match="the local clock runs backwards") as refused:
         running.publish(add=[row(31)])
-    assert refused.value.hint.endswith("if it is right, it was ahead when the feed was signed: run `syncd feed renew`")
-    rotate.renew(running.partner, rotate.in_feed(running.partner), partner_keys(running), running.clock())
+    assert refused.value.hint.endswith("run `syncd feed renew FEED --accept-clock TIME`")
+    apply, now = rotate.in_feed(running.partner), running.clock()
+    with pytest.raises(RefusedError, match="the local clock runs backwards"):
+        rotate.renew(running.partner, apply, partner_keys(running), now)
+    rotate.renew(running.partner, apply, partner_keys(running), now, accepted=now)
     running.publish(add=[row(31)])
     assert running.sync().exit_code == 0
     assert not running.pull().errors

@@ -13,7 +13,7 @@ from syncd.format.freshness import SourceAges
 from syncd.model import ListName
 from syncd.operate.repair import retrust
 from syncd.pipeline.prepare import Request, prepare
-from syncd.sources.signed_feed import FeedMemory
+from syncd.sources.feed_memory import FeedMemory
 from syncd.sources.source import Memory, Source
 from syncd.trust.values import Floors
 from world import World, rows

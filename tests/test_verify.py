@@ -263,7 +263,7 @@ def test_expired_metadata_is_a_note(made: World) -> None:
 def test_a_copy_from_the_future_is_a_fault(made: World) -> None:
     """A copy that was brought up to date after now is refused."""
     proof = prove_copy(made.copy, None, NOW.replace(year=2025))
-    assert messages(proof)[0] == "current.json: current.json was written in the future"
+    assert messages(proof)[0] == "current.json: current.json was written 365 days in the future"
 
 
 def test_a_copy_of_before_without_checksum_is_accepted(own: World) -> None:

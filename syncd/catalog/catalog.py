@@ -27,7 +27,15 @@ from syncd.catalog.database import copy, make_engine, make_file, put_record, rea
 from syncd.catalog.effects import effects
 from syncd.catalog.history import HistoryTables, put_history
 from syncd.catalog.holds import HoldTables, end_hold, held, open_holds
-from syncd.catalog.lists import ListTables, compare_head, compare_origin, drop_origin, put_head, version_in_force
+from syncd.catalog.lists import (
+    ListTables,
+    compare_head,
+    compare_origin,
+    drop_origin,
+    put_head,
+    replace_future,
+    version_in_force,
+)
 from syncd.catalog.matchers import MatcherTables
 from syncd.catalog.pruning import PruningTables
 from syncd.catalog.records import RETRUSTED, AuditEntry, head_name
@@ -171,6 +179,16 @@ class Catalog(
             put_source(connection, source, memory=memory)
             reset = update(origins).where(origins.c.source == source)
             connection.execute(reset.values(serial=RETRUSTED, fork=None, revision=origins.c.revision + 1))
+            append(connection, entry)
+
+    def accept_clock(
+        self, time: datetime, memories: Mapping[str, Mapping[str, JsonValue]], now: datetime, entry: AuditEntry
+    ) -> None:
+        """Replace memories of sources, and verification times in the future by ``time``, with the audit entry."""
+        with writing(self._engine, self.path) as connection:
+            for name, memory in memories.items():
+                put_source(connection, name, memory=memory)
+            replace_future(connection, time, now)
             append(connection, entry)
 
     # the file itself

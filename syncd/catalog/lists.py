@@ -23,6 +23,13 @@ from syncd.units import CLOCK_TOLERANCE
 
 _AT_ONCE: Final = 200
 """Versions read at once: about 2 MB of manifests."""
+_VERIFIED: Final = (origins.c.verified_at, sources.c.last_verified_at)
+
+
+def replace_future(connection: Connection, time: datetime, now: datetime) -> None:
+    """Replace verification times in the future of ``now`` by ``time``."""
+    for column in _VERIFIED:
+        connection.execute(update(column.table).where(column > now + CLOCK_TOLERANCE).values({column: time}))
 
 
 class ListTables(Tables):
@@ -54,12 +61,10 @@ class ListTables(Tables):
         The verification took place before ``now`` in any case, and its age can be computed again.
         """
         ahead = now + CLOCK_TOLERANCE
-        verified = (origins.c.verified_at, sources.c.last_verified_at)
-        if not any(self._rows(select(column).where(column > ahead).limit(1)) for column in verified):
+        if not any(self._rows(select(column).where(column > ahead).limit(1)) for column in _VERIFIED):
             return False  # called every minute: a write transaction each time would block other writers
         with writing(self._engine, self.path) as connection:
-            for column in verified:
-                connection.execute(update(column.table).where(column > ahead).values({column: now}))
+            replace_future(connection, now, now)
         return True
 
     def head(self, name: ListName) -> HeadRecord | None:

@@ -33,6 +33,10 @@ class SyncTables(Tables):
         rows = self._rows(select(sources).where(sources.c.name == name))
         return SourceState(**rows[0]) if rows else SourceState(name)
 
+    def source_states(self) -> tuple[SourceState, ...]:
+        """Return the state of each source that was ever synced, sorted by name."""
+        return tuple(SourceState(**row) for row in self._rows(select(sources).order_by(sources.c.name)))
+
     def note_attempt(self, source: str, now: datetime) -> None:
         """Record that a sync of ``source`` began."""
         with writing(self._engine, self.path) as connection:

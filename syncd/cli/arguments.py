@@ -10,6 +10,7 @@ from typing import Annotated, Final
 
 import typer
 
+from syncd.clock import EXAMPLE
 from syncd.errors import RefusedError, StoreError, UsageError
 from syncd.files import read_bytes
 from syncd.settings import parse_duration
@@ -103,6 +104,22 @@ def time(text: str, option: str, now: datetime) -> datetime:
             f"{option} is neither a time nor a duration",
             hint="for example 2026-11-01, 2026-11-01T09:30 (UTC unless it names a zone), 90s, 10m, 24h or 7d",
         ) from None
+
+
+def clock_time(text: str, name: str) -> datetime:
+    """Parse a time that must name its zone: a clock that was ahead is often one in local time."""
+    try:
+        parsed = datetime.fromisoformat(text)
+    except (ValueError, OverflowError):
+        raise UsageError(f"{name} is not a time", hint=f"for example {EXAMPLE}; nothing was changed") from None
+    if parsed.tzinfo is None:
+        raise UsageError(
+            f"{name} does not name its time zone", hint=f"end it with Z for UTC, as in {EXAMPLE}; nothing was changed"
+        )
+    try:
+        return parsed.astimezone(UTC)
+    except OverflowError:
+        raise UsageError(f"{name} is not a time", hint=f"for example {EXAMPLE}; nothing was changed") from None
 
 
 def digest_of(text: str, hint: str = "write one ALG:HEX to it") -> str:

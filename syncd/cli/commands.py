@@ -68,6 +68,7 @@ OF_PROGRAM: Final = {
     "rollback": Place("rollback", "rollback", "Publish the content of an older version of a list, and pin it there."),
     "unpin": Place("rollback", "unpin", "Let a list that was rolled back follow its source again."),
     "retire": Place("retire", "retire", "Retire a list: publish that it has ended."),
+    "clock": Place("clock", "app", "Show the clock of this host, and times in the future."),
     "pull": Place("pull", "pull", "Bring a copy of a feed up to date, and verify it."),
     "lookup": Place("lookup", "lookup", "Check whether digests are on the lists."),
     "match": Place("match", "match", "Check whether files are on the lists of a pulled copy."),
@@ -136,7 +137,7 @@ def _syncd(
     correct mistakes:    syncd suppress, suppressions, unsuppress, rollback, unpin
     keep good files out: syncd known-good
     and maintain:        syncd matchers, audit, verify, gc, backup, recover, retrust,
-                         retire
+                         retire, clock
     Matchers' hosts:     syncd pull, lookup, match, verify
 
     \b

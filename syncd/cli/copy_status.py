@@ -6,7 +6,7 @@ from typing import Final
 
 from syncd.cli.output import note, print_json, say, show_table
 from syncd.cli.probe import ProbeLevel, ProbeResult, unknown
-from syncd.cli.pulled import age_warning, lists_document, open_copy, warn_of_age
+from syncd.cli.pulled import age_warning, clock_warning, lists_document, open_copy, warn_of_age
 from syncd.errors import as_known
 from syncd.format.freshness import AgeVerdict, limit_in_words
 from syncd.matcher import ListStatus
@@ -22,7 +22,7 @@ def show_copy(folder: Path, *, as_json: bool) -> None:
     matcher = open_copy(folder)
     statuses = matcher.status()
     if as_json:
-        print_json({"lists": lists_document(statuses)})
+        print_json({"lists": lists_document(statuses), "clock": clock_warning(statuses, folder) or None})
         return
     if statuses:
         red = frozenset(number for number, one in enumerate(statuses) if one.freshness is AgeVerdict.STALE)
@@ -44,16 +44,21 @@ def _row(one: ListStatus) -> tuple[str, ...]:
 def probe_copy(folder: Path) -> int:
     """Print one line about a copy like a monitoring plugin; return the exit code."""
     try:
-        result = judge_copy(open_copy(folder).status())
+        statuses = open_copy(folder).status()
+        result = judge_copy(statuses, clock_warning(statuses, folder))
     except Exception as error:  # noqa: BLE001 - exit codes 1 and 2 have meanings of their own here, whatever happens
         result = unknown(as_known(error))
     say(result.line)
     return result.code
 
 
-def judge_copy(statuses: Sequence[ListStatus]) -> ProbeResult:
-    """Judge the lists of a copy by the worst fault, and name all faults, worst first. Pure."""
-    faults = sorted(_faults(statuses), key=lambda fault: -fault[0])
+def judge_copy(statuses: Sequence[ListStatus], clock: str = "") -> ProbeResult:
+    """Judge the lists of a copy by the worst fault, and name all faults, worst first. Pure.
+
+    ``clock``: the warning about times in the future.
+    """
+    about_clock = [(ProbeLevel.CRITICAL, clock)] if clock else []
+    faults = sorted((*about_clock, *_faults(statuses)), key=lambda fault: -fault[0])
     aged = [(one, one.age) for one in statuses if one.age is not None and one.freshness is not None]
     data = " ".join(
         f"'{one.list}'={int(age.total_seconds())}s;{one.max_age.warn};{one.max_age.critical}" for one, age in aged

@@ -6,6 +6,7 @@ from typing import Any
 
 from syncd.cli.arguments import Feed
 from syncd.cli.output import JsonFlag, note, print_json, say, show_table, utc_now
+from syncd.clock import clock_fault
 from syncd.feed.folder import FeedFolder
 from syncd.feed.layout import list_of
 from syncd.feed.signed import load_repository
@@ -13,6 +14,7 @@ from syncd.format.manifest import Manifest
 from syncd.publish.journal import Journal
 from syncd.report.expiry import Expiry, expiries
 from syncd.trust.repository import Repository
+from syncd.trust.signatures import signatures
 from syncd.units import day, stamp
 
 
@@ -33,16 +35,20 @@ def status(feed: Feed, as_json: JsonFlag = False) -> None:
     Example:
       syncd feed status /srv/feed --json
     """
-    folder = FeedFolder(feed)
+    folder, now = FeedFolder(feed), utc_now()
     repository = load_repository(folder)
-    roles = expiries(repository.versions, repository.expiries(), utc_now())
+    roles = expiries(repository.versions, repository.expiries(), now)
     targets = ((list_of(path), target) for path, target in sorted(repository.targets().items()))
     manifests = [folder.manifest(name, target.sha256) for name, target in targets if name]
     interrupted = bool(Journal(folder).pending())
+    clock = clock_fault(signatures(repository.expiries()), now, of_partner=True)
     if as_json:
-        print_json(_document(feed, manifests, repository, roles, interrupted=interrupted))
+        act = f"{clock.why}: {clock.to_do}" if clock else None
+        print_json({**_document(feed, manifests, repository, roles, interrupted=interrupted), "clock": act})
         return
     _show(manifests, repository, roles)
+    if clock:
+        note(f"{clock.why}: {clock.to_do}")
     for role in roles:
         if role.warning:
             note(role.warning)

@@ -101,9 +101,16 @@ def _faults(document: Document) -> Iterator[tuple[ProbeLevel, str]]:
     for certificate in document.get("certificates", ()):
         if certificate["act"]:
             yield ProbeLevel.CRITICAL, certificate["act"]
+    yield from _of_clock(document)
     yield from _of_suppressions(document)
     storage = document.get("storage_faults", ())
     yield from ((ProbeLevel.CRITICAL, f"{fault['what']}: {fault['message']}") for fault in storage)
+
+
+def _of_clock(document: Document) -> Iterator[tuple[ProbeLevel, str]]:
+    act = document.get("clock", {"act": None})["act"]
+    if act:
+        yield ProbeLevel.CRITICAL, act
 
 
 def _of_suppressions(document: Document) -> Iterator[tuple[ProbeLevel, str]]:

@@ -5,6 +5,7 @@ import json
 import signal
 import threading
 from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,9 +13,12 @@ import typer
 
 from syncd.cli import arguments
 from syncd.cli.output import JsonFlag, alarm, flush, note, print_json, progress, quiet_retries, say, show_error, utc_now
-from syncd.errors import HttpStatusError, SyncdError, error_document
+from syncd.cli.pulled import feed_clock_warning
+from syncd.errors import HttpStatusError, SyncdError, UsageError, error_document
 from syncd.fetch import Endpoint
+from syncd.kernel_clock import kernel_clock
 from syncd.matcher.check_in import CheckIn, checked_instance, host_instance
+from syncd.matcher.clock import signed_ahead
 from syncd.matcher.news import REFUSALS, NewsStream
 from syncd.matcher.pull import ListPull, PullResult
 from syncd.matcher.pull import pull as pull_copy
@@ -53,6 +57,10 @@ def pull(
         str | None,
         typer.Option(metavar="NAME", help="With --watch: the name to report to the operator. Default: host name."),
     ] = None,
+    accept_clock: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="The time now, with its zone: the last pull was made by a clock ahead."),
+    ] = None,
     as_json: JsonFlag = False,
 ) -> int:
     """Bring a copy of a feed up to date, and verify it.
@@ -67,15 +75,20 @@ def pull(
     reports the loaded versions to the operator. Otherwise, or while events are unavailable, it polls at the interval,
     varied by up to a fifth; while the feed is unreachable, it waits longer after each attempt.
 
+    If the clock of this host was ahead at the last pull, every later pull is refused until that time. Once the clock is
+    right, --accept-clock with the time now takes its place as the clock's floor; the floors of versions stay. TIME may
+    be neither in the future nor before the newest signed time of the copy that is not. It is for one pull: with --watch
+    it is an error, and it is refused if nothing lies in the future.
+
     \b
     Exit codes:
       0   up to date; with --watch: stopped
       1   storage
-      2   command line
+      2   command line, or a TIME that is not permitted
       4   rejected
       5   unreachable, or deadline
       6   another pull is running, other users may write DIR,
-          or the clock was set back
+          the clock was set back, or there is no clock to accept
     For several lists: the first of 1, 4, 3, 6, 5, 0 that occurred.
 
     \b
@@ -95,6 +108,7 @@ def pull(
     )
     names = [list_name(name) for name in lists or ()]
     seconds, pause, trusted = parse_duration(deadline), parse_duration(interval), arguments.root(root)
+    accepted = _accepted(accept_clock, watch=watch) if accept_clock is not None else None
 
     def pull_once() -> PullResult:
         with progress("pulling") as report:
@@ -106,14 +120,19 @@ def pull(
                 lists=names,
                 deadline=seconds,
                 progress=lambda done, total: report("fetch", done, total),
+                accept_clock=accepted,
             )
 
     if watch:
         return _watch(pull_once, endpoint, names, pause, instance, as_json=as_json)
     pulled = pull_once()
+    if warning := feed_clock_warning(_ahead(pulled)):
+        note(warning)
     if as_json:
         print_json(_document(pulled))
     else:
+        if pulled.clock_was and accepted:
+            say(f"the last pull into this copy: was {stamp(pulled.clock_was)}, accepted {stamp(accepted)}")
         _show(pulled)
     for change in pulled.lists:
         if change.forked:
@@ -121,6 +140,21 @@ def pull(
         if warning := retirement_warning(change.list, change.retired, utc_now()):
             note(warning)
     return worst_code(error.exit_code for error in pulled.errors)
+
+
+def _accepted(text: str, *, watch: bool) -> datetime:
+    """Return the time of ``--accept-clock``, after saying what the kernel knows about the clock."""
+    if watch:
+        raise UsageError(
+            "--accept-clock is for one pull, not for --watch", hint="pull once with it, then watch without it"
+        )
+    accepted, kernel = arguments.clock_time(text, "--accept-clock"), kernel_clock()
+    note(kernel.words, kind="note" if kernel.synchronised else "warning")
+    return accepted
+
+
+def _ahead(pulled: PullResult) -> timedelta | None:
+    return signed_ahead(pulled.trusted, utc_now()) if pulled.trusted else None
 
 
 def _watch(
@@ -193,6 +227,8 @@ def _document(pulled: PullResult) -> dict[str, Any]:
     return {
         "changed": pulled.changed,
         "bytes": pulled.bytes,
+        "clock_was": stamp(pulled.clock_was) if pulled.clock_was else None,
+        "ahead_seconds": int(ahead.total_seconds()) if (ahead := _ahead(pulled)) else 0,
         "lists": [
             {
                 "list": change.list,

@@ -1,7 +1,7 @@
 """Shared by ``syncd lookup`` and ``syncd match``: open a pulled copy, warn about its age, show hits."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -9,6 +9,7 @@ import typer
 
 from syncd.cli import arguments
 from syncd.cli.output import note, say, utc_now
+from syncd.clock import ACCEPT_IN_COPY, CORRECT, ClockReading, in_future
 from syncd.format.freshness import AgeVerdict, limit_in_words
 from syncd.matcher import ListStatus, Matcher
 from syncd.matcher.copy import copy_at, read_current
@@ -44,10 +45,9 @@ def open_copy(folder: Path, root: Path | None = None, *, refuse_stale: bool = Fa
 def warn_of_age(matcher: Matcher, folder: Path) -> None:
     """Warn on standard error about a copy that is not current; its answers stand."""
     statuses = matcher.status()
-    age = utc_now() - max(_known_times(statuses, folder))
-    behind = clock_is_behind(age)
-    if behind:
-        note(f"the local clock is {span(-age)} behind: set it; until then the age of the copy is unknown")
+    clock = clock_warning(statuses, folder)
+    if clock:
+        note(clock)
     expired = sorted({role for status in statuses for role in status.expired})
     if expired:
         note(f"this copy is stale: its {' and '.join(expired)} metadata expired; run `syncd pull`")
@@ -55,8 +55,34 @@ def warn_of_age(matcher: Matcher, folder: Path) -> None:
         if status.retired:
             if warning := retirement_warning(status.list, status.retired, utc_now()):
                 note(warning)
-        elif not behind and (warning := age_warning(status)):
+        elif (warning := age_warning(status)) and not (clock and _is_behind(status)):
             note(warning)
+
+
+def _is_behind(status: ListStatus) -> bool:
+    return status.age is not None and clock_is_behind(status.age)
+
+
+def clock_warning(statuses: Sequence[ListStatus], folder: Path) -> str:
+    """Return the warning about times in the future, of the last pull or in what the feed signed; "" if there are none.
+
+    Raises `StoreError`, `UsageError`.
+    """
+    current, now = read_current(copy_at(folder)), utc_now()
+    if current is not None and in_future([ClockReading("", current.updated)], now):
+        ahead = span(current.updated - now)
+        return f"the last pull into this copy is dated {ahead} in the future: {CORRECT}; {ACCEPT_IN_COPY}"
+    return feed_clock_warning(max((one.ahead for one in statuses if one.ahead), default=None))
+
+
+def feed_clock_warning(ahead: timedelta | None) -> str:
+    """Return the warning that a feed was signed ``ahead`` in the future; "" if it was not."""
+    if ahead is None:
+        return ""
+    return (
+        f"the feed was signed {span(ahead)} in the future: {CORRECT}; if it is right, ask the feed's operator, whose "
+        "clock was ahead, to sign again"
+    )
 
 
 def age_warning(status: ListStatus) -> str:
@@ -66,20 +92,12 @@ def age_warning(status: ListStatus) -> str:
     if status.age is None:
         return f"{status.list} is stale: the feed does not say when it was last verified"
     if clock_is_behind(status.age):
-        return f"{status.list} is stale: its age is unknown while the local clock is behind"
+        return f"{status.list} is stale: its last verification lies in the future, so its age is not known"
     verified = f"it was last verified {span(status.age)} ago"
     stale = f"stale after {limit_in_words(status.max_age.critical)}"
     if status.freshness is AgeVerdict.STALE:
         return f"{status.list} is stale: {verified} ({stale})"
     return f"{status.list} is late: {verified} (late after {limit_in_words(status.max_age.warn)}, {stale})"
-
-
-def _known_times(statuses: Sequence[ListStatus], folder: Path) -> Iterator[datetime]:
-    """Yield times that have passed, by the clock of this host or of the feed."""
-    current = read_current(copy_at(folder))
-    if current is not None:
-        yield current.updated
-    yield from (status.verified_at for status in statuses if status.verified_at)
 
 
 def lists_document(statuses: Iterable[ListStatus]) -> list[dict[str, Any]]:
@@ -96,6 +114,7 @@ def lists_document(statuses: Iterable[ListStatus]) -> list[dict[str, Any]]:
             "freshness": status.freshness,
             "expired": list(status.expired),
             "retired": stamp(status.retired) if status.retired else None,
+            "ahead_seconds": int(status.ahead.total_seconds()) if status.ahead else 0,
         }
         for status in statuses
     ]

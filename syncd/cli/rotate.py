@@ -1,6 +1,6 @@
 """``syncd feed rotate``, ``feed add-role`` and ``feed renew``: the keys that sign a feed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,14 +9,19 @@ from typing import Annotated
 import typer
 
 from syncd.catalog.folder import StateFolder
-from syncd.cli.arguments import Feed, OnlineKeys
+from syncd.cli.arguments import Feed, OnlineKeys, clock_time
 from syncd.cli.operator import actor, check_owner, keyless_publisher
-from syncd.cli.output import say, utc_now
+from syncd.cli.output import note, say, utc_now
+from syncd.clock import ClockReading
+from syncd.errors import UsageError
 from syncd.feed.folder import FeedFolder
+from syncd.feed.signed import load_repository
+from syncd.kernel_clock import kernel_clock
 from syncd.model import list_name
 from syncd.publish import rotate as signing
 from syncd.publish.author import keys_folder
-from syncd.units import count, day
+from syncd.trust.values import signed_at
+from syncd.units import count, day, stamp
 
 OfflineKeys = Annotated[
     list[Path], typer.Option(metavar="DIR", help="Keys of root and targets; once for each custodian.")
@@ -143,27 +148,69 @@ def add_role(
 
 def renew(
     feed: Feed,
-    offline_keys: OfflineKeys,
+    offline_keys: Annotated[
+        list[Path] | None, typer.Option(metavar="DIR", help="Keys of root and targets; once for each custodian.")
+    ] = None,
     online_keys: OnlineKeys = None,
     reason: Reason = "",
+    accept_clock: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="The time now, with its zone: a clock that was ahead signed the feed."),
+    ] = None,
     state: StateFlag = False,
 ) -> None:
     """Re-sign root and targets before they expire, with the same keys.
 
     root is then valid for another 365 days, targets for 180. `feed status` and `status` warn 60, 30 and 7 days ahead.
 
+    If the clock of this host was ahead when the feed was signed, that is refused, and so is publishing. Once the clock
+    is right, --accept-clock with the time now signs again what was signed in the future; --offline-keys is needed only
+    if root or targets was. TIME may be neither in the future nor before the newest signature that is not. For the
+    online keys of an operator use `syncd clock accept`.
+
     \b
     Exit codes:
       0   renewed
       1   storage, or a key service did not answer
-      2   FEED is not a feed
-      6   keys are not available, the feed is in use, or the clock was set back
+      2   FEED is not a feed, no offline keys were named,
+          or a TIME that is not permitted
+      6   keys are not available, the feed is in use, the clock was set back,
+          or there is no clock to accept
 
     \b
     Example:
       syncd feed renew /srv/feed --offline-keys /media/stick/keys
     """
-    with _target(feed, state, offline_keys, online_keys, reason) as at:
-        expires = signing.renew(at.folder, at.apply, at.keys, utc_now())
-    for role in ("root", "targets"):
+    offline, accepted, now = offline_keys or [], None, utc_now()
+    if accept_clock is not None:
+        accepted, kernel = clock_time(accept_clock, "--accept-clock"), kernel_clock()
+        note(kernel.words, kind="note" if kernel.synchronised else "warning")
+    with _target(feed, state, offline, online_keys, reason) as at:
+        replaced = signing.replaceable(at.folder, accepted, now) if accepted else ()
+        by_offline_keys = not accepted or bool(offline) or any(one.offline for one in replaced)
+        if by_offline_keys or state:
+            _check_named(offline, replaced, state=state)
+            signing.renew(at.folder, at.apply, at.keys, now, accepted)
+        if accepted and not state:
+            signing.sign_again(at.folder, at.keys, now)
+        expires = load_repository(at.folder).expiries()
+    for one in replaced:
+        say(f"{one.what}: was {stamp(one.at)}, now {stamp(signed_at(one.role, expires[one.role]))}")
+    for role in ("root", "targets") if by_offline_keys else ():
         say(f"{role} expires {day(expires[role])} UTC")
+
+
+def _check_named(offline: Sequence[Path], replaced: Sequence[ClockReading], *, state: bool) -> None:
+    """Raise `UsageError` if no folder of offline keys is named, which root and targets need."""
+    if offline:
+        return
+    ahead = " and ".join(one.role for one in replaced if one.offline)
+    message = f"{ahead} lies in the future" if ahead else ""
+    if state and not ahead and replaced:
+        raise UsageError(
+            "only signatures of online keys lie in the future", hint="run `syncd clock accept TIME --reason R` instead"
+        )
+    raise UsageError(
+        "root and targets are signed with the offline keys" + (f", and the signature of {message}" if message else ""),
+        hint="name their folder with --offline-keys; nothing was changed",
+    )

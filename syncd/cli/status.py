@@ -114,7 +114,8 @@ def _note_faults(document: Document) -> None:
     for source in document["sources"]:
         for fault in source.get("faults", ()):  # an older daemon does not report them; the same goes for certificates
             note(f"{source['source']}: {fault['act']}")
-    for one in (*document["metadata"], *document.get("certificates", ())):
+    clock = document.get("clock", {"act": None})
+    for one in (clock, *document["metadata"], *document.get("certificates", ())):
         if one["act"]:
             note(one["act"])
     suppressions = document.get("suppressions", {"soonest": (), "expiring": 0})

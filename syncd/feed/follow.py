@@ -33,10 +33,16 @@ _PRIVATE: Final = 0o700
 
 
 class Follower:
-    """Follows one peer's feed into ``folder``, trusting ``root`` (bytes received out of band)."""
+    """Follows one peer's feed into ``folder``, trusting ``root`` (bytes received out of band).
 
-    def __init__(self, folder: FeedFolder, root: bytes, peer: Peer, caps: Caps = DEFAULT_CAPS) -> None:
+    ``clock_cure``: what to do if the clock is right now, but was ahead at the last verification.
+    """
+
+    def __init__(
+        self, folder: FeedFolder, root: bytes, peer: Peer, caps: Caps = DEFAULT_CAPS, *, clock_cure: str
+    ) -> None:
         self._folder, self._root, self._peer, self._caps = folder, root, peer, caps
+        self._clock_cure = clock_cure
 
     @property
     def trust_folder(self) -> Path:
@@ -54,9 +60,11 @@ class Follower:
         return self._peer.meter.total
 
     def refresh(self, floors: Floors, now: datetime) -> TrustedFeed:
-        """Fetch and verify the newest metadata. Raises `SourceError`, `TrustError`, `StoreError`."""
+        """Fetch and verify the newest metadata. Raises `SourceError`, `TrustError`, `RefusedError`, `StoreError`."""
         make_folder(self._folder.work, _PRIVATE)
-        return client.refresh(self.trust_folder, self._root, self._peer, floors=floors, now=now)
+        return client.refresh(
+            self.trust_folder, self._root, self._peer, floors=floors, now=now, clock_cure=self._clock_cure
+        )
 
     def manifest(self, trusted: TrustedFeed, name: ListName) -> SignedManifest:
         """Fetch a list's newest manifest. Raises as `prove_manifest`, and `SourceError`."""

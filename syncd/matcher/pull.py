@@ -2,11 +2,12 @@
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+from syncd.clock import ACCEPT_IN_COPY
 from syncd.errors import (
     EquivocationError,
     FeedError,
@@ -27,6 +28,7 @@ from syncd.files import install_bytes, lock
 from syncd.format.caps import DEFAULT_CAPS, Caps
 from syncd.format.manifest import ManifestRef, SegmentRef
 from syncd.format.relation import Relation, relate
+from syncd.matcher.clock import accepted_clock
 from syncd.matcher.copy import (
     CURRENT,
     ROOT,
@@ -69,6 +71,8 @@ class PullResult:
     bytes: int = 0
     """bytes of all bodies received from the feed, used or not"""
     trusted: TrustedFeed | None = field(default=None, repr=False)
+    clock_was: datetime | None = None
+    """the time of the last pull, if it lay in the future and was replaced; see ``accept_clock`` of `pull`"""
 
     @property
     def changed(self) -> bool:
@@ -96,6 +100,7 @@ def pull(
     deadline: float = 600.0,
     caps: Caps = DEFAULT_CAPS,
     progress: Progress | None = None,
+    accept_clock: datetime | None = None,
 ) -> PullResult:
     """Bring the copy in ``folder`` up to date with the feed at ``endpoint``, trusted by ``root``.
 
@@ -103,12 +108,16 @@ def pull(
     others are updated (`PullResult.errors`). If ``current.json`` was lost, a fault in a list of the copy is raised,
     because no generation may become current without that list. A fault in the metadata is raised and changes nothing:
     `SourceError`, `TrustError`, `RefusedError`, `StoreError`, `UsageError`.
+
+    ``accept_clock``: the time now, if the clock was ahead at the last pull: it replaces that time as the clock's floor.
+    The floors of versions stay. Raises `RefusedError` if the last pull does not lie in the future, and `UsageError` if
+    this time does, or is before a verification or timestamp of the copy that does not.
     """
     copy = FeedFolder(folder)
     with _stating_what_is_served(copy):
         check_target(copy)
         with lock(copy.lock, "a pull"):
-            job = _PullJob(copy, root, tuple(lists), now, caps, progress)
+            job = _PullJob(copy, root, tuple(lists), now, caps, progress, accept_clock=accept_clock)
             return job.run(endpoint, Deadline(deadline))
 
 
@@ -148,13 +157,18 @@ class _PullJob:
     now: datetime
     caps: Caps = DEFAULT_CAPS
     progress: Progress | None = None
+    accept_clock: datetime | None = None
 
     def run(self, endpoint: Endpoint, deadline: Deadline) -> PullResult:
         with open_peer(endpoint, deadline) as peer:
             check_root(self.copy, self.root)
-            follower = Follower(self.copy, self.root, peer, self.caps)
+            follower = Follower(self.copy, self.root, peer, self.caps, clock_cure=ACCEPT_IN_COPY)
             current = read_current(self.copy)
-            return _Pull(self.copy, self.root, follower, current, self.progress).run(self.lists, self.now)
+            before = clock = current.updated if current else None
+            if self.accept_clock is not None:
+                clock = accepted_clock(self.copy, current, self.accept_clock, self.now)
+            pulled = _Pull(self.copy, self.root, follower, current, clock, self.progress).run(self.lists, self.now)
+            return replace(pulled, clock_was=before) if self.accept_clock else pulled
 
 
 _SERVED_FROM_MEMORY: Final = f"the versions that running matchers have loaded; the copy has no {CURRENT}"
@@ -186,6 +200,8 @@ class _Pull:
     root: bytes
     follower: Follower
     current: CurrentFile | None
+    clock: datetime | None
+    """the earliest time that our clock may show, less the tolerance"""
     progress: Progress | None
     gained: int = 0
 
@@ -212,7 +228,7 @@ class _Pull:
             return Floors()
         versions = dict(self.current.metadata)
         root, timestamp, snapshot = (versions.pop(role, 0) for role in ("root", "timestamp", "snapshot"))
-        return Floors(root, timestamp, snapshot, versions, self.current.updated)
+        return Floors(root, timestamp, snapshot, versions, self.clock)
 
     def _list(self, trusted: TrustedFeed, name: ListName, held: dict[ListName, HeldList], now: datetime) -> ListPull:
         before = held.get(name)

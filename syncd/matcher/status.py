@@ -8,6 +8,7 @@ from syncd.errors import SyncdError
 from syncd.feed.snapshot import Snapshot
 from syncd.format.freshness import AgeVerdict, MaxAge
 from syncd.matcher.age import ListAges, limits_of
+from syncd.matcher.clock import signed_ahead
 from syncd.model import ListName
 from syncd.trust.values import TrustedFeed
 
@@ -37,6 +38,8 @@ class ListStatus:
     """the error that prevents loading a newer generation"""
     retired: datetime | None = None
     """since when the list is no longer published; look-ups skip it unless they name it"""
+    ahead: timedelta | None = None
+    """how far its verification, or the timestamp that states it, lies in the future; None: they do not"""
 
 
 def retirement_warning(name: ListName, since: datetime | None, now: datetime) -> str:
@@ -64,4 +67,5 @@ def list_status(
         freshness=ages.verdict(snapshot),
         error=error,
         retired=snapshot.manifest.retired.since if snapshot.manifest.retired else None,
+        ahead=signed_ahead(trusted, now, name),
     )

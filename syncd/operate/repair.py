@@ -23,7 +23,8 @@ from syncd.publish.change import ListChange
 from syncd.publish.ledger import CurrentVersion
 from syncd.publish.publication import Proposal, Resign, Start
 from syncd.publish.rotate import Apply
-from syncd.sources.signed_feed import FeedMemory, SignedFeed
+from syncd.sources.feed_memory import FeedMemory
+from syncd.sources.signed_feed import SignedFeed
 from syncd.sources.source import Source
 from syncd.trust.keys import Signers
 from syncd.trust.repository import Repository
@@ -141,7 +142,7 @@ def retrust(publisher: Publisher, source: Source, root: bytes, reason: str, now:
         _forget(folder.work / "trust")  # first: until the pin is moved, the floors in the catalog still apply
         entry = AuditEntry(now, actor, Retrusted(source.name, version, reason))
         memory = FeedMemory.of(publisher.catalog.source(source.name).memory)
-        publisher.catalog.retrust(source.name, memory.retrusted(root, now).as_json(), entry)
+        publisher.catalog.retrust(source.name, memory.retrusted(root).as_json(), entry)
     return version
 
 

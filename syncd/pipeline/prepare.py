@@ -40,7 +40,8 @@ from syncd.pipeline.values import (
     UpToDate,
     Waiting,
 )
-from syncd.sources.signed_feed import FeedMemory, SignedFeed
+from syncd.sources.feed_memory import FeedMemory
+from syncd.sources.signed_feed import SignedFeed
 from syncd.sources.source import Memory, Source
 from syncd.trust.values import TrustedFeed
 

@@ -37,7 +37,7 @@ from syncd.publish.publication import Announce, FeedPublisher, Proposal, Resign,
 from syncd.publish.rotate import online_signers
 from syncd.retention import RetentionLimits
 from syncd.trust.keys import Signers
-from syncd.trust.values import lifetime
+from syncd.trust.values import signed_at
 
 Done = TypeVar("Done")
 
@@ -303,7 +303,7 @@ class Publisher:
 
     def last_signed(self) -> datetime:
         """Return the time at which the feed's timestamp was last signed. Raises `StoreError`."""
-        return load_repository(self.folder.feed).expiries()["timestamp"] - lifetime("timestamp")
+        return signed_at("timestamp", load_repository(self.folder.feed).expiries()["timestamp"])
 
     def served(self, source: str) -> dict[ListName, int]:
         """Return the version of each of a source's lists that readers get now. Raises `StoreError`.

@@ -12,9 +12,10 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from syncd.catalog.records import RETRUSTED, head_name
+from syncd.clock import ACCEPT
 from syncd.errors import StoreError, SyncdError, as_known, kind_of, worst_error
 from syncd.feed import garbage
-from syncd.feed.folder import FeedFolder
+from syncd.feed.folder import TRUST, FeedFolder
 from syncd.feed.snapshot import keeping_maps
 from syncd.fetch import Meter
 from syncd.files import lock
@@ -34,6 +35,8 @@ from syncd.pipeline.relink import relink
 from syncd.pipeline.values import Over, Staged, Update, UpToDate, Waiting
 from syncd.publish import author
 from syncd.sources.source import Source
+from syncd.trust.client import stored_expiries
+from syncd.trust.values import signed_at
 from syncd.units import clock_is_behind
 
 RESIGN_AFTER: Final = timedelta(hours=1)
@@ -81,17 +84,24 @@ def new_sync_id() -> str:
     return uuid.uuid4().hex
 
 
-def sign_if_due(publisher: Publisher, now: datetime, sources: Iterable[SourceAges | None] = ()) -> bool:
+def sign_if_due(
+    publisher: Publisher,
+    now: datetime,
+    sources: Iterable[SourceAges | None] = (),
+    *,
+    confirmed: Callable[[datetime], bool] = lambda _now: False,
+) -> bool:
     """Sign the timestamp if it is an hour old, so that matchers learn when each upstream was last verified.
 
     It is signed more often if lists of ``sources`` would otherwise look older than they may be.
 
     A signature or verification dated in the future was made by a clock that ran ahead, and is corrected at once.
     Returns True if signing was due. Raises `StoreError`, and `RefusedError` if the last signature is so far ahead that
-    the present clock may be wrong: its signature would expire at once.
+    the present clock may be wrong (its signature would expire at once), unless the clock is ``confirmed``.
     """
     last = publisher.last_signed()
-    author.check_timestamp(last, now)
+    if not (clock_is_behind(now - last) and confirmed(now)):
+        author.check_timestamp(last, now, ACCEPT)
     corrected = publisher.catalog.correct_verified(now)
     sign_after = min((RESIGN_AFTER, *(ages.sign_after for ages in sources if ages)))
     due = corrected or clock_is_behind(now - last) or now - last >= sign_after
@@ -145,6 +155,8 @@ class _Sync:
     """each list as it stood when the sync began; only this sync moves its origin"""
     _changed: bool = False
     """true once any list has a new version"""
+    _verified: bool = False
+    """true once the source was verified by the present clock"""
     _moved: set[ListName] = field(default_factory=set)
     """lists whose head or origin this sync moved"""
 
@@ -218,6 +230,7 @@ class _Sync:
                 if isinstance(step, VerifiedSource):
                     self.source.check_trust(step.memory)  # a compromised worker must not change the trusted root
                     catalog.note_verified(name, step.memory, self.clock())
+                    self._verified = True
                     continue
                 self.lists.append(self._list(step, request.of(step.name)))
         if self._changed and garbage.is_due(self.folder, self.clock()):
@@ -281,12 +294,17 @@ class _Sync:
         try:
             if self.dry_run or self._changed:
                 return None
-            if sign_if_due(self.publisher, self.clock(), (self.source.ages,)):
+            if sign_if_due(self.publisher, self.clock(), (self.source.ages,), confirmed=self._is_confirmed):
                 self.publisher.collector.records(self.clock())
         except SyncdError as error:
             self.explain(error)
             return error
         return None
+
+    def _is_confirmed(self, now: datetime) -> bool:
+        """Return True if the source's timestamp, which this sync verified, is valid now and not from the future."""
+        expires = stored_expiries(self.folder.work / TRUST).get("timestamp") if self._verified else None
+        return expires is not None and now < expires and not clock_is_behind(now - signed_at("timestamp", expires))
 
     def _list(self, prepared: Prepared, held: LocalList) -> ListOutcome:
         """Judge and publish one prepared list."""

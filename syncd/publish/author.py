@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+from syncd.clock import ACCEPT_IN_FEED
 from syncd.errors import RefusedError, SyncdError, UsageError, nearest
 from syncd.feed import garbage, layout
 from syncd.feed.folder import FeedFolder
@@ -29,7 +30,7 @@ from syncd.publish.request import MakeBatch, Permit, Published, PublishRequest, 
 from syncd.retention import DEFAULTS, RetentionLimits
 from syncd.trust.keys import Signers
 from syncd.trust.repository import Repository, create
-from syncd.trust.values import lifetime
+from syncd.trust.values import lifetime, signed_at
 from syncd.units import brief, clock_is_behind
 
 ROOT_FILE: Final = "root.json"
@@ -272,29 +273,29 @@ def check_clock(repository: Repository, now: datetime, *roles: str) -> None:
     """
     expires = repository.expiries()
     if not roles:
-        check_timestamp(expires["timestamp"] - lifetime("timestamp"), now)
+        check_timestamp(signed_at("timestamp", expires["timestamp"]), now, ACCEPT_IN_FEED)
         return
-    last = max(expires[role] - lifetime(role) for role in roles)
+    last = max(signed_at(role, expires[role]) for role in roles)
     if clock_is_behind(now - last):
-        raise _runs_backwards(last, now, renewable="timestamp" in roles)
+        raise _runs_backwards(last, now, f"{ACCEPT_IN_FEED}; for an operator's feed: see `syncd status`")
 
 
-def check_timestamp(last: datetime, now: datetime) -> None:
+def check_timestamp(last: datetime, now: datetime, cure: str) -> None:
     """Refuse to sign the timestamp if the clock is far before its ``last`` signature. Raises `RefusedError`.
 
     We cannot know whether the clock was ahead then or is behind now. Up to half the timestamp's lifetime it does not
     matter: the new timestamp is valid for the other half at least, and is signed again once the clock is right.
+    ``cure``: what to do if the clock is right now.
     """
     if last - now > lifetime("timestamp") / 2:
-        raise _runs_backwards(last, now, renewable=True)
+        raise _runs_backwards(last, now, cure)
 
 
-def _runs_backwards(last: datetime, now: datetime, *, renewable: bool) -> RefusedError:
-    renew = "; if it is right, it was ahead when the feed was signed: run `syncd feed renew`" if renewable else ""
+def _runs_backwards(last: datetime, now: datetime, cure: str) -> RefusedError:
     return RefusedError(
         f"the local clock runs backwards: it says {now:%Y-%m-%d %H:%M} UTC, but the feed was last signed at "
         f"{last:%Y-%m-%d %H:%M} UTC",
-        hint=f"correct the clock of this machine{renew}",
+        hint=f"correct the clock of this machine; {cure}",
     )
 
 

@@ -12,6 +12,7 @@ from typing import Final
 
 from securesystemslib.signer import Signer
 
+from syncd.clock import ClockReading, check_accepted
 from syncd.errors import RefusedError, UsageError
 from syncd.feed import layout
 from syncd.feed.folder import FeedFolder
@@ -21,6 +22,7 @@ from syncd.publish import author
 from syncd.publish.publication import Proposal, Resign
 from syncd.trust import keys
 from syncd.trust.keys import Signers
+from syncd.trust.signatures import signatures
 
 Apply = Callable[[str, Resign, datetime], None]
 """Receives the purpose in words, the function that signs, and the time; commits the result."""
@@ -163,15 +165,43 @@ def add_role(
     return Rotated(role, len(signers), threshold)
 
 
-def renew(folder: FeedFolder, apply: Apply, at: KeyFolders, now: datetime) -> Mapping[str, datetime]:
+def renew(
+    folder: FeedFolder, apply: Apply, at: KeyFolders, now: datetime, accepted: datetime | None = None
+) -> Mapping[str, datetime]:
     """Sign root and targets again with the same keys; return the new expiry of every role. Raises as `rotate`.
 
-    Works even if the timestamp was signed by a clock that ran ahead: this is how to replace that timestamp.
+    ``accepted``: the time now, if a clock that was ahead signed the feed; `replaceable` says what it may be.
     """
-    author.check_clock(load_repository(folder), now, *keys.OFFLINE_ROLES)
+    if accepted is None:
+        repository = load_repository(folder)
+        author.check_clock(repository, now, *keys.OFFLINE_ROLES)
+        author.check_clock(repository, now)
+    else:
+        replaceable(folder, accepted, now)
     offline, online = at.offline_signers(), online_signers(folder, at.online)
     apply("renewing root and targets", lambda repository: repository.renew_offline(offline, online, now), now)
     return load_repository(folder).expiries()
+
+
+def replaceable(folder: FeedFolder, accepted: datetime, now: datetime) -> tuple[ClockReading, ...]:
+    """Return the signatures of a feed that lie in the future, which a clock accepted as of ``accepted`` may replace.
+
+    Raises `RefusedError` if there are none, `UsageError` if ``accepted`` is in the future or before the newest
+    signature that is not, `StoreError`.
+    """
+    repository = load_repository(folder)
+    fresh = repository.freshness().items()
+    verified = [ClockReading(f"the verification of {name}", one.verified_at) for name, one in fresh]
+    return check_accepted(accepted, tuple(signatures(repository.expiries())), verified, now)
+
+
+def sign_again(folder: FeedFolder, at: KeyFolders, now: datetime) -> None:
+    """Sign the online roles of a partner's feed again that were signed in the future, and the timestamp.
+
+    Raises `RefusedError`, `StoreError`.
+    """
+    core = author.publisher(folder, online_signers(folder, at.online))
+    core.publish_fixed("signing again", Proposal("resign"), now)
 
 
 def online_signers(

@@ -8,7 +8,7 @@ from typing import Final
 
 from syncd.trust.keys import OFFLINE_ROLES
 from syncd.trust.values import lifetime
-from syncd.units import span, stamp
+from syncd.units import clock_is_behind, span, stamp
 
 _WARN: Final = (timedelta(days=7), timedelta(days=30), timedelta(days=60))
 """Warnings before root and targets expire, which only a person with the offline keys can sign."""
@@ -25,6 +25,8 @@ class Urgency(enum.StrEnum):
     URGENT = "within 7 days"
     OVERDUE = "overdue"
     EXPIRED = "expired"
+    IN_FUTURE = "signed in the future"
+    """`syncd.clock.ClockFault` says what to do about that"""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,8 @@ class Expiry:
         """How soon a person must act."""
         if self.left <= timedelta(0):
             return Urgency.EXPIRED
+        if clock_is_behind(lifetime(self.role) - self.left):
+            return Urgency.IN_FUTURE
         if self.role in OFFLINE_ROLES:
             levels = zip(_WARN, (Urgency.URGENT, Urgency.NEXT, Urgency.SOON), strict=True)
             return next((level for limit, level in levels if self.left <= limit), Urgency.FINE)
@@ -49,7 +53,7 @@ class Expiry:
     @property
     def red(self) -> bool:
         """True if a person must act now."""
-        return self.urgency in {Urgency.URGENT, Urgency.OVERDUE, Urgency.EXPIRED}
+        return self.urgency in {Urgency.URGENT, Urgency.OVERDUE, Urgency.EXPIRED, Urgency.IN_FUTURE}
 
     @property
     def shown(self) -> str:
@@ -58,8 +62,8 @@ class Expiry:
 
     @property
     def warning(self) -> str | None:
-        """The warning and what to do; None if nothing is due."""
-        if self.urgency is Urgency.FINE:
+        """The warning and what to do; None if nothing is due, or the clock is the problem."""
+        if self.urgency in {Urgency.FINE, Urgency.IN_FUTURE}:
             return None
         keys = "the offline keys" if self.role in OFFLINE_ROLES else "the online keys"
         return f"{self.why}: sign it again with {keys}"

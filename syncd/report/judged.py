@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from syncd.catalog.decisions import CanaryNote, HoldRecord
 from syncd.catalog.records import HeadRecord, OriginRecord, SyncFault, SyncRecord, own_name
 from syncd.certificates import CertificateView
+from syncd.clock import ClockFault
 from syncd.format.freshness import AgeVerdict, MaxAge, SourceAges, judge_age, usual_limits
 from syncd.model import ListName
 from syncd.outcomes import CANARY_CURE, Lane, Outcome, reasons_in_words
@@ -217,7 +218,7 @@ class ListView:
         if self.age is None:
             return "never verified in this state: syncs do not run"
         if clock_is_behind(self.age):
-            return f"the local clock is {span(-self.age)} behind the last verification: correct the clock"
+            return f"its last verification is dated {span(-self.age)} in the future, so its age is not known"
         return f"not verified for {span(self.age)}: syncs do not run"
 
     @property
@@ -260,6 +261,8 @@ class Overview:
     faults: tuple[StorageFault, ...] = ()
     """storage failures of a running daemon, which the catalog may not contain"""
     suppressions: SuppressionsView = NO_SUPPRESSIONS
+    clock: ClockFault | None = None
+    """times of the state that lie in the future; None if none does"""
 
     @property
     def waiting(self) -> tuple[SourceView, ...]:

@@ -12,8 +12,10 @@ from syncd.catalog.decisions import HoldState
 from syncd.catalog.folder import StateFolder
 from syncd.catalog.records import LoadedVersion, head_name
 from syncd.certificates import views as certificate_views
+from syncd.clock import clock_fault
 from syncd.feed.signed import load_repository
 from syncd.format.freshness import SourceAges
+from syncd.pipeline.clock import state_readings
 from syncd.report import lagging
 from syncd.report.expiry import expiries
 from syncd.report.judged import ListView, Overview, SourceView
@@ -49,7 +51,8 @@ def read(
         name: replace(_source(folder, catalog, name, intervals.get(name)), ages=(ages or {}).get(name))
         for name in names
     }
-    origins = {head_name(origin.source, origin.list): origin for origin in catalog.origins()}
+    following = catalog.origins()
+    origins = {head_name(origin.source, origin.list): origin for origin in following}
     rows, ended = catalog.head_rows(), catalog.last_hold_ends()
     canaries = catalog.canary_notes()
     holds = [hold for hold in catalog.holds() if hold.state is HoldState.OPEN]
@@ -78,6 +81,7 @@ def read(
         matchers=matchers,
         certificates=certificate_views(certificates, now),
         suppressions=read_suppressions(catalog, now),
+        clock=clock_fault(state_readings(repository.expiries(), catalog.source_states(), following), now),
     )
 
 

@@ -11,6 +11,7 @@ from typing import Final
 from syncd.catalog.decisions import CanaryNote, HoldRecord
 from syncd.catalog.records import SyncFault, SyncRecord
 from syncd.certificates import CertificateView
+from syncd.clock import ClockFault
 from syncd.outcomes import Outcome, cure, joined
 from syncd.report.expiry import Expiry
 from syncd.report.judged import ListView, Overview, SourceFault, SourceView
@@ -19,8 +20,10 @@ from syncd.report.pins import PinView
 from syncd.report.status_types import (
     CanaryStatus,
     CertificateStatus,
+    ClockStatus,
     ExpiringStatus,
     FaultStatus,
+    FutureTimeStatus,
     HoldStatus,
     LaggardStatus,
     ListReport,
@@ -59,6 +62,18 @@ def status_document(overview: Overview) -> StatusDocument:
             for fault in overview.faults
         ),
         suppressions=_suppressions(overview.suppressions, overview.now),
+        clock=_clock(overview.clock),
+    )
+
+
+def _clock(fault: ClockFault | None) -> ClockStatus:
+    if fault is None:
+        return ClockStatus(ahead_seconds=0, times=(), act=None)
+    times = ((reading, int(reading.ahead(fault.now).total_seconds())) for reading in fault.ahead)
+    return ClockStatus(
+        ahead_seconds=int(fault.furthest.total_seconds()),
+        times=tuple(FutureTimeStatus(what=reading.what, at=reading.at, seconds=ahead) for reading, ahead in times),
+        act=f"{fault.why}: {fault.to_do}",
     )
 
 

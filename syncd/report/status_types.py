@@ -138,7 +138,10 @@ class RoleStatus(_Document):
     version: int
     expires: Time
     seconds_left: int
-    state: str = Field(description="ok, within 60 days, within 30 days, within 7 days, overdue, expired")
+    state: str = Field(
+        description="ok, within 60 days, within 30 days, within 7 days, overdue, expired, signed in the future (see "
+        "`clock`)"
+    )
     act: str | None = Field(description="what a person must sign again, and by when; null: nobody has to")
 
 
@@ -213,6 +216,22 @@ class SuppressionsStatus(_Document):
     soonest: tuple[ExpiringStatus, ...] = Field(description="the first 20 of them")
 
 
+class FutureTimeStatus(_Document):
+    """One time of the state that lies in the future."""
+
+    what: str = Field(description="the signature of ROLE, the verification of LIST, the clock floor of source NAME")
+    at: Time
+    seconds: int = Field(description="how far it lies in the future")
+
+
+class ClockStatus(_Document):
+    """Times of the state that lie in the future: a clock was ahead when they were written, or is behind now."""
+
+    ahead_seconds: int = Field(description="how far the furthest lies in the future; 0: none does")
+    times: tuple[FutureTimeStatus, ...] = Field(description="the furthest first")
+    act: str | None = Field(description="why a person must act, and what to do; null: nobody has to")
+
+
 class StatusDocument(_Document):
     """The state of everything."""
 
@@ -227,3 +246,4 @@ class StatusDocument(_Document):
         description="storage failures of the running daemon; empty without a daemon"
     )
     suppressions: SuppressionsStatus
+    clock: ClockStatus

@@ -73,6 +73,7 @@ class Order(BaseModel):
     ended: bool = False
     version: int = 0
     exact: bool = False
+    time: AwareDatetime | None = None
     accepted: str = ""
     """the code that an earlier attempt asked for"""
 

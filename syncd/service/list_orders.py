@@ -12,6 +12,7 @@ from syncd import events
 from syncd.config import Config
 from syncd.event import Emit
 from syncd.model import list_name
+from syncd.operate.clock import accept_clock
 from syncd.operate.collect import cleanup_document, collect
 from syncd.operate.retire import retire
 from syncd.operate.rollback import Rollback, rollback, unpin
@@ -20,9 +21,10 @@ from syncd.service.control import Order, parse_order
 from syncd.service.holds import Holds
 from syncd.service.list_events import emit_ended, emit_opened
 from syncd.service.suppressions import Suppressions
+from syncd.units import stamp
 
 LIST_ORDERS: Final = frozenset(
-    {"release", "discard", "suppress", "unsuppress", "extend", "retire", "rollback", "unpin", "gc"}
+    {"release", "discard", "suppress", "unsuppress", "extend", "retire", "rollback", "unpin", "gc", "clock"}
 )
 
 
@@ -57,10 +59,11 @@ class ListOrders:
                 return {"ended": ended, "end": 0}
             case "retire":
                 return {"retired": self._retire(order, user), "end": 0}
-            case "rollback":
-                return {"pinned": self._roll_back(order, user), "end": 0}
-            case "unpin":
-                return {"pinned": self._unpin(order, user), "end": 0}
+            case "rollback" | "unpin":
+                move = self._roll_back if order.do == "rollback" else self._unpin
+                return {"pinned": move(order, user), "end": 0}
+            case "clock":
+                return {"clock": self._accept_clock(order, user), "end": 0}
             case "gc":
                 return {"collected": self._collect(user, dry_run=order.dry_run), "end": 0}
         return self.suppressions.answer(order, user)
@@ -70,6 +73,13 @@ class ListOrders:
         done = retire(self._publisher, name, sources, actor=user, reason=order.reason, now=self._clock())
         self._emit(events.ListRetired(done.list, done.source, done.version, user, order.reason))
         emit_ended(self._emit, done.ended)
+        self._changed()
+        return done.document()
+
+    def _accept_clock(self, order: Order, user: str) -> dict[str, Any]:
+        now = self._clock()
+        done = accept_clock(self._publisher, order.time or now, reason=order.reason, actor=user, now=now)
+        self._emit(events.ClockAccepted(stamp(done.time), done.sources, user, order.reason))
         self._changed()
         return done.document()
 

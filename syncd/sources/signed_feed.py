@@ -1,16 +1,13 @@
 """The source of a partner that publishes a signed feed."""
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Literal
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
-
-from syncd.errors import RESTORE_CATALOG, ConfigError, RefusedError, StoreError, TrustError
+from syncd.clock import ACCEPT
+from syncd.errors import ConfigError, RefusedError, StoreError, TrustError
 from syncd.feed.folder import FeedFolder
 from syncd.feed.follow import Follower
 from syncd.fetch import Deadline, Endpoint, Meter, open_peer
@@ -18,45 +15,13 @@ from syncd.files import read_bytes
 from syncd.format.caps import DEFAULT_CAPS, Caps
 from syncd.format.freshness import SourceAges
 from syncd.model import ListName
+from syncd.sources.feed_memory import FeedMemory, root_sha256
 from syncd.sources.source import Memory
 from syncd.trust.strict import verify_root
-from syncd.trust.values import Floors
 
 _MAX_ROOT = 1 << 20
 _MAX_TOKEN = 4096
 _ONLY_SERVICES = "only services receive credentials from systemd: run syncd as a service, or configure a file"
-
-
-@dataclass(frozen=True)
-class FeedMemory:
-    """The memory of a signed feed: the lowest versions still accepted, and the SHA-256 of the pinned root they belong
-    to."""
-
-    __pydantic_config__ = ConfigDict(extra="forbid")
-    floors: Floors = field(default_factory=Floors)
-    root_sha256: str | None = None
-    """None: nothing was verified yet"""
-    type: Literal["feed"] = "feed"
-
-    @classmethod
-    def of(cls, memory: Memory) -> "FeedMemory":
-        """Parse a source's memory. Raises `StoreError`."""
-        try:
-            return _MEMORY.validate_python(memory)
-        except ValidationError:
-            raise StoreError("the state of a signed feed in the catalog cannot be read", hint=RESTORE_CATALOG) from None
-
-    def as_json(self) -> Memory:
-        """Return it as JSON."""
-        return _MEMORY.dump_python(self, mode="json")  # type: ignore[no-any-return]  # a dataclass makes an object
-
-    def retrusted(self, root: bytes, now: datetime) -> "FeedMemory":
-        """Return the memory for another pinned root: only the clock's floor is kept, but not beyond ``now``."""
-        clock = self.floors.clock
-        return FeedMemory(Floors(clock=min(clock, now) if clock else None), _sha256(root))
-
-
-_MEMORY: Final = TypeAdapter(FeedMemory)
 
 
 @dataclass(frozen=True)
@@ -105,7 +70,7 @@ class SignedFeed:
                 f"the type of source {self.name} has changed",
                 hint=f"restore its type in the configuration, or give the new source another name than {self.name}",
             )
-        if FeedMemory.of(memory).root_sha256 not in {None, _sha256(self.root_bytes())}:
+        if FeedMemory.of(memory).root_sha256 not in {None, root_sha256(self.root_bytes())}:
             raise RefusedError(
                 f"the trust root configured for source {self.name} has changed",
                 hint="if you received a new root from the partner over a channel that you trust, run "
@@ -122,11 +87,7 @@ class SignedFeed:
         certificates = self.ca, self.client_cert, self.client_key
         endpoint = Endpoint(self.url, token, *certificates, self.proxy, self.redirects)
         with open_peer(endpoint, Deadline(self.deadline), meter=meter) as peer:
-            yield Follower(folder, self.root_bytes(), peer, self.caps)
-
-
-def _sha256(root: bytes) -> str:
-    return hashlib.sha256(root).hexdigest()
+            yield Follower(folder, self.root_bytes(), peer, self.caps, clock_cure=ACCEPT)
 
 
 def _configured(path: Path, limit: int, what: str) -> bytes:

@@ -13,7 +13,7 @@ Additions to ngclient, and why:
 import contextlib
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
@@ -28,6 +28,7 @@ from tuf.api.metadata import Metadata, Root, Signed, Targets, Timestamp
 from tuf.ngclient import Updater, UpdaterConfig
 
 from syncd import files
+from syncd.clock import ACCEPT
 from syncd.errors import (
     EquivocationError,
     ExpiredError,
@@ -51,10 +52,10 @@ from syncd.trust.values import (
     role_of,
     size_limit,
 )
+from syncd.units import clock_is_behind
 
 __all__ = ["Floors", "MetadataPeer", "TrustedFeed", "refresh", "stored_expiries", "verify_offline"]
 
-_CLOCK_TOLERANCE: Final = timedelta(minutes=5)
 _LEFT_OVER: Final = re.compile(r"tmp[a-z0-9_]{8}")
 _NEVER_EXPIRED: Final = datetime.min.replace(tzinfo=UTC)
 """The caller judges expired list roles (`TrustedFeed.expires`): one must not block the lists of the others."""
@@ -71,11 +72,14 @@ _CONFIG: Final = UpdaterConfig(
 )
 
 
-def refresh(folder: Path, root: bytes, peer: MetadataPeer, *, floors: Floors, now: datetime) -> TrustedFeed:
+def refresh(
+    folder: Path, root: bytes, peer: MetadataPeer, *, floors: Floors, now: datetime, clock_cure: str = ACCEPT
+) -> TrustedFeed:
     """Fetch a feed's new metadata, verify it against the pinned ``root``, and keep it in ``folder``.
 
     If nothing changed, this takes two requests: the next root (404) and the timestamp. If a cache may have given an old
-    answer, everything is asked for once more, past caches. Raises
+    answer, everything is asked for once more, past caches. ``clock_cure``: what to do if the clock is right now, and
+    was ahead when the floor was set. Raises
 
     - `TrustError` (`ExpiredError`, `RollbackError`, `EquivocationError`) or `MismatchError`: the metadata is rejected;
     - `StaleMirrorError`: what is served is older than what was verified before, or not all of it is there yet;
@@ -83,7 +87,7 @@ def refresh(folder: Path, root: bytes, peer: MetadataPeer, *, floors: Floors, no
     - `RefusedError` if another process is refreshing, or the local clock runs backwards;
     - `StoreError` if ``folder`` cannot be written.
     """
-    _check_clock(floors, now)
+    _check_clock(floors, now, clock_cure)
     files.make_folder(folder)
     with files.lock(folder / ".lock", "refreshing a feed's metadata"):
         _remove_left_overs(folder)
@@ -113,14 +117,13 @@ def _may_be_cached(error: SyncdError, fetcher: Fetcher) -> bool:
     return isinstance(error, (StaleMirrorError, ExpiredError, RollbackError)) or (unsigned and fetcher.no_newer_root)
 
 
-def _check_clock(floors: Floors, now: datetime) -> None:
+def _check_clock(floors: Floors, now: datetime, cure: str) -> None:
     """Raise `RefusedError` if the clock was set back, which would make expired metadata valid again."""
-    if floors.clock and now < floors.clock - _CLOCK_TOLERANCE:
+    if floors.clock and clock_is_behind(now - floors.clock):
         raise RefusedError(
             f"the local clock runs backwards: it says {now:%Y-%m-%d %H:%M} UTC, "
             f"but the last verification was at {floors.clock:%Y-%m-%d %H:%M} UTC",
-            hint="set the clock of this machine, check that time synchronisation is running, and sync again; if the "
-            'clock is right now and ran ahead before, see "When things were lost or reset" in docs/operations.md',
+            hint=f"correct the clock of this machine, and check that time synchronisation is running; {cure}",
         )
 
 

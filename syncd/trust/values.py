@@ -61,6 +61,11 @@ def lifetime(role: str) -> timedelta:
     return _LIFETIMES.get(role, _LIST_ROLE_LIFETIME)
 
 
+def signed_at(role: str, expires: datetime) -> datetime:
+    """Return when a role's metadata was signed, if its signer gave it the usual lifetime."""
+    return expires - lifetime(role)
+
+
 def size_limit(role: str) -> int:
     """Return the most bytes that a role's metadata may have; clients read no further."""
     return _LIMITS.get(role, TARGETS_LIMIT)

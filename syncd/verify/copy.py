@@ -4,11 +4,13 @@ from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
+from syncd.clock import ACCEPT_IN_COPY, CORRECT
 from syncd.errors import MismatchError, StoreError
 from syncd.feed import layout
 from syncd.matcher.copy import CURRENT, CurrentFile, copy_at, read_current
 from syncd.trust.strict import verify_exactly
 from syncd.trust.values import TrustedFeed
+from syncd.units import clock_is_behind, span
 from syncd.verify.feed import Prover
 from syncd.verify.tally import Progress, Proof, content_stamp, prove_steadily
 
@@ -59,9 +61,10 @@ class _CopyProof:
         current = read_current(folder)
         if current is None:
             raise MismatchError(f"{CURRENT} is missing", hint="pull again: that writes it")
-        if current.updated > self._now:
+        if clock_is_behind(self._now - current.updated):
             raise StoreError(
-                f"{CURRENT} was written in the future", hint="set the clock of this machine, or pull again"
+                f"{CURRENT} was written {span(current.updated - self._now)} in the future",
+                hint=f"{CORRECT}; {ACCEPT_IN_COPY}",
             )
         self._prover.done(CURRENT)
         return current

@@ -376,5 +376,11 @@ GAUGES: Final = (
         ("role",),
         _roles,
     ),
+    StateGauge(
+        "syncd_state_ahead_seconds",
+        "How far the furthest signature, verification or clock floor of the state lies in the future; 0 if none does.",
+        (),
+        lambda state: [((), state.overview.clock.furthest.total_seconds() if state.overview.clock else 0)],
+    ),
 )
 """All gauges of the state, except those of matchers."""

@@ -57,7 +57,7 @@ class PageData:
 
 def tasks(seen: Overview) -> tuple[Task, ...]:
     """Return all tasks, the urgent ones first."""
-    stored = (*_of_faults(seen), *_of_roles(seen.roles), *_of_certificates(seen.certificates))
+    stored = (*_of_clock(seen), *_of_faults(seen), *_of_roles(seen.roles), *_of_certificates(seen.certificates))
     sources = (*_of_lists(seen.lists), *_of_source_faults(seen), *_of_waiting(seen))
     every = (*sources, *stored, *_of_suppressions(seen), *_of_matchers(seen))
     return tuple(sorted(every, key=lambda one: not one.urgent))
@@ -94,7 +94,7 @@ def _to_do(one: ListView) -> str:
 
 def _to_do_without_fault(one: ListView) -> str:
     if _is_clock(one):
-        return "Set the clock of this host; `timedatectl` shows it. Until then the ages shown here are wrong."
+        return "Do what the task on the clock says. Until then the ages shown here are wrong."
     if one.freshness is not AgeVerdict.FRESH:
         return f"Check the daemon's log for errors, and start a sync: `syncd sync {one.source.name}`."
     if one.pin:
@@ -137,6 +137,12 @@ def _of_faults(seen: Overview) -> Iterator[Task]:
         to_do = one.to_do[0].upper() + one.to_do[1:]
         why = f"for {span(seen.now - one.since)}: {one.message}"
         yield Task(True, join(f"Storage: {one.what}"), why, f"{to_do}. {_STAYS}")
+
+
+def _of_clock(seen: Overview) -> Iterator[Task]:
+    if seen.clock:
+        to_do = f"{seen.clock.to_do[0].upper()}{seen.clock.to_do[1:]}. {_STAYS}"
+        yield Task(True, join("Clock"), seen.clock.why, to_do)
 
 
 def _of_roles(roles: Sequence[Expiry]) -> Iterator[Task]:

@@ -1,0 +1,54 @@
+"""The kernel's word on whether this host's clock is synchronised. Reads only."""
+
+import ctypes
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+_UNSYNCHRONISED: Final = 0x0040
+"""STA_UNSYNC of ``<sys/timex.h>``: set at boot, cleared by a time daemon, set again if that is silent for long."""
+_PADDING: Final = 512
+"""Bytes after the fields read here; larger than the rest of ``struct timex`` on any platform."""
+
+
+class _Timex(ctypes.Structure):
+    """The start of ``struct timex``, see adjtimex(2). ``modes`` 0: the call changes nothing."""
+
+    _fields_ = (
+        ("modes", ctypes.c_uint),
+        ("offset", ctypes.c_long),
+        ("freq", ctypes.c_long),
+        ("maxerror", ctypes.c_long),
+        ("esterror", ctypes.c_long),
+        ("status", ctypes.c_int),
+        ("rest", ctypes.c_char * _PADDING),
+    )
+
+
+@dataclass(frozen=True)
+class KernelClock:
+    """The kernel's judgement of the clock."""
+
+    synchronised: bool | None
+    """None: it cannot be read here, for example in a sandbox"""
+    error: timedelta = timedelta(0)
+    """the largest error that the kernel allows for, if the clock is synchronised"""
+
+    @property
+    def words(self) -> str:
+        """The judgement in words."""
+        if self.synchronised is None:
+            return "whether this clock is synchronised is not known: the kernel cannot be asked here"
+        if not self.synchronised:
+            return "the kernel says that this clock is not synchronised"
+        return f"the kernel says that this clock is synchronised, to within {self.error.total_seconds():.3f} s"
+
+
+def kernel_clock() -> KernelClock:
+    """Ask the kernel with adjtimex(2)."""
+    found = _Timex()
+    call = getattr(ctypes.CDLL(None, use_errno=True), "adjtimex", None)
+    if call is None or call(ctypes.byref(found)) < 0:
+        return KernelClock(None)
+    synchronised = not found.status & _UNSYNCHRONISED
+    return KernelClock(synchronised, timedelta(microseconds=found.maxerror) if synchronised else timedelta(0))
