@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from runbook import code_lines, section, with_values
 from syncd.config_file import load
 from systemd_host import PROJECT, Host, boot, lacking
 from world import Clock, World, row, rows
@@ -406,6 +407,43 @@ def test_a_timer_does_the_same_without_the_daemon(host: Host) -> None:
     found = re.search(r"^systemd-run .*\\\n.*$", (PROJECT / "docs" / "install.md").read_text(), re.M)
     assert found
     assert "iwf.images version 5001 published" in host.run("/bin/sh", "-c", found[0]).stdout
+
+
+def test_a_key_that_is_a_credential_is_rotated(host: Host) -> None:
+    """Line by line as docs/install.md has it; the service starts with the new key, and signs with it."""
+    started(host)
+    text = section("Credentials", "install.md")
+    lines = code_lines(text)
+    values = {"OLD": "timestamp.pem", "ROLE": "timestamp", "R": "yearly"}
+    for line in lines[lines.index("systemctl stop syncd") : lines.index("systemctl start syncd") + 1]:
+        host.run("/bin/sh", "-ec", with_values(line, values).replace("sudo -u syncd", "runuser -u syncd --"))
+    assert ask(host, "/readyz")[0] == 200
+    assert sync(host).returncode == 0
+    keys = host.run("find", "/etc/syncd/keys", "/run/rotate", STATE, "-name", "*.pem", check=False).stdout.split()
+    assert sorted(keys) == [f"/etc/syncd/keys/{name}.pem" for name in ("lists", "snapshot", "timestamp-1")]
+    assert host.run("stat", "-c", "%a %U", *keys).stdout.split("\n")[:-1] == ["600 root"] * 3
+
+
+def test_a_lost_state_is_restored(host: Host) -> None:
+    """The first line of the section by root, the others by the daemon's user; what signs gets the credentials."""
+    started(host)
+    file, text = "/media/stick/backup.tar", section("Backup and restore")
+    host.run("syncd", "backup", file, user="syncd")
+    host.run("systemctl", "stop", "syncd")
+    host.run("mv", STATE, "/var/lib/lost")
+    signing = re.search(r"^systemd-run .*\\\n.* (?=syncd recover)", section("Credentials", "install.md"), re.M)
+    assert signing
+    for number, line in enumerate(code_lines(text)):
+        command = with_values(line, {"FILE": file, "N": 9000})
+        if "recover" in line or "sync" in line.split()[1]:
+            host.run("/bin/sh", "-ec", signing[0] + command)
+        else:
+            host.run("/bin/sh", "-ec", command, user="root" if number == 0 else "syncd")
+    host.run("rmdir", f"{STATE}/keys")
+    started(host)
+    assert ask(host, "/readyz")[0] == 200
+    assert sync(host).returncode == 0
+    assert host.run("syncd", "verify", user="syncd").returncode == 0
 
 
 def test_a_matcher_host_follows_a_feed(host: Host) -> None:
