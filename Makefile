@@ -53,8 +53,10 @@ system:
 	  echo "could not: the tests that need them will skip"; \
 	fi
 
-fuzz: $(VENV)/.ready         ## the randomised tests with many more cases: some minutes
-	SYNCD_FUZZ=1 $(BIN)/pytest --numprocesses auto --timeout 900 tests/test_head_and_origin.py tests/test_format_stack.py
+FUZZ_SECONDS ?= 120
+fuzz: $(VENV)/.ready         ## the randomised tests with many more cases, FUZZ_SECONDS for each parser: half an hour
+	SYNCD_FUZZ=1 SYNCD_FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/pytest --numprocesses auto --timeout 900 \
+	  tests/test_head_and_origin.py tests/test_format_stack.py tests/test_fuzz.py
 
 CRASH_SECONDS ?=
 crash: $(VENV)/.ready system ## stop every command at every call that changes a file: hours, or CRASH_SECONDS

@@ -103,6 +103,6 @@ def signing_keys(content: bytes, name: ListName) -> tuple[str, ...]:
         for document in documents:
             if layout.target_name(name) in document["signed"].get("targets", {}):
                 return tuple(sorted(signature["keyid"] for signature in document["signatures"] if signature["sig"]))
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         pass
     return ()

@@ -28,6 +28,7 @@ AUDIT_FIELD: Final = "audit"
 FRESHNESS_FIELD: Final = "lists"
 """The signed field of timestamp.json, beyond those of TUF, that carries each list's `Freshness`."""
 
+_OTHER_VERSIONS: Final = "the copy is damaged or was altered: pull it again"
 _MAX_ROLES: Final = 256
 _TOO_HIGH: Final = 1 << 53
 """The limit of versions in all our documents: JSON readers keep integers below it exact (RFC 8259, section 6)."""
@@ -98,12 +99,14 @@ def verify_offline(read: Read, names: Mapping[str, int], root: bytes) -> Trusted
     `RollbackError` or `MismatchError` if anything was altered or is inconsistent, and `StoreError` if a file is
     missing.
     """
+    if unstated := sorted({"root", "timestamp"} - names.keys()):
+        raise TrustError(f"no version is stated of the {' and '.join(unstated)} metadata", hint=_OTHER_VERSIONS)
     verified = verify(read, root, names["root"], names["timestamp"])
     if dict(names) != verified.versions:
         wrong = sorted(role for role, _ in names.items() ^ verified.versions.items())
         raise TrustError(
             f"the versions stated for {', '.join(dict.fromkeys(wrong))} are not the signed ones",
-            hint="the copy is damaged or was altered: pull it again",
+            hint=_OTHER_VERSIONS,
         )
     return trusted_feed(verified, clock=None)
 

@@ -11,7 +11,7 @@ from tuf.api.exceptions import (
     UnsignedMetadataError,
 )
 from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
-from tuf.api.serialization import DeserializationError
+from tuf.api.serialization import DeserializationError, SerializationError
 
 from syncd.errors import FeedError, MismatchError, RollbackError, TrustError
 from syncd.units import brief
@@ -23,6 +23,7 @@ def parse(kind: type[S], content: bytes, name: str) -> Metadata[S]:
     """Parse metadata of one kind, without checking signatures; raises `TrustError` if ``content`` is anything else."""
     with typed_errors(name):
         metadata: Metadata[S] = Metadata.from_bytes(content)
+        _ = metadata.signed_bytes  # raises if it has a value that cannot be signed, such as a fraction
     if not isinstance(metadata.signed, kind):
         raise TrustError(f"{name} is {metadata.signed.type} metadata, not {kind.type}")
     return metadata
@@ -62,6 +63,12 @@ _TRANSLATIONS: Final[tuple[tuple[type[Exception], type[FeedError], str, str], ..
         TrustError,
         "is not TUF metadata",
         "check the url: a log-in page or a proxy may be answering in the feed's place",
+    ),
+    (
+        SerializationError,
+        TrustError,
+        "holds a value that cannot be signed, such as a fraction",
+        "nobody signed this file as it is: obtain it from the publisher again",
     ),
 )
 
