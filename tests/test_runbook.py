@@ -44,6 +44,7 @@ ALERTS: Final[dict[str, str]] = {
     "SyncdListNotProved": "cures_damage::a_segment_is_damaged_everywhere "
     "cures_damage::the_manifest_in_force_is_damaged",
     "SyncdTimestampNotSigned": "cures_daemon::what_was_not_signed_is_signed_once_the_key_is_back",
+    "SyncdStateAhead": "clock_accept::syncs_go_on_and_ages_count_again",
     "SyncdInternalErrors": "daemon::a_disk_that_is_full_is_told_until_it_is_not",
     "SyncdConfigRefused": "cures_daemon::a_configuration_that_was_refused_is_corrected",
     "SyncdListStale": "cures::a_list_is_late_until_its_source_is_synced",
