@@ -81,12 +81,16 @@ def test_a_segment_is_damaged_everywhere(running: World, *, news: bool) -> None:
     assert "Remove every file that it names" in lost(what)
     (segment, *_) = sorted(running.state.feed.path("v1/iwf.images/segments").iterdir())
     spoil(segment)
+    if news:
+        running.publish(add=[row(40)])
+        failed = syncd("sync")
+        assert failed.code == 4, failed
+        assert "it was damaged or altered on this disk: remove it, then pull or sync again" in failed.err
+        assert "still served: iwf.images version 2" in failed.err
     damaged = named(running.state.root)
     assert {path.relative_to(running.state.root).parts[0] for path in damaged} >= {"feed", "sources"}
     for path in damaged:
         path.unlink(missing_ok=True)
-    if news:
-        running.publish(add=[row(40)])
     assert syncd("sync").code == 0
     verified = syncd("verify")
     assert verified.code == 0, verified
