@@ -1,4 +1,8 @@
-"""Killed at any moment, run twice at once, left behind for a month: nothing is torn, and the next run completes."""
+"""Killed at any moment, run twice at once, left behind for a month: nothing is torn, and the next run completes.
+
+`test_stops.py` stops every command, at every call. Here are the stories that it cannot tell: of a clock that went on in
+the meantime, of readers that have the copy open, and of two processes.
+"""
 
 import json
 import shutil
@@ -101,7 +105,7 @@ def moments(children: Children, what: str, template: Path, tmp_path: Path, runs:
 
 def test_a_sync_killed_at_any_moment(children: Children, with_news: Path, tmp_path: Path) -> None:
     """Readers of the feed find the old list or the new one whole; the next sync completes and signs nothing twice."""
-    for base in moments(children, "sync", with_news, tmp_path, 26):
+    for base in moments(children, "sync", with_news, tmp_path, 10):
         seen = signed(base)
         world = later(base)
         before = world.matcher()
@@ -123,7 +127,7 @@ def test_a_sync_killed_at_any_moment(children: Children, with_news: Path, tmp_pa
 
 def test_a_publication_killed_at_any_moment(children: Children, ripe: Path, tmp_path: Path) -> None:
     """The feed is the old list or the new one whole; publishing the same again completes and signs nothing twice."""
-    for base in moments(children, "publish", ripe, tmp_path, 30):
+    for base in moments(children, "publish", ripe, tmp_path, 10):
         seen = signed(base)
         world = later(base)
         assert world.follow().errors == []
@@ -140,7 +144,7 @@ def test_a_publication_killed_at_any_moment(children: Children, ripe: Path, tmp_
 
 def test_a_pull_killed_at_any_moment(children: Children, with_news: Path, tmp_path: Path) -> None:
     """A copy answers as the old list or the new one, to who has it open and to who opens it; the next pull heals."""
-    for base in moments(children, "pull", with_news, tmp_path, 40):
+    for base in moments(children, "pull", with_news, tmp_path, 14):
         world = later(base)
         before = Matcher.open(world.mirror)
         assert matched(before, world) in {OLD, NEW}
@@ -152,7 +156,7 @@ def test_a_pull_killed_at_any_moment(children: Children, with_news: Path, tmp_pa
 
 def test_a_set_up_killed_at_any_moment(children: Children, ripe: Path, tmp_path: Path) -> None:
     """`syncd init` again finishes it, with the keys made so far, and records it once; then the state can be used."""
-    for base in moments(children, "init", ripe, tmp_path, 30):
+    for base in moments(children, "init", ripe, tmp_path, 10):
         fresh = StateFolder(base / "fresh")
         assert run("init", later(base))["message"] in {"", f"{fresh.root} is already set up"}
         assert run("init", later(base))["message"] == f"{fresh.root} is already set up"
@@ -164,7 +168,7 @@ def test_a_set_up_killed_at_any_moment(children: Children, ripe: Path, tmp_path:
 
 def test_a_new_feed_killed_at_any_moment(children: Children, ripe: Path, tmp_path: Path) -> None:
     """`syncd feed init` again finishes it, with the keys made so far; then a list can be published and followed."""
-    for base in moments(children, "feed init", ripe, tmp_path, 30):
+    for base in moments(children, "feed init", ripe, tmp_path, 10):
         fresh, world = FeedFolder(base / "fresh"), later(base)
         assert run("feed init", world)["message"] in {"", f"{fresh.root} is a feed already"}
         assert run("feed init", world)["message"] == f"{fresh.root} is a feed already"
@@ -195,7 +199,7 @@ def full_of_old(ripe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_removal_of_old_files_killed_at_any_moment(children: Children, full_of_old: Path, tmp_path: Path) -> None:
     """Readers and syncs go on, everything that is kept is proved, and the next removal completes."""
-    for base in moments(children, "gc", full_of_old, tmp_path, 10):
+    for base in moments(children, "gc", full_of_old, tmp_path, 5):
         world = later(base)
         state = prove_state(world.state, None, world.clock(), deep=True, kept=2)
         assert [fault.error.message for fault in state.faults] == []

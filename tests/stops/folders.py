@@ -10,7 +10,8 @@ import os
 import shlex
 import shutil
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -48,13 +49,15 @@ def digest(number: int) -> str:
 
 
 def command(line: str, stdin: str = "") -> Command:
-    """Return a command line without ``syncd``; ``{base}`` in it is the folder, ``{3}`` the digest of a number."""
+    """Return a command line without ``syncd``; ``{base}`` in it is the folder, and ``{now}`` the time."""
     return Command(tuple(shlex.split(line)), stdin)
 
 
 def placed(given: Command, base: Path) -> Command:
-    """Return a command with its folder."""
-    return Command(tuple(word.replace("{base}", str(base)) for word in given.arguments), given.stdin)
+    """Return a command with its folder, and with the time."""
+    now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    words = (word.replace("{base}", str(base)).replace("{now}", now) for word in given.arguments)
+    return replace(given, arguments=tuple(words))
 
 
 @dataclass(frozen=True)
@@ -187,6 +190,7 @@ WITH_OLD_FILES: Final = Folder(
     "with old files", (), Folder("collected", (command("gc"),), WITH_SEVEN), _age_unnamed_files
 )
 WITH_KNOWN_GOOD: Final = Folder("with known-good rows", (command(f"{PUBLISH} --add good.csv"), SYNC), STANDING)
+AHEAD: Final = Folder("signed in the future", (replace(SYNC, hours_ahead=9),), WITH_NEWS)
 LOST: Final = Folder("with lost files", (), STANDING, _lose_published_files)
 LOST_ORIGIN: Final = Folder("with a lost origin", (), WITH_NEWS, _lose_origin)
 CUT_SHORT: Final = Folder("with segments cut short", (), WITH_NEWS, _cut_segments)

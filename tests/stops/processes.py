@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import IntEnum
 from pathlib import Path
 from types import TracebackType
@@ -63,6 +63,8 @@ class Command:
 
     arguments: tuple[str, ...]
     stdin: str = field(default="", repr=False)
+    hours_ahead: float = 0
+    """by which the clock is ahead that the command reads"""
 
     def __str__(self) -> str:
         return " ".join(("syncd", *self.arguments))
@@ -119,7 +121,7 @@ class Processes:
         request = {
             "folder": str(folder),
             "output": str(output),
-            "commands": [{"arguments": command.arguments, "stdin": command.stdin} for command in commands],
+            "commands": [asdict(command) for command in commands],
             "point": {"at": point.at, "how": point.how, "trace": str(trace) if trace else ""} if point else None,
         }
         print(json.dumps(request), file=self._server.stdin, flush=True)
