@@ -14,8 +14,9 @@ import stat
 import time
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from syncd.errors import ConfigError, RefusedError, StoreError
 
@@ -28,8 +29,15 @@ _CHUNK: Final = 1 << 20
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _RESERVE: Final = 64 << 20
 _RESERVED_SHARE: Final = 16
+_OPEN_FILES: Final = Path("/proc/self/fd")
+_NOT_UNNAMED: Final = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT})
+"""Errors of file systems that have no files without a name."""
 _LOCK_POLL: Final = 0.05
 """Seconds between two attempts to take a lock."""
+
+
+class IrregularFileError(OSError):
+    """A pipe, a device or a socket has the name of a file."""
 
 
 class DamagedError(StoreError):
@@ -46,6 +54,8 @@ def storage(path: Path, doing: str) -> Iterator[None]:
 
 
 def _hint(error: OSError) -> str:
+    if isinstance(error, IrregularFileError):
+        return "put the file itself there: pipes, devices and sockets are not read"
     if error.errno in _FULL:
         return "free disk space, then run the command again; it continues from here"
     if error.errno in {errno.EACCES, errno.EPERM}:
@@ -117,6 +127,24 @@ def check_writers(path: Path, owners: Collection[int], subject: str) -> None:
         )
 
 
+def check_private(path: Path) -> None:
+    """Refuse a folder that every user of this machine may write to. Raises `RefusedError`, `StoreError`.
+
+    A missing folder is fine. The group's bits are not checked, as in `check_writers`.
+    """
+    with storage(path, "read the mode of"):
+        try:
+            mode = path.stat().st_mode
+        except FileNotFoundError:
+            return
+    if mode & stat.S_IWOTH:
+        raise RefusedError(
+            f"every user of this machine may write to {path} (mode {stat.S_IMODE(mode):04o}), and so replace what is "
+            "in it",
+            hint=f"check what is in it, then run `chmod o-w {path}`; nothing was changed",
+        )
+
+
 def make_folder(path: Path, mode: int = PRIVATE_FOLDER) -> Path:
     """Create ``path`` and its parents durably, and return it. Existing folders keep their mode."""
     with storage(path, "create folder"):
@@ -174,6 +202,51 @@ def install_bytes(path: Path, content: bytes, mode: int = FEED_FILE, *, durable:
             temporary.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def new_file(path: Path, mode: int) -> Iterator[BinaryIO]:
+    """Yield a stream whose content becomes the new file ``path``, durably, if the block succeeds. Raises `StoreError`.
+
+    Until then it has no name, if the file system can do that, so that a killed process leaves nothing behind.
+    """
+    with storage(path, "write"):
+        descriptor, named = _open_unnamed(path.parent, mode)
+    try:
+        with storage(path, "write"), open(descriptor, "wb") as stream:  # noqa: PTH123 - a descriptor: it has no name
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+            if named is None:
+                _name(stream.fileno(), path)
+            else:
+                os.link(named, path)
+            sync_folder(path.parent)
+    finally:
+        if named is not None:
+            named.unlink(missing_ok=True)
+
+
+def _open_unnamed(folder: Path, mode: int) -> tuple[int, Path | None]:
+    """Open a new file without a name in ``folder``, or under the returned temporary name."""
+    if _OPEN_FILES.exists():
+        try:
+            return os.open(folder, os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC, mode), None
+        except OSError as error:
+            if error.errno not in _NOT_UNNAMED:
+                raise
+    temporary = temporary_path(folder)
+    return os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), temporary
+
+
+def _name(descriptor: int, path: Path) -> None:
+    """Give an open file without a name its name (open(2), O_TMPFILE)."""
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        # With a folder's descriptor Python calls linkat(), which follows the link in /proc; link() does not.
+        os.link(_OPEN_FILES / str(descriptor), path, src_dir_fd=folder, follow_symlinks=True)
+    finally:
+        os.close(folder)
+
+
 def install_file(staged: Path, path: Path, mode: int = FEED_FILE) -> None:
     """Move a finished file to its published name, durably. Both must be on one file system."""
     make_folder(path.parent)
@@ -181,6 +254,14 @@ def install_file(staged: Path, path: Path, mode: int = FEED_FILE) -> None:
         staged.chmod(mode)
         sync_file(staged)
         staged.replace(path)
+        sync_folder(path.parent)
+
+
+def move_aside(path: Path, place: Path) -> None:
+    """Move a damaged file out of the way, durably, on the same file system. Raises `StoreError`."""
+    with storage(path, "move aside"):
+        path.replace(place)
+        sync_folder(place.parent)
         sync_folder(path.parent)
 
 
@@ -245,15 +326,32 @@ def remove_temporaries(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def open_regular(path: Path) -> Iterator[BufferedReader]:
+    """Open a file for reading. Raises `OSError`, also if it is not a regular file: a named pipe may never end."""
+    # Non-blocking: opening a named pipe would wait forever, before we see that it is one.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if not stat.S_ISREG(mode):
+            raise IrregularFileError(errno.EINVAL, "not a regular file")
+        with open(descriptor, "rb", closefd=False) as stream:
+            yield stream
+    finally:
+        os.close(descriptor)
+
+
 def sha256_file(path: Path) -> str:
     """Return the SHA-256 of a file in hex."""
-    with storage(path, "read"), path.open("rb") as stream:
+    with storage(path, "read"), open_regular(path) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def read_bytes(path: Path, limit: int) -> bytes:
     """Read a small file. Raises `StoreError` if it cannot be read or has more than ``limit`` bytes."""
-    with storage(path, "read"), path.open("rb") as stream:
+    with storage(path, "read"), open_regular(path) as stream:
         content = stream.read(limit + 1)
     if len(content) > limit:
         raise StoreError(f"{path} is larger than {limit} bytes", hint="check that this is the right file")

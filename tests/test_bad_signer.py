@@ -27,11 +27,16 @@ from syncd.errors import (
 )
 from syncd.feed import layout
 from syncd.feed.folder import FeedFolder
+from syncd.feed.proof_record import ProofRecord, RecordInMemory
+from syncd.feed.reproof import ProofPass
 from syncd.feed.signed import load_repository
+from syncd.fetch import Endpoint
 from syncd.format import manifest as manifests
 from syncd.format.manifest import EndState, Fold, Manifest, ManifestRef, SegmentRef
 from syncd.format.rows import Rows
 from syncd.format.writer import write_segment
+from syncd.matcher.pull import pull
+from syncd.matcher.reproof import held_versions
 from syncd.model import Algorithm, Counts, ListName
 from syncd.outcomes import Outcome
 from syncd.pipeline import prepare
@@ -62,6 +67,21 @@ def _rotate(world: World, count: int, threshold: int) -> dict[str, bytes]:
 
 def _install(world: World, files: Mapping[str, bytes]) -> None:
     publication.install(world.partner, metadata_files(tuple(files.items())))
+
+
+def test_a_wrong_end_state_is_found_by_the_background_and_refused_by_a_check(standing: World) -> None:
+    """A pull takes the publisher's word for it; a reader recomputes it, later or when it is asked to."""
+    world = standing
+    draft = _draft(world)
+    _sign(world, _with_step(draft, end_state={Algorithm.SHA256: EndState(rows=draft.rows, checksum="0" * 32)}))
+    refused = pull(Endpoint(world.url), world.root.read_bytes(), world.mirror, now=world.clock(), check=lambda _: None)
+    assert [(type(one.error), one.before == one.after) for one in refused.lists] == [(MismatchError, True)]
+    assert world.follow().errors == []
+    records, copy = RecordInMemory(ProofRecord()), FeedFolder(world.mirror)
+    found = list(ProofPass(copy, records, lambda _: None, world.clock).run(lambda: held_versions(copy)))
+    ((fault,),) = found
+    assert (fault.part, type(fault.error)) == ("end state", MismatchError)
+    assert "do not give the signed end state" in fault.message
 
 
 def test_a_rotation_skipped(before: Standing) -> None:

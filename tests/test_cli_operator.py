@@ -391,6 +391,19 @@ def test_another_users_state_is_left_alone(
     )
 
 
+def test_a_state_that_everybody_may_write_to_is_refused(configured: World) -> None:
+    """Anybody could replace its catalog or its keys; the hint is the command that mends it."""
+    root = configured.state.root
+    root.chmod(0o777)
+    ran = syncd("sync")
+    assert (ran.code, ran.err.splitlines()[0]) == (
+        6,
+        f"error: every user of this machine may write to {root} (mode 0777), and so replace what is in it",
+    )
+    root.chmod(0o755)
+    assert syncd("sync").code == 0
+
+
 def test_two_syncs_at_once_are_refused(configured: World) -> None:
     """The second names the first, and what it is doing."""
     from syncd.files import lock

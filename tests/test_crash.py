@@ -162,6 +162,7 @@ def test_a_set_up_killed_at_any_moment(children: Children, ripe: Path, tmp_path:
         assert run("init", later(base))["message"] == f"{fresh.root} is already set up"
         with open_publisher(fresh) as publisher:
             assert [entry.act for entry in publisher.catalog.audit_entries()] == [SetUp(str(fresh.root))]
+            assert not (fresh.feed.work / "first-keys.json").exists()
             publisher.resign(later(base).clock())
             publisher.collector.leftovers(later(base).clock())
 
@@ -184,6 +185,7 @@ def test_a_new_feed_killed_at_any_moment(children: Children, ripe: Path, tmp_pat
         )
         assert pulled.errors == []
         assert temporaries(fresh.root) == []
+        assert not (fresh.work / "first-keys.json").exists()
 
 
 @pytest.fixture(scope="module")

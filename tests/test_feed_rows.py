@@ -6,6 +6,7 @@ import io
 import json
 import os
 import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -720,6 +721,15 @@ def test_what_a_removal_removes(name: str, form: Callable[[list[Row]], str], tmp
         "under": {"md5": ("e9",)},
         "counts": (7, 3, 0),
     }
+
+
+def test_an_exact_removal_takes_only_the_entry_without_an_id(csv_file: Write, scratch: Path) -> None:
+    """Other entries of the digest stay; whether the file has the column makes no difference."""
+    for text in (f"algorithm,digest,entry\nmd5,{MD5},\n", f"algorithm,digest\nmd5,{MD5}\n"):
+        shutil.rmtree(scratch)
+        scratch.mkdir()
+        found = shown(load_removals(csv_file(text), scratch, exact=True))
+        assert (found["exact"], found["digests"]) == ({"md5": [(MD5, "")]}, {})
 
 
 def test_removals_by_entry_need_no_other_column(csv_file: Write, scratch: Path) -> None:

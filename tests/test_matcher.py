@@ -510,6 +510,32 @@ def test_a_pipe_in_a_files_place_blocks_nobody(world: World) -> None:
     assert matcher.lookup("sha256", digest(4)) == [Hit(IMAGES, 1, "e4", "B")]
 
 
+@pytest.mark.parametrize("argument", ["folder", "root"])
+@pytest.mark.parametrize("given", [None, 7, b"/srv/copy"])
+def test_what_is_no_path_is_named(world: World, argument: str, given: Any) -> None:
+    """As when a variable of the environment is not set; without a root, the copy's own is meant."""
+    if (argument, given) == ("root", None):
+        return
+    world.pull()
+    arguments = {"folder": world.mirror, argument: given}
+    with pytest.raises(UsageError, match=f"{argument} must be a path, not {type(given).__name__}"):
+        Matcher.open(**arguments)
+
+
+def test_a_current_json_without_a_timestamp_is_refused(world: World) -> None:
+    """Its checksum is right, and nothing in it says which signatures vouch for the list."""
+    world.pull()
+    path = world.mirror / "current.json"
+    current = json.loads(path.read_bytes())
+    held = {name: {**one, "metadata": {"root": 1}} for name, one in current["lists"].items()}
+    members = {**current, "lists": held}
+    del members["checksum"]
+    path.write_bytes(canonical({**members, "checksum": hashlib.sha256(canonical(members)).hexdigest()}))
+    with pytest.raises(TrustError, match="no version is stated of the timestamp metadata") as caught:
+        opened(world)
+    assert caught.value.hint == "the copy is damaged or was altered: pull it again"
+
+
 def test_what_cannot_be_watched_is_told(world: World) -> None:
     """An address where a `Feed` belongs, and a jitter with which the wait would be none, or go backwards."""
     matcher = opened(world)
@@ -542,7 +568,7 @@ def test_a_segment_damaged_or_lost_after_the_pull_comes_back_with_a_pull(world: 
         path.write_bytes(damaged)
         with pytest.raises(SegmentError) as caught:
             opened(world)
-        assert caught.value.hint.startswith("it was damaged or altered on this disk: remove it, then pull")
+        assert caught.value.hint.startswith("it was damaged or altered on this disk: `syncd pull --check`")
     path.unlink()
     with pytest.raises(StoreError, match=r"segment .* of images is missing from") as missing:
         opened(world)

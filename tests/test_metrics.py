@@ -70,7 +70,7 @@ def make_context(world: World, publisher: Publisher, config: Config, found: list
         checkins=Checkins(catalog),
         pulls=Pulls(catalog),
         news=Announcements("e1"),
-        health=Health(world.state.feed, catalog, found.append),
+        health=Health(world.state, catalog, found.append),
         clock=world.clock,
         emit=found.append,
         overview=lambda: overview.read(world.state, catalog, config.intervals(), world.clock(), ages=config.max_ages()),

@@ -1,9 +1,11 @@
 """Backup and restore, recovery, and a partner that rebuilt its feed."""
 
 import hashlib
+import os
 import shutil
 import tarfile
 from pathlib import Path
+from signal import SIGKILL
 
 import pytest
 
@@ -12,7 +14,7 @@ from syncd.errors import RefusedError, StaleMirrorError, StoreError, TrustError,
 from syncd.feed.offer import is_offered
 from syncd.feed.signed import load_repository
 from syncd.model import Algorithm
-from syncd.operate.backup import BackedUp, backup
+from syncd.operate.backup import BackedUp, backup, remove_left_over
 from syncd.operate.repair import HIGHEST, Recovered, recover, retrust
 from syncd.outcomes import Outcome
 from syncd.publish import author, publication
@@ -78,6 +80,34 @@ def test_a_backup_is_private_whole_and_without_keys(running: World) -> None:
     assert (len(ours), len(theirs)) == (2, 2)
     assert sorted(path.name for path in running.base.iterdir() if path.name.startswith(".tmp")) == []
     assert not list(running.state.root.glob(".tmp*"))
+
+
+def test_a_killed_backup_leaves_nothing_with_lists_behind(running: World) -> None:
+    """Its file never had a name; the next run, or the daemon's start, removes its copy of the catalog."""
+    for clean in (lambda: back_up(running, "next.tar"), lambda: remove_left_over(running.state)):
+        killed_in_a_backup(running)
+        assert [path.name for path in running.base.iterdir() if path.suffix == ".tar" or path.name[0] == "."] == []
+        assert list(running.state.root.glob(".tmp-*"))
+        clean()
+        assert not list(running.state.root.glob(".tmp-*"))
+        (running.base / "next.tar").unlink(missing_ok=True)
+
+
+def killed_in_a_backup(world: World) -> None:
+    """Begin a backup in a process that is killed at its first file."""
+    child = os.fork()
+    if not child:
+        with world.publisher() as publisher:
+            backup(publisher, world.base / "b.tar", world.clock(), progress=lambda *_: os.kill(os.getpid(), SIGKILL))
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -SIGKILL
+
+
+def test_a_backup_goes_where_no_file_is_without_a_name(running: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On some file systems it is written under a temporary name."""
+    monkeypatch.setattr("syncd.files._OPEN_FILES", Path("/nowhere"))
+    assert back_up(running).file.stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in running.base.iterdir() if path.name.startswith(".tmp")] == []
 
 
 def test_a_backup_with_keys_holds_the_online_ones(running: World) -> None:

@@ -676,6 +676,17 @@ def test_endless_metadata_is_cut_off(folder: Path, peer: MetadataPeer, name: str
     assert peer.sent < 2 * limit
 
 
+def test_all_metadata_together_has_a_limit(folder: Path, peer: MetadataPeer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """256 roles of the largest size would fill the memory of whoever follows the feed."""
+    sync(folder.with_name("other"), peer)
+    together = peer.sent
+    monkeypatch.setattr("syncd.trust.fetcher.MOST_METADATA", together - 1)
+    with pytest.raises(TrustError, match=f"the feed's metadata has more than {together - 1} bytes in all"):
+        sync(folder, peer)
+    monkeypatch.setattr("syncd.trust.fetcher.MOST_METADATA", together)
+    assert sync(folder, peer).targets.keys() == {IMAGES}
+
+
 def test_a_signed_length_does_not_lift_the_limit(
     folder: Path, peer: MetadataPeer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

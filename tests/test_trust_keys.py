@@ -101,9 +101,7 @@ def test_only_a_roles_own_files_are_its_keys(tmp_path: Path) -> None:
     }
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"not a key", b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----"]
-)
+@pytest.mark.parametrize("content", [b"not a key", b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----"])
 def test_what_is_no_key_is_named(tmp_path: Path, content: bytes) -> None:
     """A file that is no private key is named, its content is not."""
     path = tmp_path / "lists.pem"
@@ -112,6 +110,35 @@ def test_what_is_no_key_is_named(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(UsageError, match=r"lists\.pem is not an unencrypted private key") as caught:
         load_signer(str(path))
     assert "AAAA" not in str(caught.value)
+
+
+def test_a_folder_of_keys_that_everybody_may_write_to_is_refused(tmp_path: Path) -> None:
+    """Anybody could put a key there, which would sign; the hint is the command that mends it."""
+    generate_key(tmp_path / "lists.pem")
+    tmp_path.chmod(0o777)
+    with pytest.raises(RefusedError, match=r"every user of this machine may write to .* \(mode 0777\)") as caught:
+        load_signers(tmp_path, ["lists"])
+    assert f"run `chmod o-w {tmp_path}`" in caught.value.hint
+
+
+@pytest.mark.parametrize("content", [b"", b"\n"])
+def test_an_empty_key_says_what_became_of_it(tmp_path: Path, content: bytes) -> None:
+    """A write that was cut off leaves such a file: its owner did not choose the wrong one."""
+    path = tmp_path / "lists.pem"
+    path.write_bytes(content)
+    path.chmod(0o600)
+    with pytest.raises(UsageError, match=r"the key file .*lists\.pem is empty") as caught:
+        load_signers(tmp_path, ["lists"])
+    assert "restore it from a backup" in caught.value.hint
+
+
+@pytest.mark.timeout(10)
+def test_a_pipe_in_a_keys_place_is_refused(tmp_path: Path) -> None:
+    """Whoever loads it would otherwise wait for a writer forever."""
+    os.mkfifo(tmp_path / "lists.pem", 0o600)
+    with pytest.raises(StoreError, match=r"cannot read key .*lists\.pem: not a regular file") as caught:
+        load_signers(tmp_path, ["lists"])
+    assert caught.value.hint == "put the file itself there: pipes, devices and sockets are not read"
 
 
 def test_a_missing_key_or_folder_is_told(tmp_path: Path) -> None:

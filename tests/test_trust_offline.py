@@ -10,6 +10,7 @@ from syncd.errors import FeedError, RollbackError, StoreError, TrustError
 from syncd.trust.client import verify_offline
 from syncd.trust.offline import VerifiedMetadata, delegated_roles
 from syncd.trust.parse import translate
+from syncd.trust.strict import verify_root
 
 NAMES = {"root": 2, "timestamp": 3, "snapshot": 2, "targets": 1, "lists": 2}
 
@@ -112,6 +113,24 @@ def test_the_pinned_root_vouches_for_itself(peer: MetadataPeer, stored: dict[str
     altered = peer.root.replace(b"2027-", b"2028-")
     with pytest.raises(TrustError, match="the pinned root is not signed by enough"):
         verify_offline(stored.get, NAMES, altered)
+
+
+@pytest.mark.parametrize("value", ["1.5", "1e3", '"\\ud800"'])
+def test_a_root_with_a_value_that_nobody_can_sign_is_refused(peer: MetadataPeer, value: str) -> None:
+    """TUF's canonical JSON has no fractions and no half characters, so no signature can cover them."""
+    altered = peer.root.replace(b'"version":', f'"x": {value}, "version":'.encode())
+    assert altered != peer.root
+    with pytest.raises(TrustError, match="the root holds a value that cannot be signed") as caught:
+        verify_root(altered)
+    assert caught.value.hint == "nobody signed this file as it is: obtain it from the publisher again"
+
+
+@pytest.mark.parametrize("role", ["root", "timestamp"])
+def test_every_version_must_be_stated(peer: MetadataPeer, stored: dict[str, bytes], role: str) -> None:
+    """A copy that does not say which root or timestamp vouches for it proves nothing."""
+    names = {name: version for name, version in NAMES.items() if name != role}
+    with pytest.raises(TrustError, match=f"no version is stated of the {role} metadata"):
+        verify_offline(stored.get, names, peer.root)
 
 
 def test_another_feeds_copy_is_refused(stored: dict[str, bytes]) -> None:

@@ -108,6 +108,22 @@ def test_one_stream_too_many_is_told_when_to_come_back(standing: World) -> None:
         raise AssertionError("its place was never given away")
 
 
+def test_one_token_leaves_half_of_the_streams_to_the_others(standing: World) -> None:
+    """Refused at its share, with what to do; a matcher with another token is let in; closed streams count no more."""
+    with running(standing, Limits(streams=3)) as web:
+        greedy, other = web.add("greedy"), web.add("other")
+        with stream(web, greedy) as first, stream(web, greedy) as second:
+            first.event(), second.event()
+            refused = httpx.get(f"{web.url}/api/v1/events", headers=greedy)
+            assert (refused.status_code, refused.headers["retry-after"]) == (429, "10")
+            assert refused.json()["error"]["message"] == "this token has too many streams open"
+            with stream(web, other) as reader:
+                assert reader.event()["id"] == "e1-1"
+        web.gone()
+        with stream(web, greedy) as again:
+            assert again.event()["id"] == "e1-1"
+
+
 def test_streams_end_when_the_server_stops(web: Running) -> None:
     """At once: nobody waits for them."""
     with stream(web, web.add("m")) as reader:

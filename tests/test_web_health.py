@@ -39,6 +39,16 @@ def test_what_is_proved_is_ready(standing: World) -> None:
         assert httpx.get(f"{web.url}/healthz").text == "ok\n"
 
 
+@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+def test_a_health_check_by_head_is_answered_as_one_by_get(standing: World, path: str) -> None:
+    """With the same status and headers and no body, as load balancers ask."""
+    with running(standing, EACH_TIME) as web:
+        head, get = httpx.head(f"{web.url}{path}"), httpx.get(f"{web.url}{path}")
+    kept = ("content-type", "content-length", "cache-control")
+    assert (head.status_code, head.content) == (200, b"")
+    assert [head.headers[name] for name in kept] == [get.headers[name] for name in kept]
+
+
 def test_nothing_stored_is_ready(world: World) -> None:
     """There is nothing to be proved before the first sync."""
     with running(world, EACH_TIME) as web:

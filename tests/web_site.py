@@ -143,7 +143,7 @@ def running(
             checkins=checkins,
             pulls=pulls,
             news=news,
-            health=Health(world.state.feed, publisher.catalog, told.append),
+            health=Health(world.state, publisher.catalog, told.append),
             clock=world.clock,
             emit=told.append,
             overview=lambda: overview.read(

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from syncd.errors import RESTORE_CATALOG, StoreError, UsageError
 from syncd.feed.folder import FeedFolder
+from syncd.feed.proof_record import RecordFile
 from syncd.files import storage
 from syncd.model import ListName
 
@@ -50,6 +51,11 @@ class StateFolder:
     def history(self) -> Path:
         """The folder of the private history."""
         return self.root / "history"
+
+    @property
+    def proof_record(self) -> RecordFile:
+        """When the files of the published feed were last proved again, and what was found."""
+        return RecordFile(self.feed.work / "proof.json")
 
     def source(self, name: str) -> FeedFolder:
         """Return the folder with the origins of one source."""

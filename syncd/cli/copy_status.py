@@ -1,10 +1,11 @@
 """``syncd status DIR``: the lists of a pulled copy, their ages and limits. Needs no daemon and no network."""
 
 from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from syncd.cli.output import note, print_json, say, show_table
+from syncd.cli.output import note, print_json, say, show_error, show_table, utc_now
 from syncd.cli.probe import ProbeLevel, ProbeResult, unknown
 from syncd.cli.pulled import age_warning, clock_warning, lists_document, open_copy, warn_of_age
 from syncd.errors import as_known
@@ -14,6 +15,8 @@ from syncd.units import ago, count, span
 
 _LEVELS: Final = {AgeVerdict.WARN: ProbeLevel.WARNING, AgeVerdict.STALE: ProbeLevel.CRITICAL}
 _WORDS: Final = {AgeVerdict.FRESH: "fresh", AgeVerdict.WARN: "late", AgeVerdict.STALE: "stale"}
+_PROVED_WITHIN: Final = timedelta(days=8)
+"""Age of the last proof of all files from which it is a warning: a week, for a timer with ``--check``, and a day."""
 _COLUMNS: Final = ("list", "version#", "rows#", "verified~", "state", "late after~", "stale after~")
 
 
@@ -27,9 +30,18 @@ def show_copy(folder: Path, *, as_json: bool) -> None:
     if statuses:
         red = frozenset(number for number, one in enumerate(statuses) if one.freshness is AgeVerdict.STALE)
         show_table(_COLUMNS, [_row(one) for one in statuses], red)
+        _show_proof(statuses)
     else:
         note("the copy has no list yet")
     warn_of_age(matcher, folder)
+
+
+def _show_proof(statuses: Sequence[ListStatus]) -> None:
+    """Say when the files were last proved again, and which of them are damaged."""
+    proved_at = statuses[0].proved_at
+    say("its files were " + (f"all proved {ago(utc_now() - proved_at)}" if proved_at else "not proved since the pull"))
+    for damage in (one.damage for one in statuses if one.damage):
+        show_error(damage)
 
 
 def _row(one: ListStatus) -> tuple[str, ...]:
@@ -45,20 +57,20 @@ def probe_copy(folder: Path) -> int:
     """Print one line about a copy like a monitoring plugin; return the exit code."""
     try:
         statuses = open_copy(folder).status()
-        result = judge_copy(statuses, clock_warning(statuses, folder))
+        result = judge_copy(statuses, utc_now(), clock_warning(statuses, folder))
     except Exception as error:  # noqa: BLE001 - exit codes 1 and 2 have meanings of their own here, whatever happens
         result = unknown(as_known(error))
     say(result.line)
     return result.code
 
 
-def judge_copy(statuses: Sequence[ListStatus], clock: str = "") -> ProbeResult:
+def judge_copy(statuses: Sequence[ListStatus], now: datetime, clock: str = "") -> ProbeResult:
     """Judge the lists of a copy by the worst fault, and name all faults, worst first. Pure.
 
     ``clock``: the warning about times in the future.
     """
     about_clock = [(ProbeLevel.CRITICAL, clock)] if clock else []
-    faults = sorted((*about_clock, *_faults(statuses)), key=lambda fault: -fault[0])
+    faults = sorted((*about_clock, *_faults(statuses, now)), key=lambda fault: -fault[0])
     aged = [(one, one.age) for one in statuses if one.age is not None and one.freshness is not None]
     data = " ".join(
         f"'{one.list}'={int(age.total_seconds())}s;{one.max_age.warn};{one.max_age.critical}" for one, age in aged
@@ -73,7 +85,13 @@ def judge_copy(statuses: Sequence[ListStatus], clock: str = "") -> ProbeResult:
     return ProbeResult(ProbeLevel.OK, f"{count(len(aged), 'list')}, the oldest verified {span(oldest)} ago", data)
 
 
-def _faults(statuses: Sequence[ListStatus]) -> Iterator[tuple[ProbeLevel, str]]:
+def _faults(statuses: Sequence[ListStatus], now: datetime) -> Iterator[tuple[ProbeLevel, str]]:
+    for one in statuses:
+        if one.damage:
+            yield ProbeLevel.CRITICAL, one.damage.message
+    for proved_at in {one.proved_at for one in statuses if one.proved_at}:
+        if now - proved_at > _PROVED_WITHIN:
+            yield ProbeLevel.WARNING, f"its files were last proved {ago(now - proved_at)}; run `syncd pull --check`"
     for one in statuses:
         if one.freshness in _LEVELS and (warning := age_warning(one)):
             yield _LEVELS[one.freshness], warning

@@ -70,6 +70,9 @@ def publish(
     ] = None,
     add: Annotated[Path | None, typer.Option(metavar="FILE", help="Rows to add or to relabel.")] = None,
     remove: Annotated[Path | None, typer.Option(metavar="FILE", help="Rows to remove.")] = None,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="A row to remove without an entry removes only the one without an id.")
+    ] = False,
     new: Annotated[bool, typer.Option("--new", help="Create one more list; refused if it already exists.")] = False,
     skip_bad: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Skip bad rows, and write them with reasons to FILE.")
@@ -103,10 +106,11 @@ def publish(
     Files are CSV with a header, or JSON, with the columns algorithm,digest,entry,label. Only algorithm and digest are
     required. One digest a line and the output of md5sum need --algorithm; other columns need --map or --profile. Files
     may be compressed (gz, xz, zip); FILE.sha256 beside a file is checked, FILE.sig by the key in --signer. A row to
-    remove may give only the entry, or only the digest to remove all its entries. --full is compared with the published
-    version, so that followers fetch only the difference; if nothing differs, nothing is published. A bad row stops the
-    command, which names file, line and column, unless --skip-bad is given. To add a list to a feed that already has
-    one, give --new: a typing error in a name then creates no list.
+    remove may give only the entry, or only the digest to remove all its entries; with --exact, a row without an entry
+    removes only the entry without an id. --full is compared with the published version, so that followers fetch only
+    the difference; if nothing differs, nothing is published. A bad row stops the command, which names file, line and
+    column, unless --skip-bad is given. To add a list to a feed that already has one, give --new: a typing error in a
+    name then creates no list.
 
     A change that is larger than usual is not published: the command shows its counts and a code, and ends with exit
     code 3. The same command with --accept CODE publishes exactly those rows. Changes count together with those of the
@@ -130,7 +134,7 @@ def publish(
     """
     limits = chosen_limits(max_removed, max_added)
     folder = FeedFolder(feed)
-    files = ListFiles(full, add, remove, skip_bad, chosen(profile, columns, delimiter, algorithm, signer))
+    files = ListFiles(full, add, remove, skip_bad, chosen(profile, columns, delimiter, algorithm, signer), exact)
     author.keep_apart(feed, *filter(None, [skip_bad]))
     listed = list_name(name)
     refuse_operators(feed, _OPERATORS)

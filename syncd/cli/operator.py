@@ -17,7 +17,7 @@ import typer
 from syncd.cli.output import utc_now
 from syncd.config_file import load
 from syncd.errors import RefusedError, SyncdError
-from syncd.files import lock
+from syncd.files import check_private, lock
 from syncd.service.client import ask, error_of
 from syncd.settings import credentials
 from syncd.users import is_of_another, owner_name, this_user
@@ -49,10 +49,14 @@ def actor() -> str:
 
 
 def check_owner(folder: Path) -> None:
-    """Refuse a folder of another user, for root too: files of ours in it would lock the owner's next sync out."""
+    """Refuse a folder of another user, for root too, and one that every user may write to.
+
+    Files of ours in another's folder would lock the owner's next sync out.
+    """
     if is_of_another(folder):
         owner = owner_name(folder)
         raise RefusedError(f"{folder} belongs to {owner}", hint=f"run this command as {owner}; nothing was changed")
+    check_private(folder)
 
 
 def state_folder(config: Any) -> "StateFolder":

@@ -7,12 +7,12 @@ data): ``SYNCD OK - text | 'label'=value;warn;crit``.
 import enum
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from syncd.cli.operator import Document
 from syncd.errors import SyncdError
-from syncd.units import count, span
+from syncd.units import ago, count, span
 
 
 class ProbeLevel(enum.IntEnum):
@@ -50,6 +50,8 @@ _URGENT: Final = frozenset({"within 7 days", "overdue", "expired"})
 """States of metadata that need a person now."""
 
 
+_PROVED_WITHIN: Final = timedelta(days=3)
+"""Age of the last proof of all files from which it is a warning; the daemon proves them once a day."""
 _NAMED: Final = 5
 """Expiring suppressions named one by one."""
 
@@ -103,6 +105,7 @@ def _faults(document: Document) -> Iterator[tuple[ProbeLevel, str]]:
             yield ProbeLevel.CRITICAL, certificate["act"]
     yield from _of_clock(document)
     yield from _of_suppressions(document)
+    yield from _of_files(document)
     storage = document.get("storage_faults", ())
     yield from ((ProbeLevel.CRITICAL, f"{fault['what']}: {fault['message']}") for fault in storage)
 
@@ -111,6 +114,15 @@ def _of_clock(document: Document) -> Iterator[tuple[ProbeLevel, str]]:
     act = document.get("clock", {"act": None})["act"]
     if act:
         yield ProbeLevel.CRITICAL, act
+
+
+def _of_files(document: Document) -> Iterator[tuple[ProbeLevel, str]]:
+    files = document.get("files", {"proved_at": None, "faults": ()})
+    yield from ((ProbeLevel.CRITICAL, fault["message"]) for fault in files["faults"])
+    if files["proved_at"] is not None:
+        age = datetime.fromisoformat(document["at"]) - datetime.fromisoformat(files["proved_at"])
+        if age > _PROVED_WITHIN:
+            yield ProbeLevel.WARNING, f"the files were last proved {ago(age)}: check that the daemon is running"
 
 
 def _of_suppressions(document: Document) -> Iterator[tuple[ProbeLevel, str]]:

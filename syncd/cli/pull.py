@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import queue
 import signal
 import threading
 from collections.abc import Callable, Sequence
@@ -22,6 +23,7 @@ from syncd.matcher.clock import signed_ahead
 from syncd.matcher.news import REFUSALS, NewsStream
 from syncd.matcher.pull import ListPull, PullResult
 from syncd.matcher.pull import pull as pull_copy
+from syncd.matcher.reproof import BackgroundProof
 from syncd.matcher.status import retirement_warning
 from syncd.matcher.threads import WakeSignal
 from syncd.matcher.watch import PullAttempt, follow
@@ -61,19 +63,24 @@ def pull(
         str | None,
         typer.Option(metavar="TIME", help="The time now, with its zone: the last pull was made by a clock ahead."),
     ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Read every byte of the copy first, and fetch damaged files again.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> int:
     """Bring a copy of a feed up to date, and verify it.
 
     Signatures, thresholds, manifests and segments are verified before one rename makes the new version current: readers
     of DIR see either the whole new version or the previous one. Files that are already present are not fetched again,
-    and segments among them are only checked for their length: `syncd verify DIR` reads every byte. If a list fails, it
-    stays at its version and the others are updated.
+    and segments among them are only checked for their length. With --check every segment is read and every end state
+    recomputed, and what was damaged on this disk is fetched again before a list is reported as up to date. If a list
+    fails, it stays at its version and the others are updated.
 
     With --watch it runs until SIGTERM or SIGINT, and prints a line for each change and each error. If the URL is that
     of a syncd daemon (it ends in /feed/), it follows the daemon's events, pulls as soon as a version is published, and
     reports the loaded versions to the operator. Otherwise, or while events are unavailable, it polls at the interval,
-    varied by up to a fifth; while the feed is unreachable, it waits longer after each attempt.
+    varied by up to a fifth; while the feed is unreachable, it waits longer after each attempt. Once a day it reads the
+    whole copy again, slowly, and fetches what was damaged; `syncd status DIR` shows when.
 
     If the clock of this host was ahead at the last pull, every later pull is refused until that time. Once the clock is
     right, --accept-clock with the time now takes its place as the clock's floor; the floors of versions stay. TIME may
@@ -121,10 +128,13 @@ def pull(
                 deadline=seconds,
                 progress=lambda done, total: report("fetch", done, total),
                 accept_clock=accepted,
+                check=_CheckProgress(report) if check else None,
             )
 
     if watch:
-        return _watch(pull_once, endpoint, names, pause, instance, as_json=as_json)
+        if check:
+            raise UsageError("--check and --watch exclude each other", hint="--watch checks the copy once a day itself")
+        return _watch(pull_once, endpoint, names, pause, instance, folder, as_json=as_json)
     pulled = pull_once()
     if warning := feed_clock_warning(_ahead(pulled)):
         note(warning)
@@ -157,17 +167,35 @@ def _ahead(pulled: PullResult) -> timedelta | None:
     return signed_ahead(pulled.trusted, utc_now()) if pulled.trusted else None
 
 
+class _CheckProgress:
+    """Reports the progress of a check, whose whole size is not known."""
+
+    def __init__(self, report: Callable[[str, int, int], None]) -> None:
+        self._report, self._done = report, 0
+
+    def __call__(self, size: int) -> None:
+        self._done += size
+        self._report("check", self._done, 0)
+
+
 def _watch(
     pull_once: Callable[[], PullResult],
     endpoint: Endpoint,
     names: Sequence[ListName],
     interval: float,
     instance: str | None,
+    folder: Path,
     *,
     as_json: bool,
 ) -> int:
     name = checked_instance(instance) if instance else host_instance()
     wake_signal, stop, api = WakeSignal(), threading.Event(), endpoint.api
+    found: queue.SimpleQueue[SyncdError] = queue.SimpleQueue()
+
+    def note_faults(errors: Sequence[SyncdError]) -> None:
+        for error in errors:
+            found.put(error)
+        wake_signal.set()
 
     def end(*_: object) -> None:
         stop.set()
@@ -176,6 +204,7 @@ def _watch(
     before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         with contextlib.ExitStack() as open_:
+            open_.enter_context(contextlib.closing(BackgroundProof(folder, utc_now, note_faults)))
             follow(
                 pull_once,
                 interval=interval,
@@ -185,6 +214,7 @@ def _watch(
                 news=open_.enter_context(contextlib.closing(NewsStream(api, wake_signal.set))) if api else None,
                 check_in=open_.enter_context(contextlib.closing(CheckIn(api, name))) if api else None,
                 on_stream=lambda error: _show_stream(error, interval),
+                found=found,
                 wait=wake_signal.wait,
             )
     finally:

@@ -10,6 +10,7 @@ import typer
 from syncd.cli import arguments
 from syncd.cli.output import note, say, utc_now
 from syncd.clock import ACCEPT_IN_COPY, CORRECT, ClockReading, in_future
+from syncd.errors import error_document
 from syncd.format.freshness import AgeVerdict, limit_in_words
 from syncd.matcher import ListStatus, Matcher
 from syncd.matcher.copy import copy_at, read_current
@@ -115,6 +116,8 @@ def lists_document(statuses: Iterable[ListStatus]) -> list[dict[str, Any]]:
             "expired": list(status.expired),
             "retired": stamp(status.retired) if status.retired else None,
             "ahead_seconds": int(status.ahead.total_seconds()) if status.ahead else 0,
+            "proved_at": stamp(status.proved_at) if status.proved_at else None,
+            "damage": error_document(status.damage) if status.damage else None,
         }
         for status in statuses
     ]

@@ -100,6 +100,7 @@ def _show(document: Document) -> None:
     if in_force:
         say(f"{count(in_force, 'suppression')} in force: `syncd suppressions`")
     _note_faults(document)
+    _show_files(document, now)
     for fault in document.get("storage_faults", ()):
         lasts = span(now - _time(fault["since"]))
         note(f"{fault['what']}: {fault['message']} (for {lasts}): {fault['to_do']}")
@@ -124,6 +125,14 @@ def _note_faults(document: Document) -> None:
     if suppressions["expiring"] > _NAMED:
         more = count(suppressions["expiring"] - _NAMED, "suppression")
         note(f"and {more} more that expire within three days: see `syncd suppressions`")
+
+
+def _show_files(document: Document, now: datetime) -> None:
+    files = document.get("files", {"proved_at": None, "faults": ()})  # an older daemon does not report them
+    if files["proved_at"] is not None:
+        say(f"all files proved {ago(now - _time(files['proved_at']))}")
+    for fault in files["faults"]:
+        note(f"{fault['message']}: {fault['to_do']}")
 
 
 def _note_laggards(matchers: Sequence[Document]) -> None:

@@ -13,7 +13,7 @@ from typing import Final
 
 from syncd.errors import MismatchError, RefusedError, StoreError
 from syncd.feed import layout
-from syncd.files import DamagedError, is_full, lock, make_folder, storage
+from syncd.files import DamagedError, install_file, is_full, lock, make_folder, storage
 from syncd.format import manifest as manifests
 from syncd.format.manifest import Manifest, SegmentRef
 from syncd.model import ListName
@@ -37,6 +37,8 @@ class FeedFolder:
         self.staging = self.work / "staging"
         self.scratch_folder = self.work / "scratch"
         self.downloads = self.work / "download"
+        self.distrusted: set[str] = set()
+        """paths of files that are damaged although they have the right length: they count as missing"""
 
     def __repr__(self) -> str:
         return f"FeedFolder({self.root})"
@@ -81,8 +83,14 @@ class FeedFolder:
         return self.path(layout.segment_path(name, ref.sha256))
 
     def missing(self, name: ListName, refs: Iterable[SegmentRef]) -> list[SegmentRef]:
-        """Return those of ``refs`` that are not here in full length."""
-        return [ref for ref in refs if self.store.length(layout.segment_path(name, ref.sha256)) != ref.length]
+        """Return those of ``refs`` that are not here in full length, or are distrusted."""
+        paths = ((ref, layout.segment_path(name, ref.sha256)) for ref in refs)
+        return [ref for ref, path in paths if path in self.distrusted or self.store.length(path) != ref.length]
+
+    def install_segment(self, name: ListName, ref: SegmentRef, proved: Path) -> None:
+        """Move a segment that was just proved to its place, durably; it replaces a distrusted file."""
+        install_file(proved, self.segment_path(name, ref))
+        self.distrusted.discard(layout.segment_path(name, ref.sha256))
 
     def make_staging(self) -> Path:
         """Return the private staging folder, empty. Call with the lock held."""

@@ -19,7 +19,7 @@ from syncd.feed import layout
 from syncd.feed.folder import TRUST, FeedFolder
 from syncd.feed.proof import SignedManifest, prove_manifest, target_of
 from syncd.fetch import Download, Peer, Progress, download_all
-from syncd.files import FreeSpace, install_file, make_folder, sha256_file, storage
+from syncd.files import FreeSpace, make_folder, sha256_file, storage
 from syncd.format.caps import DEFAULT_CAPS, Caps
 from syncd.format.manifest import Manifest, SegmentRef
 from syncd.format.segment import RowProgress, Segment, ignore_progress
@@ -106,7 +106,7 @@ class Follower:
         if made != ref:
             path.unlink(missing_ok=True)
             return False
-        install_file(path, self._folder.segment_path(name, ref))
+        self._folder.install_segment(name, ref, path)
         return True
 
     def fetch(
@@ -134,7 +134,7 @@ class Follower:
             for ref in missing:
                 staged = staging / ref.sha256
                 Segment.check_all_but_hash(staged, ref, self._caps, checked)
-                install_file(staged, self._folder.segment_path(name, ref))
+                self._folder.install_segment(name, ref, staged)
 
 
 def _check_room(staging: Path, jobs: Sequence[Download]) -> None:

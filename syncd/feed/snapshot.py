@@ -9,7 +9,6 @@ from typing import Final
 from weakref import WeakValueDictionary
 
 from syncd.feed.folder import FeedFolder
-from syncd.format.arrow import check_length
 from syncd.format.manifest import Manifest, ManifestRef, SegmentRef
 from syncd.format.segment import Segment
 from syncd.format.stack import Stack
@@ -48,10 +47,8 @@ def keeping_maps() -> Iterator[None]:
 def open_segment(path: Path, ref: SegmentRef) -> Segment:
     """Map a segment, or share it if it is mapped already. Raises `StoreError`, `SegmentError`."""
     held = _open.get((path, ref))
-    if held is not None:
-        check_length(path, ref)  # the file may have been lost since
-    else:
-        held = _open.setdefault((path, ref), Segment.open(path, ref))
+    if held is None or not held.maps_current_file():  # it may have been lost or repaired since
+        held = _open[path, ref] = Segment.open(path, ref)
     getattr(_kept, "segments", []).append(held)
     return held
 

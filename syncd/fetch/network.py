@@ -21,6 +21,7 @@ import httpx
 
 from syncd.errors import UsageError
 from syncd.fetch.endpoint import Deadline, Endpoint
+from syncd.files import open_regular
 
 READ: Final = 1 << 20
 """Bytes to read from a socket at once. httpcore reads 64 KiB; its parser takes more, and then a download of 500 MB runs
@@ -237,7 +238,7 @@ def _tls_context(files: _Files, _: tuple[tuple[int, int, int] | None, ...]) -> s
     with _readable_pem("the certificate authority", ca):
         context = ssl.create_default_context(cafile=ca)
     if client_cert is not None:
-        with _readable_pem("the client certificate", client_cert):
+        with _readable_pem("the client key", client_key), _readable_pem("the client certificate", client_cert):
             # The empty password keeps OpenSSL from asking for one on the terminal.
             context.load_cert_chain(client_cert, client_key, password="")
     return context
@@ -246,6 +247,9 @@ def _tls_context(files: _Files, _: tuple[tuple[int, int, int] | None, ...]) -> s
 @contextlib.contextmanager
 def _readable_pem(what: str, path: Path | None) -> Iterator[None]:
     try:
+        if path is not None:
+            with open_regular(path):  # OpenSSL would wait for a pipe forever
+                pass
         yield
     except (ssl.SSLError, ValueError):
         raise UsageError(

@@ -5,15 +5,16 @@ Reading copies and proves nothing. With ``prove``, everything that pyarrow does 
 
 import contextlib
 import mmap
+import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import numpy as np
 import pyarrow as pa
 
 from syncd.errors import SegmentError, SegmentFault
-from syncd.files import DamagedError, storage
+from syncd.files import DamagedError, open_regular, storage
 from syncd.format import container
 from syncd.format.caps import Caps
 from syncd.format.manifest import FORMAT, SegmentRef
@@ -27,6 +28,9 @@ KEY_KIND: Final = b"syncd.kind"
 LOST: Final = "pull or sync again, or restore it from a backup or a mirror"
 """The hint for a segment that is missing on this disk."""
 _FIRST_MESSAGE: Final = 8
+
+FileId = tuple[int, int]
+"""Device and inode: a file that replaces another has its path, and never its inode while that is mapped."""
 
 
 def schema(algorithm: Algorithm, kind: str, width: int | None = None) -> Any:
@@ -50,29 +54,40 @@ def check_size(path: Path, ref: SegmentRef, caps: Caps) -> None:
     check_length(path, ref)
 
 
-def check_length(path: Path, ref: SegmentRef) -> None:
-    """Raise `SegmentError` if the file has another length, `StoreError` if it cannot be read."""
+def check_length(path: Path, ref: SegmentRef) -> FileId:
+    """Return which file it is. Raises `SegmentError` if it has another length, `StoreError` if it cannot be read."""
     with storage(path, "open segment"):
         try:
-            size = path.stat().st_size
+            status = path.stat()
         except FileNotFoundError:
-            raise DamagedError(f"segment {path.name} is missing", hint=LOST) from None
+            raise _missing(path) from None
+    _compare_length(path, status.st_size, ref)
+    return status.st_dev, status.st_ino
+
+
+def _missing(path: Path) -> DamagedError:
+    return DamagedError(f"segment {path.name} is missing", hint=LOST)
+
+
+def _compare_length(path: Path, size: int, ref: SegmentRef) -> None:
     if size != ref.length:
         fault = SegmentFault.TRUNCATED if size < ref.length else SegmentFault.TRAILING_BYTES
         raise SegmentError(path, fault, f"{count(size, 'byte')}; the manifest says {ref.length}")
 
 
-def read_batch(path: Path, ref: SegmentRef, *, prove: bool = False) -> tuple[mmap.mmap, Any]:
-    """Return the map and its record batch. Raises the `SegmentError` that names the fault, and `StoreError`."""
-    mapped = _map(path)
+def read_batch(path: Path, ref: SegmentRef, *, prove: bool = False) -> tuple[mmap.mmap, Any, FileId]:
+    """Return the map, its record batch, and the file that is mapped.
+
+    Raises the `SegmentError` that names the fault, and `StoreError`.
+    """
+    mapped, file = _map(path, ref)
     buffer = pa.py_buffer(mapped)
     content = memoryview(buffer)
     if bytes(content[: len(MAGIC)]) != MAGIC:
         raise SegmentError(path, SegmentFault.NOT_ARROW, "does not start like an Arrow IPC file")
     if bytes(content[-len(MAGIC) :]) != MAGIC:
         raise SegmentError(path, SegmentFault.TRUNCATED, "does not end like an Arrow IPC file")
-    if prove:
-        container.check(path, buffer)
+    container.check(path, buffer)  # reads only the messages' headers
     with _arrow_errors(path):
         reader = pa.ipc.open_file(buffer)
         if prove and not reader.schema.equals(pa.ipc.read_schema(buffer.slice(_FIRST_MESSAGE)), check_metadata=True):
@@ -90,17 +105,28 @@ def read_batch(path: Path, ref: SegmentRef, *, prove: bool = False) -> tuple[mma
         raise SegmentError(path, SegmentFault.ROW_COUNT, "no rows")
     if prove:
         _check_values(path, batch)
-    return mapped, batch
+    return mapped, batch, file
 
 
-def _map(path: Path) -> mmap.mmap:
-    with storage(path, "map"), path.open("rb") as stream:
+def _map(path: Path, ref: SegmentRef) -> tuple[mmap.mmap, FileId]:
+    with storage(path, "map"), _opened(path) as stream:
+        status = os.fstat(stream.fileno())
+        _compare_length(path, status.st_size, ref)  # reading beyond the end would kill the process
         try:
-            mapped = mmap.mmap(stream.fileno(), 0, prot=mmap.PROT_READ)
+            mapped = mmap.mmap(stream.fileno(), ref.length, prot=mmap.PROT_READ)
         except ValueError:
             raise SegmentError(path, SegmentFault.TRUNCATED, "an empty file") from None
         mapped.madvise(mmap.MADV_RANDOM)  # look-ups touch single pages: reading ahead costs more than it saves
-    return mapped
+    return mapped, (status.st_dev, status.st_ino)
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    try:
+        with open_regular(path) as stream:
+            yield stream
+    except FileNotFoundError:
+        raise _missing(path) from None
 
 
 @contextlib.contextmanager

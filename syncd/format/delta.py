@@ -32,9 +32,12 @@ def difference(old: Stack, new: Stack, read: RowProgress = ignore_progress) -> R
     return merged.take(sort_order(merged))
 
 
-def whole_state(stack: Stack) -> tuple[EndState, Counts]:
-    """Compute the end state of a stack from its rows, and the counts of a first version. Reads the whole list."""
-    totals = stack.totals()
+def whole_state(stack: Stack, read: RowProgress = ignore_progress) -> tuple[EndState, Counts]:
+    """Compute the end state of a stack from its rows, and the counts of a first version. Reads the whole list.
+
+    ``read`` reports progress over the rows of the base.
+    """
+    totals = stack.totals(read)
     return state_of(totals), Counts(added=totals.rows)
 
 

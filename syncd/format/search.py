@@ -275,6 +275,7 @@ class RowSearch(DigestSearch):
         last = high.copy()
         while len(open_ := np.flatnonzero(low < high)):  # bisect the rows of one digest by entry
             middle = (low[open_] + high[open_]) // 2
+            self._check_inside(middle)
             before = less_entries(self._entries.take(pa.array(middle)), entries.take(pa.array(open_)))
             low[open_[before]] = middle[before] + 1
             high[open_[~before]] = middle[~before]
@@ -284,4 +285,19 @@ class RowSearch(DigestSearch):
         return low, found
 
     def _same(self, rows: Index, entries: Entries, index: Index) -> Mask:
+        self._check_inside(rows)
         return equal_entries(Gather(rows).entries(self._entries), Gather(index).entries(entries))
+
+    def _check_inside(self, rows: Index) -> None:
+        """Raise IndexError if an entry at ``rows`` is not inside the column: Arrow follows any damaged offset."""
+        offsets, content = self._parts
+        start, stop = offsets[rows], offsets[rows + 1]
+        if len(rows) and not (start.min() >= 0 and (start <= stop).all() and stop.max() <= content):
+            raise IndexError
+
+    @lazy
+    def _parts(self) -> tuple[NDArray[np.int64], int]:
+        """The offsets of the entries, and the number of bytes that they lie in."""
+        _, offsets, content = self._entries.buffers()
+        first = self._entries.offset
+        return np.frombuffer(offsets, np.int64)[first : first + len(self._entries) + 1], content.size if content else 0

@@ -4,6 +4,7 @@
 """
 
 import mmap
+import struct
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from syncd.errors import SegmentError, SegmentFault
 from syncd.files import sha256_file
-from syncd.format.arrow import LOST, check_length, check_size, read_batch
+from syncd.format.arrow import LOST, FileId, check_length, check_size, read_batch
 from syncd.format.caps import DEFAULT_CAPS, Caps
 from syncd.format.checksum import entry_bytes
 from syncd.format.gather import Gather
@@ -27,11 +28,17 @@ from syncd.format.rows import Digests, Entries, Index, Mask, Rows, repeats
 from syncd.format.search import RowSearch
 from syncd.model import MAX_ENTRY_BYTES, MAX_LABEL_BYTES, Algorithm
 
-DAMAGED_SINCE: Final = f"it was damaged or altered on this disk: remove it, then {LOST}"
+DAMAGED_SINCE: Final = (
+    "it was damaged or altered on this disk: `syncd pull --check` replaces it in a copy; elsewhere remove it, then "
+    + LOST
+)
+DAMAGE: Final = (ArithmeticError, LookupError, ValueError, struct.error)
+"""What Python, numpy and Arrow raise when they read columns that were damaged after they were proved."""
+_LONGEST: Final = MAX_ENTRY_BYTES
 _CHUNK: Final = 1 << 20
 
 Lookup = Callable[[bytes], list[tuple[str, str]]]
-"""Returns the (entry, label) pairs that support a digest."""
+"""Returns the (entry, label) pairs that support a digest. Raises `SegmentError` if it meets damage."""
 
 RowProgress = Callable[[int], None]
 """Called during long work with the number of rows done since the last call."""
@@ -45,7 +52,8 @@ def ignore_progress(rows: int) -> None:
 class Segment:
     """One mapped segment. Its columns are views of the file, neither parsed nor copied."""
 
-    def __init__(self, path: Path, ref: SegmentRef, mapped: mmap.mmap, batch: Any) -> None:
+    def __init__(self, path: Path, ref: SegmentRef, mapped: mmap.mmap, batch: Any, file: FileId) -> None:
+        self._file = file
         self.path, self.ref, self._mapped, self._batch = path, ref, mapped, batch
         self.width: int = batch.column(0).type.byte_width
         """bytes of one digest"""
@@ -79,8 +87,12 @@ class Segment:
 
     @lazy
     def labels(self) -> tuple[str, ...]:
-        """The label dictionary, sorted."""
-        return tuple(self._dictionary.to_pylist())
+        """The label dictionary, sorted. Raises `SegmentError` if it was damaged."""
+        try:
+            self._dictionary.validate(full=True)  # or pyarrow would follow a damaged offset out of the file
+            return tuple(self._dictionary.to_pylist())
+        except DAMAGE:
+            raise damaged(self.path) from None
 
     @lazy
     def named(self) -> frozenset[bytes]:
@@ -92,8 +104,7 @@ class Segment:
     def open(cls, path: Path, ref: SegmentRef) -> Self:
         """Map a segment whose hash was proved when it was installed. Raises `StoreError` and `SegmentError`."""
         try:
-            check_length(path, ref)
-            return cls(path, ref, *read_batch(path, ref))
+            return cls._of(path, ref)
         except SegmentError as error:
             error.hint = DAMAGED_SINCE  # it was sound when it was installed: the publisher is not to blame
             raise
@@ -116,9 +127,28 @@ class Segment:
         progress. Raises as `check`.
         """
         check_size(path, ref, caps)
-        segment = cls(path, ref, *read_batch(path, ref, prove=True))
+        segment = cls._of(path, ref, prove=True)
         segment._check_rows(caps, checked)
         return segment
+
+    @classmethod
+    def _of(cls, path: Path, ref: SegmentRef, *, prove: bool = False) -> Self:
+        mapped, batch, file = read_batch(path, ref, prove=prove)
+        try:
+            return cls(path, ref, mapped, batch, file)
+        except (TypeError, *DAMAGE):
+            raise SegmentError(path, SegmentFault.NOT_ARROW, "its columns do not fit its rows") from None
+
+    def maps_current_file(self) -> bool:
+        """Return False if its path has another file now, as after a repair, or a file of another length.
+
+        Raises `StoreError` and `SegmentError` as `open` does.
+        """
+        return check_length(self.path, self.ref) == self._file
+
+    def release_pages(self) -> None:
+        """Give the pages read so far back to the system, which keeps them in its cache while there is room."""
+        self._mapped.madvise(mmap.MADV_DONTNEED)
 
     def rows(self, start: int = 0, stop: int | None = None) -> Rows:
         """Return rows ``start`` to ``stop`` as views of the file."""
@@ -149,8 +179,11 @@ class Segment:
 
     def row_range(self, digest: bytes) -> tuple[int, int]:
         """Return the rows [start, stop) of one digest; an empty range if it is not in the segment."""
-        row = self._guess(digest)
-        return (row, row + 1) if row >= 0 else (0, 0) if row == ABSENT else self._bisect(digest)
+        try:
+            row = self._guess(digest)
+            return (row, row + 1) if row >= 0 else (0, 0) if row == ABSENT else self._bisect(digest)
+        except DAMAGE:
+            raise damaged(self.path) from None
 
     @lazy
     def entries_of(self) -> Lookup:
@@ -159,14 +192,20 @@ class Segment:
         It is a single closure for speed, as in `make_guess`. It does not refer to the segment, which refers to it.
         """
         guess, bisect, mapped, at = self._guess, self._bisect, self._mapped, self._entries_at
-        offsets, codes, labels = self._entry_offsets, self._label_codes, self.labels
+        offsets, codes, labels, path, longest = self._entry_offsets, self._label_codes, self.labels, self.path, _LONGEST
 
         def entries_of(digest: bytes) -> list[tuple[str, str]]:
-            row = guess(digest)
-            if row >= 0:  # most hits: as below, without a range
-                return [(mapped[at + offsets[row] : at + offsets[row + 1]].decode(), labels[codes[row]])]
-            rows = () if row == ABSENT else range(*bisect(digest))
-            return [(mapped[at + offsets[row] : at + offsets[row + 1]].decode(), labels[codes[row]]) for row in rows]
+            found = []
+            try:
+                row = guess(digest)
+                for place in (row,) if row >= 0 else () if row == ABSENT else range(*bisect(digest)):
+                    start, stop = offsets[place], offsets[place + 1]
+                    if not 0 <= stop - start <= longest:  # a damaged offset could ask for the whole file
+                        raise damaged(path)
+                    found.append((mapped[at + start : at + stop].decode(), labels[codes[place]]))
+            except DAMAGE:
+                raise damaged(path) from None
+            return found
 
         return entries_of
 
@@ -187,16 +226,44 @@ class Segment:
     def entry_and_label(self, row: int) -> tuple[str, str]:
         """Return the entry and label of one row."""
         at, offsets = self._entries_at, self._entry_offsets
-        entry = self._mapped[at + offsets[row] : at + offsets[row + 1]].decode()
-        return entry, self.labels[self._label_codes[row]]
+        try:
+            start, stop = offsets[row], offsets[row + 1]
+            if not 0 <= stop - start <= _LONGEST:
+                raise damaged(self.path)
+            return self._mapped[at + start : at + stop].decode(), self.labels[self._label_codes[row]]
+        except DAMAGE:
+            raise damaged(self.path) from None
+
+    def holds(self, digests: Digests) -> Mask:
+        """Return True for each digest that has a row."""
+        try:
+            return self.search.find(digests)[1]
+        except DAMAGE:
+            raise damaged(self.path) from None
 
     def ranges(self, digests: Digests) -> tuple[Index, Index]:
         """Return for each digest the rows [start, stop) that hold it. O(k log n)."""
-        return self.search.ranges(digests)
+        try:
+            return self.search.ranges(digests)
+        except DAMAGE:
+            raise damaged(self.path) from None
 
     def positions(self, digests: Digests, entries: Entries) -> tuple[Index, Mask]:
         """Return for each (digest, entry) the first row not before it, and True if that row is it. O(k log n)."""
-        return self.search.positions(digests, entries)
+        try:
+            return self.search.positions(digests, entries)
+        except DAMAGE:
+            raise damaged(self.path) from None
+
+    def check_entries(self) -> None:
+        """Prove that every entry lies in the file and is UTF-8: Arrow follows a damaged offset anywhere.
+
+        Reads the whole column, so it is meant for deltas. Raises `SegmentError`.
+        """
+        try:
+            self.entries.validate(full=True)
+        except DAMAGE:
+            raise damaged(self.path) from None
 
     def _check_rows(self, caps: Caps, checked: RowProgress) -> None:
         if len(self._dictionary) > caps.labels:
@@ -272,6 +339,13 @@ class Segment:
                 raise SegmentError(
                     self.path, SegmentFault.SCHEMA, "a removal has a label other than ''", int(labelled[0])
                 )
+
+
+def damaged(path: Path) -> SegmentError:
+    """Return the error for a segment that was proved once and cannot be read as it was."""
+    error = SegmentError(path, SegmentFault.HASH, "a look-up met damage in it")
+    error.hint = DAMAGED_SINCE
+    return error
 
 
 def _no_guess(digest: bytes) -> int:  # noqa: ARG001 - the signature of `Guess`

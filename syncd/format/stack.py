@@ -104,7 +104,7 @@ class Stack:
 
     def contains(self, digests: Digests) -> Mask:
         """The batch look-up: return True for each digest that an entry in force supports. Shape (n,) in and out."""
-        present = np.zeros(len(digests), bool) if self.base is None else self.base.search.find(digests)[1]
+        present = np.zeros(len(digests), bool) if self.base is None else self.base.holds(digests)
         if self.deltas:
             search, supported = self._changed
             position, changed = search.find(digests)
@@ -294,6 +294,8 @@ def merge_deltas(algorithm: Algorithm, deltas: Sequence[Segment]) -> Rows:
     """Merge deltas, oldest first, into one: applying it equals applying them in order."""
     if not deltas:
         return Rows.empty(algorithm)
+    for segment in deltas:
+        segment.check_entries()
     rows = concatenate([segment.rows() for segment in reversed(deltas)])
     if len(deltas) == 1:
         return rows

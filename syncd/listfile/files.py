@@ -30,6 +30,8 @@ class ListFiles:
 
     profile: Profile = field(default_factory=Profile)
     """the places of the values, if the files do not name their columns as syncd does"""
+    exact: bool = False
+    """a row to remove without an entry removes the entry without an id only, not every entry of its digest"""
 
     def __post_init__(self) -> None:
         if [self.full, self.add, self.remove].count(Path("-")) > 1:
@@ -72,7 +74,12 @@ class ListFiles:
         if self.remove is not None:
             both = self.add is not None
             named = load_removals(
-                self.remove, _folder(scratch, "remove"), skip_bad=self.skip_bad, append=both, profile=self.profile
+                self.remove,
+                _folder(scratch, "remove"),
+                skip_bad=self.skip_bad,
+                append=both,
+                profile=self.profile,
+                exact=self.exact,
             )
             skipped, read = changes.skipped + named.skipped, changes.read + named.read
             changes = Changes(changes.add, named.removals, skipped, read)

@@ -113,11 +113,13 @@ def load_removals(
     append: bool = False,
     progress: Progress | None = None,
     profile: Profile = _PLAIN,
+    exact: bool = False,
 ) -> LoadedRemovals:
     """Read rows to remove. A row removes, if it has:
 
     - ``algorithm``, ``digest`` and ``entry``: that one entry;
-    - ``algorithm`` and ``digest``: all entries of the digest. *An empty entry counts as absent*, in CSV and in NDJSON;
+    - ``algorithm`` and ``digest``: all entries of the digest. *An empty entry counts as absent*, in CSV and in NDJSON.
+      If ``exact``, only the entry without an id;
     - ``entry`` without ``digest``: that entry, under ``algorithm`` if given, otherwise under every algorithm.
 
     ``label`` is ignored. A digest that may not be added may be removed. ``append``: ``skip_bad`` keeps its present
@@ -131,7 +133,7 @@ def load_removals(
             sorter.add(part[1], decoded)
             entries.add(part[1], decoded)
         segments = sorter.write(source, bad)
-    return _removals(segments, entries, sorter.duplicates + entries.duplicates, bad)
+    return _removals(segments, entries, sorter.duplicates + entries.duplicates, bad, exact=exact)
 
 
 @contextlib.contextmanager
@@ -191,9 +193,9 @@ class _EntriesAlone:
 
 
 def _removals(
-    segments: Mapping[Algorithm, Segment], entries: _EntriesAlone, duplicates: int, bad: BadRows
+    segments: Mapping[Algorithm, Segment], entries: _EntriesAlone, duplicates: int, bad: BadRows, *, exact: bool
 ) -> LoadedRemovals:
-    split = {algorithm: _split(segment.rows()) for algorithm, segment in segments.items()}
+    split = {algorithm: _split(segment.rows(), exact=exact) for algorithm, segment in segments.items()}
     under = {algorithm: entries.of(algorithm) for algorithm in KNOWN_ALGORITHMS}
     return LoadedRemovals(
         removals=Removals(
@@ -209,8 +211,8 @@ def _removals(
     )
 
 
-def _split(rows: Rows) -> tuple[Rows, Digests]:
-    """Return rows that each remove one entry, and the digests of rows without an entry."""
-    whole = np.diff(entry_bytes(rows.entries)[0]) == 0
-    exact = rows.take(~whole) if whole.any() else rows
-    return exact.as_removals(), rows.digests[whole]
+def _split(rows: Rows, *, exact: bool) -> tuple[Rows, Digests]:
+    """Return rows that each remove one entry, and the digests of rows without an entry; if ``exact``, none of these."""
+    whole = (np.diff(entry_bytes(rows.entries)[0]) == 0) & (not exact)
+    single = rows.take(~whole) if whole.any() else rows
+    return single.as_removals(), rows.digests[whole]

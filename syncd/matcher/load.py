@@ -2,7 +2,7 @@
 
 import os
 import pwd
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -173,7 +173,7 @@ class _Loader:
 
     def snapshot(self, name: ListName, held: HeldList) -> Snapshot:
         known = self._before.get(name)
-        if known and known.sha256 == held.manifest:
+        if known and known.sha256 == held.manifest and not any(map(_was_replaced, _segments(known))):
             return known
         signed = prove_manifest(self.feed(held.metadata), name, self._copy.manifest_bytes(name, held.manifest))
         _check_not_older(signed.manifest, signed.sha256, known)
@@ -196,15 +196,26 @@ class _Loader:
                 )
 
     def _stacks(self, name: ListName, manifest: Manifest, known: Snapshot | None) -> dict[Algorithm, Stack]:
-        mapped = {
-            segment.ref: segment for stack in (known.stacks if known else {}).values() for segment in stack.segments
-        }
+        mapped = {segment.ref: segment for segment in _segments(known) if not _was_replaced(segment)}
         segments: dict[Algorithm, list[Segment]] = {}
         for ref in manifest.stack:
             segments.setdefault(ref.algorithm, []).append(
                 mapped.get(ref) or Segment.open(self._copy.segment_path(name, ref), ref)
             )
         return {algorithm: Stack(algorithm, found) for algorithm, found in segments.items()}
+
+
+def _segments(snapshot: Snapshot | None) -> Iterator[Segment]:
+    for stack in snapshot.stacks.values() if snapshot else ():
+        yield from stack.segments
+
+
+def _was_replaced(segment: Segment) -> bool:
+    """Return True if another file has its path now: a repair replaced it. The map of a lost file is kept."""
+    try:
+        return not segment.maps_current_file()
+    except SyncdError:
+        return False
 
 
 def _check_no_list_lost(current: CurrentFile, before: Generation | None) -> None:

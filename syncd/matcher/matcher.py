@@ -25,6 +25,7 @@ import numpy as np
 
 from syncd.errors import StoreError, SyncdError, UsageError
 from syncd.feed.folder import MAX_METADATA_BYTES, FeedFolder
+from syncd.feed.proof_record import ProofRecord
 from syncd.fetch.backoff import JITTER
 from syncd.files import read_bytes
 from syncd.format.rows import Mask
@@ -34,6 +35,7 @@ from syncd.matcher.digests import as_digests, has_width, misuse, not_held, prepa
 from syncd.matcher.feed import Feed
 from syncd.matcher.first_pull import ensure_copy
 from syncd.matcher.load import Generation, load, stamp_of
+from syncd.matcher.reproof import record_of
 from syncd.matcher.status import ListStatus, list_status
 from syncd.matcher.threads import Wait, can_wait
 from syncd.matcher.watcher import FeedWatcher, FolderWatcher, ReloadStep, WatchedFeed, Watcher
@@ -100,10 +102,11 @@ class Matcher:
             raise UsageError(
                 "stale is neither 'serve' nor 'refuse'", hint="give one of the two; the default is 'serve'"
             )
-        given = None if root is None else _given_root(Path(root))
+        place = _path(folder, "folder")
+        given = None if root is None else _given_root(_path(root, "root"))
         if feed is not None:
-            ensure_copy(Path(folder), given, feed, clock)
-        copy = copy_at(Path(folder))
+            ensure_copy(place, given, feed, clock)
+        copy = copy_at(place)
         trusted_root = _root_of(copy) if given is None else given
         ages = ListAges(clock, timer)
         guard = StaleGuard(ages) if stale == "refuse" else None
@@ -166,13 +169,23 @@ class Matcher:
     def status(self) -> list[ListStatus]:
         """Return version, age, limits and verdict of each list, and the error that prevents loading a newer generation.
 
+        Also when the files of the copy were last proved again, and the damage that was found in a list since.
         Needs neither a daemon nor the network: all of it is in the signed metadata of the copy.
         """
         generation, now, error = self._generation, self._clock(), self._last_error
         snapshots = generation.snapshots.items()
+        proof = self._proof()
         return [
-            list_status(snapshot, generation.vouching[name], self._ages, now, error) for name, snapshot in snapshots
+            list_status(snapshot, generation.vouching[name], self._ages, now, error, proof)
+            for name, snapshot in snapshots
         ]
+
+    def _proof(self) -> ProofRecord:
+        """Return when the files of the copy were last proved again, and what was found; nothing if it is unreadable."""
+        try:
+            return self._watcher.proof.record() if self._watcher else record_of(self._folder).read()
+        except StoreError:
+            return ProofRecord()
 
     @property
     def versions(self) -> dict[ListName, int]:
@@ -227,7 +240,10 @@ class Matcher:
         """Check for a new generation every ``interval`` seconds, varied by ``jitter``, and load it.
 
         A check costs one `stat` on this host. A generation that cannot be loaded is tried again, less and less often,
-        while the old one is used. ``on_change`` and ``on_error`` are called in the watching thread; `close` ends it.
+        while the old one is used. ``on_change`` and ``on_error`` are called in watching threads; `close` ends them.
+
+        Once a day the files of the copy are proved again, slowly, by one process of the host. Damage goes to
+        ``on_error``; a pull fetches the damaged files again, and their new maps are then loaded.
 
         Without ``feed``, another process pulls. With it, this process pulls: it follows the feed's events, or polls a
         feed without events, pulls into the folder (one process of a host at a time), reloads at once, and reports its
@@ -244,7 +260,7 @@ class Matcher:
         self.close()
         reload = ReloadStep(self, interval, jitter, on_change, on_error)
         if feed is None:
-            self._start_watcher = lambda: FolderWatcher(reload, wait)
+            self._start_watcher = lambda: FolderWatcher(reload, self._folder.root, self._clock, wait)
         else:
             source = WatchedFeed(feed, feed.endpoint(), self._root, self._folder.root, self._clock)
             self._start_watcher = lambda: FeedWatcher(reload, source)
@@ -290,6 +306,15 @@ def _check_out() -> None:
 
 
 atexit.register(_check_out)
+
+
+def _path(given: str | Path, argument: str) -> Path:
+    try:
+        return Path(given)
+    except TypeError:
+        raise UsageError(
+            f"{argument} must be a path, not {type(given).__name__}", hint="give it as text or as a pathlib.Path"
+        ) from None
 
 
 def _root_of(copy: FeedFolder) -> bytes:

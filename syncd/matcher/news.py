@@ -15,7 +15,7 @@ from syncd.fetch.endpoint import Deadline, Endpoint
 from syncd.fetch.event_stream import ServerSentEvent
 from syncd.fetch.peer import CutShortError, UnreachableError
 from syncd.matcher.pace import Pacer, Random
-from syncd.matcher.threads import Conversation, Poller, Wait
+from syncd.matcher.threads import Conversation, Poller, Wait, drain
 from syncd.model import LIST_NAME, ListName
 
 PUBLISHED: Final = "published"
@@ -66,12 +66,7 @@ class NewsStream(Conversation):
             if on_stream:
                 on_stream(error)
         pacer.stream_changed(self.following, now)
-        versions: dict[ListName, int] = {}
-        with contextlib.suppress(queue.Empty):
-            while True:
-                name, version = self._published.get_nowait()
-                versions[name] = version
-        pacer.announced(versions, now)
+        pacer.announced(dict(drain(self._published)), now)
 
     def _interrupt(self) -> None:
         self._deadline.end()

@@ -50,6 +50,11 @@ class Pacer:
         if not self._failures and any(self._held.get(name, 0) < versions[name] for name in self._relevant(versions)):
             self.due = min(self.due, now)
 
+    def hasten(self, now: float) -> None:
+        """Make the next pull due now, unless the peer is in trouble."""
+        if not self._failures:
+            self.due = min(self.due, now)
+
     def stream_changed(self, following: bool, now: float) -> None:
         """Note that the event stream is open, or that it is not."""
         if following == self._following:

@@ -1,7 +1,7 @@
 """Pulling: verify everything, install it, then make it current in one rename."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -23,6 +23,8 @@ from syncd.feed import garbage, layout
 from syncd.feed.folder import FeedFolder
 from syncd.feed.follow import Follower
 from syncd.feed.proof import SignedManifest, check_fresh, prove_manifest, target_of
+from syncd.feed.proof_record import FoundFault, ProofRecord
+from syncd.feed.reproof import Breathe, prove_end_state
 from syncd.fetch import Deadline, Endpoint, open_peer
 from syncd.files import install_bytes, lock
 from syncd.format.caps import DEFAULT_CAPS, Caps
@@ -42,6 +44,7 @@ from syncd.matcher.copy import (
     read_current,
     write_current,
 )
+from syncd.matcher.reproof import distrust_damaged, forget_repaired, prove_now, record_of
 from syncd.model import ListName
 from syncd.trust.values import Floors, TrustedFeed
 
@@ -101,8 +104,12 @@ def pull(
     caps: Caps = DEFAULT_CAPS,
     progress: Progress | None = None,
     accept_clock: datetime | None = None,
+    check: Breathe | None = None,
 ) -> PullResult:
     """Bring the copy in ``folder`` up to date with the feed at ``endpoint``, trusted by ``root``.
+
+    ``check``: prove every segment and end state of the copy first, and the end state of a new version before it is made
+    current; called after each piece. Damaged segments are fetched again, also those that an earlier proof recorded.
 
     ``lists``: the lists to hold; if empty, all lists of the feed. A list with a fault stays at its version while the
     others are updated (`PullResult.errors`). If ``current.json`` was lost, a fault in a list of the copy is raised,
@@ -117,7 +124,18 @@ def pull(
     with _stating_what_is_served(copy):
         check_target(copy)
         with lock(copy.lock, "a pull"):
-            job = _PullJob(copy, root, tuple(lists), now, caps, progress, accept_clock=accept_clock)
+            if check is not None:
+                prove_now(copy, check, lambda: now)
+            job = _PullJob(
+                copy,
+                root,
+                tuple(lists),
+                now,
+                caps=caps,
+                progress=progress,
+                accept_clock=accept_clock,
+                check=check,
+            )
             return job.run(endpoint, Deadline(deadline))
 
 
@@ -158,8 +176,10 @@ class _PullJob:
     caps: Caps = DEFAULT_CAPS
     progress: Progress | None = None
     accept_clock: datetime | None = None
+    check: Breathe | None = None
 
     def run(self, endpoint: Endpoint, deadline: Deadline) -> PullResult:
+        known = distrust_damaged(self.copy)
         with open_peer(endpoint, deadline) as peer:
             check_root(self.copy, self.root)
             follower = Follower(self.copy, self.root, peer, self.caps, clock_cure=ACCEPT_IN_COPY)
@@ -167,7 +187,17 @@ class _PullJob:
             before = clock = current.updated if current else None
             if self.accept_clock is not None:
                 clock = accepted_clock(self.copy, current, self.accept_clock, self.now)
-            pulled = _Pull(self.copy, self.root, follower, current, clock, self.progress).run(self.lists, self.now)
+            steps = _Pull(
+                self.copy,
+                self.root,
+                follower,
+                current,
+                clock=clock,
+                progress=self.progress,
+                known=known,
+                check=self.check,
+            )
+            pulled = steps.run(self.lists, self.now)
             return replace(pulled, clock_was=before) if self.accept_clock else pulled
 
 
@@ -203,6 +233,9 @@ class _Pull:
     clock: datetime | None
     """the earliest time that our clock may show, less the tolerance"""
     progress: Progress | None
+    known: Sequence[FoundFault] = ()
+    """faults that a proof had recorded when the pull began"""
+    check: Breathe | None = None
     gained: int = 0
 
     def run(self, wanted: tuple[ListName, ...], now: datetime) -> PullResult:
@@ -219,8 +252,22 @@ class _Pull:
             return PullResult(outcomes, self.follower.received, trusted)
         current = next_current(self.current, held, trusted, now)
         write_current(self.copy, current)
+        self._record_proof(current, unnamed, now)
         self._collect(trusted, current, now)
-        return PullResult(outcomes, self.follower.received, trusted)
+        return PullResult(tuple(map(self._checked, outcomes)), self.follower.received, trusted)
+
+    def _record_proof(self, current: CurrentFile, unnamed: Collection[ListName], now: datetime) -> None:
+        if self.current is None and not unnamed:  # every file is new here, and was proved just now
+            record_of(self.copy).write(ProofRecord().ended(now))
+        else:
+            forget_repaired(self.copy, current.lists, self.known)
+
+    def _checked(self, outcome: ListPull) -> ListPull:
+        """Return the outcome with a fault that the check found and no download can repair: a wrong end state."""
+        if self.check is None or outcome.error is not None:
+            return outcome
+        left = (fault for fault in record_of(self.copy).read().faults if fault.list == outcome.list)
+        return next((replace(outcome, error=fault.error) for fault in left), outcome)
 
     def _floors(self) -> Floors:
         """Return the versions that ``current.json`` records, in case the metadata client's own folder was lost."""
@@ -238,6 +285,8 @@ class _Pull:
             signed = self._signed(trusted, name)
             forked = _check_follows(before, signed)
             self._install(name, signed, before)
+            if self.check is not None and (before is None or before.manifest != signed.sha256):
+                prove_end_state(self.copy, signed.manifest, self.check)
         except Exception as fault:  # noqa: BLE001 - a fault in one list must not stop the others
             error = as_known(fault)
             error.serving = f"{name} version {version}" if version else f"nothing of {name} yet"

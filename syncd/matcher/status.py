@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from syncd.errors import SyncdError
+from syncd.feed.proof_record import ProofRecord
 from syncd.feed.snapshot import Snapshot
 from syncd.format.freshness import AgeVerdict, MaxAge
 from syncd.matcher.age import ListAges, limits_of
@@ -40,6 +41,10 @@ class ListStatus:
     """since when the list is no longer published; look-ups skip it unless they name it"""
     ahead: timedelta | None = None
     """how far its verification, or the timestamp that states it, lies in the future; None: they do not"""
+    proved_at: datetime | None = None
+    """when all files of the copy were last proved again; None if that is not known"""
+    damage: SyncdError | None = None
+    """a fault that was found then in the files of this version, and that no pull has repaired yet"""
 
 
 def retirement_warning(name: ListName, since: datetime | None, now: datetime) -> str:
@@ -50,7 +55,12 @@ def retirement_warning(name: ListName, since: datetime | None, now: datetime) ->
 
 
 def list_status(
-    snapshot: Snapshot, trusted: TrustedFeed, ages: ListAges, now: datetime, error: SyncdError | None
+    snapshot: Snapshot,
+    trusted: TrustedFeed,
+    ages: ListAges,
+    now: datetime,
+    error: SyncdError | None,
+    proof: ProofRecord,
 ) -> ListStatus:
     """Return the status of a snapshot that ``trusted`` vouches for; ``error``: prevents loading a newer one."""
     name = snapshot.manifest.list
@@ -68,4 +78,6 @@ def list_status(
         error=error,
         retired=snapshot.manifest.retired.since if snapshot.manifest.retired else None,
         ahead=signed_ahead(trusted, now, name),
+        proved_at=proof.finished,
+        damage=next((fault.error for fault in proof.faults if fault.manifest == snapshot.sha256), None),
     )

@@ -1,12 +1,15 @@
 """Threads that call a function at intervals until they are stopped."""
 
+import contextlib
 import queue
 import sys
 import threading
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Iterator
+from typing import Final, TypeVar
 
 from syncd.fetch.endpoint import Deadline
+
+T = TypeVar("T")
 
 _SECONDS_TO_END: Final = 1.0
 _AFTER_A_FAULT: Final = 1.0
@@ -22,6 +25,13 @@ def can_wait(seconds: object) -> bool:
         return 0 < seconds < threading.TIMEOUT_MAX  # type: ignore[operator]  # a TypeError is the answer
     except TypeError:
         return False
+
+
+def drain(waiting: "queue.SimpleQueue[T]") -> Iterator[T]:
+    """Yield what is in a queue now, without waiting for more."""
+    with contextlib.suppress(queue.Empty):
+        while True:
+            yield waiting.get_nowait()
 
 
 class WakeSignal:

@@ -1,5 +1,6 @@
 """The loop of ``syncd pull --watch``."""
 
+import queue
 import random
 import threading
 import time
@@ -12,7 +13,7 @@ from syncd.matcher.check_in import CheckIn
 from syncd.matcher.news import NewsStream, OnStream
 from syncd.matcher.pace import Pacer, Random
 from syncd.matcher.pull import PullResult
-from syncd.matcher.threads import Wait
+from syncd.matcher.threads import Wait, drain
 from syncd.model import ListName
 
 
@@ -41,6 +42,7 @@ def follow(
     news: NewsStream | None = None,
     check_in: CheckIn | None = None,
     on_stream: OnStream | None = None,
+    found: "queue.SimpleQueue[SyncdError] | None" = None,
     jitter: float = JITTER,
     wait: Wait = threading.Event.wait,
     rng: Random = random.random,
@@ -50,7 +52,8 @@ def follow(
 
     No `SyncdError` ends the loop. A peer that cannot be reached, or asks for patience, is asked less and less often. A
     rejected feed is asked again at the usual interval and reported each time, while the copy stays as it was. ``wait``
-    must also return if there are ``news``.
+    must also return if there are ``news``. Faults that a proof ``found`` in the copy are reported, and hasten the pull
+    that repairs them.
     """
     pacer = Pacer(interval, lists, now=clock(), jitter=jitter, rng=rng)
     held: Mapping[ListName, int] = {}
@@ -68,6 +71,9 @@ def follow(
                 check_in.report(held)
         if news:
             news.update(pacer, clock(), on_stream)
+        for error in drain(found) if found else ():
+            pacer.hasten(clock())
+            on_event(PullAttempt(None, error, pacer.left(clock())))
 
 
 def _attempt(pull_once: Callable[[], PullResult]) -> tuple[PullResult | None, SyncdError | None]:

@@ -1,9 +1,10 @@
 """Keeping a matcher up to date: reload from its folder and, if it follows a feed itself, pull into the folder."""
 
+import queue
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -18,8 +19,9 @@ from syncd.matcher.feed import Feed
 from syncd.matcher.news import REFUSALS, NewsStream
 from syncd.matcher.pace import Pacer
 from syncd.matcher.pull import PullResult, pull_if_free
+from syncd.matcher.reproof import BackgroundProof
 from syncd.matcher.status import ListStatus
-from syncd.matcher.threads import Poller, Wait, WakeSignal
+from syncd.matcher.threads import Poller, Wait, WakeSignal, drain
 from syncd.model import ListName
 
 _LONGEST_PAUSE: Final = 60.0
@@ -28,6 +30,9 @@ _BUSY_PAUSE: Final = 0.025
 """Seconds until the first check for the result of another process that is pulling; later checks are less frequent."""
 _LONGEST_BUSY_PAUSE: Final = 0.25
 _BUSY_FACTOR: Final = 1.5
+
+
+Clock = Callable[[], datetime]
 
 
 class Reloadable(Protocol):
@@ -53,6 +58,8 @@ class Reloadable(Protocol):
 
 class Watcher(Protocol):
     """Keeps a matcher up to date, from its own threads."""
+
+    proof: BackgroundProof
 
     def close(self) -> None:
         """End the threads; nothing is called after this returns."""
@@ -105,14 +112,21 @@ class ReloadStep:
             self.on_error(error)
 
 
+def _report_all(reload: ReloadStep, errors: Sequence[SyncdError]) -> None:
+    for error in errors:
+        reload.report(error)
+
+
 class FolderWatcher:
     """Reloads from the folder; another process pulls into it."""
 
-    def __init__(self, reload: ReloadStep, wait: Wait) -> None:
+    def __init__(self, reload: ReloadStep, folder: Path, clock: Clock, wait: Wait) -> None:
         self._poller = Poller(reload, reload.seconds(), wait).start()
+        self.proof = BackgroundProof(folder, clock, partial(_report_all, reload))
 
     def close(self) -> None:
         """See `Watcher.close`."""
+        self.proof.close()
         self._poller.stop()
 
     def check_out(self) -> None:
@@ -130,7 +144,7 @@ class WatchedFeed:
     endpoint: Endpoint
     root: bytes
     folder: Path
-    clock: Callable[[], datetime]
+    clock: Clock
 
 
 class FeedWatcher:
@@ -148,9 +162,11 @@ class FeedWatcher:
         # Not a method of this object: the reference cycle would keep the matcher, and its map, after `close`.
         interrupt = partial(_interrupt, self._step, self._wake_signal)
         self._poller = Poller(self._step, 0.0, self._wake_signal.wait, interrupt=interrupt).start()
+        self.proof = BackgroundProof(source.folder, source.clock, partial(_found, self._step, self._wake_signal))
 
     def close(self) -> None:
         """See `Watcher.close`."""
+        self.proof.close()
         self._poller.stop()
         for follower in (self._news, self._check_in):
             if follower:
@@ -175,6 +191,12 @@ def _interrupt(step: "_FeedStep", wake_signal: WakeSignal) -> None:
     wake_signal.set()
 
 
+def _found(step: "_FeedStep", wake_signal: WakeSignal, errors: Sequence[SyncdError]) -> None:
+    for error in errors:
+        step.found.put(error)
+    wake_signal.set()
+
+
 @dataclass
 class _FeedStep:
     """Reloads, and pulls if a pull is due; returns the seconds until the next step."""
@@ -187,6 +209,8 @@ class _FeedStep:
     stopped: threading.Event = field(default_factory=threading.Event)
     busy_pause: float = 0.0
     """seconds until the next check while another process is pulling"""
+    found: "queue.SimpleQueue[SyncdError]" = field(default_factory=queue.SimpleQueue)
+    """faults in the copy, which a pull repairs"""
 
     def __post_init__(self) -> None:
         feed = self.source.feed
@@ -198,8 +222,15 @@ class _FeedStep:
             self.pacer.pulled_elsewhere(self.reload.matcher.versions, time.monotonic())
         if self.news:
             self.news.update(self.pacer, time.monotonic(), self._report_refusal)
+        self._repair()
         self.busy_pause = self._pull_and_reload() if self.pacer.left(time.monotonic()) <= 0 else 0.0
         return min(seconds, self.busy_pause or self.pacer.left(time.monotonic()))
+
+    def _repair(self) -> None:
+        """Report faults that the proof of the copy found, and pull soon: damaged files are then fetched again."""
+        for error in drain(self.found):
+            self.reload.report(error)
+            self.pacer.hasten(time.monotonic())
 
     def _report_refusal(self, error: SyncdError | None) -> None:
         """Report only refused access: if the event stream is merely lost, the feed is polled instead."""

@@ -4,6 +4,7 @@ Files that change in place (the catalog, the feed's timestamp) are copied under 
 together. Files that never change (manifests, segments) are read afterwards, while syncs go on.
 """
 
+import contextlib
 import io
 import os
 import tarfile
@@ -15,11 +16,22 @@ from typing import Final
 
 from syncd.acts import BackedUpState
 from syncd.catalog.catalog import Catalog
-from syncd.errors import StoreError, UsageError
+from syncd.catalog.folder import StateFolder
+from syncd.errors import RefusedError, StoreError, UsageError
 from syncd.feed import garbage, layout
 from syncd.feed.folder import FeedFolder
 from syncd.feed.locked import FeedLock, with_lock
-from syncd.files import PRIVATE_FILE, install_file, lock, make_folder, read_bytes, storage, temporary_path
+from syncd.files import (
+    PRIVATE_FILE,
+    TEMPORARY_PREFIX,
+    lock,
+    make_folder,
+    new_file,
+    read_bytes,
+    remove_temporaries,
+    storage,
+    temporary_path,
+)
 from syncd.format import manifest as manifests
 from syncd.format.manifest import Manifest
 from syncd.history.files import HistoryFolder
@@ -70,6 +82,7 @@ def backup(
     _check_target(publisher, target)
     history = HistoryFolder(private_folder(publisher.folder.history))
     with lock(history.lock, "a backup", _PATIENCE):  # so that none of its files is folded before it is read
+        remove_temporaries(publisher.folder.root)  # of a backup that was killed: only one runs at a time
         done = _write(publisher, target, now, with_keys=with_keys, with_segments=with_segments, progress=progress)
     publisher.catalog.append(actor, BackedUpState(str(target), with_keys, with_segments), now)
     return BackedUp(target, done.files, done.bytes, len(publisher.catalog.heads()), done.keys)
@@ -84,16 +97,12 @@ def _write(
     with_segments: bool,
     progress: Progress | None,
 ) -> "_Writer":
-    staged = temporary_path(target.parent)
-    with storage(target, "write"):
-        descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE_FILE)
-    try:
-        with storage(target, "write"), open(descriptor, "wb") as stream, tarfile.open(fileobj=stream, mode="w") as tar:  # noqa: PTH123 - a descriptor, for its mode and O_EXCL
-            done = _Writer(publisher, tar, now, progress).write(with_keys=with_keys, with_segments=with_segments)
-        install_file(staged, target, PRIVATE_FILE)
-    finally:
-        staged.unlink(missing_ok=True)
-    return done
+    with (
+        new_file(target, PRIVATE_FILE) as stream,
+        storage(target, "write"),
+        tarfile.open(fileobj=stream, mode="w") as tar,
+    ):
+        return _Writer(publisher, tar, now, progress).write(with_keys=with_keys, with_segments=with_segments)
 
 
 def _check_target(publisher: Publisher, target: Path) -> None:
@@ -234,6 +243,15 @@ def _if_needed(feed: FeedFolder, prefix: str, file: str, manifest: Manifest | No
         yield f"{prefix}/{file}", path
 
 
+def remove_left_over(state: StateFolder) -> None:
+    """Remove copies of the catalog that a killed backup left, unless a backup is running. Raises `StoreError`."""
+    if any(state.root.glob(f"{TEMPORARY_PREFIX}*")):
+        history = HistoryFolder(private_folder(state.history))
+        with contextlib.suppress(RefusedError), lock(history.lock, "removing the remains of a backup"):
+            remove_temporaries(state.root)
+
+
 def _remove(catalog: Path) -> None:
-    for path in (catalog, catalog.with_name(catalog.name + "-wal"), catalog.with_name(catalog.name + "-shm")):
-        path.unlink(missing_ok=True)
+    with storage(catalog, "remove"):
+        for suffix in ("", "-wal", "-shm", "-journal"):
+            catalog.with_name(catalog.name + suffix).unlink(missing_ok=True)

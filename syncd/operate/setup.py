@@ -11,6 +11,7 @@ from syncd.errors import UsageError
 from syncd.feed.folder import FeedFolder
 from syncd.files import make_folder
 from syncd.publish import author
+from syncd.publish.first_keys import forget_first_keys
 
 _PRIVATE: Final = 0o700
 
@@ -33,6 +34,8 @@ def init(
         )
     make_folder(folder.root)
     make_folder(folder.keys.parent, _PRIVATE)
+    if root is not None:
+        forget_first_keys(folder.feed)
     root = root or author.init(folder.feed.root, offline_keys, folder.keys, count=count, threshold=threshold, now=now)
     with Catalog.open(folder.catalog) as catalog:
         catalog.append(actor, SetUp(str(folder.root)), now)

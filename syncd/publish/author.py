@@ -60,6 +60,8 @@ def init(feed: Path, offline_keys: Path, online_keys: Path, *, count: int, thres
         )
     with lock(folder.lock, "feed init"):
         begun = folder.store.length(layout.TIMESTAMP) is not None
+        if folder.store.length(ROOT_FILE) is not None:
+            forget_first_keys(folder)  # the set-up may have been killed just before it did
         if folder.store.length(ROOT_FILE) is not None or (begun and not is_untouched(folder)):
             raise UsageError(f"{feed} is a feed already", hint="`syncd feed status` shows it; nothing was changed")
         if not 1 <= threshold <= count:

@@ -15,6 +15,7 @@ from syncd.report.expiry import Expiry
 from syncd.report.holds import hold_in_words, reasons_of
 from syncd.report.lagging import MatcherView
 from syncd.report.pins import PinView
+from syncd.report.proof import NOT_PROVED, ProofView
 from syncd.report.suppressions import NO_SUPPRESSIONS, SuppressionsView
 from syncd.units import clock_is_behind, count, in_words, span
 
@@ -263,6 +264,7 @@ class Overview:
     suppressions: SuppressionsView = NO_SUPPRESSIONS
     clock: ClockFault | None = None
     """times of the state that lie in the future; None if none does"""
+    proof: ProofView = NOT_PROVED
 
     @property
     def waiting(self) -> tuple[SourceView, ...]:

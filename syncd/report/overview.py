@@ -20,6 +20,7 @@ from syncd.report import lagging
 from syncd.report.expiry import expiries
 from syncd.report.judged import ListView, Overview, SourceView
 from syncd.report.lagging import MatcherView
+from syncd.report.proof import read_proof
 from syncd.report.recorded import last_and_running
 from syncd.report.suppressions import read_suppressions
 from syncd.settings import Certificate
@@ -82,6 +83,7 @@ def read(
         certificates=certificate_views(certificates, now),
         suppressions=read_suppressions(catalog, now),
         clock=clock_fault(state_readings(repository.expiries(), catalog.source_states(), following), now),
+        proof=read_proof(folder, heads),
     )
 
 

@@ -17,12 +17,15 @@ from syncd.report.expiry import Expiry
 from syncd.report.judged import ListView, Overview, SourceFault, SourceView
 from syncd.report.lagging import MatcherView
 from syncd.report.pins import PinView
+from syncd.report.proof import ProofView
 from syncd.report.status_types import (
     CanaryStatus,
     CertificateStatus,
     ClockStatus,
     ExpiringStatus,
     FaultStatus,
+    FileFaultStatus,
+    FilesStatus,
     FutureTimeStatus,
     HoldStatus,
     LaggardStatus,
@@ -63,6 +66,16 @@ def status_document(overview: Overview) -> StatusDocument:
         ),
         suppressions=_suppressions(overview.suppressions, overview.now),
         clock=_clock(overview.clock),
+        files=_files(overview.proof),
+    )
+
+
+def _files(proof: ProofView) -> FilesStatus:
+    return FilesStatus(
+        proved_at=proof.proved_at,
+        faults=tuple(
+            FileFaultStatus(list=fault.list, message=fault.message, to_do=fault.to_do) for fault in proof.faults
+        ),
     )
 
 

@@ -232,6 +232,21 @@ class ClockStatus(_Document):
     act: str | None = Field(description="why a person must act, and what to do; null: nobody has to")
 
 
+class FileFaultStatus(_Document):
+    """A fault in the files of a published version."""
+
+    list: str
+    message: str
+    to_do: str
+
+
+class FilesStatus(_Document):
+    """The files of the published lists, which the daemon proves again once a day."""
+
+    proved_at: Time | None = Field(description="when they were last all read and proved; null: not yet")
+    faults: tuple[FileFaultStatus, ...] = Field(description="found then or since, and not repaired yet")
+
+
 class StatusDocument(_Document):
     """The state of everything."""
 
@@ -247,3 +262,4 @@ class StatusDocument(_Document):
     )
     suppressions: SuppressionsStatus
     clock: ClockStatus
+    files: FilesStatus

@@ -17,6 +17,7 @@ from syncd.errors import AbandonedError, RefusedError, StoreError, SyncdError
 from syncd.event import Emit, Event
 from syncd.limits import ListLimits
 from syncd.model import ListName
+from syncd.operate.backup import remove_left_over
 from syncd.pipeline.outcome import SyncOutcome
 from syncd.pipeline.publisher import Publisher
 from syncd.pipeline.sync import sign_if_due
@@ -29,6 +30,7 @@ from syncd.service.ballast import Ballast
 from syncd.service.checkins import Checkins
 from syncd.service.control import ControlSocket
 from syncd.service.faults import TIMESTAMP, Faults
+from syncd.service.file_proof import FileProof
 from syncd.service.list_orders import ListOrders
 from syncd.service.news import Announcements
 from syncd.service.orders import Orders
@@ -132,7 +134,10 @@ class Daemon:
             lists=lists,
             questions=self._questions,
         )
-        self._health = Health(publisher.folder.feed, publisher.catalog, self._emit)
+        self._health = Health(publisher.folder, publisher.catalog, self._emit)
+        self._file_proof = FileProof(
+            publisher.folder, publisher.catalog, environment.clock, self._emit, self._files_at_fault
+        )
         if config.serve:
             self._site = self._make_site(config.serve)
         self._control = ControlSocket(config.control_socket, orders, self._emit)
@@ -158,6 +163,8 @@ class Daemon:
     def _start(self) -> None:
         interrupted = self._publisher.catalog.mark_interrupted(self._environment.clock())
         sources = tuple(self._config.sources)
+        with suppress(StoreError):  # worth no refusal to start
+            remove_left_over(self._publisher.folder)
         self._control.open()
         self._emit(events.DaemonStarted(__version__, os.getpid(), str(self._config.state_dir), sources, interrupted))
         self._record(StartedDaemon(__version__, sources))
@@ -177,6 +184,7 @@ class Daemon:
             self._schedule.add_chore("check-ins", _WRITE_EVERY, self._checkins.flush)
             self._schedule.add_chore("pulls", _LOOK_EVERY, lambda: self._pulls.flush(self._environment.clock()))
         self._schedule.start()
+        self._file_proof.start()
         self._emit(events.DaemonReady(str(self._config.control_socket)))
         self._systemd.send_status("READY=1")
 
@@ -185,6 +193,7 @@ class Daemon:
         self._emit(events.DaemonStopping(name, tuple(sync.source for sync in self._syncs.running())))
         self._systemd.send("STOPPING=1", "STATUS=stopping")
         self._schedule.pause()
+        self._file_proof.stop()
         self._control.close()
         self._questions.stop()
         end = time.monotonic() + FINISH_WITHIN + PUBLISH_WITHIN + DRAIN_WITHIN
@@ -266,6 +275,12 @@ class Daemon:
             return
         except RefusedError:
             self._schedule.postpone(name, _DRY_RUN_DELAY)
+
+    def _files_at_fault(self, source: str | None) -> None:
+        """Note faults in the published files, and sync the source from which lost ones can be fetched."""
+        self._health.prove()
+        if source is not None:
+            self._due(source)
 
     def _emit(self, event: Event) -> None:
         """Log an event, and count it."""

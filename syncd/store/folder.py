@@ -32,8 +32,6 @@ class FolderStore:
         with storage(file, "read"):
             if not file.exists():
                 return None
-            if not file.is_file():
-                raise OSError("not a regular file")  # opening a pipe would wait forever
         return read_bytes(file, limit)
 
     def length(self, path: str) -> int | None:

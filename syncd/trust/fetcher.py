@@ -10,6 +10,8 @@ from syncd.errors import HttpStatusError, StaleMirrorError, TrustError
 from syncd.trust.values import TARGETS_LIMIT, TIMESTAMP, role_of, size_limit
 
 METADATA: Final = "metadata/"
+MOST_METADATA: Final = 64 << 20
+"""Bytes of all metadata that one refresh may fetch: 256 list roles of the largest size would fill the memory."""
 _FORBIDDEN: Final = 403
 _MISSING: Final = frozenset({_FORBIDDEN, 404})
 """Statuses for a missing file: object stores answer 403, with XML. With a web page, 403 is a firewall's."""
@@ -37,6 +39,7 @@ class Fetcher(FetcherInterface):
         """the file asked for last, relative to `METADATA`"""
         self.content = b""
         self.timestamp = b""
+        self._received = 0
 
     def _fetch(self, url: str) -> Iterator[bytes]:
         """Required by the interface; metadata comes through `download_bytes`, which knows the limit."""
@@ -69,4 +72,10 @@ class Fetcher(FetcherInterface):
                 raise TrustError(
                     f"{self.name} is longer than {limit} bytes", hint="check that the url is that of a feed"
                 )
+            if self._received + len(content) > MOST_METADATA:
+                raise TrustError(
+                    f"the feed's metadata has more than {MOST_METADATA} bytes in all",
+                    hint="no feed needs so much: check that the url is that of a feed, and ask its publisher",
+                )
+        self._received += len(content)
         return bytes(content)

@@ -150,6 +150,7 @@ def load_signers(folder: Path, roles: Iterable[str], prefix: str = "") -> Signer
             f"there are no keys in {folder}",
             hint="mount or restore the folder that holds them; --online-keys and --offline-keys name others",
         )
+    files.check_private(folder)
     with files.storage(folder, "read the keys in"):
         names = sorted(path.name for path in folder.iterdir())
     return {
@@ -201,6 +202,12 @@ def _load_public(path: Path) -> SSlibKey:
 
 def _load_file(path: Path) -> Signer:
     pem = _read_private(path)
+    if not pem.strip():
+        raise UsageError(
+            f"the key file {path} is empty: it was not written whole, or was damaged",
+            hint="restore it from a backup; if nothing was signed with it yet, remove it and repeat the command that "
+            "makes it",
+        )
     try:
         return CryptoSigner(load_pem_private_key(pem, None))
     except (ValueError, TypeError, UnsupportedAlgorithm):
@@ -213,7 +220,7 @@ def _load_file(path: Path) -> Signer:
 def _read_private(path: Path) -> bytes:
     if not path.exists():
         raise UsageError(f"there is no key file {path}", hint="name the file of one private key")
-    with files.storage(path, "read key"), path.open("rb") as stream:
+    with files.storage(path, "read key"), files.open_regular(path) as stream:
         if _open_to_others(stream.fileno()):
             raise RefusedError(f"other users can read the key {path}", hint=f"run `chmod 600 {path}`")
         return stream.read(_KEY_LIMIT)

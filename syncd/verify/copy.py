@@ -7,7 +7,7 @@ from pathlib import Path
 from syncd.clock import ACCEPT_IN_COPY, CORRECT
 from syncd.errors import MismatchError, StoreError
 from syncd.feed import layout
-from syncd.matcher.copy import CURRENT, CurrentFile, copy_at, read_current
+from syncd.matcher.copy import CURRENT, PROOF, CurrentFile, copy_at, read_current
 from syncd.trust.strict import verify_exactly
 from syncd.trust.values import TrustedFeed
 from syncd.units import clock_is_behind, span
@@ -67,6 +67,7 @@ class _CopyProof:
                 hint=f"{CORRECT}; {ACCEPT_IN_COPY}",
             )
         self._prover.done(CURRENT)
+        self._prover.skip(PROOF)
         return current
 
     def _trusted(self, versions: Mapping[str, int], root: bytes) -> TrustedFeed | None:

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Final
 
 from syncd.errors import StoreError, SyncdError
-from syncd.files import storage
+from syncd.files import open_regular, storage
 from syncd.format.manifest import EndState, SegmentRef
 
 _ATTEMPTS: Final = 3
@@ -172,4 +172,7 @@ def content_stamp(path: Path) -> bytes | None:
     Raises `StoreError`.
     """
     with storage(path, "read"):
-        return hashlib.sha256(path.read_bytes()).digest() if path.exists() else None
+        if not path.exists():
+            return None
+        with open_regular(path) as stream:
+            return hashlib.file_digest(stream, "sha256").digest()

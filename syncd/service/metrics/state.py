@@ -371,6 +371,12 @@ GAUGES: Final = (
         lambda state: [((), state.overview.suppressions.ending)],
     ),
     StateGauge(
+        "syncd_files_proved_timestamp_seconds",
+        "When all published files were last read and proved again; 0 before the first pass has ended.",
+        (),
+        lambda state: [((), seconds(state.overview.proof.proved_at))],
+    ),
+    StateGauge(
         "syncd_metadata_expiry_timestamp_seconds",
         "When the newest metadata signed by this role expires.",
         ("role",),

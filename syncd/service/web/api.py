@@ -205,11 +205,13 @@ def _add_status_routes(app: FastAPI, context: Context) -> None:
         response.headers.update(_NO_STORE)
         return status_document(context.overview())
 
+    @app.head("/healthz", include_in_schema=False)
     @app.get("/healthz", response_class=PlainTextResponse, tags=["health"])
     async def healthz() -> Response:
         """Report that the process is alive."""
         return PlainTextResponse("ok\n", headers=_NO_STORE)
 
+    @app.head("/readyz", include_in_schema=False)
     @app.get(
         "/readyz",
         response_class=PlainTextResponse,

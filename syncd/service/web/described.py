@@ -68,7 +68,11 @@ DESCRIBED: Final[dict[str, Any]] = {
                 },
                 "401": {"description": "no token, or an invalid one", "content": _ERROR},
                 "403": {"description": "not a matcher's token", "content": _ERROR},
-                "429": {"description": "too many wrong tokens from this address: see Retry-After", "content": _ERROR},
+                "429": {
+                    "description": "too many wrong tokens from this address, or too many streams with this token: "
+                    "see Retry-After",
+                    "content": _ERROR,
+                },
                 "503": {"description": "the server is full: see Retry-After", "content": _ERROR},
             },
         }

@@ -7,6 +7,7 @@ newest version of a list, so a slow reader gets the newest one next, and nothing
 import asyncio
 import json
 import re
+from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
@@ -28,6 +29,12 @@ UNAUTHORISED: Final = document(
 _FORBIDDEN: Final = document(403, "this is not a matcher's token", "make one with `syncd matchers add NAME`")
 _NOT_ALLOWED: Final = document(405, "method not allowed", "use GET", (b"allow", b"GET"))
 _FULL: Final = document(503, "too many streams", "try again later, or poll timestamp.json", (b"retry-after", b"10"))
+_TOO_MANY: Final = document(
+    429,
+    "this token has too many streams open",
+    "give each service a token of its own (`syncd matchers add NAME`), or raise max_streams: a token may have half",
+    (b"retry-after", b"10"),
+)
 _HEADERS: Final = [
     (b"content-type", b"text/event-stream"),
     (b"cache-control", b"no-store"),
@@ -50,6 +57,7 @@ class Streams:
     def __init__(self, news: Announcements, access: Access, admission: Admission, limits: Limits) -> None:
         self._news, self._access, self._admission, self._limits = news, access, admission, limits
         self._open: set[_EventStream] = set()
+        self._of_token: Counter[bytes] = Counter()
         self._encoded: dict[tuple[int, _Lists], tuple[int, bytes]] = {}
         self._begun = self._closed = False
         self._group = 0
@@ -72,6 +80,8 @@ class Streams:
             await _FORBIDDEN(send)
         elif len(self._open) >= self._limits.streams or self._closed:
             await _FULL(send)
+        elif self._of_token[visitor.key] >= self._limits.streams_of_token:
+            await _TOO_MANY(send)
         else:
             self._begin()
             await self._run(visitor, self._known(header(scope, b"last-event-id")), scope, send)
@@ -98,6 +108,7 @@ class Streams:
             connection.as_stream()
             connection.wake = stream.wake
         self._open.add(stream)
+        self._of_token[visitor.key] += 1
         try:
             await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
             await send({"type": "http.response.body", "body": _RETRY, "more_body": True})
@@ -106,6 +117,9 @@ class Streams:
             await send({"type": "http.response.body"})
         finally:
             self._open.discard(stream)
+            self._of_token[visitor.key] -= 1
+            if not self._of_token[visitor.key]:
+                del self._of_token[visitor.key]
 
     async def _step(self, stream: "_EventStream", lists: _Lists, send: Send) -> None:
         stream.number, content = self._since(stream.number, lists)

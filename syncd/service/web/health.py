@@ -1,7 +1,8 @@
 """Proof of the stored files: signatures, thresholds, hashes of manifests, lengths of segments.
 
-The bytes of segments are left to `syncd verify`. A fault is reported, and the files are served regardless: matchers
-verify for themselves, and the last good snapshot always stays available.
+The bytes of segments are proved once a day by `syncd.service.file_proof`, whose faults count here too. A fault is
+reported, and the files are served regardless: matchers verify for themselves, and the last good snapshot always stays
+available.
 """
 
 import threading
@@ -11,6 +12,7 @@ from typing import Final
 
 from syncd import events
 from syncd.catalog.catalog import Catalog
+from syncd.catalog.folder import StateFolder
 from syncd.catalog.records import HeadRecord
 from syncd.errors import MismatchError, StoreError, SyncdError
 from syncd.event import Emit
@@ -19,6 +21,7 @@ from syncd.feed.folder import FeedFolder
 from syncd.feed.proof import prove_manifest
 from syncd.format.freshness import AgeVerdict
 from syncd.report.judged import ListView, Overview
+from syncd.report.proof import read_proof
 from syncd.trust.strict import verify_published
 from syncd.trust.values import TrustedFeed
 from syncd.units import ago, count
@@ -64,7 +67,7 @@ def _fault(folder: FeedFolder, trusted: TrustedFeed, head: HeadRecord) -> SyncdE
 class Health:
     """The result of the last proof. Safe to share between threads."""
 
-    def __init__(self, folder: FeedFolder, catalog: Catalog, emit: Emit) -> None:
+    def __init__(self, folder: StateFolder, catalog: Catalog, emit: Emit) -> None:
         self._folder, self._catalog, self._emit = folder, catalog, emit
         self._lock = threading.Lock()
         self._faults: Faults | None = None
@@ -78,7 +81,13 @@ class Health:
         """Prove the stored files, and report faults that are new, and their end."""
         with self._lock:
             heads = self._catalog.heads()
-            before, self._faults = self._faults, prove_stored(self._folder, heads)
+            before, self._faults = (
+                self._faults,
+                {
+                    **{fault.list: fault.error for fault in read_proof(self._folder, heads).faults},
+                    **prove_stored(self._folder.feed, heads),
+                },
+            )
             reported = {name: error.message for name, error in (before or {}).items()}
             for name, error in self._faults.items():
                 if reported.get(name) != error.message:

@@ -16,6 +16,7 @@ class Limits:
     spare: int = 64
     """beyond this many more, a new connection is closed without an answer"""
     streams: int = 2000
+    """of events, open at the same time; half of them, rounded up, with one token"""
     head_within: float = 10.0
     """for the head and body of a request to arrive"""
     idle: float = 75.0
@@ -32,3 +33,8 @@ class Limits:
     """for which an answer of `/readyz` is kept"""
     finish_within: float = 6.0
     """for answers in progress when the server stops"""
+
+    @property
+    def streams_of_token(self) -> int:
+        """The most event streams that one token may have open: the other half is left to the others."""
+        return (self.streams + 1) // 2

@@ -1,0 +1,150 @@
+"""Proving the published files again once a day, in the background, and repairing those that the disk has damaged.
+
+A damaged segment is replaced by the other copy on this machine if there is a sound one: head and origin each have a
+name for it. Otherwise it is moved aside, out of what is served, and a sync fetches it from the partner.
+"""
+
+import random
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from typing import Final
+
+from syncd import events
+from syncd.catalog.catalog import Catalog
+from syncd.catalog.folder import StateFolder
+from syncd.catalog.records import HeadRecord, own_name
+from syncd.errors import SyncdError
+from syncd.event import Emit
+from syncd.feed import layout
+from syncd.feed.folder import FeedFolder
+from syncd.feed.locked import with_lock
+from syncd.feed.proof_record import FoundFault, HeldVersion, ProofRecord
+from syncd.feed.reproof import InterruptedPass, LowPriority, ProofPass, prove_segment
+from syncd.fetch.backoff import JITTER, vary
+from syncd.files import make_folder, move_aside, sha256_file, storage
+from syncd.matcher.threads import Poller
+from syncd.model import ListName
+from syncd.pipeline.heads import named_segments, read_state
+
+DAMAGED: Final = "damaged"
+"""In the private folder of a feed: segments that were moved aside."""
+
+_LOOK_EVERY: Final = 600.0
+"""Seconds between two checks if a pass is due."""
+_PATIENCE: Final = 60.0
+"""Seconds to wait for the lock of the feed."""
+_PRIVATE: Final = 0o700
+_PURPOSE: Final = "a repair"
+
+
+class FileProof:
+    """The thread that proves the published files.
+
+    ``found`` is called after each list with faults, with the source from which files must be fetched; None if no file.
+    """
+
+    def __init__(
+        self,
+        folder: StateFolder,
+        catalog: Catalog,
+        clock: Callable[[], datetime],
+        emit: Emit,
+        found: Callable[[str | None], None],
+    ) -> None:
+        self._folder, self._catalog, self._clock, self._emit, self._found = folder, catalog, clock, emit, found
+        self._records = folder.proof_record
+        self._stop = threading.Event()
+        self._breathe = LowPriority(self._stop)
+        self._poller = Poller(self._look, 0.0, name="file-proof", interrupt=self._stop.set)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._poller.start()
+
+    def stop(self) -> None:
+        """End the thread; the next start continues a pass that it was making."""
+        self._poller.stop()
+
+    def _look(self) -> float:
+        try:
+            if self._versions():
+                self._prove_if_due()
+        except InterruptedPass:
+            return 0.0
+        except SyncdError as error:
+            self._emit(events.InternalError.of(error, "file proof"))
+        return vary(_LOOK_EVERY, JITTER, random.random())  # noqa: S311 - spreads load, guards nothing
+
+    def _prove_if_due(self) -> None:
+        record = self._records.read()
+        if record == ProofRecord():
+            self._records.write(record.watched(self._clock()))
+        elif record.is_due(self._clock()):
+            steps = ProofPass(self._folder.feed, self._records, self._breathe, self._clock)
+            sound = [self._handle(faults) for faults in steps.run(self._versions)]
+            sound += [self._handle(self._private_faults(head)) for head in self._heads()]
+            if all(sound):
+                self._discard_moved()
+
+    def _heads(self) -> list[HeadRecord]:
+        return [head for head in self._catalog.heads() if head.retired_at is None]
+
+    def _versions(self) -> list[HeldVersion]:
+        return [HeldVersion(head.list, head.manifest_sha256) for head in self._heads()]
+
+    def _private_faults(self, head: HeadRecord) -> list[FoundFault]:
+        """Prove the files of a list that are not published: rows that wait or were refused, and unlinked copies."""
+        state = read_state(self._folder, self._catalog, head.source, own_name(head.list))
+        found = []
+        for ref in {ref.sha256: ref for ref in named_segments(state)}.values():
+            path, published = state.path(ref), state.feed.segment_path(state.name, ref)
+            if not path.exists() or (published.exists() and path.samefile(published)):
+                continue
+            try:
+                prove_segment(path, ref, self._breathe)
+            except SyncdError as error:
+                found.append(FoundFault.of(HeldVersion(head.list, head.manifest_sha256), "segment", error, ref.sha256))
+        return found
+
+    def _handle(self, faults: Sequence[FoundFault]) -> bool:
+        """Report and repair the faults of one list. Return True if there are none."""
+        if not faults:
+            return True
+        for fault in faults:
+            self._emit(events.StateNotProved(fault.list, fault.message, fault.to_do))
+        source = next((head.source for head in self._heads() if head.list == faults[0].list), None)
+        damaged = [fault.segment for fault in faults if fault.segment is not None]
+        lost = source is not None and with_lock(
+            self._folder.feed, _PURPOSE, lambda _: self._mend(source, faults[0].list, damaged), _PATIENCE
+        )
+        self._found(source if lost else None)
+        return False
+
+    def _mend(self, source: str, name: ListName, damaged: Iterable[str]) -> bool:
+        """Replace damaged segments by sound copies, or move them aside. Return True if any have to be fetched."""
+        places = [(self._folder.feed, name), (self._folder.source(source), own_name(name))]
+        return sum(_mend_segment(places, sha256) for sha256 in damaged) > 0
+
+    def _discard_moved(self) -> None:
+        """Remove the segments that were moved aside: all that is in force was proved since."""
+        for folder in (self._folder.feed, *(self._folder.source(head.source) for head in self._heads())):
+            for path in (folder.work / DAMAGED).glob("*.arrow"):
+                with storage(path, "remove"):
+                    path.unlink(missing_ok=True)
+
+
+def _mend_segment(places: Sequence[tuple[FeedFolder, ListName]], sha256: str) -> bool:
+    """Replace a damaged segment by a sound copy in another of ``places``; if there is none, move all aside.
+
+    Return True if it has to be fetched.
+    """
+    paths = [(folder, layout.segment_path(name, sha256)) for folder, name in places]
+    here = [(folder, path) for folder, path in paths if folder.path(path).exists()]
+    sound = next((folder.path(path) for folder, path in here if sha256_file(folder.path(path)) == sha256), None)
+    for folder, path in here:
+        if sound is None:
+            move_aside(folder.path(path), make_folder(folder.work / DAMAGED, _PRIVATE) / f"{sha256}.arrow")
+        elif not folder.path(path).samefile(sound):
+            folder.store.link(sound, path)
+    return sound is None
