@@ -6,10 +6,12 @@ import os
 import shutil
 import signal
 import threading
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
+import httpx
 import pytest
 
 from command_line import operate, syncd
@@ -97,6 +99,16 @@ def test_a_configuration_that_was_refused_is_corrected(today: World) -> None:
         cure.stand_for("systemctl reload syncd")
         assert running.until("config_reloaded")["changed"] == ["iwf.interval"]
     cure.end()
+
+
+def test_a_full_server_is_given_more_room(today: World) -> None:
+    """`max_connections` is raised, and the daemon restarted."""
+    assert "raise `max_connections`" in what_to_do("SyncdHttpFull")
+    for number, refused in ((16, 1), (32, 0)):
+        with serve(today, f"max_connections = {number}") as running, ExitStack() as clients:
+            asked = [clients.enter_context(httpx.Client()).get(f"{running.url}/feed/root.json") for _ in range(17)]
+            assert [answer.status_code for answer in asked].count(503) == refused
+            running.stop()
 
 
 # keys that are credentials

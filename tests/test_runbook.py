@@ -1,12 +1,14 @@
 """Every cure of docs/operations.md is tried: each row of its tables and each alert names the tests that try it."""
 
 import re
+from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
 from runbook import DOCS, Cure, code_lines, commands, rows_of, section, what_to_do
+from syncd.cli.commands import LazyCommand, program
 
 TESTS: Final = Path(__file__).parent
 LOST: Final = "When things were lost or reset"
@@ -87,7 +89,7 @@ ALERTS: Final[dict[str, str]] = {
     "SyncdMatcherBehind": "cures_damage::a_pulled_copy_is_damaged",
     "SyncdMatcherSilent": "cures_daemon::a_token_is_replaced_without_a_gap",
     "SyncdInstancesSilent": "checkins::who_is_silent_for_a_week_is_forgotten",
-    "SyncdHttpFull": "web_limits::one_connection_too_many_is_told_so",
+    "SyncdHttpFull": "cures_daemon::a_full_server_is_given_more_room",
 }
 """The tests of what the runbook of an alert says to do."""
 
@@ -104,6 +106,10 @@ def test_every_loss_has_a_cure_that_is_tried() -> None:
     """A row that is new, or has other words, is tried before it is published."""
     assert losses(LOST) == list(LOSSES)
     assert losses("The clock was wrong") == list(CLOCKS)
+
+
+COMING: Final = frozenset({"syncd matchers forget"})
+"""Commands that a page names before the program has them."""
 
 
 def losses(title: str) -> list[str]:
@@ -152,10 +158,47 @@ def test_the_pages_are_there() -> None:
     assert (DOCS / "operations.md").is_file()
 
 
+@cache
+def texts() -> dict[str, str]:
+    """Every page and every module, with the strings of the modules put together."""
+    pages = {path.name: path.read_text() for path in sorted(DOCS.glob("*.md"))}
+    modules = {str(path): path.read_text() for path in sorted((TESTS.parent / "syncd").rglob("*.py"))}
+    return pages | {name: re.sub(r"""["']\s*\n\s*f?["']""", "", text) for name, text in modules.items()}
+
+
+def unknown(command: str) -> list[str]:
+    """The words of a command of ours that the program does not know: its name, a subcommand, an option."""
+    words = command.split()[1:]
+    known: Any = program()
+    while words and hasattr(known, "commands"):
+        if not re.fullmatch("[a-z-]+", words[0]) or words[0] not in known.commands:
+            break
+        known = known.commands[words.pop(0)]
+        known = known.load() if isinstance(known, LazyCommand) else known
+    if hasattr(known, "commands") and words and re.fullmatch("[a-z][a-z-]+", words[0]):
+        return [words[0]]
+    options = {option for parameter in known.params for option in parameter.opts} | {"--help", "--version"}
+    return [word for word in words if word.startswith("--") and word.rstrip(",.;") not in options]
+
+
+@pytest.mark.parametrize("name", texts())
+def test_every_command_that_a_page_or_a_message_names_exists(name: str) -> None:
+    """With its options, whether it is an example or stands in a sentence."""
+    found = {re.sub(r"\s+", " ", one) for one in re.findall(r"`(syncd [^`]+)`", texts()[name])} - COMING
+    assert {command: wrong for command in sorted(found) if (wrong := unknown(command))} == {}
+
+
+def test_a_command_that_does_not_exist_is_noticed() -> None:
+    """So that the test above means something."""
+    assert unknown("syncd feed renew FEED --state") == []
+    assert unknown("syncd feed renue FEED") == ["renue"]
+    assert unknown("syncd sync --forse") == ["--forse"]
+    assert unknown("syncd restore FILE") == ["restore"]
+
+
 def test_every_section_that_a_message_names_exists() -> None:
     """Under exactly that name, whichever page it is."""
-    sources = "".join(path.read_text() for path in sorted((TESTS.parent / "syncd").rglob("*.py")))
-    plain = re.sub(r"""["'][\s]*\n\s*f?["']""", "", sources).replace('\\"', '"')
+    plain = "".join(text for name, text in texts().items() if name.endswith(".py")).replace('\\"', '"')
     named = re.findall(r'"([A-Z][^"\n]{3,60})" in docs/([a-z-]+\.md)', plain)
     assert ("When things were lost or reset", "operations.md") in named
     for title, page in named:
