@@ -211,7 +211,12 @@ class Finding:
         of = f" of {self.of:,}" if self.of else ""
         period = f" in {self.window}" if self.window else ""
         where = f" ({part})" if part else ""
-        return f"{self.reason.words}: {self.before + self.rows:,}{of} rows{where}{period}, limit {self.allowed:,}"
+        unit = "" if self.reason in _WITHOUT_ROWS else " rows"
+        return f"{self.reason.words}: {self.before + self.rows:,}{of}{unit}{where}{period}, limit {self.allowed:,}"
+
+
+_WITHOUT_ROWS: Final = frozenset({HoldReason.SERIAL_JUMP, HoldReason.CANARY_MISSING})
+"""Reasons whose numbers do not count rows."""
 
 
 class Lane(enum.StrEnum):

@@ -117,6 +117,15 @@ def test_a_closed_lane_stays_closed_until_its_rows_are_few() -> None:
     assert lanes(judge(pending(9_600, removed=101), more, closed)) == ((), ()), "the limit was raised"
 
 
+def test_a_jump_of_the_serial_waits_until_the_limit_permits_it() -> None:
+    """It is judged again with the number that it had; an update without a jump does not end the hold."""
+    held = Finding(HoldReason.SERIAL_JUMP, rows=6, allowed=3)
+    closed, jump = {Lane.ADDITIONS: (held,)}, (HoldReason.SERIAL_JUMP,)
+    assert lanes(judge(pending(10, added=1), ListLimits(max_serial_jump=5), closed)) == (jump, ())
+    assert lanes(judge(pending(10, added=1), ListLimits(max_serial_jump=6), closed)) == ((), ())
+    assert held.words.endswith("`max_serial_jump`: 6, limit 3"), "a serial is not a number of rows"
+
+
 def test_an_emptied_list_is_not_released_by_a_few_new_rows() -> None:
     """Though a small list may lose as many rows unseen."""
     closed = {Lane.REMOVALS: (Finding(HoldReason.EMPTIED),)}

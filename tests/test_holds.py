@@ -208,6 +208,8 @@ def test_discarded_rows_stay_and_hold_no_more(emptied: World) -> None:
     with emptied.publisher() as publisher:
         (hold,) = publisher.catalog.holds()
     assert (hold.state, hold.ended_by, hold.ended_reason) == (HoldState.DISCARDED, "alice", "asked them")
+    nothing_new = sync_list(emptied)
+    assert (nothing_new.outcome, nothing_new.rows) == (Outcome.UP_TO_DATE, 31), "rows of the list that is served"
     prove_feed(emptied)
 
 

@@ -1,4 +1,5 @@
 import contextlib
+import errno
 import hashlib
 import os
 import re
@@ -70,6 +71,19 @@ def spare() -> Iterator[SpareWorker]:
     made = SpareWorker()
     yield made
     made.close()
+
+
+def test_a_worker_that_cannot_be_started_is_a_storage_failure(world: World) -> None:
+    """The sync says why and what to check, and the list stays served; it does not call it a bug."""
+    world.publish(full=rows(0, 3))
+
+    def no_memory() -> Process:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    outcome = sync(world, Worker(start=no_memory))
+    assert isinstance(outcome.error, StoreError)
+    assert outcome.error.message == "the worker process could not be started: [Errno 12] Cannot allocate memory"
+    assert "TasksMax=" in outcome.error.hint
 
 
 def _never(stop: threading.Event) -> None:

@@ -177,6 +177,8 @@ def _still_holds(finding: Finding, pending: Pending, limits: ListLimits) -> bool
         return False
     if finding.reason is HoldReason.KNOWN_GOOD:
         return finding.rows > limits.max_known_good
+    if finding.reason is HoldReason.SERIAL_JUMP:
+        return finding.rows > limits.max_serial_jump
     if finding.reason in {HoldReason.EMPTIED, HoldReason.RETIRED}:
         # Without the allowance for small lists: otherwise a few new rows would let the emptying of a list pass.
         changes = pending.algorithms.values()

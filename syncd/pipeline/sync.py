@@ -317,7 +317,7 @@ class _Sync:
                 case UpToDate():
                     return self._up_to_date(name, held)
                 case Waiting():
-                    return self._nothing_new(name, held.fork.version if held.fork else 0, held)
+                    return self._nothing_new(name, held.fork.version if held.fork else 0)
                 case Staged() as staged:
                     return self._judge(name, staged)
         except Exception as fault:  # noqa: BLE001 - a fault in one list must not stop the others
@@ -375,12 +375,12 @@ class _Sync:
         if not self.dry_run:
             self.publisher.catalog.touch_verified(self.source.name, {name: serial}, self.clock())
             if any(hold.lane is not Lane.BOTH for hold in self._states[name].open_holds):
-                again = self._judge_again(name, serial, held)
+                again = self._judge_again(name, serial)
                 if again is not None:
                     return again
-        return self._nothing_new(name, serial, held)
+        return self._nothing_new(name, serial)
 
-    def _judge_again(self, name: ListName, serial: int, held: LocalList) -> ListOutcome | None:
+    def _judge_again(self, name: ListName, serial: int) -> ListOutcome | None:
         """Judge rows that wait under the limits as they are now; return None if all of them wait on."""
         settled = self.publisher.judge_again(self.source.name, name, self.clock())
         if not settled.ended:
@@ -390,11 +390,11 @@ class _Sync:
         if settled.changes_head:
             self._changed = True
             self.publisher.compact_if_due(settled, self.clock())
-        outcome = self._nothing_new(name, serial, held)
+        outcome = self._nothing_new(name, serial)
         good = Outcome.PUBLISHED if settled.changes_head else Outcome.UP_TO_DATE
         return replace(outcome, outcome=outcome.outcome if outcome.reasons else good, ended=settled.ended)
 
-    def _nothing_new(self, name: ListName, serial: int, held: LocalList) -> ListOutcome:
+    def _nothing_new(self, name: ListName, serial: int) -> ListOutcome:
         """Return the outcome of a list without a new version. Open holds stay open."""
         published = head_name(self.source.name, name)
         holds = self._states[name].open_holds if name in self._states else ()
@@ -407,7 +407,7 @@ class _Sync:
             version=version,
             serial=serial,
             plan="up_to_date",
-            rows=rows if reasons else held.rows,
+            rows=rows,
             reasons=reasons,
             holds=holds,
         )

@@ -130,7 +130,14 @@ class Worker:
 
     @contextlib.contextmanager
     def _started(self) -> Iterator[Process]:
-        with self.start() as process:
+        try:
+            started = self.start()
+        except OSError as error:
+            raise StoreError(
+                f"the worker process could not be started: {error}",
+                hint="check free memory and TasksMax= of the service; the next sync tries again",
+            ) from error
+        with started as process:
             self._process = process
             try:
                 yield process
