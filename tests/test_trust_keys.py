@@ -1,5 +1,6 @@
 """Signing keys on disk."""
 
+import errno
 import os
 import re
 import struct
@@ -62,6 +63,21 @@ def test_a_key_is_never_overwritten(tmp_path: Path) -> None:
         make_offline_keys(tmp_path, 2)
     assert [path.name for path in tmp_path.iterdir()] == ["targets.pem"]
     assert (tmp_path / "targets.pem").read_bytes() == b"precious"
+
+
+def test_a_stick_without_hard_links_takes_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As FAT is: written in place, and never over a key."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    make_online_keys(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["lists.pem", "snapshot.pem", "timestamp.pem"]
+    before = (tmp_path / "lists.pem").read_bytes()
+    with pytest.raises(RefusedError, match="not overwritten"):
+        generate_key(tmp_path / "lists.pem")
+    assert (tmp_path / "lists.pem").read_bytes() == before
 
 
 def test_no_root_key_is_no_set(tmp_path: Path) -> None:

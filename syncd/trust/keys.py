@@ -6,6 +6,7 @@ securesystemslib signer URI, and ``<role>.pub``, its public key in PEM. Credenti
 folder as ``keys`` (systemd.exec(5), LoadCredential=) are the same files with ``keys_`` before their names.
 """
 
+import errno
 import itertools
 import os
 import re
@@ -34,6 +35,8 @@ CREDENTIAL: Final = "keys_"
 _KEY_FOLDER: Final = 0o700
 _KEY_LIMIT: Final = 64_000
 _OTHERS: Final = 0o077
+_NO_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS})
+"""Errors of a file system without hard links, such as FAT."""
 
 # Linux stores an ACL as a version, then (tag, permissions, id) for each entry (linux/posix_acl_xattr.h).
 _ACL: Final = "system.posix_acl_access"
@@ -54,7 +57,21 @@ def generate_key(path: Path) -> Signer:
 
 
 def _write_new(path: Path, content: bytes) -> None:
-    # Written in place, not by rename: O_EXCL protects an existing key even on USB sticks without hard links.
+    """Write a key that appears under its name only when it is whole, if the file system has hard links."""
+    try:
+        with files.new_file(path, files.PRIVATE_FILE) as stream:
+            stream.write(content)
+    except StoreError as error:
+        cause = error.__cause__
+        if isinstance(cause, FileExistsError):
+            raise _would_overwrite(path) from None
+        if not isinstance(cause, OSError) or cause.errno not in _NO_LINKS:
+            raise
+        _write_in_place(path, content)
+
+
+def _write_in_place(path: Path, content: bytes) -> None:
+    # Not by rename: O_EXCL protects an existing key even on USB sticks without hard links.
     with files.storage(path, "write"):
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, files.PRIVATE_FILE)

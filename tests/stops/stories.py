@@ -60,8 +60,6 @@ class Story:
     """True if files are damaged at the beginning: readers and proofs may report that until the command has ended"""
     check: Callable[[Path, Processes], list[str]] | None = None
     """a further check after the stop"""
-    leaves: bool = False
-    """True if a kill leaves files behind: a fault that is known, and not mended yet"""
     two_files: bool = False
     """True if readers need a new root and a new timestamp together: while only one is there, pulls fail, and their
     copies answer on"""
@@ -249,7 +247,6 @@ _OPERATORS: Final = (
         NEWS,
         again=2,
         check=check_backup,
-        leaves=True,
     ),
     _of_operator(
         "backup-with-keys",
@@ -259,7 +256,6 @@ _OPERATORS: Final = (
         NEWS,
         again=2,
         check=check_backup,
-        leaves=True,
     ),
     _of_operator("recover", folders.STANDING, "recover --above 100", FULL, FULL, again=6),
     _of_operator(
