@@ -187,7 +187,7 @@ def test_a_feed_beyond_this_machine_is_served_with_what_the_error_asks_for(
 ) -> None:
     """TLS and a token."""
     code, err = FeedServer(feed, listen="0.0.0.0:0").refusal()
-    assert (code, "to do: give --tls-cert, --tls-key and --token-file" in err) == (2, True)
+    assert (code, "to do: give --tls-cert, --tls-key, and --tokens or --token-file" in err) == (2, True)
     with serving(feed, *files(ours.certificate("server")), "--token-file", token, listen="0.0.0.0:0") as server:
         port = server.url.rstrip("/").rpartition(":")[2]
         url = f"https://127.0.0.1:{port}/"
