@@ -86,10 +86,10 @@ def test_a_token_that_cannot_be_written_is_told_as_lost(
     folder = tmp_path / "locked"
     folder.mkdir()
 
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise OSError(28, os.strerror(28))
 
-    monkeypatch.setattr(Path, "replace", refuse)
+    monkeypatch.setattr(os, "link", refuse)
     ran = syncd("matchers", "add", "web", "--token-file", folder / "web.token")
     assert ran.code == 1
     assert "; web was added\n  to do: its token is lost: `syncd matchers revoke web`, then add it again" in ran.err

@@ -21,7 +21,7 @@ from syncd.cli.operator import (
 )
 from syncd.cli.output import JsonFlag, OutputError, flush, note, print_json, say, show_table, utc_now
 from syncd.errors import StoreError, UsageError
-from syncd.files import PRIVATE_FILE, install_bytes
+from syncd.files import PRIVATE_FILE, make_folder, new_file
 from syncd.units import ago
 
 if TYPE_CHECKING:
@@ -188,7 +188,9 @@ def _lost(name: str) -> str:
 
 def _write(path: Path, token: str, name: str) -> None:
     try:
-        install_bytes(path, f"{token}\n".encode(), PRIVATE_FILE)
+        make_folder(path.parent)
+        with new_file(path, PRIVATE_FILE) as stream:  # a killed command leaves no file with a part of it
+            stream.write(f"{token}\n".encode())
     except StoreError as error:
         raise StoreError(f"{error.message}; {name} was added", hint=_lost(name)) from error
 

@@ -269,7 +269,8 @@ def _shuffled(points: Sequence[Point], seed: str) -> list[Point]:
     kinds: list[list[Point]] = [[], []]
     for point in rng.sample(points, len(points)):
         kinds[point.how.kills].append(point)
-    turns = itertools.zip_longest(*reversed(kinds))
+    rng.shuffle(kinds)
+    turns = itertools.zip_longest(*kinds)
     return [point for turn in turns for point in turn if point is not None]
 
 
