@@ -28,6 +28,7 @@ from test_daemon import daemon, text
 from web_site import running
 from world import HEAD, START, Clock, World, row, rows
 
+UNITS = Path(__file__).parents[1] / "systemd"
 NOW = "2026-01-01T12:10:00Z"
 """When the clock is right again: ten minutes after the world was made."""
 
@@ -109,7 +110,7 @@ def test_every_view_tells_it_by_the_same_judgement(ahead: World) -> None:
     """The check is critical, the metric positive, and the dashboard has a task; until the clock is accepted."""
     ran = syncd("status", "--check")
     assert ran.code == 2
-    assert "in the future" in ran.out
+    assert "`syncd clock accept TIME --reason R`" in ran.out
     (task,) = [task for task in tasks(seen(ahead)) if "clock accept" in task.to_do]
     assert task.urgent
     with running(ahead) as web:
@@ -516,6 +517,18 @@ def test_the_daemon_accepts_it_when_ordered(today: World) -> None:
         process.stop()
     with today.publisher() as publisher:
         assert any(isinstance(entry.act, AcceptedClock) for entry in publisher.catalog.audit_entries())
+
+
+# units
+
+
+@pytest.mark.parametrize("path", sorted(UNITS.glob("*.service")), ids=lambda path: str(path.name))
+def test_units_wait_until_the_clock_is_set(path: Path) -> None:
+    """If a service of the host says when that is: all of them sign, or judge by the time."""
+    lines = path.read_text().splitlines()
+    for key in ("Wants", "After"):
+        (named,) = [line.partition("=")[2].split() for line in lines if line.startswith(f"{key}=")]
+        assert "time-sync.target" in named
 
 
 # the kernel
