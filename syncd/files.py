@@ -145,15 +145,36 @@ def check_private(path: Path) -> None:
         )
 
 
+def set_mode(file: int | Path, mode: int) -> None:
+    """Give a new file or folder its mode, whatever the umask took from it; a set-group-ID bit it inherited stays.
+
+    File systems without modes are left as they are.
+    """
+    held = stat.S_IMODE(os.stat(file).st_mode)  # noqa: PTH116 - it may be a descriptor
+    if held & 0o777 != mode:
+        with contextlib.suppress(PermissionError):
+            os.chmod(file, mode | (held & ~0o777))  # noqa: PTH101 - as above
+
+
 def make_folder(path: Path, mode: int = PRIVATE_FOLDER) -> Path:
-    """Create ``path`` and its parents durably, and return it. Existing folders keep their mode."""
+    """Create ``path`` and its parents durably, with this mode whatever the umask. Existing folders keep their mode."""
     with storage(path, "create folder"):
         missing = [path, *path.parents]
         for folder in reversed(missing):
             if not folder.is_dir():
-                folder.mkdir(mode=mode, exist_ok=True)
+                _make_one(folder, mode)
                 sync_folder(folder.parent)
     return path
+
+
+def _make_one(folder: Path, mode: int) -> None:
+    try:
+        folder.mkdir(mode=mode)
+    except FileExistsError:
+        if not folder.is_dir():  # otherwise another process was quicker
+            raise
+    else:
+        set_mode(folder, mode)
 
 
 def sync_folder(path: Path) -> None:
@@ -191,6 +212,7 @@ def install_bytes(path: Path, content: bytes, mode: int = FEED_FILE, *, durable:
         try:
             descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
             with open(descriptor, "wb") as stream:  # noqa: PTH123 - a descriptor, for its mode and O_EXCL
+                set_mode(stream.fileno(), mode)
                 stream.write(content)
                 stream.flush()
                 if durable:
@@ -313,6 +335,7 @@ def _link(existing: Path, path: Path) -> None:
 def _copy(source: Path, target: Path) -> None:
     descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FEED_FILE)
     with source.open("rb") as reader, open(descriptor, "wb") as writer:  # noqa: PTH123 - as in install_bytes
+        set_mode(writer.fileno(), FEED_FILE)
         while block := reader.read(_CHUNK):
             writer.write(block)
         writer.flush()

@@ -90,5 +90,5 @@ class ListFiles:
 def _folder(scratch: Path, name: str) -> Path:
     folder = scratch / name
     with storage(folder, "create folder"):
-        folder.mkdir()
+        folder.mkdir(0o700)
     return folder

@@ -72,6 +72,10 @@ _CONFIG: Final = UpdaterConfig(
 )
 
 
+_ROOT_HISTORY: Final = "root_history"
+"""The folder in which tuf keeps roots. It is made here, since tuf would make it with any mode that the umask leaves."""
+
+
 def refresh(
     folder: Path, root: bytes, peer: MetadataPeer, *, floors: Floors, now: datetime, clock_cure: str = ACCEPT
 ) -> TrustedFeed:
@@ -88,7 +92,7 @@ def refresh(
     - `StoreError` if ``folder`` cannot be written.
     """
     _check_clock(floors, now, clock_cure)
-    files.make_folder(folder)
+    files.make_folder(folder / _ROOT_HISTORY)
     with files.lock(folder / ".lock", "refreshing a feed's metadata"):
         _remove_left_overs(folder)
         fetcher = Fetcher(peer)

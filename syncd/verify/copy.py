@@ -55,6 +55,7 @@ class _CopyProof:
                             f"{CURRENT} states another version of {name} than its manifest", hint="pull again"
                         )
         prover.others(newest)
+        prover.modes(prover.folder.root)
 
     def _current(self) -> CurrentFile:
         folder = self._prover.folder

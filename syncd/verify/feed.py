@@ -10,12 +10,13 @@ from syncd.feed import layout
 from syncd.feed.folder import FeedFolder
 from syncd.feed.garbage import KEPT_VERSIONS, named_by_manifest
 from syncd.feed.proof import SignedManifest, prove_manifest
-from syncd.files import TEMPORARY_PREFIX, sha256_file
+from syncd.files import TEMPORARY_PREFIX, sha256_file, storage
 from syncd.format.manifest import FileRef, Manifest
 from syncd.model import ListName
 from syncd.trust.strict import check_superseded, verify_published, verify_root
 from syncd.trust.values import TrustedFeed, role_of
 from syncd.verify.chain import ChainedVersion, ChainReplay, kept_manifests
+from syncd.verify.modes import closed_to_group
 from syncd.verify.prover import FolderProver, files_of
 from syncd.verify.replay import replay
 from syncd.verify.tally import ListProof, Progress, Proof, content_stamp, prove_steadily
@@ -148,6 +149,12 @@ class Prover(FolderProver):
                     kind = "left over from an interrupted write" if TEMPORARY_PREFIX in file else "unknown file"
                     self.tally.notes.append(f"{self.prefix}{file}: {kind}")
 
+    def modes(self, top: Path) -> None:
+        """Note which files the group cannot read; ``top`` as in `closed_to_group`."""
+        with self.attempt(""), storage(self.folder.root, "read the modes in"):
+            if closed := closed_to_group(top, self.folder.root):
+                self.tally.notes.append(closed)
+
     def _superseded(self, trusted: TrustedFeed, file: str) -> None:
         named = self.folder.path(layout.METADATA).glob("*.targets.json")
         targets = [content for path in named if (content := self.folder.metadata(path.name)) is not None]
@@ -172,14 +179,19 @@ def prove_feed(
         )
     return prove_steadily(
         path,
-        lambda tally: feed_into(Prover(folder, tally, deep=deep, kept=KEPT_VERSIONS), root, now),
+        lambda tally: feed_into(Prover(folder, tally, deep=deep, kept=KEPT_VERSIONS), root, now, path),
         lambda: content_stamp(folder.path(layout.TIMESTAMP)),
         progress,
     )
 
 
-def feed_into(prover: Prover, root: bytes | None, now: datetime) -> tuple[TrustedFeed, dict[ListName, Manifest]] | None:
-    """Prove a published feed. Return its metadata and manifests, or None if the metadata is at fault."""
+def feed_into(
+    prover: Prover, root: bytes | None, now: datetime, top: Path
+) -> tuple[TrustedFeed, dict[ListName, Manifest]] | None:
+    """Prove a published feed. Return its metadata and manifests, or None if the metadata is at fault.
+
+    ``top`` as in `closed_to_group`.
+    """
     trusted: TrustedFeed | None = None
     pinned = prover.root(root)
     with prover.attempt(layout.METADATA):
@@ -193,4 +205,5 @@ def feed_into(prover: Prover, root: bytes | None, now: datetime) -> tuple[Truste
         if name and manifest:
             manifests[name] = manifest
     prover.others(trusted)
+    prover.modes(top)
     return (trusted, manifests) if trusted else None

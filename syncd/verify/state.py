@@ -59,7 +59,8 @@ class _StateProof:
                 raise StoreError(f"the catalog is damaged: {fault}", hint=_RESTORE)
         if damage:
             return
-        feed = feed_into(Prover(self._folder.feed, self._tally, "feed/", deep=self._deep, kept=kept), root, self._now)
+        prover = Prover(self._folder.feed, self._tally, "feed/", deep=self._deep, kept=kept)
+        feed = feed_into(prover, root, self._now, self._folder.root)
         published = feed[1] if feed else {}
         heads = self._catalog.heads()
         for head in heads:
