@@ -11,7 +11,7 @@ It never contains secrets, only the names of files that contain them. ``docs/con
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
 DEFAULT_SOCKET: Final = Path("/run/syncd/control.sock")
 ENVIRONMENT: Final = "SYNCD_"
+LogFormat = Literal["auto", "json", "text"]
+"""Of the events of the daemon; "auto": readable text on a terminal, otherwise JSON."""
 
 _LONGEST_SOCKET: Final = 107
 _RECENT: Final = DEFAULTS.deltas
@@ -189,6 +191,7 @@ class Config(BaseSettings):
     state_dir: AbsolutePath
     control_socket: Annotated[AbsolutePath, AfterValidator(_bindable)] = DEFAULT_SOCKET
     history_retention: Retention = 730 * 86400.0
+    log_format: LogFormat = "auto"
     sources: dict[str, AnyTable] = {}
     serve: Serve | None = None
     gate: EveryGate = EveryGate()
@@ -240,5 +243,10 @@ class Config(BaseSettings):
     def source(self, name: str) -> "Source":
         """Return one source to sync. Raises `UsageError`, whose hint names the nearest, if it is not configured."""
         if name not in self.sources:
-            raise UsageError(f"no source {name!r} is configured", hint=nearest(name, tuple(self.sources), "source"))
+            raise unknown_source(name, self.sources)
         return self.sources[name].source(name)
+
+
+def unknown_source(name: str, known: Iterable[str]) -> UsageError:
+    """Return the error for a source that is not configured."""
+    return UsageError(f"no source {name!r} is configured", hint=nearest(name, tuple(known), "source"))

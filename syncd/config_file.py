@@ -1,5 +1,7 @@
 """Reading and checking the configuration. Error messages never show a value: it might be a secret."""
 
+import contextlib
+import itertools
 import os
 import re
 import stat
@@ -11,7 +13,16 @@ from typing import Any, Final
 from pydantic import BaseModel, ValidationError
 from pydantic_settings import SettingsError
 
-from syncd.config import ENVIRONMENT, Config, Corrections, DashboardTable, OperatorTable, RetentionTable, Serve
+from syncd.config import (
+    DEFAULT_SOCKET,
+    ENVIRONMENT,
+    Config,
+    Corrections,
+    DashboardTable,
+    OperatorTable,
+    RetentionTable,
+    Serve,
+)
 from syncd.errors import ConfigError, StoreError, nearest
 from syncd.files import read_bytes, storage
 from syncd.limits import EveryGate
@@ -29,6 +40,7 @@ OPERATOR_NAME: Final = SOURCE_NAME
 _OTHER_ACTORS: Final = frozenset({"metrics", "root", "schedule", "syncd"})
 """Names that the audit log and the events use for others than an operator."""
 
+_DAEMON_KEY: Final = re.compile(r"\s*(?:state_dir|control_socket)\s*=")
 _NOT_SETTINGS: Final = frozenset({FILE_VARIABLE, "SYNCD_DEBUG"})
 _MAX_FILE: Final = 1 << 20
 _PUBLISHED_NAME: Final = 64
@@ -43,8 +55,7 @@ def load(file: Path | None = None) -> Config:
     The default file may be absent if the environment sets every required key. Raises `ConfigError`, which names the
     file (or the variable), the key, the fault and the cure.
     """
-    variable = os.environ.get(FILE_VARIABLE)
-    named = file or (Path(variable) if variable else None)
+    named = _named(file)
     path = named or DEFAULT_FILE
     document = _read(path, required=named is not None)
     _check_names(document or {}, path)
@@ -68,6 +79,37 @@ def load(file: Path | None = None) -> Config:
     _check_operators(config, path)
     _check_secrets(config, path)
     return config
+
+
+def daemon_place(file: Path | None = None) -> tuple[Path, Path] | None:
+    """Return the state folder and the control socket that a configuration names, even if it is refused otherwise.
+
+    Reads only these two keys, line by line. None if the state folder is not named.
+    """
+    values = _top_level(_named(file) or DEFAULT_FILE)
+    given = {variable.upper(): value for variable, value in os.environ.items() if value}
+    state_dir = given.get(f"{ENVIRONMENT}STATE_DIR", values.get("state_dir"))
+    control_socket = given.get(f"{ENVIRONMENT}CONTROL_SOCKET", values.get("control_socket", str(DEFAULT_SOCKET)))
+    return (Path(state_dir), Path(control_socket)) if state_dir else None
+
+
+def _top_level(path: Path) -> dict[str, str]:
+    """Return the two keys of `daemon_place` in a file that need not be valid TOML."""
+    try:
+        text = (_content(path) or b"").decode(errors="replace")
+    except ConfigError:
+        return {}
+    above = itertools.takewhile(lambda line: not line.lstrip().startswith("["), text.splitlines())
+    values: dict[str, str] = {}
+    for line in filter(_DAEMON_KEY.match, above):
+        with contextlib.suppress(tomllib.TOMLDecodeError):
+            values.update({key: value for key, value in tomllib.loads(line).items() if isinstance(value, str)})
+    return values
+
+
+def _named(file: Path | None) -> Path | None:
+    variable = os.environ.get(FILE_VARIABLE)
+    return file or (Path(variable) if variable else None)
 
 
 def _read(path: Path, *, required: bool) -> dict[str, Any] | None:

@@ -1,7 +1,10 @@
 """What commands show to a person at a terminal, and to a program that reads them."""
 
 import io
+import os
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -147,3 +150,17 @@ def test_what_the_encoding_lacks_is_escaped(monkeypatch: pytest.MonkeyPatch) -> 
         b"  still served: \\xe9",
         b"  to do: \\u672c",
     ]
+
+
+def test_remarks_carry_their_priority_in_the_journal(tmp_path: Path) -> None:
+    """Each line of them, so that the hint is found with its error; results have none."""
+    with (tmp_path / "journal").open("w+") as journal:
+        status = os.fstat(journal.fileno())
+        subprocess.run(
+            [sys.executable, "-m", "syncd.cli", "status", "--config", str(tmp_path / "lost")],
+            stderr=journal,
+            env={**os.environ, "JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"},
+            check=False,
+        )
+        journal.seek(0)
+        assert [line[:10] for line in journal] == ["<3>error: ", "<3>  to do:"[:10]]

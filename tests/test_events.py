@@ -1,5 +1,6 @@
 import io
 import json
+import os
 import re
 from dataclasses import fields
 from pathlib import Path
@@ -72,6 +73,36 @@ def test_on_a_terminal_an_event_is_readable_and_cannot_forge_lines() -> None:
     assert stream.getvalue().count("\n") == 1
     with pytest.raises(ValueError, match="Expecting value"):
         json.loads(stream.getvalue())
+
+
+def test_lines_carry_their_priority_in_the_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`journalctl -p warning` finds them; a stream that does not go to the journal itself gets no prefix."""
+    with (tmp_path / "journal").open("w+") as stream, (tmp_path / "file").open("w+") as other:
+        status = os.fstat(stream.fileno())
+        monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino}")
+        for written in (stream, other):
+            emit = emitter(written, Clock())
+            for event in (
+                CoolDown("5afe", "iwf", START, 2),
+                events.DaemonReady("/s"),
+                events.ConfigRejected("bad", ""),
+            ):
+                emit(event)
+            written.seek(0)
+        assert [line[:4] for line in stream] == ["<4>{", "<6>{", "<3>{"]
+        assert [json.loads(line)["level"] for line in other] == ["warning", "info", "error"]
+
+
+def test_readable_text_is_a_setting(tmp_path: Path) -> None:
+    """Also where nobody looks on; and JSON where somebody does."""
+    stream, terminal = io.StringIO(), Terminal()
+    emitter(stream, Clock(), "text")(events.DaemonReady("/s"))
+    emitter(terminal, Clock(), "json")(events.DaemonReady("/s"))
+    assert "daemon_ready" in stream.getvalue()
+    assert "\x1b" not in stream.getvalue()
+    with pytest.raises(json.JSONDecodeError):
+        json.loads(stream.getvalue())
+    assert json.loads(terminal.getvalue())["event"] == "daemon_ready"
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Protocol, TextIO
 import typer
 
 from syncd.errors import StoreError, SyncdError, error_document
+from syncd.journal import CRITICAL, ERROR, INFO, WARNING, is_journal, with_priority
 from syncd.units import done_of, stamp
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ _GAPS: Final = (2, 1)
 _WORD: Final = 10
 """The least width of a column of words, unless it needs less."""
 
+_PRIORITIES: Final = {"ALARM": CRITICAL, "error": ERROR, "held": WARNING, "warning": WARNING}
+"""Priorities in the journal, by the first word of a remark."""
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document, errors included.")]
 
 
@@ -102,15 +105,17 @@ def flush() -> None:
 def note(text: str, *, kind: str = "warning", hint: str = "") -> None:
     """Print one remark beside the result; ``kind`` is its first word, ``hint`` what to do."""
     to_do = f"\n  to do: {clean(hint, sys.stderr)}" if hint else ""
-    _remark(f"{_coloured(kind, '33')}: {clean(text, sys.stderr)}{to_do}")
+    _remark(f"{_coloured(kind, '33')}: {clean(text, sys.stderr)}{to_do}", kind)
 
 
 def alarm(text: str, hint: str) -> None:
     """Print a remark that a person must act on at once."""
-    _remark(f"{_coloured('ALARM', '1;31')}: {clean(text, sys.stderr)}\n  to do: {clean(hint, sys.stderr)}")
+    _remark(f"{_coloured('ALARM', '1;31')}: {clean(text, sys.stderr)}\n  to do: {clean(hint, sys.stderr)}", "ALARM")
 
 
-def _remark(text: str) -> None:
+def _remark(text: str, kind: str) -> None:
+    if is_journal(sys.stderr):
+        text = with_priority(text, _PRIORITIES.get(kind, INFO))
     with suppress(OSError):  # if standard error is lost too, only the exit code is left
         print(text, file=sys.stderr)  # noqa: T201 - for the person
 
@@ -141,7 +146,7 @@ def show_trouble(kind: str, message: str, serving: str, hint: str) -> None:
         lines.append(f"  still served: {clean(serving, sys.stderr)}")
     if hint:
         lines.append(f"  to do: {clean(hint, sys.stderr)}")
-    _remark("\n".join(lines))
+    _remark("\n".join(lines), kind)
 
 
 def _coloured(word: str, code: str) -> str:

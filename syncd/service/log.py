@@ -1,22 +1,32 @@
-"""The log: one line of JSON per event, or readable text on a terminal."""
+"""The log: one line per event, as JSON or as readable text; in the journal with its priority."""
 
 import contextlib
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, TextIO
+from typing import Any, Final, TextIO
 
 import structlog
 
+from syncd import journal
+from syncd.config import LogFormat
 from syncd.event import Emit, Event
+from syncd.outcomes import Level
+
+_PRIORITIES: Final = {Level.INFO: journal.INFO, Level.WARNING: journal.WARNING, Level.ERROR: journal.ERROR}
 
 
-def emitter(stream: TextIO, clock: Callable[[], datetime]) -> Emit:
-    """Return a function that writes events to ``stream``, from any thread."""
+def emitter(stream: TextIO, clock: Callable[[], datetime], form: LogFormat = "auto") -> Emit:
+    """Return a function that writes events to ``stream``, from any thread.
+
+    ``form``: "auto" is readable text on a terminal and JSON elsewhere.
+    """
     renderer: Any = structlog.processors.JSONRenderer()
-    if stream.isatty():
-        renderer = structlog.dev.ConsoleRenderer(colors=True, sort_keys=False)
+    if form == "text" or (form == "auto" and stream.isatty()):
+        renderer = structlog.dev.ConsoleRenderer(colors=stream.isatty(), sort_keys=False)
     logger = structlog.wrap_logger(
-        structlog.WriteLogger(stream), processors=[renderer], wrapper_class=structlog.make_filtering_bound_logger(0)
+        structlog.WriteLogger(stream),
+        processors=[renderer, _Prefix()] if journal.is_journal(stream) else [renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(0),
     )
 
     def emit(event: Event) -> None:
@@ -27,6 +37,13 @@ def emitter(stream: TextIO, clock: Callable[[], datetime]) -> Emit:
             getattr(logger, level)(event.name(), timestamp=at, level=level, **fields)
 
     return emit
+
+
+class _Prefix:
+    """Puts the priority of its level in front of a line."""
+
+    def __call__(self, _logger: Any, level: str, line: Any) -> str:
+        return journal.with_priority(line, _PRIORITIES[Level(level)])
 
 
 def _printable(value: Any) -> Any:
