@@ -1,5 +1,6 @@
 import json
 import os
+import stat
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NoReturn
@@ -7,6 +8,7 @@ from typing import NoReturn
 import pytest
 
 from command_line import Ran, syncd, use_clock
+from disks import mounted
 from syncd.report.expiry import Expiry, Urgency
 from syncd.units import span
 from world import World, row, rows
@@ -448,3 +450,32 @@ def test_serving_beyond_this_machine_needs_tls_and_a_token(
         "error: 0.0.0.0 can be reached from other machines: without TLS and a token anybody could read the feed\n"
         "  to do: give --tls-cert, --tls-key and --token-file, or listen on 127.0.0.1\n",
     )
+
+
+def test_each_custodian_has_a_folder_of_keys(tmp_path: Path) -> None:
+    """One root key each, so that nobody is ever handed another's; a threshold of the folders signs."""
+    folders = [tmp_path / name for name in ("ann", "bob", "eve")]
+    given = [word for folder in folders for word in ("--offline-keys", folder)]
+    assert syncd("feed", "init", tmp_path / "f", *given, "--threshold", "2").code == 0
+    assert [sorted(path.name for path in folder.iterdir()) for folder in folders] == [
+        ["root-1.pem", "targets.pem"],
+        ["root-2.pem"],
+        ["root-3.pem"],
+    ]
+    assert [stat.S_IMODE(folder.stat().st_mode) for folder in folders] == [0o700] * 3
+    two = ("--offline-keys", folders[0], "--offline-keys", folders[2])
+    assert syncd("feed", "renew", tmp_path / "f", *two).code == 0
+    assert syncd("feed", "renew", tmp_path / "f", *two[:2]).code == 6
+    assert syncd("init", "--state-dir", tmp_path / "s", *given).code == 0
+    for wrong in ((*given, "--keys", "2"), (*given, *given[:2])):
+        assert syncd("feed", "init", tmp_path / "g", *wrong).code == 2
+    assert not (tmp_path / "g").exists()
+
+
+def test_offline_keys_on_the_system_disk_are_told(tmp_path: Path) -> None:
+    """They are there to be safe from whoever takes this machine over; on another file system nothing is said."""
+    ran = syncd("feed", "init", tmp_path / "f", "--offline-keys", tmp_path / "off")
+    assert ran.err.startswith(f"warning: the offline keys in {tmp_path}/off are on a disk of this machine: ")
+    (tmp_path / "stick").mkdir()
+    with mounted(tmp_path / "stick", "-t", "tmpfs", "tmpfs"):
+        assert syncd("feed", "init", tmp_path / "g", "--offline-keys", tmp_path / "stick" / "keys").err == ""

@@ -6,8 +6,9 @@ from typing import Annotated, Final
 
 import typer
 
-from syncd.cli.arguments import MOST_KEYS, Feed, OnlineKeys, SignWith
+from syncd.cli.arguments import Feed, OnlineKeys, SignWith
 from syncd.cli.feed_guard import Accept, DryRun, MaxAdded, MaxRemoved, chosen_limits, show_publication
+from syncd.cli.first_keys import KeyCount, OfflineFolders, note_system_disk, number_of, show_offline
 from syncd.cli.output import JsonFlag, note, print_json, progress, say, utc_now
 from syncd.errors import UsageError
 from syncd.feed import layout
@@ -29,12 +30,11 @@ _OPERATORS: Final = "only `syncd sync` publishes there; publish your own rows in
 
 def init(
     feed: Feed,
-    offline_keys: Annotated[
-        Path, typer.Option(metavar="DIR", help="The keys to keep off this machine; created if DIR has none.")
-    ],
+    offline_keys: OfflineFolders,
     online_keys: OnlineKeys = None,
-    keys: Annotated[int, typer.Option(min=1, max=MOST_KEYS, help="Number of root keys to create; usually 3.")] = 1,
+    keys: KeyCount = None,
     threshold: Annotated[int, typer.Option(min=1, help="How many of them must sign; usually 2.")] = 1,
+    as_json: JsonFlag = False,
 ) -> None:
     """Create a feed folder, its keys and its trust root.
 
@@ -54,10 +54,24 @@ def init(
       syncd feed init /srv/feed --offline-keys /media/keys --keys 3 --threshold 2
     """
     online = online_keys or author.keys_folder(feed)
-    root = author.init(feed, offline_keys, online, count=keys, threshold=threshold, now=utc_now())
+    root = author.init(
+        feed,
+        offline_keys[0],
+        online,
+        count=number_of(offline_keys, keys),
+        threshold=threshold,
+        now=utc_now(),
+        custodians=offline_keys[1:],
+    )
+    on_disk = note_system_disk(offline_keys, feed)
+    if as_json:
+        offline = [str(one) for one in offline_keys]
+        document = {"feed": feed, "root": root, "offline_keys": offline, "online_keys": online}
+        print_json({**document, "on_system_disk": on_disk})
+        return
     say(f"feed          {feed}")
     say(f"trust root    {root}  (hand it out, not through the feed)")
-    say(f"offline keys  {offline_keys}  (take them off this machine)")
+    show_offline(offline_keys)
     say(f"online keys   {online}  (publishing needs them here)")
     say(f"next: syncd feed publish {feed} --list NAME --full FILE")
 

@@ -6,22 +6,21 @@ from typing import Annotated
 import typer
 
 from syncd.catalog.folder import StateFolder
-from syncd.cli.arguments import MOST_KEYS
-from syncd.cli.operator import ConfigFile, actor, check_owner, load_config
-from syncd.cli.output import say, utc_now
+from syncd.cli.first_keys import KeyCount, OfflineFolders, note_system_disk, number_of, show_offline
+from syncd.cli.operator import ConfigFile, actor, check_owner
+from syncd.cli.output import JsonFlag, print_json, say, utc_now
+from syncd.config_file import load
 
 
 def init(
-    offline_keys: Annotated[
-        Path,
-        typer.Option(metavar="DIR", help="The keys to keep off this machine; created if DIR has none."),
-    ],
+    offline_keys: OfflineFolders,
     state_dir: Annotated[
         Path | None, typer.Option(metavar="DIR", help="The state folder; default: state_dir of the configuration.")
     ] = None,
-    keys: Annotated[int, typer.Option(min=1, max=MOST_KEYS, help="Number of root keys to create; usually 3.")] = 1,
+    keys: KeyCount = None,
     threshold: Annotated[int, typer.Option(min=1, help="How many of them must sign; usually 2.")] = 1,
     config: ConfigFile = None,
+    as_json: JsonFlag = False,
 ) -> None:
     """Set up an operator: folders, keys and a trust root.
 
@@ -41,11 +40,31 @@ def init(
     """
     from syncd.operate import setup  # SQLAlchemy: not needed for the help
 
-    folder = StateFolder(state_dir or load_config(config).state_dir)
+    folder = StateFolder(state_dir or load(config).state_dir)
     check_owner(folder.root)
-    root = setup.init(folder, offline_keys, count=keys, threshold=threshold, now=utc_now(), actor=actor())
+    root = setup.init(
+        folder,
+        offline_keys[0],
+        count=number_of(offline_keys, keys),
+        threshold=threshold,
+        now=utc_now(),
+        actor=actor(),
+        custodians=offline_keys[1:],
+    )
+    on_disk = note_system_disk(offline_keys, folder.root)
+    if as_json:
+        print_json(
+            {
+                "state_dir": folder.root,
+                "feed": folder.feed.root,
+                "root": root,
+                "offline_keys": [str(one) for one in offline_keys],
+                "on_system_disk": on_disk,
+            }
+        )
+        return
     say(f"state folder  {folder.root}")
     say(f"feed          {folder.feed.root}  (serve this folder to matchers)")
     say(f"trust root    {root}  (hand it to matchers, not through the feed)")
-    say(f"offline keys  {offline_keys}  (take them off this machine)")
+    show_offline(offline_keys)
     say("next: name your sources in the configuration, then run `syncd sync`")

@@ -1,5 +1,6 @@
 """The first set-up of an operator's state: folders, keys, the own feed, the catalog."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -17,26 +18,43 @@ _PRIVATE: Final = 0o700
 
 
 def init(
-    folder: StateFolder, offline_keys: Path, *, count: int, threshold: int, now: datetime, actor: str = "operator"
+    folder: StateFolder,
+    offline_keys: Path,
+    *,
+    count: int,
+    threshold: int,
+    now: datetime,
+    actor: str = "operator",
+    custodians: Sequence[Path] = (),
 ) -> Path:
     """Set up a state folder and return the path of the root to give to matchers.
 
-    A set-up that was killed is continued. Raises `UsageError` if the folder is set up
-    already or the offline keys would be in it, `StoreError`.
+    ``custodians``: as in `syncd.publish.author.init`. A set-up that was killed is continued. Raises `UsageError` if the
+    folder is set up already or the offline keys would be in it, `StoreError`.
     """
     root = _made_before(folder.feed)
     if folder.catalog.exists() and (root is None or _is_recorded(folder)):
         raise UsageError(f"{folder.root} is already set up", hint="`syncd status` shows it; nothing was changed")
-    if offline_keys.resolve().is_relative_to(folder.root.resolve()):
+    state, offline = folder.root.resolve(), (offline_keys, *custodians)
+    inside = next((keys for keys in offline if keys.resolve().is_relative_to(state)), None)
+    if inside is not None:
         raise UsageError(
-            f"the offline keys in {offline_keys} would be in the state folder",
+            f"the offline keys in {inside} would be in the state folder",
             hint="name a folder on removable storage, such as a USB stick",
         )
     make_folder(folder.root)
     make_folder(folder.keys.parent, _PRIVATE)
     if root is not None:
         forget_first_keys(folder.feed)
-    root = root or author.init(folder.feed.root, offline_keys, folder.keys, count=count, threshold=threshold, now=now)
+    root = root or author.init(
+        folder.feed.root,
+        offline_keys,
+        folder.keys,
+        count=count,
+        threshold=threshold,
+        now=now,
+        custodians=custodians,
+    )
     with Catalog.open(folder.catalog) as catalog:
         catalog.append(actor, SetUp(str(folder.root)), now)
     return root

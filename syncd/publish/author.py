@@ -3,7 +3,7 @@
 The feed folder is the only state: its ledger is a journal in the folder's private part.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -45,17 +45,28 @@ def keys_folder(feed: Path) -> Path:
     return feed.parent / f"{feed.name}.keys"
 
 
-def init(feed: Path, offline_keys: Path, online_keys: Path, *, count: int, threshold: int, now: datetime) -> Path:
+def init(
+    feed: Path,
+    offline_keys: Path,
+    online_keys: Path,
+    *,
+    count: int,
+    threshold: int,
+    now: datetime,
+    custodians: Sequence[Path] = (),
+) -> Path:
     """Create a feed and its keys; return the path of the root to hand out. Existing offline keys are used.
+
+    ``custodians``: further folders of offline keys, one for each custodian but the first: each then has one root key.
 
     If an earlier call was killed before it wrote ``root.json``, finish it, with the keys that it made. Raises
     `UsageError`, `RefusedError`, `StoreError`.
     """
     folder = FeedFolder(feed)
-    keep_apart(feed, offline_keys, online_keys)
-    if offline_keys.resolve() == online_keys.resolve():
+    keep_apart(feed, offline_keys, *custodians, online_keys)
+    if online_keys.resolve() in {folder.resolve() for folder in (offline_keys, *custodians)}:
         raise UsageError(
-            f"{offline_keys} is given for both offline and online keys",
+            f"{online_keys} is given for both offline and online keys",
             hint="name two folders: offline keys are to leave this machine, online keys stay",
         )
     with lock(folder.lock, "feed init"):
@@ -70,7 +81,7 @@ def init(feed: Path, offline_keys: Path, online_keys: Path, *, count: int, thres
                 hint="give a threshold from 1 to the number of keys",
             )
         if not begun:
-            offline, online = first_keys(folder, offline_keys, online_keys, count)
+            offline, online = first_keys(folder, offline_keys, online_keys, count, custodians)
             update = create(offline, online, threshold, now)
             publication.install(folder, metadata_files(update.files))
         folder.store.put(ROOT_FILE, folder.metadata("1.root.json") or b"")

@@ -6,7 +6,8 @@ except a complete set of offline keys.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -22,21 +23,25 @@ _PRIVATE_FILE: Final = 0o600
 _PRIVATE_FOLDER: Final = 0o700
 
 
-def first_keys(feed: FeedFolder, offline: Path, online: Path, count: int) -> tuple[Signers, Signers]:
-    """Return the offline and online keys of a new feed; make those that are missing.
+def first_keys(
+    feed: FeedFolder, offline: Path, online: Path, count: int, custodians: Sequence[Path] = ()
+) -> tuple[Signers, Signers]:
+    """Return the offline and online keys of a new feed; make those that are missing. ``custodians``: as in `init`.
 
     Call with the feed's lock held. Raises `RefusedError` if a key would be overwritten, `UsageError`, `StoreError`.
     """
     begun = _begun(feed)
     _remove_torn(begun)
-    existing = _complete(offline)
-    wanted = [*(() if existing else keys.offline_paths(offline, count)), *keys.online_paths(online)]
+    existing = _complete((offline, *custodians))
+    wanted = [*(() if existing else keys.offline_paths(offline, count, custodians)), *keys.online_paths(online)]
     keys.refuse_existing(path for path in wanted if path.absolute() not in begun)
     note = sorted(map(str, begun.union(path.absolute() for path in wanted)))
     make_folder(feed.work, _PRIVATE_FOLDER)
     install_bytes(feed.work / _NOTE, json.dumps(note).encode(), mode=_PRIVATE_FILE)
     if existing is None:
-        existing = keys.make_offline_keys(make_folder(offline, _PRIVATE_FOLDER), count, begun)
+        for folder in (offline, *custodians):
+            make_folder(folder, _PRIVATE_FOLDER)
+        existing = keys.make_offline_keys(offline, count, begun, custodians)
     return existing, keys.make_online_keys(online, begun)
 
 
@@ -68,7 +73,8 @@ def _remove_torn(begun: Iterable[Path]) -> None:
                 path.unlink()
 
 
-def _complete(offline: Path) -> Signers | None:
-    """Return the keys of a folder that has a complete set of offline keys; None if it has none."""
-    existing = keys.load_signers(offline, keys.OFFLINE_ROLES) if offline.is_dir() else {}
+def _complete(folders: Sequence[Path]) -> Signers | None:
+    """Return the keys of folders that have a complete set of offline keys between them; None if they have none."""
+    loaded = [keys.load_signers(folder, keys.OFFLINE_ROLES) for folder in folders if folder.is_dir()]
+    existing = {role: tuple(chain(*(signers[role] for signers in loaded))) for role in keys.OFFLINE_ROLES}
     return existing if all(existing.get(role) for role in keys.OFFLINE_ROLES) else None

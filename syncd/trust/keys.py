@@ -11,7 +11,7 @@ import itertools
 import os
 import re
 import struct
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -93,9 +93,9 @@ def _would_overwrite(path: Path) -> RefusedError:
     )
 
 
-def offline_paths(folder: Path, count: int) -> list[Path]:
+def offline_paths(folder: Path, count: int, custodians: Sequence[Path] = ()) -> list[Path]:
     """Return the files of a first set of offline keys. Raises `UsageError`."""
-    return [path for paths in _offline_paths(folder, count).values() for path in paths]
+    return [path for paths in _offline_paths(folder, count, custodians).values() for path in paths]
 
 
 def online_paths(folder: Path) -> list[Path]:
@@ -103,13 +103,17 @@ def online_paths(folder: Path) -> list[Path]:
     return [path for paths in _online_paths(folder).values() for path in paths]
 
 
-def make_offline_keys(folder: Path, count: int, begun: Collection[Path] = ()) -> Signers:
-    """Create ``root-1.pem`` to ``root-<count>.pem`` and ``targets.pem``.
+def make_offline_keys(
+    folder: Path, count: int, begun: Collection[Path] = (), custodians: Sequence[Path] = ()
+) -> Signers:
+    """Create ``root-1.pem`` to ``root-<count>.pem`` and ``targets.pem``: in ``folder``, or one root key in each folder.
+
+    ``custodians``: the folders of all custodians but the first, who has ``folder`` with the targets key.
 
     Of ``begun``, the absolute paths of keys that an earlier call began to create, those that exist are loaded instead.
     Raises as `generate_key`, `UsageError`.
     """
-    return _make_keys(_offline_paths(folder, count), begun)
+    return _make_keys(_offline_paths(folder, count, custodians), begun)
 
 
 def make_online_keys(folder: Path, begun: Collection[Path] = ()) -> Signers:
@@ -124,10 +128,16 @@ def refuse_existing(paths: Iterable[Path]) -> None:
             raise _would_overwrite(path)
 
 
-def _offline_paths(folder: Path, count: int) -> dict[str, list[Path]]:
+def _offline_paths(folder: Path, count: int, custodians: Sequence[Path]) -> dict[str, list[Path]]:
     if count < 1:
         raise UsageError(f"{count} root keys cannot sign anything", hint="make at least 1; 3 with threshold 2 is usual")
-    roots = [folder / f"root-{number}.pem" for number in range(1, count + 1)]
+    folders = (folder, *custodians) if custodians else (folder,) * count
+    if len(folders) != count:
+        raise UsageError(
+            f"{count} root keys cannot be divided among {len(folders)} folders",
+            hint="name one folder for each root key, or a single folder for all of them",
+        )
+    roots = [where / f"root-{number}.pem" for number, where in enumerate(folders, 1)]
     return {"root": roots, "targets": [folder / "targets.pem"]}
 
 
