@@ -171,6 +171,19 @@ class RevokedMatcher(Act):
 
 
 @dataclass(frozen=True)
+class ForgotInstances(Act):
+    """Forgot instances of a matcher that are gone (`syncd matchers forget`)."""
+
+    matcher: str
+    instances: int
+
+    @property
+    def words(self) -> str:
+        """See `Act`."""
+        return f"forgot {count(self.instances, 'instance')} of matcher {self.matcher}"
+
+
+@dataclass(frozen=True)
 class Pulled(Act):
     """Files of a list that were sent to a matcher (the actor) in the past hour."""
 
@@ -552,6 +565,7 @@ ACTS: Final[tuple[type[Act], ...]] = (
     PublishedAbove,
     AddedMatcher,
     RevokedMatcher,
+    ForgotInstances,
     Pulled,
     Released,
     Discarded,

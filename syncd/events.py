@@ -469,6 +469,15 @@ class MatcherRevoked(Event):
 
 
 @dataclass(frozen=True)
+class InstancesForgotten(Event):
+    """Instances of a matcher that are gone are no longer waited for."""
+
+    matcher: str
+    instances: int
+    asked_by: str
+
+
+@dataclass(frozen=True)
 class TokenRefused(Event):
     """A request with a wrong token was refused. At most ten a minute from one address: further ones are not read."""
 

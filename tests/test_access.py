@@ -3,7 +3,7 @@
 import hashlib
 import threading
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NoReturn, cast
 
@@ -14,11 +14,12 @@ from syncd.catalog.catalog import Catalog
 from syncd.catalog.records import AuditEntry
 from syncd.errors import StoreError, UsageError
 from syncd.event import Emit, Event
-from syncd.events import MatcherAdded, MatcherRevoked
+from syncd.events import InstancesForgotten, MatcherAdded, MatcherRevoked
 from syncd.model import ListName
 from syncd.operate import matchers
 from syncd.report.judged import Overview
 from syncd.service.access import Access, Kind, Visitor
+from syncd.service.checkins import Checkins
 from syncd.service.control import Order
 from syncd.service.list_orders import ListOrders
 from syncd.service.orders import Orders
@@ -182,7 +183,7 @@ def test_a_revoked_token_is_nobodys_at_once(catalog: Catalog) -> None:
     assert (access.is_in_force(web), access.is_in_force(operator)) == (False, True)
 
 
-def orders(catalog: Catalog, access: Access, emit: Emit) -> Orders:
+def orders(catalog: Catalog, access: Access, emit: Emit, checkins: Checkins | None = None) -> Orders:
     """Orders about matchers, and no others."""
     return Orders(
         state_dir="state",
@@ -191,6 +192,7 @@ def orders(catalog: Catalog, access: Access, emit: Emit) -> Orders:
         sources=lambda _: (),
         overview=NO_OVERVIEW,
         access=access,
+        checkins=checkins or Checkins(catalog),
         clock=lambda: NOON,
         emit=emit,
         lists=NO_LISTS,
@@ -293,3 +295,15 @@ def test_a_catalog_that_cannot_be_read_changes_nothing(catalog: Catalog, monkeyp
     with pytest.raises(StoreError):
         access.reload()
     assert access.admit(b"Bearer token-of-web") == WEB
+
+
+def test_instances_are_forgotten_for_whoever_asks(catalog: Catalog) -> None:
+    """At the control socket: the answer names them, the log counts them."""
+    log: list[Event] = []
+    checkins = Checkins(catalog)
+    checkins.note("web", "web-1", {}, NOON - timedelta(hours=1))
+    give = orders(catalog, Access(catalog), log.append, checkins)
+    assert list(give(Order(do="matchers_forget", state_dir="state", name="web"), "bob")) == [
+        {"forgotten": {"name": "web", "instances": ("web-1",)}, "end": 0}
+    ]
+    assert log == [InstancesForgotten("web", 1, "bob")]

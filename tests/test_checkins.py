@@ -7,19 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from syncd.acts import AddedMatcher, Pulled, RevokedMatcher
+from syncd.acts import AddedMatcher, ForgotInstances, Pulled, RevokedMatcher
 from syncd.catalog.catalog import Catalog
 from syncd.catalog.changes import HeadNote, Records
 from syncd.catalog.history_records import Load
 from syncd.catalog.records import AuditEntry, HeadRecord, LoadedVersion, MatcherRecord
-from syncd.errors import StoreError
+from syncd.errors import StoreError, UsageError
 from syncd.format.manifest import Manifest
 from syncd.model import ListName
 from syncd.publish.ledger import Commit, HeadMove
 from syncd.report.lagging import BEHIND_AFTER, InstanceList, standings, views
 from syncd.service import checkins, pulls
-from syncd.service.checkins import Checkins, never_published
+from syncd.service.checkins import Checkins, forget_instances, never_published
 from syncd.service.pulls import Pulls
+from test_alerts import RULES
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 IMAGES, VIDEOS = ListName("iwf.images"), ListName("iwf.videos")
@@ -460,6 +461,63 @@ def test_a_matcher_stands_as_its_instances_do() -> None:
     ]
     assert [one.name for one in web.laggards] == ["web-1", "web-2"]
     assert web.seen_at == NOON
+
+
+# instances that are gone
+
+
+def test_an_instance_that_checked_out_is_not_waited_for(catalog: Catalog) -> None:
+    """It is neither silent nor behind, and its end is part of the history."""
+    found = Checkins(catalog)
+    found.note("web", "web-1", {IMAGES: 7}, NOON)
+    found.note("web", "web-2", {IMAGES: 7}, NOON)
+    found.note("web", "web-1", {}, after(minutes=1))
+    found.flush()
+    for loaded in (found.snapshot(), catalog.loaded()):
+        (web,) = (one for one in views(catalog.matchers(), loaded, {IMAGES: 8}, after(hours=1)) if one.instances)
+        assert [one.name for one in web.instances] == ["web-2"]
+    assert [one.instance for one in catalog.loads_at((IMAGES,), after(hours=1))] == ["web-2"]
+
+
+def test_silent_instances_are_forgotten_by_name_or_all(catalog: Catalog) -> None:
+    """Those that check in stay, unless they are named; the audit log says who did it. One that comes back is known."""
+    found = Checkins(catalog)
+    for name in ("web-1", "web-2", "web-3"):
+        found.note("web", name, {IMAGES: 7}, NOON)
+    found.note("web", "web-3", {IMAGES: 7}, after(minutes=16))
+    found.flush()
+    now = after(minutes=16)
+    assert forget_instances(found, catalog, "web", (), asked_by="bob", now=now) == ("web-1", "web-2")
+    assert [one.instance for one in catalog.loaded()] == ["web-3"]
+    assert catalog.audit_entries(1)[0] == AuditEntry(now, "bob", ForgotInstances("web", 2))
+    with pytest.raises(UsageError, match="web has no silent instance: nothing was forgotten"):
+        found.forget("web", (), now)
+    with pytest.raises(UsageError, match="web has no instance web-9: nothing was forgotten"):
+        found.forget("web", ("web-3", "web-9"), now)
+    with pytest.raises(UsageError, match="there is no matcher of that name"):
+        found.forget("wep", (), now)
+    assert found.forget("web", ("web-3", "web-3"), now) == ("web-3",)
+    found.note("web", "web-1", {IMAGES: 7}, now)
+    found.flush()
+    assert [one.instance for one in catalog.loaded()] == ["web-1"]
+
+
+def test_a_lag_is_as_serious_as_its_alert(catalog: Catalog) -> None:
+    """Everybody silent: critical; somebody behind: warning; somebody silent: info, even if that one is behind too."""
+    severities = {rule["alert"]: rule["labels"]["severity"] for rule in RULES if "alert" in rule}
+    fine, late = after(minutes=0), after(minutes=-16)
+    cases = {
+        "SyncdMatcherSilent": [(7, late), (7, late)],
+        "SyncdMatcherBehind": [(6, fine), (7, late)],
+        "SyncdInstancesSilent": [(7, fine), (6, late)],
+    }
+    for alert, instances in cases.items():
+        loaded = [LoadedVersion("web", f"web-{n}", IMAGES, *one, one[1]) for n, one in enumerate(instances)]
+        (web,) = (one for one in views(catalog.matchers(), loaded, {IMAGES: 7}, NOON) if one.instances)
+        assert (web.level, bool(web.why(NOON))) == (severities[alert], True)
+    loaded = [LoadedVersion("web", "web-1", IMAGES, 7, fine, fine)]
+    (web,) = (one for one in views(catalog.matchers(), loaded, {IMAGES: 7}, NOON) if one.instances)
+    assert (web.level, web.why(NOON)) == ("none", "")
 
 
 # pulls

@@ -13,6 +13,8 @@ from starlette.requests import Request
 from dashboard_site import HOSTILE
 from syncd.catalog.records import HeadRecord, LoadedVersion, MatcherRecord, OriginRecord, SyncRecord, VersionSummary
 from syncd.certificates import CertificateView, ValidityPeriod
+from syncd.event import Event
+from syncd.events import ConfigRejected, CoolDown
 from syncd.model import Algorithm, Counts, ListName
 from syncd.outcomes import Outcome
 from syncd.report.expiry import Expiry
@@ -21,12 +23,14 @@ from syncd.report.lagging import views
 from syncd.service.access import Kind, Visitor
 from syncd.service.attempts import Attempts, peer_of
 from syncd.service.news import Announcements
+from syncd.service.recent import LoggedEvent, RecentEvents
 from syncd.service.web.dashboard import assets, guard, live
 from syncd.service.web.dashboard.chart import chart, spark
 from syncd.service.web.dashboard.details import list_page, source_page
 from syncd.service.web.dashboard.fleet import matchers_page
 from syncd.service.web.dashboard.frame import page
 from syncd.service.web.dashboard.html import Html, clean, h, join
+from syncd.service.web.dashboard.logged import events_page
 from syncd.service.web.dashboard.overview import list_state, overview_page
 from syncd.service.web.dashboard.parts import due, lasted, next_sync, size
 from syncd.service.web.dashboard.plot import Point, plot, round_marks, time_words
@@ -180,13 +184,15 @@ def test_a_picture_is_said_in_words_and_as_a_table() -> None:
     points = [Point(one.created_at, one.rows, f"Version {one.version}") for one in HISTORY]
     told = (
         "1,205 rows now, +5 since 2026-01-01 12:00 UTC. "
-        "Lowest: 1,200 (2026-01-01 12:00 UTC). Highest: 1,205 (2026-01-05 12:00 UTC)."
+        "Lowest: 1,200 (2026-01-01 12:00 UTC). Highest: 1,205 (2026-01-05 12:00 UTC). "
+        "The axis begins at 1,200, not at 0."
     )
     shown = str(chart(points, NOW))
     assert f"<title>{told}</title>" in shown
     assert f"<figcaption>{told}</figcaption>" in shown
     assert "Version 2 2026-01-05 12:00 1,205 Version 1 2026-01-01 12:00 1,200" in text(chart(points, NOW))
     assert spark(points[:1], NOW) is None
+    assert "The axis begins" not in text(chart([Point(START, 0), Point(NOW, 9)], NOW))
 
 
 @pytest.mark.parametrize(
@@ -325,6 +331,30 @@ def test_an_instance_shows_what_it_has_and_what_is_due() -> None:
     assert "2 instances of 1 matcher: 1 behind, 0 silent." in shown
     assert shown.index("web-2 uploads behind iwf.images version 1 : 2 is due") < shown.index("web-1 uploads current")
     assert "uploads all 2 2026-01-01 12:00 admin" in shown
+
+
+def test_a_matcher_of_which_nothing_is_heard_is_urgent() -> None:
+    """As its alert says; a part of it is to be watched."""
+    silent = (instance("job-1", 2, minutes=16), instance("job-2", 1, minutes=30))
+    assert [(one.urgent, one.to_do) for one in matters(loaded=silent)] == [
+        (
+            True,
+            "Check that it runs, and that it can reach this host. If it is gone: `syncd matchers forget uploads`.",
+        )
+    ]
+    assert [one.urgent for one in matters(loaded=(*silent, instance("job-3", 2)))] == [False]
+
+
+def test_processes_of_a_host_are_one_row() -> None:
+    """With those that lag by name; single processes, and hosts that are named by address, have rows of their own."""
+    processes = [instance(f"web-1.{pid}", 2) for pid in (7, 8, 9)] + [instance("web-1.10", 1), instance("web-2.7", 2)]
+    hosts = [instance("10.0.0.1", 2), instance("10.0.0.2", 2)]
+    shown = text(matchers_page(found(loaded=(*processes, *hosts)).overview))
+    row = "web-1 4 processes web-1.10 has iwf.images 1 and should have 2 uploads behind iwf.images version 1-2"
+    for part in (row, "web-2.7 uploads current", "10.0.0.1 uploads current", "10.0.0.2 uploads current"):
+        assert part in shown
+    assert "web-1.7" not in shown
+    assert "7 instances of 1 matcher: 1 behind, 0 silent." in shown
 
 
 def test_versions_show_what_changed() -> None:
@@ -621,3 +651,28 @@ def test_a_stream_that_the_server_ends_may_come_again() -> None:
         return [one async for one in live.stream(Announcements("e1"), lambda: live.Line.CLOSED, beat=10)]
 
     assert asyncio.run(read()) == [b"retry: 2000\n\n"]
+
+
+def test_events_are_shown_with_their_fields_and_level() -> None:
+    """The newest first; what is empty is left out, and hostile words stay words."""
+    logged = (
+        LoggedEvent(NOW, ConfigRejected(HOSTILE, "correct the file")),
+        LoggedEvent(NOW - MINUTE, CoolDown("5afe", "iwf", NOW, 2)),
+    )
+    page = events_page(logged, NOW)
+    assert "<script>" not in str(page)
+    assert "error config_rejected message" in text(page)
+    row = "warning cool_down sync_id 5afe, source iwf, until 2026-01-10T12:00:00Z, failures 2 1 minute ago"
+    assert row in text(page)
+    assert "The daemon has logged nothing yet." in text(events_page((), NOW))
+
+
+def test_the_newest_events_are_kept_and_passed_on() -> None:
+    """As many as there is room for."""
+    passed: list[Event] = []
+    recent = RecentEvents(passed.append, lambda: NOW, most=2)
+    told = [CoolDown(f"{number}", "iwf", NOW, number) for number in range(3)]
+    for event in told:
+        recent(event)
+    assert passed == told
+    assert [one.event for one in recent.newest()] == [told[2], told[1]]

@@ -31,6 +31,7 @@ PAGES = {
     "list": "/lists/iwf.images",
     "source": "/sources/hotline",
     "matchers": "/matchers",
+    "events": "/events",
     "audit": "/audit",
 }
 

@@ -100,7 +100,7 @@ def test_behind_tls_the_cookie_is_bound_to_the_host(standing: World) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/lists/iwf.images", "/sources/iwf", "/matchers", "/audit", "/lists/none", "/login"]
+    "path", ["/", "/lists/iwf.images", "/sources/iwf", "/matchers", "/events", "/audit", "/lists/none", "/login"]
 )
 def test_every_page_has_every_header(browser: httpx.Client, path: str) -> None:
     """And is not stored."""
@@ -131,7 +131,7 @@ def test_pages_hold_no_digest_no_entry_and_no_token(run: Running, browser: httpx
     sign_in(browser)
     check_in(run)
     secrets = [part for one in rows(0, 30) for part in one[1:3]]
-    for path in ("/", "/lists/iwf.images", "/sources/iwf", "/matchers", "/audit"):
+    for path in ("/", "/lists/iwf.images", "/sources/iwf", "/matchers", "/events", "/audit"):
         shown = browser.get(path).text
         words = set(re.findall(r"[\w-]+", re.sub(r'name="form" value="\w+"', "", shown)))
         assert not words & {*secrets, OPERATOR}

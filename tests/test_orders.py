@@ -15,6 +15,7 @@ from syncd.outcomes import Outcome
 from syncd.pipeline.outcome import SyncOutcome
 from syncd.pipeline.publisher import Publisher
 from syncd.service.access import Access
+from syncd.service.checkins import Checkins
 from syncd.service.control import Order
 from syncd.service.orders import Orders
 from syncd.service.questions import Questions
@@ -62,6 +63,7 @@ def give(world: World) -> Iterator[Callable[..., list[dict[str, Any]]]]:
                 sources=lambda _: FEEDS,
                 overview=nothing,
                 access=access,
+                checkins=Checkins(catalog),
                 clock=world.clock,
                 emit=log.append,
                 lists=cast(Any, None),
@@ -152,6 +154,7 @@ def told(world: World, publisher: Publisher, running: RunningSync | None) -> tup
         sources=lambda _: (),
         overview=nothing,
         access=access,
+        checkins=Checkins(catalog),
         clock=world.clock,
         emit=lambda _: None,
         lists=cast(Any, None),

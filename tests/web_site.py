@@ -25,6 +25,7 @@ from syncd.service.news import Announcements
 from syncd.service.orders import Orders
 from syncd.service.pulls import Pulls
 from syncd.service.questions import Questions
+from syncd.service.recent import LoggedEvent
 from syncd.service.syncs import Syncs
 from syncd.service.web.context import Context
 from syncd.service.web.health import Health
@@ -152,6 +153,7 @@ def running(
             config=lambda: config,
             orders=make_orders(world, publisher, config, syncs, access, told, news),
             limits=limits,
+            recent=lambda: tuple(LoggedEvent(world.clock(), event) for event in reversed(told)),
         )
         site = Site(serve, context)
         holder.append(site)
@@ -183,6 +185,7 @@ def make_orders(
         sources=lambda name: (config.source(str(name)),),
         overview=lambda: overview.read(world.state, publisher.catalog, {}, world.clock()),
         access=access,
+        checkins=Checkins(publisher.catalog),
         clock=world.clock,
         emit=told.append,
         lists=ListOrders(publisher, world.clock, told.append, news.changed, lambda: config),

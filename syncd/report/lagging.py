@@ -3,7 +3,8 @@
 An instance checks in after each change of what it has loaded, and otherwise every five minutes.
 """
 
-from collections.abc import Iterable, Mapping
+import enum
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -18,6 +19,20 @@ SILENT_AFTER: Final = timedelta(minutes=15)
 """Three missed check-ins."""
 FORGOTTEN_AFTER: Final = timedelta(days=7)
 """An instance that was silent for this long is considered removed."""
+_NAMED: Final = 3
+"""Most instances that a sentence names; the others are counted."""
+
+
+class LagLevel(enum.StrEnum):
+    """How serious the lag of a matcher is: the severity of its alert in ``monitoring/alerts.yml``."""
+
+    NONE = "none"
+    INFO = "info"
+    """some instances are silent: SyncdInstancesSilent"""
+    WARNING = "warning"
+    """an instance is behind: SyncdMatcherBehind"""
+    CRITICAL = "critical"
+    """every instance is silent: SyncdMatcherSilent"""
 
 
 @dataclass(frozen=True)
@@ -102,6 +117,23 @@ class MatcherView:
         """The time of the last check-in of any instance."""
         return max((instance.seen_at for instance in self.instances), default=None)
 
+    @property
+    def level(self) -> LagLevel:
+        """How serious its lag is. An instance that is silent may be behind too, but nobody knows."""
+        if self.instances and all(instance.silent for instance in self.instances):
+            return LagLevel.CRITICAL
+        if self.late(silent=False):
+            return LagLevel.WARNING
+        return LagLevel.INFO if self.laggards else LagLevel.NONE
+
+    def why(self, now: datetime) -> str:
+        """Return why somebody should look at it, in a sentence for each kind of lag; '' if nobody needs to."""
+        return "; ".join(in_words(some, now) for some in (self.late(silent=False), self.late(silent=True)) if some)
+
+    def late(self, *, silent: bool) -> tuple[InstanceView, ...]:
+        """Return the instances that are silent, or those that are only behind."""
+        return tuple(instance for instance in self.laggards if instance.silent is silent)
+
     def document(self, now: datetime) -> dict[str, Any]:
         """Return it as JSON, without the token or its hash."""
         return {
@@ -114,6 +146,18 @@ class MatcherView:
             "silent": sum(instance.silent for instance in self.instances),
             "instances": [instance.document(now) for instance in self.instances],
         }
+
+
+def in_words(late: Sequence[InstanceView], now: datetime) -> str:
+    """Say why instances need a look; all of them are silent, or none is."""
+    first = late[0]
+    if len(late) == 1:
+        return f"{first.name} {first.why(now)}"
+    more = len(late) - _NAMED
+    named = ", ".join(one.name for one in late[:_NAMED]) + (f" and {more:,} more" if more > 0 else "")
+    if first.silent:
+        return f"{len(late):,} instances ({named}) have not checked in for over {span(SILENT_AFTER)}"
+    return f"{len(late):,} instances ({named}) lack a version published over {span(BEHIND_AFTER)} ago"
 
 
 def document(matchers: Iterable[MatcherView], now: datetime) -> dict[str, Any]:

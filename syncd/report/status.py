@@ -67,6 +67,7 @@ def status_document(overview: Overview) -> StatusDocument:
         suppressions=_suppressions(overview.suppressions, overview.now),
         clock=_clock(overview.clock),
         files=_files(overview.proof),
+        daemon="running",  # `syncd status` says otherwise if none made it
     )
 
 
@@ -220,6 +221,8 @@ def _matcher(view: MatcherView, now: datetime) -> MatcherStatus:
         behind=sum(instance.behind for instance in view.instances),
         silent=sum(instance.silent for instance in view.instances),
         lagging=len(view.laggards),
+        level=view.level,
+        act=view.why(now) or None,
         laggards=tuple(
             LaggardStatus(instance=instance.name, seen_at=instance.seen_at, act=instance.why(now))
             for instance in view.laggards[:_NAMED]

@@ -175,6 +175,8 @@ class MatcherStatus(_Document):
     behind: int = Field(description="instances that lack a version that is due")
     silent: int = Field(description="instances that missed their check-ins")
     lagging: int = Field(description="instances that are either, or both")
+    level: str = Field(description="none, info, warning, critical: the severity of its alert")
+    act: str | None = Field(description="why somebody should look; null: nobody needs to")
     laggards: tuple[LaggardStatus, ...] = Field(description="the first 20 of them")
 
 
@@ -263,3 +265,6 @@ class StatusDocument(_Document):
     suppressions: SuppressionsStatus
     clock: ClockStatus
     files: FilesStatus
+    daemon: str = Field(
+        description="running: it made this report; not running, not answering: `syncd status` read it from the state"
+    )

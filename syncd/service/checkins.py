@@ -7,11 +7,14 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
+from syncd.acts import ForgotInstances
 from syncd.catalog.catalog import Catalog
 from syncd.catalog.history_records import Load
 from syncd.catalog.records import HeadRecord, LoadedVersion
+from syncd.errors import UsageError, did_you_mean
 from syncd.model import ListName
-from syncd.report.lagging import BEHIND_AFTER, FORGOTTEN_AFTER
+from syncd.report.lagging import BEHIND_AFTER, FORGOTTEN_AFTER, SILENT_AFTER
+from syncd.units import count
 
 MAX_INSTANCES: Final = 10_000
 MAX_INSTANCES_OF_ONE: Final = 1_000
@@ -103,6 +106,30 @@ class Checkins:
             ]
         return tuple(sorted(found, key=lambda loaded: (loaded.matcher, loaded.instance, loaded.list)))
 
+    def forget(self, matcher: str, instances: Collection[str], now: datetime) -> tuple[str, ...]:
+        """Forget these instances of a matcher, or if none is named those that are silent; return their names.
+
+        The next `flush` writes it; one that checks in again is known again. Raises `UsageError` if there is no such
+        matcher or instance, `StoreError`.
+        """
+        permitted = [known.name for known in self._catalog.matchers()]
+        if matcher not in permitted:
+            hint = did_you_mean(matcher, permitted) or "`syncd matchers` lists them"
+            raise UsageError("there is no matcher of that name", hint=hint)
+        with self._lock:
+            found = self._matchers.get(matcher, OrderedDict[str, _Instance]())
+            unknown = [name for name in instances if name not in found]
+            chosen = tuple(dict.fromkeys(instances)) or tuple(
+                name for name, one in found.items() if now - one.seen_at > SILENT_AFTER
+            )
+            if unknown or not chosen:
+                what = f"has no instance {unknown[0]}" if unknown else "has no silent instance"
+                hint = f"`syncd matchers --json` names the {count(len(found), 'instance')} of {matcher}"
+                raise UsageError(f"{matcher} {what}: nothing was forgotten", hint=hint)
+            for name in chosen:
+                self._forget(matcher, name, now)
+        return chosen
+
     @property
     def instances(self) -> int:
         """Number of known instances."""
@@ -156,7 +183,10 @@ class Checkins:
 
     def _drop(self, matcher: str, now: datetime | None = None) -> None:
         """Forget the instance of a matcher that was silent longest. ``now``: None if its end is recorded already."""
-        instance, forgotten = self._matchers[matcher].popitem(last=False)
+        self._forget(matcher, next(iter(self._matchers[matcher])), now)
+
+    def _forget(self, matcher: str, instance: str, now: datetime | None) -> None:
+        forgotten = self._matchers[matcher].pop(instance)
         self._changed.discard((matcher, instance))
         if now is not None:
             self._keep_loads(matcher, tuple(_loads(forgotten.lists, {}, matcher, instance, now)))
@@ -243,3 +273,13 @@ def _counted(
         age = now - head.published_at
         if before is not None or age <= BEHIND_AFTER:
             yield name, max(0.0, age.total_seconds())
+
+
+def forget_instances(
+    checkins: Checkins, catalog: Catalog, name: str, instances: Collection[str], *, asked_by: str, now: datetime
+) -> tuple[str, ...]:
+    """Forget instances as `Checkins.forget` does, write that, and record it in the audit log; return their names."""
+    forgotten = checkins.forget(name, instances, now)
+    checkins.flush()
+    catalog.append(asked_by, ForgotInstances(name, len(forgotten)), now)
+    return forgotten

@@ -44,6 +44,18 @@ def responds(path: Path, state_dir: str, within: float) -> bool:
         return False
 
 
+def listens(path: Path) -> bool:
+    """Return True if a daemon listens there, or might: this user may not ask."""
+    try:
+        connection = _connect(path, CONNECT_WITHIN)
+    except SyncdError:
+        return True
+    if connection is None:
+        return False
+    connection.close()
+    return True
+
+
 def _connect(path: Path, within: float | None) -> socket.socket | None:
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:

@@ -58,6 +58,7 @@ class Order(BaseModel):
     sync_id: str = ""
     name: str = ""
     lists: tuple[str, ...] = ()
+    instances: tuple[str, ...] = ()
     hold: int = 0
     sha256: str = ""
     """the hash of the hold's rows, as the client was shown them; "": not compared"""

@@ -36,6 +36,7 @@ from syncd.service.news import Announcements
 from syncd.service.orders import Orders
 from syncd.service.pulls import Pulls
 from syncd.service.questions import Questions
+from syncd.service.recent import RecentEvents
 from syncd.service.reload import changes, check_reload
 from syncd.service.scheduler import Random, Schedule, WallClock
 from syncd.service.syncs import Syncs
@@ -96,6 +97,8 @@ class Daemon:
     def __init__(
         self, config: Config, load: Callable[[], Config], publisher: Publisher, environment: Environment
     ) -> None:
+        self._recent = RecentEvents(environment.emit, environment.clock)
+        environment = replace(environment, emit=self._recent)
         self._config, self._load, self._environment = config, load, environment
         self._site: Site | None = None
         self._news = Announcements(f"{int(environment.clock().timestamp() * 1000):x}.{os.getpid()}")
@@ -129,6 +132,7 @@ class Daemon:
             sources=self._sources,
             overview=self._overview,
             access=self._access,
+            checkins=self._checkins,
             clock=environment.clock,
             emit=self._emit,
             lists=lists,
@@ -325,6 +329,7 @@ class Daemon:
             config=lambda: self._config,
             orders=self._orders,
             limits=Limits(connections=serve.max_connections, streams=serve.max_streams),
+            recent=self._recent.newest,
         )
         return Site(serve, context)
 

@@ -21,6 +21,7 @@ from syncd.report.document import recorded_document, sync_document
 from syncd.report.judged import Overview
 from syncd.report.status import status_document
 from syncd.service.access import Access
+from syncd.service.checkins import Checkins, forget_instances
 from syncd.service.control import Order
 from syncd.service.list_orders import LIST_ORDERS, ListOrders
 from syncd.service.questions import Questions
@@ -47,13 +48,15 @@ class Orders:
         sources: Callable[[str | None], tuple[Source, ...]],
         overview: Callable[[], Overview],
         access: Access,
+        checkins: Checkins,
         clock: Callable[[], datetime],
         emit: Emit,
         lists: ListOrders,
         questions: Questions,
     ) -> None:
         self._state_dir, self._syncs, self._catalog, self._sources = state_dir, syncs, catalog, sources
-        self._overview, self._access, self._clock, self._emit = overview, access, clock, emit
+        self._overview, self._access, self._checkins = overview, access, checkins
+        self._clock, self._emit = clock, emit
         self._lists, self._questions = lists, questions
         self._lock = threading.Lock()
         """Held while a matcher is added or revoked, so that `Access` and the catalog agree."""
@@ -91,7 +94,7 @@ class Orders:
         return {"pid": os.getpid(), "end": 0}
 
     def _carry_out(self, order: Order, user: str) -> dict[str, Any]:
-        """Add or revoke a matcher, in the name of ``user``. Raises `SyncdError` if that fails."""
+        """Change the matchers, in the name of ``user``. Raises `SyncdError` if that fails."""
         match order.do:
             case "matchers_add":
                 return self._add_matcher(order, user)
@@ -101,6 +104,12 @@ class Orders:
                     self._access.revoke(order.name)
                 self._emit(events.MatcherRevoked(order.name, user))
                 return {"revoked": {"name": order.name}, "end": 0}
+            case "matchers_forget":
+                forgotten = forget_instances(
+                    self._checkins, self._catalog, order.name, order.instances, asked_by=user, now=self._clock()
+                )
+                self._emit(events.InstancesForgotten(order.name, len(forgotten), user))
+                return {"forgotten": {"name": order.name, "instances": forgotten}, "end": 0}
         raise UsageError(
             f"the daemon does not know the order {order.do[:20]!r}",
             hint="use the same version of syncd for the command and the daemon",

@@ -1,6 +1,6 @@
 """The parts of the daemon that routes use."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -16,6 +16,7 @@ from syncd.service.checkins import Checkins
 from syncd.service.control import Handle
 from syncd.service.news import Announcements
 from syncd.service.pulls import Pulls
+from syncd.service.recent import LoggedEvent
 from syncd.service.web.health import Health
 from syncd.service.web.limits import Limits
 
@@ -40,6 +41,8 @@ class Context:
     orders: Handle
     """carries out orders, as for clients of the control socket"""
     limits: Limits = field(default_factory=Limits)
+    recent: Callable[[], Sequence[LoggedEvent]] = tuple
+    """the newest events of the daemon, the newest first"""
 
     @cached_property
     def admission(self) -> Admission:

@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import os
 import socket
 import ssl
 from collections.abc import Iterator, Mapping
@@ -21,6 +22,8 @@ from syncd.service.web.app import HEALTH, App
 from syncd.service.web.context import Context
 from syncd.service.web.server import WebServer
 from syncd.service.web.tls import Certificates, TlsFiles, make_context
+from syncd.settings import CREDENTIALS, credentials
+from syncd.users import this_user
 
 _MAX_TOKEN: Final = 4096
 _SHORTEST_TOKEN: Final = 16
@@ -73,7 +76,7 @@ def _read_token(path: Path, key: str) -> str:
     try:
         token = read_bytes(path, _MAX_TOKEN).decode().strip()
     except StoreError as error:
-        raise ConfigError(f"{key}: {error.message}", hint=f"check the path, or make one: {_make(path)}") from error
+        raise ConfigError(f"{key}: {error.message}", hint=_cure(path, error)) from error
     except UnicodeDecodeError:
         token = ""
     if len(token) < _SHORTEST_TOKEN or not token.isascii() or not token.isprintable():
@@ -82,6 +85,21 @@ def _read_token(path: Path, key: str) -> str:
             hint=f"make one: {_make(path)}",
         )
     return token
+
+
+def _cure(path: Path, error: StoreError) -> str:
+    """Return what to do about a token that cannot be read."""
+    given = credentials(os.environ)
+    if path.parts[:1] == (f"${CREDENTIALS}",):
+        return "only the service receives credentials from systemd: run syncd as a service, or configure another path"
+    if given is not None and path.is_relative_to(given):
+        file = f"/etc/syncd/secrets/{path.name.removeprefix('secrets_')}"
+        return (
+            f"make it as root: {_make(Path(file))}; then restart the service, which receives credentials as it starts"
+        )
+    if isinstance(error.__cause__, PermissionError):
+        return f"{this_user()} may not read it: make {this_user()} its owner, or pass it to the service as a credential"
+    return f"check the path, or make one: {_make(path)}"
 
 
 def _make(path: Path | None) -> str:

@@ -47,9 +47,10 @@ def in_words(laid: Plot) -> str:
     first, last = laid.points[0], laid.points[-1]
     least, most = laid.lowest, laid.highest
     now = f"{count(last.value, 'row')} now, {last.value - first.value:+,} since {exact(first.at)}."
+    cut = f" The axis begins at {laid.marks[0]:,}, not at 0." if laid.marks[0] else ""
     if least.value == most.value:
-        return f"{now} It never changed."
-    return f"{now} Lowest: {least.value:,} ({exact(least.at)}). Highest: {most.value:,} ({exact(most.at)})."
+        return f"{now} It never changed.{cut}"
+    return f"{now} Lowest: {least.value:,} ({exact(least.at)}). Highest: {most.value:,} ({exact(most.at)}).{cut}"
 
 
 def _picture(laid: Plot) -> Html:

@@ -1,6 +1,7 @@
 """The matchers: who may pull, the versions each instance has loaded, and those that lag. Pure."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from syncd.model import ListName
@@ -15,6 +16,7 @@ _NAMED: Final = 10
 """Most lagging instances that the overview names."""
 _SHOWN: Final = 200
 """Most rows of a table; lagging instances come first."""
+_ADDRESS: Final = re.compile(r"[0-9]+(?:\.[0-9]+){0,3}")
 _INSTANCE: Final = ("Instance", "Matcher", "State", "Loaded", "Last check-in")
 
 
@@ -102,10 +104,44 @@ def _more(number: int) -> Html | None:
 
 
 def _checked_in(seen: Overview) -> Html:
-    every = _late_first(seen)
-    rows = [_instance_row(*one, seen) for one in every[:_SHOWN]]
+    hosts: dict[tuple[str, str], list[InstanceView]] = {}
+    for matcher, instance in _late_first(seen):
+        hosts.setdefault((matcher, _host_of(instance.name)), []).append(instance)
+    rows = [
+        _instance_row(matcher, found[0], seen) if len(found) == 1 else _host_row(matcher, host, found, seen)
+        for (matcher, host), found in hosts.items()
+    ]
     beside = h("p", _fleet(seen), class_="faint")
-    return table_section("instances", "Instances", _INSTANCE, rows, beside=beside, after=_more(len(every)))
+    return table_section("instances", "Instances", _INSTANCE, rows[:_SHOWN], beside=beside, after=_more(len(rows)))
+
+
+def _host_of(instance: str) -> str:
+    """Return the name of an instance without the number of its process: all processes of a host have one."""
+    host, _, process = instance.rpartition(".")
+    return host if process.isdecimal() and not _ADDRESS.fullmatch(instance) else instance
+
+
+def _host_row(matcher: str, host: str, found: Sequence[InstanceView], seen: Overview) -> Sequence[Child]:
+    """Return the row of a host with several processes; those that lag are named, the most serious first."""
+    late = [one for one in found if one.behind or one.silent]
+    names = h("ul", (h("li", f"{one.name} {one.why(seen.now)}") for one in late[:_NAMED]), class_="plain")
+    more = h("small", f"and {len(late) - _NAMED:,} more") if len(late) > _NAMED else None
+    name = join(host, h("small", f"{len(found):,} processes"), names if late else None, more)
+    versions: dict[str, set[int]] = {}
+    for each in (each for one in found for each in one.standings):
+        versions.setdefault(each.loaded.list, set()).add(each.loaded.version)
+    loaded = h(
+        "ul",
+        (h("li", list_link(ListName(known)), f" version {_span_of(versions[known])}") for known in sorted(versions)),
+        class_="plain",
+    )
+    worst = found[0]
+    last = past(max(one.seen_at for one in found), seen.now)
+    return name, matcher, _lag(behind=worst.behind, silent=worst.silent), loaded, last
+
+
+def _span_of(versions: Collection[int]) -> str:
+    return "-".join(map(str, dict.fromkeys((min(versions), max(versions)))))
 
 
 def _registered(matchers: Sequence[MatcherView]) -> Html:

@@ -9,7 +9,13 @@ from syncd.service.web.dashboard.assets import address
 from syncd.service.web.dashboard.html import Child, Html, h, join
 from syncd.units import stamp
 
-_PAGES: Final = (("/", "Overview"), ("/holds", "Holds"), ("/matchers", "Matchers"), ("/audit", "Audit log"))
+_PAGES: Final = (
+    ("/", "Overview"),
+    ("/holds", "Holds"),
+    ("/matchers", "Matchers"),
+    ("/events", "Events"),
+    ("/audit", "Audit log"),
+)
 
 
 def page(

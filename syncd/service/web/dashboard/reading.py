@@ -11,6 +11,7 @@ from syncd.service.web.dashboard.details import list_page, source_page
 from syncd.service.web.dashboard.fleet import matchers_page
 from syncd.service.web.dashboard.holds import holds_page
 from syncd.service.web.dashboard.html import Html
+from syncd.service.web.dashboard.logged import events_page
 from syncd.service.web.dashboard.overview import overview_page
 from syncd.service.web.dashboard.tasks import PageData, tasks
 
@@ -107,3 +108,8 @@ def audit(reading: Reading) -> Shown:
     """Return the page of the newest records of the audit log."""
     records = reading.context.catalog.audit_records(limit=_RECORDS)
     return Shown("Audit log", audit_page(tuple(reversed(records)), reading.context.clock()))
+
+
+def logged_events(reading: Reading) -> Shown:
+    """Return the page of the newest events."""
+    return Shown("Events", events_page(reading.context.recent(), reading.context.clock()))

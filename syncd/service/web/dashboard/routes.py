@@ -52,6 +52,7 @@ class Dashboard:
             Route("/holds", self.holds),
             Route("/matchers", self.matchers),
             Route("/audit", self.audit),
+            Route("/events", self.logged_events),
             *self._desk.routes(),
             Route("/login", self.login),
             Route("/login", self.sign_in, methods=["POST"]),
@@ -90,6 +91,10 @@ class Dashboard:
     async def audit(self, request: Request) -> Response:
         """Show the newest records of the audit log."""
         return await self._page(request, lambda read, _: reading.audit(read))
+
+    async def logged_events(self, request: Request) -> Response:
+        """Show the newest events of the daemon."""
+        return await self._page(request, lambda read, _: reading.logged_events(read))
 
     async def login(self, request: Request) -> Response:
         """Show the sign-in form."""

@@ -6,7 +6,6 @@ cannot be reached is one task however many lists it has, and the next step is ad
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Final
 
 from syncd.catalog.records import VersionSummary
@@ -15,7 +14,7 @@ from syncd.format.freshness import AgeVerdict
 from syncd.outcomes import CANARY_CURE, Outcome, cure, reasons_in_words
 from syncd.report.expiry import Expiry
 from syncd.report.judged import ListView, Overview
-from syncd.report.lagging import BEHIND_AFTER, SILENT_AFTER, InstanceView
+from syncd.report.lagging import LagLevel, in_words
 from syncd.report.suppressions import keep, why_soon
 from syncd.service.web.dashboard.html import Child, Html, h, join
 from syncd.service.web.dashboard.parts import Mark, list_link, prose, source_link, state
@@ -24,9 +23,9 @@ from syncd.units import clock_is_behind, span
 
 _STAYS: Final = "The last verified version stays served."
 _BEHIND: Final = "Read the matcher's log on that host: its last pull failed, or did not run."
-_SILENT: Final = "Check that it runs, and that it can reach this host."
+_SILENT: Final = "Check that it runs, and that it can reach this host. If it is gone: `syncd matchers forget {}`."
 _NAMED: Final = 3
-"""Most instances that a task names; the others are counted."""
+"""Most suppressions that have a task of their own; the others are counted."""
 
 
 History = Sequence[VersionSummary]
@@ -181,20 +180,10 @@ def _of_matchers(seen: Overview) -> Iterator[Task]:
     for one in seen.matchers:
         subject = join(f"Matcher {one.matcher.name}")
         for silent, to_do in ((False, _BEHIND), (True, _SILENT)):
-            late = [instance for instance in one.laggards if instance.silent is silent]
+            late = one.late(silent=silent)
             if late:
-                yield Task(not silent, subject, _late(late, seen.now), to_do)
-
-
-def _late(late: Sequence[InstanceView], now: datetime) -> str:
-    first = late[0]
-    if len(late) == 1:
-        return f"{first.name} {first.why(now)}"
-    more = len(late) - _NAMED
-    named = ", ".join(one.name for one in late[:_NAMED]) + (f" and {more:,} more" if more > 0 else "")
-    if first.silent:
-        return f"{len(late):,} instances ({named}) have not checked in for over {span(SILENT_AFTER)}"
-    return f"{len(late):,} instances ({named}) lack a version published over {span(BEHIND_AFTER)} ago"
+                urgent = not silent or one.level is LagLevel.CRITICAL
+                yield Task(urgent, subject, in_words(late, seen.now), to_do.format(one.matcher.name))
 
 
 def task_list(tasks: Sequence[Task]) -> Html | None:
