@@ -6,12 +6,15 @@ BIN     = $(VENV)/bin
 # `make install` puts systemd units, users, folders and examples here. For the program itself see docs/install.md.
 DESTDIR ?=
 prefix  ?= /usr/local
+
+# The page that the alerts link to. An absolute address, for whoever reads an alert elsewhere.
+runbook ?= docs/operations.md
 UNITS    = $(notdir $(wildcard systemd/*.service systemd/*.timer))
 EXAMPLES = $(notdir $(wildcard systemd/examples/*))
 lib      = $(DESTDIR)$(prefix)/lib
 examples = $(DESTDIR)$(prefix)/share/doc/syncd
 
-.PHONY: run test fuzz crash lint types imports unit system bench install uninstall lock clean
+.PHONY: run test fuzz crash lint types imports unit system bench install uninstall alerts lock clean
 
 run: $(VENV)/.ready          ## the whole road on this machine, with real data
 	$(BIN)/python -m demo
@@ -72,6 +75,9 @@ install:                     ## units, users, folders and examples; prefix=/usr/
 	install -D -m 644 systemd/sysusers.d/syncd.conf "$(lib)/sysusers.d/syncd.conf"
 	install -D -m 644 systemd/tmpfiles.d/syncd.conf "$(lib)/tmpfiles.d/syncd.conf"
 	install -D -m 644 -t "$(examples)" systemd/examples/*
+
+alerts:                      ## the alert rules on standard output; runbook=https://wiki.example.org/syncd/operations
+	@sed 's|runbook_url: docs/operations.md#|runbook_url: $(runbook)#|' monitoring/alerts.yml
 
 uninstall:                   ## remove the files of `make install`; configuration and state stay
 	rm -f $(UNITS:%="$(lib)/systemd/system/%") "$(lib)/sysusers.d/syncd.conf" "$(lib)/tmpfiles.d/syncd.conf"

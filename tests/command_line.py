@@ -23,6 +23,12 @@ CLOCKED = sorted(
 """The modules of commands that take the time."""
 
 
+ALONE = "no daemon is running: this was read from the state, and nothing syncs by itself\n"
+"""What status and matchers say without a daemon."""
+HERE = "note: no daemon is running: this process synced, and nothing syncs by itself\n"
+"""What a sync says without a daemon."""
+
+
 @dataclass(frozen=True)
 class Ran:
     """What a command left behind."""

@@ -87,6 +87,20 @@ def test_every_alert_says_what_is_served_and_where_to_read_on(rule: dict[str, An
     assert re.search(r"serve|answer", annotations["description"])
 
 
+def test_runbooks_get_an_absolute_address() -> None:
+    """An alert is read in a chat or on a pager, where a relative path leads nowhere; nothing else is changed."""
+    made = [
+        subprocess.run(
+            ["make", "-s", "-C", PROJECT, "alerts", *given], capture_output=True, text=True, check=True
+        ).stdout
+        for given in ([], ["runbook=https://wiki.example.org/syncd/operations"])
+    ]
+    assert made[0] == (MONITORING / "alerts.yml").read_text()
+    links = {*re.findall(r"runbook_url: (\S+)", made[1])}
+    assert links == {f"https://wiki.example.org/syncd/operations#{rule['alert'].lower()}" for rule in RULES}
+    assert made[1].replace("https://wiki.example.org/syncd/operations#", "docs/operations.md#") == made[0]
+
+
 def test_every_alert_has_a_runbook_and_every_runbook_an_alert() -> None:
     """In the order of the rules."""
     assert re.findall(r"^### (\w+)$", OPERATIONS, re.M) == NAMES

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from command_line import configure, operate, settings, syncd
+from command_line import HERE, configure, operate, settings, syncd
 from syncd.acts import Discarded, Released, WroteRows
 from syncd.event import Event
 from syncd.events import HoldEnded, HoldOpened
@@ -292,7 +292,7 @@ def test_what_a_held_sync_says_to_do_can_be_done(held: World) -> None:
     assert ran.err == (
         f"held: iwf.images: {EMPTIED}\n"
         "  still served: iwf.images version 1\n"
-        f"  to do: ask the partner whether this was intended; {COMMANDS}\n"
+        f"  to do: ask the partner whether this was intended; {COMMANDS}\n{HERE}"
     )
     command = re.search(r"`syncd (release .*?)`", ran.err)
     assert command

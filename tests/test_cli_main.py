@@ -1,5 +1,6 @@
 import errno
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from command_line import syncd
+from syncd import __version__
 from syncd.cli.commands import OF_FEED, OF_PROGRAM
 from syncd.cli.main import _DAEMON_PACKAGES
 from syncd.cli.output import clean
@@ -125,11 +127,18 @@ def test_a_package_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatc
     )
 
 
-def test_ctrl_c_ends_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As shells expect, without a word."""
+def test_ctrl_c_ends_with_130_and_says_what_is_left_undone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As shells expect; each command in its own words."""
     fail_with(KeyboardInterrupt(), monkeypatch)
     ran = syncd(*PULL)
-    assert (ran.code, ran.out, ran.err) == (130, "", "")
+    assert (ran.code, ran.out) == (130, "")
+    assert ran.err == (
+        "interrupted: the copy stays at its versions; files that were fetched are kept, and the next pull goes on from "
+        "there\n"
+    )
+    assert syncd("verify", "d", "--root", "r").err == "interrupted: nothing was changed\n"
+    sayings = {place.interrupted for places in (OF_FEED, OF_PROGRAM) for place in places.values()}
+    assert len(sayings) == 8
 
 
 @pytest.mark.parametrize(
@@ -209,7 +218,7 @@ def test_help_is_quick() -> None:
     assert min(processor_seconds("--help") for _ in range(5)) < 0.3
 
 
-@pytest.mark.parametrize("arguments", [("--help",), ("feed", "init", "feed", "--offline-keys", "off")])
+@pytest.mark.parametrize("arguments", [("--help",), ("version",)])
 def test_a_reader_that_has_gone_ends_the_command_quietly(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     """As `syncd ... | head -1`."""
     process = subprocess.Popen(
@@ -271,3 +280,38 @@ def test_the_worst_error_is_heard_first() -> None:
     assert worst_error([far, bad, twice]) is twice
     assert worst_error([far, bad]) is bad
     assert worst_error([]) is None
+
+
+def test_versions_are_printed_for_people_and_programs() -> None:
+    """Of the program, of the format of published files, and of Python."""
+    assert syncd("version").out.splitlines()[:2] == [f"syncd {__version__}", "format 1"]
+    assert syncd("version", "--json").json == {
+        "syncd": __version__,
+        "format": 1,
+        "python": platform.python_version(),
+    }
+
+
+def test_set_up_reports_in_json(tmp_path: Path) -> None:
+    """A partner's and an operator's: where everything is."""
+    feed = syncd("feed", "init", tmp_path / "feed", "--offline-keys", tmp_path / "off", "--json").json
+    assert feed == {
+        "feed": str(tmp_path / "feed"),
+        "root": str(tmp_path / "feed" / "root.json"),
+        "offline_keys": [str(tmp_path / "off")],
+        "on_system_disk": True,
+        "online_keys": str(tmp_path / "feed.keys"),
+    }
+    renewed = syncd("feed", "renew", tmp_path / "feed", "--offline-keys", tmp_path / "off", "--json").json
+    assert sorted(renewed["expires"]) == ["root", "targets"]
+    rotated = syncd("feed", "rotate", tmp_path / "feed", "timestamp", "--offline-keys", tmp_path / "off", "--json").json
+    assert (rotated["role"], rotated["keys"], rotated["threshold"]) == ("timestamp", 1, 1)
+    assert [Path(path).parent for path in rotated["created"]] == [tmp_path / "feed.keys"]
+    state = syncd("init", "--state-dir", tmp_path / "state", "--offline-keys", tmp_path / "off2", "--json").json
+    assert state == {
+        "state_dir": str(tmp_path / "state"),
+        "feed": str(tmp_path / "state" / "feed"),
+        "root": str(tmp_path / "state" / "feed" / "root.json"),
+        "offline_keys": [str(tmp_path / "off2")],
+        "on_system_disk": True,
+    }

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from command_line import operate, syncd
+from command_line import ALONE, Ran, operate, syncd
 from syncd.acts import AddedMatcher
 from syncd.catalog.records import LoadedVersion
 from syncd.files import lock
@@ -76,7 +76,7 @@ def test_a_file_is_not_overwritten(configured: World, tmp_path: Path) -> None:
     for name in ("mine", "link", "no/folder"):
         assert syncd("matchers", "add", "web", "--token-file", tmp_path / name).code == 2
     assert (tmp_path / "mine").read_text() == "mine"
-    assert syncd("matchers", "--json").json == {"matchers": []}
+    assert syncd("matchers", "--json").json == {"matchers": [], "daemon": "not running"}
 
 
 def test_a_token_that_cannot_be_written_is_told_as_lost(
@@ -147,7 +147,7 @@ def test_an_unknown_matcher_is_not_revoked(configured: World) -> None:
 def test_nobody_may_pull_at_first(configured: World) -> None:
     """What to do is said."""
     ran = syncd("matchers")
-    assert (ran.code, ran.out) == (0, "no matcher is permitted to pull: `syncd matchers add NAME` permits one\n")
+    assert ran == Ran(0, f"no matcher is permitted to pull: `syncd matchers add NAME` permits one\n{ALONE}", "")
 
 
 def test_the_table_names_laggards(configured: World) -> None:
@@ -164,7 +164,7 @@ def test_the_table_names_laggards(configured: World) -> None:
     assert ran.out == (
         "name  lists       created     instances  loaded          behind  last seen    \n"
         "mail  all         2026-01-01          0                       0  never        \n"
-        "web   iwf.images  2026-01-01          3  iwf.images 1-2       2  0 seconds ago\n"
+        "web   iwf.images  2026-01-01          3  iwf.images 1-2       2  0 seconds ago\n" + ALONE
     )
     assert ran.err == (
         "warning: web: web-1 has iwf.images 1 and should have 2\n"
@@ -218,7 +218,8 @@ def test_the_same_as_json(configured: World) -> None:
                     }
                 ],
             }
-        ]
+        ],
+        "daemon": "not running",
     }
 
 
@@ -227,9 +228,9 @@ def test_options_before_the_word_are_refused(configured: World, tmp_path: Path) 
     ran = syncd("matchers", "--config", tmp_path / "other.toml", "add", "web")
     assert (ran.code, ran.err.splitlines()[0]) == (
         2,
-        "error: --config and --json come after the word `add` or `revoke`",
+        "error: --config and --json come after the word `add`, `revoke` or `forget`",
     )
-    assert syncd("matchers", "--json").json == {"matchers": []}
+    assert syncd("matchers", "--json").json == {"matchers": [], "daemon": "not running"}
 
 
 def test_a_state_in_use_is_not_changed(configured: World) -> None:
@@ -254,3 +255,19 @@ def test_what_others_say_cannot_forge_lines(configured: World) -> None:
         publisher.catalog.replace_loaded((), [LoadedVersion("web", "x\n\x1b[2J", HEAD, 1, START, START)])
     configured.clock.forward(minutes=16)
     assert syncd("matchers").err == "warning: web: x\\x0a\\x1b[2J has not checked in for 16 minutes\n"
+
+
+def test_instances_that_are_gone_are_forgotten(configured: World) -> None:
+    """The silent ones, or those that are named; with nothing to forget it is an error that says where to look."""
+    syncd("matchers", "add", "web")
+    check_in(configured, ("web", "web-1", 1), ("web", "web-2", 1))
+    configured.clock.forward(minutes=16)
+    check_in(configured, ("web", "web-2", 1))
+    assert syncd("matchers", "forget", "web") == Ran(0, "web-1 of web is forgotten\n", "")
+    assert [one["instance"] for one in syncd("matchers", "--json").json["matchers"][0]["instances"]] == ["web-2"]
+    ran = syncd("matchers", "forget", "web")
+    assert (ran.code, ran.err.splitlines()[0]) == (2, "error: web has no silent instance: nothing was forgotten")
+    assert syncd("matchers", "forget", "web", "web-2", "--json").json == {
+        "forgotten": {"name": "web", "instances": ["web-2"]}
+    }
+    assert "forgot 1 instance of matcher web" in syncd("audit").out

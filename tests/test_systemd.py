@@ -276,7 +276,7 @@ def test_a_sync_is_forced_through_the_socket_by_operators_alone(host: Host) -> N
             *("systemd-run", "--unit=partner", "--collect", "syncd", "feed", "serve", "/run/host/partner"),
             *("--listen", "127.0.0.1:8480", "--token-file", "/run/host/token"),
         )
-        journal.until("8480")
+        journal.until("serving")
     started(host)
     done = sync(host)
     assert json.loads(done.stdout)["syncs"][0]["outcome"] == "published", done.stdout
@@ -320,6 +320,15 @@ def test_nothing_can_be_written_but_the_state(host: Host) -> None:
     assert found["seen"] == ["syncd"]
 
 
+def test_a_check_by_hand_passes_in_the_documented_layout(host: Host) -> None:
+    """It names what only the service has; with the credentials, as the hint says, it checks everything."""
+    by_hand = host.run("syncd", "run", "--check", user="syncd")
+    assert "only the service has these credentials: sources.iwf.token_file, serve.operator_token" in by_hand.stderr
+    command = by_hand.stderr.partition("to check them too: ")[2].split()
+    whole = host.run(*command)
+    assert ("iwf" in whole.stdout, "credentials" in whole.stderr) == (True, False)
+
+
 def test_a_changed_configuration_is_in_force_after_reload(host: Host) -> None:
     """The same process goes on by the new one; a wrong one changes nothing and the unit stays up."""
     pid = started(host)
@@ -330,6 +339,11 @@ def test_a_changed_configuration_is_in_force_after_reload(host: Host) -> None:
         host.write("/etc/syncd/syncd.toml", CONFIG.replace("interval", "intervall"))
         host.run("systemctl", "reload", "syncd")
         assert "unknown key" in journal.event("config_rejected")["message"]
+        forced = sync(host)
+        assert (forced.returncode, "the configuration on disk is refused" in forced.stderr) == (0, True)
+        host.run("journalctl", "--sync")
+        severe = host.run("journalctl", "-u", "syncd", "-p", "err", "-o", "cat")
+        assert ("config_rejected" in severe.stdout, "config_reloaded" in severe.stdout) == (True, False)
         host.write("/etc/syncd/syncd.toml", CONFIG)
         host.run("systemctl", "reload", "syncd")
         journal.event("config_reloaded")

@@ -14,6 +14,21 @@ from syncd import __version__
 _CONTEXT: Final = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
+NOTHING: Final = "nothing was changed"
+_ORDER: Final = "`syncd audit` says whether it was still carried out"
+_PUBLISHING: Final = (
+    "the versions published before stay in force; `syncd feed status` says whether a publication had begun, which the "
+    "next command then finishes"
+)
+_INIT: Final = "run the same command again: it finishes with the keys that it has made so far"
+_SYNC: Final = (
+    "a running daemon goes on with its syncs, which `syncd status` shows; without one, lists not published yet "
+    "stay at their versions, and the next sync goes on from there"
+)
+_PULL: Final = "the copy stays at its versions; files that were fetched are kept, and the next pull goes on from there"
+_KEYS: Final = "`syncd feed status` shows whether it was still signed; until then the old keys stay valid: run it again"
+
+
 @dataclass(frozen=True)
 class Place:
     """The module of a command in this package, and in it a function, or a `typer.Typer` for a group with a module."""
@@ -22,58 +37,65 @@ class Place:
     name: str
     summary: str
     """The first line of its help, repeated here."""
+    interrupted: str = NOTHING
+    """What Ctrl-C leaves undone."""
 
 
 OF_FEED: Final = {
-    "init": Place("feed", "init", "Create a feed folder, its keys and its trust root."),
-    "publish": Place("feed", "publish", "Publish the next version of a list."),
+    "init": Place("feed", "init", "Create a feed folder, its keys and its trust root.", _INIT),
+    "publish": Place("feed", "publish", "Publish the next version of a list.", _PUBLISHING),
     "snapshots": Place("feed_history", "snapshots", "Show the versions of a feed's lists that are kept, newest first."),
     "diff": Place("feed_history", "diff", "Count the changes between two versions of a feed's list."),
-    "revert": Place("feed_history", "revert", "Publish the content of an older version of a list again."),
-    "compact": Place("feed", "compact", "Fold accumulated deltas into fewer files, to keep look-ups fast."),
-    "sign": Place("feed", "sign", "Sign the timestamp again: followers then know that lists are current."),
-    "retire": Place("feed", "retire", "Retire a list: publish that it has ended."),
+    "revert": Place("feed_history", "revert", "Publish the content of an older version of a list again.", _PUBLISHING),
+    "compact": Place(
+        "feed", "compact", "Fold accumulated deltas into fewer files, to keep look-ups fast.", _PUBLISHING
+    ),
+    "sign": Place("feed", "sign", "Sign the timestamp again: followers then know that lists are current.", _PUBLISHING),
+    "retire": Place("feed", "retire", "Retire a list: publish that it has ended.", _PUBLISHING),
     "serve": Place("feed_serve", "serve", "Serve a feed over HTTP until stopped."),
     "status": Place("feed_status", "status", "Show a feed's lists, and when its signatures expire."),
-    "rotate": Place("rotate", "rotate", "Replace the keys of a role; the old keys are no longer accepted."),
-    "add-role": Place("rotate", "add_role", "Give a list its own keys, and require M of them to sign."),
-    "renew": Place("rotate", "renew", "Re-sign root and targets before they expire, with the same keys."),
+    "rotate": Place("rotate", "rotate", "Replace the keys of a role; the old keys are no longer accepted.", _KEYS),
+    "add-role": Place("rotate", "add_role", "Give a list its own keys, and require M of them to sign.", _KEYS),
+    "renew": Place("rotate", "renew", "Re-sign root and targets before they expire, with the same keys.", _KEYS),
 }
 OF_PROGRAM: Final = {
-    "init": Place("init", "init", "Set up an operator: folders, keys and a trust root."),
+    "init": Place("init", "init", "Set up an operator: folders, keys and a trust root.", _INIT),
     "run": Place("daemon", "run", "Run the daemon: sync every source at its interval."),
-    "sync": Place("sync", "sync", "Bring sources up to date now: fetch, verify, judge, publish."),
+    "sync": Place("sync", "sync", "Bring sources up to date now: fetch, verify, judge, publish.", _SYNC),
     "holds": Place("holds", "holds", "Show the holds: changes that wait for an operator's decision."),
-    "release": Place("holds", "release", "Publish the rows of a hold."),
-    "discard": Place("holds", "discard", "Refuse the rows of a hold."),
+    "release": Place("holds", "release", "Publish the rows of a hold.", _ORDER),
+    "discard": Place("holds", "discard", "Refuse the rows of a hold.", _ORDER),
     "known-good": Place(
         "known_good", "known_good", "Count entries that are kept out because they are known to be good."
     ),
-    "suppress": Place("suppress", "suppress", "Stop digests from matching, whatever the partner lists."),
+    "suppress": Place("suppress", "suppress", "Stop digests from matching, whatever the partner lists.", _ORDER),
     "suppressions": Place(
         "suppressions", "suppressions", "Show the suppressions in force, with reason, author and expiry."
     ),
     "unsuppress": Place(
-        "suppress", "unsuppress", "End suppressions: entries that the partner still lists match again."
+        "suppress", "unsuppress", "End suppressions: entries that the partner still lists match again.", _ORDER
     ),
     "status": Place("status", "status", "Show every list, its age, and how its last sync ended."),
     "snapshots": Place("snapshots", "snapshots", "Show the published versions of a list, newest first."),
     "diff": Place("diff", "diff", "Count the changes between two published versions of a list."),
     "explain": Place("explain", "explain", "Explain why a digest matches, or matched."),
     "verify": Place("verify", "verify", "Verify everything on disk again, from trust root to last byte."),
-    "gc": Place("collect", "gc", "Remove old files and records now, as syncs do once an hour."),
-    "backup": Place("repair", "backup", "Write the operator's state to one file, mode 0600."),
-    "recover": Place("repair", "recover", "Continue from a restored backup, with higher version numbers."),
-    "retrust": Place("repair", "retrust", "Accept the new trust root of a partner that rebuilt its feed."),
-    "rollback": Place("rollback", "rollback", "Publish the content of an older version of a list, and pin it there."),
-    "unpin": Place("rollback", "unpin", "Let a list that was rolled back follow its source again."),
-    "retire": Place("retire", "retire", "Retire a list: publish that it has ended."),
-    "clock": Place("clock", "app", "Show the clock of this host, and times in the future."),
-    "pull": Place("pull", "pull", "Bring a copy of a feed up to date, and verify it."),
+    "gc": Place("collect", "gc", "Remove old files and records now, as syncs do once an hour.", _ORDER),
+    "backup": Place("repair", "backup", "Write the operator's state to one file, mode 0600.", "FILE was not written"),
+    "recover": Place("repair", "recover", "Continue from a restored backup, with higher version numbers.", _ORDER),
+    "retrust": Place("repair", "retrust", "Accept the new trust root of a partner that rebuilt its feed.", _ORDER),
+    "rollback": Place(
+        "rollback", "rollback", "Publish the content of an older version of a list, and pin it there.", _ORDER
+    ),
+    "unpin": Place("rollback", "unpin", "Let a list that was rolled back follow its source again.", _ORDER),
+    "retire": Place("retire", "retire", "Retire a list: publish that it has ended.", _ORDER),
+    "clock": Place("clock", "app", "Show the clock of this host, and times in the future.", _ORDER),
+    "pull": Place("pull", "pull", "Bring a copy of a feed up to date, and verify it.", _PULL),
     "lookup": Place("lookup", "lookup", "Check whether digests are on the lists."),
     "match": Place("match", "match", "Check whether files are on the lists of a pulled copy."),
-    "matchers": Place("matchers", "app", "Show the permitted matchers, and the versions they have loaded."),
+    "matchers": Place("matchers", "app", "Show the permitted matchers, and the versions they have loaded.", _ORDER),
     "audit": Place("audit", "app", "Show the audit log: who did what, newest last."),
+    "version": Place("version", "version", "Print the versions of syncd, of its format and of Python."),
 }
 
 
@@ -137,7 +159,7 @@ def _syncd(
     correct mistakes:    syncd suppress, suppressions, unsuppress, rollback, unpin
     keep good files out: syncd known-good
     and maintain:        syncd matchers, audit, verify, gc, backup, recover, retrust,
-                         retire, clock
+                         retire, clock, version
     Matchers' hosts:     syncd pull, lookup, match, verify
 
     \b

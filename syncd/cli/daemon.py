@@ -7,8 +7,10 @@ from typing import Annotated
 
 import typer
 
-from syncd.cli.operator import ConfigFile, load_config, state_folder
-from syncd.cli.output import quiet_retries, utc_now
+from syncd.cli.operator import ConfigFile, state_folder
+from syncd.cli.output import JsonFlag, quiet_retries, utc_now
+from syncd.config_file import load
+from syncd.errors import UsageError
 
 
 def run(
@@ -16,6 +18,7 @@ def run(
         bool, typer.Option("--check", help="Validate the configuration, show the schedule, and exit.")
     ] = False,
     config: ConfigFile = None,
+    as_json: JsonFlag = False,
 ) -> None:
     """Run the daemon: sync every source at its interval.
 
@@ -40,12 +43,14 @@ def run(
     from syncd.service.daemon import Environment
     from syncd.service.run import run as run_daemon
 
-    settings = load_config(config)
+    if as_json and not check:
+        raise UsageError("--json is for --check", hint='the log of events is JSON with log_format = "json"')
+    settings = load(config)
     if check:
-        check_configuration(settings)
+        check_configuration(settings, as_json=as_json)
         return
     state_folder(settings)
     quiet_retries()
-    emit = log.emitter(sys.stderr, utc_now)
+    emit = log.emitter(sys.stderr, utc_now, settings.log_format)
     rng = random.SystemRandom().random
-    run_daemon(lambda: load_config(config), Environment(emit, utc_now, rng, os.environ))
+    run_daemon(lambda: load(config), Environment(emit, utc_now, rng, os.environ))

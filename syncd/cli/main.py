@@ -11,8 +11,8 @@ from typing import Final
 
 import typer
 
-from syncd.cli.commands import program
-from syncd.cli.output import OutputError, flush, output_error, show_error, tolerate
+from syncd.cli.commands import NOTHING, OF_FEED, OF_PROGRAM, program
+from syncd.cli.output import OutputError, flush, note, output_error, show_error, tolerate
 from syncd.errors import FeedError, StoreError, SyncdError, UsageError
 from syncd.files import DamagedError, storage
 
@@ -60,6 +60,13 @@ def _open_streams() -> None:
 
 def main(arguments: Sequence[str]) -> int:
     """Run one command, show its error if it fails, and return its exit code."""
+    code = _run_to_end(arguments)
+    if code == _INTERRUPTED:
+        _note_interrupted(arguments)
+    return code
+
+
+def _run_to_end(arguments: Sequence[str]) -> int:
     try:
         return _run(arguments)
     except (KeyboardInterrupt, typer.Abort):
@@ -71,6 +78,14 @@ def main(arguments: Sequence[str]) -> int:
         _hang_up()
         show_error(error)
         return error.exit_code
+
+
+def _note_interrupted(arguments: Sequence[str]) -> None:
+    """Say what Ctrl-C leaves undone."""
+    words = [word for word in arguments if not word.startswith("-")]
+    places = OF_FEED if words[:1] == ["feed"] else OF_PROGRAM
+    place = next((places[word] for word in words if word in places), None)
+    note(place.interrupted if place else NOTHING, kind="interrupted")
 
 
 def _run(arguments: Sequence[str]) -> int:

@@ -14,6 +14,7 @@ from syncd.cli.operator import (
     actor,
     load_config,
     open_catalog,
+    say_who_answered,
     send_single,
     state_folder,
     state_lock,
@@ -55,7 +56,9 @@ def matchers(context: typer.Context, config: ConfigFile = None, as_json: JsonFla
     """
     if context.invoked_subcommand is not None:
         if config or as_json:  # ignoring --config would change the wrong state
-            raise UsageError("--config and --json come after the word `add` or `revoke`", hint="nothing was changed")
+            raise UsageError(
+                "--config and --json come after the word `add`, `revoke` or `forget`", hint="nothing was changed"
+            )
         return
     settings = load_config(config)
     document = state_report(settings, "matchers")
@@ -65,10 +68,12 @@ def matchers(context: typer.Context, config: ConfigFile = None, as_json: JsonFla
     found, now = document["matchers"], utc_now()
     if not found:
         say("no matcher is permitted to pull: `syncd matchers add NAME` permits one")
+        say_who_answered(document)
         return
     red = frozenset(number for number, matcher in enumerate(found) if _laggards(matcher))
     columns = ("name", "lists~", "created~", "instances#", "loaded~", "behind#", "last seen~")
     show_table(columns, [_row(matcher, now) for matcher in found], red)
+    say_who_answered(document)
     for matcher in found:
         laggards = _laggards(matcher)
         for instance in laggards[:_NAMED]:
@@ -230,3 +235,46 @@ def _locked_catalog(settings: Any, purpose: str) -> "Iterator[Catalog]":
     folder = state_folder(settings)
     with state_lock(folder, purpose), open_catalog(folder) as catalog:
         yield catalog
+
+
+@app.command("forget")
+def forget(
+    name: MatcherName,
+    instances: Annotated[
+        list[str] | None, typer.Argument(metavar="[INSTANCE]...", help="Its instances; default: those that are silent.")
+    ] = None,
+    config: ConfigFile = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Forget instances of a matcher that are gone.
+
+    Nothing waits for them any more. An instance checks out by itself when it ends. One that was killed, or could not
+    reach the daemon then, counts as
+    silent for a week, unless it is forgotten. One that checks in again is known again, and the token stays valid. If
+    `syncd run` holds the state, that daemon does it.
+
+    \b
+    Exit codes:
+      0   forgotten
+      1   storage
+      2   there is no such matcher or instance, or no instance is silent
+      6   the state is in use, or belongs to another user
+
+    \b
+    Example:
+      syncd matchers forget web
+    """
+    settings = load_config(config)
+    answer = send_single(settings, {"do": "matchers_forget", "name": name, "instances": instances or []})
+    forgotten = _forget_here(settings, name, instances or []) if answer is None else answer["forgotten"]["instances"]
+    if as_json:
+        print_json({"forgotten": {"name": name, "instances": forgotten}})
+    else:
+        say(*(f"{instance} of {name} is forgotten" for instance in forgotten))
+
+
+def _forget_here(settings: Any, name: str, instances: Sequence[str]) -> Sequence[str]:
+    from syncd.service.checkins import Checkins, forget_instances  # SQLAlchemy: not needed if the daemon does it
+
+    with _locked_catalog(settings, "syncd matchers forget") as catalog:
+        return forget_instances(Checkins(catalog), catalog, name, instances, asked_by=actor(), now=utc_now())

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from syncd.cli.output import utc_now
-from syncd.config_file import load
-from syncd.errors import RefusedError, SyncdError
+from syncd.cli.output import note, say, utc_now
+from syncd.config_file import daemon_place, load
+from syncd.errors import ConfigError, RefusedError, SyncdError
 from syncd.files import check_private, lock
-from syncd.service.client import ask, error_of
+from syncd.service.client import ask, error_of, listens, responds
 from syncd.settings import credentials
 from syncd.users import is_of_another, owner_name, this_user
 
@@ -36,11 +36,44 @@ Report = Callable[[str, int, int], None]
 """Receives the stage of a long answer, how much of it is done, and the total."""
 _REPORT_WITHIN: Final = 5.0
 """Seconds the daemon may take to report what it only has to look up."""
+RELOAD: Final = "load the configuration: `systemctl reload syncd`, or send SIGHUP to the daemon"
+RUNNING: Final = "running"
+NOT_RUNNING: Final = "not running"
+NOT_ANSWERING: Final = "not answering"
+_SAY_WHO: Final = frozenset({"status", "matchers"})
+"""Reports that say whether a daemon made them."""
+
+
+class RefusedConfig:
+    """A configuration that is refused while a daemon runs on an older one: it names that daemon, and nothing else.
+
+    Reading any other setting raises its `ConfigError`.
+    """
+
+    def __init__(self, state_dir: Path, control_socket: Path, fault: ConfigError) -> None:
+        self.state_dir, self.control_socket, self.fault = state_dir, control_socket, fault
+
+    def __getattr__(self, name: str) -> Any:
+        raise self.fault
 
 
 def load_config(config: Path | None) -> Any:
-    """Read the configuration."""
-    return load(config)
+    """Read the configuration.
+
+    If it is refused, the commands that only ask the running daemon still work: returns a `RefusedConfig`, after a
+    warning. Raises `ConfigError` if no daemon with its state answers.
+    """
+    try:
+        return load(config)
+    except ConfigError as fault:
+        place = daemon_place(config)
+        if place is None or not responds(place[1], str(place[0]), _REPORT_WITHIN):
+            raise
+        note(
+            f"the configuration on disk is refused, so the daemon runs on the one before: {fault.message}",
+            hint=f"{fault.hint}; until then a restart of the daemon fails",
+        )
+        return RefusedConfig(*place, fault)
 
 
 def actor() -> str:
@@ -64,9 +97,21 @@ def state_folder(config: Any) -> "StateFolder":
     from syncd.catalog.folder import StateFolder  # manifests and their models: not needed if the daemon answers
 
     folder = StateFolder(config.state_dir)
-    check_owner(folder.root)
+    if is_of_another(folder.root):
+        raise _belongs_to_another(folder.root, config.control_socket)
+    check_private(folder.root)
     folder.check_set_up()
     return folder
+
+
+def _belongs_to_another(folder: Path, control_socket: Path) -> RefusedError:
+    owner = owner_name(folder)
+    if listens(control_socket):
+        return RefusedError(f"{folder} belongs to {owner}", hint=f"run this command as {owner}; nothing was changed")
+    return RefusedError(
+        f"no daemon is running, and {folder} belongs to {owner}",
+        hint=f"start the daemon (`systemctl start syncd`), or run this command as {owner}; nothing was changed",
+    )
 
 
 def state_lock(folder: "StateFolder", purpose: str) -> AbstractContextManager[None]:
@@ -119,17 +164,31 @@ def _open_publisher(folder: "StateFolder", **options: Any) -> "AbstractContextMa
 def state_report(settings: Any, what: str, **asked: bool) -> Document:
     """Return the "status", "matchers", "holds" or "suppressions": of the daemon that holds this state, or our own.
 
-    Reads the state if no daemon runs, or it cannot answer because it is older or stuck. Raises the daemon's error if
-    this user cannot read the state: it says more than that the state belongs to another.
+    ``daemon`` in the first two is "running", "not running", or "not answering". Reads the state if no daemon runs, or
+    it cannot answer because it is older or stuck. Raises the daemon's error if this user cannot read the state: it says
+    more than that the state belongs to another.
     """
+    daemon = NOT_RUNNING
     try:
         answers = list(send_order(settings, {"do": what, **asked}, _REPORT_WITHIN) or ())
     except SyncdError:
         if is_of_another(settings.state_dir):
             raise
-        answers = []
+        answers, daemon = [], NOT_ANSWERING
     document: Document | None = answers[0].get("document") if answers else None
-    return document or _read_report(settings, what, **asked)
+    if document is not None:
+        daemon = RUNNING
+    else:
+        document = _read_report(settings, what, **asked)
+    return {**document, "daemon": daemon} if what in _SAY_WHO else document
+
+
+def say_who_answered(document: Document) -> None:
+    """Say if no daemon made a report."""
+    if document["daemon"] == NOT_RUNNING:
+        say("no daemon is running: this was read from the state, and nothing syncs by itself")
+    elif document["daemon"] == NOT_ANSWERING:
+        say("the daemon does not answer: this was read from the state; see its log")
 
 
 def _read_report(settings: Any, what: str, **asked: bool) -> Document:
@@ -154,6 +213,18 @@ def carry_out(settings: Any, order: Document, *, signs: bool = True) -> Document
     purpose = f"syncd {command}"
     with locked_publisher(settings, purpose) if signs else _keyless(settings, purpose) as publisher:
         return carry_out_here(publisher, settings, order, actor(), utc_now)
+
+
+def sources_on_disk(settings: Any) -> tuple[str, ...]:
+    """Return the sources of the configuration on disk; () if it is refused."""
+    return () if isinstance(settings, RefusedConfig) else tuple(settings.sources)
+
+
+def note_not_loaded(settings: Any, loaded: Iterable[str]) -> None:
+    """Warn of sources on disk that are not among those of the running daemon."""
+    missing = [name for name in sources_on_disk(settings) if name not in set(loaded)]
+    if missing:
+        note(f"the running daemon has not loaded {', '.join(missing)}, configured on disk since", hint=RELOAD)
 
 
 def ask_state(

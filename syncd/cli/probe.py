@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from syncd.cli.operator import Document
+from syncd.cli.operator import NOT_ANSWERING, NOT_RUNNING, Document
 from syncd.errors import SyncdError
 from syncd.units import ago, count, span
 
@@ -52,13 +52,18 @@ _URGENT: Final = frozenset({"within 7 days", "overdue", "expired"})
 
 _PROVED_WITHIN: Final = timedelta(days=3)
 """Age of the last proof of all files from which it is a warning; the daemon proves them once a day."""
+_LAGS: Final = {"warning": ProbeLevel.WARNING, "critical": ProbeLevel.CRITICAL}
+"""Lags of matchers that need a person; the others are no more than a remark."""
 _NAMED: Final = 5
 """Expiring suppressions named one by one."""
 
 
-def judge(document: Document) -> ProbeResult:
-    """Judge a status document by its worst fault, and name all faults, worst first."""
-    faults = sorted(_faults(document), key=lambda fault: -fault[0])
+def judge(document: Document, refused: str = "") -> ProbeResult:
+    """Judge a status document by its worst fault, and name all faults, worst first.
+
+    ``refused``: the fault of the configuration on disk, if the daemon runs on an older one.
+    """
+    faults = sorted((*_of_daemon(document, refused), *_faults(document)), key=lambda fault: -fault[0])
     aged = [one for one in document["lists"] if one["age_seconds"] is not None]
     data = " ".join(map(_performance, aged))
     if faults:
@@ -104,6 +109,7 @@ def _faults(document: Document) -> Iterator[tuple[ProbeLevel, str]]:
         if certificate["act"]:
             yield ProbeLevel.CRITICAL, certificate["act"]
     yield from _of_clock(document)
+    yield from _of_matchers(document)
     yield from _of_suppressions(document)
     yield from _of_files(document)
     storage = document.get("storage_faults", ())
@@ -123,6 +129,24 @@ def _of_files(document: Document) -> Iterator[tuple[ProbeLevel, str]]:
         age = datetime.fromisoformat(document["at"]) - datetime.fromisoformat(files["proved_at"])
         if age > _PROVED_WITHIN:
             yield ProbeLevel.WARNING, f"the files were last proved {ago(age)}: check that the daemon is running"
+
+
+def _of_daemon(document: Document, refused: str) -> Iterator[tuple[ProbeLevel, str]]:
+    """Yield the faults of the daemon itself. A state that only `syncd sync` ever changed needs none."""
+    if document["daemon"] == NOT_ANSWERING:
+        yield ProbeLevel.WARNING, "the daemon does not answer"
+    planned = any(source["next_sync_at"] is not None for source in document["sources"])
+    if document["daemon"] == NOT_RUNNING and planned:
+        yield ProbeLevel.WARNING, "no daemon is running, so no source is synced"
+    if refused:
+        yield ProbeLevel.WARNING, f"a restart of the daemon would fail, the configuration on disk is refused: {refused}"
+
+
+def _of_matchers(document: Document) -> Iterator[tuple[ProbeLevel, str]]:
+    for matcher in document["matchers"]:
+        level = _LAGS.get(matcher.get("level", ""))  # an older daemon does not report it
+        if level is not None:
+            yield level, f"matcher {matcher['matcher']}: {matcher['act']}"
 
 
 def _of_suppressions(document: Document) -> Iterator[tuple[ProbeLevel, str]]:

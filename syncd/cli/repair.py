@@ -118,6 +118,7 @@ def retrust(
         str, typer.Option(metavar="R", help="How you know that it is the partner's; kept in the audit log.")
     ],
     config: ConfigFile = None,
+    as_json: JsonFlag = False,
 ) -> None:
     """Accept the new trust root of a partner that rebuilt its feed.
 
@@ -144,5 +145,8 @@ def retrust(
     followed, content = settings.source(source), arguments.root(root)
     with keyless_publisher(folder, "syncd retrust") as publisher:
         version = repair.retrust(publisher, followed, content, reason, utc_now(), actor())
+    if as_json:
+        print_json({"source": source, "root": root, "root_version": version})
+        return
     say(f"source {source} now follows root version {version} of {root}")
     say(f"next: syncd sync {source}")

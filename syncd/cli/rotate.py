@@ -11,7 +11,7 @@ import typer
 from syncd.catalog.folder import StateFolder
 from syncd.cli.arguments import Feed, OnlineKeys, clock_time
 from syncd.cli.operator import actor, check_owner, keyless_publisher
-from syncd.cli.output import note, say, utc_now
+from syncd.cli.output import JsonFlag, note, print_json, say, utc_now
 from syncd.clock import ClockReading
 from syncd.errors import UsageError
 from syncd.feed.folder import FeedFolder
@@ -76,6 +76,7 @@ def rotate(
     ] = None,
     reason: Reason = "",
     state: StateFlag = False,
+    as_json: JsonFlag = False,
 ) -> None:
     """Replace the keys of a role; the old keys are no longer accepted.
 
@@ -101,6 +102,10 @@ def rotate(
         new = signing.NewKeys(tuple(new_key or ()), new_keys, threshold)
         rotated = signing.rotate(at.folder, at.apply, role, new, at.keys, utc_now())
         folder = at.keys.of(role)
+    if as_json:
+        document = {"role": rotated.role, "keys": rotated.keys, "threshold": rotated.threshold}
+        print_json({**document, "created": [str(path) for path in rotated.made], "folder": folder})
+        return
     say(f"{rotated.role} now has {count(rotated.keys, 'key')}; {rotated.threshold} must sign")
     for path in rotated.made:
         say(f"created   {path}")
@@ -119,6 +124,7 @@ def add_role(
     online_keys: OnlineKeys = None,
     reason: Reason = "",
     state: StateFlag = False,
+    as_json: JsonFlag = False,
 ) -> None:
     """Give a list its own keys, and require M of them to sign.
 
@@ -143,6 +149,9 @@ def add_role(
     signers = signing.load_files(keys)
     with _target(feed, state, offline_keys, online_keys, reason) as at:
         added = signing.add_role(at.folder, at.apply, listed, signers, threshold=threshold, at=at.keys, now=utc_now())
+    if as_json:
+        print_json({"role": added.role, "list": listed, "keys": added.keys, "threshold": added.threshold})
+        return
     say(f"{listed} now has {count(added.keys, 'key')} of its own; {added.threshold} must sign")
 
 
@@ -158,6 +167,7 @@ def renew(
         typer.Option(metavar="TIME", help="The time now, with its zone: a clock that was ahead signed the feed."),
     ] = None,
     state: StateFlag = False,
+    as_json: JsonFlag = False,
 ) -> None:
     """Re-sign root and targets before they expire, with the same keys.
 
@@ -194,6 +204,18 @@ def renew(
         if accepted and not state:
             signing.sign_again(at.folder, at.keys, now)
         expires = load_repository(at.folder).expiries()
+    if as_json:
+        renewed = ("root", "targets") if by_offline_keys else ()
+        print_json(
+            {
+                "expires": {role: expires[role] for role in renewed},
+                "replaced": [
+                    {"what": one.what, "before": one.at, "after": signed_at(one.role, expires[one.role])}
+                    for one in replaced
+                ],
+            }
+        )
+        return
     for one in replaced:
         say(f"{one.what}: was {stamp(one.at)}, now {stamp(signed_at(one.role, expires[one.role]))}")
     for role in ("root", "targets") if by_offline_keys else ():

@@ -8,7 +8,16 @@ from typing import Annotated, Final
 import typer
 
 from syncd.cli import probe
-from syncd.cli.operator import ConfigFile, Document, load_config, state_report
+from syncd.cli.operator import (
+    RUNNING,
+    ConfigFile,
+    Document,
+    RefusedConfig,
+    load_config,
+    note_not_loaded,
+    say_who_answered,
+    state_report,
+)
 from syncd.cli.output import JsonFlag, note, print_json, say, show_table
 from syncd.errors import as_known
 from syncd.units import ago, count, in_words, span
@@ -56,18 +65,28 @@ def status(
     if folder is not None:
         return _status_of_copy(folder, check=check, as_json=as_json)
     if check:
-        try:
-            result = probe.judge(state_report(load_config(config), "status"))
-        except Exception as error:  # noqa: BLE001 - exit codes 1 and 2 have meanings of their own here, whatever happens
-            result = probe.unknown(as_known(error))
+        result = _probe(config)
         say(result.line)
         return result.code
-    document = state_report(load_config(config), "status")
+    settings = load_config(config)
+    document = state_report(settings, "status")
     if as_json:
         print_json(document)
-    else:
-        _show(document)
+        return 0
+    _show(document)
+    if document["daemon"] == RUNNING:
+        note_not_loaded(settings, (source["source"] for source in document["sources"]))
     return 0
+
+
+def _probe(config: Path | None) -> probe.ProbeResult:
+    """Judge the state. Codes 1 and 2 have meanings of their own here, so whatever fails is UNKNOWN."""
+    try:
+        settings = load_config(config)
+        refused = settings.fault.message if isinstance(settings, RefusedConfig) else ""
+        return probe.judge(state_report(settings, "status"), refused)
+    except Exception as error:  # noqa: BLE001 - see above
+        return probe.unknown(as_known(error))
 
 
 def _status_of_copy(folder: Path, *, check: bool, as_json: bool) -> int:
@@ -94,6 +113,7 @@ def _show(document: Document) -> None:
             say(f"{source['source']}: {kind} is running, started {began}")
         if source["next_sync_at"] is not None and source["interval_seconds"] is not None:
             say(f"{source['source']}: {_next(source, now)}")
+    say_who_answered(document)
     if not lists and not waiting:
         say("no source is configured: add [sources.NAME] to the configuration")
     in_force = document.get("suppressions", {}).get("in_force", 0)  # an older daemon does not report them

@@ -1,6 +1,6 @@
 """``syncd sync``: by the running daemon, or in this process if none runs."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,14 +8,19 @@ import typer
 
 from syncd.acts import AskedForSync
 from syncd.cli.operator import (
+    NOT_RUNNING,
+    RELOAD,
+    RUNNING,
     ConfigFile,
     Document,
     actor,
     load_config,
     locked_publisher,
+    note_not_loaded,
     open_catalog,
     send_order,
     send_single,
+    sources_on_disk,
     state_folder,
 )
 from syncd.cli.output import (
@@ -80,17 +85,43 @@ def sync(
     settings = load_config(config)
     if status is not None:
         return _show_status(settings, status, as_json=as_json)
-    answers = send_order(settings, {"do": "sync", "source": source, "dry_run": dry_run, "wait": not no_wait})
+    answers = _order(settings, source, dry_run=dry_run, wait=not no_wait)
     if no_wait:
         if answers is None:
             raise UsageError("--no-wait needs a running daemon", hint="start it, or leave --no-wait out")
         return _show_started(answers, as_json=as_json)
-    done = _sync_here(settings, source, dry_run=dry_run) if answers is None else _listen(answers)
+    if answers is None:
+        daemon, done = NOT_RUNNING, _sync_here(settings, source, dry_run=dry_run)
+    else:
+        daemon, done = RUNNING, _listen(answers)
     if as_json:
-        print_json({"dry_run": dry_run, "syncs": done})
+        print_json({"dry_run": dry_run, "syncs": done, "daemon": daemon})
     else:
         _show(done, dry_run=dry_run)
+        if daemon == NOT_RUNNING:
+            note("no daemon is running: this process synced, and nothing syncs by itself", kind="note")
+    if daemon == RUNNING and source is None:
+        note_not_loaded(settings, (sync["source"] for sync in done))
     return worst_code([ended["exit_code"] for ended in done])
+
+
+def _order(settings: Any, source: str | None, *, dry_run: bool, wait: bool) -> Iterable[Document] | None:
+    """Send the order to the daemon. Its answers name the reload if a source is configured on disk only."""
+    answers = send_order(settings, {"do": "sync", "source": source, "dry_run": dry_run, "wait": wait})
+    return None if answers is None else _naming_reload(answers, settings, source)
+
+
+def _naming_reload(answers: Iterable[Document], settings: Any, source: str | None) -> Iterator[Document]:
+    try:
+        yield from answers
+    except UsageError as error:
+        on_disk = sources_on_disk(settings)
+        if error.message.startswith("no source") and on_disk and source in (None, *on_disk):
+            raise UsageError(
+                f"the running daemon has not loaded {source or ', '.join(on_disk)}, configured on disk since",
+                hint=f"{RELOAD}; then run this again. Nothing was started",
+            ) from error
+        raise
 
 
 def _listen(answers: Iterable[Document]) -> list[Document]:
