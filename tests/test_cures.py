@@ -9,7 +9,7 @@ from typing import Final
 
 import pytest
 
-from command_line import Ran, configure, operate, settings, syncd
+from command_line import HERE, Ran, configure, operate, settings, syncd
 from disks import root_only
 from runbook import Cure, advised, code_lines, rows_of, section, what_to_do
 from syncd.model import ListName
@@ -403,7 +403,7 @@ def test_a_known_good_file_that_others_may_write(running: World, what: str) -> N
     mend(warned)
     assert open_to_all.stat().st_mode & stat.S_IWOTH == 0
     cure = Cure(what_to_do("SyncdKnownGoodUnusable"), {"SOURCE": "iwf"})
-    assert cure.run("syncd sync SOURCE").err == ""
+    assert cure.run("syncd sync SOURCE").err == HERE
     cure.end()
     assert syncd("status").err == ""
 
@@ -417,7 +417,7 @@ def test_a_known_good_file_of_another_user(running: World) -> None:
     warned = syncd("sync")
     assert (warned.code, "belongs to another user" in warned.err) == (0, True)
     mend(warned)
-    assert syncd("sync").err == ""
+    assert syncd("sync").err == HERE
     assert syncd("status").err == ""
 
 
