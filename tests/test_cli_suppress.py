@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from command_line import HERE, Ran, operate, syncd
+from command_line import HERE, Ran, configure, operate, settings, syncd
 from syncd.acts import SuppressionsExtended, Unsuppressed
 from syncd.cli import corrections
 from syncd.errors import UsageError
@@ -273,6 +273,22 @@ def test_the_end_of_their_hold_says_what_became_of_them(
         "hold 2 was released: suppressions 12-22 are in force, 11 rows off the lists\niwf.images version 2 published\n"
     )
     assert syncd("holds").out == "nothing is held\n"
+
+
+def test_the_end_of_a_hold_of_a_known_good_file_speaks_of_the_file(
+    listed: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There are no suppressions that it could name."""
+    path = tmp_path / "good"
+    path.write_text("".join(f"{alg(number)}\n" for number in range(MANY)))
+    path.chmod(0o644)
+    gate = f'[sources.iwf.gate]\nknown_good_file = "{path}"\n[corrections]\nsecond_operator = '
+    configure(listed.base / "syncd.toml", settings(listed, gate + "true\n"), monkeypatch)
+    assert syncd("sync").code == 0, "the update itself is not held"
+    assert "syncd suppressions" not in (shown := syncd("holds", 1)).out + shown.err
+    assert by_bob(monkeypatch, "discard", 1, "--reason", "r").out == (
+        "hold 1 was discarded: the changed known-good file of iwf.images is not used, and no list has changed\n"
+    )
 
 
 def test_an_extension_needs_no_digest(listed: World) -> None:

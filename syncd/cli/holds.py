@@ -23,6 +23,7 @@ from syncd.cli.operator import (
 )
 from syncd.cli.output import JsonFlag, note, print_json, say, show_table, utc_now
 from syncd.errors import UsageError
+from syncd.outcomes import HoldReason
 from syncd.units import ago, count, day
 
 _WIDTH: Final = 80
@@ -106,7 +107,8 @@ def _show_one(settings: Any, number: int, out: Path | None, *, as_json: bool) ->
     say(f"hold {number} of {document['list']} ({document['lane']}): {count(document['rows'], 'row')}")
     say(*wrap(f"why: {document['message']}", _WIDTH, subsequent_indent="  ", break_on_hyphens=False), "")
     if document["lane"] == "suppressions":
-        note("`syncd suppressions` shows the suppressions that wait", kind="note")
+        if document["reasons"] == [HoldReason.SECOND_OPERATOR]:
+            note("`syncd suppressions` shows the suppressions that wait", kind="note")
     elif not show_changes(document["labels"]):
         say("its release would change no entry")
     if written is not None:
@@ -213,11 +215,13 @@ def _end(number: int, reason: str, config: Path | None, *, release: bool, as_jso
 
 
 def _show_suppressions(ended: Document) -> None:
-    """Show the end of a hold of suppressions: they are in force, or dropped."""
-    named = f"hold {ended['hold']} was {ended['state']}: suppressions {ended['suppressions']}"
-    if ended["state"] != "released":
-        say(f"{named} are dropped, and no list has changed")
+    """Show the end of a hold of suppressions, or of a changed known-good file: in force, or dropped."""
+    numbers, released = ended["suppressions"], ended["state"] == "released"
+    named = f"suppressions {numbers} are" if numbers else f"the changed known-good file of {ended['list']} is"
+    done = f"hold {ended['hold']} was {ended['state']}: {named}"
+    if not released:
+        say(f"{done} dropped, and no list has changed" if numbers else f"{done} not used, and no list has changed")
         return
-    say(f"{named} are in force, {count(ended['wanted_rows'], 'row')} off the lists")
+    say(f"{done} in force, {count(ended['wanted_rows'], 'row')} off the lists")
     for name, version in ended["versions"].items():
         say(f"{name} version {version} published")
