@@ -36,6 +36,12 @@ def unpin(world: World) -> Rollback:
         return operate.unpin(publisher, LIST, reason="mended", actor="bob", now=world.clock())
 
 
+def length(world: World) -> int:
+    """The entries of the published list."""
+    with world.publisher() as publisher:
+        return publisher.catalog.head_rows()[LIST]
+
+
 @pytest.fixture
 def moved(standing: World) -> World:
     """Version 1 has 0 to 29; version 2 adds 40; version 3 removes 0; version 4 adds 41."""
@@ -123,6 +129,44 @@ def test_what_returns_after_the_pin_is_judged(standing: World) -> None:
         assert [hold.rows for hold in waiting] == [900]
         end_hold(publisher, waiting[0].id, release=True, actor="bob", reason="asked", now=standing.clock())
     assert served(standing) == ALL | {50}
+    prove_feed(standing)
+
+
+@pytest.mark.parametrize("discarded", [False, True])
+def test_a_rollback_carries_out_no_removal_that_a_hold_keeps_back(standing: World, discarded: bool) -> None:
+    """Else the way out of a wrong list would publish what the gate held. With --exact the rows stay."""
+    sync_list(standing, add=rows(100, 1000))
+    sync_list(standing, add=[row(50)])
+    sync_list(standing, remove=rows(100, 1000))
+    with standing.publisher() as publisher:
+        (hold,) = publisher.catalog.holds()
+        if discarded:
+            end_hold(publisher, hold.id, release=False, actor="bob", reason="wrong", now=standing.clock())
+    with pytest.raises(
+        RefusedError, match=rf"would remove 900 rows that hold {hold.id} keeps on iwf\.images"
+    ) as caught:
+        rollback(standing, 2)
+    assert "--exact" in caught.value.hint
+    assert length(standing) == 931
+    with pytest.raises(CodeNeeded) as needed:
+        rollback(standing, 2, exact=True)
+    rollback(standing, 2, exact=True, accepted=needed.value.code)
+    assert length(standing) == 930
+    assert served(standing) == ALL
+    prove_feed(standing)
+
+
+def test_a_rollback_after_a_release_leaves_out_what_was_removed(standing: World) -> None:
+    """The cure that the refusal names."""
+    sync_list(standing, add=rows(100, 1000))
+    sync_list(standing, add=[row(50)])
+    sync_list(standing, remove=rows(100, 1000))
+    with standing.publisher() as publisher:
+        (hold,) = publisher.catalog.holds()
+        end_hold(publisher, hold.id, release=True, actor="bob", reason="asked", now=standing.clock())
+    rollback(standing, 2)
+    assert length(standing) == 30
+    assert served(standing) == ALL
     prove_feed(standing)
 
 

@@ -17,7 +17,7 @@ from syncd.format import manifest as manifests
 from syncd.format.manifest import Manifest
 from syncd.model import Counts, ListName
 from syncd.operate.checks import check_reason, published_head
-from syncd.outcomes import HoldReason
+from syncd.outcomes import HoldReason, Lane
 from syncd.pipeline.heads import NOTHING_LEFT_OUT, LeftOut, ListState, Pinned
 from syncd.pipeline.next_version import SettleContext
 from syncd.pipeline.publisher import Publisher
@@ -86,8 +86,8 @@ def rollback(
 
     Entries that the partner removed since stay off it, unless ``exact``; suppressed ones always do. While it is pinned,
     only removals flow. ``accepted``: the code that `CodeNeeded` gave for the same exact rollback. Raises `UsageError`
-    (no such list or version, no reason), `RefusedError` (retired, or at that version already), `CodeNeeded`,
-    `StoreError`.
+    (no such list or version, no reason), `RefusedError` (retired, at that version already, or removals wait),
+    `CodeNeeded`, `StoreError`.
     """
     check_reason(reason)
     head = _head(publisher, name)
@@ -105,12 +105,27 @@ def rollback(
             raise RefusedError(
                 f"{name} is pinned to version {version} already", hint="`syncd audit` shows by whom, and why"
             )
+        if not exact:
+            _check_waiting_removals(state, version)
         _link(publisher, state, older)
         pin = Pin(version, older.stack, exact, actor, reason, now)
         pinned = Pinned(state.opened(older.stack), exact)
         return settle_pin(state, pin, pinned, _context(now, actor, reason, RolledBack(name, version, exact, reason)))
 
     return _done(publisher, head, settle, version, now)
+
+
+def _check_waiting_removals(state: ListState, version: int) -> None:
+    """Refuse a rollback that would carry out removals that wait for an operator, or that one has discarded."""
+    holds = [hold for hold in state.holds if hold.lane is Lane.REMOVALS]
+    if not holds:
+        return
+    rows, numbers = sum(hold.rows for hold in holds), ranges(hold.id for hold in holds)
+    raise RefusedError(
+        f"this rollback would remove {count(rows, 'row')} that hold {numbers} keeps on {state.name}",
+        hint=f"to keep them: `syncd rollback {state.name} {version} --exact`. To remove them, release the hold first",
+        serving=f"{state.name} as it is; nothing was changed",
+    )
 
 
 def unpin(publisher: Publisher, name: ListName, *, reason: str, actor: str, now: datetime) -> Rollback:
