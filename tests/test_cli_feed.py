@@ -448,7 +448,7 @@ def test_serving_beyond_this_machine_needs_tls_and_a_token(
         2,
         "",
         "error: 0.0.0.0 can be reached from other machines: without TLS and a token anybody could read the feed\n"
-        "  to do: give --tls-cert, --tls-key and --token-file, or listen on 127.0.0.1\n",
+        "  to do: give --tls-cert, --tls-key, and --tokens or --token-file, or listen on 127.0.0.1\n",
     )
 
 

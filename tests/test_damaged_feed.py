@@ -143,5 +143,5 @@ def test_verify_reports_a_root_that_cannot_be_read(world: World) -> None:
     ran = syncd("verify", world.partner.root)
     assert (ran.code, ran.err.splitlines()[-2]) == (
         1,
-        f"error: cannot read {world.partner.root}/root.json: not a regular file",
+        f"error: cannot read {world.partner.root}/root.json: Is a directory",
     )

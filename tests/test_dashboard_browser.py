@@ -113,8 +113,9 @@ def is_live(page: Page) -> None:
 def test_signing_in_by_keyboard_leads_to_everything(visit: Visit) -> None:
     """What needs a person stands first; then the lists, each with its state in words."""
     page = visit.sign_in()
-    expect(page.get_by_role("heading", level=1)).to_have_text("1 problem to fix now")
-    expect(page.locator(".task.act")).to_contain_text("Matcher uploads")
+    expect(page.get_by_role("heading", level=1)).to_have_text("2 problems to fix now")
+    expect(page.locator(".task.act").first).to_contain_text("Matcher scanner")
+    expect(page.locator(".task.act").last).to_contain_text("Matcher uploads")
     expect(page.locator(".task.watch").first).to_contain_text("cannot be reached")
     row = page.get_by_role("row", name=re.compile("^iwf.images"))
     expect(row).to_contain_text("current")
@@ -411,7 +412,8 @@ def test_the_pages_of_acts_fit_every_window(desk_visit: Visit) -> None:
 )
 def test_a_list_is_rolled_back_and_unpinned_by_keyboard(desk: Running, desk_visit: Visit) -> None:
     """From the list over the forms and back, with the state in words; with and without JavaScript."""
-    desk.world.publish(add=rows(3000, 3010))
+    again = [*rows(0, 1200), *(row(number, algorithm="md5") for number in range(340))]
+    desk.world.publish(add=[*again, *rows(3000, 3010)])  # nothing waits any more
     sync_now(desk)
     page = desk_visit.sign_in("/lists/iwf.images", ALICE.token)
     page.get_by_role("link", name="Roll back").press("Enter")

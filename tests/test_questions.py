@@ -156,7 +156,7 @@ def test_without_a_daemon_the_owner_is_named(served: World) -> None:
         ran = syncd("snapshots", "iwf.images")
     (served.base / "d.sock").rename(served.base / "c.sock")
     assert ran.code == 6
-    assert f"error: {served.state.root} belongs to root" in ran.err
+    assert f"error: no daemon is running, and {served.state.root} belongs to root" in ran.err
 
 
 # as the daemon answers them

@@ -25,7 +25,7 @@ _SECONDS: Final = 1 << 53
 
 
 class MaxAge(BaseModel):
-    """The ages of ``verified_at``, in seconds, from which readers report a warning and a critical state."""
+    """The ages of ``verified_at``, in seconds, at which readers report a warning and a critical state."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
     warn: Annotated[int, Field(ge=1, lt=_SECONDS)]
