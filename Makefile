@@ -62,8 +62,9 @@ fuzz: $(VENV)/.ready         ## the randomised tests with many more cases, FUZZ_
 	  tests/test_head_and_origin.py tests/test_format_stack.py tests/test_fuzz.py
 
 CRASH_SECONDS ?=
+CRASH_SEED ?=
 crash: $(VENV)/.ready system ## stop every command at every call that changes a file: hours, or CRASH_SECONDS
-	cd tests && ../$(BIN)/python -m stops $(if $(CRASH_SECONDS),--seconds $(CRASH_SECONDS))
+	cd tests && ../$(BIN)/python -m stops $(if $(CRASH_SECONDS),--seconds $(CRASH_SECONDS)) $(if $(CRASH_SEED),--seed $(CRASH_SEED))
 
 bench: $(VENV)/.ready        ## every figure in one run: some minutes and 25 GB below the temporary folder
 	$(BIN)/python -m benchmarks
