@@ -108,10 +108,6 @@ def test_every_loss_has_a_cure_that_is_tried() -> None:
     assert losses("The clock was wrong") == list(CLOCKS)
 
 
-COMING: Final = frozenset({"syncd matchers forget"})
-"""Commands that a page names before the program has them."""
-
-
 def losses(title: str) -> list[str]:
     """The first cells of a section's table, without its head."""
     return list(rows_of(title))[1:]
@@ -184,7 +180,7 @@ def unknown(command: str) -> list[str]:
 @pytest.mark.parametrize("name", texts())
 def test_every_command_that_a_page_or_a_message_names_exists(name: str) -> None:
     """With its options, whether it is an example or stands in a sentence."""
-    found = {re.sub(r"\s+", " ", one) for one in re.findall(r"`(syncd [^`]+)`", texts()[name])} - COMING
+    found = {re.sub(r"\s+", " ", one) for one in re.findall(r"`(syncd [^`]+)`", texts()[name])}
     assert {command: wrong for command in sorted(found) if (wrong := unknown(command))} == {}
 
 

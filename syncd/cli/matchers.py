@@ -249,9 +249,8 @@ def forget(
     """Forget instances of a matcher that are gone.
 
     Nothing waits for them any more. An instance checks out by itself when it ends. One that was killed, or could not
-    reach the daemon then, counts as
-    silent for a week, unless it is forgotten. One that checks in again is known again, and the token stays valid. If
-    `syncd run` holds the state, that daemon does it.
+    reach the daemon then, counts as silent for a week, unless it is forgotten. One that checks in again is known again,
+    and the token stays valid. If `syncd run` holds the state, that daemon does it.
 
     \b
     Exit codes:
