@@ -103,7 +103,12 @@ def _decompressed(path: Path, stream: IO[bytes], scratch: Path | None) -> IO[byt
 
 def _only_member(path: Path, stream: IO[bytes], scratch: Path | None) -> IO[bytes]:
     with zipfile.ZipFile(stream) as archive:
-        members = [info for info in archive.infolist() if not (info.is_dir() or info.filename.startswith(_OF_MACOS))]
+        # not `info.is_dir()`, which in Python 3.11 raises IndexError for a member without a name
+        members = [
+            info
+            for info in archive.infolist()
+            if not info.filename.startswith(_OF_MACOS) and not info.filename.endswith("/")
+        ]
         if path.suffix.lower() in {".xlsx", ".xlsm", ".ods"} or any(info.filename == _WORKBOOK for info in members):
             raise refused(
                 path, "a spreadsheet; save the sheet as CSV UTF-8, with the column of digests formatted as text"
