@@ -21,9 +21,9 @@ import pytest
 from disks import mounted, root_only
 from standing import NEW, OLD, Standing, checked, fault_of, matched, prove_feed, prove_partner, publish_news
 from syncd.errors import RefusedError, StoreError, SyncdError
-from syncd.files import lock
 from syncd.format.rows import Rows
 from syncd.format.writer import write_segment
+from syncd.locks import lock
 from syncd.model import Algorithm
 from syncd.outcomes import Outcome
 from syncd.publish import author

@@ -11,7 +11,7 @@ import pytest
 from command_line import ALONE, Ran, operate, syncd
 from syncd.acts import AddedMatcher
 from syncd.catalog.records import LoadedVersion
-from syncd.files import lock
+from syncd.locks import lock
 from syncd.service.access import Access
 from syncd.service.checkins import Checkins
 from world import HEAD, START, World, row, rows

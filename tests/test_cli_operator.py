@@ -202,7 +202,7 @@ def test_status_says_when_the_clock_was_set_back(configured: World) -> None:
 
 def test_status_tells_a_killed_sync_from_a_running_one(configured: World) -> None:
     """The catalog says "running" of both; only one of them holds the source's lock."""
-    from syncd.files import lock
+    from syncd.locks import lock
 
     configured.publish(full=rows(0, 2))
     syncd("sync")
@@ -412,7 +412,7 @@ def test_a_state_that_everybody_may_write_to_is_refused(configured: World) -> No
 
 def test_two_syncs_at_once_are_refused(configured: World) -> None:
     """The second names the first, and what it is doing."""
-    from syncd.files import lock
+    from syncd.locks import lock
 
     with lock(configured.state.root / "lock", "syncd sync"):
         ran = syncd("sync")

@@ -14,8 +14,8 @@ from syncd.clock import ClockReading, in_future
 from syncd.errors import RefusedError, RollbackError, StaleMirrorError, UsageError
 from syncd.feed.signed import load_repository
 from syncd.fetch import Endpoint
-from syncd.files import lock
 from syncd.kernel_clock import KernelClock, kernel_clock
+from syncd.locks import lock
 from syncd.matcher.pull import PullResult, pull
 from syncd.operate.clock import accept_clock
 from syncd.pipeline.sync import sign_if_due

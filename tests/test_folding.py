@@ -7,8 +7,8 @@ import pytest
 from standing import prove_feed, sync_list
 from syncd.catalog.records import head_name
 from syncd.errors import StoreError
-from syncd.files import lock
 from syncd.format.manifest import Manifest
+from syncd.locks import lock
 from syncd.publish.compact import fold_due
 from syncd.service.folding import fold_apart
 from syncd.service.worker import Process, start

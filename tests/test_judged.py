@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from command_line import ALONE, configure, operate, settings, syncd, use_clock
-from syncd.files import lock
 from syncd.format.freshness import MaxAge
+from syncd.locks import lock
 from syncd.model import ListName
 from syncd.outcomes import Outcome
 from syncd.pipeline.sync import sync_source

@@ -16,7 +16,7 @@ import pytest
 
 from event_peer import EventPeer, refusal, serve
 from syncd.errors import HttpStatusError, SyncdError, UsageError
-from syncd.files import lock
+from syncd.locks import lock
 from syncd.matcher import Feed, ListStatus, Matcher, watcher
 from world import IMAGES, Clock, World, row, rows
 

@@ -13,7 +13,7 @@ from event_peer import serve
 from syncd import matcher as public
 from syncd.errors import DeadlineExceeded, SourceError, TrustError, UnknownListError, UsageError
 from syncd.feed.folder import FeedFolder
-from syncd.files import lock
+from syncd.locks import lock
 from syncd.matcher import Feed, Hit, ListStatus, Matcher
 from syncd.matcher.first_pull import ensure_copy
 from world import IMAGES, Clock, World, row, rows

@@ -19,8 +19,8 @@ from syncd.catalog.records import AuditEntry, LoadedVersion, MatcherRecord, Sync
 from syncd.config import RetentionTable
 from syncd.feed import layout
 from syncd.feed.garbage import kind_of
-from syncd.files import lock
 from syncd.format import manifest as manifests
+from syncd.locks import lock
 from syncd.operate.holds import end_hold
 from syncd.outcomes import Outcome
 from syncd.pipeline.collector import Cleanup

@@ -223,7 +223,7 @@ def test_the_files_of_a_retired_list_go_a_day_later(published: World) -> None:
 
 def test_a_source_that_is_synced_for_the_first_time_loses_no_file(published: World) -> None:
     """It has no origin yet, and holds its lock."""
-    from syncd.files import lock
+    from syncd.locks import lock
 
     folder = published.state.source("new")
     path = folder.path("v1/x/segments/a.arrow")
@@ -242,11 +242,11 @@ def test_a_sync_waits_while_old_files_of_its_source_are_removed(
     """That takes moments; a sync that somebody asked for is not refused for it."""
     from contextlib import ExitStack
 
-    from syncd.files import lock
+    from syncd.locks import lock
 
     with ExitStack() as removal:
         removal.enter_context(lock(published.state.source("iwf").lock, "removing old files of iwf"))
-        monkeypatch.setattr("syncd.files.time.sleep", lambda _: removal.close())
+        monkeypatch.setattr("syncd.locks.time.sleep", lambda _: removal.close())
         assert published.sync().error is None
 
 

@@ -10,8 +10,8 @@ from standing import prove_feed, served, sync_list
 from syncd.acts import Suppressed
 from syncd.catalog.decisions import HoldState, Suppression, SuppressionState
 from syncd.errors import RefusedError, UsageError
-from syncd.files import lock
 from syncd.limits import ListLimits
+from syncd.locks import lock
 from syncd.model import Digest, ListName
 from syncd.operate import suppression_ends as ends
 from syncd.operate import suppressions

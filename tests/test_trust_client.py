@@ -13,7 +13,7 @@ import pytest
 from tuf.api.metadata import Metadata, Snapshot, Targets, Timestamp
 
 from feed_simulator import DAY, HOUR, NOW, MetadataPeer, new_key
-from syncd import files
+from syncd import files, locks
 from syncd.errors import (
     EquivocationError,
     ExpiredError,
@@ -791,7 +791,7 @@ def test_what_was_accepted_is_durable(folder: Path, peer: MetadataPeer, monkeypa
 
 def test_a_second_refresh_at_once_is_told_who_is_at_it(folder: Path, peer: MetadataPeer) -> None:
     """While one process refreshes, another is refused with its process id, and nothing is changed."""
-    with files.lock(folder / ".lock", "a test"), pytest.raises(RefusedError, match=r"in use by process \d+ \(a test\)"):
+    with locks.lock(folder / ".lock", "a test"), pytest.raises(RefusedError, match=r"in use by process \d+ \(a test\)"):
         sync(folder, peer)
     assert peer.requests == []
 

@@ -17,7 +17,8 @@ import typer
 from syncd.cli.output import note, say, utc_now
 from syncd.config_file import daemon_place, load
 from syncd.errors import ConfigError, RefusedError, SyncdError
-from syncd.files import check_private, lock
+from syncd.files import check_private
+from syncd.locks import lock
 from syncd.service.client import ask, error_of, listens, responds
 from syncd.settings import credentials
 from syncd.users import is_of_another, owner_name, this_user

@@ -13,9 +13,10 @@ from typing import Final
 
 from syncd.errors import MismatchError, RefusedError, StoreError
 from syncd.feed import layout
-from syncd.files import DamagedError, install_file, is_full, lock, make_folder, storage
+from syncd.files import DamagedError, install_file, is_full, make_folder, storage
 from syncd.format import manifest as manifests
 from syncd.format.manifest import Manifest, SegmentRef
+from syncd.locks import lock
 from syncd.model import ListName
 from syncd.store.folder import FolderStore
 from syncd.store.store import Store

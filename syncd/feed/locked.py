@@ -6,7 +6,7 @@ from typing import Final, TypeVar
 
 from syncd.errors import LostRaceError
 from syncd.feed.folder import FeedFolder
-from syncd.files import lock
+from syncd.locks import lock
 
 Done = TypeVar("Done")
 

@@ -17,11 +17,12 @@ from syncd.catalog.catalog import Catalog
 from syncd.catalog.folder import StateFolder
 from syncd.catalog.history_records import HistoryKind, HistoryMonth, HistoryRecord
 from syncd.errors import SegmentError, StoreError
-from syncd.files import PRIVATE_FILE, install_file, link_files, lock, make_folder, sha256_file, storage, temporary_path
+from syncd.files import PRIVATE_FILE, install_file, link_files, make_folder, sha256_file, storage, temporary_path
 from syncd.format.manifest import SegmentRef
 from syncd.history.files import HistoryFolder, Kind, MonthFile
 from syncd.history.rows import HistoryRows, OpenMonth, damaged, merge, write
 from syncd.history.segments import rows_of, segment_places
+from syncd.locks import lock
 from syncd.model import ListName
 
 FOLD_AT: Final = 64

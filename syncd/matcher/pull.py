@@ -26,10 +26,11 @@ from syncd.feed.proof import SignedManifest, check_fresh, prove_manifest, target
 from syncd.feed.proof_record import FoundFault, ProofRecord
 from syncd.feed.reproof import Breathe, prove_end_state
 from syncd.fetch import Deadline, Endpoint, open_peer
-from syncd.files import install_bytes, lock
+from syncd.files import install_bytes
 from syncd.format.caps import DEFAULT_CAPS, Caps
 from syncd.format.manifest import ManifestRef, SegmentRef
 from syncd.format.relation import Relation, relate
+from syncd.locks import lock
 from syncd.matcher.clock import accepted_clock
 from syncd.matcher.copy import (
     CURRENT,

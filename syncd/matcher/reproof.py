@@ -16,7 +16,8 @@ from syncd.feed.folder import FeedFolder
 from syncd.feed.proof_record import FoundFault, HeldVersion, ProofRecord, RecordFile, RecordInMemory, RecordStore
 from syncd.feed.reproof import Breathe, InterruptedPass, LowPriority, ProofPass
 from syncd.fetch.backoff import JITTER, vary
-from syncd.files import lock, sha256_file
+from syncd.files import sha256_file
+from syncd.locks import lock
 from syncd.matcher.copy import PROOF, HeldList, read_current
 from syncd.matcher.threads import Poller
 from syncd.model import ListName

@@ -24,7 +24,6 @@ from syncd.feed.locked import FeedLock, with_lock
 from syncd.files import (
     PRIVATE_FILE,
     TEMPORARY_PREFIX,
-    lock,
     make_folder,
     new_file,
     read_bytes,
@@ -37,6 +36,7 @@ from syncd.format.manifest import Manifest
 from syncd.history.files import HistoryFolder
 from syncd.history.keep import private_folder
 from syncd.history.segments import segment_places
+from syncd.locks import lock
 from syncd.pipeline.heads import named_segments, read_state
 from syncd.pipeline.publisher import Publisher
 

@@ -14,7 +14,7 @@ from syncd.clock import ClockFault, ClockReading, check_accepted, clock_fault, i
 from syncd.errors import RefusedError, SyncdError
 from syncd.feed.folder import TRUST
 from syncd.feed.signed import load_repository
-from syncd.files import lock
+from syncd.locks import lock
 from syncd.operate.checks import check_reason
 from syncd.pipeline.clock import state_readings
 from syncd.pipeline.publisher import Publisher

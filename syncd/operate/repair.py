@@ -14,8 +14,9 @@ from syncd.catalog.records import AuditEntry
 from syncd.errors import RefusedError, StoreError, UsageError
 from syncd.feed.locked import FeedLock
 from syncd.feed.signed import load_repository
-from syncd.files import lock, storage
+from syncd.files import storage
 from syncd.format.manifest import Manifest
+from syncd.locks import lock
 from syncd.model import ListName
 from syncd.operate.audit import stated_heads
 from syncd.pipeline.publisher import Publisher

@@ -12,7 +12,7 @@ from syncd.catalog.decisions import HoldEnd, HoldRecord, HoldState
 from syncd.catalog.records import AuditEntry, HeadRecord, own_name
 from syncd.errors import RefusedError, StoreError
 from syncd.feed.locked import FeedLock
-from syncd.files import lock
+from syncd.locks import lock
 from syncd.model import ListName
 from syncd.operate.checks import check_reason, published_head
 from syncd.pipeline.canary_check import is_of_known_good_file

@@ -20,10 +20,10 @@ from syncd.errors import RefusedError, StoreError
 from syncd.feed import garbage, layout
 from syncd.feed.folder import FeedFolder
 from syncd.feed.garbage import Collected, FileCount
-from syncd.files import lock
 from syncd.format import manifest as manifests
 from syncd.format.manifest import Manifest
 from syncd.history.keep import keep, unlinked
+from syncd.locks import lock
 from syncd.model import ListName
 from syncd.pipeline.heads import named_segments, read_state
 from syncd.publish import author

@@ -15,11 +15,11 @@ from syncd.errors import RefusedError, SyncdError
 from syncd.feed import layout
 from syncd.feed.locked import FeedLock, with_lock
 from syncd.feed.signed import load_repository
-from syncd.files import is_locked, lock_if_free
 from syncd.format.freshness import MaxAge, SourceAges
 from syncd.format.manifest import Manifest
 from syncd.history.keep import keep, prune
 from syncd.limits import DEFAULT_LIMITS, ListLimits
+from syncd.locks import is_locked, lock_if_free
 from syncd.model import ListName
 from syncd.outcomes import HoldReason
 from syncd.pipeline.collector import Collector

@@ -18,9 +18,9 @@ from syncd.feed import garbage
 from syncd.feed.folder import TRUST, FeedFolder
 from syncd.feed.snapshot import keeping_maps
 from syncd.fetch import Meter
-from syncd.files import lock
 from syncd.format.freshness import SourceAges
 from syncd.format.manifest import Manifest, ManifestRef
+from syncd.locks import lock
 from syncd.model import ListName
 from syncd.outcomes import HoldReason, Lane, Outcome
 from syncd.pipeline.canary_check import CanaryCheck

@@ -17,8 +17,9 @@ from syncd.feed.kept import lists_of, no_list
 from syncd.feed.locked import FeedLock, with_lock
 from syncd.feed.signed import load_repository
 from syncd.feed.snapshot import Snapshot, open_snapshot
-from syncd.files import lock, remove_temporaries
+from syncd.files import remove_temporaries
 from syncd.format.manifest import Manifest
+from syncd.locks import lock
 from syncd.model import ListName
 from syncd.publish import publication
 from syncd.publish.change import ListChange, metadata_files

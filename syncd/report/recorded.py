@@ -7,7 +7,7 @@ from syncd.catalog.catalog import Catalog
 from syncd.catalog.folder import StateFolder
 from syncd.catalog.records import SyncRecord
 from syncd.errors import RefusedError, StoreError
-from syncd.files import lock
+from syncd.locks import lock
 from syncd.outcomes import Outcome
 
 

@@ -14,7 +14,7 @@ from syncd.config import Config
 from syncd.errors import StoreError
 from syncd.feed.folder import FeedFolder
 from syncd.feed.signed import load_repository
-from syncd.files import lock
+from syncd.locks import lock
 from syncd.pipeline.publisher import Publisher, open_publisher
 from syncd.service.ballast import Ballast
 from syncd.service.daemon import Daemon, Environment

@@ -27,7 +27,7 @@ from tuf.api.exceptions import (
 from tuf.api.metadata import Metadata, Root, Signed, Targets, Timestamp
 from tuf.ngclient import Updater, UpdaterConfig
 
-from syncd import files
+from syncd import files, locks
 from syncd.clock import ACCEPT
 from syncd.errors import (
     EquivocationError,
@@ -93,7 +93,7 @@ def refresh(
     """
     _check_clock(floors, now, clock_cure)
     files.make_folder(folder / _ROOT_HISTORY)
-    with files.lock(folder / ".lock", "refreshing a feed's metadata"):
+    with locks.lock(folder / ".lock", "refreshing a feed's metadata"):
         _remove_left_overs(folder)
         fetcher = Fetcher(peer)
         try:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from tuf.api.exceptions import DownloadError, RepositoryError
 
-from syncd import files
+from syncd import files, locks
 from syncd.errors import SyncdError
 from syncd.fetch import Deadline, Endpoint, open_peer
 from syncd.trust import client
@@ -42,7 +42,7 @@ def refresh(folder: Path, url: str, now: datetime) -> None:
     pinned = (folder / PINNED).read_bytes()
     with open_peer(Endpoint(url.removesuffix("metadata/")), Deadline(SECONDS)) as peer:
         fetcher = Fetcher(peer)
-        with files.lock(folder / ".lock", "conformance"):
+        with locks.lock(folder / ".lock", "conformance"):
             client._remove_left_overs(folder)
             root, timestamp = client._update(folder, pinned, fetcher, now)
             client._check_one_timestamp(fetcher, client._verify_folder(folder, pinned, root, timestamp))
