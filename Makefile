@@ -57,8 +57,9 @@ system:
 	fi
 
 FUZZ_SECONDS ?= 120
+FUZZ_SEED ?= 0
 fuzz: $(VENV)/.ready         ## the randomised tests with many more cases, FUZZ_SECONDS for each parser: half an hour
-	SYNCD_FUZZ=1 SYNCD_FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/pytest --numprocesses auto --timeout 900 \
+	SYNCD_FUZZ=1 SYNCD_FUZZ_SECONDS=$(FUZZ_SECONDS) SYNCD_FUZZ_SEED=$(FUZZ_SEED) $(BIN)/pytest --numprocesses auto --timeout 900 \
 	  tests/test_head_and_origin.py tests/test_format_stack.py tests/test_fuzz.py
 
 CRASH_SECONDS ?=

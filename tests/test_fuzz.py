@@ -10,7 +10,8 @@ import pytest
 
 from fuzz.targets import TARGETS, inputs, load
 
-SECONDS = int(os.environ.get("SYNCD_FUZZ_SECONDS", "3"))
+SECONDS = os.environ.get("SYNCD_FUZZ_SECONDS", "5")
+SEED = os.environ.get("SYNCD_FUZZ_SEED", "1")
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -24,12 +25,12 @@ def test_every_input_of_the_corpus(target: str) -> None:
 
 
 @pytest.mark.skipif(importlib.util.find_spec("atheris") is None, reason="atheris has no wheel for this platform")
-@pytest.mark.timeout(SECONDS + 100)
+@pytest.mark.timeout(int(SECONDS) + 100)
 @pytest.mark.parametrize("target", TARGETS)
 def test_inputs_that_reach_further(target: str, tmp_path: Path) -> None:
     """Nothing but a `SyncdError` comes out of a parser, whatever goes in."""
     ran = subprocess.run(
-        [sys.executable, "-m", "fuzz", target, "--seconds", str(SECONDS), "--keep", str(tmp_path)],
+        [sys.executable, "-m", "fuzz", target, "--seconds", SECONDS, "--seed", SEED, "--keep", str(tmp_path)],
         cwd=Path(__file__).parent,
         capture_output=True,
         text=True,

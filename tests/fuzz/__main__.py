@@ -26,6 +26,7 @@ def main() -> int:
     parser = argparse.ArgumentParser("python -m fuzz", description=__doc__)
     parser.add_argument("target", choices=TARGETS)
     parser.add_argument("--seconds", type=int, default=60)
+    parser.add_argument("--seed", type=int, default=0, help="of the order in which inputs are made; 0 draws one")
     parser.add_argument("--keep", type=Path, default=Path(tempfile.gettempdir()), help="the folder for faults")
     parser.add_argument("--grow", action="store_true", help="add inputs that reach new code to the corpus")
     given = parser.parse_args()
@@ -46,7 +47,7 @@ def _fuzz(given: argparse.Namespace) -> None:
         shutil.copytree(corpus[0], grown)
         corpus = [grown, *corpus[1:]]
     options = [f"-max_total_time={given.seconds}", f"-artifact_prefix={given.keep}/", "-timeout=20"]
-    options += ["-rss_limit_mb=4096", "-verbosity=0", "-print_final_stats=1"]
+    options += [f"-seed={given.seed}", "-rss_limit_mb=4096", "-verbosity=0", "-print_final_stats=1"]
     atheris.Setup([sys.argv[0], *map(str, corpus), *options], one)
     atheris.Fuzz()
 
