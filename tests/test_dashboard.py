@@ -22,8 +22,8 @@ from syncd.report.judged import ListView, Overview, SourceView, StorageFault
 from syncd.report.lagging import views
 from syncd.service.access import Kind, Visitor
 from syncd.service.attempts import Attempts, peer_of
+from syncd.service.log import LoggedEvent, RecentEvents
 from syncd.service.news import Announcements
-from syncd.service.recent import LoggedEvent, RecentEvents
 from syncd.service.web.dashboard import assets, guard, live
 from syncd.service.web.dashboard.chart import chart, spark
 from syncd.service.web.dashboard.details import list_page, source_page

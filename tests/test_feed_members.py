@@ -60,7 +60,7 @@ def test_changes_of_the_folder_take_effect(tmp_path: Path) -> None:
     members = Members(folder=folder)
     old.unlink()
     give(folder, "beta", OTHER)
-    assert members.look() == ()
+    assert members.reload() == ()
     assert (name_of(members, LONG), name_of(members, OTHER)) == (None, "beta")
 
 
@@ -70,19 +70,19 @@ def test_a_bad_file_is_reported_once_and_shuts_nobody_out(tmp_path: Path) -> Non
     path = give(folder, "alpha", LONG)
     members = Members(folder=folder)
     path.write_text("")
-    (error,) = members.look()
+    (error,) = members.reload()
     assert error.message == f"{path} holds no token"
-    assert members.look() == ()
+    assert members.reload() == ()
     assert name_of(members, LONG) == "alpha"
     path.write_text(OTHER)
     path.chmod(0o644)
-    (error,) = members.look()
+    (error,) = members.reload()
     assert "is open to every user of this machine (mode 0644)" in error.message
     assert name_of(members, LONG) == "alpha"
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"), [("Alpha!", LONG, "not named like a member"), ("a", "", "no token")]
+    ("name", "content", "said"), [("Alpha!", LONG, "is not a valid member name"), ("a", "", "no token")]
 )
 def test_a_bad_file_stops_the_start(tmp_path: Path, name: str, content: str, said: str) -> None:
     """Before anything listens."""
@@ -137,7 +137,7 @@ def test_requests_are_logged_by_member(world: World, tmp_path: Path) -> None:
         "- 127.0.0.1 GET /root.json 401 13",
         "alpha 127.0.0.1 GET /no%1B%5B31mthing 404 10",
     ]
-    assert err == "warning: a wrong token came from 127.0.0.1: ten in a minute, and it has to wait\n"
+    assert err == "warning: 127.0.0.1 sent a wrong token; after 10 in a minute it has to wait\n"
     assert LONG not in out + err
     assert OTHER not in out + err
 

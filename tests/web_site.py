@@ -21,11 +21,11 @@ from syncd.service.access import Access, Kind, PersonToken
 from syncd.service.checkins import Checkins
 from syncd.service.control import Handle
 from syncd.service.list_orders import ListOrders
+from syncd.service.log import LoggedEvent
 from syncd.service.news import Announcements
 from syncd.service.orders import Orders
 from syncd.service.pulls import Pulls
 from syncd.service.questions import Questions
-from syncd.service.recent import LoggedEvent
 from syncd.service.syncs import Syncs
 from syncd.service.web.context import Context
 from syncd.service.web.health import Health

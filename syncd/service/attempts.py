@@ -1,4 +1,4 @@
-"""Wrong tokens and the addresses that sent them: whoever sent too many has to wait."""
+"""A limit on wrong tokens: an address that sent too many has to wait."""
 
 import ipaddress
 import threading
@@ -8,21 +8,22 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 FAILURES: Final = 10
-"""Wrong tokens from one address that are answered within `WITHIN`; more must wait."""
+"""Wrong tokens from one address that are answered at once in a period of `WITHIN`; further ones must wait."""
 FAILURES_OF_ALL: Final = 100
-"""The same for all addresses: few enough to make guessing hopeless, enough that one guesser locks out nobody."""
+"""The same for all addresses together: few enough that guessing is hopeless, many enough that a single address that
+guesses does not lock out the others."""
 WITHIN: Final = timedelta(minutes=1)
 MOST_ADDRESSES: Final = 1024
-"""Most addresses that are remembered; another one makes room for itself."""
+"""Most addresses that are remembered; beyond that the one whose last failure is oldest is forgotten."""
 
 Scope = Mapping[str, Any]
 """A request's ASGI scope."""
 
 
 class Attempts:
-    """Wrong tokens of the last minute. An address with too many must wait, and everybody if there are very many.
+    """Wrong tokens of the last minute. An address that sent too many must wait; if there were very many, all must.
 
-    No answer is delayed: the answer says how long to wait. Safe to share between threads.
+    No answer is delayed: it states how long to wait. Safe to share between threads.
     """
 
     def __init__(self, clock: Callable[[], datetime]) -> None:
@@ -37,7 +38,7 @@ class Attempts:
             return max(self._wait_of(address), _left(self._of_all, FAILURES_OF_ALL, self._clock()))
 
     def wait_alone(self, address: str) -> int:
-        """Return the same, whatever the attempts from other addresses."""
+        """Return the same, but count only attempts from ``address`` itself."""
         with self._lock:
             return self._wait_of(address)
 
@@ -55,7 +56,7 @@ class Attempts:
     def _wait_of(self, address: str) -> int:
         now = self._clock()
         if self._of_all and now < self._of_all[-1]:  # the clock was set back
-            self._of_all.clear()  # or these would lock everybody out until it has caught up
+            self._of_all.clear()  # otherwise these failures would lock everybody out until it has caught up
             self._by_network.clear()
         return _left(self._by_network.get(_network(address), ()), FAILURES, now)
 

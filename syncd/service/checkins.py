@@ -107,24 +107,24 @@ class Checkins:
         return tuple(sorted(found, key=lambda loaded: (loaded.matcher, loaded.instance, loaded.list)))
 
     def forget(self, matcher: str, instances: Collection[str], now: datetime) -> tuple[str, ...]:
-        """Forget these instances of a matcher, or if none is named those that are silent; return their names.
+        """Forget the named instances of a matcher, or all silent ones if none is named; return their names.
 
-        The next `flush` writes it; one that checks in again is known again. Raises `UsageError` if there is no such
-        matcher or instance, `StoreError`.
+        The next `flush` stores the change. An instance that checks in again is recorded again. Raises `UsageError` if
+        there is no such matcher or instance, and `StoreError`.
         """
         permitted = [known.name for known in self._catalog.matchers()]
         if matcher not in permitted:
             hint = did_you_mean(matcher, permitted) or "`syncd matchers` lists them"
             raise UsageError("there is no matcher of that name", hint=hint)
         with self._lock:
-            found = self._matchers.get(matcher, OrderedDict[str, _Instance]())
-            unknown = [name for name in instances if name not in found]
+            known = self._matchers.get(matcher, OrderedDict[str, _Instance]())
+            unknown = [name for name in instances if name not in known]
             chosen = tuple(dict.fromkeys(instances)) or tuple(
-                name for name, one in found.items() if now - one.seen_at > SILENT_AFTER
+                name for name, instance in known.items() if now - instance.seen_at > SILENT_AFTER
             )
             if unknown or not chosen:
                 what = f"has no instance {unknown[0]}" if unknown else "has no silent instance"
-                hint = f"`syncd matchers --json` names the {count(len(found), 'instance')} of {matcher}"
+                hint = f"`syncd matchers --json` names the {count(len(known), 'instance')} of {matcher}"
                 raise UsageError(f"{matcher} {what}: nothing was forgotten", hint=hint)
             for name in chosen:
                 self._forget(matcher, name, now)
@@ -182,7 +182,7 @@ class Checkins:
         return next(iter(self._matchers[matcher].values())).seen_at
 
     def _drop(self, matcher: str, now: datetime | None = None) -> None:
-        """Forget the instance of a matcher that was silent longest. ``now``: None if its end is recorded already."""
+        """Forget the instance that has been silent longest. ``now``: None if its end is recorded already."""
         self._forget(matcher, next(iter(self._matchers[matcher])), now)
 
     def _forget(self, matcher: str, instance: str, now: datetime | None) -> None:
@@ -278,7 +278,7 @@ def _counted(
 def forget_instances(
     checkins: Checkins, catalog: Catalog, name: str, instances: Collection[str], *, asked_by: str, now: datetime
 ) -> tuple[str, ...]:
-    """Forget instances as `Checkins.forget` does, write that, and record it in the audit log; return their names."""
+    """Forget instances (see `Checkins.forget`), store that, and record it in the audit log; return their names."""
     forgotten = checkins.forget(name, instances, now)
     checkins.flush()
     catalog.append(asked_by, ForgotInstances(name, len(forgotten)), now)

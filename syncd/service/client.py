@@ -45,7 +45,7 @@ def responds(path: Path, state_dir: str, within: float) -> bool:
 
 
 def listens(path: Path) -> bool:
-    """Return True if a daemon listens there, or might: this user may not ask."""
+    """Return True if a daemon listens on the socket ``path``, or if this user may not connect to find out."""
     try:
         connection = _connect(path, CONNECT_WITHIN)
     except SyncdError:

@@ -32,11 +32,11 @@ from syncd.service.control import ControlSocket
 from syncd.service.faults import TIMESTAMP, Faults
 from syncd.service.file_proof import FileProof
 from syncd.service.list_orders import ListOrders
+from syncd.service.log import RecentEvents
 from syncd.service.news import Announcements
 from syncd.service.orders import Orders
 from syncd.service.pulls import Pulls
 from syncd.service.questions import Questions
-from syncd.service.recent import RecentEvents
 from syncd.service.reload import changes, check_reload
 from syncd.service.scheduler import Random, Schedule, WallClock
 from syncd.service.syncs import Syncs
@@ -167,7 +167,7 @@ class Daemon:
     def _start(self) -> None:
         interrupted = self._publisher.catalog.mark_interrupted(self._environment.clock())
         sources = tuple(self._config.sources)
-        with suppress(StoreError):  # worth no refusal to start
+        with suppress(StoreError):  # the daemon can run with left-over files
             remove_left_over(self._publisher.folder)
         self._control.open()
         self._emit(events.DaemonStarted(__version__, os.getpid(), str(self._config.state_dir), sources, interrupted))
@@ -281,7 +281,7 @@ class Daemon:
             self._schedule.postpone(name, _DRY_RUN_DELAY)
 
     def _files_at_fault(self, source: str | None) -> None:
-        """Note faults in the published files, and sync the source from which lost ones can be fetched."""
+        """Report faults in the published files. ``source``: the one to sync, because it can supply lost files again."""
         self._health.prove()
         if source is not None:
             self._due(source)

@@ -1,7 +1,7 @@
 """Proving the published files again once a day, in the background, and repairing those that the disk has damaged.
 
-A damaged segment is replaced by the other copy on this machine if there is a sound one: head and origin each have a
-name for it. Otherwise it is moved aside, out of what is served, and a sync fetches it from the partner.
+Head and origin may each hold a copy of a segment. A damaged copy is replaced with the other one if that is sound.
+Otherwise it is moved out of the served folder, and a sync fetches the segment from the partner again.
 """
 
 import random
@@ -28,10 +28,10 @@ from syncd.model import ListName
 from syncd.pipeline.heads import named_segments, read_state
 
 DAMAGED: Final = "damaged"
-"""In the private folder of a feed: segments that were moved aside."""
+"""The folder for damaged segments, in the private folder of a feed."""
 
 _LOOK_EVERY: Final = 600.0
-"""Seconds between two checks if a pass is due."""
+"""Seconds between two checks whether a pass is due."""
 _PATIENCE: Final = 60.0
 """Seconds to wait for the lock of the feed."""
 _PRIVATE: Final = 0o700
@@ -41,7 +41,8 @@ _PURPOSE: Final = "a repair"
 class FileProof:
     """The thread that proves the published files.
 
-    ``found`` is called after each list with faults, with the source from which files must be fetched; None if no file.
+    ``found`` is called after each list that has faults, with the source that must supply files again; None if no file
+    is missing.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class FileProof:
         self._poller.start()
 
     def stop(self) -> None:
-        """End the thread; the next start continues a pass that it was making."""
+        """End the thread; the next start continues an unfinished pass."""
         self._poller.stop()
 
     def _look(self) -> float:
@@ -94,7 +95,7 @@ class FileProof:
         return [HeldVersion(head.list, head.manifest_sha256) for head in self._heads()]
 
     def _private_faults(self, head: HeadRecord) -> list[FoundFault]:
-        """Prove the files of a list that are not published: rows that wait or were refused, and unlinked copies."""
+        """Prove the unpublished files of a list: rows that wait or were refused, and copies that are not hard links."""
         state = read_state(self._folder, self._catalog, head.source, own_name(head.list))
         found = []
         for ref in {ref.sha256: ref for ref in named_segments(state)}.values():
@@ -122,12 +123,12 @@ class FileProof:
         return False
 
     def _mend(self, source: str, name: ListName, damaged: Iterable[str]) -> bool:
-        """Replace damaged segments by sound copies, or move them aside. Return True if any have to be fetched."""
+        """Replace damaged segments with sound copies, or move them aside. Return True if any have to be fetched."""
         places = [(self._folder.feed, name), (self._folder.source(source), own_name(name))]
         return sum(_mend_segment(places, sha256) for sha256 in damaged) > 0
 
     def _discard_moved(self) -> None:
-        """Remove the segments that were moved aside: all that is in force was proved since."""
+        """Remove the segments that were moved aside: all files in force have been proved since."""
         for folder in (self._folder.feed, *(self._folder.source(head.source) for head in self._heads())):
             for path in (folder.work / DAMAGED).glob("*.arrow"):
                 with storage(path, "remove"):
@@ -135,14 +136,14 @@ class FileProof:
 
 
 def _mend_segment(places: Sequence[tuple[FeedFolder, ListName]], sha256: str) -> bool:
-    """Replace a damaged segment by a sound copy in another of ``places``; if there is none, move all aside.
+    """Replace a damaged segment with a sound copy from another of ``places``; if there is none, move every copy aside.
 
     Return True if it has to be fetched.
     """
     paths = [(folder, layout.segment_path(name, sha256)) for folder, name in places]
-    here = [(folder, path) for folder, path in paths if folder.path(path).exists()]
-    sound = next((folder.path(path) for folder, path in here if sha256_file(folder.path(path)) == sha256), None)
-    for folder, path in here:
+    copies = [(folder, path) for folder, path in paths if folder.path(path).exists()]
+    sound = next((folder.path(path) for folder, path in copies if sha256_file(folder.path(path)) == sha256), None)
+    for folder, path in copies:
         if sound is None:
             move_aside(folder.path(path), make_folder(folder.work / DAMAGED, _PRIVATE) / f"{sha256}.arrow")
         elif not folder.path(path).samefile(sound):

@@ -1,7 +1,12 @@
-"""The log: one line per event, as JSON or as readable text; in the journal with its priority."""
+"""The log: one line per event, as JSON or as readable text. A line for the journal begins with its priority.
+
+The newest events are also kept in memory, for the dashboard.
+"""
 
 import contextlib
+from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, TextIO
 
@@ -12,6 +17,8 @@ from syncd.config import LogFormat
 from syncd.event import Emit, Event
 from syncd.outcomes import Level
 
+MOST_RECENT: Final = 200
+"""Events that are kept in memory."""
 _PRIORITIES: Final = {Level.INFO: journal.INFO, Level.WARNING: journal.WARNING, Level.ERROR: journal.ERROR}
 
 
@@ -39,8 +46,33 @@ def emitter(stream: TextIO, clock: Callable[[], datetime], form: LogFormat = "au
     return emit
 
 
+@dataclass(frozen=True)
+class LoggedEvent:
+    """An event, and when it was logged."""
+
+    at: datetime
+    event: Event
+
+
+class RecentEvents:
+    """An `Emit` that keeps the newest events and passes all on. Safe to share between threads."""
+
+    def __init__(self, emit: Emit, clock: Callable[[], datetime], most: int = MOST_RECENT) -> None:
+        self._emit, self._clock = emit, clock
+        self._kept: deque[LoggedEvent] = deque(maxlen=most)
+
+    def __call__(self, event: Event) -> None:
+        """Keep an event, and pass it on."""
+        self._kept.append(LoggedEvent(self._clock(), event))
+        self._emit(event)
+
+    def newest(self) -> tuple[LoggedEvent, ...]:
+        """Return the kept events, the newest first."""
+        return tuple(reversed(self._kept.copy()))
+
+
 class _Prefix:
-    """Puts the priority of its level in front of a line."""
+    """Prefixes a line with the journal's priority for its level."""
 
     def __call__(self, _logger: Any, level: str, line: Any) -> str:
         return journal.with_priority(line, _PRIORITIES[Level(level)])

@@ -384,7 +384,7 @@ GAUGES: Final = (
     ),
     StateGauge(
         "syncd_state_ahead_seconds",
-        "How far the furthest signature, verification or clock floor of the state lies in the future; 0 if none does.",
+        "How far the latest signature, verification or clock floor of the state lies in the future; 0 if none does.",
         (),
         lambda state: [((), state.overview.clock.furthest.total_seconds() if state.overview.clock else 0)],
     ),

@@ -14,9 +14,9 @@ from syncd.service.access import Access
 from syncd.service.admission import Admission
 from syncd.service.checkins import Checkins
 from syncd.service.control import Handle
+from syncd.service.log import LoggedEvent
 from syncd.service.news import Announcements
 from syncd.service.pulls import Pulls
-from syncd.service.recent import LoggedEvent
 from syncd.service.web.health import Health
 from syncd.service.web.limits import Limits
 

@@ -69,7 +69,7 @@ DESCRIBED: Final[dict[str, Any]] = {
                 "401": {"description": "no token, or an invalid one", "content": _ERROR},
                 "403": {"description": "not a matcher's token", "content": _ERROR},
                 "429": {
-                    "description": "too many wrong tokens from this address, or too many streams with this token: "
+                    "description": "too many wrong tokens from this address, or too many open streams with this token: "
                     "see Retry-After",
                     "content": _ERROR,
                 },

@@ -32,7 +32,7 @@ _FULL: Final = document(503, "too many streams", "try again later, or poll times
 _TOO_MANY: Final = document(
     429,
     "this token has too many streams open",
-    "give each service a token of its own (`syncd matchers add NAME`), or raise max_streams: a token may have half",
+    "give each service a token of its own (`syncd matchers add NAME`), or raise max_streams: one token may use half",
     (b"retry-after", b"10"),
 )
 _HEADERS: Final = [

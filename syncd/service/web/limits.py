@@ -16,7 +16,7 @@ class Limits:
     spare: int = 64
     """beyond this many more, a new connection is closed without an answer"""
     streams: int = 2000
-    """of events, open at the same time; half of them, rounded up, with one token"""
+    """of events, open at the same time; one token may use half of them, rounded up"""
     head_within: float = 10.0
     """for the head and body of a request to arrive"""
     idle: float = 75.0
@@ -36,5 +36,5 @@ class Limits:
 
     @property
     def streams_of_token(self) -> int:
-        """The most event streams that one token may have open: the other half is left to the others."""
+        """Most event streams that one token may have open: half, so that it cannot lock out the others."""
         return (self.streams + 1) // 2

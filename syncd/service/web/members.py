@@ -1,4 +1,4 @@
-"""The members of a partner: who may read the feed that `syncd feed serve` serves, each with a token of their own."""
+"""The members of a partner, each with a token to read the feed that `syncd feed serve` serves."""
 
 import hashlib
 import re
@@ -14,15 +14,15 @@ _MEMBER: Final = re.compile(r"[a-z0-9][a-z0-9.-]{0,62}")
 _EVERYBODY: Final = 0o007
 _MAX_FILE: Final = 4096
 _LONG: Final = 32
-"""Characters from which a token cannot be guessed, however many attempts there are."""
+"""Characters that make a token impossible to guess, whatever the number of attempts."""
 _SCHEME: Final = b"bearer "
 
 
 class Members:
     """Tokens in force, held as SHA-256 hashes. Look-ups never wait for a disk.
 
-    ``token``: the one token of everybody. ``folder``: a file for each member, named like the member, with a token a
-    line: two while one is being replaced. With neither, everybody is admitted. Raises `UsageError` for a bad file.
+    ``token``: one token for everybody. ``folder``: a file for each member, named like the member, with one token per
+    line; two while a token is being replaced. With neither, everybody is admitted. Raises `UsageError` for a bad file.
     """
 
     def __init__(self, token: str | None = None, folder: Path | None = None) -> None:
@@ -30,10 +30,10 @@ class Members:
         self._files: Mapping[str, tuple[str, ...]] = {}
         self._names: Mapping[bytes, str] = {}
         self._faults: Mapping[str, str] = {}
-        if errors := self.look():
+        if errors := self.reload():
             raise errors[0]
         if folder is not None and not self._files:
-            raise UsageError(f"{folder} has no token file", hint=f"`openssl rand -hex 32 > {folder}/MEMBER` makes one")
+            raise UsageError(f"{folder} has no token file", hint=f"make one: {_make(folder / 'MEMBER')}")
 
     @property
     def everybody(self) -> bool:
@@ -48,13 +48,13 @@ class Members:
 
     @staticmethod
     def cannot_be_guessed(authorization: bytes) -> bool:
-        """Return True if the token is so long that wrong attempts before it need not be counted against it."""
+        """Return True if a token is too long to be guessed, so that it is checked even after many wrong ones."""
         return len(authorization[7:].strip()) >= _LONG
 
-    def look(self) -> tuple[SyncdError, ...]:
-        """Read the folder again; return the faults that are new. A member with a bad file keeps the last good tokens.
+    def reload(self) -> tuple[SyncdError, ...]:
+        """Read the folder again; return the faults that are new.
 
-        A member without a file is out.
+        A member whose file is bad keeps the last good tokens. A member whose file is gone is not admitted any more.
         """
         found: dict[str, tuple[str, ...]] = {}
         faults: dict[str, SyncdError] = {}
@@ -87,7 +87,8 @@ class Members:
 def _tokens(path: Path) -> tuple[str, ...]:
     if not _MEMBER.fullmatch(path.name):
         raise UsageError(
-            f"{path} is not named like a member", hint="use up to 63 lower-case letters, digits, '.' and '-'"
+            f"the name of {path} is not a valid member name",
+            hint="use up to 63 lower-case letters, digits, '.' and '-'; begin with a letter or a digit",
         )
     try:
         with storage(path, "read"):
@@ -98,9 +99,13 @@ def _tokens(path: Path) -> tuple[str, ...]:
     if mode & _EVERYBODY:
         raise UsageError(
             f"{path} is open to every user of this machine (mode {mode:04o})",
-            hint=f"run `chmod o= {path}`, and replace the token in it: others may have read it",
+            hint=f"run `chmod o= {path}`, and replace the token: others may have read it",
         )
     tokens = tuple(line.strip() for line in content.decode(errors="replace").splitlines() if line.strip())
     if not tokens:
-        raise UsageError(f"{path} holds no token", hint=f"`openssl rand -hex 32 > {path}` makes a new one")
+        raise UsageError(f"{path} holds no token", hint=f"make one: {_make(path)}")
     return tokens
+
+
+def _make(path: Path) -> str:
+    return f"(umask 077; openssl rand -hex 32 > {path})"

@@ -19,7 +19,7 @@ from syncd import events
 from syncd.errors import ConfigError, StoreError, SyncdError, UsageError
 from syncd.event import Emit, Event
 from syncd.listen import Address, is_loopback
-from syncd.service.attempts import Attempts, peer_of
+from syncd.service.attempts import FAILURES, Attempts, peer_of
 from syncd.service.web.answers import header, too_many_tokens
 from syncd.service.web.boundary import Boundary
 from syncd.service.web.files import NOT_ALLOWED, UNAUTHORISED, FeedFiles
@@ -53,14 +53,14 @@ class _PartnerFiles:
     log: Log | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        name, counted = self.members.name_of(header(scope, b"authorization")), _MeteredSend(send)
+        name, metered = self.members.name_of(header(scope, b"authorization")), _MeteredSend(send)
         try:
-            await self._answer(name, scope, receive, counted)
+            await self._answer(name, scope, receive, metered)
         finally:
             if self.log is not None:
                 peer = peer_of(scope, behind_proxy=False)
                 who = name or ("anybody" if self.members.everybody else "-")
-                what = f"{scope['method']} {_shown(scope['path'])} {counted.status} {counted.length}"
+                what = f"{scope['method']} {_shown(scope['path'])} {metered.status} {metered.length}"
                 self.log(f"{stamp(self.clock())} {who} {peer} {what}")
 
     async def _answer(self, name: str | None, scope: Scope, receive: Receive, send: Send) -> None:
@@ -83,7 +83,7 @@ class _PartnerFiles:
 
 
 class _MeteredSend:
-    """Sends, and notes the status and the bytes of the body."""
+    """A `Send` that keeps the status and counts the bytes of the body."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
@@ -125,9 +125,9 @@ def serve(
 ) -> None:
     """Serve ``folder`` until SIGTERM or SIGINT, then finish the answers in progress and return. In the main thread.
 
-    ``announce`` receives the URL once the server listens, ``warn`` the fault of a token file that was changed in the
-    meantime, ``log`` a line for each request. Raises `UsageError` if other machines could read the feed
-    without TLS and a token or if the certificate cannot be used, and `StoreError` if the address cannot be used.
+    ``announce`` receives the URL once the server listens, ``warn`` the fault of a token file that changed later, and
+    ``log`` a line for each request. Raises `UsageError` if other machines could read the feed without TLS and a token
+    or if the certificate cannot be used, and `StoreError` if the address cannot be used.
     """
     if (tls_cert is None) != (tls_key is None):
         raise UsageError("a certificate and its key belong together", hint="give --tls-cert and --tls-key, or neither")
@@ -146,7 +146,7 @@ def serve(
         while server.running:
             if certificates:
                 certificates.look()
-            for error in members.look():
+            for error in members.reload():
                 warn(error)
             if _arrived(inbox):
                 return
@@ -154,7 +154,7 @@ def serve(
 
 
 def _app(folder: Path, members: Members, emit: Emit, clock: Callable[[], datetime], log: Log | None) -> ASGIApp:
-    files = FeedFiles(folder, look=0.0)  # nobody announces what is published: check at each request
+    files = FeedFiles(folder, look=0.0)  # publications are not announced to this process: check at each request
     return Boundary(_PartnerFiles(files, members, emit, clock, Attempts(clock), log), emit)
 
 
@@ -183,7 +183,7 @@ def in_words(event: Event) -> tuple[str, ...]:
         case events.ConnectionsFull(limit):
             lines = (f"warning: all {limit} connections are in use: new clients are refused until some close",)
         case events.TokenRefused(peer):
-            lines = (f"warning: a wrong token came from {peer}: ten in a minute, and it has to wait",)
+            lines = (f"warning: {peer} sent a wrong token; after {FAILURES} in a minute it has to wait",)
         case events.CertificateReloaded():
             lines = ("the new certificate is in use",)
         case events.CertificateRejected(message, to_do):

@@ -95,7 +95,7 @@ def _cure(path: Path, error: StoreError) -> str:
     if given is not None and path.is_relative_to(given):
         file = f"/etc/syncd/secrets/{path.name.removeprefix('secrets_')}"
         return (
-            f"make it as root: {_make(Path(file))}; then restart the service, which receives credentials as it starts"
+            f"make it as root: {_make(Path(file))}; then restart the service, which receives credentials when it starts"
         )
     if isinstance(error.__cause__, PermissionError):
         return f"{this_user()} may not read it: make {this_user()} its owner, or pass it to the service as a credential"

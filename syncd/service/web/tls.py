@@ -55,7 +55,7 @@ def make_context(files: TlsFiles) -> ssl.SSLContext:
 
 
 def _check_readable(subject: str, *paths: Path | None) -> None:
-    """Raise `ConfigError` for the first file that cannot be read: OpenSSL does not say which of them it was."""
+    """Raise `ConfigError` for the first file that cannot be read: OpenSSL does not say which one it was."""
     for path in paths:
         try:
             if path is not None:

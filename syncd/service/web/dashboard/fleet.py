@@ -108,36 +108,36 @@ def _checked_in(seen: Overview) -> Html:
     for matcher, instance in _late_first(seen):
         hosts.setdefault((matcher, _host_of(instance.name)), []).append(instance)
     rows = [
-        _instance_row(matcher, found[0], seen) if len(found) == 1 else _host_row(matcher, host, found, seen)
-        for (matcher, host), found in hosts.items()
+        _instance_row(matcher, processes[0], seen) if len(processes) == 1 else _host_row(matcher, host, processes, seen)
+        for (matcher, host), processes in hosts.items()
     ]
     beside = h("p", _fleet(seen), class_="faint")
     return table_section("instances", "Instances", _INSTANCE, rows[:_SHOWN], beside=beside, after=_more(len(rows)))
 
 
 def _host_of(instance: str) -> str:
-    """Return the name of an instance without the number of its process: all processes of a host have one."""
+    """Return the name of an instance without the process number: instances of one host differ only in that."""
     host, _, process = instance.rpartition(".")
     return host if process.isdecimal() and not _ADDRESS.fullmatch(instance) else instance
 
 
-def _host_row(matcher: str, host: str, found: Sequence[InstanceView], seen: Overview) -> Sequence[Child]:
-    """Return the row of a host with several processes; those that lag are named, the most serious first."""
-    late = [one for one in found if one.behind or one.silent]
-    names = h("ul", (h("li", f"{one.name} {one.why(seen.now)}") for one in late[:_NAMED]), class_="plain")
+def _host_row(matcher: str, host: str, processes: Sequence[InstanceView], seen: Overview) -> Sequence[Child]:
+    """Return the row of a host with several processes. Those that lag are named, the most serious first."""
+    late = [process for process in processes if process.behind or process.silent]
+    names = h("ul", (h("li", f"{process.name} {process.why(seen.now)}") for process in late[:_NAMED]), class_="plain")
     more = h("small", f"and {len(late) - _NAMED:,} more") if len(late) > _NAMED else None
-    name = join(host, h("small", f"{len(found):,} processes"), names if late else None, more)
+    name = join(host, h("small", f"{len(processes):,} processes"), names if late else None, more)
     versions: dict[str, set[int]] = {}
-    for each in (each for one in found for each in one.standings):
-        versions.setdefault(each.loaded.list, set()).add(each.loaded.version)
-    loaded = h(
+    for loaded in (standing.loaded for process in processes for standing in process.standings):
+        versions.setdefault(loaded.list, set()).add(loaded.version)
+    lists = h(
         "ul",
         (h("li", list_link(ListName(known)), f" version {_span_of(versions[known])}") for known in sorted(versions)),
         class_="plain",
     )
-    worst = found[0]
-    last = past(max(one.seen_at for one in found), seen.now)
-    return name, matcher, _lag(behind=worst.behind, silent=worst.silent), loaded, last
+    worst = processes[0]
+    last = past(max(process.seen_at for process in processes), seen.now)
+    return name, matcher, _lag(behind=worst.behind, silent=worst.silent), lists, last
 
 
 def _span_of(versions: Collection[int]) -> str:

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Final
 
 from syncd.outcomes import Level
-from syncd.service.recent import LoggedEvent
+from syncd.service.log import MOST_RECENT, LoggedEvent
 from syncd.service.web.dashboard.frame import heading
 from syncd.service.web.dashboard.html import Child, Html, h, join
 from syncd.service.web.dashboard.parts import Mark, moment, past, prose, state, table_section
@@ -18,7 +18,7 @@ def events_page(logged: Sequence[LoggedEvent], now: datetime) -> Html:
     columns = ("When (UTC)", "Level", "Event", "Details", "How long ago")
     after = h(
         "p",
-        prose("Since the daemon started, at most the newest 200. `journalctl -u syncd` has all of them."),
+        prose(f"The newest {MOST_RECENT} events since the daemon started. `journalctl -u syncd` shows all of them."),
         class_="faint",
     )
     rows = [_row(one, now) for one in logged]

@@ -93,7 +93,7 @@ def _to_do(one: ListView) -> str:
 
 def _to_do_without_fault(one: ListView) -> str:
     if _is_clock(one):
-        return "Do what the task on the clock says. Until then the ages shown here are wrong."
+        return "Correct the clock, as its own task says. Until then the ages shown here are wrong."
     if one.freshness is not AgeVerdict.FRESH:
         return f"Check the daemon's log for errors, and start a sync: `syncd sync {one.source.name}`."
     if one.pin:
