@@ -23,6 +23,7 @@ from syncd.outcomes import HoldReason, Lane, Outcome
 from syncd.pipeline.known_good import KnownGoodFolder
 from syncd.pipeline.outcome import ListOutcome, SyncOutcome
 from syncd.pipeline.sync import sync_source
+from syncd.report.judged import ListView
 from syncd.report.overview import read
 from test_metrics import IMAGES
 from test_metrics import now as scraped
@@ -79,13 +80,14 @@ class Operator:
         assert listed.error is None
         return listed
 
-    def end(self, number: int, *, release: bool = True, actor: str = "bob") -> None:
+    def end(self, number: int, *, release: bool = True, actor: str = "bob", sha256: str = "") -> None:
         """Release or discard a hold."""
         with self.world.publisher() as publisher:
             mine = replace(
                 publisher, limits=lambda _source, _name: self.limits, second_operator=lambda: self.second_operator
             )
-            end_hold(mine, number, release=release, actor=actor, reason="seen", now=self.world.clock())
+            now = self.world.clock()
+            end_hold(mine, number, release=release, actor=actor, reason="seen", now=now, sha256=sha256)
 
     def holds(self) -> tuple[HoldRecord, ...]:
         """The open holds."""
@@ -95,11 +97,14 @@ class Operator:
         """The numbers below 100 that a matcher answers after a pull."""
         return served(self.world)
 
+    def view(self) -> ListView:
+        """The list as status shows it."""
+        with self.world.publisher() as publisher:
+            return read(self.world.state, publisher.catalog, {"iwf": 600.0}, self.world.clock()).lists[0]
+
     def why(self) -> str:
         """What status says a person must act on."""
-        with self.world.publisher() as publisher:
-            overview = read(self.world.state, publisher.catalog, {"iwf": 600.0}, self.world.clock())
-        return overview.lists[0].why
+        return self.view().why
 
 
 @pytest.fixture
@@ -332,8 +337,9 @@ def test_a_changed_file_takes_a_few_rows_off_and_others_come_back(operator: Oper
     operator.sync()
     assert operator.served() == ALL - {3, 4}
     operator.known_good(4, 5)
-    operator.sync()
+    assert operator.sync().outcome is Outcome.PUBLISHED, "the partner has nothing new, but the list has a version more"
     assert operator.served() == ALL - {4, 5}
+    assert operator.sync().outcome is Outcome.UP_TO_DATE
     with operator.world.publisher() as publisher:
         acts = [one.act for one in publisher.catalog.audit_entries() if isinstance(one.act, KnownGoodChanged)]
     assert [(act.rows, act.returned, act.second) for act in acts] == [(1, 1, "no need"), (2, 0, "no need")]
@@ -351,14 +357,52 @@ def test_a_changed_file_that_takes_many_rows_off_waits_for_a_second_operator(ope
     outcome = operator.sync_all()
     assert [(one.lane, one.reasons, one.rows) for one in outcome.opened] == [(Lane.SUPPRESSIONS, (FILE,), 11)]
     operator.world.publish(add=[row(40)])
-    assert operator.sync().outcome is Outcome.PUBLISHED
+    operator.sync()
     assert operator.served() == (ALL | {40}) - {3}
     (hold,) = operator.holds()
     operator.end(hold.id)
     assert operator.served() == (ALL | {40}) - {3, *range(10, 21)}
-    operator.sync()
+    assert operator.sync().outcome is Outcome.UP_TO_DATE
     assert operator.holds() == ()
     prove_feed(operator.world)
+
+
+@pytest.mark.parametrize("release", [True, False])
+def test_every_sync_says_that_a_changed_file_waits(operator: Operator, *, release: bool) -> None:
+    """As for any hold: also if the partner has nothing new, if other rows are published, and beside another hold."""
+    operator.known_good(*range(20))
+    for change in ({}, {}, {"add": [row(40)]}):
+        if change:
+            operator.world.publish(**change)
+        outcome = operator.sync_all()
+        (listed,) = outcome.lists
+        assert (outcome.outcome, outcome.exit_code, outcome.error) == (Outcome.HELD, 3, None)
+        assert (listed.reasons, [hold.id for hold in listed.holds]) == ((FILE,), [1])
+        assert "`syncd release 1 --reason R`" in listed.to_do
+        assert operator.view().outcome is Outcome.HELD
+        assert operator.why().count("hold 1: ") == 1
+    assert 40 in operator.served()
+    operator.world.publish(remove=[*rows(0, 30), row(40)])
+    (listed,) = operator.sync_all().lists
+    assert (listed.reasons, [hold.id for hold in listed.holds]) == ((HoldReason.EMPTIED, FILE), [2, 1])
+    operator.end(2, release=False)
+    operator.end(1, release=release)
+    assert operator.view().outcome is (Outcome.PUBLISHED if release else Outcome.UP_TO_DATE)
+    assert operator.sync().outcome is Outcome.UP_TO_DATE
+    assert operator.served() == (ALL | {40}) - (frozenset(range(20)) if release else frozenset())
+
+
+def test_the_hash_of_the_file_that_was_shown_is_compared(operator: Operator) -> None:
+    """A release or discard of another file than the one that an operator saw does nothing."""
+    operator.known_good(*range(20))
+    operator.sync()
+    (hold,) = operator.holds()
+    for release in (True, False):
+        with pytest.raises(RefusedError, match="changed since they were shown"):
+            operator.end(hold.id, release=release, sha256="0" * 64)
+    assert operator.holds() == (hold,)
+    operator.end(hold.id, sha256=hold.sha256)
+    assert operator.served() == ALL - frozenset(range(20))
 
 
 def test_small_changes_of_one_day_add_up(operator: Operator) -> None:

@@ -86,6 +86,11 @@ class HoldRecord:
         named = sorted(f"{ref.algorithm}:{ref.sha256}" for ref in self.segments)
         return hashlib.sha256(",".join(named).encode()).hexdigest()
 
+    @property
+    def is_of_known_good_file(self) -> bool:
+        """True if a changed known-good file waits for a second operator, rather than rows or suppressions."""
+        return self.lane is Lane.SUPPRESSIONS and HoldReason.KNOWN_GOOD_FILE in self.reasons
+
 
 @dataclass(frozen=True)
 class HoldEnd:

@@ -14,7 +14,6 @@ from syncd.operate.checks import check_reason
 from syncd.operate.known_good import confirm_change, refuse_change
 from syncd.operate.second_operator import confirm, refuse
 from syncd.outcomes import Lane
-from syncd.pipeline.canary_check import is_of_known_good_file
 from syncd.pipeline.heads import ListState, named_segments
 from syncd.pipeline.next_version import SettleContext
 from syncd.pipeline.publisher import Publisher
@@ -47,12 +46,12 @@ def end_hold(
     """
     check_reason(reason)
     hold = open_hold(publisher.catalog, number, release=release)
-    if is_of_known_good_file(hold):
+    check_rows(hold, sha256)
+    if hold.is_of_known_good_file:
         if release:
             return confirm_change(publisher, hold, actor=actor, reason=reason, now=now, second_operator=second_operator)
         return refuse_change(publisher, hold, actor=actor, reason=reason, now=now)
     if hold.lane is Lane.SUPPRESSIONS:
-        check_rows(hold, sha256)
         if release:
             corrected = confirm(publisher, hold, actor=actor, reason=reason, now=now, second_operator=second_operator)
         else:

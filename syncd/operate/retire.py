@@ -15,7 +15,6 @@ from syncd.feed.locked import FeedLock
 from syncd.locks import lock
 from syncd.model import ListName
 from syncd.operate.checks import check_reason, published_head
-from syncd.pipeline.canary_check import is_of_known_good_file
 from syncd.pipeline.heads import ListState
 from syncd.pipeline.next_version import retirement
 from syncd.pipeline.publisher import Publisher
@@ -93,7 +92,7 @@ def _collect(publisher: Publisher, head: HeadRecord, now: datetime) -> None:
 
 def _holds(publisher: Publisher, state: ListState) -> tuple[HoldRecord, ...]:
     """Return the holds that end with a list: of its rows, and of known-good files that would change it."""
-    of_files = filter(is_of_known_good_file, publisher.catalog.holds(state.name))
+    of_files = (hold for hold in publisher.catalog.holds(state.name) if hold.is_of_known_good_file)
     return (*state.holds, *of_files)
 
 

@@ -10,7 +10,6 @@ from syncd.errors import SyncdError
 from syncd.format.rows import Rows
 from syncd.format.stack import merge_deltas
 from syncd.model import ListName
-from syncd.outcomes import HoldReason, Lane
 from syncd.pipeline.canaries import MustHave, segments_of
 from syncd.pipeline.heads import ListState
 from syncd.pipeline.known_good import ONLY_BUILT_IN, KnownGood, KnownGoodFolder
@@ -35,7 +34,7 @@ def change_known_good(
     def settle(state: ListState) -> Settled:
         if state.mark and folder.is_lost(folder.named(state.mark.known_good)):
             state = without_lost(state)
-        waiting = tuple(hold for hold in publisher.catalog.holds(state.name) if is_of_known_good_file(hold))
+        waiting = tuple(hold for hold in publisher.catalog.holds(state.name) if hold.is_of_known_good_file)
         return settle_known_good(
             KnownGoodChange(state, after),
             waiting,
@@ -48,11 +47,6 @@ def change_known_good(
     settled = publisher.settle(purpose, source, own_name, settle, context.now)
     publisher.compact_if_due(settled, context.now)
     return settled
-
-
-def is_of_known_good_file(hold: HoldRecord) -> bool:
-    """Return True if a hold is of a changed known-good file that waits for a second operator."""
-    return hold.lane is Lane.SUPPRESSIONS and HoldReason.KNOWN_GOOD_FILE in hold.reasons
 
 
 @dataclass

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 
+from syncd.catalog.decisions import HoldState
 from syncd.catalog.records import RETRUSTED, head_name
 from syncd.clock import ACCEPT
 from syncd.errors import StoreError, SyncdError, as_known, kind_of, worst_error
@@ -159,6 +160,8 @@ class _Sync:
     """true once the source was verified by the present clock"""
     _moved: set[ListName] = field(default_factory=set)
     """lists whose head or origin this sync moved"""
+    _brought_up: set[ListName] = field(default_factory=set)
+    """lists that have a new version because of a changed known-good file"""
 
     def __post_init__(self) -> None:
         self._canaries = CanaryCheck(self.publisher, self.source.name)
@@ -252,7 +255,9 @@ class _Sync:
         if self._canaries.bring_up(state, self.clock()):
             self._states[name] = self.publisher.list_state(self.source.name, name)
             self._moved.add(name)
-            self._changed = self._changed or self._canaries.settled[-1].changes_head
+            if self._canaries.settled[-1].changes_head:
+                self._changed = True
+                self._brought_up.add(name)
 
     def _note_canaries(self) -> None:
         """Record which canaries are missing now, and remove old readings of known-good files."""
@@ -315,11 +320,12 @@ class _Sync:
                 case SyncdError() as refused:
                     raise refused
                 case UpToDate():
-                    return self._up_to_date(name, held)
+                    outcome = self._up_to_date(name, held)
                 case Waiting():
-                    return self._nothing_new(name, held.fork.version if held.fork else 0)
+                    outcome = self._nothing_new(name, held.fork.version if held.fork else 0)
                 case Staged() as staged:
-                    return self._judge(name, staged)
+                    outcome = self._judge(name, staged)
+            return self._with_known_good(name, outcome)
         except Exception as fault:  # noqa: BLE001 - a fault in one list must not stop the others
             error = as_known(fault)
             self.explain(error, name)
@@ -362,6 +368,17 @@ class _Sync:
             self._changed = True
             self.progress("compact", 0, 0)
             self.publisher.compact_if_due(settled, self.clock())
+        return outcome
+
+    def _with_known_good(self, name: ListName, outcome: ListOutcome) -> ListOutcome:
+        """Add what a changed known-good file did to a list, or would do once an operator releases it."""
+        holds = self.publisher.catalog.holds(outcome.list)
+        waiting = tuple(hold for hold in holds if hold.is_of_known_good_file and hold.state is HoldState.OPEN)
+        if waiting:
+            reasons = dict.fromkeys((*outcome.reasons, *(reason for hold in waiting for reason in hold.reasons)))
+            return replace(outcome, outcome=Outcome.HELD, reasons=tuple(reasons), holds=(*outcome.holds, *waiting))
+        if outcome.outcome is Outcome.UP_TO_DATE and name in self._brought_up:
+            return replace(outcome, outcome=Outcome.PUBLISHED)
         return outcome
 
     def _served(self, name: ListName) -> tuple[int | None, int]:

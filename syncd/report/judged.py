@@ -99,9 +99,9 @@ class ListView:
         return self.retired and (self.origin is None or not self.source.configured)
 
     @property
-    def update_holds(self) -> tuple[HoldRecord, ...]:
-        """The open holds of the partner's rows."""
-        return tuple(hold for hold in self.holds if hold.lane is not Lane.SUPPRESSIONS)
+    def sync_holds(self) -> tuple[HoldRecord, ...]:
+        """The open holds that every sync reports: of the partner's rows, and of a changed known-good file."""
+        return tuple(hold for hold in self.holds if hold.lane is not Lane.SUPPRESSIONS or hold.is_of_known_good_file)
 
     @property
     def pin(self) -> PinView | None:
@@ -144,8 +144,8 @@ class ListView:
         whole = None if self.retired or self._verified_by(last) else faults.get("")
         fault = faults.get(self.head.list, whole)
         if fault is None or fault.outcome is Outcome.HELD:
-            if self.update_holds:
-                return SyncFault(Outcome.HELD, reasons_of(self.update_holds))
+            if self.sync_holds:
+                return SyncFault(Outcome.HELD, reasons_of(self.sync_holds))
             return None if self._released_since(last) else fault
         return fault
 
@@ -179,7 +179,7 @@ class ListView:
     def why(self) -> str:
         """Why a person must act; '' if nobody has to."""
         waiting = () if self.over else self.holds
-        corrections = [hold_in_words(hold) for hold in waiting if hold.lane is Lane.SUPPRESSIONS]
+        corrections = [hold_in_words(hold) for hold in waiting if hold not in self.sync_holds]
         pinned = f"{self.pin.why}; {self.pin.to_do}" if self.pin else ""
         return "; ".join(filter(None, (self._why_fault, *corrections, pinned, *self._why_canaries)))
 
@@ -200,7 +200,7 @@ class ListView:
     @property
     def _why_fault(self) -> str:
         """Why a person must act, apart from corrections, a pin and canaries; '' if nobody has to."""
-        fault, held = self.fault, map(hold_in_words, self.update_holds)
+        fault, held = self.fault, map(hold_in_words, self.sync_holds)
         if self.over:
             return ""
         if not self.source.configured:

@@ -91,7 +91,7 @@ def list_state(one: ListView) -> Html:
     if one.stale:
         return state(Mark.ACT, "stale")
     if one.fault:
-        return outcome(Outcome.HELD if one.update_holds else one.fault.outcome)
+        return outcome(Outcome.HELD if one.sync_holds else one.fault.outcome)
     return state(Mark.WATCH, _watched(one)) if one.why else state(Mark.GOOD, "current")
 
 
