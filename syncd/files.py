@@ -90,6 +90,17 @@ class FreeSpace:
         return needed + self.reserve <= self.free
 
 
+def check_room(folder: Path, needed: int, purpose: str) -> None:
+    """Raise `StoreError` if ``needed`` more bytes would use up the reserve for others. ``purpose``: a verb."""
+    space = FreeSpace.at(folder)
+    if space is not None and not space.fits(needed):
+        raise StoreError(
+            f"not enough space at {folder}: {needed:,} bytes to {purpose}, {space.free:,} bytes free, "
+            f"{space.reserve:,} of them reserved",
+            hint=f"free {needed + space.reserve - space.free:,} bytes there, or move the folder to a larger disk",
+        ) from OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
 def check_writers(path: Path, owners: Collection[int], subject: str) -> None:
     """Check that nobody but root and ``owners`` can write a configured file. Raises `ConfigError`.
 

@@ -4,9 +4,7 @@ Everything is verified: metadata by the trust root, a manifest by the hash that 
 the manifest, and its content by `Segment.check`. Nothing is mapped before its hash is verified.
 """
 
-import errno
 import hashlib
-import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,12 +12,14 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-from syncd.errors import StoreError, SyncdError
+from syncd.errors import SyncdError
 from syncd.feed import layout
 from syncd.feed.folder import TRUST, FeedFolder
 from syncd.feed.proof import SignedManifest, prove_manifest, target_of
+from syncd.feed.reproof import Breathe, prove_segment
+from syncd.feed.unfolded import Unfolded
 from syncd.fetch import Download, Peer, Progress, download_all
-from syncd.files import FreeSpace, make_folder, sha256_file, storage
+from syncd.files import check_room, make_folder, storage
 from syncd.format.caps import DEFAULT_CAPS, Caps
 from syncd.format.manifest import Manifest, SegmentRef
 from syncd.format.segment import RowProgress, Segment, ignore_progress
@@ -30,6 +30,8 @@ from syncd.trust import client
 from syncd.trust.values import Floors, TrustedFeed
 
 _PRIVATE: Final = 0o700
+_LARGE: Final = 16 << 20
+"""Bytes of inputs from which on a fold may be made later: it takes long enough for a newer version to come."""
 
 
 class Follower:
@@ -73,18 +75,30 @@ class Follower:
         return prove_manifest(trusted, name, content)
 
     def obtain(
-        self, name: ListName, manifest: Manifest, held: Iterable[SegmentRef] = (), progress: Progress | None = None
-    ) -> None:
+        self,
+        name: ListName,
+        manifest: Manifest,
+        held: Iterable[SegmentRef] = (),
+        progress: Progress | None = None,
+        *,
+        fold_later: Callable[[SegmentRef], bool] = lambda _: False,
+    ) -> Unfolded:
         """Bring the whole stack of ``manifest`` into the folder, folding segments here if that downloads less.
 
-        ``held``: segments named before, which may be inputs of folds. Raises as `fetch`, and `SegmentError`.
+        ``held``: segments named before, which may be inputs of folds. ``fold_later``: asked about the output of each
+        large fold; if it returns True the fold is left to the caller. Returns these folds; all their inputs are here.
+        Raises as `fetch`, and `SegmentError`.
         """
         plan = plan_fetch(manifest, held, lambda ref: not self._folder.missing(name, [ref]))
         self.fetch(name, plan.downloads, progress)
+        later: dict[str, tuple[SegmentRef, ...]] = {}
         for ref, inputs in plan.folds:
-            if not self._fold(name, ref, inputs):
+            if _can_wait(manifest, ref, inputs) and fold_later(ref):
+                later[ref.sha256] = inputs
+            elif not self._fold(name, ref, inputs):
                 self.fetch(name, [ref], progress)
         self._check_widths(name, manifest)
+        return later
 
     def _check_widths(self, name: ListName, manifest: Manifest) -> None:
         """Raise `SegmentError` if widths differ: each segment is checked alone, and no manifest states widths."""
@@ -93,21 +107,10 @@ class Follower:
             Stack(algorithm, [Segment.open(self._folder.segment_path(name, ref), ref) for ref in refs])
 
     def _fold(self, name: ListName, ref: SegmentRef, inputs: Sequence[SegmentRef]) -> bool:
-        """Fold a segment from its inputs; return False if the result is not the signed bytes."""
-        path = make_folder(self._folder.downloads, _PRIVATE) / f"{ref.sha256}.fold"
-        made: SegmentRef | None = None
         try:
-            # Hashed first: columns damaged on the disk since could point outside the file.
-            if all(sha256_file(self._folder.segment_path(name, used)) == used.sha256 for used in inputs):
-                segments = [Segment.open(self._folder.segment_path(name, used), used) for used in inputs]
-                made = fold(segments, ref.kind, path)
+            return fold_here(self._folder, name, ref, inputs)
         except SyncdError:  # whatever is wrong here, the peer has the signed bytes
-            pass
-        if made != ref:
-            path.unlink(missing_ok=True)
             return False
-        self._folder.install_segment(name, ref, path)
-        return True
 
     def fetch(
         self,
@@ -129,7 +132,8 @@ class Follower:
             for ref in missing
         ]
         with self._folder.discard_scratch_if_full():
-            _check_room(staging, jobs)
+            if jobs:
+                check_room(staging, sum(job.length - _size(job.target) for job in jobs), "fetch")
             download_all(self._peer, jobs, progress=progress)
             for ref in missing:
                 staged = staging / ref.sha256
@@ -137,15 +141,37 @@ class Follower:
                 self._folder.install_segment(name, ref, staged)
 
 
-def _check_room(staging: Path, jobs: Sequence[Download]) -> None:
-    """Raise `StoreError` if the bytes still to fetch for ``jobs`` would use up the reserve for others."""
-    needed, space = sum(job.length - _size(job.target) for job in jobs), FreeSpace.at(staging)
-    if jobs and space is not None and not space.fits(needed):
-        raise StoreError(
-            f"not enough space at {staging}: {needed:,} bytes to fetch, {space.free:,} bytes free, {space.reserve:,} "
-            "of them reserved",
-            hint=f"free {needed + space.reserve - space.free:,} bytes there, or move the folder to a larger disk",
-        ) from OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+def fold_here(
+    folder: FeedFolder,
+    name: ListName,
+    ref: SegmentRef,
+    inputs: Sequence[SegmentRef],
+    *,
+    suffix: str = "fold",
+    breathe: Breathe = ignore_progress,
+) -> bool:
+    """Fold a segment from its inputs; return False if the result is not the signed bytes.
+
+    ``suffix``: of the name of the file while it is made; ``breathe``: called after each piece, with a number of bytes
+    or rows. Raises `StoreError`, and `FeedError` for damaged inputs.
+    """
+    path = make_folder(folder.downloads, _PRIVATE) / f"{ref.sha256}.{suffix}"
+    try:
+        paths = [(used, folder.segment_path(name, used)) for used in inputs]
+        for used, place in paths:  # hashed first: columns damaged on the disk since could point outside the file
+            prove_segment(place, used, breathe)
+        if fold([Segment.open(place, used) for used, place in paths], ref.kind, path, breathe) != ref:
+            return False
+        folder.install_segment(name, ref, path)
+        return True
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _can_wait(manifest: Manifest, ref: SegmentRef, inputs: Sequence[SegmentRef]) -> bool:
+    """Return True if a large segment can be read from its inputs for a while: no other fold and no check needs it."""
+    large = sum(used.length for used in inputs) >= _LARGE
+    return large and ref in manifest.stack and ref.algorithm.known_width is not None
 
 
 def _size(path: Path) -> int:

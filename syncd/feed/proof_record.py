@@ -4,7 +4,7 @@ See `syncd.feed.reproof`. It loads neither numpy nor pyarrow, so that a status i
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final, Literal, Protocol, Self
@@ -12,6 +12,7 @@ from typing import Final, Literal, Protocol, Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from syncd.errors import SyncdError, error_named, kind_of
+from syncd.feed.unfolded import Unfolded
 from syncd.files import install_bytes, read_bytes, storage
 from syncd.format.manifest import SegmentRef, Sha256, Time, now_in_seconds
 from syncd.model import ListName
@@ -35,6 +36,8 @@ class HeldVersion:
     name: ListName
     manifest: str
     """the SHA-256 of its manifest"""
+    unfolded: Unfolded = field(default_factory=dict)
+    """segments of its stack that are read from their inputs"""
 
 
 class FoundFault(BaseModel):

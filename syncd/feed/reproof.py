@@ -19,6 +19,7 @@ from syncd.errors import FeedError, MismatchError, SegmentError, SegmentFault, S
 from syncd.feed.folder import FeedFolder
 from syncd.feed.proof_record import FoundFault, HeldVersion, RecordStore
 from syncd.feed.snapshot import open_stacks
+from syncd.feed.unfolded import stack_here
 from syncd.files import open_regular, storage
 from syncd.format.arrow import check_length
 from syncd.format.delta import drop_empty, whole_state
@@ -95,17 +96,18 @@ class ProofPass:
             manifest = self.folder.manifest(version.name, version.manifest)
         except (FeedError, StoreError) as error:
             return [FoundFault.of(version, "manifest", error)]
-        found = list(self._prove_segments(version, manifest))
+        stack = stack_here(self.folder, manifest, version.unfolded)
+        found = list(self._prove_segments(version, stack))
         if not found:
             try:
-                prove_end_state(self.folder, manifest, self.breathe)
+                prove_end_state(self.folder, manifest, stack, self.breathe)
             except SyncdError as error:
                 found.append(FoundFault.of(version, "end state", error))
         return found
 
-    def _prove_segments(self, version: HeldVersion, manifest: Manifest) -> Iterator[FoundFault]:
+    def _prove_segments(self, version: HeldVersion, stack: Sequence[SegmentRef]) -> Iterator[FoundFault]:
         proved = set(self.records.read().proved)
-        for ref in {ref.sha256: ref for ref in manifest.stack if ref.sha256 not in proved}.values():
+        for ref in {ref.sha256: ref for ref in stack if ref.sha256 not in proved}.values():
             try:
                 prove_segment(self.folder.segment_path(version.name, ref), ref, self.breathe)
             except SyncdError as error:
@@ -130,9 +132,9 @@ def prove_segment(path: Path, ref: SegmentRef, breathe: Breathe) -> None:
         raise
 
 
-def prove_end_state(folder: FeedFolder, manifest: Manifest, breathe: Breathe) -> None:
+def prove_end_state(folder: FeedFolder, manifest: Manifest, stack: Sequence[SegmentRef], breathe: Breathe) -> None:
     """Recompute the end state of a list whose segments are proved. Raises `MismatchError`, and as `open_stacks`."""
-    stacks = open_stacks(folder, manifest.list, manifest.stack)
+    stacks = open_stacks(folder, manifest.list, stack)
     segments = [segment for stack in stacks.values() for segment in stack.segments]
 
     def read(rows: int) -> None:

@@ -7,7 +7,7 @@ validity bitmaps, and the metadata is fixed. Anybody who holds the inputs of a f
 import contextlib
 import mmap
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, Final, Literal, Self
 
@@ -21,7 +21,7 @@ from syncd.format.caps import DEFAULT_CAPS
 from syncd.format.checksum import entry_bytes
 from syncd.format.manifest import SegmentRef
 from syncd.format.rows import Rows
-from syncd.format.segment import Segment
+from syncd.format.segment import RowProgress, Segment, ignore_progress
 from syncd.format.stack import Stack
 from syncd.model import Algorithm
 
@@ -160,16 +160,23 @@ def write_segment(
         return writer.close()
 
 
-def fold(inputs: Sequence[Segment], kind: str, path: Path) -> SegmentRef | None:
+def fold(inputs: Sequence[Segment], kind: str, path: Path, written: RowProgress = ignore_progress) -> SegmentRef | None:
     """Write the fold of ``inputs`` (oldest first) to ``path``; return None, and write no file, if no row is left.
 
     A fold is one segment that means the same as several of a stack. It is deterministic: a reader with the inputs
     makes the same bytes and need not download the output (`Fold` in a manifest). A base holds the entries in force,
-    so its inputs are a stack from its bottom; a delta keeps the removals.
+    so its inputs are a stack from its bottom; a delta keeps the removals. ``written`` is called with the number of rows
+    of each part.
     """
     stack = Stack(inputs[0].algorithm, inputs)
-    if kind == "base":
-        return write_segment(path, stack.algorithm, "base", stack.effective())
-    rows = stack.overlay
-    slices = (rows.slice(start, start + _FOLD_ROWS) for start in range(0, len(rows), _FOLD_ROWS))
-    return write_segment(path, stack.algorithm, "delta", slices)
+
+    def parts() -> Iterator[Rows]:
+        for rows in stack.effective() if kind == "base" else _slices(stack.overlay):
+            yield rows
+            written(len(rows))
+
+    return write_segment(path, stack.algorithm, "base" if kind == "base" else "delta", parts())
+
+
+def _slices(rows: Rows) -> Iterator[Rows]:
+    return (rows.slice(start, start + _FOLD_ROWS) for start in range(0, len(rows), _FOLD_ROWS))

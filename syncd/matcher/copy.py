@@ -17,9 +17,10 @@ from syncd.errors import RefusedError, StoreError, UsageError
 from syncd.feed import layout
 from syncd.feed.folder import TRUST, FeedFolder
 from syncd.feed.proof import SignedManifest
+from syncd.feed.unfolded import Unfolded
 from syncd.files import install_bytes, storage
 from syncd.format.canonical import canonical, read_canonical
-from syncd.format.manifest import Count, RetirementNotice, Sha256, Time, Version, now_in_seconds
+from syncd.format.manifest import Count, RetirementNotice, SegmentRef, Sha256, Time, Version, now_in_seconds
 from syncd.model import LIST_NAME, ListName
 from syncd.trust.values import TrustedFeed
 
@@ -46,6 +47,8 @@ class HeldList(BaseModel):
     """when the upstream was last verified, according to that metadata"""
     retired: RetirementNotice | None = None
     """as in the manifest"""
+    unfolded: Mapping[Sha256, tuple[SegmentRef, ...]] = {}
+    """segments of the stack that are still to be folded here, and the inputs that are read in their place"""
 
 
 class CurrentFile(BaseModel):
@@ -66,7 +69,7 @@ class CurrentFile(BaseModel):
     """SHA-256 of the canonical rest. It guards against accidents only: anyone who can write the file can write this"""
 
 
-def held_list(signed: SignedManifest, trusted: TrustedFeed) -> HeldList:
+def held_list(signed: SignedManifest, trusted: TrustedFeed, unfolded: Unfolded) -> HeldList:
     """Return the record of a list once ``signed`` is installed, vouched for by ``trusted``."""
     manifest, fresh = signed.manifest, trusted.freshness.get(signed.manifest.list)
     return HeldList(
@@ -75,6 +78,7 @@ def held_list(signed: SignedManifest, trusted: TrustedFeed) -> HeldList:
         metadata=dict(trusted.versions),
         verified_at=fresh.verified_at if fresh else None,
         retired=manifest.retired,
+        unfolded=unfolded,
     )
 
 
@@ -113,6 +117,9 @@ def read_current(folder: FeedFolder) -> CurrentFile | None:
 def write_current(folder: FeedFolder, current: CurrentFile) -> None:
     """Make a generation current, durably and atomically."""
     document = current.model_dump(mode="json", exclude={"checksum"})
+    for held in document["lists"].values():
+        if not held["unfolded"]:  # readers in other languages need not know it
+            del held["unfolded"]
     sealed = {**document, "checksum": hashlib.sha256(canonical(document)).hexdigest()}
     install_bytes(folder.path(CURRENT), canonical(sealed))
 

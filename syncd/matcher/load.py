@@ -22,8 +22,9 @@ from syncd.feed import layout
 from syncd.feed.folder import FeedFolder
 from syncd.feed.proof import prove_manifest
 from syncd.feed.snapshot import Snapshot
+from syncd.feed.unfolded import stack_here
 from syncd.files import storage
-from syncd.format.manifest import Manifest, ManifestRef
+from syncd.format.manifest import Manifest, ManifestRef, SegmentRef
 from syncd.format.relation import Relation, relate
 from syncd.format.segment import Lookup, Segment
 from syncd.format.stack import Stack
@@ -177,15 +178,16 @@ class _Loader:
             return known
         signed = prove_manifest(self.feed(held.metadata), name, self._copy.manifest_bytes(name, held.manifest))
         _check_not_older(signed.manifest, signed.sha256, known)
-        self._check_present(name, signed.manifest)
+        stack = stack_here(self._copy, signed.manifest, held.unfolded)
+        self._check_present(name, stack)
         # Nothing but their modes guards segments between the pull and the map.
-        segments = {self._copy.segment_path(name, ref) for ref in signed.manifest.stack}
+        segments = {self._copy.segment_path(name, ref) for ref in stack}
         folders = {path.parent for path in segments}
         _check_private(*{self._copy.path("v1"), *segments, *folders, *(folder.parent for folder in folders)})
-        return Snapshot(signed.manifest, signed.sha256, self._stacks(name, signed.manifest, known))
+        return Snapshot(signed.manifest, signed.sha256, self._stacks(name, stack, known))
 
-    def _check_present(self, name: ListName, manifest: Manifest) -> None:
-        for ref in manifest.stack:
+    def _check_present(self, name: ListName, stack: Iterable[SegmentRef]) -> None:
+        for ref in stack:
             path = self._copy.segment_path(name, ref)
             with storage(path, "read the state of"):
                 present = path.exists()
@@ -195,10 +197,10 @@ class _Loader:
                     hint="pull again: only the missing files are fetched",
                 )
 
-    def _stacks(self, name: ListName, manifest: Manifest, known: Snapshot | None) -> dict[Algorithm, Stack]:
+    def _stacks(self, name: ListName, stack: Iterable[SegmentRef], known: Snapshot | None) -> dict[Algorithm, Stack]:
         mapped = {segment.ref: segment for segment in _segments(known) if not _was_replaced(segment)}
         segments: dict[Algorithm, list[Segment]] = {}
-        for ref in manifest.stack:
+        for ref in stack:
             segments.setdefault(ref.algorithm, []).append(
                 mapped.get(ref) or Segment.open(self._copy.segment_path(name, ref), ref)
             )

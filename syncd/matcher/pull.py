@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -25,6 +26,7 @@ from syncd.feed.follow import Follower
 from syncd.feed.proof import SignedManifest, check_fresh, prove_manifest, target_of
 from syncd.feed.proof_record import FoundFault, ProofRecord
 from syncd.feed.reproof import Breathe, prove_end_state
+from syncd.feed.unfolded import Unfolded
 from syncd.fetch import Deadline, Endpoint, open_peer
 from syncd.files import install_bytes
 from syncd.format.caps import DEFAULT_CAPS, Caps
@@ -51,6 +53,13 @@ from syncd.trust.values import Floors, TrustedFeed
 
 Progress = Callable[[int, int], None]
 """Called with the bytes fetched so far, and the total."""
+FoldLater = Callable[[SegmentRef], bool]
+"""Asked about the output of a large fold; returns True if it may be made after the pull."""
+
+
+def fold_at_once(_: SegmentRef) -> bool:
+    """Return False: a `FoldLater` for pulls that nothing folds after."""
+    return False
 
 
 @dataclass(frozen=True)
@@ -106,11 +115,16 @@ def pull(
     progress: Progress | None = None,
     accept_clock: datetime | None = None,
     check: Breathe | None = None,
+    fold_later: FoldLater = fold_at_once,
 ) -> PullResult:
     """Bring the copy in ``folder`` up to date with the feed at ``endpoint``, trusted by ``root``.
 
     ``check``: prove every segment and end state of the copy first, and the end state of a new version before it is made
     current; called after each piece. Damaged segments are fetched again, also those that an earlier proof recorded.
+
+    ``fold_later``: asked about each large segment that this copy can fold itself. If it returns True, the new version
+    becomes current before that, and is read from the inputs of the fold; `BackgroundFold` folds them. It is not asked
+    if ``check`` is given. Readers in other languages do not know such a copy.
 
     ``lists``: the lists to hold; if empty, all lists of the feed. A list with a fault stays at its version while the
     others are updated (`PullResult.errors`). If ``current.json`` was lost, a fault in a list of the copy is raised,
@@ -136,6 +150,7 @@ def pull(
                 progress=progress,
                 accept_clock=accept_clock,
                 check=check,
+                fold_later=fold_later if check is None else fold_at_once,
             )
             return job.run(endpoint, Deadline(deadline))
 
@@ -149,10 +164,12 @@ def pull_if_free(
     lists: Sequence[ListName],
     deadline: Deadline,
     already_pulled: Callable[[], bool],
+    fold_later: FoldLater = fold_at_once,
 ) -> PullResult | None:
     """Pull, as one of several processes that share a copy; return None if another process is pulling or has pulled.
 
     ``already_pulled``: called with the lock held; returns True if another process pulled in the meantime.
+    ``fold_later``: as for `pull`.
     """
     copy = FeedFolder(folder)
     with _stating_what_is_served(copy), contextlib.ExitStack() as held:
@@ -163,7 +180,7 @@ def pull_if_free(
             return None
         if already_pulled():
             return None
-        return _PullJob(copy, root, tuple(lists), now).run(endpoint, deadline)
+        return _PullJob(copy, root, tuple(lists), now, fold_later=fold_later).run(endpoint, deadline)
 
 
 @dataclass(frozen=True)
@@ -178,6 +195,7 @@ class _PullJob:
     progress: Progress | None = None
     accept_clock: datetime | None = None
     check: Breathe | None = None
+    fold_later: FoldLater = fold_at_once
 
     def run(self, endpoint: Endpoint, deadline: Deadline) -> PullResult:
         known = distrust_damaged(self.copy)
@@ -197,6 +215,7 @@ class _PullJob:
                 progress=self.progress,
                 known=known,
                 check=self.check,
+                fold_later=self.fold_later,
             )
             pulled = steps.run(self.lists, self.now)
             return replace(pulled, clock_was=before) if self.accept_clock else pulled
@@ -237,6 +256,7 @@ class _Pull:
     known: Sequence[FoundFault] = ()
     """faults that a proof had recorded when the pull began"""
     check: Breathe | None = None
+    fold_later: FoldLater = fold_at_once
     gained: int = 0
 
     def run(self, wanted: tuple[ListName, ...], now: datetime) -> PullResult:
@@ -285,14 +305,14 @@ class _Pull:
             check_fresh(trusted, name, now)
             signed = self._signed(trusted, name)
             forked = _check_follows(before, signed)
-            self._install(name, signed, before)
+            unfolded = self._install(name, signed, before)
             if self.check is not None and (before is None or before.manifest != signed.sha256):
-                prove_end_state(self.copy, signed.manifest, self.check)
+                prove_end_state(self.copy, signed.manifest, signed.manifest.stack, self.check)
         except Exception as fault:  # noqa: BLE001 - a fault in one list must not stop the others
             error = as_known(fault)
             error.serving = f"{name} version {version}" if version else f"nothing of {name} yet"
             return ListPull(name, version, version, error=error)
-        held[name] = held_list(signed, trusted)
+        held[name] = held_list(signed, trusted, unfolded)
         retired = signed.manifest.retired.since if signed.manifest.retired else None
         return ListPull(name, version, signed.manifest.version, forked, retired=retired)
 
@@ -310,10 +330,13 @@ class _Pull:
         for held in current.lists.values():
             metadata |= {f"{version}.{role}.json" for role, version in held.metadata.items()}
         newest = {name: held.manifest for name, held in current.lists.items()}
-        garbage.collect(self.copy, garbage.named_by_feed(self.copy, newest, metadata, kept=0), now)
+        named = garbage.named_by_feed(self.copy, newest, metadata, kept=0)
+        for name, held in current.lists.items():
+            named |= {layout.segment_path(name, used.sha256) for used in chain(*held.unfolded.values())}
+        garbage.collect(self.copy, named, now)
         garbage.remove_old_parts(self.copy.downloads, now)
 
-    def _install(self, name: ListName, signed: SignedManifest, before: HeldList | None) -> None:
+    def _install(self, name: ListName, signed: SignedManifest, before: HeldList | None) -> Unfolded:
         held = self._held_segments(name, before)
         total = sum(ref.length for ref in self.copy.missing(name, signed.manifest.stack))
 
@@ -322,14 +345,18 @@ class _Pull:
             if self.progress:
                 self.progress(self.gained, max(total, self.gained))
 
-        self.follower.obtain(name, signed.manifest, held, report)
+        unfolded = self.follower.obtain(name, signed.manifest, held, report, fold_later=self.fold_later)
         self._keep(layout.manifest_path(name, signed.sha256), signed.content)
+        return unfolded
 
     def _held_segments(self, name: ListName, before: HeldList | None) -> tuple[SegmentRef, ...]:
-        try:
-            return tuple(self.copy.manifest(name, before.manifest).named_segments()) if before else ()
-        except (FeedError, StoreError):  # damaged or gone: it would only save downloads, and will be replaced
+        if before is None:
             return ()
+        inputs = tuple(chain(*before.unfolded.values()))
+        try:
+            return (*inputs, *self.copy.manifest(name, before.manifest).named_segments())
+        except (FeedError, StoreError):  # damaged or gone: it would only save downloads, and will be replaced
+            return inputs
 
     def _keep(self, path: str, content: bytes) -> None:
         """Install a proved file, replacing a file of this name that was damaged on disk."""

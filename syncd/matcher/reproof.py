@@ -38,7 +38,8 @@ def record_of(copy: FeedFolder) -> RecordFile:
 def held_versions(copy: FeedFolder) -> list[HeldVersion]:
     """Return the versions in force in a copy. Raises `StoreError`."""
     current = read_current(copy)
-    return [HeldVersion(name, held.manifest) for name, held in sorted(current.lists.items())] if current else []
+    held = sorted(current.lists.items()) if current else []
+    return [HeldVersion(name, version.manifest, version.unfolded) for name, version in held]
 
 
 def prove_now(copy: FeedFolder, breathe: Breathe, clock: Callable[[], datetime]) -> None:

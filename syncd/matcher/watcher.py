@@ -16,6 +16,7 @@ from syncd.fetch.backoff import vary
 from syncd.fetch.endpoint import Deadline, Endpoint
 from syncd.matcher.check_in import CheckIn, process_instance
 from syncd.matcher.feed import Feed
+from syncd.matcher.folding import BackgroundFold
 from syncd.matcher.news import REFUSALS, NewsStream
 from syncd.matcher.pace import Pacer
 from syncd.matcher.pull import PullResult, pull_if_free
@@ -158,16 +159,20 @@ class FeedWatcher:
         api = source.endpoint.api
         self._news = NewsStream(api, self._wake_signal.set) if api else None
         self._check_in = CheckIn(api, process_instance(source.feed.instance_name())) if api else None
-        self._step = _FeedStep(reload, source, self._news, self._check_in)
+        found: queue.SimpleQueue[SyncdError] = queue.SimpleQueue()
+        report = partial(_found, found, self._wake_signal)
+        self._folds = BackgroundFold(source.folder, report)
+        self._step = _FeedStep(reload, source, self._news, self._check_in, self._folds, found)
         # Not a method of this object: the reference cycle would keep the matcher, and its map, after `close`.
         interrupt = partial(_interrupt, self._step, self._wake_signal)
         self._poller = Poller(self._step, 0.0, self._wake_signal.wait, interrupt=interrupt).start()
-        self.proof = BackgroundProof(source.folder, source.clock, partial(_found, self._step, self._wake_signal))
+        self.proof = BackgroundProof(source.folder, source.clock, report)
 
     def close(self) -> None:
         """See `Watcher.close`."""
         self.proof.close()
         self._poller.stop()
+        self._folds.close()
         for follower in (self._news, self._check_in):
             if follower:
                 follower.close()
@@ -191,9 +196,9 @@ def _interrupt(step: "_FeedStep", wake_signal: WakeSignal) -> None:
     wake_signal.set()
 
 
-def _found(step: "_FeedStep", wake_signal: WakeSignal, errors: Sequence[SyncdError]) -> None:
+def _found(found: "queue.SimpleQueue[SyncdError]", wake_signal: WakeSignal, errors: Sequence[SyncdError]) -> None:
     for error in errors:
-        step.found.put(error)
+        found.put(error)
     wake_signal.set()
 
 
@@ -205,12 +210,13 @@ class _FeedStep:
     source: WatchedFeed
     news: NewsStream | None
     check_in: CheckIn | None
+    folds: BackgroundFold
+    found: "queue.SimpleQueue[SyncdError]"
+    """faults in the copy, which a pull repairs"""
     deadline: Deadline = field(default_factory=lambda: Deadline(0.0))
     stopped: threading.Event = field(default_factory=threading.Event)
     busy_pause: float = 0.0
     """seconds until the next check while another process is pulling"""
-    found: "queue.SimpleQueue[SyncdError]" = field(default_factory=queue.SimpleQueue)
-    """faults in the copy, which a pull repairs"""
 
     def __post_init__(self) -> None:
         feed = self.source.feed
@@ -251,6 +257,7 @@ class _FeedStep:
         if pulled is None and not errors:
             return min(max(_BUSY_PAUSE, self.busy_pause * _BUSY_FACTOR), _LONGEST_BUSY_PAUSE)
         self._reload()
+        self.folds.wake()
         self.pacer.pulled(self.reload.matcher.versions, errors, time.monotonic())
         for error in errors:
             self.reload.report(error)
@@ -270,6 +277,7 @@ class _FeedStep:
                 lists=feed.list_names(),
                 deadline=self.deadline,
                 already_pulled=self._already_pulled,
+                fold_later=self.folds.may_wait,
             )
         except Exception as fault:  # noqa: BLE001 - reported, and tried again at the usual interval
             return None, [as_known(fault)]

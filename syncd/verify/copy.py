@@ -48,7 +48,7 @@ class _CopyProof:
         for name, held in sorted(current.lists.items()):
             trusted = self._trusted(held.metadata, root)
             if trusted is not None:
-                proved = prover.list(trusted, name, held.manifest)
+                proved = prover.list(trusted, name, held.manifest, unfolded=held.unfolded)
                 with prover.attempt(CURRENT):
                     if proved is not None and proved.version != held.version:
                         raise MismatchError(

@@ -10,6 +10,7 @@ from syncd.feed import layout
 from syncd.feed.folder import FeedFolder
 from syncd.feed.garbage import KEPT_VERSIONS, named_by_manifest
 from syncd.feed.proof import SignedManifest, prove_manifest
+from syncd.feed.unfolded import NOTHING_UNFOLDED, Unfolded, stack_here
 from syncd.files import TEMPORARY_PREFIX, sha256_file, storage
 from syncd.format.manifest import FileRef, Manifest
 from syncd.model import ListName
@@ -69,8 +70,19 @@ class Prover(FolderProver):
         for role in trusted.stale(now):
             self.tally.notes.append(f"the {role} metadata expired on {trusted.expires[role]:%Y-%m-%d %H:%M} UTC")
 
-    def list(self, trusted: TrustedFeed, name: ListName, sha256: str, *, evidence: bool = False) -> Manifest | None:
-        """Prove one list: manifest, segments, end state, recent deltas. Return None if the manifest is at fault."""
+    def list(
+        self,
+        trusted: TrustedFeed,
+        name: ListName,
+        sha256: str,
+        *,
+        evidence: bool = False,
+        unfolded: Unfolded = NOTHING_UNFOLDED,
+    ) -> Manifest | None:
+        """Prove one list: manifest, segments, end state, recent deltas. Return None if the manifest is at fault.
+
+        ``unfolded``: segments that the copy still reads from their inputs.
+        """
         file = layout.manifest_path(name, sha256)
         signed: SignedManifest | None = None
         with self.attempt(file):
@@ -79,8 +91,9 @@ class Prover(FolderProver):
         if signed is None:
             return None
         before = len(self.tally.faults)
-        manifest = signed.manifest
-        self.segments(name, manifest.named_segments(), needed=manifest.stack)
+        stack = stack_here(self.folder, signed.manifest, unfolded)
+        manifest = signed.manifest.model_copy(update={"stack": stack})
+        self.segments(name, manifest.named_segments(), needed=stack)
         if evidence and manifest.origin and manifest.origin.evidence:
             self._evidence(name, manifest.origin.evidence)
         replayed = 0
