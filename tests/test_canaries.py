@@ -371,9 +371,9 @@ def test_a_changed_file_that_takes_many_rows_off_waits_for_a_second_operator(ope
 def test_every_sync_says_that_a_changed_file_waits(operator: Operator, *, release: bool) -> None:
     """As for any hold: also if the partner has nothing new, if other rows are published, and beside another hold."""
     operator.known_good(*range(20))
-    for change in ({}, {}, {"add": [row(40)]}):
-        if change:
-            operator.world.publish(**change)
+    for added in ([], [], [row(40)]):
+        if added:
+            operator.world.publish(add=added)
         outcome = operator.sync_all()
         (listed,) = outcome.lists
         assert (outcome.outcome, outcome.exit_code, outcome.error) == (Outcome.HELD, 3, None)

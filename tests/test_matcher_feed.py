@@ -16,8 +16,10 @@ import pytest
 
 from event_peer import EventPeer, refusal, serve
 from syncd.errors import HttpStatusError, SyncdError, UsageError
+from syncd.feed.reproof import InterruptedPass
 from syncd.locks import lock
 from syncd.matcher import Feed, ListStatus, Matcher, watcher
+from syncd.publish import author
 from world import IMAGES, Clock, World, row, rows
 
 
@@ -103,6 +105,35 @@ def test_an_event_is_loaded_at_once_and_checked_in(world: World, peer: EventPeer
         seen.until(2)
         assert seen.matcher.lookup("sha256", row(4)[1]) == []
         assert peer.check_ins.get(timeout=20)["lists"] == {"images": 2}
+        assert seen.errors.empty()
+
+
+def test_a_correction_is_loaded_while_the_copy_is_folded(
+    world: World, peer: EventPeer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fold goes on in a thread of its own, and ends with the matcher."""
+    began = threading.Event()
+
+    def rest(stop: threading.Event) -> object:
+        def wait(_size: int) -> None:
+            began.set()
+            if stop.wait(60):
+                raise InterruptedPass
+
+        return wait
+
+    monkeypatch.setattr("syncd.feed.follow._LARGE", 0)
+    monkeypatch.setattr("syncd.matcher.folding.LowPriority", rest)
+    with following(world, peer) as seen:
+        publish(world, peer, 4)
+        seen.until(2)
+        author.compact(world.partner, IMAGES, world.partner_signers(), world.clock(), everything=True)
+        peer.tell(IMAGES, 3)
+        seen.until(3)
+        assert began.wait(20)
+        publish(world, peer, 5)
+        seen.until(4)
+        assert [bool(seen.matcher.lookup("sha256", row(number)[1])) for number in (3, 4, 5)] == [True, False, False]
         assert seen.errors.empty()
 
 
