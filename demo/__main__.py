@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, TypeVar
 
-from demo.data import Known, real_hashes, still_there
+from demo.data import Known, entries_of, real_hashes, still_there
 from demo.partner import LIST, Partner, now
 from syncd.catalog.folder import StateFolder
 from syncd.cli import output
@@ -172,7 +172,7 @@ class _Demo:
         ]
         with running_server(self.partner.folder) as partner, running_server(self.state.feed.root) as feed:
             begun = time.monotonic()
-            self.partner.publish(add=added, remove=[withdrawn])
+            self.partner.publish(add=added, remove=entries_of(withdrawn.path, self.known))
             published = time.monotonic()
             outcome = self._sync(partner)
             synced = time.monotonic()

@@ -104,6 +104,13 @@ def still_there(known: Iterable[Known], count: int) -> list[Known]:
     return chosen
 
 
+def entries_of(path: Path, known: Iterable[Known]) -> list[Known]:
+    """Return every entry with a hash of this file: a file may be listed by SHA-256 and by MD5."""
+    content = path.read_bytes()
+    hashes = {(name, hashlib.new(name, content, usedforsecurity=False).hexdigest()) for name in ("md5", "sha256")}
+    return [entry for entry in known if (entry.algorithm, entry.digest) in hashes]
+
+
 def _has_hash(known: Known) -> bool:
     try:
         return hashlib.new(known.algorithm, known.path.read_bytes(), usedforsecurity=False).hexdigest() == known.digest

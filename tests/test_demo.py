@@ -39,6 +39,24 @@ def test_the_demo_tells_the_whole_road(shown: tuple[Path, str]) -> None:
     assert all(len(line) <= 100 for line in told.splitlines() if "/" not in line)
 
 
+LITTLE_SOFTWARE = """
+import sys
+from pathlib import Path
+from demo import __main__ as demo, data
+data.DPKG = Path("none")
+data._python_records = tuple
+data._FOLDERS = ["syncd", "tests"]
+sys.exit(demo.main())
+"""
+
+
+def test_the_demo_works_on_a_machine_with_little_software(tmp_path: Path) -> None:
+    """It then reads files itself, and lists each by both hashes: the withdrawn file is withdrawn by both."""
+    command = [sys.executable, "-c", LITTLE_SOFTWARE, "--dir", str(tmp_path / "demo")]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=100, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 NO_DAEMON = "note: no daemon is running: this process synced, and nothing syncs by itself\n"
 
 
