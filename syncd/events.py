@@ -404,6 +404,16 @@ class StateNotProved(Event):
 
 
 @dataclass(frozen=True)
+class HistoryDamaged(Event):
+    """A file of the private history is damaged. What it had is lost, unless a backup has it; lists are not affected."""
+
+    level = Level.WARNING
+    list: str
+    message: str
+    to_do: str
+
+
+@dataclass(frozen=True)
 class ListRetired(Event):
     """An operator retired a list: it is no longer published."""
 

@@ -9,7 +9,10 @@ import pytest
 
 from command_line import Ran, operate, settings, syncd
 from runbook import Cure, rows_of, what_to_do
-from world import World, row, rows
+from syncd.history.files import HistoryFolder
+from syncd.history.keep import keep
+from syncd.service.file_proof import FileProof
+from world import HEAD, World, row, rows
 
 
 @pytest.fixture
@@ -71,6 +74,53 @@ def test_current_json_of_a_copy_is_damaged(running: World) -> None:
     assert (refused.code in {1, 4}, "remove" in refused.err) == (True, True), refused
     current.unlink()
     assert pull(running).code == 0
+    assert running.hits(1)
+
+
+@pytest.fixture
+def history(running: World) -> Path:
+    """The history file of a month that is over, damaged and found by the daily proof; `FILE`: a backup from before."""
+    file_proof(running)
+    running.clock.forward(days=31)
+    with running.publisher() as publisher:
+        keep(publisher.folder, publisher.catalog, running.clock())
+    assert syncd("backup", running.base / "FILE").code == 0
+    (month,) = HistoryFolder(running.state.history).all_months(HEAD)
+    spoil(month.path)
+    file_proof(running)
+    assert f"the history file {month.path} is damaged, and with it the sha256 changes" in syncd("status").err
+    return month.path
+
+
+def file_proof(world: World) -> None:
+    """The daemon looks whether a proof of the files is due, and makes it."""
+    with world.publisher() as publisher:
+        FileProof(publisher.folder, publisher.catalog, world.clock, lambda _: None, lambda _: None)._look()
+
+
+def cure_history(world: World, path: Path) -> Cure:
+    places = {"LIST/NAME": f"{path.parent.name}/{path.name}", "/var/lib/syncd": world.state.root}
+    return Cure(what_to_do("SyncdHistoryDamaged"), {**places, "FILE": world.base / "FILE", "DIR": world.base / "DIR"})
+
+
+def test_a_file_of_the_history_is_restored_from_a_backup(running: World, history: Path) -> None:
+    """Unpacked beside the state, and moved into its place."""
+    cure = cure_history(running, history)
+    (running.base / "DIR").mkdir()
+    assert cure.run("tar -x -p -f FILE -C DIR").code == 0
+    assert cure.run("mv DIR/history/LIST/NAME /var/lib/syncd/history/LIST/NAME").code == 0
+    assert "history" not in syncd("status").err
+    assert not [one for one in syncd("verify", "--json").json["faults"] if "history" in one["file"]]
+
+
+def test_a_file_of_the_history_that_no_backup_has_is_removed(running: World, history: Path) -> None:
+    """Then `explain` and `verify` say what is missing, and nothing else complains."""
+    cure = cure_history(running, history)
+    assert cure.run("rm /var/lib/syncd/history/LIST/NAME").code == 0
+    assert "history" not in syncd("status").err
+    verified = syncd("verify")
+    assert (verified.code, "2 sha256 rows of 2026-01 were lost from the history" in verified.err) == (4, True)
+    assert "2 sha256 rows of 2026-01 were lost" in syncd("explain", f"sha256:{row(5)[1]}").err
     assert running.hits(1)
 
 

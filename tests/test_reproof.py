@@ -10,22 +10,14 @@ from pathlib import Path
 import pytest
 
 from command_line import syncd, use_clock
-from standing import prove_feed
 from straight import pulled, world
-from syncd import events
 from syncd.errors import SegmentError, SyncdError
-from syncd.event import Event
 from syncd.feed.folder import FeedFolder
 from syncd.feed.proof_record import ProofRecord, RecordInMemory
 from syncd.feed.reproof import InterruptedPass, LowPriority, ProofPass
 from syncd.matcher import Feed, Matcher
 from syncd.matcher.reproof import distrust_damaged, held_versions, record_of
-from syncd.report import overview
-from syncd.report.proof import read_proof
-from syncd.report.status import status_document
-from syncd.report.status_types import StatusDocument
-from syncd.service.file_proof import FileProof
-from world import HEAD, IMAGES, START, World, row
+from world import IMAGES, START, World, row
 
 __all__ = ["pulled", "world"]  # fixtures
 
@@ -43,15 +35,6 @@ def damage(path: Path, number: int) -> None:
     with path.open("r+b") as stream:
         stream.seek(at + 1)
         stream.write(bytes([content[at + 1] ^ 1]))
-
-
-def damage_everywhere(world: World, number: int) -> Path:
-    """Damage the file of head and origin; it is one file with two names, unless a file system has no hard links."""
-    (published,), (origin,) = segments(world.state.feed.root), segments(world.state.source("iwf").root)
-    origin.unlink()
-    origin.hardlink_to(published)
-    damage(published, number)
-    return published
 
 
 def hits(matcher: Matcher, number: int) -> list[str]:
@@ -274,117 +257,3 @@ def test_check_and_watch_exclude_each_other(at_its_clock: World) -> None:
     world = at_its_clock
     ran = syncd("pull", world.url, "--root", world.root, "--dir", world.mirror, "--check", "--watch")
     assert (ran.code, ran.err.splitlines()[0]) == (2, "error: --check and --watch exclude each other")
-
-
-# --- the daemon
-
-
-class Prover:
-    """The proof of the published files, run by hand, and what it told."""
-
-    def __init__(self, world: World) -> None:
-        self.events: list[Event] = []
-        self.fetch: list[str | None] = []
-        self._world = world
-
-    def look(self) -> None:
-        with self._world.publisher() as publisher:
-            proof = FileProof(
-                publisher.folder, publisher.catalog, self._world.clock, self.events.append, self.fetch.append
-            )
-            proof._look()
-
-    def proved_at(self) -> object:
-        with self._world.publisher() as publisher:
-            return read_proof(publisher.folder, publisher.catalog.heads()).proved_at
-
-
-@pytest.fixture
-def prover(standing: World) -> Prover:
-    """The files are watched from now on."""
-    found = Prover(standing)
-    found.look()
-    return found
-
-
-def test_the_daemon_proves_what_it_publishes_once_a_day(standing: World, prover: Prover) -> None:
-    """Not before a day has passed since it first looked."""
-    prover.look()
-    assert prover.proved_at() is None
-    standing.clock.forward(hours=25)
-    prover.look()
-    assert (prover.proved_at(), prover.events, prover.fetch) == (standing.clock(), [], [])
-
-
-def test_a_segment_damaged_everywhere_is_moved_aside_and_fetched_from_the_partner(
-    standing: World, prover: Prover
-) -> None:
-    """Head and origin share one file: its only sound copy is the partner's, and the next sync brings it."""
-    path = damage_everywhere(standing, 4)
-    standing.clock.forward(hours=25)
-    prover.look()
-    (told,) = prover.events
-    assert isinstance(told, events.StateNotProved)
-    assert (told.list, told.message) == (
-        HEAD,
-        f"{HEAD}: segment {path.name}: its content no longer matches the SHA-256 in its name",
-    )
-    assert prover.fetch == ["iwf"]
-    assert not path.exists()
-    assert standing.sync().exit_code == 0
-    prove_feed(standing)
-    with standing.publisher() as publisher:
-        assert read_proof(publisher.folder, publisher.catalog.heads()).faults == ()
-
-
-def test_a_segment_damaged_in_one_place_is_replaced_by_the_other(standing: World, prover: Prover) -> None:
-    """On a file system without hard links both are copies; nothing has to be fetched."""
-    (path,) = segments(standing.state.feed.root)
-    content = path.read_bytes()
-    damage(path, 4)
-    standing.clock.forward(hours=25)
-    prover.look()
-    assert prover.fetch == [None]
-    assert path.read_bytes() == content
-    prove_feed(standing)
-
-
-def test_a_damaged_origin_is_found_although_it_is_not_published(standing: World, prover: Prover) -> None:
-    """The next delta would be applied to it."""
-    (path,) = segments(standing.state.source("iwf").root)
-    content = path.read_bytes()
-    damage(path, 4)
-    standing.clock.forward(hours=25)
-    prover.look()
-    assert (path.read_bytes(), prover.fetch) == (content, [None])
-
-
-def test_what_was_moved_aside_goes_once_everything_is_sound(standing: World, prover: Prover) -> None:
-    """It is evidence until then, in a folder that is not served."""
-    damage_everywhere(standing, 4)
-    standing.clock.forward(hours=25)
-    prover.look()
-    (moved,) = (standing.state.feed.work / "damaged").iterdir()
-    standing.sync()
-    standing.clock.forward(hours=25)
-    prover.look()
-    assert not moved.exists()
-
-
-def test_the_status_of_the_operator_says_when_the_files_were_proved(standing: World, prover: Prover) -> None:
-    """And names damage until it is mended."""
-    assert _status(standing).files.proved_at is None
-    damage_everywhere(standing, 4)
-    standing.clock.forward(hours=25)
-    prover.look()
-    found = _status(standing).files
-    (fault,) = found.faults
-    assert (found.proved_at, fault.list) == (standing.clock(), HEAD)
-    assert fault.to_do.startswith("it was damaged on this disk")
-    assert standing.sync().exit_code == 0
-    assert _status(standing).files.faults == ()
-
-
-def _status(world: World) -> StatusDocument:
-    with world.publisher() as publisher:
-        return status_document(overview.read(world.state, publisher.catalog, {"iwf": 600.0}, world.clock()))

@@ -58,6 +58,9 @@ ALERTS: Final[dict[str, str]] = {
     "SyncdStateUnreadable": "cures_restore::a_backup_is_restored_into_an_empty_folder",
     "SyncdListNotProved": "cures_damage::a_segment_is_damaged_everywhere "
     "cures_damage::the_manifest_in_force_is_damaged",
+    "SyncdProofLate": "file_proof::a_pass_that_the_disk_stops_is_late_in_every_view",
+    "SyncdHistoryDamaged": "cures_damage::a_file_of_the_history_is_restored_from_a_backup "
+    "cures_damage::a_file_of_the_history_that_no_backup_has_is_removed",
     "SyncdTimestampNotSigned": "cures_daemon::what_was_not_signed_is_signed_once_the_key_is_back",
     "SyncdStateAhead": "clock_accept::syncs_go_on_and_ages_count_again",
     "SyncdInternalErrors": "daemon::a_disk_that_is_full_is_told_until_it_is_not",

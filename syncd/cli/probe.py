@@ -7,12 +7,12 @@ data): ``SYNCD OK - text | 'label'=value;warn;crit``.
 import enum
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Final
 
 from syncd.cli.operator import NOT_ANSWERING, NOT_RUNNING, Document
 from syncd.errors import SyncdError
-from syncd.units import ago, count, span
+from syncd.units import count, span
 
 
 class ProbeLevel(enum.IntEnum):
@@ -50,8 +50,6 @@ _URGENT: Final = frozenset({"within 7 days", "overdue", "expired"})
 """States of metadata that need a person now."""
 
 
-_PROVED_WITHIN: Final = timedelta(days=3)
-"""Age of the last proof of all files from which it is a warning; the daemon proves them once a day."""
 _LAGS: Final = {"warning": ProbeLevel.WARNING, "critical": ProbeLevel.CRITICAL}
 """Lags of matchers that need a person; the others are no more than a remark."""
 _NAMED: Final = 5
@@ -123,12 +121,11 @@ def _of_clock(document: Document) -> Iterator[tuple[ProbeLevel, str]]:
 
 
 def _of_files(document: Document) -> Iterator[tuple[ProbeLevel, str]]:
-    files = document.get("files", {"proved_at": None, "faults": ()})
+    files = document.get("files", {"faults": ()})
     yield from ((ProbeLevel.CRITICAL, fault["message"]) for fault in files["faults"])
-    if files["proved_at"] is not None:
-        age = datetime.fromisoformat(document["at"]) - datetime.fromisoformat(files["proved_at"])
-        if age > _PROVED_WITHIN:
-            yield ProbeLevel.WARNING, f"the files were last proved {ago(age)}: check that the daemon is running"
+    yield from ((ProbeLevel.WARNING, fault["message"]) for fault in files.get("history", ()))
+    if files.get("act"):
+        yield ProbeLevel.WARNING, files["act"]
 
 
 def _of_daemon(document: Document, refused: str) -> Iterator[tuple[ProbeLevel, str]]:

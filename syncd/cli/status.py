@@ -151,8 +151,10 @@ def _show_files(document: Document, now: datetime) -> None:
     files = document.get("files", {"proved_at": None, "faults": ()})  # an older daemon does not report them
     if files["proved_at"] is not None:
         say(f"all files proved {ago(now - _time(files['proved_at']))}")
-    for fault in files["faults"]:
+    for fault in (*files["faults"], *files.get("history", ())):
         note(f"{fault['message']}: {fault['to_do']}")
+    if files.get("act"):
+        note(files["act"])
 
 
 def _note_laggards(matchers: Sequence[Document]) -> None:

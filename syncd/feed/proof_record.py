@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from syncd.errors import SyncdError, error_named, kind_of
 from syncd.feed.unfolded import Unfolded
 from syncd.files import install_bytes, read_bytes, storage
-from syncd.format.manifest import SegmentRef, Sha256, Time, now_in_seconds
+from syncd.format.manifest import Sha256, Time, now_in_seconds
 from syncd.model import ListName
 
 EVERY: Final = timedelta(days=1)
@@ -73,6 +73,32 @@ class FoundFault(BaseModel):
         return error_named(self.kind, self.message, self.to_do)
 
 
+class HistoryFault(BaseModel):
+    """A damaged file of the private history, which cannot be fetched again."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+    list: ListName
+    path: str
+    identity: tuple[int, int, int]
+    """of the damaged file, as `identity_of` returns it: a file that was restored has another one"""
+    message: str
+    to_do: str
+
+    @property
+    def is_over(self) -> bool:
+        """True if the file was removed or replaced since."""
+        return identity_of(Path(self.path)) != self.identity
+
+
+def identity_of(path: Path) -> tuple[int, int, int] | None:
+    """Return inode, length and time of the last change; None if there is no file that can be examined."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
 class ProofRecord(BaseModel):
     """The state of the proof of one folder."""
 
@@ -85,9 +111,11 @@ class ProofRecord(BaseModel):
     begun: Time | None = None
     """when the running pass began; None if none is running"""
     proved: tuple[Sha256, ...] = ()
-    """segments that the running pass has proved"""
+    """SHA-256 of the files that the running pass has proved"""
     faults: tuple[FoundFault, ...] = ()
     """faults that were not repaired yet"""
+    history: tuple[HistoryFault, ...] = ()
+    """damaged files of the private history, as the last pass found them"""
 
     def is_due(self, now: datetime, every: timedelta = EVERY) -> bool:
         """Return True if a pass should begin or continue. A time in the future, of a wrong clock, counts as none."""
@@ -104,14 +132,18 @@ class ProofRecord(BaseModel):
             return self
         return self.model_copy(update={"begun": now_in_seconds(now), "proved": ()})
 
-    def with_proved(self, segment: SegmentRef) -> "ProofRecord":
-        """Return the record with one more proved segment."""
-        return self.model_copy(update={"proved": (*self.proved, segment.sha256)})
+    def with_proved(self, sha256: str) -> "ProofRecord":
+        """Return the record with one more proved file."""
+        return self.model_copy(update={"proved": (*self.proved, sha256)})
 
     def with_faults(self, name: ListName, found: Sequence[FoundFault]) -> "ProofRecord":
         """Return the record with ``found`` as the faults of a list."""
         others = tuple(fault for fault in self.faults if fault.list != name)
         return self.model_copy(update={"faults": (*others, *found)})
+
+    def with_history(self, found: Sequence[HistoryFault]) -> "ProofRecord":
+        """Return the record with ``found`` as the faults of the history."""
+        return self.model_copy(update={"history": tuple(found)})
 
     def ended(self, now: datetime) -> "ProofRecord":
         """Return the record after the end of the pass."""

@@ -9,7 +9,7 @@ found. What it finds stays in the record until a pull or a sync has replaced it.
 import hashlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -73,9 +73,11 @@ class ProofPass:
     records: RecordStore
     breathe: Breathe
     clock: Callable[[], datetime]
+    rest: Callable[[], Iterable[Sequence[FoundFault]]] = tuple
+    """proves other files that belong to the pass, once the versions are proved"""
 
     def run(self, versions: Callable[[], Sequence[HeldVersion]]) -> Iterator[Sequence[FoundFault]]:
-        """Prove the current ``versions``; yield the faults of each list, once they are recorded.
+        """Prove the current ``versions`` and the rest; yield the faults of each list, once they are recorded.
 
         ``versions`` is called again after each list, because a publication or a pull may replace them meanwhile. Raises
         `InterruptedPass` if ``breathe`` does, and `StoreError` if the record cannot be written.
@@ -89,6 +91,7 @@ class ProofPass:
             done.add(version.name)
             self.records.write(self.records.read().with_faults(version.name, found))
             yield found
+        yield from self.rest()
         self.records.write(self.records.read().ended(self.clock()))
 
     def _prove(self, version: HeldVersion) -> list[FoundFault]:
@@ -113,23 +116,28 @@ class ProofPass:
             except SyncdError as error:
                 yield FoundFault.of(version, "segment", error, ref.sha256)
             else:
-                self.records.write(self.records.read().with_proved(ref))
+                self.records.write(self.records.read().with_proved(ref.sha256))
 
 
 def prove_segment(path: Path, ref: SegmentRef, breathe: Breathe) -> None:
     """Read a segment in pieces and compare its length and SHA-256. Raises `SegmentError` and `StoreError`."""
     try:
         check_length(path, ref)
-        digest = hashlib.sha256()
-        with storage(path, "read"), open_regular(path) as stream:
-            while piece := stream.read(_PIECE):
-                digest.update(piece)
-                breathe(len(piece))
-        if digest.hexdigest() != ref.sha256:
+        if hash_in_pieces(path, breathe) != ref.sha256:
             raise SegmentError(path, SegmentFault.HASH, "its content no longer matches the SHA-256 in its name")
     except SegmentError as error:
         error.hint = _DAMAGED
         raise
+
+
+def hash_in_pieces(path: Path, breathe: Breathe) -> str:
+    """Return the SHA-256 of a file in hex. Raises `StoreError`."""
+    digest = hashlib.sha256()
+    with storage(path, "read"), open_regular(path) as stream:
+        while piece := stream.read(_PIECE):
+            digest.update(piece)
+            breathe(len(piece))
+    return digest.hexdigest()
 
 
 def prove_end_state(folder: FeedFolder, manifest: Manifest, stack: Sequence[SegmentRef], breathe: Breathe) -> None:

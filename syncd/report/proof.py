@@ -1,25 +1,52 @@
-"""When the files of the published lists were last proved again, and what is damaged since."""
+"""When the files of the state were last proved again, and what is damaged since. Only this module judges it."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from syncd.catalog.folder import StateFolder
 from syncd.catalog.records import HeadRecord
 from syncd.errors import StoreError
 from syncd.feed.layout import segment_path
-from syncd.feed.proof_record import FoundFault
+from syncd.feed.proof_record import FoundFault, HistoryFault
+from syncd.units import ago, span
+
+LATE_AFTER: Final = timedelta(days=3)
+"""Age of the last pass from which a person should look: the daemon makes one a day."""
 
 
 @dataclass(frozen=True)
 class ProofView:
-    """The last pass over the published files."""
+    """The last pass over the published files and the private history."""
 
     proved_at: datetime | None = None
     """when the last whole pass ended; None if none did"""
+    watched_since: datetime | None = None
+    """when a daemon first watched the files; None if none did"""
+    begun: datetime | None = None
+    """when the running pass began; None if none is running"""
     faults: tuple[FoundFault, ...] = ()
     """faults of current versions that were not repaired yet"""
+    history: tuple[HistoryFault, ...] = ()
+    """damaged files of the private history"""
+
+    def why(self, now: datetime) -> str:
+        """Return why a person should look at the age of the pass; '' if nobody has to."""
+        since = self.proved_at or self.watched_since
+        if since is None or now - since <= LATE_AFTER:
+            return ""
+        proved = f"last all proved {ago(now - since)}" if self.proved_at else f"never all proved in {span(now - since)}"
+        running = f", and the pass that began {ago(now - self.begun)} has not ended" if self.begun else ""
+        return f"the files of the state were {proved}{running}"
+
+    @property
+    def to_do(self) -> str:
+        """The action to take if a person should look at the age of the pass."""
+        return (
+            "check that the daemon runs, and its log for errors of the file proof; it goes on with the pass when it is "
+            "restarted"
+        )
 
 
 NOT_PROVED: Final = ProofView()
@@ -33,7 +60,13 @@ def read_proof(folder: StateFolder, heads: Iterable[HeadRecord]) -> ProofView:
         return NOT_PROVED
     current = {(head.list, head.manifest_sha256) for head in heads}
     left = (fault for fault in record.faults if (fault.list, fault.manifest) in current)
-    return ProofView(record.finished, tuple(fault for fault in left if not _is_repaired(folder, fault)))
+    return ProofView(
+        proved_at=record.finished,
+        watched_since=record.watched_since,
+        begun=record.begun,
+        faults=tuple(fault for fault in left if not _is_repaired(folder, fault)),
+        history=tuple(fault for fault in record.history if not fault.is_over),
+    )
 
 
 def _is_repaired(folder: StateFolder, fault: FoundFault) -> bool:

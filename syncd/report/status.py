@@ -12,6 +12,7 @@ from syncd.catalog.decisions import CanaryNote, HoldRecord
 from syncd.catalog.records import SyncFault, SyncRecord
 from syncd.certificates import CertificateView
 from syncd.clock import ClockFault
+from syncd.feed.proof_record import FoundFault, HistoryFault
 from syncd.outcomes import Outcome, cure, joined
 from syncd.report.expiry import Expiry
 from syncd.report.judged import ListView, Overview, SourceFault, SourceView
@@ -66,18 +67,24 @@ def status_document(overview: Overview) -> StatusDocument:
         ),
         suppressions=_suppressions(overview.suppressions, overview.now),
         clock=_clock(overview.clock),
-        files=_files(overview.proof),
+        files=_files(overview.proof, overview.now),
         daemon="running",  # `syncd status` says otherwise if none made it
     )
 
 
-def _files(proof: ProofView) -> FilesStatus:
+def _files(proof: ProofView, now: datetime) -> FilesStatus:
+    why = proof.why(now)
     return FilesStatus(
         proved_at=proof.proved_at,
-        faults=tuple(
-            FileFaultStatus(list=fault.list, message=fault.message, to_do=fault.to_do) for fault in proof.faults
-        ),
+        running_since=proof.begun,
+        act=f"{why}: {proof.to_do}" if why else None,
+        faults=tuple(map(_file_fault, proof.faults)),
+        history=tuple(map(_file_fault, proof.history)),
     )
+
+
+def _file_fault(fault: FoundFault | HistoryFault) -> FileFaultStatus:
+    return FileFaultStatus(list=fault.list, message=fault.message, to_do=fault.to_do)
 
 
 def _clock(fault: ClockFault | None) -> ClockStatus:

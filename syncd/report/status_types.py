@@ -235,7 +235,7 @@ class ClockStatus(_Document):
 
 
 class FileFaultStatus(_Document):
-    """A fault in the files of a published version."""
+    """A fault in the files of a list."""
 
     list: str
     message: str
@@ -243,10 +243,15 @@ class FileFaultStatus(_Document):
 
 
 class FilesStatus(_Document):
-    """The files of the published lists, which the daemon proves again once a day."""
+    """The files of published lists and of the private history, which the daemon proves again once a day."""
 
     proved_at: Time | None = Field(description="when they were last all read and proved; null: not yet")
+    running_since: Time | None = Field(description="when the running pass began; null: none is running")
+    act: str | None = Field(description="why a person should look at the age of the pass, and what to do; null: nobody")
     faults: tuple[FileFaultStatus, ...] = Field(description="found then or since, and not repaired yet")
+    history: tuple[FileFaultStatus, ...] = Field(
+        description="damaged files of the private history: what they had is lost, unless a backup has them"
+    )
 
 
 class StatusDocument(_Document):

@@ -1,13 +1,15 @@
-"""Proving the published files again once a day, in the background, and repairing those that the disk has damaged.
+"""Proving the files of the state again once a day, in the background, and repairing those that the disk has damaged.
 
 Head and origin may each hold a copy of a segment. A damaged copy is replaced with the other one if that is sound.
-Otherwise it is moved out of the served folder, and a sync fetches the segment from the partner again.
+Otherwise it is moved out of the served folder, and a sync fetches the segment from the partner again. The content of a
+damaged history file cannot be fetched again: it is reported, and the file stays.
 """
 
 import random
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Final
 
 from syncd import events
@@ -23,6 +25,8 @@ from syncd.feed.proof_record import FoundFault, HeldVersion, ProofRecord
 from syncd.feed.reproof import InterruptedPass, LowPriority, ProofPass, prove_segment
 from syncd.fetch.backoff import JITTER, vary
 from syncd.files import make_folder, move_aside, sha256_file, storage
+from syncd.history.files import HistoryFolder
+from syncd.history.reproof import HistoryProof
 from syncd.matcher.threads import Poller
 from syncd.model import ListName
 from syncd.pipeline.heads import named_segments, read_state
@@ -69,11 +73,11 @@ class FileProof:
 
     def _look(self) -> float:
         try:
-            if self._versions():
+            if self._catalog.heads():
                 self._prove_if_due()
         except InterruptedPass:
             return 0.0
-        except SyncdError as error:
+        except Exception as error:  # noqa: BLE001 - a bug must not end the proof for good
             self._emit(events.InternalError.of(error, "file proof"))
         return vary(_LOOK_EVERY, JITTER, random.random())  # noqa: S311 - spreads load, guards nothing
 
@@ -82,11 +86,17 @@ class FileProof:
         if record == ProofRecord():
             self._records.write(record.watched(self._clock()))
         elif record.is_due(self._clock()):
-            steps = ProofPass(self._folder.feed, self._records, self._breathe, self._clock)
+            steps = ProofPass(self._folder.feed, self._records, self._breathe, self._clock, self._prove_rest)
             sound = [self._handle(faults) for faults in steps.run(self._versions)]
-            sound += [self._handle(self._private_faults(head)) for head in self._heads()]
             if all(sound):
                 self._discard_moved()
+
+    def _prove_rest(self) -> Iterator[Sequence[FoundFault]]:
+        """Prove the files that are not published; yield the faults of those that a sync can fetch again."""
+        for head in self._heads():
+            yield self._private_faults(head)
+        for fault in HistoryProof(self._folder, self._catalog, self._records, self._breathe).run():
+            self._emit(events.HistoryDamaged(fault.list, fault.message, fault.to_do))
 
     def _heads(self) -> list[HeadRecord]:
         return [head for head in self._catalog.heads() if head.retired_at is None]
@@ -125,7 +135,8 @@ class FileProof:
     def _mend(self, source: str, name: ListName, damaged: Iterable[str]) -> bool:
         """Replace damaged segments with sound copies, or move them aside. Return True if any have to be fetched."""
         places = [(self._folder.feed, name), (self._folder.source(source), own_name(name))]
-        return sum(_mend_segment(places, sha256) for sha256 in damaged) > 0
+        history = HistoryFolder(self._folder.history)
+        return sum(_mend_segment(places, history.segment(name, sha256), sha256) for sha256 in damaged) > 0
 
     def _discard_moved(self) -> None:
         """Remove the segments that were moved aside: all files in force have been proved since."""
@@ -135,17 +146,22 @@ class FileProof:
                     path.unlink(missing_ok=True)
 
 
-def _mend_segment(places: Sequence[tuple[FeedFolder, ListName]], sha256: str) -> bool:
+def _mend_segment(places: Sequence[tuple[FeedFolder, ListName]], link: Path, sha256: str) -> bool:
     """Replace a damaged segment with a sound copy from another of ``places``; if there is none, move every copy aside.
 
-    Return True if it has to be fetched.
+    ``link``: its name in the history, which may be a copy too. Return True if it has to be fetched.
     """
     paths = [(folder, layout.segment_path(name, sha256)) for folder, name in places]
-    copies = [(folder, path) for folder, path in paths if folder.path(path).exists()]
-    sound = next((folder.path(path) for folder, path in copies if sha256_file(folder.path(path)) == sha256), None)
-    for folder, path in copies:
-        if sound is None:
+    here = [(folder, path) for folder, path in paths if folder.path(path).exists()]
+    copies = (*(folder.path(path) for folder, path in here), link)
+    sound = next((copy for copy in copies if copy.exists() and sha256_file(copy) == sha256), None)
+    if sound is None:
+        for folder, path in here:
             move_aside(folder.path(path), make_folder(folder.work / DAMAGED, _PRIVATE) / f"{sha256}.arrow")
-        elif not folder.path(path).samefile(sound):
+        with storage(link, "remove"):  # the history will link the one that is fetched
+            link.unlink(missing_ok=True)
+        return True
+    for folder, path in here or paths[:1]:
+        if not (folder.path(path).exists() and folder.path(path).samefile(sound)):
             folder.store.link(sound, path)
-    return sound is None
+    return False

@@ -205,6 +205,11 @@ def _proved(state: StateSample) -> Iterator[Sample]:
         yield (view.head.source, view.head.list), not {"", view.head.list} & set(state.not_proved)
 
 
+def _damaged_history(state: StateSample) -> Iterator[Sample]:
+    for view in state.overview.lists:
+        yield (view.head.list,), sum(fault.list == view.head.list for fault in state.overview.proof.history)
+
+
 def _roles(state: StateSample) -> Iterator[Sample]:
     return (((role.role,), seconds(role.expires)) for role in state.overview.roles)
 
@@ -375,6 +380,18 @@ GAUGES: Final = (
         "When all published files were last read and proved again; 0 before the first pass has ended.",
         (),
         lambda state: [((), seconds(state.overview.proof.proved_at))],
+    ),
+    StateGauge(
+        "syncd_files_proof_late",
+        "1 if no pass over all files of the state has ended for three days, else 0.",
+        (),
+        lambda state: [((), bool(state.overview.proof.why(state.overview.now)))],
+    ),
+    StateGauge(
+        "syncd_history_files_damaged",
+        "Damaged files of the private history.",
+        ("list",),
+        _damaged_history,
     ),
     StateGauge(
         "syncd_metadata_expiry_timestamp_seconds",

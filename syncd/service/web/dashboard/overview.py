@@ -68,7 +68,8 @@ def _lists(seen: Overview, histories: Mapping[ListName, History]) -> Html:
         )
         for one in seen.lists
     ]
-    return table_section("lists", "Lists", columns, rows)
+    proved = h("p", "All files proved ", past(seen.proof.proved_at, seen.now, "not yet"), class_="faint")
+    return table_section("lists", "Lists", columns, rows, after=proved if seen.proof.watched_since else None)
 
 
 def _followed(one: ListView) -> Sequence[Child]:

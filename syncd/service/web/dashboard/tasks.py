@@ -58,7 +58,7 @@ def tasks(seen: Overview) -> tuple[Task, ...]:
     """Return all tasks, the urgent ones first."""
     stored = (*_of_clock(seen), *_of_faults(seen), *_of_roles(seen.roles), *_of_certificates(seen.certificates))
     sources = (*_of_lists(seen.lists), *_of_source_faults(seen), *_of_waiting(seen))
-    every = (*sources, *stored, *_of_suppressions(seen), *_of_matchers(seen))
+    every = (*sources, *stored, *_of_files(seen), *_of_suppressions(seen), *_of_matchers(seen))
     return tuple(sorted(every, key=lambda one: not one.urgent))
 
 
@@ -142,6 +142,18 @@ def _of_clock(seen: Overview) -> Iterator[Task]:
     if seen.clock:
         to_do = f"{seen.clock.to_do[0].upper()}{seen.clock.to_do[1:]}. {_STAYS}"
         yield Task(True, join("Clock"), seen.clock.why, to_do)
+
+
+def _of_files(seen: Overview) -> Iterator[Task]:
+    """Yield what the daily proof of files found, and its age if that is too high."""
+    for urgent, faults in ((True, seen.proof.faults), (False, seen.proof.history)):
+        for fault in faults:
+            to_do = f"{fault.to_do[0].upper()}{fault.to_do[1:]}."
+            yield Task(urgent, join("Files of ", list_link(fault.list)), fault.message, to_do)
+    why = seen.proof.why(seen.now)
+    if why:
+        to_do = f"{seen.proof.to_do[0].upper()}{seen.proof.to_do[1:]}. {_STAYS}"
+        yield Task(False, join("Proof of files"), why, to_do)
 
 
 def _of_roles(roles: Sequence[Expiry]) -> Iterator[Task]:
