@@ -130,6 +130,20 @@ class CanaryFault(FaultEvent):
 
 
 @dataclass(frozen=True)
+class LateExpiryFound(FaultEvent):
+    """A source's new timestamp states an expiry absurdly far ahead, which does not count in full.
+
+    Logged once for each such timestamp.
+    """
+
+    sync_id: str
+    source: str
+    expires: datetime
+    """as it states"""
+    counts_until: datetime
+
+
+@dataclass(frozen=True)
 class HoldOpened(HoldEvent):
     """Rows of an update are held and wait for an operator."""
 

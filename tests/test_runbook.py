@@ -50,6 +50,7 @@ CLOCKS: Final[dict[str, str]] = {
     "clock_accept::a_feed_made_ahead_of_time_needs_its_offline_keys",
     "root or targets of an operator's feed": "clock_accept::root_and_targets_need_their_keys",
     "what somebody else's feed signed": "clock_accept::a_feed_that_was_signed_in_the_future_is_told",
+    "the expiry of a source's timestamp, by more than 30 days": "late_expiry::a_partner_that_signs_again_ends_it",
 }
 """The tests of each row of the table about clocks."""
 
@@ -84,6 +85,7 @@ ALERTS: Final[dict[str, str]] = {
     "SyncdMetadataExpiring": "cures::our_own_metadata_expires_soon",
     "SyncdMetadataOverdue": "cures::a_role_whose_key_is_gone_is_overdue_until_the_key_is_back",
     "SyncdPartnerMetadataExpiring": "cures::root_or_targets_expired",
+    "SyncdPartnerClockAhead": "late_expiry::a_partner_that_signs_again_ends_it",
     "SyncdCertificateExpiring": "cures_tls::an_expired_certificate_is_renewed_while_it_is_served "
     "cures_tls::a_client_certificate_that_a_partner_demands web_tls::certificates_come_into_force_without_a_restart",
     "SyncdCertificateNotYetValid": "web_tls::a_certificate_of_another_time_is_told_on_both_sides",

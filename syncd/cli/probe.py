@@ -97,9 +97,7 @@ def _faults(document: Document) -> Iterator[tuple[ProbeLevel, str]]:
         last = source["last_sync"]
         ended = f"the last sync was {last['outcome']}" if last else _first_sync(source)
         yield _level(_is_critical(last)), f"{source['source']}: nothing published yet, {ended}"
-    for source in document["sources"]:
-        for fault in source.get("faults", ()):
-            yield _level(fault["outcome"] in _CRITICAL), f"{source['source']}: {fault['act']}"
+    yield from _of_sources(document)
     for role in document["metadata"]:
         if role["act"]:
             yield _level(role["state"] in _URGENT), role["act"]
@@ -112,6 +110,14 @@ def _faults(document: Document) -> Iterator[tuple[ProbeLevel, str]]:
     yield from _of_files(document)
     storage = document.get("storage_faults", ())
     yield from ((ProbeLevel.CRITICAL, f"{fault['what']}: {fault['message']}") for fault in storage)
+
+
+def _of_sources(document: Document) -> Iterator[tuple[ProbeLevel, str]]:
+    for source in document["sources"]:
+        for fault in source.get("faults", ()):
+            yield _level(fault["outcome"] in _CRITICAL), f"{source['source']}: {fault['act']}"
+        if source.get("late_expiry"):
+            yield ProbeLevel.WARNING, f"{source['source']}: {source['late_expiry']['act']}"
 
 
 def _of_clock(document: Document) -> Iterator[tuple[ProbeLevel, str]]:

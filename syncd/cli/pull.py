@@ -19,7 +19,7 @@ from syncd.errors import HttpStatusError, SyncdError, UsageError, error_document
 from syncd.fetch import Endpoint
 from syncd.kernel_clock import kernel_clock
 from syncd.matcher.check_in import CheckIn, checked_instance, host_instance
-from syncd.matcher.clock import signed_ahead
+from syncd.matcher.clock import late_expiry, signed_ahead
 from syncd.matcher.news import REFUSALS, NewsStream
 from syncd.matcher.pull import ListPull, PullResult
 from syncd.matcher.pull import pull as pull_copy
@@ -30,6 +30,7 @@ from syncd.matcher.watch import PullAttempt, follow
 from syncd.model import ListName, list_name
 from syncd.outcomes import worst_code
 from syncd.settings import parse_duration
+from syncd.trust.overlong import LateExpiry
 from syncd.units import count, stamp
 
 
@@ -136,7 +137,7 @@ def pull(
             raise UsageError("--check and --watch exclude each other", hint="--watch checks the copy once a day itself")
         return _watch(pull_once, endpoint, names, pause, instance, folder, as_json=as_json)
     pulled = pull_once()
-    if warning := feed_clock_warning(_ahead(pulled)):
+    if warning := feed_clock_warning(_ahead(pulled), _late_expiry(pulled)):
         note(warning)
     if as_json:
         print_json(_document(pulled))
@@ -165,6 +166,10 @@ def _accepted(text: str, *, watch: bool) -> datetime:
 
 def _ahead(pulled: PullResult) -> timedelta | None:
     return signed_ahead(pulled.trusted, utc_now()) if pulled.trusted else None
+
+
+def _late_expiry(pulled: PullResult) -> LateExpiry | None:
+    return late_expiry(pulled.trusted) if pulled.trusted else None
 
 
 class _CheckProgress:
@@ -259,6 +264,7 @@ def _document(pulled: PullResult) -> dict[str, Any]:
         "bytes": pulled.bytes,
         "clock_was": stamp(pulled.clock_was) if pulled.clock_was else None,
         "ahead_seconds": int(ahead.total_seconds()) if (ahead := _ahead(pulled)) else 0,
+        "timestamp_counts_until": stamp(late.until) if (late := _late_expiry(pulled)) else None,
         "lists": [
             {
                 "list": change.list,

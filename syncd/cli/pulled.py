@@ -16,6 +16,7 @@ from syncd.matcher import ListStatus, Matcher
 from syncd.matcher.copy import copy_at, read_current
 from syncd.matcher.status import retirement_warning
 from syncd.model import Hit
+from syncd.trust.overlong import TO_DO, LateExpiry
 from syncd.units import clock_is_behind, span, stamp
 
 NOTHING_MATCHED: Final = 10
@@ -73,16 +74,23 @@ def clock_warning(statuses: Sequence[ListStatus], folder: Path) -> str:
     if current is not None and in_future([ClockReading("", current.updated)], now):
         ahead = span(current.updated - now)
         return f"the last pull into this copy is dated {ahead} in the future: {CORRECT}; {ACCEPT_IN_COPY}"
-    return feed_clock_warning(max((one.ahead for one in statuses if one.ahead), default=None))
+    late = next((one.late_expiry for one in statuses if one.late_expiry), None)
+    return feed_clock_warning(max((one.ahead for one in statuses if one.ahead), default=None), late)
 
 
-def feed_clock_warning(ahead: timedelta | None) -> str:
-    """Return the warning that a feed was signed ``ahead`` in the future; "" if it was not."""
+def feed_clock_warning(ahead: timedelta | None, late: LateExpiry | None) -> str:
+    """Return the warning that a feed was signed ``ahead`` in the future; "" if it was not.
+
+    ``late``: the expiry of its timestamp, if that does not count in full.
+    """
     if ahead is None:
-        return ""
-    return (
-        f"the feed was signed {span(ahead)} in the future: {CORRECT}; if it is right, ask the feed's operator, whose "
-        "clock was ahead, to sign again"
+        return f"the feed was signed with a wrong clock: {late.why}; {TO_DO}" if late else ""
+    return "; ".join(
+        [
+            f"the feed was signed {span(ahead)} in the future: {CORRECT}",
+            "if it is right, ask the feed's operator, whose clock was ahead, to sign again",
+            *([late.why] if late else []),
+        ]
     )
 
 
@@ -116,6 +124,7 @@ def lists_document(statuses: Iterable[ListStatus]) -> list[dict[str, Any]]:
             "expired": list(status.expired),
             "retired": stamp(status.retired) if status.retired else None,
             "ahead_seconds": int(status.ahead.total_seconds()) if status.ahead else 0,
+            "timestamp_counts_until": stamp(status.late_expiry.until) if status.late_expiry else None,
             "proved_at": stamp(status.proved_at) if status.proved_at else None,
             "damage": error_document(status.damage) if status.damage else None,
         }

@@ -135,6 +135,8 @@ def _note_faults(document: Document) -> None:
     for source in document["sources"]:
         for fault in source.get("faults", ()):  # an older daemon does not report them; the same goes for certificates
             note(f"{source['source']}: {fault['act']}")
+        if source.get("late_expiry"):
+            note(f"{source['source']}: {source['late_expiry']['act']}")
     clock = document.get("clock", {"act": None})
     for one in (clock, *document["metadata"], *document.get("certificates", ())):
         if one["act"]:

@@ -226,7 +226,7 @@ def _show(syncs: Sequence[Document], *, dry_run: bool) -> None:
         if not sync["error"] and not sync["lists"]:
             note(f"{sync['source']}: the feed has no list yet")
     _show_errors(lists, "list")
-    _note_canaries(syncs)
+    _note_warnings(syncs)
     for one in lists:
         if one.get("hold"):  # an older daemon does not report it
             hold = one["hold"]
@@ -236,11 +236,13 @@ def _show(syncs: Sequence[Document], *, dry_run: bool) -> None:
         note("a dry run: nothing was published", kind="note")
 
 
-def _note_canaries(syncs: Sequence[Document]) -> None:
-    """Say what of the update is known to be good, and which canaries are missing. An older daemon reports neither."""
+def _note_warnings(syncs: Sequence[Document]) -> None:
+    """Say what failed no sync: missing canaries, what is known to be good, a late expiry. An older daemon may not."""
     for sync in syncs:
         for warning in sync.get("warnings", ()):
             note(f"{sync['source']}: {warning['message']}", hint=warning["to_do"])
+        if late := sync.get("late_expiry"):
+            note(f"{sync['source']}: {late['message']}", hint=late["to_do"])
         for name, missing in sync.get("canaries_missing", {}).items():
             note(f"{name}: {count(missing, 'digest')} missing that must be present", hint=CANARY_CURE)
         for one in sync["lists"]:

@@ -11,6 +11,7 @@ from syncd.feed.folder import TRUST, FeedFolder
 from syncd.matcher.copy import CurrentFile
 from syncd.model import ListName
 from syncd.trust.client import stored_expiries
+from syncd.trust.overlong import LateExpiry
 from syncd.trust.values import TIMESTAMP, TrustedFeed, role_of, signed_at
 
 _TIMESTAMP: Final = role_of(TIMESTAMP)
@@ -48,3 +49,8 @@ def signed_ahead(trusted: TrustedFeed, now: datetime, name: ListName | None = No
     readings += [ClockReading(listed, one.verified_at) for listed, one in fresh if name in {None, listed}]
     ahead = in_future(readings, now)
     return ahead[0].ahead(now) if ahead else None
+
+
+def late_expiry(trusted: TrustedFeed) -> LateExpiry | None:
+    """Return the expiry of a feed's timestamp if it is absurdly far ahead and does not count in full; else None."""
+    return LateExpiry(trusted.expires[_TIMESTAMP], trusted.counts_until) if trusted.counts_until else None

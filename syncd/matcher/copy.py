@@ -49,6 +49,8 @@ class HeldList(BaseModel):
     """as in the manifest"""
     unfolded: Mapping[Sha256, tuple[SegmentRef, ...]] = {}
     """segments of the stack that are still to be folded here, and the inputs that are read in their place"""
+    timestamp_counts_until: Time | None = None
+    """until when the timestamp among ``metadata`` counts, if it states an absurd expiry; written only then"""
 
 
 class CurrentFile(BaseModel):
@@ -79,6 +81,7 @@ def held_list(signed: SignedManifest, trusted: TrustedFeed, unfolded: Unfolded) 
         verified_at=fresh.verified_at if fresh else None,
         retired=manifest.retired,
         unfolded=unfolded,
+        timestamp_counts_until=now_in_seconds(trusted.counts_until) if trusted.counts_until else None,
     )
 
 
@@ -118,8 +121,9 @@ def write_current(folder: FeedFolder, current: CurrentFile) -> None:
     """Make a generation current, durably and atomically."""
     document = current.model_dump(mode="json", exclude={"checksum"})
     for held in document["lists"].values():
-        if not held["unfolded"]:  # readers in other languages need not know it
-            del held["unfolded"]
+        for rare in ("unfolded", "timestamp_counts_until"):  # readers in other languages need not know them
+            if not held[rare]:
+                del held[rare]
     sealed = {**document, "checksum": hashlib.sha256(canonical(document)).hexdigest()}
     install_bytes(folder.path(CURRENT), canonical(sealed))
 

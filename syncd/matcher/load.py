@@ -151,7 +151,10 @@ def _load(copy: FeedFolder, root: bytes, before: Generation | None, stamp: Stamp
     _check_no_list_lost(current, before)
     loader = _Loader(copy, root, before)
     snapshots = {name: loader.snapshot(name, held) for name, held in sorted(current.lists.items())}
-    vouching = {name: loader.feed(held.metadata) for name, held in current.lists.items()}
+    vouching = {
+        name: replace(loader.feed(held.metadata), counts_until=held.timestamp_counts_until)
+        for name, held in current.lists.items()
+    }
     algorithms = set(chain(*(snapshot.stacks for snapshot in snapshots.values())))
     sets = {str(algorithm): _search_set(algorithm, snapshots.values()) for algorithm in algorithms}
     search_sets = {algorithm: search_set for algorithm, search_set in sets.items() if search_set}

@@ -9,8 +9,9 @@ from syncd.feed.proof_record import ProofRecord
 from syncd.feed.snapshot import Snapshot
 from syncd.format.freshness import AgeVerdict, MaxAge
 from syncd.matcher.age import ListAges, limits_of
-from syncd.matcher.clock import signed_ahead
+from syncd.matcher.clock import late_expiry, signed_ahead
 from syncd.model import ListName
+from syncd.trust.overlong import LateExpiry
 from syncd.trust.values import TrustedFeed
 
 _WARNED: Final = timedelta(days=7)
@@ -41,6 +42,8 @@ class ListStatus:
     """since when the list is no longer published; look-ups skip it unless they name it"""
     ahead: timedelta | None = None
     """how far its verification, or the timestamp that states it, lies in the future; None: they do not"""
+    late_expiry: LateExpiry | None = None
+    """the expiry of that timestamp, if it is absurdly far ahead and does not count in full"""
     proved_at: datetime | None = None
     """when all files of the copy were last proved again; None if that is not known"""
     damage: SyncdError | None = None
@@ -78,6 +81,7 @@ def list_status(
         error=error,
         retired=snapshot.manifest.retired.since if snapshot.manifest.retired else None,
         ahead=signed_ahead(trusted, now, name),
+        late_expiry=late_expiry(trusted),
         proved_at=proof.finished,
         damage=next((fault.error for fault in proof.faults if fault.manifest == snapshot.sha256), None),
     )

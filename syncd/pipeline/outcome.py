@@ -8,6 +8,7 @@ from syncd.catalog.records import SyncFault
 from syncd.errors import SyncdError, kind_of
 from syncd.model import Algorithm, Counts, ListName
 from syncd.outcomes import HoldReason, Outcome, cure, reasons_in_words, worst_code
+from syncd.trust.overlong import LateExpiry
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,8 @@ class SyncOutcome:
     bytes: int = 0
     error: SyncdError | None = None
     warnings: tuple[SyncdError, ...] = ()
+    late_expiry: LateExpiry | None = None
+    """the expiry of the source's timestamp, if this sync first found that it does not count in full"""
     canaries: tuple[CanaryNote, ...] = ()
     """lists that lack more of their must-have digests than after the last sync"""
     opened: tuple[HoldRecord, ...] = ()

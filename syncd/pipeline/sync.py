@@ -37,6 +37,7 @@ from syncd.pipeline.values import Over, Staged, Update, UpToDate, Waiting
 from syncd.publish import author
 from syncd.sources.source import Source
 from syncd.trust.client import stored_expiries
+from syncd.trust.overlong import LateExpiry, read_overlong
 from syncd.trust.values import signed_at
 from syncd.units import clock_is_behind
 
@@ -158,6 +159,8 @@ class _Sync:
     """true once any list has a new version"""
     _verified: bool = False
     """true once the source was verified by the present clock"""
+    _late_expiry: LateExpiry | None = None
+    """of the source's timestamp, if it is new and its expiry does not count in full"""
     _moved: set[ListName] = field(default_factory=set)
     """lists whose head or origin this sync moved"""
     _brought_up: set[ListName] = field(default_factory=set)
@@ -191,6 +194,7 @@ class _Sync:
             bytes=self.meter.total,
             error=failure,
             warnings=tuple(fault for fault in self._canaries.faults.values() if fault not in told),
+            late_expiry=self._late_expiry,
             canaries=tuple(self._canaries.missing),
             opened=tuple(hold for settled in self._canaries.settled for hold in settled.opened),
             ended=tuple(hold for settled in self._canaries.settled for hold in settled.ended),
@@ -228,12 +232,16 @@ class _Sync:
         memory = catalog.source(name).memory
         self.source.check_trust(memory)
         request = Request(self.source, self.folder.root, memory, self._held(), self.clock())
+        known = read_overlong(self.folder.work / TRUST)
         with closing(self.prepared_by(request, self.progress, self.meter)) as preparing:
             for step in preparing:
                 if isinstance(step, VerifiedSource):
                     self.source.check_trust(step.memory)  # a compromised worker must not change the trusted root
                     catalog.note_verified(name, step.memory, self.clock())
                     self._verified = True
+                    overlong = read_overlong(self.folder.work / TRUST)
+                    if overlong and (known is None or known.version != overlong.version):
+                        self._late_expiry = overlong.late
                     continue
                 self.lists.append(self._list(step, request.of(step.name)))
         if self._changed and garbage.is_due(self.folder, self.clock()):

@@ -11,6 +11,7 @@ from syncd.model import Algorithm, Counts
 from syncd.outcomes import Outcome, joined
 from syncd.pipeline.outcome import ListOutcome, SyncOutcome
 from syncd.report.recorded import checked_record
+from syncd.trust.overlong import TO_DO, LateExpiry
 from syncd.units import stamp
 
 
@@ -25,6 +26,7 @@ def sync_document(outcome: SyncOutcome) -> dict[str, Any]:
         "bytes": outcome.bytes,
         "error": error_document(outcome.error) if outcome.error else None,
         "warnings": [error_document(warning) for warning in outcome.warnings],
+        "late_expiry": _late_expiry_document(outcome.late_expiry) if outcome.late_expiry else None,
         "canaries_missing": {note.list: note.missing for note in outcome.canaries},
         "lists": [_list_document(result) for result in outcome.lists],
     }
@@ -49,6 +51,10 @@ def recorded_document(folder: StateFolder, catalog: Catalog, sync_id: str) -> di
         "reasons": list(record.reasons),
         "message": record.message,
     }
+
+
+def _late_expiry_document(late: LateExpiry) -> dict[str, str]:
+    return {"message": late.why, "counts_until": stamp(late.until), "to_do": TO_DO}
 
 
 def _list_document(result: ListOutcome) -> dict[str, Any]:

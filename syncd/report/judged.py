@@ -17,6 +17,7 @@ from syncd.report.lagging import MatcherView
 from syncd.report.pins import PinView
 from syncd.report.proof import NOT_PROVED, ProofView
 from syncd.report.suppressions import NO_SUPPRESSIONS, SuppressionsView
+from syncd.trust.overlong import LateExpiry
 from syncd.units import clock_is_behind, count, in_words, span
 
 
@@ -57,6 +58,8 @@ class SourceView:
     """when a sync last verified every followed list, whether or not it held rows"""
     running: SyncRecord | None = None
     """the running sync, dry or not; until it ends, everything is judged by ``last``"""
+    late_expiry: LateExpiry | None = None
+    """the expiry of its timestamp, if that is absurdly far ahead and does not count in full"""
     ages: SourceAges | None = None
     """the configured limits of the ages of its lists; None: those that follow from the interval"""
 

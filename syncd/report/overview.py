@@ -13,6 +13,7 @@ from syncd.catalog.folder import StateFolder
 from syncd.catalog.records import LoadedVersion, head_name
 from syncd.certificates import views as certificate_views
 from syncd.clock import clock_fault
+from syncd.feed.folder import TRUST
 from syncd.feed.signed import load_repository
 from syncd.format.freshness import SourceAges
 from syncd.pipeline.clock import state_readings
@@ -24,6 +25,7 @@ from syncd.report.proof import read_proof
 from syncd.report.recorded import last_and_running
 from syncd.report.suppressions import read_suppressions
 from syncd.settings import Certificate
+from syncd.trust.overlong import read_overlong
 
 
 def read(
@@ -98,6 +100,7 @@ def matcher_views(
 def _source(folder: StateFolder, catalog: Catalog, name: str, interval: float | None) -> SourceView:
     known = catalog.source(name)
     last, running = last_and_running(folder, catalog, name)
+    overlong = read_overlong(folder.source(name).work / TRUST)
     return SourceView(
         name=name,
         interval=None if interval is None else timedelta(seconds=interval),
@@ -107,4 +110,5 @@ def _source(folder: StateFolder, catalog: Catalog, name: str, interval: float | 
         failures=known.failures,
         last_success_at=catalog.last_success(name),
         running=running,
+        late_expiry=overlong.late if overlong else None,
     )

@@ -30,6 +30,7 @@ from syncd.report.status_types import (
     FutureTimeStatus,
     HoldStatus,
     LaggardStatus,
+    LateExpiryStatus,
     ListReport,
     MatcherStatus,
     PinStatus,
@@ -44,6 +45,7 @@ from syncd.report.status_types import (
     WaitingStatus,
 )
 from syncd.report.suppressions import SuppressionsView, keep, why_soon
+from syncd.trust.overlong import TO_DO, LateExpiry
 
 _NAMED: Final = 20
 
@@ -187,7 +189,14 @@ def _source(source: SourceView, faults: Iterable[SourceFault]) -> SourceStatus:
             for fault in faults
             if fault.source is source
         ),
+        late_expiry=_late_expiry(source.late_expiry),
     )
+
+
+def _late_expiry(late: LateExpiry | None) -> LateExpiryStatus | None:
+    if late is None:
+        return None
+    return LateExpiryStatus(expires=late.expires, counts_until=late.until, act=f"{late.why}; {TO_DO}")
 
 
 def _running(sync: SyncRecord | None) -> RunningStatus | None:

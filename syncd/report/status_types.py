@@ -105,6 +105,14 @@ class ListReport(_Document):
     pinned: PinStatus | None = Field(description="since it was rolled back; null: it follows its source")
 
 
+class LateExpiryStatus(_Document):
+    """The timestamp of a source, if the expiry that it states is absurdly far ahead."""
+
+    expires: Time = Field(description="as it states")
+    counts_until: Time = Field(description="from then on it is expired, and updates are rejected")
+    act: str = Field(description="why a person must act, and what to do")
+
+
 class SourceStatus(_Document):
     """One configured source, or the source of a published list."""
 
@@ -121,6 +129,7 @@ class SourceStatus(_Document):
     last_sync: SyncStatus | None
     running: RunningStatus | None
     faults: tuple[FaultStatus, ...] = Field(description="in its last sync, if no published list shows them")
+    late_expiry: LateExpiryStatus | None = Field(description="null: its timestamp counts as long as it states")
 
 
 class WaitingStatus(_Document):

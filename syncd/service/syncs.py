@@ -22,6 +22,7 @@ from syncd.pipeline.sync import new_sync_id, sync_source
 from syncd.service.list_events import emit_ended, emit_opened
 from syncd.service.worker import SpareWorker, Worker
 from syncd.sources.source import Source
+from syncd.trust.overlong import TO_DO
 
 SCHEDULE: Final = "schedule"
 """Who asked for a sync, if no person did."""
@@ -257,6 +258,17 @@ class Syncs:
             emit_opened(self._emit, result.opened)
             emit_ended(self._emit, result.ended)
         self._emit_canaries(outcome)
+        if late := outcome.late_expiry:
+            self._emit(
+                events.LateExpiryFound(
+                    message=late.why,
+                    to_do=TO_DO,
+                    sync_id=outcome.sync_id,
+                    source=outcome.source,
+                    expires=late.expires,
+                    counts_until=late.until,
+                )
+            )
         message, to_do = (outcome.error.message, outcome.error.hint) if outcome.error else ("", "")
         seconds = round(outcome.seconds, 3)
         self._emit(

@@ -5,6 +5,7 @@ Additions to ngclient, and why:
 - it does not fsync its files and is not safe for two processes: this module does and is;
 - it would accept a rollback after its metadata was lost: `Floors` are checked as well;
 - it silently drops a second timestamp of the same version: here that is an `EquivocationError`;
+- it would believe any expiry of a timestamp, however far ahead: `syncd.trust.overlong` caps it;
 - it takes the answer of a lagging cache for an attack: here it asks again past caches, and an older timestamp is a
   `StaleMirrorError`. Only one that was signed later and states older lists is a `RollbackError`;
 - it reads the system clock: here ``now`` is an argument.
@@ -13,6 +14,7 @@ Additions to ngclient, and why:
 import contextlib
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -41,6 +43,7 @@ from syncd.errors import (
 from syncd.trust.fetcher import METADATA, Fetcher, MetadataPeer
 from syncd.trust.floors import check_floors, older_timestamp
 from syncd.trust.offline import VerifiedMetadata, delegated_roles, trusted_feed, verify, verify_offline
+from syncd.trust.overlong import read_overlong, record_lifetime
 from syncd.trust.parse import local_root_hint, parse, translate, typed_errors
 from syncd.trust.values import (
     LISTS,
@@ -104,7 +107,8 @@ def refresh(
             verified = _verified(folder, root, Fetcher(peer, fresh=True), floors, now)
         finally:
             _make_durable(folder)
-    return trusted_feed(verified, clock=now)
+        overlong = read_overlong(folder)
+    return replace(trusted_feed(verified, clock=now), counts_until=overlong.until if overlong else None)
 
 
 def _verified(folder: Path, root: bytes, fetcher: Fetcher, floors: Floors, now: datetime) -> VerifiedMetadata:
@@ -112,6 +116,9 @@ def _verified(folder: Path, root: bytes, fetcher: Fetcher, floors: Floors, now: 
     verified = _verify_folder(folder, root, root_version, timestamp_version)
     _check_one_timestamp(fetcher, verified)
     check_floors(verified, floors)
+    overlong = record_lifetime(folder, verified.timestamp.version, verified.timestamp.expires, now)
+    if overlong is not None and overlong.ended:
+        raise overlong.error
     return verified
 
 
@@ -233,7 +240,8 @@ def _check_one_timestamp(fetcher: Fetcher, verified: VerifiedMetadata) -> None:
 
 
 def _remove_left_overs(folder: Path) -> None:
-    """Remove temporary files of a killed ngclient."""
+    """Remove temporary files of a killed refresh, ngclient's and ours."""
+    files.remove_temporaries(folder)
     with files.storage(folder, "clean"):
         for path in folder.iterdir():
             if _LEFT_OVER.fullmatch(path.name):

@@ -145,10 +145,13 @@ class TrustedFeed:
     """of the timestamp; None if the syncd that signed it did not state one"""
     audit: AuditHead | None = None
     """the publisher's audit log before the timestamp was signed"""
+    counts_until: datetime | None = None
+    """until when the timestamp counts, if it states an expiry far beyond that (`syncd.trust.overlong`)"""
 
     def stale(self, now: datetime) -> tuple[str, ...]:
         """Return the roles that are expired at ``now``, sorted by name."""
-        return tuple(sorted(role for role, expires in self.expires.items() if now >= expires))
+        capped = {"timestamp": self.counts_until} if self.counts_until else {}
+        return tuple(sorted(role for role, expires in {**self.expires, **capped}.items() if now >= expires))
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from syncd.errors import SyncdError
 from syncd.feed.folder import TRUST
 from syncd.service.metrics.state import seconds
 from syncd.trust.client import stored_expiries
+from syncd.trust.overlong import read_overlong
 from syncd.trust.values import TOP_LEVEL_ROLES
 
 T = TypeVar("T")
@@ -85,6 +86,8 @@ class ExpiryCollector(Collector):
             labels=("source", "role"),
         )
         for name in config.sources:
-            for role, at in (self._metadata(self._folder.source(name).work / TRUST) or {}).items():
-                family.add_metric((name, role), seconds(at))
+            folder = self._folder.source(name).work / TRUST
+            for role, at in (self._metadata(folder) or {}).items():
+                overlong = read_overlong(folder) if role == "timestamp" else None
+                family.add_metric((name, role), seconds(overlong.until if overlong else at))
         return family

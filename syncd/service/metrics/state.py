@@ -334,6 +334,12 @@ GAUGES: Final = (
         _per_source(lambda source: source.failures),
     ),
     StateGauge(
+        "syncd_source_late_expiry_seconds",
+        "How much of the validity of the source's timestamp is beyond 30 days and does not count; 0 if all counts.",
+        _SOURCE,
+        _per_source(lambda source: source.late_expiry.excess.total_seconds() if source.late_expiry else 0),
+    ),
+    StateGauge(
         "syncd_source_lists",
         "Published lists from the source. Retired ones count while the source is synced and has them.",
         _SOURCE,

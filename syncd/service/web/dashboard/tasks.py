@@ -19,6 +19,7 @@ from syncd.report.suppressions import keep, why_soon
 from syncd.service.web.dashboard.html import Child, Html, h, join
 from syncd.service.web.dashboard.parts import Mark, list_link, prose, source_link, state
 from syncd.trust.keys import OFFLINE_ROLES
+from syncd.trust.overlong import TO_DO
 from syncd.units import clock_is_behind, span
 
 _STAYS: Final = "The last verified version stays served."
@@ -57,7 +58,7 @@ class PageData:
 def tasks(seen: Overview) -> tuple[Task, ...]:
     """Return all tasks, the urgent ones first."""
     stored = (*_of_clock(seen), *_of_faults(seen), *_of_roles(seen.roles), *_of_certificates(seen.certificates))
-    sources = (*_of_lists(seen.lists), *_of_source_faults(seen), *_of_waiting(seen))
+    sources = (*_of_lists(seen.lists), *_of_source_faults(seen), *_of_waiting(seen), *_of_late_expiries(seen))
     every = (*sources, *stored, *_of_files(seen), *_of_suppressions(seen), *_of_matchers(seen))
     return tuple(sorted(every, key=lambda one: not one.urgent))
 
@@ -154,6 +155,13 @@ def _of_files(seen: Overview) -> Iterator[Task]:
     if why:
         to_do = f"{seen.proof.to_do[0].upper()}{seen.proof.to_do[1:]}. {_STAYS}"
         yield Task(False, join("Proof of files"), why, to_do)
+
+
+def _of_late_expiries(seen: Overview) -> Iterator[Task]:
+    for one in seen.sources:
+        if one.late_expiry:
+            to_do = f"{TO_DO[0].upper()}{TO_DO[1:]}. {_STAYS}"
+            yield Task(False, source_link(one.name), one.late_expiry.why, to_do, one.name)
 
 
 def _of_roles(roles: Sequence[Expiry]) -> Iterator[Task]:
