@@ -11,13 +11,17 @@ import pytest
 from syncd.acts import AskedForSync, Discarded, Released, RolledBack, Unpinned
 from syncd.catalog.decisions import HoldRecord, HoldState
 from syncd.events import DashboardActed, DashboardActRefused, HoldEnded, ListRolledBack, TokenRefused
-from syncd.model import ListName
+from syncd.limits import ListLimits
+from syncd.model import Digest, ListName
+from syncd.operate import suppressions
+from syncd.operate.rollback import rollback
+from syncd.operate.suppression_order import Correction, SuppressionOrder
 from syncd.service.access import PersonToken
 from syncd.service.web.dashboard import actions
 from syncd.service.web.dashboard.actions import DashboardAct, Input
 from syncd.service.web.dashboard.corrections import ACTS
 from web_site import ALICE, OPERATOR, VERA, Running, running
-from world import World, row, rows
+from world import HEAD, World, row, rows
 
 OURS = {"Sec-Fetch-Site": "same-origin"}
 REASON = "IWF confirmed it by telephone"
@@ -501,3 +505,118 @@ def test_a_first_version_cannot_be_rolled_back(listed: tuple[Running, httpx.Clie
     _, client = listed
     answer = client.get("/acts/rollback/iwf.images")
     assert (answer.status_code, "no older version of iwf.images is kept" in answer.text) == (409, True)
+
+
+# holds of the operator's own changes
+
+
+@pytest.fixture
+def changed(standing: World) -> Iterator[tuple[Running, httpx.Client]]:
+    """A changed known-good file waits as hold 1: it would take 20 of 30 rows off the list."""
+    path = standing.base / "known-good.txt"
+    path.write_text("".join(f"sha256:{one[1]}\n" for one in rows(0, 20)))
+    standing.limits = ListLimits(known_good_file=path)
+    assert standing.sync().exit_code == 3
+    with running(standing, actions=True) as site, httpx.Client(base_url=site.url, headers=OURS) as client:
+        sign_in(client, ALICE)
+        yield site, client
+
+
+def test_a_changed_known_good_file_is_released_by_form(changed: tuple[Running, httpx.Client]) -> None:
+    """The page speaks of the file, and a form with the hash of another file does nothing."""
+    run, client = changed
+    page = client.get("/acts/release/1").text
+    assert "Puts the changed known-good file in force" in page
+    assert "to add or relabel" not in page + client.get("/holds").text, "the file's own rows are not those of the list"
+    assert "The changed known-good file is not used" in client.get("/acts/discard/1").text
+    assert act(client, "/acts/release/1", seal="0" * 64).status_code == 409
+    assert act(client, "/acts/release/1", token=VERA.token).status_code == 403
+    assert hold(run).state is HoldState.OPEN
+    answer = act(client, "/acts/release/1")
+    said = client.get(answer.headers["location"]).text
+    assert "Hold 1 was released: the changed known-good file of iwf.images is in force, 20 rows off the lists." in said
+    assert (version(run), hold(run).state, hold(run).ended_by) == (2, HoldState.RELEASED, "alice")
+
+
+def test_a_changed_known_good_file_is_discarded_by_form(changed: tuple[Running, httpx.Client]) -> None:
+    """The list stays as it is."""
+    run, client = changed
+    answer = act(client, "/acts/discard/1")
+    said = client.get(answer.headers["location"]).text
+    assert "the changed known-good file of iwf.images is not used, and no list has changed." in said
+    assert (version(run), hold(run).state) == (1, HoldState.DISCARDED)
+
+
+@pytest.mark.parametrize(
+    ("do", "words"),
+    [
+        ("release", "Hold 1 was released: suppressions 1-15 are in force, 15 rows off the lists."),
+        ("discard", "Hold 1 was discarded: suppressions 1-15 are dropped, and no list has changed."),
+    ],
+)
+def test_suppressions_that_wait_are_decided_by_form(listed: tuple[Running, httpx.Client], do: str, words: str) -> None:
+    """By another operator than their author."""
+    run, client = listed
+    wrong = tuple(Correction(Digest.parse(f"sha256:{one[1]}")) for one in rows(0, 15))
+    order = SuppressionOrder(wrong, "case 7")
+    suppressions.suppress(run.publisher, order, actor="alice", now=run.world.clock())
+    own = act(client, f"/acts/{do}/1")
+    if do == "release":
+        assert "another operator" in fault(own)
+        own = act(client, "/acts/release/1", token=OPERATOR)
+    assert words in client.get(own.headers["location"]).text
+    assert version(run) == (2 if do == "release" else 1)
+
+
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        ("/acts/suppress", {"digest": "sha256:" + rows(0, 1)[0][1]}),
+        ("/acts/suppress/iwf.images", {"digest": "sha256:" + rows(0, 1)[0][1]}),
+        ("/acts/unsuppress/1", {}),
+        ("/acts/rollback/iwf.images", {"version": "1"}),
+        ("/acts/unpin/iwf.images", {}),
+        ("/acts/sync/iwf", {}),
+        ("/acts/release/1", {}),
+        ("/acts/discard/1", {}),
+    ],
+)
+def test_every_act_needs_form_and_operator(standing: World, path: str, fields: dict[str, str]) -> None:
+    """Each refuses another site, the form of another act, a missing, wrong or viewer's token; nothing is changed."""
+    _prepare(standing, path)
+    with running(standing, actions=True) as run, httpx.Client(base_url=run.url, headers=OURS) as client:
+        sign_in(client, ALICE)
+        page, other = client.get(path), client.get("/acts/sync/iwf" if path != "/acts/sync/iwf" else "/acts/suppress")
+        form = {"form": hidden(page, "form"), "reason": REASON, "token": ALICE.token, **fields}
+        form["seal"] = re.findall(r'name="seal" value="([^"]*)"', page.text)[-1]
+        acts = [entry.act for entry in run.publisher.catalog.audit_entries()]
+        at = version(run)
+        answers = [
+            client.post(path, data=form, headers={"Sec-Fetch-Site": "cross-site"}),
+            client.post(path, data={**form, "form": hidden(other, "form")}),
+            client.post(path, data={**form, "token": ""}),
+            client.post(path, data={**form, "token": "wrong-token-0123456789"}),
+            client.post(path, data={**form, "token": VERA.token}),
+            client.post(path, data={name: value for name, value in form.items() if name != "form"}),
+        ]
+        assert [answer.status_code for answer in answers] == [403] * 6
+        assert ([entry.act for entry in run.publisher.catalog.audit_entries()], version(run)) == (acts, at)
+        assert client.post(path, data=form).status_code == 303
+        newest = run.publisher.catalog.audit_entries()[0]
+        assert (newest.actor, getattr(newest.act, "reason", "")) == ("alice", REASON)
+
+
+def _prepare(world: World, path: str) -> None:
+    """Bring about the state that an act is for."""
+    now = world.clock()
+    if path in ("/acts/release/1", "/acts/discard/1"):
+        world.publish(remove=rows(0, 30))
+    else:
+        world.publish(add=[row(77)])
+    world.sync()
+    with world.publisher() as publisher:
+        if path == "/acts/unsuppress/1":
+            order = SuppressionOrder((Correction(Digest.parse(f"sha256:{row(3)[1]}")),), "case 7")
+            suppressions.suppress(publisher, order, actor="bob", now=now)
+        if path == "/acts/unpin/iwf.images":
+            rollback(publisher, HEAD, 1, reason="bad", actor="bob", now=now)

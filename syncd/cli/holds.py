@@ -215,13 +215,9 @@ def _end(number: int, reason: str, config: Path | None, *, release: bool, as_jso
 
 
 def _show_suppressions(ended: Document) -> None:
-    """Show the end of a hold of suppressions, or of a changed known-good file: in force, or dropped."""
-    numbers, released = ended["suppressions"], ended["state"] == "released"
-    named = f"suppressions {numbers} are" if numbers else f"the changed known-good file of {ended['list']} is"
-    done = f"hold {ended['hold']} was {ended['state']}: {named}"
-    if not released:
-        say(f"{done} dropped, and no list has changed" if numbers else f"{done} not used, and no list has changed")
-        return
-    say(f"{done} in force, {count(ended['wanted_rows'], 'row')} off the lists")
+    """Show the end of a hold of suppressions, or of a changed known-good file."""
+    from syncd.report.holds import ended_suppressions_in_words  # SQLAlchemy: not needed by other commands of this file
+
+    say(ended_suppressions_in_words(ended))
     for name, version in ended["versions"].items():
         say(f"{name} version {version} published")

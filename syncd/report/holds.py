@@ -1,6 +1,6 @@
 """Holds in words, and as JSON."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +74,16 @@ def ended_document(catalog: Catalog, number: int, settled: "Settled") -> dict[st
         "also_ended": [{"hold": ended.id, "state": str(ended.state)} for ended in also],
         "still_held": [str(reason) for reason in settled.reasons],
     }
+
+
+def ended_suppressions_in_words(ended: Mapping[str, Any]) -> str:
+    """Describe how a hold of suppressions, or of a changed known-good file, ended. ``ended``: its `ended_document`."""
+    numbers, released = ended["suppressions"], ended["state"] == "released"
+    named = f"suppressions {numbers} are" if numbers else f"the changed known-good file of {ended['list']} is"
+    done = f"hold {ended['hold']} was {ended['state']}: {named}"
+    if released:
+        return f"{done} in force, {count(ended['wanted_rows'], 'row')} off the lists"
+    return f"{done} {'dropped' if numbers else 'not used'}, and no list has changed"
 
 
 def holds_document(holds: Iterable[HoldRecord]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from syncd.errors import UsageError
 from syncd.model import Algorithm
 from syncd.operate.holds import open_hold
 from syncd.outcomes import HoldReason, Lane
+from syncd.report.holds import ended_suppressions_in_words
 from syncd.service.control import Order
 from syncd.service.web.context import Context
 from syncd.service.web.dashboard.html import Html, h, join
@@ -90,8 +91,8 @@ def act_link(act: str, subject: str | int, words: str, about: str = "") -> Html:
 
 
 def rows_by_algorithm(hold: HoldRecord) -> str:
-    """Return the rows of a hold, by algorithm and kind; '' for a whole update, whose files hold more than changes."""
-    if hold.lane is Lane.BOTH:
+    """Return the rows of a hold, by algorithm and kind; '' if its files hold more than the rows that would change."""
+    if hold.lane is Lane.BOTH or hold.is_of_known_good_file:
         return ""
     added: dict[Algorithm, int] = {}
     removed: dict[Algorithm, int] = {}
@@ -124,7 +125,8 @@ def _hold_preview(context: Context, subject: str, *, release: bool) -> Preview:
     )
     after = f"/lists/{hold.list}" if published else "/holds"
     title = f"{'Release' if release else 'Discard'} hold {hold.id}"
-    return Preview(title, _effect(hold.lane, release=release), shown, after, hold.sha256)
+    effect = _effect_on_file(release=release) if hold.is_of_known_good_file else _effect(hold.lane, release=release)
+    return Preview(title, effect, shown, after, hold.sha256)
 
 
 def _ask(reasons: Sequence[HoldReason]) -> str:
@@ -151,8 +153,20 @@ def _effect(lane: Lane, *, release: bool) -> str:
     )
 
 
+def _effect_on_file(*, release: bool) -> str:
+    if release:
+        return (
+            "Puts the changed known-good file in force: these rows go off the list at every matcher at once. Only an "
+            "operator who does not own the file may do it."
+        )
+    return "The changed known-good file is not used: the list stays as it is, and the same file is not held again."
+
+
 def _ended(answer: Document) -> str:
     ended = answer["ended"]
+    if ended["lane"] == Lane.SUPPRESSIONS:
+        words = ended_suppressions_in_words(ended)
+        return f"{words[0].upper()}{words[1:]}."
     rows = f"{count(ended['wanted_rows'], 'row')} ({ended['lane']})"
     done = f"Hold {ended['hold']} of {ended['list']} was {ended['state']}"
     if ended["state"] != "released":
