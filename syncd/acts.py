@@ -85,7 +85,7 @@ class Retrusted(Act):
 class AcceptedClock(Act):
     """Accepted the present clock after it had been ahead (`syncd clock accept`).
 
-    ``time``: the new clock floor; ``furthest``: the time furthest in the future before. Both are UTC.
+    ``time``: the new clock floor; ``furthest``: the latest of the times that it replaced. Both are UTC.
     """
 
     time: str

@@ -1,8 +1,9 @@
-"""Times that were taken from a clock, which of them lie in the future, and which time may correct them. Pure.
+"""Times taken from a clock: which of them lie in the future, and which time may replace those. Pure.
 
-A clock that was ahead for a moment leaves such times behind: signatures that are valid for too long, verifications that
-do not age, and floors that refuse every later sync or pull until real time has caught up. syncd cannot know whether the
-clock was ahead then or is behind now, so a person accepts the present clock by naming a time.
+Even if a clock is ahead only for a moment, it leaves times in the future: signatures that are valid for too long,
+verifications that do not age, and floors below which every later sync or pull is refused, until real time has caught
+up. syncd cannot know whether the clock was ahead then or is behind now, so a person accepts the present clock by
+stating the time.
 """
 
 from collections.abc import Iterable, Sequence
@@ -34,10 +35,10 @@ class ClockReading:
     """A time that was taken from a clock."""
 
     what: str
-    """in words, such as "the signature of timestamp" """
+    """the thing it dates, such as "the signature of timestamp" """
     at: datetime
     role: str = ""
-    """the role whose signature it dates; "" if it is not a signature"""
+    """the role that was signed; "" if it is not the time of a signature"""
     offline: bool = False
     """true if only offline keys can sign that role again"""
 
@@ -65,15 +66,15 @@ def newest_past(readings: Iterable[ClockReading], now: datetime) -> ClockReading
 def check_accepted(
     time: datetime, corrected: Sequence[ClockReading], held: Iterable[ClockReading], now: datetime
 ) -> tuple[ClockReading, ...]:
-    """Return the readings of ``corrected`` that lie in the future, which ``time`` may replace.
+    """Return the readings of ``corrected`` that lie in the future, after checking that ``time`` may replace them.
 
-    ``held``: times that have passed unless they lie in the future themselves; ``time`` may not be before the newest.
-    Raises `RefusedError` if there is nothing to correct, `UsageError` if ``time`` is in the future or too old.
+    ``time`` may not be before the newest time of ``corrected`` and ``held`` that is not in the future. Raises
+    `RefusedError` if there is nothing to correct, and `UsageError` if ``time`` is in the future or too early.
     """
     ahead = in_future(corrected, now)
     if not ahead:
         raise RefusedError(
-            "there is no clock to accept: no time held here lies in the future",
+            "there is no clock to accept: no recorded time lies in the future",
             hint=f"this host's clock says {stamp(now)}; if it is wrong, correct it. Nothing was changed",
         )
     if clock_is_behind(now - time):
@@ -81,11 +82,11 @@ def check_accepted(
             f"{stamp(time)} is in the future: this host's clock says {stamp(now)}",
             hint="correct this host's clock first, then give the time that it shows; nothing was changed",
         )
-    least = newest_past((*corrected, *held), now)
-    if least is not None and time < least.at.replace(microsecond=0):
+    newest = newest_past((*corrected, *held), now)
+    if newest is not None and time < newest.at.replace(microsecond=0):
         raise UsageError(
-            f"{stamp(time)} is too early: {least.what} is dated {stamp(least.at)}, and did not lie in the future",
-            hint=f"give a time from {stamp(least.at)} to {stamp(now)}, the time of this host's clock; "
+            f"{stamp(time)} is too early: {newest.what} is dated {stamp(newest.at)}, which is not in the future",
+            hint=f"give a time from {stamp(newest.at)} to {stamp(now)}, the time of this host's clock; "
             "nothing was changed",
         )
     return ahead
@@ -103,12 +104,12 @@ class ClockFault:
 
     @property
     def furthest(self) -> timedelta:
-        """How far the furthest lies in the future."""
+        """How far the latest of these times lies in the future."""
         return self.ahead[0].ahead(self.now)
 
     @property
     def why(self) -> str:
-        """Why a person must act."""
+        """The times that lie in the future, in words."""
         more = len(self.ahead) - _MOST
         named = [reading.in_words(self.now) for reading in self.ahead[:_MOST]]
         return "; ".join([*named, *([f"and {more} more"] if more > 0 else [])])

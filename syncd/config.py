@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 DEFAULT_SOCKET: Final = Path("/run/syncd/control.sock")
 ENVIRONMENT: Final = "SYNCD_"
 LogFormat = Literal["auto", "json", "text"]
-"""Of the events of the daemon; "auto": readable text on a terminal, otherwise JSON."""
+"""Form of the daemon's log of events. "auto" is readable text on a terminal and JSON elsewhere."""
 
 _LONGEST_SOCKET: Final = 107
 _RECENT: Final = DEFAULTS.deltas

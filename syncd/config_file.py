@@ -82,9 +82,9 @@ def load(file: Path | None = None) -> Config:
 
 
 def daemon_place(file: Path | None = None) -> tuple[Path, Path] | None:
-    """Return the state folder and the control socket that a configuration names, even if it is refused otherwise.
+    """Return the state folder and the control socket that a configuration names, even if the rest of it is refused.
 
-    Reads only these two keys, line by line. None if the state folder is not named.
+    Reads only these two keys, line by line. Returns None if it does not name the state folder.
     """
     values = _top_level(_named(file) or DEFAULT_FILE)
     given = {variable.upper(): value for variable, value in os.environ.items() if value}

@@ -96,9 +96,9 @@ class RetiredList(UsageError):  # noqa: N818 - reads as what happened, in code a
 
 
 class AlgorithmNotHeld(UsageError):  # noqa: N818 - reads as what happened, in code and in log
-    """A look-up of an algorithm that none of the lists searched holds: the digest was not checked.
+    """A look-up of an algorithm that none of the searched lists holds: the digest was not checked.
 
-    ``held``: the algorithms that lists of the copy hold.
+    ``held``: the algorithms of the digests in the copy.
     """
 
     def __init__(self, algorithm: str, held: Iterable[str]) -> None:

@@ -494,7 +494,7 @@ class MatcherRevoked(Event):
 
 @dataclass(frozen=True)
 class InstancesForgotten(Event):
-    """Instances of a matcher that are gone are no longer waited for."""
+    """An operator asked to forget instances of a matcher that are gone: they no longer count as silent."""
 
     matcher: str
     instances: int

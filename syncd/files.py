@@ -28,11 +28,11 @@ _RESERVE: Final = 64 << 20
 _RESERVED_SHARE: Final = 16
 _OPEN_FILES: Final = Path("/proc/self/fd")
 _NOT_UNNAMED: Final = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT})
-"""Errors of file systems that have no files without a name."""
+"""Errors of file systems that cannot create files without a name."""
 
 
 class IrregularFileError(OSError):
-    """A pipe, a device or a socket has the name of a file."""
+    """A pipe, a device or a socket is in the place of a file."""
 
 
 class DamagedError(StoreError):
@@ -145,16 +145,16 @@ def check_private(path: Path) -> None:
             return
     if mode & stat.S_IWOTH:
         raise RefusedError(
-            f"every user of this machine may write to {path} (mode {stat.S_IMODE(mode):04o}), and so replace what is "
-            "in it",
+            f"every user of this machine may write to {path} (mode {stat.S_IMODE(mode):04o}), and can so replace the "
+            "files in it",
             hint=f"check what is in it, then run `chmod o-w {path}`; nothing was changed",
         )
 
 
 def set_mode(file: int | Path, mode: int) -> None:
-    """Give a new file or folder its mode, whatever the umask took from it; a set-group-ID bit it inherited stays.
+    """Set the mode of a new file or folder, regardless of the umask; an inherited set-group-ID bit stays.
 
-    File systems without modes are left as they are.
+    On file systems without modes, do nothing.
     """
     held = stat.S_IMODE(os.stat(file).st_mode)  # noqa: PTH116 - it may be a descriptor
     if held & 0o777 != mode:
@@ -163,7 +163,7 @@ def set_mode(file: int | Path, mode: int) -> None:
 
 
 def make_folder(path: Path, mode: int = PRIVATE_FOLDER) -> Path:
-    """Create ``path`` and its parents durably, with this mode whatever the umask. Existing folders keep their mode."""
+    """Create ``path`` and its parents durably, with this mode regardless of the umask. Existing folders keep theirs."""
     with storage(path, "create folder"):
         missing = [path, *path.parents]
         for folder in reversed(missing):
@@ -177,7 +177,7 @@ def _make_one(folder: Path, mode: int) -> None:
     try:
         folder.mkdir(mode=mode)
     except FileExistsError:
-        if not folder.is_dir():  # otherwise another process was quicker
+        if not folder.is_dir():  # if it is, another process created it first
             raise
     else:
         set_mode(folder, mode)
@@ -234,7 +234,7 @@ def install_bytes(path: Path, content: bytes, mode: int = FEED_FILE, *, durable:
 def new_file(path: Path, mode: int) -> Iterator[BinaryIO]:
     """Yield a stream whose content becomes the new file ``path``, durably, if the block succeeds. Raises `StoreError`.
 
-    Until then it has no name, if the file system can do that, so that a killed process leaves nothing behind.
+    Until then the file has no name, if the file system permits that, so that a killed process leaves nothing behind.
     """
     with storage(path, "write"):
         descriptor, named = _open_unnamed(path.parent, mode)
@@ -266,7 +266,7 @@ def _open_unnamed(folder: Path, mode: int) -> tuple[int, Path | None]:
 
 
 def _name(descriptor: int, path: Path) -> None:
-    """Give an open file without a name its name (open(2), O_TMPFILE)."""
+    """Link an open file that has no name to ``path`` (open(2), O_TMPFILE)."""
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         # With a folder's descriptor Python calls linkat(), which follows the link in /proc; link() does not.
@@ -358,7 +358,7 @@ def remove_temporaries(folder: Path) -> None:
 @contextlib.contextmanager
 def open_regular(path: Path) -> Iterator[BufferedReader]:
     """Open a file for reading. Raises `OSError`, also if it is not a regular file: a named pipe may never end."""
-    # Non-blocking: opening a named pipe would wait forever, before we see that it is one.
+    # Non-blocking, because opening a named pipe would wait forever, before its kind can be checked.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         mode = os.fstat(descriptor).st_mode

@@ -1,4 +1,4 @@
-"""The kernel's word on whether this host's clock is synchronised. Reads only."""
+"""The kernel's statement on whether this host's clock is synchronised. Reads only."""
 
 import ctypes
 from dataclasses import dataclass
@@ -6,9 +6,9 @@ from datetime import timedelta
 from typing import Final
 
 _UNSYNCHRONISED: Final = 0x0040
-"""STA_UNSYNC of ``<sys/timex.h>``: set at boot, cleared by a time daemon, set again if that is silent for long."""
+"""STA_UNSYNC of ``<sys/timex.h>``: set at boot, cleared by a time daemon, set again if that is silent for too long."""
 _PADDING: Final = 512
-"""Bytes after the fields read here; larger than the rest of ``struct timex`` on any platform."""
+"""Bytes reserved for the remaining fields; more than ``struct timex`` has on any platform."""
 
 
 class _Timex(ctypes.Structure):
@@ -30,15 +30,15 @@ class KernelClock:
     """The kernel's judgement of the clock."""
 
     synchronised: bool | None
-    """None: it cannot be read here, for example in a sandbox"""
+    """None if it cannot be read here, for example in a sandbox"""
     error: timedelta = timedelta(0)
-    """the largest error that the kernel allows for, if the clock is synchronised"""
+    """the largest error that the kernel assumes, if the clock is synchronised"""
 
     @property
     def words(self) -> str:
         """The judgement in words."""
         if self.synchronised is None:
-            return "whether this clock is synchronised is not known: the kernel cannot be asked here"
+            return "it is not known whether this clock is synchronised: the kernel cannot be asked here"
         if not self.synchronised:
             return "the kernel says that this clock is not synchronised"
         return f"the kernel says that this clock is synchronised, to within {self.error.total_seconds():.3f} s"

@@ -133,8 +133,8 @@ def test_ctrl_c_ends_with_130_and_says_what_is_left_undone(monkeypatch: pytest.M
     ran = syncd(*PULL)
     assert (ran.code, ran.out) == (130, "")
     assert ran.err == (
-        "interrupted: the copy stays at its versions; files that were fetched are kept, and the next pull goes on from "
-        "there\n"
+        "interrupted: the copy stays at its versions; files that were fetched are kept, and the next pull continues "
+        "from there\n"
     )
     assert syncd("verify", "d", "--root", "r").err == "interrupted: nothing was changed\n"
     sayings = {place.interrupted for places in (OF_FEED, OF_PROGRAM) for place in places.values()}

@@ -404,7 +404,7 @@ def test_a_state_that_everybody_may_write_to_is_refused(configured: World) -> No
     ran = syncd("sync")
     assert (ran.code, ran.err.splitlines()[0]) == (
         6,
-        f"error: every user of this machine may write to {root} (mode 0777), and so replace what is in it",
+        f"error: every user of this machine may write to {root} (mode 0777), and can so replace the files in it",
     )
     root.chmod(0o755)
     assert syncd("sync").code == 0

@@ -236,7 +236,7 @@ def test_a_client_certificate_that_is_demanded_is_given(feed: World, ours: Autho
         url, trust = f"https://127.0.0.1:{server.server_address[1]}/", ("--ca", ours.file)
         refused = pull(feed, url, *trust)
         assert (refused.code, "demands a client certificate" in refused.err) == (5, True), refused.err
-        assert "to do: give one that the peer accepts (client_cert and client_key; --client-cert" in refused.err
+        assert "to do: give a certificate that the peer accepts (client_cert and client_key; " in refused.err
         old = pull(feed, url, *trust, "--client-cert", expired[0], "--client-key", expired[1])
         assert (old.code, "refused our client certificate" in old.err) == (5, True), old.err
         done = pull(feed, url, *trust, "--client-cert", mine[0], "--client-key", mine[1])

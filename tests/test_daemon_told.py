@@ -27,7 +27,7 @@ def config(world: World) -> Path:
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_refused_configuration_does_not_hide_the_running_daemon(today: World, fault: str) -> None:
     """Status and sync work by the daemon, which runs on the configuration before; each names the fault, once."""
-    refused = "warning: the configuration on disk is refused, so the daemon runs on the one before: "
+    refused = "warning: the configuration on disk is refused, so the daemon still runs on the previous one: "
     with daemon(today) as running:
         assert syncd("sync").code == 0
         config(today).write_text(FAULTS[fault](text(today)))
@@ -42,7 +42,7 @@ def test_a_refused_configuration_does_not_hide_the_running_daemon(today: World, 
         assert syncd("matchers").err.startswith(refused)
         probe = syncd("status", "--check")
         assert probe.code == 1
-        assert "a restart of the daemon would fail, the configuration on disk is refused: " in probe.out
+        assert "a restart of the daemon would fail, because the configuration on disk is refused: " in probe.out
         assert syncd("run", "--check").code == 2
         running.stop()
     alone = syncd("status")
@@ -67,10 +67,10 @@ def test_a_source_that_the_daemon_has_not_loaded_yet_names_the_reload(today: Wor
         ran = syncd("sync", "new")
         assert (ran.code, ran.out) == (2, "")
         assert ran.err.startswith(
-            "error: the running daemon has not loaded new, configured on disk since\n  to do: load"
+            "error: the running daemon has not loaded new from the configuration on disk\n  to do: load"
         )
         assert "`systemctl reload syncd`" in ran.err
-        told = "warning: the running daemon has not loaded new, configured on disk since\n"
+        told = "warning: the running daemon has not loaded new from the configuration on disk\n"
         assert told in syncd("sync").err
         assert told in syncd("status").err
         assert syncd("sync", "neww").err.startswith("error: no source 'neww' is configured\n")

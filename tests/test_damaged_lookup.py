@@ -107,7 +107,7 @@ def test_an_entry_that_a_damaged_offset_makes_huge_is_not_copied(tmp_path: Path)
     segment = Segment.open(tmp_path / "base", ref)
     digests = segment.digests.tobytes()
     for place in (4, 5):
-        with pytest.raises(SegmentError, match="a look-up met damage in it"):
+        with pytest.raises(SegmentError, match="a look-up found damage in it"):
             segment.entries_of(digests[place * 32 : (place + 1) * 32])
 
 
@@ -117,7 +117,7 @@ def test_a_matcher_says_which_file_is_damaged_and_what_to_do(world: World) -> No
     content = path.read_bytes()
     path.write_bytes(content.replace(b"e4", b"\xff\xff"))
     matcher = Matcher.open(world.mirror, clock=world.clock)
-    with pytest.raises(SegmentError, match=f"segment {path.name}: a look-up met damage in it") as caught:
+    with pytest.raises(SegmentError, match=f"segment {path.name}: a look-up found damage in it") as caught:
         matcher.lookup("sha256", row(4)[1])
     assert "syncd pull --check" in caught.value.hint
     assert matcher.lookup("sha256", row(5)[1])[0].entry == "e5"

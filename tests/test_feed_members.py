@@ -71,7 +71,7 @@ def test_a_bad_file_is_reported_once_and_shuts_nobody_out(tmp_path: Path) -> Non
     members = Members(folder=folder)
     path.write_text("")
     (error,) = members.reload()
-    assert error.message == f"{path} holds no token"
+    assert (error.message, error.serving) == (f"{path} holds no token", "the previous tokens of alpha")
     assert members.reload() == ()
     assert name_of(members, LONG) == "alpha"
     path.write_text(OTHER)

@@ -199,12 +199,12 @@ def test_closing_ends_a_fold(world: World, monkeypatch: pytest.MonkeyPatch) -> N
     began = threading.Event()
 
     def patient(stop: threading.Event) -> object:
-        breathe = LowPriority(stop)
+        pause = LowPriority(stop)
 
         def rest(size: int) -> None:
             began.set()
             stop.wait(60)
-            breathe(size)
+            pause(size)
 
         return rest
 

@@ -531,7 +531,7 @@ def test_a_current_json_without_a_timestamp_is_refused(world: World) -> None:
     members = {**current, "lists": held}
     del members["checksum"]
     path.write_bytes(canonical({**members, "checksum": hashlib.sha256(canonical(members)).hexdigest()}))
-    with pytest.raises(TrustError, match="no version is stated of the timestamp metadata") as caught:
+    with pytest.raises(TrustError, match="the copy states no version of the timestamp metadata") as caught:
         opened(world)
     assert caught.value.hint == "the copy is damaged or was altered: pull it again"
 

@@ -183,8 +183,9 @@ def test_a_check_by_hand_names_the_credentials_that_only_the_service_has(
     ran = syncd("run", "--check")
     assert (ran.code, "iwf" in ran.out) == (0, True)
     assert ran.err.startswith(
-        "warning: only the service has these credentials: sources.iwf.token_file, serve.operator_token_file, "
-        "operators.alice.token_file not checked\n  to do: to check them too: systemd-run "
+        "warning: not checked, since only the service has these credentials: sources.iwf.token_file, "
+        "serve.operator_token_file, "
+        "operators.alice.token_file\n  to do: to check them too: systemd-run "
     )
     given = tmp_path / "credentials"
     given.mkdir()

@@ -181,10 +181,10 @@ def test_the_background_rests_nine_times_as_long_as_it_works() -> None:
             rests.append(round(timeout, 6))
             return len(rests) == 2
 
-    breathe = LowPriority(Stop(), lambda: next(times))
-    breathe(1)
+    pause = LowPriority(Stop(), lambda: next(times))
+    pause(1)
     with pytest.raises(InterruptedPass):
-        breathe(1)
+        pause(1)
     assert rests == [0.18, 1.0]
 
 

@@ -129,7 +129,7 @@ def test_a_root_with_a_value_that_nobody_can_sign_is_refused(peer: MetadataPeer,
 def test_every_version_must_be_stated(peer: MetadataPeer, stored: dict[str, bytes], role: str) -> None:
     """A copy that does not say which root or timestamp vouches for it proves nothing."""
     names = {name: version for name, version in NAMES.items() if name != role}
-    with pytest.raises(TrustError, match=f"no version is stated of the {role} metadata"):
+    with pytest.raises(TrustError, match=f"the copy states no version of the {role} metadata"):
         verify_offline(stored.get, names, peer.root)
 
 

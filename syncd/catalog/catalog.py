@@ -184,7 +184,7 @@ class Catalog(
     def accept_clock(
         self, time: datetime, memories: Mapping[str, Mapping[str, JsonValue]], now: datetime, entry: AuditEntry
     ) -> None:
-        """Replace memories of sources, and verification times in the future by ``time``, with the audit entry."""
+        """Replace memories of sources, replace verification times in the future with ``time``, and add the entry."""
         with writing(self._engine, self.path) as connection:
             for name, memory in memories.items():
                 put_source(connection, name, memory=memory)

@@ -54,7 +54,7 @@ class StateFolder:
 
     @property
     def proof_record(self) -> RecordFile:
-        """When the files of the published feed were last proved again, and what was found."""
+        """The record of the last proof of the published feed's files, and the faults that it found."""
         return RecordFile(self.feed.work / "proof.json")
 
     def source(self, name: str) -> FeedFolder:

@@ -27,7 +27,7 @@ _VERIFIED: Final = (origins.c.verified_at, sources.c.last_verified_at)
 
 
 def replace_future(connection: Connection, time: datetime, now: datetime) -> None:
-    """Replace verification times in the future of ``now`` by ``time``."""
+    """Replace verification times that are after ``now``, beyond the tolerance, with ``time``."""
     for column in _VERIFIED:
         connection.execute(update(column.table).where(column > now + CLOCK_TOLERANCE).values({column: time}))
 

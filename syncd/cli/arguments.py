@@ -107,7 +107,7 @@ def time(text: str, option: str, now: datetime) -> datetime:
 
 
 def clock_time(text: str, name: str) -> datetime:
-    """Parse a time that must name its zone: a clock that was ahead is often one in local time."""
+    """Parse a time that must state its zone, since a clock that is wrong by hours is often set to local time."""
     try:
         parsed = datetime.fromisoformat(text)
     except (ValueError, OverflowError):

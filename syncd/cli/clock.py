@@ -1,4 +1,4 @@
-"""``syncd clock``: times of the state that lie in the future, and how to accept the clock once it is right."""
+"""``syncd clock``: show the times of the state that lie in the future, and accept the clock once it is right."""
 
 from datetime import timedelta
 from typing import Annotated
@@ -19,12 +19,12 @@ def clock(context: typer.Context, config: ConfigFile = None, as_json: JsonFlag =
     """Show the clock of this host, and times in the future.
 
     A clock that was ahead leaves times in the future: signatures, times of verification, and the clock floors of
-    sources, below which no sync is permitted. Shows them, and whether the kernel takes the clock for synchronised. If
+    sources, before which no sync is permitted. Shows them, and whether the kernel considers the clock synchronised. If
     `syncd run` holds the state, this asks that daemon.
 
     \b
     Exit codes:
-      0   shown, whatever the state is
+      0   shown, even if times lie in the future
       1   storage
       2   not set up
       6   the state folder belongs to another user
@@ -36,15 +36,15 @@ def clock(context: typer.Context, config: ConfigFile = None, as_json: JsonFlag =
     if context.invoked_subcommand is not None:
         return
     kernel, document = kernel_clock(), state_report(load_config(config), "status")
-    found = document.get("clock", {"ahead_seconds": 0, "times": (), "act": None})  # an older daemon does not report it
+    ahead = document.get("clock", {"ahead_seconds": 0, "times": (), "act": None})  # an older daemon does not report it
     if as_json:
-        print_json({"at": document["at"], "synchronised": kernel.synchronised, **found})
+        print_json({"at": document["at"], "synchronised": kernel.synchronised, **ahead})
         return
     say(f"this host's clock: {document['at']}", kernel.words)
-    for one in found["times"]:
-        say(f"{one['what']}: {one['at']}, {span(timedelta(seconds=one['seconds']))} in the future")
-    if found["act"]:
-        note(found["act"])
+    for time in ahead["times"]:
+        say(f"{time['what']}: {time['at']}, {span(timedelta(seconds=time['seconds']))} in the future")
+    if ahead["act"]:
+        note(ahead["act"])
     else:
         say("no time of the state lies in the future")
 
@@ -52,7 +52,7 @@ def clock(context: typer.Context, config: ConfigFile = None, as_json: JsonFlag =
 @app.command("accept")
 def accept(
     time: Annotated[
-        str, typer.Argument(metavar="TIME", help="The time now, from a clock that you trust, with its zone.")
+        str, typer.Argument(metavar="TIME", help="The present time with its zone, from a clock that you trust.")
     ],
     reason: Annotated[str, typer.Option(metavar="R", help="What was wrong with the clock; kept in the audit log.")],
     config: ConfigFile = None,
@@ -61,10 +61,9 @@ def accept(
     """Replace times in the future, left by a clock that was ahead.
 
     Correct the clock of this host first. Clock floors of sources and times of verification that lie in the future
-    become TIME, and the timestamp is signed again. The floors of versions stay. TIME may be neither in the future nor
-    before the newest verification or signature that is held and does not lie in the future itself. Prints each time
-    before and after, and whether the kernel takes the clock for synchronised. If `syncd run` holds the state, that
-    daemon does it.
+    become TIME, and the timestamp is signed again. The floors of versions stay. TIME may not be in the future, nor
+    before the newest verification or signature that is not itself in the future. Prints each time before and after, and
+    whether the kernel considers the clock synchronised. If `syncd run` holds the state, that daemon does it.
 
     \b
     Exit codes:
@@ -86,8 +85,8 @@ def accept(
     if as_json:
         print_json({**done, "synchronised": kernel.synchronised})
         return
-    for one in done["replaced"]:
-        say(f"{one['what']}: was {one['before']}, now {one['after']}")
+    for replaced in done["replaced"]:
+        say(f"{replaced['what']}: was {replaced['before']}, now {replaced['after']}")
     if done["act"]:
         note(done["act"], kind="to do")
     say("next: syncd sync")

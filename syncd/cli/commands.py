@@ -15,18 +15,23 @@ _CONTEXT: Final = {"help_option_names": ["-h", "--help"], "max_content_width": 1
 
 
 NOTHING: Final = "nothing was changed"
-_ORDER: Final = "`syncd audit` says whether it was still carried out"
+_ORDER: Final = "it may have been carried out all the same: `syncd audit` shows whether it was"
 _PUBLISHING: Final = (
-    "the versions published before stay in force; `syncd feed status` says whether a publication had begun, which the "
-    "next command then finishes"
+    "the published versions stay in force; if a publication had begun, which `syncd feed status` shows, the next "
+    "command finishes it"
 )
-_INIT: Final = "run the same command again: it finishes with the keys that it has made so far"
+_INIT: Final = "run the same command again: it continues with the keys that were made so far"
 _SYNC: Final = (
-    "a running daemon goes on with its syncs, which `syncd status` shows; without one, lists not published yet "
-    "stay at their versions, and the next sync goes on from there"
+    "a running daemon continues its syncs, which `syncd status` shows; without a daemon, lists that are not published "
+    "yet stay at their versions, and the next sync continues from there"
 )
-_PULL: Final = "the copy stays at its versions; files that were fetched are kept, and the next pull goes on from there"
-_KEYS: Final = "`syncd feed status` shows whether it was still signed; until then the old keys stay valid: run it again"
+_PULL: Final = (
+    "the copy stays at its versions; files that were fetched are kept, and the next pull continues from there"
+)
+_KEYS: Final = (
+    "the old keys stay valid unless the change was signed already, which `syncd feed status` shows; if it was not, run "
+    "the same command again"
+)
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,7 @@ class Place:
     summary: str
     """The first line of its help, repeated here."""
     interrupted: str = NOTHING
-    """What Ctrl-C leaves undone."""
+    """The state after Ctrl-C, and what to do about it."""
 
 
 OF_FEED: Final = {

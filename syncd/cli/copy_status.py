@@ -16,7 +16,7 @@ from syncd.units import ago, count, span
 _LEVELS: Final = {AgeVerdict.WARN: ProbeLevel.WARNING, AgeVerdict.STALE: ProbeLevel.CRITICAL}
 _WORDS: Final = {AgeVerdict.FRESH: "fresh", AgeVerdict.WARN: "late", AgeVerdict.STALE: "stale"}
 _PROVED_WITHIN: Final = timedelta(days=8)
-"""Age of the last proof of all files from which it is a warning: a week, for a timer with ``--check``, and a day."""
+"""If all files were last proved longer ago, that is a warning. A weekly timer with ``--check`` has a day to spare."""
 _COLUMNS: Final = ("list", "version#", "rows#", "verified~", "state", "late after~", "stale after~")
 
 
@@ -39,8 +39,11 @@ def show_copy(folder: Path, *, as_json: bool) -> None:
 def _show_proof(statuses: Sequence[ListStatus]) -> None:
     """Say when the files were last proved again, and which of them are damaged."""
     proved_at = statuses[0].proved_at
-    say("its files were " + (f"all proved {ago(utc_now() - proved_at)}" if proved_at else "not proved since the pull"))
-    for damage in (one.damage for one in statuses if one.damage):
+    if proved_at:
+        say(f"its files were all proved {ago(utc_now() - proved_at)}")
+    else:
+        say("its files have not been proved since the pull")
+    for damage in (listed.damage for listed in statuses if listed.damage):
         show_error(damage)
 
 
@@ -91,7 +94,10 @@ def _faults(statuses: Sequence[ListStatus], now: datetime) -> Iterator[tuple[Pro
             yield ProbeLevel.CRITICAL, one.damage.message
     for proved_at in {one.proved_at for one in statuses if one.proved_at}:
         if now - proved_at > _PROVED_WITHIN:
-            yield ProbeLevel.WARNING, f"its files were last proved {ago(now - proved_at)}; run `syncd pull --check`"
+            yield (
+                ProbeLevel.WARNING,
+                f"its files were last proved {ago(now - proved_at)}: run the same `syncd pull` with `--check`",
+            )
     for one in statuses:
         if one.freshness in _LEVELS and (warning := age_warning(one)):
             yield _LEVELS[one.freshness], warning

@@ -44,7 +44,7 @@ def run(
     from syncd.service.run import run as run_daemon
 
     if as_json and not check:
-        raise UsageError("--json is for --check", hint='the log of events is JSON with log_format = "json"')
+        raise UsageError("--json works only with --check", hint='for a log of events in JSON, set log_format = "json"')
     settings = load(config)
     if check:
         check_configuration(settings, as_json=as_json)

@@ -1,4 +1,4 @@
-"""``syncd run --check``: the configuration, the state folder and the control socket are checked, the schedule shown."""
+"""``syncd run --check``: check the configuration, the state folder and the control socket, and show the schedule."""
 
 import os
 from collections.abc import Mapping
@@ -31,8 +31,8 @@ _WITH_CREDENTIALS: Final = (
 def check_configuration(settings: Config, *, as_json: bool = False) -> None:
     """Check everything that the configuration names, and print the schedule.
 
-    Credentials of the service that this process does not have are named, and left out. Raises `ConfigError`,
-    `UsageError`, `RefusedError`, `StoreError`.
+    Credentials that only the service has are named and not checked. Raises `ConfigError`, `UsageError`, `RefusedError`,
+    `StoreError`.
     """
     left_out: list[str] = []
     here: Any = _readable_here(settings, "", left_out)
@@ -51,7 +51,9 @@ def check_configuration(settings: Config, *, as_json: bool = False) -> None:
     with open_catalog(folder) as catalog:
         planned = _schedule(settings, {name: catalog.source(name) for name in settings.sources}, now)
     if left_out:
-        note(f"only the service has these credentials: {', '.join(left_out)} not checked", hint=_WITH_CREDENTIALS)
+        note(
+            f"not checked, since only the service has these credentials: {', '.join(left_out)}", hint=_WITH_CREDENTIALS
+        )
     if not settings.sources:
         note("no source is configured: nothing would be synced")
     if as_json:
@@ -76,9 +78,9 @@ def check_configuration(settings: Config, *, as_json: bool = False) -> None:
 
 
 def _readable_here(value: Any, place: str, left_out: list[str]) -> Any:
-    """Return settings without the files below ``$CREDENTIALS_DIRECTORY`` if that is not set; add their keys to a list.
+    """Return settings without the files below ``$CREDENTIALS_DIRECTORY`` if that is not set; name them in ``left_out``.
 
-    A certificate without its key is left out too, and the other way round.
+    If a certificate is left out, so is its key, and vice versa.
     """
     if isinstance(value, BaseModel):
         names = type(value).model_fields
@@ -98,7 +100,7 @@ def _readable_here(value: Any, place: str, left_out: list[str]) -> Any:
 
 
 def _check_socket_folder(path: Path) -> None:
-    """Check that this user can make the control socket, or that systemd may make its folder."""
+    """Check that this user can create the control socket. If its folder is missing, systemd may still create it."""
     folder = path.parent
     if folder.is_dir():
         if not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
@@ -112,15 +114,19 @@ def _check_socket_folder(path: Path) -> None:
         note(
             f"control_socket: {folder} does not exist, and {this_user()} cannot create it",
             kind="note",
-            hint=f"nothing if systemd does (RuntimeDirectory=, as syncd.service); else create it for {this_user()}",
+            hint="nothing, if systemd creates it (RuntimeDirectory=, as in syncd.service); otherwise create it for "
+            f"{this_user()}",
         )
 
 
 def _checked_state(settings: Config) -> StateFolder:
-    """Return the state folder, after checking that it is set up, is ours, and is as open as it has to be."""
+    """Return the state folder, after checking that it is set up, belongs to this user and is writable.
+
+    Warns if its group cannot read the published files.
+    """
     folder = state_folder(settings)
     if not os.access(folder.root, os.W_OK | os.X_OK, effective_ids=True):
-        raise RefusedError(f"{folder.root} is not writable", hint=f"chmod u+rwx {folder.root}")
+        raise RefusedError(f"{folder.root} is not writable", hint=f"run `chmod u+rwx {folder.root}`")
     if closed := closed_to_group(folder.root, folder.feed.root):
         note(closed)
     return folder

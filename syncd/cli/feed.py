@@ -85,7 +85,7 @@ def publish(
     add: Annotated[Path | None, typer.Option(metavar="FILE", help="Rows to add or to relabel.")] = None,
     remove: Annotated[Path | None, typer.Option(metavar="FILE", help="Rows to remove.")] = None,
     exact: Annotated[
-        bool, typer.Option("--exact", help="A row to remove without an entry removes only the one without an id.")
+        bool, typer.Option("--exact", help="A row to remove that states no entry removes only the entry without an id.")
     ] = False,
     new: Annotated[bool, typer.Option("--new", help="Create one more list; refused if it already exists.")] = False,
     skip_bad: Annotated[
@@ -218,8 +218,9 @@ def compact(
 def sign(feed: Feed, online_keys: OnlineKeys = None, as_json: JsonFlag = False) -> None:
     """Sign the timestamp again: followers then know that lists are current.
 
-    A timestamp is valid for 48 hours. Every publication signs it; run this by a timer if days can pass between two. It
-    changes no list. Followers then see a feed that is current, so let something else watch whether your export works.
+    A timestamp is valid for 48 hours. Every publication signs it; if days can pass between two publications, run this
+    from a timer. It changes no list. Followers then see a current feed even if your export has failed, so monitor the
+    export separately.
 
     \b
     Exit codes:

@@ -26,7 +26,7 @@ def serve(
         Path | None, typer.Option(metavar="FILE", help="Answer only requests with the token in FILE.")
     ] = None,
     tokens: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="The tokens of members: a file for each, named like the member.")
+        Path | None, typer.Option(metavar="DIR", help="The tokens of members: one file each, named like the member.")
     ] = None,
     log: Annotated[bool, typer.Option("--log", help="Print a line for each request.")] = False,
 ) -> None:
@@ -35,10 +35,10 @@ def serve(
     Serves metadata, manifests, segments, evidence and root.json, and no other file. Listening beyond this machine
     requires TLS and a token. Any web server can serve these plain files instead.
 
-    Each file in the DIR of --tokens has a token a line: two while one is being replaced. Changes there take effect
-    within seconds: a new file lets a member in, a removed one shuts a member out. Wrong tokens are reported, and slowed
-    down to ten a minute from an address. --log prints time, member, address, method, path, status and bytes; tokens are
-    never printed.
+    Each file in the DIR of --tokens has one token per line; two while a token is being replaced. Changes there take
+    effect within seconds: a new file admits a member, and a member whose file is removed is refused. Wrong tokens are
+    reported; an address may send ten a minute. --log prints time, member, address, method, path, status and bytes;
+    tokens are never printed.
 
     \b
     Exit codes:
@@ -70,6 +70,8 @@ def serve(
 
     def warn(error: SyncdError) -> None:
         complain(f"error: {error.message}")
+        if error.serving:
+            complain(f"  still in use: {error.serving}")
         complain(f"  to do: {error.hint}")
 
     def complain(line: str) -> None:

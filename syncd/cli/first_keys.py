@@ -1,4 +1,4 @@
-"""Shared by ``syncd init`` and ``syncd feed init``: the folders of the offline keys."""
+"""Options and messages about the folders of the offline keys, shared by ``syncd init`` and ``syncd feed init``."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,8 +15,8 @@ OfflineFolders = Annotated[
     typer.Option(
         "--offline-keys",
         metavar="DIR",
-        help="The keys to keep off this machine; created if DIR has none. Given once for each custodian, each DIR gets "
-        "one root key.",
+        help="The keys to keep off this machine; created if DIR has none. If given once for each custodian, each DIR "
+        "gets one root key.",
     ),
 ]
 KeyCount = Annotated[
@@ -45,13 +45,13 @@ def show_offline(folders: Sequence[Path]) -> None:
 
 
 def note_system_disk(folders: Sequence[Path], beside: Path) -> bool:
-    """Warn of offline keys that lie on the disk of the system, or of the online keys; return True if any does."""
+    """Warn about offline keys on the system's disk or on that of the online keys; return True if there are any."""
     disks = {Path("/").stat().st_dev, beside.stat().st_dev}
     here = [folder for folder in folders if folder.exists() and folder.stat().st_dev in disks]
     if here:
         note(
-            f"the offline keys in {', '.join(map(str, here))} are on a disk of this machine: whoever takes it over "
-            "could sign new keys with them",
+            f"the offline keys in {', '.join(map(str, here))} are on a disk of this machine: an attacker who takes it "
+            "over could sign new keys with them",
             hint="copy each folder to removable storage of its own, read it back there, then `shred -u` the files here",
         )
     return bool(here)

@@ -18,8 +18,8 @@ from syncd.files import DamagedError, storage
 
 _INTERRUPTED: Final = 130
 _COLLECT_AFTER: Final = 50_000
-"""Objects made before Python looks for garbage. With its usual 700, that took an eighth of a short command: importing
-modules makes many objects that stay."""
+"""Objects created between two garbage collections. With Python's default of 700, collecting took an eighth of the time
+of a short command, because importing modules creates many objects that stay."""
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 _BRING_BACK: Final = (
     "bring the file back from a mirror, a follower's copy or a backup, then run `syncd verify`: "
@@ -81,7 +81,7 @@ def _run_to_end(arguments: Sequence[str]) -> int:
 
 
 def _note_interrupted(arguments: Sequence[str]) -> None:
-    """Say what Ctrl-C leaves undone."""
+    """Say what state Ctrl-C leaves, and what to do."""
     words = [word for word in arguments if not word.startswith("-")]
     places = OF_FEED if words[:1] == ["feed"] else OF_PROGRAM
     place = next((places[word] for word in words if word in places), None)

@@ -194,7 +194,7 @@ def _lost(name: str) -> str:
 def _write(path: Path, token: str, name: str) -> None:
     try:
         make_folder(path.parent)
-        with new_file(path, PRIVATE_FILE) as stream:  # a killed command leaves no file with a part of it
+        with new_file(path, PRIVATE_FILE) as stream:  # a command that is killed leaves no partial file
             stream.write(f"{token}\n".encode())
     except StoreError as error:
         raise StoreError(f"{error.message}; {name} was added", hint=_lost(name)) from error
@@ -248,9 +248,9 @@ def forget(
 ) -> None:
     """Forget instances of a matcher that are gone.
 
-    Nothing waits for them any more. An instance checks out by itself when it ends. One that was killed, or could not
-    reach the daemon then, counts as silent for a week, unless it is forgotten. One that checks in again is known again,
-    and the token stays valid. If `syncd run` holds the state, that daemon does it.
+    They are no longer shown, and raise no alert. An instance reports its own end. One that was killed, or could not
+    reach the daemon when it ended, counts as silent for a week unless it is forgotten. An instance that checks in again
+    is recorded again; the token stays valid. If `syncd run` holds the state, that daemon does it.
 
     \b
     Exit codes:

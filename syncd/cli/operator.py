@@ -6,7 +6,7 @@ by the functions that open it.
 
 import itertools
 import os
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from datetime import datetime
 from pathlib import Path
@@ -46,9 +46,9 @@ _SAY_WHO: Final = frozenset({"status", "matchers"})
 
 
 class RefusedConfig:
-    """A configuration that is refused while a daemon runs on an older one: it names that daemon, and nothing else.
+    """A configuration that is refused while a daemon still runs on the previous one. It only locates that daemon.
 
-    Reading any other setting raises its `ConfigError`.
+    Reading any other setting raises the `ConfigError` for which it is refused.
     """
 
     def __init__(self, state_dir: Path, control_socket: Path, fault: ConfigError) -> None:
@@ -61,8 +61,8 @@ class RefusedConfig:
 def load_config(config: Path | None) -> Any:
     """Read the configuration.
 
-    If it is refused, the commands that only ask the running daemon still work: returns a `RefusedConfig`, after a
-    warning. Raises `ConfigError` if no daemon with its state answers.
+    If it is refused, commands that only ask the running daemon still work: this warns, and returns a `RefusedConfig`.
+    Raises `ConfigError` if no daemon answers for its state folder.
     """
     try:
         return load(config)
@@ -71,7 +71,7 @@ def load_config(config: Path | None) -> Any:
         if place is None or not responds(place[1], str(place[0]), _REPORT_WITHIN):
             raise
         note(
-            f"the configuration on disk is refused, so the daemon runs on the one before: {fault.message}",
+            f"the configuration on disk is refused, so the daemon still runs on the previous one: {fault.message}",
             hint=f"{fault.hint}; until then a restart of the daemon fails",
         )
         return RefusedConfig(*place, fault)
@@ -83,9 +83,9 @@ def actor() -> str:
 
 
 def check_owner(folder: Path) -> None:
-    """Refuse a folder of another user, for root too, and one that every user may write to.
+    """Refuse a folder that belongs to another user, even for root, or that every user may write to.
 
-    Files of ours in another's folder would lock the owner's next sync out.
+    Files that we create in another user's folder would make that user's next sync fail.
     """
     if is_of_another(folder):
         owner = owner_name(folder)
@@ -166,8 +166,8 @@ def state_report(settings: Any, what: str, **asked: bool) -> Document:
     """Return the "status", "matchers", "holds" or "suppressions": of the daemon that holds this state, or our own.
 
     ``daemon`` in the first two is "running", "not running", or "not answering". Reads the state if no daemon runs, or
-    it cannot answer because it is older or stuck. Raises the daemon's error if this user cannot read the state: it says
-    more than that the state belongs to another.
+    if the daemon cannot answer because it is older or stuck. If this user cannot read the state, raises the daemon's
+    error, which says more than that the state belongs to another user.
     """
     daemon = NOT_RUNNING
     try:
@@ -221,11 +221,16 @@ def sources_on_disk(settings: Any) -> tuple[str, ...]:
     return () if isinstance(settings, RefusedConfig) else tuple(settings.sources)
 
 
+def not_loaded(sources: Sequence[str]) -> str:
+    """Say that sources are only in the configuration on disk."""
+    return f"the running daemon has not loaded {', '.join(sources)} from the configuration on disk"
+
+
 def note_not_loaded(settings: Any, loaded: Iterable[str]) -> None:
-    """Warn of sources on disk that are not among those of the running daemon."""
+    """Warn about sources in the configuration on disk that the running daemon has not loaded."""
     missing = [name for name in sources_on_disk(settings) if name not in set(loaded)]
     if missing:
-        note(f"the running daemon has not loaded {', '.join(missing)}, configured on disk since", hint=RELOAD)
+        note(not_loaded(missing), hint=RELOAD)
 
 
 def ask_state(

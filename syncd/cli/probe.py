@@ -51,7 +51,7 @@ _URGENT: Final = frozenset({"within 7 days", "overdue", "expired"})
 
 
 _LAGS: Final = {"warning": ProbeLevel.WARNING, "critical": ProbeLevel.CRITICAL}
-"""Lags of matchers that need a person; the others are no more than a remark."""
+"""Lags of matchers that need a person; a probe ignores the others."""
 _NAMED: Final = 5
 """Expiring suppressions named one by one."""
 
@@ -135,14 +135,15 @@ def _of_files(document: Document) -> Iterator[tuple[ProbeLevel, str]]:
 
 
 def _of_daemon(document: Document, refused: str) -> Iterator[tuple[ProbeLevel, str]]:
-    """Yield the faults of the daemon itself. A state that only `syncd sync` ever changed needs none."""
+    """Yield the faults of the daemon itself. A state that was only ever synced by `syncd sync` needs no daemon."""
     if document["daemon"] == NOT_ANSWERING:
         yield ProbeLevel.WARNING, "the daemon does not answer"
     planned = any(source["next_sync_at"] is not None for source in document["sources"])
     if document["daemon"] == NOT_RUNNING and planned:
         yield ProbeLevel.WARNING, "no daemon is running, so no source is synced"
     if refused:
-        yield ProbeLevel.WARNING, f"a restart of the daemon would fail, the configuration on disk is refused: {refused}"
+        why = f"the configuration on disk is refused: {refused}"
+        yield ProbeLevel.WARNING, f"a restart of the daemon would fail, because {why}"
 
 
 def _of_matchers(document: Document) -> Iterator[tuple[ProbeLevel, str]]:

@@ -62,7 +62,7 @@ def pull(
     ] = None,
     accept_clock: Annotated[
         str | None,
-        typer.Option(metavar="TIME", help="The time now, with its zone: the last pull was made by a clock ahead."),
+        typer.Option(metavar="TIME", help="The present time with its zone, if the clock was ahead at the last pull."),
     ] = None,
     check: Annotated[
         bool, typer.Option("--check", help="Read every byte of the copy first, and fetch damaged files again.")
@@ -84,9 +84,9 @@ def pull(
     whole copy again, slowly, and fetches what was damaged; `syncd status DIR` shows when.
 
     If the clock of this host was ahead at the last pull, every later pull is refused until that time. Once the clock is
-    right, --accept-clock with the time now takes its place as the clock's floor; the floors of versions stay. TIME may
-    be neither in the future nor before the newest signed time of the copy that is not. It is for one pull: with --watch
-    it is an error, and it is refused if nothing lies in the future.
+    right, give the present time with --accept-clock: it replaces the time of the last pull. The floors of versions
+    stay. TIME may not be in the future, nor before the newest signed time of the copy that is not itself in the future.
+    It is refused with --watch, and if nothing lies in the future.
 
     \b
     Exit codes:
@@ -195,11 +195,11 @@ def _watch(
 ) -> int:
     name = checked_instance(instance) if instance else host_instance()
     wake_signal, stop, api = WakeSignal(), threading.Event(), endpoint.api
-    found: queue.SimpleQueue[SyncdError] = queue.SimpleQueue()
+    faults: queue.SimpleQueue[SyncdError] = queue.SimpleQueue()
 
     def note_faults(errors: Sequence[SyncdError]) -> None:
         for error in errors:
-            found.put(error)
+            faults.put(error)
         wake_signal.set()
 
     def end(*_: object) -> None:
@@ -219,7 +219,7 @@ def _watch(
                 news=open_.enter_context(contextlib.closing(NewsStream(api, wake_signal.set))) if api else None,
                 check_in=open_.enter_context(contextlib.closing(CheckIn(api, name))) if api else None,
                 on_stream=lambda error: _show_stream(error, interval),
-                found=found,
+                faults=faults,
                 wait=wake_signal.wait,
             )
     finally:

@@ -57,16 +57,16 @@ def warn_of_age(matcher: Matcher, folder: Path) -> None:
         if status.retired:
             if warning := retirement_warning(status.list, status.retired, utc_now()):
                 note(warning)
-        elif (warning := age_warning(status)) and not (clock and _is_behind(status)):
+        elif (warning := age_warning(status)) and not (clock and _is_in_future(status)):
             note(warning)
 
 
-def _is_behind(status: ListStatus) -> bool:
+def _is_in_future(status: ListStatus) -> bool:
     return status.age is not None and clock_is_behind(status.age)
 
 
 def clock_warning(statuses: Sequence[ListStatus], folder: Path) -> str:
-    """Return the warning about times in the future, of the last pull or in what the feed signed; "" if there are none.
+    """Return the warning if the last pull, or a signature of the feed, is dated in the future; "" if none is.
 
     Raises `StoreError`, `UsageError`.
     """

@@ -164,7 +164,7 @@ def renew(
     reason: Reason = "",
     accept_clock: Annotated[
         str | None,
-        typer.Option(metavar="TIME", help="The time now, with its zone: a clock that was ahead signed the feed."),
+        typer.Option(metavar="TIME", help="The present time with its zone, if the clock was ahead at a signature."),
     ] = None,
     state: StateFlag = False,
     as_json: JsonFlag = False,
@@ -173,10 +173,10 @@ def renew(
 
     root is then valid for another 365 days, targets for 180. `feed status` and `status` warn 60, 30 and 7 days ahead.
 
-    If the clock of this host was ahead when the feed was signed, that is refused, and so is publishing. Once the clock
-    is right, --accept-clock with the time now signs again what was signed in the future; --offline-keys is needed only
-    if root or targets was. TIME may be neither in the future nor before the newest signature that is not. For the
-    online keys of an operator use `syncd clock accept`.
+    If the clock of this host was ahead when the feed was signed, renewing and publishing are refused. Once the clock is
+    right, give the present time with --accept-clock: everything signed in the future is signed again; --offline-keys is
+    needed only if that includes root or targets. TIME may not be in the future, nor before the newest signature that is
+    not itself in the future. For the online keys of an operator use `syncd clock accept`.
 
     \b
     Exit codes:
@@ -223,16 +223,16 @@ def renew(
 
 
 def _check_named(offline: Sequence[Path], replaced: Sequence[ClockReading], *, state: bool) -> None:
-    """Raise `UsageError` if no folder of offline keys is named, which root and targets need."""
+    """Raise `UsageError` if no folder of offline keys is named: root and targets need them."""
     if offline:
         return
-    ahead = " and ".join(one.role for one in replaced if one.offline)
-    message = f"{ahead} lies in the future" if ahead else ""
+    ahead = " and ".join(reading.role for reading in replaced if reading.offline)
     if state and not ahead and replaced:
         raise UsageError(
             "only signatures of online keys lie in the future", hint="run `syncd clock accept TIME --reason R` instead"
         )
+    why = f", and {ahead} lies in the future" if ahead else ""
     raise UsageError(
-        "root and targets are signed with the offline keys" + (f", and the signature of {message}" if message else ""),
+        f"only the offline keys can sign root and targets{why}",
         hint="name their folder with --offline-keys; nothing was changed",
     )

@@ -16,6 +16,7 @@ from syncd.cli.operator import (
     actor,
     load_config,
     locked_publisher,
+    not_loaded,
     note_not_loaded,
     open_catalog,
     send_order,
@@ -106,7 +107,7 @@ def sync(
 
 
 def _order(settings: Any, source: str | None, *, dry_run: bool, wait: bool) -> Iterable[Document] | None:
-    """Send the order to the daemon. Its answers name the reload if a source is configured on disk only."""
+    """Send the order to the daemon. If the source is configured on disk only, the error says to reload."""
     answers = send_order(settings, {"do": "sync", "source": source, "dry_run": dry_run, "wait": wait})
     return None if answers is None else _naming_reload(answers, settings, source)
 
@@ -118,7 +119,7 @@ def _naming_reload(answers: Iterable[Document], settings: Any, source: str | Non
         on_disk = sources_on_disk(settings)
         if error.message.startswith("no source") and on_disk and source in (None, *on_disk):
             raise UsageError(
-                f"the running daemon has not loaded {source or ', '.join(on_disk)}, configured on disk since",
+                not_loaded([source] if source else on_disk),
                 hint=f"{RELOAD}; then run this again. Nothing was started",
             ) from error
         raise

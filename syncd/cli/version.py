@@ -7,7 +7,7 @@ from syncd import __version__
 from syncd.cli.output import JsonFlag, print_json, say
 
 FORMAT: Final = 1
-"""The format of published files: ``v1`` in every path."""
+"""The format of published files; their paths begin with ``v1``."""
 
 
 def version(as_json: JsonFlag = False) -> None:

@@ -39,7 +39,7 @@ class FeedFolder:
         self.scratch_folder = self.work / "scratch"
         self.downloads = self.work / "download"
         self.distrusted: set[str] = set()
-        """paths of files that are damaged although they have the right length: they count as missing"""
+        """paths of files that are damaged although their length is right; they count as missing"""
 
     def __repr__(self) -> str:
         return f"FeedFolder({self.root})"
@@ -84,12 +84,12 @@ class FeedFolder:
         return self.path(layout.segment_path(name, ref.sha256))
 
     def missing(self, name: ListName, refs: Iterable[SegmentRef]) -> list[SegmentRef]:
-        """Return those of ``refs`` that are not here in full length, or are distrusted."""
+        """Return those of ``refs`` that are missing, have another length, or are distrusted."""
         paths = ((ref, layout.segment_path(name, ref.sha256)) for ref in refs)
         return [ref for ref, path in paths if path in self.distrusted or self.store.length(path) != ref.length]
 
     def install_segment(self, name: ListName, ref: SegmentRef, proved: Path) -> None:
-        """Move a segment that was just proved to its place, durably; it replaces a distrusted file."""
+        """Move a segment that was just proved to its place, durably. It replaces a distrusted file."""
         install_file(proved, self.segment_path(name, ref))
         self.distrusted.discard(layout.segment_path(name, ref.sha256))
 

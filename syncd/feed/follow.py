@@ -16,7 +16,7 @@ from syncd.errors import SyncdError
 from syncd.feed import layout
 from syncd.feed.folder import TRUST, FeedFolder
 from syncd.feed.proof import SignedManifest, prove_manifest, target_of
-from syncd.feed.reproof import Breathe, prove_segment
+from syncd.feed.reproof import Pause, prove_segment
 from syncd.feed.unfolded import Unfolded
 from syncd.fetch import Download, Peer, Progress, download_all
 from syncd.files import check_room, make_folder, storage
@@ -37,7 +37,7 @@ _LARGE: Final = 16 << 20
 class Follower:
     """Follows one peer's feed into ``folder``, trusting ``root`` (bytes received out of band).
 
-    ``clock_cure``: what to do if the clock is right now, but was ahead at the last verification.
+    ``clock_cure``: the hint for a clock that is right now, but was ahead at the last verification.
     """
 
     def __init__(
@@ -148,19 +148,19 @@ def fold_here(
     inputs: Sequence[SegmentRef],
     *,
     suffix: str = "fold",
-    breathe: Breathe = ignore_progress,
+    pause: Pause = ignore_progress,
 ) -> bool:
     """Fold a segment from its inputs; return False if the result is not the signed bytes.
 
-    ``suffix``: of the name of the file while it is made; ``breathe``: called after each piece, with a number of bytes
+    ``suffix``: of the name of the file while it is made; ``pause``: called after each piece, with a number of bytes
     or rows. Raises `StoreError`, and `FeedError` for damaged inputs.
     """
     path = make_folder(folder.downloads, _PRIVATE) / f"{ref.sha256}.{suffix}"
     try:
         paths = [(used, folder.segment_path(name, used)) for used in inputs]
         for used, place in paths:  # hashed first: columns damaged on the disk since could point outside the file
-            prove_segment(place, used, breathe)
-        if fold([Segment.open(place, used) for used, place in paths], ref.kind, path, breathe) != ref:
+            prove_segment(place, used, pause)
+        if fold([Segment.open(place, used) for used, place in paths], ref.kind, path, pause) != ref:
             return False
         folder.install_segment(name, ref, path)
         return True

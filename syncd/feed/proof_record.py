@@ -1,6 +1,6 @@
-"""The record of a proof: when the files of a folder were last proved again, and the faults that are left.
+"""The record of proving a folder's files again: when the last pass ended, and the faults that are not repaired yet.
 
-See `syncd.feed.reproof`. It loads neither numpy nor pyarrow, so that a status is shown quickly.
+See `syncd.feed.reproof`. This module imports neither numpy nor pyarrow, so that a status is shown quickly.
 """
 
 from collections.abc import Sequence
@@ -19,11 +19,10 @@ from syncd.model import ListName
 
 EVERY: Final = timedelta(days=1)
 """From the end of a pass to the beginning of the next."""
-
-
 _RESUMABLE: Final = timedelta(days=7)
 """A pass that began longer ago is not continued."""
 _AHEAD: Final = timedelta(minutes=5)
+"""A recorded time further in the future than this was written by a wrong clock, and is ignored."""
 _MAX_RECORD: Final = 8 << 20
 
 Part = Literal["manifest", "segment", "end state"]
@@ -100,16 +99,16 @@ def identity_of(path: Path) -> tuple[int, int, int] | None:
 
 
 class ProofRecord(BaseModel):
-    """The state of the proof of one folder."""
+    """How far the files of one folder have been proved."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
     format: Literal[1] = 1
     watched_since: Time | None = None
-    """when the first process began to watch the folder: the first pass begins a day later"""
+    """when a process first began to watch the folder; the first pass begins a day later"""
     finished: Time | None = None
-    """when the last whole pass ended; None if none did"""
+    """when the last whole pass ended; None if none has ended yet"""
     begun: Time | None = None
-    """when the running pass began; None if none is running"""
+    """when the unfinished pass began; None if there is none"""
     proved: tuple[Sha256, ...] = ()
     """SHA-256 of the files that the running pass has proved"""
     faults: tuple[FoundFault, ...] = ()
@@ -118,16 +117,16 @@ class ProofRecord(BaseModel):
     """damaged files of the private history, as the last pass found them"""
 
     def is_due(self, now: datetime, every: timedelta = EVERY) -> bool:
-        """Return True if a pass should begin or continue. A time in the future, of a wrong clock, counts as none."""
+        """Return True if a pass should begin or continue. A time in the future is ignored: a wrong clock wrote it."""
         last = self.finished or self.watched_since
         return self.begun is not None or last is None or not -_AHEAD <= now - last < every
 
     def watched(self, now: datetime) -> "ProofRecord":
-        """Return the record of a folder that is watched from now on."""
+        """Return the record of a folder that is watched from ``now`` on."""
         return self.model_copy(update={"watched_since": now_in_seconds(now)})
 
     def continued(self, now: datetime) -> "ProofRecord":
-        """Return the record of the pass that begins or continues now."""
+        """Return the record after a pass has begun, or an unfinished one continues, at ``now``."""
         if self.begun is not None and -_AHEAD <= now - self.begun < _RESUMABLE:
             return self
         return self.model_copy(update={"begun": now_in_seconds(now), "proved": ()})
@@ -151,7 +150,7 @@ class ProofRecord(BaseModel):
 
 
 class RecordStore(Protocol):
-    """A place for the record of a proof."""
+    """A place for a `ProofRecord`."""
 
     def read(self) -> ProofRecord:
         """Return the record; an empty one if there is none. Raises `StoreError`."""
@@ -164,7 +163,7 @@ class RecordStore(Protocol):
 
 @dataclass(frozen=True)
 class RecordFile:
-    """A record in a file, which other processes read. A damaged one costs another pass."""
+    """A record in a file that other processes read. If it is damaged, it counts as empty, and a pass is due."""
 
     path: Path
 
@@ -184,7 +183,7 @@ class RecordFile:
 
 @dataclass
 class RecordInMemory:
-    """A record of this process only, for a folder that it may not write to."""
+    """A record in the memory of this process, for a folder that it may not write to."""
 
     record: ProofRecord
 

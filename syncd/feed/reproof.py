@@ -1,9 +1,9 @@
-"""Proving files again that were proved when they were installed: a disk may damage them later, without a word.
+"""Proving files again that were proved when they were installed: a disk may silently damage them later.
 
 A pass reads every segment of the current versions and compares its SHA-256, then recomputes each list's end state from
-its rows. It works in small pieces and calls `Breathe` after each, which spares disk and processor by sleeping. Its
-record is a small file, so that a pass continues after a restart, and others see when the last one ended and what it
-found. What it finds stays in the record until a pull or a sync has replaced it.
+its rows. It works in small pieces and calls a `Pause` after each, which sleeps to leave disk and processor to others.
+Its record is a small file, so that a pass continues after a restart, and other processes see when the last pass ended
+and which faults it found. A fault stays in the record until a pull or a sync has replaced the damaged file.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ from syncd.model import ListName
 _PIECE: Final = 4 << 20
 """Bytes read at a time."""
 _SHARE: Final = 0.1
-"""Share of the time that a background pass works; it sleeps in the rest."""
+"""Share of the time in which a background pass works; the rest of the time it sleeps."""
 _SHORTEST_REST: Final = 0.005
 _LONGEST_REST: Final = 1.0
 _DAMAGED: Final = (
@@ -37,12 +37,12 @@ _DAMAGED: Final = (
     "disk and the memory of this machine"
 )
 _DRIFTED: Final = (
-    "its files are the signed ones, so its publisher stated a wrong end state: tell the feed's operator; look-ups "
-    "answer from its rows"
+    "its files are the signed ones, so the publisher signed a wrong end state: report it to the feed's operator; "
+    "look-ups answer from its rows"
 )
 
-Breathe = Callable[[int], None]
-"""Called after each piece of work with its size in bytes. May sleep, and raises `InterruptedPass` to end the pass."""
+Pause = Callable[[int], None]
+"""Called after each piece of work with its size in bytes. May sleep. Raises `InterruptedPass` to end the pass."""
 
 
 class InterruptedPass(Exception):  # noqa: N818 - not an error: the pass was asked to stop, and continues later
@@ -50,14 +50,14 @@ class InterruptedPass(Exception):  # noqa: N818 - not an error: the pass was ask
 
 
 class LowPriority:
-    """A `Breathe` for the background: sleeps nine times as long as it works, and ends the pass once ``stop`` is set."""
+    """A `Pause` for the background: sleeps nine times as long as it works, and ends the pass once ``stop`` is set."""
 
     def __init__(self, stop: threading.Event, timer: Callable[[], float] = time.monotonic) -> None:
         self._stop, self._timer = stop, timer
         self._since = timer()
 
     def __call__(self, size: int) -> None:
-        """Rest after a piece of work."""
+        """Sleep after a piece of work."""
         del size
         worked = self._timer() - self._since
         if self._stop.wait(min(max(worked * (1 / _SHARE - 1), _SHORTEST_REST), _LONGEST_REST)):
@@ -71,7 +71,7 @@ class ProofPass:
 
     folder: FeedFolder
     records: RecordStore
-    breathe: Breathe
+    pause: Pause
     clock: Callable[[], datetime]
     rest: Callable[[], Iterable[Sequence[FoundFault]]] = tuple
     """proves other files that belong to the pass, once the versions are proved"""
@@ -80,13 +80,13 @@ class ProofPass:
         """Prove the current ``versions`` and the rest; yield the faults of each list, once they are recorded.
 
         ``versions`` is called again after each list, because a publication or a pull may replace them meanwhile. Raises
-        `InterruptedPass` if ``breathe`` does, and `StoreError` if the record cannot be written.
+        `InterruptedPass` if ``pause`` does, and `StoreError` if the record cannot be written.
         """
         self.records.write(self.records.read().continued(self.clock()))
         done: set[ListName] = set()
-        while version := next((one for one in versions() if one.name not in done), None):
-            found = self._prove(version)
-            if found and version not in versions():  # replaced, and its files perhaps removed, while they were proved
+        while version := next((held for held in versions() if held.name not in done), None):
+            faults = self._prove(version)
+            if faults and version not in versions():  # replaced meanwhile, and its files perhaps removed
                 continue
             done.add(version.name)
             self.records.write(self.records.read().with_faults(version.name, found))
@@ -100,26 +100,26 @@ class ProofPass:
         except (FeedError, StoreError) as error:
             return [FoundFault.of(version, "manifest", error)]
         stack = stack_here(self.folder, manifest, version.unfolded)
-        found = list(self._prove_segments(version, stack))
-        if not found:
+        faults = list(self._prove_segments(version, stack))
+        if not faults:
             try:
-                prove_end_state(self.folder, manifest, stack, self.breathe)
+                prove_end_state(self.folder, manifest, stack, self.pause)
             except SyncdError as error:
-                found.append(FoundFault.of(version, "end state", error))
-        return found
+                faults.append(FoundFault.of(version, "end state", error))
+        return faults
 
     def _prove_segments(self, version: HeldVersion, stack: Sequence[SegmentRef]) -> Iterator[FoundFault]:
         proved = set(self.records.read().proved)
         for ref in {ref.sha256: ref for ref in stack if ref.sha256 not in proved}.values():
             try:
-                prove_segment(self.folder.segment_path(version.name, ref), ref, self.breathe)
+                prove_segment(self.folder.segment_path(version.name, ref), ref, self.pause)
             except SyncdError as error:
                 yield FoundFault.of(version, "segment", error, ref.sha256)
             else:
                 self.records.write(self.records.read().with_proved(ref.sha256))
 
 
-def prove_segment(path: Path, ref: SegmentRef, breathe: Breathe) -> None:
+def prove_segment(path: Path, ref: SegmentRef, pause: Pause) -> None:
     """Read a segment in pieces and compare its length and SHA-256. Raises `SegmentError` and `StoreError`."""
     try:
         check_length(path, ref)
@@ -146,9 +146,9 @@ def prove_end_state(folder: FeedFolder, manifest: Manifest, stack: Sequence[Segm
     segments = [segment for stack in stacks.values() for segment in stack.segments]
 
     def read(rows: int) -> None:
-        for segment in segments:  # or the whole list would count as memory of this process
+        for segment in segments:  # otherwise the whole list would count as memory of this process
             segment.release_pages()
-        breathe(rows)
+        pause(rows)
 
     computed = {algorithm: whole_state(stack, read)[0] for algorithm, stack in stacks.items()}
     if drop_empty(computed) != dict(manifest.end_state):

@@ -47,7 +47,7 @@ def keeping_maps() -> Iterator[None]:
 def open_segment(path: Path, ref: SegmentRef) -> Segment:
     """Map a segment, or share it if it is mapped already. Raises `StoreError`, `SegmentError`."""
     held = _open.get((path, ref))
-    if held is None or not held.maps_current_file():  # it may have been lost or repaired since
+    if held is None or not held.maps_current_file():  # the file may have been lost or repaired since
         held = _open[path, ref] = Segment.open(path, ref)
     getattr(_kept, "segments", []).append(held)
     return held

@@ -29,16 +29,16 @@ _PAGE_HINTS: Final = {
 }
 _CLOCK: Final = "if this machine's clock is right, the peer's operator must replace the certificate"
 _OTHER_NAME: Final = (
-    "use the host name that the certificate was made for, or ask the peer's operator for one with this name; a captive "
-    "portal, which wants a log-in first, shows a certificate of its own"
+    "use the host name that the certificate was made for, or ask the peer's operator for a certificate with this name; "
+    "a captive portal, which wants a log-in first, shows a certificate of its own"
 )
 _VERDICTS: Final = {9: _CLOCK, 10: _CLOCK, 62: _OTHER_NAME, 64: _OTHER_NAME}
-"""By OpenSSL's verdict on a certificate: not valid yet, expired, for another name, for another address
+"""Hints by OpenSSL's verdict on a certificate: not valid yet, expired, for another name, for another address
 (openssl-verification-options(1), Diagnostics)."""
 PEER_TROUBLE: Final = "the fault is at the peer; the next sync tries again"
 TLS_TROUBLE: Final = (
-    f"{PEER_TROUBLE}; if the peer demands a client certificate, check that ours is given (client_cert, --client-cert), "
-    "accepted there, and valid"
+    f"{PEER_TROUBLE}; if the peer demands a client certificate, check that yours is given (client_cert, "
+    "--client-cert), accepted by the peer, and valid"
 )
 _PROXY_NEEDED: Final = (
     "If this machine reaches the network only through a proxy, name it: `proxy` of the source, or --proxy of "
@@ -189,9 +189,9 @@ def no_connection(endpoint: Endpoint, error: Exception) -> SourceError:
 
 
 def refused_certificate(endpoint: Endpoint, error: Exception) -> SourceError | None:
-    """Return the error for a peer that broke the connection because of our client certificate; None if it is not that.
+    """Return the error for a peer that broke the connection because of our client certificate; None for other causes.
 
-    With TLS 1.3 the peer says so after the handshake, by an alert (RFC 8446, 6.2).
+    With TLS 1.3 the peer reports it after the handshake, by an alert (RFC 8446, 6.2).
     """
     cause = _system_error(error)
     reason = (isinstance(cause, ssl.SSLError) and cause.reason) or ""
@@ -200,8 +200,8 @@ def refused_certificate(endpoint: Endpoint, error: Exception) -> SourceError | N
     given = "refused our client certificate" if endpoint.client_cert else "demands a client certificate"
     return SourceError(
         f"{endpoint.host}{by_way_of(endpoint)} {given} (TLS: {reason.lower().replace('_', ' ')})",
-        hint="give one that the peer accepts (client_cert and client_key; --client-cert and --client-key), and check "
-        "whether it has expired",
+        hint="give a certificate that the peer accepts (client_cert and client_key; --client-cert and --client-key), "
+        "and check that it has not expired",
     )
 
 

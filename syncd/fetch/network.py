@@ -248,7 +248,7 @@ def _tls_context(files: _Files, _: tuple[tuple[int, int, int] | None, ...]) -> s
 def _readable_pem(what: str, path: Path | None) -> Iterator[None]:
     try:
         if path is not None:
-            with open_regular(path):  # OpenSSL would wait for a pipe forever
+            with open_regular(path):  # if it were a named pipe, OpenSSL would wait forever
                 pass
         yield
     except (ssl.SSLError, ValueError):

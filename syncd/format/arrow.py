@@ -30,7 +30,7 @@ LOST: Final = "pull or sync again, or restore it from a backup or a mirror"
 _FIRST_MESSAGE: Final = 8
 
 FileId = tuple[int, int]
-"""Device and inode: a file that replaces another has its path, and never its inode while that is mapped."""
+"""Device and inode. A file that replaces another has the same path, but another inode while the old one is mapped."""
 
 
 def schema(algorithm: Algorithm, kind: str, width: int | None = None) -> Any:
@@ -55,7 +55,7 @@ def check_size(path: Path, ref: SegmentRef, caps: Caps) -> None:
 
 
 def check_length(path: Path, ref: SegmentRef) -> FileId:
-    """Return which file it is. Raises `SegmentError` if it has another length, `StoreError` if it cannot be read."""
+    """Return the identity of the file. Raises `SegmentError` if its length is wrong, `StoreError` if unreadable."""
     with storage(path, "open segment"):
         try:
             status = path.stat()
@@ -76,7 +76,7 @@ def _compare_length(path: Path, size: int, ref: SegmentRef) -> None:
 
 
 def read_batch(path: Path, ref: SegmentRef, *, prove: bool = False) -> tuple[mmap.mmap, Any, FileId]:
-    """Return the map, its record batch, and the file that is mapped.
+    """Return the map, its record batch, and the identity of the mapped file.
 
     Raises the `SegmentError` that names the fault, and `StoreError`.
     """

@@ -289,7 +289,7 @@ class RowSearch(DigestSearch):
         return equal_entries(Gather(rows).entries(self._entries), Gather(index).entries(entries))
 
     def _check_inside(self, rows: Index) -> None:
-        """Raise IndexError if an entry at ``rows`` is not inside the column: Arrow follows any damaged offset."""
+        """Raise IndexError if an entry at ``rows`` lies outside the column: Arrow would follow a damaged offset."""
         offsets, content = self._parts
         start, stop = offsets[rows], offsets[rows + 1]
         if len(rows) and not (start.min() >= 0 and (start <= stop).all() and stop.max() <= content):
@@ -297,7 +297,7 @@ class RowSearch(DigestSearch):
 
     @lazy
     def _parts(self) -> tuple[NDArray[np.int64], int]:
-        """The offsets of the entries, and the number of bytes that they lie in."""
+        """The offsets of the entries, and the number of bytes in the column."""
         _, offsets, content = self._entries.buffers()
         first = self._entries.offset
         return np.frombuffer(offsets, np.int64)[first : first + len(self._entries) + 1], content.size if content else 0

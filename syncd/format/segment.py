@@ -33,12 +33,12 @@ DAMAGED_SINCE: Final = (
     + LOST
 )
 DAMAGE: Final = (ArithmeticError, LookupError, ValueError, struct.error)
-"""What Python, numpy and Arrow raise when they read columns that were damaged after they were proved."""
+"""The exceptions of Python, numpy and Arrow when they read columns that were damaged after they were proved."""
 _LONGEST: Final = MAX_ENTRY_BYTES
 _CHUNK: Final = 1 << 20
 
 Lookup = Callable[[bytes], list[tuple[str, str]]]
-"""Returns the (entry, label) pairs that support a digest. Raises `SegmentError` if it meets damage."""
+"""Returns the (entry, label) pairs that support a digest. Raises `SegmentError` if the segment is damaged."""
 
 RowProgress = Callable[[int], None]
 """Called during long work with the number of rows done since the last call."""
@@ -89,7 +89,7 @@ class Segment:
     def labels(self) -> tuple[str, ...]:
         """The label dictionary, sorted. Raises `SegmentError` if it was damaged."""
         try:
-            self._dictionary.validate(full=True)  # or pyarrow would follow a damaged offset out of the file
+            self._dictionary.validate(full=True)  # otherwise pyarrow would follow a damaged offset out of the file
             return tuple(self._dictionary.to_pylist())
         except DAMAGE:
             raise damaged(self.path) from None
@@ -140,14 +140,14 @@ class Segment:
             raise SegmentError(path, SegmentFault.NOT_ARROW, "its columns do not fit its rows") from None
 
     def maps_current_file(self) -> bool:
-        """Return False if its path has another file now, as after a repair, or a file of another length.
+        """Return False if its path now holds another file, as after a repair.
 
-        Raises `StoreError` and `SegmentError` as `open` does.
+        Raises `StoreError` if there is none, and `SegmentError` if its length is wrong.
         """
         return check_length(self.path, self.ref) == self._file
 
     def release_pages(self) -> None:
-        """Give the pages read so far back to the system, which keeps them in its cache while there is room."""
+        """Release the pages read so far from this process; the system keeps them in its cache while there is room."""
         self._mapped.madvise(mmap.MADV_DONTNEED)
 
     def rows(self, start: int = 0, stop: int | None = None) -> Rows:
@@ -256,9 +256,9 @@ class Segment:
             raise damaged(self.path) from None
 
     def check_entries(self) -> None:
-        """Prove that every entry lies in the file and is UTF-8: Arrow follows a damaged offset anywhere.
+        """Prove that every entry lies in the file and is UTF-8: Arrow would follow a damaged offset out of it.
 
-        Reads the whole column, so it is meant for deltas. Raises `SegmentError`.
+        Reads the whole column, so use it only for deltas. Raises `SegmentError`.
         """
         try:
             self.entries.validate(full=True)
@@ -342,8 +342,8 @@ class Segment:
 
 
 def damaged(path: Path) -> SegmentError:
-    """Return the error for a segment that was proved once and cannot be read as it was."""
-    error = SegmentError(path, SegmentFault.HASH, "a look-up met damage in it")
+    """Return the error for a segment that was proved and has been damaged since."""
+    error = SegmentError(path, SegmentFault.HASH, "a look-up found damage in it")
     error.hint = DAMAGED_SINCE
     return error
 

@@ -31,7 +31,7 @@ class ListFiles:
     profile: Profile = field(default_factory=Profile)
     """the places of the values, if the files do not name their columns as syncd does"""
     exact: bool = False
-    """a row to remove without an entry removes the entry without an id only, not every entry of its digest"""
+    """a row to remove that states no entry removes only the entry without an id, not every entry of its digest"""
 
     def __post_init__(self) -> None:
         if [self.full, self.add, self.remove].count(Path("-")) > 1:

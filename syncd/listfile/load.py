@@ -119,7 +119,7 @@ def load_removals(
 
     - ``algorithm``, ``digest`` and ``entry``: that one entry;
     - ``algorithm`` and ``digest``: all entries of the digest. *An empty entry counts as absent*, in CSV and in NDJSON.
-      If ``exact``, only the entry without an id;
+      If ``exact``, it means only the entry without an id;
     - ``entry`` without ``digest``: that entry, under ``algorithm`` if given, otherwise under every algorithm.
 
     ``label`` is ignored. A digest that may not be added may be removed. ``append``: ``skip_bad`` keeps its present
@@ -212,7 +212,7 @@ def _removals(
 
 
 def _split(rows: Rows, *, exact: bool) -> tuple[Rows, Digests]:
-    """Return rows that each remove one entry, and the digests of rows without an entry; if ``exact``, none of these."""
+    """Return the rows that each remove one entry, and the digests whose entries are all removed (none if ``exact``)."""
     whole = (np.diff(entry_bytes(rows.entries)[0]) == 0) & (not exact)
     single = rows.take(~whole) if whole.any() else rows
     return single.as_removals(), rows.digests[whole]

@@ -23,7 +23,7 @@ _INSTANCE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
 _LONGEST: Final = 64
 _DEADLINE: Final = 10.0
 _LEAVE_WITHIN: Final = 1.0
-"""Seconds for the last report: a process that ends must not wait for a slow server."""
+"""Seconds for the last report: a slow server must not keep a process from ending."""
 
 Send = Callable[[Endpoint, str, Mapping[ListName, int], Deadline], None]
 
@@ -69,7 +69,7 @@ class CheckIn(Conversation):
         self._endpoint, self._instance, self._send, self._rng = endpoint, checked_instance(instance), send, rng
         self._loaded: Mapping[ListName, int] | None = None
         self._reported = False
-        """True if the operator may know this instance"""
+        """true once this instance may be known to the operator"""
         self._deadline = Deadline(_DEADLINE)
         self._wake_signal = WakeSignal()
         self._poller = Poller(
@@ -84,11 +84,11 @@ class CheckIn(Conversation):
             self._wake_signal.set()
 
     def close(self) -> None:
-        """Stop, and report that this instance has ended, so that nobody waits for it. Takes two seconds at most."""
+        """Stop, and report that this instance has ended, so that it never counts as silent. Takes 2 seconds at most."""
         super().close()
         if self._reported:
             self._reported = False
-            with contextlib.suppress(SyncdError):  # then it counts as silent, until `syncd matchers forget`
+            with contextlib.suppress(SyncdError):  # if it fails, this counts as silent until `syncd matchers forget`
                 self._send(self._endpoint, self._instance, {}, Deadline(_LEAVE_WITHIN))
 
     def _interrupt(self) -> None:

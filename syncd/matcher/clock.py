@@ -1,4 +1,4 @@
-"""Times of a pulled copy that lie in the future, and the acceptance of a clock that is right again."""
+"""Times of a pulled copy that lie in the future, and accepting the clock once it is right again."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -18,9 +18,9 @@ _TIMESTAMP: Final = role_of(TIMESTAMP)
 
 
 def accepted_clock(copy: FeedFolder, current: CurrentFile | None, time: datetime, now: datetime) -> datetime:
-    """Return ``time`` as the new floor of a copy's clock, if it may replace the time of the last pull.
+    """Return ``time`` as the new clock floor of a copy, after checking that it may replace the time of the last pull.
 
-    Raises `RefusedError` if that does not lie in the future, `UsageError` if ``time`` does or is too early.
+    Raises `RefusedError` if the last pull does not lie in the future, `UsageError` if ``time`` does or is too early.
     """
     floor = [ClockReading("the last pull into this copy", current.updated)] if current else []
     check_accepted(time, floor, _held(copy, current), now)
@@ -28,7 +28,7 @@ def accepted_clock(copy: FeedFolder, current: CurrentFile | None, time: datetime
 
 
 def _held(copy: FeedFolder, current: CurrentFile | None) -> Iterator[ClockReading]:
-    """Yield the times that were signed by the feed's operator, by another clock than ours."""
+    """Yield the times signed by the feed's operator, whose clock is not ours."""
     for name, held in current.lists.items() if current else ():
         if held.verified_at is not None:
             yield ClockReading(f"the verification of {name}", held.verified_at)
@@ -40,9 +40,9 @@ def _held(copy: FeedFolder, current: CurrentFile | None) -> Iterator[ClockReadin
 
 
 def signed_ahead(trusted: TrustedFeed, now: datetime, name: ListName | None = None) -> timedelta | None:
-    """Return how far a feed's timestamp, or the verification of a list, lies in the future; None if they do not.
+    """Return how far a feed's timestamp, or the verification of a list, lies in the future; None if none of them does.
 
-    ``name``: only this list; None: every list.
+    ``name``: the only list to look at; None for all lists.
     """
     readings = [ClockReading(_TIMESTAMP, signed_at(_TIMESTAMP, trusted.expires[_TIMESTAMP]))]
     fresh = trusted.freshness.items()

@@ -27,7 +27,7 @@ from syncd.trust.values import TrustedFeed
 CURRENT: Final = "current.json"
 ROOT: Final = "root.json"
 PROOF: Final = "proof.json"
-"""When the files of the copy were last proved again, and what was found (`syncd.feed.reproof`)."""
+"""The record of the last proof of the copy's files, and the faults that it found (`syncd.feed.reproof`)."""
 _MAX_CURRENT: Final = 1 << 22
 _OTHERS_WRITE: Final = 0o022
 _REMOVE: Final = (

@@ -25,9 +25,9 @@ def misuse(algorithm: str, widths: Sequence[int], given: str) -> UsageError:
 
 
 def not_held(algorithm: str, held: Collection[str]) -> UsageError:
-    """Return the error for an algorithm that no list of the look-up holds; ``held``: those that a list of the copy has.
+    """Return the error for an algorithm that no list of the look-up holds. ``held``: the algorithms in the copy.
 
-    A name that is neither known nor held is not repeated: if arguments were swapped, it is a digest.
+    A name that is neither known nor held is not repeated: if the arguments were swapped, it is a digest.
     """
     if algorithm in held or algorithm in KNOWN_ALGORITHMS:
         return AlgorithmNotHeld(str(algorithm), sorted(held))
@@ -35,7 +35,7 @@ def not_held(algorithm: str, held: Collection[str]) -> UsageError:
 
 
 def prepare(algorithm: str, search_set: SearchSet, digest: object) -> tuple[SearchSet, bytes]:
-    """Return the set to search for a digest, and the digest as plain bytes of that width."""
+    """Return the set to search for a digest, and the digest as bytes."""
     if not isinstance(digest, bytes | str):
         raise UsageError(f"a digest must be bytes or text, not {type(digest).__name__}", hint="convert it with bytes()")
     widths = [same_width.width for same_width in search_set.by_width]

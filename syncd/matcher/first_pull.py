@@ -1,4 +1,4 @@
-"""The first pull of a matcher that makes its copy itself."""
+"""The first pull of a matcher that creates its own copy."""
 
 import time
 from collections.abc import Callable
@@ -24,11 +24,11 @@ def ensure_copy(
     clock: Callable[[], datetime],
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Pull ``feed`` into ``folder``, unless that holds a copy with the feed's lists already, however old.
+    """Pull ``feed`` into ``folder``, unless that already holds a copy with the feed's lists, however old.
 
-    If several processes of a host begin at once, one pulls and the others wait for it, at most the feed's deadline.
-    Raises the error of a list that could not be pulled, and those of `syncd.matcher.pull.pull`; `UsageError` if there
-    is no root.
+    If several processes of a host start at once, one pulls and the others wait for it, until the feed's deadline.
+    Raises the error of a list that could not be pulled, as `syncd.matcher.pull.pull`, and `UsageError` if there is no
+    root.
     """
     copy, names = FeedFolder(folder), feed.list_names()
 
@@ -40,7 +40,7 @@ def ensure_copy(
         return
     if root is None:
         raise UsageError(
-            "the first pull needs the feed's trust root", hint="give root=PATH, the root that you got out of band"
+            "the first pull needs the feed's trust root", hint="give root=PATH, the root that you received out of band"
         )
     endpoint, deadline = feed.endpoint(), Deadline(feed.deadline)
     while True:

@@ -107,7 +107,7 @@ class _FoldStep:
     def _fold(self, name: ListName, ref: SegmentRef, inputs: Sequence[SegmentRef]) -> None:
         check_room(self.copy.root, ref.length, "fold")
         try:
-            if fold_here(self.copy, name, ref, inputs, suffix="folding", breathe=LowPriority(self.stop)):
+            if fold_here(self.copy, name, ref, inputs, suffix="folding", pause=LowPriority(self.stop)):
                 return
         except SyncdError as error:
             if isinstance(error, StoreError) and is_full(error):

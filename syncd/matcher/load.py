@@ -216,7 +216,7 @@ def _segments(snapshot: Snapshot | None) -> Iterator[Segment]:
 
 
 def _was_replaced(segment: Segment) -> bool:
-    """Return True if another file has its path now: a repair replaced it. The map of a lost file is kept."""
+    """Return True if another file now has its path, since a repair replaced it. The map of a lost file is kept."""
     try:
         return not segment.maps_current_file()
     except SyncdError:

@@ -91,10 +91,10 @@ class Matcher:
         """Prove a copy (signatures, thresholds, manifest hashes, lengths, no other writers) and map it.
 
         ``root``: the trusted root; by default, the root that the copy was pulled with. ``feed``: if the folder is not a
-        copy of it yet, it is pulled first, verified by ``root``; a copy that is there is opened as it is, however old.
-        Segment bytes were proved by the pull (`syncd verify` proves them again). ``stale``: "serve" answers from a list
-        however old it is, which `status` reports; with "refuse", a look-up that would search a stale list raises
-        `StaleList`.
+        copy of it yet, it is pulled first, and verified with ``root``; an existing copy is opened as it is, however
+        old. Segment bytes were proved by the pull (`syncd verify` proves them again). ``stale``: with "serve", a list
+        is searched however old it is, and `status` reports its age; with "refuse", a look-up that would search a stale
+        list raises `StaleList`.
         Raises `UsageError`, `RefusedError`, `TrustError`, `MismatchError`, `SegmentError`, `StoreError`; with ``feed``
         also `SourceError`.
         """
@@ -122,8 +122,8 @@ class Matcher:
 
         ``lists``: the lists to search; if empty, all that are not retired. Raises `AlgorithmNotHeld` if none of them
         holds digests of this algorithm, since nothing could be checked; `UsageError` if the algorithm is not known, if
-        the digest has another width, or if a list is not in the copy; `RetiredList`, and `StaleList` if the matcher
-        refuses stale lists.
+        the digest has another width, or if a list is not in the copy; `RetiredList` if a named list is retired; and
+        `StaleList` if the matcher refuses stale lists.
         """
         generation, guard = self._generation, self._guard
         if guard is not None and (guard.stale or guard.timer() >= guard.due):
@@ -169,8 +169,8 @@ class Matcher:
     def status(self) -> list[ListStatus]:
         """Return version, age, limits and verdict of each list, and the error that prevents loading a newer generation.
 
-        Also when the files of the copy were last proved again, and the damage that was found in a list since.
-        Needs neither a daemon nor the network: all of it is in the signed metadata of the copy.
+        It also says when the files of the copy were last proved again, and which damage was found since. Needs neither
+        a daemon nor the network: everything is read from the copy.
         """
         generation, now, error = self._generation, self._clock(), self._last_error
         snapshots = generation.snapshots.items()
@@ -181,7 +181,7 @@ class Matcher:
         ]
 
     def _proof(self) -> ProofRecord:
-        """Return when the files of the copy were last proved again, and what was found; nothing if it is unreadable."""
+        """Return the record of the last proof of the copy's files; an empty one if it cannot be read."""
         try:
             return self._watcher.proof.record() if self._watcher else record_of(self._folder).read()
         except StoreError:
@@ -267,10 +267,10 @@ class Matcher:
         self._watcher = self._start_watcher()
 
     def close(self) -> None:
-        """Stop watching, and tell the operator that this instance has ended. Look-ups still work.
+        """Stop watching, and report to the operator that this instance has ended. Look-ups still work.
 
-        Segments stay mapped until the last reference to this matcher is gone. A process that ends without this, by
-        itself or by `sys.exit` in a signal handler, tells the operator too; one that a signal kills does not.
+        Segments stay mapped until the last reference to this matcher is gone. If a process ends without this call,
+        normally or by `sys.exit` in a signal handler, it reports that too; if a signal kills it, it does not.
         """
         if self._watcher is not None:
             self._watcher.close()
@@ -300,7 +300,7 @@ os.register_at_fork(after_in_child=_start_in_child)
 
 
 def _check_out() -> None:
-    """Tell the operators at the end of this process that its matchers end with it."""
+    """Report to the operators, at the end of this process, that its matchers end with it."""
     for matcher in tuple(_matchers):
         matcher._check_out()
 

@@ -51,7 +51,7 @@ class Pacer:
             self.due = min(self.due, now)
 
     def hasten(self, now: float) -> None:
-        """Make the next pull due now, unless the peer is in trouble."""
+        """Make the next pull due now, unless the last one failed: then its pause is kept."""
         if not self._failures:
             self.due = min(self.due, now)
 

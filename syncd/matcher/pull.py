@@ -25,7 +25,7 @@ from syncd.feed.folder import FeedFolder
 from syncd.feed.follow import Follower
 from syncd.feed.proof import SignedManifest, check_fresh, prove_manifest, target_of
 from syncd.feed.proof_record import FoundFault, ProofRecord
-from syncd.feed.reproof import Breathe, prove_end_state
+from syncd.feed.reproof import Pause, prove_end_state
 from syncd.feed.unfolded import Unfolded
 from syncd.fetch import Deadline, Endpoint, open_peer
 from syncd.files import install_bytes
@@ -85,7 +85,7 @@ class PullResult:
     """bytes of all bodies received from the feed, used or not"""
     trusted: TrustedFeed | None = field(default=None, repr=False)
     clock_was: datetime | None = None
-    """the time of the last pull, if it lay in the future and was replaced; see ``accept_clock`` of `pull`"""
+    """the time of the last pull, if ``accept_clock`` of `pull` replaced it"""
 
     @property
     def changed(self) -> bool:
@@ -114,13 +114,14 @@ def pull(
     caps: Caps = DEFAULT_CAPS,
     progress: Progress | None = None,
     accept_clock: datetime | None = None,
-    check: Breathe | None = None,
+    check: Pause | None = None,
     fold_later: FoldLater = fold_at_once,
 ) -> PullResult:
     """Bring the copy in ``folder`` up to date with the feed at ``endpoint``, trusted by ``root``.
 
-    ``check``: prove every segment and end state of the copy first, and the end state of a new version before it is made
-    current; called after each piece. Damaged segments are fetched again, also those that an earlier proof recorded.
+    ``check``: if given, every segment and end state of the copy is proved first, and the end state of a new version
+    before that is made current; it is called after each piece. Damaged segments are fetched again, including those that
+    an earlier proof recorded.
 
     ``fold_later``: asked about each large segment that this copy can fold itself. If it returns True, the new version
     becomes current before that, and is read from the inputs of the fold; `BackgroundFold` folds them. It is not asked
@@ -131,9 +132,9 @@ def pull(
     because no generation may become current without that list. A fault in the metadata is raised and changes nothing:
     `SourceError`, `TrustError`, `RefusedError`, `StoreError`, `UsageError`.
 
-    ``accept_clock``: the time now, if the clock was ahead at the last pull: it replaces that time as the clock's floor.
-    The floors of versions stay. Raises `RefusedError` if the last pull does not lie in the future, and `UsageError` if
-    this time does, or is before a verification or timestamp of the copy that does not.
+    ``accept_clock``: the present time, if the clock was ahead at the last pull: it replaces the time of that pull as
+    the clock floor. The floors of versions stay. Raises `RefusedError` if the last pull does not lie in the future, and
+    `UsageError` if ``accept_clock`` does, or is before a verification or timestamp of the copy that does not.
     """
     copy = FeedFolder(folder)
     with _stating_what_is_served(copy):
@@ -194,7 +195,7 @@ class _PullJob:
     caps: Caps = DEFAULT_CAPS
     progress: Progress | None = None
     accept_clock: datetime | None = None
-    check: Breathe | None = None
+    check: Pause | None = None
     fold_later: FoldLater = fold_at_once
 
     def run(self, endpoint: Endpoint, deadline: Deadline) -> PullResult:
@@ -251,11 +252,11 @@ class _Pull:
     follower: Follower
     current: CurrentFile | None
     clock: datetime | None
-    """the earliest time that our clock may show, less the tolerance"""
+    """the clock floor: the earliest time that our clock may show, apart from the tolerance"""
     progress: Progress | None
     known: Sequence[FoundFault] = ()
-    """faults that a proof had recorded when the pull began"""
-    check: Breathe | None = None
+    """recorded faults when the pull began"""
+    check: Pause | None = None
     fold_later: FoldLater = fold_at_once
     gained: int = 0
 
@@ -278,13 +279,13 @@ class _Pull:
         return PullResult(tuple(map(self._checked, outcomes)), self.follower.received, trusted)
 
     def _record_proof(self, current: CurrentFile, unnamed: Collection[ListName], now: datetime) -> None:
-        if self.current is None and not unnamed:  # every file is new here, and was proved just now
+        if self.current is None and not unnamed:  # every file is new, and has just been proved
             record_of(self.copy).write(ProofRecord().ended(now))
         else:
             forget_repaired(self.copy, current.lists, self.known)
 
     def _checked(self, outcome: ListPull) -> ListPull:
-        """Return the outcome with a fault that the check found and no download can repair: a wrong end state."""
+        """Return the outcome, with the fault if the check found one that no download repairs: a wrong end state."""
         if self.check is None or outcome.error is not None:
             return outcome
         left = (fault for fault in record_of(self.copy).read().faults if fault.list == outcome.list)

@@ -14,7 +14,7 @@ from syncd.errors import RefusedError, StoreError, SyncdError
 from syncd.feed import layout
 from syncd.feed.folder import FeedFolder
 from syncd.feed.proof_record import FoundFault, HeldVersion, ProofRecord, RecordFile, RecordInMemory, RecordStore
-from syncd.feed.reproof import Breathe, InterruptedPass, LowPriority, ProofPass
+from syncd.feed.reproof import InterruptedPass, LowPriority, Pause, ProofPass
 from syncd.fetch.backoff import JITTER, vary
 from syncd.files import sha256_file
 from syncd.locks import lock
@@ -26,7 +26,7 @@ Report = Callable[[Sequence[SyncdError]], None]
 """Called in the proving thread with the faults of one list."""
 
 _LOOK_EVERY: Final = 600.0
-"""Seconds between two checks if a pass is due."""
+"""Seconds between two checks whether a pass is due."""
 _LOCK: Final = "proof.lock"
 
 
@@ -42,16 +42,16 @@ def held_versions(copy: FeedFolder) -> list[HeldVersion]:
     return [HeldVersion(name, version.manifest, version.unfolded) for name, version in held]
 
 
-def prove_now(copy: FeedFolder, breathe: Breathe, clock: Callable[[], datetime]) -> None:
-    """Prove the whole copy without a pause, and record the result. Raises `StoreError`."""
+def prove_now(copy: FeedFolder, pause: Pause, clock: Callable[[], datetime]) -> None:
+    """Prove the whole copy at once, and record the result. Raises `StoreError`."""
     records = RecordInMemory(ProofRecord())
-    for _ in ProofPass(copy, records, breathe, clock).run(partial(held_versions, copy)):
+    for _ in ProofPass(copy, records, pause, clock).run(partial(held_versions, copy)):
         pass
     record_of(copy).write(records.read())
 
 
 def distrust_damaged(copy: FeedFolder) -> Sequence[FoundFault]:
-    """Distrust the recorded segments that are still damaged, so that a pull fetches them; return all its faults."""
+    """Distrust recorded segments that are still damaged, so that a pull fetches them; return all recorded faults."""
     faults = record_of(copy).read().faults
     for fault in faults:
         if fault.segment is not None:
@@ -62,9 +62,9 @@ def distrust_damaged(copy: FeedFolder) -> Sequence[FoundFault]:
 
 
 def forget_repaired(copy: FeedFolder, held: Mapping[ListName, HeldList], known: Collection[FoundFault]) -> None:
-    """Drop the faults that a pull has repaired, of those ``known`` to it, and those of versions no longer held.
+    """Remove from the record the ``known`` faults that a pull has repaired, and faults of versions no longer held.
 
-    A proof may have found others meanwhile: the next pull repairs them.
+    Faults that a proof found meanwhile stay: the next pull repairs them.
     """
     records = record_of(copy)
     record = records.read()
@@ -82,18 +82,18 @@ def forget_repaired(copy: FeedFolder, held: Mapping[ListName, HeldList], known: 
 def _is_repaired(copy: FeedFolder, fault: FoundFault) -> bool:
     if fault.segment is not None:
         return layout.segment_path(fault.list, fault.segment) not in copy.distrusted
-    return fault.part == "manifest"  # a pull reads it, and fetches it again if it is damaged
+    return fault.part == "manifest"  # a pull reads the manifest, and fetches it again if it is damaged
 
 
 class BackgroundProof:
-    """Proves a copy again once a day, in a thread of its own with pauses; one process of a host at a time.
+    """Proves a copy again once a day, in a background thread with pauses, in one process of the host at a time.
 
-    A process that may not write to the copy proves it for itself, unless another process has recorded a recent pass.
+    A process that may not write to the copy makes its own pass, unless another process has recorded a recent one.
     """
 
     def __init__(self, folder: Path, clock: Callable[[], datetime], report: Report) -> None:
         self._step = _ProofStep(FeedFolder(folder), clock, report)
-        # The step does not refer to this object: the cycle would keep the matcher, and its map, after `close`.
+        # The step has no reference to this object: the cycle would keep the matcher and its maps alive after `close`.
         self._poller = Poller(self._step, 0.0, name="syncd-proof", interrupt=self._step.stop.set).start()
 
     def record(self) -> ProofRecord:
@@ -101,7 +101,7 @@ class BackgroundProof:
         return self._step.record()
 
     def close(self) -> None:
-        """End the thread; the next start, or another process, continues a pass that it was making."""
+        """End the thread; the next start, or another process, continues an unfinished pass."""
         self._poller.stop()
 
 
@@ -121,7 +121,7 @@ class _ProofStep:
                 self._prove_if_due()
         except InterruptedPass:
             return 0.0
-        except RefusedError:  # another process does it
+        except RefusedError:  # another process is proving the copy
             pass
         except StoreError as error:
             self.report([error])
@@ -143,9 +143,9 @@ class _ProofStep:
 
     def _run(self, records: RecordStore) -> None:
         steps = ProofPass(self.copy, records, LowPriority(self.stop), self.clock)
-        for found in steps.run(partial(held_versions, self.copy)):
-            if found:
-                self.report([fault.error for fault in found])
+        for faults in steps.run(partial(held_versions, self.copy)):
+            if faults:
+                self.report([fault.error for fault in faults])
 
 
 def _newest(some: ProofRecord, other: ProofRecord) -> ProofRecord:

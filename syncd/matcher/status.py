@@ -47,7 +47,7 @@ class ListStatus:
     proved_at: datetime | None = None
     """when all files of the copy were last proved again; None if that is not known"""
     damage: SyncdError | None = None
-    """a fault that was found then in the files of this version, and that no pull has repaired yet"""
+    """a fault that a proof found in the files of this version, and that no pull has repaired yet"""
 
 
 def retirement_warning(name: ListName, since: datetime | None, now: datetime) -> str:

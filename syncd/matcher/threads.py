@@ -28,7 +28,7 @@ def can_wait(seconds: object) -> bool:
 
 
 def drain(waiting: "queue.SimpleQueue[T]") -> Iterator[T]:
-    """Yield what is in a queue now, without waiting for more."""
+    """Yield the items that are in a queue now, without waiting for more."""
     with contextlib.suppress(queue.Empty):
         while True:
             yield waiting.get_nowait()

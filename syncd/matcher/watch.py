@@ -42,7 +42,7 @@ def follow(
     news: NewsStream | None = None,
     check_in: CheckIn | None = None,
     on_stream: OnStream | None = None,
-    found: "queue.SimpleQueue[SyncdError] | None" = None,
+    faults: "queue.SimpleQueue[SyncdError] | None" = None,
     jitter: float = JITTER,
     wait: Wait = threading.Event.wait,
     rng: Random = random.random,
@@ -52,8 +52,8 @@ def follow(
 
     No `SyncdError` ends the loop. A peer that cannot be reached, or asks for patience, is asked less and less often. A
     rejected feed is asked again at the usual interval and reported each time, while the copy stays as it was. ``wait``
-    must also return if there are ``news``. Faults that a proof ``found`` in the copy are reported, and hasten the pull
-    that repairs them.
+    must also return if there are ``news``. ``faults``: those that a proof found in the copy; they are reported, and the
+    pull that repairs them is made at once.
     """
     pacer = Pacer(interval, lists, now=clock(), jitter=jitter, rng=rng)
     held: Mapping[ListName, int] = {}
@@ -71,7 +71,7 @@ def follow(
                 check_in.report(held)
         if news:
             news.update(pacer, clock(), on_stream)
-        for error in drain(found) if found else ():
+        for error in drain(faults) if faults else ():
             pacer.hasten(clock())
             on_event(PullAttempt(None, error, pacer.left(clock())))
 

@@ -159,10 +159,10 @@ class FeedWatcher:
         api = source.endpoint.api
         self._news = NewsStream(api, self._wake_signal.set) if api else None
         self._check_in = CheckIn(api, process_instance(source.feed.instance_name())) if api else None
-        found: queue.SimpleQueue[SyncdError] = queue.SimpleQueue()
-        report = partial(_found, found, self._wake_signal)
+        faults: queue.SimpleQueue[SyncdError] = queue.SimpleQueue()
+        report = partial(_pass_on, faults, self._wake_signal)
         self._folds = BackgroundFold(source.folder, report)
-        self._step = _FeedStep(reload, source, self._news, self._check_in, self._folds, found)
+        self._step = _FeedStep(reload, source, self._news, self._check_in, self._folds, faults)
         # Not a method of this object: the reference cycle would keep the matcher, and its map, after `close`.
         interrupt = partial(_interrupt, self._step, self._wake_signal)
         self._poller = Poller(self._step, 0.0, self._wake_signal.wait, interrupt=interrupt).start()
@@ -196,9 +196,9 @@ def _interrupt(step: "_FeedStep", wake_signal: WakeSignal) -> None:
     wake_signal.set()
 
 
-def _found(found: "queue.SimpleQueue[SyncdError]", wake_signal: WakeSignal, errors: Sequence[SyncdError]) -> None:
+def _pass_on(faults: "queue.SimpleQueue[SyncdError]", wake_signal: WakeSignal, errors: Sequence[SyncdError]) -> None:
     for error in errors:
-        found.put(error)
+        faults.put(error)
     wake_signal.set()
 
 
@@ -211,8 +211,8 @@ class _FeedStep:
     news: NewsStream | None
     check_in: CheckIn | None
     folds: BackgroundFold
-    found: "queue.SimpleQueue[SyncdError]"
-    """faults in the copy, which a pull repairs"""
+    faults: "queue.SimpleQueue[SyncdError]"
+    """faults that a proof found in the copy; a pull repairs them"""
     deadline: Deadline = field(default_factory=lambda: Deadline(0.0))
     stopped: threading.Event = field(default_factory=threading.Event)
     busy_pause: float = 0.0
@@ -234,7 +234,7 @@ class _FeedStep:
 
     def _repair(self) -> None:
         """Report faults that the proof of the copy found, and pull soon: damaged files are then fetched again."""
-        for error in drain(self.found):
+        for error in drain(self.faults):
             self.reload.report(error)
             self.pacer.hasten(time.monotonic())
 

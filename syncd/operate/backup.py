@@ -82,7 +82,7 @@ def backup(
     _check_target(publisher, target)
     history = HistoryFolder(private_folder(publisher.folder.history))
     with lock(history.lock, "a backup", _PATIENCE):  # so that none of its files is folded before it is read
-        remove_temporaries(publisher.folder.root)  # of a backup that was killed: only one runs at a time
+        remove_temporaries(publisher.folder.root)  # left by a backup that was killed: only one runs at a time
         done = _write(publisher, target, now, with_keys=with_keys, with_segments=with_segments, progress=progress)
     publisher.catalog.append(actor, BackedUpState(str(target), with_keys, with_segments), now)
     return BackedUp(target, done.files, done.bytes, len(publisher.catalog.heads()), done.keys)
@@ -244,7 +244,7 @@ def _if_needed(feed: FeedFolder, prefix: str, file: str, manifest: Manifest | No
 
 
 def remove_left_over(state: StateFolder) -> None:
-    """Remove copies of the catalog that a killed backup left, unless a backup is running. Raises `StoreError`."""
+    """Remove copies of the catalog left by a backup that was killed, unless one is running. Raises `StoreError`."""
     if any(state.root.glob(f"{TEMPORARY_PREFIX}*")):
         history = HistoryFolder(private_folder(state.history))
         with contextlib.suppress(RefusedError), lock(history.lock, "removing the remains of a backup"):

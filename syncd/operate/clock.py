@@ -1,4 +1,4 @@
-"""Accepting the present clock, after times in the future were left by a clock that was ahead."""
+"""Accepting the present clock after a clock that was ahead has left times in the future."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
@@ -24,7 +24,7 @@ from syncd.trust.values import signed_at
 from syncd.units import stamp
 
 _PATIENCE: Final = 10.0
-"""Seconds to wait for a sync of a source: one whose clock floor lies in the future is refused at once."""
+"""Seconds to wait for a running sync of a source. It ends soon: while the floor is in the future, it is refused."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,11 @@ class ClockAcceptance:
 
     time: datetime
     replaced: tuple[ClockReading, ...]
-    """the times in the future, as they were before, the furthest first"""
+    """the times that lay in the future, the furthest first"""
     sources: tuple[str, ...]
-    """those whose clock floor is ``time`` now"""
+    """the sources whose clock floor is now ``time``"""
     signed_at: datetime
-    """when timestamp was signed again, and each online role whose signature lay in the future"""
+    """when timestamp, and each online role whose signature lay in the future, were signed again"""
     left: ClockFault | None
     """signatures in the future that only the offline keys can replace"""
 
@@ -59,11 +59,11 @@ class ClockAcceptance:
 
 
 def accept_clock(publisher: Publisher, time: datetime, *, reason: str, actor: str, now: datetime) -> ClockAcceptance:
-    """Replace the clock floors and verification times that lie in the future by ``time``, and sign the timestamp again.
+    """Replace clock floors and verification times in the future with ``time``, and sign the timestamp again.
 
     The floors of versions stay. Snapshot and list roles that were signed in the future are signed again as well. Raises
-    `UsageError` if there is no reason, or ``time`` is in the future or before a verification or signature that is not;
-    `RefusedError` if nothing that this can replace lies in the future, or a sync does not end; `StoreError`.
+    `UsageError` if there is no reason, or if ``time`` is in the future or before a verification or signature that is
+    not; `RefusedError` if nothing that this can replace lies in the future, or if a sync does not end; `StoreError`.
     """
     check_reason(reason)
     folder, catalog = publisher.folder, publisher.catalog
@@ -86,7 +86,7 @@ def accept_clock(publisher: Publisher, time: datetime, *, reason: str, actor: st
 
 
 def _of_partners(folder: StateFolder, catalog: Catalog) -> Iterator[ClockReading]:
-    """Yield the times at which the newest verified timestamp of each source was signed, by the partner's clock."""
+    """Yield the time, by the partner's clock, at which each source's newest verified timestamp was signed."""
     for source in catalog.source_states():
         expires = None
         with suppress(SyncdError):  # it is damaged: the next sync replaces it

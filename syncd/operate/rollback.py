@@ -86,7 +86,7 @@ def rollback(
 
     Entries that the partner removed since stay off it, unless ``exact``; suppressed ones always do. While it is pinned,
     only removals flow. ``accepted``: the code that `CodeNeeded` gave for the same exact rollback. Raises `UsageError`
-    (no such list or version, no reason), `RefusedError` (retired, at that version already, or removals wait),
+    (no such list or version, no reason), `RefusedError` (retired, at that version already, or removals are held),
     `CodeNeeded`, `StoreError`.
     """
     check_reason(reason)
@@ -116,14 +116,15 @@ def rollback(
 
 
 def _check_waiting_removals(state: ListState, version: int) -> None:
-    """Refuse a rollback that would carry out removals that wait for an operator, or that one has discarded."""
+    """Refuse a rollback that would carry out removals that wait for an operator, or that an operator discarded."""
     holds = [hold for hold in state.holds if hold.lane is Lane.REMOVALS]
     if not holds:
         return
     rows, numbers = sum(hold.rows for hold in holds), ranges(hold.id for hold in holds)
     raise RefusedError(
         f"this rollback would remove {count(rows, 'row')} that hold {numbers} keeps on {state.name}",
-        hint=f"to keep them: `syncd rollback {state.name} {version} --exact`. To remove them, release the hold first",
+        hint=f"to keep them: `syncd rollback {state.name} {version} --reason R --exact`. To remove them: release the "
+        "hold first",
         serving=f"{state.name} as it is; nothing was changed",
     )
 

@@ -1,4 +1,7 @@
-"""Times of an operator's state by which later clocks, signatures and ages are judged. Pure, and light."""
+"""The times in an operator's state that later clocks, signatures and ages are compared with. Pure.
+
+Kept apart so that `syncd status` can import it quickly.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -20,7 +23,7 @@ def state_readings(
         yield ClockReading(f"the verification of {head_name(origin.source, origin.list)}", origin.verified_at)
     for source in sources:
         floor = None
-        with suppress(StoreError):  # the next sync reports it; the other times are to be shown
+        with suppress(StoreError):  # the next sync reports it; the other times are still shown
             floor = clock_floor(source.memory)
         if floor is not None:
             yield ClockReading(f"the clock floor of source {source.name}", floor)

@@ -210,7 +210,7 @@ class Publisher:
     def compact_if_due(self, settled: Settled, now: datetime) -> None:
         """Compact a list after a new version if its stack is long, or if rows are owed. Raises as `compact`.
 
-        If that is going on already, return: the next version will find what is left to fold.
+        If another thread or process is compacting it already, return: the next version folds the rest.
         """
         records = settled.proposal.records if settled.proposal else None
         if settled.version is None or records is None:

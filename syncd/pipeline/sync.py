@@ -315,7 +315,7 @@ class _Sync:
         return None
 
     def _is_confirmed(self, now: datetime) -> bool:
-        """Return True if the source's timestamp, which this sync verified, is valid now and not from the future."""
+        """Return True if this sync verified the source's timestamp, and it is valid now and not from the future."""
         expires = stored_expiries(self.folder.work / TRUST).get("timestamp") if self._verified else None
         return expires is not None and now < expires and not clock_is_behind(now - signed_at("timestamp", expires))
 

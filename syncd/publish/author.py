@@ -58,7 +58,8 @@ def init(
 ) -> Path:
     """Create a feed and its keys; return the path of the root to hand out. Existing offline keys are used.
 
-    ``custodians``: further folders of offline keys, one for each custodian but the first: each then has one root key.
+    ``custodians``: further folders of offline keys, one for each custodian except the first. Each custodian, also the
+    first, then has one root key.
 
     If an earlier call was killed before it wrote ``root.json``, finish it, with the keys that it made. Raises
     `UsageError`, `RefusedError`, `StoreError`.
@@ -67,13 +68,13 @@ def init(
     keep_apart(feed, offline_keys, *custodians, online_keys)
     if online_keys.resolve() in {folder.resolve() for folder in (offline_keys, *custodians)}:
         raise UsageError(
-            f"{online_keys} is given for both offline and online keys",
-            hint="name two folders: offline keys are to leave this machine, online keys stay",
+            f"{online_keys} is given for both the offline and the online keys",
+            hint="name two folders: the offline keys should leave this machine, the online keys stay",
         )
     with lock(folder.lock, "feed init"):
         begun = folder.store.length(layout.TIMESTAMP) is not None
         if folder.store.length(ROOT_FILE) is not None:
-            forget_first_keys(folder)  # the set-up may have been killed just before it did
+            forget_first_keys(folder)  # a set-up that was killed may not have done so
         if folder.store.length(ROOT_FILE) is not None or (begun and not is_untouched(folder)):
             raise UsageError(f"{feed} is a feed already", hint="`syncd feed status` shows it; nothing was changed")
         if not 1 <= threshold <= count:
@@ -149,7 +150,7 @@ def publish_batch(
 
 
 def sign(folder: FeedFolder, signers: Signers, now: datetime) -> datetime:
-    """Sign the timestamp again, without a change; return the time until which it is valid.
+    """Sign the timestamp again without changing a list; return the time until which it is valid.
 
     Raises `UsageError` if the folder is not a feed, `RefusedError` if the key is missing, the clock was set back or the
     feed is in use, `StoreError`.
@@ -299,7 +300,7 @@ def check_timestamp(last: datetime, now: datetime, cure: str) -> None:
 
     We cannot know whether the clock was ahead then or is behind now. Up to half the timestamp's lifetime it does not
     matter: the new timestamp is valid for the other half at least, and is signed again once the clock is right.
-    ``cure``: what to do if the clock is right now.
+    ``cure``: the hint for a clock that is right now.
     """
     if last - now > lifetime("timestamp") / 2:
         raise _runs_backwards(last, now, cure)

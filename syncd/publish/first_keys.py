@@ -74,7 +74,7 @@ def _remove_torn(begun: Iterable[Path]) -> None:
 
 
 def _complete(folders: Sequence[Path]) -> Signers | None:
-    """Return the keys of folders that have a complete set of offline keys between them; None if they have none."""
+    """Return the offline keys in ``folders`` if they hold a complete set between them; otherwise None."""
     loaded = [keys.load_signers(folder, keys.OFFLINE_ROLES) for folder in folders if folder.is_dir()]
     existing = {role: tuple(chain(*(signers[role] for signers in loaded))) for role in keys.OFFLINE_ROLES}
     return existing if all(existing.get(role) for role in keys.OFFLINE_ROLES) else None

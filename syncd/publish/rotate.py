@@ -170,7 +170,7 @@ def renew(
 ) -> Mapping[str, datetime]:
     """Sign root and targets again with the same keys; return the new expiry of every role. Raises as `rotate`.
 
-    ``accepted``: the time now, if a clock that was ahead signed the feed; `replaceable` says what it may be.
+    ``accepted``: the present time, if the feed was signed by a clock that was ahead; see `replaceable`.
     """
     if accepted is None:
         repository = load_repository(folder)
@@ -184,10 +184,10 @@ def renew(
 
 
 def replaceable(folder: FeedFolder, accepted: datetime, now: datetime) -> tuple[ClockReading, ...]:
-    """Return the signatures of a feed that lie in the future, which a clock accepted as of ``accepted`` may replace.
+    """Return the signatures of a feed that lie in the future, after checking that ``accepted`` may replace their times.
 
     Raises `RefusedError` if there are none, `UsageError` if ``accepted`` is in the future or before the newest
-    signature that is not, `StoreError`.
+    signature that is not, and `StoreError`.
     """
     repository = load_repository(folder)
     fresh = repository.freshness().items()
@@ -196,7 +196,7 @@ def replaceable(folder: FeedFolder, accepted: datetime, now: datetime) -> tuple[
 
 
 def sign_again(folder: FeedFolder, at: KeyFolders, now: datetime) -> None:
-    """Sign the online roles of a partner's feed again that were signed in the future, and the timestamp.
+    """Sign the timestamp of a partner's feed again, and those online roles that were signed in the future.
 
     Raises `RefusedError`, `StoreError`.
     """

@@ -26,7 +26,7 @@ class Urgency(enum.StrEnum):
     OVERDUE = "overdue"
     EXPIRED = "expired"
     IN_FUTURE = "signed in the future"
-    """`syncd.clock.ClockFault` says what to do about that"""
+    """see `syncd.clock.ClockFault` for what to do"""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Expiry:
 
     @property
     def warning(self) -> str | None:
-        """The warning and what to do; None if nothing is due, or the clock is the problem."""
+        """The warning and what to do; None if nothing is due, or if the clock is at fault."""
         if self.urgency in {Urgency.FINE, Urgency.IN_FUTURE}:
             return None
         keys = "the offline keys" if self.role in OFFLINE_ROLES else "the online keys"

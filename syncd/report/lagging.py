@@ -24,7 +24,7 @@ _NAMED: Final = 3
 
 
 class LagLevel(enum.StrEnum):
-    """How serious the lag of a matcher is: the severity of its alert in ``monitoring/alerts.yml``."""
+    """How serious the lag of a matcher is; equal to the severity of its alert in ``monitoring/alerts.yml``."""
 
     NONE = "none"
     INFO = "info"
@@ -79,7 +79,7 @@ class InstanceView:
         return any(standing.behind for standing in self.standings)
 
     def why(self, now: datetime) -> str:
-        """Return why somebody should look at it, as the end of a sentence; '' if nobody needs to."""
+        """Return why a person should look at it, as the end of a sentence; '' if there is no need."""
         if self.silent:
             return f"has not checked in for {span(now - self.seen_at)}"
         lacks = (
@@ -119,7 +119,7 @@ class MatcherView:
 
     @property
     def level(self) -> LagLevel:
-        """How serious its lag is. An instance that is silent may be behind too, but nobody knows."""
+        """How serious its lag is. Whether a silent instance is also behind is not known."""
         if self.instances and all(instance.silent for instance in self.instances):
             return LagLevel.CRITICAL
         if self.late(silent=False):
@@ -127,8 +127,8 @@ class MatcherView:
         return LagLevel.INFO if self.laggards else LagLevel.NONE
 
     def why(self, now: datetime) -> str:
-        """Return why somebody should look at it, in a sentence for each kind of lag; '' if nobody needs to."""
-        return "; ".join(in_words(some, now) for some in (self.late(silent=False), self.late(silent=True)) if some)
+        """Return why a person should look at it, in a sentence for each kind of lag; '' if there is none."""
+        return "; ".join(in_words(late, now) for late in (self.late(silent=False), self.late(silent=True)) if late)
 
     def late(self, *, silent: bool) -> tuple[InstanceView, ...]:
         """Return the instances that are silent, or those that are only behind."""
@@ -149,12 +149,12 @@ class MatcherView:
 
 
 def in_words(late: Sequence[InstanceView], now: datetime) -> str:
-    """Say why instances need a look; all of them are silent, or none is."""
+    """Say how instances lag. Either all of them are silent, or none is."""
     first = late[0]
     if len(late) == 1:
         return f"{first.name} {first.why(now)}"
     more = len(late) - _NAMED
-    named = ", ".join(one.name for one in late[:_NAMED]) + (f" and {more:,} more" if more > 0 else "")
+    named = ", ".join(instance.name for instance in late[:_NAMED]) + (f" and {more:,} more" if more > 0 else "")
     if first.silent:
         return f"{len(late):,} instances ({named}) have not checked in for over {span(SILENT_AFTER)}"
     return f"{len(late):,} instances ({named}) lack a version published over {span(BEHIND_AFTER)} ago"

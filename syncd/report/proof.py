@@ -53,7 +53,7 @@ NOT_PROVED: Final = ProofView()
 
 
 def read_proof(folder: StateFolder, heads: Iterable[HeadRecord]) -> ProofView:
-    """Return the last pass, and the faults that are left: a damaged segment was moved aside until it is replaced."""
+    """Return the last pass, and the faults that are left: a damaged segment is missing until it is replaced."""
     try:
         record = folder.proof_record.read()
     except StoreError:

@@ -170,7 +170,7 @@ class LaggardStatus(_Document):
 
     instance: str
     seen_at: Time = Field(description="time of its last check-in")
-    act: str = Field(description="why somebody should look")
+    act: str = Field(description="why a person should look")
 
 
 class MatcherStatus(_Document):
@@ -185,7 +185,7 @@ class MatcherStatus(_Document):
     silent: int = Field(description="instances that missed their check-ins")
     lagging: int = Field(description="instances that are either, or both")
     level: str = Field(description="none, info, warning, critical: the severity of its alert")
-    act: str | None = Field(description="why somebody should look; null: nobody needs to")
+    act: str | None = Field(description="why a person should look; null: nobody needs to")
     laggards: tuple[LaggardStatus, ...] = Field(description="the first 20 of them")
 
 
@@ -238,7 +238,7 @@ class FutureTimeStatus(_Document):
 class ClockStatus(_Document):
     """Times of the state that lie in the future: a clock was ahead when they were written, or is behind now."""
 
-    ahead_seconds: int = Field(description="how far the furthest lies in the future; 0: none does")
+    ahead_seconds: int = Field(description="how far the latest of them lies in the future; 0: none does")
     times: tuple[FutureTimeStatus, ...] = Field(description="the furthest first")
     act: str | None = Field(description="why a person must act, and what to do; null: nobody has to")
 

@@ -60,7 +60,7 @@ class FileProof:
         self._folder, self._catalog, self._clock, self._emit, self._found = folder, catalog, clock, emit, found
         self._records = folder.proof_record
         self._stop = threading.Event()
-        self._breathe = LowPriority(self._stop)
+        self._pause = LowPriority(self._stop)
         self._poller = Poller(self._look, 0.0, name="file-proof", interrupt=self._stop.set)
 
     def start(self) -> None:
@@ -113,7 +113,7 @@ class FileProof:
             if not path.exists() or (published.exists() and path.samefile(published)):
                 continue
             try:
-                prove_segment(path, ref, self._breathe)
+                prove_segment(path, ref, self._pause)
             except SyncdError as error:
                 found.append(FoundFault.of(HeldVersion(head.list, head.manifest_sha256), "segment", error, ref.sha256))
         return found

@@ -1,4 +1,4 @@
-"""The memory of a signed feed between two syncs. Light: it is read without following a feed."""
+"""The memory of a signed feed between two syncs. Kept apart, so that it can be read without importing a follower."""
 
 import hashlib
 from dataclasses import dataclass, field, replace
@@ -20,7 +20,7 @@ class FeedMemory:
     __pydantic_config__ = ConfigDict(extra="forbid")
     floors: Floors = field(default_factory=Floors)
     root_sha256: str | None = None
-    """None: nothing was verified yet"""
+    """None if nothing has been verified yet"""
     type: Literal["feed"] = "feed"
 
     @classmethod
@@ -36,11 +36,11 @@ class FeedMemory:
         return _MEMORY.dump_python(self, mode="json")  # type: ignore[no-any-return]  # a dataclass makes an object
 
     def retrusted(self, root: bytes) -> "FeedMemory":
-        """Return the memory for another pinned root: only the clock's floor is kept."""
+        """Return the memory for another pinned root: only the clock floor is kept."""
         return FeedMemory(Floors(clock=self.floors.clock), root_sha256(root))
 
     def with_clock(self, clock: datetime) -> "FeedMemory":
-        """Return the memory with another floor of the clock; the floors of versions stay."""
+        """Return the memory with another clock floor; the floors of versions stay."""
         return replace(self, floors=replace(self.floors, clock=clock))
 
 
@@ -49,7 +49,7 @@ _KIND: Final = "feed"
 
 
 def clock_floor(memory: Memory) -> datetime | None:
-    """Return the time of our clock when a signed feed was last verified; None for another kind, or if it never was.
+    """Return the time, by our clock, when a signed feed was last verified; None for other kinds, or if it never was.
 
     Raises `StoreError` if the memory cannot be read.
     """

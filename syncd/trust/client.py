@@ -76,7 +76,7 @@ _CONFIG: Final = UpdaterConfig(
 
 
 _ROOT_HISTORY: Final = "root_history"
-"""The folder in which tuf keeps roots. It is made here, since tuf would make it with any mode that the umask leaves."""
+"""The folder in which tuf keeps roots. It is created here, since tuf would create it with a mode set by the umask."""
 
 
 def refresh(
@@ -85,7 +85,7 @@ def refresh(
     """Fetch a feed's new metadata, verify it against the pinned ``root``, and keep it in ``folder``.
 
     If nothing changed, this takes two requests: the next root (404) and the timestamp. If a cache may have given an old
-    answer, everything is asked for once more, past caches. ``clock_cure``: what to do if the clock is right now, and
+    answer, everything is asked for once more, past caches. ``clock_cure``: the hint for a clock that is right now, but
     was ahead when the floor was set. Raises
 
     - `TrustError` (`ExpiredError`, `RollbackError`, `EquivocationError`) or `MismatchError`: the metadata is rejected;

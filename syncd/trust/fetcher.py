@@ -11,7 +11,7 @@ from syncd.trust.values import TARGETS_LIMIT, TIMESTAMP, role_of, size_limit
 
 METADATA: Final = "metadata/"
 MOST_METADATA: Final = 64 << 20
-"""Bytes of all metadata that one refresh may fetch: 256 list roles of the largest size would fill the memory."""
+"""Bytes of metadata that one refresh may fetch in all: 256 list roles of the largest size would fill the memory."""
 _FORBIDDEN: Final = 403
 _MISSING: Final = frozenset({_FORBIDDEN, 404})
 """Statuses for a missing file: object stores answer 403, with XML. With a web page, 403 is a firewall's."""
@@ -75,7 +75,7 @@ class Fetcher(FetcherInterface):
             if self._received + len(content) > MOST_METADATA:
                 raise TrustError(
                     f"the feed's metadata has more than {MOST_METADATA} bytes in all",
-                    hint="no feed needs so much: check that the url is that of a feed, and ask its publisher",
+                    hint="no feed needs that much: check that the url is that of a feed, and ask its publisher",
                 )
         self._received += len(content)
         return bytes(content)

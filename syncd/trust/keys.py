@@ -57,7 +57,7 @@ def generate_key(path: Path) -> Signer:
 
 
 def _write_new(path: Path, content: bytes) -> None:
-    """Write a key that appears under its name only when it is whole, if the file system has hard links."""
+    """Write a new key. If the file system has hard links, the file appears under its name only once it is whole."""
     try:
         with files.new_file(path, files.PRIVATE_FILE) as stream:
             stream.write(content)
@@ -71,7 +71,7 @@ def _write_new(path: Path, content: bytes) -> None:
 
 
 def _write_in_place(path: Path, content: bytes) -> None:
-    # Not by rename: O_EXCL protects an existing key even on USB sticks without hard links.
+    # O_EXCL protects an existing key even on USB sticks without hard links; a rename would replace it.
     with files.storage(path, "write"):
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, files.PRIVATE_FILE)
@@ -108,7 +108,7 @@ def make_offline_keys(
 ) -> Signers:
     """Create ``root-1.pem`` to ``root-<count>.pem`` and ``targets.pem``: in ``folder``, or one root key in each folder.
 
-    ``custodians``: the folders of all custodians but the first, who has ``folder`` with the targets key.
+    ``custodians``: the folders of all custodians except the first, who has ``folder`` with the targets key.
 
     Of ``begun``, the absolute paths of keys that an earlier call began to create, those that exist are loaded instead.
     Raises as `generate_key`, `UsageError`.
@@ -231,9 +231,9 @@ def _load_file(path: Path) -> Signer:
     pem = _read_private(path)
     if not pem.strip():
         raise UsageError(
-            f"the key file {path} is empty: it was not written whole, or was damaged",
-            hint="restore it from a backup; if nothing was signed with it yet, remove it and repeat the command that "
-            "makes it",
+            f"the key file {path} is empty: writing it was interrupted, or it was damaged",
+            hint="restore it from a backup; if nothing was signed with it yet, remove it and run the command that "
+            "creates it again",
         )
     try:
         return CryptoSigner(load_pem_private_key(pem, None))

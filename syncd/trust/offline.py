@@ -100,7 +100,7 @@ def verify_offline(read: Read, names: Mapping[str, int], root: bytes) -> Trusted
     missing.
     """
     if unstated := sorted({"root", "timestamp"} - names.keys()):
-        raise TrustError(f"no version is stated of the {' and '.join(unstated)} metadata", hint=_OTHER_VERSIONS)
+        raise TrustError(f"the copy states no version of the {' and '.join(unstated)} metadata", hint=_OTHER_VERSIONS)
     verified = verify(read, root, names["root"], names["timestamp"])
     if dict(names) != verified.versions:
         wrong = sorted(role for role, _ in names.items() ^ verified.versions.items())

@@ -53,8 +53,8 @@ class Prover(FolderProver):
         except TrustError as error:
             raise MismatchError(
                 f"{ROOT} is damaged: {error.message}",
-                hint=f"restore it from a backup or a mirror; that of a published feed is equal to {layout.METADATA}/"
-                "1.root.json",
+                hint=f"restore it from a backup or a mirror; in a published feed, {layout.METADATA}/1.root.json has "
+                "the same content",
             ) from error
 
     def metadata(self, trusted: TrustedFeed, root: bytes, now: datetime) -> None:
@@ -163,7 +163,7 @@ class Prover(FolderProver):
                     self.tally.notes.append(f"{self.prefix}{file}: {kind}")
 
     def modes(self, top: Path) -> None:
-        """Note which files the group cannot read; ``top`` as in `closed_to_group`."""
+        """Note which files the group cannot read. ``top``: as in `closed_to_group`."""
         with self.attempt(""), storage(self.folder.root, "read the modes in"):
             if closed := closed_to_group(top, self.folder.root):
                 self.tally.notes.append(closed)
@@ -203,7 +203,7 @@ def feed_into(
 ) -> tuple[TrustedFeed, dict[ListName, Manifest]] | None:
     """Prove a published feed. Return its metadata and manifests, or None if the metadata is at fault.
 
-    ``top`` as in `closed_to_group`.
+    ``top``: as in `closed_to_group`.
     """
     trusted: TrustedFeed | None = None
     pinned = prover.root(root)

@@ -1,4 +1,4 @@
-"""Modes of published files: which of them the group cannot read although it may enter the folder that holds them."""
+"""Modes of published files: finds those that their group cannot read although it may enter the folder."""
 
 import stat
 from collections.abc import Iterator
@@ -10,10 +10,10 @@ _ENTER: Final = stat.S_IRGRP | stat.S_IXGRP
 
 
 def closed_to_group(top: Path, folder: Path) -> str:
-    """Say which files of ``folder``, a feed or a copy, its group cannot read; '' if it can read all of them.
+    """Return the warning about files of a feed or copy, ``folder``, that its group cannot read; '' if there are none.
 
-    ``top``: the folder itself, or the state folder that holds it. If that is closed to its group, so is everything
-    below it, on purpose. Hidden names are private. Files that vanish in the meantime are left out. Raises `OSError`.
+    ``top``: the folder itself, or the state folder that holds it. If ``top`` is closed to its group, everything below
+    it is meant to be. Hidden names are private and ignored, as are files that vanish meanwhile. Raises `OSError`.
     """
     if top.stat().st_mode & stat.S_IXGRP == 0:
         return ""

@@ -53,7 +53,7 @@ class FolderProver:
                 self.tally.count(self.folder.path(file).stat().st_size)
 
     def skip(self, file: str) -> None:
-        """Leave a file out that nobody signed and that no answer depends on."""
+        """Do not prove a file: nobody signed it, and no answer depends on it."""
         self.proved.add(file)
 
     def segments(self, name: ListName, refs: Iterator[SegmentRef], needed: Sequence[SegmentRef]) -> None:

@@ -62,6 +62,7 @@ class Members:
             files = self._listed()
         except SyncdError as error:
             files, faults[""], found = (), error, dict(self._files)
+            error.serving = "the previous tokens of all members" if found else ""
         for path in files:
             try:
                 found[path.name] = _tokens(path)
@@ -69,6 +70,7 @@ class Members:
                 faults[path.name] = error
                 if path.name in self._files:
                     found[path.name] = self._files[path.name]
+                    error.serving = f"the previous tokens of {path.name}"
         before, self._faults = self._faults, {name: str(error) for name, error in faults.items()}
         self._files = found
         names = {token: name for name, tokens in found.items() for token in tokens}
