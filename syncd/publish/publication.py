@@ -155,7 +155,7 @@ def _moves(
     moves = []
     for change in proposal.changes:
         current, stated, above = start.current(change.list), replace(change, audit=audit), proposal.above
-        if current is None:  # a restored ledger may lack a list of which versions were already signed
+        if current is None:  # a restored ledger may lack a list that already has signed versions
             above = max(above, signed.get(layout.target_name(change.list), 0))
         manifest = next_manifest(current, stated, created=now, min_root=min_root, above=above)
         moves.append(head_move(current, manifest))
