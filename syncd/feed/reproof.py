@@ -89,8 +89,8 @@ class ProofPass:
             if faults and version not in versions():  # replaced meanwhile, and its files perhaps removed
                 continue
             done.add(version.name)
-            self.records.write(self.records.read().with_faults(version.name, found))
-            yield found
+            self.records.write(self.records.read().with_faults(version.name, faults))
+            yield faults
         yield from self.rest()
         self.records.write(self.records.read().ended(self.clock()))
 
@@ -123,24 +123,24 @@ def prove_segment(path: Path, ref: SegmentRef, pause: Pause) -> None:
     """Read a segment in pieces and compare its length and SHA-256. Raises `SegmentError` and `StoreError`."""
     try:
         check_length(path, ref)
-        if hash_in_pieces(path, breathe) != ref.sha256:
+        if hash_in_pieces(path, pause) != ref.sha256:
             raise SegmentError(path, SegmentFault.HASH, "its content no longer matches the SHA-256 in its name")
     except SegmentError as error:
         error.hint = _DAMAGED
         raise
 
 
-def hash_in_pieces(path: Path, breathe: Breathe) -> str:
+def hash_in_pieces(path: Path, pause: Pause) -> str:
     """Return the SHA-256 of a file in hex. Raises `StoreError`."""
     digest = hashlib.sha256()
     with storage(path, "read"), open_regular(path) as stream:
         while piece := stream.read(_PIECE):
             digest.update(piece)
-            breathe(len(piece))
+            pause(len(piece))
     return digest.hexdigest()
 
 
-def prove_end_state(folder: FeedFolder, manifest: Manifest, stack: Sequence[SegmentRef], breathe: Breathe) -> None:
+def prove_end_state(folder: FeedFolder, manifest: Manifest, stack: Sequence[SegmentRef], pause: Pause) -> None:
     """Recompute the end state of a list whose segments are proved. Raises `MismatchError`, and as `open_stacks`."""
     stacks = open_stacks(folder, manifest.list, stack)
     segments = [segment for stack in stacks.values() for segment in stack.segments]

@@ -14,7 +14,7 @@ from syncd.catalog.folder import StateFolder
 from syncd.catalog.history_records import HistoryKind, HistoryRecord
 from syncd.errors import StoreError
 from syncd.feed.proof_record import HistoryFault, RecordStore, identity_of
-from syncd.feed.reproof import Breathe, hash_in_pieces
+from syncd.feed.reproof import Pause, hash_in_pieces
 from syncd.files import link_file
 from syncd.history.files import HistoryFolder, MonthFile
 from syncd.history.segments import segment_places
@@ -33,10 +33,10 @@ class HistoryProof:
     state: StateFolder
     catalog: Catalog
     records: RecordStore
-    breathe: Breathe
+    pause: Pause
 
     def run(self) -> tuple[HistoryFault, ...]:
-        """Prove all files; record and return those that are damaged. Raises `StoreError`, and what ``breathe`` does."""
+        """Prove all files; record and return those that are damaged. Raises `StoreError`, and what ``pause`` does."""
         found = tuple(fault for name in self.catalog.history_lists() for fault in self._prove(name))
         self.records.write(self.records.read().with_history(found))
         return found
@@ -78,7 +78,7 @@ class HistoryProof:
     def _is_sound(self, path: Path, sha256: str) -> bool:
         """Return True if a file has this hash, or is not there: it may have been folded into another meanwhile."""
         try:
-            return hash_in_pieces(path, self.breathe) == sha256
+            return hash_in_pieces(path, self.pause) == sha256
         except StoreError:  # a disk that cannot read it has lost it just the same
             return not path.exists()
 

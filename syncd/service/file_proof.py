@@ -86,7 +86,7 @@ class FileProof:
         if record == ProofRecord():
             self._records.write(record.watched(self._clock()))
         elif record.is_due(self._clock()):
-            steps = ProofPass(self._folder.feed, self._records, self._breathe, self._clock, self._prove_rest)
+            steps = ProofPass(self._folder.feed, self._records, self._pause, self._clock, self._prove_rest)
             sound = [self._handle(faults) for faults in steps.run(self._versions)]
             if all(sound):
                 self._discard_moved()
@@ -95,7 +95,7 @@ class FileProof:
         """Prove the files that are not published; yield the faults of those that a sync can fetch again."""
         for head in self._heads():
             yield self._private_faults(head)
-        for fault in HistoryProof(self._folder, self._catalog, self._records, self._breathe).run():
+        for fault in HistoryProof(self._folder, self._catalog, self._records, self._pause).run():
             self._emit(events.HistoryDamaged(fault.list, fault.message, fault.to_do))
 
     def _heads(self) -> list[HeadRecord]:
