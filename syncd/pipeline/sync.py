@@ -158,7 +158,7 @@ class _Sync:
     _changed: bool = False
     """true once any list has a new version"""
     _verified: bool = False
-    """true once the source was verified by the present clock"""
+    """true once this sync has verified the source"""
     _late_expiry: LateExpiry | None = None
     """of the source's timestamp, if it is new and its expiry does not count in full"""
     _moved: set[ListName] = field(default_factory=set)

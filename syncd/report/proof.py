@@ -27,7 +27,7 @@ class ProofView:
     begun: datetime | None = None
     """when the running pass began; None if none is running"""
     faults: tuple[FoundFault, ...] = ()
-    """faults of current versions that were not repaired yet"""
+    """faults of current versions that are not repaired yet"""
     history: tuple[HistoryFault, ...] = ()
     """damaged files of the private history"""
 

@@ -70,7 +70,7 @@ def status_document(overview: Overview) -> StatusDocument:
         suppressions=_suppressions(overview.suppressions, overview.now),
         clock=_clock(overview.clock),
         files=_files(overview.proof, overview.now),
-        daemon="running",  # `syncd status` says otherwise if none made it
+        daemon="running",  # `syncd status` overwrites this if it read the state itself
     )
 
 

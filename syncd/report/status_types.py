@@ -257,7 +257,7 @@ class FilesStatus(_Document):
     proved_at: Time | None = Field(description="when they were last all read and proved; null: not yet")
     running_since: Time | None = Field(description="when the running pass began; null: none is running")
     act: str | None = Field(description="why a person should look at the age of the pass, and what to do; null: nobody")
-    faults: tuple[FileFaultStatus, ...] = Field(description="found then or since, and not repaired yet")
+    faults: tuple[FileFaultStatus, ...] = Field(description="faults found then or since, and not repaired yet")
     history: tuple[FileFaultStatus, ...] = Field(
         description="damaged files of the private history: what they had is lost, unless a backup has them"
     )
