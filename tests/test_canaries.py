@@ -15,8 +15,10 @@ from syncd.acts import KnownGoodChanged
 from syncd.catalog.decisions import HoldRecord, HoldState
 from syncd.errors import ConfigError, RefusedError, StoreError
 from syncd.limits import ListLimits
+from syncd.locks import lock
 from syncd.model import Digest, ListName
 from syncd.operate import known_good as operated
+from syncd.operate.collect import collect
 from syncd.operate.holds import end_hold
 from syncd.operate.known_good import kept_out_rows, known_good, write_rows
 from syncd.outcomes import HoldReason, Lane, Outcome
@@ -655,3 +657,42 @@ def test_the_configuration_names_the_files(tmp_path: Path) -> None:
     (tmp_path / "all").write_text(pair(1))
     with pytest.raises(ConfigError, match="can be changed by every user"):
         operated.check_canary_files(config, whole=False)
+
+
+def left_over(operator: Operator) -> list[Path]:
+    """Files as a killed sync leaves them: beside the list of readings, and beside the index of one."""
+    operator.known_good(*range(40, 45))
+    operator.sync()
+    root = operator.world.state.known_good
+    (reading,) = root.glob("*/")
+    files = [root / ".tmp-0123456789abcdef", reading / ".tmp-fedcba9876543210"]
+    for path in files:
+        path.write_bytes(b"{")
+    return files
+
+
+def test_what_a_killed_sync_left_among_known_good_files_goes_with_the_next(operator: Operator) -> None:
+    """Whether it reads the file again or not."""
+    files = left_over(operator)
+    operator.sync()
+    assert not any(path.exists() for path in files)
+
+
+def test_what_a_killed_sync_left_among_known_good_files_goes_with_a_clean_up(operator: Operator) -> None:
+    """So that it does not need a sync; a dry run leaves it."""
+    files = left_over(operator)
+    with operator.world.publisher() as publisher:
+        collect(publisher, actor="alice", now=operator.world.clock(), dry_run=True)
+        assert all(path.exists() for path in files)
+        collect(publisher, actor="alice", now=operator.world.clock())
+    assert not any(path.exists() for path in files)
+
+
+def test_a_file_that_another_process_writes_is_left_alone(operator: Operator) -> None:
+    """What it has not named yet looks like what a killed one left."""
+    files = left_over(operator)
+    with lock(operator.world.state.known_good / "lock", "reading a known-good file"):
+        operator.sync()
+        assert all(path.exists() for path in files)
+    operator.sync()
+    assert not any(path.exists() for path in files)

@@ -7,6 +7,7 @@ from typing import Any
 from syncd.acts import RemovedOldFiles
 from syncd.feed.garbage import FileCount
 from syncd.pipeline.collector import Cleanup
+from syncd.pipeline.known_good import KnownGoodFolder
 from syncd.pipeline.publisher import Publisher
 
 
@@ -17,6 +18,7 @@ def collect(publisher: Publisher, *, actor: str, now: datetime, dry_run: bool = 
     """
     done = publisher.collector.everything(now, dry_run=dry_run)
     if not dry_run:
+        KnownGoodFolder(publisher.folder.known_good).remove_left_over()
         publisher.catalog.append(actor, RemovedOldFiles(done.files.files, done.files.bytes, done.record_count), now)
     return done
 

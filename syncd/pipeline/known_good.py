@@ -7,8 +7,8 @@ are mapped afterwards. The last good reading of a file stays in force while the 
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Collection, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +25,7 @@ from syncd.files import (
     install_file,
     make_folder,
     read_bytes,
+    remove_temporaries,
     sha256_file,
     storage,
 )
@@ -34,15 +35,19 @@ from syncd.format.rows import Digests, Mask, as_digests
 from syncd.format.search import DigestSearch
 from syncd.format.stack import Stack
 from syncd.listfile.digests import load_digests
+from syncd.locks import lock, lock_if_free
 from syncd.model import Algorithm, Digest
 
 BUILT_IN: Final = "1"
 """The name of the built-in digests; increment it if they change."""
 _PRIVATE: Final = 0o700
 _INDEX: Final = "index.json"
+_SCRATCH: Final = ".work"
 _READINGS: Final = "files.json"
 _MAX_INDEX: Final = 1 << 20
 _CHUNK: Final = 1 << 20
+_PATIENCE: Final = 600.0
+"""Seconds to wait while another sync reads a known-good file."""
 
 DigestsBy = Mapping[Algorithm, Digests]
 
@@ -144,20 +149,54 @@ class KnownGoodFolder:
         """
         check_writers(path, owners, "known-good file")
         state = _state_of(path)
-        readings = self._readings()
-        reading = readings.get(str(path))
+        reading = self._readings().get(str(path))
         if reading and reading["state"] == state and self._refs(reading["sha256"]):
             return self.named(f"{BUILT_IN}:{reading['sha256']}")
-        sha256 = _sha256(path)
-        if not self._refs(sha256):
-            self._build(path, sha256)
-        readings[str(path)] = {"state": state, "sha256": sha256}
-        self._install(_READINGS, readings)
+        make_folder(self.root, _PRIVATE)
+        with lock(self._lock, "reading a known-good file", _PATIENCE):
+            self._remove_temporaries()
+            sha256 = _sha256(path)
+            if not self._refs(sha256):
+                self._build(path, sha256)
+            self._install(_READINGS, {**self._readings(), str(path): {"state": state, "sha256": sha256}})
         return self.named(f"{BUILT_IN}:{sha256}")
 
     def collect(self, paths: Iterable[Path], names: Iterable[str]) -> None:
-        """Remove the readings that are neither of one of the configured files nor in force under one of ``names``."""
-        configured = {str(path) for path in paths}
+        """Remove the readings that are neither of one of the configured files nor in force under one of ``names``.
+
+        Leaves everything alone while a file is read: the next sync removes it.
+        """
+        with self._unless_read() as free:
+            if free:
+                self._remove_temporaries()
+                self._remove_unnamed({str(path) for path in paths}, names)
+
+    def remove_left_over(self) -> None:
+        """Remove files that a killed process left half-written, unless a file is read now. Raises `StoreError`."""
+        with self._unless_read() as free:
+            if free:
+                self._remove_temporaries()
+
+    @contextmanager
+    def _unless_read(self) -> Iterator[bool]:
+        """Hold the lock and yield True; yield False if no file was ever read, or one is read now."""
+        if not self.root.exists():
+            yield False
+            return
+        with lock_if_free(self._lock, "removing old readings of known-good files") as free:
+            yield free
+
+    @property
+    def _lock(self) -> Path:
+        return self.root / "lock"
+
+    def _remove_temporaries(self) -> None:
+        remove_temporaries(self.root)
+        for folder in self.root.glob("*/"):
+            remove_temporaries(folder)
+            shutil.rmtree(folder / _SCRATCH, ignore_errors=True)
+
+    def _remove_unnamed(self, configured: Collection[str], names: Iterable[str]) -> None:
         readings = {path: reading for path, reading in self._readings().items() if path in configured}
         kept = {reading["sha256"] for reading in readings.values()} | {name.partition(":")[2] for name in names}
         if any(path.is_dir() and path.name not in kept for path in self.root.glob("*")):
@@ -168,9 +207,8 @@ class KnownGoodFolder:
 
     def _build(self, path: Path, sha256: str) -> None:
         """Read a file into segments; the index is written last, and completes the reading."""
-        make_folder(self.root, _PRIVATE)
         folder = make_folder(self.root / sha256, _PRIVATE)
-        scratch = make_folder(folder / ".work", _PRIVATE)
+        scratch = make_folder(folder / _SCRATCH, _PRIVATE)
         try:
             refs = []
             for segment in load_digests(path, scratch).values():

@@ -18,6 +18,7 @@ from syncd.event import Emit, Event
 from syncd.limits import ListLimits
 from syncd.model import ListName
 from syncd.operate.backup import remove_left_over
+from syncd.pipeline.known_good import KnownGoodFolder
 from syncd.pipeline.outcome import SyncOutcome
 from syncd.pipeline.publisher import Publisher
 from syncd.pipeline.sync import sign_if_due
@@ -169,6 +170,7 @@ class Daemon:
         sources = tuple(self._config.sources)
         with suppress(StoreError):  # the daemon can run with left-over files
             remove_left_over(self._publisher.folder)
+            KnownGoodFolder(self._publisher.folder.known_good).remove_left_over()
         self._control.open()
         self._emit(events.DaemonStarted(__version__, os.getpid(), str(self._config.state_dir), sources, interrupted))
         self._record(StartedDaemon(__version__, sources))

@@ -25,7 +25,6 @@ ASKED: Final = range(131)
 """The numbers that a reader is asked for."""
 _HELD: Final = 3
 _ANSWERED: Final = frozenset({0, 10})
-_INDEX_OF_KNOWN_GOOD: Final = Path("state/known-good")
 _SCRATCH: Final = frozenset({"staging", "scratch", "download"})
 
 
@@ -222,9 +221,8 @@ def _content(path: Path) -> bytes | None:
 
 
 def _left_behind(base: Path) -> list[str]:
-    """Return the files that only a command under way may have, except those without rows, of a few hundred bytes."""
+    """Return the files that only a command under way may have."""
     files = (path.relative_to(base) for path in base.rglob("*") if path.is_file() and path.name != "lock")
-    files = (path for path in files if path.parent != _INDEX_OF_KNOWN_GOOD)
     return [str(path) for path in files if path.name.startswith(".tmp-") or _SCRATCH.intersection(path.parts)]
 
 
