@@ -131,7 +131,7 @@ class CanaryFault(FaultEvent):
 
 @dataclass(frozen=True)
 class LateExpiryFound(FaultEvent):
-    """A source's new timestamp states an expiry absurdly far ahead, which does not count in full.
+    """A source's new timestamp states an expiry that is far too late, and does not count in full.
 
     Logged once for each such timestamp.
     """
@@ -419,7 +419,7 @@ class StateNotProved(Event):
 
 @dataclass(frozen=True)
 class HistoryDamaged(Event):
-    """A file of the private history is damaged. What it had is lost, unless a backup has it; lists are not affected."""
+    """A file of the private history is damaged. Its content is lost unless a backup has it; lists are not affected."""
 
     level = Level.WARNING
     list: str

@@ -88,7 +88,7 @@ def history(running: World) -> Path:
     (month,) = HistoryFolder(running.state.history).all_months(HEAD)
     spoil(month.path)
     file_proof(running)
-    assert f"the history file {month.path} is damaged, and with it the sha256 changes" in syncd("status").err
+    assert f"the history file {month.path} is damaged, which holds the sha256 changes" in syncd("status").err
     return month.path
 
 

@@ -233,7 +233,7 @@ def test_a_damaged_file_of_the_history_is_reported_with_what_is_lost(
     standing.clock.forward(hours=25)
     prover.look()
     message = (
-        f"the history file {kept} is damaged, and with it the sha256 changes of {HEAD} in 2026-01, versions 2 to 3"
+        f"the history file {kept} is damaged, which holds the sha256 changes of {HEAD} in 2026-01, versions 2 to 3"
     )
     (told,) = prover.events
     assert isinstance(told, events.HistoryDamaged)
@@ -301,7 +301,7 @@ def test_a_segment_that_only_the_history_has_is_reported_by_its_version(standing
         records = RecordInMemory(ProofRecord())
         (fault,) = HistoryProof(publisher.folder, publisher.catalog, records, lambda _: None).run()
     assert fault.message == (
-        f"the history file {link} is damaged, and with it the rows of {HEAD} at version 1, of 2026-01-01"
+        f"the history file {link} is damaged, which holds the rows of {HEAD} at version 1, of 2026-01-01"
     )
     assert records.record.history == (fault,)
 

@@ -79,7 +79,7 @@ def clock_warning(statuses: Sequence[ListStatus], folder: Path) -> str:
 
 
 def feed_clock_warning(ahead: timedelta | None, late: LateExpiry | None) -> str:
-    """Return the warning that a feed was signed ``ahead`` in the future; "" if it was not.
+    """Return the warning about a feed that was signed ``ahead`` in the future; "" if it was not.
 
     ``late``: the expiry of its timestamp, if that does not count in full.
     """

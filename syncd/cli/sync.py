@@ -238,7 +238,10 @@ def _show(syncs: Sequence[Document], *, dry_run: bool) -> None:
 
 
 def _note_warnings(syncs: Sequence[Document]) -> None:
-    """Say what failed no sync: missing canaries, what is known to be good, a late expiry. An older daemon may not."""
+    """Show the faults with which a sync succeeds: missing canaries, known-good digests, a late expiry.
+
+    An older daemon may not report them.
+    """
     for sync in syncs:
         for warning in sync.get("warnings", ()):
             note(f"{sync['source']}: {warning['message']}", hint=warning["to_do"])

@@ -31,7 +31,7 @@ from syncd.trust.values import Floors, TrustedFeed
 
 _PRIVATE: Final = 0o700
 _LARGE: Final = 16 << 20
-"""Bytes of inputs from which on a fold may be made later: it takes long enough for a newer version to come."""
+"""A fold of at least this many bytes of inputs may be made later: until it ends, a newer version may have come."""
 
 
 class Follower:
@@ -85,9 +85,9 @@ class Follower:
     ) -> Unfolded:
         """Bring the whole stack of ``manifest`` into the folder, folding segments here if that downloads less.
 
-        ``held``: segments named before, which may be inputs of folds. ``fold_later``: asked about the output of each
-        large fold; if it returns True the fold is left to the caller. Returns these folds; all their inputs are here.
-        Raises as `fetch`, and `SegmentError`.
+        ``held``: segments named before, which may be inputs of folds. ``fold_later``: called with the output of each
+        large fold; if it returns True, the fold is left to the caller. Returns the folds that were left; all their
+        inputs are in the folder. Raises as `fetch`, and `SegmentError`.
         """
         plan = plan_fetch(manifest, held, lambda ref: not self._folder.missing(name, [ref]))
         self.fetch(name, plan.downloads, progress)
@@ -152,13 +152,13 @@ def fold_here(
 ) -> bool:
     """Fold a segment from its inputs; return False if the result is not the signed bytes.
 
-    ``suffix``: of the name of the file while it is made; ``pause``: called after each piece, with a number of bytes
-    or rows. Raises `StoreError`, and `FeedError` for damaged inputs.
+    ``suffix``: of the file's temporary name. ``pause``: called after each piece, with a number of bytes or rows. Raises
+    `StoreError`, and `FeedError` for damaged inputs.
     """
     path = make_folder(folder.downloads, _PRIVATE) / f"{ref.sha256}.{suffix}"
     try:
         paths = [(used, folder.segment_path(name, used)) for used in inputs]
-        for used, place in paths:  # hashed first: columns damaged on the disk since could point outside the file
+        for used, place in paths:  # hashed first: if the disk has damaged columns, they could point outside the file
             prove_segment(place, used, pause)
         if fold([Segment.open(place, used) for used, place in paths], ref.kind, path, pause) != ref:
             return False

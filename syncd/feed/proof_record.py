@@ -79,13 +79,13 @@ class HistoryFault(BaseModel):
     list: ListName
     path: str
     identity: tuple[int, int, int]
-    """of the damaged file, as `identity_of` returns it: a file that was restored has another one"""
+    """of the damaged file, as `identity_of` returns it; a restored file has another identity"""
     message: str
     to_do: str
 
     @property
     def is_over(self) -> bool:
-        """True if the file was removed or replaced since."""
+        """True if the file has been removed or replaced since."""
         return identity_of(Path(self.path)) != self.identity
 
 

@@ -74,7 +74,7 @@ class ProofPass:
     pause: Pause
     clock: Callable[[], datetime]
     rest: Callable[[], Iterable[Sequence[FoundFault]]] = tuple
-    """proves other files that belong to the pass, once the versions are proved"""
+    """proves further files of the pass, once the versions are proved"""
 
     def run(self, versions: Callable[[], Sequence[HeldVersion]]) -> Iterator[Sequence[FoundFault]]:
         """Prove the current ``versions`` and the rest; yield the faults of each list, once they are recorded.

@@ -1,6 +1,6 @@
-"""Segments of a stack that a copy has yet to fold, and reads from their inputs until then.
+"""Segments of a stack that a copy has not folded yet, and reads from the inputs of the fold until then.
 
-Folding a large list takes as long as reading and writing it. A newer version does not wait for that, since the inputs
+Folding a large list takes as long as reading and writing it. A newer version need not wait for that, since the inputs
 of a fold give the same rows as its output.
 """
 
@@ -12,14 +12,14 @@ from syncd.feed.folder import FeedFolder
 from syncd.format.manifest import Manifest, SegmentRef
 
 Unfolded = Mapping[str, tuple[SegmentRef, ...]]
-"""Segments of a stack that are not folded here yet: by SHA-256, the inputs that are read in their place."""
+"""The inputs that are read in place of segments that are not folded here yet, by the SHA-256 of the segment."""
 NOTHING_UNFOLDED: Final[Unfolded] = MappingProxyType({})
 
 
 def stack_here(folder: FeedFolder, manifest: Manifest, unfolded: Unfolded) -> tuple[SegmentRef, ...]:
     """Return the segments to read for a version: its stack, with the inputs of each segment that is still to be folded.
 
-    ``unfolded`` counts only as far as the signed manifest names the same inputs.
+    An entry of ``unfolded`` is used only if the signed manifest names the same inputs.
     """
     if not unfolded:
         return manifest.stack

@@ -1,7 +1,7 @@
 """Proving the private history again, as a part of the daily pass over the files of a state.
 
-What a damaged file had is lost, unless a backup has it: the partner offers current rows, not past ones. Answers of
-`syncd explain` are then incomplete; nothing that is served depends on it.
+The content of a damaged file is lost unless a backup has it, because the partner offers current rows, not past ones.
+Answers of `syncd explain` are then incomplete; nothing that is served depends on the history.
 """
 
 from collections.abc import Iterator
@@ -63,7 +63,7 @@ class HistoryProof:
         return {ref.sha256: record for record in whole for ref in record.segments}
 
     def _prove_segment(self, record: HistoryRecord, sha256: str, path: Path) -> bool:
-        """Prove a linked segment; if it is damaged, replace it by a sound copy. Return False if there is none."""
+        """Prove a linked segment; if it is damaged, replace it with a sound copy. Return False if there is none."""
         ref = next(ref for ref in record.segments if ref.sha256 == sha256)
         others = [other for other in segment_places(self.state, record.list, record.source, ref)[1:] if other.exists()]
         if any(path.exists() and path.samefile(other) for other in others):
@@ -76,10 +76,10 @@ class HistoryProof:
         return sound is not None
 
     def _is_sound(self, path: Path, sha256: str) -> bool:
-        """Return True if a file has this hash, or is not there: it may have been folded into another meanwhile."""
+        """Return True if a file has this hash, or is missing: it may have been folded into another file meanwhile."""
         try:
             return hash_in_pieces(path, self.pause) == sha256
-        except StoreError:  # a disk that cannot read it has lost it just the same
+        except StoreError:  # a file that cannot be read is as lost as one with another content
             return not path.exists()
 
     def _lost_month(self, name: ListName, file: MonthFile) -> str:
@@ -98,5 +98,5 @@ def _fault(name: ListName, path: Path, lost: str) -> Iterator[HistoryFault]:
     """Yield the fault of a damaged file; nothing if the file is gone."""
     identity = identity_of(path)
     if identity is not None:
-        message = f"the history file {path} is damaged, and with it {lost}"
+        message = f"the history file {path} is damaged, which holds {lost}"
         yield HistoryFault(list=name, path=str(path), identity=identity, message=message, to_do=_RESTORE)

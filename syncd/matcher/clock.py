@@ -52,5 +52,5 @@ def signed_ahead(trusted: TrustedFeed, now: datetime, name: ListName | None = No
 
 
 def late_expiry(trusted: TrustedFeed) -> LateExpiry | None:
-    """Return the expiry of a feed's timestamp if it is absurdly far ahead and does not count in full; else None."""
+    """Return the expiry of a feed's timestamp if it is far too late and does not count in full; otherwise None."""
     return LateExpiry(trusted.expires[_TIMESTAMP], trusted.counts_until) if trusted.counts_until else None

@@ -50,7 +50,7 @@ class HeldList(BaseModel):
     unfolded: Mapping[Sha256, tuple[SegmentRef, ...]] = {}
     """segments of the stack that are still to be folded here, and the inputs that are read in their place"""
     timestamp_counts_until: Time | None = None
-    """until when the timestamp among ``metadata`` counts, if it states an absurd expiry; written only then"""
+    """when the timestamp among ``metadata`` stops counting, if it states an expiry far too late; only written then"""
 
 
 class CurrentFile(BaseModel):
@@ -121,7 +121,10 @@ def write_current(folder: FeedFolder, current: CurrentFile) -> None:
     """Make a generation current, durably and atomically."""
     document = current.model_dump(mode="json", exclude={"checksum"})
     for held in document["lists"].values():
-        for rare in ("unfolded", "timestamp_counts_until"):  # readers in other languages need not know them
+        for rare in (
+            "unfolded",
+            "timestamp_counts_until",
+        ):  # left out, since readers in other languages may refuse them
             if not held[rare]:
                 del held[rare]
     sealed = {**document, "checksum": hashlib.sha256(canonical(document)).hexdigest()}

@@ -1,4 +1,4 @@
-"""Folding what a pull left unfolded, in the background: newer versions do not wait for it."""
+"""Folding, in the background, the segments that a pull left unfolded, so that newer versions need not wait for it."""
 
 import threading
 import time
@@ -19,7 +19,7 @@ from syncd.matcher.threads import Poller, WakeSignal
 from syncd.model import ListName
 
 _LOOK_EVERY: Final = 600.0
-"""Seconds until a fold is tried again that had no room, or that another process was making."""
+"""Seconds until a fold is tried again for which there was no room, or that another process was making."""
 _LOCK: Final = "fold.lock"
 
 Report = Callable[[Sequence[SyncdError]], None]
@@ -27,10 +27,10 @@ Report = Callable[[Sequence[SyncdError]], None]
 
 
 class BackgroundFold:
-    """Folds in a thread of its own, with pauses; of several processes that share a copy, one folds at a time.
+    """Folds in a background thread, with pauses; of several processes that share a copy, one folds at a time.
 
-    A segment that cannot be folded here to the signed bytes is reported, and `may_wait` returns False for it: the next
-    pull downloads it.
+    If folding a segment does not give the signed bytes, that is reported, and `may_wait` returns False for it, so that
+    the next pull downloads it.
     """
 
     def __init__(self, folder: Path, report: Report, clock: Callable[[], float] = time.monotonic) -> None:
@@ -47,11 +47,11 @@ class BackgroundFold:
         return ref.sha256 not in self._step.refused
 
     def wake(self) -> None:
-        """Fold now, if anything is to be folded. Called after each pull."""
+        """Fold now, if there is a segment to fold. Called after each pull."""
         self._wake_signal.set()
 
     def close(self) -> None:
-        """End the thread; a fold that it was making is made again by another process, or after the next start."""
+        """End the thread; another process, or the next start, makes an unfinished fold again."""
         self._poller.stop()
 
 
@@ -67,7 +67,7 @@ class _Interrupt:
 
 @dataclass
 class _FoldStep:
-    """Folds what the current generation reads from inputs; returns the seconds until the next look."""
+    """Folds the segments that the current generation reads from inputs; returns the seconds until the next check."""
 
     copy: FeedFolder
     report: Report
@@ -86,7 +86,7 @@ class _FoldStep:
                 with lock(self.copy.work / _LOCK, "folding segments"):
                     while due := next(self._due(), None):
                         self._fold(*due)
-        except (InterruptedPass, RefusedError):  # asked to end; or another process folds
+        except (InterruptedPass, RefusedError):  # asked to end, or another process is folding
             pass
         except SyncdError as error:
             self.not_before = self.clock() + _LOOK_EVERY
@@ -94,7 +94,7 @@ class _FoldStep:
         return _LOOK_EVERY
 
     def _due(self) -> Iterator[tuple[ListName, SegmentRef, tuple[SegmentRef, ...]]]:
-        """Yield what is to be folded: list, output, inputs. Raises `StoreError` and `FeedError`."""
+        """Yield each segment to be folded, with its list and its inputs. Raises `StoreError` and `FeedError`."""
         current = read_current(self.copy)
         for name, held in current.lists.items() if current else ():
             if held.unfolded:
@@ -116,7 +116,7 @@ class _FoldStep:
         self.report(
             [
                 MismatchError(
-                    f"a segment of {name} cannot be folded here to the signed bytes",
+                    f"folding a segment of {name} here does not give the signed bytes",
                     hint="the next pull downloads it instead; look-ups answer as before",
                 )
             ]

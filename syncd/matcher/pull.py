@@ -58,7 +58,7 @@ FoldLater = Callable[[SegmentRef], bool]
 
 
 def fold_at_once(_: SegmentRef) -> bool:
-    """Return False: a `FoldLater` for pulls that nothing folds after."""
+    """Return False: a `FoldLater` for pulls that no `BackgroundFold` follows."""
     return False
 
 
@@ -123,9 +123,9 @@ def pull(
     before that is made current; it is called after each piece. Damaged segments are fetched again, including those that
     an earlier proof recorded.
 
-    ``fold_later``: asked about each large segment that this copy can fold itself. If it returns True, the new version
-    becomes current before that, and is read from the inputs of the fold; `BackgroundFold` folds them. It is not asked
-    if ``check`` is given. Readers in other languages do not know such a copy.
+    ``fold_later``: called with each large segment that this copy can fold itself. If it returns True, the new version
+    becomes current before it is folded, and is read from the inputs of the fold; `BackgroundFold` folds them. It is not
+    called if ``check`` is given. Readers in other languages cannot read such a copy.
 
     ``lists``: the lists to hold; if empty, all lists of the feed. A list with a fault stays at its version while the
     others are updated (`PullResult.errors`). If ``current.json`` was lost, a fault in a list of the copy is raised,

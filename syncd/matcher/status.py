@@ -43,7 +43,7 @@ class ListStatus:
     ahead: timedelta | None = None
     """how far its verification, or the timestamp that states it, lies in the future; None: they do not"""
     late_expiry: LateExpiry | None = None
-    """the expiry of that timestamp, if it is absurdly far ahead and does not count in full"""
+    """the expiry of that timestamp, if it is far too late and does not count in full"""
     proved_at: datetime | None = None
     """when all files of the copy were last proved again; None if that is not known"""
     damage: SyncdError | None = None

@@ -379,7 +379,7 @@ class _Sync:
         return outcome
 
     def _with_known_good(self, name: ListName, outcome: ListOutcome) -> ListOutcome:
-        """Add what a changed known-good file did to a list, or would do once an operator releases it."""
+        """Add to an outcome that a changed known-good file changed the list, or that its hold is open."""
         holds = self.publisher.catalog.holds(outcome.list)
         waiting = tuple(hold for hold in holds if hold.is_of_known_good_file and hold.state is HoldState.OPEN)
         if waiting:

@@ -59,7 +59,7 @@ class SourceView:
     running: SyncRecord | None = None
     """the running sync, dry or not; until it ends, everything is judged by ``last``"""
     late_expiry: LateExpiry | None = None
-    """the expiry of its timestamp, if that is absurdly far ahead and does not count in full"""
+    """the expiry of its timestamp, if that is far too late and does not count in full"""
     ages: SourceAges | None = None
     """the configured limits of the ages of its lists; None: those that follow from the interval"""
 

@@ -1,4 +1,4 @@
-"""When the files of the state were last proved again, and what is damaged since. Only this module judges it."""
+"""When the files of the state were last proved again, whether that is too long ago, and which files are damaged."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from syncd.feed.proof_record import FoundFault, HistoryFault
 from syncd.units import ago, span
 
 LATE_AFTER: Final = timedelta(days=3)
-"""Age of the last pass from which a person should look: the daemon makes one a day."""
+"""If the last pass ended longer ago, a person should look: the daemon makes one a day."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class ProofView:
     """damaged files of the private history"""
 
     def why(self, now: datetime) -> str:
-        """Return why a person should look at the age of the pass; '' if nobody has to."""
+        """Return the warning about the age of the last pass; '' if it is recent enough."""
         since = self.proved_at or self.watched_since
         if since is None or now - since <= LATE_AFTER:
             return ""
@@ -44,8 +44,8 @@ class ProofView:
     def to_do(self) -> str:
         """The action to take if a person should look at the age of the pass."""
         return (
-            "check that the daemon runs, and its log for errors of the file proof; it goes on with the pass when it is "
-            "restarted"
+            "check that the daemon is running, and look for errors of the file proof in its log; a restarted daemon "
+            "continues the pass"
         )
 
 

@@ -106,7 +106,7 @@ class ListReport(_Document):
 
 
 class LateExpiryStatus(_Document):
-    """The timestamp of a source, if the expiry that it states is absurdly far ahead."""
+    """The timestamp of a source, if the expiry that it states is far too late."""
 
     expires: Time = Field(description="as it states")
     counts_until: Time = Field(description="from then on it is expired, and updates are rejected")
@@ -129,7 +129,7 @@ class SourceStatus(_Document):
     last_sync: SyncStatus | None
     running: RunningStatus | None
     faults: tuple[FaultStatus, ...] = Field(description="in its last sync, if no published list shows them")
-    late_expiry: LateExpiryStatus | None = Field(description="null: its timestamp counts as long as it states")
+    late_expiry: LateExpiryStatus | None = Field(description="null: its timestamp counts until the expiry it states")
 
 
 class WaitingStatus(_Document):
@@ -256,10 +256,10 @@ class FilesStatus(_Document):
 
     proved_at: Time | None = Field(description="when they were last all read and proved; null: not yet")
     running_since: Time | None = Field(description="when the running pass began; null: none is running")
-    act: str | None = Field(description="why a person should look at the age of the pass, and what to do; null: nobody")
+    act: str | None = Field(description="the warning if the last pass is too old, and what to do; null: it is not")
     faults: tuple[FileFaultStatus, ...] = Field(description="faults found then or since, and not repaired yet")
     history: tuple[FileFaultStatus, ...] = Field(
-        description="damaged files of the private history: what they had is lost, unless a backup has them"
+        description="damaged files of the private history: their content is lost unless a backup has them"
     )
 
 

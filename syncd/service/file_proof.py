@@ -149,7 +149,7 @@ class FileProof:
 def _mend_segment(places: Sequence[tuple[FeedFolder, ListName]], link: Path, sha256: str) -> bool:
     """Replace a damaged segment with a sound copy from another of ``places``; if there is none, move every copy aside.
 
-    ``link``: its name in the history, which may be a copy too. Return True if it has to be fetched.
+    ``link``: its path in the history, which may hold a copy too. Return True if it has to be fetched.
     """
     paths = [(folder, layout.segment_path(name, sha256)) for folder, name in places]
     here = [(folder, path) for folder, path in paths if folder.path(path).exists()]
@@ -158,7 +158,7 @@ def _mend_segment(places: Sequence[tuple[FeedFolder, ListName]], link: Path, sha
     if sound is None:
         for folder, path in here:
             move_aside(folder.path(path), make_folder(folder.work / DAMAGED, _PRIVATE) / f"{sha256}.arrow")
-        with storage(link, "remove"):  # the history will link the one that is fetched
+        with storage(link, "remove"):  # the history will link to the segment that is fetched
             link.unlink(missing_ok=True)
         return True
     for folder, path in here or paths[:1]:

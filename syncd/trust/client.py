@@ -5,7 +5,7 @@ Additions to ngclient, and why:
 - it does not fsync its files and is not safe for two processes: this module does and is;
 - it would accept a rollback after its metadata was lost: `Floors` are checked as well;
 - it silently drops a second timestamp of the same version: here that is an `EquivocationError`;
-- it would believe any expiry of a timestamp, however far ahead: `syncd.trust.overlong` caps it;
+- it would believe any expiry of a timestamp, however late: `syncd.trust.overlong` caps it;
 - it takes the answer of a lagging cache for an attack: here it asks again past caches, and an older timestamp is a
   `StaleMirrorError`. Only one that was signed later and states older lists is a `RollbackError`;
 - it reads the system clock: here ``now`` is an argument.

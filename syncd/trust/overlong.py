@@ -1,10 +1,10 @@
-"""Timestamps that state an expiry absurdly far ahead: their signer's clock was ahead, or ours is behind.
+"""Timestamps that state an expiry far too late: their signer's clock was ahead, or ours is behind.
 
-The expiry of the timestamp is what reveals a feed that is no longer signed, or a mirror that replays an old state. So
-it counts for `COUNTED` at most from when our clock first verified that timestamp. Metadata of other roles is named, by
-its hash, in a timestamp that counts: how long it is valid is its signer's choice.
+Only the expiry of the timestamp reveals a feed that is no longer signed, or a mirror that replays an old state. So a
+timestamp counts at most for `COUNTED` after our clock first verified it. Metadata of other roles is named, by its hash,
+in a timestamp that counts: how long it is valid is its signer's choice.
 
-The record of such a timestamp is a file beside the client's metadata, which exists only while the feed has one.
+The record of such a timestamp is a file beside the client's metadata. It exists only while the feed has such a one.
 """
 
 from dataclasses import dataclass, replace
@@ -20,23 +20,24 @@ from syncd.errors import ExpiredError
 from syncd.units import day, span
 
 COUNTED: Final = timedelta(days=30)
-"""The longest that a timestamp counts after it was first verified: fifteen times what syncd signs."""
+"""The longest time for which a timestamp counts after it was first verified: fifteen times the lifetime that syncd
+gives it."""
 TO_DO: Final = f"{CORRECT}; if it is right, ask the publisher, whose clock was ahead, to correct it and sign again"
 _RECORD: Final = ".overlong"
-"""The name of the record: no role can be called so."""
+"""The name of the record; no role can have this name."""
 _MAX_RECORD: Final = 4096
 
 
 @dataclass(frozen=True)
 class LateExpiry:
-    """An expiry absurdly far ahead, and until when the timestamp that states it counts."""
+    """An expiry that is far too late, and the time until which the timestamp that states it counts."""
 
     expires: datetime
     until: datetime
 
     @property
     def excess(self) -> timedelta:
-        """The part of it that does not count."""
+        """The part of the validity that does not count."""
         return self.expires - self.until
 
     @property
@@ -59,7 +60,7 @@ class OverlongTimestamp:
     since: datetime
     """when our clock first verified it"""
     ended: bool = False
-    """true once `until` has passed: it then stays expired, also when little is left of what it states"""
+    """true once `until` has passed: the timestamp then stays expired, even when the stated expiry comes near"""
 
     @property
     def until(self) -> datetime:

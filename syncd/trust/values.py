@@ -146,7 +146,7 @@ class TrustedFeed:
     audit: AuditHead | None = None
     """the publisher's audit log before the timestamp was signed"""
     counts_until: datetime | None = None
-    """until when the timestamp counts, if it states an expiry far beyond that (`syncd.trust.overlong`)"""
+    """the time until which the timestamp counts, if it states a far later expiry (`syncd.trust.overlong`)"""
 
     def stale(self, now: datetime) -> tuple[str, ...]:
         """Return the roles that are expired at ``now``, sorted by name."""

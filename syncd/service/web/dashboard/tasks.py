@@ -146,7 +146,7 @@ def _of_clock(seen: Overview) -> Iterator[Task]:
 
 
 def _of_files(seen: Overview) -> Iterator[Task]:
-    """Yield what the daily proof of files found, and its age if that is too high."""
+    """Yield the faults that the daily proof of files found, and the warning if the last proof is too old."""
     for urgent, faults in ((True, seen.proof.faults), (False, seen.proof.history)):
         for fault in faults:
             to_do = f"{fault.to_do[0].upper()}{fault.to_do[1:]}."
