@@ -69,6 +69,15 @@ class ListOutcome:
 
 
 @dataclass(frozen=True)
+class MendedList:
+    """A list whose local segments were damaged, and were repaired or fetched again."""
+
+    list: ListName
+    """the published name"""
+    error: SyncdError
+
+
+@dataclass(frozen=True)
 class SyncOutcome:
     """The outcome of one sync. ``error``: the error that stopped the whole sync, if any.
 
@@ -82,6 +91,8 @@ class SyncOutcome:
     bytes: int = 0
     error: SyncdError | None = None
     warnings: tuple[SyncdError, ...] = ()
+    mended: tuple[MendedList, ...] = ()
+    """lists whose local segments were damaged"""
     late_expiry: LateExpiry | None = None
     """the expiry of the source's timestamp, if this sync first found that it does not count in full"""
     canaries: tuple[CanaryNote, ...] = ()

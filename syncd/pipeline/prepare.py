@@ -21,7 +21,7 @@ from syncd.feed.follow import Follower
 from syncd.feed.proof import SignedManifest, check_fresh, evidence, target_of
 from syncd.feed.snapshot import open_stacks
 from syncd.fetch import Meter
-from syncd.files import install_bytes, install_file, storage
+from syncd.files import install_bytes, install_file, sha256_file, storage
 from syncd.format.manifest import EndState, ManifestRef, SegmentRef
 from syncd.format.segment import Segment
 from syncd.model import Algorithm, ListName
@@ -200,7 +200,9 @@ class Preparation:
                 return self._stage(name, held, signed)
         except FeedError as error:
             with contextlib.suppress(StoreError):  # a full disk must not hide the rejection
-                self._keep(name, signed, error)
+                paths = {self.folder.segment_path(name, ref): ref.sha256 for ref in held.stack}
+                if all(sha256_file(path) == sha256 for path, sha256 in paths.items()):  # or our own disk is to blame
+                    self._keep(name, signed, error)
             raise
 
     def _stage(self, name: ListName, held: LocalList, signed: SignedManifest) -> UpToDate | Waiting | Staged:

@@ -5,7 +5,7 @@ verify -> plan -> stage -> gate -> compose -> publish. A fault in one list does 
 
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -14,11 +14,12 @@ from typing import Final
 from syncd.catalog.decisions import HoldState
 from syncd.catalog.records import RETRUSTED, head_name
 from syncd.clock import ACCEPT
-from syncd.errors import StoreError, SyncdError, as_known, kind_of, worst_error
+from syncd.errors import RefusedError, SourceError, StoreError, SyncdError, as_known, kind_of, worst_error
 from syncd.feed import garbage
 from syncd.feed.folder import TRUST, FeedFolder
 from syncd.feed.snapshot import keeping_maps
 from syncd.fetch import Meter
+from syncd.files import DamagedError
 from syncd.format.freshness import SourceAges
 from syncd.format.manifest import Manifest, ManifestRef
 from syncd.locks import lock
@@ -27,8 +28,9 @@ from syncd.outcomes import HoldReason, Lane, Outcome
 from syncd.pipeline.canary_check import CanaryCheck
 from syncd.pipeline.heads import ListState
 from syncd.pipeline.limits_of_age import states_others
+from syncd.pipeline.mend import damaged_segments, mend
 from syncd.pipeline.names import check_head_name, check_room
-from syncd.pipeline.outcome import ListOutcome, SyncOutcome
+from syncd.pipeline.outcome import ListOutcome, MendedList, SyncOutcome
 from syncd.pipeline.prepare import LocalList, Prepare, Prepared, Progress, Request, VerifiedSource, prepare
 from syncd.pipeline.publisher import Publisher
 from syncd.pipeline.recount import recount
@@ -137,6 +139,13 @@ def held_of(state: ListState, left: Callable[[ListState], Over]) -> LocalList:
     )
 
 
+_DAMAGED_HERE: Final = "run `syncd sync`, which fetches it again; the partner is not to blame"
+_MENDED: Final = (
+    "nothing: it was replaced with a sound copy, or fetched from the partner again; if this happens more than once, "
+    "check the disk and the memory of this machine"
+)
+
+
 def _silent(stage: str, done: int, total: int) -> None:
     del stage, done, total
 
@@ -165,6 +174,9 @@ class _Sync:
     """lists whose head or origin this sync moved"""
     _brought_up: set[ListName] = field(default_factory=set)
     """lists that have a new version because of a changed known-good file"""
+    _again: set[ListName] = field(default_factory=set)
+    """lists with damaged local segments, which are fetched again by this sync"""
+    _mended: list[MendedList] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._canaries = CanaryCheck(self.publisher, self.source.name)
@@ -177,6 +189,8 @@ class _Sync:
         try:
             with keeping_maps():
                 self._follow()
+                if self._again:
+                    self._follow(self._again)
         except Exception as fault:  # noqa: BLE001 - the catalog must record how the sync ended
             failure = as_known(fault)
             self.explain(failure)
@@ -195,6 +209,7 @@ class _Sync:
             error=failure,
             warnings=tuple(fault for fault in self._canaries.faults.values() if fault not in told),
             late_expiry=self._late_expiry,
+            mended=tuple(self._mended),
             canaries=tuple(self._canaries.missing),
             opened=tuple(hold for settled in self._canaries.settled for hold in settled.opened),
             ended=tuple(hold for settled in self._canaries.settled for hold in settled.ended),
@@ -226,7 +241,8 @@ class _Sync:
         versions = ", ".join(f"{published} version {version}" for published, version in sorted(served.items()))
         error.serving = versions or "nothing of this source yet"
 
-    def _follow(self) -> None:
+    def _follow(self, only: Collection[ListName] | None = None) -> None:
+        """Verify the source, and judge its lists: all, or ``only`` some."""
         catalog, name = self.publisher.catalog, self.source.name
         catalog.note_attempt(name, self.clock())
         memory = catalog.source(name).memory
@@ -243,7 +259,11 @@ class _Sync:
                     if overlong and (known is None or known.version != overlong.version):
                         self._late_expiry = overlong.late
                     continue
-                self.lists.append(self._list(step, request.of(step.name)))
+                if only is None:
+                    self.lists.append(self._list(step, request.of(step.name)))
+                elif step.name in only:
+                    again = self._list(step, request.of(step.name))
+                    self.lists = [again if one.list == again.list else one for one in self.lists]
         if self._changed and garbage.is_due(self.folder, self.clock()):
             self.publisher.collect_garbage(self.source.name, self.clock())
 
@@ -335,11 +355,34 @@ class _Sync:
                     outcome = self._judge(name, staged)
             return self._with_known_good(name, outcome)
         except Exception as fault:  # noqa: BLE001 - a fault in one list must not stop the others
-            error = as_known(fault)
+            error = self._local_damage(name, fault) or as_known(fault)
             self.explain(error, name)
             version, rows = self._served(name)
             published = head_name(self.source.name, name)
             return ListOutcome(published, error.outcome, version, rows=rows, error=error)
+
+    def _local_damage(self, name: ListName, fault: Exception) -> SyncdError | None:
+        """Return the damage on our own disk that may have caused a fault, after its repair; None if there is none.
+
+        Our rows and the partner's delta are counted together, so damage here looks like a wrong delta.
+        """
+        state = self._states.get(name)
+        if state is None or name in self._again or isinstance(fault, SourceError | RefusedError):
+            return None
+        try:
+            damaged = damaged_segments(state)
+            if damaged and not self.dry_run:
+                mend(self.publisher.folder, self.source.name, state.name, [ref.sha256 for ref in damaged])
+        except SyncdError as error:
+            return error
+        if not damaged:
+            return None
+        names = ", ".join(f"{ref.sha256}.arrow" for ref in damaged)
+        fault = DamagedError(f"{state.name} was damaged on this disk: {names}", hint=_DAMAGED_HERE)
+        if not self.dry_run:
+            self._again.add(name)
+            self._mended.append(MendedList(state.name, DamagedError(fault.message, hint=_MENDED)))
+        return fault
 
     def _judge(self, name: ListName, staged: Staged) -> ListOutcome:
         state = self._states.get(name) or self.publisher.list_state(self.source.name, name)

@@ -25,7 +25,7 @@ def sync_document(outcome: SyncOutcome) -> dict[str, Any]:
         "seconds": round(outcome.seconds, 3),
         "bytes": outcome.bytes,
         "error": error_document(outcome.error) if outcome.error else None,
-        "warnings": [error_document(warning) for warning in outcome.warnings],
+        "warnings": [error_document(one) for one in (*outcome.warnings, *(mended.error for mended in outcome.mended))],
         "late_expiry": _late_expiry_document(outcome.late_expiry) if outcome.late_expiry else None,
         "canaries_missing": {note.list: note.missing for note in outcome.canaries},
         "lists": [_list_document(result) for result in outcome.lists],

@@ -7,9 +7,8 @@ damaged history file cannot be fetched again: it is reported, and the file stays
 
 import random
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import Final
 
 from syncd import events
@@ -18,28 +17,17 @@ from syncd.catalog.folder import StateFolder
 from syncd.catalog.records import HeadRecord, own_name
 from syncd.errors import SyncdError
 from syncd.event import Emit
-from syncd.feed import layout
-from syncd.feed.folder import FeedFolder
-from syncd.feed.locked import with_lock
 from syncd.feed.proof_record import FoundFault, HeldVersion, ProofRecord
 from syncd.feed.reproof import InterruptedPass, LowPriority, ProofPass, prove_segment
 from syncd.fetch.backoff import JITTER, vary
-from syncd.files import make_folder, move_aside, sha256_file, storage
-from syncd.history.files import HistoryFolder
+from syncd.files import storage
 from syncd.history.reproof import HistoryProof
 from syncd.matcher.threads import Poller
-from syncd.model import ListName
 from syncd.pipeline.heads import named_segments, read_state
-
-DAMAGED: Final = "damaged"
-"""The folder for damaged segments, in the private folder of a feed."""
+from syncd.pipeline.mend import DAMAGED, mend
 
 _LOOK_EVERY: Final = 600.0
 """Seconds between two checks whether a pass is due."""
-_PATIENCE: Final = 60.0
-"""Seconds to wait for the lock of the feed."""
-_PRIVATE: Final = 0o700
-_PURPOSE: Final = "a repair"
 
 
 class FileProof:
@@ -126,17 +114,9 @@ class FileProof:
             self._emit(events.StateNotProved(fault.list, fault.message, fault.to_do))
         source = next((head.source for head in self._heads() if head.list == faults[0].list), None)
         damaged = [fault.segment for fault in faults if fault.segment is not None]
-        lost = source is not None and with_lock(
-            self._folder.feed, _PURPOSE, lambda _: self._mend(source, faults[0].list, damaged), _PATIENCE
-        )
+        lost = source is not None and mend(self._folder, source, faults[0].list, damaged)
         self._found(source if lost else None)
         return False
-
-    def _mend(self, source: str, name: ListName, damaged: Iterable[str]) -> bool:
-        """Replace damaged segments with sound copies, or move them aside. Return True if any have to be fetched."""
-        places = [(self._folder.feed, name), (self._folder.source(source), own_name(name))]
-        history = HistoryFolder(self._folder.history)
-        return sum(_mend_segment(places, history.segment(name, sha256), sha256) for sha256 in damaged) > 0
 
     def _discard_moved(self) -> None:
         """Remove the segments that were moved aside: all files in force have been proved since."""
@@ -144,24 +124,3 @@ class FileProof:
             for path in (folder.work / DAMAGED).glob("*.arrow"):
                 with storage(path, "remove"):
                     path.unlink(missing_ok=True)
-
-
-def _mend_segment(places: Sequence[tuple[FeedFolder, ListName]], link: Path, sha256: str) -> bool:
-    """Replace a damaged segment with a sound copy from another of ``places``; if there is none, move every copy aside.
-
-    ``link``: its path in the history, which may hold a copy too. Return True if it has to be fetched.
-    """
-    paths = [(folder, layout.segment_path(name, sha256)) for folder, name in places]
-    here = [(folder, path) for folder, path in paths if folder.path(path).exists()]
-    copies = (*(folder.path(path) for folder, path in here), link)
-    sound = next((copy for copy in copies if copy.exists() and sha256_file(copy) == sha256), None)
-    if sound is None:
-        for folder, path in here:
-            move_aside(folder.path(path), make_folder(folder.work / DAMAGED, _PRIVATE) / f"{sha256}.arrow")
-        with storage(link, "remove"):  # the history will link to the segment that is fetched
-            link.unlink(missing_ok=True)
-        return True
-    for folder, path in here or paths[:1]:
-        if not (folder.path(path).exists() and folder.path(path).samefile(sound)):
-            folder.store.link(sound, path)
-    return False

@@ -257,6 +257,8 @@ class Syncs:
             )
             emit_opened(self._emit, result.opened)
             emit_ended(self._emit, result.ended)
+        for mended in outcome.mended:
+            self._emit(events.StateNotProved(mended.list, mended.error.message, mended.error.hint))
         self._emit_canaries(outcome)
         if late := outcome.late_expiry:
             self._emit(
