@@ -404,6 +404,18 @@ def test_before_the_history_begins(running: World) -> None:
     assert ran.err == "note: iwf.images: before version 2 (2026-01-01): unknown\n"
 
 
+def test_a_digest_of_before_the_history_is_not_said_to_be_of_no_list(running: World) -> None:
+    """Entry 3 left in version 2. Once that is forgotten, "never" would be wrong; for a time before, it is unknown."""
+    before = "2026-01-01T13:30"
+    running.clock.forward(days=60)
+    keep(running, retention=timedelta(days=20))
+    ran, then = syncd("explain", asked(3)), syncd("explain", asked(3), "--at", before)
+    assert (ran.code, ran.out) == (10, "not in force now: no list has supported this digest since the history begins\n")
+    assert ran.err == then.err == "note: iwf.images: before version 2 (2026-01-01): unknown\n"
+    assert (then.code, then.out.partition(" at ")[0]) == (10, "unknown")
+    assert syncd("explain", asked(3), "--at", before, "--json").json["in_force"] is None
+
+
 def test_the_history_is_private(running: World) -> None:
     """Nobody else may read it, and the feed does not contain it."""
     keep(running)

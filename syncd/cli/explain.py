@@ -63,7 +63,7 @@ def explain(
 def _show(document: Document, *, now_asked: bool) -> None:
     when = "now" if now_asked else f"at {document['at'][:16].replace('T', ' ')} UTC"
     if not document["lists"]:
-        say("no list ever supported this digest")
+        say(_never(document, when))
     for number, one in enumerate(document["lists"]):
         if number:
             say("")
@@ -75,6 +75,15 @@ def _show(document: Document, *, now_asked: bool) -> None:
             note(f"{one['list']}: {_unknown(one)}", kind="note")
     for gap in document["gaps"]:
         note(f"{gap['list']}: {gap['message']}")
+
+
+def _never(document: Document, when: str) -> str:
+    """Say that no list is known to have supported the digest; what was before the history begins is unknown."""
+    if document["in_force"] is None:
+        return f"unknown {when}: no list has supported this digest since the history begins"
+    if document["gaps"] or not all(one["complete"] for one in document["other_lists"]):
+        return f"not in force {when}: no list has supported this digest since the history begins"
+    return "no list ever supported this digest"
 
 
 def _unknown(one: Document) -> str:
