@@ -17,7 +17,7 @@ from typing import Final
 from command_line import Ran, syncd
 
 DOCS: Final = Path(__file__).parents[1] / "docs"
-_PROGRAM: Final = r"(?:syncd|systemctl|sudo|install|tar|cp|mv|rm|chmod|chown) [^`]+"
+_PROGRAM: Final = r"(?:syncd|systemctl|sudo|runuser|install|tar|cp|mv|rm|chmod|chown) [^`]+"
 _INLINE: Final = re.compile(rf"`({_PROGRAM})`")
 _LINE: Final = re.compile(rf"(?:\$ )?({_PROGRAM})")
 
@@ -52,6 +52,12 @@ def code_lines(text: str) -> list[str]:
     return [_spaced(match[1]) for match in found if match]
 
 
+def shell_lines(text: str) -> list[str]:
+    """Every line of a text's shell examples, in their order, with its comment; continued lines as one."""
+    examples = "".join(re.findall(r"^```sh\n(.*?)^```", text, re.M | re.S))
+    return [line for line in examples.replace("\\\n", " ").splitlines() if line and not line.startswith("#")]
+
+
 def commands(text: str) -> set[str]:
     """Every command of a text, in its sentences and in its examples."""
     return {_spaced(command) for command in _INLINE.findall(text)} | set(code_lines(text))
@@ -77,7 +83,7 @@ class Cure:
     def run(self, command: str, **values: object) -> Ran:
         """Run a command of the text, in this process if it is ours, with ``values`` for its capital letters."""
         self.stand_for(command)
-        line = command.removeprefix("sudo -u syncd ")
+        line = re.sub(r"^(sudo -u syncd|runuser -u syncd --) ", "", command)
         line = with_values(line, {**self._values, **values})
         program, *arguments = shlex.split(line)
         if program == "syncd":

@@ -13,6 +13,7 @@ from syncd.outcomes import HoldReason, Outcome
 from syncd.pipeline.values import Deltas, Full, FullReason
 
 PROJECT = Path(__file__).parent.parent
+_AS_A_USER = r"(?:sudo (?:-u \w+ )?|runuser -u [\w-]+ -- )"
 DOCUMENTS = sorted([PROJECT / "README.md", PROJECT / "CHANGELOG.md", *PROJECT.glob("docs/**/*.md")])
 
 
@@ -22,14 +23,14 @@ def commands() -> list[tuple[Path, str]]:
     for document in DOCUMENTS:
         for block in re.findall(r"```sh\n(.*?)```", document.read_text(), re.DOTALL):
             joined = block.replace("\\\n", " ")
-            found += [(document, line) for line in joined.splitlines() if re.match(r"(sudo )?(-u \w+ )?syncd ", line)]
+            found += [(document, line) for line in joined.splitlines() if re.match(rf"({_AS_A_USER})?syncd ", line)]
     return found
 
 
 @pytest.mark.parametrize(("document", "line"), commands())
 def test_every_command_in_a_document_exists(document: Path, line: str) -> None:
     """Commands and options in examples are those of the program."""
-    words = shlex.split(re.sub(r"^sudo (-u \w+ )?", "", line.partition(" #")[0]))
+    words = shlex.split(re.sub(rf"^{_AS_A_USER}", "", line.partition(" #")[0]))
     words = words[words.index("syncd") + 1 :]
     command: Any = program()
     while words and hasattr(command, "commands"):

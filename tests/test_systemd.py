@@ -10,32 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from runbook import code_lines, section, with_values
+from runbook import code_lines, section, shell_lines, with_values
 from syncd.config_file import load
 from systemd_host import PROJECT, Host, boot, lacking
 from world import Clock, World, row, rows
 
 UNITS = "/usr/local/lib/systemd/system"
 STATE = "/var/lib/syncd"
-FOLDERS = ("/etc/syncd", "/var/lib/syncd", "/var/lib/syncd-feed")
+CHECKOUT = "/root/checkout"
 EXPOSURE = 15
 """The most that systemd-analyze(1) may find, in tenths."""
-CONFIG = f"""
-state_dir = "{STATE}"
-
-[serve]
-listen = "127.0.0.1:8470"
-operator_token_file = "$CREDENTIALS_DIRECTORY/secrets_operator.token"
-
-[sources.iwf]
-type = "feed"
-url = "http://127.0.0.1:8480/"
-root = "/etc/syncd/iwf-root.json"
-token_file = "$CREDENTIALS_DIRECTORY/secrets_iwf.token"
-interval = "1d"
-"""
+EXAMPLE = (PROJECT / "systemd" / "examples" / "syncd.toml").read_text()
+CONFIG = EXAMPLE.replace("https://feed.example.org/", "http://127.0.0.1:8480/") + 'interval = "1d"\n'
 TOKEN = "partner-token-0123456789abcdef"
-OPERATOR = "operator-token-0123456789abcdef"
 QUICK = """
 [Service]
 RestartSec=100ms
@@ -169,26 +156,39 @@ def host(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hos
 
 
 def install(host: Host) -> None:
-    """Units, users and folders."""
-    host.run("make", "--silent", "-C", "/srv/project", "install")
-    host.run("systemd-sysusers")
-    host.run("systemd-tmpfiles", "--create", *(f"--prefix={folder}" for folder in FOLDERS))
+    """Units, users and folders: the lines of docs/install.md, in a checkout."""
+    host.run("install", "-d", CHECKOUT)
+    host.run("cp", "-r", "/srv/project/Makefile", "/srv/project/systemd", CHECKOUT)
+    for line in shell_lines(section("Units, users, folders", "install.md")):
+        walk(host, line)
     host.write("/etc/systemd/system/syncd.service.d/test.conf", QUICK)
     host.write("/opt/hang/sitecustomize.py", HANG)
     host.run("systemctl", "daemon-reload")
 
 
 def set_up(host: Host) -> None:
-    """An operator with keys in the hands of root, and two people: one may give orders."""
-    host.write("/etc/syncd/syncd.toml", CONFIG)
-    host.run("install", "-m", "644", "/run/host/partner/root.json", "/etc/syncd/iwf-root.json")
-    host.run("install", "-d", "-o", "syncd", "/media/stick")
-    host.run("syncd", "init", "--offline-keys", "/media/stick/keys", user="syncd")
-    host.run("/bin/sh", "-ec", f"mv {STATE}/keys/* /etc/syncd/keys/; rmdir {STATE}/keys; chown root: /etc/syncd/keys/*")
-    host.run("/bin/sh", "-ec", "umask 077; cat >/etc/syncd/secrets/iwf.token", stdin=TOKEN)
-    host.run("/bin/sh", "-ec", "umask 077; cat >/etc/syncd/secrets/operator.token", stdin=OPERATOR)
-    host.run("useradd", "--groups", "syncd-operators", "olga")
+    """An operator with keys in the hands of root: the lines of docs/install.md. Of two people, one may give orders."""
+    host.run("useradd", "olga")
     host.run("useradd", "mallory")
+    host.run("cp", "/run/host/partner/root.json", f"{CHECKOUT}/iwf-root.json")
+    host.write(f"{CHECKOUT}/iwf.token", TOKEN)
+    *lines, as_olga = shell_lines(section("First set-up", "install.md").partition("If a source is a folder")[0])
+    assert as_olga == "syncd sync"  # no partner answers yet
+    for line in lines:
+        walk(host, line)
+        if line.startswith("cp "):  # "enter the partner's address in it"
+            assert host.run("cat", "/etc/syncd/syncd.toml").stdout == EXAMPLE
+            host.write("/etc/syncd/syncd.toml", CONFIG)
+
+
+def walk(host: Host, line: str) -> str:
+    """Do a line of a guide, as root, in the checkout; return its output."""
+    return host.run("/bin/sh", "-ec", f"cd {CHECKOUT}\n{line}").stdout
+
+
+def operator(host: Host) -> str:
+    """The operator's token."""
+    return host.run("cat", "/etc/syncd/secrets/operator.token").stdout.strip()
 
 
 def test_an_installation_can_be_staged_and_taken_away(tmp_path: Path) -> None:
@@ -373,7 +373,7 @@ def test_what_hangs_is_ended_by_the_watchdog_and_comes_back(host: Host, number: 
         journal.event("daemon_ready")
     assert main_pid(host) not in {0, pid}
     assert ask(host, "/readyz")[0] == 200
-    assert ask(host, "/api/v1/status", OPERATOR)[0] == 200
+    assert ask(host, "/api/v1/status", operator(host))[0] == 200
 
 
 def test_a_stop_is_clean(host: Host) -> None:
@@ -430,7 +430,7 @@ def test_a_key_that_is_a_credential_is_rotated(host: Host) -> None:
     lines = code_lines(text)
     values = {"OLD": "timestamp.pem", "ROLE": "timestamp", "R": "yearly"}
     for line in lines[lines.index("systemctl stop syncd") : lines.index("systemctl start syncd") + 1]:
-        host.run("/bin/sh", "-ec", with_values(line, values).replace("sudo -u syncd", "runuser -u syncd --"))
+        walk(host, with_values(line, values))
     assert ask(host, "/readyz")[0] == 200
     assert sync(host).returncode == 0
     keys = host.run("find", "/etc/syncd/keys", "/run/rotate", STATE, "-name", "*.pem", check=False).stdout.split()
@@ -441,7 +441,7 @@ def test_a_key_that_is_a_credential_is_rotated(host: Host) -> None:
 def test_a_lost_state_is_restored(host: Host) -> None:
     """The first line of the section by root, the others by the daemon's user; what signs gets the credentials."""
     started(host)
-    file, text = "/media/stick/backup.tar", section("Backup and restore")
+    file, text = "/var/tmp/backup.tar", section("Backup and restore")
     host.run("syncd", "backup", file, user="syncd")
     host.run("systemctl", "stop", "syncd")
     host.run("mv", STATE, "/var/lib/lost")
@@ -478,6 +478,23 @@ def test_a_matcher_host_follows_a_feed(host: Host) -> None:
     assert host.run("ls", copy, user="mallory", check=False).returncode == 2
     host.run("systemctl", "stop", "syncd-pull@own")
     assert host.show("syncd-pull@own", "Result") == "success"
+
+
+def test_the_second_upgrade_works_as_the_first(host: Host) -> None:
+    """Line by line as docs/install.md has it; only the registry cannot be reached here."""
+    started(host)
+    lines = shell_lines(section("Upgrading", "install.md"))
+    assert lines[2] == "/opt/syncd/bin/pip install --upgrade '.[daemon]'"
+    for _ in range(2):
+        pid = main_pid(host)
+        host.run("install", "-D", "/dev/null", f"{CHECKOUT}/build/lib/syncd/gone.py")
+        for line in lines[:2] + lines[3:]:
+            walk(host, line)
+        assert main_pid(host) not in {0, pid}
+        assert ask(host, "/readyz")[0] == 200
+        assert host.run("ls", CHECKOUT).stdout.split() == ["Makefile", "iwf-root.json", "iwf.token", "systemd"]
+    backups = host.run("/bin/sh", "-ec", f"ls {STATE}/upgrade-*.tar; rm {STATE}/upgrade-*.tar").stdout
+    assert len(backups.split()) == 2
 
 
 def test_a_partners_timer_signs_again(host: Host) -> None:
