@@ -285,6 +285,32 @@ def test_a_sync_is_forced_through_the_socket_by_operators_alone(host: Host) -> N
     assert host.run("cat", "/etc/syncd/secrets/iwf.token", user="syncd", check=False).returncode == 1
 
 
+def test_members_of_the_group_ask_everything_and_nobody_else_does(host: Host) -> None:
+    """Olga is neither root nor the owner of the state; the runbook's questions need no second user."""
+    digest = f"sha256:{row(3)[1]}"
+    newest = json.loads(host.run("syncd", "snapshots", "iwf.images", "--json", user="olga").stdout)
+    versions = [str(one["version"]) for one in newest["snapshots"]]
+    for question in (
+        ("snapshots", "iwf.images"),
+        ("diff", "iwf.images", versions[-1], versions[0]),
+        ("verify",),
+        ("explain", digest),
+        ("lookup", digest),
+        ("audit",),
+        ("audit", "verify"),
+        ("holds",),
+        ("suppressions",),
+        ("status",),
+        ("matchers",),
+    ):
+        asked = host.run("syncd", *question, user="olga", check=False)
+        assert asked.returncode == 0, (question, asked.stderr)
+        refused = host.run("syncd", *question, user="mallory", check=False)
+        assert (refused.returncode, refused.stdout) == (6, ""), question
+        assert "only members of the group syncd-operators may " in refused.stderr
+    assert host.run("cat", f"{STATE}/catalog.sqlite3", user="olga", check=False).returncode == 1
+
+
 def test_the_state_is_closed_to_all_but_its_group(host: Host) -> None:
     """What is published is for the group to read; catalog, locks and what was seen of partners for the daemon alone."""
     find = "find {} {} -not -type l -printf '%y %m %u:%g\\n' | sort -u"
