@@ -8,6 +8,7 @@ import stat
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
@@ -215,7 +216,7 @@ def _check_secrets(config: Config, path: Path) -> None:
             if mode & _EVERYBODY:
                 raise ConfigError(
                     f"{_where((*place, key), path)}: {file} is open to every user of this machine (mode {mode:04o})",
-                    hint=f"run `chmod o= {file}`, and replace the secret in it: others may have read it",
+                    hint=f"run `chmod o= {quote(str(file))}`, and replace the secret in it: others may have read it",
                 )
 
 

@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
+from shlex import quote
 from typing import BinaryIO, Final
 
 from syncd.errors import ConfigError, RefusedError, StoreError
@@ -118,18 +119,18 @@ def check_writers(path: Path, owners: Collection[int], subject: str) -> None:
     if status.st_uid not in {0, os.geteuid(), *owners}:
         raise ConfigError(
             f"{subject} {path} belongs to another user, who could change it",
-            hint=f"check what is in it, then run `chown root {path}`",
+            hint=f"check what is in it, then run `chown root {quote(str(path))}`",
         )
     if status.st_mode & stat.S_IWOTH:
         raise ConfigError(
             f"{subject} {path} can be changed by every user of this machine (mode {stat.S_IMODE(status.st_mode):04o})",
-            hint=f"check what is in it, then run `chmod o-w {path}`",
+            hint=f"check what is in it, then run `chmod o-w {quote(str(path))}`",
         )
     if folder.st_mode & stat.S_IWOTH and not folder.st_mode & stat.S_ISVTX:
         raise ConfigError(
             f"{subject} {path} can be replaced by every user of this machine: its folder has mode "
             f"{stat.S_IMODE(folder.st_mode):04o}",
-            hint=f"check what is in it, then run `chmod o-w {path.parent}`",
+            hint=f"check what is in it, then run `chmod o-w {quote(str(path.parent))}`",
         )
 
 
@@ -147,7 +148,7 @@ def check_private(path: Path) -> None:
         raise RefusedError(
             f"every user of this machine may write to {path} (mode {stat.S_IMODE(mode):04o}), and can so replace the "
             "files in it",
-            hint=f"check what is in it, then run `chmod o-w {path}`; nothing was changed",
+            hint=f"check what is in it, then run `chmod o-w {quote(str(path))}`; nothing was changed",
         )
 
 

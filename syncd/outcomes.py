@@ -234,7 +234,7 @@ class Lane(enum.StrEnum):
 _CURE: Final = (
     "`syncd holds` names it: `syncd release HOLD --reason R` publishes it, `syncd discard HOLD --reason R` drops it"
 )
-_CONFIRM: Final = (
+CONFIRM: Final = (
     "`syncd release {0} --reason R` puts the suppressions in force, `syncd discard {0} --reason R` drops them"
 )
 CANARY_CURE: Final = "ask the partner whether they replaced their test vectors, and correct `must_have_file`"
@@ -250,7 +250,7 @@ def reasons_in_words(reasons: Iterable[str]) -> str:
 def cure(reasons: Iterable[str], holds: Iterable[int] = ()) -> str:
     """Return what to do about rows held for ``reasons``. ``holds``: the numbers of the holds, if known."""
     given = set(reasons)
-    act = _CONFIRM if given == {HoldReason.SECOND_OPERATOR} else _CURE_OF
+    act = CONFIRM if given == {HoldReason.SECOND_OPERATOR} else _CURE_OF
     acts = [act.format(number) for number in holds] or [_CURE]
     asked = dict.fromkeys(reason.to_do for reason in HoldReason if reason in given)
     return "; ".join([*asked, *acts])

@@ -39,7 +39,7 @@ def test_a_second_init_changes_nothing(partner: World) -> None:
     assert ran == Ran(
         2,
         "",
-        f"error: {feed} is a feed already\n  to do: `syncd feed status` shows it; nothing was changed\n",
+        f"error: {feed} is a feed already\n  to do: `syncd feed status {feed}` shows it; nothing was changed\n",
     )
 
 

@@ -220,7 +220,7 @@ def test_a_stale_copy_answers_and_says_how_old_it_is(copied: World) -> None:
     ran = syncd("lookup", copied.copy, f"sha256:{row(1)[1]}")
     assert ran.code == 0
     assert ran.err == (
-        "warning: this copy is stale: its timestamp metadata expired; run `syncd pull`\n"
+        "warning: this copy is stale: its timestamp metadata expired; pull again\n"
         "warning: images is stale: it was last verified 3 days ago (stale after 2 days)\n"
     )
 

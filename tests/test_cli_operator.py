@@ -237,7 +237,10 @@ def test_status_warns_before_the_offline_keys_are_needed(configured: World) -> N
     configured.publish(full=rows(0, 2))
     syncd("sync")
     configured.clock.forward(days=121)
-    assert "warning: targets expires in 59 days: sign it again with the offline keys\n" in syncd("status").err
+    warned = (
+        "warning: targets expires in 59 days: sign it again with the offline keys: `syncd feed renew STATE --state "
+    )
+    assert warned in syncd("status").err
 
 
 def test_snapshots_shows_every_version(configured: World) -> None:

@@ -72,8 +72,10 @@ def test_a_dry_run_names_the_damage_and_repairs_nothing(standing: World) -> None
     (listed,) = outcome.lists
     assert isinstance(listed.error, DamagedError)
     assert (outcome.exit_code, listed.error.message) == (1, f"{HEAD} was damaged on this disk: {path.name}")
-    assert "the partner is not to blame" in listed.error.hint
+    assert "run `syncd sync`, which fetches it again; the partner is not to blame" in listed.error.hint
     assert path.exists()
+    assert standing.sync().exit_code == 0
+    prove_feed(standing)
 
 
 def test_the_command_says_what_was_repaired(standing: World, monkeypatch: pytest.MonkeyPatch) -> None:

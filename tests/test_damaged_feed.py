@@ -11,7 +11,7 @@ from syncd.feed.signed import load_repository
 from world import IMAGES, World, row, rows
 
 BRING_BACK = (
-    "  to do: bring the file back from a mirror, a follower's copy or a backup, then run `syncd verify`: "
+    "  to do: bring the file back from a mirror, a follower's copy or a backup, then run `syncd verify FEED`: "
     'see "Files are damaged or lost" in docs/partner.md'
 )
 
@@ -122,7 +122,7 @@ def test_a_damaged_journal_names_itself(world: World, content: bytes) -> None:
     assert (ran.code, ran.err) == (
         1,
         f"error: the journal {journal} is damaged: a publication was interrupted\n"
-        "  to do: remove this file, check the feed with `syncd verify`, then publish again\n",
+        f"  to do: remove this file, run `syncd verify {world.partner.root}`, then publish again\n",
     )
     journal.unlink()
     assert publish(world, 41).code == 0

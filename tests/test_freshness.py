@@ -247,7 +247,7 @@ def test_a_stale_list_is_served_unless_the_owner_refuses(pulled: World, timer: T
     assert refused.value.message == (
         "the list iwf.images is stale: it was last verified 10 hours ago (stale after 10 hours)"
     )
-    assert refused.value.hint.startswith("run `syncd pull`; if that changes nothing, ask the feed's operator")
+    assert refused.value.hint.startswith("pull again; if that changes nothing, ask the feed's operator")
     found = refused.value
     assert (found.name, found.age, found.limit, found.exit_code) == (HEAD, timedelta(hours=10), timedelta(hours=10), 6)
     with pytest.raises(StaleList):
@@ -403,7 +403,7 @@ def test_check_of_a_copy_speaks_nagios(host: World, timer: Timer) -> None:
     stale = "iwf.images is stale: it was last verified 3 days ago (stale after 10 hours)"
     assert syncd("status", host.copy, "--check") == Ran(
         2,
-        f"SYNCD CRITICAL - {stale}; its timestamp metadata expired; run `syncd pull` | {data.format(259200)}\n",
+        f"SYNCD CRITICAL - {stale}; its timestamp metadata expired; pull again | {data.format(259200)}\n",
         "",
     )
     assert syncd("status", host.base / "nothing", "--check") == Ran(

@@ -89,7 +89,7 @@ class StateFolder:
         if self.feed.metadata("timestamp.json") is None:
             raise StoreError(
                 f"the metadata of {self.feed.root} is missing",
-                hint="restore feed/metadata from a backup; if the backup is older than the last publication, run "
-                "`syncd recover --above N` afterwards",
+                hint='bring feed/metadata back from a matcher\'s copy ("Backup and restore" in docs/operations.md), or '
+                "a backup; if that is older than the last publication, run `syncd recover --above N` afterwards",
                 serving="matchers keep the version they have; they cannot pull",
             )

@@ -17,8 +17,8 @@ _CONTEXT: Final = {"help_option_names": ["-h", "--help"], "max_content_width": 1
 NOTHING: Final = "nothing was changed"
 _ORDER: Final = "it may have been carried out all the same: `syncd audit` shows whether it was"
 _PUBLISHING: Final = (
-    "the published versions stay in force; if a publication had begun, which `syncd feed status` shows, the next "
-    "command finishes it"
+    "the published versions stay in force; if a publication had begun, which `syncd feed status FEED` shows, the "
+    "next command finishes it"
 )
 _INIT: Final = "run the same command again: it continues with the keys that were made so far"
 _SYNC: Final = (
@@ -29,8 +29,8 @@ _PULL: Final = (
     "the copy stays at its versions; files that were fetched are kept, and the next pull continues from there"
 )
 _KEYS: Final = (
-    "the old keys stay valid unless the change was signed already, which `syncd feed status` shows; if it was not, run "
-    "the same command again"
+    "the old keys stay valid unless the change was signed already, which `syncd feed status FEED` shows; if it was "
+    "not, run the same command again"
 )
 
 

@@ -102,4 +102,4 @@ def _faults(statuses: Sequence[ListStatus], now: datetime) -> Iterator[tuple[Pro
         if one.freshness in _LEVELS and (warning := age_warning(one)):
             yield _LEVELS[one.freshness], warning
     for role in sorted({role for one in statuses for role in one.expired}):
-        yield ProbeLevel.WARNING, f"its {role} metadata expired; run `syncd pull`"
+        yield ProbeLevel.WARNING, f"its {role} metadata expired; pull again"

@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
+from shlex import quote
 from typing import Any, Final
 
 from pydantic import BaseModel
@@ -126,7 +127,7 @@ def _checked_state(settings: Config) -> StateFolder:
     """
     folder = state_folder(settings)
     if not os.access(folder.root, os.W_OK | os.X_OK, effective_ids=True):
-        raise RefusedError(f"{folder.root} is not writable", hint=f"run `chmod u+rwx {folder.root}`")
+        raise RefusedError(f"{folder.root} is not writable", hint=f"run `chmod u+rwx {quote(str(folder.root))}`")
     if closed := closed_to_group(folder.root, folder.feed.root):
         note(closed)
     return folder

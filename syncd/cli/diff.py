@@ -56,7 +56,7 @@ def _write_rows(settings: Any, name: ListName, versions: tuple[int, int], out: P
     from syncd.operate.disclose import disclose
     from syncd.report.history import compared
 
-    folder = state_folder(settings)
+    folder = state_folder(settings, daemon_could=False)
     with open_catalog(folder) as catalog:
         found = compared(catalog, folder.feed, name, *versions)
         document = found.difference().document()

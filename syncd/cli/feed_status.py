@@ -12,7 +12,7 @@ from syncd.feed.layout import list_of
 from syncd.feed.signed import load_repository
 from syncd.format.manifest import Manifest
 from syncd.publish.journal import Journal
-from syncd.report.expiry import Expiry, expiries
+from syncd.report.expiry import OF_PARTNERS, Expiry, expiries
 from syncd.trust.repository import Repository
 from syncd.trust.signatures import signatures
 from syncd.units import day, stamp
@@ -50,8 +50,8 @@ def status(feed: Feed, as_json: JsonFlag = False) -> None:
     if clock:
         note(f"{clock.why}: {clock.to_do}")
     for role in roles:
-        if role.warning:
-            note(role.warning)
+        if act := role.act(OF_PARTNERS):
+            note(act)
     if interrupted:
         note("publishing was interrupted; the next `syncd feed publish` finishes it")
 

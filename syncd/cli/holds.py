@@ -123,7 +123,7 @@ def _write_rows(settings: Any, number: int, out: Path) -> tuple[Document, int]:
     from syncd.operate.disclose import disclose
     from syncd.operate.held_rows import HeldRows
 
-    folder = state_folder(settings)
+    folder = state_folder(settings, daemon_could=False)
     with open_catalog(folder) as catalog:
         held = HeldRows.of(folder, catalog, number)
         name, what = held.hold.list, f"hold {number}"

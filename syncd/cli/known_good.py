@@ -42,7 +42,7 @@ def known_good(
     from syncd.operate.disclose import disclose
     from syncd.operate.known_good import kept_out_rows, write_rows
 
-    folder, wanted = state_folder(load_config(config)), list_name(name) if name else None
+    folder, wanted = state_folder(load_config(config), daemon_could=False), list_name(name) if name else None
     with open_catalog(folder) as catalog:
         parts = list(kept_out_rows(folder, catalog, wanted))
         files = {mark.list: mark.known_good.partition(":")[2] for mark in catalog.known_good_marks()}

@@ -22,7 +22,7 @@ _COLLECT_AFTER: Final = 50_000
 of a short command, because importing modules creates many objects that stay."""
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 _BRING_BACK: Final = (
-    "bring the file back from a mirror, a follower's copy or a backup, then run `syncd verify`: "
+    "bring the file back from a mirror, a follower's copy or a backup, then run `syncd verify FEED`: "
     'see "Files are damaged or lost" in docs/partner.md'
 )
 _DAEMON_PACKAGES: Final = frozenset(

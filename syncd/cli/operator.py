@@ -93,21 +93,24 @@ def check_owner(folder: Path) -> None:
     check_private(folder)
 
 
-def state_folder(config: Any) -> "StateFolder":
-    """Return the state folder, after checking that it is set up and belongs to this user."""
+def state_folder(config: Any, *, daemon_could: bool = True) -> "StateFolder":
+    """Return the state folder, after checking that it is set up and belongs to this user.
+
+    ``daemon_could``: true if a daemon would do for another user what the command does.
+    """
     from syncd.catalog.folder import StateFolder  # manifests and their models: not needed if the daemon answers
 
     folder = StateFolder(config.state_dir)
     if is_of_another(folder.root):
-        raise _belongs_to_another(folder.root, config.control_socket)
+        raise _belongs_to_another(folder.root, may_start=daemon_could and not listens(config.control_socket))
     check_private(folder.root)
     folder.check_set_up()
     return folder
 
 
-def _belongs_to_another(folder: Path, control_socket: Path) -> RefusedError:
+def _belongs_to_another(folder: Path, *, may_start: bool) -> RefusedError:
     owner = owner_name(folder)
-    if listens(control_socket):
+    if not may_start:
         return RefusedError(f"{folder} belongs to {owner}", hint=f"run this command as {owner}; nothing was changed")
     return RefusedError(
         f"no daemon is running, and {folder} belongs to {owner}",

@@ -52,7 +52,7 @@ def warn_of_age(matcher: Matcher, folder: Path) -> None:
         note(clock)
     expired = sorted({role for status in statuses for role in status.expired})
     if expired:
-        note(f"this copy is stale: its {' and '.join(expired)} metadata expired; run `syncd pull`")
+        note(f"this copy is stale: its {' and '.join(expired)} metadata expired; pull again")
     for status in statuses:
         if status.retired:
             if warning := retirement_warning(status.list, status.retired, utc_now()):

@@ -45,7 +45,7 @@ def backup(
     from syncd.operate.backup import backup as write_backup  # SQLAlchemy: not needed for the help
 
     with (
-        keyless_publisher(state_folder(load_config(config)), None) as publisher,
+        keyless_publisher(state_folder(load_config(config), daemon_could=False), None) as publisher,
         progress("backing up") as report,
     ):
         done = write_backup(
@@ -97,7 +97,7 @@ def recover(
     """
     from syncd.operate import repair  # SQLAlchemy: not needed for the help
 
-    folder = state_folder(load_config(config))
+    folder = state_folder(load_config(config), daemon_could=False)
     offline = KeyFolders(folder.keys, tuple(offline_keys)).offline_signers() if offline_keys else None
     with keyless_publisher(folder, "syncd recover") as publisher:
         signers = online_signers(folder.feed, folder.keys, sign_with or (), credentials(os.environ))
@@ -141,7 +141,7 @@ def retrust(
     from syncd.operate import repair  # SQLAlchemy: not needed for the help
 
     settings = load_config(config)
-    folder = state_folder(settings)
+    folder = state_folder(settings, daemon_could=False)
     followed, content = settings.source(source), arguments.root(root)
     with keyless_publisher(folder, "syncd retrust") as publisher:
         version = repair.retrust(publisher, followed, content, reason, utc_now(), actor())

@@ -120,7 +120,7 @@ class ComparedVersions:
             raise UsageError(
                 f"{self.feed.root} no longer has {count(len(missing), 'file')} of {manifest.list} "
                 f"version {manifest.version}",
-                hint="compare newer versions; `syncd snapshots` shows the counts of older ones",
+                hint=f"compare newer versions; `syncd snapshots {manifest.list}` shows the counts of older ones",
             )
         return open_stacks(self.feed, manifest.list, refs)
 

@@ -29,7 +29,7 @@ from syncd.format.search import RowSearch
 from syncd.model import MAX_ENTRY_BYTES, MAX_LABEL_BYTES, Algorithm
 
 DAMAGED_SINCE: Final = (
-    "it was damaged or altered on this disk: `syncd pull --check` replaces it in a copy; elsewhere remove it, then "
+    "it was damaged or altered on this disk: a pull with `--check` replaces it in a copy; elsewhere remove it, then "
     + LOST
 )
 DAMAGE: Final = (ArithmeticError, LookupError, ValueError, struct.error)

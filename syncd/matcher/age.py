@@ -115,5 +115,5 @@ def stale_list(name: ListName, age: timedelta | None, limits: MaxAge) -> StaleLi
         message, hint = f"the local clock is {span(-age)} behind its last verification", "correct the clock"
     else:
         message = f"it was last verified {span(age)} ago (stale after {span(limit)})"
-        hint = "run `syncd pull`; if that changes nothing, ask the feed's operator why syncs fail"
+        hint = "pull again; if that changes nothing, ask the feed's operator why syncs fail"
     return StaleList(name, age, limit, f"the list {name} is stale: {message}", hint=hint + _PULL)

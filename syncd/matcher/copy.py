@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -169,7 +170,7 @@ def check_target(folder: FeedFolder) -> None:
     if folder.root.is_dir() and others_may_write(folder.root):
         raise RefusedError(
             f"users other than its owner may write {folder.root}, so matchers would not trust the copy",
-            hint=f"run `chmod go-w {folder.root}` and pull again; nothing was pulled",
+            hint=f"run `chmod go-w {quote(str(folder.root))}` and pull again; nothing was pulled",
         )
     with storage(folder.root, "list the files in"):
         if folder.root.exists() and not folder.root.is_dir():

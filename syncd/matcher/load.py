@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
+from shlex import quote
 from typing import Final
 
 from syncd.errors import (
@@ -275,7 +276,7 @@ def _check_private(*paths: Path) -> None:
         if others_may_write(path) or not _is_trusted(path):
             raise RefusedError(
                 f"users other than this one and root may write {path}",
-                hint=f"run `chmod go-w {path}`, and make this user or root its owner",
+                hint=f"run `chmod go-w {quote(str(path))}`, and make this user or root its owner",
             )
 
 

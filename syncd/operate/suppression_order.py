@@ -10,6 +10,7 @@ from syncd.catalog.decisions import Suppression, SuppressionState
 from syncd.errors import RefusedError, UsageError
 from syncd.model import Algorithm, Digest, ListName
 from syncd.operate.checks import check_reason
+from syncd.outcomes import CONFIRM
 
 DEFAULT_EXPIRY: Final = timedelta(days=30)
 LONGEST_REASON: Final = 1000
@@ -98,11 +99,13 @@ def check_new(order: SuppressionOrder, known: Iterable[Suppression]) -> None:
         key = (correction.digest.algorithm, correction.digest.value.hex())
         one = held.get((*key, None)) or held.get((*key, correction.entry))
         if one is not None:
-            waits = " and waits for a second operator" if one.state is SuppressionState.WAITING else ""
+            waiting = one.state is SuppressionState.WAITING
+            waits = " and waits for a second operator" if waiting else ""
+            later = f"`syncd suppress --extend {one.id} --reason R` lets it expire later"
             raise RefusedError(
                 f"suppression {one.id} covers {correction.words} already{waits}",
-                hint=f"`syncd suppressions` shows it; `syncd suppress --extend {one.id} --reason R` lets it expire "
-                "later; nothing was changed",
+                hint=f"`syncd suppressions` shows it; {CONFIRM.format(one.hold_id) if waiting else later}; nothing was "
+                "changed",
             )
 
 

@@ -6,6 +6,7 @@ The feed folder is the only state: its ledger is a journal in the folder's priva
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
+from shlex import quote
 from typing import Final
 
 from syncd.clock import ACCEPT_IN_FEED
@@ -76,7 +77,10 @@ def init(
         if folder.store.length(ROOT_FILE) is not None:
             forget_first_keys(folder)  # a set-up that was killed may not have done so
         if folder.store.length(ROOT_FILE) is not None or (begun and not is_untouched(folder)):
-            raise UsageError(f"{feed} is a feed already", hint="`syncd feed status` shows it; nothing was changed")
+            raise UsageError(
+                f"{feed} is a feed already",
+                hint=f"`syncd feed status {quote(str(feed))}` shows it; nothing was changed",
+            )
         if not 1 <= threshold <= count:
             raise UsageError(
                 f"a threshold of {threshold} is not possible: the number of keys is {count}",
@@ -230,7 +234,8 @@ def retire(folder: FeedFolder, name: ListName, signers: Signers, now: datetime) 
         if current.manifest.retired is not None:
             raise RefusedError(
                 f"{name} was already retired on {current.manifest.retired.since:%Y-%m-%d}",
-                hint=f"nothing was changed; `syncd feed publish {folder.root} --list {name}` would revive it",
+                hint="nothing was changed; it lives again after "
+                f"`syncd feed publish {quote(str(folder.root))} --list {name} --full FILE`",
             )
         proposal = Proposal[None]("retire", (ListChange(name, (), {}, {}, (), retired=now),))
         return core.publish(held, proposal, now, start)[0]

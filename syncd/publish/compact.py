@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
-from syncd.errors import StoreError
 from syncd.feed import layout
 from syncd.feed.folder import FeedFolder
-from syncd.files import sha256_file
+from syncd.files import DamagedError, sha256_file
 from syncd.format.checksum import Checksum
 from syncd.format.delta import state_of
 from syncd.format.manifest import EndState, Fold, Manifest, SegmentRef
@@ -166,9 +165,10 @@ def _fold(
     else:
         same = _gives_end_state(manifest, Stack(algorithm, folded))
     if not same:
-        raise StoreError(
+        raise DamagedError(
             f"folding {manifest.list} version {manifest.version} does not give its end state",
-            hint="a segment on this disk is damaged: run `syncd verify`; the published version stays as it is",
+            hint="`syncd verify` names the damaged segment: remove it, and the next sync fetches it again; the "
+            "published version stays as it is",
         )
     if output is not None:
         feed.store.adopt(path, layout.segment_path(manifest.list, output.sha256))

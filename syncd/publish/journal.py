@@ -4,6 +4,7 @@ import base64
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from shlex import quote
 from typing import Final
 
 from syncd.errors import LostRaceError, StoreError
@@ -38,7 +39,7 @@ class Journal:
         except (ValueError, TypeError):
             raise StoreError(
                 f"the journal {self._feed.work / _JOURNAL} is damaged: a publication was interrupted",
-                hint="remove this file, check the feed with `syncd verify`, then publish again",
+                hint=f"remove this file, run `syncd verify {quote(str(self._feed.root))}`, then publish again",
             ) from None
         with storage(self._feed.work, "read"):
             written = (self._feed.work / _JOURNAL).stat().st_mtime

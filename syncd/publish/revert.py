@@ -1,6 +1,7 @@
 """The content of an older version of a list as a batch, to publish it again."""
 
 from pathlib import Path
+from shlex import quote
 
 from syncd.errors import StoreError, UsageError
 from syncd.feed.folder import FeedFolder
@@ -26,10 +27,11 @@ def content_of(folder: FeedFolder, name: ListName, version: int) -> MakeBatch:
     def make(scratch: Path) -> Batch:
         old = complete_version(folder, name, load_repository(folder), version).manifest
         if not old.rows:
+            feed = quote(str(folder.root))
             raise UsageError(
                 f"{name} version {version} has no rows",
-                hint=f"end the list by `syncd feed retire {folder.root} --list {name}`, or remove its entries by "
-                "`syncd feed publish --remove`; nothing was changed",
+                hint=f"end the list by `syncd feed retire {feed} --list {name} --reason R`, or remove its entries by "
+                f"`syncd feed publish {feed} --list {name} --remove FILE`; nothing was changed",
             )
         segments = {}
         for algorithm, stack in open_stacks(folder, name, old.stack).items():

@@ -30,6 +30,25 @@ class Urgency(enum.StrEnum):
 
 
 @dataclass(frozen=True)
+class SigningCommands:
+    """The commands that sign metadata again."""
+
+    offline: str
+    """for root and targets"""
+    online: str
+
+    def of(self, role: str) -> str:
+        """Return the command for a role."""
+        return self.offline if role in OFFLINE_ROLES else self.online
+
+
+OF_OPERATORS: Final = SigningCommands(
+    "`syncd feed renew STATE --state --offline-keys DIR --reason R`, with the daemon stopped", "`syncd sync`"
+)
+OF_PARTNERS: Final = SigningCommands("`syncd feed renew FEED --offline-keys DIR`", "`syncd feed sign FEED`")
+
+
+@dataclass(frozen=True)
 class Expiry:
     """The expiry of one role's metadata, as of one time."""
 
@@ -67,6 +86,10 @@ class Expiry:
             return None
         keys = "the offline keys" if self.role in OFFLINE_ROLES else "the online keys"
         return f"{self.why}: sign it again with {keys}"
+
+    def act(self, commands: SigningCommands) -> str | None:
+        """Return the warning with the command that ends it; None if nothing is due."""
+        return f"{self.warning}: {commands.of(self.role)}" if self.warning else None
 
     @property
     def why(self) -> str:

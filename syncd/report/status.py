@@ -14,7 +14,7 @@ from syncd.certificates import CertificateView
 from syncd.clock import ClockFault
 from syncd.feed.proof_record import FoundFault, HistoryFault
 from syncd.outcomes import Outcome, cure, joined
-from syncd.report.expiry import Expiry
+from syncd.report.expiry import OF_OPERATORS, Expiry
 from syncd.report.judged import ListView, Overview, SourceFault, SourceView
 from syncd.report.lagging import MatcherView
 from syncd.report.pins import PinView
@@ -212,7 +212,7 @@ def _role(expiry: Expiry) -> RoleStatus:
         expires=expiry.expires,
         seconds_left=int(expiry.left.total_seconds()),
         state=expiry.urgency,
-        act=expiry.warning,
+        act=expiry.act(OF_OPERATORS),
     )
 
 

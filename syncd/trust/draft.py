@@ -148,7 +148,9 @@ def _too_few_keys(role: str, usable: int, threshold: int) -> RefusedError:
         )
     else:
         hint = (
-            f"put its key back into the folder of {folder} keys; if it is lost, make a new one with `syncd feed rotate`"
+            f"put its key back into the folder of {folder} keys; if it is lost, make a new one: `syncd feed rotate "
+            f"FEED {role} --offline-keys DIR`, or, for an operator, `syncd feed rotate STATE {role} --state "
+            "--offline-keys DIR --reason R` with the daemon stopped"
         )
     return RefusedError(f"{role} needs {threshold} of its keys to sign, but has {usable} at hand", hint=hint)
 

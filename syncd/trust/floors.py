@@ -10,7 +10,7 @@ from syncd.trust.values import TIMESTAMP, Floors
 
 _RESTORED: Final = (
     "ask the publisher whether a backup was restored there: then its newest published files have to be restored as "
-    "well; if the feed was rebuilt, see `syncd retrust`"
+    "well; if the feed was rebuilt, get its new root, then `syncd retrust SOURCE --root F --reason R`"
 )
 
 

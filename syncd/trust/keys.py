@@ -13,6 +13,7 @@ import re
 import struct
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Final
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -249,7 +250,7 @@ def _read_private(path: Path) -> bytes:
         raise UsageError(f"there is no key file {path}", hint="name the file of one private key")
     with files.storage(path, "read key"), files.open_regular(path) as stream:
         if _open_to_others(stream.fileno()):
-            raise RefusedError(f"other users can read the key {path}", hint=f"run `chmod 600 {path}`")
+            raise RefusedError(f"other users can read the key {path}", hint=f"run `chmod 600 {quote(str(path))}`")
         return stream.read(_KEY_LIMIT)
 
 

@@ -28,6 +28,7 @@ AUDIT_FIELD: Final = "audit"
 FRESHNESS_FIELD: Final = "lists"
 """The signed field of timestamp.json, beyond those of TUF, that carries each list's `Freshness`."""
 
+BRING_BACK: Final = "bring it back from a mirror, a pulled copy or a backup; in a pulled copy, pull again"
 _OTHER_VERSIONS: Final = "the copy is damaged or was altered: pull it again"
 _MAX_ROLES: Final = 256
 _TOO_HIGH: Final = 1 << 53
@@ -146,10 +147,10 @@ def verify_newest(read: Read, root: bytes, first: int) -> VerifiedMetadata:
     while read(f"{newest + 1}.root.json") is not None:
         newest += 1
     if read(f"{newest + 2}.root.json") is not None:  # signing on top of a gap would use a version number twice
-        raise DamagedError(f"the metadata file {newest + 1}.root.json is missing", hint="restore it from a backup")
+        raise DamagedError(f"the metadata file {newest + 1}.root.json is missing", hint=BRING_BACK)
     content = read(TIMESTAMP)
     if content is None:
-        raise DamagedError(f"the metadata file {TIMESTAMP} is missing", hint="restore it from a backup")
+        raise DamagedError(f"the metadata file {TIMESTAMP} is missing", hint=BRING_BACK)
     with local_file_hint():
         version = parse(Timestamp, content, TIMESTAMP).signed.version
     named = {f"{version}.{TIMESTAMP}": content}
@@ -185,7 +186,7 @@ class _MetadataFiles:
     def take(self, name: str) -> bytes:
         content = self._read(name)
         if content is None:
-            raise DamagedError(f"the metadata file {name} is missing", hint="pull or restore it")
+            raise DamagedError(f"the metadata file {name} is missing", hint=BRING_BACK)
         self.taken[name] = content
         return content
 

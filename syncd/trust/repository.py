@@ -22,7 +22,7 @@ from syncd.files import DamagedError
 from syncd.model import AuditHead
 from syncd.trust.draft import MetadataDraft, set_keys
 from syncd.trust.keys import Signers
-from syncd.trust.offline import Read, VerifiedMetadata, read_freshness, verify_newest
+from syncd.trust.offline import BRING_BACK, Read, VerifiedMetadata, read_freshness, verify_newest
 from syncd.trust.values import (
     LISTS,
     LISTS_PATH,
@@ -89,7 +89,7 @@ class Repository:
         """
         root = read("1.root.json")
         if root is None:
-            raise DamagedError("the metadata file 1.root.json is missing", hint="name the folder of a feed")
+            raise DamagedError("the metadata file 1.root.json is missing", hint=BRING_BACK)
         try:
             return cls(verify_newest(read, root, 1), new_publication)
         except FeedError as error:

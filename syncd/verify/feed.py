@@ -35,7 +35,8 @@ class Prover(FolderProver):
         with self.attempt(ROOT):
             content = self.folder.read(ROOT)
             if content is None and given is None:
-                raise StoreError(f"{ROOT} is missing", hint="give the trust root with --root")
+                hint = "bring it back from a mirror, a pulled copy or a backup, or give the trust root with --root"
+                raise StoreError(f"{ROOT} is missing", hint=hint)
             if content is not None and given is not None and content != given:
                 raise MismatchError(
                     f"{ROOT} is not the trust root that was given", hint="use the root that the copy was made with"
@@ -65,7 +66,8 @@ class Prover(FolderProver):
                 file = layout.TIMESTAMP
             with self.attempt(file):
                 if role_of(name) == "root" and content == root and self.folder.read(file) != root:
-                    raise MismatchError(f"{file} is not the trust root", hint="it was altered: restore it")
+                    hint = "bring it back from a mirror, a pulled copy or a backup"
+                    raise MismatchError(f"{file} is missing or was altered", hint=hint)
                 self.done(file)
         for role in trusted.stale(now):
             self.tally.notes.append(f"the {role} metadata expired on {trusted.expires[role]:%Y-%m-%d %H:%M} UTC")

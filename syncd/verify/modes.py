@@ -3,6 +3,7 @@
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from shlex import quote
 from typing import Final
 
 _READ: Final = stat.S_IRGRP
@@ -23,7 +24,7 @@ def closed_to_group(top: Path, folder: Path) -> str:
     more = f" and {len(closed) - 1:,} more are" if len(closed) > 1 else " is"
     return (
         f"{closed[0]}{more} closed to the group of {folder}, so a web server or matcher of that group cannot read "
-        f"them: run `find {folder} -name '.*' -prune -o -exec chmod g+rX {{}} +`"
+        f"them: run `find {quote(str(folder))} -name '.*' -prune -o -exec chmod g+rX {{}} +`"
     )
 
 

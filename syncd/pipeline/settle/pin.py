@@ -5,7 +5,6 @@ from dataclasses import replace
 from syncd.catalog.changes import HeadNote
 from syncd.catalog.decisions import HoldState
 from syncd.catalog.records import Pin
-from syncd.errors import StoreError
 from syncd.format.delta import difference
 from syncd.format.stack import Stack, merge_deltas
 from syncd.outcomes import Lane
@@ -15,7 +14,7 @@ from syncd.pipeline.keyed import RowsBy, union
 from syncd.pipeline.move import Move
 from syncd.pipeline.next_version import NextVersion, SettleContext, proposal_of, upstream_of, with_labels
 from syncd.pipeline.pending import limited_labels, pending_of
-from syncd.pipeline.settle.result import Settled, lanes_that_pass, placeholder, reasons_left
+from syncd.pipeline.settle.result import Settled, lanes_that_pass, no_origin, placeholder, reasons_left
 from syncd.pipeline.values import Pass, Verdict
 
 
@@ -26,7 +25,7 @@ def settle_pin(state: ListState, pin: Pin | None, pinned: Pinned | None, context
     """
     held = state.origin
     if held is None or state.head is None:
-        raise StoreError(f"the catalog has no origin for {state.name}", hint="run `syncd verify`")
+        raise no_origin(state)
     owed = {algorithm: merge_deltas(algorithm, stack.segments) for algorithm, stack in state.owed.items()}
     apart = [owed] if pinned is None else [_apart_from(state, pinned), owed]
     rows = {algorithm: some for algorithm, some in union(apart).items() if len(some)}

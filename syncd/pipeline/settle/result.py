@@ -70,7 +70,7 @@ def published(
     """Finish an act that leaves the origin where the partner has it."""
     held = state.origin
     if held is None:
-        raise StoreError(f"the catalog has no origin for {state.name}", hint="run `syncd verify`")
+        raise no_origin(state)
     draft = NextVersion(state, move, context)
     origin = draft.origin(replace(held, revision=held.revision + 1))
     change = draft.change(origin, None)
@@ -155,3 +155,12 @@ def lanes_that_pass(verdict: Verdict) -> Callable[[Algorithm, int], Passing]:
     """Let every key of a lane pass that the gate does not hold, for `Move.compose`."""
     additions, removals = not isinstance(verdict.additions, Hold), not isinstance(verdict.removals, Hold)
     return lambda _, count: Passing(np.full(count, additions), np.full(count, removals))
+
+
+def no_origin(state: ListState) -> StoreError:
+    """Return the error for a published list whose state at the partner is no longer in the catalog."""
+    return StoreError(
+        f"the catalog has no origin for {state.name}",
+        hint="run `syncd sync`: it fetches the list again; then repeat this command",
+        serving=f"{state.name} as it was published last",
+    )

@@ -5,6 +5,7 @@ import re
 import stat
 from collections.abc import Mapping
 from pathlib import Path
+from shlex import quote
 from typing import Final
 
 from syncd.errors import StoreError, SyncdError, UsageError
@@ -101,7 +102,7 @@ def _tokens(path: Path) -> tuple[str, ...]:
     if mode & _EVERYBODY:
         raise UsageError(
             f"{path} is open to every user of this machine (mode {mode:04o})",
-            hint=f"run `chmod o= {path}`, and replace the token: others may have read it",
+            hint=f"run `chmod o= {quote(str(path))}`, and replace the token: others may have read it",
         )
     tokens = tuple(line.strip() for line in content.decode(errors="replace").splitlines() if line.strip())
     if not tokens:

@@ -66,7 +66,7 @@ def _rollback_preview(context: Context, subject: str) -> Preview:
     effect = (
         "Publishes the content of that version as a new one, at every matcher within seconds, and pins the list to it: "
         "from then on only removals reach it, until an operator unpins it. Entries that the partner removed since stay "
-        "off it (`syncd rollback --exact` would list them), and suppressed ones always do."
+        "off it (a rollback by command with `--exact` would list them), and suppressed ones always do."
     )
     return Preview(f"Roll {subject} back", effect, shown, f"/lists/{subject}", _seal(subject, pin))
 

@@ -12,7 +12,7 @@ from syncd.catalog.records import VersionSummary
 from syncd.certificates import CertificateView
 from syncd.format.freshness import AgeVerdict
 from syncd.outcomes import CANARY_CURE, Outcome, cure, reasons_in_words
-from syncd.report.expiry import Expiry
+from syncd.report.expiry import OF_OPERATORS, Expiry
 from syncd.report.judged import ListView, Overview
 from syncd.report.lagging import LagLevel, in_words
 from syncd.report.suppressions import keep, why_soon
@@ -172,9 +172,8 @@ def _of_roles(roles: Sequence[Expiry]) -> Iterator[Task]:
 
 def _sign(role: str) -> str:
     if role in OFFLINE_ROLES:
-        return (
-            "Sign it again with the offline keys: `syncd feed renew`. Once it has expired, matchers accept nothing new."
-        )
+        expired = "Once it has expired, matchers accept nothing new."
+        return f"Sign it again with the offline keys: {OF_OPERATORS.offline}. {expired}"
     return "The daemon should have signed it long ago: check its log for errors, and that its online keys are in place."
 
 
