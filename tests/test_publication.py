@@ -18,9 +18,10 @@ from syncd.outcomes import Outcome
 from syncd.publish import author, publication
 from syncd.publish.change import ListChange
 from syncd.publish.journal import Journal
+from syncd.publish.ledger import Commit
 from syncd.publish.publication import Proposal
 from syncd.store.folder import FolderStore
-from world import HEAD, IMAGES, World, row, rows
+from world import HEAD, IMAGES, START, World, row, rows
 
 
 def test_a_sync_that_lost_the_race_composes_again_and_fetches_nothing_again(
@@ -193,3 +194,11 @@ def test_a_store_replaces_only_what_it_was_told_of(world: World) -> None:
         store.replace("metadata/timestamp.json", b"three", None)
     assert store.read("metadata/timestamp.json", 9) == b"two"
     assert store.tag("metadata/none.json") is None
+
+
+def test_only_a_root_may_follow_the_timestamp() -> None:
+    """What a new timestamp names is there before it; a root that ends a rotation is installed after it."""
+    files = [(f"metadata/{name}", b"") for name in ("2.root.json", "2.snapshot.json", "timestamp.json", "3.root.json")]
+    assert Commit("metadata", tuple(files), START).files[-1][0] == "metadata/3.root.json"
+    with pytest.raises(ValueError, match="only a root may be installed after the timestamp"):
+        Commit("metadata", (*files, ("metadata/3.snapshot.json", b"")), START)

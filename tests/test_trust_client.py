@@ -10,7 +10,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from tuf.api.metadata import Metadata, Snapshot, Targets, Timestamp
+from securesystemslib.signer import Signer
+from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
 
 from feed_simulator import DAY, HOUR, NOW, MetadataPeer, new_key
 from syncd import files, locks
@@ -406,9 +407,9 @@ def test_a_lost_root_is_a_stale_mirror(folder: Path, peer: MetadataPeer) -> None
     peer.rotate("timestamp", *peer.online["timestamp"], new_key())
     floors = sync(folder, peer).floors
     peer.cached = {"metadata/2.root.json": None}
-    assert sync(folder.with_name("lost"), peer, floors).versions["root"] == 2  # asked past caches
+    assert sync(folder.with_name("lost"), peer, floors).versions["root"] == 3  # asked past caches
     del peer.files["metadata/2.root.json"]
-    with pytest.raises(StaleMirrorError, match="root metadata is version 1, but version 2 was seen before"):
+    with pytest.raises(StaleMirrorError, match="root metadata is version 1, but version 3 was seen before"):
         sync(folder.with_name("empty"), peer, floors)
 
 
@@ -417,7 +418,7 @@ def test_a_cached_404_of_the_next_root_is_asked_for_again(folder: Path, peer: Me
     sync(folder, peer)
     peer.rotate("timestamp")
     peer.cached = {"metadata/2.root.json": None}
-    assert sync(folder, peer).versions["root"] == 2
+    assert sync(folder, peer).versions["root"] == 3
 
 
 def test_a_missing_root_says_that_a_cache_may_answer(folder: Path, peer: MetadataPeer) -> None:
@@ -831,6 +832,50 @@ def test_two_processes_may_refresh_at_once(folder: Path, peer: MetadataPeer, tmp
     assert [process.returncode for process in both] == [0, 0]
 
 
+@pytest.mark.parametrize("role", ["targets", "snapshot", "timestamp"])
+@pytest.mark.parametrize(
+    ("had", "needed", "lost", "new", "need"),
+    [(1, 1, 0, 1, 1), (1, 1, 1, 1, 1), (3, 2, 0, 3, 2), (3, 2, 3, 1, 1), (1, 1, 0, 3, 3)],
+    ids=["one key", "a lost key", "two of three", "two of three, all lost, to one", "one to three of three"],
+)
+def test_no_part_of_a_rotation_is_refused(
+    folder: Path, peer: MetadataPeer, role: str, had: int, needed: int, lost: int, new: int, need: int
+) -> None:
+    """However many of its files are installed: by who holds the state before, by a new reader, and by the publisher."""
+    peer.rotate(role, *(new_key() for _ in range(had)), threshold=needed)
+    peer.publish("images", 2)
+    held = peer.offline if role in peer.offline else peer.online
+    held[role] = held[role][lost:]
+    sync(folder, peer)
+    keys = tuple(new_key() for _ in range(new))
+    update = peer.repository.rotate(role, keys, need, offline=peer.offline, online=peer.online, now=NOW)
+    names = [name for name, _ in update.files]
+    assert [name for name in names if name.endswith("root.json")] == ["4.root.json", "5.root.json"]
+    assert (names[0], names[-2:]) == ("4.root.json", ["timestamp.json", "5.root.json"])
+    for name, content in update.files:
+        peer.files[f"metadata/{name}"] = content
+        assert peer.repository.targets()[IMAGES].version == 2
+        for reader in (folder, folder.with_name(f"new at {name}")):
+            assert sync(reader, peer).targets[IMAGES].version == 2
+    assert peer.repository.signing(role) == (new, need)
+    held[role] = keys
+    peer.publish("images", 3)
+    assert sync(folder, peer).targets[IMAGES].version == 3
+
+
+def test_the_root_within_a_rotation_asks_for_no_fewer_signatures(peer: MetadataPeer) -> None:
+    """Than the keys before, whatever the new threshold; or than there are new keys, which must suffice for it."""
+    peer.rotate("timestamp", *(new_key() for _ in range(3)), threshold=2)
+
+    def between(*keys: Signer) -> tuple[int, int]:
+        update = peer.repository.rotate("timestamp", keys, 1, offline=peer.offline, online=peer.online, now=NOW)
+        root = Metadata[Root].from_bytes(update.files[0][1]).signed.roles["timestamp"]
+        return len(root.keyids), root.threshold
+
+    assert between(new_key(), new_key()) == (5, 2)
+    assert between(new_key()) == (4, 1)
+
+
 def test_a_longer_absence_is_caught_up(folder: Path, peer: MetadataPeer) -> None:
     """A client that slept through rotations and renewals gets there in one refresh."""
     sync(folder, peer)
@@ -840,7 +885,7 @@ def test_a_longer_absence_is_caught_up(folder: Path, peer: MetadataPeer) -> None
         peer.rotate("root")
         peer.publish("images", version)
     feed = sync(folder, peer, now=peer.now)
-    assert (feed.versions["root"], feed.targets[IMAGES].version) == (7, 4)
+    assert (feed.versions["root"], feed.targets[IMAGES].version) == (10, 4)
 
 
 def test_a_feed_without_lists_is_a_feed(folder: Path) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 from syncd.feed.layout import TIMESTAMP
 from syncd.format.manifest import Manifest, ManifestRef
 from syncd.model import AuditHead, ListName
-from syncd.trust.values import Freshness
+from syncd.trust.values import Freshness, role_of
 
 if TYPE_CHECKING:
     from syncd.trust.repository import Repository
@@ -22,7 +22,7 @@ Records = TypeVar("Records")
 """The records that a ledger keeps with a commit, besides the signed files."""
 
 SignedFiles = tuple[tuple[str, bytes], ...]
-"""(path in the feed, exact bytes), in the order of installation: the timestamp last."""
+"""(path in the feed, exact bytes), in the order of installation: the timestamp last, except for a root."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class HeadMove:
 class Commit(Generic[Records]):
     """All changes of one publication: signed files, any number of heads, and the ledger's own records.
 
-    Raises `ValueError` if the timestamp is not the last file: a bug of the caller.
+    Raises `ValueError` if another file than a root comes after the timestamp: a bug of the caller.
     """
 
     kind: str
@@ -66,8 +66,10 @@ class Commit(Generic[Records]):
     records: Records | None = None
 
     def __post_init__(self) -> None:
-        if TIMESTAMP in [path for path, _ in self.files[:-1]]:
-            raise ValueError("the timestamp must be installed last")
+        paths = [path for path, _ in self.files]
+        after = paths[paths.index(TIMESTAMP) + 1 :] if TIMESTAMP in paths else []
+        if any(role_of(path.rpartition("/")[2]) != "root" for path in after):
+            raise ValueError("only a root may be installed after the timestamp")
 
 
 @dataclass(frozen=True)

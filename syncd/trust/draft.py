@@ -51,6 +51,8 @@ class MetadataDraft:
     """None: the timestamp keeps the one stated before"""
     versions: dict[str, int] = field(default_factory=dict)
     files: list[tuple[str, bytes]] = field(default_factory=list)
+    last: list[tuple[str, bytes]] = field(default_factory=list)
+    """files to install after all others"""
 
     def role_for(self, target: str) -> str:
         """Return the one role that may sign ``target``; raises `RefusedError` if no role may."""
@@ -73,11 +75,16 @@ class MetadataDraft:
         mistimed = left < lifetime(role) / 2 or clock_is_behind(lifetime(role) - left)
         return (mistimed or self.versions.get(role, 0) <= self.above) and self.can_sign(role)
 
+    def sign_last(self, role: str, previous_root: Root) -> None:
+        """Sign as `sign` does, for installation after everything else."""
+        self.sign(role, previous_root)
+        self.last.append(self.files.pop())
+
     def sign(self, role: str, previous_root: Root | None = None) -> None:
         """Sign the role's metadata as its next version; a root is also signed by the root before it (5.3.4)."""
         signed = self._signed(role)
         above = 0 if role == "root" else self.above  # clients take roots one by one (5.3.5)
-        signed.version = max(self.versions.get(role, 0), above) + 1
+        signed.version = self.versions[role] = max(self.versions.get(role, 0), above) + 1
         signed.expires = self.now.astimezone(UTC) + lifetime(role)
         delegators = [self._delegator(role), *([previous_root] if previous_root else [])]
         content = self._sign(role, signed, delegators)
@@ -101,7 +108,7 @@ class MetadataDraft:
         if self.audit is not None:
             stated[AUDIT_FIELD] = asdict(self.audit)
         self.sign("timestamp")
-        return MetadataUpdate(tuple(self.files))
+        return MetadataUpdate((*self.files, *self.last))
 
     def _signed(self, role: str) -> _Signed:
         match role:
@@ -178,3 +185,14 @@ def set_keys(delegator: Root | Targets, role: str, keys: tuple[Signer, ...], thr
     for key in distinct.values():
         delegator.add_key(key, role)
     delegated.threshold = threshold
+
+
+def add_keys(delegator: Root, role: str, keys: tuple[Signer, ...]) -> None:
+    """Add ``keys`` to the keys of a role, so that what the present ones signed is valid, and what all new ones sign.
+
+    The threshold stays, unless there are fewer new keys.
+    """
+    for signer in keys:
+        delegator.add_key(signer.public_key, role)
+    delegated = delegator.get_delegated_role(role)
+    delegated.threshold = min(delegated.threshold, len({signer.public_key.keyid for signer in keys}))

@@ -20,7 +20,7 @@ from tuf.api.metadata import DelegatedRole, Delegations, Root, Snapshot, TargetF
 from syncd.errors import FeedError, RefusedError, StoreError, UsageError, nearest
 from syncd.files import DamagedError
 from syncd.model import AuditHead
-from syncd.trust.draft import MetadataDraft, set_keys
+from syncd.trust.draft import MetadataDraft, add_keys, set_keys
 from syncd.trust.keys import Signers
 from syncd.trust.offline import BRING_BACK, Read, VerifiedMetadata, read_freshness, verify_newest
 from syncd.trust.values import (
@@ -176,14 +176,24 @@ class Repository:
     ) -> MetadataUpdate:
         """Replace the keys of a role with ``keys``; from now on ``threshold`` of them must sign.
 
-        A new root is signed by the old root's threshold and by its own. Raises `UsageError` if the threshold does not
-        fit, and `RefusedError` if keys are not at hand or there is no such role.
+        A new root is signed by the old root's threshold and by its own. For a role that the root names there are two:
+        the first takes the old keys and the new ones, and is to be installed before what the new keys sign; the second
+        takes only the new keys, and is to be installed last. So whatever part is installed, readers accept it.
+
+        Raises `UsageError` if the threshold does not fit, and `RefusedError` if keys are not at hand or the role does
+        not exist.
         """
         signers = {**online, **offline, role: (*offline.get(role, ()), *keys)}
         draft = self._draft(signers, now)
-        if role in TOP_LEVEL_ROLES:
+        if role == "root":
             set_keys(draft.root, role, keys, threshold)
             draft.sign("root", self._verified.root)
+        elif role in TOP_LEVEL_ROLES:
+            add_keys(draft.root, role, keys)
+            draft.sign("root", self._verified.root)
+            before = copy.deepcopy(draft.root)
+            set_keys(draft.root, role, keys, threshold)
+            draft.sign_last("root", before)
         elif role in draft.roles:
             set_keys(draft.targets, role, keys, threshold)
             draft.sign("targets")

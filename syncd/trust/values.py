@@ -156,6 +156,9 @@ class TrustedFeed:
 
 @dataclass(frozen=True)
 class MetadataUpdate:
-    """Signed files to install, in this order. Names are relative to ``metadata/``; ``timestamp.json`` comes last."""
+    """Signed files to install, in this order. Names are relative to ``metadata/``.
+
+    ``timestamp.json`` comes last, except for a root that ends a rotation: see `Repository.rotate`.
+    """
 
     files: tuple[tuple[str, bytes], ...] = field(repr=False)

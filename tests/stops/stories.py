@@ -28,7 +28,6 @@ MATCHER: Final = Reader("copy", folders.PULL_COPY)
 FOLLOWER: Final = Reader("mirror", folders.PULL_MIRROR)
 OWN_COPY: Final = Reader("mirror", None)
 
-_SIGNED_BELOW_ROOT: Final = frozenset({"timestamp", "snapshot", "targets"})
 _LATER: Final = command(f"{PUBLISH} --add later.csv")
 OF_PARTNER: Final = (_LATER, folders.PULL_MIRROR)
 OF_OPERATOR: Final = (_LATER, folders.SYNC, command("gc"), folders.PULL_COPY)
@@ -60,9 +59,6 @@ class Story:
     """True if files are damaged at the beginning: readers and proofs may report that until the command has ended"""
     check: Callable[[Path, Processes], list[str]] | None = None
     """a further check after the stop"""
-    two_files: bool = False
-    """True if readers need a new root and a new timestamp together: while only one is there, pulls fail, and their
-    copies answer on"""
 
 
 def _of_partner(
@@ -165,9 +161,8 @@ _PARTNERS: Final = (
             f"feed rotate partner {role} --offline-keys partner-off",
             FULL,
             FULL,
-            two_files=role in _SIGNED_BELOW_ROOT,
         )
-        for role in ("root", "targets", "timestamp", "lists")
+        for role in ("root", "targets", "snapshot", "timestamp", "lists")
     ),
     _of_partner("feed-renew", folders.STANDING, "feed renew partner --offline-keys partner-off", FULL, FULL),
     _of_partner(
@@ -268,7 +263,6 @@ _OPERATORS: Final = (
             f"feed rotate state {role} --state --offline-keys own-off --reason R",
             FULL,
             FULL,
-            two_files=role in _SIGNED_BELOW_ROOT,
         )
         for role in ("root", "timestamp")
     ),
