@@ -234,6 +234,23 @@ def test_small_steps_of_one_day_add_up(standing: World) -> None:
     assert suppress(standing, 10).hold is None
 
 
+def test_rows_of_other_lists_do_not_count(standing: World) -> None:
+    """Suppressions for all lists count on each list by its own rows: the bound is of a list."""
+    standing.publish(full=rows(0, 40), name=ListName("videos"))
+    standing.clock.forward(minutes=5)
+    standing.sync()
+    for number in range(5):
+        assert suppress(standing, number).rows == 2
+    for number in range(31, 35):  # on the other list only
+        assert suppress(standing, number).rows == 1
+    assert suppress(standing, *range(10, 15), list=LIST).hold is None
+    assert suppress(standing, 35, list=ListName("iwf.videos")).hold is None
+    held = suppress(standing, 15, list=LIST).hold
+    assert held is not None
+    (finding,) = held.findings
+    assert (finding.before, finding.rows, finding.allowed) == (10, 1, 10)
+
+
 def test_a_team_of_one_can_switch_the_second_operator_off(standing: World) -> None:
     """The audit log says so."""
     suppress(standing, *range(11), second_operator=False)

@@ -57,7 +57,7 @@ def over_bound(
         if now - one.created_at < _PERIOD and not one.second
     ]
     for state, some in zip(states, listed, strict=True):
-        before = sum(one.rows for one in recent if one.covers(state.name))
+        before = sum(_rows_off(one, state) for one in covering(recent, state.name))
         rows = sum(some.count(Correction(digest_of(one), one.entry)) for one in made)
         of = state.head.rows if state.head else 0
         allowed = allowed_alone(of)
@@ -66,6 +66,15 @@ def over_bound(
                 HoldReason.SECOND_OPERATOR, window="24 hours", rows=rows, before=before, of=of, allowed=allowed
             )
     return None
+
+
+def _rows_off(one: Suppression, state: ListState) -> int:
+    """Return how many rows a suppression takes off this list: its own number counts those of all its lists."""
+    if one.list is not None or not one.rows:
+        return one.rows
+    digest = digest_of(one)
+    rows = Listed.of(state, digests_of([digest])).count(Correction(digest, one.entry))
+    return min(rows, one.rows)  # the partner may have listed more since
 
 
 def waiting_records(
