@@ -490,3 +490,59 @@ def test_a_killed_sync_is_told_as_such_by_its_name(configured: World) -> None:
         assert (ran.code, ran.out) == (0, "iwf: running\n")
     ran = syncd("sync", "--status", "under-way")
     assert (ran.code, ran.out) == (6, "iwf: interrupted\n")
+
+
+# --- holds of lists that were never published
+
+FIRST = (
+    "hold 1: 2 rows (both): fewer rows would be left than `min_rows`: 2 rows, limit 50; "
+    "`syncd release 1 --reason R` publishes it, `syncd discard 1 --reason R` drops it"
+)
+
+
+def too_small(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on a list must have fifty rows."""
+    configure(world.base / "syncd.toml", settings(world, "[sources.iwf.gate]\nmin_rows = 50\n"), monkeypatch)
+
+
+def test_a_first_version_that_is_held_names_its_hold_and_the_commands(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In status, monitoring, dashboard and metrics, although nothing of its source is published."""
+    operate(world, monkeypatch)
+    too_small(world, monkeypatch)
+    world.publish(full=rows(0, 2))
+    assert syncd("sync").code == 3
+    (waiting,) = syncd("status", "--json").json["not_published"]
+    assert (waiting["act"], [hold["hold"] for hold in waiting["holds"]]) == (f"iwf.images: {FIRST}", [1])
+    assert f"warning: iwf: iwf.images: {FIRST}\n" in syncd("status").err
+    code, line = check()
+    assert (code, f"nothing published yet, the last sync was held; iwf.images: {FIRST}" in line) == (1, True)
+    (task,) = found(world).tasks
+    assert (task.urgent, task.why) == (True, f"nothing published yet: iwf.images: {FIRST}")
+    assert "`syncd release 1 --reason R` publishes it" in task.to_do
+    told = scraped(world)
+    assert told("syncd_holds", source="iwf", list="iwf.images", lane="both") == 1
+    assert told.ones("syncd_source_held", "reason") == ["too_small"]
+    assert syncd("discard", 1, "--reason", "a test").code == 0
+    assert syncd("status", "--json").json["not_published"][0]["act"] is None
+
+
+def test_a_first_version_beside_published_lists_names_its_hold(
+    configured: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At its source, until the hold ends, whatever becomes of later syncs."""
+    too_small(configured, monkeypatch)
+    configured.publish(full=rows(20, 22), name=ListName("audio"))
+    assert syncd("sync").code == 3
+    (fault,) = syncd("status", "--json").json["sources"][0]["faults"]
+    assert (fault["list"], fault["outcome"]) == ("iwf.audio", "held")
+    assert fault["act"] == f"iwf.audio was never published: {FIRST}"
+    assert f"iwf: {fault['act']}" in check()[1]
+    (configured.partner.root / "metadata" / "timestamp.json").unlink()
+    assert syncd("sync").code == 5
+    assert fault["act"] in [one["act"] for one in syncd("status", "--json").json["sources"][0]["faults"]]
+    (task,) = [task for task in found(configured).tasks if task.lists == ("iwf.audio",)]
+    assert "`syncd release 1 --reason R` publishes it" in task.to_do
+    assert syncd("discard", 1, "--reason", "a test").code == 0
+    assert fault["act"] not in syncd("status").err

@@ -96,7 +96,8 @@ def _faults(document: Document) -> Iterator[tuple[ProbeLevel, str]]:
     for source in document["not_published"]:
         last = source["last_sync"]
         ended = f"the last sync was {last['outcome']}" if last else _first_sync(source)
-        yield _level(_is_critical(last)), f"{source['source']}: nothing published yet, {ended}"
+        act = f"; {source['act']}" if source.get("act") else ""  # an older daemon does not report it
+        yield _level(_is_critical(last)), f"{source['source']}: nothing published yet, {ended}{act}"
     yield from _of_sources(document)
     for role in document["metadata"]:
         if role["act"]:

@@ -128,15 +128,16 @@ def _show(document: Document) -> None:
 
 
 def _note_faults(document: Document) -> None:
-    """Say why a person must act."""
-    for one in document["lists"]:
-        if one["act"]:
-            note(f"{one['list']}: {one['act']}")
-    for source in document["sources"]:
-        for fault in source.get("faults", ()):  # an older daemon does not report them; the same goes for certificates
-            note(f"{source['source']}: {fault['act']}")
-        if source.get("late_expiry"):
-            note(f"{source['source']}: {source['late_expiry']['act']}")
+    """Say why a person must act. An older daemon does not report all kinds of faults."""
+    named = [
+        *((one["list"], one) for one in document["lists"]),
+        *((one["source"], one) for one in document["not_published"]),
+        *((one["source"], fault) for one in document["sources"] for fault in one.get("faults", ())),
+        *((one["source"], one["late_expiry"]) for one in document["sources"] if one.get("late_expiry")),
+    ]
+    for name, one in named:
+        if one.get("act"):
+            note(f"{name}: {one['act']}")
     clock = document.get("clock", {"act": None})
     for one in (clock, *document["metadata"], *document.get("certificates", ())):
         if one["act"]:

@@ -235,17 +235,22 @@ class ListView:
 
 @dataclass(frozen=True)
 class SourceFault:
-    """A fault of a source's last sync that none of its published lists shows."""
+    """A fault of a source's last sync, or a hold, that none of its published lists shows."""
 
     source: SourceView
     list: str
     """its name if it were published; ``""`` for the whole sync"""
     fault: SyncFault
+    holds: tuple[HoldRecord, ...] = ()
+    """the open holds of a list that was never published"""
 
     @property
     def why(self) -> str:
         """Why a person must act."""
-        return f"{self.list} was never published: {in_words_of(self.fault)}" if self.list else in_words_of(self.fault)
+        if not self.list:
+            return in_words_of(self.fault)
+        beside = [] if self.holds and self.fault.outcome is Outcome.HELD else [in_words_of(self.fault)]
+        return f"{self.list} was never published: {'; '.join([*beside, *map(hold_in_words, self.holds)])}"
 
 
 @dataclass(frozen=True)
@@ -268,6 +273,12 @@ class Overview:
     clock: ClockFault | None = None
     """times of the state that lie in the future; None if none does"""
     proof: ProofView = NOT_PROVED
+    first_holds: tuple[HoldRecord, ...] = ()
+    """the open holds of lists that were never published"""
+
+    def first_holds_of(self, source: str) -> tuple[HoldRecord, ...]:
+        """Return the open holds of a source's lists that were never published."""
+        return tuple(hold for hold in self.first_holds if hold.source == source)
 
     @property
     def waiting(self) -> tuple[SourceView, ...]:
@@ -277,15 +288,21 @@ class Overview:
 
     @property
     def source_faults(self) -> tuple[SourceFault, ...]:
-        """Faults that no published list shows, of configured sources with a published list."""
+        """Faults and holds that no published list shows, of configured sources with a published list."""
         waiting = {source.name for source in self.waiting}
-        return tuple(
-            SourceFault(source, name, fault)
-            for source in self.sources
-            if source.last and source.configured and source.name not in waiting
-            for name, fault in source.last.reported_faults.items()
-            if not self._is_shown(source, name, fault)
-        )
+        followed = (source for source in self.sources if source.configured and source.name not in waiting)
+        return tuple(found for source in followed for found in self._faults_beside_lists(source))
+
+    def _faults_beside_lists(self, source: SourceView) -> Iterator[SourceFault]:
+        holds: dict[str, tuple[HoldRecord, ...]] = {}
+        for hold in self.first_holds_of(source.name):
+            holds[hold.list] = (*holds.get(hold.list, ()), hold)
+        for name, fault in source.last.reported_faults.items() if source.last else ():
+            ended = name and fault.outcome is Outcome.HELD and name not in holds
+            if not ended and not self._is_shown(source, name, fault):
+                yield SourceFault(source, name, fault, holds.pop(name, ()))
+        for name, left in holds.items():  # whatever became of later syncs
+            yield SourceFault(source, name, SyncFault(Outcome.HELD, reasons_of(left)), left)
 
     def _is_shown(self, source: SourceView, name: str, fault: SyncFault) -> bool:
         lists = (view for view in self.lists if view.head.source == source.name)

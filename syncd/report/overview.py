@@ -86,6 +86,7 @@ def read(
         suppressions=read_suppressions(catalog, now),
         clock=clock_fault(state_readings(repository.expiries(), catalog.source_states(), following), now),
         proof=read_proof(folder, heads),
+        first_holds=tuple(hold for hold in holds if hold.list not in {head.list for head in heads}),
     )
 
 

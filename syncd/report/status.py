@@ -3,7 +3,7 @@
 Its JSON Schema is ``docs/status.schema.json``. Keys are only ever added.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -15,6 +15,7 @@ from syncd.clock import ClockFault
 from syncd.feed.proof_record import FoundFault, HistoryFault
 from syncd.outcomes import Outcome, cure, joined
 from syncd.report.expiry import OF_OPERATORS, Expiry
+from syncd.report.holds import hold_in_words
 from syncd.report.judged import ListView, Overview, SourceFault, SourceView
 from syncd.report.lagging import MatcherView
 from syncd.report.pins import PinView
@@ -56,8 +57,7 @@ def status_document(overview: Overview) -> StatusDocument:
         at=overview.now,
         lists=tuple(_list(view) for view in overview.lists),
         not_published=tuple(
-            WaitingStatus(source=source.name, last_sync=_sync(source.last), running=_running(source.running))
-            for source in overview.waiting
+            _waiting(source, overview.first_holds_of(source.name), overview.now) for source in overview.waiting
         ),
         sources=tuple(_source(source, overview.source_faults) for source in overview.sources),
         metadata=tuple(_role(expiry) for expiry in overview.roles),
@@ -71,6 +71,16 @@ def status_document(overview: Overview) -> StatusDocument:
         clock=_clock(overview.clock),
         files=_files(overview.proof, overview.now),
         daemon="running",  # `syncd status` overwrites this if it read the state itself
+    )
+
+
+def _waiting(source: SourceView, holds: Sequence[HoldRecord], now: datetime) -> WaitingStatus:
+    return WaitingStatus(
+        source=source.name,
+        last_sync=_sync(source.last),
+        running=_running(source.running),
+        holds=tuple(_hold(hold, now) for hold in holds),
+        act="; ".join(f"{hold.list}: {hold_in_words(hold)}" for hold in holds) or None,
     )
 
 

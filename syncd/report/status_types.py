@@ -138,6 +138,8 @@ class WaitingStatus(_Document):
     source: str
     last_sync: SyncStatus | None
     running: RunningStatus | None
+    holds: tuple[HoldStatus, ...] = Field(description="the open holds of its first versions")
+    act: str | None = Field(description="why a person must end these holds, and how; null: there are none")
 
 
 class RoleStatus(_Document):

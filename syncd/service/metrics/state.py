@@ -23,6 +23,7 @@ from syncd.errors import (
     error_class,
 )
 from syncd.outcomes import HoldReason, Lane, Outcome
+from syncd.report.holds import reasons_of
 from syncd.report.judged import ListView, Overview, SourceView
 
 Sample = tuple[tuple[str, ...], float]
@@ -166,6 +167,7 @@ def _refusals(state: StateSample) -> Iterator[Sample]:
 def _reasons_to_hold(state: StateSample) -> Iterator[Sample]:
     for source in state.overview.sources:
         held = {reason for view in state.overview.lists if view.source is source for reason in view.held_for}
+        held |= {*reasons_of(state.overview.first_holds_of(source.name))}
         yield from (((source.name, reason), reason in held) for reason in HoldReason)
 
 
@@ -173,6 +175,10 @@ def _holds(state: StateSample) -> Iterator[Sample]:
     for view in state.overview.lists:
         for lane in Lane:
             yield (view.head.source, view.head.list, lane), sum(hold.lane is lane for hold in view.holds)
+    first = state.overview.first_holds
+    for source, name in dict.fromkeys((hold.source, hold.list) for hold in first):
+        for lane in Lane:
+            yield (source, name, lane), sum(hold.list == name and hold.lane is lane for hold in first)
 
 
 def _suppressions(state: StateSample) -> Iterator[Sample]:

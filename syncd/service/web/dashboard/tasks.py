@@ -8,11 +8,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from syncd.catalog.decisions import HoldRecord
 from syncd.catalog.records import VersionSummary
 from syncd.certificates import CertificateView
 from syncd.format.freshness import AgeVerdict
 from syncd.outcomes import CANARY_CURE, Outcome, cure, reasons_in_words
 from syncd.report.expiry import OF_OPERATORS, Expiry
+from syncd.report.holds import hold_in_words, reasons_of
 from syncd.report.judged import ListView, Overview
 from syncd.report.lagging import LagLevel, in_words
 from syncd.report.suppressions import keep, why_soon
@@ -117,13 +119,22 @@ def _of_source_faults(seen: Overview) -> Iterator[Task]:
     for one in seen.source_faults:
         name, ended = one.source.name, one.fault.outcome
         lists = (one.list,) if one.list else ()
-        yield Task(ended.urgent, source_link(name), one.why, f"{ended.to_do(name)} {_STAYS}", name, lists)
+        to_do = _decide(one.holds) if one.holds else ended.to_do(name)
+        yield Task(ended.urgent, source_link(name), one.why, f"{to_do} {_STAYS}", name, lists)
+
+
+def _decide(holds: Sequence[HoldRecord]) -> str:
+    to_do = cure(reasons_of(holds), (hold.id for hold in holds))
+    return f"{to_do[0].upper()}{to_do[1:]}."
 
 
 def _of_waiting(seen: Overview) -> Iterator[Task]:
     for one in seen.waiting:
-        link, last = source_link(one.name), one.last
-        if last is None:
+        link, last, holds = source_link(one.name), one.last, seen.first_holds_of(one.name)
+        if holds:
+            why = "; ".join(f"{hold.list}: {hold_in_words(hold)}" for hold in holds)
+            yield Task(True, link, f"nothing published yet: {why}", _decide(holds), one.name)
+        elif last is None:
             first = one.running and not one.running.dry_run
             made = "the first sync is running" if first else "no sync has run"
             yield Task(False, link, f"nothing published yet: {made}", "Wait for the first sync.", one.name)
