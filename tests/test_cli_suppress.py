@@ -285,7 +285,18 @@ def test_the_end_of_a_hold_of_a_known_good_file_speaks_of_the_file(
     gate = f'[sources.iwf.gate]\nknown_good_file = "{path}"\n[corrections]\nsecond_operator = '
     configure(listed.base / "syncd.toml", settings(listed, gate + "true\n"), monkeypatch)
     assert syncd("sync").code == 3
-    assert "syncd suppressions" not in (shown := syncd("holds", 1)).out + shown.err
+    assert "syncd suppressions" not in syncd("holds").err + (shown := syncd("holds", 1)).err
+    assert [line.split() for line in shown.out.splitlines()[-4:]] == [
+        ["algorithm", "label", "added", "removed", "relabelled"],
+        ["sha256", "A", "0", "4", "0"],
+        ["sha256", "B", "0", "4", "0"],
+        ["sha256", "C", "0", "3", "0"],
+    ]
+    assert syncd("holds", 1, "--out", tmp_path / "rows.csv").code == 0
+    written = (tmp_path / "rows.csv").read_text().splitlines()
+    assert len(written) == 1 + MANY
+    assert {line.split(",")[0] for line in written[1:]} == {"removed"}
+    assert (tmp_path / "rows.csv").stat().st_mode & 0o777 == 0o600
     assert by_bob(monkeypatch, "discard", 1, "--reason", "r").out == (
         "hold 1 was discarded: the changed known-good file of iwf.images is not used, and no list has changed\n"
     )

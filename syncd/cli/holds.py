@@ -84,7 +84,7 @@ def holds(
         show_table(columns, rows, frozenset(range(len(waiting))))
         say(*_why(waiting, "message"))
         note("`syncd release HOLD --reason R` publishes it, `syncd discard HOLD --reason R` drops it", kind="to do")
-        if any(hold["lane"] == "suppressions" for hold in waiting):
+        if any(HoldReason.SECOND_OPERATOR in hold["reasons"] for hold in waiting):
             note("`syncd suppressions` shows suppressions that wait for a second operator", kind="to do")
     if refused:
         say("", "refused:")
@@ -106,9 +106,8 @@ def _show_one(settings: Any, number: int, out: Path | None, *, as_json: bool) ->
         return
     say(f"hold {number} of {document['list']} ({document['lane']}): {count(document['rows'], 'row')}")
     say(*wrap(f"why: {document['message']}", _WIDTH, subsequent_indent="  ", break_on_hyphens=False), "")
-    if document["lane"] == "suppressions":
-        if document["reasons"] == [HoldReason.SECOND_OPERATOR]:
-            note("`syncd suppressions` shows the suppressions that wait", kind="note")
+    if HoldReason.SECOND_OPERATOR in document["reasons"]:
+        note("`syncd suppressions` shows the suppressions that wait", kind="note")
     elif not show_changes(document["labels"]):
         say("its release would change no entry")
     if written is not None:

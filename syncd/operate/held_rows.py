@@ -17,7 +17,9 @@ from syncd.operate.holds import open_hold
 from syncd.outcomes import Lane
 from syncd.pipeline.heads import ListState, read_state
 from syncd.pipeline.keyed import no_keys
+from syncd.pipeline.known_good import KnownGood, KnownGoodFolder
 from syncd.pipeline.move import Move
+from syncd.pipeline.settle.known_good import KnownGoodChange
 from syncd.pipeline.values import Over
 from syncd.pipeline.wire import decode_staged
 
@@ -28,13 +30,17 @@ class HeldRows:
 
     hold: HoldRecord
     state: ListState
+    known_good: KnownGood
+    """the digests of the file that the hold is of; those in force if it is not of one, or its reading was lost"""
     catalog: Catalog
 
     @classmethod
     def of(cls, folder: StateFolder, catalog: Catalog, number: int) -> "HeldRows":
         """Read a hold. Raises `UsageError` if there is no such hold, `RefusedError` if it has ended, `StoreError`."""
         hold = open_hold(catalog, number, release=True)
-        return cls(hold, read_state(folder, catalog, hold.source, own_name(hold.list)), catalog)
+        state = read_state(folder, catalog, hold.source, own_name(hold.list))
+        file = KnownGoodFolder(folder.known_good).reading(hold.segments) if hold.is_of_known_good_file else None
+        return cls(hold, state, file or state.suppressed.known_good, catalog)
 
     def document(self) -> dict[str, Any]:
         """Return the changes by algorithm, and by algorithm and label, as JSON. Raises `StoreError`."""
@@ -46,7 +52,7 @@ class HeldRows:
 
     def write_rows(self, path: Path) -> int:
         """Write the rows as `write_changes`. Raises as that, and `UsageError` if the hold is of suppressions."""
-        if self.hold.lane is Lane.SUPPRESSIONS:
+        if self.hold.lane is Lane.SUPPRESSIONS and not self.hold.is_of_known_good_file:
             raise UsageError(
                 f"hold {self.hold.id} is of the operator's own digests, not of rows from a partner",
                 hint="`syncd suppressions` shows what waits; nothing was written",
@@ -57,7 +63,7 @@ class HeldRows:
         """Yield the rows that a release would change, over the head."""
         match self.hold.lane:
             case Lane.SUPPRESSIONS:
-                return
+                yield from self._taken_off()
             case Lane.BOTH:
                 yield from self._whole()
             case _:
@@ -66,6 +72,12 @@ class HeldRows:
                 for algorithm, wanted in move.still_wanted(rows).items():
                     visible = wanted & ~self.state.suppressed.mask(algorithm, rows[algorithm])
                     yield self._head(Stack(algorithm, [])), rows[algorithm].take(visible)
+
+    def _taken_off(self) -> Iterator[Change]:
+        """Yield the rows that a changed known-good file would take off the head."""
+        for algorithm, rows in KnownGoodChange(self.state, self.known_good).rows.items():
+            head, named = self._head(Stack(algorithm, [])), rows.take(self.known_good.mask(algorithm, rows.digests))
+            yield head, named.take(head.resolve(named).present).as_removals()
 
     def _whole(self) -> Iterator[Change]:
         """Yield the rows by which a whole update differs from the head."""

@@ -133,6 +133,11 @@ class KnownGoodFolder:
         known = {NOTHING_KNOWN.name: NOTHING_KNOWN, ONLY_BUILT_IN.name: ONLY_BUILT_IN}.get(name)
         return known or KnownGood(name, self._refs(name.partition(":")[2]), lambda: self._map(name.partition(":")[2]))
 
+    def reading(self, refs: tuple[SegmentRef, ...]) -> KnownGood | None:
+        """Return the digests of the file whose segments these are; None if they are no longer here."""
+        names = (f"{BUILT_IN}:{path.name}" for path in self.root.glob("*") if path.is_dir())
+        return next((known for known in map(self.named, names) if known.refs == refs), None)
+
     def is_lost(self, known: KnownGood) -> bool:
         """Return True if the segments of a file's digests are no longer here."""
         return bool(known.sha256) and not self._refs(known.sha256)
