@@ -367,6 +367,53 @@ def test_vectors_that_a_partner_replaced_are_corrected(running: World) -> None:
     assert syncd("status").err == ""
 
 
+def test_a_version_that_was_signed_twice(running: World) -> None:
+    """Both timestamps are kept as evidence; once the partner has replaced the key that was copied, syncs go on."""
+    do = re.sub(r"\s+", " ", what_to_do("SyncdEquivocation"))
+    assert do.startswith("copy the evidence to another place. Call the partner")
+    honest, forged = running.base / "honest", running.base / "forged"
+    shutil.copytree(running.partner.root, forged)
+    check_goes_on(running, 40)
+    shutil.move(running.partner.root, honest)
+    forged.rename(running.partner.root)
+    assert publish(running, 666).code == 0
+    refused = syncd("sync")
+    assert (refused.code, "signed twice" in refused.err) == (4, True), refused
+    assert "still served: iwf.images version 2" in refused.err
+    named = re.search(r"keep (\S+) as evidence: (\S+) and (\S+) in it differ", refused.err)
+    assert named, refused
+    first, second = (Path(named[1]) / name for name in named.groups()[1:])
+    assert second.read_bytes() == running.partner.path("metadata/timestamp.json").read_bytes()
+    assert first.read_bytes() == (honest / "metadata" / "timestamp.json").read_bytes()
+    assert not running.pull().errors
+    assert (bool(running.hits(40)), bool(running.hits(666))) == (True, False)
+    shutil.rmtree(running.partner.root)
+    honest.rename(running.partner.root)
+    for role in ("timestamp", "snapshot", "lists"):
+        rotated = syncd("feed", "rotate", running.partner.root, role, "--offline-keys", running.partner_offline)
+        assert rotated.code == 0, rotated
+    check_goes_on(running, 41)
+
+
+def test_a_list_that_shrank_by_mistake(running: World) -> None:
+    """The commands under "Look" show what went; the partner publishes it again, and matchers have it."""
+    configure_again(running, "[sources.iwf.gate]\nmax_removed_percent = 100\nmax_removed_rows = 100\n")
+    running.publish(remove=rows(0, 25))
+    assert syncd("sync").code == 0
+    cure = Cure(section("SyncdListShrank"), {"LIST": "iwf.images", "V1": 1, "V2": 2})
+    assert "they have to publish the entries again" in re.sub(r"\s+", " ", what_to_do("SyncdListShrank"))
+    assert cure.run("syncd snapshots LIST").out.splitlines()[1].split()[0] == "2"
+    shown = cure.run("syncd diff LIST V1 V2").out
+    assert "version 1 (30 rows) to 2 (5 rows)" in shown
+    cure.end()
+    running.clock.forward(minutes=10)
+    reverted = syncd("feed", "revert", running.partner.root, "images", 1)
+    assert reverted.code == 0, reverted
+    assert syncd("sync").code == 0
+    assert not running.pull().errors
+    assert running.hits(1)
+
+
 # files that others could change or read
 
 

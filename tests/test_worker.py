@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from bad_peer import answer, serve
+from runbook import what_to_do
 from syncd import errors
 from syncd.catalog.records import OriginRecord
 from syncd.errors import (
@@ -276,6 +277,27 @@ def test_a_worker_that_hangs_in_a_loop_is_killed_at_its_deadline(world: World, t
     assert outcome.outcome is Outcome.UNREACHABLE
     with pytest.raises(ProcessLookupError):
         os.kill(killed[0], 0)
+
+
+def test_a_slow_worker_finishes_once_the_deadline_is_raised(world: World) -> None:
+    """As the runbook says of `SyncdWorkerKilled`: nothing else is changed, and the list is published."""
+    assert "if syncs are slow, raise `deadline`" in what_to_do("SyncdWorkerKilled")
+    world.publish(full=rows(0, 30))
+    killed: list[int] = []
+    code = (
+        "import hashlib, runpy, signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "hashlib.pbkdf2_hmac('sha512', b'x', b'y', 3 << 20)\n"
+        "runpy.run_module('syncd.service.child', run_name='__main__')"
+    )
+    worker = Worker(
+        lambda pid, _seconds: killed.append(pid), start=partial(start, (sys.executable, "-P", "-c", code)), grace=0.3
+    )
+    assert isinstance(sync(world, worker, deadline=0.2).error, DeadlineExceeded)
+    assert len(killed) == 1
+    assert sync(world, worker, deadline=120.0).exit_code == 0
+    assert len(killed) == 1
+    assert not world.pull().errors
+    assert world.hits(1)
 
 
 def test_a_partner_that_never_answers_ends_by_the_deadline(world: World) -> None:

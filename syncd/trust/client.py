@@ -38,6 +38,7 @@ from syncd.errors import (
     RefusedError,
     RollbackError,
     StaleMirrorError,
+    StoreError,
     SyncdError,
 )
 from syncd.trust.fetcher import METADATA, Fetcher, MetadataPeer
@@ -58,6 +59,9 @@ from syncd.trust.values import (
 from syncd.units import clock_is_behind
 
 __all__ = ["Floors", "MetadataPeer", "TrustedFeed", "refresh", "stored_expiries", "verify_offline"]
+
+_SECOND_TIMESTAMP: Final = "second-timestamp.json"
+"""A timestamp of the version that is held with different content, kept as evidence."""
 
 _LEFT_OVER: Final = re.compile(r"tmp[a-z0-9_]{8}")
 _NEVER_EXPIRED: Final = datetime.min.replace(tzinfo=UTC)
@@ -114,7 +118,7 @@ def refresh(
 def _verified(folder: Path, root: bytes, fetcher: Fetcher, floors: Floors, now: datetime) -> VerifiedMetadata:
     root_version, timestamp_version = _update(folder, root, fetcher, now)
     verified = _verify_folder(folder, root, root_version, timestamp_version)
-    _check_one_timestamp(fetcher, verified)
+    _check_one_timestamp(folder, fetcher, verified)
     check_floors(verified, floors)
     overlong = record_lifetime(folder, verified.timestamp.version, verified.timestamp.expires, now)
     if overlong is not None and overlong.ended:
@@ -228,14 +232,20 @@ def _read(folder: Path, name: str) -> bytes | None:
     return files.read_bytes(path, TARGETS_LIMIT) if path.is_file() else None
 
 
-def _check_one_timestamp(fetcher: Fetcher, verified: VerifiedMetadata) -> None:
-    """Reject a second timestamp of the version we hold: ngclient verifies it, then silently drops it."""
+def _check_one_timestamp(folder: Path, fetcher: Fetcher, verified: VerifiedMetadata) -> None:
+    """Reject a second timestamp of the version we hold: ngclient verifies it, then silently drops it.
+
+    The second one is kept beside the first, as evidence.
+    """
     held = verified.timestamp
     fetched = parse(Timestamp, fetcher.timestamp, TIMESTAMP).signed
     if fetched.version == held.version and fetched != held:
+        with contextlib.suppress(StoreError):  # a full disk must not hide it
+            files.install_bytes(folder / _SECOND_TIMESTAMP, fetcher.timestamp)
         raise EquivocationError(
             f"the feed's timestamp version {held.version} was signed twice with different content",
-            hint="keep both as evidence and ask the publisher; do not use this feed until it is explained",
+            hint=f"keep {folder} as evidence: {TIMESTAMP} and {_SECOND_TIMESTAMP} in it differ; ask the publisher, and "
+            "do not use this feed until it is explained",
         )
 
 

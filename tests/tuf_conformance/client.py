@@ -45,7 +45,7 @@ def refresh(folder: Path, url: str, now: datetime) -> None:
         with locks.lock(folder / ".lock", "conformance"):
             client._remove_left_overs(folder)
             root, timestamp = client._update(folder, pinned, fetcher, now)
-            client._check_one_timestamp(fetcher, client._verify_folder(folder, pinned, root, timestamp))
+            client._check_one_timestamp(folder, fetcher, client._verify_folder(folder, pinned, root, timestamp))
             client._make_durable(folder)
 
 
