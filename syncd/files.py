@@ -22,6 +22,8 @@ PRIVATE_FILE: Final = 0o600
 FEED_FILE: Final = 0o640
 PRIVATE_FOLDER: Final = 0o750
 TEMPORARY_PREFIX: Final = ".tmp-"
+FILE_ITSELF: Final = "put the file itself there: pipes, devices and sockets are not read"
+"""The cure of an `IrregularFileError`."""
 
 _CHUNK: Final = 1 << 20
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -51,7 +53,7 @@ def storage(path: Path, doing: str) -> Iterator[None]:
 
 def _hint(error: OSError) -> str:
     if isinstance(error, IrregularFileError):
-        return "put the file itself there: pipes, devices and sockets are not read"
+        return FILE_ITSELF
     if error.errno in _FULL:
         return "free disk space, then run the command again; it continues from here"
     if error.errno in {errno.EACCES, errno.EPERM}:

@@ -293,6 +293,14 @@ def test_a_certificate_that_is_none_is_told_plainly(folder: Path) -> None:
     assert caught.value.message == f"the certificate {folder}/notes or its key cannot be used"
 
 
+def test_a_pipe_in_the_place_of_a_certificate_is_refused(folder: Path, tmp_path: Path) -> None:
+    """Before anything listens, and without waiting for a writer."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(UsageError, match=f"cannot read {pipe}: not a regular file"):
+        serve_here(folder, Address("127.0.0.1"), tls_cert=pipe, tls_key=pipe)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_serving_with_success(world_feed: Path, number: int) -> None:
     """As systemd and Ctrl-C send them; what is being sent is finished first."""

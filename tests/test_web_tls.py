@@ -1,5 +1,6 @@
 """TLS of the HTTP side: its certificate, its clients', and new ones without a restart."""
 
+import os
 import shutil
 import socket
 import ssl
@@ -232,3 +233,26 @@ def test_files_that_cannot_be_used_are_errors_of_the_configuration(wrong: dict[s
             check(Serve(listen="127.0.0.1:0", **settings))
         assert said in caught.value.message
         assert caught.value.hint
+
+
+@pytest.mark.parametrize("name", ["tls_cert", "tls_key", "client_ca"])
+def test_a_pipe_in_the_place_of_a_file_is_refused(files: dict[str, Any], tmp_path: Path, name: str) -> None:
+    """At once: OpenSSL would wait for a writer, and with it the daemon, or its check of each minute."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(ConfigError, match=f"cannot read {pipe}: not a regular file") as caught:
+        check(Serve(listen="127.0.0.1:0", **{**files, name: pipe}))
+    assert caught.value.hint == "put the file itself there: pipes, devices and sockets are not read"
+
+
+def test_a_pipe_that_replaces_a_certificate_changes_nothing(
+    standing: World, ours: Authority, files: dict[str, Any]
+) -> None:
+    """The daemon serves with the certificate before, and says why."""
+    with running(standing, **files) as web:
+        files["tls_cert"].unlink()
+        os.mkfifo(files["tls_cert"])
+        web.site.look()
+        assert health(web, trust(ours)) == 200
+        (rejected,) = web.named("certificate_rejected")
+        assert rejected.document()["message"] == f"cannot read {files['tls_cert']}: not a regular file"

@@ -15,6 +15,7 @@ from syncd import events
 from syncd.certificates import period_of
 from syncd.errors import ConfigError, SyncdError
 from syncd.event import Emit
+from syncd.files import FILE_ITSELF, IrregularFileError, open_regular
 
 Stamp = tuple[tuple[int, int, int] | None, ...]
 
@@ -36,34 +37,39 @@ def make_context(files: TlsFiles) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_3 if files.client_ca else ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION
     context.num_tickets = 0
+    _check_readable("", files.cert, files.key)
     try:
         context.load_cert_chain(str(files.cert), files.key, password="")
     except (OSError, ssl.SSLError, ValueError) as error:
-        _check_readable("", files.cert, files.key)
         raise ConfigError(
             f"the certificate {files.cert} or its key cannot be used",
             hint="both must be PEM files that belong together, and the key must have no passphrase",
         ) from error
     if files.client_ca:
+        _check_readable("client_ca: ", files.client_ca)
         context.verify_mode = ssl.CERT_REQUIRED
         try:
             context.load_verify_locations(files.client_ca)
         except (OSError, ssl.SSLError, ValueError) as error:
-            _check_readable("client_ca: ", files.client_ca)
             raise ConfigError(f"client_ca {files.client_ca} cannot be used", hint="it must be a PEM file") from error
     return context
 
 
 def _check_readable(subject: str, *paths: Path | None) -> None:
-    """Raise `ConfigError` for the first file that cannot be read: OpenSSL does not say which one it was."""
+    """Raise `ConfigError` for the first file that cannot be read.
+
+    OpenSSL does not say which one it was, and would wait forever for a named pipe.
+    """
     for path in paths:
         try:
             if path is not None:
-                path.open("rb").close()
+                with open_regular(path):
+                    pass
         except OSError as error:
+            irregular = isinstance(error, IrregularFileError)
             raise ConfigError(
                 f"{subject}cannot read {path}: {error.strerror}",
-                hint="check the path, and that this user may read the file",
+                hint=FILE_ITSELF if irregular else "check the path, and that this user may read the file",
             ) from error
 
 
