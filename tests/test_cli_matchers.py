@@ -270,4 +270,5 @@ def test_instances_that_are_gone_are_forgotten(configured: World) -> None:
     assert syncd("matchers", "forget", "web", "web-2", "--json").json == {
         "forgotten": {"name": "web", "instances": ["web-2"]}
     }
+    assert syncd("matchers", "forget", "web").err.endswith("  to do: no instance of web has checked in\n")
     assert "forgot 1 instance of matcher web" in syncd("audit").out

@@ -54,8 +54,9 @@ def test_verify_names_faults(running: World) -> None:
     assert shown.out.splitlines()[-1].startswith("1 fault: ")
     assert shown.err.splitlines() == [
         f"error: {file}: segment {path.name}: its content does not match the SHA-256 in its name",
-        "  to do: it was damaged or altered on this disk: a pull with `--check` replaces it in a copy; elsewhere "
-        "remove it, then pull or sync again, or restore it from a backup or a mirror",
+        "  to do: it was damaged or altered on this disk: in a copy, run the same `syncd pull` with `--check`; in a "
+        "state, remove all files that `syncd verify` names below feed/ and sources/, then sync; elsewhere restore it "
+        "from a backup or a mirror",
     ]
     document = syncd("verify", running.copy, "--json")
     assert document.code == 4

@@ -338,7 +338,9 @@ def test_a_pull_is_refused_and_names_the_way_out(pulled_ahead: World) -> None:
 def test_the_copy_tells_it_until_then(pulled_ahead: World) -> None:
     """Status, its check, and a proof."""
     known = "warning: the last pull into this copy is dated 8 hours in the future: "
-    assert known in syncd("status", pulled_ahead.copy).err
+    shown = syncd("status", pulled_ahead.copy)
+    assert known in shown.err
+    assert "it is not known when its files were last proved: the clock was ahead then\n" in shown.out
     assert syncd("status", pulled_ahead.copy, "--check").code == 2
     assert "in the future" in syncd("status", pulled_ahead.copy, "--json").json["clock"]
     assert "`--accept-clock TIME`" in syncd("verify", pulled_ahead.copy, "--root", pulled_ahead.operator_root).err
@@ -478,7 +480,7 @@ def test_a_feed_made_ahead_of_time_needs_its_offline_keys(world: World, monkeypa
     renewing = ("feed", "renew", late.partner.root, "--accept-clock", "2026-01-01T12:00Z")
     ran = syncd(*renewing)
     assert ran.code == 2
-    assert "and root and targets lies in the future" in ran.err
+    assert "; the time of root and targets lies in the future" in ran.err
     assert syncd(*renewing, "--offline-keys", late.partner_offline).code == 0
     expiries = load_repository(late.partner).expiries()
     assert {signed_at(role, expires) for role, expires in expiries.items()} == {START}

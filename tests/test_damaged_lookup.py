@@ -119,5 +119,5 @@ def test_a_matcher_says_which_file_is_damaged_and_what_to_do(world: World) -> No
     matcher = Matcher.open(world.mirror, clock=world.clock)
     with pytest.raises(SegmentError, match=f"segment {path.name}: a look-up found damage in it") as caught:
         matcher.lookup("sha256", row(4)[1])
-    assert "syncd pull --check" in caught.value.hint
+    assert "run the same `syncd pull` with `--check`" in caught.value.hint
     assert matcher.lookup("sha256", row(5)[1])[0].entry == "e5"

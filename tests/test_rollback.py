@@ -146,7 +146,7 @@ def test_a_rollback_carries_out_no_removal_that_a_hold_keeps_back(standing: Worl
         RefusedError, match=rf"would remove 900 rows that hold {hold.id} keeps on iwf\.images"
     ) as caught:
         rollback(standing, 2)
-    assert "`syncd rollback iwf.images 2 --reason R --exact`" in caught.value.hint
+    assert "`syncd rollback iwf.images 2 --exact --reason R`" in caught.value.hint
     assert length(standing) == 931
     with pytest.raises(CodeNeeded) as needed:
         rollback(standing, 2, exact=True)

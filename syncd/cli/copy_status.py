@@ -11,7 +11,7 @@ from syncd.cli.pulled import age_warning, clock_warning, lists_document, open_co
 from syncd.errors import as_known
 from syncd.format.freshness import AgeVerdict, limit_in_words
 from syncd.matcher import ListStatus
-from syncd.units import ago, count, span
+from syncd.units import ago, clock_is_behind, count, span
 
 _LEVELS: Final = {AgeVerdict.WARN: ProbeLevel.WARNING, AgeVerdict.STALE: ProbeLevel.CRITICAL}
 _WORDS: Final = {AgeVerdict.FRESH: "fresh", AgeVerdict.WARN: "late", AgeVerdict.STALE: "stale"}
@@ -39,7 +39,9 @@ def show_copy(folder: Path, *, as_json: bool) -> None:
 def _show_proof(statuses: Sequence[ListStatus]) -> None:
     """Say when the files were last proved again, and which of them are damaged."""
     proved_at = statuses[0].proved_at
-    if proved_at:
+    if proved_at and clock_is_behind(utc_now() - proved_at):
+        say("it is not known when its files were last proved: the clock was ahead then")
+    elif proved_at:
         say(f"its files were all proved {ago(utc_now() - proved_at)}")
     else:
         say("its files have not been proved since the pull")

@@ -231,7 +231,7 @@ def _check_named(offline: Sequence[Path], replaced: Sequence[ClockReading], *, s
         raise UsageError(
             "only signatures of online keys lie in the future", hint="run `syncd clock accept TIME --reason R` instead"
         )
-    why = f", and {ahead} lies in the future" if ahead else ""
+    why = f"; the time of {ahead} lies in the future" if ahead else ""
     raise UsageError(
         f"only the offline keys can sign root and targets{why}",
         hint="name their folder with --offline-keys; nothing was changed",

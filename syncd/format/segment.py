@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from syncd.errors import SegmentError, SegmentFault
 from syncd.files import sha256_file
-from syncd.format.arrow import LOST, FileId, check_length, check_size, read_batch
+from syncd.format.arrow import FileId, check_length, check_size, read_batch
 from syncd.format.caps import DEFAULT_CAPS, Caps
 from syncd.format.checksum import entry_bytes
 from syncd.format.gather import Gather
@@ -29,8 +29,9 @@ from syncd.format.search import RowSearch
 from syncd.model import MAX_ENTRY_BYTES, MAX_LABEL_BYTES, Algorithm
 
 DAMAGED_SINCE: Final = (
-    "it was damaged or altered on this disk: a pull with `--check` replaces it in a copy; elsewhere remove it, then "
-    + LOST
+    "it was damaged or altered on this disk: in a copy, run the same `syncd pull` with `--check`; in a state, remove "
+    "all files that `syncd verify` names below feed/ and sources/, then sync; elsewhere restore it from a backup or a "
+    "mirror"
 )
 DAMAGE: Final = (ArithmeticError, LookupError, ValueError, struct.error)
 """The exceptions of Python, numpy and Arrow when they read columns that were damaged after they were proved."""

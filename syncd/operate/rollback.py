@@ -123,9 +123,9 @@ def _check_waiting_removals(state: ListState, version: int) -> None:
     rows, numbers = sum(hold.rows for hold in holds), ranges(hold.id for hold in holds)
     raise RefusedError(
         f"this rollback would remove {count(rows, 'row')} that hold {numbers} keeps on {state.name}",
-        hint=f"to keep them: `syncd rollback {state.name} {version} --exact --reason R`. To remove them, first "
-        "`syncd release HOLD --reason R`",
-        serving=f"{state.name} as it is; nothing was changed",
+        hint=f"to keep them: `syncd rollback {state.name} {version} --exact --reason R`. To remove them: first release "
+        f"hold {numbers} (`syncd release HOLD --reason R`)",
+        serving=f"{state.name} version {state.head.version}; nothing was changed" if state.head else "",
     )
 
 

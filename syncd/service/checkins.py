@@ -124,7 +124,8 @@ class Checkins:
             )
             if unknown or not chosen:
                 what = f"has no instance {unknown[0]}" if unknown else "has no silent instance"
-                hint = f"`syncd matchers --json` names the {count(len(known), 'instance')} of {matcher}"
+                names = f"`syncd matchers --json` names the {count(len(known), 'instance')} of {matcher}"
+                hint = names if known else f"no instance of {matcher} has checked in"
                 raise UsageError(f"{matcher} {what}: nothing was forgotten", hint=hint)
             for name in chosen:
                 self._forget(matcher, name, now)

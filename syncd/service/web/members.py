@@ -31,10 +31,16 @@ class Members:
         self._files: Mapping[str, tuple[str, ...]] = {}
         self._names: Mapping[bytes, str] = {}
         self._faults: Mapping[str, str] = {}
+        if folder is not None and not folder.is_dir():
+            raise UsageError(
+                f"there is no folder {folder}", hint=f"run `mkdir -m 700 {folder}`, then {_make(folder / 'member')}"
+            )
         if errors := self.reload():
             raise errors[0]
         if folder is not None and not self._files:
-            raise UsageError(f"{folder} has no token file", hint=f"make one: {_make(folder / 'MEMBER')}")
+            raise UsageError(
+                f"{folder} has no token file", hint=f"make one for each member: {_make(folder / 'member')}"
+            )
 
     @property
     def everybody(self) -> bool:
