@@ -92,10 +92,16 @@ def test_a_bad_file_stops_the_start(tmp_path: Path, name: str, content: str, sai
 
 
 def test_an_empty_folder_stops_the_start(tmp_path: Path) -> None:
-    """Else a wrong path would shut all members out, or an unmounted disk."""
+    """Else a wrong path would shut all members out, or an unmounted disk. The hint makes a file that is accepted."""
     (tmp_path / "members").mkdir()
-    with pytest.raises(UsageError, match="has no token file"):
+    with pytest.raises(UsageError, match="has no token file") as empty:
         Members(folder=tmp_path / "members")
+    assert (
+        empty.value.hint == f"make one for each member: (umask 077; openssl rand -hex 32 > {tmp_path}/members/member)"
+    )
+    with pytest.raises(UsageError, match=f"there is no folder {tmp_path}/other") as missing:
+        Members(folder=tmp_path / "other")
+    assert missing.value.hint.startswith(f"run `mkdir -m 700 {tmp_path}/other`, then (umask 077; ")
 
 
 def test_one_token_for_all_and_one_for_each_exclude_each_other(tmp_path: Path) -> None:
