@@ -265,7 +265,7 @@ def test_of_all_matchers_the_longest_silent_makes_room(catalog: Catalog, monkeyp
     ]
 
 
-def test_who_is_silent_for_a_week_is_forgotten(catalog: Catalog) -> None:
+def test_an_instance_that_is_silent_for_a_week_is_forgotten(catalog: Catalog) -> None:
     """In memory and in the catalog, at the next check-in of anybody."""
     found = Checkins(catalog)
     found.note("mail", "old", {IMAGES: 7}, NOON)

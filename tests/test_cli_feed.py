@@ -472,7 +472,7 @@ def test_each_custodian_has_a_folder_of_keys(tmp_path: Path) -> None:
     assert not (tmp_path / "g").exists()
 
 
-def test_offline_keys_on_the_system_disk_are_told(tmp_path: Path) -> None:
+def test_offline_keys_on_the_system_disk_cause_a_warning(tmp_path: Path) -> None:
     """They are there to be safe from whoever takes this machine over; on another file system nothing is said."""
     ran = syncd("feed", "init", tmp_path / "f", "--offline-keys", tmp_path / "off")
     assert ran.err.startswith(f"warning: the offline keys in {tmp_path}/off are on a disk of this machine: ")

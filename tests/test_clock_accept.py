@@ -106,7 +106,7 @@ def test_the_times_are_shown_beside_the_clock(ahead: World) -> None:
     assert syncd("clock").out.endswith("no time of the state lies in the future\n")
 
 
-def test_every_view_tells_it_by_the_same_judgement(ahead: World) -> None:
+def test_every_view_reports_the_fault(ahead: World) -> None:
     """The check is critical, the metric positive, and the dashboard has a task; until the clock is accepted."""
     ran = syncd("status", "--check")
     assert ran.code == 2
@@ -335,7 +335,7 @@ def test_a_pull_is_refused_and_names_the_way_out(pulled_ahead: World) -> None:
     assert pulling(pulled_ahead).code == 0
 
 
-def test_the_copy_tells_it_until_then(pulled_ahead: World) -> None:
+def test_the_copy_reports_the_fault_until_then(pulled_ahead: World) -> None:
     """Status, its check, and a proof."""
     known = "warning: the last pull into this copy is dated 8 hours in the future: "
     shown = syncd("status", pulled_ahead.copy)
@@ -404,7 +404,7 @@ def test_an_unreachable_feed_leaves_the_floor(pulled_ahead: World) -> None:
     assert (pulled_ahead.copy / "current.json").read_bytes() == before
 
 
-def test_a_feed_that_was_signed_in_the_future_is_told(ahead: World) -> None:
+def test_a_feed_that_was_signed_in_the_future_is_reported(ahead: World) -> None:
     """By the pull, by status and by the matcher: this host cannot cure that."""
     ahead.copy = ahead.base / "second"
     ran = pulling(ahead)

@@ -66,7 +66,7 @@ def test_a_token_is_replaced_without_a_gap(today: World) -> None:
         running.stop()
 
 
-def test_what_was_not_signed_is_signed_once_the_key_is_back(today: World) -> None:
+def test_the_timestamp_is_signed_once_the_key_is_back(today: World) -> None:
     """The event says which key; it is read at the next start."""
     with today.publisher() as publisher:
         publisher.resign(datetime.now(UTC) - timedelta(hours=2))

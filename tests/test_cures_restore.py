@@ -152,7 +152,7 @@ def test_a_backup_with_keys_needs_no_others(running: World, tmp_path: Path) -> N
     check_restored(running)
 
 
-def test_online_keys_that_are_lost_are_made_anew(running: World, tmp_path: Path) -> None:
+def test_lost_online_keys_are_replaced(running: World, tmp_path: Path) -> None:
     """In the order that the section names; matchers need not do anything."""
     file, none = tmp_path / "backup.tar", tmp_path / "none"
     none.mkdir()
@@ -230,7 +230,7 @@ def test_a_list_that_matchers_refuse_after_a_restore(running: World, tmp_path: P
     assert running.hits(110)
 
 
-def test_what_operators_did_after_the_backup_is_repeated(running: World, tmp_path: Path) -> None:
+def test_acts_of_operators_after_the_backup_are_repeated(running: World, tmp_path: Path) -> None:
     """A suppressed digest matches again, and a revoked token is valid again, until both are repeated."""
     assert "Repeat it before `sync`" in " ".join(SECTION.split())
     assert syncd("matchers", "add", "web", "--token-file", tmp_path / "web.token").code == 0

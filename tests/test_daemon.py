@@ -468,7 +468,7 @@ def test_a_source_that_fills_the_disk_keeps_no_other_from_going_on(today: World)
             assert syncd("sync", "iwf").code == 0
 
 
-def test_a_disk_that_is_full_is_told_until_it_is_not(today: World) -> None:
+def test_a_full_disk_is_reported_until_it_has_space(today: World) -> None:
     """Where a sync cannot even be recorded: by status, by the check, and in the log."""
     with small_disk(today) as fill_or_empty, daemon(today) as running:
         assert syncd("sync").code == 0

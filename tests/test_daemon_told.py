@@ -50,7 +50,7 @@ def test_a_refused_configuration_does_not_hide_the_running_daemon(today: World, 
     assert alone.err.startswith("error: ")
 
 
-def test_what_needs_the_refused_configuration_itself_says_so(today: World) -> None:
+def test_a_command_that_needs_the_refused_configuration_says_so(today: World) -> None:
     """A command that the daemon cannot carry out for us ends with the fault of the file."""
     with daemon(today):
         config(today).write_text(text(today) + 'intervall = "1h"\n')
@@ -76,7 +76,7 @@ def test_a_source_that_the_daemon_has_not_loaded_yet_names_the_reload(today: Wor
         assert syncd("sync", "neww").err.startswith("error: no source 'neww' is configured\n")
 
 
-def test_without_a_daemon_each_view_says_so(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_view_says_that_no_daemon_runs(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a line, and as a field of the document."""
     operate(world, monkeypatch)
     world.publish(full=rows(0, 3))
@@ -89,9 +89,7 @@ def test_without_a_daemon_each_view_says_so(world: World, monkeypatch: pytest.Mo
         assert syncd(view, "--json").json["daemon"] == "not running"
 
 
-def test_without_a_daemon_those_who_do_not_own_the_state_are_told(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_daemon_other_users_learn_that_none_runs(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else they would look for a fault in their permissions."""
     operate(world, monkeypatch)
     monkeypatch.setattr(os, "geteuid", lambda: 12345)

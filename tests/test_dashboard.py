@@ -333,7 +333,7 @@ def test_an_instance_shows_what_it_has_and_what_is_due() -> None:
     assert "uploads all 2 2026-01-01 12:00 admin" in shown
 
 
-def test_a_matcher_of_which_nothing_is_heard_is_urgent() -> None:
+def test_a_silent_matcher_is_urgent() -> None:
     """As its alert says; a part of it is to be watched."""
     silent = (instance("job-1", 2, minutes=16), instance("job-2", 1, minutes=30))
     assert [(one.urgent, one.to_do) for one in matters(loaded=silent)] == [

@@ -177,7 +177,7 @@ def test_a_partner_signs_again_without_a_change(world: World, tmp_path: Path, mo
     assert after.targets() == before.targets()
 
 
-def test_what_cannot_be_signed_is_said(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refusal_to_sign_gives_the_reason(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A feed without a list, a missing key, a clock that was set back, and a folder that is another's or none."""
     use_clock(world.clock, monkeypatch)
     sign = ("feed", "sign", world.partner.root)

@@ -133,7 +133,7 @@ def test_a_damaged_origin_is_found_although_it_is_not_published(standing: World,
     assert (path.read_bytes(), prover.fetch) == (content, [None])
 
 
-def test_what_was_moved_aside_goes_once_everything_is_sound(standing: World, prover: Prover) -> None:
+def test_damaged_files_are_removed_once_everything_is_sound(standing: World, prover: Prover) -> None:
     """It is evidence until then, in a folder that is not served."""
     damage_everywhere(standing, 4)
     standing.clock.forward(hours=25)

@@ -406,7 +406,7 @@ def test_holds_of_rows_and_of_a_whole_update_are_released_in_either_order(
 # losses, backups, garbage, proofs
 
 
-def test_losing_what_is_private_opens_no_lane(emptied: World) -> None:
+def test_lost_private_files_open_no_lane(emptied: World) -> None:
     """The hold cannot be ended without its rows; the next sync holds again what still waits, and that can."""
     emptied.publish(add=[row(40)])
     sync_list(emptied)

@@ -87,7 +87,7 @@ def test_batches_come_in_three_shapes(world: World) -> None:
     assert matcher.lookup_many("sha256", []).tolist() == []
 
 
-def test_an_algorithm_that_no_list_holds_is_no_empty_answer(world: World) -> None:
+def test_an_algorithm_that_no_list_holds_raises_an_error(world: World) -> None:
     """A digest that could not be checked would otherwise read as one that is not listed; in batches too."""
     world.publish(full=[row(4, algorithm="md5")], name=OTHER)
     world.follow()
@@ -107,7 +107,7 @@ def test_an_algorithm_that_no_list_holds_is_no_empty_answer(world: World) -> Non
     assert matcher.lookup("md5", digest(99, "md5")) == []
 
 
-def test_an_algorithm_that_no_named_list_holds_is_no_empty_answer(world: World) -> None:
+def test_an_algorithm_that_no_named_list_holds_raises_an_error(world: World) -> None:
     """Other lists of the copy hold it, but were not searched."""
     world.publish(full=[row(4, algorithm="md5")], name=OTHER)
     world.follow()
@@ -512,7 +512,7 @@ def test_a_pipe_in_a_files_place_blocks_nobody(world: World) -> None:
 
 @pytest.mark.parametrize("argument", ["folder", "root"])
 @pytest.mark.parametrize("given", [None, 7, b"/srv/copy"])
-def test_what_is_no_path_is_named(world: World, argument: str, given: Any) -> None:
+def test_an_argument_that_is_not_a_path_is_named(world: World, argument: str, given: Any) -> None:
     """As when a variable of the environment is not set; without a root, the copy's own is meant."""
     if (argument, given) == ("root", None):
         return

@@ -85,7 +85,7 @@ def test_a_matcher_finds_damage_fetches_the_file_again_and_drops_the_old_map(wor
     assert syncd("verify", world.mirror).code == 0
 
 
-def test_a_matcher_that_does_not_pull_says_what_to_do_and_loads_what_others_mended(world: World) -> None:
+def test_a_matcher_that_does_not_pull_names_the_cure_and_loads_repaired_files(world: World) -> None:
     """The error goes to its owner once, and stays in its status until a pull has fetched the file."""
     (path,) = segments(world.mirror)
     damage(path, 4)

@@ -130,7 +130,7 @@ def test_a_head_says_when_its_upstream_was_last_verified(world: World) -> None:
     assert world.hits(1), "an expired copy goes on answering"
 
 
-def test_what_was_refused_is_kept_as_evidence(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rejected_documents_are_kept_as_evidence(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever asks the partner about a rejected version can show what was signed; the newest few are kept."""
     world.publish(full=rows(0, 30))
     world.sync()

@@ -31,7 +31,7 @@ LOSSES: Final[dict[str, str]] = {
     "root or targets expired": "cures::root_or_targets_expired cures::everything_expired",
     "a partner restored a backup and went on with higher versions": "situations::the_partner_restored_a_backup",
     "a partner emptied a list": "situations::a_list_was_emptied_on_purpose",
-    "rows of a hold were lost on this disk": "holds::losing_what_is_private_opens_no_lane",
+    "rows of a hold were lost on this disk": "holds::lost_private_files_open_no_lane",
     "a partner restored a backup and publishes lower versions": "cures::a_partner_puts_its_newest_files_back",
     "a partner rebuilt its feed": "cures::too_few_root_keys_are_left cli_ops::retrust",
     "the root file of a source was replaced, and nobody knows by whom": "cures::a_root_file_that_nobody_knows_is_taken_"
@@ -49,7 +49,7 @@ CLOCKS: Final[dict[str, str]] = {
     "a partner's own feed": "clock_accept::a_partner_signs_again_with_its_online_keys "
     "clock_accept::a_feed_made_ahead_of_time_needs_its_offline_keys",
     "root or targets of an operator's feed": "clock_accept::root_and_targets_need_their_keys",
-    "what somebody else's feed signed": "clock_accept::a_feed_that_was_signed_in_the_future_is_told",
+    "what somebody else's feed signed": "clock_accept::a_feed_that_was_signed_in_the_future_is_reported",
     "the expiry of a source's timestamp, by more than 30 days": "late_expiry::a_partner_that_signs_again_ends_it",
 }
 """The tests of each row of the table about clocks."""
@@ -62,16 +62,16 @@ ALERTS: Final[dict[str, str]] = {
     "SyncdProofLate": "file_proof::a_pass_that_the_disk_stops_is_late_in_every_view",
     "SyncdHistoryDamaged": "cures_damage::a_file_of_the_history_is_restored_from_a_backup "
     "cures_damage::a_file_of_the_history_that_no_backup_has_is_removed",
-    "SyncdTimestampNotSigned": "cures_daemon::what_was_not_signed_is_signed_once_the_key_is_back",
+    "SyncdTimestampNotSigned": "cures_daemon::the_timestamp_is_signed_once_the_key_is_back",
     "SyncdStateAhead": "clock_accept::syncs_go_on_and_ages_count_again",
-    "SyncdInternalErrors": "daemon::a_disk_that_is_full_is_told_until_it_is_not",
+    "SyncdInternalErrors": "daemon::a_full_disk_is_reported_until_it_has_space",
     "SyncdConfigRefused": "cures_daemon::a_configuration_that_was_refused_is_corrected",
     "SyncdListStale": "cures::a_list_is_late_until_its_source_is_synced",
     "SyncdListVeryStale": "cures::a_list_is_late_until_its_source_is_synced",
     "SyncdSourceNotConfigured": "cures::a_source_is_no_longer_configured",
     "SyncdNothingPublished": "cures_damage::nothing_of_a_source_was_ever_published",
     "SyncdEquivocation": "cures::a_version_that_was_signed_twice bad_signer::the_same_version_with_other_content "
-    "road::what_was_refused_is_kept_as_evidence",
+    "road::rejected_documents_are_kept_as_evidence",
     "SyncdRejected": "cures::root_or_targets_expired cures::a_partner_puts_its_newest_files_back",
     "SyncdHeld": "situations::the_list_halved_overnight",
     "SyncdKnownGoodHeld": "canaries::more_of_them_than_the_bound_hold_the_additions "
@@ -89,12 +89,12 @@ ALERTS: Final[dict[str, str]] = {
     "SyncdPartnerClockAhead": "late_expiry::a_partner_that_signs_again_ends_it",
     "SyncdCertificateExpiring": "cures_tls::an_expired_certificate_is_renewed_while_it_is_served "
     "cures_tls::a_client_certificate_that_a_partner_demands web_tls::certificates_come_into_force_without_a_restart",
-    "SyncdCertificateNotYetValid": "web_tls::a_certificate_of_another_time_is_told_on_both_sides",
-    "SyncdCertificateUnreadable": "web_tls::a_certificate_that_is_none_changes_nothing "
+    "SyncdCertificateNotYetValid": "web_tls::a_certificate_that_is_not_valid_now_is_reported_on_both_sides",
+    "SyncdCertificateUnreadable": "web_tls::a_file_that_is_not_a_certificate_changes_nothing "
     "cures_tls::a_key_that_may_not_be_read_is_named",
     "SyncdMatcherBehind": "cures_damage::a_pulled_copy_is_damaged",
     "SyncdMatcherSilent": "cures_daemon::a_token_is_replaced_without_a_gap",
-    "SyncdInstancesSilent": "checkins::who_is_silent_for_a_week_is_forgotten",
+    "SyncdInstancesSilent": "checkins::an_instance_that_is_silent_for_a_week_is_forgotten",
     "SyncdHttpFull": "cures_daemon::a_full_server_is_given_more_room",
     "SyncdHttpErrors": "cures_daemon::a_full_server_is_given_more_room",
     "SyncdWorkerKilled": "worker::a_slow_worker_finishes_once_the_deadline_is_raised",

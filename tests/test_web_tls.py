@@ -86,7 +86,9 @@ def test_certificates_come_into_force_without_a_restart(
         assert [one.document() for one in web.named("certificate_reloaded")] == [{}]
 
 
-def test_a_certificate_that_is_none_changes_nothing(standing: World, ours: Authority, files: dict[str, Any]) -> None:
+def test_a_file_that_is_not_a_certificate_changes_nothing(
+    standing: World, ours: Authority, files: dict[str, Any]
+) -> None:
     """The one before stays; it is told once, as an error, and tried again when the files change."""
     good = [path.read_bytes() for path in files.values()]
     with running(standing, **files) as web:
@@ -112,7 +114,7 @@ def test_a_certificate_that_is_none_changes_nothing(standing: World, ours: Autho
         (2, "or one in its chain, is not valid before 20", "is not trusted: certificate is not yet valid"),
     ],
 )
-def test_a_certificate_of_another_time_is_told_on_both_sides(
+def test_a_certificate_that_is_not_valid_now_is_reported_on_both_sides(
     standing: World, ours: Authority, files: dict[str, Any], tmp_path: Path, begins: float, told: str, pulled: str
 ) -> None:
     """At the start, once, and by `run --check`; the matcher is told what is wrong, and whose clock may be. A new one
