@@ -128,6 +128,7 @@ CURES: Final[dict[str, str]] = {
     "pipeline/known_good.py: syncd sync": "cures_hints::known_good_digests_that_are_lost_are_read_again",
     "pipeline/settle/result.py: syncd sync": "cures_hints::an_origin_that_the_catalog_lost_is_fetched_again",
     "pipeline/sync.py: syncd sync": "damage_met::a_dry_run_names_the_damage_and_repairs_nothing",
+    "format/segment.py: syncd verify": "cures_damage::a_segment_is_damaged_everywhere",
     "publish/author.py: syncd feed publish {} --list {} --full FILE": "cures_hints::a_retired_list_lives_again",
     "publish/journal.py: syncd verify {}": "cures_hints::a_damaged_journal_names_the_feed_to_verify",
     "publish/revert.py: syncd feed publish {} --list {} --remove FILE": (
