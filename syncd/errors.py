@@ -24,6 +24,7 @@
     │   ├── UnknownListError
     │   └── SegmentError                 a segment file; its `SegmentFault` says what is wrong
     ├── StoreError              exit 1   abort, keep serving, alarm: disk full, not writable, damaged state
+    ├── UnexpectedError         exit 1   a bug: an exception that nobody expected
     └── RefusedError            exit 6   locked, pinned, not permitted
         ├── StaleList                    a look-up in a list that is too old, if its matcher refuses those
         ├── AbandonedError               the daemon stopped before the work was done
@@ -34,6 +35,7 @@ A hold is a verdict, not an error.
 
 import difflib
 import enum
+import traceback
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -274,6 +276,15 @@ class StoreError(SyncdError):
     usual_hint = "check the disk and the kernel's log, then run the command again"
 
 
+class UnexpectedError(SyncdError):
+    """A bug: an exception that nobody expected. Its own text is not kept, because it may contain a digest."""
+
+    bug: str = ""
+    """the class of the exception"""
+    place: str = ""
+    """the file and line of this package that raised it; '' if not known"""
+
+
 class RefusedError(SyncdError):
     """The operation is not possible now, or not permitted."""
 
@@ -329,6 +340,7 @@ _CROSSING: Final[tuple[type[SyncdError], ...]] = (
     ManifestError,
     UnknownListError,
     StoreError,
+    UnexpectedError,
     RefusedError,
     StaleList,
     LostRaceError,
@@ -401,7 +413,19 @@ def as_known(fault: Exception) -> SyncdError:
     """Wrap any exception as a `SyncdError`. Its own text is not repeated, because it may contain a digest."""
     if isinstance(fault, SyncdError):
         return fault
-    return SyncdError(
+    place = _place_of(fault)
+    at = f" as met at {place}" if place else ""
+    error = UnexpectedError(
         f"internal error ({type(fault).__name__})",
-        hint="this is a bug in syncd, please report it; the other lists are not affected",
+        hint=f"this is a bug in syncd, please report it{at}; the other lists are not affected",
     )
+    error.bug, error.place = type(fault).__name__, place
+    return error
+
+
+def _place_of(fault: Exception) -> str:
+    """Return the innermost file and line of this package in a traceback: ``syncd/pipeline/plan.py:12``."""
+    package = Path(__file__).parent
+    frames = [(Path(frame.f_code.co_filename), line) for frame, line in traceback.walk_tb(fault.__traceback__)]
+    ours = [f"syncd/{file.relative_to(package)}:{line}" for file, line in frames if file.is_relative_to(package)]
+    return ours[-1] if ours else ""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Self
 
-from syncd.errors import SyncdError, kind_of
+from syncd.errors import SyncdError, UnexpectedError, kind_of
 from syncd.event import Event, FaultEvent, HoldEvent, SyncEnded, SyncEvent
 from syncd.outcomes import Level
 
@@ -345,10 +345,14 @@ class InternalError(Event):
     where: str
     message: str = ""
     to_do: str = ""
+    place: str = ""
+    """file and line of a bug that a sync met"""
 
     @classmethod
     def of(cls, error: BaseException, where: str) -> Self:
         """Build the event of an error, without text that may contain list data."""
+        if isinstance(error, UnexpectedError):
+            return cls(error.bug, where, place=error.place)
         if isinstance(error, SyncdError):
             return cls(kind_of(error), where, error.message, error.hint)
         return cls(type(error).__name__, where)

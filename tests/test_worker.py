@@ -27,7 +27,7 @@ from syncd.errors import (
     SyncdError,
 )
 from syncd.event import Event
-from syncd.events import ListSynced
+from syncd.events import InternalError, ListSynced
 from syncd.fetch import Meter
 from syncd.format import manifest as manifests
 from syncd.format.manifest import SegmentRef
@@ -494,3 +494,42 @@ def test_a_held_update_is_told_in_an_event(world: World) -> None:
     )
     assert listed.message == "the update would leave the list without any entry"
     assert listed.to_do == "ask the partner whether this was intended" + CURE
+
+
+@pytest.mark.parametrize("step", ["syncd.pipeline.gate.judge", "syncd.pipeline.sync.held_of"])
+def test_a_bug_in_a_sync_is_an_event_with_its_place_and_no_value(
+    world: World, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """In one list or before all of them; the text of the exception may hold a digest, and is told to nobody."""
+    world.publish(full=rows(0, 3))
+    assert world.sync().exit_code == 0
+    world.publish(add=[row(7)])
+
+    def breaks(*_: object) -> None:
+        raise KeyError(row(7)[1])
+
+    monkeypatch.setattr(step, breaks)
+    monkeypatch.setattr("syncd.service.syncs.Worker", lambda *_, **__: prepare)
+    told: list[Event] = []
+    with world.publisher() as publisher:
+        syncs = Syncs(publisher, world.clock, told.append, lambda _: None)
+        syncs.start(world.source())[0].wait(30)
+        syncs.stop(5, 5)
+    (bug,) = [one for one in told if isinstance(one, InternalError)]
+    assert (bug.kind, bug.where, bug.message) == ("KeyError", "sync of iwf", "")
+    assert re.fullmatch(r"syncd/pipeline/[a-z_/]+\.py:[0-9]+", bug.place)
+    assert row(7)[1] not in str(told)
+
+
+def test_a_bug_in_a_worker_keeps_its_class_and_place() -> None:
+    """They cross to the daemon, which logs them; the text of the exception does not."""
+    try:
+        wire.decode(b"\xff")
+    except Exception as fault:  # noqa: BLE001 - whatever it is
+        known = errors.as_known(ValueError("secret").with_traceback(fault.__traceback__))
+    back = wire.error_of(wire.fault_of(known))
+    assert isinstance(back, errors.UnexpectedError)
+    assert (back.bug, back.message) == ("ValueError", "internal error (ValueError)")
+    assert re.fullmatch(r"syncd/[a-z_/]+\.py:[0-9]+", back.place)
+    assert f"please report it as met at {back.place}" in back.hint
+    assert "secret" not in str(back.__dict__)

@@ -9,7 +9,7 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from syncd.errors import RESTORE_CATALOG, HttpStatusError, StoreError, SyncdError, error_named, kind_of
+from syncd.errors import RESTORE_CATALOG, HttpStatusError, StoreError, SyncdError, UnexpectedError, error_named, kind_of
 from syncd.format import manifest as manifests
 from syncd.model import ListName, list_name
 from syncd.pipeline.prepare import Prepared, Request, VerifiedSource
@@ -33,6 +33,8 @@ class ErrorMessage(BaseModel):
     serving: str = ""
     status: int | None = None
     retry_after: float | None = None
+    bug: str = ""
+    place: str = ""
 
 
 class ProgressMessage(BaseModel):
@@ -159,6 +161,8 @@ def fault_of(error: SyncdError) -> ErrorMessage:
     fault = ErrorMessage(kind=kind_of(error), message=error.message, hint=error.hint, serving=error.serving)
     if isinstance(error, HttpStatusError):
         return fault.model_copy(update={"status": error.status, "retry_after": error.retry_after})
+    if isinstance(error, UnexpectedError):
+        return fault.model_copy(update={"bug": error.bug, "place": error.place})
     return fault
 
 
@@ -167,4 +171,6 @@ def error_of(fault: ErrorMessage) -> SyncdError:
     error = error_named(fault.kind, fault.message, fault.hint, fault.serving)
     if isinstance(error, HttpStatusError):
         error.status, error.retry_after = fault.status or 0, fault.retry_after
+    if isinstance(error, UnexpectedError):
+        error.bug, error.place = fault.bug, fault.place
     return error

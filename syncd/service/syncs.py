@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from syncd import events
 from syncd.acts import AskedForSync
-from syncd.errors import AbandonedError, RefusedError, StoreError, as_known
+from syncd.errors import AbandonedError, RefusedError, StoreError, UnexpectedError, as_known
 from syncd.event import Emit
 from syncd.model import Counts
 from syncd.outcomes import CANARY_CURE, joined
@@ -229,7 +229,6 @@ class Syncs:
                 sync_id=running.sync_id,
             )
         except Exception as error:  # noqa: BLE001 - a bug in one sync must not end the daemon or leave clients waiting
-            self._emit(events.InternalError.of(error, f"sync of {source.name}"))
             return SyncOutcome(running.sync_id, source.name, error=as_known(error))
 
     def _emit_outcome(self, outcome: SyncOutcome) -> None:
@@ -257,6 +256,9 @@ class Syncs:
             )
             emit_opened(self._emit, result.opened)
             emit_ended(self._emit, result.ended)
+        for error in (outcome.error, *(result.error for result in outcome.lists)):
+            if isinstance(error, UnexpectedError):
+                self._emit(events.InternalError.of(error, f"sync of {outcome.source}"))
         for mended in outcome.mended:
             self._emit(events.StateNotProved(mended.list, mended.error.message, mended.error.hint))
         self._emit_canaries(outcome)
