@@ -79,7 +79,7 @@ def token(path: Path | None) -> str | None:
     content = named_file(path, _MAX_TOKEN, "the token").decode(errors="replace").strip()
     if not content:
         raise UsageError(
-            f"{path} holds no token", hint="write the token into it; `openssl rand -hex 32` makes a new one"
+            f"{path} holds no token", hint="write the token into it; `openssl rand -hex 32` prints a new one"
         )
     return content
 

@@ -31,7 +31,8 @@ class HeldRows:
     hold: HoldRecord
     state: ListState
     known_good: KnownGood
-    """the digests of the file that the hold is of; those in force if it is not of one, or its reading was lost"""
+    """the digests of the changed known-good file that the hold is about; for other holds, and if the segments of that
+    file were lost, those in force"""
     catalog: Catalog
 
     @classmethod

@@ -134,7 +134,7 @@ class KnownGoodFolder:
         return known or KnownGood(name, self._refs(name.partition(":")[2]), lambda: self._map(name.partition(":")[2]))
 
     def reading(self, refs: tuple[SegmentRef, ...]) -> KnownGood | None:
-        """Return the digests of the file whose segments these are; None if they are no longer here."""
+        """Return the digests of the known-good file with these segments; None if the segments were removed."""
         names = (f"{BUILT_IN}:{path.name}" for path in self.root.glob("*") if path.is_dir())
         return next((known for known in map(self.named, names) if known.refs == refs), None)
 

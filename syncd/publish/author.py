@@ -234,7 +234,7 @@ def retire(folder: FeedFolder, name: ListName, signers: Signers, now: datetime) 
         if current.manifest.retired is not None:
             raise RefusedError(
                 f"{name} was already retired on {current.manifest.retired.since:%Y-%m-%d}",
-                hint="nothing was changed; it lives again after "
+                hint="nothing was changed; to publish the list again, run "
                 f"`syncd feed publish {quote(str(folder.root))} --list {name} --full FILE`",
             )
         proposal = Proposal[None]("retire", (ListChange(name, (), {}, {}, (), retired=now),))

@@ -167,8 +167,9 @@ def _fold(
     if not same:
         raise DamagedError(
             f"folding {manifest.list} version {manifest.version} does not give its end state",
-            hint="`syncd verify` names the damaged segment: remove it, and the next sync fetches it again; the "
-            "published version stays as it is",
+            hint="`syncd verify` names the damaged files: in a state, remove all that it names below feed/ and "
+            "sources/, then sync; in a partner's feed, restore them from a backup or a mirror. The published version "
+            "stays as it is",
         )
     if output is not None:
         feed.store.adopt(path, layout.segment_path(manifest.list, output.sha256))

@@ -84,7 +84,7 @@ def in_feed(folder: FeedFolder) -> Apply:
 
 
 def finish(folder: FeedFolder) -> None:
-    """Finish a publication that a crash interrupted: the keys and versions that count now are those of its last file.
+    """Finish a publication that a crash interrupted, since its last file decides which keys and versions are in force.
 
     Raises `UsageError` if the folder is not a feed, `StoreError`.
     """

@@ -301,7 +301,7 @@ class Overview:
             ended = name and fault.outcome is Outcome.HELD and name not in holds
             if not ended and not self._is_shown(source, name, fault):
                 yield SourceFault(source, name, fault, holds.pop(name, ()))
-        for name, left in holds.items():  # whatever became of later syncs
+        for name, left in holds.items():  # a later sync may have failed, so that the last one does not report them
             yield SourceFault(source, name, SyncFault(Outcome.HELD, reasons_of(left)), left)
 
     def _is_shown(self, source: SourceView, name: str, fault: SyncFault) -> bool:

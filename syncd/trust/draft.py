@@ -188,7 +188,7 @@ def set_keys(delegator: Root | Targets, role: str, keys: tuple[Signer, ...], thr
 
 
 def add_keys(delegator: Root, role: str, keys: tuple[Signer, ...]) -> None:
-    """Add ``keys`` to the keys of a role, so that what the present ones signed is valid, and what all new ones sign.
+    """Add ``keys`` to the keys of a role: signatures of the present keys stay valid, and those of the new ones count.
 
     The threshold stays, unless there are fewer new keys.
     """

@@ -33,7 +33,8 @@ class Members:
         self._faults: Mapping[str, str] = {}
         if folder is not None and not folder.is_dir():
             raise UsageError(
-                f"there is no folder {folder}", hint=f"run `mkdir -m 700 {folder}`, then {_make(folder / 'member')}"
+                f"there is no folder {folder}",
+                hint=f"run `mkdir -m 700 {quote(str(folder))}`, then {_make(folder / 'member')}",
             )
         if errors := self.reload():
             raise errors[0]
@@ -117,4 +118,4 @@ def _tokens(path: Path) -> tuple[str, ...]:
 
 
 def _make(path: Path) -> str:
-    return f"(umask 077; openssl rand -hex 32 > {path})"
+    return f"(umask 077; openssl rand -hex 32 > {quote(str(path))})"
