@@ -184,7 +184,10 @@ def test_keys_never_lie_in_the_feed(tmp_path: Path) -> None:
 def test_offline_keys_are_not_online_keys(tmp_path: Path) -> None:
     """One folder for both would leave root's keys on the machine that they are to be kept from."""
     ran = syncd("feed", "init", tmp_path / "f", "--offline-keys", tmp_path / "k", "--online-keys", tmp_path / "k")
-    assert (ran.code, ran.err.splitlines()[0]) == (2, f"error: {tmp_path}/k is given for both offline and online keys")
+    assert (ran.code, ran.err.splitlines()[0]) == (
+        2,
+        f"error: {tmp_path}/k is given for both the offline and the online keys",
+    )
     assert not (tmp_path / "k").exists()
 
 
