@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -91,11 +91,13 @@ def running(base: Path, service: str, *command: str) -> Iterator[Service]:
         ):
             service = service.replace(place, here)
         (base / "service.py").write_text(service)
-        with subprocess.Popen([sys.executable, "-m", *command, "service:application"], cwd=base) as process:
+        started = [sys.executable, "-m", *command, "service:application"]
+        with subprocess.Popen(started, cwd=base, start_new_session=True) as process:
             try:
                 yield Service(process, peer, path)
             finally:
-                process.kill()
+                with suppress(ProcessLookupError):  # all have ended, unless the test failed
+                    os.killpg(process.pid, signal.SIGKILL)
 
 
 @pytest.mark.parametrize("options", [("--preload",), ("--worker-class", "gthread")], ids=" ".join)
