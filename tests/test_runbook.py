@@ -17,7 +17,8 @@ LOSSES: Final[dict[str, str]] = {
     "a pulled copy is damaged": "cures_damage::a_pulled_copy_is_damaged",
     "`current.json` of a copy is damaged": "cures_damage::current_json_of_a_copy_is_damaged",
     "a copy lacks a list from which a running matcher answers": "lost_current::a_list_that_is_back_is_loaded",
-    "a segment is damaged or gone": "cures_damage::a_segment_is_damaged_everywhere",
+    "a segment is damaged or gone": "cures_damage::a_segment_is_damaged_everywhere "
+    "cures_damage::a_segment_that_a_sync_finds_damaged_is_fetched_by_it",
     "the manifest in force of a list is damaged or gone": "cures_damage::the_manifest_in_force_is_damaged",
     "another file of the feed is damaged": "cures_damage::another_file_of_the_feed_is_damaged",
     "the catalog was damaged, removed or replaced, or the disk is lost": "cures_restore::a_backup_is_restored_into_an_"
