@@ -24,9 +24,9 @@ CLOCKED = sorted(
 
 
 ALONE = "no daemon is running: this was read from the state, and nothing syncs by itself\n"
-"""What status and matchers say without a daemon."""
+"""The line of status and matchers without a daemon."""
 HERE = "note: no daemon is running: this process synced, and nothing syncs by itself\n"
-"""What a sync says without a daemon."""
+"""The note of a sync without a daemon."""
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ def rows_of(title: str, page: str = "operations.md") -> dict[str, str]:
 
 
 def what_to_do(alert: str) -> str:
-    """What the runbook of an alert says after "Do"."""
+    """The text after "Do" in the runbook of an alert."""
     found = re.search(r"^- \*\*Do\*\*: (.*?)(?=^- \*\*)", section(alert), re.M | re.S)
     assert found, alert
     return found[1]
@@ -75,7 +75,7 @@ def _spaced(command: str) -> str:
 
 
 class Cure:
-    """What a text says to do, and how much of it was done. ``values`` take the place of the words of the page."""
+    """The commands of a text, and those already run. ``values`` replace the placeholders of the page."""
 
     def __init__(self, text: str, values: Mapping[str, object] | None = None) -> None:
         self.named, self.done, self._values = commands(text), set[str](), dict(values or {})
@@ -92,12 +92,12 @@ class Cure:
         return Ran(shell.returncode, shell.stdout, shell.stderr)
 
     def stand_for(self, command: str) -> None:
-        """Note that the test does by other means what a command of the text does."""
+        """Count a command as done: the test does the same by other means."""
         assert command in self.named, f"{command!r} is not among {sorted(self.named)}"
         self.done.add(command)
 
     def end(self) -> None:
-        """Check that everything was done that the text says."""
+        """Check that every command of the text was run."""
         assert self.done == self.named
 
 

@@ -401,7 +401,7 @@ def test_another_users_state_is_left_alone(
 
 
 def test_a_state_that_everybody_may_write_to_is_refused(configured: World) -> None:
-    """Anybody could replace its catalog or its keys; the hint is the command that mends it."""
+    """Any user could replace its catalog or its keys; the hint is the command that corrects it."""
     root = configured.state.root
     root.chmod(0o777)
     ran = syncd("sync")

@@ -1,4 +1,4 @@
-"""A clock that was ahead for too long to correct itself: what is told of it, and how a person accepts the right one."""
+"""A clock that was ahead for too long to correct itself: every view reports it, and a person accepts the right time."""
 
 import json
 import shutil
@@ -42,7 +42,7 @@ def _a_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def ahead(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
-    """An operator that synced and a host that pulled thirty hours ahead of time; the clock is right again."""
+    """An operator that synced and a host that pulled thirty hours ahead of time; now both clocks are right."""
     operate(world, monkeypatch)
     world.publish(full=rows(0, 9))
     assert world.sync().exit_code == 0
@@ -67,18 +67,18 @@ def signed(world: World) -> dict[str, datetime]:
 
 
 def memory(world: World) -> FeedMemory:
-    """What is remembered of the source."""
+    """The memory of the source."""
     with world.publisher() as publisher:
         return FeedMemory.of(publisher.catalog.source("iwf").memory)
 
 
 def seen(world: World) -> Overview:
-    """What every view shows."""
+    """The overview that every view shows."""
     with world.publisher() as publisher:
         return overview.read(world.state, publisher.catalog, {"iwf": 3600.0}, world.clock())
 
 
-# telling
+# reports
 
 
 def test_status_names_the_times_and_the_cure(ahead: World) -> None:
@@ -146,7 +146,7 @@ def test_a_signature_of_another_century_is_replaced_by_the_first_good_sync(world
 
 
 def test_a_sync_that_proves_nothing_does_not_sign_over_it(world: World) -> None:
-    """A partner that cannot be reached, or that signed in the future of this clock, does not vouch for it."""
+    """A partner that cannot be reached, or that signed in the future of this clock, proves nothing about it."""
     world.publish(full=rows(0, 9))
     assert world.sync().exit_code == 0
     right = world.clock.now
@@ -237,7 +237,7 @@ def test_a_time_that_is_not_permitted_changes_nothing(ahead: World, time: str, s
 
 
 def test_a_reason_is_needed(ahead: World) -> None:
-    """An empty one is none."""
+    """An empty one is refused."""
     ran = syncd("clock", "accept", NOW, "--reason", " ")
     assert ran.code == 2
     assert "a reason is needed" in ran.err
@@ -255,7 +255,7 @@ def test_without_a_state_nothing_is_accepted(ahead: World, monkeypatch: pytest.M
 
 
 def test_the_state_of_another_user_is_left_alone(ahead: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever owns it, or the daemon, does that."""
+    """Only its owner or the daemon accepts a clock."""
     monkeypatch.setattr("syncd.cli.operator.is_of_another", lambda _: True)
     ran = accept()
     assert ran.code == 6
@@ -263,7 +263,7 @@ def test_the_state_of_another_user_is_left_alone(ahead: World, monkeypatch: pyte
 
 
 def test_a_sync_that_runs_is_waited_for(ahead: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What it remembers must not be overwritten; if it does not end, nothing is accepted."""
+    """The sync would overwrite the new floor; if it does not end, nothing is accepted."""
     monkeypatch.setattr("syncd.operate.clock._PATIENCE", 0.0)
     before = memory(ahead)
     with lock(ahead.state.source("iwf").lock, "a sync of iwf"):
@@ -291,7 +291,7 @@ def test_root_and_targets_need_their_keys(world: World, monkeypatch: pytest.Monk
 
 
 def test_the_floor_is_never_below_a_verification(ahead: World) -> None:
-    """As a call, too: the newest that is held and past."""
+    """A direct call has the same lower limit: the newest past verification that is held."""
     with ahead.publisher() as publisher, pytest.raises(UsageError, match="is too early"):
         accept_clock(publisher, START - timedelta(seconds=1), reason="r", actor="me", now=ahead.clock())
 
@@ -323,7 +323,7 @@ def pulling(world: World, *more: object) -> Ran:
 
 
 def test_a_pull_is_refused_and_names_the_way_out(pulled_ahead: World) -> None:
-    """Which works as it is written."""
+    """The command in the error works as written."""
     ran = pulling(pulled_ahead)
     assert ran.code == 6
     assert "but the last verification was at 2026-01-01 21:00 UTC" in ran.err
@@ -360,7 +360,7 @@ def test_the_copy_reports_the_fault_until_then(pulled_ahead: World) -> None:
     ],
 )
 def test_a_pull_accepts_no_other_time(pulled_ahead: World, time: str, code: int, said: str) -> None:
-    """As the operator's command; the limit is what the feed signed."""
+    """The rules are those of the operator's command; the lower limit is the time of the feed's signatures."""
     before = (pulled_ahead.copy / "current.json").read_bytes()
     ran = pulling(pulled_ahead, "--accept-clock", time)
     assert (ran.code, ran.out) == (code, "")
@@ -369,7 +369,7 @@ def test_a_pull_accepts_no_other_time(pulled_ahead: World, time: str, code: int,
 
 
 def test_a_pull_that_needs_no_clock_refuses_one(pulled_ahead: World) -> None:
-    """Nor does a first pull, or one that goes on for ever: it is no option for a unit."""
+    """A first pull and `--watch` refuse it too: it does not belong in a unit."""
     assert pulling(pulled_ahead, "--accept-clock", NOW).code == 0
     assert pulling(pulled_ahead, "--accept-clock", NOW).code == 6
     pulled_ahead.copy = pulled_ahead.base / "new"
@@ -405,7 +405,7 @@ def test_an_unreachable_feed_leaves_the_floor(pulled_ahead: World) -> None:
 
 
 def test_a_feed_that_was_signed_in_the_future_is_reported(ahead: World) -> None:
-    """By the pull, by status and by the matcher: this host cannot cure that."""
+    """The pull, status and the matcher report it; this host cannot cure it."""
     ahead.copy = ahead.base / "second"
     ran = pulling(ahead)
     assert ran.code == 0
@@ -505,7 +505,7 @@ def today(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 
 
 def test_the_daemon_accepts_it_when_ordered(today: World) -> None:
-    """It tells the fault, refuses syncs, and goes on by the order, which its log and the audit log have."""
+    """It reports the fault, refuses syncs until the order, and records the order in its log and the audit log."""
     with daemon(today) as process:
         assert "runs backwards" in process.until("timestamp_not_signed")["message"]
         assert syncd("status", "--check").code == 2
@@ -537,7 +537,7 @@ def test_units_wait_until_the_clock_is_set(path: Path) -> None:
 
 
 def test_the_kernel_is_asked_and_not_changed() -> None:
-    """Whatever it says here, it says it in words."""
+    """The answer is in words, whatever it is on this host."""
     found = kernel_clock()
     assert found.synchronised in {None, False, True}
     assert timedelta(0) <= found.error < timedelta(seconds=17)
@@ -554,7 +554,7 @@ def test_the_kernel_is_asked_and_not_changed() -> None:
 def test_a_clock_that_is_not_synchronised_is_a_warning(
     ahead: World, monkeypatch: pytest.MonkeyPatch, clock: KernelClock, words: str
 ) -> None:
-    """It is the person's word that counts; but the person should know."""
+    """The person decides, but is warned."""
     monkeypatch.setattr("syncd.cli.clock.kernel_clock", lambda: clock)
     ran = accept()
     assert (ran.code, ran.err) == (0, f"warning: {words}\n")

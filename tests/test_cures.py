@@ -31,7 +31,7 @@ def running(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
 
 
 def lost(what: str) -> str:
-    """What to do about a row of the table of losses."""
+    """The cure in a row of the table of losses."""
     return rows_of(LOST)[what]
 
 

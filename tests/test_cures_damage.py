@@ -29,7 +29,7 @@ def running(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
 
 
 def lost(what: str) -> str:
-    """What to do about a row of the table of losses."""
+    """The cure in a row of the table of losses."""
     return rows_of("When things were lost or reset")[what]
 
 
@@ -179,7 +179,7 @@ def test_another_file_of_the_feed_is_damaged(running: World, file: str) -> None:
 
 
 def test_the_manifest_in_force_is_damaged(running: World) -> None:
-    """Nothing is to be done: the next sync writes it again."""
+    """The next sync writes it again by itself."""
     assert lost("the manifest in force of a list is damaged or gone").startswith("Nothing")
     current = json.loads((running.copy / "current.json").read_text())["lists"]["iwf.images"]
     manifests = running.state.feed.path("v1/iwf.images").glob("*.manifest.json")

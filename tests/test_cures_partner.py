@@ -57,7 +57,7 @@ def test_a_bad_row_that_was_signed_is_taken_back(partner: World) -> None:
 
 
 def follower(world: World) -> Matcher:
-    """A matcher on the copy of who follows the partner directly."""
+    """A matcher on the copy of a direct follower."""
     return Matcher.open(world.mirror, clock=world.clock)
 
 

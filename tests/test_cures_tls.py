@@ -1,4 +1,4 @@
-"""Cures of TLS: what `feed serve`, `pull` and `sync` say of a certificate works as they say it."""
+"""Cures of TLS: the advice of `feed serve`, `pull` and `sync` about certificates works as written."""
 
 import shutil
 import signal
@@ -26,7 +26,7 @@ TOKEN: Final = "s3cret-token-0123456789"
 QUICKLY: Final = (
     "from syncd.service.web import partner; partner._CHECK_EVERY = 0.05; from syncd.cli.main import run; run()"
 )
-"""The program, which looks at its certificate files more often than it does in life."""
+"""The program, which checks its certificate files more often than usual."""
 
 
 @pytest.fixture
@@ -223,7 +223,7 @@ def test_an_authority_of_ones_own_is_named(feed: World, ours: Authority, tmp_pat
 
 
 def test_a_client_certificate_that_is_demanded_is_given(feed: World, ours: Authority) -> None:
-    """A peer that says why it ends the connection is quoted; with the options that the error names it goes."""
+    """The error quotes the peer's reason; the pull succeeds with the options that the error names."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*ours.certificate("server"))
     context.verify_mode = ssl.CERT_REQUIRED
@@ -283,7 +283,7 @@ def test_a_source_gets_the_authority_that_the_error_asks_for(
 def test_a_client_certificate_that_a_partner_demands(
     ours: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without it, with one of no use, and with one that expired the error says what to do; with a valid one it goes."""
+    """The error names the cure if the certificate is missing, unsuitable or expired; a valid one is accepted."""
     for name in ("first", "second"):
         (tmp_path / name).mkdir()
     clock = Clock(datetime.now(UTC))

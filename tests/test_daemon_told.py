@@ -1,4 +1,4 @@
-"""What commands say of the daemon: that none runs, that it runs on an older configuration, that it lacks a source."""
+"""Remarks of commands about the daemon: none runs, its configuration is older, or it lacks a source."""
 
 import os
 from collections.abc import Callable
@@ -90,7 +90,7 @@ def test_each_view_says_that_no_daemon_runs(world: World, monkeypatch: pytest.Mo
 
 
 def test_without_a_daemon_other_users_learn_that_none_runs(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else they would look for a fault in their permissions."""
+    """Otherwise they would look for a fault in their permissions."""
     operate(world, monkeypatch)
     monkeypatch.setattr(os, "geteuid", lambda: 12345)
     for command in ("status", "matchers", "sync"):
@@ -101,7 +101,7 @@ def test_without_a_daemon_other_users_learn_that_none_runs(world: World, monkeyp
 
 
 def test_a_probe_warns_if_a_daemon_that_planned_syncs_is_gone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who syncs without a daemon is not warned."""
+    """Syncs without a daemon cause no warning."""
     operate(world, monkeypatch)
     world.publish(full=rows(0, 3))
     syncd("sync")

@@ -668,7 +668,7 @@ def test_events_are_shown_with_their_fields_and_level() -> None:
 
 
 def test_the_newest_events_are_kept_and_passed_on() -> None:
-    """As many as there is room for."""
+    """The number of kept events is limited."""
     passed: list[Event] = []
     recent = RecentEvents(passed.append, lambda: NOW, most=2)
     told = [CoolDown(f"{number}", "iwf", NOW, number) for number in range(3)]

@@ -105,7 +105,7 @@ def test_an_empty_folder_stops_the_start(tmp_path: Path) -> None:
 
 
 def test_one_token_for_all_and_one_for_each_exclude_each_other(tmp_path: Path) -> None:
-    """Nobody has to guess which of them counts."""
+    """It is never unclear which of them counts."""
     token = give(tmp_path / "members", "alpha", LONG)
     both = ("--tokens", token.parent, "--token-file", token)
     ran = syncd("feed", "serve", tmp_path, "--listen", "127.0.0.1:0", *both)
@@ -178,7 +178,7 @@ def test_a_partner_signs_again_without_a_change(world: World, tmp_path: Path, mo
 
 
 def test_a_refusal_to_sign_gives_the_reason(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A feed without a list, a missing key, a clock that was set back, and a folder that is another's or none."""
+    """No list, a missing key, a clock that was set back, the folder of an operator, or not a feed."""
     use_clock(world.clock, monkeypatch)
     sign = ("feed", "sign", world.partner.root)
     empty = syncd(*sign)

@@ -41,7 +41,7 @@ def damage_everywhere(world: World, number: int) -> Path:
 
 
 class Prover:
-    """The proof of the published files, run by hand, and what it told."""
+    """The proof of the published files, run by hand, and its reports."""
 
     def __init__(self, world: World) -> None:
         self.events: list[Event] = []
@@ -82,7 +82,7 @@ def prover(standing: World) -> Prover:
 
 
 def test_the_daemon_proves_what_it_publishes_once_a_day(standing: World, prover: Prover) -> None:
-    """Not before a day has passed since it first looked."""
+    """The first proof begins a day after the files were first seen."""
     prover.look()
     assert prover.proved_at() is None
     standing.clock.forward(hours=25)
@@ -134,7 +134,7 @@ def test_a_damaged_origin_is_found_although_it_is_not_published(standing: World,
 
 
 def test_damaged_files_are_removed_once_everything_is_sound(standing: World, prover: Prover) -> None:
-    """It is evidence until then, in a folder that is not served."""
+    """Until then they are kept as evidence, in a folder that is not served."""
     damage_everywhere(standing, 4)
     standing.clock.forward(hours=25)
     prover.look()
@@ -146,7 +146,7 @@ def test_damaged_files_are_removed_once_everything_is_sound(standing: World, pro
 
 
 def test_the_status_of_the_operator_says_when_the_files_were_proved(standing: World, prover: Prover) -> None:
-    """And names damage until it is mended."""
+    """It also names damage until it is repaired."""
     assert status_of(standing).files.proved_at is None
     damage_everywhere(standing, 4)
     standing.clock.forward(hours=25)

@@ -16,7 +16,7 @@ SEED = os.environ.get("SYNCD_FUZZ_SEED", "1")
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_every_input_of_the_corpus(target: str) -> None:
-    """Inputs that once found a fault find none."""
+    """Inputs that once found a fault no longer do."""
     one = load(target)
     found = list(inputs(target))
     assert found

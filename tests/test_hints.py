@@ -204,7 +204,7 @@ def test_a_command_in_a_message_is_complete(module: str, command: str) -> None:
 
 
 def test_a_command_that_lacks_something_is_noticed() -> None:
-    """So that the test above means something."""
+    """The check above can fail."""
     assert lacking("syncd rollback {} {} --exact") == ["--reason"]
     assert lacking("syncd release --reason R") == ["hold"]
     assert lacking("syncd feed retire FEED") == ["--list", "--reason"]

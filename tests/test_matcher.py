@@ -484,7 +484,7 @@ def test_a_digest_that_numpy_took_from_an_array_is_found(world: World) -> None:
 
 
 def test_a_copy_of_a_feed_without_lists_opens(world: World) -> None:
-    """An operator that has published nothing yet is no fault of the matcher's; but nothing can be checked either."""
+    """A feed without lists opens without an error, but a look-up in it is refused: nothing can be checked."""
     world.pull()
     with pytest.raises(AlgorithmNotHeld) as caught:
         world.matcher().lookup("md5", bytes(16))

@@ -383,7 +383,7 @@ def test_a_process_that_ends_checks_out(world: World, peer: EventPeer) -> None:
 
 
 def test_a_matcher_that_closes_checks_out(world: World, peer: EventPeer) -> None:
-    """It no longer follows, whether or not its process goes on."""
+    """It no longer follows the feed, even if its process continues."""
     with following(world, peer) as seen:
         assert peer.check_ins.get(timeout=20)["lists"] == {"images": 1}
         seen.matcher.close()

@@ -1,4 +1,4 @@
-"""Files that were proved once are proved again: damage that keeps its length is found, told, and mended."""
+"""Files that were proved once are proved again: damage that keeps the length is found, reported and repaired."""
 
 import queue
 import threading
@@ -45,7 +45,7 @@ def hits(matcher: Matcher, number: int) -> list[str]:
 
 
 class Told:
-    """What a watching matcher told."""
+    """The callbacks of a watching matcher."""
 
     def __init__(self) -> None:
         self.errors: queue.Queue[SyncdError] = queue.Queue()

@@ -134,7 +134,7 @@ def test_what_returns_after_the_pin_is_judged(standing: World) -> None:
 
 @pytest.mark.parametrize("discarded", [False, True])
 def test_a_rollback_carries_out_no_removal_that_a_hold_keeps_back(standing: World, discarded: bool) -> None:
-    """Else the way out of a wrong list would publish what the gate held. With --exact the rows stay."""
+    """Otherwise a rollback would publish removals that the gate holds. With --exact the rows stay."""
     sync_list(standing, add=rows(100, 1000))
     sync_list(standing, add=[row(50)])
     sync_list(standing, remove=rows(100, 1000))

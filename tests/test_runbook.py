@@ -186,7 +186,7 @@ def test_every_command_that_a_page_or_a_message_names_exists(name: str) -> None:
 
 
 def test_a_command_that_does_not_exist_is_noticed() -> None:
-    """So that the test above means something."""
+    """The check above can fail."""
     assert unknown("syncd feed renew FEED --state") == []
     assert unknown("syncd feed renue FEED") == ["renue"]
     assert unknown("syncd sync --forse") == ["--forse"]

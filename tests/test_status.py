@@ -265,7 +265,7 @@ def listening(world: World, handle: Handle | None = None) -> Iterator[None]:
 
 
 def apart(ran: Ran) -> Ran:
-    """What a command says, but for who answered it."""
+    """The output of a command, without the line that says who answered."""
     said = r'^(no daemon is running|the daemon does not answer):.*\n|,\n  "daemon": "[a-z ]+"'
     probed = r"; no daemon is running, so no source is synced"
     return replace(ran, out=re.sub(probed, "", re.sub(said, "", ran.out, flags=re.M)))

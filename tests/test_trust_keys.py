@@ -129,7 +129,7 @@ def test_what_is_no_key_is_named(tmp_path: Path, content: bytes) -> None:
 
 
 def test_a_folder_of_keys_that_everybody_may_write_to_is_refused(tmp_path: Path) -> None:
-    """Anybody could put a key there, which would sign; the hint is the command that mends it."""
+    """Any user could add a key that signs; the hint is the command that corrects it."""
     generate_key(tmp_path / "lists.pem")
     tmp_path.chmod(0o777)
     with pytest.raises(RefusedError, match=r"every user of this machine may write to .* \(mode 0777\)") as caught:
@@ -150,7 +150,7 @@ def test_an_empty_key_says_what_became_of_it(tmp_path: Path, content: bytes) -> 
 
 @pytest.mark.timeout(10)
 def test_a_pipe_in_a_keys_place_is_refused(tmp_path: Path) -> None:
-    """Whoever loads it would otherwise wait for a writer forever."""
+    """Loading it would otherwise wait for a writer forever."""
     os.mkfifo(tmp_path / "lists.pem", 0o600)
     with pytest.raises(StoreError, match=r"cannot read key .*lists\.pem: not a regular file") as caught:
         load_signers(tmp_path, ["lists"])

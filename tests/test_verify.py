@@ -72,7 +72,7 @@ def own(made: World, tmp_path: Path) -> World:
 
 
 def files_of(folder: Path) -> list[Path]:
-    """Everything but the private corner, and the record of the daily proof, which nobody signs."""
+    """All files except private ones and the record of the daily proof, which is not signed."""
     found = (path for path in folder.rglob("*") if path.is_file() and ".work" not in path.parts)
     return sorted(path for path in found if path.name != "proof.json")
 

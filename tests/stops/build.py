@@ -8,7 +8,7 @@ SOURCE = Path(__file__).parent / "interpose.c"
 
 
 def missing() -> str:
-    """Return what this machine lacks to build it, or ""."""
+    """Return the name of the tool that this machine lacks to build it, or ""."""
     if shutil.which("gcc") is None:
         return "there is no gcc"
     ran = subprocess.run(

@@ -17,7 +17,7 @@ _SERVER: Final = Path(__file__).parent / "server.py"
 
 
 class How(IntEnum):
-    """What happens to a call; the numbers are those of ``interpose.c``."""
+    """The faults of a call; the numbers are those of ``interpose.c``."""
 
     COUNT = 0
     """nothing: the calls are listed"""

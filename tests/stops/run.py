@@ -48,7 +48,7 @@ def points_of(calls: Sequence[Call]) -> list[Point]:
 
 @dataclass
 class Tried:
-    """What came of a story."""
+    """The result of a story."""
 
     story: Story
     calls: Sequence[Call] = ()
@@ -227,7 +227,7 @@ def _left_behind(base: Path) -> list[str]:
 
 @dataclass(frozen=True)
 class Plan:
-    """What to try, for how long."""
+    """The choice of stories and points, and the time for them."""
 
     stories: Sequence[str]
     seed: int

@@ -1,4 +1,4 @@
-"""What is tried: a folder, a command that is stopped in it, and what must hold afterwards."""
+"""The stories: a folder, a command that is stopped in it, and the promises that hold afterwards."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -42,15 +42,15 @@ class Story:
     command: Command
     reader: Reader
     old: Served
-    """what the reader may answer if the command was stopped"""
+    """the reader's permitted answers if the command was stopped"""
     new: Served
-    """what else it may answer; what it answers once the command ended well"""
+    """its other permitted answer; the only one once the command ended well"""
     proves: Sequence[str]
     """the folders that `syncd verify` proves"""
     ends: Sequence[Command]
     """run last, each must end well"""
     last: Served
-    """what the reader answers in the end"""
+    """the reader's answer in the end"""
     code: int = 0
     """the exit code of the command, if nothing stops it"""
     again: int = 0
