@@ -402,6 +402,19 @@ def test_another_entry_of_the_digest_is_shown(listed: World) -> None:
     assert 3 in served(listed)
 
 
+def test_another_entry_that_joins_is_shown_without_a_daemon_too(listed: World) -> None:
+    """By the sync that lists it, once, and in the table from then on."""
+    algorithm, digest, entry, label = row(3)
+    assert suppress(3, "--entry", entry).code == 0
+    listed.publish(add=[(algorithm, digest, "other", label)])
+    said = "warning: suppression 1: the digest is also listed under another entry, which matches\n"
+    assert said not in syncd("sync", "--dry-run").err
+    assert said in syncd("sync").err
+    assert said not in syncd("sync").err
+    assert said in syncd("suppressions").err
+    assert 3 in served(listed)
+
+
 MANUAL = re.search(
     r"^## We matched an innocent file\n(.*?)^## ",
     (Path(__file__).parents[1] / "docs" / "situations.md").read_text(),
@@ -572,7 +585,7 @@ def test_an_entry_that_joins_a_suppressed_one_is_reported_once(
     made.look()
     log.clear()
     listed.publish(add=[(algorithm, digest, "other", label)])
-    assert syncd("sync").code == 0
+    assert listed.sync().exit_code == 0
     made.look_for_entries()
     assert log == []
     made.note_publication()

@@ -77,10 +77,15 @@ def show_others(shown: Sequence[Document]) -> None:
     """Warn of suppressions of one entry whose digest is listed under another."""
     for one in shown:
         if one["also_listed_since"] and one["state"] == "active":
-            note(
-                f"suppression {one['suppression']}: the digest is also listed under another entry, which matches",
-                hint="if that one is wrong too, suppress the digest without --entry",
-            )
+            note_other_entry(one["suppression"])
+
+
+def note_other_entry(number: int) -> None:
+    """Warn that a suppression of one entry does not keep its digest from matching."""
+    note(
+        f"suppression {number}: the digest is also listed under another entry, which matches",
+        hint="if that one is wrong too, suppress the digest without --entry",
+    )
 
 
 def day_of(text: str) -> str:

@@ -36,6 +36,7 @@ from syncd.cli.output import (
     show_trouble,
     utc_now,
 )
+from syncd.cli.suppressions import note_other_entry
 from syncd.errors import StoreError, UsageError
 from syncd.outcomes import CANARY_CURE, cure, worst_code
 from syncd.service.client import error_of
@@ -194,6 +195,8 @@ def _sync_here(settings: Any, source: str | None, *, dry_run: bool) -> list[Docu
             with progress(f"syncing {configured.name}") as report:
                 outcome = sync_source(publisher, configured, utc_now, report, dry_run=dry_run, sync_id=asked.sync_id)
             done.append(sync_document(outcome))
+        if not dry_run:
+            _note_gained(publisher)
         if any(one["outcome"] == "published" for sync in done for one in sync["lists"]):
             try:  # no part of the sync: if it fails, only `syncd explain` knows less
                 publisher.keep_history(utc_now(), timedelta(seconds=settings.history_retention))
@@ -214,6 +217,17 @@ def _expire(publisher: "Publisher") -> None:
             note(
                 f"{hold.list}: entries that would return are held: {hold.message}", hint=cure(hold.reasons, (hold.id,))
             )
+
+
+def _note_gained(publisher: "Publisher") -> None:
+    """Warn once of suppressions of one entry whose digest is listed under another now, as the daemon does."""
+    from syncd.operate.suppression_ends import gained  # numpy and SQLAlchemy: see above
+
+    try:  # no part of the sync: the next one looks again
+        for one in gained(publisher, utc_now()):
+            note_other_entry(one.id)
+    except StoreError as error:
+        note(f"suppressions of one entry were not looked at: {error.message}; the next sync does it")
 
 
 def _show(syncs: Sequence[Document], *, dry_run: bool) -> None:
