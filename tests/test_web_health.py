@@ -125,7 +125,7 @@ def test_a_bug_is_told_by_its_kind(standing: World, monkeypatch: pytest.MonkeyPa
         answer = httpx.post(f"{web.url}/api/v1/checkin", json={"instance": "a", "lists": {}}, headers=web.add("m"))
         assert (answer.status_code, answer.json()["error"]["message"]) == (500, "internal error")
         assert [one.document() for one in web.named("internal_error")] == [
-            {"kind": "AttributeError", "where": "http request", "message": "", "to_do": ""},
-            {"kind": "ValueError", "where": "http request", "message": "", "to_do": ""},
+            {"kind": "AttributeError", "where": "http request", "message": "", "to_do": "", "place": ""},
+            {"kind": "ValueError", "where": "http request", "message": "", "to_do": "", "place": ""},
         ]
         assert httpx.get(f"{web.url}/healthz").status_code == 200
