@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
+from syncd.errors import StoreError
 from syncd.feed import layout
 from syncd.feed.folder import FeedFolder
-from syncd.files import DamagedError, sha256_file
+from syncd.files import sha256_file
 from syncd.format.checksum import Checksum
 from syncd.format.delta import state_of
 from syncd.format.manifest import EndState, Fold, Manifest, SegmentRef
@@ -165,7 +166,7 @@ def _fold(
     else:
         same = _gives_end_state(manifest, Stack(algorithm, folded))
     if not same:
-        raise DamagedError(
+        raise StoreError(
             f"folding {manifest.list} version {manifest.version} does not give its end state",
             hint="`syncd verify` names the damaged files: in a state, remove all that it names below feed/ and "
             "sources/, then sync; in a partner's feed, restore them from a backup or a mirror. The published version "
