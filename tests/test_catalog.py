@@ -421,8 +421,8 @@ def test_of_two_connections_one_publishes(path: Path) -> None:
     ],
 )
 def test_parts_that_do_not_belong_together_are_a_bug(make: Callable[[], object]) -> None:
-    """A version that does not rise and a timestamp that is not the last file cannot even be built."""
-    with pytest.raises(ValueError, match=r"only rise|last"):
+    """A version that does not rise and a file after the timestamp that is no root cannot even be built."""
+    with pytest.raises(ValueError, match=r"only rise|only a root"):
         make()
 
 

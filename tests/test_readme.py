@@ -3,6 +3,7 @@
 import os
 import re
 import socket
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -114,7 +115,7 @@ def reader(tmp_path: Path) -> Reader:
     (home / "bin").mkdir(parents=True)
     scripts = {
         "sudo": f'echo "$@" >>{home}/sudo.log\nexec "$@"',
-        "syncd": f'exec {sys.executable} -m syncd.cli "$@"',
+        "syncd": f'exec {shlex.quote(sys.executable)} -m syncd.cli "$@"',
     }
     for name, script in scripts.items():
         (home / "bin" / name).write_text(f"#!/bin/sh\n{script}\n")
