@@ -203,11 +203,11 @@ class Stack:
 
     def rows_of(self, digests: Digests) -> Rows:
         """Return every row in force of sorted, unique ``digests``. O(k log n)."""
-        named = self.overlay.take(_among(self.overlay.digests, digests))
+        changed = self.overlay.digests
+        start, stop = np.searchsorted(changed, digests), np.searchsorted(changed, digests, "right")
+        named = self.overlay.take(_positions(start, stop))
         if self.base is not None:
-            start, stop = self.base.ranges(digests)
-            index = np.concatenate([np.arange(low, high) for low, high in zip(start, stop, strict=True)] or [start])
-            named = concatenate([self.base.take(index), named])
+            named = concatenate([self.base.take(_positions(*self.base.ranges(digests))), named])
             named = named.take(sort_order(named))
             keep = np.ones(len(named), bool)
             keep[repeats(named.digests, named.entries)] = False
@@ -272,12 +272,9 @@ def supporting(segments: Iterable[Segment], digest: bytes, held: Iterable[tuple[
     return found
 
 
-def _among(digests: Digests, wanted: Digests) -> Mask:
-    """Return True for each of ``digests`` that is in ``wanted`` (sorted)."""
-    if not len(wanted):
-        return np.zeros(len(digests), bool)
-    position = np.minimum(np.searchsorted(wanted, digests), len(wanted) - 1)
-    return np.asarray(wanted[position] == digests)
+def _positions(start: np.ndarray, stop: np.ndarray) -> np.ndarray:
+    """Return all positions in some ranges."""
+    return np.concatenate([np.arange(low, high) for low, high in zip(start, stop, strict=True)] or [start])
 
 
 def _merge(base: Rows, changes: Rows, position: np.ndarray, found: Mask) -> Rows:

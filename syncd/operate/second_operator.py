@@ -57,7 +57,7 @@ def over_bound(
         if now - one.created_at < _PERIOD and not one.second
     ]
     for state, some in zip(states, listed, strict=True):
-        before = sum(_rows_off(one, state) for one in covering(recent, state.name))
+        before = _rows_off(list(covering(recent, state.name)), state)
         rows = sum(some.count(Correction(digest_of(one), one.entry)) for one in made)
         of = state.head.rows if state.head else 0
         allowed = allowed_alone(of)
@@ -68,13 +68,12 @@ def over_bound(
     return None
 
 
-def _rows_off(one: Suppression, state: ListState) -> int:
-    """Return how many rows a suppression takes off this list: its own number counts those of all its lists."""
-    if one.list is not None or not one.rows:
-        return one.rows
-    digest = digest_of(one)
-    rows = Listed.of(state, digests_of([digest])).count(Correction(digest, one.entry))
-    return min(rows, one.rows)  # the partner may have listed more since
+def _rows_off(suppressions: Sequence[Suppression], state: ListState) -> int:
+    """Return how many rows suppressions take off this list. The number of one for all lists counts those of all."""
+    everywhere = [one for one in suppressions if one.list is None and one.rows]
+    listed = Listed.of(state, digests_of(map(digest_of, everywhere)))
+    here = (min(listed.count(Correction(digest_of(one), one.entry)), one.rows) for one in everywhere)  # more by now
+    return sum(one.rows for one in suppressions if one.list is not None) + sum(here)
 
 
 def waiting_records(
