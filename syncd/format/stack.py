@@ -203,16 +203,15 @@ class Stack:
 
     def rows_of(self, digests: Digests) -> Rows:
         """Return every row in force of sorted, unique ``digests``. O(k log n)."""
-        changed = self.overlay.digests
-        start, stop = np.searchsorted(changed, digests), np.searchsorted(changed, digests, "right")
-        named = self.overlay.take(_positions(start, stop))
-        if self.base is not None:
-            named = concatenate([self.base.take(_positions(*self.base.ranges(digests))), named])
-            named = named.take(sort_order(named))
-            keep = np.ones(len(named), bool)
-            keep[repeats(named.digests, named.entries)] = False
-            named = named.take(keep)
-        return self.resolve(named).current
+        named = [Rows.empty(self.algorithm)]
+        for segment in self.segments:
+            ranges = zip(*segment.ranges(digests), strict=True)
+            named += [segment.rows(int(start), int(stop)) for start, stop in ranges if start < stop]
+        rows = concatenate(named)
+        rows = rows.take(sort_order(rows))
+        keep = np.ones(len(rows), bool)
+        keep[repeats(rows.digests, rows.entries)] = False
+        return self.resolve(rows.take(keep)).current
 
     def rows_with_entries(self, entries: Sequence[str]) -> Rows:
         """Return every row in force of these entries, sorted. Reads the whole list: rows are not sorted by entry."""
@@ -270,11 +269,6 @@ def supporting(segments: Iterable[Segment], digest: bytes, held: Iterable[tuple[
             else:
                 found[entry] = label
     return found
-
-
-def _positions(start: np.ndarray, stop: np.ndarray) -> np.ndarray:
-    """Return all positions in some ranges."""
-    return np.concatenate([np.arange(low, high) for low, high in zip(start, stop, strict=True)] or [start])
 
 
 def _merge(base: Rows, changes: Rows, position: np.ndarray, found: Mask) -> Rows:
