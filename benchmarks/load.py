@@ -162,7 +162,7 @@ def publications(site: Site, count: int, matchers: int, streams: int) -> list[Sp
             stack.enter_context(process(sys.executable, "-c", _MATCHER, str(copy), *tokens))
             for copy in copies(site, matchers)
         ]
-        arguments = ("127.0.0.1", str(site.port), str(site.token), str(streams))
+        arguments = ("127.0.0.1", str(site.port), str(site.listener), str(streams))
         heard = stack.enter_context(process(sys.executable, "-c", _STREAMS, *arguments))
         for one in started:
             one.wait(lambda line: line.split()[1] == "1")

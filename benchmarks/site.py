@@ -77,6 +77,9 @@ class Site:
     port: int
     pid: int
     token: Path
+    """of the matchers"""
+    listener: Path
+    """the token of many streams: one token may have half of all"""
     operator: Path
 
     @property
@@ -134,11 +137,12 @@ def daemon(workdir: Path, rows: int, settings: str = "") -> Iterator[Site]:
             f'[serve]\nlisten = "127.0.0.1:{port}"\noperator_token_file = "{operator}"\n{settings}'
         )
         run("init", "--config", str(config), "--offline-keys", str(base / "offline"))
-        token = base / "matcher.token"
-        run("matchers", "add", "bench", "--token-file", str(token), "--config", str(config))
+        token, listener = base / "matcher.token", base / "listener.token"
+        for name, path in (("bench", token), ("listener", listener)):
+            run("matchers", "add", name, "--token-file", str(path), "--config", str(config))
         _hold_off(base / "state")
         started = stack.enter_context(running(config))
-        yield Site(world, base, port, started.pid, token, operator)
+        yield Site(world, base, port, started.pid, token, listener, operator)
 
 
 @contextlib.contextmanager
