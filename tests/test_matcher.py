@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from command_line import syncd
 from straight import pulled, world
 from syncd.errors import (
     AlgorithmNotHeld,
@@ -508,6 +509,18 @@ def test_a_pipe_in_a_files_place_blocks_nobody(world: World) -> None:
     with pytest.raises(StoreError, match=r"cannot read .*current\.json: not a regular file"):
         matcher.reload()
     assert matcher.lookup("sha256", digest(4)) == [Hit(IMAGES, 1, "e4", "B")]
+
+
+def test_a_pipe_in_the_place_of_a_root_is_refused(world: World, tmp_path: Path) -> None:
+    """At once, by a matcher, a pull and a sync: opening it would wait for a writer."""
+    world.pull()
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(SyncdError, match="not a regular file"):
+        Matcher.open(world.copy, root=pipe)
+    ran = syncd("pull", world.url, "--root", pipe, "--dir", tmp_path / "new")
+    assert (ran.code, "not a regular file" in ran.err) == (2, True)
+    assert "not a regular file" in str(world.sync(root=pipe).error)
 
 
 @pytest.mark.parametrize("argument", ["folder", "root"])

@@ -190,6 +190,8 @@ def test_status_names_matchers_that_do_not_follow(configured: World) -> None:
     assert syncd("status").err == ""
     configured.clock.forward(minutes=16)
     assert syncd("status").err == "warning: matcher web: web-3 has not checked in for 16 minutes\n"
+    probed = syncd("status", "--check")
+    assert (probed.code, "matcher web" in probed.out) == (2, True)
     assert syncd("status", "--json").json["matchers"] == [
         {
             "matcher": "web",

@@ -245,6 +245,13 @@ def started(host: Host) -> int:
     return main_pid(host)
 
 
+@pytest.mark.parametrize("unit", sorted((PROJECT / "systemd").glob("*.service")), ids=lambda path: path.name)
+def test_each_service_is_limited_in_memory_and_tasks(unit: Path) -> None:
+    """What a bug can take from the host."""
+    stated = {line.partition("=")[0] for line in unit.read_text().splitlines()}
+    assert {"MemoryMax", "TasksMax"} <= stated
+
+
 def test_the_units_are_sound_and_shut_in(host: Host) -> None:
     """As installed: nothing that systemd does not understand, and hardly anything that they need not do."""
     units = host.run("find", UNITS, "-name", "syncd*").stdout.split()

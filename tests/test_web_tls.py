@@ -237,6 +237,27 @@ def test_files_that_cannot_be_used_are_errors_of_the_configuration(wrong: dict[s
         assert caught.value.hint
 
 
+def test_the_cure_of_a_token_that_cannot_be_read_fits_the_case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Missing, another user's, a credential outside the service, a credential that the service did not get."""
+
+    def cure(path: Path) -> str:
+        with pytest.raises(ConfigError) as caught:
+            check(Serve(listen="127.0.0.1:0", operator_token_file=path))
+        return caught.value.hint
+
+    assert cure(tmp_path / "lost").startswith("check the path, or make one: ")
+    assert "only the service receives credentials" in cure(Path("$CREDENTIALS_DIRECTORY/token"))
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    assert "then restart the service" in cure(tmp_path / "secrets_operator.token")
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY")
+
+    def refuse(*_: object) -> int:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("syncd.files.os.open", refuse)
+    assert "may not read it: make" in cure(tmp_path / "others")
+
+
 @pytest.mark.parametrize("name", ["tls_cert", "tls_key", "client_ca"])
 def test_a_pipe_in_the_place_of_a_file_is_refused(files: dict[str, Any], tmp_path: Path, name: str) -> None:
     """At once: OpenSSL would wait for a writer, and with it the daemon, or its check of each minute."""
