@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,13 @@ import pytest
 import stamina
 
 from certificates import Authority
+from command_line import syncd
 from syncd.errors import SourceError, UsageError
 from syncd.fetch import Deadline, Endpoint, open_peer
 from syncd.matcher import Feed
 from syncd.sources.tables import FeedSource
 from tunnel import served, tunnel
+from world import Clock, World, rows
 
 
 @pytest.fixture(autouse=True)
@@ -61,6 +64,21 @@ def test_a_proxy_is_asked_for_a_tunnel_and_never_sees_the_token(port: int, autho
     assert [request.split("\r\n")[0] for request in proxy.requests] == [f"CONNECT {target} HTTP/1.1"]
     assert "s3cret" not in proxy.requests[0]
     assert "authorization" not in proxy.requests[0].lower()
+
+
+def test_a_sync_and_a_pull_go_through_the_proxy(tmp_path: Path, authority: Authority) -> None:
+    """By the key of the source, and by ``--proxy``: the partner's name is resolved by nobody here."""
+    world = World(tmp_path / "world", Clock(datetime.now(UTC)))
+    world.publish(full=rows(0, 9))
+    with (
+        served(world.partner.root, authority.certificate("feed.invalid")) as server,
+        tunnel({"feed.invalid:443": server.port}) as proxy,
+    ):
+        synced = world.sync(url="https://feed.invalid/", ca=authority.file, proxy=proxy.url)
+        to = ("--dir", tmp_path / "copy", "--ca", authority.file)
+        pulled = syncd("pull", "https://feed.invalid/", "--root", world.root, *to, "--proxy", proxy.url)
+    assert (synced.exit_code, pulled.code, pulled.err) == (0, 0, "")
+    assert {request.split("\r\n")[0] for request in proxy.requests} == {"CONNECT feed.invalid:443 HTTP/1.1"}
 
 
 def test_a_proxy_may_speak_tls_itself(port: int, authority: Authority) -> None:
