@@ -6,13 +6,17 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from command_line import syncd
 from event_peer import following, refusal, serve
+from syncd.feed.folder import FeedFolder
+from syncd.feed.proof_record import ProofRecord
+from syncd.matcher.reproof import record_of
 from world import HEAD, Clock, World, row, rows
 
 
@@ -59,6 +63,34 @@ def test_a_watched_copy_follows_the_feed(tmp_path: Path) -> None:
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=30) == 0
     assert world.hits(99), "the copy answers on"
+
+
+def proved_at(copy: FeedFolder) -> datetime:
+    finished = record_of(copy).read().finished
+    assert finished is not None
+    return finished
+
+
+def test_a_watched_copy_is_proved_each_day_and_repaired(tmp_path: Path) -> None:
+    """A segment that was damaged at its length is found without being asked for, and fetched again."""
+    world = World(tmp_path, Clock(datetime.now(UTC)))
+    world.publish(full=rows(0, 30))
+    world.sync()
+    world.pull()
+    copy = FeedFolder(world.copy)
+    (path,) = world.copy.glob("v1/*/segments/*.arrow")
+    sound = path.read_bytes()
+    path.write_bytes(sound.replace(bytes.fromhex(row(4)[1]), bytes(32)))
+    record_of(copy).write(ProofRecord().ended(world.clock() - timedelta(hours=25)))
+    with watching(world) as process:
+        assert process.stderr is not None
+        assert "no longer matches the SHA-256 in its name" in process.stderr.readline()
+        while path.read_bytes() != sound or proved_at(copy) < world.clock() - timedelta(hours=1):
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == 0
+    assert world.hits(4)
 
 
 def test_a_watched_copy_follows_events(tmp_path: Path) -> None:
