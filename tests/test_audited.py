@@ -10,18 +10,28 @@ from command_line import configure, operate, syncd
 from syncd import __version__
 from syncd.acts import (
     AUTOMATIC,
+    AcceptedClock,
     Act,
     AskedForSync,
     BackedUpState,
+    Discarded,
     EndedHold,
     OpenedHold,
     PublishedVersion,
     Released,
     ReloadedConfiguration,
+    Retired,
+    RolledBack,
     StartedDaemon,
     StoppedDaemon,
+    Suppressed,
+    SuppressionsExpired,
+    SuppressionsExtended,
+    Unpinned,
+    Unsuppressed,
 )
 from syncd.operate.retire import retire
+from syncd.operate.suppression_ends import expire
 from test_daemon import daemon, text, today  # noqa: F401 - a fixture
 from world import HEAD, World, row, rows
 
@@ -148,3 +158,60 @@ def test_the_configuration_is_not_needed_for_this(world: World, monkeypatch: pyt
     world.sync()
     configure(world.base / "syncd.toml", f'state_dir = "{world.state.root}"', monkeypatch)
     assert "published iwf.images version 1" in syncd("audit", "--list", "iwf.images").out
+
+
+def test_each_act_of_an_operator_is_recorded_under_their_name(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each correction and decision, of whichever command; an expiry is recorded as automatic."""
+    operate(world, monkeypatch)
+    world.publish(full=rows(0, 30))
+    assert syncd("sync").code == 0
+    before = length(world)
+    wrong = [f"{row(number)[0]}:{row(number)[1]}" for number in (3, 4)]
+
+    def acts(*arguments: object) -> None:
+        assert syncd(*arguments, "--reason", "asked").code == 0, arguments
+
+    acts("suppress", wrong[0])
+    acts("suppress", "--extend", 1, "--expires", "60d")
+    acts("unsuppress", 1)
+    acts("suppress", wrong[1], "--expires", "1d")
+    hold_all(world)
+    acts("discard", 1)
+    acts("release", 1)
+    acts("rollback", HEAD, 1)
+    acts("unpin", HEAD)
+    right = world.clock()
+    world.clock.forward(hours=30)
+    with world.publisher() as publisher:
+        expire(publisher, world.clock())
+    world.sync()
+    world.clock.now = right
+    acts("clock", "accept", f"{right:%Y-%m-%dT%H:%M:%SZ}")
+    configure(world.base / "syncd.toml", f'state_dir = "{world.state.root}"\n', monkeypatch)
+    acts("retire", HEAD)
+    done = [
+        (actor, type(act)) for actor, act in log(world, before) if not isinstance(act, PublishedVersion | OpenedHold)
+    ]
+    assert done == [
+        (ME, Suppressed),
+        (ME, SuppressionsExtended),
+        (ME, Unsuppressed),
+        (ME, Suppressed),
+        (ME, AskedForSync),
+        (ME, Discarded),
+        (ME, Released),
+        (ME, RolledBack),
+        (ME, Unpinned),
+        (AUTOMATIC, SuppressionsExpired),
+        (ME, AcceptedClock),
+        (ME, Retired),
+    ]
+    stated = [act.document().get("reason") for actor, act in log(world, before) if actor == ME]
+    assert stated.count("asked") == 10
+
+
+def hold_all(world: World) -> None:
+    """The partner empties the list, which is held."""
+    world.clock.forward(minutes=5)
+    world.publish(remove=rows(0, 30))
+    assert syncd("sync").code == 3

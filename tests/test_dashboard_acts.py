@@ -423,6 +423,30 @@ def test_a_digest_that_cannot_be_suppressed_is_told(
     assert client.get("/acts/suppress/none").status_code == 404
 
 
+@pytest.mark.parametrize("between", [" ", ",", ", ", "\n", "\r\n", ";", "\t"])
+def test_nothing_is_suppressed_in_bulk(listed: tuple[Running, httpx.Client], between: str) -> None:
+    """Two digests in the field are refused, and neither is suppressed, logged or repeated in a message."""
+    run, client = listed
+    digests = [one[1] for one in rows(0, 2)]
+    records = run.publisher.catalog.audit_head().records
+    answer = act(client, "/acts/suppress/iwf.images", digest=between.join(f"sha256:{digest}" for digest in digests))
+    assert answer.status_code in {409, 422}
+    assert re.match("Nothing was done: not a sha256 digest: |Digest: one line of plain text is needed", fault(answer))
+    assert run.publisher.catalog.suppressions() == ()
+    assert (version(run), run.publisher.catalog.audit_head().records) == (1, records)
+    told = fault(answer) + str([event.document() for event in run.events])
+    assert not [digest for digest in digests if digest in told]
+
+
+def test_a_form_with_the_field_twice_suppresses_one_digest_at_most(listed: tuple[Running, httpx.Client]) -> None:
+    """No browser sends such a form, and it is no way to act in bulk."""
+    run, client = listed
+    page = client.get("/acts/suppress/iwf.images")
+    fields = {"form": hidden(page, "form"), "seal": hidden(page, "seal"), "reason": REASON, "token": ALICE.token}
+    client.post("/acts/suppress/iwf.images", data={**fields, "digest": [f"sha256:{one[1]}" for one in rows(0, 2)]})
+    assert len(run.publisher.catalog.suppressions()) <= 1
+
+
 # rollbacks
 
 

@@ -42,6 +42,16 @@ def length(world: World) -> int:
         return publisher.catalog.head_rows()[LIST]
 
 
+def pin(world: World, *, exact: bool) -> None:
+    """Roll the list back to version 1, with the code that --exact needs."""
+    code = None
+    if exact:
+        with pytest.raises(CodeNeeded) as needed:
+            rollback(world, 1, exact=True)
+        code = needed.value.code
+    rollback(world, 1, exact=exact, accepted=code)
+
+
 @pytest.fixture
 def moved(standing: World) -> World:
     """Version 1 has 0 to 29; version 2 adds 40; version 3 removes 0; version 4 adds 41."""
@@ -110,6 +120,42 @@ def test_a_suppression_wins_over_a_rollback(moved: World) -> None:
     unpin(moved)
     assert served(moved) == (ALL - {0}) | {40, 41}
     prove_feed(moved)
+
+
+@pytest.mark.parametrize(("exact", "after"), [(False, ALL - {0, 5}), (True, ALL)])
+def test_a_later_removal_reaches_a_pinned_list_unless_the_pin_is_exact(
+    moved: World, exact: bool, after: frozenset[int]
+) -> None:
+    """With --exact it waits for the end of the pin."""
+    pin(moved, exact=exact)
+    wanted = Outcome.UP_TO_DATE if exact else Outcome.PUBLISHED
+    assert sync_list(moved, remove=[row(5)]).outcome is wanted
+    assert served(moved) == after
+    prove_feed(moved)
+    assert unpin(moved).held == ()
+    assert served(moved) == (ALL - {0, 5}) | {40, 41}
+    prove_feed(moved)
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_a_suppression_that_ends_on_a_pinned_list_returns_only_what_the_partner_still_lists(
+    moved: World, exact: bool
+) -> None:
+    """A row that the partner removed meanwhile stays off, also under --exact."""
+    with moved.publisher() as publisher:
+        for number in (3, 4):
+            asked = SuppressionOrder((Correction(Digest.parse(f"{row(number)[0]}:{row(number)[1]}")),), "wrong")
+            suppressions.suppress(publisher, asked, actor="alice", now=moved.clock())
+    pin(moved, exact=exact)
+    pinned = ALL if exact else ALL - {0}
+    sync_list(moved, remove=[row(3)])
+    assert served(moved) == pinned - {3, 4}
+    with moved.publisher() as publisher:
+        done = unsuppress(publisher, [1, 2], actor="alice", reason="right", now=moved.clock())
+    assert (done.rows, served(moved)) == (1, pinned - {3})
+    prove_feed(moved)
+    unpin(moved)
+    assert served(moved) == (ALL - {0, 3}) | {40, 41}
 
 
 def test_what_returns_after_the_pin_is_judged(standing: World) -> None:

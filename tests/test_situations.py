@@ -7,6 +7,9 @@ from typing import Final
 import pytest
 
 from command_line import Ran, configure, operate, settings, syncd
+from syncd.acts import AddedMatcher
+from syncd.catalog.records import AuditEntry, MatcherRecord
+from test_explain import check_in
 from test_holds import forked  # noqa: F401 - a fixture
 from world import World, row, rows
 
@@ -141,6 +144,43 @@ def test_a_partner_signed_a_bad_row(listed: World) -> None:
     unpin = 'syncd unpin iwf.images --reason "corrected"'
     assert section.run(unpin, "unpin", "iwf.images", "--reason", "corrected").code == 0
     assert syncd("status", "--json").json["lists"][0]["rows"] == 1099
+    section.end()
+
+
+def test_why_did_this_match_on_that_day(listed: World) -> None:
+    """In force at that time, since when and by whom, at which version of the matcher, and what still waits."""
+    section = Section("Why did this match on that day")
+    joined = AuditEntry(listed.clock(), "alice", AddedMatcher("web", None))
+    with listed.publisher() as publisher:
+        publisher.catalog.add_matcher(MatcherRecord("web", "a" * 64, None, listed.clock(), "alice"), joined)
+    check_in(listed, "web-1", 1)
+    listed.clock.forward(hours=1)
+    day = listed.clock()
+    listed.clock.forward(hours=30)
+    listed.publish(remove=[row(3)])
+    assert syncd("sync").code == 0
+    check_in(listed, "web-1", 2)
+    at = f"{day:%Y-%m-%dT%H:%M}"
+    answer = section.run(
+        "syncd explain md5:8d777f385d3dfec8815d20f7496026dc --at 2026-05-03T14:30", "explain", WRONG.strip(), "--at", at
+    )
+    assert answer.code == 0
+    told = re.sub(r" +", " ", answer.out)
+    assert f"iwf.images: in force at {day:%Y-%m-%d %H:%M} UTC, version 1" in told
+    assert re.search(
+        r"added e3 A 1 1 full.*\n.*removed e3 A 2 2 deltas *\nserial 1, 2 signed by key [0-9a-f]{12}", told
+    )
+    assert re.search(rf"matched at {day:%Y-%m-%d %H:%M} UTC\nweb 1 1 yes", told)
+    assert (
+        "iwf.images version 2"
+        in section.run("syncd audit --since 2026-05-01", "audit", "--since", f"{day:%Y-%m-%d}").out
+    )
+    assert section.run("syncd holds", "holds").out == "nothing is held\n"
+    piped = "syncd explain - --at 24h < digest"
+    assert section.run(piped, "explain", "-", "--at", "24h", stdin=WRONG).out.startswith("iwf.images: in force at ")
+    assert syncd("explain", "-", stdin=WRONG).out.startswith("iwf.images: not in force")
+    assert syncd("explain", "-", "--at", "24h", "--json", stdin=WRONG).json["lists"][0]["list"] == "iwf.images"
+    assert section.run("syncd verify", "verify").code == 0
     section.end()
 
 
