@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from standing import open_holds, prove_feed, served
@@ -275,6 +276,29 @@ def test_a_first_version_is_published_without_them(world: World) -> None:
     assert out.stat().st_mode & 0o777 == 0o600
     with out.open() as stream:
         assert sorted(one["digest"] for one in csv.DictReader(stream)) == sorted(row(number)[1] for number in (3, 4, 5))
+
+
+def test_digests_that_can_only_be_mistakes_are_kept_out_without_any_file(
+    operator: Operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the empty input, and constant PDQ: signed or not, no matcher gets them, and they are counted."""
+    algorithms = ("md5", "sha1", "sha256")
+    mistakes = [(one, hashlib.new(one).hexdigest(), f"empty-{one}") for one in algorithms]
+    mistakes += [("pdq", "00" * 32, "black"), ("pdq", "ff" * 32, "white")]
+    good = [row(40), row(41, algorithm="md5"), row(41, algorithm="sha1"), ("pdq", "5a" * 32, "e42", "A")]
+    with monkeypatch.context() as patched:  # another partner's software may let them pass
+        patched.setattr("syncd.listfile.values.is_meaningless", lambda _, digests: np.zeros(len(digests), bool))
+        operator.world.publish(add=[*((*one, "A") for one in mistakes), *good])
+    listed = operator.sync()
+    assert listed.outcome is Outcome.PUBLISHED
+    assert dict(listed.known_good) == {"md5": 1, "pdq": 2, "sha1": 1, "sha256": 1}
+    assert operator.served() == ALL | {40}
+    with operator.world.matcher() as matcher:
+        for algorithm, digest, *_ in mistakes:
+            assert matcher.lookup(algorithm, digest) == [], algorithm
+        for algorithm, digest, entry, _ in good:
+            assert [hit.entry for hit in matcher.lookup(algorithm, digest)] == [entry], algorithm
+    prove_feed(operator.world)
 
 
 def test_the_readings_of_the_file_are_private_and_made_once(
