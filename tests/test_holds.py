@@ -13,6 +13,8 @@ import pytest
 from standing import open_holds, prove_feed, served, sync_list
 from syncd.catalog.decisions import HoldState
 from syncd.errors import RefusedError, StoreError, UsageError
+from syncd.feed.layout import target_name
+from syncd.feed.signed import load_repository
 from syncd.operate.backup import backup
 from syncd.operate.holds import end_hold
 from syncd.outcomes import HoldReason, Lane, Outcome
@@ -21,7 +23,7 @@ from syncd.pipeline.settle.result import Settled
 from syncd.publish import author
 from syncd.publish.publication import Proposal
 from syncd.verify.state import prove_state
-from world import World, row, rows
+from world import HEAD, World, row, rows
 
 RESIGN = Proposal[None]("resign")
 ALL = frozenset(range(30))
@@ -69,6 +71,14 @@ def release(world: World, number: int) -> Settled:
 def discard(world: World, number: int) -> Settled:
     """Discard a hold."""
     return end(world, number, release=False)
+
+
+def covered(world: World) -> tuple[int, int]:
+    """What the published manifest says: the serial that it was made from, and the newest that is in force wholly."""
+    target = load_repository(world.state.feed).targets()[target_name(HEAD)]
+    origin = world.state.feed.manifest(HEAD, target.sha256).origin
+    assert origin is not None
+    return origin.serial, origin.serial if origin.whole is None else origin.whole
 
 
 @pytest.fixture
@@ -133,6 +143,34 @@ def test_additions_flow_while_an_emptied_list_is_held(emptied: World) -> None:
     ]
     assert served(emptied) == {40, 41}
     assert sync_list(emptied).outcome is Outcome.UP_TO_DATE
+    prove_feed(emptied)
+
+
+def test_the_manifest_says_which_serial_is_in_force_only_in_part_until_the_release(emptied: World) -> None:
+    """Over several serials it names the last one before the hold; a release of all that waits makes it whole again."""
+    assert covered(emptied) == (1, 1), "nothing of serial 2 is in force, and there is no version of it"
+    sync_list(emptied, add=[row(40)])
+    assert covered(emptied) == (3, 1)
+    sync_list(emptied, add=[row(41)])
+    assert covered(emptied) == (4, 1)
+    release(emptied, 1)
+    assert covered(emptied) == (4, 4)
+    sync_list(emptied, add=[row(42)])
+    assert covered(emptied) == (5, 5)
+    prove_feed(emptied)
+
+
+def test_a_serial_with_refused_rows_is_in_force_only_in_part(emptied: World) -> None:
+    """Until the partner has put them all back: the list differs from the partner's, though nothing waits."""
+    discard(emptied, 1)
+    assert sync_list(emptied, add=[row(40)]).outcome is Outcome.PUBLISHED
+    assert covered(emptied) == (3, 1)
+    sync_list(emptied, add=rows(0, 29))
+    sync_list(emptied, add=[row(41)])
+    assert covered(emptied) == (5, 1), "one row is refused yet"
+    sync_list(emptied, add=rows(29, 30))
+    sync_list(emptied, add=[row(42)])
+    assert covered(emptied) == (7, 7)
     prove_feed(emptied)
 
 
