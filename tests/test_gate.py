@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from standing import open_holds, prove_feed, sync_list
+from standing import OLD as ALL
+from standing import open_holds, prove_feed, served, sync_list
 from syncd.catalog.decisions import HoldState
 from syncd.errors import ConfigError
 from syncd.limits import DEFAULT_LIMITS, GateTable, ListLimits
@@ -16,7 +17,9 @@ from syncd.model import ListName
 from syncd.operate.holds import end_hold
 from syncd.outcomes import Finding, HoldReason, Lane, Outcome
 from syncd.pipeline.gate import judge
+from syncd.pipeline.outcome import ListOutcome
 from syncd.pipeline.values import Change, Hold, Pending, Period, Verdict, Window
+from test_repair import rebuild_partner, retrust_partner
 from world import World, row, rows
 
 SHRUNK, GROWN = (HoldReason.SHRUNK,), (HoldReason.GROWN,)
@@ -200,6 +203,59 @@ def test_a_list_that_halves_overnight_waits_and_its_additions_do_not(large: Worl
     assert count(large) == 503
     assert not large.pull().errors
     prove_feed(large)
+
+
+def test_additions_held_for_volume_do_not_delay_ordinary_removals(standing: World) -> None:
+    """Neither those of the same update nor later ones; a release publishes what is still wanted."""
+    standing.limits = ListLimits(max_added_percent=0, max_added_week_percent=0, max_added_rows=5)
+    listed = sync_list(standing, add=rows(40, 50), remove=[row(1)])
+    assert (listed.outcome, listed.reasons, served(standing)) == (Outcome.HELD, GROWN, ALL - {1})
+    (hold,) = open_holds(standing)
+    assert (hold.lane, hold.rows) == (Lane.ADDITIONS, 10)
+    listed = sync_list(standing, remove=[row(2), row(40)])
+    assert (listed.reasons, listed.opened, served(standing)) == (GROWN, (), ALL - {1, 2})
+    end(standing, hold.id)
+    assert served(standing) == (ALL - {1, 2}) | set(range(41, 50))
+    assert sync_list(standing).outcome is Outcome.UP_TO_DATE
+    prove_feed(standing)
+
+
+def test_a_serial_that_jumps_too_far_waits_with_all_that_came_since(standing: World) -> None:
+    """The versions between two syncs count; as many as the limit allows pass. A later small step does not end it."""
+    standing.limits = ListLimits(max_serial_jump=3)
+    assert jump(standing, range(40, 43)).outcome is Outcome.PUBLISHED, "from serial 1 to 4"
+    standing.publish(remove=[row(1)])
+    listed = jump(standing, range(50, 53))
+    assert (listed.outcome, listed.reasons) == (Outcome.HELD, (HoldReason.SERIAL_JUMP,)), "from serial 4 to 8"
+    holds = open_holds(standing)
+    assert [(one.lane, one.rows) for one in holds] == [(Lane.ADDITIONS, 3), (Lane.REMOVALS, 1)]
+    assert [(one.rows, one.allowed) for hold in holds for one in hold.findings] == [(4, 3), (4, 3)]
+    assert jump(standing, [60]).reasons == (HoldReason.SERIAL_JUMP,)
+    assert served(standing) == ALL | {40, 41, 42}
+    for hold in open_holds(standing):
+        end(standing, hold.id)
+    assert served(standing) == (ALL | {40, 41, 42, 50, 51, 52, 60}) - {1}
+    assert jump(standing, [61]).outcome is Outcome.PUBLISHED
+    prove_feed(standing)
+
+
+def test_the_first_serial_under_another_trust_root_is_no_jump(standing: World) -> None:
+    """Whatever its number, as the operator accepted it; the next is judged by it."""
+    standing.limits = ListLimits(max_serial_jump=3)
+    rebuild_partner(standing)
+    for number in range(40, 46):
+        standing.publish(add=[row(number)])
+    retrust_partner(standing)
+    assert sync_list(standing).outcome is Outcome.PUBLISHED, "from serial 1 to 7"
+    assert served(standing) == (ALL | {30, 31} | set(range(40, 46))) - {0}
+    assert jump(standing, range(50, 54)).reasons == (HoldReason.SERIAL_JUMP,), "from serial 7 to 11"
+
+
+def jump(world: World, numbers: Iterable[int]) -> ListOutcome:
+    """The partner publishes a version for each number; then the operator syncs."""
+    for number in numbers:
+        world.publish(add=[row(number)])
+    return sync_list(world)
 
 
 def test_steps_that_add_up_are_held_and_a_release_is_the_new_reference(large: World) -> None:
