@@ -10,7 +10,7 @@ from standing import prove_feed, served, sync_list
 from syncd.acts import Suppressed
 from syncd.catalog.decisions import HoldState, Suppression, SuppressionState
 from syncd.errors import RefusedError, UsageError
-from syncd.limits import ListLimits
+from syncd.limits import ListLimits, allowed_alone
 from syncd.locks import lock
 from syncd.model import Digest, ListName
 from syncd.operate import suppression_ends as ends
@@ -221,6 +221,25 @@ def test_many_rows_wait_for_a_second_operator(standing: World) -> None:
     assert served(standing) == (ALL | {60}) - set(range(11))
     assert {one.second for one in listed(standing)} == {"bob"}
     prove_feed(standing)
+
+
+@pytest.mark.parametrize(
+    ("listed", "allowed"),
+    [
+        (0, 10),
+        (30, 10),
+        (10_000, 10),
+        (11_000, 11),
+        (50_000, 50),
+        (99_999, 99),
+        (100_000, 100),
+        (100_001, 100),
+        (10_000_000, 100),
+    ],
+)
+def test_one_operator_may_take_off_a_thousandth_of_a_list_and_at_most_100_rows(listed: int, allowed: int) -> None:
+    """But 10 of any list, however small."""
+    assert allowed_alone(listed) == allowed
 
 
 def test_small_steps_of_one_day_add_up(standing: World) -> None:
