@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from command_line import HERE, Ran, configure, operate, settings, syncd
+from standing import prove_feed
 from syncd.acts import SuppressionsExtended, Unsuppressed
 from syncd.cli import corrections
-from syncd.errors import UsageError
+from syncd.errors import ExpiredError, UsageError
 from syncd.event import Event
 from syncd.events import (
     HoldOpened,
@@ -26,6 +27,7 @@ from syncd.events import (
 )
 from syncd.model import Digest
 from syncd.operate.holds import end_hold
+from syncd.operate.suppression_ends import expire
 from syncd.operate.suppression_order import Correction, SuppressionOrder
 from syncd.outcomes import HoldReason
 from syncd.report import overview
@@ -716,3 +718,70 @@ def test_numbers_are_read_as_they_are_printed() -> None:
     for wrong in ("", "-", "3-", "-3", "3-2", "1e3", "\u0663", "0-100000"):
         with pytest.raises(UsageError):
             corrections.numbers([wrong])
+
+
+@pytest.mark.parametrize("hours", [1, 9, 30])
+def test_with_a_clock_set_back_corrections_work_and_are_kept(listed: World, hours: int) -> None:
+    """A sync is refused; what operators do reaches matchers whose clock is right, and stays once ours is corrected."""
+    listed.publish(add=rows(30, 130))
+    assert syncd("sync").code == 0
+    listed.publish(remove=rows(10, 130))
+    assert syncd("sync").code == 3
+    right = listed.clock.now
+    head = listed_version(listed)
+    few = set(range(10)) - {3}
+    for command, left in (
+        (("suppress", alg(3)), set(range(60)) - {3}),
+        (("release", 1), few),
+        (("rollback", HEAD, 1), few),
+        (("unpin", HEAD), few),
+    ):
+        listed.clock.now = right - timedelta(hours=hours)
+        assert syncd(*command, "--reason", "r").code == 0
+        assert syncd("sync").code == 6
+        listed.clock.now = right
+        head += 1
+        assert (served(listed), listed_version(listed)) == (left, head)
+        prove_feed(listed)
+    assert syncd("sync").code == 0
+    assert (served(listed), listed_version(listed)) == (few, head)
+
+
+def test_a_correction_by_a_clock_days_behind_reaches_matchers_once_it_is_right(listed: World) -> None:
+    """Until then its signature has expired for them, and they go on with the version that they hold."""
+    assert served(listed) == set(range(30))
+    right = listed.clock.now
+    listed.clock.now = right - timedelta(days=3)
+    assert syncd("suppress", alg(3), "--reason", "r").code == 0
+    assert "in the future" in syncd("status").err
+    listed.clock.now = right
+    with pytest.raises(ExpiredError):
+        served(listed)
+    assert listed.hits(3, listed.matcher())
+    assert syncd("sync").code == 0
+    assert served(listed) == set(range(30)) - {3}
+    prove_feed(listed)
+
+
+def listed_version(world: World) -> int:
+    """The version in force."""
+    with world.publisher() as publisher:
+        return publisher.catalog.heads()[0].version
+
+
+def test_a_clock_set_back_moves_no_expiry(listed: World) -> None:
+    """A suppression ends at the time that was shown: not early, not late, and it does not come back afterwards."""
+    start = listed.clock()
+    assert syncd("suppress", alg(3), "--reason", "r", "--expires", "2d").code == 0
+    listed.clock.now = start - timedelta(hours=9)
+    made = syncd("suppress", alg(4), "--reason", "r", "--expires", "2d")
+    assert f"until {start + timedelta(hours=39):%Y-%m-%d %H:%M} UTC" in made.out
+    last = 0.0
+    for hours, off in ((-9, {3, 4}), (38.9, {3, 4}), (39, {3}), (47.9, {3}), (48, set()), (40, set())):
+        listed.clock.now = start + timedelta(hours=hours)
+        with listed.publisher() as publisher:
+            expire(publisher, listed.clock())
+        last = max(hours, last)
+        listed.clock.now = start + timedelta(hours=last)
+        assert served(listed) == set(range(30)) - off, hours
+    prove_feed(listed)
