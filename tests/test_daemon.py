@@ -42,10 +42,17 @@ class Process:
             env={**os.environ, **environment},
         )
         self.pid = self.process.pid
+        self._early: list[dict[str, Any]] = []
 
     def __enter__(self) -> Self:
-        self.until("daemon_ready")
-        return self
+        """Wait until it is ready. Events of before that, such as those of its first chores, are left to `until`."""
+        early: list[dict[str, Any]] = []
+        for event in self._events():
+            if event["event"] == "daemon_ready":
+                self._early = early
+                return self
+            early.append(event)
+        raise AssertionError("ended before it was ready")
 
     def __exit__(self, *_: object) -> None:
         self.process.kill()
@@ -53,12 +60,16 @@ class Process:
 
     def until(self, name: str) -> dict[str, Any]:
         """Read the log up to an event."""
-        assert self.process.stderr
-        for line in self.process.stderr:
-            event: dict[str, Any] = json.loads(line)
+        for event in self._events():
             if event["event"] == name:
                 return event
         raise AssertionError(f"ended before {name}")
+
+    def _events(self) -> Iterator[dict[str, Any]]:
+        while self._early:
+            yield self._early.pop(0)
+        assert self.process.stderr
+        yield from map(json.loads, self.process.stderr)
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal."""
