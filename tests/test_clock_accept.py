@@ -18,7 +18,7 @@ from syncd.kernel_clock import KernelClock, kernel_clock
 from syncd.locks import lock
 from syncd.matcher.pull import PullResult, pull
 from syncd.operate.clock import accept_clock
-from syncd.pipeline.sync import sign_if_due
+from syncd.pipeline.timestamp import sign_if_due
 from syncd.report import overview
 from syncd.report.judged import Overview
 from syncd.service.web.dashboard.tasks import tasks

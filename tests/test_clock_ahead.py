@@ -8,7 +8,7 @@ from syncd.errors import RefusedError
 from syncd.feed.signed import load_repository
 from syncd.operate.clock import accept_clock
 from syncd.operate.repair import retrust
-from syncd.pipeline.sync import sign_if_due
+from syncd.pipeline.timestamp import sign_if_due
 from world import HEAD, World, row, rows
 
 

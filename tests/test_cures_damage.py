@@ -7,25 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from command_line import Ran, operate, settings, syncd
+from command_line import Ran, settings, syncd
 from runbook import Cure, rows_of, what_to_do
 from syncd.history.files import HistoryFolder
 from syncd.history.keep import keep
 from syncd.service.file_proof import FileProof
-from world import HEAD, World, row, rows
+from two_versions import running
+from world import HEAD, World, row
 
-
-@pytest.fixture
-def running(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
-    """A list with two versions, published, synced and pulled."""
-    operate(world, monkeypatch)
-    monkeypatch.setenv("COLUMNS", "200")
-    world.publish(full=rows(0, 30))
-    assert syncd("sync").code == 0
-    world.publish(add=[row(30)], remove=[row(5)])
-    assert syncd("sync").code == 0
-    assert not world.pull().errors
-    return world
+__all__ = ["running"]  # a fixture
 
 
 def lost(what: str) -> str:

@@ -9,26 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from command_line import Ran, configure, operate, settings, syncd
+from command_line import Ran, configure, settings, syncd
 from disks import root_only
 from runbook import Cure, advised
+from two_versions import running
 from world import World, row, rows
+
+__all__ = ["running"]  # a fixture
 
 REMOVALS = "[sources.iwf.gate]\nmin_rows = 10\n"
 """A gate that holds the removals of `shrink`."""
-
-
-@pytest.fixture
-def running(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
-    """An operator whose list is at version 2 and pulled by a matcher; errors are not wrapped."""
-    operate(world, monkeypatch)
-    monkeypatch.setenv("COLUMNS", "2000")
-    world.publish(full=rows(0, 30))
-    assert syncd("sync").code == 0
-    world.publish(add=[row(30)], remove=[row(5)])
-    assert syncd("sync").code == 0
-    assert not world.pull().errors
-    return world
 
 
 def cure_of(ran: Ran, **values: object) -> Cure:

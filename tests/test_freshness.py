@@ -19,7 +19,7 @@ from syncd.matcher.age import stale_list
 from syncd.model import ListName
 from syncd.operate.retire import retire
 from syncd.outcomes import Outcome
-from syncd.pipeline.sync import sign_if_due
+from syncd.pipeline.timestamp import sign_if_due
 from world import HEAD, IMAGES, World, row, rows
 
 LIMITS = MaxAge(warn=7200, critical=36000)

@@ -10,7 +10,7 @@ import pytest
 
 from command_line import syncd
 from syncd.cli.commands import LazyCommand, program
-from test_cures_hints import running
+from two_versions import running
 from world import World
 
 __all__ = ["running"]  # a fixture
@@ -127,7 +127,7 @@ CURES: Final[dict[str, str]] = {
     "outcomes.py: syncd sync {source}": "cures::a_list_is_late_until_its_source_is_synced",
     "pipeline/known_good.py: syncd sync": "cures_hints::known_good_digests_that_are_lost_are_read_again",
     "pipeline/settle/result.py: syncd sync": "cures_hints::an_origin_that_the_catalog_lost_is_fetched_again",
-    "pipeline/sync.py: syncd sync": "damage_met::a_dry_run_names_the_damage_and_repairs_nothing",
+    "pipeline/local_damage.py: syncd sync": "damage_met::a_dry_run_names_the_damage_and_repairs_nothing",
     "format/segment.py: syncd verify": "cures_damage::a_segment_is_damaged_everywhere",
     "publish/author.py: syncd feed publish {} --list {} --full FILE": "cures_hints::a_retired_list_lives_again",
     "publish/journal.py: syncd verify {}": "cures_hints::a_damaged_journal_names_the_feed_to_verify",

@@ -33,10 +33,11 @@ from syncd.format import manifest as manifests
 from syncd.format.manifest import SegmentRef
 from syncd.outcomes import Outcome
 from syncd.pipeline import wire
+from syncd.pipeline.held import held_of
 from syncd.pipeline.outcome import SyncOutcome
 from syncd.pipeline.prepare import LocalList, Prepare, Prepared, Preparing, Progress, Request, VerifiedSource, prepare
 from syncd.pipeline.publisher import Publisher
-from syncd.pipeline.sync import held_of, sync_source
+from syncd.pipeline.sync import sync_source
 from syncd.pipeline.values import Over, Staged, Stated
 from syncd.service.syncs import Syncs
 from syncd.service.worker import Process, SpareWorker, Worker, start
@@ -55,7 +56,7 @@ def sync(
 
 def whole(publisher: Publisher, origin: OriginRecord) -> LocalList:
     """What is held of a list of which nothing was lost."""
-    return held_of(publisher.list_state(origin.source, origin.list), lambda _: Over.ORIGIN)
+    return held_of(publisher.list_state(origin.source, origin.list), Over.ORIGIN)
 
 
 def request(world: World) -> Request:

@@ -21,7 +21,7 @@ from syncd.operate.backup import remove_left_over
 from syncd.pipeline.known_good import KnownGoodFolder
 from syncd.pipeline.outcome import SyncOutcome
 from syncd.pipeline.publisher import Publisher
-from syncd.pipeline.sync import sign_if_due
+from syncd.pipeline.timestamp import sign_if_due
 from syncd.report import overview
 from syncd.report.judged import Overview
 from syncd.retention import RetentionLimits

@@ -1,0 +1,43 @@
+"""The held state of a list, from which a sync of it starts."""
+
+from syncd.catalog.catalog import Catalog
+from syncd.catalog.records import RETRUSTED
+from syncd.errors import StoreError
+from syncd.format.manifest import ManifestRef
+from syncd.outcomes import Lane
+from syncd.pipeline.heads import ListState
+from syncd.pipeline.prepare import LocalList
+from syncd.pipeline.relink import relink
+from syncd.pipeline.values import Over
+
+
+def held_of(state: ListState, over: Over) -> LocalList:
+    """Return the held state of a list. ``over``: the part of it that is still on this disk, see `left_of`."""
+    origin = state.origin
+    if origin is None:
+        return LocalList()
+    retrusted = origin.serial == RETRUSTED
+    basis = {
+        Over.ORIGIN: (state.stack, origin.end_state),
+        Over.HEAD: (state.head.stack, state.head.end_state) if state.head else ((), {}),
+        Over.NOTHING: ((), {}),
+    }
+    stack, end_state = basis[over]
+    return LocalList(
+        ref=None if retrusted else ManifestRef(version=origin.serial, sha256=origin.manifest_sha256),
+        retrusted=retrusted,
+        over=over,
+        stack=stack,
+        end_state=end_state,
+        rows=origin.rows,
+        fork=origin.fork,
+        fork_waits=bool(state.holds_of(Lane.BOTH)),
+    )
+
+
+def left_of(catalog: Catalog, state: ListState) -> Over:
+    """Return the part of a list that is still on this disk, after its repair from what is left."""
+    try:
+        return relink(catalog, state)
+    except StoreError:  # one list's files must not stop the others: fetching again replaces them
+        return Over.NOTHING
