@@ -71,6 +71,7 @@ def use_every_method(catalog: Catalog, target: Path) -> set[str]:
         "origins",
         "heads",
         "head_rows",
+        "last_commit",
         "pending",
         "matchers",
         "loaded",

@@ -15,6 +15,8 @@ from syncd.feed.signed import load_repository
 from syncd.format.writer import fold as fold_segments
 from syncd.model import ListName
 from syncd.outcomes import Outcome
+from syncd.pipeline import publisher as publisher_module
+from syncd.pipeline.settle import update
 from syncd.publish import author, publication
 from syncd.publish.change import ListChange
 from syncd.publish.journal import Journal
@@ -83,6 +85,27 @@ def _documented_steps() -> list[tuple[str, str]]:
     for functions, module in re.findall(r"((?:`\w+`(?: and )?)+)[^`]*? in `syncd/([\w/]+\.py)`", text):
         steps += [(module, function) for function in re.findall(r"`(\w+)`", functions)]
     return steps
+
+
+def test_what_was_judged_before_another_commit_is_judged_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that shares the catalog does not have our lock: its commit while we judge is noticed."""
+    world.publish(full=rows(0, 30))
+    world.sync()
+    world.publish(add=[row(99)])
+    real, judged = update.settle_update, []
+
+    def settle(*given: Any) -> Any:
+        judged.append(given[0].head.version)
+        settled = real(*given)
+        if len(judged) == 1:
+            with Catalog.open(world.state.catalog) as other:
+                other.commit(Commit("resign", (), world.clock()))
+        return settled
+
+    monkeypatch.setattr(publisher_module, "settle_update", settle)
+    outcome = world.sync()
+    assert (outcome.outcome, outcome.lists[0].version) == (Outcome.PUBLISHED, 2)
+    assert judged == [1, 1]
 
 
 def test_who_always_loses_the_race_says_so(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

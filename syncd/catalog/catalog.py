@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
 from pydantic import JsonValue
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, func, insert, select, update
 
 from syncd.catalog import database
 from syncd.catalog.audit import AuditTables, append
@@ -44,7 +44,7 @@ from syncd.catalog.sizes import SizeTables, put_sizes
 from syncd.catalog.suppressions import SuppressionTables, change_suppression, put_suppressions
 from syncd.catalog.syncs import SyncTables, put_source
 from syncd.catalog.tables import origins, publications, signed_files
-from syncd.errors import StoreError, UsageError
+from syncd.errors import LostRaceError, StoreError, UsageError
 from syncd.format import manifest as manifests
 from syncd.format.manifest import Manifest
 from syncd.model import ListName
@@ -98,10 +98,12 @@ class Catalog(
     def commit(self, commit: Commit[Records]) -> int:
         """Commit a publication: compare, then write origins, heads, versions and signed files; return its id.
 
-        Raises `LostRaceError`, and changes nothing, if an origin or a head is no longer what the caller started from.
+        Raises `LostRaceError`, and changes nothing, if another publication was committed since ``commit.after``, or an
+        origin or a head is no longer what the caller started from.
         """
         records = commit.records or Records()
         with writing(self._engine, self.path) as connection:
+            _compare_last(connection, commit.after)
             for moved in records.origins:
                 compare_origin(connection, moved.origin.source, moved.origin.list, moved.before)
             for dropped in records.dropped:
@@ -123,6 +125,11 @@ class Catalog(
                 put_sizes(connection, head, note, commit.created_at)
             append(connection, *effects(commit, opened, over), *records.audit)
             return _put_publication(connection, commit)
+
+    def last_commit(self) -> int:
+        """See `Ledger.last_commit`."""
+        with reading(self._engine, self.path) as connection:
+            return _last_commit(connection)
 
     def pending(self) -> tuple[Publication, ...]:
         """Return publications committed and not yet installed, oldest first: the order in which to install them."""
@@ -203,6 +210,15 @@ class Catalog(
         if target.exists() or target.is_symlink():
             raise UsageError(f"{target} exists already", hint="name a file that does not exist; nothing was written")
         copy(self._engine, target)
+
+
+def _last_commit(connection: Connection) -> int:
+    return connection.execute(select(func.max(publications.c.id))).scalar_one() or 0
+
+
+def _compare_last(connection: Connection, after: int | None) -> None:
+    if after is not None and _last_commit(connection) != after:
+        raise LostRaceError("another process published in the meantime", hint="nothing was changed; run this again")
 
 
 def _put_origins(connection: Connection, records: Records) -> None:

@@ -16,22 +16,31 @@ _RACES: Final = 3
 
 @dataclass(frozen=True)
 class FeedLock:
-    """Proof that the caller holds the lock of ``feed``: nothing is published without it."""
+    """Proof that the caller holds the lock of ``feed`` on this machine: nothing is published without it."""
 
     feed: FeedFolder
+    last: int = 0
+    """the newest commit of the ledger before anything was read: what is published follows it, or nothing is"""
 
 
-def with_lock(feed: FeedFolder, purpose: str, act: Callable[[FeedLock], Done], patience: float = 0.0) -> Done:
+def with_lock(
+    feed: FeedFolder,
+    purpose: str,
+    act: Callable[[FeedLock], Done],
+    patience: float = 0.0,
+    last: Callable[[], int] = lambda: 0,
+) -> Done:
     """Call ``act`` with the feed's lock held; return its result.
 
     ``act`` reads the state, judges it and publishes. It is called again, with the lock still held, if its commit finds
-    that another process published first. Raises what ``act`` raises, and `RefusedError` if the lock is not free within
+    that another process published first: one on another machine, since it does not have this lock. ``last`` returns the
+    newest commit of the ledger. Raises what ``act`` raises, and `RefusedError` if the lock is not free within
     ``patience`` seconds.
     """
     with lock(feed.lock, purpose, patience):
         for _ in range(_RACES - 1):
             try:
-                return act(FeedLock(feed))
+                return act(FeedLock(feed, last()))
             except LostRaceError:
                 continue
-        return act(FeedLock(feed))
+        return act(FeedLock(feed, last()))

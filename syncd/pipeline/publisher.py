@@ -13,7 +13,7 @@ from syncd.catalog.folder import StateFolder
 from syncd.catalog.records import AuditEntry, head_name
 from syncd.errors import RefusedError, SyncdError
 from syncd.feed import layout
-from syncd.feed.locked import FeedLock, with_lock
+from syncd.feed.locked import FeedLock
 from syncd.feed.signed import load_repository
 from syncd.format.freshness import MaxAge, SourceAges
 from syncd.format.manifest import Manifest
@@ -85,7 +85,7 @@ class Publisher:
 
     def with_lock(self, purpose: str, act: Callable[[FeedLock], Done]) -> Done:
         """Call ``act`` with the feed's lock held, after waiting for it. Raises as `syncd.feed.locked.with_lock`."""
-        return with_lock(self.folder.feed, purpose, act, _PATIENCE)
+        return self.core.with_lock(purpose, act, _PATIENCE)
 
     def publish_update(self, update: Update, now: datetime, sync_id: str, max_age: MaxAge | None = None) -> Settled:
         """Judge an update and publish the part that passes; its version states ``max_age`` (None: as before).

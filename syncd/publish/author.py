@@ -15,7 +15,7 @@ from syncd.feed import garbage, layout
 from syncd.feed.folder import FeedFolder
 from syncd.feed.garbage import Collected
 from syncd.feed.kept import lists_of, no_list
-from syncd.feed.locked import FeedLock, with_lock
+from syncd.feed.locked import FeedLock
 from syncd.feed.signed import load_repository
 from syncd.feed.snapshot import Snapshot, open_snapshot
 from syncd.files import remove_temporaries
@@ -143,7 +143,7 @@ def publish_batch(
         return request.published(core.publish(held, proposal, now, start) if proposal else ())
 
     try:
-        published = with_lock(folder, f"feed publish {name}", act)
+        published = core.with_lock(f"feed publish {name}", act)
         if published.changed:
             compact(folder, name, signers, now)
             collect_garbage(folder, now, _PATIENCE)
@@ -167,7 +167,7 @@ def sign(folder: FeedFolder, signers: Signers, now: datetime) -> datetime:
         core.publish(held, Proposal("resign"), now, start)
         return load_repository(folder).expiries()["timestamp"]
 
-    return with_lock(folder, "feed sign", act, _PATIENCE)
+    return core.with_lock("feed sign", act, _PATIENCE)
 
 
 def _serving(folder: FeedFolder, name: ListName) -> str:
@@ -214,7 +214,7 @@ def compact(
         change = folded.change_of(newest.manifest) if newest else None
         return core.publish(held, Proposal("compact", (change,)), now, start)[0] if change else None
 
-    return with_lock(folder, f"feed compact {name}", act, _PATIENCE)
+    return core.with_lock(f"feed compact {name}", act, _PATIENCE)
 
 
 def retire(folder: FeedFolder, name: ListName, signers: Signers, now: datetime) -> Manifest:
@@ -241,7 +241,7 @@ def retire(folder: FeedFolder, name: ListName, signers: Signers, now: datetime) 
         return core.publish(held, proposal, now, start)[0]
 
     try:
-        manifest = with_lock(folder, f"feed retire {name}", act)
+        manifest = core.with_lock(f"feed retire {name}", act)
     except SyncdError as error:
         error.serving = error.serving or _serving(folder, name)
         raise

@@ -29,6 +29,10 @@ class Journal:
     def __init__(self, feed: FeedFolder) -> None:
         self._feed = feed
 
+    def last_commit(self) -> int:
+        """See `Ledger.last_commit`. The lock of the feed, which lies on one machine, excludes others."""
+        return 0
+
     def pending(self) -> Sequence[Publication]:
         """See `Ledger.pending`."""
         content = self._feed.read_private(_JOURNAL, _MAX_JOURNAL)

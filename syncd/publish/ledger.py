@@ -64,6 +64,8 @@ class Commit(Generic[Records]):
     created_at: datetime
     heads: tuple[HeadMove, ...] = ()
     records: Records | None = None
+    after: int | None = None
+    """the ledger's newest commit when the state was read from which this was computed; None: not compared"""
 
     def __post_init__(self) -> None:
         paths = [path for path, _ in self.files]
@@ -85,6 +87,9 @@ class Publication:
 class Ledger(Protocol[Records]):
     """The place where one feed's publications are committed. All methods raise `StoreError`."""
 
+    def last_commit(self) -> int:
+        """Return the id of the newest commit; 0 if there is none."""
+
     def pending(self) -> Sequence[Publication]:
         """Return publications committed and not yet installed, oldest first."""
 
@@ -102,7 +107,8 @@ class Ledger(Protocol[Records]):
     def commit(self, commit: Commit[Records]) -> int:
         """Commit a publication; return its id.
 
-        Raises `LostRaceError`, and changes nothing, if a head or a record has changed since the commit was computed.
+        Raises `LostRaceError`, and changes nothing, if another one was committed since ``commit.after``, or if a head
+        or a record has changed since the commit was computed.
         """
 
     def installed(self, publication: int) -> None:

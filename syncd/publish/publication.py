@@ -10,7 +10,7 @@ lock of the feed, reads the state, computes a proposal and hands it over. Nothin
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Final, Generic
+from typing import Final, Generic, TypeVar
 
 from syncd.feed import layout
 from syncd.feed.folder import FeedFolder
@@ -24,6 +24,8 @@ from syncd.publish.ledger import Commit, CurrentVersion, HeadMove, Ledger, Publi
 from syncd.trust.keys import Signers
 from syncd.trust.repository import Repository
 from syncd.trust.values import MetadataUpdate, role_of
+
+Done = TypeVar("Done")
 
 _OFFLINE: Final = frozenset({"root", "targets"})
 
@@ -77,6 +79,10 @@ class FeedPublisher(Generic[Records]):
     signers: Signers
     announce: Announce = unannounced
 
+    def with_lock(self, purpose: str, act: Callable[[FeedLock], Done], patience: float = 0.0) -> Done:
+        """Call ``act`` with the feed's lock held: what it publishes follows all that it reads. As `with_lock`."""
+        return with_lock(self.feed, purpose, act, patience, self.ledger.last_commit)
+
     def start(self, held: FeedLock) -> Start[Records]:
         """Install what a crash left, and return the published state. Raises `StoreError`."""
         self.install_pending(held)
@@ -94,7 +100,7 @@ class FeedPublisher(Generic[Records]):
         audit = self.ledger.audit_head()
         moves = _moves(start, proposal, audit, now) if proposal.visible else ()
         files = self._signed(start.repository, proposal, moves, audit, now) if proposal.visible else ()
-        commit = Commit(proposal.kind, files, now, moves, proposal.records)
+        commit = Commit(proposal.kind, files, now, moves, proposal.records, after=held.last)
         self._install(Publication(self.ledger.commit(commit), now, commit.kind, files))
         return tuple(move.manifest for move in moves)
 
@@ -102,14 +108,14 @@ class FeedPublisher(Generic[Records]):
         self, purpose: str, proposal: Proposal[Records], now: datetime, patience: float = 0.0
     ) -> tuple[Manifest, ...]:
         """Take the lock and publish a proposal that does not depend on the state. Raises as `with_lock`, `publish`."""
-        return with_lock(self.feed, purpose, lambda held: self.publish(held, proposal, now), patience)
+        return self.with_lock(purpose, lambda held: self.publish(held, proposal, now), patience)
 
     def finish(self, purpose: str = "recovery", patience: float = 0.0) -> int:
         """Install publications committed and not yet installed; return how many.
 
         Raises `RefusedError` if another publication is under way for longer than ``patience`` seconds, `StoreError`.
         """
-        return with_lock(self.feed, purpose, self.install_pending, patience) if self.ledger.pending() else 0
+        return self.with_lock(purpose, self.install_pending, patience) if self.ledger.pending() else 0
 
     def install_pending(self, held: FeedLock) -> int:
         """Do the same as `finish` under the lock of the caller."""
