@@ -28,6 +28,7 @@
     └── RefusedError            exit 6   locked, pinned, not permitted
         ├── StaleList                    a look-up in a list that is too old, if its matcher refuses those
         ├── AbandonedError               the daemon stopped before the work was done
+        ├── NotLeadingError              another daemon on the same catalog leads
         └── LostRaceError                another process published first
 
 A hold is a verdict, not an error.
@@ -311,6 +312,18 @@ class LostRaceError(RefusedError):
     """Another process published first. Nothing was changed; try again from the new state."""
 
 
+class NotLeadingError(RefusedError):
+    """Several daemons share the catalog, and another one leads, or none. Nothing was changed."""
+
+
+def not_leading(host: str) -> NotLeadingError:
+    """Return the error of who does not lead. ``host``: of the daemon that does; "" if none does."""
+    return NotLeadingError(
+        f"another daemon leads, on {host}" if host else "no daemon leads",
+        hint="nothing was changed; `syncd status` names the leader, and orders to any daemon reach it",
+    )
+
+
 class AbandonedError(RefusedError):
     """The daemon stopped before the work was done. The next start continues it."""
 
@@ -344,6 +357,7 @@ _CROSSING: Final[tuple[type[SyncdError], ...]] = (
     RefusedError,
     StaleList,
     LostRaceError,
+    NotLeadingError,
     AbandonedError,
     CodeNeeded,
 )

@@ -15,6 +15,7 @@ from syncd.catalog import tables
 from syncd.catalog.catalog import Catalog
 from syncd.catalog.changes import Records
 from syncd.catalog.decisions import CanaryNote, HoldEnd, HoldRecord, HoldState, SuppressionState, UpdateRecord
+from syncd.catalog.fleet_records import DaemonRecord
 from syncd.catalog.records import AuditFilter
 from syncd.model import Algorithm, ListName
 from syncd.outcomes import HoldReason, Lane, Outcome
@@ -38,6 +39,13 @@ def use_every_method(catalog: Catalog, target: Path) -> set[str]:
         if isinstance(found, Iterator):
             list(found)
 
+    call("leader")
+    call("note_daemon", DaemonRecord("a", "host", 7, "1", NOON))
+    call("daemons")
+    call("forget_daemon", "a")
+    call("place_order", "a", "alice", "{}")
+    call("order_epoch", 1)
+    call("order_answers", 1, 0)
     call("commit", FIRST)
     call("commit", SECOND)
     call("commit", RESIGNED)
@@ -137,6 +145,13 @@ def use_every_method(catalog: Catalog, target: Path) -> set[str]:
     call("retrust", "iwf", {"root": 2}, ENTRY)
     call("source_states")
     call("accept_clock", NOON, {"iwf": {}}, NOON, ENTRY)
+    call("lead", "a", "host", "folder", 15.0)
+    call("renew_lead", 1, 15.0)
+    call("take_orders", 1)
+    call("answer_order", 1, ["{}"], ended=True)
+    call("abandoned_orders", 2)
+    call("drop_order", 1)
+    call("give_up_lead", 1)
     return called
 
 

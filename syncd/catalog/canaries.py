@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from syncd.catalog.database import Tables, put, values_of, writing
+from syncd.catalog.database import Tables, put, values_of
 from syncd.catalog.decisions import CanaryNote, KnownGoodMark
 from syncd.catalog.tables import canaries
 from syncd.model import ListName
@@ -28,7 +28,7 @@ class CanaryTables(Tables):
 
     def note_canaries(self, note: CanaryNote) -> None:
         """Record the canaries of a list."""
-        with writing(self._engine, self.path) as connection:
+        with self._leading() as connection:
             _put(connection, values_of(note))
 
 

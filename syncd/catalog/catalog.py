@@ -1,8 +1,8 @@
 """The catalog: one SQL database with the operator's state, and the ledger in which publications are committed.
 
 `ListTables`, `SizeTables`, `HoldTables`, `SuppressionTables`, `CanaryTables`, `HistoryTables`, `SyncTables`,
-`MatcherTables` and `AuditTables` each keep one subject, `PruningTables` forgets; `Catalog` joins them and adds the
-commit point.
+`MatcherTables`, `AuditTables`, `FleetTables` and `OrderTables` each keep one subject, `PruningTables` forgets;
+`Catalog` joins them and adds the commit point.
 
 Every method is one short transaction: if the process is killed at any statement, the catalog is as before it or as
 after it. All raise `StoreError` if the disk is full, read-only or damaged, or if another process holds the write lock
@@ -25,6 +25,7 @@ from syncd.catalog.canaries import CanaryTables, put_mark
 from syncd.catalog.changes import Records
 from syncd.catalog.database import copy, make_engine, make_file, put_record, reading, writing
 from syncd.catalog.effects import effects
+from syncd.catalog.fleet import FleetTables
 from syncd.catalog.history import HistoryTables, put_history
 from syncd.catalog.holds import HoldTables, end_hold, held, open_holds
 from syncd.catalog.lists import (
@@ -37,6 +38,7 @@ from syncd.catalog.lists import (
     version_in_force,
 )
 from syncd.catalog.matchers import MatcherTables
+from syncd.catalog.orders import OrderTables
 from syncd.catalog.pruning import PruningTables
 from syncd.catalog.records import RETRUSTED, AuditEntry, head_name
 from syncd.catalog.schema import bring_up
@@ -69,6 +71,8 @@ class Catalog(
     MatcherTables,
     AuditTables,
     PruningTables,
+    FleetTables,
+    OrderTables,
 ):
     """The SQL database of one state folder. Safe to share between threads and between processes."""
 
@@ -102,7 +106,7 @@ class Catalog(
         origin or a head is no longer what the caller started from.
         """
         records = commit.records or Records()
-        with writing(self._engine, self.path) as connection:
+        with self._leading() as connection:
             _compare_last(connection, commit.after)
             for moved in records.origins:
                 compare_origin(connection, moved.origin.source, moved.origin.list, moved.before)
@@ -182,7 +186,7 @@ class Catalog(
         The serial of each of its lists is reset: the first version under the new root is compared with the one held,
         whatever its number.
         """
-        with writing(self._engine, self.path) as connection:
+        with self._leading() as connection:
             put_source(connection, source, memory=memory)
             reset = update(origins).where(origins.c.source == source)
             connection.execute(reset.values(serial=RETRUSTED, fork=None, revision=origins.c.revision + 1))
@@ -192,7 +196,7 @@ class Catalog(
         self, time: datetime, memories: Mapping[str, Mapping[str, JsonValue]], now: datetime, entry: AuditEntry
     ) -> None:
         """Replace memories of sources, replace verification times in the future with ``time``, and add the entry."""
-        with writing(self._engine, self.path) as connection:
+        with self._leading() as connection:
             for name, memory in memories.items():
                 put_source(connection, name, memory=memory)
             replace_future(connection, time, now)

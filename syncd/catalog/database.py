@@ -4,7 +4,7 @@ import contextlib
 import os
 import sqlite3
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Final
@@ -12,6 +12,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Engine, QueuePool, Select, Table, create_engine, event, insert, update
 from sqlalchemy.exc import DBAPIError
 
+from syncd.catalog.lead import check_lead
 from syncd.errors import RESTORE_CATALOG, StoreError
 from syncd.files import PRIVATE_FILE, install_file, make_folder, storage, sync_folder, temporary_path
 from syncd.units import count
@@ -128,6 +129,15 @@ class Tables:
     def __init__(self, path: Path, engine: Engine) -> None:
         self.path = path
         self._engine = engine
+        self.epoch: Callable[[], int | None] = lambda: None
+        """returns the epoch in which this process leads; None if it does not, or if no other daemon may"""
+
+    @contextlib.contextmanager
+    def _leading(self) -> Iterator[Connection]:
+        """Open a transaction that publishes or that only a leader may write; see `check_lead`."""
+        with writing(self._engine, self.path) as connection:
+            check_lead(connection, self.epoch())
+            yield connection
 
     def _rows(self, statement: Select[Any]) -> list[dict[str, Any]]:
         with reading(self._engine, self.path) as connection:

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Select, func, insert, select, tuple_, update
 from sqlalchemy import delete as delete_from
 
 from syncd.catalog.changes import OriginMove, Records
-from syncd.catalog.database import Tables, put_record, values_of, writing
+from syncd.catalog.database import Tables, put_record, values_of
 from syncd.catalog.history_records import HistoryKind, HistoryMonth, HistoryRecord, Load
 from syncd.catalog.records import head_name
 from syncd.catalog.tables import history, history_months, loads, versions
@@ -82,7 +82,7 @@ class HistoryTables(Tables):
         self, numbers: Iterable[int], lost: Iterable[int] = (), months: Iterable[HistoryMonth] = ()
     ) -> None:
         """Record that the rows of records lie in month files; those of ``lost`` records are gone from the disk."""
-        with writing(self._engine, self.path) as connection:
+        with self._leading() as connection:
             for month in months:
                 put_record(connection, history_months, month)
             for chosen, values in ((numbers, {"folded": True}), (lost, {"folded": True, "kind": HistoryKind.LOST})):
@@ -99,7 +99,7 @@ class HistoryTables(Tables):
         old = history.c.at < before
         newest = select(func.max(history.c.number)).where(old, history.c.version.is_not(None)).group_by(history.c.list)
         bare = {"kind": HistoryKind.DELTA, "folded": True, "head": (), "origin": ()}
-        with writing(self._engine, self.path) as connection:
+        with self._leading() as connection:
             count = connection.execute(delete_from(history).where(old, history.c.number.not_in(newest))).rowcount
             connection.execute(update(history).where(old).values(**bare))
             month = f"{before.astimezone(UTC):%Y-%m}"
@@ -144,7 +144,7 @@ class HistoryTables(Tables):
             later.c.instance == loads.c.instance,
             later.c.at > loads.c.at,
         )
-        with writing(self._engine, self.path) as connection:
+        with self._leading() as connection:
             beyond = connection.execute(edge).scalar_one_or_none()
             until = before if beyond is None else max(before, beyond)
             old = (mine, loads.c.at < until, superseded.exists() | (loads.c.version == 0))

@@ -7,7 +7,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Table, and_, func, insert, or_, select, update
 
 from syncd.catalog.changes import Records
-from syncd.catalog.database import Tables, values_of, writing
+from syncd.catalog.database import Tables, values_of
 from syncd.catalog.decisions import HoldEnd, HoldRecord, HoldState, UpdateRecord
 from syncd.catalog.tables import holds, updates
 from syncd.errors import LostRaceError, StoreError
@@ -55,7 +55,7 @@ class HoldTables(Tables):
         waiting = [hold for hold in self.holds() if hold.state is HoldState.OPEN]
         due = tuple(hold for hold in waiting if abs(now - (hold.paged_at or hold.opened_at)) >= every)
         if due:
-            with writing(self._engine, self.path) as connection:
+            with self._leading() as connection:
                 for hold in due:
                     connection.execute(update(holds).where(holds.c.id == hold.id).values(paged_at=now))
         return due

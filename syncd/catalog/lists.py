@@ -10,7 +10,7 @@ from sqlalchemy import delete as delete_from
 
 from syncd.catalog.canaries import mark_of
 from syncd.catalog.changes import HeadNote, ListRecords, OriginDrop
-from syncd.catalog.database import Tables, put_record, reading, values_of, writing
+from syncd.catalog.database import Tables, put_record, reading, values_of
 from syncd.catalog.decisions import HoldRecord, HoldState, Suppression
 from syncd.catalog.records import HeadRecord, OriginRecord, VersionRecord, VersionSummary, head_name
 from syncd.catalog.suppressions import active_in
@@ -47,7 +47,7 @@ class ListTables(Tables):
 
     def touch_verified(self, source: str, serials: Mapping[ListName, int], now: datetime) -> None:
         """Record that each list was verified to be still at its serial; skip lists that have moved since."""
-        with writing(self._engine, self.path) as connection:
+        with self._leading() as connection:
             for name, serial in serials.items():
                 connection.execute(
                     update(origins)
@@ -63,7 +63,7 @@ class ListTables(Tables):
         ahead = now + CLOCK_TOLERANCE
         if not any(self._rows(select(column).where(column > ahead).limit(1)) for column in _VERIFIED):
             return False  # called every minute: a write transaction each time would block other writers
-        with writing(self._engine, self.path) as connection:
+        with self._leading() as connection:
             replace_future(connection, now, now)
         return True
 

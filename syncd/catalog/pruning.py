@@ -25,7 +25,7 @@ from sqlalchemy import (
 from sqlalchemy import delete as delete_from
 
 from syncd.catalog import shorten
-from syncd.catalog.database import Tables, reading, writing
+from syncd.catalog.database import Tables, reading
 from syncd.catalog.holds import KEPT
 from syncd.catalog.syncs import verifying
 from syncd.catalog.tables import (
@@ -105,7 +105,7 @@ class PruningTables(Tables):
             size = _size(connection, old)
         count = 0
         while True:
-            with writing(self._engine, self.path) as connection:
+            with self._leading() as connection:
                 removed = _forget_some(connection, old)
             count += removed
             if removed < _AT_ONCE:
@@ -144,7 +144,7 @@ class PruningTables(Tables):
         The same transaction appends a record that states where the chain begins since. Removes a limited number at
         once, and none unless some are a week older: each call adds a record.
         """
-        with writing(self._engine, self.path) as connection:
+        with self._leading() as connection:
             return shorten.shorten(connection, before, actor, now)
 
 

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Table, and_, case, func, insert, or_, select
 from sqlalchemy import delete as delete_from
 
 from syncd.catalog.changes import HeadNote
-from syncd.catalog.database import Tables, reading, writing
+from syncd.catalog.database import Tables, reading
 from syncd.catalog.tables import label_sizes, sizes
 from syncd.model import Counts, ListName
 from syncd.publish.ledger import HeadMove
@@ -70,7 +70,7 @@ class SizeTables(Tables):
 
     def prune_sizes(self, before: datetime) -> None:
         """Forget the sizes of versions older than ``before``, which no window looks at."""
-        with writing(self._engine, self.path) as connection:
+        with self._leading() as connection:
             for table in (sizes, label_sizes):
                 connection.execute(delete_from(table).where(table.c.at < before))
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, func, insert, or_, select, update
 
-from syncd.catalog.database import Tables, values_of, writing
+from syncd.catalog.database import Tables, values_of
 from syncd.catalog.decisions import Suppression, SuppressionChange, SuppressionState
 from syncd.catalog.tables import suppressions
 from syncd.errors import LostRaceError
@@ -72,7 +72,7 @@ class SuppressionTables(Tables):
 
     def note_suppressions(self, numbers: Iterable[int], column: str, now: datetime) -> None:
         """Record when something about suppressions was announced: ``announced_at`` or ``others_at``."""
-        with writing(self._engine, self.path) as connection:
+        with self._leading() as connection:
             for number in numbers:  # one by one: a statement can name some thousands at most
                 connection.execute(update(suppressions).where(suppressions.c.id == number).values({column: now}))
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 from pydantic import JsonValue
 from sqlalchemy import Connection, Select, insert, or_, select, update
 
-from syncd.catalog.database import Tables, put, values_of, writing
+from syncd.catalog.database import Tables, put, values_of
 from syncd.catalog.records import SourceState, SyncFault, SyncRecord
 from syncd.catalog.tables import sources, syncs
 from syncd.errors import StoreError
@@ -39,12 +39,12 @@ class SyncTables(Tables):
 
     def note_attempt(self, source: str, now: datetime) -> None:
         """Record that a sync of ``source`` began."""
-        with writing(self._engine, self.path) as connection:
+        with self._leading() as connection:
             put_source(connection, source, last_attempt_at=now)
 
     def note_verified(self, source: str, memory: Mapping[str, JsonValue], now: datetime) -> None:
         """Record that ``source`` was verified, and replace its memory."""
-        with writing(self._engine, self.path) as connection:
+        with self._leading() as connection:
             put_source(connection, source, memory=memory, last_verified_at=now)
 
     def note_schedule(
@@ -52,12 +52,12 @@ class SyncTables(Tables):
     ) -> None:
         """Record when the daemon syncs ``source`` next, and how many consecutive syncs did not reach it."""
         changed = {"next_run_at": next_run_at, "cool_down_until": cool_down_until, "failures": failures}
-        with writing(self._engine, self.path) as connection:
+        with self._leading() as connection:
             put_source(connection, source, **changed)
 
     def begin_sync(self, sync_id: str, source: str, now: datetime, *, dry_run: bool = False) -> None:
         """Record that a sync is running."""
-        with writing(self._engine, self.path) as connection:
+        with self._leading() as connection:
             connection.execute(insert(syncs).values(values_of(SyncRecord(sync_id, source, now, dry_run=dry_run))))
 
     def finish_sync(
@@ -81,7 +81,7 @@ class SyncTables(Tables):
             .where(syncs.c.id == sync_id, syncs.c.outcome == Outcome.RUNNING)
             .values(**ended, faults=faults or {})
         )
-        with writing(self._engine, self.path) as connection:
+        with self._leading() as connection:
             if connection.execute(statement).rowcount != 1:
                 raise StoreError(
                     f"{self.path}: sync {sync_id} is not running", hint="`syncd status` shows how it ended"
@@ -92,7 +92,7 @@ class SyncTables(Tables):
         statement = (
             update(syncs).where(syncs.c.outcome == Outcome.RUNNING).values(outcome=Outcome.INTERRUPTED, finished_at=now)
         )
-        with writing(self._engine, self.path) as connection:
+        with self._leading() as connection:
             return connection.execute(statement).rowcount
 
     def recent_syncs(self, source: str | None = None, limit: int = 20) -> tuple[SyncRecord, ...]:

@@ -35,7 +35,7 @@ from syncd.format.manifest import EndState, ManifestRef, SegmentRef, Withheld
 from syncd.model import Algorithm, Counts, ListName
 from syncd.outcomes import Finding, HoldReason, Lane, Outcome
 
-REVISION: Final = "0013"
+REVISION: Final = "0014"
 """The schema that this code reads and writes."""
 
 
@@ -396,4 +396,55 @@ loads: Final = Table(
     Column("version", LONG, nullable=False),
     Index(None, "at"),
     Index(None, "matcher", "at"),
+)
+
+# Of several daemons on one catalog. Their times are milliseconds of the database's clock, which they all share.
+
+leader: Final = Table(
+    "leader",  # one row, once a daemon has led
+    metadata,
+    Column("id", LONG, primary_key=True, autoincrement=False),
+    Column("epoch", LONG, nullable=False),
+    Column("owner", Text, nullable=False),
+    Column("host", Text, nullable=False),
+    Column("since", LONG, nullable=False),
+    Column("until", LONG, nullable=False),
+    Column("store", Text, nullable=False),
+)
+
+daemons: Final = Table(
+    "daemons",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("host", Text, nullable=False),
+    Column("pid", LONG, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("started_at", TIME, nullable=False),
+    Column("seen", LONG, nullable=False),
+    Column("unable", Text, nullable=False),
+    Column("keys", REASONS, nullable=False),
+    Column("claims", LONG, nullable=False),
+    Column("serves", LONG, nullable=False),
+)
+
+orders: Final = Table(
+    "orders",
+    metadata,
+    Column("id", LONG, primary_key=True),
+    Column("daemon", Text, nullable=False),
+    Column("user", Text, nullable=False),
+    Column("body", Text, nullable=False),  # may name digests that an operator typed; emptied when the order has ended
+    Column("placed", LONG, nullable=False),
+    Column("epoch", LONG, nullable=False),
+    Column("ended", LONG, nullable=False),
+    Index(None, "ended"),
+    sqlite_autoincrement=True,
+)
+
+order_answers: Final = Table(
+    "order_answers",
+    metadata,
+    Column("order_id", ForeignKey("orders.id", ondelete="CASCADE"), primary_key=True),
+    Column("position", LONG, primary_key=True, autoincrement=False),
+    Column("content", Text, nullable=False),
 )
