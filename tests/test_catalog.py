@@ -533,8 +533,8 @@ def test_killed_at_any_statement_it_is_before_or_after(path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
     script = [sys.executable, "-W", "error", "-c", KILLED_COMMIT, str(path)]
     steps = int(subprocess.run(script, env=environment, check=True, capture_output=True, timeout=60).stdout)
-    # BEGIN, the epoch, 3 comparisons, 3 of the history, origin, labels so far, version, head, size, end and next record of
-    # the audit log, publication, its file, COMMIT; and once not killed
+    # BEGIN, the epoch, 3 comparisons, 3 of the history, origin, labels so far, version, head, size, end and next record
+    # of the audit log, publication, its file, COMMIT; and once not killed
     assert steps == 19
     seen = []
     for step in range(1, steps + 1):
