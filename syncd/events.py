@@ -48,6 +48,28 @@ class DaemonStopped(Event):
 
 
 @dataclass(frozen=True)
+class LeadingBegan(Event):
+    """Of the daemons that share a catalog, this one now syncs and publishes."""
+
+    epoch: int
+    host: str
+
+
+@dataclass(frozen=True)
+class LeadingEnded(Event):
+    """This daemon no longer leads: another one does, or will."""
+
+    level = Level.WARNING
+    epoch: int
+    why: str
+
+
+@dataclass(frozen=True)
+class CannotLead(FaultEvent):
+    """This daemon cannot lead, or could not reach the catalog to find out. It tries again every few seconds."""
+
+
+@dataclass(frozen=True)
 class ConfigReloaded(Event):
     """The configuration was reloaded and is in effect."""
 

@@ -1,13 +1,14 @@
 """The part of the catalog that several daemons share: who leads, and who runs."""
 
+import threading
 from typing import Any, Final
 
-from sqlalchemy import Connection, Select, delete, select, update
+from sqlalchemy import Connection, Select, delete, func, select, update
 
 from syncd.catalog.database import Tables, put, reading, values_of, writing
 from syncd.catalog.fleet_records import DaemonRecord, Leader
 from syncd.catalog.lead import database_time
-from syncd.catalog.tables import daemons, leader
+from syncd.catalog.tables import audit, daemons, leader, publications
 from syncd.errors import ConfigError
 
 _ONLY: Final = 1
@@ -61,6 +62,18 @@ class FleetTables(Tables):
         """Let another daemon lead at once."""
         with writing(self._engine, self.path) as connection:
             connection.execute(update(leader).where(leader.c.epoch == epoch).values(owner="", until=database_time()))
+
+    def newest(self) -> tuple[int, int]:
+        """Return the newest installed publication and the newest record of the audit log; 0 if there is none."""
+        installed = select(func.max(publications.c.id)).where(publications.c.installed.is_(True)).scalar_subquery()
+        acts = select(func.max(audit.c.number)).scalar_subquery()
+        with reading(self._engine, self.path) as connection:
+            row = connection.execute(select(installed, acts)).one()
+        return row[0] or 0, row[1] or 0
+
+    def wait_for_notice(self, seconds: float, stop: threading.Event) -> None:
+        """Wait until another daemon may have changed something, at most ``seconds``, or until ``stop`` is set."""
+        stop.wait(seconds)
 
     def note_daemon(self, daemon: DaemonRecord) -> None:
         """Record that a daemon runs, and forget those that have said nothing for a day."""

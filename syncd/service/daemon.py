@@ -32,6 +32,7 @@ from syncd.service.checkins import Checkins
 from syncd.service.control import ControlSocket
 from syncd.service.faults import TIMESTAMP, Faults
 from syncd.service.file_proof import FileProof
+from syncd.service.fleet import Fleet
 from syncd.service.list_orders import ListOrders
 from syncd.service.log import RecentEvents
 from syncd.service.news import Announcements
@@ -40,6 +41,7 @@ from syncd.service.pulls import Pulls
 from syncd.service.questions import Questions
 from syncd.service.reload import changes, check_reload
 from syncd.service.scheduler import Random, Schedule, WallClock
+from syncd.service.signers import LiveSigners
 from syncd.service.syncs import Syncs
 from syncd.service.systemd import SystemdStatus
 from syncd.service.web.health import Health
@@ -70,6 +72,8 @@ _KEEP_EVERY: Final = 3600.0
 """Seconds between two runs that bring the history up to date."""
 _READY_EVERY: Final = 2.0
 """Seconds between two checks that a spare worker process is ready."""
+_TAKE_OVER_WITHIN: Final = 60.0
+"""Seconds that a new leader waits for a process on its own machine that holds the feed's lock."""
 _DRY_RUN_DELAY: Final = 60.0
 """Seconds by which a sync is postponed if it was due during a dry run."""
 
@@ -96,8 +100,14 @@ class Daemon:
     """A daemon on one state, whose lock the caller holds."""
 
     def __init__(
-        self, config: Config, load: Callable[[], Config], publisher: Publisher, environment: Environment
+        self,
+        config: Config,
+        load: Callable[[], Config],
+        publisher: Publisher,
+        environment: Environment,
+        keys: LiveSigners | None = None,
     ) -> None:
+        """``keys``: those of a daemon that shares its catalog with others; None: it is the only one."""
         self._recent = RecentEvents(environment.emit, environment.clock)
         environment = replace(environment, emit=self._recent)
         self._config, self._load, self._environment = config, load, environment
@@ -122,6 +132,7 @@ class Daemon:
             on_done=faults.job_done,
         )
         self._access = Access(publisher.catalog)
+        self._fleet = None if keys is None else self._join(keys)
         self._checkins, self._pulls = Checkins(publisher.catalog, self._loaded), Pulls(publisher.catalog)
         self._questions = Questions(publisher.folder, publisher.catalog, environment.clock)
         lists = ListOrders(publisher, environment.clock, self._emit, self._news.changed, lambda: self._config)
@@ -138,7 +149,10 @@ class Daemon:
             emit=self._emit,
             lists=lists,
             questions=self._questions,
+            elsewhere=self._fleet.elsewhere if self._fleet else lambda: None,
         )
+        if self._fleet:
+            self._fleet.carry_out(orders)
         self._health = Health(publisher.folder, publisher.catalog, self._emit)
         self._file_proof = FileProof(
             publisher.folder, publisher.catalog, environment.clock, self._emit, self._files_at_fault
@@ -166,7 +180,8 @@ class Daemon:
             self._systemd.feed_watchdog()  # even if reload signals keep coming
 
     def _start(self) -> None:
-        interrupted = self._publisher.catalog.mark_interrupted(self._environment.clock())
+        # Of several daemons only the leader knows which syncs were interrupted, and syncs: see `_begin_leading`.
+        interrupted = 0 if self._fleet else self._publisher.catalog.mark_interrupted(self._environment.clock())
         sources = tuple(self._config.sources)
         with suppress(StoreError):  # the daemon can run with left-over files
             remove_left_over(self._publisher.folder)
@@ -174,14 +189,14 @@ class Daemon:
         self._control.open()
         self._emit(events.DaemonStarted(__version__, os.getpid(), str(self._config.state_dir), sources, interrupted))
         self._record(StartedDaemon(__version__, sources))
-        self._schedule.set_sources(self._config.intervals())
-        self._schedule.add_chore("timestamp", _SIGN_EVERY, self._sign)
+        self._set_sources(self._config)
+        self._schedule.add_chore("timestamp", _SIGN_EVERY, self._if_leading(self._sign))
         self._schedule.add_chore("beat", self._systemd.beat, self._systemd.note_beat)
         self._schedule.add_chore("worker", _READY_EVERY, self._syncs.make_ready)
         self._schedule.add_chore(ballast.CHORE, _LOOK_EVERY, Ballast(self._publisher.folder).keep)
-        self._schedule.add_chore("old files", _COLLECT_EVERY, self._collect)
-        self._schedule.add_chore(suppressions.CHORE, _LOOK_EVERY, self._suppressions.look)
-        self._schedule.add_chore("history", _KEEP_EVERY, self._keep_history)
+        self._schedule.add_chore("old files", _COLLECT_EVERY, self._if_leading(self._collect))
+        self._schedule.add_chore(suppressions.CHORE, _LOOK_EVERY, self._if_leading(self._suppressions.look))
+        self._schedule.add_chore("history", _KEEP_EVERY, self._if_leading(self._keep_history))
         self._health.prove()
         self._schedule.add_chore("proof", _LOOK_EVERY, self._health.prove_again)
         if self._site:
@@ -191,6 +206,8 @@ class Daemon:
             self._schedule.add_chore("pulls", _LOOK_EVERY, lambda: self._pulls.flush(self._environment.clock()))
         self._schedule.start()
         self._file_proof.start()
+        if self._fleet:
+            self._fleet.start()
         self._emit(events.DaemonReady(str(self._config.control_socket)))
         self._systemd.send_status("READY=1")
 
@@ -206,6 +223,8 @@ class Daemon:
         if self._site:
             self._site.tell_to_stop()
         unfinished = self._syncs.stop(FINISH_WITHIN, PUBLISH_WITHIN)
+        if self._fleet and not unfinished:
+            self._fleet.stop()  # another daemon leads at once, while this one says goodbye to its readers
         self._control.drain(DRAIN_WITHIN)
         ended = self._site is None or self._site.stop(max(DRAIN_WITHIN, end - time.monotonic()))
         self._schedule.stop()
@@ -236,19 +255,58 @@ class Daemon:
             config = self._load()
             check_reload(before, config)
             self._config = config  # first, since a new source may be due at once
-            self._schedule.set_sources(config.intervals())
+            self._set_sources(config)
             if self._site and config.serve:
                 self._site.reload(config.serve, config.operators)
         except SyncdError as error:
             self._config = before
             with suppress(StoreError):  # if it fails again, the event below has the cause
-                self._schedule.set_sources(before.intervals())
+                self._set_sources(before)
             self._emit(events.ConfigRejected(error.message, error.hint))
         else:
             done = changes(before, config)
             self._emit(done)
             self._record(ReloadedConfiguration(done.added, done.removed, done.changed))
         self._systemd.send_status("READY=1")
+
+    def _join(self, keys: LiveSigners) -> Fleet:
+        return Fleet(
+            self._publisher.catalog,
+            keys,
+            str(self._config.state_dir),
+            self._emit,
+            begin=self._begin_leading,
+            end=self._cease_leading,
+            announce=self._announce,
+            tokens_changed=self._access.reload,
+        )
+
+    def _leads(self) -> bool:
+        return self._fleet is None or self._fleet.epoch() is not None
+
+    def _if_leading(self, chore: Callable[[], None]) -> Callable[[], None]:
+        """Return a chore that does nothing while another daemon leads."""
+
+        def run() -> None:
+            if self._leads():
+                chore()
+
+        return run
+
+    def _set_sources(self, config: Config) -> None:
+        self._schedule.set_sources(config.intervals() if self._leads() else {})
+
+    def _begin_leading(self, epoch: int) -> None:
+        """Take over: complete what the leader before left, then sync when due. Raises `SyncdError`."""
+        del epoch
+        self._publisher.core.finish(patience=_TAKE_OVER_WITHIN)
+        self._publisher.catalog.mark_interrupted(self._environment.clock())
+        self._set_sources(self._config)
+
+    def _cease_leading(self) -> None:
+        """Stop what only a leader does. Returns once no sync runs any more."""
+        self._schedule.set_sources({})
+        self._syncs.abandon()
 
     def _limits(self, source: str, name: ListName) -> ListLimits:
         return self._config.limits(source, name)  # of the configuration in force: a reload may have replaced it
@@ -273,7 +331,7 @@ class Daemon:
     def _due(self, name: str) -> None:
         """Sync a source that the schedule says is due, unless a sync of it is already running."""
         config = self._config  # a reload may replace it
-        if name not in config.sources:
+        if name not in config.sources or not self._leads():
             return
         try:
             self._syncs.start(config.source(name))

@@ -22,13 +22,15 @@ from syncd.report.judged import Overview
 from syncd.report.status import status_document
 from syncd.service.access import Access
 from syncd.service.checkins import Checkins, forget_instances
-from syncd.service.control import Order
+from syncd.service.control import Handle, Order
 from syncd.service.list_orders import LIST_ORDERS, ListOrders
 from syncd.service.questions import Questions
 from syncd.service.syncs import RunningSync, Syncs
 from syncd.sources.source import Source
 
 _RUNNING: Final = "running"
+_OF_THE_LEADER: Final = LIST_ORDERS | {"sync"}
+"""Orders that change what is published."""
 _QUERIES: Final = frozenset({"ping", "status", "matchers", "holds", "suppressions", "sync_status"})
 
 
@@ -36,7 +38,8 @@ class Orders:
     """A `syncd.service.control.Handle`.
 
     ``sources`` returns the configured source of that name, or all for None; ``overview`` the current overview;
-    ``lists`` carries out the orders that change published lists.
+    ``lists`` carries out the orders that change published lists. ``elsewhere`` returns what carries them out instead,
+    and syncs, while another daemon leads; None while this one does.
     """
 
     def __init__(
@@ -53,11 +56,12 @@ class Orders:
         emit: Emit,
         lists: ListOrders,
         questions: Questions,
+        elsewhere: Callable[[], Handle | None] = lambda: None,
     ) -> None:
         self._state_dir, self._syncs, self._catalog, self._sources = state_dir, syncs, catalog, sources
         self._overview, self._access, self._checkins = overview, access, checkins
         self._clock, self._emit = clock, emit
-        self._lists, self._questions = lists, questions
+        self._lists, self._questions, self._elsewhere = lists, questions, elsewhere
         self._lock = threading.Lock()
         """Held while a matcher is added or revoked, so that `Access` and the catalog agree."""
 
@@ -66,7 +70,10 @@ class Orders:
         if order.state_dir != self._state_dir:
             yield {"other": self._state_dir, "end": 0}
             return
-        if order.do == "sync":
+        other = self._elsewhere() if order.do in _OF_THE_LEADER else None
+        if other is not None:
+            yield from other(order, user)
+        elif order.do == "sync":
             yield from self._sync(order, user)
         elif order.do in QUESTIONS:
             yield from self._questions.answers(order.do, order.arguments)

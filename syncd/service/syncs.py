@@ -174,6 +174,12 @@ class Syncs:
         self._wait(publish_within)
         return tuple(sync.source for sync in self.running())
 
+    def abandon(self) -> None:
+        """Kill the workers of all running syncs, and wait until their threads have ended."""
+        for running in self.running():
+            running.worker.abandon()
+            running.wait()
+
     def _wait(self, seconds: float) -> None:
         end = time.monotonic() + seconds
         for running in self.running():

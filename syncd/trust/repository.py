@@ -21,7 +21,7 @@ from syncd.errors import FeedError, RefusedError, StoreError, UsageError, neares
 from syncd.files import DamagedError
 from syncd.model import AuditHead
 from syncd.trust.draft import MetadataDraft, add_keys, set_keys
-from syncd.trust.keys import Signers
+from syncd.trust.keys import OFFLINE_ROLES, Signers
 from syncd.trust.offline import BRING_BACK, Read, VerifiedMetadata, read_freshness, verify_newest
 from syncd.trust.values import (
     LISTS,
@@ -127,6 +127,17 @@ class Repository:
         delegator = self._verified.root if role in TOP_LEVEL_ROLES else self._verified.targets
         delegated = delegator.get_delegated_role(role)
         return len(delegated.keyids), delegated.threshold
+
+    def lacking(self, signers: Signers) -> tuple[str, ...]:
+        """Return the online roles that too few of ``signers`` have a key of to sign them."""
+        lacking = []
+        for role in self.versions.keys() - set(OFFLINE_ROLES):
+            delegator = self._verified.root if role in TOP_LEVEL_ROLES else self._verified.targets
+            delegated = delegator.get_delegated_role(role)
+            held = {signer.public_key.keyid for signer in signers.get(role, ())} & set(delegated.keyids)
+            if len(held) < delegated.threshold:
+                lacking.append(role)
+        return tuple(sorted(lacking))
 
     def publish(
         self,

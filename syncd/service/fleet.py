@@ -1,0 +1,79 @@
+"""The daemon's part in a fleet: several daemons that share a catalog and a place for the published files."""
+
+import os
+import secrets
+import socket
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from syncd import __version__
+from syncd.catalog.catalog import Catalog
+from syncd.catalog.fleet_records import DaemonRecord
+from syncd.event import Emit
+from syncd.model import ListName
+from syncd.service.control import Handle
+from syncd.service.following import Following
+from syncd.service.leading import Leading, Work
+from syncd.service.relay import OrderBook, Relay
+from syncd.service.signers import LiveSigners
+
+
+class Fleet:
+    """Leads or follows, and passes orders on."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        keys: LiveSigners,
+        state_dir: str,
+        emit: Emit,
+        *,
+        store: str = "",
+        begin: Callable[[int], None],
+        end: Callable[[], None],
+        announce: Callable[[ListName, int], None],
+        tokens_changed: Callable[[], None],
+    ) -> None:
+        self._catalog, self._state_dir, self._emit, self._begin = catalog, state_dir, emit, begin
+        self._keys = keys
+        daemon = DaemonRecord(secrets.token_hex(8), socket.gethostname(), os.getpid(), __version__, datetime.now(UTC))
+        work = Work(self._take_over, end, keys.load, keys.ids, lambda: self._following.serves)
+        self._leading = Leading(catalog, daemon, store, work, emit)
+        self._following = Following(
+            catalog, emit, announce=announce, tokens_changed=tokens_changed, orders=self._take_orders
+        )
+        self._relay = Relay(catalog, daemon.id)
+        self._orders: OrderBook | None = None
+        catalog.epoch = self._leading.epoch
+
+    def epoch(self) -> int | None:
+        """Return the epoch in which this daemon leads; None if it does not."""
+        return self._leading.epoch()
+
+    def elsewhere(self) -> Handle | None:
+        """Return what passes orders to the leader; None if this daemon leads."""
+        return self._relay if self.epoch() is None else None
+
+    def carry_out(self, orders: Handle) -> None:
+        """Set what carries out the orders of other daemons, while this one leads."""
+        self._orders = OrderBook(self._catalog, self._state_dir, orders, self._emit)
+
+    def start(self) -> None:
+        """Begin to lead or to follow."""
+        self._following.start()
+        self._leading.start()
+
+    def stop(self) -> None:
+        """Leave the fleet. Call once all work has ended."""
+        self._following.stop()
+        self._leading.stop()
+
+    def _take_over(self, epoch: int) -> None:
+        self._begin(epoch)
+        if self._orders:
+            self._orders.end_abandoned(epoch)
+
+    def _take_orders(self) -> None:
+        epoch = self.epoch()
+        if epoch is not None and self._orders:
+            self._orders.look(epoch)

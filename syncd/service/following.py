@@ -1,0 +1,73 @@
+"""Following the other daemons on the same catalog: what they published, and which tokens they added or revoked."""
+
+import threading
+from collections.abc import Callable
+from typing import Final
+
+from syncd import events
+from syncd.catalog.catalog import Catalog
+from syncd.errors import SyncdError
+from syncd.event import Emit
+from syncd.model import ListName
+
+_EVERY: Final = 0.5
+"""Seconds between two looks, if no notice of the database comes first: notices are lost while it cannot be reached."""
+
+
+class Following:
+    """Looks for changes by others. Safe to share between threads."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        emit: Emit,
+        *,
+        announce: Callable[[ListName, int], None],
+        tokens_changed: Callable[[], None],
+        orders: Callable[[], None],
+    ) -> None:
+        self._catalog, self._emit = catalog, emit
+        self._announce, self._tokens_changed, self._orders = announce, tokens_changed, orders
+        self._seen = (0, 0)
+        self._fault = ""
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="syncd-following", daemon=True)
+
+    @property
+    def serves(self) -> int:
+        """The newest publication that was announced here."""
+        return self._seen[0]
+
+    def start(self) -> None:
+        """Begin to look."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End it."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(_EVERY * 4)
+
+    def look(self) -> None:
+        """Look once. Raises `StoreError`."""
+        installed, acts = self._catalog.newest()
+        if installed != self._seen[0]:
+            for head in self._catalog.heads():
+                self._announce(head.list, head.version)
+        if acts != self._seen[1]:  # adding and revoking a token are acts of the audit log
+            self._tokens_changed()
+        self._seen = installed, acts
+        self._orders()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self.look()
+                self._fault = ""
+            except SyncdError as error:
+                if error.message != self._fault:
+                    self._fault = error.message
+                    self._emit(events.StorageFailed(error.message, error.hint, "following the other daemons"))
+            except Exception as error:  # noqa: BLE001 - without this thread readers would get no news
+                self._emit(events.InternalError.of(error, "following the other daemons"))
+            self._catalog.wait_for_notice(_EVERY, self._stop)
