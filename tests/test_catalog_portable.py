@@ -1,6 +1,7 @@
 """The catalog's SQL is portable: PostgreSQL is to follow as a second database."""
 
 import re
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -40,6 +41,8 @@ def use_every_method(catalog: Catalog, target: Path) -> set[str]:
             list(found)
 
     call("leader")
+    call("newest")
+    call("wait_for_notice", 0.0, threading.Event())
     call("note_daemon", DaemonRecord("a", "host", 7, "1", NOON))
     call("daemons")
     call("forget_daemon", "a")

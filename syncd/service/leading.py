@@ -33,7 +33,7 @@ def since_boot() -> float:
 
 @dataclass(frozen=True)
 class Work:
-    """What a daemon does as the leader, and what it needs for that."""
+    """The work of a leader, and what a daemon needs for it."""
 
     begin: Callable[[int], None]
     """starts the work in the given epoch; raises `SyncdError` if it cannot"""
