@@ -8,11 +8,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from world import World
+from command_line import settings
+from syncd.model import ListName
+from world import Clock, World, row
 
 SYNCD = f"{shlex.quote(sys.executable)} -m syncd.cli"
 AS_NOBODY = """
@@ -106,6 +109,47 @@ def test_a_terminal_that_lacks_a_character_hides_no_hit(world: World, encoding: 
         f"{name}  MATCH images version 1  md5  label \\u65e5\\u672c  entry e1\n" for name in ("\\u65e5.jpg", "zz.jpg")
     )
     assert "cannot read \\u65e5: No such file or directory" in ran.stderr
+
+
+@pytest.fixture(scope="module")
+def foreign(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """An operator of today whose list has labels of other scripts: version 1, version 2, and a list that is new."""
+    world = World(tmp_path_factory.mktemp("foreign"), Clock(datetime.now(UTC)))
+    world.publish(full=[row(1, "日本"), row(2, "é")])
+    assert world.sync().exit_code == 0
+    world.publish(add=[row(3, "日本")], remove=[row(2)])
+    assert world.sync().exit_code == 0
+    assert not world.pull().errors
+    world.publish(full=[row(4, "日本"), row(5, "plain")], name=ListName("videos"))
+    (world.base / "syncd.toml").write_text(settings(world))
+    return world
+
+
+HITS = [f"{row(number)[1]}  MATCH iwf.images version 2  label \\u65e5\\u672c  entry e{number}" for number in (1, 3)]
+
+
+@pytest.mark.parametrize("setting", ["PYTHONIOENCODING=ascii", "LC_ALL=C PYTHONCOERCECLOCALE=0 PYTHONUTF8=0"])
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        (f"lookup sha256:{row(1)[1]} sha256:{row(3)[1]}", HITS),
+        (f"lookup copy sha256:{row(1)[1]} sha256:{row(3)[1]}", HITS),
+        (
+            "diff iwf.images 1 2",
+            ["sha256     \\xe9              0        1", "sha256     \\u65e5\\u672c      1        0"],
+        ),
+        (
+            "sync --dry-run",
+            ["iwf.videos  sha256     plain             1", "iwf.videos  sha256     \\u65e5\\u672c      1"],
+        ),
+    ],
+    ids=["lookup", "lookup in a copy", "diff", "sync --dry-run"],
+)
+def test_a_label_that_the_terminal_lacks_is_escaped(foreign: World, setting: str, line: str, shown: list[str]) -> None:
+    """The command ends well, and the lines after it are shown."""
+    ran = shell(f"export SYNCD_CONFIG=syncd.toml {setting}; syncd {line}", foreign.base)
+    assert ran.returncode == 0, ran
+    assert [text for text in shown if text not in ran.stdout] == []
 
 
 def test_a_closed_input_holds_no_digest(copied: World) -> None:

@@ -102,6 +102,10 @@ class Peer(abc.ABC):
     def close(self) -> None:  # noqa: B027 - a folder has nothing to close
         """Close all connections."""
 
+    def end(self) -> None:
+        """Leave the operation no time at all: threads that wait for an answer stop waiting."""
+        self._deadline.end()
+
     def __enter__(self) -> Self:
         return self
 
@@ -238,8 +242,12 @@ def download_all(peer: Peer, jobs: Sequence[Download], *, parallel: int = 4, pro
         try:
             for future in as_completed(futures):
                 future.result()
-        except BaseException:  # Ctrl-C too: leaving the pool waits for its threads
+        except Exception:
             stopped.set()
+            raise
+        except BaseException:  # Ctrl-C: leaving the pool waits for its threads, and those for a peer that may be silent
+            stopped.set()
+            peer.end()
             raise
 
 
