@@ -83,7 +83,7 @@ class Retrusted(Act):
 
 @dataclass(frozen=True)
 class AcceptedClock(Act):
-    """Accepted the present clock after it had been ahead (`syncd clock accept`).
+    """Accepted the present clock after it had been ahead (`syncd clock accept`, or by itself if it is synchronised).
 
     ``time``: the new clock floor; ``furthest``: the latest of the times that it replaced. Both are UTC.
     """

@@ -336,7 +336,10 @@ class ClockSetBack(Event):
 
 @dataclass(frozen=True)
 class ClockAccepted(Event):
-    """An operator accepted the present clock: times in the future were replaced, and the timestamp was signed."""
+    """The present clock was accepted: times in the future were replaced, and the timestamp was signed.
+
+    By an operator, or by `automatic` because the kernel says that the clock is synchronised.
+    """
 
     level = Level.WARNING
     time: str

@@ -2,8 +2,10 @@
 
 import ctypes
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
+
+from syncd.units import CLOCK_TOLERANCE
 
 _UNSYNCHRONISED: Final = 0x0040
 """STA_UNSYNC of ``<sys/timex.h>``: set at boot, cleared by a time daemon, set again if that is silent for too long."""
@@ -21,6 +23,10 @@ class _Timex(ctypes.Structure):
         ("maxerror", ctypes.c_long),
         ("esterror", ctypes.c_long),
         ("status", ctypes.c_int),
+        ("constant", ctypes.c_long),
+        ("precision", ctypes.c_long),
+        ("tolerance", ctypes.c_long),
+        ("seconds", ctypes.c_long),
         ("rest", ctypes.c_char * _PADDING),
     )
 
@@ -33,6 +39,12 @@ class KernelClock:
     """None if it cannot be read here, for example in a sandbox"""
     error: timedelta = timedelta(0)
     """the largest error that the kernel assumes, if the clock is synchronised"""
+    at: datetime | None = None
+    """the time by the kernel's clock, to the second; None if it cannot be read here"""
+
+    def vouches_for(self, now: datetime) -> bool:
+        """Return True if the clock is synchronised, and ``now`` was read from it and not from a simulated clock."""
+        return bool(self.synchronised) and self.at is not None and abs(now - self.at) <= CLOCK_TOLERANCE
 
     @property
     def words(self) -> str:
@@ -51,4 +63,5 @@ def kernel_clock() -> KernelClock:
     if call is None or call(ctypes.byref(found)) < 0:
         return KernelClock(None)
     synchronised = not found.status & _UNSYNCHRONISED
-    return KernelClock(synchronised, timedelta(microseconds=found.maxerror) if synchronised else timedelta(0))
+    error = timedelta(microseconds=found.maxerror) if synchronised else timedelta(0)
+    return KernelClock(synchronised, error, datetime.fromtimestamp(found.seconds, UTC))

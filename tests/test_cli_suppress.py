@@ -2,7 +2,7 @@
 
 import getpass
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -737,7 +737,12 @@ def test_with_a_clock_set_back_corrections_work_and_are_kept(listed: World, hour
         (("unpin", HEAD), few),
     ):
         listed.clock.now = right - timedelta(hours=hours)
-        assert syncd(*command, "--reason", "r").code == 0
+        ran = syncd(*command, "--reason", "r")
+        assert ran.code == 0
+        unit = "1 day" if hours == 30 else "1 hour" if hours == 1 else f"{hours} hours"
+        assert ran.err.startswith("warning: the ")
+        assert f" is dated {unit} in the future (" in ran.err
+        assert "): if this host's clock is wrong, matchers refuse what was signed now from " in ran.err
         assert syncd("sync").code == 6
         listed.clock.now = right
         head += 1
@@ -752,7 +757,12 @@ def test_a_correction_by_a_clock_days_behind_reaches_matchers_once_it_is_right(l
     assert served(listed) == set(range(30))
     right = listed.clock.now
     listed.clock.now = right - timedelta(days=3)
-    assert syncd("suppress", alg(3), "--reason", "r").code == 0
+    ran = syncd("suppress", alg(3), "--reason", "r")
+    assert ran.code == 0
+    assert f"matchers refuse what was signed now from {right - timedelta(days=1):%Y-%m-%d %H:%M} UTC on" in ran.err
+    assert "to do: correct the clock: the daemon then signs again within a minute, without one `syncd sync` does" in (
+        ran.err
+    )
     assert "in the future" in syncd("status").err
     listed.clock.now = right
     with pytest.raises(ExpiredError):
@@ -761,6 +771,38 @@ def test_a_correction_by_a_clock_days_behind_reaches_matchers_once_it_is_right(l
     assert syncd("sync").code == 0
     assert served(listed) == set(range(30)) - {3}
     prove_feed(listed)
+
+
+@pytest.mark.parametrize(
+    ("commands", "key"),
+    [
+        ([("suppress", alg(3)), ("unsuppress", 2)], "rows"),
+        ([("rollback", HEAD, 1), ("unpin", HEAD)], "left_out"),
+        ([("release", 1)], "ended"),
+        ([("retire", HEAD)], "retired_at"),
+    ],
+)
+def test_json_says_by_how_much_the_clock_is_behind(
+    listed: World, commands: Sequence[tuple[object, ...]], key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of every command that publishes a correction; null if it did not."""
+    listed.publish(add=rows(30, 130))
+    assert syncd("sync").code == 0
+    if key == "ended":
+        listed.publish(remove=rows(10, 130))
+        assert syncd("sync").code == 3
+    if key == "retired_at":
+        configure(listed.base / "syncd.toml", settings(listed).partition("[sources")[0], monkeypatch)
+    assert syncd("suppress", alg(5), "--reason", "r", "--json").json["clock"] is None
+    for command in commands:
+        listed.clock.forward(days=-3)
+        back = syncd(*command, "--reason", "r", "--json").json
+        assert key in back
+        assert back["clock"]["behind_seconds"] == 3 * 86400
+        assert " is dated 3 days in the future (" in back["clock"]["message"]
+        assert "correct the clock" in back["clock"]["to_do"]
+        assert syncd(*command, "--reason", "r").code in {2, 6}  # done already: nothing is signed
+        listed.clock.forward(days=3)
 
 
 def listed_version(world: World) -> int:

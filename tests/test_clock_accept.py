@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from syncd.fetch import Endpoint
 from syncd.kernel_clock import KernelClock, kernel_clock
 from syncd.locks import lock
 from syncd.matcher.pull import PullResult, pull
+from syncd.matcher.watch import PullAttempt
 from syncd.operate.clock import accept_clock
 from syncd.pipeline.timestamp import sign_if_due
 from syncd.report import overview
@@ -24,6 +26,7 @@ from syncd.report.judged import Overview
 from syncd.service.web.dashboard.tasks import tasks
 from syncd.sources.feed_memory import FeedMemory
 from syncd.trust.values import signed_at
+from test_clock_synchronised import program
 from test_daemon import daemon, text
 from web_site import running
 from world import HEAD, START, Clock, World, row, rows
@@ -421,6 +424,32 @@ def test_a_feed_that_was_signed_in_the_future_is_reported(ahead: World) -> None:
     assert status.ahead is None
 
 
+def test_a_watched_copy_reports_it_once(ahead: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When it begins, and when it begins again; not at each poll, and in either form."""
+
+    def polls(pull_once: Callable[[], PullResult], *, on_event: Callable[[PullAttempt], None], **_: object) -> None:
+        for act in (None, None, None, accept, None, resign_ahead, None):
+            if act:
+                act()
+            on_event(PullAttempt(pull_once(), None, 1.0))
+
+    def resign_ahead() -> None:
+        with ahead.publisher() as publisher:
+            publisher.resign(ahead.clock() + timedelta(days=90))
+
+    monkeypatch.setattr("syncd.cli.pull.follow", polls)
+    for number, form in enumerate(((), ("--json",))):
+        ahead.copy = ahead.base / f"copy-{number}"
+        with ahead.publisher() as publisher:
+            publisher.resign(ahead.clock() + timedelta(hours=30))
+        ran = pulling(ahead, "--watch", *form)
+        assert ran.code == 0
+        first, second = ran.err.splitlines()
+        assert first.startswith("warning: the feed was signed 1 day in the future: check the clock of this host")
+        assert second.startswith("warning: the feed was signed 90 days in the future: ")
+        assert "its timestamp is valid for far too long, until 2026-04-03 12:10 UTC" in second
+
+
 # a partner
 
 
@@ -504,8 +533,9 @@ def today(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     return world
 
 
-def test_the_daemon_accepts_it_when_ordered(today: World) -> None:
+def test_the_daemon_accepts_it_when_ordered(today: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """It reports the fault, refuses syncs until the order, and records the order in its log and the audit log."""
+    monkeypatch.setattr("test_daemon.SYNCD", program(synchronised=False))
     with daemon(today) as process:
         assert "runs backwards" in process.until("timestamp_not_signed")["message"]
         assert syncd("status", "--check").code == 2

@@ -111,6 +111,9 @@ CURES: Final[dict[str, str]] = {
     ),
     "matcher/copy.py: syncd pull URL --root ROOT --dir DIR": "cures_hints::a_copy_that_was_never_pulled",
     "operate/backup.py: syncd verify": "cures_hints::a_backup_whose_files_are_missing",
+    "operate/clock.py: syncd sync": (
+        "cli_suppress::a_correction_by_a_clock_days_behind_reaches_matchers_once_it_is_right"
+    ),
     "operate/holds.py: syncd sync {}": "holds::lost_private_files_open_no_lane",
     "operate/rollback.py: syncd release HOLD --reason R": "cures_hints::a_rollback_beside_a_hold",
     "operate/rollback.py: syncd rollback {} {} --exact --reason R": "cures_hints::a_rollback_beside_a_hold",

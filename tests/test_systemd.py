@@ -18,7 +18,7 @@ from world import Clock, World, row, rows
 UNITS = "/usr/local/lib/systemd/system"
 STATE = "/var/lib/syncd"
 CHECKOUT = "/root/checkout"
-EXPOSURE = 15
+EXPOSURE = 17
 """The most that systemd-analyze(1) may find, in tenths."""
 EXAMPLE = (PROJECT / "systemd" / "examples" / "syncd.toml").read_text()
 CONFIG = EXAMPLE.replace("https://feed.example.org/", "http://127.0.0.1:8480/") + 'interval = "1d"\n'
@@ -71,6 +71,8 @@ import os
 import sys
 from pathlib import Path
 
+from syncd.kernel_clock import _Timex, kernel_clock
+
 
 def try_to(what, act):
     try:
@@ -106,12 +108,17 @@ try_to("namespaces", lambda: system_call(libc.unshare, 0x10000000))
 try_to("debugging", lambda: system_call(libc.ptrace, 0, 0, 0, 0))
 try_to("host name", lambda: system_call(libc.sethostname, b"x", 1))
 try_to("own priority up", lambda: os.setpriority(os.PRIO_PROCESS, 0, -5))
+clock = _Timex()
+libc.adjtimex(ctypes.byref(clock))
+clock.modes = 0x0010  # ADJ_STATUS: sets the status that was just read
+try_to("the clock", lambda: system_call(libc.adjtimex, ctypes.byref(clock)))
 status = dict(line.split(":\\t") for line in Path("/proc/self/status").read_text().splitlines() if ":\\t" in line)
 json.dump(
     {
         "written": sorted(folder for folder in folders if can_write(folder)),
         "denied": denied,
         "capabilities": status["CapEff"],
+        "kernel clock": kernel_clock().synchronised is not None,
         "seen": sorted({path.owner() for path in Path("/proc").glob("[0-9]*")}),
     },
     sys.stdout,
@@ -337,7 +344,7 @@ def test_the_state_is_closed_to_all_but_its_group(host: Host) -> None:
 
 
 def test_nothing_can_be_written_but_the_state(host: Host) -> None:
-    """Not even by root, once shut in as the daemon is; no new code in memory, no namespaces, no others' processes."""
+    """Not even by root, once shut in as the daemon is; no new code, namespace or time, and no others' processes."""
     host.write("/opt/probe.py", PROBE)
     host.run("cp", f"{UNITS}/syncd.service", "/run/systemd/system/probe.service")
     host.write("/run/systemd/system/probe.service.d/probe.conf", PROBE_UNIT)
@@ -349,7 +356,8 @@ def test_nothing_can_be_written_but_the_state(host: Host) -> None:
         found = json.loads(host.run("cat", "/run/probe.json").stdout)
         assert found["written"] == ["/run/probe", "/tmp", "/var/lib/probe", "/var/tmp"]  # /tmp: of its own
         assert found["capabilities"] == "0000000000000000"
-        assert found["denied"] == ["new code", "namespaces", "debugging", "host name", "own priority up"]
+        assert found["denied"] == ["new code", "namespaces", "debugging", "host name", "own priority up", "the clock"]
+        assert found["kernel clock"], "the daemon may ask whether the clock is synchronised"
     assert found["seen"] == ["syncd"]
 
 

@@ -39,6 +39,7 @@ def run(
     """
     # structlog and others: not needed for the help
     from syncd.cli.daemon_check import check_configuration
+    from syncd.kernel_clock import kernel_clock
     from syncd.service import log
     from syncd.service.daemon import Environment
     from syncd.service.run import run as run_daemon
@@ -53,4 +54,4 @@ def run(
     quiet_retries()
     emit = log.emitter(sys.stderr, utc_now, settings.log_format)
     rng = random.SystemRandom().random
-    run_daemon(lambda: load(config), Environment(emit, utc_now, rng, os.environ))
+    run_daemon(lambda: load(config), Environment(emit, utc_now, rng, os.environ, kernel_clock))

@@ -187,9 +187,10 @@ def discard(hold: HoldNumber, reason: Reason, config: ConfigFile = None, as_json
 def _end(number: int, reason: str, config: Path | None, *, release: bool, as_json: bool) -> None:
     settings = load_config(config)
     order = {"do": "release" if release else "discard", "hold": number, "reason": reason}
-    ended = carry_out(settings, order)["ended"]
+    answer = carry_out(settings, order)
+    ended = answer["ended"]
     if as_json:
-        print_json({"ended": ended})
+        print_json({"ended": ended, "clock": answer.get("clock")})
         return
     if ended["lane"] == "suppressions":
         _show_suppressions(ended)

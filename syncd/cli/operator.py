@@ -206,11 +206,23 @@ def _read_report(settings: Any, what: str, **asked: bool) -> Document:
 def carry_out(settings: Any, order: Document, *, signs: bool = True) -> Document:
     """Have the daemon that holds this state carry out an order; if none runs, do it here. See `LIST_ORDERS`.
 
-    ``signs``: false if the order needs no keys. Returns the answer. Raises `SyncdError`.
+    ``signs``: false if the order needs no keys. Returns the answer, after warning if it was signed by a clock that is
+    behind. Raises `SyncdError`.
     """
     answer = send_single(settings, order)
-    if answer is not None:
-        return answer
+    if answer is None:
+        answer = _carry_out_here(settings, order, signs=signs)
+    if order["do"] != "clock" and (warning := answer.get("clock")):  # an older daemon does not report it
+        note(warning["message"], hint=warning["to_do"])
+    return answer
+
+
+def done_document(answer: Document, key: str) -> Document:
+    """Return what an order did as JSON, with ``clock``: the warning about the clock that signed it, or None."""
+    return {**answer[key], "clock": answer.get("clock")}
+
+
+def _carry_out_here(settings: Any, order: Document, *, signs: bool) -> Document:
     from syncd.service.list_orders import carry_out_here  # numpy and SQLAlchemy: not needed if the daemon does it
 
     command = "suppress" if order["do"] == "extend" else order["do"]

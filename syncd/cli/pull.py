@@ -194,6 +194,7 @@ def _watch(
     as_json: bool,
 ) -> int:
     name = checked_instance(instance) if instance else host_instance()
+    clock_warning = _FeedClockWarning()
     wake_signal, stop, api = WakeSignal(), threading.Event(), endpoint.api
     faults: queue.SimpleQueue[SyncdError] = queue.SimpleQueue()
 
@@ -214,7 +215,7 @@ def _watch(
                 pull_once,
                 interval=interval,
                 stop=stop,
-                on_event=lambda attempt: _show_attempt(attempt, as_json=as_json),
+                on_event=lambda attempt: _show_attempt(attempt, clock_warning, as_json=as_json),
                 lists=names,
                 news=open_.enter_context(contextlib.closing(NewsStream(api, wake_signal.set))) if api else None,
                 check_in=open_.enter_context(contextlib.closing(CheckIn(api, name))) if api else None,
@@ -238,8 +239,27 @@ def _show_stream(error: SyncdError | None, interval: float) -> None:
         note(f"{error.message}: polling every {count(round(interval), 'second')} instead", kind="note")
 
 
-def _show_attempt(attempt: PullAttempt, *, as_json: bool) -> None:
-    """Report the changes and errors of a pull; nothing if it has none."""
+class _FeedClockWarning:
+    """Warns about a feed that was signed with a wrong clock when that begins, not at each poll."""
+
+    def __init__(self) -> None:
+        self._before = (False, False)
+
+    def look(self, pulled: PullResult) -> None:
+        """Warn if the feed is signed ahead of this clock, or valid for far too long, and was not at the last pull."""
+        if pulled.trusted is None:
+            return
+        ahead, late = _ahead(pulled), _late_expiry(pulled)
+        now = (ahead is not None, late is not None)
+        if now != self._before and (warning := feed_clock_warning(ahead, late)):
+            note(warning)
+        self._before = now
+
+
+def _show_attempt(attempt: PullAttempt, clock_warning: _FeedClockWarning, *, as_json: bool) -> None:
+    """Report the changes and errors of a pull, and a wrong clock of the feed; nothing if it has none."""
+    if attempt.pulled:
+        clock_warning.look(attempt.pulled)
     changed = [change for change in attempt.pulled.lists if change.before != change.after] if attempt.pulled else []
     if not changed and not attempt.errors:
         return

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from syncd.cli.arguments import PublishedList
-from syncd.cli.operator import ConfigFile, carry_out, load_config
+from syncd.cli.operator import ConfigFile, carry_out, done_document, load_config
 from syncd.cli.output import JsonFlag, print_json, say
 from syncd.units import count
 
@@ -36,7 +36,7 @@ def retire(
       syncd retire iwf.images --reason "contract ended"
     """
     settings = load_config(config)
-    done = carry_out(settings, {"do": "retire", "name": name, "reason": reason})["retired"]
+    done = done_document(carry_out(settings, {"do": "retire", "name": name, "reason": reason}), "retired")
     if as_json:
         print_json(done)
         return

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from syncd.cli.arguments import LARGEST, PublishedList
-from syncd.cli.operator import ConfigFile, Document, carry_out, load_config
+from syncd.cli.operator import ConfigFile, Document, carry_out, done_document, load_config
 from syncd.cli.output import JsonFlag, note, print_json, say
 from syncd.units import count
 
@@ -43,7 +43,7 @@ def rollback(
     """
     settings = load_config(config)
     order = {"do": "rollback", "name": name, "version": version, "reason": reason, "exact": exact, "accepted": accept}
-    done = carry_out(settings, order)["pinned"]
+    done = done_document(carry_out(settings, order), "pinned")
     if as_json:
         print_json(done)
         return
@@ -70,7 +70,7 @@ def unpin(name: PublishedList, reason: Reason, config: ConfigFile = None, as_jso
     """
     settings = load_config(config)
     order = {"do": "unpin", "name": name, "reason": reason}
-    done = carry_out(settings, order)["pinned"]
+    done = done_document(carry_out(settings, order), "pinned")
     if as_json:
         print_json(done)
         return

@@ -8,7 +8,7 @@ import typer
 
 from syncd.cli import corrections
 from syncd.cli.corrections import GivenDigest
-from syncd.cli.operator import ConfigFile, Document, carry_out, load_config
+from syncd.cli.operator import ConfigFile, Document, carry_out, done_document, load_config
 from syncd.cli.output import JsonFlag, print_json, say, show_trouble, utc_now
 from syncd.cli.suppressions import day_of, scope, show_others
 from syncd.errors import UsageError
@@ -134,7 +134,7 @@ def unsuppress(
 
 def _show_done(answer: Document, *, as_json: bool, shown: Callable[[Document], None]) -> int:
     if as_json:
-        print_json(answer["corrected"])
+        print_json(done_document(answer, "corrected"))
     else:
         shown(answer["corrected"])
     return int(answer["end"])

@@ -37,7 +37,8 @@ from syncd.cli.output import (
     utc_now,
 )
 from syncd.cli.suppressions import note_other_entry
-from syncd.errors import StoreError, UsageError
+from syncd.errors import StoreError, SyncdError, UsageError
+from syncd.kernel_clock import kernel_clock
 from syncd.outcomes import CANARY_CURE, cure, worst_code
 from syncd.service.client import error_of
 from syncd.units import count, done_of, in_words, ranges
@@ -188,6 +189,7 @@ def _sync_here(settings: Any, source: str | None, *, dry_run: bool) -> list[Docu
     with locked_publisher(settings, "syncd sync") as publisher:
         publisher.catalog.mark_interrupted(utc_now())
         if not dry_run:
+            _accept_clock(publisher)
             _expire(publisher)
         for configured in sources:
             asked = AskedForSync(configured.name, new_sync_id(), dry_run, joined=False)
@@ -203,6 +205,19 @@ def _sync_here(settings: Any, source: str | None, *, dry_run: bool) -> list[Docu
             except StoreError as error:
                 note(f"the history was not brought up to date: {error.message}; the next sync tries again")
     return done
+
+
+def _accept_clock(publisher: "Publisher") -> None:
+    """Correct times in the future if the kernel says that the clock is right now, as the daemon does every minute."""
+    from syncd.operate.clock import accept_synchronised  # numpy and SQLAlchemy: see above
+
+    try:  # what it cannot correct, the sync reports
+        done = accept_synchronised(publisher, kernel_clock(), utc_now())
+    except SyncdError as error:
+        show_error(error)
+        return
+    for one in done.document()["replaced"] if done else ():
+        note(f"{one['what']} was dated {one['before']}, in the future: now {one['after']}", kind="note")
 
 
 def _expire(publisher: "Publisher") -> None:

@@ -289,9 +289,13 @@ class Publisher:
         """Remove old records, and old files of the feed and of one source. Raises as `Collector.after_sync`."""
         self.collector.after_sync(source, now)
 
-    def resign(self, now: datetime) -> None:
-        """Sign the timestamp again, with the times of the last verifications. Raises `StoreError`, `RefusedError`."""
-        self.core.publish_fixed("signing the timestamp", Proposal("resign"), now, _PATIENCE)
+    def resign(self, now: datetime, *audit: AuditEntry) -> None:
+        """Sign the timestamp again, with the times of the last verifications, and commit audit entries with it.
+
+        Raises `StoreError`, `RefusedError`.
+        """
+        proposal = Proposal("resign", records=Records(audit=audit) if audit else None)
+        self.core.publish_fixed("signing the timestamp", proposal, now, _PATIENCE)
 
     def change_metadata(self, purpose: str, resign: Resign, now: datetime, *audit: AuditEntry) -> None:
         """Commit the metadata that ``resign`` signs, such as rotated keys or a renewed root, with audit entries.

@@ -11,13 +11,15 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from syncd import __version__, events
-from syncd.acts import Act, ReloadedConfiguration, StartedDaemon, StoppedDaemon
+from syncd.acts import AUTOMATIC, Act, ReloadedConfiguration, StartedDaemon, StoppedDaemon
 from syncd.config import Config, Serve
 from syncd.errors import AbandonedError, RefusedError, StoreError, SyncdError
 from syncd.event import Emit, Event
+from syncd.kernel_clock import KernelClock
 from syncd.limits import ListLimits
 from syncd.model import ListName
 from syncd.operate.backup import remove_left_over
+from syncd.operate.clock import accept_synchronised
 from syncd.pipeline.known_good import KnownGoodFolder
 from syncd.pipeline.outcome import SyncOutcome
 from syncd.pipeline.publisher import Publisher
@@ -46,7 +48,7 @@ from syncd.service.syncs import Syncs
 from syncd.service.systemd import SystemdStatus
 from syncd.service.web.health import Health
 from syncd.sources.source import Source
-from syncd.units import count
+from syncd.units import count, stamp
 from syncd.users import this_user
 
 if TYPE_CHECKING:
@@ -80,12 +82,13 @@ _DRY_RUN_DELAY: Final = 60.0
 
 @dataclass(frozen=True)
 class Environment:
-    """The daemon's access to log, clock, random numbers and environment variables. Tests pass their own."""
+    """The daemon's access to log, clocks, random numbers and environment variables. Tests pass their own."""
 
     emit: Emit
     clock: Callable[[], datetime]
     rng: Random
     variables: Mapping[str, str]
+    kernel_clock: Callable[[], KernelClock]
 
 
 def _next(inbox: "queue.SimpleQueue[int]", seconds: float) -> int | None:
@@ -405,11 +408,20 @@ class Daemon:
 
     def _sign(self) -> None:
         try:
-            if sign_if_due(self._publisher, self._environment.clock(), self._config.max_ages().values()):
+            now = self._environment.clock()
+            if self._accept_clock(now) or sign_if_due(self._publisher, now, self._config.max_ages().values()):
                 self._emit(events.TimestampSigned())
             self._faults.worked(TIMESTAMP)
         except SyncdError as error:
             self._faults.not_signed(error)
+
+    def _accept_clock(self, now: datetime) -> bool:
+        """Correct times in the future if the kernel says that the clock is right now; return True if any were."""
+        done = accept_synchronised(self._publisher, self._environment.kernel_clock(), now)
+        if done is not None:
+            self._emit(events.ClockAccepted(stamp(done.time), done.sources, AUTOMATIC, done.reason))
+            self._news.changed()
+        return done is not None
 
     def _keep_history(self) -> None:
         retention = timedelta(seconds=self._config.history_retention)

@@ -12,7 +12,7 @@ from syncd import events
 from syncd.config import Config
 from syncd.event import Emit
 from syncd.model import list_name
-from syncd.operate.clock import accept_clock
+from syncd.operate.clock import SignatureWatch, accept_clock
 from syncd.operate.collect import cleanup_document, collect
 from syncd.operate.retire import retire
 from syncd.operate.rollback import Rollback, rollback, unpin
@@ -51,7 +51,18 @@ class ListOrders:
         self.suppressions = Suppressions(publisher, clock, emit, changed, second_operator)
 
     def carry_out(self, order: Order, user: str) -> dict[str, Any]:
-        """Carry out an order in the name of ``user`` and return the answer. Raises `SyncdError`."""
+        """Carry out an order in the name of ``user`` and return the answer. Raises `SyncdError`.
+
+        ``clock`` in the answer: the warning if it was signed by a clock that is behind; None if it was not.
+        """
+        if order.do == "clock":
+            return {"clock": self._accept_clock(order, user), "end": 0}
+        watch = SignatureWatch(self._publisher, self._clock())
+        answer = self._carry_out(order, user)
+        behind = watch.signed_behind()
+        return {**answer, "clock": behind.document() if behind else None}
+
+    def _carry_out(self, order: Order, user: str) -> dict[str, Any]:
         match order.do:
             case "release" | "discard":
                 release = order.do == "release"
@@ -62,8 +73,6 @@ class ListOrders:
             case "rollback" | "unpin":
                 move = self._roll_back if order.do == "rollback" else self._unpin
                 return {"pinned": move(order, user), "end": 0}
-            case "clock":
-                return {"clock": self._accept_clock(order, user), "end": 0}
             case "gc":
                 return {"collected": self._collect(user, dry_run=order.dry_run), "end": 0}
         return self.suppressions.answer(order, user)
@@ -79,7 +88,7 @@ class ListOrders:
     def _accept_clock(self, order: Order, user: str) -> dict[str, Any]:
         now = self._clock()
         done = accept_clock(self._publisher, order.time or now, reason=order.reason, actor=user, now=now)
-        self._emit(events.ClockAccepted(stamp(done.time), done.sources, user, order.reason))
+        self._emit(events.ClockAccepted(stamp(done.time), done.sources, user, done.reason))
         self._changed()
         return done.document()
 
