@@ -11,6 +11,7 @@ It never contains secrets, only the names of files that contain them. ``docs/con
 """
 
 import os
+import re
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -30,11 +31,13 @@ from syncd.settings import (
     GivenFile,
     Retention,
     Seconds,
+    Url,
     invalid_setting,
     named_files,
     validated,
 )
 from syncd.sources.tables import AnyTable
+from syncd.store.settings import DEFAULT_CACHE, BucketSettings
 
 if TYPE_CHECKING:
     from syncd.format.freshness import SourceAges
@@ -49,6 +52,8 @@ _LONGEST_SOCKET: Final = 107
 _RECENT: Final = DEFAULTS.deltas
 """Deltas that a manifest names (`syncd.format.manifest.RECENT`): followers may ask for each."""
 _MOST: Final = 10_000_000
+_PREFIX: Final = re.compile(r"(?:[A-Za-z0-9._-]{1,100}(?:/[A-Za-z0-9._-]{1,100}){0,9})?")
+_SMALLEST_CACHE: Final = 64 << 20
 _SHORTEST_GRACE: Final = 3600.0
 _SHORTEST_AUDIT: Final = 180
 """Days. Questions about a decision come months later."""
@@ -134,6 +139,57 @@ class DashboardTable(BaseModel):
     """operators may act from its pages"""
 
 
+def _server(url: str) -> str:
+    if not url.startswith(("https://", "http://")):
+        raise invalid_setting("not the address of an S3 server", 'write it as "https://s3.example.org"')
+    return url.rstrip("/")
+
+
+def _prefix(prefix: str) -> str:
+    if not _PREFIX.fullmatch(prefix):
+        raise invalid_setting("not a valid prefix", 'use letters, digits and ".", "_", "-", in parts separated by "/"')
+    return prefix
+
+
+class StoreTable(BaseModel):
+    """``[store]``: the bucket in which the published files and the origins lie."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    type: Literal["s3"]
+    bucket: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
+    prefix: Annotated[str, AfterValidator(_prefix)] = ""
+    endpoint: Annotated[Url, AfterValidator(_server)] | None = None
+    region: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,40}$")] | None = None
+    access_key_file: GivenFile | None = None
+    secret_key_file: GivenFile | None = None
+    ca_file: GivenFile | None = None
+    cache_bytes: Annotated[int, Field(ge=_SMALLEST_CACHE)] = DEFAULT_CACHE
+
+    def secrets(self) -> dict[str, Path]:
+        """Return the files that contain secrets, by key."""
+        return named_files(self, "secret_key_file")
+
+    def settings(self) -> BucketSettings:
+        """Return it as a plain value, which other processes can be given."""
+        return BucketSettings(
+            bucket=self.bucket,
+            prefix=self.prefix,
+            endpoint=self.endpoint or "",
+            region=self.region or "",
+            access_key_file=self.access_key_file,
+            secret_key_file=self.secret_key_file,
+            ca_file=self.ca_file,
+            cache_bytes=self.cache_bytes,
+        )
+
+    def fault(self) -> tuple[str, str, str] | None:
+        """Return a key that does not fit the others, with message and hint; None if all fit."""
+        if (self.access_key_file is None) != (self.secret_key_file is None):
+            missing = "access_key_file" if self.access_key_file is None else "secret_key_file"
+            return missing, "missing", "give both files, or neither: then the environment of the service counts"
+        return None
+
+
 def _one_hour(seconds: float) -> float:
     if seconds < _SHORTEST_GRACE:
         raise invalid_setting("shorter than an hour", 'the shortest is "1h": a reader may be slow to open its files')
@@ -199,6 +255,7 @@ class Config(BaseSettings):
     operators: dict[str, OperatorTable] = {}
     dashboard: DashboardTable = DashboardTable()
     retention: RetentionTable = RetentionTable()
+    store: StoreTable | None = None
 
     @classmethod
     def settings_customise_sources(
@@ -212,6 +269,11 @@ class Config(BaseSettings):
         """Read the environment, then the file, and nothing else."""
         del settings_cls, dotenv_settings, file_secret_settings
         return env_settings, init_settings
+
+    @property
+    def bucket(self) -> BucketSettings | None:
+        """The bucket of published files and origins; None if they are in the state folder."""
+        return self.store.settings() if self.store else None
 
     def all_sources(self) -> "tuple[Source, ...]":
         """Return every source to sync, in the order of the file."""

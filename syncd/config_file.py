@@ -23,6 +23,7 @@ from syncd.config import (
     OperatorTable,
     RetentionTable,
     Serve,
+    StoreTable,
 )
 from syncd.errors import ConfigError, StoreError, nearest
 from syncd.files import read_bytes, storage
@@ -74,6 +75,7 @@ def load(file: Path | None = None) -> Config:
     for table, fault in (
         ("serve", config.serve.fault() if config.serve else None),
         ("retention", config.retention.fault()),
+        ("store", config.store.fault() if config.store else None),
     ):
         if fault:
             raise ConfigError(f"{path}: {table}.{fault[0]}: {fault[1]}", hint=fault[2])
@@ -204,12 +206,14 @@ def _check_operators(config: Config, path: Path) -> None:
 
 def _check_secrets(config: Config, path: Path) -> None:
     """Refuse a file with a token or a private key that every user of this machine may read or write."""
-    tables: dict[tuple[str, ...], SourceTable | OperatorTable | Serve] = {
+    tables: dict[tuple[str, ...], SourceTable | OperatorTable | Serve | StoreTable] = {
         **{("sources", name): table for name, table in config.sources.items()},
         **{("operators", name): table for name, table in config.operators.items()},
     }
     if config.serve:
         tables["serve",] = config.serve
+    if config.store:
+        tables["store",] = config.store
     for place, table in tables.items():
         for key, file in table.secrets().items():
             mode = _mode(file)
@@ -285,5 +289,6 @@ def _keys_beside(place: Sequence[str], kind: str) -> Sequence[str]:
         "serve": Serve,
         "gate": EveryGate,
         "retention": RetentionTable,
+        "store": StoreTable,
     }
     return tuple(others[place[0]].model_fields)

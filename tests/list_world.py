@@ -146,7 +146,7 @@ class ListWorld:
         version = older[number % len(older)]
         manifest, rows = self.past[version]
         for ref in self.source.missing(OWN, manifest.stack):
-            self.source.store.link(self.feed.segment_path(NAME, ref), segment_path(OWN, ref.sha256))
+            self.source.store.link(self.feed.store, segment_path(NAME, ref.sha256), segment_path(OWN, ref.sha256))
         state = self.state
         pin = Pin(version, manifest.stack, exact, "op", "because", NOW)
         self._take(settle_pin(state, pin, Pinned(state.opened(manifest.stack), exact), self._context()))
@@ -360,7 +360,7 @@ class ListWorld:
         change = folds.change_of(self.head) if folds else None
         if change:
             for ref in self.source.missing(OWN, change.stack):
-                self.source.store.link(self.feed.segment_path(NAME, ref), segment_path(OWN, ref.sha256))
+                self.source.store.link(self.feed.store, segment_path(NAME, ref.sha256), segment_path(OWN, ref.sha256))
             self.head = next_manifest(self._current(), change, created=NOW, min_root=1)
 
     def lose(self, rows: List) -> None:

@@ -43,7 +43,7 @@ from syncd.feed import layout
 from syncd.feed.signed import load_repository
 from syncd.model import ListName
 from syncd.outcomes import Outcome
-from syncd.publish import publication
+from syncd.publish import installing
 from syncd.publish.change import metadata_files
 from world import IMAGES, World, rows
 
@@ -212,7 +212,7 @@ def test_a_list_that_the_partner_no_longer_has(before: Standing) -> None:
     draft = repo._draft(world.partner_signers(), world.clock())
     del draft.roles["lists"].targets[layout.target_name(IMAGES)]
     draft.sign("lists")
-    publication.install(world.partner, metadata_files(draft.finish({}).files))
+    installing.install(world.partner, metadata_files(draft.finish({}).files))
     outcome = world.sync()
     assert isinstance(fault_of(outcome), UnknownListError)
     assert outcome.exit_code == 4
@@ -287,7 +287,7 @@ def test_an_expired_timestamp(before: Standing) -> None:
 def _resign(world: World, *without: str) -> None:
     signers = {role: found for role, found in world.partner_signers().items() if role not in without}
     repo = load_repository(world.partner)
-    publication.install(world.partner, metadata_files(repo.resign(repo.freshness(), signers, world.clock()).files))
+    installing.install(world.partner, metadata_files(repo.resign(repo.freshness(), signers, world.clock()).files))
 
 
 def test_an_expired_role(before: Standing) -> None:

@@ -40,7 +40,7 @@ from syncd.matcher.reproof import held_versions
 from syncd.model import Algorithm, Counts, ListName
 from syncd.outcomes import Outcome
 from syncd.pipeline import prepare
-from syncd.publish import author, publication
+from syncd.publish import author, installing
 from syncd.publish.change import metadata_files
 from syncd.trust import keys, repository
 from syncd.trust.values import SignedTarget
@@ -66,7 +66,7 @@ def _rotate(world: World, count: int, threshold: int) -> dict[str, bytes]:
 
 
 def _install(world: World, files: Mapping[str, bytes]) -> None:
-    publication.install(world.partner, metadata_files(tuple(files.items())))
+    installing.install(world.partner, metadata_files(tuple(files.items())))
 
 
 def test_a_wrong_end_state_is_found_by_the_background_and_refused_by_a_check(standing: World) -> None:
@@ -155,7 +155,7 @@ def _sign(world: World, manifest: Manifest, content: bytes | None = None) -> Non
     repo = load_repository(world.partner)
     update = repo.publish({target.name: target}, repo.freshness(), world.partner_signers(), world.clock())
     document = (layout.manifest_path(IMAGES, target.sha256), found)
-    publication.install(world.partner, (document, *metadata_files(update.files)))
+    installing.install(world.partner, (document, *metadata_files(update.files)))
 
 
 def _with_step(manifest: Manifest, **changes: Any) -> Manifest:
@@ -451,7 +451,7 @@ def test_a_manifest_that_cannot_be_is_not_fetched(before: Standing, version: int
     found = repo.targets()[layout.target_name(IMAGES)]
     target = replace(found, version=version, length=length)
     update = repo.publish({target.name: target}, repo.freshness(), world.partner_signers(), world.clock())
-    publication.install(world.partner, metadata_files(update.files))
+    installing.install(world.partner, metadata_files(update.files))
     _refused(before, ManifestError)
 
 

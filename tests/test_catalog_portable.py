@@ -83,6 +83,7 @@ def use_every_method(catalog: Catalog, target: Path) -> set[str]:
         "heads",
         "head_rows",
         "last_commit",
+        "newest",
         "pending",
         "matchers",
         "loaded",

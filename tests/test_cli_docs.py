@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from syncd.cli.commands import OF_FEED, OF_PROGRAM, LazyCommand, Place, program
-from syncd.config import Config, RetentionTable, Serve
+from syncd.config import Config, RetentionTable, Serve, StoreTable
 from syncd.format.caps import DEFAULT_CAPS
 from syncd.sources.tables import TABLES
 
@@ -83,6 +83,7 @@ def test_every_exit_code_is_documented(code: int) -> None:
         *(key for table in TABLES.values() for key in table.model_fields),
         *Serve.model_fields,
         *RetentionTable.model_fields,
+        *StoreTable.model_fields,
     ],
 )
 def test_every_key_is_documented(key: str) -> None:

@@ -148,7 +148,7 @@ def test_an_init_that_was_killed_is_finished_by_the_next(tmp_path: Path, monkeyp
     """With the keys that it had made; the keys of another feed are named, and nothing is overwritten."""
     feed, off = tmp_path / "f", tmp_path / "off"
     command = ("feed", "init", feed, "--offline-keys", off)
-    killed("syncd.publish.author.publication.install", monkeypatch, *command)
+    killed("syncd.publish.author.installing.install", monkeypatch, *command)
     made = {path: path.read_bytes() for path in [*off.iterdir(), *(tmp_path / "f.keys").iterdir()]}
     ran = syncd("feed", "init", tmp_path / "g", "--offline-keys", off, "--online-keys", tmp_path / "f.keys")
     assert (ran.code, ran.err) == (

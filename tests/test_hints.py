@@ -133,6 +133,7 @@ CURES: Final[dict[str, str]] = {
     "pipeline/local_damage.py: syncd sync": "damage_met::a_dry_run_names_the_damage_and_repairs_nothing",
     "format/segment.py: syncd verify": "cures_damage::a_segment_is_damaged_everywhere",
     "publish/author.py: syncd feed publish {} --list {} --full FILE": "cures_hints::a_retired_list_lives_again",
+    "publish/installing.py: syncd recover --above N": "bucket::a_bucket_ahead_of_its_catalog_stops_until_recover",
     "publish/journal.py: syncd verify {}": "cures_hints::a_damaged_journal_names_the_feed_to_verify",
     "publish/revert.py: syncd feed publish {} --list {} --remove FILE": (
         "cures_hints::a_version_without_rows_is_not_reverted_to"
@@ -155,6 +156,7 @@ CURES: Final[dict[str, str]] = {
     "service/web/dashboard/tasks.py: syncd sync {}": "cures::a_list_is_late_until_its_source_is_synced",
     "service/web/events.py: syncd matchers add NAME": "cures_daemon::a_token_is_replaced_without_a_gap",
     "sources/signed_feed.py: syncd retrust {} --root F --reason R": "cures::too_few_root_keys_are_left",
+    "store/s3.py: syncd recover --above N": "bucket::another_content_under_a_taken_name_is_refused",
     "trust/draft.py: syncd feed rotate FEED {} --offline-keys DIR": REPLACED,
     "trust/draft.py: syncd feed rotate STATE {} --state --offline-keys DIR --reason R": REPLACED,
     "trust/repository.py: syncd recover --above N": BEHIND,

@@ -209,14 +209,15 @@ def test_a_store_replaces_only_what_it_was_told_of(world: World) -> None:
     """The timestamp of another process is not overwritten unseen."""
     store = FolderStore(world.base / "store")
     store.replace("metadata/timestamp.json", b"one", None)
-    tag = store.tag("metadata/timestamp.json")
-    store.replace("metadata/timestamp.json", b"two", tag)
+    held = store.current("metadata/timestamp.json", 100)
+    assert held is not None
+    store.replace("metadata/timestamp.json", b"two", held.tag)
     with pytest.raises(LostRaceError):
-        store.replace("metadata/timestamp.json", b"three", tag)
+        store.replace("metadata/timestamp.json", b"three", held.tag)
     with pytest.raises(LostRaceError):
         store.replace("metadata/timestamp.json", b"three", None)
     assert store.read("metadata/timestamp.json", 9) == b"two"
-    assert store.tag("metadata/none.json") is None
+    assert store.current("metadata/none.json", 9) is None
 
 
 def test_only_a_root_may_follow_the_timestamp() -> None:

@@ -17,7 +17,7 @@ from syncd.model import Algorithm
 from syncd.operate.backup import BackedUp, backup, remove_left_over
 from syncd.operate.repair import HIGHEST, Recovered, recover, retrust
 from syncd.outcomes import Outcome
-from syncd.publish import author, publication
+from syncd.publish import author, installing, publication
 from syncd.publish.change import metadata_files
 from syncd.trust import keys
 from syncd.trust.repository import create
@@ -283,7 +283,7 @@ def test_a_rebuilt_feed_with_the_same_keys(running: World) -> None:
     shutil.rmtree(running.partner.root)
     offline = keys.load_signers(running.partner_offline, keys.OFFLINE_ROLES)
     update = create(offline, running.partner_signers(), 1, running.clock())
-    publication.install(
+    installing.install(
         running.partner, (*metadata_files(update.files), ("root.json", dict(update.files)["1.root.json"]))
     )
     assert running.root.read_bytes() == root

@@ -12,7 +12,7 @@ from syncd.listfile import ListFiles
 from syncd.model import ListName
 from syncd.operate.repair import in_state
 from syncd.outcomes import Outcome
-from syncd.publish import author, publication, rotate
+from syncd.publish import author, installing, publication, rotate
 from syncd.publish.change import metadata_files
 from syncd.publish.ledger import SignedFiles
 from syncd.publish.request import Published
@@ -92,7 +92,7 @@ def test_a_revoked_keys_signature_is_refused(running: World) -> None:
     rotate_partner(running, "timestamp")
     assert running.sync().exit_code == 0
     forged = before.resign({IMAGES: Freshness(now_in_seconds(running.clock()), 1)}, stolen, running.clock(), above=50)
-    publication.install(running.partner, metadata_files([one for one in forged.files if one[0] == "timestamp.json"]))
+    installing.install(running.partner, metadata_files([one for one in forged.files if one[0] == "timestamp.json"]))
     outcome = running.sync()
     assert outcome.exit_code == 4
     assert outcome.error is not None
@@ -227,7 +227,7 @@ def test_a_crash_after_the_commit_is_finished_by_the_next_command(
         assert done is None
         raise Killed
 
-    real = publication.install
+    real = installing.install
     monkeypatch.setattr(publication, "install", install_one)
     with pytest.raises(Killed):
         rotate_partner(running, "timestamp")

@@ -25,7 +25,7 @@ from syncd.format.canonical import canonical
 from syncd.matcher.copy import CurrentFile, write_current
 from syncd.model import ListName
 from syncd.pipeline import prepare
-from syncd.publish import author, publication
+from syncd.publish import author, installing
 from syncd.publish.change import head_move, sign
 from syncd.publish.rotate import KeyFolders, NewKeys, in_feed, rotate
 from syncd.trust.offline import Read
@@ -304,9 +304,7 @@ def sign_drifted(world: World, field: str, value: object) -> None:
     document["end_state"] = step["end_state"]
     drifted = manifests.parse(canonical(document))
     fresh = {str(IMAGES): Freshness(NOW, 9)}
-    publication.install(
-        world.partner, sign(repository, [head_move(None, drifted)], fresh, world.partner_signers(), NOW)
-    )
+    installing.install(world.partner, sign(repository, [head_move(None, drifted)], fresh, world.partner_signers(), NOW))
 
 
 def test_a_signed_end_state_that_is_not_true(own: World) -> None:

@@ -18,7 +18,7 @@ from syncd.format import manifest as manifests
 from syncd.format.canonical import canonical
 from syncd.format.manifest import Manifest
 from syncd.model import ListName
-from syncd.publish import publication
+from syncd.publish import installing
 from syncd.publish.change import head_move, sign
 from syncd.trust.values import Freshness
 from syncd.verify.copy import prove_copy
@@ -169,7 +169,7 @@ def drift(world: World, changed: Mapping[str, Any]) -> None:
     drifted = manifests.parse(canonical(document))
     fresh = {str(IMAGES): Freshness(world.clock(), version)}
     moves = [head_move(None, drifted)]
-    publication.install(world.partner, sign(repository, moves, fresh, world.partner_signers(), world.clock()))
+    installing.install(world.partner, sign(repository, moves, fresh, world.partner_signers(), world.clock()))
 
 
 def test_an_end_state_that_does_not_fit_is_found(own: World) -> None:
@@ -192,7 +192,7 @@ def test_manifests_that_contradict_each_other_are_found(own: World) -> None:
     document["recent"][-1]["version"] += 1
     moves = [head_move(None, manifests.parse(canonical(document)))]
     fresh = {str(IMAGES): Freshness(own.clock(), document["version"])}
-    publication.install(own.partner, sign(repository, moves, fresh, own.partner_signers(), own.clock()))
+    installing.install(own.partner, sign(repository, moves, fresh, own.partner_signers(), own.clock()))
     assert any("state different end states of version" in fault.error.message for fault in partner_of(own).faults)
 
 

@@ -27,6 +27,7 @@ from syncd.pipeline.sync import sync_source
 from syncd.publish import author
 from syncd.publish.request import Published
 from syncd.sources.signed_feed import SignedFeed
+from syncd.store.settings import BucketSettings
 from syncd.trust import keys
 
 IMAGES = ListName("images")
@@ -73,13 +74,15 @@ class World:
     """what the partner signs with; by default the online keys on disk"""
     limits: ListLimits = DEFAULT_LIMITS
     """the operator's limits, for every list"""
+    bucket: BucketSettings | None = None
+    """the operator's store, if it is not the state folder"""
 
     def __post_init__(self) -> None:
         self.partner = FeedFolder(self.base / "partner")
         self.partner_keys = self.base / "partner.keys"
         self.partner_offline = self.base / "partner-offline"
         self.root = self.partner.path(author.ROOT_FILE)
-        self.state = StateFolder(self.base / "state")
+        self.state = StateFolder(self.base / "state", self.bucket)
         self.offline = self.base / "operator-offline"
         self.operator_root = self.state.feed.path(author.ROOT_FILE)
         self.copy = self.base / "copy"

@@ -18,6 +18,7 @@ from syncd.ask.questions import answer, question
 from syncd.catalog.folder import StateFolder
 from syncd.children import become_child
 from syncd.errors import as_known, error_document
+from syncd.store.settings import BucketSettings
 
 REPORT_EVERY: Final = 0.2
 """Seconds between two progress reports."""
@@ -32,6 +33,7 @@ class LongQuestion(BaseModel):
     do: str
     arguments: dict[str, JsonValue]
     state_dir: Path
+    bucket: BucketSettings | None = None
     now: datetime
 
 
@@ -45,7 +47,10 @@ def run(reader: BinaryIO, writer: BinaryIO, clock: Callable[[], float] = time.mo
     try:
         asked = LongQuestion.model_validate_json(reader.readline(_MAX_REQUEST))
         answers = answer(
-            question(asked.do, asked.arguments), StateFolder(asked.state_dir), asked.now, _throttled(send, clock)
+            question(asked.do, asked.arguments),
+            StateFolder(asked.state_dir, asked.bucket),
+            asked.now,
+            _throttled(send, clock),
         )
         while True:
             try:

@@ -14,10 +14,10 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from pydantic import JsonValue
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, Row, func, insert, select, update
 
 from syncd.catalog import database
 from syncd.catalog.audit import AuditTables, append
@@ -47,6 +47,7 @@ from syncd.catalog.suppressions import SuppressionTables, change_suppression, pu
 from syncd.catalog.syncs import SyncTables, put_source
 from syncd.catalog.tables import origins, publications, signed_files
 from syncd.errors import LostRaceError, StoreError, UsageError
+from syncd.feed.layout import TIMESTAMP
 from syncd.format import manifest as manifests
 from syncd.format.manifest import Manifest
 from syncd.model import ListName
@@ -135,14 +136,19 @@ class Catalog(
         with reading(self._engine, self.path) as connection:
             return _last_commit(connection)
 
+    def newest(self) -> Publication | None:
+        """See `Ledger.newest`."""
+        timestamps = select(func.max(signed_files.c.publication_id)).where(signed_files.c.path == TIMESTAMP)
+        statement = select(publications).where(publications.c.id == timestamps.scalar_subquery())
+        with reading(self._engine, self.path) as connection:
+            row = connection.execute(statement).first()
+            return None if row is None else _publication(connection, row)
+
     def pending(self) -> tuple[Publication, ...]:
         """Return publications committed and not yet installed, oldest first: the order in which to install them."""
         statement = select(publications).where(publications.c.installed.is_(False)).order_by(publications.c.id)
         with reading(self._engine, self.path) as connection:
-            return tuple(
-                Publication(row.id, row.created_at, row.kind, _files(connection, row.id))
-                for row in connection.execute(statement).all()
-            )
+            return tuple(_publication(connection, row) for row in connection.execute(statement).all())
 
     def current(self, repository: "Repository", name: ListName) -> CurrentVersion | None:
         """See `Ledger.current`: the catalog knows it without the feed's metadata."""
@@ -242,6 +248,10 @@ def _put_publication(connection: Connection, commit: Commit[Records]) -> int:
         file = {"publication_id": publication_id, "position": position, "path": path, "content": content}
         connection.execute(insert(signed_files).values(file))
     return publication_id
+
+
+def _publication(connection: Connection, row: Row[Any]) -> Publication:
+    return Publication(row.id, row.created_at, row.kind, _files(connection, row.id))
 
 
 def _files(connection: Connection, publication_id: int) -> SignedFiles:

@@ -16,9 +16,11 @@ from pathlib import Path
 
 from syncd.errors import RESTORE_CATALOG, StoreError, UsageError
 from syncd.feed.folder import FeedFolder
+from syncd.feed.layout import TIMESTAMP
 from syncd.feed.proof_record import RecordFile
 from syncd.files import storage
 from syncd.model import ListName
+from syncd.store.settings import BucketSettings
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,9 @@ class StateFolder:
     """Paths below one state folder."""
 
     root: Path
+    bucket: BucketSettings | None = None
+    """the store of the published files and the origins; None: this folder itself. Then ``feed`` and ``sources`` below
+    it are a cache of the bucket, and the rest is of this machine alone"""
 
     @property
     def catalog(self) -> Path:
@@ -35,7 +40,7 @@ class StateFolder:
     @property
     def feed(self) -> FeedFolder:
         """The published feed."""
-        return FeedFolder(self.root / "feed")
+        return self._shared("feed", "feed", public=True)
 
     @property
     def keys(self) -> Path:
@@ -59,7 +64,17 @@ class StateFolder:
 
     def source(self, name: str) -> FeedFolder:
         """Return the folder with the origins of one source."""
-        return FeedFolder(self.root / "sources" / name)
+        return self._shared(f"sources/{name}", f"origins/{name}", public=False)
+
+    def _shared(self, inside: str, part: str, *, public: bool) -> FeedFolder:
+        """Return a folder of this machine, whose files are in the bucket below ``part`` if there is one."""
+        root = self.root / inside
+        if self.bucket is None:
+            return FeedFolder(root)
+        from syncd.store.cached import CachedStore
+        from syncd.store.s3 import S3Bucket
+
+        return FeedFolder(root, CachedStore(S3Bucket(self.bucket, part, public=public), root, frozenset({TIMESTAMP})))
 
     def folding(self, name: ListName) -> Path:
         """Return the lock that is held while a published list is folded."""

@@ -9,6 +9,7 @@ from syncd.catalog.folder import StateFolder
 from syncd.cli.first_keys import KeyCount, OfflineFolders, note_system_disk, number_of, show_offline
 from syncd.cli.operator import ConfigFile, actor, check_owner
 from syncd.cli.output import JsonFlag, print_json, say, utc_now
+from syncd.config import Config
 from syncd.config_file import load
 
 
@@ -40,7 +41,7 @@ def init(
     """
     from syncd.operate import setup  # SQLAlchemy: not needed for the help
 
-    folder = StateFolder(state_dir or load(config).state_dir)
+    folder = _folder(state_dir, config)
     check_owner(folder.root)
     root = setup.init(
         folder,
@@ -68,3 +69,13 @@ def init(
     say(f"trust root    {root}  (hand it to matchers, not through the feed)")
     show_offline(offline_keys)
     say("next: name your sources in the configuration, then run `syncd sync`")
+
+
+def _folder(state_dir: Path | None, config: Path | None) -> StateFolder:
+    """Return the state folder to set up, with the bucket if the configuration is of this folder."""
+    if state_dir is None:
+        settings: Config = load(config)
+        return StateFolder(settings.state_dir, settings.bucket)
+    named = load(config) if config else None
+    same = named is not None and named.state_dir == state_dir.absolute()
+    return StateFolder(state_dir, named.bucket if named and same else None)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from syncd.catalog.folder import StateFolder
+from syncd.catalog.place import state_at
 from syncd.cli.arguments import Feed, OnlineKeys, clock_time
 from syncd.cli.operator import actor, check_owner, keyless_publisher
 from syncd.cli.output import JsonFlag, note, print_json, say, utc_now
@@ -46,7 +46,7 @@ def _target(feed: Path, state: bool, offline: list[Path], online: Path | None, r
     if state:
         from syncd.operate.repair import in_state  # SQLAlchemy: a partner, who has no state, need not install it
 
-        operators = StateFolder(feed)
+        operators = state_at(feed)
         check_owner(operators.root)
         with keyless_publisher(operators, "changing keys") as publisher:
             keys = signing.KeyFolders(online or operators.keys, tuple(offline))

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from syncd.catalog.folder import StateFolder
+from syncd.catalog.place import state_at
 from syncd.cli import arguments
 from syncd.cli.operator import ConfigFile, Document, ask_document, load_config
 from syncd.cli.output import (
@@ -104,7 +104,7 @@ def _prove(folder: Path, root: bytes | None, report: Progress, *, deep: bool) ->
         return prove_feed(folder, root, utc_now(), report, deep=deep)
     from syncd.verify.state import prove_state  # SQLAlchemy: the host of a matcher has none
 
-    return prove_state(StateFolder(folder), root, utc_now(), report, deep=deep)
+    return prove_state(state_at(folder), root, utc_now(), report, deep=deep)
 
 
 def _contains(folder: Path, name: str) -> bool:

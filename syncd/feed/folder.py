@@ -44,6 +44,12 @@ class FeedFolder:
     def __repr__(self) -> str:
         return f"FeedFolder({self.root})"
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, FeedFolder) and self.root == other.root
+
+    def __hash__(self) -> int:
+        return hash(self.root)
+
     def path(self, relative: str) -> Path:
         """Return where a path of `layout` lies on this machine."""
         return self.store.local(relative)
@@ -56,9 +62,16 @@ class FeedFolder:
         """Return a small file of the private folder, or None if it is missing. Raises `StoreError`."""
         return FolderStore(self.work).read(name, limit)
 
+    def here(self, relative: str) -> bytes | None:
+        """Return this machine's copy of a small file, or None if it has none. Raises `StoreError`."""
+        return FolderStore(self.root).read(relative, MAX_METADATA_BYTES)
+
     def metadata(self, name: str) -> bytes | None:
         """Return one file of signed metadata, or None if it is missing. Raises `StoreError`."""
-        return self.read(f"{layout.METADATA}/{name}")
+        path = f"{layout.METADATA}/{name}"
+        if self.store.shared and name.endswith(".root.json") and self.path(layout.TIMESTAMP).exists():
+            return self.here(path)  # readers ask for the next root too; `syncd.feed.shared` brings it if there is one
+        return self.read(path)
 
     def manifest(self, name: ListName, sha256: str) -> Manifest:
         """Return a manifest after verifying its hash. Raises `StoreError`, `MismatchError`, `ManifestError`."""
@@ -80,17 +93,28 @@ class FeedFolder:
         return content
 
     def segment_path(self, name: ListName, ref: SegmentRef) -> Path:
-        """Return where a segment lies on this machine."""
-        return self.path(layout.segment_path(name, ref.sha256))
+        """Return where a segment lies on this machine, to map it; a cache fetches it. Raises `StoreError`."""
+        return self.store.present(layout.segment_path(name, ref.sha256), ref.length)
+
+    def bring_here(self, name: ListName, refs: Iterable[SegmentRef]) -> None:
+        """Fetch segments that a cache does not have, for a process that cannot. Raises `StoreError`."""
+        if self.store.shared:
+            for ref in refs:
+                self.segment_path(name, ref)
+
+    def secure(self, name: ListName, refs: Iterable[SegmentRef]) -> None:
+        """Bring segments that another process wrote into this machine's folder to the store. Raises `StoreError`."""
+        for ref in refs:
+            self.store.secure(layout.segment_path(name, ref.sha256))
 
     def missing(self, name: ListName, refs: Iterable[SegmentRef]) -> list[SegmentRef]:
         """Return those of ``refs`` that are missing, have another length, or are distrusted."""
         paths = ((ref, layout.segment_path(name, ref.sha256)) for ref in refs)
-        return [ref for ref, path in paths if path in self.distrusted or self.store.length(path) != ref.length]
+        return [ref for ref, path in paths if path in self.distrusted or not self.store.has(path, ref.length)]
 
     def install_segment(self, name: ListName, ref: SegmentRef, proved: Path) -> None:
         """Move a segment that was just proved to its place, durably. It replaces a distrusted file."""
-        install_file(proved, self.segment_path(name, ref))
+        install_file(proved, self.path(layout.segment_path(name, ref.sha256)))
         self.distrusted.discard(layout.segment_path(name, ref.sha256))
 
     def make_staging(self) -> Path:

@@ -90,13 +90,14 @@ def collect(
     now: datetime,
     grace: timedelta = GRACE,
     *,
-    files: Iterable[str] | None = None,
+    files: Mapping[str, int | None] | None = None,
     dry_run: bool = False,
 ) -> Collected:
     """Remove the files below ``v1`` and ``metadata`` that were not ``named`` for ``grace``. Call with the lock held.
 
     Half-written files of killed processes are removed at once: all writers hold the lock. ``named``: paths of `layout`.
-    ``files``: the existing paths, if they were listed before the lock was taken. Raises `StoreError`.
+    ``files``: the existing paths, if they were listed before the lock was taken, with their lengths if those are known.
+    Raises `StoreError`.
 
     Files go one by one, those unnamed for longest first, and the record is replaced last. A process that is killed in
     between has removed only files that nothing names; the next one continues.
@@ -112,7 +113,7 @@ def collect(
     removed: dict[str, FileCount] = {}
     waiting: dict[str, FileCount] = {}
     for path, noticed in sorted(unnamed.items(), key=lambda item: (item[1], item[0])):
-        length = folder.store.length(path)
+        length = folder.store.length(path) if (known := existing[path]) is None else known
         if length is None:  # gone since the files were listed
             del unnamed[path]
             continue
@@ -206,16 +207,16 @@ class _Version:
 def _newest(folder: FeedFolder, name: ListName, sha256: str | None, kept: int) -> Iterator[_Version]:
     """Yield the newest ``kept`` versions of a list that are still here, newest first."""
     for _ in range(kept):
-        if sha256 is None or not folder.path(layout.manifest_path(name, sha256)).exists():
+        if sha256 is None or folder.store.length(layout.manifest_path(name, sha256)) is None:
             return
-        version = _version(folder.root, name, sha256)
+        version = _version(folder, name, sha256)
         yield version
         sha256 = version.previous
 
 
 @lru_cache(_REMEMBERED)
-def _version(root: Path, name: ListName, sha256: str) -> _Version:
-    manifest = FeedFolder(root).manifest(name, sha256)
+def _version(folder: FeedFolder, name: ListName, sha256: str) -> _Version:
+    manifest = folder.manifest(name, sha256)
     evidence = manifest.origin.evidence if manifest.origin else None
     return _Version(
         frozenset(map(sys.intern, named_by_version(manifest, sha256))),

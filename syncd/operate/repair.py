@@ -55,7 +55,7 @@ def recover(publisher: Publisher, above: int, now: datetime, actor: str, offline
     """
 
     def act(held: FeedLock) -> tuple[Manifest, ...]:
-        start = publisher.core.start(held)
+        start = publisher.core.start(held, ahead=True)
         _check_above(publisher, start.repository, above)
         heads = publisher.catalog.heads()
         changes = tuple(_again(_complete(publisher, start, head.list).manifest) for head in heads)

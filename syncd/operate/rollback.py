@@ -215,10 +215,10 @@ def _check_unchanged(state: ListState, head: HeadRecord) -> None:
 def _link(publisher: Publisher, state: ListState, older: Manifest) -> None:
     """Link an older version's segments into the source's folder, where garbage collection keeps them."""
     for ref in state.source.missing(state.own_name, {ref.sha256: ref for ref in older.stack}.values()):
-        kept = publisher.folder.feed.segment_path(state.name, ref)
-        if not kept.exists():
+        feed, kept = publisher.folder.feed.store, layout.segment_path(state.name, ref.sha256)
+        if feed.length(kept) is None:
             raise StoreError(f"a segment of version {older.version} of {state.name} was removed in the meantime")
-        state.source.store.link(kept, layout.segment_path(state.own_name, ref.sha256))
+        state.source.store.link(feed, kept, layout.segment_path(state.own_name, ref.sha256))
 
 
 def _code(head: HeadRecord, older: Manifest, version: int) -> str:

@@ -8,6 +8,7 @@ from typing import Final
 from syncd.acts import SetUp
 from syncd.catalog.catalog import Catalog
 from syncd.catalog.folder import StateFolder
+from syncd.catalog.place import check_place
 from syncd.errors import UsageError
 from syncd.feed.folder import FeedFolder
 from syncd.files import make_folder
@@ -43,6 +44,7 @@ def init(
             hint="name a folder on removable storage, such as a USB stick",
         )
     make_folder(folder.root)
+    check_place(folder)
     make_folder(folder.keys.parent, _PRIVATE)
     if root is not None:
         forget_first_keys(folder.feed)
@@ -54,6 +56,7 @@ def init(
         threshold=threshold,
         now=now,
         custodians=custodians,
+        store=folder.feed.store,
     )
     with Catalog.open(folder.catalog) as catalog:
         catalog.append(actor, SetUp(str(folder.root)), now)
@@ -68,5 +71,5 @@ def _is_recorded(folder: StateFolder) -> bool:
 
 def _made_before(feed: FeedFolder) -> Path | None:
     """Return the root of a feed that was made but never used. A used one needs its old catalog."""
-    root = feed.path(author.ROOT_FILE)
-    return root if root.exists() and author.is_untouched(feed) else None
+    made = feed.store.length(author.ROOT_FILE) is not None and author.is_untouched(feed)
+    return feed.store.present(author.ROOT_FILE) if made else None

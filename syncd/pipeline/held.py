@@ -3,6 +3,7 @@
 from syncd.catalog.catalog import Catalog
 from syncd.catalog.records import RETRUSTED
 from syncd.errors import StoreError
+from syncd.files import DamagedError
 from syncd.format.manifest import ManifestRef
 from syncd.outcomes import Lane
 from syncd.pipeline.heads import ListState
@@ -36,8 +37,15 @@ def held_of(state: ListState, over: Over) -> LocalList:
 
 
 def left_of(catalog: Catalog, state: ListState) -> Over:
-    """Return the part of a list that is still on this disk, after its repair from what is left."""
+    """Return the part of a list that is still on this disk, after its repair from what is left.
+
+    Raises `StoreError` if the store is elsewhere and does not answer: what is there is not lost.
+    """
     try:
-        return relink(catalog, state)
-    except StoreError:  # one list's files must not stop the others: fetching again replaces them
+        over = relink(catalog, state)
+        state.source.bring_here(state.own_name, held_of(state, over).stack)
+    except StoreError as error:  # one list's files must not stop the others: fetching again replaces them
+        if state.source.store.shared and not isinstance(error, DamagedError):
+            raise
         return Over.NOTHING
+    return over

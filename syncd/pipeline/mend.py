@@ -13,7 +13,7 @@ from syncd.catalog.records import own_name
 from syncd.feed import layout
 from syncd.feed.folder import FeedFolder
 from syncd.feed.locked import with_lock
-from syncd.files import make_folder, move_aside, sha256_file, storage
+from syncd.files import link_file, make_folder, move_aside, sha256_file, storage
 from syncd.format.manifest import SegmentRef
 from syncd.history.files import HistoryFolder
 from syncd.model import ListName
@@ -30,7 +30,9 @@ def damaged_segments(state: ListState) -> tuple[SegmentRef, ...]:
     """Return the segments of a list with a file that no longer has its SHA-256; reads all. Raises `StoreError`."""
     damaged = []
     for ref in dict.fromkeys(named_segments(state)):
-        files = {path for path in (state.path(ref), state.feed.segment_path(state.name, ref)) if path.exists()}
+        places = ((state.source, state.own_name), (state.feed, state.name))
+        paths = {folder.path(layout.segment_path(name, ref.sha256)) for folder, name in places}
+        files = {path for path in paths if path.exists()}
         if any(sha256_file(path) != ref.sha256 for path in files):
             damaged.append(ref)
     return tuple(damaged)
@@ -51,7 +53,7 @@ def mend(folder: StateFolder, source: str, name: ListName, damaged: Iterable[str
 
 
 def _mend_segment(places: Sequence[tuple[FeedFolder, ListName]], link: Path, sha256: str) -> bool:
-    """Replace a damaged segment with a sound copy from another of ``places``; if there is none, move every copy aside.
+    """Replace a damaged segment with a sound copy from another place or the store; or else move every copy aside.
 
     ``link``: its path in the history, which may hold a copy too. Return True if it has to be fetched.
     """
@@ -60,6 +62,8 @@ def _mend_segment(places: Sequence[tuple[FeedFolder, ListName]], link: Path, sha
     copies = (*(folder.path(path) for folder, path in here), link)
     sound = next((copy for copy in copies if copy.exists() and sha256_file(copy) == sha256), None)
     if sound is None:
+        sound = next((folder.path(path) for folder, path in here or paths if folder.store.renew(path)), None)
+    if sound is None:
         for folder, path in here:
             move_aside(folder.path(path), make_folder(folder.work / DAMAGED, _PRIVATE) / f"{sha256}.arrow")
         with storage(link, "remove"):  # the history will link to the segment that is fetched
@@ -67,5 +71,6 @@ def _mend_segment(places: Sequence[tuple[FeedFolder, ListName]], link: Path, sha
         return True
     for folder, path in here or paths[:1]:
         if not (folder.path(path).exists() and folder.path(path).samefile(sound)):
-            folder.store.link(sound, path)
+            link_file(sound, folder.path(path))
+            folder.store.secure(path)
     return False

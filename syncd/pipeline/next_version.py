@@ -207,7 +207,8 @@ def upstream_of(origin: OriginRecord) -> Manifest:
 def take_over(state: ListState, refs: Iterable[SegmentRef]) -> None:
     """Link segments of the source's folder into the feed."""
     for ref in state.feed.missing(state.name, {ref.sha256: ref for ref in refs}.values()):
-        state.feed.store.link(state.path(ref), layout.segment_path(state.name, ref.sha256))
+        own, published = (layout.segment_path(name, ref.sha256) for name in (state.own_name, state.name))
+        state.feed.store.link(state.source.store, own, published)
 
 
 def proposal_of(

@@ -246,7 +246,7 @@ class Preparation:
             over=held.over,
         )
         for path, ref in zip(written, candidate.delta, strict=True):
-            install_file(path, self.folder.segment_path(name, ref))
+            install_file(path, self.folder.path(layout.segment_path(name, ref.sha256)))
         return candidate
 
     def _basis(self, name: ListName, held: LocalList) -> Basis | None:

@@ -10,10 +10,13 @@ from typing import Final, TypeVar
 from syncd.catalog.catalog import Catalog
 from syncd.catalog.changes import HeadNote, OriginMove, Records
 from syncd.catalog.folder import StateFolder
+from syncd.catalog.place import check_place
 from syncd.catalog.records import AuditEntry, head_name
-from syncd.errors import RefusedError, SyncdError
+from syncd.errors import RefusedError, StoreError, SyncdError
 from syncd.feed import layout
+from syncd.feed.layout import TIMESTAMP
 from syncd.feed.locked import FeedLock
+from syncd.feed.shared import catch_up
 from syncd.feed.signed import load_repository
 from syncd.format.freshness import MaxAge, SourceAges
 from syncd.format.manifest import Manifest
@@ -370,7 +373,14 @@ def open_publisher(
 
 def _open_publisher(folder: StateFolder, opened: ExitStack) -> Publisher:
     folder.check_set_up()
+    check_place(folder)
     publisher = Publisher(folder, opened.enter_context(Catalog.open(folder.catalog)), {})
-    publisher.core.finish(patience=_PATIENCE)  # before the roles are read: they name the keys to load
+    try:
+        publisher.core.finish(patience=_PATIENCE)  # before the roles are read: they name the keys to load
+        if folder.bucket is not None:
+            catch_up(folder.feed)
+    except StoreError:
+        if folder.bucket is None or folder.feed.here(TIMESTAMP) is None:
+            raise  # a bucket that fails keeps nobody from reading and serving what is here; publishing tries it again
     folder.check_feed()
     return publisher

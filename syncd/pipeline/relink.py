@@ -1,7 +1,6 @@
 """Lost files of a list: head and origin share one base on disk, so each can give back what the other lost."""
 
 from collections.abc import Iterable
-from pathlib import Path
 
 from syncd.catalog.catalog import Catalog
 from syncd.errors import MismatchError, StoreError
@@ -16,8 +15,8 @@ from syncd.store.store import Store
 def link_to_source(state: ListState, refs: Iterable[SegmentRef]) -> None:
     """Link a head's segments into its source's folder: the origin's stack begins with the head's."""
     for ref in state.source.missing(state.own_name, {ref.sha256: ref for ref in refs}.values()):
-        path = layout.segment_path(state.own_name, ref.sha256)
-        state.source.store.link(state.feed.segment_path(state.name, ref), path)
+        own, published = _paths(state, ref)
+        state.source.store.link(state.feed.store, published, own)
 
 
 def relink(catalog: Catalog, state: ListState) -> Over:
@@ -30,10 +29,11 @@ def relink(catalog: Catalog, state: ListState) -> Over:
     _bring_back_manifest(catalog, state)
     head = state.head.stack if state.head else ()
     for ref in state.source.missing(state.own_name, head):
-        path = layout.segment_path(state.own_name, ref.sha256)
-        _take_back(state.feed.segment_path(state.name, ref), state.source.store, path, ref)
+        own, published = _paths(state, ref)
+        _take_back(state.feed.store, published, state.source.store, own)
     for ref in state.feed.missing(state.name, head):
-        _take_back(state.path(ref), state.feed.store, layout.segment_path(state.name, ref.sha256), ref)
+        own, published = _paths(state, ref)
+        _take_back(state.source.store, own, state.feed.store, published)
     if state.origin is None or state.source.missing(state.own_name, head):
         return Over.NOTHING
     held = [ref for hold in state.open_holds for ref in hold.segments]
@@ -54,7 +54,12 @@ def _bring_back_manifest(catalog: Catalog, state: ListState) -> None:
             state.feed.store.put(layout.manifest_path(state.name, version.manifest_sha256), version.manifest)
 
 
-def _take_back(kept: Path, store: Store, path: str, ref: SegmentRef) -> None:
+def _paths(state: ListState, ref: SegmentRef) -> tuple[str, str]:
+    """Return the paths of a segment in the source's folder and in the feed."""
+    return layout.segment_path(state.own_name, ref.sha256), layout.segment_path(state.name, ref.sha256)
+
+
+def _take_back(other: Store, kept: str, store: Store, path: str) -> None:
     """Restore a lost segment from its other place, unless that copy is damaged: then it is fetched again."""
-    if kept.exists() and sha256_file(kept) == ref.sha256:
-        store.link(kept, path)
+    if other.length(kept) is not None and sha256_file(other.present(kept)) in kept:
+        store.link(other, kept, path)

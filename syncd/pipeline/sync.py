@@ -297,6 +297,8 @@ class _Sync:
     def _publish(self, name: ListName, update: Update) -> ListOutcome:
         self.progress("publish", 0, 0)
         max_age = self.source.ages.of(name) if self.source.ages else None
+        staged = update.candidate
+        self.folder.secure(name, (*staged.stack, *staged.delta))  # before a commit that names them
         settled = self.publisher.publish_update(update, self.clock(), self.sync_id, max_age)
         self._moved.add(name)
         good = Outcome.PUBLISHED if settled.changes_head else Outcome.UP_TO_DATE

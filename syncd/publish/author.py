@@ -22,7 +22,7 @@ from syncd.files import remove_temporaries
 from syncd.format.manifest import Manifest
 from syncd.locks import lock
 from syncd.model import ListName
-from syncd.publish import publication
+from syncd.publish import installing
 from syncd.publish.change import ListChange, metadata_files
 from syncd.publish.compact import fold_due
 from syncd.publish.first_keys import first_keys, forget_first_keys
@@ -30,6 +30,7 @@ from syncd.publish.journal import Journal
 from syncd.publish.publication import FeedPublisher, Proposal
 from syncd.publish.request import MakeBatch, Permit, Published, PublishRequest, permit_all
 from syncd.retention import DEFAULTS, RetentionLimits
+from syncd.store.store import Store
 from syncd.trust.keys import Signers
 from syncd.trust.repository import Repository, create
 from syncd.trust.values import lifetime, signed_at
@@ -56,16 +57,17 @@ def init(
     threshold: int,
     now: datetime,
     custodians: Sequence[Path] = (),
+    store: Store | None = None,
 ) -> Path:
     """Create a feed and its keys; return the path of the root to hand out. Existing offline keys are used.
 
     ``custodians``: further folders of offline keys, one for each custodian except the first. Each custodian, also the
-    first, then has one root key.
+    first, then has one root key. ``store``: of its published files, as `FeedFolder` takes it.
 
     If an earlier call was killed before it wrote ``root.json``, finish it, with the keys that it made. Raises
     `UsageError`, `RefusedError`, `StoreError`.
     """
-    folder = FeedFolder(feed)
+    folder = FeedFolder(feed, store)
     keep_apart(feed, offline_keys, *custodians, online_keys)
     if online_keys.resolve() in {folder.resolve() for folder in (offline_keys, *custodians)}:
         raise UsageError(
@@ -89,7 +91,7 @@ def init(
         if not begun:
             offline, online = first_keys(folder, offline_keys, online_keys, count, custodians)
             update = create(offline, online, threshold, now)
-            publication.install(folder, metadata_files(update.files))
+            installing.install(folder, metadata_files(update.files))
         folder.store.put(ROOT_FILE, folder.metadata("1.root.json") or b"")
         forget_first_keys(folder)
         for place in (feed, folder.work):
@@ -263,7 +265,7 @@ def collect_garbage(
     ``also``: returns further files to keep; called with the lock held. Raises `RefusedError` if the lock is not free
     within ``patience`` seconds, and `StoreError`.
     """
-    files = tuple(folder.store.names())
+    files = folder.store.names()
     with lock(folder.lock, "removing old files", patience):
         if not dry_run:
             folder.remove_stale_scratch()

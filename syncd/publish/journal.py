@@ -33,6 +33,9 @@ class Journal:
         """See `Ledger.last_commit`. The lock of the feed, which lies on one machine, excludes others."""
         return 0
 
+    def newest(self) -> None:
+        """See `Ledger.newest`. The store is a folder, which only this machine writes."""
+
     def pending(self) -> Sequence[Publication]:
         """See `Ledger.pending`."""
         content = self._feed.read_private(_JOURNAL, _MAX_JOURNAL)

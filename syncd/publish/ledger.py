@@ -90,6 +90,9 @@ class Ledger(Protocol[Records]):
     def last_commit(self) -> int:
         """Return the id of the newest commit; 0 if there is none."""
 
+    def newest(self) -> Publication | None:
+        """Return the newest publication with a timestamp; None if there is none, or nobody else could install it."""
+
     def pending(self) -> Sequence[Publication]:
         """Return publications committed and not yet installed, oldest first."""
 

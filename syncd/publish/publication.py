@@ -20,6 +20,7 @@ from syncd.format import manifest as manifests
 from syncd.format.manifest import Manifest
 from syncd.model import AuditHead, ListName
 from syncd.publish.change import ListChange, head_move, metadata_files, next_manifest, sign
+from syncd.publish.installing import install, meet
 from syncd.publish.ledger import Commit, CurrentVersion, HeadMove, Ledger, Publication, Records, SignedFiles
 from syncd.trust.keys import Signers
 from syncd.trust.repository import Repository
@@ -83,9 +84,15 @@ class FeedPublisher(Generic[Records]):
         """Call ``act`` with the feed's lock held: what it publishes follows all that it reads. As `with_lock`."""
         return with_lock(self.feed, purpose, act, patience, self.ledger.last_commit)
 
-    def start(self, held: FeedLock) -> Start[Records]:
-        """Install what a crash left, and return the published state. Raises `StoreError`."""
+    def start(self, held: FeedLock, *, ahead: bool = False) -> Start[Records]:
+        """Install what a crash left, and return the published state.
+
+        Raises `StoreError`, also if other machines can publish into the feed's store and it has a publication that the
+        ledger does not know, unless it may be ``ahead``.
+        """
         self.install_pending(held)
+        if self.feed.store.shared:
+            meet(self.feed, self.ledger, ahead=ahead)
         return Start(load_repository(self.feed), self.ledger)
 
     def publish(
@@ -166,16 +173,6 @@ def _moves(
         manifest = next_manifest(current, stated, created=now, min_root=min_root, above=above)
         moves.append(head_move(current, manifest))
     return tuple(moves)
-
-
-def install(feed: FeedFolder, files: SignedFiles) -> None:
-    """Install committed files durably, in order. Idempotent. Raises `StoreError`."""
-    for path, content in files:
-        if path == layout.TIMESTAMP:
-            if feed.read(path) != content:
-                feed.store.replace(path, content, feed.store.tag(path))
-        else:
-            feed.store.put(path, content)
 
 
 def _published(files: SignedFiles) -> Mapping[ListName, int]:

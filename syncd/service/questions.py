@@ -39,7 +39,7 @@ class Questions:
         folder: StateFolder,
         catalog: Catalog,
         clock: Callable[[], datetime],
-        start: Callable[[], Process] = lambda: worker.start(COMMAND),
+        start: Callable[[], Process] = lambda: worker.start(COMMAND, with_store=True),
     ) -> None:
         self._folder, self._catalog, self._clock, self._start = folder, catalog, clock, start
         self._lock = threading.Lock()
@@ -69,6 +69,7 @@ class Questions:
             "do": name,
             "arguments": dict(arguments),
             "state_dir": str(self._folder.root.absolute()),
+            "bucket": self._folder.bucket.model_dump(mode="json") if self._folder.bucket else None,
             "now": self._clock().isoformat(),
         }
         with self._process() as process:

@@ -24,17 +24,26 @@ GRACE: Final = 5.0
 _PASSED_ON: Final = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONPATH", "SSL_CERT_FILE", "SSL_CERT_DIR")
 """Variables that the worker inherits. The others may hold credentials."""
 
+_OF_STORE: Final = "AWS_"
+
 Process = subprocess.Popen[bytes]
 
 
-def start(command: Sequence[str] = COMMAND) -> Process:
-    """Start a worker process. It ends with the thread that started it, or earlier."""
+def start(command: Sequence[str] = COMMAND, *, with_store: bool = False) -> Process:
+    """Start a worker process. It ends with the thread that started it, or earlier.
+
+    ``with_store``: it inherits the credentials of the store as well, since it reads files that may not be here.
+    """
     return subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,  # a traceback may hold digests
-        env={name: os.environ[name] for name in _PASSED_ON if name in os.environ},
+        env={
+            name: value
+            for name, value in os.environ.items()
+            if name in _PASSED_ON or (with_store and name.startswith(_OF_STORE))
+        },
         cwd="/",
         start_new_session=True,
     )

@@ -2,12 +2,12 @@
 
 import hashlib
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 from syncd.errors import LostRaceError
 from syncd.files import install_bytes, install_file, link_file, read_bytes, storage
+from syncd.store.store import Content, Store
 
 _MAX_CHANGING: Final = 8 << 20
 _PARTS: Final = ("v1", "metadata")
@@ -21,6 +21,11 @@ class FolderStore:
 
     def __repr__(self) -> str:
         return f"FolderStore({self._root})"
+
+    @property
+    def shared(self) -> bool:
+        """See `Store.shared`."""
+        return False
 
     def local(self, path: str) -> Path:
         """See `Store.local`."""
@@ -43,6 +48,10 @@ class FolderStore:
             except FileNotFoundError:
                 return None
 
+    def has(self, path: str, length: int) -> bool:
+        """See `Store.has`."""
+        return self.length(path) == length
+
     def put(self, path: str, content: bytes) -> None:
         """See `Store.put`."""
         # Read up to the content's own length: evidence may be larger than other small files, and a fixed limit would
@@ -50,15 +59,20 @@ class FolderStore:
         if self.length(path) != len(content) or self.read(path, len(content)) != content:
             install_bytes(self.local(path), content)
 
-    def tag(self, path: str) -> str | None:
-        """See `Store.tag`."""
-        content = self.read(path, _MAX_CHANGING)
-        return None if content is None else hashlib.sha256(content).hexdigest()
+    def current(self, path: str, limit: int) -> Content | None:
+        """See `Store.current`."""
+        content = self.read(path, limit)
+        return None if content is None else Content(content, hashlib.sha256(content).hexdigest())
 
     def replace(self, path: str, content: bytes, tag: str | None) -> None:
         """See `Store.replace`."""
-        if self.tag(path) != tag:
+        held = self.current(path, _MAX_CHANGING)
+        if (held.tag if held else None) != tag:
             raise LostRaceError(f"another process replaced {self.local(path)} in the meantime")
+        self.hold(path, content)
+
+    def hold(self, path: str, content: bytes) -> None:
+        """See `Store.hold`."""
         install_bytes(self.local(path), content)
 
     def adopt(self, file: Path, path: str) -> None:
@@ -66,21 +80,39 @@ class FolderStore:
         if not self.local(path).exists():
             install_file(file, self.local(path))
 
-    def link(self, file: Path, path: str) -> None:
-        """See `Store.link`."""
-        link_file(file, self.local(path))
+    def secure(self, path: str) -> None:
+        """See `Store.secure`. The folder is the place."""
 
-    def names(self) -> Iterator[str]:
+    def link(self, other: Store, existing: str, path: str) -> None:
+        """See `Store.link`."""
+        link_file(other.local(existing), self.local(path))
+
+    def names(self) -> dict[str, int | None]:
         """See `Store.names`."""
+        found: dict[str, int | None] = {}
         for part in _PARTS:
             for place, _, names in os.walk(self.local(part)):  # a tenth of the cost of pathlib
                 inside = Path(place).relative_to(self._root)
-                yield from (f"{inside}/{name}" for name in names)
+                found |= dict.fromkeys(f"{inside}/{name}" for name in names)
+        return found
 
-    def remove(self, path: str) -> int:
+    def remove(self, path: str) -> int | None:
         """See `Store.remove`."""
         file = self.local(path)
         with storage(file, "remove"):
-            length = file.stat().st_size
-            file.unlink()
+            try:
+                length = file.stat().st_size
+                file.unlink()
+            except FileNotFoundError:
+                return None
         return length
+
+    def present(self, path: str, length: int | None = None) -> Path:
+        """See `Store.present`."""
+        del length
+        return self._root / path
+
+    def renew(self, path: str) -> bool:
+        """See `Store.renew`. There is no other copy."""
+        del path
+        return False

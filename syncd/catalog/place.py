@@ -1,0 +1,66 @@
+"""The record, in a state folder, of the bucket that the state publishes into.
+
+The configuration names the bucket, but some commands are given only the folder. And files that lie in one place must
+not be taken for those of another: a state is not moved by a changed line of the configuration.
+"""
+
+from pathlib import Path
+from typing import Final
+
+from syncd.catalog.folder import StateFolder
+from syncd.errors import ConfigError, StoreError
+from syncd.feed.layout import TIMESTAMP
+from syncd.files import PRIVATE_FILE, install_bytes, read_bytes, storage
+from syncd.store.settings import BucketSettings
+
+_RECORD: Final = "store.json"
+_MAX_RECORD: Final = 1 << 16
+
+
+def state_at(root: Path) -> StateFolder:
+    """Return the state in a folder, with the bucket that it publishes into. Raises `StoreError`."""
+    return StateFolder(root, _recorded(root))
+
+
+def check_place(folder: StateFolder) -> None:
+    """Record the bucket of a state, or check that it is the recorded one. Raises `ConfigError`, `StoreError`."""
+    recorded, given = _recorded(folder.root), folder.bucket
+    if recorded == given:
+        return
+    if given is None:
+        assert recorded is not None  # noqa: S101 - they differ
+        raise ConfigError(
+            f"{folder.root} publishes into {recorded.place}, but the configuration has no [store]",
+            hint=f'add [store] with type = "s3" and bucket = "{recorded.bucket}" to it; nothing was changed',
+        )
+    if recorded is None and folder.feed.path(TIMESTAMP).exists():
+        raise ConfigError(
+            f"{folder.root} has published into its own folder, and the configuration names {given.place}",
+            hint="remove [store] from the configuration, or begin with an empty state_dir; nothing was changed",
+        )
+    if recorded is not None and recorded.place != given.place:
+        raise ConfigError(
+            f"{folder.root} publishes into {recorded.place}, and the configuration names {given.place}",
+            hint="correct [store] in the configuration; nothing was changed",
+        )
+    record_place(folder)
+
+
+def record_place(folder: StateFolder) -> None:
+    """Record the bucket of a state. Raises `StoreError`."""
+    if folder.bucket is not None:
+        install_bytes(folder.root / _RECORD, folder.bucket.model_dump_json().encode(), PRIVATE_FILE)
+
+
+def _recorded(root: Path) -> BucketSettings | None:
+    path = root / _RECORD
+    with storage(path, "read"):
+        if not path.exists():
+            return None
+    try:
+        return BucketSettings.model_validate_json(read_bytes(path, _MAX_RECORD))
+    except ValueError:
+        raise StoreError(
+            f"{path} is damaged: it names the bucket that this state publishes into",
+            hint="remove it; the next command writes it again from the configuration",
+        ) from None

@@ -1,0 +1,63 @@
+"""A feed whose store other machines write to as well: bringing this machine's copy up to what is published there.
+
+This machine serves its copy. So a newer timestamp is kept here only after everything that it names is here.
+"""
+
+import json
+from typing import Final
+
+from syncd.errors import StoreError
+from syncd.feed import layout
+from syncd.feed.folder import MAX_METADATA_BYTES, FeedFolder
+from syncd.files import DamagedError
+from syncd.trust.repository import Repository
+
+_FIRST_ROOT: Final = "root.json"
+
+
+def signed_version(timestamp: bytes | None) -> int:
+    """Return the version that a timestamp states, without verifying it; 0 if it is missing or malformed."""
+    try:
+        return int(json.loads(timestamp or b"")["signed"]["version"])
+    except (ValueError, KeyError, TypeError):
+        return 0
+
+
+def catch_up(folder: FeedFolder, *, segments: bool = False) -> bytes:
+    """Bring this machine's copy up to the published state; return the published timestamp.
+
+    ``segments``: also those of all current stacks, which otherwise come when they are needed. Raises `StoreError`, also
+    if the store is older than this machine's copy.
+    """
+    held = folder.store.current(layout.TIMESTAMP, MAX_METADATA_BYTES)
+    here = folder.here(layout.TIMESTAMP)
+    if held is None:
+        raise DamagedError(
+            f"{layout.TIMESTAMP} is missing from {folder.store}",
+            hint="check bucket and prefix in [store]; if it was lost, restore it there, from a version of the bucket "
+            "or a matcher's copy",
+        )
+    if signed_version(here) > signed_version(held.content):
+        raise StoreError(
+            f"{folder.store} is older than what this machine has published or served from it",
+            hint="it was replaced by an older copy: restore its newest version, and nothing is lost",
+        )
+    if here != held.content or segments:
+        _bring(folder, held.content, segments=segments)
+        folder.store.hold(layout.TIMESTAMP, held.content)
+    return held.content
+
+
+def _bring(folder: FeedFolder, timestamp: bytes, *, segments: bool) -> None:
+    def read(name: str) -> bytes | None:
+        if name == "timestamp.json":
+            return timestamp
+        return folder.store.read(f"{layout.METADATA}/{name}", MAX_METADATA_BYTES)
+
+    folder.read(_FIRST_ROOT)
+    for target in Repository.load(read).targets().values():
+        name = layout.list_of(target.name)
+        if name is not None:
+            manifest = folder.manifest(name, target.sha256)
+            if segments:
+                folder.bring_here(name, manifest.stack)
