@@ -21,7 +21,7 @@ from syncd.files import PRIVATE_FILE, install_file, link_files, make_folder, sha
 from syncd.format.manifest import SegmentRef
 from syncd.history.files import HistoryFolder, Kind, MonthFile
 from syncd.history.rows import HistoryRows, OpenMonth, damaged, merge, write
-from syncd.history.segments import rows_of, segment_places
+from syncd.history.segments import find_segment, rows_of, segment_places
 from syncd.locks import lock
 from syncd.model import ListName
 
@@ -145,8 +145,12 @@ class _ListHistory:
         for record in records:
             for ref in record.segments if record.kind is not HistoryKind.LOST else ():
                 link, *places = segment_places(self.state, self.name, record.source, ref)
+                if _has_length(link, ref.length):
+                    continue
                 found = next((path for path in places if _has_length(path, ref.length)), None)
-                if found is not None and not _has_length(link, ref.length):
+                if found is None and self.state.bucket is not None:
+                    found = find_segment(self.state, record, ref)
+                if found is not None and _has_length(found, ref.length):
                     _remove(link)  # the disk cut it short: whoever needed it first has fetched it again
                     links[link] = found
         link_files(((found, link) for link, found in links.items()), _PRIVATE)

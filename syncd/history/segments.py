@@ -28,11 +28,23 @@ def segment_places(state: StateFolder, name: ListName, source: str, ref: Segment
 
 def open_kept(state: StateFolder, record: HistoryRecord, ref: SegmentRef) -> Segment:
     """Map a segment of a record wherever it lies. Raises `StoreError` if it was lost, `SegmentError`."""
-    places = segment_places(state, record.list, record.source, ref)
-    found = next((path for path in places if path.exists()), None)
+    found = find_segment(state, record, ref)
     if found is None:
         raise StoreError(f"segment {ref.sha256[:12]} of the history of {record.list} was lost")
     return Segment.open(found, ref)
+
+
+def find_segment(state: StateFolder, record: HistoryRecord, ref: SegmentRef) -> Path | None:
+    """Return where a segment of a record lies, after fetching it from a shared store; None if it was lost."""
+    link, own, published = segment_places(state, record.list, record.source, ref)
+    found = next((path for path in (link, own, published) if path.exists()), None)
+    if found is not None or state.bucket is None:
+        return found
+    for folder, path in ((state.source(record.source), own), (state.feed, published)):
+        inside = str(path.relative_to(folder.root))
+        if folder.store.has(inside, ref.length):
+            return folder.store.present(inside, ref.length)
+    return None
 
 
 def rows_of(state: StateFolder, record: HistoryRecord) -> Iterator[HistoryRows]:

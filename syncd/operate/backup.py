@@ -35,7 +35,7 @@ from syncd.format import manifest as manifests
 from syncd.format.manifest import Manifest
 from syncd.history.files import HistoryFolder
 from syncd.history.keep import private_folder
-from syncd.history.segments import segment_places
+from syncd.history.segments import find_segment
 from syncd.locks import lock
 from syncd.pipeline.heads import named_segments, read_state
 from syncd.pipeline.publisher import Publisher
@@ -127,7 +127,9 @@ class _Writer:
 
         def act(held: FeedLock) -> tuple[Path, dict[str, bytes], bytes]:
             self._publisher.core.install_pending(held)
-            metadata = {path.name: path.read_bytes() for path in sorted(feed.path(layout.METADATA).glob("*.json"))}
+            names = sorted(path for path in feed.store.names() if path.startswith(f"{layout.METADATA}/"))
+            contents = ((path.rpartition("/")[2], feed.read(path)) for path in names)
+            metadata = {name: content for name, content in contents if content is not None}
             return self._copy_catalog(), metadata, feed.read("root.json") or b""
 
         catalog, metadata, root = with_lock(feed, "a backup", act)
@@ -172,7 +174,7 @@ class _Writer:
             source = self._state.source(origin.source)
             for ref in named_segments(read_state(self._state, catalog, origin.source, origin.list)):
                 file = layout.segment_path(origin.list, ref.sha256)
-                yield f"sources/{origin.source}/{file}", source.path(file)
+                yield f"sources/{origin.source}/{file}", source.segment_path(origin.list, ref)
         if with_segments:
             yield from self._history(catalog)
 
@@ -184,8 +186,7 @@ class _Writer:
                 yield f"history/{name}/{month.path.name}", month.path
             for record in (*catalog.unfolded_history(name), *catalog.history_states(name)):
                 for ref in record.segments:
-                    places = segment_places(self._state, name, record.source, ref)
-                    found = next((path for path in places if path.exists()), None)
+                    found = find_segment(self._state, record, ref)
                     if found is not None:
                         yield f"history/{name}/segments/{ref.sha256}.arrow", found
 
@@ -233,10 +234,11 @@ class _Writer:
 
 def _if_needed(feed: FeedFolder, prefix: str, file: str, manifest: Manifest | None) -> Iterator[tuple[str, Path]]:
     """Yield a file that a manifest names. Segments of recent deltas may be gone after a fold; any other must exist."""
-    path = feed.path(file)
+    here = feed.store.length(file) is not None
+    path = feed.store.present(file) if here else feed.path(file)
     stacked = {layout.segment_path(manifest.list, ref.sha256) for ref in manifest.stack} if manifest else set()
-    if path.exists() or file in stacked or not file.endswith(".arrow"):
-        if not path.exists():
+    if here or file in stacked or not file.endswith(".arrow"):
+        if not here:
             raise StoreError(
                 f"{path} is missing", hint="run `syncd verify`: a backup of this state would be incomplete"
             )

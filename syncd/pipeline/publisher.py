@@ -376,6 +376,7 @@ def _open_publisher(folder: StateFolder, opened: ExitStack) -> Publisher:
     check_place(folder)
     publisher = Publisher(folder, opened.enter_context(Catalog.open(folder.catalog)), {})
     try:
+        folder.feed.store.prove()
         publisher.core.finish(patience=_PATIENCE)  # before the roles are read: they name the keys to load
         if folder.bucket is not None:
             catch_up(folder.feed)

@@ -89,6 +89,7 @@ def init(
                 hint="give a threshold from 1 to the number of keys",
             )
         if not begun:
+            folder.store.prove()
             offline, online = first_keys(folder, offline_keys, online_keys, count, custodians)
             update = create(offline, online, threshold, now)
             installing.install(folder, metadata_files(update.files))

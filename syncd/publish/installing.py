@@ -66,7 +66,7 @@ def _advance_once(feed: FeedFolder, timestamp: bytes) -> StoreError | None:
 
 
 def meet(feed: FeedFolder, ledger: Ledger[Records], *, ahead: bool) -> None:
-    """Bring this machine's copy of the feed up to its store, after checking that the ledger knows what is published.
+    """Bring this machine's copy of the feed up to its store, and check that the ledger knows what is published.
 
     ``ahead``: the store may be ahead of the ledger. Raises `StoreError`.
     """

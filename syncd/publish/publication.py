@@ -90,6 +90,7 @@ class FeedPublisher(Generic[Records]):
         Raises `StoreError`, also if other machines can publish into the feed's store and it has a publication that the
         ledger does not know, unless it may be ``ahead``.
         """
+        self.feed.store.prove()
         self.install_pending(held)
         if self.feed.store.shared:
             meet(self.feed, self.ledger, ahead=ahead)

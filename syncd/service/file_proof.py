@@ -17,6 +17,7 @@ from syncd.catalog.folder import StateFolder
 from syncd.catalog.records import HeadRecord, own_name
 from syncd.errors import SyncdError
 from syncd.event import Emit
+from syncd.feed.layout import segment_path
 from syncd.feed.proof_record import FoundFault, HeldVersion, ProofRecord
 from syncd.feed.reproof import InterruptedPass, LowPriority, ProofPass, prove_segment
 from syncd.fetch.backoff import JITTER, vary
@@ -97,7 +98,8 @@ class FileProof:
         state = read_state(self._folder, self._catalog, head.source, own_name(head.list))
         found = []
         for ref in {ref.sha256: ref for ref in named_segments(state)}.values():
-            path, published = state.path(ref), state.feed.segment_path(state.name, ref)
+            path = state.source.path(segment_path(state.own_name, ref.sha256))
+            published = state.feed.path(segment_path(state.name, ref.sha256))
             if not path.exists() or (published.exists() and path.samefile(published)):
                 continue
             try:

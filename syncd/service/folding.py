@@ -48,6 +48,7 @@ def fold_apart(
     if rows_to_fold(manifest, everything=everything) < large:
         return fold_due(feed, manifest, everything=everything)
     content = manifests.encode(manifest).decode()
+    feed.bring_here(manifest.list, manifest.stack)  # the process has no access to a bucket
     request = FoldRequest(feed=feed.root.absolute(), manifest=content, everything=everything)
     with begin() as process:
         answered, _ = process.communicate(request.model_dump_json().encode() + b"\n")
@@ -60,4 +61,5 @@ def fold_apart(
     if answer.folds is None:
         error = answer.error or {}
         raise error_named(*(str(error.get(key, "")) for key in ("kind", "message", "to_do", "still_served")))
+    feed.secure(manifest.list, (folded.output for folded in answer.folds.folded if folded.output is not None))
     return answer.folds

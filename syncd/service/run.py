@@ -4,7 +4,7 @@ import os
 import queue
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -46,6 +46,8 @@ def _opened(folder: StateFolder, keys: Path | None) -> Iterator[Publisher]:
 
     Raises as `open_publisher`, also if the keys cannot be used.
     """
+    with suppress(StoreError):  # a store that does not answer is proved before the first publication
+        folder.feed.store.prove(afresh=True)
     with open_publisher(folder, online=False):  # installs what a crash interrupted, which may complete the feed
         readable = _readable(folder.feed)
     with open_publisher(folder, online=readable, credentials=keys) as publisher:

@@ -14,10 +14,12 @@ from typing import Final
 from syncd.errors import StoreError
 from syncd.files import DamagedError, install_file, make_folder, storage, temporary_path
 from syncd.store.folder import FolderStore
+from syncd.store.proof import prove
 from syncd.store.s3 import S3Bucket
 from syncd.store.store import Content, Store
 
 PARTS: Final = ("v1", "metadata")
+_PROOF: Final = ".work/store-proved"
 
 
 class CachedStore:
@@ -36,6 +38,10 @@ class CachedStore:
     def shared(self) -> bool:
         """See `Store.shared`."""
         return True
+
+    def prove(self, *, afresh: bool = False) -> None:
+        """See `Store.prove`."""
+        prove(self.bucket.settings, self._folder.local(_PROOF), afresh=afresh)
 
     def read(self, path: str, limit: int) -> bytes | None:
         """See `Store.read`. A file that was fetched is kept, unless it changes."""

@@ -27,6 +27,9 @@ class FolderStore:
         """See `Store.shared`."""
         return False
 
+    def prove(self, *, afresh: bool = False) -> None:
+        """See `Store.prove`. Writers hold the feed's lock."""
+
     def local(self, path: str) -> Path:
         """See `Store.local`."""
         return self._root / path

@@ -65,14 +65,14 @@ class S3Bucket:
     """
 
     def __init__(self, settings: BucketSettings, part: str, *, public: bool) -> None:
-        self._settings, self._public = settings, public
+        self.settings, self._public = settings, public
         self._before = "".join(f"{one}/" for one in (settings.prefix, part) if one)
 
     def __repr__(self) -> str:
         return f"S3Bucket({self})"
 
     def __str__(self) -> str:
-        return f"s3://{self._settings.bucket}/{self._before}".rstrip("/")
+        return f"s3://{self.settings.bucket}/{self._before}".rstrip("/")
 
     def key(self, path: str) -> str:
         """Return the whole key of a file."""
@@ -243,7 +243,7 @@ class S3Bucket:
         place, why = f"{self}/{path}".rstrip("/"), " ".join(filter(None, (status, code)))
         if code == "NoSuchBucket":
             return AbsentBucketError(
-                f"the bucket {self._settings.bucket} does not exist",
+                f"the bucket {self.settings.bucket} does not exist",
                 hint="check bucket, endpoint and region in [store] of the configuration",
             )
         obstore = _obstore().exceptions
@@ -272,11 +272,11 @@ class S3Bucket:
 
     @property
     def _quick(self) -> "S3Store":
-        return _client(self._settings, bulk=False)
+        return _client(self.settings, bulk=False)
 
     @property
     def _bulk(self) -> "S3Store":
-        return _client(self._settings, bulk=True)
+        return _client(self.settings, bulk=True)
 
 
 def _is_named_by(path: str, content: bytes) -> bool:

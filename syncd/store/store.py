@@ -32,6 +32,12 @@ class Store(Protocol):
     def shared(self) -> bool:
         """True if other machines write to the place too, so that this machine's folder is only a cache of it."""
 
+    def prove(self, *, afresh: bool = False) -> None:
+        """Check that the place can be published into: that it honours conditions, if it is shared.
+
+        ``afresh``: do not rely on an earlier check. Raises `ConfigError`, `StoreError`.
+        """
+
     def read(self, path: str, limit: int) -> bytes | None:
         """Return a small file, this machine's copy first; None if it is missing.
 

@@ -1,10 +1,10 @@
 """The feed below ``/feed/``, for matchers whose token gives access to it."""
 
-from pathlib import Path
 from typing import Final
 
 from starlette.types import Message, Receive, Scope, Send
 
+from syncd.feed.folder import FeedFolder
 from syncd.feed.offer import list_at
 from syncd.service.access import Kind, Visitor
 from syncd.service.admission import Admission, TokenRefusal
@@ -18,11 +18,11 @@ FORBIDDEN: Final = plain(403, "forbidden")
 
 
 class FeedRoutes:
-    """Admits matchers to the files of ``folder``, and counts their pulls."""
+    """Admits matchers to the files of ``feed``, and counts their pulls."""
 
-    def __init__(self, folder: Path, admission: Admission, pulls: Pulls, look: float) -> None:
+    def __init__(self, feed: FeedFolder, admission: Admission, pulls: Pulls, look: float) -> None:
         self._admission, self._pulls = admission, pulls
-        self._files = FeedFiles(folder, look)
+        self._files = FeedFiles(feed.root, look, feed.store)
 
     def refresh(self) -> None:
         """Check the files on disk at the next request, because something was published. Safe from any thread."""

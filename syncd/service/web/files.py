@@ -11,12 +11,17 @@ from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from syncd.feed.offer import CHANGING, IMMUTABLE, NO_STORE, Blocks, InMemory, file_response, is_known
+from syncd.errors import StoreError
+from syncd.feed.offer import CHANGING, IMMUTABLE, NO_STORE, Blocks, InMemory, file_response, is_known, is_offered
+from syncd.files import DamagedError
 from syncd.service.web.answers import Answer, header, plain
+from syncd.store.store import Store
 
 UNAUTHORISED: Final = plain(401, "unauthorised", (b"www-authenticate", b"Bearer"))
 NOT_FOUND: Final = plain(404, "not found")
 NOT_ALLOWED: Final = plain(405, "method not allowed", (b"allow", b"GET, HEAD"))
+
+UNAVAILABLE: Final = plain(503, "not available now", (b"retry-after", b"10"))
 
 _SMALL: Final = 256 << 10
 """Largest immutable file that is kept in memory, in bytes."""
@@ -37,10 +42,15 @@ class _ChangingFile:
 
 
 class FeedFiles:
-    """Answers for the files of ``folder``. The caller decides who may read them."""
+    """Answers for the files of ``folder``. The caller decides who may read them.
 
-    def __init__(self, folder: Path, look: float) -> None:
+    ``store``: fetches immutable files that are not in the folder, if it is a cache.
+    """
+
+    def __init__(self, folder: Path, look: float, store: Store | None = None) -> None:
         self._folder, self._look = folder.resolve(), look
+        self._store = store if store is not None and store.shared else None
+        self._coming: dict[str, asyncio.Task[bool]] = {}
         self._files = {path: InMemory(self._folder, path) for path in CHANGING}
         self._changing: dict[str, tuple[float, _ChangingFile | None]] = {}
         self._small_files = _SmallFiles()
@@ -56,6 +66,12 @@ class FeedFiles:
             await self._changing_file(path, asked)(send)
             return
         known = self._immutable(path, scope)
+        if known is None and self._store is not None and is_offered(path):
+            try:
+                known = self._immutable(path, scope) if await self._fetch(self._store, path) else None
+            except StoreError:
+                await UNAVAILABLE(send)
+                return
         if known is None:
             await NOT_FOUND(send)
             return
@@ -64,6 +80,14 @@ class FeedFiles:
             await Answer(304, [(b"etag", tag.encode()), (b"cache-control", IMMUTABLE.encode())], b"")(send)
             return
         await respond(scope, receive, send)
+
+    async def _fetch(self, store: Store, path: str) -> bool:
+        """Fetch a file into the folder, once for all who ask for it now. Raises `StoreError`."""
+        task = self._coming.get(path)
+        if task is None:
+            task = self._coming[path] = asyncio.create_task(asyncio.to_thread(_is_fetched, store, path))
+            task.add_done_callback(lambda _: self._coming.pop(path, None))
+        return await asyncio.shield(task)
 
     def _changing_file(self, path: str, asked: bytes) -> Answer:
         now = asyncio.get_running_loop().time()
@@ -87,6 +111,14 @@ class FeedFiles:
             return None
         tag, length = response.headers["etag"], int(response.headers["content-length"])
         return self._small_files.keep(path, tag, response, length) if whole and length <= _SMALL else (tag, response)
+
+
+def _is_fetched(store: Store, path: str) -> bool:
+    try:
+        store.present(path)
+    except DamagedError:  # it is nowhere
+        return False
+    return True
 
 
 class _SmallFiles:
