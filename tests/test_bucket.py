@@ -98,7 +98,7 @@ def test_a_bucket_ahead_of_its_catalog_stops_until_recover(running: World) -> No
 def test_an_older_publication_never_takes_the_feed_back(running: World) -> None:
     """A process that wakes up late installs its publication again: the newer one stays."""
     with running.publisher() as publisher:
-        first = publisher.catalog.newest()
+        first = publisher.catalog.last_published()
     assert first is not None
     running.publish(add=[row(31)])
     running.sync()

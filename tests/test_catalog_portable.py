@@ -83,7 +83,7 @@ def use_every_method(catalog: Catalog, target: Path) -> set[str]:
         "heads",
         "head_rows",
         "last_commit",
-        "newest",
+        "last_published",
         "pending",
         "matchers",
         "loaded",
@@ -95,6 +95,8 @@ def use_every_method(catalog: Catalog, target: Path) -> set[str]:
     call("in_force", ListName("other"))
     call("freshness", None, (), None, NOON)
     call("installed", 1)
+    call("note_unnamed_files", "feed", "{}")
+    call("unnamed_files", "feed")
     call("prune_publications", 1)
     call("append", "me", ENTRY.act, NOON)
     call("append_all", [ENTRY])

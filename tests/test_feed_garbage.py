@@ -173,5 +173,5 @@ def test_a_sync_after_the_clock_went_back_removes_old_files(world: World) -> Non
     world.publish(full=rows(0, 5))
     world.sync()
     source = world.state.source("iwf")
-    assert not garbage.is_due(source, world.clock())
-    assert garbage.is_due(source, world.clock() - timedelta(minutes=1))
+    assert not garbage.is_due(garbage.FileLedger(source), world.clock())
+    assert garbage.is_due(garbage.FileLedger(source), world.clock() - timedelta(minutes=1))

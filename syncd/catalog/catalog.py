@@ -1,8 +1,8 @@
 """The catalog: one SQL database with the operator's state, and the ledger in which publications are committed.
 
 `ListTables`, `SizeTables`, `HoldTables`, `SuppressionTables`, `CanaryTables`, `HistoryTables`, `SyncTables`,
-`MatcherTables`, `AuditTables`, `FleetTables` and `OrderTables` each keep one subject, `PruningTables` forgets;
-`Catalog` joins them and adds the commit point.
+`MatcherTables`, `AuditTables`, `FleetTables`, `OrderTables` and `UnnamedTables` each keep one subject, `PruningTables`
+forgets; `Catalog` joins them and adds the commit point.
 
 Every method is one short transaction: if the process is killed at any statement, the catalog is as before it or as
 after it. All raise `StoreError` if the disk is full, read-only or damaged, or if another process holds the write lock
@@ -46,6 +46,7 @@ from syncd.catalog.sizes import SizeTables, put_sizes
 from syncd.catalog.suppressions import SuppressionTables, change_suppression, put_suppressions
 from syncd.catalog.syncs import SyncTables, put_source
 from syncd.catalog.tables import origins, publications, signed_files
+from syncd.catalog.unnamed import UnnamedTables
 from syncd.errors import LostRaceError, StoreError, UsageError
 from syncd.feed.layout import TIMESTAMP
 from syncd.format import manifest as manifests
@@ -74,6 +75,7 @@ class Catalog(
     PruningTables,
     FleetTables,
     OrderTables,
+    UnnamedTables,
 ):
     """The SQL database of one state folder. Safe to share between threads and between processes."""
 
@@ -136,8 +138,8 @@ class Catalog(
         with reading(self._engine, self.path) as connection:
             return _last_commit(connection)
 
-    def newest(self) -> Publication | None:
-        """See `Ledger.newest`."""
+    def last_published(self) -> Publication | None:
+        """See `Ledger.last_published`."""
         timestamps = select(func.max(signed_files.c.publication_id)).where(signed_files.c.path == TIMESTAMP)
         statement = select(publications).where(publications.c.id == timestamps.scalar_subquery())
         with reading(self._engine, self.path) as connection:

@@ -35,7 +35,7 @@ from syncd.format.manifest import EndState, ManifestRef, SegmentRef, Withheld
 from syncd.model import Algorithm, Counts, ListName
 from syncd.outcomes import Finding, HoldReason, Lane, Outcome
 
-REVISION: Final = "0014"
+REVISION: Final = "0016"
 """The schema that this code reads and writes."""
 
 
@@ -315,6 +315,13 @@ signed_files: Final = Table(
     Column("position", LONG, primary_key=True),
     Column("path", Text, nullable=False),
     Column("content", LargeBinary, nullable=False),
+)
+
+unnamed_files: Final = Table(
+    "unnamed_files",
+    metadata,
+    Column("place", Text, primary_key=True),
+    Column("record", Text, nullable=False),  # `syncd.feed.garbage`
 )
 
 audit: Final = Table(

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from syncd.errors import FeedError, StoreError
 from syncd.feed import layout
@@ -84,6 +84,31 @@ def kind_of(path: str) -> str:
     return word if word in {"segments", "evidence"} else "other"
 
 
+class UnnamedLedger(Protocol):
+    """Keeps one folder's record of unnamed files. Both methods raise `StoreError`."""
+
+    def read(self) -> str:
+        """Return the record; '' if there is none."""
+
+    def write(self, record: str) -> None:
+        """Replace the record."""
+
+
+@dataclass(frozen=True)
+class FileLedger:
+    """The record as a file in the private part of the folder."""
+
+    folder: FeedFolder
+
+    def read(self) -> str:
+        """See `UnnamedLedger.read`."""
+        return (self.folder.read_private(_RECORD, _MAX_RECORD) or b"").decode(errors="replace")
+
+    def write(self, record: str) -> None:
+        """See `UnnamedLedger.write`."""
+        install_bytes(self.folder.work / _RECORD, record.encode(), mode=0o600, durable=False)
+
+
 def collect(
     folder: FeedFolder,
     named: Iterable[str],
@@ -91,25 +116,30 @@ def collect(
     grace: timedelta = GRACE,
     *,
     files: Mapping[str, int | None] | None = None,
+    ledger: UnnamedLedger | None = None,
     dry_run: bool = False,
 ) -> Collected:
     """Remove the files below ``v1`` and ``metadata`` that were not ``named`` for ``grace``. Call with the lock held.
 
     Half-written files of killed processes are removed at once: all writers hold the lock. ``named``: paths of `layout`.
     ``files``: the existing paths, if they were listed before the lock was taken, with their lengths if those are known.
-    Raises `StoreError`.
+    ``ledger``: keeps since when files are unnamed, by default a file beside them. Raises `StoreError`.
 
     Files go one by one, those unnamed for longest first, and the record is replaced last. A process that is killed in
-    between has removed only files that nothing names; the next one continues.
+    between has removed only files that nothing names; the next one continues. If other machines collect too, the record
+    is replaced before anything is removed as well: it is refused to a process that no longer leads.
     """
     keep = set(named)
-    since = _read_record(folder).unnamed
+    ledger = ledger or FileLedger(folder)
+    since = _parsed(ledger.read()).unnamed
     if not dry_run:
         remove_temporaries(folder.root)
         remove_temporaries(folder.work)
     existing = folder.store.names() if files is None else files
     unnamed = {path: since.get(path, now.timestamp()) for path in existing if path not in keep}
     unnamed |= {path: 0.0 for path in unnamed if kind_of(path) == "temporary"}
+    if folder.store.shared and not dry_run:
+        _write(ledger, now, unnamed)
     removed: dict[str, FileCount] = {}
     waiting: dict[str, FileCount] = {}
     for path, noticed in sorted(unnamed.items(), key=lambda item: (item[1], item[0])):
@@ -124,14 +154,13 @@ def collect(
             folder.store.remove(path)
             del unnamed[path]
     if not dry_run:
-        record = json.dumps({"collected": now.timestamp(), "unnamed": unnamed})
-        install_bytes(folder.work / _RECORD, record.encode(), mode=0o600, durable=False)
+        _write(ledger, now, unnamed)
     return Collected(removed, waiting)
 
 
-def is_due(folder: FeedFolder, now: datetime, every: timedelta = EVERY) -> bool:
+def is_due(ledger: UnnamedLedger, now: datetime, every: timedelta = EVERY) -> bool:
     """Return True unless files were collected less than ``every`` ago. Raises `StoreError`."""
-    return not timedelta() <= timedelta(seconds=now.timestamp() - _read_record(folder).collected) < every
+    return not timedelta() <= timedelta(seconds=now.timestamp() - _parsed(ledger.read()).collected) < every
 
 
 @dataclass(frozen=True)
@@ -142,13 +171,14 @@ class _Unnamed:
     """since when each file was unnamed"""
 
 
-def _read_record(folder: FeedFolder) -> _Unnamed:
-    """Read the record. A damaged one, or one of an older syncd, costs a day, not a file."""
+def _write(ledger: UnnamedLedger, now: datetime, unnamed: Mapping[str, float]) -> None:
+    ledger.write(json.dumps({"collected": now.timestamp(), "unnamed": unnamed}))
+
+
+def _parsed(record: str) -> _Unnamed:
+    """Parse a record. A damaged one, or one of an older syncd, costs a day, not a file."""
     try:
-        content = folder.read_private(_RECORD, _MAX_RECORD)
-        if not content:
-            return _Unnamed()
-        stated = json.loads(content)
+        stated = json.loads(record)
         return _Unnamed(float(stated["collected"]), {str(path): float(at) for path, at in stated["unnamed"].items()})
     except (ValueError, AttributeError, TypeError, KeyError):
         return _Unnamed()

@@ -19,7 +19,7 @@ from syncd.catalog.sizes import KEPT_SIZES
 from syncd.errors import RefusedError, StoreError
 from syncd.feed import garbage, layout
 from syncd.feed.folder import FeedFolder
-from syncd.feed.garbage import Collected, FileCount
+from syncd.feed.garbage import Collected, FileCount, FileLedger, UnnamedLedger
 from syncd.format import manifest as manifests
 from syncd.format.manifest import Manifest
 from syncd.history.keep import keep, unlinked
@@ -63,6 +63,20 @@ class Cleanup:
     def record_count(self) -> int:
         """All removed records."""
         return sum(count.records for count in self.records.values())
+
+
+@dataclass(frozen=True)
+class _CatalogLedger:
+    """A record of unnamed files in the catalog. A `syncd.feed.garbage.UnnamedLedger`."""
+
+    catalog: Catalog
+    place: str
+
+    def read(self) -> str:
+        return self.catalog.unnamed_files(self.place)
+
+    def write(self, record: str) -> None:
+        self.catalog.note_unnamed_files(self.place, record)
 
 
 @dataclass(frozen=True)
@@ -139,8 +153,16 @@ class Collector:
             self.catalog.prune_sizes(now - KEPT_SIZES)
         return total
 
+    def ledger(self, source: str | None = None) -> UnnamedLedger:
+        """Return the ledger of unnamed files of a source, or of the feed: in the catalog if others collect too."""
+        folder = self.folder.feed if source is None else self.folder.source(source)
+        if not folder.store.shared:
+            return FileLedger(folder)
+        return _CatalogLedger(self.catalog, "feed" if source is None else f"origins/{source}")
+
     def _source_names(self) -> list[str]:
-        return sorted(path.name for path in self.folder.root.glob("sources/*"))
+        here = {path.name for path in self.folder.root.glob("sources/*")}
+        return sorted(here | ({origin.source for origin in self.catalog.origins()} if self.folder.bucket else set()))
 
     def _feed(self, now: datetime, *, dry_run: bool = False) -> Collected:
         return author.collect_garbage(
@@ -148,6 +170,7 @@ class Collector:
             now,
             _PATIENCE,
             limits=self.limits,
+            ledger=self.ledger(),
             also=lambda: {*self._needed_of_feed(now), *(() if dry_run else self._needed_of_history(None))},
             dry_run=dry_run,
         )
@@ -158,7 +181,9 @@ class Collector:
         # A release or another act of an operator holds the feed's lock only, and may need an old file again.
         with lock(self.folder.feed.lock, f"removing old files of {name}", _PATIENCE):
             needed = self._needed_of_source(name).union(() if dry_run else self._needed_of_history(name))
-            collected = garbage.collect(folder, needed, now, self.limits.grace, dry_run=dry_run)
+            collected = garbage.collect(
+                folder, needed, now, self.limits.grace, ledger=self.ledger(name), dry_run=dry_run
+            )
         return collected, garbage.remove_old_parts(folder.downloads, now, dry_run=dry_run)
 
     def _needed_of_source(self, source: str) -> set[str]:

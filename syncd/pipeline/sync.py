@@ -183,7 +183,7 @@ class _Sync:
                 elif step.name in only:
                     again = self._list(step, request.of(step.name))
                     self.lists = [again if one.list == again.list else one for one in self.lists]
-        if self._changed and garbage.is_due(self.folder, self.clock()):
+        if self._changed and garbage.is_due(self.publisher.collector.ledger(self.source.name), self.clock()):
             self.publisher.collect_garbage(self.source.name, self.clock())
 
     def _held(self) -> dict[ListName, LocalList]:

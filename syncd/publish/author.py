@@ -259,19 +259,21 @@ def collect_garbage(
     *,
     limits: RetentionLimits = DEFAULTS,
     also: Callable[[], Iterable[str]] = tuple,
+    ledger: garbage.UnnamedLedger | None = None,
     dry_run: bool = False,
 ) -> Collected:
     """Remove files that no kept version names. They are listed before the lock is taken.
 
-    ``also``: returns further files to keep; called with the lock held. Raises `RefusedError` if the lock is not free
-    within ``patience`` seconds, and `StoreError`.
+    ``also``: returns further files to keep; called with the lock held. ``ledger``: as in `garbage.collect`.
+
+    Raises `RefusedError` if the lock is not free within ``patience`` seconds, and `StoreError`.
     """
     files = folder.store.names()
     with lock(folder.lock, "removing old files", patience):
         if not dry_run:
             folder.remove_stale_scratch()
         named = _named(folder, limits).union(also())
-        return garbage.collect(folder, named, now, limits.grace, files=files, dry_run=dry_run)
+        return garbage.collect(folder, named, now, limits.grace, files=files, ledger=ledger, dry_run=dry_run)
 
 
 def _named(folder: FeedFolder, limits: RetentionLimits) -> set[str]:

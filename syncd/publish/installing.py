@@ -71,7 +71,7 @@ def meet(feed: FeedFolder, ledger: Ledger[Records], *, ahead: bool) -> None:
     ``ahead``: the store may be ahead of the ledger. Raises `StoreError`.
     """
     published = catch_up(feed)  # before the ledger is read, which is then as new at least
-    newest = ledger.newest()
+    newest = ledger.last_published()
     known = dict(newest.files).get(layout.TIMESTAMP) if newest else None
     ours, theirs = signed_version(known), signed_version(published)
     if newest is not None and theirs < ours:  # another machine has just committed it, or the store lost it

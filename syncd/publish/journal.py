@@ -33,8 +33,8 @@ class Journal:
         """See `Ledger.last_commit`. The lock of the feed, which lies on one machine, excludes others."""
         return 0
 
-    def newest(self) -> None:
-        """See `Ledger.newest`. The store is a folder, which only this machine writes."""
+    def last_published(self) -> None:
+        """See `Ledger.last_published`. The store is a folder, which only this machine writes."""
 
     def pending(self) -> Sequence[Publication]:
         """See `Ledger.pending`."""

@@ -90,7 +90,7 @@ class Ledger(Protocol[Records]):
     def last_commit(self) -> int:
         """Return the id of the newest commit; 0 if there is none."""
 
-    def newest(self) -> Publication | None:
+    def last_published(self) -> Publication | None:
         """Return the newest publication with a timestamp; None if there is none, or nobody else could install it."""
 
     def pending(self) -> Sequence[Publication]:
