@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from demo.data import Known, real_hashes
 from demo.engines import Bucket, postgres, s3
@@ -32,6 +32,8 @@ from syncd.matcher.pull import pull
 from syncd.model import ListName
 from syncd.service.client import ask
 from syncd.service.web.partner import running_server
+
+_T = TypeVar("_T")
 
 _HEAD: Final = ListName(f"partner.{LIST}")
 _ROWS: Final = 20_000
@@ -147,7 +149,7 @@ listen = "127.0.0.1:{daemon.port}"
         for daemon in self.daemons:
             daemon.start()
         for daemon in self.daemons:
-            wait_for(lambda daemon=daemon: daemon.status() is not None, f"{daemon.name} to answer")
+            wait_for(daemon.status, f"{daemon.name} to answer")
 
     def leader(self) -> DaemonProcess | None:
         """Return the daemon that leads; None if none does."""
@@ -175,7 +177,7 @@ listen = "127.0.0.1:{daemon.port}"
                     daemon.kill()
 
 
-def wait_for(found: Callable[[], Any], what: str) -> Any:
+def wait_for(found: Callable[[], _T | None], what: str) -> _T:
     """Call ``found`` until it returns something, and return that. Raises `StoreError` after a minute and a half."""
     end = time.monotonic() + _PATIENCE
     while time.monotonic() < end:

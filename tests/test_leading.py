@@ -17,7 +17,7 @@ from syncd.catalog.tables import leader
 from syncd.errors import ConfigError, NotLeadingError, RefusedError, StoreError
 from syncd.publish.ledger import Commit
 from syncd.service.control import Order
-from syncd.service.leading import LEASE, Leading, Work
+from syncd.service.leading import LEASE, Leading, Work, lead_alone
 from syncd.service.relay import TAKEN_WITHIN, OrderBook, Relay
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -237,3 +237,18 @@ def test_an_order_whose_leader_stopped_is_answered_by_the_next(hosts: tuple[Host
     OrderBook(second.catalog, "/b", lambda *_: iter(()), second.events.append).end_abandoned(2)
     ((_, content),) = second.catalog.order_answers(number, 0)
     assert "may or may not have been done" in json.loads(content)["error"]["message"]
+
+
+def test_a_command_leads_while_it_works(hosts: tuple[Host, Host]) -> None:
+    """Unless a daemon does; and nobody has to wait after it."""
+    first, second = hosts
+    with lead_alone(second.catalog, "syncd sync", "folder"):
+        publish(second)
+        first.look()
+        assert first.leading.epoch() is None
+    with pytest.raises(NotLeadingError):
+        publish(second)
+    first.look()
+    assert first.leading.epoch() == 2
+    with pytest.raises(NotLeadingError, match="on a"), lead_alone(second.catalog, "syncd sync", "folder"):
+        pass

@@ -40,5 +40,5 @@ def check_lead(connection: Connection, epoch: int | None) -> None:
     machine. Raises `NotLeadingError`.
     """
     row = connection.execute(select(leader).with_for_update()).mappings().first()
-    if row is not None and row["epoch"] != epoch:
+    if row is not None and (row["epoch"] != epoch or not row["owner"]):
         raise not_leading(row["host"] if row["owner"] else "")

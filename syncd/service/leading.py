@@ -4,17 +4,19 @@ The leader holds a lease in the catalog and renews it at a third of its length. 
 stops working; if it is itself stopped in the meantime, the epoch in the catalog refuses whatever it still publishes.
 """
 
+import secrets
+import socket
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Final
 
 from syncd import events
 from syncd.catalog.catalog import Catalog
 from syncd.catalog.fleet_records import DaemonRecord
-from syncd.errors import NotLeadingError, StoreError, SyncdError
+from syncd.errors import NotLeadingError, StoreError, SyncdError, not_leading
 from syncd.event import Emit
 
 LEASE: Final = 15.0
@@ -194,3 +196,36 @@ class Leading:
         if message != self._why:
             self._why = message
             self._emit(events.CannotLead(message, hint))
+
+
+@contextmanager
+def lead_alone(catalog: Catalog, command: str, store: str) -> Iterator[None]:
+    """Lead as long as a command works that no daemon carries out.
+
+    Raises `NotLeadingError` if a daemon leads, `ConfigError` if its store is another one, `StoreError`.
+    """
+    asked, host = since_boot(), socket.gethostname()
+    led = catalog.lead(f"{command} {secrets.token_hex(8)}", host, store, LEASE)
+    if led is None:
+        now = catalog.leader()
+        raise not_leading(now.host if now else "")
+    until, stop = [asked + LEASE - _MARGIN], threading.Event()
+
+    def renew() -> None:
+        while not stop.wait(_EVERY):
+            begun = since_boot()
+            with suppress(StoreError):
+                if not catalog.renew_lead(led.epoch, LEASE):
+                    return
+                until[0] = begun + LEASE - _MARGIN
+
+    thread = threading.Thread(target=renew, name="syncd-leading", daemon=True)
+    thread.start()
+    catalog.epoch = lambda: led.epoch if since_boot() < until[0] else None
+    try:
+        yield
+    finally:
+        stop.set()
+        catalog.epoch = lambda: None
+        with suppress(StoreError):  # it ends by itself
+            catalog.give_up_lead(led.epoch)
