@@ -47,6 +47,8 @@ class DaemonProcess:
 
     folder: Path
     port: int
+    catalog: str
+    endpoint: str
     process: subprocess.Popen[bytes] | None = None
     log: Path = field(init=False)
 
@@ -104,9 +106,11 @@ class Cluster:
     """Three daemons on one catalog and one bucket."""
 
     def __init__(self, base: Path, catalog: str, bucket: Bucket, source: str, root: Path) -> None:
-        self.base, self.catalog, self.bucket, self.source, self.root = base, catalog, bucket, source, root
-        ports = _free_ports(3)
-        self.daemons = [DaemonProcess(base / f"daemon-{number}", port) for number, port in enumerate(ports, 1)]
+        self.base, self.bucket, self.source, self.root = base, bucket, source, root
+        self.daemons = [
+            DaemonProcess(base / f"daemon-{number}", port, catalog, bucket.endpoint)
+            for number, port in enumerate(free_ports(3), 1)
+        ]
 
     def set_up(self) -> None:
         """Write the configurations, set the catalog up with the first daemon, and give its keys to the others."""
@@ -124,13 +128,13 @@ class Cluster:
         return f"""
 state_dir = "{daemon.folder}/state"
 control_socket = "{daemon.socket}"
-catalog = "{self.catalog}"
+catalog = "{daemon.catalog}"
 
 [store]
 type = "s3"
 bucket = "{self.bucket.name}"
 prefix = "{self.bucket.prefix}"
-endpoint = "{self.bucket.endpoint}"
+endpoint = "{daemon.endpoint}"
 access_key_file = "{self.bucket.access_key}"
 secret_key_file = "{self.bucket.secret_key}"
 
@@ -187,7 +191,8 @@ def wait_for(found: Callable[[], _T | None], what: str) -> _T:
     raise StoreError(f"waited in vain for {what}", hint="see the logs of the daemons")
 
 
-def _free_ports(number: int) -> list[int]:
+def free_ports(number: int) -> list[int]:
+    """Return ports of this machine that nobody uses yet."""
     with contextlib.ExitStack() as held:
         sockets = [held.enter_context(socket.socket()) for _ in range(number)]
         for one in sockets:
