@@ -1,23 +1,21 @@
 """Three daemons as processes, each behind a network of its own, the engines that they share, and a matcher."""
 
 import contextlib
+import itertools
 import json
 import secrets
 import shutil
 import threading
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import obstore
-from demo.engines import Bucket, postgres, s3
+from demo.cluster import Cluster, DaemonProcess
 from sqlalchemy import select
 from syncd.catalog.address import DatabaseAddress
 
 from cluster.network import Forwarder, Line
-from demo.cluster import Cluster, DaemonProcess
 from syncd.catalog.catalog import Catalog
 from syncd.catalog.tables import publications, signed_files
 from syncd.errors import RollbackError, SyncdError
@@ -31,27 +29,6 @@ _T = TypeVar("_T")
 
 _ORDER_WITHIN = 60.0
 """Seconds for an answer: more than an order waits for a leader."""
-
-
-class Engines:
-    """A PostgreSQL and an S3 server, shared by all fleets."""
-
-    def __init__(self, base: Path) -> None:
-        self._stack = contextlib.ExitStack()
-        self._base, self._made = base, 0
-        self.address = self._stack.enter_context(postgres(base / "postgres"))
-        self.bucket = self._stack.enter_context(s3(base / "s3"))
-
-    def close(self) -> None:
-        self._stack.close()
-
-    def fresh(self) -> tuple[str, Bucket, Path]:
-        """The address of an empty database, an empty place in the bucket, and an empty folder."""
-        self._made += 1
-        name = f"fleet_{secrets.token_hex(4)}"
-        folder = self._base / name
-        folder.mkdir()
-        return make_database(self.address, name), replace(self.bucket, prefix=name), folder
 
 
 class FleetDaemon(DaemonProcess):
@@ -135,25 +112,25 @@ class Fleet:
 
     def __init__(self, engines: Engines, daemons: int) -> None:
         self._stack = contextlib.ExitStack()
-        self.address, bucket, self.base = engines.fresh()
+        self.place = place = engines.fresh()
+        self.base = place.folder
         self.world = World(self.base / "world")
         self.world.clock.now = _now()
         self.rows = 0
         url = self._stack.enter_context(running_server(self.world.partner.root))
-        self.cluster = Cluster(self.base, self.address, bucket, url, self.world.root)
-        self.bucket = bucket
-        self.daemons = [self._behind_lines(one) for one in self.cluster.daemons[:daemons]]
+        self.cluster = Cluster(place, url, self.world.root, daemons)
+        self.daemons = [self._behind_lines(one) for one in self.cluster.daemons]
         self.cluster.daemons = list(self.daemons)
         self.cluster.set_up()
         self.reader: Reader
 
     def _behind_lines(self, daemon: DaemonProcess) -> FleetDaemon:
-        database, bucket = (Forwarder(_port_of(url)) for url in (self.address, self.bucket.endpoint))
+        database, bucket = (Forwarder(_port_of(url)) for url in (daemon.catalog, daemon.endpoint))
         mine = FleetDaemon(
             daemon.folder,
             daemon.port,
-            _with_port(self.address, database.port),
-            _with_port(self.bucket.endpoint, bucket.port),
+            _with_port(daemon.catalog, database.port),
+            _with_port(daemon.endpoint, bucket.port),
         )
         mine.database_line, mine.bucket_line = database, bucket
         return mine
@@ -216,7 +193,7 @@ class Fleet:
 
     def leader(self, besides: DaemonProcess | None = None) -> FleetDaemon | None:
         """The daemon that leads, as the catalog says; None if none does, or only ``besides``."""
-        with Catalog.open(DatabaseAddress(self.address)) as catalog:
+        with Catalog.open(DatabaseAddress(self.place.catalog)) as catalog:
             now, (known, _) = catalog.leader(), catalog.daemons()
         if now is None or not now.in_force:
             return None
@@ -226,13 +203,7 @@ class Fleet:
 
     def wait(self, found: Callable[[], _T | None], what: str, seconds: float) -> _T:
         """Wait for something. Raises `AssertionError`, which names what did not come."""
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            if result := found():
-                return result
-            time.sleep(0.2)
-        logs = "\n".join(f"{one.name}: {_tail(one.log)}" for one in self.daemons)
-        raise AssertionError(f"waited {seconds} s for {what}\n{logs}")
+        return self.cluster.wait(found, what, seconds)
 
     def pull(self, daemon: DaemonProcess, token: str, copy: Path) -> Any:
         root = self.cluster.root_file.read_bytes()
@@ -252,7 +223,7 @@ class Fleet:
 
     def history_faults(self) -> list[str]:
         """Versions of the timestamp, or of the list, that were signed twice or out of order."""
-        with Catalog.open(DatabaseAddress(self.address)) as catalog:
+        with Catalog.open(DatabaseAddress(self.place.catalog)) as catalog:
             statement = (
                 select(publications.c.id, signed_files.c.content)
                 .join(signed_files, signed_files.c.publication_id == publications.c.id)
@@ -261,15 +232,15 @@ class Fleet:
             )
             signed = [json.loads(one["content"])["signed"]["version"] for one in catalog._rows(statement)]
             kept = catalog.versions(HEAD)
-        faults = [f"the timestamp {b} follows {a}" for a, b in zip(signed, signed[1:], strict=False) if b <= a]
+        faults = [f"the timestamp {b} follows {a}" for a, b in itertools.pairwise(signed) if b <= a]
         numbers = [one.version for one in reversed(kept)]
-        faults += [f"version {b} follows {a}" for a, b in zip(numbers, numbers[1:], strict=False) if b <= a]
+        faults += [f"version {b} follows {a}" for a, b in itertools.pairwise(numbers) if b <= a]
         return [*faults, *self._faults_in_bucket({one.version: one.manifest_sha256 for one in kept})]
 
     def _faults_in_bucket(self, known: dict[int, str]) -> Iterator[str]:
         """Manifests in the bucket that the catalog never committed."""
-        store = self.bucket.open()
-        for page in obstore.list(store, f"{self.bucket.prefix}/feed/v1/{HEAD}/"):
+        store = self._store()
+        for page in obstore.list(store, f"{self.place.bucket.prefix}/feed/v1/{HEAD}/"):
             for one in page:
                 if one["path"].endswith(".manifest.json"):
                     manifest = json.loads(bytes(obstore.get(store, one["path"]).bytes()))
@@ -278,25 +249,12 @@ class Fleet:
                         yield f"version {manifest['version']} was signed twice"
 
 
-def make_database(address: str, name: str) -> str:
-    """Create a database on the server; return its address."""
-    import psycopg
-
-    with psycopg.connect(address, autocommit=True) as connection:
-        connection.execute(f'CREATE DATABASE "{name}" TEMPLATE template0 ENCODING UTF8')
-    return address.rpartition("/")[0] + f"/{name}"
-
-
 def _port_of(url: str) -> int:
     return int(url.partition("://")[2].partition("/")[0].rpartition(":")[2])
 
 
 def _with_port(url: str, port: int) -> str:
     return url.replace(f":{_port_of(url)}", f":{port}", 1)
-
-
-def _tail(log: Path) -> str:
-    return "\n".join(log.read_text().splitlines()[-15:])
 
 
 def _now() -> Any:
