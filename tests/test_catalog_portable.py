@@ -153,6 +153,7 @@ def use_every_method(catalog: Catalog, target: Path) -> set[str]:
     call("source_states")
     call("accept_clock", NOON, {"iwf": {}}, NOON, ENTRY)
     call("lead", "a", "host", "folder", 15.0)
+    call("check_store", "folder")
     call("renew_lead", 1, 15.0)
     call("take_orders", 1)
     call("answer_order", 1, ["{}"], ended=True)

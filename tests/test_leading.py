@@ -26,13 +26,13 @@ NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 class Host:
     """One daemon: its own connection to the catalog, its own clock, and what its work reported."""
 
-    def __init__(self, path: Path, name: str, store: str = "folder") -> None:
+    def __init__(self, path: Path, name: str) -> None:
         self.catalog = Catalog.open(path)
         self.seconds, self.why, self.log, self.events = 1000.0, "", [], []  # type: ignore[var-annotated]
         self.fail: Exception | None = None
         record = DaemonRecord(name, name, 7, "1", NOON)
         work = Work(self._begin, lambda: self.log.append("end"), lambda: self.why, lambda: ("k",), lambda: 3)
-        self.leading = Leading(self.catalog, record, store, work, self.events.append, lambda: self.seconds)
+        self.leading = Leading(self.catalog, record, "folder", work, self.events.append, lambda: self.seconds)
         self.catalog.epoch = self.leading.epoch
 
     def _begin(self, epoch: int) -> None:
@@ -170,14 +170,13 @@ def test_who_cannot_begin_lets_another_one_try(hosts: tuple[Host, Host]) -> None
     assert second.leading.epoch() == 2
 
 
-def test_daemons_with_different_stores_are_refused(tmp_path: Path) -> None:
+def test_daemons_with_different_stores_are_refused(hosts: tuple[Host, Host]) -> None:
     """The second would look for the first one's files where they are not."""
-    first, second = (Host(tmp_path / "catalog.sqlite3", name, f"s3://{name}") for name in "ab")
+    first, second = hosts
     first.look()
-    with pytest.raises(ConfigError, match="published in s3://a, and this daemon is configured for s3://b"):
-        second.look()
-    for host in (first, second):
-        host.catalog.close()
+    second.catalog.check_store("folder")
+    with pytest.raises(ConfigError, match="published in folder, and this configuration names s3://b"):
+        second.catalog.check_store("s3://b")
 
 
 def test_an_order_reaches_the_leader_and_comes_back_with_its_answers(hosts: tuple[Host, Host]) -> None:

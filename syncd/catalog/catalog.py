@@ -184,6 +184,7 @@ class Catalog(
         """Record that every file of a publication is in place. Raises `StoreError` if it is unknown."""
         statement = update(publications).where(publications.c.id == publication).values(installed=True)
         with self._database.writing() as connection:
+            self._database.notify(connection)
             if connection.execute(statement).rowcount != 1:
                 raise StoreError(
                     f"{self._database.name} does not know publication {publication}",

@@ -3,6 +3,7 @@
 Tables and statements are the same on both; `syncd.catalog.sqlite` and `syncd.catalog.postgres` have the rest.
 """
 
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import fields
@@ -63,6 +64,15 @@ class Database(Protocol):
 
     def set_counters(self, connection: Connection, counters: Mapping[str, int]) -> None:
         """Continue these numbers."""
+
+    def notify(self, connection: Connection) -> None:
+        """Let a transaction end the waits of other daemons once it is committed."""
+
+    def wait_for_notice(self, seconds: float, stop: threading.Event) -> None:
+        """Wait for a transaction that called `notify`, at most ``seconds``, or until ``stop`` is set.
+
+        For one thread. A notice may be lost: look for changes after every wait.
+        """
 
 
 def open_database(place: CatalogPlace, lock_wait: float) -> Database:

@@ -24,19 +24,23 @@ class FleetTables(Tables):
         with self._database.reading() as connection:
             return _leader(connection, select(leader))
 
+    def check_store(self, store: str) -> None:
+        """Raise `ConfigError` if the lists of this catalog were published in another place than ``store``."""
+        before = self.leader()
+        if before is not None and before.store != store:
+            raise ConfigError(
+                f"the lists of the catalog {self._database.name} are published in {before.store}, and this "
+                f"configuration names {store}",
+                hint="all daemons on one catalog need the same [store]: correct the configuration",
+            )
+
     def lead(self, owner: str, host: str, store: str, lease: float) -> Leader | None:
         """Become the leader for ``lease`` seconds, in a new epoch; return None if another daemon leads.
 
-        Raises `ConfigError` if the lists of this catalog were published in another place than ``store``.
+        ``store``: the place of the published files; see `check_store`.
         """
         with self._database.writing() as connection:
             before = _leader(connection, select(leader).with_for_update())
-            if before is not None and before.store != store:
-                raise ConfigError(
-                    f"the lists of {self._database.name} are published in {before.store}, and this daemon is "
-                    f"configured for {store}",
-                    hint="all daemons on one catalog need the same [store]; correct the configuration",
-                )
             if before is not None and before.in_force and before.owner != owner:
                 return None
             now = connection.execute(select(database_time())).scalar_one()
@@ -61,6 +65,7 @@ class FleetTables(Tables):
     def give_up_lead(self, epoch: int) -> None:
         """Let another daemon lead at once."""
         with self._database.writing() as connection:
+            self._database.notify(connection)
             connection.execute(update(leader).where(leader.c.epoch == epoch).values(owner="", until=database_time()))
 
     def newest(self) -> tuple[int, int]:
@@ -73,7 +78,7 @@ class FleetTables(Tables):
 
     def wait_for_notice(self, seconds: float, stop: threading.Event) -> None:
         """Wait until another daemon may have changed something, at most ``seconds``, or until ``stop`` is set."""
-        stop.wait(seconds)
+        self._database.wait_for_notice(seconds, stop)
 
     def note_daemon(self, daemon: DaemonRecord) -> None:
         """Record that a daemon runs, and forget those that have said nothing for a day."""

@@ -12,6 +12,7 @@
     sources/<name>/      each source's lists as its signer stated them (segments are hard links to the same files)
 """
 
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,6 +56,11 @@ class StateFolder:
     def feed(self) -> FeedFolder:
         """The published feed."""
         return self._shared("feed", "feed", public=True)
+
+    @property
+    def store_place(self) -> str:
+        """The place of the published files, for daemons that share a catalog."""
+        return f"{socket.gethostname()}:{self.feed.root}"
 
     @property
     def keys(self) -> Path:

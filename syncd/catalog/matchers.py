@@ -37,6 +37,7 @@ class MatcherTables(Tables):
         """
         others = {name: value for name, value in values_of(record).items() if name != "name"}
         with self._database.writing() as connection:
+            self._database.notify(connection)
             if _is_permitted(connection, record.name):
                 raise UsageError(
                     f"a matcher named {record.name} exists already",
@@ -51,6 +52,7 @@ class MatcherTables(Tables):
         Raises `UsageError` if no permitted matcher has this name.
         """
         with self._database.writing() as connection:
+            self._database.notify(connection)
             if not _is_permitted(connection, name):
                 permitted = connection.execute(select(matchers.c.name).where(matchers.c.revoked_at.is_(None))).scalars()
                 hint = did_you_mean(name, permitted) or "`syncd matchers` lists them"

@@ -22,6 +22,7 @@ class OrderTables(Tables):
         values = {"daemon": daemon, "user": user, "body": body, "placed": database_time(), "epoch": 0, "ended": 0}
         with self._database.writing() as connection:
             key = connection.execute(insert(orders).values(values)).inserted_primary_key
+            self._database.notify(connection)
         number: int = key[0]  # type: ignore[index]  # None only after an insert of several rows
         return number
 

@@ -7,6 +7,7 @@ prepared. See ADR 0027.
 
 import contextlib
 import re
+import threading
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -32,6 +33,7 @@ from syncd.units import count
 
 OLDEST: Final = 14
 """The oldest major version of the server that is supported."""
+_CHANNEL: Final = "syncd"
 _LOCK: Final = 0x73796E6364
 """The key of the lock that a writing transaction holds: "syncd". Advisory locks are those of one database."""
 _WRITE_WITHIN: Final = 30.0
@@ -121,14 +123,17 @@ class PostgresDatabase:
         connection_class = _driver()
         password = address.password()
 
-        def connect() -> Any:
+        def connect(**more: Any) -> Any:
             return connection_class.connect(
                 address.url,
                 **{name: value for name, value in _CONNECT.items() if f"{name}=" not in address.url},
                 **({"password": password} if password is not None else {}),
                 prepare_threshold=None,
+                **more,
             )
 
+        self._connect = connect
+        self._listener: Any = None
         self.engine = create_engine(
             "postgresql+psycopg://",
             creator=connect,
@@ -210,6 +215,29 @@ class PostgresDatabase:
         for name, sequence in _sequences(connection):
             if name in counters:
                 connection.execute(select(func.setval(sequence, counters[name])))
+
+    def notify(self, connection: Connection) -> None:
+        """See `Database.notify`."""
+        connection.execute(select(func.pg_notify(_CHANNEL, "")))
+
+    def wait_for_notice(self, seconds: float, stop: threading.Event) -> None:
+        """See `Database.wait_for_notice`. Behind a pooler in transaction mode no notice comes."""
+        try:
+            if self._listener is None:
+                self._listener = self._connect(autocommit=True)
+                self._listener.execute(f"LISTEN {_CHANNEL}")
+                return  # what was committed before this is not noticed
+            for _ in self._listener.notifies(timeout=seconds, stop_after=1):
+                return
+        except Exception:  # noqa: BLE001 - whatever it is, the next look at the catalog says it better
+            self._stop_listening()
+            stop.wait(seconds)
+
+    def _stop_listening(self) -> None:
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            with contextlib.suppress(Exception):
+                listener.close()
 
     @contextlib.contextmanager
     def _guard(self) -> Iterator[None]:

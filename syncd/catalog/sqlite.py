@@ -4,6 +4,7 @@ import contextlib
 import os
 import sqlite3
 import stat
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -91,6 +92,13 @@ class SqliteDatabase:
         """See `Database.counters`."""
         numbers = connection.exec_driver_sql("SELECT name, seq FROM sqlite_sequence").all()
         return {str(name): int(last) for name, last in numbers}
+
+    def notify(self, connection: Connection) -> None:
+        """See `Database.notify`: there is one daemon."""
+
+    def wait_for_notice(self, seconds: float, stop: threading.Event) -> None:
+        """See `Database.wait_for_notice`."""
+        stop.wait(seconds)
 
     def set_counters(self, connection: Connection, counters: Mapping[str, int]) -> None:
         """See `Database.set_counters`."""

@@ -5,6 +5,7 @@ by the functions that open it.
 """
 
 import itertools
+import json
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
@@ -143,6 +144,7 @@ def locked_publisher(settings: Any, purpose: str) -> "Iterator[Publisher]":
             second_operator=lambda: settings.corrections.second_operator,
             retention=settings.retention.limits,
         ) as publisher,
+        _leading(publisher, purpose),
     ):
         yield publisher
 
@@ -152,7 +154,41 @@ def keyless_publisher(folder: "StateFolder", purpose: str | None, **options: Any
     """Open a state without its online keys; with its lock held if there is a ``purpose`` for it."""
     held = state_lock(folder, purpose) if purpose else nullcontext()
     with held, _open_publisher(folder, online=False, **options) as publisher:
-        yield publisher
+        with _leading(publisher, purpose) if purpose else nullcontext():
+            yield publisher
+
+
+def _leading(publisher: "Publisher", purpose: str) -> AbstractContextManager[None]:
+    """Lead while a command works, if daemons may share the catalog. Raises `NotLeadingError` if one of them leads."""
+    if publisher.folder.database is None:
+        return nullcontext()
+    from syncd.service.leading import lead_alone  # SQLAlchemy: not needed if the daemon does the work
+
+    return lead_alone(publisher.catalog, purpose, publisher.folder.store_place)
+
+
+def answers_of_leader(settings: Any, order: Document) -> Iterable[Document] | None:
+    """Leave an order for the daemon that leads on another machine; return its answers. None if none leads, or may.
+
+    For a command on a machine where no daemon runs.
+    """
+    if settings.database() is None:
+        return None
+    folder = state_folder(settings)
+    with open_catalog(folder) as catalog:
+        leader = catalog.leader()
+    if leader is None or not leader.in_force:
+        return None
+    note(f"no daemon runs here: the order goes to the leader, on {leader.host}", kind="note")
+    return _relayed(folder, order)
+
+
+def _relayed(folder: "StateFolder", order: Document) -> Iterator[Document]:
+    from syncd.service.control import parse_order  # pydantic and more: only needed if daemons share a catalog
+    from syncd.service.relay import Relay
+
+    with open_catalog(folder) as catalog:
+        yield from Relay(catalog, actor())(parse_order(json.dumps(order).encode()), actor())
 
 
 def _keyless(settings: Any, purpose: str) -> "AbstractContextManager[Publisher]":
@@ -223,6 +259,10 @@ def done_document(answer: Document, key: str) -> Document:
 
 
 def _carry_out_here(settings: Any, order: Document, *, signs: bool) -> Document:
+    answers = answers_of_leader(settings, order)
+    if answers is not None:
+        (answer,) = answers
+        return answer
     from syncd.service.list_orders import carry_out_here  # numpy and SQLAlchemy: not needed if the daemon does it
 
     command = "suppress" if order["do"] == "extend" else order["do"]

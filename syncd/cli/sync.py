@@ -14,6 +14,7 @@ from syncd.cli.operator import (
     ConfigFile,
     Document,
     actor,
+    answers_of_leader,
     load_config,
     locked_publisher,
     not_loaded,
@@ -110,7 +111,10 @@ def sync(
 
 def _order(settings: Any, source: str | None, *, dry_run: bool, wait: bool) -> Iterable[Document] | None:
     """Send the order to the daemon. If the source is configured on disk only, the error says to reload."""
-    answers = send_order(settings, {"do": "sync", "source": source, "dry_run": dry_run, "wait": wait})
+    order = {"do": "sync", "source": source, "dry_run": dry_run, "wait": wait}
+    answers = send_order(settings, order)
+    if answers is None:
+        answers = answers_of_leader(settings, order)
     return None if answers is None else _naming_reload(answers, settings, source)
 
 

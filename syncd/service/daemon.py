@@ -278,6 +278,7 @@ class Daemon:
             keys,
             str(self._config.state_dir),
             self._emit,
+            store=self._publisher.folder.store_place,
             begin=self._begin_leading,
             end=self._cease_leading,
             announce=self._announce,

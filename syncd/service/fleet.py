@@ -28,7 +28,7 @@ class Fleet:
         state_dir: str,
         emit: Emit,
         *,
-        store: str = "",
+        store: str,
         begin: Callable[[int], None],
         end: Callable[[], None],
         announce: Callable[[ListName, int], None],

@@ -22,8 +22,10 @@ from syncd.event import Emit
 LEASE: Final = 15.0
 """Seconds that a leader leads after each renewal. Another daemon has to lead within 30 seconds after a crash: this
 lease, the time between two attempts, and the take-over fit into them."""
-_EVERY: Final = LEASE / 3
-"""Seconds between two renewals, and between two attempts to lead."""
+_RENEW_EVERY: Final = LEASE / 3
+"""Seconds between two renewals, and between two descriptions of itself."""
+_LOOK_EVERY: Final = 1.0
+"""Seconds between two looks whether somebody leads."""
 _MARGIN: Final = 1.0
 """Seconds by which the leader believes its lease to end earlier: clocks of two machines differ in speed."""
 
@@ -66,7 +68,7 @@ class Leading:
         self._lock = threading.Lock()
         self._epoch: int | None = None
         self._until = 0.0
-        self._not_before = 0.0
+        self._not_before = self._noted_at = -LEASE
         self._working: threading.Thread | None = None
         self._why = ""
         self._stop = threading.Event()
@@ -85,7 +87,7 @@ class Leading:
         """Give up the lease, so that another daemon leads at once. Call once all work has ended."""
         self._stop.set()
         if self._thread.is_alive():
-            self._thread.join(_EVERY)
+            self._thread.join(_RENEW_EVERY)
         with self._lock:
             epoch, self._epoch = self._epoch, None
         with suppress(StoreError):  # the lease ends by itself
@@ -97,11 +99,15 @@ class Leading:
         """Renew the lease, or try to lead. Raises `StoreError`."""
         with self._lock:
             epoch = self._epoch
-        if epoch is not None:
-            self._renew(epoch)
-        elif self._working is None and self._clock() >= self._not_before:
+        due = self._clock() >= self._noted_at + _RENEW_EVERY
+        if due:
+            self._noted_at = self._clock()
+        if epoch is None and self._working is None and self._clock() >= self._not_before:
             self._try()
-        self._note()
+        elif epoch is not None and (due or self._clock() >= self._until):
+            self._renew(epoch)
+        if due:
+            self._note()
 
     def _run(self) -> None:
         while not self._stop.is_set():
@@ -111,7 +117,7 @@ class Leading:
                 self._tell(error.message, error.hint)
             except Exception as error:  # noqa: BLE001 - without this thread nobody would lead
                 self._emit(events.InternalError.of(error, "leading"))
-            self._stop.wait(_EVERY)
+            self._stop.wait(_LOOK_EVERY)
 
     def _renew(self, epoch: int) -> None:
         asked = self._clock()
@@ -133,6 +139,9 @@ class Leading:
         if why:
             self._tell(why, "until then another daemon has to lead")
             return
+        before = self._catalog.leader()
+        if before is not None and before.in_force and before.owner != self._daemon.id:
+            return  # read first: a transaction that writes, each second, would block others
         asked = self._clock()
         led = self._catalog.lead(self._daemon.id, self._daemon.host, self._store, LEASE)
         if led is None:
@@ -204,6 +213,7 @@ def lead_alone(catalog: Catalog, command: str, store: str) -> Iterator[None]:
 
     Raises `NotLeadingError` if a daemon leads, `ConfigError` if its store is another one, `StoreError`.
     """
+    catalog.check_store(store)
     asked, host = since_boot(), socket.gethostname()
     led = catalog.lead(f"{command} {secrets.token_hex(8)}", host, store, LEASE)
     if led is None:
@@ -212,7 +222,7 @@ def lead_alone(catalog: Catalog, command: str, store: str) -> Iterator[None]:
     until, stop = [asked + LEASE - _MARGIN], threading.Event()
 
     def renew() -> None:
-        while not stop.wait(_EVERY):
+        while not stop.wait(_RENEW_EVERY):
             begun = since_boot()
             with suppress(StoreError):
                 if not catalog.renew_lead(led.epoch, LEASE):

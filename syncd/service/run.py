@@ -19,6 +19,7 @@ from syncd.pipeline.publisher import Publisher, open_publisher
 from syncd.service.ballast import Ballast
 from syncd.service.daemon import Daemon, Environment
 from syncd.service.folding import fold_apart
+from syncd.service.signers import LiveSigners
 from syncd.settings import credentials
 
 PURPOSE: Final = "syncd run"
@@ -36,7 +37,8 @@ def run(load: Callable[[], Config], environment: Environment) -> None:
         with lock(folder.root / "lock", PURPOSE):
             Ballast(folder).release_if_full()
             with _opened(folder, keys) as publisher:
-                if not Daemon(config, load, publisher, environment).run(inbox):
+                shared = publisher.signers if isinstance(publisher.signers, LiveSigners) else None
+                if not Daemon(config, load, publisher, environment, shared).run(inbox):
                     os._exit(0)  # a thread that still runs would keep us here; a kill at any moment loses nothing
 
 
@@ -44,12 +46,18 @@ def run(load: Callable[[], Config], environment: Environment) -> None:
 def _opened(folder: StateFolder, keys: Path | None) -> Iterator[Publisher]:
     """Open the state. If the published feed is damaged, open it without keys: the daemon keeps serving and reports it.
 
-    Raises as `open_publisher`, also if the keys cannot be used.
+    A daemon that may share its catalog with others needs no keys to serve: it reads them when it is about to lead.
+    Raises as `open_publisher`, also if the keys of the only daemon cannot be used.
     """
     with suppress(StoreError):  # a store that does not answer is proved before the first publication
         folder.feed.store.prove(afresh=True)
     with open_publisher(folder, online=False):  # installs what a crash interrupted, which may complete the feed
         readable = _readable(folder.feed)
+    if folder.database is not None:
+        with open_publisher(folder, online=False) as publisher:
+            publisher.catalog.check_store(folder.store_place)
+            yield replace(publisher, fold=fold_apart, signers=LiveSigners(folder.feed, folder.keys, keys))
+        return
     with open_publisher(folder, online=readable, credentials=keys) as publisher:
         yield replace(publisher, fold=fold_apart)
 
