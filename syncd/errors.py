@@ -320,7 +320,9 @@ def not_leading(host: str) -> NotLeadingError:
     """Return the error of who does not lead. ``host``: of the daemon that does; "" if none does."""
     return NotLeadingError(
         f"another daemon leads, on {host}" if host else "no daemon leads",
-        hint="nothing was changed; `syncd status` names the leader, and orders to any daemon reach it",
+        hint="nothing was changed; `syncd status` names the leader, and orders to any daemon reach it"
+        if host
+        else "nothing was changed; run this again: soon another daemon leads, and without one the command works itself",
     )
 
 

@@ -153,14 +153,16 @@ def locked_publisher(settings: Any, purpose: str) -> "Iterator[Publisher]":
 def keyless_publisher(folder: "StateFolder", purpose: str | None, **options: Any) -> "Iterator[Publisher]":
     """Open a state without its online keys; with its lock held if there is a ``purpose`` for it."""
     held = state_lock(folder, purpose) if purpose else nullcontext()
-    with held, _open_publisher(folder, online=False, **options) as publisher:
-        with _leading(publisher, purpose) if purpose else nullcontext():
-            yield publisher
+    with held, _open_publisher(folder, online=False, **options) as publisher, _leading(publisher, purpose):
+        yield publisher
 
 
-def _leading(publisher: "Publisher", purpose: str) -> AbstractContextManager[None]:
-    """Lead while a command works, if daemons may share the catalog. Raises `NotLeadingError` if one of them leads."""
-    if publisher.folder.database is None:
+def _leading(publisher: "Publisher", purpose: str | None) -> AbstractContextManager[None]:
+    """Lead while a command works, if it has a purpose and daemons may share the catalog.
+
+    Raises `NotLeadingError` if one of them leads.
+    """
+    if purpose is None or publisher.folder.database is None:
         return nullcontext()
     from syncd.service.leading import lead_alone  # SQLAlchemy: not needed if the daemon does the work
 
