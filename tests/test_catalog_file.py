@@ -20,7 +20,7 @@ from syncd.catalog import schema, sqlite, tables
 from syncd.catalog.catalog import Catalog
 from syncd.catalog.database import open_database
 from syncd.catalog.records import SourceState, SyncFault, SyncRecord
-from syncd.errors import RESTORE_CATALOG, StoreError, UsageError
+from syncd.errors import RESTORE_CATALOG, RefusedError, StoreError, UsageError
 from syncd.outcomes import Outcome
 from syncd.sources.feed_memory import FeedMemory
 from syncd.trust.values import Floors
@@ -430,6 +430,7 @@ def test_a_newer_schema_is_refused(path: Path) -> None:
     Catalog.open(path).close()
     with contextlib.closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("UPDATE alembic_version SET version_num = '0099'")
+        connection.execute("UPDATE usable SET since = '0099'")
     before = dump(path)
     with pytest.raises(UsageError, match="has schema 0099, which this syncd does not know") as caught:
         Catalog.open(path)
@@ -461,3 +462,36 @@ def test_a_backup_that_fails_leaves_nothing(catalog: Catalog, tmp_path: Path, mo
     with pytest.raises(StoreError, match="disk is full"):
         catalog.backup(target)
     assert list(target.parent.iterdir()) == []
+
+
+def test_two_adjacent_releases_run_side_by_side(path: Path, tmp_path: Path) -> None:
+    """What a migration only added to does not concern older code: it goes on during the upgrade of the others."""
+    with Catalog.open(path) as catalog:
+        catalog.commit(FIRST)
+        bring_up(path, later_scripts(tmp_path / "later", REBUILD))
+        assert catalog.commit(SECOND) == 2
+    with Catalog.open(path) as catalog:
+        assert [head.version for head in catalog.heads()] == [2]
+
+
+def test_a_release_that_older_code_cannot_use_says_so(path: Path, tmp_path: Path) -> None:
+    """Its migration raises the mark, and older code refuses the catalog."""
+    Catalog.open(path).close()
+    bring_up(path, later_scripts(tmp_path / "later", "op.execute(\"UPDATE usable SET since = '9999'\")"))
+    with pytest.raises(UsageError, match="has schema 9999, which this syncd does not know"):
+        Catalog.open(path)
+
+
+def test_only_the_leader_migrates(path: Path, tmp_path: Path) -> None:
+    """A newer daemon waits for the older one that leads: nobody migrates under its hands."""
+    scripts = later_scripts(tmp_path / "later", REBUILD)
+    with Catalog.open(path) as catalog:
+        led = catalog.lead("a", "host-a", "folder", 60.0)
+        assert led is not None
+        before = dump(path)
+        with pytest.raises(RefusedError, match="a daemon of an older syncd leads, on host-a") as refused:
+            bring_up(path, scripts)
+        assert "stop that daemon" in refused.value.hint
+        assert dump(path) == before
+        catalog.give_up_lead(led.epoch)
+        bring_up(path, scripts)

@@ -3,11 +3,12 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, insert, select
 
 from syncd.catalog.database import Database
-from syncd.catalog.tables import REVISION, metadata
-from syncd.errors import UsageError
+from syncd.catalog.lead import database_time
+from syncd.catalog.tables import REVISION, USABLE_SINCE, leader, metadata, usable
+from syncd.errors import RefusedError, UsageError
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -23,6 +24,8 @@ def bring_up(database: Database, *, revision: str = REVISION, scripts: Path = MI
     """
     with database.reading() as connection:
         current = _revision(connection, database)
+        if current is not None and current > revision and _is_usable(connection, database, revision):
+            return  # a newer syncd migrated it, and what this one knows is still there
     if current != revision:
         _migrate(database, revision, scripts)
 
@@ -36,6 +39,7 @@ def _migrate(database: Database, revision: str, scripts: Path) -> None:
             create(database, connection, revision=revision, scripts=scripts)
             return
         _refuse_unknown(current, database, scripts)
+        _refuse_led(connection, database)
         database.keep_before(current)
         _upgrade(connection, revision, scripts)
 
@@ -44,6 +48,7 @@ def create(database: Database, connection: Connection, *, revision: str = REVISI
     """Create the tables in a `Database.migrating` transaction of a database that has none."""
     if database.created_whole:
         metadata.create_all(connection)
+        connection.execute(insert(usable).values(since=USABLE_SINCE))
         _stamp(connection, revision, scripts)
     else:
         _upgrade(connection, revision, scripts)
@@ -66,6 +71,29 @@ def _refuse_unknown(current: str, database: Database, scripts: Path) -> None:
         raise UsageError(
             f"{database.name} has schema {current}, which this syncd does not know",
             hint=f"a newer syncd wrote it: run that version, or restore {database.before_migration}",
+        )
+
+
+def _is_usable(connection: Connection, database: Database, revision: str) -> bool:
+    """Return True if the tables of a newer syncd can be used by code that knows only ``revision``."""
+    if usable.name not in database.tables(connection):
+        return False
+    since = connection.execute(select(usable.c.since)).scalar_one_or_none()
+    return since is not None and since <= revision
+
+
+def _refuse_led(connection: Connection, database: Database) -> None:
+    """Leave tables alone that a running daemon of an older syncd writes: only a leader migrates."""
+    if leader.name not in database.tables(connection):
+        return
+    host = connection.execute(
+        select(leader.c.host).where(leader.c.owner != "", leader.c.until > database_time())
+    ).scalar()
+    if host is not None:
+        raise RefusedError(
+            f"{database.name} has to be migrated, and a daemon of an older syncd leads, on {host}",
+            hint="stop that daemon: the next one that starts migrates the catalog and leads; nothing was changed",
+            serving="all lists as they were published last",
         )
 
 

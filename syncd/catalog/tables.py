@@ -37,6 +37,9 @@ from syncd.outcomes import Finding, HoldReason, Lane, Outcome
 
 REVISION: Final = "0016"
 """The schema that this code reads and writes."""
+USABLE_SINCE: Final = "0014"
+"""The oldest code that can use it too. A migration that only adds leaves this alone, so that two releases run side by
+side; one that does not sets it to its own revision, and says in the changelog that all daemons have to stop first."""
 
 
 class Stored(TypeDecorator[Any]):
@@ -403,6 +406,12 @@ loads: Final = Table(
     Column("version", LONG, nullable=False),
     Index(None, "at"),
     Index(None, "matcher", "at"),
+)
+
+usable: Final = Table(
+    "usable",  # the revision of the oldest code that can use these tables: it runs beside newer code during an upgrade
+    metadata,
+    Column("since", Text, primary_key=True),
 )
 
 # Of several daemons on one catalog. Their times are milliseconds of the database's clock, which they all share.

@@ -11,6 +11,8 @@ _LONG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 def upgrade() -> None:
     """Add them empty: a state with one daemon needs none of them."""
+    op.create_table("usable", sa.Column("since", sa.Text, nullable=False, primary_key=True))
+    op.execute("INSERT INTO usable (since) VALUES ('0014')")
     op.create_table(
         "leader",
         sa.Column("id", _LONG, nullable=False, autoincrement=False),
