@@ -109,6 +109,7 @@ def _faults(document: Document) -> Iterator[tuple[ProbeLevel, str]]:
     yield from _of_matchers(document)
     yield from _of_suppressions(document)
     yield from _of_files(document)
+    yield from _of_fleet(document)
     storage = document.get("storage_faults", ())
     yield from ((ProbeLevel.CRITICAL, f"{fault['what']}: {fault['message']}") for fault in storage)
 
@@ -133,6 +134,11 @@ def _of_files(document: Document) -> Iterator[tuple[ProbeLevel, str]]:
     yield from ((ProbeLevel.WARNING, fault["message"]) for fault in files.get("history", ()))
     if files.get("act"):
         yield ProbeLevel.WARNING, files["act"]
+
+
+def _of_fleet(document: Document) -> Iterator[tuple[ProbeLevel, str]]:
+    fleet = document.get("fleet") or {"faults": ()}
+    yield from ((_level(fault["urgent"]), fault["act"]) for fault in fleet["faults"])
 
 
 def _of_daemon(document: Document, refused: str) -> Iterator[tuple[ProbeLevel, str]]:

@@ -328,6 +328,7 @@ class Daemon:
             certificates,
             loaded,
             ages=config.max_ages(),
+            answering=self._fleet.answering() if self._fleet else None,
         )
         return replace(current, faults=self._faults.current())
 
