@@ -37,16 +37,14 @@ class Fleet:
         begin: Callable[[int], None],
         end: Callable[[], None],
         announce: Callable[[ListName, int], None],
-        tokens_changed: Callable[[], None],
+        acted: Callable[[], None],
     ) -> None:
         self._catalog, self._state_dir, self._emit, self._begin = catalog, state_dir, emit, begin
         self._keys = keys
         daemon = DaemonRecord(secrets.token_hex(8), socket.gethostname(), os.getpid(), __version__, datetime.now(UTC))
         work = Work(self._take_over, end, keys.load, keys.ids, lambda: self._following.serves)
         self._leading = Leading(catalog, daemon, store, work, emit)
-        self._following = Following(
-            catalog, emit, announce=announce, tokens_changed=tokens_changed, orders=self._take_orders
-        )
+        self._following = Following(catalog, emit, announce=announce, acted=acted, orders=self._take_orders)
         self._relay = Relay(catalog, daemon.id)
         self.daemon: Final = daemon.id
         self._orders: OrderBook | None = None
