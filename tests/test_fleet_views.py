@@ -10,9 +10,11 @@ import pytest
 from sqlalchemy import update
 
 from command_line import operate, syncd
+from scrapes import Scrape, scrape
 from syncd.catalog.catalog import Catalog
 from syncd.catalog.fleet_records import DaemonRecord, FleetState, Leader
 from syncd.catalog.tables import daemons, leader
+from syncd.config import Config
 from syncd.outcomes import Outcome
 from syncd.publish.ledger import Commit
 from syncd.report import overview
@@ -20,8 +22,11 @@ from syncd.report.fleet import Answering, DaemonRole, FleetView, fleet_view
 from syncd.report.judged import Overview
 from syncd.report.recorded import last_and_running
 from syncd.report.status import status_document
+from syncd.service.metrics.scrape import Metrics
+from syncd.service.metrics.state import StateSample
 from syncd.service.web.dashboard.overview import overview_page
 from syncd.service.web.dashboard.tasks import PageData, tasks
+from syncd.sources.tables import FeedSource
 from test_judged import text
 from world import World, rows
 
@@ -221,6 +226,54 @@ def test_lag_is_counted_from_when_a_publication_was_installed(configured: World,
         connection.exec_driver_sql("UPDATE publications SET installed_at = installed_at - 11000")
     change(fleet, daemons, daemons.c.id == "a", serves=publication)
     assert [fault.subject for fault in fleet_view(fleet.fleet()).faults] == ["beta"]  # type: ignore[arg-type]
+
+
+# metrics
+
+
+def test_metrics_tell_who_leads_and_who_lags(configured: World, fleet: Catalog, standing_config: Config) -> None:
+    """As each daemon knows it of itself, and of the others by role; on one machine they are absent."""
+    change(fleet, daemons, daemons.c.id == "b", unable="no keys")
+    installed, _ = fleet.newest()
+    for daemon, leads in (("a", 1), ("b", 0)):
+        found = scraped(configured, fleet, standing_config, Answering(daemon, leads, installed))
+        assert (found("syncd_leader"), found("syncd_leading_epoch"), found("syncd_replica_lag_seconds")) == (
+            leads,
+            1,
+            0,
+        )
+        assert {role: found("syncd_daemons", role=role) for role in DaemonRole} == {
+            "leader": 1,
+            "standby": 0,
+            "unable": 1,
+            "silent": 0,
+        }
+        partners = found("syncd_source_metadata_expiry_timestamp_seconds", source="iwf", role="root")
+        assert (partners is not None) is bool(leads)  # only the leader has the metadata of now
+    fleet.give_up_lead(1)
+    assert scraped(configured, fleet, standing_config, Answering("a", 0, installed))("syncd_leading_epoch") == 0
+
+
+def test_one_machine_has_no_metrics_of_it(configured: World, standing_config: Config) -> None:
+    """So no rule about them fires."""
+    with Catalog.open(configured.state.catalog) as catalog:
+        found = scraped(configured, catalog, standing_config, None)
+    assert [found(name) for name in ("syncd_leader", "syncd_leading_epoch", "syncd_replica_lag_seconds")] == [None] * 3
+
+
+@pytest.fixture
+def standing_config(configured: World) -> Config:
+    source = FeedSource(type="feed", url=configured.url, root=configured.root, interval="10m")  # type: ignore[arg-type]
+    return Config(state_dir=configured.state.root, sources={"iwf": source})
+
+
+def scraped(world: World, catalog: Catalog, config: Config, answering: Answering | None) -> Scrape:
+    """One scrape of a daemon."""
+
+    def read() -> StateSample:
+        return StateSample(overview.read(world.state, catalog, config.intervals(), world.clock(), answering=answering))
+
+    return scrape(Metrics(world.state, lambda: config, read, lambda _: None))
 
 
 # other machines' syncs

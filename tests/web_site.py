@@ -126,7 +126,7 @@ def running(
     sources: Any = {"iwf": {"url": world.url, "root": world.root}} if actions else {}
     config = Config(state_dir=world.state.root, serve=serve, dashboard=DashboardTable(actions=actions), sources=sources)
     told: list[Event] = []
-    news = Announcements("e1")
+    news = Announcements(f"e1{daemon}")
     with world.publisher() as opened:
         access = Access(opened.catalog, OPERATOR, METRICS, (ALICE, VERA))
         checkins = Checkins(opened.catalog)

@@ -123,6 +123,12 @@ class FleetView:
         return next((view for view in self.daemons if view.answers), None)
 
     @property
+    def follows(self) -> bool:
+        """True if this report does not come from the leader, so that what its syncs leave on disk is elsewhere."""
+        here = self.answering
+        return self.leader.in_force and (here is None or here.record.id != self.leader.owner)
+
+    @property
     def faults(self) -> tuple[FleetFault, ...]:
         """Problems that need a person, the urgent ones first."""
         found = (*self._of_leader(), *self._of_daemons(), *self._of_versions())

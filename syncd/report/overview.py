@@ -9,7 +9,6 @@ from datetime import datetime, timedelta
 
 from syncd.catalog.catalog import Catalog
 from syncd.catalog.decisions import HoldState
-from syncd.catalog.fleet_records import FleetState
 from syncd.catalog.folder import StateFolder
 from syncd.catalog.records import LoadedVersion, head_name
 from syncd.certificates import views as certificate_views
@@ -53,8 +52,9 @@ def read(
     """
     folder.check_feed()
     repository = load_repository(folder.feed)
-    fleet = catalog.fleet()
-    follows = fleet is not None and _leads_elsewhere(fleet, answering)
+    state = catalog.fleet()
+    fleet = fleet_view(state, answering) if state else None
+    follows = fleet is not None and fleet.follows
     heads = catalog.heads()
     names = dict.fromkeys((*intervals, *(head.source for head in heads)))
     sources = {
@@ -94,7 +94,7 @@ def read(
         clock=clock_fault(state_readings(repository.expiries(), catalog.source_states(), following), now),
         proof=read_proof(folder, heads),
         first_holds=tuple(hold for hold in holds if hold.list not in {head.list for head in heads}),
-        fleet=None if fleet is None else fleet_view(fleet, answering),
+        fleet=fleet,
     )
 
 
@@ -104,10 +104,6 @@ def matcher_views(
     """Return the permitted matchers and their instances. ``loaded`` as in `read`. Raises `StoreError`."""
     due = catalog.due_versions(now - lagging.BEHIND_AFTER)
     return lagging.views(catalog.matchers(), catalog.loaded() if loaded is None else loaded, due, now)
-
-
-def _leads_elsewhere(fleet: FleetState, answering: Answering | None) -> bool:
-    return fleet.leader.in_force and (answering is None or fleet.leader.owner != answering.daemon)
 
 
 def _source(folder: StateFolder, catalog: Catalog, name: str, interval: float | None, *, follows: bool) -> SourceView:

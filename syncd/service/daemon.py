@@ -2,6 +2,7 @@
 
 import os
 import queue
+import secrets
 import signal
 import time
 from collections.abc import Callable, Mapping
@@ -117,7 +118,7 @@ class Daemon:
         environment = replace(environment, emit=self._recent)
         self._config, self._load, self._environment = config, load, environment
         self._site: Site | None = None
-        self._news = Announcements(f"{int(environment.clock().timestamp() * 1000):x}.{os.getpid()}")
+        self._news = Announcements(_epoch(environment.clock(), alone=keys is None))
         self._publisher = publisher = replace(
             publisher,
             announce=self._announce,
@@ -470,3 +471,9 @@ class Daemon:
         faults = sorted(name or "the metadata" for name in self._health.faults)
         wrong = f"not proved: {', '.join(faults)}; " if faults else ""
         return f"{wrong}{count(len(self._config.sources), 'source')}{now}{following}"
+
+
+def _epoch(now: datetime, *, alone: bool) -> str:
+    """Return a word for the event ids of this run, which no other run has, also on another machine."""
+    run = f"{int(now.timestamp() * 1000):x}.{os.getpid()}"
+    return run if alone else f"{run}.{secrets.token_hex(4)}"

@@ -29,7 +29,7 @@ _SECOND: Final = timedelta(seconds=1)
 
 @dataclass(frozen=True)
 class _Elsewhere:
-    """A session of the catalog; whose it is can only be told by its id."""
+    """A session of the catalog. Only its id shows which token it belongs to."""
 
     proof: str = field(repr=False)
     until: datetime
