@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from command_line import operate, syncd
+from command_line import ALONE, operate, syncd
 from scrapes import Scrape, scrape
 from syncd.catalog.catalog import Catalog
 from syncd.catalog.fleet_records import DaemonRecord, FleetState, Leader
@@ -200,6 +200,16 @@ def test_status_names_the_daemons_their_roles_and_who_leads_since_when(configure
     ]
     assert syncd("status", "--check").code == 0
     assert "The daemon on alpha leads since" in page(configured, fleet)
+
+
+def test_a_machine_without_a_daemon_does_not_say_that_nothing_syncs(configured: World, fleet: Catalog) -> None:
+    """Another one leads; if none does, that is what the probe says."""
+    fleet.note_schedule("iwf", configured.clock() + timedelta(minutes=5))
+    assert syncd("status").out.endswith("no daemon is running on this machine: this was read from the catalog\n")
+    assert syncd("status", "--check").code == 0
+    fleet.give_up_lead(1)
+    assert syncd("status").out.endswith(ALONE)
+    assert "no daemon is running, so no source is synced" in syncd("status", "--check").out
 
 
 def test_a_fleet_without_a_leader_is_critical_everywhere(configured: World, fleet: Catalog) -> None:

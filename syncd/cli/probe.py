@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-from syncd.cli.operator import NOT_ANSWERING, NOT_RUNNING, Document
+from syncd.cli.operator import NOT_ANSWERING, NOT_RUNNING, Document, led_elsewhere
 from syncd.errors import SyncdError
 from syncd.units import count, span
 
@@ -146,7 +146,7 @@ def _of_daemon(document: Document, refused: str) -> Iterator[tuple[ProbeLevel, s
     if document["daemon"] == NOT_ANSWERING:
         yield ProbeLevel.WARNING, "the daemon does not answer"
     planned = any(source["next_sync_at"] is not None for source in document["sources"])
-    if document["daemon"] == NOT_RUNNING and planned:
+    if document["daemon"] == NOT_RUNNING and planned and not led_elsewhere(document):
         yield ProbeLevel.WARNING, "no daemon is running, so no source is synced"
     if refused:
         why = f"the configuration on disk is refused: {refused}"
