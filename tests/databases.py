@@ -143,7 +143,8 @@ class PostgresServer:
 
     def url(self, name: str, user: str = USER) -> str:
         """The address of a database, as the configuration has it."""
-        return f"postgresql://{user}@/{name}?host={self.folder}"
+        port = f"&port={self.settings['port']}" if "port" in self.settings else ""
+        return f"postgresql://{user}@/{name}?host={self.folder}{port}"
 
     def do(self, *statements: str, name: str = "postgres") -> list[tuple[Any, ...]]:
         """Carry out statements, each for itself; return the rows of the last."""

@@ -18,6 +18,7 @@ from syncd.catalog.changes import Records
 from syncd.catalog.decisions import CanaryNote, HoldEnd, HoldRecord, HoldState, SuppressionState, UpdateRecord
 from syncd.catalog.fleet_records import DaemonRecord
 from syncd.catalog.records import AuditFilter
+from syncd.catalog.sign_in_records import StoredSession
 from syncd.model import Algorithm, ListName
 from syncd.outcomes import HoldReason, Lane, Outcome
 from syncd.publish.ledger import Commit
@@ -111,6 +112,8 @@ def use_every_method(catalog: Catalog, target: Path) -> set[str]:
     call("add_matcher", WEB, ENTRY)
     call("add_matcher", ALL, ENTRY)
     call("replace_loaded", [("web", "web-1")], [LOADED])
+    call("loaded_since", 0)
+    call("loaded_instances")
     call("revoke_matcher", "web", ENTRY)
     call("due_versions", ONE)
     call("correct_verified", NOON)
@@ -154,12 +157,19 @@ def use_every_method(catalog: Catalog, target: Path) -> set[str]:
     call("accept_clock", NOON, {"iwf": {}}, NOON, ENTRY)
     call("lead", "a", "host", "folder", 15.0)
     call("check_store", "folder")
+    call("fleet")
     call("renew_lead", 1, 15.0)
     call("take_orders", 1)
     call("answer_order", 1, ["{}"], ended=True)
     call("abandoned_orders", 2)
     call("drop_order", 1)
     call("give_up_lead", 1)
+    call("form_key")
+    call("store_sessions", [StoredSession("a", "b", 1000)], ["b"], 0)
+    call("stored_sessions")
+    call("stored_session", "a")
+    call("note_attempts", "a", ["192.0.2.1"])
+    call("attempts_elsewhere", "b")
     return called
 
 

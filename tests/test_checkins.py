@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from databases import file_of
 from syncd.acts import AddedMatcher, ForgotInstances, Pulled, RevokedMatcher
 from syncd.catalog.catalog import Catalog
 from syncd.catalog.changes import HeadNote, Records
@@ -620,3 +621,116 @@ def test_a_matcher_that_is_added_while_others_are_written_is_not_forgotten(
     monkeypatch.setattr(catalog, "matchers", added)
     found.flush()
     assert [one.matcher for one in found.snapshot()] == ["new"]
+
+
+# several daemons
+
+
+@pytest.fixture
+def second(catalog: Catalog) -> Iterator[Catalog]:
+    """The same catalog, opened by another daemon."""
+    with Catalog.open(file_of(catalog)) as opened:
+        yield opened
+
+
+def test_a_check_in_at_one_daemon_is_seen_by_all(catalog: Catalog, second: Catalog) -> None:
+    """The newest one wins, wherever it was; the time of loading is the earlier one."""
+    here, there = Checkins(catalog, shared=True), Checkins(second, shared=True)
+    here.note("web", "web-1", {IMAGES: 7}, after(seconds=1))
+    here.flush()
+    there.flush()
+    assert there.snapshot() == here.snapshot()
+    there.note("web", "web-1", {IMAGES: 7}, after(minutes=5))
+    there.note("mail", "mail-1", {}, after(minutes=5))
+    here.note("web", "web-2", {IMAGES: 6}, after(minutes=4))
+    here.flush()
+    there.flush()
+    here.flush()
+    expected = (
+        LoadedVersion("web", "web-1", IMAGES, 7, after(seconds=1), after(minutes=5)),
+        LoadedVersion("web", "web-2", IMAGES, 6, after(minutes=4), after(minutes=4)),
+    )
+    assert here.snapshot() == there.snapshot() == catalog.loaded() == expected
+
+
+def test_an_instance_that_moves_to_another_daemon_loaded_its_version_once(catalog: Catalog, second: Catalog) -> None:
+    """Also if it checks in there before that daemon has heard of it: neither writes what the other one knows better."""
+    here, there = Checkins(catalog, shared=True), Checkins(second, shared=True)
+    here.note("web", "web-1", {IMAGES: 7}, after(seconds=1))
+    there.note("web", "web-1", {IMAGES: 7}, after(seconds=2))
+    here.flush()
+    there.flush()
+    here.flush()
+    assert catalog.loaded() == (LoadedVersion("web", "web-1", IMAGES, 7, after(seconds=1), after(seconds=2)),)
+    there.note("web", "web-1", {IMAGES: 6}, after(seconds=3))
+    here.note("web", "web-1", {IMAGES: 7}, after(seconds=4))
+    here.flush()
+    there.flush()
+    assert [(one.version, one.seen_at) for one in catalog.loaded()] == [(7, after(seconds=4))]
+
+
+def test_a_daemon_writes_only_what_checked_in_with_it(
+    catalog: Catalog, second: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However much it takes in."""
+    here, there = Checkins(catalog, shared=True), Checkins(second, shared=True)
+    for number in range(20):
+        here.note("web", f"web-{number}", {IMAGES: 7}, NOON)
+    here.flush()
+    there.note("mail", "mail-1", {IMAGES: 7}, NOON)
+    written: list[set[tuple[str, str]]] = []
+    store = second.replace_loaded
+
+    def watch(instances: set[tuple[str, str]], *more: object) -> None:
+        written.append(set(instances))
+        store(instances, *more)  # type: ignore[arg-type]  # as it was called
+
+    monkeypatch.setattr(second, "replace_loaded", watch)
+    there.flush()
+    there.flush()
+    assert written == [{("mail", "mail-1")}]
+    assert there.instances == 21
+
+
+def test_an_instance_that_was_forgotten_at_one_daemon_is_forgotten_at_all(catalog: Catalog, second: Catalog) -> None:
+    """Unless it checked in there since."""
+    here, there = Checkins(catalog, shared=True), Checkins(second, shared=True)
+    for name in ("web-1", "web-2"):
+        there.note("web", name, {IMAGES: 7}, NOON)
+    there.flush()
+    here.flush()
+    forget_instances(here, catalog, "web", ["web-1", "web-2"], asked_by="alice", now=after(minutes=1))
+    there.note("web", "web-2", {IMAGES: 7}, after(minutes=1))
+    there.note_acts()
+    there.flush()
+    assert [one.instance for one in there.snapshot()] == ["web-2"]
+    here.flush()
+    assert here.snapshot() == catalog.loaded() == there.snapshot()
+
+
+def test_limits_hold_for_what_others_write(catalog: Catalog, second: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one that was silent longest makes room."""
+    monkeypatch.setattr(checkins, "MAX_INSTANCES_OF_ONE", 3)
+    here, there = Checkins(catalog, shared=True), Checkins(second, shared=True)
+    for number in (1, 2):
+        here.note("web", f"here-{number}", {IMAGES: 7}, after(seconds=2 * number))
+        there.note("web", f"there-{number}", {IMAGES: 7}, after(seconds=2 * number - 1))
+    here.flush()
+    there.flush()
+    here.flush()
+    assert {one.instance for one in there.snapshot()} == {"here-1", "here-2", "there-2"}
+    assert here.snapshot() == there.snapshot() == catalog.loaded()
+    monkeypatch.setattr(checkins, "MAX_INSTANCES", 3)
+    there.note("mail", "mail-1", {IMAGES: 7}, after(seconds=9))
+    there.flush()
+    here.flush()
+    assert here.instances == 3
+
+
+def test_a_daemon_alone_reads_nothing_more(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One machine works as before there were several."""
+    monkeypatch.setattr(catalog, "loaded_since", None)
+    found = Checkins(catalog)
+    found.note("web", "web-1", {IMAGES: 7}, NOON)
+    found.flush()
+    assert catalog.loaded() == found.snapshot()

@@ -112,7 +112,7 @@ def test_a_release_goes_live_under_the_operators_name(run: Running, browser: htt
     """In the audit log, in the log, and on the page that follows."""
     answer = act(browser, "/acts/release/1")
     assert answer.status_code == 303
-    assert re.fullmatch(r"/lists/iwf\.images\?done=[0-9a-f]{16}", answer.headers["location"])
+    assert re.fullmatch(r"/lists/iwf\.images\?done=[0-9a-f]{80}", answer.headers["location"])
     after = browser.get(answer.headers["location"]).text
     assert "Hold 1 of iwf.images was released: 30 rows (removals). Version 2 is published." in after
     assert (version(run), hold(run).state) == (2, HoldState.RELEASED)

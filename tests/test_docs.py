@@ -11,6 +11,9 @@ from syncd.cli.commands import LazyCommand, program
 from syncd.errors import RESTORE_CATALOG
 from syncd.outcomes import HoldReason, Outcome
 from syncd.pipeline.values import Deltas, Full, FullReason
+from syncd.report.fleet import LAGS_AFTER, NO_LEADER_AFTER, SILENT_AFTER, DaemonRole
+from syncd.service.leading import LEASE
+from syncd.service.relay import TAKEN_WITHIN
 
 PROJECT = Path(__file__).parent.parent
 _AS_A_USER = r"(?:sudo (?:-u \w+ )?|runuser -u [\w-]+ -- )"
@@ -100,3 +103,19 @@ def test_a_hint_for_a_lost_catalog_names_a_section_of_the_manual() -> None:
     _, section, rest = RESTORE_CATALOG.split('"')
     assert rest == " in docs/operations.md"
     assert f"## {section}" in (PROJECT / "docs/operations.md").read_text().splitlines()
+
+
+def test_the_times_of_several_daemons_are_those_of_the_code() -> None:
+    """A page that is read while nobody leads promises nothing else."""
+    page = " ".join((PROJECT / "docs" / "several-daemons.md").read_text().split())
+    after_a_crash = LEASE + NO_LEADER_AFTER.total_seconds()
+    for promise in (
+        f"a lease of {LEASE:.0f} seconds in the catalog and renews it every {LEASE / 3:.0f}",
+        f"another daemon leads within {after_a_crash:.0f} seconds of the crash",
+        f"If no daemon leads for {TAKEN_WITHIN:.0f} seconds, the order is taken back",
+        f"none leads | {after_a_crash:.0f} seconds after a crash",
+        f"a version that was replaced | after {LAGS_AFTER.total_seconds():.0f} seconds",
+        f"is not seen | after {SILENT_AFTER.total_seconds():.0f} seconds, for a day",
+        *(f"`{role}`" for role in (DaemonRole.STANDBY, DaemonRole.UNABLE, DaemonRole.SILENT)),
+    ):
+        assert promise in page, promise

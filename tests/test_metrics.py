@@ -19,6 +19,7 @@ from command_line import syncd
 from scrapes import Scrape, scrape, scrape_site
 from syncd import events
 from syncd.acts import AddedMatcher
+from syncd.catalog.fleet_records import DaemonRecord
 from syncd.catalog.records import AuditEntry, MatcherRecord
 from syncd.config import Config
 from syncd.errors import StoreError
@@ -29,6 +30,7 @@ from syncd.operate.rollback import rollback
 from syncd.outcomes import Outcome
 from syncd.pipeline.publisher import Publisher
 from syncd.report import overview
+from syncd.report.fleet import Answering
 from syncd.report.judged import Overview
 from syncd.service.access import Access
 from syncd.service.checkins import Checkins
@@ -47,6 +49,8 @@ from world import START, World, row, rows
 
 DOCUMENT = (Path(__file__).parents[1] / "docs" / "metrics.md").read_text()
 NOW = START.timestamp()
+ANSWERING = Answering("a", 1, 9)
+"""The daemon that is scraped, if it is one of several."""
 IWF, IMAGES = {"source": "iwf"}, {"source": "iwf", "list": "iwf.images"}
 
 
@@ -73,7 +77,9 @@ def make_context(world: World, publisher: Publisher, config: Config, found: list
         health=Health(world.state, catalog, found.append),
         clock=world.clock,
         emit=found.append,
-        overview=lambda: overview.read(world.state, catalog, config.intervals(), world.clock(), ages=config.max_ages()),
+        overview=lambda: overview.read(
+            world.state, catalog, config.intervals(), world.clock(), ages=config.max_ages(), answering=ANSWERING
+        ),
         config=lambda: config,
         orders=lambda _order, _user: iter(()),
     )
@@ -515,6 +521,8 @@ def test_every_metric_is_documented_and_no_other(standing: World, tmp_path: Path
         context.catalog.add_matcher(matcher, AuditEntry(START, "me", AddedMatcher("upload", None)))
         context.checkins.note("upload", "web-1", {ListName("iwf.images"): 1}, START)
         context.checkins.flush()
+        context.catalog.lead(ANSWERING.daemon, "host", "folder", 15.0)
+        context.catalog.note_daemon(DaemonRecord(ANSWERING.daemon, "host", 7, "1", START))
         families = list(metrics.collect())
     assert documented() == [(_name(one), one.type, _labels(one), one.documentation) for one in families]
 

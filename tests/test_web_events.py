@@ -60,6 +60,26 @@ def test_who_comes_back_is_told_what_was_missed(web: Running) -> None:
             assert [reader.event()["id"] for _ in range(2)] == ["e1-5", "e1-6"]
 
 
+def test_who_comes_back_to_another_daemon_is_told_everything(web: Running) -> None:
+    """Its numbers are others, and it may not have announced what the reader knows."""
+    mine = web.add("m")
+    with running(web.world, daemon="b") as other:
+        other.news.announce(VIDEOS, 1)
+        web.news.announce(IMAGES, 2)
+        with stream(web, mine) as reader:
+            last = reader.event()["id"]
+        for _ in range(2):
+            with stream(other, {**mine, "Last-Event-ID": last}) as reader:
+                seen = [reader.event() for _ in range(2)]
+            assert [event["data"] for event in seen] == [
+                '{"list":"iwf.images","version":1}',
+                '{"list":"iwf.videos","version":1}',
+            ]
+            assert {event["id"] for event in seen}.isdisjoint({last})
+        with stream(web, {**mine, "Last-Event-ID": seen[-1]["id"]}) as reader:
+            assert reader.event()["data"] == '{"list":"iwf.images","version":2}'
+
+
 def test_a_stream_tells_of_lists_in_scope_alone(web: Running) -> None:
     """Others might as well not exist."""
     with stream(web, web.add("m", "iwf.videos")) as reader:

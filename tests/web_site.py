@@ -115,14 +115,18 @@ def running(
     intervals: Mapping[str, float] = INTERVALS,
     *,
     actions: bool = False,
+    daemon: str = "",
     **settings: Any,
 ) -> Iterator[Running]:
-    """Serve a world's state. ``actions``: operators may act on the dashboard, and sync the source iwf."""
+    """Serve a world's state. ``actions``: operators may act on the dashboard, and sync the source iwf.
+
+    ``daemon``: its id, if it is one of several that share the catalog.
+    """
     serve = Serve(**{"listen": "127.0.0.1:0", **settings})
     sources: Any = {"iwf": {"url": world.url, "root": world.root}} if actions else {}
     config = Config(state_dir=world.state.root, serve=serve, dashboard=DashboardTable(actions=actions), sources=sources)
     told: list[Event] = []
-    news = Announcements("e1")
+    news = Announcements(f"e1{daemon}")
     with world.publisher() as opened:
         access = Access(opened.catalog, OPERATOR, METRICS, (ALICE, VERA))
         checkins = Checkins(opened.catalog)
@@ -153,6 +157,7 @@ def running(
             config=lambda: config,
             orders=make_orders(world, publisher, config, syncs, access, told, news),
             limits=limits,
+            daemon=daemon,
             recent=lambda: tuple(LoggedEvent(world.clock(), event) for event in reversed(told)),
         )
         site = Site(serve, context)

@@ -1,8 +1,8 @@
 """The catalog: one SQL database with the operator's state, and the ledger in which publications are committed.
 
 `ListTables`, `SizeTables`, `HoldTables`, `SuppressionTables`, `CanaryTables`, `HistoryTables`, `SyncTables`,
-`MatcherTables`, `AuditTables`, `FleetTables`, `OrderTables` and `UnnamedTables` each keep one subject, `PruningTables`
-forgets; `Catalog` joins them and adds the commit point.
+`MatcherTables`, `AuditTables`, `FleetTables`, `OrderTables`, `UnnamedTables` and `SignInTables` each keep one subject,
+`PruningTables` forgets; `Catalog` joins them and adds the commit point.
 
 Every method is one short transaction: if the process is killed at any statement, the catalog is as before it or as
 after it. All raise `StoreError` if the disk is full, read-only or damaged, or if another process holds the write lock
@@ -28,6 +28,7 @@ from syncd.catalog.effects import effects
 from syncd.catalog.fleet import FleetTables
 from syncd.catalog.history import HistoryTables, put_history
 from syncd.catalog.holds import HoldTables, end_hold, held, open_holds
+from syncd.catalog.lead import database_time
 from syncd.catalog.lists import (
     ListTables,
     compare_head,
@@ -42,6 +43,7 @@ from syncd.catalog.orders import OrderTables
 from syncd.catalog.pruning import PruningTables
 from syncd.catalog.records import RETRUSTED, AuditEntry, head_name
 from syncd.catalog.schema import bring_up
+from syncd.catalog.sign_ins import SignInTables
 from syncd.catalog.sizes import SizeTables, put_sizes
 from syncd.catalog.suppressions import SuppressionTables, change_suppression, put_suppressions
 from syncd.catalog.syncs import SyncTables, put_source
@@ -74,6 +76,7 @@ class Catalog(
     FleetTables,
     OrderTables,
     UnnamedTables,
+    SignInTables,
 ):
     """The SQL database of one state folder. Safe to share between threads and between processes."""
 
@@ -182,7 +185,11 @@ class Catalog(
 
     def installed(self, publication: int) -> None:
         """Record that every file of a publication is in place. Raises `StoreError` if it is unknown."""
-        statement = update(publications).where(publications.c.id == publication).values(installed=True)
+        statement = (
+            update(publications)
+            .where(publications.c.id == publication)
+            .values(installed=True, installed_at=database_time())
+        )
         with self._database.writing() as connection:
             self._database.notify(connection)
             if connection.execute(statement).rowcount != 1:

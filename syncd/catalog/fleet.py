@@ -6,7 +6,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Select, delete, func, select, update
 
 from syncd.catalog.database import Tables, put, values_of
-from syncd.catalog.fleet_records import DaemonRecord, Leader
+from syncd.catalog.fleet_records import DaemonRecord, FleetState, Leader
 from syncd.catalog.lead import database_time
 from syncd.catalog.tables import audit, daemons, leader, publications
 from syncd.errors import ConfigError
@@ -96,10 +96,19 @@ class FleetTables(Tables):
     def daemons(self) -> tuple[tuple[DaemonRecord, ...], int]:
         """Return the daemons that were seen in the last day, sorted by host, and the time in the database."""
         with self._database.reading() as connection:
-            rows = connection.execute(select(daemons)).mappings().all()
+            found = _daemons(connection)
             now = connection.execute(select(database_time())).scalar_one()
-        found = sorted((DaemonRecord(**row) for row in rows), key=lambda daemon: (daemon.host, daemon.id))
-        return tuple(found), now
+        return found, now
+
+    def fleet(self) -> FleetState | None:
+        """Return all daemons at one time; None if none ever led, which is so on one machine."""
+        with self._database.reading() as connection:
+            led = _leader(connection, select(leader))
+            if led is None:
+                return None
+            found = _daemons(connection)
+            overdue = {serves: _installed_after(connection, serves) for serves in {daemon.serves for daemon in found}}
+        return FleetState(led, found, {serves: at for serves, at in overdue.items() if at is not None})
 
 
 def _leader(connection: Connection, statement: Select[Any]) -> Leader | None:
@@ -108,3 +117,15 @@ def _leader(connection: Connection, statement: Select[Any]) -> Leader | None:
         return None
     now = connection.execute(select(database_time())).scalar_one()
     return Leader(**{name: value for name, value in row.items() if name != "id"}, now=now)
+
+
+def _daemons(connection: Connection) -> tuple[DaemonRecord, ...]:
+    rows = connection.execute(select(daemons)).mappings().all()
+    return tuple(sorted((DaemonRecord(**row) for row in rows), key=lambda daemon: (daemon.host, daemon.id)))
+
+
+def _installed_after(connection: Connection, publication: int) -> int | None:
+    """Return when the first publication after this one was installed; None if there is none, or an older syncd did."""
+    later = (publications.c.id > publication, publications.c.installed_at.is_not(None))
+    first = select(publications.c.installed_at).where(*later).order_by(publications.c.id).limit(1)
+    return connection.execute(first).scalar_one_or_none()

@@ -1,5 +1,6 @@
 """The records of several daemons that share one catalog. Times are milliseconds of the database's clock."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -45,6 +46,17 @@ class DaemonRecord:
     serves: int = 0
     """the newest publication that its readers get"""
     seen: int = 0
+
+
+@dataclass(frozen=True)
+class FleetState:
+    """All daemons on one catalog at one time."""
+
+    leader: Leader
+    daemons: tuple[DaemonRecord, ...]
+    """those seen in the last day, sorted by host"""
+    overdue: Mapping[int, int]
+    """by the newest publication that a daemon serves: when the next one was installed; absent if there is none"""
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ class StateFolder:
     @property
     def store_place(self) -> str:
         """The place of the published files, for daemons that share a catalog."""
-        return f"{socket.gethostname()}:{self.feed.root}"
+        return self.bucket.place if self.bucket else f"{socket.gethostname()}:{self.feed.root}"
 
     @property
     def keys(self) -> Path:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from typing import Any, Final
 
 from sqlalchemy import Connection, insert, select, tuple_, update
 from sqlalchemy import delete as delete_from
@@ -10,6 +11,7 @@ from syncd.catalog.audit import append
 from syncd.catalog.database import Tables, put, values_of
 from syncd.catalog.history import put_loads
 from syncd.catalog.history_records import Load
+from syncd.catalog.lead import database_time
 from syncd.catalog.records import AuditEntry, LoadedVersion, MatcherRecord
 from syncd.catalog.tables import heads, loaded, matchers, versions
 from syncd.errors import UsageError, did_you_mean
@@ -66,8 +68,19 @@ class MatcherTables(Tables):
 
     def loaded(self) -> tuple[LoadedVersion, ...]:
         """Return the versions that all instances have loaded, sorted by matcher, instance and list."""
-        statement = select(loaded).order_by(loaded.c.matcher, loaded.c.instance, loaded.c.list)
-        return tuple(LoadedVersion(**row) for row in self._rows(statement))
+        return tuple(map(_loaded_version, self._rows(_LOADED)))
+
+    def loaded_since(self, written: int) -> tuple[tuple[LoadedVersion, ...], int]:
+        """Return those of `loaded` that any daemon wrote since then, and the time; in the database's milliseconds."""
+        with self._database.reading() as connection:
+            now = connection.execute(select(database_time())).scalar_one()
+            rows = connection.execute(_LOADED.where(loaded.c.written >= written)).mappings().all()
+        return tuple(map(_loaded_version, rows)), now
+
+    def loaded_instances(self) -> frozenset[Instance]:
+        """Return the instances that have loaded anything."""
+        rows = self._rows(select(loaded.c.matcher, loaded.c.instance).distinct())
+        return frozenset((row["matcher"], row["instance"]) for row in rows)
 
     def replace_loaded(
         self, instances: Iterable[Instance], now: Iterable[LoadedVersion], changes: Iterable[Load] = ()
@@ -84,6 +97,8 @@ class MatcherTables(Tables):
             known = set(connection.execute(select(matchers.c.name).where(matchers.c.revoked_at.is_(None))).scalars())
             rows = [values_of(record) for record in now if record.matcher in known]
             if rows:
+                written = connection.execute(select(database_time())).scalar_one()
+                rows = [{**row, "written": written} for row in rows]
                 connection.execute(insert(loaded), rows)
             put_loads(connection, changes)
 
@@ -94,6 +109,13 @@ class MatcherTables(Tables):
         newest = select(versions.c.version).where(*by_then).order_by(versions.c.version.desc()).limit(1)
         rows = self._rows(select(heads.c.list, newest.scalar_subquery().label("version")))
         return {ListName(row["list"]): int(row["version"]) for row in rows if row["version"] is not None}
+
+
+_LOADED: Final = select(loaded).order_by(loaded.c.matcher, loaded.c.instance, loaded.c.list)
+
+
+def _loaded_version(row: Mapping[Any, Any]) -> LoadedVersion:
+    return LoadedVersion(**{name: value for name, value in row.items() if name != "written"})
 
 
 def _is_permitted(connection: Connection, name: str) -> bool:

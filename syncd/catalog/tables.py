@@ -35,7 +35,7 @@ from syncd.format.manifest import EndState, ManifestRef, SegmentRef, Withheld
 from syncd.model import Algorithm, Counts, ListName
 from syncd.outcomes import Finding, HoldReason, Lane, Outcome
 
-REVISION: Final = "0016"
+REVISION: Final = "0017"
 """The schema that this code reads and writes."""
 USABLE_SINCE: Final = "0014"
 """The oldest code that can use it too. A migration that only adds leaves this alone, so that two releases run side by
@@ -308,6 +308,7 @@ publications: Final = Table(
     Column("created_at", TIME, nullable=False),
     Column("kind", Text, nullable=False),
     Column("installed", Boolean, nullable=False),
+    Column("installed_at", LONG),  # by the database's clock, as for several daemons below; NULL: not yet, or unknown
     sqlite_autoincrement=True,  # ids are never reused, even after pruning
 )
 
@@ -358,6 +359,8 @@ loaded: Final = Table(
     Column("version", LONG, nullable=False),
     Column("loaded_at", TIME, nullable=False),
     Column("seen_at", TIME, nullable=False),
+    Column("written", LONG, nullable=False, server_default="0"),  # by the database's clock
+    Index(None, "written"),
 )
 
 history: Final = Table(
@@ -463,4 +466,29 @@ order_answers: Final = Table(
     Column("order_id", ForeignKey("orders.id", ondelete="CASCADE"), primary_key=True),
     Column("position", LONG, primary_key=True, autoincrement=False),
     Column("content", Text, nullable=False),
+)
+
+sessions: Final = Table(
+    "sessions",  # of people who signed in to the dashboard of one daemon, for the others
+    metadata,
+    Column("id_sha256", Text, primary_key=True),
+    Column("proof", Text, nullable=False),  # of the token, keyed with the secret id: says nothing about either
+    Column("until", LONG, nullable=False),
+)
+
+attempts: Final = Table(
+    "attempts",  # wrong tokens of the last minute
+    metadata,
+    Column("id", LONG, primary_key=True),
+    Column("daemon", Text, nullable=False),
+    Column("network", Text, nullable=False),
+    Column("at", LONG, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+form_keys: Final = Table(
+    "form_keys",  # one row: what proves that a form came from a page of one of the daemons
+    metadata,
+    Column("id", LONG, primary_key=True, autoincrement=False),
+    Column("key", LargeBinary, nullable=False),
 )

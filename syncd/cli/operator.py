@@ -225,9 +225,16 @@ def state_report(settings: Any, what: str, **asked: bool) -> Document:
     return {**document, "daemon": daemon} if what in _SAY_WHO else document
 
 
+def led_elsewhere(document: Document) -> bool:
+    """Return True if one of several daemons leads, so that syncs run although this machine has no daemon."""
+    return bool((document.get("fleet") or {}).get("leader"))  # an older daemon does not report it
+
+
 def say_who_answered(document: Document) -> None:
     """Say if no daemon made a report."""
-    if document["daemon"] == NOT_RUNNING:
+    if document["daemon"] == NOT_RUNNING and led_elsewhere(document):
+        say("no daemon is running on this machine: this was read from the catalog")
+    elif document["daemon"] == NOT_RUNNING:
         say("no daemon is running: this was read from the state, and nothing syncs by itself")
     elif document["daemon"] == NOT_ANSWERING:
         say("the daemon does not answer: this was read from the state; see its log")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-from syncd.cli.operator import NOT_ANSWERING, NOT_RUNNING, Document
+from syncd.cli.operator import NOT_ANSWERING, NOT_RUNNING, Document, led_elsewhere
 from syncd.errors import SyncdError
 from syncd.units import count, span
 
@@ -109,6 +109,7 @@ def _faults(document: Document) -> Iterator[tuple[ProbeLevel, str]]:
     yield from _of_matchers(document)
     yield from _of_suppressions(document)
     yield from _of_files(document)
+    yield from _of_fleet(document)
     storage = document.get("storage_faults", ())
     yield from ((ProbeLevel.CRITICAL, f"{fault['what']}: {fault['message']}") for fault in storage)
 
@@ -135,12 +136,17 @@ def _of_files(document: Document) -> Iterator[tuple[ProbeLevel, str]]:
         yield ProbeLevel.WARNING, files["act"]
 
 
+def _of_fleet(document: Document) -> Iterator[tuple[ProbeLevel, str]]:
+    fleet = document.get("fleet") or {"faults": ()}
+    yield from ((_level(fault["urgent"]), fault["act"]) for fault in fleet["faults"])
+
+
 def _of_daemon(document: Document, refused: str) -> Iterator[tuple[ProbeLevel, str]]:
     """Yield the faults of the daemon itself. A state that was only ever synced by `syncd sync` needs no daemon."""
     if document["daemon"] == NOT_ANSWERING:
         yield ProbeLevel.WARNING, "the daemon does not answer"
     planned = any(source["next_sync_at"] is not None for source in document["sources"])
-    if document["daemon"] == NOT_RUNNING and planned:
+    if document["daemon"] == NOT_RUNNING and planned and not led_elsewhere(document):
         yield ProbeLevel.WARNING, "no daemon is running, so no source is synced"
     if refused:
         why = f"the configuration on disk is refused: {refused}"

@@ -113,6 +113,7 @@ def _show(document: Document) -> None:
             say(f"{source['source']}: {kind} is running, started {began}")
         if source["next_sync_at"] is not None and source["interval_seconds"] is not None:
             say(f"{source['source']}: {_next(source, now)}")
+    _show_fleet(document.get("fleet"), now)  # an older daemon does not report it
     say_who_answered(document)
     if not lists and not waiting:
         say("no source is configured: add [sources.NAME] to the configuration")
@@ -158,6 +159,28 @@ def _show_files(document: Document, now: datetime) -> None:
         note(f"{fault['message']}: {fault['to_do']}")
     if files.get("act"):
         note(files["act"])
+
+
+def _show_fleet(fleet: Document | None, now: datetime) -> None:
+    """Show the daemons that share the catalog."""
+    if fleet is None:
+        return
+    leader = fleet["leader"]
+    if leader is None:
+        say("no daemon leads now")
+    else:
+        since = leader["since"].replace("T", " ").replace("Z", " UTC")
+        say(f"the daemon on {leader['host']} leads since {since}, for {span(timedelta(seconds=leader['seconds']))}")
+    columns = ("daemon", "role", "syncd", "started~", "seen~", "")
+    show_table(columns, [_daemon_row(one, now) for one in fleet["daemons"]])
+    for fault in fleet["faults"]:
+        note(fault["act"])
+
+
+def _daemon_row(one: Document, now: datetime) -> tuple[str, ...]:
+    started, seen = ago(now - _time(one["started_at"])), ago(timedelta(seconds=one["seen_seconds"]))
+    answered = "answers here" if one["answers"] else ""
+    return one["host"], one["role"], one["version"], started, seen, answered
 
 
 def _note_laggards(matchers: Sequence[Document]) -> None:

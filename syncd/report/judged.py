@@ -12,6 +12,7 @@ from syncd.format.freshness import AgeVerdict, MaxAge, SourceAges, judge_age, us
 from syncd.model import ListName
 from syncd.outcomes import CANARY_CURE, Lane, Outcome, reasons_in_words
 from syncd.report.expiry import Expiry
+from syncd.report.fleet import FleetView
 from syncd.report.holds import hold_in_words, reasons_of
 from syncd.report.lagging import MatcherView
 from syncd.report.pins import PinView
@@ -275,6 +276,8 @@ class Overview:
     proof: ProofView = NOT_PROVED
     first_holds: tuple[HoldRecord, ...] = ()
     """the open holds of lists that were never published"""
+    fleet: FleetView | None = None
+    """all daemons on this catalog; None on one machine"""
 
     def first_holds_of(self, source: str) -> tuple[HoldRecord, ...]:
         """Return the open holds of a source's lists that were never published."""

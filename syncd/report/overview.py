@@ -19,6 +19,7 @@ from syncd.format.freshness import SourceAges
 from syncd.pipeline.clock import state_readings
 from syncd.report import lagging
 from syncd.report.expiry import expiries
+from syncd.report.fleet import Answering, fleet_view
 from syncd.report.judged import ListView, Overview, SourceView
 from syncd.report.lagging import MatcherView
 from syncd.report.proof import read_proof
@@ -37,6 +38,7 @@ def read(
     loaded: Iterable[LoadedVersion] | None = None,
     *,
     ages: Mapping[str, SourceAges] | None = None,
+    answering: Answering | None = None,
 ) -> Overview:
     """Gather the overview. ``intervals``: seconds between syncs, for each configured source.
 
@@ -44,14 +46,19 @@ def read(
 
     ``loaded``: the versions from the latest check-ins; if None, those in the catalog, which is some seconds behind.
 
+    ``answering``: the daemon that asks, if it is one of several.
+
     Reads the catalog and small files only, whatever the size of the lists. Raises `StoreError`, `UsageError`.
     """
     folder.check_feed()
     repository = load_repository(folder.feed)
+    state = catalog.fleet()
+    fleet = fleet_view(state, answering) if state else None
+    follows = fleet is not None and fleet.follows
     heads = catalog.heads()
     names = dict.fromkeys((*intervals, *(head.source for head in heads)))
     sources = {
-        name: replace(_source(folder, catalog, name, intervals.get(name)), ages=(ages or {}).get(name))
+        name: replace(_source(folder, catalog, name, intervals.get(name), follows=follows), ages=(ages or {}).get(name))
         for name in names
     }
     following = catalog.origins()
@@ -87,6 +94,7 @@ def read(
         clock=clock_fault(state_readings(repository.expiries(), catalog.source_states(), following), now),
         proof=read_proof(folder, heads),
         first_holds=tuple(hold for hold in holds if hold.list not in {head.list for head in heads}),
+        fleet=fleet,
     )
 
 
@@ -98,10 +106,11 @@ def matcher_views(
     return lagging.views(catalog.matchers(), catalog.loaded() if loaded is None else loaded, due, now)
 
 
-def _source(folder: StateFolder, catalog: Catalog, name: str, interval: float | None) -> SourceView:
+def _source(folder: StateFolder, catalog: Catalog, name: str, interval: float | None, *, follows: bool) -> SourceView:
+    """``follows``: another daemon leads, so the files that its syncs leave are not here, or are old."""
     known = catalog.source(name)
     last, running = last_and_running(folder, catalog, name)
-    overlong = read_overlong(folder.source(name).work / TRUST)
+    overlong = None if follows else read_overlong(folder.source(name).work / TRUST)
     return SourceView(
         name=name,
         interval=None if interval is None else timedelta(seconds=interval),

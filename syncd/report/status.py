@@ -15,6 +15,7 @@ from syncd.clock import ClockFault
 from syncd.feed.proof_record import FoundFault, HistoryFault
 from syncd.outcomes import Outcome, cure, joined
 from syncd.report.expiry import OF_OPERATORS, Expiry
+from syncd.report.fleet import DaemonView, FleetView
 from syncd.report.holds import hold_in_words
 from syncd.report.judged import ListView, Overview, SourceFault, SourceView
 from syncd.report.lagging import MatcherView
@@ -24,14 +25,18 @@ from syncd.report.status_types import (
     CanaryStatus,
     CertificateStatus,
     ClockStatus,
+    DaemonStatus,
     ExpiringStatus,
     FaultStatus,
     FileFaultStatus,
     FilesStatus,
+    FleetFaultStatus,
+    FleetStatus,
     FutureTimeStatus,
     HoldStatus,
     LaggardStatus,
     LateExpiryStatus,
+    LeaderStatus,
     ListReport,
     MatcherStatus,
     PinStatus,
@@ -70,7 +75,37 @@ def status_document(overview: Overview) -> StatusDocument:
         suppressions=_suppressions(overview.suppressions, overview.now),
         clock=_clock(overview.clock),
         files=_files(overview.proof, overview.now),
+        fleet=_fleet(overview.fleet),
         daemon="running",  # `syncd status` overwrites this if it read the state itself
+    )
+
+
+def _fleet(view: FleetView | None) -> FleetStatus | None:
+    if view is None:
+        return None
+    since = view.leads_since
+    return FleetStatus(
+        leader=None
+        if since is None
+        else LeaderStatus(
+            host=view.leader.host, since=since, seconds=int(view.led_for.total_seconds()), epoch=view.leader.epoch
+        ),
+        daemons=tuple(map(_daemon, view.daemons)),
+        faults=tuple(FleetFaultStatus(act=fault.act, urgent=fault.urgent) for fault in view.faults),
+    )
+
+
+def _daemon(view: DaemonView) -> DaemonStatus:
+    return DaemonStatus(
+        host=view.record.host,
+        pid=view.record.pid,
+        version=view.record.version,
+        started_at=view.record.started_at,
+        role=view.role,
+        seen_seconds=int(view.seen.total_seconds()),
+        lag_seconds=int(view.lag.total_seconds()),
+        unable=view.record.unable or None,
+        answers=view.answers,
     )
 
 

@@ -265,6 +265,44 @@ class FilesStatus(_Document):
     )
 
 
+class LeaderStatus(_Document):
+    """The daemon that syncs and publishes."""
+
+    host: str
+    since: Time
+    seconds: int = Field(description="for which it has led")
+    epoch: int = Field(description="rises with every change of the leader")
+
+
+class DaemonStatus(_Document):
+    """One of several daemons."""
+
+    host: str
+    pid: int
+    version: str = Field(description="of syncd")
+    started_at: Time
+    role: str = Field(description="leader, standby, unable (it serves and cannot lead), silent (not seen for a minute)")
+    seen_seconds: int = Field(description="since it last described itself, which it does every five seconds")
+    lag_seconds: int = Field(description="for which the version that it serves has been replaced; 0: it is the newest")
+    unable: str | None = Field(description="why it cannot lead; null: it can")
+    answers: bool = Field(description="true: it made this report")
+
+
+class FleetFaultStatus(_Document):
+    """Why a person must act on the daemons."""
+
+    act: str = Field(description="where, why, and what to do")
+    urgent: bool = Field(description="true: now")
+
+
+class FleetStatus(_Document):
+    """The daemons that share a catalog."""
+
+    leader: LeaderStatus | None = Field(description="null: none leads now")
+    daemons: tuple[DaemonStatus, ...] = Field(description="those seen in the last day, by host")
+    faults: tuple[FleetFaultStatus, ...] = Field(description="the urgent ones first")
+
+
 class StatusDocument(_Document):
     """The state of everything."""
 
@@ -281,6 +319,7 @@ class StatusDocument(_Document):
     suppressions: SuppressionsStatus
     clock: ClockStatus
     files: FilesStatus
+    fleet: FleetStatus | None = Field(description="null: no other daemon shares the catalog")
     daemon: str = Field(
         description="running: it made this report; not running, not answering: `syncd status` read it from the state"
     )

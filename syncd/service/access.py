@@ -91,6 +91,10 @@ class Access:
         """Return the names of operators and viewers."""
         return frozenset(visitor.name for visitor in self._own.values() if visitor.kind in PEOPLE)
 
+    def signing_in(self) -> tuple[Visitor, ...]:
+        """Return the operators and viewers, who may sign in."""
+        return tuple(visitor for visitor in self._own.values() if visitor.kind in PEOPLE)
+
     def is_in_force(self, visitor: Visitor) -> bool:
         """Return True if the token that admitted this visitor is still in force, for the same lists."""
         return self._visitors.get(visitor.key) == visitor

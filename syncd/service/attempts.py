@@ -30,6 +30,7 @@ class Attempts:
         self._clock = clock
         self._of_all: deque[datetime] = deque(maxlen=FAILURES_OF_ALL)
         self._by_network: OrderedDict[str, deque[datetime]] = OrderedDict()
+        self._new: deque[str] = deque(maxlen=FAILURES_OF_ALL)
         self._lock = threading.Lock()
 
     def wait(self, address: str) -> int:
@@ -45,13 +46,34 @@ class Attempts:
     def failed(self, address: str) -> None:
         """Count a wrong token."""
         with self._lock:
-            network, now = _network(address), self._clock()
-            own = self._by_network.setdefault(network, deque(maxlen=FAILURES))
-            own.append(now)
-            self._of_all.append(now)
-            self._by_network.move_to_end(network)
-            if len(self._by_network) > MOST_ADDRESSES:
-                self._by_network.popitem(last=False)
+            network = _network(address)
+            self._count(network, self._clock())
+            self._new.append(network)
+
+    def new(self) -> tuple[str, ...]:
+        """Return the networks of the wrong tokens since the last call, for other daemons; () if there were none."""
+        with self._lock:
+            found = tuple(self._new)
+            self._new.clear()
+        return found
+
+    def failed_elsewhere(self, network: str, ago: timedelta) -> None:
+        """Count a wrong token that another daemon was sent."""
+        with self._lock:
+            self._count(network, self._clock() - ago)
+
+    def _count(self, network: str, at: datetime) -> None:
+        own = self._by_network.setdefault(network, deque(maxlen=FAILURES))
+        for failed in (own, self._of_all):
+            latest = failed and at < failed[-1]
+            failed.append(at)
+            if latest:  # those of other daemons come later than ours
+                in_order = sorted(failed)
+                failed.clear()
+                failed.extend(in_order)
+        self._by_network.move_to_end(network)
+        if len(self._by_network) > MOST_ADDRESSES:
+            self._by_network.popitem(last=False)
 
     def _wait_of(self, address: str) -> int:
         now = self._clock()

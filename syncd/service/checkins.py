@@ -1,10 +1,13 @@
-"""Versions that each instance of a matcher has loaded: kept in memory, written to the catalog every few seconds."""
+"""Versions that each instance of a matcher has loaded: kept in memory, written to the catalog every few seconds.
+
+Of several daemons on one catalog each writes the instances that checked in with it, and takes in those of the others.
+"""
 
 import threading
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from syncd.acts import ForgotInstances
@@ -25,6 +28,11 @@ MAX_LOADS_OF_ONE: Final = 100_000
 _PRUNE_EVERY: Final = timedelta(hours=1)
 _MOST_LOADS: Final = 100_000
 """Changes kept for the next flush, while the catalog cannot be written: older ones are then forgotten."""
+
+_OVERLAP: Final = 30_000
+"""Milliseconds by which reads overlap: a transaction of another daemon may have begun so long before it committed."""
+_COMPARE_EVERY: Final = 60_000
+"""Milliseconds between two looks for instances that other daemons dropped without an act."""
 
 OnLoaded = Callable[[ListName, float], None]
 """Called with the list, and the seconds from publishing to the first check-in of that version by one instance."""
@@ -49,11 +57,14 @@ class _Instance:
 class Checkins:
     """Loaded versions of all instances. Safe to share between threads.
 
-    The catalog is read at the start, and again when a check-in names a version that is not known yet.
+    The catalog is read at the start, and again when a check-in names a version that is not known yet. If it is shared
+    with other daemons, each flush also reads what they wrote.
     """
 
-    def __init__(self, catalog: Catalog, on_loaded: OnLoaded = lambda _name, _seconds: None) -> None:
-        self._catalog, self._on_loaded = catalog, on_loaded
+    def __init__(
+        self, catalog: Catalog, on_loaded: OnLoaded = lambda _name, _seconds: None, *, shared: bool = False
+    ) -> None:
+        self._catalog, self._on_loaded, self._shared = catalog, on_loaded, shared
         self._lock = threading.Lock()
         self._flush_lock = threading.Lock()
         self._heads: Published = {head.list: head for head in catalog.heads()}
@@ -67,6 +78,12 @@ class Checkins:
         self._noted: Counter[str] = Counter()
         """loads of each matcher since the last hourly pruning"""
         self._pruned_at: datetime | None = None
+        self._read_to = 0
+        """up to when the writes of other daemons were read, in milliseconds of the database's clock"""
+        self._forgotten = threading.Event()
+        """set if another daemon may have forgotten instances"""
+        self._compared_at = 0
+        """when they were compared last, in the same milliseconds"""
         for loaded in sorted(self._catalog.loaded(), key=lambda loaded: loaded.seen_at):
             instances = self._matchers.setdefault(loaded.matcher, OrderedDict())
             instance = instances.setdefault(loaded.instance, _Instance(loaded.seen_at, stored=True))
@@ -131,6 +148,10 @@ class Checkins:
                 self._forget(matcher, name, now)
         return chosen
 
+    def note_acts(self) -> None:
+        """Note that somebody acted at another daemon: the next flush looks for instances that were forgotten there."""
+        self._forgotten.set()
+
     @property
     def instances(self) -> int:
         """Number of known instances."""
@@ -140,10 +161,13 @@ class Checkins:
     def flush(self) -> None:
         """Write changes to the catalog, in one transaction, and forget matchers whose tokens were revoked.
 
-        Raises `StoreError`; the next flush then writes what this one could not.
+        Take in what other daemons wrote, if there are any. Raises `StoreError`; the next flush then writes what this
+        one could not.
         """
         with self._flush_lock:
             self._forget_revoked()
+            if self._shared:
+                self._take_in()
             with self._lock:
                 changed, self._changed = self._changed, set()
                 gone, self._gone = self._gone, set()
@@ -160,6 +184,54 @@ class Checkins:
                     self._gone |= gone
                 raise
             self._mark_stored(changed)
+
+    def _take_in(self) -> None:
+        """Read what other daemons wrote and forgot since the last flush."""
+        rows, now = self._catalog.loaded_since(self._read_to)
+        by_instance: dict[tuple[str, str], list[LoadedVersion]] = {}
+        for loaded in rows:
+            by_instance.setdefault((loaded.matcher, loaded.instance), []).append(loaded)
+        with self._lock:
+            for key, versions in by_instance.items():
+                if key not in self._gone:
+                    self._merge(*key, versions)
+            for matcher in {matcher for matcher, _ in by_instance}:
+                self._matchers[matcher] = OrderedDict(
+                    sorted(self._matchers.get(matcher, {}).items(), key=lambda item: item[1].seen_at)
+                )
+                while len(self._matchers[matcher]) > MAX_INSTANCES_OF_ONE:
+                    self._drop(matcher)
+        self._read_to = now - _OVERLAP
+        if self._forgotten.is_set() or now - self._compared_at >= _COMPARE_EVERY:
+            self._forgotten.clear()
+            self._forget_what_others_forgot()
+            self._compared_at = now
+
+    def _merge(self, matcher: str, instance: str, versions: Collection[LoadedVersion]) -> None:
+        """Take in what another daemon wrote of an instance, if it was seen there later than here."""
+        seen_at = max(loaded.seen_at for loaded in versions)
+        found = self._matchers.setdefault(matcher, OrderedDict()).get(instance)
+        if found is None:
+            if sum(map(len, self._matchers.values())) >= MAX_INSTANCES:
+                return
+            found = self._matchers[matcher][instance] = _Instance(datetime.min.replace(tzinfo=UTC))
+        found.stored = True
+        theirs = {loaded.list: _earlier(loaded, found.lists.get(loaded.list)) for loaded in versions}
+        if seen_at > found.seen_at:
+            found.seen_at, found.lists = seen_at, theirs
+            self._changed.discard((matcher, instance))
+        else:
+            found.lists = {name: _earlier(loaded, theirs.get(name)) for name, loaded in found.lists.items()}
+        for name, loaded in theirs.items():
+            found.counted[name] = max(loaded.version, found.counted.get(name, 0))
+
+    def _forget_what_others_forgot(self) -> None:
+        known = self._catalog.loaded_instances()
+        with self._lock:
+            for matcher, instances in self._matchers.items():
+                for name in [name for name, one in instances.items() if one.stored and one.lists]:
+                    if (matcher, name) not in known and (matcher, name) not in self._changed:
+                        del instances[name]
 
     def _published(self, lists: Mapping[ListName, int]) -> Published:
         if never_published(lists, self._heads):
@@ -256,6 +328,13 @@ def _loaded(
     return LoadedVersion(
         matcher, instance, name, version, before.loaded_at if before is not None and same else now, now
     )
+
+
+def _earlier(loaded: LoadedVersion, other: LoadedVersion | None) -> LoadedVersion:
+    """Return a record with the earlier of two times of loading, if both are of the same version."""
+    if other is None or other.version != loaded.version or other.loaded_at >= loaded.loaded_at:
+        return loaded
+    return replace(loaded, loaded_at=other.loaded_at)
 
 
 def _counted(

@@ -2,6 +2,7 @@
 
 import os
 import queue
+import secrets
 import signal
 import time
 from collections.abc import Callable, Mapping
@@ -66,6 +67,8 @@ _ANSWER_WITHIN: Final = 5.0
 """Seconds for our own HTTP server to answer us."""
 _WRITE_EVERY: Final = 5.0
 """Seconds between two flushes of check-ins to the catalog."""
+_EXCHANGE_EVERY: Final = 1.0
+"""Seconds between two exchanges of sessions and wrong tokens with other daemons."""
 _LOOK_EVERY: Final = 60.0
 """Seconds between two checks of certificates, pulls, ballast and unproved lists."""
 _COLLECT_EVERY: Final = 3600.0
@@ -115,7 +118,7 @@ class Daemon:
         environment = replace(environment, emit=self._recent)
         self._config, self._load, self._environment = config, load, environment
         self._site: Site | None = None
-        self._news = Announcements(f"{int(environment.clock().timestamp() * 1000):x}.{os.getpid()}")
+        self._news = Announcements(_epoch(environment.clock(), alone=keys is None))
         self._publisher = publisher = replace(
             publisher,
             announce=self._announce,
@@ -136,7 +139,8 @@ class Daemon:
         )
         self._access = Access(publisher.catalog)
         self._fleet = None if keys is None else self._join(keys)
-        self._checkins, self._pulls = Checkins(publisher.catalog, self._loaded), Pulls(publisher.catalog)
+        self._checkins = Checkins(publisher.catalog, self._loaded, shared=self._fleet is not None)
+        self._pulls = Pulls(publisher.catalog)
         self._questions = Questions(publisher.folder, publisher.catalog, environment.clock)
         lists = ListOrders(publisher, environment.clock, self._emit, self._news.changed, lambda: self._config)
         self._suppressions = lists.suppressions
@@ -202,10 +206,13 @@ class Daemon:
         self._schedule.add_chore("history", _KEEP_EVERY, self._if_leading(self._keep_history))
         self._health.prove()
         self._schedule.add_chore("proof", _LOOK_EVERY, self._health.prove_again)
+        if self._site or self._fleet:  # also one without readers shows what checked in with the others
+            self._schedule.add_chore("check-ins", _WRITE_EVERY, self._checkins.flush)
         if self._site:
             self._site.start()
             self._schedule.add_chore("site", _LOOK_EVERY, self._site.look)
-            self._schedule.add_chore("check-ins", _WRITE_EVERY, self._checkins.flush)
+            if self._fleet:
+                self._schedule.add_chore("sign-ins", _EXCHANGE_EVERY, self._site.app.exchange)
             self._schedule.add_chore("pulls", _LOOK_EVERY, lambda: self._pulls.flush(self._environment.clock()))
         self._schedule.start()
         self._file_proof.start()
@@ -282,8 +289,13 @@ class Daemon:
             begin=self._begin_leading,
             end=self._cease_leading,
             announce=self._announce,
-            tokens_changed=self._access.reload,
+            acted=self._acted_elsewhere,
         )
+
+    def _acted_elsewhere(self) -> None:
+        """Take note of acts at other daemons: they may have added or revoked matchers, or forgotten instances."""
+        self._access.reload()
+        self._checkins.note_acts()
 
     def _leads(self) -> bool:
         return self._fleet is None or self._fleet.epoch() is not None
@@ -329,6 +341,7 @@ class Daemon:
             certificates,
             loaded,
             ages=config.max_ages(),
+            answering=self._fleet.answering() if self._fleet else None,
         )
         return replace(current, faults=self._faults.current())
 
@@ -394,6 +407,7 @@ class Daemon:
             orders=self._orders,
             limits=Limits(connections=serve.max_connections, streams=serve.max_streams),
             recent=self._recent.newest,
+            daemon=self._fleet.daemon if self._fleet else "",
         )
         return Site(serve, context)
 
@@ -458,3 +472,9 @@ class Daemon:
         faults = sorted(name or "the metadata" for name in self._health.faults)
         wrong = f"not proved: {', '.join(faults)}; " if faults else ""
         return f"{wrong}{count(len(self._config.sources), 'source')}{now}{following}"
+
+
+def _epoch(now: datetime, *, alone: bool) -> str:
+    """Return a word for the event ids of this run, which no other run has, also on another machine."""
+    run = f"{int(now.timestamp() * 1000):x}.{os.getpid()}"
+    return run if alone else f"{run}.{secrets.token_hex(4)}"

@@ -4,13 +4,18 @@ import os
 import secrets
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
 
 from syncd import __version__
 from syncd.catalog.catalog import Catalog
 from syncd.catalog.fleet_records import DaemonRecord
 from syncd.event import Emit
+from syncd.files import PRIVATE_FILE, install_bytes, storage
 from syncd.model import ListName
+from syncd.report.fleet import Answering
 from syncd.service.control import Handle
 from syncd.service.following import Following
 from syncd.service.leading import Leading, Work
@@ -32,23 +37,26 @@ class Fleet:
         begin: Callable[[int], None],
         end: Callable[[], None],
         announce: Callable[[ListName, int], None],
-        tokens_changed: Callable[[], None],
+        acted: Callable[[], None],
     ) -> None:
         self._catalog, self._state_dir, self._emit, self._begin = catalog, state_dir, emit, begin
         self._keys = keys
         daemon = DaemonRecord(secrets.token_hex(8), socket.gethostname(), os.getpid(), __version__, datetime.now(UTC))
         work = Work(self._take_over, end, keys.load, keys.ids, lambda: self._following.serves)
         self._leading = Leading(catalog, daemon, store, work, emit)
-        self._following = Following(
-            catalog, emit, announce=announce, tokens_changed=tokens_changed, orders=self._take_orders
-        )
+        self._following = Following(catalog, emit, announce=announce, acted=acted, orders=self._take_orders)
         self._relay = Relay(catalog, daemon.id)
+        self.daemon: Final = daemon.id
         self._orders: OrderBook | None = None
         catalog.epoch = self._leading.epoch
 
     def epoch(self) -> int | None:
         """Return the epoch in which this daemon leads; None if it does not."""
         return self._leading.epoch()
+
+    def answering(self) -> Answering:
+        """Return what this daemon knows of itself."""
+        return Answering(self.daemon, self.epoch() or 0, self._following.serves)
 
     def elsewhere(self) -> Handle | None:
         """Return what passes orders to the leader; None if this daemon leads."""
@@ -59,7 +67,8 @@ class Fleet:
         self._orders = OrderBook(self._catalog, self._state_dir, orders, self._emit)
 
     def start(self) -> None:
-        """Begin to lead or to follow."""
+        """Begin to lead or to follow. Raises `StoreError`."""
+        self._replace_last_run()
         self._following.start()
         self._leading.start()
 
@@ -67,6 +76,13 @@ class Fleet:
         """Leave the fleet. Call once all work has ended."""
         self._following.stop()
         self._leading.stop()
+
+    def _replace_last_run(self) -> None:
+        """Forget the daemon that ran here before, in case it was killed. We hold the state's lock, so it is gone."""
+        path = Path(self._state_dir) / "daemon-id"
+        with suppress(FileNotFoundError), storage(path, "read"):
+            self._catalog.forget_daemon(path.read_text("ascii", "replace").strip())
+        install_bytes(path, self.daemon.encode(), PRIVATE_FILE, durable=False)
 
     def _take_over(self, epoch: int) -> None:
         self._begin(epoch)

@@ -23,11 +23,11 @@ class Following:
         emit: Emit,
         *,
         announce: Callable[[ListName, int], None],
-        tokens_changed: Callable[[], None],
+        acted: Callable[[], None],
         orders: Callable[[], None],
     ) -> None:
         self._catalog, self._emit = catalog, emit
-        self._announce, self._tokens_changed, self._orders = announce, tokens_changed, orders
+        self._announce, self._acted, self._orders = announce, acted, orders
         self._seen = (0, 0)
         self._fault = ""
         self._stop = threading.Event()
@@ -55,7 +55,7 @@ class Following:
             for head in self._catalog.heads():
                 self._announce(head.list, head.version)
         if acts != self._seen[1]:  # adding and revoking a token are acts of the audit log
-            self._tokens_changed()
+            self._acted()
         self._seen = installed, acts
         self._orders()
 

@@ -156,7 +156,8 @@ listen = "127.0.0.1:{daemon.port}"
         """Return the daemon that leads, as the others see it; None if none does, or only ``besides``."""
         for asked in self.daemons:
             status = asked.status() if asked is not besides else None
-            leads = {one["pid"] for one in (status or {}).get("daemons", ()) if one["leads"]}
+            known = ((status or {}).get("fleet") or {}).get("daemons", ())
+            leads = {one["pid"] for one in known if one["role"] == "leader"}
             for daemon in self.daemons:
                 if daemon is not besides and daemon.process and daemon.process.pid in leads:
                     return daemon

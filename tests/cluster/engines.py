@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import buckets
+from cluster.network import free_ports
 from databases import PostgresServer
 from syncd.store.settings import BucketSettings
-
-from cluster.network import free_ports
 
 
 @dataclass(frozen=True)

@@ -10,20 +10,21 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-import obstore
-from demo.cluster import Cluster, DaemonProcess
 from sqlalchemy import select
-from syncd.catalog.address import DatabaseAddress
 
+from cluster.daemons import Cluster, DaemonProcess
+from cluster.engines import Engines
 from cluster.network import Forwarder, Line
 from syncd.catalog.catalog import Catalog
 from syncd.catalog.tables import publications, signed_files
+from syncd.database_address import DatabaseAddress
 from syncd.errors import RollbackError, SyncdError
 from syncd.fetch import Endpoint
 from syncd.matcher import Matcher
 from syncd.matcher.pull import pull
 from syncd.service.web.partner import running_server
-from world import HEAD, World, row, rows
+from syncd.store.s3 import S3Bucket
+from world import HEAD, Clock, World, row, rows
 
 _T = TypeVar("_T")
 
@@ -114,8 +115,7 @@ class Fleet:
         self._stack = contextlib.ExitStack()
         self.place = place = engines.fresh()
         self.base = place.folder
-        self.world = World(self.base / "world")
-        self.world.clock.now = _now()
+        self.world = World(self.base / "world", Clock(_now()))
         self.rows = 0
         url = self._stack.enter_context(running_server(self.world.partner.root))
         self.cluster = Cluster(place, url, self.world.root, daemons)
@@ -165,7 +165,10 @@ class Fleet:
         self.world.clock.now = _now()
         begin, self.rows = self.rows, self.rows + more
         added = rows(begin, self.rows)
-        self.world.publish(**({"add": added} if begin else {"full": added}))
+        if begin:
+            self.world.publish(add=added)
+        else:
+            self.world.publish(full=added)
         return self.rows
 
     def order(self, at: int, **order: Any) -> dict[str, Any] | None:
@@ -191,9 +194,13 @@ class Fleet:
 
         self.wait(done, f"{order} to be carried out", 120)
 
+    def catalog(self) -> Catalog:
+        """The catalog, by a line that is never cut."""
+        return Catalog.open(DatabaseAddress(self.place.catalog))
+
     def leader(self, besides: DaemonProcess | None = None) -> FleetDaemon | None:
         """The daemon that leads, as the catalog says; None if none does, or only ``besides``."""
-        with Catalog.open(DatabaseAddress(self.place.catalog)) as catalog:
+        with self.catalog() as catalog:
             now, (known, _) = catalog.leader(), catalog.daemons()
         if now is None or not now.in_force:
             return None
@@ -203,7 +210,8 @@ class Fleet:
 
     def wait(self, found: Callable[[], _T | None], what: str, seconds: float) -> _T:
         """Wait for something. Raises `AssertionError`, which names what did not come."""
-        return self.cluster.wait(found, what, seconds)
+        found_in_time: _T = self.cluster.wait(found, what, seconds)
+        return found_in_time
 
     def pull(self, daemon: DaemonProcess, token: str, copy: Path) -> Any:
         root = self.cluster.root_file.read_bytes()
@@ -223,7 +231,7 @@ class Fleet:
 
     def history_faults(self) -> list[str]:
         """Versions of the timestamp, or of the list, that were signed twice or out of order."""
-        with Catalog.open(DatabaseAddress(self.place.catalog)) as catalog:
+        with self.catalog() as catalog:
             statement = (
                 select(publications.c.id, signed_files.c.content)
                 .join(signed_files, signed_files.c.publication_id == publications.c.id)
@@ -239,14 +247,14 @@ class Fleet:
 
     def _faults_in_bucket(self, known: dict[int, str]) -> Iterator[str]:
         """Manifests in the bucket that the catalog never committed."""
-        store = self._store()
-        for page in obstore.list(store, f"{self.place.bucket.prefix}/feed/v1/{HEAD}/"):
-            for one in page:
-                if one["path"].endswith(".manifest.json"):
-                    manifest = json.loads(bytes(obstore.get(store, one["path"]).bytes()))
-                    sha256 = one["path"].rpartition("/")[2].partition(".")[0]
-                    if known.get(manifest["version"], sha256) != sha256:
-                        yield f"version {manifest['version']} was signed twice"
+        bucket = S3Bucket(self.place.bucket, "feed", public=True)
+        for path in bucket.names(f"v1/{HEAD}"):
+            content = bucket.get(path, 1 << 22) if path.endswith(".manifest.json") else None
+            if content is not None:
+                version = json.loads(content.content)["version"]
+                sha256 = path.rpartition("/")[2].partition(".")[0]
+                if known.get(version, sha256) != sha256:
+                    yield f"version {version} was signed twice"
 
 
 def _port_of(url: str) -> int:

@@ -6,8 +6,10 @@ from typing import ClassVar, TypeVar
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from cluster.fleet import Engines, Fleet
+from cluster.engines import Engines
+from cluster.fleet import Fleet
 from cluster.network import Line
+from world import row
 
 _T = TypeVar("_T")
 
@@ -52,11 +54,11 @@ class ClusterMachine(RuleBasedStateMachine):
     @rule(at=INDEX, data=st.data())
     def a_row_is_suppressed(self, at: int, data: st.DataObject) -> None:
         """What was acknowledged stays, whoever leads."""
-        row = data.draw(st.integers(0, self.published - 1))
-        digest = self.fleet.digest(row)
-        answer = self.fleet.order(at, do="suppress", corrections=[{"digest": f"md5:{digest}"}], reason="wrong")
+        number = data.draw(st.integers(0, self.published - 1))
+        corrections = [{"digest": f"sha256:{row(number)[1]}"}]
+        answer = self.fleet.order(at, do="suppress", corrections=corrections, reason="wrong")
         if answer is not None and answer.get("end") == 0:
-            self.acknowledged.add(row)
+            self.acknowledged.add(number)
 
     @rule()
     def the_leader_is_killed(self) -> None:

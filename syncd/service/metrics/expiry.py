@@ -47,10 +47,15 @@ def _stamp(path: Path) -> _Stamp:
 
 
 class ExpiryCollector(Collector):
-    """Gauges of expiry times, except those of our own metadata."""
+    """Gauges of expiry times, except those of our own metadata.
 
-    def __init__(self, folder: StateFolder, config: Callable[[], Config]) -> None:
-        self._folder, self._config = folder, config
+    ``follows`` returns True if another daemon leads: then the partners' metadata on this disk may be old.
+    """
+
+    def __init__(
+        self, folder: StateFolder, config: Callable[[], Config], follows: Callable[[], bool] = lambda: False
+    ) -> None:
+        self._folder, self._config, self._follows = folder, config, follows
         self._certificate = CachedRead(ValidityPeriod.of)
         self._metadata = CachedRead(stored_expiries, [f"{role}.json" for role in TOP_LEVEL_ROLES])
 
@@ -85,7 +90,7 @@ class ExpiryCollector(Collector):
             "When the newest verified metadata of the source expires; for the roles of its lists, the earliest.",
             labels=("source", "role"),
         )
-        for name in config.sources:
+        for name in () if self._follows() else config.sources:
             folder = self._folder.source(name).work / TRUST
             for role, at in (self._metadata(folder) or {}).items():
                 overlong = read_overlong(folder) if role == "timestamp" else None

@@ -19,6 +19,7 @@ from syncd.service.access import PEOPLE, Kind
 from syncd.service.admission import Admission, TokenRefusal
 from syncd.service.metrics.activity import Activity
 from syncd.service.metrics.expiry import ExpiryCollector
+from syncd.service.metrics.fleet import FLEET_GAUGES
 from syncd.service.metrics.matchers import MATCHER_GAUGES
 from syncd.service.metrics.state import GAUGES, StateCollector, StateSample
 from syncd.service.metrics.traffic import Traffic
@@ -41,14 +42,16 @@ class Metrics(Collector):
         emit: Emit,
     ) -> None:
         self._registry = CollectorRegistry()
+        self._follows = False
+        """True if another daemon leads"""
         state = StateCollector(
             read_state,
-            (*GAUGES, *MATCHER_GAUGES),
-            on_state=self._begin_series,
+            (*GAUGES, *MATCHER_GAUGES, *FLEET_GAUGES),
+            on_state=self._note_state,
             on_bug=lambda error: emit(events.InternalError.of(error, "metrics")),
         )
         self._registry.register(state)  # first, since it begins the series of new sources and lists
-        self._registry.register(ExpiryCollector(folder, config))
+        self._registry.register(ExpiryCollector(folder, config, lambda: self._follows))
         self.activity = Activity(self._registry)
         self.traffic = Traffic(self._registry)
         build = Gauge(
@@ -68,7 +71,8 @@ class Metrics(Collector):
         encode, content_type = choose_encoder(accept)
         return encode(self), content_type
 
-    def _begin_series(self, sample: StateSample) -> None:
+    def _note_state(self, sample: StateSample) -> None:
+        self._follows = sample.overview.fleet is not None and sample.overview.fleet.follows
         self.activity.begin_series(sample)
 
 

@@ -8,6 +8,7 @@ from starlette.types import Message, Receive, Scope, Send
 from syncd.service.metrics.scrape import Metrics
 from syncd.service.metrics.scrape import routes as metrics_routes
 from syncd.service.metrics.state import StateSample
+from syncd.service.shared_attempts import SharedAttempts
 from syncd.service.web import api
 from syncd.service.web.answers import document, header
 from syncd.service.web.boundary import CLOSE, Boundary
@@ -34,12 +35,20 @@ class App:
         self.metrics = make_metrics(context)
         self.dashboard = Dashboard(context)
         self.api = api.build(context, [*metrics_routes(self.metrics, context.admission), *self.dashboard.routes()])
+        attempts = context.admission.attempts
+        self._attempts = SharedAttempts(context.catalog, context.daemon, attempts) if context.daemon else None
         self._boundary = Boundary(self._answer, context.emit, always=HEALTH)
 
     def close(self) -> None:
         """End every stream, because the server stops."""
         self.streams.close()
         self.dashboard.close()
+
+    def exchange(self) -> None:
+        """Exchange sessions and wrong tokens with other daemons; to be called every second. Raises `StoreError`."""
+        if self._attempts:
+            self._attempts.look()
+        self.dashboard.exchange()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""

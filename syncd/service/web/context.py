@@ -43,6 +43,8 @@ class Context:
     limits: Limits = field(default_factory=Limits)
     recent: Callable[[], Sequence[LoggedEvent]] = tuple
     """the newest events of the daemon, the newest first"""
+    daemon: str = ""
+    """its id among the daemons that share the catalog; "": it is the only one"""
 
     @cached_property
     def admission(self) -> Admission:

@@ -14,7 +14,7 @@ from typing import Any, Final
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import Route
 
 from syncd import events
 from syncd.errors import RefusedError, SyncdError, UsageError, kind_of
@@ -28,6 +28,9 @@ from syncd.units import count
 
 _NOTICES: Final = 64
 """Most notices that are kept until they are read."""
+_NONCE: Final = 16
+"""Characters of a notice's key that make it unique; the others prove that it is ours."""
+_DONE: Final = "Done: the audit log has the details."
 _VIEWER: Final = "This is a viewer's token, which may look but not act. Nothing was done."
 _STALE: Final = "What this page showed has changed in the meantime. Nothing was done: this is the present state."
 
@@ -53,15 +56,20 @@ class _Asked:
 
 
 class Notices:
-    """Reports of what was done, for the page that follows. Safe to share between threads."""
+    """Reports of what was done, for the page that follows. Safe to share between threads.
 
-    def __init__(self) -> None:
+    If another daemon answers the request for that page, it knows from the key at least that something was done.
+    """
+
+    def __init__(self, forms: guard.Forms) -> None:
+        self._forms = forms
         self._texts: OrderedDict[tuple[str, str], str] = OrderedDict()
         self._lock = threading.Lock()
 
     def put(self, session: str, text: str) -> str:
         """Keep a text for a session; return the key to read it with."""
-        key = secrets.token_hex(8)
+        nonce = secrets.token_hex(_NONCE // 2)
+        key = nonce + self._forms.proof(f"done {nonce}", session)
         with self._lock:
             self._texts[session, key] = text
             if len(self._texts) > _NOTICES:
@@ -71,7 +79,10 @@ class Notices:
     def read(self, session: str, key: str) -> str:
         """Return a text; '' if the session has none with this key."""
         with self._lock:
-            return self._texts.get((session, key), "")
+            known = self._texts.get((session, key))
+        if known is None and self._forms.proves(key[_NONCE:], f"done {key[:_NONCE]}", session):
+            return _DONE
+        return known or ""
 
 
 class ActDesk:
@@ -79,9 +90,9 @@ class ActDesk:
 
     def __init__(self, context: Context, forms: guard.Forms, session: Callable[[Request], Session | None]) -> None:
         self._context, self._forms, self._session = context, forms, session
-        self.notices = Notices()
+        self.notices = Notices(forms)
 
-    def routes(self) -> list[BaseRoute]:
+    def routes(self) -> list[Route]:
         """Return the routes of the acts."""
         return [
             Route(path, endpoint, methods=[method])

@@ -1,12 +1,14 @@
 """The overview: everything at a glance, with the tasks first. Pure: turns data into markup."""
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from syncd.catalog.decisions import Suppression
 from syncd.format.freshness import AgeVerdict
 from syncd.model import ListName
 from syncd.outcomes import Outcome
 from syncd.report.expiry import Expiry, Urgency
+from syncd.report.fleet import DaemonRole, FleetView
 from syncd.report.judged import ListView, Overview
 from syncd.report.suppressions import scope_in_words
 from syncd.service.web.dashboard.actions import act_link
@@ -28,7 +30,7 @@ from syncd.service.web.dashboard.parts import (
 )
 from syncd.service.web.dashboard.plot import Point
 from syncd.service.web.dashboard.tasks import History, PageData, Task, task_list
-from syncd.units import count, in_words, span
+from syncd.units import ago, count, in_words, span
 
 
 def overview_page(data: PageData, histories: Mapping[ListName, History], *, acting: bool = False) -> Html:
@@ -40,6 +42,7 @@ def overview_page(data: PageData, histories: Mapping[ListName, History], *, acti
         _sources(seen),
         _suppressions(seen, acting=acting),
         matchers_in_short(seen),
+        _daemons(seen.fleet),
         _metadata(seen.roles),
     )
 
@@ -150,6 +153,34 @@ def _expires(one: Suppression, *, soon: bool) -> Child:
     if one.expires_at is None:
         return "never"
     return state(Mark.WATCH, moment(one.expires_at)) if soon else moment(one.expires_at)
+
+
+def _daemons(fleet: FleetView | None) -> Html | None:
+    """Return the daemons on this catalog, and who leads; None on one machine."""
+    if fleet is None:
+        return None
+    since = fleet.leads_since
+    leads = join(f"The daemon on {fleet.leader.host} leads since ", moment(since), " UTC.") if since else "None leads."
+    columns = ("Daemon", "Role", "syncd", "Started (UTC)", "Seen")
+    rows = [
+        (
+            one.record.host,
+            state(_ROLES[one.role], str(one.role)),
+            one.record.version,
+            moment(one.record.started_at),
+            "now" if one.answers else ago(one.seen),
+        )
+        for one in fleet.daemons
+    ]
+    return table_section("daemons", "Daemons", columns, rows, after=h("p", leads, class_="faint"))
+
+
+_ROLES: Final = {
+    DaemonRole.LEADER: Mark.GOOD,
+    DaemonRole.STANDBY: Mark.GOOD,
+    DaemonRole.UNABLE: Mark.WATCH,
+    DaemonRole.SILENT: Mark.WATCH,
+}
 
 
 def _metadata(roles: Sequence[Expiry]) -> Html:

@@ -1,7 +1,7 @@
 """The dashboard's routes: a signed-in operator or viewer sees the state of everything. `ActDesk` changes it."""
 
 import secrets
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from typing import Final
 
@@ -21,6 +21,7 @@ from syncd.service.web.dashboard.desk import ActDesk, Session
 from syncd.service.web.dashboard.frame import again_page, login_page, message_page, page
 from syncd.service.web.dashboard.html import Html, h
 from syncd.service.web.dashboard.sessions import Sessions
+from syncd.service.web.dashboard.shared_sessions import SharedSessions
 from syncd.units import count
 
 _STREAMS: Final = 64
@@ -36,8 +37,9 @@ class Dashboard:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._reading = reading.Reading(context)
-        self._sessions = Sessions(context.clock, context.access.is_in_force)
-        self._forms = guard.Forms()
+        self._shared = self._share(context) if context.daemon else None
+        self._sessions = self._shared or Sessions(context.clock, context.access.is_in_force)
+        self._forms = guard.Forms(context.catalog.form_key()) if context.daemon else guard.Forms()
         self._desk = ActDesk(context, self._forms, self._open_session)
         self._streams = 0
         self._closed = False
@@ -45,6 +47,9 @@ class Dashboard:
 
     def routes(self) -> list[BaseRoute]:
         """Return all routes for people."""
+        return [_recalling(route, self._recall) if self._shared else route for route in self._routes()]
+
+    def _routes(self) -> list[Route]:
         return [
             Route("/", self.overview),
             Route("/lists/{name}", self.list_of_name),
@@ -60,6 +65,11 @@ class Dashboard:
             Route("/dashboard/events", self.events),
             Route(f"{assets.PREFIX}/{{edition}}/{{name}}", self.asset),
         ]
+
+    def exchange(self) -> None:
+        """Exchange sessions with the other daemons, if there are any. Raises `StoreError`."""
+        if self._shared:
+            self._shared.look()
 
     def close(self) -> None:
         """End every stream, because the server stops."""
@@ -128,7 +138,8 @@ class Dashboard:
             return self._ask(request, after, "This is not the operator token.", 403)
         self._context.emit(events.DashboardSignedIn(visitor.name, peer))
         response = guard.redirect(after)
-        cookies.put(response, cookies.session, self._sessions.open(visitor))
+        session = await run_in_threadpool(self._sessions.open, visitor)  # it may wait for the catalog
+        cookies.put(response, cookies.session, session)
         cookies.drop(response, cookies.form)
         return response
 
@@ -141,7 +152,7 @@ class Dashboard:
                 self._message("Not signed out", "The request was not sent from this page. You are still signed in."),
                 403,
             )
-        self._sessions.close(session)
+        await run_in_threadpool(self._sessions.close, session)
         self._context.news.changed()  # closes the streams of its other pages at once
         response = guard.redirect("/login")
         self._cookies().drop(response, self._cookies().session)
@@ -200,6 +211,16 @@ class Dashboard:
             async for tick in ticks:
                 yield tick
 
+    @staticmethod
+    def _share(context: Context) -> SharedSessions:
+        return SharedSessions(context.catalog, context.access.signing_in, context.clock, context.access.is_in_force)
+
+    async def _recall(self, request: Request) -> None:
+        """Look in the catalog for a session that is not known here."""
+        session = request.cookies.get(self._cookies().session, "")
+        if self._shared and not self._shared.is_known(session):
+            await run_in_threadpool(self._shared.recall, session)
+
     def _ended(self) -> None:
         self._streams -= 1
 
@@ -232,6 +253,17 @@ class Dashboard:
 
     def _message(self, title: str, message: str) -> Html:
         return message_page(title, message, self._context.clock())
+
+
+def _recalling(route: Route, recall: Callable[[Request], Awaitable[None]]) -> Route:
+    """Return a route that first makes sure that the session of a request is known here."""
+
+    async def answer(request: Request) -> Response:
+        await recall(request)
+        found: Response = await route.endpoint(request)
+        return found
+
+    return Route(route.path, answer, methods=list(route.methods or ()))
 
 
 class _LiveStream(StreamingResponse):

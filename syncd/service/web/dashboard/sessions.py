@@ -1,4 +1,7 @@
-"""Sessions of signed-in operators, in memory only: a restart signs everybody out. Safe to share between threads."""
+"""Sessions of signed-in operators, in memory only: a restart signs everybody out. Safe to share between threads.
+
+`SharedSessions` also keeps them in a catalog that several daemons share.
+"""
 
 import hashlib
 import secrets
@@ -20,7 +23,9 @@ Random = Callable[[int], str]
 
 
 @dataclass(frozen=True)
-class _OpenSession:
+class OpenSession:
+    """A session in force."""
+
     visitor: Visitor
     until: datetime
 
@@ -35,7 +40,7 @@ class Sessions:
         random: Random = secrets.token_urlsafe,
     ) -> None:
         self._clock, self._is_in_force, self._random = clock, is_in_force, random
-        self._sessions: OrderedDict[bytes, _OpenSession] = OrderedDict()
+        self._sessions: OrderedDict[bytes, OpenSession] = OrderedDict()
         self._lock = threading.Lock()
 
     def open(self, visitor: Visitor) -> str:
@@ -44,7 +49,7 @@ class Sessions:
         with self._lock:
             while len(self._sessions) >= MOST:
                 self._sessions.popitem(last=False)
-            self._sessions[_key(made)] = _OpenSession(visitor, self._clock() + LASTS)
+            self._sessions[key_of(made)] = OpenSession(visitor, self._clock() + LASTS)
         return made
 
     def is_open(self, session: str) -> bool:
@@ -54,19 +59,28 @@ class Sessions:
     def visitor(self, session: str) -> Visitor | None:
         """Return whose session this is; None if it is not open."""
         with self._lock:
-            open_session = self._sessions.get(_key(session))
+            key = key_of(session)
+            open_session = self._sessions.get(key)
             if open_session is None:
                 return None
-            if self._clock() < open_session.until and self._is_in_force(open_session.visitor):
+            if self._is_valid(open_session):
                 return open_session.visitor
-            del self._sessions[_key(session)]
+            del self._sessions[key]
+            self._ended(key)
             return None
 
     def close(self, session: str) -> None:
         """Close a session."""
         with self._lock:
-            self._sessions.pop(_key(session), None)
+            self._sessions.pop(key_of(session), None)
+
+    def _is_valid(self, session: OpenSession) -> bool:
+        return self._clock() < session.until and self._is_in_force(session.visitor)
+
+    def _ended(self, key: bytes) -> None:
+        """Note that a session ended by itself. Called with the lock held."""
 
 
-def _key(session: str) -> bytes:
+def key_of(session: str) -> bytes:
+    """Return the hash of a session's id."""
     return hashlib.sha256(session.encode()).digest()

@@ -14,6 +14,7 @@ from syncd.certificates import CertificateView
 from syncd.format.freshness import AgeVerdict
 from syncd.outcomes import CANARY_CURE, Outcome, cure, reasons_in_words
 from syncd.report.expiry import OF_OPERATORS, Expiry
+from syncd.report.fleet import ALL_DAEMONS
 from syncd.report.holds import hold_in_words, reasons_of
 from syncd.report.judged import ListView, Overview
 from syncd.report.lagging import LagLevel, in_words
@@ -61,7 +62,7 @@ def tasks(seen: Overview) -> tuple[Task, ...]:
     """Return all tasks, the urgent ones first."""
     stored = (*_of_clock(seen), *_of_faults(seen), *_of_roles(seen.roles), *_of_certificates(seen.certificates))
     sources = (*_of_lists(seen.lists), *_of_source_faults(seen), *_of_waiting(seen), *_of_late_expiries(seen))
-    every = (*sources, *stored, *_of_files(seen), *_of_suppressions(seen), *_of_matchers(seen))
+    every = (*sources, *stored, *_of_fleet(seen), *_of_files(seen), *_of_suppressions(seen), *_of_matchers(seen))
     return tuple(sorted(every, key=lambda one: not one.urgent))
 
 
@@ -154,6 +155,13 @@ def _of_clock(seen: Overview) -> Iterator[Task]:
     if seen.clock:
         to_do = f"{seen.clock.to_do[0].upper()}{seen.clock.to_do[1:]}. {_STAYS}"
         yield Task(True, join("Clock"), seen.clock.why, to_do)
+
+
+def _of_fleet(seen: Overview) -> Iterator[Task]:
+    for fault in seen.fleet.faults if seen.fleet else ():
+        subject = "Daemons" if fault.subject == ALL_DAEMONS else f"Daemon on {fault.subject}"
+        to_do = f"{fault.to_do[0].upper()}{fault.to_do[1:]}. {_STAYS}"
+        yield Task(fault.urgent, join(subject), fault.why, to_do)
 
 
 def _of_files(seen: Overview) -> Iterator[Task]:
