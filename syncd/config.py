@@ -34,6 +34,7 @@ from syncd.settings import (
     Url,
     invalid_setting,
     named_files,
+    page_address,
     validated,
 )
 from syncd.sources.tables import AnyTable
@@ -248,6 +249,7 @@ class Config(BaseSettings):
     control_socket: Annotated[AbsolutePath, AfterValidator(_bindable)] = DEFAULT_SOCKET
     history_retention: Retention = 730 * 86400.0
     log_format: LogFormat = "auto"
+    runbook: Annotated[str, AfterValidator(page_address)] | None = None
     sources: dict[str, AnyTable] = {}
     serve: Serve | None = None
     gate: EveryGate = EveryGate()
