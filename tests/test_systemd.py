@@ -63,6 +63,19 @@ try:
 except urllib.error.HTTPError as answer:
     print(answer.code, answer.read().decode())
 """
+SIGN_IN = """
+import re
+import sys
+import urllib.parse
+import urllib.request
+
+url, token = sys.argv[1:]
+browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+form = re.search(r'name="form" value="([0-9a-f]+)"', browser.open(f"{url}/login").read().decode())[1]
+fields = urllib.parse.urlencode({"form": form, "after": "/", "token": token}).encode()
+request = urllib.request.Request(f"{url}/login", fields, {"Sec-Fetch-Site": "same-origin"})
+print(browser.open(request).read().decode())
+"""
 PROBE = """
 import ctypes
 import json
@@ -282,6 +295,25 @@ def test_a_dead_partner_at_the_first_start_is_a_state(host: Host) -> None:
     assert (host.show("syncd", "ActiveState"), host.show("syncd", "NRestarts")) == ("active", "0")
 
 
+def test_the_journal_is_filtered_by_priority(host: Host) -> None:
+    """`-p warning` shows warnings and errors, of the daemon and of commands, and nothing below."""
+    started(host)
+    sync(host)  # the partner is still dead
+    host.run("systemd-run", "--wait", "--unit=asked", "syncd", "sync", "unknown", check=False)
+    host.run("journalctl", "--sync")
+
+    def lines(unit: str, *priority: str) -> str:
+        return host.run("journalctl", "-u", unit, *priority, "-o", "cat").stdout
+
+    shown = lines("syncd", "-p", "warning")
+    events = [json.loads(line) for line in shown.splitlines() if line.startswith("{")]
+    assert "warning" in {event["level"] for event in events} <= {"warning", "error"}
+    assert {"sync_finished"} <= {event["event"] for event in events}
+    assert '"event": "daemon_ready"' in lines("syncd")
+    assert lines("asked", "-p", "warning").startswith("error: ")
+    assert "Started asked.service" in lines("asked")
+
+
 def test_a_sync_is_forced_through_the_socket_by_operators_alone(host: Host) -> None:
     """Key and token come as credentials: neither is anywhere that the daemon's user could read them on disk."""
     host.write("/run/host/token", TOKEN)
@@ -323,6 +355,21 @@ def test_members_of_the_group_ask_everything_and_nobody_else_does(host: Host) ->
         assert (refused.returncode, refused.stdout) == (6, ""), question
         assert "only members of the group syncd-operators may " in refused.stderr
     assert host.run("cat", f"{STATE}/catalog.sqlite3", user="olga", check=False).returncode == 1
+
+
+def test_the_owner_of_the_token_signs_in_to_the_dashboard(host: Host) -> None:
+    """It is a credential: root reads it as docs/install.md says, and the daemon's user cannot read it on disk."""
+    started(host)
+    (read,) = re.findall(r"root reads by\n`(cat [^`]+)`", section("First set-up", "install.md"))
+    token = walk(host, read).strip()
+    assert host.run(*read.split(), user="syncd", check=False).returncode == 1
+    sign_in = ("/opt/syncd/bin/python", "-c", SIGN_IN, "http://127.0.0.1:8470")
+    with host.journal("syncd") as journal:
+        page = host.run(*sign_in, token).stdout
+        assert journal.event("dashboard_signed_in")["operator"] == "operator"
+    assert ("iwf.images" in page, "Sign out" in page) == (True, True)
+    refused = host.run(*sign_in, "f" * 64, check=False)
+    assert ("HTTP Error 403" in refused.stderr, "iwf.images" in refused.stdout) == (True, False)
 
 
 def test_the_state_is_closed_to_all_but_its_group(host: Host) -> None:
