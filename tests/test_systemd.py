@@ -549,23 +549,45 @@ def test_a_lost_state_is_restored(host: Host) -> None:
 
 
 def test_a_matcher_host_follows_a_feed(host: Host) -> None:
-    """By a token of its own; its copy is for the group of those who match, and for nobody else."""
+    """The lines of docs/install.md, by a token of its own; the copy is for those in the group, and for nobody else."""
     started(host)
     digest = f"sha256:{row(7)[1]}"
-    token = host.run("syncd", "matchers", "add", "web", "--list", "iwf.images", user="olga").stdout
-    host.write("/etc/syncd/pull/own/feed.env", 'URL=http://127.0.0.1:8470/feed/\nOPTIONS="--list iwf.images"\n')
-    host.run("cp", f"{STATE}/feed/root.json", "/etc/syncd/pull/own/root.json")
-    host.run("/bin/sh", "-ec", "umask 077; cat >/etc/syncd/pull/own/token", stdin=token)
-    host.run("useradd", "--groups", "syncd-pull", "matcher")
-    with host.journal("syncd-pull@own") as journal:
-        host.run("systemctl", "start", "syncd-pull@own")
+    text = (PROJECT / "docs" / "install.md").read_text().partition("## A matcher host")[2].partition("\n## ")[0]
+    (at_operator,) = re.findall(r"^# at the operator: (.*)$", text, re.M)
+    host.run("runuser", "-u", "olga", "--", *at_operator.replace("operator.token", "/tmp/operator.token").split())
+    host.run("mv", "/tmp/operator.token", f"{CHECKOUT}/operator.token")
+    host.run("cp", f"{STATE}/feed/root.json", f"{CHECKOUT}/operator-root.json")
+    copy, unit = "/var/lib/syncd-pull/operator", "syncd-pull@operator"
+    with host.journal(unit) as journal:
+        for line in shell_lines(text):
+            walk(host, line)
+            if "feed.env" in line:  # "enter the feed's address in it"
+                host.write("/etc/syncd/pull/operator/feed.env", "URL=http://127.0.0.1:8470/feed/\n")
         assert ", new here" in journal.until("iwf.images version")
-    copy = "/var/lib/syncd-pull/own"
     assert host.run("stat", "-c", "%a %U:%G", copy).stdout == "750 syncd-pull:syncd-pull\n"
-    assert host.run("syncd", "lookup", copy, digest, user="matcher").returncode == 0
-    assert host.run("ls", copy, user="mallory", check=False).returncode == 2
-    host.run("systemctl", "stop", "syncd-pull@own")
-    assert host.show("syncd-pull@own", "Result") == "success"
+    (group,) = re.findall(r"`(SupplementaryGroups=[^`]+)` in their units", text)
+    host.run("useradd", "matcher")
+    as_service = ("systemd-run", "--quiet", "--pipe", "--wait", "-p", "User=matcher", "-p", group)
+    assert "MATCH iwf.images" in host.run(*as_service, "syncd", "lookup", copy, digest).stdout
+    assert host.run("ls", copy, user="matcher", check=False).returncode == 2
+    assert host.run("systemctl", "is-enabled", unit).stdout == "enabled\n"
+    host.run("systemctl", "stop", unit)
+    assert host.show(unit, "Result") == "success"
+
+
+def test_a_web_server_serves_the_feed_as_a_member_of_the_group(host: Host) -> None:
+    """The line of docs/install.md; it reads the feed, and neither catalog nor locks."""
+    started(host)
+    (line,) = re.findall(r"`(usermod [^`]+)`", section("A web server", "install.md"))
+    assert host.run("cat", f"{STATE}/feed/root.json", user="www-data", check=False).returncode == 1
+    walk(host, line)
+    served = host.run("find", f"{STATE}/feed", "-type", "f", "-not", "-path", "*/.*").stdout.split()
+    assert any(file.endswith(".arrow") for file in served)
+    host.run("cksum", *served, user="www-data")
+    private = (f"{STATE}/catalog.sqlite3", f"{STATE}/feed/.work/lock", "/etc/syncd/keys/lists.pem")
+    for file in private:
+        assert host.run("ls", file, check=False).returncode == 0, file
+        assert host.run("cat", file, user="www-data", check=False).returncode == 1
 
 
 def test_the_second_upgrade_works_as_the_first(host: Host) -> None:
