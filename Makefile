@@ -79,7 +79,7 @@ install:                     ## units, users, folders and examples; prefix=/usr/
 	install -D -m 644 -t "$(examples)" systemd/examples/*
 
 alerts:                      ## the alert rules on standard output; runbook=https://wiki.example.org/syncd/operations
-	@sed 's|runbook_url: docs/operations.md#|runbook_url: $(runbook)#|' monitoring/alerts.yml
+	@sed 's|runbook_url: docs/operations.md#|runbook_url: $(runbook)#|' syncd/alerts.yml
 
 uninstall:                   ## remove the files of `make install`; configuration and state stay
 	rm -f $(UNITS:%="$(lib)/systemd/system/%") "$(lib)/sysusers.d/syncd.conf" "$(lib)/tmpfiles.d/syncd.conf"

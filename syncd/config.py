@@ -35,6 +35,7 @@ from syncd.settings import (
     Url,
     invalid_setting,
     named_files,
+    page_address,
     validated,
 )
 from syncd.sources.tables import AnyTable
@@ -259,6 +260,7 @@ class Config(BaseSettings):
     log_format: LogFormat = "auto"
     catalog: DatabaseUrl | None = None
     catalog_password_file: GivenFile | None = None
+    runbook: Annotated[str, AfterValidator(page_address)] | None = None
     sources: dict[str, AnyTable] = {}
     serve: Serve | None = None
     gate: EveryGate = EveryGate()

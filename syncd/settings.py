@@ -38,6 +38,8 @@ _PLAIN_ADDRESS: Final = re.compile(
 )
 """An address that is certainly valid. Every command reads the configuration, and the modules for a full check take
 longer to import than most commands run."""
+_PAGE: Final = re.compile(r"https?://[A-Za-z0-9\[][A-Za-z0-9._~:/?@!$&()*+,;=%\[\]-]*")
+"""Nothing that a line of YAML or an attribute of HTML would not carry as it is."""
 _PLAIN_HOST: Final = re.compile(r"(?:[a-z][a-z0-9]{0,40}[.-]){0,5}[a-z]{1,40}")
 _PLAIN_PROXY: Final = re.compile(rf"https?://(?:[a-z][a-z0-9]{{0,40}}[.-]){{0,5}}[a-z]{{1,40}}{_PORT}/?")
 
@@ -144,6 +146,16 @@ def _proxy(url: str) -> str:
     from syncd.fetch.endpoint import proxy_address  # heavy, see `_PLAIN_ADDRESS`
 
     return str(validated(proxy_address, url))
+
+
+def page_address(url: str) -> str:
+    """Return the absolute address of a web page; raises the error of a setting if it is relative or has a fragment."""
+    if not _PAGE.fullmatch(url):
+        raise invalid_setting(
+            "not the absolute address of a page",
+            'write it without #, such as "https://wiki.example.org/syncd/operations"',
+        )
+    return url
 
 
 def _redirect_host(host: str) -> str:

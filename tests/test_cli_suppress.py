@@ -417,6 +417,24 @@ def test_another_entry_that_joins_is_shown_without_a_daemon_too(listed: World) -
     assert 3 in served(listed)
 
 
+def test_another_entry_that_is_gone_is_no_longer_shown(listed: World) -> None:
+    """After the sync that removes it; if it comes back, it is shown again."""
+    algorithm, digest, entry, label = row(3)
+    other = (algorithm, digest, "other", label)
+    said = "warning: suppression 1: the digest is also listed under another entry, which matches\n"
+    listed.publish(add=[other])
+    assert syncd("sync").code == 0
+    assert said in suppress(3, "--entry", entry).err
+    listed.publish(remove=[other])
+    assert said not in syncd("sync").err
+    shown = syncd("suppressions", "--json").json["suppressions"]
+    assert (said in syncd("suppressions").err, [one["also_listed_since"] for one in shown]) == (False, [None])
+    assert 3 not in served(listed)
+    listed.publish(add=[other])
+    assert said in syncd("sync").err
+    assert said in syncd("suppressions").err
+
+
 MANUAL = re.search(
     r"^## We matched an innocent file\n(.*?)^## ",
     (Path(__file__).parents[1] / "docs" / "situations.md").read_text(),

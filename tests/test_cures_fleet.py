@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from databases import file_of
 from runbook import Cure, what_to_do
 from syncd.errors import StoreError
 from syncd.model import ListName
@@ -57,7 +58,7 @@ def test_a_fleet_without_a_leader_gets_one_that_has_the_keys(hosts: list[Host]) 
     long_ago(second)
     cure = Cure(what_to_do("SyncdNoLeader"))
     cure.stand_for(START)
-    hosts.append(third := Host(first.catalog.path, "c"))
+    hosts.append(third := Host(file_of(first.catalog), "c"))
     third.look()
     assert third.leading.epoch() == 3
     assert not any(fault.urgent for fault in view(third).faults)
@@ -78,7 +79,7 @@ def test_a_daemon_that_overslept_its_lease_is_restarted(hosts: list[Host]) -> No
     cure = Cure(what_to_do("SyncdTwoLeaders"))
     cure.stand_for(RESTART)
     first.leading.stop()
-    hosts.append(again := Host(first.catalog.path, "a"))
+    hosts.append(again := Host(file_of(first.catalog), "a"))
     again.look()
     assert view(second).faults == ()
     assert second.leading.epoch() == 2

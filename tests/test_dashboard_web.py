@@ -150,6 +150,53 @@ def test_the_audit_log_has_a_page(run: Running, browser: httpx.Client) -> None:
     assert shown.index("revoked matcher &lt;web&gt;") < shown.index("published iwf.images version 1")
 
 
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("", {"old", "web", "mail", "published"}),
+        ("since=&actor=&act=&list=", {"old", "web", "mail", "published"}),
+        ("since=150m", {"web", "mail", "published"}),
+        ("since=2026-01-01T10:00&until=90m", {"web"}),
+        ("actor=alice", {"old", "mail"}),
+        ("actor=alice&since=24h", {"mail"}),
+        ("act=revoked_matcher", {"old", "web", "mail"}),
+        ("list=iwf.images", {"published"}),
+        ("list=iwf.images&act=revoked_matcher", set()),
+    ],
+)
+def test_the_audit_log_is_filtered_as_by_the_command(
+    run: Running, browser: httpx.Client, query: str, found: set[str]
+) -> None:
+    """A record meets all the filters that are given; the form keeps them."""
+    sign_in(browser)
+    for actor, name, hours in (("alice", "old", 50), ("bob", "web", 2), ("alice", "mail", 1)):
+        run.publisher.catalog.append(actor, RevokedMatcher(name), START - timedelta(hours=hours))
+    shown = browser.get(f"/audit?{query}").text
+    records = shown.partition('data-live="audit"')[2]
+    words = {name: f"revoked matcher {name}" for name in ("old", "web", "mail")}
+    words["published"] = "published iwf.images version 1"
+    assert {name for name, text in words.items() if text in records} == found
+    assert ("No such record." in records) == (not found)
+    kept = [pair.partition("=")[2] for pair in query.split("&") if not pair.endswith("=")]
+    assert [value for value in kept if f'value="{value}"' not in shown] == []
+
+
+@pytest.mark.parametrize(
+    ("query", "fault"),
+    [
+        ("since=yesterday", "Since is neither a time nor a duration: for example 2026-11-01"),
+        ("since=1h&until=2h", "Since is after Until: exchange the two times."),
+        ("act=release", "there is no act of that name: did you mean released?"),
+        ("list=%3Cscript%3E", "is not a list name"),
+    ],
+)
+def test_a_wrong_filter_of_the_audit_log_is_explained(browser: httpx.Client, query: str, fault: str) -> None:
+    """In place of the records."""
+    sign_in(browser)
+    shown = browser.get(f"/audit?{query}")
+    assert (shown.status_code, fault in shown.text, "published iwf.images" in shown.text) == (200, True, False)
+
+
 def test_a_wrong_token_is_told_and_logged(run: Running, browser: httpx.Client) -> None:
     """And lets nobody in."""
     answer = sign_in(browser, "matcher-token", after="/matchers")

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import httpcore
 import httpx
@@ -1064,6 +1065,30 @@ def test_download_all_raises_the_first_error_and_cancels_the_rest(tmp_path: Path
         download_all(peer, [big, *small(50, tmp_path)], parallel=2)
     assert len(peer.asked) <= 3
     assert 0 < big.target.stat().st_size < 1 << 30
+
+
+def test_download_all_leaves_a_silent_peer_at_ctrl_c(tmp_path: Path) -> None:
+    """It does not wait for the answers that its threads wait for."""
+    asked = threading.Event()
+
+    def play(connection: socket.socket, ended: threading.Event) -> None:
+        asked.set()
+        silent(connection, ended)
+
+    class InterruptedPeer(HttpPeer):
+        def download(self, path: str, *arguments: Any) -> None:
+            if path == "f1":
+                asked.wait(5)
+                raise KeyboardInterrupt
+            super().download(path, *arguments)
+
+    with (
+        Server(play) as server,
+        InterruptedPeer(Endpoint(server.url), Deadline(30)) as peer,
+        ends_within(9),
+        pytest.raises(KeyboardInterrupt),
+    ):
+        download_all(peer, small(2, tmp_path), parallel=2)
 
 
 # --- a folder as peer -----------------------------------------------------------------------------------------------

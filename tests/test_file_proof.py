@@ -201,7 +201,7 @@ def late_in(world: World) -> set[str | None]:
     """Why the pass is late, in the words of each view; one if they agree."""
     seen = look(world)
     document = status_document(seen).model_dump(mode="json")
-    probed = [text for _, text in _of_files(document)]
+    probed = [fault.text for fault in _of_files(document)]
     pages = [one.why for one in tasks(seen) if "Proof of files" in str(one.subject)]
     ((_, late),) = samples(seen, "syncd_files_proof_late")
     act = document["files"]["act"]

@@ -63,6 +63,19 @@ try:
 except urllib.error.HTTPError as answer:
     print(answer.code, answer.read().decode())
 """
+SIGN_IN = """
+import re
+import sys
+import urllib.parse
+import urllib.request
+
+url, token = sys.argv[1:]
+browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+form = re.search(r'name="form" value="([0-9a-f]+)"', browser.open(f"{url}/login").read().decode())[1]
+fields = urllib.parse.urlencode({"form": form, "after": "/", "token": token}).encode()
+request = urllib.request.Request(f"{url}/login", fields, {"Sec-Fetch-Site": "same-origin"})
+print(browser.open(request).read().decode())
+"""
 PROBE = """
 import ctypes
 import json
@@ -282,6 +295,25 @@ def test_a_dead_partner_at_the_first_start_is_a_state(host: Host) -> None:
     assert (host.show("syncd", "ActiveState"), host.show("syncd", "NRestarts")) == ("active", "0")
 
 
+def test_the_journal_is_filtered_by_priority(host: Host) -> None:
+    """`-p warning` shows warnings and errors, of the daemon and of commands, and nothing below."""
+    started(host)
+    sync(host)  # the partner is still dead
+    host.run("systemd-run", "--wait", "--unit=asked", "syncd", "sync", "unknown", check=False)
+    host.run("journalctl", "--sync")
+
+    def lines(unit: str, *priority: str) -> str:
+        return host.run("journalctl", "-u", unit, *priority, "-o", "cat").stdout
+
+    shown = lines("syncd", "-p", "warning")
+    events = [json.loads(line) for line in shown.splitlines() if line.startswith("{")]
+    assert "warning" in {event["level"] for event in events} <= {"warning", "error"}
+    assert {"sync_finished"} <= {event["event"] for event in events}
+    assert '"event": "daemon_ready"' in lines("syncd")
+    assert lines("asked", "-p", "warning").startswith("error: ")
+    assert "Started asked.service" in lines("asked")
+
+
 def test_a_sync_is_forced_through_the_socket_by_operators_alone(host: Host) -> None:
     """Key and token come as credentials: neither is anywhere that the daemon's user could read them on disk."""
     host.write("/run/host/token", TOKEN)
@@ -323,6 +355,21 @@ def test_members_of_the_group_ask_everything_and_nobody_else_does(host: Host) ->
         assert (refused.returncode, refused.stdout) == (6, ""), question
         assert "only members of the group syncd-operators may " in refused.stderr
     assert host.run("cat", f"{STATE}/catalog.sqlite3", user="olga", check=False).returncode == 1
+
+
+def test_the_owner_of_the_token_signs_in_to_the_dashboard(host: Host) -> None:
+    """It is a credential: root reads it as docs/install.md says, and the daemon's user cannot read it on disk."""
+    started(host)
+    (read,) = re.findall(r"root reads by\n`(cat [^`]+)`", section("First set-up", "install.md"))
+    token = walk(host, read).strip()
+    assert host.run(*read.split(), user="syncd", check=False).returncode == 1
+    sign_in = ("/opt/syncd/bin/python", "-c", SIGN_IN, "http://127.0.0.1:8470")
+    with host.journal("syncd") as journal:
+        page = host.run(*sign_in, token).stdout
+        assert journal.event("dashboard_signed_in")["operator"] == "operator"
+    assert ("iwf.images" in page, "Sign out" in page) == (True, True)
+    refused = host.run(*sign_in, "f" * 64, check=False)
+    assert ("HTTP Error 403" in refused.stderr, "iwf.images" in refused.stdout) == (True, False)
 
 
 def test_the_state_is_closed_to_all_but_its_group(host: Host) -> None:
@@ -502,23 +549,45 @@ def test_a_lost_state_is_restored(host: Host) -> None:
 
 
 def test_a_matcher_host_follows_a_feed(host: Host) -> None:
-    """By a token of its own; its copy is for the group of those who match, and for nobody else."""
+    """The lines of docs/install.md, by a token of its own; the copy is for those in the group, and for nobody else."""
     started(host)
     digest = f"sha256:{row(7)[1]}"
-    token = host.run("syncd", "matchers", "add", "web", "--list", "iwf.images", user="olga").stdout
-    host.write("/etc/syncd/pull/own/feed.env", 'URL=http://127.0.0.1:8470/feed/\nOPTIONS="--list iwf.images"\n')
-    host.run("cp", f"{STATE}/feed/root.json", "/etc/syncd/pull/own/root.json")
-    host.run("/bin/sh", "-ec", "umask 077; cat >/etc/syncd/pull/own/token", stdin=token)
-    host.run("useradd", "--groups", "syncd-pull", "matcher")
-    with host.journal("syncd-pull@own") as journal:
-        host.run("systemctl", "start", "syncd-pull@own")
+    text = (PROJECT / "docs" / "install.md").read_text().partition("## A matcher host")[2].partition("\n## ")[0]
+    (at_operator,) = re.findall(r"^# at the operator: (.*)$", text, re.M)
+    host.run("runuser", "-u", "olga", "--", *at_operator.replace("operator.token", "/tmp/operator.token").split())
+    host.run("mv", "/tmp/operator.token", f"{CHECKOUT}/operator.token")
+    host.run("cp", f"{STATE}/feed/root.json", f"{CHECKOUT}/operator-root.json")
+    copy, unit = "/var/lib/syncd-pull/operator", "syncd-pull@operator"
+    with host.journal(unit) as journal:
+        for line in shell_lines(text):
+            walk(host, line)
+            if "feed.env" in line:  # "enter the feed's address in it"
+                host.write("/etc/syncd/pull/operator/feed.env", "URL=http://127.0.0.1:8470/feed/\n")
         assert ", new here" in journal.until("iwf.images version")
-    copy = "/var/lib/syncd-pull/own"
     assert host.run("stat", "-c", "%a %U:%G", copy).stdout == "750 syncd-pull:syncd-pull\n"
-    assert host.run("syncd", "lookup", copy, digest, user="matcher").returncode == 0
-    assert host.run("ls", copy, user="mallory", check=False).returncode == 2
-    host.run("systemctl", "stop", "syncd-pull@own")
-    assert host.show("syncd-pull@own", "Result") == "success"
+    (group,) = re.findall(r"`(SupplementaryGroups=[^`]+)` in their units", text)
+    host.run("useradd", "matcher")
+    as_service = ("systemd-run", "--quiet", "--pipe", "--wait", "-p", "User=matcher", "-p", group)
+    assert "MATCH iwf.images" in host.run(*as_service, "syncd", "lookup", copy, digest).stdout
+    assert host.run("ls", copy, user="matcher", check=False).returncode == 2
+    assert host.run("systemctl", "is-enabled", unit).stdout == "enabled\n"
+    host.run("systemctl", "stop", unit)
+    assert host.show(unit, "Result") == "success"
+
+
+def test_a_web_server_serves_the_feed_as_a_member_of_the_group(host: Host) -> None:
+    """The line of docs/install.md; it reads the feed, and neither catalog nor locks."""
+    started(host)
+    (line,) = re.findall(r"`(usermod [^`]+)`", section("A web server", "install.md"))
+    assert host.run("cat", f"{STATE}/feed/root.json", user="www-data", check=False).returncode == 1
+    walk(host, line)
+    served = host.run("find", f"{STATE}/feed", "-type", "f", "-not", "-path", "*/.*").stdout.split()
+    assert any(file.endswith(".arrow") for file in served)
+    host.run("cksum", *served, user="www-data")
+    private = (f"{STATE}/catalog.sqlite3", f"{STATE}/feed/.work/lock", "/etc/syncd/keys/lists.pem")
+    for file in private:
+        assert host.run("ls", file, check=False).returncode == 0, file
+        assert host.run("cat", file, user="www-data", check=False).returncode == 1
 
 
 def test_the_second_upgrade_works_as_the_first(host: Host) -> None:

@@ -7,7 +7,8 @@
     versions.py    published versions and their differences
     lookup.py      look-ups in the published lists
     explain.py     why a digest matches, or matched
-    audit.py       the audit log
+    audit.py       the audit log; audit_filters.py reads its filters as people type them
+    times.py       times as people type them
     proof.py       the verification of everything on disk
     child.py       a process that answers one long question for the daemon
 """

@@ -70,8 +70,8 @@ class SuppressionTables(Tables):
         (row,) = self._rows(statement)
         return int(row["number"])
 
-    def note_suppressions(self, numbers: Iterable[int], column: str, now: datetime) -> None:
-        """Record when something about suppressions was announced: ``announced_at`` or ``others_at``."""
+    def note_suppressions(self, numbers: Iterable[int], column: str, now: datetime | None) -> None:
+        """Record when something about suppressions was announced: ``announced_at`` or ``others_at``; None: not yet."""
         with self._leading() as connection:
             for number in numbers:  # one by one: a statement can name some thousands at most
                 connection.execute(update(suppressions).where(suppressions.c.id == number).values({column: now}))

@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -13,7 +13,6 @@ import typer
 from syncd.clock import EXAMPLE
 from syncd.errors import RefusedError, StoreError, UsageError
 from syncd.files import read_bytes
-from syncd.settings import parse_duration
 from syncd.units import count
 
 LARGEST: Final = 2**53 - 1
@@ -82,28 +81,6 @@ def token(path: Path | None) -> str | None:
             f"{path} holds no token", hint="write the token into it; `openssl rand -hex 32` prints a new one"
         )
     return content
-
-
-def instant(text: str) -> datetime | None:
-    """Parse a time, in UTC unless it names a zone. None if it is not a time."""
-    try:
-        parsed = datetime.fromisoformat(text)
-        return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).astimezone(UTC)
-    except (ValueError, OverflowError):
-        return None
-
-
-def time(text: str, option: str, now: datetime) -> datetime:
-    """Parse a time, or a duration before ``now``."""
-    if (given := instant(text)) is not None:
-        return given
-    try:
-        return now - timedelta(seconds=parse_duration(text))
-    except (UsageError, OverflowError):
-        raise UsageError(
-            f"{option} is neither a time nor a duration",
-            hint="for example 2026-11-01, 2026-11-01T09:30 (UTC unless it names a zone), 90s, 10m, 24h or 7d",
-        ) from None
 
 
 def clock_time(text: str, name: str) -> datetime:

@@ -7,13 +7,11 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from syncd.acts import ACTS
-from syncd.cli import arguments
+from syncd.ask.audit_filters import checked_filters
 from syncd.cli.arguments import LARGEST
 from syncd.cli.operator import ConfigFile, Document, ask_document, ask_state, load_config
 from syncd.cli.output import JsonFlag, note, print_json, progress, say, show_table, show_trouble, utc_now
-from syncd.errors import UsageError, nearest
-from syncd.model import list_name
+from syncd.errors import UsageError
 from syncd.units import count, day
 
 app = typer.Typer(rich_markup_mode=None)
@@ -79,19 +77,10 @@ def audit(
 
 def _checked(given: dict[str, Any], now: datetime) -> dict[str, Any]:
     """Return the filters as the question takes them."""
-    for option in ("since", "until"):
-        if given[option] is not None:
-            given[option] = arguments.time(given[option], f"--{option}", now)
-    if given["since"] and given["until"] and given["since"] > given["until"]:
-        raise UsageError("--since is after --until", hint="exchange the two times")
-    acts = [act.name() for act in ACTS]
-    if given["act"] is not None and given["act"] not in acts:
-        raise UsageError("there is no act of that name", hint=nearest(given["act"], acts, "act"))
-    if given["list"] is not None:
-        list_name(given["list"])
-    if given["since"] is None and given["until"] is None and given["limit"] is None:
-        given["limit"] = _NEWEST
-    return given
+    checked = {**checked_filters(given, now), "limit": given["limit"]}
+    if checked["since"] is None and checked["until"] is None and checked["limit"] is None:
+        checked["limit"] = _NEWEST
+    return checked
 
 
 def _show(records: Sequence[Document]) -> None:

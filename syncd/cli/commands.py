@@ -102,6 +102,7 @@ OF_PROGRAM: Final = {
     "match": Place("match", "match", "Check whether files are on the lists of a pulled copy."),
     "matchers": Place("matchers", "app", "Show the permitted matchers, and the versions they have loaded.", _ORDER),
     "audit": Place("audit", "app", "Show the audit log: who did what, newest last."),
+    "alerts": Place("alerts", "alerts", "Print the alert rules for Prometheus, with links to the runbook."),
     "version": Place("version", "version", "Print the versions of syncd, of its format and of Python."),
 }
 

@@ -7,7 +7,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from syncd.cli.arguments import digest_of, instant, named_file
+from syncd.ask.times import instant
+from syncd.cli.arguments import digest_of, named_file
 from syncd.errors import UsageError
 from syncd.model import MAX_ENTRY_BYTES, Digest
 from syncd.settings import parse_duration

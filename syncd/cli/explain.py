@@ -5,6 +5,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from syncd.ask.times import time_or_ago
 from syncd.cli import arguments
 from syncd.cli.operator import ConfigFile, Document, ask_document, load_config
 from syncd.cli.output import JsonFlag, note, print_json, say, show_table, utc_now
@@ -50,7 +51,7 @@ def explain(
     """
     text = arguments.digest_of(digest)
     parsed, now = Digest.parse(text), utc_now()
-    time = arguments.time(at, "--at", now) if at is not None else None
+    time = time_or_ago(at, "--at", now) if at is not None else None
     asked = {"digest": f"{parsed.algorithm}:{parsed.value.hex()}", "at": time}
     document, code = ask_document(load_config(config), "explain", asked, now, quick=True)
     if as_json:

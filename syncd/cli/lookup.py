@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from syncd.cli import arguments
+from syncd.ask.times import time_or_ago
 from syncd.cli.arguments import LARGEST
 from syncd.cli.operator import ConfigFile, Document, ask_document, load_config
 from syncd.cli.output import JsonFlag, note, print_json, say, utc_now
@@ -128,7 +128,7 @@ def lookup(
     if folder is not None:
         result = _in_copy(open_copy(folder, root, refuse_stale=refuse_stale), folder, asked, names)
     else:
-        time = arguments.time(at, "--at", utc_now()) if at is not None else None
+        time = time_or_ago(at, "--at", utc_now()) if at is not None else None
         result = _in_state(config, asked, {"lists": names, "version": version, "at": time})
     answers = result.answers
     _note_limits(result)

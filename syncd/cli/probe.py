@@ -8,10 +8,11 @@ import enum
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
+from typing import Final, NamedTuple
 
 from syncd.cli.operator import NOT_ANSWERING, NOT_RUNNING, Document, led_elsewhere
 from syncd.errors import SyncdError
+from syncd.report import runbook
 from syncd.units import count, span
 
 
@@ -22,6 +23,14 @@ class ProbeLevel(enum.IntEnum):
     WARNING = 1
     CRITICAL = 2
     UNKNOWN = 3
+
+
+class ProbeFault(NamedTuple):
+    """A fault, how bad it is, and the section of the runbook about it."""
+
+    level: ProbeLevel
+    text: str
+    section: str = runbook.ALERTS
 
 
 @dataclass(frozen=True)
@@ -56,16 +65,18 @@ _NAMED: Final = 5
 """Expiring suppressions named one by one."""
 
 
-def judge(document: Document, refused: str = "") -> ProbeResult:
+def judge(document: Document, refused: str = "", page: str | None = None) -> ProbeResult:
     """Judge a status document by its worst fault, and name all faults, worst first.
 
-    ``refused``: the fault of the configuration on disk, if the daemon runs on an older one.
+    ``refused``: the fault of the configuration on disk, if the daemon runs on an older one. ``page``: the address of
+    the runbook; the address of the section about the worst fault is then named last.
     """
-    faults = sorted((*_of_daemon(document, refused), *_faults(document)), key=lambda fault: -fault[0])
+    faults = sorted((*_of_daemon(document, refused), *_faults(document)), key=lambda fault: -fault.level)
     aged = [one for one in document["lists"] if one["age_seconds"] is not None]
     data = " ".join(map(_performance, aged))
     if faults:
-        return ProbeResult(faults[0][0], "; ".join(text for _, text in faults), data)
+        where = (f"runbook: {runbook.address(page, faults[0].section)}",) if page else ()
+        return ProbeResult(faults[0].level, "; ".join((*(fault.text for fault in faults), *where)), data)
     retired = sum(bool(one.get("retired_at")) for one in document["lists"])  # an older daemon does not report it
     if not aged and retired:
         return ProbeResult(ProbeLevel.OK, f"{count(retired, 'list')}, retired")
@@ -85,92 +96,104 @@ def unknown(error: SyncdError) -> ProbeResult:
     return ProbeResult(ProbeLevel.UNKNOWN, error.message)
 
 
-def _faults(document: Document) -> Iterator[tuple[ProbeLevel, str]]:
+def _faults(document: Document) -> Iterator[ProbeFault]:
     """Yield each fault with its level. An older daemon does not report all kinds of faults."""
     for one in document["lists"]:
         if one["act"]:
             critical = one["stale"] or _is_critical(one["last_sync"])
             # without a limit its source is no longer configured: the list cannot recover and must not page forever
             followed = one["limit_seconds"] is not None
-            yield _level(critical and followed), f"{one['list']}: {one['act']}"
+            aged = runbook.CLOCK if (one["age_seconds"] or 0) < 0 else runbook.STALE
+            section = _section(one["last_sync"], aged)
+            yield ProbeFault(_level(critical and followed), f"{one['list']}: {one['act']}", section)
     for source in document["not_published"]:
         last = source["last_sync"]
         ended = f"the last sync was {last['outcome']}" if last else _first_sync(source)
         act = f"; {source['act']}" if source.get("act") else ""  # an older daemon does not report it
-        yield _level(_is_critical(last)), f"{source['source']}: nothing published yet, {ended}{act}"
+        text = f"{source['source']}: nothing published yet, {ended}{act}"
+        yield ProbeFault(_level(_is_critical(last)), text, _section(last, runbook.UNPUBLISHED))
     yield from _of_sources(document)
     for role in document["metadata"]:
         if role["act"]:
-            yield _level(role["state"] in _URGENT), role["act"]
+            yield ProbeFault(_level(role["state"] in _URGENT), role["act"], runbook.METADATA)
     for certificate in document.get("certificates", ()):
         if certificate["act"]:
-            yield ProbeLevel.CRITICAL, certificate["act"]
+            yield ProbeFault(ProbeLevel.CRITICAL, certificate["act"])
     yield from _of_clock(document)
     yield from _of_matchers(document)
     yield from _of_suppressions(document)
     yield from _of_files(document)
     yield from _of_fleet(document)
     storage = document.get("storage_faults", ())
-    yield from ((ProbeLevel.CRITICAL, f"{fault['what']}: {fault['message']}") for fault in storage)
+    yield from (ProbeFault(ProbeLevel.CRITICAL, f"{fault['what']}: {fault['message']}") for fault in storage)
 
 
-def _of_sources(document: Document) -> Iterator[tuple[ProbeLevel, str]]:
+def _of_sources(document: Document) -> Iterator[ProbeFault]:
     for source in document["sources"]:
         for fault in source.get("faults", ()):
-            yield _level(fault["outcome"] in _CRITICAL), f"{source['source']}: {fault['act']}"
+            section = runbook.OF_OUTCOME.get(fault["outcome"], runbook.ALERTS)
+            yield ProbeFault(_level(fault["outcome"] in _CRITICAL), f"{source['source']}: {fault['act']}", section)
         if source.get("late_expiry"):
-            yield ProbeLevel.WARNING, f"{source['source']}: {source['late_expiry']['act']}"
+            text = f"{source['source']}: {source['late_expiry']['act']}"
+            yield ProbeFault(ProbeLevel.WARNING, text, runbook.PARTNER_CLOCK)
 
 
-def _of_clock(document: Document) -> Iterator[tuple[ProbeLevel, str]]:
+def _of_clock(document: Document) -> Iterator[ProbeFault]:
     act = document.get("clock", {"act": None})["act"]
     if act:
-        yield ProbeLevel.CRITICAL, act
+        yield ProbeFault(ProbeLevel.CRITICAL, act, runbook.CLOCK)
 
 
-def _of_files(document: Document) -> Iterator[tuple[ProbeLevel, str]]:
+def _of_files(document: Document) -> Iterator[ProbeFault]:
     files = document.get("files", {"faults": ()})
-    yield from ((ProbeLevel.CRITICAL, fault["message"]) for fault in files["faults"])
-    yield from ((ProbeLevel.WARNING, fault["message"]) for fault in files.get("history", ()))
+    yield from (ProbeFault(ProbeLevel.CRITICAL, fault["message"], runbook.FILES) for fault in files["faults"])
+    yield from (ProbeFault(ProbeLevel.WARNING, fault["message"], runbook.HISTORY) for fault in files.get("history", ()))
     if files.get("act"):
-        yield ProbeLevel.WARNING, files["act"]
+        yield ProbeFault(ProbeLevel.WARNING, files["act"], runbook.PROOF)
 
 
-def _of_fleet(document: Document) -> Iterator[tuple[ProbeLevel, str]]:
+def _of_fleet(document: Document) -> Iterator[ProbeFault]:
     fleet = document.get("fleet") or {"faults": ()}
-    yield from ((_level(fault["urgent"]), fault["act"]) for fault in fleet["faults"])
+    yield from (ProbeFault(_level(fault["urgent"]), fault["act"], runbook.FLEET) for fault in fleet["faults"])
 
 
-def _of_daemon(document: Document, refused: str) -> Iterator[tuple[ProbeLevel, str]]:
+def _of_daemon(document: Document, refused: str) -> Iterator[ProbeFault]:
     """Yield the faults of the daemon itself. A state that was only ever synced by `syncd sync` needs no daemon."""
     if document["daemon"] == NOT_ANSWERING:
-        yield ProbeLevel.WARNING, "the daemon does not answer"
+        yield ProbeFault(ProbeLevel.WARNING, "the daemon does not answer", runbook.DAEMON)
     planned = any(source["next_sync_at"] is not None for source in document["sources"])
     if document["daemon"] == NOT_RUNNING and planned and not led_elsewhere(document):
-        yield ProbeLevel.WARNING, "no daemon is running, so no source is synced"
+        yield ProbeFault(ProbeLevel.WARNING, "no daemon is running, so no source is synced", runbook.DAEMON)
     if refused:
         why = f"the configuration on disk is refused: {refused}"
-        yield ProbeLevel.WARNING, f"a restart of the daemon would fail, because {why}"
+        text = f"a restart of the daemon would fail, because {why}"
+        yield ProbeFault(ProbeLevel.WARNING, text, runbook.CONFIGURATION)
 
 
-def _of_matchers(document: Document) -> Iterator[tuple[ProbeLevel, str]]:
+def _of_matchers(document: Document) -> Iterator[ProbeFault]:
     for matcher in document["matchers"]:
         level = _LAGS.get(matcher.get("level", ""))  # an older daemon does not report it
         if level is not None:
-            yield level, f"matcher {matcher['matcher']}: {matcher['act']}"
+            yield ProbeFault(level, f"matcher {matcher['matcher']}: {matcher['act']}", runbook.MATCHER)
 
 
-def _of_suppressions(document: Document) -> Iterator[tuple[ProbeLevel, str]]:
+def _of_suppressions(document: Document) -> Iterator[ProbeFault]:
     found = document.get("suppressions", {"soonest": (), "expiring": 0})
     for one in found["soonest"][:_NAMED]:
-        yield ProbeLevel.WARNING, one["act"]
+        yield ProbeFault(ProbeLevel.WARNING, one["act"], runbook.SUPPRESSION)
     if found["expiring"] > _NAMED:
-        yield ProbeLevel.WARNING, f"{found['expiring'] - _NAMED:,} more suppressions expire within three days"
+        text = f"{found['expiring'] - _NAMED:,} more suppressions expire within three days"
+        yield ProbeFault(ProbeLevel.WARNING, text, runbook.SUPPRESSION)
 
 
 def _first_sync(source: Document) -> str:
     running = source.get("running")
     return "the first sync is running" if running and not running["dry_run"] else "never synced"
+
+
+def _section(last: Document | None, otherwise: str) -> str:
+    """Return the section of the runbook about the end of a sync; ``otherwise`` if that was good."""
+    return runbook.OF_OUTCOME.get(last["outcome"], otherwise) if last else otherwise
 
 
 def _is_critical(last: Document | None) -> bool:

@@ -84,7 +84,8 @@ def _probe(config: Path | None) -> probe.ProbeResult:
     try:
         settings = load_config(config)
         refused = settings.fault.message if isinstance(settings, RefusedConfig) else ""
-        return probe.judge(state_report(settings, "status"), refused)
+        page = None if isinstance(settings, RefusedConfig) else settings.runbook
+        return probe.judge(state_report(settings, "status"), refused, page)
     except Exception as error:  # noqa: BLE001 - see above
         return probe.unknown(as_known(error))
 

@@ -158,16 +158,22 @@ def announce(publisher: Publisher, now: datetime) -> tuple[Suppression, ...]:
 
 
 def gained(publisher: Publisher, now: datetime) -> tuple[Suppression, ...]:
-    """Return suppressions of one entry whose digest is listed with another entry, which were not noted yet."""
+    """Return suppressions of one entry whose digest is listed with another entry, which were not noted yet.
+
+    Notes them, and no longer those whose digest is listed with no other entry any more. Raises `StoreError`.
+    """
     known = publisher.catalog.suppressions(SuppressionState.ACTIVE)
-    single = [one for one in known if one.entry is not None and one.others_at is None]
+    single = [one for one in known if one.entry is not None]
     if not single:
         return ()
     states = [list_state(publisher, head) for head in heads_of(publisher.catalog, None)]
-    noted = tuple(one for one in single if any(_has_others(one, state) for state in states if one.covers(state.name)))
-    if noted:
-        publisher.catalog.note_suppressions([one.id for one in noted], "others_at", now)
-    return noted
+    others = {one.id for one in single if any(_has_others(one, state) for state in states if one.covers(state.name))}
+    new = tuple(one for one in single if one.id in others and one.others_at is None)
+    gone = [one.id for one in single if one.id not in others and one.others_at is not None]
+    for numbers, noted_at in (([one.id for one in new], now), (gone, None)):
+        if numbers:
+            publisher.catalog.note_suppressions(numbers, "others_at", noted_at)
+    return new
 
 
 def _has_others(one: Suppression, state: ListState) -> bool:

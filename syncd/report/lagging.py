@@ -24,7 +24,7 @@ _NAMED: Final = 3
 
 
 class LagLevel(enum.StrEnum):
-    """How serious the lag of a matcher is; equal to the severity of its alert in ``monitoring/alerts.yml``."""
+    """How serious the lag of a matcher is; equal to the severity of its alert in ``syncd/alerts.yml``."""
 
     NONE = "none"
     INFO = "info"

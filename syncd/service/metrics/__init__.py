@@ -1,4 +1,4 @@
-"""Metrics for Prometheus: ``docs/metrics.md`` explains each of them, ``monitoring/alerts.yml`` alerts on them.
+"""Metrics for Prometheus: ``docs/metrics.md`` explains each of them, ``syncd/alerts.yml`` alerts on them.
 
 ::
 

@@ -1,12 +1,17 @@
 """Reads the data of each page from the catalog. Runs in worker threads, since it may wait for the disk."""
 
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
+from syncd.ask.audit import AuditQuestion
+from syncd.ask.audit_filters import checked_filters
+from syncd.ask.question import AskedState
+from syncd.errors import UsageError
 from syncd.model import ListName
 from syncd.service.web.context import Context
-from syncd.service.web.dashboard.acts import audit_page
+from syncd.service.web.dashboard.acts import FILTER_LABELS, audit_page
 from syncd.service.web.dashboard.details import list_page, source_page
 from syncd.service.web.dashboard.fleet import matchers_page
 from syncd.service.web.dashboard.holds import holds_page
@@ -104,10 +109,19 @@ def matchers(reading: Reading) -> Shown:
     return Shown("Matchers", matchers_page(reading.data().overview))
 
 
-def audit(reading: Reading) -> Shown:
-    """Return the page of the newest records of the audit log."""
-    records = reading.context.catalog.audit_records(limit=_RECORDS)
-    return Shown("Audit log", audit_page(tuple(reversed(records)), reading.context.clock()))
+def audit(reading: Reading, typed: Mapping[str, str]) -> Shown:
+    """Return the page of the newest records of the audit log that meet the filters ``typed``, by their names."""
+    context, now = reading.context, reading.context.clock()
+    records: list[dict[str, Any]] = []
+    fault = None
+    try:
+        question = AuditQuestion(**checked_filters(typed, now, FILTER_LABELS.__getitem__), limit=_RECORDS)
+    except UsageError as error:
+        fault = error
+    else:
+        for part in question.answers(AskedState(context.folder, context.catalog, now)):
+            records += part["records"]
+    return Shown("Audit log", audit_page(records[::-1], typed, now, fault))
 
 
 def logged_events(reading: Reading) -> Shown:

@@ -99,8 +99,9 @@ class Dashboard:
         return await self._page(request, lambda read, acting: reading.all_holds(read, acting=acting))
 
     async def audit(self, request: Request) -> Response:
-        """Show the newest records of the audit log."""
-        return await self._page(request, lambda read, _: reading.audit(read))
+        """Show the newest records of the audit log that meet every filter of the query."""
+        typed = {name: text for name, text in request.query_params.items() if text}
+        return await self._page(request, lambda read, _: reading.audit(read, typed))
 
     async def logged_events(self, request: Request) -> Response:
         """Show the newest events of the daemon."""

@@ -76,7 +76,7 @@
     busy = true;
     more = false;
     try {
-      const answer = await fetch(location.pathname, { cache: "no-store", redirect: "manual" });
+      const answer = await fetch(location.pathname + location.search, { cache: "no-store", redirect: "manual" });
       if (answer.type === "opaqueredirect") return location.reload(); // to sign in
       if (!answer.ok) throw new Error(answer.statusText);
       const page = new DOMParser().parseFromString(await answer.text(), "text/html");
