@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import pytest
 
 from stops.build import build, missing
-from stops.run import Lab, Plan, try_some
+from stops.lab import Lab
+from stops.run import Plan, try_some
 from stops.stories import STORIES
 
 SEED = 15

@@ -53,10 +53,10 @@ def command(line: str, stdin: str = "") -> Command:
     return Command(tuple(shlex.split(line)), stdin)
 
 
-def placed(given: Command, base: Path) -> Command:
+def placed(given: Command, base: Path, now: datetime) -> Command:
     """Return a command with its folder, and with the time."""
-    now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
-    words = (word.replace("{base}", str(base)).replace("{now}", now) for word in given.arguments)
+    time = f"{now:%Y-%m-%dT%H:%M:%SZ}"
+    words = (word.replace("{base}", str(base)).replace("{now}", time) for word in given.arguments)
     return replace(given, arguments=tuple(words))
 
 
@@ -71,8 +71,8 @@ class Folder:
     """done before the steps, by hand"""
 
 
-def make(folder: Folder, base: Path, processes: Processes, before: Path | None) -> None:
-    """Make a folder at ``base``; ``before`` is that of `Folder.after`."""
+def make(folder: Folder, base: Path, processes: Processes, before: Path | None, clock: int) -> None:
+    """Make a folder at ``base``; ``before`` is that of `Folder.after`, ``clock`` the time in seconds since 1970."""
     if before is None:
         _empty(base)
     else:
@@ -82,7 +82,8 @@ def make(folder: Folder, base: Path, processes: Processes, before: Path | None) 
         folder.changes(base)
     if not folder.steps:
         return
-    for ended in processes.run(base, *(placed(step, base) for step in folder.steps)):
+    steps = [placed(step, base, datetime.fromtimestamp(clock, UTC)) for step in folder.steps]
+    for ended in processes.run(base, *steps, clock=clock, here=True):
         assert ended.code in {0, 3}, (folder.name, ended)
 
 
@@ -167,6 +168,15 @@ OPERATOR: Final = Folder("operator", (command("init --offline-keys own-off --key
 STANDING: Final = Folder("standing", (SYNC, PULL_COPY, PULL_MIRROR), OPERATOR)
 WITH_NEWS: Final = Folder("with news", (PUBLISH_NEWS,), STANDING)
 WITH_TWO: Final = Folder("with two versions", (SYNC, PULL_COPY, PULL_MIRROR), WITH_NEWS)
+WARM: Final = Folder(
+    "for caches alone",
+    (
+        *(command(f"verify {part}") for part in ("partner", "mirror", "state", "copy")),
+        *(command("lookup copy - --json", digest(3)), command("gc")),
+        *(command(f"{PUBLISH} --add later.csv"), SYNC, PULL_COPY, PULL_MIRROR),
+    ),
+    WITH_TWO,
+)
 WITH_SEVEN: Final = Folder(
     "with seven deltas",
     (

@@ -57,8 +57,8 @@ class Story:
     """another exit code with which it may end if it is run again: the first run had done the work"""
     damaged: bool = False
     """True if files are damaged at the beginning: readers and proofs may report that until the command has ended"""
-    check: Callable[[Path, Processes], list[str]] | None = None
-    """a further check after the stop"""
+    check: Callable[[Path, Processes, int], list[str]] | None = None
+    """a further check after the stop, at a time in seconds since 1970"""
 
 
 def _of_partner(
