@@ -14,7 +14,8 @@ from stops.stories import RETIRED, Served, Story
 ASKED: Final = range(131)
 """The numbers that a reader is asked for."""
 _HELD: Final = 3
-_ANSWERED: Final = frozenset({0, 10})
+ANSWERED: Final = frozenset({0, 10})
+"""Exit codes of commands that answer: there was a match, or none."""
 _SCRATCH: Final = frozenset({"staging", "scratch", "download"})
 _STEP: Final = 60
 """Seconds from the command to the checks, and between those."""
@@ -61,9 +62,9 @@ class Checks:
         if served not in allowed and not (served is None and expects_failure):
             yield f"readers have {_numbers(served)}, not {' or '.join(map(_numbers, allowed))}"
         for end in readers:
-            if end.code not in _ANSWERED and not _is_typed(end):
+            if end.code not in ANSWERED and not _is_typed(end):
                 yield f"readers fail without a cure: {end}"
-            elif end.code not in _ANSWERED and not expects_failure and served != RETIRED:
+            elif end.code not in ANSWERED and not expects_failure and served != RETIRED:
                 yield f"readers fail: {end}"
         yield from (f"it cannot be proved: {end}" for end in proved if end.code and (done or not _is_typed(end)))
 

@@ -11,11 +11,15 @@ import shlex
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
 from stops.processes import Command, Processes
+from syncd.catalog.catalog import Catalog
+from syncd.catalog.folder import StateFolder
+from syncd.model import ListName
+from syncd.service.checkins import Checkins
 from syncd.trust.keys import generate_key
 
 FULL: Final = frozenset(range(30))
@@ -141,6 +145,22 @@ def _cut_segments(base: Path) -> None:
         os.truncate(path, path.stat().st_size // 2)
 
 
+def _alter_segments(base: Path) -> None:
+    """Change a bit of each segment of the mirror, which keeps its length, as a bad disk may."""
+    for path in base.glob("mirror/v1/*/segments/*.arrow"):
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+
+
+def _note_silent_instance(base: Path) -> None:
+    """Let an instance of the matcher have reported its versions a day ago, as a daemon records it."""
+    with Catalog.open(StateFolder(base / "state").catalog) as catalog:
+        checkins = Checkins(catalog)
+        checkins.note("web", "web-1", {ListName("iwf.images"): 1}, datetime.now(UTC) - timedelta(days=1))
+        checkins.flush()
+
+
 def _move_partner_away(base: Path) -> None:
     for name in ("partner", "partner.keys", "partner-off"):
         (base / name).rename(base / f"lost-{name}")
@@ -196,11 +216,17 @@ WITH_SUPPRESSION: Final = Folder(
 )
 WITH_PIN: Final = Folder("with a pin", (command("rollback iwf.images 1 --reason R"), PULL_COPY), WITH_TWO)
 WITH_MATCHER: Final = Folder("with a matcher", (command("matchers add web --token-file web.token"),), STANDING)
+WITH_SILENT_INSTANCE: Final = Folder("with a silent instance", (), WITH_MATCHER, _note_silent_instance)
 WITH_OLD_FILES: Final = Folder(
     "with old files", (), Folder("collected", (command("gc"),), WITH_SEVEN), _age_unnamed_files
 )
 WITH_KNOWN_GOOD: Final = Folder("with known-good rows", (command(f"{PUBLISH} --add good.csv"), SYNC), STANDING)
 AHEAD: Final = Folder("signed in the future", (replace(SYNC, hours_ahead=9),), WITH_NEWS)
+PARTNER_AHEAD: Final = Folder(
+    "a partner in the future", (replace(command("feed sign partner"), hours_ahead=9),), STANDING
+)
+PULLED_AHEAD: Final = Folder("pulled in the future", (replace(PULL_MIRROR, hours_ahead=9),), WITH_NEWS)
+ALTERED: Final = Folder("with altered segments", (), STANDING, _alter_segments)
 LOST: Final = Folder("with lost files", (), STANDING, _lose_published_files)
 LOST_ORIGIN: Final = Folder("with a lost origin", (), WITH_NEWS, _lose_origin)
 CUT_SHORT: Final = Folder("with segments cut short", (), WITH_NEWS, _cut_segments)

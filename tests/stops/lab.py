@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from stops.checks import Checks, faults_of_end, keys_in
+from stops.checks import ANSWERED, Checks, faults_of_end, keys_in
 from stops.folders import WARM, Folder, make, placed, write_settings
 from stops.points import states_after
 from stops.processes import HALF, Call, Command, Ended, How, Point, Processes, calls_of
@@ -30,6 +30,8 @@ class Tried:
 
     story: Story
     calls: Sequence[Call] = ()
+    states: dict[Point, str] = field(default_factory=dict)
+    """the states of the points that kill it, as a running command showed them"""
     tried: list[Point] = field(default_factory=list)
     seen: int = 0
     """points among them that were not run: their state was seen in the running command, and checked before"""
@@ -93,19 +95,17 @@ class Lab:
             self._judge(tried, point, base, ended, story.name)
         return tried
 
-    def attempt(self, tried: Tried, point: Point) -> None:
-        """Stop a story at a point, and check its promises, unless the same state was checked before."""
-        base, ended = self._run(tried.story, point)
-        call = tried.calls[point.at - 1]
-        where = f"--only {tried.story.name} --point {point.at}:{point.how.name} ({call.kind} {call.file})"
-        tried.tried.append(point)
-        self._judge(tried, point, base, ended, where)
+    def fault_of_reading(self, begins: Folder, given: Command) -> str:
+        """Run a command that should end well and leave the folder as it is; return what is wrong, or ""."""
+        base, clock = self.copy(begins), self._template(begins).clock + _STEP
+        before = self._states.of(base)
+        (ended,) = self.processes.run(base, given, clock=clock)
+        if ended.code not in ANSWERED:
+            return str(ended)
+        return "" if self._states.of(base) == before else f"{given} changed files"
 
-    def attempt_kills(self, tried: Tried) -> None:
-        """Try every point that kills the story, except those that leave a state that was checked before.
-
-        The command runs once, and waits at each call, in the state that a kill there would leave.
-        """
+    def watch(self, tried: Tried) -> None:
+        """Run a story that waits at each call, and note the state that each point which kills it would leave."""
         base = self.copy(tried.story.begins)
         trace: list[str] = []
         states: list[str] = []
@@ -116,14 +116,20 @@ class Lab:
 
         command, clock = self._placed(tried.story, base)
         self.processes.run_in_steps(base, command, look, clock=clock, seed=_SEED)
-        same = calls_of([line for line in trace if line != HALF]) == tried.calls
-        for point, state in states_after(tried.calls, states if same else ()):
-            known = tried.checked.get((False, state))
-            if known is None or known or self._rng.random() < _RECHECKED:
-                self.attempt(tried, point)
-            else:
-                tried.tried.append(point)
-                tried.seen += 1
+        if calls_of([line for line in trace if line != HALF]) == tried.calls:
+            tried.states = dict(states_after(tried.calls, states))
+
+    def attempt(self, tried: Tried, point: Point) -> None:
+        """Stop a story at a point, and check its promises, unless the same state was checked before."""
+        tried.tried.append(point)
+        known = tried.checked.get((False, tried.states.get(point, "")))
+        if known is not None and not known and self._rng.random() >= _RECHECKED:
+            tried.seen += 1
+            return
+        base, ended = self._run(tried.story, point)
+        call = tried.calls[point.at - 1]
+        where = f"--only {tried.story.name} --point {point.at}:{point.how.name} ({call.kind} {call.file})"
+        self._judge(tried, point, base, ended, where)
 
     def _placed(self, story: Story, base: Path) -> tuple[Command, int]:
         """Return the command of a story, and the time of day in it."""

@@ -28,19 +28,17 @@ def points_of(calls: Sequence[Call]) -> list[Point]:
 
 
 def states_after(calls: Sequence[Call], seen: Sequence[str]) -> Iterator[tuple[Point, str]]:
-    """Yield every point that kills a command, with its state; "" for the end, which is not seen.
+    """Yield every point that kills a command, with its state, except that after its last call.
 
     ``seen``: the states in which the command waited, before each call and after the first half of each write.
     """
     states = iter(seen)
     for number, call in enumerate(calls, 1):
-        before = next(states, "")
+        before = next(states)
         if call.kind != "sync":
             yield Point(number, How.BEFORE), before
         if call.kind == "write" and call.length > 1:
-            yield Point(number, How.TORN), next(states, "")
-    if calls:
-        yield Point(len(calls), How.AFTER), ""
+            yield Point(number, How.TORN), next(states)
 
 
 def in_order(calls: Sequence[Call], seed: str) -> list[Point]:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -36,11 +36,16 @@ class Plan:
     most: int | None = None
     """the most points of each story"""
 
+    @property
+    def is_whole(self) -> bool:
+        """True if every point is tried."""
+        return self.seconds is None and self.most is None
+
 
 def try_some(lab: Lab, plan: Plan, say: Callable[[str], None] = lambda _: None) -> list[Tried]:
     """Try stories in turn, each at one point after another, while there is time; each is tried once at least."""
     end = time.monotonic() + plan.seconds if plan.seconds else None
-    tried = [lab.count(STORIES[name], check=False) for name in plan.stories]
+    tried = [_begin(lab, name, plan) for name in plan.stories]
     left = [iter(in_order(one.calls, f"{plan.seed} {one.story.name}")[: plan.most]) for one in tried]
     rounds = itertools.count()
     going = list(zip(tried, left, strict=True))
@@ -59,19 +64,16 @@ def try_some(lab: Lab, plan: Plan, say: Callable[[str], None] = lambda _: None) 
     return tried
 
 
-def try_whole(lab: Lab, name: str) -> Tried:
-    """Try every point of a story."""
-    tried = lab.count(STORIES[name])
-    lab.attempt_kills(tried)
-    for point in points_of(tried.calls):
-        if not point.how.kills:
-            lab.attempt(tried, point)
+def _begin(lab: Lab, name: str, plan: Plan) -> Tried:
+    """List the calls of a story; if many points will follow, look at its states too."""
+    tried = lab.count(STORIES[name], check=plan.is_whole)
+    if plan.most is None:
+        lab.watch(tried)
     return tried
 
 
 def try_all(plan: Plan, jobs: int) -> list[Tried]:
     """Try stories, several at a time: as ``plan`` says, or whole if it sets no limit."""
-    whole = plan.most is None and plan.seconds is None
     left: queue.SimpleQueue[str] = queue.SimpleQueue()
     for name in plan.stories:
         left.put(name)
@@ -79,22 +81,21 @@ def try_all(plan: Plan, jobs: int) -> list[Tried]:
         library = build(folder)
 
         def work(job: int) -> list[Tried]:
-            own = Plan(plan.stories[job::jobs], plan.seed, plan.seconds, plan.most)
+            own = replace(plan, stories=plan.stories[job::jobs])
             with Lab(library, folder / str(job)) as lab:
-                return list(_whole_stories(lab, left)) if whole else try_some(lab, own, _say_fault)
+                return list(_one_by_one(lab, plan, left)) if plan.is_whole else try_some(lab, own, _say_fault)
 
         with ThreadPoolExecutor(jobs) as pool:
             found = [tried for some in pool.map(work, range(jobs)) for tried in some]
     return sorted(found, key=lambda one: plan.stories.index(one.story.name))
 
 
-def _whole_stories(lab: Lab, left: "queue.SimpleQueue[str]") -> Iterator[Tried]:
+def _one_by_one(lab: Lab, plan: Plan, left: "queue.SimpleQueue[str]") -> Iterator[Tried]:
+    """Try the stories that no other job has taken, each whole, and say how they went."""
     while not left.empty():
         with suppress(queue.Empty):
-            tried = try_whole(lab, left.get_nowait())
+            (tried,) = try_some(lab, replace(plan, stories=[left.get_nowait()]), _say_fault)
             print(_row(tried), file=sys.stderr, flush=True)
-            for fault in tried.faults:
-                _say_fault(fault)
             yield tried
 
 
