@@ -64,7 +64,7 @@ fuzz: $(VENV)/.ready         ## the randomised tests with many more cases, FUZZ_
 
 CRASH_SECONDS ?=
 CRASH_SEED ?=
-crash: $(VENV)/.ready system ## stop every command at every call that changes a file: hours, or CRASH_SECONDS
+crash: $(VENV)/.ready system ## stop every command at every call that changes a file, or as many as fit in CRASH_SECONDS
 	cd tests && ../$(BIN)/python -m stops $(if $(CRASH_SECONDS),--seconds $(CRASH_SECONDS)) $(if $(CRASH_SEED),--seed $(CRASH_SEED))
 
 bench: $(VENV)/.ready        ## every figure in one run: some minutes and 25 GB below the temporary folder

@@ -15,6 +15,7 @@ TARGETS: Final = (
     "config_file",
     "control_order",
     "current_file",
+    "damaged_segment",
     "event_stream",
     "evidence",
     "list_file",

@@ -11,11 +11,15 @@ import shlex
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
 from stops.processes import Command, Processes
+from syncd.catalog.catalog import Catalog
+from syncd.catalog.folder import StateFolder
+from syncd.model import ListName
+from syncd.service.checkins import Checkins
 from syncd.trust.keys import generate_key
 
 FULL: Final = frozenset(range(30))
@@ -53,10 +57,10 @@ def command(line: str, stdin: str = "") -> Command:
     return Command(tuple(shlex.split(line)), stdin)
 
 
-def placed(given: Command, base: Path) -> Command:
+def placed(given: Command, base: Path, now: datetime) -> Command:
     """Return a command with its folder, and with the time."""
-    now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
-    words = (word.replace("{base}", str(base)).replace("{now}", now) for word in given.arguments)
+    time = f"{now:%Y-%m-%dT%H:%M:%SZ}"
+    words = (word.replace("{base}", str(base)).replace("{now}", time) for word in given.arguments)
     return replace(given, arguments=tuple(words))
 
 
@@ -71,8 +75,8 @@ class Folder:
     """done before the steps, by hand"""
 
 
-def make(folder: Folder, base: Path, processes: Processes, before: Path | None) -> None:
-    """Make a folder at ``base``; ``before`` is that of `Folder.after`."""
+def make(folder: Folder, base: Path, processes: Processes, before: Path | None, clock: int) -> None:
+    """Make a folder at ``base``; ``before`` is that of `Folder.after`, ``clock`` the time in seconds since 1970."""
     if before is None:
         _empty(base)
     else:
@@ -82,7 +86,8 @@ def make(folder: Folder, base: Path, processes: Processes, before: Path | None) 
         folder.changes(base)
     if not folder.steps:
         return
-    for ended in processes.run(base, *(placed(step, base) for step in folder.steps)):
+    steps = [placed(step, base, datetime.fromtimestamp(clock, UTC)) for step in folder.steps]
+    for ended in processes.run(base, *steps, clock=clock, here=True):
         assert ended.code in {0, 3}, (folder.name, ended)
 
 
@@ -140,6 +145,22 @@ def _cut_segments(base: Path) -> None:
         os.truncate(path, path.stat().st_size // 2)
 
 
+def _alter_segments(base: Path) -> None:
+    """Change a bit of each segment of the mirror, which keeps its length, as a bad disk may."""
+    for path in base.glob("mirror/v1/*/segments/*.arrow"):
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+
+
+def _note_silent_instance(base: Path) -> None:
+    """Let an instance of the matcher have reported its versions a day ago, as a daemon records it."""
+    with Catalog.open(StateFolder(base / "state").catalog) as catalog:
+        checkins = Checkins(catalog)
+        checkins.note("web", "web-1", {ListName("iwf.images"): 1}, datetime.now(UTC) - timedelta(days=1))
+        checkins.flush()
+
+
 def _move_partner_away(base: Path) -> None:
     for name in ("partner", "partner.keys", "partner-off"):
         (base / name).rename(base / f"lost-{name}")
@@ -167,6 +188,15 @@ OPERATOR: Final = Folder("operator", (command("init --offline-keys own-off --key
 STANDING: Final = Folder("standing", (SYNC, PULL_COPY, PULL_MIRROR), OPERATOR)
 WITH_NEWS: Final = Folder("with news", (PUBLISH_NEWS,), STANDING)
 WITH_TWO: Final = Folder("with two versions", (SYNC, PULL_COPY, PULL_MIRROR), WITH_NEWS)
+WARM: Final = Folder(
+    "for caches alone",
+    (
+        *(command(f"verify {part}") for part in ("partner", "mirror", "state", "copy")),
+        *(command("lookup copy - --json", digest(3)), command("gc")),
+        *(command(f"{PUBLISH} --add later.csv"), SYNC, PULL_COPY, PULL_MIRROR),
+    ),
+    WITH_TWO,
+)
 WITH_SEVEN: Final = Folder(
     "with seven deltas",
     (
@@ -186,11 +216,17 @@ WITH_SUPPRESSION: Final = Folder(
 )
 WITH_PIN: Final = Folder("with a pin", (command("rollback iwf.images 1 --reason R"), PULL_COPY), WITH_TWO)
 WITH_MATCHER: Final = Folder("with a matcher", (command("matchers add web --token-file web.token"),), STANDING)
+WITH_SILENT_INSTANCE: Final = Folder("with a silent instance", (), WITH_MATCHER, _note_silent_instance)
 WITH_OLD_FILES: Final = Folder(
     "with old files", (), Folder("collected", (command("gc"),), WITH_SEVEN), _age_unnamed_files
 )
 WITH_KNOWN_GOOD: Final = Folder("with known-good rows", (command(f"{PUBLISH} --add good.csv"), SYNC), STANDING)
 AHEAD: Final = Folder("signed in the future", (replace(SYNC, hours_ahead=9),), WITH_NEWS)
+PARTNER_AHEAD: Final = Folder(
+    "a partner in the future", (replace(command("feed sign partner"), hours_ahead=9),), STANDING
+)
+PULLED_AHEAD: Final = Folder("pulled in the future", (replace(PULL_MIRROR, hours_ahead=9),), WITH_NEWS)
+ALTERED: Final = Folder("with altered segments", (), STANDING, _alter_segments)
 LOST: Final = Folder("with lost files", (), STANDING, _lose_published_files)
 LOST_ORIGIN: Final = Folder("with a lost origin", (), WITH_NEWS, _lose_origin)
 CUT_SHORT: Final = Folder("with segments cut short", (), WITH_NEWS, _cut_segments)

@@ -3,6 +3,9 @@
    Only calls on files below one folder count, from `stops_arm` on, in this process and in those that it forks. The
    flushes (fsync, fdatasync) are counted and can fail, but are not carried out: a power cut is not tried here, and
    everything else is faster without them. Changes through a shared mapping are not seen.
+
+   With `stops_set_clock` the time of day stands still, and with `stops_seed` random bytes can be repeated, so that
+   two processes that do the same leave the same files.
 */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -15,44 +18,67 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <stdint.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/types.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 enum how { COUNT, BEFORE, TORN, AFTER, NO_SPACE, IO_ERROR };
-enum verdict { GO_ON, FAIL, HALF, HALF_AND_DIE, DIE_AFTER };
+enum verdict { GO_ON, FAIL, HALF, HALF_AND_DIE, DIE_AFTER, HALVES };
 
 static char root[PATH_MAX];
 static size_t root_length; /* 0: not armed */
 static enum how how;
 static long at;
 static int trace = -1;
+static int resume = -1; /* -1: no call waits */
 static atomic_long *count; /* shared with forked processes */
+static time_t now;         /* 0: the time of day is the real one */
+static uint64_t seed;      /* 0: random bytes are random */
+static atomic_long *drawn; /* random words so far, shared with forked processes */
 
-/* Count calls on files below `folder`. `number` is the call to stop at or to fail, from 1 on. A line for each call is
-   written to the descriptor `record`, unless it is -1: its kind, whether it takes up space, its length, its file. */
-void stops_arm(const char *folder, int what, long number, int record)
+static atomic_long *shared_count(void)
 {
-    void *shared = mmap(NULL, sizeof *count, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    void *shared = mmap(NULL, sizeof(atomic_long), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (shared == MAP_FAILED)
         abort();
-    count = shared;
-    atomic_init(count, 0);
+    atomic_init((atomic_long *)shared, 0);
+    return shared;
+}
+
+/* Let the time of day be `seconds` after 1970. */
+void stops_set_clock(long seconds)
+{
+    now = seconds;
+}
+
+/* Draw random bytes from a sequence that `number` determines. */
+void stops_seed(uint64_t number)
+{
+    drawn = shared_count();
+    seed = number;
+}
+
+/* Count calls on files below `folder`. `number` is the call to stop at or to fail, from 1 on. A line for each call is
+   written to the descriptor `record`, unless it is -1: its kind, whether it takes up space, its length, its file. If
+   `answers` is not -1, the call then waits for a byte from it; and a write waits, with a line "half", once more when
+   half of its bytes are written. */
+void stops_arm(const char *folder, int what, long number, int record, int answers)
+{
+    count = shared_count();
     how = what;
     at = number;
     trace = record;
+    resume = answers;
     snprintf(root, sizeof root, "%s", folder);
     root_length = strlen(root);
-}
-
-/* The number of calls so far. */
-long stops_count(void)
-{
-    return count ? atomic_load(count) : 0;
 }
 
 static void *next(const char *name)
@@ -118,13 +144,24 @@ static const char *of_name(int folder, const char *name, char *buffer)
     return buffer;
 }
 
+/* Write a line to the trace, and wait if calls do. */
+static void tell(const char *line, size_t length)
+{
+    char answer;
+    int before = errno;
+    if (syscall(SYS_write, trace, line, length) < 0)
+        die();
+    if (resume >= 0 && syscall(SYS_read, resume, &answer, (size_t)1) != 1)
+        die();
+    errno = before;
+}
+
 static void record(const char *kind, int takes_space, size_t length, const char *path)
 {
     char line[PATH_MAX + 64];
     const char *below = path[root_length] ? path + root_length + 1 : ".";
     int written = snprintf(line, sizeof line, "%s %d %zu %s\n", kind, takes_space, length, below);
-    if (written > 0 && syscall(SYS_write, trace, line, (size_t)written) < 0)
-        die();
+    tell(line, (size_t)written);
 }
 
 /* Decide on one call. `length`: the bytes that a write can tear, else 0. */
@@ -135,6 +172,8 @@ static enum verdict decide(const char *kind, int takes_space, size_t length, con
     long number = atomic_fetch_add(count, 1) + 1;
     if (trace >= 0)
         record(kind, takes_space, length, path);
+    if (resume >= 0 && length > 1)
+        return HALVES;
     if (how == NO_SPACE && takes_space && number > at) { /* a full disk stays full; a flush may still succeed */
         errno = ENOSPC;
         return strcmp(kind, "sync") ? FAIL : GO_ON;
@@ -161,6 +200,14 @@ static enum verdict decide(const char *kind, int takes_space, size_t length, con
     }
 }
 
+/* After the first half of a write that waits: wait, and write the rest. Both return the bytes that were written. */
+#define SECOND_HALF(done, rest) \
+    if (done < 0) \
+        return done; \
+    tell("half\n", 5); \
+    ssize_t more = rest; \
+    return more < 0 ? done : done + more
+
 static long finish(enum verdict verdict, long result)
 {
     if (verdict == HALF_AND_DIE || verdict == DIE_AFTER)
@@ -171,6 +218,83 @@ static long finish(enum verdict verdict, long result)
 #define CHANGE(kind, takes_space, path, call) \
     enum verdict verdict = decide(kind, takes_space, 0, path); \
     return verdict == FAIL ? -1 : (int)finish(verdict, call)
+
+/* time and chance */
+
+int clock_gettime(clockid_t clock, struct timespec *time)
+{
+    REAL(clock_gettime);
+    if (!now || (clock != CLOCK_REALTIME && clock != CLOCK_REALTIME_COARSE))
+        return real(clock, time);
+    *time = (struct timespec){.tv_sec = now};
+    return 0;
+}
+
+int gettimeofday(struct timeval *restrict time, void *restrict zone)
+{
+    REAL(gettimeofday);
+    if (!now)
+        return real(time, zone);
+    *time = (struct timeval){.tv_sec = now};
+    return 0;
+}
+
+time_t time(time_t *place)
+{
+    struct timespec found;
+    clock_gettime(CLOCK_REALTIME, &found);
+    if (place)
+        *place = found.tv_sec;
+    return found.tv_sec;
+}
+
+static uint64_t draw(void) /* SplitMix64 */
+{
+    uint64_t word = seed + 0x9e3779b97f4a7c15 * (uint64_t)(atomic_fetch_add(drawn, 1) + 1);
+    word = (word ^ (word >> 30)) * 0xbf58476d1ce4e5b9;
+    word = (word ^ (word >> 27)) * 0x94d049bb133111eb;
+    return word ^ (word >> 31);
+}
+
+static void draw_bytes(void *place, size_t length)
+{
+    for (size_t done = 0; done < length; done += sizeof(uint64_t)) {
+        uint64_t word = draw();
+        size_t rest = length - done;
+        memcpy((char *)place + done, &word, rest < sizeof word ? rest : sizeof word);
+    }
+}
+
+ssize_t getrandom(void *place, size_t length, unsigned flags)
+{
+    REAL(getrandom);
+    if (!seed)
+        return real(place, length, flags);
+    draw_bytes(place, length);
+    return (ssize_t)length;
+}
+
+int getentropy(void *place, size_t length)
+{
+    REAL(getentropy);
+    if (!seed)
+        return real(place, length);
+    draw_bytes(place, length);
+    return 0;
+}
+
+/* Return a descriptor of drawn bytes in place of /dev/urandom, which SQLite reads; -1 for any other file. */
+static int drawn_file(const char *file)
+{
+    unsigned char bytes[4096];
+    if (!seed || strcmp(file, "/dev/urandom"))
+        return -1;
+    int found = memfd_create("urandom", MFD_CLOEXEC);
+    draw_bytes(bytes, sizeof bytes);
+    if (found < 0 || syscall(SYS_pwrite64, found, bytes, sizeof bytes, 0L) < 0)
+        abort();
+    return found;
+}
 
 /* files that are made or emptied */
 
@@ -201,6 +325,9 @@ static mode_t given_mode(int flags, va_list arguments)
         va_start(arguments, flags); \
         mode_t mode = given_mode(flags, arguments); \
         va_end(arguments); \
+        int instead = drawn_file(file); \
+        if (instead >= 0) \
+            return instead; \
         enum verdict verdict = opened(AT_FDCWD, file, flags); \
         return verdict == FAIL ? -1 : (int)finish(verdict, real(file, flags, mode)); \
     }
@@ -222,67 +349,80 @@ OPEN_AT(openat64)
 
 /* bytes */
 
-#define WRITE(fd, length, whole, half) \
+#define WRITE(fd, length, whole, half, rest) \
     char path[PATH_MAX]; \
     enum verdict verdict = decide("write", 1, length, of_descriptor(fd, path)); \
     if (verdict == FAIL) \
         return -1; \
     if (verdict == HALF || verdict == HALF_AND_DIE) \
         return finish(verdict, half); \
+    if (verdict == HALVES) { \
+        ssize_t done = half; \
+        SECOND_HALF(done, rest); \
+    } \
     return finish(verdict, whole)
 
 ssize_t write(int fd, const void *bytes, size_t length)
 {
     REAL(write);
-    WRITE(fd, length, real(fd, bytes, length), real(fd, bytes, length / 2));
+    WRITE(fd, length, real(fd, bytes, length), real(fd, bytes, length / 2),
+          real(fd, (const char *)bytes + done, length - done));
 }
 
 ssize_t pwrite(int fd, const void *bytes, size_t length, off_t place)
 {
     REAL(pwrite);
-    WRITE(fd, length, real(fd, bytes, length, place), real(fd, bytes, length / 2, place));
+    WRITE(fd, length, real(fd, bytes, length, place), real(fd, bytes, length / 2, place),
+          real(fd, (const char *)bytes + done, length - done, place + done));
 }
 
 ssize_t pwrite64(int fd, const void *bytes, size_t length, off64_t place)
 {
     REAL(pwrite64);
-    WRITE(fd, length, real(fd, bytes, length, place), real(fd, bytes, length / 2, place));
+    WRITE(fd, length, real(fd, bytes, length, place), real(fd, bytes, length / 2, place),
+          real(fd, (const char *)bytes + done, length - done, place + done));
 }
 
 ssize_t writev(int fd, const struct iovec *parts, int number)
 {
     REAL(writev);
-    WRITE(fd, number > 1 ? 2 : 1, real(fd, parts, number), real(fd, parts, number / 2));
+    WRITE(fd, number > 1 ? 2 : 1, real(fd, parts, number), real(fd, parts, number / 2),
+          real(fd, parts + number / 2, number - number / 2));
 }
 
 ssize_t pwritev(int fd, const struct iovec *parts, int number, off_t place)
 {
     REAL(pwritev);
-    WRITE(fd, number > 1 ? 2 : 1, real(fd, parts, number, place), real(fd, parts, number / 2, place));
+    WRITE(fd, number > 1 ? 2 : 1, real(fd, parts, number, place), real(fd, parts, number / 2, place),
+          real(fd, parts + number / 2, number - number / 2, place + done));
 }
 
 ssize_t pwritev64(int fd, const struct iovec *parts, int number, off64_t place)
 {
     REAL(pwritev64);
-    WRITE(fd, number > 1 ? 2 : 1, real(fd, parts, number, place), real(fd, parts, number / 2, place));
+    WRITE(fd, number > 1 ? 2 : 1, real(fd, parts, number, place), real(fd, parts, number / 2, place),
+          real(fd, parts + number / 2, number - number / 2, place + done));
 }
 
 ssize_t sendfile(int fd, int from, off_t *place, size_t length)
 {
     REAL(sendfile);
-    WRITE(fd, length, real(fd, from, place, length), real(fd, from, place, length / 2));
+    WRITE(fd, length, real(fd, from, place, length), real(fd, from, place, length / 2),
+          real(fd, from, place, length - done));
 }
 
 ssize_t sendfile64(int fd, int from, off64_t *place, size_t length)
 {
     REAL(sendfile64);
-    WRITE(fd, length, real(fd, from, place, length), real(fd, from, place, length / 2));
+    WRITE(fd, length, real(fd, from, place, length), real(fd, from, place, length / 2),
+          real(fd, from, place, length - done));
 }
 
 ssize_t copy_file_range(int from, off64_t *source, int fd, off64_t *place, size_t length, unsigned flags)
 {
     REAL(copy_file_range);
-    WRITE(fd, length, real(from, source, fd, place, length, flags), real(from, source, fd, place, length / 2, flags));
+    WRITE(fd, length, real(from, source, fd, place, length, flags), real(from, source, fd, place, length / 2, flags),
+          real(from, source, fd, place, length - done, flags));
 }
 
 #define TRUNCATE(name, type) \

@@ -2,17 +2,22 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import IntEnum
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
+HALF: Final = "half"
+"""In a trace: the process is in the middle of a write."""
+_UNNAMED: Final = re.compile(r"#\d+ \(deleted\)$")
+"""The path of a file without a name; the number is its inode."""
 _SERVER: Final = Path(__file__).parent / "server.py"
 
 
@@ -109,24 +114,28 @@ class Processes:
         self._server.communicate()
         self._output.cleanup()
 
-    def run(self, folder: Path, *commands: Command, point: Point | None = None) -> list[Ended]:
+    def run(
+        self,
+        folder: Path,
+        *commands: Command,
+        clock: int,
+        point: Point | None = None,
+        seed: int = 0,
+        here: bool = False,
+    ) -> list[Ended]:
         """Run commands in one process, in ``folder``; a stopped command is the last. ``point`` counts from the first.
+
+        ``clock``: the time of day in the first command, in seconds since 1970, one more in each further command.
+        ``seed``: if it is not 0, two processes with the same seed draw the same random bytes.
+        ``here``: in the process that later ones are forked from, so that they find its caches filled.
 
         With `How.COUNT` the calls are those of the whole process, given with its first command.
         """
-        assert self._server.stdin
-        assert self._server.stdout
         output = Path(tempfile.mkdtemp(dir=self._output.name))
         trace = output / "trace" if point and point.how is How.COUNT else None
-        request = {
-            "folder": str(folder),
-            "output": str(output),
-            "commands": [asdict(command) for command in commands],
-            "point": {"at": point.at, "how": point.how, "trace": str(trace) if trace else ""} if point else None,
-        }
-        print(json.dumps(request), file=self._server.stdin, flush=True)
-        signal = json.loads(self._server.stdout.readline())["signal"]
-        calls = _calls(trace.read_text(errors="replace")) if trace else ()
+        self._ask(folder, output, commands, clock=clock, seed=seed, here=here, point=point, trace=trace)
+        signal = self._signal()
+        calls = calls_of(trace.read_text(errors="replace").splitlines()) if trace else ()
         ended = []
         for number, command in enumerate(commands):
             code = _read(output / f"{number}.code")
@@ -138,11 +147,64 @@ class Processes:
         shutil.rmtree(output)
         return ended
 
+    def run_in_steps(
+        self, folder: Path, command: Command, at_call: Callable[[str], None], *, clock: int, seed: int
+    ) -> None:
+        """Run a command, which waits before each call while ``at_call`` runs, and in the middle of each write.
+
+        ``at_call`` is given the line of the trace, or `HALF` in the middle of a write.
+        """
+        output = Path(tempfile.mkdtemp(dir=self._output.name))
+        trace, answers = output / "trace", output / "answers"
+        os.mkfifo(trace)
+        os.mkfifo(answers)
+        point = Point(0, How.COUNT)
+        self._ask(folder, output, [command], clock=clock, seed=seed, point=point, trace=trace, answers=answers)
+        with trace.open(errors="replace") as lines, answers.open("wb", buffering=0) as answer:
+            for line in lines:
+                at_call(line.rstrip("\n"))
+                answer.write(b".")
+        self._signal()
+        shutil.rmtree(output)
+
+    def _ask(
+        self,
+        folder: Path,
+        output: Path,
+        commands: Sequence[Command],
+        *,
+        clock: int,
+        seed: int,
+        point: Point | None,
+        trace: Path | None,
+        here: bool = False,
+        answers: Path | None = None,
+    ) -> None:
+        request = {
+            "folder": str(folder),
+            "output": str(output),
+            "commands": [asdict(command) for command in commands],
+            "clock": clock,
+            "seed": seed,
+            "here": here,
+            "point": point and {"at": point.at, "how": point.how},
+            "trace": trace and str(trace),
+            "answers": answers and str(answers),
+        }
+        assert self._server.stdin
+        print(json.dumps(request), file=self._server.stdin, flush=True)
+
+    def _signal(self) -> int:
+        """Wait for the end of a process, and return the signal that stopped it, or 0."""
+        assert self._server.stdout
+        return int(json.loads(self._server.stdout.readline())["signal"])
+
 
 def _read(path: Path) -> str:
     return path.read_text(errors="replace") if path.exists() else ""
 
 
-def _calls(trace: str) -> Sequence[Call]:
-    fields = (line.split(" ", 3) for line in trace.splitlines())
+def calls_of(trace: Sequence[str]) -> Sequence[Call]:
+    """Return the calls of the lines of a trace."""
+    fields = (_UNNAMED.sub("(unnamed)", line).split(" ", 3) for line in trace)
     return tuple(Call(kind, takes_space == "1", int(length), file) for kind, takes_space, length, file in fields)

@@ -4,20 +4,30 @@ Importing the program takes longer than most commands, so this process imports i
 It reads requests and writes answers as lines of JSON; `stops.processes` is the other side.
 """
 
+import contextlib
 import ctypes
 import gc
 import importlib
 import json
 import os
 import pkgutil
+import random
 import signal
 import sys
+import threading
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from sqlalchemy.dialects.sqlite.base import SQLiteDialect
+from sqlalchemy.engine import Engine
+from sqlalchemy.util import LRUCache
+
 from syncd.cli import output
 
+COLLECT_AFTER = 50_000
+"""As the console script does."""
 MOST_SECONDS = 120
 """A process that runs longer than this hangs: it is ended by SIGALRM."""
 
@@ -29,6 +39,21 @@ def import_all() -> None:
     for module in pkgutil.walk_packages(syncd.__path__, "syncd."):
         if "migrations" not in module.name and not module.name.endswith("__main__"):
             importlib.import_module(module.name)
+    _freeze()
+
+
+def import_also(record: Path) -> None:
+    """Import the modules that a command imported while it ran, so that the next one need not."""
+    if not record.exists():
+        return
+    for name in record.read_text().split():
+        with contextlib.suppress(ImportError):  # a part of an extension module, say
+            importlib.import_module(name)
+    _freeze()
+
+
+def _freeze() -> None:
+    """Let no garbage collection of a child touch, and so copy, the memory that it shares with this process."""
     gc.collect()
     gc.freeze()
 
@@ -37,14 +62,34 @@ def run(request: dict[str, Any], library: ctypes.CDLL) -> None:
     """Become the process of a request: run its commands one after another, until one is stopped."""
     os.setsid()  # a process group of its own, which the library stops as one
     signal.alarm(MOST_SECONDS)
+    imported = set(sys.modules)
+    if request["seed"]:
+        make_repeatable(request["seed"], library)
+    if point := request["point"]:
+        record = os.open(request["trace"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600) if request["trace"] else -1
+        answers = os.open(request["answers"], os.O_RDONLY) if request["answers"] else -1
+        library.stops_arm(request["folder"].encode(), point["how"], point["at"], record, answers)
+    run_all(request, library)
+    if more := sys.modules.keys() - imported:
+        Path(f"{request['output']}/modules").write_text(" ".join(sorted(more)))
+
+
+def run_all(request: dict[str, Any], library: ctypes.CDLL) -> None:
+    """Run the commands of a request in this process."""
     os.chdir(request["folder"])
     os.environ["SYNCD_CONFIG"] = f"{request['folder']}/syncd.toml"
-    if point := request["point"]:
-        record = os.open(point["trace"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600) if point["trace"] else -1
-        library.stops_arm(request["folder"].encode(), point["how"], point["at"], record)
     for number, command in enumerate(request["commands"]):
+        library.stops_set_clock(request["clock"] + number)
         code = run_one(command, f"{request['output']}/{number}")
         Path(f"{request['output']}/{number}.code").write_text(str(code))
+
+
+def make_repeatable(seed: int, library: ctypes.CDLL) -> None:
+    """Let every run draw the same random names, salts and keys, so that equal states have equal bytes."""
+    library.stops_seed(ctypes.c_uint64(seed))
+    random.seed(seed)
+    # OpenSSL has a generator of its own, which cannot be set.
+    Ed25519PrivateKey.generate = lambda: Ed25519PrivateKey.from_private_bytes(os.urandom(32))  # type: ignore[method-assign]
 
 
 def run_one(command: dict[str, Any], output: str) -> int:
@@ -72,22 +117,46 @@ def _set_clock(hours_ahead: float) -> None:
             module.utc_now = now  # type: ignore[attr-defined]  # as tests of commands do
 
 
+def share_statements() -> None:
+    """Let a child find the SQL statements that were compiled in this process, instead of compiling them again."""
+    compiled: LRUCache[Any, Any] = LRUCache(10_000)
+    Engine._compiled_cache = property(lambda _: compiled, lambda _, own: None)  # type: ignore[assignment]
+    # The dialect is a part of the key, by its identity. All of ours are alike.
+    SQLiteDialect.__hash__ = lambda self: 1  # type: ignore[method-assign]
+    SQLiteDialect.__eq__ = lambda one, other: type(one) is type(other)  # type: ignore[method-assign]
+
+
 def serve() -> None:
     """Answer requests until standard input ends."""
+    requests, answers = (os.fdopen(os.dup(number), mode) for number, mode in ((0, "r"), (1, "w")))
     os.environ["PYDANTIC_DISABLE_PLUGINS"] = "1"  # as the console script does
     os.environ["COLUMNS"] = "200"
     import_all()
+    share_statements()
+    gc.set_threshold(COLLECT_AFTER)
     library = ctypes.CDLL(os.environ["LD_PRELOAD"])
-    for line in sys.stdin:
+    for line in requests:
         request = json.loads(line)
-        pid = os.fork()
-        if not pid:
-            try:
-                run(request, library)
-            finally:
-                os._exit(0)
-        _, status = os.waitpid(pid, 0)
-        print(json.dumps({"signal": os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0}), flush=True)
+        print(json.dumps({"signal": answer(request, library)}), file=answers, flush=True)
+
+
+def answer(request: dict[str, Any], library: ctypes.CDLL) -> int:
+    """Carry out a request; return the signal that stopped its process, or 0."""
+    if request["here"]:
+        run_all(request, library)
+        library.stops_set_clock(0)
+        assert threading.active_count() == 1, "a process with threads cannot be forked"
+        _freeze()
+        return 0
+    pid = os.fork()
+    if not pid:
+        try:
+            run(request, library)
+        finally:
+            os._exit(0)
+    _, status = os.waitpid(pid, 0)
+    import_also(Path(request["output"]) / "modules")
+    return os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
 
 
 if __name__ == "__main__":

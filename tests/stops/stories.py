@@ -1,7 +1,7 @@
 """The stories: a folder, a command that is stopped in it, and the promises that hold afterwards."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -57,8 +57,8 @@ class Story:
     """another exit code with which it may end if it is run again: the first run had done the work"""
     damaged: bool = False
     """True if files are damaged at the beginning: readers and proofs may report that until the command has ended"""
-    check: Callable[[Path, Processes], list[str]] | None = None
-    """a further check after the stop"""
+    check: Callable[[Path, Processes, int], list[str]] | None = None
+    """a further check after the stop, at a time in seconds since 1970"""
 
 
 def _of_partner(
@@ -95,11 +95,13 @@ def _of_operator(
     )
 
 
-def _of_matcher(name: str, begins: Folder, old: Served, new: Served, last: Served, **more: Any) -> Story:
+def _of_matcher(
+    name: str, begins: Folder, old: Served, new: Served, last: Served, options: str = "", **more: Any
+) -> Story:
     return Story(
         name=name,
         begins=begins,
-        command=folders.PULL_MIRROR,
+        command=replace(folders.PULL_MIRROR, arguments=(*folders.PULL_MIRROR.arguments, *options.split())),
         reader=OWN_COPY,
         old=old,
         new=new,
@@ -154,6 +156,8 @@ _PARTNERS: Final = (
         frozenset({LATER}),
         again=6,
     ),
+    _of_partner("feed-sign", folders.STANDING, "feed sign partner", FULL, FULL),
+    _of_partner("feed-diff-out", folders.WITH_TWO, "feed diff partner images 1 2 --out rows.csv", NEWS, NEWS, again=2),
     *(
         _of_partner(
             f"feed-rotate-{role}",
@@ -165,6 +169,14 @@ _PARTNERS: Final = (
         for role in ("root", "targets", "snapshot", "timestamp", "lists")
     ),
     _of_partner("feed-renew", folders.STANDING, "feed renew partner --offline-keys partner-off", FULL, FULL),
+    _of_partner(
+        "feed-renew-accept-clock",
+        folders.PARTNER_AHEAD,
+        "feed renew partner --offline-keys partner-off --accept-clock {now}",
+        FULL,
+        FULL,
+        again=6,
+    ),
     _of_partner(
         "feed-add-role",
         folders.PARTNERS_LIST_KEY,
@@ -189,6 +201,7 @@ _OPERATORS: Final = (
     _of_operator("sync-first", folders.OPERATOR, "sync", None, FULL),
     _of_operator("sync-delta", folders.WITH_NEWS, "sync", FULL, NEWS),
     _of_operator("sync-fold", folders.WITH_EIGHTH, "sync", RIPE, RIPE - {5} | {30}),
+    _of_operator("sync-dry-run", folders.WITH_NEWS, "sync --dry-run", FULL, FULL, NEWS | {LATER}),
     _of_operator("sync-nothing-new", folders.WITH_TWO, "sync", NEWS, NEWS),
     _of_operator("sync-hold", folders.WITH_FLOOD, "sync", FULL, FULL, FULL, code=3),
     _of_operator("sync-retired", folders.RETIRED_FEED, "sync", FULL, FULL, FULL | {LATER}, code=3),
@@ -288,6 +301,7 @@ _OPERATORS: Final = (
     ),
     _of_operator("matchers-add", folders.STANDING, "matchers add web --token-file web.token", FULL, FULL, again=2),
     _of_operator("matchers-revoke", folders.WITH_MATCHER, "matchers revoke web", FULL, FULL, again=2),
+    _of_operator("matchers-forget", folders.WITH_SILENT_INSTANCE, "matchers forget web", FULL, FULL, again=2),
     _of_operator("holds-out", folders.WITH_HOLD, "holds 1 --out rows.csv", FULL, FULL, FULL, again=2),
     _of_operator("diff-out", folders.WITH_TWO, "diff iwf.images 1 2 --out rows.csv", NEWS, NEWS, again=2),
     _of_operator(
@@ -306,7 +320,38 @@ _MATCHERS: Final = (
     _of_matcher("pull-fold", folders.WITH_EIGHTH, RIPE, RIPE - {5} | {30}, RIPE - {5} | {30, LATER}),
     _of_matcher("pull-retired", folders.RETIRED_FEED, FULL, RETIRED, frozenset({LATER})),
     _of_matcher("pull-cut-short", folders.CUT_SHORT, FULL, NEWS, NEWS | {LATER}, damaged=True),
+    _of_matcher("pull-check", folders.ALTERED, FULL, FULL, FULL | {LATER}, "--check", damaged=True),
+    _of_matcher("pull-accept-clock", folders.PULLED_AHEAD, NEWS, NEWS, NEWS | {LATER}, "--accept-clock {now}", again=6),
 )
 
 STORIES: Final = {story.name: story for story in (*_PARTNERS, *_OPERATORS, *_MATCHERS)}
+READING: Final = {
+    "holds": "holds",
+    "known-good": "known-good",
+    "suppressions": "suppressions",
+    "status": "status",
+    "snapshots": "snapshots iwf.images",
+    "diff": "diff iwf.images 1 2",
+    "explain": f"explain {digest(3)}",
+    "verify": "verify state",
+    "lookup": f"lookup copy {digest(3)}",
+    "match": "match copy full.csv",
+    "clock": "clock",
+    "matchers": "matchers",
+    "audit": "audit",
+    "audit verify": "audit verify",
+    "version": "version",
+    "feed snapshots": "feed snapshots partner",
+    "feed diff": "feed diff partner images 1 2",
+    "feed status": "feed status partner",
+    "gc --dry-run": "gc --dry-run",
+    "run --check": "run --check",
+    "feed publish --dry-run": f"{PUBLISH} --full full.csv --dry-run",
+    "feed revert --dry-run": "feed revert partner images 1 --dry-run",
+}
+"""Commands that change no file, each with an example in the folder `folders.WITH_TWO`."""
+SERVING: Final = {"run", "feed serve"}
+"""Commands that do not end: their own tests kill them."""
+WRITING_OPTIONS: Final = {"--out", "--skip-bad", "--accept-clock", "--with-keys", "--extend"}
+"""Options that let a command write more, or something else: with each there is a story."""
 assert KNOWN_GOOD.isdisjoint(FULL)
