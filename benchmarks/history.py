@@ -24,7 +24,7 @@ from benchmarks.lists import LIST, now
 from benchmarks.measure import Figure, forget
 from benchmarks.site import running
 from syncd.catalog.catalog import Catalog
-from syncd.catalog.database import values_of, writing
+from syncd.catalog.database import values_of
 from syncd.catalog.history_records import HistoryRecord
 from syncd.catalog.records import head_name
 from syncd.catalog.tables import history
@@ -97,7 +97,7 @@ def _add_versions(world: road.World, catalog: Catalog, count: int) -> None:
     """Add ``count`` versions: one removes some rows of the base, the next adds them again."""
     base, began = _base(world, catalog), now() - AGE
     records = list(_records(began, count, base.ref))
-    with writing(catalog._engine, catalog.path) as connection:
+    with catalog._database.writing() as connection:
         first = {"number": _number(began) - 1, "at": began - timedelta(seconds=1)}
         connection.execute(update(history).values(**first))
         connection.execute(insert(history), [values_of(record) for record in records])

@@ -248,6 +248,18 @@ class Retired(Act):
 
 
 @dataclass(frozen=True)
+class CopiedCatalog(Act):
+    """Moved the catalog to another database (`syncd catalog copy`)."""
+
+    place: str
+
+    @property
+    def words(self) -> str:
+        """See `Act`."""
+        return f"moved the catalog to {self.place}"
+
+
+@dataclass(frozen=True)
 class BackedUpState(Act):
     """Wrote a backup of the state (`syncd backup`)."""
 
@@ -578,6 +590,7 @@ ACTS: Final[tuple[type[Act], ...]] = (
     RolledBack,
     Unpinned,
     BackedUpState,
+    CopiedCatalog,
     WroteRows,
     StartedDaemon,
     StoppedDaemon,

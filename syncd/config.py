@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from syncd.database_address import DatabaseAddress, check_url
 from syncd.errors import UsageError, nearest
 from syncd.limits import DEFAULT_LIMITS, EveryGate, ListLimits
 from syncd.listen import Address
@@ -67,6 +68,14 @@ def _bindable(path: Path) -> Path:
             "choose a shorter path: this is the kernel's limit for sockets (unix(7))",
         )
     return path
+
+
+def _database(url: str) -> str:
+    validated(check_url, url)
+    return url
+
+
+DatabaseUrl = Annotated[str, AfterValidator(_database)]
 
 
 def _listen(text: str) -> str:
@@ -250,6 +259,8 @@ class Config(BaseSettings):
     history_retention: Retention = 730 * 86400.0
     log_format: LogFormat = "auto"
     runbook: Annotated[str, AfterValidator(page_address)] | None = None
+    catalog: DatabaseUrl | None = None
+    catalog_password_file: GivenFile | None = None
     sources: dict[str, AnyTable] = {}
     serve: Serve | None = None
     gate: EveryGate = EveryGate()
@@ -276,6 +287,15 @@ class Config(BaseSettings):
     def bucket(self) -> BucketSettings | None:
         """The bucket of published files and origins; None if they are in the state folder."""
         return self.store.settings() if self.store else None
+
+    @property
+    def database(self) -> DatabaseAddress | None:
+        """The database of the catalog; None if it is a file in the state folder."""
+        return None if self.catalog is None else DatabaseAddress(self.catalog, self.catalog_password_file)
+
+    def secrets(self) -> dict[str, Path]:
+        """Return the files that contain secrets, by key; tables have their own."""
+        return named_files(self, "catalog_password_file")
 
     def all_sources(self) -> "tuple[Source, ...]":
         """Return every source to sync, in the order of the file."""

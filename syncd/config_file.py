@@ -72,6 +72,11 @@ def load(file: Path | None = None) -> Config:
             hint="write a table as JSON, or use one variable for each of its keys",
         ) from None
     _check_sources(config, path)
+    if config.catalog_password_file is not None and config.catalog is None:
+        raise ConfigError(
+            f"{path}: catalog_password_file: given without catalog",
+            hint='set catalog = "postgresql://USER@HOST/DATABASE", or remove the file',
+        )
     for table, fault in (
         ("serve", config.serve.fault() if config.serve else None),
         ("retention", config.retention.fault()),
@@ -206,7 +211,8 @@ def _check_operators(config: Config, path: Path) -> None:
 
 def _check_secrets(config: Config, path: Path) -> None:
     """Refuse a file with a token or a private key that every user of this machine may read or write."""
-    tables: dict[tuple[str, ...], SourceTable | OperatorTable | Serve | StoreTable] = {
+    tables: dict[tuple[str, ...], Config | SourceTable | OperatorTable | Serve | StoreTable] = {
+        (): config,
         **{("sources", name): table for name, table in config.sources.items()},
         **{("operators", name): table for name, table in config.operators.items()},
     }

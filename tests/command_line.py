@@ -69,9 +69,10 @@ def configure(path: Any, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def settings(world: World, more: str = "") -> str:
     """The configuration of a world's operator; ``more`` is of its source."""
+    catalog = f'catalog = "{world.database.url}"\n' if world.database else ""
     return (
-        f'state_dir = "{world.state.root}"\ncontrol_socket = "{world.base}/c.sock"\n[sources.iwf]\ntype = "feed"\n'
-        f'url = "{world.url}"\nroot = "{world.root}"\n{more}'
+        f'{catalog}state_dir = "{world.state.root}"\ncontrol_socket = "{world.base}/c.sock"\n'
+        f'[sources.iwf]\ntype = "feed"\nurl = "{world.url}"\nroot = "{world.root}"\n{more}'
     )
 
 

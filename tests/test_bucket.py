@@ -81,7 +81,7 @@ def test_a_bucket_ahead_of_its_catalog_stops_until_recover(running: World) -> No
     running.sync()
     for path in running.state.root.glob("catalog.sqlite3*"):
         path.unlink()
-    kept.rename(running.state.catalog)
+    kept.rename(running.state.catalog_file)
     before = published(running).get(TIMESTAMP, 1 << 20)
     running.publish(add=[row(32)])
     outcome = running.sync()

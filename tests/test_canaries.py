@@ -504,7 +504,7 @@ def test_a_state_of_an_older_syncd_gets_its_mark(world: World) -> None:
     operator = Operator(world)
     world.publish(full=rows(0, 30))
     operator.sync()
-    with sqlite3.connect(world.state.catalog) as catalog:
+    with sqlite3.connect(world.state.catalog_file) as catalog:
         catalog.execute("DELETE FROM canaries")
     with world.publisher() as publisher:
         assert publisher.list_state("iwf", ListName("images")).suppressed.known_good.name == ""

@@ -12,6 +12,7 @@ from sqlalchemy import event
 
 from syncd.catalog.catalog import Catalog
 from syncd.catalog.changes import HeadNote, Records
+from syncd.catalog.database import open_database
 from syncd.catalog.history_records import HistoryKind
 from syncd.catalog.schema import bring_up
 from syncd.format import manifest as manifests
@@ -99,7 +100,7 @@ def test_no_question_reads_the_whole_history(catalog: Catalog) -> None:
             cursor.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)
             plans.extend(row[3] for row in cursor.fetchall())
 
-    event.listen(catalog._engine, "before_cursor_execute", explain)
+    event.listen(catalog._database.engine, "before_cursor_execute", explain)
     publish(catalog, 2, NOON + timedelta(hours=1), segment(1))
     catalog.unfolded_history(NAME)
     catalog.history_states(NAME)
@@ -120,8 +121,9 @@ def test_no_question_reads_the_whole_history(catalog: Catalog) -> None:
 def test_a_catalog_without_a_history_begins_one(tmp_path: Path) -> None:
     """Migrated, it knows which version of each list is in force, and what matchers have loaded; no rows."""
     path = tmp_path / "catalog.sqlite3"
-    path.touch()
-    bring_up(path, 1.0, revision="0008")
+    database = open_database(path, 1.0)
+    bring_up(database, revision="0008")
+    database.engine.dispose()
     at = "2026-03-01T12:00:00.000000+00:00"
     with contextlib.closing(sqlite3.connect(path)) as connection, connection:
         connection.execute(

@@ -26,8 +26,8 @@ from test_catalog import ALL, ENTRY, FIRST, IMAGES, LOADED, NOON, ONE, ORIGIN, P
 
 PACKAGE = Path(tables.__file__).parent
 POSTGRESQL = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
-NOT_STATEMENTS = {"open", "close", "backup", "damage"}
-"""Methods about SQLite's file itself."""
+NOT_STATEMENTS = {"open", "close", "backup", "copy_to", "damage"}
+"""Methods about the database itself."""
 
 
 def use_every_method(catalog: Catalog, target: Path) -> set[str]:
@@ -41,6 +41,7 @@ def use_every_method(catalog: Catalog, target: Path) -> set[str]:
             list(found)
 
     call("leader")
+    call("row_counts")
     call("newest")
     call("wait_for_notice", 0.0, threading.Event())
     call("note_daemon", DaemonRecord("a", "host", 7, "1", NOON))
@@ -166,7 +167,7 @@ def statements(tmp_path: Path) -> Iterator[list[Any]]:
     """Every statement that the catalog issues, as SQLAlchemy has it."""
     found: list[Any] = []
     with Catalog.open(tmp_path / "catalog.sqlite3") as catalog:
-        event.listen(catalog._engine, "before_execute", lambda _, statement, *__: found.append(statement))
+        event.listen(catalog._database.engine, "before_execute", lambda _, statement, *__: found.append(statement))
         called = use_every_method(catalog, tmp_path)
         methods = {name for name in dir(Catalog) if not name.startswith("_")}
         assert methods - NOT_STATEMENTS == called, "a method is missing above: call it there"
@@ -196,11 +197,11 @@ def test_every_table_compiles_for_postgresql(table: Any) -> None:
         assert not isinstance(column.type, Integer) or isinstance(column.type, BigInteger), column.name
 
 
-def test_only_the_database_module_knows_sqlite() -> None:
-    """A dialect, a PRAGMA or a driver is named in `database.py` and, for migrations, in `schema.py` alone."""
-    known = {"database.py", "schema.py"}
+def test_only_one_module_knows_each_database() -> None:
+    """A dialect, a PRAGMA or a driver is named in its own module and, for migrations, in `schema.py` alone."""
+    known = {"postgres.py", "postgres_driver.py", "schema.py", "sqlite.py"}
     modules = [path for path in PACKAGE.glob("*.py") if path.name not in known]
-    words = r"sqlalchemy\.dialects|import sqlite3|PRAGMA|rowid|exec_driver_sql|sqlite_master"
+    words = r"sqlalchemy\.dialects|import sqlite3|import psycopg|PRAGMA|rowid|exec_driver_sql|sqlite_master|\bpg_"
     assert [path.name for path in modules if re.search(words, path.read_text())] == []
 
 
@@ -216,7 +217,7 @@ def plans(tmp_path: Path) -> Iterator[tuple[Catalog, list[str]]]:
                 cursor.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)
                 found.extend(row[3] for row in cursor.fetchall())
 
-        event.listen(catalog._engine, "before_cursor_execute", explain)
+        event.listen(catalog._database.engine, "before_cursor_execute", explain)
         yield catalog, found
 
 

@@ -55,7 +55,7 @@ def append(world: World, count: int = 1) -> AuditHead:
 
 
 def execute(world: World, statement: str) -> None:
-    with contextlib.closing(sqlite3.connect(world.state.catalog)) as connection, connection:
+    with contextlib.closing(sqlite3.connect(world.state.catalog_file)) as connection, connection:
         connection.execute(statement)
 
 
@@ -178,7 +178,7 @@ def test_a_restored_catalog_says_so_once(configured: World) -> None:
     state_head(configured, head)
     for path in configured.state.root.glob("catalog.sqlite3*"):
         path.unlink()
-    kept.rename(configured.state.catalog)
+    kept.rename(configured.state.catalog_file)
     assert syncd("audit", "verify").code == 4
     with configured.publisher() as publisher:
         recover(publisher, 100, configured.clock(), getpass.getuser())

@@ -297,7 +297,7 @@ def test_before_init_every_command_says_so(tmp_path: Path, monkeypatch: pytest.M
 
 def test_a_state_without_its_catalog_is_not_taken_for_none(configured: World) -> None:
     """It is to be restored; to begin anew beside the feed that matchers follow is no way out."""
-    configured.state.catalog.unlink()
+    configured.state.catalog_file.unlink()
     for command in (("status",), ("snapshots", "iwf.images"), ("sync",), ("verify",), ("run",)):
         ran = syncd(*command)
         assert ran.code == 1
@@ -312,11 +312,11 @@ def test_an_emptied_catalog_is_not_taken_for_a_new_one(configured: World) -> Non
     """SQLite would: every token, floor and version were forgotten, and the next sync refused for a version used."""
     configured.publish(full=rows(0, 3))
     assert syncd("sync").code == 0
-    configured.state.catalog.write_bytes(b"")
+    configured.state.catalog_file.write_bytes(b"")
     for command in (("status",), ("snapshots", "iwf.images"), ("sync",), ("verify",), ("run",)):
         ran = syncd(*command)
         assert (ran.code, ran.err.splitlines()[0]) == (1, f"error: the catalog {configured.state.catalog} is empty")
-    assert configured.state.catalog.read_bytes() == b""
+    assert configured.state.catalog_file.read_bytes() == b""
 
 
 def test_a_feed_that_lost_its_metadata_is_restored_not_made_anew(configured: World, tmp_path: Path) -> None:
@@ -372,10 +372,10 @@ def test_a_lost_catalog_is_not_made_anew(configured: World) -> None:
     """Versions that matchers have seen would be given out again."""
     configured.publish(full=rows(0, 3))
     syncd("sync")
-    configured.state.catalog.unlink()
+    configured.state.catalog_file.unlink()
     ran = syncd("init", "--offline-keys", configured.offline)
     assert (ran.code, ran.err.splitlines()[0]) == (2, f"error: {configured.state.feed.root} is a feed already")
-    assert not configured.state.catalog.exists()
+    assert not configured.state.catalog_file.exists()
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ def shrink(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def change_catalog(world: World, statement: str) -> None:
     """Damage the operator's catalog."""
-    with closing(sqlite3.connect(world.state.catalog)) as connection:
+    with closing(sqlite3.connect(world.state.catalog_file)) as connection:
         connection.execute(statement)
         connection.commit()
 
@@ -155,14 +155,14 @@ def test_known_good_digests_that_are_lost_are_read_again(running: World, monkeyp
 def test_an_older_catalog_that_was_restored_alone(running: World, *, publish: bool) -> None:
     """`verify` and a sync that would publish name `recover`."""
     older = running.base / "older.sqlite3"
-    shutil.copy(running.state.catalog, older)
+    shutil.copy(running.state.catalog_file, older)
     for number in (40, 41):
         running.publish(add=[row(number)])
         assert syncd("sync").code == 0
     assert not running.pull().errors
     for path in running.state.root.glob("catalog.sqlite3*"):
         path.unlink()
-    shutil.copy(older, running.state.catalog)
+    shutil.copy(older, running.state.catalog_file)
     running.publish(add=[row(42)])
     refused = syncd("sync") if publish else syncd("verify")
     assert refused.code == (6 if publish else 4), refused

@@ -84,9 +84,11 @@ SIGNED: Final = "cures_hints::online_metadata_that_expired_is_signed_by_the_comm
 REPLACED: Final = "cures_hints::a_lost_online_key_is_replaced"
 BEHIND: Final = "cures_hints::an_older_catalog_that_was_restored_alone"
 CURES: Final[dict[str, str]] = {
+    "catalog/folder.py: syncd catalog copy": "catalog_copy::a_catalog_is_moved_to_a_server",
     "catalog/folder.py: syncd init --offline-keys DIR": "cures_hints::a_state_that_is_not_set_up",
     "catalog/folder.py: syncd recover --above N": "cures_hints::published_metadata_is_brought_back",
     "catalog/matchers.py: syncd matchers revoke {}": "cures_hints::a_matcher_that_exists_is_revoked_first",
+    "cli/catalog.py: syncd verify": "catalog_copy::a_catalog_is_moved_to_a_server",
     "cli/holds.py: syncd discard HOLD --reason R": "cures_hints::a_hold_is_discarded",
     "cli/holds.py: syncd release HOLD --reason R": HELD,
     "cli/init.py: syncd sync": "cures_hints::a_state_that_is_not_set_up",
@@ -104,6 +106,8 @@ CURES: Final[dict[str, str]] = {
         "cures_hints::a_suppression_that_waits_is_confirmed_and_not_extended"
     ),
     "cli/suppressions.py: syncd suppress --extend {} --reason R": "cures_damage::a_suppression_expires_soon",
+    "catalog/transfer.py: syncd verify": "catalog_copy::a_damaged_catalog_is_not_moved",
+    "operate/move.py: syncd run --check": "catalog_copy::there_must_be_something_to_move",
     "clock.py: syncd clock accept TIME --reason R": "clock_accept::syncs_go_on_and_ages_count_again",
     "clock.py: syncd feed renew FEED --accept-clock TIME": "clock_accept::a_partner_signs_again_with_its_online_keys",
     "clock.py: syncd feed renew STATE --state --offline-keys DIR --accept-clock TIME --reason R": (

@@ -12,6 +12,7 @@ import pytest
 PACKAGE: Final = Path(__file__).parent.parent / "syncd"
 INSIDE_FUNCTIONS: Final = {
     "catalog/folder.py": "numpy: `syncd status` must start quickly",
+    "catalog/postgres.py": "psycopg: of an extra that most installations do not have",
     "catalog/schema.py": "Alembic: only a migration needs it",
     "cli": "the daemon's packages: a light installation shows the help of every command",
     "service/daemon.py": "the web framework: only a daemon that serves HTTP needs it",

@@ -267,7 +267,7 @@ def test_it_is_known_since_which_version_all_are_kept(many: World) -> None:
         assert [one.version for one in catalog.versions(HEAD)] == [*range(total, total - 5, -1), 2]
         assert catalog.first_kept(HEAD) == total - 4
     assert prove_state(many.state, None, many.clock(), deep=True).faults == ()
-    with closing(sqlite3.connect(many.state.catalog)) as connection, connection:
+    with closing(sqlite3.connect(many.state.catalog_file)) as connection, connection:
         connection.execute("DELETE FROM versions WHERE version = ?", (total - 2,))
     (fault,) = prove_state(many.state, None, many.clock()).faults
     assert fault.error.message == f"iwf.images version {total - 2} is missing from the catalog"

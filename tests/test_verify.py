@@ -357,7 +357,7 @@ def test_a_state_whose_catalog_fell_behind(own: World) -> None:
     assert own.sync().exit_code == 0
     for path in own.state.root.glob("catalog.sqlite3*"):
         path.unlink()
-    shutil.copy(older, own.state.catalog)
+    shutil.copy(older, own.state.catalog_file)
     assert any(
         "the feed has iwf.images at version 4, the catalog at 3" in message for message in messages(state_of(own))
     )
@@ -378,8 +378,8 @@ def test_a_damaged_database(own: World) -> None:
     with Catalog.open(own.state.catalog) as catalog:
         for number in range(300):
             catalog.append("tester", SetUp("x" * 200 + str(number)), NOW)
-    size = own.state.catalog.stat().st_size
-    with own.state.catalog.open("r+b") as stream:
+    size = own.state.catalog_file.stat().st_size
+    with own.state.catalog_file.open("r+b") as stream:
         stream.seek(size - 3 * 4096)
         stream.write(os.urandom(4096))
     proof: Proof | None
@@ -391,7 +391,7 @@ def test_a_damaged_database(own: World) -> None:
 
 
 def alter(world: World, statement: str) -> None:
-    connection = sqlite3.connect(world.state.catalog)
+    connection = sqlite3.connect(world.state.catalog_file)
     connection.execute(statement)
     connection.commit()
     connection.close()

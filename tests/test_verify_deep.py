@@ -198,7 +198,7 @@ def test_manifests_that_contradict_each_other_are_found(own: World) -> None:
 
 def test_a_version_that_is_missing_from_the_catalog_is_found(own: World) -> None:
     """With its number."""
-    with closing(sqlite3.connect(own.state.catalog)) as connection, connection:
+    with closing(sqlite3.connect(own.state.catalog_file)) as connection, connection:
         connection.execute("DELETE FROM versions WHERE version = 5")
     assert [fault.error.message for fault in state_of(own).faults] == [
         "iwf.images version 5 is missing from the catalog"
@@ -207,7 +207,7 @@ def test_a_version_that_is_missing_from_the_catalog_is_found(own: World) -> None
 
 def test_owed_rows_that_do_not_lead_to_the_origin_are_found(own: World) -> None:
     """Head and owed rows together give the end state that the partner signed."""
-    with closing(sqlite3.connect(own.state.catalog)) as connection, connection:
+    with closing(sqlite3.connect(own.state.catalog_file)) as connection, connection:
         connection.execute("UPDATE origins SET end_state = replace(end_state, '\"rows\":', '\"rows\":1')")
     assert state_of(own).exit_code == 4
 

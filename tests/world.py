@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from syncd.catalog.folder import StateFolder
+from syncd.database_address import DatabaseAddress
 from syncd.feed.folder import FeedFolder
 from syncd.fetch import Endpoint
 from syncd.limits import DEFAULT_LIMITS, ListLimits
@@ -76,13 +77,15 @@ class World:
     """the operator's limits, for every list"""
     bucket: BucketSettings | None = None
     """the operator's store, if it is not the state folder"""
+    database: DatabaseAddress | None = None
+    """the operator's catalog; None: a file in the state folder"""
 
     def __post_init__(self) -> None:
         self.partner = FeedFolder(self.base / "partner")
         self.partner_keys = self.base / "partner.keys"
         self.partner_offline = self.base / "partner-offline"
         self.root = self.partner.path(author.ROOT_FILE)
-        self.state = StateFolder(self.base / "state", self.bucket)
+        self.state = StateFolder(self.base / "state", self.bucket, self.database)
         self.offline = self.base / "operator-offline"
         self.operator_root = self.state.feed.path(author.ROOT_FILE)
         self.copy = self.base / "copy"

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue
 from syncd.ask.questions import answer, question
 from syncd.catalog.folder import StateFolder
 from syncd.children import become_child
+from syncd.database_address import DatabaseAddress
 from syncd.errors import as_known, error_document
 from syncd.store.settings import BucketSettings
 
@@ -34,6 +35,7 @@ class LongQuestion(BaseModel):
     arguments: dict[str, JsonValue]
     state_dir: Path
     bucket: BucketSettings | None = None
+    database: DatabaseAddress | None = None
     now: datetime
 
 
@@ -46,12 +48,8 @@ def run(reader: BinaryIO, writer: BinaryIO, clock: Callable[[], float] = time.mo
 
     try:
         asked = LongQuestion.model_validate_json(reader.readline(_MAX_REQUEST))
-        answers = answer(
-            question(asked.do, asked.arguments),
-            StateFolder(asked.state_dir, asked.bucket),
-            asked.now,
-            _throttled(send, clock),
-        )
+        folder = StateFolder(asked.state_dir, asked.bucket, asked.database)
+        answers = answer(question(asked.do, asked.arguments), folder, asked.now, _throttled(send, clock))
         while True:
             try:
                 send(next(answers))

@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, Connection, Text, and_, insert, or_, selec
 
 from syncd.acts import Act, act_named
 from syncd.catalog.chain import START, AuditCheck, RawRecord, StatedHead, check, link
-from syncd.catalog.database import Tables, reading, writing
+from syncd.catalog.database import Tables
 from syncd.catalog.records import EVERY_RECORD, AuditEntry, AuditFilter, AuditRecord
 from syncd.catalog.tables import audit, canonical, time_text
 from syncd.errors import StoreError
@@ -20,7 +20,7 @@ _PAGE: Final = 500
 
 def append(connection: Connection, *entries: AuditEntry) -> AuditHead:
     """Append to the chain; return its new head. The caller's transaction must own the write lock."""
-    last = _head(connection)
+    last = head_of(connection)
     number, head = last.records, last.head
     for entry in entries:
         number, fields = number + 1, entry.act.document()
@@ -30,7 +30,16 @@ def append(connection: Connection, *entries: AuditEntry) -> AuditHead:
     return AuditHead(number, head)
 
 
-def _head(connection: Connection) -> AuditHead:
+def check_chain(connection: Connection, stated: Collection[StatedHead] = ()) -> AuditCheck:
+    """Recompute the whole chain; see `AuditTables.check_audit`."""
+    columns = (type_coerce(audit.c[name], Text) for name in RawRecord._fields[1:])
+    statement = select(audit.c.number, *columns).order_by(audit.c.number)
+    with connection.execute(statement, execution_options={"yield_per": _PAGE}) as rows:
+        return check(map(RawRecord._make, rows), stated)
+
+
+def head_of(connection: Connection) -> AuditHead:
+    """Return the number of records in the chain and the hash of the last."""
     last = select(audit.c.number, audit.c.sha256).order_by(audit.c.number.desc()).limit(1)
     row = connection.execute(last).first()
     return AuditHead(row.number, row.sha256) if row else AuditHead(0, START)
@@ -45,13 +54,13 @@ class AuditTables(Tables):
 
     def append_all(self, entries: Iterable[AuditEntry]) -> AuditHead:
         """Record several acts, all or nothing; return the new head of the chain."""
-        with writing(self._engine, self.path) as connection:
+        with self._database.writing() as connection:
             return append(connection, *entries)
 
     def audit_head(self) -> AuditHead:
         """Return the number of records in the chain and the hash of the last."""
-        with reading(self._engine, self.path) as connection:
-            return _head(connection)
+        with self._database.reading() as connection:
+            return head_of(connection)
 
     def audit_entries(self, limit: int = 100) -> tuple[AuditEntry, ...]:
         """Return the latest acts, newest first."""
@@ -88,10 +97,8 @@ class AuditTables(Tables):
 
         Collect ``stated`` before calling: the chain may grow in the meantime, but never loses a stated head.
         """
-        columns = (type_coerce(audit.c[name], Text) for name in RawRecord._fields[1:])
-        statement = select(audit.c.number, *columns).order_by(audit.c.number)
-        with reading(self._engine, self.path) as connection:
-            return check(map(RawRecord._make, connection.execute(statement)), stated)
+        with self._database.reading() as connection:
+            return check_chain(connection, stated)
 
 
 def _record(row: dict[str, Any]) -> AuditRecord:

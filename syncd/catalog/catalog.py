@@ -14,16 +14,16 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import JsonValue
 from sqlalchemy import Connection, Row, func, insert, select, update
 
-from syncd.catalog import database
+from syncd.acts import Act
 from syncd.catalog.audit import AuditTables, append
 from syncd.catalog.canaries import CanaryTables, put_mark
 from syncd.catalog.changes import Records
-from syncd.catalog.database import copy, make_engine, make_file, put_record, reading, writing
+from syncd.catalog.database import LOCK_WAIT, CatalogPlace, open_database, put_record
 from syncd.catalog.effects import effects
 from syncd.catalog.fleet import FleetTables
 from syncd.catalog.history import HistoryTables, put_history
@@ -46,6 +46,7 @@ from syncd.catalog.sizes import SizeTables, put_sizes
 from syncd.catalog.suppressions import SuppressionTables, change_suppression, put_suppressions
 from syncd.catalog.syncs import SyncTables, put_source
 from syncd.catalog.tables import origins, publications, signed_files
+from syncd.catalog.transfer import count_rows, is_copied, move, write_file
 from syncd.catalog.unnamed import UnnamedTables
 from syncd.errors import LostRaceError, StoreError, UsageError
 from syncd.feed.layout import TIMESTAMP
@@ -57,9 +58,6 @@ from syncd.trust.values import Freshness
 
 if TYPE_CHECKING:
     from syncd.trust.repository import Repository
-
-LOCK_WAIT: Final = 10.0
-"""Seconds that a writer waits for another; no transaction here takes a hundredth of that."""
 
 
 class Catalog(
@@ -80,19 +78,23 @@ class Catalog(
     """The SQL database of one state folder. Safe to share between threads and between processes."""
 
     @classmethod
-    def open(cls, path: Path, *, lock_wait: float = LOCK_WAIT) -> Self:
-        """Open the catalog at ``path``; create or migrate it if needed.
+    def open(cls, place: CatalogPlace, *, lock_wait: float = LOCK_WAIT) -> Self:
+        """Open the catalog at ``place``; create or migrate it if needed.
 
-        A catalog is copied to ``<name>.before-<revision>`` before it is migrated. Raises `UsageError` if a newer syncd
-        wrote it or the file is not a catalog, and `StoreError`.
+        A file is copied to ``<name>.before-<revision>`` before it is migrated. Raises `UsageError` if a newer syncd
+        wrote it or it is not a catalog, `ConfigError`, and `StoreError`.
         """
-        make_file(path)
-        bring_up(path, lock_wait)
-        return cls(path, make_engine(path, lock_wait))
+        database = open_database(place, lock_wait)
+        try:
+            bring_up(database)
+        except BaseException:
+            database.engine.dispose()
+            raise
+        return cls(database)
 
     def close(self) -> None:
         """Close every connection."""
-        self._engine.dispose()
+        self._database.engine.dispose()
 
     def __enter__(self) -> Self:
         return self
@@ -135,21 +137,21 @@ class Catalog(
 
     def last_commit(self) -> int:
         """See `Ledger.last_commit`."""
-        with reading(self._engine, self.path) as connection:
+        with self._database.reading() as connection:
             return _last_commit(connection)
 
     def last_published(self) -> Publication | None:
         """See `Ledger.last_published`."""
         timestamps = select(func.max(signed_files.c.publication_id)).where(signed_files.c.path == TIMESTAMP)
         statement = select(publications).where(publications.c.id == timestamps.scalar_subquery())
-        with reading(self._engine, self.path) as connection:
+        with self._database.reading() as connection:
             row = connection.execute(statement).first()
             return None if row is None else _publication(connection, row)
 
     def pending(self) -> tuple[Publication, ...]:
         """Return publications committed and not yet installed, oldest first: the order in which to install them."""
         statement = select(publications).where(publications.c.installed.is_(False)).order_by(publications.c.id)
-        with reading(self._engine, self.path) as connection:
+        with self._database.reading() as connection:
             return tuple(_publication(connection, row) for row in connection.execute(statement).all())
 
     def current(self, repository: "Repository", name: ListName) -> CurrentVersion | None:
@@ -181,10 +183,10 @@ class Catalog(
     def installed(self, publication: int) -> None:
         """Record that every file of a publication is in place. Raises `StoreError` if it is unknown."""
         statement = update(publications).where(publications.c.id == publication).values(installed=True)
-        with writing(self._engine, self.path) as connection:
+        with self._database.writing() as connection:
             if connection.execute(statement).rowcount != 1:
                 raise StoreError(
-                    f"{self.path} does not know publication {publication}",
+                    f"{self._database.name} does not know publication {publication}",
                     hint="check whether the catalog was restored from a backup while syncd was running",
                 )
 
@@ -210,18 +212,40 @@ class Catalog(
             replace_future(connection, time, now)
             append(connection, entry)
 
-    # the file itself
+    # the database itself
 
     def damage(self) -> tuple[str, ...]:
-        """Return the faults that SQLite finds in the file and its references; () if it is sound. Reads all of it."""
-        with reading(self._engine, self.path) as connection:
-            return database.damage(connection)
+        """Return the faults that the database finds in itself; () if it is sound. Reads all of it."""
+        with self._database.reading() as connection:
+            return self._database.damage(connection)
+
+    def row_counts(self) -> dict[str, int]:
+        """Return the number of rows of each table."""
+        with self._database.reading() as connection:
+            return count_rows(connection)
+
+    def copy_to(self, place: CatalogPlace, actor: str, act: Act, now: datetime) -> int:
+        """Copy the whole catalog to an empty database, with an act that says so; return the number of rows.
+
+        Does nothing if that was done already. Raises `ConfigError`, `RefusedError` if the database is not empty,
+        `StoreError`.
+        """
+        target = open_database(place, LOCK_WAIT)
+        try:
+            if is_copied(self._database, target, act):
+                return sum(self.row_counts().values())
+            return move(self._database, target, AuditEntry(now, actor, act))
+        finally:
+            target.engine.dispose()
 
     def backup(self, target: Path) -> None:
-        """Write a consistent copy to ``target``, durably; syncs may go on. Raises `UsageError` if ``target`` exists."""
+        """Write a consistent copy to ``target``, a file of SQLite, durably; syncs may go on.
+
+        Raises `UsageError` if ``target`` exists.
+        """
         if target.exists() or target.is_symlink():
             raise UsageError(f"{target} exists already", hint="name a file that does not exist; nothing was written")
-        copy(self._engine, target)
+        write_file(self._database, target)
 
 
 def _last_commit(connection: Connection) -> int:

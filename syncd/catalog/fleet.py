@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Select, delete, func, select, update
 
-from syncd.catalog.database import Tables, put, reading, values_of, writing
+from syncd.catalog.database import Tables, put, values_of
 from syncd.catalog.fleet_records import DaemonRecord, Leader
 from syncd.catalog.lead import database_time
 from syncd.catalog.tables import audit, daemons, leader, publications
@@ -21,7 +21,7 @@ class FleetTables(Tables):
 
     def leader(self) -> Leader | None:
         """Return who leads, or led last; None if nobody ever did."""
-        with reading(self._engine, self.path) as connection:
+        with self._database.reading() as connection:
             return _leader(connection, select(leader))
 
     def lead(self, owner: str, host: str, store: str, lease: float) -> Leader | None:
@@ -29,12 +29,12 @@ class FleetTables(Tables):
 
         Raises `ConfigError` if the lists of this catalog were published in another place than ``store``.
         """
-        with writing(self._engine, self.path) as connection:
+        with self._database.writing() as connection:
             before = _leader(connection, select(leader).with_for_update())
             if before is not None and before.store != store:
                 raise ConfigError(
-                    f"the lists of {self.path} are published in {before.store}, and this daemon is configured for "
-                    f"{store}",
+                    f"the lists of {self._database.name} are published in {before.store}, and this daemon is "
+                    f"configured for {store}",
                     hint="all daemons on one catalog need the same [store]; correct the configuration",
                 )
             if before is not None and before.in_force and before.owner != owner:
@@ -55,19 +55,19 @@ class FleetTables(Tables):
         """Go on leading for ``lease`` seconds from now; return False if another daemon has taken over."""
         until = database_time() + int(lease * 1000)
         mine = (leader.c.epoch == epoch, leader.c.owner != "")
-        with writing(self._engine, self.path) as connection:
+        with self._database.writing() as connection:
             return connection.execute(update(leader).where(*mine).values(until=until)).rowcount == 1
 
     def give_up_lead(self, epoch: int) -> None:
         """Let another daemon lead at once."""
-        with writing(self._engine, self.path) as connection:
+        with self._database.writing() as connection:
             connection.execute(update(leader).where(leader.c.epoch == epoch).values(owner="", until=database_time()))
 
     def newest(self) -> tuple[int, int]:
         """Return the newest installed publication and the newest record of the audit log; 0 if there is none."""
         installed = select(func.max(publications.c.id)).where(publications.c.installed.is_(True)).scalar_subquery()
         acts = select(func.max(audit.c.number)).scalar_subquery()
-        with reading(self._engine, self.path) as connection:
+        with self._database.reading() as connection:
             row = connection.execute(select(installed, acts)).one()
         return row[0] or 0, row[1] or 0
 
@@ -77,7 +77,7 @@ class FleetTables(Tables):
 
     def note_daemon(self, daemon: DaemonRecord) -> None:
         """Record that a daemon runs, and forget those that have said nothing for a day."""
-        with writing(self._engine, self.path) as connection:
+        with self._database.writing() as connection:
             now = connection.execute(select(database_time())).scalar_one()
             values = {**values_of(daemon), "seen": now}
             put(connection, daemons, {"id": values.pop("id")}, values)
@@ -85,12 +85,12 @@ class FleetTables(Tables):
 
     def forget_daemon(self, daemon: str) -> None:
         """Record that a daemon has stopped."""
-        with writing(self._engine, self.path) as connection:
+        with self._database.writing() as connection:
             connection.execute(delete(daemons).where(daemons.c.id == daemon))
 
     def daemons(self) -> tuple[tuple[DaemonRecord, ...], int]:
         """Return the daemons that were seen in the last day, sorted by host, and the time in the database."""
-        with reading(self._engine, self.path) as connection:
+        with self._database.reading() as connection:
             rows = connection.execute(select(daemons)).mappings().all()
             now = connection.execute(select(database_time())).scalar_one()
         found = sorted((DaemonRecord(**row) for row in rows), key=lambda daemon: (daemon.host, daemon.id))

@@ -3,7 +3,8 @@
 ::
 
     ballast              reserved space: the daemon frees it so that it can start on a full disk
-    catalog.sqlite3      the catalog
+    catalog.sqlite3      the catalog, unless it is in PostgreSQL
+    catalog.postgresql   if it is: its address, see `syncd.catalog.place`
     feed/                the published feed, plain files
     history/             what each version of a list changed, 0700, never served: see `syncd.history.files`
     keys/                online keys, 0600
@@ -14,9 +15,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from syncd.errors import RESTORE_CATALOG, StoreError, UsageError
+from syncd.database_address import DatabaseAddress
+from syncd.errors import RESTORE_CATALOG, ConfigError, StoreError, UsageError
 from syncd.feed.folder import FeedFolder
-from syncd.feed.layout import TIMESTAMP
+from syncd.feed.layout import CATALOG_FILE, CATALOG_MARK, TIMESTAMP
 from syncd.feed.proof_record import RecordFile
 from syncd.files import storage
 from syncd.model import ListName
@@ -25,17 +27,29 @@ from syncd.store.settings import BucketSettings
 
 @dataclass(frozen=True)
 class StateFolder:
-    """Paths below one state folder."""
+    """Paths below one state folder, and the places of its catalog and its published files."""
 
     root: Path
     bucket: BucketSettings | None = None
     """the store of the published files and the origins; None: this folder itself. Then ``feed`` and ``sources`` below
     it are a cache of the bucket, and the rest is of this machine alone"""
+    database: DatabaseAddress | None = None
+    """the catalog's, in PostgreSQL; None: the catalog is a file in this folder"""
 
     @property
-    def catalog(self) -> Path:
-        """The catalog's database file."""
-        return self.root / "catalog.sqlite3"
+    def catalog(self) -> Path | DatabaseAddress:
+        """The place of the catalog."""
+        return self.database or self.catalog_file
+
+    @property
+    def catalog_file(self) -> Path:
+        """The catalog's file, if it is in SQLite."""
+        return self.root / CATALOG_FILE
+
+    @property
+    def catalog_mark(self) -> Path:
+        """The record of where the catalog is in PostgreSQL."""
+        return self.root / CATALOG_MARK
 
     @property
     def feed(self) -> FeedFolder:
@@ -81,23 +95,73 @@ class StateFolder:
         return self.feed.work / "folding" / name
 
     def check_set_up(self) -> None:
-        """Check that the folder is set up. Raises `UsageError` if it is not, `StoreError` if its catalog is lost."""
-        with storage(self.catalog, "open"):
-            if self.catalog.exists():
+        """Check that the state is set up.
+
+        Raises `UsageError` if it is not, `StoreError` if its catalog is lost or cannot be reached, `ConfigError` if the
+        configuration names another place than the state does.
+        """
+        if self.database is not None:
+            self._check_database(self.database)
+            return
+        with storage(self.catalog_file, "open"):
+            if self.catalog_file.exists():
                 self._check_catalog()
                 return
+            if self.catalog_mark.exists():
+                raise self._moved()
             if self.feed.root.exists():
-                raise StoreError(f"the catalog {self.catalog} is missing", hint=RESTORE_CATALOG)
-        raise UsageError(f"{self.root} is not set up", hint="run `syncd init --offline-keys DIR` first")
+                raise StoreError(f"the catalog {self.catalog_file} is missing", hint=RESTORE_CATALOG)
+        raise self._not_set_up()
+
+    def is_set_up(self) -> bool:
+        """Return True if there is a catalog, perhaps of a set-up that was interrupted. Raises `StoreError`."""
+        if self.database is None:
+            return self.catalog_file.exists()
+        from syncd.catalog.database import is_empty  # SQLAlchemy: `syncd status` must start quickly
+
+        return not is_empty(self.database)
 
     def _check_catalog(self) -> None:
         """Refuse an empty file: SQLite takes it for a new database, and tokens, floors and versions would be lost."""
-        if self.catalog.stat().st_size or self.feed.metadata("timestamp.json") is None:
-            return
+        if not self.catalog_file.stat().st_size and self._is_used():
+            raise StoreError(f"the catalog {self.catalog_file} is empty", hint=RESTORE_CATALOG)
+
+    def _check_database(self, database: DatabaseAddress) -> None:
+        """Refuse an empty database for the same reason, and a second catalog beside it."""
+        empty = not self.is_set_up()
+        with storage(self.catalog_file, "open"):
+            left = self.catalog_file.exists()
+        if left:
+            raise ConfigError(
+                f"the configuration names the catalog {database}, and this state has one in {self.catalog_file}",
+                hint="run `syncd catalog copy` to move it there; nothing was changed"
+                if empty
+                else f"if it was moved there, move {CATALOG_FILE}* aside; otherwise correct `catalog`",
+            )
+        if empty and self._is_used():
+            raise StoreError(
+                f"the catalog {database} is empty, and lists were published from this state",
+                hint="check that `catalog` names the right database; if it was lost, restore it from a backup",
+            )
+        if empty:
+            raise self._not_set_up()
+
+    def _is_used(self) -> bool:
+        """Return True if anything was published from this state."""
+        if self.feed.metadata("timestamp.json") is None:
+            return False
         from syncd.publish.author import is_untouched  # heavy (numpy): `syncd status` must start quickly
 
-        if not is_untouched(self.feed):
-            raise StoreError(f"the catalog {self.catalog} is empty", hint=RESTORE_CATALOG)
+        return not is_untouched(self.feed)
+
+    def _moved(self) -> ConfigError:
+        return ConfigError(
+            f"the catalog of {self.root} is in PostgreSQL, and the configuration does not name it",
+            hint=f"set `catalog` in the configuration; its address was in {self.catalog_mark}",
+        )
+
+    def _not_set_up(self) -> UsageError:
+        return UsageError(f"{self.root} is not set up", hint="run `syncd init --offline-keys DIR` first")
 
     def check_feed(self) -> None:
         """Check that the published feed has its metadata. Raises `StoreError` if it was lost."""

@@ -64,7 +64,7 @@ class HoldTables(Tables):
         """Return the update that a hold belongs to. Raises `StoreError` if it was lost."""
         rows = self._rows(select(updates).where(updates.c.id == hold.update_id))
         if not rows:
-            raise StoreError(f"{self.path} has lost the update of hold {hold.id}", hint="run `syncd verify`")
+            raise StoreError(f"{self._database.name} has lost the update of hold {hold.id}", hint="run `syncd verify`")
         return UpdateRecord(**rows[0])
 
 

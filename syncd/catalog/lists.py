@@ -10,7 +10,7 @@ from sqlalchemy import delete as delete_from
 
 from syncd.catalog.canaries import mark_of
 from syncd.catalog.changes import HeadNote, ListRecords, OriginDrop
-from syncd.catalog.database import Tables, put_record, reading, values_of
+from syncd.catalog.database import Tables, put_record, values_of
 from syncd.catalog.decisions import HoldRecord, HoldState, Suppression
 from syncd.catalog.records import HeadRecord, OriginRecord, VersionRecord, VersionSummary, head_name
 from syncd.catalog.suppressions import active_in
@@ -78,7 +78,7 @@ class ListTables(Tables):
         mine = (origins.c.source == source, origins.c.list == name)
         live = (holds.c.list == published, holds.c.state.in_((HoldState.OPEN, HoldState.DISCARDED)))
         own = holds.c.lane != Lane.SUPPRESSIONS
-        with reading(self._engine, self.path) as connection:
+        with self._database.reading() as connection:
             origin = connection.execute(select(origins).where(*mine)).mappings().first()
             version = connection.execute(version_in_force(published)).mappings().first()
             waiting = connection.execute(select(holds).where(*live, own).order_by(holds.c.id)).mappings().all()

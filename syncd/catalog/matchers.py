@@ -7,7 +7,7 @@ from sqlalchemy import Connection, insert, select, tuple_, update
 from sqlalchemy import delete as delete_from
 
 from syncd.catalog.audit import append
-from syncd.catalog.database import Tables, put, values_of, writing
+from syncd.catalog.database import Tables, put, values_of
 from syncd.catalog.history import put_loads
 from syncd.catalog.history_records import Load
 from syncd.catalog.records import AuditEntry, LoadedVersion, MatcherRecord
@@ -36,7 +36,7 @@ class MatcherTables(Tables):
         Raises `UsageError` if a permitted matcher has this name; the name of a revoked one may be used again.
         """
         others = {name: value for name, value in values_of(record).items() if name != "name"}
-        with writing(self._engine, self.path) as connection:
+        with self._database.writing() as connection:
             if _is_permitted(connection, record.name):
                 raise UsageError(
                     f"a matcher named {record.name} exists already",
@@ -50,7 +50,7 @@ class MatcherTables(Tables):
 
         Raises `UsageError` if no permitted matcher has this name.
         """
-        with writing(self._engine, self.path) as connection:
+        with self._database.writing() as connection:
             if not _is_permitted(connection, name):
                 permitted = connection.execute(select(matchers.c.name).where(matchers.c.revoked_at.is_(None))).scalars()
                 hint = did_you_mean(name, permitted) or "`syncd matchers` lists them"
@@ -75,7 +75,7 @@ class MatcherTables(Tables):
         ``changes``: every change of a loaded version since the last call, for the history.
         """
         keys = list(instances)
-        with writing(self._engine, self.path) as connection:
+        with self._database.writing() as connection:
             for start in range(0, len(keys), _CHUNK):
                 some = tuple_(loaded.c.matcher, loaded.c.instance).in_(keys[start : start + _CHUNK])
                 connection.execute(delete_from(loaded).where(some))

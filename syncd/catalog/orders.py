@@ -5,7 +5,7 @@ from typing import Final
 
 from sqlalchemy import delete, func, insert, select, update
 
-from syncd.catalog.database import Tables, reading, writing
+from syncd.catalog.database import Tables
 from syncd.catalog.fleet_records import PlacedOrder
 from syncd.catalog.lead import check_lead, database_time
 from syncd.catalog.tables import order_answers, orders
@@ -20,7 +20,7 @@ class OrderTables(Tables):
     def place_order(self, daemon: str, user: str, body: str) -> int:
         """Leave an order for the leader; return its number."""
         values = {"daemon": daemon, "user": user, "body": body, "placed": database_time(), "epoch": 0, "ended": 0}
-        with writing(self._engine, self.path) as connection:
+        with self._database.writing() as connection:
             key = connection.execute(insert(orders).values(values)).inserted_primary_key
         number: int = key[0]  # type: ignore[index]  # None only after an insert of several rows
         return number
@@ -30,7 +30,7 @@ class OrderTables(Tables):
         waiting = (orders.c.ended == 0, orders.c.epoch == 0)
         if not self._rows(select(orders.c.id).where(*waiting).limit(1)):
             return ()  # called every second: a write transaction each time would block other writers
-        with writing(self._engine, self.path) as connection:
+        with self._database.writing() as connection:
             check_lead(connection, epoch)
             rows = connection.execute(select(orders).where(*waiting).order_by(orders.c.id)).mappings().all()
             connection.execute(update(orders).where(*waiting).values(epoch=epoch))
@@ -43,13 +43,13 @@ class OrderTables(Tables):
 
     def drop_order(self, number: int) -> bool:
         """Take an order back; return False if the leader has taken it."""
-        with writing(self._engine, self.path) as connection:
+        with self._database.writing() as connection:
             gone = delete(orders).where(orders.c.id == number, orders.c.epoch == 0)
             return connection.execute(gone).rowcount == 1
 
     def answer_order(self, number: int, contents: Sequence[str], *, ended: bool) -> None:
         """Add answers of the leader; with the last one the order has ended, and its text is removed."""
-        with writing(self._engine, self.path) as connection:
+        with self._database.writing() as connection:
             mine = order_answers.c.order_id == number
             last = connection.execute(select(func.max(order_answers.c.position)).where(mine)).scalar_one() or 0
             for position, content in enumerate(contents, last + 1):
@@ -63,7 +63,7 @@ class OrderTables(Tables):
     def order_answers(self, number: int, after: int) -> tuple[tuple[int, str], ...]:
         """Return the answers to an order after a position, in order, each with its position."""
         mine = (order_answers.c.order_id == number, order_answers.c.position > after)
-        with reading(self._engine, self.path) as connection:
+        with self._database.reading() as connection:
             found = select(order_answers.c.position, order_answers.c.content).where(*mine)
             rows = connection.execute(found.order_by(order_answers.c.position)).all()
         return tuple((row.position, row.content) for row in rows)

@@ -1,13 +1,16 @@
-"""The record, in a state folder, of the bucket that the state publishes into.
+"""The records, in a state folder, of the database of its catalog and the bucket that it publishes into.
 
-The configuration names the bucket, but some commands are given only the folder. And files that lie in one place must
+The configuration names both, but some commands are given only the folder. And files that lie in one place must
 not be taken for those of another: a state is not moved by a changed line of the configuration.
 """
 
 from pathlib import Path
 from typing import Final
 
+from pydantic import TypeAdapter
+
 from syncd.catalog.folder import StateFolder
+from syncd.database_address import DatabaseAddress
 from syncd.errors import ConfigError, StoreError
 from syncd.feed.layout import TIMESTAMP
 from syncd.files import PRIVATE_FILE, install_bytes, read_bytes, storage
@@ -15,15 +18,20 @@ from syncd.store.settings import BucketSettings
 
 _RECORD: Final = "store.json"
 _MAX_RECORD: Final = 1 << 16
+_DATABASE: Final = TypeAdapter(DatabaseAddress)
 
 
 def state_at(root: Path) -> StateFolder:
-    """Return the state in a folder, with the bucket that it publishes into. Raises `StoreError`."""
-    return StateFolder(root, _recorded(root))
+    """Return the state in a folder, with its database and the bucket that it publishes into. Raises `StoreError`."""
+    return StateFolder(root, _recorded(root), _recorded_database(root))
 
 
 def check_place(folder: StateFolder) -> None:
-    """Record the bucket of a state, or check that it is the recorded one. Raises `ConfigError`, `StoreError`."""
+    """Record the bucket of a state, or check that it is the recorded one; record its database, which may have moved.
+
+    Raises `ConfigError`, `StoreError`.
+    """
+    record_database(folder)
     recorded, given = _recorded(folder.root), folder.bucket
     if recorded == given:
         return
@@ -50,6 +58,26 @@ def record_place(folder: StateFolder) -> None:
     """Record the bucket of a state. Raises `StoreError`."""
     if folder.bucket is not None:
         install_bytes(folder.root / _RECORD, folder.bucket.model_dump_json().encode(), PRIVATE_FILE)
+
+
+def record_database(folder: StateFolder) -> None:
+    """Record the database of a state's catalog, if it is not in a file. Raises `StoreError`."""
+    if folder.database is not None and _recorded_database(folder.root) != folder.database:
+        install_bytes(folder.catalog_mark, _DATABASE.dump_json(folder.database) + b"\n", PRIVATE_FILE)
+
+
+def _recorded_database(root: Path) -> DatabaseAddress | None:
+    path = StateFolder(root).catalog_mark
+    with storage(path, "read"):
+        if not path.exists():
+            return None
+    try:
+        return _DATABASE.validate_json(read_bytes(path, _MAX_RECORD))
+    except ValueError:
+        raise StoreError(
+            f"{path} is damaged: it names the database of this state's catalog",
+            hint="remove it; the next command writes it again from the configuration",
+        ) from None
 
 
 def _recorded(root: Path) -> BucketSettings | None:

@@ -25,7 +25,7 @@ from sqlalchemy import (
 from sqlalchemy import delete as delete_from
 
 from syncd.catalog import shorten
-from syncd.catalog.database import Tables, reading
+from syncd.catalog.database import Tables
 from syncd.catalog.holds import KEPT
 from syncd.catalog.syncs import verifying
 from syncd.catalog.tables import (
@@ -95,13 +95,13 @@ class PruningTables(Tables):
 
     def count_old(self, old: OldRecords) -> RecordCount:
         """Count rows that `forget` would remove."""
-        with reading(self._engine, self.path) as connection:
+        with self._database.reading() as connection:
             count = connection.execute(select(func.count()).select_from(old.table).where(*old.where)).scalar_one()
             return RecordCount(count, _size(connection, old))
 
     def forget(self, old: OldRecords) -> RecordCount:
         """Remove rows, and rows that only they refer to. Return how many."""
-        with reading(self._engine, self.path) as connection:
+        with self._database.reading() as connection:
             size = _size(connection, old)
         count = 0
         while True:
@@ -135,7 +135,7 @@ class PruningTables(Tables):
 
     def old_audit(self, before: datetime) -> RecordCount:
         """Count the records of the audit log that `shorten_audit` would remove, if called often enough."""
-        with reading(self._engine, self.path) as connection:
+        with self._database.reading() as connection:
             return RecordCount(shorten.count(connection, before))
 
     def shorten_audit(self, before: datetime, actor: str, now: datetime) -> int:

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Table, and_, case, func, insert, or_, select
 from sqlalchemy import delete as delete_from
 
 from syncd.catalog.changes import HeadNote
-from syncd.catalog.database import Tables, reading
+from syncd.catalog.database import Tables
 from syncd.catalog.tables import label_sizes, sizes
 from syncd.model import Counts, ListName
 from syncd.publish.ledger import HeadMove
@@ -46,7 +46,7 @@ class SizeTables(Tables):
 
     def _past(self, table: Table, part: str, name: ListName, since: datetime) -> Mapping[str, PastChanges]:
         mine = table.c.list == name
-        with reading(self._engine, self.path) as connection:
+        with self._database.reading() as connection:
             accepted = select(func.max(sizes.c.version)).where(sizes.c.list == name, sizes.c.reference)
             reference = connection.execute(accepted).scalar_one() or 0
             before = select(func.max(table.c.version)).where(mine, table.c.at < since)

@@ -84,7 +84,7 @@ class SyncTables(Tables):
         with self._leading() as connection:
             if connection.execute(statement).rowcount != 1:
                 raise StoreError(
-                    f"{self.path}: sync {sync_id} is not running", hint="`syncd status` shows how it ended"
+                    f"{self._database.name}: sync {sync_id} is not running", hint="`syncd status` shows how it ended"
                 )
 
     def mark_interrupted(self, now: datetime) -> int:

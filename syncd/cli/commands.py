@@ -28,6 +28,7 @@ _SYNC: Final = (
 _PULL: Final = (
     "the copy stays at its versions; files that were fetched are kept, and the next pull continues from there"
 )
+_CATALOG: Final = "the catalog was not moved, unless the command says so when it is run again"
 _KEYS: Final = (
     "the old keys stay valid unless the change was signed already, which `syncd feed status FEED` shows; if it was "
     "not, run the same command again"
@@ -87,6 +88,7 @@ OF_PROGRAM: Final = {
     "verify": Place("verify", "verify", "Verify everything on disk again, from trust root to last byte."),
     "gc": Place("collect", "gc", "Remove old files and records now, as syncs do once an hour.", _ORDER),
     "backup": Place("repair", "backup", "Write the operator's state to one file, mode 0600.", "FILE was not written"),
+    "catalog": Place("catalog", "app", "Show where the catalog is, and how many rows it has.", _CATALOG),
     "recover": Place("repair", "recover", "Continue from a restored backup, with higher version numbers.", _ORDER),
     "retrust": Place("repair", "retrust", "Accept the new trust root of a partner that rebuilt its feed.", _ORDER),
     "rollback": Place(
@@ -165,7 +167,7 @@ def _syncd(
     correct mistakes:    syncd suppress, suppressions, unsuppress, rollback, unpin
     keep good files out: syncd known-good
     and maintain:        syncd matchers, audit, verify, gc, backup, recover, retrust,
-                         retire, clock, version
+                         retire, catalog, clock, version
     Matchers' hosts:     syncd pull, lookup, match, verify
 
     \b

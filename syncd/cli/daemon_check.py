@@ -58,10 +58,12 @@ def check_configuration(settings: Config, *, as_json: bool = False) -> None:
     if not settings.sources:
         note("no source is configured: nothing would be synced")
     if as_json:
-        document = {"state_dir": settings.state_dir, "control_socket": settings.control_socket, "http": http}
-        print_json({**document, "not_checked": left_out, "sources": planned})
+        document = {"state_dir": settings.state_dir, "catalog": str(folder.catalog)}
+        places = {"control_socket": settings.control_socket, "http": http}
+        print_json({**document, **places, "not_checked": left_out, "sources": planned})
         return
-    say(f"state folder    {settings.state_dir}", f"control socket  {settings.control_socket}")
+    say(f"state folder    {settings.state_dir}", f"catalog         {folder.catalog}")
+    say(f"control socket  {settings.control_socket}")
     if http:
         say(f"http            {http}")
     if planned:

@@ -72,10 +72,10 @@ def init(
 
 
 def _folder(state_dir: Path | None, config: Path | None) -> StateFolder:
-    """Return the state folder to set up, with the bucket if the configuration is of this folder."""
+    """Return the state folder to set up, with its bucket and database if the configuration is of this folder."""
     if state_dir is None:
         settings: Config = load(config)
-        return StateFolder(settings.state_dir, settings.bucket)
+        return StateFolder(settings.state_dir, settings.bucket, settings.database)
     named = load(config) if config else None
     same = named is not None and named.state_dir == state_dir.absolute()
-    return StateFolder(state_dir, named.bucket if named and same else None)
+    return StateFolder(state_dir, named.bucket, named.database) if named and same else StateFolder(state_dir)

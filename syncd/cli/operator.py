@@ -100,7 +100,7 @@ def state_folder(config: Any, *, daemon_could: bool = True) -> "StateFolder":
     """
     from syncd.catalog.folder import StateFolder  # manifests and their models: not needed if the daemon answers
 
-    folder = StateFolder(config.state_dir, config.bucket)
+    folder = StateFolder(config.state_dir, config.bucket, config.database)
     if is_of_another(folder.root):
         raise _belongs_to_another(folder.root, may_start=daemon_could and not listens(config.control_socket))
     check_private(folder.root)

@@ -20,6 +20,7 @@ from syncd.cli.output import (
     utc_now,
 )
 from syncd.errors import SyncdError
+from syncd.feed.layout import CATALOG_FILE, CATALOG_MARK
 from syncd.service.client import error_of
 from syncd.units import count
 from syncd.verify.copy import prove_copy
@@ -100,7 +101,7 @@ def _prove(folder: Path, root: bytes | None, report: Progress, *, deep: bool) ->
     """Verify a copy, a feed or a state, whichever the folder is."""
     if _contains(folder, "current.json"):
         return prove_copy(folder, root, utc_now(), report, deep=deep)
-    if not _contains(folder, "catalog.sqlite3"):
+    if not any(_contains(folder, name) for name in (CATALOG_FILE, CATALOG_MARK)):
         return prove_feed(folder, root, utc_now(), report, deep=deep)
     from syncd.verify.state import prove_state  # SQLAlchemy: the host of a matcher has none
 

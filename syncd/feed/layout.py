@@ -21,6 +21,9 @@ from syncd.model import LIST_NAME, ListName
 
 METADATA: Final = "metadata"
 TIMESTAMP: Final = "metadata/timestamp.json"
+CATALOG_FILE: Final = "catalog.sqlite3"
+CATALOG_MARK: Final = "catalog.postgresql"
+"""An operator's state folder, in which the published feed is the folder ``feed``, has one of these two files."""
 _TARGET: Final = "manifest.json"
 _WORD: Final = "[a-z0-9-]{1,32}"
 _SHA256: Final = "[0-9a-f]{64}"

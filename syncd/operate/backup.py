@@ -137,7 +137,7 @@ class _Writer:
             with Catalog.open(catalog) as frozen:
                 named = dict(self._named(frozen, with_segments=with_segments))
             self._total = sum(self._length(path) for path in {*named.values(), catalog})
-            self._add("catalog.sqlite3", catalog, PRIVATE_FILE)
+            self._add(layout.CATALOG_FILE, catalog, PRIVATE_FILE)
         finally:
             _remove(catalog)
         for name, content in metadata.items():

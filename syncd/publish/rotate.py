@@ -235,13 +235,17 @@ def refuse_operators(folder: Path, hint: str | None = None) -> None:
 
     ``hint``: what to do instead, if not to give ``--state``. Raises `RefusedError`.
     """
-    if folder.joinpath("catalog.sqlite3").exists():
+    if _is_state(folder):
         raise RefusedError(
             f"{folder} is an operator's state folder", hint=hint or "give --state as well; nothing was changed"
         )
     at = folder.resolve()
-    if at.name == "feed" and at.parent.joinpath("catalog.sqlite3").exists():
+    if at.name == "feed" and _is_state(at.parent):
         raise RefusedError(
             f"{folder} is the feed of an operator's state folder",
             hint=hint or f"name the state folder and give --state: {at.parent} --state",
         )
+
+
+def _is_state(folder: Path) -> bool:
+    return any(folder.joinpath(name).exists() for name in (layout.CATALOG_FILE, layout.CATALOG_MARK))

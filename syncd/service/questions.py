@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any, Final
 
+from syncd.ask.child import LongQuestion
 from syncd.ask.questions import QUESTIONS, answer, question
 from syncd.catalog.catalog import Catalog
 from syncd.catalog.folder import StateFolder
@@ -65,17 +66,18 @@ class Questions:
             process.kill()
 
     def _in_process(self, name: str, arguments: Mapping[str, Any]) -> Parts:
-        request = {
-            "do": name,
-            "arguments": dict(arguments),
-            "state_dir": str(self._folder.root.absolute()),
-            "bucket": self._folder.bucket.model_dump(mode="json") if self._folder.bucket else None,
-            "now": self._clock().isoformat(),
-        }
+        asked = LongQuestion(
+            do=name,
+            arguments=dict(arguments),
+            state_dir=self._folder.root.absolute(),
+            bucket=self._folder.bucket,
+            database=self._folder.database,
+            now=self._clock(),
+        )
         with self._process() as process:
             assert process.stdin and process.stdout  # noqa: S101, PT018 - for the type checker: both are pipes
             with suppress(BrokenPipeError):  # it died already, which the end of its answers shows
-                process.stdin.write(json.dumps(request).encode() + b"\n")
+                process.stdin.write(asked.model_dump_json().encode() + b"\n")
                 process.stdin.close()
             for line in read_lines(process.stdout.fileno(), lambda: BEAT):
                 part = {"beat": True} if line is None else json.loads(line)

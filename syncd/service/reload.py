@@ -10,7 +10,7 @@ from syncd.operate.known_good import check_canary_files
 
 def check_reload(before: Config, after: Config) -> None:
     """Check that all of ``after`` can be put in force now. Raises `ConfigError`."""
-    for key in ("state_dir", "control_socket", "log_format"):
+    for key in ("state_dir", "control_socket", "log_format", "catalog", "catalog_password_file"):
         if getattr(before, key) != getattr(after, key):
             raise ConfigError(
                 f"{key} cannot change while the daemon runs",

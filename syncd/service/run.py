@@ -31,7 +31,7 @@ def run(load: Callable[[], Config], environment: Environment) -> None:
     """
     with signals() as inbox:  # first, so that no signal is lost during the start
         config = load()
-        folder = StateFolder(config.state_dir, config.bucket)
+        folder = StateFolder(config.state_dir, config.bucket, config.database)
         keys = credentials(environment.variables)
         with lock(folder.root / "lock", PURPOSE):
             Ballast(folder).release_if_full()

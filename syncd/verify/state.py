@@ -19,7 +19,6 @@ from syncd.verify.feed import Prover, feed_into
 from syncd.verify.history import prove_history
 from syncd.verify.tally import Progress, Proof, Tally, content_stamp, prove_steadily
 
-_CATALOG = "catalog.sqlite3"
 _RESTORE = "restore it from a backup, then `syncd recover --above N`"
 
 
@@ -51,11 +50,12 @@ def prove_state(
 class _StateProof:
     def __init__(self, folder: StateFolder, catalog: Catalog, tally: Tally, now: datetime, *, deep: bool) -> None:
         self._folder, self._catalog, self._tally, self._now, self._deep = folder, catalog, tally, now, deep
+        self._where = layout.CATALOG_FILE if folder.database is None else str(folder.database)
 
     def prove(self, root: bytes | None, kept: int) -> None:
         damage = self._catalog.damage()
         for fault in damage:
-            with self._tally.attempt(_CATALOG):
+            with self._tally.attempt(self._where):
                 raise StoreError(f"the catalog is damaged: {fault}", hint=_RESTORE)
         if damage:
             return
@@ -97,14 +97,14 @@ class _StateProof:
         first, chain = self._catalog.first_kept(head.list), Chain(head.list)
         newest: VersionRecord | None = None
         for version in self._catalog.each_version(head.list):
-            with self._tally.attempt(_CATALOG, head.list, version.version):
+            with self._tally.attempt(self._where, head.list, version.version):
                 _check_version(version)
                 if self._deep:
                     chain.add(ChainedVersion(manifests.parse(version.manifest), version.manifest_sha256))
                 if newest is not None and newest.version >= first:
                     _check_chain(version, newest)
             newest = version
-        with self._tally.attempt(_CATALOG, head.list):
+        with self._tally.attempt(self._where, head.list):
             if newest is None or (newest.version, newest.manifest_sha256) != (head.version, head.manifest_sha256):
                 raise StoreError(f"the newest version of {head.list} is not its head", hint=_RESTORE)
         return newest
@@ -121,14 +121,14 @@ class _StateProof:
 
     def _origin(self, origin: OriginRecord) -> None:
         what = f"{origin.list} of source {origin.source}"
-        with self._tally.attempt(_CATALOG):
+        with self._tally.attempt(self._where):
             signed = _recorded_manifest(origin, what)
             if origin.serial not in {RETRUSTED, signed.version} or dict(origin.end_state) != dict(signed.end_state):
                 raise StoreError(f"the record of {what} does not match its manifest", hint=_RESTORE)
         prover = Prover(self._folder.source(origin.source), self._tally, f"sources/{origin.source}/")
         before = len(self._tally.faults)
         state: ListState | None = None
-        with self._tally.attempt(_CATALOG):
+        with self._tally.attempt(self._where):
             state = read_state(self._folder, self._catalog, origin.source, origin.list)
         if state is None:  # its head's manifest cannot be read, so the origin's segments are unknown
             return
