@@ -261,8 +261,6 @@ class Config(BaseSettings):
     catalog: DatabaseUrl | None = None
     catalog_password_file: GivenFile | None = None
     runbook: Annotated[str, AfterValidator(page_address)] | None = None
-    catalog: DatabaseUrl | None = None
-    catalog_password_file: GivenFile | None = None
     sources: dict[str, AnyTable] = {}
     serve: Serve | None = None
     gate: EveryGate = EveryGate()

@@ -174,7 +174,7 @@ def answers_of_leader(settings: Any, order: Document) -> Iterable[Document] | No
 
     For a command on a machine where no daemon runs.
     """
-    if settings.database() is None:
+    if settings.database is None:
         return None
     folder = state_folder(settings)
     with open_catalog(folder) as catalog:
