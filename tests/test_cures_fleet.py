@@ -13,6 +13,7 @@ from syncd.model import ListName
 from syncd.publish.ledger import Commit
 from syncd.report.fleet import Answering, FleetView, fleet_view
 from syncd.service.following import Following
+from syncd.service.leading import LEASE
 from test_leading import NOON, Host, end_lease
 
 RESTART = "systemctl restart syncd"
@@ -136,6 +137,7 @@ def test_a_daemon_that_cannot_lead_gets_the_keys(hosts: list[Host]) -> None:
     second.look()
     assert [fault.subject for fault in view(first).faults] == ["b"]
     second.why = ""
+    second.seconds += LEASE / 3  # it describes itself again
     second.look()
     assert view(first).faults == ()
     assert [str(one.role) for one in view(first).daemons] == ["leader", "standby"]
