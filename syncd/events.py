@@ -511,6 +511,8 @@ class MatcherAdded(Event):
     lists: tuple[str, ...]
     """empty: all lists"""
     asked_by: str
+    mirror: bool = False
+    """True: it is a mirror"""
 
 
 @dataclass(frozen=True)

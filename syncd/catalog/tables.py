@@ -35,7 +35,7 @@ from syncd.format.manifest import EndState, ManifestRef, SegmentRef, Withheld
 from syncd.model import Algorithm, Counts, ListName
 from syncd.outcomes import Finding, HoldReason, Lane, Outcome
 
-REVISION: Final = "0016"
+REVISION: Final = "0017"
 """The schema that this code reads and writes."""
 
 
@@ -344,6 +344,7 @@ matchers: Final = Table(
     Column("created_at", TIME, nullable=False),
     Column("created_by", Text, nullable=False),
     Column("revoked_at", TIME),
+    Column("mirror", Boolean, nullable=False, server_default=false()),
 )
 
 loaded: Final = Table(
@@ -355,6 +356,7 @@ loaded: Final = Table(
     Column("version", LONG, nullable=False),
     Column("loaded_at", TIME, nullable=False),
     Column("seen_at", TIME, nullable=False),
+    Column("via", Text, nullable=False, server_default=""),
 )
 
 history: Final = Table(

@@ -29,7 +29,7 @@ class App:
 
     def __init__(self, context: Context) -> None:
         self._limits = context.limits
-        self.feed = FeedRoutes(context.folder.feed, context.admission, context.pulls, context.limits.look)
+        self.feed = FeedRoutes(context.folder.feed, context.admission, context.pulls.note, context.limits.look)
         self.streams = Streams(context.news, context.access, context.admission, context.limits)
         self.metrics = make_metrics(context)
         self.dashboard = Dashboard(context)
