@@ -39,7 +39,7 @@ OnStream = Callable[[SyncdError | None], None]
 class NewsStream(Conversation):
     """A follower of the events of the API at ``endpoint``, until it is closed. Calls ``on_news`` after each change.
 
-    ``on_access``: called once the stream is open, and when tokens may have changed; only mirrors are told.
+    ``on_access``: called once the stream is open, and when tokens may have changed; only mirrors are notified.
     """
 
     def __init__(

@@ -92,7 +92,7 @@ class Checkins:
             self._keep_loads(visitor_name, tuple(_loads(found.lists, lists, visitor_name, instance, now)))
             found.lists = {
                 name: _loaded(
-                    found.lists.get(name), LoadedVersion(visitor_name, instance, name, version, now, now, via)
+                    found.lists.get(name), LoadedVersion(visitor_name, instance, name, version, now, now, via=via)
                 )
                 for name, version in lists.items()
             }

@@ -1,4 +1,4 @@
-"""What all routes of the API share: its errors as documents, admission, and types of fields."""
+"""Parts that all routes of the API share: its errors as documents, admission, and types of fields."""
 
 from typing import Annotated, Any, Final, Protocol
 

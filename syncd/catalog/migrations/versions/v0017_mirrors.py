@@ -8,6 +8,6 @@ down_revision = "0016"
 
 
 def upgrade() -> None:
-    """Add them for matchers that are no mirrors, and for check-ins that came straight from their instance."""
+    """Count every matcher so far as one that is not a mirror, and every check-in as one that came straight here."""
     op.add_column("matchers", sa.Column("mirror", sa.Boolean, nullable=False, server_default=sa.false()))
     op.add_column("loaded", sa.Column("via", sa.Text, nullable=False, server_default=""))
