@@ -1,8 +1,9 @@
 """The files of a mirror: the upstream's bytes, a whole state or the one before."""
 
 import contextlib
+import itertools
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -260,6 +261,44 @@ def test_a_mirror_begins_again_with_what_it_served(published: World) -> None:
     assert edge.replica.served.versions == {HEAD: 1}
     assert edge.read() == {HEAD: 1}
     assert edge.update().versions == {HEAD: 2}
+
+
+class _StoppedHere(BaseException):
+    """The end of a process, as far as its files are concerned."""
+
+
+def test_stopped_at_any_file_it_serves_one_whole_version(published: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one before until the last file, ``timestamp.json``, has its name; the next start completes the update."""
+    before = Mirrored(published, "before")
+    before.update()
+    published.publish(add=[row(99)])
+    published.sync()
+    replace, served, named = Path.replace, list[int](), list[str]()
+    for stop in itertools.count():
+        edge_folder = published.base / "edge"
+        shutil.rmtree(edge_folder, ignore_errors=True)
+        shutil.copytree(before.folder, edge_folder)
+        edge = Mirrored(published)
+        calls = itertools.count()
+
+        def stopping(path: Path, target: Path, stop: int = stop, calls: Iterator[int] = calls) -> Path:
+            if "edge" in path.parts and next(calls) == stop:
+                raise _StoppedHere
+            named.append(target.name)
+            return replace(path, target)
+
+        with monkeypatch.context() as patched, contextlib.suppress(_StoppedHere):
+            patched.setattr(Path, "replace", stopping)
+            edge.update()
+            break
+        edge.open()
+        shutil.rmtree(published.base / "copy", ignore_errors=True)
+        served.append(edge.read()[HEAD])
+        assert edge.update().versions == {HEAD: 2}
+        assert edge.read() == {HEAD: 2}
+    assert len(served) > 5
+    assert set(served) == {1}
+    assert named[-1] == "timestamp.json"
 
 
 def test_a_full_disk_keeps_the_version_before(published: World) -> None:

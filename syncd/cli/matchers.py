@@ -77,7 +77,8 @@ def matchers(context: typer.Context, config: ConfigFile = None, as_json: JsonFla
     for matcher in found:
         laggards = _laggards(matcher)
         for instance in laggards[:_NAMED]:
-            note(f"{matcher['name']}: {instance['instance']} {instance['act']}")
+            via = f" (via {instance['via']})" if instance["via"] else ""
+            note(f"{matcher['name']}: {instance['instance']}{via} {instance['act']}")
         more = len(laggards) - _NAMED
         if more > 0:
             note(f"{matcher['name']}: and {more:,} more; --json names all")

@@ -4,13 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
-from pathlib import Path
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import PlainTextResponse
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from syncd.event import Emit
+from syncd.feed.folder import FeedFolder
 from syncd.mirror.relay import CheckinRelay
 from syncd.service.access import Access
 from syncd.service.admission import Admission
@@ -31,7 +31,7 @@ Readiness = Callable[[], tuple[bool, str]]
 class MirrorContext:
     """The parts of a mirror that routes use. A `syncd.service.web.readers.ReaderContext`."""
 
-    folder: Path
+    feed: FeedFolder
     access: Access
     desk: CheckinRelay
     news: Announcements
@@ -56,7 +56,7 @@ def make_app(context: MirrorContext) -> Dispatch:
     registry.register(context.collector)
     exposition = Exposition(registry)
     return Dispatch(
-        feed=FeedRoutes(context.folder, context.admission, lambda _name, _path, _sent: None, context.limits.look),
+        feed=FeedRoutes(context.feed, context.admission, lambda _name, _path, _sent: None, context.limits.look),
         streams=Streams(context.news, context.access, context.admission, context.limits),
         api=_api(context, exposition),
         traffic=exposition.traffic,

@@ -154,7 +154,7 @@ class _Mirror:
 
     def _context(self, access: Access, limits: Limits) -> MirrorContext:
         return MirrorContext(
-            folder=self._replica.feed.root,
+            feed=self._replica.feed,
             access=access,
             desk=self._relay,
             news=self._news,

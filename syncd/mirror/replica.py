@@ -205,7 +205,7 @@ class _ReplicaUpdate:
 
     def _collect(self, trusted: TrustedFeed, now: datetime) -> None:
         """Remove, once an hour, files that no state of the last day needed."""
-        if not garbage.is_due(self._feed, now):
+        if not garbage.is_due(garbage.FileLedger(self._feed), now):
             return
         heads = {name: ref.sha256 for name, ref in self._replica.served.lists.items()}
         metadata = chain([TIMESTAMP], (name for name in trusted.files if role_of(name) != "timestamp"))

@@ -16,8 +16,8 @@ from syncd.model import ListName
 from syncd.report.lagging import BEHIND_AFTER, FORGOTTEN_AFTER, SILENT_AFTER
 from syncd.units import count
 
-MAX_INSTANCES: Final = 10_000
-MAX_INSTANCES_OF_ONE: Final = 1_000
+MAX_INSTANCES: Final = 100_000
+MAX_INSTANCES_OF_ONE: Final = 20_000
 """Limit for one matcher: a client that holds its token can invent any number of names."""
 MAX_LOADS_OF_ONE: Final = 100_000
 """Changes of loaded versions of one matcher that are recorded in an hour: a client can invent any number of them."""
