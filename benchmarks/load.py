@@ -41,7 +41,7 @@ POLL_PAUSE: Final = 8
 """milliseconds between the polls of one connection: 52 of them make some 5,500 a second"""
 _HEAD: Final = f"iwf.{LIST}"
 
-_MATCHER: Final = """
+MATCHER_PROGRAM: Final = """
 import sys, time
 from syncd.matcher import Feed, Matcher
 
@@ -57,7 +57,7 @@ with Matcher.open(folder) as matcher:
     sys.stdin.read()
 """
 
-_STREAMS: Final = """
+STREAMS_PROGRAM: Final = """
 import asyncio, json, sys, time
 
 host, port, token, count = sys.argv[1], int(sys.argv[2]), open(sys.argv[3]).read().strip(), int(sys.argv[4])
@@ -130,6 +130,7 @@ def copies(site: Site, count: int) -> list[Path]:
     warm(first)
     others = [site.base / f"copy-{number}" for number in range(1, count)]
     for other in others:
+        shutil.rmtree(other, ignore_errors=True)
         shutil.copytree(first, other, copy_function=_link_or_copy)
     return [first, *others]
 
@@ -159,11 +160,11 @@ def publications(site: Site, count: int, matchers: int, streams: int) -> list[Sp
     with contextlib.ExitStack() as stack:
         tokens = (site.feed, str(site.token))
         started = [
-            stack.enter_context(process(sys.executable, "-c", _MATCHER, str(copy), *tokens))
+            stack.enter_context(process(sys.executable, "-c", MATCHER_PROGRAM, str(copy), *tokens))
             for copy in copies(site, matchers)
         ]
         arguments = ("127.0.0.1", str(site.port), str(site.listener), str(streams))
-        heard = stack.enter_context(process(sys.executable, "-c", _STREAMS, *arguments))
+        heard = stack.enter_context(process(sys.executable, "-c", STREAMS_PROGRAM, *arguments))
         for one in started:
             one.wait(lambda line: line.split()[1] == "1")
         heard.wait(lambda line: line.startswith("1 "))

@@ -20,7 +20,7 @@ from typing import Any, Final
 from benchmarks import road
 from syncd.service import client
 
-_SYNCD: Final = (sys.executable, "-c", "from syncd.cli.main import run; run()")
+SYNCD: Final = (sys.executable, "-c", "from syncd.cli.main import run; run()")
 
 
 @dataclass
@@ -148,7 +148,7 @@ def daemon(workdir: Path, rows: int, settings: str = "") -> Iterator[Site]:
 @contextlib.contextmanager
 def running(config: Path) -> Iterator[subprocess.Popen[str]]:
     """A daemon that is ready."""
-    started = subprocess.Popen([*_SYNCD, "run", "--config", str(config)], stderr=subprocess.PIPE, text=True)
+    started = subprocess.Popen([*SYNCD, "run", "--config", str(config)], stderr=subprocess.PIPE, text=True)
     try:
         _ready(started)
         yield started
@@ -159,7 +159,7 @@ def running(config: Path) -> Iterator[subprocess.Popen[str]]:
 def run(*arguments: str) -> float:
     """Seconds that a command takes."""
     begin = time.perf_counter()
-    subprocess.run([*_SYNCD, *arguments], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([*SYNCD, *arguments], check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - begin
 
 

@@ -145,17 +145,18 @@ class PublishedAbove(Act):
 
 @dataclass(frozen=True)
 class AddedMatcher(Act):
-    """Let a matcher pull (`syncd matchers add`)."""
+    """Let a matcher or a mirror pull (`syncd matchers add`)."""
 
     matcher: str
     lists: tuple[str, ...] | None
     """None: all lists"""
+    mirror: bool = False
 
     @property
     def words(self) -> str:
         """See `Act`."""
         lists = "all lists" if self.lists is None else ", ".join(self.lists)
-        return f"let matcher {self.matcher} pull {lists}"
+        return f"let {'mirror' if self.mirror else 'matcher'} {self.matcher} pull {lists}"
 
 
 @dataclass(frozen=True)

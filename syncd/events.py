@@ -511,6 +511,8 @@ class MatcherAdded(Event):
     lists: tuple[str, ...]
     """empty: all lists"""
     asked_by: str
+    mirror: bool = False
+    """True: it is a mirror"""
 
 
 @dataclass(frozen=True)
@@ -583,6 +585,73 @@ class DashboardActRefused(Event):
     peer: str
     why: str
     """the kind of error, or ``viewer``, ``stale``; never text that was typed"""
+
+
+@dataclass(frozen=True)
+class MirrorStarted(Event):
+    """A mirror (`syncd mirror`) has a state to serve, and begins to serve it and to follow its upstream."""
+
+    version: str
+    pid: int
+    folder: str
+
+
+@dataclass(frozen=True)
+class MirrorStopped(Event):
+    """The last event of a mirror."""
+
+
+@dataclass(frozen=True)
+class MirrorUpdated(Event):
+    """A mirror serves another version of a list."""
+
+    list: str
+    version: int
+    before: int | None
+    """the version that it served before; None: none"""
+    forked: bool
+    """true if the new version does not descend from that one: its signer was restored from a backup"""
+
+    @property
+    def importance(self) -> Level:
+        """A fork needs a person."""
+        return Level.ERROR if self.forked else Level.INFO
+
+
+@dataclass(frozen=True)
+class MirrorNotUpdated(Event):
+    """A mirror cannot bring itself up to date, and goes on serving what it has. Logged once for each fault."""
+
+    message: str
+    to_do: str
+    still_served: str
+    rejected: bool
+    """true if the upstream's answer was rejected: the same bytes will not get better"""
+
+    @property
+    def importance(self) -> Level:
+        """A rejected answer needs a person; an upstream that cannot be reached may be back soon."""
+        return Level.ERROR if self.rejected else Level.WARNING
+
+
+@dataclass(frozen=True)
+class MirrorRefused(FaultEvent):
+    """The upstream refuses the mirror's own token, so the mirror admits nobody any more."""
+
+
+@dataclass(frozen=True)
+class TokensNotConfirmed(FaultEvent):
+    """The upstream has not confirmed the tokens in force for a minute; the mirror goes on with those that it knows."""
+
+    seconds: int
+
+
+@dataclass(frozen=True)
+class TokensConfirmed(Event):
+    """The upstream confirms the tokens again."""
+
+    admitted: int
+    """matchers and mirrors with a token in force"""
 
 
 EVENTS: tuple[type[Event], ...] = tuple(

@@ -206,7 +206,10 @@ def test_an_order_is_in_force_at_once(catalog: Catalog) -> None:
     give = orders(catalog, access, log.append)
     (answer,) = give(Order(do="matchers_add", state_dir="state", name="mail", lists=(IMAGES,)), "alice")
     token = answer["added"].pop("token")
-    assert answer == {"added": {"name": "mail", "lists": (IMAGES,), "not_published": (IMAGES,)}, "end": 0}
+    assert answer == {
+        "added": {"name": "mail", "lists": (IMAGES,), "not_published": (IMAGES,), "mirror": False},
+        "end": 0,
+    }
     mail = access.admit(f"Bearer {token}".encode())
     assert mail == Visitor("mail", Kind.MATCHER, frozenset({IMAGES}))
     assert list(give(Order(do="matchers_revoke", state_dir="state", name="mail"), "bob")) == [

@@ -223,7 +223,7 @@ def test_one_dropped_while_it_is_written_does_not_stay_in_the_catalog(
         patched.setattr(catalog, "replace_loaded", slow)
         found.flush()
     found.flush()
-    assert catalog.loaded() == found.snapshot() == (LoadedVersion("web", "web-2", IMAGES, 7, *[after(minutes=1)] * 2),)
+    assert catalog.loaded() == found.snapshot() == (LoadedVersion("web", "web-2", IMAGES, 7, *(after(minutes=1),) * 2),)
     found.note("web", "web-1", {IMAGES: 7}, after(minutes=2))
     found.note("web", "web-2", {IMAGES: 7}, after(minutes=3))
     found.flush()

@@ -111,7 +111,7 @@ def test_the_example_is_a_configuration(tmp_path: Path) -> None:
     assert load(tmp_path / "c.toml").source("iwf").lists == ("images", "videos")
 
 
-@pytest.mark.parametrize("name", sorted(COMMANDS.keys() - {"syncd feed serve", "syncd alerts"}))
+@pytest.mark.parametrize("name", sorted(COMMANDS.keys() - {"syncd feed serve", "syncd mirror", "syncd alerts"}))
 def test_every_command_that_reports_can_do_so_in_json(name: str) -> None:
     """All but those that serve, or print a file for another program: programs read what people read."""
     assert "--json" in {flag for parameter in COMMANDS[name].params for flag in parameter.opts}

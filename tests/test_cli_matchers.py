@@ -66,7 +66,7 @@ def test_add_writes_the_token_to_a_file(configured: World, tmp_path: Path) -> No
     assert TOKEN.fullmatch(path.read_text())
     assert admitted(configured, path.read_text().strip()) == "web"
     quiet = syncd("matchers", "add", "mail", "--token-file", tmp_path / "mail.token", "--json")
-    assert quiet.json == {"matcher": {"name": "mail", "lists": None, "not_published": []}}
+    assert quiet.json == {"matcher": {"name": "mail", "lists": None, "not_published": [], "mirror": False}}
 
 
 def test_a_file_is_not_overwritten(configured: World, tmp_path: Path) -> None:
@@ -105,6 +105,7 @@ def test_add_as_json(configured: World) -> None:
         "name": "web",
         "lists": ["iwf.image", "iwf.images"],
         "not_published": ["iwf.image"],
+        "mirror": False,
         "token": 0,
     }
     assert ran.err == "warning: iwf.image is not published yet\n"
@@ -194,6 +195,7 @@ def test_the_same_as_json(configured: World) -> None:
         "matchers": [
             {
                 "name": "web",
+                "mirror": False,
                 "lists": ["iwf.images"],
                 "created_at": "2026-01-01T12:00:00Z",
                 "created_by": getpass.getuser(),
@@ -203,6 +205,7 @@ def test_the_same_as_json(configured: World) -> None:
                 "instances": [
                     {
                         "instance": "web-1",
+                        "via": None,
                         "seen_at": "2026-01-01T12:06:00Z",
                         "silent": False,
                         "act": None,

@@ -24,7 +24,7 @@ from world import Clock, World, row, rows
 
 TOKEN: Final = "s3cret-token-0123456789"
 QUICKLY: Final = (
-    "from syncd.service.web import partner; partner._CHECK_EVERY = 0.05; from syncd.cli.main import run; run()"
+    "from syncd.service.web import foreground; foreground._CHECK_EVERY = 0.05; from syncd.cli.main import run; run()"
 )
 """The program, which checks its certificate files more often than usual."""
 

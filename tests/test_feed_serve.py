@@ -22,10 +22,11 @@ from syncd.cli.output import utc_now
 from syncd.errors import StoreError, UsageError
 from syncd.event import Event
 from syncd.listen import Address
-from syncd.service.web import files, partner
+from syncd.service.web import files, foreground
+from syncd.service.web.foreground import check_exposure
 from syncd.service.web.limits import Limits
 from syncd.service.web.members import Members
-from syncd.service.web.partner import check_exposure, in_words, running_server, serve
+from syncd.service.web.partner import in_words, running_server, serve
 from web_site import to_the_end
 from world import World, rows
 
@@ -431,7 +432,7 @@ def test_a_feed_is_pulled_over_tls_with_its_authority_and_its_token(
     """Without --ca the certificate is refused, and the cure that the error names works: `syncd pull --ca FILE`."""
     use_clock(world.clock, monkeypatch)
     world.publish(full=rows(0, 3))
-    monkeypatch.setattr(partner, "_CHECK_EVERY", 0.05)
+    monkeypatch.setattr(foreground, "_CHECK_EVERY", 0.05)
     authority, token = Authority(tmp_path, "ours"), tmp_path / "token"
     token.touch(0o600)
     token.write_text(TOKEN)
@@ -455,7 +456,7 @@ def test_a_renewed_certificate_is_used_without_a_restart(
     world_feed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As by the daemon, a few seconds after the files have changed."""
-    monkeypatch.setattr(partner, "_CHECK_EVERY", 0.05)
+    monkeypatch.setattr(foreground, "_CHECK_EVERY", 0.05)
     before, after = Authority(tmp_path, "before"), Authority(tmp_path, "after")
     cert, key = before.certificate("server")
     seen: list[Event] = []

@@ -180,7 +180,7 @@ UNTRIED: Final[dict[str, str]] = {
     "pipeline/stage.py: syncd verify": "a file was changed during a sync",
     "publish/compact.py: syncd verify": "a file was changed while it was folded",
     "report/document.py: syncd sync --no-wait": "a mistake on the command line",
-    "service/web/api.py: syncd verify": "any failure to read the state, for a reader without access to it",
+    "service/web/documents.py: syncd verify": "any failure to read the state, for a reader without access to it",
     "service/web/health.py: syncd sync": "as `SyncdListNotProved`",
     "service/web/health.py: syncd verify": "as `SyncdListNotProved`",
     "trust/floors.py: syncd retrust SOURCE --root F --reason R": "a feed was rebuilt with the keys of the old one",

@@ -24,7 +24,7 @@ INSIDE_FUNCTIONS: Final = {
 """Modules, or packages, with imports inside functions, and why."""
 
 
-OF_EQUAL_PARTS: Final = {"Table", "create_table", "h", "join", "_errors"}
+OF_EQUAL_PARTS: Final = {"Table", "create_table", "h", "join", "errors"}
 """Functions whose arguments are all of one kind: columns, the children of an element, status codes."""
 
 

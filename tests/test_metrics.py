@@ -24,6 +24,13 @@ from syncd.catalog.records import AuditEntry, MatcherRecord
 from syncd.config import Config
 from syncd.errors import StoreError
 from syncd.event import Event
+from syncd.feed.folder import FeedFolder
+from syncd.fetch import Deadline, Endpoint
+from syncd.mirror.metrics import MirrorCollector
+from syncd.mirror.relay import CheckinRelay
+from syncd.mirror.replica import Replica
+from syncd.mirror.tokens import UpstreamTokens
+from syncd.mirror.updates import Updates
 from syncd.model import ListName
 from syncd.operate.retire import retire
 from syncd.operate.rollback import rollback
@@ -501,9 +508,9 @@ def test_a_list_costs_a_bounded_number_of_series(world: World) -> None:
     assert sizes[1] - sizes[0] == sizes[2] - sizes[1] == 37
 
 
-def documented() -> list[tuple[str, ...]]:
-    """The rows of the table: name, type, labels, meaning."""
-    found = re.findall(r"^\| `([a-z_]+)` \| ([a-z]+) \| (.*?) ?\| (.+) \|$", DOCUMENT, re.M)
+def documented(section: str) -> list[tuple[str, ...]]:
+    """The rows of a table: name, type, labels, meaning."""
+    found = re.findall(r"^\| `([a-z_]+)` \| ([a-z]+) \| (.*?) ?\| (.+) \|$", section, re.M)
     return [(name, kind, labels.replace("`", ""), text) for name, kind, labels, text in found]
 
 
@@ -524,7 +531,34 @@ def test_every_metric_is_documented_and_no_other(standing: World, tmp_path: Path
         context.catalog.lead(ANSWERING.daemon, "host", "folder", 15.0)
         context.catalog.note_daemon(DaemonRecord(ANSWERING.daemon, "host", 7, "1", START))
         families = list(metrics.collect())
-    assert documented() == [(_name(one), one.type, _labels(one), one.documentation) for one in families]
+    of_daemon = DOCUMENT.partition("## Mirrors")[0]
+    assert documented(of_daemon) == [(_name(one), one.type, _labels(one), one.documentation) for one in families]
+
+
+def test_every_metric_of_a_mirror_is_documented_and_no_other(standing: World) -> None:
+    """In a section of their own."""
+    replica = Replica(FeedFolder(standing.base / "edge"), standing.operator_root.read_bytes())
+    replica.prepare()
+    replica.update(Endpoint(standing.state.feed.root.as_uri()), None, standing.clock(), Deadline(30))
+    upstream = Endpoint("https://upstream.example.org/feed/")
+    tokens, relay = UpstreamTokens(upstream, standing.base / "access.json", standing.clock), CheckinRelay(upstream)
+    updates = Updates(
+        replica,
+        upstream,
+        tokens,
+        interval=60,
+        deadline=60,
+        instance="eu-1",
+        announce=lambda _name, _version: None,
+        emit=lambda _event: None,
+        clock=standing.clock,
+    )
+    families = list(MirrorCollector(replica, tokens, relay, updates).collect())
+    of_mirror = DOCUMENT.partition("## Mirrors")[2]
+    assert documented(of_mirror) == [(_name(one), one.type, _labels(one), one.documentation) for one in families]
+    values = {one.name: one.samples[0].value for one in families}
+    assert values["syncd_mirror_list_version"] == 1
+    assert values["syncd_mirror_list_verified_timestamp_seconds"] == START.timestamp()
 
 
 def _name(family: Metric) -> str:

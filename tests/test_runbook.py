@@ -104,6 +104,8 @@ ALERTS: Final[dict[str, str]] = {
     "SyncdHttpErrors": "cures_daemon::a_full_server_is_given_more_room",
     "SyncdWorkerKilled": "worker::a_slow_worker_finishes_once_the_deadline_is_raised",
     "SyncdLoadingSlow": "cli_watch::a_watched_copy_follows_events",
+    "SyncdMirrorBehind": "mirror::without_its_upstream_a_mirror_serves_on",
+    "SyncdMirrorTokensUnconfirmed": "mirror::without_its_upstream_a_mirror_serves_on",
     "SyncdSyncsFail": "cures::an_online_key_that_others_may_read cures::a_root_file_that_nobody_knows_is_taken_back "
     "no_room::a_list_that_does_not_fit_is_not_fetched",
 }

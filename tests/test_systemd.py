@@ -221,6 +221,7 @@ def test_an_installation_can_be_staged_and_taken_away(tmp_path: Path) -> None:
     assert files == [
         "usr/lib/systemd/system/syncd-feed@.service",
         "usr/lib/systemd/system/syncd-feed@.timer",
+        "usr/lib/systemd/system/syncd-mirror@.service",
         "usr/lib/systemd/system/syncd-pull@.service",
         "usr/lib/systemd/system/syncd-sync.service",
         "usr/lib/systemd/system/syncd-sync.timer",
@@ -228,10 +229,11 @@ def test_an_installation_can_be_staged_and_taken_away(tmp_path: Path) -> None:
         "usr/lib/sysusers.d/syncd.conf",
         "usr/lib/tmpfiles.d/syncd.conf",
         "usr/share/doc/syncd/feed.env",
+        "usr/share/doc/syncd/mirror.env",
         "usr/share/doc/syncd/syncd.toml",
     ]
     starts = [line for path in tmp_path.rglob("*.service") for line in path.read_text().splitlines() if "Exec" in line]
-    assert sum(line.startswith("ExecStart=/usr/bin/syncd ") for line in starts) == 4
+    assert sum(line.startswith("ExecStart=/usr/bin/syncd ") for line in starts) == 5
     subprocess.run([*make, "uninstall"], check=True)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
@@ -275,7 +277,7 @@ def test_each_service_is_limited_in_memory_and_tasks(unit: Path) -> None:
 def test_the_units_are_sound_and_shut_in(host: Host) -> None:
     """As installed: nothing that systemd does not understand, and hardly anything that they need not do."""
     units = host.run("find", UNITS, "-name", "syncd*").stdout.split()
-    assert len(units) == 6
+    assert len(units) == 7
     verified = host.run("systemd-analyze", "verify", "--man=no", *units)
     assert (verified.stdout, verified.stderr) == ("", "")
     for unit in units:
@@ -590,6 +592,29 @@ def test_a_web_server_serves_the_feed_as_a_member_of_the_group(host: Host) -> No
         assert host.run("cat", file, user="www-data", check=False).returncode == 1
 
 
+def test_a_mirror_follows_the_daemon(host: Host) -> None:
+    """The lines of docs/install.md; a matcher reads there with the token that the daemon gave it."""
+    started(host)
+    host.run("syncd", "matchers", "add", "eu-1", "--mirror", "--token-file", "/tmp/mirror.token", user="olga")
+    host.run("mv", "/tmp/mirror.token", f"{CHECKOUT}/mirror.token")
+    host.run("cp", f"{STATE}/feed/root.json", f"{CHECKOUT}/operator-root.json")
+    matcher = host.run("syncd", "matchers", "add", "near", user="olga").stdout.strip()
+    *lines, enable = shell_lines(section("A mirror's host", "install.md"))
+    for line in lines:
+        walk(host, line)
+    env = "URL=http://127.0.0.1:8470/feed/\nLISTEN=127.0.0.1:8490\nOPTIONS=\n"
+    host.write("/etc/syncd/mirror/operator/mirror.env", env)  # "enter addresses and options in it"
+    with host.journal("syncd-mirror@operator") as journal:
+        walk(host, enable)
+        journal.until("mirroring")
+    asked = host.run("/opt/syncd/bin/python", "-c", ASK, "http://127.0.0.1:8490/feed/metadata/timestamp.json", matcher)
+    assert asked.stdout.startswith("200 ")
+    folder = "/var/lib/syncd-mirror/operator"
+    assert host.run("stat", "-c", "%a %U:%G", folder).stdout == "750 syncd-mirror:syncd-mirror\n"
+    host.run("systemctl", "stop", "syncd-mirror@operator")
+    assert host.show("syncd-mirror@operator", "Result") == "success"
+
+
 def test_the_second_upgrade_works_as_the_first(host: Host) -> None:
     """Line by line as docs/install.md has it; only the registry cannot be reached here."""
     started(host)
@@ -602,7 +627,8 @@ def test_the_second_upgrade_works_as_the_first(host: Host) -> None:
             walk(host, line)
         assert main_pid(host) not in {0, pid}
         assert ask(host, "/readyz")[0] == 200
-        assert host.run("ls", CHECKOUT).stdout.split() == ["Makefile", "iwf-root.json", "iwf.token", "systemd"]
+        left = {"Makefile", "iwf-root.json", "iwf.token", "mirror.token", "operator-root.json", "systemd"}
+        assert set(host.run("ls", CHECKOUT).stdout.split()) == left
     backups = host.run("/bin/sh", "-ec", f"ls {STATE}/upgrade-*.tar; rm {STATE}/upgrade-*.tar").stdout
     assert len(backups.split()) == 2
 

@@ -217,6 +217,8 @@ class MatcherRecord:
     created_at: datetime
     created_by: str
     revoked_at: datetime | None = None
+    mirror: bool = False
+    """True if it is a mirror, which serves the lists to matchers of its own"""
 
 
 @dataclass(frozen=True)
@@ -231,3 +233,5 @@ class LoadedVersion:
     """time of the first report"""
     seen_at: datetime
     """time of the latest report"""
+    via: str = ""
+    """the mirror that passed the latest report on, or several joined by "/", the nearest first; "": none"""

@@ -35,7 +35,7 @@ from syncd.format.manifest import EndState, ManifestRef, SegmentRef, Withheld
 from syncd.model import Algorithm, Counts, ListName
 from syncd.outcomes import Finding, HoldReason, Lane, Outcome
 
-REVISION: Final = "0017"
+REVISION: Final = "0018"
 """The schema that this code reads and writes."""
 USABLE_SINCE: Final = "0014"
 """The oldest code that can use it too. A migration that only adds leaves this alone, so that two releases run side by
@@ -348,6 +348,7 @@ matchers: Final = Table(
     Column("created_at", TIME, nullable=False),
     Column("created_by", Text, nullable=False),
     Column("revoked_at", TIME),
+    Column("mirror", Boolean, nullable=False, server_default=false()),
 )
 
 loaded: Final = Table(
@@ -360,6 +361,7 @@ loaded: Final = Table(
     Column("loaded_at", TIME, nullable=False),
     Column("seen_at", TIME, nullable=False),
     Column("written", LONG, nullable=False, server_default="0"),  # by the database's clock
+    Column("via", Text, nullable=False, server_default=""),
     Index(None, "written"),
 )
 

@@ -98,6 +98,7 @@ OF_PROGRAM: Final = {
     "retire": Place("retire", "retire", "Retire a list: publish that it has ended.", _ORDER),
     "clock": Place("clock", "app", "Show the clock of this host, and times in the future.", _ORDER),
     "pull": Place("pull", "pull", "Bring a copy of a feed up to date, and verify it.", _PULL),
+    "mirror": Place("mirror", "mirror", "Serve a feed from near its matchers, as the daemon does."),
     "lookup": Place("lookup", "lookup", "Check whether digests are on the lists."),
     "match": Place("match", "match", "Check whether files are on the lists of a pulled copy."),
     "matchers": Place("matchers", "app", "Show the permitted matchers, and the versions they have loaded.", _ORDER),
@@ -169,6 +170,7 @@ def _syncd(
     and maintain:        syncd matchers, audit, verify, gc, backup, recover, retrust,
                          retire, catalog, clock, version
     Matchers' hosts:     syncd pull, lookup, match, verify
+    Mirrors:             syncd mirror
 
     \b
     Exit codes of every command:

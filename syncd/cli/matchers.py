@@ -77,7 +77,8 @@ def matchers(context: typer.Context, config: ConfigFile = None, as_json: JsonFla
     for matcher in found:
         laggards = _laggards(matcher)
         for instance in laggards[:_NAMED]:
-            note(f"{matcher['name']}: {instance['instance']} {instance['act']}")
+            via = f" (via {instance['via']})" if instance["via"] else ""
+            note(f"{matcher['name']}: {instance['instance']}{via} {instance['act']}")
         more = len(laggards) - _NAMED
         if more > 0:
             note(f"{matcher['name']}: and {more:,} more; --json names all")
@@ -113,14 +114,20 @@ def add(
     token_file: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the token to this new file, mode 0600; do not print it.")
     ] = None,
+    mirror: Annotated[
+        bool, typer.Option("--mirror", help="It is a mirror (`syncd mirror`), which serves matchers of its own.")
+    ] = False,
     config: ConfigFile = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Permit a matcher to pull, and print its token.
+    """Permit a matcher or a mirror to pull, and print its token.
 
     The token is shown only once: syncd keeps nothing but its hash. Without --list the matcher may pull every list,
     future ones included. A list need not be published yet. If `syncd run` holds the state, that daemon does it, at
     once.
+
+    A mirror (--mirror) may also read the names, scopes and token hashes of the other matchers of these lists, so that
+    it can admit them, and pass their check-ins on.
 
     \b
     Exit codes:
@@ -141,18 +148,26 @@ def add(
         if not token_file.parent.is_dir():
             raise UsageError(f"there is no folder {token_file.parent}", hint="create it first; nothing was changed")
     settings = load_config(config)
-    answer = send_single(settings, {"do": "matchers_add", "name": name, "lists": lists or []})
-    added = _add_here(settings, name, lists or []) if answer is None else dict(answer["added"])
+    order = {"do": "matchers_add", "name": name, "lists": lists or [], "mirror": mirror}
+    answer = send_single(settings, order)
+    added = _add_here(settings, name, lists or [], mirror=mirror) if answer is None else dict(answer["added"])
     _hand_over(added, token_file, as_json=as_json)
 
 
-def _add_here(settings: Any, name: str, lists: Sequence[str]) -> dict[str, Any]:
+def _add_here(settings: Any, name: str, lists: Sequence[str], *, mirror: bool) -> dict[str, Any]:
     from syncd.operate import matchers  # SQLAlchemy: not needed if the daemon does it
 
     with _locked_catalog(settings, "syncd matchers add") as catalog:
         token = matchers.new_token()
         added = matchers.add(
-            catalog, name, lists, asked_by=actor(), now=utc_now(), token=token, operators=settings.operators
+            catalog,
+            name,
+            lists,
+            asked_by=actor(),
+            now=utc_now(),
+            token=token,
+            operators=settings.operators,
+            mirror=mirror,
         )
     return {**added.document(), "token": added.token}
 
@@ -167,7 +182,7 @@ def _hand_over(added: dict[str, Any], token_file: Path | None, *, as_json: bool)
         with _arriving(added["name"]):
             print_json({"matcher": added})
         return
-    may = f"{added['name']} may pull {', '.join(added['lists'] or ['all lists'])}"
+    may = f"{'mirror ' if added['mirror'] else ''}{added['name']} may pull {', '.join(added['lists'] or ['all lists'])}"
     if token_file is not None:
         say(f"{may}; its token is in {token_file}")
         return

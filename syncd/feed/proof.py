@@ -6,11 +6,21 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from syncd.errors import ExpiredError, ManifestError, MismatchError, TrustError, UnknownListError, did_you_mean
+from syncd.errors import (
+    EquivocationError,
+    ExpiredError,
+    ManifestError,
+    MismatchError,
+    RollbackError,
+    TrustError,
+    UnknownListError,
+    did_you_mean,
+)
 from syncd.feed import layout
 from syncd.format import manifest as manifests
 from syncd.format.canonical import canonical
 from syncd.format.manifest import Manifest, ManifestRef
+from syncd.format.relation import Relation, relate
 from syncd.model import ListName
 from syncd.trust.values import SignedTarget, TrustedFeed
 from syncd.units import brief
@@ -85,6 +95,29 @@ def prove_manifest(trusted: TrustedFeed, name: ListName, content: bytes) -> Sign
             hint="the peer or a proxy withholds a key rotation; tell the peer's operator",
         )
     return SignedManifest(manifest, sha256, content)
+
+
+def check_follows(held: ManifestRef | None, signed: SignedManifest) -> bool:
+    """Return True if a manifest does not descend from the version ``held`` (None: none is).
+
+    Raises `RollbackError` if it is older, and `EquivocationError` if it is the same version with other content.
+    """
+    if held is None:
+        return False
+    manifest = signed.manifest
+    relation = relate(held, manifest, signed.sha256).relation
+    if relation is Relation.OLDER:
+        raise RollbackError(
+            f"{manifest.list} went back from version {held.version} to {manifest.version}",
+            hint="ask the feed's operator: the feed was restored from a backup (cured there by `syncd recover`), or an "
+            "old one is being replayed",
+        )
+    if relation is Relation.CONTRADICTS:
+        raise EquivocationError(
+            f"{manifest.list} version {held.version} was signed twice with different content",
+            hint="call the feed's operator: its keys may be stolen",
+        )
+    return relation is Relation.FORKED
 
 
 def evidence(trusted: TrustedFeed, signed: SignedManifest) -> bytes:

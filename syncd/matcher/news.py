@@ -19,6 +19,8 @@ from syncd.matcher.threads import Conversation, Poller, Wait, drain
 from syncd.model import LIST_NAME, ListName
 
 PUBLISHED: Final = "published"
+ACCESS: Final = "access"
+"""To mirrors only: tokens or scopes may have changed."""
 TRY_AGAIN: Final = 600.0
 """Seconds until a server without events is asked again."""
 REFUSALS: Final = frozenset({401, 403})
@@ -35,18 +37,23 @@ OnStream = Callable[[SyncdError | None], None]
 
 
 class NewsStream(Conversation):
-    """A follower of the events of the API at ``endpoint``, until it is closed. Calls ``on_news`` after each change."""
+    """A follower of the events of the API at ``endpoint``, until it is closed. Calls ``on_news`` after each change.
+
+    ``on_access``: called once the stream is open, and when tokens may have changed; only mirrors are notified.
+    """
 
     def __init__(
         self,
         endpoint: Endpoint,
         on_news: Callable[[], None],
         *,
+        on_access: Callable[[], None] = lambda: None,
         silence: float = SILENCE,
         wait: Wait = threading.Event.wait,
         rng: Random = random.random,
     ) -> None:
         self._endpoint, self._on_news, self._silence, self._rng = endpoint, on_news, silence, rng
+        self._on_access = on_access
         self.following = False
         """True while the stream is open"""
         self.error: SyncdError | None = None
@@ -96,6 +103,8 @@ class NewsStream(Conversation):
                     if published is not None:
                         self._published.put(published)
                         self._on_news()
+                    elif event.kind == ACCESS:
+                        self._on_access()
                     self._last_id = event.id
             return UnreachableError(f"{self._endpoint.host} ended its event stream", hint="syncd connects again soon")
         except SyncdError as error:
@@ -108,6 +117,7 @@ class NewsStream(Conversation):
     def _opened(self) -> None:
         self.following, self.error = True, None
         self._on_news()
+        self._on_access()
 
     def _pause(self, error: SyncdError) -> float:
         status = error.status if isinstance(error, HttpStatusError) else 0

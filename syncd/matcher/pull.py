@@ -10,11 +10,9 @@ from typing import Final
 
 from syncd.clock import ACCEPT_IN_COPY
 from syncd.errors import (
-    EquivocationError,
     FeedError,
     MismatchError,
     RefusedError,
-    RollbackError,
     StoreError,
     SyncdError,
     as_known,
@@ -23,7 +21,7 @@ from syncd.errors import (
 from syncd.feed import garbage, layout
 from syncd.feed.folder import FeedFolder
 from syncd.feed.follow import Follower
-from syncd.feed.proof import SignedManifest, check_fresh, prove_manifest, target_of
+from syncd.feed.proof import SignedManifest, check_follows, check_fresh, prove_manifest, target_of
 from syncd.feed.proof_record import FoundFault, ProofRecord
 from syncd.feed.reproof import Pause, prove_end_state
 from syncd.feed.unfolded import Unfolded
@@ -31,7 +29,6 @@ from syncd.fetch import Deadline, Endpoint, open_peer
 from syncd.files import install_bytes
 from syncd.format.caps import DEFAULT_CAPS, Caps
 from syncd.format.manifest import ManifestRef, SegmentRef
-from syncd.format.relation import Relation, relate
 from syncd.locks import lock
 from syncd.matcher.clock import accepted_clock
 from syncd.matcher.copy import (
@@ -282,7 +279,8 @@ class _Pull:
         if self.current is None and not unnamed:  # every file is new, and has just been proved
             record_of(self.copy).write(ProofRecord().ended(now))
         else:
-            forget_repaired(self.copy, current.lists, self.known)
+            held = {name: held.manifest for name, held in current.lists.items()}
+            forget_repaired(self.copy, held, self.known)
 
     def _checked(self, outcome: ListPull) -> ListPull:
         """Return the outcome, with the fault if the check found one that no download repairs: a wrong end state."""
@@ -305,7 +303,8 @@ class _Pull:
         try:
             check_fresh(trusted, name, now)
             signed = self._signed(trusted, name)
-            forked = _check_follows(before, signed)
+            held_ref = ManifestRef(version=before.version, sha256=before.manifest) if before else None
+            forked = check_follows(held_ref, signed)
             unfolded = self._install(name, signed, before)
             if self.check is not None and (before is None or before.manifest != signed.sha256):
                 prove_end_state(self.copy, signed.manifest, signed.manifest.stack, self.check)
@@ -363,26 +362,6 @@ class _Pull:
         """Install a proved file, replacing a file of this name that was damaged on disk."""
         if self.copy.read(path) != content:
             install_bytes(self.copy.path(path), content)
-
-
-def _check_follows(held: HeldList | None, signed: SignedManifest) -> bool:
-    """Refuse an older or contradicting manifest; return True if it does not descend from the version held."""
-    manifest = signed.manifest
-    if held is None:
-        return False
-    relation = relate(ManifestRef(version=held.version, sha256=held.manifest), manifest, signed.sha256).relation
-    if relation is Relation.OLDER:
-        raise RollbackError(
-            f"{manifest.list} went back from version {held.version} to {manifest.version}",
-            hint="ask the feed's operator: the feed was restored from a backup (cured there by `syncd recover`), or an "
-            "old one is being replayed",
-        )
-    if relation is Relation.CONTRADICTS:
-        raise EquivocationError(
-            f"{manifest.list} version {held.version} was signed twice with different content",
-            hint="call the feed's operator: its keys may be stolen",
-        )
-    return relation is Relation.FORKED
 
 
 def _refuse_loss(outcomes: Sequence[ListPull]) -> None:

@@ -18,12 +18,14 @@ from syncd.feed.reproof import InterruptedPass, LowPriority, Pause, ProofPass
 from syncd.fetch.backoff import JITTER, vary
 from syncd.files import sha256_file
 from syncd.locks import lock
-from syncd.matcher.copy import PROOF, HeldList, read_current
+from syncd.matcher.copy import PROOF, read_current
 from syncd.matcher.threads import Poller
 from syncd.model import ListName
 
 Report = Callable[[Sequence[SyncdError]], None]
 """Called in the proving thread with the faults of one list."""
+Versions = Callable[[FeedFolder], Sequence[HeldVersion]]
+"""Returns the versions in force in a folder. Raises `StoreError`."""
 
 _LOOK_EVERY: Final = 600.0
 """Seconds between two checks whether a pass is due."""
@@ -61,10 +63,10 @@ def distrust_damaged(copy: FeedFolder) -> Sequence[FoundFault]:
     return faults
 
 
-def forget_repaired(copy: FeedFolder, held: Mapping[ListName, HeldList], known: Collection[FoundFault]) -> None:
+def forget_repaired(copy: FeedFolder, held: Mapping[ListName, str], known: Collection[FoundFault]) -> None:
     """Remove from the record the ``known`` faults that a pull has repaired, and faults of versions no longer held.
 
-    Faults that a proof found meanwhile stay: the next pull repairs them.
+    ``held``: the SHA-256 of each list's manifest. Faults that a proof found meanwhile stay: the next pull repairs them.
     """
     records = record_of(copy)
     record = records.read()
@@ -72,7 +74,7 @@ def forget_repaired(copy: FeedFolder, held: Mapping[ListName, HeldList], known: 
         fault
         for fault in record.faults
         if fault.list in held
-        and held[fault.list].manifest == fault.manifest
+        and held[fault.list] == fault.manifest
         and not (fault in known and _is_repaired(copy, fault))
     )
     if left != record.faults:
@@ -89,10 +91,13 @@ class BackgroundProof:
     """Proves a copy again once a day, in a background thread with pauses, in one process of the host at a time.
 
     A process that may not write to the copy makes its own pass, unless another process has recorded a recent one.
+    ``versions``: the versions in force there; by default those that ``current.json`` names.
     """
 
-    def __init__(self, folder: Path, clock: Callable[[], datetime], report: Report) -> None:
-        self._step = _ProofStep(FeedFolder(folder), clock, report)
+    def __init__(
+        self, folder: Path, clock: Callable[[], datetime], report: Report, versions: Versions = held_versions
+    ) -> None:
+        self._step = _ProofStep(FeedFolder(folder), clock, report, versions)
         # The step has no reference to this object: the cycle would keep the matcher and its maps alive after `close`.
         self._poller = Poller(self._step, 0.0, name="syncd-proof", interrupt=self._step.stop.set).start()
 
@@ -112,12 +117,13 @@ class _ProofStep:
     copy: FeedFolder
     clock: Callable[[], datetime]
     report: Report
+    versions: Versions
     own: RecordInMemory = field(default_factory=lambda: RecordInMemory(ProofRecord()))
     stop: threading.Event = field(default_factory=threading.Event)
 
     def __call__(self) -> float:
         try:
-            if held_versions(self.copy):
+            if self.versions(self.copy):
                 self._prove_if_due()
         except InterruptedPass:
             return 0.0
@@ -143,7 +149,7 @@ class _ProofStep:
 
     def _run(self, records: RecordStore) -> None:
         steps = ProofPass(self.copy, records, LowPriority(self.stop), self.clock)
-        for faults in steps.run(partial(held_versions, self.copy)):
+        for faults in steps.run(partial(self.versions, self.copy)):
             if faults:
                 self.report([fault.error for fault in faults])
 

@@ -31,10 +31,11 @@ class Added:
     not_published: tuple[ListName, ...]
     """those of ``lists`` that are not published yet"""
     token: str = field(repr=False)
+    mirror: bool = False
 
     def document(self) -> dict[str, Any]:
         """Return it as JSON, without the token."""
-        return {"name": self.name, "lists": self.lists, "not_published": self.not_published}
+        return {"name": self.name, "lists": self.lists, "not_published": self.not_published, "mirror": self.mirror}
 
 
 def new_token(random: Callable[[int], bytes] = secrets.token_bytes) -> str:
@@ -51,9 +52,11 @@ def add(
     now: datetime,
     token: str,
     operators: Collection[str] = (),
+    mirror: bool = False,
 ) -> Added:
     """Permit matcher ``name`` to pull ``lists`` (if empty: all) with ``token``. Only the token's hash is stored.
 
+    ``mirror``: it is a mirror, which may also learn the hashes of the other tokens, and pass check-ins on.
     ``operators``: the names in ``[operators]``, which are reserved. Raises `UsageError` if a name is not valid, is
     reserved or is in use already, `StoreError`.
     """
@@ -61,9 +64,9 @@ def add(
     scope = tuple(sorted({list_name(text) for text in lists})) or None
     published = {head.list for head in catalog.heads()}
     sha256 = hashlib.sha256(token.encode()).hexdigest()
-    act = AddedMatcher(name, scope)
-    catalog.add_matcher(MatcherRecord(name, sha256, scope, now, asked_by), AuditEntry(now, asked_by, act))
-    return Added(name, scope, tuple(wanted for wanted in scope or () if wanted not in published), token)
+    record = MatcherRecord(name, sha256, scope, now, asked_by, mirror=mirror)
+    catalog.add_matcher(record, AuditEntry(now, asked_by, AddedMatcher(name, scope, mirror)))
+    return Added(name, scope, tuple(wanted for wanted in scope or () if wanted not in published), token, mirror)
 
 
 def _check_name(name: str, operators: Collection[str]) -> None:

@@ -93,6 +93,7 @@ class InstanceView:
         """Return it as JSON."""
         return {
             "instance": self.name,
+            "via": self.standings[0].loaded.via or None,
             "seen_at": stamp(self.seen_at),
             "silent": self.silent,
             "act": self.why(now) or None,
@@ -138,6 +139,7 @@ class MatcherView:
         """Return it as JSON, without the token or its hash."""
         return {
             "name": self.matcher.name,
+            "mirror": self.matcher.mirror,
             "lists": self.matcher.lists,
             "created_at": stamp(self.matcher.created_at),
             "created_by": self.matcher.created_by,

@@ -9,9 +9,8 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final
+from typing import Final, Protocol
 
-from syncd.catalog.catalog import Catalog
 from syncd.model import ListName
 
 _SCHEME: Final = b"bearer "
@@ -21,6 +20,8 @@ class Kind(StrEnum):
     """Role of a token."""
 
     MATCHER = "matcher"
+    MIRROR = "mirror"
+    """reads as a matcher does, learns which tokens are in force, and passes check-ins on"""
     VIEWER = "viewer"
     """sees all that an operator sees"""
     OPERATOR = "operator"
@@ -28,6 +29,8 @@ class Kind(StrEnum):
     METRICS = "metrics"
 
 
+READERS: Final = frozenset({Kind.MATCHER, Kind.MIRROR})
+"""Those who pull lists. Their tokens have 256 random bits, so nobody can guess one."""
 PEOPLE: Final = frozenset({Kind.VIEWER, Kind.OPERATOR})
 """Those who may see the state of everything."""
 OPERATOR_NAME: Final = "operator"
@@ -58,20 +61,53 @@ class Visitor:
         return self.lists is None or name in self.lists
 
 
+class PermittedMatcher(Protocol):
+    """A matcher or mirror whose token is in force."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def token_sha256(self) -> str:
+        """The SHA-256 of its token, in hex."""
+        ...
+
+    @property
+    def lists(self) -> tuple[ListName, ...] | None:
+        """The lists that it may read; None: all."""
+        ...
+
+    @property
+    def mirror(self) -> bool:
+        """True if it is a mirror."""
+        ...
+
+
+class KnownMatchers(Protocol):
+    """The place that says which matchers are permitted: the catalog, or at a mirror its upstream."""
+
+    def matchers(self) -> Iterable[PermittedMatcher]:
+        """Return those whose token is in force. Raises `StoreError`."""
+        ...
+
+
 class Access:
     """Maps tokens to their holders. Safe to share between threads. Look-ups never wait."""
 
     def __init__(
         self,
-        catalog: Catalog,
+        known: KnownMatchers,
         operator_token: str | None = None,
         metrics_token: str | None = None,
         people: Iterable[PersonToken] = (),
     ) -> None:
-        self._catalog = catalog
+        self._known = known
         self._own: Mapping[bytes, Visitor] = dict(_own(operator_token, metrics_token, people))
         self._matchers: Mapping[bytes, Visitor] = {}
         self._visitors: Mapping[bytes, Visitor] = {}
+        self._by_name: Mapping[str, Visitor] = {}
         self._listeners: tuple[Callable[[], None], ...] = ()
         self._lock = threading.Lock()
         self.reload()
@@ -87,6 +123,14 @@ class Access:
         visitor = self._visitors.get(_key(token))
         return visitor if visitor is not None and visitor.kind in PEOPLE else None
 
+    def reader(self, name: str) -> Visitor | None:
+        """Return the matcher or mirror of this name whose token is in force; None if there is none."""
+        return self._by_name.get(name)
+
+    def readers(self) -> tuple[Visitor, ...]:
+        """Return the matchers and mirrors whose token is in force, sorted by name."""
+        return tuple(sorted(self._matchers.values(), key=lambda visitor: visitor.name))
+
     def people(self) -> frozenset[str]:
         """Return the names of operators and viewers."""
         return frozenset(visitor.name for visitor in self._own.values() if visitor.kind in PEOPLE)
@@ -100,32 +144,32 @@ class Access:
         return self._visitors.get(visitor.key) == visitor
 
     def reload(self) -> None:
-        """Read the matchers from the catalog again and call the listeners. Raises `StoreError` and changes nothing."""
+        """Read the permitted matchers again and call the listeners. Raises `StoreError` and changes nothing."""
         with self._lock:
-            self._matchers = dict(_matchers(self._catalog))
-            self._visitors = {**self._matchers, **self._own}
+            self._matchers = dict(_matchers(self._known))
+            self._put_in_force()
         self._call_listeners()
 
-    def add(self, name: str, lists: Iterable[ListName] | None, token: str) -> None:
+    def add(self, name: str, lists: Iterable[ListName] | None, token: str, *, mirror: bool = False) -> None:
         """Put the token of a matcher in force and call the listeners. Reads no file, so it cannot fail."""
         key = _key(token)
         with self._lock:
-            self._matchers = {**self._matchers, key: _matcher(name, lists, key)}
-            self._visitors = {**self._matchers, **self._own}
+            self._matchers = {**self._matchers, key: _matcher(name, lists, key, mirror=mirror)}
+            self._put_in_force()
         self._call_listeners()
 
     def revoke(self, name: str) -> None:
         """Revoke the token of a matcher and call the listeners. Reads no file, so it cannot fail."""
         with self._lock:
             self._matchers = {key: visitor for key, visitor in self._matchers.items() if visitor.name != name}
-            self._visitors = {**self._matchers, **self._own}
+            self._put_in_force()
         self._call_listeners()
 
     def set_tokens(self, operator: str | None, metrics: str | None, people: Iterable[PersonToken] = ()) -> None:
         """Replace all tokens but those of matchers. None, or leaving a person out, revokes a token."""
         with self._lock:
             self._own = dict(_own(operator, metrics, people))
-            self._visitors = {**self._matchers, **self._own}
+            self._put_in_force()
         self._call_listeners()
 
     def on_change(self, callback: Callable[[], None]) -> None:
@@ -133,19 +177,23 @@ class Access:
         with self._lock:
             self._listeners = (*self._listeners, callback)
 
+    def _put_in_force(self) -> None:
+        self._by_name = {visitor.name: visitor for visitor in self._matchers.values()}
+        self._visitors = {**self._matchers, **self._own}
+
     def _call_listeners(self) -> None:
         for listener in self._listeners:
             listener()
 
 
-def _matchers(catalog: Catalog) -> Iterator[tuple[bytes, Visitor]]:
-    for matcher in catalog.matchers():
+def _matchers(known: KnownMatchers) -> Iterator[tuple[bytes, Visitor]]:
+    for matcher in known.matchers():
         key = bytes.fromhex(matcher.token_sha256)
-        yield key, _matcher(matcher.name, matcher.lists, key)
+        yield key, _matcher(matcher.name, matcher.lists, key, mirror=matcher.mirror)
 
 
-def _matcher(name: str, lists: Iterable[ListName] | None, key: bytes) -> Visitor:
-    return Visitor(name, Kind.MATCHER, None if lists is None else frozenset(lists), key)
+def _matcher(name: str, lists: Iterable[ListName] | None, key: bytes, *, mirror: bool) -> Visitor:
+    return Visitor(name, Kind.MIRROR if mirror else Kind.MATCHER, None if lists is None else frozenset(lists), key)
 
 
 def _own(operator: str | None, metrics: str | None, people: Iterable[PersonToken]) -> Iterator[tuple[bytes, Visitor]]:

@@ -11,7 +11,7 @@ from datetime import datetime
 
 from syncd import events
 from syncd.event import Emit
-from syncd.service.access import Access, Kind, Visitor
+from syncd.service.access import READERS, Access, Kind, Visitor
 from syncd.service.attempts import Attempts, Scope, headers_of, peer_of
 
 
@@ -34,13 +34,13 @@ class Admission:
     def admit(self, scope: Scope, route: str) -> Visitor | TokenRefusal:
         """Return the holder of the token in the Authorization header. ``route``: for the log, never the client's text.
 
-        A matcher is admitted whatever happened before.
+        A matcher or mirror is admitted whatever happened before.
         """
         authorization = headers_of(scope, b"authorization")
         if not authorization:
             return TokenRefusal()
         visitor = self._access.admit(authorization[0])
-        if visitor is not None and visitor.kind is Kind.MATCHER:
+        if visitor is not None and visitor.kind in READERS:
             return visitor
         peer = self.peer(scope)
         wait = self._wait(peer, visitor)

@@ -19,8 +19,8 @@ from syncd.model import ListName
 from syncd.report.lagging import BEHIND_AFTER, FORGOTTEN_AFTER, SILENT_AFTER
 from syncd.units import count
 
-MAX_INSTANCES: Final = 10_000
-MAX_INSTANCES_OF_ONE: Final = 1_000
+MAX_INSTANCES: Final = 100_000
+MAX_INSTANCES_OF_ONE: Final = 20_000
 """Limit for one matcher: a client that holds its token can invent any number of names."""
 MAX_LOADS_OF_ONE: Final = 100_000
 """Changes of loaded versions of one matcher that are recorded in an hour: a client can invent any number of them."""
@@ -93,10 +93,13 @@ class Checkins:
         """Call the function of that name with the current heads. Raises `StoreError`."""
         return never_published(lists, self._published(lists))
 
-    def note(self, visitor_name: str, instance: str, lists: Mapping[ListName, int], now: datetime) -> None:
+    def note(
+        self, visitor_name: str, instance: str, lists: Mapping[ListName, int], now: datetime, via: str = ""
+    ) -> None:
         """Record a check-in: all lists that this instance has loaded. The caller has checked that it may report them.
 
-        Raises `StoreError`, but only if a version is not known yet.
+        ``via``: the mirrors that passed it on, see `syncd.catalog.records.LoadedVersion`. Raises `StoreError`, but only
+        if a version is not known yet.
         """
         heads = self._published(lists)
         with self._lock:
@@ -105,7 +108,9 @@ class Checkins:
             counted = tuple(_counted(found, lists, heads, now))
             self._keep_loads(visitor_name, tuple(_loads(found.lists, lists, visitor_name, instance, now)))
             found.lists = {
-                name: _loaded(found.lists.get(name), visitor_name, instance, name, version, now)
+                name: _loaded(
+                    found.lists.get(name), LoadedVersion(visitor_name, instance, name, version, now, now, via=via)
+                )
                 for name, version in lists.items()
             }
             self._changed.add((visitor_name, instance))
@@ -321,13 +326,10 @@ def _loads(
         yield Load(name, matcher, instance, now, 0)
 
 
-def _loaded(
-    before: LoadedVersion | None, matcher: str, instance: str, name: ListName, version: int, now: datetime
-) -> LoadedVersion:
-    same = before is not None and before.version == version
-    return LoadedVersion(
-        matcher, instance, name, version, before.loaded_at if before is not None and same else now, now
-    )
+def _loaded(before: LoadedVersion | None, reported: LoadedVersion) -> LoadedVersion:
+    """Return what is known of a list after a report: a version that was reported before was loaded then."""
+    same = before is not None and before.version == reported.version
+    return replace(reported, loaded_at=before.loaded_at) if before is not None and same else reported
 
 
 def _earlier(loaded: LoadedVersion, other: LoadedVersion | None) -> LoadedVersion:

@@ -77,6 +77,7 @@ class Order(BaseModel):
     time: AwareDatetime | None = None
     accepted: str = ""
     """the code that an earlier attempt asked for"""
+    mirror: bool = False
 
 
 Answers = Generator[dict[str, Any], None, None]

@@ -183,7 +183,8 @@ class Orders:
                 now=now,
                 token=token,
                 operators=self._access.people(),
+                mirror=order.mirror,
             )
-            self._access.add(added.name, added.lists, token)
-        self._emit(events.MatcherAdded(added.name, added.lists or (), user))
+            self._access.add(added.name, added.lists, token, mirror=added.mirror)
+        self._emit(events.MatcherAdded(added.name, added.lists or (), user, added.mirror))
         return {"added": {**added.document(), "token": token}, "end": 0}

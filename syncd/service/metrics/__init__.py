@@ -7,7 +7,8 @@
     expiry.py      certificates, and the metadata of partners
     activity.py    events since the start, as counters and histograms
     traffic.py     HTTP requests, connections and event streams
-    scrape.py      the registry that holds them all, and the route /metrics
+    scrape.py      all metrics of the daemon
+    exposition.py  the registry of a server, and the route /metrics
 
 Labels are names of sources, lists, matchers and roles, and values of closed sets; never an instance, a digest, an entry
 id or a token.

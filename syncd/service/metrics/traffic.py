@@ -16,6 +16,7 @@ class RequestKind(enum.StrEnum):
     FEED = "feed"
     EVENTS = "events"
     CHECKIN = "checkin"
+    MIRROR = "mirror"
     AUTH = "auth"
     STATUS = "status"
     METRICS = "metrics"
@@ -34,7 +35,11 @@ _PATHS: Final = {
     "/readyz": RequestKind.HEALTH,
     "/": RequestKind.DASHBOARD,
 }
-_BELOW: Final = (("/feed/", RequestKind.FEED), ("/dashboard", RequestKind.DASHBOARD))
+_BELOW: Final = (
+    ("/feed/", RequestKind.FEED),
+    ("/api/v1/mirror/", RequestKind.MIRROR),
+    ("/dashboard", RequestKind.DASHBOARD),
+)
 
 
 def kind_of(path: str) -> RequestKind:

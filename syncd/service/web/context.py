@@ -52,6 +52,15 @@ class Context:
         return Admission(self.access, self.clock, self.emit, lambda: self.behind_proxy)
 
     @property
+    def desk(self) -> Checkins:
+        """Takes check-ins."""
+        return self.checkins
+
+    def checked_in(self) -> None:
+        """Announce that check-ins were taken."""
+        self.news.changed()
+
+    @property
     def behind_proxy(self) -> bool:
         """True if all requests come through a proxy, so that its headers about the client can be trusted."""
         serve = self.config().serve

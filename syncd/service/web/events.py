@@ -14,7 +14,7 @@ from typing import Final
 from starlette.types import Receive, Scope, Send
 
 from syncd.model import ListName
-from syncd.service.access import Access, Kind, Visitor
+from syncd.service.access import READERS, Access, Kind, Visitor
 from syncd.service.admission import Admission, TokenRefusal
 from syncd.service.news import Announcements, Item, wake
 from syncd.service.web.answers import document, header, too_many_tokens
@@ -26,7 +26,9 @@ PATH: Final = "/api/v1/events"
 UNAUTHORISED: Final = document(
     401, "no token, or an invalid one", "send the header Authorization: Bearer TOKEN", (b"www-authenticate", b"Bearer")
 )
-_FORBIDDEN: Final = document(403, "this is not a matcher's token", "make one with `syncd matchers add NAME`")
+_FORBIDDEN: Final = document(
+    403, "this is not a matcher's or mirror's token", "make one with `syncd matchers add NAME`"
+)
 _NOT_ALLOWED: Final = document(405, "method not allowed", "use GET", (b"allow", b"GET"))
 _FULL: Final = document(503, "too many streams", "try again later, or poll timestamp.json", (b"retry-after", b"10"))
 _TOO_MANY: Final = document(
@@ -42,6 +44,8 @@ _HEADERS: Final = [
 ]
 _RETRY: Final = b"retry: 2000\n\n"
 _BEAT: Final = b": beat\n\n"
+_ACCESS: Final = b"event: access\ndata: {}\n\n"
+"""Tells a mirror that tokens or scopes may have changed."""
 _BEAT_GROUPS: Final = 16
 """Heartbeats are spread over time: each stream belongs to one of these groups."""
 _MAX_ENCODED: Final = 1024
@@ -76,7 +80,7 @@ class Streams:
             await (too_many_tokens(visitor.wait) if visitor.wait else UNAUTHORISED)(send)
         elif scope["method"] != "GET":
             await _NOT_ALLOWED(send)
-        elif visitor.kind is not Kind.MATCHER:
+        elif visitor.kind not in READERS:
             await _FORBIDDEN(send)
         elif len(self._open) >= self._limits.streams or self._closed:
             await _FULL(send)
@@ -98,7 +102,7 @@ class Streams:
             self._begun = True
             loop = asyncio.get_running_loop()
             self._end = self._news.listen(lambda: wake(loop, self._published))
-            self._access.on_change(lambda: wake(loop, self._wake))
+            self._access.on_change(lambda: wake(loop, self._access_changed))
             self._beat(loop)
 
     async def _run(self, visitor: Visitor, number: int, scope: Scope, send: Send) -> None:
@@ -113,7 +117,7 @@ class Streams:
             await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
             await send({"type": "http.response.body", "body": _RETRY, "more_body": True})
             while not (self._closed or (connection and connection.gone)) and self._access.is_in_force(visitor):
-                await self._step(stream, visitor.lists, send)
+                await self._step(stream, visitor, send)
             await send({"type": "http.response.body"})
         finally:
             self._open.discard(stream)
@@ -121,8 +125,11 @@ class Streams:
             if not self._of_token[visitor.key]:
                 del self._of_token[visitor.key]
 
-    async def _step(self, stream: "_EventStream", lists: _Lists, send: Send) -> None:
-        stream.number, content = self._since(stream.number, lists)
+    async def _step(self, stream: "_EventStream", visitor: Visitor, send: Send) -> None:
+        stream.number, content = self._since(stream.number, visitor.lists)
+        if stream.access_changed:
+            stream.access_changed = False
+            content += _ACCESS if visitor.kind is Kind.MIRROR else b""
         if not content and stream.beat:
             content = _BEAT
         if not content:
@@ -159,6 +166,11 @@ class Streams:
         self._encoded.clear()
         self._wake()
 
+    def _access_changed(self) -> None:
+        for stream in self._open:
+            stream.access_changed = True
+        self._wake()
+
     def _wake(self) -> None:
         for stream in self._open:
             stream.wake()
@@ -178,7 +190,7 @@ class _EventStream:
 
     def __init__(self, number: int, group: int) -> None:
         self.number, self.group = number, group
-        self.beat = False
+        self.beat = self.access_changed = False
         self._woken = False
         self._waiter: asyncio.Future[None] | None = None
 

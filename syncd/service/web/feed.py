@@ -1,27 +1,30 @@
 """The feed below ``/feed/``, for matchers whose token gives access to it."""
 
+from collections.abc import Callable
 from typing import Final
 
 from starlette.types import Message, Receive, Scope, Send
 
 from syncd.feed.folder import FeedFolder
 from syncd.feed.offer import list_at
-from syncd.service.access import Kind, Visitor
+from syncd.service.access import READERS, Visitor
 from syncd.service.admission import Admission, TokenRefusal
-from syncd.service.pulls import Pulls
 from syncd.service.web.answers import TOO_MANY_TOKENS, Answer, plain
 from syncd.service.web.files import NOT_ALLOWED, UNAUTHORISED, FeedFiles
 
 PREFIX: Final = "/feed/"
 
+OnPull = Callable[[str, str, int], None]
+"""Called with the name of a matcher or mirror, the path of a list's file below `PREFIX`, and the bytes that it got."""
+
 FORBIDDEN: Final = plain(403, "forbidden")
 
 
 class FeedRoutes:
-    """Admits matchers to the files of ``feed``, and counts their pulls."""
+    """Admits matchers and mirrors to the files of ``feed``, and passes on what they pull."""
 
-    def __init__(self, feed: FeedFolder, admission: Admission, pulls: Pulls, look: float) -> None:
-        self._admission, self._pulls = admission, pulls
+    def __init__(self, feed: FeedFolder, admission: Admission, on_pull: OnPull, look: float) -> None:
+        self._admission, self._on_pull = admission, on_pull
         self._files = FeedFiles(feed.root, look, feed.store)
 
     def refresh(self) -> None:
@@ -35,7 +38,7 @@ class FeedRoutes:
             await (_too_many(visitor.wait) if visitor.wait else UNAUTHORISED)(send)
         elif scope["method"] not in {"GET", "HEAD"}:
             await NOT_ALLOWED(send)
-        elif visitor.kind is not Kind.MATCHER:
+        elif visitor.kind not in READERS:
             await FORBIDDEN(send)
         else:
             await self._file(visitor, scope["path"].removeprefix(PREFIX), scope, receive, send)
@@ -52,7 +55,7 @@ class FeedRoutes:
                 await self._files(path, scope, receive, counted)
             finally:
                 if counted.is_file:
-                    self._pulls.note(visitor.name, path, counted.sent)
+                    self._on_pull(visitor.name, path, counted.sent)
 
 
 def _too_many(wait: int) -> Answer:

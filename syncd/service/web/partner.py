@@ -4,8 +4,6 @@ It is the daemon's server, with the same limits. Requests are logged only on req
 """
 
 import contextlib
-import queue
-import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,27 +14,28 @@ from urllib.parse import quote
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from syncd import events
-from syncd.errors import ConfigError, StoreError, SyncdError, UsageError
+from syncd.errors import SyncdError
 from syncd.event import Emit, Event
-from syncd.listen import Address, is_loopback
+from syncd.listen import Address
 from syncd.service.attempts import FAILURES, Attempts, peer_of
 from syncd.service.web.answers import header, too_many_tokens
 from syncd.service.web.boundary import Boundary
 from syncd.service.web.files import NOT_ALLOWED, UNAUTHORISED, FeedFiles
+from syncd.service.web.foreground import (
+    certificates_of,
+    check_exposure,
+    serve_until_stopped,
+    started,
+    tls_files,
+)
 from syncd.service.web.limits import Limits
 from syncd.service.web.members import Members
 from syncd.service.web.server import WebServer, fitting_limits
-from syncd.service.web.tls import Certificates, TlsFiles
 from syncd.units import stamp
 
-_CHECK_EVERY: Final = 5.0
-"""Seconds between two checks that the server runs and that its certificate files have not changed."""
-_STOP_MORE: Final = 2.0
-"""Seconds for the server to end after it has aborted the answers that did not finish."""
 _LIMITS: Final = Limits()
 _REPORT: Final = "this is a bug in syncd: please report it"
 _LONGEST_PATH: Final = 300
-_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
 Log = Callable[[str], None]
@@ -101,15 +100,6 @@ def _shown(path: str) -> str:
     return quote(path, safe="/.-_")[:_LONGEST_PATH]
 
 
-def check_exposure(host: str, *, tls: bool, token: bool) -> None:
-    """Check that other machines need TLS and a token to read the feed. Raises `UsageError`."""
-    if not is_loopback(host) and not (tls and token):
-        raise UsageError(
-            f"{host} can be reached from other machines: without TLS and a token anybody could read the feed",
-            hint="give --tls-cert, --tls-key, and --tokens or --token-file, or listen on 127.0.0.1",
-        )
-
-
 def serve(
     folder: Path,
     address: Address,
@@ -129,10 +119,10 @@ def serve(
     ``log`` a line for each request. Raises `UsageError` if other machines could read the feed without TLS and a token
     or if the certificate cannot be used, and `StoreError` if the address cannot be used.
     """
-    if (tls_cert is None) != (tls_key is None):
-        raise UsageError("a certificate and its key belong together", hint="give --tls-cert and --tls-key, or neither")
-    check_exposure(address.host, tls=tls_cert is not None, token=not members.everybody)
-    certificates = _certificates(TlsFiles(tls_cert, tls_key), emit, clock) if tls_cert else None
+    tls = tls_files(tls_cert, tls_key)
+    tokens_hint = ", and --tokens or --token-file"
+    check_exposure(address.host, tls=tls is not None, token=not members.everybody, tokens_hint=tokens_hint)
+    certificates = certificates_of(tls, emit, clock)
     server = WebServer(
         _app(folder, members, emit, clock, log),
         address,
@@ -141,28 +131,17 @@ def serve(
         emit=emit,
         setting="--listen",
     )
-    with _signals() as inbox, _started(server):
-        announce(f"{server.url}/")
-        while server.running:
-            if certificates:
-                certificates.look()
-            for error in members.reload():
-                warn(error)
-            if _arrived(inbox):
-                return
-    raise StoreError("the server has ended unexpectedly", hint="start it again, and report this as a bug")
+
+    def reload_members() -> None:
+        for error in members.reload():
+            warn(error)
+
+    serve_until_stopped(server, certificates, announce=lambda url: announce(f"{url}/"), beat=reload_members)
 
 
 def _app(folder: Path, members: Members, emit: Emit, clock: Callable[[], datetime], log: Log | None) -> ASGIApp:
     files = FeedFiles(folder, look=0.0)  # publications are not announced to this process: check at each request
     return Boundary(_PartnerFiles(files, members, emit, clock, Attempts(clock), log), emit)
-
-
-def _certificates(files: TlsFiles, emit: Emit, clock: Callable[[], datetime]) -> Certificates:
-    try:
-        return Certificates(files, emit, clock)
-    except ConfigError as error:
-        raise UsageError(error.message, hint=error.hint) from error
 
 
 @contextlib.contextmanager
@@ -172,7 +151,7 @@ def running_server(
     """Serve ``folder`` on a free port of this machine, and yield the URL. For tests and the demo."""
     app = _app(folder, Members(token), emit, lambda: datetime.now(UTC), None)
     server = WebServer(app, Address("127.0.0.1"), tls=None, limits=fitting_limits(limits), emit=emit)
-    with _started(server):
+    with started(server):
         yield f"{server.url}/"
 
 
@@ -193,32 +172,3 @@ def in_words(event: Event) -> tuple[str, ...]:
         case events.InternalError(kind, where, message, to_do):
             lines = f"error: {message or f'internal error ({kind}) in the {where}'}", f"  to do: {to_do or _REPORT}"
     return lines
-
-
-@contextlib.contextmanager
-def _started(server: WebServer) -> Iterator[None]:
-    server.start()
-    try:
-        yield
-    finally:
-        server.stop(_LIMITS.finish_within + _STOP_MORE)
-
-
-@contextlib.contextmanager
-def _signals() -> Iterator["queue.SimpleQueue[int]"]:
-    """The signals that arrive in the meantime. The main thread must call this."""
-    inbox: queue.SimpleQueue[int] = queue.SimpleQueue()  # its put may interrupt its get, as a handler does
-    before = {number: signal.signal(number, lambda number, _: inbox.put(number)) for number in _SIGNALS}
-    try:
-        yield inbox
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _arrived(inbox: "queue.SimpleQueue[int]") -> bool:
-    try:
-        inbox.get(timeout=_CHECK_EVERY)
-    except queue.Empty:
-        return False
-    return True

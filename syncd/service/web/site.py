@@ -18,8 +18,9 @@ from syncd.errors import ConfigError, StoreError
 from syncd.files import read_bytes
 from syncd.listen import Address
 from syncd.service.access import Kind, PersonToken
-from syncd.service.web.app import HEALTH, App
+from syncd.service.web.app import App
 from syncd.service.web.context import Context
+from syncd.service.web.dispatch import HEALTH
 from syncd.service.web.server import WebServer
 from syncd.service.web.tls import Certificates, TlsFiles, make_context
 from syncd.settings import CREDENTIALS, credentials

@@ -1,0 +1,1 @@
+"""A mirror: follows a feed, keeps its files as they are, and serves them to matchers and to further mirrors."""
