@@ -232,6 +232,7 @@ def test_one_dropped_while_it_is_written_does_not_stay_in_the_catalog(
 
 def test_made_up_names_grow_nothing(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of one matcher a thousand instances are kept; who makes them up pushes out its own only, the silent first."""
+    monkeypatch.setattr(checkins, "MAX_INSTANCES_OF_ONE", 1000)
     found = Checkins(catalog)
     found.note("mail", "mail-1", {IMAGES: 7}, NOON)
     found.note("web", "real", {IMAGES: 7}, NOON)
