@@ -35,6 +35,8 @@ def install(feed: FeedFolder, files: SignedFiles) -> None:
             advance(feed, content)
         else:
             feed.store.put(path, content)
+    if feed.store.shared and dict(files).get(layout.TIMESTAMP, b"") != feed.here(layout.TIMESTAMP):
+        catch_up(feed)  # this machine lacked more than these files, or a newer publication is in place
 
 
 def advance(feed: FeedFolder, timestamp: bytes) -> None:
@@ -53,7 +55,6 @@ def advance(feed: FeedFolder, timestamp: bytes) -> None:
 def _advance_once(feed: FeedFolder, timestamp: bytes) -> StoreError | None:
     held = feed.store.current(layout.TIMESTAMP, MAX_METADATA_BYTES)
     if held is not None and held.content == timestamp:
-        feed.store.hold(layout.TIMESTAMP, timestamp)
         return None
     ours, theirs = signed_version(timestamp), signed_version(held.content if held else None)
     if theirs == ours:
@@ -62,6 +63,8 @@ def _advance_once(feed: FeedFolder, timestamp: bytes) -> StoreError | None:
         )
     if theirs < ours:
         feed.store.replace(layout.TIMESTAMP, timestamp, held.tag if held else None)
+        if feed.store.shared and (held is None or held.content == feed.here(layout.TIMESTAMP)):
+            feed.store.hold(layout.TIMESTAMP, timestamp)  # all else that it names is here as well
     return None
 
 
