@@ -4,6 +4,7 @@ import hashlib
 import json
 import secrets
 import shutil
+import tarfile
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -18,6 +19,7 @@ from syncd.errors import ConfigError, NotLeadingError, StoreError
 from syncd.feed.layout import TIMESTAMP, segment_path
 from syncd.history.search import find
 from syncd.model import Digest
+from syncd.operate.backup import backup
 from syncd.operate.repair import recover
 from syncd.outcomes import Outcome
 from syncd.pipeline.cache import trim_cache
@@ -26,6 +28,7 @@ from syncd.pipeline.publisher import open_publisher
 from syncd.publish.installing import install
 from syncd.store.s3 import S3Bucket
 from syncd.store.settings import BucketSettings
+from syncd.verify.state import prove_state
 from world import HEAD, IMAGES, World, row, rows
 
 
@@ -341,3 +344,48 @@ def test_a_folder_that_published_elsewhere_is_not_mixed(running: World, tmp_path
     ):
         pass
     assert state_at(running.state.root).bucket == running.bucket
+
+
+def test_a_restored_backup_knows_its_bucket(running: World) -> None:
+    """Unpacked elsewhere it is behind the bucket, says so, and goes on above it."""
+    target = running.base / "backup.tar"
+    with running.publisher() as publisher:
+        backup(publisher, target, running.clock())
+    running.publish(add=[row(31)])
+    running.sync()
+    keys = shutil.move(running.state.keys, running.base / "keys")
+    shutil.rmtree(running.state.root)
+    running.state.root.mkdir(mode=0o750)
+    with tarfile.open(target) as tar:
+        tar.extractall(running.state.root, filter="data")
+    shutil.move(keys, running.state.keys)
+    assert state_at(running.state.root).bucket == running.bucket
+    error = running.sync().error or running.sync().lists[0].error
+    assert error is not None
+    assert "syncd recover --above N" in error.hint
+    with running.publisher() as publisher:
+        recover(publisher, 100, running.clock(), "tester")
+    assert running.sync().outcome is Outcome.PUBLISHED
+    assert not running.pull().errors
+    assert len(running.hits(31)) == 1
+
+
+def test_a_state_moves_into_a_bucket_by_hand(tmp_path: Path, bucket: BucketSettings) -> None:
+    """As docs/object-store.md says: copy the files, move them out of the way, name the bucket."""
+    own = World(tmp_path / "world")
+    own.publish(full=rows(0, 30))
+    own.sync()
+    for folder, part in ((own.state.feed.root, "feed"), (own.state.root / "sources" / "iwf", "origins/iwf")):
+        there = S3Bucket(bucket, part, public=True)
+        for path in folder.rglob("*"):
+            if path.is_file() and ".work" not in path.parts:
+                there.upload(path, str(path.relative_to(folder)))
+    for name in ("feed", "sources"):
+        shutil.move(own.state.root / name, tmp_path / f"old-{name}")
+    moved = World(tmp_path / "world", bucket=bucket)
+    moved.publish(add=[row(30)])
+    outcome = moved.sync()
+    assert (outcome.outcome, outcome.lists[0].plan, outcome.lists[0].version) == (Outcome.PUBLISHED, "deltas", 2)
+    with moved.publisher():
+        proof = prove_state(moved.state, None, moved.clock())
+    assert proof.faults == ()

@@ -12,7 +12,8 @@ from syncd.errors import ConfigError, LostRaceError, StoreError
 from syncd.feed.folder import FeedFolder
 from syncd.feed.layout import TIMESTAMP
 from syncd.outcomes import Outcome
-from syncd.publish.installing import install
+from syncd.publish.installing import advance
+from syncd.publish.ledger import SignedFiles
 from syncd.store import s3
 from syncd.store.proof import prove_now
 from syncd.store.s3 import S3Bucket
@@ -66,7 +67,7 @@ def test_a_write_whose_answer_is_lost_is_read_back(
 
     with breaking(s3_endpoint, fault) as endpoint:
         ours = bucket.model_copy(update={"endpoint": endpoint})
-        install(_feed(tmp_path, ours), (("metadata/2.snapshot.json", b"two"), (TIMESTAMP, _timestamp(2))))
+        _install(_feed(tmp_path, ours), (("metadata/2.snapshot.json", b"two"), (TIMESTAMP, _timestamp(2))))
     assert once == []
     real = S3Bucket(bucket, "feed", public=True)
     held = [real.get(path, 100) for path in ("metadata/2.snapshot.json", TIMESTAMP)]
@@ -87,7 +88,7 @@ def test_a_write_that_never_arrives_is_repeated(
         return ""
 
     with breaking(s3_endpoint, fault) as endpoint:
-        install(_feed(tmp_path, bucket.model_copy(update={"endpoint": endpoint})), ((TIMESTAMP, _timestamp(2)),))
+        _install(_feed(tmp_path, bucket.model_copy(update={"endpoint": endpoint})), ((TIMESTAMP, _timestamp(2)),))
     held = S3Bucket(bucket, "feed", public=True).get(TIMESTAMP, 100)
     assert held is not None
     assert (held.content, left) == (_timestamp(2), [0])
@@ -103,27 +104,27 @@ def test_an_outcome_that_stays_unknown_is_an_error_and_nothing_is_taken_back(
         return "answer 503" if method == "PUT" and path.endswith(TIMESTAMP) else ""
 
     with breaking(s3_endpoint, fault) as endpoint, pytest.raises(StoreError, match="503"):
-        install(_feed(tmp_path, bucket.model_copy(update={"endpoint": endpoint})), files)
+        _install(_feed(tmp_path, bucket.model_copy(update={"endpoint": endpoint})), files)
     real = S3Bucket(bucket, "feed", public=True)
     assert list(real.names("metadata")) == ["metadata/2.snapshot.json"]
-    install(_feed(tmp_path / "other", bucket), files)
+    _install(_feed(tmp_path / "other", bucket), files)
     assert list(real.names("metadata")) == ["metadata/2.snapshot.json", TIMESTAMP]
 
 
 def test_of_two_publishers_the_later_version_stays(tmp_path: Path, bucket: BucketSettings) -> None:
     """Whoever swaps against an old tag is refused, reads again, and finds the newer one."""
     ours, theirs = _feed(tmp_path / "a", bucket), _feed(tmp_path / "b", bucket)
-    install(ours, ((TIMESTAMP, _timestamp(1)),))
+    advance(ours, _timestamp(1))
     before = ours.store.current(TIMESTAMP, 100)
-    install(theirs, ((TIMESTAMP, _timestamp(3)),))
+    advance(theirs, _timestamp(3))
     with pytest.raises(LostRaceError):
         ours.store.replace(TIMESTAMP, _timestamp(2), before.tag if before else None)
-    install(ours, ((TIMESTAMP, _timestamp(2)),))
+    advance(ours, _timestamp(2))
     held = theirs.store.current(TIMESTAMP, 100)
     assert held is not None
     assert held.content == _timestamp(3)
     with pytest.raises(StoreError, match="another timestamp of version 3") as refused:
-        install(ours, ((TIMESTAMP, _timestamp(3, "another")),))
+        advance(ours, _timestamp(3, "another"))
     assert "syncd recover --above N" in refused.value.hint
 
 
@@ -210,6 +211,15 @@ def test_a_bucket_that_fails_in_a_sync_leaves_the_last_version_served(
 
 def _feed(folder: Path, settings: BucketSettings) -> FeedFolder:
     return StateFolder(folder, settings).feed
+
+
+def _install(feed: FeedFolder, files: SignedFiles) -> None:
+    """Install files that are no feed: the timestamp last."""
+    for path, content in files:
+        if path == TIMESTAMP:
+            advance(feed, content)
+        else:
+            feed.store.put(path, content)
 
 
 def _timestamp(version: int, more: str = "") -> bytes:
