@@ -15,6 +15,7 @@
 import socket
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from syncd.database_address import DatabaseAddress
 from syncd.errors import RESTORE_CATALOG, ConfigError, StoreError, UsageError
@@ -24,6 +25,9 @@ from syncd.feed.proof_record import RecordFile
 from syncd.files import storage
 from syncd.model import ListName
 from syncd.store.settings import BucketSettings
+
+if TYPE_CHECKING:
+    from syncd.store.s3 import S3Bucket
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ class StateFolder:
     @property
     def feed(self) -> FeedFolder:
         """The published feed."""
-        return self._shared("feed", "feed", public=True)
+        return self._shared("feed", "feed")
 
     @property
     def store_place(self) -> str:
@@ -84,9 +88,35 @@ class StateFolder:
 
     def source(self, name: str) -> FeedFolder:
         """Return the folder with the origins of one source."""
-        return self._shared(f"sources/{name}", f"origins/{name}", public=False)
+        return self._shared(f"sources/{name}", f"origins/{name}")
 
-    def _shared(self, inside: str, part: str, *, public: bool) -> FeedFolder:
+    def bring_private(self, folder: Path) -> None:
+        """Fetch what this machine lacks of a private folder, such as `history`, if there is a bucket.
+
+        Raises `StoreError`.
+        """
+        if self.bucket is not None:
+            from syncd.store.private import bring
+
+            bring(self._private(self.bucket, folder), folder)
+
+    def push_private(self, folder: Path, *, whole: bool = True) -> None:
+        """Make the bucket's copy of a private folder equal to it, if there is a bucket.
+
+        Not ``whole``: only add to it. Otherwise call `bring_private` first, so that nothing is removed that only the
+        bucket has. Raises `StoreError`.
+        """
+        if self.bucket is not None:
+            from syncd.store.private import push
+
+            push(self._private(self.bucket, folder), folder, whole=whole)
+
+    def _private(self, bucket: BucketSettings, folder: Path) -> "S3Bucket":
+        from syncd.store.s3 import S3Bucket
+
+        return S3Bucket(bucket, str(folder.relative_to(self.root)), public=False)
+
+    def _shared(self, inside: str, part: str) -> FeedFolder:
         """Return a folder of this machine, whose files are in the bucket below ``part`` if there is one."""
         root = self.root / inside
         if self.bucket is None:
@@ -94,7 +124,7 @@ class StateFolder:
         from syncd.store.cached import CachedStore
         from syncd.store.s3 import S3Bucket
 
-        return FeedFolder(root, CachedStore(S3Bucket(self.bucket, part, public=public), root, frozenset({TIMESTAMP})))
+        return FeedFolder(root, CachedStore(S3Bucket(self.bucket, part, public=True), root, frozenset({TIMESTAMP})))
 
     def folding(self, name: ListName) -> Path:
         """Return the lock that is held while a published list is folded."""

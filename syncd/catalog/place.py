@@ -16,7 +16,7 @@ from syncd.feed.layout import TIMESTAMP
 from syncd.files import PRIVATE_FILE, install_bytes, read_bytes, storage
 from syncd.store.settings import BucketSettings
 
-_RECORD: Final = "store.json"
+RECORD: Final = "store.json"
 _MAX_RECORD: Final = 1 << 16
 _DATABASE: Final = TypeAdapter(DatabaseAddress)
 
@@ -57,7 +57,7 @@ def check_place(folder: StateFolder) -> None:
 def record_place(folder: StateFolder) -> None:
     """Record the bucket of a state. Raises `StoreError`."""
     if folder.bucket is not None:
-        install_bytes(folder.root / _RECORD, folder.bucket.model_dump_json().encode(), PRIVATE_FILE)
+        install_bytes(folder.root / RECORD, folder.bucket.model_dump_json().encode(), PRIVATE_FILE)
 
 
 def record_database(folder: StateFolder) -> None:
@@ -81,7 +81,7 @@ def _recorded_database(root: Path) -> DatabaseAddress | None:
 
 
 def _recorded(root: Path) -> BucketSettings | None:
-    path = root / _RECORD
+    path = root / RECORD
     with storage(path, "read"):
         if not path.exists():
             return None

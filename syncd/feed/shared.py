@@ -23,11 +23,11 @@ def signed_version(timestamp: bytes | None) -> int:
         return 0
 
 
-def catch_up(folder: FeedFolder, *, segments: bool = False) -> bytes:
-    """Bring this machine's copy up to the published state; return the published timestamp.
+def catch_up(folder: FeedFolder) -> bytes:
+    """Bring this machine's copy up to the published state, with all current stacks; return the published timestamp.
 
-    ``segments``: also those of all current stacks, which otherwise come when they are needed. Raises `StoreError`, also
-    if the store is older than this machine's copy.
+    If the copy has that timestamp, nothing else is looked at. Raises `StoreError`, also if the store is older than this
+    machine's copy.
     """
     held = folder.store.current(layout.TIMESTAMP, MAX_METADATA_BYTES)
     here = folder.here(layout.TIMESTAMP)
@@ -42,13 +42,13 @@ def catch_up(folder: FeedFolder, *, segments: bool = False) -> bytes:
             f"{folder.store} is older than what this machine has published or served from it",
             hint="it was replaced by an older copy: restore its newest version, and nothing is lost",
         )
-    if here != held.content or segments:
-        _bring(folder, held.content, segments=segments)
+    if here != held.content:
+        _bring(folder, held.content)
         folder.store.hold(layout.TIMESTAMP, held.content)
     return held.content
 
 
-def _bring(folder: FeedFolder, timestamp: bytes, *, segments: bool) -> None:
+def _bring(folder: FeedFolder, timestamp: bytes) -> None:
     def read(name: str) -> bytes | None:
         if name == "timestamp.json":
             return timestamp
@@ -58,6 +58,4 @@ def _bring(folder: FeedFolder, timestamp: bytes, *, segments: bool) -> None:
     for target in Repository.load(read).targets().values():
         name = layout.list_of(target.name)
         if name is not None:
-            manifest = folder.manifest(name, target.sha256)
-            if segments:
-                folder.bring_here(name, manifest.stack)
+            folder.bring_here(name, folder.manifest(name, target.sha256).stack)

@@ -63,11 +63,13 @@ def keep(state: StateFolder, catalog: Catalog, now: datetime) -> Kept:
     folder = HistoryFolder(private_folder(state.history))
     done, faults = Kept(), list[StoreError]()
     with lock(folder.lock, _PURPOSE):
+        state.bring_private(state.history)
         for name in catalog.history_lists():
             try:
                 done += _ListHistory(state, catalog, folder, name, now).keep()
             except StoreError as error:  # a damaged file of one list must not stop the others
                 faults.append(error)
+        state.push_private(state.history)
     if faults:
         raise faults[0]
     return done
@@ -104,12 +106,14 @@ def prune(state: StateFolder, catalog: Catalog, now: datetime, retention: timede
         return 0
     folder = HistoryFolder(state.history)
     with lock(folder.lock, _PURPOSE):
+        state.bring_private(state.history)
         forgotten = catalog.prune_history(first) if (catalog.oldest_history() or first) < first else 0
         for name in folder.lists():
             for file in folder.all_months(name):
                 if file.month < month_of(first):
                     _remove(file.path)
             _remove_unnamed(folder, name, (*catalog.unfolded_history(name), *catalog.history_states(name)))
+        state.push_private(state.history)
     return forgotten
 
 

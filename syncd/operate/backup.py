@@ -17,6 +17,7 @@ from typing import Final
 from syncd.acts import BackedUpState
 from syncd.catalog.catalog import Catalog
 from syncd.catalog.folder import StateFolder
+from syncd.catalog.place import RECORD
 from syncd.errors import RefusedError, StoreError, UsageError
 from syncd.feed import garbage, layout
 from syncd.feed.folder import FeedFolder
@@ -143,6 +144,8 @@ class _Writer:
         for name, content in metadata.items():
             self._put(f"{_METADATA}/{name}", content)
         self._put("feed/root.json", root)
+        if self._state.bucket is not None:
+            self._put(RECORD, self._state.bucket.model_dump_json().encode(), PRIVATE_FILE)
         if any(name.startswith(_HISTORY) for name in named):
             self._add_private_folder("history")
         for name, path in sorted(named.items()):

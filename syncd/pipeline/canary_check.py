@@ -99,7 +99,7 @@ class CanaryCheck:
             return None
         try:
             if path not in self._read:
-                self._read[path] = KnownGoodFolder(self.publisher.folder.known_good).read(path)
+                self._read[path] = self._reading(path)
             must_have = self._must_have(name)
             if must_have:
                 must_have.check(self._read[path], path)
@@ -129,12 +129,25 @@ class CanaryCheck:
         if note.missing > (before.missing if before else 0):
             self.missing.append(note)
 
+    def _reading(self, path: Path) -> KnownGood:
+        """Read a known-good file; a new reading is in the store before a commit names it. Raises as `read`."""
+        state = self.publisher.folder
+        before = set(state.known_good.glob("*/"))
+        known = KnownGoodFolder(state.known_good).read(path)
+        if set(state.known_good.glob("*/")) != before:
+            state.push_private(state.known_good, whole=False)
+        return known
+
     def collect(self) -> None:
         """Remove readings of known-good files that are no longer needed."""
         catalog, limits = self.publisher.catalog, self.publisher.limits
         named = {limits(origin.source, origin.list).known_good_file for origin in catalog.origins()}
         names = [mark.known_good for mark in catalog.known_good_marks()]
-        KnownGoodFolder(self.publisher.folder.known_good).collect({*self._read, *filter(None, named)}, names)
+        state = self.publisher.folder
+        if state.known_good.exists():
+            state.bring_private(state.known_good)
+            KnownGoodFolder(state.known_good).collect({*self._read, *filter(None, named)}, names)
+            state.push_private(state.known_good)
 
     def _path(self, name: ListName) -> Path | None:
         return self.publisher.limits(self.source, name).known_good_file

@@ -25,6 +25,7 @@ from syncd.format.manifest import Manifest
 from syncd.history.keep import keep, unlinked
 from syncd.locks import lock
 from syncd.model import ListName
+from syncd.pipeline.cache import trim_cache
 from syncd.pipeline.heads import named_segments, read_state
 from syncd.publish import author
 from syncd.retention import RetentionLimits
@@ -100,6 +101,7 @@ class Collector:
         self._feed(now)
         self._source(self.folder.source(source), source, now)
         self.leftovers(now)
+        trim_cache(self.folder, self.catalog)
 
     def everything(self, now: datetime, *, dry_run: bool = False) -> Cleanup:
         """Remove all old records and files, except those of sources with a running sync.

@@ -196,6 +196,9 @@ def _known_good(folder: StateFolder, records: ListRecords, limits: ListLimits) -
     """Return the known-good digests in force, or the configured ones if the list is new or their reading was lost."""
     readings = KnownGoodFolder(folder.known_good)
     known = readings.named(records.mark.known_good)
+    if folder.bucket is not None and readings.is_lost(known):
+        folder.bring_private(folder.known_good)
+        known = readings.named(records.mark.known_good)
     return readings.last_good(limits.known_good_file) if records.origin is None or readings.is_lost(known) else known
 
 

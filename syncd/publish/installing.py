@@ -12,8 +12,9 @@ from syncd.errors import LostRaceError, StoreError
 from syncd.feed import layout
 from syncd.feed.folder import MAX_METADATA_BYTES, FeedFolder
 from syncd.feed.shared import catch_up, signed_version
+from syncd.format import manifest as manifests
 from syncd.publish.ledger import Ledger, Records, SignedFiles
-from syncd.store.store import UnknownOutcomeError
+from syncd.store.store import Content, UnknownOutcomeError
 
 _ATTEMPTS: Final = 4
 _LONGEST: Final = 30.0
@@ -30,39 +31,51 @@ def install(feed: FeedFolder, files: SignedFiles) -> None:
 
     Raises `StoreError`; the outcome of the last file may then be unknown, and nothing is taken back.
     """
+    before = feed.here(layout.TIMESTAMP) if feed.store.shared else None
     for path, content in files:
-        if path == layout.TIMESTAMP:
-            advance(feed, content)
-        else:
+        if path != layout.TIMESTAMP:
             feed.store.put(path, content)
+            continue
+        replaced = advance(feed, content)
+        if feed.store.shared:
+            _follow(feed, files, content, whole=replaced is not None and replaced.content == before)
 
 
-def advance(feed: FeedFolder, timestamp: bytes) -> None:
-    """Put a timestamp in place, unless it or a newer one is there.
+def advance(feed: FeedFolder, timestamp: bytes) -> Content | None:
+    """Put a timestamp in place, unless it or a newer one is there; return the one that it replaced, if it did.
 
     After an answer that leaves the outcome open, the file is read again. Raises `StoreError` if it stays open, or if
     another timestamp of the same version is there.
     """
+    contradiction: StoreError | None = None
+    replaced: Content | None = None
     for attempt in stamina.retry_context(on=(LostRaceError, UnknownOutcomeError), attempts=_ATTEMPTS, timeout=_LONGEST):
         with attempt:
-            contradiction = _advance_once(feed, timestamp)
+            held = feed.store.current(layout.TIMESTAMP, MAX_METADATA_BYTES)
+            ours, theirs = signed_version(timestamp), signed_version(held.content if held else None)
+            if theirs < ours:
+                feed.store.replace(layout.TIMESTAMP, timestamp, held.tag if held else None)
+                replaced = held
+            elif theirs == ours and held is not None and held.content != timestamp:
+                contradiction = StoreError(
+                    f"{feed.store} has another timestamp of version {ours} than the one that was signed here",
+                    hint=_RECOVER,
+                )
     if contradiction is not None:
         raise contradiction
+    return replaced
 
 
-def _advance_once(feed: FeedFolder, timestamp: bytes) -> StoreError | None:
-    held = feed.store.current(layout.TIMESTAMP, MAX_METADATA_BYTES)
-    if held is not None and held.content == timestamp:
-        feed.store.hold(layout.TIMESTAMP, timestamp)
-        return None
-    ours, theirs = signed_version(timestamp), signed_version(held.content if held else None)
-    if theirs == ours:
-        return StoreError(
-            f"{feed.store} has another timestamp of version {ours} than the one that was signed here", hint=_RECOVER
-        )
-    if theirs < ours:
-        feed.store.replace(layout.TIMESTAMP, timestamp, held.tag if held else None)
-    return None
+def _follow(feed: FeedFolder, files: SignedFiles, timestamp: bytes, *, whole: bool) -> None:
+    """Bring this machine's copy up to what is in place now. ``whole``: it lacks nothing but ``files``."""
+    if not whole:
+        catch_up(feed)
+        return
+    for path, content in files:
+        if layout.is_manifest(path):
+            manifest = manifests.parse(content)
+            feed.bring_here(manifest.list, manifest.stack)
+    feed.store.hold(layout.TIMESTAMP, timestamp)
 
 
 def meet(feed: FeedFolder, ledger: Ledger[Records], *, ahead: bool) -> None:

@@ -76,7 +76,6 @@ class CachedStore:
     def replace(self, path: str, content: bytes, tag: str | None) -> None:
         """See `Store.replace`."""
         self.bucket.swap(path, content, tag)
-        self._folder.hold(path, content)
 
     def hold(self, path: str, content: bytes) -> None:
         """See `Store.hold`."""
@@ -127,7 +126,7 @@ class CachedStore:
         return self._folder.local(path)
 
     def present(self, path: str, length: int | None = None) -> Path:
-        """See `Store.present`. Notes when the file was used, for `syncd.feed.cache`."""
+        """See `Store.present`. Notes when the file was used, for `syncd.pipeline.cache`."""
         file = self._folder.local(path)
         with storage(file, "read"):
             try:
@@ -149,8 +148,8 @@ class CachedStore:
         except StoreError:  # damaged there too, or the bucket does not answer: as if it had none
             return False
 
-    def holds(self, path: str, length: int) -> bool:
-        """Return True if the bucket itself has a file of this length."""
+    def in_place(self, path: str, length: int) -> bool:
+        """See `Store.in_place`."""
         return self.bucket.length(path) == length
 
     def _fetch(self, path: str) -> bool:

@@ -115,6 +115,10 @@ class FolderStore:
         del length
         return self._root / path
 
+    def in_place(self, path: str, length: int) -> bool:
+        """See `Store.in_place`. The folder is the place."""
+        return self.has(path, length)
+
     def renew(self, path: str) -> bool:
         """See `Store.renew`. There is no other copy."""
         del path

@@ -61,7 +61,8 @@ class AbsentBucketError(StoreError):
 class S3Bucket:
     """The files below one prefix of a bucket. All methods raise `StoreError` if the bucket fails.
 
-    ``part``: goes between the configured prefix and each path. ``public``: a web server or a CDN may keep the files.
+    ``part``: goes between the configured prefix and each path. ``public``: a CDN may keep the files, if it can read
+    them. The files of origins say so too: they become those of the feed by a copy within the server.
     """
 
     def __init__(self, settings: BucketSettings, part: str, *, public: bool) -> None:

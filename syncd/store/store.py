@@ -53,18 +53,21 @@ class Store(Protocol):
     def has(self, path: str, length: int) -> bool:
         """Return True if there is a file of this length in bytes."""
 
+    def in_place(self, path: str, length: int) -> bool:
+        """Return True if the place itself, not only this machine's copy of it, has a file of this length."""
+
     def put(self, path: str, content: bytes) -> None:
         """Put an immutable file in place, durably, unless it is there already with the same content."""
 
     def replace(self, path: str, content: bytes, tag: str | None) -> None:
-        """Replace a file that changes, durably and at once, or create it if ``tag`` is None.
+        """Replace a file that changes, durably and at once, or create it if ``tag`` is None. See `hold`.
 
         Raises `LostRaceError`, and changes nothing, if ``tag`` no longer stands for its content. A `StoreError` may
         mean that it was replaced nevertheless: read it again.
         """
 
     def hold(self, path: str, content: bytes) -> None:
-        """Keep a copy of a file that changes, as it is in the place, on this machine."""
+        """Keep a copy of a file that changes, as it is in a shared place, on this machine."""
 
     def adopt(self, file: Path, path: str) -> None:
         """Move a finished local file to its place, durably, unless it is there already in full length."""

@@ -138,8 +138,9 @@ class Prover(FolderProver):
     def _evidence(self, name: ListName, ref: FileRef) -> None:
         file = layout.evidence_path(name, ref.sha256)
         with self.attempt(file):
-            if not self.folder.path(file).exists():
+            if self.folder.store.length(file) is None:
                 raise StoreError(f"the evidence of {name} is missing", hint="restore it from a backup")
+            self.folder.store.present(file)
             self._content(file, ref.sha256)
 
     def _content(self, file: str, sha256: str) -> None:

@@ -64,6 +64,8 @@ class FolderProver:
             if file in self.faulty or (ref not in needed and not path.exists()):
                 continue
             with self.attempt(file):
+                if ref in needed and self.folder.store.shared:
+                    self.folder.segment_path(name, ref)  # a cache need not have it
                 self._check(path, ref)
                 self.done(file)
 
