@@ -89,9 +89,12 @@ class FleetTables(Tables):
             connection.execute(delete(daemons).where(daemons.c.seen < now - _FORGET_AFTER))
 
     def forget_daemon(self, daemon: str) -> None:
-        """Record that a daemon has stopped."""
+        """Record that a daemon has stopped: if it led, another one leads at once."""
         with self._database.writing() as connection:
+            self._database.notify(connection)
             connection.execute(delete(daemons).where(daemons.c.id == daemon))
+            led = update(leader).where(leader.c.owner == daemon)
+            connection.execute(led.values(owner="", until=database_time()))
 
     def daemons(self) -> tuple[tuple[DaemonRecord, ...], int]:
         """Return the daemons that were seen in the last day, sorted by host, and the time in the database."""

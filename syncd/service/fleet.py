@@ -4,7 +4,6 @@ import os
 import secrets
 import socket
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -13,7 +12,7 @@ from syncd import __version__
 from syncd.catalog.catalog import Catalog
 from syncd.catalog.fleet_records import DaemonRecord
 from syncd.event import Emit
-from syncd.files import PRIVATE_FILE, install_bytes, storage
+from syncd.files import PRIVATE_FILE, install_bytes, read_bytes
 from syncd.model import ListName
 from syncd.report.fleet import Answering
 from syncd.service.control import Handle
@@ -21,6 +20,8 @@ from syncd.service.following import Following
 from syncd.service.leading import Leading, Work
 from syncd.service.relay import OrderBook, Relay
 from syncd.service.signers import LiveSigners
+
+_MAX_ID: Final = 256
 
 
 class Fleet:
@@ -80,8 +81,8 @@ class Fleet:
     def _replace_last_run(self) -> None:
         """Forget the daemon that ran here before, in case it was killed. We hold the state's lock, so it is gone."""
         path = Path(self._state_dir) / "daemon-id"
-        with suppress(FileNotFoundError), storage(path, "read"):
-            self._catalog.forget_daemon(path.read_text("ascii", "replace").strip())
+        if path.exists():
+            self._catalog.forget_daemon(read_bytes(path, _MAX_ID).decode("ascii", "replace").strip())
         install_bytes(path, self.daemon.encode(), PRIVATE_FILE, durable=False)
 
     def _take_over(self, epoch: int) -> None:
