@@ -14,10 +14,13 @@ EXAMPLES = $(notdir $(wildcard systemd/examples/*))
 lib      = $(DESTDIR)$(prefix)/lib
 examples = $(DESTDIR)$(prefix)/share/doc/syncd
 
-.PHONY: run test fuzz crash lint types imports unit system bench install uninstall alerts lock clean
+.PHONY: run run-cluster test fuzz crash lint types imports unit system bench install uninstall alerts lock clean
 
 run: $(VENV)/.ready          ## the whole road on this machine, with real data
 	$(BIN)/python -m demo
+
+run-cluster: $(VENV)/.ready  ## three daemons on a real PostgreSQL and a real S3 server; the leader is killed
+	cd tests && PYTHONPATH=.. ../$(BIN)/python -m cluster
 
 test: lint types imports unit ## everything that CI runs
 

@@ -113,7 +113,7 @@ def _kill_the_leader(cluster: Cluster, partner: Partner, known: list[Known]) -> 
     others = [daemon for daemon in cluster.daemons if daemon is not leader]
     token = next(answer["added"]["token"] for answer in others[0].order(do="matchers_add", name="uploads"))
     copy, root = cluster.place.folder / "copy", cluster.root_file.read_bytes()
-    _pull(others[0], token, root, copy)
+    cluster.wait(lambda: _pull(others[0], token, root, copy), f"{others[0].name} to serve the list")
     matcher = Matcher.open(copy)
     added = [Known("sha256", hashlib.sha256(f"entry {n}".encode()).hexdigest(), Path(f"n{n}")) for n in range(_ADDED)]
     partner.publish(add=added)
@@ -121,12 +121,11 @@ def _kill_the_leader(cluster: Cluster, partner: Partner, known: list[Known]) -> 
         _kill_while_publishing(leader)
         killed = time.monotonic()
         _tell("killed", f"{leader.name}, which led, by SIGKILL")
-        following = cluster.wait(cluster.leader, "a daemon to lead")
+        following = cluster.wait(lambda: cluster.leader(besides=leader), "another daemon to lead")
         _tell("leads", f"{following.name}, {time.monotonic() - killed:.1f} s later")
-        for answer in others[0].order(do="sync"):
-            if "sync" in answer and answer["sync"]["lists"]:
-                version = answer["sync"]["lists"][0]["version"]
-        _pull(others[1], token, root, copy)
+        synced = [answer["sync"] for answer in others[0].order(do="sync") if "sync" in answer]
+        version = synced[0]["lists"][0]["version"]
+        cluster.wait(lambda: _pull(others[1], token, root, copy) == version, f"{others[1].name} to serve it")
         matcher.reload()
         _tell("published", f"{_HEAD} version {version}, {time.monotonic() - killed:.1f} s after the kill")
     news = bool(matcher.lookup("sha256", bytes.fromhex(added[0].digest)))
@@ -144,9 +143,11 @@ def _kill_while_publishing(leader: DaemonProcess) -> None:
     leader.kill()
 
 
-def _pull(daemon: DaemonProcess, token: str, root: bytes, copy: Path) -> None:
+def _pull(daemon: DaemonProcess, token: str, root: bytes, copy: Path) -> int:
+    """Pull, and return the version of the list; 0 if it is not there yet."""
     for error in pull(Endpoint(daemon.url, token=token), root, copy, now=output.utc_now()).errors:
         raise error
+    return next((one.version for one in Matcher.open(copy).status()), 0) if (copy / "current.json").exists() else 0
 
 
 def _tell(word: str, text: str) -> None:

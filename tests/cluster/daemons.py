@@ -54,7 +54,7 @@ class DaemonProcess:
     @property
     def url(self) -> str:
         """Where matchers find it."""
-        return f"http://127.0.0.1:{self.port}/"
+        return f"http://127.0.0.1:{self.port}/feed/"
 
     def start(self) -> None:
         """Start it; it is not ready yet."""
@@ -114,7 +114,7 @@ class Cluster:
             daemon.config.write_text(self._config(daemon))
         first = self.daemons[0]
         init = ["init", "--offline-keys", str(self.place.folder / "offline"), "--config", str(first.config)]
-        subprocess.run([*COMMAND, *init], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([*COMMAND, *init], check=True, capture_output=True)
         shutil.copy(first.state / "feed/root.json", self.root_file)
         for daemon in self.daemons[1:]:
             daemon.state.mkdir(mode=0o700)
