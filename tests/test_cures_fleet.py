@@ -102,7 +102,12 @@ def test_a_daemon_that_lags_serves_the_newest_once_it_can_read_again(hosts: list
         return newest()
 
     following = Following(
-        second.catalog, second.events.append, announce=announce, acted=lambda: None, orders=lambda: None
+        second.catalog,
+        second.events.append,
+        catch_up=lambda: None,
+        announce=announce,
+        acted=lambda: None,
+        orders=lambda: None,
     )
     newest = second.catalog.newest
     second.catalog.newest = read  # type: ignore[method-assign]  # a disk that cannot be read

@@ -16,6 +16,7 @@ from syncd.acts import AUTOMATIC, Act, ReloadedConfiguration, StartedDaemon, Sto
 from syncd.config import Config, Serve
 from syncd.errors import AbandonedError, RefusedError, StoreError, SyncdError
 from syncd.event import Emit, Event
+from syncd.feed.shared import catch_up
 from syncd.kernel_clock import KernelClock
 from syncd.limits import ListLimits
 from syncd.model import ListName
@@ -288,9 +289,16 @@ class Daemon:
             store=self._publisher.folder.store_place,
             begin=self._begin_leading,
             end=self._cease_leading,
+            catch_up=self._catch_up,
             announce=self._announce,
             acted=self._acted_elsewhere,
         )
+
+    def _catch_up(self) -> None:
+        """Bring here what another daemon published into the bucket. Raises `StoreError`."""
+        folder = self._publisher.folder
+        if folder.bucket is not None:
+            catch_up(folder.feed)
 
     def _acted_elsewhere(self) -> None:
         """Take note of acts at other daemons: they may have added or revoked matchers, or forgotten instances."""

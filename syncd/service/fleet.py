@@ -37,6 +37,7 @@ class Fleet:
         store: str,
         begin: Callable[[int], None],
         end: Callable[[], None],
+        catch_up: Callable[[], None],
         announce: Callable[[ListName, int], None],
         acted: Callable[[], None],
     ) -> None:
@@ -45,7 +46,14 @@ class Fleet:
         daemon = DaemonRecord(secrets.token_hex(8), socket.gethostname(), os.getpid(), __version__, datetime.now(UTC))
         work = Work(self._take_over, end, keys.load, keys.ids, lambda: self._following.serves)
         self._leading = Leading(catalog, daemon, store, work, emit)
-        self._following = Following(catalog, emit, announce=announce, acted=acted, orders=self._take_orders)
+        self._following = Following(
+            catalog,
+            emit,
+            catch_up=lambda: None if self.epoch() is not None else catch_up(),  # the leader has what it published
+            announce=announce,
+            acted=acted,
+            orders=self._take_orders,
+        )
         self._relay = Relay(catalog, daemon.id)
         self.daemon: Final = daemon.id
         self._orders: OrderBook | None = None

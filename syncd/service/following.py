@@ -22,12 +22,13 @@ class Following:
         catalog: Catalog,
         emit: Emit,
         *,
+        catch_up: Callable[[], None],
         announce: Callable[[ListName, int], None],
         acted: Callable[[], None],
         orders: Callable[[], None],
     ) -> None:
         self._catalog, self._emit = catalog, emit
-        self._announce, self._acted, self._orders = announce, acted, orders
+        self._catch_up, self._announce, self._acted, self._orders = catch_up, announce, acted, orders
         self._seen = (0, 0)
         self._fault = ""
         self._stop = threading.Event()
@@ -49,15 +50,16 @@ class Following:
             self._thread.join(_EVERY * 4)
 
     def look(self) -> None:
-        """Look once. Raises `StoreError`."""
+        """Look once. Raises `StoreError`; the next look then tries again."""
+        self._orders()
         installed, acts = self._catalog.newest()
         if installed != self._seen[0]:
+            self._catch_up()  # first: whoever hears of a version asks for it at once
             for head in self._catalog.heads():
                 self._announce(head.list, head.version)
         if acts != self._seen[1]:  # adding and revoking a token are acts of the audit log
             self._acted()
         self._seen = installed, acts
-        self._orders()
 
     def _run(self) -> None:
         while not self._stop.is_set():
