@@ -46,6 +46,8 @@ from syncd.publish import author
 MIRRORS: Final = 2
 LIMIT: Final = 2.0
 """seconds from published to answered through one level"""
+RELATIVE: Final = 2.0
+"""the same relative to the daemon itself, in the same run: one level takes no longer than the daemon"""
 _ROUNDS: Final = 10
 """publications for each of the costs"""
 _IDLE: Final = 30.0
@@ -421,6 +423,7 @@ def figures(workdir: Path, rows: int, costs_file: Path | None = None) -> list[Fi
             note=f"median {statistics.median(found.through):.2f} s; {MIRRORS} mirrors, {STREAMS:,} streams",
         ),
         Figure("... at the daemon itself", direct, "s", note=f"median {statistics.median(found.direct):.2f} s"),
+        Figure("... through a mirror, relative to that", percentile(found.through, 0.99) / direct, "x", RELATIVE),
         Figure("mirror: one publication", costs.publication_mirror, "ms", note="of processor time, without readers"),
         Figure("... one matcher that pulls it", costs.pull, "ms"),
         Figure("... one event on one stream", costs.event, "ms"),
