@@ -17,15 +17,10 @@ from world import World
 
 ON_BOTH = {
     "test_audit",
-    "test_audited",
     "test_catalog",
-    "test_catalog_history",
-    "test_holds",
     "test_publication",
-    "test_retire",
     "test_road",
     "test_rollback",
-    "test_suppressions",
 }
 """Modules whose tests run on SQLite and on PostgreSQL."""
 

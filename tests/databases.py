@@ -177,10 +177,14 @@ class PostgresServer:
 
 def fill(address: DatabaseAddress, file: Path) -> None:
     """Move a catalog from a file to a database that has its tables and no rows."""
-    with Catalog.open(file) as source, Catalog.open(address) as target:
-        with source._database.reading() as old, target._database.writing() as new:
-            copy_rows(old, new)
-            target._database.set_counters(new, source._database.counters(old))
+    with (
+        Catalog.open(file) as source,
+        Catalog.open(address) as target,
+        source._database.reading() as old,
+        target._database.writing() as new,
+    ):
+        copy_rows(old, new)
+        target._database.set_counters(new, source._database.counters(old))
     file.unlink()
 
 

@@ -21,6 +21,7 @@ from syncd.catalog.sqlite import SqliteDatabase
 from syncd.database_address import DatabaseAddress, check_url
 from syncd.errors import ConfigError, LostRaceError, StoreError, UsageError
 from test_catalog import ENTRY, FIRST, HEAD, IMAGES, NOON, ONE, RESIGNED, SECOND, WEB
+from test_catalog_portable import use_every_method
 from world import World, row, rows
 
 COMMITS = b"COMMIT\0"
@@ -373,6 +374,13 @@ def test_new_tables_are_those_of_the_code(postgres: PostgresServer) -> None:
             assert context.get_current_revision() == tables.REVISION
         for one in opened:
             one.close()
+
+
+def test_every_method_works_on_a_server(address: DatabaseAddress, tmp_path: Path) -> None:
+    """Each statement that the catalog has is carried out once."""
+    with Catalog.open(address) as catalog:
+        assert len(use_every_method(catalog, tmp_path)) > 80
+        assert catalog.damage() == ()
 
 
 def test_names_are_ordered_by_their_bytes(catalog: Catalog) -> None:
