@@ -218,6 +218,11 @@ class PostgresDatabase:
             if name in counters:
                 connection.execute(select(func.setval(sequence, counters[name])))
 
+    def close(self) -> None:
+        """See `Database.close`."""
+        self._stop_listening()
+        self.engine.dispose()
+
     def notify(self, connection: Connection) -> None:
         """See `Database.notify`."""
         connection.execute(select(func.pg_notify(_CHANNEL, "")))
