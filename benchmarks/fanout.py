@@ -46,6 +46,8 @@ from syncd.publish import author
 MIRRORS: Final = 2
 LIMIT: Final = 2.0
 """seconds from published to answered through one level"""
+RELATIVE: Final = 2.0
+"""the same relative to the daemon itself, in the same run: one level takes no longer than the daemon"""
 _ROUNDS: Final = 10
 """publications for each of the costs"""
 _IDLE: Final = 30.0
@@ -315,7 +317,7 @@ def measure(site: Site, count: int = PUBLICATIONS) -> FanOut:
             stream_bytes=(full - empty) / (STREAMS / MIRRORS),
             mirror_bytes=empty,
             delta_bytes=sent / count / MATCHERS,
-            row_bytes=sum(path.stat().st_size for path in folders[0].glob("v1/*/segments/*")) / site.world.rows,
+            row_bytes=max(path.stat().st_size for path in folders[0].glob("v1/*/segments/*")) / site.world.rows,
             tls=_handshake(site.base),
             published_to_answered=percentile(through.answered, 0.99),
             published_to_answered_direct=percentile(direct.answered, 0.99),
@@ -421,6 +423,7 @@ def figures(workdir: Path, rows: int, costs_file: Path | None = None) -> list[Fi
             note=f"median {statistics.median(found.through):.2f} s; {MIRRORS} mirrors, {STREAMS:,} streams",
         ),
         Figure("... at the daemon itself", direct, "s", note=f"median {statistics.median(found.direct):.2f} s"),
+        Figure("... through a mirror, relative to that", percentile(found.through, 0.99) / direct, "x", RELATIVE),
         Figure("mirror: one publication", costs.publication_mirror, "ms", note="of processor time, without readers"),
         Figure("... one matcher that pulls it", costs.pull, "ms"),
         Figure("... one event on one stream", costs.event, "ms"),

@@ -9,13 +9,19 @@ import pytest
 import stamina
 
 import buckets
-from databases import ENGINES, PostgresServer, programs
+from databases import ENGINES, PostgresServer, fill, programs
 from standing import make_standing
 from syncd.database_address import DatabaseAddress
 from syncd.store.settings import BucketSettings
 from world import World
 
-ON_BOTH = {"test_catalog"}
+ON_BOTH = {
+    "test_audit",
+    "test_catalog",
+    "test_publication",
+    "test_road",
+    "test_rollback",
+}
 """Modules whose tests run on SQLite and on PostgreSQL."""
 
 os.umask(0o022)  # whoever runs the tests may have another; tests of other users read files that these make
@@ -84,6 +90,9 @@ def standing_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def standing(standing_folder: Path, tmp_path: Path) -> World:
+def standing(standing_folder: Path, tmp_path: Path, database: DatabaseAddress | None) -> World:
     """A world with one list, published, synced and pulled: numbers 0 to 29."""
-    return World(Path(shutil.copytree(standing_folder, tmp_path / "world")))
+    world = World(Path(shutil.copytree(standing_folder, tmp_path / "world")), database=database)
+    if database is not None:
+        fill(database, world.state.catalog_file)
+    return world

@@ -34,6 +34,7 @@ from syncd.catalog.chain import START, AuditCheck, RawRecord, StatedHead, check,
 from syncd.catalog.changes import OriginMove, Records
 from syncd.catalog.records import AuditEntry, AuditFilter
 from syncd.catalog.tables import canonical, time_text
+from syncd.database_address import DatabaseAddress
 from syncd.errors import LostRaceError, StoreError
 from syncd.model import AuditHead, ListName
 from syncd.publish.ledger import Commit
@@ -68,8 +69,8 @@ ANY_ACT = st.sampled_from(ACTS).flatmap(an_act)
 
 
 @pytest.fixture
-def catalog(tmp_path: Path) -> Iterator[Catalog]:
-    with Catalog.open(tmp_path / "catalog.sqlite3") as opened:
+def catalog(tmp_path: Path, database: DatabaseAddress | None) -> Iterator[Catalog]:
+    with Catalog.open(database or tmp_path / "catalog.sqlite3") as opened:
         yield opened
 
 

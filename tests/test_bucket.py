@@ -1,5 +1,6 @@
 """The operator's state on a bucket of a real S3 server: publishing, an empty disk, a bucket that is ahead."""
 
+import asyncio
 import hashlib
 import json
 import secrets
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from starlette.types import Message
 
 import buckets
 from syncd.catalog.folder import StateFolder
@@ -26,6 +28,8 @@ from syncd.pipeline.cache import trim_cache
 from syncd.pipeline.mend import damaged_segments, mend
 from syncd.pipeline.publisher import open_publisher
 from syncd.publish.installing import install
+from syncd.service.folding import fold_apart
+from syncd.service.web.files import FeedFiles
 from syncd.store.s3 import S3Bucket
 from syncd.store.settings import BucketSettings
 from syncd.verify.state import prove_state
@@ -389,3 +393,45 @@ def test_a_state_moves_into_a_bucket_by_hand(tmp_path: Path, bucket: BucketSetti
     with moved.publisher():
         proof = prove_state(moved.state, None, moved.clock())
     assert proof.faults == ()
+
+
+def ask(files: FeedFiles, path: str) -> tuple[int, bytes]:
+    """Ask the daemon's HTTP side for a file; return status and body."""
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    asyncio.run(files(path, {"type": "http", "method": "GET", "path": path, "headers": []}, receive, send))
+    return sent[0]["status"], b"".join(message.get("body", b"") for message in sent[1:])
+
+
+def test_the_daemon_serves_what_left_its_cache(running: World) -> None:
+    """A file that a matcher asks for comes from the bucket; what is nowhere is 404, and a silent bucket is 503."""
+    feed = running.state.feed
+    path = next(path for path in feed.store.names() if path.endswith(".arrow"))
+    feed.path(path).unlink()
+    status, body = ask(FeedFiles(feed.root, 0.0, feed.store), path)
+    assert (status, hashlib.sha256(body).hexdigest() in path) == (200, True)
+    nowhere = segment_path(HEAD, "0" * 64)
+    assert ask(FeedFiles(feed.root, 0.0, feed.store), nowhere)[0] == 404
+    assert running.bucket is not None
+    silent = StateFolder(running.state.root, running.bucket.model_copy(update={"endpoint": "http://127.0.0.1:9"})).feed
+    assert ask(FeedFiles(silent.root, 0.0, silent.store), nowhere)[0] == 503
+    assert ask(FeedFiles(silent.root, 0.0, silent.store), path)[0] == 200
+
+
+def test_a_large_fold_needs_no_access_to_the_bucket(running: World) -> None:
+    """Its process gets files only: the daemon brings the inputs, and takes the output to the bucket."""
+    for path in running.state.root.rglob("segments/*.arrow"):
+        path.unlink()
+    with running.publisher() as publisher:
+        head = publisher.list_state("iwf", IMAGES).head
+        assert head is not None
+        folds = fold_apart(running.state.feed, head, everything=True, large=0)
+    (folded,) = folds.folded
+    assert folded.output is not None
+    assert published(running).length(segment_path(HEAD, folded.output.sha256)) == folded.output.length

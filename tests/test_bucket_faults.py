@@ -8,6 +8,7 @@ import pytest
 import buckets
 from s3_fronts import breaking, liar
 from syncd.catalog.folder import StateFolder
+from syncd.config_file import load
 from syncd.errors import ConfigError, LostRaceError, StoreError
 from syncd.feed.folder import FeedFolder
 from syncd.feed.layout import TIMESTAMP
@@ -224,3 +225,31 @@ def _install(feed: FeedFolder, files: SignedFiles) -> None:
 
 def _timestamp(version: int, more: str = "") -> bytes:
     return f'{{"signed": {{"version": {version}, "more": "{more}"}}}}'.encode()
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('endpoint = "http://s3.example.org"', "store.endpoint"),
+        ('endpoint = "file:///srv/lists"', "not the address of an S3 server"),
+        ('prefix = "/lists/"', "not a valid prefix"),
+        ('access_key_file = "/etc/syncd/key"', "store.secret_key_file: missing"),
+        ("cache_bytes = 1000", "store.cache_bytes"),
+    ],
+)
+def test_a_store_that_cannot_work_is_refused_with_its_key(tmp_path: Path, line: str, said: str) -> None:
+    """Before anything is tried: plain HTTP to another machine would show every list."""
+    file = tmp_path / "syncd.toml"
+    file.write_text(f'state_dir = "{tmp_path}"\n[store]\ntype = "s3"\nbucket = "lists"\n{line}\n')
+    with pytest.raises(ConfigError, match=said):
+        load(file)
+
+
+def test_the_bucket_of_a_configuration(tmp_path: Path) -> None:
+    """Its defaults are those of AWS, and the table crosses to other processes as a plain value."""
+    file = tmp_path / "syncd.toml"
+    file.write_text(f'state_dir = "{tmp_path}"\n[store]\ntype = "s3"\nbucket = "lists"\nprefix = "a/b"\n')
+    settings = load(file).bucket
+    assert settings is not None
+    assert (settings.place, settings.endpoint, settings.cache_bytes) == ("s3://lists/a/b", "", 64 << 30)
+    assert BucketSettings.model_validate_json(settings.model_dump_json()) == settings

@@ -663,11 +663,16 @@ def test_an_instance_that_moves_to_another_daemon_loaded_its_version_once(catalo
     there.flush()
     here.flush()
     assert catalog.loaded() == (LoadedVersion("web", "web-1", IMAGES, 7, after(seconds=1), after(seconds=2)),)
+    here.note("web", "web-2", {IMAGES: 7}, after(seconds=1))
+    there.note("web", "web-2", {IMAGES: 7}, after(seconds=2))
+    there.flush()
+    here.flush()
+    assert catalog.loaded()[1:] == (LoadedVersion("web", "web-2", IMAGES, 7, after(seconds=1), after(seconds=2)),)
     there.note("web", "web-1", {IMAGES: 6}, after(seconds=3))
     here.note("web", "web-1", {IMAGES: 7}, after(seconds=4))
     here.flush()
     there.flush()
-    assert [(one.version, one.seen_at) for one in catalog.loaded()] == [(7, after(seconds=4))]
+    assert (catalog.loaded()[0].version, catalog.loaded()[0].seen_at) == (7, after(seconds=4))
 
 
 def test_a_daemon_writes_only_what_checked_in_with_it(

@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import shutil
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from syncd.errors import (
     EquivocationError,
     ExpiredError,
     RefusedError,
+    RollbackError,
     SourceError,
     StaleMirrorError,
     StoreError,
@@ -25,6 +27,7 @@ from syncd.feed.folder import FeedFolder
 from syncd.feed.proof_record import ProofRecord
 from syncd.feed.reproof import ProofPass
 from syncd.fetch import Deadline, Endpoint
+from syncd.format.manifest import ManifestRef
 from syncd.locks import lock
 from syncd.matcher.pull import PullResult, pull
 from syncd.matcher.reproof import record_of
@@ -118,15 +121,17 @@ def test_a_reader_some_versions_behind_finds_the_deltas(published: World) -> Non
     edge = Mirrored(published)
     edge.update()
     assert edge.read() == {HEAD: 1}
-    for number in (101, 102, 103):
+    for number in range(101, 110):
         published.publish(add=[row(number)])
         published.sync()
     edge.update()
     manifest = edge.replica.feed.manifest(HEAD, edge.replica.served.lists[HEAD].sha256)
-    assert [step.version for step in manifest.recent][-3:] == [2, 3, 4]
+    assert {ref for step in manifest.recent for ref in step.segments} - set(manifest.stack), (
+        "they were folded meanwhile"
+    )
     assert edge.replica.feed.missing(HEAD, manifest.named_segments()) == []
-    assert edge.read() == {HEAD: 4}
-    assert published.hits(103)
+    assert edge.read() == {HEAD: manifest.version}
+    assert published.hits(109)
 
 
 def test_a_mirror_of_a_mirror_is_the_same(published: World) -> None:
@@ -225,6 +230,18 @@ def test_a_version_that_was_signed_twice_is_refused(world: World) -> None:
     assert edge.read() == {IMAGES: 2}
 
 
+@pytest.mark.parametrize(("version", "error"), [(2, RollbackError), (1, EquivocationError)])
+def test_a_list_that_goes_back_alone_is_refused(published: World, version: int, error: type[SyncdError]) -> None:
+    """Although its signed metadata are new: an older version, or the same one with other content."""
+    edge = Mirrored(published)
+    edge.update()
+    before = edge.timestamp()
+    served = edge.replica.served
+    edge.replica.served = replace(served, lists={HEAD: ManifestRef(version=version, sha256="0" * 64)})
+    assert isinstance(edge.fault(), error)
+    assert edge.timestamp() == before
+
+
 def test_another_root_is_refused(published: World) -> None:
     """At the first update by the signatures, and later by the folder."""
     other = Mirrored(published, root=published.root)
@@ -273,7 +290,7 @@ def test_stopped_at_any_file_it_serves_one_whole_version(published: World, monke
     before.update()
     published.publish(add=[row(99)])
     published.sync()
-    replace, served, named = Path.replace, list[int](), list[str]()
+    rename, served, named = Path.replace, list[int](), list[str]()
     for stop in itertools.count():
         edge_folder = published.base / "edge"
         shutil.rmtree(edge_folder, ignore_errors=True)
@@ -285,7 +302,7 @@ def test_stopped_at_any_file_it_serves_one_whole_version(published: World, monke
             if "edge" in path.parts and next(calls) == stop:
                 raise _StoppedHere
             named.append(target.name)
-            return replace(path, target)
+            return rename(path, target)
 
         with monkeypatch.context() as patched, contextlib.suppress(_StoppedHere):
             patched.setattr(Path, "replace", stopping)

@@ -80,6 +80,27 @@ def test_a_session_closed_at_one_daemon_is_closed_at_all(nodes: tuple[Node, Node
     assert not there.sessions.is_open(session)
 
 
+def test_a_session_that_was_closed_stays_closed_although_the_catalog_still_has_it(
+    nodes: tuple[Node, Node], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The catalog could be read and not written."""
+    here, there = nodes
+    session = here.sessions.open(PERSON)
+    there.sessions.look()
+
+    def fail(*_: object) -> None:
+        raise StoreError("the disk is full")
+
+    monkeypatch.setattr(there.catalog, "store_sessions", fail)
+    there.sessions.close(session)
+    there.sessions.recall(session)
+    assert not there.sessions.is_open(session)
+    monkeypatch.undo()
+    there.sessions.look()
+    here.sessions.look()
+    assert not here.sessions.is_open(session)
+
+
 def test_a_session_whose_token_was_revoked_at_one_daemon_is_closed_at_all(nodes: tuple[Node, Node]) -> None:
     """A daemon that does not have the token yet closes nothing: it may be new."""
     here, there = nodes

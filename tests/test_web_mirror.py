@@ -138,6 +138,7 @@ def test_a_wrong_check_in_spoils_no_other(web: Running) -> None:
     web.add("chat", OTHER)
     wrong = [loaded("nobody"), loaded("chat"), loaded(version=9), {**loaded(), "lists": {OTHER: 1}}]
     assert pass_on(web, edge, *wrong, loaded()).json() == {"recorded": 1, "refused": 4}
+    assert pass_on(web, add_mirror(web, "narrow", OTHER), loaded()).json() == {"recorded": 0, "refused": 1}
     assert [one.instance for one in web.checkins.snapshot()] == ["web-1"]
 
 

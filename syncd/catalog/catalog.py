@@ -40,6 +40,7 @@ from syncd.catalog.lists import (
 )
 from syncd.catalog.matchers import MatcherTables
 from syncd.catalog.orders import OrderTables
+from syncd.catalog.postgres import ConnectionLost
 from syncd.catalog.pruning import PruningTables
 from syncd.catalog.records import RETRUSTED, AuditEntry, head_name
 from syncd.catalog.schema import bring_up
@@ -97,7 +98,7 @@ class Catalog(
 
     def close(self) -> None:
         """Close every connection."""
-        self._database.engine.dispose()
+        self._database.close()
 
     def __enter__(self) -> Self:
         return self
@@ -111,32 +112,56 @@ class Catalog(
         """Commit a publication: compare, then write origins, heads, versions and signed files; return its id.
 
         Raises `LostRaceError`, and changes nothing, if another publication was committed since ``commit.after``, or an
-        origin or a head is no longer what the caller started from.
+        origin or a head is no longer what the caller started from. If the connection to a server is lost while it
+        commits, this reads back whether it did; raises `StoreError` if that cannot be read either.
         """
+        made: list[int] = []
+        try:
+            with self._leading() as connection:
+                made.append(self._write(connection, commit))
+        except ConnectionLost as lost:
+            if not made or not self._is_committed(made[0], commit, lost):
+                raise
+        return made[0]
+
+    def _is_committed(self, number: int, commit: Commit[Records], lost: ConnectionLost) -> bool:
+        """Return True if a publication was committed although nobody said so; wait until that is certain."""
+        try:
+            with self._database.writing() as connection:  # its lock is free once the lost transaction has ended
+                row = connection.execute(select(publications).where(publications.c.id == number)).first()
+                found = None if row is None else _publication(connection, row)
+        except StoreError:
+            raise ConnectionLost(
+                f"{lost.message}; it is not known whether a publication was committed",
+                hint=f"nothing of it is visible yet, and the next sync reads back whether it was; {lost.hint}",
+            ) from lost
+        same = (commit.created_at, commit.kind, commit.files)
+        return found is not None and (found.created_at, found.kind, found.files) == same
+
+    def _write(self, connection: Connection, commit: Commit[Records]) -> int:
         records = commit.records or Records()
-        with self._leading() as connection:
-            _compare_last(connection, commit.after)
-            for moved in records.origins:
-                compare_origin(connection, moved.origin.source, moved.origin.list, moved.before)
-            for dropped in records.dropped:
-                compare_origin(connection, dropped.source, dropped.list, dropped.before)
-            for head in commit.heads:
-                compare_head(connection, head)
-            for ended in records.ended:
-                end_hold(connection, ended, commit.created_at)
-            opened = open_holds(connection, records)
-            over = [held(connection, ended.id) for ended in records.ended]
-            put_suppressions(connection, records.suppressed, opened[0].id if opened else None)
-            for correction in records.corrected:
-                change_suppression(connection, correction)
-            put_history(connection, commit)
-            _put_origins(connection, records)
-            for head in commit.heads:
-                note = records.notes[head.manifest.list]
-                put_head(connection, head, note, commit.created_at)
-                put_sizes(connection, head, note, commit.created_at)
-            append(connection, *effects(commit, opened, over), *records.audit)
-            return _put_publication(connection, commit)
+        _compare_last(connection, commit.after)
+        for moved in records.origins:
+            compare_origin(connection, moved.origin.source, moved.origin.list, moved.before)
+        for dropped in records.dropped:
+            compare_origin(connection, dropped.source, dropped.list, dropped.before)
+        for head in commit.heads:
+            compare_head(connection, head)
+        for ended in records.ended:
+            end_hold(connection, ended, commit.created_at)
+        opened = open_holds(connection, records)
+        over = [held(connection, ended.id) for ended in records.ended]
+        put_suppressions(connection, records.suppressed, opened[0].id if opened else None)
+        for correction in records.corrected:
+            change_suppression(connection, correction)
+        put_history(connection, commit)
+        _put_origins(connection, records)
+        for head in commit.heads:
+            note = records.notes[head.manifest.list]
+            put_head(connection, head, note, commit.created_at)
+            put_sizes(connection, head, note, commit.created_at)
+        append(connection, *effects(commit, opened, over), *records.audit)
+        return _put_publication(connection, commit)
 
     def last_commit(self) -> int:
         """See `Ledger.last_commit`."""

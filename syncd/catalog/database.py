@@ -65,6 +65,9 @@ class Database(Protocol):
     def set_counters(self, connection: Connection, counters: Mapping[str, int]) -> None:
         """Continue these numbers."""
 
+    def close(self) -> None:
+        """Close every connection."""
+
     def notify(self, connection: Connection) -> None:
         """Let a transaction end the waits of other daemons once it is committed."""
 

@@ -18,6 +18,7 @@ from sqlalchemy import (
     and_,
     case,
     create_engine,
+    event,
     exists,
     func,
     select,
@@ -146,6 +147,7 @@ class PostgresDatabase:
             use_native_hstore=False,
             hide_parameters=True,
         )
+        event.listen(self.engine, "checkin", _forget_limit)
         self._reader = self.engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         # READ COMMITTED, so that each statement sees what was committed before the lock was given to us. Under
         # REPEATABLE READ the view would date from before the wait.
@@ -216,6 +218,11 @@ class PostgresDatabase:
             if name in counters:
                 connection.execute(select(func.setval(sequence, counters[name])))
 
+    def close(self) -> None:
+        """See `Database.close`."""
+        self._stop_listening()
+        self.engine.dispose()
+
     def notify(self, connection: Connection) -> None:
         """See `Database.notify`."""
         connection.execute(select(func.pg_notify(_CHANNEL, "")))
@@ -275,6 +282,13 @@ def _refusal(message: str) -> str:
 def _hint(state: str) -> str:
     known = (state[:length] for length in (5, 3, 2))
     return next((_HINTS[part] for part in known if part in _HINTS), "check the log of the database's server")
+
+
+def _forget_limit(driver: Any, record: object) -> None:
+    """Let what is done outside of transactions, such as the first question on a pooled connection, wait less long."""
+    del record
+    if driver is not None:  # None: it was given up
+        driver.answer_within = type(driver).answer_within
 
 
 def _check_server(connection: Connection, name: str) -> None:

@@ -93,6 +93,10 @@ class SqliteDatabase:
         numbers = connection.exec_driver_sql("SELECT name, seq FROM sqlite_sequence").all()
         return {str(name): int(last) for name, last in numbers}
 
+    def close(self) -> None:
+        """See `Database.close`."""
+        self.engine.dispose()
+
     def notify(self, connection: Connection) -> None:
         """See `Database.notify`: there is one daemon."""
 

@@ -154,7 +154,7 @@ def _of_files(document: Document) -> Iterator[ProbeFault]:
 
 def _of_fleet(document: Document) -> Iterator[ProbeFault]:
     fleet = document.get("fleet") or {"faults": ()}
-    yield from (ProbeFault(_level(fault["urgent"]), fault["act"], runbook.FLEET) for fault in fleet["faults"])
+    yield from (ProbeFault(_level(fault["urgent"]), fault["act"], fault["section"]) for fault in fleet["faults"])
 
 
 def _of_daemon(document: Document, refused: str) -> Iterator[ProbeFault]:

@@ -8,7 +8,7 @@ from typing import Final
 from syncd.acts import SetUp
 from syncd.catalog.catalog import Catalog
 from syncd.catalog.folder import StateFolder
-from syncd.catalog.place import check_place, record_database
+from syncd.catalog.place import check_place
 from syncd.errors import UsageError
 from syncd.feed.folder import FeedFolder
 from syncd.files import make_folder
@@ -34,7 +34,7 @@ def init(
     folder is set up already or the offline keys would be in it, `StoreError`.
     """
     root = _made_before(folder.feed)
-    if folder.is_set_up() and (root is None or _is_recorded(folder)):
+    if folder.is_set_up() and (_is_used(folder, root) or _is_recorded(folder)):
         raise UsageError(f"{folder.root} is already set up", hint="`syncd status` shows it; nothing was changed")
     state, offline = folder.root.resolve(), (offline_keys, *custodians)
     inside = next((keys for keys in offline if keys.resolve().is_relative_to(state)), None)
@@ -60,8 +60,15 @@ def init(
     )
     with Catalog.open(folder.catalog) as catalog:
         catalog.append(actor, SetUp(str(folder.root)), now)
-    record_database(folder)
     return root
+
+
+def _is_used(folder: StateFolder, root: Path | None) -> bool:
+    """Return True if the feed beside a catalog is not one of an interrupted set-up.
+
+    Tables in a server's database may be older than the folder: an administrator made them, or another daemon.
+    """
+    return root is None and (folder.database is None or folder.feed.root.exists())
 
 
 def _is_recorded(folder: StateFolder) -> bool:

@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Final
 
 from syncd.catalog.fleet_records import DaemonRecord, FleetState, Leader
+from syncd.report import runbook
 from syncd.units import count, span
 
 SILENT_AFTER: Final = timedelta(seconds=60)
@@ -56,6 +57,8 @@ class FleetFault:
     why: str
     to_do: str
     urgent: bool
+    section: str
+    """of the runbook"""
 
     @property
     def act(self) -> str:
@@ -142,6 +145,7 @@ class FleetView:
                 f"none has led for {span(without)}, so nothing is synced or signed; the last was on {self.leader.host}",
                 "start a daemon on a machine that has the online keys; one that cannot lead says why",
                 urgent=True,
+                section=runbook.NO_LEADER,
             )
         if len(self.claimants) > 1:
             hosts = " and ".join(view.record.host for view in self.claimants)
@@ -150,6 +154,7 @@ class FleetView:
                 f"{count(len(self.claimants), 'daemon')} claim the lead, on {hosts}; the catalog lets only one publish",
                 f"restart all of them but the one on {self.leader.host}, and check the clocks of these machines",
                 urgent=True,
+                section=runbook.TWO_LEADERS,
             )
 
     def _of_daemons(self) -> Iterator[FleetFault]:
@@ -161,6 +166,7 @@ class FleetView:
                     f"its daemon was last seen {span(view.seen)} ago",
                     "check that it runs and reaches the catalog; a day after it was last seen it is forgotten",
                     urgent=False,
+                    section=runbook.DAEMON,
                 )
                 continue
             if view.role is DaemonRole.UNABLE:
@@ -169,6 +175,7 @@ class FleetView:
                     f"its daemon cannot lead: {view.record.unable}",
                     "give that machine the keys that the others use, or leave it as it is if it shall only serve",
                     urgent=False,
+                    section=runbook.UNABLE,
                 )
             if view.lags:
                 yield FleetFault(
@@ -176,6 +183,7 @@ class FleetView:
                     f"its daemon serves a version that was replaced {span(view.lag)} ago",
                     "check that it reaches the store and the catalog, and look for errors in its log",
                     urgent=True,
+                    section=runbook.REPLICA,
                 )
 
     def _of_versions(self) -> Iterator[FleetFault]:
@@ -187,6 +195,7 @@ class FleetView:
                 f"they run different versions of syncd: {', '.join(versions)}",
                 "finish the upgrade: only two adjacent releases run side by side",
                 urgent=False,
+                section=runbook.ALERTS,
             )
 
 

@@ -22,9 +22,12 @@ HISTORY: Final = "SyncdHistoryDamaged"
 PROOF: Final = "SyncdProofLate"
 METADATA: Final = "SyncdMetadataExpiring"
 UNPUBLISHED: Final = "SyncdNothingPublished"
-FLEET: Final = "SyncdNoLeader"
 MATCHER: Final = "SyncdMatcherBehind"
 SUPPRESSION: Final = "SyncdSuppressionExpires"
+NO_LEADER: Final = "SyncdNoLeader"
+TWO_LEADERS: Final = "SyncdTwoLeaders"
+REPLICA: Final = "SyncdReplicaLags"
+UNABLE: Final = "SyncdCannotLead"
 
 
 def address(runbook: str, section: str) -> str:

@@ -91,7 +91,9 @@ def _fleet(view: FleetView | None) -> FleetStatus | None:
             host=view.leader.host, since=since, seconds=int(view.led_for.total_seconds()), epoch=view.leader.epoch
         ),
         daemons=tuple(map(_daemon, view.daemons)),
-        faults=tuple(FleetFaultStatus(act=fault.act, urgent=fault.urgent) for fault in view.faults),
+        faults=tuple(
+            FleetFaultStatus(act=fault.act, urgent=fault.urgent, section=fault.section) for fault in view.faults
+        ),
     )
 
 

@@ -293,6 +293,7 @@ class FleetFaultStatus(_Document):
 
     act: str = Field(description="where, why, and what to do")
     urgent: bool = Field(description="true: now")
+    section: str = Field(description="of the runbook in docs/operations.md: the name of an alert, or `alerts`")
 
 
 class FleetStatus(_Document):

@@ -224,7 +224,6 @@ class Checkins:
         theirs = {loaded.list: _earlier(loaded, found.lists.get(loaded.list)) for loaded in versions}
         if seen_at > found.seen_at:
             found.seen_at, found.lists = seen_at, theirs
-            self._changed.discard((matcher, instance))
         else:
             found.lists = {name: _earlier(loaded, theirs.get(name)) for name, loaded in found.lists.items()}
         for name, loaded in theirs.items():

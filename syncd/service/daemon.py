@@ -479,7 +479,8 @@ class Daemon:
         now = f"; syncing {', '.join(running)}" if running else ""
         faults = sorted(name or "the metadata" for name in self._health.faults)
         wrong = f"not proved: {', '.join(faults)}; " if faults else ""
-        return f"{wrong}{count(len(self._config.sources), 'source')}{now}{following}"
+        part = "" if self._fleet is None else "leads; " if self._leads() else "stands by; "
+        return f"{wrong}{part}{count(len(self._config.sources), 'source')}{now}{following}"
 
 
 def _epoch(now: datetime, *, alone: bool) -> str:

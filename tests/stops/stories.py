@@ -350,7 +350,7 @@ READING: Final = {
     "feed revert --dry-run": "feed revert partner images 1 --dry-run",
 }
 """Commands that change no file, each with an example in the folder `folders.WITH_TWO`."""
-SERVING: Final = {"run", "feed serve"}
+SERVING: Final = {"run", "feed serve", "mirror"}
 """Commands that do not end: their own tests kill them."""
 WRITING_OPTIONS: Final = {"--out", "--skip-bad", "--accept-clock", "--with-keys", "--extend"}
 """Options that let a command write more, or something else: with each there is a story."""

@@ -153,7 +153,8 @@ class Dashboard:
                 self._message("Not signed out", "The request was not sent from this page. You are still signed in."),
                 403,
             )
-        await run_in_threadpool(self._sessions.close, session)
+        if session:
+            await run_in_threadpool(self._sessions.close, session)  # it may wait for the catalog
         self._context.news.changed()  # closes the streams of its other pages at once
         response = guard.redirect("/login")
         self._cookies().drop(response, self._cookies().session)
