@@ -35,6 +35,8 @@ class Tried:
     tried: list[Point] = field(default_factory=list)
     seen: int = 0
     """points among them that were not run: their state was seen in the running command, and checked before"""
+    differed: int = 0
+    """points that killed it and left another state than the running command had shown"""
     rechecked: int = 0
     """points among them that were checked although their state was known"""
     checked: dict[tuple[bool, str], Sequence[str]] = field(default_factory=dict)
@@ -129,7 +131,9 @@ class Lab:
         base, ended = self._run(tried.story, point)
         call = tried.calls[point.at - 1]
         where = f"--only {tried.story.name} --point {point.at}:{point.how.name} ({call.kind} {call.file})"
-        self._judge(tried, point, base, ended, where)
+        state = self._judge(tried, point, base, ended, where)
+        if tried.states.get(point, state) != state:
+            tried.differed += 1
 
     def _placed(self, story: Story, base: Path) -> tuple[Command, int]:
         """Return the command of a story, and the time of day in it."""
@@ -142,7 +146,8 @@ class Lab:
         (ended,) = self.processes.run(base, command, point=point, clock=clock, seed=_SEED)
         return base, ended
 
-    def _judge(self, tried: Tried, point: Point, base: Path, ended: Ended, where: str) -> None:
+    def _judge(self, tried: Tried, point: Point, base: Path, ended: Ended, where: str) -> str:
+        """Check the promises of a story after a point, and return the state that it left."""
         story = tried.story
         tried.faults += [f"{where}: {fault}" for fault in faults_of_end(story, point, ended)]
         done = ended.code == story.code
@@ -158,3 +163,4 @@ class Lab:
                 tried.faults.append(f"{where}: a state that passed before does not pass again")
             tried.checked[key] = found
         tried.faults += [f"{where}: {fault}" for fault in tried.checked[key]]
+        return key[1]

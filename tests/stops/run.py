@@ -166,7 +166,9 @@ def _report(tried: Sequence[Tried], seed: int, seconds: float) -> None:
         number = sum(point.how is how for one in tried for point in one.tried)
         if number:
             print(f"  {how.name:10}{number:8,}")
-    print(f"{sum(one.rechecked for one in tried):,} states were checked twice; {seconds / 60:.0f} minutes")
+    print(f"{sum(one.rechecked for one in tried):,} states were checked twice")
+    print(f"{sum(one.differed for one in tried):,} kills left another state than the running command had shown")
+    print(f"{seconds / 60:.0f} minutes")
     for one in tried:
         for fault in one.faults:
             print(f"FAULT {fault}")
