@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from stops.checks import ANSWERED, Checks, faults_of_end, keys_in
+from stops.checks import ANSWERED, Checks, Ending, faults_of_end, keys_in
 from stops.folders import WARM, Folder, make, placed, write_settings
 from stops.points import states_after
 from stops.processes import HALF, Call, Command, Ended, How, Point, Processes, calls_of
@@ -41,6 +41,8 @@ class Tried:
     """points among them that were checked although their state was known"""
     checked: dict[tuple[bool, str], Sequence[str]] = field(default_factory=dict)
     """the faults of each state, with whether the command had ended well"""
+    endings: dict[str, Ending] = field(default_factory=dict)
+    """the results of the checks after the command was run again, by the state in which it left the folder"""
     faults: list[str] = field(default_factory=list)
 
 
@@ -155,7 +157,9 @@ class Lab:
         known = tried.checked.get(key)
         if known is None or self._rng.random() < _RECHECKED:
             keys = keys_in(self._template(story.begins).path)
-            checks = Checks(story, base, self.processes, keys, self._placed(story, base)[1])
+            clock = self._placed(story, base)[1]
+            endings = tried.endings if known is None else {}
+            checks = Checks(story, base, self.processes, self._states, keys, clock, endings)
             found = list(checks.faults(done=done))
             if known is not None:
                 tried.rechecked += 1

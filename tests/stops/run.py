@@ -143,12 +143,12 @@ def _list(stories: Sequence[str]) -> None:
                 print(name, number, call.kind, call.length, call.file)
 
 
-_COLUMNS: Final = ("calls", "points", "tried", "seen", "states", "faults")
+_COLUMNS: Final = ("calls", "points", "tried", "seen", "states", "endings", "faults")
 
 
 def _numbers(tried: Tried) -> list[int]:
-    points = len(points_of(tried.calls))
-    return [len(tried.calls), points, len(tried.tried), tried.seen, len(tried.checked), len(tried.faults)]
+    points, checked = len(points_of(tried.calls)), (len(tried.checked), len(tried.endings))
+    return [len(tried.calls), points, len(tried.tried), tried.seen, *checked, len(tried.faults)]
 
 
 def _row(tried: Tried) -> str:
