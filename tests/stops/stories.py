@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from stops import folders
 from stops.backups import check_backup
-from stops.folders import FLOOD, FULL, KNOWN_GOOD, LATER, NEWS, PUBLISH, RIPE, VIDEOS, Folder, command, digest
+from stops.folders import FLOOD, FULL, KNOWN_GOOD, LATER, MISSED, NEWS, PUBLISH, RIPE, VIDEOS, Folder, command, digest
 from stops.processes import Command, Processes
 
 RETIRED: Final = "retired"
@@ -320,7 +320,7 @@ _MATCHERS: Final = (
     _of_matcher("pull-fold", folders.WITH_EIGHTH, RIPE, RIPE - {5} | {30}, RIPE - {5} | {30, LATER}),
     _of_matcher("pull-retired", folders.RETIRED_FEED, FULL, RETIRED, frozenset({LATER})),
     _of_matcher("pull-cut-short", folders.CUT_SHORT, FULL, NEWS, NEWS | {LATER}, damaged=True),
-    _of_matcher("pull-check", folders.ALTERED, FULL, FULL, FULL | {LATER}, "--check", damaged=True),
+    _of_matcher("pull-check", folders.ALTERED, FULL - {MISSED}, FULL, FULL | {LATER}, "--check", damaged=True),
     _of_matcher("pull-accept-clock", folders.PULLED_AHEAD, NEWS, NEWS, NEWS | {LATER}, "--accept-clock {now}", again=6),
 )
 
