@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -174,9 +175,9 @@ def _signed(base: Path) -> dict[str, bytes]:
     found = {}
     for path in [*base.glob("**/metadata/*.json"), *base.glob("**/*.manifest.json")]:
         content, name = path.read_bytes(), str(path.relative_to(base))
-        if path.name == "timestamp.json" and content:
-            name += f" {json.loads(content)['signed']['version']}"
-        found[name] = content
+        with suppress(ValueError):  # torn: its readers say so
+            version = f" {json.loads(content)['signed']['version']}" if path.name == "timestamp.json" else ""
+            found[name + version] = content
     return found
 
 
