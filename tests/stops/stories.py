@@ -340,6 +340,8 @@ READING: Final = {
     "matchers": "matchers",
     "audit": "audit",
     "audit verify": "audit verify",
+    "catalog": "catalog",
+    "alerts": "alerts",
     "version": "version",
     "feed snapshots": "feed snapshots partner",
     "feed diff": "feed diff partner images 1 2",
@@ -350,8 +352,13 @@ READING: Final = {
     "feed revert --dry-run": "feed revert partner images 1 --dry-run",
 }
 """Commands that change no file, each with an example in the folder `folders.WITH_TWO`."""
-SERVING: Final = {"run", "feed serve", "mirror"}
-"""Commands that do not end: their own tests kill them."""
+ELSEWHERE: Final = {
+    "run": "test_daemon.py",
+    "mirror": "test_mirror_replica.py",
+    "feed serve": "test_feed_serve.py",
+    "catalog copy": "test_catalog_copy.py",
+}
+"""Commands that do not end, or need a database server; each with the tests that stop it."""
 WRITING_OPTIONS: Final = {"--out", "--skip-bad", "--accept-clock", "--with-keys", "--extend"}
 """Options that let a command write more, or something else: with each there is a story."""
 assert KNOWN_GOOD.isdisjoint(FULL)
