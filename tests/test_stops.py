@@ -48,7 +48,7 @@ def _commands(group: typer.core.TyperGroup, before: str = "") -> Iterator[tuple[
 
 
 def test_every_command_that_writes_has_a_story() -> None:
-    """A command is stopped in a story, or listed as one that changes no file, or as one that other tests stop."""
+    """A command is stopped in a story, or listed as one that changes no file, or as one with tests of its own."""
     stopped = [story.command.arguments for story in STORIES.values()]
     for name, options in _commands(program()):
         words = tuple(name.split())

@@ -358,7 +358,7 @@ ELSEWHERE: Final = {
     "feed serve": "test_feed_serve.py",
     "catalog copy": "test_catalog_copy.py",
 }
-"""Commands that do not end, or need a database server; each with the tests that stop it."""
+"""Commands that do not end, or need a database server; each with its tests."""
 WRITING_OPTIONS: Final = {"--out", "--skip-bad", "--accept-clock", "--with-keys", "--extend"}
 """Options that let a command write more, or something else: with each there is a story."""
 assert KNOWN_GOOD.isdisjoint(FULL)
