@@ -1,6 +1,7 @@
 """Stopped at any call that changes a file, or failed there: nothing is torn, and the same command completes it."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import typer
@@ -10,7 +11,7 @@ from stops.build import build, missing
 from stops.folders import command
 from stops.lab import Lab
 from stops.run import Plan, try_some, work_folder
-from stops.stories import READING, SERVING, STORIES, WRITING_OPTIONS
+from stops.stories import ELSEWHERE, READING, STORIES, WRITING_OPTIONS
 from syncd.cli.commands import program
 
 SEED = 15
@@ -47,12 +48,12 @@ def _commands(group: typer.core.TyperGroup, before: str = "") -> Iterator[tuple[
 
 
 def test_every_command_that_writes_has_a_story() -> None:
-    """A command is stopped in a story, or listed as one that changes no file, or as one that does not end."""
+    """A command is stopped in a story, or listed as one that changes no file, or as one with tests of its own."""
     stopped = [story.command.arguments for story in STORIES.values()]
     for name, options in _commands(program()):
         words = tuple(name.split())
         stories = [arguments for arguments in stopped if arguments[: len(words)] == words]
-        assert stories or name in READING or name in SERVING, name
+        assert stories or name in READING or name in ELSEWHERE, name
         for option in options & WRITING_OPTIONS:
             assert any(option in arguments for arguments in stories), (name, option)
 
@@ -62,3 +63,8 @@ def test_every_command_that_writes_has_a_story() -> None:
 def test_a_command_that_reads_changes_nothing(lab: Lab, name: str) -> None:
     """So it needs no story."""
     assert lab.fault_of_reading(folders.WITH_TWO, command(READING[name])) == ""
+
+
+def test_every_command_tried_elsewhere_has_tests() -> None:
+    """The files exist."""
+    assert all((Path(__file__).parent / file).exists() for file in ELSEWHERE.values())

@@ -30,6 +30,8 @@ FLOOD: Final = frozenset(range(100, 125))
 """more additions than the operator's gate lets pass"""
 VIDEOS: Final = frozenset(range(60, 70))
 KNOWN_GOOD: Final = frozenset({80, 81})
+MISSED: Final = 1
+"""The number that a damaged copy misses."""
 LATER: Final = 40
 """The number that is added in the end, to prove that everything still works."""
 
@@ -146,11 +148,10 @@ def _cut_segments(base: Path) -> None:
 
 
 def _alter_segments(base: Path) -> None:
-    """Change a bit of each segment of the mirror, which keeps its length, as a bad disk may."""
+    """Change a bit of one digest in the mirror, as a bad disk may: the segment keeps its length and its order."""
+    content = bytes.fromhex(digest(MISSED).partition(":")[2])
     for path in base.glob("mirror/v1/*/segments/*.arrow"):
-        content = bytearray(path.read_bytes())
-        content[len(content) // 2] ^= 1
-        path.write_bytes(content)
+        path.write_bytes(path.read_bytes().replace(content, content[:-1] + bytes([content[-1] ^ 1])))
 
 
 def _note_silent_instance(base: Path) -> None:

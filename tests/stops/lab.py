@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from stops.checks import ANSWERED, Checks, faults_of_end, keys_in
+from stops.checks import ANSWERED, Checks, Ending, faults_of_end, keys_in
 from stops.folders import WARM, Folder, make, placed, write_settings
 from stops.points import states_after
 from stops.processes import HALF, Call, Command, Ended, How, Point, Processes, calls_of
@@ -35,10 +35,14 @@ class Tried:
     tried: list[Point] = field(default_factory=list)
     seen: int = 0
     """points among them that were not run: their state was seen in the running command, and checked before"""
+    differed: int = 0
+    """points that killed it and left another state than the running command had shown"""
     rechecked: int = 0
     """points among them that were checked although their state was known"""
     checked: dict[tuple[bool, str], Sequence[str]] = field(default_factory=dict)
     """the faults of each state, with whether the command had ended well"""
+    endings: dict[str, Ending] = field(default_factory=dict)
+    """the results of the checks after the command was run again, by the state in which it left the folder"""
     faults: list[str] = field(default_factory=list)
 
 
@@ -129,7 +133,9 @@ class Lab:
         base, ended = self._run(tried.story, point)
         call = tried.calls[point.at - 1]
         where = f"--only {tried.story.name} --point {point.at}:{point.how.name} ({call.kind} {call.file})"
-        self._judge(tried, point, base, ended, where)
+        state = self._judge(tried, point, base, ended, where)
+        if tried.states.get(point, state) != state:
+            tried.differed += 1
 
     def _placed(self, story: Story, base: Path) -> tuple[Command, int]:
         """Return the command of a story, and the time of day in it."""
@@ -142,7 +148,8 @@ class Lab:
         (ended,) = self.processes.run(base, command, point=point, clock=clock, seed=_SEED)
         return base, ended
 
-    def _judge(self, tried: Tried, point: Point, base: Path, ended: Ended, where: str) -> None:
+    def _judge(self, tried: Tried, point: Point, base: Path, ended: Ended, where: str) -> str:
+        """Check the promises of a story after a point, and return the state that it left."""
         story = tried.story
         tried.faults += [f"{where}: {fault}" for fault in faults_of_end(story, point, ended)]
         done = ended.code == story.code
@@ -150,7 +157,9 @@ class Lab:
         known = tried.checked.get(key)
         if known is None or self._rng.random() < _RECHECKED:
             keys = keys_in(self._template(story.begins).path)
-            checks = Checks(story, base, self.processes, keys, self._placed(story, base)[1])
+            clock = self._placed(story, base)[1]
+            endings = tried.endings if known is None else {}
+            checks = Checks(story, base, self.processes, self._states, keys, clock, endings)
             found = list(checks.faults(done=done))
             if known is not None:
                 tried.rechecked += 1
@@ -158,3 +167,4 @@ class Lab:
                 tried.faults.append(f"{where}: a state that passed before does not pass again")
             tried.checked[key] = found
         tried.faults += [f"{where}: {fault}" for fault in tried.checked[key]]
+        return key[1]

@@ -143,12 +143,12 @@ def _list(stories: Sequence[str]) -> None:
                 print(name, number, call.kind, call.length, call.file)
 
 
-_COLUMNS: Final = ("calls", "points", "tried", "seen", "states", "faults")
+_COLUMNS: Final = ("calls", "points", "tried", "seen", "states", "endings", "faults")
 
 
 def _numbers(tried: Tried) -> list[int]:
-    points = len(points_of(tried.calls))
-    return [len(tried.calls), points, len(tried.tried), tried.seen, len(tried.checked), len(tried.faults)]
+    points, checked = len(points_of(tried.calls)), (len(tried.checked), len(tried.endings))
+    return [len(tried.calls), points, len(tried.tried), tried.seen, *checked, len(tried.faults)]
 
 
 def _row(tried: Tried) -> str:
@@ -166,7 +166,9 @@ def _report(tried: Sequence[Tried], seed: int, seconds: float) -> None:
         number = sum(point.how is how for one in tried for point in one.tried)
         if number:
             print(f"  {how.name:10}{number:8,}")
-    print(f"{sum(one.rechecked for one in tried):,} states were checked twice; {seconds / 60:.0f} minutes")
+    print(f"{sum(one.rechecked for one in tried):,} states were checked twice")
+    print(f"{sum(one.differed for one in tried):,} kills left another state than the running command had shown")
+    print(f"{seconds / 60:.0f} minutes")
     for one in tried:
         for fault in one.faults:
             print(f"FAULT {fault}")

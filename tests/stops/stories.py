@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from stops import folders
 from stops.backups import check_backup
-from stops.folders import FLOOD, FULL, KNOWN_GOOD, LATER, NEWS, PUBLISH, RIPE, VIDEOS, Folder, command, digest
+from stops.folders import FLOOD, FULL, KNOWN_GOOD, LATER, MISSED, NEWS, PUBLISH, RIPE, VIDEOS, Folder, command, digest
 from stops.processes import Command, Processes
 
 RETIRED: Final = "retired"
@@ -320,7 +320,7 @@ _MATCHERS: Final = (
     _of_matcher("pull-fold", folders.WITH_EIGHTH, RIPE, RIPE - {5} | {30}, RIPE - {5} | {30, LATER}),
     _of_matcher("pull-retired", folders.RETIRED_FEED, FULL, RETIRED, frozenset({LATER})),
     _of_matcher("pull-cut-short", folders.CUT_SHORT, FULL, NEWS, NEWS | {LATER}, damaged=True),
-    _of_matcher("pull-check", folders.ALTERED, FULL, FULL, FULL | {LATER}, "--check", damaged=True),
+    _of_matcher("pull-check", folders.ALTERED, FULL - {MISSED}, FULL, FULL | {LATER}, "--check", damaged=True),
     _of_matcher("pull-accept-clock", folders.PULLED_AHEAD, NEWS, NEWS, NEWS | {LATER}, "--accept-clock {now}", again=6),
 )
 
@@ -340,6 +340,8 @@ READING: Final = {
     "matchers": "matchers",
     "audit": "audit",
     "audit verify": "audit verify",
+    "catalog": "catalog",
+    "alerts": "alerts",
     "version": "version",
     "feed snapshots": "feed snapshots partner",
     "feed diff": "feed diff partner images 1 2",
@@ -350,8 +352,13 @@ READING: Final = {
     "feed revert --dry-run": "feed revert partner images 1 --dry-run",
 }
 """Commands that change no file, each with an example in the folder `folders.WITH_TWO`."""
-SERVING: Final = {"run", "feed serve", "mirror"}
-"""Commands that do not end: their own tests kill them."""
+ELSEWHERE: Final = {
+    "run": "test_daemon.py",
+    "mirror": "test_mirror_replica.py",
+    "feed serve": "test_feed_serve.py",
+    "catalog copy": "test_catalog_copy.py",
+}
+"""Commands that do not end, or need a database server; each with its tests."""
 WRITING_OPTIONS: Final = {"--out", "--skip-bad", "--accept-clock", "--with-keys", "--extend"}
 """Options that let a command write more, or something else: with each there is a story."""
 assert KNOWN_GOOD.isdisjoint(FULL)
