@@ -14,7 +14,7 @@ EXAMPLES = $(notdir $(wildcard systemd/examples/*))
 lib      = $(DESTDIR)$(prefix)/lib
 examples = $(DESTDIR)$(prefix)/share/doc/syncd
 
-.PHONY: run run-cluster test fuzz crash lint types imports unit system bench install uninstall alerts lock clean
+.PHONY: run run-cluster test fuzz crash cluster lint types imports unit system bench install uninstall alerts lock clean
 
 run: $(VENV)/.ready          ## the whole road on this machine, with real data
 	$(BIN)/python -m demo
@@ -69,6 +69,11 @@ CRASH_SECONDS ?=
 CRASH_SEED ?=
 crash: $(VENV)/.ready system ## stop every command at every call that changes a file, or as many as fit in CRASH_SECONDS
 	cd tests && ../$(BIN)/python -m stops $(if $(CRASH_SECONDS),--seconds $(CRASH_SECONDS)) $(if $(CRASH_SEED),--seed $(CRASH_SEED))
+
+CLUSTER_SECONDS ?= 900
+CLUSTER_SEED ?=
+cluster: $(VENV)/.ready      ## kill, pause and cut off three daemons in any order: CLUSTER_SECONDS, a quarter of an hour
+	cd tests && PYTHONPATH=.. ../$(BIN)/python -m cluster.prove --seconds $(CLUSTER_SECONDS) $(if $(CLUSTER_SEED),--seed $(CLUSTER_SEED))
 
 bench: $(VENV)/.ready        ## every figure in one run: some minutes and 25 GB below the temporary folder
 	$(BIN)/python -m benchmarks
