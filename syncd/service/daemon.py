@@ -16,6 +16,7 @@ from syncd.acts import AUTOMATIC, Act, ReloadedConfiguration, StartedDaemon, Sto
 from syncd.config import Config, Serve
 from syncd.errors import AbandonedError, RefusedError, StoreError, SyncdError
 from syncd.event import Emit, Event
+from syncd.feed.locked import with_lock
 from syncd.feed.shared import catch_up
 from syncd.kernel_clock import KernelClock
 from syncd.limits import ListLimits
@@ -78,6 +79,7 @@ _KEEP_EVERY: Final = 3600.0
 """Seconds between two runs that bring the history up to date."""
 _READY_EVERY: Final = 2.0
 """Seconds between two checks that a spare worker process is ready."""
+_CATCH_UP_WITHIN: Final = 10.0
 _TAKE_OVER_WITHIN: Final = 60.0
 """Seconds that a new leader waits for a process on its own machine that holds the feed's lock."""
 _DRY_RUN_DELAY: Final = 60.0
@@ -297,8 +299,8 @@ class Daemon:
     def _catch_up(self) -> None:
         """Bring here what another daemon published into the bucket. Raises `StoreError`."""
         folder = self._publisher.folder
-        if folder.bucket is not None:
-            catch_up(folder.feed)
+        if folder.bucket is not None:  # with the lock: else it could undo a publication of this machine's copy
+            with_lock(folder.feed, "catching up", lambda _: catch_up(folder.feed), _CATCH_UP_WITHIN)
 
     def _acted_elsewhere(self) -> None:
         """Take note of acts at other daemons: they may have added or revoked matchers, or forgotten instances."""
