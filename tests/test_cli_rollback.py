@@ -67,6 +67,7 @@ def test_an_exact_rollback_asks_for_a_code(moved: World) -> None:
         "suppressed": 0,
         "left_out": [],
         "held": [],
+        "clock": None,
     }
 
 

@@ -482,6 +482,7 @@ def test_the_commands_answer_is_json_too(operated: World, monkeypatch: pytest.Mo
         "version": 2,
         "retired_at": "2026-01-01T12:00:00Z",
         "holds_ended": 0,
+        "clock": None,
     }
 
 

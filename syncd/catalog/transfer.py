@@ -13,7 +13,7 @@ from syncd.catalog.database import Database
 from syncd.catalog.records import AuditEntry
 from syncd.catalog.schema import bring_up, create
 from syncd.catalog.sqlite import SqliteDatabase
-from syncd.catalog.tables import Stored, audit, metadata, usable
+from syncd.catalog.tables import Stored, audit, daemons, leader, metadata, order_answers, orders, usable
 from syncd.errors import RefusedError, StoreError
 from syncd.files import PRIVATE_FILE, storage, temporary_path
 
@@ -30,8 +30,10 @@ def _as_stored(table: Table) -> Table:
     return Table(table.name, MetaData(), *columns)
 
 
-TABLES: Final = tuple((table, _as_stored(table)) for table in metadata.sorted_tables if table is not usable)
-"""Each table, those first that others refer to, and the same with its values as stored. Not of the schema itself."""
+_NOT_COPIED: Final = frozenset({usable, leader, daemons, orders, order_answers})
+"""Of the schema itself, and of the daemons that run on one database: on another one nobody leads yet."""
+TABLES: Final = tuple((table, _as_stored(table)) for table in metadata.sorted_tables if table not in _NOT_COPIED)
+"""Each table of the state, those first that others refer to, and the same with its values as stored."""
 
 
 def copy_rows(source: Connection, target: Connection) -> dict[str, int]:
