@@ -1,6 +1,7 @@
 """The catalog in SQLite: one file, its connections, transactions and copies, and its errors turned into ours."""
 
 import contextlib
+import logging
 import os
 import sqlite3
 import stat
@@ -15,6 +16,8 @@ from sqlalchemy.exc import DBAPIError
 from syncd.errors import RESTORE_CATALOG, StoreError
 from syncd.files import PRIVATE_FILE, install_file, make_folder, storage, sync_folder, temporary_path
 from syncd.units import count
+
+logging.getLogger("sqlalchemy").addHandler(logging.NullHandler())  # what its pool logs is in our errors too
 
 _BEGIN: Final = "syncd_begin"
 
