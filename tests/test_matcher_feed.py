@@ -291,6 +291,30 @@ def _in_child(seen: Seen, told: int) -> int:
     return 0 if seen.matcher.lookup("sha256", row(4)[1]) == [] else 1
 
 
+IMPORTS = """
+import sys, threading
+from syncd.matcher import Feed, Matcher
+
+url, copy = sys.argv[1:]
+feed = Feed(url, deadline=5)
+with Matcher.open(copy) as matcher:
+    before, done = set(sys.modules), threading.Event()
+    matcher.watch(feed=feed, on_change=lambda _: done.set(), on_error=lambda _: done.set())
+    done.wait(60)
+print(*sorted(set(sys.modules) - before))
+"""
+
+
+@pytest.mark.parametrize("reachable", [True, False])
+def test_watching_imports_nothing(world: World, peer: EventPeer, reachable: bool) -> None:
+    """A child forked while a thread imports a module would wait for that module for ever, and never follow."""
+    world.publish(add=[row(10)])
+    url = peer.url if reachable else "http://127.0.0.1:1/feed/"
+    program = [sys.executable, "-c", IMPORTS, url, str(world.mirror)]
+    done = subprocess.run(program, check=True, capture_output=True, text=True)
+    assert (done.stdout.strip(), done.stderr) == ("", "")
+
+
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 def test_a_child_forked_during_a_pull_does_not_keep_its_lock(world: World) -> None:
     """Else nobody could pull for as long as that child lives."""

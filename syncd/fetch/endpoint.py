@@ -1,6 +1,7 @@
 """The address to fetch from, and the deadline of an operation."""
 
 import contextlib
+import encodings.idna  # noqa: F401 - `socket` imports it at the first connection; see tests/test_matcher_feed.py
 import ipaddress
 import re
 import socket
