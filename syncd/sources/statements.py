@@ -1,0 +1,109 @@
+"""The protocol of a source that signs nothing: records that a partner states, in pages, and the checkpoint after them.
+
+An adapter of this protocol is also a `syncd.sources.source.Source`. It only reads: the road turns records into a batch,
+and keeps the raw answers as private evidence. Records are applied in the order of the pages, and a repeated one changes
+nothing, so an adapter that was interrupted starts again from its last checkpoint.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from pydantic import JsonValue
+
+from syncd.fetch import Meter
+from syncd.format.manifest import Media, Purpose
+from syncd.model import Algorithm, ListName
+from syncd.sources.source import Source
+
+
+class Fingerprint(NamedTuple):
+    """One digest of a record, in the exact width of its algorithm if that is known."""
+
+    algorithm: Algorithm
+    digest: bytes
+
+
+class Record(NamedTuple):
+    """A partner's record as it stands now. It replaces its predecessor whole; without fingerprints it is gone."""
+
+    list: ListName
+    entry: str
+    """the partner's own key; at most 256 bytes in UTF-8"""
+    label: str
+    """the partner's own words; at most 4,096 bytes in UTF-8"""
+    fingerprints: tuple[Fingerprint, ...]
+
+
+@dataclass(frozen=True)
+class Page:
+    """One answer of the partner."""
+
+    records: Sequence[Record] = field(repr=False)
+    answer: bytes = field(repr=False)
+    """the raw body, which is kept as private evidence"""
+    done: int = 0
+    """records read so far, for progress"""
+    total: int = 0
+    """records expected in all; 0 if not known"""
+
+
+class Poll(Protocol):
+    """One walk through the partner's answers, from a checkpoint to now."""
+
+    @property
+    def whole(self) -> bool:
+        """True if the pages state the whole content: a row that they do not state is removed. Known from the start."""
+
+    def pages(self) -> Iterator[Page]:
+        """Yield the pages, to the end. Raises `SourceError`, `FeedError`: then nothing of the poll is used."""
+
+    @property
+    def checkpoint(self) -> JsonValue:
+        """The position from which the partner is asked next time. Valid once `pages` has ended; contains no secret."""
+
+    @property
+    def set_aside(self) -> Mapping[str, int]:
+        """Fingerprints and fields that were not used, counted by a short reason for people; never a digest."""
+
+
+@dataclass(frozen=True)
+class PollRequest:
+    """The input of a poll."""
+
+    checkpoint: JsonValue
+    """that of the last poll whose records are all durable; None: from the start"""
+    now: datetime
+    scratch: Path
+    """an empty private folder for large answers, removed afterwards"""
+    meter: Meter
+    """counts every byte received"""
+
+
+@dataclass(frozen=True)
+class ListKind:
+    """What a list of the source contains, for its manifest."""
+
+    media: Media = "any"
+    purpose: Purpose = "live"
+
+
+class StatedSource(Source, Protocol):
+    """A source whose lists nobody signs."""
+
+    @property
+    def kinds(self) -> Mapping[ListName, ListKind]:
+        """Every list that this source has as it is configured."""
+
+    @property
+    def shape(self) -> JsonValue:
+        """All of the configuration that decides which rows its lists have: filters, lists, mapping.
+
+        If it differs from that of the last poll, the next one starts from the beginning and replaces the lists.
+        """
+
+    def poll(self, request: PollRequest) -> AbstractContextManager[Poll]:
+        """Open a poll. Raises `UsageError`, `ConfigError`, `SourceError`."""
