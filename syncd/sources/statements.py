@@ -85,7 +85,7 @@ class PollRequest:
 
 @dataclass(frozen=True)
 class ListKind:
-    """What a list of the source contains, for its manifest."""
+    """The media and purpose of a list, for its manifest."""
 
     media: Media = "any"
     purpose: Purpose = "live"
