@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import stamina
 
-import buckets
-from databases import ENGINES, PostgresServer, fill, programs
+from databases import ENGINES, fill
+from engines import s3 as buckets
+from engines.postgres import PostgresServer, programs
 from standing import make_standing
 from syncd.database_address import DatabaseAddress
 from syncd.store.settings import BucketSettings

@@ -14,7 +14,7 @@ import httpx
 import pytest
 from starlette.types import Message
 
-import buckets
+from engines import s3 as buckets
 from syncd.catalog.folder import StateFolder
 from syncd.catalog.place import state_at
 from syncd.errors import ConfigError, NotLeadingError, StoreError

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-import buckets
+from engines import s3 as buckets
 from s3_fronts import breaking, liar
 from syncd.catalog.folder import StateFolder
 from syncd.config_file import load

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from command_line import settings, syncd
-from databases import PostgresServer, everything, rows_of
+from databases import everything, rows_of
+from engines.postgres import PostgresServer
 from syncd.acts import CopiedCatalog
 from syncd.catalog import transfer
 from syncd.catalog.catalog import Catalog

@@ -12,7 +12,8 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import text
 
-from databases import PostgresServer, Proxy, everything, programs, rows_of
+from databases import Proxy, everything, rows_of
+from engines.postgres import PostgresServer, programs
 from syncd.catalog import postgres as module
 from syncd.catalog import tables
 from syncd.catalog.catalog import Catalog

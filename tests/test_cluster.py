@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from cluster.engines import Engines
 from cluster.prove import prove
-from databases import programs
+from engines.postgres import programs
+from engines.shared import Engines
 
 SEED = 1
 EVENTS = 4

@@ -16,10 +16,10 @@ import time
 from pathlib import Path
 from typing import Final
 
-from cluster.daemons import Cluster, DaemonProcess
-from cluster.engines import Engines
 from demo.data import Known, real_hashes
 from demo.partner import LIST, Partner
+from engines.daemons import Cluster, DaemonProcess
+from engines.shared import Engines
 from syncd.cli import output
 from syncd.errors import StoreError, SyncdError
 from syncd.fetch import Endpoint

@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 
 from sqlalchemy import select
 
-from cluster.daemons import Cluster, DaemonProcess
-from cluster.engines import Engines
 from cluster.network import Forwarder, Line
+from engines.daemons import Cluster, DaemonProcess
+from engines.shared import Engines
 from syncd.catalog.catalog import Catalog
 from syncd.catalog.tables import publications, signed_files
 from syncd.database_address import DatabaseAddress

@@ -6,9 +6,9 @@ from typing import ClassVar, TypeVar
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from cluster.engines import Engines
 from cluster.fleet import Fleet
 from cluster.network import Line
+from engines.shared import Engines
 from world import row
 
 _T = TypeVar("_T")

@@ -14,8 +14,8 @@ from pathlib import Path
 from hypothesis import HealthCheck, Phase, Verbosity, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from cluster.engines import Engines
 from cluster.machine import ClusterMachine
+from engines.shared import Engines
 from syncd.cli import output
 
 STEPS = 8

@@ -1,6 +1,6 @@
-"""A real S3 server for the tests: SeaweedFS, one for all processes of a run, and a prefix of its bucket for each test.
+"""A real S3 server: SeaweedFS, one for all processes of a run, and a prefix of its bucket for each place.
 
-``python buckets.py FOLDER PID`` starts it and ends it with the process PID, however that ends.
+``python -m engines.s3 FOLDER PID`` starts it and ends it with the process PID, however that ends.
 """
 
 import fcntl
@@ -8,7 +8,6 @@ import json
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,9 +19,11 @@ import httpx
 import obstore
 from obstore.store import S3Store
 
+from engines.ports import free_ports
 from syncd.store.settings import BucketSettings
 
 BUCKET: Final = "lists"
+_PROJECT: Final = Path(__file__).parent.parent
 _READY: Final = "ready.json"
 _WITHIN: Final = 90.0
 _KEYS: Final = {"accessKey": "tests", "secretKey": "of-the-tests"}
@@ -45,8 +46,8 @@ def running(folder: Path, owner: int) -> str:
         fcntl.flock(held, fcntl.LOCK_EX)
         if not (folder / _READY).exists():
             with (folder / "log").open("wb") as log:
-                command = [sys.executable, __file__, str(folder), str(owner)]
-                subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=True)
+                command = [sys.executable, "-m", "engines.s3", str(folder.resolve()), str(owner)]
+                subprocess.run(command, cwd=_PROJECT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=True)
             _wait_for(folder / _READY)
     endpoint: str = json.loads((folder / _READY).read_text())
     return endpoint
@@ -79,7 +80,7 @@ def _wait_for(path: Path) -> None:
 
 def _serve(folder: Path, owner: int) -> None:
     """Run the server until the owner ends."""
-    ports = _free_ports(8)
+    ports = free_ports(8)
     config = folder / "s3.json"
     config.write_text(json.dumps({"identities": [_TESTS, _READER, _ANYBODY]}))
     (folder / "data").mkdir()
@@ -137,17 +138,6 @@ def _make_bucket(endpoint: str, server: subprocess.Popen[bytes]) -> None:
             pass
         time.sleep(0.1)
     raise TimeoutError("the bucket could not be made")
-
-
-def _free_ports(count: int) -> list[int]:
-    held = [socket.socket() for _ in range(count)]
-    try:
-        for one in held:
-            one.bind(("127.0.0.1", 0))
-        return [int(one.getsockname()[1]) for one in held]
-    finally:
-        for one in held:
-            one.close()
 
 
 def _is_alive(process: int) -> bool:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cluster.engines import Place
-from cluster.network import free_ports
+from engines.ports import free_ports
+from engines.shared import Place
 from syncd.errors import SyncdError
 from syncd.service.client import ask
 

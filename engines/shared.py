@@ -6,9 +6,9 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
-import buckets
-from cluster.network import free_ports
-from databases import PostgresServer
+from engines import s3
+from engines.ports import free_ports
+from engines.postgres import PostgresServer
 from syncd.store.settings import BucketSettings
 
 
@@ -30,7 +30,7 @@ class Engines:
         self.database = self._stack.enter_context(
             PostgresServer.running(listen_addresses="127.0.0.1", port=str(self._port))
         )
-        self._endpoint = buckets.running(base / "s3", os.getpid())
+        self._endpoint = s3.running(base / "s3", os.getpid())
 
     def close(self) -> None:
         """Stop them; the S3 server ends with this process."""
@@ -43,4 +43,4 @@ class Engines:
         folder.mkdir()
         self.database.do(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8'")
         address = f"postgresql://syncd@127.0.0.1:{self._port}/{name}"
-        return Place(address, buckets.settings(folder, self._endpoint, prefix=name), folder)
+        return Place(address, s3.settings(folder, self._endpoint, prefix=name), folder)
