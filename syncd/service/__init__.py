@@ -4,6 +4,8 @@
 
     run.py         ``syncd run``: locks the state, and passes signals to the daemon
     daemon.py      start, reload, stop
+    leader_work.py  the regular work of a leader; fleet.py, the daemon's part among several; signers.py, its keys
+    leading.py     who leads; following.py, news from the others; relay.py, orders to the leader
     reload.py      the check of a new configuration, and its differences
     scheduler.py   when each source is due (APScheduler)
     syncs.py       running syncs: one per source, joined by orders for the same

@@ -8,36 +8,33 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from syncd import __version__, events
-from syncd.acts import AUTOMATIC, Act, ReloadedConfiguration, StartedDaemon, StoppedDaemon
+from syncd.acts import Act, ReloadedConfiguration, StartedDaemon, StoppedDaemon
 from syncd.config import Config, Serve
 from syncd.errors import AbandonedError, RefusedError, StoreError, SyncdError
 from syncd.event import Emit, Event
-from syncd.feed.locked import with_lock
-from syncd.feed.shared import catch_up
 from syncd.kernel_clock import KernelClock
 from syncd.limits import ListLimits
 from syncd.model import ListName
 from syncd.operate.backup import remove_left_over
-from syncd.operate.clock import accept_synchronised
 from syncd.pipeline.known_good import KnownGoodFolder
 from syncd.pipeline.outcome import SyncOutcome
 from syncd.pipeline.publisher import Publisher
-from syncd.pipeline.timestamp import sign_if_due
 from syncd.report import overview
 from syncd.report.judged import Overview
 from syncd.retention import RetentionLimits
-from syncd.service import ballast, client, suppressions
+from syncd.service import ballast, client
 from syncd.service.access import Access
 from syncd.service.ballast import Ballast
 from syncd.service.checkins import Checkins
 from syncd.service.control import ControlSocket
-from syncd.service.faults import TIMESTAMP, Faults
+from syncd.service.faults import Faults
 from syncd.service.file_proof import FileProof
 from syncd.service.fleet import Fleet
+from syncd.service.leader_work import LeaderWork
 from syncd.service.list_orders import ListOrders
 from syncd.service.log import RecentEvents
 from syncd.service.news import Announcements
@@ -51,7 +48,7 @@ from syncd.service.syncs import Syncs
 from syncd.service.systemd import SystemdStatus
 from syncd.service.web.health import Health
 from syncd.sources.source import Source
-from syncd.units import count, stamp
+from syncd.units import count
 from syncd.users import this_user
 
 if TYPE_CHECKING:
@@ -64,7 +61,6 @@ PUBLISH_WITHIN: Final = 5.0
 DRAIN_WITHIN: Final = 1.0
 """Seconds for clients of the control socket to read their last answers. The three add up to less than ten."""
 
-_SIGN_EVERY: Final = 60.0
 _ANSWER_WITHIN: Final = 5.0
 """Seconds for our own HTTP server to answer us."""
 _WRITE_EVERY: Final = 5.0
@@ -73,15 +69,8 @@ _EXCHANGE_EVERY: Final = 1.0
 """Seconds between two exchanges of sessions and wrong tokens with other daemons."""
 _LOOK_EVERY: Final = 60.0
 """Seconds between two checks of certificates, pulls, ballast and unproved lists."""
-_COLLECT_EVERY: Final = 3600.0
-"""Seconds between two removals of old records, and of files of sources that are no longer configured."""
-_KEEP_EVERY: Final = 3600.0
-"""Seconds between two runs that bring the history up to date."""
 _READY_EVERY: Final = 2.0
 """Seconds between two checks that a spare worker process is ready."""
-_CATCH_UP_WITHIN: Final = 10.0
-_TAKE_OVER_WITHIN: Final = 60.0
-"""Seconds that a new leader waits for a process on its own machine that holds the feed's lock."""
 _DRY_RUN_DELAY: Final = 60.0
 """Seconds by which a sync is postponed if it was due during a dry run."""
 
@@ -141,12 +130,25 @@ class Daemon:
             on_done=faults.job_done,
         )
         self._access = Access(publisher.catalog)
-        self._fleet = None if keys is None else self._join(keys)
-        self._checkins = Checkins(publisher.catalog, self._loaded, shared=self._fleet is not None)
+        self._checkins = Checkins(publisher.catalog, self._loaded, shared=keys is not None)
         self._pulls = Pulls(publisher.catalog)
         self._questions = Questions(publisher.folder, publisher.catalog, environment.clock)
         lists = ListOrders(publisher, environment.clock, self._emit, self._news.changed, lambda: self._config)
         self._suppressions = lists.suppressions
+        self._work = LeaderWork(
+            publisher,
+            self._schedule,
+            self._syncs,
+            self._suppressions,
+            faults,
+            config=lambda: self._config,
+            leads=self._leads,
+            clock=environment.clock,
+            kernel_clock=environment.kernel_clock,
+            emit=self._emit,
+            changed=self._news.changed,
+        )
+        self._fleet = None if keys is None else self._join(keys)
         self._orders = orders = Orders(
             state_dir=str(config.state_dir),
             syncs=self._syncs,
@@ -190,7 +192,7 @@ class Daemon:
             self._systemd.feed_watchdog()  # even if reload signals keep coming
 
     def _start(self) -> None:
-        # Of several daemons only the leader knows which syncs were interrupted, and syncs: see `_begin_leading`.
+        # Of several daemons only the leader knows which syncs were interrupted, and syncs: see `LeaderWork.begin`.
         interrupted = 0 if self._fleet else self._publisher.catalog.mark_interrupted(self._environment.clock())
         sources = tuple(self._config.sources)
         with suppress(StoreError):  # the daemon can run with left-over files
@@ -199,14 +201,11 @@ class Daemon:
         self._control.open()
         self._emit(events.DaemonStarted(__version__, os.getpid(), str(self._config.state_dir), sources, interrupted))
         self._record(StartedDaemon(__version__, sources))
-        self._set_sources(self._config)
-        self._schedule.add_chore("timestamp", _SIGN_EVERY, self._if_leading(self._sign))
+        self._work.set_sources(self._config)
+        self._work.add_chores()
         self._schedule.add_chore("beat", self._systemd.beat, self._systemd.note_beat)
         self._schedule.add_chore("worker", _READY_EVERY, self._syncs.make_ready)
         self._schedule.add_chore(ballast.CHORE, _LOOK_EVERY, Ballast(self._publisher.folder).keep)
-        self._schedule.add_chore("old files", _COLLECT_EVERY, self._if_leading(self._collect))
-        self._schedule.add_chore(suppressions.CHORE, _LOOK_EVERY, self._if_leading(self._suppressions.look))
-        self._schedule.add_chore("history", _KEEP_EVERY, self._if_leading(self._keep_history))
         self._health.prove()
         self._schedule.add_chore("proof", _LOOK_EVERY, self._health.prove_again)
         if self._site or self._fleet:  # also one without readers shows what checked in with the others
@@ -268,13 +267,13 @@ class Daemon:
             config = self._load()
             check_reload(before, config)
             self._config = config  # first, since a new source may be due at once
-            self._set_sources(config)
+            self._work.set_sources(config)
             if self._site and config.serve:
                 self._site.reload(config.serve, config.operators)
         except SyncdError as error:
             self._config = before
             with suppress(StoreError):  # if it fails again, the event below has the cause
-                self._set_sources(before)
+                self._work.set_sources(before)
             self._emit(events.ConfigRejected(error.message, error.hint))
         else:
             done = changes(before, config)
@@ -282,57 +281,17 @@ class Daemon:
             self._record(ReloadedConfiguration(done.added, done.removed, done.changed))
         self._systemd.send_status("READY=1")
 
-    def _join(self, keys: LiveSigners) -> Fleet:
-        return Fleet(
-            self._publisher.catalog,
-            keys,
-            str(self._config.state_dir),
-            self._emit,
-            store=self._publisher.folder.store_place,
-            begin=self._begin_leading,
-            end=self._cease_leading,
-            catch_up=self._catch_up,
-            announce=self._announce,
-            acted=self._acted_elsewhere,
-        )
+    def _leads(self) -> bool:
+        return self._fleet is None or self._fleet.epoch() is not None
 
-    def _catch_up(self) -> None:
-        """Bring here what another daemon published into the bucket. Raises `StoreError`."""
-        folder = self._publisher.folder
-        if folder.bucket is not None:  # with the lock: else it could undo a publication of this machine's copy
-            with_lock(folder.feed, "catching up", lambda _: catch_up(folder.feed), _CATCH_UP_WITHIN)
+    def _join(self, keys: LiveSigners) -> Fleet:
+        emit, announce, acted = self._emit, self._announce, self._acted_elsewhere
+        return Fleet(self._publisher, keys, self._work, emit=emit, announce=announce, acted=acted)
 
     def _acted_elsewhere(self) -> None:
         """Take note of acts at other daemons: they may have added or revoked matchers, or forgotten instances."""
         self._access.reload()
         self._checkins.note_acts()
-
-    def _leads(self) -> bool:
-        return self._fleet is None or self._fleet.epoch() is not None
-
-    def _if_leading(self, chore: Callable[[], None]) -> Callable[[], None]:
-        """Return a chore that does nothing while another daemon leads."""
-
-        def run() -> None:
-            if self._leads():
-                chore()
-
-        return run
-
-    def _set_sources(self, config: Config) -> None:
-        self._schedule.set_sources(config.intervals() if self._leads() else {})
-
-    def _begin_leading(self, epoch: int) -> None:
-        """Take over: complete what the leader before left, then sync when due. Raises `SyncdError`."""
-        del epoch
-        self._publisher.core.finish(patience=_TAKE_OVER_WITHIN)
-        self._publisher.catalog.mark_interrupted(self._environment.clock())
-        self._set_sources(self._config)
-
-    def _cease_leading(self) -> None:
-        """Stop what only a leader does. Returns once no sync runs any more."""
-        self._schedule.set_sources({})
-        self._syncs.abandon()
 
     def _limits(self, source: str, name: ListName) -> ListLimits:
         return self._config.limits(source, name)  # of the configuration in force: a reload may have replaced it
@@ -430,33 +389,6 @@ class Daemon:
             failures = self._publisher.catalog.source(outcome.source).failures
             self._emit(events.CoolDown(outcome.sync_id, outcome.source, planned.at, failures))
         self._systemd.send_status()
-
-    def _sign(self) -> None:
-        try:
-            now = self._environment.clock()
-            if self._accept_clock(now) or sign_if_due(self._publisher, now, self._config.max_ages().values()):
-                self._emit(events.TimestampSigned())
-            self._faults.worked(TIMESTAMP)
-        except SyncdError as error:
-            self._faults.not_signed(error)
-
-    def _accept_clock(self, now: datetime) -> bool:
-        """Correct times in the future if the kernel says that the clock is right now; return True if any were."""
-        done = accept_synchronised(self._publisher, self._environment.kernel_clock(), now)
-        if done is not None:
-            self._emit(events.ClockAccepted(stamp(done.time), done.sources, AUTOMATIC, done.reason))
-            self._news.changed()
-        return done is not None
-
-    def _keep_history(self) -> None:
-        retention = timedelta(seconds=self._config.history_retention)
-        self._publisher.keep_history(self._environment.clock(), retention)
-
-    def _collect(self) -> None:
-        """Remove what no sync removes: records of sources that never publish, files of sources that are gone."""
-        collector, now = self._publisher.collector, self._environment.clock()
-        collector.records(now)
-        collector.leftovers(now)
 
     def _retention(self) -> RetentionLimits:
         return self._config.retention.limits()

@@ -5,23 +5,26 @@ import secrets
 import socket
 from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Final
 
 from syncd import __version__
-from syncd.catalog.catalog import Catalog
 from syncd.catalog.fleet_records import DaemonRecord
 from syncd.event import Emit
+from syncd.feed.locked import with_lock
+from syncd.feed.shared import catch_up
 from syncd.files import PRIVATE_FILE, install_bytes, read_bytes
 from syncd.model import ListName
+from syncd.pipeline.publisher import Publisher
 from syncd.report.fleet import Answering
 from syncd.service.control import Handle
 from syncd.service.following import Following
+from syncd.service.leader_work import LeaderWork
 from syncd.service.leading import Leading, Work
 from syncd.service.relay import OrderBook, Relay
 from syncd.service.signers import LiveSigners
 
 _MAX_ID: Final = 256
+_CATCH_UP_WITHIN: Final = 10.0
 
 
 class Fleet:
@@ -29,30 +32,22 @@ class Fleet:
 
     def __init__(
         self,
-        catalog: Catalog,
+        publisher: Publisher,
         keys: LiveSigners,
-        state_dir: str,
-        emit: Emit,
+        work: LeaderWork,
         *,
-        store: str,
-        begin: Callable[[int], None],
-        end: Callable[[], None],
-        catch_up: Callable[[], None],
+        emit: Emit,
         announce: Callable[[ListName, int], None],
         acted: Callable[[], None],
     ) -> None:
-        self._catalog, self._state_dir, self._emit, self._begin = catalog, state_dir, emit, begin
-        self._keys = keys
+        """``announce`` is called with versions, and ``acted`` after acts, of other daemons."""
+        self._catalog, self._folder, self._work, self._emit = publisher.catalog, publisher.folder, work, emit
+        catalog = publisher.catalog
         daemon = DaemonRecord(secrets.token_hex(8), socket.gethostname(), os.getpid(), __version__, datetime.now(UTC))
-        work = Work(self._take_over, end, keys.load, keys.ids, lambda: self._following.serves)
-        self._leading = Leading(catalog, daemon, store, work, emit)
+        leading = Work(self._take_over, work.end, keys.load, keys.ids, lambda: self._following.serves)
+        self._leading = Leading(catalog, daemon, self._folder.store_place, leading, emit)
         self._following = Following(
-            catalog,
-            emit,
-            catch_up=lambda: None if self.epoch() is not None else catch_up(),  # the leader has what it published
-            announce=announce,
-            acted=acted,
-            orders=self._take_orders,
+            catalog, emit, catch_up=self._catch_up, announce=announce, acted=acted, orders=self._take_orders
         )
         self._relay = Relay(catalog, daemon.id)
         self.daemon: Final = daemon.id
@@ -73,7 +68,7 @@ class Fleet:
 
     def carry_out(self, orders: Handle) -> None:
         """Set what carries out the orders of other daemons, while this one leads."""
-        self._orders = OrderBook(self._catalog, self._state_dir, orders, self._emit)
+        self._orders = OrderBook(self._catalog, str(self._folder.root), orders, self._emit)
 
     def start(self) -> None:
         """Begin to lead or to follow. Raises `StoreError`."""
@@ -88,13 +83,20 @@ class Fleet:
 
     def _replace_last_run(self) -> None:
         """Forget the daemon that ran here before, in case it was killed. We hold the state's lock, so it is gone."""
-        path = Path(self._state_dir) / "daemon-id"
+        path = self._folder.root / "daemon-id"
         if path.exists():
             self._catalog.forget_daemon(read_bytes(path, _MAX_ID).decode("ascii", "replace").strip())
         install_bytes(path, self.daemon.encode(), PRIVATE_FILE, durable=False)
 
+    def _catch_up(self) -> None:
+        """Bring here what another daemon published into the bucket. Raises `StoreError`."""
+        feed = self._folder.feed
+        if self.epoch() is None and self._folder.bucket is not None:  # the leader has what it published
+            # With the lock: else it could undo a publication of this machine's copy.
+            with_lock(feed, "catching up", lambda _: catch_up(feed), _CATCH_UP_WITHIN)
+
     def _take_over(self, epoch: int) -> None:
-        self._begin(epoch)
+        self._work.begin(epoch)
         if self._orders:
             self._orders.end_abandoned(epoch)
 
