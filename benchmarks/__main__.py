@@ -17,7 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
-from benchmarks import history, load, lookup, publish, road, suppress, years
+from benchmarks import cluster, fanout, history, load, lookup, publish, road, suppress, years
 from benchmarks.measure import Figure, Timing
 
 ROWS: Final = 10_000_000
@@ -26,6 +26,8 @@ LARGE: Final = 50_000_000
 _FEW_YEARS: Final = (20_000, 5_000)
 FEWEST: Final = 1_000_000
 """rows that look-ups are measured with, however quick the run"""
+FANNED_OUT: Final = 1_000_000
+"""rows that fan-out is measured with at most: every mirror and matcher has a copy"""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -42,6 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         *lookup.figures(workdir / "lookup", max(rows, FEWEST), options.threatexchange),
         *load.figures(workdir, rows, options.syncs),
         *suppress.figures(workdir, rows),
+        *fanout.figures(workdir, min(rows, FANNED_OUT)),
+        *cluster.figures(workdir, rows, options.rounds),
     ]
     print(_table(figures))
     content = {"rows": rows, "machine": _machine(), "figures": [_as_json(figure) for figure in figures]}

@@ -96,17 +96,19 @@ class World:
         return self.partner.version()
 
 
-def _source(partner: Partner, url: str) -> SignedFeed:
+def source_of(partner: Partner, url: str) -> SignedFeed:
+    """The partner as a source that is followed."""
     return SignedFeed("iwf", url, partner.root, deadline=3600.0)
 
 
 def sync_once(state: StateFolder, partner: Partner, url: str) -> None:
     """What `syncd sync` does: open the state, sync, close it."""
     with open_publisher(state) as publisher:
-        _checked(sync_source(publisher, _source(partner, url), now))
+        checked(sync_source(publisher, source_of(partner, url), now))
 
 
-def _checked(outcome: SyncOutcome) -> SyncOutcome:
+def checked(outcome: SyncOutcome) -> SyncOutcome:
+    """The outcome of a sync; raises its first error."""
     for error in (outcome.error, *(one.error for one in outcome.lists)):
         if error is not None:
             raise error
@@ -156,7 +158,7 @@ class _Site:
             yield cls(world, upstream, downstream, publisher)
 
     def sync(self, url: str = "") -> None:
-        _checked(sync_source(self._publisher, _source(self.world.partner, url or self._upstream), now))
+        checked(sync_source(self._publisher, source_of(self.world.partner, url or self._upstream), now))
 
     def pull(self) -> None:
         _pull(self.world, self._downstream)

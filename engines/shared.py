@@ -22,13 +22,13 @@ class Place:
 
 
 class Engines:
-    """Both, running until `close`."""
+    """Both, running until `close`. ``settings``: of the database server, beyond those that make tests quick."""
 
-    def __init__(self, base: Path) -> None:
+    def __init__(self, base: Path, **settings: str) -> None:
         self._base, self._stack = base, contextlib.ExitStack()
         (self._port,) = free_ports(1)
         self.database = self._stack.enter_context(
-            PostgresServer.running(listen_addresses="127.0.0.1", port=str(self._port))
+            PostgresServer.running(listen_addresses="127.0.0.1", port=str(self._port), **settings)
         )
         self._endpoint = s3.running(base / "s3", os.getpid())
 
