@@ -299,6 +299,7 @@ def test_what_storage_keeps_the_daemon_from_doing_is_urgent() -> None:
             join("Storage: sync of iwf"),
             "for 3 minutes: the disk is full",
             "Free space. The last verified version stays served.",
+            "SyncdInternalErrors",
         ),
     )
 

@@ -25,6 +25,7 @@ QUIET = (
     "--disable-component-update",
     "--disable-sync",
 )
+RUNBOOK = "https://wiki.example.org/syncd/operations"
 WIDTHS = {"wide": 1280, "phone": 375}
 PAGES = {
     "overview": "/",
@@ -44,7 +45,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     world = World(tmp_path_factory.mktemp("dashboard"))
     publish_past(world)
     make_trouble(world)
-    with serving(world) as running:
+    with serving(world, runbook=RUNBOOK) as running:
         check_in(running)
         yield running
 
@@ -121,6 +122,27 @@ def test_signing_in_by_keyboard_leads_to_everything(visit: Visit) -> None:
     expect(row).to_contain_text("current")
     expect(row).to_contain_text("3 minutes ago")
     is_live(page)
+
+
+def test_each_problem_leads_to_its_section_of_the_runbook(visit: Visit) -> None:
+    """A link that the keyboard reaches, to the configured page; it says nothing to that page of where it came from."""
+    page = visit.sign_in()
+    expect(page.locator(".task")).to_have_count(4)
+    links = page.locator(".task").get_by_role("link", name=re.compile("^Syncd"))
+    assert [link.get_attribute("href") for link in links.all()] == [
+        f"{RUNBOOK}#syncdmatchersilent",
+        f"{RUNBOOK}#syncdmatcherbehind",
+        f"{RUNBOOK}#syncdunreachable",
+        f"{RUNBOOK}#syncdunreachable",
+    ]
+    visit.context.route(f"{RUNBOOK}*", lambda route: route.fulfill(body="the runbook"))
+    links.first.focus()
+    with page.expect_request(f"{RUNBOOK}*") as asked:
+        page.keyboard.press("Enter")
+    assert "referer" not in asked.value.headers
+    expect(page.locator("body")).to_have_text("the runbook")
+    assert page.url == f"{RUNBOOK}#syncdmatchersilent"
+    visit.asked[:] = [asked for asked in visit.asked if not asked.startswith(RUNBOOK)]
 
 
 def test_a_wrong_token_is_told_where_it_was_typed(visit: Visit) -> None:

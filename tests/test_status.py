@@ -94,6 +94,7 @@ def test_status_says_when_a_certificate_ends(configured: World, tmp_path: Path) 
             "seconds_left": 691200,
             "state": "ok",
             "act": None,
+            "section": None,
         }
     ]
     ours.certificate("client", until=now + timedelta(days=6))
@@ -168,6 +169,7 @@ def test_faults_are_in_the_document(configured: World) -> None:
             "since": stamp(configured.clock()),
             "message": "the disk is full",
             "to_do": "free space",
+            "section": "SyncdInternalErrors",
         }
     ]
 
@@ -204,6 +206,7 @@ def test_status_names_matchers_that_do_not_follow(configured: World) -> None:
             "lagging": 1,
             "level": "critical",
             "act": "web-3 has not checked in for 16 minutes",
+            "section": "SyncdMatcherSilent",
             "laggards": [
                 {
                     "instance": "web-3",

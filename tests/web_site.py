@@ -116,15 +116,22 @@ def running(
     *,
     actions: bool = False,
     daemon: str = "",
+    runbook: str | None = None,
     **settings: Any,
 ) -> Iterator[Running]:
     """Serve a world's state. ``actions``: operators may act on the dashboard, and sync the source iwf.
 
-    ``daemon``: its id, if it is one of several that share the catalog.
+    ``daemon``: its id, if it is one of several that share the catalog. ``runbook``: as in the configuration.
     """
     serve = Serve(**{"listen": "127.0.0.1:0", **settings})
     sources: Any = {"iwf": {"url": world.url, "root": world.root}} if actions else {}
-    config = Config(state_dir=world.state.root, serve=serve, dashboard=DashboardTable(actions=actions), sources=sources)
+    config = Config(
+        state_dir=world.state.root,
+        serve=serve,
+        dashboard=DashboardTable(actions=actions),
+        sources=sources,
+        runbook=runbook,
+    )
     told: list[Event] = []
     news = Announcements(f"e1{daemon}")
     with world.publisher() as opened:

@@ -103,58 +103,55 @@ def _faults(document: Document) -> Iterator[ProbeFault]:
             critical = one["stale"] or _is_critical(one["last_sync"])
             # without a limit its source is no longer configured: the list cannot recover and must not page forever
             followed = one["limit_seconds"] is not None
-            aged = runbook.CLOCK if (one["age_seconds"] or 0) < 0 else runbook.STALE
-            section = _section(one["last_sync"], aged)
-            yield ProbeFault(_level(critical and followed), f"{one['list']}: {one['act']}", section)
+            yield _fault(critical and followed, f"{one['list']}: {one['act']}", one)
     for source in document["not_published"]:
         last = source["last_sync"]
         ended = f"the last sync was {last['outcome']}" if last else _first_sync(source)
         act = f"; {source['act']}" if source.get("act") else ""  # an older daemon does not report it
         text = f"{source['source']}: nothing published yet, {ended}{act}"
-        yield ProbeFault(_level(_is_critical(last)), text, _section(last, runbook.UNPUBLISHED))
+        yield _fault(_is_critical(last), text, source)
     yield from _of_sources(document)
     for role in document["metadata"]:
         if role["act"]:
-            yield ProbeFault(_level(role["state"] in _URGENT), role["act"], runbook.METADATA)
+            yield _fault(role["state"] in _URGENT, role["act"], role)
     for certificate in document.get("certificates", ()):
         if certificate["act"]:
-            yield ProbeFault(ProbeLevel.CRITICAL, certificate["act"])
+            yield _fault(True, certificate["act"], certificate)
     yield from _of_clock(document)
     yield from _of_matchers(document)
     yield from _of_suppressions(document)
     yield from _of_files(document)
     yield from _of_fleet(document)
     storage = document.get("storage_faults", ())
-    yield from (ProbeFault(ProbeLevel.CRITICAL, f"{fault['what']}: {fault['message']}") for fault in storage)
+    yield from (_fault(True, f"{fault['what']}: {fault['message']}", fault) for fault in storage)
 
 
 def _of_sources(document: Document) -> Iterator[ProbeFault]:
     for source in document["sources"]:
         for fault in source.get("faults", ()):
-            section = runbook.OF_OUTCOME.get(fault["outcome"], runbook.ALERTS)
-            yield ProbeFault(_level(fault["outcome"] in _CRITICAL), f"{source['source']}: {fault['act']}", section)
-        if source.get("late_expiry"):
-            text = f"{source['source']}: {source['late_expiry']['act']}"
-            yield ProbeFault(ProbeLevel.WARNING, text, runbook.PARTNER_CLOCK)
+            yield _fault(fault["outcome"] in _CRITICAL, f"{source['source']}: {fault['act']}", fault)
+        late = source.get("late_expiry")
+        if late:
+            yield _fault(False, f"{source['source']}: {late['act']}", late)
 
 
 def _of_clock(document: Document) -> Iterator[ProbeFault]:
-    act = document.get("clock", {"act": None})["act"]
-    if act:
-        yield ProbeFault(ProbeLevel.CRITICAL, act, runbook.CLOCK)
+    clock = document.get("clock", {"act": None})
+    if clock["act"]:
+        yield _fault(True, clock["act"], clock)
 
 
 def _of_files(document: Document) -> Iterator[ProbeFault]:
     files = document.get("files", {"faults": ()})
-    yield from (ProbeFault(ProbeLevel.CRITICAL, fault["message"], runbook.FILES) for fault in files["faults"])
-    yield from (ProbeFault(ProbeLevel.WARNING, fault["message"], runbook.HISTORY) for fault in files.get("history", ()))
+    yield from (_fault(True, fault["message"], fault) for fault in files["faults"])
+    yield from (_fault(False, fault["message"], fault) for fault in files.get("history", ()))
     if files.get("act"):
-        yield ProbeFault(ProbeLevel.WARNING, files["act"], runbook.PROOF)
+        yield _fault(False, files["act"], files)
 
 
 def _of_fleet(document: Document) -> Iterator[ProbeFault]:
     fleet = document.get("fleet") or {"faults": ()}
-    yield from (ProbeFault(_level(fault["urgent"]), fault["act"], fault["section"]) for fault in fleet["faults"])
+    yield from (_fault(fault["urgent"], fault["act"], fault) for fault in fleet["faults"])
 
 
 def _of_daemon(document: Document, refused: str) -> Iterator[ProbeFault]:
@@ -174,13 +171,13 @@ def _of_matchers(document: Document) -> Iterator[ProbeFault]:
     for matcher in document["matchers"]:
         level = _LAGS.get(matcher.get("level", ""))  # an older daemon does not report it
         if level is not None:
-            yield ProbeFault(level, f"matcher {matcher['matcher']}: {matcher['act']}", runbook.MATCHER)
+            yield ProbeFault(level, f"matcher {matcher['matcher']}: {matcher['act']}", _section(matcher))
 
 
 def _of_suppressions(document: Document) -> Iterator[ProbeFault]:
     found = document.get("suppressions", {"soonest": (), "expiring": 0})
     for one in found["soonest"][:_NAMED]:
-        yield ProbeFault(ProbeLevel.WARNING, one["act"], runbook.SUPPRESSION)
+        yield _fault(False, one["act"], one)
     if found["expiring"] > _NAMED:
         text = f"{found['expiring'] - _NAMED:,} more suppressions expire within three days"
         yield ProbeFault(ProbeLevel.WARNING, text, runbook.SUPPRESSION)
@@ -191,9 +188,13 @@ def _first_sync(source: Document) -> str:
     return "the first sync is running" if running and not running["dry_run"] else "never synced"
 
 
-def _section(last: Document | None, otherwise: str) -> str:
-    """Return the section of the runbook about the end of a sync; ``otherwise`` if that was good."""
-    return runbook.OF_OUTCOME.get(last["outcome"], otherwise) if last else otherwise
+def _fault(critical: bool, text: str, part: Document) -> ProbeFault:
+    return ProbeFault(_level(critical), text, _section(part))
+
+
+def _section(part: Document) -> str:
+    """Return the section of the runbook that a part of the document names. An older daemon names none."""
+    return part.get("section") or runbook.ALERTS
 
 
 def _is_critical(last: Document | None) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from syncd.report import runbook
 from syncd.trust.keys import OFFLINE_ROLES
 from syncd.trust.values import lifetime
 from syncd.units import clock_is_behind, span, stamp
@@ -90,6 +91,13 @@ class Expiry:
     def act(self, commands: SigningCommands) -> str | None:
         """Return the warning with the command that ends it; None if nothing is due."""
         return f"{self.warning}: {commands.of(self.role)}" if self.warning else None
+
+    @property
+    def section(self) -> str:
+        """The section of the runbook about its warning."""
+        if self.role in OFFLINE_ROLES:
+            return runbook.METADATA
+        return runbook.TIMESTAMP if self.role == "timestamp" else runbook.METADATA_OVERDUE
 
     @property
     def why(self) -> str:

@@ -1,6 +1,6 @@
 """Every list and source at one time, judged: what a person must act on, and why. Only this module decides that."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -11,6 +11,7 @@ from syncd.clock import ClockFault
 from syncd.format.freshness import AgeVerdict, MaxAge, SourceAges, judge_age, usual_limits
 from syncd.model import ListName
 from syncd.outcomes import CANARY_CURE, Lane, Outcome, reasons_in_words
+from syncd.report import runbook
 from syncd.report.expiry import Expiry
 from syncd.report.fleet import FleetView
 from syncd.report.holds import hold_in_words, reasons_of
@@ -39,6 +40,8 @@ class StorageFault:
     since: datetime
     message: str
     to_do: str
+    section: str = runbook.STORAGE
+    """of the runbook"""
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,12 @@ class SourceView:
     def configured(self) -> bool:
         """True if it is configured, and so kept up to date."""
         return self.interval is not None
+
+    def section(self, holds: Sequence[HoldRecord]) -> str:
+        """Return the section of the runbook about it while it has no published list. ``holds``: the open ones."""
+        if holds:
+            return runbook.of_sync(Outcome.HELD, reasons_of(holds))
+        return runbook.OF_OUTCOME.get(self.last.outcome, runbook.UNPUBLISHED) if self.last else runbook.UNPUBLISHED
 
     def limits_of(self, own_name: ListName) -> MaxAge | None:
         """Return the limits of the age of one of its lists; None if it is no longer configured."""
@@ -188,6 +197,29 @@ class ListView:
         return "; ".join(filter(None, (self._why_fault, *corrections, pinned, *self._why_canaries)))
 
     @property
+    def section(self) -> str:
+        """The section of the runbook about the first reason of `why`, if there is one."""
+        note = self.judged_canaries
+        if self._why_fault:
+            return self._section_of_fault
+        if self.holds and not self.over:
+            return runbook.of_sync(Outcome.HELD, self.held_for)
+        if self.pin:
+            return runbook.PINNED
+        return runbook.CANARY_MISSING if note and note.missing else runbook.KNOWN_GOOD_UNUSABLE
+
+    @property
+    def _section_of_fault(self) -> str:
+        fault = self.fault
+        if not self.source.configured:
+            return runbook.NOT_CONFIGURED
+        if fault:
+            return runbook.of_sync(fault.outcome, fault.reasons)
+        if self.age is not None and clock_is_behind(self.age):
+            return runbook.CLOCK
+        return runbook.STALE if self.stale else runbook.LATE
+
+    @property
     def judged_canaries(self) -> CanaryNote | None:
         """The canaries, if anybody can act on them: not those of a list that no sync looks at any more."""
         return None if self.retired or not self.source.configured else self.canaries
@@ -252,6 +284,11 @@ class SourceFault:
             return in_words_of(self.fault)
         beside = [] if self.holds and self.fault.outcome is Outcome.HELD else [in_words_of(self.fault)]
         return f"{self.list} was never published: {'; '.join([*beside, *map(hold_in_words, self.holds)])}"
+
+    @property
+    def section(self) -> str:
+        """The section of the runbook about it."""
+        return runbook.of_sync(self.fault.outcome, self.fault.reasons)
 
 
 @dataclass(frozen=True)

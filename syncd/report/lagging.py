@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from syncd.catalog.records import LoadedVersion, MatcherRecord
 from syncd.model import ListName
+from syncd.report import runbook
 from syncd.units import span, stamp
 
 BEHIND_AFTER: Final = timedelta(minutes=5)
@@ -134,6 +135,12 @@ class MatcherView:
     def late(self, *, silent: bool) -> tuple[InstanceView, ...]:
         """Return the instances that are silent, or those that are only behind."""
         return tuple(instance for instance in self.laggards if instance.silent is silent)
+
+    def section(self, *, silent: bool) -> str:
+        """Return the section of the runbook about its silent instances, or about those that are only behind."""
+        if not silent:
+            return runbook.MATCHER_BEHIND
+        return runbook.MATCHER_SILENT if self.level is LagLevel.CRITICAL else runbook.INSTANCES_SILENT
 
     def document(self, now: datetime) -> dict[str, Any]:
         """Return it as JSON, without the token or its hash."""

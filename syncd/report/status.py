@@ -10,10 +10,11 @@ from typing import Final
 
 from syncd.catalog.decisions import CanaryNote, HoldRecord
 from syncd.catalog.records import SyncFault, SyncRecord
-from syncd.certificates import CertificateView
+from syncd.certificates import CertificateView, Validity
 from syncd.clock import ClockFault
 from syncd.feed.proof_record import FoundFault, HistoryFault
 from syncd.outcomes import Outcome, cure, joined
+from syncd.report import runbook
 from syncd.report.expiry import OF_OPERATORS, Expiry
 from syncd.report.fleet import DaemonView, FleetView
 from syncd.report.holds import hold_in_words
@@ -69,7 +70,9 @@ def status_document(overview: Overview) -> StatusDocument:
         certificates=tuple(_certificate(view) for view in overview.certificates),
         matchers=tuple(_matcher(view, overview.now) for view in overview.matchers),
         storage_faults=tuple(
-            StorageFaultStatus(what=fault.what, since=fault.since, message=fault.message, to_do=fault.to_do)
+            StorageFaultStatus(
+                what=fault.what, since=fault.since, message=fault.message, to_do=fault.to_do, section=fault.section
+            )
             for fault in overview.faults
         ),
         suppressions=_suppressions(overview.suppressions, overview.now),
@@ -118,6 +121,7 @@ def _waiting(source: SourceView, holds: Sequence[HoldRecord], now: datetime) -> 
         running=_running(source.running),
         holds=tuple(_hold(hold, now) for hold in holds),
         act="; ".join(f"{hold.list}: {hold_in_words(hold)}" for hold in holds) or None,
+        section=source.section(holds),
     )
 
 
@@ -127,23 +131,25 @@ def _files(proof: ProofView, now: datetime) -> FilesStatus:
         proved_at=proof.proved_at,
         running_since=proof.begun,
         act=f"{why}: {proof.to_do}" if why else None,
-        faults=tuple(map(_file_fault, proof.faults)),
-        history=tuple(map(_file_fault, proof.history)),
+        section=runbook.PROOF if why else None,
+        faults=tuple(_file_fault(fault, runbook.FILES) for fault in proof.faults),
+        history=tuple(_file_fault(fault, runbook.HISTORY) for fault in proof.history),
     )
 
 
-def _file_fault(fault: FoundFault | HistoryFault) -> FileFaultStatus:
-    return FileFaultStatus(list=fault.list, message=fault.message, to_do=fault.to_do)
+def _file_fault(fault: FoundFault | HistoryFault, section: str) -> FileFaultStatus:
+    return FileFaultStatus(list=fault.list, message=fault.message, to_do=fault.to_do, section=section)
 
 
 def _clock(fault: ClockFault | None) -> ClockStatus:
     if fault is None:
-        return ClockStatus(ahead_seconds=0, times=(), act=None)
+        return ClockStatus(ahead_seconds=0, times=(), act=None, section=None)
     times = ((reading, int(reading.ahead(fault.now).total_seconds())) for reading in fault.ahead)
     return ClockStatus(
         ahead_seconds=int(fault.furthest.total_seconds()),
         times=tuple(FutureTimeStatus(what=reading.what, at=reading.at, seconds=ahead) for reading, ahead in times),
         act=f"{fault.why}: {fault.to_do}",
+        section=runbook.CLOCK,
     )
 
 
@@ -165,6 +171,7 @@ def _list(view: ListView) -> ListReport:
         last_sync=_sync_of(view),
         holds=tuple(_hold(hold, view.now) for hold in view.holds),
         act=(f"{view.why}: {view.cure}" if view.cure else view.why) or None,
+        section=view.section if view.why else None,
         retired_at=view.head.retired_at,
         canaries=_canaries(view.canaries),
         pinned=_pin(view.pin),
@@ -215,6 +222,7 @@ def _suppressions(view: SuppressionsView, now: datetime) -> SuppressionsStatus:
                 author=one.author,
                 expires_at=one.expires_at or now,
                 act=f"{why_soon(one, now)}; {keep(one)}",
+                section=runbook.SUPPRESSION,
             )
             for one in view.soon
         ),
@@ -232,7 +240,7 @@ def _source(source: SourceView, faults: Iterable[SourceFault]) -> SourceStatus:
         last_sync=_sync(source.last),
         running=_running(source.running),
         faults=tuple(
-            FaultStatus(list=fault.list or None, outcome=fault.fault.outcome, act=fault.why)
+            FaultStatus(list=fault.list or None, outcome=fault.fault.outcome, act=fault.why, section=fault.section)
             for fault in faults
             if fault.source is source
         ),
@@ -243,7 +251,8 @@ def _source(source: SourceView, faults: Iterable[SourceFault]) -> SourceStatus:
 def _late_expiry(late: LateExpiry | None) -> LateExpiryStatus | None:
     if late is None:
         return None
-    return LateExpiryStatus(expires=late.expires, counts_until=late.until, act=f"{late.why}; {TO_DO}")
+    act = f"{late.why}; {TO_DO}"
+    return LateExpiryStatus(expires=late.expires, counts_until=late.until, act=act, section=runbook.PARTNER_CLOCK)
 
 
 def _running(sync: SyncRecord | None) -> RunningStatus | None:
@@ -260,6 +269,7 @@ def _role(expiry: Expiry) -> RoleStatus:
         seconds_left=int(expiry.left.total_seconds()),
         state=expiry.urgency,
         act=expiry.act(OF_OPERATORS),
+        section=expiry.section if expiry.warning else None,
     )
 
 
@@ -271,6 +281,7 @@ def _certificate(view: CertificateView) -> CertificateStatus:
         seconds_left=int(view.left.total_seconds()),
         state=view.validity,
         act=f"{view.why}: {view.to_do}" if view.why else None,
+        section=runbook.of_certificate(early=view.validity is Validity.EARLY) if view.why else None,
     )
 
 
@@ -286,6 +297,7 @@ def _matcher(view: MatcherView, now: datetime) -> MatcherStatus:
         lagging=len(view.laggards),
         level=view.level,
         act=view.why(now) or None,
+        section=view.section(silent=not view.late(silent=False)) if view.laggards else None,
         laggards=tuple(
             LaggardStatus(instance=instance.name, seen_at=instance.seen_at, act=instance.why(now))
             for instance in view.laggards[:_NAMED]

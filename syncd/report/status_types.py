@@ -1,7 +1,7 @@
 """The document that ``syncd status --json`` prints, as types. `syncd.report.status` fills it in."""
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
@@ -9,6 +9,11 @@ from syncd.units import stamp
 
 Time = Annotated[datetime, PlainSerializer(stamp), WithJsonSchema({"type": "string", "format": "date-time"})]
 """UTC, in whole seconds."""
+
+
+_SECTION: Final = "section of the runbook in docs/operations.md: the name of an alert, or `alerts`"
+Section = Annotated[str, Field(description=_SECTION)]
+SectionOfAct = Annotated[str | None, Field(description=f"{_SECTION}; null: nobody has to act")]
 
 
 class _Document(BaseModel):
@@ -42,6 +47,7 @@ class FaultStatus(_Document):
     list: str | None = Field(description="a list that was never published; null: the whole sync")
     outcome: str
     act: str = Field(description="why a person must act")
+    section: Section
 
 
 class HoldStatus(_Document):
@@ -100,6 +106,7 @@ class ListReport(_Document):
     )
     holds: tuple[HoldStatus, ...] = Field(description="open holds, the oldest first")
     act: str | None = Field(description="why a person must act; null: nobody has to")
+    section: SectionOfAct
     retired_at: Time | None = Field(description="when it was retired; null: it is published")
     canaries: CanaryStatus | None = Field(description="null: no sync has looked yet")
     pinned: PinStatus | None = Field(description="since it was rolled back; null: it follows its source")
@@ -111,6 +118,7 @@ class LateExpiryStatus(_Document):
     expires: Time = Field(description="as it states")
     counts_until: Time = Field(description="from then on it is expired, and updates are rejected")
     act: str = Field(description="why a person must act, and what to do")
+    section: Section
 
 
 class SourceStatus(_Document):
@@ -140,6 +148,7 @@ class WaitingStatus(_Document):
     running: RunningStatus | None
     holds: tuple[HoldStatus, ...] = Field(description="the open holds of its first versions")
     act: str | None = Field(description="why a person must end these holds, and how; null: there are none")
+    section: Section
 
 
 class RoleStatus(_Document):
@@ -154,6 +163,7 @@ class RoleStatus(_Document):
         "`clock`)"
     )
     act: str | None = Field(description="what a person must sign again, and by when; null: nobody has to")
+    section: SectionOfAct
 
 
 class CertificateStatus(_Document):
@@ -165,6 +175,7 @@ class CertificateStatus(_Document):
     seconds_left: int
     state: str = Field(description="ok, within 7 days, expired, not yet valid")
     act: str | None = Field(description="why a person must act, and what to do; null: nobody has to")
+    section: SectionOfAct
 
 
 class LaggardStatus(_Document):
@@ -188,6 +199,7 @@ class MatcherStatus(_Document):
     lagging: int = Field(description="instances that are either, or both")
     level: str = Field(description="none, info, warning, critical: the severity of its alert")
     act: str | None = Field(description="why a person should look; null: nobody needs to")
+    section: SectionOfAct
     laggards: tuple[LaggardStatus, ...] = Field(description="the first 20 of them")
 
 
@@ -198,6 +210,7 @@ class StorageFaultStatus(_Document):
     since: Time = Field(description="when it first failed; it has not succeeded since")
     message: str = Field(description="of the last time")
     to_do: str
+    section: Section
 
 
 class ExpiringStatus(_Document):
@@ -211,6 +224,7 @@ class ExpiringStatus(_Document):
     author: str
     expires_at: Time
     act: str = Field(description="why a person should decide, and what keeps it in force")
+    section: Section
 
 
 class SuppressionCount(_Document):
@@ -243,6 +257,7 @@ class ClockStatus(_Document):
     ahead_seconds: int = Field(description="how far the latest of them lies in the future; 0: none does")
     times: tuple[FutureTimeStatus, ...] = Field(description="the furthest first")
     act: str | None = Field(description="why a person must act, and what to do; null: nobody has to")
+    section: SectionOfAct
 
 
 class FileFaultStatus(_Document):
@@ -251,6 +266,7 @@ class FileFaultStatus(_Document):
     list: str
     message: str
     to_do: str
+    section: Section
 
 
 class FilesStatus(_Document):
@@ -259,6 +275,7 @@ class FilesStatus(_Document):
     proved_at: Time | None = Field(description="when they were last all read and proved; null: not yet")
     running_since: Time | None = Field(description="when the running pass began; null: none is running")
     act: str | None = Field(description="the warning if the last pass is too old, and what to do; null: it is not")
+    section: SectionOfAct
     faults: tuple[FileFaultStatus, ...] = Field(description="faults found then or since, and not repaired yet")
     history: tuple[FileFaultStatus, ...] = Field(
         description="damaged files of the private history: their content is lost unless a backup has them"
@@ -293,7 +310,7 @@ class FleetFaultStatus(_Document):
 
     act: str = Field(description="where, why, and what to do")
     urgent: bool = Field(description="true: now")
-    section: str = Field(description="of the runbook in docs/operations.md: the name of an alert, or `alerts`")
+    section: Section
 
 
 class FleetStatus(_Document):

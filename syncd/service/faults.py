@@ -10,6 +10,7 @@ from syncd.catalog.catalog import Catalog
 from syncd.errors import StoreError, SyncdError
 from syncd.event import Emit
 from syncd.pipeline.outcome import SyncOutcome
+from syncd.report import runbook
 from syncd.report.judged import StorageFault
 from syncd.service.scheduler import source_of
 
@@ -22,6 +23,13 @@ REPEAT_AFTER: Final = timedelta(minutes=10)
 def sync_of(source: str) -> str:
     """Return the name under which sync failures of a source are kept."""
     return f"sync of {source}"
+
+
+def section_of(what: str) -> str:
+    """Return the section of the runbook about a storage failure of a task."""
+    if what == TIMESTAMP:
+        return runbook.TIMESTAMP
+    return runbook.SYNCS_FAIL if what.startswith(sync_of("")) else runbook.STORAGE
 
 
 class Faults:
@@ -47,7 +55,7 @@ class Faults:
         with self._lock:
             before = self._faults.get(what)
             since = before.since if before else now
-            self._faults[what] = StorageFault(what, since, error.message, error.hint)
+            self._faults[what] = StorageFault(what, since, error.message, error.hint, section_of(what))
             due = before is None or abs(now - self._reported_at[what]) >= REPEAT_AFTER
             if due:
                 self._reported_at[what] = now

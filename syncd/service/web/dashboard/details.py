@@ -92,7 +92,8 @@ def _source(seen: Overview, name: str) -> Child:
 def _tasks(data: PageData, source: str, name: str = "") -> Html | None:
     """Return the tasks of a source; with ``name``, without those that concern only other lists."""
     its = [task for task in data.tasks if task.source == source]
-    return task_list([task for task in its if not name or not task.lists or name in task.lists])
+    shown = [task for task in its if not name or not task.lists or name in task.lists]
+    return task_list(shown, data.runbook)
 
 
 def _list_facts(one: ListView) -> Sequence[Fact]:

@@ -29,7 +29,7 @@ from syncd.service.web.dashboard.parts import (
     table_section,
 )
 from syncd.service.web.dashboard.plot import Point
-from syncd.service.web.dashboard.tasks import History, PageData, Task, task_list
+from syncd.service.web.dashboard.tasks import History, PageData, task_list
 from syncd.units import ago, count, in_words, span
 
 
@@ -37,7 +37,7 @@ def overview_page(data: PageData, histories: Mapping[ListName, History], *, acti
     """Return the overview. ``acting``: with links to acts."""
     seen = data.overview
     return join(
-        _tasks(data.tasks, sum(not one.retired for one in seen.lists)),
+        _tasks(data, sum(not one.retired for one in seen.lists)),
         _lists(seen, histories),
         _sources(seen),
         _suppressions(seen, acting=acting),
@@ -47,7 +47,8 @@ def overview_page(data: PageData, histories: Mapping[ListName, History], *, acti
     )
 
 
-def _tasks(tasks: Sequence[Task], lists: int) -> Html:
+def _tasks(data: PageData, lists: int) -> Html:
+    tasks = data.tasks
     urgent = sum(one.urgent for one in tasks)
     watched = len(tasks) - urgent
     if not tasks:
@@ -55,7 +56,7 @@ def _tasks(tasks: Sequence[Task], lists: int) -> Html:
         return section("tasks", "Nothing to do", h("p", summary, class_="lead"), level=1)
     title = f"{count(urgent, 'problem')} to fix now" if urgent else "Nothing to fix now"
     beside = h("p", f"{watched:,} to keep an eye on", class_="faint") if watched else None
-    return section("tasks", title, task_list(tasks), beside=beside, level=1)
+    return section("tasks", title, task_list(tasks, data.runbook), beside=beside, level=1)
 
 
 def _lists(seen: Overview, histories: Mapping[ListName, History]) -> Html:

@@ -61,7 +61,7 @@ class Reading:
                     with self._counting:
                         self._begun += 1
                     seen = self.context.overview()
-                    self._last = (self._begun, PageData(seen, tasks(seen)))
+                    self._last = (self._begun, PageData(seen, tasks(seen), self.context.config().runbook))
                 return self._last[1]
         finally:
             with self._counting:

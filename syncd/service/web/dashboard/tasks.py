@@ -10,9 +10,10 @@ from typing import Final
 
 from syncd.catalog.decisions import HoldRecord
 from syncd.catalog.records import VersionSummary
-from syncd.certificates import CertificateView
+from syncd.certificates import CertificateView, Validity
 from syncd.format.freshness import AgeVerdict
 from syncd.outcomes import CANARY_CURE, Outcome, cure, reasons_in_words
+from syncd.report import runbook
 from syncd.report.expiry import OF_OPERATORS, Expiry
 from syncd.report.fleet import ALL_DAEMONS
 from syncd.report.holds import hold_in_words, reasons_of
@@ -44,6 +45,8 @@ class Task:
     subject: Html
     why: str
     to_do: str
+    section: str
+    """of the runbook"""
     source: str = ""
     """the source that it is about"""
     lists: tuple[str, ...] = ()
@@ -56,6 +59,8 @@ class PageData:
 
     overview: Overview
     tasks: Sequence[Task]
+    runbook: str | None = None
+    """the configured address of the runbook"""
 
 
 def tasks(seen: Overview) -> tuple[Task, ...]:
@@ -76,7 +81,7 @@ def _of_lists(lists: Sequence[ListView]) -> Iterator[Task]:
         bad = any(_is_clock(one) or one.stale or one.holds for one in concerned)
         urgent = first.source.configured and ((ended is not None and ended.urgent) or bad)
         subject = join((", " if number else None, list_link(name)) for number, name in enumerate(names))
-        yield Task(urgent, subject, why, _to_do(first), source, names)
+        yield Task(urgent, subject, why, _to_do(first), first.section, source=source, lists=names)
 
 
 def _to_do(one: ListView) -> str:
@@ -121,7 +126,7 @@ def _of_source_faults(seen: Overview) -> Iterator[Task]:
         name, ended = one.source.name, one.fault.outcome
         lists = (one.list,) if one.list else ()
         to_do = _decide(one.holds) if one.holds else ended.to_do(name)
-        yield Task(ended.urgent, source_link(name), one.why, f"{to_do} {_STAYS}", name, lists)
+        yield Task(ended.urgent, source_link(name), one.why, f"{to_do} {_STAYS}", one.section, source=name, lists=lists)
 
 
 def _decide(holds: Sequence[HoldRecord]) -> str:
@@ -132,61 +137,63 @@ def _decide(holds: Sequence[HoldRecord]) -> str:
 def _of_waiting(seen: Overview) -> Iterator[Task]:
     for one in seen.waiting:
         link, last, holds = source_link(one.name), one.last, seen.first_holds_of(one.name)
+        section = one.section(holds)
         if holds:
             why = "; ".join(f"{hold.list}: {hold_in_words(hold)}" for hold in holds)
-            yield Task(True, link, f"nothing published yet: {why}", _decide(holds), one.name)
+            yield Task(True, link, f"nothing published yet: {why}", _decide(holds), section, one.name)
         elif last is None:
             first = one.running and not one.running.dry_run
             made = "the first sync is running" if first else "no sync has run"
-            yield Task(False, link, f"nothing published yet: {made}", "Wait for the first sync.", one.name)
+            yield Task(False, link, f"nothing published yet: {made}", "Wait for the first sync.", section, one.name)
         elif to_do := last.outcome.to_do(one.name):
             why = last.message or reasons_in_words(last.reasons) or "the last sync failed"
-            yield Task(last.outcome.urgent, link, f"nothing published yet: {why}", to_do, one.name)
+            yield Task(last.outcome.urgent, link, f"nothing published yet: {why}", to_do, section, one.name)
 
 
 def _of_faults(seen: Overview) -> Iterator[Task]:
     for one in seen.faults:
         to_do = one.to_do[0].upper() + one.to_do[1:]
         why = f"for {span(seen.now - one.since)}: {one.message}"
-        yield Task(True, join(f"Storage: {one.what}"), why, f"{to_do}. {_STAYS}")
+        yield Task(True, join(f"Storage: {one.what}"), why, f"{to_do}. {_STAYS}", one.section)
 
 
 def _of_clock(seen: Overview) -> Iterator[Task]:
     if seen.clock:
         to_do = f"{seen.clock.to_do[0].upper()}{seen.clock.to_do[1:]}. {_STAYS}"
-        yield Task(True, join("Clock"), seen.clock.why, to_do)
+        yield Task(True, join("Clock"), seen.clock.why, to_do, runbook.CLOCK)
 
 
 def _of_fleet(seen: Overview) -> Iterator[Task]:
     for fault in seen.fleet.faults if seen.fleet else ():
         subject = "Daemons" if fault.subject == ALL_DAEMONS else f"Daemon on {fault.subject}"
         to_do = f"{fault.to_do[0].upper()}{fault.to_do[1:]}. {_STAYS}"
-        yield Task(fault.urgent, join(subject), fault.why, to_do)
+        yield Task(fault.urgent, join(subject), fault.why, to_do, fault.section)
 
 
 def _of_files(seen: Overview) -> Iterator[Task]:
     """Yield the faults that the daily proof of files found, and the warning if the last proof is too old."""
-    for urgent, faults in ((True, seen.proof.faults), (False, seen.proof.history)):
+    found = ((True, seen.proof.faults, runbook.FILES), (False, seen.proof.history, runbook.HISTORY))
+    for urgent, faults, section in found:
         for fault in faults:
             to_do = f"{fault.to_do[0].upper()}{fault.to_do[1:]}."
-            yield Task(urgent, join("Files of ", list_link(fault.list)), fault.message, to_do)
+            yield Task(urgent, join("Files of ", list_link(fault.list)), fault.message, to_do, section)
     why = seen.proof.why(seen.now)
     if why:
         to_do = f"{seen.proof.to_do[0].upper()}{seen.proof.to_do[1:]}. {_STAYS}"
-        yield Task(False, join("Proof of files"), why, to_do)
+        yield Task(False, join("Proof of files"), why, to_do, runbook.PROOF)
 
 
 def _of_late_expiries(seen: Overview) -> Iterator[Task]:
     for one in seen.sources:
         if one.late_expiry:
             to_do = f"{TO_DO[0].upper()}{TO_DO[1:]}. {_STAYS}"
-            yield Task(False, source_link(one.name), one.late_expiry.why, to_do, one.name)
+            yield Task(False, source_link(one.name), one.late_expiry.why, to_do, runbook.PARTNER_CLOCK, one.name)
 
 
 def _of_roles(roles: Sequence[Expiry]) -> Iterator[Task]:
     for one in roles:
         if one.warning:
-            yield Task(one.red, join(f"Signed metadata: {one.role}"), one.why, _sign(one.role))
+            yield Task(one.red, join(f"Signed metadata: {one.role}"), one.why, _sign(one.role), one.section)
 
 
 def _sign(role: str) -> str:
@@ -200,17 +207,18 @@ def _of_certificates(certificates: Sequence[CertificateView]) -> Iterator[Task]:
     for one in certificates:
         if one.why:
             to_do = one.to_do[0].upper() + one.to_do[1:]
-            yield Task(True, join("Certificate"), one.why, f"{to_do}. {_STAYS}", one.certificate.source)
+            section = runbook.of_certificate(early=one.validity is Validity.EARLY)
+            yield Task(True, join("Certificate"), one.why, f"{to_do}. {_STAYS}", section, one.certificate.source)
 
 
 def _of_suppressions(seen: Overview) -> Iterator[Task]:
     view = seen.suppressions
     for one in view.soon[:_NAMED]:
         to_do = f"Decide whether it may match again; {keep(one)}."
-        yield Task(False, join(f"Suppression {one.id}"), why_soon(one, seen.now), to_do)
+        yield Task(False, join(f"Suppression {one.id}"), why_soon(one, seen.now), to_do, runbook.SUPPRESSION)
     if view.ending > _NAMED:
         more = f"{view.ending - _NAMED:,} more expire within three days"
-        yield Task(False, join("Suppressions"), more, "Look at `syncd suppressions`.")
+        yield Task(False, join("Suppressions"), more, "Look at `syncd suppressions`.", runbook.SUPPRESSION)
 
 
 def _of_matchers(seen: Overview) -> Iterator[Task]:
@@ -221,18 +229,25 @@ def _of_matchers(seen: Overview) -> Iterator[Task]:
             late = one.late(silent=silent)
             if late:
                 urgent = not silent or one.level is LagLevel.CRITICAL
-                yield Task(urgent, subject, in_words(late, seen.now), to_do.format(one.matcher.name))
+                yield Task(
+                    urgent,
+                    subject,
+                    in_words(late, seen.now),
+                    to_do.format(one.matcher.name),
+                    one.section(silent=silent),
+                )
 
 
-def task_list(tasks: Sequence[Task]) -> Html | None:
-    """Return the tasks as a list; None if there are no tasks."""
-    return h("ul", map(_task, tasks), class_="tasks") if tasks else None
+def task_list(tasks: Sequence[Task], page: str | None) -> Html | None:
+    """Return the tasks as a list; None if there are no tasks. ``page``: the address of the runbook, if configured."""
+    return h("ul", (_task(one, page) for one in tasks), class_="tasks") if tasks else None
 
 
-def _task(one: Task) -> Html:
+def _task(one: Task, page: str | None) -> Html:
     mark = state(Mark.ACT, "Act now") if one.urgent else state(Mark.WATCH, "Watch")
     what = h("div", mark, h("strong", one.subject), class_="what")
-    lines = (_line("Why", one.why), _line("To do", prose(one.to_do)))
+    link = h("a", one.section, href=runbook.address(page, one.section)) if page else None
+    lines = (_line("Why", one.why), _line("To do", prose(one.to_do)), _line("Runbook", link) if link else None)
     return h("li", what, lines, class_="task act" if one.urgent else "task watch")
 
 
