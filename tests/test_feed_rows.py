@@ -20,7 +20,7 @@ from syncd.format.batch import Removals
 from syncd.format.rows import Rows
 from syncd.format.segment import Segment
 from syncd.listfile import LoadedRemovals, LoadedRows, load_removals, load_rows
-from syncd.listfile.buckets import Buckets
+from syncd.format.buckets import Buckets
 from syncd.listfile.detect import parsed
 from syncd.listfile.parsers import CsvParser
 from syncd.listfile.text import BLOCK, Block, open_list

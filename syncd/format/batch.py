@@ -8,7 +8,7 @@ stay until the batch is published.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from syncd.format.rows import Digests, Rows, repeats
+from syncd.format.rows import Digests, Entries, Rows, repeats
 from syncd.format.segment import Segment
 from syncd.model import Algorithm
 
@@ -49,6 +49,8 @@ class Changes:
     add: Mapping[Algorithm, Rows] = field(default_factory=dict)
     """sorted by (digest, entry), each once"""
     remove: Removals = field(default_factory=Removals)
+    replaced: Entries = ()
+    """entries, each once, of which only the rows in ``add`` stay, under any algorithm"""
     skipped: int = 0
     """as in `WholeList`"""
     read: int = 0

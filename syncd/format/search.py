@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from syncd.format.gather import Gather
 from syncd.format.lazy import lazy
-from syncd.format.rows import Digests, Entries, Index, Mask, equal_entries, less_entries
+from syncd.format.rows import Digests, Entries, Index, Mask, Rows, equal_entries, less_entries
 
 Words = NDArray[Any]
 """unsigned integers that sort like the first bytes of digests"""
@@ -301,3 +301,10 @@ class RowSearch(DigestSearch):
         _, offsets, content = self._entries.buffers()
         first = self._entries.offset
         return np.frombuffer(offsets, np.int64)[first : first + len(self._entries) + 1], content.size if content else 0
+
+
+def among(some: Rows | None, keys: Rows) -> Mask:
+    """Mark the ``keys`` that are also keys of ``some``, which is sorted. O(k log n)."""
+    if some is None or not len(some):
+        return np.zeros(len(keys), bool)
+    return RowSearch(some.digests, some.entries).positions(keys.digests, keys.entries)[1]

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from syncd.errors import SegmentError, SegmentFault
 from syncd.format.checksum import Checksum, checksum
 from syncd.format.lazy import lazy
-from syncd.format.rows import Digests, Mask, Rows, concatenate, repeats, sort_order
+from syncd.format.rows import Digests, Entries, Mask, Rows, concatenate, repeats, sort_order
 from syncd.format.search import DigestSearch
 from syncd.format.segment import Lookup, RowProgress, Segment, ignore_progress
 from syncd.model import Algorithm, Counts
@@ -213,9 +213,9 @@ class Stack:
         keep[repeats(rows.digests, rows.entries)] = False
         return self.resolve(rows.take(keep)).current
 
-    def rows_with_entries(self, entries: Sequence[str]) -> Rows:
+    def rows_with_entries(self, entries: Entries | Sequence[str]) -> Rows:
         """Return every row in force of these entries, sorted. Reads the whole list: rows are not sorted by entry."""
-        wanted = pa.array(entries, pa.large_utf8())
+        wanted = entries if isinstance(entries, pa.Array) else pa.array(entries, pa.large_utf8())
         found = [rows.take(np.asarray(pc.is_in(rows.entries, wanted), dtype=bool)) for rows in self.effective()]
         return concatenate([Rows.empty(self.algorithm), *found])
 

@@ -11,10 +11,10 @@ import pyarrow as pa
 
 from syncd.errors import RowError, UsageError
 from syncd.files import PRIVATE_FILE, storage, temporary_path
+from syncd.format.buckets import Buckets, Conflicts
 from syncd.format.manifest import SegmentRef
 from syncd.format.segment import Segment
 from syncd.format.writer import SegmentWriter
-from syncd.listfile.buckets import Buckets, Conflicts
 from syncd.listfile.parsers import Part
 from syncd.listfile.text import ListFile, originals, row_error
 from syncd.listfile.unpack import shown

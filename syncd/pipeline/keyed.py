@@ -6,7 +6,7 @@ import numpy as np
 
 from syncd.format.manifest import Withheld
 from syncd.format.rows import Mask, Rows, concatenate, sort_order
-from syncd.format.search import RowSearch
+from syncd.format.search import among
 from syncd.model import Algorithm
 from syncd.outcomes import Lane
 
@@ -30,13 +30,6 @@ def union(parts: Iterable[RowsBy]) -> RowsBy:
 def keys_among(rows: RowsBy, others: RowsBy) -> dict[Algorithm, Mask]:
     """Mark, by algorithm, the keys of ``rows`` that are also keys of ``others``."""
     return {algorithm: among(others.get(algorithm), some) for algorithm, some in rows.items()}
-
-
-def among(some: Rows | None, keys: Rows) -> Mask:
-    """Mark the ``keys`` that are also keys of ``some``, which is sorted."""
-    if some is None or not len(some):
-        return np.zeros(len(keys), bool)
-    return RowSearch(some.digests, some.entries).positions(keys.digests, keys.entries)[1]
 
 
 def no_keys(rows: RowsBy) -> dict[Algorithm, Mask]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from syncd.format.rows import Mask, Rows, concatenate
+from syncd.format.search import among
 from syncd.format.segment import Segment
 from syncd.format.stack import Resolved, Stack, merge_deltas
 from syncd.model import Algorithm
@@ -16,7 +17,7 @@ from syncd.outcomes import Lane
 from syncd.pipeline import compose
 from syncd.pipeline.compose import Composed, Passing, Touched
 from syncd.pipeline.heads import LeftOut, ListState, Pinned
-from syncd.pipeline.keyed import MasksBy, RowsBy, WithheldBy, among, in_order, shifted, without_zeros
+from syncd.pipeline.keyed import MasksBy, RowsBy, WithheldBy, in_order, shifted, without_zeros
 from syncd.pipeline.suppressed import SuppressedKeys
 
 

@@ -10,9 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Final
-
-from pydantic import Discriminator, GetPydanticSchema
+from typing import Final
 
 from syncd.errors import FeedError, StoreError, SyncdError, as_known, kind_of
 from syncd.feed import layout
@@ -41,17 +39,13 @@ from syncd.pipeline.values import (
     Waiting,
 )
 from syncd.sources.feed_memory import FeedMemory
+from syncd.sources.kinds import AnySource
 from syncd.sources.signed_feed import SignedFeed
-from syncd.sources.source import Memory, Source
+from syncd.sources.source import Memory
 from syncd.trust.values import TrustedFeed
 
 Progress = Callable[[str, int, int], None]
 """Receives the stage, the amount done, and the total (0 if not known)."""
-
-_Kind = Annotated[SignedFeed, Discriminator("type")]
-"""Every kind of source; to become a union with the second one."""
-AnySource = Annotated[Source, GetPydanticSchema(lambda _source, handler: handler.generate_schema(_Kind))]
-"""A `Source` that pydantic writes with its ``type``, and reads and validates as a value of that kind."""
 
 _KEPT_EVIDENCE: Final = 16
 _PRIVATE: Final = 0o600

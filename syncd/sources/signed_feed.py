@@ -16,7 +16,7 @@ from syncd.format.caps import DEFAULT_CAPS, Caps
 from syncd.format.freshness import SourceAges
 from syncd.model import ListName
 from syncd.sources.feed_memory import FeedMemory, root_sha256
-from syncd.sources.source import Memory
+from syncd.sources.source import Memory, check_kind
 from syncd.trust.strict import verify_root
 
 _MAX_ROOT = 1 << 20
@@ -64,12 +64,7 @@ class SignedFeed:
 
     def check_trust(self, memory: Memory) -> None:
         """Refuse a root file that was replaced since ``memory`` was made, whoever did it; see `Source.check_trust`."""
-        kind = memory.get("type", self.type)
-        if kind != self.type:
-            raise RefusedError(
-                f"the type of source {self.name} has changed",
-                hint=f"restore its type in the configuration, or give the new source another name than {self.name}",
-            )
+        check_kind(self, memory)
         if FeedMemory.of(memory).root_sha256 not in {None, root_sha256(self.root_bytes())}:
             raise RefusedError(
                 f"the trust root configured for source {self.name} has changed",

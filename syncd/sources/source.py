@@ -1,8 +1,8 @@
 """The protocol of a configured upstream, whatever its kind.
 
 A kind is a frozen dataclass in a module of its own in this package, made by its table in
-`syncd.sources.tables` and listed in `syncd.pipeline.prepare`, the half of a sync in the worker process, which receives
-it as JSON. So its fields are plain values; secrets are in files that they name.
+`syncd.sources.tables` and listed in `syncd.sources.kinds`, because the worker process receives it as JSON. So its
+fields are plain values; secrets are in files that they name.
 """
 
 from collections.abc import Mapping
@@ -10,6 +10,7 @@ from typing import Protocol
 
 from pydantic import JsonValue
 
+from syncd.errors import RefusedError
 from syncd.format.caps import Caps
 from syncd.format.freshness import SourceAges
 from syncd.model import ListName
@@ -57,3 +58,12 @@ class Source(Protocol):
         Another root is accepted only after `retrust`. Raises `RefusedError`, `ConfigError`, and `StoreError` if the
         memory cannot be read.
         """
+
+
+def check_kind(source: Source, memory: Memory) -> None:
+    """Refuse the memory of another kind of source under the same name. Raises `RefusedError`."""
+    if memory.get("type", source.type) != source.type:
+        raise RefusedError(
+            f"the type of source {source.name} has changed",
+            hint=f"restore its type in the configuration, or give the new source another name than {source.name}",
+        )

@@ -1,7 +1,7 @@
 """The protocol of a source that signs nothing: records that a partner states, in pages, and the checkpoint after them.
 
 An adapter of this protocol is also a `syncd.sources.source.Source`. It only reads: the road turns records into a batch,
-and keeps the raw answers as private evidence. Records are applied in the order of the pages, and a repeated one changes
+and keeps the raw answers as private evidence. Of an entry, the last record of a poll wins, and a repeated one changes
 nothing, so an adapter that was interrupted starts again from its last checkpoint.
 """
 
@@ -44,7 +44,7 @@ class Page:
 
     records: Sequence[Record] = field(repr=False)
     answer: bytes = field(repr=False)
-    """the raw body, which is kept as private evidence"""
+    """the raw body without secrets, which is kept as private evidence"""
     done: int = 0
     """records read so far, for progress"""
     total: int = 0
@@ -56,7 +56,10 @@ class Poll(Protocol):
 
     @property
     def whole(self) -> bool:
-        """True if the pages state the whole content: a row that they do not state is removed. Known from the start."""
+        """True if the pages state the whole content: a row that they do not state is removed. Known from the start.
+
+        Always true without a checkpoint. True with one if it is too old to be used; then it is ignored.
+        """
 
     def pages(self) -> Iterator[Page]:
         """Yield the pages, to the end. Raises `SourceError`, `FeedError`: then nothing of the poll is used."""

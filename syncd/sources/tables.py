@@ -1,7 +1,7 @@
 """``[sources.NAME]``: one class of table for each type of source, chosen by the key ``type``.
 
 To add a type, add its class here and list it in `TABLES` and `AnyTable`; list the source that it makes in
-`syncd.pipeline.prepare`. Every command reads the configuration, so heavy modules are imported only to make a source.
+`syncd.sources.kinds`. Every command reads the configuration, so heavy modules are imported only to make a source.
 """
 
 from abc import abstractmethod

@@ -6,7 +6,7 @@ first digit in which its digests differ, so memory is bounded if the rows of any
 
 import mmap
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final, Self
@@ -15,12 +15,19 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from syncd.format.rows import Digests, Entries, Index, Rows, repeats, sort_order
+from syncd.format.rows import Digests, Entries, Index, Mask, Rows, repeats, sort_order
 from syncd.model import Algorithm
 
 IN_MEMORY: Final = 128 << 20
 """bytes of a bucket that is sorted in memory; sorting takes about three times as much"""
 _BUCKETS: Final = 16
+Counting = Callable[[Index], Mask | None]
+"""Returns, for the lines of some rows, True for each row that counts; None if all do."""
+
+
+def every_row(lines: Index) -> None:
+    """Let every row count: a `Counting`."""
+    del lines
 
 
 @dataclass(frozen=True)
@@ -71,14 +78,23 @@ class _Bucket:
 class Buckets:
     """Rows of one algorithm: add all of them, then read them sorted. Use as a context manager.
 
-    Raises `OSError` if the scratch folder is full.
+    ``width``: bytes of one digest, if the algorithm does not state it. Raises `OSError` if the scratch folder is full.
     """
 
-    def __init__(self, folder: Path, algorithm: Algorithm, *, in_memory: int = IN_MEMORY, digit: int = 0) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        algorithm: Algorithm,
+        *,
+        width: int | None = None,
+        in_memory: int = IN_MEMORY,
+        digit: int = 0,
+    ) -> None:
         self._folder, self._algorithm, self._in_memory, self._digit = folder, algorithm, in_memory, digit
+        self._width = algorithm.width if width is None else width
         self._buckets: dict[int, _Bucket] = {}
         self._schema = pa.schema(
-            {"digest": pa.binary(algorithm.width), "entry": pa.large_utf8(), "code": pa.int32(), "line": pa.int64()}
+            {"digest": pa.binary(self._width), "entry": pa.large_utf8(), "code": pa.int32(), "line": pa.int64()}
         )
 
     def __enter__(self) -> Self:
@@ -113,32 +129,36 @@ class Buckets:
                     self._buckets[number] = _Bucket(self._folder, self._schema)
                 self._buckets[number].add(ordered.slice(start, stop - start))
 
-    def sorted_rows(self, labels: tuple[str, ...]) -> Iterator[SortedRows]:
-        """Yield all rows in order of (digest, entry), one bucket at a time. Call once."""
+    def sorted_rows(self, labels: tuple[str, ...], counts: Counting = every_row) -> Iterator[SortedRows]:
+        """Yield the rows that count in order of (digest, entry), one bucket at a time. Call once."""
         for number in sorted(self._buckets):
             bucket = self._buckets.pop(number)
             try:
                 large = bucket.finish() > self._in_memory
                 digit = _first_difference(bucket) if large else None
                 if digit is None:
-                    yield self._sort(bucket, labels)
+                    yield self._sort(bucket, labels, counts)
                 else:
-                    yield from self._split(bucket, digit, labels)
+                    yield from self._split(bucket, digit, labels, counts)
             finally:
                 bucket.close()
 
-    def _split(self, bucket: _Bucket, digit: int, labels: tuple[str, ...]) -> Iterator[SortedRows]:
-        with Buckets(self._folder, self._algorithm, in_memory=self._in_memory, digit=digit) as smaller:
+    def _split(self, bucket: _Bucket, digit: int, labels: tuple[str, ...], counts: Counting) -> Iterator[SortedRows]:
+        with Buckets(
+            self._folder, self._algorithm, width=self._width, in_memory=self._in_memory, digit=digit
+        ) as smaller:
             for batch in bucket.batches():
                 smaller._distribute(batch)
-            yield from smaller.sorted_rows(labels)
+            yield from smaller.sorted_rows(labels, counts)
 
-    def _sort(self, bucket: _Bucket, labels: tuple[str, ...]) -> SortedRows:
+    def _sort(self, bucket: _Bucket, labels: tuple[str, ...], counts: Counting) -> SortedRows:
         table = pa.Table.from_batches(bucket.batches()).combine_chunks()
         digest, entry, code, line = (column.chunk(0) for column in table.columns)
-        digests = np.frombuffer(digest.buffers()[1], f"S{self._algorithm.width}", len(digest))
+        digests = np.frombuffer(digest.buffers()[1], f"S{self._width}", len(digest))
         rows = Rows(self._algorithm, digests, entry, code.to_numpy(), labels, np.zeros(len(digest), bool))
-        return _sort(rows, line.to_numpy())
+        lines = line.to_numpy()
+        kept = counts(lines)
+        return _sort(rows, lines) if kept is None else _sort(rows.take(kept), lines[kept])
 
 
 def _digests(batch: Any) -> Digests:
