@@ -1,0 +1,91 @@
+"""Derived indexes: the same bytes each time, found damaged if they are, and never of another segment."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from syncd.format.derived import DerivedIndex, IndexOf, index_path, written
+
+OF = IndexOf("numbers", 1, "ab" * 32, {"bits": 21})
+FIRST, SECOND = np.arange(1000, dtype=np.uint32), np.arange(7, dtype=np.uint64)
+
+
+def write(root: Path, of: IndexOf = OF) -> Path:
+    """Write an index of two columns."""
+    path = index_path(root, of.segment, of.kind)
+    with written(path, of) as writer:
+        writer.add("first", FIRST)
+        writer.add("second", SECOND)
+    return path
+
+
+def test_an_index_is_read_as_it_was_written(tmp_path: Path) -> None:
+    """Columns and settings; the checksum holds, and the bytes are the same the next time."""
+    path = write(tmp_path)
+    index = DerivedIndex.open(path, OF)
+    assert index is not None
+    assert index.settings == {"bits": 21}
+    assert index.columns["first"].tolist() == FIRST.tolist()
+    assert index.columns["second"].tolist() == SECOND.tolist()
+    assert index.is_whole()
+    content = path.read_bytes()
+    assert write(tmp_path).read_bytes() == content
+    assert path == tmp_path / "indexes" / f"{'ab' * 32}.numbers"
+
+
+def test_each_flipped_bit_is_found(tmp_path: Path) -> None:
+    """In the header, it is no index any more, or not the one asked for; in a column, the checksum fails."""
+    path = write(tmp_path)
+    content = path.read_bytes()
+    for at in [*range(0, 420, 7), *range(4096, len(content), 101)]:
+        path.unlink()
+        path.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+        index = DerivedIndex.open(path, OF)
+        same = index is not None and index.is_whole()
+        assert not same or (index is not None and _is_alike(index)), at
+
+
+def _is_alike(index: DerivedIndex) -> bool:
+    read = {name: column.tolist() for name, column in index.columns.items()}
+    return read == {"first": FIRST.tolist(), "second": SECOND.tolist()} and index.settings == OF.settings
+
+
+@pytest.mark.parametrize("length", [0, 1, 4095, 4096, 5000])
+def test_a_cut_index_is_not_used(tmp_path: Path, length: int) -> None:
+    """It is made again."""
+    path = write(tmp_path)
+    content = path.read_bytes()[:length]
+    path.unlink()
+    path.write_bytes(content)
+    assert DerivedIndex.open(path, OF) is None
+
+
+@pytest.mark.parametrize(
+    "other", [IndexOf("other", 1, "ab" * 32), IndexOf("numbers", 2, "ab" * 32), IndexOf("numbers", 1, "cd" * 32)]
+)
+def test_an_index_of_another_kind_version_or_segment_is_not_used(tmp_path: Path, other: IndexOf) -> None:
+    """Its rows would be those of another file."""
+    assert DerivedIndex.open(write(tmp_path), other) is None
+
+
+def test_no_index_and_no_file_are_the_same(tmp_path: Path) -> None:
+    """A folder in its place too."""
+    path = index_path(tmp_path, OF.segment, OF.kind)
+    assert DerivedIndex.open(path, OF) is None
+    path.mkdir(parents=True)
+    assert DerivedIndex.open(path, OF) is None
+
+
+def test_a_write_that_fails_leaves_no_file(tmp_path: Path) -> None:
+    """Not even under another name."""
+    path = index_path(tmp_path, OF.segment, OF.kind)
+
+    def fail() -> None:
+        with written(path, OF) as writer:
+            writer.add("first", FIRST)
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(Exception, match="No space left"):
+        fail()
+    assert list(path.parent.iterdir()) == []
