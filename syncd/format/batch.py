@@ -49,12 +49,12 @@ class Changes:
     add: Mapping[Algorithm, Rows] = field(default_factory=dict)
     """sorted by (digest, entry), each once"""
     remove: Removals = field(default_factory=Removals)
-    replaced: Entries = ()
-    """entries, each once, of which only the rows in ``add`` stay, under any algorithm"""
     skipped: int = 0
     """as in `WholeList`"""
     read: int = 0
     """as in `WholeList`"""
+    replaced: Entries = ()
+    """entries, each once: the rows in ``add`` are all that stays of them"""
 
     def __post_init__(self) -> None:
         for kind, parts in (("add", self.add), ("remove", self.remove.exact)):
