@@ -1,18 +1,19 @@
 """Derived indexes: files of columns computed from one segment, ``indexes/<segment sha256>.<kind>``.
 
 They are never signed. Whoever has the segment can make the same bytes again, so losing one costs speed, never an
-answer. A damaged one could hide rows: `DerivedIndex.is_whole` proves its checksum.
+answer. A damaged one could hide rows, so each block of a column is proved before its first use (`Column.take`).
 
-The file is a header of one page, and then the columns, each aligned to 64 bytes. The header is canonical JSON, padded
-with spaces: ``format``, ``kind``, ``version`` (of the kind), ``segment`` (its SHA-256), ``settings`` of the kind,
-``columns`` (name, type, offset and count of each), ``sha256`` of all bytes after the header, and ``check``, the SHA-256
-of the header without it.
+The file is a header of one page, the columns, each at the start of a page, and a CRC-32 of each page of the columns
+(uint32). The header is canonical JSON, padded with spaces: ``format``, ``kind``, ``version`` (of the kind), ``segment``
+(its SHA-256), ``settings`` of the kind, ``columns`` (name, type, offset and count of each), ``blocks`` (offset of the
+checksums, and the SHA-256 of all of them), and ``check``, the SHA-256 of the header without it.
 """
 
 import contextlib
 import hashlib
 import json
 import mmap
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,16 +22,16 @@ from typing import Any, BinaryIO, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from syncd.errors import StoreError
 from syncd.files import FEED_FILE, make_folder, new_file, open_regular, storage
 from syncd.format.canonical import canonical
 
 FOLDER: Final = "indexes"
 """The folder of derived indexes, in a copy or a state."""
 _FORMAT: Final = 1
-_HEADER: Final = 4096
-_ALIGNED: Final = 64
-_CHUNK: Final = 1 << 20
-_ACCEPTED: Final = frozenset({"<u4", "<u8", "|u1"})
+_PAGE: Final = 4096
+_CHUNK: Final = 256 * _PAGE
+_ACCEPTED: Final = frozenset({"<u4", "<u8"})
 
 Pause = Callable[[int], None]
 """Called during long work with the number of bytes done; may wait, or raise to end the work."""
@@ -39,6 +40,10 @@ Pause = Callable[[int], None]
 def unpaused(done: int) -> None:
     """Go on at once."""
     del done
+
+
+class DamagedIndexError(StoreError):
+    """An index was damaged after it was made. It can be removed and made again."""
 
 
 def index_path(root: Path, segment_sha256: str, kind: str) -> Path:
@@ -64,27 +69,29 @@ class IndexWriter:
     """Adds columns to a new index; see `written`."""
 
     def __init__(self, stream: BinaryIO) -> None:
-        self._stream, self._hash, self._at = stream, hashlib.sha256(), _HEADER
+        self._stream, self._at = stream, _PAGE
         self._columns: list[dict[str, Any]] = []
-        stream.seek(_HEADER)
+        self._blocks: list[int] = []
+        stream.seek(_PAGE)
 
     def add(self, name: str, column: NDArray[Any], pause: Pause = unpaused) -> None:
-        """Write one column: little-endian uint32 or uint64, or uint8, of shape (n,)."""
-        self._write(bytes(-self._at % _ALIGNED))
-        described = {"name": name, "type": column.dtype.str, "offset": self._at, "count": len(column)}
-        content = memoryview(np.ascontiguousarray(column)).cast("B")
+        """Write one column: little-endian uint32 or uint64, of shape (n,)."""
+        self._columns.append(
+            {"name": name, "type": column.dtype.str, "offset": self._at, "count": len(column)},
+        )
+        content = np.ascontiguousarray(column).data.cast("B")
         for start in range(0, len(content), _CHUNK):
-            self._write(content[start : start + _CHUNK])
-            pause(min(_CHUNK, len(content) - start))
-        self._columns.append(described)
-
-    def _write(self, content: bytes | memoryview) -> None:
-        self._stream.write(content)
-        self._hash.update(content)
-        self._at += len(content)
+            part = content[start : start + _CHUNK]
+            self._blocks += _checks_of(part)
+            self._stream.write(part)
+            pause(len(part))
+        self._stream.write(bytes(-len(content) % _PAGE))
+        self._at += len(content) + -len(content) % _PAGE
 
     def finish(self, of: IndexOf) -> None:
-        """Write the header."""
+        """Write the checksums and the header."""
+        checks = np.array(self._blocks, "<u4").tobytes()
+        self._stream.write(checks)
         described = {
             "format": _FORMAT,
             "kind": of.kind,
@@ -92,13 +99,17 @@ class IndexWriter:
             "segment": of.segment,
             "settings": dict(of.settings),
             "columns": self._columns,
-            "sha256": self._hash.hexdigest(),
+            "blocks": {"offset": self._at, "sha256": hashlib.sha256(checks).hexdigest()},
         }
         header = canonical(described | {"check": _check_of(described)})
-        if len(header) > _HEADER:
+        if len(header) > _PAGE:
             raise ValueError(f"the header of an index has {len(header)} bytes")
         self._stream.seek(0)
-        self._stream.write(header.ljust(_HEADER))
+        self._stream.write(header.ljust(_PAGE))
+
+
+def _checks_of(content: memoryview) -> list[int]:
+    return [zlib.crc32(content[start : start + _PAGE]) for start in range(0, len(content), _PAGE)]
 
 
 def _check_of(described: object) -> str:
@@ -120,41 +131,96 @@ def written(path: Path, of: IndexOf) -> Iterator[IndexWriter]:
         writer.finish(of)
 
 
+class Column:
+    """A mapped column of an index, whose blocks are proved before their first use."""
+
+    def __init__(self, path: Path, values: NDArray[Any], checks: NDArray[np.uint32]) -> None:
+        self._path, self._values, self._checks = path, values, checks
+        self._proved = np.zeros(len(checks), bool)
+        self._left = len(checks)
+        self._shift = (_PAGE // values.dtype.itemsize).bit_length() - 1
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def take(self, places: NDArray[Any]) -> NDArray[Any]:
+        """Return the values at ``places``. Raises `DamagedIndexError`."""
+        if self._left:
+            blocks = places >> self._shift
+            known = self._proved.take(blocks)
+            if not known.all():
+                self._prove(np.unique(blocks[~known]))
+        return self._values.take(places)
+
+    def slice(self, start: int, stop: int) -> NDArray[Any]:
+        """Return the values from ``start`` to ``stop``, as a view. Raises `DamagedIndexError`."""
+        if self._left and start < stop:
+            some = np.arange(start >> self._shift, ((stop - 1) >> self._shift) + 1)
+            self._prove(some[~self._proved[some]])
+        return self._values[start:stop]
+
+    def prove(self, pause: Pause = unpaused) -> None:
+        """Prove every block, whether or not it was proved before. Raises `DamagedIndexError`."""
+        for start in range(0, len(self._checks), _CHUNK // _PAGE):
+            blocks = np.arange(start, min(start + _CHUNK // _PAGE, len(self._checks)))
+            self._prove(blocks)
+            pause(len(blocks) * _PAGE)
+
+    def _prove(self, blocks: NDArray[np.int64]) -> None:
+        content = self._values.data.cast("B")
+        for block in blocks.tolist():
+            if zlib.crc32(content[block * _PAGE : (block + 1) * _PAGE]) != self._checks[block]:
+                raise DamagedIndexError(
+                    f"{self._path} was damaged on this disk",
+                    hint="it is made again from its segment; until then look-ups take longer and miss nothing",
+                )
+        self._proved[blocks] = True
+        self._left = len(self._proved) - int(np.count_nonzero(self._proved))
+
+
 class DerivedIndex:
     """A mapped index. Its columns are views of the file."""
 
-    def __init__(self, path: Path, header: Mapping[str, Any], mapped: mmap.mmap) -> None:
-        self.path, self._mapped, self._sha256 = path, mapped, str(header["sha256"])
-        self.settings: Mapping[str, Any] = header["settings"]
-        self.columns: dict[str, NDArray[Any]] = {}
-        for column in header["columns"]:
-            if column["type"] not in _ACCEPTED:
-                raise ValueError("a column of an index has another type")
-            self.columns[column["name"]] = np.frombuffer(mapped, column["type"], column["count"], column["offset"])
+    def __init__(self, path: Path, settings: Mapping[str, Any], columns: Mapping[str, Column]) -> None:
+        self.path, self.settings, self.columns = path, settings, columns
 
     @classmethod
     def open(cls, path: Path, of: IndexOf) -> Self | None:
-        """Map the index at ``path``; None if there is none, or if the file is not an index of this.
+        """Map the index at ``path``; None if there is none, or if the file is not a whole index of this.
 
-        ``of.settings`` is not compared. Reads the header only; see `is_whole`.
+        ``of.settings`` is not compared. Reads the header and the checksums of the blocks.
         """
         try:
             with open_regular(path) as file:
                 mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            header = json.loads(mapped[:_HEADER])
+            header = json.loads(mapped[:_PAGE])
             check, named = header.pop("check"), [header[field] for field in ("format", "kind", "version", "segment")]
             if check != _check_of(header) or named != [_FORMAT, of.kind, of.version, of.segment]:
                 return None
-            return cls(path, header, mapped)
+            return cls(path, header["settings"], _columns_of(path, header, mapped))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None  # missing, cut, or overwritten: it is made again
 
-    def is_whole(self, pause: Pause = unpaused) -> bool:
-        """Prove the checksum: reads the whole file once, in order."""
-        found = hashlib.sha256()
-        with memoryview(self._mapped) as content:
-            for start in range(_HEADER, len(content), _CHUNK):
-                part = content[start : start + _CHUNK]
-                found.update(part)
-                pause(len(part))
-        return found.hexdigest() == self._sha256
+    def prove(self, pause: Pause = unpaused) -> None:
+        """Prove all columns: reads the whole file once. Raises `DamagedIndexError`."""
+        for column in self.columns.values():
+            column.prove(pause)
+
+
+def _columns_of(path: Path, header: Mapping[str, Any], mapped: mmap.mmap) -> dict[str, Column]:
+    """Return the columns. Raises `ValueError` if the file was cut, or its checksums were damaged."""
+    described = header["columns"]
+    if any(column["type"] not in _ACCEPTED for column in described):
+        raise ValueError("a column of an index has another type")
+    values = {
+        column["name"]: np.frombuffer(mapped, column["type"], column["count"], column["offset"]) for column in described
+    }
+    checks = np.frombuffer(mapped, "<u4", offset=header["blocks"]["offset"])
+    if hashlib.sha256(checks.data).hexdigest() != header["blocks"]["sha256"]:
+        raise ValueError("the checksums of an index do not match")
+    columns, first = {}, 0
+    for name, column in values.items():
+        blocks = -(-column.nbytes // _PAGE)
+        columns[name] = Column(path, column, checks[first : first + blocks])
+        first += blocks
+    return columns

@@ -1,0 +1,276 @@
+"""Digests within a Hamming distance of others, by exact multi-index hashing.
+
+The first 256 bits of a digest are cut into chunks. If two digests differ in at most ``distance`` bits, then for any
+thresholds t of the chunks whose sum of ``t + 1`` is more than ``distance``, one chunk differs in at most its t bits.
+So all near digests are among those that share, in some chunk, one of the few values within t bits of the query's.
+(M. Norouzi, A. Punjani, D. J. Fleet: Fast Search in Hamming Space with Multi-Index Hashing, CVPR 2012, section 2.)
+Candidates are compared by all bits: nothing is missed, and nothing extra found.
+
+`ChunkTable` is the table from values to rows, in memory or mapped. Its best number of chunks is about 256 divided by
+the binary logarithm of the number of rows; the answers are the same for each number.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import combinations, pairwise
+from typing import Any, Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from syncd.format.rows import Digests
+
+BITS: Final = 256
+MAX_DISTANCE: Final = 63
+"""Beyond, most lists would be candidates, and unrelated images are 128 bits apart."""
+_BYTES: Final = BITS // 8
+_WORDS: Final = BITS // 64
+_FEWEST, _MOST = 8, 16
+"""Chunks. Fewer make the directory too large, more make too many candidates."""
+_BLOCK: Final = 1 << 14
+"""rows compared at a time, so that their words stay in the second-level cache"""
+_PAIRS: Final = np.uint32(0x00FF00FF)
+_PROBES: Final = 1 << 16
+"""probes of several queries at a time"""
+_CANDIDATES: Final = 1 << 18
+"""candidates compared at a time"""
+
+Words = NDArray[np.uint64]
+"""The 256 bits of digests, of shape (n, 4), as words whose bytes are in the digest's order."""
+Pairs = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
+"""Number of the query, row and distance of each match, sorted by query and row."""
+
+
+def words_of(digests: Digests) -> Words:
+    """Return the words of digests of at least 32 bytes; a view if they have exactly 32."""
+    width = digests.dtype.itemsize
+    table = np.ascontiguousarray(digests).view(np.uint8).reshape(-1, width)
+    return np.ascontiguousarray(table[:, :_BYTES]).view(np.uint64)
+
+
+class _Distances:
+    """Computes distances of up to ``rows`` pairs at a time, in memory of its own: fresh arrays cost as much again."""
+
+    def __init__(self, rows: int) -> None:
+        self._differ = np.empty(rows * _WORDS, np.uint64)
+        self._counts = np.empty(rows * _WORDS, np.uint8)
+        self._sums = np.empty(rows, np.uint32)
+
+    def of(self, left: Words, right: Words) -> NDArray[np.uint32]:
+        """Return the distance of each row of ``left`` from the same row of ``right``. Overwritten by the next call."""
+        count = len(left)
+        differ, counts = self._differ[: count * _WORDS], self._counts[: count * _WORDS]
+        np.bitwise_xor(left.reshape(-1), right.reshape(-1), out=differ)  # as one axis: numpy is slow at short ones
+        np.bitwise_count(differ, out=counts)
+        four, sums = counts.view(np.uint32), self._sums[:count]
+        np.right_shift(four, np.uint32(8), out=sums)
+        np.bitwise_and(sums, _PAIRS, out=sums)
+        np.bitwise_and(four, _PAIRS, out=four)
+        np.add(sums, four, out=sums)  # two sums of two words, 16 bits each
+        np.right_shift(sums, np.uint32(16), out=four)
+        np.add(sums, four, out=sums)
+        np.bitwise_and(sums, np.uint32(0xFFFF), out=sums)
+        return sums
+
+
+def near_rows(digests: Digests, queries: Digests, distance: int) -> Pairs:
+    """Compare all ``digests``, of shape (n,), with each of ``queries``. Reads all of them for each query."""
+    block = min(_BLOCK, len(digests))
+    distances, query = _Distances(block), np.empty((block, _WORDS), np.uint64)
+    asked = words_of(queries)
+    parts: list[tuple[int, NDArray[Any], NDArray[Any]]] = []
+    for number in range(len(asked)):
+        query[:] = asked[number]
+        for start in range(0, len(digests), _BLOCK):
+            words = words_of(digests[start : start + _BLOCK])
+            apart = distances.of(words, query[: len(words)])
+            rows = np.flatnonzero(apart <= distance)
+            if len(rows):
+                parts.append((number, rows + start, apart[rows]))
+    return _joined(parts)
+
+
+def _joined(parts: Sequence[tuple[int, NDArray[Any], NDArray[Any]]]) -> Pairs:
+    if not parts:
+        none = np.zeros(0, np.int64)
+        return none, none, none
+    numbers = np.repeat([number for number, _, _ in parts], [len(rows) for _, rows, _ in parts]).astype(np.int64)
+    rows = np.concatenate([rows for _, rows, _ in parts]).astype(np.int64)
+    return numbers, rows, np.concatenate([apart for _, _, apart in parts]).astype(np.int64)
+
+
+def chunk_count(rows: int) -> int:
+    """Return the best number of chunks for a number of rows."""
+    return int(min(_MOST, max(_FEWEST, round(BITS / max(1.0, float(np.log2(max(rows, 2))))))))
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some neighbouring bits of a digest, counted from its first."""
+
+    start: int
+    bits: int
+
+    def values(self, words: Words) -> NDArray[np.int64]:
+        """Return the chunk's value in each digest."""
+        first, skip = divmod(self.start, 64)
+        value = words[:, first].byteswap() << np.uint64(skip)
+        if skip + self.bits > 64:  # noqa: PLR2004 - bits of a word
+            value |= words[:, first + 1].byteswap() >> np.uint64(64 - skip)
+        return (value >> np.uint64(64 - self.bits)).astype(np.int64)
+
+
+@lru_cache
+def chunks_of(count: int) -> tuple[Chunk, ...]:
+    """Cut 256 bits into ``count`` chunks, the longer ones first."""
+    short, longer = divmod(BITS, count)
+    bits = [short + 1] * longer + [short] * (count - longer)
+    return tuple(Chunk(sum(bits[:number]), size) for number, size in enumerate(bits))
+
+
+@dataclass(frozen=True)
+class _Probes:
+    """The probes of one query: for each, its chunk, the bits to flip in its value, and its place in the directory."""
+
+    chunk: NDArray[np.int64]
+    flip: NDArray[np.int64]
+    place: NDArray[np.int64]
+
+
+@lru_cache(maxsize=64)
+def _probes(count: int, distance: int) -> _Probes:
+    chunks = chunks_of(count)
+    thresholds = [(distance + 1) // count - 1] * count
+    for number in range((distance + 1) % count):  # one more where it costs least: in the shortest chunks, at the end
+        thresholds[count - 1 - number] += 1
+    flips = [_flips(chunk.bits, threshold) for chunk, threshold in zip(chunks, thresholds, strict=True)]
+    sizes = [len(flip) for flip in flips]
+    places = np.concatenate([[0], np.cumsum([(1 << chunk.bits) + 1 for chunk in chunks])[:-1]])
+    return _Probes(np.repeat(np.arange(count), sizes), np.concatenate(flips), np.repeat(places, sizes))
+
+
+def _flips(bits: int, threshold: int) -> NDArray[np.int64]:
+    """Return every number of ``bits`` bits of which at most ``threshold`` are set; none for a negative threshold."""
+    flips = [sum(1 << bit for bit in some) for size in range(threshold + 1) for some in combinations(range(bits), size)]
+    return np.array(flips, np.int64)
+
+
+class Values(Protocol):
+    """A column of numbers: an array, or a mapped `syncd.format.derived.Column`."""
+
+    def __len__(self) -> int: ...
+
+    def take(self, places: NDArray[Any]) -> NDArray[Any]:
+        """Return the values at ``places``."""
+        ...
+
+
+class ChunkTable:
+    """For each chunk and value, the rows whose digests have it.
+
+    ``directory``: uint32; for each chunk the place in ``rows`` of its first row of each value, and the end. ``rows``:
+    uint32; for each chunk all rows, sorted by value and number.
+    """
+
+    def __init__(self, digests: Digests, count: int, directory: Values, rows: Values) -> None:
+        expected = sum((1 << chunk.bits) + 1 for chunk in chunks_of(count))
+        if len(directory) != expected or len(rows) != count * len(digests):
+            raise ValueError("a table of chunks does not fit its digests")
+        self._digests, self._count, self._directory, self._rows = digests, count, directory, rows
+        self._width = digests.dtype.itemsize
+
+    @classmethod
+    def in_memory(cls, digests: Digests, count: int | None = None) -> "ChunkTable":
+        """Make the table of some digests in memory; ``count`` is the number of chunks."""
+        count = chunk_count(len(digests)) if count is None else count
+        parts = list(table_parts(digests, count))
+        return cls(
+            digests, count, np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
+        )
+
+    def near(self, queries: Digests, distance: int) -> Pairs:
+        """Return the rows within ``distance`` of each query."""
+        asked, probes = words_of(queries), _probes(self._count, distance)
+        at_once = max(1, _PROBES // max(1, len(probes.flip)))
+        parts = [
+            self._near(asked[start : start + at_once], start, probes, distance)
+            for start in range(0, len(asked), at_once)
+        ]
+        if len(parts) == 1:
+            return parts[0]
+        return _joined([]) if not parts else tuple(map(np.concatenate, zip(*parts, strict=True)))  # type: ignore[return-value]
+
+    def _near(self, asked: Words, first: int, probes: _Probes, distance: int) -> Pairs:
+        values = np.stack([chunk.values(asked) for chunk in chunks_of(self._count)], axis=1)
+        place = values.take(probes.chunk, axis=1)
+        place ^= probes.flip
+        place += probes.place
+        place = place.reshape(-1)
+        first_row = self._directory.take(place)
+        rows = self._directory.take(place + 1) - first_row
+        filled = np.flatnonzero(rows)
+        size, start = rows[filled].astype(np.int64), first_row[filled].astype(np.int64)
+        query = filled // len(probes.flip)
+        parts = [self._compare(asked, distance, *some) for some in _bounded(query, start, size)]
+        query, row, apart = (np.concatenate(column) for column in zip(*parts, strict=True)) if parts else _joined([])
+        order = np.lexsort((row, query))
+        query, row, apart = query[order], row[order], apart[order]
+        new = np.ones(len(row), bool)
+        new[1:] = (row[1:] != row[:-1]) | (query[1:] != query[:-1])  # one row may be found by several chunks
+        return query[new] + first, row[new], apart[new]
+
+    def _compare(
+        self, asked: Words, distance: int, query: NDArray[np.int64], start: NDArray[np.int64], size: NDArray[np.int64]
+    ) -> Pairs:
+        """Compare the rows at ``size`` places from each ``start`` with their query."""
+        ends = np.cumsum(size)
+        at = np.arange(ends[-1])
+        at += np.repeat(start - (ends - size), size)
+        row = self._rows.take(at)
+        apart = _Distances(len(row)).of(words_of(self._digests.take(row)), asked.take(np.repeat(query, size), axis=0))
+        near = np.flatnonzero(apart <= distance)
+        numbers = np.searchsorted(ends, near, side="right")
+        return query[numbers], row[near].astype(np.int64), apart[near].astype(np.int64)
+
+
+def _bounded(
+    query: NDArray[np.int64], start: NDArray[np.int64], size: NDArray[np.int64]
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]]:
+    """Yield ranges of rows, so many at a time that their candidates fit in memory. A large cluster is cut."""
+    if not len(size):
+        return
+    if int(size.max()) > _CANDIDATES:
+        pieces = -(-size // _CANDIDATES)
+        step = np.arange(int(pieces.sum())) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+        query, start = np.repeat(query, pieces), np.repeat(start, pieces) + step * _CANDIDATES
+        size = np.minimum(np.repeat(size, pieces) - step * _CANDIDATES, _CANDIDATES)
+    group = np.cumsum(size) // _CANDIDATES
+    cuts = [0, *(np.flatnonzero(np.diff(group)) + 1).tolist(), len(size)]
+    for low, high in pairwise(cuts):
+        yield query[low:high], start[low:high], size[low:high]
+
+
+def table_parts(digests: Digests, count: int) -> Iterator[tuple[NDArray[np.uint32], NDArray[np.uint32]]]:
+    """Yield the directory and the rows of each chunk, in order: the same for the same digests."""
+    total = len(digests)
+    for number, chunk in enumerate(chunks_of(count)):
+        keyed = np.empty(total, np.uint64)
+        for start in range(0, total, _BLOCK):
+            values = chunk.values(words_of(digests[start : start + _BLOCK])).astype(np.uint64)
+            keyed[start : start + len(values)] = values << np.uint64(32)
+        keyed |= np.arange(total, dtype=np.uint64)
+        keyed.sort()
+        sizes = np.zeros((1 << chunk.bits) + 1, np.int64)
+        for start in range(0, total, _BLOCK):
+            values = (keyed[start : start + _BLOCK] >> np.uint64(32)).astype(np.int64)
+            low, high = int(values[0]), int(values[-1])
+            sizes[low + 1 : high + 2] += np.bincount(values - low)
+        directory = (np.cumsum(sizes) + number * total).astype(np.uint32)
+        keyed &= np.uint64(0xFFFFFFFF)
+        yield directory, keyed.astype(np.uint32)
+
+
+def settings_of(count: int) -> Mapping[str, int]:
+    """Return the settings of a table, as a file states them."""
+    return {"chunks": count}
