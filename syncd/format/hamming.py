@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations, pairwise
+from math import comb
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -26,8 +27,8 @@ MAX_DISTANCE: Final = 63
 """Beyond, most lists would be candidates, and unrelated images are 128 bits apart."""
 _BYTES: Final = BITS // 8
 _WORDS: Final = BITS // 64
-_FEWEST, _MOST = 8, 16
-"""Chunks. Fewer make the directory too large, more make too many candidates."""
+_FEWEST, _MOST = 11, 16
+"""Chunks. With 10 the directory alone has 2 GB; with more than 16 there are too many candidates."""
 _BLOCK: Final = 1 << 14
 """rows compared at a time, so that their words stay in the second-level cache"""
 _PAIRS: Final = np.uint32(0x00FF00FF)
@@ -138,13 +139,24 @@ class _Probes:
     place: NDArray[np.int64]
 
 
+def _thresholds(count: int, distance: int) -> tuple[int, ...]:
+    """Return for each chunk in how many bits a near digest may differ there; -1 if it is not looked at."""
+    every, more = divmod(distance + 1, count)
+    return (every - 1,) * (count - more) + (every,) * more  # one more where it costs least: in shorter chunks
+
+
+def probe_count(count: int, distance: int) -> int:
+    """Return the number of values that are looked up for a query."""
+    pairs = zip(chunks_of(count), _thresholds(count, distance), strict=True)
+    return sum(comb(chunk.bits, size) for chunk, threshold in pairs for size in range(threshold + 1))
+
+
 @lru_cache(maxsize=64)
 def _probes(count: int, distance: int) -> _Probes:
     chunks = chunks_of(count)
-    thresholds = [(distance + 1) // count - 1] * count
-    for number in range((distance + 1) % count):  # one more where it costs least: in the shortest chunks, at the end
-        thresholds[count - 1 - number] += 1
-    flips = [_flips(chunk.bits, threshold) for chunk, threshold in zip(chunks, thresholds, strict=True)]
+    flips = [
+        _flips(chunk.bits, threshold) for chunk, threshold in zip(chunks, _thresholds(count, distance), strict=True)
+    ]
     sizes = [len(flip) for flip in flips]
     places = np.concatenate([[0], np.cumsum([(1 << chunk.bits) + 1 for chunk in chunks])[:-1]])
     return _Probes(np.repeat(np.arange(count), sizes), np.concatenate(flips), np.repeat(places, sizes))
@@ -190,7 +202,12 @@ class ChunkTable:
         )
 
     def near(self, queries: Digests, distance: int) -> Pairs:
-        """Return the rows within ``distance`` of each query."""
+        """Return the rows within ``distance`` of each query. Raises what the columns raise.
+
+        Compares all rows if that is less work, as it is for a large distance in a short list.
+        """
+        if probe_count(self._count, distance) > len(self._digests):
+            return near_rows(self._digests, queries, distance)
         asked, probes = words_of(queries), _probes(self._count, distance)
         at_once = max(1, _PROBES // max(1, len(probes.flip)))
         parts = [

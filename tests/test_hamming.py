@@ -1,0 +1,161 @@
+"""Near digests: exactly those that a comparison of all bits finds, for every number of chunks."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from syncd.format import hamming
+from syncd.format.hamming import BITS, MAX_DISTANCE, ChunkTable, chunk_count, chunks_of, near_rows, probe_count
+from syncd.format.rows import Digests
+
+COUNTS = range(11, 17)
+Found = list[tuple[int, int, int]]
+
+
+def digests(values: list[int], width: int = 32) -> Digests:
+    """Return numbers of 256 bits as digests; those of 33 bytes end in another byte each."""
+    content = [value.to_bytes(32, "big") + bytes([number % 251])[: width - 32] for number, value in enumerate(values)]
+    return np.frombuffer(b"".join(content), f"S{width}")
+
+
+def oracle(listed: list[int], queries: list[int], distance: int) -> Found:
+    """Compare each with each."""
+    return [
+        (number, row, (query ^ value).bit_count())
+        for number, query in enumerate(queries)
+        for row, value in enumerate(listed)
+        if (query ^ value).bit_count() <= distance
+    ]
+
+
+def as_list(pairs: object) -> Found:
+    """Return the columns as tuples."""
+    return list(zip(*(column.tolist() for column in pairs), strict=True))  # type: ignore[attr-defined]
+
+
+@st.composite
+def lists_and_queries(draw: st.DrawFn) -> tuple[list[int], list[int]]:
+    """Clusters around few centres, whose bits differ at random or at the borders of the chunks."""
+    whole = st.integers(0, (1 << BITS) - 1)
+    centres = draw(st.lists(whole, min_size=1, max_size=4))
+    borders = [chunk.start for count in COUNTS for chunk in chunks_of(count)]
+    bit = st.one_of(
+        st.integers(0, BITS - 1), st.sampled_from(borders), st.sampled_from(borders).map(lambda bit: max(0, bit - 1))
+    )
+    near = st.tuples(st.sampled_from(centres), st.sets(bit, max_size=40)).map(
+        lambda drawn: drawn[0] ^ sum(1 << (BITS - 1 - bit) for bit in drawn[1])
+    )
+    listed = draw(st.lists(st.one_of(near, whole), max_size=40))
+    return sorted(listed), draw(st.lists(near, min_size=1, max_size=6))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _search_short_lists_by_chunks() -> Iterator[None]:
+    """Else they are compared whole, which is less work."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hamming, "probe_count", lambda _count, _distance: 0)
+        yield
+
+
+@settings(deadline=None, max_examples=settings().max_examples // 5)
+@given(lists_and_queries(), st.sampled_from([0, 1, 7, 15, 30, 31, 32, MAX_DISTANCE]), st.sampled_from([32, 33]))
+@example(([0, (1 << BITS) - 1], [0]), 31, 32)
+def test_every_number_of_chunks_finds_what_comparing_all_finds(
+    drawn: tuple[list[int], list[int]], distance: int, width: int
+) -> None:
+    """Nothing missed, nothing extra, in the order of queries and rows; of 33 bytes the first 32 count."""
+    listed, queries = drawn
+    expected = oracle(listed, queries, distance)
+    column, asked = digests(listed, width), digests(queries, width)
+    assert as_list(near_rows(column, asked, distance)) == expected
+    for count in (15, 16):  # fewer have larger directories: below
+        assert as_list(ChunkTable.in_memory(column, count).near(asked, distance)) == expected, count
+
+
+@pytest.mark.parametrize("distance", [31, 32])
+@pytest.mark.parametrize("count", COUNTS)
+def test_differences_at_the_bound_are_found_wherever_the_bits_are(count: int, distance: int) -> None:
+    """The worst case of the pigeonhole: the bits spread over the chunks as their thresholds allow, and one more."""
+    rng = np.random.default_rng(count)
+    centre = int.from_bytes(rng.bytes(32), "big")
+    chunks = chunks_of(count)
+    queries = []
+    for extra in (0, 1):
+        left, value = distance + extra, centre
+        while left:
+            for chunk in chunks[:: 1 if left % 2 else -1]:
+                if left:
+                    bit = chunk.start + int(rng.integers(chunk.bits))
+                    if not (value ^ centre) >> (BITS - 1 - bit) & 1:
+                        value ^= 1 << (BITS - 1 - bit)
+                        left -= 1
+        queries.append(value)
+    pairs = ChunkTable.in_memory(digests([centre]), count).near(digests(queries), distance)
+    assert as_list(pairs) == [(0, 0, distance)]
+
+
+@settings(max_examples=5, deadline=None)
+@given(st.integers(0, 1 << 32))
+def test_a_large_list_with_clusters_is_searched_exactly(seed: int) -> None:
+    """40,000 rows, a third of them edits of one image and a third alike in their first half; answers in many parts."""
+    rng = np.random.default_rng(seed)
+    words = rng.integers(0, 1 << 63, (40_000, 4), dtype=np.uint64)
+    words[:13_000] = words[0]
+    words[13_000:26_000, :2] = words[13_000, :2]
+    table = words.view(np.uint8)
+    flipped = rng.integers(0, 256, (13_000, 10))
+    for step in range(10):
+        np.bitwise_xor.at(
+            table, (np.arange(13_000), flipped[:, step] // 8), (1 << (flipped[:, step] % 8)).astype(np.uint8)
+        )
+    column = np.sort(table.reshape(-1).view("S32"))
+    asked = column[rng.integers(0, len(column), 20)]
+    expected = as_list(near_rows(column, asked, 31))
+    assert as_list(ChunkTable.in_memory(column).near(asked, 31)) == expected
+
+
+def test_a_distance_that_needs_more_probes_than_there_are_rows_compares_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is less work."""
+    monkeypatch.undo()
+    monkeypatch.setattr(hamming, "probe_count", probe_count)
+    listed = [0, 1, (1 << BITS) - 1]
+    table = ChunkTable(digests(listed), 16, _Unused(16 * 65537), _Unused(48))
+    assert as_list(table.near(digests([0]), MAX_DISTANCE)) == oracle(listed, [0], MAX_DISTANCE)
+
+
+class _Unused:
+    """A column of which nothing may be read."""
+
+    def __init__(self, length: int) -> None:
+        self._length = length
+
+    def __len__(self) -> int:
+        return self._length
+
+    def take(self, places: object) -> np.ndarray:
+        """Fail."""
+        raise AssertionError(places)
+
+
+def test_no_rows_and_no_queries_give_nothing() -> None:
+    """An empty list is not an error."""
+    none = digests([])
+    for column, asked in ((none, digests([1])), (digests([1]), none)):
+        assert as_list(near_rows(column, asked, 31)) == []
+        assert as_list(ChunkTable.in_memory(column).near(asked, 31)) == []
+
+
+def test_the_table_must_fit_its_digests() -> None:
+    """One of another segment would miss rows."""
+    with pytest.raises(ValueError, match="does not fit"):
+        ChunkTable(digests([1]), 8, np.zeros(3, np.uint32), np.zeros(8, np.uint32))
+
+
+@pytest.mark.parametrize(("rows", "count"), [(0, 16), (1, 16), (10**5, 15), (10**6, 13), (10**7, 11), (10**9, 11)])
+def test_longer_lists_are_cut_into_fewer_chunks(rows: int, count: int) -> None:
+    """About 256 divided by the binary logarithm of the rows."""
+    assert chunk_count(rows) == count
+    assert sum(chunk.bits for chunk in chunks_of(count)) == BITS
