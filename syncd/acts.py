@@ -64,7 +64,7 @@ class AskedForSync(Act):
         """See `Act`."""
         kind = "a dry run" if self.dry_run else "a sync"
         asked = f"{'joined' if self.joined else 'asked for'} {kind} of {self.source}"
-        return f"{asked}: {self.reason}" if self.reason else asked
+        return _with_reason(asked, self.reason)
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,34 @@ class ChangedKeys(Act):
     @property
     def words(self) -> str:
         """See `Act`."""
-        return f"{self.did}: {self.reason}" if self.reason else self.did
+        return _with_reason(self.did, self.reason)
+
+
+@dataclass(frozen=True)
+class AnnouncedKeys(Act):
+    """Announced new keys of a role to the daemons on one catalog (`syncd feed rotate --prepare`)."""
+
+    role: str
+    keys: tuple[str, ...]
+    reason: str
+
+    @property
+    def words(self) -> str:
+        """See `Act`."""
+        return _with_reason(f"announced {count(len(self.keys), 'new key')} of {self.role}", self.reason)
+
+
+@dataclass(frozen=True)
+class WithdrewKeys(Act):
+    """Withdrew new keys that were announced and never in force (`syncd feed rotate --withdraw`)."""
+
+    role: str
+    reason: str
+
+    @property
+    def words(self) -> str:
+        """See `Act`."""
+        return _with_reason(f"withdrew the new keys of {self.role}", self.reason)
 
 
 @dataclass(frozen=True)
@@ -574,6 +601,8 @@ ACTS: Final[tuple[type[Act], ...]] = (
     Retrusted,
     AcceptedClock,
     ChangedKeys,
+    AnnouncedKeys,
+    WithdrewKeys,
     Restored,
     PublishedAbove,
     AddedMatcher,
@@ -606,6 +635,10 @@ ACTS: Final[tuple[type[Act], ...]] = (
 )
 """Every class of act."""
 _BY_NAME: Final = {act.name(): act for act in ACTS}
+
+
+def _with_reason(did: str, reason: str) -> str:
+    return f"{did}: {reason}" if reason else did
 
 
 @functools.cache

@@ -18,16 +18,20 @@ from engines import s3 as buckets
 from syncd.catalog.folder import StateFolder
 from syncd.catalog.place import state_at
 from syncd.errors import ConfigError, NotLeadingError, StoreError
+from syncd.feed.folder import FeedFolder
 from syncd.feed.layout import TIMESTAMP, segment_path
+from syncd.feed.shared import catch_up
+from syncd.feed.signed import load_repository
 from syncd.history.search import find
 from syncd.model import Digest
 from syncd.operate.backup import backup
-from syncd.operate.repair import recover
+from syncd.operate.repair import in_state, recover
 from syncd.outcomes import Outcome
 from syncd.pipeline.cache import trim_cache
 from syncd.pipeline.mend import damaged_segments, mend
 from syncd.pipeline.publisher import open_publisher
 from syncd.publish.installing import install
+from syncd.publish.rotate import KeyFolders, NewKeys, rotate
 from syncd.service.folding import fold_apart
 from syncd.service.web.files import FeedFiles
 from syncd.store.s3 import S3Bucket
@@ -198,6 +202,28 @@ def test_whoever_publishes_next_finishes_after_a_kill_at_any_write(
     assert number > 8
     running.pull()
     assert all(running.hits(100 + one) for one in range(1, number))
+
+
+def test_a_copy_stays_whole_until_new_keys_and_all_that_they_signed_are_here(
+    running: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Readers of another machine get the old state until then: a new root makes its timestamp invalid."""
+    other = StateFolder(tmp_path / "other", running.bucket).feed
+    catch_up(other)
+    shutil.copy(running.state.feed.path("root.json"), other.root)
+    at = KeyFolders(running.state.keys, (running.offline,))
+    with running.publisher() as publisher:
+        rotate(running.state.feed, in_state(publisher, "tester", ""), "timestamp", NewKeys(), at, running.clock())
+    running.publish(add=[row(31)])
+    assert running.sync().outcome is Outcome.PUBLISHED
+    before = load_repository(other).versions
+    with monkeypatch.context() as patched:
+        patched.setattr(FeedFolder, "bring_here", lambda *_: (_ for _ in ()).throw(StoreError("cut off")))
+        with pytest.raises(StoreError, match="cut off"):
+            catch_up(other)
+    assert load_repository(other).versions == before
+    catch_up(other)
+    assert load_repository(other).versions == load_repository(running.state.feed).versions
 
 
 def test_matchers_pull_from_the_bucket_itself(tmp_path: Path, s3_endpoint: str) -> None:

@@ -16,7 +16,7 @@ from syncd.catalog import tables
 from syncd.catalog.catalog import Catalog
 from syncd.catalog.changes import Records
 from syncd.catalog.decisions import CanaryNote, HoldEnd, HoldRecord, HoldState, SuppressionState, UpdateRecord
-from syncd.catalog.fleet_records import DaemonRecord
+from syncd.catalog.fleet_records import DaemonRecord, NextKeys
 from syncd.catalog.records import AuditFilter
 from syncd.catalog.sign_in_records import StoredSession
 from syncd.model import Algorithm, ListName
@@ -164,6 +164,9 @@ def use_every_method(catalog: Catalog, target: Path) -> set[str]:
     call("abandoned_orders", 2)
     call("drop_order", 1)
     call("give_up_lead", 1)
+    call("announce_keys", NextKeys("lists", ("k1", "k2"), 1, 0, "alice"), ENTRY)
+    call("next_keys")
+    call("withdraw_keys", "lists", ENTRY)
     call("form_key")
     call("store_sessions", [StoredSession("a", "b", 1000)], ["b"], 0)
     call("stored_sessions")

@@ -104,6 +104,7 @@ def test_a_daemon_that_lags_serves_the_newest_once_it_can_read_again(hosts: list
     following = Following(
         second.catalog,
         second.events.append,
+        leads=lambda: False,
         catch_up=lambda: None,
         announce=announce,
         acted=lambda: None,

@@ -151,6 +151,9 @@ CURES: Final[dict[str, str]] = {
     ),
     "report/expiry.py: syncd feed sign FEED": SIGNED,
     "report/expiry.py: syncd sync": SIGNED,
+    "report/fleet.py: syncd feed rotate STATE {} --state --offline-keys DIR --reason R": (
+        "rotate_several::new_keys_are_announced_and_then_put_in_force"
+    ),
     "report/pins.py: syncd unpin {} --reason R": "cures::a_pinned_list_follows_its_partner_again",
     "report/suppressions.py: syncd suppress --extend {} --reason R": "cures_damage::a_suppression_expires_soon",
     "service/web/dashboard/fleet.py: syncd matchers add NAME": "cures_daemon::a_token_is_replaced_without_a_gap",

@@ -17,6 +17,7 @@ from syncd.catalog.tables import leader
 from syncd.errors import ConfigError, NotLeadingError, RefusedError, StoreError
 from syncd.publish.ledger import Commit
 from syncd.service.control import Order
+from syncd.service.following import Following
 from syncd.service.leading import LEASE, Leading, Work, lead_alone
 from syncd.service.relay import TAKEN_WITHIN, OrderBook, Relay
 
@@ -159,6 +160,33 @@ def test_who_cannot_sign_does_not_lead(hosts: tuple[Host, Host]) -> None:
     assert first.leading.epoch() == 2
 
 
+def test_a_leader_that_can_no_longer_sign_lets_another_lead(hosts: tuple[Host, Host]) -> None:
+    """Not at the first failure, which may be a key service that did not answer once."""
+    first, second = hosts
+    first.look()
+    first.why = "the keys of timestamp that are in force are not on this machine"
+    first.seconds += LEASE / 3
+    first.look()
+    assert first.leading.epoch() == 1
+    first.seconds += LEASE / 3
+    first.look()
+    assert first.leading.epoch() is None
+    assert first.log == [1, "end"]
+    second.look()
+    assert second.leading.epoch() == 2
+
+
+def test_a_moment_without_keys_ends_no_lead(hosts: tuple[Host, Host]) -> None:
+    """They are back at the next look."""
+    first, _ = hosts
+    first.look()
+    for why in ("no answer", "", "no answer", ""):
+        first.why = why
+        first.seconds += LEASE / 3
+        first.look()
+    assert first.leading.epoch() == 1
+
+
 def test_who_cannot_begin_lets_another_one_try(hosts: tuple[Host, Host]) -> None:
     """And does not try again at once."""
     first, second = hosts
@@ -251,3 +279,49 @@ def test_a_command_leads_while_it_works(hosts: tuple[Host, Host]) -> None:
     assert first.leading.epoch() == 2
     with pytest.raises(NotLeadingError, match="on a"), lead_alone(second.catalog, "syncd sync", "folder"):
         pass
+
+
+def test_a_daemon_that_lost_the_lead_catches_up(hosts: tuple[Host, Host]) -> None:
+    """Also with what was published before it noticed, when it took publications for its own."""
+    first, second = hosts
+    first.look()
+    caught_up: list[int] = []
+    following = Following(
+        first.catalog,
+        first.events.append,
+        leads=lambda: first.leading.epoch() is not None,
+        catch_up=lambda: caught_up.append(first.catalog.newest()[0]),
+        announce=lambda name, version: None,
+        acted=lambda: None,
+        orders=lambda: None,
+    )
+    following.look()
+    with lead_alone(second.catalog, "syncd feed rotate", "folder", take_over=True):
+        second.catalog.installed(second.catalog.commit(Commit("resign", (), NOON)))
+        following.look()
+        assert caught_up == []  # as it believes, it leads
+        first.seconds += LEASE / 3
+        first.look()
+        following.look()
+        following.look()
+    assert caught_up == [1]
+
+
+def test_a_command_takes_over_from_a_daemon_and_from_no_command(hosts: tuple[Host, Host]) -> None:
+    """The daemon finds out at its next look, and leads again afterwards."""
+    first, second = hosts
+    first.look()
+    with lead_alone(second.catalog, "syncd feed rotate", "folder", take_over=True):
+        publish(second)
+        with pytest.raises(NotLeadingError):
+            publish(first)
+        first.seconds += LEASE / 3
+        first.look()
+        assert (first.leading.epoch(), first.log) == (None, [1, "end"])
+        with (
+            pytest.raises(NotLeadingError),
+            lead_alone(first.catalog, "syncd recover", "folder", take_over=True),
+        ):
+            pass
+    first.look()
+    assert first.leading.epoch() == 3

@@ -1,8 +1,8 @@
 """The catalog: one SQL database with the operator's state, and the ledger in which publications are committed.
 
 `ListTables`, `SizeTables`, `HoldTables`, `SuppressionTables`, `CanaryTables`, `HistoryTables`, `SyncTables`,
-`MatcherTables`, `AuditTables`, `FleetTables`, `OrderTables`, `UnnamedTables` and `SignInTables` each keep one subject,
-`PruningTables` forgets; `Catalog` joins them and adds the commit point.
+`MatcherTables`, `AuditTables`, `FleetTables`, `OrderTables`, `UnnamedTables`, `SignInTables` and `NextKeyTables`
+each keep one subject, `PruningTables` forgets; `Catalog` joins them and adds the commit point.
 
 Every method is one short transaction: if the process is killed at any statement, the catalog is as before it or as
 after it. All raise `StoreError` if the disk is full, read-only or damaged, or if another process holds the write lock
@@ -39,6 +39,7 @@ from syncd.catalog.lists import (
     version_in_force,
 )
 from syncd.catalog.matchers import MatcherTables
+from syncd.catalog.next_keys import NextKeyTables, end_announcements
 from syncd.catalog.orders import OrderTables
 from syncd.catalog.postgres import ConnectionLost
 from syncd.catalog.pruning import PruningTables
@@ -78,6 +79,7 @@ class Catalog(
     OrderTables,
     UnnamedTables,
     SignInTables,
+    NextKeyTables,
 ):
     """The SQL database of one state folder. Safe to share between threads and between processes."""
 
@@ -154,6 +156,8 @@ class Catalog(
         put_suppressions(connection, records.suppressed, opened[0].id if opened else None)
         for correction in records.corrected:
             change_suppression(connection, correction)
+        if records.rotated:
+            end_announcements(connection, records.rotated)
         put_history(connection, commit)
         _put_origins(connection, records)
         for head in commit.heads:

@@ -90,3 +90,5 @@ class Records:
     corrected: tuple[SuppressionChange, ...] = ()
     marks: tuple[KnownGoodMark, ...] = ()
     audit: tuple[AuditEntry, ...] = ()
+    rotated: tuple[str, ...] = ()
+    """roles whose announced keys are in force from now on"""

@@ -8,6 +8,7 @@ from sqlalchemy import Connection, Select, delete, func, select, update
 from syncd.catalog.database import Tables, put, values_of
 from syncd.catalog.fleet_records import DaemonRecord, FleetState, Leader
 from syncd.catalog.lead import database_time
+from syncd.catalog.next_keys import announced
 from syncd.catalog.tables import audit, daemons, leader, publications
 from syncd.errors import ConfigError
 
@@ -34,15 +35,18 @@ class FleetTables(Tables):
                 hint="all daemons on one catalog need the same [store]: correct the configuration",
             )
 
-    def lead(self, owner: str, host: str, store: str, lease: float) -> Leader | None:
+    def lead(self, owner: str, host: str, store: str, lease: float, *, take_over: bool = False) -> Leader | None:
         """Become the leader for ``lease`` seconds, in a new epoch; return None if another daemon leads.
 
-        ``store``: the place of the published files; see `check_store`.
+        ``store``: the place of the published files; see `check_store`. ``take_over``: also if a daemon leads, which
+        then publishes nothing more. Nobody takes over from a command.
         """
         with self._database.writing() as connection:
             before = _leader(connection, select(leader).with_for_update())
             if before is not None and before.in_force and before.owner != owner:
-                return None
+                if not take_over or not _is_daemon(connection, before.owner):
+                    return None
+                self._database.notify(connection)
             now = connection.execute(select(database_time())).scalar_one()
             values: dict[str, Any] = {
                 "epoch": before.epoch + 1 if before else 1,
@@ -111,7 +115,8 @@ class FleetTables(Tables):
                 return None
             found = _daemons(connection)
             overdue = {serves: _installed_after(connection, serves) for serves in {daemon.serves for daemon in found}}
-        return FleetState(led, found, {serves: at for serves, at in overdue.items() if at is not None})
+            new_keys = announced(connection)
+        return FleetState(led, found, {serves: at for serves, at in overdue.items() if at is not None}, new_keys)
 
 
 def _leader(connection: Connection, statement: Select[Any]) -> Leader | None:
@@ -125,6 +130,10 @@ def _leader(connection: Connection, statement: Select[Any]) -> Leader | None:
 def _daemons(connection: Connection) -> tuple[DaemonRecord, ...]:
     rows = connection.execute(select(daemons)).mappings().all()
     return tuple(sorted((DaemonRecord(**row) for row in rows), key=lambda daemon: (daemon.host, daemon.id)))
+
+
+def _is_daemon(connection: Connection, owner: str) -> bool:
+    return connection.execute(select(daemons.c.id).where(daemons.c.id == owner)).first() is not None
 
 
 def _installed_after(connection: Connection, publication: int) -> int | None:

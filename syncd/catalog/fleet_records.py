@@ -1,6 +1,6 @@
 """The records of several daemons that share one catalog. Times are milliseconds of the database's clock."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -49,6 +49,23 @@ class DaemonRecord:
 
 
 @dataclass(frozen=True)
+class NextKeys:
+    """New keys of an online role, announced to the daemons and not yet in force."""
+
+    role: str
+    keys: tuple[str, ...]
+    """their ids"""
+    threshold: int
+    """how many of them must sign"""
+    announced: int
+    actor: str
+
+    def lacking(self, daemons: Iterable[DaemonRecord]) -> tuple[DaemonRecord, ...]:
+        """Return the daemons that can lead now and could not with these keys in force."""
+        return tuple(one for one in daemons if not one.unable and len({*self.keys} & {*one.keys}) < self.threshold)
+
+
+@dataclass(frozen=True)
 class FleetState:
     """All daemons on one catalog at one time."""
 
@@ -57,6 +74,7 @@ class FleetState:
     """those seen in the last day, sorted by host"""
     overdue: Mapping[int, int]
     """by the newest publication that a daemon serves: when the next one was installed; absent if there is none"""
+    next_keys: tuple[NextKeys, ...] = ()
 
 
 @dataclass(frozen=True)

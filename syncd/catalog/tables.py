@@ -35,7 +35,7 @@ from syncd.format.manifest import EndState, ManifestRef, SegmentRef, Withheld
 from syncd.model import Algorithm, Counts, ListName
 from syncd.outcomes import Finding, HoldReason, Lane, Outcome
 
-REVISION: Final = "0018"
+REVISION: Final = "0019"
 """The schema that this code reads and writes."""
 USABLE_SINCE: Final = "0014"
 """The oldest code that can use it too. A migration that only adds leaves this alone, so that two releases run side by
@@ -446,6 +446,16 @@ daemons: Final = Table(
     Column("keys", REASONS, nullable=False),
     Column("claims", LONG, nullable=False),
     Column("serves", LONG, nullable=False),
+)
+
+next_keys: Final = Table(
+    "next_keys",  # new keys of online roles, announced until every daemon holds them
+    metadata,
+    Column("role", Text, primary_key=True),
+    Column("keys", REASONS, nullable=False),
+    Column("threshold", LONG, nullable=False),
+    Column("announced", LONG, nullable=False),
+    Column("actor", Text, nullable=False),
 )
 
 orders: Final = Table(

@@ -157,6 +157,28 @@ def keyless_publisher(folder: "StateFolder", purpose: str | None, **options: Any
         yield publisher
 
 
+@contextmanager
+def changing_publisher(
+    folder: "StateFolder", purpose: str, check: "Callable[[Publisher], None]" = lambda _: None
+) -> "Iterator[Publisher]":
+    """Open a state without its online keys, for a change that no daemon carries out.
+
+    The only daemon on a state has to be stopped first. Several daemons on one catalog go on, and this leads in place of
+    the one that led, for as long as it works. ``check`` is called first, and may refuse.
+    """
+    if folder.database is None:
+        with keyless_publisher(folder, purpose) as publisher:
+            check(publisher)
+            yield publisher
+        return
+    from syncd.service.leading import lead_alone  # SQLAlchemy: as below
+
+    with _open_publisher(folder, online=False) as publisher:
+        check(publisher)
+        with lead_alone(publisher.catalog, purpose, folder.store_place, take_over=True):
+            yield publisher
+
+
 def _leading(publisher: "Publisher", purpose: str | None) -> AbstractContextManager[None]:
     """Lead while a command works, if it has a purpose and daemons may share the catalog.
 

@@ -3,17 +3,20 @@
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from syncd.cli import arguments
 from syncd.cli.arguments import SignWith
-from syncd.cli.operator import ConfigFile, actor, keyless_publisher, load_config, state_folder
+from syncd.cli.operator import ConfigFile, actor, changing_publisher, keyless_publisher, load_config, state_folder
 from syncd.cli.output import JsonFlag, print_json, progress, say, utc_now
 from syncd.publish.rotate import KeyFolders, online_signers
 from syncd.settings import credentials
 from syncd.units import count
+
+_SYNC_ENDS_WITHIN: Final = 30.0
+"""Seconds that a daemon on this machine, which no longer leads, gets to end a sync."""
 
 
 def backup(
@@ -99,7 +102,7 @@ def recover(
 
     folder = state_folder(load_config(config), daemon_could=False)
     offline = KeyFolders(folder.keys, tuple(offline_keys)).offline_signers() if offline_keys else None
-    with keyless_publisher(folder, "syncd recover") as publisher:
+    with changing_publisher(folder, "syncd recover") as publisher:
         signers = online_signers(folder.feed, folder.keys, sign_with or (), credentials(os.environ))
         done = repair.recover(replace(publisher, signers=signers), above, utc_now(), actor(), offline)
     if as_json:
@@ -143,8 +146,9 @@ def retrust(
     settings = load_config(config)
     folder = state_folder(settings, daemon_could=False)
     followed, content = settings.source(source), arguments.root(root)
-    with keyless_publisher(folder, "syncd retrust") as publisher:
-        version = repair.retrust(publisher, followed, content, reason, utc_now(), actor())
+    with changing_publisher(folder, "syncd retrust") as publisher:
+        patience = 0.0 if folder.database is None else _SYNC_ENDS_WITHIN
+        version = repair.retrust(publisher, followed, content, reason, utc_now(), actor(), patience=patience)
     if as_json:
         print_json({"source": source, "root": root, "root_version": version})
         return

@@ -1,16 +1,16 @@
 """``syncd feed rotate``, ``feed add-role`` and ``feed renew``: the keys that sign a feed."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from syncd.catalog.place import state_at
 from syncd.cli.arguments import Feed, OnlineKeys, clock_time
-from syncd.cli.operator import actor, check_owner, keyless_publisher
+from syncd.cli.operator import actor, changing_publisher, check_owner, keyless_publisher
 from syncd.cli.output import JsonFlag, note, print_json, say, utc_now
 from syncd.clock import ClockReading
 from syncd.errors import UsageError
@@ -23,11 +23,19 @@ from syncd.publish.author import keys_folder
 from syncd.trust.values import signed_at
 from syncd.units import count, day, stamp
 
+if TYPE_CHECKING:
+    from syncd.catalog.folder import StateFolder
+    from syncd.pipeline.publisher import Publisher
+
 OfflineKeys = Annotated[
     list[Path], typer.Option(metavar="DIR", help="Keys of root and targets; once for each custodian.")
 ]
 StateFlag = Annotated[
     bool, typer.Option("--state", help="FEED is an operator's state folder: change the keys of its published feed.")
+]
+Without = Annotated[
+    list[str] | None,
+    typer.Option(metavar="HOST", help="A daemon that need not hold the new keys: it will not lead. May be repeated."),
 ]
 Reason = Annotated[str, typer.Option(metavar="R", help="Why; with --state, kept in the audit log.")]
 
@@ -41,16 +49,26 @@ class _Target:
     keys: signing.KeyFolders
 
 
+Check = Callable[["Publisher", signing.KeyFolders], None]
+"""Refuses a change of an operator's keys that a daemon could not follow."""
+
+
 @contextmanager
-def _target(feed: Path, state: bool, offline: list[Path], online: Path | None, reason: str) -> Iterator[_Target]:
+def _target(
+    feed: Path,
+    state: bool,
+    offline: list[Path],
+    online: Path | None,
+    reason: str,
+    check: Check = lambda _publisher, _keys: None,
+    rotated: tuple[str, ...] = (),
+) -> Iterator[_Target]:
     if state:
         from syncd.operate.repair import in_state  # SQLAlchemy: a partner, who has no state, need not install it
 
-        operators = state_at(feed)
-        check_owner(operators.root)
-        with keyless_publisher(operators, "changing keys") as publisher:
-            keys = signing.KeyFolders(online or operators.keys, tuple(offline))
-            yield _Target(operators.feed, in_state(publisher, actor(), reason), keys)
+        operators, keys = _operators(feed, online, offline)
+        with changing_publisher(operators, "changing keys", lambda publisher: check(publisher, keys)) as publisher:
+            yield _Target(operators.feed, in_state(publisher, actor(), reason, rotated), keys)
         return
     signing.refuse_operators(feed)
     folder = FeedFolder(feed)
@@ -58,12 +76,20 @@ def _target(feed: Path, state: bool, offline: list[Path], online: Path | None, r
     yield _Target(folder, signing.in_feed(folder), keys)
 
 
+def _operators(feed: Path, online: Path | None, offline: list[Path]) -> "tuple[StateFolder, signing.KeyFolders]":
+    operators = state_at(feed)
+    check_owner(operators.root)
+    return operators, signing.KeyFolders(online or operators.keys, tuple(offline))
+
+
 def rotate(
     feed: Feed,
     role: Annotated[
         str, typer.Argument(metavar="ROLE", help="root, targets, timestamp, snapshot, lists, or list-NAME.")
     ],
-    offline_keys: OfflineKeys,
+    offline_keys: Annotated[
+        list[Path] | None, typer.Option(metavar="DIR", help="Keys of root and targets; once for each custodian.")
+    ] = None,
     online_keys: OnlineKeys = None,
     new_keys: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Give the role all its keys in DIR; created if DIR has none.")
@@ -74,6 +100,13 @@ def rotate(
     threshold: Annotated[
         int | None, typer.Option(metavar="M", min=1, help="How many of its keys must sign; default: unchanged.")
     ] = None,
+    prepare: Annotated[
+        bool, typer.Option("--prepare", help="With several daemons: announce the new keys; they sign nothing yet.")
+    ] = False,
+    withdraw: Annotated[
+        bool, typer.Option("--withdraw", help="Forget new keys that were announced and are not in force.")
+    ] = False,
+    without: Without = None,
     reason: Reason = "",
     state: StateFlag = False,
     as_json: JsonFlag = False,
@@ -86,20 +119,40 @@ def rotate(
     as many of the old and of the new keys. Followers accept the new keys without any action. Remove the old key files
     afterwards.
 
+    If several daemons sign the feed of a state, run this twice for an online role. With --prepare it makes and
+    announces the new keys, and needs no offline keys. Copy the files to the keys of every machine; `syncd status` names
+    the daemons that lack them. Then run it without --prepare: it leads while it works, and puts the keys in force if
+    every daemon that can lead holds them.
+
     \b
     Exit codes:
       0   rotated
       1   storage, or a key service did not answer
       2   FEED is not a feed, or the threshold does not fit
       6   keys are not available, there is no such role, the feed is in use,
-          or the clock was set back
+          the clock was set back, or a daemon lacks the new keys
 
     \b
     Example:
       syncd feed rotate /srv/feed timestamp --offline-keys /media/stick/keys
     """
-    with _target(feed, state, offline_keys, online_keys, reason) as at:
-        new = signing.NewKeys(tuple(new_key or ()), new_keys, threshold)
+    new = signing.NewKeys(tuple(new_key or ()), new_keys, threshold)
+    if (prepare or withdraw or without) and not state:
+        raise UsageError("only daemons on an operator's state hold keys together", hint="give --state as well")
+    if prepare or withdraw:
+        _announce(feed, role, new, online_keys, reason, withdraw=withdraw, as_json=as_json)
+        return
+    if not offline_keys:
+        raise UsageError("only the offline keys can sign other keys", hint="name their folder with --offline-keys")
+
+    def check(publisher: "Publisher", at: signing.KeyFolders) -> None:
+        nonlocal new
+        if publisher.folder.database is not None:
+            from syncd.operate.next_keys import distributed  # SQLAlchemy: as in `_target`
+
+            new = distributed(publisher, role, new, at, without or ())
+
+    with _target(feed, state, offline_keys, online_keys, reason, check=check, rotated=(role,)) as at:
         rotated = signing.rotate(at.folder, at.apply, role, new, at.keys, utc_now())
         folder = at.keys.of(role)
     if as_json:
@@ -113,6 +166,31 @@ def rotate(
         say(f"syncd looks for the keys in {folder}, as {rotated.role}-NUMBER.pem or .uri")
 
 
+def _announce(
+    feed: Path, role: str, new: signing.NewKeys, online: Path | None, reason: str, *, withdraw: bool, as_json: bool
+) -> None:
+    from syncd.operate import next_keys  # SQLAlchemy: as in `_target`
+
+    operators, keys = _operators(feed, online, [])
+    with keyless_publisher(operators, None) as publisher:
+        if withdraw:
+            next_keys.withdraw(publisher, role, utc_now(), actor(), reason)
+            if as_json:
+                print_json({"role": role, "withdrawn": True})
+            else:
+                say(f"the new keys of {role} are withdrawn; remove their files")
+            return
+        made = next_keys.announce(publisher, role, new, keys, now=utc_now(), actor=actor(), reason=reason)
+    if as_json:
+        document = {"role": role, "keys": made.keys, "threshold": made.threshold, "announced": True}
+        print_json({**document, "created": [str(path) for path in made.made], "folder": keys.of(role)})
+        return
+    say(f"announced {count(made.keys, 'new key')} of {role}; the present ones sign until you rotate")
+    for path in made.made:
+        say(f"created   {path}")
+    say("next: copy the files to the keys of every machine, and see `syncd status`; then run this without --prepare")
+
+
 def add_role(
     feed: Feed,
     name: Annotated[str, typer.Option("--list", metavar="L", help="The list that gets its own keys.")],
@@ -122,6 +200,7 @@ def add_role(
     threshold: Annotated[int, typer.Option(metavar="M", min=1, help="How many of them must sign.")],
     offline_keys: OfflineKeys,
     online_keys: OnlineKeys = None,
+    without: Without = None,
     reason: Reason = "",
     state: StateFlag = False,
     as_json: JsonFlag = False,
@@ -147,7 +226,14 @@ def add_role(
     """
     listed = list_name(name)
     signers = signing.load_files(keys)
-    with _target(feed, state, offline_keys, online_keys, reason) as at:
+
+    def check(publisher: "Publisher", _: signing.KeyFolders) -> None:
+        if publisher.folder.database is not None:
+            from syncd.operate.next_keys import check_held  # SQLAlchemy: as in `_target`
+
+            check_held(publisher, signing.LIST_ROLE + listed, signers, threshold, without or ())
+
+    with _target(feed, state, offline_keys, online_keys, reason, check) as at:
         added = signing.add_role(at.folder, at.apply, listed, signers, threshold=threshold, at=at.keys, now=utc_now())
     if as_json:
         print_json({"role": added.role, "list": listed, "keys": added.keys, "threshold": added.threshold})

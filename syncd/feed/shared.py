@@ -49,13 +49,23 @@ def catch_up(folder: FeedFolder) -> bytes:
 
 
 def _bring(folder: FeedFolder, timestamp: bytes) -> None:
+    roots: dict[str, bytes] = {}
+
     def read(name: str) -> bytes | None:
+        path = f"{layout.METADATA}/{name}"
         if name == "timestamp.json":
             return timestamp
-        return folder.store.read(f"{layout.METADATA}/{name}", MAX_METADATA_BYTES)
+        if not name.endswith(".root.json") or folder.here(path) is not None:
+            return folder.store.read(path, MAX_METADATA_BYTES)
+        found = folder.store.current(path, MAX_METADATA_BYTES)
+        if found is not None:
+            roots[path] = found.content
+        return None if found is None else found.content
 
     folder.read(_FIRST_ROOT)
     for target in Repository.load(read).targets().values():
         name = layout.list_of(target.name)
         if name is not None:
             folder.bring_here(name, folder.manifest(name, target.sha256).stack)
+    for path, content in roots.items():  # last: a root with other keys makes the timestamp that is here invalid
+        folder.store.hold(path, content)

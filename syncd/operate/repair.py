@@ -121,12 +121,15 @@ def _complete(publisher: Publisher, start: Start[Records], name: ListName) -> Cu
     return current
 
 
-def retrust(publisher: Publisher, source: Source, root: bytes, reason: str, now: datetime, actor: str) -> int:
+def retrust(
+    publisher: Publisher, source: Source, root: bytes, reason: str, now: datetime, actor: str, patience: float = 0.0
+) -> int:
     """Trust ``source`` by another root from now on. Returns that root's version.
 
     Its floors and serials are forgotten; its held lists stay. The next sync compares the whole lists with them, and the
-    gate judges the difference. Raises `TrustError` if ``root`` is not a valid root, `UsageError` if it is not the
-    configured one or no reason is given, `RefusedError` if a sync is running, `StoreError`.
+    gate judges the difference. ``patience``: seconds to wait for the end of a sync. Raises `TrustError` if ``root`` is
+    not a valid root, `UsageError` if it is not the configured one or no reason is given, `RefusedError` if a sync is
+    running, `StoreError`.
     """
     if not reason.strip():
         raise UsageError("a reason is needed", hint="say with --reason how you checked that this root is the partner's")
@@ -139,7 +142,7 @@ def retrust(publisher: Publisher, source: Source, root: bytes, reason: str, now:
             hint=f"put the new root there first: install -m 644 ROOT {source.root}",
         )
     folder = publisher.folder.source(source.name)
-    with lock(folder.lock, f"retrust of {source.name}"):
+    with lock(folder.lock, f"retrust of {source.name}", patience):
         _forget(folder.work / "trust")  # first: until the pin is moved, the floors in the catalog still apply
         entry = AuditEntry(now, actor, Retrusted(source.name, version, reason))
         memory = FeedMemory.of(publisher.catalog.source(source.name).memory)
@@ -153,11 +156,14 @@ def _forget(trust: Path) -> None:
             shutil.rmtree(trust)
 
 
-def in_state(publisher: Publisher, actor: str, reason: str) -> Apply:
-    """Return a function that commits changed keys of the operator's own feed, with an entry in the audit log."""
+def in_state(publisher: Publisher, actor: str, reason: str, rotated: tuple[str, ...] = ()) -> Apply:
+    """Return a function that commits changed keys of the operator's own feed, with an entry in the audit log.
+
+    ``rotated``: the roles whose announced keys are in force with it.
+    """
 
     def apply(purpose: str, resign: Resign, now: datetime) -> None:
         act = ChangedKeys(str(publisher.folder.root), purpose, reason)
-        publisher.change_metadata(purpose, resign, now, AuditEntry(now, actor, act))
+        publisher.change_metadata(purpose, resign, now, AuditEntry(now, actor, act), rotated=rotated)
 
     return apply

@@ -300,12 +300,16 @@ class Publisher:
         proposal = Proposal("resign", records=Records(audit=audit) if audit else None)
         self.core.publish_fixed("signing the timestamp", proposal, now, _PATIENCE)
 
-    def change_metadata(self, purpose: str, resign: Resign, now: datetime, *audit: AuditEntry) -> None:
+    def change_metadata(
+        self, purpose: str, resign: Resign, now: datetime, *audit: AuditEntry, rotated: tuple[str, ...] = ()
+    ) -> None:
         """Commit the metadata that ``resign`` signs, such as rotated keys or a renewed root, with audit entries.
+
+        ``rotated``: the roles whose announced keys are in force with it.
 
         Does not wait for another publication: raises `RefusedError` at once. Raises `StoreError`.
         """
-        proposal = Proposal("metadata", resign=resign, records=Records(audit=audit))
+        proposal = Proposal("metadata", resign=resign, records=Records(audit=audit, rotated=rotated))
         self.core.publish_fixed(purpose, proposal, now)
 
     def last_signed(self) -> datetime:

@@ -103,7 +103,7 @@ def rotate(folder: FeedFolder, apply: Apply, role: str, new: NewKeys, at: KeyFol
     count, before = repository.signing(role)
     threshold = new.threshold or before
     offline, online = at.offline_signers(), online_signers(folder, at.online)
-    signers, made = _new_signers(folder.root, role, new, at, max(count, threshold))
+    signers, made = new_signers(folder.root, role, new, at, max(count, threshold))
     try:
         apply(
             f"rotating the keys of {role}",
@@ -117,9 +117,13 @@ def rotate(folder: FeedFolder, apply: Apply, role: str, new: NewKeys, at: KeyFol
     return Rotated(role, len(signers), threshold, made)
 
 
-def _new_signers(
+def new_signers(
     feed: Path, role: str, new: NewKeys, at: KeyFolders, count: int
 ) -> tuple[tuple[Signer, ...], tuple[Path, ...]]:
+    """Load the new keys of a role, or generate ``count``; return them, and the files that were made.
+
+    Raises `UsageError` if the folder holds the present keys, `StoreError`.
+    """
     if new.files:
         return load_files(new.files), ()
     folder = new.folder or at.of(role)

@@ -134,7 +134,7 @@ class FleetView:
     @property
     def faults(self) -> tuple[FleetFault, ...]:
         """Problems that need a person, the urgent ones first."""
-        found = (*self._of_leader(), *self._of_daemons(), *self._of_versions())
+        found = (*self._of_leader(), *self._of_daemons(), *self._of_keys(), *self._of_versions())
         return tuple(sorted(found, key=lambda fault: not fault.urgent))
 
     def _of_leader(self) -> Iterator[FleetFault]:
@@ -184,6 +184,26 @@ class FleetView:
                     "check that it reaches the store and the catalog, and look for errors in its log",
                     urgent=True,
                     section=runbook.REPLICA,
+                )
+
+    def _of_keys(self) -> Iterator[FleetFault]:
+        for new in self.state.next_keys:
+            lacking = new.lacking(view.record for view in self.daemons)
+            for record in lacking:
+                yield FleetFault(
+                    record.host,
+                    f"its daemon lacks the new keys of {new.role}, which are not in force yet",
+                    "copy them to the keys of that machine",
+                    urgent=False,
+                    section=runbook.ALERTS,
+                )
+            if not lacking:
+                yield FleetFault(
+                    ALL_DAEMONS,
+                    f"every one that can lead holds the new keys of {new.role}, which are not in force yet",
+                    f"put them in force: `syncd feed rotate STATE {new.role} --state --offline-keys DIR --reason R`",
+                    urgent=False,
+                    section=runbook.ALERTS,
                 )
 
     def _of_versions(self) -> Iterator[FleetFault]:

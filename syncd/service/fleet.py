@@ -4,11 +4,13 @@ import os
 import secrets
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Final
 
 from syncd import __version__
 from syncd.catalog.fleet_records import DaemonRecord
+from syncd.errors import RefusedError, SyncdError
 from syncd.event import Emit
 from syncd.feed.locked import with_lock
 from syncd.feed.shared import catch_up
@@ -45,9 +47,16 @@ class Fleet:
         catalog = publisher.catalog
         daemon = DaemonRecord(secrets.token_hex(8), socket.gethostname(), os.getpid(), __version__, datetime.now(UTC))
         leading = Work(self._take_over, work.end, keys.load, keys.ids, lambda: self._following.serves)
+        self._keys = keys
         self._leading = Leading(catalog, daemon, self._folder.store_place, leading, emit)
         self._following = Following(
-            catalog, emit, catch_up=self._catch_up, announce=announce, acted=acted, orders=self._take_orders
+            catalog,
+            emit,
+            leads=lambda: self.epoch() is not None,
+            catch_up=self._catch_up,
+            announce=announce,
+            acted=acted,
+            orders=self._take_orders,
         )
         self._relay = Relay(catalog, daemon.id)
         self.daemon: Final = daemon.id
@@ -91,12 +100,17 @@ class Fleet:
     def _catch_up(self) -> None:
         """Bring here what another daemon published into the bucket. Raises `StoreError`."""
         feed = self._folder.feed
-        if self.epoch() is None and self._folder.bucket is not None:  # the leader has what it published
+        if self._folder.bucket is not None:
             # With the lock: else it could undo a publication of this machine's copy.
             with_lock(feed, "catching up", lambda _: catch_up(feed), _CATCH_UP_WITHIN)
 
     def _take_over(self, epoch: int) -> None:
+        with suppress(SyncdError):  # a leader without the bucket publishes once that comes back
+            self._catch_up()  # the newest metadata says which keys are in force
         self._work.begin(epoch)
+        lacking = self._keys.load()
+        if lacking:
+            raise RefusedError(lacking, hint="until then another daemon has to lead")
         if self._orders:
             self._orders.end_abandoned(epoch)
 

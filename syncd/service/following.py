@@ -22,14 +22,17 @@ class Following:
         catalog: Catalog,
         emit: Emit,
         *,
+        leads: Callable[[], bool],
         catch_up: Callable[[], None],
         announce: Callable[[ListName, int], None],
         acted: Callable[[], None],
         orders: Callable[[], None],
     ) -> None:
-        self._catalog, self._emit = catalog, emit
+        """``catch_up`` brings here what another daemon published; the leader has what it published itself."""
+        self._catalog, self._emit, self._leads = catalog, emit, leads
         self._catch_up, self._announce, self._acted, self._orders = catch_up, announce, acted, orders
         self._seen = (0, 0)
+        self._led = False
         self._fault = ""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="syncd-following", daemon=True)
@@ -53,13 +56,16 @@ class Following:
         """Look once. Raises `StoreError`; the next look then tries again."""
         self._orders()
         installed, acts = self._catalog.newest()
-        if installed != self._seen[0]:
-            self._catch_up()  # first: whoever hears of a version asks for it at once
+        leads = self._leads()
+        # A leader that has lost its lease without knowing it yet has not seen what the next one published.
+        if installed != self._seen[0] or (self._led and not leads):
+            if not leads:
+                self._catch_up()  # first: whoever hears of a version asks for it at once
             for head in self._catalog.heads():
                 self._announce(head.list, head.version)
         if acts != self._seen[1]:  # adding and revoking a token are acts of the audit log
             self._acted()
-        self._seen = installed, acts
+        self._seen, self._led = (installed, acts), leads
 
     def _run(self) -> None:
         while not self._stop.is_set():

@@ -29,6 +29,8 @@ _LOOK_EVERY: Final = 1.0
 _MARGIN: Final = 1.0
 """Seconds by which the leader believes its lease to end earlier: clocks of two machines differ in speed."""
 
+_NOT_BEGUN: Final = "it could not begin its work"
+
 
 def since_boot() -> float:
     """Return seconds on a clock that also goes on while the process is stopped or the machine sleeps."""
@@ -70,7 +72,7 @@ class Leading:
         self._until = 0.0
         self._not_before = self._noted_at = -LEASE
         self._working: threading.Thread | None = None
-        self._why = ""
+        self._why, self._unable_before = "", False
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="syncd-leading", daemon=True)
 
@@ -162,17 +164,17 @@ class Leading:
             pass  # the next look finds that it was lost
         except SyncdError as error:
             self._tell(error.message, error.hint)
-            self._give_up(epoch)
+            self._give_up(epoch, _NOT_BEGUN)
         except Exception as error:  # noqa: BLE001 - a bug must not leave a leader that does not work
             self._emit(events.InternalError.of(error, "beginning to lead"))
-            self._give_up(epoch)
+            self._give_up(epoch, _NOT_BEGUN)
 
-    def _give_up(self, epoch: int) -> None:
+    def _give_up(self, epoch: int, why: str) -> None:
         """Let another daemon try, and wait for as long as a lease lasts."""
         self._not_before = self._clock() + LEASE
         with suppress(StoreError):  # it ends by itself
             self._catalog.give_up_lead(epoch)
-        self._lose(epoch, "it could not begin its work")
+        self._lose(epoch, why)
 
     def _lose(self, epoch: int, why: str) -> None:
         with self._lock:
@@ -191,14 +193,24 @@ class Leading:
         self._working = None
 
     def _note(self) -> None:
+        unable = self._work.unable()
         described = replace(
             self._daemon,
-            unable=self._work.unable(),
+            unable=unable,
             keys=self._work.keys(),
             claims=self.epoch() or 0,
             serves=self._work.serves(),
         )
         self._catalog.note_daemon(described)
+        self._step_down_if(unable)
+
+    def _step_down_if(self, unable: str) -> None:
+        """Let another daemon lead if this one cannot sign, twice in a row: a key service may fail for a moment."""
+        epoch = self.epoch()
+        if unable and self._unable_before and epoch is not None:
+            self._tell(unable, "until then another daemon has to lead")
+            self._give_up(epoch, unable)
+        self._unable_before = bool(unable)
 
     def _tell(self, message: str, hint: str) -> None:
         """Log a reason not to lead, once as long as it stays the same."""
@@ -208,14 +220,15 @@ class Leading:
 
 
 @contextmanager
-def lead_alone(catalog: Catalog, command: str, store: str) -> Iterator[None]:
+def lead_alone(catalog: Catalog, command: str, store: str, *, take_over: bool = False) -> Iterator[None]:
     """Lead as long as a command works that no daemon carries out.
 
-    Raises `NotLeadingError` if a daemon leads, `ConfigError` if its store is another one, `StoreError`.
+    ``take_over``: also if a daemon leads. It publishes nothing more, and may lead again afterwards. Raises
+    `NotLeadingError` if a daemon leads, or another command; `ConfigError` if its store is another one; `StoreError`.
     """
     catalog.check_store(store)
     asked, host = since_boot(), socket.gethostname()
-    led = catalog.lead(f"{command} {secrets.token_hex(8)}", host, store, LEASE)
+    led = catalog.lead(f"{command} {secrets.token_hex(8)}", host, store, LEASE, take_over=take_over)
     if led is None:
         now = catalog.leader()
         raise not_leading(now.host if now else "")

@@ -179,11 +179,22 @@ def load_signers(folder: Path, roles: Iterable[str], prefix: str = "") -> Signer
             hint="mount or restore the folder that holds them; --online-keys and --offline-keys name others",
         )
     files.check_private(folder)
+    return {role: tuple(load_named(str(path)) for path in role_files(folder, prefix + role)) for role in roles}
+
+
+def role_files(folder: Path, role: str) -> tuple[Path, ...]:
+    """Return the files of a role's keys in ``folder``, sorted; () if there is no such folder. Raises `StoreError`."""
     with files.storage(folder, "read the keys in"):
-        names = sorted(path.name for path in folder.iterdir())
-    return {
-        role: tuple(load_named(str(folder / name)) for name in names if _belongs(name, prefix + role)) for role in roles
-    }
+        names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    return tuple(folder / name for name in names if _belongs(name, role))
+
+
+def roles_in(folder: Path, prefix: str) -> tuple[str, ...]:
+    """Return the roles that begin with ``prefix`` and may have keys in ``folder``, sorted. Raises `StoreError`."""
+    with files.storage(folder, "read the keys in"):
+        names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    matches = (re.fullmatch(rf"({re.escape(prefix)}.+?)(-[0-9]+)?\.(pem|uri)", name) for name in names)
+    return tuple(sorted({match[1] for match in matches if match}))
 
 
 def _belongs(name: str, role: str) -> bool:
