@@ -288,6 +288,18 @@ class CopiedCatalog(Act):
 
 
 @dataclass(frozen=True)
+class MovedStore(Act):
+    """Moved the published files to another place (`syncd store copy`)."""
+
+    place: str
+
+    @property
+    def words(self) -> str:
+        """See `Act`."""
+        return f"moved the published files to {self.place}"
+
+
+@dataclass(frozen=True)
 class BackedUpState(Act):
     """Wrote a backup of the state (`syncd backup`)."""
 
@@ -621,6 +633,7 @@ ACTS: Final[tuple[type[Act], ...]] = (
     Unpinned,
     BackedUpState,
     CopiedCatalog,
+    MovedStore,
     WroteRows,
     StartedDaemon,
     StoppedDaemon,

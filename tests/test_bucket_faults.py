@@ -1,6 +1,10 @@
 """A bucket that lies, fails, answers too late, or whose answers are lost."""
 
+import socket
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -253,3 +257,37 @@ def test_the_bucket_of_a_configuration(tmp_path: Path) -> None:
     assert settings is not None
     assert (settings.place, settings.endpoint, settings.cache_bytes) == ("s3://lists/a/b", "", 64 << 30)
     assert BucketSettings.model_validate_json(settings.model_dump_json()) == settings
+
+
+@contextmanager
+def _forbidding() -> Iterator[str]:
+    """A server that answers 403 to everything, as the metadata service of a cloud may, or a proxy in its place."""
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_error(403)
+
+        do_PUT = do_GET  # noqa: N815 - the names that the library calls
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_without_keys_a_dead_address_is_named_before_missing_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client asks the cloud for keys first, so its own error is about that."""
+    with _forbidding() as cloud, socket.create_server(("127.0.0.1", 0)) as dead:
+        monkeypatch.setenv("AWS_METADATA_ENDPOINT", cloud)
+        there = BucketSettings(bucket="lists", endpoint=cloud)
+        with pytest.raises(StoreError, match="there are no credentials") as refused:
+            S3Bucket(there, "feed", public=True).get(TIMESTAMP, 10)
+        assert "access_key_file" in refused.value.hint
+        nowhere = there.model_copy(update={"endpoint": f"http://127.0.0.1:{dead.getsockname()[1]}"})
+        dead.close()
+        with pytest.raises(StoreError, match=f"nothing answers at {nowhere.endpoint}") as refused:
+            S3Bucket(nowhere, "feed", public=True).create("metadata/1.root.json", b"root")
+        assert "check endpoint in [store]" in refused.value.hint

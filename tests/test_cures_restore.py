@@ -67,14 +67,29 @@ def restore(
     answers: dict[str, int] | None = None,
     more: tuple[object, ...] = (),
 ) -> None:
-    """Take the lines of the section in their order; each ends with 0, or with what ``answers`` has for it.
+    """Restore as the section says. The arguments are those of `carry_out`."""
+    carry_out(world, "Backup and restore", file, keys=keys, before=before, answers=answers, more=more)
+
+
+def carry_out(
+    world: World,
+    title: str,
+    file: Path,
+    *,
+    keys: Path | None = None,
+    before: Callable[[World], None] = nothing,
+    answers: dict[str, int] | None = None,
+    more: tuple[object, ...] = (),
+) -> None:
+    """Take the lines of a section in their order; each ends with 0, or with what ``answers`` has for it.
 
     ``keys`` are put into their folder once it was made, then comes what ``before`` does. ``more`` are options of
     `recover`.
     """
+    text = section(title)
     me = f"-o {getpass.getuser()} -g {grp.getgrgid(os.getgid()).gr_name}"
-    cure = Cure(SECTION, {"/var/lib/syncd": world.state.root, "-o syncd -g syncd": me})
-    for line in code_lines(SECTION):
+    cure = Cure(text, {"/var/lib/syncd": world.state.root, "-o syncd -g syncd": me})
+    for line in code_lines(text):
         if line.startswith("syncd recover"):
             cure.stand_for(line)
             ran = syncd("recover", "--above", highest(world), *more)
@@ -82,6 +97,7 @@ def restore(
             ran = cure.run(line, FILE=file)
         assert ran.code == (answers or {}).get(line, 0), ran
         if line.startswith("install") and line.endswith("/keys"):
+            assert keys is not None
             shutil.copytree(keys, world.state.keys, dirs_exist_ok=True)
             before(world)
 

@@ -59,6 +59,11 @@ class FleetTables(Tables):
             put(connection, leader, {"id": _ONLY}, values)
             return Leader(**values, now=now)
 
+    def move_store(self, store: str) -> None:
+        """Record that the published files were moved to another place; see `check_store`."""
+        with self._database.writing() as connection:
+            connection.execute(update(leader).values(store=store))
+
     def renew_lead(self, epoch: int, lease: float) -> bool:
         """Go on leading for ``lease`` seconds from now; return False if another daemon has taken over."""
         until = database_time() + int(lease * 1000)

@@ -13,7 +13,7 @@ from syncd.catalog.folder import StateFolder
 from syncd.database_address import DatabaseAddress
 from syncd.errors import ConfigError, StoreError
 from syncd.feed.layout import TIMESTAMP
-from syncd.files import PRIVATE_FILE, install_bytes, read_bytes, storage
+from syncd.files import PRIVATE_FILE, install_bytes, read_bytes, storage, sync_folder
 from syncd.store.settings import BucketSettings
 
 RECORD: Final = "store.json"
@@ -23,7 +23,7 @@ _DATABASE: Final = TypeAdapter(DatabaseAddress)
 
 def state_at(root: Path) -> StateFolder:
     """Return the state in a folder, with its database and the bucket that it publishes into. Raises `StoreError`."""
-    return StateFolder(root, _recorded(root), _recorded_database(root))
+    return StateFolder(root, recorded_place(root), _recorded_database(root))
 
 
 def check_place(folder: StateFolder) -> None:
@@ -32,7 +32,7 @@ def check_place(folder: StateFolder) -> None:
     Raises `ConfigError`, `StoreError`.
     """
     record_database(folder)
-    recorded, given = _recorded(folder.root), folder.bucket
+    recorded, given = recorded_place(folder.root), folder.bucket
     if recorded == given:
         return
     if given is None:
@@ -44,7 +44,8 @@ def check_place(folder: StateFolder) -> None:
     if recorded is None and folder.feed.path(TIMESTAMP).exists():
         raise ConfigError(
             f"{folder.root} has published into its own folder, and the configuration names {given.place}",
-            hint="remove [store] from the configuration, or begin with an empty state_dir; nothing was changed",
+            hint="run `syncd store copy` to move its files there, or remove [store] from the configuration; nothing "
+            "was changed",
         )
     if recorded is not None and recorded.place != given.place:
         raise ConfigError(
@@ -58,6 +59,13 @@ def record_place(folder: StateFolder) -> None:
     """Record the bucket of a state. Raises `StoreError`."""
     if folder.bucket is not None:
         install_bytes(folder.root / RECORD, folder.bucket.model_dump_json().encode(), PRIVATE_FILE)
+
+
+def forget_place(folder: StateFolder) -> None:
+    """Record that a state publishes into its own folder. Raises `StoreError`."""
+    with storage(folder.root / RECORD, "remove"):
+        (folder.root / RECORD).unlink(missing_ok=True)
+    sync_folder(folder.root)
 
 
 def record_database(folder: StateFolder) -> None:
@@ -80,7 +88,8 @@ def _recorded_database(root: Path) -> DatabaseAddress | None:
         ) from None
 
 
-def _recorded(root: Path) -> BucketSettings | None:
+def recorded_place(root: Path) -> BucketSettings | None:
+    """Return the bucket that a state publishes into; None if that is its own folder. Raises `StoreError`."""
     path = root / RECORD
     with storage(path, "read"):
         if not path.exists():

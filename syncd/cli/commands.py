@@ -29,6 +29,7 @@ _PULL: Final = (
     "the copy stays at its versions; files that were fetched are kept, and the next pull continues from there"
 )
 _CATALOG: Final = "the catalog was not moved, unless the command says so when it is run again"
+_STORE: Final = "the state is used as before; run the same command again: it continues"
 _KEYS: Final = (
     "the old keys stay valid unless the change was signed already, which `syncd feed status FEED` shows; if it was "
     "not, run the same command again"
@@ -89,6 +90,7 @@ OF_PROGRAM: Final = {
     "gc": Place("collect", "gc", "Remove old files and records now, as syncs do once an hour.", _ORDER),
     "backup": Place("repair", "backup", "Write the operator's state to one file, mode 0600.", "FILE was not written"),
     "catalog": Place("catalog", "app", "Show where the catalog is, and how many rows it has.", _CATALOG),
+    "store": Place("store", "app", "Show where the published files are: a folder or a bucket.", _STORE),
     "recover": Place("repair", "recover", "Continue from a restored backup, with higher version numbers.", _ORDER),
     "retrust": Place("repair", "retrust", "Accept the new trust root of a partner that rebuilt its feed.", _ORDER),
     "rollback": Place(
@@ -168,7 +170,7 @@ def _syncd(
     correct mistakes:    syncd suppress, suppressions, unsuppress, rollback, unpin
     keep good files out: syncd known-good
     and maintain:        syncd matchers, audit, verify, gc, backup, recover, retrust,
-                         retire, catalog, clock, version
+                         retire, catalog, store, clock, version
     Matchers' hosts:     syncd pull, lookup, match, verify
     Mirrors:             syncd mirror
 

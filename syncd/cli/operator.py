@@ -180,15 +180,19 @@ def changing_publisher(
 
 
 def _leading(publisher: "Publisher", purpose: str | None) -> AbstractContextManager[None]:
+    return leading(publisher, purpose, publisher.folder.store_place)
+
+
+def leading(publisher: "Publisher", purpose: str | None, store: str) -> AbstractContextManager[None]:
     """Lead while a command works, if it has a purpose and daemons may share the catalog.
 
-    Raises `NotLeadingError` if one of them leads.
+    ``store``: the place of the published files, as the catalog has it. Raises `NotLeadingError` if one of them leads.
     """
     if purpose is None or publisher.folder.database is None:
         return nullcontext()
     from syncd.service.leading import lead_alone  # SQLAlchemy: not needed if the daemon does the work
 
-    return lead_alone(publisher.catalog, purpose, publisher.folder.store_place)
+    return lead_alone(publisher.catalog, purpose, store)
 
 
 def answers_of_leader(settings: Any, order: Document) -> Iterable[Document] | None:

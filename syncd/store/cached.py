@@ -111,10 +111,11 @@ class CachedStore:
 
     def names(self) -> Mapping[str, int | None]:
         """See `Store.names`. Files that are only in the cache are named too."""
-        found: dict[str, int | None] = dict(self._folder.names())
-        for part in PARTS:
-            found |= self.bucket.names(part)
-        return found
+        return {**self._folder.names(), **self.lengths()}
+
+    def lengths(self) -> Mapping[str, int]:
+        """See `Store.lengths`."""
+        return {path: length for part in PARTS for path, length in self.bucket.names(part).items()}
 
     def remove(self, path: str) -> int | None:
         """See `Store.remove`."""

@@ -99,6 +99,11 @@ class FolderStore:
                 found |= dict.fromkeys(f"{inside}/{name}" for name in names)
         return found
 
+    def lengths(self) -> dict[str, int]:
+        """See `Store.lengths`."""
+        found = {path: self.length(path) for path in self.names()}
+        return {path: length for path, length in found.items() if length is not None}
+
     def remove(self, path: str) -> int | None:
         """See `Store.remove`."""
         file = self.local(path)

@@ -7,11 +7,14 @@ server the outcome is unknown, so the file is read back and compared. ``docs/adr
 
 import hashlib
 import re
+import socket
+import urllib.request
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
+from urllib.parse import urlsplit
 
 import stamina
 import stamina.instrumentation
@@ -46,6 +49,8 @@ _PIECE: Final = 1 << 20
 _STATUS: Final = re.compile(r"status code: (\d{3})")
 _CODE: Final = re.compile(r"<Code>([A-Za-z0-9]{1,64})</Code>")
 _BY_CONTENT: Final = re.compile(r"(?:^|[/.])([0-9a-f]{64})\.")
+_METADATA_SERVICE: Final = re.compile(r"Error performing [A-Z]+ https?://(?:169\.254\.|\S+/latest/(?:api|meta-data)/)")
+"""In an error: the client asked the machine's cloud for credentials, before anything was sent to the bucket."""
 _DENIED: Final = frozenset({"401", "403"})
 _FULL: Final = frozenset({"507"})
 _MEDIA_TYPES: Final = {".arrow": "application/vnd.apache.arrow.file", ".json": "application/json"}
@@ -242,6 +247,8 @@ class S3Bucket:
         text = str(error)
         status, code = (found[1] if (found := known.search(text)) else "" for known in (_STATUS, _CODE))
         place, why = f"{self}/{path}".rstrip("/"), " ".join(filter(None, (status, code)))
+        if _METADATA_SERVICE.search(text) or ("credential" in text.lower() and not status):
+            return self._without_credentials(f"cannot {doing} {place}")
         if code == "NoSuchBucket":
             return AbsentBucketError(
                 f"the bucket {self.settings.bucket} does not exist",
@@ -260,15 +267,23 @@ class S3Bucket:
                 f"cannot {doing} {place}: the bucket is full ({why})",
                 hint="raise its quota; the next sync continues from here",
             )
-        if "credential" in text.lower() and not status:
-            return StoreError(
-                f"cannot {doing} {place}: there are no credentials",
-                hint="name access_key_file and secret_key_file in [store], or give this machine a role with access",
-            )
         return UnknownOutcomeError(
             f"cannot {doing} {place}: "
             + (f"the server answered {why}" if status else "no answer, or it came too late"),
             hint="check that the server of the bucket runs and can be reached; the next sync tries again",
+        )
+
+    def _without_credentials(self, what: str) -> StoreError:
+        """Return the error of a request that was never sent: a wrong address would be noticed only after this."""
+        if not _may_answer(self.settings.endpoint):
+            return StoreError(
+                f"{what}: nothing answers at {self.settings.endpoint}",
+                hint="check endpoint in [store] of the configuration, that the server runs, and the network; there are "
+                "no credentials for it either: name access_key_file and secret_key_file",
+            )
+        return StoreError(
+            f"{what}: there are no credentials",
+            hint="name access_key_file and secret_key_file in [store], or give this machine a role with access",
         )
 
     @property
@@ -278,6 +293,20 @@ class S3Bucket:
     @property
     def _bulk(self) -> "S3Store":
         return _client(self.settings, bulk=True)
+
+
+def _may_answer(endpoint: str) -> bool:
+    """Return False if nothing listens at the address of a server. Through a proxy that cannot be seen."""
+    address = urlsplit(endpoint)
+    host, proxies = address.hostname, urllib.request.getproxies()
+    if host is None or (address.scheme in proxies and not urllib.request.proxy_bypass(host)):
+        return True
+    try:
+        port = address.port or (443 if address.scheme == "https" else 80)
+        socket.create_connection((host, port), _CONNECT.total_seconds()).close()
+    except OSError:
+        return False
+    return True
 
 
 def _is_named_by(path: str, content: bytes) -> bool:

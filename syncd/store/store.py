@@ -81,6 +81,9 @@ class Store(Protocol):
     def names(self) -> Mapping[str, int | None]:
         """Return the paths of all files below ``v1`` and ``metadata``, with their lengths if they cost nothing."""
 
+    def lengths(self) -> Mapping[str, int]:
+        """Return the paths of all files that the place itself has below ``v1`` and ``metadata``, with their lengths."""
+
     def remove(self, path: str) -> int | None:
         """Remove a file; return how many bytes it had, None if it is gone already."""
 

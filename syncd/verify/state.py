@@ -10,6 +10,7 @@ from syncd.catalog.records import RETRUSTED, HeadRecord, OriginRecord, VersionRe
 from syncd.errors import MismatchError, StoreError
 from syncd.feed import layout
 from syncd.feed.garbage import KEPT_VERSIONS
+from syncd.feed.shared import catch_up
 from syncd.format import manifest as manifests
 from syncd.format.manifest import Manifest
 from syncd.model import ListName
@@ -38,6 +39,8 @@ def prove_state(
     Raises `UsageError` if it is not a state folder, and `StoreError` if the catalog cannot be opened.
     """
     folder.check_set_up()
+    if folder.bucket is not None and folder.feed.here(layout.TIMESTAMP) is None:
+        catch_up(folder.feed)  # the cache of this machine is empty or lost
     with Catalog.open(folder.catalog) as catalog:
         return prove_steadily(
             folder.root,

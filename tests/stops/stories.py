@@ -341,6 +341,7 @@ READING: Final = {
     "audit": "audit",
     "audit verify": "audit verify",
     "catalog": "catalog",
+    "store": "store",
     "alerts": "alerts",
     "version": "version",
     "feed snapshots": "feed snapshots partner",
@@ -357,8 +358,9 @@ ELSEWHERE: Final = {
     "mirror": "test_mirror_replica.py",
     "feed serve": "test_feed_serve.py",
     "catalog copy": "test_catalog_copy.py",
+    "store copy": "test_store_copy.py",
 }
-"""Commands that do not end, or need a database server; each with its tests."""
+"""Commands that do not end, or need a server of databases or buckets; each with its tests."""
 WRITING_OPTIONS: Final = {"--out", "--skip-bad", "--accept-clock", "--with-keys", "--extend"}
 """Options that let a command write more, or something else: with each there is a story."""
 assert KNOWN_GOOD.isdisjoint(FULL)
