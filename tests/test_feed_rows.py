@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 
 from syncd.errors import RowError, StoreError, UsageError
 from syncd.format.batch import Removals
+from syncd.format.buckets import Buckets
 from syncd.format.rows import Rows
 from syncd.format.segment import Segment
 from syncd.listfile import LoadedRemovals, LoadedRows, load_removals, load_rows
-from syncd.format.buckets import Buckets
 from syncd.listfile.detect import parsed
 from syncd.listfile.parsers import CsvParser
 from syncd.listfile.text import BLOCK, Block, open_list

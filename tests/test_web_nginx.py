@@ -1,4 +1,4 @@
-"""docs/nginx.conf, tried with the real nginx."""
+"""docs/nginx.conf and the cache of docs/object-store.md, tried with the real nginx."""
 
 import os
 import re
@@ -8,19 +8,23 @@ import ssl
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import httpx
 import pytest
 
 from certificates import Authority
+from engines import s3
+from syncd.errors import SyncdError
 from syncd.fetch import Endpoint
 from syncd.matcher.pull import pull
 from syncd.model import ListName
+from syncd.store.s3 import S3Bucket
 from web_site import OPERATOR, Running, named_file, running
-from world import World
+from world import World, row, rows
 
+PAGE = Path(__file__).parent.parent / "docs" / "object-store.md"
 EXAMPLE = Path(__file__).parent.parent / "docs" / "nginx.conf"
 NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 
@@ -173,3 +177,74 @@ def test_the_dashboard_is_signed_in_to_through_nginx(proxy: Proxy) -> None:
         right = browser.post("/login", data={"form": form, "token": OPERATOR}, headers=lie)
         assert right.headers.get_list("set-cookie")[0].endswith("; SameSite=strict; Secure")
         assert browser.get("/").status_code == 200
+
+
+@dataclass
+class Cache:
+    """nginx as docs/object-store.md has it, in front of a bucket that a daemon publishes into."""
+
+    world: World
+    endpoint: Endpoint
+    bucket: S3Bucket
+
+    def get(self, path: str) -> int:
+        """Ask it for a file; return the status."""
+        headers = {"Authorization": f"Bearer {self.endpoint.token}"}
+        trust = ssl.create_default_context(cafile=self.endpoint.ca)
+        return httpx.get(f"{self.endpoint.url}{path}", headers=headers, verify=trust).status_code
+
+    def pull(self) -> list[tuple[int | None, SyncdError | None]]:
+        """A matcher pulls through it."""
+        root = self.world.operator_root.read_bytes()
+        pulled = pull(self.endpoint, root, self.world.copy, now=self.world.clock(), deadline=20.0)
+        return [(one.after, one.error) for one in pulled.lists]
+
+
+@pytest.fixture
+def cache(s3_endpoint: str, tmp_path: Path) -> Iterator[Cache]:
+    """The example of the page, with paths and addresses of this test in place of its own."""
+    settings = s3.settings(tmp_path, s3_endpoint, prefix=f"public/{tmp_path.name}")
+    world = World(tmp_path / "world", bucket=settings)
+    world.publish(full=rows(0, 30))
+    assert world.sync().exit_code == 0
+    ours = Authority(tmp_path, "ours")
+    certificate, key = ours.certificate("proxy")
+    (text,) = re.findall(r"^```nginx\n(.*?)^```", PAGE.read_text(), re.M | re.S)
+    with _port() as port:
+        replaced = {
+            "/var/cache/nginx/feed": f"{tmp_path}/cache",
+            "listen 443 ssl": f"listen 127.0.0.1:{port} ssl",
+            "/etc/nginx/lists.pem": str(certificate),
+            "/etc/nginx/lists.key": str(key),
+            "https://s3.example.org/hash-lists/production/feed/": f"{s3_endpoint}/lists/{settings.prefix}/feed/",
+        }
+        for old, new in replaced.items():
+            assert text.count(old) == 1, old
+            text = text.replace(old, new)
+        main = "user root; " if os.geteuid() == 0 else ""
+        main += f"worker_processes 1; daemon off; error_log stderr; pid {tmp_path}/nginx.pid; events {{}}\n"
+        with _nginx(tmp_path, f"{main}http {{\naccess_log off;\n{_temporary(tmp_path)}\n{text}}}"):
+            endpoint = Endpoint(f"https://127.0.0.1:{port}/feed/", "REPLACE-THIS-TOKEN", ca=ours.file)
+            yield Cache(world, endpoint, S3Bucket(settings, "feed", public=True))
+
+
+def test_a_matcher_pulls_from_a_bucket_through_nginx(cache: Cache) -> None:
+    """With the token of all matchers, and each version as soon as it is published: no timestamp is kept."""
+    assert cache.pull() == [(1, None)]
+    for number in (30, 31):
+        cache.world.clock.forward(minutes=10)
+        cache.world.publish(add=[row(number)])
+        assert cache.world.sync().exit_code == 0
+        assert cache.pull() == [(number - 28, None)]
+    wrong = replace(cache.endpoint, token="wrong-token-0123456789")
+    assert replace(cache, endpoint=wrong).get("metadata/timestamp.json") == 401
+
+
+def test_nginx_keeps_what_is_immutable_and_nothing_else(cache: Cache) -> None:
+    """It answers for the bucket with what it has, never with an old timestamp, and forgets what was absent."""
+    segment, root = named_file(cache.world, "v1/iwf.images/segments/*.arrow"), "metadata/2.root.json"
+    assert [cache.get(path) for path in (segment, root, "metadata/timestamp.json")] == [200, 404, 200]
+    cache.bucket.create(root, b"{}")
+    cache.bucket.remove(segment)
+    cache.bucket.remove("metadata/timestamp.json")
+    assert [cache.get(path) for path in (segment, root, "metadata/timestamp.json")] == [200, 200, 404]
