@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 from pydantic_settings import NoDecode
 
@@ -198,4 +198,10 @@ ProxyUrl = Annotated[str, AfterValidator(_proxy)]
 RedirectHosts = Annotated[
     tuple[Annotated[str, AfterValidator(_redirect_host)], ...], BeforeValidator(_comma_separated), NoDecode
 ]
+Words = Annotated[
+    tuple[Annotated[str, Field(min_length=1, coerce_numbers_to_str=True)], ...],
+    BeforeValidator(_comma_separated),
+    NoDecode,
+]
+"""A partner's own words, such as classifications or the numbers of members."""
 Lists = Annotated[tuple[Annotated[ListName, AfterValidator(_list)], ...], BeforeValidator(_comma_separated), NoDecode]

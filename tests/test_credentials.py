@@ -9,6 +9,7 @@ from syncd.config_file import load
 from syncd.errors import ConfigError, RefusedError
 from syncd.operate.backup import backup
 from syncd.pipeline.publisher import open_publisher
+from syncd.sources.tables import FeedSource
 from world import World, rows
 
 CONFIG = """
@@ -92,6 +93,7 @@ def test_a_path_below_the_credentials_is_where_systemd_put_them(
     assert config.serve
     assert config.serve.operator_token_file == Path("/run/credentials/syncd.service/secrets_operator.token")
     feed = config.sources["iwf"]
+    assert isinstance(feed, FeedSource)
     assert feed.token_file == Path("/run/credentials/syncd.service/secrets_iwf.token")
     assert feed.client_key == Path("/run/credentials/syncd.service/secrets_client.pem")
 

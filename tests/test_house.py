@@ -19,6 +19,7 @@ INSIDE_FUNCTIONS: Final = {
     "service/reload.py": "the web framework: only a daemon that serves HTTP needs it",
     "settings.py": "the checks of addresses: most commands read only plain ones",
     "store/s3.py": "obstore: only an operator with a bucket needs it",
+    "sources/documents.py": "lxml: only an operator who follows NCMEC needs it",
     "sources/tables.py": "numpy and tuf: only a command that syncs follows a source",
 }
 """Modules, or packages, with imports inside functions, and why."""

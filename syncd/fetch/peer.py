@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self, TypeVar
+from typing import ClassVar, Final, Self, TypeVar
 
 import stamina
 
@@ -76,6 +76,9 @@ class Peer(abc.ABC):
 
     Paths are relative, of letters, digits, ``.``, ``_``, ``-`` and ``/``.
     """
+
+    attempts: ClassVar[int] = ATTEMPTS
+    """at one file, if its failures may pass"""
 
     def __init__(self, deadline: Deadline, meter: Meter | None = None) -> None:
         self._deadline = deadline
@@ -185,7 +188,7 @@ class Peer(abc.ABC):
             yield tail
 
     def _retried(self, work: Callable[[], _T]) -> _T:
-        retry = stamina.RetryingCaller(attempts=ATTEMPTS, timeout=None, wait_initial=0.5, wait_max=LONGEST_WAIT)
+        retry = stamina.RetryingCaller(attempts=self.attempts, timeout=None, wait_initial=0.5, wait_max=LONGEST_WAIT)
         return retry(self._try_again, work)
 
     def _try_again(self, error: Exception) -> bool | float:

@@ -4,10 +4,11 @@ from typing import Annotated
 
 from pydantic import Discriminator, GetPydanticSchema
 
+from syncd.sources.ncmec import Ncmec
 from syncd.sources.signed_feed import SignedFeed
 from syncd.sources.source import Source
 
-AnyKind = Annotated[SignedFeed, Discriminator("type")]
-"""Every kind of source; to become a union with the second one."""
+AnyKind = Annotated[SignedFeed | Ncmec, Discriminator("type")]
+"""Every kind of source."""
 AnySource = Annotated[Source, GetPydanticSchema(lambda _source, handler: handler.generate_schema(AnyKind))]
 """A `Source` that pydantic writes with its ``type``, and reads and validates as a value of that kind."""

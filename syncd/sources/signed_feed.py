@@ -7,21 +7,20 @@ from pathlib import Path
 from typing import Literal
 
 from syncd.clock import ACCEPT
-from syncd.errors import ConfigError, RefusedError, StoreError, TrustError
+from syncd.errors import ConfigError, RefusedError, TrustError
 from syncd.feed.folder import FeedFolder
 from syncd.feed.follow import Follower
 from syncd.fetch import Deadline, Endpoint, Meter, open_peer
-from syncd.files import read_bytes
 from syncd.format.caps import DEFAULT_CAPS, Caps
 from syncd.format.freshness import SourceAges
 from syncd.model import ListName
+from syncd.sources.credentials import configured
 from syncd.sources.feed_memory import FeedMemory, root_sha256
 from syncd.sources.source import Memory, check_kind
 from syncd.trust.strict import verify_root
 
 _MAX_ROOT = 1 << 20
 _MAX_TOKEN = 4096
-_ONLY_SERVICES = "only services receive credentials from systemd: run syncd as a service, or configure a file"
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class SignedFeed:
 
     def root_bytes(self) -> bytes:
         """Read the pinned root, which was received out of band. Raises `ConfigError`."""
-        return _configured(self.root, _MAX_ROOT, f"the root of source {self.name}")
+        return configured(self.root, _MAX_ROOT, f"the root of source {self.name}")
 
     def check(self) -> None:
         """Check that every configured file can be read and that the root is valid. Raises `ConfigError`."""
@@ -60,7 +59,7 @@ class SignedFeed:
             raise ConfigError(f"the root of source {self.name}: {error.message}", hint=error.hint) from error
         for path in (self.token_file, self.ca, self.client_cert, self.client_key):
             if path is not None:
-                _configured(path, _MAX_ROOT, f"{path.name} of source {self.name}")
+                configured(path, _MAX_ROOT, f"{path.name} of source {self.name}")
 
     def check_trust(self, memory: Memory) -> None:
         """Refuse a root file that was replaced since ``memory`` was made, whoever did it; see `Source.check_trust`."""
@@ -77,17 +76,9 @@ class SignedFeed:
         """Open the connection for one sync; ``meter`` counts received bytes. Raises `UsageError`, `SourceError`."""
         token = None
         if self.token_file is not None:
-            content = _configured(self.token_file, _MAX_TOKEN, f"the token of source {self.name}")
+            content = configured(self.token_file, _MAX_TOKEN, f"the token of source {self.name}")
             token = content.decode(errors="replace").strip()
         certificates = self.ca, self.client_cert, self.client_key
         endpoint = Endpoint(self.url, token, *certificates, self.proxy, self.redirects)
         with open_peer(endpoint, Deadline(self.deadline), meter=meter) as peer:
             yield Follower(folder, self.root_bytes(), peer, self.caps, clock_cure=ACCEPT)
-
-
-def _configured(path: Path, limit: int, what: str) -> bytes:
-    try:
-        return read_bytes(path, limit)
-    except StoreError as error:
-        hint = "check the configured path, and that this user may read it" if path.is_absolute() else _ONLY_SERVICES
-        raise ConfigError(f"{what}: {error.message}", hint=hint) from error

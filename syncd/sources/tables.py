@@ -7,7 +7,7 @@ To add a type, add its class here and list it in `TABLES` and `AnyTable`; list t
 from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
@@ -16,14 +16,21 @@ from syncd.format.caps import DEFAULT_CAPS, Caps
 from syncd.format.freshness import CRITICAL_AFTER_WARN, MaxAge, SourceAges, usual_warn
 from syncd.limits import GateTable
 from syncd.model import LIST_NAME, ListName
-from syncd.settings import GivenFile, Interval, Lists, ProxyUrl, RedirectHosts, Seconds, Url, named_files
+from syncd.settings import GivenFile, Interval, Lists, ProxyUrl, RedirectHosts, Seconds, Url, Words, named_files
 
 if TYPE_CHECKING:
+    from syncd.sources.ncmec import Ncmec
     from syncd.sources.signed_feed import SignedFeed
     from syncd.sources.source import Source
 
 
 _LONGER: Final = "give a longer one; without it, the limits follow from the interval (docs/configuration.md)"
+
+
+Purpose = Literal["live", "review", "test"]
+"""As in `syncd.format.manifest`, which is heavy."""
+NcmecFingerprint = Literal["MD5", "SHA1", "PDQ", "PDNA", "VIDENTIFIER", "TMK_PDQF", "SSVH_PDNA", "SSVH_SAFER_HASH"]
+"""As in `syncd.sources.ncmec_page`."""
 
 
 class AgeTable(BaseModel):
@@ -147,12 +154,102 @@ class FeedSource(SourceTable):
         return super().fault()
 
 
+class FilterTable(BaseModel):
+    """``[sources.NAME.include]`` and ``[sources.NAME.exclude]``: records to take, or not, in the partner's words."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    members: Words = ()
+    classifications: Words = ()
+    statuses: Words = ()
+    votes: Annotated[int, Field(ge=0)] = 0
+
+
+class PartnerTable(SourceTable):
+    """The keys of every partner that signs nothing."""
+
+    LISTS: ClassVar[tuple[str, ...]]
+    """the lists that this type of partner has"""
+    FILTERS: ClassVar[tuple[str, ...]]
+    """the filters that its records have values for"""
+
+    url: Url
+    ca: GivenFile | None = None
+    proxy: ProxyUrl | None = None
+    purpose: Purpose = "live"
+    include: FilterTable = FilterTable()
+    exclude: FilterTable = FilterTable()
+    deadline: Seconds = 7200.0
+
+    @property
+    def place(self) -> str:
+        """The partner's address."""
+        return self.url
+
+    def fault(self) -> tuple[str, str, str] | None:
+        """Report an address that is not a server's, and lists and filters that this type of partner does not have."""
+        if not self.url.lower().startswith(("https:", "http:")):
+            return "url", "not the address of a server", "use https://host/path"
+        if self.proxy and not self.url.lower().startswith("https:"):
+            return "proxy", "a proxy is only for a url with https://", "leave it out: it would see all that is fetched"
+        for name in self.lists:
+            if name not in self.LISTS:
+                return "lists", f"{name} is not a list of type {self.type}", f"its lists: {', '.join(self.LISTS)}"
+        for side in ("include", "exclude"):
+            for key in sorted(getattr(self, side).model_fields_set - set(self.FILTERS)):
+                return f"{side}.{key}", f"not a filter of type {self.type}", f"its filters: {', '.join(self.FILTERS)}"
+        return super().fault()
+
+    def _common(self, name: str) -> dict[str, Any]:
+        """Return the fields that every adapter has."""
+        from syncd.sources.selection import RecordFilter  # only a command that syncs needs it
+
+        return {
+            "name": name,
+            "url": self.url,
+            "lists": self.lists or tuple(map(ListName, self.LISTS)),
+            "purpose": self.purpose,
+            "include": RecordFilter(**self.include.model_dump()),
+            "exclude": RecordFilter(**self.exclude.model_dump()),
+            "ca": self.ca,
+            "proxy": self.proxy,
+            "deadline": self.deadline,
+            "ages": self.max_ages(),
+        }
+
+
+class NcmecTable(PartnerTable):
+    """``type = "ncmec"``: one environment of NCMEC's Hash Sharing API."""
+
+    LISTS: ClassVar[tuple[str, ...]] = ("images", "videos")
+    FILTERS: ClassVar[tuple[str, ...]] = ("members", "classifications", "votes")
+
+    type: Literal["ncmec"] = "ncmec"
+    username: Annotated[str, Field(min_length=1, pattern=r"^[^:\x00-\x1f]+$")]
+    password_file: GivenFile
+    fingerprints: tuple[NcmecFingerprint, ...] = ("MD5", "SHA1", "PDQ", "PDNA")
+
+    def source(self, name: str) -> "Ncmec":
+        """Return the source to sync."""
+        from syncd.sources.ncmec import Ncmec  # heavy: most commands only read the configuration
+
+        return Ncmec(
+            **self._common(name),
+            username=self.username,
+            password_file=self.password_file,
+            fingerprints=self.fingerprints,
+        )
+
+    def secrets(self) -> dict[str, Path]:
+        """Return the files that contain secrets, by key."""
+        return named_files(self, "password_file")
+
+
 def _max_age(limits: tuple[int, int]) -> MaxAge:
     warn, critical = limits
     return MaxAge(warn=warn, critical=critical)
 
 
-TABLES: Final[Mapping[str, type[SourceTable]]] = {"feed": FeedSource}
+TABLES: Final[Mapping[str, type[SourceTable]]] = {"feed": FeedSource, "ncmec": NcmecTable}
 """By their ``type`` in the configuration."""
 
 
@@ -163,5 +260,8 @@ def _type_of(table: Any) -> str:
     return str(getattr(table, "type", "feed"))
 
 
-AnyTable = Annotated[Annotated[FeedSource, Tag("feed")], Discriminator(_type_of)]
-"""A table of any type; to become a union with the second one."""
+AnyTable = Annotated[
+    Annotated[FeedSource, Tag("feed")] | Annotated[NcmecTable, Tag("ncmec")],
+    Discriminator(_type_of),
+]
+"""A table of any type."""
