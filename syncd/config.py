@@ -13,6 +13,7 @@ It never contains secrets, only the names of files that contain them. ``docs/con
 import os
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal
@@ -257,6 +258,7 @@ class Config(BaseSettings):
     state_dir: AbsolutePath
     control_socket: Annotated[AbsolutePath, AfterValidator(_bindable)] = DEFAULT_SOCKET
     history_retention: Retention = 730 * 86400.0
+    evidence_retention: Retention = DEFAULTS.answers.total_seconds()
     log_format: LogFormat = "auto"
     catalog: DatabaseUrl | None = None
     catalog_password_file: GivenFile | None = None
@@ -292,6 +294,10 @@ class Config(BaseSettings):
     def database(self) -> DatabaseAddress | None:
         """The database of the catalog; None if it is a file in the state folder."""
         return None if self.catalog is None else DatabaseAddress(self.catalog, self.catalog_password_file)
+
+    def retention_limits(self) -> RetentionLimits:
+        """Return the limits of the past that is kept, as a plain value."""
+        return replace(self.retention.limits(), answers=timedelta(seconds=self.evidence_retention))
 
     def secrets(self) -> dict[str, Path]:
         """Return the files that contain secrets, by key; tables have their own."""

@@ -23,6 +23,8 @@ class RetentionLimits:
     """ended holds"""
     publications: int = 20
     """commits of the ledger, each with the signed files"""
+    answers: timedelta = timedelta(days=90)
+    """age of the oldest raw answers of partners that sign nothing; those behind a list's present state stay"""
     grace: timedelta = timedelta(hours=24)
     """from when a file is first found unnamed to its removal"""
     matchers: timedelta = timedelta(days=30)

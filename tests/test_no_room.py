@@ -159,7 +159,7 @@ def test_a_difference_that_does_not_fit_leaves_nothing(world: World, monkeypatch
     world.publish(full=rows(1, 4))
     folder = world.state.source("iwf")
     with monkeypatch.context() as patched:
-        patched.setattr("syncd.pipeline.prepare.plan.plan", lambda *_, **__: Full(FullReason.CHAIN_GAP))
+        patched.setattr("syncd.pipeline.signed.plan.plan", lambda *_, **__: Full(FullReason.CHAIN_GAP))
         patched.setattr("syncd.pipeline.stage.write_segment", lambda path, *_: fill(path))
         outcome = world.sync()
     assert outcome.outcome is Outcome.FAILED

@@ -12,7 +12,8 @@ from syncd.format.caps import DEFAULT_CAPS, Caps
 from syncd.format.freshness import SourceAges
 from syncd.model import ListName
 from syncd.operate.repair import retrust
-from syncd.pipeline.prepare import Request, prepare
+from syncd.pipeline.preparation import Request
+from syncd.pipeline.prepare import prepare
 from syncd.sources.feed_memory import FeedMemory
 from syncd.sources.source import Memory, Source
 from syncd.trust.values import Floors

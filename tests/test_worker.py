@@ -17,7 +17,7 @@ import pytest
 from bad_peer import answer, serve
 from runbook import what_to_do
 from syncd import errors
-from syncd.catalog.records import OriginRecord
+from syncd.catalog.records import OriginRecord, Position
 from syncd.errors import (
     AbandonedError,
     DeadlineExceeded,
@@ -35,13 +35,14 @@ from syncd.outcomes import Outcome
 from syncd.pipeline import wire
 from syncd.pipeline.held import held_of
 from syncd.pipeline.outcome import SyncOutcome
-from syncd.pipeline.prepare import LocalList, Prepare, Prepared, Preparing, Progress, Request, VerifiedSource, prepare
+from syncd.pipeline.preparation import LocalList, Prepare, Prepared, Preparing, Progress, Request, VerifiedSource
+from syncd.pipeline.prepare import prepare
 from syncd.pipeline.publisher import Publisher
 from syncd.pipeline.sync import sync_source
 from syncd.pipeline.values import Over, Staged, Stated
 from syncd.service.syncs import Syncs
 from syncd.service.worker import Process, SpareWorker, Worker, start
-from world import HEAD, IMAGES, World, row, rows
+from world import HEAD, IMAGES, START, World, row, rows
 
 CURE = "; `syncd release 1 --reason R` publishes it, `syncd discard 1 --reason R` drops it"
 
@@ -177,7 +178,8 @@ def test_what_a_partner_states_crosses_too(world: World) -> None:
     assert isinstance(step.result, Staged)
     candidate = step.result.candidate
     own = hashlib.sha256(manifests.encode(candidate.manifest)).hexdigest()
-    stated = Staged(replace(candidate, sha256=own), Stated("a" * 64, {"from": "2026-01-01T00:00:00Z", "page": [1]}))
+    position = Position({"from": "2026-01-01T00:00:00Z", "page": [1]}, "b" * 64, 3)
+    stated = Staged(replace(candidate, sha256=own), Stated("a" * 64, position, START))
     told = wire.decode(wire.encode(wire.answer_of(Prepared(IMAGES, stated)))).result
     assert told
     assert wire.prepared(told).result == stated

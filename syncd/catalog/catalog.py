@@ -1,8 +1,8 @@
 """The catalog: one SQL database with the operator's state, and the ledger in which publications are committed.
 
 `ListTables`, `SizeTables`, `HoldTables`, `SuppressionTables`, `CanaryTables`, `HistoryTables`, `SyncTables`,
-`MatcherTables`, `AuditTables`, `FleetTables`, `OrderTables`, `UnnamedTables`, `SignInTables` and `NextKeyTables`
-each keep one subject, `PruningTables` forgets; `Catalog` joins them and adds the commit point.
+`MatcherTables`, `AuditTables`, `FleetTables`, `OrderTables`, `UnnamedTables`, `SignInTables`, `NextKeyTables` and
+`AnswersTables` each keep one subject, `PruningTables` forgets; `Catalog` joins them and adds the commit point.
 
 Every method is one short transaction: if the process is killed at any statement, the catalog is as before it or as
 after it. All raise `StoreError` if the disk is full, read-only or damaged, or if another process holds the write lock
@@ -20,6 +20,7 @@ from pydantic import JsonValue
 from sqlalchemy import Connection, Row, func, insert, select, update
 
 from syncd.acts import Act
+from syncd.catalog.answers import AnswersTables, put_answers
 from syncd.catalog.audit import AuditTables, append
 from syncd.catalog.canaries import CanaryTables, put_mark
 from syncd.catalog.changes import Records
@@ -80,6 +81,7 @@ class Catalog(
     UnnamedTables,
     SignInTables,
     NextKeyTables,
+    AnswersTables,
 ):
     """The SQL database of one state folder. Safe to share between threads and between processes."""
 
@@ -160,6 +162,7 @@ class Catalog(
             end_announcements(connection, records.rotated)
         put_history(connection, commit)
         _put_origins(connection, records)
+        put_answers(connection, records.answers)
         for head in commit.heads:
             note = records.notes[head.manifest.list]
             put_head(connection, head, note, commit.created_at)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from syncd.catalog.decisions import HoldEnd, HoldRecord, KnownGoodMark, Suppression, SuppressionChange, UpdateRecord
-from syncd.catalog.records import AuditEntry, OriginRecord, VersionRecord
+from syncd.catalog.records import AnswersRecord, AuditEntry, OriginRecord, VersionRecord
 from syncd.format.manifest import SegmentRef
 from syncd.model import Algorithm, Counts, ListName
 
@@ -92,3 +92,5 @@ class Records:
     audit: tuple[AuditEntry, ...] = ()
     rotated: tuple[str, ...] = ()
     """roles whose announced keys are in force from now on"""
+    answers: tuple[AnswersRecord, ...] = ()
+    """bundles of raw answers that are kept as evidence"""

@@ -29,6 +29,7 @@ from syncd.catalog.database import Tables
 from syncd.catalog.holds import KEPT
 from syncd.catalog.syncs import verifying
 from syncd.catalog.tables import (
+    answers,
     heads,
     holds,
     kept_versions,
@@ -91,6 +92,7 @@ class PruningTables(Tables):
             *(_old_syncs(row["name"], limits.syncs) for row in followed),
             _old_holds(limits.holds),
             _old_publications(limits.publications),
+            OldRecords("answers", answers.c.id, (answers.c.at < now - limits.answers,)),
         )
 
     def count_old(self, old: OldRecords) -> RecordCount:

@@ -85,6 +85,30 @@ class Pin:
 
 
 @dataclass(frozen=True)
+class Position:
+    """How far a list of a partner that signs nothing was read."""
+
+    checkpoint: JsonValue
+    """the position from which the partner is asked next time; contains no secret"""
+    shape: str
+    """the SHA-256 of the configuration that decided which rows the list has"""
+    poll: int
+    """number of the poll of its source, which only rises: lists with a lower one are further behind"""
+
+
+@dataclass(frozen=True)
+class AnswersRecord:
+    """A bundle of a partner's raw answers, in its source's own folder, which are kept as evidence."""
+
+    source: str
+    list: ListName
+    """the source's own name of the list that they changed"""
+    sha256: str
+    """of the compressed bundle"""
+    at: datetime
+
+
+@dataclass(frozen=True)
 class OriginRecord:
     """A source's list as its signer stated it: the head's stack with ``owed`` on top.
 
@@ -115,6 +139,10 @@ class OriginRecord:
     """the newest upstream version that does not descend from this one, held or discarded"""
     revision: int = 1
     """incremented with every change of this record"""
+    position: Position | None = field(default=None, repr=False)
+    """how far it was read; None if the partner signs its lists"""
+    answers: str | None = None
+    """the SHA-256 of the raw answers that stated it; None if the partner signs its lists"""
 
     @property
     def rows(self) -> int:

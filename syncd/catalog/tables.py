@@ -29,13 +29,13 @@ from sqlalchemy.types import TypeDecorator
 
 from syncd.catalog.decisions import HoldState, SuppressionState, TakenOff
 from syncd.catalog.history_records import HistoryKind
-from syncd.catalog.records import Pin, SyncFault
+from syncd.catalog.records import Pin, Position, SyncFault
 from syncd.errors import RESTORE_CATALOG, StoreError
 from syncd.format.manifest import EndState, ManifestRef, SegmentRef, Withheld
 from syncd.model import Algorithm, Counts, ListName
 from syncd.outcomes import Finding, HoldReason, Lane, Outcome
 
-REVISION: Final = "0019"
+REVISION: Final = "0020"
 """The schema that this code reads and writes."""
 USABLE_SINCE: Final = "0014"
 """The oldest code that can use it too. A migration that only adds leaves this alone, so that two releases run side by
@@ -101,6 +101,7 @@ TAKEN_OFF: Final = _json(tuple[TakenOff, ...])
 KEPT_OUT: Final = _json(dict[Algorithm, int])
 HOLD_REASONS: Final = _json(tuple[HoldReason, ...])
 PIN: Final = _json(Pin)
+POSITION: Final = _json(Position)
 FINDINGS: Final = _json(tuple[Finding, ...])
 
 metadata: Final = MetaData(
@@ -164,6 +165,21 @@ origins: Final = Table(
     Column("pin", PIN),
     Column("fork", REF),
     Column("revision", LONG, nullable=False, server_default="1"),
+    Column("position", POSITION),
+    Column("answers", Text),
+)
+
+answers: Final = Table(
+    "answers",  # of partners that sign nothing: the bundles of raw answers that are kept as evidence
+    metadata,
+    Column("id", LONG, primary_key=True),
+    Column("source", Text, nullable=False),
+    Column("list", Text, nullable=False),
+    Column("sha256", Text, nullable=False),
+    Column("at", TIME, nullable=False),
+    Index(None, "source"),
+    Index(None, "at"),
+    sqlite_autoincrement=True,
 )
 
 versions: Final = Table(

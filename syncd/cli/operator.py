@@ -142,7 +142,7 @@ def locked_publisher(settings: Any, purpose: str) -> "Iterator[Publisher]":
             credentials=given,
             limits=settings.limits,
             second_operator=lambda: settings.corrections.second_operator,
-            retention=settings.retention.limits,
+            retention=settings.retention_limits,
         ) as publisher,
         _leading(publisher, purpose),
     ):
@@ -220,7 +220,7 @@ def _relayed(folder: "StateFolder", order: Document) -> Iterator[Document]:
 
 
 def _keyless(settings: Any, purpose: str) -> "AbstractContextManager[Publisher]":
-    return keyless_publisher(state_folder(settings), purpose, retention=settings.retention.limits)
+    return keyless_publisher(state_folder(settings), purpose, retention=settings.retention_limits)
 
 
 def _open_publisher(folder: "StateFolder", **options: Any) -> "AbstractContextManager[Publisher]":

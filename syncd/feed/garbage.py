@@ -81,7 +81,7 @@ def kind_of(path: str) -> str:
     if layout.is_manifest(path):
         return "manifests"
     word = path.split("/")[-2]
-    return word if word in {"segments", "evidence"} else "other"
+    return word if word in {"segments", "evidence", "answers"} else "other"
 
 
 class UnnamedLedger(Protocol):

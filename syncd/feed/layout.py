@@ -6,6 +6,7 @@
     v1/<list>/<sha256>.manifest.json         the TUF target v1/<list>/manifest.json, consistent snapshot
     v1/<list>/segments/<sha256>.arrow
     v1/<list>/evidence/<sha256>.json         the upstream's signed metadata for one version
+    v1/<list>/answers/<sha256>.zst           in a source's own folder alone: the raw answers of a partner
     v1/<list>/<word>/<sha256>.<ext>          any other file that a later version may need, by content
     v1/<list>/<sha256>.<word>.json           another signed document of a list
     root.json                                the first root, to be handed over out of band
@@ -64,3 +65,8 @@ def segment_path(name: ListName, sha256: str) -> str:
 def evidence_path(name: ListName, sha256: str) -> str:
     """Return the path of the upstream's signed documents behind one version."""
     return f"v1/{name}/evidence/{sha256}.json"
+
+
+def answers_path(name: ListName, sha256: str) -> str:
+    """Return the path of a partner's raw answers in the source's own folder. A feed never has such a file."""
+    return f"v1/{name}/answers/{sha256}.zst"

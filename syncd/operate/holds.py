@@ -22,7 +22,7 @@ from syncd.pipeline.settle.hold import settle_discard, settle_release, settle_wh
 from syncd.pipeline.settle.result import Settled
 from syncd.pipeline.settle.update import settle_update
 from syncd.pipeline.values import Over, Update
-from syncd.pipeline.wire import decode_staged, encode_staged
+from syncd.pipeline.wire import decode_staged, encode_update
 
 
 def end_hold(
@@ -63,7 +63,7 @@ def end_hold(
     audit = (AuditEntry(now, actor, act),)
 
     def settle(state: ListState) -> Settled:
-        context = SettleContext(now, encode_staged, audit=audit, actor=actor, reason=reason)
+        context = SettleContext(now, encode_update, audit=audit, actor=actor, reason=reason)
         current = next((held for held in state.holds if held.id == number), None)
         if current is None:
             open_hold(publisher.catalog, number, release=release)  # raises, and names who ended it
@@ -112,7 +112,16 @@ def _whole_update(catalog: Catalog, state: ListState, hold: HoldRecord) -> Updat
     over, before = staged.candidate.over, state.origin.manifest_sha256 if state.origin else None
     _check_files(state, hold, hold.segments if over is Over.NOTHING else named_segments(state))
     basis = state.basis_under(over)
-    return recount(staged, basis, state.source, source=hold.source, name=state.own_name, before=before, caps=NO_CAPS)
+    return recount(
+        staged,
+        basis,
+        state.source,
+        source=hold.source,
+        name=state.own_name,
+        before=before,
+        caps=NO_CAPS,
+        serial=state.origin.serial if state.origin else 0,
+    )
 
 
 def _check_files(state: ListState, hold: HoldRecord, needed: Iterable[SegmentRef]) -> None:

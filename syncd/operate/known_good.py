@@ -26,7 +26,7 @@ from syncd.pipeline.known_good import KnownGood, KnownGoodFolder, read_aside
 from syncd.pipeline.next_version import SettleContext
 from syncd.pipeline.publisher import Publisher
 from syncd.pipeline.settle.result import Settled
-from syncd.pipeline.wire import encode_staged
+from syncd.pipeline.wire import encode_update
 from syncd.publish.publication import Proposal
 
 
@@ -65,7 +65,7 @@ def confirm_change(
             hint="ask a colleague to run this; for a team of one, set second_operator = false in [corrections]; "
             "nothing was changed",
         )
-    context = SettleContext(now, encode_staged, actor=actor, reason=reason)
+    context = SettleContext(now, encode_update, actor=actor, reason=reason)
     return change_known_good(publisher, hold.source, own_name(hold.list), after, context, confirmed=hold)
 
 

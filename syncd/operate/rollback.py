@@ -23,7 +23,7 @@ from syncd.pipeline.next_version import SettleContext
 from syncd.pipeline.publisher import Publisher
 from syncd.pipeline.settle.pin import settle_pin
 from syncd.pipeline.settle.result import Settled
-from syncd.pipeline.wire import encode_staged
+from syncd.pipeline.wire import encode_update
 from syncd.units import count, ranges
 
 _NEWEST: Final = 64
@@ -167,7 +167,7 @@ def _done(
 
 
 def _context(now: datetime, actor: str, reason: str, act: Act) -> SettleContext:
-    return SettleContext(now, encode_staged, audit=(AuditEntry(now, actor, act),), actor=actor, reason=reason)
+    return SettleContext(now, encode_update, audit=(AuditEntry(now, actor, act),), actor=actor, reason=reason)
 
 
 def _head(publisher: Publisher, name: ListName) -> HeadRecord:

@@ -37,7 +37,7 @@ from syncd.pipeline.next_version import SettleContext
 from syncd.pipeline.publisher import Publisher
 from syncd.pipeline.settle.correction import settle_correction
 from syncd.pipeline.settle.result import Settled
-from syncd.pipeline.wire import encode_staged
+from syncd.pipeline.wire import encode_update
 from syncd.units import stamp
 
 _PERIOD: Final = timedelta(days=1)
@@ -142,7 +142,7 @@ def confirm(
         confirmed = [replace(one, state=SuppressionState.ACTIVE, second=actor) for one in waiting]
         made.extend(confirmed)
         digests = digests_of(digest_of(one) for one in confirmed)
-        context = SettleContext(now, encode_staged, actor=actor, reason=reason)
+        context = SettleContext(now, encode_update, actor=actor, reason=reason)
         states = [list_state(publisher, head) for head in heads_of(publisher.catalog, None)]
         settled = [
             settle_correction(

@@ -26,7 +26,7 @@ from syncd.pipeline.next_version import SettleContext
 from syncd.pipeline.publisher import Publisher
 from syncd.pipeline.settle.correction import settle_correction
 from syncd.pipeline.settle.result import Settled
-from syncd.pipeline.wire import encode_staged
+from syncd.pipeline.wire import encode_update
 from syncd.units import stamp
 
 
@@ -84,7 +84,7 @@ def _end(
         nonlocal rows
         gone[:] = chosen()
         numbers, digests = [one.id for one in gone], digests_of(digest_of(one) for one in gone)
-        context = SettleContext(now, encode_staged)
+        context = SettleContext(now, encode_update)
         states = [list_state(publisher, head) for head in heads_of(publisher.catalog, None)]
         touched = [state for state in states if covering(gone, state.name)]
         settled = [

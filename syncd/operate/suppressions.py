@@ -19,7 +19,7 @@ from syncd.pipeline.next_version import SettleContext
 from syncd.pipeline.publisher import Publisher
 from syncd.pipeline.settle.correction import settle_correction
 from syncd.pipeline.settle.result import Settled
-from syncd.pipeline.wire import encode_staged
+from syncd.pipeline.wire import encode_update
 
 
 def suppress(
@@ -53,7 +53,7 @@ def suppress(
         finding = over_bound(publisher.catalog, states, listed, made, now)
         if finding is not None and second_operator:
             return (), waiting_records(made, finding, heads, actor, now, opened)
-        context = SettleContext(now, encode_staged, actor=actor, reason=order.reason)
+        context = SettleContext(now, encode_update, actor=actor, reason=order.reason)
         settled = [
             settle_correction(state, digests, state.suppressed.after(covering(made, state.name)), context, "suppress")
             for state in states

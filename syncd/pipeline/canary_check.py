@@ -17,7 +17,7 @@ from syncd.pipeline.next_version import SettleContext
 from syncd.pipeline.publisher import Publisher
 from syncd.pipeline.settle.known_good import KnownGoodChange, settle_known_good, without_lost
 from syncd.pipeline.settle.result import Settled
-from syncd.pipeline.wire import encode_staged
+from syncd.pipeline.wire import encode_update
 
 
 def change_known_good(
@@ -73,7 +73,7 @@ class CanaryCheck:
             wanted = self.wanted(name)
             if wanted is None:
                 return False
-            context = SettleContext(now, encode_staged)
+            context = SettleContext(now, encode_update)
             settled = change_known_good(self.publisher, self.source, name, wanted, context)
         except SyncdError as error:
             self.faults[path or Path(name)] = error

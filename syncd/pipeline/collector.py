@@ -27,6 +27,7 @@ from syncd.locks import lock
 from syncd.model import ListName
 from syncd.pipeline.cache import trim_cache
 from syncd.pipeline.heads import named_segments, read_state
+from syncd.pipeline.held import needed_answers
 from syncd.publish import author
 from syncd.retention import RetentionLimits
 
@@ -192,11 +193,12 @@ class Collector:
         """Return the files that a source's folder needs, also for a list whose first version is held."""
         lists = {origin.list for origin in self.catalog.origins() if origin.source == source}
         lists |= {ListName(hold.list.partition(".")[2]) for hold in self.catalog.holds() if hold.source == source}
-        return {
-            layout.segment_path(name, ref.sha256)
-            for name in lists
-            for ref in named_segments(read_state(self.folder, self.catalog, source, name))
-        }
+        states = [read_state(self.folder, self.catalog, source, name) for name in lists]
+        named = {layout.segment_path(state.own_name, ref.sha256) for state in states for ref in named_segments(state)}
+        return named.union(*(needed_answers(self.catalog, state) for state in states), self._kept_answers(source))
+
+    def _kept_answers(self, source: str) -> set[str]:
+        return {layout.answers_path(kept.list, kept.sha256) for kept in self.catalog.answers(source)}
 
     def _needed_of_history(self, source: str | None) -> Iterator[str]:
         """Yield files of a source, or of the feed for None, that the history could not link to yet.

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from syncd.format.delta import drop_empty, end_state_after
 from syncd.format.manifest import EndState, SegmentRef
 from syncd.format.segment import Segment
-from syncd.format.stack import Resolved, Stack
+from syncd.format.stack import Resolved, Stack, Totals
 from syncd.model import Algorithm, Counts
 from syncd.pipeline.values import Basis
 
@@ -14,6 +14,14 @@ from syncd.pipeline.values import Basis
 def nonzero(counts: Mapping[Algorithm, Counts]) -> dict[Algorithm, Counts]:
     """Leave out algorithms without a counted row."""
     return {algorithm: count for algorithm, count in counts.items() if count.rows}
+
+
+def whole_labels(totals: Mapping[Algorithm, Totals]) -> dict[Algorithm, dict[str, Counts]]:
+    """Return the labels of a first version as counts of added rows."""
+    return {
+        algorithm: {label: Counts(added=count) for label, count in total.by_label.items()}
+        for algorithm, total in totals.items()
+    }
 
 
 @dataclass(frozen=True)

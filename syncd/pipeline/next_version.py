@@ -9,7 +9,7 @@ from typing import Final
 
 from syncd.catalog.changes import HeadNote, OriginMove, Records
 from syncd.catalog.decisions import HoldEnd, HoldRecord, HoldState, UpdateRecord
-from syncd.catalog.records import AuditEntry, OriginRecord
+from syncd.catalog.records import AnswersRecord, AuditEntry, OriginRecord
 from syncd.feed import layout
 from syncd.feed.snapshot import open_segment
 from syncd.format import manifest as manifests
@@ -22,7 +22,7 @@ from syncd.pipeline.heads import ListState
 from syncd.pipeline.keyed import Labels, RowsBy, together, union
 from syncd.pipeline.move import Move
 from syncd.pipeline.pending import labels_after
-from syncd.pipeline.values import Candidate, Hold, Over, Update, Verdict
+from syncd.pipeline.values import Hold, Over, Stated, Update, Verdict
 from syncd.publish.change import ListChange
 from syncd.publish.publication import Proposal
 
@@ -220,21 +220,23 @@ def proposal_of(
     *,
     ended: Iterable[HoldEnd],
     opened: tuple[HoldRecord, ...] = (),
-    update: UpdateRecord | None = None,
-    candidate: Candidate | None = None,
+    waiting: UpdateRecord | None = None,
+    update: Update | None = None,
 ) -> Proposal[Records]:
     """Return the proposal of a change with its records. Without a change only the records are committed.
 
-    ``candidate``: the update whose delta moves the origin.
+    ``update`` moves the origin; ``waiting`` is the record to which ``opened`` holds belong.
     """
+    candidate = update.candidate if update else None
     delta, over_head = (candidate.delta, candidate.over is Over.HEAD) if candidate else ((), False)
     records = Records(
         origins=(OriginMove(origin, state.origin.revision if state.origin else 0, delta, over_head),),
         notes={state.name: note} if change else {},
         audit=context.audit,
-        update=update,
+        update=waiting,
         opened=opened,
         ended=tuple(ended),
+        answers=answers_of(update) if update else (),
     )
     if change is None:
         return Proposal("origin", records=records, visible=False)
@@ -253,8 +255,9 @@ def origin_of(state: ListState, origin: OriginRecord, *, whole: bool) -> Origin:
         serial=origin.serial or upstream.version,
         manifest=origin.manifest_sha256,
         evidence=_evidence_ref(state, origin),
-        kind=upstream.origin.kind if upstream.origin else "signed",
+        kind="stated" if origin.answers else upstream.origin.kind if upstream.origin else "signed",
         whole=None if whole else last,
+        answers=origin.answers,
     )
 
 
@@ -274,6 +277,7 @@ def lacks_rows(origin: OriginRecord) -> bool:
 def moved_origin(state: ListState, update: Update, context: SettleContext) -> OriginRecord:
     """Return the origin that an update leads to, with the part that the partner states."""
     staged, candidate = update.staged, update.candidate
+    stated = staged.vouched if isinstance(staged.vouched, Stated) else None
     return OriginRecord(
         source=update.source,
         list=update.list,
@@ -281,11 +285,21 @@ def moved_origin(state: ListState, update: Update, context: SettleContext) -> Or
         manifest_sha256=candidate.sha256,
         manifest=staged.content,
         end_state=candidate.end_state,
-        verified_at=context.now,
+        verified_at=stated.at if stated else context.now,
         evidence=staged.evidence,
         pin=state.origin.pin if state.origin else None,
         revision=(state.origin.revision if state.origin else 0) + 1,
+        position=stated.position if stated else None,
+        answers=stated.answers if stated else None,
     )
+
+
+def answers_of(update: Update) -> tuple[AnswersRecord, ...]:
+    """Return the record of the raw answers that state an update; () if it is signed."""
+    vouched = update.staged.vouched
+    if not isinstance(vouched, Stated):
+        return ()
+    return (AnswersRecord(update.source, update.list, vouched.answers, vouched.at),)
 
 
 def update_record(update: Update, context: SettleContext) -> UpdateRecord:

@@ -34,7 +34,7 @@ from syncd.pipeline.relink import link_to_source
 from syncd.pipeline.settle.result import Settled
 from syncd.pipeline.settle.update import settle_again, settle_update
 from syncd.pipeline.values import Update
-from syncd.pipeline.wire import encode_staged
+from syncd.pipeline.wire import encode_update
 from syncd.publish.compact import FoldStacks, fold_due, is_fold_due
 from syncd.publish.publication import Announce, FeedPublisher, Proposal, Resign, unannounced
 from syncd.publish.rotate import online_signers
@@ -98,7 +98,7 @@ class Publisher:
         name = head_name(update.source, update.list)
 
         def settle(state: ListState) -> Settled:
-            return stating(settle_update(state, update, SettleContext(now, encode_staged, sync_id=sync_id)), max_age)
+            return stating(settle_update(state, update, SettleContext(now, encode_update, sync_id=sync_id)), max_age)
 
         return self.settle(f"publishing {name}", update.source, update.list, settle, now)
 
@@ -106,7 +106,7 @@ class Publisher:
         """Judge the waiting rows of a list again, and publish the lanes that pass now. Raises as `publish_update`."""
 
         def settle(state: ListState) -> Settled:
-            return settle_again(state, SettleContext(now, encode_staged))
+            return settle_again(state, SettleContext(now, encode_update))
 
         return self.settle(f"judging {own_name} of {source} again", source, own_name, settle, now)
 
@@ -130,7 +130,7 @@ class Publisher:
 
         def act(_: FeedLock) -> tuple[HoldReason, ...]:
             with self._staging():
-                return settle_update(state, update, SettleContext(now, encode_staged)).reasons
+                return settle_update(state, update, SettleContext(now, encode_update)).reasons
 
         return self.with_lock(f"judging {state.name}", act)
 
@@ -331,7 +331,7 @@ def merged(kind: str, proposals: Sequence[Proposal[Records]], records: Records) 
     every = [*(proposal.records for proposal in proposals if proposal.records), records]
     joined = {
         name: tuple(value for some in every for value in getattr(some, name))
-        for name in ("origins", "dropped", "opened", "ended", "suppressed", "corrected", "marks", "audit")
+        for name in ("origins", "dropped", "opened", "ended", "suppressed", "corrected", "marks", "audit", "answers")
     }
     return Proposal(
         kind,

@@ -5,25 +5,41 @@ taken over.
 from syncd.errors import StoreError
 from syncd.feed.folder import FeedFolder
 from syncd.format.caps import Caps
-from syncd.format.delta import drop_empty
+from syncd.format.delta import drop_empty, state_of
+from syncd.format.manifest import ManifestRef
 from syncd.format.segment import Segment
-from syncd.model import ListName
-from syncd.pipeline.counting import Counting, nonzero
+from syncd.format.stack import Stack
+from syncd.model import Algorithm, ListName
+from syncd.pipeline.counting import Counting, nonzero, whole_labels
 from syncd.pipeline.values import Basis, Candidate, Over, Signed, Staged, Update
 
 
 def recount(
-    staged: Staged, basis: Basis, folder: FeedFolder, *, source: str, name: ListName, before: str | None, caps: Caps
+    staged: Staged,
+    basis: Basis,
+    folder: FeedFolder,
+    *,
+    source: str,
+    name: ListName,
+    before: str | None,
+    caps: Caps,
+    serial: int = 0,
 ) -> Update:
     """Prove a candidate's delta, count it over ``basis``, and return the update.
 
     ``folder`` is the source's own; ``before`` is the hash of the origin's manifest that the candidate was staged over.
-    A candidate over nothing is a whole stack, which is judged by its signed counts. Raises `SegmentError`, and
-    `StoreError` if the counts differ from the staged ones.
+    A signed candidate over nothing is a whole stack, which is judged by its signed counts; a stated one is counted like
+    any other. ``serial``: the origin's. Raises `SegmentError`, and `StoreError` if the counts differ from the staged
+    ones.
     """
     candidate = staged.candidate
-    _check_signed(staged, name)
+    if isinstance(staged.vouched, Signed):
+        _check_signed(candidate, staged.vouched, name)
+    else:
+        _check_stated(candidate, before, serial, name)
     if candidate.over is Over.NOTHING:
+        if not isinstance(staged.vouched, Signed):
+            _recount_whole(candidate, folder, name, caps)
         growth = {
             algorithm: {label: count.growth for label, count in labels.items()}
             for algorithm, labels in candidate.labels.items()
@@ -36,14 +52,35 @@ def recount(
     return Update(source, name, staged, before, counting.growth, counting.resolved)
 
 
-def _check_signed(staged: Staged, name: ListName) -> None:
+def _check_signed(candidate: Candidate, vouched: Signed, name: ListName) -> None:
     """Check that the worker's statement of the new state is the one that the partner signed."""
-    candidate = staged.candidate
-    if not isinstance(staged.vouched, Signed):
-        return
-    upstream = staged.vouched.signed.manifest
+    upstream = vouched.signed.manifest
     whole = candidate.over is Over.NOTHING and candidate.stack != upstream.stack
     if drop_empty(candidate.end_state) != dict(upstream.end_state) or whole or _is_inconsistent(candidate):
+        raise _unlike(name)
+
+
+def _check_stated(candidate: Candidate, before: str | None, serial: int, name: ListName) -> None:
+    """Check that the manifest that the worker made is the origin's next one, and states the new state."""
+    made = candidate.manifest
+    expected = None if before is None else ManifestRef(version=serial, sha256=before)
+    follows = (made.list, made.version, made.previous) == (name, serial + 1, expected)
+    ours = made.origin is None and made.retired is None and not made.recent and not made.folds
+    whole = candidate.over is Over.NOTHING and candidate.stack != made.stack
+    if not follows or not ours or whole or dict(made.end_state) != drop_empty(candidate.end_state):
+        raise _unlike(name)
+    if candidate.forked or _is_inconsistent(candidate):
+        raise _unlike(name)
+
+
+def _recount_whole(candidate: Candidate, folder: FeedFolder, name: ListName, caps: Caps) -> None:
+    """Prove and count a whole stack, whose counts nobody signed. Reads it once, in little memory."""
+    segments: dict[Algorithm, list[Segment]] = {}
+    for ref in candidate.stack:
+        segments.setdefault(ref.algorithm, []).append(Segment.check(folder.segment_path(name, ref), ref, caps))
+    totals = {algorithm: Stack(algorithm, some).totals() for algorithm, some in segments.items()}
+    states = drop_empty({algorithm: state_of(total) for algorithm, total in totals.items()})
+    if states != drop_empty(candidate.end_state) or whole_labels(totals) != dict(candidate.labels):
         raise _unlike(name)
 
 

@@ -12,10 +12,10 @@ from syncd.errors import MismatchError, StoreError
 from syncd.format.delta import difference, drop_empty, state_of
 from syncd.format.manifest import Manifest, SegmentRef, Step
 from syncd.format.segment import RowProgress, Segment
-from syncd.format.stack import Stack, Totals
+from syncd.format.stack import Stack
 from syncd.format.writer import write_segment
 from syncd.model import Algorithm, Counts
-from syncd.pipeline.counting import Counting, nonzero
+from syncd.pipeline.counting import Counting, nonzero, whole_labels
 from syncd.pipeline.values import Basis, Candidate, FullReason, Over
 
 Opener = Callable[[SegmentRef], Segment]
@@ -85,7 +85,7 @@ def stage_full(
         )
     if basis is None:
         counts = {algorithm: Counts(added=total.rows) for algorithm, total in totals.items()}
-        labels = {algorithm: _all_added(total) for algorithm, total in totals.items()}
+        labels = whole_labels(totals)
         candidate = Candidate(
             manifest=upstream,
             sha256=sha256,
@@ -124,10 +124,6 @@ def stage_full(
         over=over,
     )
     return candidate, [path for path, _ in written]
-
-
-def _all_added(total: Totals) -> dict[str, Counts]:
-    return {label: Counts(added=count) for label, count in total.by_label.items()}
 
 
 def _write_difference(

@@ -11,28 +11,33 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
-from syncd.errors import SyncdError, as_known, kind_of, worst_error
-from syncd.feed import garbage
+from syncd.catalog.records import Position
+from syncd.errors import StoreError, SyncdError, as_known, kind_of, worst_error
+from syncd.feed import garbage, layout
 from syncd.feed.folder import TRUST, FeedFolder
 from syncd.feed.snapshot import keeping_maps
 from syncd.fetch import Meter
+from syncd.files import sha256_file
 from syncd.locks import lock
 from syncd.model import ListName
 from syncd.outcomes import Lane, Outcome
 from syncd.pipeline.canary_check import CanaryCheck
 from syncd.pipeline.heads import ListState
-from syncd.pipeline.held import held_of, left_of
+from syncd.pipeline.held import WaitingUpdate, held_of, left_of, waiting_of
 from syncd.pipeline.limits_of_age import states_others
 from syncd.pipeline.list_outcomes import ListOutcomes
 from syncd.pipeline.local_damage import LocalDamage
 from syncd.pipeline.names import check_head_name, check_room
 from syncd.pipeline.outcome import ListOutcome, SyncOutcome
-from syncd.pipeline.prepare import LocalList, Prepare, Prepared, Progress, Request, VerifiedSource, prepare
+from syncd.pipeline.preparation import LocalList, Prepare, Prepared, Progress, Request, VerifiedSource
+from syncd.pipeline.prepare import prepare
 from syncd.pipeline.publisher import Publisher
 from syncd.pipeline.recount import recount
 from syncd.pipeline.timestamp import is_confirmed_by, sign_if_due
-from syncd.pipeline.values import Over, Staged, Update, UpToDate, Waiting
+from syncd.pipeline.values import Over, Staged, Stated, Unchanged, Update, UpToDate, Waiting
+from syncd.pipeline.wire import encode_staged
 from syncd.sources.source import Source
+from syncd.sources.statements import StatedSource
 from syncd.trust.overlong import LateExpiry, read_overlong
 
 PATIENCE: Final = 10.0
@@ -99,10 +104,12 @@ class _Sync:
     """each list as it stood when the sync began; only this sync moves its origin"""
     _changed: bool = False
     """true once any list has a new version"""
-    _verified: bool = False
-    """true once this sync has verified the source"""
+    _verified_at: datetime | None = None
+    """when this sync had verified the source, or read one that signs nothing to its end"""
     _late_expiry: LateExpiry | None = None
     """of the source's timestamp, if it is new and its expiry does not count in full"""
+    _waiting: dict[ListName, WaitingUpdate] = field(default_factory=dict)
+    """whole lists of a source that signs nothing, which did not become origins"""
     _moved: set[ListName] = field(default_factory=set)
     """lists whose head or origin this sync moved"""
     _brought_up: set[ListName] = field(default_factory=set)
@@ -172,8 +179,8 @@ class _Sync:
             for step in preparing:
                 if isinstance(step, VerifiedSource):
                     self.source.check_trust(step.memory)  # a compromised worker must not change the trusted root
-                    catalog.note_verified(name, step.memory, self.clock())
-                    self._verified = True
+                    self._verified_at = self.clock()
+                    catalog.note_verified(name, step.memory, self._verified_at)
                     overlong = read_overlong(self.folder.work / TRUST)
                     if overlong and (known is None or known.version != overlong.version):
                         self._late_expiry = overlong.late
@@ -192,7 +199,16 @@ class _Sync:
         self._states = {origin.list: self.publisher.list_state(origin.source, origin.list) for origin in followed}
         for name, state in () if self.dry_run else tuple(self._states.items()):
             self._bring_up_known_good(name, state)
-        return {name: held_of(state, left_of(self.publisher.catalog, state)) for name, state in self._states.items()}
+        catalog = self.publisher.catalog
+        if isinstance(self.source, StatedSource):
+            for name in self.source.kinds.keys() - self._states.keys():  # the first version of a list may wait
+                self._states[name] = self.publisher.list_state(self.source.name, name)
+            waiting = {name: waiting_of(catalog, state) for name, state in self._states.items()}
+            self._waiting = {name: update for name, update in waiting.items() if update is not None}
+        return {
+            name: held_of(state, left_of(catalog, state), self._waiting.get(name))
+            for name, state in self._states.items()
+        }
 
     def _bring_up_known_good(self, name: ListName, state: ListState) -> None:
         """Put the configured known-good digests in force on a list whose files are here."""
@@ -251,7 +267,7 @@ class _Sync:
 
     def _is_confirmed(self, now: datetime) -> bool:
         """Return True if this sync verified the source, and its timestamp says that the clock is right."""
-        return self._verified and is_confirmed_by(self.folder, now)
+        return self._verified_at is not None and is_confirmed_by(self.folder, now)
 
     def _list(self, prepared: Prepared, held: LocalList) -> ListOutcome:
         """Judge and publish one prepared list."""
@@ -263,6 +279,8 @@ class _Sync:
                     raise refused
                 case UpToDate():
                     outcome = self._up_to_date(name, held)
+                case Unchanged(position=position):
+                    outcome = self._unchanged(name, held, position)
                 case Waiting():
                     outcome = self._nothing_new(name, held.fork.version if held.fork else 0)
                 case Staged() as staged:
@@ -272,7 +290,22 @@ class _Sync:
             error = self._damage.behind(fault, self._states.get(name)) or as_known(fault)
             return self.outcomes.failed(name, error)
 
+    def _unchanged(self, name: ListName, held: LocalList, position: Position) -> ListOutcome:
+        """Record that a partner that signs nothing was read to the end, and stated nothing new of a list."""
+        origin, serial = self._states[name].origin, held.ref.version if held.ref else 0
+        if self.dry_run:
+            return self._nothing_new(name, serial)
+        at = self._verified_at or self.clock()
+        if held.waiting is not None:
+            waiting = self._waiting[name]
+            staged = replace(waiting.staged, vouched=replace(waiting.stated, position=position, at=at))
+            self.publisher.catalog.replace_staged(waiting.number, encode_staged(staged))
+        elif origin is not None:
+            self.publisher.catalog.note_polled(origin, position, at)
+        return self._still(name, serial)
+
     def _judge(self, name: ListName, staged: Staged) -> ListOutcome:
+        staged = self._vouched(name, staged)
         state = self._states.get(name) or self.publisher.list_state(self.source.name, name)
         if state.origin is None:
             followed = [(origin.source, origin.list) for origin in self.publisher.catalog.origins()]
@@ -285,14 +318,36 @@ class _Sync:
             name=name,
             before=state.origin.manifest_sha256 if state.origin else None,
             caps=self.source.caps,
+            serial=state.origin.serial if state.origin else 0,
         )
         if state.origin is None:
             self._canaries.check_first(state)
         if self.dry_run:
             reasons = self.publisher.judge_update(update, self.clock())
             outcome = Outcome.HELD if reasons else Outcome.STAGED
-            return self.outcomes.judged(name, staged, outcome, reasons, held=name in self._states)
+            return self.outcomes.judged(name, staged, outcome, reasons, held=self._is_held(name))
         return self._publish(name, update)
+
+    def _vouched(self, name: ListName, staged: Staged) -> Staged:
+        """Check that an update is vouched for as its source does it; put the time of the poll into a stated one."""
+        stated = staged.vouched if isinstance(staged.vouched, Stated) else None
+        if (stated is not None) is not isinstance(self.source, StatedSource):
+            raise StoreError(
+                f"the worker process staged {name} as another kind of source would",
+                hint="nothing of it was used; if it happens again, keep this partner's files and report it as a bug",
+            )
+        if stated is None:
+            return staged
+        answers = layout.answers_path(name, stated.answers)
+        if sha256_file(self.folder.path(answers)) != stated.answers:
+            raise StoreError(f"the answers that state {name} were altered on this disk", hint="sync again")
+        if not self.dry_run:
+            self.folder.store.secure(answers)  # before a commit that names them
+        return replace(staged, vouched=replace(stated, at=self._verified_at or self.clock()))
+
+    def _is_held(self, name: ListName) -> bool:
+        state = self._states.get(name)
+        return state is not None and state.origin is not None
 
     def _publish(self, name: ListName, update: Update) -> ListOutcome:
         self.progress("publish", 0, 0)
@@ -308,7 +363,7 @@ class _Sync:
             Outcome.HELD if settled.reasons else good,
             settled.reasons,
             settled.version,
-            held=name in self._states,
+            held=self._is_held(name),
         )
         outcome = replace(outcome, opened=settled.opened, ended=settled.ended, known_good=settled.known_good)
         if settled.changes_head:
@@ -321,10 +376,15 @@ class _Sync:
         serial = held.ref.version if held.ref else 0
         if not self.dry_run:
             self.publisher.catalog.touch_verified(self.source.name, {name: serial}, self.clock())
-            if any(hold.lane is not Lane.BOTH for hold in self._states[name].open_holds):
-                again = self._judge_again(name, serial)
-                if again is not None:
-                    return again
+            return self._still(name, serial)
+        return self._nothing_new(name, serial)
+
+    def _still(self, name: ListName, serial: int) -> ListOutcome:
+        """Judge again what waits of a list that has nothing new."""
+        if any(hold.lane is not Lane.BOTH for hold in self._states[name].open_holds):
+            again = self._judge_again(name, serial)
+            if again is not None:
+                return again
         return self._nothing_new(name, serial)
 
     def _judge_again(self, name: ListName, serial: int) -> ListOutcome | None:

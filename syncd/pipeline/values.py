@@ -7,11 +7,12 @@ import enum
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Literal
 
-from pydantic import Discriminator, JsonValue
+from pydantic import Discriminator
 
+from syncd.catalog.records import Position
 from syncd.feed.proof import SignedManifest
 from syncd.format import manifest as manifests
 from syncd.format.manifest import EndState, FileRef, Manifest, ManifestRef, SegmentRef, Sha256, Step
@@ -35,6 +36,10 @@ class FullReason(enum.StrEnum):
     """held segments were lost"""
     RETRUSTED = "retrusted"
     """the source was given another root, and this is the first version under it"""
+    RESHAPED = "reshaped"
+    """the configuration of a source that signs nothing gives its lists other rows than before"""
+    RESTATED = "restated"
+    """a source that signs nothing stated its whole content, such as after its checkpoint had become too old"""
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,13 @@ class UpToDate:
 @dataclass(frozen=True)
 class Waiting:
     """The upstream's newest version waits for an operator, follows one that does, or was discarded."""
+
+
+@dataclass(frozen=True)
+class Unchanged:
+    """A partner that signs nothing was read to the end and stated nothing new."""
+
+    position: Position
 
 
 @dataclass(frozen=True)
@@ -145,8 +157,10 @@ class Stated:
 
     answers: Sha256
     """hash of the raw answers, which are kept as private evidence"""
-    checkpoint: JsonValue
-    """the position from which the partner is asked next time"""
+    position: Position
+    """how far the partner was read"""
+    at: datetime
+    """when it was read to the end"""
     kind: Literal["stated"] = "stated"
 
 

@@ -12,8 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from syncd.errors import RESTORE_CATALOG, HttpStatusError, StoreError, SyncdError, UnexpectedError, error_named, kind_of
 from syncd.format import manifest as manifests
 from syncd.model import ListName, list_name
-from syncd.pipeline.prepare import Prepared, Request, VerifiedSource
-from syncd.pipeline.values import Signed, Staged, Stated, Update, UpToDate, Waiting
+from syncd.pipeline.preparation import Prepared, Request, VerifiedSource
+from syncd.pipeline.values import Signed, Staged, Stated, Unchanged, Update, UpToDate, Waiting
 from syncd.sources.source import Memory
 
 MAX_LINE: Final = 64 << 20
@@ -47,13 +47,14 @@ class ProgressMessage(BaseModel):
 
 
 class PreparedMessage(BaseModel):
-    """The result of one list. Without ``staged``, ``fault`` and ``waiting`` it is up to date."""
+    """The result of one list. Without ``staged``, ``fault``, ``waiting`` and ``unchanged`` it is up to date."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     name: str
     staged: Staged | None = None
     fault: ErrorMessage | None = None
     waiting: bool = False
+    unchanged: Unchanged | None = None
 
 
 class WorkerMessage(BaseModel):
@@ -81,9 +82,14 @@ def decode_request(line: bytes) -> Request:
     return _REQUEST.validate_json(line)
 
 
-def encode_staged(update: Update) -> bytes:
+def encode_update(update: Update) -> bytes:
     """Serialise the staged part of an update, for the catalog."""
-    return _STAGED.dump_json(update.staged)
+    return encode_staged(update.staged)
+
+
+def encode_staged(staged: Staged) -> bytes:
+    """Serialise a staged update, for the catalog."""
+    return _STAGED.dump_json(staged)
 
 
 def decode_staged(content: bytes) -> Staged:
@@ -105,8 +111,10 @@ def answer_of(step: VerifiedSource | Prepared) -> WorkerMessage:
         return WorkerMessage(verified=step.memory)
     staged = step.result if isinstance(step.result, Staged) else None
     fault = fault_of(step.result) if isinstance(step.result, SyncdError) else None
+    unchanged = step.result if isinstance(step.result, Unchanged) else None
     waiting = isinstance(step.result, Waiting)
-    return WorkerMessage(result=PreparedMessage(name=step.name, staged=staged, fault=fault, waiting=waiting))
+    message = PreparedMessage(name=step.name, staged=staged, fault=fault, waiting=waiting, unchanged=unchanged)
+    return WorkerMessage(result=message)
 
 
 def decode(line: bytes) -> WorkerMessage:
@@ -122,6 +130,8 @@ def prepared(result: PreparedMessage) -> Prepared:
     name = _name(result.name)
     if result.fault is not None:
         return Prepared(name, error_of(result.fault))
+    if result.unchanged is not None and result.staged is None and not result.waiting:
+        return Prepared(name, result.unchanged)
     if result.staged is None:
         return Prepared(name, Waiting() if result.waiting else UpToDate())
     if not (_consistent(result.staged) and result.staged.candidate.manifest.list == name):

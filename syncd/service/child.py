@@ -15,7 +15,8 @@ from syncd.children import become_child
 from syncd.errors import as_known
 from syncd.fetch import Meter
 from syncd.pipeline import wire
-from syncd.pipeline.prepare import Progress, prepare
+from syncd.pipeline.preparation import Progress
+from syncd.pipeline.prepare import prepare
 from syncd.pipeline.wire import ProgressMessage, WorkerMessage
 
 REPORT_EVERY: Final = 0.1

@@ -391,7 +391,7 @@ class Daemon:
         self._systemd.send_status()
 
     def _retention(self) -> RetentionLimits:
-        return self._config.retention.limits()
+        return self._config.retention_limits()
 
     def _check_clock(self) -> None:
         by = self._wall_clock.went_back()

@@ -50,7 +50,7 @@ class RunningSync:
     _changed: threading.Condition = field(default_factory=threading.Condition)
 
     def report(self, stage: str, done: int, total: int) -> None:
-        """Set the progress; a `syncd.pipeline.prepare.Progress`."""
+        """Set the progress; a `syncd.pipeline.preparation.Progress`."""
         with self._changed:
             self._stage = Stage(stage, done, total)
             self._changed.notify_all()

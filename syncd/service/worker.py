@@ -15,7 +15,7 @@ from syncd.children import read_lines
 from syncd.errors import AbandonedError, DeadlineExceeded, StoreError
 from syncd.fetch import Meter
 from syncd.pipeline import wire
-from syncd.pipeline.prepare import Preparing, Progress, Request, VerifiedSource
+from syncd.pipeline.preparation import Preparing, Progress, Request, VerifiedSource
 
 COMMAND: Final = (sys.executable, "-P", "-m", "syncd.service.child")
 GRACE: Final = 5.0
@@ -91,7 +91,7 @@ def _end(process: Process) -> None:
 
 @dataclass
 class Worker:
-    """Prepares one source in a process of its own: a `syncd.pipeline.prepare.Prepare`, for one sync."""
+    """Prepares one source in a process of its own: a `syncd.pipeline.preparation.Prepare`, for one sync."""
 
     on_killed: Callable[[int, float], None] = lambda _pid, _seconds: None
     """called with the process ID and its age in seconds"""

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from pydantic import JsonValue
 
@@ -94,6 +94,7 @@ class ListKind:
     purpose: Purpose = "live"
 
 
+@runtime_checkable
 class StatedSource(Source, Protocol):
     """A source whose lists nobody signs."""
 

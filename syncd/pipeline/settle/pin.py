@@ -57,7 +57,7 @@ def settle_pin(state: ListState, pin: Pin | None, pinned: Pinned | None, context
         limited=limited_labels(state, draft.labels),
     )
     record = placeholder(state.name, held, context) if opened else None
-    proposal = proposal_of(state, change, origin, context, note, ended=ended, opened=opened, update=record)
+    proposal = proposal_of(state, change, origin, context, note, ended=ended, opened=opened, waiting=record)
     return Settled(proposal, reasons_left(state, opened, ended), left_out=move.left_out())
 
 

@@ -87,8 +87,8 @@ def published(
         ours=ours,
         limited=limited_labels(state, draft.labels),
     )
-    update = placeholder(state.name, held, context) if opened else None
-    proposal = proposal_of(state, change, origin, context, note, ended=ended, opened=opened, update=update)
+    waiting = placeholder(state.name, held, context) if opened else None
+    proposal = proposal_of(state, change, origin, context, note, ended=ended, opened=opened, waiting=waiting)
     return Settled(proposal, reasons_left(state, opened, ended))
 
 

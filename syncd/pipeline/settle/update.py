@@ -102,7 +102,7 @@ def settle_update(
         limited=limited_labels(state, draft.labels),
     )
     proposal = proposal_of(
-        state, change, origin, context, note, ended=ended, opened=opened, update=record, candidate=candidate
+        state, change, origin, context, note, ended=ended, opened=opened, waiting=record, update=update
     )
     proposal = marked(proposal, state) if lost else proposal
     settled = Settled(proposal, reasons_left(state, opened, ended), released.rows if released else 0)

@@ -17,6 +17,7 @@ from syncd.pipeline.keyed import RowsBy, WithheldBy, together
 from syncd.pipeline.next_version import (
     RowWriter,
     SettleContext,
+    answers_of,
     moved_origin,
     origin_of,
     proposal_of,
@@ -95,7 +96,7 @@ def settle_whole(
         limited=limited_labels(state, labels),
     )
     ended = [*ended_loss(state, context), *ended_whole(state, update, released, context)]
-    proposal = proposal_of(state, change, origin, context, note, ended=ended)
+    proposal = proposal_of(state, change, origin, context, note, ended=ended, update=update)
     settled = Settled(marked(proposal, state), reasons_left(state, (), ended), released.rows if released else 0)
     return replace(settled, known_good=known_good)
 
@@ -175,5 +176,7 @@ def hold_whole(
     if state.origin is not None and candidate.forked:
         forked = replace(state.origin, fork=candidate.ref, revision=state.origin.revision + 1)
         moves = (OriginMove(forked, state.origin.revision),)
-    records = Records(moves, audit=context.audit, update=record, opened=(hold,), ended=tuple(ended))
+    records = Records(
+        moves, audit=context.audit, update=record, opened=(hold,), ended=tuple(ended), answers=answers_of(update)
+    )
     return Settled(Proposal("hold", records=records, visible=False), verdict.reasons)
