@@ -11,7 +11,6 @@ from scripted import IMAGES, MD5, VIDEOS, ScriptedPartner, ScriptedSource, recor
 from syncd.catalog.records import head_name
 from syncd.errors import SourceError
 from syncd.feed import layout
-from syncd.format import manifest as manifests
 from syncd.format.manifest import Manifest
 from syncd.limits import DEFAULT_LIMITS, NO_LIMITS, ListLimits
 from syncd.model import ListName
@@ -20,7 +19,7 @@ from syncd.pipeline.outcome import SyncOutcome
 from syncd.pipeline.publisher import Publisher, open_publisher
 from syncd.pipeline.sync import sync_source
 from syncd.sources.statements import ListKind
-from world import START, Clock, World
+from world import Clock, World
 
 HEAD = head_name("ncp", IMAGES)
 

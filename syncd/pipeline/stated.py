@@ -5,7 +5,7 @@ beginning, and what the partner then states replaces the lists: rows that it doe
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -29,7 +29,7 @@ from syncd.pipeline.spool import ListSpool
 from syncd.pipeline.stage_stated import ListBasis, StatedStage
 from syncd.pipeline.values import FullReason, Over, Stated, Unchanged
 from syncd.sources.source import Memory
-from syncd.sources.statements import Poll, PollRequest, Record, StatedSource
+from syncd.sources.statements import PollRequest, Record, StatedSource
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def prepare_stated(source: StatedSource, request: Request, progress: Progress, m
     plan = _plan(starts, shape_of(source))
     with folder.discard_scratch_if_full(), _scratch(folder) as scratch, ExitStack() as spools:
         asked = PollRequest(plan.checkpoint, request.now, make_folder(scratch / "poll", _PRIVATE), meter)
-        read = _read(source, asked, names, scratch, spools, progress, plan.reason)
+        read = _Reader(names, scratch, spools, progress).read(source, asked, plan.reason)
         position = Position(read.checkpoint, plan.shape, plan.poll)
         empty = [
             name for name, start in starts.items() if not start.stack and start.ref is None and read.is_empty(name)
@@ -162,43 +162,48 @@ class _Read:
         return not any(added)
 
 
-def _read(
-    source: StatedSource,
-    asked: PollRequest,
-    names: list[ListName],
-    scratch: Path,
-    spools: ExitStack,
-    progress: Progress,
-    reason: FullReason | None,
-) -> _Read:
-    progress("fetch", 0, 0)
-    with source.poll(asked) as poll:
-        whole = poll.whole or asked.checkpoint is None
-        lists = {name: spools.enter_context(ListSpool(scratch, name, whole=whole)) for name in names}
-        bundle = scratch / "answers"
-        with AnswerBundle(bundle) as answers:
-            for _ in _spooled(poll, lists, answers, progress):
-                pass
-            sha256 = answers.close()
-        checkpoint = poll.checkpoint
-    progress("sort", 0, 0)
-    how = f"full:{reason or FullReason.RESTATED}" if whole else "deltas"
-    return _Read({name: (spool.batch(),) for name, spool in lists.items()}, how, checkpoint, bundle, sha256)
+@dataclass(frozen=True)
+class _Reader:
+    """Reads one poll into batches."""
+
+    names: Sequence[ListName]
+    scratch: Path
+    spools: ExitStack
+    """closes the spools once all lists are staged"""
+    progress: Progress
+
+    def read(self, source: StatedSource, asked: PollRequest, reason: FullReason | None) -> _Read:
+        """Read a poll to its end. ``reason``: why it starts from the beginning, if we ask for that."""
+        self.progress("fetch", 0, 0)
+        bundle = self.scratch / "answers"
+        with source.poll(asked) as poll, AnswerBundle(bundle) as answers:
+            whole = poll.whole or asked.checkpoint is None
+            lists = {name: self._spool(name, whole=whole) for name in self.names}
+            for page in poll.pages():
+                answers.add(len(page.answer), (page.answer,))
+                _add(lists, page.records)
+                self.progress("fetch", page.done, page.total)
+            sha256, checkpoint = answers.close(), poll.checkpoint
+        self.progress("sort", 0, 0)
+        return _Read(
+            batches={name: (spool.batch(),) for name, spool in lists.items()},
+            plan=f"full:{reason or FullReason.RESTATED}" if whole else "deltas",
+            checkpoint=checkpoint,
+            bundle=bundle,
+            answers=sha256,
+        )
+
+    def _spool(self, name: ListName, *, whole: bool) -> ListSpool:
+        return self.spools.enter_context(ListSpool(self.scratch, name, whole=whole))
 
 
-def _spooled(
-    poll: Poll, lists: Mapping[ListName, ListSpool], answers: AnswerBundle, progress: Progress
-) -> Iterator[None]:
-    for page in poll.pages():
-        answers.add(len(page.answer), (page.answer,))
-        of_lists: dict[ListName, list[Record]] = {}
-        for record in page.records:
-            of_lists.setdefault(record.list, []).append(record)
-        for name, records in of_lists.items():
-            if name in lists:
-                lists[name].add(records)
-        progress("fetch", page.done, page.total)
-        yield
+def _add(lists: Mapping[ListName, ListSpool], records: Iterable[Record]) -> None:
+    of_lists: dict[ListName, list[Record]] = {}
+    for record in records:
+        of_lists.setdefault(record.list, []).append(record)
+    for name, some in of_lists.items():
+        if name in lists:
+            lists[name].add(some)
 
 
 def _keep(folder: FeedFolder, name: ListName, read: _Read) -> None:
