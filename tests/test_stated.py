@@ -1,5 +1,6 @@
 """The road of a partner that signs nothing, from its records to what matchers get."""
 
+import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -7,18 +8,23 @@ from pathlib import Path
 
 import pytest
 
-from scripted import IMAGES, MD5, VIDEOS, ScriptedPartner, ScriptedSource, record
+from scripted import IMAGES, MD5, SHA256, VIDEOS, ScriptedPartner, ScriptedSource, record
 from syncd.catalog.records import head_name
 from syncd.errors import SourceError
 from syncd.feed import layout
+from syncd.format.derived import FOLDER
+from syncd.format.entry_index import write_entry_index
 from syncd.format.manifest import Manifest
 from syncd.limits import DEFAULT_LIMITS, NO_LIMITS, ListLimits
 from syncd.model import ListName
+from syncd.operate.backup import backup
 from syncd.outcomes import Outcome
+from syncd.pipeline.answers import read_answers
 from syncd.pipeline.outcome import SyncOutcome
 from syncd.pipeline.publisher import Publisher, open_publisher
 from syncd.pipeline.sync import sync_source
 from syncd.sources.statements import ListKind
+from syncd.verify.state import prove_state
 from world import Clock, World
 
 HEAD = head_name("ncp", IMAGES)
@@ -200,3 +206,58 @@ def test_a_first_version_that_waits_is_not_read_again(stated: StatedWorld) -> No
     assert stated.partner.asked == [None, {"at": 2}, {"at": 2}, {"at": 3}, {"at": 6}]
     with stated.publisher() as publisher:
         assert not publisher.catalog.holds()
+
+
+def test_answers_are_kept_as_evidence_for_a_while(stated: StatedWorld) -> None:
+    """The raw answers behind each change are kept for ``evidence_retention``; those of the present state stay."""
+    stated.partner.state(record("m/1", 1))
+    stated.sync()
+    folder = stated.state.source("ncp").root / "v1" / IMAGES / "answers"
+    first = next(folder.iterdir())
+    assert list(read_answers(first)) == [b"['m/1']"]
+    assert first.stat().st_mode & 0o077 == 0
+    stated.sync()
+    assert list(folder.iterdir()) == [first]  # nothing new, nothing kept
+    stated.partner.state(record("m/2", 2))
+    stated.sync()
+    assert len(list(folder.iterdir())) == 2
+    with stated.publisher() as publisher:
+        stated.clock.forward(days=91)
+        publisher.collector.everything(stated.clock())
+        stated.clock.forward(days=2)
+        publisher.collector.everything(stated.clock())
+    assert len(list(folder.iterdir())) == 1
+    assert not first.exists()
+    assert prove_state(stated.state, None, stated.clock()).faults == ()
+    left = next(folder.iterdir())
+    left.write_bytes(b"altered")
+    assert stated.manifest().origin
+    (fault,) = prove_state(stated.state, None, stated.clock()).faults
+    assert "was altered" in str(fault.error)
+
+
+def test_the_backup_has_the_answers(stated: StatedWorld, tmp_path: Path) -> None:
+    """Evidence is part of a backup, and private in it."""
+    stated.partner.state(record("m/1", 1))
+    stated.sync()
+    with stated.publisher() as publisher:
+        backup(publisher, tmp_path / "backup.tar", stated.clock())
+    with tarfile.open(tmp_path / "backup.tar") as tar:
+        (member,) = (one for one in tar if one.name.endswith(".zst"))
+    assert member.name.startswith("sources/ncp/v1/images/answers/")
+    assert member.mode == 0o600
+
+
+def test_indexes_of_old_bases_are_removed(stated: StatedWorld) -> None:
+    """An index lies beside the segment it was made from, and goes with it."""
+    stated.partner.state(record("m/1", 1), record("m/2", 2))
+    stated.sync()
+    root = stated.state.source("ncp").root
+    with stated.publisher() as publisher:
+        (base,) = publisher.list_state("ncp", IMAGES).head_basis.stacks[SHA256].segments
+        write_entry_index(base, root)
+        (root / FOLDER / f"{'0' * 64}.entries").write_bytes(b"old")
+        assert len(prove_state(stated.state, None, stated.clock()).faults) == 1
+        publisher.collector.everything(stated.clock())
+    assert [path.name for path in (root / FOLDER).iterdir()] == [f"{base.ref.sha256}.entries"]
+    assert prove_state(stated.state, None, stated.clock()).faults == ()

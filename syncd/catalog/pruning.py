@@ -34,6 +34,7 @@ from syncd.catalog.tables import (
     holds,
     kept_versions,
     loaded,
+    origins,
     publications,
     signed_files,
     sources,
@@ -92,7 +93,7 @@ class PruningTables(Tables):
             *(_old_syncs(row["name"], limits.syncs) for row in followed),
             _old_holds(limits.holds),
             _old_publications(limits.publications),
-            OldRecords("answers", answers.c.id, (answers.c.at < now - limits.answers,)),
+            _old_answers(now - limits.answers),
         )
 
     def count_old(self, old: OldRecords) -> RecordCount:
@@ -186,6 +187,12 @@ def _old_holds(keep: int) -> OldRecords:
     return OldRecords(
         "holds", holds.c.id, (over, holds.c.id < _newest(holds.c.id, keep, over), holds.c.ended_at < last)
     )
+
+
+def _old_answers(before: datetime) -> OldRecords:
+    """Return the raw answers from before a time, without those that state the present of a list."""
+    present = select(origins.c.answers).where(origins.c.answers.is_not(None))
+    return OldRecords("answers", answers.c.id, (answers.c.at < before, answers.c.sha256.not_in(present)))
 
 
 def _old_publications(keep: int) -> OldRecords:

@@ -8,10 +8,11 @@ import numpy as np
 from syncd.errors import UsageError
 from syncd.format.batch import Batch, Changes, Removals, WholeList
 from syncd.format.delta import difference
+from syncd.format.entry_index import rows_by_reading
 from syncd.format.rows import Rows, concatenate, repeats, sort_order
 from syncd.format.search import among
 from syncd.format.segment import RowProgress, Segment, ignore_progress
-from syncd.format.stack import Resolved, Stack
+from syncd.format.stack import EntrySearch, Resolved, Stack
 from syncd.model import KNOWN_ALGORITHMS, Algorithm
 from syncd.units import count
 
@@ -26,16 +27,21 @@ class BatchDelta:
     """rows of the batch that change nothing"""
 
 
-def delta_of(batch: Batch, stacks: Mapping[Algorithm, Stack], read: RowProgress = ignore_progress) -> BatchDelta:
+def delta_of(
+    batch: Batch,
+    stacks: Mapping[Algorithm, Stack],
+    read: RowProgress = ignore_progress,
+    search: EntrySearch = rows_by_reading,
+) -> BatchDelta:
     """Compare a batch with the list in force, which is ``stacks``. Raises `UsageError` if it contradicts itself.
 
-    ``read`` reports progress over the rows of both, if all of them are compared.
+    ``read`` reports progress over the rows of both, if all of them are compared. ``search`` finds rows by entry.
     """
     match batch:
         case WholeList(segments=segments):
             return BatchDelta(_without_empty(_replaced(segments, stacks, read)))
         case Changes():
-            resolving = _Resolving(stacks)
+            resolving = _Resolving(stacks, search)
             rows = resolving.delta(batch)
             return BatchDelta(_without_empty(rows), resolving.needless)
 
@@ -58,8 +64,8 @@ def _replaced(
 class _Resolving:
     """Looks the rows of one batch of changes up in the list."""
 
-    def __init__(self, stacks: Mapping[Algorithm, Stack]) -> None:
-        self._stacks = stacks
+    def __init__(self, stacks: Mapping[Algorithm, Stack], search: EntrySearch) -> None:
+        self._stacks, self._search = stacks, search
         self.needless = 0
 
     def delta(self, changes: Changes) -> dict[Algorithm, Rows]:
@@ -81,7 +87,7 @@ class _Resolving:
         """Return removals of the rows of replaced entries that are not stated again."""
         rows = {}
         for algorithm, stack in self._stacks.items() if len(changes.replaced) else ():
-            found = stack.rows_with_entries(changes.replaced)
+            found = stack.rows_with_entries(changes.replaced, self._search)
             rows[algorithm] = found.take(~among(changes.add.get(algorithm), found)).as_removals()
         return rows
 
@@ -99,7 +105,7 @@ class _Resolving:
                 parts.append(found.as_removals())
             under = removals.entries_under.get(algorithm, ())
             if removals.entries or under:
-                found = stack.rows_with_entries([*removals.entries, *under])
+                found = stack.rows_with_entries([*removals.entries, *under], self._search)
                 matched = set(found.entries.to_pylist())
                 self.needless += len(set(under) - matched)
                 unmatched -= matched

@@ -23,6 +23,7 @@ _FACTORS: Final = (np.uint64(0xD6E8FEB86659FD93), np.uint64(0xA0761D6478BD642F))
 _FINAL: Final = np.uint64(0xE7037ED1A0B428DB)
 _SHIFT: Final = np.uint64(32)
 _MODULUS: Final = 1 << 64
+_ENTRIES: Final = Algorithm("entries")
 _CHUNK: Final = 16384
 """rows at a time, so that all columns of a chunk stay in the second-level cache"""
 
@@ -64,6 +65,17 @@ def checksum(rows: Rows) -> Checksum:
     return total
 
 
+def entry_hashes(entries: Entries) -> Words:
+    """Return a hash of each entry, for an index. Two entries may share one."""
+    found = [np.zeros(0, np.uint64)]
+    for start in range(0, len(entries), _CHUNK):
+        chunk = entries.slice(start, _CHUNK)
+        lanes = _Lanes(_ENTRIES, len(chunk))
+        _mix_entries(lanes, chunk)
+        found.append(lanes.first())
+    return np.concatenate(found)
+
+
 def _sum_chunk(rows: Rows, label_words: Words) -> Checksum:
     lanes = _Lanes(rows.algorithm, len(rows))
     for word in _digest_words(rows.digests):
@@ -92,6 +104,9 @@ class _Lanes:
         for lane, factor in zip(self._lanes, _FACTORS, strict=True):
             mixed = (lane[rows] ^ word) * factor
             lane[rows] = mixed ^ (mixed >> _SHIFT)
+
+    def first(self) -> Words:
+        return self._lanes[0]
 
     def total(self) -> Checksum:
         sums = []

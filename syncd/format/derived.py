@@ -14,7 +14,7 @@ import hashlib
 import json
 import mmap
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Self
@@ -114,6 +114,20 @@ def _checks_of(content: memoryview) -> list[int]:
 
 def _check_of(described: object) -> str:
     return hashlib.sha256(canonical(described)).hexdigest()
+
+
+def remove_indexes(root: Path, segments: Collection[str]) -> int:
+    """Remove the indexes of other segments than those with these hashes; return how many. Raises `StoreError`.
+
+    A process that has mapped one keeps it.
+    """
+    removed = 0
+    for path in root.glob(f"{FOLDER}/*"):
+        if path.name.partition(".")[0] not in segments:
+            with storage(path, "remove"):
+                path.unlink(missing_ok=True)
+            removed += 1
+    return removed
 
 
 @contextlib.contextmanager

@@ -1,26 +1,28 @@
 """Stacks: a base and the deltas over it, of one algorithm. The newest row for a (digest, entry) wins.
 
-The cost is the size of the change times the logarithm of the size of the list. Only `Stack.effective`, `Stack.totals`
-and `Stack.rows_with_entries` read the whole list, in order.
+The cost is the size of the change times the logarithm of the size of the list. Only `Stack.effective`, `Stack.totals`,
+and `Stack.rows_with_entries` without an index, read the whole list, in order.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from syncd.errors import SegmentError, SegmentFault
 from syncd.format.checksum import Checksum, checksum
+from syncd.format.entry_index import as_entries, rows_by_reading
 from syncd.format.lazy import lazy
 from syncd.format.rows import Digests, Entries, Mask, Rows, concatenate, repeats, sort_order
 from syncd.format.search import DigestSearch
 from syncd.format.segment import Lookup, RowProgress, Segment, ignore_progress
 from syncd.model import Algorithm, Counts
+
+EntrySearch = Callable[[Segment, Entries], Rows]
+"""Returns the rows of a segment that have one of some entries, removals too."""
 
 _CHUNK: Final = 1 << 18
 _TOUCHED_ROWS: Final = 1 << 17
@@ -203,21 +205,27 @@ class Stack:
 
     def rows_of(self, digests: Digests) -> Rows:
         """Return every row in force of sorted, unique ``digests``. O(k log n)."""
-        named = [Rows.empty(self.algorithm)]
+        named: list[Rows] = []
         for segment in self.segments:
             ranges = zip(*segment.ranges(digests), strict=True)
             named += [segment.rows(int(start), int(stop)) for start, stop in ranges if start < stop]
-        rows = concatenate(named)
+        return self._in_force(named)
+
+    def _in_force(self, named: Sequence[Rows]) -> Rows:
+        """Return those rows in force whose (digest, entry) is in ``named``, sorted, each once."""
+        rows = concatenate([Rows.empty(self.algorithm), *named])
         rows = rows.take(sort_order(rows))
         keep = np.ones(len(rows), bool)
         keep[repeats(rows.digests, rows.entries)] = False
         return self.resolve(rows.take(keep)).current
 
-    def rows_with_entries(self, entries: Entries | Sequence[str]) -> Rows:
-        """Return every row in force of these entries, sorted. Reads the whole list: rows are not sorted by entry."""
-        wanted = entries if isinstance(entries, pa.Array) else pa.array(entries, pa.large_utf8())
-        found = [rows.take(np.asarray(pc.is_in(rows.entries, wanted), dtype=bool)) for rows in self.effective()]
-        return concatenate([Rows.empty(self.algorithm), *found])
+    def rows_with_entries(self, entries: Entries | Sequence[str], search: EntrySearch = rows_by_reading) -> Rows:
+        """Return every row in force of these entries, sorted.
+
+        ``search`` finds their rows in one segment; without an index it reads the whole list.
+        """
+        wanted = as_entries(entries)
+        return self._in_force([search(segment, wanted) for segment in self.segments])
 
     def totals(self, read: RowProgress = ignore_progress) -> Totals:
         """Compute the totals from the rows in force. Reads the whole base once, in order.

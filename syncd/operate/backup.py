@@ -47,6 +47,7 @@ Progress = Callable[[int, int], None]
 _MAX_KEY: Final = 1 << 20
 _METADATA: Final = "feed/metadata"
 _HISTORY: Final = "history/"
+_SOURCES: Final = "sources/"
 _PRIVATE_FOLDER: Final = 0o700
 _PATIENCE: Final = 60.0
 """Seconds to wait while the history is folded."""
@@ -149,7 +150,7 @@ class _Writer:
         if any(name.startswith(_HISTORY) for name in named):
             self._add_private_folder("history")
         for name, path in sorted(named.items()):
-            self._add(name, path, PRIVATE_FILE if name.startswith(_HISTORY) else 0o640)
+            self._add(name, path, PRIVATE_FILE if _is_private(name) else 0o640)
         if with_keys:
             self._add_keys()
         return self
@@ -179,7 +180,17 @@ class _Writer:
                 file = layout.segment_path(origin.list, ref.sha256)
                 yield f"sources/{origin.source}/{file}", source.segment_path(origin.list, ref)
         if with_segments:
+            yield from self._answers(catalog)
             yield from self._history(catalog)
+
+    def _answers(self, catalog: Catalog) -> Iterator[tuple[str, Path]]:
+        """Yield the raw answers that are kept as evidence; those that were lost are left out."""
+        for source in catalog.source_states():
+            folder = self._state.source(source.name)
+            for kept in catalog.answers(source.name):
+                file = layout.answers_path(kept.list, kept.sha256)
+                if folder.store.length(file) is not None:
+                    yield f"{_SOURCES}{source.name}/{file}", folder.store.present(file)
 
     def _history(self, catalog: Catalog) -> Iterator[tuple[str, Path]]:
         """Yield the files of the history that records of ``catalog`` need; those that were lost are left out."""
@@ -233,6 +244,10 @@ class _Writer:
     def _length(self, path: Path) -> int:
         with storage(path, "read"):
             return path.stat().st_size
+
+
+def _is_private(name: str) -> bool:
+    return name.startswith(_HISTORY) or (name.startswith(_SOURCES) and name.endswith(".zst"))
 
 
 def _if_needed(feed: FeedFolder, prefix: str, file: str, manifest: Manifest | None) -> Iterator[tuple[str, Path]]:

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
+from pathlib import PurePath
 from typing import Final
 
 from syncd.catalog.catalog import Catalog
@@ -21,6 +22,7 @@ from syncd.feed import garbage, layout
 from syncd.feed.folder import FeedFolder
 from syncd.feed.garbage import Collected, FileCount, FileLedger, UnnamedLedger
 from syncd.format import manifest as manifests
+from syncd.format.derived import remove_indexes
 from syncd.format.manifest import Manifest
 from syncd.history.keep import keep, unlinked
 from syncd.locks import lock
@@ -183,10 +185,13 @@ class Collector:
     ) -> tuple[Collected, FileCount]:
         # A release or another act of an operator holds the feed's lock only, and may need an old file again.
         with lock(self.folder.feed.lock, f"removing old files of {name}", _PATIENCE):
-            needed = self._needed_of_source(name).union(() if dry_run else self._needed_of_history(name))
+            own = self._needed_of_source(name)
+            needed = own.union(() if dry_run else self._needed_of_history(name))
             collected = garbage.collect(
                 folder, needed, now, self.limits.grace, ledger=self.ledger(name), dry_run=dry_run
             )
+        if not dry_run:
+            remove_indexes(folder.root, {PurePath(path).stem for path in own})
         return collected, garbage.remove_old_parts(folder.downloads, now, dry_run=dry_run)
 
     def _needed_of_source(self, source: str) -> set[str]:

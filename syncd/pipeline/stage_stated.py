@@ -20,6 +20,7 @@ from syncd.format import manifest as manifests
 from syncd.format.batch import Batch, WholeList
 from syncd.format.changes import delta_of
 from syncd.format.delta import drop_empty, state_of
+from syncd.format.entry_index import EntryIndexes
 from syncd.format.manifest import EndState, Manifest, ManifestRef, SegmentRef
 from syncd.format.rows import Rows
 from syncd.format.stack import Stack, Totals
@@ -77,7 +78,7 @@ class StatedStage:
         """Write the segments that a batch changes, and count them."""
         held = sum(state.rows for state in counting.end_state.values())
         read = partial(self._compared, [0], _rows_of(batch) + held)
-        rows = delta_of(batch, counting.stacks, read).rows
+        rows = delta_of(batch, counting.stacks, read, EntryIndexes(self.folder.root).rows).rows
         delta = [self._write(algorithm, "delta", some) for algorithm, some in rows.items()]
         counting.apply(open_segment(self.folder.segment_path(self.name, ref), ref) for ref in delta)
         if isinstance(batch, WholeList) and counting.states != _end_state(_totals(_stacks_of(batch))):
@@ -96,7 +97,7 @@ class StatedStage:
         if isinstance(batch, WholeList):
             return tuple(self._install(segment.path, segment.ref) for _, segment in sorted(batch.segments.items()))
         stacks = open_stacks(self.folder, self.name, held)
-        rows = delta_of(batch, stacks).rows
+        rows = delta_of(batch, stacks, search=EntryIndexes(self.folder.root).rows).rows
         added = [self._write(a, "delta" if a in stacks else "base", some) for a, some in rows.items()]
         return (*held, *added)
 

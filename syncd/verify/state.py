@@ -18,6 +18,7 @@ from syncd.pipeline.heads import ListState, named_segments, read_state
 from syncd.verify.chain import Chain, ChainedVersion
 from syncd.verify.feed import Prover, feed_into
 from syncd.verify.history import prove_history
+from syncd.verify.stated import prove_stated
 from syncd.verify.tally import Progress, Proof, Tally, content_stamp, prove_steadily
 
 _RESTORE = "restore it from a backup, then `syncd recover --above N`"
@@ -73,6 +74,7 @@ class _StateProof:
                 self._tally.notes.append(f"feed/: {name} is signed, but not in the catalog")
         for origin in self._catalog.origins():
             self._origin(origin)
+        prove_stated(self._folder, self._catalog, self._tally)
         prove_history(self._folder, self._catalog, self._tally)
         if self._catalog.pending():
             self._tally.notes.append("a publication is committed but not installed yet: the next sync installs it")
