@@ -93,6 +93,10 @@ class PostgresServer:
         """Make the server's files."""
         self._run("initdb", "--no-sync", "--auth=trust", f"--username={USER}", "--encoding=UTF8", "--locale=C.UTF-8")
 
+    def replicate(self, primary: "PostgresServer") -> None:
+        """Make the server's files as those of a streaming replica."""
+        self._run("pg_basebackup", "-R", "-h", str(primary.folder), "-U", USER, "--checkpoint=fast", "--no-sync")
+
     def _run(self, name: str, *arguments: str) -> None:
         folder = programs()
         assert folder is not None

@@ -67,11 +67,16 @@ def configure(path: Any, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SYNCD_CONFIG", str(path))
 
 
+def place(world: World) -> str:
+    """The configuration of a world's operator without sources."""
+    catalog = f'catalog = "{world.database.url}"\n' if world.database else ""
+    return f'{catalog}state_dir = "{world.state.root}"\n'
+
+
 def settings(world: World, more: str = "") -> str:
     """The configuration of a world's operator; ``more`` is of its source."""
-    catalog = f'catalog = "{world.database.url}"\n' if world.database else ""
     return (
-        f'{catalog}state_dir = "{world.state.root}"\ncontrol_socket = "{world.base}/c.sock"\n'
+        f'{place(world)}control_socket = "{world.base}/c.sock"\n'
         f'[sources.iwf]\ntype = "feed"\nurl = "{world.url}"\nroot = "{world.root}"\n{more}'
     )
 

@@ -24,6 +24,16 @@ ON_BOTH = {
     "test_rollback",
 }
 """Modules whose tests run on SQLite and on PostgreSQL."""
+PARTLY_ON_BOTH = {
+    "test_audited",
+    "test_canaries",
+    "test_gate",
+    "test_holds",
+    "test_retire",
+    "test_suppressions",
+    "test_windows",
+}
+"""Modules of which those marked `on_both` do; with the environment variable SYNCD_ON_BOTH all: ten minutes."""
 
 os.umask(0o022)  # whoever runs the tests may have another; tests of other users read files that these make
 
@@ -37,7 +47,10 @@ def _no_waiting_between_attempts() -> Iterator[None]:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run the tests of the catalog and the road on both databases."""
-    if "database" in metafunc.fixturenames and metafunc.module.__name__ in ON_BOTH:
+    module, marked = metafunc.module.__name__, metafunc.definition.get_closest_marker
+    if "database" not in metafunc.fixturenames or marked("catalog_in_a_file"):
+        return
+    if module in ON_BOTH or (module in PARTLY_ON_BOTH and (marked("on_both") or "SYNCD_ON_BOTH" in os.environ)):
         metafunc.parametrize("database", ENGINES, indirect=True)
 
 

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from command_line import configure, operate, syncd
+from command_line import configure, operate, place, syncd
 from syncd import __version__
 from syncd.acts import (
     AUTOMATIC,
@@ -72,6 +72,7 @@ def test_a_sync_without_a_daemon_names_its_user(world: World, monkeypatch: pytes
     assert [type(act) for _, act in log(world, before + 2)] == [AskedForSync]
 
 
+@pytest.mark.on_both
 def test_a_hold_is_recorded_when_it_opens_and_when_it_ends(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """By itself, or by whose act."""
     operate(world, monkeypatch)
@@ -99,6 +100,7 @@ def test_a_hold_is_recorded_when_it_opens_and_when_it_ends(world: World, monkeyp
     assert {actor for actor, _ in acts} == {ME}
 
 
+@pytest.mark.on_both
 def test_a_retirement_names_the_hold_that_it_ended(world: World) -> None:
     """In the name of who retired the list."""
     world.publish(full=rows(0, 3))
@@ -151,15 +153,17 @@ def test_the_log_of_automatic_acts_can_be_told_from_those_of_people(
     assert syncd("matchers", "add", "automatic").code == 2
 
 
+@pytest.mark.on_both
 def test_the_configuration_is_not_needed_for_this(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A source that was removed keeps its records."""
     operate(world, monkeypatch)
     world.publish(full=[row(1)])
     world.sync()
-    configure(world.base / "syncd.toml", f'state_dir = "{world.state.root}"', monkeypatch)
+    configure(world.base / "syncd.toml", place(world), monkeypatch)
     assert "published iwf.images version 1" in syncd("audit", "--list", "iwf.images").out
 
 
+@pytest.mark.on_both
 def test_each_act_of_an_operator_is_recorded_under_their_name(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each correction and decision, of whichever command; an expiry is recorded as automatic."""
     operate(world, monkeypatch)
@@ -187,7 +191,7 @@ def test_each_act_of_an_operator_is_recorded_under_their_name(world: World, monk
     world.sync()
     world.clock.now = right
     acts("clock", "accept", f"{right:%Y-%m-%dT%H:%M:%SZ}")
-    configure(world.base / "syncd.toml", f'state_dir = "{world.state.root}"\n', monkeypatch)
+    configure(world.base / "syncd.toml", place(world), monkeypatch)
     acts("retire", HEAD)
     done = [
         (actor, type(act)) for actor, act in log(world, before) if not isinstance(act, PublishedVersion | OpenedHold)

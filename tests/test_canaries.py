@@ -3,7 +3,6 @@
 import csv
 import hashlib
 import os
-import sqlite3
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -119,6 +118,7 @@ def operator(standing: World) -> Operator:
 # digests that must be present
 
 
+@pytest.mark.on_both
 def test_a_vanishing_canary_holds_the_removals_and_not_the_additions(operator: Operator) -> None:
     """The hold counts, and names no digest; later updates do not hold again; a release removes it."""
     operator.must_have(3, 4)
@@ -193,6 +193,7 @@ def test_a_first_version_without_a_canary_waits_whole(world: World) -> None:
     assert operator.why() == ""
 
 
+@pytest.mark.on_both
 def test_a_missing_canary_is_an_event_once(operator: Operator) -> None:
     """A must-have file that names what the list never had holds nothing; only the first sync announces it."""
     operator.must_have(3, 77)
@@ -375,6 +376,7 @@ def test_a_changed_file_takes_a_few_rows_off_and_others_come_back(operator: Oper
     prove_feed(operator.world)
 
 
+@pytest.mark.on_both
 def test_a_changed_file_that_takes_many_rows_off_waits_for_a_second_operator(operator: Operator) -> None:
     """Once; the digests in force stay, and ordinary updates go on."""
     operator.known_good(3)
@@ -431,6 +433,7 @@ def test_the_hash_of_the_file_that_was_shown_is_compared(operator: Operator) -> 
     assert operator.served() == ALL - frozenset(range(20))
 
 
+@pytest.mark.on_both
 def test_small_changes_of_one_day_add_up(operator: Operator) -> None:
     """Ten rows a day."""
     operator.known_good(*range(6))
@@ -445,6 +448,7 @@ def test_small_changes_of_one_day_add_up(operator: Operator) -> None:
     assert operator.served() == ALL - frozenset(range(10))
 
 
+@pytest.mark.on_both
 def test_a_refused_file_is_not_held_again(operator: Operator) -> None:
     """The next other one is judged."""
     operator.known_good(*range(20))
@@ -499,13 +503,14 @@ def test_rows_that_come_back_pass_the_gate(operator: Operator) -> None:
     prove_feed(operator.world)
 
 
+@pytest.mark.on_both
 def test_a_state_of_an_older_syncd_gets_its_mark(world: World) -> None:
     """Nothing was kept out before; the next sync changes that, and nobody has to confirm what is built in."""
     operator = Operator(world)
     world.publish(full=rows(0, 30))
     operator.sync()
-    with sqlite3.connect(world.state.catalog_file) as catalog:
-        catalog.execute("DELETE FROM canaries")
+    with world.publisher() as publisher, publisher.catalog._database.writing() as connection:
+        connection.exec_driver_sql("DELETE FROM canaries")
     with world.publisher() as publisher:
         assert publisher.list_state("iwf", ListName("images")).suppressed.known_good.name == ""
     operator.sync()

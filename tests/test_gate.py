@@ -258,6 +258,7 @@ def jump(world: World, numbers: Iterable[int]) -> ListOutcome:
     return sync_list(world)
 
 
+@pytest.mark.on_both
 def test_steps_that_add_up_are_held_and_a_release_is_the_new_reference(large: World) -> None:
     """Four steps of 1.5 % pass three times; after a release the count begins again."""
     for step in range(3):
@@ -272,6 +273,7 @@ def test_steps_that_add_up_are_held_and_a_release_is_the_new_reference(large: Wo
     assert sync_list(large).outcome is Outcome.PUBLISHED
 
 
+@pytest.mark.on_both
 def test_steps_of_one_label_add_up(large: World) -> None:
     """Also if other labels grow meanwhile; what an operator accepted or suppressed does not count."""
     large.publish(add=[row(number, "X") for number in range(2000, 2100)])
@@ -300,6 +302,7 @@ def sync_label(world: World, added: Iterable[int], removed: Iterable[int]) -> Ou
     return sync_list(world).outcome
 
 
+@pytest.mark.on_both
 def test_time_alone_releases_nothing(large: World) -> None:
     """When the window has moved on, a small delta is published beside the rows that wait."""
     for step in range(4):

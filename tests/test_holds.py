@@ -128,6 +128,7 @@ def forked(standing: World, tmp_path: Path) -> tuple[World, World]:
 # emptied
 
 
+@pytest.mark.on_both
 def test_additions_flow_while_an_emptied_list_is_held(emptied: World) -> None:
     """They are served; the removals wait; a release removes exactly those that waited."""
     assert [(one.lane, one.rows, one.reasons) for one in open_holds(emptied)] == [(Lane.REMOVALS, 30, EMPTIED)]
@@ -186,6 +187,7 @@ def test_a_list_that_was_emptied_goes_on_after_the_release(emptied: World) -> No
     assert served(emptied) == {41, 42}
 
 
+@pytest.mark.on_both
 def test_a_hold_that_the_partner_takes_back_is_withdrawn(emptied: World) -> None:
     """The list goes on, and the number can be released no more."""
     emptied.publish(add=rows(0, 30))
@@ -227,6 +229,7 @@ def test_a_release_takes_along_what_passes_without_it(emptied: World) -> None:
     assert open_holds(emptied) == ()
 
 
+@pytest.mark.on_both
 def test_a_release_applies_only_what_is_still_wanted(emptied: World) -> None:
     """The partner put some of it back meanwhile."""
     emptied.publish(add=rows(0, 10))
@@ -236,6 +239,7 @@ def test_a_release_applies_only_what_is_still_wanted(emptied: World) -> None:
     assert served(emptied) == frozenset(range(10))
 
 
+@pytest.mark.on_both
 def test_discarded_rows_stay_and_hold_no_more(emptied: World) -> None:
     """The list goes on without exit code 3; who refused them, and why, is kept."""
     settled = discard(emptied, 1)
@@ -269,6 +273,7 @@ def test_nothing_is_refused_any_more_once_the_partner_changed_all_of_it(emptied:
     assert [(one.id, one.state) for one in sync_list(emptied).ended] == [(1, HoldState.WITHDRAWN)]
 
 
+@pytest.mark.on_both
 def test_what_was_discarded_can_be_released_after_all(emptied: World) -> None:
     """Exactly that."""
     discard(emptied, 1)
@@ -279,6 +284,7 @@ def test_what_was_discarded_can_be_released_after_all(emptied: World) -> None:
     assert state_of(emptied, 1) is HoldState.RELEASED
 
 
+@pytest.mark.on_both
 @pytest.mark.parametrize(("first", "then"), [(True, True), (True, False), (False, False)])
 def test_a_hold_is_ended_once(emptied: World, first: bool, then: bool) -> None:
     """The second is refused, and changes nothing."""
@@ -290,6 +296,7 @@ def test_a_hold_is_ended_once(emptied: World, first: bool, then: bool) -> None:
     assert served(emptied) == before
 
 
+@pytest.mark.on_both
 def test_the_loser_of_a_race_for_a_hold_learns_who_won(emptied: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two operators end it at once: the second changes nothing, and is shown what the first did."""
     settle = Publisher.settle
@@ -401,6 +408,7 @@ def test_a_partner_that_returns_to_the_line_withdraws_the_fork(forked: tuple[Wor
     assert served(world) == ALL | {40, 60, 61, 62}
 
 
+@pytest.mark.on_both
 def test_a_discarded_fork_ends_when_the_partner_goes_on_without_it(forked: tuple[World, World], tmp_path: Path) -> None:
     """It would change another version than the one held now: nobody can release it any more."""
     world, _ = forked
@@ -503,6 +511,7 @@ def test_a_whole_update_that_was_discarded_after_a_loss_is_not_held_again(emptie
     assert served(emptied) == frozenset()
 
 
+@pytest.mark.catalog_in_a_file
 def test_holds_live_in_a_backup(emptied: World) -> None:
     """With their rows: restored, they are released as they were."""
     emptied.publish(add=[row(40)])
@@ -533,6 +542,7 @@ def test_garbage_collection_keeps_what_waits_and_what_was_refused(emptied: World
     assert served(emptied) == frozenset(range(40, 46))
 
 
+@pytest.mark.on_both
 def test_garbage_collection_keeps_a_fork_that_waits(forked: tuple[World, World]) -> None:
     """It can be released days later."""
     world, _ = forked
@@ -557,6 +567,7 @@ def test_verify_proves_what_waits(emptied: World) -> None:
     assert {fault.file.rpartition("/")[2] for fault in faults} >= {path.name for path in damaged}
 
 
+@pytest.mark.on_both
 def test_a_dry_run_opens_and_ends_nothing(standing: World) -> None:
     """It says that it would be held, and leaves no rows behind."""
     standing.publish(remove=rows(0, 30))

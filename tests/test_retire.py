@@ -149,6 +149,7 @@ def test_what_cannot_be_retired_is_refused(published: World) -> None:
     assert head(published).version == 2
 
 
+@pytest.mark.on_both
 def test_a_later_sync_undoes_a_retirement(published: World) -> None:
     """A sync that follows the list again is a first one, and publishes a higher version that is not retired."""
     end(published)
@@ -168,6 +169,7 @@ def test_a_later_sync_undoes_a_retirement(published: World) -> None:
     prove_feed(published)
 
 
+@pytest.mark.on_both
 def test_an_update_prepared_before_a_retirement_is_refused(published: World) -> None:
     """A sync under way must not bring back what ends meanwhile."""
     from syncd.pipeline.prepare import prepare
@@ -190,6 +192,7 @@ def test_an_update_prepared_before_a_retirement_is_refused(published: World) -> 
     assert head(published).retired is not None
 
 
+@pytest.mark.on_both
 def test_holds_end_with_their_list(published: World) -> None:
     """Open and discarded ones: nobody is asked to judge what has ended."""
     published.publish(remove=rows(0, 9))
@@ -250,6 +253,7 @@ def test_a_sync_waits_while_old_files_of_its_source_are_removed(
         assert published.sync().error is None
 
 
+@pytest.mark.catalog_in_a_file
 def test_a_backup_of_a_retired_list_is_recovered_as_retired(published: World) -> None:
     """It proves whole, and goes on above as what it was."""
     end(published)
@@ -288,6 +292,7 @@ def test_a_partners_retirement_waits_for_an_operator(published: World) -> None:
     assert (head(published).retired, head(published).rows) == (None, 9)
 
 
+@pytest.mark.on_both
 def test_a_released_retirement_retires_our_list(published: World) -> None:
     """Since the release, so that matchers warn for seven days from then; nothing is owed any more."""
     end_at_partner(published)
@@ -318,6 +323,7 @@ def test_a_discarded_retirement_leaves_the_list_as_it_is(published: World) -> No
     assert published.sync().exit_code == 0
 
 
+@pytest.mark.on_both
 def test_a_partners_list_comes_back(published: World) -> None:
     """After a release its next version is ours too, by its delta, and the list is published again."""
     end_at_partner(published)

@@ -25,7 +25,7 @@ from syncd.report.fleet import fleet_view
 from syncd.service.leading import lead_alone
 from syncd.service.signers import LiveSigners
 from syncd.trust import keys
-from world import World
+from world import World, row
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -269,6 +269,9 @@ def test_three_daemons_go_on_through_a_rotation() -> None:
         everything = frozenset(range(40))
         for daemon in fleet.daemons:
             fleet.wait(lambda d=daemon: fleet.pulled_from(d) == everything, "the new rows at every daemon", 60)  # type: ignore[misc]
+        told_at = [explained(daemon) for daemon in fleet.daemons]
+        assert told_at[0] == told_at[1]
+        assert "entry e30, label A: in force" in told_at[0]
         leader = fleet.wait(fleet.leader, "a daemon to lead", 60)
         (leader.state / "keys" / "timestamp-1.pem").unlink()
         fleet.wait(lambda: fleet.leader(besides=leader), "the other one to lead", 60)
@@ -283,6 +286,14 @@ def run(fleet: Fleet, at: FleetDaemon, role: str, *options: str, code: int = 0) 
     done = subprocess.run([*command, *offline], capture_output=True, text=True, check=False)
     assert done.returncode == code, done.stderr
     return done.stderr
+
+
+def explained(daemon: FleetDaemon) -> str:
+    """Return what a daemon explains of a row that another one may have published."""
+    command = [*COMMAND, "explain", f"sha256:{row(30)[1]}", "--config", str(daemon.config)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def told(daemon: FleetDaemon, why: str) -> bool:

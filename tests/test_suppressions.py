@@ -73,6 +73,7 @@ def end(world: World, number: int, *, actor: str, release: bool = True, second_o
         )
 
 
+@pytest.mark.on_both
 def test_a_suppressed_digest_matches_no_more_and_its_manifest_says_so(standing: World) -> None:
     """The next version is without it, the number of suppressed entries is signed, and both states can be proved."""
     done = suppress(standing, 3)
@@ -85,6 +86,7 @@ def test_a_suppressed_digest_matches_no_more_and_its_manifest_says_so(standing: 
     prove_feed(standing)
 
 
+@pytest.mark.on_both
 def test_it_survives_what_the_partner_does(standing: World) -> None:
     """Removed and added again, relabelled, and beside other changes."""
     suppress(standing, 3)
@@ -167,6 +169,7 @@ def test_a_digest_can_be_suppressed_ahead(world: World) -> None:
     prove_feed(world)
 
 
+@pytest.mark.on_both
 def test_one_entry_is_suppressed_and_the_others_go_on(standing: World) -> None:
     """Another entry of the digest is noticed once."""
     algorithm, text, entry, label = row(3)
@@ -183,6 +186,7 @@ def test_one_entry_is_suppressed_and_the_others_go_on(standing: World) -> None:
     prove_feed(standing)
 
 
+@pytest.mark.on_both
 def test_it_expires_and_says_so_before(standing: World) -> None:
     """Three days before, once; then the entry is listed again, in the audit log under syncd's own name."""
     suppress(standing, 3, expires_at=standing.clock() + timedelta(days=30))
@@ -203,6 +207,7 @@ def test_it_expires_and_says_so_before(standing: World) -> None:
     assert served(standing) == ALL - {4}
 
 
+@pytest.mark.on_both
 def test_many_rows_wait_for_a_second_operator(standing: World) -> None:
     """Nothing changes until another one confirms; the author cannot."""
     done = suppress(standing, *range(11))
@@ -242,6 +247,7 @@ def test_one_operator_may_take_off_a_thousandth_of_a_list_and_at_most_100_rows(l
     assert allowed_alone(listed) == allowed
 
 
+@pytest.mark.on_both
 def test_small_steps_of_one_day_add_up(standing: World) -> None:
     """Ten rows a day; the next day begins anew."""
     for number in range(10):
@@ -279,6 +285,7 @@ def test_a_team_of_one_can_switch_the_second_operator_off(standing: World) -> No
     assert {one.second for one in acts if isinstance(one, Suppressed)} == {"switched off"}
 
 
+@pytest.mark.on_both
 def test_all_lists_change_together(standing: World) -> None:
     """One signed state, one version a list."""
     standing.publish(full=rows(0, 10), name=ListName("videos"))
@@ -342,6 +349,7 @@ def test_a_hold_whose_suppressed_rows_the_partner_removes_ends(standing: World) 
         assert publisher.catalog.holds() == ()
 
 
+@pytest.mark.on_both
 def test_what_returns_at_the_end_of_suppressions_is_judged(standing: World) -> None:
     """Rows that the partner added while they were suppressed were never judged: many at once wait for an operator."""
     many = range(40, 60)

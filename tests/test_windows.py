@@ -98,6 +98,7 @@ def test_an_operators_decision_is_the_new_reference(
         assert windows(stepped) == {"sha256": Window(left, 0, 49)}
 
 
+@pytest.mark.on_both
 @pytest.mark.parametrize("act", ["discard", "discard a fork", "unpin"])
 def test_what_publishes_no_decision_is_no_reference(stepped: World, tmp_path: Path, act: str) -> None:
     """A discard leaves the list as it was. The end of a pin lets changes through that the gate judges."""
@@ -123,6 +124,7 @@ def test_what_publishes_no_decision_is_no_reference(stepped: World, tmp_path: Pa
         assert windows(stepped) == {"sha256": Window(997, 10, 0)}
 
 
+@pytest.mark.on_both
 def test_our_own_retirement_is_the_new_reference(stepped: World) -> None:
     """Once a source follows the list again, it is judged like a new one."""
     with stepped.publisher() as publisher:

@@ -7,11 +7,12 @@ folder, or whatever peer a test puts in its place.
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from syncd.catalog.catalog import Catalog
 from syncd.catalog.folder import StateFolder
 from syncd.database_address import DatabaseAddress
 from syncd.feed.folder import FeedFolder
@@ -27,6 +28,7 @@ from syncd.pipeline.publisher import Publisher, open_publisher
 from syncd.pipeline.sync import sync_source
 from syncd.publish import author
 from syncd.publish.request import Published
+from syncd.service.leading import lead_alone
 from syncd.sources.signed_feed import SignedFeed
 from syncd.store.settings import BucketSettings
 from syncd.trust import keys
@@ -127,8 +129,18 @@ class World:
     @contextmanager
     def publisher(self) -> Iterator[Publisher]:
         """The operator's state, open."""
-        with open_publisher(self.state, limits=lambda _source, _name: self.limits) as publisher:
+        with (
+            open_publisher(self.state, limits=lambda _source, _name: self.limits) as publisher,
+            self._leading(publisher.catalog),
+        ):
             yield publisher
+
+    def _leading(self, catalog: Catalog) -> AbstractContextManager[None]:
+        """Lead, as commands do, once one of them has led: before that anybody may publish."""
+        led = catalog.leader() if self.database else None
+        if led is None or led.in_force:
+            return nullcontext()
+        return lead_alone(catalog, "a test", self.state.store_place)
 
     def sync(self, *, dry_run: bool = False, **changes: object) -> SyncOutcome:
         """The operator syncs."""

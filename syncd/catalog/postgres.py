@@ -80,6 +80,7 @@ _HINTS: Final[Mapping[str, str]] = {
     "55P03": "another process is writing to it; try again when that process has finished",
     "57014": f"the server was too slow: check its load and locks held by others, then {_AGAIN}",
     "25006": _REPLICA,
+    "0A000": _REPLICA,  # the only thing that a server of a supported version does not do for us
     "28": "check the user in `catalog` and the password in catalog_password_file, and pg_hba.conf of the server",
     "3D000": "create the database first, with encoding UTF8, or correct its name in `catalog`",
     "42501": "let the user of `catalog` own the database, or grant it all rights on its tables and schema",
@@ -262,7 +263,7 @@ class PostgresDatabase:
     def _error(self, error: DBAPIError) -> StoreError:
         message = _first_line(error.orig)
         state = getattr(error.orig, "sqlstate", None) or _refusal(message)
-        if state == "25006":
+        if state in {"25006", "0A000"}:
             self.engine.dispose()  # it was the primary when we connected: look for another next time
         if error.connection_invalidated:
             return ConnectionLost(f"the connection to the catalog {self.name} was lost: {message}", hint=_UNREACHABLE)
