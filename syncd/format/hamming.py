@@ -163,7 +163,7 @@ def _probes(count: int, distance: int) -> _Probes:
 
 
 def _flips(bits: int, threshold: int) -> NDArray[np.int64]:
-    """Return every number of ``bits`` bits of which at most ``threshold`` are set; none for a negative threshold."""
+    """Return every number of ``bits`` bits with at most ``threshold`` of them set; none for a negative threshold."""
     flips = [sum(1 << bit for bit in some) for size in range(threshold + 1) for some in combinations(range(bits), size)]
     return np.array(flips, np.int64)
 
