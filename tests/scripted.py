@@ -38,6 +38,8 @@ class ScriptedPartner:
 
     log: list[Record] = field(default_factory=list)
     forgotten: int = 0
+    trimmed: int = 0
+    """positions before the first record of the log"""
     page: int = 2
     cut_after: int | None = None
     """records after which the next poll fails, once"""
@@ -47,6 +49,13 @@ class ScriptedPartner:
     def state(self, *records: Record) -> None:
         """State further records."""
         self.log += records
+
+    def forget(self) -> None:
+        """Forget tombstones and superseded records: a reader that has not read to here yet must read all again."""
+        end = self.trimmed + len(self.log)
+        last = {(one.list, one.entry): one for one in self.log}
+        self.log[:] = [one for one in last.values() if one.fingerprints]
+        self.trimmed, self.forgotten = end - len(self.log), end
 
     def content(self, name: ListName = IMAGES) -> dict[tuple[str, bytes, str], str]:
         """The list as the model has it: labels by (algorithm, digest, entry)."""
@@ -79,7 +88,7 @@ class ScriptedPoll:
                 raise SourceError("the partner cut a page")
             records = log[at : at + size]
             yield Page(records, repr([one.entry for one in records]).encode(), at + len(records), len(log))
-        self.checkpoint = {"at": len(log)}
+        self.checkpoint = {"at": self.partner.trimmed + len(log)}
 
 
 @dataclass(frozen=True)
@@ -114,4 +123,4 @@ class ScriptedSource:
         at = request.checkpoint["at"] if isinstance(request.checkpoint, dict) else None
         assert at is None or isinstance(at, int)
         whole = at is None or at < self.partner.forgotten
-        yield ScriptedPoll(self.partner, 0 if whole or at is None else at, whole)
+        yield ScriptedPoll(self.partner, 0 if whole or at is None else at - self.partner.trimmed, whole)

@@ -82,6 +82,8 @@ class VerifiedSource:
     """
 
     memory: Memory
+    set_aside: Mapping[str, int] = field(default_factory=dict)
+    """by a short reason: fingerprints and fields of a partner that signs nothing which were not used"""
 
 
 @dataclass(frozen=True)

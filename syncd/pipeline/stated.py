@@ -5,6 +5,7 @@ beginning, and what the partner then states replaces the lists: rows that it doe
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -18,18 +19,18 @@ from syncd.errors import RESTORE_CATALOG, StoreError, SyncdError, as_known
 from syncd.feed import layout
 from syncd.feed.folder import FeedFolder
 from syncd.fetch import Meter
-from syncd.files import link_file, make_folder
+from syncd.files import link_file, make_folder, storage
 from syncd.format.batch import Batch, WholeList
 from syncd.format.canonical import canonical
 from syncd.model import ListName
-from syncd.pipeline.answers import AnswerBundle
+from syncd.pipeline.answers import AnswerBundle, pieces_of
 from syncd.pipeline.names import check_head_name, check_room
 from syncd.pipeline.preparation import LocalList, Prepared, Preparing, Progress, Request, VerifiedSource
 from syncd.pipeline.spool import ListSpool
 from syncd.pipeline.stage_stated import ListBasis, StatedStage
 from syncd.pipeline.values import FullReason, Over, Stated, Unchanged
 from syncd.sources.source import Memory
-from syncd.sources.statements import PollRequest, Record, StatedSource
+from syncd.sources.statements import FilePoll, Poll, PollRequest, Record, StatedSource
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def prepare_stated(source: StatedSource, request: Request, progress: Progress, m
         empty = [
             name for name, start in starts.items() if not start.stack and start.ref is None and read.is_empty(name)
         ]
-        yield VerifiedSource(StatedMemory(source.type, dict.fromkeys(empty, position)).as_json())
+        yield VerifiedSource(StatedMemory(source.type, dict.fromkeys(empty, position)).as_json(), read.set_aside)
         for name, error in refused.items():
             yield Prepared(name, error)
         stated = Stated(read.answers, position, request.now)
@@ -155,6 +156,7 @@ class _Read:
     checkpoint: JsonValue
     bundle: Path
     answers: str
+    set_aside: Mapping[str, int]
 
     def is_empty(self, name: ListName) -> bool:
         """Return True if the poll states no entry of a list."""
@@ -177,21 +179,46 @@ class _Reader:
         self.progress("fetch", 0, 0)
         bundle = self.scratch / "answers"
         with source.poll(asked) as poll, AnswerBundle(bundle) as answers:
-            whole = poll.whole or asked.checkpoint is None
-            lists = {name: self._spool(name, whole=whole) for name in self.names}
-            for page in poll.pages():
-                answers.add(len(page.answer), (page.answer,))
-                _add(lists, page.records)
-                self.progress("fetch", page.done, page.total)
+            if isinstance(poll, FilePoll):
+                batches, whole, aside = self._files(poll, answers)
+            else:
+                whole, aside = poll.whole or asked.checkpoint is None, poll.set_aside
+                batches = self._pages(poll, answers, whole=whole)
             sha256, checkpoint = answers.close(), poll.checkpoint
-        self.progress("sort", 0, 0)
         return _Read(
-            batches={name: (spool.batch(),) for name, spool in lists.items()},
+            batches=batches,
             plan=f"full:{reason or FullReason.RESTATED}" if whole else "deltas",
             checkpoint=checkpoint,
             bundle=bundle,
             answers=sha256,
+            set_aside=dict(aside),
         )
+
+    def _pages(self, poll: Poll, answers: AnswerBundle, *, whole: bool) -> dict[ListName, Sequence[Batch]]:
+        lists = {name: self._spool(name, whole=whole) for name in self.names}
+        for page in poll.pages():
+            answers.add(len(page.answer), (page.answer,))
+            _add(lists, page.records)
+            self.progress("fetch", page.done, page.total)
+        self.progress("sort", 0, 0)
+        return {name: (spool.batch(),) for name, spool in lists.items()}
+
+    def _files(
+        self, poll: FilePoll, answers: AnswerBundle
+    ) -> tuple[dict[ListName, Sequence[Batch]], bool, Mapping[str, int]]:
+        """Return the batches of files, True if they begin with a whole list, and what was set aside."""
+        found: dict[ListName, list[Batch]] = {name: [] for name in self.names}
+        aside: Counter[str] = Counter()
+        for file in poll.files():
+            if file.path is not None:
+                with storage(file.path, "read"):
+                    length = file.path.stat().st_size
+                answers.add(length, pieces_of(file.path))
+            aside.update(file.set_aside)
+            if file.list in found:
+                found[file.list].append(file.batch)
+        whole = any(isinstance(batch, WholeList) for batches in found.values() for batch in batches)
+        return {name: tuple(batches) for name, batches in found.items()}, whole, aside
 
     def _spool(self, name: ListName, *, whole: bool) -> ListSpool:
         return self.spools.enter_context(ListSpool(self.scratch, name, whole=whole))

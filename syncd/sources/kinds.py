@@ -4,11 +4,12 @@ from typing import Annotated
 
 from pydantic import Discriminator, GetPydanticSchema
 
+from syncd.sources.drop import Drop
 from syncd.sources.ncmec import Ncmec
 from syncd.sources.signed_feed import SignedFeed
 from syncd.sources.source import Source
 
-AnyKind = Annotated[SignedFeed | Ncmec, Discriminator("type")]
+AnyKind = Annotated[SignedFeed | Drop | Ncmec, Discriminator("type")]
 """Every kind of source."""
 AnySource = Annotated[Source, GetPydanticSchema(lambda _source, handler: handler.generate_schema(AnyKind))]
 """A `Source` that pydantic writes with its ``type``, and reads and validates as a value of that kind."""

@@ -15,6 +15,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 from pydantic import JsonValue
 
 from syncd.fetch import Meter
+from syncd.format.batch import Batch
 from syncd.format.manifest import Media, Purpose
 from syncd.model import Algorithm, ListName
 from syncd.sources.source import Source
@@ -74,6 +75,34 @@ class Poll(Protocol):
 
 
 @dataclass(frozen=True)
+class StatedFile:
+    """One file of a partner as a batch, and the file itself, which is kept as private evidence."""
+
+    list: ListName
+    batch: Batch
+    path: Path | None
+    """None for the empty list to which the first increments apply"""
+    set_aside: Mapping[str, int] = field(default_factory=dict)
+    """as in `Poll`"""
+
+
+@runtime_checkable
+class FilePoll(Protocol):
+    """One look at a partner's files, from a checkpoint to now: a poll of batches instead of records."""
+
+    def files(self) -> Iterator[StatedFile]:
+        """Yield the new files in order, to the end. Raises as `Poll.pages`.
+
+        Without a checkpoint the first of each list is a whole list. A file may be removed once the next is asked for;
+        the columns of its batch stay in the scratch folder.
+        """
+
+    @property
+    def checkpoint(self) -> JsonValue:
+        """As in `Poll`."""
+
+
+@dataclass(frozen=True)
 class PollRequest:
     """The input of a poll."""
 
@@ -110,4 +139,4 @@ class StatedSource(Source, Protocol):
         """
 
     def poll(self, request: PollRequest) -> AbstractContextManager[Poll]:
-        """Open a poll. Raises `UsageError`, `ConfigError`, `SourceError`."""
+        """Open a poll; a source of files opens a `FilePoll`. Raises `UsageError`, `ConfigError`, `SourceError`."""

@@ -16,9 +16,21 @@ from syncd.format.caps import DEFAULT_CAPS, Caps
 from syncd.format.freshness import CRITICAL_AFTER_WARN, MaxAge, SourceAges, usual_warn
 from syncd.limits import GateTable
 from syncd.model import LIST_NAME, ListName
-from syncd.settings import GivenFile, Interval, Lists, ProxyUrl, RedirectHosts, Seconds, Url, Words, named_files
+from syncd.settings import (
+    AbsolutePath,
+    GivenFile,
+    Interval,
+    Lists,
+    ProxyUrl,
+    RedirectHosts,
+    Seconds,
+    Url,
+    Words,
+    named_files,
+)
 
 if TYPE_CHECKING:
+    from syncd.sources.drop import Drop
     from syncd.sources.ncmec import Ncmec
     from syncd.sources.signed_feed import SignedFeed
     from syncd.sources.source import Source
@@ -249,7 +261,53 @@ def _max_age(limits: tuple[int, int]) -> MaxAge:
     return MaxAge(warn=warn, critical=critical)
 
 
-TABLES: Final[Mapping[str, type[SourceTable]]] = {"feed": FeedSource, "ncmec": NcmecTable}
+class DropTable(SourceTable):
+    """``type = "drop"``: files that a partner drops into a folder, or one file at an https address."""
+
+    type: Literal["drop"] = "drop"
+    folder: AbsolutePath | None = None
+    url: Url | None = None
+    mode: Literal["full", "increments"] = "full"
+    complete: Literal["checksum", "rename"] = "checksum"
+    files: str = "*"
+    profile: str | None = None
+    map: str | None = None
+    delimiter: str | None = None
+    algorithm: str | None = None
+    minisign_key: GivenFile | None = None
+    openpgp_keyring: GivenFile | None = None
+    ca: GivenFile | None = None
+    proxy: ProxyUrl | None = None
+    media: Literal["image", "video", "any"] = "any"
+    purpose: Literal["live", "review", "test"] = "live"
+    deadline: Seconds = 3600.0
+
+    @property
+    def place(self) -> str:
+        """The folder or the address."""
+        return self.url or str(self.folder)
+
+    def source(self, name: str) -> "Drop":
+        """Return the source to sync."""
+        from syncd.sources.drop import Drop  # heavy: most commands only read the configuration
+
+        same = ("folder", "url", "mode", "complete", "files", "profile", "map", "delimiter", "algorithm", "media")
+        more = ("minisign_key", "openpgp_keyring", "ca", "proxy", "purpose", "deadline")
+        values = {key: getattr(self, key) for key in (*same, *more)}
+        return Drop(name=name, list=ListName(self.lists[0]), ages=self.max_ages(), **values)
+
+    def fault(self) -> tuple[str, str, str] | None:
+        """Report keys that cannot be used together."""
+        if len(self.lists) != 1:
+            return "lists", "a drop has exactly one list", 'name it: lists = ["images"]'
+        if (self.folder is None) == (self.url is None):
+            return "folder", "a drop needs a folder or a url", "give one of the two"
+        if self.url is not None and self.mode == "increments":
+            return "mode", "increments need a folder", 'give folder instead of url, or mode = "full"'
+        return super().fault()
+
+
+TABLES: Final[Mapping[str, type[SourceTable]]] = {"feed": FeedSource, "drop": DropTable, "ncmec": NcmecTable}
 """By their ``type`` in the configuration."""
 
 
@@ -261,7 +319,7 @@ def _type_of(table: Any) -> str:
 
 
 AnyTable = Annotated[
-    Annotated[FeedSource, Tag("feed")] | Annotated[NcmecTable, Tag("ncmec")],
+    Annotated[FeedSource, Tag("feed")] | Annotated[DropTable, Tag("drop")] | Annotated[NcmecTable, Tag("ncmec")],
     Discriminator(_type_of),
 ]
 """A table of any type."""
