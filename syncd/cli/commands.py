@@ -69,6 +69,7 @@ OF_PROGRAM: Final = {
     "init": Place("init", "init", "Set up an operator: folders, keys and a trust root.", _INIT),
     "run": Place("daemon", "run", "Run the daemon: sync every source at its interval."),
     "sync": Place("sync", "sync", "Bring sources up to date now: fetch, verify, judge, publish.", _SYNC),
+    "source": Place("source", "app", "Show the configured sources: name, type, place and interval."),
     "holds": Place("holds", "holds", "Show the holds: changes that wait for an operator's decision."),
     "release": Place("holds", "release", "Publish the rows of a hold.", _ORDER),
     "discard": Place("holds", "discard", "Refuse the rows of a hold.", _ORDER),
@@ -165,7 +166,7 @@ def _syncd(
     Partners publish:    syncd feed init, feed publish, feed status, feed serve, feed retire
     look back:           syncd feed snapshots, feed diff, feed revert
     and change keys:     syncd feed rotate, feed add-role, feed renew
-    Operators follow:    syncd init, run, sync, status, snapshots, diff
+    Operators follow:    syncd init, run, sync, source, status, snapshots, diff
     decide on holds:     syncd holds, release, discard
     correct mistakes:    syncd suppress, suppressions, unsuppress, rollback, unpin
     keep good files out: syncd known-good
