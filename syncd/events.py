@@ -166,6 +166,17 @@ class LateExpiryFound(FaultEvent):
 
 
 @dataclass(frozen=True)
+class FingerprintsSetAside(Event):
+    """A sync could not use some fingerprints or fields of a partner that signs nothing; the rest was used."""
+
+    level = Level.WARNING
+    sync_id: str
+    source: str
+    reason: str
+    count: int
+
+
+@dataclass(frozen=True)
 class HoldOpened(HoldEvent):
     """Rows of an update are held and wait for an operator."""
 

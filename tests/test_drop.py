@@ -16,6 +16,8 @@ from scripted import IMAGES
 from syncd.errors import ConfigError, FeedError, SourceError
 from syncd.limits import DEFAULT_LIMITS
 from syncd.outcomes import Outcome
+from syncd.pipeline.sync import sync_source
+from syncd.service.worker import Worker
 from syncd.sources.drop import Drop
 from test_stated import StatedWorld
 from world import row
@@ -214,3 +216,18 @@ def test_what_cannot_work_is_said_at_the_start(hotline: Hotline, tmp_path: Path)
     shutil.rmtree(hotline.folder)
     hotline.sync()
     assert isinstance(hotline.outcome.error, SourceError)
+
+
+def test_a_worker_process_reads_it(hotline: Hotline) -> None:
+    """Request, batches, position and answers cross the line between the processes, for a first version and a delta."""
+    hotline.drop("one.csv", 1, 2)
+    world = hotline.world
+    for numbers, entries in (((), ["e1", "e2"]), ((2, 3), ["e2", "e3"]), ((), ["e2", "e3"])):
+        if numbers:
+            hotline.drop("two.csv", *numbers)
+        world.clock.forward(minutes=10)
+        with world.publisher() as publisher:
+            outcome = sync_source(publisher, hotline.source, world.clock, prepared_by=Worker())
+        assert outcome.error is None
+        assert hotline.entries() == entries
+    assert outcome.outcome is Outcome.UP_TO_DATE

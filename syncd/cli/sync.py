@@ -280,6 +280,8 @@ def _note_warnings(syncs: Sequence[Document]) -> None:
             note(f"{sync['source']}: {warning['message']}", hint=warning["to_do"])
         if late := sync.get("late_expiry"):
             note(f"{sync['source']}: {late['message']}", hint=late["to_do"])
+        for why, number in sync.get("set_aside", {}).items():
+            note(f"{sync['source']}: {number} set aside ({why})", kind="note")
         for name, missing in sync.get("canaries_missing", {}).items():
             note(f"{name}: {count(missing, 'digest')} missing that must be present", hint=CANARY_CURE)
         for one in sync["lists"]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from syncd.catalog.decisions import CanaryNote, HoldRecord
 from syncd.catalog.records import SyncFault
@@ -9,6 +10,10 @@ from syncd.errors import SyncdError, kind_of
 from syncd.model import Algorithm, Counts, ListName
 from syncd.outcomes import HoldReason, Outcome, cure, reasons_in_words, worst_code
 from syncd.trust.overlong import LateExpiry
+from syncd.units import brief
+
+_REASONS: Final = 50
+"""reasons for setting fingerprints aside that are reported of one sync"""
 
 
 @dataclass(frozen=True)
@@ -101,6 +106,8 @@ class SyncOutcome:
     """holds of changed known-good files that this sync opened"""
     ended: tuple[HoldRecord, ...] = ()
     """holds that a changed known-good file ended"""
+    set_aside: Mapping[str, int] = field(default_factory=dict)
+    """by a short reason: fingerprints and fields of a partner that signs nothing which were not used"""
 
     @property
     def outcome(self) -> Outcome:
@@ -130,3 +137,11 @@ class SyncOutcome:
 
 def _fault(outcome: Outcome, error: SyncdError | None, reasons: tuple[str, ...] = ()) -> SyncFault:
     return SyncFault(outcome, (kind_of(error),), error.message) if error else SyncFault(outcome, reasons)
+
+
+def set_aside_by(reasons: Mapping[str, int]) -> dict[str, int]:
+    """Return the counts by reason as they may be shown: a worker parses foreign bytes, and its texts are cut."""
+    found: dict[str, int] = {}
+    for reason, number in sorted(reasons.items())[:_REASONS]:
+        found[brief(reason)] = found.get(brief(reason), 0) + number
+    return found

@@ -17,7 +17,7 @@ from syncd.files import storage, temporary_path
 from syncd.format.batch import Batch, Changes, WholeList
 from syncd.format.buckets import Buckets
 from syncd.format.manifest import SegmentRef
-from syncd.format.rows import Index, Mask, Rows, concatenate
+from syncd.format.rows import Index, Mask, Rows
 from syncd.format.segment import Segment
 from syncd.format.writer import SegmentWriter
 from syncd.model import MAX_ENTRY_BYTES, MAX_LABEL_BYTES, Algorithm, ListName
@@ -112,17 +112,17 @@ class ListSpool:
         self._entries = []
 
     def batch(self) -> Batch:
-        """Return what the records state. Call once. Files of a whole list stay in the scratch folder."""
+        """Return what the records state. Call once. Its columns stay in the scratch folder."""
         for algorithm in list(self._rows):
             self._distribute(algorithm)
         with storage(self._scratch, "sort records in"):
             self._last = self._last_records()
             if self._whole:
                 return WholeList(self._segments(), read=self._records)
-            adds = {algorithm: self._sorted(algorithm) for algorithm in sorted(self._buckets)}
+            adds = self._segments()
             self._keep_entries()
             return Changes(
-                {algorithm: rows for algorithm, rows in adds.items() if len(rows)},
+                {algorithm: segment.rows() for algorithm, segment in adds.items()},
                 replaced=pc.unique(pa.chunked_array(self._parts)),
                 read=self._records,
             )
@@ -146,9 +146,6 @@ class ListSpool:
     def _parts_of(self, algorithm: Algorithm) -> Iterator[Rows]:
         for part in self._buckets[algorithm].sorted_rows(tuple(self._codes), self._counting):
             yield part.rows
-
-    def _sorted(self, algorithm: Algorithm) -> Rows:
-        return concatenate([Rows.empty(algorithm), *self._parts_of(algorithm)])
 
     def _segments(self) -> dict[Algorithm, Segment]:
         found = {}

@@ -5,7 +5,7 @@ verify -> plan -> stage -> gate -> compose -> publish. A fault in one list does 
 
 import time
 import uuid
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -28,7 +28,7 @@ from syncd.pipeline.limits_of_age import states_others
 from syncd.pipeline.list_outcomes import ListOutcomes
 from syncd.pipeline.local_damage import LocalDamage
 from syncd.pipeline.names import check_head_name, check_room
-from syncd.pipeline.outcome import ListOutcome, SyncOutcome
+from syncd.pipeline.outcome import ListOutcome, SyncOutcome, set_aside_by
 from syncd.pipeline.preparation import LocalList, Prepare, Prepared, Progress, Request, VerifiedSource
 from syncd.pipeline.prepare import prepare
 from syncd.pipeline.publisher import Publisher
@@ -108,6 +108,8 @@ class _Sync:
     """when this sync had verified the source, or read one that signs nothing to its end"""
     _late_expiry: LateExpiry | None = None
     """of the source's timestamp, if it is new and its expiry does not count in full"""
+    _set_aside: Mapping[str, int] = field(default_factory=dict)
+    """by reason: what an adapter could not use"""
     _waiting: dict[ListName, WaitingUpdate] = field(default_factory=dict)
     """whole lists of a source that signs nothing, which did not become origins"""
     _moved: set[ListName] = field(default_factory=set)
@@ -152,6 +154,7 @@ class _Sync:
             canaries=tuple(self._canaries.missing),
             opened=tuple(hold for settled in self._canaries.settled for hold in settled.opened),
             ended=tuple(hold for settled in self._canaries.settled for hold in settled.ended),
+            set_aside=self._set_aside,
         )
         worst = worst_error(error for error in (failure, *(result.error for result in lists)) if error)
         message = worst.message if worst else ""
@@ -180,6 +183,7 @@ class _Sync:
                 if isinstance(step, VerifiedSource):
                     self.source.check_trust(step.memory)  # a compromised worker must not change the trusted root
                     self._verified_at = self.clock()
+                    self._set_aside = set_aside_by(step.set_aside)
                     catalog.note_verified(name, step.memory, self._verified_at)
                     overlong = read_overlong(self.folder.work / TRUST)
                     if overlong and (known is None or known.version != overlong.version):

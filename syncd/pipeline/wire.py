@@ -5,7 +5,7 @@ the keys. Every value is checked when it is read.
 """
 
 import hashlib
-from typing import Final
+from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
@@ -60,6 +60,7 @@ class PreparedMessage(BaseModel):
 class WorkerMessage(BaseModel):
     """One line from the worker, with exactly one of the first five fields. If no ``end`` comes, the worker died.
 
+    ``set_aside`` comes with ``verified``.
     ``received``: bytes received from the source so far (`syncd.fetch.Meter`).
     """
 
@@ -69,6 +70,7 @@ class WorkerMessage(BaseModel):
     result: PreparedMessage | None = None
     fault: ErrorMessage | None = None
     end: bool = False
+    set_aside: dict[str, Annotated[int, Field(ge=0, lt=1 << 63)]] = {}
     received: int = Field(default=0, ge=0, lt=1 << 63)
 
 
@@ -108,7 +110,7 @@ def encode(answer: WorkerMessage) -> bytes:
 def answer_of(step: VerifiedSource | Prepared) -> WorkerMessage:
     """Return the message for one step of a preparation."""
     if isinstance(step, VerifiedSource):
-        return WorkerMessage(verified=step.memory)
+        return WorkerMessage(verified=step.memory, set_aside=dict(step.set_aside))
     staged = step.result if isinstance(step.result, Staged) else None
     fault = fault_of(step.result) if isinstance(step.result, SyncdError) else None
     unchanged = step.result if isinstance(step.result, Unchanged) else None

@@ -28,6 +28,7 @@ def sync_document(outcome: SyncOutcome) -> dict[str, Any]:
         "warnings": [error_document(one) for one in (*outcome.warnings, *(mended.error for mended in outcome.mended))],
         "late_expiry": _late_expiry_document(outcome.late_expiry) if outcome.late_expiry else None,
         "canaries_missing": {note.list: note.missing for note in outcome.canaries},
+        "set_aside": dict(outcome.set_aside),
         "lists": [_list_document(result) for result in outcome.lists],
     }
 

@@ -268,6 +268,8 @@ class Syncs:
         for mended in outcome.mended:
             self._emit(events.StateNotProved(mended.list, mended.error.message, mended.error.hint))
         self._emit_canaries(outcome)
+        for reason, number in outcome.set_aside.items():
+            self._emit(events.FingerprintsSetAside(outcome.sync_id, outcome.source, reason, number))
         if late := outcome.late_expiry:
             self._emit(
                 events.LateExpiryFound(

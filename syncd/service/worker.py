@@ -163,7 +163,7 @@ class Worker:
             if answer.progress is not None:
                 progress(answer.progress.stage, answer.progress.done, answer.progress.total)
             elif answer.verified is not None:
-                yield VerifiedSource(answer.verified)
+                yield VerifiedSource(answer.verified, answer.set_aside)
             elif answer.result is not None:
                 yield wire.prepared(answer.result)
             elif answer.fault is not None:
