@@ -25,8 +25,8 @@ MAX_DIGEST_BYTES: Final = 1024
 class Algorithm(str):
     """The name of a hash algorithm: ``[a-z0-9][a-z0-9_-]{0,31}``. Raises `ValueError` for any other text.
 
-    Format 1 allows any algorithm. Six are known by name (here and in `KNOWN_ALGORITHMS`). Digests of others are proved,
-    carried and matched exactly, with the width of their segments.
+    Format 1 allows any algorithm. Seven are known by name (here and in `KNOWN_ALGORITHMS`). Digests of others are
+    proved, carried and matched exactly, with the width of their segments.
     """
 
     __slots__ = ()
@@ -37,6 +37,7 @@ class Algorithm(str):
     SHA512: ClassVar["Algorithm"]
     PDQ: ClassVar["Algorithm"]
     PHOTODNA: ClassVar["Algorithm"]
+    VPDQ: ClassVar["Algorithm"]
 
     def __new__(cls, name: str) -> Self:
         """Return ``name`` as an algorithm."""
@@ -66,14 +67,20 @@ class Algorithm(str):
         return core_schema.no_info_after_validator_function(cls, text)
 
 
-_WIDTHS: Final = {"md5": 16, "sha1": 20, "sha256": 32, "sha512": 64, "pdq": 32, "photodna": 144}
+_WIDTHS: Final = {"md5": 16, "sha1": 20, "sha256": 32, "sha512": 64, "pdq": 32, "photodna": 144, "vpdq": 33}
 _CRYPTOGRAPHIC: Final = frozenset({"md5", "sha1", "sha256", "sha512"})
 
 KNOWN_ALGORITHMS: Final = tuple(map(Algorithm, _WIDTHS))
 """The algorithms that syncd knows by name."""
-(Algorithm.MD5, Algorithm.SHA1, Algorithm.SHA256, Algorithm.SHA512, Algorithm.PDQ, Algorithm.PHOTODNA) = (
-    KNOWN_ALGORITHMS
-)
+(
+    Algorithm.MD5,
+    Algorithm.SHA1,
+    Algorithm.SHA256,
+    Algorithm.SHA512,
+    Algorithm.PDQ,
+    Algorithm.PHOTODNA,
+    Algorithm.VPDQ,
+) = KNOWN_ALGORITHMS
 
 
 def list_name(text: str) -> ListName:

@@ -8,15 +8,17 @@ import pytest
 from syncd.format.derived import DamagedIndexError, DerivedIndex, IndexOf, index_path, written
 
 OF = IndexOf("numbers", 1, "ab" * 32, {"bits": 21})
-FIRST, SECOND = np.arange(5000, dtype=np.uint32), np.arange(7, dtype=np.uint64)
+FIRST, SECOND = np.arange(5000, dtype=np.uint32), np.arange(8, dtype=np.uint64)
 
 
 def write(root: Path, of: IndexOf = OF) -> Path:
     """Write an index of two columns."""
     path = index_path(root, of.segment, of.kind)
     with written(path, of) as writer:
-        writer.add("first", FIRST)
-        writer.add("second", SECOND)
+        first, second = writer.column("first", np.uint32, 5000), writer.column("second", np.uint64, 8)
+        for start in range(0, 5000, 700):
+            first.append(FIRST[start : start + 700])
+            second.append(SECOND[start // 700 : start // 700 + 1])
     return path
 
 
@@ -103,13 +105,36 @@ def test_no_index_and_no_file_are_the_same(tmp_path: Path) -> None:
     assert DerivedIndex.open(path, OF) is None
 
 
+@pytest.mark.parametrize(
+    ("pieces", "message"),
+    [
+        ([FIRST[:4999]], "too short"),
+        ([FIRST, FIRST[:1]], "too long"),
+        ([FIRST.astype(np.uint64)], "another type"),
+    ],
+)
+def test_a_column_has_the_length_and_type_that_were_announced(
+    tmp_path: Path, pieces: list[np.ndarray], message: str
+) -> None:
+    """Else its reader would read past it."""
+
+    def write_pieces() -> None:
+        with written(index_path(tmp_path, OF.segment, OF.kind), OF) as writer:
+            column = writer.column("first", np.uint32, 5000)
+            for piece in pieces:
+                column.append(piece)
+
+    with pytest.raises(ValueError, match=message):
+        write_pieces()
+
+
 def test_a_write_that_fails_leaves_no_file(tmp_path: Path) -> None:
     """Not even under another name."""
     path = index_path(tmp_path, OF.segment, OF.kind)
 
     def fail() -> None:
         with written(path, OF) as writer:
-            writer.add("first", FIRST)
+            writer.column("first", np.uint32, 5000).append(FIRST)
             raise OSError(28, "No space left on device")
 
     with pytest.raises(Exception, match="No space left"):

@@ -65,32 +65,59 @@ class IndexOf:
     """numbers or texts of the kind, as JSON"""
 
 
+class ColumnWriter:
+    """Writes one column of a new index, in order, in as many pieces as it is computed."""
+
+    def __init__(self, stream: BinaryIO, offset: int, count: int, dtype: np.dtype[Any]) -> None:
+        self._stream, self._at, self._end = stream, offset, offset + count * dtype.itemsize
+        self._dtype, self._crc = dtype, 0
+        self.checks: list[int] = []
+
+    def append(self, piece: NDArray[Any], pause: Pause = unpaused) -> None:
+        """Write the next values."""
+        if piece.dtype != self._dtype or self._at + piece.nbytes > self._end:
+            raise ValueError("a piece of a column is of another type, or too long")
+        content = np.ascontiguousarray(piece).data.cast("B")
+        self._stream.seek(self._at)
+        while len(content):
+            part = content[: _PAGE - self._at % _PAGE]
+            self._crc = zlib.crc32(part, self._crc)
+            self._stream.write(part)
+            self._at += len(part)
+            content = content[len(part) :]
+            if self._at % _PAGE == 0 or self._at == self._end:
+                self.checks.append(self._crc)
+                self._crc = 0
+        pause(piece.nbytes)
+
+    def finish(self) -> None:
+        """Check that the column is complete."""
+        if self._at != self._end:
+            raise ValueError("a column of an index is too short")
+
+
 class IndexWriter:
-    """Adds columns to a new index; see `written`."""
+    """Writes a new index; see `written`."""
 
     def __init__(self, stream: BinaryIO) -> None:
-        self._stream, self._at = stream, _PAGE
-        self._columns: list[dict[str, Any]] = []
-        self._blocks: list[int] = []
-        stream.seek(_PAGE)
+        self._stream, self._end = stream, _PAGE
+        self._described: list[dict[str, Any]] = []
+        self._columns: list[ColumnWriter] = []
 
-    def add(self, name: str, column: NDArray[Any], pause: Pause = unpaused) -> None:
-        """Write one column: little-endian uint32 or uint64, of shape (n,)."""
-        self._columns.append(
-            {"name": name, "type": column.dtype.str, "offset": self._at, "count": len(column)},
-        )
-        content = np.ascontiguousarray(column).data.cast("B")
-        for start in range(0, len(content), _CHUNK):
-            part = content[start : start + _CHUNK]
-            self._blocks += _checks_of(part)
-            self._stream.write(part)
-            pause(len(part))
-        self._stream.write(bytes(-len(content) % _PAGE))
-        self._at += len(content) + -len(content) % _PAGE
+    def column(self, name: str, dtype: Any, count: int) -> ColumnWriter:
+        """Return the writer of a column of ``count`` little-endian uint32 or uint64."""
+        kind = np.dtype(dtype)
+        self._described.append({"name": name, "type": kind.str, "offset": self._end, "count": count})
+        self._columns.append(ColumnWriter(self._stream, self._end, count, kind))
+        self._end += -(-count * kind.itemsize // _PAGE) * _PAGE
+        return self._columns[-1]
 
     def finish(self, of: IndexOf) -> None:
         """Write the checksums and the header."""
-        checks = np.array(self._blocks, "<u4").tobytes()
+        for column in self._columns:
+            column.finish()
+        checks = np.array([check for column in self._columns for check in column.checks], "<u4").tobytes()
+        self._stream.seek(self._end)
         self._stream.write(checks)
         described = {
             "format": _FORMAT,
@@ -98,18 +125,14 @@ class IndexWriter:
             "version": of.version,
             "segment": of.segment,
             "settings": dict(of.settings),
-            "columns": self._columns,
-            "blocks": {"offset": self._at, "sha256": hashlib.sha256(checks).hexdigest()},
+            "columns": self._described,
+            "blocks": {"offset": self._end, "sha256": hashlib.sha256(checks).hexdigest()},
         }
         header = canonical(described | {"check": _check_of(described)})
         if len(header) > _PAGE:
             raise ValueError(f"the header of an index has {len(header)} bytes")
         self._stream.seek(0)
         self._stream.write(header.ljust(_PAGE))
-
-
-def _checks_of(content: memoryview) -> list[int]:
-    return [zlib.crc32(content[start : start + _PAGE]) for start in range(0, len(content), _PAGE)]
 
 
 def _check_of(described: object) -> str:

@@ -10,7 +10,7 @@ Candidates are compared by all bits: nothing is missed, and nothing extra found.
 the binary logarithm of the number of rows; the answers are the same for each number.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations, pairwise
@@ -130,6 +130,11 @@ def chunks_of(count: int) -> tuple[Chunk, ...]:
     return tuple(Chunk(sum(bits[:number]), size) for number, size in enumerate(bits))
 
 
+def directory_size(count: int) -> int:
+    """Return the length of the directory of a table with ``count`` chunks."""
+    return sum((1 << chunk.bits) + 1 for chunk in chunks_of(count))
+
+
 @dataclass(frozen=True)
 class _Probes:
     """The probes of one query: for each, its chunk, the bits to flip in its value, and its place in the directory."""
@@ -186,8 +191,7 @@ class ChunkTable:
     """
 
     def __init__(self, digests: Digests, count: int, directory: Values, rows: Values) -> None:
-        expected = sum((1 << chunk.bits) + 1 for chunk in chunks_of(count))
-        if len(directory) != expected or len(rows) != count * len(digests):
+        if len(directory) != directory_size(count) or len(rows) != count * len(digests):
             raise ValueError("a table of chunks does not fit its digests")
         self._digests, self._count, self._directory, self._rows = digests, count, directory, rows
         self._width = digests.dtype.itemsize
@@ -286,8 +290,3 @@ def table_parts(digests: Digests, count: int) -> Iterator[tuple[NDArray[np.uint3
         directory = (np.cumsum(sizes) + number * total).astype(np.uint32)
         keyed &= np.uint64(0xFFFFFFFF)
         yield directory, keyed.astype(np.uint32)
-
-
-def settings_of(count: int) -> Mapping[str, int]:
-    """Return the settings of a table, as a file states them."""
-    return {"chunks": count}
